@@ -1,0 +1,3 @@
+//! Which container a cgroup belongs to.
+
+pub mod path;

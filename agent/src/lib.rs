@@ -1,0 +1,3 @@
+//! See, run and prove containers on a Linux host. ARCHITECTURE.md has the picture.
+
+pub mod container;

@@ -1,0 +1,126 @@
+//! The kernel fields that the programs read. Rust's BPF target has no CO-RE relocations: the agent
+//! finds each offset in the running kernel's BTF and gives them to the programs as constants.
+
+/// A field and where it stands: `member.member` of a struct, a struct's size, or an enumerator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    Member(&'static str, &'static str),
+    Size(&'static str),
+    Enumerator(&'static str, &'static str),
+}
+
+/// A value that a kernel need not have, because it is older or built without it.
+pub const ABSENT: u32 = u32::MAX;
+
+macro_rules! fields {
+    ($($field:ident: $need:ident $lookup:ident($($arg:literal),+),)*) => {
+        /// One value of [`Config::fields`].
+        #[repr(usize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Field { $($field,)* }
+
+        /// How the agent finds each [`Field`], and whether a kernel must have it.
+        pub const FIELDS: &[(Field, Need, Lookup)] =
+            &[$((Field::$field, Need::$need, Lookup::$lookup($($arg),+)),)*];
+
+        /// How many fields there are.
+        pub const FIELD_COUNT: usize = FIELDS.len();
+    };
+}
+
+/// Whether a kernel must have a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing can be captured without it.
+    Required,
+    /// [`ABSENT`] where the kernel lacks it.
+    Optional,
+}
+
+fields! {
+    TaskPid: Required Member("task_struct", "pid"),
+    TaskTgid: Required Member("task_struct", "tgid"),
+    TaskRealParent: Required Member("task_struct", "real_parent"),
+    TaskGroupLeader: Required Member("task_struct", "group_leader"),
+    TaskStartBoottime: Required Member("task_struct", "start_boottime"),
+    TaskComm: Required Member("task_struct", "comm"),
+    TaskNsproxy: Required Member("task_struct", "nsproxy"),
+    TaskRealCred: Required Member("task_struct", "real_cred"),
+    TaskThreadPid: Required Member("task_struct", "thread_pid"),
+    TaskCgroups: Required Member("task_struct", "cgroups"),
+    TaskMm: Required Member("task_struct", "mm"),
+    TaskSignal: Required Member("task_struct", "signal"),
+    TaskExitCode: Required Member("task_struct", "exit_code"),
+    SignalFlags: Required Member("signal_struct", "flags"),
+    SignalGroupExitCode: Required Member("signal_struct", "group_exit_code"),
+    SignalLive: Required Member("signal_struct", "live.counter"),
+    NsproxyUts: Required Member("nsproxy", "uts_ns"),
+    NsproxyIpc: Required Member("nsproxy", "ipc_ns"),
+    NsproxyMnt: Required Member("nsproxy", "mnt_ns"),
+    NsproxyPidForChildren: Required Member("nsproxy", "pid_ns_for_children"),
+    NsproxyNet: Required Member("nsproxy", "net_ns"),
+    NsproxyCgroup: Required Member("nsproxy", "cgroup_ns"),
+    NsproxyTime: Optional Member("nsproxy", "time_ns"),
+    NsproxyTimeForChildren: Optional Member("nsproxy", "time_ns_for_children"),
+    UtsInum: Required Member("uts_namespace", "ns.inum"),
+    IpcInum: Required Member("ipc_namespace", "ns.inum"),
+    MntInum: Required Member("mnt_namespace", "ns.inum"),
+    PidInum: Required Member("pid_namespace", "ns.inum"),
+    NetInum: Required Member("net", "ns.inum"),
+    CgroupInum: Required Member("cgroup_namespace", "ns.inum"),
+    UserInum: Required Member("user_namespace", "ns.inum"),
+    TimeInum: Optional Member("time_namespace", "ns.inum"),
+    CredUid: Required Member("cred", "uid"),
+    CredUserNs: Required Member("cred", "user_ns"),
+    PidLevel: Required Member("pid", "level"),
+    PidNumbers: Required Member("pid", "numbers"),
+    UpidSize: Required Size("upid"),
+    UpidNr: Required Member("upid", "nr"),
+    UpidNs: Required Member("upid", "ns"),
+    CssSetDflCgrp: Required Member("css_set", "dfl_cgrp"),
+    CssSetSubsys: Required Member("css_set", "subsys"),
+    CssCgroup: Required Member("cgroup_subsys_state", "cgroup"),
+    CssParent: Required Member("cgroup_subsys_state", "parent"),
+    CgroupKn: Required Member("cgroup", "kn"),
+    CgroupRoot: Required Member("cgroup", "root"),
+    CgroupLevel: Required Member("cgroup", "level"),
+    KernfsId: Required Member("kernfs_node", "id"),
+    RootHierarchyId: Required Member("cgroup_root", "hierarchy_id"),
+    SubsysMemory: Optional Enumerator("cgroup_subsys_id", "memory_cgrp_id"),
+    SubsysPids: Optional Enumerator("cgroup_subsys_id", "pids_cgrp_id"),
+    SubsysCpu: Optional Enumerator("cgroup_subsys_id", "cpu_cgrp_id"),
+    MemcgMemory: Optional Member("mem_cgroup", "memory"),
+    MemcgSwap: Optional Member("mem_cgroup", "swap"),
+    MemcgEventsLocal: Optional Member("mem_cgroup", "memory_events_local"),
+    CounterUsage: Optional Member("page_counter", "usage"),
+    CounterMax: Optional Member("page_counter", "max"),
+    EventOom: Optional Enumerator("memcg_memory_event", "MEMCG_OOM"),
+    EventOomKill: Optional Enumerator("memcg_memory_event", "MEMCG_OOM_KILL"),
+    MmRssStat: Required Member("mm_struct", "rss_stat"),
+    MmOwner: Optional Member("mm_struct", "owner"),
+    PercpuCounterSize: Required Size("percpu_counter"),
+    PercpuCounterCount: Required Member("percpu_counter", "count"),
+}
+
+/// All that the programs are told when they are loaded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// The programs run only while the `ACTIVE` map holds this number.
+    pub generation: u64,
+    /// Bytes of a page.
+    pub page_size: u64,
+    /// [`Field`] by [`Field`].
+    pub fields: [u32; FIELD_COUNT],
+    /// The inode of the host's mount namespace.
+    pub host_mnt_namespace: u32,
+    /// 1 where `mm_struct.rss_stat` is an array of `percpu_counter` (from 6.2 on), 0 where it is
+    /// one of `atomic_long_t`.
+    pub rss_percpu: u32,
+    /// 1 where `sched_process_exit` says itself whether the process ends with this thread.
+    pub exit_group_dead: u32,
+    /// Fills up to 8 bytes.
+    pub zero: u32,
+}
+
+const _: () = assert!(size_of::<Config>() == 16 + (FIELD_COUNT + 4) * 4 && FIELD_COUNT % 2 == 0);

@@ -1,0 +1,154 @@
+//! What is called what: the kinds of records, the namespaces, the hierarchies, the limits.
+
+/// Declares an enum whose discriminants count from 0, with its names in the same order.
+macro_rules! named {
+    ($(#[$meta:meta])* $type:ident, $count:ident { $($(#[$vmeta:meta])* $variant:ident = $name:literal,)* }) => {
+        $(#[$meta])*
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $type { $($(#[$vmeta])* $variant,)* }
+
+        impl $type {
+            /// Every value, in the order of the discriminants.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The name that metrics, the stream and the command line use.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The value with discriminant `number`, if there is one.
+            pub fn from_number(number: u32) -> Option<Self> {
+                Self::ALL.get(number as usize).copied()
+            }
+        }
+
+        #[doc = concat!("How many values [`", stringify!($type), "`] has.")]
+        pub const $count: usize = $type::ALL.len();
+    };
+}
+
+named! {
+    /// The kind of a record.
+    Kind, KINDS {
+        Clone = "clone",
+        Unshare = "unshare",
+        Setns = "setns",
+        Oom = "oom",
+        CgroupMkdir = "cgroup_mkdir",
+        CgroupRmdir = "cgroup_rmdir",
+        CgroupPopulated = "cgroup_populated",
+        /// An exec. Sent for the first process of a cgroup with a mount namespace of its own.
+        Exec = "exec",
+        /// The end of a process. Sent for the process whose exec was sent.
+        Exit = "exit",
+    }
+}
+
+named! {
+    /// The ten entries of `/proc/PID/ns` (namespaces(7)), in alphabetical order.
+    Namespace, NAMESPACES {
+        Cgroup = "cgroup",
+        Ipc = "ipc",
+        Mnt = "mnt",
+        Net = "net",
+        Pid = "pid",
+        PidForChildren = "pid_for_children",
+        Time = "time",
+        TimeForChildren = "time_for_children",
+        User = "user",
+        Uts = "uts",
+    }
+}
+
+named! {
+    /// The eight namespace types (namespaces(7)).
+    NamespaceType, NAMESPACE_TYPES {
+        Cgroup = "cgroup",
+        Ipc = "ipc",
+        Mnt = "mnt",
+        Net = "net",
+        Pid = "pid",
+        Time = "time",
+        User = "user",
+        Uts = "uts",
+    }
+}
+
+impl NamespaceType {
+    /// The `CLONE_NEW*` flag (`include/uapi/linux/sched.h`).
+    pub const fn clone_flag(self) -> u64 {
+        match self {
+            Self::Cgroup => 0x0200_0000,
+            Self::Ipc => 0x0800_0000,
+            Self::Mnt => 0x0002_0000,
+            Self::Net => 0x4000_0000,
+            Self::Pid => 0x2000_0000,
+            Self::Time => 0x0000_0080,
+            Self::User => 0x1000_0000,
+            Self::Uts => 0x0400_0000,
+        }
+    }
+}
+
+/// All eight `CLONE_NEW*` flags.
+pub const CLONE_NEW_ANY: u64 = {
+    let mut flags = 0;
+    let mut i = 0;
+    while i < NAMESPACE_TYPES {
+        flags |= NamespaceType::ALL[i].clone_flag();
+        i += 1;
+    }
+    flags
+};
+
+named! {
+    /// The calls that make or enter namespaces, in the order of their kinds.
+    Call, CALLS {
+        Clone = "clone",
+        Unshare = "unshare",
+        Setns = "setns",
+    }
+}
+
+named! {
+    /// The hierarchies in which a task's cgroup is captured: those of three v1 controllers, and
+    /// v2. A task is counted under the first non-root cgroup in this order. A controller that is
+    /// on v2 has no hierarchy of its own.
+    Hierarchy, HIERARCHIES {
+        Memory = "memory",
+        Pids = "pids",
+        Cpu = "cpu",
+        V2 = "v2",
+    }
+}
+
+named! {
+    /// What was short when the OOM killer ran (`enum oom_constraint`, `include/linux/oom.h`).
+    Constraint, CONSTRAINTS {
+        /// The host's memory.
+        None = "none",
+        Cpuset = "cpuset",
+        MemoryPolicy = "mempolicy",
+        Memcg = "memcg",
+    }
+}
+
+/// The longest cgroup path that a record carries, in bytes; a longer one is cut.
+pub const PATH_MAX: usize = 1024;
+
+/// Entries of the map of counts: cgroups counted apart; more of them are counted together.
+pub const COUNTED_CGROUPS: u32 = 16_384;
+
+/// Records of namespace calls that one cgroup may send a second; more are counted as suppressed.
+pub const RECORDS_PER_SECOND: u64 = 10_000;
+
+/// Bytes of the ring of rare records.
+pub const RARE_RING_BYTES: u32 = 1 << 20;
+
+/// Bytes of the rare ring that records of namespace calls leave free for those of OOM kills and
+/// cgroups, so that no container can push these out.
+pub const RARE_RING_RESERVE: u64 = RARE_RING_BYTES as u64 / 4;
+
+/// `hierarchy` of the key under which all is counted that found no room of its own.
+pub const OVERFLOW_HIERARCHY: u32 = u32::MAX;

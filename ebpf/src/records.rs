@@ -1,0 +1,222 @@
+//! The bytes that cross from the kernel: records of the ring, and the values of maps. Every struct
+//! is `repr(C)`, has no padding, and holds numbers only: any bytes are a valid value.
+
+use crate::{CALLS, HIERARCHIES, NAMESPACE_TYPES, NAMESPACES, PATH_MAX};
+
+/// A limit that is not set.
+pub const UNLIMITED: u64 = u64::MAX;
+
+/// A cgroup: its hierarchy (`cgroup_root.hierarchy_id`; 0 is v2) and its id there.
+///
+/// The id is that of the directory's kernfs node, which on 64-bit kernels is never given out twice
+/// while the hierarchy is mounted (`fs/kernfs/dir.c`, `id_highbits`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CgroupKey {
+    pub id: u64,
+    pub hierarchy: u32,
+    pub zero: u32,
+}
+
+/// A task's cgroups, by [`crate::Hierarchy`]. Id 0: there is no such hierarchy.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cgroups {
+    pub ids: [u64; HIERARCHIES],
+    pub hierarchies: [u32; HIERARCHIES],
+    /// The cgroup's depth below the root of its hierarchy; 0 is the root.
+    pub levels: [u32; HIERARCHIES],
+}
+
+/// Inode numbers by [`crate::Namespace`]. 0: the kernel has no such namespace, or the task none.
+pub type Namespaces = [u32; NAMESPACES];
+
+/// A task, as it was at the hook.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Task {
+    /// When the process (its thread group's leader) started, in ns of CLOCK_BOOTTIME.
+    pub start_time: u64,
+    pub cgroups: Cgroups,
+    pub pid: u32,
+    pub tid: u32,
+    pub ppid: u32,
+    /// The pid in the task's own pid namespace.
+    pub ns_pid: u32,
+    pub uid: u32,
+    /// Inode of the outermost pid namespace below the initial one; 0 where the task is in the
+    /// initial one itself.
+    pub outer_pid_namespace: u32,
+    pub namespaces: Namespaces,
+    pub comm: [u8; 16],
+}
+
+/// What every record begins with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// A [`crate::Kind`].
+    pub kind: u32,
+    pub zero: u32,
+    /// ns of CLOCK_BOOTTIME.
+    pub time: u64,
+    /// The task that was running: the caller.
+    pub task: Task,
+}
+
+/// A clone(2) or clone3(2) with a `CLONE_NEW*` flag.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Clone {
+    pub header: Header,
+    pub child: Task,
+    pub flags: u64,
+}
+
+/// An unshare(2) or setns(2). The header's namespaces are those after the call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct NamespaceCall {
+    pub header: Header,
+    pub before: Namespaces,
+    pub flags: u64,
+    /// 0 or a negative errno.
+    pub result: i64,
+}
+
+/// A kill by the OOM killer. The header's task is the one whose allocation triggered it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Oom {
+    pub header: Header,
+    pub victim: Task,
+    /// The memory cgroup whose limit was hit; id 0 where none was.
+    pub owner: CgroupKey,
+    /// Bytes, or [`UNLIMITED`]; likewise below.
+    pub limit: u64,
+    pub usage: u64,
+    /// Of swap on v2, of memory and swap together on v1, as the kernel counts.
+    pub swap_limit: u64,
+    pub swap_usage: u64,
+    pub anon: u64,
+    pub file: u64,
+    pub shmem: u64,
+    /// Kills in the victim's memory cgroup so far: the kernel's own `oom_kill`.
+    pub kills: u64,
+    /// A [`crate::Constraint`].
+    pub constraint: u32,
+    /// 1 where the victim is the first process of its cgroup.
+    pub init_killed: u32,
+}
+
+/// A cgroup was made.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CgroupMkdir {
+    pub header: Header,
+    pub cgroup: CgroupKey,
+    /// Bytes of `path`, at most [`PATH_MAX`] - 1.
+    pub path_len: u64,
+    pub path: [u8; PATH_MAX],
+}
+
+/// A cgroup was removed, or became populated or empty.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CgroupChange {
+    pub header: Header,
+    pub cgroup: CgroupKey,
+    /// 1 where there are tasks in the cgroup or below it.
+    pub populated: u64,
+}
+
+/// An exec.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Exec {
+    pub header: Header,
+}
+
+/// The end of a process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Exit {
+    pub header: Header,
+    /// As wait(2) gives it: the signal in the low 7 bits, the exit code in bits 8 to 15.
+    pub status: u64,
+}
+
+/// What became of the records of one kind on one CPU: `seen` is the sum of the others.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    pub seen: u64,
+    pub submitted: u64,
+    /// The ring was full.
+    pub no_room: u64,
+    /// Nobody asked for it.
+    pub unwanted: u64,
+    /// One cgroup sent too many.
+    pub suppressed: u64,
+}
+
+/// What happened in one cgroup.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// By [`crate::Call`] and [`crate::NamespaceType`] asked for.
+    pub calls: [[u64; NAMESPACE_TYPES]; CALLS],
+    /// Calls that failed, by [`crate::Call`].
+    pub failed: [u64; CALLS],
+    /// The kernel's own count of kills here, as of the last one.
+    pub oom_kills: u64,
+    /// Kills, here or below, for this cgroup's limit.
+    pub oom_limit_kills: u64,
+    /// The second (CLOCK_BOOTTIME) that `sent` counts in.
+    pub second: u64,
+    /// Records of namespace calls sent in that second.
+    pub sent: u64,
+}
+
+/// The first process of a cgroup: the first that executed a program in a mount namespace other
+/// than the host's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Init {
+    pub start_time: u64,
+    pub pid: u32,
+    pub zero: u32,
+}
+
+/// A system call under way: what exit needs to know of entry.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct PendingCall {
+    pub before: Namespaces,
+    pub flags: u64,
+}
+
+/// Size of `T`, and a compile-time check that its fields leave no padding.
+macro_rules! no_padding {
+    ($($type:ty = $bytes:expr;)*) => {
+        $(const _: () = assert!(size_of::<$type>() == $bytes && align_of::<$type>() <= 8);)*
+    };
+}
+
+no_padding! {
+    CgroupKey = 16;
+    Cgroups = 64;
+    Task = 8 + 64 + 6 * 4 + 40 + 16;
+    Header = 16 + 152;
+    Clone = 168 + 152 + 8;
+    NamespaceCall = 168 + 40 + 16;
+    Oom = 168 + 152 + 16 + 8 * 8 + 8;
+    CgroupMkdir = 168 + 16 + 8 + 1024;
+    CgroupChange = 168 + 16 + 8;
+    Exec = 168;
+    Exit = 168 + 8;
+    Outcomes = 40;
+    Counts = 8 * (24 + 3 + 4);
+    Init = 16;
+    PendingCall = 48;
+}
