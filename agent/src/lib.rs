@@ -1,3 +1,4 @@
 //! See, run and prove containers on a Linux host. ARCHITECTURE.md has the picture.
 
 pub mod container;
+pub mod watch;

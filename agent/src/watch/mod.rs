@@ -1,0 +1,3 @@
+//! The live stream of events.
+
+pub mod record;

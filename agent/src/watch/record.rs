@@ -1,0 +1,222 @@
+//! What the stream says: one JSON object a line. These types are the contract; the JSON schema in
+//! `agent/schema/event.json` is generated from them.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One line of the stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Record {
+    /// When it happened, by the kernel's clock: RFC 3339 in UTC, with nanoseconds.
+    pub time: String,
+    /// Who did it; absent for `lost`, which nobody did.
+    #[serde(flatten)]
+    pub caller: Option<Caller>,
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// The task that made the call, and where it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Caller {
+    pub process: Process,
+    /// The caller's container; null on the host, and where it is unknown.
+    pub container: Option<Container>,
+    /// True where the caller's cgroup is not known to the agent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub container_unknown: bool,
+    pub namespaces: Namespaces,
+}
+
+/// A process, as it was when the event happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Process {
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// The parent's pid; 0 where it is outside.
+    pub ppid: u32,
+    /// The pid in the process's own pid namespace.
+    pub ns_pid: u32,
+    /// The thread's name, at most 15 bytes; what is not UTF-8 is replaced by U+FFFD.
+    pub comm: String,
+    /// The real user id in the initial user namespace.
+    pub uid: u32,
+    /// RFC 3339 in UTC, with nanoseconds.
+    pub start_time: String,
+}
+
+/// What the kind of a [`Container`] can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerKind {
+    /// A cgroup that an engine made for a container.
+    Container,
+    /// A systemd service, scope or slice.
+    Unit,
+    /// Tasks with namespaces of their own and no container's cgroup.
+    Sandbox,
+    /// Any other cgroup.
+    Cgroup,
+}
+
+/// What a task is in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct Container {
+    pub kind: ContainerKind,
+    /// The engine's full id of a container, the namespace of a sandbox (`pid:[4026532201]`), else
+    /// the cgroup's path.
+    pub id: String,
+    /// The engine's name; until it is known the id's first 12 characters.
+    pub name: String,
+    /// The engine; empty for all but containers.
+    pub runtime: String,
+    /// The image; empty where it is not known.
+    pub image: String,
+    /// The cgroup's path below the root of its hierarchy.
+    pub cgroup: String,
+}
+
+/// Inode numbers of the entries of `/proc/PID/ns`; 0 where the kernel has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Namespaces {
+    pub cgroup: u32,
+    pub ipc: u32,
+    pub mnt: u32,
+    pub net: u32,
+    pub pid: u32,
+    pub pid_for_children: u32,
+    pub time: u32,
+    pub time_for_children: u32,
+    pub user: u32,
+    pub uts: u32,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// A clone(2) that made a namespace. `namespaces` are the child's.
+    Clone {
+        #[serde(flatten)]
+        call: NamespaceCall,
+        child: Subject,
+    },
+    /// An unshare(2).
+    Unshare {
+        #[serde(flatten)]
+        call: NamespaceCall,
+    },
+    /// A setns(2).
+    Setns {
+        #[serde(flatten)]
+        call: NamespaceCall,
+        /// Whose namespaces were entered; absent where none was, or nobody's is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        joined: Option<Joined>,
+    },
+    /// A kill by the OOM killer. `process` is the one whose allocation triggered it.
+    Oom(Box<Oom>),
+    /// A container started or stopped.
+    Container {
+        action: Action,
+        /// How the container's first process ended; absent at a start, and where it was not seen.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exit: Option<Exit>,
+    },
+    /// Events that this stream does not have.
+    Lost {
+        /// How many, by kind.
+        kinds: BTreeMap<String, u64>,
+        /// When the first of them was lost: RFC 3339.
+        since: String,
+    },
+}
+
+/// What clone, unshare and setns have in common.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct NamespaceCall {
+    /// The namespace types asked for.
+    pub requested: Vec<String>,
+    /// What changed, by the names in `/proc/PID/ns`.
+    pub changed: BTreeMap<String, Change>,
+    /// "0", or the name of the errno.
+    pub result: String,
+}
+
+/// A change of namespace, by inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Change {
+    pub from: u32,
+    pub to: u32,
+}
+
+/// A process and where it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Subject {
+    pub process: Process,
+    pub container: Option<Container>,
+}
+
+/// Whose namespaces a setns entered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Joined {
+    Container(Container),
+    /// "host".
+    Host(String),
+}
+
+/// A kill by the OOM killer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Oom {
+    /// What was short: `memcg`, `none` (the host's memory), `cpuset`, `mempolicy`.
+    pub constraint: String,
+    pub victim: Subject,
+    pub trigger: Subject,
+    /// The cgroup whose limit was hit; null where none was.
+    pub limit_owner: Option<LimitOwner>,
+    pub rss: Rss,
+    /// Whether the victim is the first process of its container.
+    pub init_killed: bool,
+}
+
+/// The cgroup whose memory limit was hit, at the time of the kill.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LimitOwner {
+    pub cgroup: String,
+    /// Null: no limit; likewise for swap.
+    pub limit_bytes: Option<u64>,
+    pub usage_bytes: u64,
+    /// Swap on v2; memory and swap together on v1, as the kernel counts.
+    pub swap_limit_bytes: Option<u64>,
+    pub swap_usage_bytes: u64,
+}
+
+/// The victim's resident memory when it was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rss {
+    pub anon_bytes: u64,
+    pub file_bytes: u64,
+    pub shmem_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Start,
+    Stop,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Exit {
+    /// The exit code; 0 where a signal ended it.
+    pub code: u8,
+    /// The signal that ended it, or 0.
+    pub signal: u8,
+    pub oom_killed: bool,
+    pub duration_ms: u64,
+}
