@@ -1,4 +1,9 @@
 //! See, run and prove containers on a Linux host. ARCHITECTURE.md has the picture.
+//!
+//! The modules stand in the order of the way of an event.
 
+pub mod kernel;
+pub mod event;
 pub mod container;
 pub mod watch;
+pub mod sys;

@@ -104,23 +104,19 @@ fields! {
 
 /// All that the programs are told when they are loaded.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The programs run only while the `ACTIVE` map holds this number.
     pub generation: u64,
-    /// Bytes of a page.
-    pub page_size: u64,
+    /// Bytes of a page are 1 shifted left by this.
+    pub page_shift: u64,
     /// [`Field`] by [`Field`].
     pub fields: [u32; FIELD_COUNT],
-    /// The inode of the host's mount namespace.
-    pub host_mnt_namespace: u32,
     /// 1 where `mm_struct.rss_stat` is an array of `percpu_counter` (from 6.2 on), 0 where it is
     /// one of `atomic_long_t`.
     pub rss_percpu: u32,
     /// 1 where `sched_process_exit` says itself whether the process ends with this thread.
     pub exit_group_dead: u32,
-    /// Fills up to 8 bytes.
-    pub zero: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 16 + (FIELD_COUNT + 4) * 4 && FIELD_COUNT % 2 == 0);
+const _: () = assert!(size_of::<Config>() == 16 + (FIELD_COUNT + 2) * 4 && FIELD_COUNT % 2 == 0);

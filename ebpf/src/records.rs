@@ -51,6 +51,22 @@ pub struct Task {
     pub comm: [u8; 16],
 }
 
+impl Task {
+    /// All zeros.
+    pub const EMPTY: Self = Self {
+        start_time: 0,
+        cgroups: Cgroups { ids: [0; HIERARCHIES], hierarchies: [0; HIERARCHIES], levels: [0; HIERARCHIES] },
+        pid: 0,
+        tid: 0,
+        ppid: 0,
+        ns_pid: 0,
+        uid: 0,
+        outer_pid_namespace: 0,
+        namespaces: [0; NAMESPACES],
+        comm: [0; 16],
+    };
+}
+
 /// What every record begins with.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,68 @@
+//! What the BPF programs are told: where this kernel has the fields that they read.
+
+use std::collections::HashSet;
+
+use agent_ebpf::{ABSENT, Config, FIELD_COUNT, FIELDS, Lookup, Need};
+
+use super::btf::{Btf, BtfError};
+
+/// Why the programs cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("the kernel's type information cannot be read")]
+    Btf(#[from] BtfError),
+    #[error("the kernel's type information lacks {0}; this kernel is too old (5.10 is the oldest)")]
+    Missing(String),
+}
+
+/// What else than offsets this kernel's type information tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    pub config: Config,
+    /// Whether `mark_victim` gives the task; old kernels give its pid alone.
+    pub mark_victim_gives_task: bool,
+}
+
+const MARK_VICTIM: &str = "btf_trace_mark_victim";
+const PROCESS_EXIT: &str = "btf_trace_sched_process_exit";
+
+/// Finds the fields in `btf` (`/sys/kernel/btf/vmlinux`).
+///
+/// # Errors
+/// Where it is no BTF, or lacks what every capture needs.
+pub fn find(btf: &[u8]) -> Result<Facts, ConfigError> {
+    let wanted: HashSet<&'static str> =
+        FIELDS.iter().map(|(_, _, lookup)| type_name(*lookup)).chain([MARK_VICTIM, PROCESS_EXIT]).collect();
+    let btf = Btf::parse(btf, &wanted)?;
+    let mut fields = [ABSENT; FIELD_COUNT];
+    for (field, need, lookup) in FIELDS {
+        let found = match *lookup {
+            Lookup::Member(of, path) => btf.member(of, path),
+            Lookup::Size(of) => btf.size(of),
+            Lookup::Enumerator(of, name) => btf.enumerator(of, name),
+        };
+        match (found, need) {
+            (Some(value), _) => fields[*field as usize] = value,
+            (None, Need::Optional) => {}
+            (None, Need::Required) => return Err(ConfigError::Missing(format!("{lookup:?}"))),
+        }
+    }
+    let exit = btf.tracepoint(PROCESS_EXIT).unwrap_or_default();
+    let mark_victim = btf.tracepoint(MARK_VICTIM).unwrap_or_default();
+    Ok(Facts {
+        config: Config {
+            generation: 0,
+            page_shift: u64::from(rustix::param::page_size().trailing_zeros()),
+            fields,
+            rss_percpu: u32::from(btf.is_array("mm_struct", "rss_stat") == Some(true)),
+            exit_group_dead: u32::from(exit.len() == 2),
+        },
+        mark_victim_gives_task: mark_victim.first() == Some(&true),
+    })
+}
+
+const fn type_name(lookup: Lookup) -> &'static str {
+    match lookup {
+        Lookup::Member(name, _) | Lookup::Size(name) | Lookup::Enumerator(name, _) => name,
+    }
+}

@@ -1,0 +1,136 @@
+//! The counters that the BPF programs keep.
+
+use agent_ebpf::{
+    CONSTRAINTS, CgroupKey, Constraint, Counts, Init, Kind, OVERFLOW_HIERARCHY, Outcomes,
+};
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
+};
+
+use crate::sys::Plain;
+
+/// Why a counter cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CountsError {
+    #[error("the BPF object has no map {0}")]
+    NoMap(&'static str),
+    #[error("a BPF map cannot be used")]
+    Map(#[from] MapError),
+}
+
+/// `BPF_NOEXIST` (`include/uapi/linux/bpf.h`).
+const NOEXIST: u64 = 1;
+
+const OVERFLOW: CgroupKey = CgroupKey { id: 0, hierarchy: OVERFLOW_HIERARCHY, zero: 0 };
+
+/// The maps of counters.
+pub struct KernelCounts {
+    counts: HashMap<MapData, Plain<CgroupKey>, Plain<Counts>>,
+    inits: HashMap<MapData, Plain<CgroupKey>, Plain<Init>>,
+    outcomes: PerCpuArray<MapData, Plain<Outcomes>>,
+    oom_kills: Array<MapData, u64>,
+}
+
+fn take<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, CountsError> {
+    let map = ebpf.take_map(name).ok_or(CountsError::NoMap(name))?;
+    Ok(T::try_from(map)?)
+}
+
+impl KernelCounts {
+    /// Takes the maps, and makes the entry that counts what finds no room.
+    ///
+    /// # Errors
+    /// Where a map is missing, or another.
+    pub fn new(ebpf: &mut Ebpf) -> Result<Self, CountsError> {
+        let mut counts = Self {
+            counts: take(ebpf, "COUNTS")?,
+            inits: take(ebpf, "INITS")?,
+            outcomes: take(ebpf, "OUTCOMES")?,
+            oom_kills: take(ebpf, "OOM_KILLS")?,
+        };
+        match counts.counts.insert(Plain(OVERFLOW), Plain(Counts::default()), NOEXIST) {
+            Ok(()) => Ok(counts),
+            // A map from a pin has it.
+            Err(_) if counts.counts.get(&Plain(OVERFLOW), 0).is_ok() => Ok(counts),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The counts of every cgroup that has some, and what found no room of its own.
+    pub fn all(&self) -> (std::collections::HashMap<CgroupKey, Counts>, Counts) {
+        // An entry that is removed meanwhile ends the walk of the kernel's table at once or
+        // restarts it; what is read twice is the same.
+        let mut all: std::collections::HashMap<_, _> = self
+            .counts
+            .iter()
+            .filter_map(Result::ok)
+            .map(|(key, counts)| (key.0, counts.0))
+            .collect();
+        let overflow = all.remove(&OVERFLOW).unwrap_or_default();
+        (all, overflow)
+    }
+
+    /// Takes the counts of a cgroup that is gone out of the kernel.
+    pub fn take(&mut self, key: CgroupKey) -> Counts {
+        let counts = self.counts.get(&Plain(key), 0).map(|counts| counts.0).unwrap_or_default();
+        // What was not there cannot be removed.
+        let _ = self.counts.remove(&Plain(key));
+        let _ = self.inits.remove(&Plain(key));
+        counts
+    }
+
+    /// Says how many kills the kernel has counted in a cgroup that is older than the programs.
+    ///
+    /// # Errors
+    /// Where the map is full.
+    pub fn set_oom_kills(&mut self, key: CgroupKey, kills: u64) -> Result<(), CountsError> {
+        let counts = Counts { oom_kills: kills, ..Counts::default() };
+        match self.counts.insert(Plain(key), Plain(counts), NOEXIST) {
+            // The programs have counted there by now, from the kernel's own count.
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::AlreadyExists =>
+            {
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Says which process is the first of a cgroup that is older than the programs.
+    pub fn set_init(&mut self, key: CgroupKey, pid: u32, start_time: u64) {
+        // One that the programs saw meanwhile stays.
+        let init = Init { start_time, pid, zero: 0 };
+        let _ = self.inits.insert(Plain(key), Plain(init), NOEXIST);
+    }
+
+    /// What became of the records of `kind`, over all CPUs.
+    ///
+    /// # Errors
+    /// Where the map cannot be read.
+    pub fn outcomes(&self, kind: Kind) -> Result<Outcomes, CountsError> {
+        let cpus = self.outcomes.get(&(kind as u32), 0)?;
+        Ok(cpus.iter().fold(Outcomes::default(), |sum, Plain(cpu)| Outcomes {
+            seen: sum.seen + cpu.seen,
+            submitted: sum.submitted + cpu.submitted,
+            no_room: sum.no_room + cpu.no_room,
+            unwanted: sum.unwanted + cpu.unwanted,
+            suppressed: sum.suppressed + cpu.suppressed,
+        }))
+    }
+
+    /// OOM kills of the host.
+    ///
+    /// # Errors
+    /// Where the map cannot be read.
+    pub fn oom_kills(&self) -> Result<[(Constraint, u64); CONSTRAINTS], CountsError> {
+        let mut kills = [(Constraint::None, 0); CONSTRAINTS];
+        for (slot, constraint) in kills.iter_mut().zip(Constraint::ALL) {
+            *slot = (*constraint, self.oom_kills.get(&(*constraint as u32), 0)?);
+        }
+        Ok(kills)
+    }
+}

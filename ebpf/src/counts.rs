@@ -1,0 +1,120 @@
+//! What is counted in the kernel, cgroup by cgroup. These maps are the truth that counters in
+//! `/metrics` come from: a record that is lost loses no count.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use agent_ebpf::{
+    COUNTED_CGROUPS, Call, CgroupKey, Constraint, CONSTRAINTS, Counts, Init, NAMESPACE_TYPES,
+    NamespaceType, OVERFLOW_HIERARCHY, RECORDS_PER_SECOND,
+};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    macros::map,
+    maps::{Array, HashMap},
+};
+
+#[map]
+static COUNTS: HashMap<CgroupKey, Counts> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
+
+/// The first process of each cgroup that has one.
+#[map]
+static INITS: HashMap<CgroupKey, Init> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
+
+/// OOM kills of the host, by [`Constraint`].
+#[map]
+static OOM_KILLS: Array<u64> = Array::with_max_entries(CONSTRAINTS as u32, 0);
+
+const NO_COUNTS: Counts = Counts {
+    calls: [[0; NAMESPACE_TYPES]; agent_ebpf::CALLS],
+    failed: [0; agent_ebpf::CALLS],
+    oom_kills: 0,
+    oom_limit_kills: 0,
+    second: 0,
+    sent: 0,
+};
+
+const OVERFLOW: CgroupKey = CgroupKey { id: 0, hierarchy: OVERFLOW_HIERARCHY, zero: 0 };
+
+/// The counts of `key`, or those of all that found no room.
+#[inline(always)]
+pub fn of(key: &CgroupKey) -> Option<*mut Counts> {
+    if let Some(counts) = COUNTS.get_ptr_mut(key) {
+        return Some(counts);
+    }
+    // Another CPU may insert the same key first: what counts is that it is there.
+    let _ = COUNTS.insert(key, NO_COUNTS, BPF_NOEXIST.into());
+    COUNTS.get_ptr_mut(key).or_else(|| COUNTS.get_ptr_mut(&OVERFLOW))
+}
+
+/// Adds `n` to a counter in a map.
+#[inline(always)]
+pub fn add(counter: *mut u64, n: u64) {
+    // SAFETY: `counter` is an aligned field of a map's value, which lives as long as the program
+    // runs; all writers add atomically.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, n) };
+}
+
+/// Counts a call by the namespace types it asked for, or as failed.
+#[inline(always)]
+pub fn call(counts: *mut Counts, call: Call, flags: u64, failed: bool) {
+    // SAFETY: `counts` is a map's value; the indexes are the enums' own.
+    unsafe {
+        if failed {
+            add(&raw mut (*counts).failed[call as usize], 1);
+            return;
+        }
+        let mut i = 0;
+        while i < NAMESPACE_TYPES {
+            if flags & NamespaceType::ALL[i].clone_flag() != 0 {
+                add(&raw mut (*counts).calls[call as usize][i], 1);
+            }
+            i += 1;
+        }
+    }
+}
+
+/// Whether the cgroup may send one more record of a namespace call at `now` (ns). Two CPUs that
+/// ask at once may both get the last one: the bound is on the order of magnitude.
+#[inline(always)]
+pub fn may_send(counts: *mut Counts, now: u64) -> bool {
+    // SAFETY: `counts` is a map's value.
+    let counts = unsafe { &mut *counts };
+    let second = now / 1_000_000_000;
+    if counts.second != second {
+        counts.second = second;
+        counts.sent = 0;
+    }
+    counts.sent += 1;
+    counts.sent <= RECORDS_PER_SECOND
+}
+
+/// Counts a kill of the host.
+#[inline(always)]
+pub fn oom_kill(constraint: Constraint) {
+    if let Some(counter) = OOM_KILLS.get_ptr_mut(constraint as u32) {
+        add(counter, 1);
+    }
+}
+
+/// Makes the process the first one of its cgroup; false where there is one.
+#[inline(always)]
+pub fn adopt_init(key: &CgroupKey, pid: u32, start_time: u64) -> bool {
+    let init = Init { start_time, pid, zero: 0 };
+    INITS.insert(key, init, BPF_NOEXIST.into()).is_ok()
+}
+
+/// Whether the process is the first one of its cgroup.
+#[inline(always)]
+pub fn is_init(key: &CgroupKey, pid: u32, start_time: u64) -> bool {
+    // SAFETY: an entry that is replaced meanwhile has another pid or start time.
+    match unsafe { INITS.get(key) } {
+        Some(init) => init.pid == pid && init.start_time == start_time,
+        None => false,
+    }
+}
+
+/// Forgets the first process of a cgroup; false where another CPU did.
+#[inline(always)]
+pub fn forget_init(key: &CgroupKey) -> bool {
+    INITS.remove(key).is_ok()
+}

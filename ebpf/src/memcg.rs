@@ -1,0 +1,161 @@
+//! Memory cgroups: usage, limits, and whose limit an OOM kill was for.
+
+use agent_ebpf::{ABSENT, CgroupKey, Field, UNLIMITED};
+
+use crate::{
+    config::{config, field},
+    task::{self, Probed},
+};
+
+/// How far below its limit, in pages, a cgroup may have drained between the failed charge and the
+/// kill and still be the one whose limit was hit. Charges come in batches of 64 pages a CPU
+/// (`MEMCG_CHARGE_BATCH`, `include/linux/memcontrol.h`).
+const TOLERANCE: u64 = 256;
+
+/// The deepest nesting that is looked through.
+const DEPTH: usize = 24;
+
+/// A memory cgroup. `struct mem_cgroup` begins with its `cgroup_subsys_state`.
+#[derive(Clone, Copy)]
+pub struct Memcg(Probed);
+
+/// The cgroup whose limit was hit, and how full it was, in bytes.
+pub struct Owner {
+    pub key: CgroupKey,
+    pub limit: u64,
+    pub usage: u64,
+    pub swap_limit: u64,
+    pub swap_usage: u64,
+}
+
+impl Memcg {
+    /// The one that the memory of `task` is charged to: that of the owner of its address space, as
+    /// the kernel counts kills (`memcg_memory_event_mm`).
+    #[inline(always)]
+    pub fn of(task: Probed) -> Option<Self> {
+        let subsys = field(Field::SubsysMemory);
+        if subsys == ABSENT || field(Field::MemcgEventsLocal) == ABSENT {
+            return None;
+        }
+        let mm = task.follow(Field::TaskMm);
+        let owner = if mm.is_null() || field(Field::MmOwner) == ABSENT {
+            task
+        } else {
+            mm.follow(Field::MmOwner)
+        };
+        let task = if owner.is_null() { task } else { owner };
+        let css_set = task.follow(Field::TaskCgroups);
+        let css = css_set.follow_at(field(Field::CssSetSubsys) as usize + subsys as usize * 8);
+        (!css.is_null()).then_some(Self(css))
+    }
+
+    #[inline(always)]
+    pub fn key(self) -> CgroupKey {
+        task::key(self.0.follow(Field::CssCgroup))
+    }
+
+    /// An entry of `memory_events_local`.
+    #[inline(always)]
+    fn event(self, event: Field) -> u64 {
+        let events = self.0.embedded(Field::MemcgEventsLocal);
+        events.load_at(field(event) as usize * 8)
+    }
+
+    /// How many tasks of this very cgroup the OOM killer has killed.
+    #[inline(always)]
+    pub fn kills(self) -> u64 {
+        self.event(Field::EventOomKill)
+    }
+
+    /// Usage and limit of a `page_counter`, in pages.
+    #[inline(always)]
+    fn counter(self, at: Field) -> (u64, u64) {
+        let counter = self.0.embedded(at);
+        (counter.load(Field::CounterUsage), counter.load(Field::CounterMax))
+    }
+
+    /// The ancestor (or itself) whose limit was hit: of those that ever ran into their limit and
+    /// are at it, the one with the least room left.
+    #[inline(always)]
+    pub fn limit_owner(self) -> Option<Owner> {
+        let mut memcg = self;
+        let mut least = TOLERANCE + 1;
+        let mut found = Self(Probed::new(core::ptr::null()));
+        let mut i = 0;
+        while i < DEPTH {
+            let room = memcg.room();
+            if room < least && memcg.event(Field::EventOom) > 0 {
+                least = room;
+                found = memcg;
+            }
+            memcg = Self(memcg.0.follow(Field::CssParent));
+            if memcg.0.is_null() {
+                break;
+            }
+            i += 1;
+        }
+        (!found.0.is_null()).then(|| found.owner())
+    }
+
+    /// Pages left until the tighter of the limits on memory and, on v1, on memory and swap.
+    #[inline(always)]
+    fn room(self) -> u64 {
+        let (usage, max) = self.counter(Field::MemcgMemory);
+        let room = max.saturating_sub(usage);
+        // On v2 the other counter is that of swap alone, at whose limit nothing is killed.
+        if self.key().hierarchy == 0 || field(Field::MemcgSwap) == ABSENT {
+            return room;
+        }
+        let (usage, max) = self.counter(Field::MemcgSwap);
+        let swap_room = max.saturating_sub(usage);
+        if swap_room < room { swap_room } else { room }
+    }
+
+    #[inline(always)]
+    fn owner(self) -> Owner {
+        let (usage, limit) = self.counter(Field::MemcgMemory);
+        let (swap_usage, swap_limit) = if field(Field::MemcgSwap) == ABSENT {
+            (0, u64::MAX)
+        } else {
+            self.counter(Field::MemcgSwap)
+        };
+        Owner {
+            key: self.key(),
+            limit: bytes(limit),
+            usage: bytes(usage),
+            swap_limit: bytes(swap_limit),
+            swap_usage: bytes(swap_usage),
+        }
+    }
+}
+
+/// Pages to bytes. `PAGE_COUNTER_MAX` (`LONG_MAX / PAGE_SIZE`, `include/linux/page_counter.h`)
+/// and what is above it is no limit.
+#[inline(always)]
+fn bytes(pages: u64) -> u64 {
+    let shift = config!(page_shift);
+    if pages >= i64::MAX as u64 >> shift { UNLIMITED } else { pages << shift }
+}
+
+/// Bytes of anonymous, file and shared memory that `task` has resident. The kernel's order is
+/// `MM_FILEPAGES`, `MM_ANONPAGES`, `MM_SWAPENTS`, `MM_SHMEMPAGES`
+/// (`include/linux/mm_types_task.h`).
+#[inline(always)]
+pub fn resident(task: Probed) -> [u64; 3] {
+    let mm = task.follow(Field::TaskMm);
+    if mm.is_null() {
+        return [0; 3];
+    }
+    let stat = mm.embedded(Field::MmRssStat);
+    let pages = |index: usize| -> u64 {
+        let pages: i64 = if config!(rss_percpu) == 1 {
+            let counter = index * field(Field::PercpuCounterSize) as usize;
+            stat.load_at(counter + field(Field::PercpuCounterCount) as usize)
+        } else {
+            stat.load_at(index * 8)
+        };
+        // Per-CPU parts are not in the sum, which may make a small one negative.
+        if pages < 0 { 0 } else { (pages as u64) << config!(page_shift) }
+    };
+    [pages(1), pages(0), pages(3)]
+}

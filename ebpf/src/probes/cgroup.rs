@@ -1,0 +1,63 @@
+//! Births and deaths of cgroups, and when they become populated or empty, in every hierarchy.
+//!
+//! `void trace_cgroup_mkdir(struct cgroup *cgrp, const char *path)`, likewise `cgroup_rmdir`;
+//! `void trace_cgroup_notify_populated(struct cgroup *cgrp, const char *path, int val)`
+//! (`include/trace/events/cgroup.h`).
+
+use agent_ebpf::{CgroupChange, CgroupMkdir, Kind, PATH_MAX};
+use aya_ebpf::{
+    helpers::generated::bpf_probe_read_kernel_str, macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+
+use crate::{
+    config::active,
+    emit,
+    task::{self, Typed},
+};
+
+#[btf_tracepoint(function = "cgroup_mkdir")]
+pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
+    if !active() {
+        return 0;
+    }
+    let cgroup = Typed::new(ctx.arg(0));
+    let path: *const u8 = ctx.arg(1);
+    emit::send(Kind::CgroupMkdir, |record: *mut CgroupMkdir| {
+        // SAFETY: `record` is the ring's; the helper writes at most PATH_MAX bytes of `path`.
+        unsafe {
+            (*record).cgroup = task::key(cgroup);
+            let destination = (&raw mut (*record).path).cast();
+            let written = bpf_probe_read_kernel_str(destination, PATH_MAX as u32, path.cast());
+            // The helper counts the NUL.
+            (*record).path_len = if written > 0 { written as u64 - 1 } else { 0 };
+        }
+    });
+    0
+}
+
+#[btf_tracepoint(function = "cgroup_rmdir")]
+pub fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
+    change(Kind::CgroupRmdir, Typed::new(ctx.arg(0)), 0)
+}
+
+#[btf_tracepoint(function = "cgroup_notify_populated")]
+pub fn cgroup_populated(ctx: BtfTracePointContext) -> i32 {
+    let populated: i32 = ctx.arg(2);
+    change(Kind::CgroupPopulated, Typed::new(ctx.arg(0)), u64::from(populated != 0))
+}
+
+#[inline(always)]
+fn change(kind: Kind, cgroup: Typed, populated: u64) -> i32 {
+    if !active() {
+        return 0;
+    }
+    emit::send(kind, |record: *mut CgroupChange| {
+        // SAFETY: `record` is the ring's.
+        unsafe {
+            (*record).cgroup = task::key(cgroup);
+            (*record).populated = populated;
+        }
+    });
+    0
+}

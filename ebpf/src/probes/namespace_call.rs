@@ -1,0 +1,91 @@
+//! unshare(2) and setns(2), by the system calls' tracepoints.
+//!
+//! `long sys_unshare(unsigned long unshare_flags)`, `long sys_setns(int fd, int flags)`
+//! (`include/linux/syscalls.h`); a tracepoint's arguments begin at byte 16. They see calls that
+//! fail, with the errno, and do not see those of 32-bit programs.
+
+use agent_ebpf::{CLONE_NEW_ANY, Call, Kind, NamespaceCall, PendingCall};
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::{map, tracepoint},
+    maps::HashMap,
+    programs::TracePointContext,
+};
+use aya_log_ebpf::debug;
+
+use crate::{
+    config::active,
+    counts, emit, task,
+};
+
+/// Calls under way, by pid and tid: entry leaves here what exit needs. Every entry is followed by
+/// an exit, a killed task's too.
+#[map]
+static PENDING: HashMap<u64, PendingCall> = HashMap::with_max_entries(16_384, 0);
+
+#[tracepoint]
+pub fn unshare_enter(ctx: TracePointContext) -> u32 {
+    enter(&ctx, 16)
+}
+
+#[tracepoint]
+pub fn unshare_exit(ctx: TracePointContext) -> u32 {
+    exit(&ctx, Kind::Unshare, Call::Unshare)
+}
+
+#[tracepoint]
+pub fn setns_enter(ctx: TracePointContext) -> u32 {
+    enter(&ctx, 24)
+}
+
+#[tracepoint]
+pub fn setns_exit(ctx: TracePointContext) -> u32 {
+    exit(&ctx, Kind::Setns, Call::Setns)
+}
+
+#[inline(always)]
+fn enter(ctx: &TracePointContext, flags_at: usize) -> u32 {
+    if !active() {
+        return 0;
+    }
+    let mut pending = PendingCall {
+        before: Default::default(),
+        // SAFETY: the verifier bounds the offset by the tracepoint's size.
+        flags: unsafe { ctx.read_at::<u64>(flags_at) }.unwrap_or_default(),
+    };
+    task::capture_namespaces(task::current(), &mut pending.before);
+    if PENDING.insert(bpf_get_current_pid_tgid(), pending, 0).is_err() {
+        debug!(ctx, "no room for a call under way of thread {}", bpf_get_current_pid_tgid() as u32);
+    }
+    0
+}
+
+#[inline(always)]
+fn exit(ctx: &TracePointContext, kind: Kind, call: Call) -> u32 {
+    if !active() {
+        return 0;
+    }
+    let thread = bpf_get_current_pid_tgid();
+    let current = task::current();
+    // SAFETY: only this thread's entry writes this key.
+    let pending = match unsafe { PENDING.get(thread) } {
+        Some(pending) => *pending,
+        // The call began before the programs were attached.
+        None => return 0,
+    };
+    let _ = PENDING.remove(thread);
+    // SAFETY: the verifier bounds the offset by the tracepoint's size.
+    let result = unsafe { ctx.read_at::<i64>(16) }.unwrap_or_default();
+    let key = task::counted_cgroup(current);
+    let Some(counts) = counts::of(&key) else { return 0 };
+    counts::call(counts, call, pending.flags & CLONE_NEW_ANY, result < 0);
+    emit::send_bounded(kind, counts, |record: *mut NamespaceCall| {
+        // SAFETY: `record` is the ring's.
+        unsafe {
+            (*record).before = pending.before;
+            (*record).flags = pending.flags & CLONE_NEW_ANY;
+            (*record).result = result;
+        }
+    });
+    0
+}

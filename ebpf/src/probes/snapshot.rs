@@ -1,0 +1,32 @@
+//! All processes there are, for the scan at start.
+//!
+//! A task iterator (`kernel/bpf/task_iter.c`), with the context
+//! `struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }`; `meta` begins
+//! with the `seq_file` to write to. It sees the tasks of the reader's pid namespace.
+
+use core::ffi::c_void;
+
+use agent_ebpf::{Field, Task};
+use aya_ebpf::helpers::generated::bpf_seq_write;
+
+use crate::task::{self, Typed};
+
+#[unsafe(link_section = "iter/task")]
+#[unsafe(no_mangle)]
+pub extern "C" fn snapshot(context: *const *const *mut c_void) -> i32 {
+    // SAFETY: the context is two pointers; the verifier knows their types.
+    let (meta, task) = unsafe { (*context, (*context.add(1)).cast::<u8>()) };
+    if task.is_null() {
+        return 0;
+    }
+    let task = Typed::new(task);
+    let (pid, tid): (u32, u32) = (task.load(Field::TaskTgid), task.load(Field::TaskPid));
+    if pid != tid {
+        return 0;
+    }
+    let mut out = Task::EMPTY;
+    task::capture(task, &raw mut out);
+    // SAFETY: the verifier knows `seq`; `out` is initialized and has no padding.
+    unsafe { bpf_seq_write((*meta).cast(), (&raw mut out).cast(), size_of::<Task>() as u32) };
+    0
+}

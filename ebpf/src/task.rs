@@ -1,0 +1,237 @@
+//! The only reader of kernel memory for tasks: their ids, cgroups and namespaces.
+
+use agent_ebpf::{
+    ABSENT, CgroupKey, Cgroups, Field, HIERARCHIES, Hierarchy, Namespace, Namespaces, Task,
+};
+use aya_ebpf::helpers::{bpf_get_current_task, bpf_probe_read_kernel};
+
+use crate::config::field;
+
+/// A pointer into kernel memory, and how it may be read.
+///
+/// `TYPED`: the verifier knows the type behind it (an argument of a BTF tracepoint, or what was
+/// loaded from one), and plain loads are allowed and several times cheaper. Otherwise the helper
+/// reads. Either way a bad address reads as 0.
+#[derive(Clone, Copy)]
+pub struct Pointer<const TYPED: bool>(*const u8);
+
+/// A kernel pointer of which the verifier knows nothing.
+pub type Probed = Pointer<false>;
+
+/// A kernel pointer of which the verifier knows the type.
+pub type Typed = Pointer<true>;
+
+impl<const TYPED: bool> Pointer<TYPED> {
+    #[inline(always)]
+    pub fn new(address: *const u8) -> Self {
+        Self(address)
+    }
+
+    #[inline(always)]
+    pub fn is_null(self) -> bool {
+        self.0.is_null()
+    }
+
+    #[inline(always)]
+    pub fn probed(self) -> Probed {
+        Pointer(self.0)
+    }
+
+    /// The `T` at `offset` bytes.
+    #[inline(always)]
+    pub fn load_at<T: Copy + Default>(self, offset: usize) -> T {
+        let address = self.0.wrapping_add(offset).cast::<T>();
+        if TYPED {
+            // SAFETY: the verifier accepts a plain load only through a pointer whose type it
+            // knows; the kernel makes one that faults read as 0.
+            unsafe { core::ptr::read_volatile(address) }
+        } else {
+            // SAFETY: the helper checks the address.
+            unsafe { bpf_probe_read_kernel(address) }.unwrap_or_default()
+        }
+    }
+
+    #[inline(always)]
+    pub fn load<T: Copy + Default>(self, at: Field) -> T {
+        self.load_at(field(at) as usize)
+    }
+
+    /// The pointer at `offset` bytes.
+    #[inline(always)]
+    pub fn follow_at(self, offset: usize) -> Self {
+        let address = self.0.wrapping_add(offset).cast::<*const u8>();
+        if TYPED {
+            // SAFETY: as in `load_at`.
+            Self(unsafe { core::ptr::read_volatile(address) })
+        } else {
+            // SAFETY: as in `load_at`.
+            Self(unsafe { bpf_probe_read_kernel(address) }.unwrap_or(core::ptr::null()))
+        }
+    }
+
+    #[inline(always)]
+    pub fn follow(self, at: Field) -> Self {
+        self.follow_at(field(at) as usize)
+    }
+
+    /// A struct that is embedded at `at`.
+    #[inline(always)]
+    pub fn embedded(self, at: Field) -> Probed {
+        Pointer(self.0.wrapping_add(field(at) as usize))
+    }
+}
+
+/// The running task.
+#[inline(always)]
+pub fn current() -> Probed {
+    // SAFETY: the helper has no preconditions.
+    Pointer::new(unsafe { bpf_get_current_task() } as *const u8)
+}
+
+/// Fills `out` with what `task` is at this moment.
+#[inline(always)]
+pub fn capture<const TYPED: bool>(task: Pointer<TYPED>, out: *mut Task) {
+    let leader = task.follow(Field::TaskGroupLeader);
+    let parent = task.follow(Field::TaskRealParent);
+    let cred = task.follow(Field::TaskRealCred);
+    // SAFETY: `out` is a record in the ring, or a value on the stack, of type `Task`.
+    let out = unsafe { &mut *out };
+    out.start_time = leader.load(Field::TaskStartBoottime);
+    out.pid = task.load(Field::TaskTgid);
+    out.tid = task.load(Field::TaskPid);
+    out.ppid = parent.load(Field::TaskTgid);
+    out.uid = cred.load(Field::CredUid);
+    out.comm = task.probed().load_at(field(Field::TaskComm) as usize);
+    capture_cgroups(task, &mut out.cgroups);
+    capture_namespaces(task, &mut out.namespaces);
+
+    let pid = task.follow(Field::TaskThreadPid);
+    let level: u32 = pid.load(Field::PidLevel);
+    out.ns_pid = numbers(pid, level).load(Field::UpidNr);
+    out.outer_pid_namespace = if level == 0 {
+        0
+    } else {
+        numbers(pid, 1).follow(Field::UpidNs).load(Field::PidInum)
+    };
+    // The pid in the task's own pid namespace is the thread's; the process has the leader's.
+    if out.pid != out.tid {
+        let leader_pid = leader.follow(Field::TaskThreadPid);
+        out.ns_pid = numbers(leader_pid, level).load(Field::UpidNr);
+    }
+}
+
+/// `pid->numbers[level]`. Always read by the helper: older verifiers refuse a typed load at an
+/// offset that is not constant.
+#[inline(always)]
+fn numbers<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> Probed {
+    let numbers = pid.embedded(Field::PidNumbers);
+    let upid = (level & 31) as usize * field(Field::UpidSize) as usize;
+    Pointer(numbers.0.wrapping_add(upid))
+}
+
+/// The inodes of the ten namespaces of `task`; zeros where it has none (any more).
+#[inline(always)]
+pub fn capture_namespaces<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Namespaces) {
+    let nsproxy = task.follow(Field::TaskNsproxy);
+    let cred = task.follow(Field::TaskRealCred);
+    let pid = task.follow(Field::TaskThreadPid);
+    let level: u32 = pid.load(Field::PidLevel);
+    let inum = |at: Field, inum: Field| -> u32 {
+        if field(at) == ABSENT {
+            return 0;
+        }
+        let namespace = nsproxy.follow(at);
+        if namespace.is_null() { 0 } else { namespace.load(inum) }
+    };
+    out[Namespace::Cgroup as usize] = inum(Field::NsproxyCgroup, Field::CgroupInum);
+    out[Namespace::Ipc as usize] = inum(Field::NsproxyIpc, Field::IpcInum);
+    out[Namespace::Mnt as usize] = inum(Field::NsproxyMnt, Field::MntInum);
+    out[Namespace::Net as usize] = inum(Field::NsproxyNet, Field::NetInum);
+    out[Namespace::Pid as usize] = numbers(pid, level).follow(Field::UpidNs).load(Field::PidInum);
+    out[Namespace::PidForChildren as usize] = inum(Field::NsproxyPidForChildren, Field::PidInum);
+    out[Namespace::Time as usize] = inum(Field::NsproxyTime, Field::TimeInum);
+    out[Namespace::TimeForChildren as usize] =
+        inum(Field::NsproxyTimeForChildren, Field::TimeInum);
+    out[Namespace::User as usize] = cred.follow(Field::CredUserNs).load(Field::UserInum);
+    out[Namespace::Uts as usize] = inum(Field::NsproxyUts, Field::UtsInum);
+}
+
+/// The inode of the mount namespace of `task`.
+#[inline(always)]
+pub fn mnt_namespace<const TYPED: bool>(task: Pointer<TYPED>) -> u32 {
+    let nsproxy = task.follow(Field::TaskNsproxy);
+    nsproxy.follow(Field::NsproxyMnt).load(Field::MntInum)
+}
+
+/// The cgroups of `task`, hierarchy by hierarchy.
+#[inline(always)]
+pub fn capture_cgroups<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Cgroups) {
+    let css_set = task.follow(Field::TaskCgroups);
+    let mut i = 0;
+    while i < HIERARCHIES {
+        let (id, hierarchy, level) = match cgroup(css_set, Hierarchy::ALL[i]) {
+            Some(cgroup) => place(cgroup),
+            None => (0, 0, 0),
+        };
+        out.ids[i] = id;
+        out.hierarchies[i] = hierarchy;
+        out.levels[i] = level;
+        i += 1;
+    }
+}
+
+/// The cgroup that `task` is counted under: the first non-root one in the order of
+/// [`Hierarchy`], else the root of v2.
+#[inline(always)]
+pub fn counted_cgroup<const TYPED: bool>(task: Pointer<TYPED>) -> CgroupKey {
+    let css_set = task.follow(Field::TaskCgroups);
+    let mut i = 0;
+    while i < HIERARCHIES {
+        if let Some(cgroup) = cgroup(css_set, Hierarchy::ALL[i]) {
+            let (id, hierarchy, level) = place(cgroup);
+            if level > 0 {
+                return CgroupKey { id, hierarchy, zero: 0 };
+            }
+        }
+        i += 1;
+    }
+    CgroupKey { id: 1, hierarchy: 0, zero: 0 }
+}
+
+/// The cgroup of a `css_set` in one hierarchy; `None` where that is v2's, or there is none.
+#[inline(always)]
+fn cgroup<const TYPED: bool>(
+    css_set: Pointer<TYPED>,
+    hierarchy: Hierarchy,
+) -> Option<Pointer<TYPED>> {
+    let subsys = match hierarchy {
+        Hierarchy::Memory => field(Field::SubsysMemory),
+        Hierarchy::Pids => field(Field::SubsysPids),
+        Hierarchy::Cpu => field(Field::SubsysCpu),
+        Hierarchy::V2 => return Some(css_set.follow(Field::CssSetDflCgrp)),
+    };
+    if subsys == ABSENT {
+        return None;
+    }
+    let css = css_set.follow_at(field(Field::CssSetSubsys) as usize + subsys as usize * 8);
+    let cgroup = css.follow(Field::CssCgroup);
+    let hierarchy: u32 = cgroup.follow(Field::CgroupRoot).load(Field::RootHierarchyId);
+    (hierarchy != 0).then_some(cgroup)
+}
+
+/// Id, hierarchy and level of a `struct cgroup`.
+#[inline(always)]
+fn place<const TYPED: bool>(cgroup: Pointer<TYPED>) -> (u64, u32, u32) {
+    (
+        cgroup.follow(Field::CgroupKn).load(Field::KernfsId),
+        cgroup.follow(Field::CgroupRoot).load(Field::RootHierarchyId),
+        cgroup.load(Field::CgroupLevel),
+    )
+}
+
+/// The key of a `struct cgroup`.
+#[inline(always)]
+pub fn key<const TYPED: bool>(cgroup: Pointer<TYPED>) -> CgroupKey {
+    let (id, hierarchy, _) = place(cgroup);
+    CgroupKey { id, hierarchy, zero: 0 }
+}
