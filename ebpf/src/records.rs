@@ -194,6 +194,19 @@ pub struct Counts {
     pub sent: u64,
 }
 
+impl Counts {
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        let ours = self.calls.iter_mut().flatten().chain(&mut self.failed);
+        let theirs = other.calls.iter().flatten().chain(&other.failed);
+        for (counter, n) in ours.zip(theirs) {
+            *counter += n;
+        }
+        self.oom_kills += other.oom_kills;
+        self.oom_limit_kills += other.oom_limit_kills;
+    }
+}
+
 /// The first process of a cgroup: the first that executed a program in a mount namespace other
 /// than the host's.
 #[repr(C)]

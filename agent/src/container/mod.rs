@@ -1,3 +1,6 @@
-//! Which container a cgroup belongs to.
+//! Which container a task belongs to.
 
+pub mod life;
 pub mod path;
+pub mod place;
+pub mod registry;

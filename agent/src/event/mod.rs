@@ -1,1 +1,180 @@
-//! Events
+//! Records of the ring, checked: bytes to a typed [`Event`].
+
+use agent_ebpf::{
+    CgroupChange, CgroupKey, CgroupMkdir, Clone as CloneRecord, Constraint, Exec, Exit, Header,
+    Kind, NamespaceCall, Oom, PATH_MAX, Task,
+};
+
+use crate::sys::{Contract, from_bytes};
+
+/// Something that happened, as the kernel saw it.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// ns of CLOCK_BOOTTIME.
+    pub time: u64,
+    /// The task that was running.
+    pub caller: Task,
+    pub body: Body,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Body {
+    Clone(Box<CloneRecord>),
+    Unshare(NamespaceCall),
+    Setns(NamespaceCall),
+    Oom(Box<Oom>, Constraint),
+    CgroupMkdir { cgroup: CgroupKey, path: String },
+    CgroupRmdir { cgroup: CgroupKey },
+    CgroupPopulated { cgroup: CgroupKey, populated: bool },
+    Exec,
+    /// The wait status of the process (wait(2)).
+    Exit { status: u32 },
+}
+
+/// Why bytes are no event.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("a record of {0} bytes is too short to say its kind")]
+    Short(usize),
+    #[error("no kind of record has the number {0}")]
+    Kind(u32),
+    #[error("a record of kind {} cannot have {bytes} bytes", kind.name())]
+    Size { kind: Kind, bytes: usize },
+    #[error("a path of {0} bytes is longer than a record")]
+    Path(u64),
+    #[error("no OOM constraint has the number {0}")]
+    Constraint(u32),
+}
+
+/// The kind that a record says it is.
+///
+/// # Errors
+/// Where it says none.
+pub fn kind(bytes: &[u8]) -> Result<Kind, DecodeError> {
+    let number = bytes.first_chunk().ok_or(DecodeError::Short(bytes.len()))?;
+    let number = u32::from_ne_bytes(*number);
+    Kind::from_number(number).ok_or(DecodeError::Kind(number))
+}
+
+/// The event that a record of the ring tells.
+///
+/// # Errors
+/// Where the bytes are no record.
+pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
+    let kind = kind(bytes)?;
+    match kind {
+        Kind::Clone => {
+            let record: CloneRecord = read(kind, bytes)?;
+            Ok(event(&record.header, Body::Clone(Box::new(record))))
+        }
+        Kind::Unshare => {
+            let record: NamespaceCall = read(kind, bytes)?;
+            Ok(event(&record.header, Body::Unshare(record)))
+        }
+        Kind::Setns => {
+            let record: NamespaceCall = read(kind, bytes)?;
+            Ok(event(&record.header, Body::Setns(record)))
+        }
+        Kind::Oom => {
+            let record: Oom = read(kind, bytes)?;
+            let constraint = Constraint::from_number(record.constraint)
+                .ok_or(DecodeError::Constraint(record.constraint))?;
+            Ok(event(&record.header, Body::Oom(Box::new(record), constraint)))
+        }
+        Kind::CgroupMkdir => {
+            let record: CgroupMkdir = read(kind, bytes)?;
+            let path = path(&record)?;
+            Ok(event(&record.header, Body::CgroupMkdir { cgroup: record.cgroup, path }))
+        }
+        Kind::CgroupRmdir => {
+            let record: CgroupChange = read(kind, bytes)?;
+            Ok(event(&record.header, Body::CgroupRmdir { cgroup: record.cgroup }))
+        }
+        Kind::CgroupPopulated => {
+            let record: CgroupChange = read(kind, bytes)?;
+            let populated = record.populated != 0;
+            let body = Body::CgroupPopulated { cgroup: record.cgroup, populated };
+            Ok(event(&record.header, body))
+        }
+        Kind::Exec => {
+            let record: Exec = read(kind, bytes)?;
+            Ok(event(&record.header, Body::Exec))
+        }
+        Kind::Exit => {
+            let record: Exit = read(kind, bytes)?;
+            Ok(event(&record.header, Body::Exit { status: record.status as u32 }))
+        }
+    }
+}
+
+fn read<T: Contract>(kind: Kind, bytes: &[u8]) -> Result<T, DecodeError> {
+    // The ring rounds a record's size up to 8 bytes; all are multiples of it.
+    from_bytes(bytes).ok_or(DecodeError::Size { kind, bytes: bytes.len() })
+}
+
+fn event(header: &Header, body: Body) -> Event {
+    Event { time: header.time, caller: header.task, body }
+}
+
+fn path(record: &CgroupMkdir) -> Result<String, DecodeError> {
+    let length = usize::try_from(record.path_len).ok().filter(|length| *length < PATH_MAX);
+    let bytes = length.and_then(|length| record.path.get(..length));
+    let bytes = bytes.ok_or(DecodeError::Path(record.path_len))?;
+    Ok(crate::host::path_text(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sys::as_bytes;
+
+    fn header(kind: Kind) -> Header {
+        Header { kind: kind as u32, time: 7, ..Header::default() }
+    }
+
+    fn mkdir(path_len: u64) -> CgroupMkdir {
+        let mut path = [0; PATH_MAX];
+        path[..5].copy_from_slice(b"/a/\xffb");
+        let cgroup = CgroupKey { id: 3, hierarchy: 4, zero: 0 };
+        CgroupMkdir { header: header(Kind::CgroupMkdir), cgroup, path_len, path }
+    }
+
+    #[test]
+    fn a_record_is_its_event() {
+        let Event { time: 7, body: Body::CgroupMkdir { cgroup, path }, .. } =
+            decode(as_bytes(&mkdir(5))).unwrap()
+        else {
+            panic!("another event")
+        };
+        assert_eq!((cgroup.id, cgroup.hierarchy, path.as_str()), (3, 4, "/a/\\xffb"));
+    }
+
+    #[test]
+    fn what_is_no_record_is_an_error() {
+        assert_eq!(decode(&[1, 2]).unwrap_err(), DecodeError::Short(2));
+        assert_eq!(decode(&[99, 0, 0, 0]).unwrap_err(), DecodeError::Kind(99));
+        let error = DecodeError::Size { kind: Kind::Clone, bytes: 8 };
+        assert_eq!(decode(&[0; 8]).unwrap_err(), error);
+        let error = DecodeError::Path(PATH_MAX as u64);
+        assert_eq!(decode(as_bytes(&mkdir(PATH_MAX as u64))).unwrap_err(), error);
+        let exit = Exit { header: header(Kind::Exit), status: 9 };
+        assert!(decode(&as_bytes(&exit)[..170]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..1300), kind in 0u8..12) {
+            if let Some(first) = bytes.first_mut() {
+                *first = kind;
+            }
+            bytes.iter_mut().skip(1).take(3).for_each(|byte| *byte = 0);
+            for size in [168, 176, 192, 224, 328, 408, 1216] {
+                let _ = decode(&bytes[..bytes.len().min(size)]);
+            }
+            let _ = decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! When a container runs: from when the first of its cgroups holds a task until the last is empty.
+
+use std::sync::Arc;
+
+use agent_ebpf::Task;
+
+use super::registry::exit;
+use crate::watch::record::{Action, Container, Exit};
+
+/// A container's life.
+#[derive(Clone, Debug, Default)]
+pub struct Life {
+    /// ns of CLOCK_BOOTTIME; `None` while it does not run.
+    started: Option<u64>,
+    init: Option<Task>,
+    oom_killed: bool,
+    exit: Option<Exit>,
+}
+
+/// A container started or stopped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    pub action: Action,
+    pub container: Arc<Container>,
+    /// How its first process ended, where that was seen.
+    pub exit: Option<Exit>,
+}
+
+impl Life {
+    /// There are tasks in it at `time`, or there are none.
+    pub fn set_populated(
+        &mut self,
+        populated: bool,
+        time: u64,
+        container: &Arc<Container>,
+    ) -> Option<Change> {
+        if populated == self.running() {
+            return None;
+        }
+        let container = Arc::clone(container);
+        if populated {
+            *self = Self { started: Some(time), ..Self::default() };
+            return Some(Change { action: Action::Start, container, exit: None });
+        }
+        let exit = std::mem::take(self).exit;
+        Some(Change { action: Action::Stop, container, exit })
+    }
+
+    /// Whether there are tasks in it.
+    pub fn running(&self) -> bool {
+        self.started.is_some()
+    }
+
+    /// When it started, in ns of CLOCK_BOOTTIME.
+    pub fn started(&self) -> Option<u64> {
+        self.started
+    }
+
+    /// Its first process.
+    pub fn init(&self) -> Option<&Task> {
+        self.init.as_ref()
+    }
+
+    /// Says which process is its first one. The first that is told stays.
+    pub fn set_init(&mut self, task: &Task) {
+        if self.init.is_none() {
+            self.init = Some(*task);
+        }
+    }
+
+    fn is_init(&self, task: &Task) -> bool {
+        let init = self.init.as_ref();
+        init.is_some_and(|init| (init.pid, init.start_time) == (task.pid, task.start_time))
+    }
+
+    /// A process ended at `time`, with this wait status.
+    pub fn set_exit(&mut self, task: &Task, status: u32, time: u64) {
+        if self.is_init(task) {
+            let duration = time.saturating_sub(task.start_time);
+            self.exit = Some(exit(status, self.oom_killed, duration));
+        }
+    }
+
+    /// A process was killed by the OOM killer. Whether it is the first one.
+    pub fn set_oom_killed(&mut self, task: &Task) -> bool {
+        let init = self.is_init(task);
+        self.oom_killed |= init;
+        init
+    }
+}

@@ -1,0 +1,317 @@
+//! Every cgroup that there is or was a little while ago, and which container it belongs to. Values
+//! in, values out: what it is told comes from the kernel's events and from one scan at start.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use agent_ebpf::{CgroupKey, Counts, HIERARCHIES, Namespaces, Task};
+
+use super::{
+    life::{Change, Life},
+    place::{self, Rank, Where},
+};
+use crate::watch::record::{Container, Exit};
+
+/// How long a cgroup that is gone stays known, and how many of them at most.
+pub const DEAD_FOR: Duration = Duration::from_secs(15 * 60);
+pub const DEAD_AT_MOST: usize = 4096;
+
+/// Directories of cgroups that are known at most, the dead included.
+pub const DIRECTORIES_AT_MOST: usize = 262_144;
+
+/// A cgroup as people see it: the directories of one path, or of one container, in all
+/// hierarchies.
+#[derive(Debug)]
+pub struct Cgroup {
+    /// What its tasks are in.
+    pub container: Arc<Container>,
+    /// Whether this is the container's own cgroup, not one below it.
+    pub own: bool,
+    pub rank: Rank,
+    /// Where it is in each hierarchy, in the order of birth.
+    pub directories: Vec<Directory>,
+    pub created: SystemTime,
+    /// When it was last seen alive; `None` while it is.
+    pub gone: Option<SystemTime>,
+    /// What was counted in directories that are gone.
+    pub past: Counts,
+    pub life: Life,
+    name: String,
+}
+
+/// A cgroup's directory in one hierarchy.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    pub key: CgroupKey,
+    pub path: Arc<str>,
+    pub gone: bool,
+    populated: bool,
+}
+
+/// Names one [`Cgroup`]; never given out twice.
+type Id = u64;
+
+/// All cgroups.
+#[derive(Debug)]
+pub struct Registry {
+    host: Namespaces,
+    cgroups: HashMap<Id, Cgroup>,
+    by_key: HashMap<CgroupKey, Id>,
+    /// The living, by name: a container's engine and id, else the path.
+    by_name: HashMap<String, Id>,
+    /// In the order of death.
+    dead: VecDeque<(Instant, Id)>,
+    next: Id,
+    refused: u64,
+}
+
+impl Registry {
+    /// An empty one. `host` is the host's own namespaces.
+    pub fn new(host: Namespaces) -> Self {
+        Self {
+            host,
+            cgroups: HashMap::new(),
+            by_key: HashMap::new(),
+            by_name: HashMap::new(),
+            dead: VecDeque::new(),
+            next: 0,
+            refused: 0,
+        }
+    }
+
+    /// The host's own namespaces.
+    pub fn host(&self) -> &Namespaces {
+        &self.host
+    }
+
+    /// A cgroup was made, or found. Telling it twice is the same as once.
+    pub fn add(&mut self, key: CgroupKey, path: &str, created: SystemTime) {
+        if path == "/" || self.by_key.contains_key(&key) {
+            return;
+        }
+        if self.by_key.len() >= DIRECTORIES_AT_MOST {
+            self.refused += 1;
+            return;
+        }
+        let place = place::of(path);
+        let name = self.free_name(&place, key, path);
+        let id = *self.by_name.entry(name.clone()).or_insert_with(|| {
+            self.next += 1;
+            self.next
+        });
+        let cgroup = self.cgroups.entry(id).or_insert_with(|| Cgroup {
+            container: Arc::new(place.container),
+            own: place.own,
+            rank: place.rank,
+            directories: Vec::new(),
+            created,
+            gone: None,
+            past: Counts::default(),
+            life: Life::default(),
+            name,
+        });
+        cgroup.created = cgroup.created.min(created);
+        let directory = Directory { key, path: path.into(), gone: false, populated: false };
+        cgroup.directories.push(directory);
+        self.by_key.insert(key, id);
+    }
+
+    /// The name that brings the directories of one cgroup together. Another cgroup that goes by
+    /// the same engine and id, in a hierarchy where the first already is, is another container.
+    fn free_name(&self, place: &place::Place, key: CgroupKey, path: &str) -> String {
+        if !place.own || place.rank != Rank::Container {
+            return path.to_owned();
+        }
+        let name = format!("{}:{}", place.container.runtime, place.container.id);
+        let holder = self.by_name.get(&name).and_then(|id| self.cgroups.get(id));
+        let taken = holder.is_some_and(|cgroup| {
+            let mut living = cgroup.directories.iter().filter(|directory| !directory.gone);
+            living.any(|directory| {
+                directory.key.hierarchy == key.hierarchy && *directory.path != *path
+            })
+        });
+        if taken { path.to_owned() } else { name }
+    }
+
+    /// A cgroup was removed; `counts` is what the kernel counted in it.
+    pub fn remove(&mut self, key: CgroupKey, counts: &Counts, now: Instant) -> Option<Change> {
+        let change = self.set_populated(key, false, 0);
+        let id = *self.by_key.get(&key)?;
+        let cgroup = self.cgroups.get_mut(&id)?;
+        cgroup.past.add(counts);
+        for directory in cgroup.directories.iter_mut().filter(|directory| directory.key == key) {
+            directory.gone = true;
+        }
+        if cgroup.gone.is_none() && cgroup.directories.iter().all(|directory| directory.gone) {
+            cgroup.gone = Some(SystemTime::now());
+            self.by_name.remove(&cgroup.name);
+            self.dead.push_back((now, id));
+        }
+        self.forget(now);
+        change
+    }
+
+    /// Forgets the dead that are too old, or too many.
+    pub fn forget(&mut self, now: Instant) {
+        while let Some((died, id)) = self.dead.front() {
+            if self.dead.len() <= DEAD_AT_MOST && now.duration_since(*died) < DEAD_FOR {
+                break;
+            }
+            if let Some(cgroup) = self.cgroups.remove(id) {
+                for directory in cgroup.directories {
+                    self.by_key.remove(&directory.key);
+                }
+            }
+            self.dead.pop_front();
+        }
+    }
+
+    /// A cgroup became populated or empty at `time` (ns of CLOCK_BOOTTIME).
+    pub fn set_populated(&mut self, key: CgroupKey, populated: bool, time: u64) -> Option<Change> {
+        let cgroup = self.cgroups.get_mut(self.by_key.get(&key)?)?;
+        let directory =
+            cgroup.directories.iter_mut().find(|directory| directory.key == key)?;
+        directory.populated = populated;
+        if !cgroup.own || cgroup.rank != Rank::Container {
+            return None;
+        }
+        let populated = cgroup.directories.iter().any(|directory| directory.populated);
+        cgroup.life.set_populated(populated, time, &cgroup.container)
+    }
+
+    /// The task is the first process of its cgroup.
+    pub fn set_init(&mut self, task: &Task) {
+        if let Some(cgroup) = self.own_cgroup_of(task) {
+            cgroup.life.set_init(task);
+        }
+    }
+
+    /// The task, a whole process, ended at `time` with this wait status.
+    pub fn set_exit(&mut self, task: &Task, status: u32, time: u64) {
+        if let Some(cgroup) = self.own_cgroup_of(task) {
+            cgroup.life.set_exit(task, status, time);
+        }
+    }
+
+    /// The task was killed by the OOM killer. Whether it was its container's first process.
+    pub fn set_oom_killed(&mut self, task: &Task) -> bool {
+        self.own_cgroup_of(task).is_some_and(|cgroup| cgroup.life.set_oom_killed(task))
+    }
+
+    /// The container's own cgroup that the task is in or below.
+    fn own_cgroup_of(&mut self, task: &Task) -> Option<&mut Cgroup> {
+        let container = match self.locate(task) {
+            Where::In(container) => container,
+            Where::Host | Where::Unknown => return None,
+        };
+        let name = format!("{}:{}", container.runtime, container.id);
+        let id = [name.as_str(), container.cgroup.as_str()]
+            .into_iter()
+            .filter_map(|name| self.by_name.get(name))
+            .find(|id| {
+                self.cgroups.get(id).is_some_and(|cgroup| cgroup.container.cgroup == container.cgroup)
+            })?;
+        self.cgroups.get_mut(id).filter(|cgroup| cgroup.rank == Rank::Container)
+    }
+
+    /// What the task is in.
+    pub fn locate(&self, task: &Task) -> Where {
+        let mut best: Option<&Cgroup> = None;
+        let mut unknown = false;
+        for key in keys(task) {
+            match self.get(key) {
+                Some(cgroup) if best.is_none_or(|best| cgroup.rank > best.rank) => {
+                    best = Some(cgroup);
+                }
+                Some(_) => {}
+                None => unknown = true,
+            }
+        }
+        let best = best.map(|cgroup| (cgroup.rank, &cgroup.container));
+        place::decide(best, unknown, task, &self.host)
+    }
+
+    /// Whether a cgroup of the task is not known, so that a scan may help.
+    pub fn lacks_cgroup_of(&self, task: &Task) -> bool {
+        keys(task).any(|key| !self.by_key.contains_key(&key))
+    }
+
+    /// The cgroup with this key, also a dead one.
+    pub fn get(&self, key: CgroupKey) -> Option<&Cgroup> {
+        self.cgroups.get(self.by_key.get(&key)?)
+    }
+
+    /// The path of the cgroup with this key.
+    pub fn path(&self, key: CgroupKey) -> Option<&str> {
+        let directory = self.get(key)?.directories.iter().find(|directory| directory.key == key)?;
+        Some(&directory.path)
+    }
+
+    /// The running container that was the first to have this namespace, by its index among the ten
+    /// (`agent_ebpf::Namespace`) and its inode.
+    pub fn owner(&self, namespace: usize, inode: u32) -> Option<&Arc<Container>> {
+        let running = self.containers().filter(|cgroup| cgroup.life.running());
+        let owners = running.filter_map(|cgroup| {
+            let init = cgroup.life.init()?;
+            (init.namespaces[namespace] == inode).then_some((init.start_time, &cgroup.container))
+        });
+        owners.min_by_key(|(start_time, _)| *start_time).map(|(_, container)| container)
+    }
+
+    /// Every cgroup, the dead included.
+    pub fn all(&self) -> impl Iterator<Item = &Cgroup> {
+        self.cgroups.values()
+    }
+
+    /// The own cgroups of containers that are not gone.
+    pub fn containers(&self) -> impl Iterator<Item = &Cgroup> {
+        self.all().filter(|cgroup| {
+            cgroup.own && cgroup.rank == Rank::Container && cgroup.gone.is_none()
+        })
+    }
+
+    /// The keys of directories that are gone but still known.
+    pub fn is_gone(&self, key: CgroupKey) -> bool {
+        self.get(key).is_some_and(|cgroup| {
+            cgroup.directories.iter().any(|directory| directory.key == key && directory.gone)
+        })
+    }
+
+    /// Adds what the kernel counted in a directory after it was gone.
+    pub fn add_past(&mut self, key: CgroupKey, counts: &Counts) {
+        if let Some(cgroup) = self.by_key.get(&key).and_then(|id| self.cgroups.get_mut(id)) {
+            cgroup.past.add(counts);
+        }
+    }
+
+    /// How many cgroups live, and how many are dead and known.
+    pub fn len(&self) -> (usize, usize) {
+        (self.cgroups.len() - self.dead.len(), self.dead.len())
+    }
+
+    /// How many cgroups found no room.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+}
+
+/// The non-root cgroups of a task, in the order in which it is counted.
+fn keys(task: &Task) -> impl Iterator<Item = CgroupKey> + use<> {
+    let cgroups = task.cgroups;
+    (0..HIERARCHIES).filter(move |&i| cgroups.ids[i] != 0 && cgroups.levels[i] > 0).map(move |i| {
+        CgroupKey { id: cgroups.ids[i], hierarchy: cgroups.hierarchies[i], zero: 0 }
+    })
+}
+
+/// How a container's first process ended, by its wait status (wait(2)).
+pub fn exit(status: u32, oom_killed: bool, duration: u64) -> Exit {
+    Exit {
+        code: (status >> 8) as u8,
+        signal: (status & 0x7f) as u8,
+        oom_killed,
+        duration_ms: duration / 1_000_000,
+    }
+}
