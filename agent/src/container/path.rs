@@ -1,1 +1,174 @@
-//! The grammar of cgroup paths.
+//! The grammar of cgroup paths: which container or systemd unit a path names.
+//!
+//! Engines say what a cgroup is by its name and its place only, so the heart of this is a table
+//! (`rules.rs`) with one row for each form of name. A path is read from the root inwards and the
+//! **outermost** container wins: a container that is delegated a subtree may name the cgroups in it
+//! after another one, and stays itself. For the same reason all that is below a container's cgroup
+//! is the container's, nspawn's `supervisor` and LXC's `monitor` included.
+//!
+//! What a path cannot tell is who made it: whoever may make cgroups below a unit or a plain cgroup
+//! (a user, below `user@UID.service`) may name them after any container of the host.
+
+#[cfg(test)]
+mod properties;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+/// The engine that made a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Runtime {
+    Docker,
+    Containerd,
+    Crio,
+    Podman,
+    Lxc,
+    Nspawn,
+    /// `agent run`.
+    Agent,
+    /// An engine behind Kubernetes' runtime interface that leaves no name in the path (containerd
+    /// and dockershim under the cgroupfs driver).
+    Cri,
+    /// A container by its form, of an engine that leaves no name in the path.
+    Unknown,
+}
+
+impl Runtime {
+    /// The engine's name, as written in labels and events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Containerd => "containerd",
+            Self::Crio => "cri-o",
+            Self::Podman => "podman",
+            Self::Lxc => "lxc",
+            Self::Nspawn => "nspawn",
+            Self::Agent => "agent",
+            Self::Cri => "cri",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The quality of service class of a Kubernetes pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Qos {
+    Guaranteed,
+    Burstable,
+    BestEffort,
+}
+
+impl Qos {
+    /// The class as Kubernetes writes it in paths (it leaves `guaranteed` out there).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Guaranteed => "guaranteed",
+            Self::Burstable => "burstable",
+            Self::BestEffort => "besteffort",
+        }
+    }
+}
+
+/// The Kubernetes pod that a container is part of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pod {
+    /// As the API server writes it: a UUID with `-`, or the 32 hexadecimal digits of a static pod.
+    pub uid: String,
+    pub qos: Qos,
+}
+
+/// What a cgroup path names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Identity {
+    Container {
+        runtime: Runtime,
+        /// The engine's full id (64 lower-case hexadecimal digits) or, of engines that go by names,
+        /// the name: 1 to 255 bytes of `A-Za-z0-9_.-` that begin with a letter or digit.
+        id: String,
+        pod: Option<Pod>,
+    },
+    /// A systemd service, scope or slice, named as `systemctl` prints it.
+    Unit { name: String },
+    /// Neither of them, a pod's and an engine's parent directories among these.
+    Cgroup,
+    /// The hierarchy's root: what runs there is the host's.
+    Root,
+}
+
+/// An identity, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    pub identity: Identity,
+    /// The cgroup that the identity names: the given path, or the part of it that leads to the
+    /// container or unit.
+    pub cgroup: &'a str,
+}
+
+/// Says what `path` names. It is absolute, from a hierarchy's root (`/`) on, as in
+/// `/proc/PID/cgroup` (cgroups(7)) but without the ` (deleted)` that the kernel appends there to
+/// the path of a removed cgroup.
+///
+/// Any text may be given. Nothing is seen in a relative path or behind a component that no cgroup
+/// can have (empty, `.`, `..`). The kernel begins a path with `/..` when it leads out of the
+/// reader's cgroup namespace: that is [`Identity::Cgroup`], as the containers around it are not in
+/// the path.
+pub fn identify(path: &str) -> Place<'_> {
+    let mut containers = descend(path).filter_map(|step| step.named(rules::container(&step)));
+    let units = descend(path).filter_map(|step| step.named(unit(step.name)));
+    let outermost = containers.next();
+    outermost.or_else(|| units.last()).unwrap_or(Place {
+        identity: if path == "/" {
+            Identity::Root
+        } else {
+            Identity::Cgroup
+        },
+        cgroup: path,
+    })
+}
+
+/// One cgroup on the way from the root to a path's end.
+struct Step<'a> {
+    /// The parent's path, "" for the root.
+    above: &'a str,
+    name: &'a str,
+    path: &'a str,
+}
+
+impl<'a> Step<'a> {
+    fn named(&self, identity: Option<Identity>) -> Option<Place<'a>> {
+        let cgroup = self.path;
+        identity.map(|identity| Place { identity, cgroup })
+    }
+}
+
+fn descend(path: &str) -> impl Iterator<Item = Step<'_>> {
+    let absolute = if path.starts_with('/') { path } else { "" };
+    let steps = absolute.match_indices('/').map(|(slash, _)| {
+        let (above, rest) = absolute.split_at(slash);
+        let name_len = rest[1..].find('/').unwrap_or(rest.len() - 1);
+        Step {
+            above,
+            name: &rest[1..=name_len],
+            path: &absolute[..=slash + name_len],
+        }
+    });
+    steps.take_while(|step| !matches!(step.name, "" | "." | ".."))
+}
+
+/// Reads a unit's name from a cgroup's. systemd puts a `_` before a name that begins with one or
+/// that the kernel might use for a file, such as `memory.service` (src/basic/cgroup-util.c,
+/// cg_escape).
+fn unit(name: &str) -> Option<Identity> {
+    /// Bytes; systemd.unit(5).
+    const UNIT_NAME_MAX: usize = 255;
+    let name = name.strip_prefix('_').unwrap_or(name);
+    let (stem, kind) = name.rsplit_once('.')?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
+    let is_unit = matches!(kind, "service" | "scope" | "slice")
+        && !stem.is_empty()
+        && stem.bytes().all(allowed)
+        && name.len() <= UNIT_NAME_MAX;
+    is_unit.then(|| Identity::Unit {
+        name: name.to_owned(),
+    })
+}
