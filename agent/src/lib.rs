@@ -4,6 +4,10 @@
 
 pub mod kernel;
 pub mod event;
+pub mod host;
 pub mod container;
+pub mod pipeline;
+pub mod metrics;
 pub mod watch;
+pub mod commands;
 pub mod sys;

@@ -1,5 +1,6 @@
 //! Which container a task belongs to.
 
+pub mod attribute;
 pub mod life;
 pub mod path;
 pub mod place;

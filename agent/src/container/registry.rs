@@ -189,6 +189,23 @@ impl Registry {
         }
     }
 
+    /// The task was there before the probes. Whether its container has no first process yet, so
+    /// that it is this one.
+    pub fn set_found(&mut self, task: &Task) -> bool {
+        let Some(cgroup) = self.own_cgroup_of(task) else { return false };
+        // Only of these hierarchies does a task say that it is in them.
+        let hierarchies = keys(task).map(|key| key.hierarchy);
+        for hierarchy in hierarchies {
+            let directories = cgroup.directories.iter_mut();
+            directories
+                .filter(|directory| directory.key.hierarchy == hierarchy)
+                .for_each(|directory| directory.populated = true);
+        }
+        let started = cgroup.life.set_populated(true, task.start_time, &cgroup.container);
+        cgroup.life.set_init(task);
+        started.is_some()
+    }
+
     /// The task, a whole process, ended at `time` with this wait status.
     pub fn set_exit(&mut self, task: &Task, status: u32, time: u64) {
         if let Some(cgroup) = self.own_cgroup_of(task) {
@@ -299,7 +316,7 @@ impl Registry {
 }
 
 /// The non-root cgroups of a task, in the order in which it is counted.
-fn keys(task: &Task) -> impl Iterator<Item = CgroupKey> + use<> {
+pub fn keys(task: &Task) -> impl Iterator<Item = CgroupKey> + use<> {
     let cgroups = task.cgroups;
     (0..HIERARCHIES).filter(move |&i| cgroups.ids[i] != 0 && cgroups.levels[i] > 0).map(move |i| {
         CgroupKey { id: cgroups.ids[i], hierarchy: cgroups.hierarchies[i], zero: 0 }

@@ -1,5 +1,7 @@
 //! Records of the ring, checked: bytes to a typed [`Event`].
 
+pub mod clock;
+
 use agent_ebpf::{
     CgroupChange, CgroupKey, CgroupMkdir, Clone as CloneRecord, Constraint, Exec, Exit, Header,
     Kind, NamespaceCall, Oom, PATH_MAX, Task,
@@ -121,7 +123,7 @@ fn path(record: &CgroupMkdir) -> Result<String, DecodeError> {
     let length = usize::try_from(record.path_len).ok().filter(|length| *length < PATH_MAX);
     let bytes = length.and_then(|length| record.path.get(..length));
     let bytes = bytes.ok_or(DecodeError::Path(record.path_len))?;
-    Ok(crate::host::path_text(bytes))
+    Ok(crate::host::path::to_text(bytes))
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ pub struct Container {
     pub name: String,
     /// The engine; empty for all but containers.
     pub runtime: String,
-    /// The image; empty where it is not known.
+    /// The image of a container, `unknown` where it is not known; empty for all others.
     pub image: String,
     /// The cgroup's path below the root of its hierarchy.
     pub cgroup: String,

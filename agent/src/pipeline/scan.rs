@@ -1,0 +1,63 @@
+//! What was there before the probes.
+
+use agent_ebpf::Task;
+
+use crate::{
+    container::registry::{Registry, keys},
+    host::{
+        hierarchy::Hierarchies,
+        walk::walk,
+    },
+    kernel::counts::KernelCounts,
+};
+
+/// Tells the registry of every cgroup there is.
+pub fn directories(hierarchies: &Hierarchies, registry: &mut Registry) {
+    for mounted in hierarchies.all() {
+        let walked = walk(mounted, |directory| {
+            let key = agent_ebpf::CgroupKey { id: directory.id, hierarchy: mounted.id, zero: 0 };
+            registry.add(key, &directory.path, directory.created);
+        });
+        if let Err(error) = walked {
+            tracing::warn!(%error, "a hierarchy cannot be scanned: its cgroups stay unknown");
+        }
+    }
+}
+
+/// Tells which containers run, and which process is the first of each: the one that started first.
+pub fn processes(tasks: &[Task], registry: &mut Registry, counts: &mut KernelCounts) {
+    let mut tasks: Vec<&Task> = tasks.iter().collect();
+    tasks.sort_by_key(|task| task.start_time);
+    for task in tasks {
+        let first = registry.set_found(task);
+        if first && let Some(key) = keys(task).next() {
+            counts.set_init(key, task.pid, task.start_time);
+        }
+    }
+}
+
+/// Tells the programs how many kills each cgroup had, so that the next one counts from there.
+pub fn oom_kills(hierarchies: &Hierarchies, registry: &Registry, counts: &mut KernelCounts) {
+    let Some(memory) = hierarchies.of_controller("memory") else { return };
+    for directory in registry.all().flat_map(|cgroup| &cgroup.directories) {
+        if directory.key.hierarchy != memory.id {
+            continue;
+        }
+        let files = hierarchies.directory(memory, &directory.path);
+        // A cgroup that is gone by now has no next kill.
+        let kills = files.and_then(|files| files.oom_kills().ok().flatten());
+        if let Some(kills) = kills.filter(|kills| *kills > 0)
+            && let Err(error) = counts.set_oom_kills(directory.key, kills)
+        {
+            tracing::warn!(%error, cgroup = %directory.path, "earlier OOM kills cannot be set");
+        }
+    }
+}
+
+/// Removes what earlier processes counted in cgroups that are gone.
+pub fn forget_strangers(registry: &Registry, counts: &mut KernelCounts) {
+    let (all, _) = counts.all();
+    for key in all.into_keys().filter(|key| key.id != 1 && registry.get(*key).is_none()) {
+        counts.take(key);
+    }
+}

@@ -1,0 +1,225 @@
+//! The streams that are open. Each has a bounded queue of its own: a slow one loses its own
+//! records, counted, and holds up nobody.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    filter::Filter,
+    kind::Kind,
+    record::{Event, Record},
+};
+
+/// Records that wait for one reader at most.
+pub const QUEUE: usize = 8192;
+
+/// Streams that can be open at once.
+pub const STREAMS_AT_MOST: usize = 64;
+
+/// What became of the records of one kind, over all streams. Once things are quiet, `matched` is
+/// `written` + `lost`.
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    pub matched: AtomicU64,
+    pub written: AtomicU64,
+    pub lost: AtomicU64,
+}
+
+/// All streams.
+#[derive(Debug, Default)]
+pub struct Streams {
+    open: Mutex<Vec<Weak<Shared>>>,
+    outcomes: Arc<[Outcomes; Kind::ALL.len()]>,
+}
+
+/// What the two ends of a stream share.
+#[derive(Debug)]
+struct Shared {
+    filter: Filter,
+    queue: mpsc::Sender<Arc<Record>>,
+    /// What was lost and not yet told.
+    untold: Mutex<Untold>,
+}
+
+#[derive(Debug, Default)]
+struct Untold {
+    kinds: BTreeMap<&'static str, u64>,
+    since: Option<String>,
+}
+
+/// The reading end of a stream. What it was given and did not say is written counts as lost.
+#[derive(Debug)]
+pub struct Stream {
+    shared: Arc<Shared>,
+    queue: mpsc::Receiver<Arc<Record>>,
+    outcomes: Arc<[Outcomes; Kind::ALL.len()]>,
+    /// Given to the reader, and not yet written.
+    unwritten: Option<Kind>,
+}
+
+/// No more streams can be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{STREAMS_AT_MOST} streams are open already; close one")]
+pub struct TooMany;
+
+impl Streams {
+    /// Opens a stream of the records that `filter` matches.
+    ///
+    /// # Errors
+    /// When [`STREAMS_AT_MOST`] are open.
+    pub fn open(&self, filter: Filter) -> Result<Stream, TooMany> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let shared = Arc::new(Shared { filter, queue: sender, untold: Mutex::default() });
+        let mut open = lock(&self.open);
+        open.retain(|stream| stream.strong_count() > 0);
+        if open.len() >= STREAMS_AT_MOST {
+            return Err(TooMany);
+        }
+        open.push(Arc::downgrade(&shared));
+        let outcomes = Arc::clone(&self.outcomes);
+        Ok(Stream { shared, queue: receiver, outcomes, unwritten: None })
+    }
+
+    /// Gives `record` to every stream that wants it. Never waits.
+    pub fn publish(&self, record: Record) {
+        let record = Arc::new(record);
+        let outcomes = &self.outcomes[Kind::of(&record.event) as usize];
+        for stream in self.all() {
+            if stream.filter.matches(&record) {
+                outcomes.matched.fetch_add(1, Ordering::Relaxed);
+                if !stream.offer(&record) {
+                    outcomes.lost.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Tells every stream that wants these kinds what was lost before it came to any stream.
+    pub fn publish_loss(&self, kinds: &[(Kind, u64)], since: &str) {
+        for stream in self.all() {
+            let wanted = kinds.iter().filter(|(kind, _)| stream.filter.wants(*kind));
+            for (kind, lost) in wanted {
+                lock(&stream.untold).add(*kind, *lost, since);
+            }
+            stream.tell();
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<Shared>> {
+        lock(&self.open).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.all().len()
+    }
+
+    /// Records that wait in the fullest queue.
+    pub fn longest_queue(&self) -> usize {
+        self.all().iter().map(|stream| QUEUE - stream.queue.capacity()).max().unwrap_or_default()
+    }
+
+    /// What became of the records of `kind`.
+    pub fn outcomes(&self, kind: Kind) -> &Outcomes {
+        &self.outcomes[kind as usize]
+    }
+}
+
+impl Shared {
+    /// Puts the record into the queue, behind a word on what was lost before it; false if there is
+    /// no room.
+    fn offer(&self, record: &Arc<Record>) -> bool {
+        if self.tell() && self.queue.try_send(Arc::clone(record)).is_ok() {
+            return true;
+        }
+        lock(&self.untold).add(Kind::of(&record.event), 1, &record.time);
+        false
+    }
+
+    /// Puts a word on what was lost into the queue; false if there is no room.
+    fn tell(&self) -> bool {
+        let mut untold = lock(&self.untold);
+        if untold.kinds.is_empty() {
+            return true;
+        }
+        match self.queue.try_reserve() {
+            Ok(slot) => {
+                slot.send(Arc::new(untold.take()));
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+impl Untold {
+    fn add(&mut self, kind: Kind, lost: u64, since: &str) {
+        *self.kinds.entry(kind.name()).or_default() += lost;
+        self.since.get_or_insert_with(|| since.to_owned());
+    }
+
+    fn take(&mut self) -> Record {
+        let kinds = std::mem::take(&mut self.kinds);
+        Record {
+            time: crate::event::clock::text(std::time::SystemTime::now()),
+            caller: None,
+            event: Event::Lost {
+                kinds: kinds.into_iter().map(|(kind, lost)| (kind.to_owned(), lost)).collect(),
+                since: self.since.take().unwrap_or_default(),
+            },
+        }
+    }
+}
+
+impl Stream {
+    /// The next record, in the order of publication. Asking says that the one before is written.
+    pub async fn next(&mut self) -> Arc<Record> {
+        self.wrote();
+        let record = match self.queue.try_recv() {
+            Ok(record) => record,
+            // What was lost when the queue was full is told at the latest when it is empty.
+            Err(_) => {
+                self.shared.tell();
+                match self.queue.recv().await {
+                    Some(record) => record,
+                    // Cannot be: the other end is in `shared`.
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        let kind = Kind::of(&record.event);
+        self.unwritten = (kind != Kind::Lost).then_some(kind);
+        record
+    }
+
+    /// Counts the last record as written.
+    fn wrote(&mut self) {
+        if let Some(kind) = self.unwritten.take() {
+            self.outcomes[kind as usize].written.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Closed first, so that nothing comes into the queue behind the count.
+        self.queue.close();
+        let waiting = std::iter::from_fn(|| self.queue.try_recv().ok());
+        let kinds = waiting.map(|record| Kind::of(&record.event)).filter(|kind| *kind != Kind::Lost);
+        for kind in kinds.chain(self.unwritten.take()) {
+            self.outcomes[kind as usize].lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Locks; a panic of another holder left nothing half-done in these values.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
