@@ -1,4 +1,5 @@
 //! See, run and prove containers on a Linux host. ARCHITECTURE.md has the picture.
 
 pub mod container;
+pub mod host;
 pub mod watch;
