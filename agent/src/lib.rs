@@ -1,13 +1,20 @@
 //! See, run and prove containers on a Linux host. ARCHITECTURE.md has the picture.
 //!
-//! The modules stand in the order of the way of an event.
+//! The modules stand in the order of the way of an event: arrows between them run down the list.
 
-pub mod kernel;
-pub mod event;
+pub mod sys;
+pub mod text;
+
 pub mod host;
+pub mod kernel;
+
+pub mod event;
+
 pub mod container;
+
 pub mod pipeline;
+
 pub mod metrics;
 pub mod watch;
+
 pub mod commands;
-pub mod sys;

@@ -1,1 +1,59 @@
-fn main() {}
+//! The program: arguments in, exit status out.
+
+use std::process::ExitCode;
+
+use agent::commands::{self, Command};
+use clap::Parser;
+
+/// See what containers do to the kernel, and whether their limits hold
+///
+/// Traces namespace calls and OOM kills with eBPF, knows which container each belongs to, and shows
+/// them as Prometheus metrics (serve) and as a live stream (watch).
+#[derive(Parser)]
+#[command(name = "agent", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "\
+Begin with:
+  agent doctor     what this kernel and these privileges allow
+  agent serve      trace the host, serve /metrics on 127.0.0.1:9464
+  agent watch      in a second terminal: events as they happen")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The exit status of misuse (`EX_USAGE` of sysexits.h).
+const MISUSE: u8 = 64;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if !error.use_stderr() => {
+            // Help and version: a closed pipe is the reader's wish.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return misuse(&error),
+    };
+    match commands::run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("agent: {}", commands::one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says in one line what was wrong with the arguments.
+fn misuse(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(MISUSE);
+    }
+    let text = error.render().to_string();
+    let said = text.split("\n\n").next().unwrap_or_default();
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    let words: Vec<&str> = said.split_whitespace().collect();
+    eprintln!("agent: {} (--help says more)", agent::text::escape(&words.join(" ")));
+    ExitCode::from(MISUSE)
+}

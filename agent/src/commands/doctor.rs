@@ -1,0 +1,132 @@
+//! `agent doctor`: what this kernel and these privileges allow, and why.
+
+use std::{fmt::Write as _, path::Path, process::ExitCode};
+
+use serde::Serialize;
+
+use super::one_line;
+use crate::{
+    host::{
+        hierarchy::{Hierarchies, Version},
+        system::System,
+    },
+    kernel::{self, Options, SyscallProbes, probes::{State, Status}},
+    text,
+};
+
+/// Say what this kernel and these privileges allow, and why
+///
+/// Loads and attaches every probe for a moment, and says by which mechanism, or with which error
+/// and what is lost by it. Exit status 0 when `agent serve` can run here, else 1.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// human: a table; json: one object
+    #[arg(long, value_name = "human|json", default_value = "human")]
+    output: Output,
+
+    /// As for agent serve: whether to try the probes that tax every system call
+    #[arg(long, value_name = "auto|on|off", default_value = "auto", hide_possible_values = true)]
+    syscall_probes: SyscallProbes,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Output {
+    Human,
+    Json,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Whether `agent serve` can run.
+    ready: bool,
+    /// Why not.
+    reason: Option<String>,
+    system: System,
+    cgroups: Cgroups,
+    probes: Vec<Status>,
+}
+
+#[derive(Debug, Serialize)]
+struct Cgroups {
+    /// v1, v2 or hybrid; null where no cgroup file system is found.
+    layout: Option<String>,
+    hierarchies: Vec<Hierarchy>,
+}
+
+#[derive(Debug, Serialize)]
+struct Hierarchy {
+    version: &'static str,
+    /// The controllers, or the name of a hierarchy without any.
+    controllers: Vec<String>,
+    mount: String,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let report = examine(args);
+    let text = match args.output {
+        Output::Human => human(&report),
+        Output::Json => serde_json::to_string_pretty(&report)? + "\n",
+    };
+    super::print(&text)?;
+    Ok(if report.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn examine(args: &Args) -> Report {
+    let root = Path::new("/");
+    let (probes, failure) = try_probes(args.syscall_probes);
+    let hierarchies = Hierarchies::discover(root);
+    let attached = probes.iter().any(Status::attached);
+    let reason = failure
+        .or_else(|| hierarchies.as_ref().err().map(|error| chain(error)))
+        .or_else(|| (!attached).then(|| "no probe can be attached".to_owned()));
+    Report {
+        ready: reason.is_none(),
+        reason,
+        system: System::read(root),
+        cgroups: cgroups(hierarchies.ok().as_ref()),
+        probes,
+    }
+}
+
+/// What becomes of each probe, or why none can be tried.
+fn try_probes(syscall_probes: SyscallProbes) -> (Vec<Status>, Option<String>) {
+    let options = Options { syscall_probes, pin: None };
+    let attached = kernel::load(&options).and_then(|mut loaded| {
+        loaded.kernel.attach(&options)?;
+        Ok(loaded.kernel.statuses().to_vec())
+    });
+    match attached {
+        Ok(statuses) => (statuses, None),
+        Err(error) => (Vec::new(), Some(chain(&error))),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Infallible.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    one_line(&anyhow::Error::msg(text))
+}
+
+fn cgroups(found: Option<&Hierarchies>) -> Cgroups {
+    let hierarchies = found.into_iter().flat_map(Hierarchies::all).map(|mounted| Hierarchy {
+        version: match mounted.version {
+            Version::V1 => "v1",
+            Version::V2 => "v2",
+        },
+        controllers: match &mounted.name {
+            Some(name) => vec![format!("name={name}")],
+            None => mounted.controllers.clone(),
+        },
+        mount: mounted.mount.display().to_string(),
+    });
+    Cgroups {
+        layout: found.map(|found| format!("{:?}", found.layout()).to_lowercase()),
+        hierarchies: hierarchies.collect(),
+    }
+}

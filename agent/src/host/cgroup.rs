@@ -1,0 +1,355 @@
+//! The numbers of one cgroup: `Documentation/admin-guide/cgroup-v2.rst` of the kernel, and
+//! `cgroup-v1/memory.rst` and `cgroup-v1/cpuacct.rst` beside it.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::Error;
+use super::file::{File, number};
+use super::hierarchy::Version;
+
+/// v1 has no word for "no limit": it writes the highest number of whole pages below 2^63, which is
+/// at least this with pages of up to 64 KiB (`PAGE_COUNTER_MAX`, `include/linux/page_counter.h`).
+const V1_NO_LIMIT: u64 = 0x7FFF_FFFF_FFFF_0000;
+
+/// A cgroup's directory in one hierarchy: `Hierarchies::directory` makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    pub version: Version,
+    pub path: PathBuf,
+    /// v2's root has no files of memory: there it is the host's, in `/proc/meminfo`.
+    pub meminfo: Option<PathBuf>,
+}
+
+/// A limit on something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    Max,
+    Value(u64),
+}
+
+/// Memory of a cgroup and those below it, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// With the page cache.
+    pub usage: u64,
+    /// Usage without the inactive part of the page cache, as cAdvisor and the kubelet have it.
+    pub working_set: u64,
+    pub limit: Limit,
+}
+
+/// What the files of memory are called.
+struct MemoryNames {
+    usage: &'static str,
+    limit: &'static str,
+    inactive_file: &'static str,
+    oom_kills: &'static str,
+}
+
+impl Version {
+    const fn memory(self) -> MemoryNames {
+        match self {
+            Self::V1 => MemoryNames {
+                usage: "memory.usage_in_bytes",
+                limit: "memory.limit_in_bytes",
+                inactive_file: "total_inactive_file",
+                oom_kills: "memory.oom_control",
+            },
+            Self::V2 => MemoryNames {
+                usage: "memory.current",
+                limit: "memory.max",
+                inactive_file: "inactive_file",
+                oom_kills: "memory.events.local",
+            },
+        }
+    }
+}
+
+/// Every one gives [`Error::Gone`] where the cgroup does not exist any more, or does not have the
+/// controller.
+impl Directory {
+    /// Memory now.
+    pub fn memory(&self) -> Result<Memory, Error> {
+        if let Some(meminfo) = &self.meminfo {
+            return host_memory(File::read(meminfo.clone())?);
+        }
+        let names = self.version.memory();
+        let usage = self.read(names.usage)?.number()?;
+        let inactive_file: u64 = self
+            .read("memory.stat")?
+            .expect_number_of(names.inactive_file, "a row of inactive file pages")?;
+        Ok(Memory {
+            usage,
+            working_set: usage.saturating_sub(inactive_file),
+            limit: limit(&self.read(names.limit)?)?,
+        })
+    }
+
+    /// CPU time used by the cgroup and those below it, of v1's `cpuacct` or of any cgroup of v2.
+    pub fn cpu_usage(&self) -> Result<Duration, Error> {
+        match self.version {
+            Version::V1 => {
+                let usage = self.read("cpuacct.usage")?;
+                Ok(Duration::from_nanos(usage.number()?))
+            }
+            Version::V2 => {
+                let stat = self.read("cpu.stat")?;
+                let usage = stat.expect_number_of("usage_usec", "a row \"usage_usec N\"")?;
+                Ok(Duration::from_micros(usage))
+            }
+        }
+    }
+
+    /// Kills by the OOM killer in this very cgroup, those below it not counted. None where the
+    /// kernel does not count them (v1 before 4.13).
+    pub fn oom_kills(&self) -> Result<Option<u64>, Error> {
+        self.read(self.version.memory().oom_kills)?
+            .number_of("oom_kill")
+    }
+
+    /// The pids of the processes in this very cgroup, as the agent's pid namespace has them. Those
+    /// that are outside of it are left out. A threaded cgroup has none: its threads are of
+    /// processes that a cgroup above lists.
+    pub fn processes(&self) -> Result<Vec<u32>, Error> {
+        let procs = match self.read("cgroup.procs") {
+            Err(Error::Io { source, .. }) if is(&source, Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            procs => procs?,
+        };
+        let pid = |line| number(line).ok_or_else(|| procs.malformed(line, "a pid"));
+        procs
+            .lines()
+            .map(pid)
+            .filter(|pid| !matches!(pid, Ok(0)))
+            .collect()
+    }
+
+    fn read(&self, name: &str) -> Result<File, Error> {
+        File::read(self.path.join(name))
+    }
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    Errno::from_io_error(error) == Some(errno)
+}
+
+fn limit(file: &File) -> Result<Limit, Error> {
+    match file.text() {
+        b"max" => Ok(Limit::Max),
+        text => match number(text) {
+            Some(V1_NO_LIMIT..) => Ok(Limit::Max),
+            Some(bytes) => Ok(Limit::Value(bytes)),
+            None => Err(file.malformed(text, "a number or \"max\"")),
+        },
+    }
+}
+
+/// What v2's root would say.
+fn host_memory(meminfo: File) -> Result<Memory, Error> {
+    let bytes_of = |key, wanted| {
+        let kib: u64 = meminfo.expect_number_of(key, wanted)?;
+        Ok::<_, Error>(kib.saturating_mul(1024))
+    };
+    let total = bytes_of("MemTotal:", "a row MemTotal")?;
+    let free = bytes_of("MemFree:", "a row MemFree")?;
+    let inactive_file = bytes_of("Inactive(file):", "a row Inactive(file)")?;
+    let usage = total.saturating_sub(free);
+    Ok(Memory {
+        usage,
+        working_set: usage.saturating_sub(inactive_file),
+        limit: Limit::Max,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::host::fixture::{add, tree};
+
+    fn v1(path: &Path) -> Directory {
+        Directory {
+            version: Version::V1,
+            path: path.into(),
+            meminfo: None,
+        }
+    }
+
+    fn v2(path: &Path) -> Directory {
+        Directory {
+            version: Version::V2,
+            ..v1(path)
+        }
+    }
+
+    const V1: [(&str, &str); 6] = [
+        ("memory.usage_in_bytes", "1347584\n"),
+        ("memory.limit_in_bytes", "52428800\n"),
+        (
+            "memory.stat",
+            "cache 4096\ninactive_file 1\ntotal_inactive_file 1000000\n",
+        ),
+        (
+            "memory.oom_control",
+            "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+        ),
+        ("cpuacct.usage", "287576612195\n"),
+        ("cgroup.procs", "0\n41\n7\n"),
+    ];
+
+    const V2: [(&str, &str); 6] = [
+        ("memory.current", "1347584\n"),
+        ("memory.max", "max\n"),
+        ("memory.stat", "anon 4096\ninactive_file 2000000\n"),
+        (
+            "memory.events.local",
+            "low 0\noom 9\noom_kill 3\noom_group_kill 1\n",
+        ),
+        (
+            "cpu.stat",
+            "usage_usec 1500001\nuser_usec 1\nsystem_usec 2\n",
+        ),
+        ("cgroup.procs", "41\n"),
+    ];
+
+    #[test]
+    fn v1_files() {
+        let root = tree(&V1);
+        let cgroup = v1(root.path());
+        let memory = Memory {
+            usage: 1_347_584,
+            working_set: 347_584,
+            limit: Limit::Value(52_428_800),
+        };
+        assert_eq!(cgroup.memory().unwrap(), memory);
+        assert_eq!(
+            cgroup.cpu_usage().unwrap(),
+            Duration::from_nanos(287_576_612_195)
+        );
+        assert_eq!(cgroup.oom_kills().unwrap(), Some(3));
+        assert_eq!(cgroup.processes().unwrap(), [41, 7]);
+    }
+
+    #[test]
+    fn v2_files() {
+        let root = tree(&V2);
+        let cgroup = v2(root.path());
+        let memory = Memory {
+            usage: 1_347_584,
+            working_set: 0,
+            limit: Limit::Max,
+        };
+        assert_eq!(cgroup.memory().unwrap(), memory);
+        assert_eq!(
+            cgroup.cpu_usage().unwrap(),
+            Duration::from_micros(1_500_001)
+        );
+        assert_eq!(cgroup.oom_kills().unwrap(), Some(3));
+        assert_eq!(cgroup.processes().unwrap(), [41]);
+    }
+
+    #[test]
+    fn root_of_v2_has_the_memory_of_the_host() {
+        let root = tree(&[(
+            "meminfo",
+            "MemTotal:  100 kB\nMemFree: 30 kB\nInactive(file): 20 kB\n",
+        )]);
+        let cgroup = Directory {
+            meminfo: Some(root.path().join("meminfo")),
+            ..v2(root.path())
+        };
+        let memory = Memory {
+            usage: 70 * 1024,
+            working_set: 50 * 1024,
+            limit: Limit::Max,
+        };
+        assert_eq!(cgroup.memory().unwrap(), memory);
+    }
+
+    #[test]
+    fn limits() {
+        let root = tree(&V1);
+        for (text, limit) in [
+            ("9223372036854771712", Limit::Max),
+            ("9223372036854710272", Limit::Max),
+            (
+                "9223372036854710271",
+                Limit::Value(9_223_372_036_854_710_271),
+            ),
+            ("0", Limit::Value(0)),
+            ("max", Limit::Max),
+        ] {
+            add(root.path(), &[("memory.limit_in_bytes", text)]);
+            assert_eq!(v1(root.path()).memory().unwrap().limit, limit);
+        }
+    }
+
+    #[test]
+    fn old_kernels_count_no_kills() {
+        let root = tree(&[("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n")]);
+        assert_eq!(v1(root.path()).oom_kills().unwrap(), None);
+    }
+
+    /// What every reader gives, if it is an error.
+    fn errors(cgroup: &Directory) -> Vec<Option<Error>> {
+        vec![
+            cgroup.memory().err(),
+            cgroup.cpu_usage().err(),
+            cgroup.oom_kills().err(),
+            cgroup.processes().err(),
+        ]
+    }
+
+    #[test]
+    fn missing_files_are_gone() {
+        let root = tree::<&str>(&[]);
+        for cgroup in [v1(root.path()), v2(root.path())] {
+            for error in errors(&cgroup) {
+                assert!(matches!(error, Some(Error::Gone { .. })), "{error:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn garbage_is_malformed() {
+        for garbage in [
+            &b"-1"[..],
+            b"+1",
+            b"18446744073709551616",
+            b"1 2",
+            b"\xff\x00",
+            b"oom_kill\nusage_usec x\ninactive_file 1e3\ntotal_inactive_file -5",
+        ] {
+            for (files, version) in [(V1, Version::V1), (V2, Version::V2)] {
+                let root = tree(&files.map(|(name, _)| (name, garbage)));
+                let path = root.path().into();
+                let cgroup = Directory {
+                    version,
+                    path,
+                    meminfo: None,
+                };
+                for (reader, error) in errors(&cgroup).into_iter().enumerate() {
+                    // A file without the row of kills is one of an old kernel.
+                    let is_old = reader == 2 && !garbage.starts_with(b"oom_kill");
+                    let malformed = matches!(error, Some(Error::Malformed { .. }));
+                    assert_eq!(malformed, !is_old, "{reader}: {error:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn errors_say_where_and_what() {
+        let root = tree(&[("cpuacct.usage", "12\x1b[31m")]);
+        let error = v1(root.path()).cpu_usage().unwrap_err().to_string();
+        let path = root.path().join("cpuacct.usage");
+        let wanted = format!(
+            r#"{}: found "12\u{{1b}}[31m", wanted a number"#,
+            path.display()
+        );
+        assert_eq!(error, wanted);
+    }
+}

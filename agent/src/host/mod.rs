@@ -1,0 +1,60 @@
+//! The host as the kernel tells it: the only place that opens `/proc`, `/sys` and the files of
+//! cgroups. Every reader takes the root path (`/`), so that a test can hand it a tree of its own.
+
+pub mod cgroup;
+mod file;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod hierarchy;
+mod mount;
+pub mod path;
+pub mod process;
+pub mod system;
+pub mod walk;
+
+use std::io;
+use std::path::PathBuf;
+
+/// Bytes of a line that an error shows.
+pub const SHOWN_BYTES: usize = 128;
+
+/// Why something of the host cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// ENOENT, ENODEV or ESRCH: the cgroup or process has ended, or has no such file.
+    #[error("{} is gone", path.display())]
+    Gone { path: PathBuf },
+    /// The kernel wrote something that is not the format known here.
+    #[error("{}: found {line:?}, wanted {wanted}", path.display())]
+    Malformed {
+        path: PathBuf,
+        /// The line, at most [`SHOWN_BYTES`] of it.
+        line: String,
+        wanted: &'static str,
+    },
+    #[error("cannot read {}; the agent needs root, /proc and /sys", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// Neither cgroup v1 nor v2 is mounted.
+    #[error("{} lists no cgroup file system; mount cgroup2 at /sys/fs/cgroup", path.display())]
+    NoCgroups { path: PathBuf },
+}
+
+impl Error {
+    fn new(path: PathBuf, source: io::Error) -> Self {
+        use rustix::io::Errno;
+        match Errno::from_io_error(&source) {
+            Some(Errno::NOENT | Errno::NODEV | Errno::SRCH) => Self::Gone { path },
+            _ => Self::Io { path, source },
+        }
+    }
+
+    fn malformed(path: PathBuf, line: &[u8], wanted: &'static str) -> Self {
+        let shown = &line[..line.len().min(SHOWN_BYTES)];
+        let line = String::from_utf8_lossy(shown).into_owned();
+        Self::Malformed { path, line, wanted }
+    }
+}

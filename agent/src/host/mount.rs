@@ -1,0 +1,231 @@
+//! The mounts of a mount namespace: proc_pid_mountinfo(5).
+
+use std::collections::BTreeMap;
+
+use super::Error;
+use super::file::{File, number};
+
+/// A mount: a line of `/proc/PID/mountinfo`.
+pub(super) struct Mount<'a> {
+    id: u64,
+    parent: u64,
+    /// What is mounted: a path in the file system.
+    pub root: Vec<u8>,
+    /// Where: begins with `/`.
+    pub point: Vec<u8>,
+    kind: &'a [u8],
+    options: &'a [u8],
+}
+
+impl<'a> Mount<'a> {
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let id = number(fields.next()?)?;
+        let parent = number(fields.next()?)?;
+        let _device = fields.next()?;
+        let root = unescape(fields.next()?);
+        let point = unescape(fields.next()?);
+        fields.find(|&field| field == b"-")?;
+        let kind = fields.next()?;
+        let _source = fields.next()?;
+        let options = fields.next()?;
+        point.starts_with(b"/").then_some(Self {
+            id,
+            parent,
+            root,
+            point,
+            kind,
+            options,
+        })
+    }
+
+    fn has(&self, tag: &str) -> bool {
+        let mut options = self.options.split(|&byte| byte == b',');
+        options.any(|option| option == tag.as_bytes())
+    }
+
+    /// Whether this mount hides `other`: it is mounted on `other`'s root, or beside it on a
+    /// directory above `other`'s point.
+    fn covers(&self, other: &Mount) -> bool {
+        let on_root = self.parent == other.id && self.point == other.point;
+        let above = self.parent == other.parent && other.is_below(self);
+        self.id != other.id && self.id != other.parent && (on_root || above)
+    }
+
+    /// Whether looking up this mount's point leads past `other`'s.
+    fn is_below(&self, other: &Mount) -> bool {
+        let point = other.point.strip_suffix(b"/").unwrap_or(&other.point);
+        let below = self.point.strip_prefix(point);
+        below.is_some_and(|below| below.len() > 1 && below[0] == b'/')
+    }
+}
+
+/// The mounts of a mount namespace, by id.
+pub(super) struct Mounts<'a>(BTreeMap<u64, Mount<'a>>);
+
+impl<'a> Mounts<'a> {
+    pub fn parse(file: &'a File) -> Result<Self, Error> {
+        let mount = |line| {
+            let mount = Mount::parse(line);
+            mount.ok_or_else(|| file.malformed(line, "a line of proc_pid_mountinfo(5)"))
+        };
+        let mounts = file.lines().map(mount);
+        let by_id = mounts.map(|mount| mount.map(|mount| (mount.id, mount)));
+        by_id.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// A reachable mount of this kind with all of these options; one of the whole hierarchy if
+    /// there is any.
+    pub fn find(&self, kind: &[u8], tags: &[&str]) -> Option<&Mount<'a>> {
+        let fits = |mount: &&Mount| {
+            mount.kind == kind && tags.iter().all(|tag| mount.has(tag)) && self.reachable(mount)
+        };
+        let fitting = || self.0.values().filter(fits);
+        let whole = fitting().find(|mount| mount.root == b"/");
+        whole.or_else(|| fitting().next())
+    }
+
+    /// Whether a mount's point leads to it: nothing is mounted over it, nor over a directory above.
+    fn reachable(&self, mount: &Mount) -> bool {
+        let mut mount = mount;
+        // A chain of parents is never longer than there are mounts.
+        for _ in 0..self.0.len() {
+            if self.0.values().any(|other| other.covers(mount)) {
+                return false;
+            }
+            match self.0.get(&mount.parent) {
+                // The first mount of all is its own parent.
+                Some(parent) if parent.id != mount.id => mount = parent,
+                _ => return true,
+            }
+        }
+        false
+    }
+}
+
+/// Undoes the kernel's octal escapes (`\040`) of space, tab, newline, backslash and `#`.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        match rest {
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] => {
+                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = &rest[4..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    const HOST: &str = "\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+31 27 0:28 / /sys/fs/cgroup rw,relatime shared:9 - tmpfs tmpfs rw,mode=755
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:3 master:1 - cgroup cgroup rw,memory
+36 31 0:33 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2  rw
+";
+    const AGAIN: &str = "50 27 0:32 / /again/mem\\040ory rw - cgroup cgroup rw,memory\n";
+
+    fn file(text: &str) -> File {
+        let path = PathBuf::from("mountinfo");
+        let bytes = text.into();
+        File { path, bytes }
+    }
+
+    /// Where the file system of this kind and these options is, if it is anywhere.
+    fn point(text: &str, kind: &str, tags: &[&str]) -> Option<String> {
+        let file = file(text);
+        let mounts = Mounts::parse(&file).unwrap();
+        let mount = mounts.find(kind.as_bytes(), tags)?;
+        Some(String::from_utf8(mount.point.clone()).unwrap())
+    }
+
+    #[test]
+    fn finds_by_kind_and_options() {
+        let found = |kind, tags: &[&str]| point(HOST, kind, tags);
+        let cpu = Some("/sys/fs/cgroup/cpu".to_owned());
+        assert_eq!(found("cgroup", &["cpuacct"]), cpu);
+        assert_eq!(found("cgroup", &["cpuacct", "cpu"]), cpu);
+        assert_eq!(found("cgroup", &["cpuset"]), None);
+        assert_eq!(found("cgroup", &["cpu", "memory"]), None);
+        assert_eq!(
+            found("cgroup2", &[]).as_deref(),
+            Some("/sys/fs/cgroup/unified")
+        );
+    }
+
+    #[test]
+    fn first_mount_is_its_own_parent() {
+        let mountinfo =
+            "1 1 0:2 / / rw - rootfs rootfs rw\n20 1 0:26 / /cgroup rw - cgroup2 none rw\n";
+        assert_eq!(point(mountinfo, "cgroup2", &[]).as_deref(), Some("/cgroup"));
+    }
+
+    #[test]
+    fn hidden_mounts_are_passed_over() {
+        for cover in [
+            "60 35 0:50 / /sys/fs/cgroup/memory rw - tmpfs tmpfs rw\n",
+            "60 31 0:50 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n",
+            "60 27 0:50 / /sys/fs rw - tmpfs tmpfs rw\n",
+        ] {
+            let hidden = format!("{HOST}{cover}");
+            assert_eq!(point(&hidden, "cgroup", &["memory"]), None, "{cover}");
+            let twice = format!("{hidden}{AGAIN}");
+            let again = Some("/again/mem ory".to_owned());
+            assert_eq!(point(&twice, "cgroup", &["memory"]), again, "{cover}");
+        }
+    }
+
+    #[test]
+    fn mounts_beside_hide_nothing() {
+        let beside = "60 31 0:50 / /sys/fs/cgroup/mem rw - tmpfs tmpfs rw\n";
+        let found = point(&format!("{HOST}{AGAIN}{beside}"), "cgroup", &["memory"]);
+        assert_eq!(found.as_deref(), Some("/sys/fs/cgroup/memory"));
+    }
+
+    #[test]
+    fn loops_end() {
+        let mountinfo = "1 2 0:2 / / rw - a a rw\n2 1 0:2 / /b rw - cgroup2 none rw\n";
+        assert_eq!(point(mountinfo, "cgroup2", &[]), None);
+    }
+
+    #[test]
+    fn escapes_are_undone() {
+        for (text, bytes) in [
+            (r"a\040b\134\012", &b"a b\\\n"[..]),
+            (r"\377", b"\xff"),
+            (r"\400\04\", br"\400\04\"),
+        ] {
+            assert_eq!(unescape(text.as_bytes()), bytes);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for line in [
+            "27 1",
+            "x 1 0:1 / / rw - tmpfs tmpfs rw",
+            "27 1 0:1 / / rw tmpfs tmpfs rw",
+            "27 1 0:1 / / rw - tmpfs tmpfs",
+            "27 1 0:1 / point rw - tmpfs tmpfs rw",
+        ] {
+            let error = Mounts::parse(&file(line)).err().unwrap();
+            assert!(
+                matches!(&error, Error::Malformed { line: shown, .. } if shown == line),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What the host is, as far as tracing it depends on that.
+
+use std::fmt;
+use std::path::Path;
+
+use super::Error;
+use super::file::{File, number};
+
+/// Where the kernel describes its own types.
+pub const BTF: &str = "sys/kernel/btf/vmlinux";
+
+/// The host. None: it does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct System {
+    /// `uname -r`.
+    pub kernel: Option<String>,
+    /// Differs from boot to boot.
+    pub boot_id: Option<String>,
+    /// None also where securityfs is not mounted.
+    pub lockdown: Option<Lockdown>,
+    /// The effective capabilities of this process, as `CAP_BPF`, in alphabetical order.
+    pub capabilities: Option<Vec<String>>,
+    /// Whether there is [`BTF`].
+    pub btf: bool,
+    /// Whether the kernel measures BPF programs (`kernel.bpf_stats_enabled`), which costs every
+    /// run of every program of the host.
+    pub bpf_stats: Option<bool>,
+    /// CPUs that are online.
+    pub cpus: Option<usize>,
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+}
+
+/// kernel_lockdown(7)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lockdown {
+    None,
+    Integrity,
+    Confidentiality,
+}
+
+impl Lockdown {
+    const ALL: [Self; 3] = [Self::None, Self::Integrity, Self::Confidentiality];
+
+    /// The kernel's word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Integrity => "integrity",
+            Self::Confidentiality => "confidentiality",
+        }
+    }
+}
+
+impl fmt::Display for Lockdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl System {
+    /// Reads what the host says of itself. What cannot be read is None.
+    pub fn read(root: &Path) -> Self {
+        let file = |path| File::read(root.join(path));
+        let string = |path| file(path).ok()?.string().ok();
+        Self {
+            kernel: string("proc/sys/kernel/osrelease"),
+            boot_id: string("proc/sys/kernel/random/boot_id"),
+            lockdown: file("sys/kernel/security/lockdown")
+                .ok()
+                .and_then(|file| parse_lockdown(&file)),
+            capabilities: file("proc/self/status")
+                .ok()
+                .and_then(|status| parse_capabilities(&status)),
+            btf: root.join(BTF).exists(),
+            bpf_stats: file("proc/sys/kernel/bpf_stats_enabled")
+                .ok()
+                .and_then(|file| Some(file.number().ok()? != 0)),
+            cpus: file("sys/devices/system/cpu/online")
+                .ok()
+                .and_then(|online| count_cpus(online.text())),
+            memory: file("proc/meminfo").and_then(memory).ok(),
+        }
+    }
+}
+
+/// The word in brackets, as in `none [integrity] confidentiality`.
+fn parse_lockdown(file: &File) -> Option<Lockdown> {
+    let text = file.string().ok()?;
+    let (word, _) = text.split_once('[')?.1.split_once(']')?;
+    Lockdown::ALL.into_iter().find(|level| level.name() == word)
+}
+
+/// The bits of `CapEff`, by name: capabilities(7).
+fn parse_capabilities(status: &File) -> Option<Vec<String>> {
+    let bits = str::from_utf8(status.word_of("CapEff:")?).ok()?;
+    let bits = u64::from_str_radix(bits, 16).ok()?;
+    let all = caps::all().into_iter();
+    let held = all.filter(|capability| bits & capability.bitmask() != 0);
+    let mut names: Vec<_> = held.map(|capability| capability.to_string()).collect();
+    names.sort_unstable();
+    Some(names)
+}
+
+/// How many CPUs a list as `0-3,8` has.
+fn count_cpus(list: &[u8]) -> Option<usize> {
+    list.split(|&byte| byte == b',')
+        .map(|range| {
+            let mut ends = range.splitn(2, |&byte| byte == b'-').map(number::<u16>);
+            let first = ends.next()??;
+            let last = ends.next().unwrap_or(Some(first))?;
+            Some(usize::from(last.checked_sub(first)?) + 1)
+        })
+        .sum()
+}
+
+fn memory(meminfo: File) -> Result<u64, Error> {
+    let kib: u64 = meminfo.expect_number_of("MemTotal:", "a row MemTotal")?;
+    Ok(kib.saturating_mul(1024))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fixture::tree;
+
+    #[test]
+    fn a_host() {
+        let host = tree(&[
+            ("proc/sys/kernel/osrelease", "6.18.44\n"),
+            ("proc/sys/kernel/random/boot_id", "b0-07\n"),
+            (
+                "sys/kernel/security/lockdown",
+                "none [integrity] confidentiality\n",
+            ),
+            (
+                "proc/self/status",
+                "Name:\tagent\nCapEff:\t000000c000000000\n",
+            ),
+            ("sys/kernel/btf/vmlinux", ""),
+            ("proc/sys/kernel/bpf_stats_enabled", "0\n"),
+            ("sys/devices/system/cpu/online", "0-3,8,10-11\n"),
+            ("proc/meminfo", "MemTotal:       24684084 kB\n"),
+        ]);
+        let wanted = System {
+            kernel: Some("6.18.44".into()),
+            boot_id: Some("b0-07".into()),
+            lockdown: Some(Lockdown::Integrity),
+            capabilities: Some(vec!["CAP_BPF".into(), "CAP_PERFMON".into()]),
+            btf: true,
+            bpf_stats: Some(false),
+            cpus: Some(7),
+            memory: Some(24_684_084 * 1024),
+        };
+        assert_eq!(System::read(host.path()), wanted);
+    }
+
+    #[test]
+    fn what_is_missing_is_unknown() {
+        let host = tree::<&str>(&[]);
+        assert_eq!(System::read(host.path()), System::default());
+    }
+
+    #[test]
+    fn garbage_is_unknown() {
+        let host = tree(&[
+            ("proc/sys/kernel/osrelease", &b"\xff"[..]),
+            ("proc/sys/kernel/random/boot_id", b"\xff"),
+            ("sys/kernel/security/lockdown", b"none [all] ]["),
+            ("proc/self/status", b"CapEff:\txyz\n"),
+            ("proc/sys/kernel/bpf_stats_enabled", b"-1"),
+            ("sys/devices/system/cpu/online", b"3-0"),
+            ("proc/meminfo", b"MemTotal: many\n"),
+        ]);
+        assert_eq!(System::read(host.path()), System::default());
+    }
+
+    #[test]
+    fn lists_of_cpus() {
+        assert_eq!(count_cpus(b"0"), Some(1));
+        assert_eq!(count_cpus(b"0-65535"), Some(65_536));
+        for list in [&b""[..], b"-", b"0-", b"0,,1", b"1-2-3", b"a"] {
+            assert_eq!(count_cpus(list), None);
+        }
+    }
+}
