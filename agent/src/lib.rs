@@ -4,6 +4,7 @@
 
 pub mod sys;
 pub mod text;
+pub mod units;
 
 pub mod host;
 pub mod kernel;
@@ -16,5 +17,7 @@ pub mod pipeline;
 
 pub mod metrics;
 pub mod watch;
+
+pub mod server;
 
 pub mod commands;

@@ -44,6 +44,8 @@ struct Report {
     reason: Option<String>,
     system: System,
     cgroups: Cgroups,
+    /// How tracefs is reached, or why it is not.
+    tracefs: String,
     probes: Vec<Status>,
 }
 
@@ -85,6 +87,10 @@ fn examine(args: &Args) -> Report {
         reason,
         system: System::read(root),
         cgroups: cgroups(hierarchies.ok().as_ref()),
+        tracefs: match kernel::probes::open_tracefs() {
+            Ok(_) => "reachable (by a mount of its own, attached nowhere)".to_owned(),
+            Err(error) => chain(&error),
+        },
         probes,
     }
 }
@@ -99,6 +105,79 @@ fn try_probes(syscall_probes: SyscallProbes) -> (Vec<Status>, Option<String>) {
     match attached {
         Ok(statuses) => (statuses, None),
         Err(error) => (Vec::new(), Some(chain(&error))),
+    }
+}
+
+fn human(report: &Report) -> String {
+    let system = &report.system;
+    let unknown = || "unknown".to_owned();
+    let lockdown = system.lockdown.map_or_else(unknown, |level| level.name().to_owned());
+    let btf = if system.btf { kernel::BTF_PATH } else { "missing: nothing can be traced" };
+    let layout = report.cgroups.layout.clone().unwrap_or_else(|| "none found".to_owned());
+    let mut rows = vec![
+        ("kernel", system.kernel.clone().unwrap_or_else(unknown)),
+        ("BTF", btf.to_owned()),
+        ("lockdown", lockdown),
+        ("privileges", privileges(system.capabilities.as_deref())),
+        ("cgroups", layout),
+    ];
+    for hierarchy in &report.cgroups.hierarchies {
+        let controllers = hierarchy.controllers.join(",");
+        rows.push(("", format!("{} {controllers} at {}", hierarchy.version, hierarchy.mount)));
+    }
+    rows.push(("tracefs", report.tracefs.clone()));
+    let mut text = String::new();
+    for (name, value) in rows {
+        line(&mut text, &format!("{name:<12}{value}"));
+    }
+    if !report.probes.is_empty() {
+        line(&mut text, &format!("\n{:<18}{:<11}{}", "PROBE", "MECHANISM", "STATE"));
+    }
+    for status in &report.probes {
+        let (state, reason) = match &status.state {
+            State::Attached => ("attached".to_owned(), None),
+            State::Off => ("off".to_owned(), None),
+            State::Failed { errno, reason } => {
+                let errno = errno.clone().unwrap_or_else(|| "failed".to_owned());
+                (errno, Some(reason))
+            }
+        };
+        line(&mut text, &format!("{:<18}{:<11}{state}", status.probe, status.mechanism.name()));
+        if let Some(reason) = reason {
+            line(&mut text, &format!("  why: {reason}"));
+        }
+        if !status.attached() {
+            line(&mut text, &format!("  not seen: {}", status.loss));
+        }
+    }
+    let verdict = match &report.reason {
+        None => "\nready: agent serve can run here".to_owned(),
+        Some(reason) => format!("\nnot ready: {reason}"),
+    };
+    line(&mut text, &verdict);
+    text
+}
+
+/// Adds a line of at most 80 columns.
+fn line(text: &mut String, line: &str) {
+    let (newline, line) = match line.strip_prefix('\n') {
+        Some(rest) => ("\n", rest),
+        None => ("", line),
+    };
+    text.push_str(newline);
+    text.push_str(&text::fit(&text::escape(line), 80));
+    text.push('\n');
+}
+
+/// Which of the capabilities that tracing needs are held.
+fn privileges(held: Option<&[String]>) -> String {
+    let Some(held) = held else { return "unknown".to_owned() };
+    let missing: Vec<&str> =
+        super::NEEDED.iter().map(|(name, _)| *name).filter(|name| !held.iter().any(|it| it == name)).collect();
+    if missing.is_empty() {
+        "all that tracing needs".to_owned()
+    } else {
+        format!("missing {}: run as root", missing.join(" "))
     }
 }
 

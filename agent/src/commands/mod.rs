@@ -28,6 +28,51 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// The capabilities that tracing needs (capabilities(7)), and what for.
+const NEEDED: [(&str, &str); 3] = [
+    ("CAP_BPF", "load BPF programs"),
+    ("CAP_PERFMON", "read the kernel's memory from them"),
+    ("CAP_SYS_ADMIN", "reach tracefs and list tasks"),
+];
+
+/// # Errors
+/// Where this process cannot trace, for want of a capability.
+fn need_privileges(command: &str) -> anyhow::Result<()> {
+    let held = crate::host::system::System::read(std::path::Path::new("/")).capabilities;
+    let Some(held) = held else { return Ok(()) };
+    for (name, what_for) in NEEDED {
+        if !held.iter().any(|it| it == name) {
+            anyhow::bail!("agent {command} needs root: it has no {name}, to {what_for}; run it with sudo");
+        }
+    }
+    Ok(())
+}
+
+/// Log lines go to standard error; RUST_LOG says which, `info` unless told otherwise.
+fn log_to_stderr() {
+    use std::io::IsTerminal as _;
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let colour = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // A second one, in a test, is no harm.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(colour)
+        .try_init();
+}
+
+/// Prints to standard output; a reader that has gone has seen enough.
+fn print(text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }

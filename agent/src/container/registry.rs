@@ -22,6 +22,9 @@ pub const DEAD_AT_MOST: usize = 4096;
 /// Directories of cgroups that are known at most, the dead included.
 pub const DIRECTORIES_AT_MOST: usize = 262_144;
 
+/// The id of the root of every hierarchy: its node is the first that kernfs makes.
+pub const ROOT_ID: u64 = 1;
+
 /// A cgroup as people see it: the directories of one path, or of one container, in all
 /// hierarchies.
 #[derive(Debug)]

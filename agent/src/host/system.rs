@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::Error;
 use super::file::{File, number};
 
@@ -10,7 +12,7 @@ use super::file::{File, number};
 pub const BTF: &str = "sys/kernel/btf/vmlinux";
 
 /// The host. None: it does not say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct System {
     /// `uname -r`.
     pub kernel: Option<String>,
@@ -32,7 +34,8 @@ pub struct System {
 }
 
 /// kernel_lockdown(7)
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Lockdown {
     None,
     Integrity,

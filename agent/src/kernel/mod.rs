@@ -7,8 +7,8 @@ pub mod probes;
 
 use std::{
     io::{self, Read as _},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
 };
 
 use agent_ebpf::{Namespaces, Task};
@@ -261,9 +261,4 @@ impl Kernel {
     pub fn maps(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
         self.maps.iter().map(|(name, descriptor)| (*name, descriptor.as_fd()))
     }
-}
-
-/// Where the kernel tells what a descriptor of this process is.
-pub fn fdinfo(descriptor: BorrowedFd<'_>) -> PathBuf {
-    Path::new("self/fdinfo").join(descriptor.as_raw_fd().to_string())
 }

@@ -236,11 +236,12 @@ fn attach_syscall(
         .map_err(|error| ProbeError::Attach(event, error))
 }
 
-/// The id of an event of the category `syscalls`.
+/// tracefs, mounted for this alone and attached to no directory: it may not be mounted on the host,
+/// and the host's mounts stay as they are.
 ///
-/// tracefs is mounted for this, attached to no directory: it may not be mounted on the host, and
-/// the host's mounts stay as they are.
-fn tracepoint_id(event: &str) -> io::Result<u64> {
+/// # Errors
+/// fsopen(2)'s and fsmount(2)'s; EPERM without CAP_SYS_ADMIN.
+pub fn open_tracefs() -> io::Result<OwnedFd> {
     let context = rustix::mount::fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_create(&context)?;
     let mount = rustix::mount::fsmount(
@@ -248,6 +249,12 @@ fn tracepoint_id(event: &str) -> io::Result<u64> {
         FsMountFlags::FSMOUNT_CLOEXEC,
         MountAttrFlags::MOUNT_ATTR_RDONLY,
     )?;
+    Ok(mount)
+}
+
+/// The id of an event of the category `syscalls`.
+fn tracepoint_id(event: &str) -> io::Result<u64> {
+    let mount = open_tracefs()?;
     let path = format!("events/syscalls/{event}/id");
     let file = rustix::fs::openat(&mount, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let text = io::read_to_string(std::fs::File::from(file))?;

@@ -3,7 +3,7 @@
 use agent_ebpf::Task;
 
 use crate::{
-    container::registry::{Registry, keys},
+    container::registry::{ROOT_ID, Registry, keys},
     host::{
         hierarchy::Hierarchies,
         walk::walk,
@@ -57,7 +57,7 @@ pub fn oom_kills(hierarchies: &Hierarchies, registry: &Registry, counts: &mut Ke
 /// Removes what earlier processes counted in cgroups that are gone.
 pub fn forget_strangers(registry: &Registry, counts: &mut KernelCounts) {
     let (all, _) = counts.all();
-    for key in all.into_keys().filter(|key| key.id != 1 && registry.get(*key).is_none()) {
+    for key in all.into_keys().filter(|key| key.id != ROOT_ID && registry.get(*key).is_none()) {
         counts.take(key);
     }
 }

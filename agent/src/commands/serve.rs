@@ -1,0 +1,113 @@
+//! `agent serve`: trace the host, serve metrics, feed watchers.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    kernel::{Options, SyscallProbes, probes::State},
+    pipeline::Pipeline,
+    server::{self, Server, socket::Socket},
+    watch::streams::Streams,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  agent serve                               metrics on http://127.0.0.1:9464/metrics
+  agent serve --listen 127.0.0.1:0          on a port that is free; it is printed
+  agent serve --pin-path /sys/fs/bpf/agent  counters go on where the last process stopped
+
+/metrics, /healthz, /readyz and / are on the address; on the unix socket there are also
+/v1/events, /v1/containers and /v1/namespaces, which tell more than a network should know:
+  curl --unix-socket /run/agent/agent.sock http://agent/v1/containers";
+
+/// Trace the host and serve metrics and events
+///
+/// Traces clone, unshare, setns and OOM kills of the whole host, serves Prometheus metrics on a TCP
+/// address and live events on a unix socket, for `agent watch`. Runs until SIGTERM or SIGINT.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The address for metrics; other than loopback it is open to the network
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9464")]
+    listen: SocketAddr,
+
+    /// The unix socket, made with mode 0600
+    #[arg(long, value_name = "PATH", default_value = server::socket::DEFAULT)]
+    socket: PathBuf,
+
+    /// Probes for unshare and setns that tax every system call of the host by some 35 ns: auto
+    /// attaches them where nothing cheaper loads
+    #[arg(long, value_name = "auto|on|off", default_value = "auto", hide_possible_values = true)]
+    syscall_probes: SyscallProbes,
+
+    /// A directory on a bpffs: counters there outlive this process, and the next one goes on
+    /// with them
+    #[arg(long, value_name = "DIR")]
+    pin_path: Option<PathBuf>,
+}
+
+/// Serves until a signal ends it.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    super::log_to_stderr();
+    super::need_privileges("serve")?;
+    // Before the first thing that must be undone.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    let socket = Socket::bind(&args.socket)?;
+    let listener = tokio::net::TcpListener::bind(args.listen).await.with_context(|| {
+        format!("--listen {}: the address cannot be used; pass another one", args.listen)
+    })?;
+    let address = listener.local_addr()?;
+    let streams = Arc::new(Streams::default());
+    let server = Arc::new(Server::new(Arc::clone(&streams))?);
+    let serving = server::serve(Arc::clone(&server), listener, &socket)?;
+
+    let options = Options { syscall_probes: args.syscall_probes, pin: args.pin_path };
+    let start = tokio::task::spawn_blocking(move || {
+        Pipeline::start(std::path::Path::new("/"), &options, streams)
+    });
+    let pipeline = start.await.context("the start of tracing panicked")??;
+    report_probes(&pipeline);
+    server.set_ready(pipeline.shared());
+    tracing::info!("tracing; metrics on http://{address}/metrics, events on {}", args.socket.display());
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    serving.stop().await;
+    tokio::task::spawn_blocking(move || drop(pipeline)).await.context("the stop panicked")?;
+    Ok(())
+}
+
+/// Says which probes are missing, and what they cost.
+fn report_probes(pipeline: &Pipeline) {
+    let kernel = crate::pipeline::lock(&pipeline.shared().kernel);
+    for status in kernel.statuses() {
+        match &status.state {
+            State::Failed { reason, .. } => tracing::warn!(
+                "probe {} is not attached: {reason}; not seen: {}",
+                status.probe,
+                status.loss
+            ),
+            State::Off => {
+                tracing::warn!("probe {} is off; not seen: {}", status.probe, status.loss);
+            }
+            State::Attached => {}
+        }
+    }
+    let taxing = kernel.statuses().iter().any(|status| {
+        status.attached() && status.mechanism == crate::kernel::probes::Mechanism::Syscall
+    });
+    if taxing {
+        tracing::warn!(
+            "unshare and setns are traced by system call tracepoints, which slow every system \
+             call of this host by some 35 ns (128 to 162 ns for getppid); --syscall-probes off \
+             avoids that"
+        );
+    }
+}

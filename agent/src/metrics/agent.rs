@@ -1,0 +1,182 @@
+//! The agent's metrics about itself. The prometheus crate holds them; most are copies of counters
+//! that live elsewhere, taken at each scrape.
+
+use std::{path::Path, sync::atomic::Ordering, time::Duration};
+
+use prometheus::{Encoder, GaugeVec, IntCounterVec, IntGaugeVec, Registry, TextEncoder};
+
+use super::catalogue::{self, Metric};
+use crate::{
+    host::{fdinfo, system::System},
+    pipeline::{Shared, lock},
+    watch::{kind::Kind as StreamKind, streams},
+};
+
+/// Why the metrics cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("the agent's own metrics cannot be written")]
+pub struct EncodeError(#[from] prometheus::Error);
+
+/// What of a scrape is known only when the rest of it is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Scrape {
+    pub duration: Duration,
+    pub read_errors: u64,
+    /// Counted under no cgroup.
+    pub overflow: u64,
+}
+
+/// All `agent_*` metrics.
+pub struct AgentMetrics {
+    registry: Registry,
+    probe_attached: IntGaugeVec,
+    probe_missed: IntCounterVec,
+    events: IntCounterVec,
+    watchers: IntGaugeVec,
+    queue_length: IntGaugeVec,
+    queue_capacity: IntGaugeVec,
+    registry_cgroups: IntGaugeVec,
+    registry_containers: IntGaugeVec,
+    registry_full: IntCounterVec,
+    counts_overflow: IntCounterVec,
+    bpf_map_bytes: IntGaugeVec,
+    scrape_duration: GaugeVec,
+    scrapes: IntCounterVec,
+    cgroup_read_errors: IntCounterVec,
+}
+
+/// The catalogue's metrics have names and labels that the crate takes, as a test shows.
+macro_rules! family {
+    ($registry:ident, $type:ident, $metric:ident) => {{
+        let metric: &Metric = &catalogue::$metric;
+        let family = $type::new(metric.opts(), metric.labels)?;
+        $registry.register(Box::new(family.clone()))?;
+        family
+    }};
+}
+
+impl AgentMetrics {
+    /// Families without series.
+    ///
+    /// # Errors
+    /// Where two metrics of the catalogue have one name.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let build_info = family!(registry, IntGaugeVec, BUILD_INFO);
+        let kernel = System::read(Path::new("/")).kernel.unwrap_or_default();
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), &kernel]).set(1);
+        Ok(Self {
+            probe_attached: family!(registry, IntGaugeVec, PROBE_ATTACHED),
+            probe_missed: family!(registry, IntCounterVec, PROBE_MISSED),
+            events: family!(registry, IntCounterVec, EVENTS),
+            watchers: family!(registry, IntGaugeVec, WATCHERS),
+            queue_length: family!(registry, IntGaugeVec, QUEUE_LENGTH),
+            queue_capacity: family!(registry, IntGaugeVec, QUEUE_CAPACITY),
+            registry_cgroups: family!(registry, IntGaugeVec, REGISTRY_CGROUPS),
+            registry_containers: family!(registry, IntGaugeVec, REGISTRY_CONTAINERS),
+            registry_full: family!(registry, IntCounterVec, REGISTRY_FULL),
+            counts_overflow: family!(registry, IntCounterVec, COUNTS_OVERFLOW),
+            bpf_map_bytes: family!(registry, IntGaugeVec, BPF_MAP_BYTES),
+            scrape_duration: family!(registry, GaugeVec, SCRAPE_DURATION),
+            scrapes: family!(registry, IntCounterVec, SCRAPES),
+            cgroup_read_errors: family!(registry, IntCounterVec, CGROUP_READ_ERRORS),
+            registry,
+        })
+    }
+
+    /// The text of all of them, after a scrape of the cgroups.
+    ///
+    /// # Errors
+    /// Where the crate cannot write them.
+    pub fn text(&self, shared: &Shared, scrape: Scrape) -> Result<String, EncodeError> {
+        self.take_events(shared);
+        self.take_kernel(shared);
+        self.take_registry(shared);
+        self.scrapes.with_label_values(&[] as &[&str]).inc();
+        self.cgroup_read_errors.with_label_values(&[] as &[&str]).inc_by(scrape.read_errors);
+        set(&self.counts_overflow, &[], scrape.overflow);
+        let duration = scrape.duration.as_secs_f64();
+        self.scrape_duration.with_label_values(&[] as &[&str]).set(duration);
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        // The crate writes UTF-8.
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The law of DESIGN: what came in at each stage, and what became of it.
+    fn take_events(&self, shared: &Shared) {
+        let counts = lock(&shared.counts);
+        for kind in agent_ebpf::Kind::ALL {
+            let name = kind.name();
+            if let Ok(outcomes) = counts.outcomes(*kind) {
+                for (outcome, value) in [
+                    ("seen", outcomes.seen),
+                    ("submitted", outcomes.submitted),
+                    ("no_room", outcomes.no_room),
+                    ("unwanted", outcomes.unwanted),
+                    ("suppressed", outcomes.suppressed),
+                ] {
+                    set(&self.events, &["kernel", name, outcome], value);
+                }
+            }
+            let decoded = shared.decoded(*kind);
+            for (outcome, value) in
+                [("decoded", &decoded.decoded), ("undecodable", &decoded.undecodable)]
+            {
+                set(&self.events, &["decode", name, outcome], value.load(Ordering::Relaxed));
+            }
+        }
+        for kind in StreamKind::ALL.into_iter().filter(|kind| *kind != StreamKind::Lost) {
+            let outcomes = shared.streams.outcomes(kind);
+            for (outcome, value) in [
+                ("matched", &outcomes.matched),
+                ("written", &outcomes.written),
+                ("lost", &outcomes.lost),
+            ] {
+                set(&self.events, &["sink", kind.name(), outcome], value.load(Ordering::Relaxed));
+            }
+        }
+    }
+
+    fn take_kernel(&self, shared: &Shared) {
+        let root = Path::new("/");
+        let kernel = lock(&shared.kernel);
+        for status in kernel.statuses() {
+            let attached = i64::from(status.attached());
+            let labels = [status.probe, status.mechanism.name()];
+            self.probe_attached.with_label_values(&labels).set(attached);
+            let programs = kernel.programs().filter(|(probe, _)| *probe == status.probe);
+            let misses = programs.filter_map(|(_, program)| {
+                fdinfo::number(root, program, "recursion_misses:").ok().flatten()
+            });
+            set(&self.probe_missed, &[status.probe], misses.sum());
+        }
+        for (map, descriptor) in kernel.maps() {
+            if let Ok(Some(bytes)) = fdinfo::number(root, descriptor, "memlock:") {
+                self.bpf_map_bytes.with_label_values(&[map]).set(bytes as i64);
+            }
+        }
+    }
+
+    fn take_registry(&self, shared: &Shared) {
+        let registry = lock(&shared.registry);
+        let (live, dead) = registry.len();
+        self.registry_cgroups.with_label_values(&["live"]).set(live as i64);
+        self.registry_cgroups.with_label_values(&["dead"]).set(dead as i64);
+        let containers = registry.containers().count() as i64;
+        self.registry_containers.with_label_values(&[] as &[&str]).set(containers);
+        set(&self.registry_full, &[], registry.refused());
+        let watchers = shared.streams.len() as i64;
+        self.watchers.with_label_values(&[] as &[&str]).set(watchers);
+        let longest = shared.streams.longest_queue() as i64;
+        self.queue_length.with_label_values(&["stream"]).set(longest);
+        self.queue_capacity.with_label_values(&["stream"]).set(streams::QUEUE as i64);
+    }
+}
+
+/// Makes a counter a copy of one that lives elsewhere.
+fn set(family: &IntCounterVec, labels: &[&str], value: u64) {
+    let counter = family.with_label_values(labels);
+    // It only grows, as the other does.
+    counter.inc_by(value.saturating_sub(counter.get()));
+}

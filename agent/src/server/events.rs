@@ -1,0 +1,50 @@
+//! `/v1/events`: the stream, as NDJSON.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{RawQuery, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::Server;
+use crate::watch::{query, streams::Stream};
+
+/// Events from now on, one JSON object a line, until the reader goes or the server stops.
+pub async fn events(State(server): State<Arc<Server>>, RawQuery(query): RawQuery) -> Response {
+    let filter = match query::parse(&query.unwrap_or_default()) {
+        Ok(filter) => filter,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error),
+    };
+    match server.streams.open(filter) {
+        Ok(stream) => {
+            let lines = lines(stream, &server);
+            let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+            (kind, Body::from_stream(lines)).into_response()
+        }
+        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error),
+    }
+}
+
+fn refuse(status: StatusCode, error: &dyn std::error::Error) -> Response {
+    (status, format!("{error}\n")).into_response()
+}
+
+fn lines(
+    stream: Stream,
+    server: &Server,
+) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> + use<> {
+    let stopping = server.stopping.subscribe();
+    futures_util::stream::unfold((stream, stopping), |(mut stream, mut stopping)| async move {
+        let record = tokio::select! {
+            record = stream.next() => record,
+            _ = stopping.wait_for(|stop| *stop) => return None,
+        };
+        // A record is made of strings and numbers: it is always JSON.
+        let mut line = serde_json::to_vec(&*record).unwrap_or_default();
+        line.push(b'\n');
+        Some((Ok(line.into()), (stream, stopping)))
+    })
+}

@@ -1,0 +1,163 @@
+//! Everything but the stream: metrics, health, containers, namespaces.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use agent_ebpf::Namespace;
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::State,
+    http::{StatusCode, header},
+    response::{Html, IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::Server;
+use crate::{
+    container::{attribute::named, registry::Registry},
+    event::clock::Clock,
+    metrics,
+    pipeline::{Shared, lock},
+    watch::record::{Container, Namespaces},
+};
+
+pub async fn landing() -> Html<&'static str> {
+    Html(
+        "<!doctype html><title>agent</title><h1>agent</h1>\
+         <p>What containers do to the kernel of this host.\
+         <ul><li><a href=\"/metrics\">/metrics</a>: for Prometheus\
+         <li><a href=\"/healthz\">/healthz</a>: the process answers\
+         <li><a href=\"/readyz\">/readyz</a>: the probes are attached</ul>\n",
+    )
+}
+
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+pub async fn readyz(State(server): State<Arc<Server>>) -> Response {
+    match server.pipeline.get() {
+        Some(_) => "ready\n".into_response(),
+        None => not_ready(),
+    }
+}
+
+fn not_ready() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "not ready: the probes are being attached\n").into_response()
+}
+
+/// Reads on a thread where waiting for the kernel holds up nobody.
+async fn blocking<T, F>(server: Arc<Server>, read: F) -> Response
+where
+    T: IntoResponse + Send + 'static,
+    F: FnOnce(&Server, &Shared) -> Result<T, Box<dyn std::error::Error>> + Send + 'static,
+{
+    let read = tokio::task::spawn_blocking(move || {
+        let Some(shared) = server.pipeline.get() else { return not_ready() };
+        read(&server, shared).map_or_else(
+            |error| {
+                (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
+            },
+            IntoResponse::into_response,
+        )
+    });
+    read.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
+    blocking(server, |server, shared| {
+        let chunks = metrics::scrape::scrape(shared, &server.metrics)?;
+        let chunks = chunks.into_iter().map(|chunk| Ok::<_, std::convert::Infallible>(Bytes::from(chunk)));
+        let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+        Ok((kind, Body::from_stream(futures_util::stream::iter(chunks))))
+    })
+    .await
+}
+
+/// One of `/v1/containers`.
+#[derive(Debug, Serialize)]
+struct ContainerState {
+    #[serde(flatten)]
+    container: Container,
+    running: bool,
+    /// The first process; null where it is not known.
+    pid: Option<u32>,
+    /// RFC 3339; null while it does not run.
+    started: Option<String>,
+    /// Those of the first process.
+    namespaces: Option<Namespaces>,
+}
+
+pub async fn containers(State(server): State<Arc<Server>>) -> Response {
+    blocking(server, |_, shared| Ok(Json(container_states(&lock(&shared.registry))))).await
+}
+
+fn container_states(registry: &Registry) -> Vec<ContainerState> {
+    let clock = Clock::now();
+    let states = registry.containers().map(|cgroup| ContainerState {
+        container: Container::clone(&cgroup.container),
+        running: cgroup.life.running(),
+        pid: cgroup.life.init().map(|init| init.pid),
+        started: cgroup.life.started().map(|time| clock.text(time)),
+        namespaces: cgroup.life.init().map(|init| named(&init.namespaces)),
+    });
+    let mut states: Vec<_> = states.collect();
+    states.sort_by(|a, b| a.container.cgroup.cmp(&b.container.cgroup));
+    states
+}
+
+/// One of `/v1/namespaces`.
+#[derive(Debug, Serialize)]
+struct NamespaceState {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    inode: u32,
+    /// Whether it is the host's own.
+    host: bool,
+    processes: u32,
+    /// The ids of the containers that have processes in it.
+    containers: Vec<String>,
+}
+
+pub async fn namespaces(State(server): State<Arc<Server>>) -> Response {
+    blocking(server, |_, shared| {
+        let tasks = lock(&shared.kernel).snapshot()?;
+        Ok(Json(namespace_states(&tasks, &lock(&shared.registry))))
+    })
+    .await
+}
+
+fn namespace_states(tasks: &[agent_ebpf::Task], registry: &Registry) -> Vec<NamespaceState> {
+    // What a process's children will be in is no namespace of the process.
+    let types = Namespace::ALL.iter().filter(|namespace| {
+        !matches!(namespace, Namespace::PidForChildren | Namespace::TimeForChildren)
+    });
+    let types: Vec<_> = types.collect();
+    let mut found: BTreeMap<(&str, u32), NamespaceState> = BTreeMap::new();
+    for task in tasks {
+        let place = registry.locate(task);
+        for namespace in &types {
+            let inode = task.namespaces[**namespace as usize];
+            if inode == 0 {
+                continue;
+            }
+            let host = registry.host()[**namespace as usize] == inode;
+            let kind = namespace.name();
+            let state = found.entry((kind, inode)).or_insert_with(|| NamespaceState {
+                kind,
+                inode,
+                host,
+                processes: 0,
+                containers: Vec::new(),
+            });
+            state.processes += 1;
+            if let Some(container) = place.container()
+                && container.kind == crate::watch::record::ContainerKind::Container
+                && !state.containers.contains(&container.id)
+            {
+                state.containers.push(container.id);
+            }
+        }
+    }
+    found.into_values().collect()
+}
