@@ -2,4 +2,5 @@
 
 pub mod container;
 pub mod host;
+pub mod metrics;
 pub mod watch;
