@@ -12,9 +12,6 @@ use rustix::param::clock_ticks_per_second;
 use super::Error;
 use super::file::{File, number, words};
 
-/// The first process, whose namespaces are the host's.
-pub const FIRST: u32 = 1;
-
 /// A process, all of it read from one `/proc/PID` that cannot turn into another process's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -29,7 +26,8 @@ pub struct Process {
     pub start_time: u64,
     /// The name: any bytes but NUL. At most 15, of a kernel's thread 63.
     pub comm: Vec<u8>,
-    pub namespaces: Namespaces,
+    /// As [`namespaces`] gives them; None where the kernel does not let the agent see them.
+    pub namespaces: Option<Namespaces>,
 }
 
 /// Reads the process `pid`.
@@ -42,6 +40,10 @@ pub fn read(root: &Path, pid: u32) -> Result<Process, Error> {
         start_time,
     } = Stat::parse(&stat)?;
     let status = directory.file("status")?;
+    let namespaces = match directory.namespaces() {
+        Err(error) if is_denied(&error) => None,
+        namespaces => Some(namespaces?),
+    };
     Ok(Process {
         pid,
         ppid,
@@ -49,7 +51,7 @@ pub fn read(root: &Path, pid: u32) -> Result<Process, Error> {
         uid: status.expect_number_of("Uid:", "a row \"Uid: REAL …\"")?,
         start_time,
         comm: comm.to_vec(),
-        namespaces: directory.namespaces()?,
+        namespaces,
     })
 }
 
@@ -64,6 +66,34 @@ pub fn start_time(root: &Path, pid: u32) -> Result<u64, Error> {
 /// `user` of a process that has ended and is not yet waited for.
 pub fn namespaces(root: &Path, pid: u32) -> Result<Namespaces, Error> {
     ProcDirectory::open(root, pid)?.namespaces()
+}
+
+/// The host's own namespaces: those of pid 1 or, where that one forbids to look (prctl(2),
+/// `PR_SET_DUMPABLE`, and security modules), of the kernel's threads.
+pub fn host_namespaces(root: &Path) -> Result<Namespaces, Error> {
+    const INIT: u32 = 1;
+    const KTHREADD: u32 = 2;
+    match namespaces(root, INIT) {
+        // In a pid namespace that is not the host's, 2 is anybody, and has a parent.
+        Err(error) if is_denied(&error) => match read(root, KTHREADD) {
+            Ok(Process {
+                ppid: 0,
+                namespaces: Some(namespaces),
+                ..
+            }) => Ok(namespaces),
+            _ => Err(error),
+        },
+        namespaces => namespaces,
+    }
+}
+
+/// Whether the kernel does not let the agent see it.
+fn is_denied(error: &Error) -> bool {
+    let Error::Io { source, .. } = error else {
+        return false;
+    };
+    let errno = Errno::from_io_error(source);
+    matches!(errno, Some(Errno::ACCESS | Errno::PERM))
 }
 
 /// The pids of all processes.
@@ -116,6 +146,11 @@ impl ProcDirectory {
             match readlinkat(&self.fd, &name, Vec::new()) {
                 Ok(link) => *inode = self.parse_link(&name, link.as_bytes())?,
                 Err(Errno::NOENT) => {}
+                // What the kernel says of a process that is gone, too.
+                Err(Errno::ACCESS) => {
+                    self.file("stat")?;
+                    return Err(Error::new(self.path.join(name), Errno::ACCESS.into()));
+                }
                 Err(errno) => return Err(Error::new(self.path.join(name), errno.into())),
             }
         }
@@ -194,6 +229,19 @@ mod tests {
     const STATUS: &str = "Name:\ta) R (b) x\nUmask:\t0022\nUid:\t1000\t0\t0\t0\n\
         NStgid:\t42\t3\nNSpid:\t42\t3\n";
 
+    const NAMESPACES: Namespaces = [
+        0,
+        0,
+        4_026_531_841,
+        0,
+        4_026_531_836,
+        4_026_532_201,
+        0,
+        0,
+        4_026_531_837,
+        0,
+    ];
+
     fn host() -> tempfile::TempDir {
         tree(&[
             ("proc/42/stat", STAT),
@@ -218,18 +266,7 @@ mod tests {
             uid: 1000,
             start_time: 881_640_000_000,
             comm: b"a) R (b) x".to_vec(),
-            namespaces: [
-                0,
-                0,
-                4_026_531_841,
-                0,
-                4_026_531_836,
-                4_026_532_201,
-                0,
-                0,
-                4_026_531_837,
-                0,
-            ],
+            namespaces: Some(NAMESPACES),
         };
         assert_eq!(process, wanted);
         assert_eq!(start_time(host().path(), 42).unwrap(), wanted.start_time);
@@ -312,7 +349,8 @@ mod tests {
         assert!(pids(root).unwrap().contains(&pid));
         assert_eq!(process.ppid, std::os::unix::process::parent_id());
         assert_eq!(process.uid, rustix::process::getuid().as_raw());
-        for (inode, namespace) in process.namespaces.iter().zip(Namespace::ALL) {
+        let namespaces = process.namespaces.unwrap();
+        for (inode, namespace) in namespaces.iter().zip(Namespace::ALL) {
             let link = fs::read_link(format!("/proc/self/ns/{}", namespace.name()));
             let link = link.map_or(String::new(), |link| link.display().to_string());
             assert!(

@@ -1,0 +1,226 @@
+//! Every metric of the agent, once. What cAdvisor exports too has its name, type, labels and help
+//! text, so that dashboards and alerts made for it work. `METRICS.md` is generated from this table.
+
+use std::fmt;
+
+/// What a metric's value does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, from 0.
+    Counter,
+    Gauge,
+}
+
+impl fmt::Display for Kind {
+    /// The word of the text format.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        })
+    }
+}
+
+/// A family of series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    pub name: &'static str,
+    /// Without backslashes and newlines, which the text format would escape.
+    pub help: &'static str,
+    pub kind: Kind,
+    /// The names of its labels; those of a cgroup are the last, as
+    /// [`Labels`](super::text::Labels) has them.
+    pub labels: &'static [&'static str],
+}
+
+impl Metric {
+    /// The metric for the prometheus crate.
+    pub fn opts(&self) -> prometheus::Opts {
+        prometheus::Opts::new(self.name, self.help)
+    }
+}
+
+macro_rules! catalogue {
+    ($($(#[$meta:meta])* $constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $($(#[$meta])*
+        pub const $constant: Metric = Metric {
+            name: $name,
+            help: $help,
+            kind: Kind::$kind,
+            labels: &[$($label),*],
+        };)*
+
+        /// All metrics.
+        pub const ALL: &[Metric] = &[$($constant),*];
+    };
+}
+
+catalogue! {
+    // What cAdvisor exports too.
+    CPU_USAGE = Counter "container_cpu_usage_seconds_total" ["cpu", "id", "image", "name"]
+        "Cumulative cpu time consumed in seconds.";
+    LAST_SEEN = Gauge "container_last_seen" ["id", "image", "name"]
+        "Last time a container was seen by the exporter";
+    MEMORY_USAGE = Gauge "container_memory_usage_bytes" ["id", "image", "name"]
+        "Current memory usage in bytes, including all memory regardless of when it was accessed";
+    MEMORY_WORKING_SET = Gauge "container_memory_working_set_bytes" ["id", "image", "name"]
+        "Current working set in bytes.";
+    OOM_EVENTS = Counter "container_oom_events_total" ["id", "image", "name"]
+        "Count of out of memory events observed for the container";
+    MEMORY_LIMIT = Gauge "container_spec_memory_limit_bytes" ["id", "image", "name"]
+        "Memory limit for the container.";
+    START_TIME = Gauge "container_start_time_seconds" ["id", "image", "name"]
+        "Start time of the container since unix epoch in seconds.";
+
+    // What it lacks.
+    NAMESPACE_CALLS = Counter "container_namespace_calls_total" ["call", "type", "id", "image", "name"]
+        "Calls of clone, unshare and setns by each type of namespace asked for: a call that asks for two types counts in both.";
+    NAMESPACE_CALL_ERRORS = Counter "container_namespace_call_errors_total" ["call", "id", "image", "name"]
+        "Calls of clone, unshare and setns for namespaces that failed, as far as the probe's mechanism sees failures.";
+    OOM_KILLS = Counter "container_oom_kills_total" ["role", "id", "image", "name"]
+        "Kills by the OOM killer of processes in this very cgroup (victim), and in it or below it because its memory limit was hit (limit_owner).";
+    HOST_OOM_KILLS = Counter "machine_oom_kills_total" ["constraint"]
+        "Kills by the OOM killer on the host, by what was short: the limit of a memory cgroup (memcg), the host's memory (none), or that of a cpuset or a memory policy.";
+
+    // The agent itself.
+    BUILD_INFO = Gauge "agent_build_info" ["version", "kernel"]
+        "A metric with a constant '1' value labeled by the agent's version and the kernel's release.";
+    PROBE_ATTACHED = Gauge "agent_probe_attached" ["probe", "mechanism"]
+        "1 if the probe is attached by this mechanism, 0 if it is not.";
+    PROBE_MISSED = Counter "agent_probe_missed_total" ["probe"]
+        "Runs of the probe that the kernel skipped because it was running on that CPU already; what they would have seen is in no other count.";
+    EVENTS = Counter "agent_events_total" ["stage", "kind", "outcome"]
+        "Events by what became of them at each stage of their way.";
+    WATCHERS = Gauge "agent_watchers" []
+        "Streams of events being served.";
+    QUEUE_LENGTH = Gauge "agent_queue_length" ["queue"]
+        "Entries waiting in the queue.";
+    QUEUE_CAPACITY = Gauge "agent_queue_capacity" ["queue"]
+        "Entries that the queue has room for.";
+    REGISTRY_CGROUPS = Gauge "agent_registry_cgroups" ["state"]
+        "Cgroups known: those that exist (live), and those remembered after their removal (dead).";
+    REGISTRY_CONTAINERS = Gauge "agent_registry_containers" []
+        "Containers known that exist.";
+    REGISTRY_FULL = Counter "agent_registry_full_total" []
+        "Cgroups not taken into the registry because it was full.";
+    COUNTS_OVERFLOW = Counter "agent_counts_overflow_total" []
+        "Namespace calls and OOM kills counted under no cgroup because the kernel's map of counts was full.";
+    BPF_MAP_BYTES = Gauge "agent_bpf_map_bytes" ["map"]
+        "Kernel memory that the BPF map holds.";
+    SCRAPE_DURATION = Gauge "agent_scrape_duration_seconds" []
+        "Time that the answer to the last scrape took.";
+    SCRAPES = Counter "agent_scrapes_total" []
+        "Scrapes answered.";
+    CGROUP_READ_ERRORS = Counter "agent_cgroup_read_errors_total" []
+        "Files of cgroups that could not be read or understood, those of cgroups removed meanwhile excepted.";
+}
+
+/// The catalogue as a document.
+pub fn markdown() -> String {
+    let mut text = String::from(
+        "# Metrics\n\n\
+         Generated from `agent/src/metrics/catalogue.rs`: change it there, then run\n\
+         `UPDATE_METRICS=1 cargo test -p agent catalogue`.\n\n\
+         | Metric | Type | Labels | What it is |\n\
+         |---|---|---|---|\n",
+    );
+    for metric in ALL {
+        let labels: Vec<_> = metric.labels.iter().map(|l| format!("`{l}`")).collect();
+        let Metric {
+            name, kind, help, ..
+        } = metric;
+        text += &format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(" "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::path::Path;
+    use std::{env, fs};
+
+    use super::*;
+
+    const CADVISOR: &str = include_str!("../../../tests/fixtures/cadvisor-0.51-families.tsv");
+
+    #[test]
+    fn what_cadvisor_has_is_as_there() {
+        let mut theirs = BTreeMap::new();
+        for line in CADVISOR.lines() {
+            let fields: Vec<_> = line.split('\t').collect();
+            let [name, kind, labels, _series, help] = fields[..] else {
+                panic!("{line}");
+            };
+            theirs.insert(name, (kind, labels, help));
+        }
+        let mut shared = Vec::new();
+        for metric in ALL {
+            if let Some(&theirs) = theirs.get(metric.name) {
+                let (kind, labels) = (metric.kind.to_string(), metric.labels.join(","));
+                assert_eq!((&*kind, &*labels, metric.help), theirs, "{}", metric.name);
+                shared.push(metric.name);
+            }
+        }
+        let wanted = [
+            "container_cpu_usage_seconds_total",
+            "container_last_seen",
+            "container_memory_usage_bytes",
+            "container_memory_working_set_bytes",
+            "container_oom_events_total",
+            "container_spec_memory_limit_bytes",
+            "container_start_time_seconds",
+        ];
+        assert_eq!(shared, wanted);
+    }
+
+    #[test]
+    fn names_are_as_prometheus_wants_them() {
+        let names: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), ALL.len(), "a name is there twice");
+        for Metric {
+            name,
+            help,
+            kind,
+            labels,
+        } in ALL
+        {
+            let is_word = |word: &str| {
+                !word.is_empty()
+                    && word
+                        .bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            };
+            assert!(is_word(name), "{name}");
+            assert!(
+                labels.iter().all(|label| is_word(label)),
+                "{name}: {labels:?}"
+            );
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            assert!(
+                ["container_", "machine_", "agent_"]
+                    .iter()
+                    .any(|room| name.starts_with(room)),
+                "{name}"
+            );
+            assert!(
+                !help.is_empty() && !help.contains(['\\', '\n', '|']),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_document_is_up_to_date() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../METRICS.md");
+        if env::var_os("UPDATE_METRICS").is_some() {
+            fs::write(&path, markdown()).unwrap();
+        }
+        let found = fs::read_to_string(&path).unwrap_or_default();
+        let hint = "run `UPDATE_METRICS=1 cargo test -p agent catalogue`";
+        assert!(
+            found == markdown(),
+            "METRICS.md is not what the catalogue gives: {hint}"
+        );
+    }
+}
