@@ -208,7 +208,7 @@ impl Counts {
 }
 
 /// The first process of a cgroup: the first that executed a program in a mount namespace other
-/// than the host's.
+/// than the host's, and whose parent is in another cgroup.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Init {

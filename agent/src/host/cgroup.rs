@@ -110,22 +110,6 @@ impl Directory {
             .number_of("oom_kill")
     }
 
-    /// The pids of the processes in this very cgroup, as the agent's pid namespace has them. Those
-    /// that are outside of it are left out. A threaded cgroup has none: its threads are of
-    /// processes that a cgroup above lists.
-    pub fn processes(&self) -> Result<Vec<u32>, Error> {
-        let procs = match self.read("cgroup.procs") {
-            Err(Error::Io { source, .. }) if is(&source, Errno::OPNOTSUPP) => return Ok(Vec::new()),
-            procs => procs?,
-        };
-        let pid = |line| number(line).ok_or_else(|| procs.malformed(line, "a pid"));
-        procs
-            .lines()
-            .map(pid)
-            .filter(|pid| !matches!(pid, Ok(0)))
-            .collect()
-    }
-
     fn read(&self, name: &str) -> Result<File, Error> {
         File::read(self.path.join(name))
     }
@@ -185,7 +169,7 @@ mod tests {
         }
     }
 
-    const V1: [(&str, &str); 6] = [
+    const V1: [(&str, &str); 5] = [
         ("memory.usage_in_bytes", "1347584\n"),
         ("memory.limit_in_bytes", "52428800\n"),
         (
@@ -197,10 +181,9 @@ mod tests {
             "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
         ),
         ("cpuacct.usage", "287576612195\n"),
-        ("cgroup.procs", "0\n41\n7\n"),
     ];
 
-    const V2: [(&str, &str); 6] = [
+    const V2: [(&str, &str); 5] = [
         ("memory.current", "1347584\n"),
         ("memory.max", "max\n"),
         ("memory.stat", "anon 4096\ninactive_file 2000000\n"),
@@ -212,7 +195,6 @@ mod tests {
             "cpu.stat",
             "usage_usec 1500001\nuser_usec 1\nsystem_usec 2\n",
         ),
-        ("cgroup.procs", "41\n"),
     ];
 
     #[test]
@@ -230,7 +212,6 @@ mod tests {
             Duration::from_nanos(287_576_612_195)
         );
         assert_eq!(cgroup.oom_kills().unwrap(), Some(3));
-        assert_eq!(cgroup.processes().unwrap(), [41, 7]);
     }
 
     #[test]
@@ -248,7 +229,6 @@ mod tests {
             Duration::from_micros(1_500_001)
         );
         assert_eq!(cgroup.oom_kills().unwrap(), Some(3));
-        assert_eq!(cgroup.processes().unwrap(), [41]);
     }
 
     #[test]
@@ -299,7 +279,6 @@ mod tests {
             cgroup.memory().err(),
             cgroup.cpu_usage().err(),
             cgroup.oom_kills().err(),
-            cgroup.processes().err(),
         ]
     }
 

@@ -9,7 +9,6 @@ pub(crate) mod fixture;
 pub mod hierarchy;
 mod mount;
 pub mod path;
-pub mod process;
 pub mod system;
 pub mod walk;
 

@@ -24,6 +24,11 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let key = task::counted_cgroup(task);
+    // The first process comes from outside; what a process of the cgroup starts is a later one.
+    if task::counted_cgroup(task.follow(Field::TaskRealParent)) == key {
+        emit::unwanted(Kind::Exec);
+        return 0;
+    }
     let start_time = task.follow(Field::TaskGroupLeader).load(Field::TaskStartBoottime);
     if counts::adopt_init(&key, task.load(Field::TaskTgid), start_time) {
         emit::send(Kind::Exec, |_: *mut Exec| ());
