@@ -2,3 +2,6 @@
 
 pub mod container;
 pub mod watch;
+
+pub mod text;
+pub mod units;
