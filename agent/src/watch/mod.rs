@@ -1,6 +1,8 @@
 //! The live stream of events.
 
+mod details;
 pub mod filter;
+pub mod human;
 pub mod kind;
 pub mod query;
 pub mod record;
