@@ -1,9 +1,11 @@
 //! The live stream of events.
 
+pub mod client;
 mod details;
 pub mod filter;
 pub mod human;
 pub mod kind;
+mod lines;
 pub mod query;
 pub mod record;
 pub mod value;
