@@ -6,9 +6,11 @@ pub mod filter;
 pub mod human;
 pub mod kind;
 mod lines;
+pub mod output;
 pub mod query;
 pub mod record;
 pub mod value;
+mod writer;
 
 #[cfg(test)]
 mod samples;
