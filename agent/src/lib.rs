@@ -3,5 +3,6 @@
 pub mod container;
 pub mod watch;
 
+pub mod commands;
 pub mod text;
 pub mod units;
