@@ -50,6 +50,9 @@ impl Where {
 
 /// What `path`, a cgroup's other than the root, says.
 pub fn of(path: &str) -> Place {
+    // What is not UTF-8 is escaped behind a second slash (host::path). Below a container's cgroup
+    // it is the container's all the same.
+    let path = path.strip_prefix('/').filter(|path| path.starts_with('/')).unwrap_or(path);
     let place = identify(path);
     let own = place.cgroup == path;
     let cgroup = place.cgroup.to_owned();
@@ -133,4 +136,65 @@ fn sandbox(task: &Task, host: &Namespaces, around: Option<&Container>) -> Option
         image: String::new(),
         cgroup: around.map_or("/", |around| &around.cgroup).to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
+    const HOST: Namespaces = [1; agent_ebpf::NAMESPACES];
+
+    fn task(outer_pid_namespace: u32, mnt: u32) -> Task {
+        let mut task = Task { outer_pid_namespace, namespaces: HOST, ..Task::EMPTY };
+        task.namespaces[Namespace::Mnt as usize] = mnt;
+        task
+    }
+
+    #[test]
+    fn no_name_leads_out_of_a_container() {
+        for below in ["a", "system.slice/x.service", &format!("docker/{}", "a".repeat(64))] {
+            for path in [format!("/docker/{ID}/{below}"), format!("//docker/{ID}/{below}\\xff")] {
+                let place = of(&path);
+                assert_eq!((place.rank, place.own), (Rank::Container, false), "{path}");
+                assert_eq!(place.container.id, ID);
+            }
+        }
+    }
+
+    #[test]
+    fn a_container_goes_by_the_start_of_its_id() {
+        let place = of(&format!("/docker/{ID}"));
+        assert!(place.own);
+        assert_eq!(place.container.name, ID[..12]);
+        assert_eq!(place.container.image, UNKNOWN);
+        assert_eq!(of("/agent/web").container.name, "web");
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_guess() {
+        let group = Arc::new(of("/user.slice").container);
+        let container = Arc::new(of(&format!("/docker/{ID}")).container);
+        let (inside, outside) = (task(7, 8), task(0, 1));
+        let place = |best, unknown, task| decide(best, unknown, task, &HOST);
+        assert_eq!(place(None, false, &outside), Where::Host);
+        assert_eq!(place(None, true, &outside), Where::Unknown);
+        assert_eq!(place(Some((Rank::Group, &group)), true, &outside), Where::Unknown);
+        let known = Some((Rank::Container, &container));
+        assert_eq!(place(known, true, &inside), Where::In(container.clone()));
+    }
+
+    #[test]
+    fn own_namespaces_make_a_sandbox_but_in_a_service() {
+        let group = Arc::new(of("/user.slice/session-1.scope").container);
+        let service = Arc::new(of("/system.slice/a.service").container);
+        let name = |best, task| match decide(best, false, &task, &HOST) {
+            Where::In(container) => container.name.clone(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(name(Some((Rank::Group, &group)), task(7, 8)), "pid:[7]");
+        assert_eq!(name(None, task(0, 8)), "mnt:[8]");
+        assert_eq!(name(Some((Rank::Service, &service)), task(7, 8)), "a.service");
+        assert_eq!(name(Some((Rank::Group, &group)), task(0, 1)), "session-1.scope");
+    }
 }

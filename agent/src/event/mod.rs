@@ -151,7 +151,7 @@ mod tests {
         else {
             panic!("another event")
         };
-        assert_eq!((cgroup.id, cgroup.hierarchy, path.as_str()), (3, 4, "/a/\\xffb"));
+        assert_eq!((cgroup.id, cgroup.hierarchy, path.as_str()), (3, 4, "//a/\\xffb"));
     }
 
     #[test]

@@ -1,11 +1,8 @@
 //! The numbers of one cgroup: `Documentation/admin-guide/cgroup-v2.rst` of the kernel, and
 //! `cgroup-v1/memory.rst` and `cgroup-v1/cpuacct.rst` beside it.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
-
-use rustix::io::Errno;
 
 use super::Error;
 use super::file::{File, number};
@@ -113,10 +110,6 @@ impl Directory {
     fn read(&self, name: &str) -> Result<File, Error> {
         File::read(self.path.join(name))
     }
-}
-
-fn is(error: &io::Error, errno: Errno) -> bool {
-    Errno::from_io_error(error) == Some(errno)
 }
 
 fn limit(file: &File) -> Result<Limit, Error> {

@@ -1,3 +1,19 @@
 //! The live stream of events.
 
+pub mod client;
+mod details;
+pub mod filter;
+pub mod human;
+pub mod kind;
+mod lines;
+pub mod output;
+pub mod query;
 pub mod record;
+pub mod streams;
+pub mod value;
+mod writer;
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod schema;

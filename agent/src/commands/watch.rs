@@ -1,0 +1,319 @@
+//! `agent watch`: events as they happen.
+
+use std::env;
+use std::io::{self, IsTerminal};
+use std::num::{NonZeroU32, NonZeroU64};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_ebpf::NamespaceType;
+use anyhow::{Context, bail};
+use rustix::termios::tcgetwinsize;
+use tokio::sync::mpsc;
+
+use crate::kernel::Options;
+use crate::pipeline::Pipeline;
+use crate::watch::client;
+use crate::watch::filter::Filter;
+use crate::watch::kind::Kind;
+use crate::watch::output::{self, Bounds, End, Format, Screen, Source};
+use crate::watch::record::Record;
+use crate::watch::streams::Streams;
+use crate::watch::value::{parse_comm, parse_container, parse_kind, parse_namespace, parse_pid};
+
+/// Columns of a line where there is no terminal and no COLUMNS: enough for what most events say.
+const COLUMNS: usize = 160;
+
+const EXAMPLES: &str = "\
+Several values of one option: any of them will do. Several options: all must hold.
+Times are UTC. A line `lost` counts the events that this stream does not have.
+
+Examples:
+  agent watch                              all that happens, one line each
+  agent watch --kind oom                   who was killed, and by whose limit
+  agent watch --container web-1            what web-1 does, or is done to it
+  agent watch --host --namespace net,mnt   namespace calls by the host's own processes
+  agent watch --kind setns --for 10s       who enters namespaces in the next 10 seconds
+  agent watch --limit 1 --kind container   wait for the next start or stop of a container
+  agent watch --output json | jq .process.comm";
+
+/// Show namespace calls, OOM kills and containers' starts and stops as they happen
+///
+/// Takes the events of the `agent serve` that listens on the socket; where none does, traces by
+/// itself, as root.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Kinds: clone, unshare, setns, oom, container, lost [default: all]
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = parse_kind)]
+    kinds: Vec<Kind>,
+
+    /// Containers, by name, id, or the first 12 digits of the id: the caller's, a child's, a
+    /// victim's, or the one that is entered
+    #[arg(long = "container", value_name = "NAME|ID", value_parser = parse_container)]
+    containers: Vec<String>,
+
+    /// Processes and threads, by the host's numbers: the caller, a child, or a victim
+    #[arg(long = "pid", value_name = "PID", value_delimiter = ',', value_parser = parse_pid)]
+    pids: Vec<NonZeroU32>,
+
+    /// Namespace calls that asked for or changed a type: cgroup, ipc, mnt, net, pid, time, user, uts
+    #[arg(
+        long = "namespace",
+        value_name = "TYPE",
+        value_delimiter = ',',
+        value_parser = parse_namespace
+    )]
+    namespaces: Vec<NamespaceType>,
+
+    /// Names of threads, of at most 15 bytes: the caller's, or a victim's
+    #[arg(long = "comm", value_name = "COMM", value_parser = parse_comm)]
+    comms: Vec<String>,
+
+    /// Only what is done on the host, outside all containers, units and other cgroups
+    #[arg(long)]
+    host: bool,
+
+    /// End after so many events; lines `lost` do not count
+    #[arg(long, value_name = "COUNT", value_parser = parse_limit)]
+    limit: Option<NonZeroU64>,
+
+    /// End after this time: 500ms, 10s, 5m, 1h
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    time: Option<Duration>,
+
+    /// human: a line for the eye; json: one object a line
+    #[arg(long, value_name = "human|json", default_value = "human", value_parser = parse_output)]
+    output: Output,
+
+    /// The unix socket of agent serve
+    #[arg(long, value_name = "PATH", default_value = "/run/agent/agent.sock")]
+    socket: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    Human,
+    Json,
+}
+
+fn parse_limit(text: &str) -> Result<NonZeroU64, &'static str> {
+    text.parse().map_err(|_| "want a whole number above 0")
+}
+
+fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("want a duration above 0, as 500ms, 10s, 5m or 1h"),
+    }
+}
+
+fn parse_output(text: &str) -> Result<Output, &'static str> {
+    match text {
+        "human" => Ok(Output::Human),
+        "json" => Ok(Output::Json),
+        _ => Err("want human or json"),
+    }
+}
+
+/// Writes events to standard output until a bound is reached or nobody reads them any more.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let stdout = io::stdout();
+    let closed = output::closed(stdout.as_fd().try_clone_to_owned()?)?;
+    let filter = args.filter();
+    let (source, name) = match client::connect(&args.socket, &filter).await {
+        Ok(events) => (Source::Server(events), "agent serve"),
+        Err(nobody) if nobody.is_no_server() => {
+            let records = standalone(filter).await.context(nobody)?;
+            (Source::Alone(records), "the tracer")
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let bounds = Bounds {
+        records: args.limit,
+        time: args.time,
+    };
+    match output::run(source, stdout, closed, format(args.output), bounds).await? {
+        End::Bound | End::Closed => Ok(()),
+        End::Source => bail!("{name} ended the stream"),
+    }
+}
+
+/// Traces in this process, for this watcher alone: the records that `filter` wants.
+async fn standalone(filter: Filter) -> anyhow::Result<mpsc::Receiver<Arc<Record>>> {
+    super::need_privileges("watch without a server")?;
+    let streams = Arc::new(Streams::default());
+    let mut stream = streams.open(filter)?;
+    let start = move || Pipeline::start(Path::new("/"), &Options::default(), streams);
+    let pipeline = tokio::task::spawn_blocking(start).await.context("the start panicked")??;
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while sender.send(stream.next().await).await.is_ok() {}
+        drop(pipeline);
+    });
+    Ok(receiver)
+}
+
+impl Args {
+    fn filter(&self) -> Filter {
+        Filter {
+            kinds: self.kinds.iter().copied().collect(),
+            containers: self.containers.iter().cloned().collect(),
+            pids: self.pids.iter().copied().collect(),
+            namespaces: self.namespaces.iter().copied().collect(),
+            comms: self.comms.iter().cloned().collect(),
+            host: self.host,
+        }
+    }
+}
+
+fn format(output: Output) -> Format {
+    let is_terminal = io::stdout().is_terminal();
+    match output {
+        Output::Json => Format::Json,
+        Output::Human => Format::Human(Screen {
+            columns,
+            // https://no-color.org
+            colour: is_terminal && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
+            header: is_terminal,
+        }),
+    }
+}
+
+/// The columns of the terminal, else of COLUMNS, else [`COLUMNS`].
+fn columns() -> usize {
+    let terminal = tcgetwinsize(io::stdout())
+        .ok()
+        .map(|it| usize::from(it.ws_col));
+    let variable = env::var("COLUMNS").ok().and_then(|it| it.parse().ok());
+    let mut known = [terminal, variable].into_iter().flatten();
+    known.find(|it| *it > 0).unwrap_or(COLUMNS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::watch::query;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        let words = std::iter::once("watch").chain(line.split_whitespace());
+        Command::try_parse_from(words).map(|it| it.args)
+    }
+
+    #[test]
+    fn options_make_a_filter() {
+        for (line, filter) in [
+            ("", ""),
+            (
+                "--kind oom,clone --kind setns",
+                "kind=oom&kind=clone&kind=setns",
+            ),
+            (
+                "--container a,b --container c",
+                "container=a%2Cb&container=c",
+            ),
+            ("--pid 1,2 --pid 3", "pid=1&pid=2&pid=3"),
+            ("--namespace net,mount", "namespace=net&namespace=mnt"),
+            ("--comm sh --host", "comm=sh&host=true"),
+        ] {
+            assert_eq!(
+                parse(line).unwrap().filter(),
+                query::parse(filter).unwrap(),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_rest_has_its_defaults() {
+        let args = parse("").unwrap();
+        assert_eq!(
+            (args.limit, args.time, args.output),
+            (None, None, Output::Human)
+        );
+        assert_eq!(args.socket, PathBuf::from("/run/agent/agent.sock"));
+        let args = parse("--limit 3 --for 1m30s --output json --socket s").unwrap();
+        assert_eq!(args.limit, NonZeroU64::new(3));
+        assert_eq!(args.time, Some(Duration::from_secs(90)));
+        assert_eq!(args.output, Output::Json);
+        assert_eq!(args.socket, PathBuf::from("s"));
+    }
+
+    #[test]
+    fn an_error_is_one_line_with_option_value_and_what_is_wanted() {
+        for (line, text) in [
+            (
+                "--kind oom,oops",
+                "invalid value 'oops' for '--kind <KIND>': \
+                 want one of clone, unshare, setns, oom, container, lost",
+            ),
+            (
+                "--pid 0",
+                "invalid value '0' for '--pid <PID>': want a process id, a whole number above 0",
+            ),
+            (
+                "--namespace network",
+                "invalid value 'network' for '--namespace <TYPE>': \
+                 want one of cgroup, ipc, mnt, net, pid, time, user, uts",
+            ),
+            (
+                "--container=",
+                "invalid value '' for '--container <NAME|ID>': want a container's name or id",
+            ),
+            (
+                "--comm a-very-long-worker",
+                "invalid value 'a-very-long-worker' for '--comm <COMM>': \
+                 want at most 15 bytes, as many as the kernel keeps: \"a-very-long-wor\"",
+            ),
+            (
+                "--limit 0",
+                "invalid value '0' for '--limit <COUNT>': want a whole number above 0",
+            ),
+            (
+                "--for ten",
+                "invalid value 'ten' for '--for <DURATION>': \
+                 want a duration above 0, as 500ms, 10s, 5m or 1h",
+            ),
+            (
+                "--for 0s",
+                "invalid value '0s' for '--for <DURATION>': \
+                 want a duration above 0, as 500ms, 10s, 5m or 1h",
+            ),
+            (
+                "--output yaml",
+                "invalid value 'yaml' for '--output <human|json>': want human or json",
+            ),
+        ] {
+            let error = parse(line).unwrap_err().to_string();
+            assert_eq!(error.lines().next(), Some(&*format!("error: {text}")));
+        }
+    }
+
+    #[test]
+    fn the_help_teaches() {
+        let help = Command::command().render_long_help().to_string();
+        for kind in Kind::ALL {
+            assert!(help.contains(kind.name()), "{kind:?}");
+        }
+        for namespace in NamespaceType::ALL {
+            assert!(help.contains(namespace.name()), "{namespace:?}");
+        }
+        let (_, examples) = EXAMPLES.split_once("Examples:\n").unwrap();
+        for example in examples.lines() {
+            let command = example.strip_prefix("  agent watch ").unwrap();
+            let options = command.split("  ").next().unwrap();
+            parse(options.trim_end_matches(" | jq .process.comm")).unwrap();
+        }
+        Command::command().debug_assert();
+    }
+}

@@ -1,0 +1,170 @@
+//! Untrusted text on a terminal: what is escaped, and how text is cut to a width.
+//!
+//! A name, a comm or a path may hold any bytes. Shown as they are, they could move the cursor, set
+//! colours, reorder the line or break it in two, and so forge what the agent says.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use unicode_width::UnicodeWidthChar;
+
+/// What stands for the part of a text that was cut off. One column.
+const CUT: char = '…';
+
+/// Whether `c` would do something to a terminal or be invisible, instead of being seen: a control,
+/// white space other than the space, and all without a width of its own (bidirectional controls,
+/// joiners, variation selectors, combining marks).
+fn is_hidden(c: char) -> bool {
+    matches!(c.width(), None | Some(0)) || (c.is_whitespace() && c != ' ')
+}
+
+/// `text` with every hidden character written as `\x1b` (below U+0100) or `\u{202e}`.
+///
+/// A backslash stays as it is, since the names of systemd's units are full of them: this is for
+/// the eye, and JSON is exact.
+pub fn escape(text: &str) -> Cow<'_, str> {
+    replace_hidden(text, |c, out| {
+        let number = u32::from(c);
+        let written = if number < 0x100 {
+            write!(out, "\\x{number:02x}")
+        } else {
+            write!(out, "\\u{{{number:x}}}")
+        };
+        written.expect("a String takes all that is written to it");
+    })
+}
+
+/// A JSON text with every hidden character above U+001F written as JSON's `\u001b`: the same
+/// value, safe to look at. Characters up to U+001F stay: in a JSON text they are white space.
+pub fn escape_json(json: &str) -> Cow<'_, str> {
+    replace_hidden(json, |c, out| {
+        if c < ' ' {
+            out.push(c);
+            return;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            write!(out, "\\u{unit:04x}").expect("a String takes all that is written to it");
+        }
+    })
+}
+
+fn replace_hidden(text: &str, replace: impl Fn(char, &mut String)) -> Cow<'_, str> {
+    let Some(first) = text.find(is_hidden) else {
+        return Cow::Borrowed(text);
+    };
+    let mut out = String::with_capacity(text.len() + 16);
+    out.push_str(&text[..first]);
+    for c in text[first..].chars() {
+        if is_hidden(c) {
+            replace(c, &mut out);
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// The columns that escaped `text` takes, each character on its own, as terminals count.
+pub fn width(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}
+
+/// Escaped `text`, cut to at most `columns`; `…` stands for what was cut off.
+pub fn fit(text: &str, columns: usize) -> Cow<'_, str> {
+    if width(text) <= columns {
+        return Cow::Borrowed(text);
+    }
+    let Some(room) = columns.checked_sub(1) else {
+        return Cow::Borrowed("");
+    };
+    let mut used = 0;
+    let mut kept: String = text
+        .chars()
+        .take_while(|c| {
+            used += c.width().unwrap_or(0);
+            used <= room
+        })
+        .collect();
+    kept.push(CUT);
+    Cow::Owned(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        for (text, escaped) in [
+            ("nginx", "nginx"),
+            ("Isolated Web Co", "Isolated Web Co"),
+            ("caf\u{e9} 日本", "caf\u{e9} 日本"),
+            ("dev-disk\\x2duuid.device", "dev-disk\\x2duuid.device"),
+            ("\x1b[31mred", "\\x1b[31mred"),
+            ("a\nb\r\tc\x07", "a\\x0ab\\x0d\\x09c\\x07"),
+            ("\x7f\u{85}\u{9b}2J", "\\x7f\\x85\\x9b2J"),
+            // bidirectional controls
+            ("a\u{202e}b", "a\\u{202e}b"),
+            (
+                "\u{2066}\u{2069}\u{200f}\u{61c}",
+                "\\u{2066}\\u{2069}\\u{200f}\\u{61c}",
+            ),
+            // no width: space, joiner, selector, mark, tag, soft hyphen, byte order mark
+            ("\u{200b}\u{200d}\u{fe0f}", "\\u{200b}\\u{200d}\\u{fe0f}"),
+            (
+                "e\u{301}\u{e0041}\u{ad}\u{feff}",
+                "e\\u{301}\\u{e0041}\\xad\\u{feff}",
+            ),
+            // other spaces and line breaks
+            (
+                "\u{a0}\u{3000}\u{2028}\u{2029}",
+                "\\xa0\\u{3000}\\u{2028}\\u{2029}",
+            ),
+        ] {
+            assert_eq!(escape(text), escaped);
+        }
+    }
+
+    #[test]
+    fn a_cut_text_says_so_and_never_splits_a_wide_character() {
+        for (text, columns, fitted) in [
+            ("nginx", 5, "nginx"),
+            ("nginx", 4, "ngi…"),
+            ("nginx", 1, "…"),
+            ("nginx", 0, ""),
+            ("日本語", 6, "日本語"),
+            ("日本語", 5, "日本…"),
+            ("日本語", 4, "日…"),
+            ("", 0, ""),
+        ] {
+            assert_eq!(fit(text, columns), fitted, "{text} in {columns}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_escaped_text_hides_nothing(text in any::<Vec<char>>()) {
+            let text: String = text.into_iter().collect();
+            let escaped = escape(&text);
+            prop_assert!(!escaped.contains(is_hidden), "{escaped:?}");
+            prop_assert_eq!(escape(&escaped), &*escaped);
+        }
+
+        #[test]
+        fn escaped_json_is_the_same_value(text in any::<Vec<char>>()) {
+            let text: String = text.into_iter().collect();
+            let json = serde_json::to_string(&text).unwrap();
+            let escaped = escape_json(&json);
+            prop_assert!(!escaped.contains(is_hidden), "{escaped:?}");
+            prop_assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
+        }
+
+        #[test]
+        fn a_fitted_text_fits(text in any::<Vec<char>>(), columns in 0..40_usize) {
+            let escaped = escape(&text.into_iter().collect::<String>()).into_owned();
+            prop_assert!(width(&fit(&escaped, columns)) <= columns);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Sizes, durations and signals in words.
+
+use std::time::Duration;
+
+/// Bytes to one decimal place, in the largest binary unit of which there is at least one: `49.8M`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [char; 6] = ['K', 'M', 'G', 'T', 'P', 'E'];
+    if bytes < 1024 {
+        return format!("{bytes}B");
+    }
+    // Tenths of a unit, rounded, in whole numbers: bytes up to 2^64 are exact.
+    let tenths = |unit: u32| {
+        let unit = 1_u128 << (10 * (unit + 1));
+        (u128::from(bytes) * 10 + unit / 2) / unit
+    };
+    let mut unit = 0;
+    while tenths(unit) >= 10 * 1024 {
+        unit += 1;
+    }
+    let tenths = tenths(unit);
+    format!("{}.{}{}", tenths / 10, tenths % 10, UNITS[unit as usize])
+}
+
+/// Milliseconds: `850ms`, `1.2s`, `1h 2m 3s`, never rounded up.
+pub fn duration(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..60_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
+        60_000.. => humantime::format_duration(Duration::from_secs(ms / 1_000)).to_string(),
+    }
+}
+
+/// The names of signals 1 to 31 (signal(7), x86 and ARM).
+const SIGNALS: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+];
+
+/// The name of a signal, `SIGKILL`; `signal 34` of those that have none.
+pub fn signal_name(signal: u8) -> String {
+    match usize::from(signal)
+        .checked_sub(1)
+        .and_then(|index| SIGNALS.get(index))
+    {
+        Some(name) => format!("SIG{name}"),
+        None => format!("signal {signal}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded_into_their_unit() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1_023, "1023B"),
+            (1_024, "1.0K"),
+            (1_048_524, "1023.9K"),
+            (1_048_525, "1.0M"),
+            (52_200_000, "49.8M"),
+            (u64::MAX, "16.0E"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn signals_have_their_names() {
+        use rustix::process::Signal;
+
+        for (signal, name) in [
+            (Signal::HUP, "SIGHUP"),
+            (Signal::KILL, "SIGKILL"),
+            (Signal::TERM, "SIGTERM"),
+            (Signal::CHILD, "SIGCHLD"),
+            (Signal::XFSZ, "SIGXFSZ"),
+            (Signal::SYS, "SIGSYS"),
+        ] {
+            assert_eq!(signal_name(u8::try_from(signal.as_raw()).unwrap()), name);
+        }
+    }
+
+    #[test]
+    fn durations_get_coarser() {
+        for (ms, text) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (1_000, "1.0s"),
+            (59_999, "59.9s"),
+            (60_000, "1m"),
+            (90_061_999, "1day 1h 1m 1s"),
+        ] {
+            assert_eq!(duration(ms), text);
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! The stream of a running `agent serve`, over its unix socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::text::escape;
+
+use super::filter::Filter;
+use super::lines::{Lines, LongLine};
+use super::query;
+
+/// Bytes of a refusal that are read.
+const REFUSAL_MAX: usize = 4096;
+/// How long the server may take to begin its answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why there is no stream, or no more of it.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    #[error("no agent serve on {}", socket.display())]
+    NoServer { socket: PathBuf, source: io::Error },
+    #[error("no permission to use {}: it is for the user that runs agent serve", socket.display())]
+    Denied { socket: PathBuf, source: io::Error },
+    #[error("cannot connect to {}", socket.display())]
+    Connect { socket: PathBuf, source: io::Error },
+    #[error("the filter is too long for a request: {length} bytes; want fewer values")]
+    Filter {
+        length: usize,
+        source: hyper::http::Error,
+    },
+    #[error("what listens on {} does not speak HTTP", socket.display())]
+    Http {
+        socket: PathBuf,
+        source: hyper::Error,
+    },
+    #[error("agent serve on {} did not answer within {} s", socket.display(), ANSWER_WITHIN.as_secs())]
+    Silent { socket: PathBuf },
+    /// `message` is the first line of the answer, escaped.
+    #[error("agent serve refused with {status}: {message}")]
+    Refused { status: StatusCode, message: String },
+    #[error("the stream of agent serve broke off")]
+    Broken(#[source] hyper::Error),
+    #[error("the stream of agent serve ended within a line")]
+    Cut,
+    #[error("the stream of agent serve has a line that is no record's")]
+    Line(#[from] LongLine),
+}
+
+impl ClientError {
+    /// Whether nobody listens, so that one may as well do without.
+    pub fn is_no_server(&self) -> bool {
+        matches!(self, Self::NoServer { .. })
+    }
+}
+
+/// Asks the server on `socket` for the events that `filter` wants. Needs a tokio runtime.
+pub async fn connect(socket: &Path, filter: &Filter) -> Result<Events, ClientError> {
+    let request = request(filter)?;
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|source| connect_error(socket, source))?;
+    let response = timeout(ANSWER_WITHIN, send(stream, request))
+        .await
+        .map_err(|_| ClientError::Silent {
+            socket: socket.into(),
+        })?
+        .map_err(|source| ClientError::Http {
+            socket: socket.into(),
+            source,
+        })?;
+    let (head, body) = response.into_parts();
+    if head.status != StatusCode::OK {
+        let message = first_line(body).await;
+        return Err(ClientError::Refused {
+            status: head.status,
+            message,
+        });
+    }
+    Ok(Events {
+        body: Some(body),
+        lines: Lines::default(),
+    })
+}
+
+fn connect_error(socket: &Path, source: io::Error) -> ClientError {
+    let socket = socket.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            ClientError::NoServer { socket, source }
+        }
+        io::ErrorKind::PermissionDenied => ClientError::Denied { socket, source },
+        _ => ClientError::Connect { socket, source },
+    }
+}
+
+fn request(filter: &Filter) -> Result<Request<Empty<Bytes>>, ClientError> {
+    let query = query::write(filter);
+    Request::get(format!("/v1/events?{query}"))
+        .header(HOST, "agent")
+        .body(Empty::new())
+        .map_err(|source| ClientError::Filter {
+            length: query.len(),
+            source,
+        })
+}
+
+async fn send(
+    stream: UnixStream,
+    request: Request<Empty<Bytes>>,
+) -> Result<Response<Incoming>, hyper::Error> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends by itself when the body is read or dropped; its error arrives at the body too.
+    tokio::spawn(connection);
+    sender.send_request(request).await
+}
+
+/// The first line of a refusal; what cannot be read of it is left out.
+async fn first_line(mut body: Incoming) -> String {
+    let mut text = Vec::new();
+    while text.len() < REFUSAL_MAX && !text.contains(&b'\n') {
+        let Ok(Some(Ok(frame))) = timeout(ANSWER_WITHIN, body.frame()).await else {
+            break;
+        };
+        text.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+    }
+    text.truncate(REFUSAL_MAX);
+    let text = String::from_utf8_lossy(&text);
+    escape(text.lines().next().unwrap_or_default()).into_owned()
+}
+
+/// The lines of a stream: JSON, one record each.
+#[derive(Debug)]
+pub struct Events {
+    /// None: the stream has ended.
+    body: Option<Incoming>,
+    lines: Lines,
+}
+
+impl Events {
+    /// The next line, without its end; None where the server ended the stream. Empty lines, which
+    /// keep a connection alive, are left out. After an error there is nothing more.
+    pub async fn next(&mut self) -> Option<Result<Bytes, ClientError>> {
+        let line = self.read().await.transpose();
+        if !matches!(line, Some(Ok(_))) {
+            self.body = None;
+        }
+        line
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let Some(body) = &mut self.body else {
+            return Ok(None);
+        };
+        loop {
+            match self.lines.next()? {
+                Some(line) if line.is_empty() => continue,
+                Some(line) => return Ok(Some(line)),
+                None => {}
+            }
+            match body.frame().await {
+                Some(Ok(frame)) => self.lines.add(frame.into_data().unwrap_or_default()),
+                Some(Err(source)) => return Err(ClientError::Broken(source)),
+                None if self.lines.is_empty() => return Ok(None),
+                None => return Err(ClientError::Cut),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::error::Error;
+    use std::os::unix::net::UnixListener as StdListener;
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::extract::RawQuery;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use tempfile::TempDir;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::watch::lines::LINE_MAX;
+
+    /// A socket on which the one client gets `answer`, whatever it asks, and then the end.
+    pub fn answering(answer: impl Into<Vec<u8>>) -> (TempDir, PathBuf) {
+        let (dir, socket) = path();
+        let listener = UnixListener::bind(&socket).unwrap();
+        let answer = answer.into();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            // The client may have had enough.
+            let _ = stream.write_all(&answer).await;
+        });
+        (dir, socket)
+    }
+
+    fn path() -> (TempDir, PathBuf) {
+        let dir = TempDir::new().unwrap();
+        let socket = dir.path().join("agent.sock");
+        (dir, socket)
+    }
+
+    async fn serve(events: Router) -> (TempDir, PathBuf) {
+        let (dir, socket) = path();
+        let listener = UnixListener::bind(&socket).unwrap();
+        tokio::spawn(async { axum::serve(listener, events).await });
+        (dir, socket)
+    }
+
+    async fn refusal(socket: &Path) -> ClientError {
+        connect(socket, &Filter::default()).await.unwrap_err()
+    }
+
+    /// All lines up to the end or an error.
+    async fn lines(mut events: Events) -> (Vec<String>, Option<ClientError>) {
+        let mut lines = Vec::new();
+        while let Some(line) = events.next().await {
+            match line {
+                Ok(line) => lines.push(String::from_utf8(line.to_vec()).unwrap()),
+                Err(error) => {
+                    assert!(events.next().await.is_none(), "an error is the end");
+                    return (lines, Some(error));
+                }
+            }
+        }
+        assert!(events.next().await.is_none(), "the end stays the end");
+        (lines, None)
+    }
+
+    #[tokio::test]
+    async fn the_server_gets_the_filter_and_the_client_the_lines() {
+        let (asked, mut asks) = mpsc::channel(1);
+        let events = async move |RawQuery(query): RawQuery| {
+            asked.send(query).await.unwrap();
+            let chunks = ["{\"a\"", ":1}\n\n{\"b\":2}\n{", "", "}\n"];
+            Body::from_stream(tokio_stream::iter(chunks.map(Ok::<_, io::Error>)))
+        };
+        let (_dir, socket) = serve(Router::new().route("/v1/events", get(events))).await;
+
+        let filter = query::parse("kind=oom&comm=a+b%26&host=true").unwrap();
+        let stream = connect(&socket, &filter).await.unwrap();
+        assert_eq!(
+            query::parse(&asks.recv().await.unwrap().unwrap()).unwrap(),
+            filter
+        );
+        let (lines, error) = lines(stream).await;
+        assert_eq!(lines, ["{\"a\":1}", "{\"b\":2}", "{}"]);
+        assert!(error.is_none(), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_why() {
+        let events = async || (StatusCode::BAD_REQUEST, "unknown parameter \x1b[31m\nmore");
+        let (_dir, socket) = serve(Router::new().route("/v1/events", get(events))).await;
+        let error = refusal(&socket).await;
+        assert_eq!(
+            error.to_string(),
+            "agent serve refused with 400 Bad Request: unknown parameter \\x1b[31m"
+        );
+        assert!(!error.is_no_server());
+    }
+
+    #[tokio::test]
+    async fn nobody_listens() {
+        let (_dir, socket) = path();
+        let missing = refusal(&socket).await;
+        drop(StdListener::bind(&socket).unwrap());
+        let stale = refusal(&socket).await;
+        for error in [missing, stale] {
+            assert!(error.is_no_server(), "{error:?}");
+            assert_eq!(
+                error.to_string(),
+                format!("no agent serve on {}", socket.display())
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_cannot_be_used_is_not_nobody() {
+        // root may use any socket: the kernel's answer to others is made up here.
+        let denied = connect_error(Path::new("/s"), io::ErrorKind::PermissionDenied.into());
+        assert!(matches!(denied, ClientError::Denied { .. }));
+        let too_long = refusal(Path::new(&"s".repeat(200))).await;
+        assert!(
+            matches!(too_long, ClientError::Connect { .. }),
+            "{too_long:?}"
+        );
+        assert!(!denied.is_no_server() && !too_long.is_no_server());
+    }
+
+    #[tokio::test]
+    async fn a_filter_may_be_too_long() {
+        let (_dir, socket) = path();
+        let containers = (0..5000).map(|i| format!("container-{i:05}")).collect();
+        let filter = Filter {
+            containers,
+            ..Filter::default()
+        };
+        let error = connect(&socket, &filter).await.unwrap_err();
+        assert!(matches!(error, ClientError::Filter { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_server_of_events_is_told() {
+        let (_dir, socket) = answering("220 mail.example ESMTP\r\n");
+        let error = refusal(&socket).await;
+        assert!(matches!(error, ClientError::Http { .. }), "{error:?}");
+        assert!(error.source().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hangs_is_told() {
+        let (_dir, socket) = path();
+        let _listener = StdListener::bind(&socket).unwrap();
+        let error = refusal(&socket).await;
+        assert!(matches!(error, ClientError::Silent { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_breaks_off_is_told_after_its_lines() {
+        let head = "HTTP/1.1 200 OK\r\n";
+        for (answer, broken) in [
+            ("transfer-encoding: chunked\r\n\r\n5\r\n{}\n{}\r\n", true),
+            ("content-length: 9\r\n\r\n{}\n{", true),
+            ("content-length: 4\r\n\r\n{}\n{", false),
+        ] {
+            let (_dir, socket) = answering(format!("{head}{answer}"));
+            let stream = connect(&socket, &Filter::default()).await.unwrap();
+            let (lines, error) = lines(stream).await;
+            assert_eq!(lines, ["{}"]);
+            match error {
+                Some(ClientError::Broken(_)) if broken => {}
+                Some(ClientError::Cut) if !broken => {}
+                other => panic!("{answer:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_not_gathered_for_ever() {
+        let line = "x".repeat(LINE_MAX + 1);
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n",
+            2 * LINE_MAX
+        );
+        let (_dir, socket) = answering(format!("{head}{{}}\n{line}"));
+        let stream = connect(&socket, &Filter::default()).await.unwrap();
+        let (lines, error) = lines(stream).await;
+        assert_eq!(lines, ["{}"]);
+        assert!(matches!(error, Some(ClientError::Line(_))), "{error:?}");
+    }
+}

@@ -1,0 +1,389 @@
+//! A record's details in a few words: what the last column of a human line says. The most
+//! important comes first, since the line is cut at the screen's edge. Nothing is escaped here.
+
+use std::collections::BTreeMap;
+
+use crate::units::{duration, signal_name, size};
+
+use super::filter::namespace_type;
+use super::record::{
+    Action, Caller, Container, ContainerKind, Event, Exit, Joined, LimitOwner, NamespaceCall, Oom,
+    Process, Record, Subject,
+};
+
+/// The characters of an id that people use for the whole.
+const SHORT_ID: usize = 12;
+
+/// The host in the place of a container's name.
+pub const HOST: &str = "host";
+/// An unknown container in the place of a container's name.
+pub const UNKNOWN: &str = "?";
+/// Nobody.
+pub const NONE: &str = "-";
+
+/// What happened, beside the kind.
+pub fn details(record: &Record) -> String {
+    match &record.event {
+        Event::Clone { call, child } => clone(call, child),
+        Event::Unshare { call } => namespace_call(call, ""),
+        Event::Setns { call, joined } => setns(call, joined.as_ref()),
+        Event::Oom(oom) => oom_kill(oom, record.caller.as_ref()),
+        Event::Container { action, exit } => {
+            let container = record.caller.as_ref().and_then(|it| it.container.as_ref());
+            match action {
+                Action::Start => start(container),
+                Action::Stop => stop(exit.as_ref()),
+            }
+        }
+        Event::Lost { kinds, since } => lost(kinds, since),
+    }
+}
+
+/// A container's name. One that reads like the host or nobody is in quotes.
+pub fn name(container: &Container) -> String {
+    match container.name.as_str() {
+        "" | HOST | UNKNOWN | NONE => format!("\"{}\"", container.name),
+        name => name.to_owned(),
+    }
+}
+
+/// The time of day of an RFC 3339 time, `10:11:12.345`; all of a text that is none.
+pub fn clock(time: &str) -> &str {
+    let time_of_day = time.split_once('T').map(|(_, it)| it);
+    time_of_day
+        .and_then(|it| it.get(.."10:11:12.345".len()))
+        .unwrap_or(time)
+}
+
+/// Whether the call did not do what it was asked to.
+pub fn failed(call: &NamespaceCall) -> bool {
+    // Empty: the mechanism does not see the result.
+    !matches!(call.result.as_str(), "0" | "")
+}
+
+fn clone(call: &NamespaceCall, child: &Subject) -> String {
+    let Process { pid, ns_pid, .. } = child.process;
+    let inside = if ns_pid == pid {
+        String::new()
+    } else {
+        format!(" (pid {ns_pid} inside)")
+    };
+    namespace_call(call, &format!(" → child {pid}{inside}"))
+}
+
+fn setns(call: &NamespaceCall, joined: Option<&Joined>) -> String {
+    match joined {
+        None => namespace_call(call, ""),
+        Some(Joined::Host(host)) => namespace_call(call, &format!(" of {host}")),
+        Some(Joined::Container(it)) => namespace_call(call, &format!(" of {}", name(it))),
+    }
+}
+
+/// `net: 4026531840 → 4026532201`, with `target` after the types.
+fn namespace_call(call: &NamespaceCall, target: &str) -> String {
+    let types = types(call);
+    if failed(call) {
+        return format!("{types}{target} failed: {}", call.result);
+    }
+    format!("{types}{target}: {}", changes(call, &types))
+}
+
+/// The types asked for, else those that changed: `pid,net`.
+fn types(call: &NamespaceCall) -> String {
+    if call.requested.is_empty() {
+        let changed: Vec<_> = call.changed.keys().map(String::as_str).collect();
+        return changed.join(",");
+    }
+    call.requested.join(",")
+}
+
+/// What changed, by name unless it is just the one that `types` says.
+fn changes(call: &NamespaceCall, types: &str) -> String {
+    if call.changed.is_empty() {
+        return "unchanged".into();
+    }
+    let named = call.changed.len() > 1;
+    let changes = call.changed.iter().map(|(entry, change)| {
+        let inodes = format!("{} → {}", change.from, change.to);
+        if !named && namespace_type(entry) == namespace_type(types) {
+            inodes
+        } else {
+            format!("{entry} {inodes}")
+        }
+    });
+    changes.collect::<Vec<_>>().join(", ")
+}
+
+fn oom_kill(oom: &Oom, caller: Option<&Caller>) -> String {
+    let Process { comm, pid, .. } = &oom.victim.process;
+    let init = if oom.init_killed { "init " } else { "" };
+    let elsewhere = oom.victim.container.as_ref() != caller.and_then(|it| it.container.as_ref());
+    let whose = match (&oom.victim.container, elsewhere) {
+        (_, false) => String::new(),
+        (None, true) => format!(" of {HOST}"),
+        (Some(container), true) => format!(" of {}", name(container)),
+    };
+    let rss = [oom.rss.anon_bytes, oom.rss.file_bytes, oom.rss.shmem_bytes];
+    let rss = size(rss.into_iter().fold(0, u64::saturating_add));
+    format!(
+        "killed {init}{comm}({pid}){whose} rss {rss}, {}",
+        shortage(oom)
+    )
+}
+
+fn shortage(oom: &Oom) -> String {
+    match (&oom.limit_owner, oom.constraint.as_str()) {
+        (
+            Some(LimitOwner {
+                cgroup,
+                limit_bytes: Some(limit),
+                ..
+            }),
+            _,
+        ) => {
+            format!("limit {} of {cgroup} hit", size(*limit))
+        }
+        (
+            Some(LimitOwner {
+                cgroup,
+                usage_bytes,
+                ..
+            }),
+            _,
+        ) => {
+            format!("{} used by {cgroup}", size(*usage_bytes))
+        }
+        (None, "none") => "the host is out of memory".into(),
+        (None, constraint) => format!("out of memory by {constraint}"),
+    }
+}
+
+fn start(container: Option<&Container>) -> String {
+    let mut words = vec!["start".to_owned()];
+    if let Some(it) = container.filter(|it| it.kind == ContainerKind::Container) {
+        let id = it.id.chars().take(SHORT_ID).collect();
+        words.extend(
+            [it.runtime.clone(), it.image.clone(), id]
+                .into_iter()
+                .filter(|it| !it.is_empty()),
+        );
+    }
+    words.join(" ")
+}
+
+fn stop(exit: Option<&Exit>) -> String {
+    let Some(exit) = exit else {
+        return "stop".into();
+    };
+    let status = match exit.signal {
+        0 => u16::from(exit.code),
+        signal => 128 + u16::from(signal),
+    };
+    let mut reasons = Vec::new();
+    if exit.signal != 0 {
+        reasons.push(signal_name(exit.signal));
+    }
+    if exit.oom_killed {
+        reasons.push("OOM".into());
+    }
+    let reasons = if reasons.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", reasons.join(", "))
+    };
+    format!(
+        "stop exit {status}{reasons} after {}",
+        duration(exit.duration_ms)
+    )
+}
+
+fn lost(kinds: &BTreeMap<String, u64>, since: &str) -> String {
+    let counts: Vec<_> = kinds
+        .iter()
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    format!("{} since {}", counts.join(", "), clock(since))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::samples;
+
+    #[track_caller]
+    fn says(event: Event, text: &str) {
+        let record = samples::by(1234, "sh", Some(samples::web()), event);
+        assert_eq!(details(&record), text);
+    }
+
+    #[test]
+    fn a_namespace_call_names_the_types_and_what_changed() {
+        let unshare = |requested: &[&str], changed: &[(&str, u32, u32)], result| Event::Unshare {
+            call: samples::call(requested, changed, result),
+        };
+        says(unshare(&["net"], &[("net", 1, 2)], "0"), "net: 1 → 2");
+        says(unshare(&["net"], &[("net", 1, 2)], ""), "net: 1 → 2");
+        says(
+            unshare(&["pid"], &[("pid_for_children", 1, 2)], "0"),
+            "pid: 1 → 2",
+        );
+        says(unshare(&["user"], &[("uts", 1, 2)], "0"), "user: uts 1 → 2");
+        says(
+            unshare(&["mnt", "net"], &[("mnt", 1, 2), ("net", 3, 4)], "0"),
+            "mnt,net: mnt 1 → 2, net 3 → 4",
+        );
+        says(
+            unshare(&[], &[("time_for_children", 1, 2)], "0"),
+            "time_for_children: 1 → 2",
+        );
+        says(unshare(&["net"], &[], "EPERM"), "net failed: EPERM");
+        says(unshare(&["net"], &[], "0"), "net: unchanged");
+    }
+
+    #[test]
+    fn a_clone_names_the_child_and_its_pid_inside() {
+        let event = |requested: &[&str], changed: &[(&str, u32, u32)], result, ns_pid| {
+            let mut child = samples::subject(1235, "sh", None);
+            child.process.ns_pid = ns_pid;
+            Event::Clone {
+                call: samples::call(requested, changed, result),
+                child,
+            }
+        };
+        says(
+            event(&["pid", "net"], &[("net", 1, 2), ("pid", 3, 4)], "0", 1),
+            "pid,net → child 1235 (pid 1 inside): net 1 → 2, pid 3 → 4",
+        );
+        says(
+            event(&["uts"], &[("uts", 1, 2)], "0", 1235),
+            "uts → child 1235: 1 → 2",
+        );
+    }
+
+    #[test]
+    fn a_setns_names_whose_namespace_was_entered() {
+        let event = |joined, result| Event::Setns {
+            call: samples::call(&["net"], &[("net", 1, 2)], result),
+            joined,
+        };
+        let mut impostor = samples::web();
+        impostor.name = "host".into();
+        says(event(None, "0"), "net: 1 → 2");
+        says(
+            event(Some(Joined::Host("host".into())), "0"),
+            "net of host: 1 → 2",
+        );
+        says(
+            event(Some(Joined::Container(samples::web())), "0"),
+            "net of web-1: 1 → 2",
+        );
+        says(
+            event(Some(Joined::Container(impostor)), "0"),
+            "net of \"host\": 1 → 2",
+        );
+        says(event(None, "EINVAL"), "net failed: EINVAL");
+    }
+
+    #[test]
+    fn an_oom_kill_names_the_victim_and_whose_limit_was_hit() {
+        let change = |change: fn(&mut Oom)| {
+            let Event::Oom(mut oom) = samples::oom().event else {
+                panic!("not an OOM kill");
+            };
+            change(&mut oom);
+            Event::Oom(oom)
+        };
+        says(
+            change(|_| ()),
+            "killed stress-ng(4711) rss 49.8M, limit 50.0M of /parent hit",
+        );
+        says(
+            change(|oom| oom.init_killed = true),
+            "killed init stress-ng(4711) rss 49.8M, limit 50.0M of /parent hit",
+        );
+        says(
+            change(|oom| oom.victim.container = Some(samples::service())),
+            "killed stress-ng(4711) of cron.service rss 49.8M, limit 50.0M of /parent hit",
+        );
+        says(
+            change(|oom| oom.limit_owner.as_mut().unwrap().limit_bytes = None),
+            "killed stress-ng(4711) rss 49.8M, 50.0M used by /parent",
+        );
+        says(
+            change(|oom| {
+                oom.limit_owner = None;
+                oom.constraint = "none".into();
+                oom.victim.container = None;
+            }),
+            "killed stress-ng(4711) of host rss 49.8M, the host is out of memory",
+        );
+        says(
+            change(|oom| {
+                oom.limit_owner = None;
+                oom.constraint = "cpuset".into();
+            }),
+            "killed stress-ng(4711) rss 49.8M, out of memory by cpuset",
+        );
+    }
+
+    #[test]
+    fn a_container_starts_and_stops() {
+        let stop = |code, signal, oom_killed, duration_ms| Event::Container {
+            action: Action::Stop,
+            exit: Some(Exit {
+                code,
+                signal,
+                oom_killed,
+                duration_ms,
+            }),
+        };
+        let start = Event::Container {
+            action: Action::Start,
+            exit: None,
+        };
+        says(start.clone(), "start docker nginx:1.27 4f5e9e8d7c6b");
+        let unit = samples::by(1, "cron", Some(samples::service()), start);
+        assert_eq!(details(&unit), "start");
+        says(
+            Event::Container {
+                action: Action::Stop,
+                exit: None,
+            },
+            "stop",
+        );
+        says(stop(0, 0, false, 850), "stop exit 0 after 850ms");
+        says(
+            stop(0, 9, true, 1_250),
+            "stop exit 137 (SIGKILL, OOM) after 1.2s",
+        );
+        says(stop(0, 0, true, 59_999), "stop exit 0 (OOM) after 59.9s");
+        says(
+            stop(0, 64, false, 3_661_000),
+            "stop exit 192 (signal 64) after 1h 1m 1s",
+        );
+        says(
+            stop(0, 255, false, 0),
+            "stop exit 383 (signal 255) after 0ms",
+        );
+    }
+
+    #[test]
+    fn a_loss_is_counted_by_kind() {
+        assert_eq!(
+            details(&samples::lost()),
+            "12 clone, 3 oom since 10:11:10.000"
+        );
+    }
+
+    #[test]
+    fn the_time_of_day_is_that_of_the_text() {
+        for (time, text) in [
+            ("2026-11-22T10:11:12.345678901Z", "10:11:12.345"),
+            ("2026-11-22T10:11", "2026-11-22T10:11"),
+            ("2026-11-22T10:11:12.34é", "2026-11-22T10:11:12.34é"),
+            ("", ""),
+        ] {
+            assert_eq!(clock(time), text);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Lines out of chunks.
+
+use hyper::body::Bytes;
+use thiserror::Error;
+
+/// The longest line that is taken, in bytes.
+pub const LINE_MAX: usize = 1 << 20;
+
+/// A line is longer than any record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a line has more than {LINE_MAX} bytes")]
+pub struct LongLine;
+
+/// Splits chunks into lines, which may begin in one and end in another.
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// The beginning of a line whose end has not come.
+    begun: Vec<u8>,
+    /// What was not looked at yet.
+    chunk: Bytes,
+}
+
+impl Lines {
+    /// Takes the next chunk, once [`Self::next`] has given all lines of the one before.
+    pub fn add(&mut self, chunk: Bytes) {
+        self.chunk = chunk;
+    }
+
+    /// Whether nothing was given that is not in a line yet.
+    pub fn is_empty(&self) -> bool {
+        self.begun.is_empty() && self.chunk.is_empty()
+    }
+
+    /// The next line, without its end; None where it takes another chunk.
+    pub fn next(&mut self) -> Result<Option<Bytes>, LongLine> {
+        let end = self.chunk.iter().position(|byte| *byte == b'\n');
+        let part = self.chunk.split_to(end.unwrap_or(self.chunk.len()));
+        if self.begun.len() + part.len() > LINE_MAX {
+            return Err(LongLine);
+        }
+        if end.is_none() {
+            self.begun.extend_from_slice(&part);
+            return Ok(None);
+        }
+        let _newline = self.chunk.split_to(1);
+        if self.begun.is_empty() {
+            return Ok(Some(part));
+        }
+        let mut line = std::mem::take(&mut self.begun);
+        line.extend_from_slice(&part);
+        Ok(Some(line.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What [`Lines`] makes of `chunks`.
+    fn split(chunks: &[&[u8]]) -> Result<Vec<Vec<u8>>, LongLine> {
+        let mut lines = Lines::default();
+        let mut found = Vec::new();
+        for chunk in chunks {
+            lines.add(Bytes::copy_from_slice(chunk));
+            while let Some(line) = lines.next()? {
+                found.push(line.to_vec());
+            }
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn the_longest_line_is_a_mebibyte() {
+        let longest = vec![b'x'; LINE_MAX];
+        assert_eq!(split(&[&longest, b"\n"]).unwrap(), [longest.as_slice()]);
+        let (start, end) = longest.split_at(LINE_MAX / 2);
+        assert_eq!(split(&[start, end, b"\n"]).unwrap(), [longest.as_slice()]);
+        assert!(matches!(split(&[&longest, b"x"]), Err(LongLine)));
+        assert!(matches!(split(&[&longest, b"x\n"]), Err(LongLine)));
+    }
+
+    proptest! {
+        #[test]
+        fn lines_do_not_depend_on_chunks(
+            text in prop::collection::vec(prop::sample::select(b"ab\n".to_vec()), 0..60),
+            size in 1..20_usize,
+        ) {
+            let chunks: Vec<&[u8]> = text.chunks(size).collect();
+            let mut whole: Vec<_> = text.split(|byte| *byte == b'\n').collect();
+            whole.pop();
+            prop_assert_eq!(split(&chunks).unwrap(), whole);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What a filter's options take, on the command line and in a query.
+
+use std::num::{NonZeroU32, ParseIntError};
+
+use agent_ebpf::NamespaceType;
+use thiserror::Error;
+
+use super::kind::Kind;
+
+/// Bytes of a thread's name (`TASK_COMM_LEN` of `include/linux/sched.h`, without its NUL).
+const COMM_MAX: usize = 15;
+
+/// Why a value is none of what a filter takes. The text says what is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ValueError {
+    #[error("want one of {}", Kind::ALL.map(Kind::name).join(", "))]
+    Kind,
+    #[error("want a container's name or id")]
+    Container,
+    #[error("want a process id, a whole number above 0")]
+    Pid(#[source] ParseIntError),
+    #[error("want one of {}", namespace_names().join(", "))]
+    Namespace,
+    #[error("want at most {COMM_MAX} bytes, as many as the kernel keeps: {kept:?}")]
+    Comm {
+        /// What the kernel keeps of it.
+        kept: String,
+    },
+    #[error("want true or false")]
+    Host,
+}
+
+fn namespace_names() -> Vec<&'static str> {
+    NamespaceType::ALL.iter().map(|it| it.name()).collect()
+}
+
+pub fn parse_kind(text: &str) -> Result<Kind, ValueError> {
+    let mut kinds = Kind::ALL.into_iter();
+    kinds
+        .find(|kind| kind.name() == text)
+        .ok_or(ValueError::Kind)
+}
+
+pub fn parse_container(text: &str) -> Result<String, ValueError> {
+    if text.is_empty() {
+        return Err(ValueError::Container);
+    }
+    Ok(text.to_owned())
+}
+
+pub fn parse_pid(text: &str) -> Result<NonZeroU32, ValueError> {
+    text.parse().map_err(ValueError::Pid)
+}
+
+/// A namespace type by its name in `/proc/PID/ns`; `mount` is `mnt`.
+pub fn parse_namespace(text: &str) -> Result<NamespaceType, ValueError> {
+    let name = if text == "mount" { "mnt" } else { text };
+    let mut types = NamespaceType::ALL.iter();
+    let found = types.find(|it| it.name() == name);
+    found.copied().ok_or(ValueError::Namespace)
+}
+
+/// A thread's name. A longer one than the kernel keeps would match nothing.
+pub fn parse_comm(text: &str) -> Result<String, ValueError> {
+    let mut bytes = 0;
+    let kept: String = text
+        .chars()
+        .take_while(|c| {
+            bytes += kernel_bytes(*c);
+            bytes <= COMM_MAX
+        })
+        .collect();
+    if kept.len() < text.len() {
+        return Err(ValueError::Comm { kept });
+    }
+    Ok(kept)
+}
+
+/// The least number of bytes that `c` stands for in a record's comm: U+FFFD may be any one byte.
+fn kernel_bytes(c: char) -> usize {
+    if c == char::REPLACEMENT_CHARACTER {
+        1
+    } else {
+        c.len_utf8()
+    }
+}
+
+pub fn parse_host(text: &str) -> Result<bool, ValueError> {
+    text.parse().map_err(|_| ValueError::Host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comm_may_be_as_long_as_the_kernel_keeps() {
+        assert_eq!(parse_comm("").unwrap(), "");
+        assert_eq!(parse_comm("123456789012345").unwrap(), "123456789012345");
+        let kept = |text| match parse_comm(text) {
+            Err(ValueError::Comm { kept }) => kept,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(kept("1234567890123456"), "123456789012345");
+        assert_eq!(kept("日日日日日日"), "日日日日日");
+        // 15 bytes that are no UTF-8, as a record shows them.
+        let replaced = "\u{fffd}".repeat(15);
+        assert_eq!(parse_comm(&replaced).unwrap(), replaced);
+    }
+}

@@ -1,0 +1,273 @@
+//! Records as lines, into whatever takes bytes.
+
+use std::io::{self, BufWriter, Write};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use hyper::body::Bytes;
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
+
+use crate::text::{escape, escape_json, fit};
+
+use super::human;
+use super::kind::Kind;
+use super::record::Record;
+
+/// Bytes that are gathered before a write, while more records wait.
+const BUFFER: usize = 1 << 16;
+/// Columns of a line that is no event, in the error that tells of it.
+const EXCERPT: usize = 80;
+
+/// One record.
+#[derive(Debug)]
+pub enum Item {
+    /// A record in JSON, as the server wrote it.
+    Line(Bytes),
+    Record(Arc<Record>),
+}
+
+/// How a record is written.
+#[derive(Clone, Copy, Debug)]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    Human(Screen),
+}
+
+/// What shows human lines.
+#[derive(Clone, Copy, Debug)]
+pub struct Screen {
+    /// The columns of a line, which may change.
+    pub columns: fn() -> usize,
+    pub colour: bool,
+    /// Whether the columns' names come first.
+    pub header: bool,
+}
+
+impl Screen {
+    fn header(self) -> String {
+        human::header((self.columns)(), self.colour)
+    }
+
+    fn line(self, record: &Record) -> Line {
+        Line {
+            text: human::line(record, (self.columns)(), self.colour),
+            is_lost: is_lost(record),
+        }
+    }
+}
+
+/// Why the output ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A bound of records or time was reached.
+    Bound,
+    /// Nobody reads any more.
+    Closed,
+    /// The source has ended, and all of it is written.
+    Source,
+}
+
+/// Why a record could not be written.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    #[error(
+        "not an event that this agent knows: {line}; are agent serve and agent watch of one version?"
+    )]
+    NotAnEvent {
+        /// The start of it, escaped.
+        line: String,
+        source: serde_json::Error,
+    },
+    #[error("cannot write an event as JSON")]
+    Json(#[source] serde_json::Error),
+    #[error("cannot write to the output")]
+    Io(#[source] io::Error),
+}
+
+/// Writes what the queue gives, until its end or so many records, not counting `lost`. Blocks.
+pub fn write_all(
+    mut queue: mpsc::Receiver<Item>,
+    writer: impl Write,
+    format: Format,
+    limit: Option<NonZeroU64>,
+) -> Result<End, WriteError> {
+    let mut out = BufWriter::with_capacity(BUFFER, writer);
+    if let Format::Human(screen) = format
+        && screen.header
+    {
+        writeln!(out, "{}", screen.header()).map_err(WriteError::Io)?;
+    }
+    let mut left = limit.map(NonZeroU64::get);
+    while left != Some(0) {
+        let Some(item) = next(&mut queue, &mut out).map_err(WriteError::Io)? else {
+            return Ok(End::Source);
+        };
+        let mut line = format.line(&item)?;
+        line.text.push('\n');
+        // In one piece, so that the buffer is never flushed within a line.
+        out.write_all(line.text.as_bytes())
+            .map_err(WriteError::Io)?;
+        if !line.is_lost {
+            left = left.map(|left| left - 1);
+        }
+    }
+    out.flush().map_err(WriteError::Io)?;
+    Ok(End::Bound)
+}
+
+/// The next item. While there is none, nothing waits in the buffer.
+fn next(queue: &mut mpsc::Receiver<Item>, out: &mut impl Write) -> io::Result<Option<Item>> {
+    match queue.try_recv() {
+        Ok(item) => Ok(Some(item)),
+        Err(TryRecvError::Empty) => {
+            out.flush()?;
+            Ok(queue.blocking_recv())
+        }
+        Err(TryRecvError::Disconnected) => {
+            out.flush()?;
+            Ok(None)
+        }
+    }
+}
+
+/// A record as it is written.
+struct Line {
+    /// Without its end.
+    text: String,
+    is_lost: bool,
+}
+
+impl Format {
+    fn line(self, item: &Item) -> Result<Line, WriteError> {
+        match (self, item) {
+            (Self::Json, Item::Line(line)) => {
+                passed_on(line).map_err(|source| not_an_event(line, source))
+            }
+            (Self::Json, Item::Record(record)) => {
+                let json = serde_json::to_string(record).map_err(WriteError::Json)?;
+                let text = escape_json(&json).into_owned();
+                Ok(Line {
+                    text,
+                    is_lost: is_lost(record),
+                })
+            }
+            (Self::Human(screen), Item::Line(line)) => {
+                let record = serde_json::from_slice(line);
+                let record = record.map_err(|source| not_an_event(line, source))?;
+                Ok(screen.line(&record))
+            }
+            (Self::Human(screen), Item::Record(record)) => Ok(screen.line(record)),
+        }
+    }
+}
+
+/// A line of the server as it is, so that kinds and fields which this agent does not know get
+/// through.
+fn passed_on(line: &[u8]) -> Result<Line, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Head {
+        kind: String,
+    }
+    let json = std::str::from_utf8(line).map_err(serde::de::Error::custom)?;
+    let head: Head = serde_json::from_str(json)?;
+    Ok(Line {
+        text: escape_json(json).into_owned(),
+        is_lost: head.kind == Kind::Lost.name(),
+    })
+}
+
+fn is_lost(record: &Record) -> bool {
+    Kind::of(&record.event) == Kind::Lost
+}
+
+fn not_an_event(line: &[u8], source: serde_json::Error) -> WriteError {
+    let line = String::from_utf8_lossy(line);
+    WriteError::NotAnEvent {
+        line: fit(&escape(&line), EXCERPT).into_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::samples;
+
+    const HUMAN: Format = Format::Human(Screen {
+        columns: || 80,
+        colour: false,
+        header: false,
+    });
+
+    fn write(
+        format: Format,
+        items: impl IntoIterator<Item = Item>,
+    ) -> (Result<End, WriteError>, String) {
+        let (sender, queue) = mpsc::channel(16);
+        for item in items {
+            sender.try_send(item).unwrap();
+        }
+        drop(sender);
+        let mut out = Vec::new();
+        let end = write_all(queue, &mut out, format, None);
+        (end, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_record_is_the_same_from_here_and_from_the_server() {
+        for record in [samples::unshare(), samples::oom(), samples::lost()] {
+            let json = serde_json::to_string(&record).unwrap();
+            let human = human::line(&record, 80, false);
+            for (format, text) in [(Format::Json, json.clone()), (HUMAN, human)] {
+                let served = Item::Line(json.clone().into());
+                let own = Item::Record(Arc::new(record.clone()));
+                let (end, written) = write(format, [served, own]);
+                assert_eq!(end.unwrap(), End::Source);
+                assert_eq!(written, format!("{text}\n{text}\n"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_servers_json_is_passed_on_but_for_what_is_hidden() {
+        for (line, written) in [
+            (
+                r#"{"kind":"later","new":[1.50]}"#,
+                r#"{"kind":"later","new":[1.50]}"#,
+            ),
+            (
+                "{\"kind\":\"\u{9b}2J\u{202e}\"}",
+                r#"{"kind":"\u009b2J\u202e"}"#,
+            ),
+        ] {
+            let (end, output) = write(Format::Json, [Item::Line(line.into())]);
+            assert_eq!(end.unwrap(), End::Source);
+            assert_eq!(output, format!("{written}\n"));
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_event_is_told_after_those_before() {
+        for (format, line) in [
+            (HUMAN, &b"{\"kind\":\"later\",\"time\":\"\x1b[31m\"}"[..]),
+            (HUMAN, b"{\"time\":\"\"}"),
+            (Format::Json, b"{\"time\":\"\"}"),
+            (Format::Json, b"not json"),
+            (Format::Json, b"{\"kind\":\"\xff\"}"),
+        ] {
+            let items = [
+                Item::Record(Arc::new(samples::lost())),
+                Item::Line(line.into()),
+            ];
+            let (end, written) = write(format, items);
+            assert_eq!(written.lines().count(), 1);
+            let error = end.unwrap_err();
+            assert!(matches!(error, WriteError::NotAnEvent { .. }), "{error:?}");
+            assert_eq!(escape(&error.to_string()), error.to_string());
+        }
+    }
+}
