@@ -6,10 +6,11 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya_build::{Package, Toolchain, build_ebpf};
 
 const SOURCE: &str = "../ebpf";
@@ -87,23 +88,27 @@ fn rust_src() -> Result<PathBuf> {
         .args(["--print", "sysroot"])
         .output()
         .with_context(|| format!("cannot run {rustc:?}"))?;
+    ensure!(
+        answer.status.success(),
+        "{rustc:?} --print sysroot failed ({})",
+        answer.status
+    );
     let sysroot =
         String::from_utf8(answer.stdout).context("the path of the toolchain is not UTF-8")?;
     Ok(Path::new(sysroot.trim_end()).join("lib/rustlib/src/rust/library"))
 }
 
-/// PATH and behind it the directory that `cargo xtask setup` fills, when either has bpf-linker.
+/// The directory that `cargo xtask setup` fills and behind it PATH, when either has bpf-linker.
 fn path_with_linker() -> Result<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let places: Vec<PathBuf> = env::split_paths(&path)
-        .chain([env::current_dir()?.join(TOOLS)])
-        .collect();
+    let tools = env::current_dir()?.join(TOOLS);
+    let places: Vec<PathBuf> = iter::once(tools).chain(env::split_paths(&path)).collect();
     let linker = places
         .iter()
         .map(|place| place.join("bpf-linker"))
         .find(|linker| linker.is_file());
     let linker = linker.context(
-        "bpf-linker is neither in PATH nor in target/tools/bin: run `cargo xtask setup`",
+        "bpf-linker is neither in target/tools/bin nor in PATH: run `cargo xtask setup`",
     )?;
     println!("cargo::rerun-if-changed={}", linker.display());
     env::join_paths(places).context("PATH cannot take target/tools/bin")

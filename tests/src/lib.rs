@@ -1,0 +1,1 @@
+//! Whole-program tests on a real kernel, and what they share.

@@ -1,1 +1,94 @@
-fn main() {}
+//! Developer commands: `cargo xtask --help`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod check;
+mod command;
+mod packages;
+mod rules;
+mod run;
+mod setup;
+mod source;
+mod step;
+mod sudo;
+mod test;
+
+/// Build, run, test and check `agent` on this machine.
+///
+/// On a fresh machine with rustup, `cargo xtask run` is enough to see it at work, and `cargo xtask test` to prove it.
+/// Both set up what they need first. Plain `cargo build`, `cargo test --workspace` and `cargo clippy` work as
+/// everywhere once `cargo xtask setup` has run.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building and testing need, each thing only where it is missing
+    ///
+    /// - components of the pinned toolchain: rust-src (the BPF programs build their own `core`), rustfmt, clippy
+    ///
+    /// - bpf-linker, built into target/tools (about a minute)
+    ///
+    /// - Debian packages that tests run against, such as docker.io and prometheus: as root, with apt-get, which starts
+    ///   none of their services (Debian does so at the next boot). Elsewhere it says what to install.
+    Setup,
+
+    /// Trace this host: build in release and start `agent serve`
+    ///
+    /// Needs root, so it goes through sudo where you are not. Stop it with Ctrl-C.
+    ///
+    ///     cargo xtask run
+    ///     cargo xtask run --listen 127.0.0.1:9999
+    #[command(verbatim_doc_comment)]
+    Run {
+        /// Arguments of `agent serve`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+
+    /// Run `check`, then every test, on this machine's kernel
+    ///
+    /// Tests load BPF programs and make cgroups, so they run as root: through sudo where you are not.
+    /// With arguments it leaves out `check` and hands them to `cargo test --workspace`:
+    ///
+    ///     cargo xtask test oom
+    ///     cargo xtask test --test oom -- --nocapture
+    #[command(verbatim_doc_comment)]
+    Test {
+        /// Arguments of `cargo test --workspace`, such as a part of a test's name
+        #[arg(allow_hyphen_values = true)]
+        arguments: Vec<String>,
+
+        /// Arguments of the test programs, such as --nocapture
+        // Only where they come first: behind other arguments, these and their `--` are among those.
+        #[arg(last = true)]
+        harness: Vec<String>,
+    },
+
+    /// Format, lints, docs and the rules of this repository, with every warning an error
+    ///
+    /// The lints are listed in Cargo.toml, the rules in xtask/src/rules.rs.
+    Check,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Setup => setup::run(),
+        Task::Run { arguments } => run::run(&arguments),
+        Task::Test { arguments, harness } => test::run(&arguments, &harness),
+        Task::Check => check::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The Debian packages that tests run against.
+
+use std::ffi::OsString;
+
+use anyhow::{Context as _, Result};
+
+use crate::command::{command, find, path, run};
+
+struct Package {
+    name: &'static str,
+    /// A program in PATH or an absolute path that is there when what is needed is, whoever installed it.
+    shows: &'static str,
+    what_for: &'static str,
+}
+
+#[rustfmt::skip]
+const PACKAGES: [Package; 7] = [
+    Package { name: "docker.io",      shows: "dockerd",   what_for: "an engine whose containers are traced" },
+    // The package busybox has the same program, but not static: it does not run in an empty root file system.
+    Package { name: "busybox-static", shows: "/usr/share/doc/busybox-static", what_for: "root file systems of containers" },
+    Package { name: "stress-ng",      shows: "stress-ng", what_for: "load against limits" },
+    Package { name: "prometheus",     shows: "promtool",  what_for: "checks and scrapes /metrics" },
+    Package { name: "util-linux",     shows: "nsenter",   what_for: "namespace calls: unshare, nsenter" },
+    Package { name: "iproute2",       shows: "ip",        what_for: "network namespaces" },
+    Package { name: "tmux",           shows: "tmux",      what_for: "a terminal for full-screen commands" },
+];
+
+/// The command that installs, without the packages' names. It removes nothing (--no-remove): an engine from elsewhere,
+/// or the busybox of the boot image, is not ours to replace. It waits while another apt-get is at work.
+#[rustfmt::skip]
+const INSTALL: [&str; 8] = [
+    "xtask/without-services.sh",
+    "apt-get", "install", "-y", "--no-install-recommends", "--no-remove", "-o", "DPkg::Lock::Timeout=300",
+];
+
+/// Installs what is missing, as root where there is apt-get; elsewhere says what to install.
+pub fn install() -> Result<()> {
+    let path = path_of_root()?;
+    let missing = PACKAGES
+        .iter()
+        .filter(|package| find(package.shows, &path).is_none());
+    let missing: Vec<&Package> = missing.collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() || find("apt-get", &path).is_none() {
+        println!(
+            "setup: tests need these Debian packages, or what your system has in their place. Install them as root:"
+        );
+        list(&missing);
+        return Ok(());
+    }
+    println!("setup: installing Debian packages that tests need, without starting their services:");
+    list(&missing);
+    run(&mut command("apt-get", &["update"])?)?;
+    let names = missing.iter().map(|package| package.name);
+    run(command("sh", &INSTALL)?
+        .args(names)
+        .env("DEBIAN_FRONTEND", "noninteractive"))
+    .context("install the packages above by hand, then call this again")
+}
+
+fn list(packages: &[&Package]) {
+    for package in packages {
+        println!("  {:<15} {}", package.name, package.what_for);
+    }
+}
+
+/// PATH, and where programs for root are even when PATH, being another's, does not say so.
+fn path_of_root() -> Result<OsString> {
+    let mut path = path()?;
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    Ok(path)
+}

@@ -1,0 +1,80 @@
+//! What building needs beyond the toolchain itself. Each thing is named before it is installed, and left alone where
+//! it is there.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::command::{self, cargo, command, find, output, path, tools};
+use crate::packages;
+
+/// The components of the toolchain, and where each shows in its directory. rustup brings the last two with the pinned
+/// toolchain, except where it has been told to install nothing by itself (RUSTUP_AUTO_INSTALL=0).
+const COMPONENTS: [(&str, &str); 3] = [
+    ("rust-src", "lib/rustlib/src/rust/library"),
+    ("rustfmt", "bin/cargo-fmt"),
+    ("clippy", "bin/cargo-clippy"),
+];
+
+/// The last bpf-linker whose LLVM is that of the pinned rustc.
+const LINKER: &str = "0.10.3";
+
+/// `cargo xtask setup`.
+pub fn run() -> Result<()> {
+    println!("setup: installing what is missing");
+    for_tests()
+}
+
+/// What `cargo xtask run` needs.
+pub fn for_run() -> Result<()> {
+    components()?;
+    linker()
+}
+
+/// What `cargo xtask test` needs.
+pub fn for_tests() -> Result<()> {
+    for_run()?;
+    packages::install()
+}
+
+fn components() -> Result<()> {
+    let sysroot = output(&mut command("rustc", &["--print", "sysroot"])?)?;
+    let missing = COMPONENTS
+        .iter()
+        .filter(|(_, shows)| !Path::new(sysroot.trim_end()).join(shows).exists());
+    for (component, _) in missing {
+        println!(
+            "setup: installing {component} into the toolchain {}",
+            sysroot.trim_end()
+        );
+        // Without it a BPF object built earlier may still serve: agent/build.rs decides.
+        if let Err(error) = command::run(&mut command("rustup", &["component", "add", component])?)
+        {
+            println!("setup: {component} could not be installed, going on without it: {error:#}");
+        }
+    }
+    Ok(())
+}
+
+fn linker() -> Result<()> {
+    if linker_version()?.as_deref() == Some(LINKER) {
+        return Ok(());
+    }
+    let tools = tools();
+    println!(
+        "setup: building bpf-linker {LINKER}, which links the BPF programs, into {} (about a minute)",
+        tools.display()
+    );
+    let version = format!("={LINKER}");
+    let mut install = cargo(&["install", "--locked", "--version", &version, "bpf-linker"])?;
+    command::run(install.arg("--root").arg(tools))
+}
+
+/// The version of the bpf-linker that builds use, where there is one that runs.
+fn linker_version() -> Result<Option<String>> {
+    let Some(linker) = find("bpf-linker", &path()?) else {
+        return Ok(None);
+    };
+    let said = output(&mut command(linker, &["--version"])?).ok();
+    Ok(said.and_then(|said| Some(said.trim().strip_prefix("bpf-linker ")?.to_owned())))
+}

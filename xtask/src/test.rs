@@ -1,0 +1,23 @@
+//! `cargo xtask test`: all that proves the workspace right.
+
+use anyhow::Result;
+
+use crate::command::{cargo, exec};
+use crate::step::{announce, step};
+use crate::{check, setup, sudo};
+
+pub fn run(arguments: &[String], harness: &[String]) -> Result<()> {
+    step("setup", setup::for_tests)?;
+    if arguments.is_empty() && harness.is_empty() {
+        check::run()?;
+    }
+    announce("tests");
+    let runner = sudo::runner()?;
+    let mut tests = cargo(&["test", "--workspace"])?;
+    tests.args(runner).args(arguments);
+    if !harness.is_empty() {
+        tests.arg("--").args(harness);
+    }
+    // In this process's place, so that cargo's own closing lines close this too.
+    exec(&mut tests)
+}
