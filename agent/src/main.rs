@@ -10,7 +10,12 @@ use clap::Parser;
 /// Traces namespace calls and OOM kills with eBPF, knows which container each belongs to, and shows
 /// them as Prometheus metrics (serve) and as a live stream (watch).
 #[derive(Parser)]
-#[command(name = "agent", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(
+    name = "agent",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
 #[command(after_help = "\
 Begin with:
   agent doctor     what this kernel and these privileges allow
@@ -54,6 +59,9 @@ fn misuse(error: &clap::Error) -> ExitCode {
     let said = text.split("\n\n").next().unwrap_or_default();
     let said = said.strip_prefix("error: ").unwrap_or(said);
     let words: Vec<&str> = said.split_whitespace().collect();
-    eprintln!("agent: {} (--help says more)", agent::text::escape(&words.join(" ")));
+    eprintln!(
+        "agent: {} (--help says more)",
+        agent::text::escape(&words.join(" "))
+    );
     ExitCode::from(MISUSE)
 }

@@ -31,8 +31,20 @@ macro_rules! contract {
 }
 
 contract!(
-    CgroupChange, CgroupKey, CgroupMkdir, Clone, Config, Counts, Exec, Exit, Header, Init,
-    NamespaceCall, Oom, Outcomes, Task
+    CgroupChange,
+    CgroupKey,
+    CgroupMkdir,
+    Clone,
+    Config,
+    Counts,
+    Exec,
+    Exit,
+    Header,
+    Init,
+    NamespaceCall,
+    Oom,
+    Outcomes,
+    Task
 );
 
 /// The struct that `bytes` are; `None` where the size is another.
@@ -103,9 +115,10 @@ pub fn attach_tracepoint(id: u64, program: BorrowedFd<'_>) -> io::Result<OwnedFd
     }
     // SAFETY: the call returned a new descriptor that nothing else owns.
     let event = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    for (request, argument) in
-        [(PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()), (PERF_EVENT_IOC_ENABLE, 0)]
-    {
+    for (request, argument) in [
+        (PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()),
+        (PERF_EVENT_IOC_ENABLE, 0),
+    ] {
         // SAFETY: both requests take an integer, and the descriptor is open.
         if unsafe { libc::ioctl(event.as_raw_fd(), request, argument) } < 0 {
             return Err(io::Error::last_os_error());

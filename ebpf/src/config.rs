@@ -1,6 +1,6 @@
 //! What the agent says at load time, and whether this program is the one to run.
 
-use agent_ebpf::{Config, FIELD_COUNT, Field, Namespaces, Namespace};
+use agent_ebpf::{Config, FIELD_COUNT, Field, Namespace, Namespaces};
 use aya_ebpf::{macros::map, maps::Array};
 
 /// Written by the agent before the programs are loaded; constants to the verifier.
@@ -25,7 +25,8 @@ static HOST: Array<Namespaces> = Array::with_max_entries(1, 0);
 /// Whether `inode` is the host's namespace of this name.
 #[inline(always)]
 pub fn is_host(namespace: Namespace, inode: u32) -> bool {
-    HOST.get(0).is_some_and(|host| host[namespace as usize] == inode)
+    HOST.get(0)
+        .is_some_and(|host| host[namespace as usize] == inode)
 }
 
 /// Reads one value of [`CONFIG`], which the compiler must not fold: the agent replaces it.

@@ -4,7 +4,7 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use agent_ebpf::{
-    COUNTED_CGROUPS, Call, CgroupKey, Constraint, CONSTRAINTS, Counts, Init, NAMESPACE_TYPES,
+    CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Constraint, Counts, Init, NAMESPACE_TYPES,
     NamespaceType, OVERFLOW_HIERARCHY, RECORDS_PER_SECOND,
 };
 use aya_ebpf::{
@@ -33,7 +33,11 @@ const NO_COUNTS: Counts = Counts {
     sent: 0,
 };
 
-const OVERFLOW: CgroupKey = CgroupKey { id: 0, hierarchy: OVERFLOW_HIERARCHY, zero: 0 };
+const OVERFLOW: CgroupKey = CgroupKey {
+    id: 0,
+    hierarchy: OVERFLOW_HIERARCHY,
+    zero: 0,
+};
 
 /// The counts of `key`, or those of all that found no room.
 #[inline(always)]
@@ -43,7 +47,9 @@ pub fn of(key: &CgroupKey) -> Option<*mut Counts> {
     }
     // Another CPU may insert the same key first: what counts is that it is there.
     let _ = COUNTS.insert(key, NO_COUNTS, BPF_NOEXIST.into());
-    COUNTS.get_ptr_mut(key).or_else(|| COUNTS.get_ptr_mut(&OVERFLOW))
+    COUNTS
+        .get_ptr_mut(key)
+        .or_else(|| COUNTS.get_ptr_mut(&OVERFLOW))
 }
 
 /// Adds `n` to a counter in a map.
@@ -99,7 +105,11 @@ pub fn oom_kill(constraint: Constraint) {
 /// Makes the process the first one of its cgroup; false where there is one.
 #[inline(always)]
 pub fn adopt_init(key: &CgroupKey, pid: u32, start_time: u64) -> bool {
-    let init = Init { start_time, pid, zero: 0 };
+    let init = Init {
+        start_time,
+        pid,
+        zero: 0,
+    };
     INITS.insert(key, init, BPF_NOEXIST.into()).is_ok()
 }
 

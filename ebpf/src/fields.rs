@@ -119,4 +119,5 @@ pub struct Config {
     pub exit_group_dead: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 16 + (FIELD_COUNT + 2) * 4 && FIELD_COUNT.is_multiple_of(2));
+const _: () =
+    assert!(size_of::<Config>() == 16 + (FIELD_COUNT + 2) * 4 && FIELD_COUNT.is_multiple_of(2));

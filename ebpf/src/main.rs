@@ -2,7 +2,11 @@
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // The target has atomic adds, but not all that `AtomicU64::fetch_add` is defined by.
-#![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features))]
+#![cfg_attr(
+    target_arch = "bpf",
+    feature(core_intrinsics),
+    allow(internal_features)
+)]
 
 #[cfg(target_arch = "bpf")]
 mod config;

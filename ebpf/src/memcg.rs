@@ -71,7 +71,10 @@ impl Memcg {
     #[inline(always)]
     fn counter(self, at: Field) -> (u64, u64) {
         let counter = self.0.embedded(at);
-        (counter.load(Field::CounterUsage), counter.load(Field::CounterMax))
+        (
+            counter.load(Field::CounterUsage),
+            counter.load(Field::CounterMax),
+        )
     }
 
     /// The ancestor (or itself) whose limit was hit: of those that ever ran into their limit and
@@ -134,7 +137,11 @@ impl Memcg {
 #[inline(always)]
 fn bytes(pages: u64) -> u64 {
     let shift = config!(page_shift);
-    if pages >= i64::MAX as u64 >> shift { UNLIMITED } else { pages << shift }
+    if pages >= i64::MAX as u64 >> shift {
+        UNLIMITED
+    } else {
+        pages << shift
+    }
 }
 
 /// Bytes of anonymous, file and shared memory that `task` has resident. The kernel's order is
@@ -155,7 +162,11 @@ pub fn resident(task: Probed) -> [u64; 3] {
             stat.load_at(index * 8)
         };
         // Per-CPU parts are not in the sum, which may make a small one negative.
-        if pages < 0 { 0 } else { (pages as u64) << config!(page_shift) }
+        if pages < 0 {
+            0
+        } else {
+            (pages as u64) << config!(page_shift)
+        }
     };
     [pages(1), pages(0), pages(3)]
 }

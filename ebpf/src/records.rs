@@ -55,7 +55,11 @@ impl Task {
     /// All zeros.
     pub const EMPTY: Self = Self {
         start_time: 0,
-        cgroups: Cgroups { ids: [0; HIERARCHIES], hierarchies: [0; HIERARCHIES], levels: [0; HIERARCHIES] },
+        cgroups: Cgroups {
+            ids: [0; HIERARCHIES],
+            hierarchies: [0; HIERARCHIES],
+            levels: [0; HIERARCHIES],
+        },
         pid: 0,
         tid: 0,
         ppid: 0,

@@ -141,17 +141,22 @@ pub fn capture_namespaces<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Nam
             return 0;
         }
         let namespace = nsproxy.follow(at);
-        if namespace.is_null() { 0 } else { namespace.load(inum) }
+        if namespace.is_null() {
+            0
+        } else {
+            namespace.load(inum)
+        }
     };
     out[Namespace::Cgroup as usize] = inum(Field::NsproxyCgroup, Field::CgroupInum);
     out[Namespace::Ipc as usize] = inum(Field::NsproxyIpc, Field::IpcInum);
     out[Namespace::Mnt as usize] = inum(Field::NsproxyMnt, Field::MntInum);
     out[Namespace::Net as usize] = inum(Field::NsproxyNet, Field::NetInum);
-    out[Namespace::Pid as usize] = numbers(pid, level).follow(Field::UpidNs).load(Field::PidInum);
+    out[Namespace::Pid as usize] = numbers(pid, level)
+        .follow(Field::UpidNs)
+        .load(Field::PidInum);
     out[Namespace::PidForChildren as usize] = inum(Field::NsproxyPidForChildren, Field::PidInum);
     out[Namespace::Time as usize] = inum(Field::NsproxyTime, Field::TimeInum);
-    out[Namespace::TimeForChildren as usize] =
-        inum(Field::NsproxyTimeForChildren, Field::TimeInum);
+    out[Namespace::TimeForChildren as usize] = inum(Field::NsproxyTimeForChildren, Field::TimeInum);
     out[Namespace::User as usize] = cred.follow(Field::CredUserNs).load(Field::UserInum);
     out[Namespace::Uts as usize] = inum(Field::NsproxyUts, Field::UtsInum);
 }
@@ -190,12 +195,20 @@ pub fn counted_cgroup<const TYPED: bool>(task: Pointer<TYPED>) -> CgroupKey {
         if let Some(cgroup) = cgroup(css_set, Hierarchy::ALL[i]) {
             let (id, hierarchy, level) = place(cgroup);
             if level > 0 {
-                return CgroupKey { id, hierarchy, zero: 0 };
+                return CgroupKey {
+                    id,
+                    hierarchy,
+                    zero: 0,
+                };
             }
         }
         i += 1;
     }
-    CgroupKey { id: 1, hierarchy: 0, zero: 0 }
+    CgroupKey {
+        id: 1,
+        hierarchy: 0,
+        zero: 0,
+    }
 }
 
 /// The cgroup of a `css_set` in one hierarchy; `None` where that is v2's, or there is none.
@@ -215,7 +228,9 @@ fn cgroup<const TYPED: bool>(
     }
     let css = css_set.follow_at(field(Field::CssSetSubsys) as usize + subsys as usize * 8);
     let cgroup = css.follow(Field::CssCgroup);
-    let hierarchy: u32 = cgroup.follow(Field::CgroupRoot).load(Field::RootHierarchyId);
+    let hierarchy: u32 = cgroup
+        .follow(Field::CgroupRoot)
+        .load(Field::RootHierarchyId);
     (hierarchy != 0).then_some(cgroup)
 }
 
@@ -224,7 +239,9 @@ fn cgroup<const TYPED: bool>(
 fn place<const TYPED: bool>(cgroup: Pointer<TYPED>) -> (u64, u32, u32) {
     (
         cgroup.follow(Field::CgroupKn).load(Field::KernfsId),
-        cgroup.follow(Field::CgroupRoot).load(Field::RootHierarchyId),
+        cgroup
+            .follow(Field::CgroupRoot)
+            .load(Field::RootHierarchyId),
         cgroup.load(Field::CgroupLevel),
     )
 }
@@ -233,5 +250,9 @@ fn place<const TYPED: bool>(cgroup: Pointer<TYPED>) -> (u64, u32, u32) {
 #[inline(always)]
 pub fn key<const TYPED: bool>(cgroup: Pointer<TYPED>) -> CgroupKey {
     let (id, hierarchy, _) = place(cgroup);
-    CgroupKey { id, hierarchy, zero: 0 }
+    CgroupKey {
+        id,
+        hierarchy,
+        zero: 0,
+    }
 }

@@ -10,7 +10,10 @@ use crate::{
         hierarchy::{Hierarchies, Version},
         system::System,
     },
-    kernel::{self, Options, SyscallProbes, probes::{State, Status}},
+    kernel::{
+        self, Options, SyscallProbes,
+        probes::{State, Status},
+    },
     text,
 };
 
@@ -25,7 +28,12 @@ pub struct Args {
     output: Output,
 
     /// As for agent serve: whether to try the probes that tax every system call
-    #[arg(long, value_name = "auto|on|off", default_value = "auto", hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "auto|on|off",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     syscall_probes: SyscallProbes,
 }
 
@@ -71,7 +79,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Output::Json => serde_json::to_string_pretty(&report)? + "\n",
     };
     super::print(&text)?;
-    Ok(if report.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.ready {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn examine(args: &Args) -> Report {
@@ -97,7 +109,10 @@ fn examine(args: &Args) -> Report {
 
 /// What becomes of each probe, or why none can be tried.
 fn try_probes(syscall_probes: SyscallProbes) -> (Vec<Status>, Option<String>) {
-    let options = Options { syscall_probes, pin: None };
+    let options = Options {
+        syscall_probes,
+        pin: None,
+    };
     let attached = kernel::load(&options).and_then(|mut loaded| {
         loaded.kernel.attach(&options)?;
         Ok(loaded.kernel.statuses().to_vec())
@@ -111,9 +126,19 @@ fn try_probes(syscall_probes: SyscallProbes) -> (Vec<Status>, Option<String>) {
 fn human(report: &Report) -> String {
     let system = &report.system;
     let unknown = || "unknown".to_owned();
-    let lockdown = system.lockdown.map_or_else(unknown, |level| level.name().to_owned());
-    let btf = if system.btf { kernel::BTF_PATH } else { "missing: nothing can be traced" };
-    let layout = report.cgroups.layout.clone().unwrap_or_else(|| "none found".to_owned());
+    let lockdown = system
+        .lockdown
+        .map_or_else(unknown, |level| level.name().to_owned());
+    let btf = if system.btf {
+        kernel::BTF_PATH
+    } else {
+        "missing: nothing can be traced"
+    };
+    let layout = report
+        .cgroups
+        .layout
+        .clone()
+        .unwrap_or_else(|| "none found".to_owned());
     let mut rows = vec![
         ("kernel", system.kernel.clone().unwrap_or_else(unknown)),
         ("BTF", btf.to_owned()),
@@ -123,7 +148,10 @@ fn human(report: &Report) -> String {
     ];
     for hierarchy in &report.cgroups.hierarchies {
         let controllers = hierarchy.controllers.join(",");
-        rows.push(("", format!("{} {controllers} at {}", hierarchy.version, hierarchy.mount)));
+        rows.push((
+            "",
+            format!("{} {controllers} at {}", hierarchy.version, hierarchy.mount),
+        ));
     }
     rows.push(("tracefs", report.tracefs.clone()));
     let mut text = String::new();
@@ -131,7 +159,10 @@ fn human(report: &Report) -> String {
         line(&mut text, &format!("{name:<12}{value}"));
     }
     if !report.probes.is_empty() {
-        line(&mut text, &format!("\n{:<18}{:<11}{}", "PROBE", "MECHANISM", "STATE"));
+        line(
+            &mut text,
+            &format!("\n{:<18}{:<11}{}", "PROBE", "MECHANISM", "STATE"),
+        );
     }
     for status in &report.probes {
         let (state, reason) = match &status.state {
@@ -142,7 +173,10 @@ fn human(report: &Report) -> String {
                 (errno, Some(reason))
             }
         };
-        line(&mut text, &format!("{:<18}{:<11}{state}", status.probe, status.mechanism.name()));
+        line(
+            &mut text,
+            &format!("{:<18}{:<11}{state}", status.probe, status.mechanism.name()),
+        );
         if let Some(reason) = reason {
             line(&mut text, &format!("  why: {reason}"));
         }
@@ -171,9 +205,14 @@ fn line(text: &mut String, line: &str) {
 
 /// Which of the capabilities that tracing needs are held.
 fn privileges(held: Option<&[String]>) -> String {
-    let Some(held) = held else { return "unknown".to_owned() };
-    let missing: Vec<&str> =
-        super::NEEDED.iter().map(|(name, _)| *name).filter(|name| !held.iter().any(|it| it == name)).collect();
+    let Some(held) = held else {
+        return "unknown".to_owned();
+    };
+    let missing: Vec<&str> = super::NEEDED
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| !held.iter().any(|it| it == name))
+        .collect();
     if missing.is_empty() {
         "all that tracing needs".to_owned()
     } else {
@@ -193,17 +232,20 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn cgroups(found: Option<&Hierarchies>) -> Cgroups {
-    let hierarchies = found.into_iter().flat_map(Hierarchies::all).map(|mounted| Hierarchy {
-        version: match mounted.version {
-            Version::V1 => "v1",
-            Version::V2 => "v2",
-        },
-        controllers: match &mounted.name {
-            Some(name) => vec![format!("name={name}")],
-            None => mounted.controllers.clone(),
-        },
-        mount: mounted.mount.display().to_string(),
-    });
+    let hierarchies = found
+        .into_iter()
+        .flat_map(Hierarchies::all)
+        .map(|mounted| Hierarchy {
+            version: match mounted.version {
+                Version::V1 => "v1",
+                Version::V2 => "v2",
+            },
+            controllers: match &mounted.name {
+                Some(name) => vec![format!("name={name}")],
+                None => mounted.controllers.clone(),
+            },
+            mount: mounted.mount.display().to_string(),
+        });
     Cgroups {
         layout: found.map(|found| format!("{:?}", found.layout()).to_lowercase()),
         hierarchies: hierarchies.collect(),

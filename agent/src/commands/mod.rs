@@ -22,8 +22,12 @@ pub enum Command {
 /// Where it cannot be done; [`one_line`] says why.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(args) => runtime()?.block_on(serve::run(args)).map(|()| ExitCode::SUCCESS),
-        Command::Watch(args) => runtime()?.block_on(watch::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => runtime()?
+            .block_on(serve::run(args))
+            .map(|()| ExitCode::SUCCESS),
+        Command::Watch(args) => runtime()?
+            .block_on(watch::run(args))
+            .map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args),
     }
 }
@@ -42,7 +46,9 @@ fn need_privileges(command: &str) -> anyhow::Result<()> {
     let Some(held) = held else { return Ok(()) };
     for (name, what_for) in NEEDED {
         if !held.iter().any(|it| it == name) {
-            anyhow::bail!("agent {command} needs root: it has no {name}, to {what_for}; run it with sudo");
+            anyhow::bail!(
+                "agent {command} needs root: it has no {name}, to {what_for}; run it with sudo"
+            );
         }
     }
     Ok(())
@@ -74,14 +80,21 @@ fn print(text: &str) -> std::io::Result<()> {
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?)
 }
 
 /// An error and its causes in one line, without what could forge another.
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
-        let text = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = cause
+            .to_string()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
         // An error that only passes another on says the same.
         if parts.last().is_none_or(|last| *last != text) {
             parts.push(text);

@@ -39,7 +39,12 @@ pub struct Args {
 
     /// Probes for unshare and setns that tax every system call of the host by some 35 ns: auto
     /// attaches them where nothing cheaper loads
-    #[arg(long, value_name = "auto|on|off", default_value = "auto", hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "auto|on|off",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     syscall_probes: SyscallProbes,
 
     /// A directory on a bpffs: counters there outlive this process, and the next one goes on
@@ -57,22 +62,33 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let socket = Socket::bind(&args.socket)?;
-    let listener = tokio::net::TcpListener::bind(args.listen).await.with_context(|| {
-        format!("--listen {}: the address cannot be used; pass another one", args.listen)
-    })?;
+    let listener = tokio::net::TcpListener::bind(args.listen)
+        .await
+        .with_context(|| {
+            format!(
+                "--listen {}: the address cannot be used; pass another one",
+                args.listen
+            )
+        })?;
     let address = listener.local_addr()?;
     let streams = Arc::new(Streams::default());
     let server = Arc::new(Server::new(Arc::clone(&streams))?);
     let serving = server::serve(Arc::clone(&server), listener, &socket)?;
 
-    let options = Options { syscall_probes: args.syscall_probes, pin: args.pin_path };
+    let options = Options {
+        syscall_probes: args.syscall_probes,
+        pin: args.pin_path,
+    };
     let start = tokio::task::spawn_blocking(move || {
         Pipeline::start(std::path::Path::new("/"), &options, streams)
     });
     let pipeline = start.await.context("the start of tracing panicked")??;
     report_probes(&pipeline);
     server.set_ready(pipeline.shared());
-    tracing::info!("tracing; metrics on http://{address}/metrics, events on {}", args.socket.display());
+    tracing::info!(
+        "tracing; metrics on http://{address}/metrics, events on {}",
+        args.socket.display()
+    );
 
     tokio::select! {
         _ = terminate.recv() => {}
@@ -80,7 +96,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     tracing::info!("stopping");
     serving.stop().await;
-    tokio::task::spawn_blocking(move || drop(pipeline)).await.context("the stop panicked")?;
+    tokio::task::spawn_blocking(move || drop(pipeline))
+        .await
+        .context("the stop panicked")?;
     Ok(())
 }
 

@@ -147,7 +147,9 @@ async fn standalone(filter: Filter) -> anyhow::Result<mpsc::Receiver<Arc<Record>
     let streams = Arc::new(Streams::default());
     let mut stream = streams.open(filter)?;
     let start = move || Pipeline::start(Path::new("/"), &Options::default(), streams);
-    let pipeline = tokio::task::spawn_blocking(start).await.context("the start panicked")??;
+    let pipeline = tokio::task::spawn_blocking(start)
+        .await
+        .context("the start panicked")??;
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         while sender.send(stream.next().await).await.is_ok() {}

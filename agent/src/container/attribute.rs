@@ -32,9 +32,12 @@ pub fn attribute(
         Body::Clone(call) => said_clone(call, registry, clock),
         Body::Unshare(call) => {
             let caller = before(caller, &call.before);
-            (caller_of(&caller, &caller_namespaces(event), registry, clock), record::Event::Unshare {
-                call: said_call(call, &event.caller.namespaces),
-            })
+            (
+                caller_of(&caller, &caller_namespaces(event), registry, clock),
+                record::Event::Unshare {
+                    call: said_call(call, &event.caller.namespaces),
+                },
+            )
         }
         Body::Setns(call) => {
             let caller = before(caller, &call.before);
@@ -42,7 +45,10 @@ pub fn attribute(
                 joined: joined(call, &event.caller.namespaces, registry),
                 call: said_call(call, &event.caller.namespaces),
             };
-            (caller_of(&caller, &caller_namespaces(event), registry, clock), said)
+            (
+                caller_of(&caller, &caller_namespaces(event), registry, clock),
+                said,
+            )
         }
         Body::Oom(oom, constraint) => {
             let init = registry.set_oom_killed(&oom.victim);
@@ -72,12 +78,19 @@ pub fn attribute(
         }
     };
     let (caller, said) = said;
-    Some(Record { time: clock.text(event.time), caller: Some(caller), event: said })
+    Some(Record {
+        time: clock.text(event.time),
+        caller: Some(caller),
+        event: said,
+    })
 }
 
 /// The caller as it was before the call: what it is in does not change by what it makes.
 fn before(caller: &Task, before: &Namespaces) -> Task {
-    Task { namespaces: *before, ..*caller }
+    Task {
+        namespaces: *before,
+        ..*caller
+    }
 }
 
 fn caller_namespaces(event: &Event) -> Namespaces {
@@ -95,7 +108,11 @@ fn caller_of(task: &Task, namespaces: &Namespaces, registry: &Registry, clock: C
 }
 
 fn process(task: &Task, clock: Clock) -> Process {
-    let length = task.comm.iter().position(|&byte| byte == 0).unwrap_or(task.comm.len());
+    let length = task
+        .comm
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(task.comm.len());
     Process {
         pid: task.pid,
         tid: task.tid,
@@ -108,7 +125,10 @@ fn process(task: &Task, clock: Clock) -> Process {
 }
 
 fn subject(task: &Task, registry: &Registry, clock: Clock) -> Subject {
-    Subject { process: process(task, clock), container: registry.locate(task).container() }
+    Subject {
+        process: process(task, clock),
+        container: registry.locate(task).container(),
+    }
 }
 
 /// The ten inodes by their names.
@@ -129,7 +149,9 @@ pub fn named(inodes: &Namespaces) -> record::Namespaces {
 }
 
 fn requested(flags: u64) -> Vec<String> {
-    let asked = NamespaceType::ALL.iter().filter(|kind| flags & kind.clone_flag() != 0);
+    let asked = NamespaceType::ALL
+        .iter()
+        .filter(|kind| flags & kind.clone_flag() != 0);
     asked.map(|kind| kind.name().to_owned()).collect()
 }
 
@@ -139,13 +161,18 @@ fn differences<'a>(
     to: &'a Namespaces,
 ) -> impl Iterator<Item = (Namespace, Inodes)> + 'a {
     Namespace::ALL.iter().filter_map(|&namespace| {
-        let change = Inodes { from: from[namespace as usize], to: to[namespace as usize] };
+        let change = Inodes {
+            from: from[namespace as usize],
+            to: to[namespace as usize],
+        };
         (change.from != change.to).then_some((namespace, change))
     })
 }
 
 fn changed(from: &Namespaces, to: &Namespaces) -> BTreeMap<String, Inodes> {
-    differences(from, to).map(|(namespace, change)| (namespace.name().to_owned(), change)).collect()
+    differences(from, to)
+        .map(|(namespace, change)| (namespace.name().to_owned(), change))
+        .collect()
 }
 
 fn said_clone(call: &CloneRecord, registry: &Registry, clock: Clock) -> (Caller, record::Event) {
@@ -158,7 +185,10 @@ fn said_clone(call: &CloneRecord, registry: &Registry, clock: Clock) -> (Caller,
         },
         child: subject(&call.child, registry, clock),
     };
-    (caller_of(caller, &call.child.namespaces, registry, clock), said)
+    (
+        caller_of(caller, &call.child.namespaces, registry, clock),
+        said,
+    )
 }
 
 fn said_call(call: &CallRecord, after: &Namespaces) -> NamespaceCall {
@@ -194,7 +224,10 @@ fn joined(call: &CallRecord, after: &Namespaces, registry: &Registry) -> Option<
     if let Some(container) = owners.next() {
         return Some(Joined::Container(record::Container::clone(container)));
     }
-    entered.iter().any(of_host).then(|| Joined::Host("host".to_owned()))
+    entered
+        .iter()
+        .any(of_host)
+        .then(|| Joined::Host("host".to_owned()))
 }
 
 fn said_oom(
@@ -208,7 +241,10 @@ fn said_oom(
     let limit = |bytes: u64| (bytes != UNLIMITED).then_some(bytes);
     let limit_owner = (constraint == Constraint::Memcg).then(|| LimitOwner {
         // The root of a hierarchy is never in the registry; it has no limit either.
-        cgroup: registry.path(oom.owner).unwrap_or(super::place::UNKNOWN).to_owned(),
+        cgroup: registry
+            .path(oom.owner)
+            .unwrap_or(super::place::UNKNOWN)
+            .to_owned(),
         limit_bytes: limit(oom.limit),
         usage_bytes: oom.usage,
         swap_limit_bytes: limit(oom.swap_limit),
@@ -219,7 +255,11 @@ fn said_oom(
         victim: subject(&oom.victim, registry, clock),
         trigger: subject(trigger, registry, clock),
         limit_owner,
-        rss: Rss { anon_bytes: oom.anon, file_bytes: oom.file, shmem_bytes: oom.shmem },
+        rss: Rss {
+            anon_bytes: oom.anon,
+            file_bytes: oom.file,
+            shmem_bytes: oom.shmem,
+        },
         init_killed: init || oom.init_killed != 0,
     }))
 }
@@ -231,7 +271,10 @@ fn said_change(
     registry: &Registry,
     clock: Clock,
 ) -> (Caller, record::Event) {
-    let said = record::Event::Container { action: change.action, exit: change.exit };
+    let said = record::Event::Container {
+        action: change.action,
+        exit: change.exit,
+    };
     let mut caller = caller_of(caller, &caller.namespaces, registry, clock);
     caller.container = Some(record::Container::clone(&change.container));
     caller.container_unknown = false;

@@ -39,11 +39,22 @@ impl Life {
         }
         let container = Arc::clone(container);
         if populated {
-            *self = Self { started: Some(time), ..Self::default() };
-            return Some(Change { action: Action::Start, container, exit: None });
+            *self = Self {
+                started: Some(time),
+                ..Self::default()
+            };
+            return Some(Change {
+                action: Action::Start,
+                container,
+                exit: None,
+            });
         }
         let exit = std::mem::take(self).exit;
-        Some(Change { action: Action::Stop, container, exit })
+        Some(Change {
+            action: Action::Stop,
+            container,
+            exit,
+        })
     }
 
     /// Whether there are tasks in it.

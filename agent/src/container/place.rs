@@ -52,7 +52,10 @@ impl Where {
 pub fn of(path: &str) -> Place {
     // What is not UTF-8 is escaped behind a second slash (host::path). Below a container's cgroup
     // it is the container's all the same.
-    let path = path.strip_prefix('/').filter(|path| path.starts_with('/')).unwrap_or(path);
+    let path = path
+        .strip_prefix('/')
+        .filter(|path| path.starts_with('/'))
+        .unwrap_or(path);
     let place = identify(path);
     let own = place.cgroup == path;
     let cgroup = place.cgroup.to_owned();
@@ -65,7 +68,11 @@ pub fn of(path: &str) -> Place {
         cgroup: cgroup.clone(),
     };
     let (rank, container) = match place.identity {
-        Identity::Container { runtime, id, pod: _ } => {
+        Identity::Container {
+            runtime,
+            id,
+            pod: _,
+        } => {
             let container = Container {
                 kind: ContainerKind::Container,
                 name: short(&id).to_owned(),
@@ -81,11 +88,13 @@ pub fn of(path: &str) -> Place {
             let rank = if service { Rank::Service } else { Rank::Group };
             (rank, plain(ContainerKind::Unit, &name))
         }
-        Identity::Cgroup | Identity::Root => {
-            (Rank::Cgroup, plain(ContainerKind::Cgroup, &cgroup))
-        }
+        Identity::Cgroup | Identity::Root => (Rank::Cgroup, plain(ContainerKind::Cgroup, &cgroup)),
     };
-    Place { container, own, rank }
+    Place {
+        container,
+        own,
+        rank,
+    }
 }
 
 /// An id of 64 hexadecimal digits goes by its first twelve, as docker shows it; others are names.
@@ -109,7 +118,10 @@ pub fn decide(
         Some((Rank::Container | Rank::Service, container)) => Where::In(Arc::clone(container)),
         // What is not known may be a container's.
         _ if unknown => Where::Unknown,
-        other => match (sandbox(task, host, other.map(|(_, container)| &**container)), other) {
+        other => match (
+            sandbox(task, host, other.map(|(_, container)| &**container)),
+            other,
+        ) {
             (Some(sandbox), _) => Where::In(Arc::new(sandbox)),
             (None, Some((_, container))) => Where::In(Arc::clone(container)),
             (None, None) => Where::Host,
@@ -146,15 +158,26 @@ mod tests {
     const HOST: Namespaces = [1; agent_ebpf::NAMESPACES];
 
     fn task(outer_pid_namespace: u32, mnt: u32) -> Task {
-        let mut task = Task { outer_pid_namespace, namespaces: HOST, ..Task::EMPTY };
+        let mut task = Task {
+            outer_pid_namespace,
+            namespaces: HOST,
+            ..Task::EMPTY
+        };
         task.namespaces[Namespace::Mnt as usize] = mnt;
         task
     }
 
     #[test]
     fn no_name_leads_out_of_a_container() {
-        for below in ["a", "system.slice/x.service", &format!("docker/{}", "a".repeat(64))] {
-            for path in [format!("/docker/{ID}/{below}"), format!("//docker/{ID}/{below}\\xff")] {
+        for below in [
+            "a",
+            "system.slice/x.service",
+            &format!("docker/{}", "a".repeat(64)),
+        ] {
+            for path in [
+                format!("/docker/{ID}/{below}"),
+                format!("//docker/{ID}/{below}\\xff"),
+            ] {
                 let place = of(&path);
                 assert_eq!((place.rank, place.own), (Rank::Container, false), "{path}");
                 assert_eq!(place.container.id, ID);
@@ -179,7 +202,10 @@ mod tests {
         let place = |best, unknown, task| decide(best, unknown, task, &HOST);
         assert_eq!(place(None, false, &outside), Where::Host);
         assert_eq!(place(None, true, &outside), Where::Unknown);
-        assert_eq!(place(Some((Rank::Group, &group)), true, &outside), Where::Unknown);
+        assert_eq!(
+            place(Some((Rank::Group, &group)), true, &outside),
+            Where::Unknown
+        );
         let known = Some((Rank::Container, &container));
         assert_eq!(place(known, true, &inside), Where::In(container.clone()));
     }
@@ -194,7 +220,13 @@ mod tests {
         };
         assert_eq!(name(Some((Rank::Group, &group)), task(7, 8)), "pid:[7]");
         assert_eq!(name(None, task(0, 8)), "mnt:[8]");
-        assert_eq!(name(Some((Rank::Service, &service)), task(7, 8)), "a.service");
-        assert_eq!(name(Some((Rank::Group, &group)), task(0, 1)), "session-1.scope");
+        assert_eq!(
+            name(Some((Rank::Service, &service)), task(7, 8)),
+            "a.service"
+        );
+        assert_eq!(
+            name(Some((Rank::Group, &group)), task(0, 1)),
+            "session-1.scope"
+        );
     }
 }

@@ -117,7 +117,12 @@ impl Registry {
             name,
         });
         cgroup.created = cgroup.created.min(created);
-        let directory = Directory { key, path: path.into(), gone: false, populated: false };
+        let directory = Directory {
+            key,
+            path: path.into(),
+            gone: false,
+            populated: false,
+        };
         cgroup.directories.push(directory);
         self.by_key.insert(key, id);
     }
@@ -131,7 +136,10 @@ impl Registry {
         let name = format!("{}:{}", place.container.runtime, place.container.id);
         let holder = self.by_name.get(&name).and_then(|id| self.cgroups.get(id));
         let taken = holder.is_some_and(|cgroup| {
-            let mut living = cgroup.directories.iter().filter(|directory| !directory.gone);
+            let mut living = cgroup
+                .directories
+                .iter()
+                .filter(|directory| !directory.gone);
             living.any(|directory| {
                 directory.key.hierarchy == key.hierarchy && *directory.path != *path
             })
@@ -145,7 +153,11 @@ impl Registry {
         let id = *self.by_key.get(&key)?;
         let cgroup = self.cgroups.get_mut(&id)?;
         cgroup.past.add(counts);
-        for directory in cgroup.directories.iter_mut().filter(|directory| directory.key == key) {
+        for directory in cgroup
+            .directories
+            .iter_mut()
+            .filter(|directory| directory.key == key)
+        {
             directory.gone = true;
         }
         if cgroup.gone.is_none() && cgroup.directories.iter().all(|directory| directory.gone) {
@@ -175,14 +187,21 @@ impl Registry {
     /// A cgroup became populated or empty at `time` (ns of CLOCK_BOOTTIME).
     pub fn set_populated(&mut self, key: CgroupKey, populated: bool, time: u64) -> Option<Change> {
         let cgroup = self.cgroups.get_mut(self.by_key.get(&key)?)?;
-        let directory =
-            cgroup.directories.iter_mut().find(|directory| directory.key == key)?;
+        let directory = cgroup
+            .directories
+            .iter_mut()
+            .find(|directory| directory.key == key)?;
         directory.populated = populated;
         if !cgroup.own || cgroup.rank != Rank::Container {
             return None;
         }
-        let populated = cgroup.directories.iter().any(|directory| directory.populated);
-        cgroup.life.set_populated(populated, time, &cgroup.container)
+        let populated = cgroup
+            .directories
+            .iter()
+            .any(|directory| directory.populated);
+        cgroup
+            .life
+            .set_populated(populated, time, &cgroup.container)
     }
 
     /// The task is the first process of its cgroup.
@@ -195,7 +214,9 @@ impl Registry {
     /// The task was there before the probes. Whether its container has no first process yet, so
     /// that it is this one.
     pub fn set_found(&mut self, task: &Task) -> bool {
-        let Some(cgroup) = self.own_cgroup_of(task) else { return false };
+        let Some(cgroup) = self.own_cgroup_of(task) else {
+            return false;
+        };
         // Only of these hierarchies does a task say that it is in them.
         let hierarchies = keys(task).map(|key| key.hierarchy);
         for hierarchy in hierarchies {
@@ -204,7 +225,9 @@ impl Registry {
                 .filter(|directory| directory.key.hierarchy == hierarchy)
                 .for_each(|directory| directory.populated = true);
         }
-        let started = cgroup.life.set_populated(true, task.start_time, &cgroup.container);
+        let started = cgroup
+            .life
+            .set_populated(true, task.start_time, &cgroup.container);
         cgroup.life.set_init(task);
         started.is_some()
     }
@@ -218,7 +241,8 @@ impl Registry {
 
     /// The task was killed by the OOM killer. Whether it was its container's first process.
     pub fn set_oom_killed(&mut self, task: &Task) -> bool {
-        self.own_cgroup_of(task).is_some_and(|cgroup| cgroup.life.set_oom_killed(task))
+        self.own_cgroup_of(task)
+            .is_some_and(|cgroup| cgroup.life.set_oom_killed(task))
     }
 
     /// The container's own cgroup that the task is in or below.
@@ -232,9 +256,13 @@ impl Registry {
             .into_iter()
             .filter_map(|name| self.by_name.get(name))
             .find(|id| {
-                self.cgroups.get(id).is_some_and(|cgroup| cgroup.container.cgroup == container.cgroup)
+                self.cgroups
+                    .get(id)
+                    .is_some_and(|cgroup| cgroup.container.cgroup == container.cgroup)
             })?;
-        self.cgroups.get_mut(id).filter(|cgroup| cgroup.rank == Rank::Container)
+        self.cgroups
+            .get_mut(id)
+            .filter(|cgroup| cgroup.rank == Rank::Container)
     }
 
     /// What the task is in.
@@ -266,7 +294,11 @@ impl Registry {
 
     /// The path of the cgroup with this key.
     pub fn path(&self, key: CgroupKey) -> Option<&str> {
-        let directory = self.get(key)?.directories.iter().find(|directory| directory.key == key)?;
+        let directory = self
+            .get(key)?
+            .directories
+            .iter()
+            .find(|directory| directory.key == key)?;
         Some(&directory.path)
     }
 
@@ -278,7 +310,9 @@ impl Registry {
             let init = cgroup.life.init()?;
             (init.namespaces[namespace] == inode).then_some((init.start_time, &cgroup.container))
         });
-        owners.min_by_key(|(start_time, _)| *start_time).map(|(_, container)| container)
+        owners
+            .min_by_key(|(start_time, _)| *start_time)
+            .map(|(_, container)| container)
     }
 
     /// Every cgroup, the dead included.
@@ -288,27 +322,33 @@ impl Registry {
 
     /// The own cgroups of containers that are not gone.
     pub fn containers(&self) -> impl Iterator<Item = &Cgroup> {
-        self.all().filter(|cgroup| {
-            cgroup.own && cgroup.rank == Rank::Container && cgroup.gone.is_none()
-        })
+        self.all()
+            .filter(|cgroup| cgroup.own && cgroup.rank == Rank::Container && cgroup.gone.is_none())
     }
 
     /// The keys of directories that are gone but still known.
     pub fn is_gone(&self, key: CgroupKey) -> bool {
         self.get(key).is_some_and(|cgroup| {
-            cgroup.directories.iter().any(|directory| directory.key == key && directory.gone)
+            cgroup
+                .directories
+                .iter()
+                .any(|directory| directory.key == key && directory.gone)
         })
     }
 
     /// Adds what the kernel counted in a directory after it was gone.
     pub fn add_past(&mut self, key: CgroupKey, counts: &Counts) {
-        if let Some(cgroup) = self.by_key.get(&key).and_then(|id| self.cgroups.get_mut(id)) {
+        if let Some(cgroup) = self
+            .by_key
+            .get(&key)
+            .and_then(|id| self.cgroups.get_mut(id))
+        {
             cgroup.past.add(counts);
         }
     }
 
     /// How many cgroups live, and how many are dead and known.
-    pub fn len(&self) -> (usize, usize) {
+    pub fn sizes(&self) -> (usize, usize) {
         (self.cgroups.len() - self.dead.len(), self.dead.len())
     }
 
@@ -321,9 +361,13 @@ impl Registry {
 /// The non-root cgroups of a task, in the order in which it is counted.
 pub fn keys(task: &Task) -> impl Iterator<Item = CgroupKey> + use<> {
     let cgroups = task.cgroups;
-    (0..HIERARCHIES).filter(move |&i| cgroups.ids[i] != 0 && cgroups.levels[i] > 0).map(move |i| {
-        CgroupKey { id: cgroups.ids[i], hierarchy: cgroups.hierarchies[i], zero: 0 }
-    })
+    (0..HIERARCHIES)
+        .filter(move |&i| cgroups.ids[i] != 0 && cgroups.levels[i] > 0)
+        .map(move |i| CgroupKey {
+            id: cgroups.ids[i],
+            hierarchy: cgroups.hierarchies[i],
+            zero: 0,
+        })
 }
 
 /// How a container's first process ended, by its wait status (wait(2)).

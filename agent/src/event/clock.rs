@@ -15,7 +15,9 @@ impl Clock {
     /// Reads both clocks. The difference changes when the wall clock is set.
     pub fn now() -> Self {
         let wall = duration(clock_gettime(ClockId::Realtime));
-        Self { boot: wall.saturating_sub(since_boot()) }
+        Self {
+            boot: wall.saturating_sub(since_boot()),
+        }
     }
 
     /// The wall clock at `time` ns of CLOCK_BOOTTIME.
@@ -41,5 +43,8 @@ pub fn since_boot() -> Duration {
 
 fn duration(time: Timespec) -> Duration {
     // Neither clock goes below 0.
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        time.tv_nsec.unsigned_abs() as u32,
+    )
 }

@@ -26,12 +26,22 @@ pub enum Body {
     Unshare(NamespaceCall),
     Setns(NamespaceCall),
     Oom(Box<Oom>, Constraint),
-    CgroupMkdir { cgroup: CgroupKey, path: String },
-    CgroupRmdir { cgroup: CgroupKey },
-    CgroupPopulated { cgroup: CgroupKey, populated: bool },
+    CgroupMkdir {
+        cgroup: CgroupKey,
+        path: String,
+    },
+    CgroupRmdir {
+        cgroup: CgroupKey,
+    },
+    CgroupPopulated {
+        cgroup: CgroupKey,
+        populated: bool,
+    },
     Exec,
     /// The wait status of the process (wait(2)).
-    Exit { status: u32 },
+    Exit {
+        status: u32,
+    },
 }
 
 /// Why bytes are no event.
@@ -82,21 +92,38 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             let record: Oom = read(kind, bytes)?;
             let constraint = Constraint::from_number(record.constraint)
                 .ok_or(DecodeError::Constraint(record.constraint))?;
-            Ok(event(&record.header, Body::Oom(Box::new(record), constraint)))
+            Ok(event(
+                &record.header,
+                Body::Oom(Box::new(record), constraint),
+            ))
         }
         Kind::CgroupMkdir => {
             let record: CgroupMkdir = read(kind, bytes)?;
             let path = path(&record)?;
-            Ok(event(&record.header, Body::CgroupMkdir { cgroup: record.cgroup, path }))
+            Ok(event(
+                &record.header,
+                Body::CgroupMkdir {
+                    cgroup: record.cgroup,
+                    path,
+                },
+            ))
         }
         Kind::CgroupRmdir => {
             let record: CgroupChange = read(kind, bytes)?;
-            Ok(event(&record.header, Body::CgroupRmdir { cgroup: record.cgroup }))
+            Ok(event(
+                &record.header,
+                Body::CgroupRmdir {
+                    cgroup: record.cgroup,
+                },
+            ))
         }
         Kind::CgroupPopulated => {
             let record: CgroupChange = read(kind, bytes)?;
             let populated = record.populated != 0;
-            let body = Body::CgroupPopulated { cgroup: record.cgroup, populated };
+            let body = Body::CgroupPopulated {
+                cgroup: record.cgroup,
+                populated,
+            };
             Ok(event(&record.header, body))
         }
         Kind::Exec => {
@@ -105,22 +132,36 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         }
         Kind::Exit => {
             let record: Exit = read(kind, bytes)?;
-            Ok(event(&record.header, Body::Exit { status: record.status as u32 }))
+            Ok(event(
+                &record.header,
+                Body::Exit {
+                    status: record.status as u32,
+                },
+            ))
         }
     }
 }
 
 fn read<T: Contract>(kind: Kind, bytes: &[u8]) -> Result<T, DecodeError> {
     // The ring rounds a record's size up to 8 bytes; all are multiples of it.
-    from_bytes(bytes).ok_or(DecodeError::Size { kind, bytes: bytes.len() })
+    from_bytes(bytes).ok_or(DecodeError::Size {
+        kind,
+        bytes: bytes.len(),
+    })
 }
 
 fn event(header: &Header, body: Body) -> Event {
-    Event { time: header.time, caller: header.task, body }
+    Event {
+        time: header.time,
+        caller: header.task,
+        body,
+    }
 }
 
 fn path(record: &CgroupMkdir) -> Result<String, DecodeError> {
-    let length = usize::try_from(record.path_len).ok().filter(|length| *length < PATH_MAX);
+    let length = usize::try_from(record.path_len)
+        .ok()
+        .filter(|length| *length < PATH_MAX);
     let bytes = length.and_then(|length| record.path.get(..length));
     let bytes = bytes.ok_or(DecodeError::Path(record.path_len))?;
     Ok(crate::host::path::to_text(bytes))
@@ -134,35 +175,63 @@ mod tests {
     use crate::sys::as_bytes;
 
     fn header(kind: Kind) -> Header {
-        Header { kind: kind as u32, time: 7, ..Header::default() }
+        Header {
+            kind: kind as u32,
+            time: 7,
+            ..Header::default()
+        }
     }
 
     fn mkdir(path_len: u64) -> CgroupMkdir {
         let mut path = [0; PATH_MAX];
         path[..5].copy_from_slice(b"/a/\xffb");
-        let cgroup = CgroupKey { id: 3, hierarchy: 4, zero: 0 };
-        CgroupMkdir { header: header(Kind::CgroupMkdir), cgroup, path_len, path }
+        let cgroup = CgroupKey {
+            id: 3,
+            hierarchy: 4,
+            zero: 0,
+        };
+        CgroupMkdir {
+            header: header(Kind::CgroupMkdir),
+            cgroup,
+            path_len,
+            path,
+        }
     }
 
     #[test]
     fn a_record_is_its_event() {
-        let Event { time: 7, body: Body::CgroupMkdir { cgroup, path }, .. } =
-            decode(as_bytes(&mkdir(5))).unwrap()
+        let Event {
+            time: 7,
+            body: Body::CgroupMkdir { cgroup, path },
+            ..
+        } = decode(as_bytes(&mkdir(5))).unwrap()
         else {
             panic!("another event")
         };
-        assert_eq!((cgroup.id, cgroup.hierarchy, path.as_str()), (3, 4, "//a/\\xffb"));
+        assert_eq!(
+            (cgroup.id, cgroup.hierarchy, path.as_str()),
+            (3, 4, "//a/\\xffb")
+        );
     }
 
     #[test]
     fn what_is_no_record_is_an_error() {
         assert_eq!(decode(&[1, 2]).unwrap_err(), DecodeError::Short(2));
         assert_eq!(decode(&[99, 0, 0, 0]).unwrap_err(), DecodeError::Kind(99));
-        let error = DecodeError::Size { kind: Kind::Clone, bytes: 8 };
+        let error = DecodeError::Size {
+            kind: Kind::Clone,
+            bytes: 8,
+        };
         assert_eq!(decode(&[0; 8]).unwrap_err(), error);
         let error = DecodeError::Path(PATH_MAX as u64);
-        assert_eq!(decode(as_bytes(&mkdir(PATH_MAX as u64))).unwrap_err(), error);
-        let exit = Exit { header: header(Kind::Exit), status: 9 };
+        assert_eq!(
+            decode(as_bytes(&mkdir(PATH_MAX as u64))).unwrap_err(),
+            error
+        );
+        let exit = Exit {
+            header: header(Kind::Exit),
+            status: 9,
+        };
         assert!(decode(&as_bytes(&exit)[..170]).is_err());
     }
 

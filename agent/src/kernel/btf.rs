@@ -61,7 +61,12 @@ impl<'a> Btf<'a> {
         let types = section(word(8)?, word(12)?).ok_or(BtfError::Malformed("types are cut"))?;
         let strings =
             section(word(16)?, word(20)?).ok_or(BtfError::Malformed("strings are cut"))?;
-        let mut btf = Self { data: types, strings, types: vec![0], named: HashMap::new() };
+        let mut btf = Self {
+            data: types,
+            strings,
+            types: vec![0],
+            named: HashMap::new(),
+        };
         btf.index(wanted)?;
         Ok(btf)
     }
@@ -69,16 +74,20 @@ impl<'a> Btf<'a> {
     fn index(&mut self, wanted: &HashSet<&'static str>) -> Result<(), BtfError> {
         let mut at = 0;
         while at < self.data.len() {
-            let kind =
-                Type::read(self.data, at).ok_or(BtfError::Malformed("a type is cut"))?;
+            let kind = Type::read(self.data, at).ok_or(BtfError::Malformed("a type is cut"))?;
             let id = self.types.len() as u32;
-            if matches!(kind.kind, KIND_STRUCT | KIND_ENUM | KIND_ENUM64 | KIND_TYPEDEF)
-                && let Some(name) = wanted.get(self.string(kind.name))
+            if matches!(
+                kind.kind,
+                KIND_STRUCT | KIND_ENUM | KIND_ENUM64 | KIND_TYPEDEF
+            ) && let Some(name) = wanted.get(self.string(kind.name))
             {
                 self.named.entry((name, kind.kind)).or_insert(id);
             }
             self.types.push(at as u32);
-            at += 12 + kind.rest_len().ok_or(BtfError::Malformed("a type of unknown kind"))?;
+            at += 12
+                + kind
+                    .rest_len()
+                    .ok_or(BtfError::Malformed("a type of unknown kind"))?;
         }
         Ok(())
     }
@@ -112,7 +121,9 @@ impl<'a> Btf<'a> {
     }
 
     fn named(&self, name: &'static str, kinds: &[u8]) -> Option<Type<'a>> {
-        let id = kinds.iter().find_map(|kind| self.named.get(&(name, *kind)))?;
+        let id = kinds
+            .iter()
+            .find_map(|kind| self.named.get(&(name, *kind)))?;
         self.type_of(*id)
     }
 
@@ -137,7 +148,11 @@ impl<'a> Btf<'a> {
             return None;
         }
         for (member_name, member, offset) in of.members() {
-            let offset = if of.kind_flag { offset & 0x00ff_ffff } else { offset };
+            let offset = if of.kind_flag {
+                offset & 0x00ff_ffff
+            } else {
+                offset
+            };
             let found = self.string(member_name);
             if found == name {
                 return Some((offset, member));
@@ -161,9 +176,13 @@ impl<'a> Btf<'a> {
     pub fn enumerator(&self, of: &'static str, name: &str) -> Option<u32> {
         let found = self.named(of, &[KIND_ENUM, KIND_ENUM64])?;
         let step = if found.kind == KIND_ENUM { 8 } else { 12 };
-        found.rest.chunks_exact(step).take(found.count).find_map(|enumerator| {
-            (self.string(read(enumerator, 0)?) == name).then(|| read(enumerator, 4))?
-        })
+        found
+            .rest
+            .chunks_exact(step)
+            .take(found.count)
+            .find_map(|enumerator| {
+                (self.string(read(enumerator, 0)?) == name).then(|| read(enumerator, 4))?
+            })
     }
 
     /// Whether a member of a struct is an array.
@@ -244,26 +263,34 @@ mod tests {
             strings.push(0);
             at
         };
-        let (outer, pad, a, b, list) =
-            (string("outer"), string("pad"), string("a"), string("b"), string("list"));
+        let (outer, pad, a, b, list) = (
+            string("outer"),
+            string("pad"),
+            string("a"),
+            string("b"),
+            string("list"),
+        );
         let (colour, red) = (string("colour"), string("red"));
         let trace = string("btf_trace_small");
         let info = |kind: u32, count: u32| kind << 24 | count;
         let types: Vec<u32> = [
-            vec![0, info(1, 0), 4, 32],                                   // 1: int
-            vec![0, info(5, 2), 4, a, 1, 0, b, 1, 0],                     // 2: the union
-            vec![0, info(3, 0), 0, 1, 1, 2],                              // 3: int[2]
+            vec![0, info(1, 0), 4, 32],                                    // 1: int
+            vec![0, info(5, 2), 4, a, 1, 0, b, 1, 0],                      // 2: the union
+            vec![0, info(3, 0), 0, 1, 1, 2],                               // 3: int[2]
             vec![outer, info(4, 3), 16, pad, 1, 0, 0, 2, 32, list, 3, 64], // 4
-            vec![colour, info(6, 1), 4, red, 7],                          // 5
-            vec![0, info(2, 0), 4],                                       // 6: struct outer *
-            vec![0, info(13, 3), 0, 0, 6, 0, 6, 0, 1],                    // 7: prototype
-            vec![0, info(2, 0), 7],                                       // 8
-            vec![trace, info(8, 0), 8],                                   // 9
+            vec![colour, info(6, 1), 4, red, 7],                           // 5
+            vec![0, info(2, 0), 4],                                        // 6: struct outer *
+            vec![0, info(13, 3), 0, 0, 6, 0, 6, 0, 1],                     // 7: prototype
+            vec![0, info(2, 0), 7],                                        // 8
+            vec![trace, info(8, 0), 8],                                    // 9
         ]
         .concat();
         let length = types.len() as u32 * 4;
         let header = [0x0001_eb9f, 24, 0, length, length, strings.len() as u32];
-        let words = header.iter().chain(&types).flat_map(|word| word.to_ne_bytes());
+        let words = header
+            .iter()
+            .chain(&types)
+            .flat_map(|word| word.to_ne_bytes());
         words.chain(strings).collect()
     }
 

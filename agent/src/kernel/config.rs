@@ -31,8 +31,11 @@ const PROCESS_EXIT: &str = "btf_trace_sched_process_exit";
 /// # Errors
 /// Where it is no BTF, or lacks what every capture needs.
 pub fn find(btf: &[u8]) -> Result<Facts, ConfigError> {
-    let wanted: HashSet<&'static str> =
-        FIELDS.iter().map(|(_, _, lookup)| type_name(*lookup)).chain([MARK_VICTIM, PROCESS_EXIT]).collect();
+    let wanted: HashSet<&'static str> = FIELDS
+        .iter()
+        .map(|(_, _, lookup)| type_name(*lookup))
+        .chain([MARK_VICTIM, PROCESS_EXIT])
+        .collect();
     let btf = Btf::parse(btf, &wanted)?;
     let mut fields = [ABSENT; FIELD_COUNT];
     for (field, need, lookup) in FIELDS {

@@ -22,7 +22,11 @@ pub enum CountsError {
 /// `BPF_NOEXIST` (`include/uapi/linux/bpf.h`).
 const NOEXIST: u64 = 1;
 
-const OVERFLOW: CgroupKey = CgroupKey { id: 0, hierarchy: OVERFLOW_HIERARCHY, zero: 0 };
+const OVERFLOW: CgroupKey = CgroupKey {
+    id: 0,
+    hierarchy: OVERFLOW_HIERARCHY,
+    zero: 0,
+};
 
 /// The maps of counters.
 pub struct KernelCounts {
@@ -52,7 +56,10 @@ impl KernelCounts {
             outcomes: take(ebpf, "OUTCOMES")?,
             oom_kills: take(ebpf, "OOM_KILLS")?,
         };
-        match counts.counts.insert(Plain(OVERFLOW), Plain(Counts::default()), NOEXIST) {
+        match counts
+            .counts
+            .insert(Plain(OVERFLOW), Plain(Counts::default()), NOEXIST)
+        {
             Ok(()) => Ok(counts),
             // A map from a pin has it.
             Err(_) if counts.counts.get(&Plain(OVERFLOW), 0).is_ok() => Ok(counts),
@@ -76,7 +83,11 @@ impl KernelCounts {
 
     /// Takes the counts of a cgroup that is gone out of the kernel.
     pub fn take(&mut self, key: CgroupKey) -> Counts {
-        let counts = self.counts.get(&Plain(key), 0).map(|counts| counts.0).unwrap_or_default();
+        let counts = self
+            .counts
+            .get(&Plain(key), 0)
+            .map(|counts| counts.0)
+            .unwrap_or_default();
         // What was not there cannot be removed.
         let _ = self.counts.remove(&Plain(key));
         let _ = self.inits.remove(&Plain(key));
@@ -88,7 +99,10 @@ impl KernelCounts {
     /// # Errors
     /// Where the map is full.
     pub fn set_oom_kills(&mut self, key: CgroupKey, kills: u64) -> Result<(), CountsError> {
-        let counts = Counts { oom_kills: kills, ..Counts::default() };
+        let counts = Counts {
+            oom_kills: kills,
+            ..Counts::default()
+        };
         match self.counts.insert(Plain(key), Plain(counts), NOEXIST) {
             // The programs have counted there by now, from the kernel's own count.
             Err(MapError::SyscallError(error))
@@ -103,7 +117,11 @@ impl KernelCounts {
     /// Says which process is the first of a cgroup that is older than the programs.
     pub fn set_init(&mut self, key: CgroupKey, pid: u32, start_time: u64) {
         // One that the programs saw meanwhile stays.
-        let init = Init { start_time, pid, zero: 0 };
+        let init = Init {
+            start_time,
+            pid,
+            zero: 0,
+        };
         let _ = self.inits.insert(Plain(key), Plain(init), NOEXIST);
     }
 
@@ -113,13 +131,15 @@ impl KernelCounts {
     /// Where the map cannot be read.
     pub fn outcomes(&self, kind: Kind) -> Result<Outcomes, CountsError> {
         let cpus = self.outcomes.get(&(kind as u32), 0)?;
-        Ok(cpus.iter().fold(Outcomes::default(), |sum, Plain(cpu)| Outcomes {
-            seen: sum.seen + cpu.seen,
-            submitted: sum.submitted + cpu.submitted,
-            no_room: sum.no_room + cpu.no_room,
-            unwanted: sum.unwanted + cpu.unwanted,
-            suppressed: sum.suppressed + cpu.suppressed,
-        }))
+        Ok(cpus
+            .iter()
+            .fold(Outcomes::default(), |sum, Plain(cpu)| Outcomes {
+                seen: sum.seen + cpu.seen,
+                submitted: sum.submitted + cpu.submitted,
+                no_room: sum.no_room + cpu.no_room,
+                unwanted: sum.unwanted + cpu.unwanted,
+                suppressed: sum.suppressed + cpu.suppressed,
+            }))
     }
 
     /// OOM kills of the host.

@@ -40,7 +40,9 @@ pub enum KernelError {
     NoBtf(#[source] io::Error),
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("the kernel does not let this process load BPF programs: run as root (or with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN)")]
+    #[error(
+        "the kernel does not let this process load BPF programs: run as root (or with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN)"
+    )]
     Permission(#[source] EbpfError),
     #[error("the BPF programs cannot be loaded")]
     Load(#[source] EbpfError),
@@ -50,7 +52,9 @@ pub enum KernelError {
     Map(#[from] MapError),
     #[error("the processes of the host cannot be listed")]
     Snapshot(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("this process does not see the host's first process: run it in the host's pid namespace (docker: --pid=host)")]
+    #[error(
+        "this process does not see the host's first process: run it in the host's pid namespace (docker: --pid=host)"
+    )]
     PidNamespace,
     #[error(transparent)]
     Counts(#[from] CountsError),
@@ -80,7 +84,17 @@ pub struct Options {
 const PINNED: &[&str] = &["ACTIVE", "COUNTS", "INITS", "OOM_KILLS", "OUTCOMES"];
 
 /// Maps whose kernel memory is exported.
-const MAPS: &[&str] = &["ACTIVE", "AYA_LOGS", "COUNTS", "HOST", "INITS", "OOM_KILLS", "OUTCOMES", "PENDING", "RARE"];
+const MAPS: &[&str] = &[
+    "ACTIVE",
+    "AYA_LOGS",
+    "COUNTS",
+    "HOST",
+    "INITS",
+    "OOM_KILLS",
+    "OUTCOMES",
+    "PENDING",
+    "RARE",
+];
 
 /// The loaded programs. Dropping it detaches them.
 pub struct Kernel {
@@ -96,7 +110,9 @@ pub struct Kernel {
 
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kernel").field("statuses", &self.statuses).finish_non_exhaustive()
+        f.debug_struct("Kernel")
+            .field("statuses", &self.statuses)
+            .finish_non_exhaustive()
     }
 }
 
@@ -144,8 +160,22 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
     let btf =
         aya::Btf::from_sys_fs().map_err(|error| KernelError::NoBtf(io::Error::other(error)))?;
     let (kept, statuses) = (Vec::new(), Vec::new());
-    let kernel = Kernel { ebpf, kept, btf, active, host, statuses, maps, facts };
-    Ok(Loaded { kernel, counts, ring, log })
+    let kernel = Kernel {
+        ebpf,
+        kept,
+        btf,
+        active,
+        host,
+        statuses,
+        maps,
+        facts,
+    };
+    Ok(Loaded {
+        kernel,
+        counts,
+        ring,
+        log,
+    })
 }
 
 /// A number that no other load on this host has: the time since boot.
@@ -224,11 +254,17 @@ impl Kernel {
     /// Where the kernel refuses the task iterator.
     pub fn snapshot(&mut self) -> Result<Vec<Task>, KernelError> {
         let bytes = self.read_snapshot().map_err(KernelError::Snapshot)?;
-        Ok(bytes.chunks_exact(size_of::<Task>()).filter_map(sys::from_bytes).collect())
+        Ok(bytes
+            .chunks_exact(size_of::<Task>())
+            .filter_map(sys::from_bytes)
+            .collect())
     }
 
     fn read_snapshot(&mut self) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
-        let program = self.ebpf.program_mut("snapshot").ok_or(ProgramError::NotLoaded)?;
+        let program = self
+            .ebpf
+            .program_mut("snapshot")
+            .ok_or(ProgramError::NotLoaded)?;
         let program: &mut Iter = program.try_into()?;
         match program.load("task", &self.btf) {
             Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
@@ -259,6 +295,8 @@ impl Kernel {
 
     /// The descriptor of each map, by its name.
     pub fn maps(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
-        self.maps.iter().map(|(name, descriptor)| (*name, descriptor.as_fd()))
+        self.maps
+            .iter()
+            .map(|(name, descriptor)| (*name, descriptor.as_fd()))
     }
 }

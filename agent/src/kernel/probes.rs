@@ -92,13 +92,19 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: "unshare",
         mechanism: Mechanism::Syscall,
-        programs: &[("unshare_exit", "sys_exit_unshare"), ("unshare_enter", "sys_enter_unshare")],
+        programs: &[
+            ("unshare_exit", "sys_exit_unshare"),
+            ("unshare_enter", "sys_enter_unshare"),
+        ],
         loss: "namespaces made by unshare",
     },
     Probe {
         name: "setns",
         mechanism: Mechanism::Syscall,
-        programs: &[("setns_exit", "sys_exit_setns"), ("setns_enter", "sys_enter_setns")],
+        programs: &[
+            ("setns_exit", "sys_exit_setns"),
+            ("setns_enter", "sys_enter_setns"),
+        ],
         loss: "namespaces entered by setns",
     },
 ];
@@ -165,7 +171,10 @@ impl ProbeError {
 
 impl From<&ProbeError> for State {
     fn from(error: &ProbeError) -> Self {
-        Self::Failed { errno: error.errno(), reason: format!("{}", Chain(error)) }
+        Self::Failed {
+            errno: error.errno(),
+            reason: format!("{}", Chain(error)),
+        }
     }
 }
 
@@ -175,7 +184,13 @@ struct Chain<'a>(&'a dyn std::error::Error);
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first_line = |error: &dyn std::error::Error| {
-            error.to_string().lines().next().unwrap_or_default().trim().to_owned()
+            error
+                .to_string()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
         };
         write!(f, "{}", first_line(self.0))?;
         let mut cause = self.0.source();
@@ -207,7 +222,9 @@ fn find<'a, T>(ebpf: &'a mut Ebpf, program: &'static str) -> Result<&'a mut T, P
 where
     &'a mut T: TryFrom<&'a mut Program>,
 {
-    let found = ebpf.program_mut(program).ok_or(ProbeError::NoProgram(program))?;
+    let found = ebpf
+        .program_mut(program)
+        .ok_or(ProbeError::NoProgram(program))?;
     found.try_into().map_err(|_| ProbeError::NoProgram(program))
 }
 
@@ -256,7 +273,12 @@ pub fn open_tracefs() -> io::Result<OwnedFd> {
 fn tracepoint_id(event: &str) -> io::Result<u64> {
     let mount = open_tracefs()?;
     let path = format!("events/syscalls/{event}/id");
-    let file = rustix::fs::openat(&mount, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let file = rustix::fs::openat(
+        &mount,
+        path,
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let text = io::read_to_string(std::fs::File::from(file))?;
     text.trim().parse().map_err(io::Error::other)
 }

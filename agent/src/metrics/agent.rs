@@ -64,7 +64,9 @@ impl AgentMetrics {
         let registry = Registry::new();
         let build_info = family!(registry, IntGaugeVec, BUILD_INFO);
         let kernel = System::read(Path::new("/")).kernel.unwrap_or_default();
-        build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), &kernel]).set(1);
+        build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), &kernel])
+            .set(1);
         Ok(Self {
             probe_attached: family!(registry, IntGaugeVec, PROBE_ATTACHED),
             probe_missed: family!(registry, IntCounterVec, PROBE_MISSED),
@@ -93,10 +95,14 @@ impl AgentMetrics {
         self.take_kernel(shared);
         self.take_registry(shared);
         self.scrapes.with_label_values(&[] as &[&str]).inc();
-        self.cgroup_read_errors.with_label_values(&[] as &[&str]).inc_by(scrape.read_errors);
+        self.cgroup_read_errors
+            .with_label_values(&[] as &[&str])
+            .inc_by(scrape.read_errors);
         set(&self.counts_overflow, &[], scrape.overflow);
         let duration = scrape.duration.as_secs_f64();
-        self.scrape_duration.with_label_values(&[] as &[&str]).set(duration);
+        self.scrape_duration
+            .with_label_values(&[] as &[&str])
+            .set(duration);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         // The crate writes UTF-8.
@@ -120,20 +126,32 @@ impl AgentMetrics {
                 }
             }
             let decoded = shared.decoded(*kind);
-            for (outcome, value) in
-                [("decoded", &decoded.decoded), ("undecodable", &decoded.undecodable)]
-            {
-                set(&self.events, &["decode", name, outcome], value.load(Ordering::Relaxed));
+            for (outcome, value) in [
+                ("decoded", &decoded.decoded),
+                ("undecodable", &decoded.undecodable),
+            ] {
+                set(
+                    &self.events,
+                    &["decode", name, outcome],
+                    value.load(Ordering::Relaxed),
+                );
             }
         }
-        for kind in StreamKind::ALL.into_iter().filter(|kind| *kind != StreamKind::Lost) {
+        for kind in StreamKind::ALL
+            .into_iter()
+            .filter(|kind| *kind != StreamKind::Lost)
+        {
             let outcomes = shared.streams.outcomes(kind);
             for (outcome, value) in [
                 ("matched", &outcomes.matched),
                 ("written", &outcomes.written),
                 ("lost", &outcomes.lost),
             ] {
-                set(&self.events, &["sink", kind.name(), outcome], value.load(Ordering::Relaxed));
+                set(
+                    &self.events,
+                    &["sink", kind.name(), outcome],
+                    value.load(Ordering::Relaxed),
+                );
             }
         }
     }
@@ -145,32 +163,50 @@ impl AgentMetrics {
             let attached = i64::from(status.attached());
             let labels = [status.probe, status.mechanism.name()];
             self.probe_attached.with_label_values(&labels).set(attached);
-            let programs = kernel.programs().filter(|(probe, _)| *probe == status.probe);
+            let programs = kernel
+                .programs()
+                .filter(|(probe, _)| *probe == status.probe);
             let misses = programs.filter_map(|(_, program)| {
-                fdinfo::number(root, program, "recursion_misses:").ok().flatten()
+                fdinfo::number(root, program, "recursion_misses:")
+                    .ok()
+                    .flatten()
             });
             set(&self.probe_missed, &[status.probe], misses.sum());
         }
         for (map, descriptor) in kernel.maps() {
             if let Ok(Some(bytes)) = fdinfo::number(root, descriptor, "memlock:") {
-                self.bpf_map_bytes.with_label_values(&[map]).set(bytes as i64);
+                self.bpf_map_bytes
+                    .with_label_values(&[map])
+                    .set(bytes as i64);
             }
         }
     }
 
     fn take_registry(&self, shared: &Shared) {
         let registry = lock(&shared.registry);
-        let (live, dead) = registry.len();
-        self.registry_cgroups.with_label_values(&["live"]).set(live as i64);
-        self.registry_cgroups.with_label_values(&["dead"]).set(dead as i64);
+        let (live, dead) = registry.sizes();
+        self.registry_cgroups
+            .with_label_values(&["live"])
+            .set(live as i64);
+        self.registry_cgroups
+            .with_label_values(&["dead"])
+            .set(dead as i64);
         let containers = registry.containers().count() as i64;
-        self.registry_containers.with_label_values(&[] as &[&str]).set(containers);
+        self.registry_containers
+            .with_label_values(&[] as &[&str])
+            .set(containers);
         set(&self.registry_full, &[], registry.refused());
-        let watchers = shared.streams.len() as i64;
-        self.watchers.with_label_values(&[] as &[&str]).set(watchers);
+        let watchers = shared.streams.count() as i64;
+        self.watchers
+            .with_label_values(&[] as &[&str])
+            .set(watchers);
         let longest = shared.streams.longest_queue() as i64;
-        self.queue_length.with_label_values(&["stream"]).set(longest);
-        self.queue_capacity.with_label_values(&["stream"]).set(streams::QUEUE as i64);
+        self.queue_length
+            .with_label_values(&["stream"])
+            .set(longest);
+        self.queue_capacity
+            .with_label_values(&["stream"])
+            .set(streams::QUEUE as i64);
     }
 }
 

@@ -13,7 +13,10 @@ use super::{
     text::{Labels, Writer},
 };
 use crate::{
-    container::{place::Rank, registry::{self, ROOT_ID}},
+    container::{
+        place::Rank,
+        registry::{self, ROOT_ID},
+    },
     event::clock::Clock,
     host::hierarchy::Hierarchies,
     kernel::counts::CountsError,
@@ -41,7 +44,9 @@ pub fn scrape(shared: &Shared, agent: &AgentMetrics) -> Result<Vec<String>, Scra
     let (counts, overflow, host) = {
         let kernel = lock(&shared.counts);
         let (counts, overflow) = kernel.all();
-        let mut host = HostCounts { oom_kills: [0; CONSTRAINTS] };
+        let mut host = HostCounts {
+            oom_kills: [0; CONSTRAINTS],
+        };
         for (constraint, kills) in kernel.oom_kills()? {
             host.oom_kills[constraint as usize] = kills;
         }
@@ -55,7 +60,12 @@ pub fn scrape(shared: &Shared, agent: &AgentMetrics) -> Result<Vec<String>, Scra
     if let Some(error) = &errors.first {
         tracing::warn!(%error, count = errors.count, "files of cgroups cannot be read");
     }
-    let calls: u64 = overflow.calls.iter().flatten().chain(&overflow.failed).sum();
+    let calls: u64 = overflow
+        .calls
+        .iter()
+        .flatten()
+        .chain(&overflow.failed)
+        .sum();
     let scrape = Scrape {
         duration: started.elapsed(),
         read_errors: errors.count,
@@ -71,7 +81,9 @@ fn cgroups(shared: &Shared, counts: &AllCounts) -> Vec<Cgroup> {
     let registry = lock(&shared.registry);
     let mut all: Vec<&registry::Cgroup> = registry.all().collect();
     // The living first, then the dead, the latest first.
-    all.sort_by_key(|cgroup| std::cmp::Reverse(cgroup.gone.map_or((true, None), |gone| (false, Some(gone)))));
+    all.sort_by_key(|cgroup| {
+        std::cmp::Reverse(cgroup.gone.map_or((true, None), |gone| (false, Some(gone))))
+    });
     let mut paths: HashSet<&str> = HashSet::new();
     let mut cgroups = vec![root(hierarchies, counts)];
     for cgroup in all {
@@ -87,9 +99,14 @@ fn cgroups(shared: &Shared, counts: &AllCounts) -> Vec<Cgroup> {
 /// The path in the first hierarchy, in the order in which tasks are counted, that has the cgroup.
 fn label_path<'a>(cgroup: &'a registry::Cgroup, hierarchies: &Hierarchies) -> &'a str {
     let order = ["memory", "pids", "cpu"];
-    let ids = order.iter().filter_map(|controller| hierarchies.of_controller(controller));
+    let ids = order
+        .iter()
+        .filter_map(|controller| hierarchies.of_controller(controller));
     let in_order = ids.map(|mounted| mounted.id).find_map(|id| {
-        cgroup.directories.iter().find(|directory| directory.key.hierarchy == id)
+        cgroup
+            .directories
+            .iter()
+            .find(|directory| directory.key.hierarchy == id)
     });
     let directory = in_order.or_else(|| cgroup.directories.first());
     directory.map_or("", |directory| &directory.path)
@@ -103,7 +120,10 @@ fn series(
 ) -> Cgroup {
     let named = cgroup.own && cgroup.rank == Rank::Container;
     let (image, name) = if named {
-        (cgroup.container.image.as_str(), cgroup.container.name.as_str())
+        (
+            cgroup.container.image.as_str(),
+            cgroup.container.name.as_str(),
+        )
     } else {
         ("", "")
     };
@@ -117,13 +137,21 @@ fn series(
         directories: directories(cgroup, hierarchies),
         start_time: cgroup.created,
     });
-    Cgroup { labels: Labels::new(path, image, name), counts: sum, oom_kills: sum.oom_kills, live }
+    Cgroup {
+        labels: Labels::new(path, image, name),
+        counts: sum,
+        oom_kills: sum.oom_kills,
+        live,
+    }
 }
 
 fn directories(cgroup: &registry::Cgroup, hierarchies: &Hierarchies) -> Directories {
     let at = |mounted: Option<&crate::host::hierarchy::Mounted>| {
         let mounted = mounted?;
-        let mut living = cgroup.directories.iter().filter(|directory| !directory.gone);
+        let mut living = cgroup
+            .directories
+            .iter()
+            .filter(|directory| !directory.gone);
         let directory = living.find(|directory| directory.key.hierarchy == mounted.id)?;
         hierarchies.directory(mounted, &directory.path)
     };
@@ -136,7 +164,10 @@ fn directories(cgroup: &registry::Cgroup, hierarchies: &Hierarchies) -> Director
 /// The root of all hierarchies: the host.
 fn root(hierarchies: &Hierarchies, counts: &AllCounts) -> Cgroup {
     let mut sum = Counts::default();
-    counts.iter().filter(|(key, _)| key.id == ROOT_ID).for_each(|(_, counts)| sum.add(counts));
+    counts
+        .iter()
+        .filter(|(key, _)| key.id == ROOT_ID)
+        .for_each(|(_, counts)| sum.add(counts));
     let at = |mounted| hierarchies.directory(mounted, "/");
     let directories = Directories {
         cpu: hierarchies.of_cpu_usage().and_then(at),
@@ -146,6 +177,9 @@ fn root(hierarchies: &Hierarchies, counts: &AllCounts) -> Cgroup {
         labels: Labels::new("/", "", ""),
         oom_kills: sum.oom_kills,
         counts: sum,
-        live: Some(Live { directories, start_time: Clock::now().wall(0) }),
+        live: Some(Live {
+            directories,
+            start_time: Clock::now().wall(0),
+        }),
     }
 }

@@ -82,7 +82,12 @@ impl Pipeline {
         streams: Arc<Streams>,
     ) -> Result<Self, PipelineError> {
         let hierarchies = Hierarchies::discover(root)?;
-        let Loaded { mut kernel, mut counts, ring, log } = crate::kernel::load(options)?;
+        let Loaded {
+            mut kernel,
+            mut counts,
+            ring,
+            log,
+        } = crate::kernel::load(options)?;
         let host = kernel.attach(options)?;
         // Attached first and scanned then, so that nothing falls between.
         let mut registry = Registry::new(host);
@@ -115,7 +120,10 @@ impl Pipeline {
             .name("tracer".to_owned())
             .spawn(move || reader.run())
             .map_err(PipelineError::Thread)?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     pub fn shared(&self) -> &Arc<Shared> {
@@ -173,14 +181,19 @@ impl Reader {
 
     /// Until there is something to read, or it is time to look for losses.
     fn wait(&self) {
-        let timeout = Timespec { tv_sec: 0, tv_nsec: LOSS_INTERVAL.subsec_nanos().into() };
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: LOSS_INTERVAL.subsec_nanos().into(),
+        };
         let mut descriptors = vec![
             PollFd::new(&self.ring, PollFlags::IN),
             PollFd::new(&self.shared.wake, PollFlags::IN),
         ];
-        descriptors.extend(self.log.as_ref().map(|log| {
-            PollFd::from_borrowed_fd(log.as_fd(), PollFlags::IN)
-        }));
+        descriptors.extend(
+            self.log
+                .as_ref()
+                .map(|log| PollFd::from_borrowed_fd(log.as_fd(), PollFlags::IN)),
+        );
         // Interrupted or not: what there is to do is looked at anyway.
         let _ = poll(&mut descriptors, Some(&timeout));
     }
@@ -212,8 +225,14 @@ impl Reader {
     fn tell_losses(&mut self) {
         let mut losses: Vec<(StreamKind, u64)> = Vec::new();
         for kind in Kind::ALL {
-            let Ok(outcomes) = lock(&self.shared.counts).outcomes(*kind) else { continue };
-            let Outcomes { no_room, suppressed, .. } = outcomes;
+            let Ok(outcomes) = lock(&self.shared.counts).outcomes(*kind) else {
+                continue;
+            };
+            let Outcomes {
+                no_room,
+                suppressed,
+                ..
+            } = outcomes;
             let known = &mut self.known_losses[*kind as usize];
             // A map from a pin has the losses of earlier processes.
             let lost = (no_room + suppressed).saturating_sub(*known);
@@ -251,11 +270,9 @@ fn stream_kind(kind: Kind) -> StreamKind {
         Kind::Unshare => StreamKind::Unshare,
         Kind::Setns => StreamKind::Setns,
         Kind::Oom => StreamKind::Oom,
-        Kind::CgroupMkdir
-        | Kind::CgroupRmdir
-        | Kind::CgroupPopulated
-        | Kind::Exec
-        | Kind::Exit => StreamKind::Container,
+        Kind::CgroupMkdir | Kind::CgroupRmdir | Kind::CgroupPopulated | Kind::Exec | Kind::Exit => {
+            StreamKind::Container
+        }
     }
 }
 

@@ -4,10 +4,7 @@ use agent_ebpf::Task;
 
 use crate::{
     container::registry::{ROOT_ID, Registry, keys},
-    host::{
-        hierarchy::Hierarchies,
-        walk::walk,
-    },
+    host::{hierarchy::Hierarchies, walk::walk},
     kernel::counts::KernelCounts,
 };
 
@@ -15,7 +12,11 @@ use crate::{
 pub fn directories(hierarchies: &Hierarchies, registry: &mut Registry) {
     for mounted in hierarchies.all() {
         let walked = walk(mounted, |directory| {
-            let key = agent_ebpf::CgroupKey { id: directory.id, hierarchy: mounted.id, zero: 0 };
+            let key = agent_ebpf::CgroupKey {
+                id: directory.id,
+                hierarchy: mounted.id,
+                zero: 0,
+            };
             registry.add(key, &directory.path, directory.created);
         });
         if let Err(error) = walked {
@@ -38,7 +39,9 @@ pub fn processes(tasks: &[Task], registry: &mut Registry, counts: &mut KernelCou
 
 /// Tells the programs how many kills each cgroup had, so that the next one counts from there.
 pub fn oom_kills(hierarchies: &Hierarchies, registry: &Registry, counts: &mut KernelCounts) {
-    let Some(memory) = hierarchies.of_controller("memory") else { return };
+    let Some(memory) = hierarchies.of_controller("memory") else {
+        return;
+    };
     for directory in registry.all().flat_map(|cgroup| &cgroup.directories) {
         if directory.key.hierarchy != memory.id {
             continue;
@@ -57,7 +60,10 @@ pub fn oom_kills(hierarchies: &Hierarchies, registry: &Registry, counts: &mut Ke
 /// Removes what earlier processes counted in cgroups that are gone.
 pub fn forget_strangers(registry: &Registry, counts: &mut KernelCounts) {
     let (all, _) = counts.all();
-    for key in all.into_keys().filter(|key| key.id != ROOT_ID && registry.get(*key).is_none()) {
+    for key in all
+        .into_keys()
+        .filter(|key| key.id != ROOT_ID && registry.get(*key).is_none())
+    {
         counts.take(key);
     }
 }

@@ -37,14 +37,17 @@ fn lines(
     server: &Server,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> + use<> {
     let stopping = server.stopping.subscribe();
-    futures_util::stream::unfold((stream, stopping), |(mut stream, mut stopping)| async move {
-        let record = tokio::select! {
-            record = stream.next() => record,
-            _ = stopping.wait_for(|stop| *stop) => return None,
-        };
-        // A record is made of strings and numbers: it is always JSON.
-        let mut line = serde_json::to_vec(&*record).unwrap_or_default();
-        line.push(b'\n');
-        Some((Ok(line.into()), (stream, stopping)))
-    })
+    futures_util::stream::unfold(
+        (stream, stopping),
+        |(mut stream, mut stopping)| async move {
+            let record = tokio::select! {
+                record = stream.next() => record,
+                _ = stopping.wait_for(|stop| *stop) => return None,
+            };
+            // A record is made of strings and numbers: it is always JSON.
+            let mut line = serde_json::to_vec(&*record).unwrap_or_default();
+            line.push(b'\n');
+            Some((Ok(line.into()), (stream, stopping)))
+        },
+    )
 }

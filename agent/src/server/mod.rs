@@ -35,7 +35,12 @@ impl Server {
     pub fn new(streams: Arc<Streams>) -> Result<Self, prometheus::Error> {
         let (stopping, _) = watch::channel(false);
         let metrics = AgentMetrics::new()?;
-        Ok(Self { streams, pipeline: OnceLock::new(), metrics, stopping })
+        Ok(Self {
+            streams,
+            pipeline: OnceLock::new(),
+            metrics,
+            stopping,
+        })
     }
 
     /// Tracing is under way.
@@ -67,8 +72,10 @@ pub fn serve(server: Arc<Server>, tcp: TcpListener, socket: &Socket) -> io::Resu
         .route("/v1/events", get(events::events))
         .route("/v1/containers", get(pages::containers))
         .route("/v1/namespaces", get(pages::namespaces));
-    let (public, private) =
-        (public.with_state(Arc::clone(&server)), private.with_state(Arc::clone(&server)));
+    let (public, private) = (
+        public.with_state(Arc::clone(&server)),
+        private.with_state(Arc::clone(&server)),
+    );
     let stopped = |server: &Arc<Server>| {
         let mut stopping = server.stopping.subscribe();
         async move {
@@ -78,7 +85,10 @@ pub fn serve(server: Arc<Server>, tcp: TcpListener, socket: &Socket) -> io::Resu
     };
     let tcp = axum::serve(tcp, public).with_graceful_shutdown(stopped(&server));
     let unix = axum::serve(unix, private).with_graceful_shutdown(stopped(&server));
-    let tasks = vec![tokio::spawn(tcp.into_future()), tokio::spawn(unix.into_future())];
+    let tasks = vec![
+        tokio::spawn(tcp.into_future()),
+        tokio::spawn(unix.into_future()),
+    ];
     Ok(Serving { server, tasks })
 }
 

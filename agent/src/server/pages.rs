@@ -43,7 +43,11 @@ pub async fn readyz(State(server): State<Arc<Server>>) -> Response {
 }
 
 fn not_ready() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, "not ready: the probes are being attached\n").into_response()
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "not ready: the probes are being attached\n",
+    )
+        .into_response()
 }
 
 /// Reads on a thread where waiting for the kernel holds up nobody.
@@ -53,22 +57,28 @@ where
     F: FnOnce(&Server, &Shared) -> Result<T, Box<dyn std::error::Error>> + Send + 'static,
 {
     let read = tokio::task::spawn_blocking(move || {
-        let Some(shared) = server.pipeline.get() else { return not_ready() };
+        let Some(shared) = server.pipeline.get() else {
+            return not_ready();
+        };
         read(&server, shared).map_or_else(
-            |error| {
-                (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
-            },
+            |error| (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
             IntoResponse::into_response,
         )
     });
-    read.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+    read.await
+        .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
 pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
     blocking(server, |server, shared| {
         let chunks = metrics::scrape::scrape(shared, &server.metrics)?;
-        let chunks = chunks.into_iter().map(|chunk| Ok::<_, std::convert::Infallible>(Bytes::from(chunk)));
-        let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+        let chunks = chunks
+            .into_iter()
+            .map(|chunk| Ok::<_, std::convert::Infallible>(Bytes::from(chunk)));
+        let kind = [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )];
         Ok((kind, Body::from_stream(futures_util::stream::iter(chunks))))
     })
     .await
@@ -89,7 +99,10 @@ struct ContainerState {
 }
 
 pub async fn containers(State(server): State<Arc<Server>>) -> Response {
-    blocking(server, |_, shared| Ok(Json(container_states(&lock(&shared.registry))))).await
+    blocking(server, |_, shared| {
+        Ok(Json(container_states(&lock(&shared.registry))))
+    })
+    .await
 }
 
 fn container_states(registry: &Registry) -> Vec<ContainerState> {
@@ -130,7 +143,10 @@ pub async fn namespaces(State(server): State<Arc<Server>>) -> Response {
 fn namespace_states(tasks: &[agent_ebpf::Task], registry: &Registry) -> Vec<NamespaceState> {
     // What a process's children will be in is no namespace of the process.
     let types = Namespace::ALL.iter().filter(|namespace| {
-        !matches!(namespace, Namespace::PidForChildren | Namespace::TimeForChildren)
+        !matches!(
+            namespace,
+            Namespace::PidForChildren | Namespace::TimeForChildren
+        )
     });
     let types: Vec<_> = types.collect();
     let mut found: BTreeMap<(&str, u32), NamespaceState> = BTreeMap::new();
@@ -143,13 +159,15 @@ fn namespace_states(tasks: &[agent_ebpf::Task], registry: &Registry) -> Vec<Name
             }
             let host = registry.host()[**namespace as usize] == inode;
             let kind = namespace.name();
-            let state = found.entry((kind, inode)).or_insert_with(|| NamespaceState {
-                kind,
-                inode,
-                host,
-                processes: 0,
-                containers: Vec::new(),
-            });
+            let state = found
+                .entry((kind, inode))
+                .or_insert_with(|| NamespaceState {
+                    kind,
+                    inode,
+                    host,
+                    processes: 0,
+                    containers: Vec::new(),
+                });
             state.processes += 1;
             if let Some(container) = place.container()
                 && container.kind == crate::watch::record::ContainerKind::Container

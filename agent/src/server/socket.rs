@@ -18,7 +18,11 @@ pub enum SocketError {
     #[error("--socket {}: held by the agent with pid {pid}; stop that one, or pass another path", path.display())]
     Held { path: PathBuf, pid: String },
     #[error("--socket {}: cannot be made; pass a path in a directory that you may write to", path.display())]
-    Make { path: PathBuf, #[source] source: io::Error },
+    Make {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// The bound socket. Dropping it removes its file.
@@ -36,9 +40,19 @@ impl Socket {
     /// # Errors
     /// Where another one holds it, or the path is not writable.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
-        let make = |source| SocketError::Make { path: path.to_owned(), source };
-        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(make)?;
+        let make = |source| SocketError::Make {
+            path: path.to_owned(),
+            source,
+        };
+        if let Some(directory) = path
+            .parent()
+            .filter(|directory| !directory.as_os_str().is_empty())
+        {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
+                .map_err(make)?;
         }
         let lock = lock(path)?;
         remove_stale(path).map_err(make)?;
@@ -49,7 +63,11 @@ impl Socket {
         let listener = bound.map_err(make)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(make)?;
         listener.set_nonblocking(true).map_err(make)?;
-        Ok(Self { path: path.to_owned(), listener, _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            listener,
+            _lock: lock,
+        })
     }
 
     /// Another descriptor of the listening socket.
@@ -77,7 +95,10 @@ fn lock_path(path: &Path) -> PathBuf {
 
 /// Takes the lock beside the socket, which the kernel releases whichever way its holder ends.
 fn lock(path: &Path) -> Result<std::fs::File, SocketError> {
-    let make = |source| SocketError::Make { path: path.to_owned(), source };
+    let make = |source| SocketError::Make {
+        path: path.to_owned(),
+        source,
+    };
     loop {
         let file = std::fs::OpenOptions::new()
             .create(true)
@@ -90,7 +111,10 @@ fn lock(path: &Path) -> Result<std::fs::File, SocketError> {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
                 let pid = holder(path).unwrap_or_else(|| "unknown".to_owned());
-                return Err(SocketError::Held { path: path.to_owned(), pid });
+                return Err(SocketError::Held {
+                    path: path.to_owned(),
+                    pid,
+                });
             }
             Err(std::fs::TryLockError::Error(error)) => return Err(make(error)),
         }
@@ -121,7 +145,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt;
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there")),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file that is no socket is there",
+        )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }

@@ -76,7 +76,11 @@ impl Streams {
     /// When [`STREAMS_AT_MOST`] are open.
     pub fn open(&self, filter: Filter) -> Result<Stream, TooMany> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let shared = Arc::new(Shared { filter, queue: sender, untold: Mutex::default() });
+        let shared = Arc::new(Shared {
+            filter,
+            queue: sender,
+            untold: Mutex::default(),
+        });
         let mut open = lock(&self.open);
         open.retain(|stream| stream.strong_count() > 0);
         if open.len() >= STREAMS_AT_MOST {
@@ -84,7 +88,12 @@ impl Streams {
         }
         open.push(Arc::downgrade(&shared));
         let outcomes = Arc::clone(&self.outcomes);
-        Ok(Stream { shared, queue: receiver, outcomes, unwritten: None })
+        Ok(Stream {
+            shared,
+            queue: receiver,
+            outcomes,
+            unwritten: None,
+        })
     }
 
     /// Gives `record` to every stream that wants it. Never waits.
@@ -117,13 +126,17 @@ impl Streams {
     }
 
     /// How many are open.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.all().len()
     }
 
     /// Records that wait in the fullest queue.
     pub fn longest_queue(&self) -> usize {
-        self.all().iter().map(|stream| QUEUE - stream.queue.capacity()).max().unwrap_or_default()
+        self.all()
+            .iter()
+            .map(|stream| QUEUE - stream.queue.capacity())
+            .max()
+            .unwrap_or_default()
     }
 
     /// What became of the records of `kind`.
@@ -171,7 +184,10 @@ impl Untold {
             time: crate::event::clock::text(std::time::SystemTime::now()),
             caller: None,
             event: Event::Lost {
-                kinds: kinds.into_iter().map(|(kind, lost)| (kind.to_owned(), lost)).collect(),
+                kinds: kinds
+                    .into_iter()
+                    .map(|(kind, lost)| (kind.to_owned(), lost))
+                    .collect(),
                 since: self.since.take().unwrap_or_default(),
             },
         }
@@ -202,7 +218,9 @@ impl Stream {
     /// Counts the last record as written.
     fn wrote(&mut self) {
         if let Some(kind) = self.unwritten.take() {
-            self.outcomes[kind as usize].written.fetch_add(1, Ordering::Relaxed);
+            self.outcomes[kind as usize]
+                .written
+                .fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -212,9 +230,13 @@ impl Drop for Stream {
         // Closed first, so that nothing comes into the queue behind the count.
         self.queue.close();
         let waiting = std::iter::from_fn(|| self.queue.try_recv().ok());
-        let kinds = waiting.map(|record| Kind::of(&record.event)).filter(|kind| *kind != Kind::Lost);
+        let kinds = waiting
+            .map(|record| Kind::of(&record.event))
+            .filter(|kind| *kind != Kind::Lost);
         for kind in kinds.chain(self.unwritten.take()) {
-            self.outcomes[kind as usize].lost.fetch_add(1, Ordering::Relaxed);
+            self.outcomes[kind as usize]
+                .lost
+                .fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -44,7 +44,11 @@ pub fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "cgroup_notify_populated")]
 pub fn cgroup_populated(ctx: BtfTracePointContext) -> i32 {
     let populated: i32 = ctx.arg(2);
-    change(Kind::CgroupPopulated, Typed::new(ctx.arg(0)), u64::from(populated != 0))
+    change(
+        Kind::CgroupPopulated,
+        Typed::new(ctx.arg(0)),
+        u64::from(populated != 0),
+    )
 }
 
 #[inline(always)]

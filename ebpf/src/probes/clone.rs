@@ -21,7 +21,9 @@ pub fn clone(ctx: BtfTracePointContext) -> i32 {
     }
     let child = Typed::new(ctx.arg(0));
     let key = task::counted_cgroup(task::current());
-    let Some(counts) = counts::of(&key) else { return 0 };
+    let Some(counts) = counts::of(&key) else {
+        return 0;
+    };
     counts::call(counts, Call::Clone, flags, false);
     emit::send_bounded(Kind::Clone, counts, |record: *mut Clone| {
         // SAFETY: `record` is the ring's.

@@ -29,7 +29,9 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
         emit::unwanted(Kind::Exec);
         return 0;
     }
-    let start_time = task.follow(Field::TaskGroupLeader).load(Field::TaskStartBoottime);
+    let start_time = task
+        .follow(Field::TaskGroupLeader)
+        .load(Field::TaskStartBoottime);
     if counts::adopt_init(&key, task.load(Field::TaskTgid), start_time) {
         emit::send(Kind::Exec, |_: *mut Exec| ());
     } else {

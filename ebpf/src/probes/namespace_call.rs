@@ -13,10 +13,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 
-use crate::{
-    config::active,
-    counts, emit, task,
-};
+use crate::{config::active, counts, emit, task};
 
 /// Calls under way, by pid and tid: entry leaves here what exit needs. Every entry is followed by
 /// an exit, a killed task's too.
@@ -54,8 +51,15 @@ fn enter(ctx: &TracePointContext, flags_at: usize) -> u32 {
         flags: unsafe { ctx.read_at::<u64>(flags_at) }.unwrap_or_default(),
     };
     task::capture_namespaces(task::current(), &mut pending.before);
-    if PENDING.insert(bpf_get_current_pid_tgid(), pending, 0).is_err() {
-        debug!(ctx, "no room for a call under way of thread {}", bpf_get_current_pid_tgid() as u32);
+    if PENDING
+        .insert(bpf_get_current_pid_tgid(), pending, 0)
+        .is_err()
+    {
+        debug!(
+            ctx,
+            "no room for a call under way of thread {}",
+            bpf_get_current_pid_tgid() as u32
+        );
     }
     0
 }
@@ -77,7 +81,9 @@ fn exit(ctx: &TracePointContext, kind: Kind, call: Call) -> u32 {
     // SAFETY: the verifier bounds the offset by the tracepoint's size.
     let result = unsafe { ctx.read_at::<i64>(16) }.unwrap_or_default();
     let key = task::counted_cgroup(current);
-    let Some(counts) = counts::of(&key) else { return 0 };
+    let Some(counts) = counts::of(&key) else {
+        return 0;
+    };
     counts::call(counts, call, pending.flags & CLONE_NEW_ANY, result < 0);
     emit::send_bounded(kind, counts, |record: *mut NamespaceCall| {
         // SAFETY: `record` is the ring's.

@@ -22,9 +22,13 @@ pub fn oom(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let victim = Probed::new(ctx.arg(0));
-    let Some(memcg) = Memcg::of(victim) else { return 0 };
+    let Some(memcg) = Memcg::of(victim) else {
+        return 0;
+    };
     let kills = memcg.kills();
-    let Some(counts) = counts::of(&memcg.key()) else { return 0 };
+    let Some(counts) = counts::of(&memcg.key()) else {
+        return 0;
+    };
     // SAFETY: a map's value. The kernel serializes OOM kills by `oom_lock`.
     unsafe {
         if kills <= (*counts).oom_kills {
@@ -44,7 +48,9 @@ pub fn oom(ctx: BtfTracePointContext) -> i32 {
         None => Constraint::None,
     };
     counts::oom_kill(constraint);
-    emit::send(Kind::Oom, |record: *mut Oom| fill(record, victim, owner, constraint, kills));
+    emit::send(Kind::Oom, |record: *mut Oom| {
+        fill(record, victim, owner, constraint, kills)
+    });
     0
 }
 
@@ -60,7 +66,11 @@ fn fill(
     let record = unsafe { &mut *record };
     task::capture(victim, &raw mut record.victim);
     let owner = owner.unwrap_or(Owner {
-        key: CgroupKey { id: 0, hierarchy: 0, zero: 0 },
+        key: CgroupKey {
+            id: 0,
+            hierarchy: 0,
+            zero: 0,
+        },
         limit: UNLIMITED,
         usage: 0,
         swap_limit: UNLIMITED,

@@ -27,6 +27,12 @@ pub extern "C" fn snapshot(context: *const *const *mut c_void) -> i32 {
     let mut out = Task::EMPTY;
     task::capture(task, &raw mut out);
     // SAFETY: the verifier knows `seq`; `out` is initialized and has no padding.
-    unsafe { bpf_seq_write((*meta).cast(), (&raw mut out).cast(), size_of::<Task>() as u32) };
+    unsafe {
+        bpf_seq_write(
+            (*meta).cast(),
+            (&raw mut out).cast(),
+            size_of::<Task>() as u32,
+        )
+    };
     0
 }
