@@ -1,3 +1,5 @@
+//! What the registry knows, told by hand.
+
 use super::*;
 use crate::watch::record::{Action, ContainerKind};
 
