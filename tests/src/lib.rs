@@ -2,9 +2,12 @@
 
 pub mod agent;
 pub mod cgroup;
+pub mod docker;
 pub mod law;
 pub mod metrics;
 pub mod process;
+pub mod program;
+pub mod prometheus;
 pub mod serve;
 pub mod wait;
 pub mod watch;

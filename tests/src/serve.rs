@@ -160,7 +160,10 @@ fn socket_in(directory: &TempDir) -> PathBuf {
 }
 
 /// Asks for `path` in HTTP/1.0, whose answers end where the connection does.
-fn exchange(mut stream: impl Read + Write, path: &str) -> Response {
+///
+/// # Panics
+/// Where there is no answer.
+pub fn exchange(mut stream: impl Read + Write, path: &str) -> Response {
     write!(stream, "GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n").expect("a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
