@@ -151,8 +151,8 @@ pub fn check_metrics(text: &str) -> Output {
         .spawn()
         .expect("promtool can be run");
     let mut input = promtool.stdin.take().expect("a pipe");
-    // It reads all before it writes.
-    input.write_all(text.as_bytes()).expect("promtool reads");
+    // It writes little, so it reads on; where it does not, it ends, and says why.
+    let _ = input.write_all(text.as_bytes());
     drop(input);
     promtool.wait_with_output().expect("the end of promtool")
 }

@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 use tests::docker::{Docker, IMAGE};
+use tests::law::assert_law;
 use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
 
@@ -60,6 +61,8 @@ fn a_container_starts_and_stops_once() {
             json!({"code": code, "signal": signal, "oom_killed": oom, "duration_ms": null});
         assert_eq!(exit, wanted, "{stop}");
     }
+    assert_law(&serve);
+    serve.stop();
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 use tests::cgroup::Cgroup;
 use tests::docker::{Container, Docker};
+use tests::law::assert_law;
 use tests::metrics::Metrics;
 use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
@@ -49,6 +50,8 @@ fn an_oom_kill_is_that_of_the_container() {
     for record in &records {
         assert_oom(record, &container);
     }
+    assert_law(&serve);
+    serve.stop();
 }
 
 #[track_caller]
