@@ -2,9 +2,11 @@
 
 pub mod agent;
 pub mod cgroup;
+pub mod container;
 pub mod docker;
 pub mod law;
 pub mod metrics;
+pub mod nscall;
 pub mod process;
 pub mod program;
 pub mod prometheus;
