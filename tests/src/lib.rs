@@ -1,1 +1,27 @@
-//! Whole-program tests on a real kernel, and what they share.
+//! Whole-program tests on a real kernel, and what they share: `tests/tests/` has the tests, one subject a file.
+
+pub mod agent;
+pub mod cgroup;
+pub mod container;
+pub mod docker;
+pub mod law;
+pub mod metrics;
+pub mod nscall;
+pub mod process;
+pub mod program;
+pub mod prometheus;
+pub mod serve;
+pub mod wait;
+pub mod watch;
+
+/// Whether this test can run: it needs root. Where it is not, the skip is printed; in CI it is a failure.
+#[must_use]
+pub fn root() -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    println!("SKIPPED: needs root");
+    let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+    assert!(!ci, "a test was skipped in CI: it needs root");
+    false
+}

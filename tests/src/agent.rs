@@ -1,0 +1,66 @@
+//! The program that is tested, as cargo builds it from this workspace.
+
+use std::env;
+use std::ffi::OsStr;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// A call of the program.
+pub fn agent(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments);
+    command
+}
+
+/// Where the program is. It is built on the first call, in the profile in which this test was.
+///
+/// # Panics
+/// Where it cannot be built.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let profile = profile();
+        build(&profile);
+        profile.join("agent")
+    })
+}
+
+/// The directory of what is built in the profile of this test: `target/debug`.
+pub(crate) fn profile() -> PathBuf {
+    let test = env::current_exe().expect("the path of this test");
+    let profile = test.ancestors().nth(2);
+    profile
+        .expect("a test is in target/PROFILE/deps")
+        .to_owned()
+}
+
+fn build(profile: &Path) {
+    let profile = match profile.file_name().and_then(OsStr::to_str) {
+        Some("debug") | None => "dev",
+        Some(other) => other,
+    };
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "agent",
+            "--profile",
+            profile,
+        ])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    // What sudo runs as root builds as the user who called it, so that the files stay this user's.
+    if let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) {
+        build.uid(user).gid(group);
+    }
+    let status = build.status().expect("cargo can be run");
+    assert!(status.success(), "`cargo build --package agent` failed");
+}
+
+fn id(variable: &str) -> Option<u32> {
+    env::var(variable).ok()?.parse().ok()
+}

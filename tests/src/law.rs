@@ -1,0 +1,117 @@
+//! The law that no event is lost without being counted.
+
+use crate::metrics::Metrics;
+use crate::serve::Serve;
+use crate::wait::{PATIENCE, poll};
+
+/// Kinds of records in the kernel's ring.
+const KERNEL: &[&str] = &[
+    "clone",
+    "unshare",
+    "setns",
+    "oom",
+    "cgroup_mkdir",
+    "cgroup_rmdir",
+    "cgroup_populated",
+    "exec",
+    "exit",
+];
+
+/// Kinds of records in streams, but `lost`.
+const STREAM: &[&str] = &["clone", "unshare", "setns", "oom", "container"];
+
+/// A stage and an outcome there.
+type Outcome = (&'static str, &'static str);
+
+/// For each of these kinds, what came in is as much as what is accounted for.
+const LAWS: [(&[&str], Outcome, &[Outcome]); 3] = [
+    (
+        KERNEL,
+        ("kernel", "seen"),
+        &[
+            ("kernel", "submitted"),
+            ("kernel", "no_room"),
+            ("kernel", "unwanted"),
+            ("kernel", "suppressed"),
+        ],
+    ),
+    (
+        KERNEL,
+        ("kernel", "submitted"),
+        &[("decode", "decoded"), ("decode", "undecodable")],
+    ),
+    (
+        STREAM,
+        ("sink", "matched"),
+        &[("sink", "written"), ("sink", "lost")],
+    ),
+];
+
+/// How often in a row a law must hold for a kind. Other tests go on, so an event may be on its way during a scrape, and
+/// one that is on its way may hide, in one scrape, one that is missing.
+const TIMES: u32 = 3;
+
+/// A law for one kind, and how often in a row it held.
+struct Equation {
+    kind: &'static str,
+    came: Outcome,
+    accounted: &'static [Outcome],
+    held: u32,
+    last: [u64; 2],
+}
+
+impl Equation {
+    fn all() -> Vec<Self> {
+        let laws = LAWS.iter();
+        let equations = laws.flat_map(|(kinds, came, accounted)| {
+            kinds.iter().map(|kind| Self {
+                kind,
+                came: *came,
+                accounted,
+                held: 0,
+                last: [0; 2],
+            })
+        });
+        equations.collect()
+    }
+
+    /// Whether it held often enough, this time included.
+    fn is_proven_by(&mut self, metrics: &Metrics) -> bool {
+        let count = |(stage, outcome): &Outcome| metrics.events(stage, self.kind, outcome);
+        let accounted: u64 = self.accounted.iter().map(count).sum();
+        self.last = [count(&self.came), accounted];
+        self.held = if self.last[0] == self.last[1] {
+            self.held + 1
+        } else {
+            0
+        };
+        self.held >= TIMES
+    }
+
+    fn text(&self) -> String {
+        let [came, accounted] = self.last;
+        let (stage, outcome) = self.came;
+        format!(
+            "{}: {came} {outcome} at {stage}, but {accounted} are {:?}",
+            self.kind, self.accounted
+        )
+    }
+}
+
+/// Waits until the law holds at every stage for every kind.
+///
+/// # Panics
+/// Where it does not hold in the end.
+pub fn assert_law(serve: &Serve) {
+    let mut unproven = Equation::all();
+    poll(PATIENCE, || {
+        let metrics = serve.metrics();
+        unproven.retain_mut(|equation| !equation.is_proven_by(&metrics));
+        unproven.is_empty().then_some(())
+    });
+    let broken: Vec<_> = unproven.iter().map(Equation::text).collect();
+    assert!(
+        broken.is_empty(),
+        "events are not accounted for: {broken:#?}"
+    );
+}

@@ -1,0 +1,51 @@
+//! Processes that tests start.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Child, ExitStatus};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crate::wait::{PATIENCE, wait_for};
+
+/// What a process said on standard error so far.
+#[derive(Clone, Debug, Default)]
+pub struct Log(Arc<Mutex<String>>);
+
+impl Log {
+    /// Starts a thread that reads `from` to its end, so that the writer never waits.
+    pub fn of(from: impl Read + Send + 'static) -> Self {
+        let log = Self::default();
+        let text = Arc::clone(&log.0);
+        thread::spawn(move || {
+            for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+                let mut text = text.lock().expect("no reader of a log panics");
+                text.push_str(&String::from_utf8_lossy(&line));
+                text.push('\n');
+            }
+        });
+        log
+    }
+
+    /// # Panics
+    /// Where the thread that reads it did.
+    pub fn text(&self) -> String {
+        self.0.lock().expect("the reader of the log").clone()
+    }
+}
+
+/// Waits for the end of a child.
+///
+/// # Panics
+/// With `what`, where it does not end.
+pub fn wait_for_end(child: &mut Child, what: &str) -> ExitStatus {
+    wait_for(what, PATIENCE, || {
+        child.try_wait().expect("a child's state")
+    })
+}
+
+/// Kills a child, if it still runs, and waits for its end.
+pub fn kill(child: &mut Child) {
+    // It may have ended meanwhile.
+    let _ = child.kill();
+    let _ = child.wait();
+}

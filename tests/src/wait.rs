@@ -1,0 +1,30 @@
+//! Waiting for what is to come, never longer than a deadline.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that is not itself what is measured: long enough for a machine that is busy with other
+/// tests.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again and again until there is an answer.
+///
+/// # Panics
+/// With `what`, once `deadline` is over.
+pub fn wait_for<T>(what: &str, deadline: Duration, answer: impl FnMut() -> Option<T>) -> T {
+    poll(deadline, answer).unwrap_or_else(|| panic!("waited {deadline:?} in vain: {what}"))
+}
+
+/// Asks again and again until there is an answer, or `deadline` is over.
+pub fn poll<T>(deadline: Duration, mut answer: impl FnMut() -> Option<T>) -> Option<T> {
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let answer = answer();
+        if answer.is_some() || started.elapsed() >= deadline {
+            return answer;
+        }
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
