@@ -129,8 +129,6 @@ pub fn attach_tracepoint(id: u64, program: BorrowedFd<'_>) -> io::Result<OwnedFd
 
 /// The name of an errno (errno(3)), such as `EPERM`; `None` for one that Linux does not have.
 pub fn errno_name(errno: i32) -> Option<String> {
-    let errno = rustix::io::Errno::from_raw_os_error(errno);
-    // The library prints the name where it knows one.
-    let name = format!("{errno:?}");
-    name.starts_with('E').then_some(name)
+    let errno = nix::errno::Errno::from_raw(errno);
+    (errno != nix::errno::Errno::UnknownErrno).then(|| format!("{errno:?}"))
 }

@@ -21,14 +21,19 @@ pub fn agent(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command 
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let test = env::current_exe().expect("the path of this test");
-        let profile = test
-            .ancestors()
-            .nth(2)
-            .expect("a test is in target/PROFILE/deps");
-        build(profile);
+        let profile = profile();
+        build(&profile);
         profile.join("agent")
     })
+}
+
+/// The directory of what is built in the profile of this test: `target/debug`.
+pub(crate) fn profile() -> PathBuf {
+    let test = env::current_exe().expect("the path of this test");
+    let profile = test.ancestors().nth(2);
+    profile
+        .expect("a test is in target/PROFILE/deps")
+        .to_owned()
 }
 
 fn build(profile: &Path) {

@@ -2,8 +2,10 @@
 
 pub mod agent;
 pub mod cgroup;
+pub mod container;
 pub mod law;
 pub mod metrics;
+pub mod nscall;
 pub mod process;
 pub mod serve;
 pub mod wait;

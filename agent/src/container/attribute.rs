@@ -1,14 +1,18 @@
 //! Events, put on the account of containers: what the registry learns from an event, and the
 //! record that a stream gets of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use agent_ebpf::{
-    CgroupKey, Clone as CloneRecord, Constraint, Counts, Namespace, NamespaceCall as CallRecord,
-    NamespaceType, Namespaces, Oom as OomRecord, Task, UNLIMITED,
+    CgroupKey, Constraint, Counts, Namespace, NamespaceCall as CallRecord, NamespaceType,
+    Namespaces, Oom as OomRecord, Task, UNLIMITED,
 };
 
-use super::{life::Change, place::Where, registry::Registry};
+use super::{
+    life::Change,
+    place::{UNKNOWN, Where},
+    registry::Registry,
+};
 use crate::{
     event::{Body, Event, clock::Clock},
     sys,
@@ -27,83 +31,111 @@ pub fn attribute(
     clock: Clock,
     take: impl FnOnce(CgroupKey) -> Counts,
 ) -> Option<Record> {
-    let caller = &event.caller;
-    let said = match &event.body {
-        Body::Clone(call) => said_clone(call, registry, clock),
-        Body::Unshare(call) => {
-            let caller = before(caller, &call.before);
-            (
-                caller_of(&caller, &caller_namespaces(event), registry, clock),
-                record::Event::Unshare {
-                    call: said_call(call, &event.caller.namespaces),
-                },
-            )
-        }
-        Body::Setns(call) => {
-            let caller = before(caller, &call.before);
-            let said = record::Event::Setns {
-                joined: joined(call, &event.caller.namespaces, registry),
-                call: said_call(call, &event.caller.namespaces),
-            };
-            (
-                caller_of(&caller, &caller_namespaces(event), registry, clock),
-                said,
-            )
-        }
-        Body::Oom(oom, constraint) => {
-            let init = registry.set_oom_killed(&oom.victim);
-            let said = said_oom(oom, *constraint, init, caller, registry, clock);
-            (caller_of(caller, &caller.namespaces, registry, clock), said)
-        }
-        Body::CgroupMkdir { cgroup, path } => {
-            registry.add(*cgroup, path, clock.wall(event.time));
-            return None;
-        }
-        Body::CgroupRmdir { cgroup } => {
-            let counts = take(*cgroup);
-            let change = registry.remove(*cgroup, &counts, std::time::Instant::now())?;
-            said_change(change, caller, registry, clock)
-        }
-        Body::CgroupPopulated { cgroup, populated } => {
-            let change = registry.set_populated(*cgroup, *populated, event.time)?;
-            said_change(change, caller, registry, clock)
-        }
-        Body::Exec => {
-            registry.set_init(caller);
-            return None;
-        }
-        Body::Exit { status } => {
-            registry.set_exit(caller, *status, event.time);
-            return None;
-        }
-    };
-    let (caller, said) = said;
+    let change = learn(event, registry, clock, take);
+    let mut caller = caller(event, registry, clock);
+    // Of a start or stop, `container` is the one that did.
+    if let Some(change) = &change {
+        caller.container = Some(record::Container::clone(&change.container));
+        caller.container_unknown = false;
+    }
     Some(Record {
         time: clock.text(event.time),
+        event: say(event, change, registry, clock)?,
         caller: Some(caller),
-        event: said,
     })
 }
 
-/// The caller as it was before the call: what it is in does not change by what it makes.
-fn before(caller: &Task, before: &Namespaces) -> Task {
-    Task {
-        namespaces: *before,
-        ..*caller
+fn learn(
+    event: &Event,
+    registry: &mut Registry,
+    clock: Clock,
+    take: impl FnOnce(CgroupKey) -> Counts,
+) -> Option<Change> {
+    match &event.body {
+        Body::CgroupMkdir { cgroup, path } => {
+            registry.add(*cgroup, path, clock.wall(event.time));
+            None
+        }
+        Body::CgroupRmdir { cgroup } => registry.remove(*cgroup, &take(*cgroup), Instant::now()),
+        Body::CgroupPopulated { cgroup, populated } => {
+            registry.set_populated(*cgroup, *populated, event.time)
+        }
+        Body::Exec => {
+            registry.set_init(&event.caller);
+            None
+        }
+        Body::Exit { status } => {
+            registry.set_exit(&event.caller, *status, event.time);
+            None
+        }
+        Body::Oom(oom, _) => {
+            registry.set_oom_killed(&oom.victim);
+            None
+        }
+        Body::Clone(_) | Body::Unshare(_) | Body::Setns(_) => None,
     }
 }
 
-fn caller_namespaces(event: &Event) -> Namespaces {
-    event.caller.namespaces
+fn say(
+    event: &Event,
+    change: Option<Change>,
+    registry: &Registry,
+    clock: Clock,
+) -> Option<record::Event> {
+    let after = &event.caller.namespaces;
+    Some(match &event.body {
+        Body::Clone(call) => record::Event::Clone {
+            call: NamespaceCall {
+                requested: requested(call.flags),
+                changed: changed(after, &call.child.namespaces),
+                result: result(0),
+            },
+            child: subject(&call.child, registry, clock),
+        },
+        Body::Unshare(call) => record::Event::Unshare {
+            call: said_call(call, after),
+        },
+        Body::Setns(call) => record::Event::Setns {
+            call: said_call(call, after),
+            joined: joined(call, after, registry),
+        },
+        Body::Oom(oom, constraint) => {
+            let trigger = subject(&event.caller, registry, clock);
+            record::Event::Oom(Box::new(said_oom(
+                oom,
+                *constraint,
+                trigger,
+                registry,
+                clock,
+            )))
+        }
+        Body::CgroupMkdir { .. }
+        | Body::CgroupRmdir { .. }
+        | Body::CgroupPopulated { .. }
+        | Body::Exec
+        | Body::Exit { .. } => {
+            let Change { action, exit, .. } = change?;
+            record::Event::Container { action, exit }
+        }
+    })
 }
 
-fn caller_of(task: &Task, namespaces: &Namespaces, registry: &Registry, clock: Clock) -> Caller {
-    let place = registry.locate(task);
+/// Who did it. What the caller is in does not change by what it makes: it is looked for where it
+/// was before the call.
+fn caller(event: &Event, registry: &Registry, clock: Clock) -> Caller {
+    let mut before = event.caller;
+    let mut namespaces = event.caller.namespaces;
+    match &event.body {
+        Body::Unshare(call) | Body::Setns(call) => before.namespaces = call.before,
+        Body::Clone(call) => namespaces = call.child.namespaces,
+        _ => {}
+    }
+    let place = registry.locate(&before);
     Caller {
-        process: process(task, clock),
+        process: process(&before, clock),
         container: place.container(),
         container_unknown: place == Where::Unknown,
-        namespaces: named(namespaces),
+        namespaces: named(&namespaces),
     }
 }
 
@@ -175,22 +207,6 @@ fn changed(from: &Namespaces, to: &Namespaces) -> BTreeMap<String, Inodes> {
         .collect()
 }
 
-fn said_clone(call: &CloneRecord, registry: &Registry, clock: Clock) -> (Caller, record::Event) {
-    let caller = &call.header.task;
-    let said = record::Event::Clone {
-        call: NamespaceCall {
-            requested: requested(call.flags),
-            changed: changed(&caller.namespaces, &call.child.namespaces),
-            result: "0".to_owned(),
-        },
-        child: subject(&call.child, registry, clock),
-    };
-    (
-        caller_of(caller, &call.child.namespaces, registry, clock),
-        said,
-    )
-}
-
 fn said_call(call: &CallRecord, after: &Namespaces) -> NamespaceCall {
     NamespaceCall {
         requested: requested(call.flags),
@@ -233,50 +249,180 @@ fn joined(call: &CallRecord, after: &Namespaces, registry: &Registry) -> Option<
 fn said_oom(
     oom: &OomRecord,
     constraint: Constraint,
-    init: bool,
-    trigger: &Task,
+    trigger: Subject,
     registry: &Registry,
     clock: Clock,
-) -> record::Event {
+) -> Oom {
     let limit = |bytes: u64| (bytes != UNLIMITED).then_some(bytes);
     let limit_owner = (constraint == Constraint::Memcg).then(|| LimitOwner {
-        // The root of a hierarchy is never in the registry; it has no limit either.
-        cgroup: registry
-            .path(oom.owner)
-            .unwrap_or(super::place::UNKNOWN)
-            .to_owned(),
+        cgroup: registry.path(oom.owner).unwrap_or(UNKNOWN).to_owned(),
         limit_bytes: limit(oom.limit),
         usage_bytes: oom.usage,
         swap_limit_bytes: limit(oom.swap_limit),
         swap_usage_bytes: oom.swap_usage,
     });
-    record::Event::Oom(Box::new(Oom {
+    Oom {
         constraint: constraint.name().to_owned(),
         victim: subject(&oom.victim, registry, clock),
-        trigger: subject(trigger, registry, clock),
+        trigger,
         limit_owner,
         rss: Rss {
             anon_bytes: oom.anon,
             file_bytes: oom.file,
             shmem_bytes: oom.shmem,
         },
-        init_killed: init || oom.init_killed != 0,
-    }))
+        init_killed: oom.init_killed != 0,
+    }
 }
 
-/// Of a start or stop, `container` is the one that did.
-fn said_change(
-    change: Change,
-    caller: &Task,
-    registry: &Registry,
-    clock: Clock,
-) -> (Caller, record::Event) {
-    let said = record::Event::Container {
-        action: change.action,
-        exit: change.exit,
+#[cfg(test)]
+mod tests {
+    use agent_ebpf::{CLONE_NEW_ANY, Header, NAMESPACES};
+
+    use super::*;
+
+    const HOST: Namespaces = [1; NAMESPACES];
+    const NET: usize = Namespace::Net as usize;
+    const WEB: CgroupKey = CgroupKey {
+        id: 20,
+        hierarchy: 0,
+        zero: 0,
     };
-    let mut caller = caller_of(caller, &caller.namespaces, registry, clock);
-    caller.container = Some(record::Container::clone(&change.container));
-    caller.container_unknown = false;
-    (caller, said)
+
+    /// A process of the host, or of the container `web`.
+    fn task(pid: u32, in_web: bool) -> Task {
+        let mut task = Task {
+            pid,
+            tid: pid,
+            namespaces: HOST,
+            ..Task::EMPTY
+        };
+        let v2 = agent_ebpf::Hierarchy::V2 as usize;
+        task.cgroups.ids[v2] = if in_web { WEB.id } else { 1 };
+        task.cgroups.levels[v2] = u32::from(in_web);
+        task
+    }
+
+    fn with(mut task: Task, namespace: Namespace, inode: u32) -> Task {
+        task.namespaces[namespace as usize] = inode;
+        task
+    }
+
+    fn say(registry: &mut Registry, caller: Task, body: Body) -> Option<Record> {
+        let event = Event {
+            time: 5,
+            caller,
+            body,
+        };
+        let clock = Clock::now();
+        attribute(&event, registry, clock, |_| Counts::default())
+    }
+
+    fn call(before: Namespaces, flags: u64, result: i64) -> CallRecord {
+        CallRecord {
+            header: Header::default(),
+            before,
+            flags,
+            result,
+        }
+    }
+
+    /// `web` runs, with a net namespace of its own: 77.
+    fn web() -> Registry {
+        let mut registry = Registry::new(HOST);
+        let path = "/agent/web".to_owned();
+        let mkdir = Body::CgroupMkdir { cgroup: WEB, path };
+        assert_eq!(say(&mut registry, task(2, false), mkdir), None);
+        let populated = Body::CgroupPopulated {
+            cgroup: WEB,
+            populated: true,
+        };
+        let start = say(&mut registry, task(2, false), populated).unwrap();
+        assert_eq!(start.caller.unwrap().container.unwrap().name, "web");
+        let init = with(task(10, true), Namespace::Net, 77);
+        assert_eq!(say(&mut registry, init, Body::Exec), None);
+        registry
+    }
+
+    #[test]
+    fn the_caller_is_where_it_was_before_the_call() {
+        let mut registry = web();
+        let after = with(task(3, false), Namespace::Mnt, 9);
+        let record = say(&mut registry, after, Body::Unshare(call(HOST, 0x20000, 0))).unwrap();
+        let caller = record.caller.unwrap();
+        assert_eq!((caller.container, caller.namespaces.mnt), (None, 9));
+        let record::Event::Unshare { call } = record.event else {
+            panic!("another event")
+        };
+        assert_eq!(call.requested, ["mnt"]);
+        assert_eq!(call.changed["mnt"], Inodes { from: 1, to: 9 });
+        assert_eq!((call.changed.len(), call.result.as_str()), (1, "0"));
+    }
+
+    fn entered(after: Task, before: Namespaces) -> Option<Joined> {
+        let said = say(&mut web(), after, Body::Setns(call(before, 0, 0)));
+        match said.unwrap().event {
+            record::Event::Setns { joined, .. } => joined,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn who_is_joined() {
+        let host = task(3, false);
+        let Some(Joined::Container(web)) = entered(with(host, Namespace::Net, 77), HOST) else {
+            panic!("web has this namespace")
+        };
+        assert_eq!(web.name, "web");
+        let mut own = HOST;
+        own[NET] = 78;
+        assert_eq!(entered(host, own), Some(Joined::Host("host".into())));
+        assert_eq!(entered(host, HOST), None);
+        assert_eq!(entered(with(host, Namespace::Net, 79), HOST), None);
+        // A namespace of another kind with the same number is another one.
+        assert_eq!(entered(with(host, Namespace::Uts, 77), HOST), None);
+    }
+
+    #[test]
+    fn a_failed_call_has_its_errno() {
+        let body = Body::Unshare(call(HOST, CLONE_NEW_ANY, -1));
+        let record = say(&mut web(), task(3, false), body).unwrap();
+        let record::Event::Unshare { call } = record.event else {
+            panic!("another event")
+        };
+        assert_eq!((call.result.as_str(), call.changed.len()), ("EPERM", 0));
+        assert_eq!(call.requested.len(), 8);
+        assert_eq!([result(-22), result(-9999)], ["EINVAL", "9999"]);
+    }
+
+    #[test]
+    fn a_stop_tells_how_the_first_process_ended() {
+        let mut registry = web();
+        assert_eq!(
+            say(&mut registry, task(10, true), Body::Exit { status: 7 << 8 }),
+            None
+        );
+        let stop = say(
+            &mut registry,
+            task(2, false),
+            Body::CgroupRmdir { cgroup: WEB },
+        )
+        .unwrap();
+        let record::Event::Container {
+            exit: Some(exit), ..
+        } = stop.event
+        else {
+            panic!("another event")
+        };
+        assert_eq!((exit.code, exit.signal, exit.oom_killed), (7, 0, false));
+    }
+
+    #[test]
+    fn what_is_in_an_unknown_cgroup_is_unknown() {
+        let mut stranger = task(3, true);
+        stranger.cgroups.ids[agent_ebpf::Hierarchy::V2 as usize] = 99;
+        let body = Body::Unshare(call(HOST, CLONE_NEW_ANY, 0));
+        let caller = say(&mut web(), stranger, body).unwrap().caller.unwrap();
+        assert_eq!((caller.container, caller.container_unknown), (None, true));
+    }
 }

@@ -92,10 +92,8 @@ impl Life {
         }
     }
 
-    /// A process was killed by the OOM killer. Whether it is the first one.
-    pub fn set_oom_killed(&mut self, task: &Task) -> bool {
-        let init = self.is_init(task);
-        self.oom_killed |= init;
-        init
+    /// A process was killed by the OOM killer.
+    pub fn set_oom_killed(&mut self, task: &Task) {
+        self.oom_killed |= self.is_init(task);
     }
 }

@@ -239,10 +239,11 @@ impl Registry {
         }
     }
 
-    /// The task was killed by the OOM killer. Whether it was its container's first process.
-    pub fn set_oom_killed(&mut self, task: &Task) -> bool {
-        self.own_cgroup_of(task)
-            .is_some_and(|cgroup| cgroup.life.set_oom_killed(task))
+    /// The task was killed by the OOM killer.
+    pub fn set_oom_killed(&mut self, task: &Task) {
+        if let Some(cgroup) = self.own_cgroup_of(task) {
+            cgroup.life.set_oom_killed(task);
+        }
     }
 
     /// The container's own cgroup that the task is in or below.
@@ -379,3 +380,6 @@ pub fn exit(status: u32, oom_killed: bool, duration: u64) -> Exit {
         duration_ms: duration / 1_000_000,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use agent_ebpf::{Namespaces, Task};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Array, Map, MapData, MapError, RingBuf},
-    programs::{Iter, ProgramError},
+    programs::Iter,
 };
 use aya_log::EbpfLogger;
 
@@ -81,7 +81,7 @@ pub struct Options {
 }
 
 /// Maps whose contents a later process goes on with.
-const PINNED: &[&str] = &["ACTIVE", "COUNTS", "INITS", "OOM_KILLS", "OUTCOMES"];
+const PINNED: &[&str] = &["ACTIVE", "COUNTS", "INITS", "OOM_KILLS"];
 
 /// Maps whose kernel memory is exported.
 const MAPS: &[&str] = &[
@@ -100,7 +100,6 @@ const MAPS: &[&str] = &[
 pub struct Kernel {
     ebpf: Ebpf,
     kept: Vec<OwnedFd>,
-    btf: aya::Btf,
     active: Array<MapData, u64>,
     host: Array<MapData, Namespaces>,
     statuses: Vec<Status>,
@@ -157,16 +156,12 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
     let ring = required(&mut ebpf, "RARE")?;
     let counts = KernelCounts::new(&mut ebpf)?;
     let log = EbpfLogger::init(&mut ebpf).ok();
-    let btf =
-        aya::Btf::from_sys_fs().map_err(|error| KernelError::NoBtf(io::Error::other(error)))?;
-    let (kept, statuses) = (Vec::new(), Vec::new());
     let kernel = Kernel {
         ebpf,
-        kept,
-        btf,
+        kept: Vec::new(),
         active,
         host,
-        statuses,
+        statuses: Vec::new(),
         maps,
         facts,
     };
@@ -214,6 +209,13 @@ impl Kernel {
     /// # Errors
     /// Where the host's first process cannot be seen.
     pub fn attach(&mut self, options: &Options) -> Result<Namespaces, KernelError> {
+        // Large, and of no use once the programs are loaded.
+        let btf =
+            aya::Btf::from_sys_fs().map_err(|error| KernelError::NoBtf(io::Error::other(error)))?;
+        let snapshot = probes::find::<Iter>(&mut self.ebpf, "snapshot");
+        snapshot
+            .and_then(|program| Ok(program.load("task", &btf)?))
+            .map_err(|error| KernelError::Snapshot(error.into()))?;
         // init and kthreadd, which the kernel itself started.
         let first = self.snapshot()?.into_iter().find(|task| task.ppid == 0);
         let host = first.ok_or(KernelError::PidNamespace)?.namespaces;
@@ -227,7 +229,7 @@ impl Kernel {
             } else if probe.name == "oom" && !self.facts.mark_victim_gives_task {
                 State::from(&ProbeError::Prototype)
             } else {
-                match probes::attach(&mut self.ebpf, &self.btf, probe) {
+                match probes::attach(&mut self.ebpf, &btf, probe) {
                     Ok(kept) => {
                         self.kept.extend(kept);
                         State::Attached
@@ -261,15 +263,7 @@ impl Kernel {
     }
 
     fn read_snapshot(&mut self) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
-        let program = self
-            .ebpf
-            .program_mut("snapshot")
-            .ok_or(ProgramError::NotLoaded)?;
-        let program: &mut Iter = program.try_into()?;
-        match program.load("task", &self.btf) {
-            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-            Err(error) => return Err(error.into()),
-        }
+        let program: &mut Iter = probes::find(&mut self.ebpf, "snapshot")?;
         let link = program.attach()?;
         let mut file = program.take_link(link)?.into_file()?;
         let mut bytes = Vec::new();

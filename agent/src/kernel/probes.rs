@@ -218,7 +218,11 @@ pub fn attach(ebpf: &mut Ebpf, btf: &Btf, probe: &Probe) -> Result<Vec<OwnedFd>,
     Ok(kept)
 }
 
-fn find<'a, T>(ebpf: &'a mut Ebpf, program: &'static str) -> Result<&'a mut T, ProbeError>
+/// A program of the object, as one of the type `T`.
+pub(super) fn find<'a, T>(
+    ebpf: &'a mut Ebpf,
+    program: &'static str,
+) -> Result<&'a mut T, ProbeError>
 where
     &'a mut T: TryFrom<&'a mut Program>,
 {

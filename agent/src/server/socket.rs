@@ -1,9 +1,10 @@
 //! The unix socket: one server holds it at a time.
 
 use std::{
+    fs::{DirBuilder, File, TryLockError},
     io,
     os::unix::{
-        fs::{DirBuilderExt, PermissionsExt},
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -30,8 +31,7 @@ pub enum SocketError {
 pub struct Socket {
     path: PathBuf,
     listener: UnixListener,
-    /// Holds the lock that says who has the path, until it is closed.
-    _lock: std::fs::File,
+    _lock: Lock,
 }
 
 impl Socket {
@@ -44,24 +44,13 @@ impl Socket {
             path: path.to_owned(),
             source,
         };
-        if let Some(directory) = path
-            .parent()
-            .filter(|directory| !directory.as_os_str().is_empty())
-        {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(directory)
-                .map_err(make)?;
-        }
-        let lock = lock(path)?;
+        let lock = Lock::take(path)?;
         remove_stale(path).map_err(make)?;
         // The file is made with the umask's mode: none but this user may connect before it is 0600.
         let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
         let bound = UnixListener::bind(path);
         rustix::process::umask(umask);
         let listener = bound.map_err(make)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(make)?;
         listener.set_nonblocking(true).map_err(make)?;
         Ok(Self {
             path: path.to_owned(),
@@ -83,50 +72,76 @@ impl Drop for Socket {
     fn drop(&mut self) {
         // Nobody else makes it while the lock is held; if it is gone, so much the better.
         let _ = std::fs::remove_file(&self.path);
-        let _ = std::fs::remove_file(lock_path(&self.path));
     }
 }
 
-fn lock_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    PathBuf::from(name)
+/// Says who has the path: a lock on a file beside it, which the kernel releases whichever way its
+/// holder ends. Dropping it removes the file, and the directory if that was made for it.
+#[derive(Debug)]
+struct Lock {
+    file: File,
+    path: PathBuf,
+    made: Option<PathBuf>,
 }
 
-/// Takes the lock beside the socket, which the kernel releases whichever way its holder ends.
-fn lock(path: &Path) -> Result<std::fs::File, SocketError> {
-    let make = |source| SocketError::Make {
-        path: path.to_owned(),
-        source,
-    };
-    loop {
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(lock_path(path))
-            .map_err(make)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let pid = holder(path).unwrap_or_else(|| "unknown".to_owned());
-                return Err(SocketError::Held {
-                    path: path.to_owned(),
-                    pid,
-                });
+impl Lock {
+    fn take(socket: &Path) -> Result<Self, SocketError> {
+        let make = |source| SocketError::Make {
+            path: socket.to_owned(),
+            source,
+        };
+        let made = make_parent(socket).map_err(make)?;
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        // In a directory that others may write to, the name may be a trap.
+        options.custom_flags(libc::O_NOFOLLOW);
+        loop {
+            let file = options.open(&path).map_err(make)?;
+            match file.try_lock() {
+                // Its last holder may have removed the file between open and lock.
+                Ok(()) if !is_at(&file, &path) => {}
+                Ok(()) => return Ok(Self { file, path, made }),
+                Err(TryLockError::Error(error)) => return Err(make(error)),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(SocketError::Held {
+                        path: socket.to_owned(),
+                        pid: holder(socket).unwrap_or_else(|| "unknown".to_owned()),
+                    });
+                }
             }
-            Err(std::fs::TryLockError::Error(error)) => return Err(make(error)),
-        }
-        // Its last holder may have removed the file between open and lock.
-        if is_at(&file, &lock_path(path)) {
-            return Ok(file);
         }
     }
 }
 
-fn is_at(file: &std::fs::File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if is_at(&self.file, &self.path) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+        if let Some(made) = &self.made {
+            // Somebody may have put something there.
+            let _ = std::fs::remove_dir(made);
+        }
+    }
+}
+
+/// Makes the directory of the socket, and gives it where it was not there.
+fn make_parent(socket: &Path) -> io::Result<Option<PathBuf>> {
+    let Some(parent) = socket.parent().filter(|parent| *parent != Path::new("")) else {
+        return Ok(None);
+    };
+    let made = !parent.exists();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(parent)?;
+    Ok(made.then(|| parent.to_owned()))
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
         _ => false,
@@ -142,7 +157,6 @@ fn holder(path: &Path) -> Option<String> {
 
 /// Removes a socket; anything else that is there stays, and is an error.
 fn remove_stale(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
         Ok(_) => Err(io::Error::new(
@@ -151,5 +165,48 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn one_holds_it_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new/agent.sock");
+        let held = Socket::bind(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let error = Socket::bind(&path).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("pid {};", std::process::id())),
+            "{error}"
+        );
+        drop(held);
+        assert!(!path.parent().unwrap().exists());
+        Socket::bind(&path).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_one_left_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        std::fs::write(directory.path().join("agent.sock.lock"), "").unwrap();
+        Socket::bind(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_socket_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("precious");
+        std::fs::write(&path, "data").unwrap();
+        Socket::bind(&path).unwrap_err();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

@@ -245,3 +245,103 @@ impl Drop for Stream {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::samples;
+
+    fn outcomes(streams: &Streams, kind: Kind) -> [u64; 3] {
+        let Outcomes {
+            matched,
+            written,
+            lost,
+        } = streams.outcomes(kind);
+        [matched, written, lost].map(|counter| counter.load(Ordering::Relaxed))
+    }
+
+    fn lost(record: &Record) -> Option<u64> {
+        match &record.event {
+            Event::Lost { kinds, .. } => Some(kinds.values().sum()),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_loses_its_own_and_is_told_how_many() {
+        let streams = Streams::default();
+        let mut slow = streams.open(Filter::default()).unwrap();
+        for _ in 0..QUEUE + 5 {
+            streams.publish(samples::unshare());
+        }
+        let mut quick = streams.open(Filter::default()).unwrap();
+        streams.publish(samples::unshare());
+        assert_eq!(lost(&*quick.next().await), None);
+        for _ in 0..QUEUE {
+            assert_eq!(lost(&*slow.next().await), None);
+        }
+        assert_eq!(lost(&*slow.next().await), Some(6));
+        streams.publish(samples::unshare());
+        assert_eq!(lost(&*slow.next().await), None);
+        drop((slow, quick));
+        let all = QUEUE as u64 + 5 + 2 + 2;
+        assert_eq!(
+            outcomes(&streams, Kind::Unshare),
+            [all, QUEUE as u64, all - QUEUE as u64]
+        );
+    }
+
+    #[tokio::test]
+    async fn the_word_on_a_loss_stands_where_the_gap_is() {
+        let streams = Streams::default();
+        let mut stream = streams.open(Filter::default()).unwrap();
+        for _ in 0..QUEUE + 1 {
+            streams.publish(samples::unshare());
+        }
+        // Room for the word and one more.
+        stream.next().await;
+        stream.next().await;
+        streams.publish(samples::unshare());
+        for _ in 0..QUEUE - 2 {
+            assert_eq!(lost(&*stream.next().await), None);
+        }
+        assert_eq!(lost(&*stream.next().await), Some(1));
+        assert_eq!(lost(&*stream.next().await), None);
+    }
+
+    #[tokio::test]
+    async fn what_the_kernel_lost_is_told_to_those_who_want_it() {
+        let streams = Streams::default();
+        let kinds = [Kind::Oom].into_iter().collect();
+        let mut oom = streams
+            .open(Filter {
+                kinds,
+                ..Filter::default()
+            })
+            .unwrap();
+        streams.publish_loss(&[(Kind::Clone, 3)], "then");
+        streams.publish_loss(&[(Kind::Oom, 2)], "then");
+        assert_eq!(lost(&*oom.next().await), Some(2));
+    }
+
+    #[test]
+    fn what_nobody_read_is_lost() {
+        let streams = Streams::default();
+        let stream = streams.open(Filter::default()).unwrap();
+        streams.publish(samples::oom());
+        drop(stream);
+        streams.publish(samples::oom());
+        assert_eq!(outcomes(&streams, Kind::Oom), [1, 0, 1]);
+        assert_eq!(streams.count(), 0);
+    }
+
+    #[test]
+    fn streams_are_bounded() {
+        let streams = Streams::default();
+        let open = |_| streams.open(Filter::default());
+        let mut all: Vec<_> = (0..STREAMS_AT_MOST).map(|i| open(i).unwrap()).collect();
+        assert_eq!(open(0).unwrap_err(), TooMany);
+        all.pop();
+        open(0).unwrap();
+    }
+}

@@ -1,0 +1,275 @@
+use super::*;
+use crate::watch::record::{Action, ContainerKind};
+
+const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
+const HOST: Namespaces = [1; agent_ebpf::NAMESPACES];
+const MEMORY: u32 = 4;
+const PIDS: u32 = 8;
+const NET: usize = agent_ebpf::Namespace::Net as usize;
+
+fn key(hierarchy: u32, id: u64) -> CgroupKey {
+    CgroupKey {
+        id,
+        hierarchy,
+        zero: 0,
+    }
+}
+
+/// A process in these cgroups of memory and pids; 1 is the root.
+fn task(pid: u32, memory: u64, pids: u64) -> Task {
+    let mut task = Task {
+        pid,
+        tid: pid,
+        start_time: u64::from(pid) * 10,
+        namespaces: HOST,
+        ..Task::EMPTY
+    };
+    for (i, (hierarchy, id)) in [(MEMORY, memory), (PIDS, pids)].into_iter().enumerate() {
+        task.cgroups.ids[i] = id;
+        task.cgroups.hierarchies[i] = hierarchy;
+        task.cgroups.levels[i] = u32::from(id != ROOT_ID);
+    }
+    task
+}
+
+fn add(registry: &mut Registry, hierarchy: u32, id: u64, path: &str) {
+    registry.add(key(hierarchy, id), path, SystemTime::UNIX_EPOCH);
+}
+
+/// A docker container with directories 20 in memory and 30 in pids.
+fn docker() -> Registry {
+    let mut registry = Registry::new(HOST);
+    add(&mut registry, MEMORY, 20, &format!("/docker/{ID}"));
+    add(&mut registry, PIDS, 30, &format!("/docker/{ID}"));
+    registry
+}
+
+fn name(registry: &Registry, task: &Task) -> String {
+    match registry.locate(task) {
+        Where::In(container) => container.name.clone(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn remove(registry: &mut Registry, key: CgroupKey) -> Option<Change> {
+    registry.remove(key, &Counts::default(), Instant::now())
+}
+
+#[test]
+fn a_container_is_found_in_any_hierarchy() {
+    let mut registry = docker();
+    add(&mut registry, MEMORY, 21, "/plain");
+    for (memory, pids) in [(20, 30), (20, 1), (1, 30), (21, 30)] {
+        assert_eq!(
+            name(&registry, &task(5, memory, pids)),
+            ID[..12],
+            "{memory} {pids}"
+        );
+    }
+    assert_eq!(name(&registry, &task(5, 21, 1)), "/plain");
+    assert_eq!(name(&registry, &task(5, 1, 1)), "Host");
+    assert_eq!(name(&registry, &task(5, 1, 99)), "Unknown");
+    // The same id in another hierarchy is another cgroup.
+    assert_eq!(name(&registry, &task(5, 30, 1)), "Unknown");
+}
+
+#[test]
+fn it_starts_with_the_first_directory_and_stops_with_the_last() {
+    let mut registry = docker();
+    let start = registry.set_populated(key(MEMORY, 20), true, 100).unwrap();
+    assert_eq!((start.action, start.exit), (Action::Start, None));
+    assert_eq!(registry.set_populated(key(PIDS, 30), true, 101), None);
+    registry.set_init(&task(5, 20, 30));
+    registry.set_init(&task(6, 20, 30));
+    registry.set_oom_killed(&task(5, 20, 30));
+    registry.set_exit(&task(6, 20, 30), 7 << 8, 3_000_000);
+    registry.set_exit(&task(5, 20, 30), 9, 3_000_050);
+    assert_eq!(registry.set_populated(key(MEMORY, 20), false, 200), None);
+    let stop = registry.set_populated(key(PIDS, 30), false, 201).unwrap();
+    let exit = stop.exit.unwrap();
+    assert_eq!(
+        (stop.action, stop.container.id.as_str()),
+        (Action::Stop, ID)
+    );
+    assert_eq!(
+        (exit.code, exit.signal, exit.oom_killed, exit.duration_ms),
+        (0, 9, true, 3)
+    );
+    // Nothing of that life is left in the next.
+    assert_eq!(
+        registry
+            .set_populated(key(PIDS, 30), true, 300)
+            .unwrap()
+            .action,
+        Action::Start
+    );
+    assert_eq!(
+        registry
+            .set_populated(key(PIDS, 30), false, 301)
+            .unwrap()
+            .exit,
+        None
+    );
+}
+
+#[test]
+fn a_removed_directory_is_an_empty_one() {
+    let mut registry = docker();
+    registry.set_populated(key(MEMORY, 20), true, 100);
+    assert_eq!(
+        remove(&mut registry, key(MEMORY, 20)).unwrap().action,
+        Action::Stop
+    );
+    assert_eq!(remove(&mut registry, key(PIDS, 30)), None);
+}
+
+#[test]
+fn the_dead_stay_known_for_a_while() {
+    let mut registry = docker();
+    let counts = Counts {
+        oom_kills: 3,
+        ..Counts::default()
+    };
+    registry.remove(key(MEMORY, 20), &counts, Instant::now());
+    assert_eq!(registry.sizes(), (1, 0));
+    let now = Instant::now();
+    registry.remove(key(PIDS, 30), &Counts::default(), now);
+    assert_eq!(registry.sizes(), (0, 1));
+    assert_eq!(name(&registry, &task(5, 20, 30)), ID[..12]);
+    assert_eq!(registry.get(key(PIDS, 30)).unwrap().past.oom_kills, 3);
+
+    registry.forget(now + DEAD_FOR - Duration::from_secs(1));
+    assert_eq!(registry.sizes(), (0, 1));
+    registry.forget(now + DEAD_FOR);
+    assert_eq!(registry.sizes(), (0, 0));
+    assert_eq!(name(&registry, &task(5, 20, 30)), "Unknown");
+}
+
+#[test]
+fn the_dead_are_not_too_many() {
+    let mut registry = Registry::new(HOST);
+    for id in 0..2 * DEAD_AT_MOST as u64 {
+        add(&mut registry, PIDS, 100 + id, &format!("/a/{id}"));
+        remove(&mut registry, key(PIDS, 100 + id));
+    }
+    assert_eq!(registry.sizes(), (0, DEAD_AT_MOST));
+    assert_eq!(name(&registry, &task(5, 1, 100)), "Unknown");
+}
+
+#[test]
+fn a_path_that_is_used_again_is_another_cgroup() {
+    let mut registry = Registry::new(HOST);
+    add(&mut registry, PIDS, 50, "/agent/web");
+    let counts = Counts {
+        oom_kills: 3,
+        ..Counts::default()
+    };
+    registry.remove(key(PIDS, 50), &counts, Instant::now());
+    add(&mut registry, PIDS, 51, "/agent/web");
+    assert_eq!(registry.sizes(), (1, 1));
+    assert_eq!(registry.get(key(PIDS, 51)).unwrap().past.oom_kills, 0);
+    assert_eq!(registry.get(key(PIDS, 50)).unwrap().past.oom_kills, 3);
+}
+
+#[test]
+fn another_path_with_the_same_id_is_another_container() {
+    let mut registry = docker();
+    let forged = format!("/user.slice/user-7.slice/docker/{ID}");
+    add(&mut registry, MEMORY, 22, &forged);
+    registry.set_populated(key(MEMORY, 20), true, 100);
+    // Neither joins the other: each has a life of its own.
+    let start = registry.set_populated(key(MEMORY, 22), true, 101).unwrap();
+    assert_eq!(start.container.cgroup, forged);
+    let stop = registry.set_populated(key(MEMORY, 22), false, 102).unwrap();
+    assert_eq!(
+        (stop.action, stop.container.cgroup.as_str()),
+        (Action::Stop, forged.as_str())
+    );
+    registry.set_init(&task(5, 22, 1));
+    assert_eq!(registry.get(key(MEMORY, 20)).unwrap().life.init(), None);
+}
+
+#[test]
+fn a_container_may_be_at_another_path_in_each_hierarchy() {
+    let mut registry = Registry::new(HOST);
+    add(
+        &mut registry,
+        MEMORY,
+        20,
+        &format!("/host.slice/docker-{ID}.scope"),
+    );
+    add(
+        &mut registry,
+        PIDS,
+        30,
+        &format!("/system.slice/docker-{ID}.scope"),
+    );
+    assert_eq!(registry.containers().count(), 1);
+    registry.set_populated(key(MEMORY, 20), true, 100);
+    assert_eq!(registry.set_populated(key(PIDS, 30), true, 101), None);
+    registry.set_init(&task(5, 20, 30));
+    assert_eq!(
+        registry
+            .containers()
+            .next()
+            .unwrap()
+            .life
+            .init()
+            .unwrap()
+            .pid,
+        5
+    );
+}
+
+#[test]
+fn a_namespace_is_its_living_owners() {
+    let mut registry = docker();
+    add(&mut registry, MEMORY, 40, "/agent/b");
+    let mut a = task(5, 20, 30);
+    a.namespaces[NET] = 77;
+    registry.set_populated(key(MEMORY, 20), true, 100);
+    registry.set_init(&a);
+    assert_eq!(registry.owner(NET, 77).unwrap().id, ID);
+    registry.set_populated(key(MEMORY, 20), false, 200);
+    assert_eq!(registry.owner(NET, 77), None);
+    // The kernel gives the inode out again.
+    let mut b = task(6, 40, 1);
+    b.namespaces[NET] = 77;
+    registry.set_populated(key(MEMORY, 40), true, 300);
+    registry.set_init(&b);
+    assert_eq!(registry.owner(NET, 77).unwrap().id, "b");
+}
+
+#[test]
+fn what_was_found_runs_and_its_oldest_process_is_the_first() {
+    let mut registry = docker();
+    assert!(registry.set_found(&task(5, 20, 30)));
+    assert!(!registry.set_found(&task(6, 20, 30)));
+    assert_eq!(
+        registry
+            .containers()
+            .next()
+            .unwrap()
+            .life
+            .init()
+            .unwrap()
+            .pid,
+        5
+    );
+    assert_eq!(registry.set_populated(key(MEMORY, 20), false, 200), None);
+    let stop = registry.set_populated(key(PIDS, 30), false, 201);
+    assert_eq!(stop.unwrap().action, Action::Stop);
+}
+
+#[test]
+fn cgroups_below_a_container_have_no_life_of_their_own() {
+    let mut registry = docker();
+    add(&mut registry, MEMORY, 25, &format!("/docker/{ID}/agent/x"));
+    assert_eq!(registry.set_populated(key(MEMORY, 25), true, 100), None);
+    assert_eq!(name(&registry, &task(5, 25, 1)), ID[..12]);
+    assert_eq!(
+        registry.get(key(MEMORY, 25)).unwrap().container.kind,
+        ContainerKind::Container
+    );
+    assert_eq!(registry.containers().count(), 1);
+}
