@@ -92,6 +92,8 @@ fields! {
     MemcgMemory: Optional Member("mem_cgroup", "memory"),
     MemcgSwap: Optional Member("mem_cgroup", "swap"),
     MemcgEventsLocal: Optional Member("mem_cgroup", "memory_events_local"),
+    MemcgOomLock: Optional Member("mem_cgroup", "oom_lock"),
+    MemcgOomKillDisable: Optional Member("mem_cgroup", "oom_kill_disable"),
     CounterUsage: Optional Member("page_counter", "usage"),
     CounterMax: Optional Member("page_counter", "max"),
     EventOom: Optional Enumerator("memcg_memory_event", "MEMCG_OOM"),

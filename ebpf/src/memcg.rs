@@ -77,19 +77,30 @@ impl Memcg {
         )
     }
 
-    /// The ancestor (or itself) whose limit was hit: of those that ever ran into their limit and
-    /// are at it, the one with the least room left.
+    /// The ancestor (or itself) whose limit was hit.
+    ///
+    /// While the kernel kills for a cgroup's limit it holds the OOM lock of that cgroup and of all
+    /// below (`mem_cgroup_oom_trylock`), so the owner is the topmost that is locked, however much
+    /// has been freed since. Where no lock tells (the kernel is built without v1, or another OOM
+    /// below held one already), it is that of those that ever ran into their limit and are at it
+    /// which has the least room left.
     #[inline(always)]
     pub fn limit_owner(self) -> Option<Owner> {
-        let mut memcg = self;
+        let none = Self(Probed::new(core::ptr::null()));
+        let (mut locked, mut fullest) = (none, none);
         let mut least = TOLERANCE + 1;
-        let mut found = Self(Probed::new(core::ptr::null()));
+        let mut memcg = self;
         let mut i = 0;
         while i < DEPTH {
-            let room = memcg.room();
-            if room < least && memcg.event(Field::EventOom) > 0 {
-                least = room;
-                found = memcg;
+            if memcg.kills_at_limit() {
+                if memcg.is_locked() {
+                    locked = memcg;
+                }
+                let room = memcg.room();
+                if room < least && memcg.event(Field::EventOom) > 0 {
+                    least = room;
+                    fullest = memcg;
+                }
             }
             memcg = Self(memcg.0.follow(Field::CssParent));
             if memcg.0.is_null() {
@@ -97,7 +108,26 @@ impl Memcg {
             }
             i += 1;
         }
-        (!found.0.is_null()).then(|| found.owner())
+        let owner = if locked.0.is_null() {
+            fullest
+        } else {
+            locked
+        };
+        (!owner.0.is_null()).then(|| owner.owner())
+    }
+
+    /// Whether an OOM is being dealt with here or in an ancestor.
+    #[inline(always)]
+    fn is_locked(self) -> bool {
+        field(Field::MemcgOomLock) != ABSENT && self.0.load::<u8>(Field::MemcgOomLock) != 0
+    }
+
+    /// On v1 an operator may have tasks wait at the limit instead (`memory.oom_control`). They hold
+    /// the lock as long as they wait.
+    #[inline(always)]
+    fn kills_at_limit(self) -> bool {
+        field(Field::MemcgOomKillDisable) == ABSENT
+            || self.0.load::<u32>(Field::MemcgOomKillDisable) == 0
     }
 
     /// Pages left until the tighter of the limits on memory and, on v1, on memory and swap.
