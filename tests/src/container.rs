@@ -54,19 +54,21 @@ impl Container {
         Self::run(cgroup, first)
     }
 
-    /// Starts one, in a cgroup that has no process.
+    /// Starts one, or, in a cgroup that has processes already, one more first process.
     ///
     /// # Panics
     /// Where it cannot be started.
     pub fn run(cgroup: impl Into<Arc<Cgroup>>, first: First<'_>) -> Self {
         let cgroup = cgroup.into();
+        let before = cgroup.members();
         let parent = first.spawn(&cgroup).stdin(Stdio::piped()).spawn();
         let mut parent = parent.expect("nscall can be run");
         let pid = wait_for("the container's first process runs", PATIENCE, || {
             let ended = parent.try_wait().expect("nscall's state");
             assert!(ended.is_none(), "the container ended at once: {ended:?}");
-            let pid = cgroup.members().first().copied()?;
-            (comm(pid)? == first.command[0]).then_some(pid)
+            let members = cgroup.members();
+            let mut new = members.difference(&before).copied();
+            new.find(|pid| comm(*pid).is_some_and(|comm| comm == first.command[0]))
         });
         Self {
             cgroup,

@@ -115,7 +115,8 @@ impl Serve {
         exchange(stream, path)
     }
 
-    /// Starts `agent watch --output json` on its socket, and waits until the stream is open.
+    /// Starts `agent watch --output json` on its socket, and waits until the stream is open. No other may come or go
+    /// meanwhile, so one that was dropped before must be waited for ([`Self::wait_for_watchers`]).
     ///
     /// # Panics
     /// Where it does not come to that.

@@ -9,6 +9,7 @@ use tests::law::assert_law;
 use tests::nscall::{nscall, outcome};
 use tests::serve::Serve;
 use tests::wait::PATIENCE;
+use tests::watch::Watch;
 
 const MANY: usize = 2_000;
 
@@ -129,6 +130,9 @@ fn many_clones() {
     };
     let records = records_of(&serve, &cgroup, "clone", run);
     assert_many(&records, &cgroup, "clone", &json!(["net", "pid"]));
+    // One process made them all: it is the same in every record.
+    let callers: HashSet<_> = records.iter().map(|it| it["process"].to_string()).collect();
+    assert_eq!(callers.len(), 1, "{callers:?}");
     for record in &records {
         for name in ["net", "pid", "pid_for_children"] {
             assert_new(record, name);
@@ -183,19 +187,18 @@ fn many_setns() {
     serve.stop();
 }
 
+/// A watcher of the calls that `nscall` makes in the container.
+fn watch_calls(serve: &Serve, cgroup: &Cgroup) -> Watch {
+    let kinds = ["--kind", "clone,unshare,setns"];
+    let callers = ["--comm", "nscall", "--container", cgroup.name()];
+    serve.watch(&[kinds.as_slice(), &callers].concat())
+}
+
 /// Makes one call in the container, and checks that the stream tells of it what the caller saw.
-fn assert_told(serve: &Serve, cgroup: &Cgroup, words: &str, requested: &[&str]) -> Value {
+fn assert_told(watch: &mut Watch, cgroup: &Cgroup, words: &str, requested: &[&str]) -> Value {
     let kinds = ["clone", "unshare", "setns"];
     let kind = kinds.into_iter().find(|kind| words.contains(kind));
     let kind = kind.expect("one of the calls");
-    let mut watch = serve.watch(&[
-        "--kind",
-        kind,
-        "--comm",
-        "nscall",
-        "--container",
-        cgroup.name(),
-    ]);
     let outcome = outcome(&mut nscall(cgroup, words));
     let record = watch.next(PATIENCE, |record| record["kind"] != "lost");
     assert_eq!(record["kind"], kind, "{words}: {record}");
@@ -220,6 +223,7 @@ fn each_type_by_each_call() {
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("types");
     let target = Container::start(Cgroup::new("all"), &TYPES.join(","));
+    let mut watch = watch_calls(&serve, &cgroup);
     for kind in TYPES {
         // clone(2) has no flag for it.
         let clone = if kind == "time" { "clone3" } else { "clone" };
@@ -231,7 +235,7 @@ fn each_type_by_each_call() {
             // Whatever type the file is of.
             ("", format!("{setns} none"), &[][..]),
         ] {
-            let record = assert_told(&serve, &cgroup, &words, requested);
+            let record = assert_told(&mut watch, &cgroup, &words, requested);
             assert_eq!(record["result"], "0", "{words}: {record}");
             assert_ne!(record["changed"], json!({}), "{words}: {record}");
             if words.starts_with("setns") {
@@ -258,13 +262,14 @@ fn two_types_in_one_call() {
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("two");
     let target = Container::start(Cgroup::new("both"), "mnt,net,uts");
+    let mut watch = watch_calls(&serve, &cgroup);
     let setns = format!("setns-pid {} net,uts", target.pid);
     for (call, words) in [
         ("clone", "clone net,uts"),
         ("unshare", "unshare net,uts"),
         ("setns", &setns),
     ] {
-        let record = assert_told(&serve, &cgroup, words, &["net", "uts"]);
+        let record = assert_told(&mut watch, &cgroup, words, &["net", "uts"]);
         assert_eq!(record["result"], "0", "{record}");
         assert_new(&record, "net");
         assert_new(&record, "uts");
@@ -327,6 +332,7 @@ fn calls_that_fail() {
     }
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("fails");
+    let mut watch = watch_calls(&serve, &cgroup);
     let net = format!("setns /proc/{}/ns/net", std::process::id());
     let wrong_type = format!("{net} uts");
     let not_permitted = format!("--user 65534 {net} net");
@@ -339,7 +345,7 @@ fn calls_that_fail() {
         ("--user 65534 unshare net,uts", &["net", "uts"], "EPERM"),
         (&not_permitted, &["net"], "EPERM"),
     ] {
-        let record = assert_told(&serve, &cgroup, words, requested);
+        let record = assert_told(&mut watch, &cgroup, words, requested);
         assert_eq!(record["result"], result, "{words}: {record}");
         assert_eq!(record["changed"], json!({}), "{words}: {record}");
         assert_eq!(record.get("joined"), None, "{words}: {record}");

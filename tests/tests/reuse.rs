@@ -194,7 +194,13 @@ fn the_pid_of_a_first_process() {
     let stop = watch.next(PATIENCE, |record| is_stop(record, &two));
     assert_eq!(stop["exit"]["code"], 7, "{stop}");
 
-    drop(container);
+    // In the same container it is still not the first process.
+    let mut heir = start(&one, 9, Some(pid));
+    assert_eq!(heir.pid, pid);
+    heir.tell("end");
+    heir.wait_for_first();
+
+    drop((container, heir));
     other.wait().expect("it was killed with its container");
     let stop = watch.next(PATIENCE, |record| is_stop(record, &one));
     assert_eq!(stop["exit"]["code"], 3, "{stop}");

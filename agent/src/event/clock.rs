@@ -11,13 +11,38 @@ pub struct Clock {
     boot: Duration,
 }
 
+/// By how much the wall clock must have been set at least to be read anew. The two clocks cannot be
+/// read at once; between settings their difference does not change.
+const SET_BY: Duration = Duration::from_millis(1);
+
 impl Clock {
     /// Reads both clocks. The difference changes when the wall clock is set.
     pub fn now() -> Self {
-        let wall = duration(clock_gettime(ClockId::Realtime));
-        Self {
-            boot: wall.saturating_sub(since_boot()),
+        Self::measure().0
+    }
+
+    /// The same one, unless the wall clock was set meanwhile: one moment is always told alike.
+    #[must_use]
+    pub fn kept(self) -> Self {
+        let (now, within) = Self::measure();
+        self.or(now, within)
+    }
+
+    fn or(self, now: Self, within: Duration) -> Self {
+        if now.boot.abs_diff(self.boot) > within + SET_BY {
+            now
+        } else {
+            self
         }
+    }
+
+    /// Both clocks, and by how much the difference may be wrong.
+    fn measure() -> (Self, Duration) {
+        let before = since_boot();
+        let wall = duration(clock_gettime(ClockId::Realtime));
+        let after = since_boot();
+        let boot = wall.saturating_sub(before);
+        (Self { boot }, after.saturating_sub(before))
     }
 
     /// The wall clock at `time` ns of CLOCK_BOOTTIME.
@@ -47,4 +72,27 @@ fn duration(time: Timespec) -> Duration {
         time.tv_sec.unsigned_abs(),
         time.tv_nsec.unsigned_abs() as u32,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_told_alike_until_the_clock_is_set() {
+        let at = |micros| Clock {
+            boot: Duration::from_micros(micros),
+        };
+        let told = |now, within| {
+            at(5_000_000)
+                .or(at(now), Duration::from_micros(within))
+                .text(7)
+        };
+        for (now, within) in [(5_000_001, 1), (4_999_001, 0), (5_030_000, 40_000)] {
+            assert_eq!(told(now, within), at(5_000_000).text(7), "{now} {within}");
+        }
+        for (now, within) in [(5_001_001, 0), (4_000_000, 40_000)] {
+            assert_eq!(told(now, within), at(now).text(7), "{now} {within}");
+        }
+    }
 }

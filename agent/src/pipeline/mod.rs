@@ -166,7 +166,7 @@ impl Reader {
     fn run(mut self) {
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.wait();
-            self.clock = Clock::now();
+            self.clock = self.clock.kept();
             self.drain();
             if let Some(log) = &mut self.log {
                 log.flush();
