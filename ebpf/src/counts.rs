@@ -5,7 +5,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use agent_ebpf::{
     CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Constraint, Counts, Init, NAMESPACE_TYPES,
-    NamespaceType, OVERFLOW_HIERARCHY, RECORDS_PER_SECOND,
+    NamespaceType, OVERFLOW_HIERARCHY, RECORDS_PER_SECOND, RECORDS_UNREAD,
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -31,6 +31,8 @@ const NO_COUNTS: Counts = Counts {
     oom_limit_kills: 0,
     second: 0,
     sent: 0,
+    batch: 0,
+    sent_in_batch: 0,
 };
 
 const OVERFLOW: CgroupKey = CgroupKey {
@@ -79,10 +81,14 @@ pub fn call(counts: *mut Counts, call: Call, flags: u64, failed: bool) {
     }
 }
 
-/// Whether the cgroup may send one more record of a namespace call at `now` (ns). Two CPUs that
-/// ask at once may both get the last one: the bound is on the order of magnitude.
+/// Whether the cgroup may send one more record of a namespace call at `now` (ns), when the ring has
+/// been written up to position `written` and read up to `read`. Two CPUs that ask at once may both
+/// get the last one: the bounds are on the order of magnitude.
+///
+/// The bound in time keeps a cgroup from taking all of the reader's time; the bound in the ring
+/// keeps it from pushing out others when the reader gets no time.
 #[inline(always)]
-pub fn may_send(counts: *mut Counts, now: u64) -> bool {
+pub fn may_send(counts: *mut Counts, now: u64, written: u64, read: u64) -> bool {
     // SAFETY: `counts` is a map's value.
     let counts = unsafe { &mut *counts };
     let second = now / 1_000_000_000;
@@ -90,8 +96,18 @@ pub fn may_send(counts: *mut Counts, now: u64) -> bool {
         counts.second = second;
         counts.sent = 0;
     }
+    // A batch ends when all before it has been read. One that is to begin where nothing was written
+    // yet is of an earlier ring.
+    if counts.batch <= read || counts.batch > written {
+        counts.batch = written;
+        counts.sent_in_batch = 0;
+    }
+    if counts.sent >= RECORDS_PER_SECOND || counts.sent_in_batch >= RECORDS_UNREAD {
+        return false;
+    }
     counts.sent += 1;
-    counts.sent <= RECORDS_PER_SECOND
+    counts.sent_in_batch += 1;
+    true
 }
 
 /// Counts a kill of the host.

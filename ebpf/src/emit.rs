@@ -17,8 +17,10 @@ static RARE: RingBuf = RingBuf::with_byte_size(RARE_RING_BYTES, 0);
 #[map]
 static OUTCOMES: PerCpuArray<Outcomes> = PerCpuArray::with_max_entries(KINDS as u32, 0);
 
-/// `BPF_RB_AVAIL_DATA`: bytes that are not consumed yet.
-const AVAILABLE_DATA: u64 = 0;
+/// `BPF_RB_CONS_POS` and `BPF_RB_PROD_POS`: up to where the ring has been read and written, in bytes
+/// since it was made.
+const READ: u64 = 2;
+const WRITTEN: u64 = 3;
 
 /// The counters of `kind`, with one more `seen`.
 #[inline(always)]
@@ -52,12 +54,15 @@ pub fn send<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
 #[inline(always)]
 pub fn send_bounded<T: 'static>(kind: Kind, counts: *mut Counts, fill: impl FnOnce(*mut T)) {
     let Some(outcomes) = see(kind) else { return };
+    // Asked for in this order, it has been written at least as far as it has been read.
+    let (read, written) = (RARE.query(READ), RARE.query(WRITTEN));
     // SAFETY: the helper has no preconditions.
-    if !counts::may_send(counts, unsafe { bpf_ktime_get_boot_ns() }) {
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if !counts::may_send(counts, now, written, read) {
         outcomes.suppressed += 1;
         return;
     }
-    if RARE.query(AVAILABLE_DATA) > u64::from(RARE_RING_BYTES) - RARE_RING_RESERVE {
+    if written - read > u64::from(RARE_RING_BYTES) - RARE_RING_RESERVE {
         outcomes.no_room += 1;
         return;
     }

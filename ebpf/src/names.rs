@@ -143,8 +143,12 @@ pub const COUNTED_CGROUPS: u32 = 16_384;
 /// Records of namespace calls that one cgroup may send a second; more are counted as suppressed.
 pub const RECORDS_PER_SECOND: u64 = 10_000;
 
+/// Records of namespace calls that one cgroup may send before what was in the ring is read: at most
+/// twice as many of its are unread, about half of the ring. More are counted as suppressed.
+pub const RECORDS_UNREAD: u64 = 1500;
+
 /// Bytes of the ring of rare records.
-pub const RARE_RING_BYTES: u32 = 1 << 20;
+pub const RARE_RING_BYTES: u32 = 1 << 21;
 
 /// Bytes of the rare ring that records of namespace calls leave free for those of OOM kills and
 /// cgroups, so that no container can push these out.

@@ -196,6 +196,10 @@ pub struct Counts {
     pub second: u64,
     /// Records of namespace calls sent in that second.
     pub sent: u64,
+    /// The position in the ring from which on `sent_in_batch` counts.
+    pub batch: u64,
+    /// Records of namespace calls sent since.
+    pub sent_in_batch: u64,
 }
 
 impl Counts {
@@ -249,7 +253,7 @@ no_padding! {
     Exec = 168;
     Exit = 168 + 8;
     Outcomes = 40;
-    Counts = 8 * (24 + 3 + 4);
+    Counts = 8 * (24 + 3 + 6);
     Init = 16;
     PendingCall = 48;
 }

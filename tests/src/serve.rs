@@ -156,13 +156,19 @@ impl Serve {
         self.metrics().count("agent_watchers", &[])
     }
 
+    /// # Panics
+    /// Where it has been waited for.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("a signal to agent serve");
+    }
+
     /// Ends it as an operator does.
     ///
     /// # Panics
     /// Where it does not end well, or leaves its socket.
     pub fn stop(mut self) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).expect("a signal to agent serve");
+        self.signal(Signal::TERM);
         let status = wait_for_end(&mut self.child, "agent serve ends at SIGTERM");
         assert!(status.success(), "{status}: {}", self.log());
         assert!(!self.socket().exists(), "the socket is still there");

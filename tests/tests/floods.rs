@@ -3,11 +3,13 @@
 //! One test at a time: the kernel's probes see all of the host, so that the flood of one is in the ring of another.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 use tests::cgroup::Cgroup;
 use tests::law::assert_law;
 use tests::metrics::Metrics;
@@ -15,13 +17,12 @@ use tests::nscall::{nscall, outcome};
 use tests::process::kill;
 use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
-use tests::watch::Watch;
 
 /// More than fits into what is between the kernel and a reader: some 9,000 records, most of them in the server's queue.
 const MORE_THAN_FITS: u64 = 15_000;
 
-/// More calls than a cgroup may send records of, at once and in one second.
-const MORE_THAN_SENT: u64 = 40_000;
+/// More calls than one cgroup may send records of before the ring is read, and more than fit into the ring.
+const MORE_THAN_SENT: u64 = 20_000;
 
 /// As fast as what is seen at once is seen, on a machine that is busy.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -34,10 +35,6 @@ fn alone() -> MutexGuard<'static, ()> {
 
 fn call(cgroup: &Cgroup, words: &str) -> Value {
     outcome(&mut nscall(cgroup, words))
-}
-
-fn is_unshare(record: &Value) -> bool {
-    record["kind"] == "unshare"
 }
 
 /// Records of a kind that the kernel did not send.
@@ -57,7 +54,7 @@ fn a_full_pipe() {
     let mut watch = serve.watch(&["--kind", "unshare", "--container", other.name()]);
     call(&cgroup, &format!("--times {MORE_THAN_FITS} clone uts"));
     call(&other, "unshare uts");
-    watch.next(AT_ONCE, is_unshare);
+    watch.next(AT_ONCE, |record| record["kind"] == "unshare");
     let metrics = serve.metrics();
     assert_ne!(metrics.events("sink", "clone", "lost"), 0, "all fitted");
     assert_eq!(metrics.events("sink", "unshare", "lost"), 0);
@@ -128,72 +125,54 @@ fn calls_without_end() {
     .stdout(Stdio::null())
     .spawn()
     .expect("nscall can be run");
-    wait_for("the kernel suppresses records", PATIENCE, || {
-        (serve.metrics().events("kernel", "setns", "suppressed") > 0).then_some(())
+    wait_for("the flood is under way", PATIENCE, || {
+        (serve.metrics().events("kernel", "setns", "seen") > MORE_THAN_SENT).then_some(())
     });
     // Longer than the second after which the kernel sends again.
     let end = Instant::now() + Duration::from_secs(3);
     while Instant::now() < end {
         call(&other, "unshare uts");
         let record = watch.next(AT_ONCE, |_| true);
-        assert!(is_unshare(&record), "{record}");
+        assert_eq!(record["kind"], "unshare", "{record}");
     }
-    limit_memory(&other);
-    assert_oom_kill(&mut watch, &other);
+    kill_by_oom(&other);
+    let record = watch.next(AT_ONCE, |_| true);
+    assert_is_oom_of(&record, &other);
     assert!(
         flood.try_wait().expect("its state").is_none(),
         "the flood ended"
     );
     flooding.kill();
     flood.wait().expect("it was killed");
-    let metrics = serve.metrics();
-    for kind in ["unshare", "oom"] {
-        assert_eq!(unsent(&metrics, kind), 0, "{kind}");
-    }
     assert_law(&serve);
     serve.stop();
 }
 
-fn limit_memory(cgroup: &Cgroup) {
-    let file = if Cgroup::is_v1("memory") {
-        "memory.limit_in_bytes"
-    } else {
-        "memory.max"
-    };
-    cgroup.write("memory", file, "20000000");
-}
-
-fn assert_oom_kill(watch: &mut Watch, cgroup: &Cgroup) {
-    // It looks for the end of a line that has none, and keeps all of it.
-    let status = cgroup
-        .command("tail")
-        .arg("/dev/zero")
-        .stderr(Stdio::null())
-        .status();
-    assert!(!status.expect("tail can be run").success());
-    let record = watch.next(AT_ONCE, |record| record["kind"] == "oom");
-    assert_eq!(
-        record["victim"]["container"]["name"],
-        cgroup.name(),
-        "{record}"
-    );
-}
-
 #[test]
-fn suppressed_calls_are_told() {
+fn calls_while_the_server_gets_no_time() {
     if !tests::root() {
         return;
     }
     let _alone = alone();
     let serve = Serve::start(&[]);
-    let cgroup = Cgroup::new("suppressed");
-    let arguments = ["--kind", "setns", "--container", cgroup.name()];
-    let mut slow = serve.watch_unread(&arguments);
-    call(
-        &cgroup,
+    let (flooding, other) = (Cgroup::new("flooding"), Cgroup::new("other"));
+    let mut flooded = serve.watch_unread(&["--kind", "setns", "--container", flooding.name()]);
+    let mut watch = serve.watch(&["--kind", "unshare,oom", "--container", other.name()]);
+    serve.signal(Signal::STOP);
+    let failed = call(
+        &flooding,
         &format!("--times {MORE_THAN_SENT} setns /dev/null uts"),
     );
-    let [received, lost] = read(&mut slow, "setns", MORE_THAN_SENT);
+    call(&other, "unshare uts");
+    kill_by_oom(&other);
+    serve.signal(Signal::CONT);
+    // Others lose nothing, not even what came behind the flood.
+    let record = watch.next(PATIENCE, |_| true);
+    assert_eq!(record["kind"], "unshare", "{record}");
+    let record = watch.next(PATIENCE, |_| true);
+    assert_is_oom_of(&record, &other);
+    // Of the flood, what was not sent is counted and told.
+    let [received, lost] = read(&mut flooded, "setns", MORE_THAN_SENT);
     assert_eq!(
         received + lost,
         MORE_THAN_SENT,
@@ -209,10 +188,40 @@ fn suppressed_calls_are_told() {
         lost,
         metrics.events("sink", "setns", "lost") + unsent(&metrics, "setns")
     );
-    let labels = [("call", "setns"), ("name", cgroup.name())];
-    let failed = metrics.count("container_namespace_call_errors_total", &labels);
-    assert_eq!(failed, MORE_THAN_SENT);
-    kill(&mut slow);
+    let labels = [("call", "setns"), ("name", flooding.name())];
+    let counted = metrics.count("container_namespace_call_errors_total", &labels);
+    assert_eq!(
+        (counted, &failed["failed"]),
+        (MORE_THAN_SENT, &json!(MORE_THAN_SENT))
+    );
+    kill(&mut flooded);
     assert_law(&serve);
     serve.stop();
+}
+
+/// Has a process in the container killed by the OOM killer.
+fn kill_by_oom(cgroup: &Cgroup) {
+    let limit = if Cgroup::is_v1("memory") {
+        "memory.limit_in_bytes"
+    } else {
+        "memory.max"
+    };
+    cgroup.write("memory", limit, "20000000");
+    // It looks for the end of a line that has none, and keeps all of it.
+    let status = cgroup
+        .command("tail")
+        .arg("/dev/zero")
+        .stderr(Stdio::null())
+        .status();
+    let status = status.expect("tail can be run");
+    assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{status}");
+}
+
+fn assert_is_oom_of(record: &Value, cgroup: &Cgroup) {
+    assert_eq!(record["kind"], "oom", "{record}");
+    assert_eq!(
+        record["victim"]["container"]["name"],
+        cgroup.name(),
+        "{record}"
+    );
 }
