@@ -4,6 +4,8 @@ pub mod agent;
 pub mod cgroup;
 pub mod container;
 pub mod law;
+pub mod limited;
+pub mod memory;
 pub mod metrics;
 pub mod nscall;
 pub mod process;
