@@ -106,14 +106,7 @@ impl Cgroup {
     /// # Panics
     /// Where no hierarchy has it.
     pub fn directory(&self, controller: &str) -> PathBuf {
-        let has = |hierarchy: &&Hierarchy| hierarchy.controllers.iter().any(|it| it == controller);
-        let mut hierarchies = hierarchies().iter();
-        let v1 = hierarchies.clone().find(has);
-        let hierarchy = v1.or_else(|| hierarchies.find(|hierarchy| hierarchy.v2));
-        hierarchy
-            .unwrap_or_else(|| panic!("no hierarchy has {controller}"))
-            .root
-            .join(&self.path)
+        directory(controller, &self.path)
     }
 
     /// Whether `controller` is a hierarchy of v1.
@@ -242,6 +235,29 @@ fn inherit(directory: &Path, file: &str) -> Option<()> {
     Some(())
 }
 
+/// The directory of the cgroup `path` in the hierarchy that has `controller`; that of v2 for the rest.
+///
+/// # Panics
+/// Where no hierarchy has it.
+pub fn directory(controller: &str, path: impl AsRef<Path>) -> PathBuf {
+    let has = |hierarchy: &&Hierarchy| hierarchy.controllers.iter().any(|it| it == controller);
+    let mut hierarchies = hierarchies().iter();
+    let v1 = hierarchies.clone().find(has);
+    let hierarchy = v1.or_else(|| hierarchies.find(|hierarchy| hierarchy.v2));
+    let root = &hierarchy
+        .unwrap_or_else(|| panic!("no hierarchy has {controller}"))
+        .root;
+    let path = path.as_ref();
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Where the root of each hierarchy is mounted.
+pub fn roots() -> impl Iterator<Item = &'static Path> {
+    hierarchies()
+        .iter()
+        .map(|hierarchy| hierarchy.root.as_path())
+}
+
 /// Every hierarchy of the host: where its root is mounted.
 fn hierarchies() -> &'static [Hierarchy] {
     static HIERARCHIES: OnceLock<Vec<Hierarchy>> = OnceLock::new();
@@ -293,7 +309,7 @@ fn add_members(directory: &Path, members: &mut BTreeSet<u32>) {
 }
 
 /// Removes a cgroup, those below it first; `None` where it is not gone yet.
-fn remove(directory: &Path) -> Option<()> {
+pub fn remove(directory: &Path) -> Option<()> {
     for child in children(directory) {
         remove(&child)?;
     }

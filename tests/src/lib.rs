@@ -3,12 +3,15 @@
 pub mod agent;
 pub mod cgroup;
 pub mod container;
+pub mod docker;
 pub mod law;
 pub mod limited;
 pub mod memory;
 pub mod metrics;
 pub mod nscall;
 pub mod process;
+pub mod program;
+pub mod prometheus;
 pub mod serve;
 pub mod wait;
 pub mod watch;

@@ -122,10 +122,33 @@ impl Serve {
     pub fn watch(&self, arguments: &[&str]) -> Watch {
         let before = self.watchers();
         let watch = Watch::spawn(&self.socket(), arguments);
-        wait_for("agent watch is connected", PATIENCE, || {
-            (self.watchers() > before).then_some(())
-        });
+        self.wait_for_watchers(before + 1);
         watch
+    }
+
+    /// Likewise, with a pipe for its standard output that nobody reads yet.
+    ///
+    /// # Panics
+    /// Where it does not come to that.
+    pub fn watch_unread(&self, arguments: &[&str]) -> Child {
+        let before = self.watchers();
+        let watch = agent(["watch", "--output", "json", "--socket"])
+            .arg(self.socket())
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn();
+        self.wait_for_watchers(before + 1);
+        watch.expect("agent watch can be run")
+    }
+
+    /// Waits until so many streams are open.
+    ///
+    /// # Panics
+    /// Where it does not come to that.
+    pub fn wait_for_watchers(&self, wanted: u64) {
+        wait_for("so many streams are open", PATIENCE, || {
+            (self.watchers() == wanted).then_some(())
+        });
     }
 
     /// How many streams are open.
@@ -160,7 +183,10 @@ fn socket_in(directory: &TempDir) -> PathBuf {
 }
 
 /// Asks for `path` in HTTP/1.0, whose answers end where the connection does.
-fn exchange(mut stream: impl Read + Write, path: &str) -> Response {
+///
+/// # Panics
+/// Where there is no answer.
+pub fn exchange(mut stream: impl Read + Write, path: &str) -> Response {
     write!(stream, "GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n").expect("a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");

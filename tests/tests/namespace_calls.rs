@@ -157,8 +157,8 @@ fn many_setns() {
         return;
     }
     let serve = Serve::start(&[]);
-    let (cgroup, other) = (Cgroup::new("setns"), Cgroup::new("target"));
-    let target = Container::start(&other, "mnt,net");
+    let cgroup = Cgroup::new("setns");
+    let target = Container::start(Cgroup::new("target"), "mnt,net");
     let run = || run_many(&cgroup, &format!("nsenter -t {} -n true", target.pid));
     let records = records_of(&serve, &cgroup, "setns", run);
     assert_many(&records, &cgroup, "setns", &json!(["net"]));
@@ -169,8 +169,8 @@ fn many_setns() {
             target.inode("net"),
             "{record}"
         );
-        assert_eq!(record["joined"]["name"], other.name(), "{record}");
-        assert_eq!(record["joined"]["cgroup"], other.path(), "{record}");
+        assert_eq!(record["joined"]["name"], target.cgroup.name(), "{record}");
+        assert_eq!(record["joined"]["cgroup"], target.cgroup.path(), "{record}");
     }
     let counted = count(
         &serve,
@@ -185,15 +185,9 @@ fn many_setns() {
 
 /// Makes one call in the container, and checks that the stream tells of it what the caller saw.
 fn assert_told(serve: &Serve, cgroup: &Cgroup, words: &str, requested: &[&str]) -> Value {
-    let call = words
-        .split(' ')
-        .find(|word| !word.starts_with("--"))
-        .unwrap_or_default();
-    let kind = match call {
-        "clone3" => "clone",
-        "setns-pid" => "setns",
-        other => other,
-    };
+    let kinds = ["clone", "unshare", "setns"];
+    let kind = kinds.into_iter().find(|kind| words.contains(kind));
+    let kind = kind.expect("one of the calls");
     let mut watch = serve.watch(&[
         "--kind",
         kind,
@@ -224,8 +218,8 @@ fn each_type_by_each_call() {
         return;
     }
     let serve = Serve::start(&[]);
-    let (cgroup, other) = (Cgroup::new("types"), Cgroup::new("all"));
-    let target = Container::start(&other, &TYPES.join(","));
+    let cgroup = Cgroup::new("types");
+    let target = Container::start(Cgroup::new("all"), &TYPES.join(","));
     for kind in TYPES {
         // clone(2) has no flag for it.
         let clone = if kind == "time" { "clone3" } else { "clone" };
@@ -241,7 +235,11 @@ fn each_type_by_each_call() {
             assert_eq!(record["result"], "0", "{words}: {record}");
             assert_ne!(record["changed"], json!({}), "{words}: {record}");
             if words.starts_with("setns") {
-                assert_eq!(record["joined"]["name"], other.name(), "{words}: {record}");
+                assert_eq!(
+                    record["joined"]["name"],
+                    target.cgroup.name(),
+                    "{words}: {record}"
+                );
             } else {
                 let labels = [("call", call), ("type", kind)];
                 assert_eq!(count(&serve, CALLS, &cgroup, &labels), 1, "{words}");
@@ -258,8 +256,8 @@ fn two_types_in_one_call() {
         return;
     }
     let serve = Serve::start(&[]);
-    let (cgroup, other) = (Cgroup::new("two"), Cgroup::new("both"));
-    let target = Container::start(&other, "mnt,net,uts");
+    let cgroup = Cgroup::new("two");
+    let target = Container::start(Cgroup::new("both"), "mnt,net,uts");
     let setns = format!("setns-pid {} net,uts", target.pid);
     for (call, words) in [
         ("clone", "clone net,uts"),
@@ -284,8 +282,8 @@ fn whose_namespaces_are_joined() {
         return;
     }
     let serve = Serve::start(&[]);
-    let (cgroup, other) = (Cgroup::new("joins"), Cgroup::new("joined"));
-    let target = Container::start(&other, "mnt,uts");
+    let cgroup = Cgroup::new("joins");
+    let target = Container::start(Cgroup::new("joined"), "mnt,uts");
     let mut watch = serve.watch(&["--kind", "setns", "--container", cgroup.name()]);
     let mut joined = |from: &[&str], into: &str| {
         let mut command = cgroup.command(from[0]);
@@ -298,11 +296,15 @@ fn whose_namespaces_are_joined() {
     let own = ["unshare", "-u"];
     let host = format!("/proc/{}/ns/uts", std::process::id());
     assert_eq!(joined(&own, &host), "host");
-    assert_eq!(joined(&own, &target.namespace("uts"))["name"], other.name());
+    assert_eq!(
+        joined(&own, &target.namespace("uts"))["name"],
+        target.cgroup.name()
+    );
     // Entered is only what is new.
     assert_eq!(joined(&["env"], &host), Value::Null);
     // What no container began with is nobody's.
-    let stranger = other
+    let stranger = target
+        .cgroup
         .command("unshare")
         .args(["-u", "sleep", "infinity"])
         .spawn();

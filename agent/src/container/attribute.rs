@@ -72,7 +72,11 @@ fn learn(
             registry.set_oom_killed(&oom.victim);
             None
         }
-        Body::Clone(_) | Body::Unshare(_) | Body::Setns(_) => None,
+        Body::Unshare(_) | Body::Setns(_) => {
+            registry.set_namespaces(&event.caller);
+            None
+        }
+        Body::Clone(_) => None,
     }
 }
 

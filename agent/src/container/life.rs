@@ -67,9 +67,9 @@ impl Life {
         self.started
     }
 
-    /// Its first process.
+    /// Its first process, while that lives.
     pub fn init(&self) -> Option<&Task> {
-        self.init.as_ref()
+        self.init.as_ref().filter(|_| self.exit.is_none())
     }
 
     /// Says which process is its first one. The first that is told stays.
@@ -82,6 +82,17 @@ impl Life {
     fn is_init(&self, task: &Task) -> bool {
         let init = self.init.as_ref();
         init.is_some_and(|init| (init.pid, init.start_time) == (task.pid, task.start_time))
+    }
+
+    /// A task has other namespaces now. Those of the first process, which are its main thread's,
+    /// are its container's.
+    pub fn set_namespaces(&mut self, task: &Task) {
+        if self.is_init(task)
+            && task.pid == task.tid
+            && let Some(init) = &mut self.init
+        {
+            init.namespaces = task.namespaces;
+        }
     }
 
     /// A process ended at `time`, with this wait status.

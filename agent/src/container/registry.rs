@@ -232,6 +232,13 @@ impl Registry {
         started.is_some()
     }
 
+    /// The task has other namespaces now.
+    pub fn set_namespaces(&mut self, task: &Task) {
+        if let Some(cgroup) = self.own_cgroup_of(task) {
+            cgroup.life.set_namespaces(task);
+        }
+    }
+
     /// The task, a whole process, ended at `time` with this wait status.
     pub fn set_exit(&mut self, task: &Task, status: u32, time: u64) {
         if let Some(cgroup) = self.own_cgroup_of(task) {
@@ -303,8 +310,10 @@ impl Registry {
         Some(&directory.path)
     }
 
-    /// The running container that was the first to have this namespace, by its index among the ten
-    /// (`agent_ebpf::Namespace`) and its inode.
+    /// The container whose first process is in this namespace, by its index among the ten
+    /// (`agent_ebpf::Namespace`) and its inode; of several the one that was there first.
+    ///
+    /// A namespace whose number is given out again has no such process: it is nobody's then.
     pub fn owner(&self, namespace: usize, inode: u32) -> Option<&Arc<Container>> {
         let running = self.containers().filter(|cgroup| cgroup.life.running());
         let owners = running.filter_map(|cgroup| {

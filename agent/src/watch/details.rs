@@ -141,7 +141,12 @@ fn shortage(oom: &Oom) -> String {
             }),
             _,
         ) => {
-            format!("limit {} of {cgroup} hit", size(*limit))
+            let limit = size(*limit);
+            match &oom.victim.container {
+                // Whose path may be long: the container is named already.
+                Some(container) if container.cgroup == *cgroup => format!("its limit {limit} hit"),
+                _ => format!("limit {limit} of {cgroup} hit"),
+            }
         }
         (
             Some(LimitOwner {
@@ -296,6 +301,13 @@ mod tests {
         says(
             change(|_| ()),
             "killed stress-ng(4711) rss 49.8M, limit 50.0M of /parent hit",
+        );
+        says(
+            change(|oom| {
+                let container = oom.victim.container.as_ref().unwrap();
+                oom.limit_owner.as_mut().unwrap().cgroup = container.cgroup.clone();
+            }),
+            "killed stress-ng(4711) rss 49.8M, its limit 50.0M hit",
         );
         says(
             change(|oom| oom.init_killed = true),

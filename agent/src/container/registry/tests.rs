@@ -1,3 +1,5 @@
+//! What the registry knows, told by hand.
+
 use super::*;
 use crate::watch::record::{Action, ContainerKind};
 
@@ -238,6 +240,31 @@ fn a_namespace_is_its_living_owners() {
     registry.set_populated(key(MEMORY, 40), true, 300);
     registry.set_init(&b);
     assert_eq!(registry.owner(NET, 77).unwrap().id, "b");
+}
+
+#[test]
+fn a_namespace_is_nobodys_once_the_first_process_has_left_it() {
+    let mut registry = docker();
+    let mut init = task(5, 20, 30);
+    init.namespaces[NET] = 77;
+    registry.set_populated(key(MEMORY, 20), true, 100);
+    registry.set_init(&init);
+    // Another process of the container, or another thread of its first, goes its own way.
+    for (pid, tid) in [(6, 6), (5, 7)] {
+        let mut other = Task { pid, tid, ..init };
+        other.namespaces[NET] = 78;
+        registry.set_namespaces(&other);
+        assert_eq!(registry.owner(NET, 77).unwrap().id, ID);
+        assert_eq!(registry.owner(NET, 78), None);
+    }
+    init.namespaces[NET] = 79;
+    registry.set_namespaces(&init);
+    assert_eq!(registry.owner(NET, 77), None);
+    assert_eq!(registry.owner(NET, 79).unwrap().id, ID);
+    // The container runs on without it.
+    registry.set_exit(&init, 0, 200);
+    assert_eq!(registry.owner(NET, 79), None);
+    assert_eq!(registry.containers().next().unwrap().life.init(), None);
 }
 
 #[test]

@@ -1,0 +1,218 @@
+//! More events than anybody can read: what is lost is counted to the last one, and nobody else loses any.
+//!
+//! One test at a time: the kernel's probes see all of the host, so that the flood of one is in the ring of another.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tests::cgroup::Cgroup;
+use tests::law::assert_law;
+use tests::metrics::Metrics;
+use tests::nscall::{nscall, outcome};
+use tests::process::kill;
+use tests::serve::Serve;
+use tests::wait::{PATIENCE, wait_for};
+use tests::watch::Watch;
+
+/// More than fits into what is between the kernel and a reader: some 9,000 records, most of them in the server's queue.
+const MORE_THAN_FITS: u64 = 15_000;
+
+/// More calls than a cgroup may send records of, at once and in one second.
+const MORE_THAN_SENT: u64 = 40_000;
+
+/// As fast as what is seen at once is seen, on a machine that is busy.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    // A test that failed leaves nothing behind.
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn call(cgroup: &Cgroup, words: &str) -> Value {
+    outcome(&mut nscall(cgroup, words))
+}
+
+fn is_unshare(record: &Value) -> bool {
+    record["kind"] == "unshare"
+}
+
+/// Records of a kind that the kernel did not send.
+fn unsent(metrics: &Metrics, kind: &str) -> u64 {
+    metrics.events("kernel", kind, "suppressed") + metrics.events("kernel", kind, "no_room")
+}
+
+#[test]
+fn a_full_pipe() {
+    if !tests::root() {
+        return;
+    }
+    let _alone = alone();
+    let serve = Serve::start(&[]);
+    let (cgroup, other) = (Cgroup::new("full"), Cgroup::new("other"));
+    let mut full = serve.watch_unread(&["--kind", "clone", "--container", cgroup.name()]);
+    let mut watch = serve.watch(&["--kind", "unshare", "--container", other.name()]);
+    call(&cgroup, &format!("--times {MORE_THAN_FITS} clone uts"));
+    call(&other, "unshare uts");
+    watch.next(AT_ONCE, is_unshare);
+    let metrics = serve.metrics();
+    assert_ne!(metrics.events("sink", "clone", "lost"), 0, "all fitted");
+    assert_eq!(metrics.events("sink", "unshare", "lost"), 0);
+    assert!(full.try_wait().expect("its state").is_none(), "it ended");
+    kill(&mut full);
+    serve.wait_for_watchers(1);
+    // What waited for it is lost too.
+    assert_law(&serve);
+    serve.stop();
+}
+
+/// Reads until so many records were received or told to be lost: both numbers.
+fn read(watch: &mut Child, kind: &str, wanted: u64) -> [u64; 2] {
+    let stdout = watch.stdout.take().expect("a pipe");
+    let [mut received, mut lost] = [0, 0];
+    for line in BufReader::new(stdout).lines() {
+        let record: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
+        match record["kind"].as_str() {
+            Some("lost") => lost += record["kinds"][kind].as_u64().unwrap_or(0),
+            _ => received += 1,
+        }
+        if received + lost >= wanted {
+            break;
+        }
+    }
+    [received, lost]
+}
+
+#[test]
+fn a_slow_reader() {
+    if !tests::root() {
+        return;
+    }
+    let _alone = alone();
+    let serve = Serve::start(&[]);
+    let cgroup = Cgroup::new("slow");
+    let mut slow = serve.watch_unread(&["--kind", "clone", "--container", cgroup.name()]);
+    call(&cgroup, &format!("--times {MORE_THAN_FITS} clone uts"));
+    let [received, lost] = read(&mut slow, "clone", MORE_THAN_FITS);
+    assert_eq!(
+        received + lost,
+        MORE_THAN_FITS,
+        "{received} received, {lost} lost"
+    );
+    let metrics = serve.metrics();
+    let at_sink = metrics.events("sink", "clone", "lost");
+    assert_ne!(at_sink, 0, "all fitted");
+    assert_eq!(lost, at_sink + unsent(&metrics, "clone"));
+    kill(&mut slow);
+    serve.wait_for_watchers(0);
+    assert_law(&serve);
+    serve.stop();
+}
+
+#[test]
+fn calls_without_end() {
+    if !tests::root() {
+        return;
+    }
+    let _alone = alone();
+    let serve = Serve::start(&[]);
+    let (flooding, other) = (Cgroup::new("flooding"), Cgroup::new("other"));
+    let mut watch = serve.watch(&["--kind", "unshare,oom", "--container", other.name()]);
+    let mut flood = nscall(
+        &flooding,
+        &format!("--times {} setns /dev/null uts", u32::MAX),
+    )
+    .stdout(Stdio::null())
+    .spawn()
+    .expect("nscall can be run");
+    wait_for("the kernel suppresses records", PATIENCE, || {
+        (serve.metrics().events("kernel", "setns", "suppressed") > 0).then_some(())
+    });
+    // Longer than the second after which the kernel sends again.
+    let end = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < end {
+        call(&other, "unshare uts");
+        let record = watch.next(AT_ONCE, |_| true);
+        assert!(is_unshare(&record), "{record}");
+    }
+    limit_memory(&other);
+    assert_oom_kill(&mut watch, &other);
+    assert!(
+        flood.try_wait().expect("its state").is_none(),
+        "the flood ended"
+    );
+    flooding.kill();
+    flood.wait().expect("it was killed");
+    let metrics = serve.metrics();
+    for kind in ["unshare", "oom"] {
+        assert_eq!(unsent(&metrics, kind), 0, "{kind}");
+    }
+    assert_law(&serve);
+    serve.stop();
+}
+
+fn limit_memory(cgroup: &Cgroup) {
+    let file = if Cgroup::is_v1("memory") {
+        "memory.limit_in_bytes"
+    } else {
+        "memory.max"
+    };
+    cgroup.write("memory", file, "20000000");
+}
+
+fn assert_oom_kill(watch: &mut Watch, cgroup: &Cgroup) {
+    // It looks for the end of a line that has none, and keeps all of it.
+    let status = cgroup
+        .command("tail")
+        .arg("/dev/zero")
+        .stderr(Stdio::null())
+        .status();
+    assert!(!status.expect("tail can be run").success());
+    let record = watch.next(AT_ONCE, |record| record["kind"] == "oom");
+    assert_eq!(
+        record["victim"]["container"]["name"],
+        cgroup.name(),
+        "{record}"
+    );
+}
+
+#[test]
+fn suppressed_calls_are_told() {
+    if !tests::root() {
+        return;
+    }
+    let _alone = alone();
+    let serve = Serve::start(&[]);
+    let cgroup = Cgroup::new("suppressed");
+    let arguments = ["--kind", "setns", "--container", cgroup.name()];
+    let mut slow = serve.watch_unread(&arguments);
+    call(
+        &cgroup,
+        &format!("--times {MORE_THAN_SENT} setns /dev/null uts"),
+    );
+    let [received, lost] = read(&mut slow, "setns", MORE_THAN_SENT);
+    assert_eq!(
+        received + lost,
+        MORE_THAN_SENT,
+        "{received} received, {lost} lost"
+    );
+    let metrics = serve.metrics();
+    assert_ne!(
+        metrics.events("kernel", "setns", "suppressed"),
+        0,
+        "all were sent"
+    );
+    assert_eq!(
+        lost,
+        metrics.events("sink", "setns", "lost") + unsent(&metrics, "setns")
+    );
+    let labels = [("call", "setns"), ("name", cgroup.name())];
+    let failed = metrics.count("container_namespace_call_errors_total", &labels);
+    assert_eq!(failed, MORE_THAN_SENT);
+    kill(&mut slow);
+    assert_law(&serve);
+    serve.stop();
+}
