@@ -121,12 +121,13 @@ pub fn capture<const TYPED: bool>(task: Pointer<TYPED>, out: *mut Task) {
 }
 
 /// `pid->numbers[level]`. Always read by the helper: older verifiers refuse a typed load at an
-/// offset that is not constant.
+/// offset that is not constant. They also want to see that offset bounded, and do not find out by
+/// themselves how far a product reaches.
 #[inline(always)]
 fn numbers<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> Probed {
     let numbers = pid.embedded(Field::PidNumbers);
     let upid = (level & 31) as usize * field(Field::UpidSize) as usize;
-    Pointer(numbers.0.wrapping_add(upid))
+    Pointer(numbers.0.wrapping_add(upid & 0xfff))
 }
 
 /// The inodes of the ten namespaces of `task`; zeros where it has none (any more).

@@ -153,7 +153,7 @@ doctor() {
     [ -z "$failed" ]
 }
 
-ready() { eventually wget -q -O /dev/null $METRICS/readyz || cat /tmp/serve.log; }
+ready() { eventually wget -q -O /dev/null $METRICS/readyz 2>/dev/null || { cat /tmp/serve.log; return 1; }; }
 
 watching() { want_metric agent_watchers 1; }
 
@@ -281,6 +281,8 @@ CALLS='"container":{"kind":"container","id":"calls","name":"calls"'
 agent serve >/tmp/serve.log 2>&1 &
 serve=$!
 check ready
+# Without it no other check says anything.
+kill -0 $serve || poweroff -f
 agent watch --output json >/tmp/events 2>/tmp/watch.log &
 check watching
 
