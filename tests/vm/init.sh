@@ -122,12 +122,12 @@ want_events() {
     wanted=$1
     shift
     echo "want $wanted events with $*, have $(count "$@"):"
-    events "$1"
+    events "$1" | tail -n 3
     return 1
 }
 
 # The value of the sample that begins with this text.
-metric() { wget -q -O - $METRICS/metrics | awk -v sample="$1" 'index($0, sample) == 1 { print $NF }'; }
+metric() { wget -q -O - $METRICS/metrics 2>/dev/null | awk -v sample="$1" 'index($0, sample) == 1 { print $NF }'; }
 
 metric_is() { [ "$(metric "$1")" = "$2" ]; }
 

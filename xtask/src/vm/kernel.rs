@@ -45,7 +45,10 @@ impl Kernel {
 
     /// How cgroups can be mounted: v2, and hybrid where the memory controller still is on v1 too.
     pub fn layouts(&self) -> Result<Vec<&'static str>> {
-        let config = find(&self.directory, "config-")?;
+        // A linux-binary has no configuration; those kernels have no v1 of memory either.
+        let Ok(config) = find(&self.directory, "config-") else {
+            return Ok(vec!["v2"]);
+        };
         let config = fs::read_to_string(&config)
             .with_context(|| format!("cannot read {}", config.display()))?;
         // The option is newer than the last kernels that have v1 without it.
