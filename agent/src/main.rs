@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use agent::commands::{self, Command};
+use agent::{
+    commands::{self, Command},
+    text,
+};
 use clap::Parser;
 
 /// See what containers do to the kernel, and whether their limits hold
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
     match commands::run(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("agent: {}", commands::one_line(&error));
+            eprintln!("agent: {}", text::error_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -61,7 +64,7 @@ fn misuse(error: &clap::Error) -> ExitCode {
     let words: Vec<&str> = said.split_whitespace().collect();
     eprintln!(
         "agent: {} (--help says more)",
-        agent::text::escape(&words.join(" "))
+        text::escape(&words.join(" "))
     );
     ExitCode::from(MISUSE)
 }

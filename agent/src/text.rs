@@ -4,6 +4,7 @@
 //! colours, reorder the line or break it in two, and so forge what the agent says.
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::fmt::Write;
 
 use unicode_width::UnicodeWidthChar;
@@ -64,6 +65,25 @@ fn replace_hidden(text: &str, replace: impl Fn(char, &mut String)) -> Cow<'_, st
     Cow::Owned(out)
 }
 
+/// An error and its causes in one line, without what could forge another. Of each its first line:
+/// the kernel's verifier has many.
+pub fn error_line(error: &(dyn Error + 'static)) -> String {
+    let mut line = String::new();
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default().trim();
+        // Some errors only pass another on, or quote it.
+        if !line.ends_with(first) {
+            let colon = if line.is_empty() { "" } else { ": " };
+            line.push_str(colon);
+            line.push_str(first);
+        }
+        cause = error.source();
+    }
+    escape(&line).into_owned()
+}
+
 /// The columns that escaped `text` takes, each character on its own, as terminals count.
 pub fn width(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
@@ -94,6 +114,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Said(&'static str, #[source] Option<Box<Said>>);
+
+    #[test]
+    fn an_error_is_one_line() {
+        let cause = Said("EPERM", None);
+        let quoting = Said("refused: EPERM", Some(Box::new(cause)));
+        let long = Said(" cannot load \nmov r0, 1\x1b", Some(Box::new(quoting)));
+        assert_eq!(error_line(&long), "cannot load: refused: EPERM");
+        assert_eq!(error_line(&Said("\x1b", None)), "\\x1b");
+    }
 
     #[test]
     fn what_a_terminal_would_obey_is_escaped() {

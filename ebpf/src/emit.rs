@@ -41,6 +41,14 @@ pub fn unwanted(kind: Kind) {
     }
 }
 
+/// Counts an event of which nothing could be kept.
+#[inline(always)]
+pub fn no_room(kind: Kind) {
+    if let Some(outcomes) = see(kind) {
+        outcomes.no_room += 1;
+    }
+}
+
 /// Sends a record of `kind`: the header is filled here, the rest by `fill`, which must write every
 /// field.
 #[inline(always)]

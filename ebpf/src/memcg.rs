@@ -108,11 +108,7 @@ impl Memcg {
             }
             i += 1;
         }
-        let owner = if locked.0.is_null() {
-            fullest
-        } else {
-            locked
-        };
+        let owner = if locked.0.is_null() { fullest } else { locked };
         (!owner.0.is_null()).then(|| owner.owner())
     }
 

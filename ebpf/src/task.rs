@@ -3,7 +3,7 @@
 use agent_ebpf::{
     ABSENT, CgroupKey, Cgroups, Field, HIERARCHIES, Hierarchy, Namespace, Namespaces, Task,
 };
-use aya_ebpf::helpers::{bpf_get_current_task, bpf_probe_read_kernel};
+use aya_ebpf::helpers::{bpf_get_current_task, generated::bpf_probe_read_kernel};
 
 use crate::config::field;
 
@@ -46,8 +46,7 @@ impl<const TYPED: bool> Pointer<TYPED> {
             // knows; the kernel makes one that faults read as 0.
             unsafe { core::ptr::read_volatile(address) }
         } else {
-            // SAFETY: the helper checks the address.
-            unsafe { bpf_probe_read_kernel(address) }.unwrap_or_default()
+            read(address)
         }
     }
 
@@ -64,8 +63,7 @@ impl<const TYPED: bool> Pointer<TYPED> {
             // SAFETY: as in `load_at`.
             Self(unsafe { core::ptr::read_volatile(address) })
         } else {
-            // SAFETY: as in `load_at`.
-            Self(unsafe { bpf_probe_read_kernel(address) }.unwrap_or(core::ptr::null()))
+            Self(read::<usize>(address.cast()) as *const u8)
         }
     }
 
@@ -79,6 +77,24 @@ impl<const TYPED: bool> Pointer<TYPED> {
     pub fn embedded(self, at: Field) -> Probed {
         Pointer(self.0.wrapping_add(field(at) as usize))
     }
+}
+
+/// The `T` at a kernel address, by the helper. Without a look at what the helper returns: where it
+/// fails it writes zeros, and each look would be a branch, by which the ways through a program that
+/// older verifiers follow are twice as many.
+#[inline(always)]
+fn read<T: Copy + Default>(address: *const T) -> T {
+    let mut value = T::default();
+    // SAFETY: the helper checks the address, and writes the whole of `value`
+    // (`bpf_probe_read_kernel_common`, `kernel/trace/bpf_trace.c`). Numbers, all of which any bytes are.
+    unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut value).cast(),
+            size_of::<T>() as u32,
+            address.cast(),
+        )
+    };
+    value
 }
 
 /// The running task.
@@ -121,12 +137,13 @@ pub fn capture<const TYPED: bool>(task: Pointer<TYPED>, out: *mut Task) {
 }
 
 /// `pid->numbers[level]`. Always read by the helper: older verifiers refuse a typed load at an
-/// offset that is not constant.
+/// offset that is not constant. They also want to see that offset bounded, and do not find out by
+/// themselves how far a product reaches.
 #[inline(always)]
 fn numbers<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> Probed {
     let numbers = pid.embedded(Field::PidNumbers);
     let upid = (level & 31) as usize * field(Field::UpidSize) as usize;
-    Pointer(numbers.0.wrapping_add(upid))
+    Pointer(numbers.0.wrapping_add(upid & 0xfff))
 }
 
 /// The inodes of the ten namespaces of `task`; zeros where it has none (any more).

@@ -5,6 +5,8 @@ pub mod cgroup;
 pub mod container;
 pub mod docker;
 pub mod law;
+pub mod limited;
+pub mod memory;
 pub mod metrics;
 pub mod nscall;
 pub mod process;

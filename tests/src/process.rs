@@ -1,5 +1,6 @@
 //! Processes that tests start.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Mutex};
@@ -48,4 +49,15 @@ pub fn kill(child: &mut Child) {
     // It may have ended meanwhile.
     let _ = child.kill();
     let _ = child.wait();
+}
+
+/// Waits until a process has become `program`.
+///
+/// # Panics
+/// Where it does not.
+pub fn wait_until_it_is(pid: u32, program: &str) {
+    wait_for(&format!("{pid} is {program}"), PATIENCE, || {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        (comm.trim() == program).then_some(())
+    });
 }

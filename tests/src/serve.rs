@@ -121,9 +121,14 @@ impl Serve {
     /// # Panics
     /// Where it does not come to that.
     pub fn watch(&self, arguments: &[&str]) -> Watch {
-        let before = self.watchers();
+        let mut before = self.watchers();
         let watch = Watch::spawn(&self.socket(), arguments);
-        self.wait_for_watchers(before + 1);
+        wait_for("agent watch is connected", PATIENCE, || {
+            let watchers = self.watchers();
+            // One that was dropped a moment ago may have been counted.
+            before = before.min(watchers);
+            (watchers > before).then_some(())
+        });
         watch
     }
 

@@ -14,6 +14,7 @@ mod source;
 mod step;
 mod sudo;
 mod test;
+mod vm;
 
 /// Build, run, test and check `agent` on this machine.
 ///
@@ -71,6 +72,22 @@ enum Task {
         harness: Vec<String>,
     },
 
+    /// Check the agent on other kernels, in virtual machines
+    ///
+    /// Boots Debian's cloud kernels under QEMU with tests/vm/init.sh as the first process: with cgroup v2, and on kernels
+    /// that still have memory on v1 with a hybrid of both too. Everything is emulated, so this takes some minutes and
+    /// is not a part of `test`. Kernels come by apt-get into target/vm/kernels and stay: remove one there to get a
+    /// newer one.
+    ///
+    ///     cargo xtask vm
+    ///     cargo xtask vm 6.12 6.1 5.10.218
+    #[command(verbatim_doc_comment)]
+    Vm {
+        /// Debian versions of kernels, or what they begin with
+        #[arg(value_name = "KERNEL", default_value = "6.12")]
+        kernels: Vec<String>,
+    },
+
     /// Format, lints, docs and the rules of this repository, with every warning an error
     ///
     /// The lints are listed in Cargo.toml, the rules in xtask/src/rules.rs.
@@ -82,6 +99,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Run { arguments } => run::run(&arguments),
         Task::Test { arguments, harness } => test::run(&arguments, &harness),
+        Task::Vm { kernels } => vm::run(&kernels),
         Task::Check => check::run(),
     };
     match done {

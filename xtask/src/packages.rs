@@ -1,4 +1,4 @@
-//! The Debian packages that tests run against.
+//! The Debian packages that tests and virtual machines need.
 
 use std::ffi::OsString;
 
@@ -14,7 +14,7 @@ struct Package {
 }
 
 #[rustfmt::skip]
-const PACKAGES: [Package; 7] = [
+const FOR_TESTS: [Package; 7] = [
     Package { name: "docker.io",      shows: "dockerd",   what_for: "an engine whose containers are traced" },
     // The package busybox has the same program, but not static: it does not run in an empty root file system.
     Package { name: "busybox-static", shows: "/usr/share/doc/busybox-static", what_for: "root file systems of containers" },
@@ -25,6 +25,14 @@ const PACKAGES: [Package; 7] = [
     Package { name: "tmux",           shows: "tmux",      what_for: "a terminal for full-screen commands" },
 ];
 
+#[rustfmt::skip]
+const FOR_VM: [Package; 4] = [
+    Package { name: "qemu-system-x86", shows: "qemu-system-x86_64", what_for: "the virtual machine" },
+    Package { name: "busybox-static",  shows: "/usr/share/doc/busybox-static", what_for: "its programs" },
+    Package { name: "perl-base",       shows: "/usr/bin/perl",      what_for: "system calls that no program there makes" },
+    Package { name: "binutils",        shows: "strip",              what_for: "makes the agent smaller" },
+];
+
 /// The command that installs, without the packages' names. It removes nothing (--no-remove): an engine from elsewhere,
 /// or the busybox of the boot image, is not ours to replace. It waits while another apt-get is at work.
 #[rustfmt::skip]
@@ -33,10 +41,20 @@ const INSTALL: [&str; 8] = [
     "apt-get", "install", "-y", "--no-install-recommends", "--no-remove", "-o", "DPkg::Lock::Timeout=300",
 ];
 
+/// Installs what tests need.
+pub fn for_tests() -> Result<()> {
+    install(&FOR_TESTS, "tests need")
+}
+
+/// Installs what virtual machines need.
+pub fn for_vm() -> Result<()> {
+    install(&FOR_VM, "virtual machines need")
+}
+
 /// Installs what is missing, as root where there is apt-get; elsewhere says what to install.
-pub fn install() -> Result<()> {
+fn install(packages: &[Package], who_needs: &str) -> Result<()> {
     let path = path_of_root()?;
-    let missing = PACKAGES
+    let missing = packages
         .iter()
         .filter(|package| find(package.shows, &path).is_none());
     let missing: Vec<&Package> = missing.collect();
@@ -45,12 +63,14 @@ pub fn install() -> Result<()> {
     }
     if !rustix::process::geteuid().is_root() || find("apt-get", &path).is_none() {
         println!(
-            "setup: tests need these Debian packages, or what your system has in their place. Install them as root:"
+            "setup: {who_needs} these Debian packages, or what your system has in their place. Install them as root:"
         );
         list(&missing);
         return Ok(());
     }
-    println!("setup: installing Debian packages that tests need, without starting their services:");
+    println!(
+        "setup: installing Debian packages that {who_needs}, without starting their services:"
+    );
     list(&missing);
     run(&mut command("apt-get", &["update"])?)?;
     let names = missing.iter().map(|package| package.name);

@@ -34,7 +34,7 @@ pub fn for_run() -> Result<()> {
 /// What `cargo xtask test` needs.
 pub fn for_tests() -> Result<()> {
     for_run()?;
-    packages::install()
+    packages::for_tests()
 }
 
 fn components() -> Result<()> {

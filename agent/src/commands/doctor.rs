@@ -1,10 +1,9 @@
 //! `agent doctor`: what this kernel and these privileges allow, and why.
 
-use std::{fmt::Write as _, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use serde::Serialize;
 
-use super::one_line;
 use crate::{
     host::{
         hierarchy::{Hierarchies, Version},
@@ -92,7 +91,12 @@ fn examine(args: &Args) -> Report {
     let hierarchies = Hierarchies::discover(root);
     let attached = probes.iter().any(Status::attached);
     let reason = failure
-        .or_else(|| hierarchies.as_ref().err().map(|error| chain(error)))
+        .or_else(|| {
+            hierarchies
+                .as_ref()
+                .err()
+                .map(|error| text::error_line(error))
+        })
         .or_else(|| (!attached).then(|| "no probe can be attached".to_owned()));
     Report {
         ready: reason.is_none(),
@@ -101,7 +105,7 @@ fn examine(args: &Args) -> Report {
         cgroups: cgroups(hierarchies.ok().as_ref()),
         tracefs: match kernel::probes::open_tracefs() {
             Ok(_) => "reachable (by a mount of its own, attached nowhere)".to_owned(),
-            Err(error) => chain(&error),
+            Err(error) => text::error_line(&error),
         },
         probes,
     }
@@ -119,7 +123,7 @@ fn try_probes(syscall_probes: SyscallProbes) -> (Vec<Status>, Option<String>) {
     });
     match attached {
         Ok(statuses) => (statuses, None),
-        Err(error) => (Vec::new(), Some(chain(&error))),
+        Err(error) => (Vec::new(), Some(text::error_line(&error))),
     }
 }
 
@@ -218,17 +222,6 @@ fn privileges(held: Option<&[String]>) -> String {
     } else {
         format!("missing {}: run as root", missing.join(" "))
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Infallible.
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    one_line(&anyhow::Error::msg(text))
 }
 
 fn cgroups(found: Option<&Hierarchies>) -> Cgroups {

@@ -19,7 +19,7 @@ pub enum Command {
 /// Does it.
 ///
 /// # Errors
-/// Where it cannot be done; [`one_line`] says why.
+/// Where it cannot be done.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => runtime()?
@@ -59,6 +59,11 @@ fn log_to_stderr() {
     use std::io::IsTerminal as _;
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // The library says every relocation: hundreds of lines before the first of ours.
+    let filter = match "aya_obj=info".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     let colour = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     // A second one, in a test, is no harm.
@@ -84,21 +89,4 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .worker_threads(2)
         .enable_all()
         .build()?)
-}
-
-/// An error and its causes in one line, without what could forge another.
-pub fn one_line(error: &anyhow::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for cause in error.chain() {
-        let text = cause
-            .to_string()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
-        // An error that only passes another on says the same.
-        if parts.last().is_none_or(|last| *last != text) {
-            parts.push(text);
-        }
-    }
-    crate::text::escape(&parts.join(": ")).into_owned()
 }

@@ -1,6 +1,6 @@
 //! Which probe is attached by which mechanism.
 
-use std::{fmt, io, os::fd::OwnedFd};
+use std::{io, os::fd::OwnedFd};
 
 use aya::{
     Btf, Ebpf,
@@ -12,7 +12,7 @@ use rustix::{
 };
 use serde::Serialize;
 
-use crate::sys;
+use crate::{sys, text};
 
 /// How a probe comes to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -173,32 +173,8 @@ impl From<&ProbeError> for State {
     fn from(error: &ProbeError) -> Self {
         Self::Failed {
             errno: error.errno(),
-            reason: format!("{}", Chain(error)),
+            reason: text::error_line(error),
         }
-    }
-}
-
-/// An error and its causes, in one line.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let first_line = |error: &dyn std::error::Error| {
-            error
-                .to_string()
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .trim()
-                .to_owned()
-        };
-        write!(f, "{}", first_line(self.0))?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {}", first_line(error))?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }
 

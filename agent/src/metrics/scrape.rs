@@ -15,7 +15,7 @@ use super::{
 use crate::{
     container::{
         place::Rank,
-        registry::{self, ROOT_ID},
+        registry::{self, ROOT_ID, Registry},
     },
     event::clock::Clock,
     host::hierarchy::Hierarchies,
@@ -41,7 +41,10 @@ type AllCounts = HashMap<CgroupKey, Counts>;
 /// Where the kernel's counters cannot be read.
 pub fn scrape(shared: &Shared, agent: &AgentMetrics) -> Result<Vec<String>, ScrapeError> {
     let started = Instant::now();
-    let (counts, overflow, host) = {
+    let (cgroups, overflow, host) = {
+        // Both at the same moment: what was counted in a cgroup moves from the kernel to the
+        // registry when the cgroup is removed, and must be added up once.
+        let registry = lock(&shared.registry);
         let kernel = lock(&shared.counts);
         let (counts, overflow) = kernel.all();
         let mut host = HostCounts {
@@ -50,9 +53,10 @@ pub fn scrape(shared: &Shared, agent: &AgentMetrics) -> Result<Vec<String>, Scra
         for (constraint, kills) in kernel.oom_kills()? {
             host.oom_kills[constraint as usize] = kills;
         }
-        (counts, overflow, host)
+        drop(kernel);
+        let cgroups = cgroups(&registry, &shared.hierarchies, &counts);
+        (cgroups, overflow, host)
     };
-    let cgroups = cgroups(shared, &counts);
     let mut chunks = Vec::new();
     let mut out = Writer::new(|chunk| chunks.push(chunk));
     let errors = container::write(&cgroups, &host, SystemTime::now(), &mut out);
@@ -76,9 +80,7 @@ pub fn scrape(shared: &Shared, agent: &AgentMetrics) -> Result<Vec<String>, Scra
 }
 
 /// Every cgroup that has series: the root, the living, and of the dead the last of each path.
-fn cgroups(shared: &Shared, counts: &AllCounts) -> Vec<Cgroup> {
-    let hierarchies = &shared.hierarchies;
-    let registry = lock(&shared.registry);
+fn cgroups(registry: &Registry, hierarchies: &Hierarchies, counts: &AllCounts) -> Vec<Cgroup> {
     let mut all: Vec<&registry::Cgroup> = registry.all().collect();
     // The living first, then the dead, the latest first.
     all.sort_by_key(|cgroup| {

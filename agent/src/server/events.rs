@@ -10,7 +10,10 @@ use axum::{
 };
 
 use super::Server;
-use crate::watch::{query, streams::Stream};
+use crate::{
+    text,
+    watch::{query, streams::Stream},
+};
 
 /// Events from now on, one JSON object a line, until the reader goes or the server stops.
 pub async fn events(State(server): State<Arc<Server>>, RawQuery(query): RawQuery) -> Response {
@@ -28,8 +31,8 @@ pub async fn events(State(server): State<Arc<Server>>, RawQuery(query): RawQuery
     }
 }
 
-fn refuse(status: StatusCode, error: &dyn std::error::Error) -> Response {
-    (status, format!("{error}\n")).into_response()
+fn refuse(status: StatusCode, error: &(dyn std::error::Error + 'static)) -> Response {
+    (status, text::error_line(error) + "\n").into_response()
 }
 
 fn lines(

@@ -18,6 +18,7 @@ use crate::{
     event::clock::Clock,
     metrics,
     pipeline::{Shared, lock},
+    text,
     watch::record::{Container, Namespaces},
 };
 
@@ -61,7 +62,13 @@ where
             return not_ready();
         };
         read(&server, shared).map_or_else(
-            |error| (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+            |error| {
+                (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    text::error_line(error.as_ref()) + "\n",
+                )
+                    .into_response()
+            },
             IntoResponse::into_response,
         )
     });

@@ -58,9 +58,13 @@ fn group_dead(ctx: &BtfTracePointContext, task: Typed) -> bool {
 fn status(task: Typed, leader: Typed) -> u32 {
     let signal = task.follow(Field::TaskSignal);
     let flags: u32 = signal.load(Field::SignalFlags);
+    // Both are read, and one is taken: were one address taken and read, older verifiers would see
+    // the offset of each in the other's struct.
+    let of_group: u32 = signal.load(Field::SignalGroupExitCode);
+    let of_leader: u32 = leader.load(Field::TaskExitCode);
     if flags & SIGNAL_GROUP_EXIT != 0 {
-        signal.load(Field::SignalGroupExitCode)
+        of_group
     } else {
-        leader.load(Field::TaskExitCode)
+        of_leader
     }
 }

@@ -22,7 +22,7 @@ static PENDING: HashMap<u64, PendingCall> = HashMap::with_max_entries(16_384, 0)
 
 #[tracepoint]
 pub fn unshare_enter(ctx: TracePointContext) -> u32 {
-    enter(&ctx, 16)
+    enter(&ctx, Kind::Unshare, 16)
 }
 
 #[tracepoint]
@@ -32,7 +32,7 @@ pub fn unshare_exit(ctx: TracePointContext) -> u32 {
 
 #[tracepoint]
 pub fn setns_enter(ctx: TracePointContext) -> u32 {
-    enter(&ctx, 24)
+    enter(&ctx, Kind::Setns, 24)
 }
 
 #[tracepoint]
@@ -41,7 +41,7 @@ pub fn setns_exit(ctx: TracePointContext) -> u32 {
 }
 
 #[inline(always)]
-fn enter(ctx: &TracePointContext, flags_at: usize) -> u32 {
+fn enter(ctx: &TracePointContext, kind: Kind, flags_at: usize) -> u32 {
     if !active() {
         return 0;
     }
@@ -55,6 +55,7 @@ fn enter(ctx: &TracePointContext, flags_at: usize) -> u32 {
         .insert(bpf_get_current_pid_tgid(), pending, 0)
         .is_err()
     {
+        emit::no_room(kind);
         debug!(
             ctx,
             "no room for a call under way of thread {}",
@@ -74,12 +75,17 @@ fn exit(ctx: &TracePointContext, kind: Kind, call: Call) -> u32 {
     // SAFETY: only this thread's entry writes this key.
     let pending = match unsafe { PENDING.get(thread) } {
         Some(pending) => *pending,
-        // The call began before the programs were attached.
+        // The call found no room, or began before the programs were attached.
         None => return 0,
     };
     let _ = PENDING.remove(thread);
     // SAFETY: the verifier bounds the offset by the tracepoint's size.
     let result = unsafe { ctx.read_at::<i64>(16) }.unwrap_or_default();
+    // unshare also unshares other things than namespaces (files, CLONE_FS).
+    if matches!(call, Call::Unshare) && pending.flags & CLONE_NEW_ANY == 0 && result >= 0 {
+        emit::unwanted(kind);
+        return 0;
+    }
     let key = task::counted_cgroup(current);
     let Some(counts) = counts::of(&key) else {
         return 0;

@@ -1,7 +1,7 @@
 //! Makes one namespace call, or many, and says what came of it, as the process itself sees it.
 //!
 //! ```text
-//! nscall [--times N] [--pid PID] [--user UID] CALL
+//! nscall [--times N] [--pid PID] [--user UID] [below DIRECTORY] CALL
 //!   clone TYPES             clone(2): a child with these namespaces, which ends at once
 //!   clone3 TYPES            the same by clone3(2)
 //!   unshare TYPES           unshare(2)
@@ -11,7 +11,7 @@
 //!                           ends as that does
 //! ```
 //! TYPES: `net,pid`, `none`, or a number of flags in hexadecimal. `--pid` is the child's, for clone3 and spawn. `--user`
-//! is who makes the call, without capabilities.
+//! is who makes the call, without capabilities. With `below`, the Nth call is made in the cgroup N (from 0) of that directory.
 //!
 //! One call, which need not succeed, prints `{"errno": 0, "changed": {"net": {"from": 1, "to": 2}}}`; many print
 //! `{"failed": N}`; spawn prints nothing.
@@ -21,6 +21,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
@@ -89,6 +90,10 @@ fn main() -> Result<ExitCode> {
     let user = option("--user")?;
     let words: Vec<String> = words.collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (below, words) = match words[..] {
+        ["below", directory, ref rest @ ..] => (Some(Path::new(directory)), rest.to_vec()),
+        _ => (None, words),
+    };
     let call = match words[..] {
         ["clone", types] => Call::Clone(flags(types)?),
         ["clone3", types] => Call::Clone3(flags(types)?),
@@ -112,7 +117,13 @@ fn main() -> Result<ExitCode> {
     if times == 1 {
         println!("{}", once(&call, pid)?);
     } else {
-        let failed = (0..times).filter(|_| repeat(&call).is_err()).count();
+        let mut failed = 0;
+        for time in 0..times {
+            if let Some(below) = below {
+                std::fs::write(below.join(format!("{time}/cgroup.procs")), "0")?;
+            }
+            failed += u32::from(repeat(&call).is_err());
+        }
         println!("{}", json!({ "failed": failed }));
     }
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,8 @@
 //! dockerd, and what it leaves.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -51,6 +53,8 @@ pub struct Engine {
     /// Traces that were not there before it.
     traces: Vec<PathBuf>,
     directory: TempDir,
+    /// Locked while it lives: two engines would each take the other's traces for the host's.
+    _only: File,
 }
 
 impl Engine {
@@ -73,6 +77,10 @@ impl Engine {
     }
 
     fn spawn(storage_driver: &str) -> Self {
+        let dockerd = program("dockerd");
+        // No file is made for the lock that would stay.
+        let only = File::open(&dockerd).expect("dockerd can be read");
+        only.lock().expect("a lock");
         let directory = tempfile::Builder::new().prefix("docker-").tempdir();
         let directory = directory.expect("a directory for the engine");
         let path = directory.path();
@@ -81,7 +89,7 @@ impl Engine {
         let cgroups = cgroup::roots().map(|root| root.join("docker"));
         let traces = TRACES.map(PathBuf::from).into_iter().chain(cgroups);
         let traces = traces.filter(|path| !path.exists()).collect();
-        let mut dockerd = Command::new(program("dockerd"))
+        let mut dockerd = Command::new(dockerd)
             .args(OPTIONS)
             .arg(format!("--storage-driver={storage_driver}"))
             .arg("--config-file")
@@ -105,6 +113,7 @@ impl Engine {
             dockerd,
             traces,
             directory,
+            _only: only,
         }
     }
 
@@ -213,6 +222,7 @@ impl Engine {
     /// Removes its traces; another engine's directories are not empty, and stay.
     fn remove_traces(&self) {
         for trace in &self.traces {
+            remove_dead_sockets(trace);
             let _ = fs::remove_dir(trace).or_else(|_| fs::remove_file(trace));
         }
     }
@@ -236,6 +246,16 @@ impl Drop for Engine {
                 "dockerd leaves processes, mounts or files ({removed:?}): {}",
                 self.log.text()
             );
+        }
+    }
+}
+
+/// Removes what shims that were killed leave in a directory.
+fn remove_dead_sockets(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let is_socket = entry.file_type().is_ok_and(|it| it.is_socket());
+        if is_socket && UnixStream::connect(entry.path()).is_err() {
+            let _ = fs::remove_file(entry.path());
         }
     }
 }

@@ -1,0 +1,136 @@
+//! `cargo xtask vm`: the agent on other kernels than this machine's.
+//!
+//! What is checked there, and how, is in tests/vm/init.sh.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::command::{self, cargo, command, workspace};
+use crate::step::step;
+use crate::{packages, setup};
+use initramfs::Initramfs;
+use kernel::Kernel;
+
+mod initramfs;
+mod kernel;
+
+/// How long a boot and its checks may take. Emulated, they take less than a minute.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+pub fn run(kernels: &[String]) -> Result<()> {
+    step("setup", || {
+        setup::for_run()?;
+        packages::for_vm()
+    })?;
+    step("agent", || {
+        command::run(&mut cargo(&["build", "--package", "agent"])?)
+    })?;
+    let directory = workspace().join("target/vm");
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    let initramfs = Initramfs::build(&directory)?;
+    for version in kernels {
+        let kernel = Kernel::get(&directory, version)?;
+        for layout in kernel.layouts()? {
+            let name = format!("{version}, cgroups {layout}");
+            step(&name, || boot(&kernel, &initramfs, layout))
+                .with_context(|| format!("kernel {name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Boots, shows what the guest says, and fails where a check does.
+fn boot(kernel: &Kernel, initramfs: &Initramfs, layout: &str) -> Result<()> {
+    let mut machine = Machine::start(&kernel.image, &initramfs.path, layout)?;
+    let deadline = Instant::now() + DEADLINE;
+    let mut failed = 0;
+    let mut complete = false;
+    while let Some(line) = machine.line(deadline)? {
+        println!("   {line}");
+        failed += usize::from(line.starts_with("FAIL "));
+        complete |= line == "done";
+    }
+    ensure!(complete, "the machine stopped before the last check");
+    ensure!(failed == 0, "{failed} checks failed");
+    Ok(())
+}
+
+/// An emulated machine, running. Dropping it switches it off.
+struct Machine {
+    emulator: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Machine {
+    fn start(image: &Path, initramfs: &Path, layout: &str) -> Result<Self> {
+        // Without KVM: it is missing where the host is itself a virtual machine.
+        let mut qemu: Command = command(
+            "qemu-system-x86_64",
+            &["-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", "2"],
+        )?;
+        qemu.args([
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+            "-no-reboot",
+            "-nic",
+            "none",
+        ])
+        .arg("-kernel")
+        .arg(image)
+        .arg("-initrd")
+        .arg(initramfs)
+        // The kernel hands words that it does not know to init, as variables.
+        .arg("-append")
+        .arg(format!("console=ttyS0 panic=-1 quiet LAYOUT={layout}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+        let mut emulator = qemu.spawn().context("cannot run qemu-system-x86_64")?;
+        let output = emulator.stdout.take().context("stdout is piped")?;
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            let mut output = BufReader::new(output);
+            let mut line = Vec::new();
+            while output
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|read| read > 0)
+            {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                if sender.send(text).is_err() {
+                    break;
+                }
+                line.clear();
+            }
+        });
+        Ok(Self { emulator, lines })
+    }
+
+    /// The next line of the console; none once the machine is off.
+    fn line(&mut self, deadline: Instant) -> Result<Option<String>> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.lines.recv_timeout(left) {
+            Ok(line) => Ok(Some(line)),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("the machine is not done after {} s", DEADLINE.as_secs())
+            }
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Where it has ended by itself there is nothing to kill.
+        let _ = self.emulator.kill();
+        let _ = self.emulator.wait();
+    }
+}

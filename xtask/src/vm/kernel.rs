@@ -1,0 +1,224 @@
+//! Kernels to boot: those that Debian builds for clouds, taken out of their packages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::command::{command, output, run};
+
+/// The suites that have kernels, by the label of the repository that they are in.
+const SUITES: [(&str, &str); 7] = [
+    ("Debian", "bullseye"),
+    ("Debian-Security", "bullseye-security"),
+    ("Debian", "bookworm"),
+    ("Debian-Security", "bookworm-security"),
+    ("Debian", "trixie"),
+    ("Debian", "trixie-backports"),
+    ("Debian", "sid"),
+];
+
+/// The packages of kernels. Where there is a linux-binary, the image is in that one.
+const PACKAGES: &str = r"^linux-(image|binary)-[0-9]+\.[0-9]+\.[0-9]+.*-cloud-amd64$";
+
+pub struct Kernel {
+    pub image: PathBuf,
+    /// Where its package was unpacked.
+    directory: PathBuf,
+}
+
+impl Kernel {
+    /// The newest kernel whose Debian version is or begins with `version`, such as 6.1 or 5.10.218: that which is in
+    /// `directory` already, else by apt-get.
+    pub fn get(directory: &Path, version: &str) -> Result<Self> {
+        let unpacked = directory.join("kernels").join(version);
+        if !unpacked.exists() {
+            download(directory, version, &unpacked)?;
+        }
+        let image = find(&unpacked, "vmlinuz")?;
+        Ok(Self {
+            image,
+            directory: unpacked,
+        })
+    }
+
+    /// How cgroups can be mounted: v2, and hybrid where the memory controller still is on v1 too.
+    pub fn layouts(&self) -> Result<Vec<&'static str>> {
+        // A linux-binary has no configuration; those kernels have no v1 of memory either.
+        let Ok(config) = find(&self.directory, "config-") else {
+            return Ok(vec!["v2"]);
+        };
+        let config = fs::read_to_string(&config)
+            .with_context(|| format!("cannot read {}", config.display()))?;
+        // The option is newer than the last kernels that have v1 without it.
+        Ok(if config.contains("CONFIG_MEMCG_V1 is not set") {
+            vec!["v2"]
+        } else {
+            vec!["v2", "hybrid"]
+        })
+    }
+}
+
+fn download(directory: &Path, version: &str, unpacked: &Path) -> Result<()> {
+    let apt = Apt::prepare(directory)?;
+    let (name, full) = apt.newest(version)?;
+    println!("   getting {name} {full}");
+    let packages = directory.join("packages");
+    fs::create_dir_all(&packages).with_context(|| format!("cannot make {}", packages.display()))?;
+    let wanted = format!("{name}={full}");
+    run(apt
+        .command("apt-get", &["download", "--quiet", &wanted])?
+        .current_dir(&packages))?;
+    // apt-get writes the colon of a version as dpkg does, so look for the name alone.
+    let package = find(&packages, &format!("{name}_{full}"))?;
+    // Renamed when it is complete, so that what is there can be relied on.
+    let partial = unpacked.with_extension("partial");
+    fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
+    run(command("dpkg-deb", &["--extract"])?
+        .arg(&package)
+        .arg(&partial))?;
+    fs::rename(&partial, unpacked).with_context(|| {
+        format!(
+            "cannot rename {} to {}",
+            partial.display(),
+            unpacked.display()
+        )
+    })
+}
+
+/// apt with lists and a cache of its own: that of the machine is left alone.
+struct Apt {
+    config: PathBuf,
+}
+
+impl Apt {
+    fn prepare(directory: &Path) -> Result<Self> {
+        let own = directory.join("apt");
+        for part in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(own.join(part))
+                .with_context(|| format!("cannot make {}/{part}", own.display()))?;
+        }
+        let config = own.join("apt.conf");
+        let own = own.display();
+        let text = format!(
+            "Dir::State::lists \"{own}/lists\";\n\
+             Dir::State::status \"/dev/null\";\n\
+             Dir::Cache \"{own}/cache\";\n\
+             Dir::Etc::sourcelist \"{own}/sources.list\";\n\
+             Dir::Etc::sourceparts \"/dev/null\";\n\
+             APT::Architecture \"amd64\";\n\
+             APT::Sandbox::User \"root\";\n\
+             Acquire::Languages \"none\";\n\
+             Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n"
+        );
+        fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
+        let list = config.with_file_name("sources.list");
+        fs::write(&list, sources()?).with_context(|| format!("cannot write {}", list.display()))?;
+        let apt = Self { config };
+        run(&mut apt.command("apt-get", &["update", "--quiet"])?)?;
+        Ok(apt)
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) -> Result<Command> {
+        let mut command = command(program, arguments)?;
+        command.env("APT_CONFIG", &self.config);
+        Ok(command)
+    }
+
+    /// Name and version of the newest package for `version`.
+    fn newest(&self, version: &str) -> Result<(String, String)> {
+        let found = output(&mut self.command("apt-cache", &["search", "--names-only", PACKAGES])?)?;
+        let names = found.lines().filter_map(|line| line.split(' ').next());
+        let table = output(self.command("apt-cache", &["madison"])?.args(names))?;
+        newest(&table, version)
+            .with_context(|| format!("Debian has no kernel {version}; it has:\n{table}"))
+    }
+}
+
+/// The newest of a table of `name | version | source` whose version is or begins with `version`.
+fn newest(table: &str, version: &str) -> Option<(String, String)> {
+    let packages = table.lines().filter_map(|line| {
+        let mut columns = line.split('|').map(str::trim);
+        Some((columns.next()?, columns.next()?))
+    });
+    let fitting = packages.filter(|(_, full)| {
+        let rest = full.strip_prefix(version);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-', '~']))
+    });
+    fitting
+        .max_by_key(|(name, full)| (numbers(full), name.starts_with("linux-binary")))
+        .map(|(name, full)| (name.to_owned(), full.to_owned()))
+}
+
+/// The numbers of a version: enough to tell Debian's kernels apart.
+fn numbers(version: &str) -> Vec<u64> {
+    let digits = version.split(|character: char| !character.is_ascii_digit());
+    digits.filter_map(|digits| digits.parse().ok()).collect()
+}
+
+/// A sources.list of [`SUITES`], in the repositories that this machine gets its packages from.
+fn sources() -> Result<String> {
+    let format = "$(LABEL) $(REPO_URI)";
+    let targets = output(&mut command(
+        "apt-get",
+        &["indextargets", "--format", format, "Created-By: Packages"],
+    )?)?;
+    let mut text = String::new();
+    for (label, suite) in SUITES {
+        let uri = targets
+            .lines()
+            .find_map(|line| line.strip_prefix(label)?.strip_prefix(' '))
+            .with_context(|| {
+                format!("apt's sources have no repository {label}, to get kernels from; add it and run apt-get update")
+            })?;
+        text += &format!("deb {uri} {suite} main\n");
+    }
+    Ok(text)
+}
+
+/// The first file at or below `directory` whose name begins with `prefix`.
+fn find(directory: &Path, prefix: &str) -> Result<PathBuf> {
+    let pattern = format!("{prefix}*");
+    let arguments = ["-type", "f", "-name", &pattern, "-print", "-quit"];
+    let found = output(command("find", &[])?.arg(directory).args(arguments))?;
+    let found = found.trim_end();
+    anyhow::ensure!(
+        !found.is_empty(),
+        "{} has no file {pattern}; remove it, to get it anew",
+        directory.display()
+    );
+    Ok(found.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+linux-image-5.10.0-30-cloud-amd64 | 5.10.218-1 | repository Packages
+linux-image-5.10.0-46-cloud-amd64 | 5.10.262-1 | repository Packages
+linux-image-6.1.0-56-cloud-amd64 | 6.1.192-2 | repository Packages
+linux-image-6.12.94+deb13-cloud-amd64 | 6.12.94-1 | repository Packages
+linux-image-6.12.117+deb12-cloud-amd64 | 6.12.117-1~deb12u1 | repository Packages
+linux-binary-7.3.1+deb14-cloud-amd64 | 7.3.1-1 | repository Packages
+linux-image-7.3.1+deb14-cloud-amd64 | 7.3.1-1 | repository Packages
+";
+
+    #[test]
+    fn the_newest_that_fits_is_taken() {
+        for (version, name) in [
+            ("6.12", Some("linux-image-6.12.117+deb12-cloud-amd64")),
+            ("6.1", Some("linux-image-6.1.0-56-cloud-amd64")),
+            ("5.10", Some("linux-image-5.10.0-46-cloud-amd64")),
+            ("5.10.218", Some("linux-image-5.10.0-30-cloud-amd64")),
+            ("5.10.218-1", Some("linux-image-5.10.0-30-cloud-amd64")),
+            ("7.3", Some("linux-binary-7.3.1+deb14-cloud-amd64")),
+            ("5.10.21", None),
+            ("4.19", None),
+        ] {
+            let newest = newest(TABLE, version).map(|(name, _)| name);
+            assert_eq!(newest.as_deref(), name, "{version}");
+        }
+    }
+}
