@@ -89,6 +89,21 @@ impl NamespaceType {
             Self::Uts => 0x0400_0000,
         }
     }
+
+    /// The namespace that unshare(2) and setns(2) change at once: a pid or time namespace is the
+    /// children's first.
+    pub const fn namespace(self) -> Namespace {
+        match self {
+            Self::Cgroup => Namespace::Cgroup,
+            Self::Ipc => Namespace::Ipc,
+            Self::Mnt => Namespace::Mnt,
+            Self::Net => Namespace::Net,
+            Self::Pid => Namespace::PidForChildren,
+            Self::Time => Namespace::TimeForChildren,
+            Self::User => Namespace::User,
+            Self::Uts => Namespace::Uts,
+        }
+    }
 }
 
 /// All eight `CLONE_NEW*` flags.

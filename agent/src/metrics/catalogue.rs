@@ -74,7 +74,7 @@ catalogue! {
 
     // What it lacks.
     NAMESPACE_CALLS = Counter "container_namespace_calls_total" ["call", "type", "id", "image", "name"]
-        "Calls of clone, unshare and setns by each type of namespace asked for: a call that asks for two types counts in both.";
+        "Calls of clone, unshare and setns by each type of namespace asked for: a call that asks for two types counts in both, and a setns that asks for none in the one that it changed.";
     NAMESPACE_CALL_ERRORS = Counter "container_namespace_call_errors_total" ["call", "id", "image", "name"]
         "Calls of clone, unshare and setns for namespaces that failed, as far as the probe's mechanism sees failures.";
     OOM_KILLS = Counter "container_oom_kills_total" ["role", "id", "image", "name"]

@@ -4,7 +4,10 @@
 //! (`include/linux/syscalls.h`); a tracepoint's arguments begin at byte 16. They see calls that
 //! fail, with the errno, and do not see those of 32-bit programs.
 
-use agent_ebpf::{CLONE_NEW_ANY, Call, Kind, NamespaceCall, PendingCall};
+use agent_ebpf::{
+    CLONE_NEW_ANY, Call, Kind, NAMESPACE_TYPES, NamespaceCall, NamespaceType, Namespaces,
+    PendingCall,
+};
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
     macros::{map, tracepoint},
@@ -90,7 +93,12 @@ fn exit(ctx: &TracePointContext, kind: Kind, call: Call) -> u32 {
     let Some(counts) = counts::of(&key) else {
         return 0;
     };
-    counts::call(counts, call, pending.flags & CLONE_NEW_ANY, result < 0);
+    let types = match pending.flags & CLONE_NEW_ANY {
+        // setns takes a file of any type then.
+        0 if result == 0 => changed(&pending.before),
+        types => types,
+    };
+    counts::call(counts, call, types, result < 0);
     emit::send_bounded(kind, counts, |record: *mut NamespaceCall| {
         // SAFETY: `record` is the ring's.
         unsafe {
@@ -100,4 +108,21 @@ fn exit(ctx: &TracePointContext, kind: Kind, call: Call) -> u32 {
         }
     });
     0
+}
+
+/// The flags of the types in which the current task is no longer where it was.
+#[inline(always)]
+fn changed(before: &Namespaces) -> u64 {
+    let mut after = Default::default();
+    task::capture_namespaces(task::current(), &mut after);
+    let mut types = 0;
+    let mut i = 0;
+    while i < NAMESPACE_TYPES {
+        let namespace = NamespaceType::ALL[i].namespace() as usize;
+        if before[namespace] != after[namespace] {
+            types |= NamespaceType::ALL[i].clone_flag();
+        }
+        i += 1;
+    }
+    types
 }
