@@ -1,9 +1,14 @@
-//! Counters of OOM kills outlive what they count: watchers, cgroups, and the agent.
+//! Counters outlive what they count: watchers, cgroups, and the agent.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use tests::agent;
 use tests::cgroup::Cgroup;
 use tests::limited::{LIMIT, Limited, TOO_MUCH, host_kills, victim};
 use tests::memory::{Hog, oom_kills, set_limit};
 use tests::metrics::Metrics;
+use tests::mounts::Mounts;
 use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
 
@@ -84,5 +89,113 @@ fn kills_before_the_start_count_and_the_next_is_told_once() {
     assert_eq!(oom_kills(&limited.below), 4);
     assert_eq!(oom_events(&metrics, &id), 4);
     assert!(host_kills(&metrics) > host_kills(&before));
+    serve.stop();
+}
+
+/// The counts of a cgroup move when it is removed: no scrape may have them twice, or not at all.
+#[test]
+fn a_scrape_during_a_removal_adds_up_once() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&[]);
+    let over = AtomicBool::new(false);
+    let ids = thread::scope(|scope| {
+        let scrapes = scope.spawn(|| {
+            let mut scrapes = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                scrapes.push(serve.metrics());
+            }
+            scrapes
+        });
+        let ids: Vec<String> = (0..60).map(|_| unshare_in_a_cgroup()).collect();
+        over.store(true, Ordering::Relaxed);
+        let scrapes = scrapes.join().expect("scrapes");
+        for id in &ids {
+            let labels = [("call", "unshare"), ("type", "uts"), ("id", id)];
+            let values = scrapes
+                .iter()
+                .filter_map(|it| it.find("container_namespace_calls_total", &labels));
+            let values: Vec<f64> = values.collect();
+            assert!(values.is_sorted(), "{id}: {values:?}");
+            assert!(values.iter().all(|value| *value <= 1.0), "{id}: {values:?}");
+        }
+        ids
+    });
+    let metrics = serve.metrics();
+    for id in &ids {
+        let labels = [("call", "unshare"), ("type", "uts"), ("id", id)];
+        assert_eq!(metrics.count("container_namespace_calls_total", &labels), 1);
+    }
+    serve.stop();
+}
+
+/// Makes one call in a cgroup that is removed then: the cgroup's path.
+fn unshare_in_a_cgroup() -> String {
+    let cgroup = Cgroup::new("churn");
+    let id = cgroup.path();
+    let status = cgroup.command("unshare").args(["-u", "true"]).status();
+    assert!(status.expect("unshare can be run").success());
+    id
+}
+
+/// Counters live in maps that a path keeps, whatever becomes of the process.
+#[test]
+fn counters_go_on_after_a_kill_of_the_agent() {
+    if !tests::root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory to mount at");
+    let mounts = Mounts::new("bpf", directory.path());
+    let pin = directory.path().join("agent");
+    let pin = pin.to_str().expect("a path in UTF-8");
+    let start = || {
+        let serve = Serve::spawn_by(mounts.command(agent::binary()), &["--pin-path", pin]);
+        serve.wait_until_it_traces();
+        serve
+    };
+    let mut limited = Limited::new("pinned");
+    let below = limited.below.path();
+    let calls = |metrics: &Metrics| {
+        let labels = [("call", "unshare"), ("type", "uts"), ("id", &*below)];
+        metrics.count("container_namespace_calls_total", &labels)
+    };
+
+    let serve = start();
+    for _ in 0..3 {
+        let unshare = limited
+            .below
+            .command("unshare")
+            .args(["-u", "true"])
+            .status();
+        assert!(unshare.expect("unshare can be run").success());
+    }
+    Hog::start(&limited.below, 1, TOO_MUCH).wait_until_killed();
+    let first = serve.metrics();
+    assert_eq!((calls(&first), oom_events(&first, &below)), (3, 1));
+    // By SIGKILL.
+    drop(serve);
+
+    // The kernel counts this one alone.
+    Hog::start(&limited.below, 1, TOO_MUCH).wait_until_killed();
+
+    let serve = start();
+    let second = serve.metrics();
+    assert_eq!((calls(&second), oom_events(&second, &below)), (3, 2));
+    assert!(host_kills(&second) >= host_kills(&first));
+    let mut watch = limited.watch(&serve);
+    Hog::start(&limited.below, 8, TOO_MUCH).wait_until_killed();
+    let records = limited.stop(&mut watch);
+    assert_eq!(records.len(), 1, "{records:?}");
+    let third = serve.metrics();
+    assert_eq!((calls(&third), oom_events(&third, &below)), (3, 3));
+    assert_eq!(oom_kills(&limited.below), 3);
+    assert!(host_kills(&third) > host_kills(&second));
+    let labels = [("role", "limit_owner"), ("id", &*limited.container.path())];
+    let for_its_limit = third.count("container_oom_kills_total", &labels);
+    assert_eq!(
+        for_its_limit, 2,
+        "whose limit it was is not known of what nobody saw"
+    );
     serve.stop();
 }
