@@ -1,6 +1,6 @@
 //! The program: arguments in, exit status out.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use agent::commands::{self, Command};
 use clap::Parser;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     match commands::run(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("agent: {}", commands::one_line(&error));
+            complain(&commands::one_line(&error));
             ExitCode::FAILURE
         }
     }
@@ -59,9 +59,12 @@ fn misuse(error: &clap::Error) -> ExitCode {
     let said = text.split("\n\n").next().unwrap_or_default();
     let said = said.strip_prefix("error: ").unwrap_or(said);
     let words: Vec<&str> = said.split_whitespace().collect();
-    eprintln!(
-        "agent: {} (--help says more)",
-        agent::text::escape(&words.join(" "))
-    );
+    let said = agent::text::escape(&words.join(" ")).into_owned();
+    complain(&format!("{said} (--help says more)"));
     ExitCode::from(MISUSE)
+}
+
+/// Says it on standard error. Where nobody reads that, the exit status says enough.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "agent: {text}");
 }
