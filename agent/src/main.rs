@@ -1,6 +1,6 @@
 //! The program: arguments in, exit status out.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use agent::{
     commands::{self, Command},
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     match commands::run(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("agent: {}", text::error_line(error.as_ref()));
+            complain(&text::error_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -58,13 +58,16 @@ fn misuse(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::from(MISUSE);
     }
-    let text = error.render().to_string();
-    let said = text.split("\n\n").next().unwrap_or_default();
+    let rendered = error.render().to_string();
+    let said = rendered.split("\n\n").next().unwrap_or_default();
     let said = said.strip_prefix("error: ").unwrap_or(said);
     let words: Vec<&str> = said.split_whitespace().collect();
-    eprintln!(
-        "agent: {} (--help says more)",
-        text::escape(&words.join(" "))
-    );
+    let said = text::escape(&words.join(" ")).into_owned();
+    complain(&format!("{said} (--help says more)"));
     ExitCode::from(MISUSE)
+}
+
+/// Says it on standard error. Where nobody reads that, the exit status says enough.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "agent: {text}");
 }

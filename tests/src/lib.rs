@@ -8,6 +8,7 @@ pub mod law;
 pub mod limited;
 pub mod memory;
 pub mod metrics;
+pub mod mounts;
 pub mod nscall;
 pub mod process;
 pub mod program;

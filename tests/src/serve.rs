@@ -4,13 +4,13 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::agent::agent;
+use crate::agent::{agent, binary};
 use crate::metrics::Metrics;
 use crate::process::{Log, kill, wait_for_end};
 use crate::wait::{PATIENCE, poll, wait_for};
@@ -46,8 +46,17 @@ impl Serve {
     /// # Panics
     /// Where it cannot be started.
     pub fn spawn(arguments: &[&str]) -> Self {
+        Self::spawn_by(Command::new(binary()), arguments)
+    }
+
+    /// Likewise, by a command that becomes the program when it gets the arguments of that.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn spawn_by(mut command: Command, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the socket");
-        let mut child = agent(["serve", "--listen", "127.0.0.1:0", "--socket"])
+        let mut child = command
+            .args(["serve", "--listen", "127.0.0.1:0", "--socket"])
             .arg(socket_in(&directory))
             .args(arguments)
             .stderr(Stdio::piped())

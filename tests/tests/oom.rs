@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
+use serde_json::Value;
 use tests::cgroup::Cgroup;
 use tests::law::assert_law;
 use tests::limited::{LIMIT, Limited, TOO_MUCH, victim};
@@ -49,15 +50,12 @@ fn the_parent_whose_limit_it_is_is_told() {
         );
         assert_eq!(record["victim"]["process"]["uid"], 0, "{record}");
         assert_eq!(record["init_killed"], false, "{record}");
-        let number = |path: &str| record.pointer(path).and_then(|it| it.as_u64());
+        let number = |path: &str| record.pointer(path).and_then(Value::as_u64);
         let usage = number("/limit_owner/usage_bytes").expect("usage");
         assert!((LIMIT - TOLERANCE..=LIMIT).contains(&usage), "{record}");
         let anon = number("/rss/anon_bytes").expect("anonymous memory");
         assert!((LIMIT / 2..=LIMIT).contains(&anon), "{record}");
-        assert_eq!(
-            record["limit_owner"]["swap_limit_bytes"],
-            serde_json::Value::Null
-        );
+        assert_eq!(record["limit_owner"]["swap_limit_bytes"], Value::Null);
     }
     assert_law(&serve);
     serve.stop();

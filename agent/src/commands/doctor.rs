@@ -196,15 +196,38 @@ fn human(report: &Report) -> String {
     text
 }
 
-/// Adds a line of at most 80 columns.
+/// Columns of a line.
+const COLUMNS: usize = 80;
+
+/// What a line that goes on begins with.
+const GOES_ON: &str = "    ";
+
+/// Adds a line, which goes on in the next one where it is too long.
 fn line(text: &mut String, line: &str) {
     let (newline, line) = match line.strip_prefix('\n') {
         Some(rest) => ("\n", rest),
         None => ("", line),
     };
     text.push_str(newline);
-    text.push_str(&text::fit(&text::escape(line), 80));
+    let mut rest = text::escape(line).into_owned();
+    while let Some(end) = last_space(&rest) {
+        text.push_str(&rest[..end]);
+        text.push('\n');
+        rest.replace_range(..=end, GOES_ON);
+    }
+    text.push_str(&text::fit(&rest, COLUMNS));
     text.push('\n');
+}
+
+/// Where a line that is too long can end: at the last space between its words.
+fn last_space(line: &str) -> Option<usize> {
+    if text::width(line) <= COLUMNS {
+        return None;
+    }
+    let spaces = line.match_indices(' ').map(|(at, _)| at);
+    let ends = spaces.filter(|&at| !line[..at].trim().is_empty());
+    ends.take_while(|&at| text::width(&line[..at]) <= COLUMNS)
+        .last()
 }
 
 /// Which of the capabilities that tracing needs are held.
@@ -242,5 +265,30 @@ fn cgroups(found: Option<&Hierarchies>) -> Cgroups {
     Cgroups {
         layout: found.map(|found| format!("{:?}", found.layout()).to_lowercase()),
         hierarchies: hierarchies.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_goes_on_in_the_next() {
+        let words = "why: ".to_owned() + &"reason ".repeat(30) + &"x".repeat(100);
+        let mut text = String::new();
+        line(&mut text, &words);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.iter().all(|it| text::width(it) <= COLUMNS), "{text}");
+        assert!(lines[1..].iter().all(|it| it.starts_with(GOES_ON)));
+        let words = |text: &str| text.split_whitespace().filter(|&it| it == "reason").count();
+        assert_eq!(words(&text), 30);
+        assert!(text.ends_with("xxx…\n"), "{text}");
+    }
+
+    #[test]
+    fn a_line_that_fits_stays() {
+        let mut text = String::new();
+        line(&mut text, "\nkernel      6.18");
+        assert_eq!(text, "\nkernel      6.18\n");
     }
 }

@@ -72,6 +72,8 @@ fn log_to_stderr() {
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(colour)
+        // Of a line that nobody reads there is nobody to tell, and the attempt would panic.
+        .log_internal_errors(false)
         .try_init();
 }
 

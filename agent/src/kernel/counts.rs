@@ -94,24 +94,30 @@ impl KernelCounts {
         counts
     }
 
-    /// Says how many kills the kernel has counted in a cgroup that is older than the programs.
+    /// Says how many kills the kernel has counted in a cgroup while no program ran.
     ///
     /// # Errors
     /// Where the map is full.
     pub fn set_oom_kills(&mut self, key: CgroupKey, kills: u64) -> Result<(), CountsError> {
-        let counts = Counts {
+        let first = Counts {
             oom_kills: kills,
             ..Counts::default()
         };
-        match self.counts.insert(Plain(key), Plain(counts), NOEXIST) {
-            // The programs have counted there by now, from the kernel's own count.
+        match self.counts.insert(Plain(key), Plain(first), NOEXIST) {
             Err(MapError::SyscallError(error))
-                if error.io_error.kind() == std::io::ErrorKind::AlreadyExists =>
-            {
-                Ok(())
-            }
-            other => Ok(other?),
+                if error.io_error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            other => return Ok(other?),
         }
+        // The programs have counted there by now, or did so for an earlier process.
+        let Plain(known) = self.counts.get(&Plain(key), 0)?;
+        if known.oom_kills < kills {
+            let raised = Counts {
+                oom_kills: kills,
+                ..known
+            };
+            self.counts.insert(Plain(key), Plain(raised), 0)?;
+        }
+        Ok(())
     }
 
     /// Says which process is the first of a cgroup that is older than the programs.

@@ -8,7 +8,7 @@ pub mod probes;
 use std::{
     io::{self, Read as _},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use agent_ebpf::{Namespaces, Task};
@@ -46,7 +46,9 @@ pub enum KernelError {
     Permission(#[source] EbpfError),
     #[error("the BPF programs cannot be loaded")]
     Load(#[source] EbpfError),
-    #[error("{0}: maps cannot be pinned here: a directory on a mounted bpffs was wanted")]
+    #[error(
+        "--pin-path {0}: maps cannot be pinned here; pass a directory on a bpffs (mount -t bpf bpf /sys/fs/bpf)"
+    )]
     Pin(PathBuf, #[source] io::Error),
     #[error("a BPF map cannot be used")]
     Map(#[from] MapError),
@@ -136,7 +138,7 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
     let mut loader = EbpfLoader::new();
     loader.override_global("CONFIG", sys::as_bytes(&facts.config), true);
     if let Some(directory) = &options.pin {
-        std::fs::create_dir_all(directory)
+        make_pin_directory(directory)
             .map_err(|error| KernelError::Pin(directory.clone(), error))?;
         for map in PINNED {
             loader.map_pin_path(map, directory.join(map));
@@ -171,6 +173,19 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
         ring,
         log,
     })
+}
+
+/// Makes the directory, on a bpffs and nowhere else.
+fn make_pin_directory(directory: &Path) -> io::Result<()> {
+    /// `include/uapi/linux/magic.h`
+    const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
+    let directory = std::path::absolute(directory)?;
+    let there = directory.ancestors().find(|it| it.exists());
+    let there = rustix::fs::statfs(there.unwrap_or(&directory))?;
+    if there.f_type as u32 != BPF_FS_MAGIC {
+        return Err(io::Error::other("this is no bpffs"));
+    }
+    std::fs::create_dir_all(directory)
 }
 
 /// A number that no other load on this host has: the time since boot.

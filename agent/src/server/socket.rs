@@ -76,12 +76,12 @@ impl Drop for Socket {
 }
 
 /// Says who has the path: a lock on a file beside it, which the kernel releases whichever way its
-/// holder ends. Dropping it removes the file, and the directory if that was made for it.
+/// holder ends. Dropping it removes the file, and the directories that were made for it.
 #[derive(Debug)]
 struct Lock {
     file: File,
     path: PathBuf,
-    made: Option<PathBuf>,
+    _made: Made,
 }
 
 impl Lock {
@@ -90,7 +90,7 @@ impl Lock {
             path: socket.to_owned(),
             source,
         };
-        let made = make_parent(socket).map_err(make)?;
+        let made = Made::parent_of(socket).map_err(make)?;
         let mut path = socket.as_os_str().to_owned();
         path.push(".lock");
         let path = PathBuf::from(path);
@@ -103,7 +103,13 @@ impl Lock {
             match file.try_lock() {
                 // Its last holder may have removed the file between open and lock.
                 Ok(()) if !is_at(&file, &path) => {}
-                Ok(()) => return Ok(Self { file, path, made }),
+                Ok(()) => {
+                    return Ok(Self {
+                        file,
+                        path,
+                        _made: made,
+                    });
+                }
                 Err(TryLockError::Error(error)) => return Err(make(error)),
                 Err(TryLockError::WouldBlock) => {
                     return Err(SocketError::Held {
@@ -121,24 +127,36 @@ impl Drop for Lock {
         if is_at(&self.file, &self.path) {
             let _ = std::fs::remove_file(&self.path);
         }
-        if let Some(made) = &self.made {
-            // Somebody may have put something there.
-            let _ = std::fs::remove_dir(made);
-        }
     }
 }
 
-/// Makes the directory of the socket, and gives it where it was not there.
-fn make_parent(socket: &Path) -> io::Result<Option<PathBuf>> {
-    let Some(parent) = socket.parent().filter(|parent| *parent != Path::new("")) else {
-        return Ok(None);
-    };
-    let made = !parent.exists();
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(parent)?;
-    Ok(made.then(|| parent.to_owned()))
+/// Directories that were not there before, the deepest first. Dropping it removes them.
+#[derive(Debug)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Makes the directory of the socket, with those above it.
+    fn parent_of(socket: &Path) -> io::Result<Self> {
+        let parents = socket.ancestors().skip(1);
+        let missing = parents.take_while(|parent| *parent != Path::new("") && !parent.exists());
+        let made = Self(missing.map(Path::to_owned).collect());
+        if let Some(parent) = made.0.first() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(parent)?;
+        }
+        Ok(made)
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for directory in &self.0 {
+            // Somebody may have put something there.
+            let _ = std::fs::remove_dir(directory);
+        }
+    }
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
@@ -177,7 +195,7 @@ mod tests {
     #[test]
     fn one_holds_it_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("new/agent.sock");
+        let path = directory.path().join("new/newer/agent.sock");
         let held = Socket::bind(&path).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -187,7 +205,7 @@ mod tests {
             "{error}"
         );
         drop(held);
-        assert!(!path.parent().unwrap().exists());
+        assert!(!directory.path().join("new").exists());
         Socket::bind(&path).unwrap();
     }
 
