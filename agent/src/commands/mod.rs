@@ -8,6 +8,11 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use crate::{
+    kernel::probes::{Mechanism, State},
+    pipeline::Pipeline,
+};
+
 /// What the program can do.
 #[derive(Subcommand)]
 pub enum Command {
@@ -54,11 +59,11 @@ fn need_privileges(command: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Log lines go to standard error; RUST_LOG says which, `info` unless told otherwise.
-fn log_to_stderr() {
+/// Log lines go to standard error; RUST_LOG says which, those of `level` and above unless it does.
+fn log_to_stderr(level: &str) {
     use std::io::IsTerminal as _;
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     // The library says every relocation: hundreds of lines before the first of ours.
     let filter = match "aya_obj=info".parse() {
         Ok(quiet) => filter.add_directive(quiet),
@@ -91,4 +96,33 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .worker_threads(2)
         .enable_all()
         .build()?)
+}
+
+/// Says which probes are missing, and what they cost.
+fn report_probes(pipeline: &Pipeline) {
+    let kernel = crate::pipeline::lock(&pipeline.shared().kernel);
+    for status in kernel.statuses() {
+        match &status.state {
+            State::Failed { reason, .. } => tracing::warn!(
+                "probe {} is not attached: {reason}; not seen: {}",
+                status.probe,
+                status.loss
+            ),
+            State::Off => {
+                tracing::warn!("probe {} is off; not seen: {}", status.probe, status.loss);
+            }
+            State::Attached => {}
+        }
+    }
+    let taxing = kernel
+        .statuses()
+        .iter()
+        .any(|status| status.attached() && status.mechanism == Mechanism::Syscall);
+    if taxing {
+        tracing::warn!(
+            "unshare and setns are traced by system call tracepoints, which slow every system \
+             call of this host by some 35 ns (128 to 162 ns for getppid); agent serve \
+             --syscall-probes off avoids that"
+        );
+    }
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    kernel::{Options, SyscallProbes, probes::State},
+    kernel::{Options, SyscallProbes},
     pipeline::Pipeline,
     server::{self, Server, socket::Socket},
     watch::streams::Streams,
@@ -55,7 +55,7 @@ pub struct Args {
 
 /// Serves until a signal ends it.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    super::log_to_stderr();
+    super::log_to_stderr("info");
     super::need_privileges("serve")?;
     // Before the first thing that must be undone.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -83,7 +83,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Pipeline::start(std::path::Path::new("/"), &options, streams)
     });
     let pipeline = start.await.context("the start of tracing panicked")??;
-    report_probes(&pipeline);
+    super::report_probes(&pipeline);
     server.set_ready(pipeline.shared());
     tracing::info!(
         "tracing; metrics on http://{address}/metrics, events on {}",
@@ -100,32 +100,4 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .await
         .context("the stop panicked")?;
     Ok(())
-}
-
-/// Says which probes are missing, and what they cost.
-fn report_probes(pipeline: &Pipeline) {
-    let kernel = crate::pipeline::lock(&pipeline.shared().kernel);
-    for status in kernel.statuses() {
-        match &status.state {
-            State::Failed { reason, .. } => tracing::warn!(
-                "probe {} is not attached: {reason}; not seen: {}",
-                status.probe,
-                status.loss
-            ),
-            State::Off => {
-                tracing::warn!("probe {} is off; not seen: {}", status.probe, status.loss);
-            }
-            State::Attached => {}
-        }
-    }
-    let taxing = kernel.statuses().iter().any(|status| {
-        status.attached() && status.mechanism == crate::kernel::probes::Mechanism::Syscall
-    });
-    if taxing {
-        tracing::warn!(
-            "unshare and setns are traced by system call tracepoints, which slow every system \
-             call of this host by some 35 ns (128 to 162 ns for getppid); --syscall-probes off \
-             avoids that"
-        );
-    }
 }

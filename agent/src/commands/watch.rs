@@ -144,12 +144,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 /// Traces in this process, for this watcher alone: the records that `filter` wants.
 async fn standalone(filter: Filter) -> anyhow::Result<mpsc::Receiver<Arc<Record>>> {
     super::need_privileges("watch without a server")?;
+    super::log_to_stderr("warn");
     let streams = Arc::new(Streams::default());
     let mut stream = streams.open(filter)?;
     let start = move || Pipeline::start(Path::new("/"), &Options::default(), streams);
     let pipeline = tokio::task::spawn_blocking(start)
         .await
         .context("the start panicked")??;
+    super::report_probes(&pipeline);
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         while sender.send(stream.next().await).await.is_ok() {}
