@@ -1,6 +1,6 @@
 //! Memory of cgroups: limits, what does not fit into them, and who is killed for it.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -80,16 +80,20 @@ impl Hog {
         self.0.id()
     }
 
-    /// Waits until all is written.
+    /// Waits until all is written; false where it is killed before. The kernel may kill one too many: it takes what a
+    /// victim had for free a moment before that is.
     ///
     /// # Panics
-    /// Where it ends before.
-    pub fn wait_until_full(&mut self) {
-        let mut said = [0; 5];
+    /// Where it ends otherwise.
+    pub fn is_full(&mut self) -> bool {
+        let mut said = String::new();
         let stdout = self.0.stdout.as_mut().expect("a pipe");
-        let read = stdout.read_exact(&mut said);
-        read.unwrap_or_else(|error| panic!("{self:?} ended before it was full: {error}"));
-        assert_eq!(&said, b"full\n");
+        let read = BufReader::new(stdout).read_line(&mut said);
+        read.expect("what hog says");
+        if said.is_empty() {
+            self.wait_until_killed();
+        }
+        !said.is_empty()
     }
 
     /// Sends SIGKILL, and does not wait for the end.

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 /// What is written at once: enough to be quick, little against a limit.
@@ -22,9 +23,13 @@ fn main() -> ExitCode {
         eprintln!("/proc/self/oom_score_adj: {error}");
         return ExitCode::FAILURE;
     }
-    let steps = bytes / threads / STEP;
+    let share = bytes / threads;
+    let ready = Arc::new(Barrier::new(*threads));
     let threads: Vec<_> = (0..*threads)
-        .map(|_| thread::spawn(move || write(steps)))
+        .map(|_| {
+            let ready = Arc::clone(&ready);
+            thread::spawn(move || write(share, &ready))
+        })
         .collect();
     let written: Result<Vec<_>, _> = threads.into_iter().map(thread::JoinHandle::join).collect();
     if written.is_err() {
@@ -37,7 +42,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Not zeros: for those the kernel may give memory that it has not taken anywhere.
-fn write(steps: usize) -> Vec<Vec<u8>> {
-    (0..steps).map(|_| vec![1; STEP]).collect()
+/// Once all have their address space, only page faults are left, which wait where memory is short; calls may fail. Not
+/// zeros: for those the kernel may give memory that it has not taken anywhere.
+fn write(bytes: usize, ready: &Barrier) -> Vec<u8> {
+    let mut memory = Vec::with_capacity(bytes);
+    ready.wait();
+    while memory.len() < bytes {
+        memory.resize(bytes.min(memory.len() + STEP), 1);
+    }
+    memory
 }
