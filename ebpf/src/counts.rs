@@ -5,7 +5,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use agent_ebpf::{
     CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Constraint, Counts, Init, NAMESPACE_TYPES,
-    NamespaceType, OVERFLOW_HIERARCHY, RECORDS_PER_SECOND, RECORDS_UNREAD,
+    NamespaceType, OVERFLOW, RECORDS_PER_SECOND, RECORDS_UNREAD,
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -20,6 +20,15 @@ static COUNTS: HashMap<CgroupKey, Counts> = HashMap::with_max_entries(COUNTED_CG
 #[map]
 static INITS: HashMap<CgroupKey, Init> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
+/// The cgroup that each first process was first in. It may be in another one by now, below that.
+#[map]
+static FIRSTS: HashMap<Init, CgroupKey> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
+
+/// The kernel's count of kills in each memory cgroup that had one, as of the last one. Apart from
+/// [`COUNTS`], where cgroups may share an entry.
+#[map]
+static KILLS: HashMap<CgroupKey, u64> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
+
 /// OOM kills of the host, by [`Constraint`].
 #[map]
 static OOM_KILLS: Array<u64> = Array::with_max_entries(CONSTRAINTS as u32, 0);
@@ -33,12 +42,6 @@ const NO_COUNTS: Counts = Counts {
     sent: 0,
     batch: 0,
     sent_in_batch: 0,
-};
-
-const OVERFLOW: CgroupKey = CgroupKey {
-    id: 0,
-    hierarchy: OVERFLOW_HIERARCHY,
-    zero: 0,
 };
 
 /// The counts of `key`, or those of all that found no room.
@@ -118,29 +121,39 @@ pub fn oom_kill(constraint: Constraint) {
     }
 }
 
+/// How many kills there are of which `now`, the kernel's count for a memory cgroup, is the first
+/// news. The kernel serializes OOM kills by `oom_lock`.
+#[inline(always)]
+pub fn new_kills(memcg: &CgroupKey, now: u64) -> u64 {
+    // SAFETY: only this program writes to an entry while it is there.
+    let known = unsafe { KILLS.get(memcg) }.copied().unwrap_or_default();
+    if now <= known {
+        return 0;
+    }
+    // Without room the next mark tells of these kills again: rather twice than never.
+    let _ = KILLS.insert(memcg, now, 0);
+    now - known
+}
+
 /// Makes the process the first one of its cgroup; false where there is one.
 #[inline(always)]
-pub fn adopt_init(key: &CgroupKey, pid: u32, start_time: u64) -> bool {
-    let init = Init {
-        start_time,
-        pid,
-        zero: 0,
+pub fn adopt_init(key: &CgroupKey, init: &Init) -> bool {
+    INITS.insert(key, init, BPF_NOEXIST.into()).is_ok() && FIRSTS.insert(init, key, 0).is_ok()
+}
+
+/// Whether the process is the first one of a cgroup.
+#[inline(always)]
+pub fn is_init(init: &Init) -> bool {
+    FIRSTS.get_ptr(init).is_some()
+}
+
+/// Forgets a first process; false where it is none, or another CPU did.
+#[inline(always)]
+pub fn forget_init(init: &Init) -> bool {
+    // SAFETY: an entry is written once.
+    let Some(key) = (unsafe { FIRSTS.get(init) }).copied() else {
+        return false;
     };
-    INITS.insert(key, init, BPF_NOEXIST.into()).is_ok()
-}
-
-/// Whether the process is the first one of its cgroup.
-#[inline(always)]
-pub fn is_init(key: &CgroupKey, pid: u32, start_time: u64) -> bool {
-    // SAFETY: an entry that is replaced meanwhile has another pid or start time.
-    match unsafe { INITS.get(key) } {
-        Some(init) => init.pid == pid && init.start_time == start_time,
-        None => false,
-    }
-}
-
-/// Forgets the first process of a cgroup; false where another CPU did.
-#[inline(always)]
-pub fn forget_init(key: &CgroupKey) -> bool {
-    INITS.remove(key).is_ok()
+    let _ = INITS.remove(key);
+    FIRSTS.remove(init).is_ok()
 }

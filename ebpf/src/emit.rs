@@ -1,6 +1,8 @@
 //! The only writer of the ring. What it cannot send it counts, kind by kind.
 
-use agent_ebpf::{Counts, Header, KINDS, Kind, Outcomes, RARE_RING_BYTES, RARE_RING_RESERVE};
+use agent_ebpf::{
+    Counts, Header, KINDS, Kind, OOM_RESERVE, Outcomes, RARE_RING_BYTES, RARE_RING_RESERVE,
+};
 use aya_ebpf::{
     helpers::bpf_ktime_get_boot_ns,
     macros::map,
@@ -57,13 +59,24 @@ pub fn send<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
     submit(kind, outcomes, fill);
 }
 
+/// Likewise, but what the ring has left is kept for OOM kills.
+#[inline(always)]
+pub fn send_unless_full<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
+    let Some(outcomes) = see(kind) else { return };
+    let (read, written) = positions();
+    if written - read > u64::from(RARE_RING_BYTES) - OOM_RESERVE {
+        outcomes.no_room += 1;
+        return;
+    }
+    submit(kind, outcomes, fill);
+}
+
 /// Sends a record of a namespace call, within the bounds that keep one container from flooding the
 /// ring.
 #[inline(always)]
 pub fn send_bounded<T: 'static>(kind: Kind, counts: *mut Counts, fill: impl FnOnce(*mut T)) {
     let Some(outcomes) = see(kind) else { return };
-    // Asked for in this order, it has been written at least as far as it has been read.
-    let (read, written) = (RARE.query(READ), RARE.query(WRITTEN));
+    let (read, written) = positions();
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     if !counts::may_send(counts, now, written, read) {
@@ -75,6 +88,14 @@ pub fn send_bounded<T: 'static>(kind: Kind, counts: *mut Counts, fill: impl FnOn
         return;
     }
     submit(kind, outcomes, fill);
+}
+
+/// Up to where the ring has been read, and written. Asked for in this order, it has been written at
+/// least as far as it has been read.
+#[inline(always)]
+fn positions() -> (u64, u64) {
+    let read = RARE.query(READ);
+    (read, RARE.query(WRITTEN))
 }
 
 #[inline(always)]

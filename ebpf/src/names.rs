@@ -169,5 +169,6 @@ pub const RARE_RING_BYTES: u32 = 1 << 21;
 /// cgroups, so that no container can push these out.
 pub const RARE_RING_RESERVE: u64 = RARE_RING_BYTES as u64 / 4;
 
-/// `hierarchy` of the key under which all is counted that found no room of its own.
-pub const OVERFLOW_HIERARCHY: u32 = u32::MAX;
+/// Bytes of the rare ring that records of cgroups and first processes leave free for those of OOM
+/// kills. What these records would have told is found by a scan.
+pub const OOM_RESERVE: u64 = RARE_RING_RESERVE / 2;

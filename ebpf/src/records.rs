@@ -18,6 +18,13 @@ pub struct CgroupKey {
     pub zero: u32,
 }
 
+/// The key under which all is counted that found no room of its own.
+pub const OVERFLOW: CgroupKey = CgroupKey {
+    id: 0,
+    hierarchy: u32::MAX,
+    zero: 0,
+};
+
 /// A task's cgroups, by [`crate::Hierarchy`]. Id 0: there is no such hierarchy.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -188,7 +195,7 @@ pub struct Counts {
     pub calls: [[u64; NAMESPACE_TYPES]; CALLS],
     /// Calls that failed, by [`crate::Call`].
     pub failed: [u64; CALLS],
-    /// The kernel's own count of kills here, as of the last one.
+    /// Kills in this very cgroup: the kernel's own count, as of the last one.
     pub oom_kills: u64,
     /// Kills, here or below, for this cgroup's limit.
     pub oom_limit_kills: u64,
@@ -218,7 +225,7 @@ impl Counts {
 /// The first process of a cgroup: the first that executed a program in a mount namespace other
 /// than the host's, and whose parent is in another cgroup.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Init {
     pub start_time: u64,
     pub pid: u32,

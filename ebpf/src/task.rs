@@ -1,7 +1,7 @@
 //! The only reader of kernel memory for tasks: their ids, cgroups and namespaces.
 
 use agent_ebpf::{
-    ABSENT, CgroupKey, Cgroups, Field, HIERARCHIES, Hierarchy, Namespace, Namespaces, Task,
+    ABSENT, CgroupKey, Cgroups, Field, HIERARCHIES, Hierarchy, Init, Namespace, Namespaces, Task,
 };
 use aya_ebpf::helpers::{bpf_get_current_task, generated::bpf_probe_read_kernel};
 
@@ -142,7 +142,7 @@ pub fn capture<const TYPED: bool>(task: Pointer<TYPED>, out: *mut Task) {
 #[inline(always)]
 fn numbers<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> Probed {
     let numbers = pid.embedded(Field::PidNumbers);
-    let upid = (level & 31) as usize * field(Field::UpidSize) as usize;
+    let upid = (level & 63) as usize * field(Field::UpidSize) as usize;
     Pointer(numbers.0.wrapping_add(upid & 0xfff))
 }
 
@@ -176,6 +176,17 @@ pub fn capture_namespaces<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Nam
     out[Namespace::TimeForChildren as usize] = inum(Field::NsproxyTimeForChildren, Field::TimeInum);
     out[Namespace::User as usize] = cred.follow(Field::CredUserNs).load(Field::UserInum);
     out[Namespace::Uts as usize] = inum(Field::NsproxyUts, Field::UtsInum);
+}
+
+/// What a first process is known by.
+#[inline(always)]
+pub fn init<const TYPED: bool>(task: Pointer<TYPED>) -> Init {
+    let leader = task.follow(Field::TaskGroupLeader);
+    Init {
+        start_time: leader.load(Field::TaskStartBoottime),
+        pid: task.load(Field::TaskTgid),
+        zero: 0,
+    }
 }
 
 /// The inode of the mount namespace of `task`.

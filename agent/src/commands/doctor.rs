@@ -11,7 +11,7 @@ use crate::{
     },
     kernel::{
         self, Options, SyscallProbes,
-        probes::{State, Status},
+        probes::{State, Status, see_events},
     },
     text,
 };
@@ -89,7 +89,7 @@ fn examine(args: &Args) -> Report {
     let root = Path::new("/");
     let (probes, failure) = try_probes(args.syscall_probes);
     let hierarchies = Hierarchies::discover(root);
-    let attached = probes.iter().any(Status::attached);
+    let attached = see_events(&probes);
     let reason = failure
         .or_else(|| {
             hierarchies
@@ -97,7 +97,7 @@ fn examine(args: &Args) -> Report {
                 .err()
                 .map(|error| text::error_line(error))
         })
-        .or_else(|| (!attached).then(|| "no probe can be attached".to_owned()));
+        .or_else(|| (!attached).then(|| "no probe for events can be attached".to_owned()));
     Report {
         ready: reason.is_none(),
         reason,

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::kernel::Options;
 use crate::pipeline::Pipeline;
+use crate::server::socket;
 use crate::watch::client;
 use crate::watch::filter::Filter;
 use crate::watch::kind::Kind;
@@ -89,7 +90,7 @@ pub struct Args {
     output: Output,
 
     /// The unix socket of agent serve
-    #[arg(long, value_name = "PATH", default_value = "/run/agent/agent.sock")]
+    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT)]
     socket: PathBuf,
 }
 

@@ -22,6 +22,9 @@ pub const DEAD_AT_MOST: usize = 4096;
 /// Directories of cgroups that are known at most, the dead included.
 pub const DIRECTORIES_AT_MOST: usize = 262_144;
 
+/// Directories of one cgroup that are gone and still known: more than there are hierarchies.
+const GONE_AT_MOST: usize = 64;
+
 /// The id of the root of every hierarchy: its node is the first that kernfs makes.
 pub const ROOT_ID: u64 = 1;
 
@@ -43,6 +46,25 @@ pub struct Cgroup {
     pub past: Counts,
     pub life: Life,
     name: String,
+}
+
+impl Cgroup {
+    /// Forgets the oldest of the directories that are gone, where one path is made and removed in
+    /// one hierarchy again and again while it stays in another.
+    fn forget_directories(&mut self) -> Vec<CgroupKey> {
+        let gone = self.directories.iter().filter(|directory| directory.gone);
+        let mut surplus = gone.count().saturating_sub(GONE_AT_MOST);
+        let mut forgotten = Vec::new();
+        self.directories.retain(|directory| {
+            let forget = directory.gone && surplus > 0;
+            if forget {
+                surplus -= 1;
+                forgotten.push(directory.key);
+            }
+            !forget
+        });
+        forgotten
+    }
 }
 
 /// A cgroup's directory in one hierarchy.
@@ -69,6 +91,7 @@ pub struct Registry {
     dead: VecDeque<(Instant, Id)>,
     next: Id,
     refused: u64,
+    unknown: Counts,
 }
 
 impl Registry {
@@ -82,6 +105,7 @@ impl Registry {
             dead: VecDeque::new(),
             next: 0,
             refused: 0,
+            unknown: Counts::default(),
         }
     }
 
@@ -150,7 +174,10 @@ impl Registry {
     /// A cgroup was removed; `counts` is what the kernel counted in it.
     pub fn remove(&mut self, key: CgroupKey, counts: &Counts, now: Instant) -> Option<Change> {
         let change = self.set_populated(key, false, 0);
-        let id = *self.by_key.get(&key)?;
+        let Some(&id) = self.by_key.get(&key) else {
+            self.unknown.add(counts);
+            return None;
+        };
         let cgroup = self.cgroups.get_mut(&id)?;
         cgroup.past.add(counts);
         for directory in cgroup
@@ -164,6 +191,9 @@ impl Registry {
             cgroup.gone = Some(SystemTime::now());
             self.by_name.remove(&cgroup.name);
             self.dead.push_back((now, id));
+        }
+        for forgotten in cgroup.forget_directories() {
+            self.by_key.remove(&forgotten);
         }
         self.forget(now);
         change
@@ -336,25 +366,16 @@ impl Registry {
             .filter(|cgroup| cgroup.own && cgroup.rank == Rank::Container && cgroup.gone.is_none())
     }
 
-    /// The keys of directories that are gone but still known.
-    pub fn is_gone(&self, key: CgroupKey) -> bool {
-        self.get(key).is_some_and(|cgroup| {
-            cgroup
-                .directories
-                .iter()
-                .any(|directory| directory.key == key && directory.gone)
-        })
+    /// The keys of all directories that are not gone.
+    pub fn living(&self) -> impl Iterator<Item = CgroupKey> {
+        let directories = self.all().flat_map(|cgroup| &cgroup.directories);
+        let living = directories.filter(|directory| !directory.gone);
+        living.map(|directory| directory.key)
     }
 
-    /// Adds what the kernel counted in a directory after it was gone.
-    pub fn add_past(&mut self, key: CgroupKey, counts: &Counts) {
-        if let Some(cgroup) = self
-            .by_key
-            .get(&key)
-            .and_then(|id| self.cgroups.get_mut(id))
-        {
-            cgroup.past.add(counts);
-        }
+    /// What was counted in cgroups that were never known.
+    pub fn unknown(&self) -> &Counts {
+        &self.unknown
     }
 
     /// How many cgroups live, and how many are dead and known.

@@ -1,8 +1,6 @@
 //! The counters that the BPF programs keep.
 
-use agent_ebpf::{
-    CONSTRAINTS, CgroupKey, Constraint, Counts, Init, Kind, OVERFLOW_HIERARCHY, Outcomes,
-};
+use agent_ebpf::{CONSTRAINTS, CgroupKey, Constraint, Counts, Init, Kind, OVERFLOW, Outcomes};
 use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
@@ -22,16 +20,12 @@ pub enum CountsError {
 /// `BPF_NOEXIST` (`include/uapi/linux/bpf.h`).
 const NOEXIST: u64 = 1;
 
-const OVERFLOW: CgroupKey = CgroupKey {
-    id: 0,
-    hierarchy: OVERFLOW_HIERARCHY,
-    zero: 0,
-};
-
 /// The maps of counters.
 pub struct KernelCounts {
     counts: HashMap<MapData, Plain<CgroupKey>, Plain<Counts>>,
     inits: HashMap<MapData, Plain<CgroupKey>, Plain<Init>>,
+    firsts: HashMap<MapData, Plain<Init>, Plain<CgroupKey>>,
+    kills: HashMap<MapData, Plain<CgroupKey>, u64>,
     outcomes: PerCpuArray<MapData, Plain<Outcomes>>,
     oom_kills: Array<MapData, u64>,
 }
@@ -53,6 +47,8 @@ impl KernelCounts {
         let mut counts = Self {
             counts: take(ebpf, "COUNTS")?,
             inits: take(ebpf, "INITS")?,
+            firsts: take(ebpf, "FIRSTS")?,
+            kills: take(ebpf, "KILLS")?,
             outcomes: take(ebpf, "OUTCOMES")?,
             oom_kills: take(ebpf, "OOM_KILLS")?,
         };
@@ -69,8 +65,7 @@ impl KernelCounts {
 
     /// The counts of every cgroup that has some, and what found no room of its own.
     pub fn all(&self) -> (std::collections::HashMap<CgroupKey, Counts>, Counts) {
-        // An entry that is removed meanwhile ends the walk of the kernel's table at once or
-        // restarts it; what is read twice is the same.
+        // Entries that programs add meanwhile may be read twice, or at the next call.
         let mut all: std::collections::HashMap<_, _> = self
             .counts
             .iter()
@@ -81,54 +76,58 @@ impl KernelCounts {
         (all, overflow)
     }
 
+    /// Every cgroup of which something is kept.
+    pub fn cgroups(&self) -> std::collections::HashSet<CgroupKey> {
+        let counted = self.counts.keys();
+        let others = self.inits.keys().chain(self.kills.keys());
+        let keys = counted.chain(others).filter_map(Result::ok);
+        keys.map(|Plain(key)| key)
+            .filter(|key| *key != OVERFLOW)
+            .collect()
+    }
+
     /// Takes the counts of a cgroup that is gone out of the kernel.
     pub fn take(&mut self, key: CgroupKey) -> Counts {
-        let counts = self
-            .counts
-            .get(&Plain(key), 0)
-            .map(|counts| counts.0)
-            .unwrap_or_default();
+        let counts = self.counts.get(&Plain(key), 0);
+        let counts = counts.map(|Plain(counts)| counts).unwrap_or_default();
         // What was not there cannot be removed.
+        if let Ok(init) = self.inits.get(&Plain(key), 0) {
+            let _ = self.firsts.remove(&init);
+        }
         let _ = self.counts.remove(&Plain(key));
         let _ = self.inits.remove(&Plain(key));
+        let _ = self.kills.remove(&Plain(key));
         counts
     }
 
-    /// Says how many kills the kernel has counted in a cgroup while no program ran.
+    /// Says how many kills the kernel has counted in a cgroup, those while no program ran among
+    /// them.
     ///
     /// # Errors
-    /// Where the map is full.
+    /// Where a map is full.
     pub fn set_oom_kills(&mut self, key: CgroupKey, kills: u64) -> Result<(), CountsError> {
-        let first = Counts {
-            oom_kills: kills,
-            ..Counts::default()
-        };
-        match self.counts.insert(Plain(key), Plain(first), NOEXIST) {
-            Err(MapError::SyscallError(error))
-                if error.io_error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            other => return Ok(other?),
+        let known = self.kills.get(&Plain(key), 0).unwrap_or_default();
+        if kills <= known {
+            return Ok(());
         }
-        // The programs have counted there by now, or did so for an earlier process.
-        let Plain(known) = self.counts.get(&Plain(key), 0)?;
-        if known.oom_kills < kills {
-            let raised = Counts {
-                oom_kills: kills,
-                ..known
-            };
-            self.counts.insert(Plain(key), Plain(raised), 0)?;
-        }
-        Ok(())
+        self.kills.insert(Plain(key), kills, 0)?;
+        let counts = self.counts.get(&Plain(key), 0);
+        let mut counts = counts.map(|Plain(counts)| counts).unwrap_or_default();
+        counts.oom_kills += kills - known;
+        Ok(self.counts.insert(Plain(key), Plain(counts), 0)?)
     }
 
     /// Says which process is the first of a cgroup that is older than the programs.
     pub fn set_init(&mut self, key: CgroupKey, pid: u32, start_time: u64) {
-        // One that the programs saw meanwhile stays.
         let init = Init {
             start_time,
             pid,
             zero: 0,
         };
-        let _ = self.inits.insert(Plain(key), Plain(init), NOEXIST);
+        // One that the programs saw meanwhile stays.
+        if self.inits.insert(Plain(key), Plain(init), NOEXIST).is_ok() {
+            let _ = self.firsts.insert(Plain(init), Plain(key), 0);
+        }
     }
 
     /// What became of the records of `kind`, over all CPUs.

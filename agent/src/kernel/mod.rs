@@ -83,15 +83,17 @@ pub struct Options {
 }
 
 /// Maps whose contents a later process goes on with.
-const PINNED: &[&str] = &["ACTIVE", "COUNTS", "INITS", "OOM_KILLS"];
+const PINNED: &[&str] = &["ACTIVE", "COUNTS", "FIRSTS", "INITS", "KILLS", "OOM_KILLS"];
 
 /// Maps whose kernel memory is exported.
 const MAPS: &[&str] = &[
     "ACTIVE",
     "AYA_LOGS",
     "COUNTS",
+    "FIRSTS",
     "HOST",
     "INITS",
+    "KILLS",
     "OOM_KILLS",
     "OUTCOMES",
     "PENDING",

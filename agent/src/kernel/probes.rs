@@ -140,6 +140,13 @@ impl Status {
     }
 }
 
+/// Whether any kind of event that streams tell of is seen: what makes tracing worth while.
+pub fn see_events(statuses: &[Status]) -> bool {
+    const EVENTS: [&str; 4] = ["oom", "clone", "unshare", "setns"];
+    let mut attached = statuses.iter().filter(|status| status.attached());
+    attached.any(|status| EVENTS.contains(&status.probe))
+}
+
 /// Why a probe is not attached.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {

@@ -341,7 +341,7 @@ container_oom_events_total{id="/dead",image="",name=""} 2
 # TYPE container_oom_kills_total counter
 container_oom_kills_total{role="victim",id="/dead",image="",name=""} 2
 container_oom_kills_total{role="limit_owner",id="/dead",image="",name=""} 3
-# HELP container_namespace_calls_total Calls of clone, unshare and setns by each type of namespace asked for: a call that asks for two types counts in both.
+# HELP container_namespace_calls_total Calls of clone, unshare and setns by each type of namespace asked for: a call that asks for two types counts in both, and a setns that asks for none in the one that it changed.
 # TYPE container_namespace_calls_total counter
 "#,
         );

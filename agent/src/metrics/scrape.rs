@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     container::{
-        place::Rank,
+        place::{Rank, UNKNOWN},
         registry::{self, ROOT_ID, Registry},
     },
     event::clock::Clock,
@@ -95,7 +95,23 @@ fn cgroups(registry: &Registry, hierarchies: &Hierarchies, counts: &AllCounts) -
             cgroups.push(series(cgroup, path, hierarchies, counts));
         }
     }
+    cgroups.push(unknown(registry, counts));
     cgroups
+}
+
+/// What was counted in cgroups that are not known, together.
+fn unknown(registry: &Registry, counts: &AllCounts) -> Cgroup {
+    let mut sum = *registry.unknown();
+    let strangers = counts.iter().filter(|(key, _)| key.id != ROOT_ID);
+    strangers
+        .filter(|(key, _)| registry.get(**key).is_none())
+        .for_each(|(_, counts)| sum.add(counts));
+    Cgroup {
+        labels: Labels::new(UNKNOWN, "", ""),
+        oom_kills: sum.oom_kills,
+        counts: sum,
+        live: None,
+    }
 }
 
 /// The path in the first hierarchy, in the order in which tasks are counted, that has the cgroup.

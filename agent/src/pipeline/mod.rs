@@ -23,7 +23,7 @@ use crate::{
     container::{attribute::attribute, registry::Registry},
     event::{self, clock::Clock},
     host::hierarchy::Hierarchies,
-    kernel::{Kernel, KernelError, Loaded, Options, counts::KernelCounts},
+    kernel::{Kernel, KernelError, Loaded, Options, counts::KernelCounts, probes::see_events},
     watch::{kind::Kind as StreamKind, streams::Streams},
 };
 
@@ -40,6 +40,8 @@ pub enum PipelineError {
     Kernel(#[from] KernelError),
     #[error("the host's cgroups cannot be found")]
     Host(#[from] crate::host::Error),
+    #[error("no probe for events can be attached: agent doctor says why")]
+    Blind,
     #[error("the tracing thread cannot start")]
     Thread(#[source] std::io::Error),
 }
@@ -88,13 +90,17 @@ impl Pipeline {
             ring,
             log,
         } = crate::kernel::load(options)?;
+        let kept = counts.cgroups();
         let host = kernel.attach(options)?;
+        if !see_events(kernel.statuses()) {
+            return Err(PipelineError::Blind);
+        }
         // Attached first and scanned then, so that nothing falls between.
         let mut registry = Registry::new(host);
         scan::directories(&hierarchies, &mut registry);
         scan::processes(&kernel.snapshot()?, &mut registry, &mut counts);
         scan::oom_kills(&hierarchies, &registry, &mut counts);
-        scan::forget_strangers(&registry, &mut counts);
+        scan::forget_strangers(kept, &registry, &mut counts);
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| PipelineError::Thread(error.into()))?;
         let shared = Arc::new(Shared {
@@ -199,7 +205,11 @@ impl Reader {
     }
 
     fn drain(&mut self) {
-        while let Some(bytes) = self.ring.next() {
+        let began = Instant::now();
+        // A flood must not keep this thread from everything else.
+        while began.elapsed() < LOSS_INTERVAL
+            && let Some(bytes) = self.ring.next()
+        {
             let kind = event::kind(&bytes);
             let event = event::decode(&bytes);
             drop(bytes);
@@ -234,12 +244,19 @@ impl Reader {
                 ..
             } = outcomes;
             let known = &mut self.known_losses[*kind as usize];
-            // A map from a pin has the losses of earlier processes.
             let lost = (no_room + suppressed).saturating_sub(*known);
             *known += lost;
             if lost > 0 {
                 losses.push((stream_kind(*kind), lost));
             }
+        }
+        if losses
+            .iter()
+            .any(|(kind, _)| *kind == StreamKind::Container)
+        {
+            let mut registry = lock(&self.shared.registry);
+            let mut counts = lock(&self.shared.counts);
+            scan::again(&self.shared.hierarchies, &mut registry, &mut counts);
         }
         if !losses.is_empty() {
             let since = event::clock::since_boot().saturating_sub(LOSS_INTERVAL);

@@ -1,6 +1,8 @@
 //! What was there before the probes.
 
-use agent_ebpf::Task;
+use std::{collections::HashSet, time::Instant};
+
+use agent_ebpf::{CgroupKey, Task};
 
 use crate::{
     container::registry::{ROOT_ID, Registry, keys},
@@ -8,21 +10,36 @@ use crate::{
     kernel::counts::KernelCounts,
 };
 
-/// Tells the registry of every cgroup there is.
-pub fn directories(hierarchies: &Hierarchies, registry: &mut Registry) {
+/// Tells the registry of every cgroup there is. Their keys, where all of them could be read.
+pub fn directories(
+    hierarchies: &Hierarchies,
+    registry: &mut Registry,
+) -> Option<HashSet<CgroupKey>> {
+    let mut found = HashSet::new();
+    let mut complete = true;
     for mounted in hierarchies.all() {
         let walked = walk(mounted, |directory| {
-            let key = agent_ebpf::CgroupKey {
+            let key = CgroupKey {
                 id: directory.id,
                 hierarchy: mounted.id,
                 zero: 0,
             };
             registry.add(key, &directory.path, directory.created);
+            found.insert(key);
         });
-        if let Err(error) = walked {
-            tracing::warn!(%error, "a hierarchy cannot be scanned: its cgroups stay unknown");
+        match walked {
+            Ok(walked) if walked.left_out == 0 => {}
+            Ok(_) => {
+                complete = false;
+                tracing::warn!("a hierarchy has too many cgroups: some stay unknown");
+            }
+            Err(error) => {
+                complete = false;
+                tracing::warn!(%error, "a hierarchy cannot be scanned: its cgroups stay unknown");
+            }
         }
     }
+    complete.then_some(found)
 }
 
 /// Tells which containers run, and which process is the first of each: the one that started first.
@@ -57,13 +74,22 @@ pub fn oom_kills(hierarchies: &Hierarchies, registry: &Registry, counts: &mut Ke
     }
 }
 
-/// Removes what earlier processes counted in cgroups that are gone.
-pub fn forget_strangers(registry: &Registry, counts: &mut KernelCounts) {
-    let (all, _) = counts.all();
-    for key in all
-        .into_keys()
-        .filter(|key| key.id != ROOT_ID && registry.get(*key).is_none())
-    {
+/// Removes what earlier processes counted in cgroups, `kept`, that are gone.
+pub fn forget_strangers(kept: HashSet<CgroupKey>, registry: &Registry, counts: &mut KernelCounts) {
+    let gone = kept.into_iter();
+    for key in gone.filter(|key| key.id != ROOT_ID && registry.get(*key).is_none()) {
         counts.take(key);
+    }
+}
+
+/// Looks which cgroups there are after records of births or deaths were lost.
+pub fn again(hierarchies: &Hierarchies, registry: &mut Registry, counts: &mut KernelCounts) {
+    let known: Vec<CgroupKey> = registry.living().collect();
+    let Some(found) = directories(hierarchies, registry) else {
+        return;
+    };
+    for key in known.into_iter().filter(|key| !found.contains(key)) {
+        // Streams were told that they miss starts and stops.
+        registry.remove(key, &counts.take(key), Instant::now());
     }
 }

@@ -82,10 +82,7 @@ pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
         let chunks = chunks
             .into_iter()
             .map(|chunk| Ok::<_, std::convert::Infallible>(Bytes::from(chunk)));
-        let kind = [(
-            header::CONTENT_TYPE,
-            "text/plain; version=0.0.4; charset=utf-8",
-        )];
+        let kind = [(header::CONTENT_TYPE, metrics::text::CONTENT_TYPE)];
         Ok((kind, Body::from_stream(futures_util::stream::iter(chunks))))
     })
     .await

@@ -23,7 +23,7 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     }
     let cgroup = Typed::new(ctx.arg(0));
     let path: *const u8 = ctx.arg(1);
-    emit::send(Kind::CgroupMkdir, |record: *mut CgroupMkdir| {
+    emit::send_unless_full(Kind::CgroupMkdir, |record: *mut CgroupMkdir| {
         // SAFETY: `record` is the ring's; the helper writes at most PATH_MAX bytes of `path`.
         unsafe {
             (*record).cgroup = task::key(cgroup);
@@ -56,7 +56,7 @@ fn change(kind: Kind, cgroup: Typed, populated: u64) -> i32 {
     if !active() {
         return 0;
     }
-    emit::send(kind, |record: *mut CgroupChange| {
+    emit::send_unless_full(kind, |record: *mut CgroupChange| {
         // SAFETY: `record` is the ring's.
         unsafe {
             (*record).cgroup = task::key(cgroup);

@@ -29,11 +29,8 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
         emit::unwanted(Kind::Exec);
         return 0;
     }
-    let start_time = task
-        .follow(Field::TaskGroupLeader)
-        .load(Field::TaskStartBoottime);
-    if counts::adopt_init(&key, task.load(Field::TaskTgid), start_time) {
-        emit::send(Kind::Exec, |_: *mut Exec| ());
+    if counts::adopt_init(&key, &task::init(task)) {
+        emit::send_unless_full(Kind::Exec, |_: *mut Exec| ());
     } else {
         emit::unwanted(Kind::Exec);
     }

@@ -24,16 +24,12 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     if !group_dead(&ctx, task) {
         return 0;
     }
-    let key = task::counted_cgroup(task);
-    let leader = task.follow(Field::TaskGroupLeader);
-    let start_time = leader.load(Field::TaskStartBoottime);
-    if !counts::is_init(&key, task.load(Field::TaskTgid), start_time) || !counts::forget_init(&key)
-    {
+    if !counts::forget_init(&task::init(task)) {
         emit::unwanted(Kind::Exit);
         return 0;
     }
-    let status = status(task, leader);
-    emit::send(Kind::Exit, |record: *mut Exit| {
+    let status = status(task, task.follow(Field::TaskGroupLeader));
+    emit::send_unless_full(Kind::Exit, |record: *mut Exit| {
         // SAFETY: `record` is the ring's.
         unsafe { (*record).status = u64::from(status) };
     });

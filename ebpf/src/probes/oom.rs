@@ -6,7 +6,7 @@
 //! victim's memory cgroup has more kills than were seen before. Of what was short it tells only
 //! whether a cgroup's limit was hit.
 
-use agent_ebpf::{CgroupKey, Constraint, Kind, Oom, UNLIMITED};
+use agent_ebpf::{CgroupKey, Constraint, Init, Kind, Oom, UNLIMITED};
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
@@ -25,16 +25,14 @@ pub fn oom(ctx: BtfTracePointContext) -> i32 {
     let Some(memcg) = Memcg::of(victim) else {
         return 0;
     };
-    let kills = memcg.kills();
-    let Some(counts) = counts::of(&memcg.key()) else {
+    let (key, kills) = (memcg.key(), memcg.kills());
+    let new = counts::new_kills(&key, kills);
+    if new == 0 {
         return 0;
-    };
-    // SAFETY: a map's value. The kernel serializes OOM kills by `oom_lock`.
-    unsafe {
-        if kills <= (*counts).oom_kills {
-            return 0;
-        }
-        (*counts).oom_kills = kills;
+    }
+    if let Some(counts) = counts::of(&key) {
+        // SAFETY: a map's value.
+        counts::add(unsafe { &raw mut (*counts).oom_kills }, new);
     }
     let owner = memcg.limit_owner();
     let constraint = match &owner {
@@ -84,7 +82,10 @@ fn fill(
     [record.anon, record.file, record.shmem] = memcg::resident(victim);
     record.kills = kills;
     record.constraint = constraint as u32;
-    let key = task::counted_cgroup(victim);
-    let init = counts::is_init(&key, record.victim.pid, record.victim.start_time);
-    record.init_killed = u32::from(init);
+    let init = Init {
+        start_time: record.victim.start_time,
+        pid: record.victim.pid,
+        zero: 0,
+    };
+    record.init_killed = u32::from(counts::is_init(&init));
 }

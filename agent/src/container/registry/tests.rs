@@ -300,3 +300,27 @@ fn cgroups_below_a_container_have_no_life_of_their_own() {
     );
     assert_eq!(registry.containers().count(), 1);
 }
+
+#[test]
+fn a_path_that_comes_and_goes_in_one_hierarchy_does_not_grow() {
+    let mut registry = Registry::new(HOST);
+    add(&mut registry, MEMORY, 20, "/a");
+    for id in 100..1000 {
+        add(&mut registry, PIDS, id, "/a");
+        remove(&mut registry, key(PIDS, id));
+    }
+    assert_eq!(registry.sizes(), (1, 0));
+    assert_eq!(registry.by_key.len(), 1 + GONE_AT_MOST);
+    assert_eq!(name(&registry, &task(5, 20, 999)), "/a");
+}
+
+#[test]
+fn what_was_counted_in_a_stranger_is_kept() {
+    let mut registry = Registry::new(HOST);
+    let counts = Counts {
+        oom_limit_kills: 2,
+        ..Counts::default()
+    };
+    registry.remove(key(PIDS, 9), &counts, Instant::now());
+    assert_eq!(registry.unknown().oom_limit_kills, 2);
+}
