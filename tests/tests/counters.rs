@@ -1,6 +1,5 @@
 //! Counters outlive what they count: watchers, cgroups, and the agent.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use tests::agent;
@@ -99,30 +98,35 @@ fn a_scrape_during_a_removal_adds_up_once() {
         return;
     }
     let serve = Serve::start(&[]);
-    let over = AtomicBool::new(false);
+    let mut scrapes = Vec::new();
     let ids = thread::scope(|scope| {
-        let scrapes = scope.spawn(|| {
-            let mut scrapes = Vec::new();
-            while !over.load(Ordering::Relaxed) {
-                scrapes.push(serve.metrics());
-            }
-            scrapes
-        });
-        let ids: Vec<String> = (0..60).map(|_| unshare_in_a_cgroup()).collect();
-        over.store(true, Ordering::Relaxed);
-        let scrapes = scrapes.join().expect("scrapes");
-        for id in &ids {
-            let labels = [("call", "unshare"), ("type", "uts"), ("id", id)];
-            let values = scrapes
-                .iter()
-                .filter_map(|it| it.find("container_namespace_calls_total", &labels));
-            let values: Vec<f64> = values.collect();
-            assert!(values.is_sorted(), "{id}: {values:?}");
-            assert!(values.iter().all(|value| *value <= 1.0), "{id}: {values:?}");
+        let churn = scope.spawn(|| (0..60).map(|_| unshare_in_a_cgroup()).collect());
+        while !churn.is_finished() {
+            scrapes.push(serve.metrics());
         }
+        let ids: Vec<String> = churn.join().expect("every call was made");
         ids
     });
-    let metrics = serve.metrics();
+    for id in &ids {
+        let labels = [("call", "unshare"), ("type", "uts"), ("id", id)];
+        let values = scrapes.iter();
+        let values = values.filter_map(|it| it.find("container_namespace_calls_total", &labels));
+        let values: Vec<f64> = values.collect();
+        assert!(values.is_sorted(), "{id}: {values:?}");
+        assert!(values.iter().all(|value| *value <= 1.0), "{id}: {values:?}");
+    }
+    let metrics = wait_for("the last removal is seen", PATIENCE, || {
+        let metrics = serve.metrics();
+        let seen = |id: &str| metrics.find("container_last_seen", &[("id", id)]).is_none();
+        let known = |id: &str| {
+            metrics
+                .find("container_oom_events_total", &[("id", id)])
+                .is_some()
+        };
+        ids.iter()
+            .all(|id| seen(id) && known(id))
+            .then_some(metrics)
+    });
     for id in &ids {
         let labels = [("call", "unshare"), ("type", "uts"), ("id", id)];
         assert_eq!(metrics.count("container_namespace_calls_total", &labels), 1);
