@@ -33,7 +33,8 @@ static KILLS: HashMap<CgroupKey, u64> = HashMap::with_max_entries(COUNTED_CGROUP
 #[map]
 static OOM_KILLS: Array<u64> = Array::with_max_entries(CONSTRAINTS as u32, 0);
 
-const NO_COUNTS: Counts = Counts {
+/// Not on the stack, of which older kernels give a program 512 bytes in all.
+static NO_COUNTS: Counts = Counts {
     calls: [[0; NAMESPACE_TYPES]; agent_ebpf::CALLS],
     failed: [0; agent_ebpf::CALLS],
     oom_kills: 0,
@@ -51,7 +52,7 @@ pub fn of(key: &CgroupKey) -> Option<*mut Counts> {
         return Some(counts);
     }
     // Another CPU may insert the same key first: what counts is that it is there.
-    let _ = COUNTS.insert(key, NO_COUNTS, BPF_NOEXIST.into());
+    let _ = COUNTS.insert(key, &NO_COUNTS, BPF_NOEXIST.into());
     COUNTS
         .get_ptr_mut(key)
         .or_else(|| COUNTS.get_ptr_mut(&OVERFLOW))
