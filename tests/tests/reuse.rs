@@ -12,9 +12,10 @@ use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
 use tests::watch::Watch;
 
-/// Containers that may be started until one gets the number that was another's: the kernel gives out the lowest that is
-/// free, but others take some too.
-const TRIES: usize = 100;
+/// How often a number may be freed until a container gets it, and how many containers may be started each time: the
+/// kernel gives out the lowest that is free, but others take some too, and may keep them.
+const TIMES: usize = 10;
+const CONTAINERS: usize = 20;
 
 const CALLS: &str = "container_namespace_calls_total";
 
@@ -27,17 +28,17 @@ fn is_stop(record: &Value, cgroup: &Cgroup) -> bool {
 }
 
 /// Starts containers until the mount namespace of one has this number: that one.
-fn heir_of(freed: u32) -> Container {
+fn heir_of(freed: u32) -> Option<Container> {
     // Those without luck keep their numbers, so that the next gets another.
     let mut others = Vec::new();
-    for _ in 0..TRIES {
+    for _ in 0..CONTAINERS {
         let heir = Container::start(Cgroup::new("heir"), "mnt");
         if heir.inode("mnt") == freed {
-            return heir;
+            return Some(heir);
         }
         others.push(heir);
     }
-    panic!("{TRIES} containers did not get {freed}");
+    None
 }
 
 /// Into whose namespace a process of `caller` comes by the mount namespace of the container's first process.
@@ -49,11 +50,19 @@ fn joined(watch: &mut Watch, caller: &Cgroup, container: &Container) -> Value {
     record["joined"].take()
 }
 
-/// Checks that this number, once it is another container's, leads to that one.
-fn assert_inherited(watch: &mut Watch, caller: &Cgroup, freed: u32) {
-    let heir = heir_of(freed);
-    let joined = joined(watch, caller, &heir);
-    assert_eq!(joined["name"], heir.cgroup.name(), "{joined}");
+/// Checks that the number of a mount namespace that `free` frees, once it is another container's, leads to that one.
+/// What `free` gives beside it is kept until then.
+fn assert_inherited<T>(watch: &mut Watch, mut free: impl FnMut(&mut Watch) -> (u32, T)) {
+    let caller = Cgroup::new("caller");
+    for _ in 0..TIMES {
+        let (freed, _kept) = free(watch);
+        if let Some(heir) = heir_of(freed) {
+            let joined = joined(watch, &caller, &heir);
+            assert_eq!(joined["name"], heir.cgroup.name(), "{joined}");
+            return;
+        }
+    }
+    panic!("{TIMES} times {CONTAINERS} containers did not get the number that was freed");
 }
 
 /// In one test: in several, one would take the number that another waits for.
@@ -65,6 +74,7 @@ fn the_number_of_a_namespace() {
     let serve = Serve::start(&[]);
     let mut watch = serve.watch(&["--kind", "setns,container"]);
     of_a_container_that_stopped(&mut watch);
+    of_a_container_that_is_gone(&mut watch);
     of_a_first_process_that_ended(&mut watch);
     that_a_first_process_left(&mut watch);
     assert_law(&serve);
@@ -72,65 +82,80 @@ fn the_number_of_a_namespace() {
 }
 
 fn of_a_container_that_stopped(watch: &mut Watch) {
-    let (caller, cgroup) = (Cgroup::new("caller"), Arc::new(Cgroup::new("stopped")));
-    let container = Container::start(Arc::clone(&cgroup), "mnt");
-    let known = joined(watch, &caller, &container);
-    assert_eq!(known["name"], cgroup.name(), "{known}");
-    let freed = container.inode("mnt");
-    drop(container);
-    watch.next(PATIENCE, |record| is_stop(record, &cgroup));
-    assert_inherited(watch, &caller, freed);
-    // The same when its cgroup is gone too.
-    let container = Container::start(cgroup, "mnt");
-    let freed = container.inode("mnt");
-    drop(container);
-    assert_inherited(watch, &caller, freed);
+    assert_inherited(watch, |watch| {
+        let (caller, cgroup) = (Cgroup::new("caller"), Arc::new(Cgroup::new("stopped")));
+        let container = Container::start(Arc::clone(&cgroup), "mnt");
+        let joined = joined(watch, &caller, &container);
+        assert_eq!(joined["name"], cgroup.name(), "{joined}");
+        let freed = container.inode("mnt");
+        drop(container);
+        watch.next(PATIENCE, |record| is_stop(record, &cgroup));
+        (freed, cgroup)
+    });
+}
+
+fn of_a_container_that_is_gone(watch: &mut Watch) {
+    assert_inherited(watch, |_| {
+        let container = Container::start(Cgroup::new("gone"), "mnt");
+        (container.inode("mnt"), ())
+    });
 }
 
 /// The container goes on without it.
 fn of_a_first_process_that_ended(watch: &mut Watch) {
-    let first = First {
-        command: &["bash", "-c", "read"],
-        ..First::default()
-    };
-    let mut container = Container::run(Cgroup::new("headless"), first);
-    let freed = container.inode("mnt");
-    let mut other = join(&container.cgroup);
-    container.tell("end");
-    container.wait_for_first();
-    assert_inherited(watch, &Cgroup::new("caller"), freed);
-    let ended = other.try_wait().expect("its state");
-    assert!(ended.is_none(), "the container ended meanwhile");
-    drop(container);
-    other.wait().expect("it was killed with its container");
+    assert_inherited(watch, |_| {
+        let first = First {
+            command: &["bash", "-c", "read"],
+            ..First::default()
+        };
+        let mut container = Container::run(Cgroup::new("headless"), first);
+        let freed = container.inode("mnt");
+        let other = Stranger::join(&container.cgroup);
+        container.tell("end");
+        container.wait_for_first();
+        (freed, (container, other))
+    });
 }
 
 fn that_a_first_process_left(watch: &mut Watch) {
-    let first = First {
-        command: &["bash", "-c", "read; exec unshare --mount sleep infinity"],
-        ..First::default()
-    };
-    let mut container = Container::run(Cgroup::new("moved"), first);
-    let freed = container.inode("mnt");
-    container.tell("leave");
-    wait_for("it has another mount namespace", PATIENCE, || {
-        (container.inode("mnt") != freed).then_some(())
-    });
     let caller = Cgroup::new("caller");
-    assert_inherited(watch, &caller, freed);
-    // What it went into is its container's.
-    let joined = joined(watch, &caller, &container);
-    assert_eq!(joined["name"], container.cgroup.name(), "{joined}");
+    assert_inherited(watch, |watch| {
+        let first = First {
+            command: &["bash", "-c", "read; exec unshare --mount sleep infinity"],
+            ..First::default()
+        };
+        let mut container = Container::run(Cgroup::new("moved"), first);
+        let freed = container.inode("mnt");
+        container.tell("leave");
+        wait_for("it has another mount namespace", PATIENCE, || {
+            (container.inode("mnt") != freed).then_some(())
+        });
+        // What it went into is its container's.
+        let joined = joined(watch, &caller, &container);
+        assert_eq!(joined["name"], container.cgroup.name(), "{joined}");
+        (freed, container)
+    });
 }
 
-/// A process in the container, in the namespaces of the host.
-fn join(cgroup: &Cgroup) -> Child {
-    let process = cgroup.command("sleep").arg("infinity").spawn();
-    let process = process.expect("sleep can be run");
-    wait_for("it is in the container", PATIENCE, || {
-        cgroup.members().contains(&process.id()).then_some(())
-    });
-    process
+/// A process in a container, in the namespaces of the host. Dropping it waits until its container has ended.
+struct Stranger(Child);
+
+impl Stranger {
+    fn join(cgroup: &Cgroup) -> Self {
+        let process = cgroup.command("sleep").arg("infinity").spawn();
+        let process = process.expect("sleep can be run");
+        wait_for("it is in the container", PATIENCE, || {
+            cgroup.members().contains(&process.id()).then_some(())
+        });
+        Self(process)
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        // It was killed with its container.
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -182,7 +207,7 @@ fn the_pid_of_a_first_process() {
     let (one, two) = (Arc::new(Cgroup::new("one")), Arc::new(Cgroup::new("two")));
     let mut container = start(&one, 3, None);
     let pid = container.pid;
-    let mut other = join(&one);
+    let other = Stranger::join(&one);
     container.tell("end");
     container.wait_for_first();
     watch.next(PATIENCE, |record| is_of(record, "unshare", &one));
@@ -200,8 +225,7 @@ fn the_pid_of_a_first_process() {
     heir.tell("end");
     heir.wait_for_first();
 
-    drop((container, heir));
-    other.wait().expect("it was killed with its container");
+    drop((container, heir, other));
     let stop = watch.next(PATIENCE, |record| is_stop(record, &one));
     assert_eq!(stop["exit"]["code"], 3, "{stop}");
     assert_law(&serve);
