@@ -49,6 +49,11 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
+    /// Whether it is a container's own.
+    pub fn is_container(&self) -> bool {
+        self.own && self.rank == Rank::Container
+    }
+
     /// Forgets the oldest of the directories that are gone, where one path is made and removed in
     /// one hierarchy again and again while it stays in another.
     fn forget_directories(&mut self) -> Vec<CgroupKey> {
@@ -87,8 +92,10 @@ pub struct Registry {
     by_key: HashMap<CgroupKey, Id>,
     /// The living, by name: a container's engine and id, else the path.
     by_name: HashMap<String, Id>,
-    /// In the order of death.
-    dead: VecDeque<(Instant, Id)>,
+    /// In the order of death. Where there are too many, other cgroups go before containers, lest one
+    /// that makes and removes many makes those forgotten.
+    dead_containers: VecDeque<(Instant, Id)>,
+    dead_others: VecDeque<(Instant, Id)>,
     next: Id,
     refused: u64,
     unknown: Counts,
@@ -102,7 +109,8 @@ impl Registry {
             cgroups: HashMap::new(),
             by_key: HashMap::new(),
             by_name: HashMap::new(),
-            dead: VecDeque::new(),
+            dead_containers: VecDeque::new(),
+            dead_others: VecDeque::new(),
             next: 0,
             refused: 0,
             unknown: Counts::default(),
@@ -190,7 +198,12 @@ impl Registry {
         if cgroup.gone.is_none() && cgroup.directories.iter().all(|directory| directory.gone) {
             cgroup.gone = Some(SystemTime::now());
             self.by_name.remove(&cgroup.name);
-            self.dead.push_back((now, id));
+            let dead = if cgroup.is_container() {
+                &mut self.dead_containers
+            } else {
+                &mut self.dead_others
+            };
+            dead.push_back((now, id));
         }
         for forgotten in cgroup.forget_directories() {
             self.by_key.remove(&forgotten);
@@ -201,17 +214,28 @@ impl Registry {
 
     /// Forgets the dead that are too old, or too many.
     pub fn forget(&mut self, now: Instant) {
-        while let Some((died, id)) = self.dead.front() {
-            if self.dead.len() <= DEAD_AT_MOST && now.duration_since(*died) < DEAD_FOR {
-                break;
-            }
-            if let Some(cgroup) = self.cgroups.remove(id) {
+        while let Some(id) = self.next_to_forget(now) {
+            if let Some(cgroup) = self.cgroups.remove(&id) {
                 for directory in cgroup.directories {
                     self.by_key.remove(&directory.key);
                 }
             }
-            self.dead.pop_front();
         }
+    }
+
+    fn next_to_forget(&mut self, now: Instant) -> Option<Id> {
+        let too_many = self.dead_containers.len() + self.dead_others.len() > DEAD_AT_MOST;
+        if too_many {
+            let oldest = self.dead_others.pop_front();
+            let oldest = oldest.or_else(|| self.dead_containers.pop_front());
+            return oldest.map(|(_, id)| id);
+        }
+        let queues = [&mut self.dead_others, &mut self.dead_containers];
+        let too_old = |(died, _): &mut (Instant, Id)| now.duration_since(*died) >= DEAD_FOR;
+        let mut oldest = queues
+            .into_iter()
+            .filter_map(|dead| dead.pop_front_if(too_old));
+        oldest.next().map(|(_, id)| id)
     }
 
     /// A cgroup became populated or empty at `time` (ns of CLOCK_BOOTTIME).
@@ -222,7 +246,7 @@ impl Registry {
             .iter_mut()
             .find(|directory| directory.key == key)?;
         directory.populated = populated;
-        if !cgroup.own || cgroup.rank != Rank::Container {
+        if !cgroup.is_container() {
             return None;
         }
         let populated = cgroup
@@ -380,7 +404,8 @@ impl Registry {
 
     /// How many cgroups live, and how many are dead and known.
     pub fn sizes(&self) -> (usize, usize) {
-        (self.cgroups.len() - self.dead.len(), self.dead.len())
+        let dead = self.dead_containers.len() + self.dead_others.len();
+        (self.cgroups.len() - dead, dead)
     }
 
     /// How many cgroups found no room.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     container::{
-        place::{Rank, UNKNOWN},
+        place::UNKNOWN,
         registry::{self, ROOT_ID, Registry},
     },
     event::clock::Clock,
@@ -136,7 +136,7 @@ fn series(
     hierarchies: &Hierarchies,
     counts: &AllCounts,
 ) -> Cgroup {
-    let named = cgroup.own && cgroup.rank == Rank::Container;
+    let named = cgroup.is_container();
     let (image, name) = if named {
         (
             cgroup.container.image.as_str(),

@@ -324,3 +324,16 @@ fn what_was_counted_in_a_stranger_is_kept() {
     registry.remove(key(PIDS, 9), &counts, Instant::now());
     assert_eq!(registry.unknown().oom_limit_kills, 2);
 }
+
+#[test]
+fn the_churn_of_others_makes_no_dead_container_forgotten() {
+    let mut registry = docker();
+    remove(&mut registry, key(MEMORY, 20));
+    remove(&mut registry, key(PIDS, 30));
+    for id in 0..2 * DEAD_AT_MOST as u64 {
+        add(&mut registry, PIDS, 100 + id, &format!("/a/{id}"));
+        remove(&mut registry, key(PIDS, 100 + id));
+    }
+    assert_eq!(registry.sizes(), (0, DEAD_AT_MOST));
+    assert_eq!(name(&registry, &task(5, 20, 30)), ID[..12]);
+}
