@@ -8,7 +8,11 @@ use std::sync::Arc;
 
 use crate::cgroup::Cgroup;
 use crate::nscall;
-use crate::wait::{PATIENCE, wait_for};
+use crate::process::{Lines, wait_for_end};
+use crate::wait::PATIENCE;
+
+/// What a first process says when it runs.
+const RUNS: &str = "runs";
 
 /// A container that runs in a cgroup. Dropping it ends it, and removes the cgroup unless that is still wanted.
 #[derive(Debug)]
@@ -16,19 +20,20 @@ pub struct Container {
     pub cgroup: Arc<Cgroup>,
     /// The first process.
     pub pid: u32,
-    /// That of the first process, and its end is its child's.
+    /// That of the first process; it ends when its child has ended.
     parent: Child,
+    lines: Lines,
 }
 
-/// A container's first process.
+/// A container's first process: bash.
 #[derive(Clone, Copy, Debug)]
 pub struct First<'a> {
     /// Which namespaces of its own it has. As a container's first process it is known only with `mnt`.
     pub types: &'a str,
     /// Its pid, which no other may have; else the kernel chooses.
     pub pid: Option<u32>,
-    /// What it execs in the cgroup; other than `sh`.
-    pub command: &'a [&'a str],
+    /// What it does.
+    pub script: &'a str,
 }
 
 impl Default for First<'_> {
@@ -36,13 +41,14 @@ impl Default for First<'_> {
         Self {
             types: "mnt",
             pid: None,
-            command: &["sleep", "infinity"],
+            // Waits for a line, which may never come.
+            script: "read",
         }
     }
 }
 
 impl Container {
-    /// Starts one with namespaces of these types (`mnt,net`), which sleeps.
+    /// Starts one with namespaces of these types (`mnt,net`), which does nothing.
     ///
     /// # Panics
     /// Where it cannot be started.
@@ -61,20 +67,26 @@ impl Container {
     pub fn run(cgroup: impl Into<Arc<Cgroup>>, first: First<'_>) -> Self {
         let cgroup = cgroup.into();
         let before = cgroup.members();
-        let parent = first.spawn(&cgroup).stdin(Stdio::piped()).spawn();
-        let mut parent = parent.expect("nscall can be run");
-        let pid = wait_for("the container's first process runs", PATIENCE, || {
-            let ended = parent.try_wait().expect("nscall's state");
-            assert!(ended.is_none(), "the container ended at once: {ended:?}");
-            let members = cgroup.members();
-            let mut new = members.difference(&before).copied();
-            new.find(|pid| comm(*pid).is_some_and(|comm| comm == first.command[0]))
-        });
+        let mut parent = first.spawn(&cgroup).spawn().expect("nscall can be run");
+        let lines = Lines::of(parent.stdout.take().expect("a pipe"));
+        // Only now is the exec over, in all that the kernel tells of it.
+        assert_eq!(lines.next(PATIENCE).as_deref(), Some(RUNS));
+        let members = cgroup.members();
+        let mut new = members.difference(&before).copied();
         Self {
+            pid: new.next().expect("it runs"),
             cgroup,
-            pid,
             parent,
+            lines,
         }
+    }
+
+    /// The next line of its standard output.
+    ///
+    /// # Panics
+    /// Where none comes.
+    pub fn line(&self) -> String {
+        self.lines.next(PATIENCE).expect("a line")
     }
 
     /// Sends a line to the standard input of the first process.
@@ -91,7 +103,7 @@ impl Container {
     /// # Panics
     /// Where it does not end.
     pub fn wait_for_first(&mut self) {
-        crate::process::wait_for_end(&mut self.parent, "the first process ends");
+        wait_for_end(&mut self.parent, "the first process ends");
     }
 
     /// The path of one of its first process's namespaces, by its name in `/proc/PID/ns`.
@@ -119,14 +131,15 @@ impl Drop for Container {
 impl First<'_> {
     /// The call that clones it and waits for its end.
     fn spawn(&self, cgroup: &Cgroup) -> Command {
-        let mut inside = cgroup.command(self.command[0]);
-        inside.args(&self.command[1..]);
+        let mut inside = cgroup.command("bash");
+        inside.args(["-c", &format!("echo {RUNS}; {}", self.script)]);
         let mut spawn = Command::new(nscall::binary());
         if let Some(pid) = self.pid {
             spawn.args(["--pid", &pid.to_string()]);
         }
         spawn.args(["spawn", self.types]);
         spawn.arg(inside.get_program()).args(inside.get_args());
+        spawn.stdin(Stdio::piped()).stdout(Stdio::piped());
         spawn
     }
 }
@@ -141,9 +154,4 @@ pub fn inode(path: &str) -> u32 {
     let inode = link.trim_end_matches(']').rsplit('[').next();
     let inode = inode.and_then(|it| it.parse().ok());
     inode.unwrap_or_else(|| panic!("{path} leads to no namespace: {link}"))
-}
-
-fn comm(pid: u32) -> Option<String> {
-    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(comm.trim().to_owned())
 }

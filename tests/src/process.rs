@@ -3,8 +3,10 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, ExitStatus};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use crate::wait::{PATIENCE, wait_for};
 
@@ -31,6 +33,46 @@ impl Log {
     /// Where the thread that reads it did.
     pub fn text(&self) -> String {
         self.0.lock().expect("the reader of the log").clone()
+    }
+}
+
+/// The lines that a process writes, read as fast as they come.
+#[derive(Debug)]
+pub struct Lines(Receiver<String>);
+
+impl Lines {
+    /// Starts a thread that reads `from` to its end.
+    pub fn of(from: impl Read + Send + 'static) -> Self {
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+                // Whoever wanted them may have enough.
+                if sender
+                    .send(String::from_utf8_lossy(&line).into_owned())
+                    .is_err()
+                {
+                    break;
+                }
+            }
+        });
+        Self(lines)
+    }
+
+    /// The next line; `None` where there are no more.
+    ///
+    /// # Panics
+    /// Where neither a line comes before the deadline, nor the end.
+    pub fn next(&self, deadline: Duration) -> Option<String> {
+        match self.0.recv_timeout(deadline) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("no line came in {deadline:?}"),
+        }
+    }
+
+    /// The lines that came and were not taken yet.
+    pub fn take(&self) -> impl Iterator<Item = String> {
+        self.0.try_iter()
     }
 }
 

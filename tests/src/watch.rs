@@ -1,17 +1,15 @@
 //! `agent watch`, under test.
 
 use std::collections::VecDeque;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::agent::agent;
-use crate::process::{Log, kill, wait_for_end};
+use crate::process::{Lines, Log, kill, wait_for_end};
 use crate::wait::PATIENCE;
 
 /// How many records the message of a test that fails shows.
@@ -20,17 +18,17 @@ const RECENT: usize = 20;
 /// A watcher whose lines a thread reads as fast as they come. Dropping it kills it.
 pub struct Watch {
     child: Child,
-    records: Receiver<Value>,
+    lines: Lines,
     log: Log,
-    /// The last records that came, for the message of a test that fails.
-    recent: VecDeque<Value>,
+    /// The last lines that came, for the message of a test that fails.
+    recent: VecDeque<String>,
 }
 
 impl Watch {
     /// Starts `agent watch --output json` on `socket`.
     ///
     /// # Panics
-    /// Where it cannot be started. Its lines are read by a thread, which panics at one that is not JSON.
+    /// Where it cannot be started.
     pub fn spawn(socket: &Path, arguments: &[&str]) -> Self {
         let mut child = agent(["watch", "--output", "json", "--socket"])
             .arg(socket)
@@ -39,21 +37,10 @@ impl Watch {
             .stderr(Stdio::piped())
             .spawn()
             .expect("agent watch can be run");
-        let (sender, records) = channel();
-        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let record = serde_json::from_str(&line);
-                let record = record.unwrap_or_else(|error| panic!("{error}: {line}"));
-                if sender.send(record).is_err() {
-                    break;
-                }
-            }
-        });
         Self {
             log: Log::of(child.stderr.take().expect("a pipe")),
+            lines: Lines::of(child.stdout.take().expect("a pipe")),
             child,
-            records,
             recent: VecDeque::new(),
         }
     }
@@ -71,7 +58,7 @@ impl Watch {
     /// The next record that `matches`; those before it are dropped.
     ///
     /// # Panics
-    /// Where none comes before the deadline, or the stream ends.
+    /// As [`Self::until`].
     pub fn next(&mut self, deadline: Duration, matches: impl Fn(&Value) -> bool) -> Value {
         let mut records = self.until(deadline, matches);
         records.pop().expect("the record that was waited for")
@@ -80,47 +67,47 @@ impl Watch {
     /// All records up to the first that is the `last`, with it.
     ///
     /// # Panics
-    /// Where that does not come before the deadline, or the stream ends.
+    /// Where that does not come before the deadline, the stream ends, or a line is no record.
     pub fn until(&mut self, deadline: Duration, last: impl Fn(&Value) -> bool) -> Vec<Value> {
         let end = Instant::now() + deadline;
         let mut records = Vec::new();
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            match self.records.recv_timeout(left) {
-                Ok(record) => {
-                    self.remember(&record);
-                    let is_last = last(&record);
-                    records.push(record);
-                    if is_last {
-                        return records;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => panic!("the record did not come in {deadline:?}"),
-                Err(RecvTimeoutError::Disconnected) => panic!("the stream ended"),
+            let line = self.lines.next(left).expect("the stream goes on");
+            let record = self.record(&line);
+            let is_last = last(&record);
+            records.push(record);
+            if is_last {
+                return records;
             }
         }
     }
 
     /// The records that came and were not taken yet.
+    ///
+    /// # Panics
+    /// At a line that is none.
     pub fn take(&mut self) -> Vec<Value> {
-        let records: Vec<Value> = self.records.try_iter().collect();
-        records.iter().for_each(|record| self.remember(record));
-        records
+        let lines: Vec<String> = self.lines.take().collect();
+        lines.iter().map(|line| self.record(line)).collect()
     }
 
-    fn remember(&mut self, record: &Value) {
+    fn record(&mut self, line: &str) -> Value {
         self.recent.truncate(RECENT - 1);
-        self.recent.push_front(record.clone());
+        self.recent.push_front(line.to_owned());
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
     /// Waits until it ends by itself: its status, and the records that were not taken yet.
     ///
     /// # Panics
-    /// Where it does not end.
+    /// Where it does not end, or a line is no record.
     pub fn to_end(mut self) -> (ExitStatus, Vec<Value>) {
         let status = wait_for_end(&mut self.child, "agent watch ends");
-        // The thread ends with the pipe, and its end of the channel with it.
-        let records = std::iter::from_fn(|| self.records.recv_timeout(PATIENCE).ok()).collect();
+        let mut records = Vec::new();
+        while let Some(line) = self.lines.next(PATIENCE) {
+            records.push(self.record(&line));
+        }
         (status, records)
     }
 
@@ -138,7 +125,7 @@ impl Drop for Watch {
                 "agent watch said:\n{}\nthe last records, newest first:",
                 self.log()
             );
-            self.recent.iter().for_each(|record| eprintln!("{record}"));
+            self.recent.iter().for_each(|line| eprintln!("{line}"));
         }
     }
 }
