@@ -1,5 +1,5 @@
 //! What is counted in the kernel, cgroup by cgroup. These maps are the truth that counters in
-//! `/metrics` come from: a record that is lost loses no count.
+//! `/metrics` come from: a record that the ring has no room for loses no count.
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 

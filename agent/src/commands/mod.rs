@@ -100,7 +100,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Says which probes are missing, and what they cost.
 fn report_probes(pipeline: &Pipeline) {
-    let kernel = crate::pipeline::lock(&pipeline.shared().kernel);
+    let kernel = crate::lock::lock(&pipeline.shared().kernel);
     for status in kernel.statuses() {
         match &status.state {
             State::Failed { reason, .. } => tracing::warn!(

@@ -8,7 +8,8 @@ use prometheus::{Encoder, GaugeVec, IntCounterVec, IntGaugeVec, Registry, TextEn
 use super::catalogue::{self, Metric};
 use crate::{
     host::{fdinfo, system::System},
-    pipeline::{Shared, lock},
+    lock::lock,
+    pipeline::Shared,
     watch::{kind::Kind as StreamKind, streams},
 };
 
@@ -109,7 +110,7 @@ impl AgentMetrics {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// The law of DESIGN: what came in at each stage, and what became of it.
+    /// What came in at each stage, and what became of it.
     fn take_events(&self, shared: &Shared) {
         let counts = lock(&shared.counts);
         for kind in agent_ebpf::Kind::ALL {

@@ -20,7 +20,8 @@ use crate::{
     event::clock::Clock,
     host::hierarchy::Hierarchies,
     kernel::counts::CountsError,
-    pipeline::{Shared, lock},
+    lock::lock,
+    pipeline::Shared,
 };
 
 /// Why there is no answer.

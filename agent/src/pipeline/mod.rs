@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd,
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -24,6 +24,7 @@ use crate::{
     event::{self, clock::Clock},
     host::hierarchy::Hierarchies,
     kernel::{Kernel, KernelError, Loaded, Options, counts::KernelCounts, probes::see_events},
+    lock::lock,
     watch::{kind::Kind as StreamKind, streams::Streams},
 };
 
@@ -291,9 +292,4 @@ fn stream_kind(kind: Kind) -> StreamKind {
             StreamKind::Container
         }
     }
-}
-
-/// Locks; a panic of another holder left nothing half-done that readers rely on.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -16,8 +16,9 @@ use super::Server;
 use crate::{
     container::{attribute::named, registry::Registry},
     event::clock::Clock,
+    lock::lock,
     metrics,
-    pipeline::{Shared, lock},
+    pipeline::Shared,
     text,
     watch::record::{Container, Namespaces},
 };

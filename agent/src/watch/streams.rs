@@ -4,12 +4,14 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use tokio::sync::mpsc;
+
+use crate::lock::lock;
 
 use super::{
     filter::Filter,
@@ -239,11 +241,6 @@ impl Drop for Stream {
                 .fetch_add(1, Ordering::Relaxed);
         }
     }
-}
-
-/// Locks; a panic of another holder left nothing half-done in these values.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
