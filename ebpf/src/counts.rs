@@ -4,8 +4,8 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use agent_ebpf::{
-    CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Constraint, Counts, Init, NAMESPACE_TYPES,
-    NamespaceType, OVERFLOW, RECORDS_PER_SECOND, RECORDS_UNREAD,
+    CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Constraint, Counts, NAMESPACE_TYPES,
+    NamespaceType, OVERFLOW, ProcessKey, RECORDS_PER_SECOND, RECORDS_UNREAD,
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -18,11 +18,11 @@ static COUNTS: HashMap<CgroupKey, Counts> = HashMap::with_max_entries(COUNTED_CG
 
 /// The first process of each cgroup that has one.
 #[map]
-static INITS: HashMap<CgroupKey, Init> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
+static INITS: HashMap<CgroupKey, ProcessKey> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
 /// The cgroup that each first process was first in. It may be in another one by now, below that.
 #[map]
-static FIRSTS: HashMap<Init, CgroupKey> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
+static FIRSTS: HashMap<ProcessKey, CgroupKey> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
 /// The kernel's count of kills in each memory cgroup that had one, as of the last one. Apart from
 /// [`COUNTS`], where cgroups may share an entry.
@@ -39,6 +39,11 @@ static NO_COUNTS: Counts = Counts {
     failed: [0; agent_ebpf::CALLS],
     oom_kills: 0,
     oom_limit_kills: 0,
+    forks: 0,
+    threads: 0,
+    execs: 0,
+    exits: [0; agent_ebpf::ENDINGS],
+    escapes: [0; NAMESPACE_TYPES],
     second: 0,
     sent: 0,
     batch: 0,
@@ -138,19 +143,19 @@ pub fn new_kills(memcg: &CgroupKey, now: u64) -> u64 {
 
 /// Makes the process the first one of its cgroup; false where there is one.
 #[inline(always)]
-pub fn adopt_init(key: &CgroupKey, init: &Init) -> bool {
+pub fn adopt_init(key: &CgroupKey, init: &ProcessKey) -> bool {
     INITS.insert(key, init, BPF_NOEXIST.into()).is_ok() && FIRSTS.insert(init, key, 0).is_ok()
 }
 
 /// Whether the process is the first one of a cgroup.
 #[inline(always)]
-pub fn is_init(init: &Init) -> bool {
+pub fn is_init(init: &ProcessKey) -> bool {
     FIRSTS.get_ptr(init).is_some()
 }
 
 /// Forgets a first process; false where it is none, or another CPU did.
 #[inline(always)]
-pub fn forget_init(init: &Init) -> bool {
+pub fn forget_init(init: &ProcessKey) -> bool {
     // SAFETY: an entry is written once.
     let Some(key) = (unsafe { FIRSTS.get(init) }).copied() else {
         return false;

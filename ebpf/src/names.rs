@@ -38,10 +38,15 @@ named! {
         CgroupMkdir = "cgroup_mkdir",
         CgroupRmdir = "cgroup_rmdir",
         CgroupPopulated = "cgroup_populated",
-        /// An exec. Sent for the first process of a cgroup with a mount namespace of its own.
+        /// An exec. Sent while somebody wants it, and always for the first process of a cgroup with
+        /// a mount namespace of its own.
         Exec = "exec",
-        /// The end of a process. Sent for the process whose exec was sent.
+        /// The end of a process. Sent while somebody wants it, and always for a first process.
         Exit = "exit",
+        /// The birth of a process. Sent while somebody wants it.
+        Fork = "fork",
+        /// A process of a container is in a namespace of the host that the container does not have.
+        Escape = "escape",
     }
 }
 
@@ -149,6 +154,29 @@ named! {
     }
 }
 
+named! {
+    /// How a process ended.
+    Ending, ENDINGS {
+        /// With exit code 0.
+        Success = "success",
+        /// With another exit code.
+        Failure = "failure",
+        Signal = "signal",
+        /// By the OOM killer's SIGKILL.
+        OomKilled = "oom_killed",
+    }
+}
+
+named! {
+    /// By what a process came into a namespace of the host.
+    How, HOWS {
+        Setns = "setns",
+        Unshare = "unshare",
+        /// By nothing that a probe saw: it was there at an exec.
+        Unseen = "unseen",
+    }
+}
+
 /// The longest cgroup path that a record carries, in bytes; a longer one is cut.
 pub const PATH_MAX: usize = 1024;
 
@@ -161,6 +189,19 @@ pub const RECORDS_PER_SECOND: u64 = 10_000;
 /// Records of namespace calls that one cgroup may send before what was in the ring is read: at most
 /// twice as many of its are unread, about half of the ring. More are counted as suppressed.
 pub const RECORDS_UNREAD: u64 = 1500;
+
+/// Bytes of an exec's arguments that a record carries, with the NULs between them; what is longer is
+/// cut.
+pub const ARGV_MAX: usize = 1024;
+
+/// Bytes of the ring of frequent records: forks, execs and exits that somebody wants.
+pub const FREQUENT_RING_BYTES: u32 = 1 << 23;
+
+/// The reader of the frequent ring is woken when the bytes unread come to this.
+pub const FREQUENT_WAKE_BYTES: u64 = FREQUENT_RING_BYTES as u64 / 32;
+
+/// The bit of `WANTED` that says to look into `EXCLUDED`; the others are `1 << Kind`.
+pub const WANTED_FILTERED: u64 = 1 << 63;
 
 /// Bytes of the ring of rare records.
 pub const RARE_RING_BYTES: u32 = 1 << 21;

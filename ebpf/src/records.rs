@@ -1,7 +1,7 @@
 //! The bytes that cross from the kernel: records of the ring, and the values of maps. Every struct
 //! is `repr(C)`, has no padding, and holds numbers only: any bytes are a valid value.
 
-use crate::{CALLS, HIERARCHIES, NAMESPACE_TYPES, NAMESPACES, PATH_MAX};
+use crate::{ARGV_MAX, CALLS, ENDINGS, Ending, HIERARCHIES, NAMESPACE_TYPES, NAMESPACES, PATH_MAX};
 
 /// A limit that is not set.
 pub const UNLIMITED: u64 = u64::MAX;
@@ -157,20 +157,47 @@ pub struct CgroupChange {
     pub populated: u64,
 }
 
+/// The birth of a process. The header's task is the one that called clone(2).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Fork {
+    pub header: Header,
+    pub child: Task,
+}
+
 /// An exec.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Exec {
     pub header: Header,
+    /// Bytes of the arguments, each with its NUL; `argv` has the first [`ARGV_MAX`] of them.
+    pub argv_len: u64,
+    pub argv: [u8; ARGV_MAX],
 }
 
-/// The end of a process.
+/// The end of a process. The header's task is its last thread, with the `tid` and `comm` of the
+/// leader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Exit {
     pub header: Header,
     /// As wait(2) gives it: the signal in the low 7 bits, the exit code in bits 8 to 15.
-    pub status: u64,
+    pub status: u32,
+    /// 1 where the OOM killer chose the process.
+    pub oom_killed: u32,
+}
+
+/// A process of a container is in a namespace of the host that its container does not have.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Escape {
+    pub header: Header,
+    /// A [`crate::NamespaceType`].
+    pub namespace: u32,
+    pub inode: u32,
+    /// A [`crate::How`].
+    pub how: u32,
+    pub zero: u32,
 }
 
 /// What became of the records of one kind on one CPU: `seen` is the sum of the others.
@@ -199,6 +226,15 @@ pub struct Counts {
     pub oom_kills: u64,
     /// Kills, here or below, for this cgroup's limit.
     pub oom_limit_kills: u64,
+    /// Processes born, by the cgroup of their parent.
+    pub forks: u64,
+    /// Threads born beside the first one of a process.
+    pub threads: u64,
+    pub execs: u64,
+    /// Processes ended, by [`crate::Ending`].
+    pub exits: [u64; ENDINGS],
+    /// By [`crate::NamespaceType`].
+    pub escapes: [u64; NAMESPACE_TYPES],
     /// The second (CLOCK_BOOTTIME) that `sent` counts in.
     pub second: u64,
     /// Records of namespace calls sent in that second.
@@ -213,23 +249,50 @@ impl Counts {
     /// Adds what was counted elsewhere.
     pub fn add(&mut self, other: &Self) {
         let ours = self.calls.iter_mut().flatten().chain(&mut self.failed);
+        let ours = ours.chain(&mut self.exits).chain(&mut self.escapes);
         let theirs = other.calls.iter().flatten().chain(&other.failed);
+        let theirs = theirs.chain(&other.exits).chain(&other.escapes);
         for (counter, n) in ours.zip(theirs) {
             *counter += n;
         }
         self.oom_kills += other.oom_kills;
         self.oom_limit_kills += other.oom_limit_kills;
+        self.forks += other.forks;
+        self.threads += other.threads;
+        self.execs += other.execs;
     }
 }
 
-/// The first process of a cgroup: the first that executed a program in a mount namespace other
-/// than the host's, and whose parent is in another cgroup.
+/// A process: no two on a host are alike, as a pid is given out again only later.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Init {
+pub struct ProcessKey {
+    /// ns of CLOCK_BOOTTIME.
     pub start_time: u64,
     pub pid: u32,
     pub zero: u32,
+}
+
+/// The namespaces that the processes of a cgroup are expected in: those of its first process when
+/// that first executed a program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Baseline {
+    pub namespaces: Namespaces,
+    /// 1 where it is that of the cgroup above, which had one when this cgroup was made in it: what
+    /// is in a container stays in it, and has no first process of its own.
+    pub inherited: u32,
+    pub zero: u32,
+}
+
+/// How a process ended, by what wait(2) says and whether the OOM killer chose it.
+pub const fn ending(status: u32, oom_killed: bool) -> Ending {
+    match (status & 0x7f, status >> 8 & 0xff) {
+        (0, 0) => Ending::Success,
+        (0, _) => Ending::Failure,
+        (9, _) if oom_killed => Ending::OomKilled,
+        _ => Ending::Signal,
+    }
 }
 
 /// A system call under way: what exit needs to know of entry.
@@ -257,10 +320,13 @@ no_padding! {
     Oom = 168 + 152 + 16 + 8 * 8 + 8;
     CgroupMkdir = 168 + 16 + 8 + 1024;
     CgroupChange = 168 + 16 + 8;
-    Exec = 168;
+    Fork = 168 + 152;
+    Exec = 168 + 8 + 1024;
     Exit = 168 + 8;
+    Escape = 168 + 16;
     Outcomes = 40;
-    Counts = 8 * (24 + 3 + 6);
-    Init = 16;
+    Counts = 8 * (24 + 3 + 2 + 3 + 4 + 8 + 4);
+    ProcessKey = 16;
+    Baseline = 48;
     PendingCall = 48;
 }

@@ -1,7 +1,8 @@
 //! The only reader of kernel memory for tasks: their ids, cgroups and namespaces.
 
 use agent_ebpf::{
-    ABSENT, CgroupKey, Cgroups, Field, HIERARCHIES, Hierarchy, Init, Namespace, Namespaces, Task,
+    ABSENT, CgroupKey, Cgroups, Field, HIERARCHIES, Hierarchy, Namespace, Namespaces, ProcessKey,
+    Task,
 };
 use aya_ebpf::helpers::{bpf_get_current_task, generated::bpf_probe_read_kernel};
 
@@ -180,9 +181,9 @@ pub fn capture_namespaces<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Nam
 
 /// What a first process is known by.
 #[inline(always)]
-pub fn init<const TYPED: bool>(task: Pointer<TYPED>) -> Init {
+pub fn init<const TYPED: bool>(task: Pointer<TYPED>) -> ProcessKey {
     let leader = task.follow(Field::TaskGroupLeader);
-    Init {
+    ProcessKey {
         start_time: leader.load(Field::TaskStartBoottime),
         pid: task.load(Field::TaskTgid),
         zero: 0,

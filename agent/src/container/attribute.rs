@@ -60,11 +60,11 @@ fn learn(
         Body::CgroupPopulated { cgroup, populated } => {
             registry.set_populated(*cgroup, *populated, event.time)
         }
-        Body::Exec => {
+        Body::Exec(_) => {
             registry.set_init(&event.caller);
             None
         }
-        Body::Exit { status } => {
+        Body::Exit { status, .. } => {
             registry.set_exit(&event.caller, *status, event.time);
             None
         }
@@ -76,7 +76,7 @@ fn learn(
             registry.set_namespaces(&event.caller);
             None
         }
-        Body::Clone(_) => None,
+        Body::Clone(_) | Body::Fork { .. } | Body::Escape { .. } => None,
     }
 }
 
@@ -116,8 +116,10 @@ fn say(
         Body::CgroupMkdir { .. }
         | Body::CgroupRmdir { .. }
         | Body::CgroupPopulated { .. }
-        | Body::Exec
-        | Body::Exit { .. } => {
+        | Body::Exec(_)
+        | Body::Exit { .. }
+        | Body::Fork { .. }
+        | Body::Escape { .. } => {
             let Change { action, exit, .. } = change?;
             record::Event::Container { action, exit }
         }
@@ -344,7 +346,10 @@ mod tests {
         let start = say(&mut registry, task(2, false), populated).unwrap();
         assert_eq!(start.caller.unwrap().container.unwrap().name, "web");
         let init = with(task(10, true), Namespace::Net, 77);
-        assert_eq!(say(&mut registry, init, Body::Exec), None);
+        assert_eq!(
+            say(&mut registry, init, Body::Exec(Default::default())),
+            None
+        );
         registry
     }
 
@@ -403,7 +408,14 @@ mod tests {
     fn a_stop_tells_how_the_first_process_ended() {
         let mut registry = web();
         assert_eq!(
-            say(&mut registry, task(10, true), Body::Exit { status: 7 << 8 }),
+            say(
+                &mut registry,
+                task(10, true),
+                Body::Exit {
+                    status: 7 << 8,
+                    oom_killed: false
+                }
+            ),
             None
         );
         let stop = say(

@@ -3,8 +3,8 @@
 pub mod clock;
 
 use agent_ebpf::{
-    CgroupChange, CgroupKey, CgroupMkdir, Clone as CloneRecord, Constraint, Exec, Exit, Header,
-    Kind, NamespaceCall, Oom, PATH_MAX, Task,
+    ARGV_MAX, CgroupChange, CgroupKey, CgroupMkdir, Clone as CloneRecord, Constraint, Escape, Exec,
+    Exit, Fork, Header, How, Kind, NamespaceCall, NamespaceType, Oom, PATH_MAX, Task,
 };
 
 use crate::sys::{Contract, from_bytes};
@@ -37,11 +37,29 @@ pub enum Body {
         cgroup: CgroupKey,
         populated: bool,
     },
-    Exec,
-    /// The wait status of the process (wait(2)).
+    Exec(Arguments),
+    /// The wait status of the process (wait(2)), and whether the OOM killer chose it.
     Exit {
         status: u32,
+        oom_killed: bool,
     },
+    Fork {
+        child: Task,
+    },
+    Escape {
+        namespace: NamespaceType,
+        inode: u32,
+        how: How,
+    },
+}
+
+/// The arguments of an exec, as far as the record has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arguments {
+    /// Each ends with a NUL, but for one that is cut.
+    pub bytes: Box<[u8]>,
+    /// Whether there were more.
+    pub cut: bool,
 }
 
 /// Why bytes are no event.
@@ -57,6 +75,10 @@ pub enum DecodeError {
     Path(u64),
     #[error("no OOM constraint has the number {0}")]
     Constraint(u32),
+    #[error("no namespace type has the number {0}")]
+    NamespaceType(u32),
+    #[error("no way of an escape has the number {0}")]
+    How(u32),
 }
 
 /// The kind that a record says it is.
@@ -128,16 +150,36 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         }
         Kind::Exec => {
             let record: Exec = read(kind, bytes)?;
-            Ok(event(&record.header, Body::Exec))
+            Ok(event(&record.header, Body::Exec(arguments(&record))))
         }
         Kind::Exit => {
             let record: Exit = read(kind, bytes)?;
             Ok(event(
                 &record.header,
                 Body::Exit {
-                    status: record.status as u32,
+                    status: record.status,
+                    oom_killed: record.oom_killed != 0,
                 },
             ))
+        }
+        Kind::Fork => {
+            let record: Fork = read(kind, bytes)?;
+            let body = Body::Fork {
+                child: record.child,
+            };
+            Ok(event(&record.header, body))
+        }
+        Kind::Escape => {
+            let record: Escape = read(kind, bytes)?;
+            let namespace = NamespaceType::from_number(record.namespace)
+                .ok_or(DecodeError::NamespaceType(record.namespace))?;
+            let how = How::from_number(record.how).ok_or(DecodeError::How(record.how))?;
+            let body = Body::Escape {
+                namespace,
+                inode: record.inode,
+                how,
+            };
+            Ok(event(&record.header, body))
         }
     }
 }
@@ -155,6 +197,14 @@ fn event(header: &Header, body: Body) -> Event {
         time: header.time,
         caller: header.task,
         body,
+    }
+}
+
+fn arguments(record: &Exec) -> Arguments {
+    let length = usize::try_from(record.argv_len).unwrap_or(usize::MAX);
+    Arguments {
+        bytes: record.argv[..length.min(ARGV_MAX)].into(),
+        cut: length > ARGV_MAX,
     }
 }
 
@@ -231,6 +281,7 @@ mod tests {
         let exit = Exit {
             header: header(Kind::Exit),
             status: 9,
+            oom_killed: 0,
         };
         assert!(decode(&as_bytes(&exit)[..170]).is_err());
     }
@@ -242,7 +293,7 @@ mod tests {
                 *first = kind;
             }
             bytes.iter_mut().skip(1).take(3).for_each(|byte| *byte = 0);
-            for size in [168, 176, 192, 224, 328, 408, 1216] {
+            for size in [176, 184, 192, 224, 320, 328, 408, 1200, 1216] {
                 let _ = decode(&bytes[..bytes.len().min(size)]);
             }
             let _ = decode(&bytes);

@@ -1,6 +1,8 @@
 //! The counters that the BPF programs keep.
 
-use agent_ebpf::{CONSTRAINTS, CgroupKey, Constraint, Counts, Init, Kind, OVERFLOW, Outcomes};
+use agent_ebpf::{
+    CONSTRAINTS, CgroupKey, Constraint, Counts, Kind, OVERFLOW, Outcomes, ProcessKey,
+};
 use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
@@ -23,8 +25,8 @@ const NOEXIST: u64 = 1;
 /// The maps of counters.
 pub struct KernelCounts {
     counts: HashMap<MapData, Plain<CgroupKey>, Plain<Counts>>,
-    inits: HashMap<MapData, Plain<CgroupKey>, Plain<Init>>,
-    firsts: HashMap<MapData, Plain<Init>, Plain<CgroupKey>>,
+    inits: HashMap<MapData, Plain<CgroupKey>, Plain<ProcessKey>>,
+    firsts: HashMap<MapData, Plain<ProcessKey>, Plain<CgroupKey>>,
     kills: HashMap<MapData, Plain<CgroupKey>, u64>,
     outcomes: PerCpuArray<MapData, Plain<Outcomes>>,
     oom_kills: Array<MapData, u64>,
@@ -119,7 +121,7 @@ impl KernelCounts {
 
     /// Says which process is the first of a cgroup that is older than the programs.
     pub fn set_init(&mut self, key: CgroupKey, pid: u32, start_time: u64) {
-        let init = Init {
+        let init = ProcessKey {
             start_time,
             pid,
             zero: 0,

@@ -288,8 +288,12 @@ fn stream_kind(kind: Kind) -> StreamKind {
         Kind::Unshare => StreamKind::Unshare,
         Kind::Setns => StreamKind::Setns,
         Kind::Oom => StreamKind::Oom,
-        Kind::CgroupMkdir | Kind::CgroupRmdir | Kind::CgroupPopulated | Kind::Exec | Kind::Exit => {
-            StreamKind::Container
-        }
+        Kind::CgroupMkdir
+        | Kind::CgroupRmdir
+        | Kind::CgroupPopulated
+        | Kind::Exec
+        | Kind::Exit
+        | Kind::Fork
+        | Kind::Escape => StreamKind::Container,
     }
 }

@@ -30,7 +30,10 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     if counts::adopt_init(&key, &task::init(task)) {
-        emit::send_unless_full(Kind::Exec, |_: *mut Exec| ());
+        emit::send_unless_full(Kind::Exec, |record: *mut Exec| {
+            // SAFETY: `record` is the ring's.
+            unsafe { (*record).argv_len = 0 };
+        });
     } else {
         emit::unwanted(Kind::Exec);
     }

@@ -31,7 +31,10 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     let status = status(task, task.follow(Field::TaskGroupLeader));
     emit::send_unless_full(Kind::Exit, |record: *mut Exit| {
         // SAFETY: `record` is the ring's.
-        unsafe { (*record).status = u64::from(status) };
+        unsafe {
+            (*record).status = status;
+            (*record).oom_killed = 0;
+        };
     });
     0
 }

@@ -6,7 +6,7 @@
 //! victim's memory cgroup has more kills than were seen before. Of what was short it tells only
 //! whether a cgroup's limit was hit.
 
-use agent_ebpf::{CgroupKey, Constraint, Init, Kind, Oom, UNLIMITED};
+use agent_ebpf::{CgroupKey, Constraint, Kind, Oom, ProcessKey, UNLIMITED};
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
@@ -82,7 +82,7 @@ fn fill(
     [record.anon, record.file, record.shmem] = memcg::resident(victim);
     record.kills = kills;
     record.constraint = constraint as u32;
-    let init = Init {
+    let init = ProcessKey {
         start_time: record.victim.start_time,
         pid: record.victim.pid,
         zero: 0,
