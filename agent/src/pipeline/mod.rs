@@ -89,8 +89,10 @@ impl Pipeline {
             mut kernel,
             mut counts,
             ring,
+            // Programs are loaded with the descriptors of their maps.
+            frequent: _frequent,
+            wanted: _wanted,
             log,
-            ..
         } = crate::kernel::load(options)?;
         let kept = counts.cgroups();
         let host = kernel.attach(options)?;
