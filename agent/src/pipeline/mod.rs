@@ -90,6 +90,7 @@ impl Pipeline {
             mut counts,
             ring,
             log,
+            ..
         } = crate::kernel::load(options)?;
         let kept = counts.cgroups();
         let host = kernel.attach(options)?;
