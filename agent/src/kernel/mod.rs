@@ -4,6 +4,7 @@ mod attempt;
 pub mod btf;
 pub mod config;
 pub mod counts;
+pub mod frequent;
 mod object;
 pub mod probes;
 pub mod program;
@@ -23,6 +24,7 @@ use crate::{host::fdinfo, sys};
 use attempt::{Attached, Attempt, begin_all};
 use config::{ConfigError, Facts};
 use counts::{CountsError, KernelCounts};
+use frequent::{Frequent, Wanted};
 use object::{Object, ObjectError};
 use probes::{Mechanism, PROBES, Probe, Status, Way};
 use program::{Hook, Loader, ProbeError};
@@ -139,6 +141,8 @@ pub struct Loaded {
     pub kernel: Ready,
     pub counts: KernelCounts,
     pub ring: RingBuf<MapData>,
+    pub frequent: Frequent,
+    pub wanted: Wanted,
     /// The programs' own diagnostics.
     pub log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
@@ -160,6 +164,8 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
     let mut object = Object::new(&facts.config, options.pin.as_deref())?;
     let counts = KernelCounts::new(&mut object)?;
     let ring = object.take_map("RARE")?;
+    let frequent = Frequent::new(&mut object)?;
+    let wanted = Wanted::new(&mut object)?;
     let (active, host) = (object.take_map("ACTIVE")?, object.take_map("HOST")?);
     let loader = Loader {
         object: &object,
@@ -182,6 +188,8 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
         kernel,
         counts,
         ring,
+        frequent,
+        wanted,
         log,
     })
 }

@@ -25,7 +25,15 @@ use crate::sys;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf"));
 
 /// Maps whose contents a later process goes on with.
-const PINNED: &[&str] = &["ACTIVE", "COUNTS", "FIRSTS", "INITS", "KILLS", "OOM_KILLS"];
+const PINNED: &[&str] = &[
+    "ACTIVE",
+    "BASELINES",
+    "COUNTS",
+    "FIRSTS",
+    "INITS",
+    "KILLS",
+    "OOM_KILLS",
+];
 
 /// Why the object is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -108,13 +116,18 @@ impl Object {
     }
 
     /// # Errors
+    /// Where there is none of this name.
+    pub fn take(&mut self, name: &'static str) -> Result<Map, ObjectError> {
+        self.maps.remove(name).ok_or(ObjectError::NoMap(name))
+    }
+
+    /// # Errors
     /// Where there is none of this name, or it is of another type.
     pub fn take_map<T: TryFrom<Map, Error = MapError>>(
         &mut self,
         name: &'static str,
     ) -> Result<T, ObjectError> {
-        let map = self.maps.remove(name).ok_or(ObjectError::NoMap(name))?;
-        Ok(T::try_from(map)?)
+        Ok(T::try_from(self.take(name)?)?)
     }
 
     pub fn code(&self, program: &str) -> Option<&Code> {

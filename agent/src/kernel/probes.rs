@@ -108,12 +108,28 @@ pub const PROBES: &[Probe] = &[
         loss: "starts and stops of containers",
     },
     Probe {
+        name: "attach",
+        ways: &[Way::new(
+            Mechanism::Btf,
+            &[("attach", Hook::Tracepoint("btf_trace_cgroup_attach_task"))],
+        )],
+        loss: "who comes into a container from outside: engines' runtimes show as escapes",
+    },
+    Probe {
+        name: "fork",
+        ways: &[Way::new(
+            Mechanism::Btf,
+            &[("fork", Hook::Tracepoint("btf_trace_task_newtask"))],
+        )],
+        loss: "births of processes and threads",
+    },
+    Probe {
         name: "exec",
         ways: &[Way::new(
             Mechanism::Btf,
             &[("exec", Hook::Tracepoint("btf_trace_sched_process_exec"))],
         )],
-        loss: "which process is a container's first, and whose namespaces a setns enters",
+        loss: "execs, which process is a container's first, whose namespaces a setns enters, and escapes",
     },
     Probe {
         name: "exit",
@@ -121,7 +137,7 @@ pub const PROBES: &[Probe] = &[
             Mechanism::Btf,
             &[("exit", Hook::Tracepoint("btf_trace_sched_process_exit"))],
         )],
-        loss: "how containers ended",
+        loss: "how processes and containers ended",
     },
     Probe {
         name: "oom",

@@ -89,6 +89,9 @@ impl Pipeline {
             kernel,
             mut counts,
             ring,
+            // Programs are loaded with the descriptors of their maps.
+            frequent: _frequent,
+            wanted: _wanted,
             log,
         } = crate::kernel::load(options)?;
         let kept = counts.cgroups();
@@ -261,8 +264,8 @@ impl Reader {
         }
         if !losses.is_empty() {
             let since = event::clock::since_boot().saturating_sub(LOSS_INTERVAL);
-            let since = self.clock.text(since.as_nanos() as u64);
-            self.shared.streams.publish_loss(&losses, &since);
+            let since = self.clock.moment(since.as_nanos() as u64);
+            self.shared.streams.publish_loss(&losses, since);
         }
     }
 }
