@@ -29,6 +29,13 @@ pub struct Owner {
 }
 
 impl Memcg {
+    /// The one at this address; none where that is null.
+    #[inline(always)]
+    pub fn at(address: u64) -> Option<Self> {
+        let memcg = Probed::new(address as *const u8);
+        (!memcg.is_null()).then_some(Self(memcg))
+    }
+
     /// The one that the memory of `task` is charged to: that of the owner of its address space, as
     /// the kernel counts kills (`memcg_memory_event_mm`).
     #[inline(always)]
@@ -140,8 +147,9 @@ impl Memcg {
         if swap_room < room { swap_room } else { room }
     }
 
+    /// This one, as that whose limit was hit.
     #[inline(always)]
-    fn owner(self) -> Owner {
+    pub fn owner(self) -> Owner {
         let (usage, limit) = self.counter(Field::MemcgMemory);
         let (swap_usage, swap_limit) = if field(Field::MemcgSwap) == ABSENT {
             (0, u64::MAX)

@@ -3,18 +3,62 @@
 //! `void trace_mark_victim(struct task_struct *task, uid_t uid)` (`include/trace/events/oom.h`):
 //! in the task whose allocation failed, once for each thread that is marked, and for tasks that
 //! were dying anyway. The kernel counts a kill before it marks, so a mark is a kill when the
-//! victim's memory cgroup has more kills than were seen before. Of what was short it tells only
-//! whether a cgroup's limit was hit.
+//! victim's memory cgroup has more kills than were seen before.
+//!
+//! Of what was short it does not tell. Where trampolines load, that is known exactly, from
+//! `static void oom_kill_process(struct oom_control *oc, const char *message)` (`mm/oom_kill.c`),
+//! during which all marks of a kill are made; elsewhere from the memory cgroups above the victim.
 
-use agent_ebpf::{CgroupKey, Constraint, Kind, Oom, ProcessKey, UNLIMITED};
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use agent_ebpf::{CgroupKey, Constraint, Field, Kind, Oom, ProcessKey, UNLIMITED};
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::{btf_tracepoint, fentry, fexit, map},
+    maps::HashMap,
+    programs::{BtfTracePointContext, FEntryContext, FExitContext},
+};
 
 use crate::{
     config::active,
     counts, emit,
     memcg::{self, Memcg, Owner},
-    task::{self, Probed},
+    task::{self, Probed, Typed},
 };
+
+/// What is short, as the kernel has found.
+#[derive(Clone, Copy)]
+struct Shortage {
+    /// The address of the memory cgroup whose limit was hit; 0 where the host's memory is short.
+    memcg: u64,
+    /// Of `enum oom_constraint` (`include/linux/oom.h`), in the order of [`Constraint`].
+    constraint: u64,
+}
+
+/// Kills under way, by pid and tid of the task that needs the memory. There is one at a time
+/// (`oom_lock`).
+#[map]
+static SHORTAGES: HashMap<u64, Shortage> = HashMap::with_max_entries(64, 0);
+
+#[fentry(function = "oom_kill_process")]
+pub fn oom_fentry(ctx: FEntryContext) -> i32 {
+    if !active() {
+        return 0;
+    }
+    let control = Typed::new(ctx.arg(0));
+    let constraint: u32 = control.load(Field::OomConstraint);
+    let shortage = Shortage {
+        memcg: control.load(Field::OomMemcg),
+        constraint: constraint.into(),
+    };
+    // Without room it is looked for as where no trampoline loads.
+    let _ = SHORTAGES.insert(bpf_get_current_pid_tgid(), shortage, 0);
+    0
+}
+
+#[fexit(function = "oom_kill_process")]
+pub fn oom_fexit(_ctx: FExitContext) -> i32 {
+    let _ = SHORTAGES.remove(bpf_get_current_pid_tgid());
+    0
+}
 
 #[btf_tracepoint(function = "mark_victim")]
 pub fn oom(ctx: BtfTracePointContext) -> i32 {
@@ -34,17 +78,13 @@ pub fn oom(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: a map's value.
         counts::add(unsafe { &raw mut (*counts).oom_kills }, new);
     }
-    let owner = memcg.limit_owner();
-    let constraint = match &owner {
-        Some(owner) => {
-            if let Some(counts) = counts::of(&owner.key) {
-                // SAFETY: a map's value.
-                counts::add(unsafe { &raw mut (*counts).oom_limit_kills }, 1);
-            }
-            Constraint::Memcg
-        }
-        None => Constraint::None,
-    };
+    let (owner, constraint) = short(memcg);
+    if let Some(owner) = &owner
+        && let Some(counts) = counts::of(&owner.key)
+    {
+        // SAFETY: a map's value.
+        counts::add(unsafe { &raw mut (*counts).oom_limit_kills }, 1);
+    }
     counts::oom_kill(constraint);
     emit::send(Kind::Oom, |record: *mut Oom| {
         fill(record, victim, owner, constraint, kills)
@@ -52,14 +92,25 @@ pub fn oom(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Whose limit was hit for a kill in `memcg`, and the number of the constraint.
 #[inline(always)]
-fn fill(
-    record: *mut Oom,
-    victim: Probed,
-    owner: Option<Owner>,
-    constraint: Constraint,
-    kills: u64,
-) {
+fn short(memcg: Memcg) -> (Option<Owner>, u32) {
+    // SAFETY: only this thread writes this key.
+    if let Some(shortage) = unsafe { SHORTAGES.get(bpf_get_current_pid_tgid()) } {
+        let owner = Memcg::at(shortage.memcg).map(Memcg::owner);
+        return (owner, shortage.constraint as u32);
+    }
+    let owner = memcg.limit_owner();
+    let constraint = if owner.is_some() {
+        Constraint::Memcg
+    } else {
+        Constraint::None
+    };
+    (owner, constraint as u32)
+}
+
+#[inline(always)]
+fn fill(record: *mut Oom, victim: Probed, owner: Option<Owner>, constraint: u32, kills: u64) {
     // SAFETY: `record` is the ring's.
     let record = unsafe { &mut *record };
     task::capture(victim, &raw mut record.victim);
@@ -81,7 +132,7 @@ fn fill(
     record.swap_usage = owner.swap_usage;
     [record.anon, record.file, record.shmem] = memcg::resident(victim);
     record.kills = kills;
-    record.constraint = constraint as u32;
+    record.constraint = constraint;
     let init = ProcessKey {
         start_time: record.victim.start_time,
         pid: record.victim.pid,
