@@ -9,7 +9,7 @@
 //! `static void oom_kill_process(struct oom_control *oc, const char *message)` (`mm/oom_kill.c`),
 //! during which all marks of a kill are made; elsewhere from the memory cgroups above the victim.
 
-use agent_ebpf::{CgroupKey, Constraint, Field, Kind, Oom, ProcessKey, UNLIMITED};
+use agent_ebpf::{Constraint, Field, Kind, Oom, ProcessKey};
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
     macros::{btf_tracepoint, fentry, fexit, map},
@@ -78,12 +78,14 @@ pub fn oom(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: a map's value.
         counts::add(unsafe { &raw mut (*counts).oom_kills }, new);
     }
-    let (owner, constraint) = short(memcg);
-    if let Some(owner) = &owner
-        && let Some(counts) = counts::of(&owner.key)
-    {
-        // SAFETY: a map's value.
-        counts::add(unsafe { &raw mut (*counts).oom_limit_kills }, 1);
+    let (limited, constraint) = short(memcg);
+    let mut owner = Owner::NONE;
+    if !limited.is_none() {
+        owner = limited.as_owner();
+        if let Some(counts) = counts::of(&owner.key) {
+            // SAFETY: a map's value.
+            counts::add(unsafe { &raw mut (*counts).oom_limit_kills }, 1);
+        }
     }
     counts::oom_kill(constraint);
     emit::send(Kind::Oom, |record: *mut Oom| {
@@ -92,39 +94,27 @@ pub fn oom(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Whose limit was hit for a kill in `memcg`, and the number of the constraint.
+/// Whose limit was hit, if any was, for a kill in `memcg`, and the number of the constraint.
 #[inline(always)]
-fn short(memcg: Memcg) -> (Option<Owner>, u32) {
+fn short(memcg: Memcg) -> (Memcg, u32) {
     // SAFETY: only this thread writes this key.
     if let Some(shortage) = unsafe { SHORTAGES.get(bpf_get_current_pid_tgid()) } {
-        let owner = Memcg::at(shortage.memcg).map(Memcg::owner);
-        return (owner, shortage.constraint as u32);
+        return (Memcg::at(shortage.memcg), shortage.constraint as u32);
     }
-    let owner = memcg.limit_owner();
-    let constraint = if owner.is_some() {
-        Constraint::Memcg
-    } else {
+    let limited = memcg.limit_owner();
+    let constraint = if limited.is_none() {
         Constraint::None
+    } else {
+        Constraint::Memcg
     };
-    (owner, constraint as u32)
+    (limited, constraint as u32)
 }
 
 #[inline(always)]
-fn fill(record: *mut Oom, victim: Probed, owner: Option<Owner>, constraint: u32, kills: u64) {
+fn fill(record: *mut Oom, victim: Probed, owner: Owner, constraint: u32, kills: u64) {
     // SAFETY: `record` is the ring's.
     let record = unsafe { &mut *record };
     task::capture(victim, &raw mut record.victim);
-    let owner = owner.unwrap_or(Owner {
-        key: CgroupKey {
-            id: 0,
-            hierarchy: 0,
-            zero: 0,
-        },
-        limit: UNLIMITED,
-        usage: 0,
-        swap_limit: UNLIMITED,
-        swap_usage: 0,
-    });
     record.owner = owner.key;
     record.limit = owner.limit;
     record.usage = owner.usage;
