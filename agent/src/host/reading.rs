@@ -68,6 +68,8 @@ const UNLIMITED: u64 = u64::MAX - 1;
 pub struct Reading {
     values: [u64; FIELDS],
     pub devices: Vec<DeviceUse>,
+    /// Rows of devices beyond [`DEVICES_AT_MOST`].
+    pub left_out: u64,
 }
 
 impl Default for Reading {
@@ -75,6 +77,7 @@ impl Default for Reading {
         Self {
             values: [ABSENT; FIELDS],
             devices: Vec::new(),
+            left_out: 0,
         }
     }
 }
@@ -119,7 +122,10 @@ impl Reading {
                 });
                 self.devices.len() - 1
             }
-            None => return None,
+            None => {
+                self.left_out += 1;
+                return None;
+            }
         };
         self.devices.get_mut(at)
     }
