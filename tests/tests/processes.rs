@@ -1,7 +1,5 @@
 //! Forks, execs and exits: told to whoever asks, with the right container, and to nobody else.
 
-use std::os::unix::process::ExitStatusExt as _;
-
 use serde_json::{Value, json};
 use tests::cgroup::Cgroup;
 use tests::law::assert_law;
