@@ -1,7 +1,7 @@
-//! Storms of processes, made by the program `storm` (`tests/src/bin/storm.rs`).
+//! Storms of short processes, made by the program `storm` (`tests/src/bin/storm.rs`).
 
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::Command;
 
 use crate::agent::profile;
 use crate::cgroup::Cgroup;
@@ -11,15 +11,19 @@ pub fn binary() -> PathBuf {
     profile().join("storm")
 }
 
-/// Runs `storm WORDS` in a container to its end.
+/// `storm WORDS` in a container.
+pub fn storm(cgroup: &Cgroup, words: &str) -> Command {
+    let mut command = cgroup.command(binary());
+    command.args(words.split(' '));
+    command
+}
+
+/// Runs a storm to its end.
 ///
 /// # Panics
-/// Where it does not end well.
-pub fn storm(cgroup: &Cgroup, words: &str) {
-    let mut command = cgroup.command(binary());
-    let status = command
-        .args(words.split(' '))
-        .stdout(Stdio::null())
-        .status();
-    assert!(status.expect("storm can be run").success(), "{words}");
+/// Where it fails.
+pub fn run(command: &mut Command) {
+    let output = command.output().expect("storm can be run");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {error}");
 }

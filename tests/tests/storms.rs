@@ -144,7 +144,10 @@ fn threads_that_end_together_are_one_exit() {
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("threads");
     let mut watch = serve.watch(&["--kind", "exec,exit"]);
-    storm(&cgroup, &format!("--procs 2 threads {PROCESSES} 16"));
+    storm::run(&mut storm(
+        &cgroup,
+        &format!("--procs 2 threads {PROCESSES} 16"),
+    ));
     let records = until_now(&mut watch);
     let inside = records
         .iter()
@@ -177,7 +180,7 @@ fn two_hundred_thousand_processes() {
     let stdout = everything.stdout.take().expect("a pipe");
     let name = format!("\"name\":\"{}\"", cgroup.name());
     let counting = std::thread::spawn(move || count(stdout, &name));
-    storm(&cgroup, &format!("--procs 2 vfork {PROCESSES}"));
+    storm::run(&mut storm(&cgroup, &format!("--procs 2 vfork {PROCESSES}")));
     assert_law(&serve);
     let metrics = serve.metrics();
     kill(&mut everything);
