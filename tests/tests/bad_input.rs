@@ -92,6 +92,18 @@ fn misuse_is_told_with_what_was_wanted() {
             "serve --syscall-probes maybe",
             &["'maybe'", "--syscall-probes"],
         ),
+        (
+            "serve --mechanism fast",
+            &["'fast'", "--mechanism", "trampoline or btf or syscall"],
+        ),
+        (
+            "watch --mechanism oom=syscall",
+            &["'oom=syscall'", "--mechanism", "oom has trampoline or btf"],
+        ),
+        (
+            "doctor --mechanism exec=btf",
+            &["'exec=btf'", "oom or unshare or setns"],
+        ),
         ("serve --pin-path", &["--pin-path"]),
         ("watch --kind oom,oops", &["'oops'", "--kind", "container"]),
         ("watch --for ten", &["'ten'", "--for", "10s"]),
