@@ -14,6 +14,7 @@ pub mod process;
 pub mod program;
 pub mod prometheus;
 pub mod serve;
+pub mod veth;
 pub mod wait;
 pub mod watch;
 
