@@ -14,6 +14,8 @@ pub mod event;
 
 pub mod container;
 
+pub mod engine;
+
 pub mod pipeline;
 
 pub mod metrics;

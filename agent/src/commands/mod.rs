@@ -1,6 +1,7 @@
 //! One file a subcommand: arguments and wiring only.
 
 mod doctor;
+mod engine;
 mod serve;
 mod watch;
 

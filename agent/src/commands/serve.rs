@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::engine::EngineArgs;
 use crate::{
     kernel::{Options, SyscallProbes},
     pipeline::Pipeline,
@@ -51,6 +52,9 @@ pub struct Args {
     /// with them
     #[arg(long, value_name = "DIR")]
     pin_path: Option<PathBuf>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 /// Serves until a signal ends it.
@@ -72,7 +76,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         })?;
     let address = listener.local_addr()?;
     let streams = Arc::new(Streams::default());
-    let server = Arc::new(Server::new(Arc::clone(&streams))?);
+    let engine = args.engine.follow();
+    let state = engine.as_ref().map(|engine| Arc::clone(&engine.state));
+    let server = Arc::new(Server::new(Arc::clone(&streams), state)?);
     let serving = server::serve(Arc::clone(&server), listener, &socket)?;
 
     let options = Options {
@@ -83,6 +89,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Pipeline::start(std::path::Path::new("/"), &options, streams)
     });
     let pipeline = start.await.context("the start of tracing panicked")??;
+    if let Some(engine) = engine {
+        engine.tell(pipeline.shared());
+    }
     super::report_probes(&pipeline);
     server.set_ready(pipeline.shared());
     tracing::info!(

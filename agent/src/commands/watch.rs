@@ -13,6 +13,7 @@ use anyhow::{Context, bail};
 use rustix::termios::tcgetwinsize;
 use tokio::sync::mpsc;
 
+use super::engine::EngineArgs;
 use crate::kernel::Options;
 use crate::pipeline::Pipeline;
 use crate::server::socket;
@@ -92,6 +93,9 @@ pub struct Args {
     /// The unix socket of agent serve
     #[arg(long, value_name = "PATH", default_value = socket::DEFAULT)]
     socket: PathBuf,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +131,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (source, name) = match client::connect(&args.socket, &filter).await {
         Ok(events) => (Source::Server(events), "agent serve"),
         Err(nobody) if nobody.is_no_server() => {
-            let records = standalone(filter).await.context(nobody)?;
+            let records = standalone(filter, &args.engine).await.context(nobody)?;
             (Source::Alone(records), "the tracer")
         }
         Err(error) => return Err(error.into()),
@@ -143,15 +147,22 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Traces in this process, for this watcher alone: the records that `filter` wants.
-async fn standalone(filter: Filter) -> anyhow::Result<mpsc::Receiver<Arc<Record>>> {
+async fn standalone(
+    filter: Filter,
+    engine: &EngineArgs,
+) -> anyhow::Result<mpsc::Receiver<Arc<Record>>> {
     super::need_privileges("watch without a server")?;
     super::log_to_stderr("warn");
     let streams = Arc::new(Streams::default());
     let mut stream = streams.open(filter)?;
+    let engine = engine.follow();
     let start = move || Pipeline::start(Path::new("/"), &Options::default(), streams);
     let pipeline = tokio::task::spawn_blocking(start)
         .await
         .context("the start panicked")??;
+    if let Some(engine) = engine {
+        engine.tell(pipeline.shared());
+    }
     super::report_probes(&pipeline);
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {

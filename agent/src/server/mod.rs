@@ -13,7 +13,7 @@ use std::{
 use axum::{Router, routing::get};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-use crate::{metrics::agent::AgentMetrics, pipeline::Shared, watch::streams::Streams};
+use crate::{engine, metrics::agent::AgentMetrics, pipeline::Shared, watch::streams::Streams};
 use socket::Socket;
 
 /// How long open connections may go on after a stop was asked for.
@@ -28,13 +28,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// One that is not ready yet; streams can be opened.
+    /// One that is not ready yet; streams can be opened. `engine` is the one that is asked for names.
     ///
     /// # Errors
     /// Where the catalogue of metrics contradicts itself.
-    pub fn new(streams: Arc<Streams>) -> Result<Self, prometheus::Error> {
+    pub fn new(
+        streams: Arc<Streams>,
+        engine: Option<Arc<engine::State>>,
+    ) -> Result<Self, prometheus::Error> {
         let (stopping, _) = watch::channel(false);
-        let metrics = AgentMetrics::new()?;
+        let metrics = AgentMetrics::new(engine)?;
         Ok(Self {
             streams,
             pipeline: OnceLock::new(),

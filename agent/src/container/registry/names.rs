@@ -255,7 +255,10 @@ mod tests {
         for id in [21, 20] {
             registry.remove(key(id), &agent_ebpf::Counts::default(), Instant::now());
         }
-        registry.tell(Told::All(vec![(ID.to_owned(), named("late"))]), Instant::now());
+        registry.tell(
+            Told::All(vec![(ID.to_owned(), named("late"))]),
+            Instant::now(),
+        );
         assert_called(&registry, "late", "busybox");
     }
 
