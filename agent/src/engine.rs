@@ -57,7 +57,7 @@ pub enum EngineError {
     Absent,
     #[error("it takes no connection")]
     Connect(#[source] std::io::Error),
-    #[error("it gives no answer that is docker's")]
+    #[error("a call failed")]
     Api(#[from] bollard::errors::Error),
     #[error("it did not answer within {} s", ANSWER_WITHIN.as_secs())]
     Silent,
@@ -172,7 +172,9 @@ async fn connect(socket: &str) -> Result<Docker, EngineError> {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => EngineError::Absent,
         _ => EngineError::Connect(error),
     })?;
-    let docker = Docker::connect_with_unix(socket, ANSWER_WITHIN.as_secs(), API_DEFAULT_VERSION)?;
+    // Its own patience is for the stream, which begins to answer before there is an event.
+    let patience = 2 * ANSWER_WITHIN.as_secs();
+    let docker = Docker::connect_with_unix(socket, patience, API_DEFAULT_VERSION)?;
     within(async { Ok(docker.negotiate_version().await?) }).await
 }
 

@@ -109,6 +109,8 @@ impl Engine {
     /// # Panics
     /// Where it does not come to answering.
     pub fn start_again(&mut self) {
+        // Its containerd was killed with it. While nobody has waited for that, dockerd would take it for alive.
+        let _ = fs::remove_file(self.directory.path().join("exec/containerd/containerd.pid"));
         (self.dockerd, self.log) = dockerd(self.directory.path(), self.storage_driver);
         assert!(
             self.answers(),
