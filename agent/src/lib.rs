@@ -21,6 +21,8 @@ pub mod pipeline;
 pub mod metrics;
 pub mod watch;
 
+pub mod inventory;
+
 pub mod server;
 
 pub mod commands;

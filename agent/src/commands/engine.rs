@@ -1,15 +1,27 @@
 //! The engine that names containers: its option, and what becomes of what it tells.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::sync::mpsc::Receiver;
+use anyhow::Context as _;
+use tokio::{sync::mpsc::Receiver, time::timeout};
 
 use crate::{
     container::registry::names::Told,
-    engine::{self, State},
+    engine::{self, EngineError, State},
     lock::lock,
-    pipeline::Shared,
+    pipeline::{
+        Shared,
+        look::{Look, look},
+    },
+    text,
 };
+
+/// What an engine's list may take where somebody waits for it.
+const LIST_WITHIN: Duration = Duration::from_secs(1);
 
 /// Which engine to ask.
 #[derive(Clone, Debug, clap::Args)]
@@ -30,6 +42,27 @@ impl EngineArgs {
     /// Where the engine listens, unless it is not to be asked.
     pub fn socket(&self) -> Option<&str> {
         Some(&*self.docker_socket).filter(|socket| !matches!(*socket, "" | "off"))
+    }
+
+    /// One look at the host, with the names that the engine tells in time.
+    pub async fn look(&self) -> anyhow::Result<Look> {
+        let looked = tokio::task::spawn_blocking(|| look(Path::new("/")));
+        let told = match self.socket() {
+            Some(socket) => timeout(LIST_WITHIN, engine::list(socket)).await.ok(),
+            None => None,
+        };
+        let mut look = looked.await.context("the look panicked")??;
+        match told {
+            Some(Ok(told)) => look.registry.tell(told, Instant::now()),
+            // Containers go by their ids.
+            Some(Err(EngineError::Absent)) | None => {}
+            Some(Err(error)) => tracing::warn!(
+                "docker on {}: {}; its containers go by their ids",
+                self.docker_socket,
+                text::error_line(&error)
+            ),
+        }
+        Ok(look)
     }
 
     /// Begins to follow the engine; what it tells waits until it is heard.

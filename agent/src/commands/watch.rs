@@ -1,6 +1,5 @@
 //! `agent watch`: events as they happen.
 
-use std::env;
 use std::io::{self, IsTerminal};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::AsFd;
@@ -10,10 +9,10 @@ use std::time::Duration;
 
 use agent_ebpf::NamespaceType;
 use anyhow::{Context, bail};
-use rustix::termios::tcgetwinsize;
 use tokio::sync::mpsc;
 
 use super::engine::EngineArgs;
+use super::screen;
 use crate::kernel::Options;
 use crate::pipeline::Pipeline;
 use crate::server::socket;
@@ -24,9 +23,6 @@ use crate::watch::output::{self, Bounds, End, Format, Screen, Source};
 use crate::watch::record::Record;
 use crate::watch::streams::Streams;
 use crate::watch::value::{parse_comm, parse_container, parse_kind, parse_namespace, parse_pid};
-
-/// Columns of a line where there is no terminal and no COLUMNS: enough for what most events say.
-const COLUMNS: usize = 160;
 
 const EXAMPLES: &str = "\
 Several values of one option: any of them will do. Several options: all must hold.
@@ -190,22 +186,11 @@ fn format(output: Output) -> Format {
     match output {
         Output::Json => Format::Json,
         Output::Human => Format::Human(Screen {
-            columns,
-            // https://no-color.org
-            colour: is_terminal && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
+            columns: screen::columns,
+            colour: screen::colour(),
             header: is_terminal,
         }),
     }
-}
-
-/// The columns of the terminal, else of COLUMNS, else [`COLUMNS`].
-fn columns() -> usize {
-    let terminal = tcgetwinsize(io::stdout())
-        .ok()
-        .map(|it| usize::from(it.ws_col));
-    let variable = env::var("COLUMNS").ok().and_then(|it| it.parse().ok());
-    let mut known = [terminal, variable].into_iter().flatten();
-    known.find(|it| *it > 0).unwrap_or(COLUMNS)
 }
 
 #[cfg(test)]

@@ -177,6 +177,17 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
     })
 }
 
+/// The host's namespaces and every process, once: nothing is traced.
+///
+/// # Errors
+/// Where the kernel has no type information, or refuses.
+pub fn look() -> Result<(Namespaces, Vec<Task>), KernelError> {
+    let mut loaded = load(&Options::default())?;
+    let btf = aya::Btf::from_sys_fs();
+    let btf = btf.map_err(|error| KernelError::NoBtf(io::Error::other(error)))?;
+    loaded.kernel.look(&btf)
+}
+
 /// Makes the directory, on a bpffs and nowhere else.
 fn make_pin_directory(directory: &Path) -> io::Result<()> {
     /// `include/uapi/linux/magic.h`
@@ -229,13 +240,7 @@ impl Kernel {
         // Large, and of no use once the programs are loaded.
         let btf =
             aya::Btf::from_sys_fs().map_err(|error| KernelError::NoBtf(io::Error::other(error)))?;
-        let snapshot = probes::find::<Iter>(&mut self.ebpf, "snapshot");
-        snapshot
-            .and_then(|program| Ok(program.load("task", &btf)?))
-            .map_err(|error| KernelError::Snapshot(error.into()))?;
-        // init and kthreadd, which the kernel itself started.
-        let first = self.snapshot()?.into_iter().find(|task| task.ppid == 0);
-        let host = first.ok_or(KernelError::PidNamespace)?.namespaces;
+        let (host, _) = self.look(&btf)?;
         self.host.set(0, host, 0)?;
         self.active.set(0, self.facts.config.generation, 0)?;
         for probe in PROBES {
@@ -265,6 +270,19 @@ impl Kernel {
             });
         }
         Ok(host)
+    }
+
+    /// Loads the task iterator, and no probe: the host's namespaces, and every process.
+    fn look(&mut self, btf: &aya::Btf) -> Result<(Namespaces, Vec<Task>), KernelError> {
+        let snapshot = probes::find::<Iter>(&mut self.ebpf, "snapshot");
+        snapshot
+            .and_then(|program| Ok(program.load("task", btf)?))
+            .map_err(|error| KernelError::Snapshot(error.into()))?;
+        let tasks = self.snapshot()?;
+        // init and kthreadd, which the kernel itself started.
+        let first = tasks.iter().find(|task| task.ppid == 0);
+        let host = first.ok_or(KernelError::PidNamespace)?.namespaces;
+        Ok((host, tasks))
     }
 
     /// Every process of the host, as it is now.

@@ -1,5 +1,6 @@
 //! The way of an event: ring, decode, attribute, fan out. The only place where the stages meet.
 
+pub mod look;
 mod scan;
 
 use std::{

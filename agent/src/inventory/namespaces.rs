@@ -1,0 +1,147 @@
+//! Namespaces: who is in each of them.
+
+use std::{collections::BTreeMap, num::NonZeroU32};
+
+use agent_ebpf::{Namespace, Task};
+use serde::{Deserialize, Serialize};
+
+use super::ContainerName;
+use crate::{
+    container::{attribute::comm, place::Where, registry::Registry},
+    watch::{filter::is_named, record::ContainerKind},
+};
+
+/// A namespace now: one of `/v1/namespaces`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceState {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub inode: u32,
+    /// Whether it is the host's own.
+    pub host: bool,
+    /// How many processes are in it.
+    pub processes: u32,
+    pub owner: Owner,
+    /// The containers that have processes in it, by name.
+    pub containers: Vec<ContainerName>,
+}
+
+/// Whose a namespace is: of the processes in it the one that started first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub pid: u32,
+    /// What is not UTF-8 is replaced by U+FFFD.
+    pub comm: String,
+    /// The real user id in the initial user namespace.
+    pub uid: u32,
+    /// Null where it is in none.
+    pub container: Option<ContainerName>,
+}
+
+/// Which namespaces to show: also the query of `GET /v1/namespaces`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// Of this type.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// Those that a container has processes in, by its name, id, or the first 12 digits of the id.
+    pub container: Option<String>,
+    /// Those of a process.
+    pub pid: Option<NonZeroU32>,
+}
+
+/// The namespaces that `tasks`, all that there are, are in, by type and inode.
+pub fn find(registry: &Registry, tasks: &[Task], wanted: &Wanted) -> Vec<NamespaceState> {
+    let mut tasks: Vec<&Task> = tasks.iter().collect();
+    tasks.sort_by_key(|task| (task.start_time, task.pid));
+    let mut found: BTreeMap<(&str, u32), (NamespaceState, bool)> = BTreeMap::new();
+    for task in tasks {
+        let container = container(registry, task);
+        for namespace in own() {
+            let inode = task.namespaces[namespace as usize];
+            if inode == 0 {
+                continue;
+            }
+            let (state, has_process) =
+                found.entry((namespace.name(), inode)).or_insert_with(|| {
+                    let state = NamespaceState {
+                        kind: namespace.name().to_owned(),
+                        inode,
+                        host: registry.host()[namespace as usize] == inode,
+                        processes: 0,
+                        owner: owner(task, container.as_ref()),
+                        containers: Vec::new(),
+                    };
+                    (state, false)
+                });
+            state.processes += 1;
+            *has_process |= wanted.pid.is_some_and(|pid| pid.get() == task.pid);
+            if let Some(container) = &container
+                && !state.containers.contains(container)
+            {
+                state.containers.push(container.clone());
+            }
+        }
+    }
+    let found = found.into_values().filter(|(state, has_process)| {
+        (wanted.pid.is_none() || *has_process) && wanted.takes(state)
+    });
+    let states = found.map(|(mut state, _)| {
+        state.containers.sort();
+        state
+    });
+    states.collect()
+}
+
+/// Those of the ten that a process itself is in; in the others its children will be.
+fn own() -> impl Iterator<Item = Namespace> {
+    let all = Namespace::ALL.iter().copied();
+    all.filter(|it| !matches!(it, Namespace::PidForChildren | Namespace::TimeForChildren))
+}
+
+fn container(registry: &Registry, task: &Task) -> Option<ContainerName> {
+    match registry.locate(task) {
+        Where::In(container) if container.kind == ContainerKind::Container => {
+            Some(ContainerName::from(&*container))
+        }
+        _ => None,
+    }
+}
+
+fn owner(task: &Task, container: Option<&ContainerName>) -> Owner {
+    Owner {
+        pid: task.pid,
+        comm: comm(task),
+        uid: task.uid,
+        container: container.cloned(),
+    }
+}
+
+impl Wanted {
+    /// The query that is read as this.
+    pub fn query(&self) -> String {
+        let pid = self.pid.map(|pid| pid.to_string());
+        let parameters = [
+            ("type", self.kind.as_ref()),
+            ("container", self.container.as_ref()),
+            ("pid", pid.as_ref()),
+        ];
+        let given = parameters
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(given)
+            .finish()
+    }
+
+    fn takes(&self, state: &NamespaceState) -> bool {
+        let is_kind = self.kind.as_ref().is_none_or(|kind| *kind == state.kind);
+        let mut containers = state.containers.iter();
+        let has_container = self
+            .container
+            .as_ref()
+            .is_none_or(|wanted| containers.any(|it| is_named(&it.name, &it.id, wanted)));
+        is_kind && has_container
+    }
+}
