@@ -241,3 +241,86 @@ pub fn set_cpu_percent(after: &mut [ContainerState], before: &[ContainerState], 
         state.cpu_percent = used.map(|used| used / time.as_secs_f64() * 100.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use agent_ebpf::CgroupKey;
+
+    use super::*;
+    use crate::host::fixture::tree;
+
+    const MOUNTINFO: &str = "\
+35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+36 31 0:33 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct
+";
+    const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
+
+    fn files(name: &str, limit: &str) -> [(String, String); 4] {
+        let memory = format!("sys/fs/cgroup/memory/{name}");
+        [
+            ("memory.usage_in_bytes", "5000"),
+            ("memory.limit_in_bytes", limit),
+            ("memory.stat", "total_inactive_file 2000\n"),
+            ("memory.oom_control", "oom_kill 2\n"),
+        ]
+        .map(|(file, text)| (format!("{memory}/{file}"), text.to_owned()))
+    }
+
+    #[test]
+    fn what_the_files_say() {
+        let own = format!("docker/{ID}");
+        let mut all = vec![
+            ("proc/self/mountinfo".to_owned(), MOUNTINFO.to_owned()),
+            (
+                "proc/self/cgroup".to_owned(),
+                "4:memory:/\n2:cpu,cpuacct:/\n".to_owned(),
+            ),
+            (
+                format!("sys/fs/cgroup/cpu/{own}/cpuacct.usage"),
+                "1500000000\n".to_owned(),
+            ),
+        ];
+        all.extend(files("docker", "30000"));
+        all.extend(files(&own, "40000"));
+        all.extend(files(&format!("{own}/below"), "9223372036854771712"));
+        let files: Vec<_> = all.iter().map(|(path, text)| (&**path, text)).collect();
+        let root = tree(&files);
+        let hierarchies = Hierarchies::discover(root.path()).unwrap();
+        let mut registry = Registry::new([1; agent_ebpf::NAMESPACES]);
+        for (hierarchy, id, path) in [
+            (4, 20, format!("/{own}")),
+            (2, 30, format!("/{own}")),
+            (4, 21, format!("/{own}/below")),
+        ] {
+            let key = CgroupKey {
+                id,
+                hierarchy,
+                zero: 0,
+            };
+            registry.add(key, &path, SystemTime::UNIX_EPOCH);
+        }
+        let found = find(&registry, &hierarchies, &[], false);
+        let [state] = &found.into_iter().map(Unread::read).collect::<Vec<_>>()[..] else {
+            panic!("one container");
+        };
+        assert_eq!(
+            (state.memory_usage_bytes, state.memory_working_set_bytes),
+            (Some(5000), Some(3000))
+        );
+        assert_eq!(
+            (state.memory_limit_bytes, state.memory_effective_limit_bytes),
+            (Some(40_000), Some(30_000))
+        );
+        assert_eq!((state.oom_kills, state.processes), (4, 0));
+        assert_eq!(state.cpu_usage_seconds, Some(1.5));
+
+        let mut later = [state.clone()];
+        later[0].cpu_usage_seconds = Some(1.6);
+        set_cpu_percent(&mut later, &[state.clone()], Duration::from_millis(200));
+        let percent = later[0].cpu_percent.unwrap();
+        assert!((percent - 50.0).abs() < 1e-9, "{percent}");
+        let mut earlier = [state.clone()];
+        set_cpu_percent(&mut earlier, &later, Duration::from_millis(200));
+        assert_eq!(earlier[0].cpu_percent, None);
+    }
+}

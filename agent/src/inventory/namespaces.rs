@@ -145,3 +145,82 @@ impl Wanted {
         is_kind && has_container
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use agent_ebpf::CgroupKey;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    const HOST: agent_ebpf::Namespaces = [1; agent_ebpf::NAMESPACES];
+
+    fn task(pid: u32, net: u32, cgroup: u64) -> Task {
+        let mut task = Task {
+            pid,
+            tid: pid,
+            start_time: 1000 - u64::from(pid),
+            namespaces: HOST,
+            ..Task::EMPTY
+        };
+        task.namespaces[Namespace::Net as usize] = net;
+        task.cgroups.ids[0] = cgroup;
+        task.cgroups.hierarchies[0] = 4;
+        task.cgroups.levels[0] = u32::from(cgroup != 1);
+        task
+    }
+
+    fn found(query: &str) -> Vec<NamespaceState> {
+        let mut registry = Registry::new(HOST);
+        for (id, path) in [(20, "/agent/web"), (21, "/agent/db")] {
+            let key = CgroupKey {
+                id,
+                hierarchy: 4,
+                zero: 0,
+            };
+            registry.add(key, path, SystemTime::UNIX_EPOCH);
+        }
+        let tasks = [task(5, 7, 20), task(6, 7, 21), task(7, 1, 1)];
+        let wanted: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes())
+            .into_owned()
+            .collect();
+        let get = |name: &str| {
+            wanted
+                .iter()
+                .find(|(it, _)| it == name)
+                .map(|it| it.1.clone())
+        };
+        let wanted = Wanted {
+            kind: get("type"),
+            container: get("container"),
+            pid: get("pid").map(|pid| pid.parse().unwrap()),
+        };
+        assert_eq!(wanted.query(), query);
+        find(&registry, &tasks, &wanted)
+    }
+
+    #[test]
+    fn who_is_in_which() {
+        let all = found("type=net");
+        let [host, shared] = &all[..] else {
+            panic!("{all:?}");
+        };
+        assert_eq!((host.inode, host.host, host.processes), (1, true, 1));
+        assert_eq!((shared.inode, shared.host, shared.processes), (7, false, 2));
+        let names: Vec<&str> = shared.containers.iter().map(|it| &*it.name).collect();
+        assert_eq!(names, ["db", "web"]);
+        // Of the two the one that started first, not the one with the lower number.
+        assert_eq!(shared.owner.pid, 6);
+        // Eight types, and of net two.
+        assert_eq!(found("").len(), 9);
+    }
+
+    #[test]
+    fn what_is_wanted() {
+        assert_eq!(found("container=web").len(), 8);
+        assert_eq!(found("type=net&container=web")[0].inode, 7);
+        assert_eq!(found("type=net&pid=7")[0].inode, 1);
+        assert_eq!(found("container=x%26y"), []);
+        assert_eq!(found("pid=99"), []);
+    }
+}

@@ -84,27 +84,94 @@ fn line<const N: usize>(
 ) -> String {
     let mut line = String::new();
     let mut left = columns;
-    let mut gap = 0;
+    // Spaces that are due before the next text; none are written at a line's end.
+    let mut due = 0;
     for ((cell, (_, align)), column) in row.iter().zip(header).zip(widths) {
-        let escaped = escape(&cell.text);
-        let text = fit(&escaped, (*column).min(left.saturating_sub(gap)));
-        let fill = column.saturating_sub(width(&text));
-        let (before, after) = match align {
-            Align::Left => (gap, fill + GAP),
-            Align::Right => (gap + fill, GAP),
+        let Some(room) = left.checked_sub(due).filter(|room| *room > 0) else {
+            break;
         };
-        left = left.saturating_sub(before + width(&text));
-        if !text.is_empty() {
-            line.extend(std::iter::repeat_n(' ', before));
+        let escaped = escape(&cell.text);
+        let text = fit(&escaped, (*column).min(room));
+        let used = width(&text);
+        let fill = column.saturating_sub(used).min(room - used);
+        let (before, after) = match align {
+            Align::Left => (0, fill),
+            Align::Right => (fill, 0),
+        };
+        due += before;
+        if used > 0 {
+            line.extend(std::iter::repeat_n(' ', due));
             if colour && cell.colour != PLAIN {
                 line.push_str(&format!("\x1b[{}m{text}\x1b[0m", cell.colour));
             } else {
                 line.push_str(&text);
             }
-            gap = after;
-        } else {
-            gap = before + after;
+            left -= due + used;
+            due = 0;
         }
+        due += after + GAP;
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEADER: [Column; 3] = [
+        ("NAME", Align::Left),
+        ("PID", Align::Right),
+        ("STATE", Align::Left),
+    ];
+
+    fn row(name: &str, pid: &str, state: &str) -> [Cell; 3] {
+        [
+            Cell::new(name, NAME),
+            Cell::plain(pid),
+            Cell::new(state, GOOD),
+        ]
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let rows = [row("web", "4711", "running"), row("日本\x1b", "1", "")];
+        let text = render(&HEADER, 0, &rows, 80, false);
+        assert_eq!(
+            text,
+            "NAME      PID STATE\n\
+             web      4711 running\n\
+             日本\\x1b    1\n"
+        );
+        let text = render(&HEADER, 0, &rows[..1], 80, true);
+        let line = text.lines().nth(1).unwrap();
+        assert_eq!(line, "\x1b[1mweb\x1b[0m  4711 \x1b[32mrunning\x1b[0m");
+    }
+
+    #[test]
+    fn the_flexible_column_gives_way() {
+        let rows = [row("a-very-long-name", "4711", "running")];
+        let text = render(&HEADER, 0, &rows, 20, false);
+        assert_eq!(text, "NAME     PID STATE\na-very… 4711 running\n");
+        // No less than its title; then the last ones are cut.
+        let text = render(&HEADER, 0, &rows, 14, false);
+        assert_eq!(text, "NAME  PID STA…\na-v… 4711 run…\n");
+    }
+
+    proptest! {
+        #[test]
+        fn no_cell_leaves_its_line(
+            texts in prop::collection::vec(any::<(String, String, String)>(), 0..5),
+            columns in 0..100_usize,
+        ) {
+            let rows: Vec<_> = texts.iter().map(|(a, b, c)| row(a, b, c)).collect();
+            let text = render(&HEADER, 0, &rows, columns, false);
+            prop_assert_eq!(text.lines().count(), rows.len() + 1);
+            for line in text.lines() {
+                prop_assert!(width(line) <= columns, "{line:?}");
+                prop_assert_eq!(&escape(line), line);
+            }
+        }
+    }
 }
