@@ -107,26 +107,19 @@ struct Follower {
 impl Follower {
     async fn run(self) {
         let mut retry_after = RETRY_AFTER;
-        let mut said_absent = false;
         while !self.told.is_closed() {
             let error = match self.session().await {
                 Ok(()) => return,
                 Err(error) => error,
             };
             if self.state.connected.swap(false, Ordering::Relaxed) {
-                (retry_after, said_absent) = (RETRY_AFTER, false);
+                retry_after = RETRY_AFTER;
             }
             let line = text::error_line(&error);
             if !matches!(error, EngineError::Absent) {
                 self.state.errors.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!("docker on {}: {line}; trying again", self.socket);
                 retry_after = (retry_after * 2).min(RETRY_AFTER_AT_MOST);
-            } else if !said_absent {
-                said_absent = true;
-                tracing::info!(
-                    "docker on {}: {line}; until it comes its containers go by their ids",
-                    self.socket
-                );
             }
             tokio::select! {
                 () = tokio::time::sleep(retry_after) => {}

@@ -82,7 +82,8 @@ fn namespaces_and_who_shares_them() {
         assert_eq!(shared["processes"], 2, "{shared}");
         assert_eq!(shared["containers"], json!([name(&first), name(&second)]));
         let owner = json!({
-            "pid": first.pid, "comm": "bash", "uid": 0, "container": name(&first)
+            "pid": first.pid, "comm": "bash", "uid": 0, "container": name(&first),
+            "user_namespace": inode("/proc/self/ns/user")
         });
         assert_eq!(shared["owner"], owner, "{shared}");
 

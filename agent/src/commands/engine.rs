@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -34,6 +34,7 @@ pub struct EngineArgs {
 
 /// An engine that is followed.
 pub struct Engine {
+    socket: String,
     pub state: Arc<State>,
     told: Receiver<Told>,
 }
@@ -68,7 +69,11 @@ impl EngineArgs {
     /// Begins to follow the engine; what it tells waits until it is heard.
     pub fn follow(&self) -> Option<Engine> {
         let (state, told) = engine::follow(self.socket()?.to_owned());
-        Some(Engine { state, told })
+        Some(Engine {
+            socket: self.docker_socket.clone(),
+            state,
+            told,
+        })
     }
 }
 
@@ -77,6 +82,12 @@ impl Engine {
     pub fn tell(mut self, shared: &Arc<Shared>) {
         while let Ok(told) = self.told.try_recv() {
             lock(&shared.registry).tell(told, Instant::now());
+        }
+        if !self.state.connected.load(Ordering::Relaxed) {
+            tracing::info!(
+                "docker on {} is not heard yet; until it is, its containers go by their ids",
+                self.socket
+            );
         }
         let shared = Arc::downgrade(shared);
         tokio::spawn(async move {

@@ -88,7 +88,8 @@ async fn alone(args: &Args, wanted: &Wanted) -> anyhow::Result<Vec<NamespaceStat
     super::need_privileges("ns without a server")?;
     super::log_to_stderr("warn");
     let look = args.engine.look().await?;
-    Ok(namespaces::find(&look.registry, &look.tasks, wanted))
+    let found = namespaces::find(&look.registry, &look.tasks, wanted);
+    Ok(namespaces::read_owners(found))
 }
 
 impl Args {

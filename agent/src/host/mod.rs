@@ -8,6 +8,7 @@ mod file;
 pub(crate) mod fixture;
 pub mod hierarchy;
 mod mount;
+pub mod namespace;
 pub mod path;
 pub mod system;
 pub mod walk;

@@ -1,6 +1,6 @@
 //! Namespaces: who is in each of them.
 
-use std::{collections::BTreeMap, num::NonZeroU32};
+use std::{collections::BTreeMap, num::NonZeroU32, path::Path};
 
 use agent_ebpf::{Namespace, Task};
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ContainerName;
 use crate::{
     container::{attribute::comm, place::Where, registry::Registry},
+    host::namespace,
     watch::{filter::is_named, record::ContainerKind},
 };
 
@@ -36,6 +37,9 @@ pub struct Owner {
     pub uid: u32,
     /// Null where it is in none.
     pub container: Option<ContainerName>,
+    /// The inode of the user namespace that owns the namespace in the kernel; null where it is not
+    /// told.
+    pub user_namespace: Option<u32>,
 }
 
 /// Which namespaces to show: also the query of `GET /v1/namespaces`.
@@ -115,7 +119,18 @@ fn owner(task: &Task, container: Option<&ContainerName>) -> Owner {
         comm: comm(task),
         uid: task.uid,
         container: container.cloned(),
+        user_namespace: None,
     }
+}
+
+/// Asks the kernel for each namespace's owner; that needs no lock.
+pub fn read_owners(mut states: Vec<NamespaceState>) -> Vec<NamespaceState> {
+    for state in &mut states {
+        let owner = &mut state.owner;
+        owner.user_namespace =
+            namespace::owner(Path::new("/"), owner.pid, &state.kind, state.inode);
+    }
+    states
 }
 
 impl Wanted {

@@ -118,8 +118,8 @@ pub async fn namespaces(
 ) -> Response {
     blocking(server, move |_, shared| {
         let tasks = lock(&shared.kernel).snapshot()?;
-        let registry = lock(&shared.registry);
-        Ok(Json(namespaces::find(&registry, &tasks, &wanted)))
+        let found = namespaces::find(&lock(&shared.registry), &tasks, &wanted);
+        Ok(Json(namespaces::read_owners(found)))
     })
     .await
 }
