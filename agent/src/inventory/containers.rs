@@ -316,7 +316,11 @@ mod tests {
 
         let mut later = [state.clone()];
         later[0].cpu_usage_seconds = Some(1.6);
-        set_cpu_percent(&mut later, &[state.clone()], Duration::from_millis(200));
+        set_cpu_percent(
+            &mut later,
+            std::slice::from_ref(state),
+            Duration::from_millis(200),
+        );
         let percent = later[0].cpu_percent.unwrap();
         assert!((percent - 50.0).abs() < 1e-9, "{percent}");
         let mut earlier = [state.clone()];
