@@ -14,10 +14,14 @@ pub mod event;
 
 pub mod container;
 
+pub mod engine;
+
 pub mod pipeline;
 
 pub mod metrics;
 pub mod watch;
+
+pub mod inventory;
 
 pub mod server;
 

@@ -23,7 +23,9 @@ use clap::Parser;
 Begin with:
   agent doctor     what this kernel and these privileges allow
   agent serve      trace the host, serve /metrics on 127.0.0.1:9464
-  agent watch      in a second terminal: events as they happen")]
+  agent watch      in a second terminal: events as they happen
+  agent ps         containers, their state and use
+  agent ns         namespaces, and who shares them")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -74,6 +74,22 @@ pub fn as_bytes<T: Contract>(value: &T) -> &[u8] {
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
 }
 
+/// The user namespace that owns a namespace (ioctl_ns(2)).
+///
+/// # Errors
+/// EPERM where that is none of this process's nor below.
+pub fn user_namespace_of(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// `include/uapi/linux/nsfs.h`
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    // SAFETY: the call takes no argument but the descriptor, which is open.
+    let fd = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS as _) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for this process; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Attaches a BPF program to the tracepoint with this id (tracefs, `events/*/*/id`), on all CPUs,
 /// until the descriptor that comes back is closed.
 ///

@@ -50,12 +50,38 @@ impl Docker {
         Self { client }
     }
 
+    /// The engine's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.client.socket()
+    }
+
+    /// Kills the engine and starts it again, with what it stores. Only for a test program that has one test: all holds
+    /// are on one engine.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn restart(&self, between: impl FnOnce()) {
+        let mut shared = shared();
+        let engine = shared.engine.as_mut().expect("it is held");
+        engine.kill();
+        between();
+        engine.start_again();
+    }
+
     /// Calls the client: what it printed, without the last newline.
     ///
     /// # Panics
     /// Where it fails.
     pub fn call(&self, arguments: &[&str]) -> String {
         self.client.call(arguments)
+    }
+
+    /// Likewise; where it fails, what it said about that.
+    ///
+    /// # Errors
+    /// Where it fails.
+    pub fn try_call(&self, arguments: &[&str]) -> Result<String, String> {
+        self.client.try_call(arguments)
     }
 
     /// Makes a container that runs `command` of the image once it is started.

@@ -1,8 +1,10 @@
 //! What cannot be done is refused in one line, with the right exit status, and leaves nothing behind.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -117,6 +119,13 @@ fn misuse_is_told_with_what_was_wanted() {
         ("watch --output yaml", &["'yaml'", "json"]),
         ("watch --socket", &["--socket"]),
         ("doctor --output yaml", &["'yaml'", "json"]),
+        ("ps --output dot", &["'dot'", "json"]),
+        ("ps web", &["'web'"]),
+        ("ns --type network", &["'network'", "--type", "net"]),
+        ("ns --pid 0", &["'0'", "--pid", "above 0"]),
+        ("ns --container=", &["--container", "name or id"]),
+        ("ns --output yaml", &["'yaml'", "dot"]),
+        ("serve --docker-socket", &["--docker-socket"]),
     ] {
         assert_refused(&mut agent(line.split(' ')), MISUSE, words);
     }
@@ -171,6 +180,14 @@ fn without_root_it_says_so() {
         FAILURE,
         &["agent.sock", "needs root"],
     );
+    for command in ["ps", "ns"] {
+        let without_server = format!("agent {command} without a server needs root");
+        assert_refused(
+            &mut nobody.agent(&[command, "--socket", "agent.sock"]),
+            FAILURE,
+            &["no agent serve on agent.sock", &without_server],
+        );
+    }
     let left = fs::read_dir(nobody.directory.path()).expect("the directory");
     assert_eq!(left.count(), 1, "something was left beside the program");
     assert_not_ready(|arguments| nobody.agent(arguments), "root");
@@ -466,4 +483,38 @@ fn a_server_goes_on_when_nobody_reads_its_log() {
     let status = wait_for_end(&mut child, "agent serve ends");
     assert_eq!(status.code(), Some(0));
     clean.assert_clean();
+}
+
+/// A socket on which every client gets this answer.
+fn answering(answer: &'static str) -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("agent.sock");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut stream = stream;
+            let mut request = [0; 4096];
+            // A request is shorter, and comes at once.
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    (directory, socket)
+}
+
+#[test]
+fn a_server_that_cannot_be_understood_is_told() {
+    let ok = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n[{\"id\": 1}]";
+    let missing = "HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\n\r\nnone\n";
+    for (answer, words) in [
+        (ok, &["another version", "restart"][..]),
+        (missing, &["404", "none"]),
+        ("220 mail.example ESMTP\r\n", &["does not speak HTTP"]),
+    ] {
+        let (_directory, socket) = answering(answer);
+        for command in ["ps", "ns"] {
+            let mut agent = agent([command, "--socket"]);
+            assert_refused(agent.arg(&socket), FAILURE, words);
+        }
+    }
 }

@@ -14,7 +14,7 @@ struct Package {
 }
 
 #[rustfmt::skip]
-const FOR_TESTS: [Package; 7] = [
+const FOR_TESTS: [Package; 8] = [
     Package { name: "docker.io",      shows: "dockerd",   what_for: "an engine whose containers are traced" },
     // The package busybox has the same program, but not static: it does not run in an empty root file system.
     Package { name: "busybox-static", shows: "/usr/share/doc/busybox-static", what_for: "root file systems of containers" },
@@ -22,6 +22,7 @@ const FOR_TESTS: [Package; 7] = [
     Package { name: "prometheus",     shows: "promtool",  what_for: "checks and scrapes /metrics" },
     Package { name: "util-linux",     shows: "nsenter",   what_for: "namespace calls: unshare, nsenter" },
     Package { name: "iproute2",       shows: "ip",        what_for: "network namespaces" },
+    Package { name: "graphviz",       shows: "dot",       what_for: "takes the graph of agent ns" },
     Package { name: "tmux",           shows: "tmux",      what_for: "a terminal for full-screen commands" },
 ];
 

@@ -1,7 +1,11 @@
 //! One file a subcommand: arguments and wiring only.
 
 mod doctor;
+mod engine;
 mod mechanisms;
+mod ns;
+mod ps;
+mod screen;
 mod serve;
 mod watch;
 
@@ -19,6 +23,8 @@ use crate::{
 pub enum Command {
     Serve(serve::Args),
     Watch(watch::Args),
+    Ps(ps::Args),
+    Ns(ns::Args),
     Doctor(doctor::Args),
 }
 
@@ -34,6 +40,8 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Watch(args) => runtime()?
             .block_on(watch::run(args))
             .map(|()| ExitCode::SUCCESS),
+        Command::Ps(args) => runtime()?.block_on(ps::run(args)),
+        Command::Ns(args) => runtime()?.block_on(ns::run(args)),
         Command::Doctor(args) => doctor::run(&args),
     }
 }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::engine::EngineArgs;
 use crate::{
     host::descriptors::raise_limit,
     kernel::Options,
@@ -52,6 +53,9 @@ pub struct Args {
     /// costs each run some 20 ns
     #[arg(long)]
     bpf_stats: bool,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 fn measure_programs() -> anyhow::Result<OwnedFd> {
@@ -80,7 +84,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let streams = Arc::new(Streams::default());
     // The kernel measures while this is open.
     let bpf_stats = args.bpf_stats.then(measure_programs).transpose()?;
-    let scraper = Scraper::new(raise_limit(), bpf_stats.is_some())?;
+    let engine = args.engine.follow();
+    let state = engine.as_ref().map(|engine| Arc::clone(&engine.state));
+    let scraper = Scraper::new(raise_limit(), bpf_stats.is_some(), state)?;
     let server = Arc::new(Server::new(Arc::clone(&streams), scraper));
     let serving = server::serve(Arc::clone(&server), listener, &socket)?;
 
@@ -92,6 +98,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Pipeline::start(std::path::Path::new("/"), &options, streams)
     });
     let pipeline = start.await.context("the start of tracing panicked")??;
+    if let Some(engine) = engine {
+        engine.tell(pipeline.shared());
+    }
     super::report_probes(&pipeline);
     server.set_ready(pipeline.shared());
     tracing::info!(

@@ -1,6 +1,5 @@
 //! `agent watch`: events as they happen.
 
-use std::env;
 use std::io::{self, IsTerminal};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::AsFd;
@@ -10,9 +9,11 @@ use std::time::Duration;
 
 use agent_ebpf::NamespaceType;
 use anyhow::{Context, bail};
-use rustix::termios::tcgetwinsize;
 use tokio::sync::mpsc;
 
+use super::engine::EngineArgs;
+use super::mechanisms::MechanismArgs;
+use super::screen;
 use crate::kernel::{Options, choice::Mechanisms};
 use crate::pipeline::Pipeline;
 use crate::server::socket;
@@ -23,9 +24,6 @@ use crate::watch::output::{self, Bounds, End, Format, Screen, Source};
 use crate::watch::record::Record;
 use crate::watch::streams::Streams;
 use crate::watch::value::{parse_comm, parse_container, parse_kind, parse_namespace, parse_pid};
-
-/// Columns of a line where there is no terminal and no COLUMNS: enough for what most events say.
-const COLUMNS: usize = 160;
 
 const EXAMPLES: &str = "\
 Several values of one option: any of them will do. Several options: all must hold.
@@ -106,7 +104,10 @@ pub struct Args {
 
     // Where no server listens.
     #[command(flatten)]
-    mechanisms: super::mechanisms::MechanismArgs,
+    mechanisms: MechanismArgs,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +143,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (source, name) = match client::connect(&args.socket, &filter).await {
         Ok(events) => (Source::Server(events), "agent serve"),
         Err(nobody) if nobody.is_no_server() => {
-            let records = standalone(filter, args.mechanisms.clone().into())
+            let records = standalone(filter, args.mechanisms.clone().into(), &args.engine)
                 .await
                 .context(nobody)?;
             (Source::Alone(records), "the tracer")
@@ -163,6 +164,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 async fn standalone(
     filter: Filter,
     mechanisms: Mechanisms,
+    engine: &EngineArgs,
 ) -> anyhow::Result<mpsc::Receiver<Arc<Record>>> {
     super::need_privileges("watch without a server")?;
     super::log_to_stderr("warn");
@@ -172,10 +174,14 @@ async fn standalone(
         mechanisms,
         pin: None,
     };
+    let engine = engine.follow();
     let start = move || Pipeline::start(Path::new("/"), &options, streams);
     let pipeline = tokio::task::spawn_blocking(start)
         .await
         .context("the start panicked")??;
+    if let Some(engine) = engine {
+        engine.tell(pipeline.shared());
+    }
     super::report_probes(&pipeline);
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -207,22 +213,11 @@ fn format(output: Output) -> Format {
     match output {
         Output::Json => Format::Json,
         Output::Human => Format::Human(Screen {
-            columns,
-            // https://no-color.org
-            colour: is_terminal && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
+            columns: screen::columns,
+            colour: screen::colour(),
             header: is_terminal,
         }),
     }
-}
-
-/// The columns of the terminal, else of COLUMNS, else [`COLUMNS`].
-fn columns() -> usize {
-    let terminal = tcgetwinsize(io::stdout())
-        .ok()
-        .map(|it| usize::from(it.ws_col));
-    let variable = env::var("COLUMNS").ok().and_then(|it| it.parse().ok());
-    let mut known = [terminal, variable].into_iter().flatten();
-    known.find(|it| *it > 0).unwrap_or(COLUMNS)
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Every cgroup that there is or was a little while ago, and which container it belongs to. Values
-//! in, values out: what it is told comes from the kernel's events and from one scan at start.
+//! in, values out: what it is told comes from the kernel's events, from one scan at start, and from
+//! engines.
+
+pub mod names;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -99,6 +102,7 @@ pub struct Registry {
     next: Id,
     refused: u64,
     unknown: Counts,
+    names: names::Names,
 }
 
 impl Registry {
@@ -114,6 +118,7 @@ impl Registry {
             next: 0,
             refused: 0,
             unknown: Counts::default(),
+            names: names::Names::default(),
         }
     }
 
@@ -131,7 +136,12 @@ impl Registry {
             self.refused += 1;
             return;
         }
-        let place = place::of(path);
+        let mut place = place::of(path);
+        if place.rank == Rank::Container
+            && let Some(named) = self.names.get(&place.container.id)
+        {
+            names::call(&mut place.container, named);
+        }
         let name = self.free_name(&place, key, path);
         let id = *self.by_name.entry(name.clone()).or_insert_with(|| {
             self.next += 1;

@@ -143,18 +143,20 @@ fn caller(event: &Event, place: Where, clock: Clock) -> Caller {
     }
 }
 
+/// The name of a task; what is not UTF-8 is replaced.
+pub fn comm(task: &Task) -> String {
+    let end = task.comm.iter().position(|&byte| byte == 0);
+    let length = end.unwrap_or(task.comm.len());
+    String::from_utf8_lossy(&task.comm[..length]).into_owned()
+}
+
 fn process(task: &Task, clock: Clock) -> Process {
-    let length = task
-        .comm
-        .iter()
-        .position(|&byte| byte == 0)
-        .unwrap_or(task.comm.len());
     Process {
         pid: task.pid,
         tid: task.tid,
         ppid: task.ppid,
         ns_pid: task.ns_pid,
-        comm: String::from_utf8_lossy(&task.comm[..length]).into_owned(),
+        comm: comm(task),
         uid: task.uid,
         start_time: clock.moment(task.start_time),
     }

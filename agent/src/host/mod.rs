@@ -13,6 +13,7 @@ mod form;
 pub mod hierarchy;
 pub mod kept;
 mod mount;
+pub mod namespace;
 pub mod network;
 pub mod path;
 pub mod reading;

@@ -151,9 +151,7 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
         object: &object,
         facts: &facts,
     };
-    let snapshot = loader
-        .load("snapshot", SNAPSHOT)
-        .map_err(SnapshotError::from)?;
+    let snapshot = load_snapshot(loader)?;
     let attempts = begin_all(loader, PROBES, |probe| options.mechanisms.ways(probe));
     let log = log(&attempts);
     let kernel = Ready {
@@ -177,6 +175,31 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
 /// The processes of the host, for the scan at start.
 const SNAPSHOT: Hook = Hook::Iterator("bpf_iter_task");
 
+/// The host's namespaces and every process, once: nothing is traced.
+///
+/// # Errors
+/// Where the kernel has no type information, or refuses.
+pub fn look() -> Result<(Namespaces, Vec<Task>), KernelError> {
+    let facts = read_facts()?;
+    let object = Object::new(&facts.config, None)?;
+    let loader = Loader {
+        object: &object,
+        facts: &facts,
+    };
+    let tasks = snapshot(&load_snapshot(loader)?)?;
+    Ok((host_of(&tasks)?, tasks))
+}
+
+fn load_snapshot(loader: Loader<'_>) -> Result<OwnedFd, SnapshotError> {
+    Ok(loader.load("snapshot", SNAPSHOT)?)
+}
+
+/// The host's namespaces: those of init or kthreadd, which the kernel itself started.
+fn host_of(tasks: &[Task]) -> Result<Namespaces, KernelError> {
+    let first = tasks.iter().find(|task| task.ppid == 0);
+    Ok(first.ok_or(KernelError::PidNamespace)?.namespaces)
+}
+
 fn read_facts() -> Result<Facts, KernelError> {
     let btf = std::fs::read(BTF_PATH).map_err(KernelError::NoBtf)?;
     let ways = PROBES.iter().flat_map(|probe| probe.ways);
@@ -197,10 +220,7 @@ impl Ready {
     /// # Errors
     /// Where the host's first process cannot be seen.
     pub fn attach(mut self) -> Result<(Kernel, Namespaces), KernelError> {
-        // init and kthreadd, which the kernel itself started.
-        let tasks = snapshot(&self.snapshot)?;
-        let first = tasks.into_iter().find(|task| task.ppid == 0);
-        let namespaces = first.ok_or(KernelError::PidNamespace)?.namespaces;
+        let namespaces = host_of(&snapshot(&self.snapshot)?)?;
         self.host.set(0, namespaces, 0)?;
         self.active.set(0, self.facts.config.generation, 0)?;
         let loader = Loader {

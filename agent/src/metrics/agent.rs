@@ -1,7 +1,11 @@
 //! The agent's metrics about itself. The prometheus crate holds them; most are copies of counters
 //! that live elsewhere, taken at each scrape.
 
-use std::{path::Path, sync::atomic::Ordering, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use prometheus::{
     CounterVec, Encoder, GaugeVec, IntCounterVec, IntGaugeVec, Registry, TextEncoder,
@@ -9,6 +13,7 @@ use prometheus::{
 
 use super::catalogue::{self, Metric};
 use crate::{
+    engine,
     host::{fdinfo, system::System},
     lock::lock,
     pipeline::Shared,
@@ -60,6 +65,11 @@ pub struct AgentMetrics {
     bpf_run_time: CounterVec,
     /// Whether the kernel was told to measure programs, whatever its own setting says.
     bpf_stats: bool,
+    engine: Option<Arc<engine::State>>,
+    engine_connected: IntGaugeVec,
+    engine_errors: IntCounterVec,
+    engine_names: IntGaugeVec,
+    engine_names_refused: IntCounterVec,
 }
 
 /// The catalogue's metrics have names and labels that the crate takes, as a test shows.
@@ -73,11 +83,14 @@ macro_rules! family {
 }
 
 impl AgentMetrics {
-    /// Families without series.
+    /// Families without series. `engine` is the one that is asked for names.
     ///
     /// # Errors
     /// Where two metrics of the catalogue have one name.
-    pub fn new(bpf_stats: bool) -> Result<Self, prometheus::Error> {
+    pub fn new(
+        bpf_stats: bool,
+        engine: Option<Arc<engine::State>>,
+    ) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let build_info = family!(registry, IntGaugeVec, BUILD_INFO);
         let kernel = System::read(Path::new("/")).kernel.unwrap_or_default();
@@ -105,6 +118,11 @@ impl AgentMetrics {
             bpf_run_count: family!(registry, IntCounterVec, BPF_RUN_COUNT),
             bpf_run_time: family!(registry, CounterVec, BPF_RUN_TIME),
             bpf_stats,
+            engine,
+            engine_connected: family!(registry, IntGaugeVec, ENGINE_CONNECTED),
+            engine_errors: family!(registry, IntCounterVec, ENGINE_ERRORS),
+            engine_names: family!(registry, IntGaugeVec, ENGINE_NAMES),
+            engine_names_refused: family!(registry, IntCounterVec, ENGINE_NAMES_REFUSED),
             registry,
         })
     }
@@ -117,6 +135,7 @@ impl AgentMetrics {
         self.take_events(shared);
         self.take_kernel(shared);
         self.take_registry(shared);
+        self.take_engine(shared);
         self.scrapes.with_label_values(&[] as &[&str]).inc();
         self.cgroup_read_errors
             .with_label_values(&[] as &[&str])
@@ -228,6 +247,21 @@ impl AgentMetrics {
                     .with_label_values(&[map])
                     .set(bytes as i64);
             }
+        }
+    }
+
+    fn take_engine(&self, shared: &Shared) {
+        let registry = lock(&shared.registry);
+        self.engine_names
+            .with_label_values(&[] as &[&str])
+            .set(registry.named() as i64);
+        set(&self.engine_names_refused, &[], registry.names_refused());
+        if let Some(engine) = &self.engine {
+            self.engine_connected
+                .with_label_values(&[engine::DOCKER])
+                .set(engine.connected.load(Ordering::Relaxed).into());
+            let errors = engine.errors.load(Ordering::Relaxed);
+            set(&self.engine_errors, &[engine::DOCKER], errors);
         }
     }
 

@@ -219,6 +219,14 @@ catalogue! {
         "Time that the probe's programs ran; only while the kernel measures them (kernel.bpf_stats_enabled, --bpf-stats).";
     CGROUP_READ_ERRORS = Counter "agent_cgroup_read_errors_total" []
         "Files of cgroups that could not be read or understood, those of cgroups removed meanwhile excepted.";
+    ENGINE_CONNECTED = Gauge "agent_engine_connected" ["engine"]
+        "1 while the engine tells the names of its containers, 0 while it does not; absent where it is not asked.";
+    ENGINE_ERRORS = Counter "agent_engine_errors_total" ["engine"]
+        "Attempts to hear an engine that failed though somebody listened, and connections to it that broke off.";
+    ENGINE_NAMES = Gauge "agent_engine_names" []
+        "Containers whose name is known from their engine, those removed a while ago included.";
+    ENGINE_NAMES_REFUSED = Counter "agent_engine_names_refused_total" []
+        "Names of containers that found no room among those known.";
 }
 
 /// The catalogue as a document.

@@ -22,6 +22,7 @@ use crate::{
         place::UNKNOWN,
         registry::{self, ROOT_ID, Registry},
     },
+    engine,
     event::clock::Clock,
     host::{
         devices::Devices,
@@ -63,14 +64,19 @@ struct Found {
 
 impl Scraper {
     /// Keeps at most half of the descriptors that the process may have open. With `bpf_stats` the
-    /// kernel measures BPF programs, whatever its own setting says.
+    /// kernel measures BPF programs, whatever its own setting says. `engine` is the one that is asked
+    /// for names.
     ///
     /// # Errors
     /// Where the catalogue of metrics contradicts itself.
-    pub fn new(descriptors: usize, bpf_stats: bool) -> Result<Self, prometheus::Error> {
+    pub fn new(
+        descriptors: usize,
+        bpf_stats: bool,
+        engine: Option<Arc<engine::State>>,
+    ) -> Result<Self, prometheus::Error> {
         Ok(Self {
             kept: Mutex::new(Kept::new(descriptors / 2)),
-            agent: AgentMetrics::new(bpf_stats)?,
+            agent: AgentMetrics::new(bpf_stats, engine)?,
         })
     }
 

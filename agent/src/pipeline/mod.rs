@@ -1,6 +1,7 @@
 //! The way of an event: ring, decode, attribute, fan out. The only place where the stages meet.
 
 mod demand;
+pub mod look;
 mod reader;
 mod scan;
 

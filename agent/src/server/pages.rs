@@ -1,26 +1,23 @@
 //! Everything but the stream: metrics, health, containers, namespaces.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use agent_ebpf::Namespace;
 use axum::{
     Json,
     body::{Body, Bytes},
-    extract::State,
+    extract::{Query, State},
     http::{StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
-use serde::Serialize;
+use serde::Deserialize;
 
 use super::Server;
 use crate::{
-    container::{registry::Registry, say::named},
-    event::clock::{Clock, Moment},
+    inventory::{containers, namespaces},
     lock::lock,
     metrics,
     pipeline::Shared,
     text,
-    watch::record::{Container, Namespaces},
 };
 
 pub async fn landing() -> Html<&'static str> {
@@ -88,98 +85,40 @@ pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
     .await
 }
 
-/// One of `/v1/containers`.
-#[derive(Debug, Serialize)]
-struct ContainerState {
-    #[serde(flatten)]
-    container: Container,
-    running: bool,
-    /// The first process; null where it is not known.
-    pid: Option<u32>,
-    /// RFC 3339; null while it does not run.
-    started: Option<Moment>,
-    /// Those of the first process.
-    namespaces: Option<Namespaces>,
+/// The query of `/v1/containers`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedContainers {
+    /// Those too that are removed and remembered.
+    #[serde(default)]
+    removed: bool,
 }
 
-pub async fn containers(State(server): State<Arc<Server>>) -> Response {
-    blocking(server, |_, shared| {
-        Ok(Json(container_states(&lock(&shared.registry))))
-    })
-    .await
-}
-
-fn container_states(registry: &Registry) -> Vec<ContainerState> {
-    let clock = Clock::now();
-    let states = registry.containers().map(|cgroup| ContainerState {
-        container: Container::clone(&cgroup.container),
-        running: cgroup.life.running(),
-        pid: cgroup.life.init().map(|init| init.pid),
-        started: cgroup.life.started().map(|time| clock.moment(time)),
-        namespaces: cgroup.life.init().map(|init| named(&init.namespaces)),
-    });
-    let mut states: Vec<_> = states.collect();
-    states.sort_by(|a, b| a.container.cgroup.cmp(&b.container.cgroup));
-    states
-}
-
-/// One of `/v1/namespaces`.
-#[derive(Debug, Serialize)]
-struct NamespaceState {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    inode: u32,
-    /// Whether it is the host's own.
-    host: bool,
-    processes: u32,
-    /// The ids of the containers that have processes in it.
-    containers: Vec<String>,
-}
-
-pub async fn namespaces(State(server): State<Arc<Server>>) -> Response {
-    blocking(server, |_, shared| {
+pub async fn containers(
+    State(server): State<Arc<Server>>,
+    Query(wanted): Query<WantedContainers>,
+) -> Response {
+    blocking(server, move |_, shared| {
         let tasks = lock(&shared.kernel).snapshot()?;
-        Ok(Json(namespace_states(&tasks, &lock(&shared.registry))))
+        let hierarchies = &shared.hierarchies;
+        let found = {
+            let registry = lock(&shared.registry);
+            containers::find(&registry, hierarchies, &tasks, wanted.removed)
+        };
+        let states: Vec<_> = found.into_iter().map(containers::Unread::read).collect();
+        Ok(Json(states))
     })
     .await
 }
 
-fn namespace_states(tasks: &[agent_ebpf::Task], registry: &Registry) -> Vec<NamespaceState> {
-    // What a process's children will be in is no namespace of the process.
-    let types = Namespace::ALL.iter().filter(|namespace| {
-        !matches!(
-            namespace,
-            Namespace::PidForChildren | Namespace::TimeForChildren
-        )
-    });
-    let types: Vec<_> = types.collect();
-    let mut found: BTreeMap<(&str, u32), NamespaceState> = BTreeMap::new();
-    for task in tasks {
-        let place = registry.locate(task).container();
-        for namespace in &types {
-            let inode = task.namespaces[**namespace as usize];
-            if inode == 0 {
-                continue;
-            }
-            let host = registry.host()[**namespace as usize] == inode;
-            let kind = namespace.name();
-            let state = found
-                .entry((kind, inode))
-                .or_insert_with(|| NamespaceState {
-                    kind,
-                    inode,
-                    host,
-                    processes: 0,
-                    containers: Vec::new(),
-                });
-            state.processes += 1;
-            if let Some(container) = &place
-                && container.kind == crate::watch::record::ContainerKind::Container
-                && !state.containers.contains(&container.id)
-            {
-                state.containers.push(container.id.clone());
-            }
-        }
-    }
-    found.into_values().collect()
+pub async fn namespaces(
+    State(server): State<Arc<Server>>,
+    Query(wanted): Query<namespaces::Wanted>,
+) -> Response {
+    blocking(server, move |_, shared| {
+        let tasks = lock(&shared.kernel).snapshot()?;
+        let found = namespaces::find(&lock(&shared.registry), &tasks, &wanted);
+        Ok(Json(namespaces::read_owners(found)))
+    })
+    .await
 }

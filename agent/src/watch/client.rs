@@ -4,12 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -22,6 +23,8 @@ use super::query;
 
 /// Bytes of a refusal that are read.
 const REFUSAL_MAX: usize = 4096;
+/// Bytes of a whole answer that are read: enough for the containers that a host can have.
+const ANSWER_MAX: usize = 256 << 20;
 /// How long the server may take to begin its answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -49,6 +52,16 @@ pub enum ClientError {
     /// `message` is the first line of the answer, escaped.
     #[error("agent serve refused with {status}: {message}")]
     Refused { status: StatusCode, message: String },
+    #[error("the answer of agent serve broke off, or is too long")]
+    Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(
+        "agent serve on {} is of another version: restart it with this one",
+        socket.display()
+    )]
+    Version {
+        socket: PathBuf,
+        source: serde_json::Error,
+    },
     #[error("the stream of agent serve broke off")]
     Broken(#[source] hyper::Error),
     #[error("the stream of agent serve ended within a line")]
@@ -66,7 +79,31 @@ impl ClientError {
 
 /// Asks the server on `socket` for the events that `filter` wants. Needs a tokio runtime.
 pub async fn connect(socket: &Path, filter: &Filter) -> Result<Events, ClientError> {
-    let request = request(filter)?;
+    let body = get(socket, &format!("/v1/events?{}", query::write(filter))).await?;
+    Ok(Events {
+        body: Some(body),
+        lines: Lines::default(),
+    })
+}
+
+/// Asks for the whole of an answer of the server on `socket`, as JSON. Needs a tokio runtime.
+pub async fn fetch<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, ClientError> {
+    let body = Limited::new(get(socket, path).await?, ANSWER_MAX);
+    let body = timeout(ANSWER_WITHIN, body.collect())
+        .await
+        .map_err(|_| ClientError::Silent {
+            socket: socket.into(),
+        })?
+        .map_err(ClientError::Answer)?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|source| ClientError::Version {
+        socket: socket.into(),
+        source,
+    })
+}
+
+/// The body of what the server on `socket` answers to a GET of `path`, where that is a good answer.
+async fn get(socket: &Path, path: &str) -> Result<Incoming, ClientError> {
+    let request = request(path)?;
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|source| connect_error(socket, source))?;
@@ -87,10 +124,7 @@ pub async fn connect(socket: &Path, filter: &Filter) -> Result<Events, ClientErr
             message,
         });
     }
-    Ok(Events {
-        body: Some(body),
-        lines: Lines::default(),
-    })
+    Ok(body)
 }
 
 fn connect_error(socket: &Path, source: io::Error) -> ClientError {
@@ -104,13 +138,12 @@ fn connect_error(socket: &Path, source: io::Error) -> ClientError {
     }
 }
 
-fn request(filter: &Filter) -> Result<Request<Empty<Bytes>>, ClientError> {
-    let query = query::write(filter);
-    Request::get(format!("/v1/events?{query}"))
+fn request(path: &str) -> Result<Request<Empty<Bytes>>, ClientError> {
+    Request::get(path)
         .header(HOST, "agent")
         .body(Empty::new())
         .map_err(|source| ClientError::Filter {
-            length: query.len(),
+            length: path.len(),
             source,
         })
 }

@@ -58,8 +58,13 @@ pub fn details(record: &Record) -> String {
 
 /// A container's name. One that reads like the host or nobody is in quotes.
 pub fn name(container: &Container) -> String {
-    match container.name.as_str() {
-        "" | HOST | UNKNOWN | NONE => format!("\"{}\"", container.name),
+    quoted(&container.name)
+}
+
+/// A name, in quotes where it reads like the host or nobody.
+pub fn quoted(name: &str) -> String {
+    match name {
+        "" | HOST | UNKNOWN | NONE => format!("\"{name}\""),
         name => name.to_owned(),
     }
 }

@@ -67,11 +67,8 @@ impl Filter {
     }
 
     fn names(&self, container: &Container) -> bool {
-        self.containers.iter().any(|wanted| {
-            *wanted == container.name
-                || *wanted == container.id
-                || (is_id_prefix(wanted) && container.id.starts_with(wanted))
-        })
+        let mut wanted = self.containers.iter();
+        wanted.any(|wanted| is_named(&container.name, &container.id, wanted))
     }
 
     fn counts(&self, process: &Process) -> bool {
@@ -88,6 +85,11 @@ impl Filter {
         namespace_call(event)
             .is_some_and(|call| self.namespaces.iter().any(|it| touches(call, *it)))
     }
+}
+
+/// Whether a container is the one that is wanted: by its name, its id, or the start of its id.
+pub fn is_named(name: &str, id: &str, wanted: &str) -> bool {
+    wanted == name || wanted == id || (is_id_prefix(wanted) && id.starts_with(wanted))
 }
 
 fn is_id_prefix(text: &str) -> bool {

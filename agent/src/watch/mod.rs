@@ -1,7 +1,7 @@
 //! The live stream of events.
 
 pub mod client;
-mod details;
+pub mod details;
 pub mod filter;
 pub mod human;
 pub mod kind;

@@ -53,6 +53,7 @@ pub struct Engine {
     /// Traces that were not there before it.
     traces: Vec<PathBuf>,
     directory: TempDir,
+    storage_driver: &'static str,
     /// Locked while it lives: two engines would each take the other's traces for the host's.
     _only: File,
 }
@@ -76,45 +77,46 @@ impl Engine {
         panic!("dockerd does not start: {said}");
     }
 
-    fn spawn(storage_driver: &str) -> Self {
-        let dockerd = program("dockerd");
+    fn spawn(storage_driver: &'static str) -> Self {
         // No file is made for the lock that would stay.
-        let only = File::open(&dockerd).expect("dockerd can be read");
+        let only = File::open(program("dockerd")).expect("dockerd can be read");
         only.lock().expect("a lock");
         let directory = tempfile::Builder::new().prefix("docker-").tempdir();
         let directory = directory.expect("a directory for the engine");
         let path = directory.path();
-        let configuration = path.join("daemon.json");
-        fs::write(&configuration, "{}").expect("the engine's configuration");
+        fs::write(path.join("daemon.json"), "{}").expect("the engine's configuration");
         let cgroups = cgroup::roots().map(|root| root.join("docker"));
         let traces = TRACES.map(PathBuf::from).into_iter().chain(cgroups);
         let traces = traces.filter(|path| !path.exists()).collect();
-        let mut dockerd = Command::new(dockerd)
-            .args(OPTIONS)
-            .arg(format!("--storage-driver={storage_driver}"))
-            .arg("--config-file")
-            .arg(&configuration)
-            .arg("--data-root")
-            .arg(path.join("data"))
-            .arg("--exec-root")
-            .arg(path.join("exec"))
-            .arg("--pidfile")
-            .arg(path.join("pid"))
-            .arg("--host")
-            .arg(format!("unix://{}", Client::new(path).socket().display()))
-            .env("PATH", PATH)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("dockerd can be run");
+        let (dockerd, log) = dockerd(path, storage_driver);
         Self {
-            log: Log::of(dockerd.stderr.take().expect("a pipe")),
+            log,
             dockerd,
             traces,
             directory,
+            storage_driver,
             _only: only,
         }
+    }
+
+    /// Kills dockerd, as `kill -9` does.
+    pub fn kill(&mut self) {
+        kill(&mut self.dockerd);
+    }
+
+    /// Starts dockerd again, with what it stores.
+    ///
+    /// # Panics
+    /// Where it does not come to answering.
+    pub fn start_again(&mut self) {
+        // Its containerd was killed with it. While nobody has waited for that, dockerd would take it for alive.
+        let _ = fs::remove_file(self.directory.path().join("exec/containerd/containerd.pid"));
+        (self.dockerd, self.log) = dockerd(self.directory.path(), self.storage_driver);
+        assert!(
+            self.answers(),
+            "dockerd does not start: {}",
+            self.log.text()
+        );
     }
 
     /// A client of it.
@@ -248,6 +250,31 @@ impl Drop for Engine {
             );
         }
     }
+}
+
+/// Runs dockerd on the socket of `path`, where all that it stores is.
+fn dockerd(path: &Path, storage_driver: &str) -> (Child, Log) {
+    let mut dockerd = Command::new(program("dockerd"))
+        .args(OPTIONS)
+        .arg(format!("--storage-driver={storage_driver}"))
+        .arg("--config-file")
+        .arg(path.join("daemon.json"))
+        .arg("--data-root")
+        .arg(path.join("data"))
+        .arg("--exec-root")
+        .arg(path.join("exec"))
+        .arg("--pidfile")
+        .arg(path.join("pid"))
+        .arg("--host")
+        .arg(format!("unix://{}", Client::new(path).socket().display()))
+        .env("PATH", PATH)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("dockerd can be run");
+    let log = Log::of(dockerd.stderr.take().expect("a pipe"));
+    (dockerd, log)
 }
 
 /// Removes what shims that were killed leave in a directory.

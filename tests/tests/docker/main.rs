@@ -3,6 +3,7 @@
 mod calls;
 mod life;
 mod lists;
+mod names;
 mod oom;
 
 use serde_json::Value;

@@ -1,0 +1,120 @@
+//! `agent ns`: namespaces, and who shares them.
+
+use std::{num::NonZeroU32, path::PathBuf, process::ExitCode};
+
+use agent_ebpf::NamespaceType;
+use anyhow::Context as _;
+
+use super::{engine::EngineArgs, screen};
+use crate::{
+    inventory::{
+        dot::graph,
+        namespaces::{self, NamespaceState, Wanted},
+        ns::table,
+    },
+    server::socket,
+    watch::{
+        client,
+        value::{parse_container, parse_namespace, parse_pid},
+    },
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  agent ns                                    every namespace, one line each
+  agent ns --type net                         who shares which network
+  agent ns --container web-1                  those that web-1 is in
+  agent ns --pid 4711 --output json           those of a process
+  agent ns --output dot | dot -Tsvg > ns.svg  a picture of who shares what";
+
+/// Show namespaces, and who shares them
+///
+/// OWNER is the process in it that started first, UID its user; SHARED BY names the host where it
+/// is the host's own, and the containers that have processes in it. Asks the agent serve that listens
+/// on the socket; where none does, looks by itself, as root.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Of one type: cgroup, ipc, mnt, net, pid, time, user, uts
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse_namespace)]
+    kind: Option<NamespaceType>,
+
+    /// Those that a container has processes in, by its name, id, or the first 12 digits of the id
+    #[arg(long, value_name = "NAME|ID", value_parser = parse_container)]
+    container: Option<String>,
+
+    /// Those of a process, by the host's number
+    #[arg(long, value_name = "PID", value_parser = parse_pid)]
+    pid: Option<NonZeroU32>,
+
+    /// human: a table; json: a list of objects; dot: a graph for graphviz
+    #[arg(long, value_name = "human|json|dot", default_value = "human")]
+    output: Output,
+
+    /// The unix socket of agent serve
+    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT)]
+    socket: PathBuf,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Output {
+    Human,
+    Json,
+    Dot,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let wanted = args.wanted();
+    let path = format!("/v1/namespaces?{}", wanted.query());
+    let states = match client::fetch(&args.socket, &path).await {
+        Ok(states) => states,
+        Err(nobody) if nobody.is_no_server() => alone(&args, &wanted).await.context(nobody)?,
+        Err(error) => return Err(error.into()),
+    };
+    args.need_found(&states)?;
+    super::print(&match args.output {
+        Output::Human => table(&states, screen::columns(), screen::colour()),
+        Output::Json => serde_json::to_string_pretty(&states)? + "\n",
+        Output::Dot => graph(&states),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Looks in this process.
+async fn alone(args: &Args, wanted: &Wanted) -> anyhow::Result<Vec<NamespaceState>> {
+    super::need_privileges("ns without a server")?;
+    super::log_to_stderr("warn");
+    let look = args.engine.look().await?;
+    let found = namespaces::find(&look.registry, &look.tasks, wanted);
+    Ok(namespaces::read_owners(found))
+}
+
+impl Args {
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            kind: self.kind.map(|kind| kind.name().to_owned()),
+            container: self.container.clone(),
+            pid: self.pid,
+        }
+    }
+
+    /// # Errors
+    /// Where what was asked for by name or number is not there.
+    fn need_found(&self, states: &[NamespaceState]) -> anyhow::Result<()> {
+        if !states.is_empty() {
+            return Ok(());
+        }
+        if let Some(pid) = self.pid {
+            anyhow::bail!("--pid {pid}: there is no such process; want one of the host's numbers");
+        }
+        if let Some(container) = &self.container {
+            anyhow::bail!(
+                "--container {container}: no container of that name or id runs; agent ps lists them"
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! `agent ps`: containers, their state and use.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+
+use super::{engine::EngineArgs, screen};
+use crate::{
+    inventory::{
+        containers::{self, ContainerState, set_cpu_percent},
+        ps::table,
+    },
+    server::socket,
+    watch::client::{self, ClientError},
+};
+
+/// Between the two looks that CPU use is measured by.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+const EXAMPLES: &str = "\
+Examples:
+  agent ps                                    containers, one line each
+  agent ps --all                              those too that are gone
+  agent ps --output json | jq .[].name        all that is known of each";
+
+/// Show containers, their state and use
+///
+/// PID is the first process; MEMORY is without the inactive part of the page cache, LIMIT the
+/// tightest of the container and the cgroups above it; CPU is the share of one CPU over a fifth of a
+/// second. Asks the agent serve that listens on the socket; where none does, looks by itself, as root.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Also those that were removed in the last 15 minutes, which only agent serve remembers
+    #[arg(long)]
+    all: bool,
+
+    /// human: a table; json: a list of objects
+    #[arg(long, value_name = "human|json", default_value = "human")]
+    output: Output,
+
+    /// The unix socket of agent serve
+    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT)]
+    socket: PathBuf,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Output {
+    Human,
+    Json,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let states = match of_server(&args).await {
+        Ok(states) => states,
+        Err(nobody) if nobody.is_no_server() => alone(&args).await.context(nobody)?,
+        Err(error) => return Err(error.into()),
+    };
+    super::print(&match args.output {
+        Output::Human => table(&states, screen::columns(), screen::colour()),
+        Output::Json => serde_json::to_string_pretty(&states)? + "\n",
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn of_server(args: &Args) -> Result<Vec<ContainerState>, ClientError> {
+    let path = format!("/v1/containers?removed={}", args.all);
+    let before: Vec<ContainerState> = client::fetch(&args.socket, &path).await?;
+    let looked = Instant::now();
+    tokio::time::sleep(INTERVAL).await;
+    let mut states: Vec<ContainerState> = client::fetch(&args.socket, &path).await?;
+    set_cpu_percent(&mut states, &before, looked.elapsed());
+    Ok(states)
+}
+
+/// Looks in this process.
+async fn alone(args: &Args) -> anyhow::Result<Vec<ContainerState>> {
+    super::need_privileges("ps without a server")?;
+    super::log_to_stderr("warn");
+    let look = args.engine.look().await?;
+    let read = || -> Vec<ContainerState> {
+        let found = containers::find(&look.registry, &look.hierarchies, &look.tasks, args.all);
+        found.into_iter().map(containers::Unread::read).collect()
+    };
+    let (before, looked) = (read(), Instant::now());
+    tokio::time::sleep(INTERVAL).await;
+    let mut states = read();
+    set_cpu_percent(&mut states, &before, looked.elapsed());
+    Ok(states)
+}

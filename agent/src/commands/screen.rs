@@ -1,0 +1,26 @@
+//! The screen that standard output is, if it is one.
+
+use std::{
+    env,
+    io::{self, IsTerminal as _},
+};
+
+use rustix::termios::tcgetwinsize;
+
+/// Columns of a line where there is no terminal and no COLUMNS: enough for what most events say.
+const COLUMNS: usize = 160;
+
+/// The columns of the terminal, else of COLUMNS, else [`COLUMNS`].
+pub fn columns() -> usize {
+    let terminal = tcgetwinsize(io::stdout())
+        .ok()
+        .map(|it| usize::from(it.ws_col));
+    let variable = env::var("COLUMNS").ok().and_then(|it| it.parse().ok());
+    let mut known = [terminal, variable].into_iter().flatten();
+    known.find(|it| *it > 0).unwrap_or(COLUMNS)
+}
+
+/// Whether to colour what is written: <https://no-color.org>.
+pub fn colour() -> bool {
+    io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
+}

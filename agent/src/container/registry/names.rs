@@ -1,0 +1,307 @@
+//! What engines call their containers: names and images by id, of those that exist and of those
+//! removed a little while ago, whether their cgroup is known or not.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use super::{DEAD_FOR, Rank, Registry};
+use crate::watch::record::Container;
+
+/// Containers whose names are known at most, the removed included.
+pub const NAMES_AT_MOST: usize = 16_384;
+
+/// Bytes of a name or an image that are kept; people choose both.
+const TEXT_AT_MOST: usize = 512;
+
+/// What an engine calls a container. An empty text says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    pub name: String,
+    pub image: String,
+}
+
+/// What an engine tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// A container, by its full id, is called so from now on.
+    Named(String, Named),
+    /// It was removed.
+    Removed(String),
+    /// These are all that there are.
+    All(Vec<(String, Named)>),
+}
+
+/// Names by id.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    by_id: HashMap<String, Entry>,
+    /// In the order of removal.
+    removed: VecDeque<(Instant, String)>,
+    refused: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    named: Named,
+    removed: Option<Instant>,
+}
+
+impl Names {
+    pub fn get(&self, id: &str) -> Option<&Named> {
+        Some(&self.by_id.get(id)?.named)
+    }
+
+    /// Whether that is news.
+    fn set(&mut self, id: &str, named: Named, now: Instant) -> bool {
+        let named = Named {
+            name: cut(named.name),
+            image: cut(named.image),
+        };
+        if let Some(entry) = self.by_id.get_mut(id) {
+            entry.removed = None;
+            let is_news = entry.named != named;
+            entry.named = named;
+            return is_news;
+        }
+        self.forget(now);
+        if self.by_id.len() >= NAMES_AT_MOST {
+            self.refused += 1;
+            return false;
+        }
+        let entry = Entry {
+            named,
+            removed: None,
+        };
+        self.by_id.insert(cut(id.to_owned()), entry);
+        true
+    }
+
+    fn remove(&mut self, id: &str, now: Instant) {
+        if let Some(entry) = self.by_id.get_mut(id)
+            && entry.removed.is_none()
+        {
+            entry.removed = Some(now);
+            self.removed.push_back((now, id.to_owned()));
+        }
+    }
+
+    /// Forgets what was removed long ago, and the oldest of it where there is no room for one more.
+    fn forget(&mut self, now: Instant) {
+        while let Some((removed, id)) = self.removed.front() {
+            let is_old = now.duration_since(*removed) >= DEAD_FOR;
+            if !is_old && self.by_id.len() < NAMES_AT_MOST && self.removed.len() < NAMES_AT_MOST {
+                return;
+            }
+            // What an engine named again was not removed then.
+            let entry = self.by_id.get(id);
+            if entry.is_some_and(|entry| entry.removed == Some(*removed)) {
+                self.by_id.remove(id);
+            }
+            self.removed.pop_front();
+        }
+    }
+}
+
+/// `text`, at most [`TEXT_AT_MOST`] bytes of it.
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TEXT_AT_MOST));
+    text
+}
+
+impl Registry {
+    /// An engine says what its containers are called: those that are known, living or dead, get
+    /// the name at once, others when their cgroup is made.
+    pub fn tell(&mut self, told: Told, now: Instant) {
+        let is_news = match told {
+            Told::Named(id, named) => self.names.set(&id, named, now),
+            Told::Removed(id) => {
+                self.names.remove(&id, now);
+                false
+            }
+            Told::All(all) => {
+                let living = self.names.by_id.iter();
+                let mut gone: Vec<String> = living
+                    .filter(|(_, entry)| entry.removed.is_none())
+                    .map(|(id, _)| id.clone())
+                    .collect();
+                let listed: std::collections::HashSet<&str> =
+                    all.iter().map(|(id, _)| &**id).collect();
+                gone.retain(|id| !listed.contains(&**id));
+                for id in gone {
+                    self.names.remove(&id, now);
+                }
+                let set = all.into_iter();
+                // Each of them: `any` would stop at the first.
+                set.fold(false, |news, (id, named)| {
+                    self.names.set(&id, named, now) | news
+                })
+            }
+        };
+        self.names.forget(now);
+        if is_news {
+            let cgroups = self.cgroups.values_mut();
+            for cgroup in cgroups.filter(|cgroup| cgroup.rank == Rank::Container) {
+                if let Some(named) = self.names.get(&cgroup.container.id)
+                    && !is_called(&cgroup.container, named)
+                {
+                    call(Arc::make_mut(&mut cgroup.container), named);
+                }
+            }
+        }
+    }
+
+    /// How many containers have a name by their engine, those removed a while ago included.
+    pub fn named(&self) -> usize {
+        self.names.by_id.len()
+    }
+
+    /// How many names found no room.
+    pub fn names_refused(&self) -> u64 {
+        self.names.refused
+    }
+}
+
+/// Gives a container that was found by its path the name that its engine gave it.
+pub(super) fn call(container: &mut Container, named: &Named) {
+    for (text, said) in [
+        (&mut container.name, &named.name),
+        (&mut container.image, &named.image),
+    ] {
+        if !said.is_empty() {
+            text.clone_from(said);
+        }
+    }
+}
+
+fn is_called(container: &Container, named: &Named) -> bool {
+    let says = |text: &str, said: &str| said.is_empty() || text == said;
+    says(&container.name, &named.name) && says(&container.image, &named.image)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use agent_ebpf::CgroupKey;
+
+    use super::*;
+
+    const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
+
+    fn named(name: &str) -> Named {
+        Named {
+            name: name.to_owned(),
+            image: "busybox".to_owned(),
+        }
+    }
+
+    fn told(id: &str, name: &str) -> Told {
+        Told::Named(id.to_owned(), named(name))
+    }
+
+    fn registry() -> Registry {
+        Registry::new([1; agent_ebpf::NAMESPACES])
+    }
+
+    fn key(id: u64) -> CgroupKey {
+        CgroupKey {
+            id,
+            hierarchy: 4,
+            zero: 0,
+        }
+    }
+
+    fn add(registry: &mut Registry) {
+        let paths = [format!("/docker/{ID}"), format!("/docker/{ID}/below")];
+        for (path, id) in paths.iter().zip(20..) {
+            registry.add(key(id), path, SystemTime::UNIX_EPOCH);
+        }
+    }
+
+    /// What the container and the cgroup below it go by.
+    #[track_caller]
+    fn assert_called(registry: &Registry, name: &str, image: &str) {
+        for id in [20, 21] {
+            let container = &registry.get(key(id)).unwrap().container;
+            assert_eq!((&*container.name, &*container.image), (name, image));
+        }
+    }
+
+    #[test]
+    fn a_name_holds_whether_it_is_told_before_the_cgroup_or_after() {
+        let (mut before, mut after) = (registry(), registry());
+        before.tell(told(ID, "web"), Instant::now());
+        add(&mut before);
+        add(&mut after);
+        assert_called(&after, &ID[..12], "unknown");
+        after.tell(told(ID, "web"), Instant::now());
+        for mut registry in [before, after] {
+            assert_called(&registry, "web", "busybox");
+            registry.tell(told(ID, "other"), Instant::now());
+            registry.tell(Told::Removed(ID.to_owned()), Instant::now());
+            assert_called(&registry, "other", "busybox");
+            registry.tell(Told::Named(ID.to_owned(), Named::default()), Instant::now());
+            assert_called(&registry, "other", "busybox");
+        }
+    }
+
+    #[test]
+    fn a_dead_container_gets_its_name_too() {
+        let mut registry = registry();
+        add(&mut registry);
+        for id in [21, 20] {
+            registry.remove(key(id), &agent_ebpf::Counts::default(), Instant::now());
+        }
+        registry.tell(
+            Told::All(vec![(ID.to_owned(), named("late"))]),
+            Instant::now(),
+        );
+        assert_called(&registry, "late", "busybox");
+    }
+
+    #[test]
+    fn the_removed_are_forgotten_after_a_while() {
+        let mut registry = registry();
+        let now = Instant::now();
+        registry.tell(told("a", "a"), now);
+        registry.tell(told("b", "b"), now);
+        // Not in the list: it was removed while nobody listened.
+        registry.tell(Told::All(vec![("b".to_owned(), named("b"))]), now);
+        registry.tell(told("c", "c"), now + DEAD_FOR - Duration::from_secs(1));
+        assert_eq!(registry.named(), 3);
+        registry.tell(told("d", "d"), now + DEAD_FOR);
+        assert_eq!(registry.named(), 3);
+        assert!(registry.names.get("a").is_none());
+    }
+
+    #[test]
+    fn there_is_a_bound_and_the_removed_make_room() {
+        let mut registry = registry();
+        let now = Instant::now();
+        for i in 0..NAMES_AT_MOST {
+            registry.tell(told(&i.to_string(), "x"), now);
+        }
+        registry.tell(told("one", "more"), now);
+        assert_eq!(
+            (registry.named(), registry.names_refused()),
+            (NAMES_AT_MOST, 1)
+        );
+        registry.tell(Told::Removed("7".to_owned()), now);
+        registry.tell(told("one", "more"), now);
+        assert_eq!(
+            (registry.named(), registry.names_refused()),
+            (NAMES_AT_MOST, 1)
+        );
+        assert!(registry.names.get("one").is_some() && registry.names.get("7").is_none());
+        // Made and removed again and again.
+        for _ in 0..2 * NAMES_AT_MOST {
+            registry.tell(told("one", "more"), now);
+            registry.tell(Told::Removed("one".to_owned()), now);
+        }
+        assert!(registry.names.removed.len() <= NAMES_AT_MOST);
+        assert_eq!(cut("ü".repeat(300)).len(), TEXT_AT_MOST);
+    }
+}

@@ -1,0 +1,330 @@
+//! Containers: what the registry knows of each, and what the files of its cgroups say.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
+
+use agent_ebpf::Task;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    container::{
+        place::Where,
+        registry::{Cgroup, Registry},
+        say::named,
+    },
+    event::clock::{Clock, Moment},
+    host::{
+        cgroup::{Directory, Limit, Memory},
+        hierarchy::Hierarchies,
+    },
+    watch::record::{Container, ContainerKind, Namespaces},
+};
+
+/// A container now: one of `/v1/containers`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerState {
+    #[serde(flatten)]
+    pub container: Container,
+    pub running: bool,
+    /// RFC 3339: when it was gone; null while its cgroup exists.
+    pub removed: Option<String>,
+    /// The first process; null where it is not known.
+    pub pid: Option<u32>,
+    /// RFC 3339: when its first process started; null while it does not run.
+    pub started: Option<Moment>,
+    /// In its cgroup and those below.
+    pub processes: u32,
+    /// With the page cache; null where memory is not accounted, likewise below.
+    pub memory_usage_bytes: Option<u64>,
+    /// Without the inactive part of the page cache.
+    pub memory_working_set_bytes: Option<u64>,
+    /// Its own limit; null where it has none.
+    pub memory_limit_bytes: Option<u64>,
+    /// The tightest limit of it and of the cgroups above; null where there is none.
+    pub memory_effective_limit_bytes: Option<u64>,
+    /// Used so far.
+    pub cpu_usage_seconds: Option<f64>,
+    /// Of one CPU, over the last moment; null where that was not measured.
+    pub cpu_percent: Option<f64>,
+    /// Kills of its processes by the OOM killer.
+    pub oom_kills: u64,
+    /// Those of the first process.
+    pub namespaces: Option<Namespaces>,
+}
+
+/// A container whose files are still to be read: that needs no lock.
+#[derive(Debug)]
+pub struct Unread {
+    state: ContainerState,
+    /// The directory of its memory, and those above it.
+    memory: Vec<Directory>,
+    cpu: Option<Directory>,
+    /// Of its memory, and that of the cgroups below.
+    kills: Vec<Directory>,
+}
+
+/// All containers; the removed that are remembered only with `removed`. `tasks` are all there are.
+pub fn find(
+    registry: &Registry,
+    hierarchies: &Hierarchies,
+    tasks: &[Task],
+    removed: bool,
+) -> Vec<Unread> {
+    let processes = processes(registry, tasks);
+    let clock = Clock::now();
+    let containers = registry.all().filter(|cgroup| cgroup.is_container());
+    let wanted = containers.filter(|cgroup| removed || cgroup.gone.is_none());
+    let mut found: Vec<Unread> = wanted
+        .map(|cgroup| Unread {
+            state: state(cgroup, &processes, clock),
+            memory: with_ancestors(cgroup, hierarchies),
+            cpu: directory(cgroup, hierarchies, hierarchies.of_cpu_usage()),
+            kills: memory(cgroup, hierarchies).into_iter().collect(),
+        })
+        .collect();
+    found.sort_by(|a, b| order(&a.state).cmp(&order(&b.state)));
+    add_kills_below(&mut found, registry, hierarchies);
+    found
+}
+
+fn order(state: &ContainerState) -> (&str, &Option<String>) {
+    (&state.container.cgroup, &state.removed)
+}
+
+/// Processes by the cgroup of the container that they are in.
+fn processes(registry: &Registry, tasks: &[Task]) -> HashMap<String, u32> {
+    let mut processes: HashMap<String, u32> = HashMap::new();
+    for task in tasks {
+        if let Where::In(container) = registry.locate(task)
+            && container.kind == ContainerKind::Container
+        {
+            *processes.entry(container.cgroup.clone()).or_default() += 1;
+        }
+    }
+    processes
+}
+
+fn state(cgroup: &Cgroup, processes: &HashMap<String, u32>, clock: Clock) -> ContainerState {
+    let init = cgroup.life.init();
+    let container = Container::clone(&cgroup.container);
+    let processes = if cgroup.gone.is_none() {
+        processes.get(&container.cgroup).copied()
+    } else {
+        None
+    };
+    ContainerState {
+        running: cgroup.life.running(),
+        removed: cgroup.gone.map(time_text),
+        pid: init.map(|init| init.pid),
+        started: init
+            .map(|init| init.start_time)
+            .or(cgroup.life.started())
+            .map(|time| clock.moment(time)),
+        processes: processes.unwrap_or_default(),
+        memory_usage_bytes: None,
+        memory_working_set_bytes: None,
+        memory_limit_bytes: None,
+        memory_effective_limit_bytes: None,
+        cpu_usage_seconds: None,
+        cpu_percent: None,
+        oom_kills: past_kills(cgroup),
+        namespaces: init.map(|init| named(&init.namespaces)),
+        container,
+    }
+}
+
+fn time_text(time: SystemTime) -> String {
+    humantime::format_rfc3339_nanos(time).to_string()
+}
+
+/// Where the cgroup is in one hierarchy, if it is there now.
+fn path<'a>(
+    cgroup: &'a Cgroup,
+    mounted: Option<&crate::host::hierarchy::Mounted>,
+) -> Option<&'a str> {
+    let mounted = mounted?;
+    let living = cgroup.directories.iter().filter(|it| !it.gone);
+    let mut here = living.filter(|it| it.key.hierarchy == mounted.id);
+    Some(&here.next()?.path)
+}
+
+fn directory(
+    cgroup: &Cgroup,
+    hierarchies: &Hierarchies,
+    mounted: Option<&crate::host::hierarchy::Mounted>,
+) -> Option<Directory> {
+    hierarchies.directory(mounted?, path(cgroup, mounted)?)
+}
+
+/// Its directory of memory, and those above it below the root, which has no limit.
+fn with_ancestors(cgroup: &Cgroup, hierarchies: &Hierarchies) -> Vec<Directory> {
+    let memory = hierarchies.of_controller("memory");
+    let (Some(mounted), Some(path)) = (memory, path(cgroup, memory)) else {
+        return Vec::new();
+    };
+    // What is not UTF-8 is escaped behind a second slash (host::path), which its ancestors keep.
+    let ends = path.match_indices('/').map(|(at, _)| at);
+    let above = ends.filter(|&at| at > 1).map(|at| &path[..at]);
+    let mut paths: Vec<&str> = above.chain([path]).collect();
+    paths.reverse();
+    paths
+        .into_iter()
+        .filter_map(|path| hierarchies.directory(mounted, path))
+        .collect()
+}
+
+/// Adds the kills in the cgroups below each container's own: the kernel counts a kill in the very
+/// cgroup of the victim.
+fn add_kills_below(found: &mut [Unread], registry: &Registry, hierarchies: &Hierarchies) {
+    // Of several of one path the first in their order, which is the living, has what is below.
+    let mut by_cgroup: HashMap<String, &mut Unread> = HashMap::new();
+    for unread in found.iter_mut().rev() {
+        by_cgroup.insert(unread.state.container.cgroup.clone(), unread);
+    }
+    for cgroup in registry.all().filter(|cgroup| !cgroup.own) {
+        if let Some(unread) = by_cgroup.get_mut(&cgroup.container.cgroup) {
+            unread.state.oom_kills += past_kills(cgroup);
+            unread.kills.extend(memory(cgroup, hierarchies));
+        }
+    }
+}
+
+fn memory(cgroup: &Cgroup, hierarchies: &Hierarchies) -> Option<Directory> {
+    directory(cgroup, hierarchies, hierarchies.of_controller("memory"))
+}
+
+/// Kills that no file tells of any more.
+fn past_kills(cgroup: &Cgroup) -> u64 {
+    cgroup.gone.map_or(0, |_| cgroup.past.oom_kills)
+}
+
+impl Unread {
+    /// Reads the files. What is not there, or cannot be read, stays null.
+    pub fn read(self) -> ContainerState {
+        let mut state = self.state;
+        let mut memory = self.memory.iter().map(|it| it.memory().ok());
+        let own = memory.next().flatten();
+        let bytes = |limit| match limit {
+            Limit::Max => None,
+            Limit::Value(bytes) => Some(bytes),
+        };
+        state.memory_usage_bytes = own.map(|it| it.usage);
+        state.memory_working_set_bytes = own.map(|it| it.working_set);
+        state.memory_limit_bytes = own.and_then(|it| bytes(it.limit));
+        let above = memory.flatten().filter_map(|it: Memory| bytes(it.limit));
+        state.memory_effective_limit_bytes = above.chain(state.memory_limit_bytes).min();
+        let usage = self.cpu.and_then(|cpu| cpu.cpu_usage().ok());
+        state.cpu_usage_seconds = usage.map(|usage| usage.as_secs_f64());
+        let kills = self.kills.iter().filter_map(|it| it.oom_kills().ok()?);
+        state.oom_kills += kills.sum::<u64>();
+        state
+    }
+}
+
+/// Says what share of one CPU each of `after` used since `before`, which was read this long ago.
+pub fn set_cpu_percent(after: &mut [ContainerState], before: &[ContainerState], time: Duration) {
+    let key = |state: &ContainerState| (state.container.cgroup.clone(), state.container.id.clone());
+    let before: HashMap<_, _> = before
+        .iter()
+        .map(|state| (key(state), state.cpu_usage_seconds))
+        .collect();
+    for state in after {
+        let earlier = before.get(&key(state)).copied().flatten();
+        let used = state
+            .cpu_usage_seconds
+            .zip(earlier)
+            .map(|(now, earlier)| now - earlier);
+        // Less than before is another cgroup of that name.
+        let used = used.filter(|used| *used >= 0.0);
+        state.cpu_percent = used.map(|used| used / time.as_secs_f64() * 100.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_ebpf::CgroupKey;
+
+    use super::*;
+    use crate::host::fixture::tree;
+
+    const MOUNTINFO: &str = "\
+35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+36 31 0:33 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct
+";
+    const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
+
+    fn files(name: &str, limit: &str) -> [(String, String); 4] {
+        let memory = format!("sys/fs/cgroup/memory/{name}");
+        [
+            ("memory.usage_in_bytes", "5000"),
+            ("memory.limit_in_bytes", limit),
+            ("memory.stat", "total_inactive_file 2000\n"),
+            ("memory.oom_control", "oom_kill 2\n"),
+        ]
+        .map(|(file, text)| (format!("{memory}/{file}"), text.to_owned()))
+    }
+
+    #[test]
+    fn what_the_files_say() {
+        let own = format!("docker/{ID}");
+        let mut all = vec![
+            ("proc/self/mountinfo".to_owned(), MOUNTINFO.to_owned()),
+            (
+                "proc/self/cgroup".to_owned(),
+                "4:memory:/\n2:cpu,cpuacct:/\n".to_owned(),
+            ),
+            (
+                format!("sys/fs/cgroup/cpu/{own}/cpuacct.usage"),
+                "1500000000\n".to_owned(),
+            ),
+        ];
+        all.extend(files("docker", "30000"));
+        all.extend(files(&own, "40000"));
+        all.extend(files(&format!("{own}/below"), "9223372036854771712"));
+        let files: Vec<_> = all.iter().map(|(path, text)| (&**path, text)).collect();
+        let root = tree(&files);
+        let hierarchies = Hierarchies::discover(root.path()).unwrap();
+        let mut registry = Registry::new([1; agent_ebpf::NAMESPACES]);
+        for (hierarchy, id, path) in [
+            (4, 20, format!("/{own}")),
+            (2, 30, format!("/{own}")),
+            (4, 21, format!("/{own}/below")),
+        ] {
+            let key = CgroupKey {
+                id,
+                hierarchy,
+                zero: 0,
+            };
+            registry.add(key, &path, SystemTime::UNIX_EPOCH);
+        }
+        let found = find(&registry, &hierarchies, &[], false);
+        let [state] = &found.into_iter().map(Unread::read).collect::<Vec<_>>()[..] else {
+            panic!("one container");
+        };
+        assert_eq!(
+            (state.memory_usage_bytes, state.memory_working_set_bytes),
+            (Some(5000), Some(3000))
+        );
+        assert_eq!(
+            (state.memory_limit_bytes, state.memory_effective_limit_bytes),
+            (Some(40_000), Some(30_000))
+        );
+        assert_eq!((state.oom_kills, state.processes), (4, 0));
+        assert_eq!(state.cpu_usage_seconds, Some(1.5));
+
+        let mut later = [state.clone()];
+        later[0].cpu_usage_seconds = Some(1.6);
+        set_cpu_percent(
+            &mut later,
+            std::slice::from_ref(state),
+            Duration::from_millis(200),
+        );
+        let percent = later[0].cpu_percent.unwrap();
+        assert!((percent - 50.0).abs() < 1e-9, "{percent}");
+        let mut earlier = [state.clone()];
+        set_cpu_percent(&mut earlier, &later, Duration::from_millis(200));
+        assert_eq!(earlier[0].cpu_percent, None);
+    }
+}

@@ -1,0 +1,31 @@
+//! What there is now, as values and for the eye: containers with their state and use, namespaces
+//! with who is in them.
+
+pub mod containers;
+pub mod dot;
+pub mod namespaces;
+pub mod ns;
+pub mod ps;
+pub mod table;
+
+use serde::{Deserialize, Serialize};
+
+use crate::watch::record::Container;
+
+/// A container, where another thing is told of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ContainerName {
+    pub name: String,
+    /// The engine's full id.
+    pub id: String,
+    pub runtime: String,
+}
+
+impl From<&Container> for ContainerName {
+    fn from(container: &Container) -> Self {
+        let Container {
+            name, id, runtime, ..
+        } = container.clone();
+        Self { name, id, runtime }
+    }
+}

@@ -1,0 +1,241 @@
+//! Namespaces: who is in each of them.
+
+use std::{collections::BTreeMap, num::NonZeroU32, path::Path};
+
+use agent_ebpf::{Namespace, Task};
+use serde::{Deserialize, Serialize};
+
+use super::ContainerName;
+use crate::{
+    container::{place::Where, registry::Registry, say::comm},
+    host::namespace,
+    watch::{filter::is_named, record::ContainerKind},
+};
+
+/// A namespace now: one of `/v1/namespaces`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceState {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub inode: u32,
+    /// Whether it is the host's own.
+    pub host: bool,
+    /// How many processes are in it.
+    pub processes: u32,
+    pub owner: Owner,
+    /// The containers that have processes in it, by name.
+    pub containers: Vec<ContainerName>,
+}
+
+/// Whose a namespace is: of the processes in it the one that started first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub pid: u32,
+    /// What is not UTF-8 is replaced by U+FFFD.
+    pub comm: String,
+    /// The real user id in the initial user namespace.
+    pub uid: u32,
+    /// Null where it is in none.
+    pub container: Option<ContainerName>,
+    /// The inode of the user namespace that owns the namespace in the kernel; null where it is not
+    /// told.
+    pub user_namespace: Option<u32>,
+}
+
+/// Which namespaces to show: also the query of `GET /v1/namespaces`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// Of this type.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// Those that a container has processes in, by its name, id, or the first 12 digits of the id.
+    pub container: Option<String>,
+    /// Those of a process.
+    pub pid: Option<NonZeroU32>,
+}
+
+/// The namespaces that `tasks`, all that there are, are in, by type and inode.
+pub fn find(registry: &Registry, tasks: &[Task], wanted: &Wanted) -> Vec<NamespaceState> {
+    let mut tasks: Vec<&Task> = tasks.iter().collect();
+    tasks.sort_by_key(|task| (task.start_time, task.pid));
+    let mut found: BTreeMap<(&str, u32), (NamespaceState, bool)> = BTreeMap::new();
+    for task in tasks {
+        let container = container(registry, task);
+        for namespace in own() {
+            let inode = task.namespaces[namespace as usize];
+            if inode == 0 {
+                continue;
+            }
+            let (state, has_process) =
+                found.entry((namespace.name(), inode)).or_insert_with(|| {
+                    let state = NamespaceState {
+                        kind: namespace.name().to_owned(),
+                        inode,
+                        host: registry.host()[namespace as usize] == inode,
+                        processes: 0,
+                        owner: owner(task, container.as_ref()),
+                        containers: Vec::new(),
+                    };
+                    (state, false)
+                });
+            state.processes += 1;
+            *has_process |= wanted.pid.is_some_and(|pid| pid.get() == task.pid);
+            if let Some(container) = &container
+                && !state.containers.contains(container)
+            {
+                state.containers.push(container.clone());
+            }
+        }
+    }
+    let found = found.into_values().filter(|(state, has_process)| {
+        (wanted.pid.is_none() || *has_process) && wanted.takes(state)
+    });
+    let states = found.map(|(mut state, _)| {
+        state.containers.sort();
+        state
+    });
+    states.collect()
+}
+
+/// Those of the ten that a process itself is in; in the others its children will be.
+fn own() -> impl Iterator<Item = Namespace> {
+    let all = Namespace::ALL.iter().copied();
+    all.filter(|it| !matches!(it, Namespace::PidForChildren | Namespace::TimeForChildren))
+}
+
+fn container(registry: &Registry, task: &Task) -> Option<ContainerName> {
+    match registry.locate(task) {
+        Where::In(container) if container.kind == ContainerKind::Container => {
+            Some(ContainerName::from(&*container))
+        }
+        _ => None,
+    }
+}
+
+fn owner(task: &Task, container: Option<&ContainerName>) -> Owner {
+    Owner {
+        pid: task.pid,
+        comm: comm(task),
+        uid: task.uid,
+        container: container.cloned(),
+        user_namespace: None,
+    }
+}
+
+/// Asks the kernel for each namespace's owner; that needs no lock.
+pub fn read_owners(mut states: Vec<NamespaceState>) -> Vec<NamespaceState> {
+    for state in &mut states {
+        let owner = &mut state.owner;
+        owner.user_namespace =
+            namespace::owner(Path::new("/"), owner.pid, &state.kind, state.inode);
+    }
+    states
+}
+
+impl Wanted {
+    /// The query that is read as this.
+    pub fn query(&self) -> String {
+        let pid = self.pid.map(|pid| pid.to_string());
+        let parameters = [
+            ("type", self.kind.as_ref()),
+            ("container", self.container.as_ref()),
+            ("pid", pid.as_ref()),
+        ];
+        let given = parameters
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(given)
+            .finish()
+    }
+
+    fn takes(&self, state: &NamespaceState) -> bool {
+        let is_kind = self.kind.as_ref().is_none_or(|kind| *kind == state.kind);
+        let mut containers = state.containers.iter();
+        let has_container = self
+            .container
+            .as_ref()
+            .is_none_or(|wanted| containers.any(|it| is_named(&it.name, &it.id, wanted)));
+        is_kind && has_container
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_ebpf::CgroupKey;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    const HOST: agent_ebpf::Namespaces = [1; agent_ebpf::NAMESPACES];
+
+    fn task(pid: u32, net: u32, cgroup: u64) -> Task {
+        let mut task = Task {
+            pid,
+            tid: pid,
+            start_time: 1000 - u64::from(pid),
+            namespaces: HOST,
+            ..Task::EMPTY
+        };
+        task.namespaces[Namespace::Net as usize] = net;
+        task.cgroups.ids[0] = cgroup;
+        task.cgroups.hierarchies[0] = 4;
+        task.cgroups.levels[0] = u32::from(cgroup != 1);
+        task
+    }
+
+    fn found(query: &str) -> Vec<NamespaceState> {
+        let mut registry = Registry::new(HOST);
+        for (id, path) in [(20, "/agent/web"), (21, "/agent/db")] {
+            let key = CgroupKey {
+                id,
+                hierarchy: 4,
+                zero: 0,
+            };
+            registry.add(key, path, SystemTime::UNIX_EPOCH);
+        }
+        let tasks = [task(5, 7, 20), task(6, 7, 21), task(7, 1, 1)];
+        let wanted: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes())
+            .into_owned()
+            .collect();
+        let get = |name: &str| {
+            wanted
+                .iter()
+                .find(|(it, _)| it == name)
+                .map(|it| it.1.clone())
+        };
+        let wanted = Wanted {
+            kind: get("type"),
+            container: get("container"),
+            pid: get("pid").map(|pid| pid.parse().unwrap()),
+        };
+        assert_eq!(wanted.query(), query);
+        find(&registry, &tasks, &wanted)
+    }
+
+    #[test]
+    fn who_is_in_which() {
+        let all = found("type=net");
+        let [host, shared] = &all[..] else {
+            panic!("{all:?}");
+        };
+        assert_eq!((host.inode, host.host, host.processes), (1, true, 1));
+        assert_eq!((shared.inode, shared.host, shared.processes), (7, false, 2));
+        let names: Vec<&str> = shared.containers.iter().map(|it| &*it.name).collect();
+        assert_eq!(names, ["db", "web"]);
+        // Of the two the one that started first, not the one with the lower number.
+        assert_eq!(shared.owner.pid, 6);
+        // Eight types, and of net two.
+        assert_eq!(found("").len(), 9);
+    }
+
+    #[test]
+    fn what_is_wanted() {
+        assert_eq!(found("container=web").len(), 8);
+        assert_eq!(found("type=net&container=web")[0].inode, 7);
+        assert_eq!(found("type=net&pid=7")[0].inode, 1);
+        assert_eq!(found("container=x%26y"), []);
+        assert_eq!(found("pid=99"), []);
+    }
+}

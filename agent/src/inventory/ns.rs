@@ -1,0 +1,54 @@
+//! Namespaces as a table: `agent ns`.
+
+use super::{
+    namespaces::NamespaceState,
+    table::{Align, Cell, Column, DIM, NAME, PLAIN, render},
+};
+use crate::watch::details::{HOST, NONE, quoted};
+
+const COLUMNS: [Column; 6] = [
+    ("TYPE", Align::Left),
+    ("INODE", Align::Right),
+    ("PROCESSES", Align::Right),
+    ("OWNER", Align::Left),
+    ("UID", Align::Right),
+    ("SHARED BY", Align::Left),
+];
+
+/// A line for each; no wider than `columns`.
+pub fn table(states: &[NamespaceState], columns: usize, colour: bool) -> String {
+    let rows: Vec<[Cell; 6]> = states.iter().map(row).collect();
+    render(&COLUMNS, 5, &rows, columns, colour)
+}
+
+fn row(state: &NamespaceState) -> [Cell; 6] {
+    let owner = &state.owner;
+    [
+        Cell::plain(&state.kind),
+        Cell::plain(state.inode.to_string()),
+        Cell::plain(state.processes.to_string()),
+        Cell::plain(format!("{}({})", owner.comm, owner.pid)),
+        Cell::plain(owner.uid.to_string()),
+        Cell::new(users(state), users_colour(state)),
+    ]
+}
+
+/// Who is in it: `host,web,db`.
+fn users(state: &NamespaceState) -> String {
+    let host = state.host.then(|| HOST.to_owned());
+    let containers = state.containers.iter().map(|it| quoted(&it.name));
+    let users: Vec<String> = host.into_iter().chain(containers).collect();
+    if users.is_empty() {
+        NONE.to_owned()
+    } else {
+        users.join(",")
+    }
+}
+
+fn users_colour(state: &NamespaceState) -> &'static str {
+    match (state.containers.is_empty(), state.host) {
+        (false, _) => NAME,
+        (true, true) => DIM,
+        (true, false) => PLAIN,
+    }
+}

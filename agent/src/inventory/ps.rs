@@ -1,0 +1,61 @@
+//! Containers as a table: `agent ps`.
+
+use super::{
+    containers::ContainerState,
+    table::{ALARM, Align, Cell, Column, DIM, GOOD, NAME, PLAIN, render},
+};
+use crate::{
+    units::size,
+    watch::details::{NONE, quoted},
+};
+
+const COLUMNS: [Column; 8] = [
+    ("NAME", Align::Left),
+    ("RUNTIME", Align::Left),
+    ("PID", Align::Right),
+    ("STATE", Align::Left),
+    ("MEMORY / LIMIT", Align::Right),
+    ("CPU", Align::Right),
+    ("PROCESSES", Align::Right),
+    ("OOM KILLS", Align::Right),
+];
+
+/// A line for each, the running first, by name; no wider than `columns`.
+pub fn table(states: &[ContainerState], columns: usize, colour: bool) -> String {
+    let mut states: Vec<&ContainerState> = states.iter().collect();
+    states.sort_by_key(|state| {
+        (
+            !state.running,
+            state.removed.is_some(),
+            &state.container.name,
+        )
+    });
+    let rows: Vec<[Cell; 8]> = states.into_iter().map(row).collect();
+    render(&COLUMNS, 0, &rows, columns, colour)
+}
+
+fn row(state: &ContainerState) -> [Cell; 8] {
+    let none = || NONE.to_owned();
+    let (word, state_colour) = match (state.running, &state.removed) {
+        (true, _) => ("running", GOOD),
+        (false, None) => ("stopped", DIM),
+        (false, Some(_)) => ("removed", DIM),
+    };
+    let memory = state.memory_working_set_bytes.map_or_else(none, size);
+    let limit = state.memory_effective_limit_bytes.map_or_else(none, size);
+    let kills_colour = if state.oom_kills > 0 { ALARM } else { PLAIN };
+    [
+        Cell::new(quoted(&state.container.name), NAME),
+        Cell::plain(&state.container.runtime),
+        Cell::plain(state.pid.map_or_else(none, |pid| pid.to_string())),
+        Cell::new(word, state_colour),
+        Cell::plain(format!("{memory} / {limit}")),
+        Cell::plain(
+            state
+                .cpu_percent
+                .map_or_else(none, |it| format!("{it:.1}%")),
+        ),
+        Cell::plain(state.processes.to_string()),
+        Cell::new(state.oom_kills.to_string(), kills_colour),
+    ]
+}

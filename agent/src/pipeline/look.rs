@@ -1,0 +1,36 @@
+//! One look at the host, without tracing it.
+
+use std::path::Path;
+
+use agent_ebpf::Task;
+
+use super::{PipelineError, scan};
+use crate::{container::registry::Registry, host::hierarchy::Hierarchies, kernel};
+
+/// What there was at one moment.
+#[derive(Debug)]
+pub struct Look {
+    pub registry: Registry,
+    pub hierarchies: Hierarchies,
+    pub tasks: Vec<Task>,
+}
+
+/// Finds all cgroups and processes.
+///
+/// # Errors
+/// Where the kernel refuses, or the host's cgroups cannot be read.
+pub fn look(root: &Path) -> Result<Look, PipelineError> {
+    let hierarchies = Hierarchies::discover(root)?;
+    let (host, mut tasks) = kernel::look()?;
+    let mut registry = Registry::new(host);
+    scan::directories(&hierarchies, &mut registry);
+    tasks.sort_by_key(|task| task.start_time);
+    for task in &tasks {
+        registry.set_found(task);
+    }
+    Ok(Look {
+        registry,
+        hierarchies,
+        tasks,
+    })
+}

@@ -1,0 +1,193 @@
+//! The engine's own names and images, on events and series.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::docker::{Container, Docker, IMAGE};
+use tests::law::assert_law;
+use tests::metrics::Metrics;
+use tests::serve::Serve;
+use tests::wait::{PATIENCE, wait_for};
+
+use crate::{get, state};
+
+/// Fills any memory in some milliseconds.
+const GROW: &str = "x=a; while :; do x=$x$x; done";
+
+fn is_connected(serve: &Serve) -> bool {
+    is(&serve.metrics())
+}
+
+fn is(metrics: &Metrics) -> bool {
+    metrics.count("agent_engine_connected", &[("engine", "docker")]) == 1
+}
+
+/// A server that knows the engine's names.
+fn serve(docker: &Docker) -> Serve {
+    let socket = docker.socket();
+    let serve = Serve::start(&["--docker-socket", socket.to_str().expect("UTF-8")]);
+    wait_for("the engine is connected", PATIENCE, || {
+        is_connected(&serve).then_some(())
+    });
+    serve
+}
+
+/// Every container with this id that a record has, at any depth.
+fn mentions<'a>(value: &'a Value, id: &str, found: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(fields) => {
+            if value["id"] == id && fields.contains_key("runtime") {
+                found.push(value);
+            }
+            fields.values().for_each(|it| mentions(it, id, found));
+        }
+        Value::Array(values) => values.iter().for_each(|it| mentions(it, id, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_container_of_an_instant_has_name_and_image_everywhere_and_for_good() {
+    if !tests::root() {
+        return;
+    }
+    let docker = Docker::start();
+    let serve = serve(&docker);
+    let mut watch = serve.watch(&[]);
+    let directory = tempfile::tempdir().expect("a directory for ids");
+    for i in 0..3 {
+        let name = format!("instant-{i}");
+        let file = directory.path().join(&name);
+        let file = file.to_str().expect("UTF-8");
+        let run = [
+            "run",
+            "--rm",
+            "--name",
+            &name,
+            "--cidfile",
+            file,
+            "--memory",
+            "16m",
+            IMAGE,
+            "sh",
+            "-c",
+            GROW,
+        ];
+        docker.try_call(&run).expect_err("it was killed");
+        let id = fs::read_to_string(file).expect("the id");
+        let records = watch.until(PATIENCE, |record| {
+            record["container"]["id"] == id && record["action"] == "stop"
+        });
+        let stop = records.last().expect("the stop");
+        assert_eq!(stop["exit"]["oom_killed"], true, "{stop}");
+        let duration = stop["exit"]["duration_ms"].as_u64().expect("a duration");
+        assert!(duration < 2000, "{stop}");
+        let mut found = Vec::new();
+        for record in &records {
+            mentions(record, &id, &mut found);
+        }
+        // Start, stop, and caller, victim and trigger of the kill.
+        assert!(found.len() >= 5, "{found:?}");
+        let kinds = records.iter().filter(|it| it["container"]["id"] == id);
+        assert!(kinds.clone().any(|record| record["kind"] == "oom"));
+        for container in found {
+            let called = (&container["name"], &container["image"]);
+            assert_eq!(called, (&json!(name), &json!(IMAGE)), "{container}");
+        }
+        wait_for("it is no container any more", PATIENCE, || {
+            let all = get(&serve, "/v1/containers");
+            all.iter().all(|it| it["id"] != id).then_some(())
+        });
+        let metrics = serve.metrics();
+        let path = format!("/docker/{id}");
+        let labels = [("id", &*path), ("name", &*name), ("image", IMAGE)];
+        assert_eq!(metrics.count("container_oom_events_total", &labels), 1);
+        let own = metrics.text().lines().filter(|line| line.contains(&*path));
+        for line in own {
+            let called = format!("image=\"{IMAGE}\",name=\"{name}\"");
+            assert!(line.contains(&called), "{line}");
+        }
+    }
+    assert_law(&serve);
+    serve.stop();
+}
+
+#[test]
+fn an_engine_that_comes_later_names_what_runs_already() {
+    if !tests::root() {
+        return;
+    }
+    let docker = Docker::start();
+    let directory = tempfile::tempdir().expect("a directory for the socket");
+    let socket = directory.path().join("docker.sock");
+    let serve = Serve::start(&["--docker-socket", socket.to_str().expect("UTF-8")]);
+    let container = docker.run(&["--name", "before"], &["sleep", "1000"]);
+    assert_called(&serve, &container, &container.id()[..12], "unknown");
+    assert!(!is_connected(&serve));
+    let labels = [("engine", "docker")];
+    assert_eq!(
+        serve.metrics().count("agent_engine_errors_total", &labels),
+        0
+    );
+
+    symlink(docker.socket(), &socket).expect("a link");
+    wait_until_called(&serve, &container, "before");
+    let mut watch = serve.watch(&["--container", "after"]);
+    docker.call(&["rename", container.id(), "after"]);
+    wait_until_called(&serve, &container, "after");
+    container.kill();
+    let stop = watch.next(PATIENCE, |record| record["kind"] == "container");
+    assert_eq!(stop["action"], "stop", "{stop}");
+    assert_eq!(stop["container"]["image"], IMAGE, "{stop}");
+}
+
+#[test]
+fn an_engine_that_never_answers_delays_nothing() {
+    if !tests::root() {
+        return;
+    }
+    let docker = Docker::start();
+    let directory = tempfile::tempdir().expect("a directory for the socket");
+    let socket = directory.path().join("docker.sock");
+    // The kernel takes the connections.
+    let _listener = UnixListener::bind(&socket).expect("a socket");
+    let started = Instant::now();
+    let serve = Serve::start(&["--docker-socket", socket.to_str().expect("UTF-8")]);
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(5), "ready after {took:?}");
+    let container = docker.create(&[], &["sleep", "1000"]);
+    let mut watch = serve.watch(&["--container", container.id()]);
+    container.start();
+    watch.next(PATIENCE, |record| record["action"] == "start");
+    assert_called(&serve, &container, &container.id()[..12], "unknown");
+    assert!(!is_connected(&serve));
+    wait_for("its silence is counted", 2 * PATIENCE, || {
+        let labels = [("engine", "docker")];
+        let errors = serve.metrics().count("agent_engine_errors_total", &labels);
+        (errors > 0).then_some(())
+    });
+    assert!(serve.log().contains("did not answer"), "{}", serve.log());
+    let started = Instant::now();
+    serve.stop();
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(2), "stopped after {took:?}");
+}
+
+#[track_caller]
+fn assert_called(serve: &Serve, container: &Container<'_>, name: &str, image: &str) {
+    let state = state(serve, container);
+    assert_eq!(
+        (&state["name"], &state["image"]),
+        (&json!(name), &json!(image))
+    );
+}
+
+fn wait_until_called(serve: &Serve, container: &Container<'_>, name: &str) {
+    wait_for("it has that name", PATIENCE, || {
+        (state(serve, container)["name"] == name).then_some(())
+    });
+    assert_called(serve, container, name, IMAGE);
+}

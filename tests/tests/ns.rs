@@ -1,0 +1,213 @@
+//! `agent ns`: every namespace, and who shares it, through the server and alone.
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::{fs, io::Write as _, os::unix::fs::symlink};
+
+use serde_json::{Value, json};
+use tests::agent::agent;
+use tests::cgroup::Cgroup;
+use tests::container::{Container, inode};
+use tests::process::{kill, wait_until_it_is};
+use tests::program::program;
+use tests::serve::Serve;
+
+/// No server is there: the command looks by itself.
+const NOBODY: &str = "/nowhere/agent.sock";
+
+const TYPES: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
+
+fn call(socket: &Path, arguments: &[&str]) -> Output {
+    let mut ns = agent(["ns", "--docker-socket", "off", "--socket"]);
+    let ns = ns.arg(socket).args(arguments).env("COLUMNS", "80");
+    ns.output().expect("agent ns can be run")
+}
+
+/// What the command writes.
+fn ns(socket: &Path, arguments: &[&str]) -> String {
+    let output = call(socket, arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", output.status);
+    assert_eq!(stderr, "");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn list(socket: &Path, arguments: &[&str]) -> Vec<Value> {
+    let arguments = [&["--output", "json"], arguments].concat();
+    serde_json::from_str(&ns(socket, &arguments)).expect("a list")
+}
+
+/// One that has a network of its own, and one that shares it.
+fn two() -> (Container, Container) {
+    let first = Container::start(Cgroup::new("first"), "mnt,net,uts");
+    let second = Cgroup::new("second");
+    let inside = format!("--net={}", first.namespace("net"));
+    // A first process with its own mounts in the other's network.
+    let script = format!("nsenter {inside} unshare --mount sh -c 'echo runs; read line'");
+    let second = Container::run(
+        second,
+        tests::container::First {
+            script: &script,
+            ..tests::container::First::default()
+        },
+    );
+    assert_eq!(second.line(), "runs");
+    (first, second)
+}
+
+#[test]
+fn namespaces_and_who_shares_them() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let (first, second) = two();
+    let name = |container: &Container| {
+        let name = container.cgroup.name();
+        json!({"name": name, "id": name, "runtime": "agent"})
+    };
+    let net = first.inode("net");
+    let own = serve.socket();
+    for socket in [&*own, Path::new(NOBODY)] {
+        let of_net = list(
+            socket,
+            &["--type", "net", "--container", first.cgroup.name()],
+        );
+        let [shared] = &of_net[..] else {
+            panic!("{of_net:?}");
+        };
+        assert_eq!(shared["type"], "net", "{shared}");
+        assert_eq!(shared["inode"], net, "{shared}");
+        assert_eq!(shared["host"], false, "{shared}");
+        assert_eq!(shared["processes"], 2, "{shared}");
+        assert_eq!(shared["containers"], json!([name(&first), name(&second)]));
+        let owner = json!({
+            "pid": first.pid, "comm": "bash", "uid": 0, "container": name(&first),
+            "user_namespace": inode("/proc/self/ns/user")
+        });
+        assert_eq!(shared["owner"], owner, "{shared}");
+
+        let of_pid = list(socket, &["--pid", &first.pid.to_string()]);
+        for kind in TYPES {
+            let mut found = of_pid.iter().filter(|it| it["type"] == kind);
+            let state = found.next().unwrap_or_else(|| panic!("{kind}: {of_pid:?}"));
+            assert_eq!(state["inode"], first.inode(kind), "{state}");
+            let host = inode(&format!("/proc/self/ns/{kind}"));
+            assert_eq!(state["host"], first.inode(kind) == host, "{state}");
+        }
+
+        let table = ns(socket, &[]);
+        assert!(
+            table.lines().all(|line| line.chars().count() <= 80),
+            "{table}"
+        );
+        let line = table.lines().find(|line| line.contains(&net.to_string()));
+        let words: Vec<&str> = line.expect("the network").split_whitespace().collect();
+        let owner = format!("bash({})", first.pid);
+        assert_eq!(words[..5], ["net", &net.to_string(), "2", &owner, "0"]);
+        assert!(first.cgroup.name().starts_with(&words[5][..5]), "{words:?}");
+    }
+    // Strangers come and go meanwhile; these two stay.
+    for container in [&first, &second] {
+        let arguments = ["--container", container.cgroup.name()];
+        let still = |socket| {
+            let all = list(socket, &arguments).into_iter();
+            all.filter(|state| state["host"] == false)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(still(&own), still(Path::new(NOBODY)));
+    }
+}
+
+#[test]
+fn the_graph_is_one_that_graphviz_takes() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let (first, second) = two();
+    // A process with a namespace of its own chooses its name: what has a meaning in the language, and
+    // what a terminal would obey.
+    let directory = tempfile::tempdir().expect("a directory");
+    let link = directory.path().join("\"];e--\\N\x1b");
+    symlink(program("cat"), &link).expect("a link");
+    let mut odd = Command::new(program("unshare"));
+    let odd = odd.arg("--mount").arg(&link).stdin(Stdio::piped());
+    let odd = Odd(odd
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("unshare can be run"));
+    wait_until_it_is(odd.0.id(), "\"];e--\\N\x1b");
+    for socket in [&*serve.socket(), Path::new(NOBODY)] {
+        let graph = ns(socket, &["--output", "dot"]);
+        assert!(!graph.contains('\x1b'), "{graph}");
+        // Its own plain form has a line for each node and edge.
+        let plain = dot(&graph);
+        let net = format!("\"net:[{}]\"", first.inode("net"));
+        for container in [&first, &second] {
+            let edge = format!("edge \"agent {}\" {net} ", container.cgroup.name());
+            assert!(plain.lines().any(|line| line.starts_with(&edge)), "{plain}");
+        }
+        let odd = format!("node \"pid {}\"", odd.0.id());
+        let line = plain.lines().find(|line| line.starts_with(&odd));
+        let line = line.unwrap_or_else(|| panic!("{odd}: {plain}"));
+        assert!(line.contains(r#"\"];e--\\N\\x1b\npid"#), "{line}");
+    }
+}
+
+/// Killed when the test ends.
+struct Odd(Child);
+
+impl Drop for Odd {
+    fn drop(&mut self) {
+        kill(&mut self.0);
+    }
+}
+
+/// What graphviz makes of a graph.
+fn dot(graph: &str) -> String {
+    let mut dot = Command::new(program("dot"))
+        .arg("-Tplain")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("dot can be run");
+    let mut stdin = dot.stdin.take().expect("a pipe");
+    stdin.write_all(graph.as_bytes()).expect("a reader");
+    drop(stdin);
+    let output = dot.wait_with_output().expect("the end of dot");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}: {graph}");
+    assert!(!stderr.contains("syntax error"), "{stderr}: {graph}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn what_is_not_there_is_told() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    // Above what any kernel gives out.
+    let most: u32 = fs::read_to_string("/proc/sys/kernel/pid_max")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .expect("a number");
+    let pid = (most + 1).to_string();
+    for socket in [&*serve.socket(), Path::new(NOBODY)] {
+        for (arguments, words) in [
+            (["--pid", &pid], "there is no such process"),
+            (["--container", "no-such-one"], "agent ps"),
+        ] {
+            let output = call(socket, &arguments);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{stderr}");
+            assert_eq!(stderr.lines().count(), 1, "{stderr}");
+            let [flag, value] = arguments;
+            for word in [flag, value, words] {
+                assert!(stderr.contains(word), "{word}: {stderr}");
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! `agent ps`: containers, their state and use, through the server and alone.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use tests::agent::{agent, binary};
+use tests::cgroup::Cgroup;
+use tests::container::{Container, First};
+use tests::memory::{Hog, oom_kills, set_limit};
+use tests::process::kill;
+use tests::serve::Serve;
+use tests::wait::{PATIENCE, wait_for};
+
+/// A whole number of pages of any size.
+const LIMIT: u64 = 64 << 20;
+
+/// What changes from look to look.
+const IN_MOTION: [&str; 5] = [
+    "cpu_percent",
+    "cpu_usage_seconds",
+    "memory_usage_bytes",
+    "memory_working_set_bytes",
+    // By the clock of each: to the microsecond.
+    "started",
+];
+
+/// What the command writes.
+fn ps(socket: &Path, arguments: &[&str]) -> String {
+    let output = agent(["ps", "--docker-socket", "off", "--socket"])
+        .arg(socket)
+        .args(arguments)
+        .env("COLUMNS", "80")
+        .output()
+        .expect("agent ps can be run");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", output.status);
+    assert_eq!(stderr, "");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// What it says of one container.
+fn state(socket: &Path, arguments: &[&str], name: &str) -> Option<Value> {
+    let arguments = [&["--output", "json"], arguments].concat();
+    let all: Vec<Value> = serde_json::from_str(&ps(socket, &arguments)).expect("a list");
+    let mut found = all.into_iter().filter(|state| state["name"] == name);
+    let state = found.next();
+    assert_eq!(found.next(), None);
+    state
+}
+
+/// A process that uses one CPU. Dropping it kills it.
+struct Busy(Child);
+
+impl Busy {
+    fn start(cgroup: &Cgroup) -> Self {
+        let mut sh = cgroup.command("sh");
+        let sh = sh.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
+        Self(sh.spawn().expect("sh can be run"))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        kill(&mut self.0);
+    }
+}
+
+#[test]
+fn a_container_s_state_and_use_are_those_of_the_kernel() {
+    if !tests::root() {
+        return;
+    }
+    let parent = Cgroup::new("limits");
+    set_limit(&parent, LIMIT);
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let container = Container::start(parent, "mnt,net");
+    let below = container.cgroup.child("below");
+    let _busy = Busy::start(&below);
+    // Killed for the container's limit, in a cgroup below it.
+    let mut hog = Hog::start(&below, 1, 2 * LIMIT);
+    hog.wait_until_killed();
+    let kills = oom_kills(&below);
+    assert_eq!(kills, 1);
+
+    let nobody = Path::new("/nowhere/agent.sock");
+    let name = container.cgroup.name();
+    let (own, socket) = (serve.socket(), serve.socket());
+    let [served, alone] = [&*own, nobody].map(|socket| {
+        wait_for("all is told", PATIENCE, || {
+            let state = state(socket, &[], name)?;
+            (state["processes"] == 2 && state["cpu_percent"].as_f64()? > 20.0).then_some(state)
+        })
+    });
+    for state in [&served, &alone] {
+        assert_eq!(state["id"], name, "{state}");
+        assert_eq!(state["runtime"], "agent", "{state}");
+        assert_eq!(state["cgroup"], container.cgroup.path(), "{state}");
+        assert_eq!(state["running"], true, "{state}");
+        assert_eq!(state["pid"], container.pid, "{state}");
+        assert_eq!(state["oom_kills"], kills, "{state}");
+        assert_eq!(state["memory_limit_bytes"], LIMIT, "{state}");
+        assert_eq!(state["memory_effective_limit_bytes"], LIMIT, "{state}");
+        assert_eq!(
+            state["namespaces"]["net"],
+            container.inode("net"),
+            "{state}"
+        );
+        let percent = state["cpu_percent"].as_f64().expect("a share");
+        assert!(percent < 130.0, "one process uses one CPU: {state}");
+        let usage = state["memory_usage_bytes"].as_u64().expect("a size");
+        assert!((1..LIMIT).contains(&usage), "{state}");
+    }
+    let still = |state: &Value| {
+        let mut state = state.as_object().expect("an object").clone();
+        IN_MOTION.iter().for_each(|name| drop(state.remove(*name)));
+        state
+    };
+    assert_eq!(still(&served), still(&alone));
+    let second = |state: &Value| state["started"].as_str().map(|time| time[..19].to_owned());
+    assert!(second(&served).is_some(), "{served}");
+    assert_eq!(second(&served), second(&alone));
+
+    for table in [ps(&socket, &[]), ps(nobody, &[])] {
+        assert!(
+            table.lines().all(|line| line.chars().count() <= 80),
+            "{table}"
+        );
+        let mut lines = table.lines();
+        let header: Vec<&str> = lines.next().expect("a header").split_whitespace().collect();
+        let titles = "NAME RUNTIME PID STATE MEMORY / LIMIT CPU PROCESSES OOM KILLS";
+        assert_eq!(header.join(" "), titles);
+        let pid = container.pid.to_string();
+        let line = lines.find(|line| line.split_whitespace().any(|word| word == pid));
+        let line = line.unwrap_or_else(|| panic!("{pid}: {table}"));
+        assert!(line.contains(" running "), "{line}");
+        assert!(line.contains(" / 64.0M "), "{line}");
+    }
+}
+
+#[test]
+fn what_is_gone_is_shown_to_who_asks() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let first = First {
+        script: "exit 0",
+        ..First::default()
+    };
+    let cgroup = Cgroup::new("ends");
+    let name = cgroup.name().to_owned();
+    let mut container = Container::run(cgroup, first);
+    container.wait_for_first();
+    let socket = serve.socket();
+    let stopped = wait_for("it stops", PATIENCE, || {
+        let state = state(&socket, &[], &name).expect("its cgroup is there");
+        (state["running"] == false).then_some(state)
+    });
+    assert_eq!(
+        (&stopped["pid"], &stopped["processes"], &stopped["removed"]),
+        (&Value::Null, &json!(0), &Value::Null)
+    );
+    drop(container);
+    wait_for("it is gone", PATIENCE, || {
+        state(&socket, &[], &name).is_none().then_some(())
+    });
+    let removed = state(&socket, &["--all"], &name).expect("it is remembered");
+    assert!(removed["removed"].is_string(), "{removed}");
+    assert!(ps(&socket, &["--all"]).contains(" removed "));
+}
+
+#[test]
+fn a_reader_that_goes_is_no_error() {
+    if !tests::root() {
+        return;
+    }
+    let mut ps = agent(["ps", "--docker-socket", "off", "--socket", "/nowhere/s"]);
+    let mut ps = ps.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let ps = ps.as_mut().expect("agent ps can be run");
+    drop(ps.stdout.take());
+    let status = tests::process::wait_for_end(ps, "agent ps ends");
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn colours_are_for_terminals() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    assert!(!ps(&serve.socket(), &[]).contains('\x1b'));
+    let line = format!(
+        "{} ps --docker-socket off --socket {}",
+        binary().display(),
+        serve.socket().display()
+    );
+    for (no_color, coloured) in [("", true), ("1", false)] {
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        let script = script.env("TERM", "xterm").env("NO_COLOR", no_color);
+        let output = script.stdin(Stdio::null()).output();
+        let output = output.expect("script can be run").stdout;
+        let text = String::from_utf8_lossy(&output);
+        assert!(text.contains("NAME"), "{text:?}");
+        assert_eq!(text.contains("\x1b[2mNAME"), coloured, "{text:?}");
+    }
+}
