@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod check;
 mod command;
+mod dist;
 mod packages;
 mod rules;
 mod run;
@@ -88,6 +89,11 @@ enum Task {
         kernels: Vec<String>,
     },
 
+    /// Build the agent as one static file, target/dist/agent
+    ///
+    /// Checks that it is under 10 MB, needs no other file, and runs; then tells its size and SHA-256 sum.
+    Dist,
+
     /// Format, lints, docs and the rules of this repository, with every warning an error
     ///
     /// The lints are listed in Cargo.toml, the rules in xtask/src/rules.rs.
@@ -100,6 +106,7 @@ fn main() -> ExitCode {
         Task::Run { arguments } => run::run(&arguments),
         Task::Test { arguments, harness } => test::run(&arguments, &harness),
         Task::Vm { kernels } => vm::run(&kernels),
+        Task::Dist => dist::dist(),
         Task::Check => check::run(),
     };
     match done {
