@@ -37,6 +37,12 @@ pub fn for_tests() -> Result<()> {
     packages::for_tests()
 }
 
+/// What `cargo xtask bench` needs.
+pub fn for_bench() -> Result<()> {
+    for_run()?;
+    packages::for_bench()
+}
+
 /// What `cargo xtask dist` needs: `target` too, whose libraries are static.
 pub fn for_dist(target: &str) -> Result<()> {
     for_run()?;
