@@ -22,11 +22,16 @@ static ACTIVE: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static HOST: Array<Namespaces> = Array::with_max_entries(1, 0);
 
+/// The namespaces of the host, once the agent has told them.
+#[inline(always)]
+pub fn host() -> Option<&'static Namespaces> {
+    HOST.get(0)
+}
+
 /// Whether `inode` is the host's namespace of this name.
 #[inline(always)]
 pub fn is_host(namespace: Namespace, inode: u32) -> bool {
-    HOST.get(0)
-        .is_some_and(|host| host[namespace as usize] == inode)
+    host().is_some_and(|host| host[namespace as usize] == inode)
 }
 
 /// Reads one value of [`CONFIG`], which the compiler must not fold: the agent replaces it.

@@ -1,23 +1,36 @@
-//! The only writer of the ring. What it cannot send it counts, kind by kind.
+//! The only writer of the rings. What it cannot send it counts, kind by kind.
 
 use agent_ebpf::{
-    Counts, Header, KINDS, Kind, OOM_RESERVE, Outcomes, RARE_RING_BYTES, RARE_RING_RESERVE,
+    Counts, FREQUENT_RING_BYTES, FREQUENT_WAKE_BYTES, Header, KINDS, Kind, OOM_RESERVE, Outcomes,
+    RARE_RING_BYTES, RARE_RING_RESERVE,
 };
 use aya_ebpf::{
+    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RINGBUF_HDR_SZ},
     helpers::bpf_ktime_get_boot_ns,
     macros::map,
     maps::{PerCpuArray, RingBuf},
 };
 
-use crate::{counts, task};
+use crate::{
+    counts,
+    task::{self, Pointer},
+};
 
-/// Records of namespace calls, OOM kills, and cgroups.
+/// Records of namespace calls, OOM kills, cgroups, first processes and escapes.
 #[map]
 static RARE: RingBuf = RingBuf::with_byte_size(RARE_RING_BYTES, 0);
+
+/// Records of forks, execs and exits that somebody wants. The agent maps its memory while somebody
+/// does.
+#[map]
+static FREQUENT: RingBuf = RingBuf::with_byte_size(FREQUENT_RING_BYTES, 0);
 
 /// What became of the records, by [`Kind`].
 #[map]
 static OUTCOMES: PerCpuArray<Outcomes> = PerCpuArray::with_max_entries(KINDS as u32, 0);
+
+/// `BPF_RB_AVAIL_DATA`: the bytes written and not yet read.
+const UNREAD: u64 = 0;
 
 /// `BPF_RB_CONS_POS` and `BPF_RB_PROD_POS`: up to where the ring has been read and written, in bytes
 /// since it was made.
@@ -51,30 +64,72 @@ pub fn no_room(kind: Kind) {
     }
 }
 
-/// Sends a record of `kind`: the header is filled here, the rest by `fill`, which must write every
-/// field.
+/// Sends a record of `kind`: the header, with `caller`, the running task, is filled here, the rest
+/// by `fill`, which must write every field.
 #[inline(always)]
 pub fn send<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
     let Some(outcomes) = see(kind) else { return };
-    submit(kind, outcomes, fill);
+    submit(kind, task::current(), outcomes, fill);
+}
+
+/// Sends a record of a frequent event to the ring of these.
+#[inline(always)]
+pub fn send_frequent<T: 'static, const TYPED: bool>(
+    kind: Kind,
+    caller: Pointer<TYPED>,
+    fill: impl FnOnce(*mut T),
+) {
+    let Some(outcomes) = see(kind) else { return };
+    let Some(mut record) = FREQUENT.reserve::<T>(0) else {
+        outcomes.no_room += 1;
+        return;
+    };
+    let pointer = record.as_mut_ptr();
+    fill_header(kind, caller, pointer.cast());
+    fill(pointer);
+    record.submit(wake::<T>());
+    outcomes.submitted += 1;
+}
+
+/// How to submit a frequent record: a wake-up costs as much as several events, and the reader looks
+/// by itself often enough. Only the record that crosses the threshold wakes it, or the next, where
+/// two CPUs cross it at once.
+#[inline(always)]
+fn wake<T>() -> u64 {
+    let record = (BPF_RINGBUF_HDR_SZ as u64 + size_of::<T>() as u64).next_multiple_of(8);
+    let beyond = FREQUENT.query(UNREAD).wrapping_sub(FREQUENT_WAKE_BYTES);
+    if beyond < 2 * record {
+        BPF_RB_FORCE_WAKEUP.into()
+    } else {
+        BPF_RB_NO_WAKEUP.into()
+    }
 }
 
 /// Likewise, but what the ring has left is kept for OOM kills.
 #[inline(always)]
-pub fn send_unless_full<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
+pub fn send_unless_full<T: 'static, const TYPED: bool>(
+    kind: Kind,
+    caller: Pointer<TYPED>,
+    fill: impl FnOnce(*mut T),
+) {
     let Some(outcomes) = see(kind) else { return };
     let (read, written) = positions();
     if written - read > u64::from(RARE_RING_BYTES) - OOM_RESERVE {
         outcomes.no_room += 1;
         return;
     }
-    submit(kind, outcomes, fill);
+    submit(kind, caller, outcomes, fill);
 }
 
 /// Sends a record of a namespace call, within the bounds that keep one container from flooding the
 /// ring.
 #[inline(always)]
-pub fn send_bounded<T: 'static>(kind: Kind, counts: *mut Counts, fill: impl FnOnce(*mut T)) {
+pub fn send_bounded<T: 'static, const TYPED: bool>(
+    kind: Kind,
+    caller: Pointer<TYPED>,
+    counts: *mut Counts,
+    fill: impl FnOnce(*mut T),
+) {
     let Some(outcomes) = see(kind) else { return };
     let (read, written) = positions();
     // SAFETY: the helper has no preconditions.
@@ -87,7 +142,7 @@ pub fn send_bounded<T: 'static>(kind: Kind, counts: *mut Counts, fill: impl FnOn
         outcomes.no_room += 1;
         return;
     }
-    submit(kind, outcomes, fill);
+    submit(kind, caller, outcomes, fill);
 }
 
 /// Up to where the ring has been read, and written. Asked for in this order, it has been written at
@@ -99,25 +154,30 @@ fn positions() -> (u64, u64) {
 }
 
 #[inline(always)]
-fn submit<T: 'static>(kind: Kind, outcomes: &mut Outcomes, fill: impl FnOnce(*mut T)) {
+fn submit<T: 'static, const TYPED: bool>(
+    kind: Kind,
+    caller: Pointer<TYPED>,
+    outcomes: &mut Outcomes,
+    fill: impl FnOnce(*mut T),
+) {
     let Some(mut record) = RARE.reserve::<T>(0) else {
         outcomes.no_room += 1;
         return;
     };
     let pointer = record.as_mut_ptr();
-    fill_header(kind, pointer.cast());
+    fill_header(kind, caller, pointer.cast());
     fill(pointer);
     record.submit(0);
     outcomes.submitted += 1;
 }
 
 #[inline(always)]
-fn fill_header(kind: Kind, header: *mut Header) {
+fn fill_header<const TYPED: bool>(kind: Kind, caller: Pointer<TYPED>, header: *mut Header) {
     // SAFETY: every record begins with a header.
     let header = unsafe { &mut *header };
     header.kind = kind as u32;
     header.zero = 0;
     // SAFETY: the helper has no preconditions.
     header.time = unsafe { bpf_ktime_get_boot_ns() };
-    task::capture(task::current(), &raw mut header.task);
+    task::capture(caller, &raw mut header.task);
 }

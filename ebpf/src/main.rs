@@ -15,11 +15,15 @@ mod counts;
 #[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]
+mod escape;
+#[cfg(target_arch = "bpf")]
 mod memcg;
 #[cfg(target_arch = "bpf")]
 mod probes;
 #[cfg(target_arch = "bpf")]
 mod task;
+#[cfg(target_arch = "bpf")]
+mod wanted;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -95,6 +95,15 @@ impl NamespaceType {
         }
     }
 
+    /// The namespace that a process itself is in.
+    pub const fn own(self) -> Namespace {
+        match self {
+            Self::Pid => Namespace::Pid,
+            Self::Time => Namespace::Time,
+            _ => self.namespace(),
+        }
+    }
+
     /// The namespace that unshare(2) and setns(2) change at once: a pid or time namespace is the
     /// children's first.
     pub const fn namespace(self) -> Namespace {

@@ -118,7 +118,7 @@ pub fn capture<const TYPED: bool>(task: Pointer<TYPED>, out: *mut Task) {
     out.tid = task.load(Field::TaskPid);
     out.ppid = parent.load(Field::TaskTgid);
     out.uid = cred.load(Field::CredUid);
-    out.comm = task.probed().load_at(field(Field::TaskComm) as usize);
+    comm(task, &mut out.comm);
     capture_cgroups(task, &mut out.cgroups);
     capture_namespaces(task, &mut out.namespaces);
 
@@ -145,6 +145,12 @@ fn numbers<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> Probed {
     let numbers = pid.embedded(Field::PidNumbers);
     let upid = (level & 63) as usize * field(Field::UpidSize) as usize;
     Pointer(numbers.0.wrapping_add(upid & 0xfff))
+}
+
+/// The name of `task`.
+#[inline(always)]
+pub fn comm<const TYPED: bool>(task: Pointer<TYPED>, out: &mut [u8; 16]) {
+    *out = task.probed().load(Field::TaskComm);
 }
 
 /// The inodes of the ten namespaces of `task`; zeros where it has none (any more).
@@ -179,9 +185,9 @@ pub fn capture_namespaces<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Nam
     out[Namespace::Uts as usize] = inum(Field::NsproxyUts, Field::UtsInum);
 }
 
-/// What a first process is known by.
+/// What the process of `task` is known by.
 #[inline(always)]
-pub fn init<const TYPED: bool>(task: Pointer<TYPED>) -> ProcessKey {
+pub fn process<const TYPED: bool>(task: Pointer<TYPED>) -> ProcessKey {
     let leader = task.follow(Field::TaskGroupLeader);
     ProcessKey {
         start_time: leader.load(Field::TaskStartBoottime),
@@ -261,6 +267,23 @@ fn cgroup<const TYPED: bool>(
         .follow(Field::CgroupRoot)
         .load(Field::RootHierarchyId);
     (hierarchy != 0).then_some(cgroup)
+}
+
+/// The key of the cgroup above a `struct cgroup`.
+#[inline(always)]
+pub fn parent_key(cgroup: Typed) -> CgroupKey {
+    let css = field(Field::CgroupSelf) as usize + field(Field::CssParent) as usize;
+    key(cgroup.follow_at(css).follow(Field::CssCgroup))
+}
+
+/// Whether two tasks are in the same cgroups of all hierarchies, as most are that a process makes:
+/// cheaper than to compare the cgroups.
+#[inline(always)]
+pub fn share_cgroups<const ONE: bool, const OTHER: bool>(
+    one: Pointer<ONE>,
+    other: Pointer<OTHER>,
+) -> bool {
+    one.follow(Field::TaskCgroups).0 == other.follow(Field::TaskCgroups).0
 }
 
 /// Id, hierarchy and level of a `struct cgroup`.

@@ -32,7 +32,10 @@ Several values of one option: any of them will do. Several options: all must hol
 Times are UTC. A line `lost` counts the events that this stream does not have.
 
 Examples:
-  agent watch                              all that happens, one line each
+  agent watch                              what changes containers, one line each
+  agent watch --all --container web-1      and every process of web-1 that starts or ends
+  agent watch --kind exec                  what programs are executed, with their arguments
+  agent watch --kind escape                who reaches the host's namespaces from a container
   agent watch --kind oom                   who was killed, and by whose limit
   agent watch --container web-1            what web-1 does, or is done to it
   agent watch --host --namespace net,mnt   namespace calls by the host's own processes
@@ -40,16 +43,24 @@ Examples:
   agent watch --limit 1 --kind container   wait for the next start or stop of a container
   agent watch --output json | jq .process.comm";
 
-/// Show namespace calls, OOM kills and containers' starts and stops as they happen
+/// Show what containers do to the kernel as it happens
+///
+/// Namespace calls, OOM kills, containers' starts and stops, escapes into the host's namespaces, and
+/// with --all every process that is born, executes a program, or ends.
 ///
 /// Takes the events of the `agent serve` that listens on the socket; where none does, traces by
 /// itself, as root.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Kinds: clone, unshare, setns, oom, container, lost [default: all]
+    /// Kinds: clone, unshare, setns, oom, container, escape, lost (these are the default), fork,
+    /// exec, exit
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = parse_kind)]
     kinds: Vec<Kind>,
+
+    /// All kinds: every process that is born, executes a program, or ends as well
+    #[arg(long, conflicts_with = "kinds")]
+    all: bool,
 
     /// Containers, by name, id, or the first 12 digits of the id: the caller's, a child's, a
     /// victim's, or the one that is entered
@@ -164,7 +175,11 @@ async fn standalone(filter: Filter) -> anyhow::Result<mpsc::Receiver<Arc<Record>
 impl Args {
     fn filter(&self) -> Filter {
         Filter {
-            kinds: self.kinds.iter().copied().collect(),
+            kinds: if self.all {
+                Kind::ALL.into()
+            } else {
+                self.kinds.iter().copied().collect()
+            },
             containers: self.containers.iter().cloned().collect(),
             pids: self.pids.iter().copied().collect(),
             namespaces: self.namespaces.iter().copied().collect(),
@@ -230,6 +245,7 @@ mod tests {
             ("--pid 1,2 --pid 3", "pid=1&pid=2&pid=3"),
             ("--namespace net,mount", "namespace=net&namespace=mnt"),
             ("--comm sh --host", "comm=sh&host=true"),
+            ("--kind exec", "kind=exec"),
         ] {
             assert_eq!(
                 parse(line).unwrap().filter(),
@@ -260,7 +276,7 @@ mod tests {
             (
                 "--kind oom,oops",
                 "invalid value 'oops' for '--kind <KIND>': \
-                 want one of clone, unshare, setns, oom, container, lost",
+                 want one of clone, unshare, setns, oom, container, escape, fork, exec, exit, lost",
             ),
             (
                 "--pid 0",

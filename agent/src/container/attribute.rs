@@ -1,28 +1,17 @@
-//! Events, put on the account of containers: what the registry learns from an event, and the
-//! record that a stream gets of it.
+//! Events, put on the account of containers: what the registry learns from an event.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use agent_ebpf::{
-    CgroupKey, Constraint, Counts, Namespace, NamespaceCall as CallRecord, NamespaceType,
-    Namespaces, Oom as OomRecord, Task, UNLIMITED,
-};
+use agent_ebpf::{CgroupKey, Counts};
 
-use super::{
-    life::Change,
-    place::{UNKNOWN, Where},
-    registry::Registry,
-};
+use super::{life::Change, registry::Registry, say::say};
 use crate::{
     event::{Body, Event, clock::Clock},
-    sys,
-    watch::record::{
-        self, Caller, Change as Inodes, Joined, LimitOwner, NamespaceCall, Oom, Process, Record,
-        Rss, Subject,
-    },
+    watch::record::Record,
 };
 
-/// Tells the registry what happened, and gives the record that streams get of it, if they do.
+/// Tells the registry what a record of the rare ring says, and gives the record that streams get of
+/// it, if they do. An exec or exit in that ring is that of a cgroup's first process.
 ///
 /// `take` gives what the kernel counted in a cgroup that is gone.
 pub fn attribute(
@@ -32,17 +21,13 @@ pub fn attribute(
     take: impl FnOnce(CgroupKey) -> Counts,
 ) -> Option<Record> {
     let change = learn(event, registry, clock, take);
-    let mut caller = caller(event, registry, clock);
+    let mut record = say(event, change.as_ref(), registry, clock)?;
     // Of a start or stop, `container` is the one that did.
-    if let Some(change) = &change {
-        caller.container = Some(record::Container::clone(&change.container));
+    if let (Some(change), Some(caller)) = (&change, &mut record.caller) {
+        caller.container = Some(Arc::clone(&change.container));
         caller.container_unknown = false;
     }
-    Some(Record {
-        time: clock.text(event.time),
-        event: say(event, change, registry, clock)?,
-        caller: Some(caller),
-    })
+    Some(record)
 }
 
 fn learn(
@@ -80,212 +65,18 @@ fn learn(
     }
 }
 
-fn say(
-    event: &Event,
-    change: Option<Change>,
-    registry: &Registry,
-    clock: Clock,
-) -> Option<record::Event> {
-    let after = &event.caller.namespaces;
-    Some(match &event.body {
-        Body::Clone(call) => record::Event::Clone {
-            call: NamespaceCall {
-                requested: requested(call.flags),
-                changed: changed(after, &call.child.namespaces),
-                result: result(0),
-            },
-            child: subject(&call.child, registry, clock),
-        },
-        Body::Unshare(call) => record::Event::Unshare {
-            call: said_call(call, after),
-        },
-        Body::Setns(call) => record::Event::Setns {
-            call: said_call(call, after),
-            joined: joined(call, after, registry),
-        },
-        Body::Oom(oom, constraint) => {
-            let trigger = subject(&event.caller, registry, clock);
-            record::Event::Oom(Box::new(said_oom(
-                oom,
-                *constraint,
-                trigger,
-                registry,
-                clock,
-            )))
-        }
-        Body::CgroupMkdir { .. }
-        | Body::CgroupRmdir { .. }
-        | Body::CgroupPopulated { .. }
-        | Body::Exec(_)
-        | Body::Exit { .. }
-        | Body::Fork { .. }
-        | Body::Escape { .. } => {
-            let Change { action, exit, .. } = change?;
-            record::Event::Container { action, exit }
-        }
-    })
-}
-
-/// Who did it. What the caller is in does not change by what it makes: it is looked for where it
-/// was before the call.
-fn caller(event: &Event, registry: &Registry, clock: Clock) -> Caller {
-    let mut before = event.caller;
-    let mut namespaces = event.caller.namespaces;
-    match &event.body {
-        Body::Unshare(call) | Body::Setns(call) => before.namespaces = call.before,
-        Body::Clone(call) => namespaces = call.child.namespaces,
-        _ => {}
-    }
-    let place = registry.locate(&before);
-    Caller {
-        process: process(&before, clock),
-        container: place.container(),
-        container_unknown: place == Where::Unknown,
-        namespaces: named(&namespaces),
-    }
-}
-
-fn process(task: &Task, clock: Clock) -> Process {
-    let length = task
-        .comm
-        .iter()
-        .position(|&byte| byte == 0)
-        .unwrap_or(task.comm.len());
-    Process {
-        pid: task.pid,
-        tid: task.tid,
-        ppid: task.ppid,
-        ns_pid: task.ns_pid,
-        comm: String::from_utf8_lossy(&task.comm[..length]).into_owned(),
-        uid: task.uid,
-        start_time: clock.text(task.start_time),
-    }
-}
-
-fn subject(task: &Task, registry: &Registry, clock: Clock) -> Subject {
-    Subject {
-        process: process(task, clock),
-        container: registry.locate(task).container(),
-    }
-}
-
-/// The ten inodes by their names.
-pub fn named(inodes: &Namespaces) -> record::Namespaces {
-    let at = |namespace: Namespace| inodes[namespace as usize];
-    record::Namespaces {
-        cgroup: at(Namespace::Cgroup),
-        ipc: at(Namespace::Ipc),
-        mnt: at(Namespace::Mnt),
-        net: at(Namespace::Net),
-        pid: at(Namespace::Pid),
-        pid_for_children: at(Namespace::PidForChildren),
-        time: at(Namespace::Time),
-        time_for_children: at(Namespace::TimeForChildren),
-        user: at(Namespace::User),
-        uts: at(Namespace::Uts),
-    }
-}
-
-fn requested(flags: u64) -> Vec<String> {
-    let asked = NamespaceType::ALL
-        .iter()
-        .filter(|kind| flags & kind.clone_flag() != 0);
-    asked.map(|kind| kind.name().to_owned()).collect()
-}
-
-/// The namespaces that differ.
-fn differences<'a>(
-    from: &'a Namespaces,
-    to: &'a Namespaces,
-) -> impl Iterator<Item = (Namespace, Inodes)> + 'a {
-    Namespace::ALL.iter().filter_map(|&namespace| {
-        let change = Inodes {
-            from: from[namespace as usize],
-            to: to[namespace as usize],
-        };
-        (change.from != change.to).then_some((namespace, change))
-    })
-}
-
-fn changed(from: &Namespaces, to: &Namespaces) -> BTreeMap<String, Inodes> {
-    differences(from, to)
-        .map(|(namespace, change)| (namespace.name().to_owned(), change))
-        .collect()
-}
-
-fn said_call(call: &CallRecord, after: &Namespaces) -> NamespaceCall {
-    NamespaceCall {
-        requested: requested(call.flags),
-        changed: changed(&call.before, after),
-        result: result(call.result),
-    }
-}
-
-/// "0", or the name of the errno that a system call returned.
-fn result(returned: i64) -> String {
-    if returned >= 0 {
-        return "0".to_owned();
-    }
-    let errno = i32::try_from(-returned).unwrap_or(i32::MAX);
-    sys::errno_name(errno).unwrap_or_else(|| errno.to_string())
-}
-
-/// Whose namespaces a setns entered: a container's that has one of them, else the host's.
-fn joined(call: &CallRecord, after: &Namespaces, registry: &Registry) -> Option<Joined> {
-    let entered: Vec<_> = differences(&call.before, after)
-        // A pid namespace is entered by the children.
-        .map(|(namespace, change)| match namespace {
-            Namespace::PidForChildren => (Namespace::Pid as usize, change.to),
-            Namespace::TimeForChildren => (Namespace::Time as usize, change.to),
-            other => (other as usize, change.to),
-        })
-        .collect();
-    let of_host = |(namespace, inode): &(usize, u32)| registry.host()[*namespace] == *inode;
-    let strangers = entered.iter().filter(|entered| !of_host(entered));
-    let mut owners = strangers.filter_map(|(namespace, inode)| registry.owner(*namespace, *inode));
-    if let Some(container) = owners.next() {
-        return Some(Joined::Container(record::Container::clone(container)));
-    }
-    entered
-        .iter()
-        .any(of_host)
-        .then(|| Joined::Host("host".to_owned()))
-}
-
-fn said_oom(
-    oom: &OomRecord,
-    constraint: Constraint,
-    trigger: Subject,
-    registry: &Registry,
-    clock: Clock,
-) -> Oom {
-    let limit = |bytes: u64| (bytes != UNLIMITED).then_some(bytes);
-    let limit_owner = (constraint == Constraint::Memcg).then(|| LimitOwner {
-        cgroup: registry.path(oom.owner).unwrap_or(UNKNOWN).to_owned(),
-        limit_bytes: limit(oom.limit),
-        usage_bytes: oom.usage,
-        swap_limit_bytes: limit(oom.swap_limit),
-        swap_usage_bytes: oom.swap_usage,
-    });
-    Oom {
-        constraint: constraint.name().to_owned(),
-        victim: subject(&oom.victim, registry, clock),
-        trigger,
-        limit_owner,
-        rss: Rss {
-            anon_bytes: oom.anon,
-            file_bytes: oom.file,
-            shmem_bytes: oom.shmem,
-        },
-        init_killed: oom.init_killed != 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use agent_ebpf::{CLONE_NEW_ANY, Header, NAMESPACES};
+    use agent_ebpf::{
+        CLONE_NEW_ANY, Header, How, NAMESPACES, Namespace, NamespaceCall as CallRecord,
+        NamespaceType, Namespaces, Task,
+    };
 
     use super::*;
+    use crate::{
+        event::Arguments,
+        watch::record::{self, Change as Inodes, Joined},
+    };
 
     const HOST: Namespaces = [1; NAMESPACES];
     const NET: usize = Namespace::Net as usize;
@@ -346,10 +137,7 @@ mod tests {
         let start = say(&mut registry, task(2, false), populated).unwrap();
         assert_eq!(start.caller.unwrap().container.unwrap().name, "web");
         let init = with(task(10, true), Namespace::Net, 77);
-        assert_eq!(
-            say(&mut registry, init, Body::Exec(Default::default())),
-            None
-        );
+        say(&mut registry, init, Body::Exec(Arguments::default()));
         registry
     }
 
@@ -401,23 +189,16 @@ mod tests {
         };
         assert_eq!((call.result.as_str(), call.changed.len()), ("EPERM", 0));
         assert_eq!(call.requested.len(), 8);
-        assert_eq!([result(-22), result(-9999)], ["EINVAL", "9999"]);
     }
 
     #[test]
     fn a_stop_tells_how_the_first_process_ended() {
         let mut registry = web();
-        assert_eq!(
-            say(
-                &mut registry,
-                task(10, true),
-                Body::Exit {
-                    status: 7 << 8,
-                    oom_killed: false
-                }
-            ),
-            None
-        );
+        let exit = Body::Exit {
+            status: 7 << 8,
+            oom_killed: false,
+        };
+        say(&mut registry, task(10, true), exit);
         let stop = say(
             &mut registry,
             task(2, false),
@@ -440,5 +221,48 @@ mod tests {
         let body = Body::Unshare(call(HOST, CLONE_NEW_ANY, 0));
         let caller = say(&mut web(), stranger, body).unwrap().caller.unwrap();
         assert_eq!((caller.container, caller.container_unknown), (None, true));
+    }
+
+    #[test]
+    fn a_process_is_put_on_its_containers_account() {
+        let mut registry = web();
+        let arguments = |bytes: &[u8]| Arguments {
+            bytes: bytes.into(),
+            cut: false,
+        };
+        let exec = Body::Exec(arguments(b"sh\0-c\0\0\xff\0"));
+        let record = say(&mut registry, task(11, true), exec).unwrap();
+        assert_eq!(record.caller.unwrap().container.unwrap().name, "web");
+        let record::Event::Exec { argv, .. } = record.event else {
+            panic!("another event")
+        };
+        assert_eq!(argv, ["sh", "-c", "", "\u{fffd}"]);
+        let none = Body::Exec(arguments(b""));
+        let record = say(&mut registry, task(11, true), none).unwrap();
+        assert!(matches!(record.event, record::Event::Exec { argv, .. } if argv.is_empty()));
+        let child = task(12, true);
+        let record = say(&mut registry, task(2, false), Body::Fork { child }).unwrap();
+        assert_eq!(record.caller.unwrap().container, None);
+        let record::Event::Fork { child } = record.event else {
+            panic!("another event")
+        };
+        assert_eq!(child.container.unwrap().name, "web");
+    }
+
+    #[test]
+    fn only_containers_can_be_escaped_from() {
+        let escape = || Body::Escape {
+            namespace: NamespaceType::Mnt,
+            inode: 1,
+            how: How::Setns,
+        };
+        let record = say(&mut web(), task(11, true), escape()).unwrap();
+        let wanted = record::Event::Escape {
+            namespace: "mnt".into(),
+            inode: 1,
+            how: "setns".into(),
+        };
+        assert_eq!(record.event, wanted);
+        assert_eq!(say(&mut web(), task(11, false), escape()), None);
     }
 }

@@ -5,3 +5,4 @@ pub mod life;
 pub mod path;
 pub mod place;
 pub mod registry;
+pub mod say;

@@ -40,9 +40,9 @@ pub enum Where {
 }
 
 impl Where {
-    pub fn container(&self) -> Option<Container> {
+    pub fn container(self) -> Option<Arc<Container>> {
         match self {
-            Self::In(container) => Some(Container::clone(container)),
+            Self::In(container) => Some(container),
             Self::Host | Self::Unknown => None,
         }
     }

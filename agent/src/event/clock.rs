@@ -1,8 +1,84 @@
 //! The kernel's clock, told as people tell time.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    borrow::Cow,
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A moment, written as RFC 3339 in UTC, with nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(SystemTime);
+
+/// The last second that has a date of four digits: 9999-12-31T23:59:59Z.
+const LAST: u64 = 253_402_300_799;
+
+impl Moment {
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
+
+    /// The time of day: `10:11:12.345`.
+    pub fn time_of_day(self) -> String {
+        let text = humantime::format_rfc3339_millis(self.0).to_string();
+        text["2026-11-22T".len()..text.len() - "Z".len()].to_owned()
+    }
+}
+
+impl From<SystemTime> for Moment {
+    /// One before 1970 or after 9999, as a clock that is not set gives, is the first or last of
+    /// these.
+    fn from(time: SystemTime) -> Self {
+        let last = UNIX_EPOCH + Duration::from_secs(LAST);
+        Self(time.clamp(UNIX_EPOCH, last))
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_rfc3339_nanos(self.0).fmt(f)
+    }
+}
+
+impl FromStr for Moment {
+    type Err = humantime::TimestampError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        humantime::parse_rfc3339(text).map(Self::from)
+    }
+}
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Moment {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Moment".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        String::json_schema(generator)
+    }
+}
 
 /// What is added to CLOCK_BOOTTIME for CLOCK_REALTIME.
 #[derive(Clone, Copy, Debug)]
@@ -50,15 +126,10 @@ impl Clock {
         UNIX_EPOCH + self.boot + Duration::from_nanos(time)
     }
 
-    /// [`Clock::wall`] as RFC 3339 in UTC, with nanoseconds.
-    pub fn text(self, time: u64) -> String {
-        text(self.wall(time))
+    /// [`Clock::wall`] as it is written.
+    pub fn moment(self, time: u64) -> Moment {
+        self.wall(time).into()
     }
-}
-
-/// RFC 3339 in UTC, with nanoseconds.
-pub fn text(time: SystemTime) -> String {
-    humantime::format_rfc3339_nanos(time).to_string()
 }
 
 /// CLOCK_BOOTTIME.
@@ -79,6 +150,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_moment_is_written_and_read() {
+        let text = "2026-11-22T10:11:12.345678901Z";
+        let moment: Moment = text.parse().unwrap();
+        assert_eq!(moment.to_string(), text);
+        assert_eq!(moment.time_of_day(), "10:11:12.345");
+        let json = serde_json::to_string(&moment).unwrap();
+        assert_eq!(serde_json::from_str::<Moment>(&json).unwrap(), moment);
+        let far = UNIX_EPOCH + Duration::from_secs(u64::MAX / 4);
+        let year = |time: SystemTime| Moment::from(time).to_string()[..4].to_owned();
+        assert_eq!(year(far), "9999");
+        assert_eq!(year(UNIX_EPOCH - Duration::from_secs(1)), "1970");
+    }
+
+    #[test]
     fn a_moment_is_told_alike_until_the_clock_is_set() {
         let at = |micros| Clock {
             boot: Duration::from_micros(micros),
@@ -86,13 +171,13 @@ mod tests {
         let told = |now, within| {
             at(5_000_000)
                 .or(at(now), Duration::from_micros(within))
-                .text(7)
+                .moment(7)
         };
         for (now, within) in [(5_000_001, 1), (4_999_001, 0), (5_030_000, 40_000)] {
-            assert_eq!(told(now, within), at(5_000_000).text(7), "{now} {within}");
+            assert_eq!(told(now, within), at(5_000_000).moment(7), "{now} {within}");
         }
         for (now, within) in [(5_001_001, 0), (4_000_000, 40_000)] {
-            assert_eq!(told(now, within), at(now).text(7), "{now} {within}");
+            assert_eq!(told(now, within), at(now).moment(7), "{now} {within}");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The counters that the BPF programs keep.
 
 use agent_ebpf::{
-    CONSTRAINTS, CgroupKey, Constraint, Counts, Kind, OVERFLOW, Outcomes, ProcessKey,
+    Baseline, CONSTRAINTS, CgroupKey, Constraint, Counts, Kind, OVERFLOW, Outcomes, ProcessKey,
+    Task,
 };
 use aya::{
     Ebpf,
@@ -27,12 +28,13 @@ pub struct KernelCounts {
     counts: HashMap<MapData, Plain<CgroupKey>, Plain<Counts>>,
     inits: HashMap<MapData, Plain<CgroupKey>, Plain<ProcessKey>>,
     firsts: HashMap<MapData, Plain<ProcessKey>, Plain<CgroupKey>>,
+    baselines: HashMap<MapData, Plain<CgroupKey>, Plain<Baseline>>,
     kills: HashMap<MapData, Plain<CgroupKey>, u64>,
     outcomes: PerCpuArray<MapData, Plain<Outcomes>>,
     oom_kills: Array<MapData, u64>,
 }
 
-fn take<T: TryFrom<Map, Error = MapError>>(
+pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
     ebpf: &mut Ebpf,
     name: &'static str,
 ) -> Result<T, CountsError> {
@@ -50,6 +52,7 @@ impl KernelCounts {
             counts: take(ebpf, "COUNTS")?,
             inits: take(ebpf, "INITS")?,
             firsts: take(ebpf, "FIRSTS")?,
+            baselines: take(ebpf, "BASELINES")?,
             kills: take(ebpf, "KILLS")?,
             outcomes: take(ebpf, "OUTCOMES")?,
             oom_kills: take(ebpf, "OOM_KILLS")?,
@@ -82,6 +85,7 @@ impl KernelCounts {
     pub fn cgroups(&self) -> std::collections::HashSet<CgroupKey> {
         let counted = self.counts.keys();
         let others = self.inits.keys().chain(self.kills.keys());
+        let others = others.chain(self.baselines.keys());
         let keys = counted.chain(others).filter_map(Result::ok);
         keys.map(|Plain(key)| key)
             .filter(|key| *key != OVERFLOW)
@@ -98,6 +102,7 @@ impl KernelCounts {
         }
         let _ = self.counts.remove(&Plain(key));
         let _ = self.inits.remove(&Plain(key));
+        let _ = self.baselines.remove(&Plain(key));
         let _ = self.kills.remove(&Plain(key));
         counts
     }
@@ -119,17 +124,24 @@ impl KernelCounts {
         Ok(self.counts.insert(Plain(key), Plain(counts), 0)?)
     }
 
-    /// Says which process is the first of a cgroup that is older than the programs.
-    pub fn set_init(&mut self, key: CgroupKey, pid: u32, start_time: u64) {
+    /// Says which process is the first of a cgroup that is older than the programs, and that the
+    /// cgroup's processes belong where it is.
+    pub fn set_init(&mut self, key: CgroupKey, task: &Task) {
         let init = ProcessKey {
-            start_time,
-            pid,
+            start_time: task.start_time,
+            pid: task.pid,
             zero: 0,
         };
-        // One that the programs saw meanwhile stays.
+        let baseline = Baseline {
+            namespaces: task.namespaces,
+            inherited: 0,
+            zero: 0,
+        };
+        // What the programs saw meanwhile, or an earlier process of the agent did, stays.
         if self.inits.insert(Plain(key), Plain(init), NOEXIST).is_ok() {
             let _ = self.firsts.insert(Plain(init), Plain(key), 0);
         }
+        let _ = self.baselines.insert(Plain(key), Plain(baseline), NOEXIST);
     }
 
     /// What became of the records of `kind`, over all CPUs.

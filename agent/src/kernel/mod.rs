@@ -3,6 +3,7 @@
 pub mod btf;
 pub mod config;
 pub mod counts;
+pub mod frequent;
 pub mod probes;
 
 use std::{
@@ -22,6 +23,7 @@ use aya_log::EbpfLogger;
 use crate::sys;
 use config::{ConfigError, Facts};
 use counts::{CountsError, KernelCounts};
+use frequent::{Frequent, Wanted};
 use probes::{Mechanism, PROBES, ProbeError, State, Status};
 
 /// Where the kernel shows its type information.
@@ -83,14 +85,26 @@ pub struct Options {
 }
 
 /// Maps whose contents a later process goes on with.
-const PINNED: &[&str] = &["ACTIVE", "COUNTS", "FIRSTS", "INITS", "KILLS", "OOM_KILLS"];
+const PINNED: &[&str] = &[
+    "ACTIVE",
+    "BASELINES",
+    "COUNTS",
+    "FIRSTS",
+    "INITS",
+    "KILLS",
+    "OOM_KILLS",
+];
 
 /// Maps whose kernel memory is exported.
 const MAPS: &[&str] = &[
     "ACTIVE",
     "AYA_LOGS",
+    "BASELINES",
     "COUNTS",
+    "ESCAPED",
+    "EXCLUDED",
     "FIRSTS",
+    "FREQUENT",
     "HOST",
     "INITS",
     "KILLS",
@@ -98,6 +112,8 @@ const MAPS: &[&str] = &[
     "OUTCOMES",
     "PENDING",
     "RARE",
+    "STRANGERS",
+    "WANTED",
 ];
 
 /// The loaded programs. Dropping it detaches them.
@@ -124,6 +140,8 @@ pub struct Loaded {
     pub kernel: Kernel,
     pub counts: KernelCounts,
     pub ring: RingBuf<MapData>,
+    pub frequent: Frequent,
+    pub wanted: Wanted,
     /// The programs' own diagnostics.
     pub log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
@@ -159,6 +177,8 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
     let host = required(&mut ebpf, "HOST")?;
     let ring = required(&mut ebpf, "RARE")?;
     let counts = KernelCounts::new(&mut ebpf)?;
+    let frequent = Frequent::new(&mut ebpf)?;
+    let wanted = Wanted::new(&mut ebpf)?;
     let log = EbpfLogger::init(&mut ebpf).ok();
     let kernel = Kernel {
         ebpf,
@@ -173,6 +193,8 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
         kernel,
         counts,
         ring,
+        frequent,
+        wanted,
         log,
     })
 }
@@ -208,8 +230,11 @@ fn map_descriptors(ebpf: &Ebpf) -> Result<Vec<(&'static str, OwnedFd)>, KernelEr
     let mut descriptors = Vec::new();
     for name in MAPS {
         let Some(map) = ebpf.map(name) else { continue };
-        let (Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data)) =
-            map
+        let (Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data)) = map
         else {
             continue;
         };

@@ -66,16 +66,28 @@ pub const PROBES: &[Probe] = &[
         loss: "starts and stops of containers",
     },
     Probe {
+        name: "attach",
+        mechanism: Mechanism::Btf,
+        programs: &[("attach", "cgroup_attach_task")],
+        loss: "who comes into a container from outside: engines' runtimes show as escapes",
+    },
+    Probe {
+        name: "fork",
+        mechanism: Mechanism::Btf,
+        programs: &[("fork", "task_newtask")],
+        loss: "births of processes and threads",
+    },
+    Probe {
         name: "exec",
         mechanism: Mechanism::Btf,
         programs: &[("exec", "sched_process_exec")],
-        loss: "which process is a container's first, and whose namespaces a setns enters",
+        loss: "execs, which process is a container's first, whose namespaces a setns enters, and escapes",
     },
     Probe {
         name: "exit",
         mechanism: Mechanism::Btf,
         programs: &[("exit", "sched_process_exit")],
-        loss: "how containers ended",
+        loss: "how processes and containers ended",
     },
     Probe {
         name: "oom",

@@ -90,6 +90,7 @@ impl Pipeline {
             mut counts,
             ring,
             log,
+            ..
         } = crate::kernel::load(options)?;
         let kept = counts.cgroups();
         let host = kernel.attach(options)?;
@@ -261,8 +262,8 @@ impl Reader {
         }
         if !losses.is_empty() {
             let since = event::clock::since_boot().saturating_sub(LOSS_INTERVAL);
-            let since = self.clock.text(since.as_nanos() as u64);
-            self.shared.streams.publish_loss(&losses, &since);
+            let since = self.clock.moment(since.as_nanos() as u64);
+            self.shared.streams.publish_loss(&losses, since);
         }
     }
 }

@@ -49,7 +49,7 @@ pub fn processes(tasks: &[Task], registry: &mut Registry, counts: &mut KernelCou
     for task in tasks {
         let first = registry.set_found(task);
         if first && let Some(key) = keys(task).next() {
-            counts.set_init(key, task.pid, task.start_time);
+            counts.set_init(key, task);
         }
     }
 }

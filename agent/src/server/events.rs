@@ -12,8 +12,11 @@ use axum::{
 use super::Server;
 use crate::{
     text,
-    watch::{query, streams::Stream},
+    watch::{query, record::Record, streams::Stream},
 };
+
+/// Bytes of lines that are sent at once, where so many wait.
+const CHUNK: usize = 1 << 16;
 
 /// Events from now on, one JSON object a line, until the reader goes or the server stops.
 pub async fn events(State(server): State<Arc<Server>>, RawQuery(query): RawQuery) -> Response {
@@ -43,14 +46,24 @@ fn lines(
     futures_util::stream::unfold(
         (stream, stopping),
         |(mut stream, mut stopping)| async move {
-            let record = tokio::select! {
+            let first = tokio::select! {
                 record = stream.next() => record,
                 _ = stopping.wait_for(|stop| *stop) => return None,
             };
-            // A record is made of strings and numbers: it is always JSON.
-            let mut line = serde_json::to_vec(&*record).unwrap_or_default();
-            line.push(b'\n');
-            Some((Ok(line.into()), (stream, stopping)))
+            let mut lines = Vec::new();
+            push_line(&mut lines, &first);
+            while lines.len() < CHUNK
+                && let Some(record) = stream.next_waiting()
+            {
+                push_line(&mut lines, &record);
+            }
+            Some((Ok(lines.into()), (stream, stopping)))
         },
     )
+}
+
+fn push_line(lines: &mut Vec<u8>, record: &Record) {
+    // A record is made of strings and numbers: it is always JSON.
+    let _ = serde_json::to_writer(&mut *lines, record);
+    lines.push(b'\n');
 }

@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use super::Server;
 use crate::{
-    container::{attribute::named, registry::Registry},
-    event::clock::Clock,
+    container::{registry::Registry, say::named},
+    event::clock::{Clock, Moment},
     lock::lock,
     metrics,
     pipeline::Shared,
@@ -98,7 +98,7 @@ struct ContainerState {
     /// The first process; null where it is not known.
     pid: Option<u32>,
     /// RFC 3339; null while it does not run.
-    started: Option<String>,
+    started: Option<Moment>,
     /// Those of the first process.
     namespaces: Option<Namespaces>,
 }
@@ -116,7 +116,7 @@ fn container_states(registry: &Registry) -> Vec<ContainerState> {
         container: Container::clone(&cgroup.container),
         running: cgroup.life.running(),
         pid: cgroup.life.init().map(|init| init.pid),
-        started: cgroup.life.started().map(|time| clock.text(time)),
+        started: cgroup.life.started().map(|time| clock.moment(time)),
         namespaces: cgroup.life.init().map(|init| named(&init.namespaces)),
     });
     let mut states: Vec<_> = states.collect();
@@ -156,7 +156,7 @@ fn namespace_states(tasks: &[agent_ebpf::Task], registry: &Registry) -> Vec<Name
     let types: Vec<_> = types.collect();
     let mut found: BTreeMap<(&str, u32), NamespaceState> = BTreeMap::new();
     for task in tasks {
-        let place = registry.locate(task);
+        let place = registry.locate(task).container();
         for namespace in &types {
             let inode = task.namespaces[**namespace as usize];
             if inode == 0 {
@@ -174,11 +174,11 @@ fn namespace_states(tasks: &[agent_ebpf::Task], registry: &Registry) -> Vec<Name
                     containers: Vec::new(),
                 });
             state.processes += 1;
-            if let Some(container) = place.container()
+            if let Some(container) = &place
                 && container.kind == crate::watch::record::ContainerKind::Container
                 && !state.containers.contains(&container.id)
             {
-                state.containers.push(container.id);
+                state.containers.push(container.id.clone());
             }
         }
     }

@@ -148,14 +148,14 @@ pub struct Events {
 }
 
 impl Events {
-    /// The next line, without its end; None where the server ended the stream. Empty lines, which
-    /// keep a connection alive, are left out. After an error there is nothing more.
+    /// The next lines, whole and with their ends; None where the server ended the stream. Some may
+    /// be empty, to keep a connection alive. After an error there is nothing more.
     pub async fn next(&mut self) -> Option<Result<Bytes, ClientError>> {
-        let line = self.read().await.transpose();
-        if !matches!(line, Some(Ok(_))) {
+        let lines = self.read().await.transpose();
+        if !matches!(lines, Some(Ok(_))) {
             self.body = None;
         }
-        line
+        lines
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>, ClientError> {
@@ -163,10 +163,8 @@ impl Events {
             return Ok(None);
         };
         loop {
-            match self.lines.next()? {
-                Some(line) if line.is_empty() => continue,
-                Some(line) => return Ok(Some(line)),
-                None => {}
+            if let Some(lines) = self.lines.next()? {
+                return Ok(Some(lines));
             }
             match body.frame().await {
                 Some(Ok(frame)) => self.lines.add(frame.into_data().unwrap_or_default()),
@@ -232,10 +230,13 @@ pub(super) mod tests {
 
     /// All lines up to the end or an error.
     async fn lines(mut events: Events) -> (Vec<String>, Option<ClientError>) {
-        let mut lines = Vec::new();
-        while let Some(line) = events.next().await {
-            match line {
-                Ok(line) => lines.push(String::from_utf8(line.to_vec()).unwrap()),
+        let mut lines: Vec<String> = Vec::new();
+        while let Some(some) = events.next().await {
+            match some {
+                Ok(some) => {
+                    let some = String::from_utf8(some.to_vec()).unwrap();
+                    lines.extend(some.lines().filter(|it| !it.is_empty()).map(str::to_owned));
+                }
                 Err(error) => {
                     assert!(events.next().await.is_none(), "an error is the end");
                     return (lines, Some(error));

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::units::{duration, signal_name, size};
+use crate::{
+    event::clock::Moment,
+    units::{duration, signal_name, size},
+};
 
 use super::filter::namespace_type;
 use super::record::{
@@ -28,14 +31,28 @@ pub fn details(record: &Record) -> String {
         Event::Unshare { call } => namespace_call(call, ""),
         Event::Setns { call, joined } => setns(call, joined.as_ref()),
         Event::Oom(oom) => oom_kill(oom, record.caller.as_ref()),
+        Event::Fork { child } => format!("child {}", born(child)),
+        Event::Exec {
+            argv,
+            argv_truncated,
+        } => command(argv, *argv_truncated),
+        Event::Exit { exit } => ended(exit),
+        Event::Escape {
+            namespace,
+            inode,
+            how,
+        } => escape(namespace, *inode, how),
         Event::Container { action, exit } => {
-            let container = record.caller.as_ref().and_then(|it| it.container.as_ref());
+            let container = record
+                .caller
+                .as_ref()
+                .and_then(|it| it.container.as_deref());
             match action {
                 Action::Start => start(container),
                 Action::Stop => stop(exit.as_ref()),
             }
         }
-        Event::Lost { kinds, since } => lost(kinds, since),
+        Event::Lost { kinds, since } => lost(kinds, *since),
     }
 }
 
@@ -47,14 +64,6 @@ pub fn name(container: &Container) -> String {
     }
 }
 
-/// The time of day of an RFC 3339 time, `10:11:12.345`; all of a text that is none.
-pub fn clock(time: &str) -> &str {
-    let time_of_day = time.split_once('T').map(|(_, it)| it);
-    time_of_day
-        .and_then(|it| it.get(.."10:11:12.345".len()))
-        .unwrap_or(time)
-}
-
 /// Whether the call did not do what it was asked to.
 pub fn failed(call: &NamespaceCall) -> bool {
     // Empty: the mechanism does not see the result.
@@ -62,13 +71,40 @@ pub fn failed(call: &NamespaceCall) -> bool {
 }
 
 fn clone(call: &NamespaceCall, child: &Subject) -> String {
+    namespace_call(call, &format!(" → child {}", born(child)))
+}
+
+/// `1235 (pid 7 inside)`
+fn born(child: &Subject) -> String {
     let Process { pid, ns_pid, .. } = child.process;
-    let inside = if ns_pid == pid {
-        String::new()
+    if ns_pid == pid {
+        pid.to_string()
     } else {
-        format!(" (pid {ns_pid} inside)")
+        format!("{pid} (pid {ns_pid} inside)")
+    }
+}
+
+/// The arguments as a shell would take them.
+fn command(argv: &[String], truncated: bool) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "%+,-./:=@_".contains(c);
+    let words = argv.iter().map(|word| {
+        if !word.is_empty() && word.chars().all(plain) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    });
+    let more = truncated.then(|| "…".to_owned());
+    words.chain(more).collect::<Vec<_>>().join(" ")
+}
+
+fn escape(namespace: &str, inode: u32, how: &str) -> String {
+    let by = if how == "unseen" {
+        ", seen at an exec".to_owned()
+    } else {
+        format!(" by {how}")
     };
-    namespace_call(call, &format!(" → child {pid}{inside}"))
+    format!("in the host's {namespace} namespace {inode}{by}")
 }
 
 fn setns(call: &NamespaceCall, joined: Option<&Joined>) -> String {
@@ -177,9 +213,11 @@ fn start(container: Option<&Container>) -> String {
 }
 
 fn stop(exit: Option<&Exit>) -> String {
-    let Some(exit) = exit else {
-        return "stop".into();
-    };
+    exit.map_or("stop".into(), |exit| format!("stop {}", ended(exit)))
+}
+
+/// `exit 137 (SIGKILL, OOM) after 1.2s`
+fn ended(exit: &Exit) -> String {
     let status = match exit.signal {
         0 => u16::from(exit.code),
         signal => 128 + u16::from(signal),
@@ -197,17 +235,17 @@ fn stop(exit: Option<&Exit>) -> String {
         format!(" ({})", reasons.join(", "))
     };
     format!(
-        "stop exit {status}{reasons} after {}",
+        "exit {status}{reasons} after {}",
         duration(exit.duration_ms)
     )
 }
 
-fn lost(kinds: &BTreeMap<String, u64>, since: &str) -> String {
+fn lost(kinds: &BTreeMap<String, u64>, since: Moment) -> String {
     let counts: Vec<_> = kinds
         .iter()
         .map(|(kind, count)| format!("{count} {kind}"))
         .collect();
-    format!("{} since {}", counts.join(", "), clock(since))
+    format!("{} since {}", counts.join(", "), since.time_of_day())
 }
 
 #[cfg(test)]
@@ -271,8 +309,10 @@ mod tests {
             call: samples::call(&["net"], &[("net", 1, 2)], result),
             joined,
         };
-        let mut impostor = samples::web();
-        impostor.name = "host".into();
+        let impostor = Container {
+            name: "host".into(),
+            ..Container::clone(&samples::web())
+        };
         says(event(None, "0"), "net: 1 → 2");
         says(
             event(Some(Joined::Host("host".into())), "0"),
@@ -283,7 +323,7 @@ mod tests {
             "net of web-1: 1 → 2",
         );
         says(
-            event(Some(Joined::Container(impostor)), "0"),
+            event(Some(Joined::Container(impostor.into())), "0"),
             "net of \"host\": 1 → 2",
         );
         says(event(None, "EINVAL"), "net failed: EINVAL");
@@ -388,14 +428,43 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_day_is_that_of_the_text() {
-        for (time, text) in [
-            ("2026-11-22T10:11:12.345678901Z", "10:11:12.345"),
-            ("2026-11-22T10:11", "2026-11-22T10:11"),
-            ("2026-11-22T10:11:12.34é", "2026-11-22T10:11:12.34é"),
-            ("", ""),
-        ] {
-            assert_eq!(clock(time), text);
-        }
+    fn a_process_is_born_executes_and_ends() {
+        let mut child = samples::subject(1235, "sh", None);
+        says(
+            Event::Fork {
+                child: child.clone(),
+            },
+            "child 1235",
+        );
+        child.process.ns_pid = 7;
+        says(Event::Fork { child }, "child 1235 (pid 7 inside)");
+        let exec = |argv: &[&str], argv_truncated| Event::Exec {
+            argv: argv.iter().map(|&word| word.to_owned()).collect(),
+            argv_truncated,
+        };
+        says(
+            exec(&["sh", "-c", "it's", ""], false),
+            r"sh -c 'it'\''s' ''",
+        );
+        says(exec(&["ls", "-l=/a"], true), "ls -l=/a …");
+        let exit = Exit {
+            code: 1,
+            signal: 0,
+            oom_killed: false,
+            duration_ms: 7,
+        };
+        says(Event::Exit { exit }, "exit 1 after 7ms");
+    }
+
+    #[test]
+    fn an_escape_names_the_namespace_and_the_way() {
+        let escape = |how: &str| Event::Escape {
+            namespace: "mnt".into(),
+            inode: 4_026_531_841,
+            how: how.into(),
+        };
+        let host = "in the host's mnt namespace 4026531841";
+        says(escape("setns"), &format!("{host} by setns"));
+        says(escape("unseen"), &format!("{host}, seen at an exec"));
     }
 }

@@ -11,17 +11,18 @@ use super::record::{Caller, Container, Event, Joined, NamespaceCall, Process, Re
 /// The digits from which on the start of a container's id stands for the container.
 const ID_PREFIX_MIN: usize = 12;
 
-/// What a watcher wants. An empty set asks for nothing; of several values any will do, and all
-/// sets must be content. `lost` always passes: no filter hides a gap.
+/// What a watcher wants. An empty set asks for nothing in particular; of several values any will
+/// do, and all sets must be content. `lost` always passes: no filter hides a gap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
+    /// Empty: all but the frequent ones.
     pub kinds: BTreeSet<Kind>,
     /// Names, ids, or the first 12 or more hexadecimal digits of ids, of any container in the
     /// event: the caller's, a child's, a victim's, the one whose namespaces are entered.
     pub containers: BTreeSet<String>,
     /// Of any process or thread in the event, as the host counts them.
     pub pids: BTreeSet<NonZeroU32>,
-    /// Types that a namespace call asked for or changed.
+    /// Types that a namespace call asked for or changed, or that an escape is of.
     pub namespaces: BTreeSet<NamespaceType>,
     /// Of any process in the event.
     pub comms: BTreeSet<String>,
@@ -32,7 +33,23 @@ pub struct Filter {
 impl Filter {
     /// Whether the watcher wants any records of `kind`.
     pub fn wants(&self, kind: Kind) -> bool {
-        self.kinds.is_empty() || self.kinds.contains(&kind)
+        if self.kinds.is_empty() {
+            !kind.is_frequent()
+        } else {
+            self.kinds.contains(&kind)
+        }
+    }
+
+    /// Whether the watcher cannot want any fork, exec or exit by the tasks of a cgroup: one that is
+    /// a container's or below it (`container`), or any other.
+    pub fn excludes_cgroup(&self, container: Option<&Container>) -> bool {
+        if !Kind::FREQUENT.into_iter().any(|kind| self.wants(kind)) {
+            return true;
+        }
+        // Of any other cgroup, the tasks may be in a container by another hierarchy, or in a sandbox.
+        let of_another = !self.containers.is_empty()
+            && container.is_some_and(|container| !self.names(container));
+        self.host || of_another
     }
 
     /// Whether the watcher wants `record`.
@@ -65,6 +82,9 @@ impl Filter {
     }
 
     fn touched_by(&self, event: &Event) -> bool {
+        if let Event::Escape { namespace, .. } = event {
+            return self.namespaces.iter().any(|it| it.name() == namespace);
+        }
         namespace_call(event)
             .is_some_and(|call| self.namespaces.iter().any(|it| touches(call, *it)))
     }
@@ -81,12 +101,9 @@ fn is_on_host(caller: &Caller) -> bool {
 /// The processes of an event beside its caller.
 fn subjects(event: &Event) -> impl Iterator<Item = &Subject> {
     let subjects = match event {
-        Event::Clone { child, .. } => [Some(child), None],
+        Event::Clone { child, .. } | Event::Fork { child } => [Some(child), None],
         Event::Oom(oom) => [Some(&oom.victim), Some(&oom.trigger)],
-        Event::Unshare { .. }
-        | Event::Setns { .. }
-        | Event::Container { .. }
-        | Event::Lost { .. } => [None, None],
+        _ => [None, None],
     };
     subjects.into_iter().flatten()
 }
@@ -97,13 +114,16 @@ fn processes(record: &Record) -> impl Iterator<Item = &Process> {
 }
 
 fn containers(record: &Record) -> impl Iterator<Item = &Container> {
-    let caller = record.caller.iter().filter_map(|it| it.container.as_ref());
-    let subjects = subjects(&record.event).filter_map(|it| it.container.as_ref());
+    let caller = record
+        .caller
+        .iter()
+        .filter_map(|it| it.container.as_deref());
+    let subjects = subjects(&record.event).filter_map(|it| it.container.as_deref());
     let joined = match &record.event {
         Event::Setns {
             joined: Some(Joined::Container(container)),
             ..
-        } => Some(container),
+        } => Some(&**container),
         _ => None,
     };
     caller.chain(subjects).chain(joined)
@@ -114,7 +134,7 @@ fn namespace_call(event: &Event) -> Option<&NamespaceCall> {
         Event::Clone { call, .. } | Event::Unshare { call } | Event::Setns { call, .. } => {
             Some(call)
         }
-        Event::Oom(_) | Event::Container { .. } | Event::Lost { .. } => None,
+        _ => None,
     }
 }
 
@@ -135,6 +155,7 @@ mod tests {
 
     use super::*;
     use crate::watch::query;
+    use crate::watch::record::ContainerKind;
     use crate::watch::samples::{self, WEB_ID};
 
     /// The filter that `query` asks for.
@@ -316,29 +337,48 @@ mod tests {
 
         #[test]
         fn what_takes_part_is_found(record in samples::record()) {
-            prop_assert!(Filter::default().matches(&record));
+            let all = || Filter { kinds: Kind::ALL.into(), ..Filter::default() };
+            prop_assert!(all().matches(&record));
             for process in processes(&record) {
                 let pids = NonZeroU32::new(process.pid).into_iter().collect();
                 let comms = [process.comm.clone()].into();
-                let filter = Filter { pids, comms, ..Filter::default() };
+                let filter = Filter { pids, comms, ..all() };
                 prop_assert!(filter.matches(&record));
             }
             for container in containers(&record) {
-                let filter = Filter { containers: [container.id.clone()].into(), ..Filter::default() };
+                let containers = [container.id.clone()].into();
+                let filter = Filter { containers, ..all() };
                 prop_assert!(filter.matches(&record));
+            }
+        }
+
+        #[test]
+        fn what_a_cgroup_is_excluded_for_is_not_wanted(
+            filter in samples::filter(),
+            record in samples::record(),
+        ) {
+            let caller = record.caller.as_ref();
+            let container = caller.and_then(|it| it.container.as_deref());
+            let own = container.filter(|it| it.kind == ContainerKind::Container);
+            let in_cgroup = caller.is_some_and(|it| it.container_unknown) || container.is_some();
+            // A fork may be wanted for its child, whose cgroup is looked at as well.
+            let frequent = matches!(record.event, Event::Exec { .. } | Event::Exit { .. });
+            if frequent && in_cgroup && filter.excludes_cgroup(own) {
+                prop_assert!(!filter.matches(&record));
             }
         }
 
         #[test]
         fn all_options_must_hold(filter in samples::filter(), record in samples::record()) {
             let Filter { kinds, containers, pids, namespaces, comms, host } = filter.clone();
+            let all = || Filter { kinds: Kind::ALL.into(), ..Filter::default() };
             let options = [
                 Filter { kinds, ..Filter::default() },
-                Filter { containers, ..Filter::default() },
-                Filter { pids, ..Filter::default() },
-                Filter { namespaces, ..Filter::default() },
-                Filter { comms, ..Filter::default() },
-                Filter { host, ..Filter::default() },
+                Filter { containers, ..all() },
+                Filter { pids, ..all() },
+                Filter { namespaces, ..all() },
+                Filter { comms, ..all() },
+                Filter { host, ..all() },
             ];
             let all = options.iter().all(|it| it.matches(&record));
             prop_assert_eq!(filter.matches(&record), all);

@@ -2,7 +2,7 @@
 
 use crate::text::{escape, fit, width};
 
-use super::details::{HOST, NONE, UNKNOWN, clock, details, failed, name};
+use super::details::{HOST, NONE, UNKNOWN, details, failed, name};
 use super::kind::Kind;
 use super::record::{Action, Caller, Event, Process, Record};
 
@@ -47,7 +47,7 @@ pub fn header(columns: usize, colour: bool) -> String {
 pub fn line(record: &Record, columns: usize, colour: bool) -> String {
     let caller = record.caller.as_ref();
     let cells = [
-        Cell::new(clock(&record.time), DIM),
+        Cell::new(record.time.time_of_day(), DIM),
         Cell::new(Kind::of(&record.event).name(), kind_colour(&record.event)),
         container(caller),
         Cell::new(
@@ -92,7 +92,8 @@ fn kind_colour(event: &Event) -> &'static str {
     match event {
         Event::Clone { .. } | Event::Unshare { .. } | Event::Setns { .. } => CALL,
         Event::Container { .. } => LIFE,
-        Event::Oom(_) => ALARM,
+        Event::Fork { .. } | Event::Exec { .. } | Event::Exit { .. } => PLAIN,
+        Event::Oom(_) | Event::Escape { .. } => ALARM,
         Event::Lost { .. } => WARNING,
     }
 }
@@ -107,8 +108,13 @@ fn details_colour(event: &Event) -> &'static str {
         Event::Container {
             action: Action::Stop,
             exit: Some(exit),
-        } if exit.oom_killed => ALARM,
-        Event::Oom(_) => ALARM,
+        }
+        | Event::Exit { exit }
+            if exit.oom_killed =>
+        {
+            ALARM
+        }
+        Event::Oom(_) | Event::Escape { .. } => ALARM,
         Event::Lost { .. } => WARNING,
         _ => PLAIN,
     }
@@ -147,7 +153,7 @@ mod tests {
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
-    use crate::watch::record::{Action, Exit, Joined};
+    use crate::watch::record::{Action, Container, Exit, Joined};
     use crate::watch::samples;
 
     fn stop() -> Event {
@@ -264,10 +270,16 @@ mod tests {
 
     #[test]
     fn a_container_cannot_pass_for_the_host() {
-        let mut impostor = samples::web();
-        impostor.name = "host".into();
+        let impostor = Container {
+            name: "host".into(),
+            ..Container::clone(&samples::web())
+        };
         let event = samples::unshare().event;
-        let line = line(&samples::by(1, "sh", Some(impostor), event), 80, false);
+        let line = line(
+            &samples::by(1, "sh", Some(impostor.into()), event),
+            80,
+            false,
+        );
         assert!(
             line.starts_with("10:11:12.345 unshare   \"host\"       sh(1) "),
             "{line}"

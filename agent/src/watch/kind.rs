@@ -10,18 +10,33 @@ pub enum Kind {
     Setns,
     Oom,
     Container,
+    Escape,
+    Fork,
+    Exec,
+    Exit,
     Lost,
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::Clone,
         Self::Unshare,
         Self::Setns,
         Self::Oom,
         Self::Container,
+        Self::Escape,
+        Self::Fork,
+        Self::Exec,
+        Self::Exit,
         Self::Lost,
     ];
+
+    /// Those that every program on the host makes many of: a watcher gets them when it asks.
+    pub const FREQUENT: [Self; 3] = [Self::Fork, Self::Exec, Self::Exit];
+
+    pub fn is_frequent(self) -> bool {
+        Self::FREQUENT.contains(&self)
+    }
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -30,6 +45,10 @@ impl Kind {
             Self::Setns => "setns",
             Self::Oom => "oom",
             Self::Container => "container",
+            Self::Escape => "escape",
+            Self::Fork => "fork",
+            Self::Exec => "exec",
+            Self::Exit => "exit",
             Self::Lost => "lost",
         }
     }
@@ -41,6 +60,10 @@ impl Kind {
             Event::Setns { .. } => Self::Setns,
             Event::Oom(_) => Self::Oom,
             Event::Container { .. } => Self::Container,
+            Event::Escape { .. } => Self::Escape,
+            Event::Fork { .. } => Self::Fork,
+            Event::Exec { .. } => Self::Exec,
+            Event::Exit { .. } => Self::Exit,
             Event::Lost { .. } => Self::Lost,
         }
     }

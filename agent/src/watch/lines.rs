@@ -1,6 +1,7 @@
-//! Lines out of chunks.
+//! Whole lines out of chunks.
 
 use hyper::body::Bytes;
+use memchr::{memchr, memrchr};
 use thiserror::Error;
 
 /// The longest line that is taken, in bytes.
@@ -31,24 +32,22 @@ impl Lines {
         self.begun.is_empty() && self.chunk.is_empty()
     }
 
-    /// The next line, without its end; None where it takes another chunk.
+    /// The next lines, as many as are whole, with their ends; None where it takes another chunk.
     pub fn next(&mut self) -> Result<Option<Bytes>, LongLine> {
-        let end = self.chunk.iter().position(|byte| *byte == b'\n');
-        let part = self.chunk.split_to(end.unwrap_or(self.chunk.len()));
-        if self.begun.len() + part.len() > LINE_MAX {
+        if self.begun.is_empty()
+            && let Some(last) = memrchr(b'\n', &self.chunk)
+        {
+            return Ok(Some(self.chunk.split_to(last + 1)));
+        }
+        let end = memchr(b'\n', &self.chunk);
+        if self.begun.len() + end.unwrap_or(self.chunk.len()) > LINE_MAX {
             return Err(LongLine);
         }
-        if end.is_none() {
-            self.begun.extend_from_slice(&part);
-            return Ok(None);
-        }
-        let _newline = self.chunk.split_to(1);
-        if self.begun.is_empty() {
-            return Ok(Some(part));
-        }
-        let mut line = std::mem::take(&mut self.begun);
-        line.extend_from_slice(&part);
-        Ok(Some(line.into()))
+        let part = self
+            .chunk
+            .split_to(end.map_or(self.chunk.len(), |end| end + 1));
+        self.begun.extend_from_slice(&part);
+        Ok(end.map(|_| std::mem::take(&mut self.begun).into()))
     }
 }
 
@@ -64,8 +63,9 @@ mod tests {
         let mut found = Vec::new();
         for chunk in chunks {
             lines.add(Bytes::copy_from_slice(chunk));
-            while let Some(line) = lines.next()? {
-                found.push(line.to_vec());
+            while let Some(lines) = lines.next()? {
+                let lines = lines.strip_suffix(b"\n").unwrap();
+                found.extend(lines.split(|byte| *byte == b'\n').map(<[u8]>::to_vec));
             }
         }
         Ok(found)

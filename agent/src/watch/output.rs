@@ -38,7 +38,7 @@ pub enum Source {
 impl Source {
     async fn next(&mut self) -> Option<Result<Item, ClientError>> {
         match self {
-            Self::Server(events) => Some(events.next().await?.map(Item::Line)),
+            Self::Server(events) => Some(events.next().await?.map(Item::Lines)),
             Self::Alone(records) => records.recv().await.map(Item::Record).map(Ok),
         }
     }

@@ -116,7 +116,9 @@ mod tests {
             (
                 "kind=oops",
                 "invalid value \"oops\" for parameter kind",
-                Some("want one of clone, unshare, setns, oom, container, lost"),
+                Some(
+                    "want one of clone, unshare, setns, oom, container, escape, fork, exec, exit, lost",
+                ),
             ),
             (
                 "kind=oom&namespace=n%0Aet",

@@ -1,16 +1,18 @@
 //! What the stream says: one JSON object a line. These types are the contract; the JSON schema in
 //! `agent/schema/event.json` is generated from them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::event::clock::Moment;
 
 /// One line of the stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Record {
     /// When it happened, by the kernel's clock: RFC 3339 in UTC, with nanoseconds.
-    pub time: String,
+    pub time: Moment,
     /// Who did it; absent for `lost`, which nobody did.
     #[serde(flatten)]
     pub caller: Option<Caller>,
@@ -23,7 +25,7 @@ pub struct Record {
 pub struct Caller {
     pub process: Process,
     /// The caller's container; null on the host, and where it is unknown.
-    pub container: Option<Container>,
+    pub container: Option<Arc<Container>>,
     /// True where the caller's cgroup is not known to the agent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub container_unknown: bool,
@@ -45,7 +47,7 @@ pub struct Process {
     /// The real user id in the initial user namespace.
     pub uid: u32,
     /// RFC 3339 in UTC, with nanoseconds.
-    pub start_time: String,
+    pub start_time: Moment,
 }
 
 /// What the kind of a [`Container`] can be.
@@ -119,6 +121,32 @@ pub enum Event {
     },
     /// A kill by the OOM killer. `process` is the one whose allocation triggered it.
     Oom(Box<Oom>),
+    /// A process was born. `process` is the one that called clone(2).
+    Fork { child: Subject },
+    /// A process executed a program.
+    Exec {
+        /// The arguments; what is not UTF-8 in them is replaced by U+FFFD. A process may change its
+        /// own later.
+        argv: Vec<String>,
+        /// True where there was more than 1,024 bytes: the last one is cut, or some are missing.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        argv_truncated: bool,
+    },
+    /// A process ended.
+    Exit {
+        #[serde(flatten)]
+        exit: Exit,
+    },
+    /// A process of a container is in a namespace of the host that its container does not have.
+    Escape {
+        /// The type of the namespace.
+        namespace: String,
+        /// The host's namespace.
+        inode: u32,
+        /// By what it came there: `setns`, `unshare`, or `unseen` where it was found there when it
+        /// executed a program.
+        how: String,
+    },
     /// A container started or stopped.
     Container {
         action: Action,
@@ -131,7 +159,7 @@ pub enum Event {
         /// How many, by kind.
         kinds: BTreeMap<String, u64>,
         /// When the first of them was lost: RFC 3339.
-        since: String,
+        since: Moment,
     },
 }
 
@@ -157,14 +185,14 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Subject {
     pub process: Process,
-    pub container: Option<Container>,
+    pub container: Option<Arc<Container>>,
 }
 
 /// Whose namespaces a setns entered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Joined {
-    Container(Container),
+    Container(Arc<Container>),
     /// "host".
     Host(String),
 }

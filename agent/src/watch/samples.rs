@@ -1,6 +1,8 @@
 //! Records and filters for tests: a few of each kind to read, and any at all for properties.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use agent_ebpf::NamespaceType;
 use proptest::collection::{btree_map, btree_set, vec};
@@ -11,32 +13,40 @@ use super::filter::Filter;
 use super::kind::Kind;
 use super::record::*;
 use super::value::parse_comm;
+use crate::event::clock::Moment;
 
 /// The id of [`web`].
 pub const WEB_ID: &str = "4f5e9e8d7c6b0123456789abcdef0123456789abcdef0123456789abcdef0123";
 
+/// When most of it happened.
+pub const TIME: &str = "2026-11-22T10:11:12.345678901Z";
+
+fn moment(text: &str) -> Moment {
+    text.parse().unwrap()
+}
+
 /// A docker container.
-pub fn web() -> Container {
-    Container {
+pub fn web() -> Arc<Container> {
+    Arc::new(Container {
         kind: ContainerKind::Container,
         id: WEB_ID.into(),
         name: "web-1".into(),
         runtime: "docker".into(),
         image: "nginx:1.27".into(),
         cgroup: format!("/docker/{WEB_ID}"),
-    }
+    })
 }
 
 /// A systemd service.
-pub fn service() -> Container {
-    Container {
+pub fn service() -> Arc<Container> {
+    Arc::new(Container {
         kind: ContainerKind::Unit,
         id: "/system.slice/cron.service".into(),
         name: "cron.service".into(),
         runtime: String::new(),
         image: String::new(),
         cgroup: "/system.slice/cron.service".into(),
-    }
+    })
 }
 
 pub fn process(pid: u32, comm: &str) -> Process {
@@ -47,11 +57,11 @@ pub fn process(pid: u32, comm: &str) -> Process {
         ns_pid: pid,
         comm: comm.into(),
         uid: 0,
-        start_time: "2026-11-22T10:11:00.000000000Z".into(),
+        start_time: moment("2026-11-22T10:11:00.000000000Z"),
     }
 }
 
-pub fn subject(pid: u32, comm: &str, container: Option<Container>) -> Subject {
+pub fn subject(pid: u32, comm: &str, container: Option<Arc<Container>>) -> Subject {
     Subject {
         process: process(pid, comm),
         container,
@@ -70,9 +80,9 @@ pub fn call(requested: &[&str], changed: &[(&str, u32, u32)], result: &str) -> N
 }
 
 /// A record of `event`, done by process `pid` in `container`.
-pub fn by(pid: u32, comm: &str, container: Option<Container>, event: Event) -> Record {
+pub fn by(pid: u32, comm: &str, container: Option<Arc<Container>>, event: Event) -> Record {
     Record {
-        time: "2026-11-22T10:11:12.345678901Z".into(),
+        time: moment(TIME),
         caller: Some(Caller {
             process: process(pid, comm),
             container,
@@ -114,11 +124,11 @@ pub fn oom() -> Record {
 
 pub fn lost() -> Record {
     Record {
-        time: "2026-11-22T10:11:12.345678901Z".into(),
+        time: moment(TIME),
         caller: None,
         event: Event::Lost {
             kinds: BTreeMap::from([("clone".into(), 12), ("oom".into(), 3)]),
-            since: "2026-11-22T10:11:10.000000001Z".into(),
+            since: moment("2026-11-22T10:11:10.000000001Z"),
         },
     }
 }
@@ -160,8 +170,8 @@ fn text() -> BoxedStrategy<String> {
     .boxed()
 }
 
-fn time() -> impl Strategy<Value = String> {
-    prop_oneof![Just("2026-11-22T10:11:12.345678901Z".to_owned()), text()]
+fn time() -> impl Strategy<Value = Moment> {
+    any::<u64>().prop_map(|ns| (UNIX_EPOCH + Duration::from_nanos(ns)).into())
 }
 
 fn any_process() -> impl Strategy<Value = Process> {
@@ -199,7 +209,10 @@ fn any_container() -> impl Strategy<Value = Container> {
 
 fn any_subject() -> BoxedStrategy<Subject> {
     (any_process(), option::of(any_container()))
-        .prop_map(|(process, container)| Subject { process, container })
+        .prop_map(|(process, container)| Subject {
+            process,
+            container: container.map(Arc::new),
+        })
         .boxed()
 }
 
@@ -243,7 +256,7 @@ fn any_caller() -> BoxedStrategy<Caller> {
         .prop_map(
             |(process, container, container_unknown, namespaces)| Caller {
                 process,
-                container,
+                container: container.map(Arc::new),
                 container_unknown,
                 namespaces,
             },
@@ -272,7 +285,7 @@ fn any_call() -> impl Strategy<Value = NamespaceCall> {
 
 fn any_joined() -> impl Strategy<Value = Joined> {
     prop_oneof![
-        any_container().prop_map(Joined::Container),
+        any_container().prop_map(|it| Joined::Container(Arc::new(it))),
         text().prop_map(Joined::Host),
     ]
 }
@@ -337,6 +350,17 @@ fn any_event() -> BoxedStrategy<Event> {
         (any_call(), option::of(any_joined()))
             .prop_map(|(call, joined)| Event::Setns { call, joined }),
         any_oom().prop_map(|oom| Event::Oom(Box::new(oom))),
+        any_subject().prop_map(|child| Event::Fork { child }),
+        (vec(text(), 0..4), any::<bool>()).prop_map(|(argv, argv_truncated)| Event::Exec {
+            argv,
+            argv_truncated,
+        }),
+        any_exit().prop_map(|exit| Event::Exit { exit }),
+        (text(), any::<u32>(), text()).prop_map(|(namespace, inode, how)| Event::Escape {
+            namespace,
+            inode,
+            how,
+        }),
         (action, option::of(any_exit()))
             .prop_map(|(action, exit)| Event::Container { action, exit }),
         (btree_map(text(), any::<u64>(), 0..6), time())

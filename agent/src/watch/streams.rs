@@ -4,14 +4,14 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use tokio::sync::mpsc;
 
-use crate::lock::lock;
+use crate::{event::clock::Moment, lock::lock};
 
 use super::{
     filter::Filter,
@@ -19,8 +19,9 @@ use super::{
     record::{Event, Record},
 };
 
-/// Records that wait for one reader at most.
-pub const QUEUE: usize = 8192;
+/// Records that wait for one reader at most: half a second of forks and exits at 30,000 processes a
+/// second. A record is shared by all that it waits for.
+pub const QUEUE: usize = 32_768;
 
 /// Streams that can be open at once.
 pub const STREAMS_AT_MOST: usize = 64;
@@ -37,7 +38,7 @@ pub struct Outcomes {
 /// All streams.
 #[derive(Debug, Default)]
 pub struct Streams {
-    open: Mutex<Vec<Weak<Shared>>>,
+    open: Mutex<Vec<Arc<Shared>>>,
     outcomes: Arc<[Outcomes; Kind::ALL.len()]>,
 }
 
@@ -53,7 +54,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Untold {
     kinds: BTreeMap<&'static str, u64>,
-    since: Option<String>,
+    since: Option<Moment>,
 }
 
 /// The reading end of a stream. What it was given and did not say is written counts as lost.
@@ -62,8 +63,8 @@ pub struct Stream {
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Arc<Record>>,
     outcomes: Arc<[Outcomes; Kind::ALL.len()]>,
-    /// Given to the reader, and not yet written.
-    unwritten: Option<Kind>,
+    /// Given to the reader, and not yet written, by [`Kind`].
+    unwritten: [u64; Kind::ALL.len()],
 }
 
 /// No more streams can be opened.
@@ -83,18 +84,17 @@ impl Streams {
             queue: sender,
             untold: Mutex::default(),
         });
-        let mut open = lock(&self.open);
-        open.retain(|stream| stream.strong_count() > 0);
+        let mut open = self.all();
         if open.len() >= STREAMS_AT_MOST {
             return Err(TooMany);
         }
-        open.push(Arc::downgrade(&shared));
+        open.push(Arc::clone(&shared));
         let outcomes = Arc::clone(&self.outcomes);
         Ok(Stream {
             shared,
             queue: receiver,
             outcomes,
-            unwritten: None,
+            unwritten: Default::default(),
         })
     }
 
@@ -102,7 +102,7 @@ impl Streams {
     pub fn publish(&self, record: Record) {
         let record = Arc::new(record);
         let outcomes = &self.outcomes[Kind::of(&record.event) as usize];
-        for stream in self.all() {
+        for stream in self.all().iter() {
             if stream.filter.matches(&record) {
                 outcomes.matched.fetch_add(1, Ordering::Relaxed);
                 if !stream.offer(&record) {
@@ -113,8 +113,8 @@ impl Streams {
     }
 
     /// Tells every stream that wants these kinds what was lost before it came to any stream.
-    pub fn publish_loss(&self, kinds: &[(Kind, u64)], since: &str) {
-        for stream in self.all() {
+    pub fn publish_loss(&self, kinds: &[(Kind, u64)], since: Moment) {
+        for stream in self.all().iter() {
             let wanted = kinds.iter().filter(|(kind, _)| stream.filter.wants(*kind));
             for (kind, lost) in wanted {
                 lock(&stream.untold).add(*kind, *lost, since);
@@ -123,8 +123,22 @@ impl Streams {
         }
     }
 
-    fn all(&self) -> Vec<Arc<Shared>> {
-        lock(&self.open).iter().filter_map(Weak::upgrade).collect()
+    /// Those that somebody reads.
+    fn all(&self) -> MutexGuard<'_, Vec<Arc<Shared>>> {
+        let mut open = lock(&self.open);
+        open.retain(|stream| !stream.queue.is_closed());
+        open
+    }
+
+    /// Whether anybody wants records of `kind`.
+    pub fn want(&self, kind: Kind) -> bool {
+        self.all().iter().any(|stream| stream.filter.wants(kind))
+    }
+
+    /// The filters of all streams.
+    pub fn filters(&self) -> Vec<Filter> {
+        let all = self.all();
+        all.iter().map(|stream| stream.filter.clone()).collect()
     }
 
     /// How many are open.
@@ -154,7 +168,7 @@ impl Shared {
         if self.tell() && self.queue.try_send(Arc::clone(record)).is_ok() {
             return true;
         }
-        lock(&self.untold).add(Kind::of(&record.event), 1, &record.time);
+        lock(&self.untold).add(Kind::of(&record.event), 1, record.time);
         false
     }
 
@@ -175,29 +189,29 @@ impl Shared {
 }
 
 impl Untold {
-    fn add(&mut self, kind: Kind, lost: u64, since: &str) {
+    fn add(&mut self, kind: Kind, lost: u64, since: Moment) {
         *self.kinds.entry(kind.name()).or_default() += lost;
-        self.since.get_or_insert_with(|| since.to_owned());
+        self.since.get_or_insert(since);
     }
 
     fn take(&mut self) -> Record {
         let kinds = std::mem::take(&mut self.kinds);
         Record {
-            time: crate::event::clock::text(std::time::SystemTime::now()),
+            time: Moment::now(),
             caller: None,
             event: Event::Lost {
                 kinds: kinds
                     .into_iter()
                     .map(|(kind, lost)| (kind.to_owned(), lost))
                     .collect(),
-                since: self.since.take().unwrap_or_default(),
+                since: self.since.take().unwrap_or_else(Moment::now),
             },
         }
     }
 }
 
 impl Stream {
-    /// The next record, in the order of publication. Asking says that the one before is written.
+    /// The next record, in the order of publication. Asking says that those before are written.
     pub async fn next(&mut self) -> Arc<Record> {
         self.wrote();
         let record = match self.queue.try_recv() {
@@ -212,17 +226,22 @@ impl Stream {
                 }
             }
         };
-        let kind = Kind::of(&record.event);
-        self.unwritten = (kind != Kind::Lost).then_some(kind);
+        self.unwritten[Kind::of(&record.event) as usize] += 1;
         record
     }
 
-    /// Counts the last record as written.
+    /// The next record, if one waits, for a reader that writes several at once.
+    pub fn next_waiting(&mut self) -> Option<Arc<Record>> {
+        let record = self.queue.try_recv().ok()?;
+        self.unwritten[Kind::of(&record.event) as usize] += 1;
+        Some(record)
+    }
+
+    /// Counts what was given as written.
     fn wrote(&mut self) {
-        if let Some(kind) = self.unwritten.take() {
-            self.outcomes[kind as usize]
-                .written
-                .fetch_add(1, Ordering::Relaxed);
+        for (unwritten, outcomes) in self.unwritten.iter_mut().zip(&*self.outcomes) {
+            let written = std::mem::take(unwritten);
+            outcomes.written.fetch_add(written, Ordering::Relaxed);
         }
     }
 }
@@ -231,14 +250,9 @@ impl Drop for Stream {
     fn drop(&mut self) {
         // Closed first, so that nothing comes into the queue behind the count.
         self.queue.close();
-        let waiting = std::iter::from_fn(|| self.queue.try_recv().ok());
-        let kinds = waiting
-            .map(|record| Kind::of(&record.event))
-            .filter(|kind| *kind != Kind::Lost);
-        for kind in kinds.chain(self.unwritten.take()) {
-            self.outcomes[kind as usize]
-                .lost
-                .fetch_add(1, Ordering::Relaxed);
+        while self.next_waiting().is_some() {}
+        for (unwritten, outcomes) in self.unwritten.iter().zip(&*self.outcomes) {
+            outcomes.lost.fetch_add(*unwritten, Ordering::Relaxed);
         }
     }
 }
@@ -316,8 +330,9 @@ mod tests {
                 ..Filter::default()
             })
             .unwrap();
-        streams.publish_loss(&[(Kind::Clone, 3)], "then");
-        streams.publish_loss(&[(Kind::Oom, 2)], "then");
+        let then = samples::TIME.parse().unwrap();
+        streams.publish_loss(&[(Kind::Clone, 3)], then);
+        streams.publish_loss(&[(Kind::Oom, 2)], then);
         assert_eq!(lost(&*oom.next().await), Some(2));
     }
 

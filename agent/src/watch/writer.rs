@@ -1,11 +1,12 @@
 //! Records as lines, into whatever takes bytes.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use hyper::body::Bytes;
-use serde::Deserialize;
+use memchr::memmem;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -21,11 +22,11 @@ const BUFFER: usize = 1 << 16;
 /// Columns of a line that is no event, in the error that tells of it.
 const EXCERPT: usize = 80;
 
-/// One record.
+/// What is to be written.
 #[derive(Debug)]
 pub enum Item {
-    /// A record in JSON, as the server wrote it.
-    Line(Bytes),
+    /// Records in JSON, a line each, as the server wrote them.
+    Lines(Bytes),
     Record(Arc<Record>),
 }
 
@@ -52,9 +53,9 @@ impl Screen {
         human::header((self.columns)(), self.colour)
     }
 
-    fn line(self, record: &Record) -> Line {
+    fn line(self, record: &Record) -> Line<'static> {
         Line {
-            text: human::line(record, (self.columns)(), self.colour),
+            text: (human::line(record, (self.columns)(), self.colour) + "\n").into(),
             is_lost: is_lost(record),
         }
     }
@@ -106,17 +107,35 @@ pub fn write_all(
         let Some(item) = next(&mut queue, &mut out).map_err(WriteError::Io)? else {
             return Ok(End::Source);
         };
-        let mut line = format.line(&item)?;
-        line.text.push('\n');
-        // In one piece, so that the buffer is never flushed within a line.
-        out.write_all(line.text.as_bytes())
-            .map_err(WriteError::Io)?;
-        if !line.is_lost {
-            left = left.map(|left| left - 1);
+        match item {
+            Item::Record(record) => write_line(format.record(&record)?, &mut out, &mut left)?,
+            Item::Lines(lines) => {
+                for line in lines.split_inclusive(|byte| *byte == b'\n') {
+                    if line != b"\n" && left != Some(0) {
+                        write_line(format.served(line)?, &mut out, &mut left)?;
+                    }
+                }
+            }
         }
     }
     out.flush().map_err(WriteError::Io)?;
     Ok(End::Bound)
+}
+
+/// Writes a line, in one piece, so that the buffer is never flushed within it; one less is `left`.
+fn write_line(
+    line: Line<'_>,
+    out: &mut impl Write,
+    left: &mut Option<u64>,
+) -> Result<(), WriteError> {
+    out.write_all(line.text.as_bytes())
+        .map_err(WriteError::Io)?;
+    if let Some(left) = left
+        && !line.is_lost
+    {
+        *left -= 1;
+    }
+    Ok(())
 }
 
 /// The next item. While there is none, nothing waits in the buffer.
@@ -135,57 +154,72 @@ fn next(queue: &mut mpsc::Receiver<Item>, out: &mut impl Write) -> io::Result<Op
 }
 
 /// A record as it is written.
-struct Line {
-    /// Without its end.
-    text: String,
+struct Line<'a> {
+    /// With its end.
+    text: Cow<'a, str>,
     is_lost: bool,
 }
 
 impl Format {
-    fn line(self, item: &Item) -> Result<Line, WriteError> {
-        match (self, item) {
-            (Self::Json, Item::Line(line)) => {
-                passed_on(line).map_err(|source| not_an_event(line, source))
-            }
-            (Self::Json, Item::Record(record)) => {
+    fn record(self, record: &Record) -> Result<Line<'static>, WriteError> {
+        match self {
+            Self::Json => {
                 let json = serde_json::to_string(record).map_err(WriteError::Json)?;
-                let text = escape_json(&json).into_owned();
                 Ok(Line {
-                    text,
+                    text: (escape_json(&json).into_owned() + "\n").into(),
                     is_lost: is_lost(record),
                 })
             }
-            (Self::Human(screen), Item::Line(line)) => {
+            Self::Human(screen) => Ok(screen.line(record)),
+        }
+    }
+
+    /// A line of the server, with its end.
+    fn served(self, line: &[u8]) -> Result<Line<'_>, WriteError> {
+        match self {
+            Self::Json => passed_on(line).map_err(|source| not_an_event(line, source)),
+            Self::Human(screen) => {
                 let record = serde_json::from_slice(line);
                 let record = record.map_err(|source| not_an_event(line, source))?;
                 Ok(screen.line(&record))
             }
-            (Self::Human(screen), Item::Record(record)) => Ok(screen.line(record)),
         }
     }
 }
 
 /// A line of the server as it is, so that kinds and fields which this agent does not know get
-/// through.
-fn passed_on(line: &[u8]) -> Result<Line, serde_json::Error> {
-    #[derive(Deserialize)]
-    struct Head {
-        kind: String,
+/// through. Of an object with a kind no more is looked at than that: there may be 100,000 a second.
+fn passed_on(line: &[u8]) -> Result<Line<'_>, serde_json::Error> {
+    let wrong = |wanted| Err(serde::de::Error::custom(wanted));
+    let Ok(line) = std::str::from_utf8(line) else {
+        return wrong("it is not UTF-8");
+    };
+    let json = line.trim_end();
+    if !json.starts_with('{') || !json.ends_with('}') {
+        return wrong("it is no JSON object");
     }
-    let json = std::str::from_utf8(line).map_err(serde::de::Error::custom)?;
-    let head: Head = serde_json::from_str(json)?;
+    if memmem::find(json.as_bytes(), br#""kind":""#).is_none() {
+        return wrong("it has no kind");
+    }
     Ok(Line {
-        text: escape_json(json).into_owned(),
-        is_lost: head.kind == Kind::Lost.name(),
+        text: match escape_json(json) {
+            Cow::Borrowed(_) => line.into(),
+            Cow::Owned(escaped) => (escaped + "\n").into(),
+        },
+        // Within a string the quotes would have backslashes, and no other object has this kind.
+        is_lost: memmem::find(json.as_bytes(), LOST.as_bytes()).is_some(),
     })
 }
+
+/// In the line of a record of [`Kind::Lost`], and in no other.
+const LOST: &str = r#""kind":"lost""#;
 
 fn is_lost(record: &Record) -> bool {
     Kind::of(&record.event) == Kind::Lost
 }
 
 fn not_an_event(line: &[u8], source: serde_json::Error) -> WriteError {
-    let line = String::from_utf8_lossy(line);
+    let line = String::from_utf8_lossy(line.trim_ascii_end());
     WriteError::NotAnEvent {
         line: fit(&escape(&line), EXCERPT).into_owned(),
         source,
@@ -223,7 +257,7 @@ mod tests {
             let json = serde_json::to_string(&record).unwrap();
             let human = human::line(&record, 80, false);
             for (format, text) in [(Format::Json, json.clone()), (HUMAN, human)] {
-                let served = Item::Line(json.clone().into());
+                let served = Item::Lines((json.clone() + "\n").into());
                 let own = Item::Record(Arc::new(record.clone()));
                 let (end, written) = write(format, [served, own]);
                 assert_eq!(end.unwrap(), End::Source);
@@ -244,7 +278,7 @@ mod tests {
                 r#"{"kind":"\u009b2J\u202e"}"#,
             ),
         ] {
-            let (end, output) = write(Format::Json, [Item::Line(line.into())]);
+            let (end, output) = write(Format::Json, [Item::Lines((line.to_owned() + "\n").into())]);
             assert_eq!(end.unwrap(), End::Source);
             assert_eq!(output, format!("{written}\n"));
         }
@@ -261,7 +295,7 @@ mod tests {
         ] {
             let items = [
                 Item::Record(Arc::new(samples::lost())),
-                Item::Line(line.into()),
+                Item::Lines(line.into()),
             ];
             let (end, written) = write(format, items);
             assert_eq!(written.lines().count(), 1);

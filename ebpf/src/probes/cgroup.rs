@@ -12,7 +12,7 @@ use aya_ebpf::{
 
 use crate::{
     config::active,
-    emit,
+    emit, escape,
     task::{self, Typed},
 };
 
@@ -23,16 +23,22 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     }
     let cgroup = Typed::new(ctx.arg(0));
     let path: *const u8 = ctx.arg(1);
-    emit::send_unless_full(Kind::CgroupMkdir, |record: *mut CgroupMkdir| {
-        // SAFETY: `record` is the ring's; the helper writes at most PATH_MAX bytes of `path`.
-        unsafe {
-            (*record).cgroup = task::key(cgroup);
-            let destination = (&raw mut (*record).path).cast();
-            let written = bpf_probe_read_kernel_str(destination, PATH_MAX as u32, path.cast());
-            // The helper counts the NUL.
-            (*record).path_len = if written > 0 { written as u64 - 1 } else { 0 };
-        }
-    });
+    let key = task::key(cgroup);
+    escape::made(&key, &task::parent_key(cgroup));
+    emit::send_unless_full(
+        Kind::CgroupMkdir,
+        task::current(),
+        |record: *mut CgroupMkdir| {
+            // SAFETY: `record` is the ring's; the helper writes at most PATH_MAX bytes of `path`.
+            unsafe {
+                (*record).cgroup = key;
+                let destination = (&raw mut (*record).path).cast();
+                let written = bpf_probe_read_kernel_str(destination, PATH_MAX as u32, path.cast());
+                // The helper counts the NUL.
+                (*record).path_len = if written > 0 { written as u64 - 1 } else { 0 };
+            }
+        },
+    );
     0
 }
 
@@ -56,7 +62,7 @@ fn change(kind: Kind, cgroup: Typed, populated: u64) -> i32 {
     if !active() {
         return 0;
     }
-    emit::send_unless_full(kind, |record: *mut CgroupChange| {
+    emit::send_unless_full(kind, task::current(), |record: *mut CgroupChange| {
         // SAFETY: `record` is the ring's.
         unsafe {
             (*record).cgroup = task::key(cgroup);

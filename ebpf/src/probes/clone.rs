@@ -25,12 +25,17 @@ pub fn clone(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     counts::call(counts, Call::Clone, flags, false);
-    emit::send_bounded(Kind::Clone, counts, |record: *mut Clone| {
-        // SAFETY: `record` is the ring's.
-        unsafe {
-            task::capture(child, &raw mut (*record).child);
-            (*record).flags = flags & CLONE_NEW_ANY;
-        }
-    });
+    emit::send_bounded(
+        Kind::Clone,
+        task::current(),
+        counts,
+        |record: *mut Clone| {
+            // SAFETY: `record` is the ring's.
+            unsafe {
+                task::capture(child, &raw mut (*record).child);
+                (*record).flags = flags & CLONE_NEW_ANY;
+            }
+        },
+    );
     0
 }

@@ -1,15 +1,18 @@
-//! exec of the first process of a cgroup.
+//! exec: each is counted and checked for an escape; that of a cgroup's first process is always sent.
 //!
 //! `void trace_sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
 //! (`include/trace/events/sched.h`): in the task, when the exec can no longer fail.
 
-use agent_ebpf::{Exec, Field, Kind, Namespace};
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use agent_ebpf::{ARGV_MAX, CgroupKey, Exec, Field, How, Kind, Namespace};
+use aya_ebpf::{
+    helpers::generated::bpf_probe_read_user, macros::btf_tracepoint, programs::BtfTracePointContext,
+};
 
 use crate::{
     config::{active, is_host},
-    counts, emit,
+    counts, emit, escape,
     task::{self, Typed},
+    wanted::Wanted,
 };
 
 #[btf_tracepoint(function = "sched_process_exec")]
@@ -18,24 +21,52 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let task = Typed::new(ctx.arg(0));
-    // An engine's own runtime is in the container's cgroup too, but still among the host's mounts.
-    if is_host(Namespace::Mnt, task::mnt_namespace(task)) {
-        emit::unwanted(Kind::Exec);
-        return 0;
-    }
     let key = task::counted_cgroup(task);
-    // The first process comes from outside; what a process of the cgroup starts is a later one.
-    if task::counted_cgroup(task.follow(Field::TaskRealParent)) == key {
-        emit::unwanted(Kind::Exec);
+    let Some(counts) = counts::of(&key) else {
+        return 0;
+    };
+    // SAFETY: a map's value.
+    counts::add(unsafe { &raw mut (*counts).execs }, 1);
+    if may_be_first(task, &key) && counts::adopt_init(&key, &task::process(task)) {
+        escape::begin(&key, task);
+        emit::send_unless_full(Kind::Exec, task, |record| fill(task, record));
         return 0;
     }
-    if counts::adopt_init(&key, &task::init(task)) {
-        emit::send_unless_full(Kind::Exec, |record: *mut Exec| {
-            // SAFETY: `record` is the ring's.
-            unsafe { (*record).argv_len = 0 };
-        });
+    escape::check(task, &key, counts, How::Unseen);
+    if Wanted::of(Kind::Exec).from(&key) {
+        emit::send_frequent(Kind::Exec, task, |record| fill(task, record));
     } else {
         emit::unwanted(Kind::Exec);
     }
     0
+}
+
+/// Whether the process can be the first one of its cgroup.
+#[inline(always)]
+fn may_be_first(task: Typed, cgroup: &CgroupKey) -> bool {
+    // An engine's own runtime is in the container's cgroup too, but still among the host's mounts.
+    if is_host(Namespace::Mnt, task::mnt_namespace(task)) {
+        return false;
+    }
+    // The first process comes from outside; what a process of the cgroup starts is a later one.
+    let parent = task.follow(Field::TaskRealParent);
+    !task::share_cgroups(task, parent)
+        && task::counted_cgroup(parent) != *cgroup
+        && escape::may_begin(cgroup)
+}
+
+/// The arguments, from where the exec just put them.
+#[inline(always)]
+fn fill(task: Typed, record: *mut Exec) {
+    let mm = task.follow(Field::TaskMm);
+    let start: u64 = mm.load(Field::MmArgStart);
+    let end: u64 = mm.load(Field::MmArgEnd);
+    let len = end.wrapping_sub(start);
+    let read = len.min(ARGV_MAX as u64) as u32;
+    // SAFETY: `record` is the ring's; the helper checks the address, and writes `read` bytes.
+    unsafe {
+        let destination = (&raw mut (*record).argv).cast();
+        let failed = bpf_probe_read_user(destination, read, start as *const _);
+        (*record).argv_len = if failed == 0 { len } else { 0 };
+    }
 }

@@ -1,15 +1,16 @@
-//! The end of the first process of a cgroup.
+//! The end of a process: each is counted; that of a cgroup's first process is always sent.
 //!
 //! `void trace_sched_process_exit(struct task_struct *p, bool group_dead)`
 //! (`include/trace/events/sched.h`); older kernels have no `group_dead`.
 
-use agent_ebpf::{Exit, Field, Kind};
+use agent_ebpf::{ABSENT, Exit, Field, Kind, ending};
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
-    config::{active, config},
-    counts, emit,
+    config::{active, config, field},
+    counts, emit, escape,
     task::{self, Typed},
+    wanted::Wanted,
 };
 
 /// `SIGNAL_GROUP_EXIT` (`include/linux/sched/signal.h`).
@@ -24,19 +25,39 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     if !group_dead(&ctx, task) {
         return 0;
     }
-    if !counts::forget_init(&task::init(task)) {
-        emit::unwanted(Kind::Exit);
-        return 0;
+    let (key, process) = (task::counted_cgroup(task), task::process(task));
+    let leader = task.follow(Field::TaskGroupLeader);
+    let (status, oom_killed) = (status(task, leader), oom_killed(task));
+    if let Some(counts) = counts::of(&key) {
+        let ending = ending(status, oom_killed) as usize;
+        // SAFETY: a map's value; the index is the enum's own.
+        counts::add(unsafe { &raw mut (*counts).exits[ending] }, 1);
     }
-    let status = status(task, task.follow(Field::TaskGroupLeader));
-    emit::send_unless_full(Kind::Exit, |record: *mut Exit| {
+    escape::ended(&process, &key);
+    let fill = |record: *mut Exit| {
         // SAFETY: `record` is the ring's.
-        unsafe {
-            (*record).status = status;
-            (*record).oom_killed = 0;
-        };
-    });
+        let record = unsafe { &mut *record };
+        // The last thread need not be the leader, by which the process is known.
+        record.header.task.tid = process.pid;
+        task::comm(leader, &mut record.header.task.comm);
+        record.status = status;
+        record.oom_killed = oom_killed.into();
+    };
+    if counts::forget_init(&process) {
+        emit::send_unless_full(Kind::Exit, task, fill);
+    } else if Wanted::of(Kind::Exit).from(&key) {
+        emit::send_frequent(Kind::Exit, task, fill);
+    } else {
+        emit::unwanted(Kind::Exit);
+    }
     0
+}
+
+/// Whether the OOM killer chose the process.
+#[inline(always)]
+fn oom_killed(task: Typed) -> bool {
+    let signal = task.follow(Field::TaskSignal);
+    field(Field::SignalOomMm) != ABSENT && !signal.follow(Field::SignalOomMm).is_null()
 }
 
 /// Whether the process ends with this thread.

@@ -5,7 +5,7 @@
 //! fail, with the errno, and do not see those of 32-bit programs.
 
 use agent_ebpf::{
-    CLONE_NEW_ANY, Call, Kind, NAMESPACE_TYPES, NamespaceCall, NamespaceType, Namespaces,
+    CLONE_NEW_ANY, Call, How, Kind, NAMESPACE_TYPES, NamespaceCall, NamespaceType, Namespaces,
     PendingCall,
 };
 use aya_ebpf::{
@@ -16,7 +16,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 
-use crate::{config::active, counts, emit, task};
+use crate::{config::active, counts, emit, escape, task};
 
 /// Calls under way, by pid and tid: entry leaves here what exit needs. Every entry is followed by
 /// an exit, a killed task's too.
@@ -74,7 +74,6 @@ fn exit(ctx: &TracePointContext, kind: Kind, call: Call) -> u32 {
         return 0;
     }
     let thread = bpf_get_current_pid_tgid();
-    let current = task::current();
     // SAFETY: only this thread's entry writes this key.
     let pending = match unsafe { PENDING.get(thread) } {
         Some(pending) => *pending,
@@ -84,14 +83,22 @@ fn exit(ctx: &TracePointContext, kind: Kind, call: Call) -> u32 {
     let _ = PENDING.remove(thread);
     // SAFETY: the verifier bounds the offset by the tracepoint's size.
     let result = unsafe { ctx.read_at::<i64>(16) }.unwrap_or_default();
+    finish(&pending, result, kind, call);
+    0
+}
+
+/// The running task's call ended with `result`.
+#[inline(always)]
+pub fn finish(pending: &PendingCall, result: i64, kind: Kind, call: Call) {
     // unshare also unshares other things than namespaces (files, CLONE_FS).
     if matches!(call, Call::Unshare) && pending.flags & CLONE_NEW_ANY == 0 && result >= 0 {
         emit::unwanted(kind);
-        return 0;
+        return;
     }
+    let current = task::current();
     let key = task::counted_cgroup(current);
     let Some(counts) = counts::of(&key) else {
-        return 0;
+        return;
     };
     let types = match pending.flags & CLONE_NEW_ANY {
         // setns takes a file of any type then.
@@ -99,7 +106,7 @@ fn exit(ctx: &TracePointContext, kind: Kind, call: Call) -> u32 {
         types => types,
     };
     counts::call(counts, call, types, result < 0);
-    emit::send_bounded(kind, counts, |record: *mut NamespaceCall| {
+    emit::send_bounded(kind, current, counts, |record: *mut NamespaceCall| {
         // SAFETY: `record` is the ring's.
         unsafe {
             (*record).before = pending.before;
@@ -107,7 +114,13 @@ fn exit(ctx: &TracePointContext, kind: Kind, call: Call) -> u32 {
             (*record).result = result;
         }
     });
-    0
+    if result >= 0 {
+        let how = match call {
+            Call::Setns => How::Setns,
+            Call::Clone | Call::Unshare => How::Unshare,
+        };
+        escape::check(current, &key, counts, how);
+    }
 }
 
 /// The flags of the types in which the current task is no longer where it was.

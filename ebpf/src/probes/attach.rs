@@ -1,0 +1,27 @@
+//! Processes put into cgroups, for who is a stranger there.
+//!
+//! `void trace_cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task,
+//! bool threadgroup)` (`include/trace/events/cgroup.h`): in the task that writes to `cgroup.procs`,
+//! hierarchy by hierarchy, once the process is there.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+
+use crate::{
+    config::active,
+    escape,
+    task::{self, Typed},
+};
+
+#[btf_tracepoint(function = "cgroup_attach_task")]
+pub fn attach(ctx: BtfTracePointContext) -> i32 {
+    if !active() {
+        return 0;
+    }
+    let (cgroup, process) = (Typed::new(ctx.arg(0)), Typed::new(ctx.arg(2)));
+    // A process is counted, and judged, by one of its cgroups.
+    let key = task::key(cgroup);
+    if task::counted_cgroup(process) == key {
+        escape::entered(process, &key);
+    }
+    0
+}

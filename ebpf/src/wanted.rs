@@ -1,0 +1,48 @@
+//! Which of the frequent events somebody wants: forks, execs and exits are counted always, and sent
+//! while they are asked for.
+
+use agent_ebpf::{COUNTED_CGROUPS, CgroupKey, Kind, WANTED_FILTERED};
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap},
+};
+
+/// Bits `1 << Kind` of the kinds that somebody wants, and [`WANTED_FILTERED`].
+#[map]
+static WANTED: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The cgroups whose events nobody wants. One that is not here is sent: a cgroup that was just made
+/// is, until the agent knows what it is.
+#[map]
+static EXCLUDED: HashMap<CgroupKey, u8> =
+    HashMap::with_max_entries(COUNTED_CGROUPS, BPF_F_NO_PREALLOC);
+
+/// What is wanted of one kind of event.
+#[derive(Clone, Copy)]
+pub struct Wanted(u64);
+
+impl Wanted {
+    /// Reads what is wanted of `kind` now.
+    #[inline(always)]
+    pub fn of(kind: Kind) -> Self {
+        let wanted = WANTED.get(0).copied().unwrap_or_default();
+        if wanted & (1 << kind as u32) == 0 {
+            Self(0)
+        } else {
+            Self(wanted)
+        }
+    }
+
+    /// Whether it is wanted from at least one cgroup.
+    #[inline(always)]
+    pub fn anywhere(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Whether it is wanted from the tasks of `cgroup`.
+    #[inline(always)]
+    pub fn from(self, cgroup: &CgroupKey) -> bool {
+        self.anywhere() && (self.0 & WANTED_FILTERED == 0 || EXCLUDED.get_ptr(cgroup).is_none())
+    }
+}
