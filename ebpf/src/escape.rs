@@ -2,11 +2,11 @@
 //!
 //! A process is judged by its cgroup's baseline: where the first process was when it first executed
 //! a program. A cgroup made below has the same one. An engine's runtime comes into the container's
-//! cgroup from outside and is still among the host's namespaces: it is a stranger there, with all
+//! cgroup from outside while it is still in namespaces of the host: it is a stranger there, with all
 //! that it starts, until it executes a program inside. A process of a container makes no strangers.
 
 use agent_ebpf::{
-    Baseline, COUNTED_CGROUPS, CgroupKey, Counts, Escape, How, Kind, NAMESPACE_TYPES,
+    Baseline, COUNTED_CGROUPS, CgroupKey, Counts, Escape, Field, How, Kind, NAMESPACE_TYPES,
     NamespaceType, Namespaces, ProcessKey,
 };
 use aya_ebpf::{
@@ -77,18 +77,34 @@ fn set_baseline(cgroup: &CgroupKey, baseline: &Baseline) {
     }
 }
 
-/// A process was put into `cgroup` by the running one.
+/// The running process put one, or itself, into `cgroup`.
 #[inline(always)]
-pub fn entered(process: Typed, cgroup: &CgroupKey) {
-    let writer = task::current();
-    if baseline(cgroup).is_some() && !is_judged(writer, &task::counted_cgroup(writer)) {
-        let _ = STRANGERS.insert(task::process(process), 1, 0);
+pub fn entered(task: Typed, cgroup: &CgroupKey) {
+    let (Some(baseline), Some(host)) = (baseline(cgroup), config::host()) else {
+        return;
+    };
+    let mut now = Namespaces::default();
+    task::capture_namespaces(task, &mut now);
+    if host_only(&now, &baseline.namespaces, host) == 0 {
+        return;
+    }
+    let (process, writer) = (task::process(task), task::current());
+    // Of one that moved itself it no longer shows where it was; its parent still is.
+    let from = if task::process(writer) == process {
+        writer.follow(Field::TaskRealParent)
+    } else {
+        writer
+    };
+    if !is_judged(from) {
+        let _ = STRANGERS.insert(process, 1, 0);
     }
 }
 
+/// Whether `task` is in a container, and no stranger there.
 #[inline(always)]
-fn is_judged(task: Probed, cgroup: &CgroupKey) -> bool {
-    baseline(cgroup).is_some() && STRANGERS.get_ptr(task::process(task)).is_none()
+fn is_judged(task: Probed) -> bool {
+    baseline(&task::counted_cgroup(task)).is_some()
+        && STRANGERS.get_ptr(task::process(task)).is_none()
 }
 
 /// A process of `from` was born by the running one, of `cgroup`.

@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::serve::Serve;
 use crate::wait::PATIENCE;
 
-/// Kinds of records in the kernel's ring.
+/// Kinds of records in the kernel's rings.
 const KERNEL: &[&str] = &[
     "clone",
     "unshare",
@@ -18,10 +18,22 @@ const KERNEL: &[&str] = &[
     "cgroup_populated",
     "exec",
     "exit",
+    "fork",
+    "escape",
 ];
 
 /// Kinds of records in streams, but `lost`.
-const STREAM: &[&str] = &["clone", "unshare", "setns", "oom", "container"];
+const STREAM: &[&str] = &[
+    "clone",
+    "unshare",
+    "setns",
+    "oom",
+    "container",
+    "escape",
+    "fork",
+    "exec",
+    "exit",
+];
 
 /// A stage and an outcome there.
 type Outcome = (&'static str, &'static str);

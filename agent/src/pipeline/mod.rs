@@ -1,38 +1,36 @@
 //! The way of an event: ring, decode, attribute, fan out. The only place where the stages meet.
 
+mod demand;
+mod reader;
 mod scan;
 
 use std::{
-    os::fd::AsFd,
     path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
 };
 
-use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes};
+use agent_ebpf::{KINDS, Kind};
 use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    event::{EventfdFlags, eventfd},
     fd::OwnedFd,
 };
 
 use crate::{
-    container::{attribute::attribute, registry::Registry},
-    event::{self, clock::Clock},
+    container::registry::Registry,
     host::hierarchy::Hierarchies,
     kernel::{Kernel, KernelError, Loaded, Options, counts::KernelCounts, probes::see_events},
     lock::lock,
-    watch::{kind::Kind as StreamKind, streams::Streams},
+    watch::{
+        filter::Filter,
+        streams::{Stream, Streams, TooMany},
+    },
 };
-
-/// How often losses are looked for.
-const LOSS_INTERVAL: Duration = Duration::from_millis(250);
-
-/// At most one scan for cgroups that were born unseen in this time.
-const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+use demand::Demand;
+use reader::Reader;
 
 /// Why tracing cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +45,7 @@ pub enum PipelineError {
     Thread(#[source] std::io::Error),
 }
 
-/// What became of the ring's records of one kind. `decoded` and `undecodable` add up to what the
+/// What became of the rings' records of one kind. `decoded` and `undecodable` add up to what the
 /// kernel submitted.
 #[derive(Debug, Default)]
 pub struct Decoded {
@@ -62,6 +60,7 @@ pub struct Shared {
     pub kernel: Mutex<Kernel>,
     pub hierarchies: Hierarchies,
     pub streams: Arc<Streams>,
+    demand: Mutex<Demand>,
     decoded: [Decoded; KINDS],
     stop: AtomicBool,
     wake: OwnedFd,
@@ -89,8 +88,9 @@ impl Pipeline {
             mut kernel,
             mut counts,
             ring,
+            frequent,
+            wanted,
             log,
-            ..
         } = crate::kernel::load(options)?;
         let kept = counts.cgroups();
         let host = kernel.attach(options)?;
@@ -111,19 +111,14 @@ impl Pipeline {
             kernel: Mutex::new(kernel),
             hierarchies,
             streams,
+            demand: Mutex::new(Demand::new(wanted)),
             decoded: Default::default(),
             stop: AtomicBool::new(false),
             wake,
         });
-        let reader = Reader {
-            shared: Arc::clone(&shared),
-            ring,
-            log,
-            clock: Clock::now(),
-            known_losses: [0; KINDS],
-            losses_read: Instant::now(),
-            scanned: Instant::now(),
-        };
+        // Of the streams that were open before.
+        shared.update_demand();
+        let reader = Reader::new(Arc::clone(&shared), ring, frequent, log);
         let thread = std::thread::Builder::new()
             .name("tracer".to_owned())
             .spawn(move || reader.run())
@@ -142,8 +137,7 @@ impl Pipeline {
 impl Drop for Pipeline {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        // Written once, to a counter of 64 bits: it has room.
-        let _ = rustix::io::write(&self.shared.wake, &1u64.to_ne_bytes());
+        self.shared.wake_reader();
         if let Some(thread) = self.thread.take() {
             // A panic there was printed already.
             let _ = thread.join();
@@ -152,149 +146,32 @@ impl Drop for Pipeline {
 }
 
 impl Shared {
-    /// What became of the ring's records of `kind`.
+    /// What became of the rings' records of `kind`.
     pub fn decoded(&self, kind: Kind) -> &Decoded {
         &self.decoded[kind as usize]
     }
-}
 
-/// The thread that reads the ring.
-struct Reader {
-    shared: Arc<Shared>,
-    ring: aya::maps::RingBuf<aya::maps::MapData>,
-    log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
-    clock: Clock,
-    /// Losses in the kernel that streams were told of, by [`Kind`].
-    known_losses: [u64; KINDS],
-    losses_read: Instant,
-    scanned: Instant,
-}
+    /// Opens a stream. All that `filter` wants and that happens after this is in it.
+    ///
+    /// # Errors
+    /// When too many are open.
+    pub fn open(&self, filter: Filter) -> Result<Stream, TooMany> {
+        let stream = self.streams.open(filter)?;
+        self.update_demand();
+        self.wake_reader();
+        Ok(stream)
+    }
 
-impl Reader {
-    fn run(mut self) {
-        while !self.shared.stop.load(Ordering::Relaxed) {
-            self.wait();
-            self.clock = self.clock.kept();
-            self.drain();
-            if let Some(log) = &mut self.log {
-                log.flush();
-            }
-            if self.losses_read.elapsed() >= LOSS_INTERVAL {
-                self.losses_read = Instant::now();
-                self.tell_losses();
-                lock(&self.shared.registry).forget(Instant::now());
-            }
+    /// Tells the kernel what the streams want.
+    fn update_demand(&self) {
+        let registry = lock(&self.registry);
+        if let Err(error) = lock(&self.demand).update(&self.streams, &registry) {
+            tracing::warn!(%error, "the kernel cannot be told which events are wanted");
         }
     }
 
-    /// Until there is something to read, or it is time to look for losses.
-    fn wait(&self) {
-        let timeout = Timespec {
-            tv_sec: 0,
-            tv_nsec: LOSS_INTERVAL.subsec_nanos().into(),
-        };
-        let mut descriptors = vec![
-            PollFd::new(&self.ring, PollFlags::IN),
-            PollFd::new(&self.shared.wake, PollFlags::IN),
-        ];
-        descriptors.extend(
-            self.log
-                .as_ref()
-                .map(|log| PollFd::from_borrowed_fd(log.as_fd(), PollFlags::IN)),
-        );
-        // Interrupted or not: what there is to do is looked at anyway.
-        let _ = poll(&mut descriptors, Some(&timeout));
-    }
-
-    fn drain(&mut self) {
-        let began = Instant::now();
-        // A flood must not keep this thread from everything else.
-        while began.elapsed() < LOSS_INTERVAL
-            && let Some(bytes) = self.ring.next()
-        {
-            let kind = event::kind(&bytes);
-            let event = event::decode(&bytes);
-            drop(bytes);
-            let outcome = kind.ok().map(|kind| &self.shared.decoded[kind as usize]);
-            match event {
-                Ok(event) => {
-                    if let Some(outcome) = outcome {
-                        outcome.decoded.fetch_add(1, Ordering::Relaxed);
-                    }
-                    handle(&self.shared, &event, self.clock, &mut self.scanned);
-                }
-                Err(error) => {
-                    if let Some(outcome) = outcome {
-                        outcome.undecodable.fetch_add(1, Ordering::Relaxed);
-                    }
-                    tracing::warn!(%error, "a record of the ring is no event");
-                }
-            }
-        }
-    }
-
-    /// Tells streams of records that the kernel could not send.
-    fn tell_losses(&mut self) {
-        let mut losses: Vec<(StreamKind, u64)> = Vec::new();
-        for kind in Kind::ALL {
-            let Ok(outcomes) = lock(&self.shared.counts).outcomes(*kind) else {
-                continue;
-            };
-            let Outcomes {
-                no_room,
-                suppressed,
-                ..
-            } = outcomes;
-            let known = &mut self.known_losses[*kind as usize];
-            let lost = (no_room + suppressed).saturating_sub(*known);
-            *known += lost;
-            if lost > 0 {
-                losses.push((stream_kind(*kind), lost));
-            }
-        }
-        if losses
-            .iter()
-            .any(|(kind, _)| *kind == StreamKind::Container)
-        {
-            let mut registry = lock(&self.shared.registry);
-            let mut counts = lock(&self.shared.counts);
-            scan::again(&self.shared.hierarchies, &mut registry, &mut counts);
-        }
-        if !losses.is_empty() {
-            let since = event::clock::since_boot().saturating_sub(LOSS_INTERVAL);
-            let since = self.clock.moment(since.as_nanos() as u64);
-            self.shared.streams.publish_loss(&losses, since);
-        }
-    }
-}
-
-fn handle(shared: &Shared, event: &event::Event, clock: Clock, scanned: &mut Instant) {
-    let mut registry = lock(&shared.registry);
-    if registry.lacks_cgroup_of(&event.caller) && scanned.elapsed() >= SCAN_INTERVAL {
-        *scanned = Instant::now();
-        scan::directories(&shared.hierarchies, &mut registry);
-    }
-    let take = |key: CgroupKey| -> Counts { lock(&shared.counts).take(key) };
-    let record = attribute(event, &mut registry, clock, take);
-    drop(registry);
-    if let Some(record) = record {
-        shared.streams.publish(record);
-    }
-}
-
-/// The kind under which a stream misses a record.
-fn stream_kind(kind: Kind) -> StreamKind {
-    match kind {
-        Kind::Clone => StreamKind::Clone,
-        Kind::Unshare => StreamKind::Unshare,
-        Kind::Setns => StreamKind::Setns,
-        Kind::Oom => StreamKind::Oom,
-        Kind::CgroupMkdir
-        | Kind::CgroupRmdir
-        | Kind::CgroupPopulated
-        | Kind::Exec
-        | Kind::Exit
-        | Kind::Fork
-        | Kind::Escape => StreamKind::Container,
+    fn wake_reader(&self) {
+        // It fails where a wake-up is under way already.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 }

@@ -24,7 +24,16 @@ pub async fn events(State(server): State<Arc<Server>>, RawQuery(query): RawQuery
         Ok(filter) => filter,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error),
     };
-    match server.streams.open(filter) {
+    let opening = Arc::clone(&server);
+    let opened = tokio::task::spawn_blocking(move || match opening.pipeline.get() {
+        Some(pipeline) => pipeline.open(filter),
+        // Its demand is looked at when tracing starts.
+        None => opening.streams.open(filter),
+    });
+    let Ok(opened) = opened.await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    match opened {
         Ok(stream) => {
             let lines = lines(stream, &server);
             let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];

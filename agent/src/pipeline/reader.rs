@@ -1,0 +1,282 @@
+//! The thread that reads the rings.
+
+use std::{
+    os::fd::AsFd,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes};
+use aya::maps::{MapData, RingBuf};
+use aya_log::EbpfLogger;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{Shared, scan};
+use crate::{
+    container::{attribute::attribute, registry::Registry, say::say},
+    event::{self, Body, Event, clock::Clock},
+    kernel::frequent::Frequent,
+    lock::lock,
+    watch::kind::Kind as StreamKind,
+};
+
+/// How often losses, and what watchers want, are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a frequent record waits at most: they wake the reader only when many wait.
+const FREQUENT_INTERVAL: Duration = Duration::from_millis(20);
+
+/// At most one scan for cgroups that were born unseen in this time.
+const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the rare ring is read for the birth of the cgroup that a frequent record is of. The
+/// birth was sent before, but may stand behind a record that another CPU is writing.
+const TRIES: u32 = 16;
+
+type Ring = RingBuf<MapData>;
+
+/// The thread's own.
+pub struct Reader {
+    shared: Arc<Shared>,
+    rare: Ring,
+    /// Mapped while somebody wants what is in it.
+    frequent: Option<Ring>,
+    frequent_map: Frequent,
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
+    clock: Clock,
+    /// Losses in the kernel that streams were told of, by [`Kind`].
+    known_losses: [u64; KINDS],
+    looked: Instant,
+    scanned: Instant,
+}
+
+impl Reader {
+    pub fn new(
+        shared: Arc<Shared>,
+        rare: Ring,
+        frequent_map: Frequent,
+        log: Option<EbpfLogger<&'static dyn log::Log>>,
+    ) -> Self {
+        Self {
+            shared,
+            rare,
+            frequent: None,
+            frequent_map,
+            log,
+            clock: Clock::now(),
+            known_losses: [0; KINDS],
+            looked: Instant::now(),
+            scanned: Instant::now(),
+        }
+    }
+
+    /// Reads until the pipeline stops.
+    pub fn run(mut self) {
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            self.follow_demand();
+            self.wait();
+            self.clock = self.clock.kept();
+            self.drain();
+            if let Some(log) = &mut self.log {
+                log.flush();
+            }
+            if self.looked.elapsed() >= LOOK_INTERVAL {
+                self.looked = Instant::now();
+                self.shared.update_demand();
+                self.tell_losses();
+                lock(&self.shared.registry).forget(Instant::now());
+            }
+        }
+    }
+
+    /// Maps the frequent ring while somebody wants what is in it.
+    fn follow_demand(&mut self) {
+        let wanted = lock(&self.shared.demand).is_some();
+        if wanted && self.frequent.is_none() {
+            match self.frequent_map.open() {
+                Ok(ring) => self.frequent = Some(ring),
+                Err(error) => {
+                    tracing::warn!(%error, "forks, execs and exits cannot be read");
+                }
+            }
+        } else if !wanted && self.frequent.is_some() {
+            // What was sent before the kernel was told.
+            self.drain();
+            self.frequent = None;
+        }
+    }
+
+    /// Until there is something to read or to look at.
+    fn wait(&self) {
+        let interval = if self.frequent.is_some() {
+            FREQUENT_INTERVAL
+        } else {
+            LOOK_INTERVAL
+        };
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: interval.subsec_nanos().into(),
+        };
+        let log = self.log.as_ref().map(AsFd::as_fd);
+        let frequent = self.frequent.as_ref().map(AsFd::as_fd);
+        let descriptors = [self.rare.as_fd(), self.shared.wake.as_fd()];
+        let descriptors = descriptors.into_iter().chain(log).chain(frequent);
+        let mut descriptors: Vec<_> = descriptors
+            .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
+            .collect();
+        // Interrupted or not: what there is to do is looked at anyway.
+        let _ = poll(&mut descriptors, Some(&timeout));
+        // Not to be woken by the same again.
+        let _ = rustix::io::read(&self.shared.wake, &mut [0u8; 8]);
+    }
+
+    /// Reads what is there: what is rare first. A flood must not keep this thread from everything
+    /// else.
+    fn drain(&mut self) {
+        let began = Instant::now();
+        while began.elapsed() < LOOK_INTERVAL && (self.read_rare() || self.read_frequent()) {}
+    }
+
+    /// Takes one record of the rare ring; false where there is none.
+    fn read_rare(&mut self) -> bool {
+        let Some(event) = next(&mut self.rare, &self.shared) else {
+            return false;
+        };
+        let Ok(event) = event else { return true };
+        let mut registry = lock(&self.shared.registry);
+        if registry.lacks_cgroup_of(&event.caller) {
+            self.scanned = scan_again(self.scanned, &self.shared, &mut registry);
+        }
+        let take = |key: CgroupKey| -> Counts { lock(&self.shared.counts).take(key) };
+        let record = attribute(&event, &mut registry, self.clock, take);
+        drop(registry);
+        if let Some(record) = record {
+            self.shared.streams.publish(record);
+        }
+        true
+    }
+
+    /// Takes one record of the frequent ring; false where there is none.
+    fn read_frequent(&mut self) -> bool {
+        let Some(ring) = &mut self.frequent else {
+            return false;
+        };
+        let Some(event) = next(ring, &self.shared) else {
+            return false;
+        };
+        let Ok(event) = event else { return true };
+        if lacks_cgroup(&lock(&self.shared.registry), &event) {
+            self.look_for_cgroup(&event);
+        }
+        let record = say(&event, None, &lock(&self.shared.registry), self.clock);
+        if let Some(record) = record {
+            self.shared.streams.publish(record);
+        }
+        true
+    }
+
+    /// The two rings are not ordered against each other: the birth of the event's cgroup may not
+    /// be read yet.
+    fn look_for_cgroup(&mut self, event: &Event) {
+        for _ in 0..TRIES {
+            while self.read_rare() {}
+            if !lacks_cgroup(&lock(&self.shared.registry), event) {
+                return;
+            }
+            std::thread::yield_now();
+        }
+        let mut registry = lock(&self.shared.registry);
+        self.scanned = scan_again(self.scanned, &self.shared, &mut registry);
+    }
+
+    /// Tells streams of records that the kernel could not send.
+    fn tell_losses(&mut self) {
+        let mut losses: Vec<(StreamKind, u64)> = Vec::new();
+        for kind in Kind::ALL {
+            let Ok(outcomes) = lock(&self.shared.counts).outcomes(*kind) else {
+                continue;
+            };
+            let Outcomes {
+                no_room,
+                suppressed,
+                ..
+            } = outcomes;
+            let known = &mut self.known_losses[*kind as usize];
+            let lost = (no_room + suppressed).saturating_sub(*known);
+            *known += lost;
+            if lost > 0 {
+                losses.push((stream_kind(*kind), lost));
+            }
+        }
+        if losses
+            .iter()
+            .any(|(kind, _)| *kind == StreamKind::Container)
+        {
+            let mut registry = lock(&self.shared.registry);
+            let mut counts = lock(&self.shared.counts);
+            scan::again(&self.shared.hierarchies, &mut registry, &mut counts);
+        }
+        if !losses.is_empty() {
+            let since = event::clock::since_boot().saturating_sub(LOOK_INTERVAL);
+            let since = self.clock.moment(since.as_nanos() as u64);
+            self.shared.streams.publish_loss(&losses, since);
+        }
+    }
+}
+
+/// The next record of a ring, decoded, and counted as what it is.
+fn next(ring: &mut Ring, shared: &Shared) -> Option<Result<Event, event::DecodeError>> {
+    let bytes = ring.next()?;
+    let kind = event::kind(&bytes);
+    let event = event::decode(&bytes);
+    drop(bytes);
+    let decoded = kind.ok().map(|kind| &shared.decoded[kind as usize]);
+    match &event {
+        Ok(_) => {
+            if let Some(decoded) = decoded {
+                decoded.decoded.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Err(error) => {
+            if let Some(decoded) = decoded {
+                decoded.undecodable.fetch_add(1, Ordering::Relaxed);
+            }
+            tracing::warn!(%error, "a record of the ring is no event");
+        }
+    }
+    Some(event)
+}
+
+/// Whether a cgroup that the event is of is not known.
+fn lacks_cgroup(registry: &Registry, event: &Event) -> bool {
+    let of_child = match &event.body {
+        Body::Fork { child } => registry.lacks_cgroup_of(child),
+        _ => false,
+    };
+    of_child || registry.lacks_cgroup_of(&event.caller)
+}
+
+/// Looks for cgroups that were born unseen, if that was not done since `scanned` a while ago; when
+/// it was done last.
+fn scan_again(scanned: Instant, shared: &Shared, registry: &mut Registry) -> Instant {
+    if scanned.elapsed() < SCAN_INTERVAL {
+        return scanned;
+    }
+    scan::directories(&shared.hierarchies, registry);
+    Instant::now()
+}
+
+/// The kind under which a stream misses a record.
+fn stream_kind(kind: Kind) -> StreamKind {
+    match kind {
+        Kind::Clone => StreamKind::Clone,
+        Kind::Unshare => StreamKind::Unshare,
+        Kind::Setns => StreamKind::Setns,
+        Kind::Oom => StreamKind::Oom,
+        Kind::CgroupMkdir | Kind::CgroupRmdir | Kind::CgroupPopulated => StreamKind::Container,
+        Kind::Exec => StreamKind::Exec,
+        Kind::Exit => StreamKind::Exit,
+        Kind::Fork => StreamKind::Fork,
+        Kind::Escape => StreamKind::Escape,
+    }
+}
