@@ -91,8 +91,14 @@ fn kill_members(directory: &Path) {
     }
 }
 
-/// Many cgroups, a process that sleeps in each.
-pub struct Sleepers(Vec<(Child, Cgroup)>);
+/// Many containers, a process that sleeps in each.
+pub struct Sleepers(Vec<Sleeper>);
+
+/// A container with a mount and a network namespace of its own.
+pub struct Sleeper {
+    pub cgroup: Cgroup,
+    child: Child,
+}
 
 impl Sleepers {
     pub fn start(guard: &Guard, count: u32) -> Self {
@@ -106,40 +112,46 @@ impl Sleepers {
         while self.0.len() < count as usize {
             let from = self.0.len();
             let next = AT_ONCE.min(count as usize - from);
-            self.0.extend((0..next).map(|_| sleeper(guard.cgroup())));
-            for (child, _) in &self.0[from..] {
-                wait_until_it_is(child.id(), "sleep");
+            self.0
+                .extend((0..next).map(|_| Sleeper::start(guard.cgroup())));
+            for sleeper in &self.0[from..] {
+                wait_until_it_is(sleeper.pid(), "sleep");
             }
         }
     }
 
-    /// # Panics
-    /// Where there is none.
-    pub fn first(&self) -> &Cgroup {
-        &self.0.first().expect("a cgroup").1
-    }
-
-    pub fn cgroups(&self) -> impl Iterator<Item = &Cgroup> {
-        self.0.iter().map(|(_, cgroup)| cgroup)
+    pub fn all(&self) -> &[Sleeper] {
+        &self.0
     }
 }
 
 impl Drop for Sleepers {
     fn drop(&mut self) {
-        for (child, _) in &mut self.0 {
-            let _ = child.kill();
+        for sleeper in &mut self.0 {
+            let _ = sleeper.child.kill();
         }
-        for (child, _) in &mut self.0 {
-            let _ = child.wait();
+        for sleeper in &mut self.0 {
+            let _ = sleeper.child.wait();
         }
     }
 }
 
-fn sleeper(cgroup: Cgroup) -> (Child, Cgroup) {
-    let sleep = cgroup
-        .command("sleep")
-        .arg("infinity")
-        .stdin(Stdio::null())
-        .spawn();
-    (sleep.expect("sleep can be run"), cgroup)
+impl Sleeper {
+    /// As engines do: it has namespaces before it enters the cgroup, and executes a program there.
+    fn start(cgroup: Cgroup) -> Self {
+        let mut inside = cgroup.command("sleep");
+        inside.arg("infinity");
+        let child = Command::new("unshare")
+            .args(["--mount", "--net", "--propagation", "unchanged"])
+            .arg(inside.get_program())
+            .args(inside.get_args())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("unshare can be run");
+        Self { cgroup, child }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
 }

@@ -1,43 +1,62 @@
-//! Which files of cgroups a scrape reads, as the kernel itself tells, and the cost of reading just these without having
+//! Which files a scrape reads of cgroups, as the kernel itself tells, and the cost of reading just these without having
 //! kept anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::mem::MaybeUninit;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
-use tests::cgroup::{self, Cgroup};
+use tests::cgroup;
 use tests::serve::Serve;
+
+use crate::cgroups::{Sleeper, Sleepers};
 
 /// How often is looked. What others read meanwhile, they hardly read each time.
 const LOOKS: u32 = 3;
 
-/// Files of a cgroup: where its hierarchy is mounted, and the name.
-pub type Files = BTreeSet<(PathBuf, String)>;
+/// How many cgroups are looked at at once: the kernel's queue has room for 16,384 reads.
+const AT_ONCE: usize = 200;
 
-/// The files of `cgroup` that a scrape reads.
+pub type Files = BTreeSet<PathBuf>;
+
+/// The files of these cgroups, and of their processes, that every scrape reads. One that is empty is not seen.
 ///
 /// # Panics
 /// Where there are none.
-pub fn read_by_a_scrape(serve: &Serve, cgroup: &Cgroup) -> Files {
-    let looks = (0..LOOKS).map(|_| look(serve, cgroup));
-    let common = looks.reduce(|some, others| &some & &others);
-    let files = common.unwrap_or_default();
-    assert!(!files.is_empty(), "a scrape reads no file of {cgroup:?}");
+pub fn read_by_a_scrape(serve: &Serve, sleepers: &Sleepers) -> Files {
+    let mut files = Files::new();
+    for some in sleepers.all().chunks(AT_ONCE) {
+        let directories: Vec<PathBuf> = some.iter().flat_map(directories_of).collect();
+        let looks = (0..LOOKS).map(|_| look(serve, &directories));
+        files.extend(
+            looks
+                .reduce(|some, others| &some & &others)
+                .unwrap_or_default(),
+        );
+    }
+    assert!(!files.is_empty(), "a scrape reads no files");
     files
 }
 
-/// The files of `cgroup` that are read during one scrape.
-fn look(serve: &Serve, cgroup: &Cgroup) -> Files {
+/// Where files can be that tell of a cgroup.
+fn directories_of(sleeper: &Sleeper) -> Vec<PathBuf> {
+    let path = sleeper.cgroup.path();
+    let below = |root: &std::path::Path| root.join(path.trim_start_matches('/'));
+    let process = PathBuf::from(format!("/proc/{}", sleeper.pid()));
+    let of_process = [process.join("net"), process];
+    cgroup::roots().map(below).chain(of_process).collect()
+}
+
+/// The files in these directories that are read during one scrape.
+fn look(serve: &Serve, directories: &[PathBuf]) -> Files {
     let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).expect("inotify");
-    let mut roots = BTreeMap::new();
-    for root in cgroup::roots() {
-        let directory = below(root, cgroup);
-        let watch = inotify::add_watch(&events, &directory, WatchFlags::ACCESS);
-        roots.insert(watch.expect("a watch of a cgroup"), root);
+    let mut watched = BTreeMap::new();
+    for directory in directories {
+        let watch = inotify::add_watch(&events, directory, WatchFlags::ACCESS);
+        watched.insert(watch.expect("a watch of a directory"), directory);
     }
     serve.metrics();
     let mut buffer = [MaybeUninit::uninit(); 1 << 16];
@@ -46,14 +65,19 @@ fn look(serve: &Serve, cgroup: &Cgroup) -> Files {
     loop {
         match reader.next() {
             Ok(event) => {
-                assert!(!event.events().contains(ReadFlags::QUEUE_OVERFLOW));
+                let overflow = event.events().contains(ReadFlags::QUEUE_OVERFLOW);
+                assert!(
+                    !overflow,
+                    "more is read than the kernel's queue has room for"
+                );
                 let name = event
                     .file_name()
                     .map(|name| name.to_string_lossy().into_owned());
-                let root = roots.get(&event.wd());
+                let directory = watched.get(&event.wd());
                 files.extend(
-                    root.zip(name)
-                        .map(|(root, name)| (root.to_path_buf(), name)),
+                    directory
+                        .zip(name)
+                        .map(|(directory, name)| directory.join(name)),
                 );
             }
             Err(Errno::AGAIN) => return files,
@@ -62,24 +86,16 @@ fn look(serve: &Serve, cgroup: &Cgroup) -> Files {
     }
 }
 
-/// Reads these files of all `cgroups`, each opened anew: how many bytes they have.
+/// Reads these files, each opened anew: how many bytes they have.
 ///
 /// # Panics
 /// Where one cannot be read.
-pub fn sweep<'a>(files: &Files, cgroups: impl Iterator<Item = &'a Cgroup>) -> usize {
+pub fn sweep(files: &Files) -> usize {
     let mut text = Vec::new();
-    let mut bytes = 0;
-    for cgroup in cgroups {
-        for (root, name) in files {
-            text.clear();
-            let path = below(root, cgroup).join(name);
-            let file = File::open(&path).and_then(|mut file| file.read_to_end(&mut text));
-            bytes += file.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        }
-    }
-    bytes
-}
-
-fn below(root: &Path, cgroup: &Cgroup) -> PathBuf {
-    root.join(cgroup.path().trim_start_matches('/'))
+    let read = |path: &PathBuf| {
+        text.clear();
+        let bytes = File::open(path).and_then(|mut file| file.read_to_end(&mut text));
+        bytes.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    files.iter().map(read).sum()
 }

@@ -158,7 +158,9 @@ impl Crowd {
             let end = Arc::clone(&end);
             let thread = thread::Builder::new().stack_size(64 << 10);
             thread
-                .spawn(move || drop(end.wait()))
+                .spawn(move || {
+                    end.wait();
+                })
                 .expect("one more thread")
         };
         let threads = (0..lacking).map(|_| thread()).collect();

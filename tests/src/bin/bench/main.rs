@@ -46,8 +46,8 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 
-    /// How many processes make a storm's
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    /// How many processes besides its first one share the work of a storm
+    #[arg(long, value_name = "N", default_value_t = 0)]
     procs: u32,
 
     /// A table, or one JSON object

@@ -145,8 +145,8 @@ impl Storm {
     /// Runs it to its end: how many seconds it took, by its own clock.
     fn run(&self) -> f64 {
         let mut storm = self.cgroup.command(profile().join("storm"));
-        storm.args(["vfork", &self.count.to_string()]);
         storm.args(["--procs", &self.procs.to_string()]);
+        storm.args(["vfork", &self.count.to_string()]);
         let output = ending_with_us(&storm).stderr(Stdio::inherit()).output();
         let output = output.expect("storm can be run");
         assert!(output.status.success(), "storm: {}", output.status);
