@@ -164,12 +164,8 @@ pub fn capture_namespaces<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Nam
         if field(at) == ABSENT {
             return 0;
         }
-        let namespace = nsproxy.follow(at);
-        if namespace.is_null() {
-            0
-        } else {
-            namespace.load(inum)
-        }
+        // Where there is no nsproxy (any more), neither is what it leads to: both read as 0.
+        nsproxy.follow(at).load(inum)
     };
     out[Namespace::Cgroup as usize] = inum(Field::NsproxyCgroup, Field::CgroupInum);
     out[Namespace::Ipc as usize] = inum(Field::NsproxyIpc, Field::IpcInum);

@@ -15,6 +15,7 @@ pub mod process;
 pub mod program;
 pub mod prometheus;
 pub mod serve;
+pub mod storm;
 pub mod wait;
 pub mod watch;
 

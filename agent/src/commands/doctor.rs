@@ -103,7 +103,7 @@ fn examine(args: &Args) -> Report {
         reason,
         system: System::read(root),
         cgroups: cgroups(hierarchies.ok().as_ref()),
-        tracefs: match kernel::probes::open_tracefs() {
+        tracefs: match kernel::program::open_tracefs() {
             Ok(_) => "reachable (by a mount of its own, attached nowhere)".to_owned(),
             Err(error) => text::error_line(&error),
         },
@@ -117,9 +117,9 @@ fn try_probes(syscall_probes: SyscallProbes) -> (Vec<Status>, Option<String>) {
         syscall_probes,
         pin: None,
     };
-    let attached = kernel::load(&options).and_then(|mut loaded| {
-        loaded.kernel.attach(&options)?;
-        Ok(loaded.kernel.statuses().to_vec())
+    let attached = kernel::load(&options).and_then(|loaded| {
+        let (kernel, _) = loaded.kernel.attach()?;
+        Ok(kernel.statuses().to_vec())
     });
     match attached {
         Ok(statuses) => (statuses, None),

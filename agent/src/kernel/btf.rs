@@ -18,6 +18,7 @@ const KIND_ENUM: u8 = 6;
 const KIND_TYPEDEF: u8 = 8;
 const KIND_FUNC_PROTO: u8 = 13;
 const KIND_ENUM64: u8 = 19;
+const KIND_FUNC: u8 = 12;
 const KIND_CONST: u8 = 10;
 const KIND_VOLATILE: u8 = 9;
 const KIND_RESTRICT: u8 = 11;
@@ -44,7 +45,7 @@ struct Type<'a> {
 }
 
 impl<'a> Btf<'a> {
-    /// Reads `data` and remembers the structs, enums and typedefs named in `wanted`.
+    /// Reads `data` and remembers the structs, enums, typedefs and functions named in `wanted`.
     ///
     /// # Errors
     /// Where `data` is cut or no BTF of this machine's byte order.
@@ -78,7 +79,7 @@ impl<'a> Btf<'a> {
             let id = self.types.len() as u32;
             if matches!(
                 kind.kind,
-                KIND_STRUCT | KIND_ENUM | KIND_ENUM64 | KIND_TYPEDEF
+                KIND_STRUCT | KIND_ENUM | KIND_ENUM64 | KIND_TYPEDEF | KIND_FUNC
             ) && let Some(name) = wanted.get(self.string(kind.name))
             {
                 self.named.entry((name, kind.kind)).or_insert(id);
@@ -191,6 +192,16 @@ impl<'a> Btf<'a> {
         Some(self.resolve(member)?.kind == KIND_ARRAY)
     }
 
+    /// The id of a typedef.
+    pub fn typedef(&self, name: &'static str) -> Option<u32> {
+        self.named.get(&(name, KIND_TYPEDEF)).copied()
+    }
+
+    /// The id of a function of the kernel.
+    pub fn function(&self, name: &'static str) -> Option<u32> {
+        self.named.get(&(name, KIND_FUNC)).copied()
+    }
+
     /// The parameters of a BTF tracepoint, `typedef btf_trace_NAME`: whether each is a pointer.
     pub fn tracepoint(&self, typedef: &'static str) -> Option<Vec<bool>> {
         let pointer = self.resolve(self.named(typedef, &[KIND_TYPEDEF])?.size_or_type)?;
@@ -224,8 +235,8 @@ impl<'a> Type<'a> {
     /// How many bytes follow the first twelve.
     fn rest_len(&self) -> Option<usize> {
         Some(match self.kind {
-            KIND_PTR | 7 | KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | 12 | 16
-            | KIND_TYPE_TAG => 0,
+            KIND_PTR | 7 | KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT
+            | KIND_FUNC | 16 | KIND_TYPE_TAG => 0,
             1 | 14 | 17 => 4,
             KIND_ARRAY => 12,
             KIND_STRUCT | KIND_UNION | 15 | KIND_ENUM64 => 12 * self.count,

@@ -1,10 +1,13 @@
 //! What the BPF programs are told: where this kernel has the fields that they read.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use agent_ebpf::{ABSENT, Config, FIELD_COUNT, FIELDS, Lookup, Need};
 
-use super::btf::{Btf, BtfError};
+use super::{
+    btf::{Btf, BtfError},
+    program::MARK_VICTIM,
+};
 
 /// Why the programs cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -21,20 +24,23 @@ pub struct Facts {
     pub config: Config,
     /// Whether `mark_victim` gives the task; old kernels give its pid alone.
     pub mark_victim_gives_task: bool,
+    /// The ids of what programs hook, by the names.
+    pub hooks: HashMap<&'static str, u32>,
 }
 
-const MARK_VICTIM: &str = "btf_trace_mark_victim";
 const PROCESS_EXIT: &str = "btf_trace_sched_process_exit";
 
-/// Finds the fields in `btf` (`/sys/kernel/btf/vmlinux`).
+/// Finds the fields, and what is to be hooked, in `btf` (`/sys/kernel/btf/vmlinux`).
 ///
 /// # Errors
 /// Where it is no BTF, or lacks what every capture needs.
-pub fn find(btf: &[u8]) -> Result<Facts, ConfigError> {
+pub fn find(btf: &[u8], hooks: impl Iterator<Item = &'static str>) -> Result<Facts, ConfigError> {
+    let hooks: HashSet<&'static str> = hooks.collect();
     let wanted: HashSet<&'static str> = FIELDS
         .iter()
         .map(|(_, _, lookup)| type_name(*lookup))
         .chain([MARK_VICTIM, PROCESS_EXIT])
+        .chain(hooks.iter().copied())
         .collect();
     let btf = Btf::parse(btf, &wanted)?;
     let mut fields = [ABSENT; FIELD_COUNT];
@@ -52,6 +58,10 @@ pub fn find(btf: &[u8]) -> Result<Facts, ConfigError> {
     }
     let exit = btf.tracepoint(PROCESS_EXIT).unwrap_or_default();
     let mark_victim = btf.tracepoint(MARK_VICTIM).unwrap_or_default();
+    let ids = hooks.into_iter().filter_map(|name| {
+        let id = btf.typedef(name).or_else(|| btf.function(name))?;
+        Some((name, id))
+    });
     Ok(Facts {
         config: Config {
             generation: 0,
@@ -61,6 +71,7 @@ pub fn find(btf: &[u8]) -> Result<Facts, ConfigError> {
             exit_group_dead: u32::from(exit.len() == 2),
         },
         mark_victim_gives_task: mark_victim.first() == Some(&true),
+        hooks: ids.collect(),
     })
 }
 

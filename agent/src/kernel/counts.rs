@@ -4,18 +4,16 @@ use agent_ebpf::{
     Baseline, CONSTRAINTS, CgroupKey, Constraint, Counts, Kind, OVERFLOW, Outcomes, ProcessKey,
     Task,
 };
-use aya::{
-    Ebpf,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
-};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 
+use super::object::{Object, ObjectError};
 use crate::sys::Plain;
 
 /// Why a counter cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CountsError {
-    #[error("the BPF object has no map {0}")]
-    NoMap(&'static str),
+    #[error(transparent)]
+    Object(#[from] ObjectError),
     #[error("a BPF map cannot be used")]
     Map(#[from] MapError),
 }
@@ -34,28 +32,20 @@ pub struct KernelCounts {
     oom_kills: Array<MapData, u64>,
 }
 
-pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-) -> Result<T, CountsError> {
-    let map = ebpf.take_map(name).ok_or(CountsError::NoMap(name))?;
-    Ok(T::try_from(map)?)
-}
-
 impl KernelCounts {
     /// Takes the maps, and makes the entry that counts what finds no room.
     ///
     /// # Errors
     /// Where a map is missing, or another.
-    pub fn new(ebpf: &mut Ebpf) -> Result<Self, CountsError> {
+    pub fn new(object: &mut Object) -> Result<Self, CountsError> {
         let mut counts = Self {
-            counts: take(ebpf, "COUNTS")?,
-            inits: take(ebpf, "INITS")?,
-            firsts: take(ebpf, "FIRSTS")?,
-            baselines: take(ebpf, "BASELINES")?,
-            kills: take(ebpf, "KILLS")?,
-            outcomes: take(ebpf, "OUTCOMES")?,
-            oom_kills: take(ebpf, "OOM_KILLS")?,
+            counts: object.take_map("COUNTS")?,
+            inits: object.take_map("INITS")?,
+            firsts: object.take_map("FIRSTS")?,
+            baselines: object.take_map("BASELINES")?,
+            kills: object.take_map("KILLS")?,
+            outcomes: object.take_map("OUTCOMES")?,
+            oom_kills: object.take_map("OOM_KILLS")?,
         };
         match counts
             .counts

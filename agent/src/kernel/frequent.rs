@@ -3,12 +3,9 @@
 use std::os::fd::AsFd;
 
 use agent_ebpf::{CgroupKey, Kind, WANTED_FILTERED};
-use aya::{
-    Ebpf,
-    maps::{Array, HashMap, Map, MapData, MapError, RingBuf},
-};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
 
-use super::counts::{CountsError, take};
+use super::object::{Object, ObjectError};
 use crate::sys::Plain;
 
 /// The ring of frequent records. Its memory is the kernel's alone until it is opened: mapped, its
@@ -18,11 +15,11 @@ pub struct Frequent {
 }
 
 impl Frequent {
-    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, CountsError> {
+    pub(super) fn new(object: &mut Object) -> Result<Self, ObjectError> {
         const NAME: &str = "FREQUENT";
-        match ebpf.take_map(NAME) {
-            Some(Map::RingBuf(map)) => Ok(Self { map }),
-            _ => Err(CountsError::NoMap(NAME)),
+        match object.take(NAME)? {
+            Map::RingBuf(map) => Ok(Self { map }),
+            _ => Err(ObjectError::NoMap(NAME)),
         }
     }
 
@@ -44,10 +41,10 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, CountsError> {
+    pub(super) fn new(object: &mut Object) -> Result<Self, ObjectError> {
         Ok(Self {
-            wanted: take(ebpf, "WANTED")?,
-            excluded: take(ebpf, "EXCLUDED")?,
+            wanted: object.take_map("WANTED")?,
+            excluded: object.take_map("EXCLUDED")?,
         })
     }
 

@@ -1,36 +1,36 @@
 //! The kernel side, loaded: which probe runs by which mechanism, the ring, the counters.
 
+mod attempt;
 pub mod btf;
 pub mod config;
 pub mod counts;
 pub mod frequent;
+mod object;
 pub mod probes;
+pub mod program;
 
 use std::{
     io::{self, Read as _},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use agent_ebpf::{Namespaces, Task};
-use aya::{
-    Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, Map, MapData, MapError, RingBuf},
-    programs::Iter,
-};
+use aya::maps::{Array, MapData, MapError, RingBuf};
 use aya_log::EbpfLogger;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::sys;
+use crate::{host::fdinfo, sys};
+use attempt::{Attached, Attempt, begin_all};
 use config::{ConfigError, Facts};
 use counts::{CountsError, KernelCounts};
 use frequent::{Frequent, Wanted};
-use probes::{Mechanism, PROBES, ProbeError, State, Status};
+use object::{Object, ObjectError};
+use probes::{Mechanism, PROBES, Probe, Status, Way};
+use program::{Hook, Loader, ProbeError};
 
 /// Where the kernel shows its type information.
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
-
-/// The BPF object that the build made.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf"));
 
 /// Why nothing can be traced.
 #[derive(Debug, thiserror::Error)]
@@ -45,23 +45,38 @@ pub enum KernelError {
     #[error(
         "the kernel does not let this process load BPF programs: run as root (or with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN)"
     )]
-    Permission(#[source] EbpfError),
-    #[error("the BPF programs cannot be loaded")]
-    Load(#[source] EbpfError),
-    #[error(
-        "--pin-path {0}: maps cannot be pinned here; pass a directory on a bpffs (mount -t bpf bpf /sys/fs/bpf)"
-    )]
-    Pin(PathBuf, #[source] io::Error),
+    Permission(#[source] ObjectError),
+    #[error(transparent)]
+    Object(ObjectError),
     #[error("a BPF map cannot be used")]
     Map(#[from] MapError),
     #[error("the processes of the host cannot be listed")]
-    Snapshot(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Snapshot(#[from] SnapshotError),
     #[error(
         "this process does not see the host's first process: run it in the host's pid namespace (docker: --pid=host)"
     )]
     PidNamespace,
     #[error(transparent)]
     Counts(#[from] CountsError),
+}
+
+impl From<ObjectError> for KernelError {
+    fn from(error: ObjectError) -> Self {
+        if error.is_refusal() {
+            Self::Permission(error)
+        } else {
+            Self::Object(error)
+        }
+    }
+}
+
+/// Why the processes of the host cannot be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error(transparent)]
+    Program(#[from] ProbeError),
+    #[error("the kernel's list ends early")]
+    Read(#[from] io::Error),
 }
 
 /// Whether to attach probes that every system call of the host pays for.
@@ -84,47 +99,33 @@ pub struct Options {
     pub pin: Option<PathBuf>,
 }
 
-/// Maps whose contents a later process goes on with.
-const PINNED: &[&str] = &[
-    "ACTIVE",
-    "BASELINES",
-    "COUNTS",
-    "FIRSTS",
-    "INITS",
-    "KILLS",
-    "OOM_KILLS",
-];
+impl Options {
+    /// The ways to try, best first.
+    fn ways(&self, probe: &'static Probe) -> Vec<&'static Way> {
+        let off = self.syscall_probes == SyscallProbes::Off;
+        let ways = probe.ways.iter();
+        ways.filter(|way| !(off && way.mechanism == Mechanism::Syscall))
+            .collect()
+    }
+}
 
-/// Maps whose kernel memory is exported.
-const MAPS: &[&str] = &[
-    "ACTIVE",
-    "AYA_LOGS",
-    "BASELINES",
-    "COUNTS",
-    "ESCAPED",
-    "EXCLUDED",
-    "FIRSTS",
-    "FREQUENT",
-    "HOST",
-    "INITS",
-    "KILLS",
-    "OOM_KILLS",
-    "OUTCOMES",
-    "PENDING",
-    "RARE",
-    "STRANGERS",
-    "WANTED",
-];
-
-/// The loaded programs. Dropping it detaches them.
-pub struct Kernel {
-    ebpf: Ebpf,
-    kept: Vec<OwnedFd>,
+/// The programs in the kernel, before they run.
+pub struct Ready {
+    object: Object,
+    attempts: Vec<Attempt>,
+    snapshot: OwnedFd,
     active: Array<MapData, u64>,
     host: Array<MapData, Namespaces>,
-    statuses: Vec<Status>,
-    maps: Vec<(&'static str, OwnedFd)>,
     facts: Facts,
+}
+
+/// The attached programs. Dropping it detaches them.
+pub struct Kernel {
+    snapshot: OwnedFd,
+    programs: Vec<(&'static str, OwnedFd)>,
+    links: Vec<OwnedFd>,
+    statuses: Vec<Status>,
+    maps: Vec<(String, OwnedFd)>,
 }
 
 impl std::fmt::Debug for Kernel {
@@ -137,7 +138,7 @@ impl std::fmt::Debug for Kernel {
 
 /// What comes of loading, in the parts that different threads use.
 pub struct Loaded {
-    pub kernel: Kernel,
+    pub kernel: Ready,
     pub counts: KernelCounts,
     pub ring: RingBuf<MapData>,
     pub frequent: Frequent,
@@ -146,47 +147,41 @@ pub struct Loaded {
     pub log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
-/// Loads the programs; nothing runs before [`Kernel::attach`].
+/// Loads the programs; nothing runs before [`Ready::attach`].
 ///
 /// # Errors
 /// Where the kernel has no type information, or refuses.
 pub fn load(options: &Options) -> Result<Loaded, KernelError> {
-    let btf = std::fs::read(BTF_PATH).map_err(KernelError::NoBtf)?;
-    let mut facts = config::find(&btf)?;
-    drop(btf);
+    // Kernels before 5.11 take maps and programs for locked memory. Where it may not be raised,
+    // what is refused says so.
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    let _ = setrlimit(Resource::Memlock, unlimited);
+    let mut facts = read_facts()?;
     facts.config.generation = generation();
-    let mut loader = EbpfLoader::new();
-    loader.override_global("CONFIG", sys::as_bytes(&facts.config), true);
-    if let Some(directory) = &options.pin {
-        make_pin_directory(directory)
-            .map_err(|error| KernelError::Pin(directory.clone(), error))?;
-        for map in PINNED {
-            loader.map_pin_path(map, directory.join(map));
-        }
-    }
-    let mut ebpf = loader.load(OBJECT).map_err(|error| match &error {
-        EbpfError::MapError(MapError::CreateError { io_error, .. })
-            if io_error.kind() == io::ErrorKind::PermissionDenied =>
-        {
-            KernelError::Permission(error)
-        }
-        _ => KernelError::Load(error),
-    })?;
-    let maps = map_descriptors(&ebpf)?;
-    let active = required(&mut ebpf, "ACTIVE")?;
-    let host = required(&mut ebpf, "HOST")?;
-    let ring = required(&mut ebpf, "RARE")?;
-    let counts = KernelCounts::new(&mut ebpf)?;
-    let frequent = Frequent::new(&mut ebpf)?;
-    let wanted = Wanted::new(&mut ebpf)?;
-    let log = EbpfLogger::init(&mut ebpf).ok();
-    let kernel = Kernel {
-        ebpf,
-        kept: Vec::new(),
+    let mut object = Object::new(&facts.config, options.pin.as_deref())?;
+    let counts = KernelCounts::new(&mut object)?;
+    let ring = object.take_map("RARE")?;
+    let frequent = Frequent::new(&mut object)?;
+    let wanted = Wanted::new(&mut object)?;
+    let (active, host) = (object.take_map("ACTIVE")?, object.take_map("HOST")?);
+    let loader = Loader {
+        object: &object,
+        facts: &facts,
+    };
+    let snapshot = loader
+        .load("snapshot", SNAPSHOT)
+        .map_err(SnapshotError::from)?;
+    let attempts = begin_all(loader, PROBES, |probe| options.ways(probe));
+    let log = log(&attempts);
+    let kernel = Ready {
+        object,
+        attempts,
+        snapshot,
         active,
         host,
-        statuses: Vec::new(),
-        maps,
         facts,
     };
     Ok(Loaded {
@@ -199,17 +194,14 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
     })
 }
 
-/// Makes the directory, on a bpffs and nowhere else.
-fn make_pin_directory(directory: &Path) -> io::Result<()> {
-    /// `include/uapi/linux/magic.h`
-    const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
-    let directory = std::path::absolute(directory)?;
-    let there = directory.ancestors().find(|it| it.exists());
-    let there = rustix::fs::statfs(there.unwrap_or(&directory))?;
-    if there.f_type as u32 != BPF_FS_MAGIC {
-        return Err(io::Error::other("this is no bpffs"));
-    }
-    std::fs::create_dir_all(directory)
+/// The processes of the host, for the scan at start.
+const SNAPSHOT: Hook = Hook::Iterator("bpf_iter_task");
+
+fn read_facts() -> Result<Facts, KernelError> {
+    let btf = std::fs::read(BTF_PATH).map_err(KernelError::NoBtf)?;
+    let ways = PROBES.iter().flat_map(|probe| probe.ways);
+    let hooks = ways.flat_map(Way::hooks).chain([SNAPSHOT]);
+    Ok(config::find(&btf, hooks.filter_map(Hook::name))?)
 }
 
 /// A number that no other load on this host has: the time since boot.
@@ -218,99 +210,51 @@ fn generation() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-fn required<T: TryFrom<Map, Error = MapError>>(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-) -> Result<T, KernelError> {
-    let map = ebpf.take_map(name).ok_or(CountsError::NoMap(name))?;
-    Ok(T::try_from(map)?)
-}
-
-fn map_descriptors(ebpf: &Ebpf) -> Result<Vec<(&'static str, OwnedFd)>, KernelError> {
-    let mut descriptors = Vec::new();
-    for name in MAPS {
-        let Some(map) = ebpf.map(name) else { continue };
-        let (Map::Array(data)
-        | Map::HashMap(data)
-        | Map::LruHashMap(data)
-        | Map::PerCpuArray(data)
-        | Map::RingBuf(data)) = map
-        else {
-            continue;
-        };
-        let descriptor = data.fd().as_fd().try_clone_to_owned();
-        descriptors.push((*name, descriptor.map_err(MapError::from)?));
-    }
-    Ok(descriptors)
-}
-
-impl Kernel {
+impl Ready {
     /// Attaches each probe on its own, one that fails leaves the others, and tells the namespaces
     /// of the host.
     ///
     /// # Errors
     /// Where the host's first process cannot be seen.
-    pub fn attach(&mut self, options: &Options) -> Result<Namespaces, KernelError> {
-        // Large, and of no use once the programs are loaded.
-        let btf =
-            aya::Btf::from_sys_fs().map_err(|error| KernelError::NoBtf(io::Error::other(error)))?;
-        let snapshot = probes::find::<Iter>(&mut self.ebpf, "snapshot");
-        snapshot
-            .and_then(|program| Ok(program.load("task", &btf)?))
-            .map_err(|error| KernelError::Snapshot(error.into()))?;
+    pub fn attach(mut self) -> Result<(Kernel, Namespaces), KernelError> {
         // init and kthreadd, which the kernel itself started.
-        let first = self.snapshot()?.into_iter().find(|task| task.ppid == 0);
-        let host = first.ok_or(KernelError::PidNamespace)?.namespaces;
-        self.host.set(0, host, 0)?;
+        let tasks = snapshot(&self.snapshot)?;
+        let first = tasks.into_iter().find(|task| task.ppid == 0);
+        let namespaces = first.ok_or(KernelError::PidNamespace)?.namespaces;
+        self.host.set(0, namespaces, 0)?;
         self.active.set(0, self.facts.config.generation, 0)?;
-        for probe in PROBES {
-            let state = if probe.mechanism == Mechanism::Syscall
-                && options.syscall_probes == SyscallProbes::Off
-            {
-                State::Off
-            } else if probe.name == "oom" && !self.facts.mark_victim_gives_task {
-                State::from(&ProbeError::Prototype)
-            } else {
-                match probes::attach(&mut self.ebpf, &btf, probe) {
-                    Ok(kept) => {
-                        self.kept.extend(kept);
-                        State::Attached
-                    }
-                    Err(error) => {
-                        tracing::debug!(probe = probe.name, ?error, "not attached");
-                        State::from(&error)
-                    }
-                }
-            };
-            self.statuses.push(Status {
-                probe: probe.name,
-                mechanism: probe.mechanism,
-                state,
-                loss: probe.loss,
-            });
+        let loader = Loader {
+            object: &self.object,
+            facts: &self.facts,
+        };
+        let mut kernel = Kernel {
+            snapshot: self.snapshot,
+            programs: Vec::new(),
+            links: Vec::new(),
+            statuses: Vec::new(),
+            maps: Vec::new(),
+        };
+        for attempt in self.attempts {
+            let (status, Attached { programs, links }) = attempt.attach(loader);
+            let programs = programs.into_iter().map(|program| (status.probe, program));
+            kernel.programs.extend(programs);
+            kernel.links.extend(links);
+            kernel.statuses.push(status);
         }
-        Ok(host)
+        let maps = self.object.descriptors.into_iter();
+        // Those of the compiler's own sections have a dot.
+        kernel.maps = maps.filter(|(name, _)| !name.starts_with('.')).collect();
+        Ok((kernel, namespaces))
     }
+}
 
+impl Kernel {
     /// Every process of the host, as it is now.
     ///
     /// # Errors
     /// Where the kernel refuses the task iterator.
-    pub fn snapshot(&mut self) -> Result<Vec<Task>, KernelError> {
-        let bytes = self.read_snapshot().map_err(KernelError::Snapshot)?;
-        Ok(bytes
-            .chunks_exact(size_of::<Task>())
-            .filter_map(sys::from_bytes)
-            .collect())
-    }
-
-    fn read_snapshot(&mut self) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
-        let program: &mut Iter = probes::find(&mut self.ebpf, "snapshot")?;
-        let link = program.attach()?;
-        let mut file = program.take_link(link)?.into_file()?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(bytes)
+    pub fn snapshot(&self) -> Result<Vec<Task>, KernelError> {
+        Ok(snapshot(&self.snapshot)?)
     }
 
     /// What became of each probe.
@@ -320,19 +264,37 @@ impl Kernel {
 
     /// The descriptors of the programs of each attached probe, by the probe's name.
     pub fn programs(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
-        PROBES.iter().flat_map(|probe| {
-            let programs = probe.programs.iter();
-            programs.filter_map(|(program, _)| {
-                let descriptor = self.ebpf.program(program)?.fd().ok()?;
-                Some((probe.name, descriptor.as_fd()))
-            })
-        })
+        let programs = self.programs.iter();
+        programs.map(|(probe, descriptor)| (*probe, descriptor.as_fd()))
     }
 
     /// The descriptor of each map, by its name.
-    pub fn maps(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
-        self.maps
-            .iter()
-            .map(|(name, descriptor)| (*name, descriptor.as_fd()))
+    pub fn maps(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        let maps = self.maps.iter();
+        maps.map(|(name, descriptor)| (name.as_str(), descriptor.as_fd()))
     }
+}
+
+fn snapshot(program: &OwnedFd) -> Result<Vec<Task>, SnapshotError> {
+    let mut bytes = Vec::new();
+    sys::iterate(program.as_fd())?.read_to_end(&mut bytes)?;
+    let tasks = bytes.chunks_exact(size_of::<Task>());
+    Ok(tasks.filter_map(sys::from_bytes).collect())
+}
+
+/// What the programs say, where somebody would see it.
+fn log(attempts: &[Attempt]) -> Option<EbpfLogger<&'static dyn log::Log>> {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return None;
+    }
+    let ids = attempts
+        .iter()
+        .flat_map(Attempt::programs)
+        .filter_map(|program| {
+            let id = fdinfo::number(Path::new("/"), program.as_fd(), "prog_id:");
+            id.ok().flatten()
+        });
+    // Not every program says something.
+    ids.filter_map(|id| EbpfLogger::init_from_id(id as u32).ok())
+        .next()
 }

@@ -1,47 +1,80 @@
-//! Which probe is attached by which mechanism.
+//! Which probes there are, by which mechanisms each can run, and which one it runs by.
 
-use std::{io, os::fd::OwnedFd};
-
-use aya::{
-    Btf, Ebpf,
-    programs::{BtfTracePoint, Program, ProgramError, TracePoint},
-};
-use rustix::{
-    fs::{Mode, OFlags},
-    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags},
-};
 use serde::Serialize;
 
-use crate::{sys, text};
+use super::program::{Hook, MARK_VICTIM, ProbeError};
+use crate::text;
 
 /// How a probe comes to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mechanism {
-    /// A BTF tracepoint (`tp_btf`): costs nothing but where it is hit.
+    /// A BPF trampoline (`fentry`, `fexit`): costs nothing but where it is hit.
+    Trampoline,
+    /// A BTF tracepoint (`tp_btf`): likewise.
     Btf,
     /// A system call's tracepoint: while one is attached, every system call of the host pays.
     Syscall,
 }
 
 impl Mechanism {
+    pub const ALL: [Self; 3] = [Self::Trampoline, Self::Btf, Self::Syscall];
+
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Trampoline => "trampoline",
             Self::Btf => "btf",
             Self::Syscall => "syscall",
         }
     }
 }
 
-/// A probe: the programs that together see one kind of event.
-#[derive(Clone, Copy, Debug)]
+/// The programs that see a probe's events by one mechanism.
+#[derive(Debug)]
+pub struct Way {
+    pub mechanism: Mechanism,
+    /// Program, and what it hooks, in the order of attachment.
+    pub programs: &'static [(&'static str, Hook)],
+    /// Likewise, where the kernel has what they hook.
+    pub where_found: &'static [(&'static str, Hook)],
+}
+
+impl Way {
+    const fn new(mechanism: Mechanism, programs: &'static [(&'static str, Hook)]) -> Self {
+        Self {
+            mechanism,
+            programs,
+            where_found: &[],
+        }
+    }
+
+    const fn and_where_found(mut self, programs: &'static [(&'static str, Hook)]) -> Self {
+        self.where_found = programs;
+        self
+    }
+
+    /// All that it may hook.
+    pub fn hooks(&self) -> impl Iterator<Item = Hook> {
+        let programs = self.programs.iter().chain(self.where_found);
+        programs.map(|(_, hook)| *hook)
+    }
+}
+
+/// What sees one kind of event.
+#[derive(Debug)]
 pub struct Probe {
     pub name: &'static str,
-    pub mechanism: Mechanism,
-    /// Program, and what it is attached to.
-    pub programs: &'static [(&'static str, &'static str)],
+    /// How it can be attached, best first.
+    pub ways: &'static [Way],
     /// What is not seen without it.
     pub loss: &'static str,
+}
+
+impl Probe {
+    /// The way by this mechanism.
+    pub fn way(&self, mechanism: Mechanism) -> Option<&'static Way> {
+        self.ways.iter().find(|way| way.mechanism == mechanism)
+    }
 }
 
 /// All probes, in the order of attachment: cgroups first, so that no event comes from a cgroup
@@ -49,74 +82,99 @@ pub struct Probe {
 pub const PROBES: &[Probe] = &[
     Probe {
         name: "cgroup_mkdir",
-        mechanism: Mechanism::Btf,
-        programs: &[("cgroup_mkdir", "cgroup_mkdir")],
+        ways: &[Way::new(
+            Mechanism::Btf,
+            &[("cgroup_mkdir", Hook::Tracepoint("btf_trace_cgroup_mkdir"))],
+        )],
         loss: "new cgroups: events in them have no container until a scan finds it",
     },
     Probe {
         name: "cgroup_rmdir",
-        mechanism: Mechanism::Btf,
-        programs: &[("cgroup_rmdir", "cgroup_rmdir")],
+        ways: &[Way::new(
+            Mechanism::Btf,
+            &[("cgroup_rmdir", Hook::Tracepoint("btf_trace_cgroup_rmdir"))],
+        )],
         loss: "removals of cgroups: their counters stay until the agent is restarted",
     },
     Probe {
         name: "cgroup_populated",
-        mechanism: Mechanism::Btf,
-        programs: &[("cgroup_populated", "cgroup_notify_populated")],
+        ways: &[Way::new(
+            Mechanism::Btf,
+            &[(
+                "cgroup_populated",
+                Hook::Tracepoint("btf_trace_cgroup_notify_populated"),
+            )],
+        )],
         loss: "starts and stops of containers",
     },
     Probe {
         name: "attach",
-        mechanism: Mechanism::Btf,
-        programs: &[("attach", "cgroup_attach_task")],
+        ways: &[Way::new(
+            Mechanism::Btf,
+            &[("attach", Hook::Tracepoint("btf_trace_cgroup_attach_task"))],
+        )],
         loss: "who comes into a container from outside: engines' runtimes show as escapes",
     },
     Probe {
         name: "fork",
-        mechanism: Mechanism::Btf,
-        programs: &[("fork", "task_newtask")],
+        ways: &[Way::new(
+            Mechanism::Btf,
+            &[("fork", Hook::Tracepoint("btf_trace_task_newtask"))],
+        )],
         loss: "births of processes and threads",
     },
     Probe {
         name: "exec",
-        mechanism: Mechanism::Btf,
-        programs: &[("exec", "sched_process_exec")],
+        ways: &[Way::new(
+            Mechanism::Btf,
+            &[("exec", Hook::Tracepoint("btf_trace_sched_process_exec"))],
+        )],
         loss: "execs, which process is a container's first, whose namespaces a setns enters, and escapes",
     },
     Probe {
         name: "exit",
-        mechanism: Mechanism::Btf,
-        programs: &[("exit", "sched_process_exit")],
+        ways: &[Way::new(
+            Mechanism::Btf,
+            &[("exit", Hook::Tracepoint("btf_trace_sched_process_exit"))],
+        )],
         loss: "how processes and containers ended",
     },
     Probe {
         name: "oom",
-        mechanism: Mechanism::Btf,
-        programs: &[("oom", "mark_victim")],
+        ways: &[Way::new(
+            Mechanism::Btf,
+            &[("oom", Hook::Tracepoint(MARK_VICTIM))],
+        )],
         loss: "OOM kills",
     },
     Probe {
         name: "clone",
-        mechanism: Mechanism::Btf,
-        programs: &[("clone", "task_newtask")],
+        ways: &[Way::new(
+            Mechanism::Btf,
+            &[("clone", Hook::Tracepoint("btf_trace_task_newtask"))],
+        )],
         loss: "namespaces made by clone",
     },
     Probe {
         name: "unshare",
-        mechanism: Mechanism::Syscall,
-        programs: &[
-            ("unshare_exit", "sys_exit_unshare"),
-            ("unshare_enter", "sys_enter_unshare"),
-        ],
+        ways: &[Way::new(
+            Mechanism::Syscall,
+            &[
+                ("unshare_exit", Hook::Syscall("sys_exit_unshare")),
+                ("unshare_enter", Hook::Syscall("sys_enter_unshare")),
+            ],
+        )],
         loss: "namespaces made by unshare",
     },
     Probe {
         name: "setns",
-        mechanism: Mechanism::Syscall,
-        programs: &[
-            ("setns_exit", "sys_exit_setns"),
-            ("setns_enter", "sys_enter_setns"),
-        ],
+        ways: &[Way::new(
+            Mechanism::Syscall,
+            &[
+                ("setns_exit", Hook::Syscall("sys_exit_setns")),
+                ("setns_enter", Hook::Syscall("sys_enter_setns")),
+            ],
+        )],
         loss: "namespaces entered by setns",
     },
 ];
@@ -135,6 +193,25 @@ pub enum State {
     },
 }
 
+/// A mechanism by which a probe cannot be attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PassedOver {
+    pub mechanism: Mechanism,
+    /// The name of the errno, where there is one.
+    pub errno: Option<String>,
+    pub reason: String,
+}
+
+impl PassedOver {
+    pub fn new(mechanism: Mechanism, error: &ProbeError) -> Self {
+        Self {
+            mechanism,
+            errno: error.errno(),
+            reason: text::error_line(error),
+        }
+    }
+}
+
 /// A probe and what became of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
@@ -142,6 +219,8 @@ pub struct Status {
     pub mechanism: Mechanism,
     #[serde(flatten)]
     pub state: State,
+    /// Better mechanisms, and why it is none of them.
+    pub passed_over: Vec<PassedOver>,
     /// What is not seen without it.
     pub loss: &'static str,
 }
@@ -157,127 +236,4 @@ pub fn see_events(statuses: &[Status]) -> bool {
     const EVENTS: [&str; 4] = ["oom", "clone", "unshare", "setns"];
     let mut attached = statuses.iter().filter(|status| status.attached());
     attached.any(|status| EVENTS.contains(&status.probe))
-}
-
-/// Why a probe is not attached.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    #[error("the BPF object has no program {0} of the right type")]
-    NoProgram(&'static str),
-    #[error("the kernel refuses the program")]
-    Program(#[from] ProgramError),
-    #[error("the kernel's tracepoint does not give the task; a newer kernel does")]
-    Prototype,
-    #[error("tracefs has no event syscalls/{0}")]
-    Event(&'static str, #[source] io::Error),
-    #[error("the program cannot be attached to syscalls/{0}")]
-    Attach(&'static str, #[source] io::Error),
-}
-
-impl ProbeError {
-    /// The errno at the end of the chain of causes.
-    fn errno(&self) -> Option<String> {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(error) = cause {
-            if let Some(io) = error.downcast_ref::<io::Error>() {
-                return io.raw_os_error().and_then(sys::errno_name);
-            }
-            cause = error.source();
-        }
-        None
-    }
-}
-
-impl From<&ProbeError> for State {
-    fn from(error: &ProbeError) -> Self {
-        Self::Failed {
-            errno: error.errno(),
-            reason: text::error_line(error),
-        }
-    }
-}
-
-/// Loads and attaches `probe`. What must be kept for it to stay attached, beside `ebpf`, comes
-/// back.
-///
-/// # Errors
-/// Where a program is refused, or its hook is not there.
-pub fn attach(ebpf: &mut Ebpf, btf: &Btf, probe: &Probe) -> Result<Vec<OwnedFd>, ProbeError> {
-    let mut kept = Vec::new();
-    for (program, hook) in probe.programs {
-        match probe.mechanism {
-            Mechanism::Btf => attach_btf(ebpf, btf, program, hook)?,
-            Mechanism::Syscall => kept.push(attach_syscall(ebpf, program, hook)?),
-        }
-    }
-    Ok(kept)
-}
-
-/// A program of the object, as one of the type `T`.
-pub(super) fn find<'a, T>(
-    ebpf: &'a mut Ebpf,
-    program: &'static str,
-) -> Result<&'a mut T, ProbeError>
-where
-    &'a mut T: TryFrom<&'a mut Program>,
-{
-    let found = ebpf
-        .program_mut(program)
-        .ok_or(ProbeError::NoProgram(program))?;
-    found.try_into().map_err(|_| ProbeError::NoProgram(program))
-}
-
-fn attach_btf(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
-    program: &'static str,
-    hook: &'static str,
-) -> Result<(), ProbeError> {
-    let program: &mut BtfTracePoint = find(ebpf, program)?;
-    program.load(hook, btf)?;
-    program.attach()?;
-    Ok(())
-}
-
-fn attach_syscall(
-    ebpf: &mut Ebpf,
-    program: &'static str,
-    event: &'static str,
-) -> Result<OwnedFd, ProbeError> {
-    let program: &mut TracePoint = find(ebpf, program)?;
-    program.load()?;
-    let id = tracepoint_id(event).map_err(|error| ProbeError::Event(event, error))?;
-    let program = program.fd()?;
-    sys::attach_tracepoint(id, std::os::fd::AsFd::as_fd(program))
-        .map_err(|error| ProbeError::Attach(event, error))
-}
-
-/// tracefs, mounted for this alone and attached to no directory: it may not be mounted on the host,
-/// and the host's mounts stay as they are.
-///
-/// # Errors
-/// fsopen(2)'s and fsmount(2)'s; EPERM without CAP_SYS_ADMIN.
-pub fn open_tracefs() -> io::Result<OwnedFd> {
-    let context = rustix::mount::fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    rustix::mount::fsconfig_create(&context)?;
-    let mount = rustix::mount::fsmount(
-        &context,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::MOUNT_ATTR_RDONLY,
-    )?;
-    Ok(mount)
-}
-
-/// The id of an event of the category `syscalls`.
-fn tracepoint_id(event: &str) -> io::Result<u64> {
-    let mount = open_tracefs()?;
-    let path = format!("events/syscalls/{event}/id");
-    let file = rustix::fs::openat(
-        &mount,
-        path,
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let text = io::read_to_string(std::fs::File::from(file))?;
-    text.trim().parse().map_err(io::Error::other)
 }

@@ -85,7 +85,7 @@ impl Pipeline {
     ) -> Result<Self, PipelineError> {
         let hierarchies = Hierarchies::discover(root)?;
         let Loaded {
-            mut kernel,
+            kernel,
             mut counts,
             ring,
             frequent,
@@ -93,7 +93,7 @@ impl Pipeline {
             log,
         } = crate::kernel::load(options)?;
         let kept = counts.cgroups();
-        let host = kernel.attach(options)?;
+        let (kernel, host) = kernel.attach()?;
         if !see_events(kernel.statuses()) {
             return Err(PipelineError::Blind);
         }

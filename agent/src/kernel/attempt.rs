@@ -1,0 +1,170 @@
+//! Attaching a probe by the best of its mechanisms that the kernel lets it have.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use super::{
+    probes::{Mechanism, PassedOver, Probe, State, Status, Way},
+    program::{self, Hook, Loader, ProbeError},
+};
+
+/// A program in the kernel.
+struct Loaded {
+    name: &'static str,
+    hook: Hook,
+    descriptor: OwnedFd,
+}
+
+/// A probe, loaded by one mechanism.
+pub struct Attempt {
+    probe: &'static Probe,
+    loaded: Option<(Mechanism, Vec<Loaded>)>,
+    /// The ways that are left should this one not do.
+    others: std::vec::IntoIter<&'static Way>,
+    passed_over: Vec<PassedOver>,
+}
+
+/// What must be kept for a probe to stay attached.
+#[derive(Default)]
+pub struct Attached {
+    pub programs: Vec<OwnedFd>,
+    pub links: Vec<OwnedFd>,
+}
+
+impl Attempt {
+    /// Loads the programs of the first of `ways` whose programs the kernel takes.
+    fn begin(loader: Loader<'_>, probe: &'static Probe, ways: Vec<&'static Way>) -> Self {
+        let mut attempt = Self {
+            probe,
+            loaded: None,
+            others: ways.into_iter(),
+            passed_over: Vec::new(),
+        };
+        attempt.load_next(loader);
+        attempt
+    }
+
+    fn load_next(&mut self, loader: Loader<'_>) {
+        while self.loaded.is_none()
+            && let Some(way) = self.others.next()
+        {
+            match load(loader, way) {
+                Ok(programs) => self.loaded = Some((way.mechanism, programs)),
+                Err(error) => self.pass_over(way.mechanism, &error),
+            }
+        }
+    }
+
+    fn pass_over(&mut self, mechanism: Mechanism, error: &ProbeError) {
+        let probe = self.probe.name;
+        tracing::debug!(probe, mechanism = mechanism.name(), ?error, "not attached");
+        self.passed_over.push(PassedOver::new(mechanism, error));
+    }
+
+    /// The programs that are loaded.
+    pub fn programs(&self) -> impl Iterator<Item = &OwnedFd> {
+        let programs = self.loaded.iter().flat_map(|(_, programs)| programs);
+        programs.map(|program| &program.descriptor)
+    }
+
+    /// Attaches what is loaded, or what comes next where that cannot be attached.
+    pub fn attach(mut self, loader: Loader<'_>) -> (Status, Attached) {
+        while let Some((mechanism, programs)) = self.loaded.take() {
+            match attach(programs) {
+                Ok(attached) => return (self.status(mechanism, State::Attached), attached),
+                Err(error) => self.pass_over(mechanism, &error),
+            }
+            self.load_next(loader);
+        }
+        let status = match self.passed_over.pop() {
+            Some(last) => {
+                let PassedOver { errno, reason, .. } = last;
+                self.status(last.mechanism, State::Failed { errno, reason })
+            }
+            None => {
+                let last = self.probe.ways.last();
+                let mechanism = last.map_or(Mechanism::Btf, |way| way.mechanism);
+                self.status(mechanism, State::Off)
+            }
+        };
+        (status, Attached::default())
+    }
+
+    fn status(self, mechanism: Mechanism, state: State) -> Status {
+        Status {
+            probe: self.probe.name,
+            mechanism,
+            state,
+            passed_over: self.passed_over,
+            loss: self.probe.loss,
+        }
+    }
+}
+
+fn load(loader: Loader<'_>, way: &Way) -> Result<Vec<Loaded>, ProbeError> {
+    let found = way.where_found.iter().filter(|(_, hook)| loader.has(*hook));
+    let programs = way.programs.iter().chain(found).map(|&(name, hook)| {
+        let descriptor = loader.load(name, hook)?;
+        Ok(Loaded {
+            name,
+            hook,
+            descriptor,
+        })
+    });
+    programs.collect()
+}
+
+fn attach(programs: Vec<Loaded>) -> Result<Attached, ProbeError> {
+    let mut attached = Attached::default();
+    for Loaded {
+        name,
+        hook,
+        descriptor,
+    } in programs
+    {
+        attached
+            .links
+            .push(program::attach(name, hook, &descriptor)?);
+        attached.programs.push(descriptor);
+    }
+    Ok(attached)
+}
+
+/// Loads the programs of all probes, on all CPUs: the verifier takes milliseconds for each, and
+/// runs for several at once. In the order of `probes`.
+pub fn begin_all(
+    loader: Loader<'_>,
+    probes: &'static [Probe],
+    ways: impl Fn(&'static Probe) -> Vec<&'static Way> + Sync,
+) -> Vec<Attempt> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(probe) = probes.get(index) else {
+                return done;
+            };
+            done.push((index, Attempt::begin(loader, probe, ways(probe))));
+        }
+    };
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let mut attempts = thread::scope(|scope| {
+        let others: Vec<_> = (1..cpus.min(probes.len()))
+            .map(|_| scope.spawn(work))
+            .collect();
+        let mut attempts = work();
+        for thread in others {
+            match thread.join() {
+                Ok(done) => attempts.extend(done),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        attempts
+    });
+    attempts.sort_by_key(|(index, _)| *index);
+    attempts.into_iter().map(|(_, attempt)| attempt).collect()
+}

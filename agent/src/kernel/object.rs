@@ -1,0 +1,187 @@
+//! The BPF object that the build made: its maps, made in the kernel, and its programs, ready to be
+//! loaded.
+//!
+//! aya's own loader parses the type information of the whole kernel each time, for 50 ms and 50 MB;
+//! here only what is traced is looked up ([`super::btf`]).
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::CString,
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use agent_ebpf::Config;
+use aya::{
+    maps::{Map, MapData, MapError},
+    pin::PinError,
+};
+use aya_obj::{EbpfSectionKind, ParseError, generated::bpf_insn, relocation::EbpfRelocationError};
+
+use crate::sys;
+
+/// The bytes of the object.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf"));
+
+/// Maps whose contents a later process goes on with.
+const PINNED: &[&str] = &[
+    "ACTIVE",
+    "BASELINES",
+    "COUNTS",
+    "FIRSTS",
+    "INITS",
+    "KILLS",
+    "OOM_KILLS",
+];
+
+/// Why the object is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    #[error("the BPF object is broken")]
+    Parse(#[from] ParseError),
+    #[error("the BPF object is broken")]
+    Relocation(#[from] EbpfRelocationError),
+    #[error("the BPF object has no map {0}")]
+    NoMap(&'static str),
+    #[error("a BPF map cannot be made")]
+    Map(#[from] MapError),
+    #[error("the BPF map {0} cannot be filled")]
+    Constants(String, #[source] io::Error),
+    #[error(
+        "--pin-path {0}: maps cannot be pinned here; pass a directory on a bpffs (mount -t bpf bpf /sys/fs/bpf)"
+    )]
+    PinDirectory(PathBuf, #[source] io::Error),
+    #[error("the BPF map cannot be pinned at {0}")]
+    Pin(PathBuf, #[source] PinError),
+}
+
+impl ObjectError {
+    /// Whether the kernel does not let this process make maps.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Map(MapError::CreateError { io_error, .. })
+            if io_error.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+/// The object, in the kernel as far as it can be without its programs.
+pub struct Object {
+    maps: HashMap<String, Map>,
+    /// A descriptor of each map, by its name.
+    pub descriptors: Vec<(String, OwnedFd)>,
+    programs: HashMap<String, Code>,
+}
+
+/// A program that is not loaded yet.
+pub struct Code {
+    pub name: CString,
+    pub license: CString,
+    pub instructions: Vec<bpf_insn>,
+}
+
+impl Object {
+    /// Makes the maps, or takes them from where an earlier process pinned them.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn new(config: &Config, pins: Option<&Path>) -> Result<Self, ObjectError> {
+        if let Some(directory) = pins {
+            make_pin_directory(directory)
+                .map_err(|error| ObjectError::PinDirectory(directory.to_owned(), error))?;
+        }
+        let mut object = aya_obj::Object::parse(OBJECT)?;
+        let globals = [("CONFIG", (sys::as_bytes(config), true))];
+        object.patch_map_data(globals.into_iter().collect())?;
+        let definitions: Vec<(String, aya_obj::Map)> = object.maps.drain().collect();
+        let mut maps = HashMap::new();
+        let mut descriptors = Vec::new();
+        for (name, definition) in &definitions {
+            let data = make(name, definition, pins)?;
+            let descriptor = data.fd().as_fd().try_clone_to_owned();
+            descriptors.push((name.clone(), descriptor.map_err(MapError::from)?));
+            maps.insert(name.clone(), Map::from_map_data(data)?);
+        }
+        // Programs name maps by the descriptors that this keeps until they are loaded.
+        let named = descriptors.iter().zip(&definitions);
+        let named = named
+            .map(|((name, descriptor), (_, map))| (name.as_str(), descriptor.as_raw_fd(), map));
+        let text: HashSet<usize> = object.functions.keys().map(|(text, _)| *text).collect();
+        object.relocate_maps(named, &text)?;
+        object.relocate_calls(&text)?;
+        Ok(Self {
+            maps,
+            descriptors,
+            programs: programs(object),
+        })
+    }
+
+    /// # Errors
+    /// Where there is none of this name.
+    pub fn take(&mut self, name: &'static str) -> Result<Map, ObjectError> {
+        self.maps.remove(name).ok_or(ObjectError::NoMap(name))
+    }
+
+    /// # Errors
+    /// Where there is none of this name, or it is of another type.
+    pub fn take_map<T: TryFrom<Map, Error = MapError>>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<T, ObjectError> {
+        Ok(T::try_from(self.take(name)?)?)
+    }
+
+    pub fn code(&self, program: &str) -> Option<&Code> {
+        self.programs.get(program)
+    }
+}
+
+fn programs(object: aya_obj::Object) -> HashMap<String, Code> {
+    let mut functions = object.functions;
+    let programs = object.programs.into_iter().filter_map(|(name, program)| {
+        let code = Code {
+            name: CString::new(name.as_str()).ok()?,
+            instructions: functions.remove(&program.function_key())?.instructions,
+            license: program.license,
+        };
+        Some((name, code))
+    });
+    programs.collect()
+}
+
+/// The map of this name: the pinned one, else a new one.
+fn make(name: &str, map: &aya_obj::Map, pins: Option<&Path>) -> Result<MapData, ObjectError> {
+    let pin = pins
+        .filter(|_| PINNED.contains(&name))
+        .map(|it| it.join(name));
+    if let Some(pin) = &pin
+        && let Ok(data) = MapData::from_pin(pin)
+    {
+        return Ok(data);
+    }
+    let data = MapData::create(map.clone(), name, None)?;
+    if let Some(pin) = pin {
+        data.pin(&pin)
+            .map_err(|error| ObjectError::Pin(pin, error))?;
+    }
+    let constants = |error| ObjectError::Constants(name.to_owned(), error);
+    if !map.data().is_empty() {
+        sys::set_first(&data, map.data()).map_err(constants)?;
+    }
+    if map.section_kind() == EbpfSectionKind::Rodata {
+        sys::freeze(&data).map_err(constants)?;
+    }
+    Ok(data)
+}
+
+/// Makes the directory, on a bpffs and nowhere else.
+fn make_pin_directory(directory: &Path) -> io::Result<()> {
+    /// `include/uapi/linux/magic.h`
+    const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
+    let directory = std::path::absolute(directory)?;
+    let there = directory.ancestors().find(|it| it.exists());
+    let there = rustix::fs::statfs(there.unwrap_or(&directory))?;
+    if there.f_type as u32 != BPF_FS_MAGIC {
+        return Err(io::Error::other("this is no bpffs"));
+    }
+    std::fs::create_dir_all(directory)
+}

@@ -1,0 +1,23 @@
+//! Storms of short processes, made by the program `storm` (`tests/src/bin/storm.rs`).
+
+use std::process::Command;
+
+use crate::agent::profile;
+use crate::cgroup::Cgroup;
+
+/// `storm WORDS` in a container. Cargo builds the program before the tests.
+pub fn storm(cgroup: &Cgroup, words: &str) -> Command {
+    let mut command = cgroup.command(profile().join("storm"));
+    command.args(words.split(' '));
+    command
+}
+
+/// Runs a storm to its end.
+///
+/// # Panics
+/// Where it fails.
+pub fn run(command: &mut Command) {
+    let output = command.output().expect("storm can be run");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {error}");
+}
