@@ -49,7 +49,7 @@ fn every_expression_has_an_answer() {
     let rules = dashboard::file("rules.yml");
     let address = serve.address().expect("it traces");
     let prometheus = Prometheus::start_with_rules(address, &[&rules]);
-    let troubled = Troubled::start();
+    let mut troubled = Troubled::start();
     let id = troubled.container.cgroup.path();
     // Rates are of what was scraped twice.
     let scrapes = format!(r#"count_over_time(container_oom_kills_total{{id="{id}"}}[1m]) > 1"#);
@@ -113,23 +113,26 @@ impl Troubled {
         let cgroup = Cgroup::new("troubled");
         set_limit(&cgroup, LIMIT);
         set_quota(&cgroup);
-        let busy = First {
+        let host = std::process::id();
+        let script =
+            format!("while :; do (:); done & read; nsenter --target {host} --mount true; read");
+        let first = First {
             types: "mnt,uts",
-            script: "while :; do (:); done",
+            script: &script,
             ..First::default()
         };
         Self {
-            container: Container::run(cgroup, busy),
+            container: Container::run(cgroup, first),
         }
     }
 
-    /// A process of it is killed for want of memory, and one makes a namespace. This one comes from the host with all
-    /// the host's namespaces, and executes a program: that is an escape.
-    fn trouble(&self) {
+    /// A process of it is killed for want of memory, one makes a namespace, and one enters a namespace of the host.
+    fn trouble(&mut self) {
         let cgroup = &self.container.cgroup;
         Hog::start(cgroup, 1, TOO_MUCH).wait_until_killed();
         let call: Value = outcome(&mut nscall(cgroup, "unshare uts"));
         assert_eq!(call["errno"], 0, "{call}");
+        self.container.tell("enter");
     }
 }
 
