@@ -11,6 +11,7 @@ mod report;
 mod scrape;
 mod storm;
 
+use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
@@ -114,7 +115,11 @@ fn main() -> ExitCode {
     let benches = Bench::value_variants().iter().filter(|bench| wanted(bench));
     let mut report = Report::new();
     for bench in benches {
-        report.figures.extend(bench.run(size));
+        // Why, it has said; what it had started has ended.
+        let Ok(figures) = catch_unwind(|| bench.run(size)) else {
+            return ExitCode::FAILURE;
+        };
+        report.figures.extend(figures);
     }
     match arguments.output {
         Output::Human => report.print_table(),
