@@ -4,8 +4,8 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use agent_ebpf::{
-    CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Constraint, Counts, NAMESPACE_TYPES,
-    NamespaceType, OVERFLOW, ProcessKey, RECORDS_PER_SECOND, RECORDS_UNREAD,
+    CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Counts, NAMESPACE_TYPES, NamespaceType,
+    OVERFLOW, ProcessKey, RECORDS_PER_SECOND, RECORDS_UNREAD,
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -29,7 +29,7 @@ static FIRSTS: HashMap<ProcessKey, CgroupKey> = HashMap::with_max_entries(COUNTE
 #[map]
 static KILLS: HashMap<CgroupKey, u64> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
-/// OOM kills of the host, by [`Constraint`].
+/// OOM kills of the host, by [`agent_ebpf::Constraint`].
 #[map]
 static OOM_KILLS: Array<u64> = Array::with_max_entries(CONSTRAINTS as u32, 0);
 
@@ -119,10 +119,10 @@ pub fn may_send(counts: *mut Counts, now: u64, written: u64, read: u64) -> bool 
     true
 }
 
-/// Counts a kill of the host.
+/// Counts a kill of the host, by the number of its [`agent_ebpf::Constraint`].
 #[inline(always)]
-pub fn oom_kill(constraint: Constraint) {
-    if let Some(counter) = OOM_KILLS.get_ptr_mut(constraint as u32) {
+pub fn oom_kill(constraint: u32) {
+    if let Some(counter) = OOM_KILLS.get_ptr_mut(constraint) {
         add(counter, 1);
     }
 }

@@ -106,6 +106,10 @@ fields! {
     MmOwner: Optional Member("mm_struct", "owner"),
     PercpuCounterSize: Required Size("percpu_counter"),
     PercpuCounterCount: Required Member("percpu_counter", "count"),
+    OomMemcg: Optional Member("oom_control", "memcg"),
+    OomConstraint: Optional Member("oom_control", "constraint"),
+    RegsSi: Optional Member("pt_regs", "si"),
+    RegsCx: Optional Member("pt_regs", "cx"),
 }
 
 /// All that the programs are told when they are loaded.

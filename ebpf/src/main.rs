@@ -19,6 +19,8 @@ mod escape;
 #[cfg(target_arch = "bpf")]
 mod memcg;
 #[cfg(target_arch = "bpf")]
+mod namespace_call;
+#[cfg(target_arch = "bpf")]
 mod probes;
 #[cfg(target_arch = "bpf")]
 mod task;

@@ -28,7 +28,36 @@ pub struct Owner {
     pub swap_usage: u64,
 }
 
+impl Owner {
+    /// No limit was hit.
+    pub const NONE: Self = Self {
+        key: CgroupKey {
+            id: 0,
+            hierarchy: 0,
+            zero: 0,
+        },
+        limit: UNLIMITED,
+        usage: 0,
+        swap_limit: UNLIMITED,
+        swap_usage: 0,
+    };
+}
+
 impl Memcg {
+    /// None at all.
+    const NONE: Self = Self(Probed::NULL);
+
+    /// The one at this address.
+    #[inline(always)]
+    pub fn at(address: u64) -> Self {
+        Self(Probed::new(address as *const u8))
+    }
+
+    #[inline(always)]
+    pub fn is_none(self) -> bool {
+        self.0.is_null()
+    }
+
     /// The one that the memory of `task` is charged to: that of the owner of its address space, as
     /// the kernel counts kills (`memcg_memory_event_mm`).
     #[inline(always)]
@@ -77,7 +106,7 @@ impl Memcg {
         )
     }
 
-    /// The ancestor (or itself) whose limit was hit.
+    /// The ancestor (or itself) whose limit was hit, if any was.
     ///
     /// While the kernel kills for a cgroup's limit it holds the OOM lock of that cgroup and of all
     /// below (`mem_cgroup_oom_trylock`), so the owner is the topmost that is locked, however much
@@ -85,9 +114,8 @@ impl Memcg {
     /// below held one already), it is that of those that ever ran into their limit and are at it
     /// which has the least room left.
     #[inline(always)]
-    pub fn limit_owner(self) -> Option<Owner> {
-        let none = Self(Probed::new(core::ptr::null()));
-        let (mut locked, mut fullest) = (none, none);
+    pub fn limit_owner(self) -> Self {
+        let (mut locked, mut fullest) = (Self::NONE, Self::NONE);
         let mut least = TOLERANCE + 1;
         let mut memcg = self;
         let mut i = 0;
@@ -103,13 +131,12 @@ impl Memcg {
                 }
             }
             memcg = Self(memcg.0.follow(Field::CssParent));
-            if memcg.0.is_null() {
+            if memcg.is_none() {
                 break;
             }
             i += 1;
         }
-        let owner = if locked.0.is_null() { fullest } else { locked };
-        (!owner.0.is_null()).then(|| owner.owner())
+        if locked.is_none() { fullest } else { locked }
     }
 
     /// Whether an OOM is being dealt with here or in an ancestor.
@@ -140,8 +167,9 @@ impl Memcg {
         if swap_room < room { swap_room } else { room }
     }
 
+    /// This one, as that whose limit was hit.
     #[inline(always)]
-    fn owner(self) -> Owner {
+    pub fn as_owner(self) -> Owner {
         let (usage, limit) = self.counter(Field::MemcgMemory);
         let (swap_usage, swap_limit) = if field(Field::MemcgSwap) == ABSENT {
             (0, u64::MAX)

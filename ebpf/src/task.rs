@@ -23,6 +23,8 @@ pub type Probed = Pointer<false>;
 pub type Typed = Pointer<true>;
 
 impl<const TYPED: bool> Pointer<TYPED> {
+    pub const NULL: Self = Self(core::ptr::null());
+
     #[inline(always)]
     pub fn new(address: *const u8) -> Self {
         Self(address)

@@ -141,10 +141,17 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "oom",
-        ways: &[Way::new(
-            Mechanism::Btf,
-            &[("oom", Hook::Tracepoint(MARK_VICTIM))],
-        )],
+        ways: &[
+            Way::new(
+                Mechanism::Trampoline,
+                &[
+                    ("oom_fexit", Hook::Exit("oom_kill_process")),
+                    ("oom_fentry", Hook::Entry("oom_kill_process")),
+                    ("oom", Hook::Tracepoint(MARK_VICTIM)),
+                ],
+            ),
+            Way::new(Mechanism::Btf, &[("oom", Hook::Tracepoint(MARK_VICTIM))]),
+        ],
         loss: "OOM kills",
     },
     Probe {
@@ -157,24 +164,46 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "unshare",
-        ways: &[Way::new(
-            Mechanism::Syscall,
-            &[
-                ("unshare_exit", Hook::Syscall("sys_exit_unshare")),
-                ("unshare_enter", Hook::Syscall("sys_enter_unshare")),
-            ],
-        )],
+        ways: &[
+            Way::new(
+                Mechanism::Trampoline,
+                &[
+                    ("unshare_fexit", Hook::Exit("ksys_unshare")),
+                    ("unshare_fentry", Hook::Entry("ksys_unshare")),
+                ],
+            ),
+            Way::new(
+                Mechanism::Syscall,
+                &[
+                    ("unshare_exit", Hook::Syscall("sys_exit_unshare")),
+                    ("unshare_enter", Hook::Syscall("sys_enter_unshare")),
+                ],
+            ),
+        ],
         loss: "namespaces made by unshare",
     },
     Probe {
         name: "setns",
-        ways: &[Way::new(
-            Mechanism::Syscall,
-            &[
-                ("setns_exit", Hook::Syscall("sys_exit_setns")),
-                ("setns_enter", Hook::Syscall("sys_enter_setns")),
-            ],
-        )],
+        ways: &[
+            Way::new(
+                Mechanism::Trampoline,
+                &[
+                    ("setns_fexit", Hook::Exit("__x64_sys_setns")),
+                    ("setns_fentry", Hook::Entry("__x64_sys_setns")),
+                ],
+            )
+            .and_where_found(&[
+                ("setns32_fexit", Hook::Exit("__ia32_sys_setns")),
+                ("setns32_fentry", Hook::Entry("__ia32_sys_setns")),
+            ]),
+            Way::new(
+                Mechanism::Syscall,
+                &[
+                    ("setns_exit", Hook::Syscall("sys_exit_setns")),
+                    ("setns_enter", Hook::Syscall("sys_enter_setns")),
+                ],
+            ),
+        ],
         loss: "namespaces entered by setns",
     },
 ];

@@ -6,6 +6,7 @@ mod clone;
 mod exec;
 mod exit;
 mod fork;
-mod namespace_call;
 mod oom;
 mod snapshot;
+mod syscall;
+mod trampoline;

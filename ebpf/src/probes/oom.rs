@@ -3,18 +3,62 @@
 //! `void trace_mark_victim(struct task_struct *task, uid_t uid)` (`include/trace/events/oom.h`):
 //! in the task whose allocation failed, once for each thread that is marked, and for tasks that
 //! were dying anyway. The kernel counts a kill before it marks, so a mark is a kill when the
-//! victim's memory cgroup has more kills than were seen before. Of what was short it tells only
-//! whether a cgroup's limit was hit.
+//! victim's memory cgroup has more kills than were seen before.
+//!
+//! Of what was short it does not tell. Where trampolines load, that is known exactly, from
+//! `static void oom_kill_process(struct oom_control *oc, const char *message)` (`mm/oom_kill.c`),
+//! during which all marks of a kill are made; elsewhere from the memory cgroups above the victim.
 
-use agent_ebpf::{CgroupKey, Constraint, Kind, Oom, ProcessKey, UNLIMITED};
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use agent_ebpf::{Constraint, Field, Kind, Oom, ProcessKey};
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::{btf_tracepoint, fentry, fexit, map},
+    maps::HashMap,
+    programs::{BtfTracePointContext, FEntryContext, FExitContext},
+};
 
 use crate::{
     config::active,
     counts, emit,
     memcg::{self, Memcg, Owner},
-    task::{self, Probed},
+    task::{self, Probed, Typed},
 };
+
+/// What is short, as the kernel has found.
+#[derive(Clone, Copy)]
+struct Shortage {
+    /// The address of the memory cgroup whose limit was hit; 0 where the host's memory is short.
+    memcg: u64,
+    /// Of `enum oom_constraint` (`include/linux/oom.h`), in the order of [`Constraint`].
+    constraint: u64,
+}
+
+/// Kills under way, by pid and tid of the task that needs the memory. There is one at a time
+/// (`oom_lock`).
+#[map]
+static SHORTAGES: HashMap<u64, Shortage> = HashMap::with_max_entries(64, 0);
+
+#[fentry(function = "oom_kill_process")]
+pub fn oom_fentry(ctx: FEntryContext) -> i32 {
+    if !active() {
+        return 0;
+    }
+    let control = Typed::new(ctx.arg(0));
+    let constraint: u32 = control.load(Field::OomConstraint);
+    let shortage = Shortage {
+        memcg: control.load(Field::OomMemcg),
+        constraint: constraint.into(),
+    };
+    // Without room it is looked for as where no trampoline loads.
+    let _ = SHORTAGES.insert(bpf_get_current_pid_tgid(), shortage, 0);
+    0
+}
+
+#[fexit(function = "oom_kill_process")]
+pub fn oom_fexit(_ctx: FExitContext) -> i32 {
+    let _ = SHORTAGES.remove(bpf_get_current_pid_tgid());
+    0
+}
 
 #[btf_tracepoint(function = "mark_victim")]
 pub fn oom(ctx: BtfTracePointContext) -> i32 {
@@ -34,17 +78,15 @@ pub fn oom(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: a map's value.
         counts::add(unsafe { &raw mut (*counts).oom_kills }, new);
     }
-    let owner = memcg.limit_owner();
-    let constraint = match &owner {
-        Some(owner) => {
-            if let Some(counts) = counts::of(&owner.key) {
-                // SAFETY: a map's value.
-                counts::add(unsafe { &raw mut (*counts).oom_limit_kills }, 1);
-            }
-            Constraint::Memcg
+    let (limited, constraint) = short(memcg);
+    let mut owner = Owner::NONE;
+    if !limited.is_none() {
+        owner = limited.as_owner();
+        if let Some(counts) = counts::of(&owner.key) {
+            // SAFETY: a map's value.
+            counts::add(unsafe { &raw mut (*counts).oom_limit_kills }, 1);
         }
-        None => Constraint::None,
-    };
+    }
     counts::oom_kill(constraint);
     emit::send(Kind::Oom, |record: *mut Oom| {
         fill(record, victim, owner, constraint, kills)
@@ -52,28 +94,27 @@ pub fn oom(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Whose limit was hit, if any was, for a kill in `memcg`, and the number of the constraint.
 #[inline(always)]
-fn fill(
-    record: *mut Oom,
-    victim: Probed,
-    owner: Option<Owner>,
-    constraint: Constraint,
-    kills: u64,
-) {
+fn short(memcg: Memcg) -> (Memcg, u32) {
+    // SAFETY: only this thread writes this key.
+    if let Some(shortage) = unsafe { SHORTAGES.get(bpf_get_current_pid_tgid()) } {
+        return (Memcg::at(shortage.memcg), shortage.constraint as u32);
+    }
+    let limited = memcg.limit_owner();
+    let constraint = if limited.is_none() {
+        Constraint::None
+    } else {
+        Constraint::Memcg
+    };
+    (limited, constraint as u32)
+}
+
+#[inline(always)]
+fn fill(record: *mut Oom, victim: Probed, owner: Owner, constraint: u32, kills: u64) {
     // SAFETY: `record` is the ring's.
     let record = unsafe { &mut *record };
     task::capture(victim, &raw mut record.victim);
-    let owner = owner.unwrap_or(Owner {
-        key: CgroupKey {
-            id: 0,
-            hierarchy: 0,
-            zero: 0,
-        },
-        limit: UNLIMITED,
-        usage: 0,
-        swap_limit: UNLIMITED,
-        swap_usage: 0,
-    });
     record.owner = owner.key;
     record.limit = owner.limit;
     record.usage = owner.usage;
@@ -81,7 +122,7 @@ fn fill(
     record.swap_usage = owner.swap_usage;
     [record.anon, record.file, record.shmem] = memcg::resident(victim);
     record.kills = kills;
-    record.constraint = constraint as u32;
+    record.constraint = constraint;
     let init = ProcessKey {
         start_time: record.victim.start_time,
         pid: record.victim.pid,

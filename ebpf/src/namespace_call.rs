@@ -1,57 +1,29 @@
-//! unshare(2) and setns(2), by the system calls' tracepoints.
-//!
-//! `long sys_unshare(unsigned long unshare_flags)`, `long sys_setns(int fd, int flags)`
-//! (`include/linux/syscalls.h`); a tracepoint's arguments begin at byte 16. They see calls that
-//! fail, with the errno, and do not see those of 32-bit programs.
+//! unshare(2) and setns(2), whatever hooks them: what is kept at the beginning of a call, and counted
+//! and sent at its end.
 
 use agent_ebpf::{
     CLONE_NEW_ANY, Call, How, Kind, NAMESPACE_TYPES, NamespaceCall, NamespaceType, Namespaces,
     PendingCall,
 };
-use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid,
-    macros::{map, tracepoint},
-    maps::HashMap,
-    programs::TracePointContext,
-};
+use aya_ebpf::{EbpfContext, helpers::bpf_get_current_pid_tgid, macros::map, maps::HashMap};
 use aya_log_ebpf::debug;
 
 use crate::{config::active, counts, emit, escape, task};
 
-/// Calls under way, by pid and tid: entry leaves here what exit needs. Every entry is followed by
-/// an exit, a killed task's too.
+/// Calls under way, by pid and tid: the beginning leaves here what the end needs. Every call that
+/// begins ends, a killed task's too.
 #[map]
 static PENDING: HashMap<u64, PendingCall> = HashMap::with_max_entries(16_384, 0);
 
-#[tracepoint]
-pub fn unshare_enter(ctx: TracePointContext) -> u32 {
-    enter(&ctx, Kind::Unshare, 16)
-}
-
-#[tracepoint]
-pub fn unshare_exit(ctx: TracePointContext) -> u32 {
-    exit(&ctx, Kind::Unshare, Call::Unshare)
-}
-
-#[tracepoint]
-pub fn setns_enter(ctx: TracePointContext) -> u32 {
-    enter(&ctx, Kind::Setns, 24)
-}
-
-#[tracepoint]
-pub fn setns_exit(ctx: TracePointContext) -> u32 {
-    exit(&ctx, Kind::Setns, Call::Setns)
-}
-
+/// The running task's call, with these flags, begins.
 #[inline(always)]
-fn enter(ctx: &TracePointContext, kind: Kind, flags_at: usize) -> u32 {
+pub fn begin<C: EbpfContext>(ctx: &C, flags: u64, kind: Kind) {
     if !active() {
-        return 0;
+        return;
     }
     let mut pending = PendingCall {
         before: Default::default(),
-        // SAFETY: the verifier bounds the offset by the tracepoint's size.
-        flags: unsafe { ctx.read_at::<u64>(flags_at) }.unwrap_or_default(),
+        flags,
     };
     task::capture_namespaces(task::current(), &mut pending.before);
     if PENDING
@@ -65,31 +37,28 @@ fn enter(ctx: &TracePointContext, kind: Kind, flags_at: usize) -> u32 {
             bpf_get_current_pid_tgid() as u32
         );
     }
-    0
 }
 
+/// The running task's call, of which `begin` was told, ends with `result`.
 #[inline(always)]
-fn exit(ctx: &TracePointContext, kind: Kind, call: Call) -> u32 {
+pub fn end(result: i64, kind: Kind, call: Call) {
     if !active() {
-        return 0;
+        return;
     }
     let thread = bpf_get_current_pid_tgid();
     // SAFETY: only this thread's entry writes this key.
     let pending = match unsafe { PENDING.get(thread) } {
         Some(pending) => *pending,
         // The call found no room, or began before the programs were attached.
-        None => return 0,
+        None => return,
     };
     let _ = PENDING.remove(thread);
-    // SAFETY: the verifier bounds the offset by the tracepoint's size.
-    let result = unsafe { ctx.read_at::<i64>(16) }.unwrap_or_default();
     finish(&pending, result, kind, call);
-    0
 }
 
 /// The running task's call ended with `result`.
 #[inline(always)]
-pub fn finish(pending: &PendingCall, result: i64, kind: Kind, call: Call) {
+fn finish(pending: &PendingCall, result: i64, kind: Kind, call: Call) {
     // unshare also unshares other things than namespaces (files, CLONE_FS).
     if matches!(call, Call::Unshare) && pending.flags & CLONE_NEW_ANY == 0 && result >= 0 {
         emit::unwanted(kind);

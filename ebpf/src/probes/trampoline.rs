@@ -1,0 +1,63 @@
+//! unshare(2) and setns(2), by BPF trampolines around the functions that carry them out: no other
+//! system call pays.
+//!
+//! `int ksys_unshare(unsigned long unshare_flags)` (`kernel/fork.c`) is that of 32-bit programs too.
+//! `long __x64_sys_setns(const struct pt_regs *regs)` and, for `int $0x80`,
+//! `long __ia32_sys_setns(const struct pt_regs *regs)` (`arch/x86/include/asm/syscall_wrapper.h`)
+//! have the flags in the register of the second argument. The system call's tracepoints stand in
+//! for them.
+
+use agent_ebpf::{Call, Field, Kind};
+use aya_ebpf::{
+    macros::{fentry, fexit},
+    programs::{FEntryContext, FExitContext},
+};
+
+use crate::{
+    namespace_call::{begin, end},
+    task::Typed,
+};
+
+#[fentry(function = "ksys_unshare")]
+pub fn unshare_fentry(ctx: FEntryContext) -> i32 {
+    begin(&ctx, ctx.arg(0), Kind::Unshare);
+    0
+}
+
+#[fexit(function = "ksys_unshare")]
+pub fn unshare_fexit(ctx: FExitContext) -> i32 {
+    let result: i32 = ctx.arg(1);
+    end(result.into(), Kind::Unshare, Call::Unshare);
+    0
+}
+
+#[fentry(function = "__x64_sys_setns")]
+pub fn setns_fentry(ctx: FEntryContext) -> i32 {
+    setns(&ctx, Field::RegsSi)
+}
+
+#[fexit(function = "__x64_sys_setns")]
+pub fn setns_fexit(ctx: FExitContext) -> i32 {
+    end(ctx.arg(1), Kind::Setns, Call::Setns);
+    0
+}
+
+#[fentry(function = "__ia32_sys_setns")]
+pub fn setns32_fentry(ctx: FEntryContext) -> i32 {
+    setns(&ctx, Field::RegsCx)
+}
+
+#[fexit(function = "__ia32_sys_setns")]
+pub fn setns32_fexit(ctx: FExitContext) -> i32 {
+    end(ctx.arg(1), Kind::Setns, Call::Setns);
+    0
+}
+
+#[inline(always)]
+fn setns(ctx: &FEntryContext, flags: Field) -> i32 {
+    let registers = Typed::new(ctx.arg(0));
+    // An int, whatever the upper half of the register holds.
+    let flags: u32 = registers.load(flags);
+    begin(ctx, flags.into(), Kind::Setns);
+    0
+}
