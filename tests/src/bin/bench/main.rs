@@ -23,7 +23,7 @@ use report::{Figure, Report};
 /// Exits with 1 where a check of what was measured fails. A goal that is missed is said, and is no failure: on a machine
 /// that does other work too it says little.
 #[derive(Parser)]
-#[command(bin_name = "cargo xtask bench", verbatim_doc_comment)]
+#[command(bin_name = "cargo xtask bench")]
 struct Arguments {
     /// What to measure [default: all]
     ///
@@ -32,11 +32,7 @@ struct Arguments {
     /// - scrape: GET /metrics against reading the same files of cgroups, each opened anew
     ///
     /// - latency: OOM kill to line, start to ready, SIGTERM to end
-    #[arg(
-        value_name = "storm|scrape|latency",
-        hide_possible_values = true,
-        verbatim_doc_comment
-    )]
+    #[arg(value_name = "storm|scrape|latency", hide_possible_values = true)]
     benches: Vec<Bench>,
 
     /// Processes of a storm, cgroups of a scrape, or kills [default: 100000, 1000, 50]
