@@ -18,7 +18,7 @@ const NAME: &str = "bench";
 const WORD: &str = "--guard";
 
 /// How many processes are started at once: each is a shell first.
-const AT_ONCE: usize = 100;
+const AT_ONCE: usize = 16;
 
 /// Watches over the cgroups of this process: another process, which removes what is left of them when this one is gone,
 /// even by SIGKILL. Not in the terminal's process group, so that Ctrl-C does not end it.
