@@ -27,13 +27,15 @@ pub fn binary() -> &'static Path {
     })
 }
 
-/// The directory of what is built in the profile of this test: `target/debug`.
-pub(crate) fn profile() -> PathBuf {
-    let test = env::current_exe().expect("the path of this test");
-    let profile = test.ancestors().nth(2);
-    profile
-        .expect("a test is in target/PROFILE/deps")
-        .to_owned()
+/// The directory of what is built in the profile of this program: `target/debug`. A test is in `deps` there.
+///
+/// # Panics
+/// Where this program is nowhere.
+pub fn profile() -> PathBuf {
+    let program = env::current_exe().expect("the path of this program");
+    let mut directories = program.ancestors().skip(1);
+    let profile = directories.find(|directory| !directory.ends_with("deps"));
+    profile.expect("a program is in target/PROFILE").to_owned()
 }
 
 fn build(profile: &Path) {

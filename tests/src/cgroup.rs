@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::wait::{PATIENCE, poll, wait_for};
 
 /// The cgroup in which those of `agent run` are. It is shared, with other tests too.
-const PARENT: &str = "agent";
+pub const PARENT: &str = "agent";
 
 /// Moves itself into the cgroups before `--`, then becomes the program behind it.
 const ENTER: &str = r#"

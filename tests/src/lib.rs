@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod cgroup;
 pub mod container;
+pub mod dashboard;
 pub mod docker;
 pub mod law;
 pub mod limited;

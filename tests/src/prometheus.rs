@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
@@ -31,9 +32,17 @@ impl Prometheus {
     /// # Panics
     /// Where it cannot be started.
     pub fn start(target: SocketAddr) -> Self {
+        Self::start_with_rules(target, &[])
+    }
+
+    /// Likewise, with files of rules that it evaluates once a second.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn start_with_rules(target: SocketAddr, rules: &[&Path]) -> Self {
         let mut said = String::new();
         for _ in 0..ATTEMPTS {
-            let mut server = Self::spawn(target);
+            let mut server = Self::spawn(target, rules);
             if server.is_ready() {
                 return server;
             }
@@ -42,11 +51,12 @@ impl Prometheus {
         panic!("prometheus does not start: {said}");
     }
 
-    fn spawn(target: SocketAddr) -> Self {
+    fn spawn(target: SocketAddr, rules: &[&Path]) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the data");
         let configuration = directory.path().join("prometheus.yml");
         let text = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
+             rule_files: {rules:?}\n\
              scrape_configs: [{{job_name: agent, static_configs: [{{targets: ['{target}']}}]}}]\n"
         );
         fs::write(&configuration, text).expect("the server's configuration");
@@ -90,6 +100,17 @@ impl Prometheus {
     pub fn target(&self) -> Value {
         let mut targets = self.get("/api/v1/targets");
         targets["activeTargets"][0].take()
+    }
+
+    /// The rules, as `/api/v1/rules` has them: each with `name`, `query` and `health`.
+    ///
+    /// # Panics
+    /// Where it does not answer.
+    pub fn rules(&self) -> Vec<Value> {
+        let answer = self.get("/api/v1/rules");
+        let groups = answer["groups"].as_array().expect("groups of rules");
+        let rules = groups.iter().filter_map(|group| group["rules"].as_array());
+        rules.flatten().cloned().collect()
     }
 
     /// The series that an expression gives, each with `metric` and `value`.
@@ -155,4 +176,14 @@ pub fn check_metrics(text: &str) -> Output {
     let _ = input.write_all(text.as_bytes());
     drop(input);
     promtool.wait_with_output().expect("the end of promtool")
+}
+
+/// `promtool ARGUMENTS FILE`.
+///
+/// # Panics
+/// Where it cannot be run.
+pub fn promtool(arguments: &[&str], file: &Path) -> Output {
+    let mut promtool = Command::new(program("promtool"));
+    let output = promtool.args(arguments).arg(file).output();
+    output.expect("promtool can be run")
 }

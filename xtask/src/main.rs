@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod check;
 mod command;
+mod dist;
 mod packages;
 mod rules;
 mod run;
@@ -88,6 +90,26 @@ enum Task {
         kernels: Vec<String>,
     },
 
+    /// Measure what the agent costs, and how soon it tells
+    ///
+    /// Builds in release, and runs as root. Leave the machine alone meanwhile. Exits with 1 where what was measured is
+    /// wrong, and not where a goal is missed.
+    ///
+    ///     cargo xtask bench
+    ///     cargo xtask bench scrape --count 200 --rounds 3
+    ///     cargo xtask bench -- --help
+    #[command(verbatim_doc_comment)]
+    Bench {
+        /// Arguments of the benchmark: storm, scrape, latency, --count, --rounds, --procs, --output json
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+
+    /// Build the agent as one static file, target/dist/agent
+    ///
+    /// Checks that it is under 10 MB, needs no other file, and runs; then tells its size and SHA-256 sum.
+    Dist,
+
     /// Format, lints, docs and the rules of this repository, with every warning an error
     ///
     /// The lints are listed in Cargo.toml, the rules in xtask/src/rules.rs.
@@ -100,6 +122,8 @@ fn main() -> ExitCode {
         Task::Run { arguments } => run::run(&arguments),
         Task::Test { arguments, harness } => test::run(&arguments, &harness),
         Task::Vm { kernels } => vm::run(&kernels),
+        Task::Bench { arguments } => bench::bench(&arguments),
+        Task::Dist => dist::dist(),
         Task::Check => check::run(),
     };
     match done {

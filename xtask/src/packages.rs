@@ -27,6 +27,12 @@ const FOR_TESTS: [Package; 8] = [
 ];
 
 #[rustfmt::skip]
+const FOR_BENCH: [Package; 2] = [
+    Package { name: "bpftrace",   shows: "bpftrace", what_for: "prints the same events, to be compared with" },
+    Package { name: "util-linux", shows: "setpriv",  what_for: "ends what is measured with the benchmark" },
+];
+
+#[rustfmt::skip]
 const FOR_VM: [Package; 4] = [
     Package { name: "qemu-system-x86", shows: "qemu-system-x86_64", what_for: "the virtual machine" },
     Package { name: "busybox-static",  shows: "/usr/share/doc/busybox-static", what_for: "its programs" },
@@ -45,6 +51,11 @@ const INSTALL: [&str; 8] = [
 /// Installs what tests need.
 pub fn for_tests() -> Result<()> {
     install(&FOR_TESTS, "tests need")
+}
+
+/// Installs what benchmarks need.
+pub fn for_bench() -> Result<()> {
+    install(&FOR_BENCH, "benchmarks need")
 }
 
 /// Installs what virtual machines need.

@@ -37,6 +37,26 @@ pub fn for_tests() -> Result<()> {
     packages::for_tests()
 }
 
+/// What `cargo xtask bench` needs.
+pub fn for_bench() -> Result<()> {
+    for_run()?;
+    packages::for_bench()
+}
+
+/// What `cargo xtask dist` needs: `target` too, whose libraries are static.
+pub fn for_dist(target: &str) -> Result<()> {
+    for_run()?;
+    let sysroot = output(&mut command("rustc", &["--print", "sysroot"])?)?;
+    let libraries = Path::new(sysroot.trim_end())
+        .join("lib/rustlib")
+        .join(target);
+    if !libraries.exists() {
+        println!("setup: adding the target {target} to the toolchain");
+        command::run(&mut command("rustup", &["target", "add", target])?)?;
+    }
+    Ok(())
+}
+
 fn components() -> Result<()> {
     let sysroot = output(&mut command("rustc", &["--print", "sysroot"])?)?;
     let missing = COMPONENTS

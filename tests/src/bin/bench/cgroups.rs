@@ -1,0 +1,157 @@
+//! Cgroups with a sleeping process each, which are gone in the end, whatever the end is.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tests::cgroup::{self, Cgroup};
+use tests::process::wait_until_it_is;
+use tests::wait::{PATIENCE, poll};
+
+/// The name of all cgroups here, which a pid follows.
+const NAME: &str = "bench";
+
+/// The word that makes this program a guard; the names' prefix follows.
+const WORD: &str = "--guard";
+
+/// How many processes are started at once: each is a shell first.
+const AT_ONCE: usize = 16;
+
+/// Watches over the cgroups of this process: another process, which removes what is left of them when this one is gone,
+/// even by SIGKILL. Not in the terminal's process group, so that Ctrl-C does not end it.
+pub struct Guard {
+    /// Ends when its standard input does.
+    child: Child,
+}
+
+impl Guard {
+    pub fn start() -> Self {
+        let program = std::env::current_exe().expect("this program");
+        let prefix = format!("{NAME}-{}-", std::process::id());
+        let child = Command::new(program)
+            .args([WORD, &prefix])
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .expect("this program can be run");
+        Self { child }
+    }
+
+    /// The prefix that it was started with, where this process is one.
+    pub fn is_asked_for() -> Option<String> {
+        let mut words = std::env::args().skip(1);
+        (words.next()? == WORD).then(|| words.next())?
+    }
+
+    /// A cgroup in its care, which is that of a container.
+    pub fn cgroup(&self) -> Cgroup {
+        Cgroup::new(NAME)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// What a guard does: waits for the end of who started it, then removes the cgroups whose names begin so.
+pub fn guard(prefix: &str) {
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    poll(PATIENCE, || {
+        let left = cgroup::roots().flat_map(|root| children(&root.join(cgroup::PARENT), prefix));
+        let left: Vec<_> = left.collect();
+        left.iter().for_each(|directory| kill_members(directory));
+        // All are tried, whatever becomes of the first.
+        let gone = left
+            .iter()
+            .filter(|directory| cgroup::remove(directory).is_some());
+        (gone.count() == left.len()).then_some(())
+    });
+}
+
+fn children(parent: &Path, prefix: &str) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let own = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+    own.map(|entry| entry.path()).collect()
+}
+
+fn kill_members(directory: &Path) {
+    let members = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let pids = members
+        .lines()
+        .filter_map(|line| Pid::from_raw(line.parse().ok()?));
+    for pid in pids {
+        // It may have ended meanwhile.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Many containers, a process that sleeps in each.
+pub struct Sleepers(Vec<Sleeper>);
+
+/// A container with a mount and a network namespace of its own.
+pub struct Sleeper {
+    pub cgroup: Cgroup,
+    child: Child,
+}
+
+impl Sleepers {
+    pub fn start(guard: &Guard, count: u32) -> Self {
+        let mut sleepers = Self(Vec::new());
+        sleepers.grow(guard, count);
+        sleepers
+    }
+
+    /// Starts more, until there are so many.
+    pub fn grow(&mut self, guard: &Guard, count: u32) {
+        while self.0.len() < count as usize {
+            let from = self.0.len();
+            let next = AT_ONCE.min(count as usize - from);
+            self.0
+                .extend((0..next).map(|_| Sleeper::start(guard.cgroup())));
+            for sleeper in &self.0[from..] {
+                wait_until_it_is(sleeper.pid(), "sleep");
+            }
+        }
+    }
+
+    pub fn all(&self) -> &[Sleeper] {
+        &self.0
+    }
+}
+
+impl Drop for Sleepers {
+    fn drop(&mut self) {
+        for sleeper in &mut self.0 {
+            let _ = sleeper.child.kill();
+        }
+        for sleeper in &mut self.0 {
+            let _ = sleeper.child.wait();
+        }
+    }
+}
+
+impl Sleeper {
+    /// As engines do: it has namespaces before it enters the cgroup, and executes a program there.
+    fn start(cgroup: Cgroup) -> Self {
+        let mut inside = cgroup.command("sleep");
+        inside.arg("infinity");
+        let child = Command::new("unshare")
+            .args(["--mount", "--net", "--propagation", "unchanged"])
+            .arg(inside.get_program())
+            .args(inside.get_args())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("unshare can be run");
+        Self { cgroup, child }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}

@@ -1,0 +1,125 @@
+//! `cargo xtask bench`: what the agent costs, and how soon it tells. Every comparison is interleaved, so that what the
+//! machine does meanwhile falls on both sides; every figure is the median; and what is measured is checked to be right.
+//! Like the tests it panics where something is wrong.
+
+mod agent;
+mod bpftrace;
+mod cgroups;
+mod files;
+mod latency;
+mod report;
+mod scrape;
+mod storm;
+
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+
+use report::{Figure, Report};
+
+/// Measure what the agent costs, and how soon it tells
+///
+/// Exits with 1 where a check of what was measured fails. A goal that is missed is said, and is no failure: on a machine
+/// that does other work too it says little.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask bench")]
+struct Arguments {
+    /// What to measure [default: all]
+    ///
+    /// - storm: a storm of processes that end at once, untraced, traced, watched, and watched by bpftrace
+    ///
+    /// - scrape: GET /metrics against reading the same files of cgroups, each opened anew
+    ///
+    /// - latency: OOM kill to line, start to ready, SIGTERM to end
+    #[arg(value_name = "storm|scrape|latency", hide_possible_values = true)]
+    benches: Vec<Bench>,
+
+    /// Processes of a storm, cgroups of a scrape, or kills [default: 100000, 1000, 50]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    count: Option<u32>,
+
+    /// How often each side of a comparison is measured
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+
+    /// How many processes besides its first one share the work of a storm
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    procs: u32,
+
+    /// A table, or one JSON object
+    #[arg(
+        long,
+        value_enum,
+        value_name = "human|json",
+        default_value_t,
+        hide_possible_values = true
+    )]
+    output: Output,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+struct Size {
+    count: Option<u32>,
+    rounds: u32,
+    procs: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Bench {
+    Storm,
+    Scrape,
+    Latency,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Output {
+    #[default]
+    Human,
+    Json,
+}
+
+impl Bench {
+    fn run(self, size: Size) -> Vec<Figure> {
+        match self {
+            Self::Storm => storm::measure(size),
+            Self::Scrape => scrape::measure(size),
+            Self::Latency => latency::measure(size),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    if let Some(prefix) = cgroups::Guard::is_asked_for() {
+        cgroups::guard(&prefix);
+        return ExitCode::SUCCESS;
+    }
+    let arguments = Arguments::parse();
+    if !rustix::process::geteuid().is_root() {
+        eprintln!(
+            "error: the benchmark needs root: run `cargo xtask bench`, which goes through sudo"
+        );
+        return ExitCode::FAILURE;
+    }
+    let size = Size {
+        count: arguments.count,
+        rounds: arguments.rounds,
+        procs: arguments.procs,
+    };
+    let wanted = |bench: &Bench| arguments.benches.is_empty() || arguments.benches.contains(bench);
+    let benches = Bench::value_variants().iter().filter(|bench| wanted(bench));
+    let mut report = Report::new();
+    for bench in benches {
+        // Why, it has said; what it had started has ended.
+        let Ok(figures) = catch_unwind(|| bench.run(size)) else {
+            return ExitCode::FAILURE;
+        };
+        report.figures.extend(figures);
+    }
+    match arguments.output {
+        Output::Human => report.print_table(),
+        Output::Json => report.print_json(),
+    }
+    ExitCode::SUCCESS
+}
