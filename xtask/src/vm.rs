@@ -24,6 +24,12 @@ mod kernel;
 /// How long a boot and its checks may take. Emulated, they take less than a minute.
 const DEADLINE: Duration = Duration::from_secs(300);
 
+/// A CPU and half of the memory each.
+const NODES: [&str; 2] = [
+    "-object memory-backend-ram,size=512M,id=m0 -numa node,memdev=m0,cpus=0",
+    "-object memory-backend-ram,size=512M,id=m1 -numa node,memdev=m1,cpus=1",
+];
+
 pub fn run(kernels: &[String]) -> Result<()> {
     step("setup", || {
         setup::for_run()?;
@@ -85,6 +91,8 @@ impl Machine {
             "-nic",
             "none",
         ])
+        // Two nodes, so that memory can be short on one of them.
+        .args(NODES.iter().flat_map(|it| it.split(' ')))
         .arg("-kernel")
         .arg(image)
         .arg("-initrd")

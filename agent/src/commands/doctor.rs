@@ -10,7 +10,8 @@ use crate::{
         system::System,
     },
     kernel::{
-        self, Options, SyscallProbes,
+        self, Options,
+        choice::Mechanisms,
         probes::{State, Status, see_events},
     },
     text,
@@ -26,14 +27,8 @@ pub struct Args {
     #[arg(long, value_name = "human|json", default_value = "human")]
     output: Output,
 
-    /// As for agent serve: whether to try the probes that tax every system call
-    #[arg(
-        long,
-        value_name = "auto|on|off",
-        default_value = "auto",
-        hide_possible_values = true
-    )]
-    syscall_probes: SyscallProbes,
+    #[command(flatten)]
+    mechanisms: super::mechanisms::MechanismArgs,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -87,7 +82,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn examine(args: &Args) -> Report {
     let root = Path::new("/");
-    let (probes, failure) = try_probes(args.syscall_probes);
+    let (probes, failure) = try_probes(args.mechanisms.clone().into());
     let hierarchies = Hierarchies::discover(root);
     let attached = see_events(&probes);
     let reason = failure
@@ -112,9 +107,9 @@ fn examine(args: &Args) -> Report {
 }
 
 /// What becomes of each probe, or why none can be tried.
-fn try_probes(syscall_probes: SyscallProbes) -> (Vec<Status>, Option<String>) {
+fn try_probes(mechanisms: Mechanisms) -> (Vec<Status>, Option<String>) {
     let options = Options {
-        syscall_probes,
+        mechanisms,
         pin: None,
     };
     let attached = kernel::load(&options).and_then(|loaded| {
@@ -181,6 +176,13 @@ fn human(report: &Report) -> String {
             &mut text,
             &format!("{:<18}{:<11}{state}", status.probe, status.mechanism.name()),
         );
+        for other in &status.passed_over {
+            let mechanism = other.mechanism.name();
+            line(
+                &mut text,
+                &format!("  not by {mechanism}: {}", other.reason),
+            );
+        }
         if let Some(reason) = reason {
             line(&mut text, &format!("  why: {reason}"));
         }

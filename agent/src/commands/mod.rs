@@ -1,6 +1,7 @@
 //! One file a subcommand: arguments and wiring only.
 
 mod doctor;
+mod mechanisms;
 mod serve;
 mod watch;
 
@@ -114,14 +115,19 @@ fn report_probes(pipeline: &Pipeline) {
             State::Attached => {}
         }
     }
-    let taxing = kernel
-        .statuses()
-        .iter()
-        .any(|status| status.attached() && status.mechanism == Mechanism::Syscall);
-    if taxing {
+    let mut attached = kernel.statuses().iter().filter(|it| it.attached());
+    if let Some(taxing) = attached.find(|it| it.mechanism == Mechanism::Syscall) {
+        let passed_over = taxing.passed_over.first();
+        let why = passed_over.map_or_else(String::new, |other| {
+            let errno = other.errno.as_deref().unwrap_or(&other.reason);
+            format!(
+                "; {}s, which slow nothing, do not load: {errno}",
+                other.mechanism.name()
+            )
+        });
         tracing::warn!(
             "unshare and setns are traced by system call tracepoints, which slow every system \
-             call of this host by some 35 ns (128 to 162 ns for getppid); agent serve \
+             call of this host by some 35 ns (128 to 162 ns for getppid){why}; agent serve \
              --syscall-probes off avoids that"
         );
     }

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     host::descriptors::raise_limit,
-    kernel::{Options, SyscallProbes},
+    kernel::Options,
     metrics::scrape::Scraper,
     pipeline::Pipeline,
     server::{self, Server, socket::Socket},
@@ -39,15 +39,8 @@ pub struct Args {
     #[arg(long, value_name = "PATH", default_value = server::socket::DEFAULT)]
     socket: PathBuf,
 
-    /// Probes for unshare and setns that tax every system call of the host by some 35 ns: auto
-    /// attaches them where nothing cheaper loads
-    #[arg(
-        long,
-        value_name = "auto|on|off",
-        default_value = "auto",
-        hide_possible_values = true
-    )]
-    syscall_probes: SyscallProbes,
+    #[command(flatten)]
+    mechanisms: super::mechanisms::MechanismArgs,
 
     /// A directory on a bpffs: counters there outlive this process, and the next one goes on
     /// with them
@@ -92,7 +85,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let serving = server::serve(Arc::clone(&server), listener, &socket)?;
 
     let options = Options {
-        syscall_probes: args.syscall_probes,
+        mechanisms: args.mechanisms.into(),
         pin: args.pin_path,
     };
     let start = tokio::task::spawn_blocking(move || {

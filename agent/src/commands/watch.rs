@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use rustix::termios::tcgetwinsize;
 use tokio::sync::mpsc;
 
-use crate::kernel::Options;
+use crate::kernel::{Options, choice::Mechanisms};
 use crate::pipeline::Pipeline;
 use crate::server::socket;
 use crate::watch::client;
@@ -103,6 +103,10 @@ pub struct Args {
     /// The unix socket of agent serve
     #[arg(long, value_name = "PATH", default_value = socket::DEFAULT)]
     socket: PathBuf,
+
+    // Where no server listens.
+    #[command(flatten)]
+    mechanisms: super::mechanisms::MechanismArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +142,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (source, name) = match client::connect(&args.socket, &filter).await {
         Ok(events) => (Source::Server(events), "agent serve"),
         Err(nobody) if nobody.is_no_server() => {
-            let records = standalone(filter).await.context(nobody)?;
+            let records = standalone(filter, args.mechanisms.clone().into())
+                .await
+                .context(nobody)?;
             (Source::Alone(records), "the tracer")
         }
         Err(error) => return Err(error.into()),
@@ -154,12 +160,19 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Traces in this process, for this watcher alone: the records that `filter` wants.
-async fn standalone(filter: Filter) -> anyhow::Result<mpsc::Receiver<Arc<Record>>> {
+async fn standalone(
+    filter: Filter,
+    mechanisms: Mechanisms,
+) -> anyhow::Result<mpsc::Receiver<Arc<Record>>> {
     super::need_privileges("watch without a server")?;
     super::log_to_stderr("warn");
     let streams = Arc::new(Streams::default());
     let mut stream = streams.open(filter)?;
-    let start = move || Pipeline::start(Path::new("/"), &Options::default(), streams);
+    let options = Options {
+        mechanisms,
+        pin: None,
+    };
+    let start = move || Pipeline::start(Path::new("/"), &options, streams);
     let pipeline = tokio::task::spawn_blocking(start)
         .await
         .context("the start panicked")??;

@@ -282,7 +282,7 @@ mod tests {
             string("list"),
         );
         let (colour, red) = (string("colour"), string("red"));
-        let trace = string("btf_trace_small");
+        let (trace, function) = (string("btf_trace_small"), string("call"));
         let info = |kind: u32, count: u32| kind << 24 | count;
         let types: Vec<u32> = [
             vec![0, info(1, 0), 4, 32],                                    // 1: int
@@ -294,6 +294,7 @@ mod tests {
             vec![0, info(13, 3), 0, 0, 6, 0, 6, 0, 1],                     // 7: prototype
             vec![0, info(2, 0), 7],                                        // 8
             vec![trace, info(8, 0), 8],                                    // 9
+            vec![function, info(12, 0), 7],                                // 10
         ]
         .concat();
         let length = types.len() as u32 * 4;
@@ -306,7 +307,7 @@ mod tests {
     }
 
     fn wanted() -> HashSet<&'static str> {
-        HashSet::from(["outer", "colour", "btf_trace_small"])
+        HashSet::from(["outer", "colour", "btf_trace_small", "call"])
     }
 
     #[test]
@@ -321,6 +322,9 @@ mod tests {
         assert_eq!(btf.is_array("outer", "list"), Some(true));
         assert_eq!(btf.is_array("outer", "pad"), Some(false));
         assert_eq!(btf.tracepoint("btf_trace_small"), Some(vec![true, false]));
+        assert_eq!(btf.typedef("btf_trace_small"), Some(9));
+        assert_eq!(btf.function("call"), Some(10));
+        assert_eq!(btf.function("colour"), None);
     }
 
     proptest! {

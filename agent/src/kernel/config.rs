@@ -80,3 +80,30 @@ const fn type_name(lookup: Lookup) -> &'static str {
         Lookup::Member(name, _) | Lookup::Size(name) | Lookup::Enumerator(name, _) => name,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::btf::{Btf as OthersBtf, BtfKind};
+
+    use super::*;
+    use crate::kernel::{BTF_PATH, probes::PROBES, probes::Way};
+
+    /// This kernel's type information, read by another reader.
+    #[test]
+    fn what_is_hooked_has_the_id_that_others_find() {
+        let bytes = std::fs::read(BTF_PATH).expect("the kernel's type information");
+        let ways = PROBES.iter().flat_map(|probe| probe.ways);
+        let hooks: HashSet<_> = ways
+            .flat_map(Way::hooks)
+            .filter_map(|hook| hook.name())
+            .collect();
+        let facts = find(&bytes, hooks.iter().copied()).expect("facts");
+        let others = OthersBtf::from_sys_fs().expect("the kernel's type information");
+        for name in hooks {
+            let typedef = others.id_by_type_name_kind(name, BtfKind::Typedef);
+            let id = typedef.or_else(|_| others.id_by_type_name_kind(name, BtfKind::Func));
+            assert_eq!(facts.hooks.get(name).copied(), id.ok(), "{name}");
+        }
+        assert!(facts.hooks.contains_key("btf_trace_sched_process_exec"));
+    }
+}

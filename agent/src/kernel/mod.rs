@@ -2,6 +2,7 @@
 
 mod attempt;
 pub mod btf;
+pub mod choice;
 pub mod config;
 pub mod counts;
 pub mod frequent;
@@ -22,11 +23,12 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::{host::fdinfo, sys};
 use attempt::{Attached, Attempt, begin_all};
+use choice::Mechanisms;
 use config::{ConfigError, Facts};
 use counts::{CountsError, KernelCounts};
 use frequent::{Frequent, Wanted};
 use object::{Object, ObjectError};
-use probes::{Mechanism, PROBES, Probe, Status, Way};
+use probes::{PROBES, Status, Way};
 use program::{Hook, Loader, ProbeError};
 
 /// Where the kernel shows its type information.
@@ -79,34 +81,12 @@ pub enum SnapshotError {
     Read(#[from] io::Error),
 }
 
-/// Whether to attach probes that every system call of the host pays for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum SyscallProbes {
-    /// Where nothing cheaper loads.
-    #[default]
-    Auto,
-    /// Always.
-    On,
-    /// Never: unshare and setns go unseen where nothing cheaper loads.
-    Off,
-}
-
 /// How to load.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    pub syscall_probes: SyscallProbes,
+    pub mechanisms: Mechanisms,
     /// A directory on a bpffs under which the maps outlive the process.
     pub pin: Option<PathBuf>,
-}
-
-impl Options {
-    /// The ways to try, best first.
-    fn ways(&self, probe: &'static Probe) -> Vec<&'static Way> {
-        let off = self.syscall_probes == SyscallProbes::Off;
-        let ways = probe.ways.iter();
-        ways.filter(|way| !(off && way.mechanism == Mechanism::Syscall))
-            .collect()
-    }
 }
 
 /// The programs in the kernel, before they run.
@@ -174,7 +154,7 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
     let snapshot = loader
         .load("snapshot", SNAPSHOT)
         .map_err(SnapshotError::from)?;
-    let attempts = begin_all(loader, PROBES, |probe| options.ways(probe));
+    let attempts = begin_all(loader, PROBES, |probe| options.mechanisms.ways(probe));
     let log = log(&attempts);
     let kernel = Ready {
         object,
