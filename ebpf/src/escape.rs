@@ -35,16 +35,15 @@ static ESCAPED: LruHashMap<ProcessKey, u32> = LruHashMap::with_max_entries(8192,
 /// Whether `cgroup` may have a first process: one that is made in a container may not.
 #[inline(always)]
 pub fn may_begin(cgroup: &CgroupKey) -> bool {
-    baseline(cgroup).is_none_or(|baseline| baseline.inherited == 0)
+    baseline(cgroup).is_none_or(|baseline| baseline.cgroup == *cgroup)
 }
 
 /// `task` is the first process of `cgroup`, and in the namespaces that are the container's.
 #[inline(always)]
 pub fn begin(cgroup: &CgroupKey, task: Typed) {
     let mut baseline = Baseline {
+        cgroup: *cgroup,
         namespaces: Default::default(),
-        inherited: 0,
-        zero: 0,
     };
     task::capture_namespaces(task, &mut baseline.namespaces);
     set_baseline(cgroup, &baseline);
@@ -54,11 +53,7 @@ pub fn begin(cgroup: &CgroupKey, task: Typed) {
 #[inline(always)]
 pub fn made(cgroup: &CgroupKey, parent: &CgroupKey) {
     if let Some(known) = baseline(parent) {
-        let inherited = Baseline {
-            inherited: 1,
-            ..*known
-        };
-        set_baseline(cgroup, &inherited);
+        set_baseline(cgroup, known);
     }
 }
 
@@ -134,12 +129,7 @@ pub fn ended(process: &ProcessKey, cgroup: &CgroupKey) {
 
 /// Tells of each namespace of the host that `task`, of `cgroup`, is in, if its container is not.
 #[inline(always)]
-pub fn check<const TYPED: bool>(
-    task: Pointer<TYPED>,
-    cgroup: &CgroupKey,
-    counts: *mut Counts,
-    how: How,
-) {
+pub fn check<const TYPED: bool>(task: Pointer<TYPED>, cgroup: &CgroupKey, how: How) {
     let (Some(baseline), Some(host)) = (baseline(cgroup), config::host()) else {
         return;
     };
@@ -164,6 +154,9 @@ pub fn check<const TYPED: bool>(
         return;
     }
     let _ = ESCAPED.insert(process, told | new, 0);
+    let Some(counts) = counts::of(&baseline.cgroup) else {
+        return;
+    };
     for (i, namespace) in NamespaceType::ALL.iter().enumerate() {
         if new >> i & 1 == 1 {
             tell(task, counts, *namespace, host, how);

@@ -88,7 +88,7 @@ fn finish(pending: &PendingCall, result: i64, kind: Kind, call: Call) {
             Call::Setns => How::Setns,
             Call::Clone | Call::Unshare => How::Unshare,
         };
-        escape::check(current, &key, counts, how);
+        escape::check(current, &key, how);
     }
 }
 

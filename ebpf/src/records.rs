@@ -233,7 +233,7 @@ pub struct Counts {
     pub execs: u64,
     /// Processes ended, by [`crate::Ending`].
     pub exits: [u64; ENDINGS],
-    /// By [`crate::NamespaceType`].
+    /// By [`crate::NamespaceType`]; those of the cgroups below a container's are the container's.
     pub escapes: [u64; NAMESPACE_TYPES],
     /// The second (CLOCK_BOOTTIME) that `sent` counts in.
     pub second: u64,
@@ -278,11 +278,10 @@ pub struct ProcessKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Baseline {
+    /// The cgroup of that first process. In what is made below it is the same: what is in a container
+    /// stays in it, and has no first process of its own.
+    pub cgroup: CgroupKey,
     pub namespaces: Namespaces,
-    /// 1 where it is that of the cgroup above, which had one when this cgroup was made in it: what
-    /// is in a container stays in it, and has no first process of its own.
-    pub inherited: u32,
-    pub zero: u32,
 }
 
 /// How a process ended, by what wait(2) says and whether the OOM killer chose it.
@@ -327,6 +326,6 @@ no_padding! {
     Outcomes = 40;
     Counts = 8 * (24 + 3 + 2 + 3 + 4 + 8 + 4);
     ProcessKey = 16;
-    Baseline = 48;
+    Baseline = 56;
     PendingCall = 48;
 }

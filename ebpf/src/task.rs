@@ -35,6 +35,12 @@ impl<const TYPED: bool> Pointer<TYPED> {
         self.0.is_null()
     }
 
+    /// Whether both point to the same.
+    #[inline(always)]
+    pub fn is<const OTHER: bool>(self, other: Pointer<OTHER>) -> bool {
+        self.0 == other.0
+    }
+
     #[inline(always)]
     pub fn probed(self) -> Probed {
         Pointer(self.0)
@@ -281,7 +287,8 @@ pub fn share_cgroups<const ONE: bool, const OTHER: bool>(
     one: Pointer<ONE>,
     other: Pointer<OTHER>,
 ) -> bool {
-    one.follow(Field::TaskCgroups).0 == other.follow(Field::TaskCgroups).0
+    one.follow(Field::TaskCgroups)
+        .is(other.follow(Field::TaskCgroups))
 }
 
 /// Id, hierarchy and level of a `struct cgroup`.

@@ -126,9 +126,8 @@ impl KernelCounts {
             zero: 0,
         };
         let baseline = Baseline {
+            cgroup: key,
             namespaces: task.namespaces,
-            inherited: 0,
-            zero: 0,
         };
         // What the programs saw meanwhile, or an earlier process of the agent did, stays.
         if self.inits.insert(Plain(key), Plain(init), NOEXIST).is_ok() {

@@ -32,7 +32,7 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
         emit::send_unless_full(Kind::Exec, task, |record| fill(task, record));
         return 0;
     }
-    escape::check(task, &key, counts, How::Unseen);
+    escape::check(task, &key, How::Unseen);
     if Wanted::of(Kind::Exec).from(&key) {
         emit::send_frequent(Kind::Exec, task, |record| fill(task, record));
     } else {

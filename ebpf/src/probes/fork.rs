@@ -3,13 +3,13 @@
 //! `void trace_task_newtask(struct task_struct *task, unsigned long clone_flags)`
 //! (`include/trace/events/task.h`): in the parent, once the child is complete and before it runs.
 
-use agent_ebpf::{Fork, Kind};
+use agent_ebpf::{Field, Fork, Kind};
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
     config::active,
     counts, emit, escape,
-    task::{self, Typed},
+    task::{self, Probed, Typed},
     wanted::Wanted,
 };
 
@@ -51,12 +51,24 @@ pub fn fork(ctx: BtfTracePointContext) -> i32 {
     escape::born(child, &cgroup, &from);
     let wanted = Wanted::of(Kind::Fork);
     if wanted.from(&from) || (cgroup != from && wanted.from(&cgroup)) {
-        emit::send_frequent(Kind::Fork, caller, |record: *mut Fork| {
-            // SAFETY: `record` is the ring's.
-            unsafe { task::capture(child, &raw mut (*record).child) };
-        });
+        send(caller, child);
     } else {
         emit::unwanted(Kind::Fork);
     }
     0
+}
+
+#[inline(always)]
+fn send(caller: Probed, child: Typed) {
+    let fill = |record: *mut Fork| {
+        // SAFETY: `record` is the ring's.
+        unsafe { task::capture(child, &raw mut (*record).child) };
+    };
+    // The same task but with CLONE_PARENT, and several times cheaper to read.
+    let parent = child.follow(Field::TaskRealParent);
+    if parent.is(caller) {
+        emit::send_frequent(Kind::Fork, parent, fill);
+    } else {
+        emit::send_frequent(Kind::Fork, caller, fill);
+    }
 }

@@ -7,6 +7,8 @@
 //!   unshare TYPES           unshare(2)
 //!   setns PATH TYPES        setns(2) with a file
 //!   setns-pid PID TYPES     setns(2) with a pidfd
+//!   setns-pid32 PID TYPES COMMAND...
+//!                           the same as a 32-bit program does it, by `int $0x80`; becomes the command
 //!   spawn TYPES COMMAND...  clone3(2): a child with these namespaces, which becomes the command;
 //!                           ends as that does
 //! ```
@@ -14,7 +16,7 @@
 //! is who makes the call, without capabilities. With `below`, the Nth call is made in the cgroup N (from 0) of that directory.
 //!
 //! One call, which need not succeed, prints `{"errno": 0, "changed": {"net": {"from": 1, "to": 2}}}`; many print
-//! `{"failed": N}`; spawn prints nothing.
+//! `{"failed": N}`; what becomes or starts a command prints nothing.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -102,12 +104,13 @@ fn main() -> Result<ExitCode> {
             let file = File::open(path).with_context(|| path.to_owned())?;
             Call::Setns(file.into(), flags(types)?)
         }
-        ["setns-pid", target, types] => {
-            let target = Pid::from_raw(target.parse()?).context("0 is no pid")?;
-            Call::Setns(pidfd_open(target, PidfdFlags::empty())?, flags(types)?)
-        }
+        ["setns-pid", target, types] => Call::Setns(pidfd(target)?, flags(types)?),
         ["spawn", types, ref command @ ..] if !command.is_empty() => {
             return spawn(flags(types)?, pid, command);
+        }
+        ["setns-pid32", target, types, ref command @ ..] if !command.is_empty() => {
+            setns32(&pidfd(target)?, flags(types)?)?;
+            return turn_into(command);
         }
         _ => bail!("{words:?}: want one of the calls that the head of nscall.rs lists"),
     };
@@ -229,10 +232,7 @@ fn namespaces(pid: Option<Pid>) -> Result<Inodes> {
 
 fn spawn(flags: u64, pid: Option<u32>, command: &[&str]) -> Result<ExitCode> {
     match clone3(flags, pid).context("clone3")? {
-        Side::Child => {
-            let error = Command::new(command[0]).args(&command[1..]).exec();
-            Err(error).with_context(|| command[0].to_owned())
-        }
+        Side::Child => turn_into(command),
         Side::Parent(child) => {
             let (_, status) = waitpid(Some(child), WaitOptions::empty())?.context("it ended")?;
             let killed = status.terminating_signal().map(|signal| 128 + signal);
@@ -240,6 +240,16 @@ fn spawn(flags: u64, pid: Option<u32>, command: &[&str]) -> Result<ExitCode> {
             Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
         }
     }
+}
+
+fn turn_into(command: &[&str]) -> Result<ExitCode> {
+    let error = Command::new(command[0]).args(&command[1..]).exec();
+    Err(error).with_context(|| command[0].to_owned())
+}
+
+fn pidfd(process: &str) -> Result<OwnedFd> {
+    let process = Pid::from_raw(process.parse()?).context("0 is no pid")?;
+    Ok(pidfd_open(process, PidfdFlags::empty())?)
 }
 
 fn wait_for_empty_child(side: Side) {
@@ -320,6 +330,30 @@ fn unshare(flags: u64) -> io::Result<()> {
 fn setns(file: &OwnedFd, flags: u64) -> io::Result<()> {
     // SAFETY: the call touches no memory of this process.
     done(unsafe { libc::syscall(libc::SYS_setns, file.as_raw_fd(), flags) })
+}
+
+/// setns(2) by the entry for 32-bit programs.
+fn setns32(file: &OwnedFd, flags: u64) -> Result<()> {
+    /// `arch/x86/entry/syscalls/syscall_32.tbl`
+    const SETNS: i64 = 346;
+    let mut result = SETNS;
+    // SAFETY: the call touches no memory of this process. LLVM keeps rbx for itself, so it is lent.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!(
+            "xchg {file}, rbx",
+            "int 0x80",
+            "xchg {file}, rbx",
+            file = inout(reg) i64::from(file.as_raw_fd()) => _,
+            inout("rax") result,
+            in("rcx") flags,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+    }
+    match i32::try_from(-result)? {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)).context("setns by int $0x80"),
+    }
 }
 
 fn done(result: i64) -> io::Result<()> {

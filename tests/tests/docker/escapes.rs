@@ -1,0 +1,127 @@
+//! Escapes: the engine's runtime is among the host's namespaces in every container's cgroup, and is none.
+
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use tests::docker::{Docker, IMAGE, namespace};
+use tests::law::assert_law;
+use tests::nscall;
+use tests::serve::Serve;
+use tests::wait::PATIENCE;
+use tests::watch::Watch;
+
+const TIMES: usize = 50;
+
+/// One test at a time: each watches the whole host.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    // A test that failed leaves nothing behind.
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Everything of the host up to now.
+fn until_now(watch: &mut Watch) -> Vec<Value> {
+    let mark = format!("--mark-{}", std::process::id());
+    let status = Command::new("/bin/true").arg(&mark).status();
+    assert!(status.expect("true can be run").success());
+    watch.until(PATIENCE, |record| record["argv"][1] == *mark)
+}
+
+/// The escapes of a container, by its id.
+fn escapes<'a>(records: &'a [Value], id: &'a str) -> impl Iterator<Item = &'a Value> {
+    let escapes = records.iter().filter(|it| it["kind"] == "escape");
+    escapes.filter(move |it| it["container"]["id"] == id)
+}
+
+#[test]
+fn runs_and_execs_are_none() {
+    if !tests::root() {
+        return;
+    }
+    let _alone = alone();
+    let docker = Docker::start();
+    let serve = Serve::start(&[]);
+    let mut watch = serve.watch(&["--kind", "escape,exec,container"]);
+    let ordinary = docker.run(&[], &["sleep", "1000"]);
+    let of_host = docker.run(&["--pid=host", "--net=host"], &["sleep", "1000"]);
+    let net = format!("--net=container:{}", ordinary.id());
+    let options = [
+        "--pid=host",
+        &net,
+        "--ipc=host",
+        "--cap-add=SYS_ADMIN",
+        "--uts=host",
+    ];
+    for time in 0..TIMES {
+        let option = options[time % options.len()];
+        docker.call(&["run", "--rm", option, IMAGE, "sh", "-c", "/bin/true"]);
+        let container = if time % 2 == 0 { &ordinary } else { &of_host };
+        container.exec(&["sh", "-c", "/bin/true"]);
+    }
+    let records = until_now(&mut watch);
+    // A test of another program may let one escape.
+    let escapes = records.iter().filter(|it| it["kind"] == "escape");
+    let escapes = escapes.filter(|it| it["container"]["runtime"] == "docker");
+    let escapes: Vec<_> = escapes.collect();
+    assert!(escapes.is_empty(), "{escapes:#?}");
+    // And they were looked at: their programs, and where they started and stopped.
+    let execs = records.iter().filter(|it| it["argv"][0] == "/bin/true");
+    let execs = execs.filter(|it| it["container"]["runtime"] == "docker");
+    assert_eq!(execs.count(), 2 * TIMES);
+    assert_law(&serve);
+    serve.stop();
+}
+
+#[test]
+fn one_that_may_enter_the_host_and_does_is_one() {
+    if !tests::root() {
+        return;
+    }
+    let _alone = alone();
+    let docker = Docker::start();
+    let serve = Serve::start(&[]);
+    let call = nscall::binary();
+    let mount = format!("{}:/nscall", call.display());
+    let host = std::process::id().to_string();
+    // What the host's program is linked with is the host's too.
+    let options = [
+        "--cap-add=SYS_ADMIN",
+        "--cap-add=SYS_PTRACE",
+        "--security-opt=seccomp=unconfined",
+        "--pid=host",
+        "-v",
+        &mount,
+        "-v",
+        "/usr:/usr",
+        "-v",
+        "/lib:/lib",
+        "-v",
+        "/lib64:/lib64",
+    ];
+    let container = docker.run(&options, &["sleep", "1000"]);
+    let mut watch = serve.watch(&["--kind", "escape,exec"]);
+    container.exec(&["/nscall", "setns-pid", &host, "mnt,uts"]);
+    container.exec(&[
+        "/nscall",
+        "setns-pid32",
+        &host,
+        "mnt,uts",
+        "/bin/sh",
+        "-c",
+        "/bin/true; /bin/true",
+    ]);
+    let records = until_now(&mut watch);
+    let escapes: Vec<_> = escapes(&records, container.id()).collect();
+    let said: Vec<_> = escapes.iter().map(|it| it["namespace"].as_str()).collect();
+    assert_eq!(said, ["mnt", "uts", "mnt", "uts"].map(Some), "{escapes:#?}");
+    for escape in &escapes {
+        let name = escape["namespace"].as_str().expect("a name");
+        assert_eq!(escape["inode"], namespace("self", name), "{escape}");
+    }
+    assert_eq!(escapes[0]["how"], "setns");
+    let labels = [("namespace", "mnt"), ("id", &*container.cgroup())];
+    assert_eq!(serve.metrics().count("container_escapes_total", &labels), 2);
+    assert_law(&serve);
+    serve.stop();
+}

@@ -1,0 +1,176 @@
+//! Escapes: a container's task in a namespace of the host is told once for each namespace, whichever way it went, and
+//! nobody who may be there is.
+
+use serde_json::Value;
+use tests::cgroup::Cgroup;
+use tests::container::{Container, First, inode};
+use tests::law::assert_law;
+use tests::nscall::{self, nscall, outcome};
+use tests::serve::Serve;
+use tests::wait::PATIENCE;
+use tests::watch::Watch;
+
+/// A container with mount and UTS namespaces of its own, that runs `script` when it is told to.
+fn container(script: &str) -> Container {
+    let script = format!("read; {script}; echo over; read");
+    Container::run(
+        Cgroup::new("escape"),
+        First {
+            types: "mnt,uts",
+            script: &script,
+            ..First::default()
+        },
+    )
+}
+
+/// `nscall CALL PID TYPES` with this process, which is among the host's namespaces.
+fn into_host(call: &str) -> String {
+    let nscall = nscall::binary();
+    format!("{} {call} {} mnt,uts", nscall.display(), std::process::id())
+}
+
+/// Lets the container run its script, and one more namespace call that everybody may make: the escapes until then.
+fn escapes(container: &mut Container, watch: &mut Watch) -> Vec<Value> {
+    container.tell("go");
+    while container.line() != "over" {}
+    outcome(&mut nscall(&container.cgroup, "unshare ipc"));
+    let mut records = watch.until(PATIENCE, |record| record["kind"] == "unshare");
+    records.pop();
+    records
+}
+
+/// One for each of both namespaces, and as many are counted.
+fn assert_told_once(escapes: &[Value], container: &Container, serve: &Serve, how: &[&str]) {
+    let said = |it: &Value| it["namespace"].as_str().map(str::to_owned);
+    let namespaces: Vec<_> = escapes.iter().filter_map(said).collect();
+    assert_eq!(namespaces, ["mnt", "uts"], "{escapes:#?}");
+    let metrics = serve.metrics();
+    for escape in escapes {
+        let name = escape["namespace"].as_str().expect("a name");
+        assert_eq!(escape["kind"], "escape", "{escape}");
+        assert_eq!(
+            escape["inode"],
+            inode(&format!("/proc/self/ns/{name}")),
+            "{escape}"
+        );
+        assert_eq!(
+            escape["container"]["name"],
+            container.cgroup.name(),
+            "{escape}"
+        );
+        assert!(
+            how.contains(&escape["how"].as_str().expect("a way")),
+            "{escape}"
+        );
+        let labels = [("namespace", name), ("name", container.cgroup.name())];
+        assert_eq!(metrics.count("container_escapes_total", &labels), 1);
+    }
+}
+
+#[test]
+fn by_setns() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&[]);
+    let mut container = container(&into_host("setns-pid"));
+    let name = container.cgroup.name().to_owned();
+    let mut watch = serve.watch(&["--kind", "escape,unshare", "--container", &name]);
+    let escapes = escapes(&mut container, &mut watch);
+    assert_told_once(&escapes, &container, &serve, &["setns"]);
+    assert_law(&serve);
+    serve.stop();
+}
+
+/// Where only the tracepoints of 64-bit calls see setns, the exec shows it. What it starts is no further escape.
+#[test]
+fn by_a_call_of_32_bits_and_an_exec() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&[]);
+    let script = format!("{} sh -c '/bin/true; /bin/true'", into_host("setns-pid32"));
+    let mut container = container(&script);
+    let name = container.cgroup.name().to_owned();
+    let mut watch = serve.watch(&["--kind", "escape,unshare", "--container", &name]);
+    let escapes = escapes(&mut container, &mut watch);
+    assert_told_once(&escapes, &container, &serve, &["unseen", "setns"]);
+    assert_law(&serve);
+    serve.stop();
+}
+
+/// It was there before the agent: its first process's namespaces are what is expected of it.
+#[test]
+fn from_a_container_that_is_older() {
+    if !tests::root() {
+        return;
+    }
+    let mut container = container(&into_host("setns-pid"));
+    let serve = Serve::start(&[]);
+    let name = container.cgroup.name().to_owned();
+    let mut watch = serve.watch(&["--kind", "escape,unshare", "--container", &name]);
+    let escapes = escapes(&mut container, &mut watch);
+    assert_told_once(&escapes, &container, &serve, &["setns"]);
+    serve.stop();
+}
+
+/// Who puts himself into a cgroup that he makes in the container's is still the container's.
+#[test]
+fn from_a_cgroup_below() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&[]);
+    let cgroup = Cgroup::new("escape");
+    let below: Vec<_> = tests::cgroup::roots()
+        .map(|root| root.join(&cgroup.path()[1..]).join("below"))
+        .map(|directory| directory.display().to_string())
+        .collect();
+    let script = below.iter().fold(String::new(), |script, directory| {
+        format!(
+            "{script} mkdir {directory}; \
+             for file in cpus mems; do \
+             [ -e {directory}/cpuset.$file ] && cat {directory}/../cpuset.$file > {directory}/cpuset.$file; done; \
+             echo 0 > {directory}/cgroup.procs;"
+        )
+    });
+    // A shell that moves itself, and escapes without an exec before.
+    let script = format!(
+        "read; ({script} exec {} sh -c /bin/true); echo over; read",
+        into_host("setns-pid32")
+    );
+    let first = First {
+        types: "mnt,uts",
+        script: &script,
+        ..First::default()
+    };
+    let mut container = Container::run(cgroup, first);
+    let name = container.cgroup.name().to_owned();
+    let mut watch = serve.watch(&["--kind", "escape,unshare", "--container", &name]);
+    let escapes = escapes(&mut container, &mut watch);
+    assert_told_once(&escapes, &container, &serve, &["unseen", "setns"]);
+    serve.stop();
+}
+
+/// As engines' runtimes and operators do: from outside into the container's cgroup, among the host's namespaces.
+#[test]
+fn who_comes_from_outside_escapes_nothing() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&[]);
+    let mut container = container("true");
+    let name = container.cgroup.name().to_owned();
+    let mut watch = serve.watch(&["--kind", "escape,unshare", "--container", &name]);
+    let call = format!("setns-pid {} mnt,uts", std::process::id());
+    outcome(&mut nscall(&container.cgroup, &call));
+    let status = container
+        .cgroup
+        .command("sh")
+        .args(["-c", "/bin/true; /bin/true"])
+        .status();
+    assert!(status.expect("sh can be run").success());
+    let escapes = escapes(&mut container, &mut watch);
+    assert!(escapes.is_empty(), "{escapes:#?}");
+    serve.stop();
+}
