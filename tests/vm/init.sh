@@ -244,7 +244,7 @@ oom() {
 
 # The memory of node 1, of which there is half of the machine's, to processes that may use no other (MPOL_BIND).
 oom_by_mempolicy() {
-    inside calls perl -e 'syscall(238, 2, pack("Q", 2), 64) == 0 or die "set_mempolicy: $!"; exec qw(tail /dev/zero)'
+    inside calls perl -e '$nodes = pack("Q", 2); syscall(238, 2, $nodes, 64) == 0 or die "set_mempolicy: $!"; exec qw(tail /dev/zero)'
     want_events 1 '"kind":"oom"' '"constraint":"mempolicy"' '"limit_owner":null' "$CALLS"
 }
 
