@@ -15,6 +15,7 @@ pub mod program;
 pub mod prometheus;
 pub mod serve;
 pub mod storm;
+pub mod veth;
 pub mod wait;
 pub mod watch;
 

@@ -1,13 +1,19 @@
 //! Storms of short processes, made by the program `storm` (`tests/src/bin/storm.rs`).
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::agent::profile;
 use crate::cgroup::Cgroup;
 
-/// `storm WORDS` in a container. Cargo builds the program before the tests.
+/// Where the program is: cargo builds it before the tests.
+pub fn binary() -> PathBuf {
+    profile().join("storm")
+}
+
+/// `storm WORDS` in a container.
 pub fn storm(cgroup: &Cgroup, words: &str) -> Command {
-    let mut command = cgroup.command(profile().join("storm"));
+    let mut command = cgroup.command(binary());
     command.args(words.split(' '));
     command
 }

@@ -1,12 +1,14 @@
 //! `agent serve`: trace the host, serve metrics, feed watchers.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    host::descriptors::raise_limit,
     kernel::Options,
+    metrics::scrape::Scraper,
     pipeline::Pipeline,
     server::{self, Server, socket::Socket},
     watch::streams::Streams,
@@ -44,6 +46,17 @@ pub struct Args {
     /// with them
     #[arg(long, value_name = "DIR")]
     pin_path: Option<PathBuf>,
+
+    /// Measure how often and how long the probes run: agent_bpf_run_count_total and
+    /// agent_bpf_run_seconds_total. The kernel measures every BPF program of the host then, which
+    /// costs each run some 20 ns
+    #[arg(long)]
+    bpf_stats: bool,
+}
+
+fn measure_programs() -> anyhow::Result<OwnedFd> {
+    let measured = aya::sys::enable_stats(aya::sys::Stats::RunTime);
+    measured.context("--bpf-stats: the kernel refuses to measure BPF programs; leave the flag out")
 }
 
 /// Serves until a signal ends it.
@@ -65,7 +78,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         })?;
     let address = listener.local_addr()?;
     let streams = Arc::new(Streams::default());
-    let server = Arc::new(Server::new(Arc::clone(&streams))?);
+    // The kernel measures while this is open.
+    let bpf_stats = args.bpf_stats.then(measure_programs).transpose()?;
+    let scraper = Scraper::new(raise_limit(), bpf_stats.is_some())?;
+    let server = Arc::new(Server::new(Arc::clone(&streams), scraper));
     let serving = server::serve(Arc::clone(&server), listener, &socket)?;
 
     let options = Options {

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Error;
-use super::file::{File, number};
+use super::file::File;
+use super::form;
 use super::hierarchy::Version;
 
 /// v1 has no word for "no limit": it writes the highest number of whole pages below 2^63, which is
 /// at least this with pages of up to 64 KiB (`PAGE_COUNTER_MAX`, `include/linux/page_counter.h`).
-const V1_NO_LIMIT: u64 = 0x7FFF_FFFF_FFFF_0000;
+pub(super) const V1_NO_LIMIT: u64 = 0x7FFF_FFFF_FFFF_0000;
 
 /// A cgroup's directory in one hierarchy: `Hierarchies::directory` makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,14 +114,8 @@ impl Directory {
 }
 
 fn limit(file: &File) -> Result<Limit, Error> {
-    match file.text() {
-        b"max" => Ok(Limit::Max),
-        text => match number(text) {
-            Some(V1_NO_LIMIT..) => Ok(Limit::Max),
-            Some(bytes) => Ok(Limit::Value(bytes)),
-            None => Err(file.malformed(text, "a number or \"max\"")),
-        },
-    }
+    let text = file.text();
+    form::limit(text).map_err(|wanted| file.malformed(text, wanted))
 }
 
 /// What v2's root would say.

@@ -6,12 +6,21 @@ use std::path::Path;
 use super::Error;
 use super::file::File;
 
-/// The number in the row `key` of a descriptor, as `memlock:` of a BPF map or `recursion_misses:`
-/// of a BPF program. None: this kernel has no such row.
+/// The numbers in the rows `keys` of a descriptor, as `memlock:` of a BPF map or
+/// `recursion_misses:` of a BPF program. None: this kernel has no such row.
 ///
 /// # Errors
 /// Where `/proc/self/fdinfo` cannot be read, or has something else than a number there.
-pub fn number(root: &Path, descriptor: BorrowedFd<'_>, key: &str) -> Result<Option<u64>, Error> {
+pub fn numbers<const N: usize>(
+    root: &Path,
+    descriptor: BorrowedFd<'_>,
+    keys: [&str; N],
+) -> Result<[Option<u64>; N], Error> {
     let path = format!("proc/self/fdinfo/{}", descriptor.as_raw_fd());
-    File::read(root.join(path))?.number_of(key)
+    let file = File::read(root.join(path))?;
+    let mut numbers = [None; N];
+    for (number, key) in numbers.iter_mut().zip(keys) {
+        *number = file.number_of(key)?;
+    }
+    Ok(numbers)
 }

@@ -151,7 +151,7 @@ impl Mounted {
     }
 
     /// `path`, relative to the mount.
-    fn below_root(&self, path: &str) -> Option<PathBuf> {
+    pub(super) fn below_root(&self, path: &str) -> Option<PathBuf> {
         let (path, root) = (path::to_bytes(path), path::to_bytes(&self.root));
         let below = path.strip_prefix(root.strip_suffix(b"/").unwrap_or(&root))?;
         match below {

@@ -2,13 +2,20 @@
 //! cgroups. Every reader takes the root path (`/`), so that a test can hand it a tree of its own.
 
 pub mod cgroup;
+pub mod descriptors;
+pub mod devices;
 pub mod fdinfo;
 mod file;
+mod files;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod form;
 pub mod hierarchy;
+pub mod kept;
 mod mount;
+pub mod network;
 pub mod path;
+pub mod reading;
 pub mod system;
 pub mod walk;
 

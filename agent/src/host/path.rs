@@ -5,7 +5,9 @@
 //! as `\xHH`, and `//` in front, which no cgroup's path begins with: so no two paths have the same
 //! text, and the bytes can be had back.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::iter;
 
 /// The text of a path.
 pub fn to_text(path: &[u8]) -> String {
@@ -47,6 +49,28 @@ pub fn to_bytes(text: &str) -> Vec<u8> {
     path
 }
 
+/// The texts of a path and of all above it, up to the root.
+pub fn with_parents(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    iter::successors(Some(Cow::Borrowed(text)), |text| parent(text))
+}
+
+fn parent<'a>(text: &Cow<'a, str>) -> Option<Cow<'a, str>> {
+    let above = |path: &[u8]| {
+        let slash = path.iter().rposition(|&byte| byte == b'/')?;
+        (path.len() > 1).then_some(slash.max(1))
+    };
+    match text {
+        // The text of a path with odd bytes says no other's, which may be without any.
+        Cow::Borrowed(text) if !text.starts_with("//") => {
+            Some(Cow::Borrowed(&text[..above(text.as_bytes())?]))
+        }
+        text => {
+            let path = to_bytes(text);
+            Some(Cow::Owned(to_text(&path[..above(&path)?])))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -64,6 +88,21 @@ mod tests {
     #[test]
     fn other_bytes_are_escaped() {
         assert_eq!(to_text(b"/a\\\xff\xc3/b"), r"//a\x5c\xff\xc3/b");
+    }
+
+    #[test]
+    fn parents() {
+        let all = |path: &[u8]| {
+            with_parents(&to_text(path))
+                .map(Cow::into_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(all(b"/"), ["/"]);
+        assert_eq!(all(b"/a/b"), ["/a/b", "/a", "/"]);
+        assert_eq!(
+            all(b"/a\\/\xff/b"),
+            [r"//a\x5c/\xff/b", r"//a\x5c/\xff", r"/a\", "/"]
+        );
     }
 
     proptest! {

@@ -18,6 +18,9 @@ pub enum CountsError {
     Map(#[from] MapError),
 }
 
+/// OOM kills of the host, by what was short.
+pub type OomKills = [(Constraint, u64); CONSTRAINTS];
+
 /// `BPF_NOEXIST` (`include/uapi/linux/bpf.h`).
 const NOEXIST: u64 = 1;
 
@@ -155,7 +158,7 @@ impl KernelCounts {
     ///
     /// # Errors
     /// Where the map cannot be read.
-    pub fn oom_kills(&self) -> Result<[(Constraint, u64); CONSTRAINTS], CountsError> {
+    pub fn oom_kills(&self) -> Result<OomKills, CountsError> {
         let mut kills = [(Constraint::None, 0); CONSTRAINTS];
         for (slot, constraint) in kills.iter_mut().zip(Constraint::ALL) {
             *slot = (*constraint, self.oom_kills.get(&(*constraint as u32), 0)?);

@@ -271,8 +271,8 @@ fn log(attempts: &[Attempt]) -> Option<EbpfLogger<&'static dyn log::Log>> {
         .iter()
         .flat_map(Attempt::programs)
         .filter_map(|program| {
-            let id = fdinfo::number(Path::new("/"), program.as_fd(), "prog_id:");
-            id.ok().flatten()
+            let [id] = fdinfo::numbers(Path::new("/"), program.as_fd(), ["prog_id:"]).ok()?;
+            id
         });
     // Not every program says something.
     ids.filter_map(|id| EbpfLogger::init_from_id(id as u32).ok())

@@ -3,7 +3,9 @@
 
 use std::{path::Path, sync::atomic::Ordering, time::Duration};
 
-use prometheus::{Encoder, GaugeVec, IntCounterVec, IntGaugeVec, Registry, TextEncoder};
+use prometheus::{
+    CounterVec, Encoder, GaugeVec, IntCounterVec, IntGaugeVec, Registry, TextEncoder,
+};
 
 use super::catalogue::{self, Metric};
 use crate::{
@@ -25,7 +27,14 @@ pub struct Scrape {
     pub read_errors: u64,
     /// Counted under no cgroup.
     pub overflow: u64,
+    /// Descriptors that are kept, and how many may be.
+    pub kept: (usize, usize),
+    pub interfaces_left_out: u64,
+    pub devices_left_out: u64,
 }
+
+/// What the kernel tells of a program: runs that it skipped, runs, and the time that they took.
+const PROGRAM_ROWS: [&str; 3] = ["recursion_misses:", "run_cnt:", "run_time_ns:"];
 
 /// All `agent_*` metrics.
 pub struct AgentMetrics {
@@ -44,6 +53,13 @@ pub struct AgentMetrics {
     scrape_duration: GaugeVec,
     scrapes: IntCounterVec,
     cgroup_read_errors: IntCounterVec,
+    kept_descriptors: IntGaugeVec,
+    kept_descriptors_limit: IntGaugeVec,
+    left_out: IntCounterVec,
+    bpf_run_count: IntCounterVec,
+    bpf_run_time: CounterVec,
+    /// Whether the kernel was told to measure programs, whatever its own setting says.
+    bpf_stats: bool,
 }
 
 /// The catalogue's metrics have names and labels that the crate takes, as a test shows.
@@ -61,7 +77,7 @@ impl AgentMetrics {
     ///
     /// # Errors
     /// Where two metrics of the catalogue have one name.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    pub fn new(bpf_stats: bool) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let build_info = family!(registry, IntGaugeVec, BUILD_INFO);
         let kernel = System::read(Path::new("/")).kernel.unwrap_or_default();
@@ -83,6 +99,12 @@ impl AgentMetrics {
             scrape_duration: family!(registry, GaugeVec, SCRAPE_DURATION),
             scrapes: family!(registry, IntCounterVec, SCRAPES),
             cgroup_read_errors: family!(registry, IntCounterVec, CGROUP_READ_ERRORS),
+            kept_descriptors: family!(registry, IntGaugeVec, KEPT_DESCRIPTORS),
+            kept_descriptors_limit: family!(registry, IntGaugeVec, KEPT_DESCRIPTORS_LIMIT),
+            left_out: family!(registry, IntCounterVec, LEFT_OUT),
+            bpf_run_count: family!(registry, IntCounterVec, BPF_RUN_COUNT),
+            bpf_run_time: family!(registry, CounterVec, BPF_RUN_TIME),
+            bpf_stats,
             registry,
         })
     }
@@ -100,6 +122,19 @@ impl AgentMetrics {
             .with_label_values(&[] as &[&str])
             .inc_by(scrape.read_errors);
         set(&self.counts_overflow, &[], scrape.overflow);
+        let (kept, limit) = scrape.kept;
+        self.kept_descriptors
+            .with_label_values(&[] as &[&str])
+            .set(kept as i64);
+        self.kept_descriptors_limit
+            .with_label_values(&[] as &[&str])
+            .set(limit as i64);
+        for (what, count) in [
+            ("interface", scrape.interfaces_left_out),
+            ("device", scrape.devices_left_out),
+        ] {
+            self.left_out.with_label_values(&[what]).inc_by(count);
+        }
         let duration = scrape.duration.as_secs_f64();
         self.scrape_duration
             .with_label_values(&[] as &[&str])
@@ -160,6 +195,11 @@ impl AgentMetrics {
     fn take_kernel(&self, shared: &Shared) {
         let root = Path::new("/");
         let kernel = lock(&shared.kernel);
+        let measured = self.bpf_stats || System::read(root).bpf_stats == Some(true);
+        if !measured {
+            self.bpf_run_count.reset();
+            self.bpf_run_time.reset();
+        }
         for status in kernel.statuses() {
             let attached = i64::from(status.attached());
             let labels = [status.probe, status.mechanism.name()];
@@ -167,15 +207,23 @@ impl AgentMetrics {
             let programs = kernel
                 .programs()
                 .filter(|(probe, _)| *probe == status.probe);
-            let misses = programs.filter_map(|(_, program)| {
-                fdinfo::number(root, program, "recursion_misses:")
-                    .ok()
-                    .flatten()
-            });
-            set(&self.probe_missed, &[status.probe], misses.sum());
+            let mut sums = [0; PROGRAM_ROWS.len()];
+            for (_, program) in programs {
+                let rows = fdinfo::numbers(root, program, PROGRAM_ROWS);
+                for (sum, row) in sums.iter_mut().zip(rows.unwrap_or_default()) {
+                    *sum += row.unwrap_or_default();
+                }
+            }
+            let [missed, runs, nanoseconds] = sums;
+            set(&self.probe_missed, &[status.probe], missed);
+            if measured {
+                set(&self.bpf_run_count, &[status.probe], runs);
+                let time = self.bpf_run_time.with_label_values(&[status.probe]);
+                time.inc_by((nanoseconds as f64 / 1e9 - time.get()).max(0.0));
+            }
         }
         for (map, descriptor) in kernel.maps() {
-            if let Ok(Some(bytes)) = fdinfo::number(root, descriptor, "memlock:") {
+            if let Ok([Some(bytes)]) = fdinfo::numbers(root, descriptor, ["memlock:"]) {
                 self.bpf_map_bytes
                     .with_label_values(&[map])
                     .set(bytes as i64);

@@ -3,5 +3,6 @@
 pub mod agent;
 pub mod catalogue;
 pub mod container;
+mod namespaces;
 pub mod scrape;
 pub mod text;

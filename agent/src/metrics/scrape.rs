@@ -2,15 +2,20 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::{Instant, SystemTime},
+    iter,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use agent_ebpf::{CONSTRAINTS, CgroupKey, Counts};
+use agent_ebpf::{CgroupKey, Constraint, Counts, Task};
 
 use super::{
-    agent::{AgentMetrics, EncodeError, Scrape},
-    container::{self, Cgroup, Directories, HostCounts, Live},
-    text::{Labels, Writer},
+    agent::{AgentMetrics, Scrape},
+    catalogue,
+    container::{Cgroup, Directories, Live, SOURCES, set_effective},
+    namespaces::Candidates,
+    text::{Labels, Value, Writer},
 };
 use crate::{
     container::{
@@ -18,86 +23,256 @@ use crate::{
         registry::{self, ROOT_ID, Registry},
     },
     event::clock::Clock,
-    host::hierarchy::Hierarchies,
-    kernel::counts::CountsError,
+    host::{
+        devices::Devices,
+        hierarchy::Hierarchies,
+        kept::{Directory, Kept},
+    },
+    kernel::counts::{CountsError, OomKills},
     lock::lock,
     pipeline::Shared,
 };
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ScrapeError {
-    #[error(transparent)]
-    Counts(#[from] CountsError),
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-}
-
 /// What the kernel counted, cgroup by cgroup.
 type AllCounts = HashMap<CgroupKey, Counts>;
 
-/// The text, in chunks.
-///
-/// # Errors
-/// Where the kernel's counters cannot be read.
-pub fn scrape(shared: &Shared, agent: &AgentMetrics) -> Result<Vec<String>, ScrapeError> {
-    let started = Instant::now();
-    let (cgroups, overflow, host) = {
-        // Both at the same moment: what was counted in a cgroup moves from the kernel to the
-        // registry when the cgroup is removed, and must be added up once.
-        let registry = lock(&shared.registry);
-        let kernel = lock(&shared.counts);
-        let (counts, overflow) = kernel.all();
-        let mut host = HostCounts {
-            oom_kills: [0; CONSTRAINTS],
-        };
-        for (constraint, kills) in kernel.oom_kills()? {
-            host.oom_kills[constraint as usize] = kills;
-        }
-        drop(kernel);
-        let cgroups = cgroups(&registry, &shared.hierarchies, &counts);
-        (cgroups, overflow, host)
-    };
-    let mut chunks = Vec::new();
-    let mut out = Writer::new(|chunk| chunks.push(chunk));
-    let errors = container::write(&cgroups, &host, SystemTime::now(), &mut out);
-    out.finish();
-    if let Some(error) = &errors.first {
-        tracing::warn!(%error, count = errors.count, "files of cgroups cannot be read");
-    }
-    let calls: u64 = overflow
-        .calls
-        .iter()
-        .flatten()
-        .chain(&overflow.failed)
-        .sum();
-    let scrape = Scrape {
-        duration: started.elapsed(),
-        read_errors: errors.count,
-        overflow: calls + overflow.oom_kills + overflow.oom_limit_kills,
-    };
-    chunks.push(agent.text(shared, scrape)?);
-    Ok(chunks)
+/// Processes of each cgroup.
+type Processes = HashMap<CgroupKey, u64>;
+
+/// Answers scrapes, with what it keeps between them.
+pub struct Scraper {
+    kept: Mutex<Kept>,
+    agent: AgentMetrics,
 }
 
-/// Every cgroup that has series: the root, the living, and of the dead the last of each path.
-fn cgroups(registry: &Registry, hierarchies: &Hierarchies, counts: &AllCounts) -> Vec<Cgroup> {
-    let mut all: Vec<&registry::Cgroup> = registry.all().collect();
-    // The living first, then the dead, the latest first.
-    all.sort_by_key(|cgroup| {
-        std::cmp::Reverse(cgroup.gone.map_or((true, None), |gone| (false, Some(gone))))
-    });
-    let mut paths: HashSet<&str> = HashSet::new();
-    let mut cgroups = vec![root(hierarchies, counts)];
-    for cgroup in all {
-        // One path is one series, and the living have it.
-        let path = label_path(cgroup, hierarchies);
-        if paths.insert(path) {
-            cgroups.push(series(cgroup, path, hierarchies, counts));
+/// What one scrape found. Its text is made while it is sent.
+pub struct Answer {
+    started: Instant,
+    cgroups: Vec<Cgroup>,
+    oom_kills: OomKills,
+    scrape: Scrape,
+}
+
+/// The cgroups of a scrape, and where each one's files are.
+#[derive(Default)]
+struct Found {
+    cgroups: Vec<Cgroup>,
+    directories: Vec<Directories>,
+    candidates: Candidates,
+}
+
+impl Scraper {
+    /// Keeps at most half of the descriptors that the process may have open. With `bpf_stats` the
+    /// kernel measures BPF programs, whatever its own setting says.
+    ///
+    /// # Errors
+    /// Where the catalogue of metrics contradicts itself.
+    pub fn new(descriptors: usize, bpf_stats: bool) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            kept: Mutex::new(Kept::new(descriptors / 2)),
+            agent: AgentMetrics::new(bpf_stats)?,
+        })
+    }
+
+    /// Reads all.
+    ///
+    /// # Errors
+    /// Where the kernel's counters cannot be read.
+    pub fn scrape(&self, shared: &Shared) -> Result<Answer, CountsError> {
+        let started = Instant::now();
+        let root = Path::new("/");
+        let processes = processes(shared);
+        let (mut found, overflow, oom_kills) = {
+            // Both at the same moment: what was counted in a cgroup moves from the kernel to the
+            // registry when the cgroup is removed, and must be added up once.
+            let registry = lock(&shared.registry);
+            let kernel = lock(&shared.counts);
+            let (counts, overflow) = kernel.all();
+            let oom_kills = kernel.oom_kills()?;
+            drop(kernel);
+            let found = Found::of(&registry, &shared.hierarchies, &counts);
+            (found, overflow, oom_kills)
+        };
+        let mut kept = lock(&self.kept);
+        let (readings, mut errors) = kept.read(&shared.hierarchies, &found.directories);
+        let kept_sizes = kept.sizes();
+        drop(kept);
+        for (cgroup, reading) in found.cgroups.iter_mut().zip(readings) {
+            cgroup.reading = reading;
+        }
+        found.set_processes(&shared.hierarchies, processes.as_ref());
+        found.set_effective(&shared.hierarchies);
+        found.set_devices(root);
+        let left_out = found.candidates.read(root, &mut found.cgroups, &mut errors);
+        if let Some(error) = &errors.first {
+            tracing::warn!(%error, count = errors.count, "files of cgroups cannot be read");
+        }
+        let calls = overflow.calls.iter().flatten().chain(&overflow.failed);
+        let scrape = Scrape {
+            duration: started.elapsed(),
+            read_errors: errors.count,
+            overflow: calls.sum::<u64>() + overflow.oom_kills + overflow.oom_limit_kills,
+            kept: kept_sizes,
+            interfaces_left_out: left_out,
+            devices_left_out: found.cgroups.iter().map(|it| it.reading.left_out).sum(),
+        };
+        Ok(Answer {
+            started,
+            cgroups: found.cgroups,
+            oom_kills,
+            scrape,
+        })
+    }
+
+    /// The text of an answer, in chunks. Each is made when it is asked for: of a large host all of
+    /// them are many megabytes.
+    pub fn text(
+        self: Arc<Self>,
+        shared: Arc<Shared>,
+        answer: Answer,
+    ) -> impl Iterator<Item = String> + Send {
+        let Answer {
+            started,
+            cgroups,
+            oom_kills,
+            mut scrape,
+        } = answer;
+        let mut sources = SOURCES.iter().copied().flatten();
+        let mut is_done = false;
+        let chunks = iter::from_fn(move || {
+            let mut out = Writer::default();
+            for source in sources.by_ref() {
+                source.write(&cgroups, &mut out);
+                if out.has_chunk() {
+                    return Some(out.take());
+                }
+            }
+            if is_done {
+                return None;
+            }
+            is_done = true;
+            write_oom_kills(&oom_kills, &mut out);
+            scrape.duration = started.elapsed();
+            let mut chunks = out.take();
+            match self.agent.text(&shared, scrape) {
+                Ok(text) => chunks.push(text),
+                Err(error) => tracing::error!(%error, "the answer to a scrape is cut short"),
+            }
+            Some(chunks)
+        });
+        chunks.flatten()
+    }
+}
+
+/// How many processes each cgroup has, in all hierarchies that the kernel side looks at.
+fn processes(shared: &Shared) -> Option<Processes> {
+    let tasks = lock(&shared.kernel).snapshot();
+    let tasks = tasks.inspect_err(|error| tracing::warn!(%error, "processes cannot be counted"));
+    let mut processes = Processes::new();
+    for Task { cgroups, .. } in tasks.ok()? {
+        for (id, hierarchy) in cgroups.ids.into_iter().zip(cgroups.hierarchies) {
+            let key = CgroupKey {
+                id,
+                hierarchy,
+                zero: 0,
+            };
+            *processes.entry(key).or_default() += 1;
         }
     }
-    cgroups.push(unknown(registry, counts));
-    cgroups
+    Some(processes)
+}
+
+fn write_oom_kills(kills: &OomKills, out: &mut Writer) {
+    let mut family = out.family(&catalogue::HOST_OOM_KILLS);
+    for (constraint, count) in kills {
+        family.sample(
+            &[Constraint::name(*constraint)],
+            None,
+            Value::Number(*count),
+        );
+    }
+}
+
+impl Found {
+    /// Every cgroup that has series: the root, the living, and of the dead the last of each path.
+    fn of(registry: &Registry, hierarchies: &Hierarchies, counts: &AllCounts) -> Self {
+        let mut all: Vec<&registry::Cgroup> = registry.all().collect();
+        // The living first, then the dead, the latest first.
+        all.sort_by_key(|cgroup| {
+            std::cmp::Reverse(cgroup.gone.map_or((true, None), |gone| (false, Some(gone))))
+        });
+        let order = in_order(hierarchies);
+        let mut paths: HashSet<&str> = HashSet::new();
+        let mut found = Self::default();
+        let (root, directories) = root(hierarchies, counts);
+        found.candidates.set_host(registry.host());
+        found.push(root, directories);
+        for cgroup in all {
+            // One path is one series, and the living have it.
+            let path = label_path(cgroup, &order);
+            if paths.insert(path) {
+                let index = found.cgroups.len();
+                found.candidates.add(index, cgroup);
+                found.push(series(cgroup, path, counts), directories_of(cgroup));
+            }
+        }
+        found.push(unknown(registry, counts), Directories::new());
+        found
+    }
+
+    fn push(&mut self, cgroup: Cgroup, directories: Directories) {
+        self.cgroups.push(cgroup);
+        self.directories.push(directories);
+    }
+
+    fn set_processes(&mut self, hierarchies: &Hierarchies, processes: Option<&Processes>) {
+        let Some(processes) = processes else { return };
+        let mut order = in_order(hierarchies);
+        order.extend(hierarchies.by_id(0).map(|v2| v2.id));
+        for (cgroup, directories) in self.cgroups.iter_mut().zip(&self.directories) {
+            let key = order.iter().find_map(|hierarchy| {
+                let mut keys = directories.iter().map(|directory| directory.key);
+                keys.find(|key| key.hierarchy == *hierarchy)
+            });
+            if let (Some(live), Some(key)) = (&mut cgroup.live, key) {
+                live.processes = Some(processes.get(&key).copied().unwrap_or(0));
+            }
+        }
+    }
+
+    fn set_effective(&mut self, hierarchies: &Hierarchies) {
+        let of = |controller| hierarchies.of_controller(controller).map(|it| it.id);
+        let (memory, cpu) = (of("memory"), of("cpu"));
+        set_effective(&mut self.cgroups, &self.directories, memory, cpu);
+    }
+
+    fn set_devices(&mut self, root: &Path) {
+        let mut names = Devices::new(root);
+        for cgroup in &mut self.cgroups {
+            let devices = cgroup.reading.devices.iter();
+            cgroup.devices = devices.map(|it| names.name(it.major, it.minor)).collect();
+        }
+    }
+}
+
+/// The hierarchies in the order in which tasks are counted, before v2.
+fn in_order(hierarchies: &Hierarchies) -> Vec<u32> {
+    let controllers = ["memory", "pids", "cpu"].into_iter();
+    let mounted = controllers.filter_map(|controller| hierarchies.of_controller(controller));
+    mounted.map(|mounted| mounted.id).collect()
+}
+
+/// A time before the epoch, as a clock that is not set gives, is the epoch.
+fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn live(start_time: SystemTime) -> Live {
+    Live {
+        start_time: since_epoch(start_time),
+        last_seen: since_epoch(SystemTime::now()),
+        processes: None,
+    }
 }
 
 /// What was counted in cgroups that are not known, together.
@@ -108,97 +283,67 @@ fn unknown(registry: &Registry, counts: &AllCounts) -> Cgroup {
         .filter(|(key, _)| registry.get(**key).is_none())
         .for_each(|(_, counts)| sum.add(counts));
     Cgroup {
-        labels: Labels::new(UNKNOWN, "", ""),
-        oom_kills: sum.oom_kills,
-        counts: sum,
-        live: None,
+        is_main: true,
+        ..Cgroup::new(Labels::new(UNKNOWN, "", ""), sum)
     }
 }
 
-/// The path in the first hierarchy, in the order in which tasks are counted, that has the cgroup.
-fn label_path<'a>(cgroup: &'a registry::Cgroup, hierarchies: &Hierarchies) -> &'a str {
-    let order = ["memory", "pids", "cpu"];
-    let ids = order
-        .iter()
-        .filter_map(|controller| hierarchies.of_controller(controller));
-    let in_order = ids.map(|mounted| mounted.id).find_map(|id| {
-        cgroup
-            .directories
-            .iter()
-            .find(|directory| directory.key.hierarchy == id)
+/// The path in the first of the hierarchies that has the cgroup.
+fn label_path<'a>(cgroup: &'a registry::Cgroup, order: &[u32]) -> &'a str {
+    let in_order = order.iter().find_map(|id| {
+        let mut directories = cgroup.directories.iter();
+        directories.find(|directory| directory.key.hierarchy == *id)
     });
     let directory = in_order.or_else(|| cgroup.directories.first());
     directory.map_or("", |directory| &directory.path)
 }
 
-fn series(
-    cgroup: &registry::Cgroup,
-    path: &str,
-    hierarchies: &Hierarchies,
-    counts: &AllCounts,
-) -> Cgroup {
-    let named = cgroup.is_container();
-    let (image, name) = if named {
-        (
-            cgroup.container.image.as_str(),
-            cgroup.container.name.as_str(),
-        )
-    } else {
-        ("", "")
-    };
+fn series(cgroup: &registry::Cgroup, path: &str, counts: &AllCounts) -> Cgroup {
+    let is_container = cgroup.is_container();
+    let container = Some(&cgroup.container).filter(|_| is_container);
+    let (image, name) = container.map_or(("", ""), |it| (&it.image, &it.name));
     let mut sum = cgroup.past;
     for directory in &cgroup.directories {
         if let Some(counts) = counts.get(&directory.key) {
             sum.add(counts);
         }
     }
-    let live = cgroup.gone.is_none().then(|| Live {
-        directories: directories(cgroup, hierarchies),
-        start_time: cgroup.created,
-    });
     Cgroup {
-        labels: Labels::new(path, image, name),
-        counts: sum,
-        oom_kills: sum.oom_kills,
-        live,
+        is_main: is_container,
+        is_container,
+        live: cgroup.gone.is_none().then(|| live(cgroup.created)),
+        ..Cgroup::new(Labels::new(path, image, name), sum)
     }
 }
 
-fn directories(cgroup: &registry::Cgroup, hierarchies: &Hierarchies) -> Directories {
-    let at = |mounted: Option<&crate::host::hierarchy::Mounted>| {
-        let mounted = mounted?;
-        let mut living = cgroup
-            .directories
-            .iter()
-            .filter(|directory| !directory.gone);
-        let directory = living.find(|directory| directory.key.hierarchy == mounted.id)?;
-        hierarchies.directory(mounted, &directory.path)
-    };
-    Directories {
-        cpu: at(hierarchies.of_cpu_usage()),
-        memory: at(hierarchies.of_controller("memory")),
-    }
+fn directories_of(cgroup: &registry::Cgroup) -> Directories {
+    let living = cgroup.directories.iter().filter(|it| !it.gone);
+    let living = living.map(|directory| Directory {
+        key: directory.key,
+        path: Arc::clone(&directory.path),
+    });
+    living.collect()
 }
 
 /// The root of all hierarchies: the host.
-fn root(hierarchies: &Hierarchies, counts: &AllCounts) -> Cgroup {
+fn root(hierarchies: &Hierarchies, counts: &AllCounts) -> (Cgroup, Directories) {
     let mut sum = Counts::default();
     counts
         .iter()
         .filter(|(key, _)| key.id == ROOT_ID)
         .for_each(|(_, counts)| sum.add(counts));
-    let at = |mounted| hierarchies.directory(mounted, "/");
-    let directories = Directories {
-        cpu: hierarchies.of_cpu_usage().and_then(at),
-        memory: hierarchies.of_controller("memory").and_then(at),
+    let directories = hierarchies.all().iter().map(|mounted| Directory {
+        key: CgroupKey {
+            id: ROOT_ID,
+            hierarchy: mounted.id,
+            zero: 0,
+        },
+        path: "/".into(),
+    });
+    let cgroup = Cgroup {
+        is_main: true,
+        live: Some(live(Clock::now().wall(0))),
+        ..Cgroup::new(Labels::new("/", "", ""), sum)
     };
-    Cgroup {
-        labels: Labels::new("/", "", ""),
-        oom_kills: sum.oom_kills,
-        counts: sum,
-        live: Some(Live {
-            directories,
-            start_time: Clock::now().wall(0),
-        }),
-    }
+    (cgroup, directories.collect())
 }

@@ -1,8 +1,7 @@
 //! Writes Prometheus' text exposition format, version 0.0.4, in chunks.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::mem;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::catalogue::Metric;
@@ -18,7 +17,7 @@ const SPARE_BYTES: usize = 4 << 10;
 
 /// The labels of a cgroup, as text, made once for all of its series.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Labels(Arc<str>);
+pub struct Labels(Box<str>);
 
 impl Labels {
     /// The names, in the order of the values: the last ones of a [`Metric`]'s.
@@ -38,99 +37,134 @@ impl Labels {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
     Number(u64),
-    Seconds(Duration),
+    /// In nanoseconds, written in seconds; also for other numbers of billionths.
+    Seconds(u64),
 }
 
-impl fmt::Display for Value {
-    /// Exact, with no more digits than needed.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(number) => write!(f, "{number}"),
-            Self::Seconds(time) => {
-                let nanoseconds = format!("{:09}", time.subsec_nanos());
-                match nanoseconds.trim_end_matches('0') {
-                    "" => write!(f, "{}", time.as_secs()),
-                    fraction => write!(f, "{}.{fraction}", time.as_secs()),
-                }
-            }
+impl From<Duration> for Value {
+    fn from(time: Duration) -> Self {
+        Self::Seconds(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Room for the longest number and the point.
+const NUMBER_BYTES: usize = 21;
+
+impl Value {
+    /// Pushes it, exact, with no more digits than needed. By hand: a scrape has tens of thousands.
+    fn push_to(self, text: &mut String) {
+        let (number, mut decimals) = match self {
+            Self::Number(number) => (number, 0),
+            Self::Seconds(0) => (0, 0),
+            Self::Seconds(nanoseconds) => (nanoseconds, 9),
+        };
+        let mut rest = number;
+        while decimals > 0 && rest.is_multiple_of(10) {
+            rest /= 10;
+            decimals -= 1;
         }
+        let mut digits = [0; NUMBER_BYTES];
+        let mut at = NUMBER_BYTES;
+        let mut written = 0;
+        // A whole part of 0 is written too.
+        while rest > 0 || written <= decimals {
+            if written == decimals && decimals > 0 {
+                at -= 1;
+                digits[at] = b'.';
+            }
+            at -= 1;
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            written += 1;
+        }
+        text.push_str(str::from_utf8(&digits[at..]).unwrap_or_default());
     }
 }
 
-/// Writes families one after the other, and hands the text to `sink` in chunks of whole samples.
-pub struct Writer<Sink: FnMut(String)> {
-    sink: Sink,
-    chunk: String,
+/// Writes families one after the other, in chunks of whole samples.
+#[derive(Debug, Default)]
+pub struct Writer {
+    /// All but the last are full.
+    chunks: Vec<String>,
 }
 
-impl<Sink: FnMut(String)> Writer<Sink> {
-    pub fn new(sink: Sink) -> Self {
-        let chunk = String::with_capacity(CHUNK_BYTES + SPARE_BYTES);
-        Self { sink, chunk }
-    }
-
+impl Writer {
     /// Begins a family. The format wants each but once.
-    pub fn family(&mut self, metric: &'static Metric) -> Family<'_, Sink> {
+    pub fn family(&mut self, metric: &'static Metric) -> Family<'_> {
         let Metric {
             name, help, kind, ..
         } = metric;
         // Writing to a String cannot fail.
-        let _ = writeln!(self.chunk, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        let _ = writeln!(self.chunk(), "# HELP {name} {help}\n# TYPE {name} {kind}");
         Family {
             writer: self,
             metric,
         }
     }
 
-    /// Hands on what is left.
-    pub fn finish(mut self) {
-        if !self.chunk.is_empty() {
-            (self.sink)(self.chunk);
-        }
+    /// Whether there is a full one.
+    pub fn has_chunk(&self) -> bool {
+        self.chunks
+            .first()
+            .is_some_and(|chunk| chunk.len() >= CHUNK_BYTES)
     }
 
-    fn hand_on(&mut self) {
-        let next = String::with_capacity(CHUNK_BYTES + SPARE_BYTES);
-        (self.sink)(mem::replace(&mut self.chunk, next));
+    /// What was written since the last call.
+    pub fn take(&mut self) -> Vec<String> {
+        mem::take(&mut self.chunks)
+    }
+
+    /// The one that is being written.
+    fn chunk(&mut self) -> &mut String {
+        let is_full = |chunk: &String| chunk.len() >= CHUNK_BYTES;
+        if self.chunks.last().is_none_or(is_full) {
+            // After a full one there is likely to be as much again.
+            let bytes = if self.chunks.is_empty() {
+                0
+            } else {
+                CHUNK_BYTES + SPARE_BYTES
+            };
+            self.chunks.push(String::with_capacity(bytes));
+        }
+        let last = self.chunks.len() - 1;
+        &mut self.chunks[last]
     }
 }
 
 /// A family being written.
-pub struct Family<'a, Sink: FnMut(String)> {
-    writer: &'a mut Writer<Sink>,
+pub struct Family<'a> {
+    writer: &'a mut Writer,
     metric: &'static Metric,
 }
 
-impl<Sink: FnMut(String)> Family<'_, Sink> {
+impl Family<'_> {
     /// A series with the values of the family's own labels, and those of a cgroup where the family
     /// is by cgroup.
     pub fn sample(&mut self, own: &[&str], cgroup: Option<&Labels>, value: Value) {
         let cgroup_names = cgroup.map_or(0, |_| Labels::NAMES.len());
         debug_assert_eq!(own.len() + cgroup_names, self.metric.labels.len());
-        let text = &mut self.writer.chunk;
+        let text = self.writer.chunk();
         text.push_str(self.metric.name);
-        let start = text.len();
-        for (label, value) in self.metric.labels.iter().zip(own) {
-            push_label(text, label, value);
-        }
-        if let Some(Labels(labels)) = cgroup {
-            text.push_str(labels);
-        }
-        // Each label is written with a comma in front: the first one's opens the list.
-        if text.len() > start {
-            text.replace_range(start..=start, "{");
+        if !self.metric.labels.is_empty() {
+            text.push('{');
+            for (label, value) in self.metric.labels.iter().zip(own) {
+                push_label(text, label, value);
+            }
+            if let Some(Labels(labels)) = cgroup {
+                text.push_str(labels);
+            }
+            // Each label is written with a comma behind.
+            text.pop();
             text.push('}');
         }
-        let _ = writeln!(text, " {value}");
-        if text.len() >= CHUNK_BYTES {
-            self.writer.hand_on();
-        }
+        text.push(' ');
+        value.push_to(text);
+        text.push('\n');
     }
 }
 
-/// Pushes `,LABEL="VALUE"`. The format escapes three characters and takes all others as they are.
+/// Pushes `LABEL="VALUE",`. The format escapes three characters and takes all others as they are.
 fn push_label(text: &mut String, label: &str, value: &str) {
-    text.push(',');
     text.push_str(label);
     text.push_str("=\"");
     let mut rest = value;
@@ -144,7 +178,7 @@ fn push_label(text: &mut String, label: &str, value: &str) {
         rest = &rest[at + 1..];
     }
     text.push_str(rest);
-    text.push('"');
+    text.push_str("\",");
 }
 
 #[cfg(test)]
@@ -154,13 +188,10 @@ mod tests {
     use super::*;
     use crate::metrics::catalogue::{CPU_USAGE, MEMORY_USAGE, WATCHERS};
 
-    fn written(write: impl FnOnce(&mut Writer<&mut dyn FnMut(String)>)) -> Vec<String> {
-        let mut chunks = Vec::new();
-        let mut sink = |chunk| chunks.push(chunk);
-        let mut writer = Writer::new(&mut sink as &mut dyn FnMut(String));
+    fn written(write: impl FnOnce(&mut Writer)) -> Vec<String> {
+        let mut writer = Writer::default();
         write(&mut writer);
-        writer.finish();
-        chunks
+        writer.take()
     }
 
     #[test]
@@ -171,7 +202,7 @@ mod tests {
             family.sample(
                 &["total"],
                 Some(&labels),
-                Value::Seconds(Duration::from_millis(1500)),
+                Duration::from_millis(1500).into(),
             );
             out.family(&WATCHERS)
                 .sample(&[], None, Value::Number(u64::MAX));
@@ -192,12 +223,15 @@ agent_watchers 18446744073709551615
         for (nanoseconds, text) in [
             (0, "0"),
             (1, "0.000000001"),
+            (10_000_000, "0.01"),
+            (1_050_000_000, "1.05"),
             (1_000_000_000, "1"),
             (287_576_612_190, "287.57661219"),
             (u64::MAX, "18446744073.709551615"),
         ] {
-            let value = Value::Seconds(Duration::from_nanos(nanoseconds));
-            assert_eq!(value.to_string(), text);
+            let mut written = String::new();
+            Value::Seconds(nanoseconds).push_to(&mut written);
+            assert_eq!(written, text);
         }
     }
 

@@ -13,7 +13,7 @@ use std::{
 use axum::{Router, routing::get};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-use crate::{metrics::agent::AgentMetrics, pipeline::Shared, watch::streams::Streams};
+use crate::{metrics::scrape::Scraper, pipeline::Shared, watch::streams::Streams};
 use socket::Socket;
 
 /// How long open connections may go on after a stop was asked for.
@@ -23,24 +23,20 @@ const GRACE: Duration = Duration::from_millis(250);
 pub struct Server {
     streams: Arc<Streams>,
     pipeline: OnceLock<Arc<Shared>>,
-    metrics: AgentMetrics,
+    scraper: Arc<Scraper>,
     stopping: watch::Sender<bool>,
 }
 
 impl Server {
     /// One that is not ready yet; streams can be opened.
-    ///
-    /// # Errors
-    /// Where the catalogue of metrics contradicts itself.
-    pub fn new(streams: Arc<Streams>) -> Result<Self, prometheus::Error> {
+    pub fn new(streams: Arc<Streams>, scraper: Scraper) -> Self {
         let (stopping, _) = watch::channel(false);
-        let metrics = AgentMetrics::new()?;
-        Ok(Self {
+        Self {
             streams,
             pipeline: OnceLock::new(),
-            metrics,
+            scraper: Arc::new(scraper),
             stopping,
-        })
+        }
     }
 
     /// Tracing is under way.

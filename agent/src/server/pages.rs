@@ -56,7 +56,7 @@ fn not_ready() -> Response {
 async fn blocking<T, F>(server: Arc<Server>, read: F) -> Response
 where
     T: IntoResponse + Send + 'static,
-    F: FnOnce(&Server, &Shared) -> Result<T, Box<dyn std::error::Error>> + Send + 'static,
+    F: FnOnce(&Server, &Arc<Shared>) -> Result<T, Box<dyn std::error::Error>> + Send + 'static,
 {
     let read = tokio::task::spawn_blocking(move || {
         let Some(shared) = server.pipeline.get() else {
@@ -79,10 +79,9 @@ where
 
 pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
     blocking(server, |server, shared| {
-        let chunks = metrics::scrape::scrape(shared, &server.metrics)?;
-        let chunks = chunks
-            .into_iter()
-            .map(|chunk| Ok::<_, std::convert::Infallible>(Bytes::from(chunk)));
+        let answer = server.scraper.scrape(shared)?;
+        let chunks = Arc::clone(&server.scraper).text(Arc::clone(shared), answer);
+        let chunks = chunks.map(|chunk| Ok::<_, std::convert::Infallible>(Bytes::from(chunk)));
         let kind = [(header::CONTENT_TYPE, metrics::text::CONTENT_TYPE)];
         Ok((kind, Body::from_stream(futures_util::stream::iter(chunks))))
     })

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! storm [--procs P] vfork N                     N children, which end at once
-//! storm [--procs P] exec N                      N children, which execute this program; it ends at once
+//! storm [--procs P] exec N [MARK]               N children, which execute `storm end MARK`; it ends at once
 //! storm [--procs P] threads PROCESSES THREADS   PROCESSES children with THREADS threads each, one of
 //!                                               which ends them all by exit_group(2)
 //! ```
 //! P processes besides share the work. Prints `{"processes": N, "seconds": S}`, without those P.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
 use std::process::ExitCode;
 use std::sync::{Arc, Barrier};
@@ -18,23 +18,20 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 
-/// The only argument of what `storm exec` executes.
-const END: &CStr = c"end";
-
 /// What a child needs between its birth and its exec or end: no more than a few calls.
 const STACK: usize = 64 << 10;
 
-#[derive(Clone, Copy)]
 enum Child {
     Ends,
-    Executes,
+    /// With these arguments.
+    Executes([CString; 3]),
     Threads(usize),
 }
 
 fn main() -> Result<ExitCode> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
-    if words == ["end"] {
+    if let ["end", _] = words[..] {
         return Ok(ExitCode::SUCCESS);
     }
     let mut workers = 0;
@@ -43,15 +40,16 @@ fn main() -> Result<ExitCode> {
     }
     let (child, processes) = match words[..] {
         ["vfork", n] => (Child::Ends, parse(n)?),
-        ["exec", n] => (Child::Executes, parse(n)?),
+        ["exec", n] => (executes("")?, parse(n)?),
+        ["exec", n, mark] => (executes(mark)?, parse(n)?),
         ["threads", n, threads] => (Child::Threads(parse(threads)?), parse(n)?),
         _ => bail!("{words:?}: want one of the calls that the head of storm.rs lists"),
     };
     let started = Instant::now();
     if workers == 0 {
-        rage(child, processes)?;
+        rage(&child, processes)?;
     } else {
-        share(child, processes, workers)?;
+        share(&child, processes, workers)?;
     }
     let seconds = started.elapsed().as_secs_f64();
     println!("{}", json!({ "processes": processes, "seconds": seconds }));
@@ -63,8 +61,13 @@ fn parse(word: &str) -> Result<usize> {
         .with_context(|| format!("{word}: want a number"))
 }
 
+fn executes(mark: &str) -> Result<Child> {
+    let mark = CString::new(mark).context("what comes from argv has no NUL")?;
+    Ok(Child::Executes([c"storm".into(), c"end".into(), mark]))
+}
+
 /// Has `workers` processes make the children.
-fn share(child: Child, processes: usize, workers: usize) -> Result<()> {
+fn share(child: &Child, processes: usize, workers: usize) -> Result<()> {
     let mut pids = Vec::new();
     for worker in 0..workers {
         let part = processes / workers + usize::from(worker < processes % workers);
@@ -74,13 +77,17 @@ fn share(child: Child, processes: usize, workers: usize) -> Result<()> {
 }
 
 /// Makes the children, one after the other.
-fn rage(child: Child, processes: usize) -> Result<()> {
+fn rage(child: &Child, processes: usize) -> Result<()> {
     let mut stack = vec![0; STACK];
     for _ in 0..processes {
         let pid = match child {
-            Child::Ends => vfork(end, &mut stack)?,
-            Child::Executes => vfork(execute, &mut stack)?,
-            Child::Threads(threads) => fork(|| with_threads(threads))?,
+            Child::Ends => vfork(end, std::ptr::null(), &mut stack)?,
+            Child::Executes(arguments) => {
+                let [program, end, mark] = arguments.each_ref().map(|it| it.as_ptr());
+                let argv = [program, end, mark, std::ptr::null()];
+                vfork(execute, argv.as_ptr(), &mut stack)?
+            }
+            Child::Threads(threads) => fork(|| with_threads(*threads))?,
         };
         wait(pid)?;
     }
@@ -88,14 +95,18 @@ fn rage(child: Child, processes: usize) -> Result<()> {
 }
 
 /// vfork(2), with a stack of its own for the child, which must not return into the parent's.
-fn vfork(child: extern "C" fn(*mut c_void) -> c_int, stack: &mut [u8]) -> Result<c_int> {
+fn vfork(
+    child: extern "C" fn(*mut c_void) -> c_int,
+    argv: *const *const c_char,
+    stack: &mut [u8],
+) -> Result<c_int> {
     // SAFETY: the parent waits, so that the child alone uses the memory, until it executes or ends; its stack is
     // aligned, and as large as two calls need.
     let pid = unsafe {
         let top = stack.as_mut_ptr().add(stack.len() & !15);
         let top = top.sub(top as usize % 16);
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-        libc::clone(child, top.cast(), flags, std::ptr::null_mut())
+        libc::clone(child, top.cast(), flags, argv.cast_mut().cast())
     };
     ensure!(pid > 0, "vfork: {}", io::Error::last_os_error());
     Ok(pid)
@@ -106,14 +117,13 @@ extern "C" fn end(_: *mut c_void) -> c_int {
     unsafe { libc::_exit(0) }
 }
 
-extern "C" fn execute(_: *mut c_void) -> c_int {
-    let argv = [c"storm".as_ptr(), END.as_ptr(), std::ptr::null()];
+extern "C" fn execute(argv: *mut c_void) -> c_int {
     let environment = [std::ptr::null()];
-    // SAFETY: all strings end with NUL, and the lists with null.
+    // SAFETY: all strings end with NUL, and the lists with null; `argv` is the waiting parent's.
     unsafe {
         libc::execve(
             c"/proc/self/exe".as_ptr(),
-            argv.as_ptr(),
+            argv.cast(),
             environment.as_ptr(),
         );
         libc::_exit(127)

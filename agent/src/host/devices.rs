@@ -1,0 +1,58 @@
+//! The names of block devices.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::file::File;
+
+/// Names by major and minor number, each looked up once.
+pub struct Devices {
+    root: PathBuf,
+    names: HashMap<(u32, u32), Arc<str>>,
+}
+
+impl Devices {
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            names: HashMap::new(),
+        }
+    }
+
+    /// `/dev/NAME`; empty where the device is gone.
+    pub fn name(&mut self, major: u32, minor: u32) -> Arc<str> {
+        let name = self.names.entry((major, minor)).or_insert_with(|| {
+            let path = format!("sys/dev/block/{major}:{minor}/uevent");
+            let file = File::read(self.root.join(path));
+            file.map_or_else(|_| "".into(), |file| device_name(&file))
+        });
+        Arc::clone(name)
+    }
+}
+
+/// That of the row `DEVNAME=NAME`.
+fn device_name(uevent: &File) -> Arc<str> {
+    let name = uevent
+        .lines()
+        .find_map(|line| line.strip_prefix(b"DEVNAME="));
+    name.map_or_else(
+        || "".into(),
+        |name| format!("/dev/{}", String::from_utf8_lossy(name)).into(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fixture::tree;
+
+    #[test]
+    fn names() {
+        let uevent = "MAJOR=253\nMINOR=0\nDEVNAME=vda\nDEVTYPE=disk\n";
+        let root = tree(&[("sys/dev/block/253:0/uevent", uevent)]);
+        let mut devices = Devices::new(root.path());
+        assert_eq!(&*devices.name(253, 0), "/dev/vda");
+        assert_eq!(&*devices.name(253, 1), "");
+    }
+}

@@ -1,0 +1,153 @@
+//! Trees as the kernel shows them.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::host::cgroup::Limit;
+use crate::host::fixture::{add, tree};
+
+const MOUNTINFO: &str = "\
+22 1 0:21 / /proc rw - proc proc rw
+31 1 0:28 / /cg rw - tmpfs tmpfs rw
+32 31 0:29 / /cg/memory rw - cgroup cgroup rw,memory
+33 31 0:30 / /cg/cpu rw - cgroup cgroup rw,cpu
+41 31 0:37 / /cg/unified rw - cgroup2 cgroup2 rw
+";
+
+fn host() -> (TempDir, Hierarchies) {
+    let root = tree(&[
+        ("proc/self/mountinfo", MOUNTINFO),
+        ("proc/self/cgroup", "2:memory:/\n1:cpu:/\n0::/\n"),
+        ("cg/unified/cgroup.controllers", "pids\n"),
+        ("proc/meminfo", ""),
+    ]);
+    let hierarchies = Hierarchies::discover(root.path()).unwrap();
+    (root, hierarchies)
+}
+
+fn add_cgroup(root: &Path, name: &str, usage: &str) -> Vec<Directory> {
+    let stat = "total_cache 5\ntotal_rss 6\ntotal_inactive_file 7\n";
+    add(
+        root,
+        &[
+            (&*format!("cg/memory/{name}/memory.usage_in_bytes"), usage),
+            (&*format!("cg/memory/{name}/memory.stat"), stat),
+            (
+                &*format!("cg/memory/{name}/memory.limit_in_bytes"),
+                "4096\n",
+            ),
+            (&*format!("cg/cpu/{name}/cpu.shares"), "1024\n"),
+            (&*format!("cg/unified/{name}/pids.current"), "3\n"),
+            (&*format!("cg/unified/{name}/pids.max"), "max\n"),
+        ],
+    );
+    let directory = |hierarchy| Directory {
+        key: CgroupKey {
+            id: name.len() as u64,
+            hierarchy,
+            zero: 0,
+        },
+        path: format!("/{name}").into(),
+    };
+    (0..3).map(directory).collect()
+}
+
+#[test]
+fn all_hierarchies_are_read_and_files_stay_open() {
+    let (root, hierarchies) = host();
+    let cgroups = [add_cgroup(root.path(), "a", "3000\n")];
+    let mut kept = Kept::new(100);
+    for usage in ["3000", "4000", "5000"] {
+        add(root.path(), &[("cg/memory/a/memory.usage_in_bytes", usage)]);
+        let (readings, errors) = kept.read(&hierarchies, &cgroups);
+        assert_eq!(errors.count, 0, "{:?}", errors.first);
+        let [reading] = &readings[..] else {
+            panic!("{readings:?}");
+        };
+        assert_eq!(reading.number(Field::MemoryUsage), usage.parse().ok());
+        assert_eq!(reading.number(Field::Rss), Some(6));
+        assert_eq!(reading.limit(Field::MemoryLimit), Some(Limit::Value(4096)));
+        assert_eq!(reading.limit(Field::ThreadsMax), Some(Limit::Max));
+        assert_eq!(reading.number(Field::CpuShares), Some(1024));
+        // There is no such file.
+        assert_eq!(reading.number(Field::Failcnt), None);
+        assert_eq!(kept.sizes(), (6, 100));
+    }
+    let (none, _) = kept.read(&hierarchies, &[]);
+    assert_eq!((none.len(), kept.sizes()), (0, (0, 100)));
+}
+
+#[test]
+fn what_changes_most_is_kept_where_there_is_little_room() {
+    let (root, hierarchies) = host();
+    let names = ["a", "bb", "ccc"];
+    let cgroups = names.map(|name| add_cgroup(root.path(), name, "1\n"));
+    let mut kept = Kept::new(7);
+    for _ in 0..3 {
+        let (readings, errors) = kept.read(&hierarchies, &cgroups);
+        assert_eq!(errors.count, 0, "{:?}", errors.first);
+        for reading in readings {
+            assert_eq!(reading.number(Field::CpuShares), Some(1024));
+        }
+        // Of each the usage of memory and `memory.stat`, for a third there is no room.
+        assert_eq!(kept.sizes(), (6, 7));
+    }
+    let few = &cgroups[..1];
+    for _ in 0..2 {
+        let _ = kept.read(&hierarchies, few);
+    }
+    assert_eq!(kept.sizes(), (6, 7));
+}
+
+#[test]
+fn a_cgroup_removed_meanwhile_is_no_error() {
+    let (root, hierarchies) = host();
+    let cgroups = [add_cgroup(root.path(), "a", "1\n")];
+    std::fs::remove_dir_all(root.path().join("cg/memory/a")).unwrap();
+    let (readings, errors) = Kept::new(9).read(&hierarchies, &cgroups);
+    assert_eq!(errors.count, 0, "{:?}", errors.first);
+    assert_eq!(readings[0].number(Field::MemoryUsage), None);
+    assert_eq!(readings[0].number(Field::Threads), Some(3));
+}
+
+#[test]
+fn what_cannot_be_read_is_counted() {
+    let (root, hierarchies) = host();
+    let cgroups = [add_cgroup(root.path(), "a", "-1\n")];
+    add(root.path(), &[("cg/memory/a/memory.stat", "gibberish")]);
+    let mut kept = Kept::new(9);
+    let (readings, errors) = kept.read(&hierarchies, &cgroups);
+    assert_eq!(errors.count, 2);
+    assert_eq!(readings[0].number(Field::MemoryUsage), None);
+    let first = errors.first.unwrap().to_string();
+    assert!(
+        first.contains("a/memory.usage_in_bytes: found \"-1"),
+        "{first}"
+    );
+    assert!(first.contains("wanted a number"), "{first}");
+}
+
+#[test]
+fn many_cgroups_are_read_by_several_threads() {
+    let (root, hierarchies) = host();
+    let mut cgroups = Vec::new();
+    for number in 0..(3 * CGROUPS_A_THREAD) {
+        let usage = format!("{number}\n");
+        let mut directories = add_cgroup(root.path(), &format!("a{number}"), &usage);
+        for directory in &mut directories {
+            directory.key.id = number as u64;
+        }
+        cgroups.push(directories);
+    }
+    let mut kept = Kept::new(500);
+    for _ in 0..2 {
+        let (readings, errors) = kept.read(&hierarchies, &cgroups);
+        assert_eq!(errors.count, 0, "{:?}", errors.first);
+        for (number, reading) in readings.iter().enumerate() {
+            assert_eq!(reading.number(Field::MemoryUsage), Some(number as u64));
+        }
+        assert_eq!(kept.sizes(), (3 * CGROUPS_A_THREAD, 500));
+    }
+}

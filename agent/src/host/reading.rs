@@ -1,0 +1,183 @@
+//! What the files of one cgroup said.
+
+use super::cgroup::Limit;
+
+macro_rules! fields {
+    ($($(#[$meta:meta])* $field:ident,)*) => {
+        /// A number that is read of a cgroup. Times are in nanoseconds, memory in bytes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Field { $($(#[$meta])* $field,)* }
+
+        /// How many there are.
+        const FIELDS: usize = [$(Field::$field),*].len();
+    };
+}
+
+fields! {
+    CpuUsage,
+    CpuUser,
+    CpuSystem,
+    Periods,
+    ThrottledPeriods,
+    ThrottledTime,
+    CpuPeriod,
+    /// A limit.
+    CpuQuota,
+    /// In v1's unit.
+    CpuShares,
+    MemoryUsage,
+    MaxUsage,
+    Failcnt,
+    Cache,
+    Rss,
+    Swap,
+    MappedFile,
+    ActiveFile,
+    InactiveFile,
+    /// Page faults of the very cgroup, and with those below it; likewise the major ones.
+    Faults,
+    MajorFaults,
+    TreeFaults,
+    TreeMajorFaults,
+    /// A limit, likewise the next four.
+    MemoryLimit,
+    SwapLimit,
+    Reservation,
+    /// The tightest of the cgroup and those above it, as v1's kernel knows it.
+    TreeMemoryLimit,
+    TreeSwapLimit,
+    Threads,
+    /// A limit.
+    ThreadsMax,
+    CpuWaiting,
+    CpuStalled,
+    MemoryWaiting,
+    MemoryStalled,
+    IoWaiting,
+    IoStalled,
+}
+
+/// The file was not there, or had no such row.
+const ABSENT: u64 = u64::MAX;
+
+/// A limit that is none.
+const UNLIMITED: u64 = u64::MAX - 1;
+
+/// What was read of one cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    values: [u64; FIELDS],
+    pub devices: Vec<DeviceUse>,
+    /// Rows of devices beyond [`DEVICES_AT_MOST`].
+    pub left_out: u64,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self {
+            values: [ABSENT; FIELDS],
+            devices: Vec::new(),
+            left_out: 0,
+        }
+    }
+}
+
+impl Reading {
+    /// A number; of a limit that is none: None.
+    pub fn number(&self, field: Field) -> Option<u64> {
+        let value = self.values[field as usize];
+        (value < UNLIMITED).then_some(value)
+    }
+
+    /// A limit.
+    pub fn limit(&self, field: Field) -> Option<Limit> {
+        match self.values[field as usize] {
+            ABSENT => None,
+            UNLIMITED => Some(Limit::Max),
+            value => Some(Limit::Value(value)),
+        }
+    }
+
+    pub fn set(&mut self, field: Field, value: u64) {
+        self.values[field as usize] = value.min(UNLIMITED - 1);
+    }
+
+    pub fn set_limit(&mut self, field: Field, limit: Limit) {
+        match limit {
+            Limit::Max => self.values[field as usize] = UNLIMITED,
+            Limit::Value(value) => self.set(field, value),
+        }
+    }
+
+    /// The use of a device, a new one where it has none. None: there are too many.
+    pub fn device(&mut self, major: u32, minor: u32) -> Option<&mut DeviceUse> {
+        let found = |device: &DeviceUse| (device.major, device.minor) == (major, minor);
+        let at = match self.devices.iter().position(found) {
+            Some(at) => at,
+            None if self.devices.len() < DEVICES_AT_MOST => {
+                self.devices.push(DeviceUse {
+                    major,
+                    minor,
+                    ..DeviceUse::default()
+                });
+                self.devices.len() - 1
+            }
+            None => {
+                self.left_out += 1;
+                return None;
+            }
+        };
+        self.devices.get_mut(at)
+    }
+}
+
+/// Block devices of one cgroup that are told apart.
+pub const DEVICES_AT_MOST: usize = 64;
+
+/// What a cgroup read from and wrote to a block device. None: the kernel does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceUse {
+    pub major: u32,
+    pub minor: u32,
+    /// By [`Operation`].
+    pub bytes: [Option<u64>; OPERATIONS],
+    pub count: [Option<u64>; OPERATIONS],
+}
+
+/// What is done to a block device. v1's kernel counts each I/O by direction and by whether it is
+/// waited for, and all together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Read,
+    Write,
+    Sync,
+    Async,
+    Discard,
+    Total,
+}
+
+/// How many there are.
+pub const OPERATIONS: usize = Operation::ALL.len();
+
+impl Operation {
+    pub const ALL: [Self; 6] = [
+        Self::Read,
+        Self::Write,
+        Self::Sync,
+        Self::Async,
+        Self::Discard,
+        Self::Total,
+    ];
+
+    /// v1's word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "Read",
+            Self::Write => "Write",
+            Self::Sync => "Sync",
+            Self::Async => "Async",
+            Self::Discard => "Discard",
+            Self::Total => "Total",
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The families that have series for each cgroup: a table for each subject.
+
+mod counts;
+mod cpu;
+mod effective;
+mod io;
+mod memory;
+mod network;
+mod processes;
+mod spec;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_ebpf::Counts;
+
+use super::catalogue::Metric;
+use super::text::{Family, Labels, Value, Writer};
+use crate::host::cgroup::Limit;
+use crate::host::kept::Directory;
+use crate::host::network::Interface;
+use crate::host::reading::{Field, Reading};
+
+pub use effective::set_effective;
+
+/// A cgroup as far as metrics go.
+#[derive(Clone, Debug)]
+pub struct Cgroup {
+    pub labels: Labels,
+    /// Whether it is a container's own, or the root: it has all its series from the start.
+    pub is_main: bool,
+    pub is_container: bool,
+    /// What the kernel side counted in it.
+    pub counts: Counts,
+    /// None: it has been removed, and only what happened in it is left.
+    pub live: Option<Live>,
+    pub reading: Reading,
+    pub effective: Effective,
+    /// By device of the reading.
+    pub devices: Vec<Arc<str>>,
+    /// Empty where they are another's, or the host's.
+    pub interfaces: Vec<Interface>,
+}
+
+/// What only a cgroup has that exists.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Since the epoch.
+    pub start_time: Duration,
+    pub last_seen: Duration,
+    /// None where they cannot be listed.
+    pub processes: Option<u64>,
+}
+
+/// The tightest limits of a cgroup and those above it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effective {
+    pub memory: Option<u64>,
+    /// In billionths of a CPU.
+    pub cpu: Option<u64>,
+}
+
+impl Cgroup {
+    /// One that has only what was counted in it.
+    pub fn new(labels: Labels, counts: Counts) -> Self {
+        Self {
+            labels,
+            counts,
+            is_main: false,
+            is_container: false,
+            live: None,
+            reading: Reading::default(),
+            effective: Effective::default(),
+            devices: Vec::new(),
+            interfaces: Vec::new(),
+        }
+    }
+
+    fn number(&self, field: Field) -> Option<u64> {
+        self.reading.number(field)
+    }
+}
+
+/// A family, and what writes a cgroup's series of it.
+pub struct Source {
+    pub metric: &'static Metric,
+    write: fn(&Cgroup, &mut Samples<'_, '_>),
+}
+
+/// All families, by subject.
+pub const SOURCES: &[&[Source]] = &[
+    cpu::SOURCES,
+    memory::SOURCES,
+    processes::SOURCES,
+    io::SOURCES,
+    network::SOURCES,
+    spec::SOURCES,
+    effective::SOURCES,
+    counts::SOURCES,
+];
+
+impl Source {
+    /// Writes the family, with the series of all `cgroups`.
+    pub fn write(&self, cgroups: &[Cgroup], out: &mut Writer) {
+        let mut family = out.family(self.metric);
+        for cgroup in cgroups {
+            let family = &mut family;
+            let labels = &cgroup.labels;
+            (self.write)(cgroup, &mut Samples { family, labels });
+        }
+    }
+}
+
+/// A cgroup's series of a family, being written.
+struct Samples<'a, 'b> {
+    family: &'a mut Family<'b>,
+    labels: &'a Labels,
+}
+
+impl Samples<'_, '_> {
+    /// A series with these values of the family's own labels.
+    fn push(&mut self, own: &[&str], value: Value) {
+        self.family.sample(own, Some(self.labels), value);
+    }
+
+    /// The one series, where there is a value.
+    fn one(&mut self, value: Option<Value>) {
+        if let Some(value) = value {
+            self.push(&[], value);
+        }
+    }
+
+    fn number(&mut self, value: Option<u64>) {
+        self.one(value.map(Value::Number));
+    }
+
+    fn seconds(&mut self, nanoseconds: Option<u64>) {
+        self.one(nanoseconds.map(Value::Seconds));
+    }
+
+    /// No limit is 0, as cAdvisor has it.
+    fn limit(&mut self, limit: Option<Limit>) {
+        self.number(limit.map(|limit| match limit {
+            Limit::Max => 0,
+            Limit::Value(value) => value,
+        }));
+    }
+}
+
+/// A cgroup's directories are beside it while its files are read.
+pub type Directories = Vec<Directory>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! Whose network interfaces are whose: those of a network namespace are the one container's whose
+//! first process was there first. What shares them with it, or with the host, has none.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use agent_ebpf::{Namespace, Namespaces, Task};
+
+use super::container::Cgroup;
+use crate::container::registry;
+use crate::host::kept::ReadErrors;
+use crate::host::network;
+
+/// The network namespaces of a scrape, each with its owner.
+#[derive(Debug, Default)]
+pub struct Candidates {
+    /// The inode of the host's.
+    host: u32,
+    /// By inode: the owner's index among the cgroups of the scrape, and its first process.
+    owners: HashMap<u32, Owner>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    index: usize,
+    pid: u32,
+    start_time: u64,
+}
+
+/// The host's index among the cgroups of a scrape.
+const HOST: usize = 0;
+
+impl Candidates {
+    /// The namespaces of the host.
+    pub fn set_host(&mut self, host: &Namespaces) {
+        self.host = host[Namespace::Net as usize];
+    }
+
+    /// The cgroup with this index, if it is a container.
+    pub fn add(&mut self, index: usize, cgroup: &registry::Cgroup) {
+        let init = cgroup.life.init().filter(|_| cgroup.is_container());
+        if let Some(task) = init.filter(|_| cgroup.gone.is_none()) {
+            self.add_first(index, task);
+        }
+    }
+
+    fn add_first(&mut self, index: usize, first: &Task) {
+        let inode = first.namespaces[Namespace::Net as usize];
+        if inode == self.host {
+            return;
+        }
+        let candidate = Owner {
+            index,
+            pid: first.pid,
+            start_time: first.start_time,
+        };
+        let owner = self.owners.entry(inode).or_insert(candidate);
+        if candidate.start_time < owner.start_time {
+            *owner = candidate;
+        }
+    }
+
+    /// Reads the interfaces of each namespace, once, and those of the host. How many were left
+    /// out.
+    pub fn read(&self, root: &Path, cgroups: &mut [Cgroup], errors: &mut ReadErrors) -> u64 {
+        let mut left_out = 0;
+        let owners = self.owners.values().map(|owner| {
+            let read = network::of_process(root, owner.pid, owner.start_time);
+            (owner.index, read)
+        });
+        for (index, read) in owners.chain([(HOST, network::of_host(root))]) {
+            if let Some(network) = errors.keep(read)
+                && let Some(cgroup) = cgroups.get_mut(index)
+            {
+                cgroup.interfaces = network.interfaces;
+                left_out += network.left_out as u64;
+            }
+        }
+        left_out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first(pid: u32, start_time: u64, net: u32) -> Task {
+        let mut task = Task {
+            pid,
+            start_time,
+            ..Task::EMPTY
+        };
+        task.namespaces[Namespace::Net as usize] = net;
+        task
+    }
+
+    #[test]
+    fn a_namespace_is_of_the_first_that_was_there() {
+        let mut candidates = Candidates {
+            host: 1,
+            ..Candidates::default()
+        };
+        for (index, task) in [
+            (1, first(10, 500, 7)),
+            (2, first(11, 400, 7)),
+            (3, first(12, 600, 7)),
+            (4, first(13, 300, 1)),
+            (5, first(14, 700, 8)),
+        ] {
+            candidates.add_first(index, &task);
+        }
+        let mut owners: Vec<_> = candidates.owners.values().map(|it| it.index).collect();
+        owners.sort_unstable();
+        assert_eq!(owners, [2, 5]);
+    }
+}
