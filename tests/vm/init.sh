@@ -195,6 +195,7 @@ clone() {
 
 # Enters the network namespace of a process that made its own.
 setns() {
+    rm -f /tmp/holder
     inside calls unshare -n sh -c 'echo $$ >/tmp/holder; exec sleep 1000' >/dev/null 2>&1 &
     eventually test -s /tmp/holder || return 1
     holder=$(cat /tmp/holder)
