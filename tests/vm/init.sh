@@ -195,6 +195,7 @@ clone() {
 
 # Enters the network namespace of a process that made its own.
 setns() {
+    rm -f /tmp/holder
     inside calls unshare -n sh -c 'echo $$ >/tmp/holder; exec sleep 1000' >/dev/null 2>&1 &
     eventually test -s /tmp/holder || return 1
     holder=$(cat /tmp/holder)
@@ -244,7 +245,7 @@ oom() {
 
 # The memory of node 1, of which there is half of the machine's, to processes that may use no other (MPOL_BIND).
 oom_by_mempolicy() {
-    inside calls perl -e 'syscall(238, 2, pack("Q", 2), 64) == 0 or die "set_mempolicy: $!"; exec qw(tail /dev/zero)'
+    inside calls perl -e '$nodes = pack("Q", 2); syscall(238, 2, $nodes, 64) == 0 or die "set_mempolicy: $!"; exec qw(tail /dev/zero)'
     want_events 1 '"kind":"oom"' '"constraint":"mempolicy"' '"limit_owner":null' "$CALLS"
 }
 

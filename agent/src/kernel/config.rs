@@ -86,17 +86,14 @@ mod tests {
     use aya_obj::btf::{Btf as OthersBtf, BtfKind};
 
     use super::*;
-    use crate::kernel::{BTF_PATH, probes::PROBES, probes::Way};
+    use crate::kernel::{BTF_PATH, probes::PROBES, probes::Way, program::Hook};
 
     /// This kernel's type information, read by another reader.
     #[test]
     fn what_is_hooked_has_the_id_that_others_find() {
         let bytes = std::fs::read(BTF_PATH).expect("the kernel's type information");
         let ways = PROBES.iter().flat_map(|probe| probe.ways);
-        let hooks: HashSet<_> = ways
-            .flat_map(Way::hooks)
-            .filter_map(|hook| hook.name())
-            .collect();
+        let hooks: HashSet<_> = ways.flat_map(Way::hooks).filter_map(Hook::name).collect();
         let facts = find(&bytes, hooks.iter().copied()).expect("facts");
         let others = OthersBtf::from_sys_fs().expect("the kernel's type information");
         for name in hooks {
