@@ -192,10 +192,10 @@ fn limit(cgroup: &Cgroup) {
     cgroup.write("pids", "pids.max", "500");
     if Cgroup::is_v1("cpu") {
         cgroup.write("cpu", "cpu.cfs_period_us", "50000");
-        cgroup.write("cpu", "cpu.cfs_quota_us", "25000");
+        cgroup.write("cpu", "cpu.cfs_quota_us", "5000");
         cgroup.write("cpu", "cpu.shares", "512");
     } else {
-        cgroup.write("cpu", "cpu.max", "25000 50000");
+        cgroup.write("cpu", "cpu.max", "5000 50000");
         cgroup.write("cpu", "cpu.weight", "50");
     }
 }
@@ -268,13 +268,13 @@ fn what_a_container_used_is_what_the_kernel_says() {
     }
     let metrics = serve.metrics();
     let value = |name| metrics.value(name, &[("id", &id)]);
-    // Half a CPU, and what a period more allows.
+    // A tenth of a CPU, and what a period more allows.
     let used = metrics.value(
         "container_cpu_usage_seconds_total",
         &[("id", &id), ("cpu", "total")],
     );
     assert!(
-        used > 0.5 && used < took / 2.0 + 0.3,
+        used > 0.1 && used < took / 10.0 + 0.3,
         "{used} s of {took} s"
     );
     assert!(
@@ -299,8 +299,8 @@ fn what_a_container_used_is_what_the_kernel_says() {
     assert_eq!(value("container_threads"), 3.0);
     for (name, wanted) in [
         ("container_spec_cpu_period", 50_000.0),
-        ("container_spec_cpu_quota", 25_000.0),
-        ("container_effective_cpu_limit_cores", 0.5),
+        ("container_spec_cpu_quota", 5_000.0),
+        ("container_effective_cpu_limit_cores", 0.1),
         ("container_effective_memory_limit_bytes", MEMORY as f64),
         ("container_spec_memory_limit_bytes", MEMORY as f64),
         ("container_threads_max", 500.0),
@@ -338,7 +338,7 @@ fn what_is_below_a_limit_has_it_too() {
         "container_effective_cpu_limit_cores",
     );
     assert_eq!(effective(memory, &below), Some(MEMORY as f64));
-    assert_eq!(effective(cpu, &below), Some(0.5));
+    assert_eq!(effective(cpu, &below), Some(0.1));
     assert_eq!(
         (effective(memory, &free), effective(cpu, &free)),
         (None, None)

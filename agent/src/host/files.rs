@@ -5,7 +5,8 @@ use super::form::{Form, Row};
 use super::hierarchy::{Hierarchies, Mounted, Version};
 use super::reading::{Field, Reading};
 
-/// A file of a cgroup.
+/// A file of a cgroup. Limits, and what else has a form with [`Form::settings`], are only written by
+/// user space.
 pub struct CgroupFile {
     pub name: &'static str,
     version: Version,
@@ -169,12 +170,8 @@ pub const FILES: &[CgroupFile] = &[
         "memory.soft_limit_in_bytes",
         Form::Limit(Field::Reservation),
     ),
-    v1(
-        "cpu",
-        "cpu.cfs_period_us",
-        Form::Number(Field::CpuPeriod, 1),
-    ),
-    v1("cpu", "cpu.shares", Form::Number(Field::CpuShares, 1)),
+    v1("cpu", "cpu.cfs_period_us", Form::Setting(Field::CpuPeriod)),
+    v1("cpu", "cpu.shares", Form::Setting(Field::CpuShares)),
     v2(
         Some("memory"),
         "memory.current",

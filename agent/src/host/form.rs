@@ -10,6 +10,8 @@ pub enum Form {
     Number(Field, u64),
     /// A number, or a word for no limit.
     Limit(Field),
+    /// A number that is set, and does not change by itself.
+    Setting(Field),
     /// Rows `KEY NUMBER`, in the order of the kernel's, which makes the search short.
     Rows(&'static [Row]),
     /// v2's `QUOTA PERIOD`.
@@ -38,12 +40,26 @@ pub struct Row {
 pub type Wanted = &'static str;
 
 impl Form {
+    /// The fields of a form of settings: they change only where somebody writes to the file.
+    pub fn settings(&self) -> &[Field] {
+        match self {
+            Self::Limit(field) | Self::Setting(field) => std::slice::from_ref(field),
+            Self::CpuMax => &[Field::CpuQuota, Field::CpuPeriod],
+            Self::CpuWeight => &[Field::CpuShares],
+            _ => &[],
+        }
+    }
+
     /// Puts what `text` says into `reading`.
     pub fn parse(&self, text: &[u8], reading: &mut Reading) -> Result<(), Wanted> {
         match self {
             Self::Number(field, units) => {
                 let value: u64 = number(text.trim_ascii()).ok_or("a number")?;
                 reading.set(*field, value.saturating_mul(*units));
+            }
+            Self::Setting(field) => {
+                let value = number(text.trim_ascii()).ok_or("a number")?;
+                reading.set(*field, value);
             }
             Self::Limit(field) => reading.set_limit(*field, limit(text.trim_ascii())?),
             Self::Rows(rows) => parse_rows(rows, text, reading)?,

@@ -1,30 +1,27 @@
 //! Reads the files of all cgroups, again and again, and keeps them open in between: a `pread` costs
 //! a fifth of looking a file up. What cannot be kept, for want of descriptors, is opened each time.
+//! Settings are remembered until somebody writes to one.
+
+mod reader;
 
 use std::collections::HashMap;
 use std::mem;
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::thread;
 
 use agent_ebpf::CgroupKey;
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::{Errno, pread};
 
 use super::Error;
+use super::changes::{Changed, Changes, Watch};
 use super::files::FILES;
-use super::hierarchy::{Hierarchies, Mounted, Version};
-use super::reading::{Field, Reading};
-
-/// No file read here comes near; what is longer is cut.
-const BUFFER_BYTES: usize = 64 << 10;
-
-/// Files that were missing are looked for again at every such reading.
-const LOOK_AGAIN: u32 = 16;
+use super::hierarchy::{Hierarchies, Mounted};
+use super::reading::{Reading, SETTINGS_A_FILE};
+use reader::Reader;
 
 /// Fewer cgroups than this are not worth another thread.
 const CGROUPS_A_THREAD: usize = 128;
@@ -74,7 +71,8 @@ impl ReadErrors {
 pub struct Kept {
     limit: usize,
     plans: Vec<Plan>,
-    slots: HashMap<CgroupKey, Box<[Slot]>>,
+    entries: HashMap<CgroupKey, Entry>,
+    changes: Changes,
     /// How many cgroups each of [`FILES`] was read of, the last time.
     reads: Vec<u32>,
     open: usize,
@@ -90,6 +88,15 @@ struct Plan {
     files: Vec<usize>,
 }
 
+/// What is kept of a cgroup in one hierarchy.
+#[derive(Debug)]
+struct Entry {
+    /// None: what is written there goes unseen, and nothing is remembered.
+    watch: Option<Watch>,
+    /// By file of the hierarchy's plan.
+    slots: Box<[Slot]>,
+}
+
 /// A file of one cgroup.
 #[derive(Debug, Default)]
 enum Slot {
@@ -98,13 +105,15 @@ enum Slot {
     /// It is not there.
     Missing,
     Open(OwnedFd),
+    /// Its settings are known.
+    Known([u64; SETTINGS_A_FILE]),
 }
 
 /// A cgroup being read.
 struct Job<'a> {
     directories: &'a [Directory],
-    /// By directory, and by file of the hierarchy's plan.
-    slots: Vec<Box<[Slot]>>,
+    /// By directory.
+    entries: Vec<Entry>,
     reading: Reading,
 }
 
@@ -113,6 +122,7 @@ impl Kept {
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
+            changes: Changes::new(),
             ..Self::default()
         }
     }
@@ -133,6 +143,7 @@ impl Kept {
             self.plans = plans(hierarchies, &mut errors);
             self.reads = vec![0; FILES.len()];
         }
+        self.forget_changed();
         let mut jobs = self.jobs(cgroups);
         let reader = Reader::new(self, hierarchies);
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
@@ -159,38 +170,76 @@ impl Kept {
         let mut readings = Vec::with_capacity(jobs.len());
         for job in jobs {
             let keys = job.directories.iter().map(|directory| directory.key);
-            self.slots.extend(keys.zip(job.slots));
+            self.entries.extend(keys.zip(job.entries));
             readings.push(job.reading);
         }
         (readings, errors)
     }
 
-    /// Hands the slots to the cgroups whose they are, and closes all others.
+    /// Forgets settings where something was written.
+    fn forget_changed(&mut self) {
+        let forget = |entry: &mut Entry| {
+            let known = |slot: &&mut Slot| matches!(slot, Slot::Known(_));
+            entry
+                .slots
+                .iter_mut()
+                .filter(known)
+                .for_each(|slot| *slot = Slot::Closed);
+        };
+        match self.changes.take() {
+            Changed::Everywhere => self.entries.values_mut().for_each(forget),
+            Changed::In(keys) => {
+                for key in keys {
+                    self.entries.get_mut(&key).map(forget);
+                }
+            }
+        }
+    }
+
+    /// Hands each cgroup what is kept of it, and closes all else.
     fn jobs<'a>(&mut self, cgroups: &'a [Vec<Directory>]) -> Vec<Job<'a>> {
-        let mut before = mem::take(&mut self.slots);
-        let mut open = self.open;
+        let mut before = mem::take(&mut self.entries);
         let jobs = cgroups.iter().map(|directories| {
-            let slots = directories.iter().map(|directory| {
-                before.remove(&directory.key).unwrap_or_else(|| {
-                    let plan = self.plans.iter().find(|plan| plan.has(directory));
-                    for &file in plan.map_or(&[][..], |plan| &plan.files) {
-                        self.reads[file] += 1;
-                    }
-                    let files = plan.map_or(0, |plan| plan.files.len());
-                    (0..files).map(|_| Slot::Closed).collect()
-                })
+            let entries = directories.iter().map(|directory| {
+                let kept = before.remove(&directory.key);
+                kept.unwrap_or_else(|| self.new_entry(directory))
             });
             Job {
                 directories,
-                slots: slots.collect(),
+                entries: entries.collect(),
                 reading: Reading::default(),
             }
         });
         let jobs = jobs.collect();
-        let gone = before.values().flatten();
-        open -= gone.filter(|slot| matches!(slot, Slot::Open(_))).count();
-        self.open = open;
+        for entry in before.into_values() {
+            let open = entry.slots.iter();
+            self.open -= open.filter(|slot| matches!(slot, Slot::Open(_))).count();
+            if let Some(watch) = entry.watch {
+                self.changes.forget(watch);
+            }
+        }
         jobs
+    }
+
+    fn new_entry(&mut self, directory: &Directory) -> Entry {
+        let Some(plan) = self.plans.iter().find(|plan| plan.has(directory)) else {
+            return Entry {
+                watch: None,
+                slots: Box::default(),
+            };
+        };
+        let mut has_settings = false;
+        for &file in &plan.files {
+            let settings = !FILES[file].form.settings().is_empty();
+            has_settings |= settings;
+            // As many more are expected to be open.
+            self.reads[file] += u32::from(!settings);
+        }
+        let path = plan.path(directory).filter(|_| has_settings);
+        Entry {
+            watch: path.and_then(|path| self.changes.watch(&path, directory.key)),
+            slots: plan.files.iter().map(|_| Slot::Closed).collect(),
+        }
     }
 }
 
@@ -214,176 +263,11 @@ impl Plan {
     fn has(&self, directory: &Directory) -> bool {
         self.mounted.id == directory.key.hierarchy
     }
-}
 
-/// What threads that read share.
-struct Reader<'a> {
-    hierarchies: &'a Hierarchies,
-    plans: &'a [Plan],
-    /// By index of [`FILES`]: whether its descriptors are kept.
-    keep: Vec<bool>,
-    limit: usize,
-    look_again: bool,
-    open: AtomicUsize,
-    reads: Vec<AtomicU32>,
-}
-
-impl<'a> Reader<'a> {
-    fn new(kept: &'a Kept, hierarchies: &'a Hierarchies) -> Self {
-        let mut room = kept.limit;
-        let keep = kept.reads.iter().map(|&reads| {
-            let fits = room.checked_sub(reads as usize);
-            room = fits.unwrap_or(0);
-            fits.is_some()
-        });
-        Self {
-            hierarchies,
-            plans: &kept.plans,
-            keep: keep.collect(),
-            limit: kept.limit,
-            look_again: kept.round.is_multiple_of(LOOK_AGAIN),
-            open: AtomicUsize::new(kept.open),
-            reads: FILES.iter().map(|_| AtomicU32::new(0)).collect(),
-        }
-    }
-
-    fn read_all(&self, jobs: &mut [Job<'_>]) -> ReadErrors {
-        let mut errors = ReadErrors::default();
-        let mut buffer = vec![0; BUFFER_BYTES];
-        for job in jobs {
-            let Job {
-                directories,
-                slots,
-                reading,
-            } = job;
-            for (directory, slots) in directories.iter().zip(slots) {
-                let plan = self.plans.iter().find(|plan| plan.has(directory));
-                let Some(plan) = plan else { continue };
-                for (&index, slot) in plan.files.iter().zip(slots) {
-                    if !(FILES[index].needed)(reading) {
-                        continue;
-                    }
-                    let source = Source {
-                        plan,
-                        directory,
-                        index,
-                    };
-                    let read = self.read_file(&source, slot, &mut buffer);
-                    let parsed = read.and_then(|text| source.parse(text, reading));
-                    errors.keep(parsed);
-                }
-                if plan.mounted.version == Version::V2 && &*directory.path == "/" {
-                    errors.keep(self.read_host(plan, reading));
-                }
-            }
-        }
-        errors
-    }
-
-    /// What the file holds; None where there is none.
-    fn read_file<'b>(
-        &self,
-        source: &Source<'_>,
-        slot: &mut Slot,
-        buffer: &'b mut [u8],
-    ) -> Result<Option<&'b [u8]>, Error> {
-        let kept = match mem::take(slot) {
-            Slot::Open(descriptor) => Some(descriptor),
-            Slot::Missing if !self.look_again => {
-                *slot = Slot::Missing;
-                return Ok(None);
-            }
-            _ => None,
-        };
-        let was_kept = kept.is_some();
-        let opened = kept.map_or_else(|| source.open(), Ok);
-        let read =
-            opened.and_then(|descriptor| Ok((pread(&descriptor, &mut *buffer, 0)?, descriptor)));
-        self.reads[source.index].fetch_add(1, Ordering::Relaxed);
-        match read {
-            Ok((length, descriptor)) => {
-                let keep = self.keep[source.index] && (was_kept || self.take_room());
-                if keep {
-                    *slot = Slot::Open(descriptor);
-                } else if was_kept {
-                    self.open.fetch_sub(1, Ordering::Relaxed);
-                }
-                Ok(Some(&buffer[..length]))
-            }
-            Err(errno) => {
-                if was_kept {
-                    self.open.fetch_sub(1, Ordering::Relaxed);
-                } else {
-                    *slot = Slot::Missing;
-                }
-                match errno {
-                    // Pressure, where the kernel was told not to measure it.
-                    Errno::OPNOTSUPP => Ok(None),
-                    errno => Err(Error::new(source.path(), errno.into())),
-                }
-            }
-        }
-    }
-
-    /// Whether one more descriptor may be kept.
-    fn take_room(&self) -> bool {
-        let took = self.open.fetch_add(1, Ordering::Relaxed) < self.limit;
-        if !took {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-        }
-        took
-    }
-
-    /// v2's root has no files of memory: it is the host's.
-    fn read_host(&self, plan: &Plan, reading: &mut Reading) -> Result<(), Error> {
-        let directory = self.hierarchies.directory(&plan.mounted, "/");
-        let has_memory = plan.mounted.controllers.iter().any(|name| name == "memory");
-        if let Some(directory) = directory.filter(|_| has_memory) {
-            let memory = directory.memory()?;
-            reading.set(Field::MemoryUsage, memory.usage);
-            let inactive = memory.usage - memory.working_set;
-            reading.set(Field::InactiveFile, inactive);
-            reading.set_limit(Field::MemoryLimit, memory.limit);
-        }
-        Ok(())
-    }
-}
-
-/// A file of a cgroup.
-struct Source<'a> {
-    plan: &'a Plan,
-    directory: &'a Directory,
-    /// In [`FILES`].
-    index: usize,
-}
-
-impl Source<'_> {
-    fn open(&self) -> Result<OwnedFd, Errno> {
-        let below = self.plan.mounted.below_root(&self.directory.path);
-        let mut path = below.ok_or(Errno::NOENT)?;
-        path.push(FILES[self.index].name);
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        openat(
-            &self.plan.mount,
-            path.as_os_str().as_bytes(),
-            flags,
-            Mode::empty(),
-        )
-    }
-
-    /// For errors.
-    fn path(&self) -> PathBuf {
-        let mount = &self.plan.mounted.mount;
-        let below = self.plan.mounted.below_root(&self.directory.path);
-        let mut path = mount.join(below.unwrap_or_default());
-        path.push(FILES[self.index].name);
-        path
-    }
-
-    fn parse(&self, text: Option<&[u8]>, reading: &mut Reading) -> Result<(), Error> {
-        let Some(text) = text else { return Ok(()) };
-        let parsed = FILES[self.index].form.parse(text, reading);
-        parsed.map_err(|wanted| Error::malformed(self.path(), text, wanted))
+    /// None: the mount does not show it.
+    fn path(&self, directory: &Directory) -> Option<PathBuf> {
+        let below = self.mounted.below_root(&directory.path)?;
+        Some(self.mounted.mount.join(below))
     }
 }
 

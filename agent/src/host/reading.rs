@@ -109,6 +109,21 @@ impl Reading {
         }
     }
 
+    /// The values of some fields, to be put back by [`Reading::put`].
+    pub(super) fn take(&self, fields: &[Field]) -> [u64; SETTINGS_A_FILE] {
+        let mut values = [ABSENT; SETTINGS_A_FILE];
+        for (value, field) in values.iter_mut().zip(fields) {
+            *value = self.values[*field as usize];
+        }
+        values
+    }
+
+    pub(super) fn put(&mut self, fields: &[Field], values: [u64; SETTINGS_A_FILE]) {
+        for (field, value) in fields.iter().zip(values) {
+            self.values[*field as usize] = value;
+        }
+    }
+
     /// The use of a device, a new one where it has none. None: there are too many.
     pub fn device(&mut self, major: u32, minor: u32) -> Option<&mut DeviceUse> {
         let found = |device: &DeviceUse| (device.major, device.minor) == (major, minor);
@@ -130,6 +145,9 @@ impl Reading {
         self.devices.get_mut(at)
     }
 }
+
+/// Settings that one file holds at most.
+pub(super) const SETTINGS_A_FILE: usize = 2;
 
 /// Block devices of one cgroup that are told apart.
 pub const DEVICES_AT_MOST: usize = 64;

@@ -1,0 +1,212 @@
+//! Reads the files of cgroups, on one of several threads, and leaves open what is to be kept.
+
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::{Errno, pread};
+
+use super::{Directory, Job, Kept, Plan, ReadErrors, Slot};
+use crate::host::Error;
+use crate::host::files::FILES;
+use crate::host::hierarchy::{Hierarchies, Version};
+use crate::host::reading::{Field, Reading};
+
+/// No file read here comes near; what is longer is cut.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Files that were missing are looked for again at every such reading.
+const LOOK_AGAIN: u32 = 16;
+
+/// What threads that read share.
+pub(super) struct Reader<'a> {
+    hierarchies: &'a Hierarchies,
+    plans: &'a [Plan],
+    /// By index of [`FILES`]: whether its descriptors are kept.
+    keep: Vec<bool>,
+    limit: usize,
+    look_again: bool,
+    pub open: AtomicUsize,
+    pub reads: Vec<AtomicU32>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(kept: &'a Kept, hierarchies: &'a Hierarchies) -> Self {
+        let mut room = kept.limit;
+        let keep = kept.reads.iter().map(|&reads| {
+            let fits = room.checked_sub(reads as usize);
+            room = fits.unwrap_or(0);
+            fits.is_some()
+        });
+        Self {
+            hierarchies,
+            plans: &kept.plans,
+            keep: keep.collect(),
+            limit: kept.limit,
+            look_again: kept.round.is_multiple_of(LOOK_AGAIN),
+            open: AtomicUsize::new(kept.open),
+            reads: FILES.iter().map(|_| AtomicU32::new(0)).collect(),
+        }
+    }
+
+    pub fn read_all(&self, jobs: &mut [Job<'_>]) -> ReadErrors {
+        let mut errors = ReadErrors::default();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        for job in jobs {
+            let Job {
+                directories,
+                entries,
+                reading,
+            } = job;
+            for (directory, entry) in directories.iter().zip(entries) {
+                let plan = self.plans.iter().find(|plan| plan.has(directory));
+                let Some(plan) = plan else { continue };
+                for (&index, slot) in plan.files.iter().zip(&mut entry.slots) {
+                    let source = Source {
+                        plan,
+                        directory,
+                        index,
+                    };
+                    let is_watched = entry.watch.is_some();
+                    errors.keep(self.read_into(&source, is_watched, slot, &mut buffer, reading));
+                }
+                if plan.mounted.version == Version::V2 && &*directory.path == "/" {
+                    errors.keep(self.read_host(plan, reading));
+                }
+            }
+        }
+        errors
+    }
+
+    fn read_into(
+        &self,
+        source: &Source<'_>,
+        is_watched: bool,
+        slot: &mut Slot,
+        buffer: &mut [u8],
+        reading: &mut Reading,
+    ) -> Result<(), Error> {
+        let file = &FILES[source.index];
+        let settings = file.form.settings();
+        if !(file.needed)(reading) {
+            return Ok(());
+        }
+        if let Slot::Known(values) = slot {
+            reading.put(settings, *values);
+            return Ok(());
+        }
+        let Some(text) = self.read_file(source, slot, buffer)? else {
+            return Ok(());
+        };
+        let parsed = file.form.parse(text, reading);
+        parsed.map_err(|wanted| Error::malformed(source.path(), text, wanted))?;
+        if is_watched && !settings.is_empty() {
+            if let Slot::Open(_) = slot {
+                self.open.fetch_sub(1, Ordering::Relaxed);
+            }
+            *slot = Slot::Known(reading.take(settings));
+        }
+        Ok(())
+    }
+
+    /// What the file holds; None where there is none.
+    fn read_file<'b>(
+        &self,
+        source: &Source<'_>,
+        slot: &mut Slot,
+        buffer: &'b mut [u8],
+    ) -> Result<Option<&'b [u8]>, Error> {
+        let kept = match mem::take(slot) {
+            Slot::Open(descriptor) => Some(descriptor),
+            Slot::Missing if !self.look_again => {
+                *slot = Slot::Missing;
+                return Ok(None);
+            }
+            _ => None,
+        };
+        let was_kept = kept.is_some();
+        let opened = kept.map_or_else(|| source.open(), Ok);
+        let read =
+            opened.and_then(|descriptor| Ok((pread(&descriptor, &mut *buffer, 0)?, descriptor)));
+        self.reads[source.index].fetch_add(1, Ordering::Relaxed);
+        match read {
+            Ok((length, descriptor)) => {
+                let keep = self.keep[source.index] && (was_kept || self.take_room());
+                if keep {
+                    *slot = Slot::Open(descriptor);
+                } else if was_kept {
+                    self.open.fetch_sub(1, Ordering::Relaxed);
+                }
+                Ok(Some(&buffer[..length]))
+            }
+            Err(errno) => {
+                if was_kept {
+                    self.open.fetch_sub(1, Ordering::Relaxed);
+                } else {
+                    *slot = Slot::Missing;
+                }
+                match errno {
+                    // Pressure, where the kernel was told not to measure it.
+                    Errno::OPNOTSUPP => Ok(None),
+                    errno => Err(Error::new(source.path(), errno.into())),
+                }
+            }
+        }
+    }
+
+    /// Whether one more descriptor may be kept.
+    fn take_room(&self) -> bool {
+        let took = self.open.fetch_add(1, Ordering::Relaxed) < self.limit;
+        if !took {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        took
+    }
+
+    /// v2's root has no files of memory: it is the host's.
+    fn read_host(&self, plan: &Plan, reading: &mut Reading) -> Result<(), Error> {
+        let directory = self.hierarchies.directory(&plan.mounted, "/");
+        let has_memory = plan.mounted.controllers.iter().any(|name| name == "memory");
+        if let Some(directory) = directory.filter(|_| has_memory) {
+            let memory = directory.memory()?;
+            reading.set(Field::MemoryUsage, memory.usage);
+            let inactive = memory.usage - memory.working_set;
+            reading.set(Field::InactiveFile, inactive);
+            reading.set_limit(Field::MemoryLimit, memory.limit);
+        }
+        Ok(())
+    }
+}
+
+/// A file of a cgroup.
+struct Source<'a> {
+    plan: &'a Plan,
+    directory: &'a Directory,
+    /// In [`FILES`].
+    index: usize,
+}
+
+impl Source<'_> {
+    fn open(&self) -> Result<OwnedFd, Errno> {
+        let below = self.plan.mounted.below_root(&self.directory.path);
+        let mut path = below.ok_or(Errno::NOENT)?;
+        path.push(FILES[self.index].name);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        openat(
+            &self.plan.mount,
+            path.as_os_str().as_bytes(),
+            flags,
+            Mode::empty(),
+        )
+    }
+
+    /// For errors.
+    fn path(&self) -> PathBuf {
+        let mut path = self.plan.path(self.directory).unwrap_or_default();
+        path.push(FILES[self.index].name);
+        path
+    }
+}
