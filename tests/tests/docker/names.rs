@@ -3,14 +3,17 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tests::agent::agent;
 use tests::docker::{Container, Docker, IMAGE};
 use tests::law::assert_law;
 use tests::metrics::Metrics;
 use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
+use tests::watch::Watch;
 
 use crate::{get, state};
 
@@ -113,6 +116,55 @@ fn a_container_of_an_instant_has_name_and_image_everywhere_and_for_good() {
     }
     assert_law(&serve);
     serve.stop();
+}
+
+#[test]
+fn what_is_looked_at_without_a_server_has_names_too() {
+    if !tests::root() {
+        return;
+    }
+    let docker = Docker::start();
+    let container = docker.run(&["--name", "alone"], &["sleep", "1000"]);
+    let socket = docker.socket();
+    let look = |command: &str| -> Vec<Value> {
+        let mut look = agent([command, "--output", "json", "--socket", "/nowhere/s"]);
+        let look = look.arg("--docker-socket").arg(&socket).output();
+        let look = look.expect("agent can be run");
+        assert!(look.status.success(), "{look:?}");
+        serde_json::from_slice(&look.stdout).expect("a list")
+    };
+    let mut states = look("ps").into_iter();
+    let state = states.find(|state| state["id"] == container.id());
+    let state = state.expect("the container");
+    assert_eq!(
+        (&state["name"], &state["image"]),
+        (&json!("alone"), &json!(IMAGE))
+    );
+    assert_eq!(state["pid"], container.pid(), "{state}");
+    assert_eq!(state["processes"], 1, "{state}");
+    let net = container.namespace("net");
+    let mut namespaces = look("ns").into_iter();
+    let net = namespaces.find(|it| it["type"] == "net" && it["inode"] == net);
+    let net = net.expect("its network");
+    let name = json!({"name": "alone", "id": container.id(), "runtime": "docker"});
+    assert_eq!(net["containers"], json!([name]), "{net}");
+    assert_eq!(net["owner"]["container"], name, "{net}");
+
+    let mut watch = Watch::spawn(
+        Path::new("/nowhere/s"),
+        &[
+            "--container",
+            "alone",
+            "--docker-socket",
+            socket.to_str().expect("UTF-8"),
+        ],
+    );
+    // It traces, and knows the name, as soon as it tells of this.
+    let exit = wait_for("the tracer sees it", PATIENCE, || {
+        container.exec(&["true"]);
+        watch.take().into_iter().next()
+    });
+    assert_eq!(exit.pointer("/container/kind").is_some(), true, "{exit}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! removed a little while ago, whether their cgroup is known or not.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Instant,
 };
@@ -88,6 +88,16 @@ impl Names {
         }
     }
 
+    /// What is not in the list was removed.
+    fn remove_others(&mut self, all: &[(String, Named)], now: Instant) {
+        let all: HashSet<&str> = all.iter().map(|(id, _)| &**id).collect();
+        let known = self.by_id.keys();
+        let others = known.filter(|id| !all.contains(&***id)).cloned();
+        for id in others.collect::<Vec<_>>() {
+            self.remove(&id, now);
+        }
+    }
+
     /// Forgets what was removed long ago, and the oldest of it where there is no room for one more.
     fn forget(&mut self, now: Instant) {
         while let Some((removed, id)) = self.removed.front() {
@@ -115,40 +125,33 @@ impl Registry {
     /// An engine says what its containers are called: those that are known, living or dead, get
     /// the name at once, others when their cgroup is made.
     pub fn tell(&mut self, told: Told, now: Instant) {
-        let is_news = match told {
-            Told::Named(id, named) => self.names.set(&id, named, now),
-            Told::Removed(id) => {
-                self.names.remove(&id, now);
-                false
+        match told {
+            Told::Named(id, named) => {
+                if self.names.set(&id, named, now) {
+                    self.call(|container| container.id == id);
+                }
             }
+            Told::Removed(id) => self.names.remove(&id, now),
             Told::All(all) => {
-                let living = self.names.by_id.iter();
-                let mut gone: Vec<String> = living
-                    .filter(|(_, entry)| entry.removed.is_none())
-                    .map(|(id, _)| id.clone())
-                    .collect();
-                let listed: std::collections::HashSet<&str> =
-                    all.iter().map(|(id, _)| &**id).collect();
-                gone.retain(|id| !listed.contains(&**id));
-                for id in gone {
-                    self.names.remove(&id, now);
+                self.names.remove_others(&all, now);
+                for (id, named) in all {
+                    self.names.set(&id, named, now);
                 }
-                let set = all.into_iter();
-                // Each of them: `any` would stop at the first.
-                set.fold(false, |news, (id, named)| {
-                    self.names.set(&id, named, now) | news
-                })
+                self.call(|_| true);
             }
-        };
+        }
         self.names.forget(now);
-        if is_news {
-            let cgroups = self.cgroups.values_mut();
-            for cgroup in cgroups.filter(|cgroup| cgroup.rank == Rank::Container) {
-                if let Some(named) = self.names.get(&cgroup.container.id)
-                    && !is_called(&cgroup.container, named)
-                {
-                    call(Arc::make_mut(&mut cgroup.container), named);
-                }
+    }
+
+    /// Gives those of the containers that are `concerned` the names that are known.
+    fn call(&mut self, concerned: impl Fn(&Container) -> bool) {
+        let containers = self.cgroups.values_mut();
+        let containers = containers.filter(|cgroup| cgroup.rank == Rank::Container);
+        for cgroup in containers.filter(|cgroup| concerned(&cgroup.container)) {
+            if let Some(named) = self.names.get(&cgroup.container.id)
+                && !is_called(&cgroup.container, named)
+            {
+                call(Arc::make_mut(&mut cgroup.container), named);
             }
         }
     }
