@@ -159,10 +159,12 @@ fn with_threads(threads: usize) -> c_int {
         });
     }
     ready.wait();
-    while threads > 1 {
+    if threads == 1 {
+        return 0;
+    }
+    loop {
         thread::park();
     }
-    0
 }
 
 /// Waits for a child to end well.
