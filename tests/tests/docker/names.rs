@@ -164,7 +164,7 @@ fn what_is_looked_at_without_a_server_has_names_too() {
         container.exec(&["true"]);
         watch.take().into_iter().next()
     });
-    assert_eq!(exit.pointer("/container/kind").is_some(), true, "{exit}");
+    assert!(exit.pointer("/container/kind").is_some(), "{exit}");
 }
 
 #[test]
