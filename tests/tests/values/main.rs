@@ -193,6 +193,55 @@ fn what_is_below_a_limit_has_it_too() {
     serve.stop();
 }
 
+#[test]
+fn a_limit_that_changes_is_seen_at_the_next_scrape() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&[]);
+    let cgroup = Cgroup::new("changes");
+    limit(&cgroup);
+    let id = cgroup.path();
+    wait_for("the cgroup is known", PATIENCE, || {
+        serve
+            .metrics()
+            .find("container_spec_memory_limit_bytes", &[("id", &id)])
+    });
+    let memory = if Cgroup::is_v1("memory") {
+        "memory.limit_in_bytes"
+    } else {
+        "memory.max"
+    };
+    let (cpu, period) = if Cgroup::is_v1("cpu") {
+        ("cpu.cfs_quota_us", "")
+    } else {
+        ("cpu.max", " 50000")
+    };
+    for step in 1..=5 {
+        let (bytes, quota, threads) = (MEMORY * step, 2000 * step, 100 * step);
+        cgroup.write("memory", memory, &bytes.to_string());
+        cgroup.write("cpu", cpu, &format!("{quota}{period}"));
+        cgroup.write("pids", "pids.max", &threads.to_string());
+        let metrics = serve.metrics();
+        for (name, wanted) in [
+            ("container_spec_memory_limit_bytes", bytes),
+            ("container_effective_memory_limit_bytes", bytes),
+            ("container_spec_cpu_quota", quota),
+            ("container_threads_max", threads),
+        ] {
+            assert_eq!(metrics.count(name, &[("id", &id)]), wanted, "{name}");
+        }
+    }
+    cgroup.write("pids", "pids.max", "max");
+    assert_eq!(
+        serve
+            .metrics()
+            .count("container_threads_max", &[("id", &id)]),
+        0
+    );
+    serve.stop();
+}
+
 /// The values of the four families of traffic that way.
 fn traffic(metrics: &Metrics, way: &str, id: &str) -> [Option<f64>; 4] {
     ["bytes", "packets", "packets_dropped", "errors"].map(|what| {
