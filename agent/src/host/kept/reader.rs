@@ -37,9 +37,9 @@ impl<'a> Reader<'a> {
     pub fn new(kept: &'a Kept, hierarchies: &'a Hierarchies) -> Self {
         let mut room = kept.limit;
         let keep = kept.reads.iter().map(|&reads| {
-            let fits = room.checked_sub(reads as usize);
-            room = fits.unwrap_or(0);
-            fits.is_some()
+            let keep = room > 0;
+            room = room.saturating_sub(reads as usize);
+            keep
         });
         Self {
             hierarchies,
@@ -131,9 +131,9 @@ impl<'a> Reader<'a> {
         let opened = kept.map_or_else(|| source.open(), Ok);
         let read =
             opened.and_then(|descriptor| Ok((pread(&descriptor, &mut *buffer, 0)?, descriptor)));
-        self.reads[source.index].fetch_add(1, Ordering::Relaxed);
         match read {
             Ok((length, descriptor)) => {
+                self.reads[source.index].fetch_add(1, Ordering::Relaxed);
                 let keep = self.keep[source.index] && (was_kept || self.take_room());
                 if keep {
                     *slot = Slot::Open(descriptor);

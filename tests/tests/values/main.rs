@@ -1,10 +1,13 @@
 //! Values: each family of a container under load against the kernel's own file, or a count made elsewhere.
 
+mod agent;
+mod rows;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use rows::ROWS;
 use rustix::fs::{major, minor};
 use tests::cgroup::Cgroup;
 use tests::container::{Container, First};
@@ -13,169 +16,6 @@ use tests::program::program;
 use tests::serve::Serve;
 use tests::veth::{INSIDE, Veth};
 use tests::wait::{PATIENCE, wait_for};
-
-/// A number in a file of a cgroup.
-struct Source {
-    controller: &'static str,
-    file: &'static str,
-    /// The row's key; of a file that is one number, nothing.
-    key: &'static str,
-    /// Units of the file in one of the metric.
-    scale: f64,
-}
-
-/// A metric, labels of its own, and where v1 and v2 say the same.
-struct Row {
-    metric: &'static str,
-    labels: &'static [(&'static str, &'static str)],
-    v1: Source,
-    v2: Source,
-}
-
-const fn at(controller: &'static str, file: &'static str, key: &'static str, scale: f64) -> Source {
-    Source {
-        controller,
-        file,
-        key,
-        scale,
-    }
-}
-
-const fn row(metric: &'static str, v1: Source, v2: Source) -> Row {
-    Row {
-        metric,
-        labels: &[],
-        v1,
-        v2,
-    }
-}
-
-const FAULTS: &[(&str, &str)] = &[("failure_type", "pgfault"), ("scope", "hierarchy")];
-const TOTAL: &[(&str, &str)] = &[("cpu", "total")];
-
-const ROWS: &[Row] = &[
-    Row {
-        labels: TOTAL,
-        ..row(
-            "container_cpu_usage_seconds_total",
-            at("cpuacct", "cpuacct.usage", "", 1e9),
-            at("cpu", "cpu.stat", "usage_usec", 1e6),
-        )
-    },
-    row(
-        "container_cpu_user_seconds_total",
-        at("cpuacct", "cpuacct.stat", "user", 100.0),
-        at("cpu", "cpu.stat", "user_usec", 1e6),
-    ),
-    row(
-        "container_cpu_system_seconds_total",
-        at("cpuacct", "cpuacct.stat", "system", 100.0),
-        at("cpu", "cpu.stat", "system_usec", 1e6),
-    ),
-    row(
-        "container_cpu_cfs_periods_total",
-        at("cpu", "cpu.stat", "nr_periods", 1.0),
-        at("cpu", "cpu.stat", "nr_periods", 1.0),
-    ),
-    row(
-        "container_cpu_cfs_throttled_periods_total",
-        at("cpu", "cpu.stat", "nr_throttled", 1.0),
-        at("cpu", "cpu.stat", "nr_throttled", 1.0),
-    ),
-    row(
-        "container_cpu_cfs_throttled_seconds_total",
-        at("cpu", "cpu.stat", "throttled_time", 1e9),
-        at("cpu", "cpu.stat", "throttled_usec", 1e6),
-    ),
-    row(
-        "container_memory_usage_bytes",
-        at("memory", "memory.usage_in_bytes", "", 1.0),
-        at("memory", "memory.current", "", 1.0),
-    ),
-    row(
-        "container_memory_max_usage_bytes",
-        at("memory", "memory.max_usage_in_bytes", "", 1.0),
-        at("memory", "memory.peak", "", 1.0),
-    ),
-    row(
-        "container_memory_failcnt",
-        at("memory", "memory.failcnt", "", 1.0),
-        at("memory", "memory.events.local", "max", 1.0),
-    ),
-    row(
-        "container_memory_rss",
-        at("memory", "memory.stat", "total_rss", 1.0),
-        at("memory", "memory.stat", "anon", 1.0),
-    ),
-    row(
-        "container_memory_cache",
-        at("memory", "memory.stat", "total_cache", 1.0),
-        at("memory", "memory.stat", "file", 1.0),
-    ),
-    row(
-        "container_memory_mapped_file",
-        at("memory", "memory.stat", "total_mapped_file", 1.0),
-        at("memory", "memory.stat", "file_mapped", 1.0),
-    ),
-    row(
-        "container_memory_total_inactive_file_bytes",
-        at("memory", "memory.stat", "total_inactive_file", 1.0),
-        at("memory", "memory.stat", "inactive_file", 1.0),
-    ),
-    row(
-        "container_memory_total_active_file_bytes",
-        at("memory", "memory.stat", "total_active_file", 1.0),
-        at("memory", "memory.stat", "active_file", 1.0),
-    ),
-    Row {
-        labels: FAULTS,
-        ..row(
-            "container_memory_failures_total",
-            at("memory", "memory.stat", "total_pgfault", 1.0),
-            at("memory", "memory.stat", "pgfault", 1.0),
-        )
-    },
-    row(
-        "container_threads",
-        at("pids", "pids.current", "", 1.0),
-        at("pids", "pids.current", "", 1.0),
-    ),
-    row(
-        "container_threads_max",
-        at("pids", "pids.max", "", 1.0),
-        at("pids", "pids.max", "", 1.0),
-    ),
-    row(
-        "container_spec_memory_limit_bytes",
-        at("memory", "memory.limit_in_bytes", "", 1.0),
-        at("memory", "memory.max", "", 1.0),
-    ),
-    row(
-        "container_spec_memory_reservation_limit_bytes",
-        at("memory", "memory.soft_limit_in_bytes", "", 1.0),
-        at("memory", "memory.high", "", 1.0),
-    ),
-];
-
-impl Row {
-    /// What the kernel says now.
-    fn kernel(&self, cgroup: &Cgroup) -> f64 {
-        let source = if Cgroup::is_v1(self.v1.controller) {
-            &self.v1
-        } else {
-            &self.v2
-        };
-        let text = cgroup.read(source.controller, source.file);
-        let number = match source.key {
-            "" => text.trim(),
-            key => {
-                let mut rows = text.lines().filter_map(|line| line.split_once(' '));
-                rows.find(|row| row.0 == key).expect(key).1
-            }
-        };
-        number.parse::<f64>().expect(source.file) / source.scale
-    }
-}
 
 /// A limit of the container, under which the load runs into both CPU quota and memory.
 const MEMORY: u64 = 64 << 20;
@@ -353,6 +193,55 @@ fn what_is_below_a_limit_has_it_too() {
     serve.stop();
 }
 
+#[test]
+fn a_limit_that_changes_is_seen_at_the_next_scrape() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&[]);
+    let cgroup = Cgroup::new("changes");
+    limit(&cgroup);
+    let id = cgroup.path();
+    wait_for("the cgroup is known", PATIENCE, || {
+        serve
+            .metrics()
+            .find("container_spec_memory_limit_bytes", &[("id", &id)])
+    });
+    let memory = if Cgroup::is_v1("memory") {
+        "memory.limit_in_bytes"
+    } else {
+        "memory.max"
+    };
+    let (cpu, period) = if Cgroup::is_v1("cpu") {
+        ("cpu.cfs_quota_us", "")
+    } else {
+        ("cpu.max", " 50000")
+    };
+    for step in 1..=5 {
+        let (bytes, quota, threads) = (MEMORY * step, 2000 * step, 100 * step);
+        cgroup.write("memory", memory, &bytes.to_string());
+        cgroup.write("cpu", cpu, &format!("{quota}{period}"));
+        cgroup.write("pids", "pids.max", &threads.to_string());
+        let metrics = serve.metrics();
+        for (name, wanted) in [
+            ("container_spec_memory_limit_bytes", bytes),
+            ("container_effective_memory_limit_bytes", bytes),
+            ("container_spec_cpu_quota", quota),
+            ("container_threads_max", threads),
+        ] {
+            assert_eq!(metrics.count(name, &[("id", &id)]), wanted, "{name}");
+        }
+    }
+    cgroup.write("pids", "pids.max", "max");
+    assert_eq!(
+        serve
+            .metrics()
+            .count("container_threads_max", &[("id", &id)]),
+        0
+    );
+    serve.stop();
+}
+
 /// The values of the four families of traffic that way.
 fn traffic(metrics: &Metrics, way: &str, id: &str) -> [Option<f64>; 4] {
     ["bytes", "packets", "packets_dropped", "errors"].map(|what| {
@@ -489,66 +378,5 @@ fn what_was_written_to_a_device() {
         metrics.value("container_blkio_device_usage_total", &usage),
         written
     );
-    serve.stop();
-}
-
-#[test]
-fn descriptors_are_kept_and_given_back() {
-    if !tests::root() {
-        return;
-    }
-    let serve = Serve::start(&[]);
-    let kept = || serve.metrics().count("agent_kept_descriptors", &[]);
-    let cgroup = Cgroup::new("kept");
-    let id = cgroup.path();
-    wait_for("its files are kept open", PATIENCE, || {
-        kept();
-        let open = open_files(serve.pid(), cgroup.name());
-        (open > 5).then_some(())
-    });
-    let limit = serve.metrics().count("agent_kept_descriptors_limit", &[]);
-    assert!(kept() <= limit, "{limit}");
-    drop(cgroup);
-    wait_for("they are closed", PATIENCE, || {
-        let metrics = serve.metrics();
-        assert_eq!(metrics.count("agent_cgroup_read_errors_total", &[]), 0);
-        let gone = metrics
-            .find("container_last_seen", &[("id", &id)])
-            .is_none();
-        (gone && open_files(serve.pid(), &id) == 0).then_some(())
-    });
-    serve.stop();
-}
-
-/// How many descriptors of a process are of files whose path holds `part`.
-fn open_files(pid: u32, part: &str) -> usize {
-    let directory = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");
-    let links = directory.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    links
-        .filter(|link| link.to_string_lossy().contains(part))
-        .count()
-}
-
-#[test]
-fn bpf_programs_are_measured_on_request() {
-    if !tests::root() {
-        return;
-    }
-    let names = ["agent_bpf_run_count_total", "agent_bpf_run_seconds_total"];
-    let sysctl = fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").expect("a setting");
-    let serve = Serve::start(&[]);
-    let metrics = serve.metrics();
-    for name in names {
-        let there = metrics.samples(name, &[]).count() > 0;
-        assert_eq!(there, sysctl.trim() == "1", "{name}");
-    }
-    serve.stop();
-    let serve = Serve::start(&["--bpf-stats"]);
-    assert!(Command::new("true").status().is_ok());
-    wait_for("an exec is measured", Duration::from_secs(10), || {
-        let metrics = serve.metrics();
-        let [runs, seconds] = names.map(|name| metrics.value(name, &[("probe", "exec")]));
-        (runs >= 1.0 && seconds > 0.0).then_some(())
-    });
     serve.stop();
 }
