@@ -45,7 +45,7 @@ pub fn begin(cgroup: &CgroupKey, task: Typed) {
         cgroup: *cgroup,
         namespaces: Default::default(),
     };
-    task::capture_namespaces(task, &mut baseline.namespaces);
+    task::capture_namespaces(task.probed(), &mut baseline.namespaces);
     set_baseline(cgroup, &baseline);
 }
 
@@ -159,19 +159,13 @@ pub fn check<const TYPED: bool>(task: Pointer<TYPED>, cgroup: &CgroupKey, how: H
     };
     for (i, namespace) in NamespaceType::ALL.iter().enumerate() {
         if new >> i & 1 == 1 {
-            tell(task, counts, *namespace, host, how);
+            tell(task.probed(), counts, *namespace, host, how);
         }
     }
 }
 
 #[inline(always)]
-fn tell<const TYPED: bool>(
-    task: Pointer<TYPED>,
-    counts: *mut Counts,
-    namespace: NamespaceType,
-    host: &Namespaces,
-    how: How,
-) {
+fn tell(task: Probed, counts: *mut Counts, namespace: NamespaceType, host: &Namespaces, how: How) {
     // SAFETY: a map's value.
     counts::add(unsafe { &raw mut (*counts).escapes[namespace as usize] }, 1);
     emit::send_bounded(Kind::Escape, task, counts, |record: *mut Escape| {

@@ -10,7 +10,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use crate::{
     config::active,
     counts, emit,
-    task::{self, Typed},
+    task::{self, Probed},
 };
 
 #[btf_tracepoint(function = "task_newtask")]
@@ -19,7 +19,7 @@ pub fn clone(ctx: BtfTracePointContext) -> i32 {
     if flags & CLONE_NEW_ANY == 0 || !active() {
         return 0;
     }
-    let child = Typed::new(ctx.arg(0));
+    let child = Probed::new(ctx.arg(0));
     let key = task::counted_cgroup(task::current());
     let Some(counts) = counts::of(&key) else {
         return 0;

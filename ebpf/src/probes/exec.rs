@@ -11,7 +11,7 @@ use aya_ebpf::{
 use crate::{
     config::{active, is_host},
     counts, emit, escape,
-    task::{self, Typed},
+    task::{self, Pointer, Typed},
     wanted::Wanted,
 };
 
@@ -29,6 +29,7 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
     counts::add(unsafe { &raw mut (*counts).execs }, 1);
     if may_be_first(task, &key) && counts::adopt_init(&key, &task::process(task)) {
         escape::begin(&key, task);
+        let task = task.probed();
         emit::send_unless_full(Kind::Exec, task, |record| fill(task, record));
         return 0;
     }
@@ -57,7 +58,7 @@ fn may_be_first(task: Typed, cgroup: &CgroupKey) -> bool {
 
 /// The arguments, from where the exec just put them.
 #[inline(always)]
-fn fill(task: Typed, record: *mut Exec) {
+fn fill<const TYPED: bool>(task: Pointer<TYPED>, record: *mut Exec) {
     let mm = task.follow(Field::TaskMm);
     let start: u64 = mm.load(Field::MmArgStart);
     let end: u64 = mm.load(Field::MmArgEnd);

@@ -44,7 +44,7 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
         record.oom_killed = oom_killed.into();
     };
     if counts::forget_init(&process) {
-        emit::send_unless_full(Kind::Exit, task, fill);
+        emit::send_unless_full(Kind::Exit, task.probed(), fill);
     } else if Wanted::of(Kind::Exit).from(&key) {
         emit::send_frequent(Kind::Exit, task, fill);
     } else {

@@ -9,7 +9,7 @@ use core::ffi::c_void;
 use agent_ebpf::{Field, Task};
 use aya_ebpf::helpers::generated::bpf_seq_write;
 
-use crate::task::{self, Typed};
+use crate::task::{self, Probed};
 
 #[unsafe(link_section = "iter/task")]
 #[unsafe(no_mangle)]
@@ -19,7 +19,9 @@ pub extern "C" fn snapshot(context: *const *const *mut c_void) -> i32 {
     if task.is_null() {
         return 0;
     }
-    let task = Typed::new(task);
+    // Newer verifiers look through all of the kernel's types for each pointer of a type that they
+    // follow: half a millisecond, before which nothing can start.
+    let task = Probed::new(task);
     let (pid, tid): (u32, u32) = (task.load(Field::TaskTgid), task.load(Field::TaskPid));
     if pid != tid {
         return 0;
