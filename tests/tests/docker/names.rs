@@ -160,11 +160,16 @@ fn what_is_looked_at_without_a_server_has_names_too() {
         ],
     );
     // It traces, and knows the name, as soon as it tells of this.
-    let exit = wait_for("the tracer sees it", PATIENCE, || {
+    let record = wait_for("the tracer sees it", PATIENCE, || {
         container.exec(&["true"]);
         watch.take().into_iter().next()
     });
-    assert!(exit.pointer("/container/kind").is_some(), "{exit}");
+    let mut found = Vec::new();
+    mentions(&record, container.id(), &mut found);
+    assert!(!found.is_empty(), "{record}");
+    for container in found {
+        assert_eq!(container["name"], "alone", "{record}");
+    }
 }
 
 #[test]
