@@ -300,6 +300,17 @@ one_start_one_stop() {
         want_field "$(events '"name":"life"' '"action":"stop"')" exit '{"code":3,"signal":0,'
 }
 
+# A container's process that enters namespaces of the host, where its child execs too; who comes from outside does not.
+escapes_are_told_once() {
+    make escape || return 1
+    inside escape unshare -m -u sh -c 'nsenter -t 1 -m -u sh -c "ls >/dev/null; ls >/dev/null"; true'
+    inside escape sh -c 'ls >/dev/null; true'
+    remove escape || return 1
+    want_events 1 '"kind":"escape"' '"namespace":"mnt"' '"how":"setns"' '"name":"escape"' &&
+        want_events 1 '"kind":"escape"' '"namespace":"uts"' '"how":"setns"' '"name":"escape"' &&
+        want_events 2 '"kind":"escape"'
+}
+
 counter_outlives_cgroup() {
     make gone || return 1
     limit_memory gone
@@ -383,6 +394,7 @@ check oom_of_the_host
 [ $LAYOUT = hybrid ] || check oom_by_cpuset
 
 check one_start_one_stop
+check escapes_are_told_once
 check counter_outlives_cgroup
 check none_unknown
 check none_lost

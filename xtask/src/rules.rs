@@ -60,6 +60,7 @@ const RULES: [Rule; 12] = [
                 "agent/src/sys.rs",
                 "agent/build.rs",
                 "tests/src/bin/nscall.rs",
+                "tests/src/bin/storm.rs",
             ];
             !path.starts_with("ebpf/") && !exceptions.contains(&path)
         },
