@@ -33,7 +33,9 @@ fn object() -> Result<()> {
     let (object, built_from) = (out.join("agent-ebpf"), out.join("agent-ebpf.source"));
     let source = text_below(Path::new(SOURCE))?;
 
-    if !rust_src()?.is_dir() {
+    let sysroot = sysroot()?;
+    // Where the toolchain keeps the source of the standard library when it has the component rust-src.
+    if !sysroot.join("lib/rustlib/src/rust/library").is_dir() {
         if object.is_file() && fs::read(&built_from).is_ok_and(|earlier| earlier == source) {
             println!(
                 "cargo::warning=the toolchain has no rust-src: the BPF object built earlier from this source serves"
@@ -45,6 +47,7 @@ fn object() -> Result<()> {
         );
     }
     build(&path_with_linker()?)?;
+    strip(&object, &sysroot)?;
     fs::write(&built_from, source).with_context(|| format!("cannot write {}", built_from.display()))
 }
 
@@ -81,8 +84,26 @@ fn toolchain() -> Result<String> {
         .ok_or_else(|| anyhow!("rust-toolchain.toml has no line `channel = \"…\"`"))
 }
 
-/// Where the toolchain keeps the source of the standard library when it has the component rust-src.
-fn rust_src() -> Result<PathBuf> {
+/// Takes what is for debuggers out of the object, five sixths of it. The kernel wants its BTF, which stays.
+fn strip(object: &Path, sysroot: &Path) -> Result<()> {
+    let host = env::var("HOST").context("cargo sets HOST")?;
+    let status = Command::new(
+        sysroot
+            .join("lib/rustlib")
+            .join(host)
+            .join("bin/rust-objcopy"),
+    )
+    .env("LD_LIBRARY_PATH", sysroot.join("lib"))
+    .arg("--strip-debug")
+    .arg(object)
+    .status()
+    .context("cannot run the toolchain's rust-objcopy")?;
+    ensure!(status.success(), "rust-objcopy failed ({status})");
+    Ok(())
+}
+
+/// The directory of the toolchain.
+fn sysroot() -> Result<PathBuf> {
     let rustc = env::var_os("RUSTC").context("cargo sets RUSTC")?;
     let answer = Command::new(&rustc)
         .args(["--print", "sysroot"])
@@ -95,7 +116,7 @@ fn rust_src() -> Result<PathBuf> {
     );
     let sysroot =
         String::from_utf8(answer.stdout).context("the path of the toolchain is not UTF-8")?;
-    Ok(Path::new(sysroot.trim_end()).join("lib/rustlib/src/rust/library"))
+    Ok(PathBuf::from(sysroot.trim_end()))
 }
 
 /// The directory that `cargo xtask setup` fills and behind it PATH, when either has bpf-linker.
