@@ -354,9 +354,9 @@ impl Registry {
         place::decide(best, unknown, task, &self.host)
     }
 
-    /// Whether a cgroup of the task is not known, so that a scan may help.
-    pub fn lacks_cgroup_of(&self, task: &Task) -> bool {
-        keys(task).any(|key| !self.by_key.contains_key(&key))
+    /// A cgroup of the task that is not known, so that a scan may help.
+    pub fn lacking_of(&self, task: &Task) -> Option<CgroupKey> {
+        keys(task).find(|key| !self.by_key.contains_key(key))
     }
 
     /// The cgroup with this key, also a dead one.

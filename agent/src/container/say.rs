@@ -15,6 +15,7 @@ use super::{
 use crate::{
     event::{Body, Event, clock::Clock},
     sys,
+    watch::argv::Argv,
     watch::record::{
         self, Caller, Change as Inodes, ContainerKind, Joined, LimitOwner, NamespaceCall, Oom,
         Process, Record, Rss, Subject,
@@ -74,7 +75,7 @@ fn what(
             child: subject(child, registry, clock),
         },
         Body::Exec(arguments) => record::Event::Exec {
-            argv: argv(&arguments.bytes),
+            argv: Argv::new(&arguments.bytes),
             argv_truncated: arguments.cut,
         },
         Body::Exit { status, oom_killed } => {
@@ -88,9 +89,10 @@ fn what(
             how,
         } => {
             // The kernel looks at whatever has a first process, services too.
-            match place {
-                Where::In(container) if container.kind == ContainerKind::Container => {}
-                _ => return None,
+            if let Where::In(container) = place
+                && container.kind != ContainerKind::Container
+            {
+                return None;
             }
             record::Event::Escape {
                 namespace: namespace.name().to_owned(),
@@ -106,18 +108,6 @@ fn what(
             }
         }
     })
-}
-
-/// The words between NULs.
-fn argv(bytes: &[u8]) -> Vec<String> {
-    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
-    if bytes.is_empty() {
-        return Vec::new();
-    }
-    let words = bytes.split(|&byte| byte == 0);
-    words
-        .map(|word| String::from_utf8_lossy(word).into_owned())
-        .collect()
 }
 
 /// Who did it, as it was before. What the caller is in does not change by what it makes: it is

@@ -52,6 +52,8 @@ pub enum ObjectError {
         "--pin-path {0}: maps cannot be pinned here; pass a directory on a bpffs (mount -t bpf bpf /sys/fs/bpf)"
     )]
     PinDirectory(PathBuf, #[source] io::Error),
+    #[error("{0}: pinned by an agent that counted otherwise; remove it")]
+    StalePin(PathBuf, #[source] io::Error),
     #[error("the BPF map cannot be pinned at {0}")]
     Pin(PathBuf, #[source] PinError),
 }
@@ -156,7 +158,15 @@ fn make(name: &str, map: &aya_obj::Map, pins: Option<&Path>) -> Result<MapData, 
     if let Some(pin) = &pin
         && let Ok(data) = MapData::from_pin(pin)
     {
-        return Ok(data);
+        let info = data.info()?;
+        if (info.key_size(), info.value_size()) == (map.key_size(), map.value_size()) {
+            return Ok(data);
+        }
+        tracing::warn!(
+            "--pin-path: {} is of an agent that counted otherwise: what it counted is dropped",
+            pin.display()
+        );
+        std::fs::remove_file(pin).map_err(|error| ObjectError::StalePin(pin.clone(), error))?;
     }
     let data = MapData::create(map.clone(), name, None)?;
     if let Some(pin) = pin {

@@ -262,7 +262,7 @@ impl Status {
 
 /// Whether any kind of event that streams tell of is seen: what makes tracing worth while.
 pub fn see_events(statuses: &[Status]) -> bool {
-    const EVENTS: [&str; 4] = ["oom", "clone", "unshare", "setns"];
+    const EVENTS: [&str; 7] = ["oom", "clone", "unshare", "setns", "fork", "exec", "exit"];
     let mut attached = statuses.iter().filter(|status| status.attached());
     attached.any(|status| EVENTS.contains(&status.probe))
 }

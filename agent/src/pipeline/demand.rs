@@ -2,16 +2,18 @@
 
 use std::collections::HashSet;
 
-use agent_ebpf::{CgroupKey, Kind};
+use agent_ebpf::{CgroupKey, Hierarchy, Kind};
 use aya::maps::MapError;
 
 use crate::{
     container::{
-        place::Rank,
+        path::Runtime,
+        place::{Rank, UNKNOWN},
         registry::{Cgroup, Registry},
     },
+    host::hierarchy::Hierarchies,
     kernel::frequent::Wanted,
-    watch::{filter::Filter, kind::Kind as StreamKind, streams::Streams},
+    watch::{filter::Filter, kind::Kind as StreamKind, record::Container, streams::Streams},
 };
 
 /// The kinds that are sent on demand only.
@@ -24,14 +26,20 @@ const ON_DEMAND: [(Kind, StreamKind); 3] = [
 /// What the kernel was told last.
 pub struct Demand {
     wanted: Wanted,
+    /// The hierarchies by which tasks are counted, and so excluded.
+    hierarchies: Vec<u32>,
     kinds: Vec<Kind>,
     excluded: HashSet<CgroupKey>,
 }
 
 impl Demand {
-    pub fn new(wanted: Wanted) -> Self {
+    pub fn new(wanted: Wanted, hierarchies: &Hierarchies) -> Self {
+        let controllers = Hierarchy::ALL.iter().map(|hierarchy| hierarchy.name());
+        let of_v1 = controllers.filter_map(|name| hierarchies.of_controller(name));
+        let v2 = 0;
         Self {
             wanted,
+            hierarchies: of_v1.map(|mounted| mounted.id).chain([v2]).collect(),
             kinds: Vec::new(),
             excluded: HashSet::new(),
         }
@@ -42,7 +50,8 @@ impl Demand {
         !self.kinds.is_empty()
     }
 
-    /// Tells the kernel what the streams want now. A cgroup that is not known yet is not excluded.
+    /// Tells the kernel what the streams want now. A cgroup that is not known yet is not excluded,
+    /// and none of docker's whose name is still to come.
     ///
     /// # Errors
     /// Where a map cannot be written.
@@ -54,31 +63,37 @@ impl Demand {
         let excluded = if kinds.is_empty() {
             HashSet::new()
         } else {
-            excluded(&filters, registry)
+            self.excludable(&filters, registry)
         };
         // What is to come goes first, so that nothing is missed between.
         for key in self.excluded.difference(&excluded) {
             self.wanted.include(*key);
         }
+        self.excluded.retain(|key| excluded.contains(key));
         self.wanted
             .set(kinds.iter().copied(), !excluded.is_empty())?;
-        for key in excluded.difference(&self.excluded) {
-            self.wanted.exclude(*key)?;
-        }
         self.kinds = kinds;
-        self.excluded = excluded;
+        for key in excluded {
+            // Of one that finds no room, more is sent than is wanted.
+            if !self.excluded.contains(&key) && self.wanted.exclude(key).is_ok() {
+                self.excluded.insert(key);
+            }
+        }
         Ok(())
     }
-}
 
-/// The living cgroups whose tasks no watcher wants to hear of.
-fn excluded(filters: &[Filter], registry: &Registry) -> HashSet<CgroupKey> {
-    let is_excluded = |cgroup: &&Cgroup| {
-        let container = (cgroup.rank == Rank::Container).then_some(&*cgroup.container);
-        filters.iter().all(|it| it.excludes_cgroup(container))
-    };
-    let cgroups = registry.all().filter(is_excluded);
-    let directories = cgroups.flat_map(|cgroup| &cgroup.directories);
-    let living = directories.filter(|directory| !directory.gone);
-    living.map(|directory| directory.key).collect()
+    /// The living cgroups whose tasks no watcher wants to hear of.
+    fn excludable(&self, filters: &[Filter], registry: &Registry) -> HashSet<CgroupKey> {
+        let is_excluded = |cgroup: &&Cgroup| {
+            let container = (cgroup.rank == Rank::Container).then_some(&*cgroup.container);
+            let is_named =
+                |it: &Container| it.runtime != Runtime::Docker.name() || it.image != UNKNOWN;
+            container.is_none_or(is_named) && filters.iter().all(|it| it.excludes_cgroup(container))
+        };
+        let cgroups = registry.all().filter(is_excluded);
+        let directories = cgroups.flat_map(|cgroup| &cgroup.directories);
+        let keys = directories.filter(|it| !it.gone).map(|it| it.key);
+        keys.filter(|key| self.hierarchies.contains(&key.hierarchy))
+            .collect()
+    }
 }

@@ -106,13 +106,14 @@ impl Pipeline {
         scan::forget_strangers(kept, &registry, &mut counts);
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| PipelineError::Thread(error.into()))?;
+        let demand = Mutex::new(Demand::new(wanted, &hierarchies));
         let shared = Arc::new(Shared {
             registry: Mutex::new(registry),
             counts: Mutex::new(counts),
             kernel: Mutex::new(kernel),
             hierarchies,
             streams,
-            demand: Mutex::new(Demand::new(wanted)),
+            demand,
             decoded: Default::default(),
             stop: AtomicBool::new(false),
             wake,
@@ -164,7 +165,7 @@ impl Shared {
     }
 
     /// Tells the kernel what the streams want.
-    fn update_demand(&self) {
+    pub fn update_demand(&self) {
         let registry = lock(&self.registry);
         if let Err(error) = lock(&self.demand).update(&self.streams, &registry) {
             tracing::warn!(%error, "the kernel cannot be told which events are wanted");

@@ -1,6 +1,7 @@
 //! The thread that reads the rings.
 
 use std::{
+    collections::HashSet,
     os::fd::AsFd,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -33,14 +34,18 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// birth was sent before, but may stand behind a record that another CPU is writing.
 const TRIES: u32 = 16;
 
+/// Cgroups remembered at most for not having been found.
+const LACKING_AT_MOST: usize = 4096;
+
 type Ring = RingBuf<MapData>;
 
 /// The thread's own.
 pub struct Reader {
     shared: Arc<Shared>,
     rare: Ring,
-    /// Mapped while somebody wants what is in it.
+    /// Mapped while somebody wants what is in it, and until it is empty then.
     frequent: Option<Ring>,
+    unwanted: Option<Instant>,
     frequent_map: Frequent,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     clock: Clock,
@@ -48,6 +53,8 @@ pub struct Reader {
     known_losses: [u64; KINDS],
     looked: Instant,
     scanned: Instant,
+    /// Cgroups that were not found since the last scan.
+    lacking: HashSet<CgroupKey>,
 }
 
 impl Reader {
@@ -61,12 +68,14 @@ impl Reader {
             shared,
             rare,
             frequent: None,
+            unwanted: None,
             frequent_map,
             log,
             clock: Clock::now(),
             known_losses: [0; KINDS],
             looked: Instant::now(),
             scanned: Instant::now(),
+            lacking: HashSet::new(),
         }
     }
 
@@ -80,10 +89,11 @@ impl Reader {
             if let Some(log) = &mut self.log {
                 log.flush();
             }
-            if self.looked.elapsed() >= LOOK_INTERVAL {
+            let since = self.looked.elapsed();
+            if since >= LOOK_INTERVAL {
                 self.looked = Instant::now();
                 self.shared.update_demand();
-                self.tell_losses();
+                self.tell_losses(since);
                 lock(&self.shared.registry).forget(Instant::now());
             }
         }
@@ -91,17 +101,21 @@ impl Reader {
 
     /// Maps the frequent ring while somebody wants what is in it.
     fn follow_demand(&mut self) {
-        let wanted = lock(&self.shared.demand).is_some();
-        if wanted && self.frequent.is_none() {
-            match self.frequent_map.open() {
-                Ok(ring) => self.frequent = Some(ring),
-                Err(error) => {
-                    tracing::warn!(%error, "forks, execs and exits cannot be read");
+        if lock(&self.shared.demand).is_some() {
+            self.unwanted = None;
+            if self.frequent.is_none() {
+                match self.frequent_map.open() {
+                    Ok(ring) => self.frequent = Some(ring),
+                    Err(error) => {
+                        tracing::warn!(%error, "forks, execs and exits cannot be read");
+                    }
                 }
             }
-        } else if !wanted && self.frequent.is_some() {
-            // What was sent before the kernel was told.
-            self.drain();
+            return;
+        }
+        // Programs that were running when the kernel was told may be sending still.
+        let unwanted = *self.unwanted.get_or_insert_with(Instant::now);
+        if unwanted.elapsed() >= LOOK_INTERVAL && !self.read_frequent() {
             self.frequent = None;
         }
     }
@@ -144,8 +158,10 @@ impl Reader {
         };
         let Ok(event) = event else { return true };
         let mut registry = lock(&self.shared.registry);
-        if registry.lacks_cgroup_of(&event.caller) {
-            self.scanned = scan_again(self.scanned, &self.shared, &mut registry);
+        if registry.lacking_of(&event.caller).is_some() && self.scanned.elapsed() >= SCAN_INTERVAL {
+            self.scanned = Instant::now();
+            self.lacking.clear();
+            scan::directories(&self.shared.hierarchies, &mut registry);
         }
         let take = |key: CgroupKey| -> Counts { lock(&self.shared.counts).take(key) };
         let record = attribute(&event, &mut registry, self.clock, take);
@@ -165,8 +181,9 @@ impl Reader {
             return false;
         };
         let Ok(event) = event else { return true };
-        if lacks_cgroup(&lock(&self.shared.registry), &event) {
-            self.look_for_cgroup(&event);
+        let lacking = lacking(&lock(&self.shared.registry), &event);
+        if let Some(cgroup) = lacking {
+            self.look_for(cgroup, &event);
         }
         let record = say(&event, None, &lock(&self.shared.registry), self.clock);
         if let Some(record) = record {
@@ -177,20 +194,30 @@ impl Reader {
 
     /// The two rings are not ordered against each other: the birth of the event's cgroup may not
     /// be read yet.
-    fn look_for_cgroup(&mut self, event: &Event) {
+    fn look_for(&mut self, cgroup: CgroupKey, event: &Event) {
+        if self.lacking.contains(&cgroup) && self.scanned.elapsed() < SCAN_INTERVAL {
+            return;
+        }
+        let began = Instant::now();
         for _ in 0..TRIES {
-            while self.read_rare() {}
-            if !lacks_cgroup(&lock(&self.shared.registry), event) {
+            while began.elapsed() < FREQUENT_INTERVAL && self.read_rare() {}
+            if lacking(&lock(&self.shared.registry), event).is_none() {
                 return;
             }
             std::thread::yield_now();
         }
-        let mut registry = lock(&self.shared.registry);
-        self.scanned = scan_again(self.scanned, &self.shared, &mut registry);
+        if self.scanned.elapsed() >= SCAN_INTERVAL {
+            self.scanned = Instant::now();
+            self.lacking.clear();
+            scan::directories(&self.shared.hierarchies, &mut lock(&self.shared.registry));
+        }
+        if self.lacking.len() < LACKING_AT_MOST {
+            self.lacking.insert(cgroup);
+        }
     }
 
-    /// Tells streams of records that the kernel could not send.
-    fn tell_losses(&mut self) {
+    /// Tells streams of records that the kernel could not send in the time that has gone by.
+    fn tell_losses(&mut self, time: Duration) {
         let mut losses: Vec<(StreamKind, u64)> = Vec::new();
         for kind in Kind::ALL {
             let Ok(outcomes) = lock(&self.shared.counts).outcomes(*kind) else {
@@ -217,7 +244,7 @@ impl Reader {
             scan::again(&self.shared.hierarchies, &mut registry, &mut counts);
         }
         if !losses.is_empty() {
-            let since = event::clock::since_boot().saturating_sub(LOOK_INTERVAL);
+            let since = event::clock::since_boot().saturating_sub(time);
             let since = self.clock.moment(since.as_nanos() as u64);
             self.shared.streams.publish_loss(&losses, since);
         }
@@ -247,23 +274,13 @@ fn next(ring: &mut Ring, shared: &Shared) -> Option<Result<Event, event::DecodeE
     Some(event)
 }
 
-/// Whether a cgroup that the event is of is not known.
-fn lacks_cgroup(registry: &Registry, event: &Event) -> bool {
-    let of_child = match &event.body {
-        Body::Fork { child } => registry.lacks_cgroup_of(child),
-        _ => false,
+/// A cgroup that the event is of and that is not known.
+fn lacking(registry: &Registry, event: &Event) -> Option<CgroupKey> {
+    let child = match &event.body {
+        Body::Fork { child } => registry.lacking_of(child),
+        _ => None,
     };
-    of_child || registry.lacks_cgroup_of(&event.caller)
-}
-
-/// Looks for cgroups that were born unseen, if that was not done since `scanned` a while ago; when
-/// it was done last.
-fn scan_again(scanned: Instant, shared: &Shared, registry: &mut Registry) -> Instant {
-    if scanned.elapsed() < SCAN_INTERVAL {
-        return scanned;
-    }
-    scan::directories(&shared.hierarchies, registry);
-    Instant::now()
+    child.or_else(|| registry.lacking_of(&event.caller))
 }
 
 /// The kind under which a stream misses a record.

@@ -27,7 +27,7 @@ pub async fn events(State(server): State<Arc<Server>>, RawQuery(query): RawQuery
     let opening = Arc::clone(&server);
     let opened = tokio::task::spawn_blocking(move || match opening.pipeline.get() {
         Some(pipeline) => pipeline.open(filter),
-        // Its demand is looked at when tracing starts.
+        // What it wants is looked at when tracing starts.
         None => opening.streams.open(filter),
     });
     let Ok(opened) = opened.await else {

@@ -43,6 +43,8 @@ impl Server {
     pub fn set_ready(&self, pipeline: &Arc<Shared>) {
         // There is one pipeline for the life of a server.
         let _ = self.pipeline.set(Arc::clone(pipeline));
+        // Of the streams that were opened meanwhile.
+        pipeline.update_demand();
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     units::{duration, signal_name, size},
 };
 
+use super::argv::Argv;
 use super::filter::namespace_type;
 use super::record::{
     Action, Caller, Container, ContainerKind, Event, Exit, Joined, LimitOwner, NamespaceCall, Oom,
@@ -90,11 +91,11 @@ fn born(child: &Subject) -> String {
 }
 
 /// The arguments as a shell would take them.
-fn command(argv: &[String], truncated: bool) -> String {
+fn command(argv: &Argv, truncated: bool) -> String {
     let plain = |c: char| c.is_alphanumeric() || "%+,-./:=@_".contains(c);
-    let words = argv.iter().map(|word| {
+    let words = argv.words().map(|word| {
         if !word.is_empty() && word.chars().all(plain) {
-            word.clone()
+            word.into_owned()
         } else {
             format!("'{}'", word.replace('\'', r"'\''"))
         }
@@ -444,7 +445,7 @@ mod tests {
         child.process.ns_pid = 7;
         says(Event::Fork { child }, "child 1235 (pid 7 inside)");
         let exec = |argv: &[&str], argv_truncated| Event::Exec {
-            argv: argv.iter().map(|&word| word.to_owned()).collect(),
+            argv: argv.iter().collect(),
             argv_truncated,
         };
         says(

@@ -1,5 +1,6 @@
 //! The live stream of events.
 
+pub mod argv;
 pub mod client;
 pub mod details;
 pub mod filter;

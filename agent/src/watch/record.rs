@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::argv::Argv;
 use crate::event::clock::Moment;
 
 /// One line of the stream.
@@ -127,7 +128,7 @@ pub enum Event {
     Exec {
         /// The arguments; what is not UTF-8 in them is replaced by U+FFFD. A process may change its
         /// own later.
-        argv: Vec<String>,
+        argv: Argv,
         /// True where there was more than 1,024 bytes: the last one is cut, or some are missing.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         argv_truncated: bool,

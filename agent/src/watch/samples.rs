@@ -352,7 +352,8 @@ fn any_event() -> BoxedStrategy<Event> {
         any_oom().prop_map(|oom| Event::Oom(Box::new(oom))),
         any_subject().prop_map(|child| Event::Fork { child }),
         (vec(text(), 0..4), any::<bool>()).prop_map(|(argv, argv_truncated)| Event::Exec {
-            argv,
+            // No argument has a NUL in it.
+            argv: argv.iter().map(|word| word.replace('\0', "")).collect(),
             argv_truncated,
         }),
         any_exit().prop_map(|exit| Event::Exit { exit }),

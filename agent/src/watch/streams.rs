@@ -130,11 +130,6 @@ impl Streams {
         open
     }
 
-    /// Whether anybody wants records of `kind`.
-    pub fn want(&self, kind: Kind) -> bool {
-        self.all().iter().any(|stream| stream.filter.wants(kind))
-    }
-
     /// The filters of all streams.
     pub fn filters(&self) -> Vec<Filter> {
         let all = self.all();

@@ -75,12 +75,6 @@ pub fn may_open(pid: u32) -> f64 {
     soft.expect("a process has a limit of open files")
 }
 
-/// How many descriptors a process has.
-pub fn has_open(pid: u32) -> f64 {
-    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("the descriptors of a process");
-    open.count() as f64
-}
-
 fn read(pid: u32, file: &str) -> String {
     let path = format!("/proc/{pid}/{file}");
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))

@@ -92,45 +92,60 @@ fn kill_members(directory: &Path) {
 }
 
 /// Many containers, a process that sleeps in each.
-pub struct Sleepers(Vec<Sleeper>);
+pub struct Sleepers {
+    network: Network,
+    all: Vec<Sleeper>,
+}
 
-/// A container with a mount and a network namespace of its own.
+/// Which network the processes are in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    Host,
+    /// Each has one of its own.
+    Own,
+}
+
+/// A container with a mount namespace of its own.
 pub struct Sleeper {
     pub cgroup: Cgroup,
     child: Child,
 }
 
 impl Sleepers {
-    pub fn start(guard: &Guard, count: u32) -> Self {
-        let mut sleepers = Self(Vec::new());
+    pub fn start(guard: &Guard, count: u32, network: Network) -> Self {
+        let mut sleepers = Self {
+            network,
+            all: Vec::new(),
+        };
         sleepers.grow(guard, count);
         sleepers
     }
 
     /// Starts more, until there are so many.
     pub fn grow(&mut self, guard: &Guard, count: u32) {
-        while self.0.len() < count as usize {
-            let from = self.0.len();
+        while self.all.len() < count as usize {
+            let from = self.all.len();
             let next = AT_ONCE.min(count as usize - from);
-            self.0
-                .extend((0..next).map(|_| Sleeper::start(guard.cgroup())));
-            for sleeper in &self.0[from..] {
+            let network = self.network;
+            self.all
+                .extend((0..next).map(|_| Sleeper::start(guard.cgroup(), network)));
+            for sleeper in &self.all[from..] {
                 wait_until_it_is(sleeper.pid(), "sleep");
             }
         }
     }
 
     pub fn all(&self) -> &[Sleeper] {
-        &self.0
+        &self.all
     }
 }
 
 impl Drop for Sleepers {
     fn drop(&mut self) {
-        for sleeper in &mut self.0 {
+        for sleeper in &mut self.all {
             let _ = sleeper.child.kill();
         }
-        for sleeper in &mut self.0 {
+        for sleeper in &mut self.all {
             let _ = sleeper.child.wait();
         }
     }
@@ -138,11 +153,12 @@ impl Drop for Sleepers {
 
 impl Sleeper {
     /// As engines do: it has namespaces before it enters the cgroup, and executes a program there.
-    fn start(cgroup: Cgroup) -> Self {
+    fn start(cgroup: Cgroup, network: Network) -> Self {
         let mut inside = cgroup.command("sleep");
         inside.arg("infinity");
         let child = Command::new("unshare")
-            .args(["--mount", "--net", "--propagation", "unchanged"])
+            .args(["--mount", "--propagation", "unchanged"])
+            .args((network == Network::Own).then_some("--net"))
             .arg(inside.get_program())
             .args(inside.get_args())
             .stdin(Stdio::null())
