@@ -155,6 +155,16 @@ pub fn attach_tracepoint(id: u64, program: BorrowedFd<'_>) -> io::Result<OwnedFd
     Ok(event)
 }
 
+/// Gives free memory of the heap back to the kernel, where the C library keeps it (glibc does, for
+/// each thread).
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it may be called at any time, by any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// A BPF program, as BPF_PROG_LOAD wants to know it (`include/uapi/linux/bpf.h`).
 #[derive(Clone, Copy, Debug)]
 pub struct Program<'a> {

@@ -89,10 +89,10 @@ fn what(
             how,
         } => {
             // The kernel looks at whatever has a first process, services too.
-            if let Where::In(container) = place
-                && container.kind != ContainerKind::Container
-            {
-                return None;
+            match place {
+                Where::In(container) if container.kind == ContainerKind::Container => {}
+                Where::Unknown => {}
+                Where::In(_) | Where::Host => return None,
             }
             record::Event::Escape {
                 namespace: namespace.name().to_owned(),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    iter,
+    iter, mem,
     path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -32,6 +32,7 @@ use crate::{
     kernel::counts::{CountsError, OomKills},
     lock::lock,
     pipeline::Shared,
+    sys,
 };
 
 /// What the kernel counted, cgroup by cgroup.
@@ -139,7 +140,7 @@ impl Scraper {
     ) -> impl Iterator<Item = String> + Send {
         let Answer {
             started,
-            cgroups,
+            mut cgroups,
             oom_kills,
             mut scrape,
         } = answer;
@@ -157,6 +158,9 @@ impl Scraper {
                 return None;
             }
             is_done = true;
+            drop(mem::take(&mut cgroups));
+            // What a scrape needs, the next one needs only later.
+            sys::trim_heap();
             write_oom_kills(&oom_kills, &mut out);
             scrape.duration = started.elapsed();
             let mut chunks = out.take();
