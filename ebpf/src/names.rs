@@ -204,10 +204,10 @@ pub const RECORDS_UNREAD: u64 = 1500;
 pub const ARGV_MAX: usize = 1024;
 
 /// Bytes of the ring of frequent records: forks, execs and exits that somebody wants.
-pub const FREQUENT_RING_BYTES: u32 = 1 << 23;
+pub const FREQUENT_RING_BYTES: u32 = 1 << 24;
 
 /// The reader of the frequent ring is woken when the bytes unread come to this.
-pub const FREQUENT_WAKE_BYTES: u64 = FREQUENT_RING_BYTES as u64 / 32;
+pub const FREQUENT_WAKE_BYTES: u64 = FREQUENT_RING_BYTES as u64 / 64;
 
 /// The bit of `WANTED` that says to look into `EXCLUDED`; the others are `1 << Kind`.
 pub const WANTED_FILTERED: u64 = 1 << 63;

@@ -19,9 +19,9 @@ use super::{
     record::{Event, Record},
 };
 
-/// Records that wait for one reader at most: half a second of forks and exits at 30,000 processes a
+/// Records that wait for one reader at most: a second of forks and exits at 30,000 processes a
 /// second. A record is shared by all that it waits for.
-pub const QUEUE: usize = 32_768;
+pub const QUEUE: usize = 65_536;
 
 /// Streams that can be open at once.
 pub const STREAMS_AT_MOST: usize = 64;
