@@ -308,17 +308,11 @@ fn series(cgroup: &registry::Cgroup, path: &str, counts: &AllCounts) -> Cgroup {
     let is_container = cgroup.is_container();
     let container = Some(&cgroup.container).filter(|_| is_container);
     let (image, name) = container.map_or(("", ""), |it| (&it.image, &it.name));
-    let mut sum = cgroup.past;
-    for directory in &cgroup.directories {
-        if let Some(counts) = counts.get(&directory.key) {
-            sum.add(counts);
-        }
-    }
     Cgroup {
         is_main: is_container,
         is_container,
         live: cgroup.gone.is_none().then(|| live(cgroup.created)),
-        ..Cgroup::new(Labels::new(path, image, name), sum)
+        ..Cgroup::new(Labels::new(path, image, name), cgroup.counted(counts))
     }
 }
 
