@@ -14,7 +14,7 @@ use prometheus::{
 use super::catalogue::{self, Metric};
 use crate::{
     engine,
-    host::{fdinfo, system::System},
+    host::{fdinfo, kept::Sizes, system::System},
     lock::lock,
     pipeline::Shared,
     watch::{kind::Kind as StreamKind, streams},
@@ -32,8 +32,7 @@ pub struct Scrape {
     pub read_errors: u64,
     /// Counted under no cgroup.
     pub overflow: u64,
-    /// Descriptors that are kept, and how many may be.
-    pub kept: (usize, usize),
+    pub kept: Sizes,
     pub interfaces_left_out: u64,
     pub devices_left_out: u64,
 }
@@ -60,6 +59,8 @@ pub struct AgentMetrics {
     cgroup_read_errors: IntCounterVec,
     kept_descriptors: IntGaugeVec,
     kept_descriptors_limit: IntGaugeVec,
+    watched_directories: IntGaugeVec,
+    unwatched_directories: IntGaugeVec,
     left_out: IntCounterVec,
     bpf_run_count: IntCounterVec,
     bpf_run_time: CounterVec,
@@ -114,6 +115,8 @@ impl AgentMetrics {
             cgroup_read_errors: family!(registry, IntCounterVec, CGROUP_READ_ERRORS),
             kept_descriptors: family!(registry, IntGaugeVec, KEPT_DESCRIPTORS),
             kept_descriptors_limit: family!(registry, IntGaugeVec, KEPT_DESCRIPTORS_LIMIT),
+            watched_directories: family!(registry, IntGaugeVec, WATCHED_DIRECTORIES),
+            unwatched_directories: family!(registry, IntGaugeVec, UNWATCHED_DIRECTORIES),
             left_out: family!(registry, IntCounterVec, LEFT_OUT),
             bpf_run_count: family!(registry, IntCounterVec, BPF_RUN_COUNT),
             bpf_run_time: family!(registry, CounterVec, BPF_RUN_TIME),
@@ -141,13 +144,15 @@ impl AgentMetrics {
             .with_label_values(&[] as &[&str])
             .inc_by(scrape.read_errors);
         set(&self.counts_overflow, &[], scrape.overflow);
-        let (kept, limit) = scrape.kept;
-        self.kept_descriptors
-            .with_label_values(&[] as &[&str])
-            .set(kept as i64);
-        self.kept_descriptors_limit
-            .with_label_values(&[] as &[&str])
-            .set(limit as i64);
+        let kept = scrape.kept;
+        for (family, size) in [
+            (&self.kept_descriptors, kept.descriptors),
+            (&self.kept_descriptors_limit, kept.descriptors_limit),
+            (&self.watched_directories, kept.watched),
+            (&self.unwatched_directories, kept.unwatched),
+        ] {
+            family.with_label_values(&[] as &[&str]).set(size as i64);
+        }
         for (what, count) in [
             ("interface", scrape.interfaces_left_out),
             ("device", scrape.devices_left_out),

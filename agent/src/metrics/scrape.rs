@@ -25,6 +25,7 @@ use crate::{
     engine,
     event::clock::Clock,
     host::{
+        changes::watches_allowed,
         devices::Devices,
         hierarchy::Hierarchies,
         kept::{Directory, Kept},
@@ -39,6 +40,9 @@ type AllCounts = HashMap<CgroupKey, Counts>;
 
 /// Processes of each cgroup.
 type Processes = HashMap<CgroupKey, u64>;
+
+/// Descriptors that are kept at most: each costs the kernel some memory.
+const DESCRIPTORS_AT_MOST: usize = 32_768;
 
 /// Answers scrapes, with what it keeps between them.
 pub struct Scraper {
@@ -63,9 +67,9 @@ struct Found {
 }
 
 impl Scraper {
-    /// Keeps at most half of the descriptors that the process may have open. With `bpf_stats` the
-    /// kernel measures BPF programs, whatever its own setting says. `engine` is the one that is asked
-    /// for names.
+    /// Keeps at most half of the descriptors that the process may have open, and 32,768. With
+    /// `bpf_stats` the kernel measures BPF programs, whatever its own setting says. `engine` is the
+    /// one that is asked for names.
     ///
     /// # Errors
     /// Where the catalogue of metrics contradicts itself.
@@ -75,7 +79,10 @@ impl Scraper {
         engine: Option<Arc<engine::State>>,
     ) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            kept: Mutex::new(Kept::new(descriptors / 2)),
+            kept: Mutex::new(Kept::new(
+                (descriptors / 2).min(DESCRIPTORS_AT_MOST),
+                watches_allowed(Path::new("/")),
+            )),
             agent: AgentMetrics::new(bpf_stats, engine)?,
         })
     }
@@ -113,11 +120,10 @@ impl Scraper {
         if let Some(error) = &errors.first {
             tracing::warn!(%error, count = errors.count, "files of cgroups cannot be read");
         }
-        let calls = overflow.calls.iter().flatten().chain(&overflow.failed);
         let scrape = Scrape {
             duration: started.elapsed(),
             read_errors: errors.count,
-            overflow: calls.sum::<u64>() + overflow.oom_kills + overflow.oom_limit_kills,
+            overflow: overflow.total(),
             kept: kept_sizes,
             interfaces_left_out: left_out,
             devices_left_out: found.cgroups.iter().map(|it| it.reading.left_out).sum(),
