@@ -76,12 +76,19 @@ fn a_container_s_state_and_use_are_those_of_the_kernel() {
     let serve = Serve::start(&["--docker-socket", "off"]);
     let container = Container::start(parent, "mnt,net");
     let below = container.cgroup.child("below");
-    let _busy = Busy::start(&below);
+    let busy = Busy::start(&below);
     // Killed for the container's limit, in a cgroup below it.
     let mut hog = Hog::start(&below, 1, 2 * LIMIT);
     hog.wait_until_killed();
     let kills = oom_kills(&below);
     assert_eq!(kills, 1);
+    let exported = |cgroup: &Cgroup| {
+        let path = cgroup.path();
+        let labels = [("role", "victim"), ("id", &*path)];
+        serve.metrics().find("container_oom_kills_total", &labels)
+    };
+    assert_eq!(exported(&below), Some(1.0));
+    assert_eq!(exported(&container.cgroup), Some(0.0));
 
     let nobody = Path::new("/nowhere/agent.sock");
     let name = container.cgroup.name();
@@ -120,6 +127,16 @@ fn a_container_s_state_and_use_are_those_of_the_kernel() {
     let second = |state: &Value| state["started"].as_str().map(|time| time[..19].to_owned());
     assert!(second(&served).is_some(), "{served}");
     assert_eq!(second(&served), second(&alone));
+
+    drop(busy);
+    // What the server counted stays when the cgroup is gone; the files do not tell of it.
+    drop(below);
+    for (socket, kills) in [(&*socket, kills), (nobody, 0)] {
+        wait_for("kills in what is gone", PATIENCE, || {
+            let state = state(socket, &[], name)?;
+            (state["processes"] == 1 && state["oom_kills"] == kills).then_some(())
+        });
+    }
 
     for table in [ps(&socket, &[]), ps(nobody, &[])] {
         assert!(

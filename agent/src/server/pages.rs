@@ -106,8 +106,16 @@ pub async fn containers(
         let tasks = lock(&shared.kernel).snapshot()?;
         let hierarchies = &shared.hierarchies;
         let found = {
+            // Both at the same moment, as for a scrape.
             let registry = lock(&shared.registry);
-            containers::find(&registry, hierarchies, &tasks, wanted.removed)
+            let (counts, _) = lock(&shared.counts).all();
+            containers::find(
+                &registry,
+                hierarchies,
+                &tasks,
+                Some(&counts),
+                wanted.removed,
+            )
         };
         let states: Vec<_> = found.into_iter().map(containers::Unread::read).collect();
         Ok(Json(states))
