@@ -162,12 +162,13 @@ fn what_is_gone_is_shown_to_who_asks() {
     }
     let serve = Serve::start(&["--docker-socket", "off"]);
     let first = First {
-        script: "exit 0",
+        script: "read",
         ..First::default()
     };
     let cgroup = Cgroup::new("ends");
     let name = cgroup.name().to_owned();
     let mut container = Container::run(cgroup, first);
+    container.tell("end");
     container.wait_for_first();
     let socket = serve.socket();
     let stopped = wait_for("it stops", PATIENCE, || {

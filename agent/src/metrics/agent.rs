@@ -2,6 +2,7 @@
 //! that live elsewhere, taken at each scrape.
 
 use std::{
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -218,38 +219,45 @@ impl AgentMetrics {
 
     fn take_kernel(&self, shared: &Shared) {
         let root = Path::new("/");
-        let kernel = lock(&shared.kernel);
+        let (probes, programs, maps) = {
+            let kernel = lock(&shared.kernel);
+            let probes = kernel.statuses().iter();
+            let probes = probes.map(|it| (it.probe, it.mechanism.name(), it.attached()));
+            let probes: Vec<_> = probes.collect();
+            (
+                probes,
+                duplicates(kernel.programs()),
+                duplicates(kernel.maps()),
+            )
+        };
         let measured = self.bpf_stats || System::read(root).bpf_stats == Some(true);
         if !measured {
             self.bpf_run_count.reset();
             self.bpf_run_time.reset();
         }
-        for status in kernel.statuses() {
-            let attached = i64::from(status.attached());
-            let labels = [status.probe, status.mechanism.name()];
-            self.probe_attached.with_label_values(&labels).set(attached);
-            let programs = kernel
-                .programs()
-                .filter(|(probe, _)| *probe == status.probe);
+        for (probe, mechanism, attached) in probes {
+            self.probe_attached
+                .with_label_values(&[probe, mechanism])
+                .set(attached.into());
             let mut sums = [0; PROGRAM_ROWS.len()];
-            for (_, program) in programs {
-                let rows = fdinfo::numbers(root, program, PROGRAM_ROWS);
+            for (_, program) in programs.iter().filter(|(name, _)| name == probe) {
+                let rows = fdinfo::numbers(root, program.as_fd(), PROGRAM_ROWS);
                 for (sum, row) in sums.iter_mut().zip(rows.unwrap_or_default()) {
                     *sum += row.unwrap_or_default();
                 }
             }
             let [missed, runs, nanoseconds] = sums;
-            set(&self.probe_missed, &[status.probe], missed);
+            set(&self.probe_missed, &[probe], missed);
             if measured {
-                set(&self.bpf_run_count, &[status.probe], runs);
-                let time = self.bpf_run_time.with_label_values(&[status.probe]);
+                set(&self.bpf_run_count, &[probe], runs);
+                let time = self.bpf_run_time.with_label_values(&[probe]);
                 time.inc_by((nanoseconds as f64 / 1e9 - time.get()).max(0.0));
             }
         }
-        for (map, descriptor) in kernel.maps() {
-            if let Ok([Some(bytes)]) = fdinfo::numbers(root, descriptor, ["memlock:"]) {
+        for (map, descriptor) in maps {
+            if let Ok([Some(bytes)]) = fdinfo::numbers(root, descriptor.as_fd(), ["memlock:"]) {
                 self.bpf_map_bytes
-                    .with_label_values(&[map])
+                    .with_label_values(&[&map])
                     .set(bytes as i64);
             }
         }
@@ -296,6 +304,17 @@ impl AgentMetrics {
             .with_label_values(&["stream"])
             .set(streams::QUEUE as i64);
     }
+}
+
+/// The same with descriptors of their own, which can be asked about without the kernel's lock.
+fn duplicates<'name, 'fd>(
+    descriptors: impl Iterator<Item = (&'name str, BorrowedFd<'fd>)>,
+) -> Vec<(String, OwnedFd)> {
+    let own = descriptors.filter_map(|(name, descriptor)| {
+        let descriptor = descriptor.try_clone_to_owned().ok()?;
+        Some((name.to_owned(), descriptor))
+    });
+    own.collect()
 }
 
 /// Makes a counter a copy of one that lives elsewhere.
