@@ -20,7 +20,11 @@ use bollard::{
     query_parameters::{EventsOptions, ListContainersOptions},
 };
 use futures_util::{Stream, StreamExt as _};
-use tokio::{net::UnixStream, sync::mpsc, time::timeout};
+use tokio::{
+    net::UnixStream,
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
 use crate::{
     container::registry::names::{Named, Told},
@@ -35,6 +39,9 @@ pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// What an answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two questions whether it still answers: a stream without events says nothing of that.
+const PING_EVERY: Duration = Duration::from_secs(10);
 
 /// Between two attempts: where nobody listens yet, and at most where somebody does not answer well.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
@@ -143,9 +150,14 @@ impl Follower {
         }
         self.state.connected.store(true, Ordering::Relaxed);
         tracing::info!("docker on {}: its names are known", self.socket);
+        let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
         loop {
             let event = tokio::select! {
                 event = events.next() => event.ok_or(EngineError::Ended)??,
+                _ = ping.tick() => {
+                    within(async { Ok(docker.ping().await?) }).await?;
+                    continue;
+                }
                 () = self.told.closed() => return Ok(()),
             };
             if let Some(told) = from_event(event)

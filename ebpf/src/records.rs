@@ -261,6 +261,20 @@ impl Counts {
         self.threads += other.threads;
         self.execs += other.execs;
     }
+
+    /// How many happenings were counted, of whatever kind.
+    pub fn total(&self) -> u64 {
+        let many = self.calls.iter().flatten().chain(&self.failed);
+        let many = many.chain(&self.exits).chain(&self.escapes);
+        let few = [
+            self.oom_kills,
+            self.oom_limit_kills,
+            self.forks,
+            self.threads,
+            self.execs,
+        ];
+        many.chain(&few).sum()
+    }
 }
 
 /// A process: no two on a host are alike, as a pid is given out again only later.

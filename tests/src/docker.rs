@@ -68,6 +68,18 @@ impl Docker {
         engine.start_again();
     }
 
+    /// Stops the engine, so that it answers nobody, and lets it go on. Only for a test program that has one test.
+    ///
+    /// # Panics
+    /// Never: it is held.
+    pub fn freeze(&self, between: impl FnOnce()) {
+        let shared = shared();
+        let engine = shared.engine.as_ref().expect("it is held");
+        engine.set_stopped(true);
+        between();
+        engine.set_stopped(false);
+    }
+
     /// Calls the client: what it printed, without the last newline.
     ///
     /// # Panics

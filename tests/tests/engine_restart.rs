@@ -1,4 +1,4 @@
-//! An engine that is killed and started again. It is the only test here: the engine is its own.
+//! An engine that is killed and started again, and one that answers no more. It is the only test here: the engine is its own.
 
 use std::process::Command;
 
@@ -42,6 +42,16 @@ fn an_engine_that_was_killed_is_heard_again() {
         (name(&serve, second.id()).as_deref() == Some("second")).then_some(())
     });
     assert!(serve.metrics().count("agent_engine_errors_total", &labels) > 0);
+
+    // It does not end its stream, nor does it say anything there.
+    docker.freeze(|| {
+        wait_for("it is missed", 2 * PATIENCE, || {
+            (connected() == 0).then_some(())
+        });
+    });
+    wait_for("it is heard again", 2 * PATIENCE, || {
+        (connected() == 1).then_some(())
+    });
 }
 
 /// What the server calls a container.

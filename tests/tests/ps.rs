@@ -76,12 +76,19 @@ fn a_container_s_state_and_use_are_those_of_the_kernel() {
     let serve = Serve::start(&["--docker-socket", "off"]);
     let container = Container::start(parent, "mnt,net");
     let below = container.cgroup.child("below");
-    let _busy = Busy::start(&below);
+    let busy = Busy::start(&below);
     // Killed for the container's limit, in a cgroup below it.
     let mut hog = Hog::start(&below, 1, 2 * LIMIT);
     hog.wait_until_killed();
     let kills = oom_kills(&below);
     assert_eq!(kills, 1);
+    let exported = |cgroup: &Cgroup| {
+        let path = cgroup.path();
+        let labels = [("role", "victim"), ("id", &*path)];
+        serve.metrics().find("container_oom_kills_total", &labels)
+    };
+    assert_eq!(exported(&below), Some(1.0));
+    assert_eq!(exported(&container.cgroup), Some(0.0));
 
     let nobody = Path::new("/nowhere/agent.sock");
     let name = container.cgroup.name();
@@ -121,6 +128,16 @@ fn a_container_s_state_and_use_are_those_of_the_kernel() {
     assert!(second(&served).is_some(), "{served}");
     assert_eq!(second(&served), second(&alone));
 
+    drop(busy);
+    // What the server counted stays when the cgroup is gone; the files do not tell of it.
+    drop(below);
+    for (socket, kills) in [(&*socket, kills), (nobody, 0)] {
+        wait_for("kills in what is gone", PATIENCE, || {
+            let state = state(socket, &[], name)?;
+            (state["processes"] == 1 && state["oom_kills"] == kills).then_some(())
+        });
+    }
+
     for table in [ps(&socket, &[]), ps(nobody, &[])] {
         assert!(
             table.lines().all(|line| line.chars().count() <= 80),
@@ -145,12 +162,13 @@ fn what_is_gone_is_shown_to_who_asks() {
     }
     let serve = Serve::start(&["--docker-socket", "off"]);
     let first = First {
-        script: "exit 0",
+        script: "read",
         ..First::default()
     };
     let cgroup = Cgroup::new("ends");
     let name = cgroup.name().to_owned();
     let mut container = Container::run(cgroup, first);
+    container.tell("end");
     container.wait_for_first();
     let socket = serve.socket();
     let stopped = wait_for("it stops", PATIENCE, || {

@@ -86,7 +86,13 @@ async fn alone(args: &Args) -> anyhow::Result<Vec<ContainerState>> {
     super::log_to_stderr("warn");
     let look = args.engine.look().await?;
     let read = || -> Vec<ContainerState> {
-        let found = containers::find(&look.registry, &look.hierarchies, &look.tasks, args.all);
+        let found = containers::find(
+            &look.registry,
+            &look.hierarchies,
+            &look.tasks,
+            None,
+            args.all,
+        );
         found.into_iter().map(containers::Unread::read).collect()
     };
     let (before, looked) = (read(), Instant::now());

@@ -2,6 +2,7 @@
 //! in, values out: what it is told comes from the kernel's events, from one scan at start, and from
 //! engines.
 
+mod cgroup;
 pub mod names;
 
 use std::{
@@ -17,6 +18,7 @@ use super::{
     place::{self, Rank, Where},
 };
 use crate::watch::record::{Container, Exit};
+pub use cgroup::{Cgroup, Directory};
 
 /// How long a cgroup that is gone stays known, and how many of them at most.
 pub const DEAD_FOR: Duration = Duration::from_secs(15 * 60);
@@ -25,64 +27,8 @@ pub const DEAD_AT_MOST: usize = 4096;
 /// Directories of cgroups that are known at most, the dead included.
 pub const DIRECTORIES_AT_MOST: usize = 262_144;
 
-/// Directories of one cgroup that are gone and still known: more than there are hierarchies.
-const GONE_AT_MOST: usize = 64;
-
 /// The id of the root of every hierarchy: its node is the first that kernfs makes.
 pub const ROOT_ID: u64 = 1;
-
-/// A cgroup as people see it: the directories of one path, or of one container, in all
-/// hierarchies.
-#[derive(Debug)]
-pub struct Cgroup {
-    /// What its tasks are in.
-    pub container: Arc<Container>,
-    /// Whether this is the container's own cgroup, not one below it.
-    pub own: bool,
-    pub rank: Rank,
-    /// Where it is in each hierarchy, in the order of birth.
-    pub directories: Vec<Directory>,
-    pub created: SystemTime,
-    /// When it was last seen alive; `None` while it is.
-    pub gone: Option<SystemTime>,
-    /// What was counted in directories that are gone.
-    pub past: Counts,
-    pub life: Life,
-    name: String,
-}
-
-impl Cgroup {
-    /// Whether it is a container's own.
-    pub fn is_container(&self) -> bool {
-        self.own && self.rank == Rank::Container
-    }
-
-    /// Forgets the oldest of the directories that are gone, where one path is made and removed in
-    /// one hierarchy again and again while it stays in another.
-    fn forget_directories(&mut self) -> Vec<CgroupKey> {
-        let gone = self.directories.iter().filter(|directory| directory.gone);
-        let mut surplus = gone.count().saturating_sub(GONE_AT_MOST);
-        let mut forgotten = Vec::new();
-        self.directories.retain(|directory| {
-            let forget = directory.gone && surplus > 0;
-            if forget {
-                surplus -= 1;
-                forgotten.push(directory.key);
-            }
-            !forget
-        });
-        forgotten
-    }
-}
-
-/// A cgroup's directory in one hierarchy.
-#[derive(Clone, Debug)]
-pub struct Directory {
-    pub key: CgroupKey,
-    pub path: Arc<str>,
-    pub gone: bool,
-    populated: bool,
-}
 
 /// Names one [`Cgroup`]; never given out twice.
 type Id = u64;
@@ -95,6 +41,8 @@ pub struct Registry {
     by_key: HashMap<CgroupKey, Id>,
     /// The living, by name: a container's engine and id, else the path.
     by_name: HashMap<String, Id>,
+    /// Of the dead the last of each name.
+    dead_by_name: HashMap<String, Id>,
     /// In the order of death. Where there are too many, other cgroups go before containers, lest one
     /// that makes and removes many makes those forgotten.
     dead_containers: VecDeque<(Instant, Id)>,
@@ -113,6 +61,7 @@ impl Registry {
             cgroups: HashMap::new(),
             by_key: HashMap::new(),
             by_name: HashMap::new(),
+            dead_by_name: HashMap::new(),
             dead_containers: VecDeque::new(),
             dead_others: VecDeque::new(),
             next: 0,
@@ -143,21 +92,11 @@ impl Registry {
             names::call(&mut place.container, named);
         }
         let name = self.free_name(&place, key, path);
-        let id = *self.by_name.entry(name.clone()).or_insert_with(|| {
-            self.next += 1;
-            self.next
-        });
-        let cgroup = self.cgroups.entry(id).or_insert_with(|| Cgroup {
-            container: Arc::new(place.container),
-            own: place.own,
-            rank: place.rank,
-            directories: Vec::new(),
-            created,
-            gone: None,
-            past: Counts::default(),
-            life: Life::default(),
-            name,
-        });
+        let id = self.by_name.get(&name).copied();
+        let id = id.unwrap_or_else(|| self.make(name, place, path, created));
+        let Some(cgroup) = self.cgroups.get_mut(&id) else {
+            return;
+        };
         cgroup.created = cgroup.created.min(created);
         let directory = Directory {
             key,
@@ -167,6 +106,36 @@ impl Registry {
         };
         cgroup.directories.push(directory);
         self.by_key.insert(key, id);
+    }
+
+    /// Makes a cgroup that has no directory yet.
+    fn make(&mut self, name: String, place: place::Place, path: &str, created: SystemTime) -> Id {
+        let cgroup = Cgroup {
+            container: Arc::new(place.container),
+            own: place.own,
+            rank: place.rank,
+            directories: Vec::new(),
+            created,
+            gone: None,
+            past: self.inherit(&name, path),
+            life: Life::default(),
+            name: name.clone(),
+        };
+        self.next += 1;
+        self.cgroups.insert(self.next, cgroup);
+        self.by_name.insert(name, self.next);
+        self.next
+    }
+
+    /// Takes what was counted in the last of the dead with this name and path. One path is one
+    /// series, so that the counters of a container that is restarted go on.
+    fn inherit(&mut self, name: &str, path: &str) -> Counts {
+        let dead = self.dead_by_name.remove(name);
+        let dead = dead.and_then(|id| self.cgroups.get_mut(&id));
+        let was_here = |dead: &&mut Cgroup| dead.directories.iter().any(|it| *it.path == *path);
+        dead.filter(was_here)
+            .map(|dead| std::mem::take(&mut dead.past))
+            .unwrap_or_default()
     }
 
     /// The name that brings the directories of one cgroup together. Another cgroup that goes by
@@ -208,6 +177,7 @@ impl Registry {
         if cgroup.gone.is_none() && cgroup.directories.iter().all(|directory| directory.gone) {
             cgroup.gone = Some(SystemTime::now());
             self.by_name.remove(&cgroup.name);
+            self.dead_by_name.insert(cgroup.name.clone(), id);
             let dead = if cgroup.is_container() {
                 &mut self.dead_containers
             } else {
@@ -226,6 +196,9 @@ impl Registry {
     pub fn forget(&mut self, now: Instant) {
         while let Some(id) = self.next_to_forget(now) {
             if let Some(cgroup) = self.cgroups.remove(&id) {
+                if self.dead_by_name.get(&cgroup.name) == Some(&id) {
+                    self.dead_by_name.remove(&cgroup.name);
+                }
                 for directory in cgroup.directories {
                     self.by_key.remove(&directory.key);
                 }

@@ -4,7 +4,7 @@
 
 mod reader;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
@@ -66,6 +66,17 @@ impl ReadErrors {
     }
 }
 
+/// How much is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    pub descriptors: usize,
+    pub descriptors_limit: usize,
+    /// Directories with settings that are remembered.
+    pub watched: usize,
+    /// Directories with settings that are read each time.
+    pub unwatched: usize,
+}
+
 /// The descriptors kept, and what decides which.
 #[derive(Debug, Default)]
 pub struct Kept {
@@ -86,6 +97,7 @@ struct Plan {
     mount: OwnedFd,
     /// Indexes of [`FILES`].
     files: Vec<usize>,
+    has_settings: bool,
 }
 
 /// What is kept of a cgroup in one hierarchy.
@@ -118,18 +130,27 @@ struct Job<'a> {
 }
 
 impl Kept {
-    /// Keeps at most `limit` descriptors.
-    pub fn new(limit: usize) -> Self {
+    /// Keeps at most `limit` descriptors, and watches at most as many directories as `watches`.
+    pub fn new(limit: usize, watches: usize) -> Self {
         Self {
             limit,
-            changes: Changes::new(),
+            changes: Changes::new(watches),
             ..Self::default()
         }
     }
 
-    /// How many descriptors are kept, and how many may be.
-    pub fn sizes(&self) -> (usize, usize) {
-        (self.open, self.limit)
+    pub fn sizes(&self) -> Sizes {
+        let with_settings = self.entries.keys().filter(|key| {
+            let mut plans = self.plans.iter();
+            plans.any(|plan| plan.mounted.id == key.hierarchy && plan.has_settings)
+        });
+        let watched = self.changes.watched();
+        Sizes {
+            descriptors: self.open,
+            descriptors_limit: self.limit,
+            watched,
+            unwatched: with_settings.count().saturating_sub(watched),
+        }
     }
 
     /// Reads all files of each cgroup. Those of cgroups that are not among them are closed.
@@ -176,10 +197,10 @@ impl Kept {
         (readings, errors)
     }
 
-    /// Forgets settings where something was written.
+    /// Forgets settings, and that files were missing, where something was written.
     fn forget_changed(&mut self) {
         let forget = |entry: &mut Entry| {
-            let known = |slot: &&mut Slot| matches!(slot, Slot::Known(_));
+            let known = |slot: &&mut Slot| matches!(slot, Slot::Known(_) | Slot::Missing);
             entry
                 .slots
                 .iter_mut()
@@ -196,13 +217,17 @@ impl Kept {
         }
     }
 
-    /// Hands each cgroup what is kept of it, and closes all else.
+    /// Hands each cgroup what is kept of it.
     fn jobs<'a>(&mut self, cgroups: &'a [Vec<Directory>]) -> Vec<Job<'a>> {
+        // Before others are watched: a path that is used again may give the same watch.
+        self.close_others(cgroups);
         let mut before = mem::take(&mut self.entries);
         let jobs = cgroups.iter().map(|directories| {
             let entries = directories.iter().map(|directory| {
                 let kept = before.remove(&directory.key);
-                kept.unwrap_or_else(|| self.new_entry(directory))
+                let mut entry = kept.unwrap_or_else(|| self.new_entry(directory));
+                entry.watch = entry.watch.or_else(|| self.watch(directory));
+                entry
             });
             Job {
                 directories,
@@ -210,37 +235,44 @@ impl Kept {
                 reading: Reading::default(),
             }
         });
-        let jobs = jobs.collect();
-        for entry in before.into_values() {
-            let open = entry.slots.iter();
-            self.open -= open.filter(|slot| matches!(slot, Slot::Open(_))).count();
+        jobs.collect()
+    }
+
+    /// Closes what is kept of all but these.
+    fn close_others(&mut self, cgroups: &[Vec<Directory>]) {
+        let directories = cgroups.iter().flatten();
+        let stay: HashSet<CgroupKey> = directories.map(|directory| directory.key).collect();
+        for (_, entry) in self.entries.extract_if(|key, _| !stay.contains(key)) {
+            let slots = entry.slots.iter();
+            self.open -= slots.filter(|slot| matches!(slot, Slot::Open(_))).count();
             if let Some(watch) = entry.watch {
                 self.changes.forget(watch);
             }
         }
-        jobs
     }
 
     fn new_entry(&mut self, directory: &Directory) -> Entry {
-        let Some(plan) = self.plans.iter().find(|plan| plan.has(directory)) else {
-            return Entry {
-                watch: None,
-                slots: Box::default(),
-            };
-        };
-        let mut has_settings = false;
-        for &file in &plan.files {
-            let settings = !FILES[file].form.settings().is_empty();
-            has_settings |= settings;
+        let plan = self.plans.iter().find(|plan| plan.has(directory));
+        let files = plan.map_or(&[][..], |plan| &plan.files);
+        for &file in files {
             // As many more are expected to be open.
-            self.reads[file] += u32::from(!settings);
+            self.reads[file] += u32::from(!is_settings(file));
         }
-        let path = plan.path(directory).filter(|_| has_settings);
         Entry {
-            watch: path.and_then(|path| self.changes.watch(&path, directory.key)),
-            slots: plan.files.iter().map(|_| Slot::Closed).collect(),
+            watch: None,
+            slots: files.iter().map(|_| Slot::Closed).collect(),
         }
     }
+
+    fn watch(&mut self, directory: &Directory) -> Option<Watch> {
+        let mut plans = self.plans.iter().filter(|plan| plan.has_settings);
+        let path = plans.find(|plan| plan.has(directory))?.path(directory)?;
+        self.changes.watch(&path, directory.key)
+    }
+}
+
+fn is_settings(file: usize) -> bool {
+    !FILES[file].form.settings().is_empty()
 }
 
 fn plans(hierarchies: &Hierarchies, errors: &mut ReadErrors) -> Vec<Plan> {
@@ -250,10 +282,12 @@ fn plans(hierarchies: &Hierarchies, errors: &mut ReadErrors) -> Vec<Plan> {
         let mount = mount.map_err(|errno| Error::new(mounted.mount.clone(), errno.into()));
         let files = FILES.iter().enumerate();
         let files = files.filter(|(_, file)| file.is_in(mounted, hierarchies));
+        let files: Vec<usize> = files.map(|(index, _)| index).collect();
         Some(Plan {
             mount: errors.keep(mount)?,
             mounted: mounted.clone(),
-            files: files.map(|(index, _)| index).collect(),
+            has_settings: files.iter().any(|&file| is_settings(file)),
+            files,
         })
     });
     plans.collect()

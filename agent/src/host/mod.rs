@@ -2,7 +2,7 @@
 //! cgroups. Every reader takes the root path (`/`), so that a test can hand it a tree of its own.
 
 pub mod cgroup;
-mod changes;
+pub mod changes;
 pub mod descriptors;
 pub mod devices;
 pub mod fdinfo;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use agent_ebpf::Task;
+use agent_ebpf::{CgroupKey, Counts, Task};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -48,7 +48,7 @@ pub struct ContainerState {
     pub cpu_usage_seconds: Option<f64>,
     /// Of one CPU, over the last moment; null where that was not measured.
     pub cpu_percent: Option<f64>,
-    /// Kills of its processes by the OOM killer.
+    /// Kills of its processes, in its cgroup and those below, by the OOM killer.
     pub oom_kills: u64,
     /// Those of the first process.
     pub namespaces: Option<Namespaces>,
@@ -61,15 +61,17 @@ pub struct Unread {
     /// The directory of its memory, and those above it.
     memory: Vec<Directory>,
     cpu: Option<Directory>,
-    /// Of its memory, and that of the cgroups below.
+    /// Of its memory, and that of the cgroups below, where nobody has counted the kills.
     kills: Vec<Directory>,
 }
 
-/// All containers; the removed that are remembered only with `removed`. `tasks` are all there are.
+/// All containers; the removed that are remembered only with `removed`. `tasks` are all there are;
+/// `counts` is what the kernel side has counted, where it does.
 pub fn find(
     registry: &Registry,
     hierarchies: &Hierarchies,
     tasks: &[Task],
+    counts: Option<&HashMap<CgroupKey, Counts>>,
     removed: bool,
 ) -> Vec<Unread> {
     let processes = processes(registry, tasks);
@@ -77,15 +79,28 @@ pub fn find(
     let containers = registry.all().filter(|cgroup| cgroup.is_container());
     let wanted = containers.filter(|cgroup| removed || cgroup.gone.is_none());
     let mut found: Vec<Unread> = wanted
-        .map(|cgroup| Unread {
-            state: state(cgroup, &processes, clock),
-            memory: with_ancestors(cgroup, hierarchies),
-            cpu: directory(cgroup, hierarchies, hierarchies.of_cpu_usage()),
-            kills: memory(cgroup, hierarchies).into_iter().collect(),
+        .map(|cgroup| {
+            let mut unread = Unread {
+                state: state(cgroup, &processes, clock),
+                memory: with_ancestors(cgroup, hierarchies),
+                cpu: directory(cgroup, hierarchies, hierarchies.of_cpu_usage()),
+                kills: Vec::new(),
+            };
+            unread.add_kills(cgroup, hierarchies, counts);
+            unread
         })
         .collect();
     found.sort_by(|a, b| order(&a.state).cmp(&order(&b.state)));
-    add_kills_below(&mut found, registry, hierarchies);
+    // Of several of one path the first in their order, which is the living, has what is below.
+    let mut by_cgroup: HashMap<String, &mut Unread> = HashMap::new();
+    for unread in found.iter_mut().rev() {
+        by_cgroup.insert(unread.state.container.cgroup.clone(), unread);
+    }
+    for cgroup in registry.all().filter(|cgroup| !cgroup.own) {
+        if let Some(unread) = by_cgroup.get_mut(&cgroup.container.cgroup) {
+            unread.add_kills(cgroup, hierarchies, counts);
+        }
+    }
     found
 }
 
@@ -129,7 +144,7 @@ fn state(cgroup: &Cgroup, processes: &HashMap<String, u32>, clock: Clock) -> Con
         memory_effective_limit_bytes: None,
         cpu_usage_seconds: None,
         cpu_percent: None,
-        oom_kills: past_kills(cgroup),
+        oom_kills: 0,
         namespaces: init.map(|init| named(&init.namespaces)),
         container,
     }
@@ -175,32 +190,24 @@ fn with_ancestors(cgroup: &Cgroup, hierarchies: &Hierarchies) -> Vec<Directory> 
         .collect()
 }
 
-/// Adds the kills in the cgroups below each container's own: the kernel counts a kill in the very
-/// cgroup of the victim.
-fn add_kills_below(found: &mut [Unread], registry: &Registry, hierarchies: &Hierarchies) {
-    // Of several of one path the first in their order, which is the living, has what is below.
-    let mut by_cgroup: HashMap<String, &mut Unread> = HashMap::new();
-    for unread in found.iter_mut().rev() {
-        by_cgroup.insert(unread.state.container.cgroup.clone(), unread);
-    }
-    for cgroup in registry.all().filter(|cgroup| !cgroup.own) {
-        if let Some(unread) = by_cgroup.get_mut(&cgroup.container.cgroup) {
-            unread.state.oom_kills += past_kills(cgroup);
-            unread.kills.extend(memory(cgroup, hierarchies));
+impl Unread {
+    /// Adds the kills in a cgroup of the container: the kernel counts a kill in the very cgroup of
+    /// the victim. The files tell of the living only, the counts of what was there before too.
+    fn add_kills(
+        &mut self,
+        cgroup: &Cgroup,
+        hierarchies: &Hierarchies,
+        counts: Option<&HashMap<CgroupKey, Counts>>,
+    ) {
+        match counts {
+            Some(counts) => self.state.oom_kills += cgroup.counted(counts).oom_kills,
+            None => {
+                let memory = hierarchies.of_controller("memory");
+                self.kills.extend(directory(cgroup, hierarchies, memory));
+            }
         }
     }
-}
 
-fn memory(cgroup: &Cgroup, hierarchies: &Hierarchies) -> Option<Directory> {
-    directory(cgroup, hierarchies, hierarchies.of_controller("memory"))
-}
-
-/// Kills that no file tells of any more.
-fn past_kills(cgroup: &Cgroup) -> u64 {
-    cgroup.gone.map_or(0, |_| cgroup.past.oom_kills)
-}
-
-impl Unread {
     /// Reads the files. What is not there, or cannot be read, stays null.
     pub fn read(self) -> ContainerState {
         let mut state = self.state;
@@ -244,7 +251,7 @@ pub fn set_cpu_percent(after: &mut [ContainerState], before: &[ContainerState], 
 
 #[cfg(test)]
 mod tests {
-    use agent_ebpf::CgroupKey;
+    use std::time::Instant;
 
     use super::*;
     use crate::host::fixture::tree;
@@ -254,6 +261,14 @@ mod tests {
 36 31 0:33 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct
 ";
     const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
+
+    fn key(hierarchy: u32, id: u64) -> CgroupKey {
+        CgroupKey {
+            id,
+            hierarchy,
+            zero: 0,
+        }
+    }
 
     fn files(name: &str, limit: &str) -> [(String, String); 4] {
         let memory = format!("sys/fs/cgroup/memory/{name}");
@@ -292,14 +307,9 @@ mod tests {
             (2, 30, format!("/{own}")),
             (4, 21, format!("/{own}/below")),
         ] {
-            let key = CgroupKey {
-                id,
-                hierarchy,
-                zero: 0,
-            };
-            registry.add(key, &path, SystemTime::UNIX_EPOCH);
+            registry.add(key(hierarchy, id), &path, SystemTime::UNIX_EPOCH);
         }
-        let found = find(&registry, &hierarchies, &[], false);
+        let found = find(&registry, &hierarchies, &[], None, false);
         let [state] = &found.into_iter().map(Unread::read).collect::<Vec<_>>()[..] else {
             panic!("one container");
         };
@@ -313,6 +323,16 @@ mod tests {
         );
         assert_eq!((state.oom_kills, state.processes), (4, 0));
         assert_eq!(state.cpu_usage_seconds, Some(1.5));
+
+        // What was counted is told without the files, and what was below and is gone with it.
+        let kills = |oom_kills| Counts {
+            oom_kills,
+            ..Counts::default()
+        };
+        registry.remove(key(4, 21), &kills(5), Instant::now());
+        let counts = HashMap::from([(key(4, 20), kills(3)), (key(2, 30), kills(0))]);
+        let found = find(&registry, &hierarchies, &[], Some(&counts), false);
+        assert_eq!(found.into_iter().next().unwrap().read().oom_kills, 8);
 
         let mut later = [state.clone()];
         later[0].cpu_usage_seconds = Some(1.6);

@@ -1,6 +1,10 @@
 //! Namespaces: who is in each of them.
 
-use std::{collections::BTreeMap, num::NonZeroU32, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    path::Path,
+};
 
 use agent_ebpf::{Namespace, Task};
 use serde::{Deserialize, Serialize};
@@ -55,11 +59,19 @@ pub struct Wanted {
     pub pid: Option<NonZeroU32>,
 }
 
+/// A namespace, while the tasks in it are gone through.
+struct Found {
+    state: NamespaceState,
+    /// Who has processes in it.
+    containers: BTreeSet<ContainerName>,
+    has_wanted_process: bool,
+}
+
 /// The namespaces that `tasks`, all that there are, are in, by type and inode.
 pub fn find(registry: &Registry, tasks: &[Task], wanted: &Wanted) -> Vec<NamespaceState> {
     let mut tasks: Vec<&Task> = tasks.iter().collect();
     tasks.sort_by_key(|task| (task.start_time, task.pid));
-    let mut found: BTreeMap<(&str, u32), (NamespaceState, bool)> = BTreeMap::new();
+    let mut found: BTreeMap<(&str, u32), Found> = BTreeMap::new();
     for task in tasks {
         let container = container(registry, task);
         for namespace in own() {
@@ -67,35 +79,35 @@ pub fn find(registry: &Registry, tasks: &[Task], wanted: &Wanted) -> Vec<Namespa
             if inode == 0 {
                 continue;
             }
-            let (state, has_process) =
-                found.entry((namespace.name(), inode)).or_insert_with(|| {
-                    let state = NamespaceState {
-                        kind: namespace.name().to_owned(),
-                        inode,
-                        host: registry.host()[namespace as usize] == inode,
-                        processes: 0,
-                        owner: owner(task, container.as_ref()),
-                        containers: Vec::new(),
-                    };
-                    (state, false)
-                });
-            state.processes += 1;
-            *has_process |= wanted.pid.is_some_and(|pid| pid.get() == task.pid);
+            let here = found.entry((namespace.name(), inode));
+            let here = here.or_insert_with(|| Found {
+                state: NamespaceState {
+                    kind: namespace.name().to_owned(),
+                    inode,
+                    host: registry.host()[namespace as usize] == inode,
+                    processes: 0,
+                    owner: owner(task, container.as_ref()),
+                    containers: Vec::new(),
+                },
+                containers: BTreeSet::new(),
+                has_wanted_process: false,
+            });
+            here.state.processes += 1;
+            here.has_wanted_process |= wanted.pid.is_some_and(|pid| pid.get() == task.pid);
             if let Some(container) = &container
-                && !state.containers.contains(container)
+                && !here.containers.contains(container)
             {
-                state.containers.push(container.clone());
+                here.containers.insert(container.clone());
             }
         }
     }
-    let found = found.into_values().filter(|(state, has_process)| {
-        (wanted.pid.is_none() || *has_process) && wanted.takes(state)
+    let found = found.into_values();
+    let found = found.filter(|it| wanted.pid.is_none() || it.has_wanted_process);
+    let states = found.map(|found| NamespaceState {
+        containers: found.containers.into_iter().collect(),
+        ..found.state
     });
-    let states = found.map(|(mut state, _)| {
-        state.containers.sort();
-        state
-    });
-    states.collect()
+    states.filter(|state| wanted.takes(state)).collect()
 }
 
 /// Those of the ten that a process itself is in; in the others its children will be.

@@ -2,6 +2,7 @@
 //! that live elsewhere, taken at each scrape.
 
 use std::{
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -14,7 +15,7 @@ use prometheus::{
 use super::catalogue::{self, Metric};
 use crate::{
     engine,
-    host::{fdinfo, system::System},
+    host::{fdinfo, kept::Sizes, system::System},
     lock::lock,
     pipeline::Shared,
     watch::{kind::Kind as StreamKind, streams},
@@ -32,8 +33,7 @@ pub struct Scrape {
     pub read_errors: u64,
     /// Counted under no cgroup.
     pub overflow: u64,
-    /// Descriptors that are kept, and how many may be.
-    pub kept: (usize, usize),
+    pub kept: Sizes,
     pub interfaces_left_out: u64,
     pub devices_left_out: u64,
 }
@@ -60,6 +60,8 @@ pub struct AgentMetrics {
     cgroup_read_errors: IntCounterVec,
     kept_descriptors: IntGaugeVec,
     kept_descriptors_limit: IntGaugeVec,
+    watched_directories: IntGaugeVec,
+    unwatched_directories: IntGaugeVec,
     left_out: IntCounterVec,
     bpf_run_count: IntCounterVec,
     bpf_run_time: CounterVec,
@@ -114,6 +116,8 @@ impl AgentMetrics {
             cgroup_read_errors: family!(registry, IntCounterVec, CGROUP_READ_ERRORS),
             kept_descriptors: family!(registry, IntGaugeVec, KEPT_DESCRIPTORS),
             kept_descriptors_limit: family!(registry, IntGaugeVec, KEPT_DESCRIPTORS_LIMIT),
+            watched_directories: family!(registry, IntGaugeVec, WATCHED_DIRECTORIES),
+            unwatched_directories: family!(registry, IntGaugeVec, UNWATCHED_DIRECTORIES),
             left_out: family!(registry, IntCounterVec, LEFT_OUT),
             bpf_run_count: family!(registry, IntCounterVec, BPF_RUN_COUNT),
             bpf_run_time: family!(registry, CounterVec, BPF_RUN_TIME),
@@ -141,13 +145,15 @@ impl AgentMetrics {
             .with_label_values(&[] as &[&str])
             .inc_by(scrape.read_errors);
         set(&self.counts_overflow, &[], scrape.overflow);
-        let (kept, limit) = scrape.kept;
-        self.kept_descriptors
-            .with_label_values(&[] as &[&str])
-            .set(kept as i64);
-        self.kept_descriptors_limit
-            .with_label_values(&[] as &[&str])
-            .set(limit as i64);
+        let kept = scrape.kept;
+        for (family, size) in [
+            (&self.kept_descriptors, kept.descriptors),
+            (&self.kept_descriptors_limit, kept.descriptors_limit),
+            (&self.watched_directories, kept.watched),
+            (&self.unwatched_directories, kept.unwatched),
+        ] {
+            family.with_label_values(&[] as &[&str]).set(size as i64);
+        }
         for (what, count) in [
             ("interface", scrape.interfaces_left_out),
             ("device", scrape.devices_left_out),
@@ -213,38 +219,45 @@ impl AgentMetrics {
 
     fn take_kernel(&self, shared: &Shared) {
         let root = Path::new("/");
-        let kernel = lock(&shared.kernel);
+        let (probes, programs, maps) = {
+            let kernel = lock(&shared.kernel);
+            let probes = kernel.statuses().iter();
+            let probes = probes.map(|it| (it.probe, it.mechanism.name(), it.attached()));
+            let probes: Vec<_> = probes.collect();
+            (
+                probes,
+                duplicates(kernel.programs()),
+                duplicates(kernel.maps()),
+            )
+        };
         let measured = self.bpf_stats || System::read(root).bpf_stats == Some(true);
         if !measured {
             self.bpf_run_count.reset();
             self.bpf_run_time.reset();
         }
-        for status in kernel.statuses() {
-            let attached = i64::from(status.attached());
-            let labels = [status.probe, status.mechanism.name()];
-            self.probe_attached.with_label_values(&labels).set(attached);
-            let programs = kernel
-                .programs()
-                .filter(|(probe, _)| *probe == status.probe);
+        for (probe, mechanism, attached) in probes {
+            self.probe_attached
+                .with_label_values(&[probe, mechanism])
+                .set(attached.into());
             let mut sums = [0; PROGRAM_ROWS.len()];
-            for (_, program) in programs {
-                let rows = fdinfo::numbers(root, program, PROGRAM_ROWS);
+            for (_, program) in programs.iter().filter(|(name, _)| name == probe) {
+                let rows = fdinfo::numbers(root, program.as_fd(), PROGRAM_ROWS);
                 for (sum, row) in sums.iter_mut().zip(rows.unwrap_or_default()) {
                     *sum += row.unwrap_or_default();
                 }
             }
             let [missed, runs, nanoseconds] = sums;
-            set(&self.probe_missed, &[status.probe], missed);
+            set(&self.probe_missed, &[probe], missed);
             if measured {
-                set(&self.bpf_run_count, &[status.probe], runs);
-                let time = self.bpf_run_time.with_label_values(&[status.probe]);
+                set(&self.bpf_run_count, &[probe], runs);
+                let time = self.bpf_run_time.with_label_values(&[probe]);
                 time.inc_by((nanoseconds as f64 / 1e9 - time.get()).max(0.0));
             }
         }
-        for (map, descriptor) in kernel.maps() {
-            if let Ok([Some(bytes)]) = fdinfo::numbers(root, descriptor, ["memlock:"]) {
+        for (map, descriptor) in maps {
+            if let Ok([Some(bytes)]) = fdinfo::numbers(root, descriptor.as_fd(), ["memlock:"]) {
                 self.bpf_map_bytes
-                    .with_label_values(&[map])
+                    .with_label_values(&[&map])
                     .set(bytes as i64);
             }
         }
@@ -291,6 +304,17 @@ impl AgentMetrics {
             .with_label_values(&["stream"])
             .set(streams::QUEUE as i64);
     }
+}
+
+/// The same with descriptors of their own, which can be asked about without the kernel's lock.
+fn duplicates<'name, 'fd>(
+    descriptors: impl Iterator<Item = (&'name str, BorrowedFd<'fd>)>,
+) -> Vec<(String, OwnedFd)> {
+    let own = descriptors.filter_map(|(name, descriptor)| {
+        let descriptor = descriptor.try_clone_to_owned().ok()?;
+        Some((name.to_owned(), descriptor))
+    });
+    own.collect()
 }
 
 /// Makes a counter a copy of one that lives elsewhere.

@@ -200,7 +200,7 @@ catalogue! {
     REGISTRY_FULL = Counter "agent_registry_full_total" []
         "Cgroups not taken into the registry because it was full.";
     COUNTS_OVERFLOW = Counter "agent_counts_overflow_total" []
-        "Namespace calls and OOM kills counted under no cgroup because the kernel's map of counts was full.";
+        "Happenings (namespace calls, OOM kills, forks, threads, execs, exits, escapes) counted under no cgroup because the kernel's map of counts was full.";
     BPF_MAP_BYTES = Gauge "agent_bpf_map_bytes" ["map"]
         "Kernel memory that the BPF map holds.";
     SCRAPE_DURATION = Gauge "agent_scrape_duration_seconds" []
@@ -210,7 +210,11 @@ catalogue! {
     KEPT_DESCRIPTORS = Gauge "agent_kept_descriptors" []
         "Descriptors of cgroups' files kept open between scrapes.";
     KEPT_DESCRIPTORS_LIMIT = Gauge "agent_kept_descriptors_limit" []
-        "Descriptors of cgroups' files that may be kept open: half of the limit of open files. Files beyond are opened at each scrape.";
+        "Descriptors of cgroups' files that may be kept open: half of the limit of open files, 32768 at most. Files beyond are opened at each scrape.";
+    WATCHED_DIRECTORIES = Gauge "agent_watched_directories" []
+        "Directories of cgroups where a change of a setting is seen by inotify: half of fs.inotify.max_user_watches at most.";
+    UNWATCHED_DIRECTORIES = Gauge "agent_unwatched_directories" []
+        "Directories of cgroups with settings that are read at each scrape, as no more can be watched.";
     LEFT_OUT = Counter "agent_left_out_total" ["what"]
         "Network interfaces and block devices left out of a scrape because one namespace or cgroup had too many.";
     BPF_RUN_COUNT = Counter "agent_bpf_run_count_total" ["probe"]

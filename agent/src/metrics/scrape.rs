@@ -25,6 +25,7 @@ use crate::{
     engine,
     event::clock::Clock,
     host::{
+        changes::watches_allowed,
         devices::Devices,
         hierarchy::Hierarchies,
         kept::{Directory, Kept},
@@ -40,6 +41,9 @@ type AllCounts = HashMap<CgroupKey, Counts>;
 
 /// Processes of each cgroup.
 type Processes = HashMap<CgroupKey, u64>;
+
+/// Descriptors that are kept at most: each costs the kernel some memory.
+const DESCRIPTORS_AT_MOST: usize = 32_768;
 
 /// Answers scrapes, with what it keeps between them.
 pub struct Scraper {
@@ -64,9 +68,9 @@ struct Found {
 }
 
 impl Scraper {
-    /// Keeps at most half of the descriptors that the process may have open. With `bpf_stats` the
-    /// kernel measures BPF programs, whatever its own setting says. `engine` is the one that is asked
-    /// for names.
+    /// Keeps at most half of the descriptors that the process may have open, and 32,768. With
+    /// `bpf_stats` the kernel measures BPF programs, whatever its own setting says. `engine` is the
+    /// one that is asked for names.
     ///
     /// # Errors
     /// Where the catalogue of metrics contradicts itself.
@@ -76,7 +80,10 @@ impl Scraper {
         engine: Option<Arc<engine::State>>,
     ) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            kept: Mutex::new(Kept::new(descriptors / 2)),
+            kept: Mutex::new(Kept::new(
+                (descriptors / 2).min(DESCRIPTORS_AT_MOST),
+                watches_allowed(Path::new("/")),
+            )),
             agent: AgentMetrics::new(bpf_stats, engine)?,
         })
     }
@@ -114,11 +121,10 @@ impl Scraper {
         if let Some(error) = &errors.first {
             tracing::warn!(%error, count = errors.count, "files of cgroups cannot be read");
         }
-        let calls = overflow.calls.iter().flatten().chain(&overflow.failed);
         let scrape = Scrape {
             duration: started.elapsed(),
             read_errors: errors.count,
-            overflow: calls.sum::<u64>() + overflow.oom_kills + overflow.oom_limit_kills,
+            overflow: overflow.total(),
             kept: kept_sizes,
             interfaces_left_out: left_out,
             devices_left_out: found.cgroups.iter().map(|it| it.reading.left_out).sum(),
@@ -312,17 +318,11 @@ fn series(cgroup: &registry::Cgroup, path: &str, counts: &AllCounts) -> Cgroup {
     let is_container = cgroup.is_container();
     let container = Some(&cgroup.container).filter(|_| is_container);
     let (image, name) = container.map_or(("", ""), |it| (&it.image, &it.name));
-    let mut sum = cgroup.past;
-    for directory in &cgroup.directories {
-        if let Some(counts) = counts.get(&directory.key) {
-            sum.add(counts);
-        }
-    }
     Cgroup {
         is_main: is_container,
         is_container,
         live: cgroup.gone.is_none().then(|| live(cgroup.created)),
-        ..Cgroup::new(Labels::new(path, image, name), sum)
+        ..Cgroup::new(Labels::new(path, image, name), cgroup.counted(counts))
     }
 }
 

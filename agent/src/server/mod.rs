@@ -1,5 +1,6 @@
 //! What `agent serve` answers: over TCP what a network may know, over the unix socket all.
 
+mod answer;
 mod events;
 mod pages;
 pub mod socket;
@@ -11,7 +12,11 @@ use std::{
 };
 
 use axum::{Router, routing::get};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
 
 use crate::{metrics::scrape::Scraper, pipeline::Shared, watch::streams::Streams};
 use socket::Socket;
@@ -19,11 +24,15 @@ use socket::Socket;
 /// How long open connections may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_millis(250);
 
+/// Scrapes answered at once: each holds what was read of all cgroups.
+const SCRAPES_AT_ONCE: usize = 4;
+
 /// What the answers are made from.
 pub struct Server {
     streams: Arc<Streams>,
     pipeline: OnceLock<Arc<Shared>>,
     scraper: Arc<Scraper>,
+    scrapes: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
 }
 
@@ -35,6 +44,7 @@ impl Server {
             streams,
             pipeline: OnceLock::new(),
             scraper: Arc::new(scraper),
+            scrapes: Arc::new(Semaphore::new(SCRAPES_AT_ONCE)),
             stopping,
         }
     }

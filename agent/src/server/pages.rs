@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    body::{Body, Bytes},
     extract::{Query, State},
     http::{StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
 use serde::Deserialize;
 
-use super::Server;
+use super::{SCRAPES_AT_ONCE, Server, answer};
 use crate::{
     inventory::{containers, namespaces},
     lock::lock,
@@ -75,12 +74,17 @@ where
 }
 
 pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
+    let Ok(permit) = Arc::clone(&server.scrapes).try_acquire_owned() else {
+        let line = format!(
+            "busy: {SCRAPES_AT_ONCE} scrapes are being answered; let fewer scrape at once\n"
+        );
+        return (StatusCode::SERVICE_UNAVAILABLE, line).into_response();
+    };
     blocking(server, |server, shared| {
-        let answer = server.scraper.scrape(shared)?;
-        let chunks = Arc::clone(&server.scraper).text(Arc::clone(shared), answer);
-        let chunks = chunks.map(|chunk| Ok::<_, std::convert::Infallible>(Bytes::from(chunk)));
+        let found = server.scraper.scrape(shared)?;
+        let chunks = Arc::clone(&server.scraper).text(Arc::clone(shared), found);
         let kind = [(header::CONTENT_TYPE, metrics::text::CONTENT_TYPE)];
-        Ok((kind, Body::from_stream(futures_util::stream::iter(chunks))))
+        Ok((kind, answer::body(chunks, permit)))
     })
     .await
 }
@@ -102,8 +106,16 @@ pub async fn containers(
         let tasks = lock(&shared.kernel).snapshot()?;
         let hierarchies = &shared.hierarchies;
         let found = {
+            // Both at the same moment, as for a scrape.
             let registry = lock(&shared.registry);
-            containers::find(&registry, hierarchies, &tasks, wanted.removed)
+            let (counts, _) = lock(&shared.counts).all();
+            containers::find(
+                &registry,
+                hierarchies,
+                &tasks,
+                Some(&counts),
+                wanted.removed,
+            )
         };
         let states: Vec<_> = found.into_iter().map(containers::Unread::read).collect();
         Ok(Json(states))

@@ -119,6 +119,13 @@ impl Engine {
         );
     }
 
+    /// Stops dockerd, as a debugger does, or lets it go on.
+    pub fn set_stopped(&self, stopped: bool) {
+        let signal = if stopped { Signal::STOP } else { Signal::CONT };
+        // Where it has ended, it was not waited for yet: the pid is its own.
+        let _ = kill_process(Pid::from_child(&self.dockerd), signal);
+    }
+
     /// A client of it.
     pub fn client(&self) -> Client {
         Client::new(self.directory.path())
@@ -232,6 +239,8 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        // A test may have failed while it was stopped.
+        self.set_stopped(false);
         self.remove_containers();
         self.stop();
         let killed = self.kill_rest();

@@ -51,14 +51,15 @@ struct Entry {
 
 impl Names {
     pub fn get(&self, id: &str) -> Option<&Named> {
-        Some(&self.by_id.get(id)?.named)
+        Some(&self.by_id.get(cut(id))?.named)
     }
 
     /// Whether that is news.
     fn set(&mut self, id: &str, named: Named, now: Instant) -> bool {
+        let id = cut(id);
         let named = Named {
-            name: cut(named.name),
-            image: cut(named.image),
+            name: cut(&named.name).to_owned(),
+            image: cut(&named.image).to_owned(),
         };
         if let Some(entry) = self.by_id.get_mut(id) {
             entry.removed = None;
@@ -75,11 +76,12 @@ impl Names {
             named,
             removed: None,
         };
-        self.by_id.insert(cut(id.to_owned()), entry);
+        self.by_id.insert(id.to_owned(), entry);
         true
     }
 
     fn remove(&mut self, id: &str, now: Instant) {
+        let id = cut(id);
         if let Some(entry) = self.by_id.get_mut(id)
             && entry.removed.is_none()
         {
@@ -90,7 +92,7 @@ impl Names {
 
     /// What is not in the list was removed.
     fn remove_others(&mut self, all: &[(String, Named)], now: Instant) {
-        let all: HashSet<&str> = all.iter().map(|(id, _)| &**id).collect();
+        let all: HashSet<&str> = all.iter().map(|(id, _)| cut(id)).collect();
         let known = self.by_id.keys();
         let others = known.filter(|id| !all.contains(&***id)).cloned();
         for id in others.collect::<Vec<_>>() {
@@ -116,9 +118,8 @@ impl Names {
 }
 
 /// `text`, at most [`TEXT_AT_MOST`] bytes of it.
-fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(TEXT_AT_MOST));
-    text
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_AT_MOST)]
 }
 
 impl Registry {
@@ -266,6 +267,21 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_is_too_long_is_cut_everywhere() {
+        let mut registry = registry();
+        let now = Instant::now();
+        let long = "x".repeat(TEXT_AT_MOST + 1);
+        for name in ["old", "new"] {
+            registry.tell(told(&long, name), now);
+            registry.tell(Told::All(vec![(long.clone(), named(name))]), now);
+        }
+        assert_eq!(registry.names.get(&long).unwrap().name, "new");
+        assert_eq!((registry.named(), registry.names.removed.len()), (1, 0));
+        registry.tell(Told::Removed(long), now);
+        assert_eq!(registry.names.removed.len(), 1);
+    }
+
+    #[test]
     fn the_removed_are_forgotten_after_a_while() {
         let mut registry = registry();
         let now = Instant::now();
@@ -305,6 +321,6 @@ mod tests {
             registry.tell(Told::Removed("one".to_owned()), now);
         }
         assert!(registry.names.removed.len() <= NAMES_AT_MOST);
-        assert_eq!(cut("ü".repeat(300)).len(), TEXT_AT_MOST);
+        assert_eq!(cut(&"ü".repeat(300)).len(), TEXT_AT_MOST);
     }
 }

@@ -1,6 +1,6 @@
 //! What the registry knows, told by hand.
 
-use super::*;
+use super::{cgroup::GONE_AT_MOST, *};
 use crate::watch::record::{Action, ContainerKind};
 
 const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
@@ -169,8 +169,9 @@ fn a_path_that_is_used_again_is_another_cgroup() {
     registry.remove(key(PIDS, 50), &counts, Instant::now());
     add(&mut registry, PIDS, 51, "/agent/web");
     assert_eq!(registry.sizes(), (1, 1));
-    assert_eq!(registry.get(key(PIDS, 51)).unwrap().past.oom_kills, 0);
-    assert_eq!(registry.get(key(PIDS, 50)).unwrap().past.oom_kills, 3);
+    // They are one series.
+    assert_eq!(registry.get(key(PIDS, 51)).unwrap().past.oom_kills, 3);
+    assert_eq!(registry.get(key(PIDS, 50)).unwrap().past.oom_kills, 0);
 }
 
 #[test]
@@ -336,4 +337,39 @@ fn the_churn_of_others_makes_no_dead_container_forgotten() {
     }
     assert_eq!(registry.sizes(), (0, DEAD_AT_MOST));
     assert_eq!(name(&registry, &task(5, 20, 30)), ID[..12]);
+}
+
+#[test]
+fn counts_go_on_where_a_container_is_restarted() {
+    let mut registry = docker();
+    let counts = |execs| Counts {
+        execs,
+        ..Counts::default()
+    };
+    let now = Instant::now();
+    registry.remove(key(MEMORY, 20), &counts(1), now);
+    registry.remove(key(PIDS, 30), &counts(2), now);
+    for (again, memory) in [(3, 21), (3 + 10, 22)] {
+        add(&mut registry, MEMORY, memory, &format!("/docker/{ID}"));
+        let cgroup = registry.get(key(MEMORY, memory)).unwrap();
+        assert_eq!(cgroup.counted(&HashMap::new()), counts(again));
+        registry.remove(key(MEMORY, memory), &counts(10), now);
+    }
+    let all = registry.all().map(|cgroup| cgroup.past.execs);
+    assert_eq!(all.sum::<u64>(), 23);
+    // Elsewhere it is another series.
+    add(
+        &mut registry,
+        MEMORY,
+        23,
+        &format!("/elsewhere/docker/{ID}"),
+    );
+    assert_eq!(registry.get(key(MEMORY, 23)).unwrap().past, counts(0));
+    // What is forgotten begins anew.
+    add(&mut registry, PIDS, 40, "/plain");
+    registry.remove(key(PIDS, 40), &counts(5), now);
+    registry.forget(now + DEAD_FOR);
+    assert!(registry.dead_by_name.is_empty());
+    add(&mut registry, PIDS, 41, "/plain");
+    assert_eq!(registry.get(key(PIDS, 41)).unwrap().past, counts(0));
 }

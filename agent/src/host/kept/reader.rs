@@ -145,12 +145,13 @@ impl<'a> Reader<'a> {
             Err(errno) => {
                 if was_kept {
                     self.open.fetch_sub(1, Ordering::Relaxed);
-                } else {
-                    *slot = Slot::Missing;
                 }
                 match errno {
-                    // Pressure, where the kernel was told not to measure it.
-                    Errno::OPNOTSUPP => Ok(None),
+                    // The second: pressure, where the kernel was told not to measure it.
+                    Errno::NOENT | Errno::OPNOTSUPP => {
+                        *slot = Slot::Missing;
+                        Ok(None)
+                    }
                     errno => Err(Error::new(source.path(), errno.into())),
                 }
             }

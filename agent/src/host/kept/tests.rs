@@ -28,6 +28,12 @@ fn host() -> (TempDir, Hierarchies) {
     (root, hierarchies)
 }
 
+/// How many descriptors are kept, and how many may be.
+fn descriptors(kept: &Kept) -> (usize, usize) {
+    let sizes = kept.sizes();
+    (sizes.descriptors, sizes.descriptors_limit)
+}
+
 fn add_cgroup(root: &Path, name: &str, usage: &str) -> Vec<Directory> {
     let stat = "total_cache 5\ntotal_rss 6\ntotal_inactive_file 7\n";
     add(
@@ -59,7 +65,7 @@ fn add_cgroup(root: &Path, name: &str, usage: &str) -> Vec<Directory> {
 fn all_hierarchies_are_read_and_files_stay_open() {
     let (root, hierarchies) = host();
     let cgroups = [add_cgroup(root.path(), "a", "3000\n")];
-    let mut kept = Kept::new(100);
+    let mut kept = Kept::new(100, 9999);
     for usage in ["3000", "4000", "5000"] {
         add(root.path(), &[("cg/memory/a/memory.usage_in_bytes", usage)]);
         // A setting is remembered, and read again when it is written to.
@@ -76,10 +82,10 @@ fn all_hierarchies_are_read_and_files_stay_open() {
         assert_eq!(reading.number(Field::CpuShares), usage.parse().ok());
         // There is no such file.
         assert_eq!(reading.number(Field::Failcnt), None);
-        assert_eq!(kept.sizes(), (3, 100));
+        assert_eq!(descriptors(&kept), (3, 100));
     }
     let (none, _) = kept.read(&hierarchies, &[]);
-    assert_eq!((none.len(), kept.sizes()), (0, (0, 100)));
+    assert_eq!((none.len(), descriptors(&kept)), (0, (0, 100)));
 }
 
 #[test]
@@ -87,7 +93,7 @@ fn what_changes_most_is_kept_where_there_is_little_room() {
     let (root, hierarchies) = host();
     let names = ["a", "bb", "ccc"];
     let cgroups = names.map(|name| add_cgroup(root.path(), name, "1\n"));
-    let mut kept = Kept::new(7);
+    let mut kept = Kept::new(7, 9999);
     for _ in 0..3 {
         let (readings, errors) = kept.read(&hierarchies, &cgroups);
         assert_eq!(errors.count, 0, "{:?}", errors.first);
@@ -96,12 +102,12 @@ fn what_changes_most_is_kept_where_there_is_little_room() {
         }
     }
     // Of each the usage of memory and `memory.stat`, and one more.
-    assert_eq!(kept.sizes(), (7, 7));
+    assert_eq!(descriptors(&kept), (7, 7));
     let few = &cgroups[..1];
     for _ in 0..2 {
         let _ = kept.read(&hierarchies, few);
     }
-    assert_eq!(kept.sizes(), (3, 7));
+    assert_eq!(descriptors(&kept), (3, 7));
 }
 
 #[test]
@@ -109,7 +115,7 @@ fn a_cgroup_removed_meanwhile_is_no_error() {
     let (root, hierarchies) = host();
     let cgroups = [add_cgroup(root.path(), "a", "1\n")];
     std::fs::remove_dir_all(root.path().join("cg/memory/a")).unwrap();
-    let (readings, errors) = Kept::new(9).read(&hierarchies, &cgroups);
+    let (readings, errors) = Kept::new(9, 9999).read(&hierarchies, &cgroups);
     assert_eq!(errors.count, 0, "{:?}", errors.first);
     assert_eq!(readings[0].number(Field::MemoryUsage), None);
     assert_eq!(readings[0].number(Field::Threads), Some(3));
@@ -120,7 +126,7 @@ fn what_cannot_be_read_is_counted() {
     let (root, hierarchies) = host();
     let cgroups = [add_cgroup(root.path(), "a", "-1\n")];
     add(root.path(), &[("cg/memory/a/memory.stat", "gibberish")]);
-    let mut kept = Kept::new(9);
+    let mut kept = Kept::new(9, 9999);
     let (readings, errors) = kept.read(&hierarchies, &cgroups);
     assert_eq!(errors.count, 2);
     assert_eq!(readings[0].number(Field::MemoryUsage), None);
@@ -144,13 +150,87 @@ fn many_cgroups_are_read_by_several_threads() {
         }
         cgroups.push(directories);
     }
-    let mut kept = Kept::new(500);
+    let mut kept = Kept::new(500, 9999);
     for _ in 0..2 {
         let (readings, errors) = kept.read(&hierarchies, &cgroups);
         assert_eq!(errors.count, 0, "{:?}", errors.first);
         for (number, reading) in readings.iter().enumerate() {
             assert_eq!(reading.number(Field::MemoryUsage), Some(number as u64));
         }
-        assert_eq!(kept.sizes(), (500, 500));
+        assert_eq!(descriptors(&kept), (500, 500));
+    }
+}
+
+#[test]
+fn what_is_not_watched_is_read_each_time() {
+    let (root, hierarchies) = host();
+    let names = ["a", "bb"];
+    let cgroups = names.map(|name| add_cgroup(root.path(), name, "1\n"));
+    let mut kept = Kept::new(100, 4);
+    for shares in [10, 20] {
+        for name in names {
+            let file = format!("cg/cpu/{name}/cpu.shares");
+            add(root.path(), &[(&*file, &*shares.to_string())]);
+        }
+        let (readings, _) = kept.read(&hierarchies, &cgroups);
+        for reading in readings {
+            assert_eq!(reading.number(Field::CpuShares), Some(shares));
+        }
+        let sizes = kept.sizes();
+        assert_eq!((sizes.watched, sizes.unwatched), (4, 2));
+    }
+    // There is room again.
+    let _ = kept.read(&hierarchies, &cgroups[1..]);
+    let sizes = kept.sizes();
+    assert_eq!((sizes.watched, sizes.unwatched), (3, 0));
+}
+
+#[test]
+fn controllers_that_come_later_are_seen() {
+    let (root, hierarchies) = host();
+    let cgroups = [add_cgroup(root.path(), "a", "1\n")];
+    let pids = root.path().join("cg/unified/a/pids.max");
+    std::fs::remove_file(&pids).unwrap();
+    let mut kept = Kept::new(100, 9999);
+    let mut limit = || {
+        let (readings, errors) = kept.read(&hierarchies, &cgroups);
+        assert_eq!(errors.count, 0, "{:?}", errors.first);
+        readings[0].limit(Field::ThreadsMax)
+    };
+    assert_eq!(limit(), None);
+    std::fs::write(&pids, "7\n").unwrap();
+    add(root.path(), &[("cg/memory/a/cgroup.subtree_control", "")]);
+    assert_eq!(limit(), Some(Limit::Value(7)));
+}
+
+#[test]
+fn a_path_that_is_used_again_is_watched_again() {
+    let (root, hierarchies) = host();
+    let mut cgroups = [add_cgroup(root.path(), "a", "1\n")];
+    let mut kept = Kept::new(100, 9999);
+    for (id, shares) in [(1, 10), (2, 20), (2, 30)] {
+        cgroups[0].iter_mut().for_each(|it| it.key.id = id);
+        add(
+            root.path(),
+            &[("cg/cpu/a/cpu.shares", &*shares.to_string())],
+        );
+        let (readings, _) = kept.read(&hierarchies, &cgroups);
+        assert_eq!(readings[0].number(Field::CpuShares), Some(shares));
+        assert_eq!(kept.sizes().watched, 3);
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_is_an_error_each_time() {
+    let (root, hierarchies) = host();
+    let cgroups = [add_cgroup(root.path(), "a", "1\n")];
+    let usage = root.path().join("cg/memory/a/memory.usage_in_bytes");
+    std::fs::remove_file(&usage).unwrap();
+    // It can be opened by nobody: a loop.
+    std::os::unix::fs::symlink(&usage, &usage).unwrap();
+    let mut kept = Kept::new(9, 9999);
+    for _ in 0..3 {
+        let (_, errors) = kept.read(&hierarchies, &cgroups);
+        assert_eq!(errors.count, 1);
     }
 }

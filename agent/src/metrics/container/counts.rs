@@ -61,10 +61,10 @@ fn exits(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
     }
 }
 
-/// Only a container can be escaped from.
+/// Only a container can be escaped from, but also by what is in a cgroup below its own.
 fn escapes(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
-    if cgroup.is_container {
-        for (namespace, &count) in NamespaceType::ALL.iter().zip(&cgroup.counts.escapes) {
+    for (namespace, &count) in NamespaceType::ALL.iter().zip(&cgroup.counts.escapes) {
+        if cgroup.is_container || count > 0 {
             out.push(&[namespace.name()], Value::Number(count));
         }
     }

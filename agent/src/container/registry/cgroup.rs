@@ -1,0 +1,77 @@
+//! One cgroup of the registry.
+
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
+
+use agent_ebpf::{CgroupKey, Counts};
+
+use crate::{
+    container::{life::Life, place::Rank},
+    watch::record::Container,
+};
+
+/// Directories of one cgroup that are gone and still known: more than there are hierarchies.
+pub(super) const GONE_AT_MOST: usize = 64;
+
+/// A cgroup as people see it: the directories of one path, or of one container, in all
+/// hierarchies.
+#[derive(Debug)]
+pub struct Cgroup {
+    /// What its tasks are in.
+    pub container: Arc<Container>,
+    /// Whether this is the container's own cgroup, not one below it.
+    pub own: bool,
+    pub rank: Rank,
+    /// Where it is in each hierarchy, in the order of birth.
+    pub directories: Vec<Directory>,
+    pub created: SystemTime,
+    /// When it was last seen alive; `None` while it is.
+    pub gone: Option<SystemTime>,
+    /// What was counted in directories that are gone, and under its path before it.
+    pub past: Counts,
+    pub life: Life,
+    /// What it goes by in the registry.
+    pub(super) name: String,
+}
+
+impl Cgroup {
+    /// Whether it is a container's own.
+    pub fn is_container(&self) -> bool {
+        self.own && self.rank == Rank::Container
+    }
+
+    /// What was counted in it so far; `counts` is what the kernel side has counted in the living.
+    pub fn counted(&self, counts: &HashMap<CgroupKey, Counts>) -> Counts {
+        let living = self.directories.iter();
+        let living = living.filter_map(|directory| counts.get(&directory.key));
+        living.fold(self.past, |mut sum, counts| {
+            sum.add(counts);
+            sum
+        })
+    }
+
+    /// Forgets the oldest of the directories that are gone, where one path is made and removed in
+    /// one hierarchy again and again while it stays in another.
+    pub(super) fn forget_directories(&mut self) -> Vec<CgroupKey> {
+        let gone = self.directories.iter().filter(|directory| directory.gone);
+        let mut surplus = gone.count().saturating_sub(GONE_AT_MOST);
+        let mut forgotten = Vec::new();
+        self.directories.retain(|directory| {
+            let forget = directory.gone && surplus > 0;
+            if forget {
+                surplus -= 1;
+                forgotten.push(directory.key);
+            }
+            !forget
+        });
+        forgotten
+    }
+}
+
+/// A cgroup's directory in one hierarchy.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    pub key: CgroupKey,
+    pub path: Arc<str>,
+    pub gone: bool,
+    pub(super) populated: bool,
+}
