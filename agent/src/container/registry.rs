@@ -16,7 +16,7 @@ use super::{
     life::{Change, Life},
     place::{self, Rank, Where},
 };
-use crate::watch::record::{Container, Exit};
+use crate::watch::record::{Container, ContainerKind, Exit};
 
 /// How long a cgroup that is gone stays known, and how many of them at most.
 pub const DEAD_FOR: Duration = Duration::from_secs(15 * 60);
@@ -30,6 +30,13 @@ const GONE_AT_MOST: usize = 64;
 
 /// The id of the root of every hierarchy: its node is the first that kernfs makes.
 pub const ROOT_ID: u64 = 1;
+
+/// The root of v2, under which a task is counted that is in no other cgroup.
+const ROOT: CgroupKey = CgroupKey {
+    id: ROOT_ID,
+    hierarchy: 0,
+    zero: 0,
+};
 
 /// A cgroup as people see it: the directories of one path, or of one container, in all
 /// hierarchies.
@@ -55,6 +62,12 @@ impl Cgroup {
     /// Whether it is a container's own.
     pub fn is_container(&self) -> bool {
         self.own && self.rank == Rank::Container
+    }
+
+    /// The keys of its directories that are not gone.
+    pub fn living(&self) -> impl Iterator<Item = CgroupKey> {
+        let living = self.directories.iter().filter(|it| !it.gone);
+        living.map(|directory| directory.key)
     }
 
     /// Forgets the oldest of the directories that are gone, where one path is made and removed in
@@ -354,6 +367,18 @@ impl Registry {
         place::decide(best, unknown, task, &self.host)
     }
 
+    /// The cgroup that the task is counted under, if that is known to be no container's: what is
+    /// expected of a container's processes is not of those there.
+    pub fn counted_outside_containers(&self, task: &Task) -> Option<CgroupKey> {
+        let inside = match self.locate(task) {
+            Where::In(container) => container.kind == ContainerKind::Container,
+            Where::Unknown => true,
+            Where::Host => false,
+        };
+        let key = keys(task).next().unwrap_or(ROOT);
+        (!inside).then_some(key)
+    }
+
     /// Whether a cgroup of the task is not known, so that a scan may help.
     pub fn lacks_cgroup_of(&self, task: &Task) -> bool {
         keys(task).any(|key| !self.by_key.contains_key(&key))
@@ -402,9 +427,7 @@ impl Registry {
 
     /// The keys of all directories that are not gone.
     pub fn living(&self) -> impl Iterator<Item = CgroupKey> {
-        let directories = self.all().flat_map(|cgroup| &cgroup.directories);
-        let living = directories.filter(|directory| !directory.gone);
-        living.map(|directory| directory.key)
+        self.all().flat_map(Cgroup::living)
     }
 
     /// What was counted in cgroups that were never known.
