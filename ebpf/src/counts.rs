@@ -4,8 +4,8 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use agent_ebpf::{
-    CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Counts, NAMESPACE_TYPES, NamespaceType,
-    OVERFLOW, ProcessKey, RECORDS_PER_SECOND, RECORDS_UNREAD,
+    Bounds, CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Counts, NAMESPACE_TYPES, NamespaceType,
+    OVERFLOW, ProcessKey, Sent,
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -44,10 +44,15 @@ static NO_COUNTS: Counts = Counts {
     execs: 0,
     exits: [0; agent_ebpf::ENDINGS],
     escapes: [0; NAMESPACE_TYPES],
+    calls_sent: NOTHING_SENT,
+    escapes_sent: NOTHING_SENT,
+};
+
+const NOTHING_SENT: Sent = Sent {
     second: 0,
-    sent: 0,
+    in_second: 0,
     batch: 0,
-    sent_in_batch: 0,
+    in_batch: 0,
 };
 
 /// The counts of `key`, or those of all that found no room.
@@ -90,32 +95,32 @@ pub fn call(counts: *mut Counts, call: Call, flags: u64, failed: bool) {
     }
 }
 
-/// Whether the cgroup may send one more record of a namespace call at `now` (ns), when the ring has
-/// been written up to position `written` and read up to `read`. Two CPUs that ask at once may both
-/// get the last one: the bounds are on the order of magnitude.
+/// Whether a cgroup that has `sent` may send one more record at `now` (ns), when the ring has been
+/// written up to position `written` and read up to `read`. Two CPUs that ask at once may both get the
+/// last one: the bounds are on the order of magnitude.
 ///
 /// The bound in time keeps a cgroup from taking all of the reader's time; the bound in the ring
 /// keeps it from pushing out others when the reader gets no time.
 #[inline(always)]
-pub fn may_send(counts: *mut Counts, now: u64, written: u64, read: u64) -> bool {
-    // SAFETY: `counts` is a map's value.
-    let counts = unsafe { &mut *counts };
+pub fn may_send(sent: *mut Sent, bounds: Bounds, now: u64, written: u64, read: u64) -> bool {
+    // SAFETY: `sent` is of a map's value.
+    let sent = unsafe { &mut *sent };
     let second = now / 1_000_000_000;
-    if counts.second != second {
-        counts.second = second;
-        counts.sent = 0;
+    if sent.second != second {
+        sent.second = second;
+        sent.in_second = 0;
     }
     // A batch ends when all before it has been read. One that is to begin where nothing was written
     // yet is of an earlier ring.
-    if counts.batch <= read || counts.batch > written {
-        counts.batch = written;
-        counts.sent_in_batch = 0;
+    if sent.batch <= read || sent.batch > written {
+        sent.batch = written;
+        sent.in_batch = 0;
     }
-    if counts.sent >= RECORDS_PER_SECOND || counts.sent_in_batch >= RECORDS_UNREAD {
+    if sent.in_second >= bounds.per_second || sent.in_batch >= bounds.unread {
         return false;
     }
-    counts.sent += 1;
-    counts.sent_in_batch += 1;
+    sent.in_second += 1;
+    sent.in_batch += 1;
     true
 }
 
@@ -147,17 +152,17 @@ pub fn adopt_init(key: &CgroupKey, init: &ProcessKey) -> bool {
     INITS.insert(key, init, BPF_NOEXIST.into()).is_ok() && FIRSTS.insert(init, key, 0).is_ok()
 }
 
-/// Whether the process is the first one of a cgroup.
+/// The cgroup that the process is, or was, the first one of.
 #[inline(always)]
-pub fn is_init(init: &ProcessKey) -> bool {
-    FIRSTS.get_ptr(init).is_some()
+pub fn init_of(process: &ProcessKey) -> Option<CgroupKey> {
+    // SAFETY: an entry is written once.
+    unsafe { FIRSTS.get(process) }.copied()
 }
 
 /// Forgets a first process; false where it is none, or another CPU did.
 #[inline(always)]
 pub fn forget_init(init: &ProcessKey) -> bool {
-    // SAFETY: an entry is written once.
-    let Some(key) = (unsafe { FIRSTS.get(init) }).copied() else {
+    let Some(key) = init_of(init) else {
         return false;
     };
     let _ = INITS.remove(key);

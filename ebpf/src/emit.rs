@@ -1,8 +1,8 @@
 //! The only writer of the rings. What it cannot send it counts, kind by kind.
 
 use agent_ebpf::{
-    Counts, FREQUENT_RING_BYTES, FREQUENT_WAKE_BYTES, Header, KINDS, Kind, OOM_RESERVE, Outcomes,
-    RARE_RING_BYTES, RARE_RING_RESERVE,
+    Bounds, FREQUENT_RING_BYTES, FREQUENT_WAKE_BYTES, Header, KINDS, Kind, OOM_RESERVE, Outcomes,
+    RARE_RING_BYTES, Sent,
 };
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RINGBUF_HDR_SZ},
@@ -37,14 +37,20 @@ const UNREAD: u64 = 0;
 const READ: u64 = 2;
 const WRITTEN: u64 = 3;
 
-/// The counters of `kind`, with one more `seen`.
+/// Adds one to a counter of [`Outcomes`]. Atomically: where the kernel may preempt a program, as with
+/// trampolines, another one of the same CPU can come in between.
+macro_rules! count {
+    ($outcomes:ident.$counter:ident) => {
+        // SAFETY: a map's value.
+        counts::add(unsafe { &raw mut (*$outcomes).$counter }, 1)
+    };
+}
+
+/// The counters of `kind` on this CPU, with one more `seen`.
 #[inline(always)]
-fn see(kind: Kind) -> Option<&'static mut Outcomes> {
+fn see(kind: Kind) -> Option<*mut Outcomes> {
     let outcomes = OUTCOMES.get_ptr_mut(kind as u32)?;
-    // SAFETY: a per-CPU value. A program can be interrupted by another one only in an interrupt,
-    // and none of the hooks is in one.
-    let outcomes = unsafe { &mut *outcomes };
-    outcomes.seen += 1;
+    count!(outcomes.seen);
     Some(outcomes)
 }
 
@@ -52,7 +58,7 @@ fn see(kind: Kind) -> Option<&'static mut Outcomes> {
 #[inline(always)]
 pub fn unwanted(kind: Kind) {
     if let Some(outcomes) = see(kind) {
-        outcomes.unwanted += 1;
+        count!(outcomes.unwanted);
     }
 }
 
@@ -60,7 +66,7 @@ pub fn unwanted(kind: Kind) {
 #[inline(always)]
 pub fn no_room(kind: Kind) {
     if let Some(outcomes) = see(kind) {
-        outcomes.no_room += 1;
+        count!(outcomes.no_room);
     }
 }
 
@@ -72,6 +78,76 @@ pub fn send<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
     submit(kind, task::current(), outcomes, fill);
 }
 
+/// Likewise, but what the ring has left is kept for OOM kills.
+#[inline(always)]
+pub fn send_unless_full<T: 'static, const TYPED: bool>(
+    kind: Kind,
+    caller: Pointer<TYPED>,
+    fill: impl FnOnce(*mut T),
+) {
+    let Some(outcomes) = see(kind) else { return };
+    let (read, written) = positions();
+    if written - read > u64::from(RARE_RING_BYTES) - OOM_RESERVE {
+        count!(outcomes.no_room);
+        return;
+    }
+    submit(kind, caller, outcomes, fill);
+}
+
+/// Likewise, within the bounds that keep one container, which has `sent`, from flooding the ring.
+/// Whether the record is in the ring.
+#[inline(always)]
+pub fn send_bounded<T: 'static, const TYPED: bool>(
+    kind: Kind,
+    caller: Pointer<TYPED>,
+    (sent, bounds): (*mut Sent, Bounds),
+    fill: impl FnOnce(*mut T),
+) -> bool {
+    let Some(outcomes) = see(kind) else {
+        return false;
+    };
+    let (read, written) = positions();
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if !counts::may_send(sent, bounds, now, written, read) {
+        count!(outcomes.suppressed);
+        return false;
+    }
+    if written - read > u64::from(RARE_RING_BYTES) - bounds.reserve {
+        count!(outcomes.no_room);
+        return false;
+    }
+    submit(kind, caller, outcomes, fill)
+}
+
+/// Up to where the ring has been read, and written. Asked for in this order, it has been written at
+/// least as far as it has been read.
+#[inline(always)]
+fn positions() -> (u64, u64) {
+    let read = RARE.query(READ);
+    (read, RARE.query(WRITTEN))
+}
+
+/// Whether there was room.
+#[inline(always)]
+fn submit<T: 'static, const TYPED: bool>(
+    kind: Kind,
+    caller: Pointer<TYPED>,
+    outcomes: *mut Outcomes,
+    fill: impl FnOnce(*mut T),
+) -> bool {
+    let Some(mut record) = RARE.reserve::<T>(0) else {
+        count!(outcomes.no_room);
+        return false;
+    };
+    let pointer = record.as_mut_ptr();
+    fill_header(kind, caller, pointer.cast());
+    fill(pointer);
+    record.submit(0);
+    count!(outcomes.submitted);
+    true
+}
+
 /// Sends a record of a frequent event to the ring of these.
 #[inline(always)]
 pub fn send_frequent<T: 'static, const TYPED: bool>(
@@ -81,14 +157,14 @@ pub fn send_frequent<T: 'static, const TYPED: bool>(
 ) {
     let Some(outcomes) = see(kind) else { return };
     let Some(mut record) = FREQUENT.reserve::<T>(0) else {
-        outcomes.no_room += 1;
+        count!(outcomes.no_room);
         return;
     };
     let pointer = record.as_mut_ptr();
     fill_header(kind, caller, pointer.cast());
     fill(pointer);
     record.submit(wake::<T>());
-    outcomes.submitted += 1;
+    count!(outcomes.submitted);
 }
 
 /// How to submit a frequent record: a wake-up costs as much as several events, and the reader looks
@@ -103,72 +179,6 @@ fn wake<T>() -> u64 {
     } else {
         BPF_RB_NO_WAKEUP.into()
     }
-}
-
-/// Likewise, but what the ring has left is kept for OOM kills.
-#[inline(always)]
-pub fn send_unless_full<T: 'static, const TYPED: bool>(
-    kind: Kind,
-    caller: Pointer<TYPED>,
-    fill: impl FnOnce(*mut T),
-) {
-    let Some(outcomes) = see(kind) else { return };
-    let (read, written) = positions();
-    if written - read > u64::from(RARE_RING_BYTES) - OOM_RESERVE {
-        outcomes.no_room += 1;
-        return;
-    }
-    submit(kind, caller, outcomes, fill);
-}
-
-/// Sends a record of a namespace call, within the bounds that keep one container from flooding the
-/// ring.
-#[inline(always)]
-pub fn send_bounded<T: 'static, const TYPED: bool>(
-    kind: Kind,
-    caller: Pointer<TYPED>,
-    counts: *mut Counts,
-    fill: impl FnOnce(*mut T),
-) {
-    let Some(outcomes) = see(kind) else { return };
-    let (read, written) = positions();
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
-    if !counts::may_send(counts, now, written, read) {
-        outcomes.suppressed += 1;
-        return;
-    }
-    if written - read > u64::from(RARE_RING_BYTES) - RARE_RING_RESERVE {
-        outcomes.no_room += 1;
-        return;
-    }
-    submit(kind, caller, outcomes, fill);
-}
-
-/// Up to where the ring has been read, and written. Asked for in this order, it has been written at
-/// least as far as it has been read.
-#[inline(always)]
-fn positions() -> (u64, u64) {
-    let read = RARE.query(READ);
-    (read, RARE.query(WRITTEN))
-}
-
-#[inline(always)]
-fn submit<T: 'static, const TYPED: bool>(
-    kind: Kind,
-    caller: Pointer<TYPED>,
-    outcomes: &mut Outcomes,
-    fill: impl FnOnce(*mut T),
-) {
-    let Some(mut record) = RARE.reserve::<T>(0) else {
-        outcomes.no_room += 1;
-        return;
-    };
-    let pointer = record.as_mut_ptr();
-    fill_header(kind, caller, pointer.cast());
-    fill(pointer);
-    record.submit(0);
-    outcomes.submitted += 1;
 }
 
 #[inline(always)]

@@ -3,11 +3,12 @@
 //! A process is judged by its cgroup's baseline: where the first process was when it first executed
 //! a program. A cgroup made below has the same one. An engine's runtime comes into the container's
 //! cgroup from outside while it is still in namespaces of the host: it is a stranger there, with all
-//! that it starts, until it executes a program inside. A process of a container makes no strangers.
+//! that it starts, until it executes a program inside. From then on it is the container's own, wherever
+//! it moves. A process of a container makes no strangers.
 
 use agent_ebpf::{
-    Baseline, COUNTED_CGROUPS, CgroupKey, Counts, Escape, Field, How, Kind, NAMESPACE_TYPES,
-    NamespaceType, Namespaces, ProcessKey,
+    Baseline, COUNTED_CGROUPS, CgroupKey, Counts, ESCAPE_BOUNDS, Escape, Field, How, Kind,
+    NAMESPACE_TYPES, Namespace, NamespaceType, Namespaces, ProcessKey,
 };
 use aya_ebpf::{
     macros::map,
@@ -23,12 +24,18 @@ use crate::{
 #[map]
 static BASELINES: HashMap<CgroupKey, Baseline> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
-/// Processes that came into a container's cgroup from outside. Of too many, the oldest are judged.
+/// Processes that came into a container's cgroup from outside, each a [`STRANGER`] there or by now the
+/// container's [`OWN`]. Of too many, the oldest strangers are judged, and the oldest of the
+/// container's own are taken for what their parent is when they move themselves.
 #[map]
 static STRANGERS: LruHashMap<ProcessKey, u8> = LruHashMap::with_max_entries(8192, 0);
 
-/// Bits of the [`NamespaceType`]s into which a process, or one that it comes from, escaped. Of too
-/// many, the oldest are told of again.
+const OWN: u8 = 0;
+const STRANGER: u8 = 1;
+
+/// Bits of the [`NamespaceType`]s into which a process, or one that it comes from, escaped: those that
+/// are counted, and above them those whose record is in the ring. Of too many, the oldest are told of
+/// again.
 #[map]
 static ESCAPED: LruHashMap<ProcessKey, u32> = LruHashMap::with_max_entries(8192, 0);
 
@@ -47,6 +54,8 @@ pub fn begin(cgroup: &CgroupKey, task: Typed) {
     };
     task::capture_namespaces(task.probed(), &mut baseline.namespaces);
     set_baseline(cgroup, &baseline);
+    // In a cgroup that had another first process before, it came as a stranger.
+    let _ = STRANGERS.insert(task::process(task), OWN, 0);
 }
 
 /// `cgroup` was made in `parent`.
@@ -84,22 +93,44 @@ pub fn entered(task: Typed, cgroup: &CgroupKey) {
         return;
     }
     let (process, writer) = (task::process(task), task::current());
-    // Of one that moved itself it no longer shows where it was; its parent still is.
-    let from = if task::process(writer) == process {
-        writer.follow(Field::TaskRealParent)
-    } else {
-        writer
-    };
-    if !is_judged(from) {
-        let _ = STRANGERS.insert(process, 1, 0);
+    if is_own(&process) {
+        return;
     }
+    let mut from = writer;
+    if task::process(writer) == process {
+        // Who is not in the host's pid namespace was born in some container, and never leaves it.
+        if now[Namespace::Pid as usize] != host[Namespace::Pid as usize] {
+            return;
+        }
+        // It no longer shows where it was; its parent still is there.
+        from = writer.follow(Field::TaskRealParent);
+    }
+    if !is_judged(from) {
+        let _ = STRANGERS.insert(process, STRANGER, 0);
+    }
+}
+
+/// Whether the process came from outside and is the container's by now.
+#[inline(always)]
+fn is_own(process: &ProcessKey) -> bool {
+    origin(process) == Some(OWN) || counts::init_of(process).is_some()
+}
+
+#[inline(always)]
+fn is_stranger(process: &ProcessKey) -> bool {
+    origin(process) == Some(STRANGER)
+}
+
+#[inline(always)]
+fn origin(process: &ProcessKey) -> Option<u8> {
+    // SAFETY: an entry that is reused while it is read makes one process a stranger, or none.
+    unsafe { STRANGERS.get(process) }.copied()
 }
 
 /// Whether `task` is in a container, and no stranger there.
 #[inline(always)]
 fn is_judged(task: Probed) -> bool {
-    baseline(&task::counted_cgroup(task)).is_some()
-        && STRANGERS.get_ptr(task::process(task)).is_none()
+    baseline(&task::counted_cgroup(task)).is_some() && !is_stranger(&task::process(task))
 }
 
 /// A process of `from` was born by the running one, of `cgroup`.
@@ -110,8 +141,8 @@ pub fn born(child: Typed, cgroup: &CgroupKey, from: &CgroupKey) {
         return;
     }
     let (parent, child) = (task::process(task::current()), task::process(child));
-    if !inside || STRANGERS.get_ptr(parent).is_some() {
-        let _ = STRANGERS.insert(child, 1, 0);
+    if !inside || is_stranger(&parent) {
+        let _ = STRANGERS.insert(child, STRANGER, 0);
     }
     // SAFETY: an entry that is reused while it is read costs a line more or less.
     if let Some(told) = unsafe { ESCAPED.get(parent) } {
@@ -122,8 +153,15 @@ pub fn born(child: Typed, cgroup: &CgroupKey, from: &CgroupKey) {
 /// A process of `cgroup` ended.
 #[inline(always)]
 pub fn ended(process: &ProcessKey, cgroup: &CgroupKey) {
-    if baseline(cgroup).is_some() && STRANGERS.get_ptr(process).is_some() {
+    if baseline(cgroup).is_none() {
+        return;
+    }
+    // To remove takes a lock, and most processes are in neither.
+    if STRANGERS.get_ptr(process).is_some() {
         let _ = STRANGERS.remove(process);
+    }
+    if ESCAPED.get_ptr(process).is_some() {
+        let _ = ESCAPED.remove(process);
     }
 }
 
@@ -137,38 +175,71 @@ pub fn check<const TYPED: bool>(task: Pointer<TYPED>, cgroup: &CgroupKey, how: H
     task::capture_namespaces(task, &mut now);
     let outside = host_only(&now, &baseline.namespaces, host);
     let process = task::process(task);
-    if STRANGERS.get_ptr(process).is_some() {
-        // An exec among the container's namespaces is the container's own program.
-        if outside == 0 && matches!(how, How::Unseen) {
-            let _ = STRANGERS.remove(process);
+    if outside == 0 {
+        if matches!(how, How::Unseen) {
+            settle(&process, baseline, &now, host);
         }
         return;
     }
-    if outside == 0 {
+    if is_stranger(&process) {
         return;
     }
     // SAFETY: as in `born`.
-    let told = unsafe { ESCAPED.get(process) }.copied().unwrap_or_default();
-    let new = outside & !told;
-    if new == 0 {
+    let mut known = unsafe { ESCAPED.get(process) }.copied().unwrap_or_default();
+    let (uncounted, untold) = (outside & !known, outside & !(known >> NAMESPACE_TYPES));
+    if untold == 0 {
         return;
     }
-    let _ = ESCAPED.insert(process, told | new, 0);
     let Some(counts) = counts::of(&baseline.cgroup) else {
         return;
     };
+    known |= outside;
     for (i, namespace) in NamespaceType::ALL.iter().enumerate() {
-        if new >> i & 1 == 1 {
-            tell(task.probed(), counts, *namespace, host, how);
+        if untold >> i & 1 == 0 {
+            continue;
         }
+        // SAFETY: a map's value.
+        let counter = unsafe { &raw mut (*counts).escapes[*namespace as usize] };
+        counts::add(counter, u64::from(uncounted >> i & 1));
+        // What found no room is told at the next call or exec.
+        if tell(task.probed(), counts, *namespace, host, how) {
+            known |= 1 << (i + NAMESPACE_TYPES);
+        }
+    }
+    let _ = ESCAPED.insert(process, known, 0);
+}
+
+/// The process executed a program among its container's namespaces: it is the container's own. If it
+/// is the first one, and has left namespaces of the host since, it was a runtime that executed itself:
+/// only now it is where the container is.
+#[inline(always)]
+fn settle(process: &ProcessKey, expected: &Baseline, now: &Namespaces, host: &Namespaces) {
+    if is_stranger(process) {
+        let _ = STRANGERS.insert(process, OWN, 0);
+    }
+    if host_only(&expected.namespaces, now, host) != 0
+        && counts::init_of(process) == Some(expected.cgroup)
+    {
+        let baseline = Baseline {
+            cgroup: expected.cgroup,
+            namespaces: *now,
+        };
+        set_baseline(&expected.cgroup, &baseline);
     }
 }
 
+/// Whether the record is in the ring.
 #[inline(always)]
-fn tell(task: Probed, counts: *mut Counts, namespace: NamespaceType, host: &Namespaces, how: How) {
+fn tell(
+    task: Probed,
+    counts: *mut Counts,
+    namespace: NamespaceType,
+    host: &Namespaces,
+    how: How,
+) -> bool {
     // SAFETY: a map's value.
-    counts::add(unsafe { &raw mut (*counts).escapes[namespace as usize] }, 1);
-    emit::send_bounded(Kind::Escape, task, counts, |record: *mut Escape| {
+    let bounds = (unsafe { &raw mut (*counts).escapes_sent }, ESCAPE_BOUNDS);
+    emit::send_bounded(Kind::Escape, task, bounds, |record: *mut Escape| {
         // SAFETY: `record` is the ring's.
         unsafe {
             (*record).namespace = namespace as u32;
@@ -176,7 +247,7 @@ fn tell(task: Probed, counts: *mut Counts, namespace: NamespaceType, host: &Name
             (*record).how = how as u32;
             (*record).zero = 0;
         }
-    });
+    })
 }
 
 /// The bits of the types in which `now` is the host's namespace and `baseline` is not.

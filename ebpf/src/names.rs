@@ -192,12 +192,30 @@ pub const PATH_MAX: usize = 1024;
 /// Entries of the map of counts: cgroups counted apart; more of them are counted together.
 pub const COUNTED_CGROUPS: u32 = 16_384;
 
-/// Records of namespace calls that one cgroup may send a second; more are counted as suppressed.
-pub const RECORDS_PER_SECOND: u64 = 10_000;
+/// How many records of one sort a cgroup may send to the rare ring; more are counted as suppressed.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub per_second: u64,
+    /// Before what was in the ring is read: at most twice as many of its are unread.
+    pub unread: u64,
+    /// Bytes of the ring that they leave free.
+    pub reserve: u64,
+}
 
-/// Records of namespace calls that one cgroup may send before what was in the ring is read: at most
-/// twice as many of its are unread, about half of the ring. More are counted as suppressed.
-pub const RECORDS_UNREAD: u64 = 1500;
+/// The bounds of namespace calls: a cgroup's unread are about half of the ring.
+pub const CALL_BOUNDS: Bounds = Bounds {
+    per_second: 10_000,
+    unread: 1500,
+    reserve: RARE_RING_RESERVE,
+};
+
+/// The bounds of escapes, of which namespace calls use up nothing: a container cannot hide one behind
+/// calls.
+pub const ESCAPE_BOUNDS: Bounds = Bounds {
+    per_second: 100,
+    unread: 200,
+    reserve: OOM_RESERVE,
+};
 
 /// Bytes of an exec's arguments that a record carries, with the NULs between them; what is longer is
 /// cut.
@@ -215,10 +233,10 @@ pub const WANTED_FILTERED: u64 = 1 << 63;
 /// Bytes of the ring of rare records.
 pub const RARE_RING_BYTES: u32 = 1 << 21;
 
-/// Bytes of the rare ring that records of namespace calls leave free for those of OOM kills and
-/// cgroups, so that no container can push these out.
+/// Bytes of the rare ring that records of namespace calls leave free for those of OOM kills, cgroups
+/// and escapes, so that no container can push these out.
 pub const RARE_RING_RESERVE: u64 = RARE_RING_BYTES as u64 / 4;
 
-/// Bytes of the rare ring that records of cgroups and first processes leave free for those of OOM
-/// kills. What these records would have told is found by a scan.
+/// Bytes of the rare ring that records of cgroups, first processes and escapes leave free for those of
+/// OOM kills. What these records would have told is found by a scan.
 pub const OOM_RESERVE: u64 = RARE_RING_RESERVE / 2;

@@ -2,8 +2,8 @@
 //! and sent at its end.
 
 use agent_ebpf::{
-    CLONE_NEW_ANY, Call, How, Kind, NAMESPACE_TYPES, NamespaceCall, NamespaceType, Namespaces,
-    PendingCall,
+    CALL_BOUNDS, CLONE_NEW_ANY, Call, How, Kind, NAMESPACE_TYPES, NamespaceCall, NamespaceType,
+    Namespaces, PendingCall,
 };
 use aya_ebpf::{EbpfContext, helpers::bpf_get_current_pid_tgid, macros::map, maps::HashMap};
 use aya_log_ebpf::debug;
@@ -75,7 +75,9 @@ fn finish(pending: &PendingCall, result: i64, kind: Kind, call: Call) {
         types => types,
     };
     counts::call(counts, call, types, result < 0);
-    emit::send_bounded(kind, current, counts, |record: *mut NamespaceCall| {
+    // SAFETY: a map's value.
+    let bounds = (unsafe { &raw mut (*counts).calls_sent }, CALL_BOUNDS);
+    emit::send_bounded(kind, current, bounds, |record: *mut NamespaceCall| {
         // SAFETY: `record` is the ring's.
         unsafe {
             (*record).before = pending.before;

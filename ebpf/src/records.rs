@@ -214,6 +214,18 @@ pub struct Outcomes {
     pub suppressed: u64,
 }
 
+/// How many records of one sort a cgroup sent lately, for [`crate::Bounds`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// The second (CLOCK_BOOTTIME) that `in_second` counts in.
+    pub second: u64,
+    pub in_second: u64,
+    /// The position in the ring from which on `in_batch` counts.
+    pub batch: u64,
+    pub in_batch: u64,
+}
+
 /// What happened in one cgroup.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -235,14 +247,10 @@ pub struct Counts {
     pub exits: [u64; ENDINGS],
     /// By [`crate::NamespaceType`]; those of the cgroups below a container's are the container's.
     pub escapes: [u64; NAMESPACE_TYPES],
-    /// The second (CLOCK_BOOTTIME) that `sent` counts in.
-    pub second: u64,
-    /// Records of namespace calls sent in that second.
-    pub sent: u64,
-    /// The position in the ring from which on `sent_in_batch` counts.
-    pub batch: u64,
-    /// Records of namespace calls sent since.
-    pub sent_in_batch: u64,
+    /// Records of namespace calls.
+    pub calls_sent: Sent,
+    /// Records of escapes.
+    pub escapes_sent: Sent,
 }
 
 impl Counts {
@@ -338,7 +346,8 @@ no_padding! {
     Exit = 168 + 8;
     Escape = 168 + 16;
     Outcomes = 40;
-    Counts = 8 * (24 + 3 + 2 + 3 + 4 + 8 + 4);
+    Sent = 32;
+    Counts = 8 * (24 + 3 + 2 + 3 + 4 + 8 + 2 * 4);
     ProcessKey = 16;
     Baseline = 56;
     PendingCall = 48;

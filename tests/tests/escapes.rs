@@ -1,13 +1,15 @@
 //! Escapes: a container's task in a namespace of the host is told once for each namespace, whichever way it went, and
 //! nobody who may be there is.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use tests::cgroup::Cgroup;
 use tests::container::{Container, First, inode};
 use tests::law::assert_law;
 use tests::nscall::{self, nscall, outcome};
 use tests::serve::Serve;
-use tests::wait::PATIENCE;
+use tests::wait::{PATIENCE, wait_for};
 use tests::watch::Watch;
 
 /// A container with mount and UTS namespaces of its own, that runs `script` when it is told to.
@@ -114,6 +116,54 @@ fn from_a_container_that_is_older() {
     serve.stop();
 }
 
+/// The directories of a cgroup in all hierarchies.
+fn directories(cgroup: &Cgroup) -> Vec<String> {
+    let roots = tests::cgroup::roots();
+    let directories = roots.map(|root| root.join(&cgroup.path()[1..]));
+    directories.map(|it| it.display().to_string()).collect()
+}
+
+/// A shell's way into a cgroup that it makes below its own, in all hierarchies.
+fn moves_below(cgroup: &Cgroup) -> String {
+    let below = directories(cgroup).into_iter();
+    let moves = below.map(|it| format!("{it}/below")).map(|directory| {
+        format!(
+            "mkdir {directory}; \
+             for file in cpus mems; do \
+             [ -e {directory}/cpuset.$file ] && cat {directory}/../cpuset.$file > {directory}/cpuset.$file; done; \
+             echo 0 > {directory}/cgroup.procs; "
+        )
+    });
+    moves.collect()
+}
+
+/// So was the cgroup below it, with the process that escapes.
+#[test]
+fn from_a_cgroup_below_that_is_older() {
+    if !tests::root() {
+        return;
+    }
+    let cgroup = Cgroup::new("escape");
+    let script = format!(
+        "({} echo moved; read; exec {}); echo over; read",
+        moves_below(&cgroup),
+        into_host("setns-pid")
+    );
+    let first = First {
+        types: "mnt,uts",
+        script: &script,
+        ..First::default()
+    };
+    let mut container = Container::run(cgroup, first);
+    assert_eq!(container.line(), "moved");
+    let serve = Serve::start(&[]);
+    let name = container.cgroup.name().to_owned();
+    let mut watch = serve.watch(&["--kind", "escape,unshare", "--container", &name]);
+    let escapes = escapes(&mut container, &mut watch);
+    assert_told_once(&escapes, &container, &serve, &["setns"]);
+    serve.stop();
+}
+
 /// Who puts himself into a cgroup that he makes in the container's is still the container's.
 #[test]
 fn from_a_cgroup_below() {
@@ -122,18 +172,7 @@ fn from_a_cgroup_below() {
     }
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("escape");
-    let below: Vec<_> = tests::cgroup::roots()
-        .map(|root| root.join(&cgroup.path()[1..]).join("below"))
-        .map(|directory| directory.display().to_string())
-        .collect();
-    let script = below.iter().fold(String::new(), |script, directory| {
-        format!(
-            "{script} mkdir {directory}; \
-             for file in cpus mems; do \
-             [ -e {directory}/cpuset.$file ] && cat {directory}/../cpuset.$file > {directory}/cpuset.$file; done; \
-             echo 0 > {directory}/cgroup.procs;"
-        )
-    });
+    let script = moves_below(&cgroup);
     // A shell that moves itself, and escapes without an exec before.
     let script = format!(
         "read; ({script} exec {} sh -c /bin/true); echo over; read",
@@ -149,6 +188,93 @@ fn from_a_cgroup_below() {
     let mut watch = serve.watch(&["--kind", "escape,unshare", "--container", &name]);
     let escapes = escapes(&mut container, &mut watch);
     assert_told_once(&escapes, &container, &serve, &["unseen", "setns"]);
+    serve.stop();
+}
+
+/// Whoever puts himself where he is already does not come from outside, though his parent is there.
+#[test]
+fn from_the_first_process_that_moves_itself() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&[]);
+    let cgroup = Cgroup::new("escape");
+    let script = format!(
+        "read; exec {} in {} sh -c '/bin/true; echo over; read'",
+        into_host("setns-pid32"),
+        directories(&cgroup).join(":")
+    );
+    let first = First {
+        types: "mnt,uts",
+        script: &script,
+        ..First::default()
+    };
+    let mut container = Container::run(cgroup, first);
+    let name = container.cgroup.name().to_owned();
+    let mut watch = serve.watch(&["--kind", "escape,unshare", "--container", &name]);
+    let escapes = escapes(&mut container, &mut watch);
+    assert_told_once(&escapes, &container, &serve, &["unseen", "setns"]);
+    serve.stop();
+}
+
+/// The next two escapes.
+fn both(watch: &mut Watch) -> Vec<Value> {
+    let mut next = || watch.next(PATIENCE, |record| record["kind"] == "escape");
+    vec![next(), next()]
+}
+
+/// The second container of a cgroup is set up by a process that comes into it from outside, and becomes its first.
+#[test]
+fn from_a_cgroup_that_is_used_again() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&[]);
+    let cgroup = Arc::new(Cgroup::new("escape"));
+    let first = First {
+        types: "mnt,uts",
+        ..First::default()
+    };
+    drop(Container::run(Arc::clone(&cgroup), first));
+    let mut watch = serve.watch(&["--kind", "escape", "--container", cgroup.name()]);
+    let script = format!("{}; true", into_host("setns-pid"));
+    let mut second = cgroup.command("unshare");
+    second.args(["-m", "-u", "sh", "-c", &script]);
+    outcome(&mut second);
+    let said: Vec<_> = both(&mut watch)
+        .iter()
+        .map(|it| it["namespace"].clone())
+        .collect();
+    assert_eq!(said, ["mnt", "uts"]);
+    serve.stop();
+}
+
+/// Who makes more namespace calls than are told still cannot hide an escape among them.
+#[test]
+fn behind_a_flood_of_calls() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&[]);
+    let flood = format!(
+        "{} --times 1000000000 setns /dev/null net &",
+        nscall::binary().display()
+    );
+    let script = format!("{flood} read; {}; read", into_host("setns-pid"));
+    let first = First {
+        types: "mnt,uts",
+        script: &script,
+        ..First::default()
+    };
+    let mut container = Container::run(Cgroup::new("escape"), first);
+    let name = container.cgroup.name().to_owned();
+    let mut watch = serve.watch(&["--kind", "escape", "--container", &name]);
+    wait_for("calls are suppressed", PATIENCE, || {
+        let suppressed = serve.metrics().events("kernel", "setns", "suppressed");
+        (suppressed > 0).then_some(())
+    });
+    container.tell("go");
+    assert_told_once(&both(&mut watch), &container, &serve, &["setns"]);
     serve.stop();
 }
 

@@ -311,6 +311,15 @@ escapes_are_told_once() {
         want_events 2 '"kind":"escape"'
 }
 
+# Where the kernel does not say which thread is the last, two that end together both seem to be.
+threads_that_end_together_are_one_exit() {
+    make threads && inside threads storm threads 300 8 >/dev/null || return 1
+    exits() { wget -q -O - $METRICS/metrics | grep '^container_exits_total' | grep 'id="/agent/threads"' | awk '{ n += $NF } END { print n }'; }
+    # The storm itself is one more.
+    exits_are() { [ "$(exits)" = 301 ]; }
+    eventually exits_are || { echo "301 processes ended $(exits) times"; return 1; }
+}
+
 counter_outlives_cgroup() {
     make gone || return 1
     limit_memory gone
@@ -395,6 +404,7 @@ check oom_of_the_host
 
 check one_start_one_stop
 check escapes_are_told_once
+check threads_that_end_together_are_one_exit
 check counter_outlives_cgroup
 check none_unknown
 check none_lost

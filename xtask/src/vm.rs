@@ -36,7 +36,14 @@ pub fn run(kernels: &[String]) -> Result<()> {
         packages::for_vm()
     })?;
     step("agent", || {
-        command::run(&mut cargo(&["build", "--package", "agent"])?)
+        command::run(&mut cargo(&["build", "--package", "agent"])?)?;
+        command::run(&mut cargo(&[
+            "build",
+            "--package",
+            "tests",
+            "--bin",
+            "storm",
+        ])?)
     })?;
     let directory = workspace().join("target/vm");
     fs::create_dir_all(&directory)

@@ -17,7 +17,7 @@ use super::{
     life::{Change, Life},
     place::{self, Rank, Where},
 };
-use crate::watch::record::{Container, Exit};
+use crate::watch::record::{Container, ContainerKind, Exit};
 pub use cgroup::{Cgroup, Directory};
 
 /// How long a cgroup that is gone stays known, and how many of them at most.
@@ -29,6 +29,13 @@ pub const DIRECTORIES_AT_MOST: usize = 262_144;
 
 /// The id of the root of every hierarchy: its node is the first that kernfs makes.
 pub const ROOT_ID: u64 = 1;
+
+/// The root of v2, under which a task is counted that is in no other cgroup.
+const ROOT: CgroupKey = CgroupKey {
+    id: ROOT_ID,
+    hierarchy: 0,
+    zero: 0,
+};
 
 /// Names one [`Cgroup`]; never given out twice.
 type Id = u64;
@@ -327,6 +334,18 @@ impl Registry {
         place::decide(best, unknown, task, &self.host)
     }
 
+    /// The cgroup that the task is counted under, if that is known to be no container's: what is
+    /// expected of a container's processes is not of those there.
+    pub fn counted_outside_containers(&self, task: &Task) -> Option<CgroupKey> {
+        let inside = match self.locate(task) {
+            Where::In(container) => container.kind == ContainerKind::Container,
+            Where::Unknown => true,
+            Where::Host => false,
+        };
+        let key = keys(task).next().unwrap_or(ROOT);
+        (!inside).then_some(key)
+    }
+
     /// A cgroup of the task that is not known, so that a scan may help.
     pub fn lacking_of(&self, task: &Task) -> Option<CgroupKey> {
         keys(task).find(|key| !self.by_key.contains_key(key))
@@ -375,9 +394,7 @@ impl Registry {
 
     /// The keys of all directories that are not gone.
     pub fn living(&self) -> impl Iterator<Item = CgroupKey> {
-        let directories = self.all().flat_map(|cgroup| &cgroup.directories);
-        let living = directories.filter(|directory| !directory.gone);
-        living.map(|directory| directory.key)
+        self.all().flat_map(Cgroup::living)
     }
 
     /// What was counted in cgroups that were never known.

@@ -70,6 +70,11 @@ impl KernelCounts {
             .filter_map(Result::ok)
             .map(|(key, counts)| (key.0, counts.0))
             .collect();
+        for (Plain(key), kills) in self.kills.iter().filter_map(Result::ok) {
+            if let Some(counts) = all.get_mut(&key) {
+                counts.oom_kills = counts.oom_kills.max(kills);
+            }
+        }
         let overflow = all.remove(&OVERFLOW).unwrap_or_default();
         (all, overflow)
     }
@@ -88,7 +93,9 @@ impl KernelCounts {
     /// Takes the counts of a cgroup that is gone out of the kernel.
     pub fn take(&mut self, key: CgroupKey) -> Counts {
         let counts = self.counts.get(&Plain(key), 0);
-        let counts = counts.map(|Plain(counts)| counts).unwrap_or_default();
+        let mut counts = counts.map(|Plain(counts)| counts).unwrap_or_default();
+        let kills = self.kills.get(&Plain(key), 0).unwrap_or_default();
+        counts.oom_kills = counts.oom_kills.max(kills);
         // What was not there cannot be removed.
         if let Ok(init) = self.inits.get(&Plain(key), 0) {
             let _ = self.firsts.remove(&init);
@@ -101,7 +108,7 @@ impl KernelCounts {
     }
 
     /// Says how many kills the kernel has counted in a cgroup, those while no program ran among
-    /// them.
+    /// them. The programs count meanwhile, so that their counts are read, and never written back.
     ///
     /// # Errors
     /// Where a map is full.
@@ -111,29 +118,36 @@ impl KernelCounts {
             return Ok(());
         }
         self.kills.insert(Plain(key), kills, 0)?;
-        let counts = self.counts.get(&Plain(key), 0);
-        let mut counts = counts.map(|Plain(counts)| counts).unwrap_or_default();
-        counts.oom_kills += kills - known;
-        Ok(self.counts.insert(Plain(key), Plain(counts), 0)?)
+        let none = Plain(Counts::default());
+        match self.counts.insert(Plain(key), none, NOEXIST) {
+            Err(_) if self.counts.get(&Plain(key), 0).is_ok() => Ok(()),
+            other => Ok(other?),
+        }
     }
 
-    /// Says which process is the first of a cgroup that is older than the programs, and that the
-    /// cgroup's processes belong where it is.
+    /// Says which process is the first of a cgroup that is older than the programs.
     pub fn set_init(&mut self, key: CgroupKey, task: &Task) {
         let init = ProcessKey {
             start_time: task.start_time,
             pid: task.pid,
             zero: 0,
         };
-        let baseline = Baseline {
-            cgroup: key,
-            namespaces: task.namespaces,
-        };
         // What the programs saw meanwhile, or an earlier process of the agent did, stays.
         if self.inits.insert(Plain(key), Plain(init), NOEXIST).is_ok() {
             let _ = self.firsts.insert(Plain(init), Plain(key), 0);
         }
+    }
+
+    /// Says where the processes of a cgroup that is older than the programs belong.
+    pub fn set_baseline(&mut self, key: CgroupKey, baseline: Baseline) {
+        // Likewise.
         let _ = self.baselines.insert(Plain(key), Plain(baseline), NOEXIST);
+    }
+
+    /// Nothing is expected of the processes of a cgroup that is no container's.
+    pub fn forget_baseline(&mut self, key: CgroupKey) {
+        // Where there is none, none is left.
+        let _ = self.baselines.remove(&Plain(key));
     }
 
     /// What became of the records of `kind`, over all CPUs.

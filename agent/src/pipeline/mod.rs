@@ -103,7 +103,7 @@ impl Pipeline {
         scan::directories(&hierarchies, &mut registry);
         scan::processes(&kernel.snapshot()?, &mut registry, &mut counts);
         scan::oom_kills(&hierarchies, &registry, &mut counts);
-        scan::forget_strangers(kept, &registry, &mut counts);
+        scan::forget_gone(kept, &registry, &mut counts);
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| PipelineError::Thread(error.into()))?;
         let demand = Mutex::new(Demand::new(wanted, &hierarchies));

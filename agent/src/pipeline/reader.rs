@@ -173,6 +173,12 @@ impl Reader {
         }
         let take = |key: CgroupKey| -> Counts { lock(&self.shared.counts).take(key) };
         let record = attribute(&event, &mut registry, self.clock, take);
+        if matches!(event.body, Body::Exec(_))
+            && let Some(key) = registry.counted_outside_containers(&event.caller)
+        {
+            // A service's mounts say nothing of the containers that it makes below.
+            lock(&self.shared.counts).forget_baseline(key);
+        }
         drop(registry);
         if let Some(record) = record {
             self.shared.streams.publish(record);

@@ -1,11 +1,17 @@
 //! What was there before the probes.
 
-use std::{collections::HashSet, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
 
-use agent_ebpf::{CgroupKey, Task};
+use agent_ebpf::{Baseline, CgroupKey, Namespace, Task};
 
 use crate::{
-    container::registry::{ROOT_ID, Registry, keys},
+    container::{
+        place::{Rank, Where},
+        registry::{ROOT_ID, Registry, keys},
+    },
     host::{hierarchy::Hierarchies, walk::walk},
     kernel::counts::KernelCounts,
 };
@@ -42,14 +48,71 @@ pub fn directories(
     complete.then_some(found)
 }
 
-/// Tells which containers run, and which process is the first of each: the one that started first.
+/// Tells which containers run, which process is the first of each, and where the others belong.
+///
+/// The first is the one that started first; but an engine's runtime, which still is among the host's
+/// mounts, only where there is no other.
 pub fn processes(tasks: &[Task], registry: &mut Registry, counts: &mut KernelCounts) {
-    let mut tasks: Vec<&Task> = tasks.iter().collect();
-    tasks.sort_by_key(|task| task.start_time);
+    let mnt = Namespace::Mnt as usize;
+    let host = registry.host()[mnt];
+    let mut sorted: Vec<&Task> = tasks.iter().collect();
+    sorted.sort_by_key(|task| (task.namespaces[mnt] == host, task.start_time));
+    for task in sorted {
+        registry.set_found(task);
+    }
+    let baselines = set_inits(registry, counts);
+    set_baselines(&baselines, tasks, registry, counts);
+}
+
+/// Tells the programs the first process of each container; where its processes belong, by the
+/// container's path.
+fn set_inits(registry: &Registry, counts: &mut KernelCounts) -> HashMap<String, Baseline> {
+    let mut baselines = HashMap::new();
+    for container in registry.containers() {
+        let Some(init) = container.life.init() else {
+            continue;
+        };
+        // It is counted by one hierarchy, and may be in a cgroup below its container's there.
+        let Some(counted) = keys(init).next() else {
+            continue;
+        };
+        let own = container
+            .living()
+            .find(|key| key.hierarchy == counted.hierarchy);
+        let cgroup = own.unwrap_or(counted);
+        counts.set_init(cgroup, init);
+        let baseline = Baseline {
+            cgroup,
+            namespaces: init.namespaces,
+        };
+        baselines.insert(container.container.cgroup.clone(), baseline);
+    }
+    baselines
+}
+
+/// Tells the programs where the processes of each container belong: those that there are, and those
+/// that will come into its cgroups and those below.
+fn set_baselines(
+    baselines: &HashMap<String, Baseline>,
+    tasks: &[Task],
+    registry: &Registry,
+    counts: &mut KernelCounts,
+) {
+    let cgroups = registry.all().filter(|it| it.rank == Rank::Container);
+    for cgroup in cgroups {
+        if let Some(baseline) = baselines.get(&cgroup.container.cgroup) {
+            let counted = |key: &CgroupKey| key.hierarchy == baseline.cgroup.hierarchy;
+            for key in cgroup.living().filter(counted) {
+                counts.set_baseline(key, *baseline);
+            }
+        }
+    }
     for task in tasks {
-        let first = registry.set_found(task);
-        if first && let Some(key) = keys(task).next() {
-            counts.set_init(key, task);
+        if let Where::In(container) = registry.locate(task)
+            && let Some(baseline) = baselines.get(&container.cgroup)
+            && let Some(key) = keys(task).next()
+        {
+            counts.set_baseline(key, *baseline);
         }
     }
 }
@@ -75,7 +138,7 @@ pub fn oom_kills(hierarchies: &Hierarchies, registry: &Registry, counts: &mut Ke
 }
 
 /// Removes what earlier processes counted in cgroups, `kept`, that are gone.
-pub fn forget_strangers(kept: HashSet<CgroupKey>, registry: &Registry, counts: &mut KernelCounts) {
+pub fn forget_gone(kept: HashSet<CgroupKey>, registry: &Registry, counts: &mut KernelCounts) {
     let gone = kept.into_iter();
     for key in gone.filter(|key| key.id != ROOT_ID && registry.get(*key).is_none()) {
         counts.take(key);

@@ -4,7 +4,7 @@
 //! (`include/trace/events/task.h`): in the parent, once the child is complete and before it runs.
 //! A clone that fails does not come here.
 
-use agent_ebpf::{CLONE_NEW_ANY, Call, Clone, Kind};
+use agent_ebpf::{CALL_BOUNDS, CLONE_NEW_ANY, Call, Clone, Kind};
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
@@ -25,17 +25,15 @@ pub fn clone(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     counts::call(counts, Call::Clone, flags, false);
-    emit::send_bounded(
-        Kind::Clone,
-        task::current(),
-        counts,
-        |record: *mut Clone| {
-            // SAFETY: `record` is the ring's.
-            unsafe {
-                task::capture(child, &raw mut (*record).child);
-                (*record).flags = flags & CLONE_NEW_ANY;
-            }
-        },
-    );
+    // SAFETY: a map's value.
+    let bounds = (unsafe { &raw mut (*counts).calls_sent }, CALL_BOUNDS);
+    let fill = |record: *mut Clone| {
+        // SAFETY: `record` is the ring's.
+        unsafe {
+            task::capture(child, &raw mut (*record).child);
+            (*record).flags = flags & CLONE_NEW_ANY;
+        }
+    };
+    emit::send_bounded(Kind::Clone, task::current(), bounds, fill);
     0
 }

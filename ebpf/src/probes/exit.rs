@@ -3,8 +3,13 @@
 //! `void trace_sched_process_exit(struct task_struct *p, bool group_dead)`
 //! (`include/trace/events/sched.h`); older kernels have no `group_dead`.
 
-use agent_ebpf::{ABSENT, Exit, Field, Kind, ending};
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use agent_ebpf::{ABSENT, Exit, Field, Kind, ProcessKey, ending};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    macros::{btf_tracepoint, map},
+    maps::LruHashMap,
+    programs::BtfTracePointContext,
+};
 
 use crate::{
     config::{active, config, field},
@@ -15,6 +20,11 @@ use crate::{
 
 /// `SIGNAL_GROUP_EXIT` (`include/linux/sched/signal.h`).
 const SIGNAL_GROUP_EXIT: u32 = 4;
+
+/// The processes that ended last, where the kernel does not say which thread is the last: of two that
+/// end together, each sees that none lives. Of too many, the oldest are long gone.
+#[map]
+static ENDED: LruHashMap<ProcessKey, u8> = LruHashMap::with_max_entries(4096, 0);
 
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn exit(ctx: BtfTracePointContext) -> i32 {
@@ -71,6 +81,9 @@ fn group_dead(ctx: &BtfTracePointContext, task: Typed) -> bool {
     }
     let live: i32 = task.follow(Field::TaskSignal).load(Field::SignalLive);
     live == 0
+        && ENDED
+            .insert(task::process(task), 0, BPF_NOEXIST.into())
+            .is_ok()
 }
 
 /// The wait status of the process, as `wait_task_zombie` has it (`kernel/exit.c`).

@@ -128,5 +128,5 @@ fn fill(record: *mut Oom, victim: Probed, owner: Owner, constraint: u32, kills: 
         pid: record.victim.pid,
         zero: 0,
     };
-    record.init_killed = u32::from(counts::is_init(&init));
+    record.init_killed = u32::from(counts::init_of(&init).is_some());
 }

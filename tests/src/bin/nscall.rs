@@ -9,6 +9,8 @@
 //!   setns-pid PID TYPES     setns(2) with a pidfd
 //!   setns-pid32 PID TYPES COMMAND...
 //!                           the same as a 32-bit program does it, by `int $0x80`; becomes the command
+//!   setns-pid32 PID TYPES in DIRECTORIES COMMAND...
+//!                           likewise, after it moved into these cgroups (`DIRECTORY:DIRECTORY`)
 //!   spawn TYPES COMMAND...  clone3(2): a child with these namespaces, which becomes the command;
 //!                           ends as that does
 //! ```
@@ -110,6 +112,13 @@ fn main() -> Result<ExitCode> {
         }
         ["setns-pid32", target, types, ref command @ ..] if !command.is_empty() => {
             setns32(&pidfd(target)?, flags(types)?)?;
+            let command = match command {
+                ["in", directories, command @ ..] => {
+                    enter(directories)?;
+                    command
+                }
+                command => command,
+            };
             return turn_into(command);
         }
         _ => bail!("{words:?}: want one of the calls that the head of nscall.rs lists"),
@@ -240,6 +249,17 @@ fn spawn(flags: u64, pid: Option<u32>, command: &[&str]) -> Result<ExitCode> {
             Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
         }
     }
+}
+
+/// Moves this process into cgroups.
+fn enter(directories: &str) -> Result<()> {
+    let files = directories
+        .split(':')
+        .map(|it| format!("{it}/cgroup.procs"));
+    for file in files {
+        std::fs::write(&file, "0").with_context(|| file.clone())?;
+    }
+    Ok(())
 }
 
 fn turn_into(command: &[&str]) -> Result<ExitCode> {

@@ -36,13 +36,15 @@ impl Initramfs {
         let agent = root.join("bin/agent");
         // Debug information is most of it, and of no use there.
         run(command("strip", &["target/debug/agent", "-o"])?.arg(&agent))?;
+        let storm = root.join("bin/storm");
+        run(command("strip", &["target/debug/storm", "-o"])?.arg(&storm))?;
         let init = workspace().join("tests/vm/init.sh");
         copy(&init, &root.join("init"))?;
         fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
         copy(Path::new(BUSYBOX), &root.join("bin/busybox"))?;
         symlink("/usr/bin/perl", root.join("bin/perl"))?;
         copy(Path::new(PERL), &root.join("usr/bin/perl"))?;
-        for program in [&agent, Path::new(PERL)] {
+        for program in [&agent, &storm, Path::new(PERL)] {
             for library in libraries(program)? {
                 let place = library.strip_prefix("/").unwrap_or(&library);
                 copy(&library, &root.join(place))?;

@@ -49,6 +49,12 @@ impl Cgroup {
         })
     }
 
+    /// The keys of its directories that are not gone.
+    pub fn living(&self) -> impl Iterator<Item = CgroupKey> {
+        let living = self.directories.iter().filter(|it| !it.gone);
+        living.map(|directory| directory.key)
+    }
+
     /// Forgets the oldest of the directories that are gone, where one path is made and removed in
     /// one hierarchy again and again while it stays in another.
     pub(super) fn forget_directories(&mut self) -> Vec<CgroupKey> {
