@@ -126,13 +126,14 @@ impl Troubled {
         }
     }
 
-    /// A process of it is killed for want of memory, one makes a namespace, and one enters a namespace of the host.
+    /// A process of it makes a namespace, one enters a namespace of the host, and one is killed for want of memory.
     fn trouble(&mut self) {
         let cgroup = &self.container.cgroup;
-        Hog::start(cgroup, 1, TOO_MUCH).wait_until_killed();
         let call: Value = outcome(&mut nscall(cgroup, "unshare uts"));
         assert_eq!(call["errno"], 0, "{call}");
         self.container.tell("enter");
+        // The last: a second victim may be the first process.
+        Hog::start(&self.container.cgroup, 1, TOO_MUCH).wait_until_killed();
     }
 }
 

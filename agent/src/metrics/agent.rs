@@ -18,7 +18,7 @@ use crate::{
     host::{fdinfo, kept::Sizes, system::System},
     lock::lock,
     pipeline::Shared,
-    watch::{kind::Kind as StreamKind, streams},
+    watch::kind::Kind as StreamKind,
 };
 
 /// Why the metrics cannot be written.
@@ -296,13 +296,13 @@ impl AgentMetrics {
         self.watchers
             .with_label_values(&[] as &[&str])
             .set(watchers);
-        let longest = shared.streams.longest_queue() as i64;
+        let (length, room) = shared.streams.fullest_queue();
         self.queue_length
             .with_label_values(&["stream"])
-            .set(longest);
+            .set(length as i64);
         self.queue_capacity
             .with_label_values(&["stream"])
-            .set(streams::QUEUE as i64);
+            .set(room as i64);
     }
 }
 

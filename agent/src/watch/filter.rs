@@ -40,10 +40,15 @@ impl Filter {
         }
     }
 
+    /// Whether the watcher wants any of the frequent kinds.
+    pub fn wants_frequent(&self) -> bool {
+        Kind::FREQUENT.into_iter().any(|kind| self.wants(kind))
+    }
+
     /// Whether the watcher cannot want any fork, exec or exit by the tasks of a cgroup: one that is
     /// a container's or below it (`container`), or any other.
     pub fn excludes_cgroup(&self, container: Option<&Container>) -> bool {
-        if !Kind::FREQUENT.into_iter().any(|kind| self.wants(kind)) {
+        if !self.wants_frequent() {
             return true;
         }
         // Of any other cgroup, the tasks may be in a container by another hierarchy, or in a sandbox.

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::mpsc;
@@ -19,9 +20,16 @@ use super::{
     record::{Event, Record},
 };
 
-/// Records that wait for one reader at most: a second of forks and exits at 30,000 processes a
-/// second. A record is shared by all that it waits for.
-pub const QUEUE: usize = 65_536;
+/// Records that wait for one reader at most. A record is shared by all that it waits for.
+pub const QUEUE: usize = 8192;
+
+/// Likewise for a reader of frequent ones: half a second of forks and exits at 30,000 processes a
+/// second.
+const FREQUENT_QUEUE: usize = 32_768;
+
+/// How long a reader of frequent records lets them gather when none is left: to wake it for each
+/// would cost more than all else.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Streams that can be open at once.
 pub const STREAMS_AT_MOST: usize = 64;
@@ -78,7 +86,12 @@ impl Streams {
     /// # Errors
     /// When [`STREAMS_AT_MOST`] are open.
     pub fn open(&self, filter: Filter) -> Result<Stream, TooMany> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
+        let room = if filter.wants_frequent() {
+            FREQUENT_QUEUE
+        } else {
+            QUEUE
+        };
+        let (sender, receiver) = mpsc::channel(room);
         let shared = Arc::new(Shared {
             filter,
             queue: sender,
@@ -141,13 +154,17 @@ impl Streams {
         self.all().len()
     }
 
-    /// Records that wait in the fullest queue.
-    pub fn longest_queue(&self) -> usize {
-        self.all()
-            .iter()
-            .map(|stream| QUEUE - stream.queue.capacity())
-            .max()
-            .unwrap_or_default()
+    /// Records that wait in the fullest queue, and its room.
+    pub fn fullest_queue(&self) -> (usize, usize) {
+        let lengths = |stream: &Arc<Shared>| {
+            let room = stream.queue.max_capacity();
+            (room - stream.queue.capacity(), room)
+        };
+        let all = self.all();
+        let fullest = all.iter().map(lengths);
+        fullest
+            .max_by_key(|(length, room)| length * FREQUENT_QUEUE / room)
+            .unwrap_or((0, QUEUE))
     }
 
     /// What became of the records of `kind`.
@@ -211,18 +228,23 @@ impl Stream {
         self.wrote();
         let record = match self.queue.try_recv() {
             Ok(record) => record,
-            // What was lost when the queue was full is told at the latest when it is empty.
-            Err(_) => {
-                self.shared.tell();
-                match self.queue.recv().await {
-                    Some(record) => record,
-                    // Cannot be: the other end is in `shared`.
-                    None => std::future::pending().await,
-                }
-            }
+            Err(_) => self.wait().await,
         };
         self.unwritten[Kind::of(&record.event) as usize] += 1;
         record
+    }
+
+    async fn wait(&mut self) -> Arc<Record> {
+        if self.shared.filter.wants_frequent() {
+            tokio::time::sleep(GATHER).await;
+        }
+        // What was lost when the queue was full is told at the latest when it is empty.
+        self.shared.tell();
+        match self.queue.recv().await {
+            Some(record) => record,
+            // Cannot be: the other end is in `shared`.
+            None => std::future::pending().await,
+        }
     }
 
     /// The next record, if one waits, for a reader that writes several at once.
