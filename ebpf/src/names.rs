@@ -222,10 +222,10 @@ pub const ESCAPE_BOUNDS: Bounds = Bounds {
 pub const ARGV_MAX: usize = 1024;
 
 /// Bytes of the ring of frequent records: forks, execs and exits that somebody wants.
-pub const FREQUENT_RING_BYTES: u32 = 1 << 24;
+pub const FREQUENT_RING_BYTES: u32 = 1 << 25;
 
 /// The reader of the frequent ring is woken when the bytes unread come to this.
-pub const FREQUENT_WAKE_BYTES: u64 = FREQUENT_RING_BYTES as u64 / 64;
+pub const FREQUENT_WAKE_BYTES: u64 = FREQUENT_RING_BYTES as u64 / 128;
 
 /// The bit of `WANTED` that says to look into `EXCLUDED`; the others are `1 << Kind`.
 pub const WANTED_FILTERED: u64 = 1 << 63;

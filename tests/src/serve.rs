@@ -146,11 +146,19 @@ impl Serve {
     /// # Panics
     /// Where it does not come to that.
     pub fn watch_unread(&self, arguments: &[&str]) -> Child {
+        self.watch_into(Stdio::piped(), arguments)
+    }
+
+    /// Likewise, with what it writes to.
+    ///
+    /// # Panics
+    /// Where it does not come to that.
+    pub fn watch_into(&self, output: impl Into<Stdio>, arguments: &[&str]) -> Child {
         let before = self.watchers();
         let watch = agent(["watch", "--output", "json", "--socket"])
             .arg(self.socket())
             .args(arguments)
-            .stdout(Stdio::piped())
+            .stdout(output)
             .spawn();
         self.wait_for_watchers(before + 1);
         watch.expect("agent watch can be run")

@@ -10,10 +10,7 @@ use std::{
 use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes};
 use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::setpriority_process,
-};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Shared, scan};
 use crate::{
@@ -39,9 +36,6 @@ const TRIES: u32 = 16;
 
 /// Cgroups remembered at most for not having been found.
 const LACKING_AT_MOST: usize = 4096;
-
-/// Before most of the host: what is not read in time is lost, and reading takes little.
-const NICE: i32 = -10;
 
 type Ring = RingBuf<MapData>;
 
@@ -87,8 +81,6 @@ impl Reader {
 
     /// Reads until the pipeline stops.
     pub fn run(mut self) {
-        // For this thread alone. Not allowed to everybody, and it goes without.
-        let _ = setpriority_process(None, NICE);
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.follow_demand();
             self.wait();

@@ -23,9 +23,9 @@ use super::{
 /// Records that wait for one reader at most. A record is shared by all that it waits for.
 pub const QUEUE: usize = 8192;
 
-/// Likewise for a reader of frequent ones: half a second of forks and exits at 30,000 processes a
-/// second.
-const FREQUENT_QUEUE: usize = 32_768;
+/// Likewise for a reader of frequent ones: two seconds of forks and exits at 30,000 processes a
+/// second, for which a host that is that busy may not let the reader run.
+const FREQUENT_QUEUE: usize = 131_072;
 
 /// How long a reader of frequent records lets them gather when none is left: to wake it for each
 /// would cost more than all else.
