@@ -10,7 +10,7 @@ use clap::Parser;
 
 /// See what containers do to the kernel, and whether their limits hold
 ///
-/// Traces namespace calls and OOM kills with eBPF, knows which container each belongs to, and shows
+/// Traces namespace calls, OOM kills, processes and escapes with eBPF, knows which container each belongs to, and shows
 /// them as Prometheus metrics (serve) and as a live stream (watch).
 #[derive(Parser)]
 #[command(

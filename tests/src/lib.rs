@@ -1,5 +1,7 @@
 //! Whole-program tests on a real kernel, and what they share: `tests/tests/` has the tests, one subject a file.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub mod agent;
 pub mod cgroup;
 pub mod container;
@@ -19,6 +21,13 @@ pub mod storm;
 pub mod veth;
 pub mod wait;
 pub mod watch;
+
+/// For tests that watch the whole host: of those of one program, one at a time.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    // A test that failed leaves nothing behind.
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Whether this test can run: it needs root. Where it is not, the skip is printed; in CI it is a failure.
 #[must_use]

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -81,6 +81,18 @@ impl Watch {
                 return records;
             }
         }
+    }
+
+    /// All records up to now, of a watcher of execs on the whole host: it executes something that no other does, and what
+    /// came before that in the stream is then there.
+    ///
+    /// # Panics
+    /// As [`Self::until`].
+    pub fn until_now(&mut self, deadline: Duration) -> Vec<Value> {
+        let mark = format!("--mark-{}", std::process::id());
+        let status = Command::new("/bin/true").arg(&mark).status();
+        assert!(status.expect("true can be run").success());
+        self.until(deadline, |record| record["argv"][1] == *mark)
     }
 
     /// The records that came and were not taken yet.

@@ -164,6 +164,21 @@ fn from_a_cgroup_below_that_is_older() {
     serve.stop();
 }
 
+/// The first process of a new container in `cgroup`, by `script`, makes an escape that no probe of calls sees, or one of a
+/// trampoline.
+fn assert_told_by_exec(cgroup: Cgroup, script: &str, serve: &Serve) {
+    let first = First {
+        types: "mnt,uts",
+        script,
+        ..First::default()
+    };
+    let mut container = Container::run(cgroup, first);
+    let name = container.cgroup.name().to_owned();
+    let mut watch = serve.watch(&["--kind", "escape,unshare", "--container", &name]);
+    let escapes = escapes(&mut container, &mut watch);
+    assert_told_once(&escapes, &container, serve, &["unseen", "setns"]);
+}
+
 /// Who puts himself into a cgroup that he makes in the container's is still the container's.
 #[test]
 fn from_a_cgroup_below() {
@@ -178,16 +193,7 @@ fn from_a_cgroup_below() {
         "read; ({script} exec {} sh -c /bin/true); echo over; read",
         into_host("setns-pid32")
     );
-    let first = First {
-        types: "mnt,uts",
-        script: &script,
-        ..First::default()
-    };
-    let mut container = Container::run(cgroup, first);
-    let name = container.cgroup.name().to_owned();
-    let mut watch = serve.watch(&["--kind", "escape,unshare", "--container", &name]);
-    let escapes = escapes(&mut container, &mut watch);
-    assert_told_once(&escapes, &container, &serve, &["unseen", "setns"]);
+    assert_told_by_exec(cgroup, &script, &serve);
     serve.stop();
 }
 
@@ -204,16 +210,7 @@ fn from_the_first_process_that_moves_itself() {
         into_host("setns-pid32"),
         directories(&cgroup).join(":")
     );
-    let first = First {
-        types: "mnt,uts",
-        script: &script,
-        ..First::default()
-    };
-    let mut container = Container::run(cgroup, first);
-    let name = container.cgroup.name().to_owned();
-    let mut watch = serve.watch(&["--kind", "escape,unshare", "--container", &name]);
-    let escapes = escapes(&mut container, &mut watch);
-    assert_told_once(&escapes, &container, &serve, &["unseen", "setns"]);
+    assert_told_by_exec(cgroup, &script, &serve);
     serve.stop();
 }
 

@@ -5,7 +5,6 @@
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -27,12 +26,6 @@ const MORE_THAN_SENT: u64 = 20_000;
 /// As fast as what is seen at once is seen, on a machine that is busy.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    // A test that failed leaves nothing behind.
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn call(cgroup: &Cgroup, words: &str) -> Value {
     outcome(&mut nscall(cgroup, words))
 }
@@ -47,7 +40,7 @@ fn a_full_pipe() {
     if !tests::root() {
         return;
     }
-    let _alone = alone();
+    let _alone = tests::alone();
     let serve = Serve::start(&[]);
     let (cgroup, other) = (Cgroup::new("full"), Cgroup::new("other"));
     let mut full = serve.watch_unread(&["--kind", "clone", "--container", cgroup.name()]);
@@ -88,7 +81,7 @@ fn a_slow_reader() {
     if !tests::root() {
         return;
     }
-    let _alone = alone();
+    let _alone = tests::alone();
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("slow");
     let mut slow = serve.watch_unread(&["--kind", "clone", "--container", cgroup.name()]);
@@ -114,7 +107,7 @@ fn calls_without_end() {
     if !tests::root() {
         return;
     }
-    let _alone = alone();
+    let _alone = tests::alone();
     let serve = Serve::start(&[]);
     let (flooding, other) = (Cgroup::new("flooding"), Cgroup::new("other"));
     let mut watch = serve.watch(&["--kind", "unshare,oom", "--container", other.name()]);
@@ -155,7 +148,7 @@ fn calls_while_the_server_gets_no_time() {
     if !tests::root() {
         return;
     }
-    let _alone = alone();
+    let _alone = tests::alone();
     let serve = Serve::start(&[]);
     let (flooding, other) = (Cgroup::new("flooding"), Cgroup::new("other"));
     let mut flooded = serve.watch_unread(&["--kind", "setns", "--container", flooding.name()]);

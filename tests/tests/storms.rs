@@ -4,8 +4,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead as _, BufReader, Seek as _};
-use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use memchr::memmem;
@@ -17,7 +15,6 @@ use tests::process::wait_for_end;
 use tests::serve::Serve;
 use tests::storm::{self, storm};
 use tests::wait::wait_for;
-use tests::watch::Watch;
 
 const CONTAINERS: usize = 50;
 const EXECS_EACH: usize = 200;
@@ -36,20 +33,6 @@ const LOSSES: [(&str, &str); 4] = [
 /// For a storm, on a machine that has other things to do.
 const STORM: Duration = Duration::from_secs(120);
 
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    // A test that failed leaves nothing behind.
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Executes something that no other does: what came before it in the stream is then there.
-fn until_now(watch: &mut Watch) -> Vec<Value> {
-    let mark = format!("--mark-{}", std::process::id());
-    let status = Command::new("/bin/true").arg(&mark).status();
-    assert!(status.expect("true can be run").success());
-    watch.until(STORM, |record| record["argv"][1] == *mark)
-}
-
 /// What tells a process from all others.
 fn key(record: &Value) -> String {
     let process = &record["process"];
@@ -61,7 +44,7 @@ fn ten_thousand_processes_of_fifty_containers() {
     if !tests::root() {
         return;
     }
-    let _alone = alone();
+    let _alone = tests::alone();
     let serve = Serve::start(&[]);
     let mut watch = serve.watch(&["--kind", "exec,exit"]);
     // Born while they are watched.
@@ -74,7 +57,7 @@ fn ten_thousand_processes_of_fifty_containers() {
             (container.line() == "over").then_some(())
         });
     }
-    let records = until_now(&mut watch);
+    let records = watch.until_now(STORM);
     let lost: Vec<_> = records.iter().filter(|it| it["kind"] == "lost").collect();
     assert!(lost.is_empty(), "{lost:?}");
     let marks = check_execs(&records, &containers);
@@ -145,7 +128,7 @@ fn threads_that_end_together_are_one_exit() {
     if !tests::root() {
         return;
     }
-    let _alone = alone();
+    let _alone = tests::alone();
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("threads");
     let mut watch = serve.watch(&["--kind", "exec,exit"]);
@@ -153,7 +136,7 @@ fn threads_that_end_together_are_one_exit() {
         &cgroup,
         &format!("--procs 2 threads {PROCESSES} 16"),
     ));
-    let records = until_now(&mut watch);
+    let records = watch.until_now(STORM);
     let inside = records
         .iter()
         .filter(|it| it["container"]["name"] == cgroup.name());
@@ -179,7 +162,7 @@ fn two_hundred_thousand_processes() {
     if !tests::root() {
         return;
     }
-    let _alone = alone();
+    let _alone = tests::alone();
     let mut losses = (0..STORMS).map(|_| watched_storm());
     assert!(
         losses.any(|lost| lost == 0),

@@ -27,8 +27,8 @@ Examples:
 
 /// Trace the host and serve metrics and events
 ///
-/// Traces clone, unshare, setns and OOM kills of the whole host, serves Prometheus metrics on a TCP
-/// address and live events on a unix socket, for `agent watch`. Runs until SIGTERM or SIGINT.
+/// Traces namespace calls, OOM kills, processes and escapes of the whole host, serves Prometheus
+/// metrics on a TCP address and live events on a unix socket, for `agent watch`. Runs until SIGTERM or SIGINT.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

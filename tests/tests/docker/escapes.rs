@@ -1,32 +1,13 @@
 //! Escapes: the engine's runtime is among the host's namespaces in every container's cgroup, and is none.
 
-use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use serde_json::Value;
 use tests::docker::{Docker, IMAGE, namespace};
 use tests::law::assert_law;
 use tests::nscall;
 use tests::serve::Serve;
 use tests::wait::PATIENCE;
-use tests::watch::Watch;
 
 const TIMES: usize = 50;
-
-/// One test at a time: each watches the whole host.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    // A test that failed leaves nothing behind.
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Everything of the host up to now.
-fn until_now(watch: &mut Watch) -> Vec<Value> {
-    let mark = format!("--mark-{}", std::process::id());
-    let status = Command::new("/bin/true").arg(&mark).status();
-    assert!(status.expect("true can be run").success());
-    watch.until(PATIENCE, |record| record["argv"][1] == *mark)
-}
 
 /// The escapes of a container, by its id.
 fn escapes<'a>(records: &'a [Value], id: &'a str) -> impl Iterator<Item = &'a Value> {
@@ -39,7 +20,7 @@ fn runs_and_execs_are_none() {
     if !tests::root() {
         return;
     }
-    let _alone = alone();
+    let _alone = tests::alone();
     let docker = Docker::start();
     let serve = Serve::start(&[]);
     let mut watch = serve.watch(&["--kind", "escape,exec,container"]);
@@ -59,7 +40,7 @@ fn runs_and_execs_are_none() {
         let container = if time % 2 == 0 { &ordinary } else { &of_host };
         container.exec(&["sh", "-c", "/bin/true"]);
     }
-    let records = until_now(&mut watch);
+    let records = watch.until_now(PATIENCE);
     // A test of another program may let one escape.
     let escapes = records.iter().filter(|it| it["kind"] == "escape");
     let escapes = escapes.filter(|it| it["container"]["runtime"] == "docker");
@@ -78,7 +59,7 @@ fn one_that_may_enter_the_host_and_does_is_one() {
     if !tests::root() {
         return;
     }
-    let _alone = alone();
+    let _alone = tests::alone();
     let docker = Docker::start();
     let serve = Serve::start(&[]);
     let call = nscall::binary();
@@ -111,7 +92,7 @@ fn one_that_may_enter_the_host_and_does_is_one() {
         "-c",
         "/bin/true; /bin/true",
     ]);
-    let records = until_now(&mut watch);
+    let records = watch.until_now(PATIENCE);
     let escapes: Vec<_> = escapes(&records, container.id()).collect();
     let said: Vec<_> = escapes.iter().map(|it| it["namespace"].as_str()).collect();
     assert_eq!(said, ["mnt", "uts", "mnt", "uts"].map(Some), "{escapes:#?}");
