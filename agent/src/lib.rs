@@ -23,6 +23,8 @@ pub mod watch;
 
 pub mod inventory;
 
+pub mod runtime;
+
 pub mod server;
 
 pub mod commands;

@@ -1,0 +1,1 @@
+//! The cgroup of a container, in every hierarchy: made, limited, read back, killed, removed.

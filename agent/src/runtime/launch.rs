@@ -1,0 +1,1 @@
+//! Carries out a spec: from clone to exec.

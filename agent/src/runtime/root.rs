@@ -1,0 +1,1 @@
+//! Root file systems, each as a detached mount.

@@ -1,0 +1,1 @@
+//! From order to end: the process that stays with a container.
