@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
 
 /// A container to be made.
 #[derive(Clone, Debug)]
@@ -40,7 +41,8 @@ pub enum Root {
 }
 
 /// How the root becomes the root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ChangeRoot {
     Pivot,
     /// For teaching: nothing but the path is changed.
@@ -48,7 +50,8 @@ pub enum ChangeRoot {
 }
 
 /// What the network namespace holds. Which namespace it is, the spec says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Network {
     /// The loopback interface, up.
     None,
