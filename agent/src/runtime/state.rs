@@ -1,1 +1,227 @@
-//! What is known of containers under /run/agent, and what is cleaned there.
+//! What is known of containers, in a directory for each below `/run/agent/containers`.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `lock` | locked for writing by the supervisor as long as it lives; how the container ended, once it has |
+//! | `state.json` | a [`Record`], written before the cgroup is made |
+//! | `config.json` | the OCI spec that is carried out, for `agent exec` |
+//! | `log`, `log.1` | what a detached container wrote |
+//!
+//! The lock is one of fcntl(2): it belongs to the process, so that no child keeps it, and the kernel lets it go
+//! whatever the process dies of. A directory whose lock is free and whose record does not say `exited` is what a
+//! supervisor that was killed left behind.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
+
+use super::order::{ChangeRoot, Network};
+
+mod lock;
+
+pub use lock::{Claim, Waiter};
+
+/// Where the state is of the containers that root starts.
+pub const DIRECTORY: &str = "/run/agent/containers";
+
+const RECORD: &str = "state.json";
+const CONFIG: &str = "config.json";
+
+/// Bytes of a name.
+const LONGEST_NAME: usize = 63;
+
+/// What is written of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub name: String,
+    /// What the root file system is called: an image, a directory, `host`, the programs in it.
+    pub image: String,
+    /// The path of the cgroup below the root of each hierarchy.
+    pub cgroup: PathBuf,
+    pub supervisor: i32,
+    pub status: Status,
+    /// RFC 3339.
+    pub created: String,
+    pub detached: bool,
+    /// Whether nothing stays when it ends.
+    pub remove: bool,
+    pub change_root: ChangeRoot,
+    pub network: Network,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Not running its program yet.
+    Creating,
+    Running {
+        /// The first process, as the host counts.
+        pid: i32,
+    },
+    Exited {
+        /// As the shell has it: 128 and the number of the signal that it died of, else what it gave.
+        code: u8,
+    },
+}
+
+/// Why the state cannot be read, made or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "{name:?} is no name of a container: wanted are at most {LONGEST_NAME} letters, digits, \
+         '_', '.' and '-', beginning with a letter or digit"
+    )]
+    Name { name: String },
+    #[error("there is no container {name:?}; agent ps shows those that run")]
+    Unknown { name: String },
+    #[error(
+        "the name {name:?} is in use by a container that runs; take another, or agent rm -f {name}"
+    )]
+    Running { name: String },
+    #[error("the name {name:?} is in use by a container that has ended; agent rm {name} frees it")]
+    Ended { name: String },
+    #[error("{} is not a directory of this user's that nobody else may write to; remove it", path.display())]
+    Unsafe { path: PathBuf },
+    #[error("{}", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} is not what agent run writes; remove its directory", path.display())]
+    Malformed {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        |source| Self::Io { path, source }
+    }
+}
+
+/// The directory with the state of all containers of a user.
+#[derive(Clone, Debug)]
+pub struct Store {
+    path: PathBuf,
+}
+
+impl Store {
+    /// That of the user who calls: to be opened before a user namespace is entered.
+    pub fn of_user() -> Self {
+        let user = rustix::process::geteuid();
+        if user.is_root() {
+            return Self::at(DIRECTORY);
+        }
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let runtime = runtime.filter(|path| path.is_absolute() && path.is_dir());
+        let parent = match runtime {
+            Some(runtime) => runtime.join("agent"),
+            None => format!("/tmp/agent-{}", user.as_raw()).into(),
+        };
+        Self::at(parent.join("containers"))
+    }
+
+    /// The one at `path`, which is made when a container is.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The names of all containers, in no order.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| is_name(name)).collect()
+    }
+
+    /// What is written of a container.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] also where nothing is written yet.
+    pub fn read(&self, name: &str) -> Result<Record, Error> {
+        self.parse(name, RECORD)
+    }
+
+    /// The spec that a container was made by.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn spec(&self, name: &str) -> Result<Spec, Error> {
+        self.parse(name, CONFIG)
+    }
+
+    /// What is written of all containers that can be read.
+    pub fn records(&self) -> Vec<Record> {
+        let names = self.names();
+        names.iter().filter_map(|it| self.read(it).ok()).collect()
+    }
+
+    fn parse<T: for<'de> Deserialize<'de>>(&self, name: &str, file: &str) -> Result<T, Error> {
+        let path = self.directory(name)?.join(file);
+        let bytes = fs::read(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::Unknown { name: name.into() },
+            _ => Error::io(&path)(source),
+        })?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Malformed { path, source })
+    }
+
+    /// The directory of a container, which may not be there.
+    ///
+    /// # Errors
+    /// Where no container can have this name.
+    pub fn directory(&self, name: &str) -> Result<PathBuf, Error> {
+        if is_name(name) {
+            return Ok(self.path.join(name));
+        }
+        Err(Error::Name { name: name.into() })
+    }
+
+    /// Makes the directory, where it is not there: nobody else may write to it, or to one above it that is made.
+    fn make(&self) -> Result<(), Error> {
+        let parent = self.path.parent().unwrap_or(&self.path);
+        let top = parent.parent().unwrap_or(parent);
+        // The agent's socket is in there too, and is a directory for all to look at.
+        let modes = [(top, 0o755), (parent, 0o755), (&self.path, 0o700)];
+        for (path, mode) in modes {
+            match fs::DirBuilder::new().mode(mode).create(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::io(path)(error));
+                }
+                _ => {}
+            }
+        }
+        for path in [parent, &self.path] {
+            let found = fs::symlink_metadata(path).map_err(Error::io(path))?;
+            let own = found.uid() == rustix::process::geteuid().as_raw();
+            if !found.is_dir() || !own || found.mode() & 0o022 != 0 {
+                return Err(Error::Unsafe { path: path.into() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a container can have this name, which is one of a directory too.
+pub fn is_name(name: &str) -> bool {
+    let taken = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    name.len() <= LONGEST_NAME
+        && name.bytes().all(taken)
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+}
+
+/// Replaces a file at once, so that a reader finds the old or the new.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let new = path.with_extension("new");
+    fs::write(&new, bytes).map_err(Error::io(&new))?;
+    fs::rename(&new, path).map_err(Error::io(path))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,283 @@
+//! Who may change the state of a container: its supervisor while it lives, and whoever cleans up after it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use oci_spec::runtime::Spec;
+use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::io::Errno;
+use rustix::process::{Flock, FlockType, fcntl_getlk};
+
+use super::{CONFIG, Error, RECORD, Record, Status, Store, is_name, replace};
+
+const LOCK: &str = "lock";
+
+/// Held while a directory is made together with its lock, and while locks are looked for that nobody holds.
+/// No container can have this name.
+const MAKING: &str = ".lock";
+
+/// What the directory of a container is called, with its name behind, while it is removed.
+const GONE: &str = ".gone.";
+
+/// Between two looks at a container that somebody else is just removing.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// A container whose state only this process may change. Opening its lock once more in this process and closing it
+/// would let it go: fcntl_locking(2).
+#[derive(Debug)]
+pub struct Claim {
+    name: String,
+    directory: PathBuf,
+    lock: File,
+}
+
+impl Claim {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The directory that is this container's.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What the one who had it before wrote; `None` where it came to nothing.
+    pub fn record(&self) -> Option<Record> {
+        serde_json::from_slice(&fs::read(self.directory.join(RECORD)).ok()?).ok()
+    }
+
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write(&self, record: &Record) -> Result<(), Error> {
+        let path = self.directory.join(RECORD);
+        let text = serde_json::to_vec_pretty(record);
+        let text = text.map_err(|source| Error::Malformed {
+            path: path.clone(),
+            source,
+        })?;
+        replace(&path, &text)
+    }
+
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write_spec(&self, spec: &Spec) -> Result<(), Error> {
+        let path = self.directory.join(CONFIG);
+        let text = serde_json::to_vec(spec);
+        let text = text.map_err(|source| Error::Malformed {
+            path: path.clone(),
+            source,
+        })?;
+        replace(&path, &text)
+    }
+
+    /// Leaves word of how it ended, for those who wait: they have the file open even when it is removed.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn leave_word(&self, code: u8) -> Result<(), Error> {
+        let written = (&self.lock).write_all(format!("{code}\n").as_bytes());
+        written.map_err(Error::io(&self.directory))
+    }
+
+    /// Removes all that is known of it.
+    ///
+    /// # Errors
+    /// Where something cannot be removed.
+    pub fn remove(self) -> Result<(), Error> {
+        // At once gone for all others, and the lock with it: who claims the name next makes another.
+        let gone = format!("{GONE}{}.{}", self.name, std::process::id());
+        let gone = self.directory.with_file_name(gone);
+        fs::rename(&self.directory, &gone).map_err(Error::io(&self.directory))?;
+        match fs::remove_dir_all(&gone) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&gone)(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Waits for the end of a container.
+#[derive(Debug)]
+pub struct Waiter {
+    name: String,
+    lock: File,
+}
+
+impl Waiter {
+    /// Whether its supervisor lives, or somebody cleans up after it.
+    pub fn is_held(&self) -> bool {
+        holder(&self.lock).is_some()
+    }
+
+    /// Waits until its supervisor has ended, and says how the container ended; `None` where the supervisor was killed.
+    ///
+    /// # Errors
+    /// Where that cannot be waited for.
+    pub fn wait(mut self) -> Result<Option<u8>, Error> {
+        let path = Path::new(&self.name);
+        retry(|| fcntl_lock(&self.lock, FlockOperation::LockShared))
+            .map_err(|errno| Error::io(path)(errno.into()))?;
+        let mut word = String::new();
+        self.lock
+            .read_to_string(&mut word)
+            .map_err(Error::io(path))?;
+        Ok(word.trim().parse().ok())
+    }
+}
+
+impl Store {
+    /// Takes a name that nobody has. What a dead supervisor left under it has to be cleaned before.
+    ///
+    /// # Errors
+    /// [`Error::Running`] and [`Error::Ended`] where somebody has it.
+    pub fn claim(&self, name: &str) -> Result<Claim, Error> {
+        let directory = self.directory(name)?;
+        self.make()?;
+        loop {
+            let making = self.lock_making()?;
+            match fs::DirBuilder::new().mode(0o700).create(&directory) {
+                Ok(()) => return self.lock_new(name, directory),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io(&directory)(error)),
+            }
+            // Whoever holds it and is not its supervisor is about to remove it.
+            let record = self.read(name);
+            let held_by = open(&directory.join(LOCK)).ok().and_then(|it| holder(&it));
+            drop(making);
+            match (record, held_by) {
+                (Ok(record), Some(pid)) if record.supervisor != pid => sleep(PAUSE),
+                (Ok(record), None) if matches!(record.status, Status::Exited { .. }) => {
+                    return Err(Error::Ended { name: name.into() });
+                }
+                _ => return Err(Error::Running { name: name.into() }),
+            }
+        }
+    }
+
+    /// Takes over what nobody holds: a container that has ended, or one whose supervisor was killed. `None` where there
+    /// is none, or somebody holds it.
+    ///
+    /// # Errors
+    /// Where that cannot be found out.
+    pub fn take_over(&self, name: &str) -> Result<Option<Claim>, Error> {
+        let directory = self.directory(name)?;
+        let path = directory.join(LOCK);
+        let making = match self.lock_making() {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        let lock = match open(&path) {
+            // Killed between making the directory and the lock.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && directory.is_dir() => {
+                return self.lock_new(name, directory).map(Some);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(Error::io(&path))?,
+        };
+        match fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::AGAIN | Errno::ACCESS) => return Ok(None),
+            Err(errno) => return Err(Error::io(&path)(errno.into())),
+        }
+        // Somebody may have removed it before it could be locked.
+        let found = fs::metadata(&path).map(|it| it.ino());
+        if found.ok() != lock.metadata().map(|it| it.ino()).ok() {
+            return Ok(None);
+        }
+        drop(making);
+        Ok(Some(Claim {
+            name: name.into(),
+            directory,
+            lock,
+        }))
+    }
+
+    /// Those that nobody holds: ended, or left by a supervisor that was killed.
+    pub fn unheld(&self) -> Vec<Claim> {
+        self.remove_what_is_gone();
+        let names = self.names();
+        let claims = names.iter().map(|name| self.take_over(name));
+        claims.filter_map(|claim| claim.ok().flatten()).collect()
+    }
+
+    /// # Errors
+    /// [`Error::Unknown`] where there is no such container.
+    pub fn waiter(&self, name: &str) -> Result<Waiter, Error> {
+        let path = self.directory(name)?.join(LOCK);
+        let lock = open(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::Unknown { name: name.into() },
+            _ => Error::io(&path)(source),
+        })?;
+        Ok(Waiter {
+            name: name.into(),
+            lock,
+        })
+    }
+
+    /// Who removed them may have been killed meanwhile; where it was not, two do the same.
+    fn remove_what_is_gone(&self) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(GONE.as_bytes())
+            {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// Makes the lock of a container whose directory is new, and takes it.
+    fn lock_new(&self, name: &str, directory: PathBuf) -> Result<Claim, Error> {
+        let path = directory.join(LOCK);
+        let lock = create(&path).map_err(Error::io(&path))?;
+        let locked = fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive);
+        locked.map_err(|errno| Error::io(&path)(errno.into()))?;
+        Ok(Claim {
+            name: name.into(),
+            directory,
+            lock,
+        })
+    }
+
+    /// One at a time, until the file is closed.
+    fn lock_making(&self) -> Result<File, Error> {
+        debug_assert!(!is_name(MAKING));
+        let path = self.path.join(MAKING);
+        let lock = create(&path).map_err(Error::io(&path))?;
+        retry(|| fcntl_lock(&lock, FlockOperation::LockExclusive))
+            .map_err(|errno| Error::io(&path)(errno.into()))?;
+        Ok(lock)
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    options.mode(0o600).open(path)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// The process that has a lock for writing; 0 for one that this process does not see.
+fn holder(lock: &File) -> Option<i32> {
+    let held = fcntl_getlk(lock, &Flock::from(FlockType::ReadLock)).ok()??;
+    Some(held.pid.map_or(0, |pid| pid.as_raw_nonzero().get()))
+}
+
+/// A signal that is handled interrupts a wait, and is no reason to end it.
+fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Who has a name, and what is left of those who had it.
+
+use super::*;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::at(directory.path().join("agent/containers"));
+    (directory, store)
+}
+
+fn record(name: &str, supervisor: i32, status: Status) -> Record {
+    Record {
+        name: name.into(),
+        image: "host".into(),
+        cgroup: format!("/agent/{name}").into(),
+        supervisor,
+        status,
+        created: "2026-11-24T00:00:00Z".into(),
+        detached: true,
+        remove: false,
+        change_root: ChangeRoot::Pivot,
+        network: Network::None,
+    }
+}
+
+#[test]
+fn names() {
+    for name in ["a", "0", "a-b_c.d", &"x".repeat(63)] {
+        assert!(is_name(name), "{name}");
+    }
+    for name in [
+        "",
+        ".",
+        "..",
+        ".lock",
+        "-a",
+        "a/b",
+        "a\n",
+        "ä",
+        &"x".repeat(64),
+    ] {
+        assert!(!is_name(name), "{name}");
+    }
+}
+
+#[test]
+fn what_is_claimed_is_read_and_removed() {
+    let (_directory, store) = store();
+    assert!(matches!(store.waiter("a"), Err(Error::Unknown { .. })));
+    assert!(store.take_over("a").unwrap().is_none());
+    assert!(store.unheld().is_empty());
+    let claim = store.claim("a").unwrap();
+    assert!(matches!(store.read("a"), Err(Error::Unknown { .. })));
+    let wanted = record("a", 1, Status::Creating);
+    claim.write(&wanted).unwrap();
+    claim.write_spec(&Spec::default()).unwrap();
+    assert_eq!(store.read("a").unwrap(), wanted);
+    assert_eq!(store.spec("a").unwrap(), Spec::default());
+    assert_eq!(store.records(), [wanted]);
+    let waiter = store.waiter("a").unwrap();
+    claim.leave_word(7).unwrap();
+    claim.remove().unwrap();
+    assert_eq!(store.names(), Vec::<String>::new());
+    assert_eq!(waiter.wait().unwrap(), Some(7));
+}
+
+#[test]
+fn a_name_in_use() {
+    let (_directory, store) = store();
+    drop(store.claim("a").unwrap());
+    assert!(matches!(store.claim("a"), Err(Error::Running { .. })));
+    let claim = store.take_over("a").unwrap().unwrap();
+    claim
+        .write(&record("a", 1, Status::Exited { code: 0 }))
+        .unwrap();
+    drop(claim);
+    assert!(matches!(store.claim("a"), Err(Error::Ended { .. })));
+    let found: Vec<_> = store
+        .unheld()
+        .iter()
+        .map(|it| it.name().to_owned())
+        .collect();
+    assert_eq!(found, ["a"]);
+}
+
+#[test]
+fn a_directory_of_others_is_not_used() {
+    let (directory, store) = store();
+    let mine = directory.path().join("agent");
+    fs::create_dir(&mine).unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    fs::set_permissions(&mine, open).unwrap();
+    assert!(matches!(store.claim("a"), Err(Error::Unsafe { .. })));
+}
+
+#[test]
+fn garbage_is_an_error() {
+    let (_directory, store) = store();
+    let claim = store.claim("a").unwrap();
+    fs::write(claim.directory().join(RECORD), "{").unwrap();
+    assert!(matches!(store.read("a"), Err(Error::Malformed { .. })));
+    assert_eq!(claim.record(), None);
+}
