@@ -101,7 +101,11 @@ impl Strings {
 ///
 /// # Errors
 /// It returns only with one.
-pub fn execute(path: &CStr, arguments: &Strings, environment: &Strings) -> Result<Infallible, Errno> {
+pub fn execute(
+    path: &CStr,
+    arguments: &Strings,
+    environment: &Strings,
+) -> Result<Infallible, Errno> {
     // SAFETY: all are strings that end in NUL, and arrays that end in null; they outlive the call.
     unsafe {
         libc::execve(
@@ -195,7 +199,25 @@ fn change_mount(
             size_of::<libc::mount_attr>(),
         )
     };
-    if result < 0 { Err(last_errno()) } else { Ok(()) }
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// A copy of a descriptor that has this number, whatever had it before, and closes at exec. Whoever owned the number
+/// before must not use it again: the caller execs next.
+///
+/// # Errors
+/// dup(2)'s.
+pub fn duplicate_as(descriptor: BorrowedFd<'_>, number: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: the call takes no pointer.
+    if unsafe { libc::dup3(descriptor.as_raw_fd(), number, libc::O_CLOEXEC) } < 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: the descriptor is open; its former owner is forgotten, as the caller says.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// What becomes of descriptors.
@@ -217,7 +239,11 @@ pub fn close_from(first: u32, what: Descriptors) -> Result<(), Errno> {
     };
     // SAFETY: the call takes no pointer. Owners of the descriptors that it closes are forgotten: the caller execs next.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) };
-    if result < 0 { Err(last_errno()) } else { Ok(()) }
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
 }
 
 /// Gives every signal its default action, and blocks none: what a new program expects.
@@ -250,7 +276,47 @@ pub fn join_new_keyring() -> Result<(), Errno> {
             std::ptr::null::<c_char>(),
         )
     };
-    if result < 0 { Err(last_errno()) } else { Ok(()) }
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// Takes a capability out of the bounding set, for ever.
+///
+/// # Errors
+/// EINVAL for one that the kernel does not know, EPERM without CAP_SETPCAP.
+pub fn drop_from_bounding_set(capability: u8) -> Result<(), Errno> {
+    // SAFETY: the call takes no pointer.
+    let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability)) };
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// Puts a capability that is permitted and inheritable into the ambient set.
+///
+/// # Errors
+/// prctl(2)'s.
+pub fn raise_ambient(capability: u8) -> Result<(), Errno> {
+    // SAFETY: the call takes no pointer.
+    let result = unsafe {
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong,
+            libc::c_ulong::from(capability),
+            0,
+            0,
+        )
+    };
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
 }
 
 /// setns(2).
@@ -260,7 +326,11 @@ pub fn join_new_keyring() -> Result<(), Errno> {
 pub fn enter(namespace: BorrowedFd<'_>, kinds: i32) -> Result<(), Errno> {
     // SAFETY: the call takes no pointer; no thread shares anything with this one.
     let result = unsafe { libc::setns(namespace.as_raw_fd(), kinds) };
-    if result < 0 { Err(last_errno()) } else { Ok(()) }
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
 }
 
 /// unshare(2) of namespaces (`CLONE_NEW*`).
@@ -270,7 +340,11 @@ pub fn enter(namespace: BorrowedFd<'_>, kinds: i32) -> Result<(), Errno> {
 pub fn unshare(kinds: i32) -> Result<(), Errno> {
     // SAFETY: the call takes no pointer, and leaves descriptors shared as they were.
     let result = unsafe { libc::unshare(kinds) };
-    if result < 0 { Err(last_errno()) } else { Ok(()) }
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
 }
 
 /// Overwrites the environment that this process was started with, in the place where /proc/PID/environ shows it. Nothing

@@ -4,13 +4,16 @@
 use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg, socketpair,
 };
+use rustix::process::Pid;
+
+use crate::sys;
 
 /// Of a subject's text, in a message.
 const TEXT_BYTES: usize = 1024;
@@ -38,6 +41,8 @@ pub enum Report {
     },
     /// The container's terminal.
     Terminal(OwnedFd),
+    /// A process, whose pid is the host's number.
+    Born { pid: Pid, pidfd: OwnedFd },
     /// It has come to where the launcher is to die.
     Fault,
     /// It has closed its side: the command runs, or it was killed.
@@ -47,6 +52,7 @@ pub enum Report {
 const FAILED: u8 = b'F';
 const TERMINAL: u8 = b'T';
 const FAULT: u8 = b'X';
+const BORN: u8 = b'B';
 
 /// One side.
 #[derive(Debug)]
@@ -64,12 +70,12 @@ pub fn pair() -> Result<(Channel, Channel), Errno> {
 }
 
 impl Channel {
-    pub fn new(socket: OwnedFd) -> Self {
-        Self(socket)
-    }
-
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+    /// Gives it another number, whoever has that.
+    pub fn move_to(&mut self, number: RawFd) -> Result<(), Errno> {
+        if self.0.as_raw_fd() != number {
+            self.0 = sys::launch::duplicate_as(self.0.as_fd(), number)?;
+        }
+        Ok(())
     }
 
     pub fn say(&self, word: Word) -> Result<(), Errno> {
@@ -112,11 +118,21 @@ impl Channel {
     }
 
     pub fn give_terminal(&self, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.give(&[TERMINAL; HEAD_BYTES], terminal)
+    }
+
+    /// Tells of a process that was made for the other side.
+    pub fn give_birth(&self, pid: Pid, pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+        let [a, b, c, d] = pid.as_raw_nonzero().get().to_ne_bytes();
+        self.give(&[BORN, 0, a, b, c, d], pidfd)
+    }
+
+    fn give(&self, message: &[u8; HEAD_BYTES], descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let descriptors = [terminal];
+        let descriptors = [descriptor];
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-        let message = [IoSlice::new(&[TERMINAL; HEAD_BYTES])];
+        let message = [IoSlice::new(message)];
         sendmsg(&self.0, &message, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
     }
 
@@ -144,15 +160,25 @@ impl Channel {
                 subject: String::from_utf8_lossy(text).into_owned(),
             }),
             [FAULT, ..] => Ok(Report::Fault),
-            [TERMINAL, ..] => ancillary
-                .drain()
-                .find_map(|part| match part {
-                    RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-                    _ => None,
+            [TERMINAL, ..] => Ok(Report::Terminal(descriptor(&mut ancillary)?)),
+            [BORN, _, a, b, c, d] => {
+                let pid = Pid::from_raw(i32::from_ne_bytes([*a, *b, *c, *d]));
+                Ok(Report::Born {
+                    pid: pid.ok_or(Errno::PROTO)?,
+                    pidfd: descriptor(&mut ancillary)?,
                 })
-                .map(Report::Terminal)
-                .ok_or(Errno::PROTO),
+            }
             _ => Err(Errno::PROTO),
         }
     }
+}
+
+fn descriptor(ancillary: &mut RecvAncillaryBuffer<'_>) -> Result<OwnedFd, Errno> {
+    ancillary
+        .drain()
+        .find_map(|part| match part {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        })
+        .ok_or(Errno::PROTO)
 }
