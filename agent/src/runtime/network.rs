@@ -104,14 +104,17 @@ pub fn connect(
             Vec::new()
         }
     };
-    let Some((address, length)) = *address else {
-        return Ok(());
-    };
     let inside = enter(&host, pidfd)?;
     let eth0 = inside
         .find(INSIDE)
         .and_then(|link| link.ok_or_else(|| io::ErrorKind::NotFound.into()))
         .doing(|| format!("{INSIDE} in the container"))?;
+    inside
+        .set_up(eth0.index)
+        .doing(|| format!("bringing up {INSIDE} in the container"))?;
+    let Some((address, length)) = *address else {
+        return Ok(());
+    };
     inside
         .add_address(eth0.index, address, length)
         .doing(|| format!("--ip {address}/{length}"))?;

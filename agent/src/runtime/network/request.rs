@@ -101,7 +101,8 @@ impl Links {
             }))
     }
 
-    /// A pair of interfaces, both up: `outside` here, `inside` in the namespace of `pid`.
+    /// A pair of interfaces: `outside` here, up; `inside` in the namespace of `pid`, not up: it cannot be before its peer
+    /// is there.
     pub fn add_pair(
         &self,
         outside: &str,
@@ -109,7 +110,7 @@ impl Links {
         pid: Pid,
         bridge: Option<u32>,
     ) -> io::Result<()> {
-        let mut peer = up();
+        let mut peer = LinkMessage::default();
         peer.attributes
             .push(LinkAttribute::IfName(inside.to_owned()));
         peer.attributes
@@ -136,6 +137,12 @@ impl Links {
                 InfoKind::Bridge,
             )]));
         self.make(Message::NewLink(link))
+    }
+
+    pub fn set_up(&self, index: u32) -> io::Result<()> {
+        let mut link = up();
+        link.header.index = index;
+        self.ask(Message::SetLink(link), NLM_F_ACK).map(drop)
     }
 
     pub fn set_alias(&self, name: &str, alias: &str) -> io::Result<()> {
