@@ -1,0 +1,293 @@
+//! A profile to verdicts on numbers.
+
+use std::collections::{BTreeMap, HashMap};
+
+use oci_spec::runtime::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSyscall,
+};
+
+use super::{
+    Error, Program,
+    bpf::{self, Action, Condition, Ranges, Rule, Verdict},
+    calls::{self, Call},
+};
+
+/// `__X32_SYSCALL_BIT`: such calls come as those of x86-64.
+const X32: u32 = 0x4000_0000;
+
+/// An architecture that a filter can be for.
+struct Architecture {
+    arch: Arch,
+    /// `AUDIT_ARCH_*` (`include/uapi/linux/audit.h`)
+    audit: u32,
+    number: fn(&Call) -> Option<u32>,
+}
+
+/// What the kernel of this machine runs, its own architecture first.
+const ARCHITECTURES: &[Architecture] = if cfg!(target_arch = "aarch64") {
+    &[Architecture {
+        arch: Arch::ScmpArchAarch64,
+        audit: 0xc000_00b7,
+        number: |call| call.aarch64,
+    }]
+} else {
+    &[
+        Architecture {
+            arch: Arch::ScmpArchX86_64,
+            audit: 0xc000_003e,
+            number: |call| call.x86_64,
+        },
+        Architecture {
+            arch: Arch::ScmpArchX86,
+            audit: 0x4000_0003,
+            number: |call| call.x86,
+        },
+        Architecture {
+            arch: Arch::ScmpArchX32,
+            audit: 0xc000_003e,
+            number: |call| call.x32.map(|number| number | X32),
+        },
+    ]
+};
+
+pub(super) fn native_architectures() -> Vec<Arch> {
+    ARCHITECTURES.iter().map(|known| known.arch).collect()
+}
+
+pub(super) fn known_architectures() -> String {
+    let names: Vec<String> = ARCHITECTURES
+        .iter()
+        .map(|known| known.arch.to_string())
+        .collect();
+    names.join(", ")
+}
+
+/// A profile as a filter.
+///
+/// # Errors
+/// It asks for what the kernel or this agent does not have.
+pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
+    let default = action(profile.default_action(), profile.default_errno_ret())?;
+    let strict = !is_permissive(profile.default_action());
+    let calls: HashMap<&str, Call> = calls::all().map(|call| (call.name, call)).collect();
+    let mut rules = Vec::new();
+    for entry in profile.syscalls().iter().flatten() {
+        if !strict && !is_permissive(entry.action()) {
+            let unknown = entry
+                .names()
+                .iter()
+                .find(|name| !calls.contains_key(name.as_str()));
+            if let Some(name) = unknown {
+                return Err(Error::Call(name.clone()));
+            }
+        }
+        for condition in alternatives(entry)? {
+            rules.push((entry.names(), condition));
+        }
+    }
+    let mut numbered: BTreeMap<u32, Numbers> = BTreeMap::new();
+    for architecture in wanted(profile)? {
+        let numbers = numbered.entry(architecture.audit).or_default();
+        let first = if architecture.arch == Arch::ScmpArchX32 {
+            X32
+        } else {
+            0
+        };
+        let mut last = None;
+        for (names, rule) in &rules {
+            for name in *names {
+                let Some(number) = calls.get(name.as_str()).and_then(architecture.number) else {
+                    continue;
+                };
+                last = last.max(Some(number));
+                numbers
+                    .verdicts
+                    .entry(number)
+                    .or_insert_with(|| Verdict {
+                        rules: Vec::new(),
+                        otherwise: default,
+                    })
+                    .add(rule);
+            }
+        }
+        // What is newer than the profile does not exist for it, so that programs fall back, as with runc.
+        let newest = last.map_or(first, |last| last + 1);
+        numbers.spans.push((first, default));
+        numbers.spans.push((
+            newest,
+            if strict {
+                errno(libc::ENOSYS as u32)
+            } else {
+                default
+            },
+        ));
+    }
+    let architectures: Vec<(u32, Ranges)> = numbered
+        .into_iter()
+        .map(|(audit, numbers)| (audit, numbers.ranges()))
+        .collect();
+    // Of an architecture that the profile does not name, nothing is known.
+    let foreign = if strict {
+        libc::SECCOMP_RET_KILL_PROCESS
+    } else {
+        default
+    };
+    let instructions = bpf::emit(&architectures, foreign);
+    if instructions.len() > bpf::MOST {
+        return Err(Error::Size(instructions.len()));
+    }
+    Ok(Program {
+        instructions,
+        flags: flags(profile),
+    })
+}
+
+/// An architecture's verdicts: on single numbers, and from a number on where there is none.
+#[derive(Default)]
+struct Numbers {
+    verdicts: BTreeMap<u32, Verdict>,
+    spans: Vec<(u32, Action)>,
+}
+
+impl Numbers {
+    fn ranges(mut self) -> Ranges {
+        self.spans.sort_unstable();
+        let around = |number: u32| {
+            let span = self.spans.iter().rev().find(|span| span.0 <= number);
+            Verdict {
+                rules: Vec::new(),
+                otherwise: span
+                    .or(self.spans.first())
+                    .map_or(libc::SECCOMP_RET_KILL_PROCESS, |span| span.1),
+            }
+        };
+        let mut starts: BTreeMap<u32, Verdict> = self
+            .spans
+            .iter()
+            .map(|span| (span.0, around(span.0)))
+            .collect();
+        starts.entry(0).or_insert_with(|| around(0));
+        for &number in self.verdicts.keys() {
+            starts
+                .entry(number + 1)
+                .or_insert_with(|| around(number + 1));
+        }
+        starts.extend(self.verdicts);
+        let mut ranges: Ranges = Vec::new();
+        for (start, verdict) in starts {
+            if ranges.last().is_none_or(|(_, last)| *last != verdict) {
+                ranges.push((start, verdict));
+            }
+        }
+        ranges
+    }
+}
+
+impl Verdict {
+    /// Rules with conditions come before the one without, whatever their order in the profile.
+    fn add(&mut self, rule: &Rule) {
+        if rule.conditions.is_empty() {
+            self.otherwise = rule.action;
+        } else {
+            self.rules.push(rule.clone());
+        }
+    }
+}
+
+fn wanted(profile: &LinuxSeccomp) -> Result<Vec<&'static Architecture>, Error> {
+    match profile.architectures().as_deref() {
+        None | Some([]) => Ok(ARCHITECTURES.iter().take(1).collect()),
+        Some(named) => named
+            .iter()
+            .map(|arch| {
+                ARCHITECTURES
+                    .iter()
+                    .find(|known| known.arch == *arch || *arch == Arch::ScmpArchNative)
+                    .ok_or(Error::Architecture(*arch))
+            })
+            .collect(),
+    }
+}
+
+/// The rules that an entry stands for: conditions on different arguments must all hold; of several on the same one, as
+/// with runc, any.
+fn alternatives(entry: &LinuxSyscall) -> Result<Vec<Rule>, Error> {
+    let action = action(entry.action(), entry.errno_ret())?;
+    let mut conditions = Vec::new();
+    for wanted in entry.args().iter().flatten() {
+        let index = wanted.index();
+        let argument = u8::try_from(index)
+            .ok()
+            .filter(|&index| index < 6)
+            .ok_or_else(|| Error::Argument {
+                call: entry.names().join(", "),
+                index,
+            })?;
+        conditions.push(Condition {
+            argument,
+            operator: wanted.op(),
+            value: wanted.value(),
+            masked: wanted.value_two().unwrap_or(0),
+        });
+    }
+    let repeated = conditions.iter().enumerate().any(|(at, condition)| {
+        conditions[..at]
+            .iter()
+            .any(|other| other.argument == condition.argument)
+    });
+    Ok(if repeated {
+        conditions
+            .into_iter()
+            .map(|condition| Rule {
+                conditions: vec![condition],
+                action,
+            })
+            .collect()
+    } else {
+        vec![Rule { conditions, action }]
+    })
+}
+
+fn is_permissive(action: LinuxSeccompAction) -> bool {
+    matches!(
+        action,
+        LinuxSeccompAction::ScmpActAllow | LinuxSeccompAction::ScmpActLog
+    )
+}
+
+fn errno(number: u32) -> Action {
+    libc::SECCOMP_RET_ERRNO | (number & libc::SECCOMP_RET_DATA)
+}
+
+fn action(action: LinuxSeccompAction, number: Option<u32>) -> Result<Action, Error> {
+    let number = number.unwrap_or(libc::EPERM as u32);
+    Ok(match action {
+        LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => {
+            libc::SECCOMP_RET_KILL_THREAD
+        }
+        LinuxSeccompAction::ScmpActKillProcess => libc::SECCOMP_RET_KILL_PROCESS,
+        LinuxSeccompAction::ScmpActTrap => libc::SECCOMP_RET_TRAP,
+        LinuxSeccompAction::ScmpActErrno => errno(number),
+        LinuxSeccompAction::ScmpActTrace => {
+            libc::SECCOMP_RET_TRACE | (number & libc::SECCOMP_RET_DATA)
+        }
+        LinuxSeccompAction::ScmpActLog => libc::SECCOMP_RET_LOG,
+        LinuxSeccompAction::ScmpActAllow => libc::SECCOMP_RET_ALLOW,
+        LinuxSeccompAction::ScmpActNotify => return Err(Error::Action(action)),
+    })
+}
+
+fn flags(profile: &LinuxSeccomp) -> u32 {
+    let Some(flags) = profile.flags() else {
+        // As runc: a filter is no reason to slow the container's memory accesses down.
+        return libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
+    };
+    let bit = |flag: &LinuxSeccompFilterFlag| match flag {
+        LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
+        LinuxSeccompFilterFlag::SeccompFilterFlagTsync => libc::SECCOMP_FILTER_FLAG_TSYNC,
+        LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+        // Only of use with SCMP_ACT_NOTIFY.
+        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 0,
+    };
+    flags.iter().map(bit).fold(0, |all, flag| all | flag) as u32
+}
