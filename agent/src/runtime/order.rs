@@ -26,6 +26,36 @@ pub struct Order {
     pub remove: bool,
     /// Memory and swap together follow from `--memory` alone: left out where the kernel does not count swap.
     pub swap_implied: bool,
+    /// [`super::spec::complete`] makes `process` of the spec from it, once the root file system is there.
+    pub asked: Asked,
+}
+
+/// What was asked of the command, where an image and the files of the root file system have a say too. All empty: the
+/// spec is complete as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Replaces the image's entrypoint; empty: there is to be none.
+    pub entrypoint: Option<String>,
+    /// The command, or the entrypoint's arguments.
+    pub arguments: Vec<String>,
+    /// `NAME=VALUE`.
+    pub environment: Vec<String>,
+    pub directory: Option<PathBuf>,
+    /// `USER[:GROUP]`, names or numbers.
+    pub user: Option<String>,
+    /// Supplementary groups, names or numbers.
+    pub groups: Vec<String>,
+}
+
+/// What an image says of the command that runs in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+    /// `NAME=VALUE`.
+    pub environment: Vec<String>,
+    pub directory: Option<PathBuf>,
+    pub user: Option<String>,
 }
 
 /// Where the root file system comes from.
@@ -38,6 +68,24 @@ pub enum Root {
     Binaries(Vec<PathBuf>),
     /// What `docker save` writes, or an OCI layout, as a tar archive.
     Image(PathBuf),
+}
+
+impl Root {
+    /// What it is called where people look: an image's file until the image has said its name, a directory, `host`,
+    /// or the programs.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Directory(path) | Self::Image(path) => path.display().to_string(),
+            Self::Host => "host".to_owned(),
+            Self::Binaries(paths) => {
+                let names = paths.iter().map(|path| {
+                    let name = path.file_name().unwrap_or(path.as_os_str());
+                    name.to_string_lossy().into_owned()
+                });
+                names.collect::<Vec<_>>().join(",")
+            }
+        }
+    }
 }
 
 /// How the root becomes the root.
