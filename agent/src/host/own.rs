@@ -1,0 +1,51 @@
+//! This process: its cgroups and its user namespace.
+
+use std::path::Path;
+
+use super::Error;
+use super::file::File;
+use super::path;
+
+/// Its path in each hierarchy, by the hierarchy's id.
+///
+/// # Errors
+/// `/proc/self/cgroup` cannot be read.
+pub fn cgroups(root: &Path) -> Result<Vec<(u32, String)>, Error> {
+    let file = File::read(root.join("proc/self/cgroup"))?;
+    let paths = file.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, |&byte| byte == b':');
+        let id = super::file::number(fields.next()?)?;
+        Some((id, path::to_text(fields.nth(1)?)))
+    });
+    Ok(paths.collect())
+}
+
+/// Whether its root is the host's: all users are mapped, each to itself. Where this cannot be known it is taken to be.
+pub fn is_of_the_host(root: &Path) -> bool {
+    let Ok(file) = File::read(root.join("proc/self/uid_map")) else {
+        return true;
+    };
+    let words: Vec<_> = super::file::words(&file.bytes).collect();
+    words == [&b"0"[..], b"0", b"4294967295"]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fixture::tree;
+
+    #[test]
+    fn paths_by_hierarchy() {
+        let root = tree(&[("proc/self/cgroup", "4:cpu,cpuacct:/a:b\n0::/\n")]);
+        let paths = cgroups(root.path()).unwrap();
+        assert_eq!(paths, [(4, "/a:b".to_owned()), (0, "/".to_owned())]);
+    }
+
+    #[test]
+    fn user_namespaces() {
+        for (map, wanted) in [("  0  0 4294967295\n", true), ("0 1000 1\n", false)] {
+            let root = tree(&[("proc/self/uid_map", map)]);
+            assert_eq!(is_of_the_host(root.path()), wanted);
+        }
+    }
+}
