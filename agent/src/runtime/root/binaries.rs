@@ -107,13 +107,20 @@ impl Plan {
         Ok(())
     }
 
-    fn add_script(&mut self, path: &Path, mut file: &File, interpreters: usize) -> Result<(), Error> {
+    fn add_script(
+        &mut self,
+        path: &Path,
+        mut file: &File,
+        interpreters: usize,
+    ) -> Result<(), Error> {
         let mut start = Vec::new();
         io::Seek::rewind(&mut file).map_err(Error::io("read", path))?;
         let read = file.take(FIRST_LINE).read_to_end(&mut start);
         read.map_err(Error::io("read", path))?;
         let Some(line) = start.strip_prefix(b"#!") else {
-            return Err(Error::NotProgram { path: path.to_owned() });
+            return Err(Error::NotProgram {
+                path: path.to_owned(),
+            });
         };
         if interpreters == MOST_INTERPRETERS {
             return Err(Error::TooMany {
@@ -130,7 +137,9 @@ impl Plan {
             self.add_program(&found, interpreters + 1)?;
         }
         if interpreters_in(line).is_empty() {
-            return Err(Error::NoInterpreter { path: path.to_owned() });
+            return Err(Error::NoInterpreter {
+                path: path.to_owned(),
+            });
         }
         Ok(())
     }
@@ -149,7 +158,10 @@ impl Plan {
         let mut inside = Inside::new(directory);
         for name in MERGED {
             let on_host = Path::new("/").join(name);
-            let piece = fs::read_link(&on_host).map(|target| Piece::Link { path: on_host, target });
+            let piece = fs::read_link(&on_host).map(|target| Piece::Link {
+                path: on_host,
+                target,
+            });
             if let Ok(piece) = piece {
                 put(&mut inside, &piece)?;
             }
@@ -159,7 +171,11 @@ impl Plan {
             made.map_err(Error::io("make the root's", Path::new(name)))?;
         }
         for (name, text) in TEXTS {
-            let made = inside.file(Path::new(name), Access::of_root(0o644), &mut text.as_bytes());
+            let made = inside.file(
+                Path::new(name),
+                Access::of_root(0o644),
+                &mut text.as_bytes(),
+            );
             made.map_err(Error::io("write the root's", Path::new(name)))?;
         }
         for piece in &self.pieces {
@@ -233,7 +249,8 @@ fn interpreters_in(line: &[u8]) -> Vec<OsString> {
         return Vec::new();
     }
     let is_env = Path::new(&interpreter).file_name() == Some(OsStr::new("env"));
-    let is_setting = |word: &OsString| word.as_bytes().starts_with(b"-") || word.as_bytes().contains(&b'=');
+    let is_setting =
+        |word: &OsString| word.as_bytes().starts_with(b"-") || word.as_bytes().contains(&b'=');
     let run = words.find(|word| !is_setting(word)).filter(|_| is_env);
     std::iter::once(interpreter).chain(run).collect()
 }
@@ -281,7 +298,10 @@ mod tests {
             ("/bin/sh\necho", &["/bin/sh"]),
             (" /bin/sh -e\n", &["/bin/sh"]),
             ("/usr/bin/env python3\n", &["/usr/bin/env", "python3"]),
-            ("/usr/bin/env -S A=b python3 -u\n", &["/usr/bin/env", "python3"]),
+            (
+                "/usr/bin/env -S A=b python3 -u\n",
+                &["/usr/bin/env", "python3"],
+            ),
             ("/usr/bin/env", &["/usr/bin/env"]),
             ("sh\n", &[]),
             ("\n/bin/sh", &[]),

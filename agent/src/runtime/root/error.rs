@@ -11,7 +11,9 @@ pub enum Error {
     Missing { path: PathBuf, wanted: &'static str },
     #[error("{} is not {wanted}", path.display())]
     Other { path: PathBuf, wanted: &'static str },
-    #[error("--bin {name}: there is no such program in any directory of PATH ({path}); install it, or name it by its path")]
+    #[error(
+        "--bin {name}: there is no such program in any directory of PATH ({path}); install it, or name it by its path"
+    )]
     NoProgram { name: String, path: String },
     #[error("--bin {}: there is no such file", path.display())]
     NoFile { path: PathBuf },
@@ -78,7 +80,9 @@ impl Error {
     pub fn status(&self) -> u8 {
         match self {
             Self::NoProgram { .. } | Self::NoFile { .. } => 127,
-            Self::NotExecutable { .. } | Self::NotProgram { .. } | Self::NoInterpreter { .. } => 126,
+            Self::NotExecutable { .. } | Self::NotProgram { .. } | Self::NoInterpreter { .. } => {
+                126
+            }
             _ => 125,
         }
     }

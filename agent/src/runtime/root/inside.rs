@@ -62,10 +62,16 @@ impl<'root> Inside<'root> {
     }
 
     /// Makes a file of what `from` gives, in the place of what is there. What comes back is open for reading and writing.
-    pub fn file(&mut self, path: &Path, access: Access, from: &mut impl Read) -> io::Result<OwnedFd> {
+    pub fn file(
+        &mut self,
+        path: &Path,
+        access: Access,
+        from: &mut impl Read,
+    ) -> io::Result<OwnedFd> {
         let name = named(path)?;
         let parent = self.place(path)?;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?;
         let mut file = std::fs::File::from(file);
         io::copy(from, &mut file)?;
@@ -81,7 +87,13 @@ impl<'root> Inside<'root> {
         fs::symlinkat(target, parent, name)?;
         let owner = (Uid::from_raw(access.user), Gid::from_raw(access.group));
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        Ok(fs::chownat(parent, name, Some(owner.0), Some(owner.1), flags)?)
+        Ok(fs::chownat(
+            parent,
+            name,
+            Some(owner.0),
+            Some(owner.1),
+            flags,
+        )?)
     }
 
     /// Makes one more name of the file at `existing`, in the place of what is there.
@@ -111,7 +123,12 @@ impl<'root> Inside<'root> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         fs::chownat(parent, name, Some(owner.0), Some(owner.1), flags)?;
         // It is no link: it was made just now.
-        Ok(fs::chmodat(parent, name, Mode::from_raw_mode(access.mode), AtFlags::empty())?)
+        Ok(fs::chmodat(
+            parent,
+            name,
+            Mode::from_raw_mode(access.mode),
+            AtFlags::empty(),
+        )?)
     }
 
     /// Removes what is there, with all below it. Nothing there is fine.
@@ -127,7 +144,11 @@ impl<'root> Inside<'root> {
 
     /// The directory at `path`, links in it followed inside.
     pub fn open(&self, path: &Path) -> io::Result<OwnedFd> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         Ok(fs::openat2(self.root, path, flags, Mode::empty(), inside)?)
@@ -143,7 +164,9 @@ impl<'root> Inside<'root> {
         let mut at = PathBuf::new();
         let mut directory = self.open(&at)?;
         for component in wanted.components() {
-            let Component::Normal(name) = component else { continue };
+            let Component::Normal(name) = component else {
+                continue;
+            };
             at.push(name);
             directory = match self.open(&at) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {

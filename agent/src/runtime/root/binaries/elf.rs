@@ -146,7 +146,10 @@ impl<Elf: FileHeader<Endian = Endianness>> Strings<Elf> {
         data: R,
     ) -> Result<(), &'static str> {
         for (tag, value) in until_null::<Elf>(entries, endian) {
-            let string = || self.at(value, data).ok_or("a name in the dynamic section is damaged");
+            let string = || {
+                self.at(value, data)
+                    .ok_or("a name in the dynamic section is damaged")
+            };
             match tag {
                 elf::DT_NEEDED if object.needed.len() == MOST_NEEDED => {
                     return Err("it needs more libraries than any file does");

@@ -80,7 +80,9 @@ pub fn needs(program: &Path, object: Object) -> Result<Needs, Error> {
         next += 1;
     }
     let libraries = search.loaded.into_iter().skip(1).map(|it| it.path);
-    let files = std::iter::once(interpreter).chain(libraries).chain(search.extra);
+    let files = std::iter::once(interpreter)
+        .chain(libraries)
+        .chain(search.extra);
     Ok(Needs {
         files: files.collect(),
         settings: vec![search.family.settings()],
@@ -99,7 +101,10 @@ enum Family {
 
 impl Family {
     fn of(interpreter: &Path) -> Self {
-        let name = interpreter.file_name().unwrap_or_default().to_string_lossy();
+        let name = interpreter
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
         let rest = name.strip_prefix("ld-musl-");
         match rest.and_then(|rest| rest.split('.').next()) {
             Some(architecture) => Self::Musl {
@@ -122,7 +127,9 @@ impl Family {
             Self::Glibc => false,
             Self::Musl { .. } => {
                 let library = library.as_bytes();
-                WITHIN_MUSL.iter().any(|it| library.starts_with(it.as_bytes()))
+                WITHIN_MUSL
+                    .iter()
+                    .any(|it| library.starts_with(it.as_bytes()))
             }
         }
     }
@@ -190,7 +197,8 @@ impl Search {
     }
 
     fn not_found(&self, name: &OsStr, by: usize, searched: &[PathBuf]) -> Error {
-        let mut searched: Vec<String> = searched.iter().map(|it| it.display().to_string()).collect();
+        let mut searched: Vec<String> =
+            searched.iter().map(|it| it.display().to_string()).collect();
         searched.dedup();
         Error::NoLibrary {
             name: name.to_string_lossy().into_owned(),
@@ -269,11 +277,20 @@ impl Search {
         // The loader takes the directory of the file itself where links lead to it.
         let path = &self.loaded[by].path;
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-        let origin = path.parent().unwrap_or(Path::new("/")).as_os_str().as_bytes();
+        let origin = path
+            .parent()
+            .unwrap_or(Path::new("/"))
+            .as_os_str()
+            .as_bytes();
         let libraries = place.map_or(vec!["lib"], |it| vec![it.2, it.3, "lib"]);
         let platform = place.map_or("", |it| it.4);
-        let has_library = contains(text.as_bytes(), b"$LIB") || contains(text.as_bytes(), b"${LIB}");
-        let choices = if has_library { libraries.as_slice() } else { &[""] };
+        let has_library =
+            contains(text.as_bytes(), b"$LIB") || contains(text.as_bytes(), b"${LIB}");
+        let choices = if has_library {
+            libraries.as_slice()
+        } else {
+            &[""]
+        };
         let expanded = choices.iter().map(|library| {
             let mut text = text.as_bytes().to_vec();
             for (name, value) in [
@@ -302,9 +319,9 @@ impl Search {
         }
         let place = place(self.kind);
         let names = place.map_or(vec!["lib"], |it| vec![it.2, it.3, "lib"]);
-        let directories = names.iter().flat_map(|name| {
-            ["/", "/usr"].map(|above| Path::new(above).join(name))
-        });
+        let directories = names
+            .iter()
+            .flat_map(|name| ["/", "/usr"].map(|above| Path::new(above).join(name)));
         directories.collect()
     }
 }
