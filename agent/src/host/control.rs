@@ -81,11 +81,12 @@ impl Control {
             if entry.file_type() != FileType::Directory || name == c"." || name == c".." {
                 continue;
             }
-            let directory = match rustix::fs::openat(&self.directory, name, DIRECTORY, Mode::empty()) {
-                Ok(directory) => directory,
-                Err(Errno::NOENT) => continue,
-                Err(error) => return Err(error.into()),
-            };
+            let directory =
+                match rustix::fs::openat(&self.directory, name, DIRECTORY, Mode::empty()) {
+                    Ok(directory) => directory,
+                    Err(Errno::NOENT) => continue,
+                    Err(error) => return Err(error.into()),
+                };
             let path = self.path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
             children.push(Self {
                 version: self.version,
@@ -102,7 +103,11 @@ impl Control {
     /// rmdir(2)'s.
     pub fn remove(&self, name: &std::ffi::OsStr) -> io::Result<()> {
         let name = CString::new(name.as_bytes())?;
-        Ok(rustix::fs::unlinkat(&self.directory, &name, AtFlags::REMOVEDIR)?)
+        Ok(rustix::fs::unlinkat(
+            &self.directory,
+            &name,
+            AtFlags::REMOVEDIR,
+        )?)
     }
 
     /// What a file of it holds.
@@ -134,7 +139,13 @@ impl Control {
     }
 
     pub fn has(&self, file: &str) -> bool {
-        rustix::fs::accessat(&self.directory, file, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok()
+        rustix::fs::accessat(
+            &self.directory,
+            file,
+            rustix::fs::Access::EXISTS,
+            AtFlags::empty(),
+        )
+        .is_ok()
     }
 
     /// Whether this user may put processes into it, and cgroups below it.

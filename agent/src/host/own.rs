@@ -1,4 +1,4 @@
-//! This process: its cgroups and its user namespace.
+//! This process: its cgroups.
 
 use std::path::Path;
 
@@ -20,15 +20,6 @@ pub fn cgroups(root: &Path) -> Result<Vec<(u32, String)>, Error> {
     Ok(paths.collect())
 }
 
-/// Whether its root is the host's: all users are mapped, each to itself. Where this cannot be known it is taken to be.
-pub fn is_of_the_host(root: &Path) -> bool {
-    let Ok(file) = File::read(root.join("proc/self/uid_map")) else {
-        return true;
-    };
-    let words: Vec<_> = super::file::words(&file.bytes).collect();
-    words == [&b"0"[..], b"0", b"4294967295"]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,13 +30,5 @@ mod tests {
         let root = tree(&[("proc/self/cgroup", "4:cpu,cpuacct:/a:b\n0::/\n")]);
         let paths = cgroups(root.path()).unwrap();
         assert_eq!(paths, [(4, "/a:b".to_owned()), (0, "/".to_owned())]);
-    }
-
-    #[test]
-    fn user_namespaces() {
-        for (map, wanted) in [("  0  0 4294967295\n", true), ("0 1000 1\n", false)] {
-            let root = tree(&[("proc/self/uid_map", map)]);
-            assert_eq!(is_of_the_host(root.path()), wanted);
-        }
     }
 }

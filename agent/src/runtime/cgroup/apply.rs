@@ -26,7 +26,9 @@ impl Limiter<'_> {
         for (kind, value) in &wanted.limits {
             let set = self.limit(*kind, value);
             match set {
-                Err(Error::NoFile { file, .. }) if *kind == Kind::MemorySwap && self.swap_implied => {
+                Err(Error::NoFile { file, .. })
+                    if *kind == Kind::MemorySwap && self.swap_implied =>
+                {
                     notes.push(Note(format!(
                         "swap is not limited: this kernel does not count it ({} is missing); --memory-swap insists on it",
                         file.display()
@@ -50,7 +52,12 @@ impl Limiter<'_> {
             let has_v1 = version == Version::V1;
             let (found, wanted) = if has_v1 { ("v1", "v2") } else { ("v2", "v1") };
             let controller = controller.v1.to_owned();
-            return Err(Error::Version { name, controller, wanted, found });
+            return Err(Error::Version {
+                name,
+                controller,
+                wanted,
+                found,
+            });
         }
         let set = |file: &File| set(cgroup, kind, *file, value, self.page);
         files.iter().map(set).collect()
@@ -59,7 +66,9 @@ impl Limiter<'_> {
     /// The directory in the hierarchy that has a controller, which goes by two names.
     fn cgroup_with(&self, name: &str, v1: &str, v2: &str) -> Result<(Version, &Control), Error> {
         let in_hierarchy = |version, controller: &str| {
-            self.made.iter().find(|(place, _)| place.version == version && place.has(controller))
+            self.made
+                .iter()
+                .find(|(place, _)| place.version == version && place.has(controller))
         };
         let found = in_hierarchy(Version::V1, v1).or_else(|| in_hierarchy(Version::V2, v2));
         let name = || name.to_owned();
@@ -67,14 +76,21 @@ impl Limiter<'_> {
         let Some((place, way)) = found else {
             return Err(match self.made {
                 [] => Error::NotDelegated { name: name() },
-                _ => Error::NoController { name: name(), controller },
+                _ => Error::NoController {
+                    name: name(),
+                    controller,
+                },
             });
         };
         let cgroup = way.cgroups.last().unwrap_or(&place.base);
         if place.version == Version::V2
             && let Some(file) = enable::missing(way, v2)
         {
-            return Err(Error::NotEnabled { name: name(), controller, file });
+            return Err(Error::NotEnabled {
+                name: name(),
+                controller,
+                file,
+            });
         }
         Ok((place.version, cgroup))
     }
@@ -94,7 +110,9 @@ impl Limiter<'_> {
         }
         write(cgroup, &name, file, text, "")?;
         let kept = read(cgroup, &name, file)?;
-        let is_kept = text.split_whitespace().all(|word| kept.split_whitespace().any(|other| other == word));
+        let is_kept = text
+            .split_whitespace()
+            .all(|word| kept.split_whitespace().any(|other| other == word));
         if is_kept {
             return Ok(());
         }
@@ -108,7 +126,13 @@ impl Limiter<'_> {
 }
 
 /// Writes one limit to one file, and reads it back.
-fn set(cgroup: &Control, kind: Kind, file: File, value: &Value, page: u64) -> Result<Evidence, Error> {
+fn set(
+    cgroup: &Control,
+    kind: Kind,
+    file: File,
+    value: &Value,
+    page: u64,
+) -> Result<Evidence, Error> {
     let name = format!("--{}", kind.flag());
     let device = match value {
         Value::Rate { device, .. } => Some(*device),
@@ -127,7 +151,10 @@ fn set(cgroup: &Control, kind: Kind, file: File, value: &Value, page: u64) -> Re
     write(cgroup, &name, file.name, &written, kind.row().refusal)?;
     let text = read(cgroup, &name, file.name)?;
     let read_back = file.form.read(&text, device);
-    let intended = file.form.read(&written, device).map(|held| file.form.kept(held, page));
+    let intended = file
+        .form
+        .read(&written, device)
+        .map(|held| file.form.kept(held, page));
     let read_back = match read_back {
         Some(held) if Some(&held) == intended.as_ref() && takes_effect(cgroup, file, &held) => held,
         _ => {
@@ -154,27 +181,48 @@ fn takes_effect(cgroup: &Control, file: File, held: &Held) -> bool {
     if cgroup.version == Version::V1 || file.form != Form::Numbers {
         return true;
     }
-    let effective = cgroup.read(&format!("{}.effective", file.name)).unwrap_or_default();
+    let effective = cgroup
+        .read(&format!("{}.effective", file.name))
+        .unwrap_or_default();
     let effective = Numbers::parse(effective.trim()).map(Held::Numbers);
     effective.as_ref() == Some(held)
 }
 
-fn write(cgroup: &Control, name: &str, file: &str, text: &str, refusal: &'static str) -> Result<(), Error> {
+fn write(
+    cgroup: &Control,
+    name: &str,
+    file: &str,
+    text: &str,
+    refusal: &'static str,
+) -> Result<(), Error> {
     let path = cgroup.path.join(file);
-    cgroup.write(file, text).map_err(|source| failed(name, path, Some((text, refusal)), source))
+    cgroup
+        .write(file, text)
+        .map_err(|source| failed(name, path, Some((text, refusal)), source))
 }
 
 fn read(cgroup: &Control, name: &str, file: &str) -> Result<String, Error> {
     let path = cgroup.path.join(file);
-    cgroup.read(file).map_err(|source| failed(name, path, None, source))
+    cgroup
+        .read(file)
+        .map_err(|source| failed(name, path, None, source))
 }
 
-fn failed(name: &str, file: std::path::PathBuf, written: Option<(&str, &'static str)>, source: io::Error) -> Error {
+fn failed(
+    name: &str,
+    file: std::path::PathBuf,
+    written: Option<(&str, &'static str)>,
+    source: io::Error,
+) -> Error {
     let name = name.to_owned();
     match (Errno::from_io_error(&source), written) {
         (Some(Errno::NOENT), _) => {
             let is_swap = file.to_string_lossy().contains("sw");
-            let hint = if is_swap { "; boot with swapaccount=1, or leave it out" } else { "; leave it out" };
+            let hint = if is_swap {
+                "; boot with swapaccount=1, or leave it out"
+            } else {
+                "; leave it out"
+            };
             Error::NoFile { name, file, hint }
         }
         (_, Some((text, hint))) => Error::Refused {
@@ -187,4 +235,3 @@ fn failed(name: &str, file: std::path::PathBuf, written: Option<(&str, &'static 
         (_, None) => Error::Io { path: file, source },
     }
 }
-

@@ -32,5 +32,8 @@ pub fn missing(way: &Way, controller: &str) -> Option<std::path::PathBuf> {
         let passed = cgroup.read(FILE).unwrap_or_default();
         !passed.split_whitespace().any(|name| name == controller)
     };
-    above.iter().find(lacks).map(|cgroup| cgroup.path.join(FILE))
+    above
+        .iter()
+        .find(lacks)
+        .map(|cgroup| cgroup.path.join(FILE))
 }

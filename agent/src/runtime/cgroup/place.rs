@@ -8,10 +8,10 @@ use rustix::io::Errno;
 use super::Error;
 use crate::host::control::Control;
 use crate::host::hierarchy::{Hierarchies, Mounted, Version};
-use crate::host::{own, path};
+use crate::host::{launch, own, path};
 
 /// The cgroup in which those of `agent run` are.
-const AGENT: &str = "agent";
+pub const AGENT: &str = "agent";
 
 /// Others may remove a parent that is empty, before the child is made.
 const TRIES: usize = 100;
@@ -43,23 +43,35 @@ impl Place {
     pub fn all(root: &Path) -> Result<Vec<Self>, Error> {
         let hierarchies = Hierarchies::discover(root)?;
         let mut places = Vec::new();
-        if rustix::process::geteuid().is_root() && own::is_of_the_host(root) {
+        if rustix::process::geteuid().is_root() && !launch::is_in_user_namespace() {
             for mounted in hierarchies.all() {
-                places.push(Self::at(mounted, mounted.root.clone(), &mounted.mount, false)?);
+                places.push(Self::at(
+                    mounted,
+                    mounted.root.clone(),
+                    &mounted.mount,
+                    false,
+                )?);
             }
             return Ok(places);
         }
         let cgroups = own::cgroups(root)?;
         for mounted in hierarchies.all() {
             let own = cgroups.iter().find(|(id, _)| *id == mounted.id);
-            if let Some((path, directory)) = own.and_then(|(_, own)| delegated(&hierarchies, mounted, own)) {
+            if let Some((path, directory)) =
+                own.and_then(|(_, own)| delegated(&hierarchies, mounted, own))
+            {
                 places.push(Self::at(mounted, path, &directory, true)?);
             }
         }
         Ok(places)
     }
 
-    fn at(mounted: &Mounted, path: String, directory: &Path, delegated: bool) -> Result<Self, Error> {
+    fn at(
+        mounted: &Mounted,
+        path: String,
+        directory: &Path,
+        delegated: bool,
+    ) -> Result<Self, Error> {
         let base = Control::open(mounted.version, directory);
         Ok(Self {
             version: mounted.version,
@@ -78,15 +90,39 @@ impl Place {
     pub fn make(&self, names: &[&str]) -> Result<Way, Error> {
         for _ in 0..TRIES {
             match self.try_make(names) {
-                Err(Error::Io { source, .. }) if Errno::from_io_error(&source) == Some(Errno::NOENT) => {}
+                Err(Error::Io { source, .. })
+                    if Errno::from_io_error(&source) == Some(Errno::NOENT) => {}
                 made => return made,
             }
         }
         self.try_make(names)
     }
 
+    pub fn is_delegated(&self) -> bool {
+        self.delegated
+    }
+
+    /// The way to the cgroup with these names below one another; none where it is not there.
+    pub fn find(&self, names: &[&str]) -> Result<Option<Way>, Error> {
+        let base = &self.base.path;
+        let mut cgroups = vec![Control::open(self.version, base).map_err(Error::io(base))?];
+        for name in names {
+            let parent = cgroups.last().unwrap_or(&self.base);
+            match parent.below(name) {
+                Ok(child) => cgroups.push(child),
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOENT) => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(Error::io(&parent.path.join(name))(error)),
+            }
+        }
+        let others = cgroups.len();
+        Ok(Some(Way { cgroups, others }))
+    }
+
     fn try_make(&self, names: &[&str]) -> Result<Way, Error> {
-        let base = Control::open(self.version, &self.base.path).map_err(Error::io(&self.base.path))?;
+        let base =
+            Control::open(self.version, &self.base.path).map_err(Error::io(&self.base.path))?;
         let mut way = Way {
             cgroups: vec![base],
             others: usize::from(!self.delegated),

@@ -33,7 +33,11 @@ impl Wanted {
         if let Some(cpu) = resources.cpu() {
             wanted.add_cpu(cpu)?;
         }
-        if let Some(limit) = resources.pids().as_ref().and_then(|pids| signed(Some(pids.limit()))) {
+        if let Some(limit) = resources
+            .pids()
+            .as_ref()
+            .and_then(|pids| signed(Some(pids.limit())))
+        {
             wanted.limits.push((Kind::Pids, Value::Amount(limit)));
         }
         if let Some(io) = resources.block_io() {
@@ -58,7 +62,9 @@ impl Wanted {
             let memory = match (limit, both) {
                 (Some(Limit::Value(memory)), _) => memory,
                 (_, Limit::Max) => 0,
-                (_, Limit::Value(both)) => return Err(out_of_range(Kind::MemorySwap, &both.to_string())),
+                (_, Limit::Value(both)) => {
+                    return Err(out_of_range(Kind::MemorySwap, &both.to_string()));
+                }
             };
             let value = Value::Swap { memory, both };
             self.limits.push((Kind::MemorySwap, value));
@@ -83,7 +89,10 @@ impl Wanted {
         if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
             self.limits.push((Kind::CpuWeight, Value::Shares(shares)));
         }
-        for (kind, text) in [(Kind::CpusetCpus, cpu.cpus()), (Kind::CpusetMems, cpu.mems())] {
+        for (kind, text) in [
+            (Kind::CpusetCpus, cpu.cpus()),
+            (Kind::CpusetMems, cpu.mems()),
+        ] {
             if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {
                 let numbers = Numbers::parse(text).ok_or_else(|| out_of_range(kind, text))?;
                 self.limits.push((kind, Value::Numbers(numbers)));
@@ -116,7 +125,9 @@ impl Wanted {
             let limit = amount(text).ok_or_else(|| out_of_range(kind, text))?;
             self.limits.push((kind, value(limit)));
         } else if file == "cpu.weight" {
-            let weight = text.parse().map_err(|_| out_of_range(Kind::CpuWeight, text))?;
+            let weight = text
+                .parse()
+                .map_err(|_| out_of_range(Kind::CpuWeight, text))?;
             self.limits.push((Kind::CpuWeight, Value::Weight(weight)));
         } else if is_file(file) {
             self.files.insert(file.to_owned(), text.to_owned());
@@ -150,7 +161,8 @@ fn amount(text: &str) -> Option<Limit> {
 }
 
 fn rate(kind: Kind, device: &LinuxThrottleDevice) -> Result<Value, Error> {
-    let number = |number: i64| u32::try_from(number).map_err(|_| out_of_range(kind, &number.to_string()));
+    let number =
+        |number: i64| u32::try_from(number).map_err(|_| out_of_range(kind, &number.to_string()));
     Ok(Value::Rate {
         device: Device {
             major: number(device.major())?,
@@ -166,7 +178,10 @@ fn check(kind: Kind, value: &Value, page: u64) -> Result<(), Error> {
     let fits = match value {
         Value::Amount(Limit::Value(number)) if kind == Kind::Pids => *number >= 1,
         Value::Amount(Limit::Value(bytes)) => *bytes >= page,
-        Value::Swap { memory, both: Limit::Value(both) } => both >= memory,
+        Value::Swap {
+            memory,
+            both: Limit::Value(both),
+        } => both >= memory,
         Value::Amount(Limit::Max) | Value::Swap { .. } => true,
         Value::Quota { quota, period } => {
             let enough = !matches!(quota, Limit::Value(..1000));
@@ -175,12 +190,17 @@ fn check(kind: Kind, value: &Value, page: u64) -> Result<(), Error> {
         Value::Shares(shares) => (2..=262_144).contains(shares),
         Value::Weight(weight) => (1..=10_000).contains(weight),
         Value::Numbers(numbers) => !numbers.is_empty(),
-        Value::Rate { limit: Limit::Value(rate), .. } => {
-            *rate >= 1 && !(is_iops && *rate > u64::from(u32::MAX))
-        }
+        Value::Rate {
+            limit: Limit::Value(rate),
+            ..
+        } => *rate >= 1 && !(is_iops && *rate > u64::from(u32::MAX)),
         Value::Rate { .. } => true,
     };
-    if fits { Ok(()) } else { Err(out_of_range(kind, &value.to_string())) }
+    if fits {
+        Ok(())
+    } else {
+        Err(out_of_range(kind, &value.to_string()))
+    }
 }
 
 fn out_of_range(kind: Kind, value: &str) -> Error {
@@ -199,19 +219,61 @@ fn refuse_unknown(resources: &LinuxResources) -> Result<(), Error> {
     let positive = |number: Option<i64>| number.is_some_and(|number| number > 0);
     let weight = |number: Option<u16>| number.is_some_and(|number| number != 0);
     let unknown = [
-        ("memory.kernel", memory.is_some_and(|it| positive(it.kernel()))),
-        ("memory.kernelTCP", memory.is_some_and(|it| positive(it.kernel_tcp()))),
-        ("memory.swappiness", memory.is_some_and(|it| it.swappiness().is_some())),
-        ("memory.disableOOMKiller", memory.is_some_and(|it| it.disable_oom_killer() == Some(true))),
-        ("cpu.burst", cpu.is_some_and(|it| it.burst().is_some_and(|burst| burst != 0))),
+        (
+            "memory.kernel",
+            memory.is_some_and(|it| positive(it.kernel())),
+        ),
+        (
+            "memory.kernelTCP",
+            memory.is_some_and(|it| positive(it.kernel_tcp())),
+        ),
+        (
+            "memory.swappiness",
+            memory.is_some_and(|it| it.swappiness().is_some()),
+        ),
+        (
+            "memory.disableOOMKiller",
+            memory.is_some_and(|it| it.disable_oom_killer() == Some(true)),
+        ),
+        (
+            "cpu.burst",
+            cpu.is_some_and(|it| it.burst().is_some_and(|burst| burst != 0)),
+        ),
         ("cpu.idle", cpu.is_some_and(|it| positive(it.idle()))),
-        ("cpu.realtimeRuntime", cpu.is_some_and(|it| positive(it.realtime_runtime()))),
-        ("cpu.realtimePeriod", cpu.is_some_and(|it| it.realtime_period().is_some_and(|it| it != 0))),
-        ("blockIO.weight", io.is_some_and(|it| weight(it.weight()) || weight(it.leaf_weight()))),
-        ("blockIO.weightDevice", io.is_some_and(|it| it.weight_device().as_ref().is_some_and(|it| !it.is_empty()))),
-        ("hugepageLimits", resources.hugepage_limits().as_ref().is_some_and(|it| !it.is_empty())),
-        ("network", resources.network().as_ref().is_some_and(|it| it.class_id().is_some() || it.priorities().is_some())),
-        ("rdma", resources.rdma().as_ref().is_some_and(|it| !it.is_empty())),
+        (
+            "cpu.realtimeRuntime",
+            cpu.is_some_and(|it| positive(it.realtime_runtime())),
+        ),
+        (
+            "cpu.realtimePeriod",
+            cpu.is_some_and(|it| it.realtime_period().is_some_and(|it| it != 0)),
+        ),
+        (
+            "blockIO.weight",
+            io.is_some_and(|it| weight(it.weight()) || weight(it.leaf_weight())),
+        ),
+        (
+            "blockIO.weightDevice",
+            io.is_some_and(|it| it.weight_device().as_ref().is_some_and(|it| !it.is_empty())),
+        ),
+        (
+            "hugepageLimits",
+            resources
+                .hugepage_limits()
+                .as_ref()
+                .is_some_and(|it| !it.is_empty()),
+        ),
+        (
+            "network",
+            resources
+                .network()
+                .as_ref()
+                .is_some_and(|it| it.class_id().is_some() || it.priorities().is_some()),
+        ),
+        (
+            "rdma",
+            resources.rdma().as_ref().is_some_and(|it| !it.is_empty()),
+        ),
     ];
     match unknown.into_iter().find(|(_, is_set)| *is_set) {
         None => Ok(()),
@@ -244,8 +306,16 @@ mod tests {
         assert_eq!(
             kinds,
             [
-                Kind::Memory, Kind::MemorySwap, Kind::MemoryReservation, Kind::MemoryHigh, Kind::CpuQuota,
-                Kind::CpuWeight, Kind::CpusetCpus, Kind::CpusetMems, Kind::Pids, Kind::WriteBps,
+                Kind::Memory,
+                Kind::MemorySwap,
+                Kind::MemoryReservation,
+                Kind::MemoryHigh,
+                Kind::CpuQuota,
+                Kind::CpuWeight,
+                Kind::CpusetCpus,
+                Kind::CpusetMems,
+                Kind::Pids,
+                Kind::WriteBps,
             ]
         );
         assert_eq!(wanted.files["io.weight"], "default 7");
@@ -253,10 +323,15 @@ mod tests {
 
     #[test]
     fn nothing_is_asked() {
-        for json in ["{}", r#"{"memory": {"limit": 0}, "pids": {"limit": 0}, "cpu": {"quota": 0, "shares": 0}}"#] {
+        for json in [
+            "{}",
+            r#"{"memory": {"limit": 0}, "pids": {"limit": 0}, "cpu": {"quota": 0, "shares": 0}}"#,
+        ] {
             assert!(of(json).unwrap().limits.is_empty(), "{json}");
         }
-        let wanted = of(r#"{"memory": {"limit": -1, "swap": -1}, "pids": {"limit": -1}, "cpu": {"quota": -1}}"#);
+        let wanted = of(
+            r#"{"memory": {"limit": -1, "swap": -1}, "pids": {"limit": -1}, "cpu": {"quota": -1}}"#,
+        );
         assert_eq!(wanted.unwrap().limits.len(), 4);
     }
 
@@ -265,15 +340,24 @@ mod tests {
         for (json, flag) in [
             (r#"{"memory": {"limit": 4095}}"#, "--memory "),
             (r#"{"memory": {"swap": 8192}}"#, "--memory-swap "),
-            (r#"{"memory": {"limit": 8192, "swap": 4096}}"#, "--memory-swap "),
+            (
+                r#"{"memory": {"limit": 8192, "swap": 4096}}"#,
+                "--memory-swap ",
+            ),
             (r#"{"cpu": {"quota": 999}}"#, "--cpu-quota "),
             (r#"{"cpu": {"period": 1000001}}"#, "--cpu-quota "),
             (r#"{"cpu": {"shares": 1}}"#, "--cpu-weight "),
             (r#"{"cpu": {"cpus": "1-0"}}"#, "--cpuset-cpus "),
             (r#"{"unified": {"cpu.weight": "0"}}"#, "--cpu-weight "),
             (r#"{"unified": {"memory.high": "many"}}"#, "--memory-high "),
-            (r#"{"blockIO": {"throttleReadIOPSDevice": [{"major": 7, "minor": 0, "rate": 4294967296}]}}"#, "--device-read-iops "),
-            (r#"{"blockIO": {"throttleReadBpsDevice": [{"major": 7, "minor": 0, "rate": 0}]}}"#, "--device-read-bps "),
+            (
+                r#"{"blockIO": {"throttleReadIOPSDevice": [{"major": 7, "minor": 0, "rate": 4294967296}]}}"#,
+                "--device-read-iops ",
+            ),
+            (
+                r#"{"blockIO": {"throttleReadBpsDevice": [{"major": 7, "minor": 0, "rate": 0}]}}"#,
+                "--device-read-bps ",
+            ),
         ] {
             let error = of(json).unwrap_err();
             assert!(matches!(error, Error::Range { .. }), "{json}: {error:?}");
