@@ -3,6 +3,7 @@
 
 pub mod fork;
 pub mod interface;
+pub mod launch;
 pub mod seccomp;
 
 use std::{
