@@ -6,19 +6,45 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use oci_spec::runtime::{BoxBuilder, Process};
 use rustix::fs::{Mode, OFlags};
 use rustix::termios::isatty;
 
+use super::Error;
 use super::log::{Stream, Writer};
 use super::relay::{Relay, again, pipe};
 use crate::runtime::launch::Stdio;
-use crate::runtime::terminal::Raw;
+use crate::runtime::terminal::{self, Raw};
 
 /// Which streams a command wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub terminal: bool,
     pub interactive: bool,
+}
+
+impl Wanted {
+    /// # Errors
+    /// A terminal is to be typed at, and there is none.
+    pub fn check(self) -> Result<(), Error> {
+        if self.terminal && self.interactive && !isatty(io::stdin()) {
+            return Err(Error::NoTerminal);
+        }
+        Ok(())
+    }
+}
+
+/// Gives a process's terminal the size of this one, from its start.
+pub fn set_size(process: &mut Process) {
+    let Some(size) = terminal::size() else {
+        return;
+    };
+    let console = BoxBuilder::default()
+        .height(u64::from(size.ws_row))
+        .width(u64::from(size.ws_col));
+    if let Ok(console) = console.build() {
+        process.set_console_size(Some(console));
+    }
 }
 
 /// The streams of a command that runs in the foreground.
