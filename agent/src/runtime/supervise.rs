@@ -22,6 +22,7 @@ pub use error::Error;
 pub use stop::{remove, stop};
 
 use super::order::Order;
+use super::rootless;
 use super::state::Store;
 use crate::text;
 use detach::{Caller, Split};
@@ -34,6 +35,9 @@ use detach::{Caller, Split};
 pub fn run(order: Order) -> Result<u8, Error> {
     let store = Store::of_user();
     sweep(&store);
+    if let Some(note) = rootless::enter()? {
+        say(&note);
+    }
     if !order.detach {
         return contain::contain(order, &store, &mut Told::Here);
     }

@@ -1,9 +1,10 @@
 //! Removing what there is of a container.
 
-use crate::runtime::cgroup::{self, Cgroup};
+use crate::runtime::cgroup::Cgroup;
 use crate::runtime::network;
 use crate::runtime::order::Network;
-use crate::runtime::state::{Claim, Record, Store};
+use crate::runtime::state::{Record, Store};
+use crate::text;
 
 /// Removes what supervisors that were killed left: every command of the runtime does that first. What cannot be removed
 /// now is tried again by the next.
@@ -12,11 +13,11 @@ pub fn sweep(store: &Store) {
         if let Some(record) = claim.record()
             && let Err(error) = remains(&record)
         {
-            tracing::warn!("container {}: {error}; the next command tries again", record.name);
+            super::say(&format!("{}: {}", record.name, text::error_line(&error)));
             continue;
         }
         if let Err(error) = claim.remove() {
-            tracing::warn!("{error}");
+            super::say(&text::error_line(&error));
         }
     }
 }

@@ -13,8 +13,8 @@ use super::signals::Signals;
 use super::streams::{self, Wanted};
 use super::{Error, Told, clean, log};
 use crate::runtime::cgroup::Cgroup;
-use crate::runtime::launch::{self, Started, Stdio};
-use crate::runtime::order::{Network, Order};
+use crate::runtime::launch::{self, Started, Stdio, fault};
+use crate::runtime::order::{ImageConfig, Network, Order};
 use crate::runtime::state::{Claim, Record, Status, Store};
 use crate::runtime::{network, root, seccomp, spec};
 
@@ -28,8 +28,10 @@ pub fn contain(mut order: Order, store: &Store, told: &mut Told<'_>) -> Result<u
         wanted.check()?;
     }
     let claim = store.claim(&order.name)?;
+    fault::point("claimed");
     let mut record = record(&order);
     claim.write(&record)?;
+    fault::point("recorded");
     let lived = live(&mut order, wanted, &claim, &mut record, told);
     let (code, process) = match lived {
         Ok(ended) => ended,
@@ -62,20 +64,27 @@ fn live(
     told: &mut Told<'_>,
 ) -> Result<(u8, OwnedFd), Error> {
     let tree = root::prepare(&order.root)?;
-    spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
+    spec::complete(order, image_of(&tree), tree.mount.as_fd())?;
     remember_size(&mut order.spec, wanted);
     record.image.clone_from(&tree.name);
     claim.write(record)?;
     claim.write_spec(&order.spec)?;
 
     let filters = filters(&order.spec)?;
+    fault::point("prepared");
     let cgroup = limit(order, record, told)?;
+    if record.cgroup != Path::new(cgroup.path()) {
+        record.cgroup = cgroup.path().into();
+        claim.write(record)?;
+    }
+    fault::point("limited");
     let (stdio, mut relay) = streams(order, wanted, claim).map_err(Error::Streams)?;
     // Not earlier: until here a signal may end this process at once.
     let mut signals = Signals::catch().map_err(Error::Streams)?;
     let started = launch::launch(order, tree.mount.as_fd(), cgroup.v2_fd(), stdio, &filters)?;
     drop(tree);
     let running = place(order, &cgroup, started)?.go()?;
+    fault::point("running");
     record.status = Status::Running {
         pid: running.pid.as_raw_nonzero().get(),
     };
@@ -84,7 +93,8 @@ fn live(
 
     let mut raw = None;
     if let Some(terminal) = running.terminal {
-        raw = streams::connect(terminal, wanted, order.detach, &mut relay).map_err(Error::Streams)?;
+        raw =
+            streams::connect(terminal, wanted, order.detach, &mut relay).map_err(Error::Streams)?;
     }
     let process = running.pidfd;
     // The third wish for an end is the last.
@@ -92,6 +102,7 @@ fn live(
     let ended = relay.until_end(process.as_fd(), &mut signals, kill);
     ended.map_err(Error::Wait)?;
     let code = end_of(process.as_fd())?;
+    fault::point("ended");
     cgroup.kill()?;
     let drained = relay.drain(process.as_fd(), &mut signals);
     drained.map_err(Error::Wait)?;
@@ -100,6 +111,7 @@ fn live(
         network::disconnect(&order.name)?;
     }
     cgroup.remove()?;
+    fault::point("removed");
     Ok((code, process))
 }
 
@@ -124,19 +136,20 @@ fn cgroup_path(order: &Order) -> PathBuf {
     path.unwrap_or_else(|| format!("/agent/{}", order.name).into())
 }
 
+/// What an image says of its command.
+fn image_of(_tree: &root::Tree) -> Option<&ImageConfig> {
+    None
+}
+
 /// Makes the cgroup.
 fn limit(order: &Order, record: &Record, told: &mut Told<'_>) -> Result<Cgroup, Error> {
     let linux = order.spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().clone());
     let resources = resources.unwrap_or_default();
-    let (cgroup, notes) = Cgroup::create(
-        Path::new("/"),
-        &record.cgroup,
-        &resources,
-        order.swap_implied,
-    )?;
+    let path = record.cgroup.to_string_lossy();
+    let (cgroup, notes) = Cgroup::create(Path::new("/"), &path, &resources, order.swap_implied)?;
     for note in notes {
-        told.note(&note.to_string());
+        told.note(&note.0);
     }
     Ok(cgroup)
 }
@@ -170,13 +183,15 @@ fn streams(order: &Order, wanted: Wanted, claim: &Claim) -> io::Result<(Stdio, R
 
 /// Attaches the first process to its cgroup and network, while it mounts.
 fn place(order: &Order, cgroup: &Cgroup, started: Started) -> Result<Started, Error> {
-    cgroup.attach(started.pid)?;
+    cgroup.attach_v1(started.pid.as_raw_nonzero().get())?;
+    fault::point("attached");
     network::connect(
         &order.network,
         &order.name,
         started.pid,
         started.pidfd.as_fd(),
     )?;
+    fault::point("connected");
     Ok(started)
 }
 

@@ -73,7 +73,10 @@ impl Caller {
     fn tell(&mut self, tag: u8, text: &str) {
         if let Some(pipe) = &mut self.0 {
             let mut line = vec![tag];
-            line.extend(text.bytes().map(|byte| if byte == b'\n' { b' ' } else { byte }));
+            line.extend(
+                text.bytes()
+                    .map(|byte| if byte == b'\n' { b' ' } else { byte }),
+            );
             line.push(b'\n');
             // The caller may have been killed: the container starts all the same.
             let _ = pipe.write_all(&line);
@@ -96,7 +99,8 @@ fn hear(pipe: OwnedFd) -> io::Result<Heard> {
             STARTED => heard.started = true,
             _ => {
                 let split = text.split_at_checked(3);
-                let failed = split.and_then(|(status, why)| Some((status.parse().ok()?, why.to_owned())));
+                let failed =
+                    split.and_then(|(status, why)| Some((status.parse().ok()?, why.to_owned())));
                 heard.failed = failed.or(heard.failed);
             }
         }

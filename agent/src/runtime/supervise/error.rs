@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::runtime::{cgroup, launch, network, root, seccomp, spec, state};
+use crate::runtime::{cgroup, launch, network, root, rootless, seccomp, spec, state};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -18,6 +18,8 @@ pub enum Error {
     Seccomp(#[from] seccomp::Error),
     #[error(transparent)]
     Network(#[from] network::Error),
+    #[error(transparent)]
+    Rootless(#[from] rootless::Error),
     #[error(transparent)]
     Launch(#[from] launch::Error),
     #[error("-i with -t needs a terminal as standard input, and this is none; leave -t out")]
@@ -37,7 +39,9 @@ pub enum Error {
     NotRunning { name: String },
     #[error("the container {name:?} runs: agent stop {name} ends it, agent rm -f {name} kills it")]
     StillRunning { name: String },
-    #[error("the container {name:?} is still there {seconds} s after it was killed: a process of it hangs in the kernel")]
+    #[error(
+        "the container {name:?} is still there {seconds} s after it was killed: a process of it hangs in the kernel"
+    )]
     Hangs { name: String, seconds: u64 },
     #[error("cannot signal the container {name:?}")]
     Signal {

@@ -1,10 +1,9 @@
 //! One more process in a container that runs.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{Process, Spec};
-use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
 use super::contain::{end_of, filters, reap};
@@ -12,10 +11,11 @@ use super::signals::Signals;
 use super::stop::first_process;
 use super::streams::{self, Wanted};
 use super::{Error, sweep};
+use crate::host;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::launch;
 use crate::runtime::spec;
-use crate::runtime::state::{Record, Status, Store};
+use crate::runtime::state::Store;
 
 /// What is to be run, and where it differs from the container's first process.
 #[derive(Clone, Debug)]
@@ -44,9 +44,9 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
         interactive: request.interactive,
     };
     wanted.check()?;
-    let (record, container) = first_process(&store, &request.container)?;
+    let (record, pid, container) = first_process(&store, &request.container)?;
     let spec = store.spec(&request.container)?;
-    let process = process(request, &record, &spec)?;
+    let process = process(request, pid, &spec)?;
     let not_running = || Error::NotRunning {
         name: request.container.clone(),
     };
@@ -54,13 +54,14 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
     let (stdio, mut relay) = streams::foreground(wanted).map_err(Error::Streams)?;
     let mut signals = Signals::catch().map_err(Error::Streams)?;
     let started = launch::enter(
+        pid,
         container.as_fd(),
         &process,
         cgroup.v2_fd(),
         stdio,
         &filters(&spec)?,
     )?;
-    cgroup.attach(started.pid)?;
+    cgroup.attach_v1(started.pid.as_raw_nonzero().get())?;
     let running = started.go()?;
     let mut raw = None;
     if let Some(terminal) = running.terminal {
@@ -68,7 +69,12 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
     }
     let process = running.pidfd;
     // What it started may stay: it is the container's.
-    let kill = &mut || drop(crate::sys::fork::send_signal(process.as_fd(), libc::SIGKILL));
+    let kill = &mut || {
+        drop(crate::sys::fork::send_signal(
+            process.as_fd(),
+            libc::SIGKILL,
+        ))
+    };
     let ended = relay.until_end(process.as_fd(), &mut signals, kill);
     ended.map_err(Error::Wait)?;
     let code = end_of(process.as_fd())?;
@@ -80,7 +86,7 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
 }
 
 /// The container's process, with what was asked for.
-fn process(request: &Request, record: &Record, spec: &Spec) -> Result<Process, Error> {
+fn process(request: &Request, pid: Pid, spec: &Spec) -> Result<Process, Error> {
     let mut process = spec.process().clone().unwrap_or_default();
     process.set_args(Some(request.command.clone()));
     process.set_terminal(Some(request.terminal));
@@ -93,7 +99,7 @@ fn process(request: &Request, record: &Record, spec: &Spec) -> Result<Process, E
     }
     let mut environment = process.env().clone().unwrap_or_default();
     if let Some(user) = &request.user {
-        let root = root_of(record).map_err(Error::Wait)?;
+        let (_, root) = host::launch::surroundings(pid).map_err(launch::Error::from)?;
         let (user, home) = spec::user_in(root.as_fd(), Some(user), &[])?;
         process.set_user(user);
         set(&mut environment, &format!("HOME={home}"));

@@ -102,7 +102,10 @@ impl Reader {
     ///
     /// # Errors
     /// Those of reading and of `take`; a header that no writer wrote.
-    pub fn read(&mut self, mut take: impl FnMut(Stream, &[u8]) -> io::Result<()>) -> io::Result<()> {
+    pub fn read(
+        &mut self,
+        mut take: impl FnMut(Stream, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
         loop {
             self.read_file(&mut take)?;
             if self.files.len() > 1 {
@@ -114,14 +117,21 @@ impl Reader {
             let Ok(next) = File::open(self.directory.join(CURRENT)) else {
                 return Ok(());
             };
-            if self.files.first().is_some_and(|file| inode(file) == inode(&next)) {
+            if self
+                .files
+                .first()
+                .is_some_and(|file| inode(file) == inode(&next))
+            {
                 return Ok(());
             }
             self.files.push(next);
         }
     }
 
-    fn read_file(&mut self, take: &mut impl FnMut(Stream, &[u8]) -> io::Result<()>) -> io::Result<()> {
+    fn read_file(
+        &mut self,
+        take: &mut impl FnMut(Stream, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
         let Some(mut file) = self.files.first() else {
             return Ok(());
         };
@@ -131,7 +141,8 @@ impl Reader {
             if read == 0 {
                 return Ok(());
             }
-            self.rest.extend_from_slice(buffer.get(..read).unwrap_or(&buffer));
+            self.rest
+                .extend_from_slice(buffer.get(..read).unwrap_or(&buffer));
             let mut bytes = self.rest.as_slice();
             while let Some((stream, piece, behind)) = first_piece(bytes)? {
                 take(stream, piece)?;
@@ -230,7 +241,11 @@ mod tests {
         fs::write(&path, b"\x01\0\0\0\0\0\0\x02ab\x01\0\0\0\0\0").unwrap();
         let mut reader = Reader::open(directory.path()).unwrap();
         assert_eq!(read(&mut reader), [(Stream::Output, b"ab".to_vec())]);
-        for garbage in [&b"\x03\0\0\0\0\0\0\0"[..], b"abcdefgh", b"\x01\0\0\0\xff\0\0\0"] {
+        for garbage in [
+            &b"\x03\0\0\0\0\0\0\0"[..],
+            b"abcdefgh",
+            b"\x01\0\0\0\xff\0\0\0",
+        ] {
             fs::write(&path, garbage).unwrap();
             let mut reader = Reader::open(directory.path()).unwrap();
             assert!(reader.read(|_, _| Ok(())).is_err(), "{garbage:?}");

@@ -183,7 +183,12 @@ impl Relay {
                 Wish::Kill => kill(),
             }
         }
-        for (copy, _) in self.copies.iter_mut().zip(copies).filter(|(_, ready)| **ready) {
+        for (copy, _) in self
+            .copies
+            .iter_mut()
+            .zip(copies)
+            .filter(|(_, ready)| **ready)
+        {
             copy.go_on(self.log.as_mut());
         }
         self.copies.retain(|copy| !copy.ended);

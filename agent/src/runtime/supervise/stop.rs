@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub fn stop(store: &Store, name: &str, patience: Duration) -> Result<(), Error> {
     let process = match first_process(store, name) {
         Err(Error::NotRunning { .. }) => return Ok(()),
-        other => other?.1,
+        other => other?.2,
     };
     let asked = send_signal(process.as_fd(), libc::SIGTERM);
     match asked {
@@ -69,13 +69,12 @@ pub fn remove(store: &Store, name: &str, force: bool) -> Result<(), Error> {
 ///
 /// # Errors
 /// It does not run.
-pub fn first_process(store: &Store, name: &str) -> Result<(Record, OwnedFd), Error> {
+pub fn first_process(store: &Store, name: &str) -> Result<(Record, Pid, OwnedFd), Error> {
     let waiter = store.waiter(name)?;
     let deadline = Instant::now() + PATIENCE;
     loop {
         let process = match store.read(name).map(|record| record.status) {
-            Ok(Status::Running { pid }) => Pid::from_raw(pid)
-                .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()),
+            Ok(Status::Running { pid }) => open(pid),
             // A supervisor that is just beginning has not written yet.
             Ok(Status::Creating) | Err(state::Error::Unknown { .. }) => None,
             Ok(Status::Exited { .. }) => return Err(Error::NotRunning { name: name.into() }),
@@ -83,16 +82,21 @@ pub fn first_process(store: &Store, name: &str) -> Result<(Record, OwnedFd), Err
         };
         let held = waiter.is_held();
         // A supervisor lets nobody have the number before it has changed the record.
-        if let (Some(process), true, Ok(record)) = (process, held, store.read(name))
+        if let (Some((pid, process)), true, Ok(record)) = (process, held, store.read(name))
             && matches!(record.status, Status::Running { .. })
         {
-            return Ok((record, process));
+            return Ok((record, pid, process));
         }
         if !held || Instant::now() > deadline {
             return Err(Error::NotRunning { name: name.into() });
         }
         sleep(PAUSE);
     }
+}
+
+fn open(pid: i32) -> Option<(Pid, OwnedFd)> {
+    let pid = Pid::from_raw(pid)?;
+    Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?))
 }
 
 /// Kills all that is in a container's cgroup.
@@ -129,7 +133,10 @@ fn wait_until_unheld(store: &Store, name: &str) -> Result<(), Error> {
     while store.waiter(name).is_ok_and(|waiter| waiter.is_held()) {
         if Instant::now() > deadline {
             let seconds = PATIENCE.as_secs();
-            return Err(Error::Hangs { name: name.into(), seconds });
+            return Err(Error::Hangs {
+                name: name.into(),
+                seconds,
+            });
         }
         sleep(PAUSE);
     }
