@@ -8,6 +8,7 @@ mod mechanisms;
 mod ns;
 mod ps;
 mod rm;
+mod rootfs;
 mod screen;
 mod serve;
 mod stop;
@@ -31,6 +32,7 @@ pub enum Command {
     Watch(watch::Args),
     Ps(ps::Args),
     Ns(ns::Args),
+    Rootfs(rootfs::Args),
     Doctor(doctor::Args),
     Exec(exec::Args),
     Logs(logs::Args),
@@ -53,6 +55,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             .map(|()| ExitCode::SUCCESS),
         Command::Ps(args) => runtime()?.block_on(ps::run(args)),
         Command::Ns(args) => runtime()?.block_on(ns::run(args)),
+        Command::Rootfs(args) => rootfs::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         // What makes processes has one thread, so none of tokio's.
         Command::Exec(args) => Ok(exec::run(args)),

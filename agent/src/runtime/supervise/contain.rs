@@ -14,7 +14,7 @@ use super::streams::{self, Wanted};
 use super::{Error, Told, clean, log};
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::launch::{self, Started, Stdio, fault};
-use crate::runtime::order::{ImageConfig, Network, Order};
+use crate::runtime::order::{Network, Order};
 use crate::runtime::state::{Claim, Record, Status, Store};
 use crate::runtime::{network, root, seccomp, spec};
 
@@ -64,7 +64,7 @@ fn live(
     told: &mut Told<'_>,
 ) -> Result<(u8, OwnedFd), Error> {
     let tree = root::prepare(&order.root)?;
-    spec::complete(order, image_of(&tree), tree.mount.as_fd())?;
+    spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
     remember_size(&mut order.spec, wanted);
     record.image.clone_from(&tree.name);
     claim.write(record)?;
@@ -134,11 +134,6 @@ fn cgroup_path(order: &Order) -> PathBuf {
     let linux = order.spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().clone());
     path.unwrap_or_else(|| format!("/agent/{}", order.name).into())
-}
-
-/// What an image says of its command.
-fn image_of(_tree: &root::Tree) -> Option<&ImageConfig> {
-    None
 }
 
 /// Makes the cgroup.
