@@ -2,6 +2,7 @@
 //! only `unsafe` in the agent.
 
 pub mod interface;
+pub mod launch;
 pub mod seccomp;
 
 use std::{

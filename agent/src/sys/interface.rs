@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 /// Brings up the loopback interface of this thread's network namespace. Allocates nothing, so that it may stand between
@@ -35,4 +35,20 @@ pub fn loopback_up() -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// The network namespace that a socket is in.
+///
+/// # Errors
+/// EPERM without CAP_NET_ADMIN over it.
+pub fn namespace_of(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// `include/uapi/linux/sockios.h`
+    const SIOCGSKNS: libc::c_ulong = 0x894c;
+    // SAFETY: the call takes no argument but the descriptor, which is open.
+    let fd = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS as _) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for this process; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
