@@ -47,11 +47,15 @@ pub(super) fn compile(
     let process = spec.process().as_ref();
     let process = process.ok_or_else(|| refuse("it has no process".to_owned()))?;
     if process.args().as_ref().is_none_or(Vec::is_empty) {
-        return Err(refuse("process.args is empty: there is no command".to_owned()));
+        return Err(refuse(
+            "process.args is empty: there is no command".to_owned(),
+        ));
     }
     if !process.cwd().is_absolute() {
         let cwd = process.cwd().display();
-        return Err(refuse(format!("process.cwd is {cwd}; wanted: an absolute path")));
+        return Err(refuse(format!(
+            "process.cwd is {cwd}; wanted: an absolute path"
+        )));
     }
     let linux = spec.linux_mut().get_or_insert_default();
     let cgroup = resources::path(flags.limits.cgroup_parent.as_deref(), &found.name)?;
@@ -89,25 +93,80 @@ fn unsupported(spec: &Spec) -> Option<&'static str> {
     let named = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
     let mut namespaces = namespaces.into_iter().flatten();
-    let own_mounts = namespaces.any(|it| it.typ() == LinuxNamespaceType::Mount && it.path().is_none());
+    let own_mounts =
+        namespaces.any(|it| it.typ() == LinuxNamespaceType::Mount && it.path().is_none());
     [
-        ("hooks", spec.hooks().as_ref().is_some_and(|it| *it != Default::default())),
+        (
+            "hooks",
+            spec.hooks()
+                .as_ref()
+                .is_some_and(|it| *it != Default::default()),
+        ),
         ("vm", spec.vm().is_some()),
-        ("linux.namespaces without a mount namespace of its own", !own_mounts),
-        ("process.apparmorProfile", process.is_some_and(|it| named(it.apparmor_profile()))),
-        ("process.selinuxLabel", process.is_some_and(|it| named(it.selinux_label()))),
-        ("process.scheduler", of_process(|it| it.scheduler().is_some())),
-        ("process.ioPriority", of_process(|it| it.io_priority().is_some())),
-        ("process.execCPUAffinity", of_process(|it| it.exec_cpu_affinity().is_some())),
-        ("linux.mountLabel", linux.is_some_and(|it| named(it.mount_label()))),
+        (
+            "linux.namespaces without a mount namespace of its own",
+            !own_mounts,
+        ),
+        (
+            "process.apparmorProfile",
+            process.is_some_and(|it| named(it.apparmor_profile())),
+        ),
+        (
+            "process.selinuxLabel",
+            process.is_some_and(|it| named(it.selinux_label())),
+        ),
+        (
+            "process.scheduler",
+            of_process(|it| it.scheduler().is_some()),
+        ),
+        (
+            "process.ioPriority",
+            of_process(|it| it.io_priority().is_some()),
+        ),
+        (
+            "process.execCPUAffinity",
+            of_process(|it| it.exec_cpu_affinity().is_some()),
+        ),
+        (
+            "linux.mountLabel",
+            linux.is_some_and(|it| named(it.mount_label())),
+        ),
         ("linux.intelRdt", of_linux(|it| it.intel_rdt().is_some())),
-        ("linux.memoryPolicy", of_linux(|it| it.memory_policy().is_some())),
-        ("linux.personality", of_linux(|it| it.personality().is_some())),
-        ("linux.netDevices", of_linux(|it| it.net_devices().as_ref().is_some_and(|it| !it.is_empty()))),
-        ("linux.resources.network", of_resources(|it| it.network().is_some())),
-        ("linux.resources.rdma", of_resources(|it| it.rdma().as_ref().is_some_and(|it| !it.is_empty()))),
-        ("linux.resources.hugepageLimits", of_resources(|it| it.hugepage_limits().as_ref().is_some_and(|it| !it.is_empty()))),
-        ("mount with idmap", spec.mounts().iter().flatten().any(|it| it.uid_mappings().is_some())),
+        (
+            "linux.memoryPolicy",
+            of_linux(|it| it.memory_policy().is_some()),
+        ),
+        (
+            "linux.personality",
+            of_linux(|it| it.personality().is_some()),
+        ),
+        (
+            "linux.netDevices",
+            of_linux(|it| it.net_devices().as_ref().is_some_and(|it| !it.is_empty())),
+        ),
+        (
+            "linux.resources.network",
+            of_resources(|it| it.network().is_some()),
+        ),
+        (
+            "linux.resources.rdma",
+            of_resources(|it| it.rdma().as_ref().is_some_and(|it| !it.is_empty())),
+        ),
+        (
+            "linux.resources.hugepageLimits",
+            of_resources(|it| {
+                it.hugepage_limits()
+                    .as_ref()
+                    .is_some_and(|it| !it.is_empty())
+            }),
+        ),
+        (
+            "mount with idmap",
+            spec.mounts()
+                .iter()
+                .flatten()
+                .any(|it| it.uid_mappings().is_some()),
+        ),
     ]
     .into_iter()
     .find_map(|(what, asked)| asked.then_some(what))

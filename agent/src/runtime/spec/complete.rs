@@ -87,7 +87,11 @@ fn directory_of(directory: Option<PathBuf>) -> Result<PathBuf, Error> {
         return Ok(directory);
     }
     let shown = directory.display().to_string();
-    Err(Error::flag("--workdir", &shown, "wanted: an absolute path in the container"))
+    Err(Error::flag(
+        "--workdir",
+        &shown,
+        "wanted: an absolute path in the container",
+    ))
 }
 
 /// Who is not root has capabilities only by programs that give them: as execve(2) does it.
@@ -127,7 +131,11 @@ mod tests {
                 arguments: words(given),
                 ..Asked::default()
             };
-            assert_eq!(arguments(&asked, &image), words(all), "{entrypoint:?} {given}");
+            assert_eq!(
+                arguments(&asked, &image),
+                words(all),
+                "{entrypoint:?} {given}"
+            );
         }
     }
 

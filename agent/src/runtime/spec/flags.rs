@@ -13,7 +13,11 @@ use super::value::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct Flags {
     /// The command and its arguments; with --image, by default the image's own
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub command: Vec<String>,
 
     #[command(flatten)]
@@ -167,7 +171,12 @@ pub struct NamespaceFlags {
 pub struct NetworkFlags {
     /// none: nothing but loopback; veth: eth0, its peer on the host; or whose it shares: host,
     /// container:NAME, ns:PATH (as of ip netns: ns:/run/netns/NAME)
-    #[arg(long, visible_alias = "network", value_name = "KIND", default_value = "none")]
+    #[arg(
+        long,
+        visible_alias = "network",
+        value_name = "KIND",
+        default_value = "none"
+    )]
     pub net: Net,
     /// The address of eth0: 10.0.3.2/24
     #[arg(long, value_name = "ADDRESS/LENGTH")]

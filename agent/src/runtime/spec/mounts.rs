@@ -78,7 +78,12 @@ impl FromStr for Tmpfs {
         let is_given = |option: &str| given.iter().any(|it| it == option);
         let usual = TMPFS.iter().filter(|(_, other)| !is_given(other));
         let mut options: Vec<String> = usual.map(|(option, _)| (*option).to_owned()).collect();
-        options.extend(given.iter().filter(|it| !TMPFS.iter().any(|(one, _)| one == it)).cloned());
+        options.extend(
+            given
+                .iter()
+                .filter(|it| !TMPFS.iter().any(|(one, _)| one == it))
+                .cloned(),
+        );
         Ok(Self {
             destination: destination_of(destination)?,
             options,
@@ -109,7 +114,11 @@ pub(super) fn compile(
         let access = if volume.read_only { "ro" } else { "rw" };
         // A path that is relative is so to where the command was called.
         let source = found.directory.join(&volume.source);
-        bind(&volume.destination, &source, &["rbind", access, volume.propagation])
+        bind(
+            &volume.destination,
+            &source,
+            &["rbind", access, volume.propagation],
+        )
     });
     let tmpfs = flags.root.tmpfs.iter().map(|tmpfs| {
         let options: Vec<&str> = tmpfs.options.iter().map(String::as_str).collect();
@@ -117,7 +126,10 @@ pub(super) fn compile(
     });
     let asked: Vec<Mount> = tmpfs.chain(volumes).collect();
     for (index, one) in asked.iter().enumerate() {
-        if asked[..index].iter().any(|it| it.destination() == one.destination()) {
+        if asked[..index]
+            .iter()
+            .any(|it| it.destination() == one.destination())
+        {
             return Err(Error::flag(
                 "--volume or --tmpfs",
                 &one.destination().display().to_string(),
@@ -126,7 +138,11 @@ pub(super) fn compile(
         }
     }
     // What is asked for stands in for the usual.
-    mounts.retain(|it| !asked.iter().any(|one| one.destination() == it.destination()));
+    mounts.retain(|it| {
+        !asked
+            .iter()
+            .any(|one| one.destination() == it.destination())
+    });
     mounts.extend(asked);
     Ok(mounts)
 }
@@ -138,7 +154,12 @@ fn usual(flags: &Flags, found: &Found, namespaces: &Namespaces) -> Vec<Mount> {
     let foreign = |kind| found.rootless && !new(kind);
     let shm = format!("size={}", flags.root.shm_size.0);
     let mut pts = vec![
-        "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5",
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+        "gid=5",
     ];
     if found.rootless {
         // The group of terminals need not be there.
@@ -152,24 +173,46 @@ fn usual(flags: &Flags, found: &Found, namespaces: &Namespaces) -> Vec<Mount> {
         } else {
             mount("/proc", "proc", "proc", &NOTHING)
         },
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
         mount("/dev/pts", "devpts", "devpts", &pts),
     ];
     if foreign(LinuxNamespaceType::Network) {
-        mounts.push(bind("/sys", "/sys", &["rbind", "nosuid", "noexec", "nodev", "ro"]));
+        mounts.push(bind(
+            "/sys",
+            "/sys",
+            &["rbind", "nosuid", "noexec", "nodev", "ro"],
+        ));
     } else {
         mounts.push(mount("/sys", "sysfs", "sysfs", &read_only));
         mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &read_only));
     }
     if foreign(LinuxNamespaceType::Ipc) {
-        mounts.push(bind("/dev/mqueue", "/dev/mqueue", &["bind", "nosuid", "noexec", "nodev"]));
+        mounts.push(bind(
+            "/dev/mqueue",
+            "/dev/mqueue",
+            &["bind", "nosuid", "noexec", "nodev"],
+        ));
     } else {
         mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &NOTHING));
     }
     mounts.push(if flags.namespaces.ipc == Share::Host {
-        bind("/dev/shm", "/dev/shm", &["bind", "nosuid", "noexec", "nodev"])
+        bind(
+            "/dev/shm",
+            "/dev/shm",
+            &["bind", "nosuid", "noexec", "nodev"],
+        )
     } else {
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm])
+        mount(
+            "/dev/shm",
+            "tmpfs",
+            "shm",
+            &["nosuid", "noexec", "nodev", "mode=1777", &shm],
+        )
     });
     mounts
 }

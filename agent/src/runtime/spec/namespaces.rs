@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespace, LinuxNamespaceType};
+use oci_spec::runtime::{
+    LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType,
+};
 
 use super::flags::{Flags, NetworkFlags};
 use super::value::IdRange;
@@ -191,17 +193,18 @@ fn users(flags: &Flags, found: &Found) -> Result<Maps, Error> {
             "auto makes the maps",
         )),
         Some(UserChoice::Auto) => {
-            let (uids, gids) = found.subordinate.as_ref().map_err(|reason| {
-                Error::flag("--userns", "auto", reason)
-            })?;
-            Ok((Share::Private, mappings(uids), mappings(gids)))
+            let (uids, gids) = found
+                .subordinate
+                .as_ref()
+                .map_err(|reason| Error::flag("--userns", "auto", reason))?;
+            Ok((Share::Private, mappings(uids)?, mappings(gids)?))
         }
         None | Some(UserChoice::Share(Share::Private)) if maps => {
             let uids = if uids.is_empty() { gids } else { uids };
             let gids = if gids.is_empty() { uids } else { gids };
             disjoint("--uid-map", uids)?;
             disjoint("--gid-map", gids)?;
-            Ok((Share::Private, mappings(uids), mappings(gids)))
+            Ok((Share::Private, mappings(uids)?, mappings(gids)?))
         }
         Some(UserChoice::Share(Share::Private)) => Err(Error::flag(
             "--userns",
@@ -237,20 +240,23 @@ fn disjoint(flag: &'static str, ranges: &[IdRange]) -> Result<(), Error> {
     Ok(())
 }
 
-fn mappings(ranges: &[IdRange]) -> Vec<LinuxIdMapping> {
+fn mappings(ranges: &[IdRange]) -> Result<Vec<LinuxIdMapping>, Error> {
     let mapping = |range: &IdRange| {
-        let mut mapping = LinuxIdMapping::default();
-        mapping.set_container_id(range.inside);
-        mapping.set_host_id(range.outside);
-        mapping.set_size(range.count);
-        mapping
+        let mapping = LinuxIdMappingBuilder::default()
+            .container_id(range.inside)
+            .host_id(range.outside)
+            .size(range.count);
+        Ok(mapping.build()?)
     };
     ranges.iter().map(mapping).collect()
 }
 
 fn network(flags: &NetworkFlags) -> Result<Network, Error> {
     let veth = Net::Veth == flags.net;
-    let asked = [("--ip", flags.ip.is_some()), ("--bridge", flags.bridge.is_some())];
+    let asked = [
+        ("--ip", flags.ip.is_some()),
+        ("--bridge", flags.bridge.is_some()),
+    ];
     if let Some((flag, _)) = asked.iter().find(|(_, is_there)| *is_there && !veth) {
         return Err(Error::MissingFlag {
             flag,

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxPids,
-    LinuxResources, LinuxThrottleDevice,
+    LinuxResources, LinuxThrottleDevice, LinuxThrottleDeviceBuilder,
 };
 
 use super::flags::Limits;
@@ -43,12 +43,20 @@ pub(super) fn compile(limits: &Limits, found: &Found) -> Result<(LinuxResources,
 fn memory(limits: &Limits) -> Result<(Option<LinuxMemory>, bool), Error> {
     let (memory, swap) = (limits.memory, limits.memory_swap);
     if memory.is_some_and(|memory| memory < LEAST_MEMORY) {
-        return Err(size_error("--memory", memory, "at least 6m, to come as far as the command"));
+        return Err(size_error(
+            "--memory",
+            memory,
+            "at least 6m, to come as far as the command",
+        ));
     }
     if let (Some(reservation), Some(memory)) = (limits.memory_reservation, memory)
         && reservation > memory
     {
-        return Err(size_error("--memory-reservation", Some(reservation), "at most --memory"));
+        return Err(size_error(
+            "--memory-reservation",
+            Some(reservation),
+            "at most --memory",
+        ));
     }
     let total = match (memory, swap) {
         (None, Some(_)) => {
@@ -110,16 +118,27 @@ fn bandwidth(limits: &Limits, found: &Found) -> Result<(Option<i64>, Option<u64>
     let Some(Cpus(billionths)) = limits.cpus else {
         return Ok((quota, limits.cpu_period));
     };
-    for (flag, given) in [("--cpu-quota", quota.is_some()), ("--cpu-period", limits.cpu_period.is_some())] {
+    for (flag, given) in [
+        ("--cpu-quota", quota.is_some()),
+        ("--cpu-period", limits.cpu_period.is_some()),
+    ] {
         if given {
-            return Err(Error::together("--cpus", flag, "they say the same in two ways"));
+            return Err(Error::together(
+                "--cpus",
+                flag,
+                "they say the same in two ways",
+            ));
         }
     }
     if let Some(cpus) = found.cpus
         && billionths > cpus as u64 * 1_000_000_000
     {
         let shown = (billionths as f64 / 1e9).to_string();
-        return Err(Error::flag("--cpus", &shown, &format!("this host has {cpus}")));
+        return Err(Error::flag(
+            "--cpus",
+            &shown,
+            &format!("this host has {cpus}"),
+        ));
     }
     let quota = u128::from(billionths) * u128::from(PERIOD) / 1_000_000_000;
     Ok((Some(i64::try_from(quota).unwrap_or(i64::MAX)), Some(PERIOD)))
@@ -155,16 +174,21 @@ fn throttles<T>(
 ) -> Result<Option<Vec<LinuxThrottleDevice>>, Error> {
     let throttle = |it: &DeviceRate<T>| {
         let device = found.devices.get(&it.path);
-        let (major, minor) = device.ok_or_else(|| Error::flag(flag, &it.path, "no block device"))?;
+        let (major, minor) =
+            device.ok_or_else(|| Error::flag(flag, &it.path, "no block device"))?;
         let rate = number(&it.rate);
         if rate == 0 {
-            return Err(Error::flag(flag, &format!("{}:0", it.path), "wanted: a rate of at least 1"));
+            return Err(Error::flag(
+                flag,
+                &format!("{}:0", it.path),
+                "wanted: a rate of at least 1",
+            ));
         }
-        let mut throttle = LinuxThrottleDevice::default();
-        throttle.set_major((*major).into());
-        throttle.set_minor((*minor).into());
-        throttle.set_rate(rate);
-        Ok(throttle)
+        let throttle = LinuxThrottleDeviceBuilder::default()
+            .major(*major)
+            .minor(*minor)
+            .rate(rate);
+        Ok(throttle.build()?)
     };
     let throttles = rates.iter().map(throttle).collect::<Result<Vec<_>, _>>()?;
     Ok((!throttles.is_empty()).then_some(throttles))
@@ -183,15 +207,15 @@ pub(super) fn devices() -> Vec<LinuxDeviceCgroup> {
         rule
     };
     let usual = [
-        (1, Some(3)),   // null
-        (1, Some(5)),   // zero
-        (1, Some(7)),   // full
-        (1, Some(8)),   // random
-        (1, Some(9)),   // urandom
-        (5, Some(0)),   // tty
-        (5, Some(1)),   // console
-        (5, Some(2)),   // ptmx
-        (136, None),    // terminals
+        (1, Some(3)), // null
+        (1, Some(5)), // zero
+        (1, Some(7)), // full
+        (1, Some(8)), // random
+        (1, Some(9)), // urandom
+        (5, Some(0)), // tty
+        (5, Some(1)), // console
+        (5, Some(2)), // ptmx
+        (136, None),  // terminals
     ];
     let mut rules = vec![
         rule(false, A, None, None, "rwm"),
@@ -210,7 +234,11 @@ pub(super) fn path(parent: Option<&Path>, name: &str) -> Result<PathBuf, Error> 
     let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
     if !parent.components().all(plain) || parent.as_os_str().is_empty() {
         let wanted = "wanted: the path of a cgroup below the root of the hierarchies, as in /batch";
-        return Err(Error::flag("--cgroup-parent", &parent.display().to_string(), wanted));
+        return Err(Error::flag(
+            "--cgroup-parent",
+            &parent.display().to_string(),
+            wanted,
+        ));
     }
     Ok(Path::new("/").join(parent).join("agent").join(name))
 }

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use caps::Capability;
 use oci_spec::runtime::{
-    Capabilities, LinuxCapabilities, LinuxNamespaceType, LinuxSeccomp, PosixRlimit, PosixRlimitType,
+    Capabilities, LinuxCapabilities, LinuxNamespaceType, LinuxSeccomp, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType,
 };
 
 use super::flags::{Flags, Security};
@@ -82,26 +83,30 @@ pub struct Ulimit {
     pub hard: u64,
 }
 
-/// Docker's names of limits (getrlimit(2)), and what numbers the kernel has for them.
-pub(super) const ULIMITS: [(&str, PosixRlimitType, rustix::process::Resource); 15] = {
+/// Docker's names of limits (getrlimit(2)), and how to ask what they are; the library cannot ask for all.
+pub(super) const ULIMITS: [(&str, PosixRlimitType, Option<rustix::process::Resource>); 15] = {
     use PosixRlimitType as Type;
     use rustix::process::Resource;
     [
-        ("core", Type::RlimitCore, Resource::Core),
-        ("cpu", Type::RlimitCpu, Resource::Cpu),
-        ("data", Type::RlimitData, Resource::Data),
-        ("fsize", Type::RlimitFsize, Resource::Fsize),
-        ("locks", Type::RlimitLocks, Resource::Locks),
-        ("memlock", Type::RlimitMemlock, Resource::Memlock),
-        ("msgqueue", Type::RlimitMsgqueue, Resource::Msgqueue),
-        ("nice", Type::RlimitNice, Resource::Nice),
-        ("nofile", Type::RlimitNofile, Resource::Nofile),
-        ("nproc", Type::RlimitNproc, Resource::Nproc),
-        ("rss", Type::RlimitRss, Resource::Rss),
-        ("rtprio", Type::RlimitRtprio, Resource::Rtprio),
-        ("rttime", Type::RlimitRttime, Resource::Rttime),
-        ("sigpending", Type::RlimitSigpending, Resource::Sigpending),
-        ("stack", Type::RlimitStack, Resource::Stack),
+        ("core", Type::RlimitCore, Some(Resource::Core)),
+        ("cpu", Type::RlimitCpu, Some(Resource::Cpu)),
+        ("data", Type::RlimitData, Some(Resource::Data)),
+        ("fsize", Type::RlimitFsize, Some(Resource::Fsize)),
+        ("locks", Type::RlimitLocks, Some(Resource::Locks)),
+        ("memlock", Type::RlimitMemlock, Some(Resource::Memlock)),
+        ("msgqueue", Type::RlimitMsgqueue, Some(Resource::Msgqueue)),
+        ("nice", Type::RlimitNice, Some(Resource::Nice)),
+        ("nofile", Type::RlimitNofile, Some(Resource::Nofile)),
+        ("nproc", Type::RlimitNproc, Some(Resource::Nproc)),
+        ("rss", Type::RlimitRss, Some(Resource::Rss)),
+        ("rtprio", Type::RlimitRtprio, Some(Resource::Rtprio)),
+        ("rttime", Type::RlimitRttime, None),
+        (
+            "sigpending",
+            Type::RlimitSigpending,
+            Some(Resource::Sigpending),
+        ),
+        ("stack", Type::RlimitStack, Some(Resource::Stack)),
     ]
 };
 
@@ -150,7 +155,10 @@ impl FromStr for Ulimit {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wanted = || {
             let names: Vec<&str> = ULIMITS.iter().map(|(name, ..)| *name).collect();
-            format!("wanted: NAME=SOFT[:HARD], as in nofile=1024:4096; names are {}", names.join(", "))
+            format!(
+                "wanted: NAME=SOFT[:HARD], as in nofile=1024:4096; names are {}",
+                names.join(", ")
+            )
         };
         let (name, limits) = text.split_once('=').ok_or_else(wanted)?;
         let known = ULIMITS.iter().find(|(known, ..)| *known == name);
@@ -162,7 +170,9 @@ impl FromStr for Ulimit {
         let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
         let (soft, hard) = (number(soft)?, number(hard)?);
         if soft > hard {
-            return Err(format!("the soft limit {soft} is above the hard limit {hard}"));
+            return Err(format!(
+                "the soft limit {soft} is above the hard limit {hard}"
+            ));
         }
         Ok(Self {
             kind,
@@ -220,15 +230,16 @@ pub(super) fn capability_sets(kept: &[Capability]) -> LinuxCapabilities {
 }
 
 /// Which system calls it may make; `None`: all.
-pub(super) fn filter(
-    asked: &Security,
-    kept: &[Capability],
-) -> Result<Option<LinuxSeccomp>, Error> {
-    let last = asked.security_opt.iter().rev().find_map(|option| match option {
-        SecurityOption::SeccompUnconfined => Some(None),
-        SecurityOption::SeccompProfile(path) => Some(Some(path)),
-        _ => None,
-    });
+pub(super) fn filter(asked: &Security, kept: &[Capability]) -> Result<Option<LinuxSeccomp>, Error> {
+    let last = asked
+        .security_opt
+        .iter()
+        .rev()
+        .find_map(|option| match option {
+            SecurityOption::SeccompUnconfined => Some(None),
+            SecurityOption::SeccompProfile(path) => Some(Some(path)),
+            _ => None,
+        });
     Ok(match last {
         None => Some(seccomp::default_profile(kept)),
         Some(None) => None,
@@ -238,10 +249,14 @@ pub(super) fn filter(
 
 /// Whether programs can gain nothing by being executed.
 pub(super) fn no_new_privileges(asked: &Security) -> bool {
-    let said = asked.security_opt.iter().rev().find_map(|option| match option {
-        SecurityOption::NoNewPrivileges(value) => Some(*value),
-        _ => None,
-    });
+    let said = asked
+        .security_opt
+        .iter()
+        .rev()
+        .find_map(|option| match option {
+            SecurityOption::NoNewPrivileges(value) => Some(*value),
+            _ => None,
+        });
     said.unwrap_or(true)
 }
 
@@ -249,19 +264,25 @@ pub(super) fn no_new_privileges(asked: &Security) -> bool {
 pub(super) fn rlimits(flags: &Flags, found: &Found) -> Result<Option<Vec<PosixRlimit>>, Error> {
     let mut limits: Vec<(&'static str, PosixRlimit)> = Vec::new();
     for asked in &flags.process.ulimit {
-        let most = found.hard_limits.get(asked.name).copied().unwrap_or(u64::MAX);
+        let most = found
+            .hard_limits
+            .get(asked.name)
+            .copied()
+            .unwrap_or(u64::MAX);
         if asked.hard > most {
             let shown = match asked.hard {
                 u64::MAX => format!("{}=unlimited", asked.name),
                 hard => format!("{}={hard}", asked.name),
             };
-            let reason = format!("the hard limit of this command is {most}, and it goes no further");
+            let reason =
+                format!("the hard limit of this command is {most}, and it goes no further");
             return Err(Error::flag("--ulimit", &shown, &reason));
         }
-        let mut limit = PosixRlimit::default();
-        limit.set_typ(asked.kind);
-        limit.set_soft(asked.soft);
-        limit.set_hard(asked.hard);
+        let limit = PosixRlimitBuilder::default()
+            .typ(asked.kind)
+            .soft(asked.soft)
+            .hard(asked.hard)
+            .build()?;
         limits.retain(|(name, _)| *name != asked.name);
         limits.push((asked.name, limit));
     }
@@ -312,4 +333,16 @@ pub(super) fn sysctls(
         settings.insert(name, asked.value.clone());
     }
     Ok((!settings.is_empty()).then_some(settings))
+}
+
+/// Paths that are hidden, and paths that are read-only.
+pub(super) fn system_paths(asked: &Security) -> (Vec<String>, Vec<String>) {
+    if asked
+        .security_opt
+        .contains(&SecurityOption::SystemPathsUnconfined)
+    {
+        return (Vec::new(), Vec::new());
+    }
+    let owned = |paths: &[&str]| paths.iter().map(|&it| it.to_owned()).collect();
+    (owned(&MASKED), owned(&READ_ONLY))
 }

@@ -67,7 +67,11 @@ impl Users {
             .or_else(|| self.accounts().find(|it| Some(it.uid) == number));
         let uid = account.as_ref().map(|it| it.uid).or(number);
         let uid = uid.filter(|&uid| uid != u32::MAX).ok_or_else(|| {
-            Error::flag("--user", text, &format!("the container's /etc/passwd has no {name:?}"))
+            Error::flag(
+                "--user",
+                text,
+                &format!("the container's /etc/passwd has no {name:?}"),
+            )
         })?;
         let gid = match group {
             Some(group) => self.gid("--user", group)?,
@@ -171,14 +175,30 @@ mod tests {
     #[test]
     fn users_by_name_and_number() {
         assert_eq!(found("", &[]), (0, 0, vec![], "/root".to_owned()));
-        assert_eq!(found("web", &[]), (33, 34, vec![4, 61], "/var/www".to_owned()));
-        assert_eq!(found("33", &["7"]), (33, 34, vec![4, 7, 61], "/var/www".to_owned()));
-        assert_eq!(found("web:log", &["kvm"]), (33, 4, vec![61], "/var/www".to_owned()));
+        assert_eq!(
+            found("web", &[]),
+            (33, 34, vec![4, 61], "/var/www".to_owned())
+        );
+        assert_eq!(
+            found("33", &["7"]),
+            (33, 34, vec![4, 7, 61], "/var/www".to_owned())
+        );
+        assert_eq!(
+            found("web:log", &["kvm"]),
+            (33, 4, vec![61], "/var/www".to_owned())
+        );
         assert_eq!(found("7:8", &[]), (7, 8, vec![], "/".to_owned()));
         assert_eq!(found("7", &[]), (7, 0, vec![], "/".to_owned()));
         // A name of digits is a name first.
         assert_eq!(found("1000", &[]), (5, 5, vec![], "/odd".to_owned()));
-        for user in ["nobody", "web:nobody", "-1", "4294967295", "0:4294967295", "broken"] {
+        for user in [
+            "nobody",
+            "web:nobody",
+            "-1",
+            "4294967295",
+            "0:4294967295",
+            "broken",
+        ] {
             assert!(users().find(Some(user), &[]).is_err(), "{user}");
         }
     }
@@ -200,6 +220,9 @@ mod tests {
         let directory = File::open(root.path()).unwrap();
         std::fs::create_dir(root.path().join("etc")).unwrap();
         rustix::fs::mknodat(&directory, "etc/group", FileType::Fifo, Mode::RUSR, 0).unwrap();
-        assert!(matches!(Users::read(directory.as_fd()), Err(Error::Accounts { .. })));
+        assert!(matches!(
+            Users::read(directory.as_fd()),
+            Err(Error::Accounts { .. })
+        ));
     }
 }

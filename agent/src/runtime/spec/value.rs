@@ -204,7 +204,8 @@ impl FromStr for IdRange {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let numbers: Option<Vec<u32>> = text.split(':').map(|it| it.parse().ok()).collect();
-        let wanted = "wanted: first id inside, first id on the host, how many, as in 0:100000:65536";
+        let wanted =
+            "wanted: first id inside, first id on the host, how many, as in 0:100000:65536";
         let &[inside, outside, count] = numbers.as_deref().ok_or(wanted)? else {
             return Err(wanted.to_owned());
         };
@@ -309,7 +310,9 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
         }
-        for text in ["", "m", "-1", "64x", "1..5g", ".5g", "64mbb", "64mm", "9e9", "8388608t"] {
+        for text in [
+            "", "m", "-1", "64x", "1..5g", ".5g", "64mbb", "64mm", "9e9", "8388608t",
+        ] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
         assert_eq!("-1".parse(), Ok(MaybeSize::Unlimited));
@@ -327,7 +330,10 @@ mod tests {
     #[test]
     fn rates_of_devices() {
         let rate: DeviceRate<Size> = "/dev/disk/by-path/a:b:1m".parse().unwrap();
-        assert_eq!((&*rate.path, rate.rate), ("/dev/disk/by-path/a:b", Size(1 << 20)));
+        assert_eq!(
+            (&*rate.path, rate.rate),
+            ("/dev/disk/by-path/a:b", Size(1 << 20))
+        );
         for text in ["/dev/sda", "sda:1m", "/dev/sda:", "/dev/sda:x"] {
             assert!(text.parse::<DeviceRate<Size>>().is_err(), "{text}");
         }
@@ -336,8 +342,18 @@ mod tests {
     #[test]
     fn ranges_of_ids() {
         let range = "0:100000:65536".parse::<IdRange>().unwrap();
-        assert_eq!((range.inside, range.outside, range.count), (0, 100_000, 65_536));
-        for text in ["0:1", "0:1:0", "0:1:2:3", "a:1:1", "1:0:4294967295", "4294967295:0:1"] {
+        assert_eq!(
+            (range.inside, range.outside, range.count),
+            (0, 100_000, 65_536)
+        );
+        for text in [
+            "0:1",
+            "0:1:0",
+            "0:1:2:3",
+            "a:1:1",
+            "1:0:4294967295",
+            "4294967295:0:1",
+        ] {
             assert!(text.parse::<IdRange>().is_err(), "{text}");
         }
     }
@@ -377,7 +393,10 @@ mod tests {
         let weight = number_in(1..=10_000_u64);
         assert_eq!(weight("100"), Ok(100));
         for text in ["0", "10001", "-1", "x"] {
-            assert_eq!(weight(text), Err("wanted: a number from 1 to 10000".to_owned()));
+            assert_eq!(
+                weight(text),
+                Err("wanted: a number from 1 to 10000".to_owned())
+            );
         }
     }
 }
