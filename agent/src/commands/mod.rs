@@ -5,6 +5,7 @@ mod engine;
 mod mechanisms;
 mod ns;
 mod ps;
+mod rootfs;
 mod screen;
 mod serve;
 mod watch;
@@ -25,6 +26,7 @@ pub enum Command {
     Watch(watch::Args),
     Ps(ps::Args),
     Ns(ns::Args),
+    Rootfs(rootfs::Args),
     Doctor(doctor::Args),
 }
 
@@ -42,6 +44,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             .map(|()| ExitCode::SUCCESS),
         Command::Ps(args) => runtime()?.block_on(ps::run(args)),
         Command::Ns(args) => runtime()?.block_on(ns::run(args)),
+        Command::Rootfs(args) => rootfs::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }
 }
