@@ -13,6 +13,7 @@ pub(crate) mod fixture;
 mod form;
 pub mod hierarchy;
 pub mod kept;
+pub mod launch;
 mod mount;
 pub mod namespace;
 pub mod network;

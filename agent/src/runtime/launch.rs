@@ -7,17 +7,34 @@
 //! - [`Started::go`] lets it enter its cgroup namespace, drop what it must not have, and exec. It returns when the
 //!   command runs, as a [`Running`], or with the step at which it failed.
 
+mod channel;
+mod child;
 mod error;
+mod executable;
+pub mod fault;
+mod join;
+mod place;
+mod plan;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use oci_spec::runtime::Process;
-use rustix::process::Pid;
+use oci_spec::runtime::{Linux, Process};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 pub use error::Error;
+pub use executable::protect_executable;
 
+use self::channel::{Channel, Report, Word};
+use self::child::Step;
+use self::plan::command::Command;
+use self::plan::identity::Identity;
+use self::plan::namespaces::{Join, Namespaces};
+use self::plan::{Container, Plan};
 use super::order::Order;
 use super::seccomp;
+use crate::host;
+use crate::sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
 
 /// What the command has as descriptors 0, 1 and 2.
 #[derive(Debug)]
@@ -37,6 +54,9 @@ pub struct Started {
     /// As the host numbers it.
     pub pid: Pid,
     pub pidfd: OwnedFd,
+    channel: Channel,
+    steps: &'static [Step],
+    guard: Guard,
 }
 
 /// The command runs.
@@ -56,39 +76,202 @@ pub struct Running {
 /// # Errors
 /// The order asks for what the kernel refuses, or what is not there.
 pub fn launch(
-    _order: &Order,
-    _root: BorrowedFd<'_>,
-    _cgroup: Option<BorrowedFd<'_>>,
-    _stdio: Stdio,
-    _filters: &[seccomp::Program],
+    order: &Order,
+    root: BorrowedFd<'_>,
+    cgroup: Option<BorrowedFd<'_>>,
+    stdio: Stdio,
+    filters: &[seccomp::Program],
 ) -> Result<Started, Error> {
-    Err(Error::not_yet())
+    let Some(process) = order.spec.process() else {
+        return Err(Error::invalid(
+            "process: the spec has none; say what to run",
+        ));
+    };
+    let empty = Linux::default();
+    let namespaces = Namespaces::new(order.spec.linux().as_ref().unwrap_or(&empty))?;
+    let container = Container::new(order, root, &namespaces)?;
+    let plan = Plan {
+        steps: &child::FIRST,
+        fault: fault_in(&child::FIRST),
+        namespaces,
+        container: Some(container),
+        joined_root: None,
+        stdio: stdio.above()?,
+        identity: Identity::new(process)?,
+        filters,
+        command: Command::new(process, "/")?,
+        reaper: order.init.then(host::launch::start_area).transpose()?,
+    };
+    start(&plan, cgroup, process.oom_score_adj())
 }
 
 /// Starts one more process in a container, in all its namespaces and its root.
 ///
-/// `container` is a pidfd of its first process.
+/// `container` is a pidfd of its first process, and `pid` the same.
 ///
 /// # Errors
 /// As of [`launch`].
 pub fn enter(
-    _container: BorrowedFd<'_>,
-    _process: &Process,
-    _cgroup: Option<BorrowedFd<'_>>,
-    _stdio: Stdio,
-    _filters: &[seccomp::Program],
+    pid: Pid,
+    container: BorrowedFd<'_>,
+    process: &Process,
+    cgroup: Option<BorrowedFd<'_>>,
+    stdio: Stdio,
+    filters: &[seccomp::Program],
 ) -> Result<Started, Error> {
-    Err(Error::not_yet())
+    let (kinds, root) = host::launch::surroundings(pid)?;
+    let pidfd = container
+        .try_clone_to_owned()
+        .map_err(|source| Error::Step {
+            step: "join",
+            subject: "container".to_owned(),
+            source,
+        })?;
+    let plan = Plan {
+        steps: &child::NEXT,
+        fault: fault_in(&child::NEXT),
+        namespaces: Namespaces {
+            joined: vec![Join {
+                namespace: pidfd,
+                kinds,
+                subject: c"the container's namespaces".to_owned(),
+            }],
+            ..Namespaces::default()
+        },
+        container: None,
+        joined_root: Some(root),
+        stdio: stdio.above()?,
+        identity: Identity::new(process)?,
+        filters,
+        command: Command::new(process, "/")?,
+        reaper: None,
+    };
+    start(&plan, cgroup, process.oom_score_adj())
 }
 
-/// Sees to it that no container can write to this program through a `/proc/PID/exe`: runs it again from a read-only
-/// mount that is in nobody's mount namespace, with the same arguments, unless it already does. To be called first of
-/// all by whatever launches.
-///
-/// # Errors
-/// The kernel refuses; without CAP_SYS_ADMIN.
-pub fn protect_executable() -> Result<(), Error> {
-    Ok(())
+fn fault_in(steps: &[Step]) -> Option<usize> {
+    let wanted = fault::wanted()?;
+    steps.iter().position(|step| step.name == wanted)
+}
+
+fn start(
+    plan: &Plan<'_>,
+    cgroup: Option<BorrowedFd<'_>>,
+    oom_score: Option<i32>,
+) -> Result<Started, Error> {
+    fault::point("clone");
+    let failed = |errno| Error::step("clone", "new process", errno);
+    let (ours, theirs) = channel::pair().map_err(failed)?;
+    let (pid, pidfd) = match born(plan, cgroup)? {
+        Side::Child => {
+            drop(ours);
+            child::run(plan, theirs)
+        }
+        Side::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(theirs);
+    fault::point("cloned");
+    let guard = Guard::new(pidfd.try_clone().map_err(|source| Error::Step {
+        step: "clone",
+        subject: "new process".to_owned(),
+        source,
+    })?);
+    let started = Started {
+        pid,
+        pidfd,
+        channel: ours,
+        steps: plan.steps,
+        guard,
+    };
+    if let Some(score) = oom_score {
+        host::launch::set_oom_score_adjustment(pid, score)?;
+    }
+    if plan.namespaces.has(libc::CLONE_NEWUSER) {
+        map(plan, &started)?;
+    }
+    Ok(started)
+}
+
+/// Clones the process, with the time namespace's clocks set before anybody is in it.
+fn born(plan: &Plan<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Error> {
+    let namespaces = &plan.namespaces;
+    let own_time = if namespaces.has(libc::CLONE_NEWTIME) {
+        let own = host::launch::own_namespace("time")?;
+        unshare(libc::CLONE_NEWTIME)
+            .map_err(|errno| Error::step("clone", "time namespace", errno))?;
+        if !namespaces.time_offsets.is_empty() {
+            host::launch::set_time_offsets(&namespaces.time_offsets)?;
+        }
+        Some(own)
+    } else {
+        None
+    };
+    let side = if namespaces.joined.is_empty() {
+        let kinds = namespaces.cloned() as u32;
+        clone(u64::from(kinds), cgroup, Kin::Child).map_err(refused)
+    } else {
+        join::born(namespaces, cgroup)
+    };
+    if let (Some(own), Ok(Side::Parent { .. })) = (own_time, &side) {
+        enter_namespace(own.as_fd(), libc::CLONE_NEWTIME)
+            .map_err(|errno| Error::step("clone", "own time namespace", errno))?;
+    }
+    side
+}
+
+fn refused(errno: Errno) -> Error {
+    match errno {
+        Errno::PERM => Error::invalid(
+            "clone: new namespaces are not permitted; run as root, or allow user namespaces to ordinary users",
+        ),
+        errno => Error::step("clone", "new process", errno),
+    }
+}
+
+/// Gives the new user namespace its ids, and the root's files the owners that they have on the host, where their file
+/// system can do that.
+fn map(plan: &Plan<'_>, started: &Started) -> Result<(), Error> {
+    let namespaces = &plan.namespaces;
+    host::launch::map_ids(started.pid, &namespaces.uid_map, &namespaces.gid_map)?;
+    if let Some(container) = plan
+        .container
+        .as_ref()
+        .filter(|container| container.maps_owners)
+    {
+        let user = host::launch::user_namespace(started.pid)?;
+        // Others keep their owners, of whom the container sees nobody.
+        let _ = map_owners(container.root, user.as_fd());
+    }
+    started
+        .channel
+        .say(Word::Mapped)
+        .map_err(|errno| Error::step("map", "new process", errno))
+}
+
+impl Stdio {
+    /// With descriptors that are not among those that they become.
+    fn above(self) -> Result<Self, Error> {
+        const FIRST_FREE: i32 = 3;
+        let move_up = |file: OwnedFd| {
+            if file.as_raw_fd() >= FIRST_FREE {
+                return Ok(file);
+            }
+            fcntl_dupfd_cloexec(&file, FIRST_FREE)
+                .map_err(|errno| Error::step("stdio", "standard streams", errno))
+        };
+        match self {
+            Self::Terminal => Ok(Self::Terminal),
+            Self::Files {
+                stdin,
+                stdout,
+                stderr,
+            } => Ok(Self::Files {
+                stdin: move_up(stdin)?,
+                stdout: move_up(stdout)?,
+                stderr: move_up(stderr)?,
+            }),
+        }
+    }
 }
 
 impl Started {
@@ -97,7 +280,60 @@ impl Started {
     /// # Errors
     /// What failed in it since the clone; its [`Error::status`] is docker's exit status for that. The process has then
     /// ended and been waited for.
-    pub fn go(self) -> Result<Running, Error> {
-        Err(Error::not_yet())
+    pub fn go(mut self) -> Result<Running, Error> {
+        fault::point("go");
+        // It may have failed before, and says so below.
+        let _ = self.channel.say(Word::Go);
+        let mut terminal = None;
+        loop {
+            let report = self.channel.hear();
+            match report.map_err(|errno| Error::step("go", "new process", errno))? {
+                Report::Terminal(received) => terminal = Some(received),
+                Report::Fault => fault::die(),
+                Report::Failed {
+                    step,
+                    errno,
+                    subject,
+                } => {
+                    let step = self.steps.get(usize::from(step));
+                    let name = step.map_or("launch", |step| step.name);
+                    return Err(Error::of_step(name, errno, subject));
+                }
+                Report::Born { .. } => {}
+                Report::Closed => break,
+            }
+        }
+        self.guard.disarm();
+        Ok(Running {
+            pid: self.pid,
+            pidfd: self.pidfd,
+            terminal,
+        })
+    }
+}
+
+/// Ends a process that is not yet the command, when the launcher gives up.
+#[derive(Debug)]
+struct Guard {
+    pidfd: OwnedFd,
+    armed: bool,
+}
+
+impl Guard {
+    const fn new(pidfd: OwnedFd) -> Self {
+        Self { pidfd, armed: true }
+    }
+
+    const fn disarm(&mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.armed {
+            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        }
     }
 }

@@ -2,6 +2,11 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
+use super::child::{EXEC, NO_INTERPRETER};
+use crate::host;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
@@ -12,8 +17,18 @@ pub enum Error {
         subject: String,
         source: io::Error,
     },
+    #[error("{what}")]
+    Invalid { what: String },
+    #[error("{value:?}: has a zero byte in it, which no system call takes")]
+    Zero { value: String },
+    #[error(transparent)]
+    Host(#[from] host::launch::Error),
     #[error("{command}: not found in the container")]
     NotFound { command: String },
+    #[error(
+        "{command}: its interpreter or loader is not in the container (file and readelf -l tell which it names)"
+    )]
+    NoInterpreter { command: String },
     #[error("{command}: not executable: {source}")]
     NotExecutable { command: String, source: io::Error },
 }
@@ -23,17 +38,34 @@ impl Error {
     #[must_use]
     pub const fn status(&self) -> u8 {
         match self {
-            Self::Step { .. } => 125,
+            Self::Step { .. } | Self::Invalid { .. } | Self::Zero { .. } | Self::Host(_) => 125,
             Self::NotExecutable { .. } => 126,
-            Self::NotFound { .. } => 127,
+            Self::NotFound { .. } | Self::NoInterpreter { .. } => 127,
         }
     }
 
-    pub(super) fn not_yet() -> Self {
+    pub(super) fn invalid(what: impl Into<String>) -> Self {
+        Self::Invalid { what: what.into() }
+    }
+
+    /// Of a step of the new process.
+    pub(super) fn of_step(step: &'static str, errno: Errno, subject: String) -> Self {
+        match (step, errno) {
+            (EXEC, Errno::NOENT | Errno::NOTDIR) => Self::NotFound { command: subject },
+            (EXEC, NO_INTERPRETER) => Self::NoInterpreter { command: subject },
+            (EXEC, errno) => Self::NotExecutable {
+                command: subject,
+                source: errno.into(),
+            },
+            (step, errno) => Self::step(step, subject, errno),
+        }
+    }
+
+    pub(super) fn step(step: &'static str, subject: impl Into<String>, errno: Errno) -> Self {
         Self::Step {
-            step: "launch",
-            subject: "container".to_owned(),
-            source: io::ErrorKind::Unsupported.into(),
+            step,
+            subject: subject.into(),
+            source: errno.into(),
         }
     }
 }

@@ -21,14 +21,27 @@ impl Call {
             "always" => true,
             "-" => false,
             any => any.split(',').any(|wanted| {
-                capabilities.iter().any(|capability| {
-                    capability
-                        .to_string()
-                        .get(4..)
-                        .is_some_and(|name| name.eq_ignore_ascii_case(wanted))
-                })
+                let wanted = format!("CAP_{}", wanted.to_ascii_uppercase());
+                wanted
+                    .parse()
+                    .is_ok_and(|wanted| capabilities.contains(&wanted))
             }),
         }
+    }
+}
+
+/// All of them, to be found by name.
+pub(super) struct Table(Vec<Call>);
+
+impl Table {
+    /// The file is sorted by name.
+    pub fn read() -> Self {
+        Self(all().collect())
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Call> {
+        let at = self.0.binary_search_by_key(&name, |call| call.name).ok()?;
+        self.0.get(at)
     }
 }
 
@@ -51,4 +64,25 @@ pub(super) fn all() -> impl Iterator<Item = Call> {
                 allowed: fields.next()?,
             })
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_whole_and_sorted() {
+        let names: Vec<&str> = all().map(|call| call.name).collect();
+        assert!(names.is_sorted() && names.len() > 450, "{}", names.len());
+        let lines = TABLE.lines().filter(|line| !line.starts_with('#')).count();
+        assert_eq!(names.len(), lines);
+        for call in all() {
+            let known = ["always", "-"].contains(&call.allowed);
+            assert!(
+                known || call.is_allowed(&caps::all().into_iter().collect::<Vec<_>>()),
+                "{}",
+                call.name
+            );
+        }
+    }
 }

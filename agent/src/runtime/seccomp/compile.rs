@@ -1,6 +1,6 @@
 //! A profile to verdicts on numbers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSyscall,
@@ -9,7 +9,7 @@ use oci_spec::runtime::{
 use super::{
     Error, Program,
     bpf::{self, Action, Condition, Ranges, Rule, Verdict},
-    calls::{self, Call},
+    calls::{Call, Table},
 };
 
 /// `__X32_SYSCALL_BIT`: such calls come as those of x86-64.
@@ -69,20 +69,17 @@ pub(super) fn known_architectures() -> String {
 pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
     let default = action(profile.default_action(), profile.default_errno_ret())?;
     let strict = !is_permissive(profile.default_action());
-    let calls: HashMap<&str, Call> = calls::all().map(|call| (call.name, call)).collect();
+    let table = Table::read();
     let mut rules = Vec::new();
     for entry in profile.syscalls().iter().flatten() {
-        if !strict && !is_permissive(entry.action()) {
-            let unknown = entry
-                .names()
-                .iter()
-                .find(|name| !calls.contains_key(name.as_str()));
-            if let Some(name) = unknown {
-                return Err(Error::Call(name.clone()));
+        let alternatives = alternatives(entry)?;
+        for name in entry.names() {
+            match table.find(name) {
+                Some(call) => rules.extend(alternatives.iter().map(|rule| (call, rule.clone()))),
+                // Of another machine, or newer than the table: not allowed is what it stays.
+                None if strict || is_permissive(entry.action()) => {}
+                None => return Err(Error::Call(name.clone())),
             }
-        }
-        for condition in alternatives(entry)? {
-            rules.push((entry.names(), condition));
         }
     }
     let mut numbered: BTreeMap<u32, Numbers> = BTreeMap::new();
@@ -93,25 +90,14 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
         } else {
             0
         };
-        let mut last = None;
-        for (names, rule) in &rules {
-            for name in *names {
-                let Some(number) = calls.get(name.as_str()).and_then(architecture.number) else {
-                    continue;
-                };
-                last = last.max(Some(number));
-                numbers
-                    .verdicts
-                    .entry(number)
-                    .or_insert_with(|| Verdict {
-                        rules: Vec::new(),
-                        otherwise: default,
-                    })
-                    .add(rule);
+        let mut newest = first;
+        for (call, rule) in &rules {
+            if let Some(number) = (architecture.number)(call) {
+                newest = newest.max(number + 1);
+                numbers.rules.push((number, rule));
             }
         }
         // What is newer than the profile does not exist for it, so that programs fall back, as with runc.
-        let newest = last.map_or(first, |last| last + 1);
         numbers.spans.push((first, default));
         numbers.spans.push((
             newest,
@@ -124,7 +110,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
     }
     let architectures: Vec<(u32, Ranges)> = numbered
         .into_iter()
-        .map(|(audit, numbers)| (audit, numbers.ranges()))
+        .map(|(audit, numbers)| (audit, numbers.ranges(default)))
         .collect();
     // Of an architecture that the profile does not name, nothing is known.
     let foreign = if strict {
@@ -142,48 +128,61 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
     })
 }
 
-/// An architecture's verdicts: on single numbers, and from a number on where there is none.
+/// The rules of an architecture for single numbers, and what holds from a number on where there is none.
 #[derive(Default)]
-struct Numbers {
-    verdicts: BTreeMap<u32, Verdict>,
+struct Numbers<'a> {
+    rules: Vec<(u32, &'a Rule)>,
     spans: Vec<(u32, Action)>,
 }
 
-impl Numbers {
-    fn ranges(mut self) -> Ranges {
+impl Numbers<'_> {
+    fn ranges(mut self, default: Action) -> Ranges {
         self.spans.sort_unstable();
-        let around = |number: u32| {
-            let span = self.spans.iter().rev().find(|span| span.0 <= number);
-            Verdict {
-                rules: Vec::new(),
-                otherwise: span
-                    .or(self.spans.first())
-                    .map_or(libc::SECCOMP_RET_KILL_PROCESS, |span| span.1),
-            }
-        };
-        let mut starts: BTreeMap<u32, Verdict> = self
-            .spans
-            .iter()
-            .map(|span| (span.0, around(span.0)))
-            .collect();
-        starts.entry(0).or_insert_with(|| around(0));
-        for &number in self.verdicts.keys() {
-            starts
-                .entry(number + 1)
-                .or_insert_with(|| around(number + 1));
-        }
-        starts.extend(self.verdicts);
+        // Stable: rules for one call keep their order.
+        self.rules.sort_by_key(|(number, _)| *number);
         let mut ranges: Ranges = Vec::new();
-        for (start, verdict) in starts {
-            if ranges.last().is_none_or(|(_, last)| *last != verdict) {
-                ranges.push((start, verdict));
+        let mut push = |start: u32, verdict: Verdict| match ranges.last_mut() {
+            Some((_, last)) if *last == verdict => {}
+            Some((at, last)) if *at == start => *last = verdict,
+            _ => ranges.push((start, verdict)),
+        };
+        let mut spans = self.spans.into_iter().peekable();
+        let mut around = default;
+        let mut next = 0;
+        for same in self.rules.chunk_by(|one, other| one.0 == other.0) {
+            let number = same[0].0;
+            if next < number {
+                push(next, Verdict::always(around));
             }
+            while let Some((start, action)) = spans.next_if(|(start, _)| *start <= number) {
+                around = action;
+                if start < number {
+                    push(start.max(next), Verdict::always(around));
+                }
+            }
+            let mut verdict = Verdict::always(around);
+            for (_, rule) in same {
+                verdict.add(rule);
+            }
+            push(number, verdict);
+            next = number + 1;
+        }
+        push(next, Verdict::always(around));
+        for (start, action) in spans {
+            push(start.max(next), Verdict::always(action));
         }
         ranges
     }
 }
 
 impl Verdict {
+    fn always(action: Action) -> Self {
+        Self {
+            rules: Vec::new(),
+            otherwise: action,
+        }
+    }
+
     /// Rules with conditions come before the one without, whatever their order in the profile.
     fn add(&mut self, rule: &Rule) {
         if rule.conditions.is_empty() {

@@ -1,0 +1,158 @@
+//! What a launcher writes about a process that it starts: proc_pid_uid_map(5), time_namespaces(7),
+//! proc_pid_oom_score_adj(5).
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use crate::sys::launch::StartArea;
+
+/// A file that could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct Error {
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+/// Gives a new user namespace, by a process in it, the maps of its ids.
+///
+/// # Errors
+/// The kernel refuses a map.
+pub fn map_ids(pid: Pid, uids: &str, gids: &str) -> Result<(), Error> {
+    let directory = directory(pid);
+    write(directory.join("uid_map"), uids)?;
+    write(directory.join("gid_map"), gids)
+}
+
+/// # Errors
+/// The kernel refuses it, as it does a lower value than now without CAP_SYS_RESOURCE.
+pub fn set_oom_score_adjustment(pid: Pid, adjustment: i32) -> Result<(), Error> {
+    write(
+        directory(pid).join("oom_score_adj"),
+        &adjustment.to_string(),
+    )
+}
+
+/// Sets the clocks of the time namespace that this process's children will be in.
+///
+/// # Errors
+/// An offset is out of range, or somebody is in the namespace already.
+pub fn set_time_offsets(offsets: &str) -> Result<(), Error> {
+    write(PathBuf::from("/proc/self/timens_offsets"), offsets)
+}
+
+/// This process's namespace of that name (`time`, `pid` …).
+///
+/// # Errors
+/// The kernel does not have it.
+pub fn own_namespace(name: &str) -> Result<OwnedFd, Error> {
+    let path = Path::new("/proc/self/ns").join(name);
+    match File::open(&path) {
+        Ok(file) => Ok(file.into()),
+        Err(source) => Err(Error { path, source }),
+    }
+}
+
+/// A process's user namespace.
+///
+/// # Errors
+/// The process is gone.
+pub fn user_namespace(pid: Pid) -> Result<OwnedFd, Error> {
+    let path = directory(pid).join("ns/user");
+    match File::open(&path) {
+        Ok(file) => Ok(file.into()),
+        Err(source) => Err(Error { path, source }),
+    }
+}
+
+/// Whether this process's user namespace is not the first one.
+#[must_use]
+pub fn is_in_user_namespace() -> bool {
+    const ALL: &str = "4294967295";
+    fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| !map.split_whitespace().eq(["0", "0", ALL]))
+}
+
+/// This program's file.
+pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
+
+/// This program's file, as a path only.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn own_executable() -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::open(OWN_EXECUTABLE, flags, Mode::empty())
+}
+
+/// Where the arguments and environment of this process are.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn start_area() -> Result<StartArea, Error> {
+    let path = PathBuf::from("/proc/self/stat");
+    let stat = fs::read_to_string(&path);
+    stat.and_then(|stat| StartArea::of_own(&stat).ok_or_else(|| io::ErrorKind::InvalidData.into()))
+        .map_err(|source| Error { path, source })
+}
+
+/// The names of the namespaces that a process is in, and their flags.
+const KINDS: [(&str, i32); 8] = [
+    ("user", libc::CLONE_NEWUSER),
+    ("mnt", libc::CLONE_NEWNS),
+    ("pid", libc::CLONE_NEWPID),
+    ("net", libc::CLONE_NEWNET),
+    ("ipc", libc::CLONE_NEWIPC),
+    ("uts", libc::CLONE_NEWUTS),
+    ("cgroup", libc::CLONE_NEWCGROUP),
+    ("time", libc::CLONE_NEWTIME),
+];
+
+/// In which namespaces (`CLONE_NEW*`) a process is that this one is not in, and its root.
+///
+/// # Errors
+/// The process is gone.
+pub fn surroundings(pid: Pid) -> Result<(i32, OwnedFd), Error> {
+    let theirs = directory(pid).join("ns");
+    let mut kinds = 0;
+    for (name, flag) in KINDS {
+        let Ok(own) = fs::read_link(Path::new("/proc/self/ns").join(name)) else {
+            // A kernel without it.
+            continue;
+        };
+        let path = theirs.join(name);
+        match fs::read_link(&path) {
+            Ok(their) if their != own => kinds |= flag,
+            Ok(_) => {}
+            Err(source) => return Err(Error { path, source }),
+        }
+    }
+    let path = directory(pid).join("root");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::open(&path, flags, Mode::empty()) {
+        Ok(root) => Ok((kinds, root)),
+        Err(errno) => Err(Error {
+            path,
+            source: errno.into(),
+        }),
+    }
+}
+
+fn directory(pid: Pid) -> PathBuf {
+    PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()))
+}
+
+/// In one write, as these files want it.
+fn write(path: PathBuf, value: &str) -> Result<(), Error> {
+    let written = OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(value.as_bytes()));
+    written.map_err(|source| Error { path, source })
+}

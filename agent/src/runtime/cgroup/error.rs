@@ -1,0 +1,76 @@
+//! Why a cgroup cannot be made, limited or removed.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::host;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Host(#[from] host::Error),
+    #[error(
+        "{path:?} is no path of a cgroup: wanted is one that begins with / and has no . and .. in it"
+    )]
+    Path { path: String },
+    #[error("{} is there already; if no container is in it, remove it with rmdir", path.display())]
+    Exists { path: PathBuf },
+    #[error("{name} {value} is out of range: wanted is {wanted}")]
+    Range {
+        name: String,
+        value: String,
+        wanted: String,
+    },
+    #[error("{name} is not supported; leave it out")]
+    Unsupported { name: String },
+    #[error(
+        "{name} needs cgroup {wanted}, and this host's {controller} controller is on {found}; leave it out"
+    )]
+    Version {
+        name: String,
+        controller: String,
+        wanted: &'static str,
+        found: &'static str,
+    },
+    #[error(
+        "{name} needs the {controller} controller, which no mounted hierarchy has; see /proc/cgroups, and the kernel's command line for cgroup_disable"
+    )]
+    NoController { name: String, controller: String },
+    #[error("{name} needs the {controller} controller, which is not enabled for it; as root: echo +{controller} > {}", file.display())]
+    NotEnabled {
+        name: String,
+        controller: String,
+        file: PathBuf,
+    },
+    #[error("{name} needs {}, which this kernel does not have{hint}", file.display())]
+    NoFile {
+        name: String,
+        file: PathBuf,
+        hint: &'static str,
+    },
+    #[error("{name}: the kernel refuses {text:?} in {}: {source}{hint}", file.display())]
+    Refused {
+        name: String,
+        text: String,
+        file: PathBuf,
+        source: io::Error,
+        hint: &'static str,
+    },
+    #[error("{name}: wrote {written:?} to {}, and the kernel keeps {kept:?}", file.display())]
+    Kept {
+        name: String,
+        file: PathBuf,
+        written: String,
+        kept: String,
+    },
+    #[error(
+        "{name} needs a cgroup, and none is delegated to this user; leave the limit out, or run in one: systemd-run --user --scope -p Delegate=yes agent run …"
+    )]
+    NotDelegated { name: String },
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("process {pid} is still in {} after it was killed", path.display())]
+    Alive { pid: i32, path: PathBuf },
+    #[error("{} cannot be removed: {source}", path.display())]
+    Remove { path: PathBuf, source: io::Error },
+}

@@ -1,0 +1,184 @@
+//! What the launcher and the new process tell each other, over a pair of sockets that keeps messages apart. That the
+//! other side is closed is a message too: the launcher has died, or the command runs.
+
+use std::ffi::CStr;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg, socketpair,
+};
+use rustix::process::Pid;
+
+use crate::sys;
+
+/// Of a subject's text, in a message.
+const TEXT_BYTES: usize = 1024;
+/// Kind, step, number of the error.
+const HEAD_BYTES: usize = 6;
+
+/// What the launcher says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Word {
+    /// The user namespace has its maps.
+    Mapped = b'm',
+    /// Cgroups and network are ready.
+    Go = b'g',
+}
+
+/// What the new process says.
+#[derive(Debug)]
+pub enum Report {
+    /// A step failed: its place in the plan's table, why, and what it was about.
+    Failed {
+        step: u8,
+        errno: Errno,
+        subject: String,
+    },
+    /// The container's terminal.
+    Terminal(OwnedFd),
+    /// A process, whose pid is the host's number.
+    Born { pid: Pid, pidfd: OwnedFd },
+    /// It has come to where the launcher is to die.
+    Fault,
+    /// It has closed its side: the command runs, or it was killed.
+    Closed,
+}
+
+const FAILED: u8 = b'F';
+const TERMINAL: u8 = b'T';
+const FAULT: u8 = b'X';
+const BORN: u8 = b'B';
+
+/// One side.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+/// The launcher's side, and the new process's.
+pub fn pair() -> Result<(Channel, Channel), Errno> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    Ok((Channel(ours), Channel(theirs)))
+}
+
+impl Channel {
+    /// Gives it another number, whoever has that.
+    pub fn move_to(&mut self, number: RawFd) -> Result<(), Errno> {
+        if self.0.as_raw_fd() != number {
+            self.0 = sys::launch::duplicate_as(self.0.as_fd(), number)?;
+        }
+        Ok(())
+    }
+
+    pub fn say(&self, word: Word) -> Result<(), Errno> {
+        send(&self.0, &[word as u8], SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// Waits for a word; EPIPE where the launcher is gone.
+    pub fn wait_for(&self, word: Word) -> Result<(), Errno> {
+        let mut said = [0u8];
+        loop {
+            match rustix::io::read(&self.0, &mut said) {
+                Ok(1) if said[0] == word as u8 => return Ok(()),
+                Ok(0) => return Err(Errno::PIPE),
+                Ok(_) => return Err(Errno::PROTO),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Nobody is left to be told where this fails.
+    pub fn fail(&self, step: u8, errno: Errno, subject: &CStr) {
+        let mut message = [0u8; HEAD_BYTES + TEXT_BYTES];
+        let text = subject.to_bytes();
+        let text = text.get(..TEXT_BYTES).unwrap_or(text);
+        let length = HEAD_BYTES + text.len();
+        let (head, rest) = message.split_at_mut(HEAD_BYTES);
+        head[0] = FAILED;
+        head[1] = step;
+        head[2..].copy_from_slice(&errno.raw_os_error().to_ne_bytes());
+        for (to, from) in rest.iter_mut().zip(text) {
+            *to = *from;
+        }
+        // write(2) is what filters of system calls let through, if anything.
+        let _ = rustix::io::write(&self.0, message.get(..length).unwrap_or(&message));
+    }
+
+    pub fn fault(&self) {
+        let _ = rustix::io::write(&self.0, &[FAULT; HEAD_BYTES]);
+    }
+
+    pub fn give_terminal(&self, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.give(&[TERMINAL; HEAD_BYTES], terminal)
+    }
+
+    /// Tells of a process that was made for the other side.
+    pub fn give_birth(&self, pid: Pid, pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+        let [a, b, c, d] = pid.as_raw_nonzero().get().to_ne_bytes();
+        self.give(&[BORN, 0, a, b, c, d], pidfd)
+    }
+
+    fn give(&self, message: &[u8; HEAD_BYTES], descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [descriptor];
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        let message = [IoSlice::new(message)];
+        sendmsg(&self.0, &message, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// The next report.
+    pub fn hear(&self) -> Result<Report, Errno> {
+        let mut message = [0u8; HEAD_BYTES + TEXT_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let length = loop {
+            let mut into = [IoSliceMut::new(&mut message)];
+            match recvmsg(&self.0, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+                Ok(received) => break received.bytes,
+                Err(Errno::INTR) => {}
+                // The other side ended with words of ours unread.
+                Err(Errno::CONNRESET) => break 0,
+                Err(errno) => return Err(errno),
+            }
+        };
+        let message = message.get(..length).unwrap_or_default();
+        match message {
+            [] => Ok(Report::Closed),
+            [FAILED, step, a, b, c, d, text @ ..] => Ok(Report::Failed {
+                step: *step,
+                errno: Errno::from_raw_os_error(i32::from_ne_bytes([*a, *b, *c, *d])),
+                subject: String::from_utf8_lossy(text).into_owned(),
+            }),
+            [FAULT, ..] => Ok(Report::Fault),
+            [TERMINAL, ..] => Ok(Report::Terminal(descriptor(&mut ancillary)?)),
+            [BORN, _, a, b, c, d] => {
+                let pid = Pid::from_raw(i32::from_ne_bytes([*a, *b, *c, *d]));
+                Ok(Report::Born {
+                    pid: pid.ok_or(Errno::PROTO)?,
+                    pidfd: descriptor(&mut ancillary)?,
+                })
+            }
+            _ => Err(Errno::PROTO),
+        }
+    }
+}
+
+fn descriptor(ancillary: &mut RecvAncillaryBuffer<'_>) -> Result<OwnedFd, Errno> {
+    ancillary
+        .drain()
+        .find_map(|part| match part {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        })
+        .ok_or(Errno::PROTO)
+}

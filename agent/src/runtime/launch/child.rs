@@ -1,0 +1,212 @@
+//! The new process, until it executes the command: a table of steps, each a few system calls. Nothing here allocates.
+
+mod execute;
+mod hide;
+mod identity;
+mod mount;
+mod reaper;
+mod root;
+mod terminal;
+
+use std::ffi::CStr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+pub use self::execute::NO_INTERPRETER;
+use super::channel::{Channel, Word};
+use super::plan::{Container, Plan};
+use crate::sys;
+
+/// Why a step failed, and what it was about.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure<'a> {
+    errno: Errno,
+    subject: &'a CStr,
+}
+
+type Done<'a> = Result<(), Failure<'a>>;
+
+/// Says what a failed system call was about.
+trait On<T> {
+    fn on(self, subject: &CStr) -> Result<T, Failure<'_>>;
+}
+
+impl<T> On<T> for Result<T, Errno> {
+    fn on(self, subject: &CStr) -> Result<T, Failure<'_>> {
+        self.map_err(|errno| Failure { errno, subject })
+    }
+}
+
+impl<T> On<T> for std::io::Result<T> {
+    fn on(self, subject: &CStr) -> Result<T, Failure<'_>> {
+        self.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
+            .on(subject)
+    }
+}
+
+/// A step on the way from clone to exec.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// As errors and fault points call it.
+    pub name: &'static str,
+    run: for<'a> fn(&mut Child<'a>) -> Done<'a>,
+}
+
+impl Step {
+    const fn new(name: &'static str, run: for<'a> fn(&mut Child<'a>) -> Done<'a>) -> Self {
+        Self { name, run }
+    }
+}
+
+/// Of a container's first process.
+pub const FIRST: [Step; 24] = [
+    Step::new("tie", tie),
+    Step::new("map", identity::become_root),
+    Step::new("session", session),
+    Step::new("hostname", host_name),
+    Step::new("loopback", loopback),
+    Step::new("propagation", root::be_private),
+    Step::new("root", root::enter),
+    Step::new("mount", mount::all),
+    Step::new("device", mount::devices),
+    Step::new("terminal", terminal::make),
+    Step::new("sysctl", mount::settings),
+    Step::new("mask", hide::masked),
+    Step::new("read-only", hide::read_only),
+    Step::new("wait", wait),
+    Step::new("cgroup", mount::cgroups),
+    Step::new("leave", root::leave_old),
+    Step::new("stdio", terminal::connect),
+    Step::new("workdir", execute::enter_directory),
+    Step::new("ulimit", identity::limit),
+    Step::new("user", identity::become_user),
+    Step::new("descriptors", execute::leave_descriptors),
+    Step::new("init", reaper::split),
+    Step::new("privileges", identity::give_up),
+    Step::new(EXEC, execute::execute),
+];
+
+/// Of one more process in a container.
+pub const NEXT: [Step; 12] = [
+    Step::new("tie", tie),
+    Step::new("root", root::join),
+    Step::new("session", session),
+    Step::new("terminal", terminal::make),
+    Step::new("wait", wait),
+    Step::new("stdio", terminal::connect),
+    Step::new("workdir", execute::enter_directory),
+    Step::new("ulimit", identity::limit),
+    Step::new("user", identity::become_user),
+    Step::new("descriptors", execute::leave_descriptors),
+    Step::new("privileges", identity::give_up),
+    Step::new(EXEC, execute::execute),
+];
+
+/// The step whose failure is the command's.
+pub const EXEC: &str = "exec";
+
+/// What the steps share.
+pub struct Child<'a> {
+    plan: &'a Plan<'a>,
+    container: Option<&'a Container<'a>>,
+    channel: Channel,
+    /// The container's root.
+    root: Option<BorrowedFd<'a>>,
+    /// What was the root before it.
+    old_root: Option<OwnedFd>,
+    /// The container's own `/proc`, as the launcher mounted it.
+    proc: Option<OwnedFd>,
+    dev: Option<OwnedFd>,
+    terminals: Option<OwnedFd>,
+    /// The container's side of its terminal.
+    terminal: Option<OwnedFd>,
+}
+
+/// Does all of the plan. It never returns.
+pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
+    let container = plan.container.as_ref();
+    let mut child = Child {
+        plan,
+        container,
+        channel,
+        root: container.map(|container| container.root),
+        old_root: None,
+        proc: None,
+        dev: None,
+        terminals: None,
+        terminal: None,
+    };
+    for (index, step) in plan.steps.iter().enumerate() {
+        if plan.fault == Some(index) {
+            child.channel.fault();
+            // Comes back when the launcher is dead.
+            let _ = child.channel.wait_for(Word::Go);
+            sys::launch::exit(FAILED);
+        }
+        if let Err(failure) = (step.run)(&mut child) {
+            child
+                .channel
+                .fail(index as u8, failure.errno, failure.subject);
+            sys::launch::exit(FAILED);
+        }
+    }
+    sys::launch::exit(FAILED)
+}
+
+/// Nobody sees it: the launcher has the failure itself.
+const FAILED: u8 = 125;
+
+impl<'a> Child<'a> {
+    fn container(&self) -> Result<&'a Container<'a>, Failure<'a>> {
+        self.container.ok_or(Errno::INVAL).on(c"container")
+    }
+
+    fn root(&self) -> Result<BorrowedFd<'a>, Failure<'a>> {
+        self.root.ok_or(Errno::INVAL).on(c"root")
+    }
+}
+
+/// Ends with the launcher.
+fn tie<'a>(_: &mut Child<'a>) -> Done<'a> {
+    set_parent_process_death_signal(Some(Signal::KILL)).on(c"parent's death")
+}
+
+/// A session of its own: the host's terminal is not its controlling one, and takes no input from it. And no keys of the
+/// host's.
+fn session<'a>(_: &mut Child<'a>) -> Done<'a> {
+    rustix::process::setsid().on(c"session")?;
+    match sys::launch::join_new_keyring() {
+        // No keys in this kernel, or no room for more: none of the host's either way.
+        Ok(()) | Err(Errno::NOSYS) => Ok(()),
+        Err(errno) => Err(errno).on(c"session keyring"),
+    }
+}
+
+fn host_name<'a>(child: &mut Child<'a>) -> Done<'a> {
+    let container = child.container()?;
+    if let Some(name) = &container.host_name {
+        rustix::system::sethostname(name.to_bytes()).on(name)?;
+    }
+    if let Some(name) = &container.domain_name {
+        rustix::system::setdomainname(name.to_bytes()).on(name)?;
+    }
+    Ok(())
+}
+
+fn loopback<'a>(child: &mut Child<'a>) -> Done<'a> {
+    if child.plan.namespaces.has(libc::CLONE_NEWNET) {
+        sys::interface::loopback_up().on(c"lo")?;
+    }
+    Ok(())
+}
+
+/// For its cgroups, and its network.
+fn wait<'a>(child: &mut Child<'a>) -> Done<'a> {
+    child.channel.wait_for(Word::Go).on(c"launcher")?;
+    if child.plan.namespaces.has(libc::CLONE_NEWCGROUP) {
+        sys::launch::unshare(libc::CLONE_NEWCGROUP).on(c"cgroup namespace")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! The working directory, and the command.
+
+use std::ffi::CStr;
+use std::os::fd::AsFd as _;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::process::fchdir;
+
+use super::{Child, Done, On as _};
+use crate::runtime::launch::place::{self, Kind, Links};
+use crate::sys;
+use crate::sys::launch::Descriptors;
+
+/// Where the channel is when all other descriptors are closed.
+const CHANNEL: i32 = 3;
+
+/// Inside the root whatever links say, `/proc/self/fd` among them: descriptors of the launcher are still open here.
+/// It is made where it is missing, as docker does.
+pub fn enter_directory<'a>(child: &mut Child<'a>) -> Done<'a> {
+    let path = &child.plan.command.directory;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = open(c"/", flags, Mode::empty()).on(c"/")?;
+    let directory =
+        place::mount_point(root.as_fd(), path, Kind::Directory, Links::Follow).on(path)?;
+    fchdir(directory).on(path)
+}
+
+/// Stands for a command that is there, and whose loader or interpreter is not: the kernel has one error for both.
+pub const NO_INTERPRETER: Errno = Errno::LIBACC;
+
+fn is_there(path: &CStr) -> bool {
+    rustix::fs::stat(path).is_ok()
+}
+
+/// Closes all but the standard streams and the channel, before the command's path is looked up: through a descriptor that
+/// is still open, the path could lead to the host. The channel closes at exec.
+pub fn leave_descriptors<'a>(child: &mut Child<'a>) -> Done<'a> {
+    sys::launch::reset_signals();
+    child.channel.move_to(CHANNEL).on(c"channel")?;
+    sys::launch::close_from(CHANNEL as u32 + 1, Descriptors::Close).on(c"descriptors")
+}
+
+pub fn execute<'a>(child: &mut Child<'a>) -> Done<'a> {
+    let command = &child.plan.command;
+    let mut denied = None;
+    for candidate in &command.candidates {
+        let Err(errno) = sys::launch::execute(candidate, &command.arguments, &command.environment);
+        match errno {
+            Errno::NOENT if is_there(candidate) => return Err(NO_INTERPRETER).on(candidate),
+            Errno::NOENT | Errno::NOTDIR => {}
+            // Another may do (execvp(3)).
+            Errno::ACCESS => denied = Some(candidate),
+            errno => return Err(errno).on(candidate),
+        }
+    }
+    match (denied, command.arguments.first()) {
+        (Some(candidate), _) => Err(Errno::ACCESS).on(candidate),
+        (None, Some(name)) => Err(Errno::NOENT).on(name),
+        (None, None) => Err(Errno::NOENT).on(c""),
+    }
+}

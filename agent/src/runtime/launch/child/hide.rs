@@ -1,0 +1,141 @@
+//! Paths of `/proc` and `/sys` that a container must not see, or not change.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, PROC_SUPER_MAGIC, fstat, fstatfs, makedev};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsmount, fsopen,
+    open_tree,
+};
+
+use super::mount::attach_at;
+use super::{Child, Done, On as _};
+use crate::runtime::launch::place::{self, Links};
+use crate::sys::launch::{MountAttributes, set_mount};
+
+const SYSFS_MAGIC: u64 = 0x6265_6572;
+
+/// Hides files behind `/dev/null`, and directories behind an empty one.
+pub fn masked<'a>(child: &mut Child<'a>) -> Done<'a> {
+    let root = child.root()?;
+    let container = child.container()?;
+    if container.masked.is_empty() {
+        return Ok(());
+    }
+    let mut covers = Covers::default();
+    for path in &container.masked {
+        let place = match place::open(root, path, Links::Refuse) {
+            // What is not there need not be hidden.
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            place => place.on(path)?,
+        };
+        check_file_system(place.as_fd(), path).on(path)?;
+        covers.over(root, place.as_fd()).on(path)?;
+    }
+    Ok(())
+}
+
+/// What is mounted over masked paths, made when first needed.
+#[derive(Default)]
+struct Covers {
+    null: Option<OwnedFd>,
+    empty: Option<OwnedFd>,
+}
+
+impl Covers {
+    fn over(&mut self, root: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
+        let is_directory = FileType::from_raw_mode(fstat(place)?.st_mode) == FileType::Directory;
+        // A mount is in one place only: the first is attached, and its copies cover the others.
+        let (cover, make): (_, fn(BorrowedFd<'_>) -> _) = if is_directory {
+            (&mut self.empty, empty_directory)
+        } else {
+            (&mut self.null, null)
+        };
+        match cover {
+            None => {
+                let made = make(root)?;
+                attach_at(made.as_fd(), place)?;
+                *cover = Some(made);
+                Ok(())
+            }
+            Some(first) => {
+                let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                    | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                    | OpenTreeFlags::AT_EMPTY_PATH;
+                attach_at(open_tree(first, c"", flags)?.as_fd(), place)
+            }
+        }
+    }
+}
+
+/// The container's null device: found without links, and looked at, so that nothing else can stand in for it.
+fn null(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let device = place::open(root, c"/dev/null", Links::Refuse)?;
+    let stat = fstat(&device)?;
+    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == makedev(1, 3);
+    if !is_null {
+        return Err(Errno::NODEV);
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(&device, c"", flags)
+}
+
+fn empty_directory(_: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// What is below `/proc` or `/sys` must be of the kernel's file system of that name.
+fn check_file_system(place: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
+    let path = path.to_bytes();
+    let wanted = if path.starts_with(b"/proc/") {
+        PROC_SUPER_MAGIC as u64
+    } else if path.starts_with(b"/sys/") {
+        SYSFS_MAGIC
+    } else {
+        return Ok(());
+    };
+    if fstatfs(place)?.f_type as u64 == wanted {
+        Ok(())
+    } else {
+        Err(Errno::NODEV)
+    }
+}
+
+/// Lets nobody write below paths, by a mount of each over itself.
+pub fn read_only<'a>(child: &mut Child<'a>) -> Done<'a> {
+    let root = child.root()?;
+    for path in &child.container()?.read_only_paths {
+        let place = match place::open(root, path, Links::Refuse) {
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            place => place.on(path)?,
+        };
+        check_file_system(place.as_fd(), path).on(path)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | OpenTreeFlags::AT_RECURSIVE;
+        let tree = open_tree(&place, c"", flags).on(path)?;
+        set_read_only(tree.as_fd(), true).on(path)?;
+        attach_at(tree.as_fd(), place.as_fd()).on(path)?;
+    }
+    Ok(())
+}
+
+pub(super) fn set_read_only(mount: BorrowedFd<'_>, recursive: bool) -> Result<(), Errno> {
+    let attributes = MountAttributes {
+        set: libc::MOUNT_ATTR_RDONLY,
+        ..MountAttributes::default()
+    };
+    set_mount(mount, &attributes, recursive)
+}

@@ -1,0 +1,89 @@
+//! Descriptors 0, 1 and 2, which may be a terminal of the container's own.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, openat2};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::process::ioctl_tiocsctty;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+
+use super::mount::attach_at;
+use super::{Child, Done, On as _};
+use crate::runtime::launch::Stdio;
+use crate::runtime::launch::place::{self, Kind, Links};
+
+const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
+
+/// Opens a terminal in the container's `/dev/pts`, gives its other side to the launcher, and shows it as `/dev/console`.
+pub fn make<'a>(child: &mut Child<'a>) -> Done<'a> {
+    if !matches!(child.plan.stdio, Stdio::Terminal) {
+        return Ok(());
+    }
+    let controller = open(child).on(c"/dev/pts/ptmx")?;
+    unlockpt(&controller).on(c"/dev/pts/ptmx")?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let terminal = ioctl_tiocgptpeer(&controller, flags).on(c"/dev/pts/ptmx")?;
+    child
+        .channel
+        .give_terminal(controller.as_fd())
+        .on(c"launcher")?;
+    if let (Some(_), Some(dev)) = (child.container, &child.dev) {
+        console(dev.as_fd(), terminal.as_fd()).on(c"/dev/console")?;
+    }
+    child.terminal = Some(terminal);
+    Ok(())
+}
+
+/// The container's own file system of terminals: as the launcher mounted it, or found and looked at.
+fn open(child: &Child<'_>) -> Result<OwnedFd, Errno> {
+    let found;
+    let terminals = match &child.terminals {
+        Some(terminals) => terminals,
+        None => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let root = rustix::fs::open(c"/", flags, Mode::empty())?;
+            found = place::open(root.as_fd(), c"/dev/pts", Links::Refuse)?;
+            if fstatfs(&found)?.f_type as u64 != DEVPTS_SUPER_MAGIC {
+                return Err(Errno::NODEV);
+            }
+            &found
+        }
+    };
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    openat2(terminals, c"ptmx", flags, Mode::empty(), how)
+}
+
+fn console(dev: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
+    let place = place::mount_point(dev, c"console", Kind::File, Links::Refuse)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    attach_at(open_tree(terminal, c"", flags)?.as_fd(), place.as_fd())
+}
+
+pub fn connect<'a>(child: &mut Child<'a>) -> Done<'a> {
+    if let Some(terminal) = &child.terminal {
+        ioctl_tiocsctty(terminal).on(c"terminal")?;
+        let (uid, gid) = (child.plan.identity.uid, None);
+        // It is the command's user's. A user namespace of one id has no other owner to give.
+        match rustix::fs::fchown(terminal, Some(uid), gid) {
+            Ok(()) | Err(Errno::INVAL | Errno::PERM) => {}
+            Err(errno) => return Err(errno).on(c"terminal"),
+        }
+        return duplicate([terminal, terminal, terminal]).on(c"terminal");
+    }
+    match child.plan.stdio.files() {
+        Some(files) => duplicate(files).on(c"standard streams"),
+        None => Err(Errno::INVAL).on(c"terminal"),
+    }
+}
+
+/// The launcher's own descriptors 0 to 2 are among them or not: each is then in its place, and open after exec.
+fn duplicate(files: [&OwnedFd; 3]) -> Result<(), Errno> {
+    dup2_stdin(files[0])?;
+    dup2_stdout(files[1])?;
+    dup2_stderr(files[2])
+}

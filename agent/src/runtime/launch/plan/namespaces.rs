@@ -1,0 +1,142 @@
+//! Which namespaces are made, and which are joined.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
+
+use super::path_text;
+use crate::runtime::launch::Error;
+
+/// A namespace type, as the kernel's flag and for people.
+const KINDS: [(LinuxNamespaceType, i32, &str); 8] = [
+    // A user namespace is joined first: it gives the rights to the others.
+    (LinuxNamespaceType::User, libc::CLONE_NEWUSER, "user"),
+    (LinuxNamespaceType::Mount, libc::CLONE_NEWNS, "mount"),
+    (LinuxNamespaceType::Pid, libc::CLONE_NEWPID, "pid"),
+    (LinuxNamespaceType::Network, libc::CLONE_NEWNET, "network"),
+    (LinuxNamespaceType::Ipc, libc::CLONE_NEWIPC, "ipc"),
+    (LinuxNamespaceType::Uts, libc::CLONE_NEWUTS, "uts"),
+    (LinuxNamespaceType::Cgroup, libc::CLONE_NEWCGROUP, "cgroup"),
+    (LinuxNamespaceType::Time, libc::CLONE_NEWTIME, "time"),
+];
+
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    /// `CLONE_NEW*` of those that the container has for itself.
+    pub new: i32,
+    pub joined: Vec<Join>,
+    pub uid_map: String,
+    pub gid_map: String,
+    /// In the form of `/proc/PID/timens_offsets`; empty where there is no new time namespace.
+    pub time_offsets: String,
+}
+
+/// Namespaces to be joined through one descriptor.
+#[derive(Debug)]
+pub struct Join {
+    pub namespace: OwnedFd,
+    /// `CLONE_NEW*`.
+    pub kinds: i32,
+    pub subject: CString,
+}
+
+impl Namespaces {
+    pub fn new(linux: &Linux) -> Result<Self, Error> {
+        let mut namespaces = Self::default();
+        let wanted = linux.namespaces().as_deref().unwrap_or_default();
+        for (kind, flag, name) in KINDS {
+            let Some(wanted) = wanted.iter().find(|wanted| wanted.typ() == kind) else {
+                continue;
+            };
+            match wanted.path() {
+                None => namespaces.new |= flag,
+                Some(path) => {
+                    let namespace = File::open(path).map_err(|source| Error::Step {
+                        step: "join",
+                        subject: format!("{name} namespace {}", path.display()),
+                        source,
+                    })?;
+                    namespaces.joined.push(Join {
+                        namespace: namespace.into(),
+                        kinds: flag,
+                        subject: path_text(path)?,
+                    });
+                }
+            }
+        }
+        if !namespaces.has(libc::CLONE_NEWNS) {
+            return Err(Error::invalid(
+                "mount namespace: a container needs a new one of its own; add it to linux.namespaces",
+            ));
+        }
+        namespaces.uid_map = map(linux.uid_mappings().as_deref());
+        namespaces.gid_map = map(linux.gid_mappings().as_deref());
+        namespaces.check_user()?;
+        namespaces.time_offsets = time_offsets(linux, namespaces.has(libc::CLONE_NEWTIME))?;
+        Ok(namespaces)
+    }
+
+    #[must_use]
+    pub const fn has(&self, kind: i32) -> bool {
+        self.new & kind != 0
+    }
+
+    /// Those that clone3 makes. The cgroup namespace waits for the process to be in its cgroup; the time namespace is made
+    /// with its offsets before.
+    #[must_use]
+    pub const fn cloned(&self) -> i32 {
+        self.new & !libc::CLONE_NEWCGROUP & !libc::CLONE_NEWTIME
+    }
+
+    /// Whether this process is in a user namespace already that may not make device nodes.
+    #[must_use]
+    pub fn is_unprivileged(&self) -> bool {
+        crate::host::launch::is_in_user_namespace()
+    }
+
+    fn check_user(&self) -> Result<(), Error> {
+        let mapped = !self.uid_map.is_empty() && !self.gid_map.is_empty();
+        match (self.has(libc::CLONE_NEWUSER), mapped) {
+            (true, false) => Err(Error::invalid(
+                "user namespace: it has no uid or no gid map; give both",
+            )),
+            (false, true) => Err(Error::invalid(
+                "uid map: there is no new user namespace to use it in; ask for one",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn map(mappings: Option<&[LinuxIdMapping]>) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for map in mappings.unwrap_or_default() {
+        let (inside, outside, size) = (map.container_id(), map.host_id(), map.size());
+        let _ = writeln!(text, "{inside} {outside} {size}");
+    }
+    text
+}
+
+fn time_offsets(linux: &Linux, is_new: bool) -> Result<String, Error> {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    let Some(offsets) = linux.time_offsets() else {
+        return Ok(text);
+    };
+    if !is_new && !offsets.is_empty() {
+        return Err(Error::invalid(
+            "time offsets: there is no new time namespace to have them; ask for one",
+        ));
+    }
+    for (clock, offset) in offsets {
+        let (seconds, nanoseconds) = (
+            offset.secs().unwrap_or_default(),
+            offset.nanosecs().unwrap_or_default(),
+        );
+        let _ = writeln!(text, "{clock} {seconds} {nanoseconds}");
+    }
+    Ok(text)
+}

@@ -1,0 +1,417 @@
+//! From clone to exec: what stands there allocates nothing.
+
+use std::{
+    convert::Infallible,
+    ffi::{CStr, CString, c_char},
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
+
+/// Who returns from [`clone`].
+#[derive(Debug)]
+pub enum Side {
+    Parent { pid: Pid, pidfd: OwnedFd },
+    Child,
+}
+
+/// Which exit signal the new process has, and whose child it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kin {
+    /// This process's child.
+    Child,
+    /// The child of this process's parent, and both share their table of descriptors from then on.
+    Sibling,
+}
+
+/// clone3(2): a copy of this process, in namespaces of its own as `flags` (`CLONE_NEW*`) say, and in `cgroup` where one
+/// is given. The calling process has one thread, so that no lock is held in the copy.
+///
+/// # Errors
+/// clone3(2)'s.
+pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>, kin: Kin) -> Result<Side, Errno> {
+    // `struct clone_args` has fields of eight bytes only, so that none of it is padding.
+    // SAFETY: zeros are a valid `clone_args`.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    let mut pidfd: i32 = -1;
+    arguments.flags = flags | libc::CLONE_PIDFD as u64;
+    arguments.pidfd = &raw mut pidfd as u64;
+    match kin {
+        Kin::Child => arguments.exit_signal = libc::SIGCHLD as u64,
+        Kin::Sibling => arguments.flags |= libc::CLONE_PARENT as u64,
+    }
+    if let Some(cgroup) = cgroup {
+        const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM the new process has a copy of this one's memory, and goes on here with its own stack;
+    // the arguments outlive the call, which writes `pidfd` only.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const arguments,
+            size_of::<libc::clone_args>(),
+        )
+    };
+    match result {
+        0 => Ok(Side::Child),
+        ..0 => Err(last_errno()),
+        pid => {
+            // SAFETY: the kernel has just made this descriptor for this process; nobody else has it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            let pid = Pid::from_raw(pid as i32).ok_or(Errno::INVAL)?;
+            Ok(Side::Parent { pid, pidfd })
+        }
+    }
+}
+
+/// Ends this process now, with nothing of Rust's or the C library's run.
+pub fn exit(status: u8) -> ! {
+    // SAFETY: it may be called at any time.
+    unsafe { libc::_exit(i32::from(status)) }
+}
+
+/// Strings as execve(2) takes them.
+#[derive(Debug)]
+pub struct Strings {
+    /// What `pointers` point to.
+    strings: Vec<CString>,
+    /// Ends in a null.
+    pointers: Vec<*const c_char>,
+}
+
+impl Strings {
+    #[must_use]
+    pub fn new(strings: Vec<CString>) -> Self {
+        let mut pointers: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        Self { strings, pointers }
+    }
+
+    #[must_use]
+    pub fn first(&self) -> Option<&CStr> {
+        self.strings.first().map(CString::as_c_str)
+    }
+}
+
+/// execve(2).
+///
+/// # Errors
+/// It returns only with one.
+pub fn execute(
+    path: &CStr,
+    arguments: &Strings,
+    environment: &Strings,
+) -> Result<Infallible, Errno> {
+    // SAFETY: all are strings that end in NUL, and arrays that end in null; they outlive the call.
+    unsafe {
+        libc::execve(
+            path.as_ptr(),
+            arguments.pointers.as_ptr(),
+            environment.pointers.as_ptr(),
+        );
+    }
+    Err(last_errno())
+}
+
+/// execveat(2) of an open file.
+///
+/// # Errors
+/// It returns only with one.
+pub fn execute_file(
+    file: BorrowedFd<'_>,
+    arguments: &Strings,
+    environment: &Strings,
+) -> Result<Infallible, Errno> {
+    // SAFETY: as of `execute`.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            arguments.pointers.as_ptr(),
+            environment.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    Err(last_errno())
+}
+
+/// What mount_setattr(2) changes of a mount: `MOUNT_ATTR_*`, and a propagation (`MS_PRIVATE` …) or 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MountAttributes {
+    pub set: u64,
+    pub clear: u64,
+    pub propagation: u64,
+}
+
+/// mount_setattr(2) of an open mount, and with `recursive` of all below.
+///
+/// # Errors
+/// mount_setattr(2)'s; ENOSYS before Linux 5.12.
+pub fn set_mount(
+    mount: BorrowedFd<'_>,
+    attributes: &MountAttributes,
+    recursive: bool,
+) -> Result<(), Errno> {
+    change_mount(mount, attributes, recursive, 0)
+}
+
+/// Maps the owners of all files of an open, detached mount as this user namespace maps them.
+///
+/// # Errors
+/// mount_setattr(2)'s; EINVAL where the file system cannot.
+pub fn map_owners(mount: BorrowedFd<'_>, user: BorrowedFd<'_>) -> Result<(), Errno> {
+    let attributes = MountAttributes {
+        set: libc::MOUNT_ATTR_IDMAP,
+        ..MountAttributes::default()
+    };
+    change_mount(mount, &attributes, false, user.as_raw_fd() as u64)
+}
+
+fn change_mount(
+    mount: BorrowedFd<'_>,
+    attributes: &MountAttributes,
+    recursive: bool,
+    user: u64,
+) -> Result<(), Errno> {
+    let attributes = libc::mount_attr {
+        attr_set: attributes.set,
+        attr_clr: attributes.clear,
+        propagation: attributes.propagation,
+        userns_fd: user,
+    };
+    let mut flags = libc::AT_EMPTY_PATH;
+    if recursive {
+        flags |= libc::AT_RECURSIVE;
+    }
+    // SAFETY: the attributes outlive the call, and are as long as it says.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// A copy of a descriptor that has this number, whatever had it before, and closes at exec. Whoever owned the number
+/// before must not use it again: the caller execs next.
+///
+/// # Errors
+/// dup(2)'s.
+pub fn duplicate_as(descriptor: BorrowedFd<'_>, number: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: the call takes no pointer.
+    if unsafe { libc::dup3(descriptor.as_raw_fd(), number, libc::O_CLOEXEC) } < 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: the descriptor is open; its former owner is forgotten, as the caller says.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// What becomes of descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Descriptors {
+    Close,
+    CloseAtExec,
+}
+
+/// close_range(2), from `first` on.
+///
+/// # Errors
+/// close_range(2)'s; ENOSYS before Linux 5.9.
+pub fn close_from(first: u32, what: Descriptors) -> Result<(), Errno> {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+    let flags = match what {
+        Descriptors::Close => 0,
+        Descriptors::CloseAtExec => CLOSE_RANGE_CLOEXEC,
+    };
+    // SAFETY: the call takes no pointer. Owners of the descriptors that it closes are forgotten: the caller execs next.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) };
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// Gives every signal its default action, and blocks none: what a new program expects.
+pub fn reset_signals() {
+    /// The kernel's, which counts real-time signals that the C library keeps to itself too.
+    const SIGNALS: i32 = 64;
+    // SAFETY: zeros are the default action with an empty mask, and the empty set; the calls only read them. Those that
+    // fail are of signals whose action nobody can change.
+    unsafe {
+        let action: libc::sigaction = std::mem::zeroed();
+        for signal in 1..=SIGNALS {
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        }
+        let none: libc::sigset_t = std::mem::zeroed();
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Joins a new, empty session keyring, so that the host's keys are out of reach.
+///
+/// # Errors
+/// keyctl(2)'s; ENOSYS where the kernel has no keys.
+pub fn join_new_keyring() -> Result<(), Errno> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: a null name asks for a new keyring; no memory is read.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<c_char>(),
+        )
+    };
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// Takes a capability out of the bounding set, for ever.
+///
+/// # Errors
+/// EINVAL for one that the kernel does not know, EPERM without CAP_SETPCAP.
+pub fn drop_from_bounding_set(capability: u8) -> Result<(), Errno> {
+    // SAFETY: the call takes no pointer.
+    let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability)) };
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// Puts a capability that is permitted and inheritable into the ambient set.
+///
+/// # Errors
+/// prctl(2)'s.
+pub fn raise_ambient(capability: u8) -> Result<(), Errno> {
+    // SAFETY: the call takes no pointer.
+    let result = unsafe {
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong,
+            libc::c_ulong::from(capability),
+            0,
+            0,
+        )
+    };
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// setns(2).
+///
+/// # Errors
+/// setns(2)'s.
+pub fn enter(namespace: BorrowedFd<'_>, kinds: i32) -> Result<(), Errno> {
+    // SAFETY: the call takes no pointer; no thread shares anything with this one.
+    let result = unsafe { libc::setns(namespace.as_raw_fd(), kinds) };
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// unshare(2) of namespaces (`CLONE_NEW*`).
+///
+/// # Errors
+/// unshare(2)'s.
+pub fn unshare(kinds: i32) -> Result<(), Errno> {
+    // SAFETY: the call takes no pointer, and leaves descriptors shared as they were.
+    let result = unsafe { libc::unshare(kinds) };
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// Where the kernel put the arguments and environment of this process, and shows them from.
+#[derive(Clone, Copy, Debug)]
+pub struct StartArea {
+    start: usize,
+    end: usize,
+}
+
+impl StartArea {
+    /// From this process's own proc_pid_stat(5).
+    #[must_use]
+    pub fn of_own(stat: &str) -> Option<Self> {
+        /// Fields after the name, which ends in the last parenthesis: `arg_start` is the file's 48th.
+        const ARGUMENTS_START: usize = 48 - 3;
+        const ENVIRONMENT_END: usize = 51 - 3;
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let number = |at: usize| fields.get(at)?.parse::<usize>().ok();
+        let area = Self {
+            start: number(ARGUMENTS_START)?,
+            end: number(ENVIRONMENT_END)?,
+        };
+        (area.start != 0 && area.start < area.end).then_some(area)
+    }
+}
+
+/// Overwrites the arguments and environment that this process was started with by `name`. Nothing may read them after
+/// it.
+pub fn wipe_start_area(area: &StartArea, name: &CStr) {
+    let length = area.end - area.start;
+    let name = name.to_bytes();
+    // SAFETY: the kernel says that this memory, on the stack that the process began with, holds those strings and nothing
+    // else; one thread runs, and does not look at them any more. No more than the area is written.
+    unsafe {
+        let start = std::ptr::with_exposed_provenance_mut::<u8>(area.start);
+        std::ptr::write_bytes(start, 0, length);
+        std::ptr::copy_nonoverlapping(name.as_ptr(), start, name.len().min(length - 1));
+    }
+}
+
+/// Blocks all signals: they wait for [`wait_for_signal`].
+pub fn block_signals() {
+    // SAFETY: the set is made full before it is read, and outlives the calls.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+    }
+}
+
+/// The next signal to this process, which blocks them all.
+pub fn wait_for_signal() -> Signal {
+    loop {
+        let mut signal = 0;
+        // SAFETY: the set is made full before it is read; both outlive the calls.
+        let failed = unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::sigwait(&raw const all, &raw mut signal)
+        };
+        if let (0, Some(signal)) = (failed, Signal::from_named_raw(signal)) {
+            return signal;
+        }
+    }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
+}
