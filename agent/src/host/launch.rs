@@ -94,12 +94,12 @@ pub fn is_in_user_namespace() -> bool {
 /// This program's file.
 pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
-/// This program's file, as a path only.
+/// This program's file.
 ///
 /// # Errors
 /// There is no `/proc`.
 pub fn own_executable() -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     rustix::fs::open(OWN_EXECUTABLE, flags, Mode::empty())
 }
 
