@@ -9,6 +9,7 @@ mod ns;
 mod ps;
 mod rm;
 mod rootfs;
+mod run;
 mod screen;
 mod serve;
 mod stop;
@@ -32,6 +33,7 @@ pub enum Command {
     Watch(watch::Args),
     Ps(ps::Args),
     Ns(ns::Args),
+    Run(Box<run::Args>),
     Rootfs(rootfs::Args),
     Doctor(doctor::Args),
     Exec(exec::Args),
@@ -58,12 +60,21 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Rootfs(args) => rootfs::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         // What makes processes has one thread, so none of tokio's.
+        Command::Run(args) => run::run(&args),
         Command::Exec(args) => Ok(exec::run(args)),
         Command::Logs(args) => logs::run(&args),
         Command::Stop(args) => stop::run(&args),
         Command::Wait(args) => wait::run(&args),
         Command::Rm(args) => rm::run(&args),
     }
+}
+
+/// Keeps this program's file from containers. An ordinary user's containers can do no more to it than the user.
+fn protect() -> Result<(), supervise::Error> {
+    if rustix::process::geteuid().is_root() {
+        crate::runtime::launch::protect_executable()?;
+    }
+    Ok(())
 }
 
 /// How `agent run` and `agent exec` end: as the container's command, or as docker where there is none.
