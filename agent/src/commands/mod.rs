@@ -3,6 +3,7 @@
 mod doctor;
 mod engine;
 mod exec;
+mod known;
 mod logs;
 mod mechanisms;
 mod ns;
