@@ -47,7 +47,16 @@ fn according_to_the_loader(program: &Path) -> Vec<PathBuf> {
 #[test]
 fn it_finds_what_the_loader_does() {
     let mut libraries = 0;
-    for name in ["bash", "ls", "tmux", "git", "perl", "ip", "ssh", "apt-get"] {
+    for name in [
+        "bash",
+        "ls",
+        "tmux",
+        "perl",
+        "ip",
+        "stress-ng",
+        "apt-get",
+        "dockerd",
+    ] {
         let at = program(name);
         let place = tempfile::tempdir().expect("a directory");
         rootfs(place.path(), at.to_str().expect("UTF-8")).well();
