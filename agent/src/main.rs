@@ -58,7 +58,7 @@ fn misuse(error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind;
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
-        return ExitCode::from(MISUSE);
+        return ExitCode::from(misuse_status());
     }
     let rendered = error.render().to_string();
     let said = rendered.split("\n\n").next().unwrap_or_default();
@@ -66,7 +66,15 @@ fn misuse(error: &clap::Error) -> ExitCode {
     let words: Vec<&str> = said.split_whitespace().collect();
     let said = text::escape(&words.join(" ")).into_owned();
     complain(&format!("{said} (--help says more)"));
-    ExitCode::from(MISUSE)
+    ExitCode::from(misuse_status())
+}
+
+/// docker's for its commands that end as the container's command does.
+fn misuse_status() -> u8 {
+    match std::env::args_os().nth(1) {
+        Some(command) if command == "run" || command == "exec" => 125,
+        _ => MISUSE,
+    }
 }
 
 /// Says it on standard error. Where nobody reads that, the exit status says enough.

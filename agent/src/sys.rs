@@ -1,6 +1,7 @@
 //! The few raw system calls no crate offers, and the bytes of the contract with the kernel: the
 //! only `unsafe` in the agent.
 
+pub mod fork;
 pub mod interface;
 pub mod launch;
 pub mod seccomp;

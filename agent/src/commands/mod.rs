@@ -2,11 +2,17 @@
 
 mod doctor;
 mod engine;
+mod exec;
+mod logs;
 mod mechanisms;
 mod ns;
 mod ps;
+mod rm;
+mod rootfs;
 mod screen;
 mod serve;
+mod stop;
+mod wait;
 mod watch;
 
 use std::process::ExitCode;
@@ -16,6 +22,7 @@ use clap::Subcommand;
 use crate::{
     kernel::probes::{Mechanism, State},
     pipeline::Pipeline,
+    runtime::supervise,
 };
 
 /// What the program can do.
@@ -25,7 +32,13 @@ pub enum Command {
     Watch(watch::Args),
     Ps(ps::Args),
     Ns(ns::Args),
+    Rootfs(rootfs::Args),
     Doctor(doctor::Args),
+    Exec(exec::Args),
+    Logs(logs::Args),
+    Stop(stop::Args),
+    Wait(wait::Args),
+    Rm(rm::Args),
 }
 
 /// Does it.
@@ -42,8 +55,46 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             .map(|()| ExitCode::SUCCESS),
         Command::Ps(args) => runtime()?.block_on(ps::run(args)),
         Command::Ns(args) => runtime()?.block_on(ns::run(args)),
+        Command::Rootfs(args) => rootfs::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        // What makes processes has one thread, so none of tokio's.
+        Command::Exec(args) => Ok(exec::run(args)),
+        Command::Logs(args) => logs::run(&args),
+        Command::Stop(args) => stop::run(&args),
+        Command::Wait(args) => wait::run(&args),
+        Command::Rm(args) => rm::run(&args),
     }
+}
+
+/// How `agent run` and `agent exec` end: as the container's command, or as docker where there is none.
+fn exit_of_container(status: Result<u8, supervise::Error>) -> ExitCode {
+    let code = status.unwrap_or_else(|error| {
+        complain(&error);
+        error.status()
+    });
+    ExitCode::from(code)
+}
+
+/// Does something to each container, also where it failed for another. Each failure is said.
+fn each(
+    containers: &[String],
+    mut act: impl FnMut(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for name in containers {
+        if let Err(error) = act(name) {
+            complain(error.as_ref());
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
+}
+
+/// Says in one line what was wrong. Where nobody reads that, the exit status says enough.
+fn complain(error: &(dyn std::error::Error + 'static)) {
+    use std::io::Write as _;
+    let line = crate::text::error_line(error);
+    let _ = writeln!(std::io::stderr(), "agent: {line}");
 }
 
 /// The capabilities that tracing needs (capabilities(7)), and what for.

@@ -10,6 +10,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use crate::sys::launch::StartArea;
+
 /// A file that could not be written or read.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {source}", path.display())]
@@ -87,6 +89,17 @@ pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
 pub fn own_executable() -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     rustix::fs::open(OWN_EXECUTABLE, flags, Mode::empty())
+}
+
+/// Where the arguments and environment of this process are.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn start_area() -> Result<StartArea, Error> {
+    let path = PathBuf::from("/proc/self/stat");
+    let stat = fs::read_to_string(&path);
+    stat.and_then(|stat| StartArea::of_own(&stat).ok_or_else(|| io::ErrorKind::InvalidData.into()))
+        .map_err(|source| Error { path, source })
 }
 
 /// The names of the namespaces that a process is in, and their flags.

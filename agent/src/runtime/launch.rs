@@ -100,7 +100,7 @@ pub fn launch(
         identity: Identity::new(process)?,
         filters,
         command: Command::new(process, "/")?,
-        init: order.init,
+        reaper: order.init.then(host::launch::start_area).transpose()?,
     };
     start(&plan, cgroup, process.oom_score_adj())
 }
@@ -144,7 +144,7 @@ pub fn enter(
         identity: Identity::new(process)?,
         filters,
         command: Command::new(process, "/")?,
-        init: false,
+        reaper: None,
     };
     start(&plan, cgroup, process.oom_score_adj())
 }
@@ -233,7 +233,11 @@ fn refused(errno: Errno) -> Error {
 fn map(plan: &Plan<'_>, started: &Started) -> Result<(), Error> {
     let namespaces = &plan.namespaces;
     host::launch::map_ids(started.pid, &namespaces.uid_map, &namespaces.gid_map)?;
-    if let Some(container) = &plan.container {
+    if let Some(container) = plan
+        .container
+        .as_ref()
+        .filter(|container| container.maps_owners)
+    {
         let user = host::launch::user_namespace(started.pid)?;
         // Others keep their owners, of whom the container sees nobody.
         let _ = map_owners(container.root, user.as_fd());

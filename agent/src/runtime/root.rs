@@ -1,16 +1,20 @@
 //! Root file systems: what an order asks for becomes a mount that is attached nowhere, so that nothing of it stays behind
 //! when this process dies.
 
+mod aside;
+mod binaries;
 mod error;
-mod image;
+mod inside;
+mod tree;
 
-use std::os::fd::OwnedFd;
+use std::fs;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 pub use error::Error;
-pub use image::Defaults;
 
-use super::order::Root;
+use super::order::{ImageConfig, Root};
+use rustix::fs::{Mode, OFlags};
 
 /// A root file system, ready to be attached.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub struct Tree {
     pub mount: OwnedFd,
     /// What the container runs, for the eye: the image's name, the directory's, `host`, or the programs'.
     pub name: String,
+    /// What an image says of the command that runs in it.
+    pub image: Option<ImageConfig>,
 }
 
 /// Makes the root file system.
@@ -29,21 +35,46 @@ pub struct Tree {
 /// # Errors
 /// What is asked for is not there, or not what it should be.
 pub fn prepare(root: &Root) -> Result<Tree, Error> {
-    Err(Error::NotYet { root: root.clone() })
+    let mount = match root {
+        Root::Directory(path) => tree::of_directory(path)?,
+        Root::Host => tree::of_host()?,
+        Root::Binaries(programs) => {
+            let plan = binaries::plan(programs)?;
+            let mount = tree::empty(tree::FOR_PROGRAMS)?;
+            plan.write(mount.as_fd())?;
+            mount
+        }
+        Root::Image(path) => {
+            return Err(Error::Image {
+                path: path.clone(),
+                what: "not yet".to_owned(),
+            });
+        }
+    };
+    Ok(Tree {
+        mount,
+        name: root.name(),
+        image: None,
+    })
 }
 
-/// What [`Tree::name`] will be, as far as that can be said without reading it.
-pub fn name(root: &Root) -> String {
-    let _ = root;
-    String::new()
-}
-
-/// What an image wants where the order says nothing.
+/// Makes a root file system of programs, and what their loaders need, in a directory: a new one, or an empty one.
 ///
 /// # Errors
-/// The file is not an image.
-pub fn image_defaults(file: &Path) -> Result<Defaults, Error> {
-    Err(Error::NotYet {
-        root: Root::Image(file.to_owned()),
-    })
+/// As of [`prepare`]; the directory holds something.
+pub fn make_directory(directory: &Path, programs: &[std::path::PathBuf]) -> Result<(), Error> {
+    // Nothing is made where a program is not there.
+    let plan = binaries::plan(programs)?;
+    fs::create_dir_all(directory).map_err(Error::io("make", directory))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(directory, flags, Mode::empty());
+    let opened = opened.map_err(|errno| Error::io("open", directory)(errno.into()))?;
+    let held = inside::names(&opened).map_err(Error::io("read", directory))?;
+    if !held.is_empty() {
+        return Err(Error::Other {
+            path: directory.to_owned(),
+            wanted: "empty; name a new directory, or an empty one",
+        });
+    }
+    plan.write(opened.as_fd())
 }

@@ -1,14 +1,31 @@
 //! From order to end: the process that stays with a container.
+//!
+//! It is the one that launches it: the caller itself in the foreground, a copy of the caller for a detached container.
+//! It alone changes the container's state, and removes all that there is of it. What it leaves when it is killed, the
+//! next command of the runtime removes ([`sweep`]).
+
+mod clean;
+mod contain;
+mod detach;
+mod error;
+pub mod exec;
+pub mod log;
+mod relay;
+mod signals;
+mod stop;
+mod streams;
+
+use std::io::Write as _;
+
+pub use clean::sweep;
+pub use error::Error;
+pub use stop::{remove, stop};
 
 use super::order::Order;
-use super::state;
-
-/// Why a container could not be run.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    State(#[from] state::Error),
-}
+use super::rootless;
+use super::state::Store;
+use crate::text;
+use detach::{Caller, Split};
 
 /// Runs a container to its end, or, where the order says so, until it runs detached. The exit status is as docker's:
 /// that of its command, or 128 and the number of the signal that it died of.
@@ -16,13 +33,62 @@ pub enum Error {
 /// # Errors
 /// Where it could not be started. [`Error::status`] says what to exit with.
 pub fn run(order: Order) -> Result<u8, Error> {
-    state::Store::of_user().claim(&order.name)?;
-    Ok(0)
+    let store = Store::of_user();
+    sweep(&store);
+    if let Some(note) = rootless::enter()? {
+        say(&note);
+    }
+    if !order.detach {
+        return contain::contain(order, &store, &mut Told::Here);
+    }
+    let name = order.name.clone();
+    match detach::split().map_err(Error::Detach)? {
+        Split::Supervisor(mut caller) => {
+            let ended = contain::contain(order, &store, &mut Told::Caller(&mut caller));
+            // Where the container has started, nobody hears it any more.
+            if let Err(error) = &ended {
+                caller.failed(error.status(), &text::error_line(error));
+            }
+            ended.or(Ok(0))
+        }
+        Split::Caller(heard) => {
+            heard.notes.iter().for_each(|note| say(note));
+            match heard.failed {
+                Some((status, why)) => Err(Error::Supervisor { status, why }),
+                None if !heard.started => Err(Error::SupervisorKilled),
+                None => {
+                    // docker prints what the container is called by. Whoever does not read it knows.
+                    let _ = writeln!(std::io::stdout(), "{name}");
+                    Ok(0)
+                }
+            }
+        }
+    }
 }
 
-impl Error {
-    /// What docker exits with: 127 where the command is not found, 126 where it cannot be executed, else 125.
-    pub fn status(&self) -> u8 {
-        125
+/// Who is told how the start goes.
+enum Told<'a> {
+    /// Whoever reads standard error.
+    Here,
+    Caller(&'a mut Caller),
+}
+
+impl Told<'_> {
+    fn note(&mut self, note: &str) {
+        match self {
+            Self::Here => say(note),
+            Self::Caller(caller) => caller.note(note),
+        }
     }
+
+    fn started(&mut self) {
+        if let Self::Caller(caller) = self {
+            caller.started();
+        }
+    }
+}
+
+/// Says something that is no error on standard error.
+fn say(note: &str) {
+    let _ = writeln!(std::io::stderr(), "agent: note: {}", text::escape(note));
 }

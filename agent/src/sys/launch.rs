@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
 /// Who returns from [`clone`].
 #[derive(Debug)]
@@ -347,19 +347,67 @@ pub fn unshare(kinds: i32) -> Result<(), Errno> {
     }
 }
 
-/// Overwrites the environment that this process was started with, in the place where /proc/PID/environ shows it. Nothing
-/// may read the environment after it.
-pub fn wipe_environment() {
-    // SAFETY: `environ` is an array of strings that ends in null; one thread runs, and no other reads or changes it. Each
-    // string is overwritten in its own length.
+/// Where the kernel put the arguments and environment of this process, and shows them from.
+#[derive(Clone, Copy, Debug)]
+pub struct StartArea {
+    start: usize,
+    end: usize,
+}
+
+impl StartArea {
+    /// From this process's own proc_pid_stat(5).
+    #[must_use]
+    pub fn of_own(stat: &str) -> Option<Self> {
+        /// Fields after the name, which ends in the last parenthesis: `arg_start` is the file's 48th.
+        const ARGUMENTS_START: usize = 48 - 3;
+        const ENVIRONMENT_END: usize = 51 - 3;
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let number = |at: usize| fields.get(at)?.parse::<usize>().ok();
+        let area = Self {
+            start: number(ARGUMENTS_START)?,
+            end: number(ENVIRONMENT_END)?,
+        };
+        (area.start != 0 && area.start < area.end).then_some(area)
+    }
+}
+
+/// Overwrites the arguments and environment that this process was started with by `name`. Nothing may read them after
+/// it.
+pub fn wipe_start_area(area: &StartArea, name: &CStr) {
+    let length = area.end - area.start;
+    let name = name.to_bytes();
+    // SAFETY: the kernel says that this memory, on the stack that the process began with, holds those strings and nothing
+    // else; one thread runs, and does not look at them any more. No more than the area is written.
     unsafe {
-        unsafe extern "C" {
-            static environ: *const *mut c_char;
-        }
-        let mut entry = environ;
-        while !entry.is_null() && !(*entry).is_null() {
-            std::ptr::write_bytes(*entry, 0, libc::strlen(*entry));
-            entry = entry.add(1);
+        let start = std::ptr::with_exposed_provenance_mut::<u8>(area.start);
+        std::ptr::write_bytes(start, 0, length);
+        std::ptr::copy_nonoverlapping(name.as_ptr(), start, name.len().min(length - 1));
+    }
+}
+
+/// Blocks all signals: they wait for [`wait_for_signal`].
+pub fn block_signals() {
+    // SAFETY: the set is made full before it is read, and outlives the calls.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+    }
+}
+
+/// The next signal to this process, which blocks them all.
+pub fn wait_for_signal() -> Signal {
+    loop {
+        let mut signal = 0;
+        // SAFETY: the set is made full before it is read; both outlive the calls.
+        let failed = unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::sigwait(&raw const all, &raw mut signal)
+        };
+        if let (0, Some(signal)) = (failed, Signal::from_named_raw(signal)) {
+            return signal;
         }
     }
 }

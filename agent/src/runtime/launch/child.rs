@@ -4,6 +4,7 @@ mod execute;
 mod hide;
 mod identity;
 mod mount;
+mod reaper;
 mod root;
 mod terminal;
 
@@ -60,7 +61,7 @@ impl Step {
 }
 
 /// Of a container's first process.
-pub const FIRST: [Step; 23] = [
+pub const FIRST: [Step; 24] = [
     Step::new("tie", tie),
     Step::new("map", identity::become_root),
     Step::new("session", session),
@@ -82,6 +83,7 @@ pub const FIRST: [Step; 23] = [
     Step::new("ulimit", identity::limit),
     Step::new("user", identity::become_user),
     Step::new("descriptors", execute::leave_descriptors),
+    Step::new("init", reaper::split),
     Step::new("privileges", identity::give_up),
     Step::new(EXEC, execute::execute),
 ];

@@ -18,8 +18,9 @@ use self::mounts::Mounts;
 use self::namespaces::Namespaces;
 use super::child::Step;
 use super::{Error, Stdio};
-use crate::runtime::order::{ChangeRoot, Order};
+use crate::runtime::order::{ChangeRoot, Order, Root};
 use crate::runtime::seccomp;
+use crate::sys::launch::StartArea;
 
 #[derive(Debug)]
 pub struct Plan<'a> {
@@ -34,8 +35,9 @@ pub struct Plan<'a> {
     pub identity: Identity,
     pub filters: &'a [seccomp::Program],
     pub command: Command,
-    /// A reaper is pid 1, and the command its child.
-    pub init: bool,
+    /// A reaper is to be pid 1, and the command its child: where this process's arguments and environment are, which the
+    /// container is not to see there.
+    pub reaper: Option<StartArea>,
 }
 
 /// What only a container's first process does.
@@ -43,6 +45,9 @@ pub struct Plan<'a> {
 pub struct Container<'a> {
     pub root: BorrowedFd<'a>,
     pub change_root: ChangeRoot,
+    /// Files of root in it are the container's root's, in a user namespace too. Not so for the host's tree, whose files
+    /// were never meant for the container.
+    pub maps_owners: bool,
     pub read_only: bool,
     pub host_name: Option<CString>,
     pub domain_name: Option<CString>,
@@ -85,6 +90,7 @@ impl<'a> Container<'a> {
         Ok(Self {
             root,
             change_root: order.change_root,
+            maps_owners: order.root != Root::Host,
             read_only: is_read_only(spec),
             host_name: spec.hostname().as_ref().map(text).transpose()?,
             domain_name: spec.domainname().as_ref().map(text).transpose()?,

@@ -197,12 +197,22 @@ impl Store {
         }))
     }
 
-    /// Those that nobody holds: ended, or left by a supervisor that was killed.
-    pub fn unheld(&self) -> Vec<Claim> {
+    /// What supervisors left that were killed.
+    pub fn abandoned(&self) -> Vec<Claim> {
         self.remove_what_is_gone();
-        let names = self.names();
-        let claims = names.iter().map(|name| self.take_over(name));
-        claims.filter_map(|claim| claim.ok().flatten()).collect()
+        let names = self.names().into_iter();
+        let left = names.filter(|name| {
+            let held = self.waiter(name).is_ok_and(|lock| lock.is_held());
+            let ended = |record: &Record| matches!(record.status, Status::Exited { .. });
+            !held && !self.read(name).is_ok_and(|record| ended(&record))
+        });
+        let claims = left.map(|name| self.take_over(&name));
+        let claims = claims.filter_map(|claim| claim.ok().flatten());
+        // It may have ended well between the two looks.
+        let ended = |claim: &Claim| claim.record().map(|record| record.status);
+        claims
+            .filter(|claim| !matches!(ended(claim), Some(Status::Exited { .. })))
+            .collect()
     }
 
     /// # Errors

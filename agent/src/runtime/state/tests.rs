@@ -48,7 +48,7 @@ fn what_is_claimed_is_read_and_removed() {
     let (_directory, store) = store();
     assert!(matches!(store.waiter("a"), Err(Error::Unknown { .. })));
     assert!(store.take_over("a").unwrap().is_none());
-    assert!(store.unheld().is_empty());
+    assert!(store.abandoned().is_empty());
     let claim = store.claim("a").unwrap();
     assert!(matches!(store.read("a"), Err(Error::Unknown { .. })));
     let wanted = record("a", 1, Status::Creating);
@@ -75,12 +75,18 @@ fn a_name_in_use() {
         .unwrap();
     drop(claim);
     assert!(matches!(store.claim("a"), Err(Error::Ended { .. })));
-    let found: Vec<_> = store
-        .unheld()
-        .iter()
-        .map(|it| it.name().to_owned())
-        .collect();
-    assert_eq!(found, ["a"]);
+    assert!(store.abandoned().is_empty());
+    let claim = store.take_over("a").unwrap().unwrap();
+    let running = Status::Running { pid: 1 };
+    claim.write(&record("a", 1, running)).unwrap();
+    drop(claim);
+    fs::create_dir(store.directory("b").unwrap()).unwrap();
+    let mut found = store.abandoned();
+    found.sort_by(|a, b| a.name().cmp(b.name()));
+    let names: Vec<_> = found.iter().map(Claim::name).collect();
+    assert_eq!(names, ["a", "b"]);
+    found.into_iter().for_each(|it| it.remove().unwrap());
+    assert_eq!(store.names(), Vec::<String>::new());
 }
 
 #[test]

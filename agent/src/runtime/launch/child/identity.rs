@@ -74,20 +74,29 @@ pub fn become_user<'a>(child: &mut Child<'a>) -> Done<'a> {
 
 /// Only what the command may have is left. What comes after it needs no more.
 pub fn give_up<'a>(child: &mut Child<'a>) -> Done<'a> {
+    give_up_all(child)?;
     let identity = &child.plan.identity;
-    clear_ambient_capability_set().on(c"ambient set")?;
-    set_capabilities(None, identity.capabilities).on(c"capabilities")?;
     for capability in 0..CAPABILITIES {
         if identity.ambient & 1 << capability != 0 {
             sys::launch::raise_ambient(capability).on(c"ambient set")?;
         }
     }
     umask(identity.umask);
+    if identity.no_new_privileges {
+        filter(child)?;
+    }
+    Ok(())
+}
+
+/// The part that goes for a reaper too.
+pub fn give_up_all<'a>(child: &mut Child<'a>) -> Done<'a> {
+    let identity = &child.plan.identity;
+    clear_ambient_capability_set().on(c"ambient set")?;
+    set_capabilities(None, identity.capabilities).on(c"capabilities")?;
     // The changes of user and capabilities have loosened the tie.
     set_parent_process_death_signal(Some(Signal::KILL)).on(c"parent's death")?;
     if identity.no_new_privileges {
         set_no_new_privs(true).on(c"no_new_privs")?;
-        filter(child)?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::{Component, Path};
 
 use oci_spec::runtime::{Linux, LinuxDevice, Spec};
 use rustix::fs::{CWD, FileType, Mode, fstat};
+use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use super::namespaces::Namespaces;
@@ -258,10 +259,13 @@ fn instead(
     if !namespaces.has(libc::CLONE_NEWUSER) || namespaces.has(*flag) {
         return Ok(None);
     }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, *path, flags).map_err(|errno| Error::step(STEP, *path, errno))?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = match open_tree(CWD, *path, flags) {
+        // An ordinary user may not uncover what is below its mounts, and gets them too.
+        Err(Errno::INVAL) => open_tree(CWD, *path, flags | OpenTreeFlags::AT_RECURSIVE),
+        done => done,
+    };
+    let tree = tree.map_err(|errno| Error::step(STEP, *path, errno))?;
     let attributes = MountAttributes {
         propagation: libc::MS_PRIVATE,
         ..attributes

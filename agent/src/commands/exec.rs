@@ -1,0 +1,80 @@
+//! `agent exec`: a command in a container that runs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::runtime::launch::protect_executable;
+use crate::runtime::supervise::{Error, exec};
+
+const EXAMPLES: &str = "\
+Examples:
+  agent exec web ps aux                       a command in the container web
+  agent exec -it web sh                       a shell in it, on this terminal
+  agent exec -u nobody -w /tmp -e A=1 web id  as another user, elsewhere, with a variable
+
+Exit status: the command's, 128+N where signal N killed it; 127 where it is not found, 126 where it cannot
+be executed, 125 where the agent fails.";
+
+/// Run a command in a container that runs
+///
+/// The command joins all namespaces and the cgroup of a container of agent run, with its root file
+/// system, its capabilities and its system call filter. Standard streams that are files or pipes are
+/// handed over as they are.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Pass standard input on; without it the command reads nothing
+    #[arg(short, long)]
+    interactive: bool,
+
+    /// Give the command a terminal of its own
+    #[arg(short, long)]
+    tty: bool,
+
+    /// Run as this user and group, names or numbers, of the container
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+
+    /// Run in this directory of the container
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<PathBuf>,
+
+    /// Set a variable of the environment; a name alone takes the value from here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+
+    /// The name of the container
+    container: String,
+
+    /// What to run
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+pub fn run(args: Args) -> ExitCode {
+    let status = protect_executable()
+        .map_err(Error::from)
+        .and_then(|()| exec::exec(&request(args)));
+    super::exit_of_container(status)
+}
+
+fn request(args: Args) -> exec::Request {
+    exec::Request {
+        container: args.container,
+        command: args.command,
+        environment: args.env.iter().filter_map(|it| variable(it)).collect(),
+        directory: args.workdir,
+        user: args.user,
+        terminal: args.tty,
+        interactive: args.interactive,
+    }
+}
+
+/// As docker has it: a name alone is this process's variable, where there is one.
+fn variable(text: &str) -> Option<String> {
+    if text.contains('=') {
+        return Some(text.to_owned());
+    }
+    let value = std::env::var(text).ok()?;
+    Some(format!("{text}={value}"))
+}

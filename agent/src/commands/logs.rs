@@ -1,0 +1,74 @@
+//! `agent logs`: what a detached container wrote.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::runtime::state::Store;
+use crate::runtime::supervise;
+use crate::runtime::supervise::log::{Reader, Stream};
+
+/// Between two looks at a log that is followed.
+const PAUSE: Duration = Duration::from_millis(50);
+
+const EXAMPLES: &str = "\
+Examples:
+  agent logs web             what it wrote so far
+  agent logs -f web          and what it writes, until it ends
+  agent logs web 2>/dev/null without what it wrote to standard error";
+
+/// Show what a detached container wrote
+///
+/// Its standard output on standard output, its standard error on standard error, byte for byte. The last
+/// 16 to 32 MiB are kept.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Go on until the container ends
+    #[arg(short, long)]
+    follow: bool,
+
+    /// The name of the container
+    container: String,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let store = Store::of_user();
+    supervise::sweep(&store);
+    let waiter = store.waiter(&args.container)?;
+    let directory = store.directory(&args.container)?;
+    let mut reader = Reader::open(&directory).with_context(|| {
+        format!(
+            "{:?} has no log: only containers of agent run -d do",
+            args.container
+        )
+    })?;
+    loop {
+        // What is written between the two is read in the last turn.
+        let held = waiter.is_held();
+        match reader.read(write) {
+            // Whoever reads it has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            other => other.with_context(|| format!("the log of {:?}", args.container))?,
+        }
+        if !args.follow || !held {
+            break;
+        }
+        sleep(PAUSE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(stream: Stream, piece: &[u8]) -> io::Result<()> {
+    match stream {
+        Stream::Output => {
+            let mut output = io::stdout().lock();
+            output.write_all(piece)?;
+            output.flush()
+        }
+        Stream::Errors => io::stderr().write_all(piece),
+    }
+}

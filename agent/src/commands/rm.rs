@@ -1,0 +1,29 @@
+//! `agent rm`: removes what is known of containers that have ended.
+
+use std::process::ExitCode;
+
+use crate::runtime::state::Store;
+use crate::runtime::supervise;
+
+/// Remove containers that have ended, with their logs
+///
+/// A detached container of agent run leaves its exit status and log until it is removed, unless it was
+/// started with --rm; others leave nothing.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Kill those that run
+    #[arg(short, long)]
+    force: bool,
+
+    /// The names of the containers
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let store = Store::of_user();
+    supervise::sweep(&store);
+    super::each(&args.containers, |name| {
+        Ok(supervise::remove(&store, name, args.force)?)
+    })
+}

@@ -1,0 +1,37 @@
+//! `agent stop`: ends containers.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::runtime::state::Store;
+use crate::runtime::supervise;
+
+const EXAMPLES: &str = "\
+Examples:
+  agent stop web             SIGTERM, and SIGKILL after 10 s
+  agent stop -t 1 web db     with a second each to end well";
+
+/// End containers: SIGTERM, time to obey, SIGKILL
+///
+/// The first process of each container of agent run gets SIGTERM; when it has not ended in time, all that
+/// is in the container's cgroup is killed. Returns when nothing of it is left.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Seconds between SIGTERM and SIGKILL
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 10)]
+    time: u32,
+
+    /// The names of the containers
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let store = Store::of_user();
+    supervise::sweep(&store);
+    let patience = Duration::from_secs(args.time.into());
+    super::each(&args.containers, |name| {
+        Ok(supervise::stop(&store, name, patience)?)
+    })
+}

@@ -1,0 +1,255 @@
+//! Writes into a root file system that may be hostile: no path leads out of it, whatever links it holds.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
+
+/// Whose a file is to be, and what may be done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    pub user: u32,
+    pub group: u32,
+    /// Twelve bits, as chmod(2) takes them.
+    pub mode: u32,
+}
+
+impl Access {
+    /// Root's.
+    pub const fn of_root(mode: u32) -> Self {
+        Self {
+            user: 0,
+            group: 0,
+            mode,
+        }
+    }
+}
+
+/// A directory that is written into as if it were `/`.
+#[derive(Debug)]
+pub struct Inside<'root> {
+    root: BorrowedFd<'root>,
+    /// Of the file that was placed last: the next is often beside it.
+    last: Option<(PathBuf, OwnedFd)>,
+}
+
+impl<'root> Inside<'root> {
+    pub fn new(root: BorrowedFd<'root>) -> Self {
+        Self { root, last: None }
+    }
+
+    /// Makes a directory, unless it is there; others above it where they are not.
+    pub fn directory(&mut self, path: &Path, access: Access) -> io::Result<()> {
+        let Some(name) = path.file_name() else {
+            // The root itself.
+            return set_access(&self.open(Path::new("."))?, access);
+        };
+        let parent = self.parent(path)?;
+        match kind(&parent, name)? {
+            Some(FileType::Directory) => {}
+            Some(_) => {
+                self.last = None;
+                fs::unlinkat(&parent, name, AtFlags::empty())?;
+                fs::mkdirat(&parent, name, Mode::RWXU)?;
+            }
+            None => fs::mkdirat(&parent, name, Mode::RWXU)?,
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        set_access(&fs::openat(&parent, name, flags, Mode::empty())?, access)
+    }
+
+    /// Makes a file of what `from` gives, in the place of what is there. What comes back is open for reading and writing.
+    pub fn file(
+        &mut self,
+        path: &Path,
+        access: Access,
+        from: &mut impl Read,
+    ) -> io::Result<OwnedFd> {
+        let name = named(path)?;
+        let parent = self.place(path)?;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let mut file = std::fs::File::from(file);
+        io::copy(from, &mut file)?;
+        let file = OwnedFd::from(file);
+        set_access(&file, access)?;
+        Ok(file)
+    }
+
+    /// Makes a symbolic link, in the place of what is there. Where it leads to is nobody's business but the container's.
+    pub fn symbolic_link(&mut self, path: &Path, target: &OsStr, access: Access) -> io::Result<()> {
+        let name = named(path)?;
+        let parent = self.place(path)?;
+        fs::symlinkat(target, parent, name)?;
+        let owner = (Uid::from_raw(access.user), Gid::from_raw(access.group));
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        Ok(fs::chownat(
+            parent,
+            name,
+            Some(owner.0),
+            Some(owner.1),
+            flags,
+        )?)
+    }
+
+    /// Makes one more name of the file at `existing`, in the place of what is there.
+    pub fn hard_link(&mut self, path: &Path, existing: &Path) -> io::Result<()> {
+        let name = named(path)?;
+        let old_name = named(existing)?.to_owned();
+        let old_parent = self.open(parent_of(existing))?;
+        let same = path == existing;
+        match kind(&old_parent, &old_name)? {
+            None => return Err(Errno::NOENT.into()),
+            Some(FileType::Directory) => return Err(Errno::PERM.into()),
+            Some(_) if same => return Ok(()),
+            Some(_) => {}
+        }
+        let parent = self.place(path)?;
+        // Without AT_SYMLINK_FOLLOW the link itself is linked to, not what it leads to.
+        let flags = AtFlags::empty();
+        Ok(fs::linkat(&old_parent, &old_name, parent, name, flags)?)
+    }
+
+    /// Makes a named pipe, in the place of what is there.
+    pub fn pipe(&mut self, path: &Path, access: Access) -> io::Result<()> {
+        let name = named(path)?;
+        let parent = self.place(path)?;
+        fs::mknodat(parent, name, FileType::Fifo, Mode::RUSR, 0)?;
+        let owner = (Uid::from_raw(access.user), Gid::from_raw(access.group));
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        fs::chownat(parent, name, Some(owner.0), Some(owner.1), flags)?;
+        // It is no link: it was made just now.
+        Ok(fs::chmodat(
+            parent,
+            name,
+            Mode::from_raw_mode(access.mode),
+            AtFlags::empty(),
+        )?)
+    }
+
+    /// Removes what is there, with all below it. Nothing there is fine.
+    pub fn remove(&mut self, path: &Path) -> io::Result<()> {
+        let name = named(path)?.to_owned();
+        self.last = None;
+        let parent = match self.open(parent_of(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        remove(&parent, &name)
+    }
+
+    /// The directory at `path`, links in it followed inside.
+    pub fn open(&self, path: &Path) -> io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        Ok(fs::openat2(self.root, path, flags, Mode::empty(), inside)?)
+    }
+
+    /// The directory that `path` is to be in; where it is not there, it is made.
+    fn parent(&mut self, path: &Path) -> io::Result<OwnedFd> {
+        let wanted = parent_of(path);
+        match self.open(wanted) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        let mut at = PathBuf::new();
+        let mut directory = self.open(&at)?;
+        for component in wanted.components() {
+            let Component::Normal(name) = component else {
+                continue;
+            };
+            at.push(name);
+            directory = match self.open(&at) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    // A link that leads nowhere stays one, and is an error.
+                    fs::mkdirat(&directory, name, Mode::RWXU)?;
+                    let made = self.open(&at)?;
+                    set_access(&made, Access::of_root(0o755))?;
+                    made
+                }
+                other => other?,
+            };
+        }
+        Ok(directory)
+    }
+
+    /// The directory for a new file at `path`, in which nothing has its name.
+    fn place(&mut self, path: &Path) -> io::Result<BorrowedFd<'_>> {
+        let name = named(path)?;
+        let wanted = parent_of(path);
+        let known = self.last.as_ref().is_some_and(|(last, _)| last == wanted);
+        if !known {
+            self.last = Some((wanted.to_owned(), self.parent(path)?));
+        }
+        let Some((_, parent)) = &self.last else {
+            return Err(Errno::NOENT.into());
+        };
+        match fs::unlinkat(parent, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(Errno::ISDIR) => remove(parent, name)?,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(parent.as_fd())
+    }
+}
+
+/// Sets owner and mode of an open file; the mode last, since a change of owner takes bits away.
+fn set_access(file: &OwnedFd, access: Access) -> io::Result<()> {
+    let owner = (Uid::from_raw(access.user), Gid::from_raw(access.group));
+    fs::fchown(file, Some(owner.0), Some(owner.1))?;
+    Ok(fs::fchmod(file, Mode::from_raw_mode(access.mode))?)
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+fn named(path: &Path) -> io::Result<&OsStr> {
+    path.file_name().ok_or_else(|| Errno::ISDIR.into())
+}
+
+/// What is there under this name, links not followed.
+fn kind(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<FileType>> {
+    match fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn remove(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    match fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = fs::openat(parent, name, flags, Mode::empty())?;
+    for name in names(&directory)? {
+        remove(&directory, &name)?;
+    }
+    Ok(fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+}
+
+/// What is in a directory, but `.` and `..`.
+pub fn names(directory: &OwnedFd) -> io::Result<Vec<std::ffi::OsString>> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(OsStr::from_bytes(name).to_owned());
+        }
+    }
+    Ok(names)
+}

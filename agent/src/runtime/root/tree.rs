@@ -1,0 +1,126 @@
+//! Detached mounts of directories and of memory.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use super::Error;
+use super::aside::Aside;
+use crate::sys::launch::{MountAttributes, set_mount};
+
+/// A memory file system: its options.
+pub type Options = &'static [(&'static str, &'static str)];
+
+/// For programs and what they write.
+pub const FOR_PROGRAMS: Options = &[("mode", "0755")];
+
+/// Of the host's tree, what every container has of its own, empty: files in use, and the sockets of the host's
+/// services, to which a read-only mount would let anybody connect.
+const OWN: [(&str, Options); 3] = [
+    ("tmp", &[("mode", "1777")]),
+    ("run", &[("mode", "0755")]),
+    ("var/tmp", &[("mode", "1777")]),
+];
+
+/// A directory, with all that is mounted below it.
+///
+/// # Errors
+/// It is not there, or no directory.
+pub fn of_directory(path: &Path) -> Result<OwnedFd, Error> {
+    const WANTED: &str = "--rootfs wants a directory with a root file system, or `host`";
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat(CWD, path, flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::NOENT => Error::Missing {
+            path: path.to_owned(),
+            wanted: WANTED,
+        },
+        Errno::NOTDIR => Error::Other {
+            path: path.to_owned(),
+            wanted: "a directory; --image takes archives of images",
+        },
+        errno => Error::io("open", path)(errno.into()),
+    })?;
+    let tree = copy(&directory)?;
+    set(&tree, MountAttrFlags::MOUNT_ATTR_NODEV)?;
+    Ok(tree)
+}
+
+/// The host's tree, of which only what is the container's own can be written to.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn of_host() -> Result<OwnedFd, Error> {
+    let aside = Aside::step()?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, "/", flags, Mode::empty()).map_err(Error::mount("open /"))?;
+    let tree = copy(&root)?;
+    set(
+        &tree,
+        MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY,
+    )?;
+    aside.attach(&tree)?;
+    for (path, options) in OWN {
+        cover(&tree, path, options)?;
+    }
+    let tree = copy(&tree)?;
+    aside.leave()?;
+    Ok(tree)
+}
+
+/// Mounts an empty file system over a directory of the tree, if there is one.
+fn cover(tree: &OwnedFd, path: &str, options: Options) -> Result<(), Error> {
+    const STEP: &str = "cover a directory of the host";
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let directory = match openat2(tree, path, flags, Mode::empty(), inside) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other.map_err(Error::mount(STEP))?,
+    };
+    let mount = empty(options)?;
+    let ends = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount.as_fd(), "", directory.as_fd(), "", ends).map_err(Error::mount(STEP))
+}
+
+/// A new file system in memory, detached.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn empty(options: Options) -> Result<OwnedFd, Error> {
+    let made = || {
+        let system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for (name, value) in options {
+            fsconfig_set_string(system.as_fd(), *name, *value)?;
+        }
+        fsconfig_create(system.as_fd())?;
+        fsmount(
+            system.as_fd(),
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::MOUNT_ATTR_NODEV,
+        )
+    };
+    made().map_err(Error::mount("make a tmpfs"))
+}
+
+fn copy(directory: &OwnedFd) -> Result<OwnedFd, Error> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(directory, "", flags).map_err(Error::mount("copy a mount (open_tree)"))
+}
+
+/// Nothing that is mounted below it in a container is seen elsewhere, nor the other way.
+fn set(tree: &OwnedFd, attributes: MountAttrFlags) -> Result<(), Error> {
+    let attributes = MountAttributes {
+        set: u64::from(attributes.bits()),
+        clear: 0,
+        propagation: libc::MS_PRIVATE,
+    };
+    set_mount(tree.as_fd(), &attributes, true).map_err(Error::mount("change a mount"))
+}

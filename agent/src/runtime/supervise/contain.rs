@@ -1,0 +1,213 @@
+//! A container's life.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use oci_spec::runtime::Spec;
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, getpid, waitid};
+
+use super::relay::Relay;
+use super::signals::Signals;
+use super::streams::{self, Wanted};
+use super::{Error, Told, clean, log};
+use crate::runtime::cgroup::Cgroup;
+use crate::runtime::launch::{self, Started, Stdio, fault};
+use crate::runtime::order::{Network, Order};
+use crate::runtime::state::{Claim, Record, Status, Store};
+use crate::runtime::{network, root, seccomp, spec};
+
+/// Makes a container, stays with it until it ends, and removes it.
+pub fn contain(mut order: Order, store: &Store, told: &mut Told<'_>) -> Result<u8, Error> {
+    let wanted = Wanted {
+        terminal: is_terminal(&order.spec),
+        interactive: order.interactive,
+    };
+    if !order.detach {
+        wanted.check()?;
+    }
+    let claim = store.claim(&order.name)?;
+    fault::point("claimed");
+    let mut record = record(&order);
+    claim.write(&record)?;
+    fault::point("recorded");
+    let lived = live(&mut order, wanted, &claim, &mut record, told);
+    let (code, process) = match lived {
+        Ok(ended) => ended,
+        Err(error) => {
+            // What cannot be removed now is found by its record.
+            if clean::remains(&record).is_ok() {
+                claim.remove()?;
+            }
+            return Err(error);
+        }
+    };
+    claim.leave_word(code)?;
+    if order.detach && !order.remove {
+        record.status = Status::Exited { code };
+        claim.write(&record)?;
+    } else {
+        claim.remove()?;
+    }
+    // Not before nobody reads its number in the record any more: another process may get it.
+    reap(process.as_fd());
+    Ok(code)
+}
+
+/// From the root file system to the last process's end: how the first one ended, which is to be reaped.
+fn live(
+    order: &mut Order,
+    wanted: Wanted,
+    claim: &Claim,
+    record: &mut Record,
+    told: &mut Told<'_>,
+) -> Result<(u8, OwnedFd), Error> {
+    let tree = root::prepare(&order.root)?;
+    spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
+    remember_size(&mut order.spec, wanted);
+    record.image.clone_from(&tree.name);
+    claim.write(record)?;
+    claim.write_spec(&order.spec)?;
+
+    let filters = filters(&order.spec)?;
+    fault::point("prepared");
+    let cgroup = limit(order, record, told)?;
+    if record.cgroup != Path::new(cgroup.path()) {
+        record.cgroup = cgroup.path().into();
+        claim.write(record)?;
+    }
+    fault::point("limited");
+    let (stdio, mut relay) = streams(order, wanted, claim).map_err(Error::Streams)?;
+    // Not earlier: until here a signal may end this process at once.
+    let mut signals = Signals::catch().map_err(Error::Streams)?;
+    let started = launch::launch(order, tree.mount.as_fd(), cgroup.v2_fd(), stdio, &filters)?;
+    drop(tree);
+    let running = place(order, &cgroup, started)?.go()?;
+    fault::point("running");
+    record.status = Status::Running {
+        pid: running.pid.as_raw_nonzero().get(),
+    };
+    claim.write(record)?;
+    told.started();
+
+    let mut raw = None;
+    if let Some(terminal) = running.terminal {
+        raw =
+            streams::connect(terminal, wanted, order.detach, &mut relay).map_err(Error::Streams)?;
+    }
+    let process = running.pidfd;
+    // The third wish for an end is the last.
+    let kill = &mut || drop(cgroup.kill());
+    let ended = relay.until_end(process.as_fd(), &mut signals, kill);
+    ended.map_err(Error::Wait)?;
+    let code = end_of(process.as_fd())?;
+    fault::point("ended");
+    cgroup.kill()?;
+    let drained = relay.drain(process.as_fd(), &mut signals);
+    drained.map_err(Error::Wait)?;
+    drop(raw);
+    if matches!(order.network, Network::Veth { .. }) {
+        network::disconnect(&order.name)?;
+    }
+    cgroup.remove()?;
+    fault::point("removed");
+    Ok((code, process))
+}
+
+fn record(order: &Order) -> Record {
+    Record {
+        name: order.name.clone(),
+        image: order.root.name(),
+        cgroup: cgroup_path(order),
+        supervisor: getpid().as_raw_nonzero().get(),
+        status: Status::Creating,
+        created: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        detached: order.detach,
+        remove: order.remove || !order.detach,
+        change_root: order.change_root,
+        network: order.network.clone(),
+    }
+}
+
+fn cgroup_path(order: &Order) -> PathBuf {
+    let linux = order.spec.linux().as_ref();
+    let path = linux.and_then(|linux| linux.cgroups_path().clone());
+    path.unwrap_or_else(|| format!("/agent/{}", order.name).into())
+}
+
+/// Makes the cgroup.
+fn limit(order: &Order, record: &Record, told: &mut Told<'_>) -> Result<Cgroup, Error> {
+    let linux = order.spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().clone());
+    let resources = resources.unwrap_or_default();
+    let path = record.cgroup.to_string_lossy();
+    let (cgroup, notes) = Cgroup::create(Path::new("/"), &path, &resources, order.swap_implied)?;
+    for note in notes {
+        told.note(&note.0);
+    }
+    Ok(cgroup)
+}
+
+/// What a command of a spec may call.
+pub fn filters(spec: &Spec) -> Result<Vec<seccomp::Program>, Error> {
+    let linux = spec.linux().as_ref();
+    let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+    let filter = profile.map(seccomp::compile).transpose()?;
+    Ok(filter.into_iter().collect())
+}
+
+pub fn is_terminal(spec: &Spec) -> bool {
+    let process = spec.process().as_ref();
+    process.and_then(|process| process.terminal()) == Some(true)
+}
+
+/// The container's terminal has this one's size from the start.
+fn remember_size(spec: &mut Spec, wanted: Wanted) {
+    if let Some(process) = spec.process_mut().as_mut().filter(|_| wanted.terminal) {
+        streams::set_size(process);
+    }
+}
+
+fn streams(order: &Order, wanted: Wanted, claim: &Claim) -> io::Result<(Stdio, Relay)> {
+    if order.detach {
+        return streams::logged(wanted, log::Writer::create(claim.directory())?);
+    }
+    streams::foreground(wanted)
+}
+
+/// Attaches the first process to its cgroup and network, while it mounts.
+fn place(order: &Order, cgroup: &Cgroup, started: Started) -> Result<Started, Error> {
+    cgroup.attach_v1(started.pid.as_raw_nonzero().get())?;
+    fault::point("attached");
+    network::connect(
+        &order.network,
+        &order.name,
+        started.pid,
+        started.pidfd.as_fd(),
+    )?;
+    fault::point("connected");
+    Ok(started)
+}
+
+/// How a process ended that has. It stays a zombie.
+pub fn end_of(process: BorrowedFd<'_>) -> Result<u8, Error> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    let status = waitid(WaitId::PidFd(process), options);
+    let status = status.map_err(|errno| Error::Wait(errno.into()))?;
+    Ok(status.as_ref().map_or(0, code))
+}
+
+/// As a shell has it.
+fn code(status: &WaitIdStatus) -> u8 {
+    let signal = status.terminating_signal();
+    let code = status.exit_status().or(signal.map(|signal| 128 + signal));
+    // The kernel keeps eight bits of what exit(2) is given.
+    code.map_or(0, |code| (code & 0xff) as u8)
+}
+
+/// Lets a process that has ended go.
+pub fn reap(process: BorrowedFd<'_>) {
+    // Where that fails, its next parent does it.
+    let _ = waitid(WaitId::PidFd(process), WaitIdOptions::EXITED);
+}

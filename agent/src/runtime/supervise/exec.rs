@@ -1,0 +1,119 @@
+//! One more process in a container that runs.
+
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Process, Spec};
+use rustix::process::Pid;
+
+use super::contain::{end_of, filters, reap};
+use super::signals::Signals;
+use super::stop::first_process;
+use super::streams::{self, Wanted};
+use super::{Error, sweep};
+use crate::host;
+use crate::runtime::cgroup::Cgroup;
+use crate::runtime::launch;
+use crate::runtime::spec;
+use crate::runtime::state::Store;
+
+/// What is to be run, and where it differs from the container's first process.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub container: String,
+    pub command: Vec<String>,
+    /// `NAME=VALUE`, beside those of the container.
+    pub environment: Vec<String>,
+    pub directory: Option<PathBuf>,
+    /// `USER[:GROUP]`.
+    pub user: Option<String>,
+    pub terminal: bool,
+    pub interactive: bool,
+}
+
+/// Runs a command in a container, in all its namespaces and its cgroup, with its capabilities and system calls. The exit
+/// status is the command's, as of [`super::run`].
+///
+/// # Errors
+/// The container does not run, or the command cannot be started.
+pub fn exec(request: &Request) -> Result<u8, Error> {
+    let store = Store::of_user();
+    sweep(&store);
+    let wanted = Wanted {
+        terminal: request.terminal,
+        interactive: request.interactive,
+    };
+    wanted.check()?;
+    let (record, pid, container) = first_process(&store, &request.container)?;
+    let spec = store.spec(&request.container)?;
+    let process = process(request, pid, &spec)?;
+    let not_running = || Error::NotRunning {
+        name: request.container.clone(),
+    };
+    let cgroup = Cgroup::find(&record.cgroup)?.ok_or_else(not_running)?;
+    let (stdio, mut relay) = streams::foreground(wanted).map_err(Error::Streams)?;
+    let mut signals = Signals::catch().map_err(Error::Streams)?;
+    let started = launch::enter(
+        pid,
+        container.as_fd(),
+        &process,
+        cgroup.v2_fd(),
+        stdio,
+        &filters(&spec)?,
+    )?;
+    cgroup.attach_v1(started.pid.as_raw_nonzero().get())?;
+    let running = started.go()?;
+    let mut raw = None;
+    if let Some(terminal) = running.terminal {
+        raw = streams::connect(terminal, wanted, false, &mut relay).map_err(Error::Streams)?;
+    }
+    let process = running.pidfd;
+    // What it started may stay: it is the container's.
+    let kill = &mut || {
+        drop(crate::sys::fork::send_signal(
+            process.as_fd(),
+            libc::SIGKILL,
+        ))
+    };
+    let ended = relay.until_end(process.as_fd(), &mut signals, kill);
+    ended.map_err(Error::Wait)?;
+    let code = end_of(process.as_fd())?;
+    let drained = relay.drain(process.as_fd(), &mut signals);
+    drained.map_err(Error::Wait)?;
+    drop(raw);
+    reap(process.as_fd());
+    Ok(code)
+}
+
+/// The container's process, with what was asked for.
+fn process(request: &Request, pid: Pid, spec: &Spec) -> Result<Process, Error> {
+    let mut process = spec.process().clone().unwrap_or_default();
+    process.set_args(Some(request.command.clone()));
+    process.set_terminal(Some(request.terminal));
+    process.set_console_size(None);
+    if request.terminal {
+        streams::set_size(&mut process);
+    }
+    if let Some(directory) = &request.directory {
+        process.set_cwd(directory.clone());
+    }
+    let mut environment = process.env().clone().unwrap_or_default();
+    if let Some(user) = &request.user {
+        let (_, root) = host::launch::surroundings(pid).map_err(launch::Error::from)?;
+        let (user, home) = spec::user_in(root.as_fd(), Some(user), &[])?;
+        process.set_user(user);
+        set(&mut environment, &format!("HOME={home}"));
+    }
+    for variable in &request.environment {
+        set(&mut environment, variable);
+    }
+    process.set_env(Some(environment));
+    Ok(process)
+}
+
+/// Replaces the variable of that name, or adds it.
+fn set(environment: &mut Vec<String>, variable: &str) {
+    let name = |text: &str| text.split('=').next().map(str::to_owned);
+    environment.retain(|it| name(it) != name(variable));
+    environment.push(variable.to_owned());
+}

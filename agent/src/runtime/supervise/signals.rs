@@ -1,0 +1,113 @@
+//! Signals for the container that the agent gets instead.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::sys::fork::{catch_signals, send_signal};
+
+/// `struct signalfd_siginfo` (`include/uapi/linux/signalfd.h`), of which the number comes first.
+const RECORD_BYTES: usize = 128;
+
+/// The last of the real-time signals.
+const LAST: i32 = 64;
+
+/// What is not passed on: what cannot be caught, what tells of this process, and what stops it.
+const OWN: [i32; 17] = [
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    libc::SIGCHLD,
+    libc::SIGPIPE,
+    libc::SIGURG,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGSYS,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+];
+
+/// Those by which a user wants an end.
+const ENDING: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT];
+
+/// As many of them, and the user has no more patience: docker has the same number.
+const PATIENCE: usize = 3;
+
+/// Signals that wait to be passed on.
+#[derive(Debug)]
+pub struct Signals {
+    descriptor: OwnedFd,
+    ending: usize,
+}
+
+/// What is to be done about the signals that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// They were passed on.
+    None,
+    /// The terminal has another size.
+    Resize,
+    /// The container is to be killed.
+    Kill,
+}
+
+impl Signals {
+    /// From here on, signals wait until they are passed on. Those that whoever started this process has it ignore, as
+    /// nohup(1) does, are ignored.
+    ///
+    /// # Errors
+    /// signalfd(2)'s.
+    pub fn catch() -> io::Result<Self> {
+        let signals = (1..=LAST).filter(|signal| !OWN.contains(signal));
+        Ok(Self {
+            descriptor: catch_signals(signals)?,
+            ending: 0,
+        })
+    }
+
+    /// Passes on what came to the process.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn pass_on(&mut self, process: BorrowedFd<'_>) -> io::Result<Wish> {
+        let mut wish = Wish::None;
+        let mut record = [0; RECORD_BYTES];
+        loop {
+            match rustix::io::read(&self.descriptor, &mut record) {
+                Ok(RECORD_BYTES) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Ok(_) | Err(rustix::io::Errno::AGAIN) => return Ok(wish),
+                Err(errno) => return Err(errno.into()),
+            }
+            let [a, b, c, d, ..] = record;
+            let signal = i32::from_ne_bytes([a, b, c, d]);
+            if signal == libc::SIGWINCH {
+                wish = wish.max(Wish::Resize);
+                continue;
+            }
+            self.ending += usize::from(ENDING.contains(&signal));
+            if self.ending >= PATIENCE {
+                wish = Wish::Kill;
+            }
+            // It may have ended.
+            let _ = send_signal(process, signal);
+        }
+    }
+}
+
+impl Wish {
+    fn max(self, other: Self) -> Self {
+        if self == Self::Kill { self } else { other }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}

@@ -1,0 +1,54 @@
+//! The terminal that `agent run -t` is called from: raw while the container has it, and restored after.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::termios::{
+    OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
+
+/// A terminal in raw mode. Dropping it restores what it was.
+#[derive(Debug)]
+pub struct Raw {
+    terminal: OwnedFd,
+    before: Termios,
+}
+
+impl Raw {
+    /// Each byte goes to the container as it is typed: its own terminal makes signals and echoes.
+    ///
+    /// # Errors
+    /// It is no terminal.
+    pub fn of(terminal: impl AsFd) -> io::Result<Self> {
+        let terminal = terminal.as_fd().try_clone_to_owned()?;
+        let before = tcgetattr(&terminal)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        // Not drained: a terminal that is stopped (^S) would hold this up, and signals with it.
+        tcsetattr(&terminal, OptionalActions::Now, &raw)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // The terminal may have gone.
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+    }
+}
+
+/// Whose size the container's terminal has: the first of the standard streams that is a terminal.
+pub fn size() -> Option<Winsize> {
+    let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
+    let streams = [input.as_fd(), output.as_fd(), errors.as_fd()];
+    let terminal = streams.into_iter().find(|stream| isatty(stream))?;
+    tcgetwinsize(terminal).ok()
+}
+
+/// Gives the container's terminal this terminal's size. Its foreground processes get a SIGWINCH where that is another.
+pub fn follow_size(container: impl AsFd) {
+    if let Some(size) = size() {
+        // The container may have ended.
+        let _ = tcsetwinsize(container, size);
+    }
+}

@@ -1,0 +1,105 @@
+//! A copy of this process that stays when its caller has gone, and signals to those that stay.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+
+/// Who returns from [`fork`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Parent,
+    Child,
+}
+
+/// fork(2). The calling process has one thread, so that no lock is held in the copy.
+///
+/// # Errors
+/// fork(2)'s.
+pub fn fork() -> io::Result<Side> {
+    // SAFETY: with one thread, the copy may do all that this process may.
+    match unsafe { libc::fork() } {
+        0 => Ok(Side::Child),
+        ..0 => Err(io::Error::last_os_error()),
+        1.. => Ok(Side::Parent),
+    }
+}
+
+/// Makes this process, a child that [`fork`] has just made, one that nobody waits for and nobody talks to: in a session
+/// of its own, /dev/null as its standard streams, no other descriptor of its parent's but `kept`.
+///
+/// # Errors
+/// /dev/null cannot be opened.
+pub fn leave_parent(kept: OwnedFd) -> io::Result<OwnedFd> {
+    const FIRST: RawFd = 3;
+    // It fails for the leader of a group of processes only, which a child is not.
+    let _ = rustix::process::setsid();
+    let nothing = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    for stream in 0..FIRST {
+        // SAFETY: the standard streams have no owner in Rust; whoever uses them finds /dev/null.
+        if unsafe { libc::dup2(nothing.as_raw_fd(), stream) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    drop(nothing);
+    let own = kept.as_raw_fd();
+    for (first, last) in [(FIRST, own - 1), (own + 1, RawFd::MAX)] {
+        if first <= last {
+            // SAFETY: the call takes no pointer. The caller owns no descriptor but `kept`: what is closed was open when
+            // its parent was started, and nothing here knows of it.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    }
+    Ok(kept)
+}
+
+/// Blocks signals, and gives a descriptor to read them from. Those that are ignored stay so.
+///
+/// # Errors
+/// signalfd(2)'s.
+pub fn catch_signals(signals: impl IntoIterator<Item = i32>) -> io::Result<OwnedFd> {
+    // SAFETY: zeros are the empty set and an action; the calls get valid ones, and refuse what is no signal. One thread
+    // runs, so that the mask is the process's.
+    let descriptor = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        for signal in signals {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, std::ptr::null(), &raw mut action);
+            if action.sa_sigaction != libc::SIG_IGN {
+                libc::sigaddset(&raw mut set, signal);
+            }
+        }
+        if libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call returned a new descriptor that nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Sends a signal to the process of a pidfd, real-time signals too.
+///
+/// # Errors
+/// pidfd_send_signal(2)'s; ESRCH where it has ended.
+pub fn send_signal(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open, and the null pointer asks for the info that kill(2) gives.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            signal,
+            no_info,
+            0,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
