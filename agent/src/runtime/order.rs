@@ -26,12 +26,12 @@ pub struct Order {
     pub remove: bool,
     /// Memory and swap together follow from `--memory` alone: left out where the kernel does not count swap.
     pub swap_implied: bool,
-    /// [`super::spec::complete`] makes `process` of the spec from it, once the root file system is there.
-    pub asked: Asked,
+    /// [`super::spec::complete`] makes `process` of the spec from it, once the root file system is there. `None`: the spec
+    /// is complete as it is.
+    pub asked: Option<Asked>,
 }
 
-/// What was asked of the command, where an image and the files of the root file system have a say too. All empty: the
-/// spec is complete as it is.
+/// What was asked of the command, where an image and the files of the root file system have a say too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// Replaces the image's entrypoint; empty: there is to be none.

@@ -1,0 +1,260 @@
+//! Limits: flags to OCI's resources.
+
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::{
+    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxPids,
+    LinuxResources, LinuxThrottleDevice, LinuxThrottleDeviceBuilder,
+};
+
+use super::flags::Limits;
+use super::value::{Cpus, DeviceRate, MaybeNumber, MaybeSize, Size};
+use super::{Error, Found};
+
+/// The least memory that docker takes. With less a container does not come as far as its command.
+const LEAST_MEMORY: Size = Size(6 << 20);
+
+/// Microseconds, which `--cpus` is counted in.
+const PERIOD: u64 = 100_000;
+
+/// The least quota that the kernel takes, in microseconds (`min_cfs_quota_period`).
+const LEAST_QUOTA: i64 = 1_000;
+
+const UNLIMITED: i64 = -1;
+
+/// Limits, and whether that of memory and swap together was not asked for but follows.
+pub(super) fn compile(limits: &Limits, found: &Found) -> Result<(LinuxResources, bool), Error> {
+    let (memory, swap_implied) = memory(limits)?;
+    let mut resources = LinuxResources::default();
+    resources.set_memory(memory);
+    resources.set_cpu(cpu(limits, found)?);
+    resources.set_pids(limits.pids_limit.map(|limit| {
+        let mut pids = LinuxPids::default();
+        pids.set_limit(signed(limit));
+        pids
+    }));
+    resources.set_block_io(block_io(limits, found)?);
+    resources.set_unified(unified(limits)?);
+    resources.set_devices(Some(devices()));
+    Ok((resources, swap_implied))
+}
+
+fn memory(limits: &Limits) -> Result<(Option<LinuxMemory>, bool), Error> {
+    let (memory, swap) = (limits.memory, limits.memory_swap);
+    if memory.is_some_and(|memory| memory < LEAST_MEMORY) {
+        return Err(size_error(
+            "--memory",
+            memory,
+            "at least 6m, to come as far as the command",
+        ));
+    }
+    if let (Some(reservation), Some(memory)) = (limits.memory_reservation, memory)
+        && reservation > memory
+    {
+        return Err(size_error(
+            "--memory-reservation",
+            Some(reservation),
+            "at most --memory",
+        ));
+    }
+    let total = match (memory, swap) {
+        (None, Some(_)) => {
+            return Err(Error::MissingFlag {
+                flag: "--memory-swap",
+                wants: "--memory: it is the limit of both together",
+            });
+        }
+        (Some(memory), Some(MaybeSize::Size(total))) if total < memory => {
+            return Err(size_error(
+                "--memory-swap",
+                Some(total),
+                "at least --memory: it is the limit of memory and swap together",
+            ));
+        }
+        (_, Some(MaybeSize::Size(total))) => Some(bytes(total)),
+        (_, Some(MaybeSize::Unlimited)) => Some(UNLIMITED),
+        // As docker.
+        (Some(memory), None) => Some(bytes(memory).saturating_mul(2)),
+        (None, None) => None,
+    };
+    if memory.is_none() && limits.memory_reservation.is_none() {
+        return Ok((None, false));
+    }
+    let mut oci = LinuxMemory::default();
+    oci.set_limit(memory.map(bytes));
+    oci.set_swap(total);
+    oci.set_reservation(limits.memory_reservation.map(bytes));
+    Ok((Some(oci), memory.is_some() && swap.is_none()))
+}
+
+fn cpu(limits: &Limits, found: &Found) -> Result<Option<LinuxCpu>, Error> {
+    let (quota, period) = bandwidth(limits, found)?;
+    if limits.cpu_shares.is_some() && limits.cpu_weight.is_some() {
+        return Err(Error::together(
+            "--cpu-shares",
+            "--cpu-weight",
+            "they say the same in two ways",
+        ));
+    }
+    let mut cpu = LinuxCpu::default();
+    cpu.set_shares(limits.cpu_shares);
+    cpu.set_quota(quota);
+    cpu.set_period(period);
+    cpu.set_cpus(limits.cpuset_cpus.as_ref().map(|set| set.0.clone()));
+    cpu.set_mems(limits.cpuset_mems.as_ref().map(|set| set.0.clone()));
+    Ok((cpu != LinuxCpu::default()).then_some(cpu))
+}
+
+/// CPU time and the period in which it may be used, in microseconds.
+fn bandwidth(limits: &Limits, found: &Found) -> Result<(Option<i64>, Option<u64>), Error> {
+    let quota = limits.cpu_quota.map(signed);
+    if let Some(quota) = quota
+        && (0..LEAST_QUOTA).contains(&quota)
+    {
+        let wanted = "at least 1000, the kernel's minimum, or -1 for no limit";
+        return Err(Error::flag("--cpu-quota", &quota.to_string(), wanted));
+    }
+    let Some(Cpus(billionths)) = limits.cpus else {
+        return Ok((quota, limits.cpu_period));
+    };
+    for (flag, given) in [
+        ("--cpu-quota", quota.is_some()),
+        ("--cpu-period", limits.cpu_period.is_some()),
+    ] {
+        if given {
+            return Err(Error::together(
+                "--cpus",
+                flag,
+                "they say the same in two ways",
+            ));
+        }
+    }
+    if let Some(cpus) = found.cpus
+        && billionths > cpus as u64 * 1_000_000_000
+    {
+        let shown = (billionths as f64 / 1e9).to_string();
+        return Err(Error::flag(
+            "--cpus",
+            &shown,
+            &format!("this host has {cpus}"),
+        ));
+    }
+    let quota = u128::from(billionths) * u128::from(PERIOD) / 1_000_000_000;
+    Ok((Some(i64::try_from(quota).unwrap_or(i64::MAX)), Some(PERIOD)))
+}
+
+/// What only v2 has.
+fn unified(limits: &Limits) -> Result<Option<HashMap<String, String>>, Error> {
+    let high = limits.memory_high.map(|size| ("memory.high", size.0));
+    let weight = limits.cpu_weight.map(|weight| ("cpu.weight", weight));
+    let both = [high, weight].into_iter().flatten();
+    let both: HashMap<String, String> = both
+        .map(|(file, value)| (file.to_owned(), value.to_string()))
+        .collect();
+    Ok((!both.is_empty()).then_some(both))
+}
+
+fn block_io(limits: &Limits, found: &Found) -> Result<Option<LinuxBlockIo>, Error> {
+    let sizes = |flag, rates: &[DeviceRate<Size>]| throttles(flag, rates, found, |rate| rate.0);
+    let numbers = |flag, rates: &[DeviceRate<u64>]| throttles(flag, rates, found, |rate| *rate);
+    let mut oci = LinuxBlockIo::default();
+    oci.set_throttle_read_bps_device(sizes("--device-read-bps", &limits.device_read_bps)?);
+    oci.set_throttle_write_bps_device(sizes("--device-write-bps", &limits.device_write_bps)?);
+    oci.set_throttle_read_iops_device(numbers("--device-read-iops", &limits.device_read_iops)?);
+    oci.set_throttle_write_iops_device(numbers("--device-write-iops", &limits.device_write_iops)?);
+    Ok((oci != LinuxBlockIo::default()).then_some(oci))
+}
+
+fn throttles<T>(
+    flag: &'static str,
+    rates: &[DeviceRate<T>],
+    found: &Found,
+    number: impl Fn(&T) -> u64,
+) -> Result<Option<Vec<LinuxThrottleDevice>>, Error> {
+    let throttle = |it: &DeviceRate<T>| {
+        let device = found.devices.get(&it.path);
+        let (major, minor) =
+            device.ok_or_else(|| Error::flag(flag, &it.path, "no block device"))?;
+        let rate = number(&it.rate);
+        if rate == 0 {
+            return Err(Error::flag(
+                flag,
+                &format!("{}:0", it.path),
+                "wanted: a rate of at least 1",
+            ));
+        }
+        let throttle = LinuxThrottleDeviceBuilder::default()
+            .major(*major)
+            .minor(*minor)
+            .rate(rate);
+        Ok(throttle.build()?)
+    };
+    let throttles = rates.iter().map(throttle).collect::<Result<Vec<_>, _>>()?;
+    Ok((!throttles.is_empty()).then_some(throttles))
+}
+
+/// Devices that a container may open or make: docker's. With CAP_MKNOD it could else make one that is the host's disk.
+pub(super) fn devices() -> Vec<LinuxDeviceCgroup> {
+    use LinuxDeviceType::{A, B, C};
+    let rule = |allow, kind, major, minor, access: &str| {
+        let mut rule = LinuxDeviceCgroup::default();
+        rule.set_allow(allow);
+        rule.set_typ(Some(kind));
+        rule.set_major(major);
+        rule.set_minor(minor);
+        rule.set_access(Some(access.to_owned()));
+        rule
+    };
+    let usual = [
+        (1, Some(3)), // null
+        (1, Some(5)), // zero
+        (1, Some(7)), // full
+        (1, Some(8)), // random
+        (1, Some(9)), // urandom
+        (5, Some(0)), // tty
+        (5, Some(1)), // console
+        (5, Some(2)), // ptmx
+        (136, None),  // terminals
+    ];
+    let mut rules = vec![
+        rule(false, A, None, None, "rwm"),
+        rule(true, C, None, None, "m"),
+        rule(true, B, None, None, "m"),
+    ];
+    rules.extend(usual.map(|(major, minor)| rule(true, C, Some(major), minor, "rwm")));
+    rules
+}
+
+/// The cgroup's path below the root of each hierarchy.
+pub(super) fn path(parent: Option<&Path>, name: &str) -> Result<PathBuf, Error> {
+    let Some(parent) = parent else {
+        return Ok(Path::new("/agent").join(name));
+    };
+    let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    if !parent.components().all(plain) || parent.as_os_str().is_empty() {
+        let wanted = "wanted: the path of a cgroup below the root of the hierarchies, as in /batch";
+        return Err(Error::flag(
+            "--cgroup-parent",
+            &parent.display().to_string(),
+            wanted,
+        ));
+    }
+    Ok(Path::new("/").join(parent).join("agent").join(name))
+}
+
+fn bytes(size: Size) -> i64 {
+    i64::try_from(size.0).unwrap_or(i64::MAX)
+}
+
+fn signed(number: MaybeNumber) -> i64 {
+    match number {
+        MaybeNumber::Unlimited => UNLIMITED,
+        MaybeNumber::Number(number) => number,
+    }
+}
+
+fn size_error(flag: &'static str, size: Option<Size>, wanted: &str) -> Error {
+    let shown = size.map(|size| size.0.to_string()).unwrap_or_default();
+    Error::flag(flag, &shown, &format!("wanted: {wanted}"))
+}
