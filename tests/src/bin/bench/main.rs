@@ -7,6 +7,7 @@ mod bpftrace;
 mod cgroups;
 mod files;
 mod latency;
+mod launch;
 mod report;
 mod scrape;
 mod storm;
@@ -32,10 +33,15 @@ struct Arguments {
     /// - scrape: GET /metrics against reading the same files of cgroups, each opened anew
     ///
     /// - latency: OOM kill to line, start to ready, SIGTERM to end
-    #[arg(value_name = "storm|scrape|latency", hide_possible_values = true)]
+    ///
+    /// - launch: a container that does nothing, by agent run, by crun, and by a program that can do nothing else
+    #[arg(
+        value_name = "storm|scrape|latency|launch",
+        hide_possible_values = true
+    )]
     benches: Vec<Bench>,
 
-    /// Processes of a storm, cgroups of a scrape, or kills [default: 100000, 1000, 50]
+    /// Processes of a storm, cgroups of a scrape, kills, or launches [default: 100000, 1000, 50, 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
 
@@ -71,6 +77,7 @@ enum Bench {
     Storm,
     Scrape,
     Latency,
+    Launch,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -86,6 +93,7 @@ impl Bench {
             Self::Storm => storm::measure(size),
             Self::Scrape => scrape::measure(size),
             Self::Latency => latency::measure(size),
+            Self::Launch => launch::measure(size),
         }
     }
 }
