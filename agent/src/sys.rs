@@ -170,6 +170,16 @@ pub fn trim_heap() {
     }
 }
 
+/// One heap for all threads, where the C library would make one for each (glibc does): free memory in one is of no use to
+/// the others. Before there are threads.
+pub fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it changes a number that the C library reads when a thread first allocates.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// A BPF program, as BPF_PROG_LOAD wants to know it (`include/uapi/linux/bpf.h`).
 #[derive(Clone, Copy, Debug)]
 pub struct Program<'a> {

@@ -215,14 +215,31 @@ fn socket_in(directory: &TempDir) -> PathBuf {
 ///
 /// # Panics
 /// Where there is no answer.
-pub fn exchange(mut stream: impl Read + Write, path: &str) -> Response {
+pub fn exchange(stream: impl Read + Write, path: &str) -> Response {
+    let mut answer = Vec::new();
+    receive(stream, path, &mut answer);
+    Response::parse(&answer)
+}
+
+/// Sends a request for `path`, and appends all that comes back.
+///
+/// # Panics
+/// Where there is no answer.
+pub fn receive(mut stream: impl Read + Write, path: &str, answer: &mut Vec<u8>) {
     write!(stream, "GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n").expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok());
-    Response {
-        status: status.expect("a status"),
-        body: body.to_owned(),
+    stream.read_to_end(answer).expect("an answer");
+}
+
+impl Response {
+    /// # Panics
+    /// Where it is none of HTTP.
+    pub fn parse(answer: &[u8]) -> Self {
+        let answer = std::str::from_utf8(answer).expect("an answer of text");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        let status = head.split(' ').nth(1).and_then(|it| it.parse().ok());
+        Self {
+            status: status.expect("a status"),
+            body: body.to_owned(),
+        }
     }
 }

@@ -152,6 +152,7 @@ fn print(text: &str) -> std::io::Result<()> {
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    crate::sys::share_heap();
     Ok(tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

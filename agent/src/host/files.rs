@@ -5,8 +5,7 @@ use super::form::{Form, Row};
 use super::hierarchy::{Hierarchies, Mounted, Version};
 use super::reading::{Field, Reading};
 
-/// A file of a cgroup. Limits, and what else has a form with [`Form::settings`], are only written by
-/// user space.
+/// A file of a cgroup.
 pub struct CgroupFile {
     pub name: &'static str,
     version: Version,
@@ -15,6 +14,16 @@ pub struct CgroupFile {
     pub form: Form,
     /// Whether it says more than what was read before; those before it in [`FILES`] were.
     pub needed: fn(&Reading) -> bool,
+    /// Whether what it says changes only when somebody writes to a file beside it.
+    pub settled: fn(&Reading) -> bool,
+    /// It says nothing new while a field that was read before it is the same. One file of a hierarchy at most.
+    pub moves_with: Option<Moves>,
+}
+
+/// What a file says, and what it changes with.
+pub struct Moves {
+    pub with: Field,
+    pub fields: &'static [Field],
 }
 
 const NANOSECONDS: u64 = 1;
@@ -31,8 +40,14 @@ const fn v1(controller: &'static str, name: &'static str, form: Form) -> CgroupF
         name,
         version: Version::V1,
         controller: Some(controller),
+        settled: if form.is_of_settings() {
+            |_| true
+        } else {
+            |_| false
+        },
         form,
         needed: |_| true,
+        moves_with: None,
     }
 }
 
@@ -41,14 +56,29 @@ const fn v2(controller: Option<&'static str>, name: &'static str, form: Form) ->
         name,
         version: Version::V2,
         controller,
+        settled: if form.is_of_settings() {
+            |_| true
+        } else {
+            |_| false
+        },
         form,
         needed: |_| true,
+        moves_with: None,
     }
 }
 
 impl CgroupFile {
     const fn where_needed(self, needed: fn(&Reading) -> bool) -> Self {
         Self { needed, ..self }
+    }
+
+    const fn settled_where(self, settled: fn(&Reading) -> bool) -> Self {
+        Self { settled, ..self }
+    }
+
+    const fn moving_with(self, with: Field, fields: &'static [Field]) -> Self {
+        let moves_with = Some(Moves { with, fields });
+        Self { moves_with, ..self }
     }
 
     /// Whether cgroups of the hierarchy have it.
@@ -78,6 +108,11 @@ fn has_swap_limit(reading: &Reading) -> bool {
 /// Without a quota nothing is throttled, and cAdvisor says nothing of it.
 fn has_quota(reading: &Reading) -> bool {
     reading.number(Field::CpuQuota).is_some()
+}
+
+/// What nothing limits hits no limit.
+fn has_no_memory_limit(reading: &Reading) -> bool {
+    !has_memory_limit(reading)
 }
 
 fn has_devices(reading: &Reading) -> bool {
@@ -122,7 +157,8 @@ pub const FILES: &[CgroupFile] = &[
             row("user", Field::CpuUser, TICKS),
             row("system", Field::CpuSystem, TICKS),
         ]),
-    ),
+    )
+    .moving_with(Field::CpuUsage, &[Field::CpuUser, Field::CpuSystem]),
     v1("pids", "pids.current", Form::Number(Field::Threads, 1)),
     v1("cpu", "cpu.cfs_quota_us", Form::Limit(Field::CpuQuota)),
     v1(
@@ -140,7 +176,8 @@ pub const FILES: &[CgroupFile] = &[
         "memory.max_usage_in_bytes",
         Form::Number(Field::MaxUsage, 1),
     ),
-    v1("memory", "memory.failcnt", Form::Number(Field::Failcnt, 1)),
+    v1("memory", "memory.failcnt", Form::Number(Field::Failcnt, 1))
+        .settled_where(has_no_memory_limit),
     v1(
         "blkio",
         "blkio.throttle.io_service_bytes_recursive",

@@ -40,10 +40,20 @@ pub struct Row {
 pub type Wanted = &'static str;
 
 impl Form {
-    /// The fields of a form of settings: they change only where somebody writes to the file.
-    pub fn settings(&self) -> &[Field] {
+    /// Whether it is that of settings: they change only where somebody writes to the file.
+    pub const fn is_of_settings(&self) -> bool {
+        matches!(
+            self,
+            Self::Limit(_) | Self::Setting(_) | Self::CpuMax | Self::CpuWeight
+        )
+    }
+
+    /// The fields of what may be remembered.
+    pub fn fields(&self) -> &[Field] {
         match self {
-            Self::Limit(field) | Self::Setting(field) => std::slice::from_ref(field),
+            Self::Number(field, _) | Self::Limit(field) | Self::Setting(field) => {
+                std::slice::from_ref(field)
+            }
             Self::CpuMax => &[Field::CpuQuota, Field::CpuPeriod],
             Self::CpuWeight => &[Field::CpuShares],
             _ => &[],

@@ -20,7 +20,7 @@ use super::Error;
 use super::changes::{Changed, Changes, Watch};
 use super::files::FILES;
 use super::hierarchy::{Hierarchies, Mounted};
-use super::reading::{Reading, SETTINGS_A_FILE};
+use super::reading::{REMEMBERED_A_FILE, Reading};
 use reader::Reader;
 
 /// Fewer cgroups than this are not worth another thread.
@@ -107,6 +107,16 @@ struct Entry {
     watch: Option<Watch>,
     /// By file of the hierarchy's plan.
     slots: Box<[Slot]>,
+    /// Few hierarchies have such a file.
+    last: Option<Box<Last>>,
+}
+
+/// What the file said that changes with a field only.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    /// The field's value then.
+    at: u64,
+    said: [u64; REMEMBERED_A_FILE],
 }
 
 /// A file of one cgroup.
@@ -117,8 +127,8 @@ enum Slot {
     /// It is not there.
     Missing,
     Open(OwnedFd),
-    /// Its settings are known.
-    Known([u64; SETTINGS_A_FILE]),
+    /// What it says is known, until somebody writes to it.
+    Known([u64; REMEMBERED_A_FILE]),
 }
 
 /// A cgroup being read.
@@ -261,6 +271,7 @@ impl Kept {
         Entry {
             watch: None,
             slots: files.iter().map(|_| Slot::Closed).collect(),
+            last: None,
         }
     }
 
@@ -272,7 +283,7 @@ impl Kept {
 }
 
 fn is_settings(file: usize) -> bool {
-    !FILES[file].form.settings().is_empty()
+    FILES[file].form.is_of_settings()
 }
 
 fn plans(hierarchies: &Hierarchies, errors: &mut ReadErrors) -> Vec<Plan> {

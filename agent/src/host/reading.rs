@@ -110,15 +110,15 @@ impl Reading {
     }
 
     /// The values of some fields, to be put back by [`Reading::put`].
-    pub(super) fn take(&self, fields: &[Field]) -> [u64; SETTINGS_A_FILE] {
-        let mut values = [ABSENT; SETTINGS_A_FILE];
+    pub(super) fn take(&self, fields: &[Field]) -> [u64; REMEMBERED_A_FILE] {
+        let mut values = [ABSENT; REMEMBERED_A_FILE];
         for (value, field) in values.iter_mut().zip(fields) {
             *value = self.values[*field as usize];
         }
         values
     }
 
-    pub(super) fn put(&mut self, fields: &[Field], values: [u64; SETTINGS_A_FILE]) {
+    pub(super) fn put(&mut self, fields: &[Field], values: [u64; REMEMBERED_A_FILE]) {
         for (field, value) in fields.iter().zip(values) {
             self.values[*field as usize] = value;
         }
@@ -146,8 +146,8 @@ impl Reading {
     }
 }
 
-/// Settings that one file holds at most.
-pub(super) const SETTINGS_A_FILE: usize = 2;
+/// Fields that are remembered of one file at most.
+pub(super) const REMEMBERED_A_FILE: usize = 2;
 
 /// Block devices of one cgroup that are told apart.
 pub const DEVICES_AT_MOST: usize = 64;

@@ -4,6 +4,7 @@
 mod aside;
 mod binaries;
 mod error;
+mod image;
 mod inside;
 mod tree;
 
@@ -45,9 +46,11 @@ pub fn prepare(root: &Root) -> Result<Tree, Error> {
             mount
         }
         Root::Image(path) => {
-            return Err(Error::Image {
-                path: path.clone(),
-                what: "not yet".to_owned(),
+            let image = image::unpack(path)?;
+            return Ok(Tree {
+                mount: image.mount,
+                name: image.name.unwrap_or_else(|| root.name()),
+                image: Some(image.config),
             });
         }
     };

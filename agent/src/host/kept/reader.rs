@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, pread};
 
-use super::{Directory, Job, Kept, Plan, ReadErrors, Slot};
+use super::{Directory, Entry, Job, Kept, Last, Plan, ReadErrors, Slot};
 use crate::host::Error;
 use crate::host::files::FILES;
 use crate::host::hierarchy::{Hierarchies, Version};
@@ -64,14 +64,24 @@ impl<'a> Reader<'a> {
             for (directory, entry) in directories.iter().zip(entries) {
                 let plan = self.plans.iter().find(|plan| plan.has(directory));
                 let Some(plan) = plan else { continue };
-                for (&index, slot) in plan.files.iter().zip(&mut entry.slots) {
+                let Entry { watch, slots, last } = entry;
+                for (&index, slot) in plan.files.iter().zip(slots) {
                     let source = Source {
                         plan,
                         directory,
                         index,
                     };
-                    let is_watched = entry.watch.is_some();
+                    if is_unchanged(&source, last.as_deref(), reading) {
+                        continue;
+                    }
+                    let is_watched = watch.is_some();
                     errors.keep(self.read_into(&source, is_watched, slot, &mut buffer, reading));
+                    if let Some(moves) = &FILES[index].moves_with {
+                        let said = reading.take(moves.fields);
+                        *last = reading
+                            .number(moves.with)
+                            .map(|at| Box::new(Last { at, said }));
+                    }
                 }
                 if plan.mounted.version == Version::V2 && &*directory.path == "/" {
                     errors.keep(self.read_host(plan, reading));
@@ -90,12 +100,12 @@ impl<'a> Reader<'a> {
         reading: &mut Reading,
     ) -> Result<(), Error> {
         let file = &FILES[source.index];
-        let settings = file.form.settings();
+        let fields = file.form.fields();
         if !(file.needed)(reading) {
             return Ok(());
         }
         if let Slot::Known(values) = slot {
-            reading.put(settings, *values);
+            reading.put(fields, *values);
             return Ok(());
         }
         let Some(text) = self.read_file(source, slot, buffer)? else {
@@ -103,11 +113,11 @@ impl<'a> Reader<'a> {
         };
         let parsed = file.form.parse(text, reading);
         parsed.map_err(|wanted| Error::malformed(source.path(), text, wanted))?;
-        if is_watched && !settings.is_empty() {
+        if is_watched && (file.settled)(reading) {
             if let Slot::Open(_) = slot {
                 self.open.fetch_sub(1, Ordering::Relaxed);
             }
-            *slot = Slot::Known(reading.take(settings));
+            *slot = Slot::Known(reading.take(fields));
         }
         Ok(())
     }
@@ -180,6 +190,18 @@ impl<'a> Reader<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether the file says what it said last; then that is in `reading`.
+fn is_unchanged(source: &Source<'_>, last: Option<&Last>, reading: &mut Reading) -> bool {
+    let (Some(moves), Some(last)) = (&FILES[source.index].moves_with, last) else {
+        return false;
+    };
+    let is_same = reading.number(moves.with) == Some(last.at);
+    if is_same {
+        reading.put(moves.fields, last.said);
+    }
+    is_same
 }
 
 /// A file of a cgroup.

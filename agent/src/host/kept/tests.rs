@@ -13,14 +13,14 @@ const MOUNTINFO: &str = "\
 22 1 0:21 / /proc rw - proc proc rw
 31 1 0:28 / /cg rw - tmpfs tmpfs rw
 32 31 0:29 / /cg/memory rw - cgroup cgroup rw,memory
-33 31 0:30 / /cg/cpu rw - cgroup cgroup rw,cpu
+33 31 0:30 / /cg/cpu rw - cgroup cgroup rw,cpu,cpuacct
 41 31 0:37 / /cg/unified rw - cgroup2 cgroup2 rw
 ";
 
 fn host() -> (TempDir, Hierarchies) {
     let root = tree(&[
         ("proc/self/mountinfo", MOUNTINFO),
-        ("proc/self/cgroup", "2:memory:/\n1:cpu:/\n0::/\n"),
+        ("proc/self/cgroup", "2:memory:/\n1:cpu,cpuacct:/\n0::/\n"),
         ("cg/unified/cgroup.controllers", "pids\n"),
         ("proc/meminfo", ""),
     ]);
@@ -233,4 +233,46 @@ fn what_cannot_be_opened_is_an_error_each_time() {
         let (_, errors) = kept.read(&hierarchies, &cgroups);
         assert_eq!(errors.count, 1);
     }
+}
+
+#[test]
+fn what_changes_with_a_field_only_is_read_when_that_does() {
+    let (root, hierarchies) = host();
+    let cgroups = [add_cgroup(root.path(), "a", "1\n")];
+    let mut kept = Kept::new(100, 9999);
+    let mut user = |usage: &str, stat: &str| {
+        add(
+            root.path(),
+            &[
+                ("cg/cpu/a/cpuacct.usage", usage),
+                ("cg/cpu/a/cpuacct.stat", stat),
+            ],
+        );
+        let (readings, errors) = kept.read(&hierarchies, &cgroups);
+        assert_eq!(errors.count, 0, "{:?}", errors.first);
+        [Field::CpuUser, Field::CpuSystem].map(|field| readings[0].number(field))
+    };
+    let ticks = |user, system| [user, system].map(|ticks: u64| Some(ticks * 10_000_000));
+    assert_eq!(user("100\n", "user 1\nsystem 2\n"), ticks(1, 2));
+    assert_eq!(user("100\n", "user 3\nsystem 4\n"), ticks(1, 2));
+    assert_eq!(user("200\n", "user 3\nsystem 4\n"), ticks(3, 4));
+}
+
+#[test]
+fn failures_are_remembered_where_nothing_is_limited() {
+    let (root, hierarchies) = host();
+    let cgroups = [add_cgroup(root.path(), "a", "1\n")];
+    let mut kept = Kept::new(100, 9999);
+    let mut failures = |limit: &str, failcnt: &str| {
+        let stat = format!("hierarchical_memory_limit {limit}\n");
+        add(root.path(), &[("cg/memory/a/memory.stat", &*stat)]);
+        add(root.path(), &[("cg/memory/a/memory.failcnt", failcnt)]);
+        let (readings, errors) = kept.read(&hierarchies, &cgroups);
+        assert_eq!(errors.count, 0, "{:?}", errors.first);
+        (readings[0].number(Field::Failcnt), kept.sizes().descriptors)
+    };
+    assert_eq!(failures("4096", "1\n"), (Some(1), 4));
+    assert_eq!(failures("9223372036854771712", "2\n"), (Some(2), 3));
+    assert_eq!(failures("9223372036854771712", "3\n"), (Some(3), 3));
+    assert_eq!(failures("4096", "4\n"), (Some(4), 4));
 }

@@ -88,6 +88,9 @@ pub const FIRST: [Step; 24] = [
     Step::new(EXEC, execute::execute),
 ];
 
+/// What a failed pivot_root(2) is about.
+pub const PIVOT: &str = "pivot_root";
+
 /// Of one more process in a container.
 pub const NEXT: [Step; 12] = [
     Step::new("tie", tie),

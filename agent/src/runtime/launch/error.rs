@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::child::{EXEC, NO_INTERPRETER};
+use super::child::{EXEC, NO_INTERPRETER, PIVOT};
 use crate::host;
 
 #[derive(Debug, thiserror::Error)]
@@ -57,11 +57,23 @@ impl Error {
                 command: subject,
                 source: errno.into(),
             },
+            (_, Errno::INVAL) if subject == PIVOT => Self::invalid(
+                "pivot_root: this host's root is an initramfs, which the kernel does not let go of; switch_root(8) to another first, or use --chroot",
+            ),
+            (step, Errno::LOOP) => Self::invalid(format!(
+                "{step}: {subject}: there is a symbolic link on the way to it in the root file system, which could lead elsewhere; make it a directory"
+            )),
             (step, errno) => Self::step(step, subject, errno),
         }
     }
 
     pub(super) fn step(step: &'static str, subject: impl Into<String>, errno: Errno) -> Self {
+        if errno == Errno::NOSYS {
+            return Self::invalid(format!(
+                "{step}: {}: this kernel lacks a system call for it; containers need Linux 5.12",
+                subject.into()
+            ));
+        }
         Self::Step {
             step,
             subject: subject.into(),

@@ -15,14 +15,14 @@ use super::aside::Aside;
 use crate::sys::launch::{MountAttributes, set_mount};
 
 /// A memory file system: its options.
-pub type Options = &'static [(&'static str, &'static str)];
+pub type Options<'a> = &'a [(&'a str, &'a str)];
 
 /// For programs and what they write.
-pub const FOR_PROGRAMS: Options = &[("mode", "0755")];
+pub const FOR_PROGRAMS: Options<'static> = &[("mode", "0755")];
 
 /// Of the host's tree, what every container has of its own, empty: files in use, and the sockets of the host's
 /// services, to which a read-only mount would let anybody connect.
-const OWN: [(&str, Options); 3] = [
+const OWN: [(&str, Options<'static>); 3] = [
     ("tmp", &[("mode", "1777")]),
     ("run", &[("mode", "0755")]),
     ("var/tmp", &[("mode", "1777")]),
@@ -47,8 +47,16 @@ pub fn of_directory(path: &Path) -> Result<OwnedFd, Error> {
         errno => Error::io("open", path)(errno.into()),
     })?;
     let tree = copy(&directory)?;
-    set(&tree, MountAttrFlags::MOUNT_ATTR_NODEV)?;
+    forbid_devices(&tree)?;
     Ok(tree)
+}
+
+/// Lets no device of a detached tree be opened, and makes it private.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn forbid_devices(tree: &OwnedFd) -> Result<(), Error> {
+    set(tree, MountAttrFlags::MOUNT_ATTR_NODEV)
 }
 
 /// The host's tree, of which only what is the container's own can be written to.
@@ -74,7 +82,7 @@ pub fn of_host() -> Result<OwnedFd, Error> {
 }
 
 /// Mounts an empty file system over a directory of the tree, if there is one.
-fn cover(tree: &OwnedFd, path: &str, options: Options) -> Result<(), Error> {
+fn cover(tree: &OwnedFd, path: &str, options: Options<'_>) -> Result<(), Error> {
     const STEP: &str = "cover a directory of the host";
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -91,7 +99,7 @@ fn cover(tree: &OwnedFd, path: &str, options: Options) -> Result<(), Error> {
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn empty(options: Options) -> Result<OwnedFd, Error> {
+pub fn empty(options: Options<'_>) -> Result<OwnedFd, Error> {
     let made = || {
         let system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
         for (name, value) in options {
@@ -107,7 +115,11 @@ pub fn empty(options: Options) -> Result<OwnedFd, Error> {
     made().map_err(Error::mount("make a tmpfs"))
 }
 
-fn copy(directory: &OwnedFd) -> Result<OwnedFd, Error> {
+/// A detached copy of a directory's mount, from that directory on, with all that is mounted below it.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn copy(directory: &OwnedFd) -> Result<OwnedFd, Error> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE

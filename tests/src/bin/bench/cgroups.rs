@@ -11,6 +11,8 @@ use tests::cgroup::{self, Cgroup};
 use tests::process::wait_until_it_is;
 use tests::wait::{PATIENCE, poll};
 
+use crate::console;
+
 /// The name of all cgroups here, which a pid follows.
 const NAME: &str = "bench";
 
@@ -59,8 +61,10 @@ impl Drop for Guard {
     }
 }
 
-/// What a guard does: waits for the end of who started it, then removes the cgroups whose names begin so.
+/// What a guard does: waits for the end of who started it, then removes the cgroups whose names begin so, and gives the
+/// console back its level.
 pub fn guard(prefix: &str) {
+    let level = console::level();
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     poll(PATIENCE, || {
         let left = cgroup::roots().flat_map(|root| children(&root.join(cgroup::PARENT), prefix));
@@ -72,6 +76,7 @@ pub fn guard(prefix: &str) {
             .filter(|directory| cgroup::remove(directory).is_some());
         (gone.count() == left.len()).then_some(())
     });
+    console::restore(level);
 }
 
 fn children(parent: &Path, prefix: &str) -> Vec<std::path::PathBuf> {

@@ -1,5 +1,5 @@
-//! Which files a scrape reads of cgroups, as the kernel itself tells, and the cost of reading just these without having
-//! kept anything.
+//! Which files of cgroups a scrape stands on, as the kernel itself tells, and the cost of reading just these without
+//! having kept anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -10,35 +10,36 @@ use std::path::PathBuf;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tests::cgroup;
-use tests::serve::Serve;
 
+use crate::agent;
 use crate::cgroups::{Sleeper, Sleepers};
 
-/// How often is looked. What others read meanwhile, they hardly read each time.
-const LOOKS: u32 = 3;
-
-/// How many cgroups are looked at at once: the kernel's queue has room for 16,384 reads.
-const AT_ONCE: usize = 200;
+/// How many cgroups are looked at: the kernel's queue has room for 16,384 reads.
+const LOOKED_AT: usize = 100;
 
 pub type Files = BTreeSet<PathBuf>;
 
-/// The files of these cgroups, and of their processes, that every scrape reads. One that is empty is not seen.
+/// A file of a cgroup: in which of its directories, and its name.
+type Place = (usize, String);
+
+/// The files that an agent without memory has to read for the same answer: those of these cgroups and of their processes
+/// that the first scrape of a new agent reads. Later ones leave out what they know. A file that is empty is not seen.
 ///
 /// # Panics
 /// Where there are none.
-pub fn read_by_a_scrape(serve: &Serve, sleepers: &Sleepers) -> Files {
-    let mut files = Files::new();
-    for some in sleepers.all().chunks(AT_ONCE) {
-        let directories: Vec<PathBuf> = some.iter().flat_map(directories_of).collect();
-        let looks = (0..LOOKS).map(|_| look(serve, &directories));
-        files.extend(
-            looks
-                .reduce(|some, others| &some & &others)
-                .unwrap_or_default(),
-        );
-    }
-    assert!(!files.is_empty(), "a scrape reads no files");
-    files
+pub fn read_by_a_first_scrape(sleepers: &Sleepers) -> Files {
+    let some = &sleepers.all()[..sleepers.all().len().min(LOOKED_AT)];
+    let directories: Vec<Vec<PathBuf>> = some.iter().map(directories_of).collect();
+    let read = read_in(&directories);
+    let places = read.into_iter().reduce(|some, others| &some & &others);
+    let places = places.unwrap_or_default();
+    assert!(!places.is_empty(), "a scrape reads no files");
+    let files = sleepers.all().iter().flat_map(|sleeper| {
+        let directories = directories_of(sleeper);
+        let file = |(index, name): &Place| directories[*index].join(name);
+        places.iter().map(file).collect::<Vec<_>>()
+    });
+    files.collect()
 }
 
 /// Where files can be that tell of a cgroup.
@@ -50,18 +51,21 @@ fn directories_of(sleeper: &Sleeper) -> Vec<PathBuf> {
     cgroup::roots().map(below).chain(of_process).collect()
 }
 
-/// The files in these directories that are read during one scrape.
-fn look(serve: &Serve, directories: &[PathBuf]) -> Files {
+/// What the first scrape of a new agent reads, by cgroup.
+fn read_in(directories: &[Vec<PathBuf>]) -> Vec<BTreeSet<Place>> {
+    let serve = agent::start();
     let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).expect("inotify");
     let mut watched = BTreeMap::new();
-    for directory in directories {
-        let watch = inotify::add_watch(&events, directory, WatchFlags::ACCESS);
-        watched.insert(watch.expect("a watch of a directory"), directory);
+    for (cgroup, directories) in directories.iter().enumerate() {
+        for (index, directory) in directories.iter().enumerate() {
+            let watch = inotify::add_watch(&events, directory, WatchFlags::ACCESS);
+            watched.insert(watch.expect("a watch of a directory"), (cgroup, index));
+        }
     }
     serve.metrics();
+    let mut read = vec![BTreeSet::new(); directories.len()];
     let mut buffer = [MaybeUninit::uninit(); 1 << 16];
     let mut reader = Reader::new(&events, &mut buffer);
-    let mut files = Files::new();
     loop {
         match reader.next() {
             Ok(event) => {
@@ -70,20 +74,17 @@ fn look(serve: &Serve, directories: &[PathBuf]) -> Files {
                     !overflow,
                     "more is read than the kernel's queue has room for"
                 );
-                let name = event
-                    .file_name()
-                    .map(|name| name.to_string_lossy().into_owned());
-                let directory = watched.get(&event.wd());
-                files.extend(
-                    directory
-                        .zip(name)
-                        .map(|(directory, name)| directory.join(name)),
-                );
+                let name = event.file_name().map(|name| name.to_string_lossy());
+                if let (Some((cgroup, index)), Some(name)) = (watched.get(&event.wd()), name) {
+                    read[*cgroup].insert((*index, name.into_owned()));
+                }
             }
-            Err(Errno::AGAIN) => return files,
+            Err(Errno::AGAIN) => break,
             Err(error) => panic!("inotify: {error}"),
         }
     }
+    serve.stop();
+    read
 }
 
 /// Reads these files, each opened anew: how many bytes they have.

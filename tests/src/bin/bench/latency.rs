@@ -14,10 +14,10 @@ use tests::memory::{Hog, set_limit};
 use tests::process::kill;
 use tests::wait::PATIENCE;
 
-use crate::Size;
 use crate::agent::{self, ending_with_us};
 use crate::cgroups::Guard;
 use crate::report::{Figure, Unit, median};
+use crate::{ROUNDS, Size, console};
 
 const KILLS: u32 = 50;
 
@@ -34,21 +34,30 @@ const PAUSE: Duration = Duration::from_micros(200);
 const NANOSECONDS_OF_DAY: i128 = 86_400_000_000_000;
 
 pub fn measure(size: Size) -> Vec<Figure> {
-    let mut oom = kills(size.count.unwrap_or(KILLS));
+    let count = size.count.unwrap_or(KILLS);
+    let guard = Guard::start();
+    let as_it_is = median(kills(&guard, count));
+    console::silence();
+    let mut oom = kills(&guard, count);
+    drop(guard);
     oom.sort_by(f64::total_cmp);
     let slowest = oom.last().copied().unwrap_or_default();
-    let (ready, end) = starts(size.rounds);
+    let (ready, end) = starts(size.rounds.unwrap_or(ROUNDS));
     vec![
         Figure::new("latency: OOM kill to line", Unit::Seconds, median(oom)).at_most(0.001),
         Figure::new("latency: the slowest of these", Unit::Seconds, slowest),
+        Figure::new(
+            "latency: where the console shows the kernel's messages",
+            Unit::Seconds,
+            as_it_is,
+        ),
         Figure::new("latency: start to ready", Unit::Seconds, median(ready)).at_most(0.200),
         Figure::new("latency: SIGTERM to end", Unit::Seconds, median(end)).at_most(0.500),
     ]
 }
 
 /// Seconds from each OOM kill to its line in the output of `agent watch`.
-fn kills(count: u32) -> Vec<f64> {
-    let guard = Guard::start();
+fn kills(guard: &Guard, count: u32) -> Vec<f64> {
     let cgroup = guard.cgroup();
     set_limit(&cgroup, LIMIT);
     let serve = agent::start();

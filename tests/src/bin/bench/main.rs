@@ -5,6 +5,7 @@
 mod agent;
 mod bpftrace;
 mod cgroups;
+mod console;
 mod files;
 mod latency;
 mod launch;
@@ -41,13 +42,13 @@ struct Arguments {
     )]
     benches: Vec<Bench>,
 
-    /// Processes of a storm, cgroups of a scrape, kills, or launches [default: 100000, 1000, 50, 100]
+    /// Processes of a storm, cgroups of a scrape, kills, or launches [default: 20000, 1000, 50, 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
 
-    /// How often each side of a comparison is measured
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
+    /// How often each side of a comparison is measured [default: 24 of storms, else 7]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
 
     /// How many processes besides its first one share the work of a storm
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -64,11 +65,14 @@ struct Arguments {
     output: Output,
 }
 
+/// How often each side of a comparison is measured where that is stable.
+const ROUNDS: u32 = 7;
+
 /// How much is measured.
 #[derive(Clone, Copy)]
 struct Size {
     count: Option<u32>,
-    rounds: u32,
+    rounds: Option<u32>,
     procs: u32,
 }
 

@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use tests::cgroup::Cgroup;
 use tests::metrics::Metrics;
-use tests::serve::{Serve, exchange};
+use tests::serve::{Response, Serve, receive};
 
-use crate::Size;
 use crate::agent::{self, may_open, resident};
 use crate::cgroups::{Guard, Network, Sleeper, Sleepers};
-use crate::files::{read_by_a_scrape, sweep};
+use crate::files::{read_by_a_first_scrape, sweep};
 use crate::report::{Figure, Unit, median, median_ratio};
+use crate::{ROUNDS, Size};
 
 const CGROUPS: u32 = 1000;
 
@@ -25,16 +25,17 @@ const LINEAR: f64 = 1.2;
 pub fn measure(size: Size) -> Vec<Figure> {
     let few = size.count.unwrap_or(CGROUPS);
     let many = (f64::from(few) * MORE) as u32;
+    let rounds = size.rounds.unwrap_or(ROUNDS);
     let guard = Guard::start();
     let mut figures = Vec::new();
-    let networks = with_networks(&guard, few, size.rounds);
+    let networks = with_networks(&guard, few, rounds);
     let mut sleepers = Sleepers::start(&guard, few, Network::Host);
     let serve = agent::start();
-    let at_few = Cost::of(&serve, &sleepers, size.rounds);
+    let at_few = Cost::of(&serve, &sleepers, rounds);
     figures.extend(at_few.figures(few));
     figures.extend(held(&serve));
     sleepers.grow(&guard, many);
-    let at_many = Cost::of(&serve, &sleepers, size.rounds);
+    let at_many = Cost::of(&serve, &sleepers, rounds);
     let growth = at_many.scrape / f64::from(many) / (at_few.scrape / f64::from(few));
     figures.extend([
         Figure::new(
@@ -80,20 +81,26 @@ struct Cost {
 
 impl Cost {
     fn of(serve: &Serve, sleepers: &Sleepers, rounds: u32) -> Self {
-        let files = read_by_a_scrape(serve, sleepers);
+        let files = read_by_a_first_scrape(sleepers);
         let address = serve.address().expect("it traces");
         let (mut scrapes, mut sweeps) = (Vec::new(), Vec::new());
+        // As large as the answer from the first on, as a scraper's is.
+        let mut answer = Vec::new();
+        receive(
+            TcpStream::connect(address).expect("its address"),
+            "/metrics",
+            &mut answer,
+        );
         for _ in 0..rounds {
             let usage = usage_of(sleepers);
-            let (seconds, response) = timed(|| {
-                exchange(
-                    TcpStream::connect(address).expect("its address"),
-                    "/metrics",
-                )
+            answer.clear();
+            let (seconds, ()) = timed(|| {
+                let stream = TcpStream::connect(address).expect("its address");
+                receive(stream, "/metrics", &mut answer);
             });
             scrapes.push(seconds);
             assert_right(
-                &Metrics::parse(&response.body),
+                &Metrics::parse(&Response::parse(&answer).body),
                 [&usage, &usage_of(sleepers)],
             );
             let (seconds, bytes) = timed(|| sweep(&files));

@@ -26,7 +26,7 @@ pub fn masked<'a>(child: &mut Child<'a>) -> Done<'a> {
     }
     let mut covers = Covers::default();
     for path in &container.masked {
-        let place = match place::open(root, path, Links::Refuse) {
+        let place = match place::open(root, path, links(path)) {
             // What is not there need not be hidden.
             Err(Errno::NOENT | Errno::NOTDIR) => continue,
             place => place.on(path)?,
@@ -95,20 +95,32 @@ fn empty_directory(_: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
+/// The kernel's file systems, and where they are.
+const KERNELS: [(&[u8], u64); 2] = [
+    (b"/proc/", PROC_SUPER_MAGIC as u64),
+    (b"/sys/", SYSFS_MAGIC),
+];
+
+/// The magic number that the file system of a path must have, where the kernel's own is looked for.
+fn magic(path: &CStr) -> Option<u64> {
+    let known = KERNELS
+        .iter()
+        .find(|(tree, _)| path.to_bytes().starts_with(tree));
+    known.map(|(_, magic)| *magic)
+}
+
+fn links(path: &CStr) -> Links {
+    match magic(path) {
+        Some(_) => Links::Refuse,
+        None => Links::Follow,
+    }
+}
+
 /// What is below `/proc` or `/sys` must be of the kernel's file system of that name.
 fn check_file_system(place: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
-    let path = path.to_bytes();
-    let wanted = if path.starts_with(b"/proc/") {
-        PROC_SUPER_MAGIC as u64
-    } else if path.starts_with(b"/sys/") {
-        SYSFS_MAGIC
-    } else {
-        return Ok(());
-    };
-    if fstatfs(place)?.f_type as u64 == wanted {
-        Ok(())
-    } else {
-        Err(Errno::NODEV)
+    match magic(path) {
+        Some(wanted) if fstatfs(place)?.f_type as u64 != wanted => Err(Errno::NODEV),
+        _ => Ok(()),
     }
 }
 
@@ -116,7 +128,7 @@ fn check_file_system(place: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
 pub fn read_only<'a>(child: &mut Child<'a>) -> Done<'a> {
     let root = child.root()?;
     for path in &child.container()?.read_only_paths {
-        let place = match place::open(root, path, Links::Refuse) {
+        let place = match place::open(root, path, links(path)) {
             Err(Errno::NOENT | Errno::NOTDIR) => continue,
             place => place.on(path)?,
         };

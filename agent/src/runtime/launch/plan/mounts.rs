@@ -1,5 +1,7 @@
 //! Mounts of a container: sources opened, options as the kernel takes them.
 
+mod cgroups;
+
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path};
@@ -100,7 +102,10 @@ impl Mounts {
     pub fn new(spec: &Spec, namespaces: &Namespaces) -> Result<Self, Error> {
         let mut all = Vec::new();
         for mount in spec.mounts().as_deref().unwrap_or_default() {
-            all.push(Mount::new(mount, namespaces)?);
+            match mount.typ().as_deref() {
+                Some("cgroup" | "cgroup2") => all.extend(cgroups::mounts(mount)?),
+                _ => all.push(Mount::new(mount, namespaces)?),
+            }
         }
         let has_dev = all.iter().any(|mount| mount.role() == Role::Dev);
         let nodes = if has_dev {
@@ -206,7 +211,6 @@ fn fresh(
         "proc" if mount.destination() == Path::new("/proc") => Role::Proc,
         "tmpfs" if mount.destination() == Path::new("/dev") => Role::Dev,
         "devpts" => Role::Terminals,
-        "cgroup" | "cgroup2" => Role::Cgroup,
         _ => Role::Plain,
     };
     let mut data = options.data;

@@ -1,0 +1,80 @@
+//! The cgroup hierarchies, as the container sees them from its cgroup namespace: mounted as the host has them.
+
+use std::ffi::{CStr, CString};
+use std::path::Path;
+
+use rustix::mount::MountAttrFlags;
+
+use super::{Fresh, Mount, Options, Role, STEP, What};
+use crate::host::hierarchy::{Hierarchies, Mounted, Version};
+use crate::runtime::launch::Error;
+use crate::runtime::launch::place::{Kind, Links};
+use crate::runtime::launch::plan::{path_text, text};
+
+type Settings = Vec<(CString, Option<CString>)>;
+
+/// One mount where the host has v2 only; else a directory with one mount for each hierarchy.
+pub fn mounts(mount: &oci_spec::runtime::Mount) -> Result<Vec<Mount>, Error> {
+    let destination = mount.destination();
+    let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
+    let attributes = MountAttrFlags::from_bits_retain(options.attributes.set as u32);
+    let hierarchies = Hierarchies::discover(Path::new("/"))
+        .map_err(|error| Error::invalid(format!("{STEP}: {}: {error}", destination.display())))?;
+    let cgroup =
+        |place: &Path, kind, settings| one(place, kind, settings, attributes, Role::Cgroup);
+    if let [only] = hierarchies.all()
+        && only.version == Version::V2
+    {
+        return Ok(vec![cgroup(destination, c"cgroup2", Vec::new())?]);
+    }
+    let writable = attributes - MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let mode = vec![(c"mode".to_owned(), Some(c"755".to_owned()))];
+    let mut mounts = vec![one(destination, c"tmpfs", mode, writable, Role::Plain)?];
+    for hierarchy in hierarchies.all() {
+        let Some(name) = hierarchy.mount.file_name() else {
+            continue;
+        };
+        let place = destination.join(name);
+        mounts.push(match hierarchy.version {
+            Version::V2 => cgroup(&place, c"cgroup2", Vec::new())?,
+            Version::V1 => cgroup(&place, c"cgroup", which(hierarchy)?)?,
+        });
+    }
+    Ok(mounts)
+}
+
+/// How a v1 hierarchy is asked for: by its controllers, or its name.
+fn which(hierarchy: &Mounted) -> Result<Settings, Error> {
+    let mut settings = Vec::new();
+    for controller in &hierarchy.controllers {
+        settings.push((text(controller)?, None));
+    }
+    if let Some(name) = &hierarchy.name {
+        settings.push((c"none".to_owned(), None));
+        settings.push((c"name".to_owned(), Some(text(name)?)));
+    }
+    Ok(settings)
+}
+
+fn one(
+    place: &Path,
+    kind: &CStr,
+    options: Settings,
+    attributes: MountAttrFlags,
+    role: Role,
+) -> Result<Mount, Error> {
+    Ok(Mount {
+        target: path_text(place)?,
+        kind: Kind::Directory,
+        links: Links::Refuse,
+        what: What::Fresh(Fresh {
+            kind: kind.to_owned(),
+            source: kind.to_owned(),
+            options,
+            attributes,
+            propagation: 0,
+            role,
+            instead: None,
+        }),
+    })
+}

@@ -1,0 +1,234 @@
+//! The entries of a tar archive that nobody has vouched for: ustar, with the extensions of pax and GNU.
+//!
+//! The crate reads the headers; the extensions, whose length an archive chooses, are read here, up to a limit.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Component, Path, PathBuf};
+
+use tar::{EntryType, PaxExtensions};
+
+use super::limits::Budget;
+use crate::runtime::root::inside::Access;
+
+/// Bytes of what says more about one entry: names, times, attributes.
+const LONGEST_EXTENSION: u64 = 1024 * 1024;
+
+const ATTRIBUTE: &str = "SCHILY.xattr.";
+
+/// One entry.
+#[derive(Debug)]
+pub struct Entry {
+    /// Without `/` and `.`: relative to the root, and never above it.
+    pub path: PathBuf,
+    pub what: What,
+    pub access: Access,
+    /// Seconds since 1970.
+    pub modified: i64,
+    /// Extended attributes.
+    pub attributes: Vec<(OsString, Vec<u8>)>,
+    /// Where in the archive its bytes begin.
+    pub offset: u64,
+    pub size: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    File,
+    Directory,
+    SymbolicLink(OsString),
+    /// One more name of another entry, as its path is.
+    HardLink(PathBuf),
+    Pipe,
+    Device,
+}
+
+/// Why an archive is not what it should be.
+#[derive(Debug)]
+pub struct Bad {
+    /// As the archive names it; None: it is the archive as a whole.
+    pub entry: Option<PathBuf>,
+    pub what: String,
+}
+
+impl Bad {
+    pub fn whole(what: impl ToString) -> Self {
+        Self {
+            entry: None,
+            what: what.to_string(),
+        }
+    }
+
+    pub fn at(entry: &Path, what: impl ToString) -> Self {
+        Self {
+            entry: Some(entry.to_owned()),
+            what: what.to_string(),
+        }
+    }
+}
+
+/// What stands before an entry, and is about it.
+#[derive(Default)]
+struct Said {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    records: HashMap<String, Vec<u8>>,
+}
+
+/// Calls `each` for all entries of an archive, in order, with the reader of its bytes.
+///
+/// # Errors
+/// Those of `each`, and where it is no archive, or one that would do harm.
+pub fn each<R: Read>(
+    entries: tar::Entries<'_, R>,
+    budget: &mut Budget,
+    mut each: impl FnMut(Entry, &mut dyn Read) -> Result<(), Bad>,
+) -> Result<(), Bad> {
+    let mut said = Said::default();
+    for entry in entries.raw(true) {
+        let mut entry = entry.map_err(|error| Bad::whole(whole(&error)))?;
+        budget.entry(entry.size()).map_err(Bad::whole)?;
+        if !said.take(&mut entry)? {
+            let said = std::mem::take(&mut said);
+            let checked = said.about(&entry)?;
+            each(checked, &mut entry)?;
+        }
+    }
+    Ok(())
+}
+
+fn whole(error: &io::Error) -> String {
+    format!("not a tar archive, or not a whole one ({error})")
+}
+
+impl Said {
+    /// Whether this is not an entry, but about the next.
+    fn take<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> Result<bool, Bad> {
+        match entry.header().entry_type() {
+            EntryType::GNULongName => self.path = Some(until_nul(read(entry)?)),
+            EntryType::GNULongLink => self.link = Some(until_nul(read(entry)?)),
+            EntryType::XHeader => {
+                let bytes = read(entry)?;
+                for record in PaxExtensions::new(&bytes) {
+                    let record = record.map_err(|error| Bad::whole(whole(&error)))?;
+                    let Ok(key) = record.key() else { continue };
+                    let value = record.value_bytes().to_vec();
+                    self.records.insert(key.to_owned(), value);
+                }
+            }
+            // About all entries that follow: who made the archive.
+            EntryType::XGlobalHeader => drop(read(entry)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn about<R: Read>(self, entry: &tar::Entry<'_, R>) -> Result<Entry, Bad> {
+        let header = entry.header();
+        let named = |own: Option<&Vec<u8>>, key, other: &[u8]| {
+            let own = own.or_else(|| self.records.get(key));
+            OsString::from_vec(own.map_or_else(|| other.to_vec(), Clone::clone))
+        };
+        let name = named(self.path.as_ref(), "path", &header.path_bytes());
+        let link = header.link_name_bytes().unwrap_or_default();
+        let link = named(self.link.as_ref(), "linkpath", &link);
+        let bad = |what: &str| Bad::at(Path::new(&name), what);
+        if self.number("size").is_some_and(|size| size != entry.size()) {
+            return Err(bad("larger than the format has room for"));
+        }
+        let what = match header.entry_type() {
+            EntryType::Regular if name.as_bytes().ends_with(b"/") => What::Directory,
+            EntryType::Regular | EntryType::Continuous => What::File,
+            EntryType::Directory => What::Directory,
+            EntryType::Symlink => What::SymbolicLink(link),
+            EntryType::Link => What::HardLink(relative(&link).map_err(|what| {
+                bad(&format!("a link to {}: {what}", Path::new(&link).display()))
+            })?),
+            EntryType::Fifo => What::Pipe,
+            EntryType::Char | EntryType::Block => What::Device,
+            other => {
+                let kind = char::from(other.as_byte());
+                return Err(bad(&format!(
+                    "an entry of kind {kind:?}, which is not known"
+                )));
+            }
+        };
+        let id = |key, header: io::Result<u64>| {
+            let id = self.number(key).or_else(|| header.ok());
+            let id = id.and_then(|id| u32::try_from(id).ok());
+            id.filter(|id| *id != u32::MAX)
+                .ok_or_else(|| bad("its owner is no number that Linux has"))
+        };
+        let mode = header.mode().map_err(|_| bad("its mode is no number"))?;
+        Ok(Entry {
+            path: relative(&name).map_err(bad)?,
+            what,
+            access: Access {
+                user: id("uid", header.uid())?,
+                group: id("gid", header.gid())?,
+                mode: mode & 0o7777,
+            },
+            modified: header
+                .mtime()
+                .ok()
+                .and_then(|it| i64::try_from(it).ok())
+                .unwrap_or(0),
+            attributes: self.attributes(),
+            offset: entry.raw_file_position(),
+            size: entry.size(),
+        })
+    }
+
+    fn number(&self, key: &str) -> Option<u64> {
+        std::str::from_utf8(self.records.get(key)?)
+            .ok()?
+            .parse()
+            .ok()
+    }
+
+    fn attributes(&self) -> Vec<(OsString, Vec<u8>)> {
+        let attributes = self.records.iter().filter_map(|(key, value)| {
+            let name = key.strip_prefix(ATTRIBUTE)?;
+            Some((name.into(), value.clone()))
+        });
+        attributes.collect()
+    }
+}
+
+fn read<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Vec<u8>, Bad> {
+    if entry.size() > LONGEST_EXTENSION {
+        return Err(Bad::whole(format!(
+            "an entry's name or attributes have {} bytes, more than {LONGEST_EXTENSION}",
+            entry.size()
+        )));
+    }
+    let mut bytes = Vec::new();
+    let read = entry.read_to_end(&mut bytes);
+    read.map_err(|error| Bad::whole(whole(&error)))?;
+    Ok(bytes)
+}
+
+fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
+    if let Some(end) = memchr::memchr(0, &bytes) {
+        bytes.truncate(end);
+    }
+    bytes
+}
+
+/// A name in an archive as a path below the root.
+///
+/// # Errors
+/// It would lead above it.
+pub fn relative(name: &OsStr) -> Result<PathBuf, &'static str> {
+    let mut path = PathBuf::new();
+    for component in Path::new(name).components() {
+        match component {
+            Component::Normal(name) => path.push(name),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            Component::ParentDir => return Err("a path with `..`, which can lead out of the root"),
+        }
+    }
+    Ok(path)
+}

@@ -1,0 +1,241 @@
+//! Which files of an archive are an image: `manifest.json` as `docker save` writes it, or the OCI image layout
+//! (image-spec, `image-layout.md`).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::archive::Archive;
+use super::entries::{Bad, relative};
+use crate::runtime::order::ImageConfig;
+
+/// Bytes of a manifest, an index or a configuration.
+const LARGEST: u64 = 4 * 1024 * 1024;
+
+/// Docker's own limit is 127, the kernel's 500.
+const MOST_LAYERS: usize = 256;
+
+/// Indexes in indexes.
+const DEEPEST: usize = 4;
+
+const MANIFEST: &str = "manifest.json";
+const LAYOUT: &str = "oci-layout";
+const INDEX: &str = "index.json";
+
+/// What containerd and others write of an image's name.
+const NAMES: [&str; 2] = [
+    "io.containerd.image.name",
+    "org.opencontainers.image.ref.name",
+];
+
+/// An image in an archive.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// None: the archive does not say.
+    pub name: Option<String>,
+    pub config: ImageConfig,
+    /// The lowest first.
+    pub layers: Vec<PathBuf>,
+}
+
+/// The image in an archive.
+///
+/// # Errors
+/// There is none, or more than one.
+pub fn find(archive: &Archive) -> Result<Found, Bad> {
+    let found = if archive.has(Path::new(MANIFEST)) {
+        saved_by_docker(archive)?
+    } else if archive.has(Path::new(LAYOUT)) && archive.has(Path::new(INDEX)) {
+        in_layout(archive)?
+    } else {
+        return Err(Bad::whole(
+            "has neither manifest.json nor oci-layout; wanted what `docker save` writes, or an OCI layout",
+        ));
+    };
+    if found.layers.len() > MOST_LAYERS {
+        return Err(Bad::whole(format!("more than {MOST_LAYERS} layers")));
+    }
+    Ok(found)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: PathBuf,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<PathBuf>,
+}
+
+fn saved_by_docker(archive: &Archive) -> Result<Found, Bad> {
+    let images: Vec<Saved> = json(archive, Path::new(MANIFEST))?;
+    let name = |image: &Saved| image.repo_tags.iter().flatten().next().cloned();
+    let image = match &images[..] {
+        [image] => image,
+        [] => return Err(Bad::at(Path::new(MANIFEST), "there is no image in it")),
+        several => {
+            let names = several
+                .iter()
+                .map(|it| name(it).unwrap_or("one without a name".into()));
+            return Err(several_images(names));
+        }
+    };
+    let inside = |path: &PathBuf| {
+        relative(path.as_os_str()).map_err(|what| Bad::at(Path::new(MANIFEST), what))
+    };
+    Ok(Found {
+        name: name(image),
+        config: configuration(archive, &inside(&image.config)?)?,
+        layers: image.layers.iter().map(inside).collect::<Result<_, _>>()?,
+    })
+}
+
+fn several_images(names: impl Iterator<Item = String>) -> Bad {
+    let names = names.collect::<Vec<_>>().join(", ");
+    Bad::whole(format!("holds several images ({names}); save one"))
+}
+
+#[derive(Deserialize)]
+struct Index {
+    manifests: Vec<Descriptor>,
+}
+
+#[derive(Clone, Deserialize)]
+struct Descriptor {
+    digest: String,
+    #[serde(default, rename = "mediaType")]
+    media_type: String,
+    #[serde(default)]
+    annotations: Option<HashMap<String, String>>,
+    platform: Option<Platform>,
+}
+
+#[derive(Clone, Deserialize)]
+struct Platform {
+    os: String,
+    architecture: String,
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+}
+
+fn in_layout(archive: &Archive) -> Result<Found, Bad> {
+    let mut path = PathBuf::from(INDEX);
+    let mut name = None;
+    for _ in 0..DEEPEST {
+        let index: Index = json(archive, &path)?;
+        let chosen = choose(&index.manifests, &path)?;
+        name = chosen.name().or(name);
+        path = blob(&chosen.digest)?;
+        if !chosen.is_index() {
+            let manifest: Manifest = json(archive, &path)?;
+            let layers = manifest.layers.iter().map(|layer| blob(&layer.digest));
+            return Ok(Found {
+                name,
+                config: configuration(archive, &blob(&manifest.config.digest)?)?,
+                layers: layers.collect::<Result<_, _>>()?,
+            });
+        }
+    }
+    Err(Bad::at(
+        &path,
+        format!("more than {DEEPEST} indexes in each other"),
+    ))
+}
+
+/// The one manifest that is for this machine.
+fn choose<'a>(manifests: &'a [Descriptor], index: &Path) -> Result<&'a Descriptor, Bad> {
+    let fitting: Vec<&Descriptor> = manifests
+        .iter()
+        .filter(|it| it.is_for_this_machine())
+        .collect();
+    match &fitting[..] {
+        [one] => Ok(one),
+        [] => {
+            let wanted = format!("no image for linux/{}", architecture());
+            Err(Bad::at(index, wanted))
+        }
+        several => Err(several_images(
+            several
+                .iter()
+                .map(|it| it.name().unwrap_or(it.digest.clone())),
+        )),
+    }
+}
+
+impl Descriptor {
+    fn is_for_this_machine(&self) -> bool {
+        self.platform
+            .as_ref()
+            .is_none_or(|it| it.os == "linux" && it.architecture == architecture())
+    }
+
+    fn is_index(&self) -> bool {
+        self.media_type.ends_with(".index.v1+json") || self.media_type.ends_with(".list.v2+json")
+    }
+
+    fn name(&self) -> Option<String> {
+        let annotations = self.annotations.as_ref()?;
+        NAMES.iter().find_map(|key| annotations.get(*key).cloned())
+    }
+}
+
+/// This machine's architecture, as Go calls it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Where the file with a digest is.
+fn blob(digest: &str) -> Result<PathBuf, Bad> {
+    let parts = digest.split_once(':').filter(|(algorithm, hash)| {
+        let plain =
+            |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_alphanumeric());
+        plain(algorithm) && plain(hash)
+    });
+    let (algorithm, hash) = parts.ok_or_else(|| {
+        Bad::whole(format!(
+            "{digest:?} is no digest; wanted one like sha256:0123…"
+        ))
+    })?;
+    Ok(Path::new("blobs").join(algorithm).join(hash))
+}
+
+#[derive(Deserialize)]
+struct Configuration {
+    config: Option<Settings>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Settings {
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    env: Option<Vec<String>>,
+    working_dir: Option<PathBuf>,
+    user: Option<String>,
+}
+
+fn configuration(archive: &Archive, path: &Path) -> Result<ImageConfig, Bad> {
+    let configuration: Configuration = json(archive, path)?;
+    let settings = configuration.config.unwrap_or_default();
+    Ok(ImageConfig {
+        entrypoint: settings.entrypoint.unwrap_or_default(),
+        command: settings.cmd.unwrap_or_default(),
+        environment: settings.env.unwrap_or_default(),
+        directory: settings.working_dir.filter(|it| !it.as_os_str().is_empty()),
+        user: settings.user.filter(|it| !it.is_empty()),
+    })
+}
+
+fn json<T: DeserializeOwned>(archive: &Archive, path: &Path) -> Result<T, Bad> {
+    let bytes = archive.bytes(path, LARGEST)?;
+    serde_json::from_slice(&bytes).map_err(|error| Bad::at(path, error))
+}
