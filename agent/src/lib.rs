@@ -10,6 +10,8 @@ pub mod units;
 pub mod host;
 pub mod kernel;
 
+pub mod limit;
+
 pub mod event;
 
 pub mod container;

@@ -3,6 +3,7 @@
 
 pub mod cgroup;
 pub mod changes;
+pub mod control;
 pub mod descriptors;
 pub mod devices;
 pub mod fdinfo;
@@ -17,6 +18,7 @@ pub mod launch;
 mod mount;
 pub mod namespace;
 pub mod network;
+pub mod own;
 pub mod path;
 pub mod reading;
 pub mod system;

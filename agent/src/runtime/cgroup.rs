@@ -1,19 +1,39 @@
 //! The cgroup of a container, in every hierarchy: made, limited, read back, killed, removed.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use oci_spec::runtime::LinuxResources;
 
+mod apply;
+mod enable;
+mod end;
 mod error;
+mod place;
+mod wanted;
 
 pub use error::Error;
 
+use crate::host::control::{Control, PROCESSES};
+use crate::host::hierarchy::Version;
+use crate::limit::Evidence;
+use apply::Limiter;
+use place::{Place, Way};
+use wanted::Wanted;
+
+/// Where the host's tree is.
+const HOST: &str = "/";
+
 /// The cgroup of a container: a directory in each hierarchy.
 #[derive(Debug)]
-pub struct Cgroup {}
+pub struct Cgroup {
+    made: Vec<(Place, Way)>,
+    /// Its path in v2, else in the first hierarchy of v1.
+    path: String,
+    evidence: Vec<Evidence>,
+}
 
-/// What was left out of what was asked, for people to know.
+/// What was left out of what was asked, or what else one should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note(pub String);
 
@@ -28,61 +48,166 @@ impl Cgroup {
     /// # Errors
     /// The cgroup is there already; a controller is not to be had; the kernel refuses a limit, or keeps another.
     pub fn create(
-        _root: &Path,
-        _path: &str,
-        _resources: &LinuxResources,
-        _swap_implied: bool,
+        root: &Path,
+        path: &str,
+        resources: &LinuxResources,
+        swap_implied: bool,
     ) -> Result<(Self, Vec<Note>), Error> {
-        Ok((Self {}, Vec::new()))
+        let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+        let wanted = Wanted::of(resources, page)?;
+        let names = names(path)?;
+        let places = Place::all(root)?;
+        let mut cgroup = Self::new(path);
+        let mut notes: Vec<_> = note(&places).into_iter().collect();
+        match cgroup.make(places, &names, &wanted, page, swap_implied) {
+            Ok(more) => {
+                notes.extend(more);
+                Ok((cgroup, notes))
+            }
+            Err(error) => {
+                // The error says what matters.
+                let _ = cgroup.remove();
+                Err(error)
+            }
+        }
+    }
+
+    fn new(path: &str) -> Self {
+        Self {
+            made: Vec::new(),
+            path: path.to_owned(),
+            evidence: Vec::new(),
+        }
+    }
+
+    fn make(
+        &mut self,
+        places: Vec<Place>,
+        names: &[&str],
+        wanted: &Wanted,
+        page: u64,
+        swap_implied: bool,
+    ) -> Result<Vec<Note>, Error> {
+        for place in places {
+            let way = place.make(names)?;
+            if place.version == Version::V2 {
+                enable::usual(&way);
+            }
+            self.add(place, way, names);
+        }
+        let limiter = Limiter {
+            made: &self.made,
+            page,
+            swap_implied,
+        };
+        let (evidence, notes) = limiter.apply(wanted)?;
+        self.evidence = evidence;
+        Ok(notes)
+    }
+
+    fn add(&mut self, place: Place, way: Way, names: &[&str]) {
+        if self.made.is_empty() || place.version == Version::V2 {
+            self.path = format!("{}/{}", place.path, names.join("/"));
+        }
+        self.made.push((place, way));
     }
 
     /// The cgroup at `path`, in the hierarchies that have it; none where no hierarchy does.
     ///
     /// # Errors
-    /// The hierarchies cannot be read.
-    pub fn find(_path: &Path) -> Result<Option<Self>, Error> {
-        Ok(None)
+    /// The hierarchies cannot be read, or it is no path of a cgroup.
+    pub fn find(path: &Path) -> Result<Option<Self>, Error> {
+        let path = path.to_string_lossy();
+        names(&path)?;
+        let mut cgroup = Self::new(&path);
+        for place in Place::all(Path::new(HOST))? {
+            let below = path.strip_prefix(&place.path);
+            let below = below
+                .filter(|below| below.starts_with('/'))
+                .unwrap_or(&path);
+            let names = names(below)?;
+            if let Some(way) = place.find(&names)? {
+                cgroup.add(place, way, &names);
+            }
+        }
+        Ok((!cgroup.made.is_empty()).then_some(cgroup))
     }
 
     /// Its path in v2, else in the first hierarchy of v1: what [`Cgroup::find`] takes.
     pub fn path(&self) -> &str {
-        "/"
+        &self.path
+    }
+
+    /// Each limit as it was intended, written and read back.
+    pub fn evidence(&self) -> &[Evidence] {
+        &self.evidence
     }
 
     /// Its directory in v2, for `CLONE_INTO_CGROUP`; none where v2 is not mounted.
     pub fn v2_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+        let v2 = self.directories().find(|it| it.version == Version::V2);
+        v2.map(|control| control.as_fd())
     }
 
     /// Moves a process into it in every hierarchy of v1: for one that was cloned into that of v2.
     ///
     /// # Errors
     /// The process has ended, or the kernel refuses.
-    pub fn attach_v1(&self, _pid: i32) -> Result<(), Error> {
-        Ok(())
+    pub fn attach_v1(&self, pid: i32) -> Result<(), Error> {
+        self.attach_in(pid, |version| version == Version::V1)
     }
 
     /// Moves a process into it, in every hierarchy.
     ///
     /// # Errors
     /// As [`Cgroup::attach_v1`].
-    pub fn attach(&self, _pid: i32) -> Result<(), Error> {
+    pub fn attach(&self, pid: i32) -> Result<(), Error> {
+        self.attach_in(pid, |_| true)
+    }
+
+    fn attach_in(&self, pid: i32, wanted: impl Fn(Version) -> bool) -> Result<(), Error> {
+        let text = pid.to_string();
+        for directory in self.directories().filter(|it| wanted(it.version)) {
+            let path = directory.path.join(PROCESSES);
+            directory
+                .write(PROCESSES, &text)
+                .map_err(Error::io(&path))?;
+        }
         Ok(())
     }
 
-    /// Kills all that is in it and below it, and waits until nothing is.
-    ///
-    /// # Errors
-    /// A process does not die.
-    pub fn kill(&self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// Removes it and those below it, and its parent `/agent` where that is empty now. What is gone already is fine.
-    ///
-    /// # Errors
-    /// Something is still in it.
-    pub fn remove(self) -> Result<(), Error> {
-        Ok(())
+    /// In each hierarchy.
+    fn directories(&self) -> impl Iterator<Item = &Control> {
+        self.made.iter().filter_map(|(_, way)| way.cgroups.last())
     }
 }
+
+/// The names in a path below the root of a hierarchy.
+fn names(path: &str) -> Result<Vec<&str>, Error> {
+    let names: Option<Vec<_>> = path
+        .strip_prefix('/')
+        .map(|below| below.split('/').collect());
+    let is_name = |name: &&str| !matches!(*name, "" | "." | "..") && !name.contains(['\0', '\n']);
+    names
+        .filter(|names| names.iter().all(is_name))
+        .ok_or_else(|| Error::Path {
+            path: path.to_owned(),
+        })
+}
+
+/// What an ordinary user should know of where their cgroups are.
+fn note(places: &[Place]) -> Option<Note> {
+    let Some(place) = places.first() else {
+        let text = "rootless, without limits: no cgroup is delegated to this user";
+        return Some(Note(text.to_owned()));
+    };
+    place.is_delegated().then(|| {
+        let path = place.base.path.display();
+        Note(format!(
+            "rootless, limits hold in the delegated cgroup {path}"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Why a cgroup cannot be made, limited or removed.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::host;
 
@@ -73,4 +73,11 @@ pub enum Error {
     Alive { pid: i32, path: PathBuf },
     #[error("{} cannot be removed: {source}", path.display())]
     Remove { path: PathBuf, source: io::Error },
+}
+
+impl Error {
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        |source| Self::Io { path, source }
+    }
 }

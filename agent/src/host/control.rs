@@ -1,0 +1,215 @@
+//! A cgroup's directory in one hierarchy, to change it: made, written to, removed. What is read and written goes through
+//! the directory's descriptor, so that it is that very cgroup's, whatever is done to its path meanwhile.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::hierarchy::Version;
+
+/// The file with the processes of a cgroup, on v1 and v2.
+pub const PROCESSES: &str = "cgroup.procs";
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// A cgroup in one hierarchy.
+#[derive(Debug)]
+pub struct Control {
+    pub version: Version,
+    pub path: PathBuf,
+    directory: OwnedFd,
+}
+
+impl Control {
+    /// The cgroup whose directory is at `path`.
+    ///
+    /// # Errors
+    /// open(2)'s.
+    pub fn open(version: Version, path: &Path) -> io::Result<Self> {
+        let directory = rustix::fs::open(path, DIRECTORY, Mode::empty())?;
+        Ok(Self {
+            version,
+            path: path.to_owned(),
+            directory,
+        })
+    }
+
+    /// The cgroup `name` below it, which is made where it is not there; and whether it was.
+    ///
+    /// # Errors
+    /// mkdir(2)'s and open(2)'s.
+    pub fn make(&self, name: &str) -> io::Result<(Self, bool)> {
+        let made = match rustix::fs::mkdirat(&self.directory, name, Mode::from(0o755)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(error) => return Err(error.into()),
+        };
+        Ok((self.below(name)?, made))
+    }
+
+    /// The cgroup `name` below it.
+    ///
+    /// # Errors
+    /// open(2)'s.
+    pub fn below(&self, name: &str) -> io::Result<Self> {
+        let directory = rustix::fs::openat(&self.directory, name, DIRECTORY, Mode::empty())?;
+        Ok(Self {
+            version: self.version,
+            path: self.path.join(name),
+            directory,
+        })
+    }
+
+    /// The cgroups right below it.
+    ///
+    /// # Errors
+    /// Those of reading a directory.
+    pub fn children(&self) -> io::Result<Vec<Self>> {
+        let mut children = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if entry.file_type() != FileType::Directory || name == c"." || name == c".." {
+                continue;
+            }
+            let directory =
+                match rustix::fs::openat(&self.directory, name, DIRECTORY, Mode::empty()) {
+                    Ok(directory) => directory,
+                    Err(Errno::NOENT) => continue,
+                    Err(error) => return Err(error.into()),
+                };
+            let path = self.path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+            children.push(Self {
+                version: self.version,
+                path,
+                directory,
+            });
+        }
+        Ok(children)
+    }
+
+    /// Removes the cgroup of this name below it.
+    ///
+    /// # Errors
+    /// rmdir(2)'s.
+    pub fn remove(&self, name: &std::ffi::OsStr) -> io::Result<()> {
+        let name = CString::new(name.as_bytes())?;
+        Ok(rustix::fs::unlinkat(
+            &self.directory,
+            &name,
+            AtFlags::REMOVEDIR,
+        )?)
+    }
+
+    /// What a file of it holds.
+    ///
+    /// # Errors
+    /// Those of opening and reading it.
+    pub fn read(&self, file: &str) -> io::Result<String> {
+        let mut text = String::new();
+        self.file(file, OFlags::RDONLY)?.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// Writes to a file of it, in one call.
+    ///
+    /// # Errors
+    /// Those of opening it, and what the kernel refuses the text with.
+    pub fn write(&self, file: &str, text: &str) -> io::Result<()> {
+        self.file(file, OFlags::WRONLY)?.write_all(text.as_bytes())
+    }
+
+    /// A file of it, open.
+    ///
+    /// # Errors
+    /// open(2)'s.
+    pub fn file(&self, file: &str, flags: OFlags) -> io::Result<fs::File> {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::openat(&self.directory, file, flags, Mode::empty())?;
+        Ok(file.into())
+    }
+
+    pub fn has(&self, file: &str) -> bool {
+        rustix::fs::accessat(
+            &self.directory,
+            file,
+            rustix::fs::Access::EXISTS,
+            AtFlags::empty(),
+        )
+        .is_ok()
+    }
+
+    /// Whether this user may put processes into it, and cgroups below it.
+    pub fn is_writable(&self) -> bool {
+        let may = |path: &str| {
+            let write = rustix::fs::Access::WRITE_OK;
+            rustix::fs::accessat(&self.directory, path, write, AtFlags::EACCESS).is_ok()
+        };
+        may(".") && may(PROCESSES)
+    }
+
+    /// The processes in it; 0 for each that this process's pid namespace does not have.
+    ///
+    /// # Errors
+    /// Those of reading them.
+    pub fn processes(&self) -> io::Result<Vec<i32>> {
+        let text = match self.read(PROCESSES) {
+            // A cgroup that is removed has none, nor has one that takes single threads only.
+            Err(error) if is_none(&error) => return Ok(Vec::new()),
+            text => text?,
+        };
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+}
+
+fn is_none(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NODEV | Errno::NOENT | Errno::OPNOTSUPP)
+    )
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_is_made_written_and_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let parent = Control::open(Version::V2, root.path()).unwrap();
+        let (child, made) = parent.make("a").unwrap();
+        assert!(made && !parent.make("a").unwrap().1);
+        fs::write(child.path.join(PROCESSES), "").unwrap();
+        child.write(PROCESSES, "7\n9\n").unwrap();
+        assert_eq!(child.processes().unwrap(), [7, 9]);
+        assert!(child.has(PROCESSES) && !child.has("b"));
+        assert_eq!(parent.children().unwrap().len(), 1);
+        fs::remove_file(child.path.join(PROCESSES)).unwrap();
+        assert!(child.processes().unwrap().is_empty());
+        parent.remove("a".as_ref()).unwrap();
+        assert!(parent.children().unwrap().is_empty());
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/", root.path().join("link")).unwrap();
+        let parent = Control::open(Version::V2, root.path()).unwrap();
+        assert!(parent.make("link").is_err());
+    }
+}

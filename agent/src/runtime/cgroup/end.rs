@@ -1,0 +1,209 @@
+//! Killing what is in a cgroup, and removing it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::{Cgroup, Error};
+use crate::host::control::Control;
+use crate::host::hierarchy::Version;
+
+/// How long the dead may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(20));
+
+/// Looks after which those are killed one by one that the kernel was told to kill: they may have left the cgroup that it
+/// was told of.
+const TRUST: u32 = 20;
+
+/// A file that stops and lets go all that is in a cgroup and below it.
+struct Freezer {
+    file: &'static str,
+    frozen: &'static str,
+    thawed: &'static str,
+}
+
+const FREEZERS: [Freezer; 2] = [
+    Freezer {
+        file: "freezer.state",
+        frozen: "FROZEN",
+        thawed: "THAWED",
+    },
+    Freezer {
+        file: "cgroup.freeze",
+        frozen: "1",
+        thawed: "0",
+    },
+];
+
+impl Cgroup {
+    /// Kills all that is in it and below it, and waits until nothing is.
+    ///
+    /// # Errors
+    /// A process does not die.
+    pub fn kill(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut pauses = pauses();
+        for look in 0.. {
+            let members = self.members()?;
+            let Some((pid, path)) = members.first() else {
+                return Ok(());
+            };
+            if Instant::now() >= deadline {
+                let path = path.clone();
+                return Err(Error::Alive { pid: *pid, path });
+            }
+            // From 5.14 on; it misses no child that is born meanwhile.
+            let told = self
+                .v2()
+                .is_some_and(|v2| v2.write("cgroup.kill", "1").is_ok());
+            if !told || look >= TRUST {
+                self.kill_each()?;
+            }
+            thread::sleep(pauses.next().unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Stopped meanwhile, none has children. v1 lets them die when they go on.
+    fn kill_each(&self) -> Result<(), Error> {
+        self.freeze(|freezer| freezer.frozen);
+        let killed = self.kill_members();
+        self.freeze(|freezer| freezer.thawed);
+        killed
+    }
+
+    /// By descriptors, so that no process is killed that got the number of one that ended.
+    fn kill_members(&self) -> Result<(), Error> {
+        let pids = |members: Vec<(i32, _)>| -> BTreeSet<i32> {
+            members.into_iter().map(|(pid, _)| pid).collect()
+        };
+        let processes: Vec<_> = pids(self.members()?)
+            .into_iter()
+            .filter_map(|pid| {
+                let process = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+                Some((pid, process))
+            })
+            .collect();
+        let still = pids(self.members()?);
+        for (_, process) in processes.iter().filter(|(pid, _)| still.contains(pid)) {
+            // It may have ended meanwhile.
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+        Ok(())
+    }
+
+    fn freeze(&self, word: impl Fn(&Freezer) -> &'static str) {
+        for directory in self.directories() {
+            for freezer in &FREEZERS {
+                // Where it fails, some may be born and are met at the next look.
+                let _ = directory.write(freezer.file, word(freezer));
+            }
+        }
+    }
+
+    fn v2(&self) -> Option<&Control> {
+        self.directories().find(|it| it.version == Version::V2)
+    }
+
+    /// The processes in it and below it, in any hierarchy, each with where it was found.
+    fn members(&self) -> Result<Vec<(i32, std::path::PathBuf)>, Error> {
+        let mut members = Vec::new();
+        for directory in self.directories() {
+            add_members(directory, &mut members).map_err(Error::io(&directory.path))?;
+        }
+        Ok(members)
+    }
+
+    /// Removes it and those below it, and its parent `/agent` where that is empty now. What is gone already is fine.
+    ///
+    /// # Errors
+    /// Something is still in it.
+    pub fn remove(self) -> Result<(), Error> {
+        let mut failed = Ok(());
+        for (_, way) in &self.made {
+            let removed = remove_way(&way.cgroups);
+            failed = failed.and(removed);
+        }
+        failed
+    }
+}
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    std::iter::successors(Some(PAUSES.0), |pause| Some((*pause * 2).min(PAUSES.1)))
+}
+
+fn add_members(cgroup: &Control, members: &mut Vec<(i32, std::path::PathBuf)>) -> io::Result<()> {
+    let pids = cgroup.processes()?;
+    // 0 is one of a pid namespace that this process does not see into.
+    let seen = pids.into_iter().filter(|pid| *pid != 0);
+    members.extend(seen.map(|pid| (pid, cgroup.path.clone())));
+    for child in cgroup.children()? {
+        add_members(&child, members)?;
+    }
+    Ok(())
+}
+
+/// Removes the last of these, and the one of all containers where it is empty.
+fn remove_way(cgroups: &[Control]) -> Result<(), Error> {
+    let [above @ .., parent, cgroup] = cgroups else {
+        return Ok(());
+    };
+    let deadline = Instant::now() + PATIENCE;
+    for pause in pauses() {
+        match remove_tree(parent, cgroup) {
+            Ok(()) => break,
+            // Dying takes a moment longer than its parent waits for.
+            Err(error) if is_busy(&error) && Instant::now() < deadline => thread::sleep(pause),
+            Err(source) => {
+                let path = cgroup.path.clone();
+                return Err(Error::Remove { path, source });
+            }
+        }
+    }
+    // The parent of all: whoever makes the next container makes it again.
+    if let ([.., above], Some(name)) = (above, parent.path.file_name())
+        && name == super::place::AGENT
+    {
+        let _ = above.remove(name);
+    }
+    Ok(())
+}
+
+fn remove_tree(parent: &Control, cgroup: &Control) -> io::Result<()> {
+    let Some(name) = cgroup.path.file_name() else {
+        return Ok(());
+    };
+    let is_gone = |error: &io::Error| {
+        matches!(
+            Errno::from_io_error(error),
+            Some(Errno::NOENT | Errno::NODEV)
+        )
+    };
+    match parent.remove(name) {
+        Err(error) if is_busy(&error) => {
+            for child in cgroup.children()? {
+                remove_tree(cgroup, &child)?;
+            }
+            match parent.remove(name) {
+                Err(error) if is_gone(&error) => Ok(()),
+                removed => removed,
+            }
+        }
+        Err(error) if is_gone(&error) => Ok(()),
+        removed => removed,
+    }
+}
+
+fn is_busy(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::BUSY | Errno::NOTEMPTY)
+    )
+}

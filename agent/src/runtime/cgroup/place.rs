@@ -1,0 +1,184 @@
+//! Where in each hierarchy a container's cgroup goes, and the directories on the way there.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::Error;
+use crate::host::control::Control;
+use crate::host::hierarchy::{Hierarchies, Mounted, Version};
+use crate::host::{launch, own, path};
+
+/// The cgroup in which those of `agent run` are.
+pub const AGENT: &str = "agent";
+
+/// Others may remove a parent that is empty, before the child is made.
+const TRIES: usize = 100;
+
+/// A hierarchy, and the cgroup in it that is there already.
+#[derive(Debug)]
+pub struct Place {
+    pub version: Version,
+    pub controllers: Vec<String>,
+    pub base: Control,
+    /// The base's path in the hierarchy; "" is its root.
+    pub path: String,
+    /// Whether the base was given to this user, to do with as they please.
+    delegated: bool,
+}
+
+/// A cgroup that was made, and those above it that may be told to give it controllers.
+#[derive(Debug)]
+pub struct Way {
+    /// From the base to the cgroup.
+    pub cgroups: Vec<Control>,
+    /// How many of the first of them are others'.
+    pub others: usize,
+}
+
+impl Place {
+    /// One in each hierarchy that is mounted. An ordinary user, in a user namespace of their own, has those where a
+    /// cgroup above them, or their own, is theirs.
+    pub fn all(root: &Path) -> Result<Vec<Self>, Error> {
+        let hierarchies = Hierarchies::discover(root)?;
+        let mut places = Vec::new();
+        if rustix::process::geteuid().is_root() && !launch::is_in_user_namespace() {
+            for mounted in hierarchies.all() {
+                places.push(Self::at(
+                    mounted,
+                    mounted.root.clone(),
+                    &mounted.mount,
+                    false,
+                )?);
+            }
+            return Ok(places);
+        }
+        let cgroups = own::cgroups(root)?;
+        for mounted in hierarchies.all() {
+            let own = cgroups.iter().find(|(id, _)| *id == mounted.id);
+            if let Some((path, directory)) =
+                own.and_then(|(_, own)| delegated(&hierarchies, mounted, own))
+            {
+                places.push(Self::at(mounted, path, &directory, true)?);
+            }
+        }
+        Ok(places)
+    }
+
+    fn at(
+        mounted: &Mounted,
+        path: String,
+        directory: &Path,
+        delegated: bool,
+    ) -> Result<Self, Error> {
+        let base = Control::open(mounted.version, directory);
+        Ok(Self {
+            version: mounted.version,
+            controllers: mounted.controllers.clone(),
+            base: base.map_err(Error::io(directory))?,
+            path: if path == "/" { String::new() } else { path },
+            delegated,
+        })
+    }
+
+    pub fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
+    }
+
+    /// Makes the cgroup with these names below one another, and those above it that are missing.
+    pub fn make(&self, names: &[&str]) -> Result<Way, Error> {
+        for _ in 0..TRIES {
+            match self.try_make(names) {
+                Err(Error::Io { source, .. })
+                    if Errno::from_io_error(&source) == Some(Errno::NOENT) => {}
+                made => return made,
+            }
+        }
+        self.try_make(names)
+    }
+
+    pub fn is_delegated(&self) -> bool {
+        self.delegated
+    }
+
+    /// The way to the cgroup with these names below one another; none where it is not there.
+    pub fn find(&self, names: &[&str]) -> Result<Option<Way>, Error> {
+        let base = &self.base.path;
+        let mut cgroups = vec![Control::open(self.version, base).map_err(Error::io(base))?];
+        for name in names {
+            let parent = cgroups.last().unwrap_or(&self.base);
+            match parent.below(name) {
+                Ok(child) => cgroups.push(child),
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOENT) => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(Error::io(&parent.path.join(name))(error)),
+            }
+        }
+        let others = cgroups.len();
+        Ok(Some(Way { cgroups, others }))
+    }
+
+    fn try_make(&self, names: &[&str]) -> Result<Way, Error> {
+        let base =
+            Control::open(self.version, &self.base.path).map_err(Error::io(&self.base.path))?;
+        let mut way = Way {
+            cgroups: vec![base],
+            others: usize::from(!self.delegated),
+        };
+        let mut is_new = false;
+        for name in names {
+            let parent = way.cgroups.last().unwrap_or(&self.base);
+            let path = parent.path.join(name);
+            let (child, made) = parent.make(name).map_err(Error::io(&path))?;
+            let is_ours = self.delegated || made || names.first() == Some(&AGENT);
+            if self.has("cpuset") && self.version == Version::V1 {
+                inherit(parent, &child).map_err(Error::io(&path))?;
+            }
+            if self.has("memory") && self.version == Version::V1 && is_ours {
+                count_below(&child);
+            }
+            if !is_ours {
+                way.others += 1;
+            }
+            is_new = made;
+            way.cgroups.push(child);
+        }
+        if is_new {
+            return Ok(way);
+        }
+        let path = self.base.path.join(names.join("/"));
+        Err(Error::Exists { path })
+    }
+}
+
+/// The highest cgroup that is this user's, of their own and those above it, with its directory.
+fn delegated(hierarchies: &Hierarchies, mounted: &Mounted, own: &str) -> Option<(String, PathBuf)> {
+    let above = path::with_parents(own).map(|path| path.into_owned());
+    let directories = above.map_while(|path| {
+        let directory = hierarchies.directory(mounted, &path)?.path;
+        let control = Control::open(mounted.version, &directory).ok()?;
+        control.is_writable().then_some((path, directory))
+    });
+    directories.last()
+}
+
+/// Gives a cpuset of v1 what its parent has: it is born empty, and takes no process before.
+fn inherit(parent: &Control, child: &Control) -> io::Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if child.read(file)?.trim().is_empty() {
+            child.write(file, parent.read(file)?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// Before 5.11, v1 charges the memory of the cgroups below to none above unless told to; later ones always do.
+fn count_below(cgroup: &Control) {
+    const FILE: &str = "memory.use_hierarchy";
+    if cgroup.read(FILE).is_ok_and(|text| text.trim() == "0") {
+        // Refused where cgroups are below it already: they go on as they are.
+        let _ = cgroup.write(FILE, "1");
+    }
+}
