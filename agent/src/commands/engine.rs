@@ -39,6 +39,14 @@ pub struct Engine {
     told: Receiver<Told>,
 }
 
+impl Default for EngineArgs {
+    fn default() -> Self {
+        Self {
+            docker_socket: engine::DEFAULT_SOCKET.to_owned(),
+        }
+    }
+}
+
 impl EngineArgs {
     /// Where the engine listens, unless it is not to be asked.
     pub fn socket(&self) -> Option<&str> {

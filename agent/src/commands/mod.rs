@@ -3,12 +3,14 @@
 mod doctor;
 mod engine;
 mod exec;
+mod known;
 mod logs;
 mod mechanisms;
 mod ns;
 mod ps;
 mod rm;
 mod rootfs;
+mod run;
 mod screen;
 mod serve;
 mod stop;
@@ -32,6 +34,7 @@ pub enum Command {
     Watch(watch::Args),
     Ps(ps::Args),
     Ns(ns::Args),
+    Run(Box<run::Args>),
     Rootfs(rootfs::Args),
     Doctor(doctor::Args),
     Exec(exec::Args),
@@ -58,6 +61,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Rootfs(args) => rootfs::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         // What makes processes has one thread, so none of tokio's.
+        Command::Run(args) => run::run(&args),
         Command::Exec(args) => Ok(exec::run(args)),
         Command::Logs(args) => logs::run(&args),
         Command::Stop(args) => stop::run(&args),

@@ -204,14 +204,6 @@ pub fn complete(
     complete::complete(order, image, &user::Users::read(root)?)
 }
 
-/// Completes the command of an order whose root file system has no users: for the eye.
-///
-/// # Errors
-/// As of [`complete`].
-pub fn complete_without_users(order: &mut Order, image: Option<&ImageConfig>) -> Result<(), Error> {
-    complete::complete(order, image, &user::Users::default())
-}
-
 /// The user that a process is to run as, in a root file system: `user` is `USER[:GROUP]`, names or numbers, and `groups`
 /// more groups. With it the directory that is its home.
 ///
@@ -226,8 +218,9 @@ pub fn user_in(
 }
 
 /// A spec as people read it, the same each time.
-pub fn to_json(spec: &Spec) -> serde_json::Result<String> {
-    let mut value = serde_json::to_value(spec)?;
+pub fn to_json(spec: &Spec) -> String {
+    // A spec has nothing that JSON has not: its maps have texts as keys.
+    let mut value = serde_json::to_value(spec).unwrap_or_default();
     for set in [
         "bounding",
         "effective",
@@ -240,7 +233,7 @@ pub fn to_json(spec: &Spec) -> serde_json::Result<String> {
             names.sort_unstable_by_key(ToString::to_string);
         }
     }
-    Ok(serde_json::to_string_pretty(&value)? + "\n")
+    format!("{value:#}\n")
 }
 
 /// Where the root file system comes from.

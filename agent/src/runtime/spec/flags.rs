@@ -9,6 +9,58 @@ use super::value::{
     Assignment, Cpus, DeviceRate, IdRange, MaybeNumber, MaybeSize, Set, Size, TimeOffset, number_in,
 };
 
+/// What a bundle says itself.
+const NOT_WITH_BUNDLE: [&str; 48] = [
+    "command",
+    "read_only",
+    "volume",
+    "tmpfs",
+    "shm_size",
+    "chroot",
+    "tty",
+    "env",
+    "workdir",
+    "user",
+    "group_add",
+    "entrypoint",
+    "ulimit",
+    "oom_score_adj",
+    "pid",
+    "ipc",
+    "uts",
+    "cgroupns",
+    "time",
+    "time_offset",
+    "userns",
+    "uid_map",
+    "gid_map",
+    "hostname",
+    "sysctl",
+    "net",
+    "ip",
+    "bridge",
+    "memory",
+    "memory_swap",
+    "memory_reservation",
+    "memory_high",
+    "cpus",
+    "cpu_quota",
+    "cpu_period",
+    "cpu_shares",
+    "cpu_weight",
+    "cpuset_cpus",
+    "cpuset_mems",
+    "pids_limit",
+    "device_read_bps",
+    "device_write_bps",
+    "device_read_iops",
+    "device_write_iops",
+    "cap_add",
+    "cap_drop",
+    "security_opt",
+    "init",
+];
+
 /// What a person wrote.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Flags {
@@ -50,7 +102,7 @@ pub struct RootFlags {
     #[arg(long, value_name = "FILE", group = "source")]
     pub image: Option<PathBuf>,
     /// An OCI bundle: all is in DIR/config.json, but for --name, -d, -i, --rm and --cgroup-parent
-    #[arg(long, value_name = "DIR", group = "source")]
+    #[arg(long, value_name = "DIR", group = "source", conflicts_with_all = NOT_WITH_BUNDLE)]
     pub bundle: Option<PathBuf>,
     /// Let nothing be written to it
     #[arg(long)]

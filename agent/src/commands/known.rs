@@ -1,0 +1,109 @@
+//! Containers by name or id, whoever made them: for flags that share what another container has.
+
+use std::path::Path;
+
+use super::engine::EngineArgs;
+use crate::{
+    inventory::containers::ContainerState,
+    runtime::state::{Status, Store},
+    server::socket,
+    watch::{client, record::Container},
+};
+
+/// Digits of an id that say which, at least.
+const SHORTEST_ID: usize = 4;
+
+/// The first process of a container that runs: of `agent run`, or of any engine that the agent knows.
+///
+/// What it starts to ask others has ended when it returns: the caller is to have one thread.
+pub fn first_process(name: &str) -> Option<i32> {
+    let own = Store::of_user().read(name).ok();
+    if let Some(Status::Running { pid }) = own.map(|record| record.status) {
+        return Some(pid);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .ok()?;
+    runtime.block_on(async {
+        let found = match of_server().await {
+            Some(found) => found,
+            None => alone().await?,
+        };
+        let pid = choose(name, &found)?;
+        i32::try_from(pid).ok()
+    })
+}
+
+/// Containers with their first processes.
+type Found = Vec<(Container, u32)>;
+
+async fn of_server() -> Option<Found> {
+    let path = "/v1/containers";
+    let states: Vec<ContainerState> = client::fetch(Path::new(socket::DEFAULT), path).await.ok()?;
+    let running = states.into_iter().filter(|it| it.running);
+    Some(
+        running
+            .filter_map(|it| Some((it.container, it.pid?)))
+            .collect(),
+    )
+}
+
+/// Looks in this process.
+async fn alone() -> Option<Found> {
+    let look = EngineArgs::default().look().await.ok()?;
+    let running = look.registry.containers().filter(|it| it.life.running());
+    let first = running.filter_map(|it| Some(((*it.container).clone(), it.life.init()?.pid)));
+    Some(first.collect())
+}
+
+/// A name says which, an id, or the beginning of one that no other has.
+fn choose(name: &str, found: &Found) -> Option<u32> {
+    let mut exact = found
+        .iter()
+        .filter(|(it, _)| it.name == name || it.id == name);
+    if let Some((_, pid)) = exact.next() {
+        return Some(*pid);
+    }
+    if name.len() < SHORTEST_ID {
+        return None;
+    }
+    let mut begun = found.iter().filter(|(it, _)| it.id.starts_with(name));
+    let (_, pid) = begun.next()?;
+    begun.next().is_none().then_some(*pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::record::ContainerKind;
+
+    #[test]
+    fn a_name_is_more_than_the_beginning_of_an_id() {
+        let container = |id: &str, name: &str| Container {
+            kind: ContainerKind::Container,
+            id: id.to_owned(),
+            name: name.to_owned(),
+            runtime: "docker".to_owned(),
+            image: String::new(),
+            cgroup: String::new(),
+        };
+        let found = vec![
+            (container("abcdef", "web"), 1),
+            (container("abcd00", "abcde"), 2),
+            (container("ffff", "db"), 3),
+        ];
+        for (name, pid) in [
+            ("web", Some(1)),
+            ("abcdef", Some(1)),
+            ("abcde", Some(2)),
+            ("abcd", None),
+            ("abcd0", Some(2)),
+            ("fff", None),
+            ("ffff", Some(3)),
+            ("", None),
+        ] {
+            assert_eq!(choose(name, &found), pid, "{name}");
+        }
+    }
+}

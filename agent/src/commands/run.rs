@@ -1,0 +1,78 @@
+//! `agent run`: launches a container.
+
+use std::os::fd::AsFd as _;
+use std::process::ExitCode;
+
+use super::known::first_process;
+use crate::runtime::launch::protect_executable;
+use crate::runtime::order::Order;
+use crate::runtime::spec::{self, Flags};
+use crate::runtime::{root, rootless, supervise};
+
+const EXAMPLES: &str = "\
+Examples:
+  agent run --bin bash,ls,ps bash -c 'ls /; ps'      nothing but these programs, alone with them
+  agent run -it --rootfs host bash                   this host's files, read-only; all else its own
+  agent run --image web.tar                          what docker save wrote
+  agent run -d --name web --memory 64m --cpus 0.5 --pids-limit 50 --rootfs ./root httpd -f
+  agent run --net container:web --bin ss ss -ltn     another container's network
+  agent run --userns auto --bin id id                root inside, nobody outside
+  agent run --time-offset 1d --bin uptime uptime     a day later
+  agent run --print-spec --rootfs ./root sh          what it comes to, as OCI's config.json
+
+While it runs: agent exec, logs, stop, wait, rm, ps, ns. Where agent serve or agent watch runs, it is known from its
+first instant.
+
+Exit status: the command's; 128+N where signal N ended it; 127 where the command is not found, 126 where it cannot
+be executed, 125 where the container cannot be made.";
+
+/// Launch a container
+///
+/// From a directory, a few programs, an image's archive or the host's own files: namespaces, a cgroup with
+/// limits, a root file system, capabilities and a system call filter, by the flags of docker and their
+/// meaning. Needs root; an ordinary user gets one without limits where user namespaces are allowed.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES, disable_help_flag = true, override_usage = USAGE)]
+pub struct Args {
+    #[command(flatten)]
+    flags: Flags,
+
+    /// Print help
+    // -h is the host name, as docker has it.
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+}
+
+const USAGE: &str = "agent run --rootfs DIR|host [OPTIONS] COMMAND [ARG]...
+       agent run --bin NAME,... [OPTIONS] COMMAND [ARG]...
+       agent run --image FILE [OPTIONS] [COMMAND [ARG]...]
+       agent run --bundle DIR [--name NAME] [-d] [-i] [--rm] [--cgroup-parent PATH]";
+
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let flags = &args.flags;
+    let print = flags.manner.print_spec;
+    if !print && let Err(error) = protect_executable() {
+        return Ok(super::exit_of_container(Err(error.into())));
+    }
+    let compiled = spec::look(flags, first_process).and_then(|found| spec::compile(flags, &found));
+    let order = match compiled {
+        Ok(order) => order,
+        Err(error) => return Ok(super::exit_of_container(Err(error.into()))),
+    };
+    if !print {
+        return Ok(super::exit_of_container(supervise::run(order)));
+    }
+    match text(order) {
+        Ok(text) => super::print(&text)?,
+        Err(error) => return Ok(super::exit_of_container(Err(error))),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration that an order comes to, once its root file system is there.
+fn text(mut order: Order) -> Result<String, supervise::Error> {
+    rootless::enter()?;
+    let tree = root::prepare(&order.root)?;
+    spec::complete(&mut order, tree.image.as_ref(), tree.mount.as_fd())?;
+    Ok(spec::to_json(&order.spec))
+}
