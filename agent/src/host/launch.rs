@@ -30,6 +30,18 @@ pub fn map_ids(pid: Pid, uids: &str, gids: &str) -> Result<(), Error> {
     write(directory.join("gid_map"), gids)
 }
 
+/// Maps the root of this process's user namespace to one user and one group outside, as everybody may with their own.
+///
+/// # Errors
+/// They are mapped already, or are others'.
+pub fn map_one_id(user: u32, group: u32) -> Result<(), Error> {
+    let directory = Path::new("/proc/self");
+    write(directory.join("uid_map"), &format!("0 {user} 1"))?;
+    // Else a group that denies something could be left.
+    write(directory.join("setgroups"), "deny")?;
+    write(directory.join("gid_map"), &format!("0 {group} 1"))
+}
+
 /// # Errors
 /// The kernel refuses it, as it does a lower value than now without CAP_SYS_RESOURCE.
 pub fn set_oom_score_adjustment(pid: Pid, adjustment: i32) -> Result<(), Error> {
@@ -82,12 +94,12 @@ pub fn is_in_user_namespace() -> bool {
 /// This program's file.
 pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
-/// This program's file, as a path only.
+/// This program's file.
 ///
 /// # Errors
 /// There is no `/proc`.
 pub fn own_executable() -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     rustix::fs::open(OWN_EXECUTABLE, flags, Mode::empty())
 }
 

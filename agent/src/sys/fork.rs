@@ -23,6 +23,12 @@ pub fn fork() -> io::Result<Side> {
     }
 }
 
+/// Ends a child that [`fork`] has made, without what its parent does at its end.
+pub fn exit(status: i32) -> ! {
+    // SAFETY: the call takes no pointer, and does not return.
+    unsafe { libc::_exit(status) }
+}
+
 /// Makes this process, a child that [`fork`] has just made, one that nobody waits for and nobody talks to: in a session
 /// of its own, /dev/null as its standard streams, no other descriptor of its parent's but `kept`.
 ///
