@@ -259,6 +259,19 @@ fn release_agent(hierarchy: &str, program: &str) -> Result<()> {
         thread::sleep(Duration::from_millis(100));
         let _ = fs::remove_dir(&empty);
         unmount(&directory, UnmountFlags::DETACH)?;
+        // A hierarchy whose last cgroup was still on its way out stays; the next to unmount it ends it.
+        let named = |line: &str| {
+            hierarchy
+                .split(',')
+                .any(|option| line.contains(&format!(":{option}:")))
+        };
+        while fs::read_to_string("/proc/self/cgroup")?.lines().any(named)
+            && hierarchy.contains("name=")
+        {
+            thread::sleep(Duration::from_millis(10));
+            mounted()?;
+            unmount(&directory, UnmountFlags::DETACH)?;
+        }
     }
     let _ = fs::remove_dir(&directory);
     println!("looked");
