@@ -268,6 +268,31 @@ pub fn attach_tracing(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     unsafe { bpf_descriptor(BPF_RAW_TRACEPOINT_OPEN, &attributes) }
 }
 
+/// Attaches a loaded program that says which devices may be used to a cgroup of v2, beside those that are there.
+///
+/// # Errors
+/// bpf(2)'s.
+pub fn attach_to_cgroup(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        cgroup: u32,
+        program: u32,
+        kind: u32,
+        flags: u32,
+    }
+    const BPF_PROG_ATTACH: libc::c_int = 8;
+    const BPF_CGROUP_DEVICE: u32 = 6;
+    const BPF_F_ALLOW_MULTI: u32 = 2;
+    let attributes = Attributes {
+        cgroup: cgroup.as_raw_fd() as u32,
+        program: program.as_raw_fd() as u32,
+        kind: BPF_CGROUP_DEVICE,
+        flags: BPF_F_ALLOW_MULTI,
+    };
+    // SAFETY: the attributes point to nothing.
+    unsafe { bpf(BPF_PROG_ATTACH, &attributes) }.map(drop)
+}
+
 /// What a loaded iterator gives, as a file to read.
 ///
 /// # Errors

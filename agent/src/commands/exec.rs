@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::runtime::launch::protect_executable;
-use crate::runtime::supervise::{Error, exec};
+use crate::runtime::supervise::exec;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,9 +51,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> ExitCode {
-    let status = protect_executable()
-        .map_err(Error::from)
-        .and_then(|()| exec::exec(&request(args)));
+    let status = super::protect().and_then(|()| exec::exec(&request(args)));
     super::exit_of_container(status)
 }
 

@@ -70,6 +70,14 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Keeps this program's file from containers. An ordinary user's containers can do no more to it than the user.
+fn protect() -> Result<(), supervise::Error> {
+    if rustix::process::geteuid().is_root() {
+        crate::runtime::launch::protect_executable()?;
+    }
+    Ok(())
+}
+
 /// How `agent run` and `agent exec` end: as the container's command, or as docker where there is none.
 fn exit_of_container(status: Result<u8, supervise::Error>) -> ExitCode {
     let code = status.unwrap_or_else(|error| {

@@ -4,7 +4,6 @@ use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
 use super::known::first_process;
-use crate::runtime::launch::protect_executable;
 use crate::runtime::order::Order;
 use crate::runtime::spec::{self, Flags};
 use crate::runtime::{root, rootless, supervise};
@@ -51,8 +50,8 @@ const USAGE: &str = "agent run --rootfs DIR|host [OPTIONS] COMMAND [ARG]...
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let flags = &args.flags;
     let print = flags.manner.print_spec;
-    if !print && let Err(error) = protect_executable() {
-        return Ok(super::exit_of_container(Err(error.into())));
+    if !print && let Err(error) = super::protect() {
+        return Ok(super::exit_of_container(Err(error)));
     }
     let compiled = spec::look(flags, first_process).and_then(|found| spec::compile(flags, &found));
     let order = match compiled {

@@ -6,6 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::LinuxResources;
 
 mod apply;
+mod devices;
 mod enable;
 mod end;
 mod error;
@@ -59,7 +60,12 @@ impl Cgroup {
         let places = Place::all(root)?;
         let mut cgroup = Self::new(path);
         let mut notes: Vec<_> = note(&places).into_iter().collect();
-        match cgroup.make(places, &names, &wanted, page, swap_implied) {
+        let made = cgroup.make(places, &names, &wanted, page, swap_implied);
+        let limited = made.and_then(|notes| {
+            let rules = resources.devices().as_deref().unwrap_or_default();
+            devices::apply(&cgroup.made, rules).map(|()| notes)
+        });
+        match limited {
             Ok(more) => {
                 notes.extend(more);
                 Ok((cgroup, notes))

@@ -260,15 +260,10 @@ fn release_agent(hierarchy: &str, program: &str) -> Result<()> {
         let _ = fs::remove_dir(&empty);
         unmount(&directory, UnmountFlags::DETACH)?;
         // A hierarchy whose last cgroup was still on its way out stays; the next to unmount it ends it.
-        let named = |line: &str| {
-            hierarchy
-                .split(',')
-                .any(|option| line.contains(&format!(":{option}:")))
-        };
-        while fs::read_to_string("/proc/self/cgroup")?.lines().any(named)
-            && hierarchy.contains("name=")
-        {
-            thread::sleep(Duration::from_millis(10));
+        for _ in 0..3 {
+            if !stays(hierarchy)? {
+                break;
+            }
             mounted()?;
             unmount(&directory, UnmountFlags::DETACH)?;
         }
@@ -276,4 +271,21 @@ fn release_agent(hierarchy: &str, program: &str) -> Result<()> {
     let _ = fs::remove_dir(&directory);
     println!("looked");
     Ok(())
+}
+
+/// Whether a hierarchy with a name is there for a while yet.
+fn stays(hierarchy: &str) -> Result<bool> {
+    let name = hierarchy
+        .split(',')
+        .find(|option| option.starts_with("name="));
+    let Some(name) = name.map(|name| format!(":{name}:")) else {
+        return Ok(false);
+    };
+    for _ in 0..50 {
+        if !fs::read_to_string("/proc/self/cgroup")?.contains(&name) {
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(true)
 }

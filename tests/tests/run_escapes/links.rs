@@ -45,7 +45,12 @@ fn assert_guarded(rootfs: &Rootfs, flags: &[&str]) {
             (125..=127).contains(&output.status.code().unwrap_or_default()),
             "{said}"
         );
-        assert_eq!(said.lines().count(), 1, "{said}");
+        assert_eq!(
+            said.lines().count(),
+            1,
+            "{flags:?} {said} {}",
+            output.status
+        );
     }
 }
 

@@ -1,0 +1,7 @@
+//! The life of containers of `agent run`: streams, signals, ends, and that nothing is left of them.
+
+mod detached;
+mod foreground;
+mod killed;
+mod many;
+mod terminal;

@@ -1,0 +1,160 @@
+//! Containers with a terminal, driven through tmux, which is a real one.
+
+use std::process::Command;
+
+use tests::agent::binary;
+use tests::run::{Container, rootfs, text};
+use tests::wait::{PATIENCE, poll};
+
+/// A tmux server of this test's own, with a shell in it.
+struct Tmux {
+    socket: String,
+}
+
+impl Tmux {
+    fn new(name: &str) -> Self {
+        let tmux = Self {
+            socket: format!("agent-{name}-{}", std::process::id()),
+        };
+        tmux.call(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            "80",
+            "-y",
+            "24",
+            "sh",
+        ]);
+        tmux
+    }
+
+    fn call(&self, arguments: &[&str]) -> String {
+        let mut tmux = Command::new("tmux");
+        tmux.args(["-L", &self.socket]).args(arguments);
+        // It would refuse to be run in another one.
+        tmux.env_remove("TMUX")
+            .env("PS1", "host> ")
+            .env("TERM", "xterm");
+        text(&mut tmux)
+    }
+
+    fn enter(&self, line: &str) {
+        self.call(&["send-keys", "-l", line]);
+        self.call(&["send-keys", "Enter"]);
+    }
+
+    /// Waits until a line of the screen is this one.
+    fn wait_for_line(&self, wanted: &str) {
+        let mut screen = String::new();
+        let found = poll(PATIENCE, || {
+            screen = self.call(&["capture-pane", "-p"]);
+            screen
+                .lines()
+                .any(|line| line.trim_end() == wanted)
+                .then_some(())
+        });
+        assert!(found.is_some(), "no line {wanted:?}:\n{screen}");
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        let mut tmux = Command::new("tmux");
+        // It may have ended.
+        let _ = tmux.args(["-L", &self.socket, "kill-server"]).status();
+    }
+}
+
+#[test]
+fn a_terminal_works_and_is_restored() {
+    if !tests::root() {
+        return;
+    }
+    let container = Container::new("tty");
+    let tmux = Tmux::new("tty");
+    tmux.enter("stty -g > /tmp/agent-stty-$$; echo host $((1+1))");
+    tmux.wait_for_line("host 2");
+    tmux.enter(&format!(
+        "{} run -it --name {} -e PS1=inside: --rootfs {} sh; echo ended $?",
+        binary().display(),
+        container.name,
+        rootfs().display()
+    ));
+    tmux.wait_for_line("inside:");
+    tmux.enter("tty; stty size; echo $((40+2))");
+    tmux.wait_for_line("24 80");
+    tmux.wait_for_line("42");
+    tmux.enter("test -t 0 -a -t 1 -a -t 2 && echo all three");
+    tmux.wait_for_line("all three");
+
+    // The size follows, and the foreground is told.
+    tmux.enter("trap 'stty size' WINCH");
+    tmux.call(&["resize-window", "-x", "100", "-y", "30"]);
+    tmux.wait_for_line("30 100");
+
+    // ^C is for what runs in the container, and not for the agent.
+    tmux.enter("sh -c 'echo sleeping; sleep 1000'; echo cut $?");
+    tmux.wait_for_line("sleeping");
+    tmux.call(&["send-keys", "C-c"]);
+    tmux.wait_for_line("cut 130");
+
+    // ^D is the end of the shell.
+    tmux.enter("sh -c 'exit 7'");
+    tmux.call(&["send-keys", "C-d"]);
+    tmux.wait_for_line("ended 7");
+    tmux.enter("test \"$(stty -g)\" = \"$(cat /tmp/agent-stty-$$)\" && echo restored $((1+2))");
+    tmux.wait_for_line("restored 3");
+    tmux.enter("rm /tmp/agent-stty-$$; echo removed $((2+2))");
+    tmux.wait_for_line("removed 4");
+    container.assert_gone();
+}
+
+#[test]
+fn a_command_has_a_terminal_of_its_own() {
+    if !tests::root() {
+        return;
+    }
+    let container = Container::new("exectty");
+    container.start(&["--rm"], &["sleep", "1000"]);
+    let tmux = Tmux::new("exectty");
+    tmux.enter(&format!(
+        "{} exec -it -e PS1=inside: {} sh; echo ended $?",
+        binary().display(),
+        container.name
+    ));
+    tmux.wait_for_line("inside:");
+    tmux.enter("stty size; echo $$ is not 1");
+    tmux.wait_for_line("24 80");
+    tmux.enter("exit 5");
+    tmux.wait_for_line("ended 5");
+    text(&mut container.agent("rm", &["-f"], &[]));
+    container.assert_gone();
+}
+
+#[test]
+fn the_agents_terminal_is_not_the_containers() {
+    if !tests::root() {
+        return;
+    }
+    let container = Container::new("notty");
+    let tmux = Tmux::new("notty");
+    // Without -t it has pipes, through which all goes all the same.
+    tmux.enter(&format!(
+        "{} run -i --name {} --rootfs {} sh -c 'tty; read x; echo got $x; ls -l /proc/self/fd >&2; test ! -t 1 -a ! -t 2 && echo none'",
+        binary().display(),
+        container.name,
+        rootfs().display()
+    ));
+    tmux.wait_for_line("not a tty");
+    tmux.enter("typed");
+    tmux.wait_for_line("got typed");
+    tmux.wait_for_line("none");
+    container.assert_gone();
+    // And a terminal that is to be typed at must be there.
+    let mut run = container.run(&["-it"], &["sh"]);
+    let ended = tests::run::output(&mut run);
+    assert_eq!(ended.status.code(), Some(125), "{ended:?}");
+    container.assert_gone();
+}
