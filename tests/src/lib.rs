@@ -16,11 +16,8 @@ pub mod nscall;
 pub mod process;
 pub mod program;
 pub mod prometheus;
-<<<<<<< HEAD
 pub mod rootfs;
-=======
 pub mod run;
->>>>>>> main
 pub mod serve;
 pub mod storm;
 pub mod veth;
