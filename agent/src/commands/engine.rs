@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::{sync::mpsc::Receiver, time::timeout};
 
+use super::known;
 use crate::{
     container::registry::names::Told,
     engine::{self, EngineError, State},
@@ -55,7 +56,7 @@ impl EngineArgs {
 
     /// One look at the host, with the names that the engine tells in time.
     pub async fn look(&self) -> anyhow::Result<Look> {
-        let looked = tokio::task::spawn_blocking(|| look(Path::new("/")));
+        let looked = tokio::task::spawn_blocking(|| look(Path::new("/"), known::own));
         let told = match self.socket() {
             Some(socket) => timeout(LIST_WITHIN, engine::list(socket)).await.ok(),
             None => None,

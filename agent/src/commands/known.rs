@@ -4,11 +4,29 @@ use std::path::Path;
 
 use super::engine::EngineArgs;
 use crate::{
+    container::registry::names::Named,
     inventory::containers::ContainerState,
-    runtime::state::{Status, Store},
+    runtime::{
+        order::ChangeRoot,
+        state::{DIRECTORY, Status, Store},
+    },
     server::socket,
     watch::{client, record::Container},
 };
+
+/// What a container of `agent run` is called, and where its files come from. Its state is written before its cgroup is
+/// made. Root's containers only: what an ordinary user writes is not believed.
+pub fn own(id: &str) -> Option<Named> {
+    let record = Store::at(DIRECTORY).read(id).ok()?;
+    let image = match record.change_root {
+        ChangeRoot::Pivot => record.image,
+        ChangeRoot::Chroot => format!("{} (chroot: isolates nothing but the path)", record.image),
+    };
+    Some(Named {
+        name: record.name,
+        image,
+    })
+}
 
 /// Digits of an id that say which, at least.
 const SHORTEST_ID: usize = 4;

@@ -95,7 +95,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         pin: args.pin_path,
     };
     let start = tokio::task::spawn_blocking(move || {
-        Pipeline::start(std::path::Path::new("/"), &options, streams)
+        Pipeline::start(
+            std::path::Path::new("/"),
+            &options,
+            streams,
+            super::known::own,
+        )
     });
     let pipeline = start.await.context("the start of tracing panicked")??;
     if let Some(engine) = engine {

@@ -58,11 +58,17 @@ pub struct Registry {
     refused: u64,
     unknown: Counts,
     names: names::Names,
+    own: names::Own,
 }
 
 impl Registry {
     /// An empty one. `host` is the host's own namespaces.
     pub fn new(host: Namespaces) -> Self {
+        Self::asking(host, |_| None)
+    }
+
+    /// An empty one that asks `own` what a container of `agent run` is called, when its cgroup is made.
+    pub fn asking(host: Namespaces, own: names::Own) -> Self {
         Self {
             host,
             cgroups: HashMap::new(),
@@ -75,6 +81,7 @@ impl Registry {
             refused: 0,
             unknown: Counts::default(),
             names: names::Names::default(),
+            own,
         }
     }
 
@@ -92,12 +99,7 @@ impl Registry {
             self.refused += 1;
             return;
         }
-        let mut place = place::of(path);
-        if place.rank == Rank::Container
-            && let Some(named) = self.names.get(&place.container.id)
-        {
-            names::call(&mut place.container, named);
-        }
+        let place = place::of(path);
         let name = self.free_name(&place, key, path);
         let id = self.by_name.get(&name).copied();
         let id = id.unwrap_or_else(|| self.make(name, place, path, created));
@@ -116,7 +118,18 @@ impl Registry {
     }
 
     /// Makes a cgroup that has no directory yet.
-    fn make(&mut self, name: String, place: place::Place, path: &str, created: SystemTime) -> Id {
+    fn make(
+        &mut self,
+        name: String,
+        mut place: place::Place,
+        path: &str,
+        created: SystemTime,
+    ) -> Id {
+        if place.rank == Rank::Container
+            && let Some(named) = self.named_by_engine(&place.container)
+        {
+            names::call(&mut place.container, &named);
+        }
         let cgroup = Cgroup {
             container: Arc::new(place.container),
             own: place.own,

@@ -5,7 +5,11 @@ use std::path::Path;
 use agent_ebpf::Task;
 
 use super::{PipelineError, scan};
-use crate::{container::registry::Registry, host::hierarchy::Hierarchies, kernel};
+use crate::{
+    container::registry::{Registry, names::Own},
+    host::hierarchy::Hierarchies,
+    kernel,
+};
 
 /// What there was at one moment.
 #[derive(Debug)]
@@ -15,14 +19,14 @@ pub struct Look {
     pub tasks: Vec<Task>,
 }
 
-/// Finds all cgroups and processes.
+/// Finds all cgroups and processes. `own` says what containers of `agent run` are called.
 ///
 /// # Errors
 /// Where the kernel refuses, or the host's cgroups cannot be read.
-pub fn look(root: &Path) -> Result<Look, PipelineError> {
+pub fn look(root: &Path, own: Own) -> Result<Look, PipelineError> {
     let hierarchies = Hierarchies::discover(root)?;
     let (host, mut tasks) = kernel::look()?;
-    let mut registry = Registry::new(host);
+    let mut registry = Registry::asking(host, own);
     scan::directories(&hierarchies, &mut registry);
     tasks.sort_by_key(|task| task.start_time);
     for task in &tasks {

@@ -21,7 +21,7 @@ use rustix::{
 };
 
 use crate::{
-    container::registry::Registry,
+    container::registry::{Registry, names::Own},
     host::hierarchy::Hierarchies,
     kernel::{Kernel, KernelError, Loaded, Options, counts::KernelCounts, probes::see_events},
     lock::lock,
@@ -75,7 +75,7 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Attaches the probes, scans what was there before, and starts to read the ring. When this
-    /// returns, nothing is missed any more.
+    /// returns, nothing is missed any more. `own` says what containers of `agent run` are called.
     ///
     /// # Errors
     /// Where the kernel refuses, or the host's cgroups cannot be read.
@@ -83,6 +83,7 @@ impl Pipeline {
         root: &Path,
         options: &Options,
         streams: Arc<Streams>,
+        own: Own,
     ) -> Result<Self, PipelineError> {
         let hierarchies = Hierarchies::discover(root)?;
         let Loaded {
@@ -99,7 +100,7 @@ impl Pipeline {
             return Err(PipelineError::Blind);
         }
         // Attached first and scanned then, so that nothing falls between.
-        let mut registry = Registry::new(host);
+        let mut registry = Registry::asking(host, own);
         scan::directories(&hierarchies, &mut registry);
         scan::processes(&kernel.snapshot()?, &mut registry, &mut counts);
         scan::oom_kills(&hierarchies, &registry, &mut counts);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{DEAD_FOR, Rank, Registry};
-use crate::watch::record::Container;
+use crate::{container::path::Runtime, watch::record::Container};
 
 /// Containers whose names are known at most, the removed included.
 pub const NAMES_AT_MOST: usize = 16_384;
@@ -22,6 +22,9 @@ pub struct Named {
     pub name: String,
     pub image: String,
 }
+
+/// What `agent run` calls a container, by its id. It is asked while the registry is held, so it is to answer at once.
+pub type Own = fn(&str) -> Option<Named>;
 
 /// What an engine tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,12 +147,22 @@ impl Registry {
         self.names.forget(now);
     }
 
+    /// What the engine that made a container calls it.
+    pub(super) fn named_by_engine(&self, container: &Container) -> Option<Named> {
+        if container.runtime == Runtime::Agent.name() {
+            return (self.own)(&container.id);
+        }
+        self.names.get(&container.id).cloned()
+    }
+
     /// Gives those of the containers that are `concerned` the names that are known.
     fn call(&mut self, concerned: impl Fn(&Container) -> bool) {
         let containers = self.cgroups.values_mut();
         let containers = containers.filter(|cgroup| cgroup.rank == Rank::Container);
         for cgroup in containers.filter(|cgroup| concerned(&cgroup.container)) {
-            if let Some(named) = self.names.get(&cgroup.container.id)
+            let is_own = cgroup.container.runtime == Runtime::Agent.name();
+            if !is_own
+                && let Some(named) = self.names.get(&cgroup.container.id)
                 && !is_called(&cgroup.container, named)
             {
                 call(Arc::make_mut(&mut cgroup.container), named);
@@ -264,6 +277,25 @@ mod tests {
             Instant::now(),
         );
         assert_called(&registry, "late", "busybox");
+    }
+
+    #[test]
+    fn a_container_of_agent_run_has_the_name_that_it_had_when_it_was_made() {
+        let own: Own = |id| (id == "web").then(|| named("web"));
+        let mut registry = Registry::asking([1; agent_ebpf::NAMESPACES], own);
+        for (path, id) in [
+            ("/agent/web", 20),
+            ("/agent/web/below", 21),
+            ("/agent/db", 22),
+        ] {
+            registry.add(key(id), path, SystemTime::UNIX_EPOCH);
+        }
+        // Another engine has no say in it.
+        registry.tell(told("web", "other"), Instant::now());
+        registry.tell(Told::All(Vec::new()), Instant::now());
+        assert_called(&registry, "web", "busybox");
+        let unknown = &registry.get(key(22)).unwrap().container;
+        assert_eq!((&*unknown.name, &*unknown.image), ("db", "unknown"));
     }
 
     #[test]

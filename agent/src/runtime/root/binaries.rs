@@ -4,6 +4,7 @@ mod cache;
 mod elf;
 mod loader;
 mod trail;
+mod words;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -130,10 +131,7 @@ impl Plan {
             });
         }
         for interpreter in interpreters_in(line) {
-            let found = match Path::new(&interpreter).is_absolute() {
-                true => executable(Path::new(&interpreter))?,
-                false => find(Path::new(&interpreter))?,
-            };
+            let found = find(Path::new(&interpreter))?;
             self.add_program(&found, interpreters + 1)?;
         }
         if interpreters_in(line).is_empty() {
@@ -239,7 +237,7 @@ fn relative(path: &Path) -> &Path {
 fn interpreters_in(line: &[u8]) -> Vec<OsString> {
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let mut words = line
-        .split(|byte| byte.is_ascii_whitespace())
+        .split(u8::is_ascii_whitespace)
         .filter(|word| !word.is_empty())
         .map(|word| OsString::from_vec(word.to_vec()));
     let Some(interpreter) = words.next() else {

@@ -112,13 +112,12 @@ impl FromStr for Size {
         const WANTED: &str = "wanted: a number of bytes, with b, k, m, g or t behind it, as in 64m";
         let (number, unit) = split_unit(text);
         let unit = unit.to_ascii_lowercase();
-        let power = match unit.trim_end_matches('b').trim_end_matches('i') {
-            _ if unit.len() > 3 => return Err(WANTED.to_owned()),
-            "" => 0,
-            "k" => 1,
-            "m" => 2,
-            "g" => 3,
-            "t" => 4,
+        let power = match &*unit {
+            "" | "b" => 0,
+            "k" | "kb" | "kib" => 1,
+            "m" | "mb" | "mib" => 2,
+            "g" | "gb" | "gib" => 3,
+            "t" | "tb" | "tib" => 4,
             _ => return Err(WANTED.to_owned()),
         };
         let billionths = decimal(number).ok_or(WANTED)?;

@@ -56,6 +56,7 @@ impl Error {
     pub fn status(&self) -> u8 {
         match self {
             Self::Launch(error) => error.status(),
+            Self::Root(error) => error.status(),
             Self::Supervisor { status, .. } => *status,
             _ => 125,
         }

@@ -159,7 +159,7 @@ impl<Elf: FileHeader<Endian = Endianness>> Strings<Elf> {
                 elf::DT_RPATH => object.rpath = Some(string()?),
                 elf::DT_RUNPATH => object.runpath = Some(string()?),
                 elf::DT_FLAGS_1 => {
-                    object.own_directories_only = value & u64::from(elf::DF_1_NODEFLIB.0) != 0;
+                    object.own_directories_only = value & elf::DF_1_NODEFLIB.0 != 0;
                 }
                 _ => {}
             }

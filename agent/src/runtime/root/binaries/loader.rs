@@ -4,28 +4,18 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::cache;
 use super::elf::{self, Kind, Object};
+use super::words::Words;
 use crate::runtime::root::Error;
 
 /// Files that one program may have loaded: more than any does.
 const MOST_FILES: usize = 4096;
 
 const CACHE: &str = "/etc/ld.so.cache";
-
-/// Where libraries are on each architecture: `EM_*`, bits, the directory that Debian's and its kin's loaders call
-/// `$LIB`, other systems' `$LIB`, and `$PLATFORM`.
-const PLACES: [(u16, u8, &str, &str, &str); 6] = [
-    (62, 64, "lib/x86_64-linux-gnu", "lib64", "x86_64"),
-    (62, 32, "lib/x86_64-linux-gnux32", "libx32", "x86_64"),
-    (3, 32, "lib/i386-linux-gnu", "lib32", "i686"),
-    (183, 64, "lib/aarch64-linux-gnu", "lib64", "aarch64"),
-    (40, 32, "lib/arm-linux-gnueabihf", "lib", "v7l"),
-    (243, 64, "lib/riscv64-linux-gnu", "lib64", "riscv64"),
-];
 
 /// Libraries that are part of musl's loader itself.
 const WITHIN_MUSL: [&str; 7] = [
@@ -270,40 +260,13 @@ impl Search {
             .collect()
     }
 
-    /// `text` with `$ORIGIN`, `$LIB` and `$PLATFORM`, braced or not, replaced. `$LIB` is as the loader was built, so that
-    /// there can be several.
+    /// `text` with its words replaced, as it stands in the loaded file `by`.
     fn expand(&self, text: &OsStr, by: usize) -> Vec<PathBuf> {
-        let place = place(self.kind);
         // The loader takes the directory of the file itself where links lead to it.
         let path = &self.loaded[by].path;
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-        let origin = path
-            .parent()
-            .unwrap_or(Path::new("/"))
-            .as_os_str()
-            .as_bytes();
-        let libraries = place.map_or(vec!["lib"], |it| vec![it.2, it.3, "lib"]);
-        let platform = place.map_or("", |it| it.4);
-        let has_library =
-            contains(text.as_bytes(), b"$LIB") || contains(text.as_bytes(), b"${LIB}");
-        let choices = if has_library {
-            libraries.as_slice()
-        } else {
-            &[""]
-        };
-        let expanded = choices.iter().map(|library| {
-            let mut text = text.as_bytes().to_vec();
-            for (name, value) in [
-                ("ORIGIN", origin),
-                ("LIB", library.as_bytes()),
-                ("PLATFORM", platform.as_bytes()),
-            ] {
-                text = replace(&text, format!("${{{name}}}").as_bytes(), value);
-                text = replace(&text, format!("${name}").as_bytes(), value);
-            }
-            PathBuf::from(OsString::from_vec(text))
-        });
-        expanded.collect()
+        let origin = path.parent().unwrap_or(Path::new("/"));
+        Words::of(self.kind).replace_in(text, origin)
     }
 
     fn standard_directories(&self) -> Vec<PathBuf> {
@@ -317,19 +280,13 @@ impl Search {
             let directories = given.split([':', '\n']).filter(|it| !it.is_empty());
             return directories.map(PathBuf::from).collect();
         }
-        let place = place(self.kind);
-        let names = place.map_or(vec!["lib"], |it| vec![it.2, it.3, "lib"]);
-        let directories = names
+        let words = Words::of(self.kind);
+        let directories = words
+            .libraries
             .iter()
             .flat_map(|name| ["/", "/usr"].map(|above| Path::new(above).join(name)));
         directories.collect()
     }
-}
-
-fn place(kind: Kind) -> Option<&'static (u16, u8, &'static str, &'static str, &'static str)> {
-    PLACES
-        .iter()
-        .find(|(machine, bits, ..)| (*machine, *bits) == (kind.machine, kind.bits))
 }
 
 /// The ELF file at `path`, where there is one of this kind: a loader passes over others.
@@ -345,20 +302,4 @@ fn open(path: &Path, kind: Kind) -> Result<Option<Object>, Error> {
         what,
     })?;
     Ok(object.filter(|object| object.kind == kind))
-}
-
-fn contains(text: &[u8], what: &[u8]) -> bool {
-    memchr::memmem::find(text, what).is_some()
-}
-
-fn replace(text: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
-    let mut replaced = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = memchr::memmem::find(rest, what) {
-        replaced.extend_from_slice(&rest[..at]);
-        replaced.extend_from_slice(with);
-        rest = &rest[at + what.len()..];
-    }
-    replaced.extend_from_slice(rest);
-    replaced
 }

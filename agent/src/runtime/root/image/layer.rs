@@ -67,7 +67,13 @@ enum Refused {
 
 impl From<io::Error> for Refused {
     fn from(error: io::Error) -> Self {
-        Self::Io(error)
+        match error.kind() {
+            // Nothing that a layer makes has to be new, but a directory in the place of a link that leads nowhere.
+            io::ErrorKind::AlreadyExists => {
+                Self::Said("below a link that leads to nothing in the image")
+            }
+            _ => Self::Io(error),
+        }
     }
 }
 
@@ -94,7 +100,15 @@ impl Layer<'_, '_> {
                 self.directories.push((path.clone(), entry.modified));
             }
             What::SymbolicLink(target) => self.inside.symbolic_link(&path, &target, access)?,
-            What::HardLink(to) => self.inside.hard_link(&path, &to)?,
+            What::HardLink(to) => {
+                let made = self.inside.hard_link(&path, &to);
+                made.map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => {
+                        Refused::Said("a link to a file that is not in the image")
+                    }
+                    _ => Refused::Io(error),
+                })?;
+            }
             What::Pipe => self.inside.pipe(&path, access)?,
             // A container has those of its own /dev, and no others.
             What::Device => return Ok(()),

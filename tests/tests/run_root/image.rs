@@ -1,0 +1,227 @@
+//! Images: `docker save`'s, made by hand and by docker, and OCI layouts.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+use tests::docker::Docker;
+
+use crate::archive::{
+    Entry, directory, file, gzip, hard_link, layer, layout, saved, shell, symbolic_link, write,
+};
+use crate::run;
+
+/// Layers that add, change and take away.
+fn layers() -> Vec<Vec<u8>> {
+    let owned = Entry {
+        owner: (33, 34),
+        mode: 0o640,
+        ..file("data/changed", b"below")
+    };
+    let long = format!("data/{}", "n".repeat(80));
+    vec![
+        shell(),
+        layer(&[
+            directory("data"),
+            owned,
+            file("data/gone", b"below"),
+            file("data/kept", b"below"),
+            file("data/gone-directory/file", b"below"),
+            directory("emptied"),
+            file("emptied/old", b"below"),
+            file("emptied/below/old", b"below"),
+            directory("merged"),
+            symbolic_link("short", "merged"),
+            symbolic_link("absolute", "/merged"),
+            file(&long, b"long"),
+        ]),
+        layer(&[
+            Entry {
+                owner: (35, 36),
+                mode: 0o4755,
+                ..file("data/changed", b"above")
+            },
+            file("data/.wh.gone", b""),
+            file("data/.wh.gone-directory", b""),
+            file("data/.wh.never-there", b""),
+            // What is new stays, wherever the mark stands.
+            file("emptied/new", b"above"),
+            file("emptied/.wh..wh..opq", b""),
+            file("short/through", b"1"),
+            file("absolute/as-well", b"2"),
+            hard_link("linked", "data/kept"),
+        ]),
+        // What was taken away can come again.
+        layer(&[file("data/gone-directory", b"again, as a file")]),
+    ]
+}
+
+const LOOK: &str = "cd /data; cat changed kept gone-directory; echo; stat -c '%u:%g %a' changed; ls | cat; \
+                    ls -R /emptied /merged; cat /linked; stat -c %h /linked";
+
+const SEEN: &str = "abovebelowagain, as a file\n35:36 4755\nchanged\ngone-directory\nkept\n";
+
+#[track_caller]
+fn assert_seen(seen: &str) {
+    assert!(seen.starts_with(SEEN), "{seen}");
+    let rest = "/emptied:\nnew\n\n/merged:\nas-well\nthrough\nbelow2\n";
+    assert!(seen.ends_with(rest), "{seen}");
+}
+
+#[test]
+fn layers_add_change_and_take_away() {
+    if !tests::root() {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let config = json!({});
+    let archives = [
+        ("saved.tar", saved(&layers(), &config)),
+        ("saved.tar.gz", gzip(&saved(&layers(), &config))),
+        ("layout.tar", layout(&layers(), &config)),
+    ];
+    for (name, bytes) in archives {
+        let image = write(place.path(), name, &bytes);
+        let seen = run(&["--image", &image], &["sh", "-c", LOOK]).well();
+        assert_seen(&seen.replace(&format!("{}\n", "n".repeat(80)), ""));
+    }
+}
+
+#[test]
+fn an_image_says_what_runs_and_how() {
+    if !tests::root() {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let config = json!({
+        "Entrypoint": ["/bin/sh", "-c"],
+        "Cmd": ["id -u; id -g; pwd; echo $A; echo $PATH"],
+        "Env": ["A=of the image", "PATH=/bin:/else"],
+        "WorkingDir": "/work",
+        "User": "7:8",
+    });
+    let layers = [shell(), layer(&[directory("work")])];
+    let image = write(place.path(), "image.tar", &saved(&layers, &config));
+    let said = run(&["--image", &image], &[]).well();
+    assert_eq!(said, "7\n8\n/work\nof the image\n/bin:/else\n");
+    let flags = [
+        "--user",
+        "9",
+        "-e",
+        "A=asked for",
+        "-w",
+        "/",
+        "--image",
+        &image,
+    ];
+    let said = run(&flags, &["pwd; echo $A; id -u"]).well();
+    assert_eq!(said, "/\nasked for\n9\n");
+}
+
+#[test]
+fn what_is_written_is_thrown_away() {
+    if !tests::root() {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let bytes = saved(&[shell(), layer(&[file("data", b"whole")])], &json!({}));
+    let image = write(place.path(), "image.tar", &bytes);
+    let script =
+        "cat /data; ls /new 2>/dev/null; echo changed >/data; touch /new; cat /data; ls /new";
+    for _ in 0..2 {
+        let said = run(&["--image", &image], &["sh", "-c", script]).well();
+        assert_eq!(said, "wholechanged\n/new\n");
+    }
+    assert_eq!(fs::read(&image).expect("the archive"), bytes);
+    let flags = ["--read-only", "--image", &image];
+    let refused = run(&flags, &["sh", "-c", "echo changed >/data"]);
+    assert_eq!(refused.status, Some(1), "{}", refused.err);
+    assert!(refused.err.contains("Read-only"), "{}", refused.err);
+}
+
+#[test]
+fn what_docker_saves() {
+    if !tests::root() {
+        return;
+    }
+    let docker = Docker::start();
+    let place = tempfile::tempdir().expect("a directory");
+    let path = place.path().join("saved.tar");
+    let image = path.to_str().expect("UTF-8");
+    let script =
+        "mkdir /made && echo by docker >/made/file && cat /bin/readlink >/bin/copy && exec true";
+    // `docker commit` makes a layer of what a container changed.
+    let container = docker.create(&[], &["sh", "-c", script]);
+    docker.call(&["start", "--attach", container.id()]);
+    let changes = [
+        "--change",
+        "CMD [\"sh\", \"-c\", \"cat /made/file\"]",
+        "--change",
+        "ENV A=b",
+    ];
+    docker.call(
+        &[
+            &["commit"],
+            &changes[..],
+            &[container.id(), "local/committed:3"],
+        ]
+        .concat(),
+    );
+    docker.call(&["save", "--output", image, "local/committed:3"]);
+    assert!(Path::new(image).is_file());
+    assert_eq!(run(&["--image", image], &[]).well(), "by docker\n");
+    let said = run(
+        &["--image", image],
+        &["sh", "-c", "echo $A; cat /made/file"],
+    )
+    .well();
+    assert_eq!(said, "b\nby docker\n");
+    docker.call(&["rmi", "local/committed:3"]);
+}
+
+#[test]
+fn what_is_no_image_is_said() {
+    if !tests::root() {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let directory = place.path().to_str().expect("UTF-8");
+    let whole = saved(&[shell()], &json!({}));
+    let two = json!([
+        {"Config": "c", "RepoTags": ["a:1"], "Layers": []},
+        {"Config": "c", "RepoTags": null, "Layers": []},
+    ]);
+    let two = layer(&[file("manifest.json", two.to_string().as_bytes())]);
+    let outside = json!([{"Config": "../c", "RepoTags": [], "Layers": ["x"]}]);
+    let outside = layer(&[file("manifest.json", outside.to_string().as_bytes())]);
+    let cases: [(&str, &[u8], &str); 8] = [
+        ("empty", b"", "neither manifest.json nor oci-layout"),
+        (
+            "text",
+            &[b'x'; 4096],
+            "not a tar archive, or not a whole one",
+        ),
+        ("short", &whole[..whole.len() / 2], "ends before it does"),
+        ("zstd", b"\x28\xb5\x2f\xfd....", "compressed with zstd"),
+        ("gzip", b"\x1f\x8b\x08\x00....", "--image"),
+        (
+            "json",
+            &layer(&[file("manifest.json", b"[{")]),
+            "manifest.json: EOF",
+        ),
+        ("two", &two, "several images (a:1, one without a name)"),
+        ("outside", &outside, "a path with `..`"),
+    ];
+    for (name, bytes, wanted) in cases {
+        let image = write(place.path(), name, bytes);
+        let said = run(&["--image", &image], &["true"]).badly(125);
+        assert!(
+            said.contains(&image) && said.contains(wanted),
+            "{name}: {said}"
+        );
+    }
+    let said = run(&["--image", "/nowhere.tar"], &["true"]).badly(125);
+    assert!(said.contains("there is no /nowhere.tar"), "{said}");
+    let said = run(&["--image", directory], &["true"]).badly(125);
+    assert!(said.contains("is not an archive"), "{said}");
+}
