@@ -3,11 +3,14 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
+use std::process::Command;
 
+use serde_json::json;
 use tests::agent::agent;
 use tests::mounts::Mounts;
 use tests::program::program;
 
+use crate::archive::{saved, shell, write};
 use crate::{Came, run};
 
 /// A directory with a shell.
@@ -78,7 +81,7 @@ fn no_device_of_a_directory_opens() {
     }
     let place = small();
     let root = place.path().to_str().expect("UTF-8");
-    let made = std::process::Command::new(program("mknod"))
+    let made = Command::new(program("mknod"))
         .arg(place.path().join("zero"))
         .args(["c", "1", "5"])
         .status();
@@ -161,4 +164,43 @@ fn what_is_no_root_is_said() {
         said.contains("/etc/passwd is not a directory; --image"),
         "{said}"
     );
+}
+
+/// Runs its arguments in a mount namespace of their own, and says whether the mounts are there afterwards that were
+/// before.
+const COMPARE: &str = "
+    before=$(cat /proc/self/mountinfo)
+    \"$@\" || exit
+    test \"$before\" = \"$(cat /proc/self/mountinfo)\" || echo a mount stays
+";
+
+#[test]
+fn no_mount_stays() {
+    if !tests::root() {
+        return;
+    }
+    let place = small();
+    let image = write(place.path(), "image.tar", &saved(&[shell()], &json!({})));
+    let root = place.path().to_str().expect("UTF-8");
+    for flags in [
+        ["--rootfs", root],
+        ["--rootfs", "host"],
+        ["--bin", "bash"],
+        ["--image", &image],
+    ] {
+        let shell = if flags[0] == "--bin" { "bash" } else { "sh" };
+        let mut command = Command::new(program("unshare"));
+        command.args([
+            "--mount",
+            "--propagation",
+            "shared",
+            "sh",
+            "-c",
+            COMPARE,
+            "sh",
+        ]);
+        command.arg(tests::agent::binary()).arg("run").args(flags);
+        command.args([shell, "-c", "echo ran"]);
+        assert_eq!(Came::of(command).well(), "ran\n", "{flags:?}");
+    }
 }

@@ -1,0 +1,254 @@
+//! What limits do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tests::agent::binary;
+use tests::alone;
+use tests::program::program;
+use tests::root;
+use tests::run::{Container, output, rootfs, wait_until_it_runs};
+use tests::wait::{PATIENCE, wait_for};
+
+use super::{file, text};
+
+/// For each thing that is measured over time.
+const WINDOW: Duration = Duration::from_secs(4);
+
+#[test]
+fn memory_is_killed_at_the_limit() {
+    if !root() {
+        return;
+    }
+    let container = Container::new("limits-oom");
+    let flags = ["--memory=20m", "--memory-swap=20m"];
+    // As it ends every line is one that is kept: there is none.
+    let script = "busybox tail /dev/zero; echo child $?; sleep 1000";
+    let mut run = container.run(&flags, &["sh", "-c", script]);
+    let mut child = run.stdout(Stdio::piped()).spawn().expect("it runs");
+    let kills = ["memory.oom_control", "memory.events"];
+    wait_until_it_runs(&container);
+    let path = file(&container, ["memory", "memory"], kills);
+    wait_for("an OOM kill", PATIENCE, || {
+        (row(&text(&path), "oom_kill ")? > 0).then_some(())
+    });
+    let peak = ["memory.max_usage_in_bytes", "memory.peak"];
+    let peak = file(&container, ["memory", "memory"], peak);
+    // Older kernels have no peak on v2.
+    if peak.exists() {
+        let peak: u64 = text(&peak).parse().expect("a number");
+        assert!(peak <= 20 << 20, "{peak}");
+        assert!(peak >= 19 << 20, "{peak}");
+    }
+    drop(container);
+    let status = child.wait().expect("it ends");
+    assert_eq!(status.code(), Some(137));
+}
+
+#[test]
+fn a_first_process_that_is_killed_gives_137() {
+    if !root() {
+        return;
+    }
+    let container = Container::new("limits-oom-first");
+    let flags = ["--memory=20m", "--memory-swap=20m"];
+    let status = tests::run::status(&mut container.run(&flags, &["busybox", "tail", "/dev/zero"]));
+    assert_eq!(status, 137);
+    container.assert_gone();
+}
+
+#[test]
+fn a_fork_beyond_the_limit_fails() {
+    if !root() {
+        return;
+    }
+    let container = Container::new("limits-pids");
+    let script = "for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; echo all";
+    let ended = output(&mut container.run(&["--pids-limit=5"], &["sh", "-c", script]));
+    let said = String::from_utf8_lossy(&ended.stderr);
+    // strerror(EAGAIN)
+    assert!(
+        said.contains("fork: Resource temporarily unavailable"),
+        "{said}"
+    );
+    assert!(!String::from_utf8_lossy(&ended.stdout).contains("all"));
+    container.assert_gone();
+    let script = script.replace(" 5 6 7 8", "");
+    let ended = output(&mut container.run(&["--pids-limit=5"], &["sh", "-c", &script]));
+    assert_eq!(ended.stdout, b"all\n");
+}
+
+#[test]
+fn cpu_time_is_the_quotas() {
+    if !root() {
+        return;
+    }
+    let _alone = alone();
+    // Little enough that it is to be had on a machine that is busy.
+    const SHARE: f64 = 0.2;
+    let container = Container::new("limits-cpu");
+    let share = format!("--cpus={SHARE}");
+    let script = "while :; do :; done & while :; do :; done";
+    container.start(&[&share, "--cpu-shares=100000"], &["sh", "-c", script]);
+    let (used, elapsed) = over(WINDOW, || cpu_time(&container));
+    let wanted = elapsed.as_secs_f64() * SHARE;
+    let got = used / 1e9;
+    assert!(
+        (got / wanted - 1.0).abs() <= 0.05,
+        "{got} s, wanted {wanted} s"
+    );
+    let stat = text(&file(&container, ["cpu", "cpu"], ["cpu.stat", "cpu.stat"]));
+    assert!(
+        row(&stat, "nr_throttled ").is_some_and(|number| number > 10),
+        "{stat}"
+    );
+}
+
+/// In nanoseconds.
+fn cpu_time(container: &Container) -> u64 {
+    let path = file(container, ["cpuacct", "cpu"], ["cpuacct.usage", "cpu.stat"]);
+    let text = text(&path);
+    match row(&text, "usage_usec ") {
+        Some(micros) => micros * 1000,
+        None => text.parse().expect("a number"),
+    }
+}
+
+#[test]
+fn writes_keep_to_the_rate() {
+    const RATE: u64 = 2 << 20;
+    if !root() {
+        return;
+    }
+    let _alone = alone();
+    let disk = Disk::new();
+    let container = Container::new("limits-io");
+    // Only there: the mount ends with its namespace.
+    let script = r#"mount -t ext4 "$1" "$2" || exit 99; shift 2; exec "$@""#;
+    let mut run = Command::new(program("busybox"));
+    run.args(["unshare", "-m", "sh", "-c", script, "sh"]);
+    run.arg(&disk.device)
+        .arg(disk.directory.path())
+        .arg(binary());
+    run.args(["run", "--name", &container.name, "--rootfs"])
+        .arg(rootfs());
+    run.arg(format!(
+        "--device-write-bps={}:{RATE}",
+        disk.device.display()
+    ));
+    run.arg(format!("--volume={}:/tmp", disk.directory.path().display()));
+    let dd = "while :; do busybox dd if=/dev/zero of=/tmp/file bs=64k count=256 oflag=direct conv=notrunc 2>/dev/null || exit; done";
+    run.args(["sh", "-c", dd]);
+    let mut child = run.stdin(Stdio::null()).spawn().expect("it runs");
+    let number = disk.number();
+    let limits = ["blkio.throttle.write_bps_device", "io.max"];
+    let limit = file(&container, ["blkio", "io"], limits);
+    wait_for("the limit", PATIENCE, || {
+        let text = fs::read_to_string(&limit).ok()?;
+        let row = text
+            .lines()
+            .find(|line| line.starts_with(&format!("{number} ")))?;
+        row.contains(&RATE.to_string()).then_some(())
+    });
+    let written = || written(&container, &number);
+    wait_for("a write", PATIENCE, || (written() > RATE / 2).then_some(()));
+    let (bytes, elapsed) = over(WINDOW, written);
+    let rate = bytes / elapsed.as_secs_f64();
+    #[expect(clippy::cast_precision_loss)]
+    let wanted = RATE as f64;
+    assert!(
+        (rate / wanted - 1.0).abs() <= 0.15,
+        "{rate} bytes/s, wanted {wanted}"
+    );
+    drop(container);
+    child.wait().expect("it ends");
+}
+
+/// Bytes that a container wrote to a device.
+fn written(container: &Container, device: &str) -> u64 {
+    let names = ["blkio.throttle.io_service_bytes_recursive", "io.stat"];
+    let text = fs::read_to_string(file(container, ["blkio", "io"], names)).unwrap_or_default();
+    let v1 = row(&text, &format!("{device} Write "));
+    let v2 = || {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&format!("{device} ")))?;
+        let word = line
+            .split(' ')
+            .find_map(|word| word.strip_prefix("wbytes="))?;
+        word.parse().ok()
+    };
+    v1.or_else(v2).unwrap_or_default()
+}
+
+/// A small block device with an empty file system.
+struct Disk {
+    device: PathBuf,
+    directory: tempfile::TempDir,
+    _file: tempfile::NamedTempFile,
+}
+
+impl Disk {
+    fn new() -> Self {
+        let place = tests::agent::profile();
+        let file = tempfile::NamedTempFile::new_in(place).expect("a file");
+        file.as_file().set_len(64 << 20).expect("room");
+        let busybox = || Command::new(program("busybox"));
+        tests::run::text(busybox().args(["mke2fs", "-F"]).arg(file.path()));
+        // Another test may take the free one meanwhile.
+        let device = wait_for("a loop device", PATIENCE, || {
+            let free = tests::run::text(busybox().args(["losetup", "-f"]));
+            let free = PathBuf::from(free.trim());
+            let taken = busybox()
+                .arg("losetup")
+                .arg(&free)
+                .arg(file.path())
+                .output();
+            taken.is_ok_and(|it| it.status.success()).then_some(free)
+        });
+        Self {
+            device,
+            directory: tempfile::tempdir().expect("a directory"),
+            _file: file,
+        }
+    }
+
+    /// `MAJOR:MINOR`.
+    fn number(&self) -> String {
+        let name = self.device.file_name().unwrap_or_default();
+        text(&Path::new("/sys/block").join(name).join("dev"))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let detach = || {
+            let mut losetup = Command::new(program("busybox"));
+            let losetup = losetup.arg("losetup").arg("-d").arg(&self.device);
+            losetup
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+        };
+        tests::wait::poll(PATIENCE, || detach().then_some(()));
+    }
+}
+
+/// How much a number grows in a time, and the time that it was.
+fn over(time: Duration, number: impl Fn() -> u64) -> (f64, Duration) {
+    let (first, started) = (number(), Instant::now());
+    thread::sleep(time);
+    let (last, elapsed) = (number(), started.elapsed());
+    #[expect(clippy::cast_precision_loss)]
+    let grown = (last - first) as f64;
+    (grown, elapsed)
+}
+
+/// The number after a key, at the beginning of a line.
+fn row(text: &str, key: &str) -> Option<u64> {
+    let number = text.lines().find_map(|line| line.strip_prefix(key))?;
+    number.trim().parse().ok()
+}

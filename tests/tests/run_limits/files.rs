@@ -1,0 +1,200 @@
+//! What is written, and what is not.
+
+use std::fs;
+
+use tests::cgroup::Cgroup;
+use tests::root;
+use tests::run::Container;
+
+use super::{file, refused, text};
+
+const SLEEP: &[&str] = &["sleep", "1000"];
+
+/// Controllers, files and what is in them, on v1 and v2.
+const WANTED: &[([&str; 2], [&str; 2], [&str; 2])] = &[
+    (
+        ["memory", "memory"],
+        ["memory.limit_in_bytes", "memory.max"],
+        ["52428800", "52428800"],
+    ),
+    (
+        ["memory", "memory"],
+        ["memory.memsw.limit_in_bytes", "memory.swap.max"],
+        ["83886080", "31457280"],
+    ),
+    (
+        ["memory", "memory"],
+        ["memory.soft_limit_in_bytes", "memory.low"],
+        ["41943040", "41943040"],
+    ),
+    (
+        ["cpu", "cpu"],
+        ["cpu.cfs_quota_us", "cpu.max"],
+        ["25000", "25000 50000"],
+    ),
+    (
+        ["cpu", "cpu"],
+        ["cpu.cfs_period_us", "cpu.max"],
+        ["50000", "25000 50000"],
+    ),
+    (["cpu", "cpu"], ["cpu.shares", "cpu.weight"], ["512", "59"]),
+    (
+        ["cpuset", "cpuset"],
+        ["cpuset.cpus", "cpuset.cpus"],
+        ["0", "0"],
+    ),
+    (
+        ["cpuset", "cpuset"],
+        ["cpuset.mems", "cpuset.mems"],
+        ["0", "0"],
+    ),
+    (["pids", "pids"], ["pids.max", "pids.max"], ["50", "50"]),
+];
+
+#[test]
+fn each_limit_is_in_its_file() {
+    if !root() {
+        return;
+    }
+    let container = Container::new("limits-files");
+    let flags = [
+        "--memory=50m",
+        "--memory-swap=80m",
+        "--memory-reservation=40m",
+        "--cpu-quota=25000",
+        "--cpu-period=50000",
+        "--cpu-shares=512",
+        "--cpuset-cpus=0",
+        "--cpuset-mems=0",
+        "--pids-limit=50",
+    ];
+    container.start(&flags, SLEEP);
+    for (controller, name, wanted) in WANTED {
+        let version = usize::from(!Cgroup::is_v1(controller[0]));
+        let path = file(&container, *controller, *name);
+        assert_eq!(text(&path), wanted[version], "{}", path.display());
+    }
+}
+
+#[test]
+fn memory_alone_sets_swap_too() {
+    if !root() {
+        return;
+    }
+    let container = Container::new("limits-swap");
+    container.start(&["--memory=50m"], SLEEP);
+    let name = ["memory.memsw.limit_in_bytes", "memory.swap.max"];
+    let path = file(&container, ["memory", "memory"], name);
+    let wanted = if Cgroup::is_v1("memory") {
+        100 << 20
+    } else {
+        50 << 20
+    };
+    assert_eq!(text(&path), wanted.to_string());
+}
+
+#[test]
+fn what_only_v2_has() {
+    if !root() {
+        return;
+    }
+    let container = Container::new("limits-v2");
+    if Cgroup::is_v1("memory") {
+        let said = refused(&mut container.run(&["--memory-high=40m"], &["true"]), 125);
+        assert!(said.contains("--memory-high needs cgroup v2"), "{said}");
+        container.assert_gone();
+        return;
+    }
+    container.start(&["--memory-high=40m", "--cpu-weight=300"], SLEEP);
+    let both = |name| [name, name];
+    let high = file(&container, both("memory"), both("memory.high"));
+    assert_eq!(text(&high), "41943040");
+    let weight = file(&container, both("cpu"), both("cpu.weight"));
+    assert_eq!(text(&weight), "300");
+}
+
+#[test]
+fn cpu_weights_keep_their_proportions_on_v1() {
+    if !root() || !Cgroup::is_v1("cpu") {
+        return;
+    }
+    let container = Container::new("limits-weight");
+    container.start(&["--cpu-weight=300"], SLEEP);
+    let path = file(&container, ["cpu", "cpu"], ["cpu.shares", "cpu.weight"]);
+    assert_eq!(text(&path), "3072");
+}
+
+#[test]
+fn a_limit_that_the_kernel_does_not_take_is_one_line_and_leaves_nothing() {
+    if !root() {
+        return;
+    }
+    for (flag, wanted) in [
+        ("--memory=1k", "--memory"),
+        ("--memory-swap=50m", "--memory-swap"),
+        ("--cpu-quota=999", "--cpu-quota"),
+        ("--cpu-shares=1", "--cpu-shares"),
+        ("--cpuset-cpus=4000", "--cpuset-cpus"),
+        ("--cpuset-mems=900", "--cpuset-mems"),
+        ("--device-write-bps=/dev/null:1m", "--device-write-bps"),
+    ] {
+        let container = Container::new("limits-refused");
+        let said = refused(&mut container.run(&[flag], &["true"]), 125);
+        assert!(said.contains(wanted), "{flag}: {said}");
+        assert_eq!(said.trim_end().lines().count(), 1, "{flag}: {said}");
+        container.assert_gone();
+    }
+}
+
+/// Others' cgroups do not pass a controller on for us.
+#[test]
+fn a_parent_without_the_controller_is_named() {
+    if !root() || Cgroup::is_v1("pids") {
+        return;
+    }
+    let parent = Cgroup::new("limits-parent");
+    let container = Container::new("limits-child");
+    let flag = format!("--cgroup-parent={}", parent.path());
+    let outside = parent.path().replace("/agent/", "/limits-outside-");
+    let directory = tests::cgroup::directory("pids", &outside);
+    fs::create_dir(&directory).expect("a cgroup");
+    let outside = format!("--cgroup-parent={outside}");
+    let said = refused(
+        &mut container.run(&[&outside, "--pids-limit=5"], &["true"]),
+        125,
+    );
+    let control = directory.join("cgroup.subtree_control");
+    fs::remove_dir(&directory).expect("nothing is in it");
+    assert!(
+        said.contains(&format!("echo +pids > {}", control.display())),
+        "{said}"
+    );
+    container.start(&[&flag, "--pids-limit=5"], SLEEP);
+    let path = parent
+        .directory("pids")
+        .join(&container.name)
+        .join("pids.max");
+    assert_eq!(text(&path), "5");
+    drop(container);
+}
+
+/// A device that only the host's administrator may use, made by one who may make device nodes.
+#[test]
+fn the_hosts_devices_are_out_of_reach() {
+    if !root() {
+        return;
+    }
+    let container = Container::new("limits-devices");
+    let script = "mknod /tmp/mem c 1 1 && ! head -c 1 /tmp/mem && \
+                  mknod /tmp/zero c 1 5 && head -c 1 /tmp/zero >/dev/null";
+    let tmp = "/tmp:exec,mode=777,dev";
+    let mut run = container.run(&["--tmpfs", tmp], &["sh", "-c"]);
+    // The applet is not among those of the root file system.
+    let output = run
+        .arg(script.replace("mknod", "busybox mknod"))
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("Operation not permitted"), "{said}");
+}
