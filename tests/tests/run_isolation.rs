@@ -89,7 +89,7 @@ fn processes_are_its_own_or_shared() {
         return;
     }
     is_own_or_shared("pid", "--pid", &[]);
-    assert_eq!(said(&[], "echo $$; cd /proc; ls -d [0-9]*"), "1\n1\n2");
+    assert_eq!(said(&[], "echo $$; cd /proc; echo [0-9]*"), "1\n1");
     let first = running(&[]);
     let shared = format!("container:{}", first.name);
     assert_eq!(said(&["--pid", &shared], "cat /proc/1/comm"), "sleep");
@@ -279,7 +279,7 @@ fn users_are_its_own_or_shared() {
     is_own_or_shared("user", "--userns", &map);
     let mapped = said(
         &map,
-        "id -u; tr -s ' ' < /proc/self/uid_map; cat /etc/shadow 2>&1",
+        "id -u; tr -s ' ' < /proc/self/uid_map; cat /etc/shadow 2>&1 || true",
     );
     assert!(mapped.starts_with("0\n 0 100000 65536\n"), "{mapped}");
     assert!(

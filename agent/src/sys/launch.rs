@@ -250,12 +250,21 @@ pub fn close_from(first: u32, what: Descriptors) -> Result<(), Errno> {
 pub fn reset_signals() {
     /// The kernel's, which counts real-time signals that the C library keeps to itself too.
     const SIGNALS: i32 = 64;
-    // SAFETY: zeros are the default action with an empty mask, and the empty set; the calls only read them. Those that
-    // fail are of signals whose action nobody can change.
+    /// The kernel's `struct sigaction` has a handler, flags, a restorer and a mask, of eight bytes each: zeros are the
+    /// default action. The C library's call would refuse the two signals that it keeps to itself.
+    const DEFAULT: [u64; 4] = [0; 4];
+    const MASK_BYTES: usize = 8;
+    // SAFETY: the action outlives the calls, which only read it, as does the empty set. Those calls that fail are of
+    // signals whose action nobody can change.
     unsafe {
-        let action: libc::sigaction = std::mem::zeroed();
         for signal in 1..=SIGNALS {
-            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                DEFAULT.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                MASK_BYTES,
+            );
         }
         let none: libc::sigset_t = std::mem::zeroed();
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());

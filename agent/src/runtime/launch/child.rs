@@ -123,6 +123,8 @@ pub struct Child<'a> {
     proc: Option<OwnedFd>,
     dev: Option<OwnedFd>,
     terminals: Option<OwnedFd>,
+    /// The directory of cgroup hierarchies.
+    hierarchies: Option<OwnedFd>,
     /// The container's side of its terminal.
     terminal: Option<OwnedFd>,
 }
@@ -139,6 +141,7 @@ pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
         proc: None,
         dev: None,
         terminals: None,
+        hierarchies: None,
         terminal: None,
     };
     for (index, step) in plan.steps.iter().enumerate() {

@@ -15,13 +15,15 @@ use crate::sys;
 /// More than any kernel has.
 const CAPABILITIES: u8 = 64;
 
-/// In a new user namespace: its root, once the ids are mapped.
+/// In another user namespace than the launcher's: its root, once the ids are mapped.
 pub fn become_root<'a>(child: &mut Child<'a>) -> Done<'a> {
     umask(Mode::empty());
-    if !child.plan.namespaces.has(libc::CLONE_NEWUSER) {
+    let namespaces = &child.plan.namespaces;
+    if namespaces.has(libc::CLONE_NEWUSER) {
+        child.channel.wait_for(Word::Mapped).on(c"launcher")?;
+    } else if !namespaces.joins(libc::CLONE_NEWUSER) {
         return Ok(());
     }
-    child.channel.wait_for(Word::Mapped).on(c"launcher")?;
     let (root, group) = (Uid::ROOT, Gid::ROOT);
     // EINVAL: the map has no root. It then stays who it is, with all capabilities.
     match set_thread_res_gid(group, group, group) {

@@ -12,6 +12,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
+use super::hide::set_read_only;
 use super::{Child, Done, On as _};
 use crate::runtime::launch::place::{self, Kind, Links};
 use crate::runtime::launch::plan::mounts::{Fresh, Mount, Node, Role, What};
@@ -32,6 +33,9 @@ pub fn cgroups<'a>(child: &mut Child<'a>) -> Done<'a> {
         if mount.role() == Role::Cgroup {
             one(child, mount)?;
         }
+    }
+    if let Some(directory) = &child.hierarchies {
+        set_read_only(directory.as_fd(), false).on(c"directory of cgroups")?;
     }
     Ok(())
 }
@@ -71,6 +75,7 @@ fn keep(child: &mut Child<'_>, role: Role, made: OwnedFd) {
         Role::Proc => child.proc = Some(made),
         Role::Dev => child.dev = Some(made),
         Role::Terminals => child.terminals = Some(made),
+        Role::Hierarchies => child.hierarchies = Some(made),
         Role::Plain | Role::Cgroup => {}
     }
 }

@@ -68,6 +68,8 @@ pub enum Role {
     Terminals,
     /// Waits for the cgroup namespace.
     Cgroup,
+    /// The directory that cgroup hierarchies are mounted in: read-only, once they are.
+    Hierarchies,
 }
 
 /// A device node in `/dev`.
@@ -214,7 +216,7 @@ fn fresh(
         _ => Role::Plain,
     };
     let mut data = options.data;
-    if namespaces.has(libc::CLONE_NEWUSER) && !maps(&namespaces.gid_map, TTY_GROUP) {
+    if namespaces.other_users() && !maps(&namespaces.gid_map, TTY_GROUP) {
         // The group of terminals is not there, and the kernel would refuse it.
         data.retain(|(name, _)| role != Role::Terminals || name.as_c_str() != c"gid");
     }
@@ -260,7 +262,7 @@ fn instead(
     let Some((_, flag, path)) = shown else {
         return Ok(None);
     };
-    if !namespaces.has(libc::CLONE_NEWUSER) || namespaces.has(*flag) {
+    if !namespaces.other_users() || namespaces.has(*flag) {
         return Ok(None);
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
@@ -364,7 +366,7 @@ const STANDARD_NODES: [(&str, u32, u32); 6] = [
 ];
 
 fn nodes(linux: Option<&Linux>, namespaces: &Namespaces) -> Result<Vec<Node>, Error> {
-    let must_bind = namespaces.has(libc::CLONE_NEWUSER) || namespaces.is_unprivileged();
+    let must_bind = namespaces.other_users() || namespaces.is_unprivileged();
     let mut nodes = Vec::new();
     for (name, major, minor) in STANDARD_NODES {
         nodes.push(Node {

@@ -83,6 +83,17 @@ impl Namespaces {
         self.new & kind != 0
     }
 
+    /// Whether the container's user namespace is not the launcher's.
+    #[must_use]
+    pub fn other_users(&self) -> bool {
+        self.has(libc::CLONE_NEWUSER) || self.joins(libc::CLONE_NEWUSER)
+    }
+
+    #[must_use]
+    pub fn joins(&self, kind: i32) -> bool {
+        self.joined.iter().any(|join| join.kinds & kind != 0)
+    }
+
     /// Those that clone3 makes. The cgroup namespace waits for the process to be in its cgroup; the time namespace is made
     /// with its offsets before.
     #[must_use]

@@ -29,7 +29,13 @@ pub fn mounts(mount: &oci_spec::runtime::Mount) -> Result<Vec<Mount>, Error> {
     }
     let writable = attributes - MountAttrFlags::MOUNT_ATTR_RDONLY;
     let mode = vec![(c"mode".to_owned(), Some(c"755".to_owned()))];
-    let mut mounts = vec![one(destination, c"tmpfs", mode, writable, Role::Plain)?];
+    let mut mounts = vec![one(
+        destination,
+        c"tmpfs",
+        mode,
+        writable,
+        Role::Hierarchies,
+    )?];
     for hierarchy in hierarchies.all() {
         let Some(name) = hierarchy.mount.file_name() else {
             continue;
