@@ -65,7 +65,11 @@ const NOT_WITH_BUNDLE: [&str; 48] = [
 #[derive(Clone, Debug, clap::Args)]
 pub struct Flags {
     /// The command and its arguments; with --image, by default the image's own
-    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
+    #[arg(
+        value_name = "COMMAND",
+        // What comes behind the command is the command's; before it, a flag that there is not is a mistake.
+        trailing_var_arg = true
+    )]
     pub command: Vec<String>,
 
     #[command(flatten)]
