@@ -71,7 +71,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// The configuration that an order comes to, once its root file system is there.
 fn text(mut order: Order) -> Result<String, supervise::Error> {
     rootless::enter()?;
-    let tree = root::prepare(&order.root)?;
+    let tree = root::prepare(&order.root, &root::Owners::of(&order.spec))?;
     spec::complete(&mut order, tree.image.as_ref(), tree.mount.as_fd())?;
     Ok(spec::to_json(&order.spec))
 }

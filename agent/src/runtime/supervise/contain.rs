@@ -63,7 +63,7 @@ fn live(
     record: &mut Record,
     told: &mut Told<'_>,
 ) -> Result<(u8, OwnedFd), Error> {
-    let tree = root::prepare(&order.root)?;
+    let tree = root::prepare(&order.root, &root::Owners::of(&order.spec))?;
     spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
     remember_size(&mut order.spec, wanted);
     record.image.clone_from(&tree.name);
