@@ -2,7 +2,7 @@
 
 mod client;
 mod engine;
-mod image;
+pub(crate) mod image;
 
 use std::fs;
 use std::path::PathBuf;

@@ -16,6 +16,7 @@ pub mod nscall;
 pub mod process;
 pub mod program;
 pub mod prometheus;
+pub mod rootfs;
 pub mod run;
 pub mod serve;
 pub mod storm;

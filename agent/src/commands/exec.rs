@@ -46,7 +46,7 @@ pub struct Args {
     container: String,
 
     /// What to run
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(required = true, trailing_var_arg = true)]
     command: Vec<String>,
 }
 

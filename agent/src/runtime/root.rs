@@ -6,6 +6,7 @@ mod binaries;
 mod error;
 mod image;
 mod inside;
+mod owners;
 mod tree;
 
 use std::fs;
@@ -13,6 +14,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 pub use error::Error;
+pub use owners::Owners;
 
 use super::order::{ImageConfig, Root};
 use rustix::fs::{Mode, OFlags};
@@ -29,13 +31,13 @@ pub struct Tree {
     pub image: Option<ImageConfig>,
 }
 
-/// Makes the root file system.
+/// Makes the root file system. `owners` are the container's.
 ///
 /// It is done in this process, which has one thread, and CAP_SYS_ADMIN in its user namespace.
 ///
 /// # Errors
 /// What is asked for is not there, or not what it should be.
-pub fn prepare(root: &Root) -> Result<Tree, Error> {
+pub fn prepare(root: &Root, owners: &Owners) -> Result<Tree, Error> {
     let mount = match root {
         Root::Directory(path) => tree::of_directory(path)?,
         Root::Host => tree::of_host()?,
@@ -46,7 +48,7 @@ pub fn prepare(root: &Root) -> Result<Tree, Error> {
             mount
         }
         Root::Image(path) => {
-            let image = image::unpack(path)?;
+            let image = image::unpack(path, owners)?;
             return Ok(Tree {
                 mount: image.mount,
                 name: image.name.unwrap_or_else(|| root.name()),

@@ -51,7 +51,7 @@ pub fn import(client: &Client, rootfs: &Path) {
 }
 
 /// The libraries that a program is linked with; none where it is static.
-fn libraries(of: &Path) -> Vec<PathBuf> {
+pub(crate) fn libraries(of: &Path) -> Vec<PathBuf> {
     let output = Command::new(program("ldd")).arg(of).output();
     let output = output.expect("ldd can be run");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -62,11 +62,11 @@ fn libraries(of: &Path) -> Vec<PathBuf> {
     paths.map(PathBuf::from).collect()
 }
 
-fn inside(rootfs: &Path, path: &Path) -> PathBuf {
+pub(crate) fn inside(rootfs: &Path, path: &Path) -> PathBuf {
     rootfs.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     let directory = to.parent().expect("a file is in a directory");
     fs::create_dir_all(directory).expect("a directory of the root file system");
     fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));

@@ -140,6 +140,37 @@ fn what_is_written_is_thrown_away() {
 }
 
 #[test]
+fn in_a_user_namespace_files_have_its_owners() {
+    if !tests::root() {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let owned = |id| Entry {
+        owner: (id, id),
+        ..file("data", b"whole")
+    };
+    let image = |id: u64| {
+        let bytes = saved(&[shell(), layer(&[owned(id)])], &json!({}));
+        write(place.path(), "image.tar", &bytes)
+    };
+    let ids = [
+        "--uid-map",
+        "0:200000:1000",
+        "--gid-map",
+        "0:300000:1000",
+        "--image",
+    ];
+    let script = "stat -c %u:%g / /bin/busybox /data; touch /new && stat -c %u:%g /new";
+    let said = run(&[&ids[..], &[&image(7)]].concat(), &["sh", "-c", script]).well();
+    assert_eq!(said, "0:0\n0:0\n7:7\n0:0\n");
+    let said = run(&[&ids[..], &[&image(1000)]].concat(), &["true"]).badly(125);
+    assert!(
+        said.contains("data: its owner is not among the ids"),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_docker_saves() {
     if !tests::root() {
         return;

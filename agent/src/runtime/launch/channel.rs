@@ -145,9 +145,8 @@ impl Channel {
             let mut into = [IoSliceMut::new(&mut message)];
             match recvmsg(&self.0, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
                 Ok(received) => break received.bytes,
-                Err(Errno::INTR) => {}
-                // The other side ended with words of ours unread.
-                Err(Errno::CONNRESET) => break 0,
+                // The other side ended with words of ours unread. That is told first, once, and what it said after.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(errno) => return Err(errno),
             }
         };

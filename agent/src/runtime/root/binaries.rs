@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::inside::{Access, Inside};
+use super::owners::Owners;
 use trail::Piece;
 
 /// Where programs are looked for where there is no PATH, and in the container.
@@ -153,7 +154,9 @@ impl Plan {
     /// # Errors
     /// A file cannot be read or written.
     pub fn write(&self, directory: BorrowedFd<'_>) -> Result<(), Error> {
-        let mut inside = Inside::new(directory);
+        // Where the container has other ids, its root is mounted with those.
+        let owners = Owners::default();
+        let mut inside = Inside::new(directory, &owners);
         for name in MERGED {
             let on_host = Path::new("/").join(name);
             let piece = fs::read_link(&on_host).map(|target| Piece::Link {

@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use super::Error;
+use super::owners::Owners;
 use crate::runtime::order::ImageConfig;
 use archive::Archive;
 use entries::Bad;
@@ -30,7 +31,7 @@ pub struct Unpacked {
 ///
 /// # Errors
 /// It is no image, or one that would do harm.
-pub fn unpack(path: &Path) -> Result<Unpacked, Error> {
+pub fn unpack(path: &Path, owners: &Owners) -> Result<Unpacked, Error> {
     let file = File::open(path).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => Error::Missing {
             path: path.to_owned(),
@@ -50,7 +51,7 @@ pub fn unpack(path: &Path) -> Result<Unpacked, Error> {
     let said = |bad: Bad| said(path, bad);
     let archive = Archive::new(file, &budget).map_err(said)?;
     let image = manifest::find(&archive).map_err(said)?;
-    let mut stack = Stack::new()?;
+    let mut stack = Stack::new(owners)?;
     for layer in &image.layers {
         let unpacked = archive.unpacked(layer).map_err(said)?;
         stack.add(|inside| layer::apply(unpacked, inside, &mut budget).map_err(said))?;

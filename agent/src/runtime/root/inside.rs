@@ -8,7 +8,9 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
-/// Whose a file is to be, and what may be done with it.
+use super::owners::Owners;
+
+/// Whose a file is to be, as the container counts, and what may be done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     pub user: u32,
@@ -32,20 +34,26 @@ impl Access {
 #[derive(Debug)]
 pub struct Inside<'root> {
     root: BorrowedFd<'root>,
+    owners: &'root Owners,
     /// Of the file that was placed last: the next is often beside it.
     last: Option<(PathBuf, OwnedFd)>,
 }
 
 impl<'root> Inside<'root> {
-    pub fn new(root: BorrowedFd<'root>) -> Self {
-        Self { root, last: None }
+    /// `owners` says who those of files are on this side.
+    pub fn new(root: BorrowedFd<'root>, owners: &'root Owners) -> Self {
+        Self {
+            root,
+            owners,
+            last: None,
+        }
     }
 
     /// Makes a directory, unless it is there; others above it where they are not.
     pub fn directory(&mut self, path: &Path, access: Access) -> io::Result<()> {
         let Some(name) = path.file_name() else {
             // The root itself.
-            return set_access(&self.open(Path::new("."))?, access);
+            return self.set_access(&self.open(Path::new("."))?, access);
         };
         let parent = self.parent(path)?;
         match kind(&parent, name)? {
@@ -58,7 +66,7 @@ impl<'root> Inside<'root> {
             None => fs::mkdirat(&parent, name, Mode::RWXU)?,
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        set_access(&fs::openat(&parent, name, flags, Mode::empty())?, access)
+        self.set_access(&fs::openat(&parent, name, flags, Mode::empty())?, access)
     }
 
     /// Makes a file of what `from` gives, in the place of what is there. What comes back is open for reading and writing.
@@ -76,16 +84,16 @@ impl<'root> Inside<'root> {
         let mut file = std::fs::File::from(file);
         io::copy(from, &mut file)?;
         let file = OwnedFd::from(file);
-        set_access(&file, access)?;
+        self.set_access(&file, access)?;
         Ok(file)
     }
 
     /// Makes a symbolic link, in the place of what is there. Where it leads to is nobody's business but the container's.
     pub fn symbolic_link(&mut self, path: &Path, target: &OsStr, access: Access) -> io::Result<()> {
         let name = named(path)?;
+        let owner = self.owner(access)?;
         let parent = self.place(path)?;
         fs::symlinkat(target, parent, name)?;
-        let owner = (Uid::from_raw(access.user), Gid::from_raw(access.group));
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         Ok(fs::chownat(
             parent,
@@ -117,11 +125,17 @@ impl<'root> Inside<'root> {
     /// Makes a named pipe, in the place of what is there.
     pub fn pipe(&mut self, path: &Path, access: Access) -> io::Result<()> {
         let name = named(path)?;
+        let owner = self.owner(access)?;
         let parent = self.place(path)?;
         fs::mknodat(parent, name, FileType::Fifo, Mode::RUSR, 0)?;
-        let owner = (Uid::from_raw(access.user), Gid::from_raw(access.group));
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        fs::chownat(parent, name, Some(owner.0), Some(owner.1), flags)?;
+        given(fs::chownat(
+            parent,
+            name,
+            Some(owner.0),
+            Some(owner.1),
+            flags,
+        ))?;
         // It is no link: it was made just now.
         Ok(fs::chmodat(
             parent,
@@ -140,6 +154,18 @@ impl<'root> Inside<'root> {
             other => other?,
         };
         remove(&parent, &name)
+    }
+
+    fn owner(&self, access: Access) -> io::Result<(Uid, Gid)> {
+        let user = Uid::from_raw(self.owners.user(access.user)?);
+        Ok((user, Gid::from_raw(self.owners.group(access.group)?)))
+    }
+
+    /// Sets owner and mode of an open file; the mode last, since a change of owner takes bits away.
+    fn set_access(&self, file: &OwnedFd, access: Access) -> io::Result<()> {
+        let owner = self.owner(access)?;
+        given(fs::fchown(file, Some(owner.0), Some(owner.1)))?;
+        Ok(fs::fchmod(file, Mode::from_raw_mode(access.mode))?)
     }
 
     /// The directory at `path`, links in it followed inside.
@@ -173,7 +199,7 @@ impl<'root> Inside<'root> {
                     // A link that leads nowhere stays one, and is an error.
                     fs::mkdirat(&directory, name, Mode::RWXU)?;
                     let made = self.open(&at)?;
-                    set_access(&made, Access::of_root(0o755))?;
+                    self.set_access(&made, Access::of_root(0o755))?;
                     made
                 }
                 other => other?,
@@ -202,11 +228,13 @@ impl<'root> Inside<'root> {
     }
 }
 
-/// Sets owner and mode of an open file; the mode last, since a change of owner takes bits away.
-fn set_access(file: &OwnedFd, access: Access) -> io::Result<()> {
-    let owner = (Uid::from_raw(access.user), Gid::from_raw(access.group));
-    fs::fchown(file, Some(owner.0), Some(owner.1))?;
-    Ok(fs::fchmod(file, Mode::from_raw_mode(access.mode))?)
+/// What giving a file away comes to. An ordinary user's own user namespace may have no other ids: all files are this
+/// user's then.
+fn given(result: Result<(), Errno>) -> Result<(), Errno> {
+    match result {
+        Err(Errno::INVAL) => Ok(()),
+        other => other,
+    }
 }
 
 fn parent_of(path: &Path) -> &Path {

@@ -67,8 +67,8 @@ pub struct Flags {
     /// The command and its arguments; with --image, by default the image's own
     #[arg(
         value_name = "COMMAND",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
+        // What comes behind the command is the command's; before it, a flag that there is not is a mistake.
+        trailing_var_arg = true
     )]
     pub command: Vec<String>,
 

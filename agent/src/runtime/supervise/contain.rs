@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, getpid, waitid};
 
 use super::relay::Relay;
@@ -63,7 +63,7 @@ fn live(
     record: &mut Record,
     told: &mut Told<'_>,
 ) -> Result<(u8, OwnedFd), Error> {
-    let tree = root::prepare(&order.root)?;
+    let tree = root::prepare(&order.root, &root::Owners::of(&order.spec))?;
     spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
     remember_size(&mut order.spec, wanted);
     record.image.clone_from(&tree.name);
@@ -159,7 +159,7 @@ pub fn filters(spec: &Spec) -> Result<Vec<seccomp::Program>, Error> {
 
 pub fn is_terminal(spec: &Spec) -> bool {
     let process = spec.process().as_ref();
-    process.and_then(|process| process.terminal()) == Some(true)
+    process.and_then(Process::terminal) == Some(true)
 }
 
 /// The container's terminal has this one's size from the start.

@@ -8,6 +8,7 @@ mod cgroups;
 mod console;
 mod files;
 mod latency;
+mod launch;
 mod report;
 mod scrape;
 mod storm;
@@ -33,10 +34,15 @@ struct Arguments {
     /// - scrape: GET /metrics against reading the same files of cgroups, each opened anew
     ///
     /// - latency: OOM kill to line, start to ready, SIGTERM to end
-    #[arg(value_name = "storm|scrape|latency", hide_possible_values = true)]
+    ///
+    /// - launch: a container that does nothing, by agent run, by crun, and by a program that can do nothing else
+    #[arg(
+        value_name = "storm|scrape|latency|launch",
+        hide_possible_values = true
+    )]
     benches: Vec<Bench>,
 
-    /// Processes of a storm, cgroups of a scrape, or kills [default: 20000, 1000, 50]
+    /// Processes of a storm, cgroups of a scrape, kills, or launches [default: 20000, 1000, 50, 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
 
@@ -75,6 +81,7 @@ enum Bench {
     Storm,
     Scrape,
     Latency,
+    Launch,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -90,6 +97,7 @@ impl Bench {
             Self::Storm => storm::measure(size),
             Self::Scrape => scrape::measure(size),
             Self::Latency => latency::measure(size),
+            Self::Launch => launch::measure(size),
         }
     }
 }

@@ -72,6 +72,9 @@ impl From<io::Error> for Refused {
             io::ErrorKind::AlreadyExists => {
                 Self::Said("below a link that leads to nothing in the image")
             }
+            _ if error.raw_os_error() == Some(Errno::OVERFLOW.raw_os_error()) => Self::Said(
+                "its owner is not among the ids of the user namespace; give more with --uid-map and --gid-map",
+            ),
             _ => Self::Io(error),
         }
     }

@@ -2,6 +2,7 @@
 //! what the layer takes away.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fsetxattr, mkdirat, openat};
 use rustix::io::Errno;
@@ -9,7 +10,8 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::fchdir;
 
 use crate::runtime::root::aside::Aside;
-use crate::runtime::root::inside::Inside;
+use crate::runtime::root::inside::{Access, Inside};
+use crate::runtime::root::owners::Owners;
 use crate::runtime::root::{Error, tree};
 
 /// Where overlays are mounted while they are made.
@@ -17,20 +19,21 @@ const PLACE: &str = "root";
 
 /// Layers in memory, in a mount namespace that goes when this does.
 #[derive(Debug)]
-pub struct Stack {
+pub struct Stack<'a> {
     aside: Aside,
+    owners: &'a Owners,
     store: OwnedFd,
     layers: usize,
     /// A user namespace may not set the attributes that overlayfs has otherwise.
     user_attributes: bool,
 }
 
-impl Stack {
-    /// Layers that may have `bytes`, those of the container that are written later not counted.
+impl<'a> Stack<'a> {
+    /// No layers yet. An overlay cannot be mounted with other ids: its files have those of `owners`.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn new() -> Result<Self, Error> {
+    pub fn new(owners: &'a Owners) -> Result<Self, Error> {
         let aside = Aside::step()?;
         let store = tree::empty(&[("mode", "0755")])?;
         aside.attach(&store)?;
@@ -42,6 +45,7 @@ impl Stack {
         let trusted = fsetxattr(&opened, "trusted.agent", b"", XattrFlags::empty());
         Ok(Self {
             aside,
+            owners,
             store,
             layers: 0,
             user_attributes: trusted == Err(Errno::PERM),
@@ -59,7 +63,7 @@ impl Stack {
         self.mount()?;
         {
             let root = open(PLACE)?;
-            fill(&mut Inside::new(root.as_fd()))?;
+            fill(&mut self.inside(&root)?)?;
         }
         unmount(PLACE, UnmountFlags::empty()).map_err(Error::mount("unmount a layer"))?;
         self.layers += 1;
@@ -72,11 +76,24 @@ impl Stack {
     /// The kernel refuses.
     pub fn finish(self) -> Result<OwnedFd, Error> {
         self.mount()?;
-        let root = tree::copy(&open(PLACE)?)?;
+        let root = open(PLACE)?;
+        self.inside(&root)?;
+        let root = tree::copy(&root)?;
         tree::forbid_devices(&root)?;
         self.aside.leave()?;
         drop(self.store);
         Ok(root)
+    }
+
+    /// What is mounted, of which the root of the topmost layer is the container's root's.
+    fn inside<'root>(&self, root: &'root OwnedFd) -> Result<Inside<'root>, Error>
+    where
+        'a: 'root,
+    {
+        let mut inside = Inside::new(root.as_fd(), self.owners);
+        let own = inside.directory(Path::new(""), Access::of_root(0o755));
+        own.map_err(Error::io("make the root's", Path::new("/")))?;
+        Ok(inside)
     }
 
     /// Mounts what there is, and a new layer on top of it. The first layer is on an empty directory.

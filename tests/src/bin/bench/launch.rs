@@ -1,0 +1,252 @@
+//! How long a container takes that does nothing: `/bin/true` from start to end, by `agent run`, by crun with the same
+//! spec, and by a hand-written floor (`floor.c`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests::agent::{agent, binary};
+use tests::cgroup::{PARENT, roots};
+use tests::program::program;
+use tests::rootfs::Rootfs;
+
+use crate::Size;
+use crate::report::{Figure, Unit, median, median_ratio};
+
+/// Launches of each side, one after the other.
+const LAUNCHES: u32 = 100;
+
+/// Containers that are started at once.
+const AT_ONCE: u32 = 8;
+
+/// Memory, CPU time and processes are limited; `agent run` is told the same in flags.
+const LIMITS: [&str; 6] = ["--memory", "64m", "--cpus", "1", "--pids-limit", "100"];
+
+const COMMAND: &str = "/bin/true";
+
+/// Measured among mounts of this thread's own, without the hierarchy of v2: crun refuses a host that has both.
+pub fn measure(size: Size) -> Vec<Figure> {
+    let measured = std::thread::scope(|scope| scope.spawn(|| in_own_mounts(size)).join());
+    measured.expect("the launches are measured")
+}
+
+fn in_own_mounts(size: Size) -> Vec<Figure> {
+    // SAFETY: only this thread gets another mount namespace and working directory, and uses neither through another.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.expect("a mount namespace");
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).expect("private mounts");
+    for root in roots().filter(|root| root.join("cgroup.controllers").exists()) {
+        if roots().count() > 1 {
+            unmount(root, UnmountFlags::DETACH).expect("the hierarchy of v2");
+        }
+    }
+    let bench = Bench::new();
+    let count = size.count.unwrap_or(LAUNCHES).max(2);
+    let [ours, crun, floor] = bench.single(count);
+    let [ours_many, crun_many] = bench.at_once((count / AT_ONCE).max(2));
+    assert_nothing_left();
+    vec![
+        Figure::new(
+            "launch: agent run /bin/true",
+            Unit::Seconds,
+            median(ours.clone()),
+        ),
+        Figure::new("launch: crun", Unit::Seconds, median(crun.clone())),
+        Figure::new("launch: the floor", Unit::Seconds, median(floor.clone())),
+        Figure::new(
+            "launch: agent run / crun",
+            Unit::Ratio,
+            median_ratio(&ours, &crun),
+        )
+        .at_most(0.6),
+        Figure::new(
+            "launch: agent run / the floor",
+            Unit::Ratio,
+            median_ratio(&ours, &floor),
+        )
+        .at_most(1.5),
+        Figure::new(
+            "launch: 8 at once, agent run",
+            Unit::Seconds,
+            median(ours_many.clone()),
+        ),
+        Figure::new(
+            "launch: 8 at once, agent run / crun",
+            Unit::Ratio,
+            median_ratio(&ours_many, &crun_many),
+        )
+        .at_most(0.6),
+    ]
+}
+
+/// What launches.
+#[derive(Clone, Copy)]
+enum Side {
+    Agent,
+    Crun,
+    Floor,
+}
+
+struct Bench {
+    rootfs: Rootfs,
+    /// An OCI bundle of the root file system, the state of crun, and the floor.
+    directory: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self {
+            rootfs: Rootfs::new(&[]),
+            directory: tempfile::tempdir().expect("a temporary directory"),
+        };
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bin/bench/floor.c");
+        let mut compiler = Command::new(program("cc"));
+        compiler
+            .args(["-O2", "-static", "-o"])
+            .arg(bench.path("floor"))
+            .arg(source);
+        assert!(
+            compiler.status().expect("cc can be run").success(),
+            "the floor is compiled"
+        );
+        for number in 0..AT_ONCE {
+            let bundle = bench.bundle(number);
+            fs::create_dir(&bundle).expect("a directory");
+            let spec = bench.spec(&name(Side::Crun, number)).to_string();
+            fs::write(bundle.join("config.json"), spec).expect("a spec");
+        }
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn bundle(&self, number: u32) -> PathBuf {
+        self.path(&format!("bundle-{number}"))
+    }
+
+    /// What `agent run` carries out, for crun.
+    fn spec(&self, name: &str) -> Value {
+        let mut print = self.agent(name);
+        let output = print.arg("--print-spec").arg("--").arg(COMMAND).output();
+        let output = output.expect("agent run can be run");
+        let mut spec: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("agent run --print-spec: {error}: {output:?}"));
+        spec["root"] = json!({ "path": self.rootfs.path() });
+        spec["process"]["terminal"] = json!(false);
+        spec["linux"]["cgroupsPath"] = json!(format!("/{PARENT}/{name}"));
+        spec
+    }
+
+    fn agent(&self, name: &str) -> Command {
+        let mut run = agent(["run", "--rm", "--name", name, "--rootfs"]);
+        run.arg(self.rootfs.path()).args(LIMITS);
+        run
+    }
+
+    fn command(&self, side: Side, number: u32) -> Command {
+        let name = name(side, number);
+        let mut command = match side {
+            Side::Agent => {
+                let mut run = self.agent(&name);
+                run.arg("--").arg(COMMAND);
+                run
+            }
+            Side::Crun => {
+                let mut run = Command::new(program("crun"));
+                run.arg("--root").arg(self.path("state"));
+                run.args(["--cgroup-manager", "cgroupfs", "run", "--bundle"]);
+                run.arg(self.bundle(number)).arg(name);
+                run
+            }
+            Side::Floor => {
+                let mut run = Command::new(self.path("floor"));
+                run.arg(name).arg(self.rootfs.path()).arg(COMMAND);
+                run
+            }
+        };
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Seconds of each launch, one side after the other in each round.
+    fn single(&self, count: u32) -> [Vec<f64>; 3] {
+        let sides = [Side::Agent, Side::Crun, Side::Floor];
+        let mut seconds = sides.map(|_| Vec::new());
+        // The first of each finds nothing in the page cache.
+        for round in 0..=count {
+            for at in 0..sides.len() {
+                // Who comes first changes: a launch leaves work behind, which is done in the next one's time.
+                let at = (at + round as usize) % sides.len();
+                let started = Instant::now();
+                end(start(&mut self.command(sides[at], 0)));
+                if round > 0 {
+                    seconds[at].push(started.elapsed().as_secs_f64());
+                }
+            }
+        }
+        seconds
+    }
+
+    /// Seconds from the start of the first to the end of the last.
+    fn at_once(&self, rounds: u32) -> [Vec<f64>; 2] {
+        let sides = [Side::Agent, Side::Crun];
+        let mut seconds = sides.map(|_| Vec::new());
+        for round in 0..rounds {
+            for at in 0..sides.len() {
+                let at = (at + round as usize) % sides.len();
+                let started = Instant::now();
+                let numbers = 0..AT_ONCE;
+                let all: Vec<_> = numbers
+                    .map(|number| start(&mut self.command(sides[at], number)))
+                    .collect();
+                all.into_iter().for_each(end);
+                seconds[at].push(started.elapsed().as_secs_f64());
+            }
+        }
+        seconds
+    }
+}
+
+fn name(side: Side, number: u32) -> String {
+    let side = match side {
+        Side::Agent => "agent",
+        Side::Crun => "crun",
+        Side::Floor => "floor",
+    };
+    format!("bench-{}-{side}-{number}", std::process::id())
+}
+
+fn start(command: &mut Command) -> (String, Child) {
+    let child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    (format!("{command:?}"), child)
+}
+
+fn end((command, mut child): (String, Child)) {
+    let status = child.wait().expect("the end of a launch");
+    assert!(status.success(), "{command}: {status}");
+}
+
+fn assert_nothing_left() {
+    let own = format!("bench-{}-", std::process::id());
+    let left = |directory: &Path| {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names
+            .filter(|name| name.starts_with(&own))
+            .collect::<Vec<_>>()
+    };
+    for root in roots() {
+        assert_eq!(left(&root.join(PARENT)), [""; 0], "{}", root.display());
+    }
+    assert_eq!(left(Path::new("/run/agent/containers")), [""; 0]);
+    assert!(binary().exists());
+}
