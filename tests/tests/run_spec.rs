@@ -76,7 +76,7 @@ fn a_bundle_is_carried_out_as_it_is_or_not_at_all() {
     write("{");
     assert_refused(&mut run(&["--bundle", &path]), 125, &["config.json: "]);
     type Change = fn(&mut Value);
-    let changes: [(Change, &str); 7] = [
+    let changes: [(Change, &str); 9] = [
         (
             |it| it["hooks"] = json!({"prestart": [{"path": "/bin/true"}]}),
             "hooks is not supported",
@@ -102,6 +102,14 @@ fn a_bundle_is_carried_out_as_it_is_or_not_at_all() {
             "process.cwd is tmp",
         ),
         (|it| it["root"] = Value::Null, "it has no root"),
+        (
+            |it| it["linux"]["namespaces"] = json!([{"type": "mount"}]),
+            "hostname or domainname would be changed for others",
+        ),
+        (
+            |it| it["linux"]["sysctl"] = json!({"vm/swappiness": "60"}),
+            "linux.sysctl vm/swappiness: it is the whole host's",
+        ),
     ];
     for (change, said) in changes {
         let mut config = good.clone();
