@@ -170,10 +170,8 @@ fn a_parent_without_the_controller_is_named() {
         "{said}"
     );
     container.start(&[&flag, "--pids-limit=5"], SLEEP);
-    let path = parent
-        .directory("pids")
-        .join(&container.name)
-        .join("pids.max");
+    let directory = parent.directory("pids").join("agent");
+    let path = directory.join(&container.name).join("pids.max");
     assert_eq!(text(&path), "5");
     drop(container);
 }
