@@ -65,11 +65,8 @@ const NOT_WITH_BUNDLE: [&str; 48] = [
 #[derive(Clone, Debug, clap::Args)]
 pub struct Flags {
     /// The command and its arguments; with --image, by default the image's own
-    #[arg(
-        value_name = "COMMAND",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
+    // A first word with a hyphen is a flag that there is not, unless it is behind --.
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     pub command: Vec<String>,
 
     #[command(flatten)]
