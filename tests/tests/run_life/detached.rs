@@ -110,9 +110,9 @@ fn a_command_joins_a_container() {
     container.start(&["--memory", "64m"], &["sleep", "1000"]);
     let first = container.pid();
     let kinds = ["pid", "mnt", "net", "ipc", "uts", "cgroup", "user", "time"];
-    let links = kinds.map(|kind| format!("/proc/self/ns/{kind}"));
-    let mut command = vec!["readlink"];
-    command.extend(links.iter().map(String::as_str));
+    let script = "for kind; do readlink /proc/self/ns/$kind; done";
+    let mut command = vec!["sh", "-c", script, "sh"];
+    command.extend(kinds);
     let joined = text(&mut container.agent("exec", &[], &command));
     for (kind, joined) in kinds.iter().zip(joined.lines()) {
         let own = fs::read_link(format!("/proc/{first}/ns/{kind}")).expect("a namespace");

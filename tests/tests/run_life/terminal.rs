@@ -90,14 +90,18 @@ fn a_terminal_works_and_is_restored() {
     tmux.wait_for_line("all three");
 
     // The size follows, and the foreground is told.
-    tmux.enter("trap 'stty size' WINCH");
+    let follow = "trap 'stty size' WINCH; echo following; while :; do sleep 0.05; done";
+    tmux.enter(&format!("sh -c \"{follow}\""));
+    tmux.wait_for_line("following");
     tmux.call(&["resize-window", "-x", "100", "-y", "30"]);
     tmux.wait_for_line("30 100");
+    tmux.call(&["send-keys", "C-c"]);
 
     // ^C is for what runs in the container, and not for the agent.
-    tmux.enter("sh -c 'echo sleeping; sleep 1000'; echo cut $?");
+    tmux.enter("sh -c 'echo sleeping; sleep 1000'");
     tmux.wait_for_line("sleeping");
     tmux.call(&["send-keys", "C-c"]);
+    tmux.enter("echo cut $?");
     tmux.wait_for_line("cut 130");
 
     // ^D is the end of the shell.

@@ -128,11 +128,12 @@ impl Place {
             others: usize::from(!self.delegated),
         };
         let mut is_new = false;
+        let mut is_ours = self.delegated;
         for name in names {
             let parent = way.cgroups.last().unwrap_or(&self.base);
             let path = parent.path.join(name);
             let (child, made) = parent.make(name).map_err(Error::io(&path))?;
-            let is_ours = self.delegated || made || names.first() == Some(&AGENT);
+            is_ours = is_ours || made || *name == AGENT;
             if self.has("cpuset") && self.version == Version::V1 {
                 inherit(parent, &child).map_err(Error::io(&path))?;
             }

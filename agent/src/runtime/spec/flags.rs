@@ -65,8 +65,11 @@ const NOT_WITH_BUNDLE: [&str; 48] = [
 #[derive(Clone, Debug, clap::Args)]
 pub struct Flags {
     /// The command and its arguments; with --image, by default the image's own
-    // A first word with a hyphen is a flag that there is not, unless it is behind --.
-    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
+    #[arg(
+        value_name = "COMMAND",
+        // What comes behind the command is the command's; before it, a flag that there is not is a mistake.
+        trailing_var_arg = true
+    )]
     pub command: Vec<String>,
 
     #[command(flatten)]

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, getpid, waitid};
 
 use super::relay::Relay;
@@ -159,7 +159,7 @@ pub fn filters(spec: &Spec) -> Result<Vec<seccomp::Program>, Error> {
 
 pub fn is_terminal(spec: &Spec) -> bool {
     let process = spec.process().as_ref();
-    process.and_then(|process| process.terminal()) == Some(true)
+    process.and_then(Process::terminal) == Some(true)
 }
 
 /// The container's terminal has this one's size from the start.

@@ -144,8 +144,8 @@ impl Reader {
             self.rest
                 .extend_from_slice(buffer.get(..read).unwrap_or(&buffer));
             let mut bytes = self.rest.as_slice();
-            while let Some((stream, piece, behind)) = first_piece(bytes)? {
-                take(stream, piece)?;
+            while let Some((piece, behind)) = first_piece(bytes)? {
+                take(piece.stream, piece.bytes)?;
                 bytes = behind;
             }
             let done = self.rest.len() - bytes.len();
@@ -154,8 +154,14 @@ impl Reader {
     }
 }
 
+/// What was read at once from one of the streams.
+struct Piece<'a> {
+    stream: Stream,
+    bytes: &'a [u8],
+}
+
 /// The first piece and what is behind it; `None` where it is not whole.
-fn first_piece(bytes: &[u8]) -> io::Result<Option<(Stream, &[u8], &[u8])>> {
+fn first_piece(bytes: &[u8]) -> io::Result<Option<(Piece<'_>, &[u8])>> {
     let [stream, 0, 0, 0, a, b, c, d, rest @ ..] = bytes else {
         return match bytes.len() {
             ..HEADER_BYTES => Ok(None),
@@ -172,7 +178,7 @@ fn first_piece(bytes: &[u8]) -> io::Result<Option<(Stream, &[u8], &[u8])>> {
         return Err(malformed());
     }
     let split = rest.split_at_checked(length);
-    Ok(split.map(|(piece, behind)| (stream, piece, behind)))
+    Ok(split.map(|(bytes, behind)| (Piece { stream, bytes }, behind)))
 }
 
 fn malformed() -> io::Error {

@@ -138,6 +138,8 @@ impl Bench {
         let output = output.expect("agent run can be run");
         let mut spec: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("agent run --print-spec: {error}: {output:?}"));
+        // crun 1.8 knows no later one.
+        spec["ociVersion"] = json!("1.0.2");
         spec["root"] = json!({ "path": self.rootfs.path() });
         spec["process"]["terminal"] = json!(false);
         spec["linux"]["cgroupsPath"] = json!(format!("/{PARENT}/{name}"));
