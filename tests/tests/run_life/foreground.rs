@@ -208,24 +208,3 @@ fn processes_that_stay_behind_end_with_the_first() {
     assert_eq!(said, "behind\nfirst\n");
     container.assert_gone();
 }
-
-#[test]
-fn a_cgroup_that_was_there_before_stays_with_what_runs_in_it() {
-    if !tests::root() {
-        return;
-    }
-    let container = Container::new("taken");
-    let directory = tests::cgroup::directory("pids", format!("agent/{}", container.name));
-    std::fs::create_dir_all(&directory).expect("a cgroup");
-    let mut other = Command::new("sleep");
-    let mut other = other.arg("1000").spawn().expect("sleep");
-    std::fs::write(directory.join("cgroup.procs"), other.id().to_string()).expect("a member");
-    let ended = output(&mut container.run(&[], &["true"]));
-    let lives = matches!(other.try_wait(), Ok(None)) && directory.is_dir();
-    kill(&mut other);
-    tests::cgroup::remove(&directory);
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert!(said.contains("is there already"), "{said}");
-    assert!(lives, "{said}");
-    container.assert_gone();
-}
