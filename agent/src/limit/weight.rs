@@ -12,7 +12,6 @@ pub fn weight_of_shares(shares: u64) -> u64 {
     let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
     // So that what is whole but for the last bits of a float stays so.
     let weight = (10_f64.powf(exponent) - 1e-9).ceil();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let weight = weight as u64;
     weight.clamp(WEIGHT.0, WEIGHT.1)
 }
