@@ -124,7 +124,7 @@ impl Held {
     /// Of one CPU's time; no quota is more than any.
     fn share(&self) -> f64 {
         match *self {
-            #[expect(clippy::cast_precision_loss)]
+            #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
             Self::Quota {
                 quota: Limit::Value(quota),
                 period,
