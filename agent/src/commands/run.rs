@@ -19,11 +19,11 @@ Examples:
   agent run --time-offset 1d --bin uptime uptime     a day later
   agent run --print-spec --rootfs ./root sh          what it comes to, as OCI's config.json
 
-While it runs: agent exec, logs, stop, wait, rm, ps, ns. Where agent serve or agent watch runs, it is known from its
-first instant.
+While it runs: agent exec, logs, stop, wait, rm, ps, ns. Where agent serve or agent watch runs,
+it is known from its first instant.
 
-Exit status: the command's; 128+N where signal N ended it; 127 where the command is not found, 126 where it cannot
-be executed, 125 where the container cannot be made.";
+Exit status: the command's; 128+N where signal N ended it; 127 where the command is not found, 126
+where it cannot be executed, 125 where the container cannot be made.";
 
 /// Launch a container
 ///

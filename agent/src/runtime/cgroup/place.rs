@@ -144,6 +144,9 @@ impl Place {
                 way.others += 1;
             }
             is_new = made;
+            if made && way.cgroups.len() < names.len() {
+                child.claim();
+            }
             way.cgroups.push(child);
         }
         if is_new {
