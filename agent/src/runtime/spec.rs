@@ -1,7 +1,7 @@
 //! Flags to an order: pure.
 //!
 //! [`Flags`] are what a person wrote, [`Found`] what was looked up on the host for them, [`compile`] makes an [`Order`] of
-//! the two. An image and the root file system's /etc/passwd are there only later: [`complete`] adds what they say.
+//! the two. An image and the root file system's /etc/passwd are there only later: [`complete()`] adds what they say.
 
 mod bundle;
 mod complete;

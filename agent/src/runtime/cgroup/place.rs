@@ -159,7 +159,7 @@ impl Place {
 
 /// The highest cgroup that is this user's, of their own and those above it, with its directory.
 fn delegated(hierarchies: &Hierarchies, mounted: &Mounted, own: &str) -> Option<(String, PathBuf)> {
-    let above = path::with_parents(own).map(|path| path.into_owned());
+    let above = path::with_parents(own).map(std::borrow::Cow::into_owned);
     let directories = above.map_while(|path| {
         let directory = hierarchies.directory(mounted, &path)?.path;
         let control = Control::open(mounted.version, &directory).ok()?;
