@@ -124,7 +124,6 @@ impl Held {
     /// Of one CPU's time; no quota is more than any.
     fn share(&self) -> f64 {
         match *self {
-            #[expect(clippy::cast_precision_loss)]
             Self::Quota {
                 quota: Limit::Value(quota),
                 period,

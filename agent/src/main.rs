@@ -25,7 +25,8 @@ Begin with:
   agent serve      trace the host, serve /metrics on 127.0.0.1:9464
   agent watch      in a second terminal: events as they happen
   agent ps         containers, their state and use
-  agent ns         namespaces, and who shares them")]
+  agent ns         namespaces, and who shares them
+  agent run        a container: agent run --bin bash,ls bash")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -78,7 +78,7 @@ pub fn error_line(error: &(dyn Error + 'static)) -> String {
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default().trim();
         // Some errors only pass another on, or quote it.
-        if !line.ends_with(first) {
+        if !line.contains(first) {
             let colon = if line.is_empty() { "" } else { ": " };
             line.push_str(colon);
             line.push_str(first);
@@ -129,6 +129,11 @@ mod tests {
         let quoting = Said("refused: EPERM", Some(Box::new(cause)));
         let long = Said(" cannot load \nmov r0, 1\x1b", Some(Box::new(quoting)));
         assert_eq!(error_line(&long), "cannot load: refused: EPERM");
+        let advising = Said(
+            "refused: EPERM; be root",
+            Some(Box::new(Said("EPERM", None))),
+        );
+        assert_eq!(error_line(&advising), "refused: EPERM; be root");
         assert_eq!(error_line(&Said("\x1b", None)), "\\x1b");
     }
 

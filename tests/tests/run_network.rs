@@ -73,13 +73,13 @@ impl Containers {
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
 
-    fn remove(&mut self) {
-        for name in self.names.drain(..) {
-            let removed = agent(["rm", "-f", &name])
-                .output()
-                .expect("agent rm can be run");
+    fn remove(&mut self, which: impl Fn(&str) -> bool) {
+        for name in self.names.iter().filter(|name| which(name)) {
+            let removed = agent(["rm", "-f", name]).output();
+            let removed = removed.expect("agent rm can be run");
             assert!(removed.status.success(), "{removed:?}");
         }
+        self.names.retain(|name| !which(name));
     }
 }
 
@@ -160,11 +160,9 @@ fn two_containers_on_a_bridge_talk_and_the_bridge_goes_with_them() {
     let shared = format!("container:{client}");
     let seen = containers.said(&["--net", &shared], "/bin/busybox ip -o -4 addr show eth0");
     assert!(seen.contains(&second), "{seen}");
-    agent(["rm", "-f", &server])
-        .output()
-        .expect("agent rm can be run");
+    containers.remove(|name| name == server);
     assert!(exists(&bridge) && !exists(&format!("ag-{server}")));
-    containers.remove();
+    containers.remove(|_| true);
     assert!(!exists(&bridge) && !exists(&format!("ag-{client}")));
 }
 
@@ -200,7 +198,7 @@ fn the_host_talks_to_a_container_and_is_its_way_out() {
     let mut answer = [0; 5];
     stream.read_exact(&mut answer).expect("an answer");
     assert_eq!(&answer, b"echo\n");
-    containers.remove();
+    containers.remove(|_| true);
     let stays = exists(&bridge);
     ip(&["link", "del", &bridge]);
     assert!(stays && !exists(&format!("ag-{name}")));

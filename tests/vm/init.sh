@@ -6,6 +6,14 @@
 
 /bin/busybox --install -s /bin
 export PATH=/bin
+# From the initial file system no process can change its root (pivot_root(2)), so that everything moves to another.
+if [ ! -e /moved ]; then
+    mkdir /new
+    mount -t tmpfs -o mode=755 new /new
+    for name in /*; do [ $name = /new ] || cp -a $name /new; done
+    touch /new/moved
+    exec switch_root /new /init
+fi
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
@@ -14,6 +22,7 @@ mount -t tmpfs run /run
 # The kernel's own messages would break lines in two.
 dmesg -n 1
 ifconfig lo up
+for module in /modules/*; do insmod $module; done
 
 METRICS=http://127.0.0.1:9464
 LIMIT=20971520
@@ -26,9 +35,7 @@ mount_v2() {
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
     MEMORY=/sys/fs/cgroup
     HIERARCHIES=$MEMORY
-    echo "+memory +pids +cpuset" >$MEMORY/cgroup.subtree_control
-    mkdir $MEMORY/agent
-    echo "+memory +pids +cpuset" >$MEMORY/agent/cgroup.subtree_control
+    echo "+cpu +io +memory +pids +cpuset" >$MEMORY/cgroup.subtree_control
 }
 
 mount_hybrid() {
@@ -37,11 +44,17 @@ mount_hybrid() {
     mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
     mount -t cgroup -o memory memory /sys/fs/cgroup/memory
     mount -t cgroup -o pids pids /sys/fs/cgroup/pids
+    echo "+cpu +io +cpuset" >/sys/fs/cgroup/unified/cgroup.subtree_control
     MEMORY=/sys/fs/cgroup/memory
     HIERARCHIES="$MEMORY /sys/fs/cgroup/pids /sys/fs/cgroup/unified"
     # Without it 5.10 charges a cgroup's memory to no parent; systemd and runc set it too.
     echo 1 >$MEMORY/memory.use_hierarchy
+}
+
+# Makes /agent, in which the checks' own containers are. Those of `agent run` remove it with the last of them.
+make_agent() {
     for hierarchy in $HIERARCHIES; do mkdir $hierarchy/agent; done
+    [ $LAYOUT = hybrid ] || echo "+memory +pids +cpuset" >$MEMORY/agent/cgroup.subtree_control
 }
 
 # Makes the cgroup /agent/$1 in every hierarchy.
@@ -377,6 +390,16 @@ serve_ended() { [ $status = 0 ] || { echo "exit status $status"; cat /tmp/serve.
 
 check doctor_forced
 
+# tests/tests/run_limits, whole.
+limits_of_run() { AGENT_BINARY=/bin/agent run_limits --test-threads=1; }
+
+# Mounts that it makes need what is newer.
+case $(uname -r) in
+5.*) echo "agent run is not checked on $(uname -r)" ;;
+*) check limits_of_run ;;
+esac
+
+make_agent
 make calls
 CALLS='"container":{"kind":"container","id":"calls","name":"calls"'
 start

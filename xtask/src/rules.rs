@@ -59,6 +59,8 @@ const RULES: [Rule; 12] = [
             let exceptions = [
                 "agent/src/sys.rs",
                 "agent/build.rs",
+                "tests/src/bin/attack.rs",
+                "tests/src/bin/bench/launch.rs",
                 "tests/src/bin/nscall.rs",
                 "tests/src/bin/storm.rs",
             ];

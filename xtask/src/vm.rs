@@ -24,6 +24,9 @@ mod kernel;
 /// How long a boot and its checks may take. Emulated, they take less than a minute.
 const DEADLINE: Duration = Duration::from_secs(300);
 
+/// What the checks need and Debian's kernels do not have built in.
+const MODULES: [&str; 6] = ["loop", "ext4", "veth", "bridge", "overlay", "zram"];
+
 /// A CPU and half of the memory each.
 const NODES: [&str; 2] = [
     "-object memory-backend-ram,size=512M,id=m0 -numa node,memdev=m0,cpus=0",
@@ -43,7 +46,8 @@ pub fn run(kernels: &[String]) -> Result<()> {
             "tests",
             "--bin",
             "storm",
-        ])?)
+        ])?)?;
+        initramfs::build_test()
     })?;
     let directory = workspace().join("target/vm");
     fs::create_dir_all(&directory)
@@ -51,9 +55,10 @@ pub fn run(kernels: &[String]) -> Result<()> {
     let initramfs = Initramfs::build(&directory)?;
     for version in kernels {
         let kernel = Kernel::get(&directory, version)?;
+        let initrd = initramfs.with_modules(&kernel.modules(&MODULES)?, &directory)?;
         for layout in kernel.layouts()? {
             let name = format!("{version}, cgroups {layout}");
-            step(&name, || boot(&kernel, &initramfs, layout))
+            step(&name, || boot(&kernel, &initrd, layout))
                 .with_context(|| format!("kernel {name}"))?;
         }
     }
@@ -61,8 +66,8 @@ pub fn run(kernels: &[String]) -> Result<()> {
 }
 
 /// Boots, shows what the guest says, and fails where a check does.
-fn boot(kernel: &Kernel, initramfs: &Initramfs, layout: &str) -> Result<()> {
-    let mut machine = Machine::start(&kernel.image, &initramfs.path, layout)?;
+fn boot(kernel: &Kernel, initrd: &Path, layout: &str) -> Result<()> {
+    let mut machine = Machine::start(&kernel.image, initrd, layout)?;
     let deadline = Instant::now() + DEADLINE;
     let mut failed = 0;
     let mut complete = false;

@@ -11,8 +11,8 @@ Examples:
   agent exec -it web sh                       a shell in it, on this terminal
   agent exec -u nobody -w /tmp -e A=1 web id  as another user, elsewhere, with a variable
 
-Exit status: the command's, 128+N where signal N killed it; 127 where it is not found, 126 where it cannot
-be executed, 125 where the agent fails.";
+Exit status: the command's, 128+N where signal N killed it; 127 where it is not found, 126 where it
+cannot be executed, 125 where the agent fails.";
 
 /// Run a command in a container that runs
 ///

@@ -24,7 +24,7 @@ use clap::Subcommand;
 use crate::{
     kernel::probes::{Mechanism, State},
     pipeline::Pipeline,
-    runtime::supervise,
+    runtime::{state::Store, supervise},
 };
 
 /// What the program can do.
@@ -35,13 +35,13 @@ pub enum Command {
     Ps(ps::Args),
     Ns(ns::Args),
     Run(Box<run::Args>),
-    Rootfs(rootfs::Args),
-    Doctor(doctor::Args),
     Exec(exec::Args),
     Logs(logs::Args),
     Stop(stop::Args),
     Wait(wait::Args),
     Rm(rm::Args),
+    Rootfs(rootfs::Args),
+    Doctor(doctor::Args),
 }
 
 /// Does it.
@@ -49,6 +49,10 @@ pub enum Command {
 /// # Errors
 /// Where it cannot be done.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+    // Those of the runtime do it when their arguments are looked at.
+    if let Command::Serve(_) | Command::Watch(_) | Command::Ps(_) | Command::Ns(_) = command {
+        supervise::sweep(&Store::of_user());
+    }
     match command {
         Command::Serve(args) => runtime()?
             .block_on(serve::run(args))

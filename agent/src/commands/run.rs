@@ -13,17 +13,17 @@ Examples:
   agent run --bin bash,ls,ps bash -c 'ls /; ps'      nothing but these programs, alone with them
   agent run -it --rootfs host bash                   this host's files, read-only; all else its own
   agent run --image web.tar                          what docker save wrote
-  agent run -d --name web --memory 64m --cpus 0.5 --pids-limit 50 --rootfs ./root httpd -f
+  agent run -d --name web --memory 64m --cpus 0.5 --pids-limit 50 --bin busybox busybox httpd -f
   agent run --net container:web --bin ss ss -ltn     another container's network
   agent run --userns auto --bin id id                root inside, nobody outside
   agent run --time-offset 1d --bin uptime uptime     a day later
   agent run --print-spec --rootfs ./root sh          what it comes to, as OCI's config.json
 
-While it runs: agent exec, logs, stop, wait, rm, ps, ns. Where agent serve or agent watch runs, it is known from its
-first instant.
+While it runs: agent exec, logs, stop, wait, rm, ps, ns. Where agent serve or agent watch runs,
+it is known from its first instant.
 
-Exit status: the command's; 128+N where signal N ended it; 127 where the command is not found, 126 where it cannot
-be executed, 125 where the container cannot be made.";
+Exit status: the command's; 128+N where signal N ended it; 127 where the command is not found, 126
+where it cannot be executed, 125 where the container cannot be made.";
 
 /// Launch a container
 ///

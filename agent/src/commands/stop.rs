@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::runtime::spec::value::number_in;
 use crate::runtime::state::Store;
 use crate::runtime::supervise;
 
@@ -19,7 +20,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Seconds between SIGTERM and SIGKILL
-    #[arg(short, long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 10, allow_negative_numbers = true, value_parser = number_in(0..=u32::MAX))]
     time: u32,
 
     /// The names of the containers

@@ -16,6 +16,9 @@ use super::hierarchy::Version;
 /// The file with the processes of a cgroup, on v1 and v2.
 pub const PROCESSES: &str = "cgroup.procs";
 
+/// What only a privileged process may set (xattr(7)).
+const CLAIM: &str = "trusted.agent";
+
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
@@ -67,6 +70,19 @@ impl Control {
             path: self.path.join(name),
             directory,
         })
+    }
+
+    /// Remembers, in the cgroup itself, that the agent made it, where that is allowed.
+    pub fn claim(&self) {
+        let flags = rustix::fs::XattrFlags::empty();
+        // Else it stays when it is empty.
+        let _ = rustix::fs::fsetxattr(&self.directory, CLAIM, b"", flags);
+    }
+
+    /// Whether the agent made it.
+    #[must_use]
+    pub fn is_claimed(&self) -> bool {
+        rustix::fs::fgetxattr(&self.directory, CLAIM, &mut [0_u8; 0][..]).is_ok()
     }
 
     /// The cgroups right below it.

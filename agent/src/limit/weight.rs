@@ -8,12 +8,10 @@ const WEIGHT: (u64, u64) = (1, 10_000);
 /// that it replaced made 39 of the usual 1024, which starved containers beside units of the usual 100.
 pub fn weight_of_shares(shares: u64) -> u64 {
     let shares = shares.clamp(SHARES.0, SHARES.1);
-    #[expect(clippy::cast_precision_loss)]
     let log = (shares as f64).log2();
     let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
     // So that what is whole but for the last bits of a float stays so.
     let weight = (10_f64.powf(exponent) - 1e-9).ceil();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let weight = weight as u64;
     weight.clamp(WEIGHT.0, WEIGHT.1)
 }

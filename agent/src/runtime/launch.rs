@@ -184,7 +184,11 @@ fn start(
         guard,
     };
     if let Some(score) = oom_score {
-        host::launch::set_oom_score_adjustment(pid, score)?;
+        host::launch::set_oom_score_adjustment(pid, score).map_err(|error| {
+            Error::invalid(format!(
+                "--oom-score-adj {score}: {error}; below that of this command it needs CAP_SYS_RESOURCE"
+            ))
+        })?;
     }
     if plan.namespaces.has(libc::CLONE_NEWUSER) {
         map(plan, &started)?;
@@ -200,7 +204,11 @@ fn born(plan: &Plan<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Error> 
         unshare(libc::CLONE_NEWTIME)
             .map_err(|errno| Error::step("clone", "time namespace", errno))?;
         if !namespaces.time_offsets.is_empty() {
-            host::launch::set_time_offsets(&namespaces.time_offsets)?;
+            host::launch::set_time_offsets(&namespaces.time_offsets).map_err(|error| {
+                Error::invalid(format!(
+                    "--time-offset: {error}; a clock goes back no further than to this host's start"
+                ))
+            })?;
         }
         Some(own)
     } else {

@@ -1,7 +1,7 @@
 //! Flags to an order: pure.
 //!
 //! [`Flags`] are what a person wrote, [`Found`] what was looked up on the host for them, [`compile`] makes an [`Order`] of
-//! the two. An image and the root file system's /etc/passwd are there only later: [`complete`] adds what they say.
+//! the two. An image and the root file system's /etc/passwd are there only later: [`complete()`] adds what they say.
 
 mod bundle;
 mod complete;
@@ -13,7 +13,7 @@ mod namespaces;
 mod resources;
 mod security;
 mod user;
-mod value;
+pub mod value;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -317,7 +317,7 @@ fn asked(flags: &Flags, found: &Found) -> Result<Asked, Error> {
     let mut environment = Vec::new();
     for variable in &asked.env {
         match variable.split_once('=') {
-            Some(("", _)) => {
+            _ if variable.is_empty() || variable.starts_with('=') => {
                 return Err(Error::flag("--env", variable, "wanted: NAME=VALUE or NAME"));
             }
             Some(_) => environment.push(variable.clone()),

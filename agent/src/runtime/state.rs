@@ -136,6 +136,9 @@ impl Store {
 
     /// The names of all containers, in no order.
     pub fn names(&self) -> Vec<String> {
+        if self.check().is_err() {
+            return Vec::new();
+        }
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         names.filter(|name| is_name(name)).collect()
@@ -175,12 +178,30 @@ impl Store {
     /// The directory of a container, which may not be there.
     ///
     /// # Errors
-    /// Where no container can have this name.
+    /// Where no container can have this name, or others may write to the store.
     pub fn directory(&self, name: &str) -> Result<PathBuf, Error> {
-        if is_name(name) {
-            return Ok(self.path.join(name));
+        if !is_name(name) {
+            return Err(Error::Name { name: name.into() });
         }
-        Err(Error::Name { name: name.into() })
+        self.check()?;
+        Ok(self.path.join(name))
+    }
+
+    /// Whether what is there is this user's alone: a record says what is killed and removed, and anybody may have made
+    /// a directory in /tmp before this user did.
+    fn check(&self) -> Result<(), Error> {
+        let parent = self.path.parent().unwrap_or(&self.path);
+        for path in [parent, &self.path] {
+            let found = match fs::symlink_metadata(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                found => found.map_err(Error::io(path))?,
+            };
+            let own = found.uid() == rustix::process::geteuid().as_raw();
+            if !found.is_dir() || !own || found.mode() & 0o022 != 0 {
+                return Err(Error::Unsafe { path: path.into() });
+            }
+        }
+        Ok(())
     }
 
     /// Makes the directory, where it is not there: nobody else may write to it, or to one above it that is made.
@@ -197,14 +218,7 @@ impl Store {
                 _ => {}
             }
         }
-        for path in [parent, &self.path] {
-            let found = fs::symlink_metadata(path).map_err(Error::io(path))?;
-            let own = found.uid() == rustix::process::geteuid().as_raw();
-            if !found.is_dir() || !own || found.mode() & 0o022 != 0 {
-                return Err(Error::Unsafe { path: path.into() });
-            }
-        }
-        Ok(())
+        self.check()
     }
 }
 

@@ -157,7 +157,6 @@ fn writes_keep_to_the_rate() {
     wait_for("a write", PATIENCE, || (written() > RATE / 2).then_some(()));
     let (bytes, elapsed) = over(WINDOW, written);
     let rate = bytes / elapsed.as_secs_f64();
-    #[expect(clippy::cast_precision_loss)]
     let wanted = RATE as f64;
     assert!(
         (rate / wanted - 1.0).abs() <= 0.15,
@@ -242,7 +241,6 @@ fn over(time: Duration, number: impl Fn() -> u64) -> (f64, Duration) {
     let (first, started) = (number(), Instant::now());
     thread::sleep(time);
     let (last, elapsed) = (number(), started.elapsed());
-    #[expect(clippy::cast_precision_loss)]
     let grown = (last - first) as f64;
     (grown, elapsed)
 }

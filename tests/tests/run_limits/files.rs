@@ -170,12 +170,45 @@ fn a_parent_without_the_controller_is_named() {
         "{said}"
     );
     container.start(&[&flag, "--pids-limit=5"], SLEEP);
-    let path = parent
-        .directory("pids")
-        .join(&container.name)
-        .join("pids.max");
+    let directory = parent.directory("pids").join("agent");
+    let path = directory.join(&container.name).join("pids.max");
     assert_eq!(text(&path), "5");
     drop(container);
+}
+
+/// What was made for a container goes with it; what was there already stays.
+#[test]
+fn parents_made_for_it_are_removed() {
+    if !root() {
+        return;
+    }
+    let parent = Cgroup::new("limits-keeper");
+    let container = Container::new("limits-guest");
+    let made = format!("{}/a/b", parent.path());
+    let flag = format!("--cgroup-parent={made}");
+    for command in ["true", "/etc/passwd"] {
+        let _ = container
+            .run(&[&flag], &[command])
+            .output()
+            .expect("it runs");
+        let directory = parent.directory("pids");
+        assert!(
+            directory.is_dir(),
+            "{command}: {} stays",
+            directory.display()
+        );
+        assert!(!directory.join("a").exists(), "{command}: a is gone");
+    }
+    container.start(&[&flag], SLEEP);
+    assert!(
+        parent
+            .directory("pids")
+            .join("a/b/agent")
+            .join(&container.name)
+            .is_dir()
+    );
+    drop(container);
+    assert!(!parent.directory("pids").join("a").exists());
 }
 
 /// A device that only the host's administrator may use, made by one who may make device nodes.

@@ -40,10 +40,7 @@ impl Everybodys {
 
     /// `agent run`, as that user.
     fn run(&self, flags: &[&str], command: &[&str]) -> Command {
-        self.run_by(Command::new(self.path("agent")), flags, command)
-    }
-
-    fn run_by(&self, mut run: Command, flags: &[&str], command: &[&str]) -> Command {
+        let mut run = Command::new(self.path("agent"));
         run.args(["run", "--rootfs"])
             .arg(self.path("root"))
             .args(flags)
@@ -87,18 +84,10 @@ fn in_a_delegated_cgroup_limits_hold() {
     }
     let script = "for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done";
     let in_it = |flags: &[&str], script: &str| {
-        let shell = r#"exec "$@""#;
         // Into the cgroup as root, then the user.
-        let mut enter = inner.command("setpriv");
-        let user = USER.to_string();
-        enter.args([
-            &format!("--reuid={user}"),
-            &format!("--regid={user}"),
-            "--clear-groups",
-        ]);
-        enter
-            .args(["sh", "-c", shell, "sh"])
-            .arg(files.path("agent"));
+        let mut enter = inner.command("perl");
+        let become_user = format!("$( = $) = '{USER} {USER}'; $< = $> = {USER}; exec @ARGV");
+        enter.args(["-e", &become_user]).arg(files.path("agent"));
         enter
             .args(["run", "--rootfs"])
             .arg(files.path("root"))

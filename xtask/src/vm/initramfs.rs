@@ -8,7 +8,8 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::command::{command, output, run, workspace};
+use super::kernel::Module;
+use crate::command::{cargo, command, output, run, workspace};
 
 /// Directories that the guest mounts on, or puts links into.
 const DIRECTORIES: [&str; 6] = ["bin", "dev", "proc", "run", "sys", "tmp"];
@@ -16,6 +17,9 @@ const DIRECTORIES: [&str; 6] = ["bin", "dev", "proc", "run", "sys", "tmp"];
 /// Of Debian's perl-base, which every Debian has: makes system calls that no other program makes.
 const PERL: &str = "/usr/bin/perl";
 const BUSYBOX: &str = "/bin/busybox";
+
+/// The tests of the limits of `agent run`.
+const TEST: &str = "run_limits";
 
 pub struct Initramfs {
     pub path: PathBuf,
@@ -38,13 +42,15 @@ impl Initramfs {
         run(command("strip", &["target/debug/agent", "-o"])?.arg(&agent))?;
         let storm = root.join("bin/storm");
         run(command("strip", &["target/debug/storm", "-o"])?.arg(&storm))?;
+        let test = root.join("bin").join(TEST);
+        run(command("strip", &["-o"])?.arg(&test).arg(test_program()?))?;
         let init = workspace().join("tests/vm/init.sh");
         copy(&init, &root.join("init"))?;
         fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
         copy(Path::new(BUSYBOX), &root.join("bin/busybox"))?;
         symlink("/usr/bin/perl", root.join("bin/perl"))?;
         copy(Path::new(PERL), &root.join("usr/bin/perl"))?;
-        for program in [&agent, &storm, Path::new(PERL)] {
+        for program in [&agent, &storm, &test, Path::new(PERL)] {
             for library in libraries(program)? {
                 let place = library.strip_prefix("/").unwrap_or(&library);
                 copy(&library, &root.join(place))?;
@@ -54,6 +60,62 @@ impl Initramfs {
         archive(&root, &path)?;
         Ok(Self { path })
     }
+
+    /// It with these modules in `/modules`, named so that their order is that of loading: the kernel takes archives
+    /// behind one another.
+    pub fn with_modules(&self, modules: &[Module], directory: &Path) -> Result<PathBuf> {
+        let root = directory.join("modules");
+        if root.exists() {
+            fs::remove_dir_all(&root)
+                .with_context(|| format!("cannot remove {}", root.display()))?;
+        }
+        let place = root.join("modules");
+        fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
+        for (number, Module { name, bytes }) in modules.iter().enumerate() {
+            let path = place.join(format!("{number:02}-{name}.ko"));
+            fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        let added = directory.join("modules.cpio");
+        archive(&root, &added)?;
+        let path = directory.join("initrd");
+        let mut bytes = fs::read(&self.path)?;
+        // Archives begin at a multiple of four.
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(fs::read(&added)?);
+        fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+/// Builds the test whose program runs in the guest too.
+pub fn build_test() -> Result<()> {
+    let arguments = [
+        "test",
+        "--quiet",
+        "--package",
+        "tests",
+        "--test",
+        TEST,
+        "--no-run",
+    ];
+    run(&mut cargo(&arguments)?)
+}
+
+/// The newest of its programs: cargo puts a hash behind the name.
+fn test_program() -> Result<PathBuf> {
+    let directory = workspace().join("target/debug/deps");
+    let mut programs = Vec::new();
+    for entry in fs::read_dir(&directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(&format!("{TEST}-")) && !name.contains('.') {
+            programs.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    let newest = programs.into_iter().max();
+    let (_, path) = newest.with_context(|| format!("cargo built no {TEST}"))?;
+    Ok(path)
 }
 
 /// The shared libraries of `program`, its loader among them.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{command, output, run};
 
@@ -21,6 +21,12 @@ const SUITES: [(&str, &str); 7] = [
 
 /// The packages of kernels. Where there is a linux-binary, the image is in that one.
 const PACKAGES: &str = r"^linux-(image|binary)-[0-9]+\.[0-9]+\.[0-9]+.*-cloud-amd64$";
+
+/// A module of a kernel.
+pub struct Module {
+    pub name: String,
+    pub bytes: Vec<u8>,
+}
 
 pub struct Kernel {
     pub image: PathBuf,
@@ -43,6 +49,15 @@ impl Kernel {
         })
     }
 
+    /// These modules, each after those that it needs. What is built in, or is not there, is left out.
+    pub fn modules(&self, names: &[&str]) -> Result<Vec<Module>> {
+        let mut modules = Vec::new();
+        for name in names {
+            add_module(&self.directory, name, &mut modules)?;
+        }
+        Ok(modules)
+    }
+
     /// How cgroups can be mounted: v2, and hybrid where the memory controller still is on v1 too.
     pub fn layouts(&self) -> Result<Vec<&'static str>> {
         // A linux-binary has no configuration; those kernels have no v1 of memory either.
@@ -58,6 +73,48 @@ impl Kernel {
             vec!["v2", "hybrid"]
         })
     }
+}
+
+fn add_module(directory: &Path, name: &str, modules: &mut Vec<Module>) -> Result<()> {
+    // The kernel takes both for the same, and files have the one or the other.
+    let lines = name.replace('-', "_");
+    let dashes = name.replace('_', "-");
+    let is_there = modules.iter().any(|module| module.name == lines);
+    let mut files = [&lines, &dashes].into_iter();
+    let file = files.find_map(|name| find(directory, &format!("{name}.ko")).ok());
+    let Some(file) = file.filter(|_| !is_there) else {
+        return Ok(());
+    };
+    let bytes = if file.extension().is_some_and(|it| it == "xz") {
+        let unpacked = command("xz", &["--decompress", "--stdout"])?
+            .arg(&file)
+            .output()?;
+        ensure!(
+            unpacked.status.success(),
+            "xz cannot unpack {}",
+            file.display()
+        );
+        unpacked.stdout
+    } else {
+        fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?
+    };
+    for needed in needs(&bytes) {
+        add_module(directory, &needed, modules)?;
+    }
+    let name = lines.clone();
+    modules.push(Module { name, bytes });
+    Ok(())
+}
+
+/// The modules that one needs: it says so as `depends=A,B`, with a NUL behind.
+fn needs(module: &[u8]) -> Vec<String> {
+    const KEY: &[u8] = b"\0depends=";
+    let start = module.windows(KEY.len()).position(|window| window == KEY);
+    let names = start.map_or(&[][..], |start| &module[start + KEY.len()..]);
+    let names = names.split(|&byte| byte == 0).next().unwrap_or_default();
+    let names = String::from_utf8_lossy(names);
+    let names = names.split(',').filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
 }
 
 fn download(directory: &Path, version: &str, unpacked: &Path) -> Result<()> {
@@ -183,7 +240,7 @@ fn find(directory: &Path, prefix: &str) -> Result<PathBuf> {
     let arguments = ["-type", "f", "-name", &pattern, "-print", "-quit"];
     let found = output(command("find", &[])?.arg(directory).args(arguments))?;
     let found = found.trim_end();
-    anyhow::ensure!(
+    ensure!(
         !found.is_empty(),
         "{} has no file {pattern}; remove it, to get it anew",
         directory.display()
@@ -204,6 +261,14 @@ linux-image-6.12.117+deb12-cloud-amd64 | 6.12.117-1~deb12u1 | repository Package
 linux-binary-7.3.1+deb14-cloud-amd64 | 7.3.1-1 | repository Packages
 linux-image-7.3.1+deb14-cloud-amd64 | 7.3.1-1 | repository Packages
 ";
+
+    #[test]
+    fn modules_say_what_they_need() {
+        let module = b"\x7fELF\0license=GPL\0depends=stp,llc\0name=bridge\0";
+        assert_eq!(needs(module), ["stp", "llc"]);
+        assert!(needs(b"\0depends=\0").is_empty());
+        assert!(needs(b"").is_empty());
+    }
 
     #[test]
     fn the_newest_that_fits_is_taken() {

@@ -121,7 +121,7 @@ impl Cgroup {
         Ok(members)
     }
 
-    /// Removes it and those below it, and its parent `/agent` where that is empty now. What is gone already is fine.
+    /// Removes it and those below it, and those above that were made for it where they are empty now. What is gone already is fine.
     ///
     /// # Errors
     /// Something is still in it.
@@ -167,11 +167,17 @@ fn remove_way(cgroups: &[Control]) -> Result<(), Error> {
             }
         }
     }
-    // The parent of all: whoever makes the next container makes it again.
-    if let ([.., above], Some(name)) = (above, parent.path.file_name())
-        && name == super::place::AGENT
-    {
-        let _ = above.remove(name);
+    // Those above that were made for it: whoever makes the next container makes them again.
+    let mut child = parent;
+    for above in above.iter().rev() {
+        let Some(name) = child.path.file_name() else {
+            break;
+        };
+        let is_ours = name == super::place::AGENT || child.is_claimed();
+        if !is_ours || above.remove(name).is_err() {
+            break;
+        }
+        child = above;
     }
     Ok(())
 }

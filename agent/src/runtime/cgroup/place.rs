@@ -128,11 +128,12 @@ impl Place {
             others: usize::from(!self.delegated),
         };
         let mut is_new = false;
+        let mut is_ours = self.delegated;
         for name in names {
             let parent = way.cgroups.last().unwrap_or(&self.base);
             let path = parent.path.join(name);
             let (child, made) = parent.make(name).map_err(Error::io(&path))?;
-            let is_ours = self.delegated || made || names.first() == Some(&AGENT);
+            is_ours = is_ours || made || *name == AGENT;
             if self.has("cpuset") && self.version == Version::V1 {
                 inherit(parent, &child).map_err(Error::io(&path))?;
             }
@@ -143,6 +144,9 @@ impl Place {
                 way.others += 1;
             }
             is_new = made;
+            if made && way.cgroups.len() < names.len() {
+                child.claim();
+            }
             way.cgroups.push(child);
         }
         if is_new {
@@ -155,7 +159,7 @@ impl Place {
 
 /// The highest cgroup that is this user's, of their own and those above it, with its directory.
 fn delegated(hierarchies: &Hierarchies, mounted: &Mounted, own: &str) -> Option<(String, PathBuf)> {
-    let above = path::with_parents(own).map(|path| path.into_owned());
+    let above = path::with_parents(own).map(std::borrow::Cow::into_owned);
     let directories = above.map_while(|path| {
         let directory = hierarchies.directory(mounted, &path)?.path;
         let control = Control::open(mounted.version, &directory).ok()?;

@@ -10,7 +10,7 @@ use crate::host;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
-    #[error("{step}: {subject}: {source}")]
+    #[error("{step}: {subject}: {source}{}", advice(step, source))]
     Step {
         step: &'static str,
         /// The path, mount or limit it was about.
@@ -80,4 +80,56 @@ impl Error {
             source: errno.into(),
         }
     }
+}
+
+/// What to do about the failures that a person's flags lead to.
+const ADVICE: [(&str, Errno, &str); 9] = [
+    (
+        "join",
+        Errno::INVAL,
+        "wanted: a namespace of that type, as in ns:/run/netns/NAME",
+    ),
+    (
+        "mount",
+        Errno::NOENT,
+        "--volume wants a file or directory of the host that is there",
+    ),
+    (
+        "mount",
+        Errno::ROFS,
+        "its place cannot be made in a root file system that is read-only; choose one that is there",
+    ),
+    (
+        "mount",
+        Errno::INVAL,
+        "an option of --tmpfs that this kernel does not know, or a value that it does not take",
+    ),
+    (
+        "mount",
+        Errno::OVERFLOW,
+        "it is made by root inside; map that too, with --uid-map 0:HOST:COUNT",
+    ),
+    (
+        "sysctl",
+        Errno::NOENT,
+        "this kernel has no such setting; see --sysctl",
+    ),
+    (
+        "sysctl",
+        Errno::INVAL,
+        "the setting does not take this value; see --sysctl",
+    ),
+    ("workdir", Errno::NOTDIR, "--workdir wants a directory"),
+    (
+        "workdir",
+        Errno::ROFS,
+        "--workdir names none that is there, and the root file system is read-only",
+    ),
+];
+
+fn advice(step: &str, source: &io::Error) -> String {
+    let errno = Errno::from_io_error(source);
+    let mut rows = ADVICE.iter();
+    let row = rows.find(|(of, on, _)| *of == step && Some(*on) == errno);
+    row.map_or_else(String::new, |(_, _, what)| format!("; {what}"))
 }

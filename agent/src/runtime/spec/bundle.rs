@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::flags::Flags;
-use super::{Error, Found, resources};
+use super::{Error, Found, resources, security};
 use crate::runtime::order::{ChangeRoot, Network, Order, Root};
 
 /// Reads the configuration of a bundle.
@@ -41,6 +41,7 @@ pub(super) fn compile(
             "{what} is not supported; remove it to run without"
         )));
     }
+    others(&spec).map_err(refuse)?;
     let root = spec.root().as_ref();
     let root = root.ok_or_else(|| refuse("it has no root".to_owned()))?;
     let root: PathBuf = found.directory.join(bundle).join(root.path());
@@ -79,6 +80,29 @@ pub(super) fn compile(
         swap_implied: false,
         asked: None,
     })
+}
+
+/// Refuses what would change the host, or another container: a name or a setting of a namespace that is not new.
+fn others(spec: &Spec) -> Result<(), String> {
+    let linux = spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
+    let is_new = |kind| {
+        let mut all = namespaces.into_iter().flatten();
+        all.any(|it| it.typ() == kind && it.path().is_none())
+    };
+    let named = spec.hostname().is_some() || spec.domainname().is_some();
+    if named && !is_new(LinuxNamespaceType::Uts) {
+        return Err(
+            "hostname or domainname would be changed for others too; wants a new uts namespace"
+                .to_owned(),
+        );
+    }
+    let settings = linux.and_then(|linux| linux.sysctl().as_ref());
+    for name in settings.into_iter().flatten().map(|(name, _)| name) {
+        security::own_setting(name, is_new)
+            .map_err(|reason| format!("linux.sysctl {name}: {reason}"))?;
+    }
+    Ok(())
 }
 
 /// What the configuration asks for that would not be done. What is not carried out is refused, never left out.

@@ -268,7 +268,8 @@ pub struct Limits {
     /// into cpu.weight)
     #[arg(short = 'c', long, value_name = "NUMBER", value_parser = number_in(2..=262_144_u64))]
     pub cpu_shares: Option<u64>,
-    /// The same as v2 says it, 1 to 10000; others have 100 (v2 only: cpu.weight)
+    /// The same as v2 says it, 1 to 10000; others have 100 (cpu.weight; on v1 turned
+    /// into cpu.shares)
     #[arg(long, value_name = "NUMBER", value_parser = number_in(1..=10_000_u64))]
     pub cpu_weight: Option<u64>,
     /// Which CPUs: 0-3,8 (cpuset.cpus)

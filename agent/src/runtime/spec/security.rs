@@ -306,6 +306,29 @@ const SYSCTLS: [(&str, LinuxNamespaceType, &str); 9] = {
     ]
 };
 
+/// Why a container with these new namespaces may not have a setting: it would be changed for others.
+pub(super) fn own_setting(
+    name: &str,
+    is_new: impl Fn(LinuxNamespaceType) -> bool,
+) -> Result<(), String> {
+    // Both forms are sysctl(8)'s; a name of a file has no `..`.
+    let name = name.replace('/', ".");
+    let fits = |prefix: &str| {
+        name.strip_prefix(prefix).is_some_and(|rest| match prefix {
+            "kernel.shm" => ["all", "max", "mni"].contains(&rest),
+            _ => prefix.ends_with('.') || rest.is_empty(),
+        })
+    };
+    let known = SYSCTLS.iter().find(|(prefix, ..)| fits(prefix));
+    let Some((_, kind, wants)) = known.filter(|_| !name.contains("..")) else {
+        return Err("it is the whole host's, or not known as a namespace's own".to_owned());
+    };
+    if is_new(*kind) {
+        return Ok(());
+    }
+    Err(format!("it would be changed for others too; wants {wants}"))
+}
+
 /// The settings of its namespaces.
 pub(super) fn sysctls(
     flags: &Flags,
@@ -313,23 +336,9 @@ pub(super) fn sysctls(
 ) -> Result<Option<HashMap<String, String>>, Error> {
     let mut settings = HashMap::new();
     for asked in &flags.namespaces.sysctl {
-        // Both forms are sysctl(8)'s; a name of a file has no `..`.
         let name = asked.name.replace('/', ".");
-        let fits = |prefix: &str| {
-            name.strip_prefix(prefix).is_some_and(|rest| match prefix {
-                "kernel.shm" => ["all", "max", "mni"].contains(&rest),
-                _ => prefix.ends_with('.') || rest.is_empty(),
-            })
-        };
-        let known = SYSCTLS.iter().find(|(prefix, ..)| fits(prefix));
-        let Some((_, kind, wants)) = known.filter(|_| !name.contains("..")) else {
-            let reason = "it is the whole host's, or not known as a namespace's own";
-            return Err(Error::flag("--sysctl", &asked.name, reason));
-        };
-        if !namespaces.is_new(*kind) {
-            let reason = format!("it would be changed for others too; wants {wants}");
-            return Err(Error::flag("--sysctl", &asked.name, &reason));
-        }
+        own_setting(&name, |kind| namespaces.is_new(kind))
+            .map_err(|reason| Error::flag("--sysctl", &asked.name, &reason))?;
         settings.insert(name, asked.value.clone());
     }
     Ok((!settings.is_empty()).then_some(settings))

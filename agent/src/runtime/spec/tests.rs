@@ -267,6 +267,8 @@ fn what_cannot_be_is_refused_in_one_line() {
         "--ip 10.0.0.2/33",
         "--pids-limit 0",
         "--bundle /x -m 1g",
+        "--rootfs / --nonsense ls",
+        "--rootfs / -x ls",
     ] {
         assert!(flags(line).is_err(), "{line}");
     }

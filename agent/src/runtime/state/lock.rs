@@ -199,6 +199,9 @@ impl Store {
 
     /// What supervisors left that were killed.
     pub fn abandoned(&self) -> Vec<Claim> {
+        if self.check().is_err() {
+            return Vec::new();
+        }
         self.remove_what_is_gone();
         let names = self.names().into_iter();
         let left = names.filter(|name| {

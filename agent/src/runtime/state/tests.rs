@@ -107,3 +107,19 @@ fn garbage_is_an_error() {
     assert!(matches!(store.read("a"), Err(Error::Malformed { .. })));
     assert_eq!(claim.record(), None);
 }
+
+#[test]
+fn what_others_may_write_to_is_not_believed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (_directory, store) = store();
+    drop(store.claim("a").unwrap());
+    fs::set_permissions(&store.path, fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(matches!(store.read("a"), Err(Error::Unsafe { .. })));
+    assert!(matches!(store.spec("a"), Err(Error::Unsafe { .. })));
+    assert!(matches!(store.waiter("a"), Err(Error::Unsafe { .. })));
+    assert!(store.names().is_empty());
+    assert!(store.abandoned().is_empty());
+    assert!(store.path.join("a").is_dir());
+    fs::set_permissions(&store.path, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(store.abandoned().len(), 1);
+}

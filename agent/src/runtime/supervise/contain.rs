@@ -32,12 +32,14 @@ pub fn contain(mut order: Order, store: &Store, told: &mut Told<'_>) -> Result<u
     let mut record = record(&order);
     claim.write(&record)?;
     fault::point("recorded");
-    let lived = live(&mut order, wanted, &claim, &mut record, told);
+    let mut limited = false;
+    let lived = live(&mut order, wanted, &claim, &mut record, &mut limited, told);
     let (code, process) = match lived {
         Ok(ended) => ended,
         Err(error) => {
-            // What cannot be removed now is found by its record.
-            if clean::remains(&record).is_ok() {
+            // A cgroup that was there before is somebody else's, with all that runs in it. What cannot be removed now is
+            // found by its record.
+            if !limited || clean::remains(&record).is_ok() {
                 claim.remove()?;
             }
             return Err(error);
@@ -61,6 +63,7 @@ fn live(
     wanted: Wanted,
     claim: &Claim,
     record: &mut Record,
+    limited: &mut bool,
     told: &mut Told<'_>,
 ) -> Result<(u8, OwnedFd), Error> {
     let tree = root::prepare(&order.root, &root::Owners::of(&order.spec))?;
@@ -73,6 +76,7 @@ fn live(
     let filters = filters(&order.spec)?;
     fault::point("prepared");
     let cgroup = limit(order, record, told)?;
+    *limited = true;
     if record.cgroup != Path::new(cgroup.path()) {
         record.cgroup = cgroup.path().into();
         claim.write(record)?;

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
+};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -43,6 +45,8 @@ fn in_own_mounts(size: Size) -> Vec<Figure> {
     for root in roots().filter(|root| root.join("cgroup.controllers").exists()) {
         if roots().count() > 1 {
             unmount(root, UnmountFlags::DETACH).expect("the hierarchy of v2");
+            // crun makes directories there all the same: in what ends with this thread.
+            mount("none", root, "tmpfs", MountFlags::empty(), None).expect("an empty directory");
         }
     }
     let bench = Bench::new();
@@ -138,6 +142,8 @@ impl Bench {
         let output = output.expect("agent run can be run");
         let mut spec: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("agent run --print-spec: {error}: {output:?}"));
+        // crun 1.8 knows no later one.
+        spec["ociVersion"] = json!("1.0.2");
         spec["root"] = json!({ "path": self.rootfs.path() });
         spec["process"]["terminal"] = json!(false);
         spec["linux"]["cgroupsPath"] = json!(format!("/{PARENT}/{name}"));
@@ -244,7 +250,7 @@ fn assert_nothing_left() {
             .filter(|name| name.starts_with(&own))
             .collect::<Vec<_>>()
     };
-    for root in roots() {
+    for root in roots().filter(|root| root.join("cgroup.procs").exists()) {
         assert_eq!(left(&root.join(PARENT)), [""; 0], "{}", root.display());
     }
     assert_eq!(left(Path::new("/run/agent/containers")), [""; 0]);

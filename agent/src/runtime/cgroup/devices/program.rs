@@ -113,7 +113,6 @@ fn one(rule: &Rule) -> Vec<bpf_insn> {
     }
     for (register, wanted) in [(MAJOR_OF, rule.major), (MINOR_OF, rule.minor)] {
         if let Limit::Value(number) = wanted {
-            #[expect(clippy::cast_possible_truncation)]
             let number = (number as u32).cast_signed();
             steps.push(instruction(JUMP_IF_OTHER_WORD, register, 0, 0, number));
         }

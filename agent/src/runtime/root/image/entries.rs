@@ -100,7 +100,10 @@ pub fn each<R: Read>(
 }
 
 fn whole(error: &io::Error) -> String {
-    format!("not a tar archive, or not a whole one ({error})")
+    // It quotes the file, which may be anything.
+    let reason = error.to_string();
+    let reason = reason.lines().next().unwrap_or_default();
+    format!("not a tar archive, or not a whole one ({reason})")
 }
 
 impl Said {

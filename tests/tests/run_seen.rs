@@ -1,0 +1,191 @@
+//! Containers of `agent run` are known from their first instant: in the stream, in lists, in metrics.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tests::agent::agent;
+use tests::container;
+use tests::run::{self, Container, output, rootfs, text};
+use tests::serve::Serve;
+use tests::wait::{PATIENCE, wait_for};
+
+/// As `agent ps` and `agent ns` have it at once.
+fn list(serve: &Serve, command: &str, container: &Container) -> Vec<Value> {
+    let mut call = agent([command, "--output", "json", "--socket"]);
+    call.arg(serve.socket()).stdin(Stdio::null());
+    if command == "ns" {
+        call.args(["--container", &container.name]);
+    }
+    let list: Vec<Value> = serde_json::from_str(&text(&mut call)).expect("a list");
+    let mine = list
+        .into_iter()
+        .filter(|it| command == "ns" || it["name"] == *container.name);
+    mine.collect()
+}
+
+#[test]
+fn the_stream_shows_the_launch_and_the_end() {
+    if !tests::root() {
+        return;
+    }
+    let _alone = tests::alone();
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let mut watch = serve.watch(&["--kind", "clone,container"]);
+    let seen = Container::new("seen");
+    let status = run::status(&mut seen.run(&[], &["sh", "-c", "exit 7"]));
+    assert_eq!(status, 7);
+    let mine = |record: &Value| {
+        record["container"]["name"] == *seen.name
+            || record["child"]["container"]["name"] == *seen.name
+    };
+    let records = watch.until(PATIENCE, |record| {
+        mine(record) && record["action"] == "stop"
+    });
+    let image = rootfs().display().to_string();
+    let known = |record: &Value| {
+        let container = &record["container"];
+        assert_eq!(
+            json!([
+                container["kind"],
+                container["id"],
+                container["runtime"],
+                container["image"],
+                container["cgroup"]
+            ]),
+            json!([
+                "container",
+                seen.name,
+                "agent",
+                image,
+                format!("/agent/{}", seen.name)
+            ]),
+        );
+    };
+    let start = records
+        .iter()
+        .find(|it| mine(it) && it["action"] == "start");
+    known(start.expect("a start"));
+    let stop = records.last().expect("a stop");
+    known(stop);
+    assert_eq!(
+        (&stop["exit"]["code"], &stop["exit"]["signal"]),
+        (&json!(7), &json!(0))
+    );
+    let pid = &stop["process"]["pid"];
+    let clone = records
+        .iter()
+        .find(|it| it["child"]["process"]["pid"] == *pid);
+    let clone = clone.unwrap_or_else(|| panic!("no clone: {records:#?}"));
+    assert_eq!(clone["kind"], "clone");
+    assert_eq!(
+        clone["requested"],
+        json!(["ipc", "mnt", "net", "pid", "uts"])
+    );
+    seen.assert_gone();
+}
+
+#[test]
+fn lists_and_metrics_have_it_at_once() {
+    if !tests::root() {
+        return;
+    }
+    let _alone = tests::alone();
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let listed = Container::new("listed");
+    listed.start(&["--memory", "64m"], &["sleep", "1000"]);
+    let pid = listed.pid();
+    let states = list(&serve, "ps", &listed);
+    let [state] = &states[..] else {
+        panic!("not one: {states:?}");
+    };
+    let image = rootfs().display().to_string();
+    assert_eq!(
+        json!([
+            state["running"],
+            state["pid"],
+            state["runtime"],
+            state["image"],
+            state["memory_limit_bytes"]
+        ]),
+        json!([true, pid, "agent", image, 64 << 20]),
+    );
+    let id = format!("/agent/{}", listed.name);
+    let labels = [("id", &*id), ("name", &*listed.name), ("image", &*image)];
+    assert!(
+        serve
+            .metrics()
+            .find("container_start_time_seconds", &labels)
+            .is_some()
+    );
+
+    // Another one in its network: who shares it is seen.
+    let sharing = Container::new("sharing");
+    let network = format!("container:{}", listed.name);
+    sharing.start(&["--net", &network], &["sleep", "1000"]);
+    let namespaces = list(&serve, "ns", &sharing);
+    let shared = |kind: &str| -> bool {
+        let found = namespaces.iter().find(|it| it["type"] == kind);
+        let found = found.unwrap_or_else(|| panic!("no {kind}: {namespaces:?}"));
+        found.to_string().contains(&listed.name)
+    };
+    assert!(shared("net"), "{namespaces:?}");
+    for kind in ["ipc", "mnt", "pid", "uts"] {
+        assert!(!shared(kind), "{kind}: {namespaces:?}");
+    }
+    for container in [&sharing, &listed] {
+        text(&mut container.agent("rm", &["-f"], &[]));
+        container.assert_gone();
+    }
+    wait_for("it is gone from the list", PATIENCE, || {
+        list(&serve, "ps", &listed).is_empty().then_some(())
+    });
+}
+
+#[test]
+fn what_chroot_does_not_isolate_is_said() {
+    if !tests::root() {
+        return;
+    }
+    let _alone = tests::alone();
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let mut watch = serve.watch(&["--kind", "container"]);
+    let rooted = Container::new("rooted");
+    assert_eq!(run::status(&mut rooted.run(&["--chroot"], &["true"])), 0);
+    let start = watch.next(PATIENCE, |it| it["container"]["name"] == *rooted.name);
+    let image = start["container"]["image"].as_str().expect("an image");
+    assert!(
+        image.ends_with("(chroot: isolates nothing but the path)"),
+        "{image}"
+    );
+}
+
+#[test]
+fn a_container_that_another_engine_made_can_be_shared_with() {
+    if !tests::root() {
+        return;
+    }
+    let _alone = tests::alone();
+    // Not of `agent run`: nothing is written of it.
+    let other = container::Container::start(tests::cgroup::Cgroup::new("other"), "mnt,net,uts");
+    let joins = Container::new("joins");
+    let name = format!("container:{}", other.cgroup.name());
+    let inside = output(&mut joins.run(
+        &["--net", &name, "--uts", &name],
+        &[
+            "sh",
+            "-c",
+            "for it in net uts mnt; do readlink /proc/self/ns/$it; done",
+        ],
+    ));
+    let said = String::from_utf8_lossy(&inside.stdout);
+    let inodes: Vec<u32> = said
+        .lines()
+        .filter_map(|line| line.trim_end_matches(']').rsplit('[').next()?.parse().ok())
+        .collect();
+    let [net, uts, mnt] = inodes[..] else {
+        panic!("{inside:?}");
+    };
+    assert_eq!((net, uts), (other.inode("net"), other.inode("uts")));
+    assert_ne!(mnt, other.inode("mnt"));
+    joins.assert_gone();
+}
