@@ -59,6 +59,20 @@ impl Tmux {
     }
 }
 
+impl Tmux {
+    /// Interrupts what runs, and waits for the shell: what is typed before it asks, it drops with the rest of the line.
+    fn interrupt(&self, prompt: &str) {
+        self.call(&["send-keys", "C-c"]);
+        let mut screen = String::new();
+        let asked = poll(PATIENCE, || {
+            screen = self.call(&["capture-pane", "-p"]);
+            let last = screen.lines().rfind(|line| !line.trim().is_empty());
+            (last.map(str::trim_end) == Some(prompt)).then_some(())
+        });
+        assert!(asked.is_some(), "no prompt {prompt:?}:\n{screen}");
+    }
+}
+
 impl Drop for Tmux {
     fn drop(&mut self) {
         let mut tmux = Command::new("tmux");
@@ -95,12 +109,12 @@ fn a_terminal_works_and_is_restored() {
     tmux.wait_for_line("following");
     tmux.call(&["resize-window", "-x", "100", "-y", "30"]);
     tmux.wait_for_line("30 100");
-    tmux.call(&["send-keys", "C-c"]);
+    tmux.interrupt("inside:");
 
     // ^C is for what runs in the container, and not for the agent.
     tmux.enter("sh -c 'echo sleeping; sleep 1000'");
     tmux.wait_for_line("sleeping");
-    tmux.call(&["send-keys", "C-c"]);
+    tmux.interrupt("inside:");
     tmux.enter("echo cut $?");
     tmux.wait_for_line("cut 130");
 
