@@ -307,3 +307,16 @@ fn links_of_a_root_lead_nowhere_else() {
     }
     assert_eq!(run(&[]).status.code(), Some(0));
 }
+
+#[test]
+fn a_directory_is_no_standard_stream() {
+    if !tests::root() {
+        return;
+    }
+    let (_container, mut run) = script(&["-i"], "ls /proc/self/fd/0/");
+    run.stdin(fs::File::open("/").expect("the root"));
+    let ended = output(&mut run);
+    assert_eq!(ended.status.code(), Some(125), "{ended:?}");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains("is a directory"), "{said}");
+}
