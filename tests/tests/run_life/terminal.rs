@@ -1,20 +1,26 @@
 //! Containers with a terminal, driven through tmux, which is a real one.
 
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tests::agent::binary;
 use tests::run::{Container, rootfs, text};
 use tests::wait::{PATIENCE, poll};
 
+/// One server at a time: of two that start together, one may show nothing.
+static ONE: Mutex<()> = Mutex::new(());
+
 /// A tmux server of this test's own, with a shell in it.
 struct Tmux {
     socket: String,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Tmux {
     fn new(name: &str) -> Self {
         let tmux = Self {
             socket: format!("agent-{name}-{}", std::process::id()),
+            _alone: ONE.lock().unwrap_or_else(PoisonError::into_inner),
         };
         tmux.call(&[
             "-f",
@@ -27,6 +33,8 @@ impl Tmux {
             "24",
             "sh",
         ]);
+        // What is typed before the shell asks may be lost.
+        tmux.wait_for_line("host>");
         tmux
     }
 
