@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use crate::host::cgroup::Limit;
 use crate::host::hierarchy::Version;
 
+pub mod chain;
 mod form;
 mod numbers;
 mod table;
@@ -108,7 +109,30 @@ impl Kind {
     }
 }
 
+impl Value {
+    /// The block device that it is about.
+    pub fn device(&self) -> Option<Device> {
+        match self {
+            Self::Rate { device, .. } => Some(*device),
+            _ => None,
+        }
+    }
+}
+
 impl Held {
+    /// Whether it limits nothing. An empty set of v2 is that of the cgroup above.
+    pub fn is_none(&self) -> bool {
+        match self {
+            Self::Amount(limit) | Self::Quota { quota: limit, .. } => *limit == Limit::Max,
+            Self::Numbers(numbers) => numbers.is_empty(),
+        }
+    }
+
+    /// Whether both say the same: without a quota, the period says nothing.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self == other || (self.is_none() && other.is_none())
+    }
+
     /// What holds where both limits do, as a cgroup's and its parent's: the tighter of the two. A weight counts among
     /// siblings only, and is no such limit.
     #[must_use]

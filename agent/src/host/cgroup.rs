@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Error;
-use super::file::File;
-use super::form;
+use super::file::{File, number};
 use super::hierarchy::Version;
 
 /// v1 has no word for "no limit": it writes the highest number of whole pages below 2^63, which is
@@ -22,11 +21,27 @@ pub struct Directory {
     pub meminfo: Option<PathBuf>,
 }
 
+/// What a limit is written as.
+pub(super) const LIMIT: &str = "a number or \"max\"";
+
 /// A limit on something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     Max,
     Value(u64),
+}
+
+impl Limit {
+    /// A limit, however the kernel writes that there is none.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        match text {
+            b"max" | b"-1" => Some(Self::Max),
+            text => match number(text)? {
+                V1_NO_LIMIT.. => Some(Self::Max),
+                value => Some(Self::Value(value)),
+            },
+        }
+    }
 }
 
 /// Memory of a cgroup and those below it, in bytes.
@@ -108,6 +123,17 @@ impl Directory {
             .number_of("oom_kill")
     }
 
+    /// What a file of it says, without the line's end.
+    pub fn text(&self, name: &str) -> Result<String, Error> {
+        let file = self.read(name)?;
+        Ok(String::from_utf8_lossy(file.text()).into_owned())
+    }
+
+    /// What to say of a file that holds what no kernel writes there.
+    pub fn odd(&self, name: &str, text: &str) -> Error {
+        Error::malformed(self.path.join(name), text.as_bytes(), "a limit")
+    }
+
     fn read(&self, name: &str) -> Result<File, Error> {
         File::read(self.path.join(name))
     }
@@ -115,7 +141,7 @@ impl Directory {
 
 fn limit(file: &File) -> Result<Limit, Error> {
     let text = file.text();
-    form::limit(text).map_err(|wanted| file.malformed(text, wanted))
+    Limit::parse(text).ok_or_else(|| file.malformed(text, LIMIT))
 }
 
 /// What v2's root would say.

@@ -1,6 +1,6 @@
 //! The forms that the files of a cgroup have, and what they say in each.
 
-use super::cgroup::{Limit, V1_NO_LIMIT};
+use super::cgroup::{LIMIT, Limit, V1_NO_LIMIT};
 use super::file::{number, words};
 use super::reading::{DeviceUse, Field, Operation, Reading};
 
@@ -111,16 +111,8 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     lines.filter(|line| !line.is_empty())
 }
 
-/// A limit, however the kernel writes that there is none.
-pub fn limit(text: &[u8]) -> Result<Limit, Wanted> {
-    match text {
-        b"max" | b"-1" => Ok(Limit::Max),
-        text => match number(text) {
-            Some(V1_NO_LIMIT..) => Ok(Limit::Max),
-            Some(value) => Ok(Limit::Value(value)),
-            None => Err("a number or \"max\""),
-        },
-    }
+fn limit(text: &[u8]) -> Result<Limit, Wanted> {
+    Limit::parse(text).ok_or(LIMIT)
 }
 
 /// v1's shares, 2 to 262,144, for v2's weight, as engines and cAdvisor have them.

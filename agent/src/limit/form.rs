@@ -3,9 +3,6 @@
 use super::{Device, Held, Numbers, Shown, Value, shares_of_weight, weight_of_shares};
 use crate::host::cgroup::Limit;
 
-/// At least this is no limit on v1, which has no word for it: the highest number of whole pages below 2^63.
-const V1_NO_LIMIT: u64 = 0x7FFF_FFFF_FFFF_0000;
-
 /// What is in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -112,13 +109,7 @@ fn minus_one(limit: Limit) -> String {
 }
 
 fn limit(text: &str) -> Option<Limit> {
-    if matches!(text, "max" | "-1") {
-        return Some(Limit::Max);
-    }
-    match text.parse().ok()? {
-        V1_NO_LIMIT.. => Some(Limit::Max),
-        value => Some(Limit::Value(value)),
-    }
+    Limit::parse(text.as_bytes())
 }
 
 /// What follows the device in its row.

@@ -134,10 +134,7 @@ fn set(
     page: u64,
 ) -> Result<Evidence, Error> {
     let name = format!("--{}", kind.flag());
-    let device = match value {
-        Value::Rate { device, .. } => Some(*device),
-        _ => None,
-    };
+    let device = value.device();
     let written = file.form.write(value).ok_or_else(|| Error::Range {
         name: name.clone(),
         value: value.to_string(),

@@ -8,7 +8,8 @@ use rustix::io::Errno;
 use super::Error;
 use crate::host::control::Control;
 use crate::host::hierarchy::{Hierarchies, Mounted, Version};
-use crate::host::{launch, own, path};
+use crate::host::membership::Membership;
+use crate::host::{launch, path};
 
 /// The cgroup in which those of `agent run` are.
 pub const AGENT: &str = "agent";
@@ -54,11 +55,11 @@ impl Place {
             }
             return Ok(places);
         }
-        let cgroups = own::cgroups(root)?;
+        let membership = Membership::own(root)?;
         for mounted in hierarchies.all() {
-            let own = cgroups.iter().find(|(id, _)| *id == mounted.id);
+            let own = membership.path(mounted);
             if let Some((path, directory)) =
-                own.and_then(|(_, own)| delegated(&hierarchies, mounted, own))
+                own.and_then(|own| delegated(&hierarchies, mounted, own))
             {
                 places.push(Self::at(mounted, path, &directory, true)?);
             }

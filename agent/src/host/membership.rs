@@ -1,0 +1,101 @@
+//! In which cgroups something is: its path in each hierarchy (cgroups(7), `/proc/PID/cgroup`).
+
+use std::path::Path;
+
+use super::Error;
+use super::file::File;
+use super::hierarchy::{Hierarchies, Mounted};
+use super::path;
+
+/// A cgroup, as it is spread over the hierarchies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// By the hierarchy's id.
+    paths: Vec<(u32, String)>,
+}
+
+impl Membership {
+    /// That of this process.
+    ///
+    /// # Errors
+    /// `/proc/self/cgroup` cannot be read.
+    pub fn own(root: &Path) -> Result<Self, Error> {
+        Self::read(root, "self")
+    }
+
+    /// That of a process.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] where there is no such process.
+    pub fn of(root: &Path, pid: u32) -> Result<Self, Error> {
+        Self::read(root, &pid.to_string())
+    }
+
+    /// The cgroup of this path in every hierarchy that has one; empty where none does.
+    pub fn at(hierarchies: &Hierarchies, path: &str) -> Self {
+        let all = hierarchies.all().iter();
+        let there = all.filter(|mounted| {
+            let directory = hierarchies.directory(mounted, path);
+            directory.is_some_and(|directory| directory.path.is_dir())
+        });
+        there.map(|mounted| (mounted.id, path.to_owned())).collect()
+    }
+
+    fn read(root: &Path, process: &str) -> Result<Self, Error> {
+        let file = File::read(root.join("proc").join(process).join("cgroup"))?;
+        let paths = file.lines().filter_map(|line| {
+            let mut fields = line.splitn(3, |&byte| byte == b':');
+            let id = super::file::number(fields.next()?)?;
+            Some((id, path::to_text(fields.nth(1)?)))
+        });
+        Ok(paths.collect())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// The path in a hierarchy.
+    pub fn path(&self, mounted: &Mounted) -> Option<&str> {
+        let mut paths = self.paths.iter();
+        paths
+            .find(|(id, _)| *id == mounted.id)
+            .map(|(_, path)| &**path)
+    }
+
+    /// All paths, each with its hierarchy's id.
+    pub fn paths(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.paths.iter().map(|(id, path)| (*id, &**path))
+    }
+}
+
+impl FromIterator<(u32, String)> for Membership {
+    fn from_iter<T: IntoIterator<Item = (u32, String)>>(paths: T) -> Self {
+        Self {
+            paths: paths.into_iter().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fixture::tree;
+
+    #[test]
+    fn paths_by_hierarchy() {
+        let root = tree(&[
+            ("proc/self/cgroup", "4:cpu,cpuacct:/a:b\n0::/\n"),
+            ("proc/7/cgroup", "0::/c\n"),
+        ]);
+        let own = Membership::own(root.path()).unwrap();
+        let paths: Vec<_> = own.paths().collect();
+        assert_eq!(paths, [(4, "/a:b"), (0, "/")]);
+        let other = Membership::of(root.path(), 7).unwrap();
+        assert_eq!(other, [(0, "/c".to_owned())].into_iter().collect());
+        assert!(matches!(
+            Membership::of(root.path(), 8),
+            Err(Error::Gone { .. })
+        ));
+    }
+}

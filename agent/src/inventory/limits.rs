@@ -1,0 +1,331 @@
+//! The limits that hold for a cgroup: each one's own files, and those of the cgroups above.
+
+use std::path::PathBuf;
+
+use crate::host::Error;
+use crate::host::cgroup::Directory;
+use crate::host::hierarchy::{Hierarchies, Mounted, Version};
+use crate::host::membership::Membership;
+use crate::host::path::with_parents;
+use crate::limit::chain::{Chain, Link, Missing};
+use crate::limit::{Device, File, Form, Held, Kind};
+
+/// Reads limits; each time anew.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits<'a> {
+    pub hierarchies: &'a Hierarchies,
+    pub membership: &'a Membership,
+}
+
+/// The hierarchy that has a limit's controller, and the cgroup's path in it.
+struct Place<'a> {
+    mounted: &'a Mounted,
+    path: &'a str,
+}
+
+impl<'a> Limits<'a> {
+    /// The chain of a limit; of a rate, on `device`.
+    ///
+    /// # Errors
+    /// A file that is there cannot be read, or says what no kernel says. [`Error::Gone`] where the cgroup is.
+    pub fn chain(&self, kind: Kind, device: Option<Device>) -> Result<Chain, Error> {
+        let place = match self.place(kind) {
+            Ok(place) => place,
+            Err((version, missing)) => {
+                return Ok(Chain {
+                    kind,
+                    version,
+                    own: Err(missing),
+                    above: Vec::new(),
+                });
+            }
+        };
+        let version = place.mounted.version;
+        let own = self.own(&place, kind, device)?;
+        let above = if kind.is_inherited(version) {
+            self.above(&place, kind, device)?
+        } else {
+            Vec::new()
+        };
+        Ok(Chain {
+            kind,
+            version,
+            own,
+            above,
+        })
+    }
+
+    /// The cgroup's directory in the hierarchy that has the controller of `kind`, where both are there.
+    pub fn directory(&self, kind: Kind) -> Option<Directory> {
+        let place = self.place(kind).ok()?;
+        self.hierarchies.directory(place.mounted, place.path)
+    }
+
+    fn place(&self, kind: Kind) -> Result<Place<'a>, (Version, Missing)> {
+        let controller = &kind.row().controller;
+        let of = |version, name| {
+            let found = self.hierarchies.of_controller(name);
+            found.filter(|mounted| mounted.version == version)
+        };
+        let v1 = of(Version::V1, controller.v1);
+        let Some(mounted) = v1.or_else(|| of(Version::V2, controller.v2)) else {
+            let controller = controller.v2.to_owned();
+            return Err((Version::V2, Missing::NoController { controller }));
+        };
+        match self.membership.path(mounted) {
+            Some(path) => Ok(Place { mounted, path }),
+            None => {
+                let controller = controller.v2.to_owned();
+                Err((mounted.version, Missing::NoCgroup { controller }))
+            }
+        }
+    }
+
+    fn own(
+        &self,
+        place: &Place<'_>,
+        kind: Kind,
+        device: Option<Device>,
+    ) -> Result<Result<Link, Missing>, Error> {
+        let files = kind.files(place.mounted.version);
+        let Some(directory) = self.hierarchies.directory(place.mounted, place.path) else {
+            let controller = kind.row().controller.v2.to_owned();
+            return Ok(Err(Missing::NoCgroup { controller }));
+        };
+        match link(&directory, place.path, files, device)? {
+            Some(link) => Ok(Ok(link)),
+            None if !directory.path.is_dir() => Err(Error::Gone {
+                path: directory.path,
+            }),
+            None => Ok(Err(self.missing(place, kind, files))),
+        }
+    }
+
+    fn missing(&self, place: &Place<'_>, kind: Kind, files: &[File]) -> Missing {
+        const PASSED_ON: &str = "cgroup.subtree_control";
+        let controller = kind.row().controller.v2;
+        let without = |path: &str| -> Option<PathBuf> {
+            let directory = self.hierarchies.directory(place.mounted, path)?;
+            let passed = directory.text(PASSED_ON).unwrap_or_default();
+            let has = passed.split_whitespace().any(|name| name == controller);
+            (!has).then(|| directory.path.join(PASSED_ON))
+        };
+        if place.mounted.version == Version::V2
+            && let Some(file) = with_parents(place.path)
+                .skip(1)
+                .filter_map(|path| without(&path))
+                .last()
+        {
+            let controller = controller.to_owned();
+            return Missing::NotEnabled { controller, file };
+        }
+        let file = files.last().map_or(kind.flag(), |file| file.name);
+        Missing::NoFile {
+            file: file.to_owned(),
+        }
+    }
+
+    /// The same limit of the cgroups above, as far as it binds those below.
+    fn above(
+        &self,
+        place: &Place<'_>,
+        kind: Kind,
+        device: Option<Device>,
+    ) -> Result<Vec<Link>, Error> {
+        let files = above_files(kind, place.mounted.version);
+        let mut links = Vec::new();
+        for path in with_parents(place.path).skip(1) {
+            let Some(directory) = self.hierarchies.directory(place.mounted, &path) else {
+                // The mount shows the hierarchy from further below on.
+                break;
+            };
+            if is_apart(&directory, kind) {
+                break;
+            }
+            links.extend(link(&directory, &path, &files, device)?);
+        }
+        Ok(links)
+    }
+}
+
+/// Of sets what is really there binds those below, and not what was asked for.
+fn above_files(kind: Kind, version: Version) -> Vec<File> {
+    let files = kind.files(version);
+    let in_effect = |name: &'static str| {
+        vec![File {
+            name,
+            form: Form::Numbers,
+        }]
+    };
+    match (kind, version) {
+        (Kind::CpusetCpus, Version::V1) => in_effect("cpuset.effective_cpus"),
+        (Kind::CpusetMems, Version::V1) => in_effect("cpuset.effective_mems"),
+        (Kind::CpusetCpus, Version::V2) => in_effect("cpuset.cpus.effective"),
+        (Kind::CpusetMems, Version::V2) => in_effect("cpuset.mems.effective"),
+        _ => files.to_vec(),
+    }
+}
+
+/// v1 before 5.11: memory of the cgroups below is not charged to this one unless it says so.
+fn is_apart(directory: &Directory, kind: Kind) -> bool {
+    let is_memory = kind.row().controller.v1 == "memory";
+    is_memory
+        && directory.version == Version::V1
+        && directory
+            .text("memory.use_hierarchy")
+            .is_ok_and(|text| text == "0")
+}
+
+/// What the files of one cgroup hold; `None` where one is not there.
+fn link(
+    directory: &Directory,
+    cgroup: &str,
+    files: &[File],
+    device: Option<Device>,
+) -> Result<Option<Link>, Error> {
+    let mut parts = Vec::new();
+    // The kernel's order: the quota before its period.
+    let mut texts = Vec::new();
+    for file in files {
+        let text = match directory.text(file.name) {
+            Ok(text) => text,
+            Err(Error::Gone { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some(held) = file.form.read(&text, device) else {
+            return Err(directory.odd(file.name, &text));
+        };
+        parts.push((file.form, held));
+        texts.insert(0, text);
+    }
+    let Some(last) = files.last() else {
+        return Ok(None);
+    };
+    let held = Held::of_parts(parts);
+    Ok(held.map(|held| Link {
+        cgroup: cgroup.to_owned(),
+        file: directory.path.join(last.name),
+        text: texts.join(" "),
+        held,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::host::cgroup::Limit;
+    use crate::host::fixture::{add, tree};
+
+    const V2: &str = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+    const V1: &str = "\
+35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+36 31 0:33 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct
+";
+
+    fn host(mountinfo: &str, ids: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tree(&[
+            ("proc/self/mountinfo", mountinfo),
+            ("proc/self/cgroup", ids),
+            ("sys/fs/cgroup/cgroup.controllers", "cpu memory cpuset\n"),
+        ]);
+        add(root.path(), files);
+        root
+    }
+
+    fn read(root: &Path, path: &str, kind: Kind) -> Result<Chain, Error> {
+        let hierarchies = Hierarchies::discover(root).unwrap();
+        let membership = Membership::at(&hierarchies, path);
+        let limits = Limits {
+            hierarchies: &hierarchies,
+            membership: &membership,
+        };
+        limits.chain(kind, None)
+    }
+
+    #[test]
+    fn v2() {
+        let root = host(
+            V2,
+            "0::/\n",
+            &[
+                ("sys/fs/cgroup/a/memory.max", "100\n"),
+                ("sys/fs/cgroup/a/cgroup.subtree_control", "memory cpuset\n"),
+                (
+                    "sys/fs/cgroup/cgroup.subtree_control",
+                    "memory cpu cpuset\n",
+                ),
+                ("sys/fs/cgroup/a/cpu.max", "max 100000\n"),
+                ("sys/fs/cgroup/a/b/memory.max", "150\n"),
+                ("sys/fs/cgroup/a/b/cpuset.cpus", "\n"),
+                ("sys/fs/cgroup/a/cpuset.cpus.effective", "0-1\n"),
+            ],
+        );
+        let chain = read(root.path(), "/a/b", Kind::Memory).unwrap();
+        let own = chain.own.as_ref().unwrap();
+        assert_eq!((&*own.cgroup, &*own.text), ("/a/b", "150"));
+        let effective = chain.effective().unwrap();
+        assert_eq!(effective.cgroup, "/a");
+        assert_eq!(effective.held, Held::Amount(Limit::Value(100)));
+        // Not passed on by /a.
+        let chain = read(root.path(), "/a/b", Kind::CpuQuota).unwrap();
+        let file = root.path().join("sys/fs/cgroup/a/cgroup.subtree_control");
+        let controller = "cpu".to_owned();
+        assert_eq!(chain.own, Err(Missing::NotEnabled { controller, file }));
+        assert!(matches!(
+            read(root.path(), "/a/b", Kind::Pids).unwrap().own,
+            Err(Missing::NoController { .. })
+        ));
+        assert!(matches!(
+            read(root.path(), "/a/b", Kind::MemorySwap).unwrap().own,
+            Err(Missing::NoFile { .. })
+        ));
+        let cpus = read(root.path(), "/a/b", Kind::CpusetCpus).unwrap();
+        assert_eq!(cpus.effective().unwrap().held.to_string(), "0-1");
+    }
+
+    #[test]
+    fn v1() {
+        let root = host(
+            V1,
+            "4:memory:/\n2:cpu,cpuacct:/\n",
+            &[
+                ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "100\n"),
+                ("sys/fs/cgroup/memory/a/memory.use_hierarchy", "1\n"),
+                (
+                    "sys/fs/cgroup/memory/a/b/memory.limit_in_bytes",
+                    "9223372036854771712\n",
+                ),
+                ("sys/fs/cgroup/cpu/a/b/cpu.cfs_quota_us", "50000\n"),
+                ("sys/fs/cgroup/cpu/a/b/cpu.cfs_period_us", "100000\n"),
+            ],
+        );
+        let chain = read(root.path(), "/a/b", Kind::Memory).unwrap();
+        assert_eq!(chain.effective().unwrap().cgroup, "/a");
+        add(
+            root.path(),
+            &[("sys/fs/cgroup/memory/a/memory.use_hierarchy", "0\n")],
+        );
+        let chain = read(root.path(), "/a/b", Kind::Memory).unwrap();
+        assert_eq!(chain.effective(), None);
+        let quota = read(root.path(), "/a/b", Kind::CpuQuota).unwrap();
+        assert_eq!(quota.own.unwrap().text, "50000 100000");
+    }
+
+    #[test]
+    fn what_is_gone_and_what_is_odd() {
+        let odd = [("sys/fs/cgroup/a/memory.max", "many\n")];
+        let root = host(V2, "0::/\n", &odd);
+        let error = read(root.path(), "/a", Kind::Memory).unwrap_err();
+        assert!(matches!(error, Error::Malformed { .. }), "{error}");
+        let hierarchies = Hierarchies::discover(root.path()).unwrap();
+        let membership: Membership = [(0, "/b".to_owned())].into_iter().collect();
+        let limits = Limits {
+            hierarchies: &hierarchies,
+            membership: &membership,
+        };
+        let error = limits.chain(Kind::Memory, None).unwrap_err();
+        assert!(matches!(error, Error::Gone { .. }), "{error}");
+    }
+}

@@ -1,0 +1,260 @@
+//! A limit on its way: what was intended, what the cgroup's own file holds, and what holds for it in the end.
+
+use std::path::PathBuf;
+
+use super::{Form, Held, Kind, Value};
+use crate::host::hierarchy::Version;
+
+/// A limit as one cgroup has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The cgroup's path in the hierarchy.
+    pub cgroup: String,
+    pub file: PathBuf,
+    /// As the kernel writes it; of two files, both with a space between them.
+    pub text: String,
+    pub held: Held,
+}
+
+/// Why a cgroup cannot have a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// No mounted hierarchy has the controller.
+    NoController { controller: String },
+    /// Nothing of it is in the hierarchy that has the controller.
+    NoCgroup { controller: String },
+    /// v2: a cgroup above does not pass the controller on.
+    NotEnabled { controller: String, file: PathBuf },
+    /// This version, or this kernel, does not have the file.
+    NoFile { file: String },
+}
+
+/// A limit of a cgroup, and of those above it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    pub kind: Kind,
+    pub version: Version,
+    /// The cgroup's own.
+    pub own: Result<Link, Missing>,
+    /// Those above it that bind it too, the nearest first.
+    pub above: Vec<Link>,
+}
+
+/// Where what is intended and what holds part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Drift {
+    /// The cgroup cannot have the limit.
+    Missing(Missing),
+    /// The cgroup's own file holds something else than was intended.
+    Written,
+    /// The cgroup's own limit is not the one that holds: this one above it is tighter.
+    Shadowed(Link),
+}
+
+impl Drift {
+    /// One word for it, for labels.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "missing",
+            Self::Written => "written",
+            Self::Shadowed(_) => "shadowed",
+        }
+    }
+}
+
+impl Chain {
+    /// What holds in the end, with the cgroup that it comes from: of equals the nearest. `None` where nothing limits it.
+    pub fn effective(&self) -> Option<Link> {
+        let all = self.own.iter().chain(&self.above);
+        all.filter(|link| !link.held.is_none())
+            .cloned()
+            .reduce(|tightest, link| {
+                let held = tightest.held.clone().tighter(link.held.clone());
+                if held == tightest.held {
+                    tightest
+                } else {
+                    Link { held, ..link }
+                }
+            })
+    }
+
+    /// Where what holds differs from `intended`, which is what the own file is to hold; from what it does hold where
+    /// nobody says what was intended.
+    pub fn drift(&self, intended: Option<&Held>) -> Option<Drift> {
+        let own = match &self.own {
+            Ok(own) => own,
+            Err(missing) => {
+                let wanted = intended.is_some_and(|held| !held.is_none());
+                return wanted.then(|| Drift::Missing(missing.clone()));
+            }
+        };
+        if intended.is_some_and(|intended| !intended.is_same(&own.held)) {
+            return Some(Drift::Written);
+        }
+        let effective = self.effective()?;
+        // Without an own limit nothing is shadowed.
+        let shadowed = !own.held.is_none() && !effective.held.is_same(&own.held);
+        shadowed.then_some(Drift::Shadowed(effective))
+    }
+}
+
+impl Kind {
+    /// Whether the limits of the cgroups above hold too. Weights count among siblings, protection is shared out among
+    /// them; v1's throttling of block devices is flat (`throtl_pd_init`, block/blk-throttle.c).
+    pub fn is_inherited(self, version: Version) -> bool {
+        match self {
+            Self::Memory
+            | Self::MemorySwap
+            | Self::MemoryHigh
+            | Self::CpuQuota
+            | Self::CpusetCpus
+            | Self::CpusetMems
+            | Self::Pids => true,
+            Self::MemoryReservation | Self::CpuWeight => false,
+            Self::ReadBps | Self::WriteBps | Self::ReadIops | Self::WriteIops => {
+                version == Version::V2
+            }
+        }
+    }
+
+    /// What the files are to hold of a value; `None` where this version has no such limit.
+    pub fn held(self, version: Version, value: &Value, page: u64) -> Option<Held> {
+        let device = value.device();
+        let files = self.files(version).iter();
+        let parts: Option<Vec<(Form, Held)>> = files
+            .map(|file| {
+                let held = file.form.read(&file.form.write(value)?, device)?;
+                Some((file.form, file.form.kept(held, page)))
+            })
+            .collect();
+        Held::of_parts(parts?)
+    }
+}
+
+impl Held {
+    /// One limit of what its files hold: v1 has quota and period apart.
+    pub fn of_parts(parts: impl IntoIterator<Item = (Form, Self)>) -> Option<Self> {
+        let mut period = None;
+        let mut whole = None;
+        for (form, held) in parts {
+            match (form, held) {
+                (Form::Period, Self::Amount(crate::host::cgroup::Limit::Value(value))) => {
+                    period = Some(value);
+                }
+                (_, held) => whole = Some(held),
+            }
+        }
+        Some(match (whole?, period) {
+            (Self::Amount(quota), Some(period)) => Self::Quota { quota, period },
+            (whole, _) => whole,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::cgroup::Limit;
+    use crate::limit::Numbers;
+
+    fn amount(limit: u64) -> Held {
+        Held::Amount(Limit::Value(limit))
+    }
+
+    const NONE: Held = Held::Amount(Limit::Max);
+
+    fn link(cgroup: &str, held: Held) -> Link {
+        Link {
+            cgroup: cgroup.to_owned(),
+            file: PathBuf::new(),
+            text: held.to_string(),
+            held,
+        }
+    }
+
+    fn chain(own: Held, above: [Held; 2]) -> Chain {
+        let [parent, root] = above;
+        Chain {
+            kind: Kind::Memory,
+            version: Version::V2,
+            own: Ok(link("/a/b", own)),
+            above: vec![link("/a", parent), link("/", root)],
+        }
+    }
+
+    #[test]
+    fn the_tightest_holds_and_of_equals_the_nearest() {
+        for (own, above, wanted) in [
+            (amount(5), [amount(7), NONE], Some(("/a/b", 5))),
+            (amount(5), [amount(3), amount(4)], Some(("/a", 3))),
+            (amount(5), [amount(5), amount(5)], Some(("/a/b", 5))),
+            (NONE, [NONE, amount(4)], Some(("/", 4))),
+            (NONE, [NONE, NONE], None),
+        ] {
+            let effective = chain(own, above).effective();
+            let wanted = wanted.map(|(cgroup, held)| link(cgroup, amount(held)));
+            let place = |link: Option<Link>| link.map(|it| (it.cgroup, it.held));
+            assert_eq!(place(effective), place(wanted));
+        }
+    }
+
+    #[test]
+    fn drift_is_told_by_where_it_begins() {
+        let held = amount(5);
+        assert_eq!(chain(amount(5), [NONE, NONE]).drift(Some(&held)), None);
+        assert_eq!(chain(NONE, [NONE, amount(9)]).drift(None), None);
+        let written = chain(amount(6), [amount(1), NONE]).drift(Some(&held));
+        assert_eq!(written, Some(Drift::Written));
+        let shadowed = chain(amount(5), [NONE, amount(4)]);
+        for intended in [None, Some(&held)] {
+            let Some(Drift::Shadowed(link)) = shadowed.drift(intended) else {
+                panic!("{intended:?}");
+            };
+            assert_eq!((&*link.cgroup, link.held), ("/", amount(4)));
+        }
+        let missing = Missing::NoFile {
+            file: "memory.max".to_owned(),
+        };
+        let gone = Chain {
+            own: Err(missing.clone()),
+            ..chain(NONE, [NONE, NONE])
+        };
+        assert_eq!(gone.drift(Some(&held)), Some(Drift::Missing(missing)));
+        assert_eq!(gone.drift(None), None);
+        assert_eq!(gone.drift(Some(&NONE)), None);
+    }
+
+    #[test]
+    fn what_files_are_to_hold() {
+        let quota = Value::Quota {
+            quota: Limit::Value(50_000),
+            period: 100_000,
+        };
+        let wanted = Held::Quota {
+            quota: Limit::Value(50_000),
+            period: 100_000,
+        };
+        for version in [Version::V1, Version::V2] {
+            assert_eq!(
+                Kind::CpuQuota.held(version, &quota, 4096),
+                Some(wanted.clone())
+            );
+        }
+        let swap = Value::Swap {
+            memory: 4096,
+            both: Limit::Value(12_289),
+        };
+        let held = |version| Kind::MemorySwap.held(version, &swap, 4096);
+        assert_eq!(held(Version::V1), Some(amount(12_288)));
+        assert_eq!(held(Version::V2), Some(amount(8192)));
+        let high = Value::Amount(Limit::Value(4096));
+        assert_eq!(Kind::MemoryHigh.held(Version::V1, &high, 4096), None);
+        // Half a CPU is half a CPU in whatever period, and no set is no limit.
+        let other = Held::Quota {
+            quota: Limit::Value(25_000),
+            period: 50_000,
+        };
+        assert!(wanted.is_same(&wanted) && !wanted.is_same(&other));
+        assert!(Held::Numbers(Numbers::default()).is_none());
+    }
+}
