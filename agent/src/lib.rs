@@ -27,6 +27,8 @@ pub mod inventory;
 
 pub mod runtime;
 
+pub mod verify;
+
 pub mod server;
 
 pub mod commands;

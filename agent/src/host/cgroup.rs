@@ -129,6 +129,16 @@ impl Directory {
         Ok(String::from_utf8_lossy(file.text()).into_owned())
     }
 
+    /// The number that is all that a file of it holds.
+    pub fn number(&self, name: &str) -> Result<u64, Error> {
+        self.read(name)?.number()
+    }
+
+    /// The number behind `key` in a file of rows; None where there is no such row.
+    pub fn row(&self, name: &str, key: &str) -> Result<Option<u64>, Error> {
+        self.read(name)?.number_of(key)
+    }
+
     /// What to say of a file that holds what no kernel writes there.
     pub fn odd(&self, name: &str, text: &str) -> Error {
         Error::malformed(self.path.join(name), text.as_bytes(), "a limit")

@@ -13,6 +13,7 @@ mod files;
 pub(crate) mod fixture;
 mod form;
 pub mod hierarchy;
+pub mod hits;
 pub mod kept;
 pub mod launch;
 pub mod membership;

@@ -35,6 +35,7 @@ impl<'a> Limits<'a> {
                 return Ok(Chain {
                     kind,
                     version,
+                    device,
                     own: Err(missing),
                     above: Vec::new(),
                 });
@@ -50,6 +51,7 @@ impl<'a> Limits<'a> {
         Ok(Chain {
             kind,
             version,
+            device,
             own,
             above,
         })

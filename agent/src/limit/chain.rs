@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Form, Held, Kind, Value};
+use super::{Device, Form, Held, Kind, Value};
 use crate::host::hierarchy::Version;
 
 /// A limit as one cgroup has it.
@@ -34,6 +34,8 @@ pub enum Missing {
 pub struct Chain {
     pub kind: Kind,
     pub version: Version,
+    /// Of a rate.
+    pub device: Option<Device>,
     /// The cgroup's own.
     pub own: Result<Link, Missing>,
     /// Those above it that bind it too, the nearest first.
@@ -177,6 +179,7 @@ mod tests {
         Chain {
             kind: Kind::Memory,
             version: Version::V2,
+            device: None,
             own: Ok(link("/a/b", own)),
             above: vec![link("/a", parent), link("/", root)],
         }

@@ -34,6 +34,11 @@ impl Numbers {
         Self(self.0.intersection(&other.0).copied().collect())
     }
 
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        Self(self.0.union(&other.0).copied().collect())
+    }
+
     /// First and last of each range.
     fn ranges(&self) -> Vec<(u32, u32)> {
         let mut ranges: Vec<(u32, u32)> = Vec::new();
@@ -44,6 +49,12 @@ impl Numbers {
             }
         }
         ranges
+    }
+}
+
+impl FromIterator<u32> for Numbers {
+    fn from_iter<T: IntoIterator<Item = u32>>(numbers: T) -> Self {
+        Self(numbers.into_iter().collect())
     }
 }
 

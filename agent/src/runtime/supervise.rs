@@ -9,18 +9,21 @@ mod contain;
 mod detach;
 mod error;
 pub mod exec;
+pub mod held;
 pub mod log;
 mod relay;
 mod signals;
 mod stop;
 mod streams;
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 
 pub use clean::sweep;
 pub use error::Error;
 pub use stop::{remove, stop};
 
+use super::cgroup::Cgroup;
 use super::order::Order;
 use super::rootless;
 use super::state::Store;
@@ -71,6 +74,8 @@ enum Told<'a> {
     /// Whoever reads standard error.
     Here,
     Caller(&'a mut Caller),
+    /// Who looks at the container before it runs, and before it is removed.
+    Holder(&'a mut held::Holder),
 }
 
 impl Told<'_> {
@@ -78,12 +83,37 @@ impl Told<'_> {
         match self {
             Self::Here => say(note),
             Self::Caller(caller) => caller.note(note),
+            Self::Holder(holder) => holder.note(note),
         }
     }
 
-    fn started(&mut self) {
-        if let Self::Caller(caller) = self {
-            caller.started();
+    /// The cgroup is made and limited, and nothing is in it yet.
+    fn limited(&mut self, cgroup: &Cgroup) {
+        if let Self::Holder(holder) = self {
+            holder.limited(cgroup);
+        }
+    }
+
+    fn started(&mut self, pid: i32) {
+        match self {
+            Self::Here => {}
+            Self::Caller(caller) => caller.started(),
+            Self::Holder(holder) => holder.started(pid),
+        }
+    }
+
+    /// All processes have ended, and the cgroup is still there.
+    fn ended(&mut self, code: u8) {
+        if let Self::Holder(holder) = self {
+            holder.ended(code);
+        }
+    }
+
+    /// What ends the container when it is let go.
+    fn leash(&self) -> io::Result<Option<OwnedFd>> {
+        match self {
+            Self::Holder(holder) => holder.leash().map(Some),
+            Self::Here | Self::Caller(_) => Ok(None),
         }
     }
 }

@@ -29,6 +29,18 @@ pub fn exit(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Makes standard error this process's standard output too.
+///
+/// # Errors
+/// dup2(2)'s.
+pub fn speak_on_errors() -> io::Result<()> {
+    // SAFETY: the standard streams have no owner in Rust; whoever writes to the output finds the other.
+    match unsafe { libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) } {
+        ..0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Makes this process, a child that [`fork`] has just made, one that nobody waits for and nobody talks to: in a session
 /// of its own, /dev/null as its standard streams, no other descriptor of its parent's but `kept`.
 ///

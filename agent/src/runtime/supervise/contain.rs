@@ -82,7 +82,11 @@ fn live(
         claim.write(record)?;
     }
     fault::point("limited");
+    told.limited(&cgroup);
     let (stdio, mut relay) = streams(order, wanted, claim).map_err(Error::Streams)?;
+    if let Some(leash) = told.leash().map_err(Error::Streams)? {
+        relay.leash(leash);
+    }
     // Not earlier: until here a signal may end this process at once.
     let mut signals = Signals::catch().map_err(Error::Streams)?;
     let started = launch::launch(order, tree.mount.as_fd(), cgroup.v2_fd(), stdio, &filters)?;
@@ -93,7 +97,7 @@ fn live(
         pid: running.pid.as_raw_nonzero().get(),
     };
     claim.write(record)?;
-    told.started();
+    told.started(running.pid.as_raw_nonzero().get());
 
     let mut raw = None;
     if let Some(terminal) = running.terminal {
@@ -111,6 +115,7 @@ fn live(
     let drained = relay.drain(process.as_fd(), &mut signals);
     drained.map_err(Error::Wait)?;
     drop(raw);
+    told.ended(code);
     if matches!(order.network, Network::Veth { .. }) {
         network::disconnect(&order.name)?;
     }

@@ -50,6 +50,8 @@ pub struct Relay {
     terminal: Option<OwnedFd>,
     /// Descriptors that only have to stay open.
     held: Vec<OwnedFd>,
+    /// Once it can be read, or is hung up, the first process is to be ended.
+    leash: Option<OwnedFd>,
 }
 
 /// What is waited for.
@@ -93,6 +95,11 @@ impl Relay {
     /// Keeps it open to the end.
     pub fn hold(&mut self, descriptor: OwnedFd) {
         self.held.push(descriptor);
+    }
+
+    /// Ends the first process once this can be read, or its other side is gone.
+    pub fn leash(&mut self, leash: OwnedFd) {
+        self.leash = Some(leash);
     }
 
     /// Follows this terminal's size with the container's, from now on.
@@ -159,6 +166,7 @@ impl Relay {
         let mut waited = vec![PollFd::new(signals, PollFlags::IN)];
         if until == Until::End {
             waited.push(PollFd::from_borrowed_fd(process, PollFlags::IN));
+            waited.extend(self.leash.as_ref().map(|it| PollFd::new(it, PollFlags::IN)));
         }
         let fixed = waited.len();
         waited.extend(self.copies.iter().map(Copy::waits_for));
@@ -182,6 +190,10 @@ impl Relay {
                 }
                 Wish::Kill => kill(),
             }
+        }
+        if fixed.get(2) == Some(&true) {
+            kill();
+            self.leash = None;
         }
         for (copy, _) in self
             .copies

@@ -1,0 +1,234 @@
+//! What the kernel counts of limits that were run into: `memory.events`, `memory.oom_control`, `pids.events` and what
+//! stands beside them (Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst and cgroup-v1/pids.rst).
+
+use std::path::Path;
+
+use super::Error;
+use super::cgroup::Directory;
+use super::file::File;
+use super::hierarchy::{Hierarchies, Version};
+use super::membership::Membership;
+
+/// Of one cgroup. `None`: this kernel does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hits {
+    /// Kills by the OOM killer in it and below.
+    pub oom_kills: Option<u64>,
+    /// How often it was held up for being above `memory.high` of v2.
+    pub high: Option<u64>,
+    /// v1: the most of memory and swap together, in bytes, and how often that limit was hit.
+    pub both_peak: Option<u64>,
+    pub both_hits: Option<u64>,
+    /// v2: the most of swap, in bytes, and how often there was no more of it.
+    pub swap_peak: Option<u64>,
+    pub swap_hits: Option<u64>,
+    /// Forks that failed with EAGAIN.
+    pub forks_refused: Option<u64>,
+    /// The most processes and threads that there were.
+    pub pids_peak: Option<u64>,
+    /// v1: CPU time of each CPU in nanoseconds.
+    pub cpus: Vec<u64>,
+}
+
+impl Hits {
+    /// Reads them. A file that is not there says nothing; of a cgroup that is gone, none does.
+    ///
+    /// # Errors
+    /// A file cannot be read, or says what no kernel says.
+    pub fn read(hierarchies: &Hierarchies, membership: &Membership) -> Result<Self, Error> {
+        let directory = |controller: &str| {
+            let mounted = hierarchies.of_controller(controller)?;
+            hierarchies.directory(mounted, membership.path(mounted)?)
+        };
+        let mut hits = Self::default();
+        if let Some(memory) = directory("memory") {
+            hits.read_memory(&memory)?;
+        }
+        if let Some(pids) = directory("pids") {
+            hits.forks_refused = row(&pids, "pids.events", "max")?;
+            hits.pids_peak = number(&pids, "pids.peak")?;
+        }
+        if let Some(cpu) = directory("cpuacct") {
+            let text = there(cpu.text("cpuacct.usage_percpu"))?.unwrap_or_default();
+            hits.cpus = text
+                .split_whitespace()
+                .filter_map(|it| it.parse().ok())
+                .collect();
+        }
+        Ok(hits)
+    }
+
+    fn read_memory(&mut self, memory: &Directory) -> Result<(), Error> {
+        match memory.version {
+            Version::V1 => {
+                self.oom_kills = kills_below(&memory.path)?;
+                self.both_peak = number(memory, "memory.memsw.max_usage_in_bytes")?;
+                self.both_hits = number(memory, "memory.memsw.failcnt")?;
+            }
+            Version::V2 => {
+                self.oom_kills = row(memory, "memory.events", "oom_kill")?;
+                self.high = row(memory, "memory.events", "high")?;
+                self.swap_peak = number(memory, "memory.swap.peak")?;
+                self.swap_hits = row(memory, "memory.swap.events", "max")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// v1 counts a kill in the very cgroup of the victim.
+fn kills_below(path: &Path) -> Result<Option<u64>, Error> {
+    let Some(file) = there(File::read(path.join("memory.oom_control")))? else {
+        return Ok(None);
+    };
+    let Some(mut kills) = file.number_of::<u64>("oom_kill")? else {
+        return Ok(None);
+    };
+    // A cgroup that is removed meanwhile has taken its count with it.
+    let below = std::fs::read_dir(path).into_iter().flatten().flatten();
+    for entry in below.filter(|entry| entry.file_type().is_ok_and(|it| it.is_dir())) {
+        kills += kills_below(&entry.path())?.unwrap_or_default();
+    }
+    Ok(Some(kills))
+}
+
+/// How long processes ran or waited for a CPU so far, each by its pid, in nanoseconds: `/proc/PID/schedstat`
+/// (Documentation/scheduler/sched-stats.rst). One that has ended is left out.
+pub fn wanted_cpu(root: &Path, pids: &[i32]) -> Vec<(i32, u64)> {
+    let wanted = |pid: &i32| {
+        let file = File::read(root.join(format!("proc/{pid}/schedstat"))).ok()?;
+        let text = file.string().ok()?;
+        let mut numbers = text.split_whitespace().map(str::parse::<u64>);
+        let (ran, waited) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+        Some((*pid, ran + waited))
+    };
+    pids.iter().filter_map(wanted).collect()
+}
+
+/// Bytes that a process and those that it has waited for caused to be written to block devices, also those that are in
+/// the page cache yet (`write_bytes` of `/proc/PID/io`).
+pub fn written_bytes(root: &Path, pid: i32) -> Option<u64> {
+    let file = File::read(root.join(format!("proc/{pid}/io"))).ok()?;
+    file.number_of("write_bytes:").ok()?
+}
+
+/// The CPUs that a process may use (`Cpus_allowed_list` of `/proc/PID/status`), as the kernel writes them.
+pub fn allowed_cpus(root: &Path, pid: i32) -> Option<String> {
+    let file = File::read(root.join(format!("proc/{pid}/status"))).ok()?;
+    let word = file.word_of("Cpus_allowed_list:")?;
+    Some(String::from_utf8_lossy(word).into_owned())
+}
+
+/// Bytes of swap that the host has.
+pub fn swap_total(root: &Path) -> Option<u64> {
+    let file = File::read(root.join("proc/meminfo")).ok()?;
+    let kib: u64 = file.number_of("SwapTotal:").ok()??;
+    Some(kib.saturating_mul(1024))
+}
+
+fn there<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::Gone { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn number(directory: &Directory, name: &str) -> Result<Option<u64>, Error> {
+    there(directory.number(name))
+}
+
+fn row(directory: &Directory, name: &str, key: &str) -> Result<Option<u64>, Error> {
+    Ok(there(directory.row(name, key))?.flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fixture::tree;
+
+    #[test]
+    fn v1() {
+        let root = tree(&[
+            (
+                "proc/self/mountinfo",
+                "35 31 0:32 / /cg/memory rw - cgroup cgroup rw,memory\n\
+                 36 31 0:33 / /cg/pids rw - cgroup cgroup rw,pids\n\
+                 37 31 0:34 / /cg/cpu rw - cgroup cgroup rw,cpu,cpuacct\n",
+            ),
+            (
+                "proc/self/cgroup",
+                "4:memory:/\n2:pids:/\n3:cpu,cpuacct:/\n",
+            ),
+            (
+                "cg/memory/a/memory.oom_control",
+                "under_oom 0\noom_kill 2\n",
+            ),
+            ("cg/memory/a/b/memory.oom_control", "oom_kill 3\n"),
+            ("cg/memory/a/memory.memsw.failcnt", "7\n"),
+            ("cg/pids/a/pids.events", "max 4\n"),
+            ("cg/cpu/a/cpuacct.usage_percpu", "5 6 \n"),
+        ]);
+        let hierarchies = Hierarchies::discover(root.path()).unwrap();
+        let membership = Membership::at(&hierarchies, "/a");
+        let hits = Hits {
+            oom_kills: Some(5),
+            both_hits: Some(7),
+            forks_refused: Some(4),
+            cpus: vec![5, 6],
+            ..Hits::default()
+        };
+        assert_eq!(Hits::read(&hierarchies, &membership).unwrap(), hits);
+        let gone = Membership::at(&hierarchies, "/c");
+        assert_eq!(Hits::read(&hierarchies, &gone).unwrap(), Hits::default());
+    }
+
+    #[test]
+    fn v2() {
+        let root = tree(&[
+            (
+                "proc/self/mountinfo",
+                "30 23 0:26 / /cg rw - cgroup2 cgroup2 rw\n",
+            ),
+            ("proc/self/cgroup", "0::/\n"),
+            ("cg/cgroup.controllers", "memory pids\n"),
+            (
+                "cg/a/memory.events",
+                "low 0\nhigh 8\nmax 9\noom 2\noom_kill 1\n",
+            ),
+            ("cg/a/memory.swap.peak", "4096\n"),
+            ("cg/a/memory.swap.events", "high 0\nmax 3\nfail 3\n"),
+            ("cg/a/pids.peak", "11\n"),
+        ]);
+        let hierarchies = Hierarchies::discover(root.path()).unwrap();
+        let membership = Membership::at(&hierarchies, "/a");
+        let hits = Hits {
+            oom_kills: Some(1),
+            high: Some(8),
+            swap_peak: Some(4096),
+            swap_hits: Some(3),
+            pids_peak: Some(11),
+            ..Hits::default()
+        };
+        assert_eq!(Hits::read(&hierarchies, &membership).unwrap(), hits);
+    }
+
+    #[test]
+    fn of_processes() {
+        let root = tree(&[
+            ("proc/7/schedstat", "100 50 3\n"),
+            ("proc/8/schedstat", "odd\n"),
+            (
+                "proc/7/io",
+                "rchar: 1\nwrite_bytes: 4096\ncancelled_write_bytes: 0\n",
+            ),
+            ("proc/7/status", "Name:\tx\nCpus_allowed_list:\t0-1\n"),
+            ("proc/meminfo", "MemTotal: 9 kB\nSwapTotal: 2 kB\n"),
+        ]);
+        assert_eq!(wanted_cpu(root.path(), &[7, 8, 9]), [(7, 150)]);
+        assert_eq!(written_bytes(root.path(), 7), Some(4096));
+        assert_eq!(allowed_cpus(root.path(), 7).as_deref(), Some("0-1"));
+        assert_eq!(written_bytes(root.path(), 9), None);
+        assert_eq!(swap_total(root.path()), Some(2048));
+    }
+}

@@ -1,0 +1,13 @@
+//! `agent verify`: whether limits hold, by the kernel's own numbers.
+//!
+//! Evidence goes one way: claim (what was intended) → chain (what files hold, the cgroup's and those above) → run (what
+//! the kernel counted meanwhile) → judge (pure: one verdict and its reason for each claim) → report.
+
+pub mod claim;
+pub mod judge;
+pub mod lines;
+pub mod report;
+pub mod run;
+pub mod sample;
+pub mod trace;
+pub mod weights;

@@ -1,0 +1,1 @@
+//! Verdicts, each with one fact changed.

@@ -1,0 +1,277 @@
+//! A report for the eye: a block for each limit, from what was intended to the verdict.
+
+use super::report::{Check, Observed, Report, Scope, Stimulus, Verdict, Victim};
+use crate::inventory::table::{ALARM, DIM, GOOD, NAME};
+use crate::text::{escape, width};
+use crate::units::size;
+
+/// The columns before the text of a line.
+const MARGIN: usize = 12;
+
+/// Victims that are listed one by one.
+const VICTIMS: usize = 5;
+
+/// The colour of what is neither good nor bad.
+const DOUBT: &str = "33";
+
+/// How wide, and whether coloured.
+#[derive(Clone, Copy)]
+pub struct Screen {
+    pub columns: usize,
+    pub colour: bool,
+}
+
+/// All of it.
+pub fn report(report: &Report, screen: Screen) -> String {
+    let mut text = String::new();
+    for check in &report.checks {
+        block(check, screen, &mut text);
+    }
+    for note in &report.notes {
+        line("note", note, "", screen, &mut text);
+    }
+    let scope = match report.scope {
+        Scope::Run => "",
+        Scope::Configuration => " (of the configuration: --for 10s judges what happens, too)",
+    };
+    let verdict = report.verdict;
+    let word = format!("{}{scope}", verdict.name());
+    line("verdict", &word, colour(verdict), screen, &mut text);
+    text
+}
+
+/// A line for each limit.
+pub fn table(report: &Report, screen: Screen) -> String {
+    let mut text = String::new();
+    for check in &report.checks {
+        let head = format!("{} {}", check.verdict.name(), check.reason);
+        line(check.limit, &head, colour(check.verdict), screen, &mut text);
+    }
+    for note in &report.notes {
+        line("note", note, "", screen, &mut text);
+    }
+    let verdict = report.verdict;
+    line(
+        "verdict",
+        verdict.name(),
+        colour(verdict),
+        screen,
+        &mut text,
+    );
+    text
+}
+
+fn block(check: &Check, screen: Screen, out: &mut String) {
+    let title = match &check.device {
+        Some(device) => format!("{} {device}", check.limit),
+        None => check.limit.to_owned(),
+    };
+    paint(&title, NAME, screen, out);
+    out.push('\n');
+    for (name, text) in evidence(check) {
+        line(name, &text, "", screen, out);
+    }
+    let colour = colour(check.verdict);
+    let verdict = format!("{}: {}", check.verdict.name(), check.reason);
+    line("", &verdict, colour, screen, out);
+    out.push('\n');
+}
+
+/// The links of the chain that there are, in their order.
+fn evidence(check: &Check) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if let Some(intended) = &check.intended {
+        let number = intended
+            .value
+            .number
+            .filter(|_| intended.value.unit == "bytes");
+        let exactly = number.map_or_else(String::new, |bytes| format!(" ({bytes} bytes)"));
+        let text = format!("{}{exactly}, by {}", intended.value.text, intended.source);
+        lines.push(("intended", text));
+    }
+    if let Some(written) = &check.written {
+        lines.push(("written", format!("{} to {}", written.text, written.file)));
+    }
+    if let Some(read) = &check.read_back {
+        let note = read.note.as_ref().map(|note| format!(" ({note})"));
+        let place = match &check.written {
+            Some(_) => String::new(),
+            None => format!(" in {}", read.file),
+        };
+        let text = one_line(&read.text);
+        lines.push((
+            "read back",
+            format!("{text}{place}{}", note.unwrap_or_default()),
+        ));
+    }
+    if let Some(effective) = &check.effective {
+        let text = format!("{}, of {}", effective.value.text, effective.cgroup);
+        lines.push(("effective", text));
+    }
+    if let Some(Stimulus { pressed, what }) = &check.stimulus {
+        let word = if *pressed { "pressed" } else { "not pressed" };
+        lines.push(("stimulus", format!("{word}: {what}")));
+    }
+    if let Some(observed) = &check.observed {
+        lines.extend(seen(observed).into_iter().map(|text| ("observed", text)));
+    }
+    if let Some(tolerance) = &check.tolerance {
+        lines.push((
+            "tolerance",
+            format!("{}: {}", tolerance.value, tolerance.why),
+        ));
+    }
+    lines
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().collect::<Vec<_>>().join("; ")
+}
+
+fn seen(observed: &Observed) -> Vec<String> {
+    match observed {
+        Observed::Memory(memory) => {
+            let how = if memory.peak_sampled {
+                " (sampled)"
+            } else {
+                ""
+            };
+            let mut text = format!("peak {}{how}", size(memory.peak_bytes));
+            for (count, what) in [(memory.hits, "hits"), (memory.oom_kills, "OOM kills")] {
+                text += &count.map_or_else(String::new, |count| format!(", {count} {what}"));
+            }
+            if let Some(swap) = memory.swap_peak_bytes.filter(|swap| *swap > 0) {
+                text += &format!(", {} in swap", size(swap));
+            }
+            let victims = memory.victims.iter().flatten();
+            let mut lines = vec![text];
+            lines.extend(victims.clone().take(VICTIMS).map(victim));
+            let more = victims.count().saturating_sub(VICTIMS);
+            lines.extend((more > 0).then(|| format!("and {more} more killed")));
+            lines
+        }
+        Observed::Cpu(cpu) => vec![format!(
+            "{:.3} s of CPU time in {:.3} s, {:.3} CPUs; throttled for {:.2} s",
+            cpu.cpu_seconds,
+            cpu.seconds,
+            cpu.cpus,
+            cpu.throttled_seconds.unwrap_or(0.0)
+        )],
+        Observed::Pids { peak, refused, .. } => {
+            let refused = refused.map_or_else(String::new, |it| format!(", {it} forks refused"));
+            vec![format!("at most {peak} tasks{refused}")]
+        }
+        Observed::Rate {
+            bytes,
+            ios,
+            seconds,
+            dirtied_bytes,
+            ..
+        } => {
+            let dirtied = dirtied_bytes.map(|it| format!("; {} by its processes", size(it)));
+            let dirtied = dirtied.unwrap_or_default();
+            vec![format!(
+                "{} in {ios} I/Os in {seconds:.2} s{dirtied}",
+                size(*bytes)
+            )]
+        }
+        Observed::Set { allowed, used, .. } => {
+            let used = used.as_ref().map(|used| format!(", used {used}"));
+            vec![format!("allowed {allowed}{}", used.unwrap_or_default())]
+        }
+        Observed::Weight {
+            cpu_seconds,
+            expected_seconds,
+            ..
+        } => vec![format!(
+            "{cpu_seconds:.3} s of CPU time, and {expected_seconds:.3} s expected"
+        )],
+    }
+}
+
+fn victim(victim: &Victim) -> String {
+    let what = if victim.init {
+        ", its first process"
+    } else {
+        ""
+    };
+    let Victim {
+        time, comm, pid, ..
+    } = victim;
+    format!("killed {comm}({pid}){what} at {time}")
+}
+
+fn colour(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => GOOD,
+        Verdict::Inconclusive => DOUBT,
+        Verdict::Fail => ALARM,
+    }
+}
+
+/// A name and a text, folded between words to the screen's width.
+fn line(name: &str, text: &str, colour: &str, screen: Screen, out: &mut String) {
+    let room = screen.columns.saturating_sub(MARGIN).max(20);
+    let text = escape(text);
+    let mut name = name;
+    for part in folded(&text, room) {
+        let margin = format!("  {name:<width$}", width = MARGIN - 2);
+        paint(&margin, DIM, screen, out);
+        paint(&part, colour, screen, out);
+        out.push('\n');
+        name = "";
+    }
+}
+
+/// Lines of at most `room` columns; a word that is longer has one of its own.
+fn folded(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.len() - 1;
+        let line = &mut lines[last];
+        if line.is_empty() {
+            line.push_str(word);
+        } else if width(line) + 1 + width(word) <= room {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+fn paint(text: &str, colour: &str, screen: Screen, out: &mut String) {
+    if screen.colour && !colour.is_empty() {
+        out.push_str(&format!("\x1b[{colour}m{text}\x1b[0m"));
+    } else {
+        out.push_str(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_folded_between_words() {
+        assert_eq!(folded("a bb ccc dddd", 6), ["a bb", "ccc", "dddd"]);
+        assert_eq!(folded("longer-than-that b", 6), ["longer-than-that", "b"]);
+        let mut out = String::new();
+        let screen = Screen {
+            columns: 32,
+            colour: false,
+        };
+        line(
+            "read back",
+            "1 2 3 4 5 6 7 8 9 10 11\x1b",
+            "",
+            screen,
+            &mut out,
+        );
+        assert_eq!(
+            out,
+            "  read back 1 2 3 4 5 6 7 8 9 10\n            11\\x1b\n"
+        );
+    }
+}

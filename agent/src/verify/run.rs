@@ -1,0 +1,357 @@
+//! A run: a workload that is launched, or a container that runs already, looked at until its end.
+
+use std::io;
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+use super::claim::Claim;
+use super::judge::{Host, Run};
+use super::sample::{Gauge, Sample};
+use super::trace::Trace;
+use crate::host;
+use crate::host::hierarchy::Hierarchies;
+use crate::host::hits::written_bytes;
+use crate::host::membership::Membership;
+use crate::host::reading::Field;
+use crate::limit::Kind;
+use crate::limit::chain::Chain;
+use crate::runtime::supervise::held::{GO, Limited, STOP, Word, Written};
+
+/// Between two looks. What changes and changes back in less is seen by what it does.
+pub const PAUSE: Duration = Duration::from_millis(50);
+
+/// Why there is no verdict at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Host(#[from] host::Error),
+    #[error("{why}")]
+    Launch { status: u8, why: String },
+    #[error("cannot talk to the supervisor of the workload")]
+    Talk(#[from] io::Error),
+    #[error("the supervisor of the workload was killed")]
+    Killed,
+    #[error("the cgroup {cgroup} was removed during the run: no verdict")]
+    Vanished { cgroup: String },
+    #[error("interrupted: no verdict")]
+    Interrupted,
+}
+
+/// A container that waits to be launched, and its supervisor, which says how it goes.
+#[derive(Debug)]
+pub struct Supervised {
+    words: Lines<BufReader<OwnedReadHalf>>,
+    answers: OwnedWriteHalf,
+    pub notes: Vec<String>,
+}
+
+impl Supervised {
+    /// Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The socket cannot be used.
+    pub fn new(stream: StdStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let (words, answers) = UnixStream::from_std(stream)?.into_split();
+        Ok(Self {
+            words: BufReader::new(words).lines(),
+            answers,
+            notes: Vec::new(),
+        })
+    }
+
+    /// Launches it, as far as its cgroup.
+    pub async fn limit(&mut self) -> Result<Limited, Error> {
+        self.answer(GO).await?;
+        loop {
+            if let Word::Limited(limited) = self.hear().await? {
+                return Ok(limited);
+            }
+        }
+    }
+
+    /// Starts the command: its first process.
+    pub async fn start(&mut self) -> Result<i32, Error> {
+        self.answer(GO).await?;
+        loop {
+            if let Word::Started { pid } = self.hear().await? {
+                return Ok(pid);
+            }
+        }
+    }
+
+    /// Waits for the end of all its processes. May be dropped and called again.
+    pub async fn end(&mut self) -> Result<u8, Error> {
+        loop {
+            if let Word::Ended { code } = self.hear().await? {
+                return Ok(code);
+            }
+        }
+    }
+
+    /// Ends all its processes.
+    pub async fn stop(&mut self) -> Result<(), Error> {
+        self.answer(STOP).await
+    }
+
+    /// Lets its cgroup be removed, and waits until all of it is.
+    pub async fn remove(mut self) -> Result<Vec<String>, Error> {
+        self.answer(GO).await?;
+        while let Some(line) = self.words.next_line().await? {
+            if let Ok(Word::Failed { status, why }) = serde_json::from_str(&line) {
+                return Err(Error::Launch { status, why });
+            }
+        }
+        Ok(self.notes)
+    }
+
+    async fn hear(&mut self) -> Result<Word, Error> {
+        loop {
+            let line = self.words.next_line().await?.ok_or(Error::Killed)?;
+            match serde_json::from_str(&line).map_err(io::Error::from)? {
+                Word::Note(note) => self.notes.push(note),
+                Word::Failed { status, why } => return Err(Error::Launch { status, why }),
+                word => return Ok(word),
+            }
+        }
+    }
+
+    async fn answer(&mut self, text: &str) -> Result<(), Error> {
+        match self.answers.write_all(text.as_bytes()).await {
+            // Why it has gone, it has said, or is not to be known.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => Ok(written?),
+        }
+    }
+}
+
+/// What was seen of a cgroup so far.
+pub struct Watch {
+    pub gauge: Gauge,
+    pub claims: Vec<Claim>,
+    pub before: Sample,
+    pub after: Sample,
+    /// By claim: the first look at which the own limit was another one than before.
+    pub changed: Vec<Option<Chain>>,
+    memory_peak: u64,
+    swap_peak: u64,
+    pids_peak: u64,
+    allowed: Vec<String>,
+}
+
+impl Watch {
+    /// Begins with one look.
+    ///
+    /// # Errors
+    /// The cgroup cannot be read.
+    pub fn begin(gauge: Gauge, claims: Vec<Claim>) -> Result<Self, Error> {
+        let before = gauge.sample(&claims)?;
+        let mut watch = Self {
+            changed: vec![None; claims.len()],
+            gauge,
+            claims,
+            after: before.clone(),
+            before,
+            memory_peak: 0,
+            swap_peak: 0,
+            pids_peak: 0,
+            allowed: Vec::new(),
+        };
+        watch.add();
+        Ok(watch)
+    }
+
+    /// Looks again.
+    ///
+    /// # Errors
+    /// [`Error::Vanished`] where the cgroup is gone.
+    pub fn look(&mut self) -> Result<(), Error> {
+        self.after = match self.gauge.sample(&self.claims) {
+            Err(host::Error::Gone { .. }) => {
+                let kind = self.claims.first().map_or(Kind::Memory, |claim| claim.kind);
+                let cgroup = self.gauge.path(kind).unwrap_or_default().to_owned();
+                return Err(Error::Vanished { cgroup });
+            }
+            sample => sample?,
+        };
+        self.add();
+        Ok(())
+    }
+
+    fn add(&mut self) {
+        let number = |field| self.after.reading.number(field).unwrap_or(0);
+        self.memory_peak = self.memory_peak.max(number(Field::MemoryUsage));
+        self.swap_peak = self.swap_peak.max(number(Field::Swap));
+        self.pids_peak = self.pids_peak.max(number(Field::Threads));
+        for allowed in &self.after.allowed {
+            if !self.allowed.contains(allowed) {
+                self.allowed.push(allowed.clone());
+            }
+        }
+        let chains = self.before.chains.iter().zip(&self.after.chains);
+        for ((before, after), changed) in chains.zip(&mut self.changed) {
+            let is_same = match (&before.own, &after.own) {
+                (Ok(before), Ok(after)) => before.held.is_same(&after.held),
+                (before, after) => before.is_err() == after.is_err(),
+            };
+            if !is_same && changed.is_none() {
+                *changed = Some(after.clone());
+            }
+        }
+    }
+
+    /// All of it, with the kills that were traced.
+    pub async fn end(&self, trace: Option<&Trace>, dirtied: Option<u64>) -> Run {
+        let kills = |sample: &Sample| sample.hits.oom_kills.unwrap_or(0);
+        let counted = kills(&self.after).saturating_sub(kills(&self.before));
+        let victims = match (trace, self.gauge.path(Kind::Memory)) {
+            (Some(trace), Some(path)) => trace.kills(path, counted).await,
+            _ => None,
+        };
+        Run {
+            before: self.before.clone(),
+            after: self.after.clone(),
+            memory_peak: self.memory_peak,
+            swap_peak: self.swap_peak,
+            pids_peak: self.pids_peak,
+            allowed: self.allowed.clone(),
+            victims,
+            dirtied,
+            host: Host::read(Path::new("/")),
+        }
+    }
+}
+
+/// A workload that ran.
+pub struct Ran {
+    pub watch: Watch,
+    pub run: Run,
+    pub written: Vec<Written>,
+    /// `None` where it was ended.
+    pub code: Option<u8>,
+    pub notes: Vec<String>,
+}
+
+/// Who is told how it goes, at each look.
+pub type Progress<'a> = &'a mut dyn FnMut(&Watch);
+
+/// Launches a workload and watches it to its end, or for `time`.
+///
+/// # Errors
+/// It cannot be launched, or its cgroup not be read.
+pub async fn launch(
+    mut supervised: Supervised,
+    claims: Vec<Claim>,
+    trace: Option<&Trace>,
+    time: Option<Duration>,
+    progress: Progress<'_>,
+) -> Result<Ran, Error> {
+    let limited = supervised.limit().await?;
+    let mut watch = Watch::begin(gauge(&limited)?, claims)?;
+    let pid = supervised.start().await?;
+    // What came before is the launcher's.
+    watch.before.at = Instant::now();
+    let deadline = time.map(|time| watch.before.at + time);
+    let mut ticks = ticks();
+    let mut interrupt = interrupt()?;
+    let mut code = None;
+    let mut interrupted = false;
+    loop {
+        tokio::select! {
+            ended = supervised.end() => {
+                code = Some(ended?);
+                break;
+            }
+            () = until(deadline) => break,
+            _ = interrupt.recv() => {
+                interrupted = true;
+                break;
+            }
+            _ = ticks.tick() => {
+                watch.look()?;
+                progress(&watch);
+            }
+        }
+    }
+    let ended = Instant::now();
+    if code.is_none() {
+        supervised.stop().await?;
+        supervised.end().await?;
+    }
+    let dirtied = written_bytes(Path::new("/"), pid);
+    watch.look()?;
+    if code.is_none() {
+        watch.after.at = ended;
+    }
+    let run = watch.end(trace, dirtied).await;
+    let notes = supervised.remove().await?;
+    if interrupted {
+        return Err(Error::Interrupted);
+    }
+    Ok(Ran {
+        watch,
+        run,
+        written: limited.written,
+        code,
+        notes,
+    })
+}
+
+/// Watches a cgroup for `time`.
+///
+/// # Errors
+/// It cannot be read, or is removed meanwhile.
+pub async fn watch(
+    gauge: Gauge,
+    claims: Vec<Claim>,
+    trace: Option<&Trace>,
+    time: Duration,
+    progress: Progress<'_>,
+) -> Result<(Watch, Run), Error> {
+    let mut watch = Watch::begin(gauge, claims)?;
+    let deadline = Some(watch.before.at + time);
+    let mut ticks = ticks();
+    let mut interrupt = interrupt()?;
+    loop {
+        tokio::select! {
+            () = until(deadline) => break,
+            _ = interrupt.recv() => return Err(Error::Interrupted),
+            _ = ticks.tick() => {
+                watch.look()?;
+                progress(&watch);
+            }
+        }
+    }
+    watch.look()?;
+    let run = watch.end(trace, None).await;
+    Ok((watch, run))
+}
+
+pub(super) fn gauge(limited: &Limited) -> Result<Gauge, Error> {
+    let hierarchies = Hierarchies::discover(Path::new("/"))?;
+    let membership = Membership::at(&hierarchies, &limited.cgroup);
+    Ok(Gauge::new(hierarchies, membership))
+}
+
+pub(super) fn ticks() -> tokio::time::Interval {
+    let mut ticks = interval(PAUSE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+pub(super) fn interrupt() -> io::Result<tokio::signal::unix::Signal> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+}
+
+pub(super) async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

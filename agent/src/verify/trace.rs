@@ -1,0 +1,89 @@
+//! The OOM kills that were traced while a container ran: who, when, and by whose limit.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::mpsc::Receiver;
+use tokio::time::{Instant, sleep};
+
+use super::report::Victim;
+use crate::lock::lock;
+use crate::watch::record::{Event, Record};
+
+/// How long a kill that the kernel has counted may take to be told of.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Between two looks whether it was.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Events, as they come.
+#[derive(Clone, Debug)]
+pub struct Trace(Arc<Mutex<Traced>>);
+
+#[derive(Debug, Default)]
+struct Traced {
+    victims: Vec<Victim>,
+    /// The stream told of a gap, or ended: not all are here.
+    incomplete: bool,
+}
+
+impl Trace {
+    /// Collects what comes from now on. Needs a tokio runtime.
+    pub fn collect(mut records: Receiver<Arc<Record>>) -> Self {
+        let traced = Arc::new(Mutex::new(Traced::default()));
+        let trace = Self(Arc::clone(&traced));
+        tokio::spawn(async move {
+            while let Some(record) = records.recv().await {
+                lock(&traced).add(&record);
+            }
+            lock(&traced).incomplete = true;
+        });
+        trace
+    }
+
+    /// The kills of processes in `container`, once all that the kernel has counted were told of, or that took too long.
+    /// `None` where the stream has a gap: then there may be more.
+    pub async fn kills(&self, container: &str, counted: u64) -> Option<Vec<Victim>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            {
+                let traced = lock(&self.0);
+                if traced.incomplete {
+                    return None;
+                }
+                let victims = traced.victims.iter();
+                let own = victims.filter(|victim| is_within(&victim.container, container));
+                if own.clone().count() as u64 >= counted || Instant::now() >= deadline {
+                    return Some(own.cloned().collect());
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+fn is_within(path: &str, cgroup: &str) -> bool {
+    let below = path.strip_prefix(cgroup);
+    below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}
+
+impl Traced {
+    fn add(&mut self, record: &Record) {
+        match &record.event {
+            Event::Oom(oom) => {
+                let process = &oom.victim.process;
+                let container = oom.victim.container.as_deref();
+                self.victims.push(Victim {
+                    time: record.time,
+                    pid: process.pid,
+                    comm: process.comm.clone(),
+                    container: container.map(|it| it.cgroup.clone()).unwrap_or_default(),
+                    init: oom.init_killed,
+                    limit_owner: oom.limit_owner.as_ref().map(|owner| owner.cgroup.clone()),
+                });
+            }
+            Event::Lost { .. } => self.incomplete = true,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! CPU weights: siblings on one CPU, and how they share it.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures_util::future::select_all;
+
+use super::claim::Claim;
+use super::judge;
+use super::report::{Check, Observed, Stimulus, Tolerance, Verdict};
+use super::run::{Error, Supervised, Watch, gauge, interrupt, ticks, until};
+use crate::host::cgroup::Limit;
+use crate::host::hits::wanted_cpu;
+use crate::host::reading::Field;
+use crate::limit::Held;
+
+/// How long siblings are watched, unless told otherwise.
+pub const USUAL: Duration = Duration::from_secs(10);
+
+/// Of the expected CPU time.
+const SHARE: f64 = 0.05;
+
+/// Seconds of CPU time.
+const LEAST: f64 = 0.02;
+
+/// From this share of the time on, a cgroup's processes wanted the CPU all the time.
+const WANTING: f64 = 0.9;
+
+const WHY: &str = "5 % of the expected time, or 20 ms: a few slices of the scheduler (sched_base_slice_ns) at the ends";
+
+/// One of the siblings, while it runs.
+struct Sibling {
+    supervised: Supervised,
+    watch: Watch,
+    /// Of each process at the start and at the last look, how long it ran or waited.
+    wanted: [Vec<(i32, u64)>; 2],
+    has_ended: bool,
+}
+
+/// What one sibling came to.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    weight: f64,
+    /// Seconds of CPU time.
+    used: f64,
+    wanting: f64,
+}
+
+/// Launches siblings, each with a claim of its weight, watches how they share their CPU for `time`, and judges each.
+///
+/// # Errors
+/// One cannot be launched, or its cgroup not be read.
+pub async fn split(
+    supervised: Vec<Supervised>,
+    claims: Vec<Claim>,
+    time: Duration,
+) -> Result<(Vec<Check>, Vec<String>), Error> {
+    let mut siblings = Vec::new();
+    for (mut supervised, claim) in supervised.into_iter().zip(claims) {
+        let limited = supervised.limit().await?;
+        let watch = Watch::begin(gauge(&limited)?, vec![claim])?;
+        siblings.push(Sibling {
+            supervised,
+            watch,
+            wanted: Default::default(),
+            has_ended: false,
+        });
+    }
+    for sibling in &mut siblings {
+        sibling.supervised.start().await?;
+    }
+    begin(&mut siblings)?;
+    let deadline = Some(Instant::now() + time);
+    let mut ticks = ticks();
+    let mut interrupt = interrupt()?;
+    let mut interrupted = false;
+    loop {
+        tokio::select! {
+            // They share nothing any more.
+            ended = first_end(&mut siblings) => {
+                siblings[ended?].has_ended = true;
+                break;
+            }
+            () = until(deadline) => {
+                look(&mut siblings)?;
+                break;
+            }
+            _ = interrupt.recv() => {
+                interrupted = true;
+                break;
+            }
+            _ = ticks.tick() => look(&mut siblings)?,
+        }
+    }
+    let checks = judge_all(&siblings);
+    let mut notes = Vec::new();
+    for mut sibling in siblings {
+        if !sibling.has_ended {
+            sibling.supervised.stop().await?;
+            sibling.supervised.end().await?;
+        }
+        notes.extend(sibling.supervised.remove().await?);
+    }
+    if interrupted {
+        return Err(Error::Interrupted);
+    }
+    Ok((checks, notes))
+}
+
+/// Waits until one has ended: which.
+async fn first_end(siblings: &mut [Sibling]) -> Result<usize, Error> {
+    let ends = siblings.iter_mut().map(|it| Box::pin(it.supervised.end()));
+    let (ended, at, _) = select_all(ends).await;
+    ended.map(|_| at)
+}
+
+/// From here on they are measured, all at one time.
+fn begin(siblings: &mut [Sibling]) -> Result<(), Error> {
+    look(siblings)?;
+    for Sibling { watch, wanted, .. } in siblings {
+        watch.before = watch.after.clone();
+        let now = std::mem::take(&mut wanted[1]);
+        wanted[0] = now;
+    }
+    Ok(())
+}
+
+fn look(siblings: &mut [Sibling]) -> Result<(), Error> {
+    for Sibling { watch, wanted, .. } in siblings {
+        watch.look()?;
+        wanted[1] = wanted_cpu(Path::new("/"), &watch.gauge.processes());
+    }
+    Ok(())
+}
+
+impl Sibling {
+    fn share(&self) -> Share {
+        let (before, after) = (&self.watch.before, &self.watch.after);
+        let usage = |it: &super::sample::Sample| it.reading.number(Field::CpuUsage).unwrap_or(0);
+        let used = usage(after).saturating_sub(usage(before));
+        let [wanted_before, wanted_after] = &self.wanted;
+        let wanted = wanted_after.iter().map(|(pid, now)| {
+            let before = wanted_before.iter().find(|(it, _)| it == pid);
+            now.saturating_sub(before.map_or(0, |(_, before)| *before))
+        });
+        let time = after.at.saturating_duration_since(before.at).as_secs_f64();
+        let own = before
+            .chains
+            .first()
+            .and_then(|chain| chain.own.as_ref().ok());
+        let weight = match own.map(|own| &own.held) {
+            Some(Held::Amount(Limit::Value(weight))) => *weight as f64,
+            _ => 0.0,
+        };
+        Share {
+            weight,
+            used: used as f64 / 1e9,
+            wanting: wanted.sum::<u64>() as f64 / 1e9 / time.max(f64::EPSILON),
+        }
+    }
+}
+
+fn judge_all(siblings: &[Sibling]) -> Vec<Check> {
+    let shares: Vec<Share> = siblings.iter().map(Sibling::share).collect();
+    let checks = siblings.iter().enumerate().map(|(at, sibling)| {
+        let watch = &sibling.watch;
+        let facts = judge::Facts {
+            claim: &watch.claims[0],
+            written: None,
+            chain: &watch.before.chains[0],
+            changed: watch.changed[0].as_ref(),
+            run: None,
+        };
+        let configured = judge::judge(facts);
+        if configured.verdict == Verdict::Pass {
+            judged(&shares, at, configured)
+        } else {
+            configured
+        }
+    });
+    checks.collect()
+}
+
+/// How one sibling did beside the others. What others took from all of them does not matter.
+fn judged(shares: &[Share], at: usize, check: Check) -> Check {
+    let all: f64 = shares.iter().map(|it| it.used).sum();
+    let weights: f64 = shares.iter().map(|it| it.weight).sum();
+    let Share {
+        weight,
+        used,
+        wanting,
+    } = shares[at];
+    let expected_share = weight / weights.max(1.0);
+    let expected = all * expected_share;
+    let slack = (expected * SHARE).max(LEAST);
+    let share = used / all.max(f64::EPSILON);
+    let idle = shares.iter().find(|it| it.wanting < WANTING);
+    let (verdict, reason) = if let Some(idle) = idle {
+        let reason = format!(
+            "not all of them wanted the CPU all the time: one did for {:.0} %; stress-ng --cpu 1 would",
+            idle.wanting * 100.0
+        );
+        (Verdict::Inconclusive, reason)
+    } else if used == 0.0 || (used - expected).abs() > slack {
+        let reason = format!(
+            "used {used:.3} s, {:.2} % of the CPU time, and {:.2} % was due",
+            share * 100.0,
+            expected_share * 100.0
+        );
+        (Verdict::Fail, reason)
+    } else {
+        let reason = format!(
+            "got {:.2} % of the CPU time, and {:.2} % was due",
+            share * 100.0,
+            expected_share * 100.0
+        );
+        (Verdict::Pass, reason)
+    };
+    Check {
+        stimulus: Some(Stimulus {
+            pressed: idle.is_none(),
+            what: format!("wanted the CPU {:.0} % of the time", wanting * 100.0),
+        }),
+        observed: Some(Observed::Weight {
+            cpu_seconds: used,
+            expected_seconds: expected,
+            share,
+            expected_share,
+            wanting,
+        }),
+        tolerance: Some(Tolerance {
+            value: format!("{slack:.3} s"),
+            why: WHY,
+        }),
+        verdict,
+        reason,
+        ..check
+    }
+}
