@@ -1,6 +1,7 @@
-//! The names of block devices.
+//! The names of block devices, and their numbers.
 
 use std::collections::HashMap;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +32,14 @@ impl Devices {
     }
 }
 
+/// Major and minor number of the block device that a path names.
+pub fn block_device(path: &Path) -> Option<(u32, u32)> {
+    let found = path.metadata().ok()?;
+    let number = found.rdev();
+    let numbers = (rustix::fs::major(number), rustix::fs::minor(number));
+    found.file_type().is_block_device().then_some(numbers)
+}
+
 /// That of the row `DEVNAME=NAME`.
 fn device_name(uevent: &File) -> Arc<str> {
     let name = uevent
@@ -54,5 +63,14 @@ mod tests {
         let mut devices = Devices::new(root.path());
         assert_eq!(&*devices.name(253, 0), "/dev/vda");
         assert_eq!(&*devices.name(253, 1), "");
+    }
+
+    #[test]
+    fn only_block_devices_have_numbers() {
+        let root = tree(&[("file", "")]);
+        for path in ["/dev/null", "/nowhere"] {
+            assert_eq!(block_device(Path::new(path)), None, "{path}");
+        }
+        assert_eq!(block_device(&root.path().join("file")), None);
     }
 }
