@@ -16,8 +16,8 @@ use std::{
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
-    models::{ContainerSummary, EventMessage},
-    query_parameters::{EventsOptions, ListContainersOptions},
+    models::{ContainerSummary, EventMessage, HostConfig},
+    query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions},
 };
 use futures_util::{Stream, StreamExt as _};
 use tokio::{
@@ -103,6 +103,15 @@ pub fn follow(socket: String) -> (Arc<State>, mpsc::Receiver<Told>) {
 pub async fn list(socket: &str) -> Result<Told, EngineError> {
     let docker = connect(socket).await?;
     within(all(&docker)).await
+}
+
+/// What was asked for when a container was made, or since: of one that the engine has, by its full id.
+///
+/// # Errors
+/// Where nobody listens, or no answer comes.
+pub async fn inspect(socket: &str, id: &str) -> Result<Option<HostConfig>, EngineError> {
+    let docker = connect(socket).await?;
+    within(config_of(&docker, id)).await
 }
 
 struct Follower {
@@ -233,6 +242,21 @@ async fn all(docker: &Docker) -> Result<Told, EngineError> {
     ))
 }
 
+async fn config_of(docker: &Docker, id: &str) -> Result<Option<HostConfig>, EngineError> {
+    use bollard::errors::Error::DockerResponseServerError as Refused;
+    let found = docker.inspect_container(id, None::<InspectContainerOptions>);
+    match found.await {
+        // It takes names too, and beginnings of ids.
+        Ok(found) => Ok(found
+            .host_config
+            .filter(|_| found.id.as_deref() == Some(id))),
+        Err(Refused {
+            status_code: 404, ..
+        }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn from_list(listed: ContainerSummary) -> Option<(String, Named)> {
     // Beside its own, a container may have a name in each that links to it: "/other/alias".
     let mut names = listed.names.unwrap_or_default().into_iter();
@@ -263,114 +287,4 @@ fn from_event(event: EventMessage) -> Option<Told> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{convert::Infallible, sync::Mutex};
-
-    use axum::{
-        Router,
-        body::{Body, Bytes},
-        extract::Request,
-        response::{IntoResponse as _, Response},
-    };
-    use tempfile::TempDir;
-    use tokio::{net::UnixListener, sync::mpsc::UnboundedReceiver};
-    use tokio_stream::wrappers::UnboundedReceiverStream;
-
-    use super::*;
-
-    type Events = mpsc::UnboundedSender<Result<Bytes, Infallible>>;
-
-    fn named(id: &str, name: &str) -> (String, Named) {
-        let named = Named {
-            name: name.to_owned(),
-            image: "busybox".to_owned(),
-        };
-        (id.to_owned(), named)
-    }
-
-    fn event(action: &str, id: &str, name: &str) -> String {
-        format!(
-            r#"{{"Type":"container","Action":"{action}","Actor":{{"ID":"{id}","Attributes":{{"image":"busybox","name":"{name}"}}}}}}"#
-        ) + "\n"
-    }
-
-    /// An engine that answers the list only after a moment, in which an event happens.
-    fn engine(directory: &TempDir) -> (String, Events) {
-        let socket = directory.path().join("docker.sock");
-        let listener = UnixListener::bind(&socket).unwrap();
-        let (events, stream) = mpsc::unbounded_channel();
-        let early = events.clone();
-        let stream = Arc::new(Mutex::new(Some(stream)));
-        let answer = async move |request: Request| answer(request, &stream, &early).await;
-        let router = Router::new().fallback(answer);
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        (socket.to_str().unwrap().to_owned(), events)
-    }
-
-    async fn answer(
-        request: Request,
-        stream: &Mutex<Option<UnboundedReceiver<Result<Bytes, Infallible>>>>,
-        early: &Events,
-    ) -> Response {
-        let path = request.uri().path().to_owned();
-        if path.ends_with("/version") {
-            return r#"{"ApiVersion":"1.41"}"#.into_response();
-        }
-        if path.ends_with("/events") {
-            let stream = stream.lock().unwrap().take().unwrap();
-            return Body::from_stream(UnboundedReceiverStream::new(stream)).into_response();
-        }
-        early
-            .send(Ok(event("rename", "a", "newer").into()))
-            .unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let list = r#"[{"Id":"a","Names":["/web/alias","/old"],"Image":"busybox"}]"#;
-        list.into_response()
-    }
-
-    #[tokio::test]
-    async fn what_happens_during_the_list_is_newer_than_the_list() {
-        let directory = TempDir::new().unwrap();
-        let (socket, events) = engine(&directory);
-        let (state, mut told) = follow(socket);
-        assert_eq!(told.recv().await, Some(Told::All(vec![named("a", "old")])));
-        let (id, newer) = named("a", "newer");
-        assert_eq!(told.recv().await, Some(Told::Named(id, newer)));
-        // In two parts, as a stream may come.
-        let created = event("create", "b", "db");
-        let (head, tail) = created.split_at(20);
-        for part in [
-            head.to_owned(),
-            tail.to_owned(),
-            event("destroy", "b", "db"),
-        ] {
-            events.send(Ok(part.into())).unwrap();
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let (id, db) = named("b", "db");
-        assert_eq!(told.recv().await, Some(Told::Named(id, db)));
-        assert_eq!(told.recv().await, Some(Told::Removed("b".to_owned())));
-        assert!(state.connected.load(Ordering::Relaxed));
-        assert_eq!(state.errors.load(Ordering::Relaxed), 0);
-    }
-
-    #[tokio::test]
-    async fn what_is_no_engine_is_an_error_and_nobody_is_none() {
-        let directory = TempDir::new().unwrap();
-        let socket = directory.path().join("docker.sock");
-        let path = socket.to_str().unwrap();
-        assert!(matches!(list(path).await, Err(EngineError::Absent)));
-        let listener = UnixListener::bind(&socket).unwrap();
-        let router = Router::new().fallback(async || "220 mail.example ESMTP");
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        assert!(matches!(list(path).await, Err(EngineError::Api(_))));
-        let (state, _told) = follow(path.to_owned());
-        let counted = async {
-            while state.errors.load(Ordering::Relaxed) == 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(ANSWER_WITHIN, counted).await.unwrap();
-        assert!(!state.connected.load(Ordering::Relaxed));
-    }
-}
+mod tests;

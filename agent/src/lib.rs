@@ -12,11 +12,15 @@ pub mod kernel;
 
 pub mod limit;
 
+pub mod runtime;
+
 pub mod event;
 
 pub mod container;
 
 pub mod engine;
+
+pub mod intent;
 
 pub mod pipeline;
 
@@ -24,8 +28,6 @@ pub mod metrics;
 pub mod watch;
 
 pub mod inventory;
-
-pub mod runtime;
 
 pub mod verify;
 

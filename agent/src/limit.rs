@@ -12,11 +12,13 @@ use crate::host::hierarchy::Version;
 
 pub mod chain;
 mod form;
+mod intent;
 mod numbers;
 mod table;
 mod weight;
 
 pub use form::Form;
+pub use intent::{Intent, Source};
 pub use numbers::Numbers;
 pub use table::{File, Row, TABLE};
 pub use weight::{shares_of_weight, weight_of_shares};

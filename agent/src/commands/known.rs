@@ -6,6 +6,7 @@ use super::engine::EngineArgs;
 use crate::{
     container::registry::names::Named,
     inventory::containers::ContainerState,
+    pipeline::look::Look,
     runtime::{
         order::ChangeRoot,
         state::{DIRECTORY, Status, Store},
@@ -56,23 +57,52 @@ pub fn first_process(name: &str) -> Option<i32> {
 /// Containers with their first processes.
 type Found = Vec<(Container, u32)>;
 
+/// A container that runs, by its name, id or the beginning of its id: of `agent run`, or of any engine; and its first
+/// process.
+///
+/// # Errors
+/// Neither a server can be asked, nor this process look.
+pub async fn find(
+    name: &str,
+    socket: &Path,
+    engine: &EngineArgs,
+) -> anyhow::Result<Option<(Container, u32)>> {
+    let found = match client::fetch::<Vec<ContainerState>>(socket, "/v1/containers").await {
+        Ok(states) => running(states),
+        Err(nobody) if nobody.is_no_server() => {
+            super::need_privileges("verify --container without a server")?;
+            super::log_to_stderr("warn");
+            running_in(&engine.look().await?)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let pid = choose(name, &found);
+    Ok(found.into_iter().find(|(_, first)| Some(*first) == pid))
+}
+
+fn running(states: Vec<ContainerState>) -> Found {
+    let running = states.into_iter().filter(|it| it.running);
+    running
+        .filter_map(|it| Some((it.container, it.pid?)))
+        .collect()
+}
+
+fn running_in(look: &Look) -> Found {
+    let running = look.registry.containers().filter(|it| it.life.running());
+    running
+        .filter_map(|it| Some(((*it.container).clone(), it.life.init()?.pid)))
+        .collect()
+}
+
 async fn of_server() -> Option<Found> {
     let path = "/v1/containers";
     let states: Vec<ContainerState> = client::fetch(Path::new(socket::DEFAULT), path).await.ok()?;
-    let running = states.into_iter().filter(|it| it.running);
-    Some(
-        running
-            .filter_map(|it| Some((it.container, it.pid?)))
-            .collect(),
-    )
+    Some(running(states))
 }
 
 /// Looks in this process.
 async fn alone() -> Option<Found> {
-    let look = EngineArgs::default().look().await.ok()?;
-    let running = look.registry.containers().filter(|it| it.life.running());
-    let first = running.filter_map(|it| Some(((*it.container).clone(), it.life.init()?.pid)));
-    Some(first.collect())
+    Some(running_in(&EngineArgs::default().look().await.ok()?))
 }
 
 /// A name says which, an id, or the beginning of one that no other has.

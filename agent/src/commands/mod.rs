@@ -8,12 +8,14 @@ mod logs;
 mod mechanisms;
 mod ns;
 mod ps;
+mod records;
 mod rm;
 mod rootfs;
 mod run;
 mod screen;
 mod serve;
 mod stop;
+mod verify;
 mod wait;
 mod watch;
 
@@ -40,6 +42,7 @@ pub enum Command {
     Stop(stop::Args),
     Wait(wait::Args),
     Rm(rm::Args),
+    Verify(Box<verify::Args>),
     Rootfs(rootfs::Args),
     Doctor(doctor::Args),
 }
@@ -50,7 +53,12 @@ pub enum Command {
 /// Where it cannot be done.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     // Those of the runtime do it when their arguments are looked at.
-    if let Command::Serve(_) | Command::Watch(_) | Command::Ps(_) | Command::Ns(_) = command {
+    if let Command::Serve(_)
+    | Command::Watch(_)
+    | Command::Ps(_)
+    | Command::Ns(_)
+    | Command::Verify(_) = command
+    {
         supervise::sweep(&Store::of_user());
     }
     match command {
@@ -66,6 +74,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(&args),
         // What makes processes has one thread, so none of tokio's.
         Command::Run(args) => run::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Exec(args) => Ok(exec::run(args)),
         Command::Logs(args) => logs::run(&args),
         Command::Stop(args) => stop::run(&args),

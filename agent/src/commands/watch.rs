@@ -3,26 +3,21 @@
 use std::io::{self, IsTerminal};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_ebpf::NamespaceType;
-use anyhow::{Context, bail};
-use tokio::sync::mpsc;
+use anyhow::bail;
 
 use super::engine::EngineArgs;
 use super::mechanisms::MechanismArgs;
+use super::records::Wanted;
 use super::screen;
-use crate::kernel::{Options, choice::Mechanisms};
-use crate::pipeline::Pipeline;
 use crate::server::socket;
-use crate::watch::client;
 use crate::watch::filter::Filter;
 use crate::watch::kind::Kind;
-use crate::watch::output::{self, Bounds, End, Format, Screen, Source};
-use crate::watch::record::Record;
-use crate::watch::streams::Streams;
+use crate::watch::output::{self, Bounds, End, Format, Screen};
+use crate::watch::source::Source;
 use crate::watch::value::{parse_comm, parse_container, parse_kind, parse_namespace, parse_pid};
 
 const EXAMPLES: &str = "\
@@ -140,15 +135,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let stdout = io::stdout();
     let closed = output::closed(stdout.as_fd().try_clone_to_owned()?)?;
     let filter = args.filter();
-    let (source, name) = match client::connect(&args.socket, &filter).await {
-        Ok(events) => (Source::Server(events), "agent serve"),
-        Err(nobody) if nobody.is_no_server() => {
-            let records = standalone(filter, args.mechanisms.clone().into(), &args.engine)
-                .await
-                .context(nobody)?;
-            (Source::Alone(records), "the tracer")
-        }
-        Err(error) => return Err(error.into()),
+    let wanted = Wanted {
+        filter,
+        socket: &args.socket,
+        mechanisms: args.mechanisms.clone().into(),
+        engine: &args.engine,
+    };
+    let source = wanted.open("watch").await?;
+    let name = match source {
+        Source::Server(_) => "agent serve",
+        Source::Alone(_) => "the tracer",
     };
     let bounds = Bounds {
         records: args.limit,
@@ -158,37 +154,6 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         End::Bound | End::Closed => Ok(()),
         End::Source => bail!("{name} ended the stream"),
     }
-}
-
-/// Traces in this process, for this watcher alone: the records that `filter` wants.
-async fn standalone(
-    filter: Filter,
-    mechanisms: Mechanisms,
-    engine: &EngineArgs,
-) -> anyhow::Result<mpsc::Receiver<Arc<Record>>> {
-    super::need_privileges("watch without a server")?;
-    super::log_to_stderr("warn");
-    let streams = Arc::new(Streams::default());
-    let mut stream = streams.open(filter)?;
-    let options = Options {
-        mechanisms,
-        pin: None,
-    };
-    let engine = engine.follow();
-    let start = move || Pipeline::start(Path::new("/"), &options, streams, super::known::own);
-    let pipeline = tokio::task::spawn_blocking(start)
-        .await
-        .context("the start panicked")??;
-    if let Some(engine) = engine {
-        engine.tell(pipeline.shared());
-    }
-    super::report_probes(&pipeline);
-    let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
-        while sender.send(stream.next().await).await.is_ok() {}
-        drop(pipeline);
-    });
-    Ok(receiver)
 }
 
 impl Args {

@@ -1,6 +1,7 @@
-//! The names of block devices.
+//! The names of block devices, and their numbers.
 
 use std::collections::HashMap;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +32,34 @@ impl Devices {
     }
 }
 
+/// Major and minor number of the block device that a path names.
+pub fn block_device(path: &Path) -> Option<(u32, u32)> {
+    let found = path.metadata().ok()?;
+    let number = found.rdev();
+    let numbers = (rustix::fs::major(number), rustix::fs::minor(number));
+    found.file_type().is_block_device().then_some(numbers)
+}
+
+/// The path of the whole block device that the files in a directory are on; `None` where that is no one device, as with
+/// overlayfs and btrfs.
+pub fn disk_below(root: &Path, directory: &Path) -> Option<String> {
+    let number = directory.metadata().ok()?.dev();
+    let numbers = (rustix::fs::major(number), rustix::fs::minor(number));
+    let device = |path: &Path| {
+        File::read(path.join("uevent"))
+            .ok()
+            .map(|it| device_name(&it))
+    };
+    let path = root.join(format!("sys/dev/block/{}:{}", numbers.0, numbers.1));
+    let path = path.canonicalize().ok()?;
+    let disk = match path.join("partition").exists() {
+        true => path.parent()?,
+        false => &path,
+    };
+    let name = device(disk)?;
+    (!name.is_empty()).then(|| name.to_string())
+}
+
 /// That of the row `DEVNAME=NAME`.
 fn device_name(uevent: &File) -> Arc<str> {
     let name = uevent
@@ -54,5 +83,14 @@ mod tests {
         let mut devices = Devices::new(root.path());
         assert_eq!(&*devices.name(253, 0), "/dev/vda");
         assert_eq!(&*devices.name(253, 1), "");
+    }
+
+    #[test]
+    fn only_block_devices_have_numbers() {
+        let root = tree(&[("file", "")]);
+        for path in ["/dev/null", "/nowhere"] {
+            assert_eq!(block_device(Path::new(path)), None, "{path}");
+        }
+        assert_eq!(block_device(&root.path().join("file")), None);
     }
 }

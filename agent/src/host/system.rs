@@ -61,6 +61,11 @@ impl fmt::Display for Lockdown {
     }
 }
 
+/// Bytes of a page: the kernel counts memory in whole ones.
+pub fn page_size() -> u64 {
+    u64::try_from(rustix::param::page_size()).unwrap_or(4096)
+}
+
 impl System {
     /// Reads what the host says of itself. What cannot be read is None.
     pub fn read(root: &Path) -> Self {

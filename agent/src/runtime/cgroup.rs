@@ -14,13 +14,14 @@ mod place;
 mod wanted;
 
 pub use error::Error;
+pub use wanted::Wanted;
 
 use crate::host::control::{Control, PROCESSES};
 use crate::host::hierarchy::Version;
+use crate::host::system::page_size;
 use crate::limit::Evidence;
 use apply::Limiter;
 use place::{Place, Way};
-use wanted::Wanted;
 
 /// Where the host's tree is.
 const HOST: &str = "/";
@@ -54,7 +55,7 @@ impl Cgroup {
         resources: &LinuxResources,
         swap_implied: bool,
     ) -> Result<(Self, Vec<Note>), Error> {
-        let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+        let page = page_size();
         let wanted = Wanted::of(resources, page)?;
         let names = names(path)?;
         let places = Place::all(root)?;

@@ -21,12 +21,13 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use caps::Capability;
-use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
 
 use super::order::{Asked, ChangeRoot, ImageConfig, Order, Root};
 use super::seccomp;
 pub use flags::Flags;
 pub use look::look;
+pub use mounts::Volume;
 use value::{Clock, IdRange};
 
 /// The version of OCI's runtime specification that has all that is written here.
@@ -189,6 +190,15 @@ pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
         swap_implied,
         asked: Some(asked(flags, found)?),
     })
+}
+
+/// The limits that flags ask for, without what would follow from them for a new container. Of the host it looks up the
+/// devices that they name.
+///
+/// # Errors
+/// A value that is none, or flags that exclude each other.
+pub fn limits(limits: &flags::Limits) -> Result<LinuxResources, Error> {
+    resources::asked(limits, &look::devices(limits))
 }
 
 /// Completes the command of an order: entrypoint, arguments, environment, directory and user, by what the image and the

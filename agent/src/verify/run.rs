@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use super::claim::Claim;
+use super::claim::{Claim, quantity};
 use super::judge::{Host, Run};
 use super::sample::{Gauge, Sample};
 use super::trace::Trace;
@@ -22,6 +22,7 @@ use crate::host::reading::Field;
 use crate::limit::Kind;
 use crate::limit::chain::Chain;
 use crate::runtime::supervise::held::{GO, Limited, STOP, Word, Written};
+use crate::units::size;
 
 /// Between two looks. What changes and changes back in less is seen by what it does.
 pub const PAUSE: Duration = Duration::from_millis(50);
@@ -204,6 +205,35 @@ impl Watch {
                 *changed = Some(after.clone());
             }
         }
+    }
+
+    /// What is used of each limit now, in a line.
+    pub fn line(&self) -> String {
+        let time = self.after.at.saturating_duration_since(self.before.at);
+        let parts = self.claims.iter().zip(&self.after.chains);
+        let parts = parts.filter_map(|(_, chain)| {
+            let held = quantity(chain, &chain.effective()?.held).text;
+            let used = self.used(chain.kind)?;
+            Some(format!("{} {used} / {held}", chain.kind.flag()))
+        });
+        let parts: Vec<String> = parts.collect();
+        format!("{:.0}s  {}", time.as_secs_f64(), parts.join("  "))
+    }
+
+    fn used(&self, kind: Kind) -> Option<String> {
+        let now = |field| self.after.reading.number(field);
+        Some(match kind {
+            Kind::Memory | Kind::MemoryHigh => size(now(Field::MemoryUsage)?),
+            Kind::MemorySwap => size(now(Field::Swap)?),
+            Kind::Pids => now(Field::Threads)?.to_string(),
+            Kind::CpuQuota => {
+                let before = self.before.reading.number(Field::CpuUsage)?;
+                let used = now(Field::CpuUsage)?.saturating_sub(before) as f64 / 1e9;
+                let time = self.after.at.saturating_duration_since(self.before.at);
+                format!("{:.2}", used / time.as_secs_f64().max(f64::EPSILON))
+            }
+            _ => return None,
+        })
     }
 
     /// All of it, with the kills that were traced.

@@ -64,6 +64,17 @@ impl Gauge {
         path.or_else(|| self.membership.paths().next().map(|(_, path)| path))
     }
 
+    /// Whether it has files for this limit.
+    pub fn has(&self, kind: Kind) -> bool {
+        let limits = Limits {
+            hierarchies: &self.hierarchies,
+            membership: &self.membership,
+        };
+        limits
+            .chain(kind, None)
+            .is_ok_and(|chain| chain.own.is_ok())
+    }
+
     /// # Errors
     /// [`Error::Gone`] where the cgroup is; else what reading its files gives.
     pub fn sample(&self, claims: &[Claim]) -> Result<Sample, Error> {

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep};
 
 use super::report::Victim;
 use crate::lock::lock;
 use crate::watch::record::{Event, Record};
+use crate::watch::source::Source;
 
 /// How long a kill that the kernel has counted may take to be told of.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,12 +29,13 @@ struct Traced {
 
 impl Trace {
     /// Collects what comes from now on. Needs a tokio runtime.
-    pub fn collect(mut records: Receiver<Arc<Record>>) -> Self {
+    pub fn collect(mut source: Source) -> Self {
         let traced = Arc::new(Mutex::new(Traced::default()));
         let trace = Self(Arc::clone(&traced));
         tokio::spawn(async move {
-            while let Some(record) = records.recv().await {
-                lock(&traced).add(&record);
+            while let Some(records) = source.records().await {
+                let mut traced = lock(&traced);
+                records.iter().for_each(|record| traced.add(record));
             }
             lock(&traced).incomplete = true;
         });

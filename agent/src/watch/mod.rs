@@ -10,6 +10,7 @@ mod lines;
 pub mod output;
 pub mod query;
 pub mod record;
+pub mod source;
 pub mod streams;
 pub mod value;
 mod writer;

@@ -8,7 +8,6 @@ use std::io::{self, ErrorKind, Write};
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -17,8 +16,8 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::client::{ClientError, Events};
-use super::record::Record;
+use super::client::ClientError;
+use super::source::Source;
 pub use super::writer::{End, Format, Screen};
 use super::writer::{Item, WriteError, write_all};
 
@@ -26,23 +25,6 @@ use super::writer::{Item, WriteError, write_all};
 const QUEUE: usize = 256;
 /// What a reader may take to read the last records once the time is up.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
-
-/// Where records come from.
-pub enum Source {
-    /// A running `agent serve`.
-    Server(Events),
-    /// This process.
-    Alone(mpsc::Receiver<Arc<Record>>),
-}
-
-impl Source {
-    async fn next(&mut self) -> Option<Result<Item, ClientError>> {
-        match self {
-            Self::Server(events) => Some(events.next().await?.map(Item::Lines)),
-            Self::Alone(records) => records.recv().await.map(Item::Record).map(Ok),
-        }
-    }
-}
 
 /// When to end.
 #[derive(Clone, Copy, Debug, Default)]

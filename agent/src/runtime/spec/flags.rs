@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use clap::{Args as _, FromArgMatches as _};
+
 use super::mounts::{Tmpfs, Volume};
 use super::namespaces::{Net, Share, UserChoice};
 use super::security::{SecurityOption, Ulimit};
@@ -86,6 +88,18 @@ pub struct Flags {
     pub limits: Limits,
     #[command(flatten)]
     pub security: Security,
+}
+
+impl Flags {
+    /// Those that nothing was given for: private namespaces and no limits.
+    ///
+    /// # Errors
+    /// None, but that of an argument whose default is no value of it.
+    pub fn none() -> Result<Self, clap::Error> {
+        let command = Self::augment_args(clap::Command::new("run").no_binary_name(true));
+        let command = command.disable_help_flag(true);
+        Self::from_arg_matches(&command.try_get_matches_from([""; 0])?)
+    }
 }
 
 /// What the container's files are.

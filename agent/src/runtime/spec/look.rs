@@ -1,17 +1,17 @@
 //! What flags name on the host: containers, devices, ids, and what this process itself has.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use caps::{CapSet, Capability};
 use rustix::process::{Uid, geteuid, getrlimit};
 
-use super::flags::Flags;
+use super::flags::{Flags, Limits};
 use super::namespaces::{Net, Share, UserChoice};
 use super::security::ULIMITS;
 use super::value::IdRange;
 use super::{Error, Found, bundle, name};
+use crate::host::devices::block_device;
 use crate::host::system::System;
 use crate::runtime::state;
 
@@ -33,7 +33,7 @@ pub fn look(flags: &Flags, container: impl Fn(&str) -> Option<i32>) -> Result<Fo
         directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
         variables: variables(),
         containers: containers.collect::<BTreeMap<_, _>>(),
-        devices: devices(flags),
+        devices: devices(&flags.limits),
         hard_limits: hard_limits(),
         subordinate: if flags.namespaces.userns == Some(UserChoice::Auto) {
             subordinate(Path::new("/etc"), geteuid())
@@ -77,8 +77,8 @@ fn variables() -> HashMap<String, String> {
     texts.collect()
 }
 
-fn devices(flags: &Flags) -> HashMap<String, (u32, u32)> {
-    let limits = &flags.limits;
+/// Numbers of the block devices that limits name.
+pub(super) fn devices(limits: &Limits) -> HashMap<String, (u32, u32)> {
     let sizes = limits
         .device_read_bps
         .iter()
@@ -88,15 +88,7 @@ fn devices(flags: &Flags) -> HashMap<String, (u32, u32)> {
         .iter()
         .chain(&limits.device_write_iops);
     let paths = sizes.map(|it| &it.path).chain(numbers.map(|it| &it.path));
-    let device = |path: &String| {
-        let found = std::fs::metadata(path).ok()?;
-        let number = found.rdev();
-        let numbers = (rustix::fs::major(number), rustix::fs::minor(number));
-        found
-            .file_type()
-            .is_block_device()
-            .then(|| (path.clone(), numbers))
-    };
+    let device = |path: &String| Some((path.clone(), block_device(Path::new(path))?));
     paths.filter_map(device).collect()
 }
 

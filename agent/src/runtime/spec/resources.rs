@@ -23,32 +23,61 @@ const LEAST_QUOTA: i64 = 1_000;
 
 const UNLIMITED: i64 = -1;
 
-/// Limits, and whether that of memory and swap together was not asked for but follows.
+/// Numbers of block devices, by path.
+type Devices = HashMap<String, (u32, u32)>;
+
+/// The resources of a new container, and whether its limit of memory and swap together was not asked for but follows.
 pub(super) fn compile(limits: &Limits, found: &Found) -> Result<(LinuxResources, bool), Error> {
-    let (memory, swap_implied) = memory(limits)?;
+    check_memory(limits)?;
+    check_cpus(limits, found)?;
+    let mut limits = limits.clone();
+    // As docker.
+    let implied = match (limits.memory, limits.memory_swap) {
+        (Some(Size(memory)), None) => Some(MaybeSize::Size(Size(memory.saturating_mul(2)))),
+        _ => None,
+    };
+    limits.memory_swap = limits.memory_swap.or(implied);
+    let mut resources = asked(&limits, &found.devices)?;
+    resources.set_devices(Some(devices()));
+    Ok((resources, implied.is_some()))
+}
+
+fn check_memory(limits: &Limits) -> Result<(), Error> {
+    if limits.memory.is_some_and(|memory| memory < LEAST_MEMORY) {
+        let wanted = "at least 6m, to come as far as the command";
+        return Err(size_error("--memory", limits.memory, wanted));
+    }
+    Ok(())
+}
+
+fn check_cpus(limits: &Limits, found: &Found) -> Result<(), Error> {
+    if let (Some(Cpus(billionths)), Some(cpus)) = (limits.cpus, found.cpus)
+        && billionths > cpus as u64 * 1_000_000_000
+    {
+        let shown = (billionths as f64 / 1e9).to_string();
+        let reason = format!("this host has {cpus}");
+        return Err(Error::flag("--cpus", &shown, &reason));
+    }
+    Ok(())
+}
+
+/// What the flags ask for, and nothing else.
+pub(super) fn asked(limits: &Limits, devices: &Devices) -> Result<LinuxResources, Error> {
     let mut resources = LinuxResources::default();
-    resources.set_memory(memory);
-    resources.set_cpu(cpu(limits, found)?);
+    resources.set_memory(memory(limits)?);
+    resources.set_cpu(cpu(limits)?);
     resources.set_pids(limits.pids_limit.map(|limit| {
         let mut pids = LinuxPids::default();
         pids.set_limit(signed(limit));
         pids
     }));
-    resources.set_block_io(block_io(limits, found)?);
+    resources.set_block_io(block_io(limits, devices)?);
     resources.set_unified(unified(limits)?);
-    resources.set_devices(Some(devices()));
-    Ok((resources, swap_implied))
+    Ok(resources)
 }
 
-fn memory(limits: &Limits) -> Result<(Option<LinuxMemory>, bool), Error> {
+fn memory(limits: &Limits) -> Result<Option<LinuxMemory>, Error> {
     let (memory, swap) = (limits.memory, limits.memory_swap);
-    if memory.is_some_and(|memory| memory < LEAST_MEMORY) {
-        return Err(size_error(
-            "--memory",
-            memory,
-            "at least 6m, to come as far as the command",
-        ));
-    }
     if let (Some(reservation), Some(memory)) = (limits.memory_reservation, memory)
         && reservation > memory
     {
@@ -74,22 +103,20 @@ fn memory(limits: &Limits) -> Result<(Option<LinuxMemory>, bool), Error> {
         }
         (_, Some(MaybeSize::Size(total))) => Some(bytes(total)),
         (_, Some(MaybeSize::Unlimited)) => Some(UNLIMITED),
-        // As docker.
-        (Some(memory), None) => Some(bytes(memory).saturating_mul(2)),
-        (None, None) => None,
+        (_, None) => None,
     };
     if memory.is_none() && limits.memory_reservation.is_none() {
-        return Ok((None, false));
+        return Ok(None);
     }
     let mut oci = LinuxMemory::default();
     oci.set_limit(memory.map(bytes));
     oci.set_swap(total);
     oci.set_reservation(limits.memory_reservation.map(bytes));
-    Ok((Some(oci), memory.is_some() && swap.is_none()))
+    Ok(Some(oci))
 }
 
-fn cpu(limits: &Limits, found: &Found) -> Result<Option<LinuxCpu>, Error> {
-    let (quota, period) = bandwidth(limits, found)?;
+fn cpu(limits: &Limits) -> Result<Option<LinuxCpu>, Error> {
+    let (quota, period) = bandwidth(limits)?;
     if limits.cpu_shares.is_some() && limits.cpu_weight.is_some() {
         return Err(Error::together(
             "--cpu-shares",
@@ -107,7 +134,7 @@ fn cpu(limits: &Limits, found: &Found) -> Result<Option<LinuxCpu>, Error> {
 }
 
 /// CPU time and the period in which it may be used, in microseconds.
-fn bandwidth(limits: &Limits, found: &Found) -> Result<(Option<i64>, Option<u64>), Error> {
+fn bandwidth(limits: &Limits) -> Result<(Option<i64>, Option<u64>), Error> {
     let quota = limits.cpu_quota.map(signed);
     if let Some(quota) = quota
         && (0..LEAST_QUOTA).contains(&quota)
@@ -130,16 +157,6 @@ fn bandwidth(limits: &Limits, found: &Found) -> Result<(Option<i64>, Option<u64>
             ));
         }
     }
-    if let Some(cpus) = found.cpus
-        && billionths > cpus as u64 * 1_000_000_000
-    {
-        let shown = (billionths as f64 / 1e9).to_string();
-        return Err(Error::flag(
-            "--cpus",
-            &shown,
-            &format!("this host has {cpus}"),
-        ));
-    }
     let quota = u128::from(billionths) * u128::from(PERIOD) / 1_000_000_000;
     Ok((Some(i64::try_from(quota).unwrap_or(i64::MAX)), Some(PERIOD)))
 }
@@ -155,9 +172,9 @@ fn unified(limits: &Limits) -> Result<Option<HashMap<String, String>>, Error> {
     Ok((!both.is_empty()).then_some(both))
 }
 
-fn block_io(limits: &Limits, found: &Found) -> Result<Option<LinuxBlockIo>, Error> {
-    let sizes = |flag, rates: &[DeviceRate<Size>]| throttles(flag, rates, found, |rate| rate.0);
-    let numbers = |flag, rates: &[DeviceRate<u64>]| throttles(flag, rates, found, |rate| *rate);
+fn block_io(limits: &Limits, devices: &Devices) -> Result<Option<LinuxBlockIo>, Error> {
+    let sizes = |flag, rates: &[DeviceRate<Size>]| throttles(flag, rates, devices, |rate| rate.0);
+    let numbers = |flag, rates: &[DeviceRate<u64>]| throttles(flag, rates, devices, |rate| *rate);
     let mut oci = LinuxBlockIo::default();
     oci.set_throttle_read_bps_device(sizes("--device-read-bps", &limits.device_read_bps)?);
     oci.set_throttle_write_bps_device(sizes("--device-write-bps", &limits.device_write_bps)?);
@@ -169,11 +186,11 @@ fn block_io(limits: &Limits, found: &Found) -> Result<Option<LinuxBlockIo>, Erro
 fn throttles<T>(
     flag: &'static str,
     rates: &[DeviceRate<T>],
-    found: &Found,
+    devices: &Devices,
     number: impl Fn(&T) -> u64,
 ) -> Result<Option<Vec<LinuxThrottleDevice>>, Error> {
     let throttle = |it: &DeviceRate<T>| {
-        let device = found.devices.get(&it.path);
+        let device = devices.get(&it.path);
         let (major, minor) =
             device.ok_or_else(|| Error::flag(flag, &it.path, "no block device"))?;
         let rate = number(&it.rate);

@@ -1,0 +1,66 @@
+//! Events for a command: of the agent serve that listens on the socket, else traced in this process.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+
+use super::engine::EngineArgs;
+use crate::kernel::{Options, choice::Mechanisms};
+use crate::pipeline::Pipeline;
+use crate::watch::client;
+use crate::watch::filter::Filter;
+use crate::watch::record::Record;
+use crate::watch::source::Source;
+use crate::watch::streams::Streams;
+
+/// Which events, and how to come by them.
+pub struct Wanted<'a> {
+    pub filter: Filter,
+    pub socket: &'a Path,
+    /// Where no server listens.
+    pub mechanisms: Mechanisms,
+    pub engine: &'a EngineArgs,
+}
+
+impl Wanted<'_> {
+    /// Opens the stream for `command`. All that is wanted and happens after this is in it.
+    pub async fn open(self, command: &str) -> anyhow::Result<Source> {
+        match client::connect(self.socket, &self.filter).await {
+            Ok(events) => Ok(Source::Server(events)),
+            Err(nobody) if nobody.is_no_server() => {
+                let records = self.alone(command).await.context(nobody)?;
+                Ok(Source::Alone(records))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Traces in this process, for this stream alone.
+    async fn alone(self, command: &str) -> anyhow::Result<mpsc::Receiver<Arc<Record>>> {
+        super::need_privileges(&format!("{command} without a server"))?;
+        super::log_to_stderr("warn");
+        let streams = Arc::new(Streams::default());
+        let mut stream = streams.open(self.filter)?;
+        let options = Options {
+            mechanisms: self.mechanisms,
+            pin: None,
+        };
+        let engine = self.engine.follow();
+        let start = move || Pipeline::start(Path::new("/"), &options, streams, super::known::own);
+        let pipeline = tokio::task::spawn_blocking(start)
+            .await
+            .context("the start panicked")??;
+        if let Some(engine) = engine {
+            engine.tell(pipeline.shared());
+        }
+        super::report_probes(&pipeline);
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while sender.send(stream.next().await).await.is_ok() {}
+            drop(pipeline);
+        });
+        Ok(receiver)
+    }
+}

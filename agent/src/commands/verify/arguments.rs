@@ -1,0 +1,236 @@
+//! The arguments of `agent verify`, and which of its forms they ask for.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::commands::engine::EngineArgs;
+use crate::runtime::spec::flags::Limits;
+use crate::runtime::spec::value::number_in;
+use crate::server::socket;
+use crate::watch::value::{parse_container, parse_pid};
+
+/// No wider than people read.
+pub const COLUMNS: usize = 80;
+
+const EXAMPLES: &str = "\
+Examples:
+  agent verify --memory 150M -- stress-ng --vm 1 --vm-bytes 300M --vm-keep --timeout 10s
+  agent verify --cpus 0.5 --pids-limit 50 --for 5s -- stress-ng --cpu 4
+  agent verify --weights 100:300 -- stress-ng --cpu 1
+  agent verify --container web                      what docker was asked for, against what holds
+  agent verify --container web --for 10s            and what happens in ten seconds
+  agent verify --cgroup /batch --expect memory=2g --expect cpus=1.5
+  agent verify --suite                              stress-ng against every controller
+
+Each limit is followed from what was intended over what was written, what the kernel keeps, and what
+holds in the end with all cgroups above, to what the kernel counted in the run. A limit that the
+workload did not press against is not proven: inconclusive.
+
+Exit status: 0 pass; 1 fail; 2 inconclusive, or nothing could be judged; 64 for wrong arguments.";
+
+const USAGE: &str = "agent verify LIMITS... [--for TIME] [--] COMMAND [ARG]...
+       agent verify --weights N:N[:N...] [--for TIME] [--] COMMAND [ARG]...
+       agent verify --container NAME|--pid N|--cgroup PATH [--expect LIMIT=VALUE]... [--for TIME]
+       agent verify --suite [memory,cpu,weight,pids,io]";
+
+/// What a cgroup that is there already is not given.
+const NOT_WHERE_IT_STANDS: [&str; 21] = [
+    "memory",
+    "memory_swap",
+    "memory_reservation",
+    "memory_high",
+    "cpus",
+    "cpu_quota",
+    "cpu_period",
+    "cpu_shares",
+    "cpu_weight",
+    "cpuset_cpus",
+    "cpuset_mems",
+    "pids_limit",
+    "device_read_bps",
+    "device_write_bps",
+    "device_read_iops",
+    "device_write_iops",
+    "cgroup_parent",
+    "rootfs",
+    "bin",
+    "image",
+    "volume",
+];
+
+/// Prove that limits hold, or say why not
+///
+/// Runs a command under limits, or looks at a container, process or cgroup that is there, and gives a
+/// verdict with its evidence, by the kernel's own numbers. Needs root; an ordinary user can verify what is
+/// delegated to them.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = EXAMPLES,
+    override_usage = USAGE,
+    group = clap::ArgGroup::new("what").required(true).args(["command", "container", "pid", "cgroup", "suite"]),
+    group = clap::ArgGroup::new("standing").args(["container", "pid", "cgroup"])
+)]
+pub struct Args {
+    /// The command and its arguments
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
+    pub command: Vec<String>,
+
+    /// How long to watch: 500ms, 10s; a command is ended then. Default: to the command's end; with
+    /// --weights 10s
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub time: Option<Duration>,
+
+    /// Run the command once in each of several sibling cgroups with these CPU weights (1 to 10000),
+    /// on one CPU, and judge how they share it
+    #[arg(long, value_name = "N:N", requires = "command")]
+    pub weights: Option<Weights>,
+
+    /// Built-in jobs of stress-ng, one for each controller
+    #[arg(
+        long,
+        value_name = "JOBS",
+        num_args = 0..=1,
+        default_missing_value = "memory,cpu,weight,pids,io",
+        value_delimiter = ',',
+        conflicts_with_all = NOT_WHERE_IT_STANDS
+    )]
+    pub suite: Option<Vec<super::suite::Job>>,
+
+    /// A container, by name or id: judged by what its engine was asked for
+    #[arg(long, value_name = "NAME|ID", value_parser = parse_container, conflicts_with_all = NOT_WHERE_IT_STANDS)]
+    pub container: Option<String>,
+
+    /// The cgroups that a process is in
+    #[arg(long, value_name = "PID", value_parser = parse_pid, conflicts_with_all = NOT_WHERE_IT_STANDS)]
+    pub pid: Option<NonZeroU32>,
+
+    /// A cgroup: its path as in /proc/PID/cgroup, looked up in each limit's own hierarchy, or that of its
+    /// directory
+    #[arg(long, value_name = "PATH", conflicts_with_all = NOT_WHERE_IT_STANDS)]
+    pub cgroup: Option<PathBuf>,
+
+    /// What a limit is to be, by the flags below: memory=150M
+    #[arg(long, value_name = "LIMIT=VALUE", requires = "standing")]
+    pub expect: Vec<String>,
+
+    /// human: the evidence, line by line; json: one object
+    #[arg(
+        long,
+        value_name = "human|json",
+        default_value = "human",
+        hide_possible_values = true
+    )]
+    pub output: Output,
+
+    /// The unix socket of agent serve, whose traced OOM kills are taken where it runs
+    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT)]
+    pub socket: PathBuf,
+
+    #[command(flatten)]
+    pub engine: EngineArgs,
+
+    /// The tree in this directory; host: this host's tree, read-only, with a /tmp of its own
+    #[arg(
+        long,
+        value_name = "DIR|host",
+        group = "source",
+        help_heading = "Root file system"
+    )]
+    pub rootfs: Option<PathBuf>,
+    /// These programs and the libraries that they need
+    #[arg(
+        long,
+        value_name = "NAME,…",
+        value_delimiter = ',',
+        group = "source",
+        help_heading = "Root file system"
+    )]
+    pub bin: Vec<PathBuf>,
+    /// A tar archive by docker save, or of an OCI layout
+    #[arg(
+        long,
+        value_name = "FILE",
+        group = "source",
+        help_heading = "Root file system"
+    )]
+    pub image: Option<PathBuf>,
+    /// Show a file or directory of the host in it
+    #[arg(
+        short,
+        long,
+        value_name = "SRC:DST[:OPTIONS]",
+        help_heading = "Root file system"
+    )]
+    pub volume: Vec<crate::runtime::spec::Volume>,
+
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    Human,
+    Json,
+}
+
+/// CPU weights of siblings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weights(pub Vec<u64>);
+
+impl FromStr for Weights {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let weight = number_in(1..=10_000_u64);
+        let weights: Result<Vec<u64>, _> = text.split(':').map(weight).collect();
+        match weights {
+            Ok(weights) if (2..=8).contains(&weights.len()) => Ok(Self(weights)),
+            _ => Err("wanted: two to eight weights of 1 to 10000, as 100:300".to_owned()),
+        }
+    }
+}
+
+/// What is to be done.
+pub enum Form<'a> {
+    Launch,
+    Weights(&'a Weights),
+    Suite(&'a [super::suite::Job]),
+    Standing(Target<'a>),
+}
+
+/// What is there already.
+pub enum Target<'a> {
+    Container(&'a str),
+    Process(u32),
+    Cgroup(&'a std::path::Path),
+}
+
+impl Args {
+    pub fn form(&self) -> Form<'_> {
+        if let Some(jobs) = &self.suite {
+            return Form::Suite(jobs);
+        }
+        if let Some(name) = &self.container {
+            return Form::Standing(Target::Container(name));
+        }
+        if let Some(pid) = self.pid {
+            return Form::Standing(Target::Process(pid.get()));
+        }
+        if let Some(path) = &self.cgroup {
+            return Form::Standing(Target::Cgroup(path));
+        }
+        match &self.weights {
+            Some(weights) => Form::Weights(weights),
+            None => Form::Launch,
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("want a duration above 0, as 500ms, 10s, 5m or 1h"),
+    }
+}

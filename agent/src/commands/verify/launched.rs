@@ -1,0 +1,301 @@
+//! Workloads that are launched under the limits that are judged.
+
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use rustix::thread::{CpuSet, sched_getaffinity};
+
+use super::arguments::{Args, Weights};
+use super::{Failure, report};
+use crate::commands::known::first_process;
+use crate::commands::records::Wanted as Events;
+use crate::host::system::page_size;
+use crate::kernel::choice::{Mechanisms, SyscallProbes};
+use crate::limit::{Kind, Value};
+use crate::runtime::cgroup::Wanted;
+use crate::runtime::order::Order;
+use crate::runtime::spec;
+use crate::runtime::spec::flags::{Flags, Limits};
+use crate::runtime::spec::value::Set;
+use crate::runtime::supervise::held::{Written, hold};
+use crate::verify::claim::Claim;
+use crate::verify::judge::{Facts, judge};
+use crate::verify::report::{Check, InFile, Report, Scope, Subject, Workload};
+use crate::verify::run::{self, Ran, Supervised, Watch};
+use crate::verify::trace::Trace;
+use crate::verify::weights;
+use crate::watch::filter::Filter;
+use crate::watch::kind;
+
+use super::super::screen;
+
+/// A command and the limits that it is to run under.
+pub struct Job {
+    pub flags: Flags,
+    pub order: Order,
+    pub claims: Vec<Claim>,
+}
+
+/// `agent verify LIMITS… COMMAND`.
+pub fn limits(args: &Args) -> Result<Report, Failure> {
+    let job = Job::of(flags(args)?)?;
+    if job.claims.is_empty() {
+        return Err(Failure::Misuse(anyhow!(
+            "no limit to judge: give at least one, as --memory 150M, before the command"
+        )));
+    }
+    super::super::protect()?;
+    let held = hold([job.order.clone()])?;
+    let report = super::super::runtime()?.block_on(job.judge(args, held))?;
+    Ok(report)
+}
+
+/// `agent verify --weights`.
+pub fn weights(args: &Args, wanted: &Weights) -> Result<Report, Failure> {
+    let mut flags = flags(args)?;
+    if flags.limits.cpuset_cpus.is_none() {
+        flags.limits.cpuset_cpus = Some(Set(last_cpu()?));
+    }
+    super::super::protect()?;
+    let command = flags.command.clone();
+    split(flags, command, args.time.unwrap_or(weights::USUAL), wanted)
+}
+
+/// Runs a command in siblings with these weights.
+pub fn split(
+    flags: Flags,
+    command: Vec<String>,
+    time: Duration,
+    wanted: &Weights,
+) -> Result<Report, Failure> {
+    let jobs = wanted.0.iter().map(|weight| {
+        let mut flags = flags.clone();
+        flags.limits.cpu_weight = Some(*weight);
+        let mut job = Job::of(flags)?;
+        job.claims.retain(|claim| claim.kind == Kind::CpuWeight);
+        for claim in &mut job.claims {
+            "--weights".clone_into(&mut claim.source);
+        }
+        Ok(job)
+    });
+    let jobs: Vec<Job> = jobs.collect::<Result<_, Failure>>()?;
+    let held = hold(jobs.iter().map(|job| job.order.clone()))?;
+    super::super::runtime()?.block_on(async {
+        let supervised: Vec<_> = held
+            .into_iter()
+            .map(Supervised::new)
+            .collect::<Result<_, _>>()?;
+        let claims = jobs.iter().flat_map(|job| job.claims.clone()).collect();
+        let (checks, notes) = weights::split(supervised, claims, time).await?;
+        let names: Vec<&str> = jobs.iter().map(|job| &*job.order.name).collect();
+        let subject = Subject {
+            name: names.join(","),
+            cgroup: cgroup(&jobs[0].order),
+        };
+        let workload = Workload {
+            command,
+            exit: None,
+            seconds: time.as_secs_f64(),
+        };
+        Ok(report(Scope::Run, subject, Some(workload), checks, notes))
+    })
+}
+
+/// The flags of the container that the workload runs in.
+pub fn flags(args: &Args) -> Result<Flags, Failure> {
+    let mut flags = Flags::none().map_err(anyhow::Error::from)?;
+    flags.command.clone_from(&args.command);
+    flags.limits.clone_from(&args.limits);
+    flags.root.rootfs.clone_from(&args.rootfs);
+    flags.root.bin.clone_from(&args.bin);
+    flags.root.image.clone_from(&args.image);
+    flags.root.volume.clone_from(&args.volume);
+    if args.bin.is_empty() && args.image.is_none() && args.rootfs.is_none() {
+        flags.root.rootfs = Some("host".into());
+    }
+    if flags.root.rootfs.as_deref() == Some("host".as_ref()) {
+        // All else cannot be written to, and workloads write to where they are.
+        flags.process.workdir = Some("/tmp".into());
+    }
+    Ok(flags)
+}
+
+/// The last CPU that this process may use.
+pub fn last_cpu() -> Result<String, Failure> {
+    let set = sched_getaffinity(None).map_err(std::io::Error::from)?;
+    let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| set.is_set(*cpu));
+    Ok(last.unwrap_or(0).to_string())
+}
+
+fn cgroup(order: &Order) -> String {
+    let linux = order.spec.linux().as_ref();
+    let path = linux.and_then(|linux| linux.cgroups_path().clone());
+    path.unwrap_or_default().display().to_string()
+}
+
+impl Job {
+    pub fn of(flags: Flags) -> Result<Self, Failure> {
+        let misuse = |error: spec::Error| Failure::Misuse(error.into());
+        let mut found = spec::look(&flags, first_process).map_err(misuse)?;
+        // A quota that no workload can use up is what a verdict says, not an error.
+        found.cpus = None;
+        let order = spec::compile(&flags, &found).map_err(misuse)?;
+        let linux = order.spec.linux().as_ref();
+        let resources = linux.and_then(|linux| linux.resources().clone());
+        let wanted = Wanted::of(&resources.unwrap_or_default(), page_size());
+        let wanted = wanted.map_err(|error| Failure::Misuse(error.into()))?;
+        // What follows from --memory was not asked for: what is said of memory tells of swap too.
+        let asked = wanted
+            .limits
+            .into_iter()
+            .filter(|(kind, _)| !(order.swap_implied && *kind == Kind::MemorySwap));
+        let claims = asked.map(|(kind, value)| Claim {
+            source: format!("--{}", flag(kind, &value, &flags.limits)),
+            kind,
+            intended: Some(value),
+        });
+        Ok(Self {
+            claims: claims.collect(),
+            flags,
+            order,
+        })
+    }
+
+    /// Runs it, and judges all claims.
+    pub async fn judge(&self, args: &Args, held: Vec<UnixStream>) -> Result<Report, Failure> {
+        let (trace, mut notes) = trace(args, &self.claims).await;
+        let mut checks = Vec::new();
+        let mut workload = None;
+        for stream in held {
+            let supervised = Supervised::new(stream)?;
+            let claims = self.claims.clone();
+            let mut progress = Progress::new();
+            let mut told = |watch: &Watch| progress.show(watch);
+            let ran = run::launch(supervised, claims, trace.as_ref(), args.time, &mut told).await;
+            progress.clear();
+            let ran = ran?;
+            checks.extend(judged(&ran));
+            workload = Some(Workload {
+                command: self.flags.command.clone(),
+                exit: ran.code,
+                seconds: ran.run.seconds(),
+            });
+            notes.extend(ran.notes);
+        }
+        let subject = Subject {
+            name: self.order.name.clone(),
+            cgroup: cgroup(&self.order),
+        };
+        Ok(report(Scope::Run, subject, workload, checks, notes))
+    }
+}
+
+/// The OOM kills, where memory is judged and this process may trace, or a server does.
+pub async fn trace(args: &Args, claims: &[Claim]) -> (Option<Trace>, Vec<String>) {
+    if !claims.iter().any(|claim| claim.kind == Kind::Memory) {
+        return (None, Vec::new());
+    }
+    let wanted = Events {
+        filter: Filter {
+            kinds: [kind::Kind::Oom].into(),
+            ..Filter::default()
+        },
+        socket: &args.socket,
+        mechanisms: Mechanisms {
+            syscall_probes: SyscallProbes::Off,
+            ..Mechanisms::default()
+        },
+        engine: &args.engine,
+    };
+    match wanted.open("verify").await {
+        Ok(source) => (Some(Trace::collect(source)), Vec::new()),
+        Err(error) => {
+            let why = crate::text::error_line(error.as_ref());
+            (
+                None,
+                vec![format!("OOM kills are counted and not traced: {why}")],
+            )
+        }
+    }
+}
+
+fn judged(ran: &Ran) -> Vec<Check> {
+    let Watch {
+        claims,
+        before,
+        changed,
+        ..
+    } = &ran.watch;
+    let all = claims.iter().zip(&before.chains).zip(changed);
+    let checks = all.map(|((claim, chain), changed)| {
+        judge(Facts {
+            claim,
+            written: written(claim, &ran.written),
+            chain,
+            changed: changed.as_ref(),
+            run: Some(&ran.run),
+        })
+    });
+    checks.collect()
+}
+
+/// What was written of a claim; of two files the last, with what is in both, as the chain has it.
+fn written(claim: &Claim, all: &[Written]) -> Option<InFile> {
+    let device = claim.intended.as_ref().and_then(Value::device);
+    let device = device.map(|device| format!("{device} "));
+    let of_claim = all.iter().filter(|written| {
+        let is_device = device
+            .as_ref()
+            .is_none_or(|it| written.text.starts_with(&**it));
+        written.limit == claim.kind.flag() && is_device
+    });
+    let texts: Vec<&str> = of_claim.clone().map(|it| &*it.text).rev().collect();
+    let last = of_claim.last()?;
+    Some(InFile {
+        file: last.file.clone(),
+        text: texts.join(" "),
+        note: None,
+    })
+}
+
+/// The flag by which a limit was given, where there is more than one.
+fn flag(kind: Kind, value: &Value, limits: &Limits) -> &'static str {
+    match (kind, value) {
+        (Kind::CpuQuota, _) if limits.cpus.is_some() => "cpus",
+        (Kind::CpuWeight, Value::Shares(_)) => "cpu-shares",
+        _ => kind.flag(),
+    }
+}
+
+/// A line with what is used of each limit, on a terminal only.
+pub struct Progress {
+    terminal: bool,
+    shown: bool,
+}
+
+impl Progress {
+    pub fn new() -> Self {
+        use std::io::IsTerminal as _;
+        Self {
+            terminal: std::io::stderr().is_terminal(),
+            shown: false,
+        }
+    }
+
+    pub fn show(&mut self, watch: &Watch) {
+        if self.terminal {
+            let line = watch.line();
+            let line = crate::text::escape(&line);
+            let line = crate::text::fit(&line, screen::columns().saturating_sub(1));
+            eprint!("\r{line}\x1b[K");
+            self.shown = true;
+        }
+    }
+
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            eprint!("\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What is there already: a container, a process's cgroups, a cgroup.
+
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+
+use super::arguments::{Args, Target};
+use super::launched::{Progress, trace};
+use super::{Failure, report};
+use crate::commands::known;
+use crate::host::hierarchy::Hierarchies;
+use crate::host::membership::Membership;
+use crate::intent::{Intent, Source, expect, of_container};
+use crate::limit::{Kind, TABLE};
+use crate::verify::claim::Claim;
+use crate::verify::judge::{Facts, Run, judge};
+use crate::verify::report::{Check, Report, Scope, Subject};
+use crate::verify::run::{self, Watch};
+use crate::verify::sample::{Gauge, Sample};
+use crate::watch::record::Container;
+
+/// What is judged, and what is known of it.
+struct Found {
+    name: String,
+    membership: Membership,
+    container: Option<Container>,
+}
+
+/// `agent verify --container|--pid|--cgroup`.
+pub fn run(args: &Args, target: &Target<'_>) -> Result<Report, Failure> {
+    let expected = match &args.expect[..] {
+        [] => None,
+        words => Some(expect(words).map_err(|error| Failure::Misuse(error.into()))?),
+    };
+    super::super::runtime()?.block_on(async {
+        let hierarchies = Hierarchies::discover(Path::new("/"))?;
+        let found = find(args, target, &hierarchies).await?;
+        let intent = match (expected, &found.container) {
+            (Some(expected), _) => Some(expected),
+            (None, Some(container)) => of_container(container, args.engine.socket()).await?,
+            (None, None) => None,
+        };
+        judge_found(args, found, intent, hierarchies).await
+    })
+}
+
+async fn find(
+    args: &Args,
+    target: &Target<'_>,
+    hierarchies: &Hierarchies,
+) -> Result<Found, Failure> {
+    match target {
+        Target::Container(name) => {
+            let found = known::find(name, &args.socket, &args.engine).await?;
+            let (container, pid) = found.ok_or_else(|| {
+                anyhow!(
+                    "--container {name}: no container of that name or id runs; agent ps lists them"
+                )
+            })?;
+            Ok(Found {
+                name: container.name.clone(),
+                membership: Membership::of(Path::new("/"), pid)?,
+                container: Some(container),
+            })
+        }
+        Target::Process(pid) => {
+            let membership = Membership::of(Path::new("/"), *pid);
+            let membership = membership.with_context(|| {
+                format!("--pid {pid}: there is no such process; want one of the host's numbers")
+            })?;
+            Ok(Found {
+                name: format!("process {pid}"),
+                membership,
+                container: None,
+            })
+        }
+        Target::Cgroup(path) => {
+            let shown = path.display();
+            let text = below_mount(hierarchies, path).with_context(|| {
+                format!("--cgroup {shown}: want a path that begins with /, as in /proc/PID/cgroup")
+            })?;
+            let membership = Membership::at(hierarchies, &text);
+            if membership.is_empty() {
+                let none = anyhow!("--cgroup {shown}: no hierarchy has such a cgroup");
+                return Err(none.into());
+            }
+            Ok(Found {
+                name: text,
+                membership,
+                container: None,
+            })
+        }
+    }
+}
+
+/// The path in its hierarchy of a cgroup that is named by its directory, or by that path.
+fn below_mount(hierarchies: &Hierarchies, path: &Path) -> Option<String> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mounts = hierarchies.all().iter();
+    let below = mounts.filter_map(|mounted| path.strip_prefix(&mounted.mount).ok());
+    // Of mounts below one another the innermost.
+    let below = below.min_by_key(|below| below.as_os_str().len());
+    let path = match below {
+        Some(below) => Path::new("/").join(below),
+        None => path.to_owned(),
+    };
+    let text = crate::host::path::to_text(path.as_os_str().as_bytes());
+    let text = if text.len() > 1 {
+        text.trim_end_matches('/')
+    } else {
+        &text
+    };
+    text.starts_with('/').then(|| text.to_owned())
+}
+
+async fn judge_found(
+    args: &Args,
+    found: Found,
+    intent: Option<Intent>,
+    hierarchies: Hierarchies,
+) -> Result<Report, Failure> {
+    let gauge = Gauge::new(hierarchies, found.membership);
+    let claims = claims(&gauge, intent)?;
+    if claims.is_empty() {
+        let none = anyhow!(
+            "{} has no limit, and nobody says that it should: --expect memory=150M names one",
+            found.name
+        );
+        return Err(none.into());
+    }
+    let subject = Subject {
+        cgroup: gauge.path(claims[0].kind).unwrap_or_default().to_owned(),
+        name: found.name,
+    };
+    let Some(time) = args.time else {
+        let now = gauge.sample(&claims)?;
+        let checks = checks(&claims, &now, &vec![None; claims.len()], None);
+        return Ok(report(
+            Scope::Configuration,
+            subject,
+            None,
+            checks,
+            Vec::new(),
+        ));
+    };
+    let (trace, notes) = trace(args, &claims).await;
+    let mut progress = Progress::new();
+    let mut told = |watch: &Watch| progress.show(watch);
+    let watched = run::watch(gauge, claims, trace.as_ref(), time, &mut told).await;
+    progress.clear();
+    let (watch, run) = watched?;
+    let checks = checks(&watch.claims, &watch.before, &watch.changed, Some(&run));
+    Ok(report(Scope::Run, subject, None, checks, notes))
+}
+
+/// What was intended; where nobody says, each limit that the cgroup has.
+fn claims(gauge: &Gauge, intent: Option<Intent>) -> Result<Vec<Claim>, Failure> {
+    if let Some(Intent { limits, source }) = intent {
+        let claims = limits.into_iter().map(|(kind, value)| Claim {
+            kind,
+            intended: Some(value),
+            source: source.name().to_owned(),
+        });
+        // docker's default for swap, twice the memory, is nobody's wish where the kernel does not count swap.
+        let counted = |claim: &Claim| {
+            source != Source::Docker || claim.kind != Kind::MemorySwap || gauge.has(claim.kind)
+        };
+        return Ok(claims.filter(counted).collect());
+    }
+    let all: Vec<Claim> = TABLE
+        .iter()
+        .map(|row| Claim {
+            kind: row.kind,
+            intended: None,
+            source: String::new(),
+        })
+        .collect();
+    let now = gauge.sample(&all)?;
+    let limited = all.into_iter().zip(now.chains).filter(|(claim, chain)| {
+        let own = chain.own.as_ref().is_ok_and(|own| !own.held.is_none());
+        own && !matches!(claim.kind, Kind::CpuWeight | Kind::CpusetMems)
+    });
+    Ok(limited.map(|(claim, _)| claim).collect())
+}
+
+fn checks(
+    claims: &[Claim],
+    now: &Sample,
+    changed: &[Option<crate::limit::chain::Chain>],
+    run: Option<&Run>,
+) -> Vec<Check> {
+    let all = claims.iter().zip(&now.chains).zip(changed);
+    let checks = all.map(|((claim, chain), changed)| {
+        judge(Facts {
+            claim,
+            written: None,
+            chain,
+            changed: changed.as_ref(),
+            run,
+        })
+    });
+    checks.collect()
+}

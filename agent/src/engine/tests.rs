@@ -1,0 +1,111 @@
+//! What an engine of the tests' own tells.
+
+use std::{convert::Infallible, sync::Mutex};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::Request,
+    response::{IntoResponse as _, Response},
+};
+use tempfile::TempDir;
+use tokio::{net::UnixListener, sync::mpsc::UnboundedReceiver};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use super::*;
+
+type Events = mpsc::UnboundedSender<Result<Bytes, Infallible>>;
+
+fn named(id: &str, name: &str) -> (String, Named) {
+    let named = Named {
+        name: name.to_owned(),
+        image: "busybox".to_owned(),
+    };
+    (id.to_owned(), named)
+}
+
+fn event(action: &str, id: &str, name: &str) -> String {
+    format!(
+        r#"{{"Type":"container","Action":"{action}","Actor":{{"ID":"{id}","Attributes":{{"image":"busybox","name":"{name}"}}}}}}"#
+    ) + "\n"
+}
+
+/// An engine that answers the list only after a moment, in which an event happens.
+fn engine(directory: &TempDir) -> (String, Events) {
+    let socket = directory.path().join("docker.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let (events, stream) = mpsc::unbounded_channel();
+    let early = events.clone();
+    let stream = Arc::new(Mutex::new(Some(stream)));
+    let answer = async move |request: Request| answer(request, &stream, &early).await;
+    let router = Router::new().fallback(answer);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (socket.to_str().unwrap().to_owned(), events)
+}
+
+async fn answer(
+    request: Request,
+    stream: &Mutex<Option<UnboundedReceiver<Result<Bytes, Infallible>>>>,
+    early: &Events,
+) -> Response {
+    let path = request.uri().path().to_owned();
+    if path.ends_with("/version") {
+        return r#"{"ApiVersion":"1.41"}"#.into_response();
+    }
+    if path.ends_with("/events") {
+        let stream = stream.lock().unwrap().take().unwrap();
+        return Body::from_stream(UnboundedReceiverStream::new(stream)).into_response();
+    }
+    early
+        .send(Ok(event("rename", "a", "newer").into()))
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let list = r#"[{"Id":"a","Names":["/web/alias","/old"],"Image":"busybox"}]"#;
+    list.into_response()
+}
+
+#[tokio::test]
+async fn what_happens_during_the_list_is_newer_than_the_list() {
+    let directory = TempDir::new().unwrap();
+    let (socket, events) = engine(&directory);
+    let (state, mut told) = follow(socket);
+    assert_eq!(told.recv().await, Some(Told::All(vec![named("a", "old")])));
+    let (id, newer) = named("a", "newer");
+    assert_eq!(told.recv().await, Some(Told::Named(id, newer)));
+    // In two parts, as a stream may come.
+    let created = event("create", "b", "db");
+    let (head, tail) = created.split_at(20);
+    for part in [
+        head.to_owned(),
+        tail.to_owned(),
+        event("destroy", "b", "db"),
+    ] {
+        events.send(Ok(part.into())).unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (id, db) = named("b", "db");
+    assert_eq!(told.recv().await, Some(Told::Named(id, db)));
+    assert_eq!(told.recv().await, Some(Told::Removed("b".to_owned())));
+    assert!(state.connected.load(Ordering::Relaxed));
+    assert_eq!(state.errors.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn what_is_no_engine_is_an_error_and_nobody_is_none() {
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("docker.sock");
+    let path = socket.to_str().unwrap();
+    assert!(matches!(list(path).await, Err(EngineError::Absent)));
+    let listener = UnixListener::bind(&socket).unwrap();
+    let router = Router::new().fallback(async || "220 mail.example ESMTP");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    assert!(matches!(list(path).await, Err(EngineError::Api(_))));
+    let (state, _told) = follow(path.to_owned());
+    let counted = async {
+        while state.errors.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(ANSWER_WITHIN, counted).await.unwrap();
+    assert!(!state.connected.load(Ordering::Relaxed));
+}

@@ -1,0 +1,44 @@
+//! What somebody asked for: the limits that a container is meant to have.
+
+use super::{Held, Kind, Value};
+use crate::host::hierarchy::Version;
+
+/// Limits, and who asked for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// In the order of the kinds; of rates one for each device. What is not here was not asked for.
+    pub limits: Vec<(Kind, Value)>,
+    pub source: Source,
+}
+
+/// Who says what is intended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    Docker,
+    AgentRun,
+    Systemd,
+    /// The person who looks, by `--expect`.
+    Expect,
+}
+
+impl Source {
+    /// What people, and JSON, call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::AgentRun => "agent run",
+            Self::Systemd => "systemd",
+            Self::Expect => "--expect",
+        }
+    }
+}
+
+impl Intent {
+    /// What the files of a limit are to hold, of one that is no device's; `None` where it was not asked for, or this
+    /// version does not have it.
+    pub fn held(&self, kind: Kind, version: Version, page: u64) -> Option<Held> {
+        let mut limits = self.limits.iter();
+        let (_, value) = limits.find(|(found, _)| *found == kind)?;
+        kind.held(version, value, page)
+    }
+}
