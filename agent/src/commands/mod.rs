@@ -184,10 +184,10 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .build()?)
 }
 
-/// Says which probes are missing, and what they cost.
-fn report_probes(pipeline: &Pipeline) {
+/// Says which probes are missing of those that matter, and what they cost.
+fn report_probes(pipeline: &Pipeline, matters: impl Fn(&str) -> bool) {
     let kernel = crate::lock::lock(&pipeline.shared().kernel);
-    for status in kernel.statuses() {
+    for status in kernel.statuses().iter().filter(|it| matters(it.probe)) {
         match &status.state {
             State::Failed { reason, .. } => tracing::warn!(
                 "probe {} is not attached: {reason}; not seen: {}",

@@ -11,6 +11,7 @@ use crate::kernel::{Options, choice::Mechanisms};
 use crate::pipeline::Pipeline;
 use crate::watch::client;
 use crate::watch::filter::Filter;
+use crate::watch::kind::Kind;
 use crate::watch::record::Record;
 use crate::watch::source::Source;
 use crate::watch::streams::Streams;
@@ -41,6 +42,8 @@ impl Wanted<'_> {
     async fn alone(self, command: &str) -> anyhow::Result<mpsc::Receiver<Arc<Record>>> {
         super::need_privileges(&format!("{command} without a server"))?;
         super::log_to_stderr("warn");
+        // A probe is named like the kind that it is for.
+        let kinds = self.filter.kinds.clone();
         let streams = Arc::new(Streams::default());
         let mut stream = streams.open(self.filter)?;
         let options = Options {
@@ -55,7 +58,10 @@ impl Wanted<'_> {
         if let Some(engine) = engine {
             engine.tell(pipeline.shared());
         }
-        super::report_probes(&pipeline);
+        super::report_probes(&pipeline, |probe| {
+            let mut others = Kind::ALL.iter().filter(|kind| !kinds.contains(kind));
+            kinds.is_empty() || others.all(|kind| kind.name() != probe)
+        });
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
             while sender.send(stream.next().await).await.is_ok() {}

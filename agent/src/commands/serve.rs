@@ -109,7 +109,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(engine) = engine {
         engine.tell(pipeline.shared());
     }
-    super::report_probes(&pipeline);
+    super::report_probes(&pipeline, |_| true);
     server.set_ready(pipeline.shared());
     tracing::info!(
         "tracing; metrics on http://{address}/metrics, events on {}",

@@ -55,10 +55,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn text(report: &Report, args: &Args) -> anyhow::Result<String> {
-    let screen = Screen {
-        columns: screen::columns().min(arguments::COLUMNS),
-        colour: screen::colour(),
-    };
+    let columns = screen::columns().min(arguments::COLUMNS);
+    let screen = Screen::new(columns, screen::colour());
     Ok(match (args.output, args.form()) {
         (Output::Json, _) => serde_json::to_string_pretty(report)? + "\n",
         (Output::Human, Form::Suite(_)) => lines::table(report, screen),

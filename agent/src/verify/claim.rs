@@ -102,7 +102,7 @@ fn cpus(quota: Limit, period: u64) -> Quantity {
 
 fn plain(number: u64, unit: &'static str) -> Quantity {
     Quantity {
-        text: format!("{number} {unit}"),
+        text: format!("{unit} {number}"),
         number: Some(number as f64),
         unit,
     }

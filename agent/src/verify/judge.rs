@@ -34,6 +34,9 @@ pub struct Facts<'a> {
 pub struct Run {
     pub before: Sample,
     pub after: Sample,
+    /// The part of it in which the workload ran, for what is measured by the clock.
+    pub first: Sample,
+    pub last: Sample,
     /// The highest of all samples: bytes, bytes, tasks.
     pub memory_peak: u64,
     pub swap_peak: u64,
@@ -76,7 +79,7 @@ impl Host {
 
 impl Run {
     pub fn seconds(&self) -> f64 {
-        let time = self.after.at.saturating_duration_since(self.before.at);
+        let time = self.last.at.saturating_duration_since(self.first.at);
         time.as_secs_f64()
     }
 }

@@ -5,7 +5,7 @@ use crate::inventory::table::{ALARM, DIM, GOOD, NAME};
 use crate::text::{escape, width};
 use crate::units::size;
 
-/// The columns before the text of a line.
+/// The columns before the text of a line of evidence.
 const MARGIN: usize = 12;
 
 /// Victims that are listed one by one.
@@ -17,8 +17,20 @@ const DOUBT: &str = "33";
 /// How wide, and whether coloured.
 #[derive(Clone, Copy)]
 pub struct Screen {
-    pub columns: usize,
-    pub colour: bool,
+    columns: usize,
+    colour: bool,
+    /// The columns before the text of a line.
+    margin: usize,
+}
+
+impl Screen {
+    pub fn new(columns: usize, colour: bool) -> Self {
+        Self {
+            columns,
+            colour,
+            margin: MARGIN,
+        }
+    }
 }
 
 /// All of it.
@@ -43,6 +55,11 @@ pub fn report(report: &Report, screen: Screen) -> String {
 /// A line for each limit.
 pub fn table(report: &Report, screen: Screen) -> String {
     let mut text = String::new();
+    let names = report.checks.iter().map(|check| check.limit.len());
+    let screen = Screen {
+        margin: MARGIN.max(names.max().unwrap_or(0) + 3),
+        ..screen
+    };
     for check in &report.checks {
         let head = format!("{} {}", check.verdict.name(), check.reason);
         line(check.limit, &head, colour(check.verdict), screen, &mut text);
@@ -211,11 +228,11 @@ fn colour(verdict: Verdict) -> &'static str {
 
 /// A name and a text, folded between words to the screen's width.
 fn line(name: &str, text: &str, colour: &str, screen: Screen, out: &mut String) {
-    let room = screen.columns.saturating_sub(MARGIN).max(20);
+    let room = screen.columns.saturating_sub(screen.margin).max(20);
     let text = escape(text);
     let mut name = name;
     for part in folded(&text, room) {
-        let margin = format!("  {name:<width$}", width = MARGIN - 2);
+        let margin = format!("  {name:<width$}", width = screen.margin - 2);
         paint(&margin, DIM, screen, out);
         paint(&part, colour, screen, out);
         out.push('\n');
@@ -258,10 +275,7 @@ mod tests {
         assert_eq!(folded("a bb ccc dddd", 6), ["a bb", "ccc", "dddd"]);
         assert_eq!(folded("longer-than-that b", 6), ["longer-than-that", "b"]);
         let mut out = String::new();
-        let screen = Screen {
-            columns: 32,
-            colour: false,
-        };
+        let screen = Screen::new(32, false);
         line(
             "read back",
             "1 2 3 4 5 6 7 8 9 10 11\x1b",

@@ -137,6 +137,8 @@ pub struct Watch {
     pub gauge: Gauge,
     pub claims: Vec<Claim>,
     pub before: Sample,
+    /// The workload runs.
+    pub first: Sample,
     pub after: Sample,
     /// By claim: the first look at which the own limit was another one than before.
     pub changed: Vec<Option<Chain>>,
@@ -157,6 +159,7 @@ impl Watch {
             changed: vec![None; claims.len()],
             gauge,
             claims,
+            first: before.clone(),
             after: before.clone(),
             before,
             memory_peak: 0,
@@ -166,6 +169,16 @@ impl Watch {
         };
         watch.add();
         Ok(watch)
+    }
+
+    /// From now on the workload runs.
+    ///
+    /// # Errors
+    /// As of [`Self::look`].
+    pub fn mark(&mut self) -> Result<(), Error> {
+        self.look()?;
+        self.first = self.after.clone();
+        Ok(())
     }
 
     /// Looks again.
@@ -209,7 +222,7 @@ impl Watch {
 
     /// What is used of each limit now, in a line.
     pub fn line(&self) -> String {
-        let time = self.after.at.saturating_duration_since(self.before.at);
+        let time = self.after.at.saturating_duration_since(self.first.at);
         let parts = self.claims.iter().zip(&self.after.chains);
         let parts = parts.filter_map(|(_, chain)| {
             let held = quantity(chain, &chain.effective()?.held).text;
@@ -227,17 +240,17 @@ impl Watch {
             Kind::MemorySwap => size(now(Field::Swap)?),
             Kind::Pids => now(Field::Threads)?.to_string(),
             Kind::CpuQuota => {
-                let before = self.before.reading.number(Field::CpuUsage)?;
+                let before = self.first.reading.number(Field::CpuUsage)?;
                 let used = now(Field::CpuUsage)?.saturating_sub(before) as f64 / 1e9;
-                let time = self.after.at.saturating_duration_since(self.before.at);
+                let time = self.after.at.saturating_duration_since(self.first.at);
                 format!("{:.2}", used / time.as_secs_f64().max(f64::EPSILON))
             }
             _ => return None,
         })
     }
 
-    /// All of it, with the kills that were traced.
-    pub async fn end(&self, trace: Option<&Trace>, dirtied: Option<u64>) -> Run {
+    /// All of it, with the kills that were traced; the workload ran until `last`.
+    pub async fn end(&self, last: Sample, trace: Option<&Trace>, dirtied: Option<u64>) -> Run {
         let kills = |sample: &Sample| sample.hits.oom_kills.unwrap_or(0);
         let counted = kills(&self.after).saturating_sub(kills(&self.before));
         let victims = match (trace, self.gauge.path(Kind::Memory)) {
@@ -247,6 +260,8 @@ impl Watch {
         Run {
             before: self.before.clone(),
             after: self.after.clone(),
+            first: self.first.clone(),
+            last,
             memory_peak: self.memory_peak,
             swap_peak: self.swap_peak,
             pids_peak: self.pids_peak,
@@ -285,9 +300,8 @@ pub async fn launch(
     let limited = supervised.limit().await?;
     let mut watch = Watch::begin(gauge(&limited)?, claims)?;
     let pid = supervised.start().await?;
-    // What came before is the launcher's.
-    watch.before.at = Instant::now();
-    let deadline = time.map(|time| watch.before.at + time);
+    watch.mark()?;
+    let deadline = time.map(|time| watch.first.at + time);
     let mut ticks = ticks();
     let mut interrupt = interrupt()?;
     let mut code = None;
@@ -309,17 +323,15 @@ pub async fn launch(
             }
         }
     }
-    let ended = Instant::now();
+    watch.look()?;
+    let last = watch.after.clone();
     if code.is_none() {
         supervised.stop().await?;
         supervised.end().await?;
+        watch.look()?;
     }
     let dirtied = written_bytes(Path::new("/"), pid);
-    watch.look()?;
-    if code.is_none() {
-        watch.after.at = ended;
-    }
-    let run = watch.end(trace, dirtied).await;
+    let run = watch.end(last, trace, dirtied).await;
     let notes = supervised.remove().await?;
     if interrupted {
         return Err(Error::Interrupted);
@@ -359,7 +371,7 @@ pub async fn watch(
         }
     }
     watch.look()?;
-    let run = watch.end(trace, None).await;
+    let run = watch.end(watch.after.clone(), trace, None).await;
     Ok((watch, run))
 }
 

@@ -50,7 +50,7 @@ impl Job {
             Self::Memory => "--vm 1 --vm-bytes 128m --vm-keep --timeout 3s",
             Self::Cpu => "--cpu 4 --timeout 5s",
             Self::Weight => "--cpu 1 --timeout 60s",
-            Self::Pids => "--fork 4 --timeout 2s",
+            Self::Pids => "--fork 4 --fork-max 32 --timeout 2s",
             Self::Io => {
                 "--hdd 1 --hdd-opts direct --hdd-bytes 64m --hdd-write-size 256k --timeout 5s"
             }

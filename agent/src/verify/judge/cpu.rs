@@ -9,8 +9,10 @@ use crate::verify::report::{Cpu, Observed, Stimulus, Tolerance, Verdict};
 /// Of the time that the quota gives.
 const SHARE: f64 = 0.02;
 
-const WHY: &str =
-    "2 % of what the quota gives, or the quota of one period: the run begins and ends within one";
+/// Seconds that each CPU may have taken of a period before (`sched_cfs_bandwidth_slice_us`, kernel/sched/fair.c).
+const SLICE: f64 = 0.005;
+
+const WHY: &str = "2 % of what the quota gives, or one period's quota and a slice of 5 ms of each CPU: the run begins and ends within a period";
 
 pub fn quota(limit: &Held, run: &Run) -> Finding {
     let Held::Quota {
@@ -23,7 +25,8 @@ pub fn quota(limit: &Held, run: &Run) -> Finding {
     let cpus = quota as f64 / period.max(1) as f64;
     let seconds = run.seconds();
     let allowed = cpus * seconds;
-    let slack = (allowed * SHARE).max(quota as f64 / 1e6);
+    let edges = quota as f64 / 1e6 + SLICE * run.host.cpus as f64;
+    let slack = (allowed * SHARE).max(edges);
     let cpu = observed(run);
     let throttled = cpu.throttled_periods.unwrap_or(0);
     let used = cpu.cpu_seconds;
@@ -71,8 +74,8 @@ pub fn quota(limit: &Held, run: &Run) -> Finding {
 
 fn observed(run: &Run) -> Cpu {
     let difference = |field| {
-        let after = run.after.reading.number(field)?;
-        let before = run.before.reading.number(field).unwrap_or(0);
+        let after = run.last.reading.number(field)?;
+        let before = run.first.reading.number(field).unwrap_or(0);
         Some(after.saturating_sub(before))
     };
     let in_seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;

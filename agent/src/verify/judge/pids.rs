@@ -28,8 +28,8 @@ pub fn pids(limit: &Held, run: &Run) -> Finding {
         (Verdict::Pass, reason)
     } else {
         let reason = format!(
-            "there were at most {peak} of {limit} tasks, and no fork was refused; stress-ng --fork {} would press",
-            limit.min(64)
+            "there were at most {peak} of {limit} tasks, and no fork was refused; stress-ng --fork 4 --fork-max {} would press",
+            limit
         );
         (Verdict::Inconclusive, reason)
     };

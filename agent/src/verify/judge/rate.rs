@@ -106,8 +106,8 @@ fn used(run: &Run, device: Device, operation: Operation) -> (u64, u64) {
         both.unwrap_or_default()
     };
     let (before, after) = (
-        of(&run.before.reading.devices),
-        of(&run.after.reading.devices),
+        of(&run.first.reading.devices),
+        of(&run.last.reading.devices),
     );
     (
         after.0.saturating_sub(before.0),
