@@ -26,6 +26,7 @@ Begin with:
   agent watch      in a second terminal: events as they happen
   agent ps         containers, their state and use
   agent ns         namespaces, and who shares them
+  agent inspect    all about one container, and what it is not isolated from
   agent run        a container: agent run --bin bash,ls bash")]
 struct Cli {
     #[command(subcommand)]

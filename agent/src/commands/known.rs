@@ -54,17 +54,20 @@ pub fn first_process(name: &str) -> Option<i32> {
 }
 
 /// Containers with their first processes.
-type Found = Vec<(Container, u32)>;
+pub type Found = Vec<(Container, u32)>;
+
+/// Of these the ones that run.
+pub fn running(states: Vec<ContainerState>) -> Found {
+    let running = states.into_iter().filter(|it| it.running);
+    running
+        .filter_map(|it| Some((it.container, it.pid?)))
+        .collect()
+}
 
 async fn of_server() -> Option<Found> {
     let path = "/v1/containers";
     let states: Vec<ContainerState> = client::fetch(Path::new(socket::DEFAULT), path).await.ok()?;
-    let running = states.into_iter().filter(|it| it.running);
-    Some(
-        running
-            .filter_map(|it| Some((it.container, it.pid?)))
-            .collect(),
-    )
+    Some(running(states))
 }
 
 /// Looks in this process.
@@ -76,13 +79,19 @@ async fn alone() -> Option<Found> {
 }
 
 /// A name says which, an id, or the beginning of one that no other has.
-fn choose(name: &str, found: &Found) -> Option<u32> {
+pub fn choose(name: &str, found: &Found) -> Option<u32> {
+    exact(name, found).or_else(|| begun(name, found))
+}
+
+/// The first process of the container with this name or id.
+pub fn exact(name: &str, found: &Found) -> Option<u32> {
     let mut exact = found
         .iter()
         .filter(|(it, _)| it.name == name || it.id == name);
-    if let Some((_, pid)) = exact.next() {
-        return Some(*pid);
-    }
+    exact.next().map(|(_, pid)| *pid)
+}
+
+fn begun(name: &str, found: &Found) -> Option<u32> {
     if name.len() < SHORTEST_ID {
         return None;
     }

@@ -3,6 +3,7 @@
 mod doctor;
 mod engine;
 mod exec;
+mod inspect;
 mod known;
 mod logs;
 mod mechanisms;
@@ -34,6 +35,7 @@ pub enum Command {
     Watch(watch::Args),
     Ps(ps::Args),
     Ns(ns::Args),
+    Inspect(inspect::Args),
     Run(Box<run::Args>),
     Exec(exec::Args),
     Logs(logs::Args),
@@ -50,7 +52,12 @@ pub enum Command {
 /// Where it cannot be done.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     // Those of the runtime do it when their arguments are looked at.
-    if let Command::Serve(_) | Command::Watch(_) | Command::Ps(_) | Command::Ns(_) = command {
+    if let Command::Serve(_)
+    | Command::Watch(_)
+    | Command::Ps(_)
+    | Command::Ns(_)
+    | Command::Inspect(_) = command
+    {
         supervise::sweep(&Store::of_user());
     }
     match command {
@@ -62,6 +69,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             .map(|()| ExitCode::SUCCESS),
         Command::Ps(args) => runtime()?.block_on(ps::run(args)),
         Command::Ns(args) => runtime()?.block_on(ns::run(args)),
+        Command::Inspect(args) => runtime()?.block_on(inspect::run(args)),
         Command::Rootfs(args) => rootfs::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         // What makes processes has one thread, so none of tokio's.
