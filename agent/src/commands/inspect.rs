@@ -71,9 +71,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let namespaces = inventory.namespaces(pid).await?;
     let report = match read(Path::new("/"), pid.get(), &all, &namespaces) {
-        // One that has ended and is not waited for yet has no namespaces any more.
-        Ok(report) if !namespaces.is_empty() => report,
-        Ok(_) | Err(Error::Gone { .. }) => anyhow::bail!(
+        Ok(report) => report,
+        Err(Error::Gone { .. }) => anyhow::bail!(
             "{target}: there is no process {pid}, or it has just ended; want one of the host's numbers"
         ),
         Err(error) => return Err(error.into()),
@@ -88,10 +87,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// The first process of a container; else a number is that of a process. A name is more than a number, and that is more
 /// than the beginning of an id.
 fn process_of(target: &str, found: &known::Found) -> Option<NonZeroU32> {
-    let named = known::exact(target, found).and_then(NonZeroU32::new);
-    named
-        .or_else(|| target.parse().ok())
-        .or_else(|| NonZeroU32::new(known::choose(target, found)?))
+    let own = known::own_process(target).and_then(|pid| u32::try_from(pid).ok());
+    let named = own.or_else(|| known::exact(target, found));
+    let process = named.or_else(|| target.parse().ok());
+    NonZeroU32::new(process.or_else(|| known::choose(target, found))?)
 }
 
 impl Args {

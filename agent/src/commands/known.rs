@@ -35,8 +35,7 @@ const SHORTEST_ID: usize = 4;
 ///
 /// What it starts to ask others has ended when it returns: the caller is to have one thread.
 pub fn first_process(name: &str) -> Option<i32> {
-    let own = Store::of_user().read(name).ok();
-    if let Some(Status::Running { pid }) = own.map(|record| record.status) {
+    if let Some(pid) = own_process(name) {
         return Some(pid);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -51,6 +50,14 @@ pub fn first_process(name: &str) -> Option<i32> {
         let pid = choose(name, &found)?;
         i32::try_from(pid).ok()
     })
+}
+
+/// The first process of a container of this user's `agent run`.
+pub fn own_process(name: &str) -> Option<i32> {
+    match Store::of_user().read(name).ok()?.status {
+        Status::Running { pid } => Some(pid),
+        Status::Creating | Status::Exited { .. } => None,
+    }
 }
 
 /// Containers with their first processes.

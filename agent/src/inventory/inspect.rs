@@ -32,6 +32,7 @@ pub struct Report {
     pub container: Option<Container>,
     pub comm: Fact<String>,
     pub executable: Fact<String>,
+    /// Empty where the kernel's list of tasks does not have it, as a thread, or what is closed to this process.
     pub namespaces: Vec<Namespace>,
     pub root: Fact<Root>,
     pub mounts: Fact<Mounts>,

@@ -33,6 +33,12 @@ pub fn page(report: &Report, columns: usize, colour: bool) -> String {
     };
     process(&mut page, report);
     page.heading("namespaces", &format!("{}/ns", directory(report)));
+    if report.namespaces.is_empty() {
+        page.row(
+            "",
+            "cannot be told: the kernel's list of tasks does not have it",
+        );
+    }
     for namespace in &report.namespaces {
         page.row(&namespace.kind, &whose(namespace));
     }
@@ -52,6 +58,9 @@ pub fn page(report: &Report, columns: usize, colour: bool) -> String {
         page.row(it.limit, &limit(it));
     }
     page.heading("not isolated", "");
+    if report.not_isolated.is_empty() {
+        page.row("", "nothing is known that it shares, or may do to the host");
+    }
     for gap in &report.not_isolated {
         page.block("", &gap.text, ALARM);
     }
@@ -78,11 +87,15 @@ fn process(page: &mut Page, report: &Report) {
             );
             page.block("container", &text, NAME);
         }
-        None if report.namespaces.iter().all(|it| it.host) => {
+        None if is_on_host(&report.namespaces) => {
             page.row("container", "none: on the host, in all of its namespaces");
         }
         None => page.row("container", "none"),
     }
+}
+
+fn is_on_host(namespaces: &[Namespace]) -> bool {
+    !namespaces.is_empty() && namespaces.iter().all(|it| it.host)
 }
 
 fn whose(namespace: &Namespace) -> String {
@@ -156,6 +169,9 @@ fn ids(map: &[IdRange]) -> String {
     };
     let ranges = map.iter().map(|range| {
         let inside = span(range.inside, range.count);
+        if range.inside == range.outside {
+            return format!("{inside} is the same outside");
+        }
         format!("{inside} is {} outside", span(range.outside, range.count))
     });
     ranges.collect::<Vec<_>>().join(", ")
@@ -163,9 +179,17 @@ fn ids(map: &[IdRange]) -> String {
 
 fn privileges(page: &mut Page, report: &Report) {
     page.heading("privileges", &format!("{}/status", directory(report)));
+    let [(first, _), ..] = SETS;
+    let effective = report
+        .capabilities
+        .get(first)
+        .and_then(|it| it.value.as_ref());
     for (set, row) in SETS {
-        if let Some(names) = report.capabilities.get(set) {
-            page.fact(&format!("{set} ({row})"), names, |names| held(names));
+        if let Some(fact) = report.capabilities.get(set) {
+            page.fact(&format!("{set} ({row})"), fact, |names| match effective {
+                Some(same) if same == names && set != first => format!("as {first}"),
+                _ => held(names),
+            });
         }
     }
     page.fact("NoNewPrivs", &report.no_new_privs, |on| {

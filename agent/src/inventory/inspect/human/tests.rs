@@ -19,8 +19,8 @@ const STATUS: &str = "\
 CapInh:\t0
 CapPrm:\t000001ffffffffff
 CapEff:\t000001fffeffffff
-CapBnd:\t0000000000000021
-CapAmb:\t0
+CapBnd:\t000001fffeffffff
+CapAmb:\t21
 NoNewPrivs:\t0
 Seccomp:\t2
 Seccomp_filters:\t1
@@ -105,13 +105,13 @@ mounts /proc/7/mountinfo
   mounts go            /data: to and from the host
 ids /proc/7/uid_map, /proc/7/gid_map
   uid                  0-65535 is 100000-165535 outside
-  gid                  0 is 0 outside
+  gid                  0 is the same outside
 privileges /proc/7/status
   effective (CapEff)   all but CAP_SYS_RESOURCE
   permitted (CapPrm)   all
   inheritable (CapInh) none
-  bounding (CapBnd)    CAP_CHOWN CAP_KILL
-  ambient (CapAmb)     none
+  bounding (CapBnd)    as effective
+  ambient (CapAmb)     CAP_CHOWN CAP_KILL
   NoNewPrivs           off
   Seccomp              filter
   Seccomp_filters      1
