@@ -1,4 +1,4 @@
-//! Containers by name or id, whoever made them: for flags that share what another container has.
+//! Containers by name or id, whoever made them: to look at, and for flags that share what another container has.
 
 use std::path::Path;
 

@@ -160,6 +160,8 @@ fn seccomp(report: &Report) -> Option<Gap> {
 }
 
 fn limit(report: &Report, (kind, text): &(Kind, &str)) -> Option<Gap> {
+    // Where it is not known which cgroups it is in, neither are their limits.
+    report.cgroups.value.as_ref()?;
     let mut limits = report.limits.iter();
     let found = limits.find(|it| it.kind == *kind);
     let unlimited = found.is_none_or(|it| it.effective.is_none() && it.unreadable.is_none());
@@ -297,6 +299,8 @@ mod tests {
         report.seccomp = unreadable();
         report.no_new_privs = unreadable();
         report.capabilities.clear();
+        report.cgroups = unreadable();
+        report.limits.clear();
         assert_eq!(texts(&report), Vec::<String>::new());
     }
 

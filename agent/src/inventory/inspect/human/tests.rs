@@ -130,6 +130,20 @@ not isolated
 }
 
 #[test]
+fn where_it_was_seen() {
+    let root = host();
+    let report = report(root.path(), "web");
+    let [mnt, net] = &report.namespaces[..] else {
+        panic!("two namespaces");
+    };
+    // There is no link, as where it is closed.
+    assert!(mnt.source.contains("list of tasks"), "{}", mnt.source);
+    assert!(net.source.ends_with("/proc/7/ns/net"), "{}", net.source);
+    let alone = read(root.path(), 7, &[], &[]).unwrap();
+    assert_eq!((alone.container, alone.namespaces), (None, vec![]));
+}
+
+#[test]
 fn a_report_is_of_one_process() {
     let root = host();
     let stat = root.path().join("proc/7/stat");
