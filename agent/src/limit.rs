@@ -102,6 +102,12 @@ impl Kind {
         self.row().flag
     }
 
+    /// Whether it is one of each block device.
+    pub fn is_rate(self) -> bool {
+        let mut files = self.row().v2.iter();
+        files.any(|file| matches!(file.form, Form::DeviceKey(_)))
+    }
+
     /// The files that hold it; none where this version cannot limit it.
     pub fn files(self, version: Version) -> &'static [File] {
         match version {

@@ -26,8 +26,9 @@ Begin with:
   agent watch      in a second terminal: events as they happen
   agent ps         containers, their state and use
   agent ns         namespaces, and who shares them
+  agent inspect    all about one container, and what it is not isolated from
   agent run        a container: agent run --bin bash,ls bash
-  agent verify     whether limits hold: agent verify --memory 64m -- stress-ng --vm 1 --timeout 5s")]
+  agent verify     whether limits hold: agent verify --memory 64m -- stress-ng --vm 1")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

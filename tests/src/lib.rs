@@ -19,6 +19,7 @@ pub mod prometheus;
 pub mod rootfs;
 pub mod run;
 pub mod serve;
+pub mod shared;
 pub mod storm;
 pub mod veth;
 pub mod wait;

@@ -2,11 +2,12 @@
 //! types, both ways.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use tests::agent::agent;
 use tests::run::{Container, text};
+use tests::shared::{Shared, mount};
 
 /// `agent run` of a shell script, with this host's files.
 fn script(container: &Container, flags: &[&str], script: &str) -> Command {
@@ -121,38 +122,6 @@ fn mounts_are_its_own_or_propagate() {
     drop(container);
     let after = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
     assert_eq!(before, after, "the host's are as they were");
-}
-
-/// A directory with a mount of its own, whose mounts other namespaces can receive.
-struct Shared(tempfile::TempDir);
-
-impl Shared {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path();
-        mount(&["-t", "tmpfs", "shared", &path.display().to_string()]);
-        mount(&["--make-shared", &path.display().to_string()]);
-        fs::create_dir(path.join("below")).expect("a directory");
-        Self(directory)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let _ = Command::new("umount")
-            .args(["-R", "-l"])
-            .arg(self.path())
-            .status();
-    }
-}
-
-fn mount(arguments: &[&str]) {
-    let status = Command::new("mount").args(arguments).status();
-    assert!(status.expect("mount can be run").success(), "{arguments:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Containers by name or id, whoever made them: for flags that share what another container has.
+//! Containers by name or id, whoever made them: to look at, and for flags that share what another container has.
 
 use std::path::Path;
 
@@ -36,8 +36,7 @@ const SHORTEST_ID: usize = 4;
 ///
 /// What it starts to ask others has ended when it returns: the caller is to have one thread.
 pub fn first_process(name: &str) -> Option<i32> {
-    let own = Store::of_user().read(name).ok();
-    if let Some(Status::Running { pid }) = own.map(|record| record.status) {
+    if let Some(pid) = own_process(name) {
         return Some(pid);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -54,8 +53,24 @@ pub fn first_process(name: &str) -> Option<i32> {
     })
 }
 
+/// The first process of a container of this user's `agent run`.
+pub fn own_process(name: &str) -> Option<i32> {
+    match Store::of_user().read(name).ok()?.status {
+        Status::Running { pid } => Some(pid),
+        Status::Creating | Status::Exited { .. } => None,
+    }
+}
+
 /// Containers with their first processes.
-type Found = Vec<(Container, u32)>;
+pub type Found = Vec<(Container, u32)>;
+
+/// Of these the ones that run.
+pub fn running(states: Vec<ContainerState>) -> Found {
+    let running = states.into_iter().filter(|it| it.running);
+    running
+        .filter_map(|it| Some((it.container, it.pid?)))
+        .collect()
+}
 
 /// A container that runs, by its name, id or the beginning of its id: of `agent run`, or of any engine; and its first
 /// process.
@@ -80,13 +95,6 @@ pub async fn find(
     Ok(found.into_iter().find(|(_, first)| Some(*first) == pid))
 }
 
-fn running(states: Vec<ContainerState>) -> Found {
-    let running = states.into_iter().filter(|it| it.running);
-    running
-        .filter_map(|it| Some((it.container, it.pid?)))
-        .collect()
-}
-
 fn running_in(look: &Look) -> Found {
     let running = look.registry.containers().filter(|it| it.life.running());
     running
@@ -106,13 +114,19 @@ async fn alone() -> Option<Found> {
 }
 
 /// A name says which, an id, or the beginning of one that no other has.
-fn choose(name: &str, found: &Found) -> Option<u32> {
+pub fn choose(name: &str, found: &Found) -> Option<u32> {
+    exact(name, found).or_else(|| begun(name, found))
+}
+
+/// The first process of the container with this name or id.
+pub fn exact(name: &str, found: &Found) -> Option<u32> {
     let mut exact = found
         .iter()
         .filter(|(it, _)| it.name == name || it.id == name);
-    if let Some((_, pid)) = exact.next() {
-        return Some(*pid);
-    }
+    exact.next().map(|(_, pid)| *pid)
+}
+
+fn begun(name: &str, found: &Found) -> Option<u32> {
     if name.len() < SHORTEST_ID {
         return None;
     }

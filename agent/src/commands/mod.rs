@@ -3,6 +3,7 @@
 mod doctor;
 mod engine;
 mod exec;
+mod inspect;
 mod known;
 mod logs;
 mod mechanisms;
@@ -36,6 +37,7 @@ pub enum Command {
     Watch(watch::Args),
     Ps(ps::Args),
     Ns(ns::Args),
+    Inspect(inspect::Args),
     Run(Box<run::Args>),
     Exec(exec::Args),
     Logs(logs::Args),
@@ -57,6 +59,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     | Command::Watch(_)
     | Command::Ps(_)
     | Command::Ns(_)
+    | Command::Inspect(_)
     | Command::Verify(_) = command
     {
         supervise::sweep(&Store::of_user());
@@ -70,6 +73,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             .map(|()| ExitCode::SUCCESS),
         Command::Ps(args) => runtime()?.block_on(ps::run(args)),
         Command::Ns(args) => runtime()?.block_on(ns::run(args)),
+        Command::Inspect(args) => runtime()?.block_on(inspect::run(args)),
         Command::Rootfs(args) => rootfs::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         // What makes processes has one thread, so none of tokio's.

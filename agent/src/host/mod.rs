@@ -17,11 +17,13 @@ pub mod hits;
 pub mod kept;
 pub mod launch;
 pub mod membership;
-mod mount;
+pub mod mount;
 pub mod namespace;
 pub mod network;
 pub mod path;
+pub mod process;
 pub mod reading;
+pub mod status;
 pub mod system;
 pub mod walk;
 

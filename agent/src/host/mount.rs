@@ -1,19 +1,72 @@
-//! The mounts of a mount namespace: proc_pid_mountinfo(5).
+//! The mounts of a mount namespace: proc_pid_mountinfo(5), mount_namespaces(7).
 
 use std::collections::BTreeMap;
 
-use super::Error;
+use serde::Serialize;
+
 use super::file::{File, number};
+use super::{Error, path};
+
+/// A mount, as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MountPoint {
+    /// Where: a path below the root of who has the mount.
+    pub point: String,
+    /// What is mounted: a path in the file system.
+    pub root: String,
+    /// The kind of file system.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The number of the file system's device: `MAJOR:MINOR`.
+    pub device: String,
+    /// Those of this mount, as `ro,nosuid`.
+    pub options: String,
+    /// The group of mounts that what is mounted in one of them appears in.
+    pub shared: Option<u32>,
+    /// The group of which it gets what is mounted there.
+    pub master: Option<u32>,
+    /// Whether it can be bound nowhere else.
+    pub unbindable: bool,
+}
+
+impl MountPoint {
+    pub(super) fn all(file: &File) -> Result<Vec<Self>, Error> {
+        let mounts = Mounts::parse(file)?.0.into_values();
+        Ok(mounts.map(|mount| Self::of(&mount)).collect())
+    }
+
+    fn of(mount: &Mount<'_>) -> Self {
+        Self {
+            point: path::to_text(&mount.point),
+            root: path::to_text(&mount.root),
+            kind: text(mount.kind),
+            device: text(mount.device),
+            options: text(mount.flags),
+            shared: mount.group("shared"),
+            master: mount.group("master"),
+            unbindable: mount.propagation.contains(&&b"unbindable"[..]),
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
 
 /// A mount: a line of `/proc/PID/mountinfo`.
 pub(super) struct Mount<'a> {
     id: u64,
     parent: u64,
+    device: &'a [u8],
     /// What is mounted: a path in the file system.
     pub root: Vec<u8>,
     /// Where: begins with `/`.
     pub point: Vec<u8>,
+    flags: &'a [u8],
+    /// As `shared:3`.
+    propagation: Vec<&'a [u8]>,
     kind: &'a [u8],
+    /// The file system's.
     options: &'a [u8],
 }
 
@@ -22,21 +75,37 @@ impl<'a> Mount<'a> {
         let mut fields = line.split(|&byte| byte == b' ');
         let id = number(fields.next()?)?;
         let parent = number(fields.next()?)?;
-        let _device = fields.next()?;
+        let device = fields.next()?;
         let root = unescape(fields.next()?);
         let point = unescape(fields.next()?);
-        fields.find(|&field| field == b"-")?;
+        let flags = fields.next()?;
+        let mut propagation = Vec::new();
+        loop {
+            match fields.next()? {
+                b"-" => break,
+                tag => propagation.push(tag),
+            }
+        }
         let kind = fields.next()?;
         let _source = fields.next()?;
         let options = fields.next()?;
         point.starts_with(b"/").then_some(Self {
             id,
             parent,
+            device,
             root,
             point,
+            flags,
+            propagation,
             kind,
             options,
         })
+    }
+
+    /// The number of the group of mounts that a tag names.
+    fn group(&self, tag: &str) -> Option<u32> {
+        let mut tags = self.propagation.iter();
+        tags.find_map(|it| number(it.strip_prefix(tag.as_bytes())?.strip_prefix(b":")?))
     }
 
     fn has(&self, tag: &str) -> bool {
@@ -199,6 +268,34 @@ mod tests {
     fn loops_end() {
         let mountinfo = "1 2 0:2 / / rw - a a rw\n2 1 0:2 / /b rw - cgroup2 none rw\n";
         assert_eq!(point(mountinfo, "cgroup2", &[]), None);
+    }
+
+    #[test]
+    fn points_have_their_propagation() {
+        let mountinfo = "\
+27 1 254:0 / / rw - ext4 /dev/vda rw
+31 27 0:28 /a /b\\040\\377 ro,nosuid shared:9 master:4 propagate_from:2 - tmpfs none rw,size=1k
+32 27 0:29 / /c rw unbindable - tmpfs none rw
+";
+        let [root, shared, apart] = &MountPoint::all(&file(mountinfo)).unwrap()[..] else {
+            panic!("three mounts");
+        };
+        assert_eq!(
+            (root.shared, root.master, root.unbindable),
+            (None, None, false)
+        );
+        let wanted = MountPoint {
+            point: r"//b \xff".into(),
+            root: "/a".into(),
+            kind: "tmpfs".into(),
+            device: "0:28".into(),
+            options: "ro,nosuid".into(),
+            shared: Some(9),
+            master: Some(4),
+            unbindable: false,
+        };
+        assert_eq!(*shared, wanted);
+        assert!(apart.unbindable);
     }
 
     #[test]

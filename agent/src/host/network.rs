@@ -1,8 +1,9 @@
 //! The interfaces of a network namespace: proc_pid_net(5).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::file::{File, number, words};
+use super::process::Process;
 use super::{Error, path};
 
 /// Interfaces of one namespace that are told apart: what is in it may make thousands.
@@ -45,10 +46,10 @@ pub struct Network {
 /// # Errors
 /// [`Error::Gone`] where that process has ended.
 pub fn of_process(root: &Path, pid: u32, start_time: u64) -> Result<Network, Error> {
-    let process = root.join(format!("proc/{pid}"));
-    let file = File::read(process.join("net/dev"))?;
+    let process = Process::new(root, pid);
+    let file = File::read(process.path("net/dev"))?;
     // Looked at afterwards: the pid was not another's before.
-    if started(&process)? != start_time / TICK {
+    if process.started()? != start_time / TICK {
         return Err(Error::Gone { path: file.path });
     }
     parse(&file)
@@ -64,16 +65,6 @@ pub fn of_host(root: &Path) -> Result<Network, Error> {
 
 /// Nanoseconds of the unit in which `/proc/PID/stat` has times.
 const TICK: u64 = 10_000_000;
-
-/// When a process started, in ticks since boot: field 22 of `/proc/PID/stat` (proc_pid_stat(5)).
-fn started(process: &Path) -> Result<u64, Error> {
-    let stat = File::read(PathBuf::from(process).join("stat"))?;
-    // The name, field 2, may hold anything, parentheses too.
-    let end = stat.bytes.iter().rposition(|&byte| byte == b')');
-    let rest = &stat.bytes[end.map_or(0, |end| end + 1)..];
-    let field = words(rest).nth(19).and_then(number);
-    field.ok_or_else(|| stat.malformed(&stat.bytes, "a start time in field 22"))
-}
 
 fn parse(file: &File) -> Result<Network, Error> {
     let mut network = Network::default();

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Error;
 use super::file::{File, number};
+use super::status::capabilities;
 
 /// Where the kernel describes its own types.
 pub const BTF: &str = "sys/kernel/btf/vmlinux";
@@ -79,7 +80,7 @@ impl System {
                 .and_then(|file| parse_lockdown(&file)),
             capabilities: file("proc/self/status")
                 .ok()
-                .and_then(|status| parse_capabilities(&status)),
+                .and_then(|status| capabilities(&status, "CapEff")),
             btf: root.join(BTF).exists(),
             bpf_stats: file("proc/sys/kernel/bpf_stats_enabled")
                 .ok()
@@ -97,17 +98,6 @@ fn parse_lockdown(file: &File) -> Option<Lockdown> {
     let text = file.string().ok()?;
     let (word, _) = text.split_once('[')?.1.split_once(']')?;
     Lockdown::ALL.into_iter().find(|level| level.name() == word)
-}
-
-/// The bits of `CapEff`, by name: capabilities(7).
-fn parse_capabilities(status: &File) -> Option<Vec<String>> {
-    let bits = str::from_utf8(status.word_of("CapEff:")?).ok()?;
-    let bits = u64::from_str_radix(bits, 16).ok()?;
-    let all = caps::all().into_iter();
-    let held = all.filter(|capability| bits & capability.bitmask() != 0);
-    let mut names: Vec<_> = held.map(|capability| capability.to_string()).collect();
-    names.sort_unstable();
-    Some(names)
 }
 
 /// How many CPUs a list as `0-3,8` has.

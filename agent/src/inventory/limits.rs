@@ -1,5 +1,6 @@
 //! The limits that hold for a cgroup: each one's own files, and those of the cgroups above.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::host::Error;
@@ -55,6 +56,32 @@ impl<'a> Limits<'a> {
             own,
             above,
         })
+    }
+
+    /// The devices that a rate can be limited on: those with rows in the files of the cgroup, or of one above that
+    /// binds it.
+    pub fn devices(&self, kind: Kind) -> BTreeSet<Device> {
+        let Ok(place) = self.place(kind) else {
+            return BTreeSet::new();
+        };
+        let version = place.mounted.version;
+        let bound_by = if kind.is_inherited(version) {
+            usize::MAX
+        } else {
+            1
+        };
+        let directories = with_parents(place.path)
+            .take(bound_by)
+            .filter_map(|path| self.hierarchies.directory(place.mounted, &path));
+        let of = |directory: Directory| {
+            let files = kind.files(version).iter();
+            files.flat_map(move |file| {
+                // What cannot be read is told where the limit is.
+                let text = directory.text(file.name).unwrap_or_default();
+                file.form.devices(&text)
+            })
+        };
+        directories.flat_map(of).collect()
     }
 
     /// The cgroup's directory in the hierarchy that has the controller of `kind`, where both are there.
@@ -313,6 +340,33 @@ mod tests {
         assert_eq!(chain.effective(), None);
         let quota = read(root.path(), "/a/b", Kind::CpuQuota).unwrap();
         assert_eq!(quota.own.unwrap().text, "50000 100000");
+    }
+
+    #[test]
+    fn devices_with_rows() {
+        let root = host(
+            V2,
+            "0::/\n",
+            &[
+                ("sys/fs/cgroup/cgroup.controllers", "io\n"),
+                ("sys/fs/cgroup/a/io.max", "8:16 rbps=1 wbps=max\n"),
+                ("sys/fs/cgroup/a/b/io.max", "8:0 rbps=max wbps=5\nodd\n"),
+            ],
+        );
+        let hierarchies = Hierarchies::discover(root.path()).unwrap();
+        let membership = Membership::at(&hierarchies, "/a/b");
+        let limits = Limits {
+            hierarchies: &hierarchies,
+            membership: &membership,
+        };
+        let [first, second] = [(8, 0), (8, 16)].map(|(major, minor)| Device { major, minor });
+        assert_eq!(
+            limits.devices(Kind::ReadBps),
+            BTreeSet::from([first, second])
+        );
+        assert_eq!(limits.devices(Kind::Memory), BTreeSet::new());
+        let chain = limits.chain(Kind::ReadBps, Some(second)).unwrap();
+        assert_eq!(chain.effective().unwrap().cgroup, "/a");
     }
 
     #[test]

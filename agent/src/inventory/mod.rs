@@ -3,6 +3,7 @@
 
 pub mod containers;
 pub mod dot;
+pub mod inspect;
 pub mod limits;
 pub mod namespaces;
 pub mod ns;

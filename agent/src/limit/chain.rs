@@ -1,5 +1,6 @@
 //! A limit on its way: what was intended, what the cgroup's own file holds, and what holds for it in the end.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::{Device, Form, Held, Kind, Value};
@@ -60,6 +61,30 @@ impl Drift {
             Self::Missing(_) => "missing",
             Self::Written => "written",
             Self::Shadowed(_) => "shadowed",
+        }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoController { controller } => {
+                write!(f, "no mounted hierarchy has the controller {controller}")
+            }
+            Self::NoCgroup { controller } => {
+                write!(
+                    f,
+                    "it is in no cgroup of the hierarchy that has {controller}"
+                )
+            }
+            Self::NotEnabled { controller, file } => {
+                let file = file.display();
+                write!(
+                    f,
+                    "the {controller} controller is not enabled for it; as root: echo +{controller} > {file}"
+                )
+            }
+            Self::NoFile { file } => write!(f, "this kernel has no {file} there"),
         }
     }
 }

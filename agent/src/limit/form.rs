@@ -89,6 +89,14 @@ impl Form {
         }
     }
 
+    /// The devices that a file of this form has rows for.
+    pub fn devices(self, text: &str) -> Vec<Device> {
+        match self {
+            Self::DeviceRow | Self::DeviceKey(_) => text.lines().filter_map(device).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// What the kernel is to keep of what was written: it rounds bytes down to whole pages.
     pub fn kept(self, written: Held, page: u64) -> Held {
         match (self, written) {
@@ -110,6 +118,15 @@ fn minus_one(limit: Limit) -> String {
 
 fn limit(text: &str) -> Option<Limit> {
     Limit::parse(text.as_bytes())
+}
+
+/// The device whose row it is.
+fn device(row: &str) -> Option<Device> {
+    let (major, minor) = row.split_whitespace().next()?.split_once(':')?;
+    Some(Device {
+        major: major.parse().ok()?,
+        minor: minor.parse().ok()?,
+    })
 }
 
 /// What follows the device in its row.

@@ -14,7 +14,7 @@ use super::report::{
     Check, Effective, InFile, Intended, Observed, Stimulus, Tolerance, Verdict, Victim,
 };
 use super::sample::Sample;
-use crate::limit::chain::{Chain, Drift, Link, Missing};
+use crate::limit::chain::{Chain, Drift, Link};
 use crate::limit::{Held, Kind};
 
 /// What is known of one claim.
@@ -166,7 +166,7 @@ fn configuration(facts: &Facts<'_>, intended: Option<&Held>) -> Option<Finding> 
     }
     let wanted = intended.map(|held| quantity(chain, held).text);
     match chain.drift(intended)? {
-        Drift::Missing(missing) => fail(said(&missing)),
+        Drift::Missing(missing) => fail(missing.to_string()),
         Drift::Written => {
             let own = chain.own.as_ref().ok()?;
             fail(format!(
@@ -185,23 +185,6 @@ fn configuration(facts: &Facts<'_>, intended: Option<&Held>) -> Option<Finding> 
                 quantity(chain, &own.held).text,
             ))
         }
-    }
-}
-
-/// What to say of a limit that a cgroup cannot have, and what to do.
-pub fn said(missing: &Missing) -> String {
-    match missing {
-        Missing::NoController { controller } => {
-            format!("no mounted hierarchy has the {controller} controller")
-        }
-        Missing::NoCgroup { controller } => {
-            format!("it has no cgroup in the hierarchy of the {controller} controller")
-        }
-        Missing::NotEnabled { controller, file } => format!(
-            "the {controller} controller is not enabled for it; as root: echo +{controller} > {}",
-            file.display()
-        ),
-        Missing::NoFile { file } => format!("this kernel has no {file}"),
     }
 }
 

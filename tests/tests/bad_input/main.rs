@@ -123,6 +123,9 @@ fn misuse_is_told_with_what_was_wanted() {
         ("doctor --output yaml", &["'yaml'", "json"]),
         ("ps --output dot", &["'dot'", "json"]),
         ("ps web", &["'web'"]),
+        ("inspect", &["NAME|ID|PID"]),
+        ("inspect web --output dot", &["'dot'", "json"]),
+        ("inspect web db", &["'db'"]),
         ("ns --type network", &["'network'", "--type", "net"]),
         ("ns --pid 0", &["'0'", "--pid", "above 0"]),
         ("ns --container=", &["--container", "name or id"]),
@@ -182,10 +185,10 @@ fn without_root_it_says_so() {
         FAILURE,
         &["agent.sock", "needs root"],
     );
-    for command in ["ps", "ns"] {
-        let without_server = format!("agent {command} without a server needs root");
+    for arguments in [&["ps"][..], &["ns"], &["inspect", "1"]] {
+        let without_server = format!("agent {} without a server needs root", arguments[0]);
         assert_refused(
-            &mut nobody.agent(&[command, "--socket", "agent.sock"]),
+            &mut nobody.agent(&[arguments, &["--socket", "agent.sock"]].concat()),
             FAILURE,
             &["no agent serve on agent.sock", &without_server],
         );
@@ -445,9 +448,9 @@ fn a_server_that_cannot_be_understood_is_told() {
         ("220 mail.example ESMTP\r\n", &["does not speak HTTP"]),
     ] {
         let (_directory, socket) = answering(answer);
-        for command in ["ps", "ns"] {
-            let mut agent = agent([command, "--socket"]);
-            assert_refused(agent.arg(&socket), FAILURE, words);
+        for arguments in [&["ps"][..], &["ns"], &["inspect", "1"]] {
+            let mut agent = agent(arguments);
+            assert_refused(agent.arg("--socket").arg(&socket), FAILURE, words);
         }
     }
 }

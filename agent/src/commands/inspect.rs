@@ -1,0 +1,138 @@
+//! `agent inspect`: all about one container or process, each fact with its source.
+
+use std::{num::NonZeroU32, path::Path, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+
+use super::{engine::EngineArgs, known, screen};
+use crate::{
+    host::Error,
+    inventory::{
+        containers::{self, ContainerState},
+        inspect::{page, read},
+        namespaces::{self, NamespaceState, Wanted},
+    },
+    pipeline::look::Look,
+    server::socket,
+    text::escape_json,
+    watch::{client, record::Container, value::parse_container},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  agent inspect web-1                                     a container, by its first process
+  agent inspect 4711                                      a process
+  agent inspect web-1 --output json | jq .not_isolated    what it shares, or nothing keeps it from";
+
+/// Show all about a container or process, and what it is not isolated from
+///
+/// Namespaces and who shares them, the root and how it was changed, mounts, ids, capabilities, seccomp, cgroups, and each
+/// limit with the cgroup that it comes from; of each the file that says so. Asks the agent serve that listens on the
+/// socket what containers there are; where none does, looks by itself. Needs root.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// A container's name, id, or the beginning of its id; a process, by the host's number
+    #[arg(value_name = "NAME|ID|PID", value_parser = parse_container)]
+    target: String,
+
+    /// human: a page; json: an object
+    #[arg(long, value_name = "human|json", default_value = "human")]
+    output: Output,
+
+    /// The unix socket of agent serve
+    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT)]
+    socket: PathBuf,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Output {
+    Human,
+    Json,
+}
+
+/// Who says what containers and namespaces there are.
+enum Inventory {
+    Server(PathBuf),
+    Look(Box<Look>),
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let (inventory, states) = args.inventory().await?;
+    let all: Vec<Container> = states.iter().map(|it| it.container.clone()).collect();
+    let target = &args.target;
+    let Some(pid) = process_of(target, &known::running(states)) else {
+        anyhow::bail!(
+            "{target}: no container of that name or id runs, and it is no process's number; agent ps lists containers"
+        );
+    };
+    let namespaces = inventory.namespaces(pid).await?;
+    let report = match read(Path::new("/"), pid.get(), &all, &namespaces) {
+        Ok(report) => report,
+        Err(Error::Gone { .. }) => anyhow::bail!(
+            "{target}: there is no process {pid}, or it has just ended; want one of the host's numbers"
+        ),
+        Err(error) => return Err(error.into()),
+    };
+    super::print(&match args.output {
+        Output::Human => page(&report, screen::columns(), screen::colour()),
+        Output::Json => escape_json(&serde_json::to_string_pretty(&report)?).into_owned() + "\n",
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first process of a container; else a number is that of a process. A name is more than a number, and that is more
+/// than the beginning of an id.
+fn process_of(target: &str, found: &known::Found) -> Option<NonZeroU32> {
+    let own = known::own_process(target).and_then(|pid| u32::try_from(pid).ok());
+    let named = own.or_else(|| known::exact(target, found));
+    let process = named.or_else(|| target.parse().ok());
+    NonZeroU32::new(process.or_else(|| known::choose(target, found))?)
+}
+
+impl Args {
+    /// The containers that there are, and who else is to be asked.
+    async fn inventory(&self) -> anyhow::Result<(Inventory, Vec<ContainerState>)> {
+        match client::fetch(&self.socket, "/v1/containers").await {
+            Ok(states) => Ok((Inventory::Server(self.socket.clone()), states)),
+            Err(nobody) if nobody.is_no_server() => {
+                let look = self.alone().await.context(nobody)?;
+                let states = states(&look);
+                Ok((Inventory::Look(look), states))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Looks in this process.
+    async fn alone(&self) -> anyhow::Result<Box<Look>> {
+        super::need_privileges("inspect without a server")?;
+        super::log_to_stderr("warn");
+        Ok(Box::new(self.engine.look().await?))
+    }
+}
+
+fn states(look: &Look) -> Vec<ContainerState> {
+    let found = containers::find(&look.registry, &look.hierarchies, &look.tasks, None, false);
+    found.into_iter().map(containers::Unread::read).collect()
+}
+
+impl Inventory {
+    /// Those that a process is in.
+    async fn namespaces(&self, pid: NonZeroU32) -> anyhow::Result<Vec<NamespaceState>> {
+        let wanted = Wanted {
+            pid: Some(pid),
+            ..Wanted::default()
+        };
+        Ok(match self {
+            Self::Server(socket) => {
+                let path = format!("/v1/namespaces?{}", wanted.query());
+                client::fetch(socket, &path).await?
+            }
+            Self::Look(look) => namespaces::find(&look.registry, &look.tasks, &wanted),
+        })
+    }
+}

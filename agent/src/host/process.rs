@@ -1,0 +1,205 @@
+//! One process, as `/proc/PID` tells of it: proc_pid(5), user_namespaces(7).
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::file::{File, number, words};
+use super::mount::MountPoint;
+use super::status::Status;
+use super::{Error, path};
+
+/// A process that may end while it is looked at.
+#[derive(Clone, Debug)]
+pub struct Process {
+    directory: PathBuf,
+}
+
+/// Ids of a user namespace, and what they are outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct IdRange {
+    pub inside: u32,
+    /// In the user namespace of who reads it.
+    pub outside: u32,
+    pub count: u32,
+}
+
+impl Process {
+    pub fn new(root: &Path, pid: u32) -> Self {
+        Self {
+            directory: root.join("proc").join(pid.to_string()),
+        }
+    }
+
+    /// Where a file is that tells of it.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.directory.join(file)
+    }
+
+    /// When it started, in ticks since boot: field 22 of `stat`. No two processes of one pid have the same.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] where there is no such process.
+    pub fn started(&self) -> Result<u64, Error> {
+        let stat = File::read(self.path("stat"))?;
+        // The name, field 2, may hold anything, parentheses too.
+        let end = stat.bytes.iter().rposition(|&byte| byte == b')');
+        let rest = &stat.bytes[end.map_or(0, |end| end + 1)..];
+        let field = words(rest).nth(19).and_then(number);
+        field.ok_or_else(|| stat.malformed(&stat.bytes, "a start time in field 22"))
+    }
+
+    /// Its first thread's name; what is not UTF-8 is replaced by U+FFFD.
+    ///
+    /// # Errors
+    /// It cannot be read, as below.
+    pub fn comm(&self) -> Result<String, Error> {
+        let file = File::read(self.path("comm"))?;
+        let name = file.bytes.strip_suffix(b"\n").unwrap_or(&file.bytes);
+        Ok(String::from_utf8_lossy(name).into_owned())
+    }
+
+    /// Where a link leads, as `exe` to its program, and `root` to its root: that is a path in its own mount namespace.
+    ///
+    /// # Errors
+    /// The process is gone, or closed to this one.
+    pub fn link(&self, file: &str) -> Result<String, Error> {
+        let path = self.path(file);
+        match fs::read_link(&path) {
+            Ok(target) => Ok(path::to_text(target.as_os_str().as_bytes())),
+            Err(source) => Err(Error::new(path, source)),
+        }
+    }
+
+    /// The inode of the namespace `name` (`net`) that it is in.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn namespace(&self, name: &str) -> Result<u32, Error> {
+        let file = format!("ns/{name}");
+        let link = self.link(&file)?;
+        let inode = link.strip_prefix(name).and_then(|rest| {
+            let digits = rest.strip_prefix(":[")?.strip_suffix(']')?;
+            number(digits.as_bytes())
+        });
+        let malformed = || Error::malformed(self.path(&file), link.as_bytes(), "TYPE:[INODE]");
+        inode.ok_or_else(malformed)
+    }
+
+    /// What `uid_map` or `gid_map` says; empty where no id is mapped.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn ids(&self, map: &str) -> Result<Vec<IdRange>, Error> {
+        let file = File::read(self.path(map))?;
+        let ranges = file.lines().map(|line| {
+            range(line).ok_or_else(|| file.malformed(line, "three numbers: INSIDE OUTSIDE COUNT"))
+        });
+        ranges.collect()
+    }
+
+    /// The mounts of its mount namespace that are in its root, or below.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn mounts(&self) -> Result<Vec<MountPoint>, Error> {
+        MountPoint::all(&File::read(self.path("mountinfo"))?)
+    }
+
+    /// # Errors
+    /// Likewise.
+    pub fn status(&self) -> Result<Status, Error> {
+        Status::parse(&File::read(self.path("status"))?)
+    }
+}
+
+fn range(line: &[u8]) -> Option<IdRange> {
+    let mut numbers = words(line).map(number);
+    let range = IdRange {
+        inside: numbers.next()??,
+        outside: numbers.next()??,
+        count: numbers.next()??,
+    };
+    numbers.next().is_none().then_some(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fixture::tree;
+
+    const STAT: &str = "7 (a b) c) S 1 7 7 0 -1 4194560 90 0 0 0 0 0 0 0 20 0 1 0 4711 0 0\n";
+
+    /// What a reader says of process 7, which has one file.
+    fn read<T>(
+        file: &str,
+        content: impl AsRef<[u8]>,
+        read: impl Fn(&Process) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let path = format!("proc/7/{file}");
+        let root = tree(&[(&*path, content)]);
+        read(&Process::new(root.path(), 7))
+    }
+
+    fn is_malformed<T>(read: Result<T, Error>) -> bool {
+        matches!(read, Err(Error::Malformed { .. }))
+    }
+
+    #[test]
+    fn what_is_there() {
+        assert_eq!(read("stat", STAT, Process::started).unwrap(), 4711);
+        assert_eq!(read("comm", "a b\n\n", Process::comm).unwrap(), "a b\n");
+        assert_eq!(read("comm", b"\xff\n", Process::comm).unwrap(), "\u{fffd}");
+        let root = |it: &Process| it.link("root");
+        assert_eq!(read("root", "-> /tmp", root).unwrap(), "/tmp");
+        let net = |it: &Process| it.namespace("net");
+        assert_eq!(read("ns/net", "-> net:[17]", net).unwrap(), 17);
+        let ids = |it: &Process| it.ids("uid_map");
+        let map = "         0     100000      65536\n     65536  0  1\n";
+        let ranges =
+            [(0, 100_000, 65_536), (65_536, 0, 1)].map(|(inside, outside, count)| IdRange {
+                inside,
+                outside,
+                count,
+            });
+        assert_eq!(read("uid_map", map, ids).unwrap(), ranges);
+        assert_eq!(read("uid_map", "", ids).unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_missing() {
+        let root = tree(&[("proc/7/", "")]);
+        let process = Process::new(root.path(), 7);
+        let gone = [
+            process.started().map(drop),
+            process.comm().map(drop),
+            process.link("exe").map(drop),
+            process.namespace("net").map(drop),
+            process.ids("gid_map").map(drop),
+            process.mounts().map(drop),
+            process.status().map(drop),
+        ];
+        for read in gone {
+            assert!(matches!(read, Err(Error::Gone { .. })), "{read:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_garbage() {
+        for stat in ["", "7 (a) S 1", &STAT.replace("4711", "-1")] {
+            assert!(is_malformed(read("stat", stat, Process::started)), "{stat}");
+        }
+        for link in ["-> net:[x]", "-> uts:[17]", "-> 17"] {
+            let net = |it: &Process| it.namespace("net");
+            assert!(is_malformed(read("ns/net", link, net)), "{link}");
+        }
+        for map in ["0 1", "0 1 2 3", "0 1 4294967296", "0 -1 1"] {
+            let ids = |it: &Process| it.ids("uid_map");
+            assert!(is_malformed(read("uid_map", map, ids)), "{map}");
+        }
+        assert!(is_malformed(read("mountinfo", "1 2\n", Process::mounts)));
+        assert!(is_malformed(read("status", "Name:\n", Process::status)));
+    }
+}

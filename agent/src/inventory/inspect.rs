@@ -1,0 +1,110 @@
+//! All about one process, and what makes a container of it or does not: the JSON of `agent inspect`.
+
+mod gaps;
+mod human;
+mod limit;
+mod mounts;
+mod read;
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::ContainerName;
+use crate::host::Error;
+use crate::host::process::IdRange;
+use crate::text::error_line;
+use crate::watch::record::Container;
+
+pub use gaps::Gap;
+pub use human::page;
+pub use limit::{Holds, Limit};
+pub use mounts::{ChangedRoot, Mount, Mounts, Propagates, Root};
+pub use read::read;
+
+/// What is known of a process, each with the file that it was read from.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub pid: u32,
+    /// Null where it is in none.
+    pub container: Option<Container>,
+    pub comm: Fact<String>,
+    pub executable: Fact<String>,
+    /// Empty where the kernel's list of tasks does not have it, as a thread, or what is closed to this process.
+    pub namespaces: Vec<Namespace>,
+    pub root: Fact<Root>,
+    pub mounts: Fact<Mounts>,
+    pub uid_map: Fact<Vec<IdRange>>,
+    pub gid_map: Fact<Vec<IdRange>>,
+    /// By the names of the sets.
+    pub capabilities: BTreeMap<&'static str, Fact<Vec<String>>>,
+    pub no_new_privs: Fact<bool>,
+    pub seccomp: Fact<&'static str>,
+    pub seccomp_filters: Fact<u32>,
+    pub cgroups: Fact<Vec<Cgroup>>,
+    pub limits: Vec<Limit>,
+    pub not_isolated: Vec<Gap>,
+}
+
+/// What a file says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fact<T> {
+    /// Null where it cannot be read.
+    pub value: Option<T>,
+    /// The file, and which row of it.
+    pub source: String,
+    /// Why it cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+}
+
+/// A namespace that a process is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Namespace {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub inode: u32,
+    /// Whether it is the host's own.
+    pub host: bool,
+    /// How many are in it.
+    pub processes: u32,
+    /// Other containers than the process's own that have processes in it.
+    pub shared_with: Vec<ContainerName>,
+    pub source: String,
+}
+
+/// Where a process is in one hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cgroup {
+    /// The controllers of v1, or its `name=NAME`; `v2`.
+    pub hierarchy: String,
+    pub path: String,
+}
+
+impl<T> Fact<T> {
+    fn of(source: String, read: Result<T, impl Borrow<Error>>) -> Self {
+        let (value, unreadable) = match read {
+            Ok(value) => (Some(value), None),
+            Err(error) => (None, Some(reason(error.borrow()))),
+        };
+        Self {
+            value,
+            source,
+            unreadable,
+        }
+    }
+}
+
+/// Why a file could not be read; which one is said beside it.
+fn reason(error: &Error) -> String {
+    match error {
+        Error::Io { source, .. } => error_line(source),
+        other => error_line(other),
+    }
+}
+
+fn source(path: &Path) -> String {
+    path.display().to_string()
+}

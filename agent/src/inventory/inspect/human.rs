@@ -1,0 +1,384 @@
+//! A report for the eye: a block for each file or few, a row for each fact.
+
+use super::{ChangedRoot, Fact, Limit, Mounts, Namespace, Report, Root};
+use crate::host::cgroup::Limit as Amount;
+use crate::host::process::IdRange;
+use crate::host::status::SETS;
+use crate::inventory::table::{ALARM, DIM, NAME, PLAIN};
+use crate::limit::{Held, Kind};
+use crate::text::{escape, fit, width};
+use crate::units::size;
+use crate::watch::details::quoted;
+
+/// Columns before a row's label, and of the label.
+const INDENT: usize = 2;
+const LABEL: usize = 21;
+
+/// Columns that a row's text has at least, however narrow the screen.
+const LEAST: usize = 20;
+
+/// Mounts that are told of one by one.
+const MOUNTS_SHOWN: usize = 10;
+
+/// More than half of all capabilities: those that are not held are the shorter list.
+const MANY: usize = 21;
+
+/// No wider than `columns`. Whatever a container is called, the only control characters are those that set colours, and
+/// these only with `colour`.
+pub fn page(report: &Report, columns: usize, colour: bool) -> String {
+    let mut page = Page {
+        text: String::new(),
+        columns,
+        colour,
+    };
+    process(&mut page, report);
+    page.heading("namespaces", &format!("{}/ns", directory(report)));
+    if report.namespaces.is_empty() {
+        page.row(
+            "",
+            "cannot be told: the kernel's list of tasks does not have it",
+        );
+    }
+    for namespace in &report.namespaces {
+        page.row(&namespace.kind, &whose(namespace));
+    }
+    page.heading("root", &report.root.source);
+    page.fact("", &report.root, |root| came_by(root, &report.mounts));
+    mounts(&mut page, &report.mounts);
+    page.heading(
+        "ids",
+        &format!("{}, {}", report.uid_map.source, report.gid_map.source),
+    );
+    page.fact("uid", &report.uid_map, |map| ids(map));
+    page.fact("gid", &report.gid_map, |map| ids(map));
+    privileges(&mut page, report);
+    cgroups(&mut page, report);
+    page.heading("limits", "");
+    for it in &report.limits {
+        page.row(it.limit, &limit(it));
+    }
+    page.heading("not isolated", "");
+    if report.not_isolated.is_empty() {
+        page.row("", "nothing is known that it shares, or may do to the host");
+    }
+    for gap in &report.not_isolated {
+        page.block("", &gap.text, ALARM);
+    }
+    page.text
+}
+
+fn directory(report: &Report) -> String {
+    let comm = &report.comm.source;
+    comm.strip_suffix("/comm").unwrap_or(comm).to_owned()
+}
+
+fn process(page: &mut Page, report: &Report) {
+    let source = format!("{}, {}", report.comm.source, report.executable.source);
+    page.heading("process", &source);
+    page.row("pid", &report.pid.to_string());
+    page.fact("name", &report.comm, Clone::clone);
+    page.fact("program", &report.executable, Clone::clone);
+    match &report.container {
+        Some(it) => {
+            let name = quoted(&it.name);
+            let text = format!(
+                "{name} of {}, image {}, {}",
+                it.runtime, it.image, it.cgroup
+            );
+            page.block("container", &text, NAME);
+        }
+        None if is_on_host(&report.namespaces) => {
+            page.row("container", "none: on the host, in all of its namespaces");
+        }
+        None => page.row("container", "none"),
+    }
+}
+
+fn is_on_host(namespaces: &[Namespace]) -> bool {
+    !namespaces.is_empty() && namespaces.iter().all(|it| it.host)
+}
+
+fn whose(namespace: &Namespace) -> String {
+    let whose = if namespace.host {
+        "the host's".to_owned()
+    } else if namespace.shared_with.is_empty() {
+        "not the host's".to_owned()
+    } else {
+        let names = namespace.shared_with.iter().map(|it| quoted(&it.name));
+        format!("shared with {}", names.collect::<Vec<_>>().join(", "))
+    };
+    let processes = match namespace.processes {
+        1 => "1 process".to_owned(),
+        many => format!("{many} processes"),
+    };
+    format!("{} {whose}, {processes} in it", namespace.inode)
+}
+
+fn came_by(root: &Root, mounts: &Fact<Mounts>) -> String {
+    let how = match root.how {
+        ChangedRoot::Unchanged => "the host's, unchanged".to_owned(),
+        ChangedRoot::PivotRoot => "pivot_root: it is that of its mount namespace".to_owned(),
+        ChangedRoot::Chroot => format!("chroot to {} of its mount namespace", root.path),
+    };
+    let all = mounts.value.iter().flat_map(|mounts| &mounts.all);
+    match all.rev().find(|it| it.mount.point == "/") {
+        Some(it) => {
+            let mount = &it.mount;
+            format!(
+                "{how}; {} of {} {}, {}",
+                mount.root, mount.kind, mount.device, mount.options
+            )
+        }
+        None => how,
+    }
+}
+
+fn mounts(page: &mut Page, fact: &Fact<Mounts>) {
+    page.heading("mounts", &fact.source);
+    let Some(mounts) = &fact.value else {
+        page.fact("", fact, |_| String::new());
+        return;
+    };
+    for (propagation, count) in [
+        ("private", mounts.private),
+        ("shared", mounts.shared),
+        ("slave", mounts.slave),
+        ("unbindable", mounts.unbindable),
+    ] {
+        if count > 0 {
+            page.row(propagation, &count.to_string());
+        }
+    }
+    for (it, way) in mounts.with_host().take(MOUNTS_SHOWN) {
+        let text = format!("{}: {}", it.mount.point, way.name());
+        page.row("mounts go", &text);
+    }
+    let more = mounts.with_host().skip(MOUNTS_SHOWN).count();
+    if more > 0 {
+        page.row("", &format!("and {more} more; --output json has all"));
+    }
+}
+
+fn ids(map: &[IdRange]) -> String {
+    if map.is_empty() {
+        return "none is mapped".to_owned();
+    }
+    let span = |first: u32, count: u32| match count {
+        0 | 1 => first.to_string(),
+        _ => format!("{first}-{}", u64::from(first) + u64::from(count) - 1),
+    };
+    let ranges = map.iter().map(|range| {
+        let inside = span(range.inside, range.count);
+        if range.inside == range.outside {
+            return format!("{inside} is the same outside");
+        }
+        format!("{inside} is {} outside", span(range.outside, range.count))
+    });
+    ranges.collect::<Vec<_>>().join(", ")
+}
+
+fn privileges(page: &mut Page, report: &Report) {
+    page.heading("privileges", &format!("{}/status", directory(report)));
+    let [(first, _), ..] = SETS;
+    let effective = report
+        .capabilities
+        .get(first)
+        .and_then(|it| it.value.as_ref());
+    for (set, row) in SETS {
+        if let Some(fact) = report.capabilities.get(set) {
+            page.fact(&format!("{set} ({row})"), fact, |names| match effective {
+                Some(same) if same == names && set != first => format!("as {first}"),
+                _ => held(names),
+            });
+        }
+    }
+    page.fact("NoNewPrivs", &report.no_new_privs, |on| {
+        if *on { "on" } else { "off" }.to_owned()
+    });
+    page.fact("Seccomp", &report.seccomp, |mode| (*mode).to_owned());
+    page.fact("Seccomp_filters", &report.seccomp_filters, u32::to_string);
+}
+
+fn held(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    if names.len() < MANY {
+        return names.join(" ");
+    }
+    let all = caps::all().into_iter().map(|it| it.to_string());
+    let mut missing: Vec<String> = all.filter(|name| !names.contains(name)).collect();
+    missing.sort_unstable();
+    if missing.is_empty() {
+        "all".to_owned()
+    } else {
+        format!("all but {}", missing.join(" "))
+    }
+}
+
+/// Hierarchies in which it has the same path are told of together.
+fn cgroups(page: &mut Page, report: &Report) {
+    page.heading("cgroups", &report.cgroups.source);
+    let Some(all) = &report.cgroups.value else {
+        page.fact("", &report.cgroups, |_| String::new());
+        return;
+    };
+    for (at, cgroup) in all.iter().enumerate() {
+        let is_same = |other: &&super::Cgroup| other.path == cgroup.path;
+        if all[..at].iter().any(|other| is_same(&other)) {
+            continue;
+        }
+        let names = all[at..].iter().filter(is_same).map(|it| &*it.hierarchy);
+        let text = format!("{} in {}", cgroup.path, names.collect::<Vec<_>>().join(" "));
+        page.row("", &text);
+    }
+}
+
+/// `150.0M (memory.limit_in_bytes), limited by /kubepods: 100.0M`
+fn limit(limit: &Limit) -> String {
+    if let Some(reason) = &limit.unreadable {
+        return unreadable(reason);
+    }
+    let mut text = String::new();
+    if let Some(device) = &limit.device {
+        text = format!("{device} ");
+    }
+    let missing = limit.missing.as_deref().unwrap_or_default();
+    text += &match &limit.own {
+        Some(own) => {
+            let (_, file) = own.source.rsplit_once('/').unwrap_or_default();
+            format!("{} ({file})", amount(limit.kind, &own.held))
+        }
+        None => format!("none: {missing}"),
+    };
+    if let Some(shadow) = limit.shadow() {
+        let amount = amount(limit.kind, &shadow.held);
+        text += &format!(", limited by {}: {amount}", shadow.cgroup);
+    }
+    if let (Some(intended), Some("written" | "missing")) = (&limit.intended, limit.drift) {
+        text += &format!(", intended was {intended}");
+    }
+    text
+}
+
+fn amount(kind: Kind, held: &Held) -> String {
+    if held.is_none() {
+        return "none".to_owned();
+    }
+    match (kind, held) {
+        (
+            Kind::Memory | Kind::MemorySwap | Kind::MemoryReservation | Kind::MemoryHigh,
+            Held::Amount(Amount::Value(bytes)),
+        ) => size(*bytes),
+        (Kind::ReadBps | Kind::WriteBps, Held::Amount(Amount::Value(bytes))) => {
+            format!("{}/s", size(*bytes))
+        }
+        (Kind::ReadIops | Kind::WriteIops, Held::Amount(_)) => format!("{held}/s"),
+        (
+            _,
+            Held::Quota {
+                quota: Amount::Value(quota),
+                period,
+            },
+        ) => {
+            let cpus = *quota as f64 / (*period).max(1) as f64;
+            format!("{cpus:.2} CPUs")
+        }
+        _ => held.to_string(),
+    }
+}
+
+fn unreadable(reason: &str) -> String {
+    format!("cannot be read: {reason}")
+}
+
+/// Lines that are written one after the other.
+struct Page {
+    text: String,
+    columns: usize,
+    colour: bool,
+}
+
+impl Page {
+    fn heading(&mut self, title: &str, source: &str) {
+        let source = escape(source);
+        let room = self.columns.saturating_sub(width(title) + 1);
+        let source = self.coloured(&fit(&source, room), DIM);
+        let title = self.coloured(title, NAME);
+        let line = format!("{title} {source}");
+        self.text.push_str(line.trim_end());
+        self.text.push('\n');
+    }
+
+    fn row(&mut self, label: &str, text: &str) {
+        self.block(label, text, PLAIN);
+    }
+
+    fn fact<T>(&mut self, label: &str, fact: &Fact<T>, shown: impl FnOnce(&T) -> String) {
+        match (&fact.value, &fact.unreadable) {
+            (Some(value), _) => self.row(label, &shown(value)),
+            (None, reason) => {
+                let reason = reason.as_deref().unwrap_or_default();
+                self.block(label, &unreadable(reason), DIM);
+            }
+        }
+    }
+
+    /// A label and a text behind it, which goes on below itself. Without a label the text has the label's place.
+    fn block(&mut self, label: &str, text: &str, colour: &'static str) {
+        let before = if label.is_empty() {
+            INDENT
+        } else {
+            INDENT + LABEL
+        };
+        let room = self.columns.saturating_sub(before).max(LEAST);
+        let label = escape(label).into_owned();
+        let label = fit(&label, LABEL - 1);
+        let mut filled = " ".repeat(INDENT) + &label;
+        for line in wrap(&escape(text), room) {
+            let fill = before.saturating_sub(width(&filled));
+            self.text.push_str(&filled);
+            self.text.extend(std::iter::repeat_n(' ', fill));
+            let line = self.coloured(&line, colour);
+            self.text.push_str(&line);
+            self.text.push('\n');
+            filled.clear();
+        }
+    }
+
+    fn coloured(&self, text: &str, colour: &str) -> String {
+        if self.colour && colour != PLAIN && !text.is_empty() {
+            format!("\x1b[{colour}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// An escaped text in lines of at most `room` columns: at least one. It breaks at spaces, and within words only where
+/// one has no room in a line.
+fn wrap(text: &str, room: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        if !line.is_empty() {
+            if width(&line) + 1 + width(word) <= room {
+                line.push(' ');
+            } else {
+                lines.push(std::mem::take(&mut line));
+            }
+        }
+        for c in word.chars() {
+            let mut bytes = [0; 4];
+            if width(&line) + width(c.encode_utf8(&mut bytes)) > room && !line.is_empty() {
+                lines.push(std::mem::take(&mut line));
+            }
+            line.push(c);
+        }
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests;

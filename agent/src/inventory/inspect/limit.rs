@@ -1,0 +1,182 @@
+//! A limit as `agent inspect` tells of it: intended, held by the cgroup itself, and in effect. Pure.
+
+use serde::Serialize;
+
+use super::source;
+use crate::limit::chain::{Chain, Drift, Link};
+use crate::limit::{Device, Held, Kind};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Limit {
+    /// Named as the flag of `agent run`.
+    pub limit: &'static str,
+    /// The block device `MAJOR:MINOR` that a rate is of.
+    pub device: Option<String>,
+    /// What its file was to hold; null where nobody says.
+    pub intended: Option<String>,
+    /// What the cgroup's own file holds; null where it cannot have the limit.
+    pub own: Option<Holds>,
+    /// What holds in the end; null where nothing limits it.
+    pub effective: Option<Holds>,
+    /// Where intended, own and effective part: `missing`, `written`, `shadowed`.
+    pub drift: Option<&'static str>,
+    /// Why the cgroup cannot have it.
+    pub missing: Option<String>,
+    /// Why its files cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+    #[serde(skip)]
+    pub kind: Kind,
+}
+
+/// What one cgroup holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Holds {
+    /// As the kernel writes it on v2: `max` is no limit; a quota has its period behind it.
+    pub value: String,
+    pub cgroup: String,
+    pub source: String,
+    #[serde(skip)]
+    pub held: Held,
+}
+
+impl Limit {
+    /// `intended` is what its file was to hold, where somebody says.
+    pub fn of(chain: &Chain, device: Option<Device>, intended: Option<&Held>) -> Self {
+        Self {
+            intended: intended.map(Held::to_string),
+            own: chain.own.as_ref().ok().map(Holds::of),
+            effective: chain.effective().as_ref().map(Holds::of),
+            drift: chain.drift(intended).as_ref().map(Drift::name),
+            missing: chain.own.as_ref().err().map(ToString::to_string),
+            ..Self::unknown(chain.kind, device)
+        }
+    }
+
+    /// One of which nothing can be read, and why.
+    pub fn unreadable(kind: Kind, device: Option<Device>, reason: String) -> Self {
+        Self {
+            unreadable: Some(reason),
+            ..Self::unknown(kind, device)
+        }
+    }
+
+    fn unknown(kind: Kind, device: Option<Device>) -> Self {
+        Self {
+            limit: kind.flag(),
+            device: device.map(|it| it.to_string()),
+            intended: None,
+            own: None,
+            effective: None,
+            drift: None,
+            missing: None,
+            unreadable: None,
+            kind,
+        }
+    }
+
+    /// Whether there is a file for it, or it limits something; a rate is told of only where it does.
+    pub fn says_something(&self) -> bool {
+        let has_file = self.own.is_some() && !self.kind.is_rate();
+        has_file || self.effective.is_some() || self.drift.is_some()
+    }
+
+    /// What holds, where it is another cgroup's and tighter than its own.
+    pub fn shadow(&self) -> Option<&Holds> {
+        let own = self.own.as_ref().map(|own| &own.cgroup);
+        self.effective
+            .as_ref()
+            .filter(|effective| Some(&effective.cgroup) != own)
+    }
+}
+
+impl Holds {
+    fn of(link: &Link) -> Self {
+        Self {
+            value: link.held.to_string(),
+            cgroup: link.cgroup.clone(),
+            source: source(&link.file),
+            held: link.held.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::host::cgroup::Limit as Amount;
+    use crate::host::hierarchy::Version;
+    use crate::limit::chain::Missing;
+
+    fn held(bytes: u64) -> Held {
+        Held::Amount(Amount::Value(bytes))
+    }
+
+    fn link(cgroup: &str, held: Held) -> Link {
+        Link {
+            cgroup: cgroup.to_owned(),
+            file: PathBuf::from(cgroup).join("memory.max"),
+            text: held.to_string(),
+            held,
+        }
+    }
+
+    fn chain(own: Result<Link, Missing>) -> Chain {
+        Chain {
+            kind: Kind::Memory,
+            version: Version::V2,
+            own,
+            above: vec![link("/a", held(100))],
+        }
+    }
+
+    #[test]
+    fn a_chain_in_words() {
+        let shadowed = Limit::of(&chain(Ok(link("/a/b", held(150)))), None, Some(&held(150)));
+        assert_eq!(
+            (shadowed.limit, shadowed.drift),
+            ("memory", Some("shadowed"))
+        );
+        let own = shadowed.own.as_ref().unwrap();
+        assert_eq!((&*own.value, &*own.source), ("150", "/a/b/memory.max"));
+        let shadow = shadowed.shadow().unwrap();
+        assert_eq!((&*shadow.value, &*shadow.cgroup), ("100", "/a"));
+        assert_eq!(shadowed.intended.as_deref(), Some("150"));
+
+        let tighter = Limit::of(&chain(Ok(link("/a/b", held(50)))), None, Some(&held(60)));
+        assert_eq!((tighter.shadow(), tighter.drift), (None, Some("written")));
+    }
+
+    #[test]
+    fn what_is_missing_is_told_where_it_matters() {
+        let missing = Missing::NoFile {
+            file: "memory.max".to_owned(),
+        };
+        let bound = Limit::of(&chain(Err(missing.clone())), None, None);
+        assert!(bound.says_something());
+        assert!(bound.missing.as_ref().unwrap().contains("memory.max"));
+        let free = Chain {
+            above: vec![],
+            ..chain(Err(missing))
+        };
+        assert!(!Limit::of(&free, None, None).says_something());
+        assert!(Limit::of(&free, None, Some(&held(1))).says_something());
+    }
+
+    #[test]
+    fn rates_are_told_where_they_limit() {
+        let rate = |held: Held| Chain {
+            kind: Kind::ReadBps,
+            above: vec![],
+            ..chain(Ok(link("/a/b", held)))
+        };
+        let device = Some(Device { major: 8, minor: 0 });
+        let limited = Limit::of(&rate(held(5)), device, None);
+        assert_eq!(limited.device.as_deref(), Some("8:0"));
+        assert!(limited.says_something());
+        let none = Limit::of(&rate(Held::Amount(Amount::Max)), device, None);
+        assert!(!none.says_something());
+    }
+}

@@ -1,0 +1,148 @@
+//! Processes that are in no container.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use tests::process::{kill, wait_until_it_is};
+use tests::program::program;
+use tests::run::rootfs;
+
+use crate::{NOBODY, TYPES, alone, gap, gaps, inspect, namespace};
+
+/// A process that waits. Dropping it kills it.
+struct Waiting(Child);
+
+impl Waiting {
+    fn start(command: &mut Command, becomes: &str) -> Self {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let waiting = Self(command.spawn().expect("it can be run"));
+        wait_until_it_is(waiting.0.id(), becomes);
+        waiting
+    }
+
+    fn report(&self) -> Value {
+        alone(&self.0.id().to_string())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        kill(&mut self.0);
+    }
+}
+
+#[test]
+fn a_process_of_the_host_shares_all_with_it() {
+    if !tests::root() {
+        return;
+    }
+    let own = std::process::id().to_string();
+    let report = alone(&own);
+    assert_eq!(report["container"], Value::Null);
+    for kind in TYPES {
+        assert_eq!(namespace(&report, kind)["host"], true, "{kind}");
+    }
+    assert_eq!(
+        report["root"]["value"],
+        json!({"how": "unchanged", "path": "/"})
+    );
+    let told = gaps(&report);
+    for about in [
+        "mnt",
+        "net",
+        "pid",
+        "root",
+        "uid",
+        "capabilities",
+        "seccomp",
+    ] {
+        assert!(told.contains(&about), "{about}: {report}");
+    }
+    // All mounts are the host's own.
+    assert!(!told.contains(&"mounts"), "{report}");
+    let page = inspect(Path::new(NOBODY), &own, &[]);
+    assert!(page.contains("none: on the host"), "{page}");
+}
+
+#[test]
+fn a_root_is_told_by_how_it_was_changed() {
+    if !tests::root() {
+        return;
+    }
+    let mut chroot = Command::new(program("chroot"));
+    let chroot = chroot.arg(rootfs()).args(["sleep", "1000"]);
+    let report = Waiting::start(chroot, "sleep").report();
+    let root = json!({"how": "chroot", "path": rootfs()});
+    assert_eq!(report["root"]["value"], root, "{report}");
+    assert_eq!(namespace(&report, "mnt")["host"], true);
+
+    // A mount namespace of its own alone shows the host's files as before.
+    let mut unshare = Command::new(program("unshare"));
+    let unshare = unshare.args(["--mount", "cat"]);
+    let report = Waiting::start(unshare, "cat").report();
+    assert_eq!(namespace(&report, "mnt")["host"], false);
+    assert_eq!(report["root"]["value"]["how"], "unchanged", "{report}");
+    assert_eq!(gap(&report, "root"), "root is the host's");
+}
+
+#[test]
+fn a_name_cannot_reach_the_terminal() {
+    if !tests::root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let name = "a\x1b[31m\u{202e}b";
+    let link = directory.path().join(name);
+    symlink(program("cat"), &link).expect("a link");
+    let waiting = Waiting::start(&mut Command::new(&link), name);
+    let pid = waiting.0.id().to_string();
+    assert_eq!(waiting.report()["comm"]["value"], name);
+    for arguments in [&[][..], &["--output", "json"]] {
+        let text = inspect(Path::new(NOBODY), &pid, arguments);
+        assert!(!text.contains(['\x1b', '\u{202e}']), "{text:?}");
+    }
+}
+
+#[test]
+fn what_is_closed_is_told_in_its_place() {
+    if !tests::root() {
+        return;
+    }
+    // Closed to a root that lacks one of init's capabilities.
+    let open = std::fs::read_link("/proc/1/root").is_ok();
+    let report = alone("1");
+    let root = &report["root"];
+    assert_eq!(root["value"].is_object(), open, "{root}");
+    assert_eq!(root["unreadable"].is_string(), !open, "{root}");
+    assert!(report["no_new_privs"]["value"].is_boolean(), "{report}");
+    let page = inspect(Path::new(NOBODY), "1", &[]);
+    assert_eq!(
+        page.contains("cannot be read: Permission denied"),
+        !open,
+        "{page}"
+    );
+}
+
+#[test]
+fn colours_are_for_terminals() {
+    if !tests::root() {
+        return;
+    }
+    let own = std::process::id();
+    let line = format!(
+        "{} inspect {own} --docker-socket off --socket {NOBODY}",
+        tests::agent::binary().display()
+    );
+    for (no_color, coloured) in [("", true), ("1", false)] {
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        let script = script.env("TERM", "xterm").env("NO_COLOR", no_color);
+        let output = script.stdin(Stdio::null()).output();
+        let text = output.expect("script can be run").stdout;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(text.contains("not isolated"), "{text:?}");
+        assert_eq!(text.contains("\x1b[1mprocess\x1b[0m"), coloured, "{text:?}");
+    }
+}
