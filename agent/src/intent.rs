@@ -2,19 +2,23 @@
 
 use std::path::Path;
 
-use crate::engine::{self, EngineError};
+use bollard::models::HostConfig;
+
+use crate::engine::{Client, EngineError};
 use crate::host::devices::block_device;
 use crate::host::system::page_size;
 use crate::runtime::state::{self, Store};
 use crate::runtime::{cgroup, spec};
 use crate::watch::record::{Container, ContainerKind};
 
+mod ask;
 mod docker;
 mod expect;
 mod own;
 mod systemd;
 
 pub use crate::limit::{Intent, Source};
+pub use ask::Asker;
 pub use expect::expect;
 pub use own::of_agent_run;
 
@@ -64,6 +68,16 @@ pub enum Error {
     Range(#[source] Box<cgroup::Error>),
 }
 
+impl Error {
+    fn engine(socket: &str, id: &str, source: EngineError) -> Self {
+        Self::Engine {
+            socket: socket.to_owned(),
+            id: id.to_owned(),
+            source,
+        }
+    }
+}
+
 /// What the limits of `container` are meant to be, where somebody knows: the engine on `docker_socket`, the state of
 /// `agent run`, or systemd.
 ///
@@ -87,26 +101,23 @@ pub async fn of_container(
 }
 
 /// What the engine was asked for; `None` where nobody listens, or it has no such container.
-///
-/// # Errors
-/// It does not answer, or says what is no limit.
-pub async fn of_docker(socket: &str, id: &str) -> Result<Option<Intent>, Error> {
-    let config = match engine::inspect(socket, id).await {
-        Ok(Some(config)) => config,
-        Ok(None) | Err(EngineError::Absent) => return Ok(None),
-        Err(source) => {
-            return Err(Error::Engine {
-                socket: socket.to_owned(),
-                id: id.to_owned(),
-                source,
-            });
-        }
-    };
+async fn of_docker(socket: &str, id: &str) -> Result<Option<Intent>, Error> {
+    let asked = async { Client::connect(socket).await?.config(id).await };
+    match asked.await {
+        Ok(config) => config.map(|config| of_config(id, &config)).transpose(),
+        Err(EngineError::Absent) => Ok(None),
+        Err(source) => Err(Error::engine(socket, id, source)),
+    }
+}
+
+/// What docker's configuration of a container asks for.
+fn of_config(id: &str, config: &HostConfig) -> Result<Intent, Error> {
     let device = |path: &str| block_device(Path::new(path));
-    let limits = docker::limits(&config, device, page_size()).map_err(|source| Error::Limit {
+    let limits = docker::limits(config, device, page_size());
+    let limits = limits.map_err(|source| Error::Limit {
         id: id.to_owned(),
         source: Box::new(source),
     })?;
     let source = Source::Docker;
-    Ok(Some(Intent { limits, source }))
+    Ok(Intent { limits, source })
 }

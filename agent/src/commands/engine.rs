@@ -13,6 +13,7 @@ use super::known;
 use crate::{
     container::registry::names::Told,
     engine::{self, EngineError, State},
+    intent::Asker,
     lock::lock,
     pipeline::{
         Shared,
@@ -56,7 +57,7 @@ impl EngineArgs {
 
     /// One look at the host, with the names that the engine tells in time.
     pub async fn look(&self) -> anyhow::Result<Look> {
-        let looked = tokio::task::spawn_blocking(|| look(Path::new("/"), known::own));
+        let looked = tokio::task::spawn_blocking(|| look(Path::new("/"), known::OWN));
         let told = match self.socket() {
             Some(socket) => timeout(LIST_WITHIN, engine::list(socket)).await.ok(),
             None => None,
@@ -89,8 +90,21 @@ impl EngineArgs {
 impl Engine {
     /// Tells the registry what the engine told so far, at once, and from now on what it tells.
     pub fn tell(mut self, shared: &Arc<Shared>) {
+        let weak = Arc::downgrade(shared);
+        let tell = move |told| {
+            let shared = weak.upgrade();
+            let known = shared.map(|shared| lock(&shared.registry).tell(told, Instant::now()));
+            known.is_some()
+        };
+        let asker = Asker::start(self.socket.clone(), Arc::clone(&self.state), tell.clone());
+        let hear = move |told: Told| {
+            let named = told.clone();
+            let is_heard = tell(told);
+            asker.ask(&named);
+            is_heard
+        };
         while let Ok(told) = self.told.try_recv() {
-            lock(&shared.registry).tell(told, Instant::now());
+            hear(told);
         }
         if !self.state.connected.load(Ordering::Relaxed) {
             tracing::info!(
@@ -98,13 +112,11 @@ impl Engine {
                 self.socket
             );
         }
-        let shared = Arc::downgrade(shared);
         tokio::spawn(async move {
             while let Some(told) = self.told.recv().await {
-                let Some(shared) = shared.upgrade() else {
+                if !hear(told) {
                     return;
-                };
-                lock(&shared.registry).tell(told, Instant::now());
+                }
             }
         });
     }

@@ -102,7 +102,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             std::path::Path::new("/"),
             &options,
             streams,
-            super::known::own,
+            super::known::OWN,
         )
     });
     let pipeline = start.await.context("the start of tracing panicked")??;
