@@ -39,6 +39,7 @@ pub struct Engine {
     socket: String,
     pub state: Arc<State>,
     told: Receiver<Told>,
+    asker: Option<Asker>,
 }
 
 impl Default for EngineArgs {
@@ -83,41 +84,62 @@ impl EngineArgs {
             socket: self.docker_socket.clone(),
             state,
             told,
+            asker: None,
         })
     }
 }
 
 impl Engine {
+    /// Has it asked, for each container that it tells of, what its limits are meant to be.
+    #[must_use]
+    pub fn asking(mut self, shared: &Arc<Shared>) -> Self {
+        let (socket, state) = (self.socket.clone(), Arc::clone(&self.state));
+        self.asker = Some(Asker::start(socket, state, telling(shared)));
+        self
+    }
+
     /// Tells the registry what the engine told so far, at once, and from now on what it tells.
-    pub fn tell(mut self, shared: &Arc<Shared>) {
-        let weak = Arc::downgrade(shared);
-        let tell = move |told| {
-            let shared = weak.upgrade();
-            let known = shared.map(|shared| lock(&shared.registry).tell(told, Instant::now()));
-            known.is_some()
-        };
-        let asker = Asker::start(self.socket.clone(), Arc::clone(&self.state), tell.clone());
+    pub fn tell(self, shared: &Arc<Shared>) {
+        let Self {
+            socket,
+            state,
+            mut told,
+            asker,
+        } = self;
+        let tell = telling(shared);
+        // The name first: with it is kept what is intended.
         let hear = move |told: Told| {
             let named = told.clone();
             let is_heard = tell(told);
-            asker.ask(&named);
+            if let Some(asker) = &asker {
+                asker.ask(&named);
+            }
             is_heard
         };
-        while let Ok(told) = self.told.try_recv() {
+        while let Ok(told) = told.try_recv() {
             hear(told);
         }
-        if !self.state.connected.load(Ordering::Relaxed) {
+        if !state.connected.load(Ordering::Relaxed) {
             tracing::info!(
-                "docker on {} is not heard yet; until it is, its containers go by their ids",
-                self.socket
+                "docker on {socket} is not heard yet; until it is, its containers go by their ids"
             );
         }
         tokio::spawn(async move {
-            while let Some(told) = self.told.recv().await {
+            while let Some(told) = told.recv().await {
                 if !hear(told) {
                     return;
                 }
             }
         });
+    }
+}
+
+/// Tells the registry, as long as it is there: whether it is.
+fn telling(shared: &Arc<Shared>) -> impl Fn(Told) -> bool + Send + 'static {
+    let shared = Arc::downgrade(shared);
+    move |told| {
+        let shared = shared.upgrade();
+        let known = shared.map(|shared| lock(&shared.registry).tell(told, Instant::now()));
+        known.is_some()
     }
 }

@@ -107,7 +107,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     });
     let pipeline = start.await.context("the start of tracing panicked")??;
     if let Some(engine) = engine {
-        engine.tell(pipeline.shared());
+        let shared = pipeline.shared();
+        engine.asking(shared).tell(shared);
     }
     super::report_probes(&pipeline);
     server.set_ready(pipeline.shared());
