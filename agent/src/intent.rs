@@ -121,3 +121,45 @@ fn of_config(id: &str, config: &HostConfig) -> Result<Intent, Error> {
     let source = Source::Docker;
     Ok(Intent { limits, source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn where_nobody_knows_nothing_is_intended() {
+        let of = |kind, runtime: &str| Container {
+            kind,
+            id: "no-container".to_owned(),
+            name: "nobodys-0.service".to_owned(),
+            runtime: runtime.to_owned(),
+            image: String::new(),
+            cgroup: "/nobodys".to_owned(),
+        };
+        let socket = Some("/nowhere/docker.sock");
+        for (kind, runtime, socket) in [
+            (ContainerKind::Container, "docker", socket),
+            (ContainerKind::Container, "containerd", None),
+            (ContainerKind::Container, "agent", socket),
+            (ContainerKind::Unit, "", None),
+            (ContainerKind::Sandbox, "", socket),
+            (ContainerKind::Cgroup, "", socket),
+        ] {
+            let intent = of_container(&of(kind, runtime), socket).await;
+            assert_eq!(intent.unwrap(), None, "{kind:?} {runtime}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_none_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("docker.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let router = axum::Router::new().fallback(async || "220 mail.example ESMTP");
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let path = socket.to_str().unwrap();
+        let error = of_docker(path, "abc").await.unwrap_err();
+        let line = crate::text::error_line(&error);
+        assert!(line.contains(path) && line.contains("abc"), "{line}");
+    }
+}

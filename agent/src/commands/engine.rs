@@ -58,7 +58,7 @@ impl EngineArgs {
 
     /// One look at the host, with the names that the engine tells in time.
     pub async fn look(&self) -> anyhow::Result<Look> {
-        let looked = tokio::task::spawn_blocking(|| look(Path::new("/"), known::OWN));
+        let looked = tokio::task::spawn_blocking(|| look(Path::new("/"), known::OWN_NAMES));
         let told = match self.socket() {
             Some(socket) => timeout(LIST_WITHIN, engine::list(socket)).await.ok(),
             None => None,

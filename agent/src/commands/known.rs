@@ -28,6 +28,12 @@ pub const OWN: Own = Own {
     },
 };
 
+/// Likewise, without what is intended, for those who do not ask.
+pub const OWN_NAMES: Own = Own {
+    named,
+    ..Own::SILENT
+};
+
 /// What a container is called, and where its files come from.
 fn named(id: &str) -> Option<Named> {
     let record = Store::at(DIRECTORY).read(id).ok()?;

@@ -175,7 +175,7 @@ async fn standalone(
         pin: None,
     };
     let engine = engine.follow();
-    let start = move || Pipeline::start(Path::new("/"), &options, streams, super::known::OWN);
+    let start = move || Pipeline::start(Path::new("/"), &options, streams, super::known::OWN_NAMES);
     let pipeline = tokio::task::spawn_blocking(start)
         .await
         .context("the start panicked")??;

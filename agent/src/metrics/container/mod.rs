@@ -40,7 +40,7 @@ pub struct Cgroup {
     pub reading: Reading,
     /// What its own limits are meant to be, where somebody says so.
     pub intended: Option<Arc<Intent>>,
-    /// By [`BOUNDED`].
+    /// In the order of the limits that are looked at.
     pub bounds: [Bound; BOUNDED.len()],
     /// By device of the reading.
     pub devices: Vec<Arc<str>>,
