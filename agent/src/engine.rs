@@ -54,8 +54,10 @@ const OVERLAP: Duration = Duration::from_secs(2);
 /// Words of an engine that wait to be heard, and events while the list is under way.
 const QUEUE: usize = 1024;
 
-/// The events that tell or end a name.
-const EVENTS: [&str; 6] = ["create", "start", "restart", "rename", "destroy", "remove"];
+/// The events that tell or end a name, or change limits.
+const EVENTS: [&str; 7] = [
+    "create", "start", "restart", "rename", "update", "destroy", "remove",
+];
 
 /// Why an engine tells no names.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +82,12 @@ pub struct State {
     pub connected: AtomicBool,
     /// Attempts that failed though somebody listened, and connections that broke off.
     pub errors: AtomicU64,
+    /// Containers whose intended limits it was asked for in vain.
+    pub unanswered: AtomicU64,
 }
+
+/// A connection to an engine.
+pub struct Client(Docker);
 
 /// Follows the engine on `socket` for as long as somebody takes what it tells. One that is slow,
 /// dead or comes later holds up nobody. Needs a tokio runtime.
@@ -105,13 +112,20 @@ pub async fn list(socket: &str) -> Result<Told, EngineError> {
     within(all(&docker)).await
 }
 
-/// What was asked for when a container was made, or since: of one that the engine has, by its full id.
-///
-/// # Errors
-/// Where nobody listens, or no answer comes.
-pub async fn inspect(socket: &str, id: &str) -> Result<Option<HostConfig>, EngineError> {
-    let docker = connect(socket).await?;
-    within(config_of(&docker, id)).await
+impl Client {
+    /// # Errors
+    /// Where nobody listens, or no answer comes.
+    pub async fn connect(socket: &str) -> Result<Self, EngineError> {
+        connect(socket).await.map(Self)
+    }
+
+    /// What was asked for when a container was made, or since; `None` where the engine has none of this full id.
+    ///
+    /// # Errors
+    /// Where no answer comes.
+    pub async fn config(&self, id: &str) -> Result<Option<HostConfig>, EngineError> {
+        within(config(&self.0, id)).await
+    }
 }
 
 struct Follower {
@@ -242,7 +256,7 @@ async fn all(docker: &Docker) -> Result<Told, EngineError> {
     ))
 }
 
-async fn config_of(docker: &Docker, id: &str) -> Result<Option<HostConfig>, EngineError> {
+async fn config(docker: &Docker, id: &str) -> Result<Option<HostConfig>, EngineError> {
     use bollard::errors::Error::DockerResponseServerError as Refused;
     let found = docker.inspect_container(id, None::<InspectContainerOptions>);
     match found.await {

@@ -2,19 +2,23 @@
 
 use std::path::Path;
 
-use crate::engine::{self, EngineError};
+use bollard::models::HostConfig;
+
+use crate::engine::{Client, EngineError};
 use crate::host::devices::block_device;
 use crate::host::system::page_size;
 use crate::runtime::state::{self, Store};
 use crate::runtime::{cgroup, spec};
 use crate::watch::record::{Container, ContainerKind};
 
+mod ask;
 mod docker;
 mod expect;
 mod own;
 mod systemd;
 
 pub use crate::limit::{Intent, Source};
+pub use ask::Asker;
 pub use expect::expect;
 pub use own::of_agent_run;
 
@@ -64,6 +68,16 @@ pub enum Error {
     Range(#[source] Box<cgroup::Error>),
 }
 
+impl Error {
+    fn engine(socket: &str, id: &str, source: EngineError) -> Self {
+        Self::Engine {
+            socket: socket.to_owned(),
+            id: id.to_owned(),
+            source,
+        }
+    }
+}
+
 /// What the limits of `container` are meant to be, where somebody knows: the engine on `docker_socket`, the state of
 /// `agent run`, or systemd.
 ///
@@ -87,26 +101,65 @@ pub async fn of_container(
 }
 
 /// What the engine was asked for; `None` where nobody listens, or it has no such container.
-///
-/// # Errors
-/// It does not answer, or says what is no limit.
-pub async fn of_docker(socket: &str, id: &str) -> Result<Option<Intent>, Error> {
-    let config = match engine::inspect(socket, id).await {
-        Ok(Some(config)) => config,
-        Ok(None) | Err(EngineError::Absent) => return Ok(None),
-        Err(source) => {
-            return Err(Error::Engine {
-                socket: socket.to_owned(),
-                id: id.to_owned(),
-                source,
-            });
-        }
-    };
+async fn of_docker(socket: &str, id: &str) -> Result<Option<Intent>, Error> {
+    let asked = async { Client::connect(socket).await?.config(id).await };
+    match asked.await {
+        Ok(config) => config.map(|config| of_config(id, &config)).transpose(),
+        Err(EngineError::Absent) => Ok(None),
+        Err(source) => Err(Error::engine(socket, id, source)),
+    }
+}
+
+/// What docker's configuration of a container asks for.
+fn of_config(id: &str, config: &HostConfig) -> Result<Intent, Error> {
     let device = |path: &str| block_device(Path::new(path));
-    let limits = docker::limits(&config, device, page_size()).map_err(|source| Error::Limit {
+    let limits = docker::limits(config, device, page_size());
+    let limits = limits.map_err(|source| Error::Limit {
         id: id.to_owned(),
         source: Box::new(source),
     })?;
     let source = Source::Docker;
-    Ok(Some(Intent { limits, source }))
+    Ok(Intent { limits, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn where_nobody_knows_nothing_is_intended() {
+        let of = |kind, runtime: &str| Container {
+            kind,
+            id: "no-container".to_owned(),
+            name: "nobodys-0.service".to_owned(),
+            runtime: runtime.to_owned(),
+            image: String::new(),
+            cgroup: "/nobodys".to_owned(),
+        };
+        let socket = Some("/nowhere/docker.sock");
+        for (kind, runtime, socket) in [
+            (ContainerKind::Container, "docker", socket),
+            (ContainerKind::Container, "containerd", None),
+            (ContainerKind::Container, "agent", socket),
+            (ContainerKind::Unit, "", None),
+            (ContainerKind::Sandbox, "", socket),
+            (ContainerKind::Cgroup, "", socket),
+        ] {
+            let intent = of_container(&of(kind, runtime), socket).await;
+            assert_eq!(intent.unwrap(), None, "{kind:?} {runtime}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_none_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("docker.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let router = axum::Router::new().fallback(async || "220 mail.example ESMTP");
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let path = socket.to_str().unwrap();
+        let error = of_docker(path, "abc").await.unwrap_err();
+        let line = crate::text::error_line(&error);
+        assert!(line.contains(path) && line.contains("abc"), "{line}");
+    }
 }

@@ -13,6 +13,7 @@ use super::known;
 use crate::{
     container::registry::names::Told,
     engine::{self, EngineError, State},
+    intent::Asker,
     lock::lock,
     pipeline::{
         Shared,
@@ -38,6 +39,7 @@ pub struct Engine {
     socket: String,
     pub state: Arc<State>,
     told: Receiver<Told>,
+    asker: Option<Asker>,
 }
 
 impl Default for EngineArgs {
@@ -56,7 +58,7 @@ impl EngineArgs {
 
     /// One look at the host, with the names that the engine tells in time.
     pub async fn look(&self) -> anyhow::Result<Look> {
-        let looked = tokio::task::spawn_blocking(|| look(Path::new("/"), known::own));
+        let looked = tokio::task::spawn_blocking(|| look(Path::new("/"), known::OWN_NAMES));
         let told = match self.socket() {
             Some(socket) => timeout(LIST_WITHIN, engine::list(socket)).await.ok(),
             None => None,
@@ -82,30 +84,62 @@ impl EngineArgs {
             socket: self.docker_socket.clone(),
             state,
             told,
+            asker: None,
         })
     }
 }
 
 impl Engine {
+    /// Has it asked, for each container that it tells of, what its limits are meant to be.
+    #[must_use]
+    pub fn asking(mut self, shared: &Arc<Shared>) -> Self {
+        let (socket, state) = (self.socket.clone(), Arc::clone(&self.state));
+        self.asker = Some(Asker::start(socket, state, telling(shared)));
+        self
+    }
+
     /// Tells the registry what the engine told so far, at once, and from now on what it tells.
-    pub fn tell(mut self, shared: &Arc<Shared>) {
-        while let Ok(told) = self.told.try_recv() {
-            lock(&shared.registry).tell(told, Instant::now());
+    pub fn tell(self, shared: &Arc<Shared>) {
+        let Self {
+            socket,
+            state,
+            mut told,
+            asker,
+        } = self;
+        let tell = telling(shared);
+        // The name first: with it is kept what is intended.
+        let hear = move |told: Told| {
+            let named = told.clone();
+            let is_heard = tell(told);
+            if let Some(asker) = &asker {
+                asker.ask(&named);
+            }
+            is_heard
+        };
+        while let Ok(told) = told.try_recv() {
+            hear(told);
         }
-        if !self.state.connected.load(Ordering::Relaxed) {
+        if !state.connected.load(Ordering::Relaxed) {
             tracing::info!(
-                "docker on {} is not heard yet; until it is, its containers go by their ids",
-                self.socket
+                "docker on {socket} is not heard yet; until it is, its containers go by their ids"
             );
         }
-        let shared = Arc::downgrade(shared);
         tokio::spawn(async move {
-            while let Some(told) = self.told.recv().await {
-                let Some(shared) = shared.upgrade() else {
+            while let Some(told) = told.recv().await {
+                if !hear(told) {
                     return;
-                };
-                lock(&shared.registry).tell(told, Instant::now());
+                }
             }
         });
+    }
+}
+
+/// Tells the registry, as long as it is there: whether it is.
+fn telling(shared: &Arc<Shared>) -> impl Fn(Told) -> bool + Send + 'static {
+    let shared = Arc::downgrade(shared);
+    move |told| {
+        let shared = shared.upgrade();
+        let known = shared.map(|shared| lock(&shared.registry).tell(told, Instant::now()));
+        known.is_some()
     }
 }

@@ -7,11 +7,13 @@ use anyhow::Context as _;
 use super::{engine::EngineArgs, known, screen};
 use crate::{
     host::Error,
+    intent::of_container,
     inventory::{
         containers::{self, ContainerState},
-        inspect::{page, read},
+        inspect::{container_of, page, read},
         namespaces::{self, NamespaceState, Wanted},
     },
+    limit::Intent,
     pipeline::look::Look,
     server::socket,
     text::escape_json,
@@ -70,7 +72,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         );
     };
     let namespaces = inventory.namespaces(pid).await?;
-    let report = match read(Path::new("/"), pid.get(), &all, &namespaces) {
+    let intent = args.intent(pid.get(), &all).await;
+    let report = match read(
+        Path::new("/"),
+        pid.get(),
+        &all,
+        &namespaces,
+        intent.as_ref(),
+    ) {
         Ok(report) => report,
         Err(Error::Gone { .. }) => anyhow::bail!(
             "{target}: there is no process {pid}, or it has just ended; want one of the host's numbers"
@@ -104,6 +113,18 @@ impl Args {
                 Ok((Inventory::Look(look), states))
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What the limits of the process's container are meant to be, where somebody says.
+    async fn intent(&self, pid: u32, all: &[Container]) -> Option<Intent> {
+        let container = container_of(Path::new("/"), pid, all)?;
+        match of_container(&container, self.engine.socket()).await {
+            Ok(intent) => intent,
+            Err(error) => {
+                super::complain(&error);
+                None
+            }
         }
     }
 

@@ -1,10 +1,12 @@
 //! Containers by name or id, whoever made them: to look at, and for flags that share what another container has.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::engine::EngineArgs;
 use crate::{
-    container::registry::names::Named,
+    container::registry::names::{Named, Own},
+    intent,
     inventory::containers::ContainerState,
     pipeline::look::Look,
     runtime::{
@@ -12,12 +14,29 @@ use crate::{
         state::{DIRECTORY, Status, Store},
     },
     server::socket,
+    text,
     watch::{client, record::Container},
 };
 
-/// What a container of `agent run` is called, and where its files come from. Its state is written before its cgroup is
-/// made. Root's containers only: what an ordinary user writes is not believed.
-pub fn own(id: &str) -> Option<Named> {
+/// What the state of `agent run` says of containers; it is written before their cgroups are made. Root's only: what an
+/// ordinary user writes is not believed.
+pub const OWN: Own = Own {
+    named,
+    intended: |id| {
+        let intended = intent::of_agent_run(&Store::at(DIRECTORY), id);
+        let intended = intended.inspect_err(|error| tracing::warn!("{}", text::error_line(error)));
+        intended.ok()?.map(Arc::new)
+    },
+};
+
+/// Likewise, without what is intended, for those who do not ask.
+pub const OWN_NAMES: Own = Own {
+    named,
+    ..Own::SILENT
+};
+
+/// What a container is called, and where its files come from.
+fn named(id: &str) -> Option<Named> {
     let record = Store::at(DIRECTORY).read(id).ok()?;
     let image = match record.change_root {
         ChangeRoot::Pivot => record.image,

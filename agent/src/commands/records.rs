@@ -51,7 +51,8 @@ impl Wanted<'_> {
             pin: None,
         };
         let engine = self.engine.follow();
-        let start = move || Pipeline::start(Path::new("/"), &options, streams, super::known::own);
+        let start =
+            move || Pipeline::start(Path::new("/"), &options, streams, super::known::OWN_NAMES);
         let pipeline = tokio::task::spawn_blocking(start)
             .await
             .context("the start panicked")??;

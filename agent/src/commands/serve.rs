@@ -102,12 +102,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             std::path::Path::new("/"),
             &options,
             streams,
-            super::known::own,
+            super::known::OWN,
         )
     });
     let pipeline = start.await.context("the start of tracing panicked")??;
     if let Some(engine) = engine {
-        engine.tell(pipeline.shared());
+        let shared = pipeline.shared();
+        engine.asking(shared).tell(shared);
     }
     super::report_probes(&pipeline, |_| true);
     server.set_ready(pipeline.shared());

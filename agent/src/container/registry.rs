@@ -64,10 +64,10 @@ pub struct Registry {
 impl Registry {
     /// An empty one. `host` is the host's own namespaces.
     pub fn new(host: Namespaces) -> Self {
-        Self::asking(host, |_| None)
+        Self::asking(host, names::Own::SILENT)
     }
 
-    /// An empty one that asks `own` what a container of `agent run` is called, when its cgroup is made.
+    /// An empty one that asks `own` of a container of `agent run`, when its cgroup is made.
     pub fn asking(host: Namespaces, own: names::Own) -> Self {
         Self {
             host,
@@ -130,9 +130,12 @@ impl Registry {
         {
             names::call(&mut place.container, &named);
         }
+        let is_main = place.own && place.rank == Rank::Container;
+        let intended = is_main.then(|| self.intended_by_engine(&place.container));
         let cgroup = Cgroup {
             container: Arc::new(place.container),
             own: place.own,
+            intended: intended.flatten(),
             rank: place.rank,
             directories: Vec::new(),
             created,

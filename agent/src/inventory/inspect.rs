@@ -22,7 +22,7 @@ pub use gaps::Gap;
 pub use human::page;
 pub use limit::{Holds, Limit};
 pub use mounts::{ChangedRoot, Mount, Mounts, Propagates, Root};
-pub use read::read;
+pub use read::{container_of, read};
 
 /// What is known of a process, each with the file that it was read from.
 #[derive(Clone, Debug, Serialize)]

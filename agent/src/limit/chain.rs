@@ -55,6 +55,9 @@ pub enum Drift {
 }
 
 impl Drift {
+    /// Every word that [`Drift::name`] gives.
+    pub const NAMES: [&'static str; 3] = ["missing", "written", "shadowed"];
+
     /// One word for it, for labels.
     pub fn name(&self) -> &'static str {
         match self {
@@ -247,8 +250,18 @@ mod tests {
             own: Err(missing.clone()),
             ..chain(NONE, [NONE, NONE])
         };
-        assert_eq!(gone.drift(Some(&held)), Some(Drift::Missing(missing)));
+        assert_eq!(
+            gone.drift(Some(&held)),
+            Some(Drift::Missing(missing.clone()))
+        );
         assert_eq!(gone.drift(None), None);
+        let all = [
+            Some(Drift::Missing(missing.clone())),
+            written,
+            shadowed.drift(None),
+        ];
+        let names = all.map(|drift| drift.unwrap().name());
+        assert_eq!(names, Drift::NAMES);
         assert_eq!(gone.drift(Some(&NONE)), None);
     }
 

@@ -1,6 +1,6 @@
 //! What somebody asked for: the limits that a container is meant to have.
 
-use super::{Held, Kind, Value};
+use super::{Device, Held, Kind, Value};
 use crate::host::hierarchy::Version;
 
 /// Limits, and who asked for them.
@@ -34,11 +34,18 @@ impl Source {
 }
 
 impl Intent {
-    /// What the files of a limit are to hold, of one that is no device's; `None` where it was not asked for, or this
+    /// What the files of a limit are to hold, for one device where it is a rate; `None` where it was not asked for, or this
     /// version does not have it.
-    pub fn held(&self, kind: Kind, version: Version, page: u64) -> Option<Held> {
+    pub fn held(
+        &self,
+        kind: Kind,
+        device: Option<Device>,
+        version: Version,
+        page: u64,
+    ) -> Option<Held> {
         let mut limits = self.limits.iter();
-        let (_, value) = limits.find(|(found, _)| *found == kind)?;
+        let (_, value) =
+            limits.find(|(found, value)| *found == kind && value.device() == device)?;
         kind.held(version, value, page)
     }
 }

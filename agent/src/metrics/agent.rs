@@ -70,6 +70,7 @@ pub struct AgentMetrics {
     engine: Option<Arc<engine::State>>,
     engine_connected: IntGaugeVec,
     engine_errors: IntCounterVec,
+    engine_unanswered: IntCounterVec,
     engine_names: IntGaugeVec,
     engine_names_refused: IntCounterVec,
 }
@@ -125,6 +126,7 @@ impl AgentMetrics {
             engine,
             engine_connected: family!(registry, IntGaugeVec, ENGINE_CONNECTED),
             engine_errors: family!(registry, IntCounterVec, ENGINE_ERRORS),
+            engine_unanswered: family!(registry, IntCounterVec, ENGINE_UNANSWERED),
             engine_names: family!(registry, IntGaugeVec, ENGINE_NAMES),
             engine_names_refused: family!(registry, IntCounterVec, ENGINE_NAMES_REFUSED),
             registry,
@@ -275,6 +277,8 @@ impl AgentMetrics {
                 .set(engine.connected.load(Ordering::Relaxed).into());
             let errors = engine.errors.load(Ordering::Relaxed);
             set(&self.engine_errors, &[engine::DOCKER], errors);
+            let unanswered = engine.unanswered.load(Ordering::Relaxed);
+            set(&self.engine_unanswered, &[engine::DOCKER], unanswered);
         }
     }
 

@@ -159,6 +159,10 @@ catalogue! {
         "The tightest memory limit of the cgroup and those above it; absent where none of them has one.";
     EFFECTIVE_CPU_LIMIT = Gauge "container_effective_cpu_limit_cores" ["id", "image", "name"]
         "The tightest CPU quota of the cgroup and those above it, in CPUs; absent where none of them has one.";
+    EFFECTIVE_THREADS_MAX = Gauge "container_effective_threads_max" ["id", "image", "name"]
+        "The tightest limit of threads of the cgroup and those above it; absent where none of them has one.";
+    LIMIT_DRIFT = Gauge "agent_limit_drift" ["limit", "drift", "id", "image", "name"]
+        "1 where a container's limit is not what docker or agent run was asked for: its cgroup cannot have it (missing), its file holds another value (written), or a cgroup above is tighter (shadowed); 0 where it is. Absent of limits that nobody asked for or set.";
     FORKS = Counter "container_forks_total" ["id", "image", "name"]
         "Processes born, by the cgroup of their parent.";
     THREADS_CREATED = Counter "container_threads_created_total" ["id", "image", "name"]
@@ -227,6 +231,8 @@ catalogue! {
         "1 while the engine tells the names of its containers, 0 while it does not; absent where it is not asked.";
     ENGINE_ERRORS = Counter "agent_engine_errors_total" ["engine"]
         "Attempts to hear an engine that failed though somebody listened, and connections to it that broke off.";
+    ENGINE_UNANSWERED = Counter "agent_engine_unanswered_total" ["engine"]
+        "Containers whose intended limits the engine was asked for in vain: it did not answer, said what is no limit, or too many were to be asked for.";
     ENGINE_NAMES = Gauge "agent_engine_names" []
         "Containers whose name is known from their engine, those removed a while ago included.";
     ENGINE_NAMES_REFUSED = Counter "agent_engine_names_refused_total" []

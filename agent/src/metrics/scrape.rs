@@ -13,7 +13,7 @@ use agent_ebpf::{CgroupKey, Constraint, Counts, Task};
 use super::{
     agent::{AgentMetrics, Scrape},
     catalogue,
-    container::{Cgroup, Directories, Live, SOURCES, set_effective},
+    container::{Cgroup, Directories, Live, SOURCES, set_bounds},
     namespaces::Candidates,
     text::{Labels, Value, Writer},
 };
@@ -115,7 +115,7 @@ impl Scraper {
             cgroup.reading = reading;
         }
         found.set_processes(&shared.hierarchies, processes.as_ref());
-        found.set_effective(&shared.hierarchies);
+        found.set_bounds(&shared.hierarchies);
         found.set_devices(root);
         let left_out = found.candidates.read(root, &mut found.cgroups, &mut errors);
         if let Some(error) = &errors.first {
@@ -256,10 +256,12 @@ impl Found {
         }
     }
 
-    fn set_effective(&mut self, hierarchies: &Hierarchies) {
-        let of = |controller| hierarchies.of_controller(controller).map(|it| it.id);
-        let (memory, cpu) = (of("memory"), of("cpu"));
-        set_effective(&mut self.cgroups, &self.directories, memory, cpu);
+    fn set_bounds(&mut self, hierarchies: &Hierarchies) {
+        let of = |controller: &str| {
+            let mounted = hierarchies.of_controller(controller)?;
+            Some((mounted.id, mounted.version))
+        };
+        set_bounds(&mut self.cgroups, &self.directories, of);
     }
 
     fn set_devices(&mut self, root: &Path) {
@@ -322,6 +324,7 @@ fn series(cgroup: &registry::Cgroup, path: &str, counts: &AllCounts) -> Cgroup {
         is_main: is_container,
         is_container,
         live: cgroup.gone.is_none().then(|| live(cgroup.created)),
+        intended: cgroup.intended.clone(),
         ..Cgroup::new(Labels::new(path, image, name), cgroup.counted(counts))
     }
 }

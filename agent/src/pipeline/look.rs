@@ -19,7 +19,7 @@ pub struct Look {
     pub tasks: Vec<Task>,
 }
 
-/// Finds all cgroups and processes. `own` says what containers of `agent run` are called.
+/// Finds all cgroups and processes. `own` speaks for containers of `agent run`.
 ///
 /// # Errors
 /// Where the kernel refuses, or the host's cgroups cannot be read.

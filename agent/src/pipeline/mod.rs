@@ -75,7 +75,7 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Attaches the probes, scans what was there before, and starts to read the ring. When this
-    /// returns, nothing is missed any more. `own` says what containers of `agent run` are called.
+    /// returns, nothing is missed any more. `own` speaks for containers of `agent run`.
     ///
     /// # Errors
     /// Where the kernel refuses, or the host's cgroups cannot be read.

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::host::cgroup::Limit;
 use crate::host::hierarchy::Version;
+use crate::host::system::page_size;
 use crate::limit::chain::Chain;
 use crate::limit::{Held, Kind, Value};
 use crate::units::size;
@@ -32,7 +33,7 @@ pub struct Quantity {
 impl Claim {
     /// What the files are to hold; `None` where nobody says, or this version has no such limit.
     pub fn held(&self, version: Version) -> Option<Held> {
-        let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+        let page = page_size();
         self.kind.held(version, self.intended.as_ref()?, page)
     }
 

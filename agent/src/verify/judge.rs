@@ -14,6 +14,7 @@ use super::report::{
     Check, Effective, InFile, Intended, Observed, Stimulus, Tolerance, Verdict, Victim,
 };
 use super::sample::Sample;
+use crate::host::system::page_size;
 use crate::limit::chain::{Chain, Drift, Link};
 use crate::limit::{Held, Kind};
 
@@ -72,7 +73,7 @@ impl Host {
         Self {
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             swap: crate::host::hits::swap_total(root).unwrap_or(0),
-            page: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
+            page: page_size(),
         }
     }
 }

@@ -157,6 +157,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use std::io::{PipeReader, PipeWriter, Read, pipe};
 
     use tokio::io::{AsyncBufReadExt, BufReader};
@@ -167,6 +169,7 @@ mod tests {
     use crate::watch::filter::Filter;
     use crate::watch::human;
     use crate::watch::kind::Kind;
+    use crate::watch::record::Record;
     use crate::watch::samples;
 
     const HUMAN: Format = Format::Human(Screen {

@@ -1,6 +1,7 @@
 //! Containers of a real engine.
 
 mod calls;
+mod drift;
 mod escapes;
 mod life;
 mod lists;

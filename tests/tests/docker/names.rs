@@ -29,7 +29,7 @@ fn is(metrics: &Metrics) -> bool {
 }
 
 /// A server that knows the engine's names.
-fn serve(docker: &Docker) -> Serve {
+pub fn serve(docker: &Docker) -> Serve {
     let socket = docker.socket();
     let serve = Serve::start(&["--docker-socket", socket.to_str().expect("UTF-8")]);
     wait_for("the engine is connected", PATIENCE, || {

@@ -6,6 +6,7 @@ use agent_ebpf::{CgroupKey, Counts};
 
 use crate::{
     container::{life::Life, place::Rank},
+    limit::Intent,
     watch::record::Container,
 };
 
@@ -21,6 +22,8 @@ pub struct Cgroup {
     /// Whether this is the container's own cgroup, not one below it.
     pub own: bool,
     pub rank: Rank,
+    /// What a container's own limits are meant to be, where whoever made it says so.
+    pub intended: Option<Arc<Intent>>,
     /// Where it is in each hierarchy, in the order of birth.
     pub directories: Vec<Directory>,
     pub created: SystemTime,

@@ -1,5 +1,5 @@
-//! What engines call their containers: names and images by id, of those that exist and of those
-//! removed a little while ago, whether their cgroup is known or not.
+//! What engines say of their containers: names, images and intended limits by id, of those that exist and of
+//! those removed a little while ago, whether their cgroup is known or not.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{DEAD_FOR, Rank, Registry};
-use crate::{container::path::Runtime, watch::record::Container};
+use crate::{container::path::Runtime, limit::Intent, watch::record::Container};
 
 /// Containers whose names are known at most, the removed included.
 pub const NAMES_AT_MOST: usize = 16_384;
@@ -23,14 +23,28 @@ pub struct Named {
     pub image: String,
 }
 
-/// What `agent run` calls a container, by its id. It is asked while the registry is held, so it is to answer at once.
-pub type Own = fn(&str) -> Option<Named>;
+/// What `agent run` says of a container, by its id. It is asked while the registry is held, so it is to answer at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    pub named: fn(&str) -> Option<Named>,
+    pub intended: fn(&str) -> Option<Arc<Intent>>,
+}
+
+impl Own {
+    /// It says nothing.
+    pub const SILENT: Self = Self {
+        named: |_| None,
+        intended: |_| None,
+    };
+}
 
 /// What an engine tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// A container, by its full id, is called so from now on.
     Named(String, Named),
+    /// A container that was named is meant to have these limits from now on.
+    Intended(String, Arc<Intent>),
     /// It was removed.
     Removed(String),
     /// These are all that there are.
@@ -49,12 +63,19 @@ pub(super) struct Names {
 #[derive(Debug)]
 struct Entry {
     named: Named,
+    intended: Option<Arc<Intent>>,
     removed: Option<Instant>,
 }
 
 impl Names {
     pub fn get(&self, id: &str) -> Option<&Named> {
         Some(&self.by_id.get(cut(id))?.named)
+    }
+
+    fn intend(&mut self, id: &str, intent: &Arc<Intent>) {
+        if let Some(entry) = self.by_id.get_mut(cut(id)) {
+            entry.intended = Some(Arc::clone(intent));
+        }
     }
 
     /// Whether that is news.
@@ -77,6 +98,7 @@ impl Names {
         }
         let entry = Entry {
             named,
+            intended: None,
             removed: None,
         };
         self.by_id.insert(id.to_owned(), entry);
@@ -135,6 +157,10 @@ impl Registry {
                     self.call(|container| container.id == id);
                 }
             }
+            Told::Intended(id, intent) => {
+                self.names.intend(&id, &intent);
+                self.intend(&id, &intent);
+            }
             Told::Removed(id) => self.names.remove(&id, now),
             Told::All(all) => {
                 self.names.remove_others(&all, now);
@@ -149,10 +175,28 @@ impl Registry {
 
     /// What the engine that made a container calls it.
     pub(super) fn named_by_engine(&self, container: &Container) -> Option<Named> {
-        if container.runtime == Runtime::Agent.name() {
-            return (self.own)(&container.id);
+        if is_own(container) {
+            return (self.own.named)(&container.id);
         }
         self.names.get(&container.id).cloned()
+    }
+
+    /// What whoever made a container means its limits to be.
+    pub(super) fn intended_by_engine(&self, container: &Container) -> Option<Arc<Intent>> {
+        if is_own(container) {
+            return (self.own.intended)(&container.id);
+        }
+        self.names.by_id.get(&container.id)?.intended.clone()
+    }
+
+    /// Gives the container, if it is there, the limits that it is meant to have.
+    fn intend(&mut self, id: &str, intent: &Arc<Intent>) {
+        for cgroup in self.cgroups.values_mut() {
+            let container = &cgroup.container;
+            if cgroup.is_container() && container.id == id && !is_own(container) {
+                cgroup.intended = Some(Arc::clone(intent));
+            }
+        }
     }
 
     /// Gives those of the containers that are `concerned` the names that are known.
@@ -160,8 +204,7 @@ impl Registry {
         let containers = self.cgroups.values_mut();
         let containers = containers.filter(|cgroup| cgroup.rank == Rank::Container);
         for cgroup in containers.filter(|cgroup| concerned(&cgroup.container)) {
-            let is_own = cgroup.container.runtime == Runtime::Agent.name();
-            if !is_own
+            if !is_own(&cgroup.container)
                 && let Some(named) = self.names.get(&cgroup.container.id)
                 && !is_called(&cgroup.container, named)
             {
@@ -179,6 +222,11 @@ impl Registry {
     pub fn names_refused(&self) -> u64 {
         self.names.refused
     }
+}
+
+/// Whether `agent run` made it.
+fn is_own(container: &Container) -> bool {
+    container.runtime == Runtime::Agent.name()
 }
 
 /// Gives a container that was found by its path the name that its engine gave it.
@@ -205,6 +253,8 @@ mod tests {
     use agent_ebpf::CgroupKey;
 
     use super::*;
+    use crate::host::cgroup::Limit;
+    use crate::limit::{Kind, Source, Value};
 
     const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
 
@@ -221,6 +271,14 @@ mod tests {
 
     fn registry() -> Registry {
         Registry::new([1; agent_ebpf::NAMESPACES])
+    }
+
+    fn intent(tasks: u64) -> Arc<Intent> {
+        let limit = Value::Amount(Limit::Value(tasks));
+        Arc::new(Intent {
+            limits: vec![(Kind::Pids, limit)],
+            source: Source::Docker,
+        })
     }
 
     fn key(id: u64) -> CgroupKey {
@@ -266,6 +324,33 @@ mod tests {
     }
 
     #[test]
+    fn intended_limits_are_those_of_the_container_and_no_other() {
+        let intended = |registry: &Registry| {
+            [20, 21].map(|id| registry.get(key(id)).unwrap().intended.clone())
+        };
+        let tell = |registry: &mut Registry, tasks| {
+            registry.tell(Told::Intended(ID.to_owned(), intent(tasks)), Instant::now());
+        };
+        let (mut before, mut after) = (registry(), registry());
+        for registry in [&mut before, &mut after] {
+            // Of one that nobody named nothing is kept.
+            tell(registry, 1);
+            registry.tell(told(ID, "web"), Instant::now());
+        }
+        tell(&mut before, 50);
+        add(&mut before);
+        add(&mut after);
+        assert_eq!(intended(&after), [None, None]);
+        tell(&mut after, 50);
+        for mut registry in [before, after] {
+            assert_eq!(intended(&registry), [Some(intent(50)), None]);
+            tell(&mut registry, 70);
+            registry.tell(told(ID, "other"), Instant::now());
+            assert_eq!(intended(&registry), [Some(intent(70)), None]);
+        }
+    }
+
+    #[test]
     fn a_dead_container_gets_its_name_too() {
         let mut registry = registry();
         add(&mut registry);
@@ -281,7 +366,10 @@ mod tests {
 
     #[test]
     fn a_container_of_agent_run_has_the_name_that_it_had_when_it_was_made() {
-        let own: Own = |id| (id == "web").then(|| named("web"));
+        let own = Own {
+            named: |id| (id == "web").then(|| named("web")),
+            intended: |id| (id == "web").then(|| intent(50)),
+        };
         let mut registry = Registry::asking([1; agent_ebpf::NAMESPACES], own);
         for (path, id) in [
             ("/agent/web", 20),
@@ -292,8 +380,11 @@ mod tests {
         }
         // Another engine has no say in it.
         registry.tell(told("web", "other"), Instant::now());
+        registry.tell(Told::Intended("web".to_owned(), intent(7)), Instant::now());
         registry.tell(Told::All(Vec::new()), Instant::now());
         assert_called(&registry, "web", "busybox");
+        let intended = |id| registry.get(key(id)).unwrap().intended.clone();
+        assert_eq!([20, 21, 22].map(intended), [Some(intent(50)), None, None]);
         let unknown = &registry.get(key(22)).unwrap().container;
         assert_eq!((&*unknown.name, &*unknown.image), ("db", "unknown"));
     }

@@ -42,14 +42,14 @@ pub struct Holds {
 
 impl Limit {
     /// `intended` is what its file was to hold, where somebody says.
-    pub fn of(chain: &Chain, device: Option<Device>, intended: Option<&Held>) -> Self {
+    pub fn of(chain: &Chain, intended: Option<&Held>) -> Self {
         Self {
             intended: intended.map(Held::to_string),
             own: chain.own.as_ref().ok().map(Holds::of),
             effective: chain.effective().as_ref().map(Holds::of),
             drift: chain.drift(intended).as_ref().map(Drift::name),
             missing: chain.own.as_ref().err().map(ToString::to_string),
-            ..Self::unknown(chain.kind, device)
+            ..Self::unknown(chain.kind, chain.device)
         }
     }
 
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_chain_in_words() {
-        let shadowed = Limit::of(&chain(Ok(link("/a/b", held(150)))), None, Some(&held(150)));
+        let shadowed = Limit::of(&chain(Ok(link("/a/b", held(150)))), Some(&held(150)));
         assert_eq!(
             (shadowed.limit, shadowed.drift),
             ("memory", Some("shadowed"))
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!((&*shadow.value, &*shadow.cgroup), ("100", "/a"));
         assert_eq!(shadowed.intended.as_deref(), Some("150"));
 
-        let tighter = Limit::of(&chain(Ok(link("/a/b", held(50)))), None, Some(&held(60)));
+        let tighter = Limit::of(&chain(Ok(link("/a/b", held(50)))), Some(&held(60)));
         assert_eq!((tighter.shadow(), tighter.drift), (None, Some("written")));
     }
 
@@ -154,15 +154,15 @@ mod tests {
         let missing = Missing::NoFile {
             file: "memory.max".to_owned(),
         };
-        let bound = Limit::of(&chain(Err(missing.clone())), None, None);
+        let bound = Limit::of(&chain(Err(missing.clone())), None);
         assert!(bound.says_something());
         assert!(bound.missing.as_ref().unwrap().contains("memory.max"));
         let free = Chain {
             above: vec![],
             ..chain(Err(missing))
         };
-        assert!(!Limit::of(&free, None, None).says_something());
-        assert!(Limit::of(&free, None, Some(&held(1))).says_something());
+        assert!(!Limit::of(&free, None).says_something());
+        assert!(Limit::of(&free, Some(&held(1))).says_something());
     }
 
     #[test]
@@ -173,10 +173,10 @@ mod tests {
             ..chain(Ok(link("/a/b", held)))
         };
         let device = Some(Device { major: 8, minor: 0 });
-        let limited = Limit::of(&rate(held(5)), device, None);
+        let limited = Limit::of(&rate(held(5)), None);
         assert_eq!(limited.device.as_deref(), Some("8:0"));
         assert!(limited.says_something());
-        let none = Limit::of(&rate(Held::Amount(Amount::Max)), device, None);
+        let none = Limit::of(&rate(Held::Amount(Amount::Max)), None);
         assert!(!none.says_something());
     }
 }

@@ -11,15 +11,17 @@ use crate::host::membership::Membership;
 use crate::host::mount::MountPoint;
 use crate::host::process::Process;
 use crate::host::status::{SETS, Status};
+use crate::host::system::page_size;
 use crate::inventory::limits::Limits;
 use crate::inventory::namespaces::NamespaceState;
-use crate::limit::{Kind, TABLE};
+use crate::limit::{Intent, Kind, TABLE};
 use crate::watch::record::Container;
 
 /// Where a namespace was seen whose file in `/proc` is closed.
 const TASKS: &str = "the kernel's list of tasks (BPF iterator)";
 
-/// Reads it. `containers` are all that there are, and `namespaces` those that the process is in.
+/// Reads it. `containers` are all that there are, `namespaces` those that the process is in, and `intent` is what the limits
+/// of its container are meant to be.
 ///
 /// # Errors
 /// [`Error::Gone`] where the process is, or another one has its pid by the end. What cannot be read besides says so in its
@@ -29,6 +31,7 @@ pub fn read(
     pid: u32,
     containers: &[Container],
     namespaces: &[NamespaceState],
+    intent: Option<&Intent>,
 ) -> Result<Report, Error> {
     let process = Process::new(root, pid);
     let started = process.started()?;
@@ -79,10 +82,13 @@ pub fn read(
             it.seccomp_filters
         }),
         limits: match &membership {
-            Ok(membership) => limits(&Limits {
-                hierarchies: &hierarchies,
-                membership,
-            }),
+            Ok(membership) => {
+                let limits = Limits {
+                    hierarchies: &hierarchies,
+                    membership,
+                };
+                self::limits(&limits, intent)
+            }
             Err(_) => Vec::new(),
         },
         cgroups: Fact::of(
@@ -111,6 +117,12 @@ fn trees(
         process.mounts()?,
         if in_host { None } else { Some(host()?) },
     ))
+}
+
+/// The container that a process is in; `None` where it is in none, or has ended.
+pub fn container_of(root: &Path, pid: u32, containers: &[Container]) -> Option<Container> {
+    let membership = Membership::of(root, pid).ok()?;
+    container(&membership, containers).cloned()
 }
 
 /// The container that a process is in: the outermost, as for all else.
@@ -177,7 +189,7 @@ fn hierarchy(mounted: &Mounted) -> String {
 }
 
 /// All that there is a file for, or that limits something.
-fn limits(limits: &Limits<'_>) -> Vec<Limit> {
+fn limits(limits: &Limits<'_>, intent: Option<&Intent>) -> Vec<Limit> {
     let of_kind = |kind: Kind| {
         if !kind.is_rate() {
             return vec![(kind, None)];
@@ -187,7 +199,10 @@ fn limits(limits: &Limits<'_>) -> Vec<Limit> {
     };
     let all = TABLE.iter().flat_map(|row| of_kind(row.kind));
     let told = all.filter_map(|(kind, device)| match limits.chain(kind, device) {
-        Ok(chain) => Some(Limit::of(&chain, device, None)).filter(Limit::says_something),
+        Ok(chain) => {
+            let intended = intent.and_then(|it| it.held(kind, device, chain.version, page_size()));
+            Some(Limit::of(&chain, intended.as_ref())).filter(Limit::says_something)
+        }
         Err(error) => Some(Limit::unreadable(kind, device, reason(&error))),
     });
     told.collect()

@@ -2,6 +2,7 @@
 
 mod counts;
 mod cpu;
+mod drift;
 mod effective;
 mod io;
 mod memory;
@@ -20,8 +21,10 @@ use crate::host::cgroup::Limit;
 use crate::host::kept::Directory;
 use crate::host::network::Interface;
 use crate::host::reading::{Field, Reading};
+use crate::limit::Intent;
 
-pub use effective::set_effective;
+pub use effective::set_bounds;
+use effective::{BOUNDED, Bound};
 
 /// A cgroup as far as metrics go.
 #[derive(Clone, Debug)]
@@ -35,7 +38,10 @@ pub struct Cgroup {
     /// None: it has been removed, and only what happened in it is left.
     pub live: Option<Live>,
     pub reading: Reading,
-    pub effective: Effective,
+    /// What its own limits are meant to be, where somebody says so.
+    pub intended: Option<Arc<Intent>>,
+    /// In the order of the limits that are looked at.
+    pub bounds: [Bound; BOUNDED.len()],
     /// By device of the reading.
     pub devices: Vec<Arc<str>>,
     /// Empty where they are another's, or the host's.
@@ -52,14 +58,6 @@ pub struct Live {
     pub processes: Option<u64>,
 }
 
-/// The tightest limits of a cgroup and those above it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Effective {
-    pub memory: Option<u64>,
-    /// In billionths of a CPU.
-    pub cpu: Option<u64>,
-}
-
 impl Cgroup {
     /// One that has only what was counted in it.
     pub fn new(labels: Labels, counts: Counts) -> Self {
@@ -70,7 +68,8 @@ impl Cgroup {
             is_container: false,
             live: None,
             reading: Reading::default(),
-            effective: Effective::default(),
+            intended: None,
+            bounds: Default::default(),
             devices: Vec::new(),
             interfaces: Vec::new(),
         }
@@ -96,6 +95,7 @@ pub const SOURCES: &[&[Source]] = &[
     network::SOURCES,
     spec::SOURCES,
     effective::SOURCES,
+    drift::SOURCES,
     counts::SOURCES,
 ];
 

@@ -33,7 +33,7 @@ pub const SOURCES: &[Source] = &[
 ];
 
 /// The own limit. It is not read where the tightest of all above is none.
-fn own(cgroup: &Cgroup, own: Field, tree: Field) -> Option<Limit> {
+pub fn own(cgroup: &Cgroup, own: Field, tree: Field) -> Option<Limit> {
     let tree = cgroup.reading.limit(tree);
     let none = tree.filter(|limit| *limit == Limit::Max);
     cgroup.reading.limit(own).or(none)

@@ -3,8 +3,10 @@
 use agent_ebpf::{Call, Ending, NamespaceType};
 
 use super::*;
+use crate::host::hierarchy::Version;
 use crate::host::network::Traffic;
 use crate::host::reading::{DeviceUse, Operation};
+use crate::limit::Kind;
 use crate::metrics::catalogue;
 
 fn cgroup(id: &str) -> Cgroup {
@@ -245,36 +247,154 @@ fn zeros_are_of_containers() {
     assert_eq!(samples(&text, &catalogue::FORKS).len(), 2);
 }
 
-#[test]
-fn the_tightest_limit_above_holds() {
-    let directory = |path: &str, hierarchy| Directory {
+fn directory(path: &str, hierarchy: u32) -> Directory {
+    Directory {
         key: agent_ebpf::CgroupKey {
             id: 1,
             hierarchy,
             zero: 0,
         },
         path: path.into(),
-    };
+    }
+}
+
+/// Memory and pids are in hierarchy 1, CPUs in 2.
+fn bound(cgroups: &mut [Cgroup], paths: &[&str], version: Version) {
+    let directories: Vec<_> = paths
+        .iter()
+        .map(|path| vec![directory(path, 1), directory(path, 2)])
+        .collect();
+    set_bounds(cgroups, &directories, |controller| {
+        Some((if controller == "cpu" { 2 } else { 1 }, version))
+    });
+}
+
+#[test]
+fn the_tightest_limit_above_holds() {
     let paths = ["/", "/a", "/a/b", "/a/b/c", "/d"];
-    let directories = paths.map(|path| vec![directory(path, 1), directory(path, 2)]);
     let mut cgroups = paths.map(living);
-    for (index, limit) in [(1, 4096), (2, 8192), (3, 1024)] {
+    for (index, field, limit) in [
+        (1, Field::MemoryLimit, 4096),
+        (2, Field::MemoryLimit, 8192),
+        (3, Field::MemoryLimit, 1024),
+        (2, Field::ThreadsMax, 7),
+    ] {
         let limit = Limit::Value(limit);
-        cgroups[index].reading.set_limit(Field::MemoryLimit, limit);
+        cgroups[index].reading.set_limit(field, limit);
     }
     for (index, quota) in [(1, 200_000), (2, 50_000)] {
         cgroups[index].reading.set(Field::CpuQuota, quota);
         cgroups[index].reading.set(Field::CpuPeriod, 100_000);
     }
-    set_effective(&mut cgroups, &directories, Some(1), Some(2));
-    let found = cgroups.map(|cgroup| (cgroup.effective.memory, cgroup.effective.cpu));
-    let (two, half) = (Some(2_000_000_000), Some(500_000_000));
-    let wanted = [
-        (None, None),
-        (Some(4096), two),
-        (Some(4096), half),
-        (Some(1024), half),
-        (None, None),
-    ];
-    assert_eq!(found, wanted);
+    bound(&mut cgroups, &paths, Version::V2);
+    let text = written(&cgroups);
+    for (metric, wanted) in [
+        (
+            &catalogue::EFFECTIVE_MEMORY_LIMIT,
+            &[("/a", "4096"), ("/a/b", "4096"), ("/a/b/c", "1024")][..],
+        ),
+        (
+            &catalogue::EFFECTIVE_CPU_LIMIT,
+            &[("/a", "2"), ("/a/b", "0.5"), ("/a/b/c", "0.5")],
+        ),
+        (
+            &catalogue::EFFECTIVE_THREADS_MAX,
+            &[("/a/b", "7"), ("/a/b/c", "7")],
+        ),
+    ] {
+        let wanted = wanted
+            .iter()
+            .map(|(id, value)| format!(r#"{{id="{id}",image="",name=""}} {value}"#));
+        assert_eq!(
+            samples(&text, metric),
+            wanted.collect::<Vec<_>>(),
+            "{}",
+            metric.name
+        );
+    }
+}
+
+/// What drifts of a container below `/a`, which is to have 4096 bytes of memory and half a CPU: limit and how.
+fn drifting(version: Version, set: impl Fn(&mut Reading, &mut Reading)) -> Vec<String> {
+    let mut above = living("/a");
+    let mut container = Cgroup {
+        is_container: true,
+        ..living("/a/c")
+    };
+    let quota = crate::limit::Value::Quota {
+        quota: Limit::Value(50_000),
+        period: 100_000,
+    };
+    let memory = crate::limit::Value::Amount(Limit::Value(4096));
+    container.intended = Some(Arc::new(Intent {
+        limits: vec![(Kind::Memory, memory), (Kind::CpuQuota, quota)],
+        source: crate::limit::Source::Docker,
+    }));
+    let reading = &mut container.reading;
+    reading.set(Field::MemoryUsage, 1);
+    reading.set_limit(Field::MemoryLimit, Limit::Value(4096));
+    reading.set_limit(Field::ThreadsMax, Limit::Max);
+    reading.set(Field::CpuQuota, 50_000);
+    reading.set(Field::CpuPeriod, 100_000);
+    set(&mut above.reading, reading);
+    let mut cgroups = [above, container];
+    bound(&mut cgroups, &["/a", "/a/c"], version);
+    let text = written(&cgroups);
+    let samples = samples(&text, &catalogue::LIMIT_DRIFT);
+    let drifting = samples.iter().filter(|it| it.ends_with(" 1"));
+    let labels = |sample: &&str| {
+        sample
+            .split('"')
+            .skip(1)
+            .step_by(2)
+            .take(2)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(samples.len() % 3, 0);
+    drifting.map(labels).collect()
+}
+
+#[test]
+fn drift_is_told_of_each_limit() {
+    let none = Vec::<String>::new();
+    for version in [Version::V1, Version::V2] {
+        assert_eq!(drifting(version, |_, _| {}), none);
+        let written = drifting(version, |_, own| {
+            own.set_limit(Field::MemoryLimit, Limit::Value(8192));
+            own.set(Field::CpuPeriod, 50_000);
+        });
+        assert_eq!(written, ["memory written", "cpu-quota written"]);
+        let shadowed = drifting(version, |above, own| {
+            above.set_limit(Field::MemoryLimit, Limit::Value(1024));
+            // Nobody asked for it: what is set is to hold.
+            own.set_limit(Field::ThreadsMax, Limit::Value(9));
+            above.set_limit(Field::ThreadsMax, Limit::Value(5));
+        });
+        assert_eq!(shadowed, ["memory shadowed", "pids-limit shadowed"]);
+        let lifted = drifting(version, |_, own| {
+            own.set_limit(Field::MemoryLimit, Limit::Max)
+        });
+        assert_eq!(lifted, ["memory written"]);
+    }
+    // What v1's kernel says of those above counts, whether they are seen or not.
+    let unseen = drifting(Version::V1, |_, own| {
+        own.set_limit(Field::TreeMemoryLimit, Limit::Value(2048));
+    });
+    assert_eq!(unseen, ["memory shadowed"]);
+    let apart = drifting(Version::V1, |above, own| {
+        above.set_limit(Field::MemoryLimit, Limit::Value(1024));
+        own.set_limit(Field::TreeMemoryLimit, Limit::Value(4096));
+    });
+    assert_eq!(apart, none);
+    let missing = drifting(Version::V2, |_, own| {
+        *own = Reading::default();
+        own.set(Field::CpuUsage, 1);
+    });
+    assert_eq!(missing, ["memory missing", "cpu-quota missing"]);
+    // It was removed while it was read.
+    assert_eq!(
+        drifting(Version::V2, |_, own| *own = Reading::default()),
+        none
+    );
 }

@@ -1,1 +1,308 @@
 //! Verdicts, each with one fact changed.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::host::cgroup::Limit;
+use crate::host::hierarchy::Version;
+use crate::host::hits::Hits;
+use crate::host::reading::{Field, Operation, Reading};
+use crate::limit::{Device, Numbers, Value};
+
+const MIB: u64 = 1 << 20;
+
+fn link(cgroup: &str, held: Held) -> Link {
+    Link {
+        cgroup: cgroup.to_owned(),
+        file: PathBuf::from("/cg/memory.max"),
+        text: held.to_string(),
+        held,
+    }
+}
+
+fn bytes(mib: u64) -> Held {
+    Held::Amount(Limit::Value(mib * MIB))
+}
+
+fn claim(kind: Kind, value: Value) -> Claim {
+    Claim {
+        kind,
+        intended: Some(value),
+        source: "--flag".to_owned(),
+    }
+}
+
+fn chain(kind: Kind, own: Held) -> Chain {
+    Chain {
+        kind,
+        version: Version::V2,
+        device: None,
+        own: Ok(link("/agent/a", own)),
+        above: Vec::new(),
+    }
+}
+
+fn sample(at: Instant, fields: &[(Field, u64)], hits: Hits) -> Sample {
+    let mut reading = Reading::default();
+    for (field, value) in fields {
+        reading.set(*field, *value);
+    }
+    Sample {
+        at,
+        reading,
+        hits,
+        chains: Vec::new(),
+        allowed: Vec::new(),
+    }
+}
+
+/// Ten seconds in which nothing happened.
+fn run() -> Run {
+    let start = Instant::now();
+    let end = start + Duration::from_secs(10);
+    let quiet = |at| sample(at, &[], Hits::default());
+    Run {
+        before: quiet(start),
+        after: quiet(end),
+        first: quiet(start),
+        last: quiet(end),
+        memory_peak: 0,
+        swap_peak: 0,
+        pids_peak: 0,
+        allowed: Vec::new(),
+        victims: None,
+        dirtied: None,
+        host: Host {
+            cpus: 2,
+            swap: 0,
+            page: 4096,
+        },
+    }
+}
+
+fn judged(claim: &Claim, chain: &Chain, run: Option<&Run>) -> (Verdict, String) {
+    let check = judge(Facts {
+        claim,
+        written: None,
+        chain,
+        changed: None,
+        run,
+    });
+    (check.verdict, check.reason)
+}
+
+fn memory_claim() -> Claim {
+    claim(Kind::Memory, Value::Amount(Limit::Value(150 * MIB)))
+}
+
+#[test]
+fn a_limit_that_is_not_set_as_intended_fails() {
+    let claim = memory_claim();
+    let good = chain(Kind::Memory, bytes(150));
+    assert_eq!(judged(&claim, &good, None).0, Verdict::Pass);
+
+    let other = chain(Kind::Memory, bytes(100));
+    let (verdict, reason) = judged(&claim, &other, None);
+    assert_eq!(verdict, Verdict::Fail);
+    assert_eq!(
+        reason,
+        "/cg/memory.max holds 100.0M, and 150.0M was intended"
+    );
+
+    let mut shadowed = good.clone();
+    shadowed.above = vec![link("/agent", bytes(100))];
+    let (verdict, reason) = judged(&claim, &shadowed, None);
+    assert_eq!(verdict, Verdict::Fail);
+    assert_eq!(reason, "limited by /agent: 100.0M < 150.0M");
+
+    let mut missing = good.clone();
+    missing.own = Err(crate::limit::chain::Missing::NotEnabled {
+        controller: "memory".to_owned(),
+        file: "/cg/cgroup.subtree_control".into(),
+    });
+    let (verdict, reason) = judged(&claim, &missing, None);
+    assert_eq!(verdict, Verdict::Fail);
+    assert!(
+        reason.ends_with("echo +memory > /cg/cgroup.subtree_control"),
+        "{reason}"
+    );
+
+    let undone = chain(Kind::Memory, Held::Amount(Limit::Max));
+    let check = judge(Facts {
+        claim: &claim,
+        written: None,
+        chain: &good,
+        changed: Some(&undone),
+        run: Some(&run()),
+    });
+    assert_eq!(check.verdict, Verdict::Fail);
+    assert!(
+        check.reason.ends_with("it held no limit"),
+        "{}",
+        check.reason
+    );
+}
+
+/// A run in which the limit of 150 MiB was run into, and one process killed.
+fn pressed() -> Run {
+    let mut run = run();
+    let hits = Hits {
+        oom_kills: Some(1),
+        ..Hits::default()
+    };
+    let fields = [(Field::MaxUsage, 150 * MIB), (Field::Failcnt, 9)];
+    run.after = sample(run.after.at, &fields, hits);
+    run
+}
+
+#[test]
+fn memory() {
+    let (claim, chain) = (memory_claim(), chain(Kind::Memory, bytes(150)));
+    let held = pressed();
+    let (verdict, reason) = judged(&claim, &chain, Some(&held));
+    assert_eq!(verdict, Verdict::Pass);
+    assert_eq!(
+        reason,
+        "held at 150.0M, run into 9 times, 1 process OOM-killed"
+    );
+
+    let mut above = pressed();
+    above.after.reading.set(Field::MaxUsage, 152 * MIB);
+    assert_eq!(judged(&claim, &chain, Some(&above)).0, Verdict::Fail);
+
+    let mut idle = run();
+    idle.memory_peak = 40 * MIB;
+    let (verdict, reason) = judged(&claim, &chain, Some(&idle));
+    assert_eq!(verdict, Verdict::Inconclusive);
+    assert!(reason.contains("40.0M of 150.0M"), "{reason}");
+
+    let mut untraced = pressed();
+    untraced.victims = Some(Vec::new());
+    assert_eq!(
+        judged(&claim, &chain, Some(&untraced)).0,
+        Verdict::Inconclusive
+    );
+
+    let mut swapped = pressed();
+    swapped.swap_peak = 100 * MIB;
+    swapped.after.reading.set(Field::Swap, 100 * MIB);
+    let (verdict, reason) = judged(&claim, &chain, Some(&swapped));
+    assert_eq!(verdict, Verdict::Pass);
+    assert!(reason.ends_with("; 100.0M went to swap"), "{reason}");
+
+    // A peak of before the run says nothing of it.
+    let mut before = pressed();
+    before.before.reading.set(Field::MaxUsage, 200 * MIB);
+    before.after.reading.set(Field::MaxUsage, 200 * MIB);
+    before.memory_peak = 150 * MIB;
+    assert_eq!(judged(&claim, &chain, Some(&before)).0, Verdict::Pass);
+}
+
+fn quota(cpus: f64) -> (Claim, Chain) {
+    let quota = Limit::Value((cpus * 100_000.0) as u64);
+    let period = 100_000;
+    (
+        claim(Kind::CpuQuota, Value::Quota { quota, period }),
+        chain(Kind::CpuQuota, Held::Quota { quota, period }),
+    )
+}
+
+#[test]
+fn cpu() {
+    for (cpus, used_ms, throttled, wanted) in [
+        (0.5, 5_000, 90, Verdict::Pass),
+        (0.5, 5_090, 90, Verdict::Pass),
+        (0.5, 5_200, 90, Verdict::Fail),
+        (0.5, 1_000, 0, Verdict::Inconclusive),
+        (0.5, 1_000, 3, Verdict::Pass),
+        (4.0, 20_000, 0, Verdict::Inconclusive),
+        (4.0, 42_000, 0, Verdict::Fail),
+    ] {
+        let (claim, chain) = quota(cpus);
+        let mut run = run();
+        let fields = [
+            (Field::CpuUsage, used_ms * 1_000_000),
+            (Field::Periods, 100),
+            (Field::ThrottledPeriods, throttled),
+        ];
+        run.last = sample(run.last.at, &fields, Hits::default());
+        let (verdict, reason) = judged(&claim, &chain, Some(&run));
+        assert_eq!(verdict, wanted, "{cpus} {used_ms}: {reason}");
+    }
+}
+
+#[test]
+fn pids() {
+    let value = Value::Amount(Limit::Value(50));
+    let (claim, chain) = (
+        claim(Kind::Pids, value),
+        chain(Kind::Pids, Held::Amount(Limit::Value(50))),
+    );
+    for (peak, refused, wanted) in [
+        (50, 3, Verdict::Pass),
+        (51, 3, Verdict::Fail),
+        (50, 0, Verdict::Inconclusive),
+        (4, 0, Verdict::Inconclusive),
+    ] {
+        let mut run = run();
+        run.after.hits = Hits {
+            pids_peak: Some(peak),
+            forks_refused: Some(refused),
+            ..Hits::default()
+        };
+        let (verdict, reason) = judged(&claim, &chain, Some(&run));
+        assert_eq!(verdict, wanted, "{reason}");
+    }
+}
+
+#[test]
+fn rates() {
+    let device = Device { major: 7, minor: 0 };
+    let limit = Limit::Value(MIB);
+    let claim = claim(Kind::WriteBps, Value::Rate { device, limit });
+    for (version, mib, dirtied, wanted) in [
+        (Version::V2, 10, None, Verdict::Pass),
+        (Version::V2, 13, None, Verdict::Fail),
+        (Version::V2, 2, None, Verdict::Inconclusive),
+        (Version::V1, 0, Some(200 * MIB), Verdict::Fail),
+        (Version::V1, 10, Some(10 * MIB), Verdict::Pass),
+        (Version::V2, 10, Some(200 * MIB), Verdict::Pass),
+    ] {
+        let chain = Chain {
+            version,
+            device: Some(device),
+            ..chain(Kind::WriteBps, Held::Amount(limit))
+        };
+        let mut run = run();
+        run.dirtied = dirtied;
+        let used = run.last.reading.device(7, 0).unwrap();
+        used.bytes[Operation::Write as usize] = Some(mib * MIB);
+        used.count[Operation::Write as usize] = Some(mib);
+        let (verdict, reason) = judged(&claim, &chain, Some(&run));
+        assert_eq!(verdict, wanted, "{version:?} {mib} {dirtied:?}: {reason}");
+    }
+}
+
+#[test]
+fn sets_of_cpus() {
+    let set = |text| Numbers::parse(text).unwrap();
+    let claim = claim(Kind::CpusetCpus, Value::Numbers(set("0")));
+    let chain = chain(Kind::CpusetCpus, Held::Numbers(set("0")));
+    for (allowed, used, wanted) in [
+        ("0", vec![5, 0], Verdict::Pass),
+        ("0-1", vec![5, 0], Verdict::Fail),
+        ("0", vec![5, 1], Verdict::Fail),
+        ("0", vec![], Verdict::Pass),
+    ] {
+        let mut run = run();
+        run.allowed = vec![allowed.to_owned()];
+        run.after.hits.cpus = used;
+        let (verdict, reason) = judged(&claim, &chain, Some(&run));
+        assert_eq!(verdict, wanted, "{allowed}: {reason}");
+    }
+    assert_eq!(
+        judged(&claim, &chain, Some(&run())).0,
+        Verdict::Inconclusive
+    );
+}

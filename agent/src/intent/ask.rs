@@ -1,0 +1,166 @@
+//! Asks docker what the limits of its containers are meant to be, one container after the other. Whoever names
+//! containers does not wait for it: one that is slow or dead delays its own answers only.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::mpsc::{self, Receiver, Sender};
+
+use super::{Error, Intent, of_config};
+use crate::container::registry::names::{NAMES_AT_MOST, Told};
+use crate::engine::{Client, EngineError, State};
+use crate::text;
+
+/// Asks for containers, for as long as it is there.
+#[derive(Debug)]
+pub struct Asker {
+    ids: Sender<String>,
+    state: Arc<State>,
+}
+
+impl Asker {
+    /// Asks the engine on `socket`, and passes each answer to `tell` for as long as that says that it was heard. What
+    /// found no answer is counted in `state`. Needs a tokio runtime.
+    pub fn start(
+        socket: String,
+        state: Arc<State>,
+        tell: impl Fn(Told) -> bool + Send + 'static,
+    ) -> Self {
+        let (ids, asked) = mpsc::channel(NAMES_AT_MOST);
+        let unanswered = Arc::clone(&state);
+        tokio::spawn(async move { answer_all(&socket, &unanswered, asked, tell).await });
+        Self { ids, state }
+    }
+
+    /// Has the engine asked for the containers that it just told of.
+    pub fn ask(&self, told: &Told) {
+        match told {
+            Told::Named(id, _) => self.ask_for(id),
+            Told::All(all) => all.iter().for_each(|(id, _)| self.ask_for(id)),
+            Told::Intended(..) | Told::Removed(_) => {}
+        }
+    }
+
+    fn ask_for(&self, id: &str) {
+        if self.ids.try_send(id.to_owned()).is_err() {
+            self.state.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+async fn answer_all(
+    socket: &str,
+    state: &State,
+    mut asked: Receiver<String>,
+    tell: impl Fn(Told) -> bool,
+) {
+    let mut client = None;
+    while let Some(id) = asked.recv().await {
+        match answer(socket, &mut client, &id).await {
+            Ok(Some(intent)) => {
+                if !tell(Told::Intended(id, Arc::new(intent))) {
+                    return;
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                client = None;
+                state.unanswered.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!("{}", text::error_line(&error));
+            }
+        }
+    }
+}
+
+/// By the connection there is, or a new one.
+async fn answer(
+    socket: &str,
+    client: &mut Option<Client>,
+    id: &str,
+) -> Result<Option<Intent>, Error> {
+    let config = async {
+        let connected = match client.take() {
+            Some(connected) => connected,
+            None => Client::connect(socket).await?,
+        };
+        let config = client.insert(connected).config(id).await?;
+        Ok::<_, EngineError>(config)
+    };
+    let config = config
+        .await
+        .map_err(|source| Error::engine(socket, id, source))?;
+    config.map(|config| of_config(id, &config)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::Router;
+    use axum::extract::Request;
+    use axum::http::StatusCode;
+    use axum::response::{IntoResponse as _, Response};
+    use tempfile::TempDir;
+    use tokio::net::UnixListener;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::container::registry::names::Named;
+    use crate::host::cgroup::Limit;
+    use crate::limit::{Kind, Source, Value};
+
+    /// An engine that knows of a and b, takes c for b, and fails to tell of d.
+    fn engine(directory: &TempDir) -> String {
+        let socket = directory.path().join("docker.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let router = Router::new().fallback(answer);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        socket.to_str().unwrap().to_owned()
+    }
+
+    async fn answer(request: Request) -> Response {
+        let path = request.uri().path();
+        let config = |id: &str, limit: u64| {
+            let host = format!(r#"{{"Memory":0,"PidsLimit":{limit}}}"#);
+            format!(r#"{{"Id":"{id}","HostConfig":{host}}}"#).into_response()
+        };
+        match path.split("/containers/").last().unwrap_or_default() {
+            "a/json" => config("a", 50),
+            "b/json" | "c/json" => config("b", 60),
+            "d/json" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+            _ if path.ends_with("/version") => r#"{"ApiVersion":"1.41"}"#.into_response(),
+            _ => StatusCode::NOT_FOUND.into_response(),
+        }
+    }
+
+    #[tokio::test]
+    async fn each_that_is_told_of_is_asked_for() {
+        let directory = TempDir::new().unwrap();
+        let state = Arc::new(State::default());
+        let (answers, mut answered) = mpsc::unbounded_channel();
+        let tell = move |told| answers.send(told).is_ok();
+        let asker = Asker::start(engine(&directory), Arc::clone(&state), tell);
+        let named = |id: &str| (id.to_owned(), Named::default());
+        asker.ask(&Told::All(["a", "c", "d", "e"].map(named).to_vec()));
+        asker.ask(&Told::Removed("a".to_owned()));
+        asker.ask(&Told::Named("b".to_owned(), Named::default()));
+        let mut next = async || {
+            timeout(Duration::from_secs(10), answered.recv())
+                .await
+                .unwrap()
+        };
+        for (id, tasks) in [("a", 50), ("b", 60)] {
+            let limit = Value::Amount(Limit::Value(tasks));
+            let intent = Intent {
+                limits: vec![(Kind::Pids, limit)],
+                source: Source::Docker,
+            };
+            let wanted = Told::Intended(id.to_owned(), Arc::new(intent));
+            assert_eq!(next().await, Some(wanted));
+        }
+        assert_eq!(state.unanswered.load(Ordering::Relaxed), 1);
+        // Nobody waits for an answer any more.
+        drop(asker);
+        assert_eq!(next().await, None);
+    }
+}

@@ -1,0 +1,70 @@
+//! Where a container's limits are not what they are meant to be.
+
+use std::path::PathBuf;
+
+use super::effective::{BOUNDED, Bound};
+use super::{Cgroup, Samples, Source};
+use crate::host::hierarchy::Version;
+use crate::host::reading::Reading;
+use crate::host::system::page_size;
+use crate::limit::chain::{Chain, Drift, Link, Missing};
+use crate::limit::{Held, Kind};
+use crate::metrics::catalogue;
+use crate::metrics::text::Value;
+
+pub const SOURCES: &[Source] = &[Source {
+    metric: &catalogue::LIMIT_DRIFT,
+    write: all,
+}];
+
+fn all(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
+    // One that was removed while its files were read has no limits.
+    let is_there = cgroup.live.is_some() && cgroup.reading != Reading::default();
+    if !cgroup.is_container || !is_there {
+        return;
+    }
+    let page = page_size();
+    for (bounded, bound) in BOUNDED.iter().zip(&cgroup.bounds) {
+        one(cgroup, bounded.kind, bound, page, out);
+    }
+}
+
+fn one(cgroup: &Cgroup, kind: Kind, bound: &Bound, page: u64, out: &mut Samples<'_, '_>) {
+    // Where the kernel counts no swap, engines leave its limit out and say so.
+    if kind == Kind::MemorySwap && bound.own.is_none() {
+        return;
+    }
+    let version = bound.version.unwrap_or(Version::V2);
+    let intended = cgroup.intended.as_ref();
+    let intended = intended.and_then(|intent| intent.held(kind, None, version, page));
+    let is_set = bound.own.as_ref().is_some_and(|held| !held.is_none());
+    if intended.is_none() && !is_set {
+        return;
+    }
+    let drift = chain(kind, version, bound).drift(intended.as_ref());
+    let found = drift.as_ref().map(Drift::name);
+    for name in Drift::NAMES {
+        let value = Value::Number((found == Some(name)).into());
+        out.push(&[kind.flag(), name], value);
+    }
+}
+
+/// As it is judged: which cgroup, file and reason it is are not asked for.
+fn chain(kind: Kind, version: Version, bound: &Bound) -> Chain {
+    let link = |held: &Held| Link {
+        cgroup: String::new(),
+        file: PathBuf::new(),
+        text: String::new(),
+        held: held.clone(),
+    };
+    let own = bound.own.as_ref().map(link);
+    Chain {
+        kind,
+        device: None,
+        version,
+        own: own.ok_or_else(|| Missing::NoFile {
+            file: kind.flag().to_owned(),
+        }),
+        above: bound.above.iter().map(link).collect(),
+    }
+}
