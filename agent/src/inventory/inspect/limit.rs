@@ -127,6 +127,7 @@ mod tests {
         Chain {
             kind: Kind::Memory,
             version: Version::V2,
+            device: None,
             own,
             above: vec![link("/a", held(100))],
         }
@@ -169,10 +170,10 @@ mod tests {
     fn rates_are_told_where_they_limit() {
         let rate = |held: Held| Chain {
             kind: Kind::ReadBps,
+            device: Some(Device { major: 8, minor: 0 }),
             above: vec![],
             ..chain(Ok(link("/a/b", held)))
         };
-        let device = Some(Device { major: 8, minor: 0 });
         let limited = Limit::of(&rate(held(5)), None);
         assert_eq!(limited.device.as_deref(), Some("8:0"));
         assert!(limited.says_something());

@@ -80,7 +80,7 @@ fn report(root: &Path, name: &str) -> Report {
         cgroup: "/docker/web".to_owned(),
     };
     let namespaces = [namespace("mnt", false), namespace("net", true)];
-    read(root, 7, &[container], &namespaces).unwrap()
+    read(root, 7, &[container], &namespaces, None).unwrap()
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn where_it_was_seen() {
     // There is no link, as where it is closed.
     assert!(mnt.source.contains("list of tasks"), "{}", mnt.source);
     assert!(net.source.ends_with("/proc/7/ns/net"), "{}", net.source);
-    let alone = read(root.path(), 7, &[], &[]).unwrap();
+    let alone = read(root.path(), 7, &[], &[], None).unwrap();
     assert_eq!((alone.container, alone.namespaces), (None, vec![]));
 }
 
@@ -148,7 +148,7 @@ fn a_report_is_of_one_process() {
     let root = host();
     let stat = root.path().join("proc/7/stat");
     std::fs::remove_file(stat).unwrap();
-    let error = read(root.path(), 7, &[], &[]).unwrap_err();
+    let error = read(root.path(), 7, &[], &[], None).unwrap_err();
     assert!(matches!(error, crate::host::Error::Gone { .. }), "{error}");
 }
 
