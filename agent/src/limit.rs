@@ -14,12 +14,14 @@ pub mod chain;
 mod form;
 mod intent;
 mod numbers;
+mod quantity;
 mod table;
 mod weight;
 
 pub use form::Form;
 pub use intent::{Intent, Source};
 pub use numbers::Numbers;
+pub use quantity::Quantity;
 pub use table::{File, Row, TABLE};
 pub use weight::{shares_of_weight, weight_of_shares};
 

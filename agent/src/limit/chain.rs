@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{Device, Form, Held, Kind, Value};
+use super::{Device, Form, Held, Kind, Quantity, Value};
 use crate::host::hierarchy::Version;
 
 /// A limit as one cgroup has it.
@@ -93,6 +93,11 @@ impl fmt::Display for Missing {
 }
 
 impl Chain {
+    /// A limit of this chain, with its unit.
+    pub fn quantity(&self, held: &Held) -> Quantity {
+        Quantity::of_held(self.kind, self.version, held)
+    }
+
     /// What holds in the end, with the cgroup that it comes from: of equals the nearest. `None` where nothing limits it.
     pub fn effective(&self) -> Option<Link> {
         let all = self.own.iter().chain(&self.above);

@@ -9,7 +9,7 @@ mod pids;
 mod rate;
 mod sets;
 
-use super::claim::{Claim, quantity};
+use super::claim::Claim;
 use super::report::{
     Check, Effective, InFile, Intended, Observed, Stimulus, Tolerance, Verdict, Victim,
 };
@@ -121,7 +121,7 @@ pub fn judge(facts: Facts<'_>) -> Check {
         written: facts.written.clone(),
         read_back: chain.own.as_ref().ok().map(|own| read_back(&facts, own)),
         effective: effective.map(|link| Effective {
-            value: quantity(chain, &link.held),
+            value: chain.quantity(&link.held),
             cgroup: link.cgroup,
         }),
         stimulus: finding.stimulus,
@@ -150,7 +150,7 @@ fn configuration(facts: &Facts<'_>, intended: Option<&Held>) -> Option<Finding> 
     let chain = facts.chain;
     if let Some(changed) = facts.changed {
         let now = match &changed.own {
-            Ok(own) => quantity(changed, &own.held).text,
+            Ok(own) => changed.quantity(&own.held).text,
             Err(_) => "nothing".to_owned(),
         };
         let file = chain.own.as_ref().map_or_else(
@@ -165,7 +165,7 @@ fn configuration(facts: &Facts<'_>, intended: Option<&Held>) -> Option<Finding> 
         let flag = chain.kind.flag();
         return fail(format!("this version of cgroups cannot limit {flag}"));
     }
-    let wanted = intended.map(|held| quantity(chain, held).text);
+    let wanted = intended.map(|held| chain.quantity(held).text);
     match chain.drift(intended)? {
         Drift::Missing(missing) => fail(missing.to_string()),
         Drift::Written => {
@@ -173,7 +173,7 @@ fn configuration(facts: &Facts<'_>, intended: Option<&Held>) -> Option<Finding> 
             fail(format!(
                 "{} holds {}, and {} was intended",
                 own.file.display(),
-                quantity(chain, &own.held).text,
+                chain.quantity(&own.held).text,
                 wanted.unwrap_or_default(),
             ))
         }
@@ -182,8 +182,8 @@ fn configuration(facts: &Facts<'_>, intended: Option<&Held>) -> Option<Finding> 
             fail(format!(
                 "limited by {}: {} < {}",
                 above.cgroup,
-                quantity(chain, &above.held).text,
-                quantity(chain, &own.held).text,
+                chain.quantity(&above.held).text,
+                chain.quantity(&own.held).text,
             ))
         }
     }
@@ -198,7 +198,7 @@ fn configured_well(facts: &Facts<'_>) -> Finding {
             if facts.claim.intended.is_none()
                 && chain.own.as_ref().is_ok_and(|own| own.held.is_none()) =>
         {
-            let held = quantity(chain, &link.held).text;
+            let held = chain.quantity(&link.held).text;
             Finding::of(
                 Verdict::Pass,
                 format!(

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::claim::Quantity;
 use crate::event::clock::Moment;
+use crate::limit::Quantity;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

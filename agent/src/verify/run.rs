@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use super::claim::{Claim, quantity};
+use super::claim::Claim;
 use super::judge::{Host, Run};
 use super::sample::{Gauge, Sample};
 use super::trace::Trace;
@@ -225,7 +225,7 @@ impl Watch {
         let time = self.after.at.saturating_duration_since(self.first.at);
         let parts = self.claims.iter().zip(&self.after.chains);
         let parts = parts.filter_map(|(_, chain)| {
-            let held = quantity(chain, &chain.effective()?.held).text;
+            let held = chain.quantity(&chain.effective()?.held).text;
             let used = self.used(chain.kind)?;
             Some(format!("{} {used} / {held}", chain.kind.flag()))
         });

@@ -14,7 +14,7 @@ use crate::host::membership::Membership;
 use crate::host::reading::Reading;
 use crate::inventory::limits::Limits;
 use crate::limit::chain::Chain;
-use crate::limit::{Kind, Value};
+use crate::limit::{Kind, TABLE};
 
 /// A cgroup that is looked at again and again.
 pub struct Gauge {
@@ -64,6 +64,31 @@ impl Gauge {
         path.or_else(|| self.membership.paths().next().map(|(_, path)| path))
     }
 
+    /// Each limit that the cgroup itself has.
+    ///
+    /// # Errors
+    /// As of [`Self::sample`].
+    pub fn own_limits(&self) -> Result<Vec<Claim>, Error> {
+        let limits = Limits {
+            hierarchies: &self.hierarchies,
+            membership: &self.membership,
+        };
+        let mut claims = Vec::new();
+        for kind in TABLE.iter().map(|row| row.kind) {
+            let devices = match kind.is_rate() {
+                true => limits.devices(kind).into_iter().map(Some).collect(),
+                false => vec![None],
+            };
+            for device in devices {
+                let chain = limits.chain(kind, device)?;
+                if chain.own.is_ok_and(|own| !own.held.is_none()) {
+                    claims.push(Claim::own(kind, device));
+                }
+            }
+        }
+        Ok(claims)
+    }
+
     /// Whether it has files for this limit.
     pub fn has(&self, kind: Kind) -> bool {
         let limits = Limits {
@@ -88,10 +113,7 @@ impl Gauge {
         if let Some(error) = errors.first {
             return Err(error);
         }
-        let chain = |claim: &Claim| {
-            let device = claim.intended.as_ref().and_then(Value::device);
-            limits.chain(claim.kind, device)
-        };
+        let chain = |claim: &Claim| limits.chain(claim.kind, claim.device);
         let chains: Result<Vec<Chain>, Error> = claims.iter().map(chain).collect();
         let wants_cpus = claims.iter().any(|claim| claim.kind == Kind::CpusetCpus);
         Ok(Sample {

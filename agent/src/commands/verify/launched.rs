@@ -150,10 +150,9 @@ impl Job {
             .limits
             .into_iter()
             .filter(|(kind, _)| !(order.swap_implied && *kind == Kind::MemorySwap));
-        let claims = asked.map(|(kind, value)| Claim {
-            source: format!("--{}", flag(kind, &value, &flags.limits)),
-            kind,
-            intended: Some(value),
+        let claims = asked.map(|(kind, value)| {
+            let flag = flag(kind, &value, &flags.limits);
+            Claim::new(kind, value, format!("--{flag}"))
         });
         Ok(Self {
             claims: claims.collect(),
@@ -242,8 +241,7 @@ fn judged(ran: &Ran) -> Vec<Check> {
 
 /// What was written of a claim; of two files the last, with what is in both, as the chain has it.
 fn written(claim: &Claim, all: &[Written]) -> Option<InFile> {
-    let device = claim.intended.as_ref().and_then(Value::device);
-    let device = device.map(|device| format!("{device} "));
+    let device = claim.device.map(|device| format!("{device} "));
     let of_claim = all.iter().filter(|written| {
         let is_device = device
             .as_ref()

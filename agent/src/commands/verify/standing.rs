@@ -11,7 +11,7 @@ use crate::commands::known;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::membership::Membership;
 use crate::intent::{Intent, Source, expect, of_container};
-use crate::limit::{Kind, TABLE};
+use crate::limit::Kind;
 use crate::verify::claim::Claim;
 use crate::verify::judge::{Facts, Run, judge};
 use crate::verify::report::{Check, Report, Scope, Subject};
@@ -156,31 +156,19 @@ async fn judge_found(
 /// What was intended; where nobody says, each limit that the cgroup has.
 fn claims(gauge: &Gauge, intent: Option<Intent>) -> Result<Vec<Claim>, Failure> {
     if let Some(Intent { limits, source }) = intent {
-        let claims = limits.into_iter().map(|(kind, value)| Claim {
-            kind,
-            intended: Some(value),
-            source: source.name().to_owned(),
-        });
-        // docker's default for swap, twice the memory, is nobody's wish where the kernel does not count swap.
+        let claims = limits
+            .into_iter()
+            .map(|(kind, value)| Claim::new(kind, value, source.name()));
+        // Twice the memory is nobody's wish where the kernel does not count swap: engines leave it out there.
         let counted = |claim: &Claim| {
-            source != Source::Docker || claim.kind != Kind::MemorySwap || gauge.has(claim.kind)
+            source == Source::Expect || claim.kind != Kind::MemorySwap || gauge.has(claim.kind)
         };
         return Ok(claims.filter(counted).collect());
     }
-    let all: Vec<Claim> = TABLE
-        .iter()
-        .map(|row| Claim {
-            kind: row.kind,
-            intended: None,
-            source: String::new(),
-        })
-        .collect();
-    let now = gauge.sample(&all)?;
-    let limited = all.into_iter().zip(now.chains).filter(|(claim, chain)| {
-        let own = chain.own.as_ref().is_ok_and(|own| !own.held.is_none());
-        own && !matches!(claim.kind, Kind::CpuWeight | Kind::CpusetMems)
-    });
-    Ok(limited.map(|(claim, _)| claim).collect())
+    let own = gauge.own_limits()?.into_iter();
+    // These every cgroup has.
+    let chosen = own.filter(|claim| !matches!(claim.kind, Kind::CpuWeight | Kind::CpusetMems));
+    Ok(chosen.collect())
 }
 
 fn checks(

@@ -1,13 +1,10 @@
 //! A report for the eye: a block for each file or few, a row for each fact.
 
 use super::{ChangedRoot, Fact, Limit, Mounts, Namespace, Report, Root};
-use crate::host::cgroup::Limit as Amount;
 use crate::host::process::IdRange;
 use crate::host::status::SETS;
 use crate::inventory::table::{ALARM, DIM, NAME, PLAIN};
-use crate::limit::{Held, Kind};
 use crate::text::{escape, fit, width};
-use crate::units::size;
 use crate::watch::details::quoted;
 
 /// Columns before a row's label, and of the label.
@@ -247,45 +244,17 @@ fn limit(limit: &Limit) -> String {
     text += &match &limit.own {
         Some(own) => {
             let (_, file) = own.source.rsplit_once('/').unwrap_or_default();
-            format!("{} ({file})", amount(limit.kind, &own.held))
+            format!("{} ({file})", own.shown)
         }
         None => format!("none: {missing}"),
     };
     if let Some(shadow) = limit.shadow() {
-        let amount = amount(limit.kind, &shadow.held);
-        text += &format!(", limited by {}: {amount}", shadow.cgroup);
+        text += &format!(", limited by {}: {}", shadow.cgroup, shadow.shown);
     }
-    if let (Some(intended), Some("written" | "missing")) = (&limit.intended, limit.drift) {
+    if let (Some(intended), Some("written" | "missing")) = (&limit.shown, limit.drift) {
         text += &format!(", intended was {intended}");
     }
     text
-}
-
-fn amount(kind: Kind, held: &Held) -> String {
-    if held.is_none() {
-        return "none".to_owned();
-    }
-    match (kind, held) {
-        (
-            Kind::Memory | Kind::MemorySwap | Kind::MemoryReservation | Kind::MemoryHigh,
-            Held::Amount(Amount::Value(bytes)),
-        ) => size(*bytes),
-        (Kind::ReadBps | Kind::WriteBps, Held::Amount(Amount::Value(bytes))) => {
-            format!("{}/s", size(*bytes))
-        }
-        (Kind::ReadIops | Kind::WriteIops, Held::Amount(_)) => format!("{held}/s"),
-        (
-            _,
-            Held::Quota {
-                quota: Amount::Value(quota),
-                period,
-            },
-        ) => {
-            let cpus = *quota as f64 / (*period).max(1) as f64;
-            format!("{cpus:.2} CPUs")
-        }
-        _ => held.to_string(),
-    }
 }
 
 fn unreadable(reason: &str) -> String {

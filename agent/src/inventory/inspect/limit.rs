@@ -27,6 +27,9 @@ pub struct Limit {
     pub unreadable: Option<String>,
     #[serde(skip)]
     pub kind: Kind,
+    /// What was intended, with its unit.
+    #[serde(skip)]
+    pub shown: Option<String>,
 }
 
 /// What one cgroup holds.
@@ -38,6 +41,9 @@ pub struct Holds {
     pub source: String,
     #[serde(skip)]
     pub held: Held,
+    /// The value with its unit.
+    #[serde(skip)]
+    pub shown: String,
 }
 
 impl Limit {
@@ -45,8 +51,9 @@ impl Limit {
     pub fn of(chain: &Chain, intended: Option<&Held>) -> Self {
         Self {
             intended: intended.map(Held::to_string),
-            own: chain.own.as_ref().ok().map(Holds::of),
-            effective: chain.effective().as_ref().map(Holds::of),
+            shown: intended.map(|held| chain.quantity(held).text),
+            own: chain.own.as_ref().ok().map(|own| Holds::of(chain, own)),
+            effective: chain.effective().map(|link| Holds::of(chain, &link)),
             drift: chain.drift(intended).as_ref().map(Drift::name),
             missing: chain.own.as_ref().err().map(ToString::to_string),
             ..Self::unknown(chain.kind, chain.device)
@@ -72,6 +79,7 @@ impl Limit {
             missing: None,
             unreadable: None,
             kind,
+            shown: None,
         }
     }
 
@@ -91,8 +99,9 @@ impl Limit {
 }
 
 impl Holds {
-    fn of(link: &Link) -> Self {
+    fn of(chain: &Chain, link: &Link) -> Self {
         Self {
+            shown: chain.quantity(&link.held).text,
             value: link.held.to_string(),
             cgroup: link.cgroup.clone(),
             source: source(&link.file),

@@ -119,7 +119,7 @@ cgroups /proc/7/cgroup
   /docker/web/below in v2
 limits
   memory               150.0M (memory.max), limited by /docker/web: 100.0M
-  cpu-quota            0.50 CPUs (cpu.max)
+  cpu-quota            0.5 CPUs (cpu.max)
 not isolated
   net namespace is the host's
   mounts go between /data and the host
