@@ -7,7 +7,7 @@ use tests::agent::binary;
 use tests::mounts::Mounts;
 use tests::process::kill;
 use tests::run::{Container, STATE, output, rootfs, text};
-use tests::wait::{PATIENCE, wait_for};
+use tests::wait::{PATIENCE, poll};
 
 /// A line of words for each command; ROOT is a root file system, and NEW a directory that is not there.
 const COMMANDS: [&str; 13] = [
@@ -56,10 +56,13 @@ fn any_command_removes_what_was_left() {
         // How it ends is another matter.
         let command = command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut command = command.spawn().expect("the program can be run");
-        wait_for(line, PATIENCE, || {
+        let gone = poll(PATIENCE, || {
             let gone = container.remains().is_empty() && !states().contains(&container.name);
             gone.then_some(())
         });
         kill(&mut command);
+        // For a test that fails, and for a launch that was killed here.
+        output(run.command(binary()).args(["rm", "nobody"]));
+        assert!(gone.is_some(), "{line}");
     }
 }
