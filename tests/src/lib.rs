@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod agent;
+pub mod archive;
 pub mod cgroup;
 pub mod container;
 pub mod dashboard;
