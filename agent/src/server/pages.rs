@@ -117,7 +117,8 @@ pub async fn containers(
                 wanted.removed,
             )
         };
-        let states: Vec<_> = found.into_iter().map(containers::Unread::read).collect();
+        let found = found.into_iter();
+        let states: Vec<_> = found.map(|unread| unread.read(hierarchies)).collect();
         Ok(Json(states))
     })
     .await
