@@ -45,9 +45,30 @@ impl Cgroup {
     /// # Panics
     /// Where it cannot be made.
     pub fn new(name: &str) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Self::named(&format!("{name}-{}-{number}", std::process::id()))
+        Self::named(&unique(name))
+    }
+
+    /// Makes `/NAME-…/agent/NAME-…`: a cgroup that is no container's, and a container two below it.
+    ///
+    /// # Panics
+    /// Where they cannot be made.
+    pub fn below_another(name: &str) -> (Self, Self) {
+        let name = unique(name);
+        let outer = PathBuf::from(&name);
+        let parent = outer.join(PARENT);
+        let inner = parent.join(&name);
+        for hierarchy in hierarchies() {
+            for path in [&outer, &parent] {
+                hierarchy.make(path).expect("the cgroup above is there");
+                hierarchy.delegate(path);
+            }
+            hierarchy.make(&inner).expect("the cgroup above is there");
+        }
+        let of = |path| Self {
+            name: name.clone(),
+            path,
+        };
+        (of(outer), of(inner))
     }
 
     /// Makes `/agent/NAME`, which no other may have.
@@ -179,6 +200,13 @@ impl Cgroup {
         }
         Some(())
     }
+}
+
+/// A name that no other has.
+fn unique(name: &str) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("{name}-{}-{number}", std::process::id())
 }
 
 impl Drop for Cgroup {

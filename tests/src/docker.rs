@@ -9,6 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::cgroup;
+use crate::metrics::Metrics;
+use crate::serve::Serve;
+use crate::wait::{PATIENCE, wait_for};
 use client::Client;
 use engine::Engine;
 pub use image::IMAGE;
@@ -53,6 +56,19 @@ impl Docker {
     /// The engine's socket.
     pub fn socket(&self) -> PathBuf {
         self.client.socket()
+    }
+
+    /// A server that knows the names of its containers.
+    ///
+    /// # Panics
+    /// Where it does not come to that.
+    pub fn serve(&self) -> Serve {
+        let socket = self.socket();
+        let serve = Serve::start(&["--docker-socket", socket.to_str().expect("UTF-8")]);
+        wait_for("the engine is connected", PATIENCE, || {
+            is_connected(&serve.metrics()).then_some(())
+        });
+        serve
     }
 
     /// Kills the engine and starts it again, with what it stores. Only for a test program that has one test: all holds
@@ -229,6 +245,11 @@ impl Drop for Container<'_> {
         // It may be gone.
         let _ = self.docker.client.try_call(&["rm", "--force", &self.id]);
     }
+}
+
+/// Whether the server hears the engine.
+pub fn is_connected(metrics: &Metrics) -> bool {
+    metrics.count("agent_engine_connected", &[("engine", "docker")]) == 1
 }
 
 /// The inode of a namespace of the process `pid`, or of `self`.

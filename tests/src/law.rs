@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::Metrics;
 use crate::serve::Serve;
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, wait_for};
 
 /// Kinds of records in the kernel's rings.
 const KERNEL: &[&str] = &[
@@ -136,4 +136,20 @@ pub fn assert_law(serve: &Serve) {
         broken.is_empty(),
         "events are not accounted for in {scrapes} scrapes: {broken:#?}"
     );
+}
+
+/// Likewise, where something of every kind happened, and somebody watched all of them.
+///
+/// # Panics
+/// Likewise, and where nothing of a kind came.
+pub fn assert_law_of_every_kind(serve: &Serve) {
+    let came = |stage, outcome| move |kind: &&'static str| (stage, *kind, outcome);
+    let kernel = KERNEL.iter().map(came("kernel", "seen"));
+    let stream = STREAM.iter().map(came("sink", "matched"));
+    for (stage, kind, outcome) in kernel.chain(stream) {
+        wait_for(&format!("{kind} at {stage}"), PATIENCE, || {
+            (serve.metrics().events(stage, kind, outcome) > 0).then_some(())
+        });
+    }
+    assert_law(serve);
 }

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::agent::profile;
 use crate::cgroup::Cgroup;
@@ -18,12 +21,14 @@ pub fn storm(cgroup: &Cgroup, words: &str) -> Command {
     command
 }
 
-/// Runs a storm to its end.
+/// Runs a storm to its end: how long it took.
 ///
 /// # Panics
 /// Where it fails.
-pub fn run(command: &mut Command) {
+pub fn run(command: &mut Command) -> Duration {
     let output = command.output().expect("storm can be run");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {error}");
+    let said: Value = serde_json::from_slice(&output.stdout).expect("storm prints JSON");
+    Duration::from_secs_f64(said["seconds"].as_f64().expect("a time"))
 }

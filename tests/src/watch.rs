@@ -129,6 +129,22 @@ impl Watch {
     }
 }
 
+/// The seconds of a day.
+pub const DAY: f64 = 86_400.0;
+
+/// When a record's event happened, by the kernel's clock: the second of the day.
+///
+/// # Panics
+/// Where the record has no time.
+pub fn time(record: &Value) -> f64 {
+    let text = record["time"].as_str().expect("a time");
+    let (_, text) = text.split_once('T').expect("a time of a day");
+    let parts = text.trim_end_matches('Z').split(':');
+    parts.fold(0.0, |sum, part| {
+        sum * 60.0 + part.parse::<f64>().expect("a number")
+    })
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         kill(&mut self.child);

@@ -5,9 +5,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::{fs, io::Write as _, os::unix::fs::symlink};
 
 use serde_json::{Value, json};
-use tests::agent::agent;
+use tests::agent::{agent, binary};
 use tests::cgroup::Cgroup;
 use tests::container::{Container, inode};
+use tests::mounts::Mounts;
 use tests::process::{kill, wait_until_it_is};
 use tests::program::program;
 use tests::serve::Serve;
@@ -116,6 +117,51 @@ fn namespaces_and_who_shares_them() {
                 .collect::<Vec<_>>()
         };
         assert_eq!(still(&own), still(Path::new(NOBODY)));
+    }
+}
+
+/// As `ip netns add` leaves it: a network without processes, which a mount holds.
+#[test]
+fn what_a_mount_holds_is_there() {
+    if !tests::root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory to mount at");
+    let mounts = Mounts::new("tmpfs", directory.path());
+    let held = directory.path().join("lab");
+    let held = held.to_str().expect("UTF-8");
+    let script = format!("touch {held} && unshare --net={held} true && stat --format %i {held}");
+    let output = mounts.command("sh").args(["-c", &script]).output();
+    let inode = String::from_utf8(output.expect("sh can be run").stdout).expect("UTF-8");
+    let inode: u32 = inode.trim().parse().expect("the network's inode");
+
+    let serve = Serve::spawn_by(mounts.command(binary()), &["--docker-socket", "off"]);
+    serve.wait_until_it_traces();
+    for socket in [&*serve.socket(), Path::new(NOBODY)] {
+        let look = |arguments: &[&str]| {
+            let mut ns = mounts.command(binary());
+            ns.args(["ns", "--docker-socket", "off", "--socket"]);
+            let output = ns.arg(socket).args(arguments).output();
+            let output = output.expect("agent ns can be run");
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).expect("UTF-8")
+        };
+        let all = look(&["--type", "net", "--output", "json"]);
+        let all: Vec<Value> = serde_json::from_str(&all).expect("a list");
+        let state = all.iter().find(|state| state["inode"] == inode);
+        let wanted = json!({
+            "type": "net", "inode": inode, "host": false, "processes": 0,
+            "owner": null, "containers": [], "mounts": [held],
+        });
+        assert_eq!(state, Some(&wanted));
+        let table = look(&["--type", "net"]);
+        let mut lines = table.lines().map(|line| line.split_whitespace().collect());
+        let line: Option<Vec<&str>> = lines.find(|words: &Vec<&str>| words[1] == inode.to_string());
+        let wanted = ["net", &inode.to_string(), "0", "-", "-", held];
+        assert_eq!(line.as_deref(), Some(&wanted[..]), "{table}");
+        let plain = dot(&look(&["--type", "net", "--output", "dot"]));
+        let edge = format!("edge \"mount {held}\" \"net:[{inode}]\" ");
+        assert!(plain.lines().any(|line| line.starts_with(&edge)), "{plain}");
     }
 }
 

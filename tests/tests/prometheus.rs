@@ -99,6 +99,9 @@ fn prometheus_answers_how_busy_a_docker_container_is() {
     assert_scraped(&prometheus);
 }
 
+/// What the container is called that they are asked about.
+const NAME: &str = "busy-web.1";
+
 /// Queries of Grafana's dashboards 193 and 14282 and of kubernetes-mixin, with their variables filled in as for one
 /// container, whose name is to be put in for NAME.
 const QUERIES: [&str; 11] = [
@@ -121,31 +124,14 @@ fn prometheus_answers_the_queries_of_public_dashboards() {
         return;
     }
     let docker = Docker::start();
-    let serve = Serve::start(&[]);
+    let serve = docker.serve();
     let prometheus = Prometheus::start(serve.address().expect("it traces"));
-    let options = ["--cpu-period=50000", "--cpu-quota=5000", "--memory=50m"];
+    let limits = ["--cpu-period=50000", "--cpu-quota=5000", "--memory=50m"];
+    let options = [&["--name", NAME][..], &limits].concat();
     let busy = docker.run(&options, &["sh", "-c", "while :; do :; done"]);
     let veth = Veth::new(busy.pid());
-    // The engine's name for it, or its id's beginning.
-    let id = busy.cgroup();
-    let metrics = wait_for("its name is known", PATIENCE, || {
-        let metrics = serve.metrics();
-        metrics.find("container_last_seen", &[("id", &id)])?;
-        Some(metrics)
-    });
-    let mut samples = metrics.samples("container_last_seen", &[]);
-    let own = samples
-        .find(|sample| sample.labels["id"] == id)
-        .expect("it was there");
-    let name = own.labels["name"].clone();
-    let names = [
-        &busy.id()[..12],
-        busy.inspect("{{.Name}}").trim_start_matches('/'),
-    ]
-    .map(str::to_owned);
-    assert!(names.contains(&name), "{name}");
     for query in QUERIES {
-        let query = query.replace("NAME", &name);
+        let query = query.replace("NAME", NAME);
         let found = wait_for(&query, PATIENCE, || {
             veth.send(10);
             let series = prometheus.query(&query);
@@ -153,7 +139,7 @@ fn prometheus_answers_the_queries_of_public_dashboards() {
             above_zero.then_some(series)
         });
         assert_eq!(found.len(), 1, "{query}: {found:?}");
-        assert_eq!(found[0]["metric"]["name"], *name, "{query}");
+        assert_eq!(found[0]["metric"]["name"], NAME, "{query}");
     }
     assert_scraped(&prometheus);
 }

@@ -156,6 +156,31 @@ fn a_container_s_state_and_use_are_those_of_the_kernel() {
 }
 
 #[test]
+fn a_tighter_limit_above_is_told_as_in_the_metrics() {
+    if !tests::root() {
+        return;
+    }
+    let (above, cgroup) = Cgroup::below_another("tight");
+    set_limit(&above, LIMIT);
+    set_limit(&cgroup, 2 * LIMIT);
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let container = Container::start(cgroup, "mnt");
+    let id = container.cgroup.path();
+    let exported = wait_for("it is exported", PATIENCE, || {
+        let metrics = serve.metrics();
+        let value = |name| metrics.find(name, &[("id", &id)]);
+        let own = value("container_spec_memory_limit_bytes")?;
+        Some([own, value("container_effective_memory_limit_bytes")?])
+    });
+    assert_eq!(exported, [(2 * LIMIT) as f64, LIMIT as f64]);
+    for socket in [&*serve.socket(), Path::new("/nowhere/agent.sock")] {
+        let state = state(socket, &[], container.cgroup.name()).expect("it runs");
+        assert_eq!(state["memory_limit_bytes"], 2 * LIMIT, "{state}");
+        assert_eq!(state["memory_effective_limit_bytes"], LIMIT, "{state}");
+    }
+}
+
+#[test]
 fn what_is_gone_is_shown_to_who_asks() {
     if !tests::root() {
         return;

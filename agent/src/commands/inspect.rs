@@ -138,7 +138,8 @@ impl Args {
 
 fn states(look: &Look) -> Vec<ContainerState> {
     let found = containers::find(&look.registry, &look.hierarchies, &look.tasks, None, false);
-    found.into_iter().map(containers::Unread::read).collect()
+    let found = found.into_iter();
+    found.map(|unread| unread.read(&look.hierarchies)).collect()
 }
 
 impl Inventory {
@@ -153,7 +154,7 @@ impl Inventory {
                 let path = format!("/v1/namespaces?{}", wanted.query());
                 client::fetch(socket, &path).await?
             }
-            Self::Look(look) => namespaces::find(&look.registry, &look.tasks, &wanted),
+            Self::Look(look) => namespaces::find(&look.registry, &look.tasks, &[], &wanted),
         })
     }
 }

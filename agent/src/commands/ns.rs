@@ -1,12 +1,17 @@
 //! `agent ns`: namespaces, and who shares them.
 
-use std::{num::NonZeroU32, path::PathBuf, process::ExitCode};
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use agent_ebpf::NamespaceType;
 use anyhow::Context as _;
 
 use super::{engine::EngineArgs, screen};
 use crate::{
+    host::namespace,
     inventory::{
         dot::graph,
         namespaces::{self, NamespaceState, Wanted},
@@ -30,8 +35,9 @@ Examples:
 /// Show namespaces, and who shares them
 ///
 /// OWNER is the process in it that started first, UID its user; SHARED BY names the host where it
-/// is the host's own, and the containers that have processes in it. Asks the agent serve that listens
-/// on the socket; where none does, looks by itself, as root.
+/// is the host's own, and the containers that have processes in it; of one without processes, where the
+/// mount is that holds it, if the agent sees that mount. Asks the agent serve that listens on the socket;
+/// where none does, looks by itself, as root.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -88,7 +94,8 @@ async fn alone(args: &Args, wanted: &Wanted) -> anyhow::Result<Vec<NamespaceStat
     super::need_privileges("ns without a server")?;
     super::log_to_stderr("warn");
     let look = args.engine.look().await?;
-    let found = namespaces::find(&look.registry, &look.tasks, wanted);
+    let mounted = namespace::mounted(Path::new("/"))?;
+    let found = namespaces::find(&look.registry, &look.tasks, &mounted, wanted);
     Ok(namespaces::read_owners(found))
 }
 

@@ -93,7 +93,8 @@ async fn alone(args: &Args) -> anyhow::Result<Vec<ContainerState>> {
             None,
             args.all,
         );
-        found.into_iter().map(containers::Unread::read).collect()
+        let found = found.into_iter();
+        found.map(|unread| unread.read(&look.hierarchies)).collect()
     };
     let (before, looked) = (read(), Instant::now());
     tokio::time::sleep(INTERVAL).await;

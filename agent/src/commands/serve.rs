@@ -9,7 +9,7 @@ use super::engine::EngineArgs;
 use crate::{
     host::descriptors::raise_limit,
     kernel::Options,
-    metrics::scrape::Scraper,
+    metrics::{scrape::Scraper, which::Which},
     pipeline::Pipeline,
     server::{self, Server, socket::Socket},
     watch::streams::Streams,
@@ -54,6 +54,11 @@ pub struct Args {
     #[arg(long)]
     bpf_stats: bool,
 
+    /// Which cgroups have series: all, as with cAdvisor, or those of containers and the root only;
+    /// effective limits are the same with both
+    #[arg(long, value_name = "all|containers", default_value = "all")]
+    cgroups: Which,
+
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -86,7 +91,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let bpf_stats = args.bpf_stats.then(measure_programs).transpose()?;
     let engine = args.engine.follow();
     let state = engine.as_ref().map(|engine| Arc::clone(&engine.state));
-    let scraper = Scraper::new(raise_limit(), bpf_stats.is_some(), state)?;
+    let scraper = Scraper::new(raise_limit(), bpf_stats.is_some(), state, args.cgroups)?;
     let server = Arc::new(Server::new(Arc::clone(&streams), scraper));
     let serving = server::serve(Arc::clone(&server), listener, &socket)?;
 

@@ -21,9 +21,6 @@ pub struct Directory {
     pub meminfo: Option<PathBuf>,
 }
 
-/// What a limit is written as.
-pub(super) const LIMIT: &str = "a number or \"max\"";
-
 /// A limit on something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -51,13 +48,11 @@ pub struct Memory {
     pub usage: u64,
     /// Usage without the inactive part of the page cache, as cAdvisor and the kubelet have it.
     pub working_set: u64,
-    pub limit: Limit,
 }
 
 /// What the files of memory are called.
 struct MemoryNames {
     usage: &'static str,
-    limit: &'static str,
     inactive_file: &'static str,
     oom_kills: &'static str,
 }
@@ -67,13 +62,11 @@ impl Version {
         match self {
             Self::V1 => MemoryNames {
                 usage: "memory.usage_in_bytes",
-                limit: "memory.limit_in_bytes",
                 inactive_file: "total_inactive_file",
                 oom_kills: "memory.oom_control",
             },
             Self::V2 => MemoryNames {
                 usage: "memory.current",
-                limit: "memory.max",
                 inactive_file: "inactive_file",
                 oom_kills: "memory.events.local",
             },
@@ -97,7 +90,6 @@ impl Directory {
         Ok(Memory {
             usage,
             working_set: usage.saturating_sub(inactive_file),
-            limit: limit(&self.read(names.limit)?)?,
         })
     }
 
@@ -149,11 +141,6 @@ impl Directory {
     }
 }
 
-fn limit(file: &File) -> Result<Limit, Error> {
-    let text = file.text();
-    Limit::parse(text).ok_or_else(|| file.malformed(text, LIMIT))
-}
-
 /// What v2's root would say.
 fn host_memory(meminfo: File) -> Result<Memory, Error> {
     let bytes_of = |key, wanted| {
@@ -167,7 +154,6 @@ fn host_memory(meminfo: File) -> Result<Memory, Error> {
     Ok(Memory {
         usage,
         working_set: usage.saturating_sub(inactive_file),
-        limit: Limit::Max,
     })
 }
 
@@ -176,7 +162,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::host::fixture::{add, tree};
+    use crate::host::fixture::tree;
 
     fn v1(path: &Path) -> Directory {
         Directory {
@@ -193,9 +179,8 @@ mod tests {
         }
     }
 
-    const V1: [(&str, &str); 5] = [
+    const V1: [(&str, &str); 4] = [
         ("memory.usage_in_bytes", "1347584\n"),
-        ("memory.limit_in_bytes", "52428800\n"),
         (
             "memory.stat",
             "cache 4096\ninactive_file 1\ntotal_inactive_file 1000000\n",
@@ -207,9 +192,8 @@ mod tests {
         ("cpuacct.usage", "287576612195\n"),
     ];
 
-    const V2: [(&str, &str); 5] = [
+    const V2: [(&str, &str); 4] = [
         ("memory.current", "1347584\n"),
-        ("memory.max", "max\n"),
         ("memory.stat", "anon 4096\ninactive_file 2000000\n"),
         (
             "memory.events.local",
@@ -228,7 +212,6 @@ mod tests {
         let memory = Memory {
             usage: 1_347_584,
             working_set: 347_584,
-            limit: Limit::Value(52_428_800),
         };
         assert_eq!(cgroup.memory().unwrap(), memory);
         assert_eq!(
@@ -245,7 +228,6 @@ mod tests {
         let memory = Memory {
             usage: 1_347_584,
             working_set: 0,
-            limit: Limit::Max,
         };
         assert_eq!(cgroup.memory().unwrap(), memory);
         assert_eq!(
@@ -268,26 +250,25 @@ mod tests {
         let memory = Memory {
             usage: 70 * 1024,
             working_set: 50 * 1024,
-            limit: Limit::Max,
         };
         assert_eq!(cgroup.memory().unwrap(), memory);
     }
 
     #[test]
     fn limits() {
-        let root = tree(&V1);
         for (text, limit) in [
-            ("9223372036854771712", Limit::Max),
-            ("9223372036854710272", Limit::Max),
+            ("9223372036854771712", Some(Limit::Max)),
+            ("9223372036854710272", Some(Limit::Max)),
             (
                 "9223372036854710271",
-                Limit::Value(9_223_372_036_854_710_271),
+                Some(Limit::Value(9_223_372_036_854_710_271)),
             ),
-            ("0", Limit::Value(0)),
-            ("max", Limit::Max),
+            ("0", Some(Limit::Value(0))),
+            ("max", Some(Limit::Max)),
+            ("-1", Some(Limit::Max)),
+            ("many", None),
         ] {
-            add(root.path(), &[("memory.limit_in_bytes", text)]);
-            assert_eq!(v1(root.path()).memory().unwrap().limit, limit);
+            assert_eq!(Limit::parse(text.as_bytes()), limit, "{text}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The forms that the files of a cgroup have, and what they say in each.
 
-use super::cgroup::{LIMIT, Limit, V1_NO_LIMIT};
+use super::cgroup::{Limit, V1_NO_LIMIT};
 use super::file::{number, words};
 use super::reading::{DeviceUse, Field, Operation, Reading};
 
@@ -112,7 +112,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn limit(text: &[u8]) -> Result<Limit, Wanted> {
-    Limit::parse(text).ok_or(LIMIT)
+    Limit::parse(text).ok_or("a number or \"max\"")
 }
 
 /// v1's shares, 2 to 262,144, for v2's weight, as engines and cAdvisor have them.

@@ -154,6 +154,11 @@ impl<'a> Mounts<'a> {
         whole.or_else(|| fitting().next())
     }
 
+    /// All mounts of this kind, reachable or not.
+    pub fn of_kind(&self, kind: &[u8]) -> impl Iterator<Item = &Mount<'a>> {
+        self.0.values().filter(move |mount| mount.kind == kind)
+    }
+
     /// Whether a mount's point leads to it: nothing is mounted over it, nor over a directory above.
     fn reachable(&self, mount: &Mount) -> bool {
         let mut mount = mount;

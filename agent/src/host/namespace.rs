@@ -1,10 +1,48 @@
-//! What the kernel tells of a namespace itself (ioctl_ns(2)).
+//! What the kernel tells of a namespace itself (ioctl_ns(2)), and where namespaces are mounted.
 
 use std::{fs, os::fd::AsFd as _, path::Path};
 
 use rustix::fs::fstat;
 
+use super::{
+    Error,
+    file::{File, number},
+    mount::Mounts,
+    path,
+};
 use crate::sys;
+
+/// A namespace that a mount holds, as `ip netns add` and engines make them: it stays when no process is in it any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// `net`, as in the names of `/proc/PID/ns`.
+    pub kind: String,
+    pub inode: u32,
+    /// Where, as [`path::to_text`] writes paths.
+    pub point: String,
+}
+
+/// All of them in the mount namespace of this process.
+///
+/// # Errors
+/// `/proc/self/mountinfo` cannot be read.
+pub fn mounted(root: &Path) -> Result<Vec<Mounted>, Error> {
+    let mountinfo = File::read(root.join("proc/self/mountinfo"))?;
+    let mounts = Mounts::parse(&mountinfo)?;
+    let namespaces = mounts.of_kind(b"nsfs").filter_map(|mount| {
+        let (kind, inode) = parse(&mount.root)?;
+        let point = path::to_text(&mount.point);
+        Some(Mounted { kind, inode, point })
+    });
+    Ok(namespaces.collect())
+}
+
+/// Reads `net:[4026532281]`.
+fn parse(name: &[u8]) -> Option<(String, u32)> {
+    let (kind, inode) = str::from_utf8(name).ok()?.split_once(":[")?;
+    let inode = number(inode.strip_suffix(']')?.as_bytes())?;
+    Some((kind.to_owned(), inode))
+}
 
 /// The inode of the user namespace that owns the namespace `name` of a process; of a user namespace
 /// that is the one above it. `None` where it is not told: the process is gone, or in another
@@ -23,6 +61,30 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
+    use crate::host::fixture::tree;
+
+    #[test]
+    fn mounts_hold_namespaces() {
+        let mountinfo = "\
+27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+95 27 0:24 / /run rw - tmpfs tmpfs rw
+98 95 0:4 net:[4026532281] /run/netns/a\\040b rw shared:7 - nsfs nsfs rw
+99 95 0:4 mnt:[4026532282] /run/held rw - nsfs nsfs rw
+";
+        let root = tree(&[("proc/self/mountinfo", mountinfo)]);
+        let mounted = mounted(root.path()).unwrap();
+        let all: Vec<_> = mounted
+            .iter()
+            .map(|it| (&*it.kind, it.inode, &*it.point))
+            .collect();
+        let wanted = [
+            ("net", 4_026_532_281, "/run/netns/a b"),
+            ("mnt", 4_026_532_282, "/run/held"),
+        ];
+        assert_eq!(all, wanted);
+        assert_eq!(parse(b"/"), None);
+        assert_eq!(parse(b"net:[x]"), None);
+    }
 
     #[test]
     fn an_own_namespace_has_an_owner() {

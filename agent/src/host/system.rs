@@ -88,8 +88,33 @@ impl System {
             cpus: file("sys/devices/system/cpu/online")
                 .ok()
                 .and_then(|online| count_cpus(online.text())),
-            memory: file("proc/meminfo").and_then(memory).ok(),
+            memory: Capacity::read(root).ok().map(|capacity| capacity.memory),
         }
+    }
+}
+
+/// What the host has, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    pub memory: u64,
+    /// 0 where it has none.
+    pub swap: u64,
+}
+
+impl Capacity {
+    /// Reads `/proc/meminfo`.
+    ///
+    /// # Errors
+    /// It cannot be read, or does not say.
+    pub fn read(root: &Path) -> Result<Self, Error> {
+        let meminfo = File::read(root.join("proc/meminfo"))?;
+        let bytes = |kib: u64| kib.saturating_mul(1024);
+        let memory = meminfo.expect_number_of("MemTotal:", "a row MemTotal")?;
+        let swap = meminfo.number_of("SwapTotal:")?.unwrap_or_default();
+        Ok(Self {
+            memory: bytes(memory),
+            swap: bytes(swap),
+        })
     }
 }
 
@@ -110,11 +135,6 @@ fn count_cpus(list: &[u8]) -> Option<usize> {
             Some(usize::from(last.checked_sub(first)?) + 1)
         })
         .sum()
-}
-
-fn memory(meminfo: File) -> Result<u64, Error> {
-    let kib: u64 = meminfo.expect_number_of("MemTotal:", "a row MemTotal")?;
-    Ok(kib.saturating_mul(1024))
 }
 
 #[cfg(test)]
@@ -171,6 +191,23 @@ mod tests {
             ("proc/meminfo", b"MemTotal: many\n"),
         ]);
         assert_eq!(System::read(host.path()), System::default());
+    }
+
+    #[test]
+    fn capacity() {
+        let read = |meminfo| Capacity::read(tree(&[("proc/meminfo", meminfo)]).path());
+        let wanted = Capacity {
+            memory: 100 << 10,
+            swap: 7 << 10,
+        };
+        let both = "MemTotal: 100 kB\nSwapCached: 1 kB\nSwapTotal: 7 kB\nSwapFree: 5 kB\n";
+        assert_eq!(read(both).unwrap(), wanted);
+        let wanted = Capacity { swap: 0, ..wanted };
+        assert_eq!(read("MemTotal: 100 kB\n").unwrap(), wanted);
+        for wrong in ["SwapTotal: 7 kB\n", "MemTotal: 1 kB\nSwapTotal: -7 kB\n"] {
+            let error = read(wrong).unwrap_err();
+            assert!(matches!(error, Error::Malformed { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
 use agent_ebpf::{CgroupKey, Counts, Task};
 use serde::{Deserialize, Serialize};
 
+use super::limits::Limits;
 use crate::{
     container::{
         place::Where,
@@ -16,9 +17,11 @@ use crate::{
     },
     event::clock::{Clock, Moment},
     host::{
-        cgroup::{Directory, Limit, Memory},
-        hierarchy::Hierarchies,
+        cgroup::{Directory, Limit},
+        hierarchy::{Hierarchies, Mounted},
+        membership::Membership,
     },
+    limit::{Held, Kind, chain::Link},
     watch::record::{Container, ContainerKind, Namespaces},
 };
 
@@ -58,10 +61,8 @@ pub struct ContainerState {
 #[derive(Debug)]
 pub struct Unread {
     state: ContainerState,
-    /// The directory of its memory, and those above it.
-    memory: Vec<Directory>,
-    cpu: Option<Directory>,
-    /// Of its memory, and that of the cgroups below, where nobody has counted the kills.
+    membership: Membership,
+    /// The directories of its memory, and that of the cgroups below, where nobody has counted the kills.
     kills: Vec<Directory>,
 }
 
@@ -82,8 +83,7 @@ pub fn find(
         .map(|cgroup| {
             let mut unread = Unread {
                 state: state(cgroup, &processes, clock),
-                memory: with_ancestors(cgroup, hierarchies),
-                cpu: directory(cgroup, hierarchies, hierarchies.of_cpu_usage()),
+                membership: membership(cgroup),
                 kills: Vec::new(),
             };
             unread.add_kills(cgroup, hierarchies, counts);
@@ -154,40 +154,29 @@ fn time_text(time: SystemTime) -> String {
     humantime::format_rfc3339_nanos(time).to_string()
 }
 
-/// Where the cgroup is in one hierarchy, if it is there now.
-fn path<'a>(
-    cgroup: &'a Cgroup,
-    mounted: Option<&crate::host::hierarchy::Mounted>,
-) -> Option<&'a str> {
-    let mounted = mounted?;
+/// Where the cgroup is now.
+fn membership(cgroup: &Cgroup) -> Membership {
     let living = cgroup.directories.iter().filter(|it| !it.gone);
-    let mut here = living.filter(|it| it.key.hierarchy == mounted.id);
-    Some(&here.next()?.path)
+    living
+        .map(|it| (it.key.hierarchy, it.path.as_ref().to_owned()))
+        .collect()
 }
 
 fn directory(
-    cgroup: &Cgroup,
+    membership: &Membership,
     hierarchies: &Hierarchies,
-    mounted: Option<&crate::host::hierarchy::Mounted>,
+    mounted: Option<&Mounted>,
 ) -> Option<Directory> {
-    hierarchies.directory(mounted?, path(cgroup, mounted)?)
+    let mounted = mounted?;
+    hierarchies.directory(mounted, membership.path(mounted)?)
 }
 
-/// Its directory of memory, and those above it below the root, which has no limit.
-fn with_ancestors(cgroup: &Cgroup, hierarchies: &Hierarchies) -> Vec<Directory> {
-    let memory = hierarchies.of_controller("memory");
-    let (Some(mounted), Some(path)) = (memory, path(cgroup, memory)) else {
-        return Vec::new();
-    };
-    // What is not UTF-8 is escaped behind a second slash (host::path), which its ancestors keep.
-    let ends = path.match_indices('/').map(|(at, _)| at);
-    let above = ends.filter(|&at| at > 1).map(|at| &path[..at]);
-    let mut paths: Vec<&str> = above.chain([path]).collect();
-    paths.reverse();
-    paths
-        .into_iter()
-        .filter_map(|path| hierarchies.directory(mounted, path))
-        .collect()
+/// What a limit of memory is.
+fn bytes(link: &Link) -> Option<u64> {
+    match link.held {
+        Held::Amount(Limit::Value(bytes)) => Some(bytes),
+        _ => None,
+    }
 }
 
 impl Unread {
@@ -203,26 +192,32 @@ impl Unread {
             Some(counts) => self.state.oom_kills += cgroup.counted(counts).oom_kills,
             None => {
                 let memory = hierarchies.of_controller("memory");
-                self.kills.extend(directory(cgroup, hierarchies, memory));
+                let membership = membership(cgroup);
+                self.kills
+                    .extend(directory(&membership, hierarchies, memory));
             }
         }
     }
 
     /// Reads the files. What is not there, or cannot be read, stays null.
-    pub fn read(self) -> ContainerState {
+    pub fn read(self, hierarchies: &Hierarchies) -> ContainerState {
         let mut state = self.state;
-        let mut memory = self.memory.iter().map(|it| it.memory().ok());
-        let own = memory.next().flatten();
-        let bytes = |limit| match limit {
-            Limit::Max => None,
-            Limit::Value(bytes) => Some(bytes),
+        let directory = |mounted| directory(&self.membership, hierarchies, mounted);
+        let memory = directory(hierarchies.of_controller("memory"));
+        if let Some(memory) = memory.and_then(|it| it.memory().ok()) {
+            state.memory_usage_bytes = Some(memory.usage);
+            state.memory_working_set_bytes = Some(memory.working_set);
+        }
+        let limits = Limits {
+            hierarchies,
+            membership: &self.membership,
         };
-        state.memory_usage_bytes = own.map(|it| it.usage);
-        state.memory_working_set_bytes = own.map(|it| it.working_set);
-        state.memory_limit_bytes = own.and_then(|it| bytes(it.limit));
-        let above = memory.flatten().filter_map(|it: Memory| bytes(it.limit));
-        state.memory_effective_limit_bytes = above.chain(state.memory_limit_bytes).min();
-        let usage = self.cpu.and_then(|cpu| cpu.cpu_usage().ok());
+        if let Ok(chain) = limits.chain(Kind::Memory, None) {
+            state.memory_limit_bytes = chain.own.as_ref().ok().and_then(bytes);
+            state.memory_effective_limit_bytes = chain.effective().as_ref().and_then(bytes);
+        }
+        let cpu = directory(hierarchies.of_cpu_usage());
+        let usage = cpu.and_then(|cpu| cpu.cpu_usage().ok());
         state.cpu_usage_seconds = usage.map(|usage| usage.as_secs_f64());
         let kills = self.kills.iter().filter_map(|it| it.oom_kills().ok()?);
         state.oom_kills += kills.sum::<u64>();
@@ -310,7 +305,8 @@ mod tests {
             registry.add(key(hierarchy, id), &path, SystemTime::UNIX_EPOCH);
         }
         let found = find(&registry, &hierarchies, &[], None, false);
-        let [state] = &found.into_iter().map(Unread::read).collect::<Vec<_>>()[..] else {
+        let states: Vec<_> = found.into_iter().map(|it| it.read(&hierarchies)).collect();
+        let [state] = &states[..] else {
             panic!("one container");
         };
         assert_eq!(
@@ -332,7 +328,8 @@ mod tests {
         registry.remove(key(4, 21), &kills(5), Instant::now());
         let counts = HashMap::from([(key(4, 20), kills(3)), (key(2, 30), kills(0))]);
         let found = find(&registry, &hierarchies, &[], Some(&counts), false);
-        assert_eq!(found.into_iter().next().unwrap().read().oom_kills, 8);
+        let state_now = found.into_iter().next().unwrap().read(&hierarchies);
+        assert_eq!(state_now.oom_kills, 8);
 
         let mut later = [state.clone()];
         later[0].cpu_usage_seconds = Some(1.6);

@@ -6,7 +6,7 @@ use super::{ContainerName, namespaces::NamespaceState};
 use crate::{text::escape, watch::details::HOST};
 
 /// Who shares what: a line from the host, from each container, and from a process where it is in
-/// neither, to the namespaces that it is in.
+/// neither, to the namespaces that it is in; and from a mount to what it alone holds.
 pub fn graph(states: &[NamespaceState]) -> String {
     // Node by node, with its attributes; the names of nodes are of our making.
     let mut nodes: BTreeMap<String, String> = BTreeMap::new();
@@ -37,14 +37,23 @@ fn users(state: &NamespaceState) -> Vec<(String, String)> {
     if state.host {
         users.insert(0, (HOST.to_owned(), "shape=house".to_owned()));
     }
-    if users.is_empty() {
-        let owner = &state.owner;
+    if users.is_empty()
+        && let Some(owner) = &state.owner
+    {
         let label = quoted(&[&owner.comm, &format!("pid {}", owner.pid)]);
         users.push((
             format!("pid {}", owner.pid),
             format!("label={label}, shape=plain"),
         ));
     }
+    let mounts = state.mounts.iter().filter(|_| state.processes == 0);
+    users.extend(mounts.map(|point| {
+        let label = quoted(&[point]);
+        (
+            format!("mount {point}"),
+            format!("label={label}, shape=plain"),
+        )
+    }));
     users
 }
 

@@ -1,5 +1,6 @@
 //! The limits that hold for a cgroup: each one's own files, and those of the cgroups above.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -49,13 +50,19 @@ impl<'a> Limits<'a> {
         } else {
             Vec::new()
         };
-        Ok(Chain {
+        let mut chain = Chain {
             kind,
             version,
             device,
             own,
             above,
-        })
+        };
+        let seen = chain.effective().map(|link| link.held);
+        let told = self.told_by_the_kernel(&place, kind)?;
+        chain
+            .above
+            .extend(told.filter(|told| told.is_tighter_than(seen.as_ref())));
+        Ok(chain)
     }
 
     /// The devices that a rate can be limited on: those with rows in the files of the cgroup, or of one above that
@@ -175,7 +182,43 @@ impl<'a> Limits<'a> {
         }
         Ok(links)
     }
+
+    /// v1's kernel says which limit of memory holds in the end. A limit that is out of sight is counted to the nearest
+    /// cgroup that is.
+    fn told_by_the_kernel(&self, place: &Place<'_>, kind: Kind) -> Result<Option<Link>, Error> {
+        let row = match (kind, place.mounted.version) {
+            (Kind::Memory, Version::V1) => "hierarchical_memory_limit ",
+            (Kind::MemorySwap, Version::V1) => "hierarchical_memsw_limit ",
+            _ => return Ok(None),
+        };
+        let seen = |path: &str| self.hierarchies.directory(place.mounted, path);
+        let Some(directory) = seen(place.path) else {
+            return Ok(None);
+        };
+        let stat = match directory.text(STAT) {
+            Err(Error::Gone { .. }) => return Ok(None),
+            stat => stat?,
+        };
+        let Some(text) = stat.lines().find_map(|line| line.strip_prefix(row)) else {
+            return Ok(None);
+        };
+        let Some(held) = Form::Bytes.read(text, None) else {
+            return Err(directory.odd(STAT, text));
+        };
+        let hidden = with_parents(place.path).find(|path| seen(path).is_none());
+        Ok(Some(Link {
+            cgroup: hidden.map_or_else(|| ABOVE_ROOT.to_owned(), Cow::into_owned),
+            file: directory.path.join(STAT),
+            text: text.to_owned(),
+            held,
+        }))
+    }
 }
+
+const STAT: &str = "memory.stat";
+
+/// The cgroup above the hierarchy's root as it is seen here (cgroup_namespaces(7)).
+const ABOVE_ROOT: &str = "/..";
 
 /// Of sets what is really there binds those below, and not what was asked for.
 fn above_files(kind: Kind, version: Version) -> Vec<File> {
@@ -340,6 +383,34 @@ mod tests {
         assert_eq!(chain.effective(), None);
         let quota = read(root.path(), "/a/b", Kind::CpuQuota).unwrap();
         assert_eq!(quota.own.unwrap().text, "50000 100000");
+    }
+
+    /// What the kernel says of `/a/b`, which has a limit of 100, through a mount of this root.
+    fn told_by_v1(mounted: &str, limit: &str) -> Option<(String, String)> {
+        let mountinfo = V1.replace("0:32 /", &format!("0:32 {mounted}"));
+        let below = "/a/b".strip_prefix(mounted.trim_end_matches('/')).unwrap();
+        let file = |name| format!("sys/fs/cgroup/memory{below}/{name}");
+        let stat = format!("cache 0\nhierarchical_memory_limit {limit}\ntotal_cache 0\n");
+        let files = [
+            (&*file("memory.limit_in_bytes"), "100\n"),
+            (&*file("memory.stat"), &*stat),
+        ];
+        let root = host(&mountinfo, "4:memory:/\n2:cpu,cpuacct:/\n", &files);
+        let effective = read(root.path(), "/a/b", Kind::Memory).unwrap().effective();
+        effective.map(|link| (link.cgroup, link.held.to_string()))
+    }
+
+    #[test]
+    fn v1_tells_of_limits_that_are_out_of_sight() {
+        for (mounted, limit, cgroup, wanted) in [
+            ("/", "100", "/a/b", "100"),
+            ("/", "70", "/..", "70"),
+            ("/a/b", "70", "/a", "70"),
+            ("/a/b", "9223372036854771712", "/a/b", "100"),
+        ] {
+            let found = told_by_v1(mounted, limit).unwrap();
+            assert_eq!(found, (cgroup.to_owned(), wanted.to_owned()));
+        }
     }
 
     #[test]

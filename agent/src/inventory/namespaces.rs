@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::ContainerName;
 use crate::{
     container::{place::Where, registry::Registry, say::comm},
-    host::namespace,
+    host::namespace::{self, Mounted},
     watch::{filter::is_named, record::ContainerKind},
 };
 
@@ -26,9 +26,12 @@ pub struct NamespaceState {
     pub host: bool,
     /// How many processes are in it.
     pub processes: u32,
-    pub owner: Owner,
+    /// Null where no process is in it.
+    pub owner: Option<Owner>,
     /// The containers that have processes in it, by name.
     pub containers: Vec<ContainerName>,
+    /// Where it is mounted, which holds it when no process is in it any more.
+    pub mounts: Vec<String>,
 }
 
 /// Whose a namespace is: of the processes in it the one that started first.
@@ -67,8 +70,13 @@ struct Found {
     has_wanted_process: bool,
 }
 
-/// The namespaces that `tasks`, all that there are, are in, by type and inode.
-pub fn find(registry: &Registry, tasks: &[Task], wanted: &Wanted) -> Vec<NamespaceState> {
+/// The namespaces that `tasks`, all that there are, are in, and those that are `mounted`, by type and inode.
+pub fn find(
+    registry: &Registry,
+    tasks: &[Task],
+    mounted: &[Mounted],
+    wanted: &Wanted,
+) -> Vec<NamespaceState> {
     let mut tasks: Vec<&Task> = tasks.iter().collect();
     tasks.sort_by_key(|task| (task.start_time, task.pid));
     let mut found: BTreeMap<(&str, u32), Found> = BTreeMap::new();
@@ -80,25 +88,16 @@ pub fn find(registry: &Registry, tasks: &[Task], wanted: &Wanted) -> Vec<Namespa
                 continue;
             }
             let here = found.entry((namespace.name(), inode));
-            let here = here.or_insert_with(|| Found {
-                state: NamespaceState {
-                    kind: namespace.name().to_owned(),
-                    inode,
-                    host: registry.host()[namespace as usize] == inode,
-                    processes: 0,
-                    owner: owner(task, container.as_ref()),
-                    containers: Vec::new(),
-                },
-                containers: BTreeSet::new(),
-                has_wanted_process: false,
-            });
-            here.state.processes += 1;
+            let here = here.or_insert_with(|| Found::new(registry, namespace, inode));
+            here.add(task, container.as_ref());
             here.has_wanted_process |= wanted.pid.is_some_and(|pid| pid.get() == task.pid);
-            if let Some(container) = &container
-                && !here.containers.contains(container)
-            {
-                here.containers.insert(container.clone());
-            }
+        }
+    }
+    for mounted in mounted {
+        if let Some(namespace) = own().find(|it| it.name() == mounted.kind) {
+            let here = found.entry((namespace.name(), mounted.inode));
+            let here = here.or_insert_with(|| Found::new(registry, namespace, mounted.inode));
+            here.state.mounts.push(mounted.point.clone());
         }
     }
     let found = found.into_values();
@@ -108,6 +107,37 @@ pub fn find(registry: &Registry, tasks: &[Task], wanted: &Wanted) -> Vec<Namespa
         ..found.state
     });
     states.filter(|state| wanted.takes(state)).collect()
+}
+
+impl Found {
+    /// One that nobody is in yet.
+    fn new(registry: &Registry, namespace: Namespace, inode: u32) -> Self {
+        Self {
+            state: NamespaceState {
+                kind: namespace.name().to_owned(),
+                inode,
+                host: registry.host()[namespace as usize] == inode,
+                processes: 0,
+                owner: None,
+                containers: Vec::new(),
+                mounts: Vec::new(),
+            },
+            containers: BTreeSet::new(),
+            has_wanted_process: false,
+        }
+    }
+
+    /// Counts a process that started after those before.
+    fn add(&mut self, task: &Task, container: Option<&ContainerName>) {
+        self.state.processes += 1;
+        let owner = &mut self.state.owner;
+        owner.get_or_insert_with(|| self::owner(task, container));
+        if let Some(container) = container
+            && !self.containers.contains(container)
+        {
+            self.containers.insert(container.clone());
+        }
+    }
 }
 
 /// Those of the ten that a process itself is in; in the others its children will be.
@@ -138,9 +168,10 @@ fn owner(task: &Task, container: Option<&ContainerName>) -> Owner {
 /// Asks the kernel for each namespace's owner; that needs no lock.
 pub fn read_owners(mut states: Vec<NamespaceState>) -> Vec<NamespaceState> {
     for state in &mut states {
-        let owner = &mut state.owner;
-        owner.user_namespace =
-            namespace::owner(Path::new("/"), owner.pid, &state.kind, state.inode);
+        if let Some(owner) = &mut state.owner {
+            owner.user_namespace =
+                namespace::owner(Path::new("/"), owner.pid, &state.kind, state.inode);
+        }
     }
     states
 }
@@ -223,13 +254,24 @@ mod tests {
             pid: get("pid").map(|pid| pid.parse().unwrap()),
         };
         assert_eq!(wanted.query(), query);
-        find(&registry, &tasks, &wanted)
+        let mounted = [
+            ("net", 7, "/a"),
+            ("net", 9, "/b"),
+            ("net", 9, "/c"),
+            ("x", 3, "/d"),
+        ];
+        let mounted = mounted.map(|(kind, inode, point)| Mounted {
+            kind: kind.to_owned(),
+            inode,
+            point: point.to_owned(),
+        });
+        find(&registry, &tasks, &mounted, &wanted)
     }
 
     #[test]
     fn who_is_in_which() {
         let all = found("type=net");
-        let [host, shared] = &all[..] else {
+        let [host, shared, held] = &all[..] else {
             panic!("{all:?}");
         };
         assert_eq!((host.inode, host.host, host.processes), (1, true, 1));
@@ -237,9 +279,12 @@ mod tests {
         let names: Vec<&str> = shared.containers.iter().map(|it| &*it.name).collect();
         assert_eq!(names, ["db", "web"]);
         // Of the two the one that started first, not the one with the lower number.
-        assert_eq!(shared.owner.pid, 6);
-        // Eight types, and of net two.
-        assert_eq!(found("").len(), 9);
+        assert_eq!(shared.owner.as_ref().map(|owner| owner.pid), Some(6));
+        assert_eq!(shared.mounts, ["/a"]);
+        assert_eq!((held.inode, held.processes, &held.owner), (9, 0, &None));
+        assert_eq!(held.mounts, ["/b", "/c"]);
+        // Eight types, and of net three.
+        assert_eq!(found("").len(), 10);
     }
 
     #[test]

@@ -22,22 +22,25 @@ pub fn table(states: &[NamespaceState], columns: usize, colour: bool) -> String 
 }
 
 fn row(state: &NamespaceState) -> [Cell; 6] {
-    let owner = &state.owner;
+    let none = || NONE.to_owned();
+    let owner = state.owner.as_ref();
     [
         Cell::plain(&state.kind),
         Cell::plain(state.inode.to_string()),
         Cell::plain(state.processes.to_string()),
-        Cell::plain(format!("{}({})", owner.comm, owner.pid)),
-        Cell::plain(owner.uid.to_string()),
+        Cell::plain(owner.map_or_else(none, |it| format!("{}({})", it.comm, it.pid))),
+        Cell::plain(owner.map_or_else(none, |it| it.uid.to_string())),
         Cell::new(users(state), users_colour(state)),
     ]
 }
 
-/// Who is in it: `host,web,db`.
+/// Who is in it: `host,web,db`; where no process is, what holds it: `/run/netns/lab`.
 fn users(state: &NamespaceState) -> String {
     let host = state.host.then(|| HOST.to_owned());
     let containers = state.containers.iter().map(|it| quoted(&it.name));
-    let users: Vec<String> = host.into_iter().chain(containers).collect();
+    let mounts = state.mounts.iter().filter(|_| state.processes == 0);
+    let mounts = mounts.map(|point| quoted(point));
+    let users: Vec<String> = host.into_iter().chain(containers).chain(mounts).collect();
     if users.is_empty() {
         NONE.to_owned()
     } else {

@@ -17,6 +17,14 @@ pub struct Link {
     pub held: Held,
 }
 
+impl Link {
+    /// Whether it changes what holds without it.
+    pub fn is_tighter_than(&self, other: Option<&Held>) -> bool {
+        let tightens = |other: &Held| other.clone().tighter(self.held.clone()) != *other;
+        !self.held.is_none() && other.is_none_or(tightens)
+    }
+}
+
 /// Why a cgroup cannot have a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Missing {

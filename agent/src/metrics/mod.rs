@@ -6,3 +6,4 @@ pub mod container;
 mod namespaces;
 pub mod scrape;
 pub mod text;
+pub mod which;

@@ -28,7 +28,7 @@ struct Owner {
 }
 
 /// The host's index among the cgroups of a scrape.
-const HOST: usize = 0;
+pub(super) const HOST: usize = 0;
 
 impl Candidates {
     /// The namespaces of the host.

@@ -14,8 +14,9 @@ use super::{
     agent::{AgentMetrics, Scrape},
     catalogue,
     container::{Cgroup, Directories, Live, SOURCES, set_bounds},
-    namespaces::Candidates,
+    namespaces::{Candidates, HOST},
     text::{Labels, Value, Writer},
+    which::Which,
 };
 use crate::{
     container::{
@@ -28,7 +29,9 @@ use crate::{
         changes::watches_allowed,
         devices::Devices,
         hierarchy::Hierarchies,
-        kept::{Directory, Kept},
+        kept::{Directory, Kept, ReadErrors},
+        reading::Field,
+        system::Capacity,
     },
     kernel::counts::{CountsError, OomKills},
     lock::lock,
@@ -49,6 +52,7 @@ const DESCRIPTORS_AT_MOST: usize = 32_768;
 pub struct Scraper {
     kept: Mutex<Kept>,
     agent: AgentMetrics,
+    which: Which,
 }
 
 /// What one scrape found. Its text is made while it is sent.
@@ -70,7 +74,7 @@ struct Found {
 impl Scraper {
     /// Keeps at most half of the descriptors that the process may have open, and 32,768. With
     /// `bpf_stats` the kernel measures BPF programs, whatever its own setting says. `engine` is the
-    /// one that is asked for names.
+    /// one that is asked for names, `which` says which cgroups have series.
     ///
     /// # Errors
     /// Where the catalogue of metrics contradicts itself.
@@ -78,6 +82,7 @@ impl Scraper {
         descriptors: usize,
         bpf_stats: bool,
         engine: Option<Arc<engine::State>>,
+        which: Which,
     ) -> Result<Self, prometheus::Error> {
         Ok(Self {
             kept: Mutex::new(Kept::new(
@@ -85,6 +90,7 @@ impl Scraper {
                 watches_allowed(Path::new("/")),
             )),
             agent: AgentMetrics::new(bpf_stats, engine)?,
+            which,
         })
     }
 
@@ -104,7 +110,7 @@ impl Scraper {
             let (counts, overflow) = kernel.all();
             let oom_kills = kernel.oom_kills()?;
             drop(kernel);
-            let found = Found::of(&registry, &shared.hierarchies, &counts);
+            let found = Found::of(&registry, &shared.hierarchies, &counts, self.which);
             (found, overflow, oom_kills)
         };
         let mut kept = lock(&self.kept);
@@ -116,8 +122,11 @@ impl Scraper {
         }
         found.set_processes(&shared.hierarchies, processes.as_ref());
         found.set_bounds(&shared.hierarchies);
+        // What is not limited has what the host has: no limit for those below it.
+        found.set_capacity(root, &mut errors);
         found.set_devices(root);
         let left_out = found.candidates.read(root, &mut found.cgroups, &mut errors);
+        self.which.retain(&mut found.cgroups);
         if let Some(error) = &errors.first {
             tracing::warn!(%error, count = errors.count, "files of cgroups cannot be read");
         }
@@ -210,9 +219,14 @@ fn write_oom_kills(kills: &OomKills, out: &mut Writer) {
 }
 
 impl Found {
-    /// Every cgroup that has series: the root, the living, and of the dead the last of each path.
-    fn of(registry: &Registry, hierarchies: &Hierarchies, counts: &AllCounts) -> Self {
-        let mut all: Vec<&registry::Cgroup> = registry.all().collect();
+    /// Every cgroup that has series, and those above: the root, the living, and of the dead the last of each path.
+    fn of(
+        registry: &Registry,
+        hierarchies: &Hierarchies,
+        counts: &AllCounts,
+        which: Which,
+    ) -> Self {
+        let mut all = which.of(registry);
         // The living first, then the dead, the latest first.
         all.sort_by_key(|cgroup| {
             std::cmp::Reverse(cgroup.gone.map_or((true, None), |gone| (false, Some(gone))))
@@ -262,6 +276,16 @@ impl Found {
             Some((mounted.id, mounted.version))
         };
         set_bounds(&mut self.cgroups, &self.directories, of);
+    }
+
+    /// The host's limits are what it has, as cAdvisor says them.
+    fn set_capacity(&mut self, root: &Path, errors: &mut ReadErrors) {
+        if let Some(capacity) = errors.keep(Capacity::read(root))
+            && let Some(host) = self.cgroups.get_mut(HOST)
+        {
+            host.reading.set(Field::MemoryLimit, capacity.memory);
+            host.reading.set(Field::SwapLimit, capacity.swap);
+        }
     }
 
     fn set_devices(&mut self, root: &Path) {

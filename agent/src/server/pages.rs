@@ -1,6 +1,6 @@
 //! Everything but the stream: metrics, health, containers, namespaces.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use axum::{
     Json,
@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::{SCRAPES_AT_ONCE, Server, answer};
 use crate::{
+    host::namespace,
     inventory::{containers, namespaces},
     lock::lock,
     metrics,
@@ -117,7 +118,8 @@ pub async fn containers(
                 wanted.removed,
             )
         };
-        let states: Vec<_> = found.into_iter().map(containers::Unread::read).collect();
+        let found = found.into_iter();
+        let states: Vec<_> = found.map(|unread| unread.read(hierarchies)).collect();
         Ok(Json(states))
     })
     .await
@@ -129,7 +131,8 @@ pub async fn namespaces(
 ) -> Response {
     blocking(server, move |_, shared| {
         let tasks = lock(&shared.kernel).snapshot()?;
-        let found = namespaces::find(&lock(&shared.registry), &tasks, &wanted);
+        let mounted = namespace::mounted(Path::new("/"))?;
+        let found = namespaces::find(&lock(&shared.registry), &tasks, &mounted, &wanted);
         Ok(Json(namespaces::read_owners(found)))
     })
     .await

@@ -1,5 +1,5 @@
-//! `hog THREADS BYTES`: THREADS threads write BYTES of memory together, a little at a time. What they have written they
-//! keep until the process is killed, and where memory is short it is the one to be killed. It says `full` once they have.
+//! `hog THREADS BYTES`: THREADS threads write BYTES of memory together, a little at a time. They and what they have written
+//! stay until the process is killed, and where memory is short it is the one to be killed. It says `full` once they have.
 
 use std::fs;
 use std::io::Write as _;
@@ -25,18 +25,22 @@ fn main() -> ExitCode {
     }
     let share = bytes / threads;
     let ready = Arc::new(Barrier::new(*threads));
-    let threads: Vec<_> = (0..*threads)
-        .map(|_| {
-            let ready = Arc::clone(&ready);
-            thread::spawn(move || write(share, &ready))
-        })
-        .collect();
-    let written: Result<Vec<_>, _> = threads.into_iter().map(thread::JoinHandle::join).collect();
-    if written.is_err() {
-        return ExitCode::FAILURE;
+    let full = Arc::new(Barrier::new(threads + 1));
+    for _ in 0..*threads {
+        let (ready, full) = (Arc::clone(&ready), Arc::clone(&full));
+        thread::spawn(move || {
+            let _memory = write(share, &ready);
+            full.wait();
+            stay()
+        });
     }
+    full.wait();
     // Whoever does not listen does not want to know.
     let _ = writeln!(std::io::stdout(), "full");
+    stay()
+}
+
+fn stay() -> ! {
     loop {
         thread::park();
     }

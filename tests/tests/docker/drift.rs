@@ -8,8 +8,6 @@ use tests::docker::{Container, Docker};
 use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
 
-use crate::names::serve;
-
 const LIMITS: [&str; 3] = ["--memory=64m", "--cpus=0.5", "--pids-limit=50"];
 
 const SLEEP: [&str; 2] = ["sleep", "1000"];
@@ -50,7 +48,7 @@ fn what_somebody_else_writes_drifts_until_docker_means_it() {
     let docker = Docker::start();
     // One that is in the list, and one that events tell of.
     let before = docker.run(&LIMITS, &SLEEP);
-    let serve = serve(&docker);
+    let serve = docker.serve();
     let after = docker.run(&LIMITS, &SLEEP);
     for container in [&before, &after] {
         wait_until_drifting(&serve, container, &[]);

@@ -3,6 +3,7 @@
 mod calls;
 mod drift;
 mod escapes;
+mod instant;
 mod life;
 mod lists;
 mod names;
@@ -41,4 +42,18 @@ fn state(serve: &Serve, container: &Container<'_>) -> Value {
     let mut states = get(serve, "/v1/containers").into_iter();
     let state = states.find(|state| state["id"] == container.id());
     state.expect("the container's state")
+}
+
+/// Every container with this id that a record has, at any depth.
+fn mentions<'a>(value: &'a Value, id: &str, found: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(fields) => {
+            if value["id"] == id && fields.contains_key("runtime") {
+                found.push(value);
+            }
+            fields.values().for_each(|it| mentions(it, id, found));
+        }
+        Value::Array(values) => values.iter().for_each(|it| mentions(it, id, found)),
+        _ => {}
+    }
 }

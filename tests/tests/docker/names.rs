@@ -1,6 +1,5 @@
 //! The engine's own names and images, on events and series.
 
-use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -8,115 +7,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::agent::agent;
-use tests::docker::{Container, Docker, IMAGE};
-use tests::law::assert_law;
-use tests::metrics::Metrics;
+use tests::docker::{Container, Docker, IMAGE, is_connected};
 use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
 use tests::watch::Watch;
 
-use crate::{get, state};
-
-/// Fills any memory in some milliseconds.
-const GROW: &str = "x=a; while :; do x=$x$x; done";
-
-fn is_connected(serve: &Serve) -> bool {
-    is(&serve.metrics())
-}
-
-fn is(metrics: &Metrics) -> bool {
-    metrics.count("agent_engine_connected", &[("engine", "docker")]) == 1
-}
-
-/// A server that knows the engine's names.
-pub fn serve(docker: &Docker) -> Serve {
-    let socket = docker.socket();
-    let serve = Serve::start(&["--docker-socket", socket.to_str().expect("UTF-8")]);
-    wait_for("the engine is connected", PATIENCE, || {
-        is_connected(&serve).then_some(())
-    });
-    serve
-}
-
-/// Every container with this id that a record has, at any depth.
-fn mentions<'a>(value: &'a Value, id: &str, found: &mut Vec<&'a Value>) {
-    match value {
-        Value::Object(fields) => {
-            if value["id"] == id && fields.contains_key("runtime") {
-                found.push(value);
-            }
-            fields.values().for_each(|it| mentions(it, id, found));
-        }
-        Value::Array(values) => values.iter().for_each(|it| mentions(it, id, found)),
-        _ => {}
-    }
-}
-
-#[test]
-fn a_container_of_an_instant_has_name_and_image_everywhere_and_for_good() {
-    if !tests::root() {
-        return;
-    }
-    let docker = Docker::start();
-    let serve = serve(&docker);
-    let mut watch = serve.watch(&[]);
-    let directory = tempfile::tempdir().expect("a directory for ids");
-    for i in 0..3 {
-        let name = format!("instant-{i}");
-        let file = directory.path().join(&name);
-        let file = file.to_str().expect("UTF-8");
-        let run = [
-            "run",
-            "--rm",
-            "--name",
-            &name,
-            "--cidfile",
-            file,
-            "--memory",
-            "16m",
-            IMAGE,
-            "sh",
-            "-c",
-            GROW,
-        ];
-        docker.try_call(&run).expect_err("it was killed");
-        let id = fs::read_to_string(file).expect("the id");
-        let records = watch.until(PATIENCE, |record| {
-            record["container"]["id"] == id && record["action"] == "stop"
-        });
-        let stop = records.last().expect("the stop");
-        assert_eq!(stop["exit"]["oom_killed"], true, "{stop}");
-        let duration = stop["exit"]["duration_ms"].as_u64().expect("a duration");
-        assert!(duration < 2000, "{stop}");
-        let mut found = Vec::new();
-        for record in &records {
-            mentions(record, &id, &mut found);
-        }
-        // Start, stop, and caller, victim and trigger of the kill.
-        assert!(found.len() >= 5, "{found:?}");
-        let kinds = records.iter().filter(|it| it["container"]["id"] == id);
-        assert!(kinds.clone().any(|record| record["kind"] == "oom"));
-        for container in found {
-            let called = (&container["name"], &container["image"]);
-            assert_eq!(called, (&json!(name), &json!(IMAGE)), "{container}");
-        }
-        wait_for("it is no container any more", PATIENCE, || {
-            let all = get(&serve, "/v1/containers");
-            all.iter().all(|it| it["id"] != id).then_some(())
-        });
-        let metrics = serve.metrics();
-        let path = format!("/docker/{id}");
-        let labels = [("id", &*path), ("name", &*name), ("image", IMAGE)];
-        assert_eq!(metrics.count("container_oom_events_total", &labels), 1);
-        let own = metrics.text().lines().filter(|line| line.contains(&*path));
-        for line in own {
-            let called = format!("image=\"{IMAGE}\",name=\"{name}\"");
-            assert!(line.contains(&called), "{line}");
-        }
-    }
-    assert_law(&serve);
-    serve.stop();
-}
+use crate::{mentions, state};
 
 #[test]
 fn what_is_looked_at_without_a_server_has_names_too() {
@@ -183,7 +79,7 @@ fn an_engine_that_comes_later_names_what_runs_already() {
     let serve = Serve::start(&["--docker-socket", socket.to_str().expect("UTF-8")]);
     let container = docker.run(&["--name", "before"], &["sleep", "1000"]);
     assert_called(&serve, &container, &container.id()[..12], "unknown");
-    assert!(!is_connected(&serve));
+    assert!(!is_connected(&serve.metrics()));
     let labels = [("engine", "docker")];
     assert_eq!(
         serve.metrics().count("agent_engine_errors_total", &labels),
@@ -220,7 +116,7 @@ fn an_engine_that_never_answers_delays_nothing() {
     container.start();
     watch.next(PATIENCE, |record| record["action"] == "start");
     assert_called(&serve, &container, &container.id()[..12], "unknown");
-    assert!(!is_connected(&serve));
+    assert!(!is_connected(&serve.metrics()));
     wait_for("its silence is counted", 2 * PATIENCE, || {
         let labels = [("engine", "docker")];
         let errors = serve.metrics().count("agent_engine_errors_total", &labels);

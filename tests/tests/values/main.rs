@@ -1,17 +1,24 @@
 //! Values: each family of a container under load against the kernel's own file, or a count made elsewhere.
 
 mod agent;
+mod disk;
+mod families;
 mod rows;
+mod which;
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use rows::ROWS;
-use rustix::fs::{major, minor};
+use rustix::fs::{Advice, fadvise};
 use tests::cgroup::Cgroup;
 use tests::container::{Container, First};
+use tests::memory::Hog;
 use tests::metrics::Metrics;
+use tests::process::{Lines, kill};
 use tests::program::program;
 use tests::serve::Serve;
 use tests::veth::{INSIDE, Veth};
@@ -20,15 +27,26 @@ use tests::wait::{PATIENCE, wait_for};
 /// A limit of the container, under which the load runs into both CPU quota and memory.
 const MEMORY: u64 = 64 << 20;
 
+/// More than any limit of memory that is tried.
+const WITH_SWAP: u64 = MEMORY * 8;
+
+/// Threads of a process besides its first.
+const THREADS: u32 = 16;
+
 fn limit(cgroup: &Cgroup) {
     let v1 = Cgroup::is_v1("memory");
     let files = if v1 {
-        ["memory.limit_in_bytes", "memory.soft_limit_in_bytes"]
+        [
+            "memory.limit_in_bytes",
+            "memory.soft_limit_in_bytes",
+            "memory.memsw.limit_in_bytes",
+        ]
     } else {
-        ["memory.max", "memory.high"]
+        ["memory.max", "memory.high", "memory.swap.max"]
     };
-    cgroup.write("memory", files[0], &MEMORY.to_string());
-    cgroup.write("memory", files[1], &(MEMORY * 2).to_string());
+    for (file, bytes) in files.into_iter().zip([MEMORY, MEMORY * 2, WITH_SWAP]) {
+        cgroup.write("memory", file, &bytes.to_string());
+    }
     cgroup.write("pids", "pids.max", "500");
     if Cgroup::is_v1("cpu") {
         cgroup.write("cpu", "cpu.cfs_period_us", "50000");
@@ -45,6 +63,29 @@ fn run(cgroup: &Cgroup, name: &str, arguments: &[&str]) {
     let output = cgroup.command(program(name)).args(arguments).output();
     let output = output.expect("it can be run");
     assert!(output.status.success(), "{name} {arguments:?}: {output:?}");
+}
+
+/// Starts a shell whose program no memory holds yet: what it touches first is read from the disk, and mapped while it
+/// waits for its input.
+fn start_unread(cgroup: &Cgroup, directory: &Path) -> Child {
+    let copy = directory.join("unread");
+    let of = format!("of={}", copy.display());
+    let from = format!("if={}", program("bash").display());
+    let status = Command::new(program("dd"))
+        .args([&from, &of, "bs=1M", "oflag=direct", "status=none"])
+        .status();
+    assert!(status.expect("dd can be run").success());
+    // The last part of a file is no whole block, and is not written past the page cache.
+    let file = File::open(&copy).expect("the copy");
+    file.sync_all().expect("it is on the disk");
+    fadvise(&file, 0, None, Advice::DontNeed).expect("the kernel forgets it");
+    fs::set_permissions(&copy, Permissions::from_mode(0o755)).expect("a program");
+    let mut shell = cgroup.command(&copy);
+    let shell = shell.args(["-c", "echo runs; read"]).stdin(Stdio::piped());
+    let mut shell = shell.stdout(Stdio::piped()).spawn().expect("it can be run");
+    let said = Lines::of(shell.stdout.take().expect("a pipe")).next(PATIENCE);
+    assert_eq!(said.as_deref(), Some("runs"));
+    shell
 }
 
 #[test]
@@ -88,7 +129,10 @@ fn what_a_container_used_is_what_the_kernel_says() {
         "dd",
         &["if=/dev/zero", &format!("of={file}"), "bs=1M", "count=100"],
     );
+    let mut unread = start_unread(cgroup, directory.path());
     let took = started.elapsed().as_secs_f64();
+    let mut threads = Hog::start(cgroup, THREADS, 1 << 20);
+    assert!(threads.is_full(), "it was killed");
     // A value stands between what the kernel said before and after; one that changes is asked for again.
     for row in ROWS {
         let labels = [row.labels, &[("id", &*id)]].concat();
@@ -102,6 +146,7 @@ fn what_a_container_used_is_what_the_kernel_says() {
                     "{}: {exported} is not {after}",
                     row.metric
                 );
+                assert!(exported > 0.0 || !row.loaded, "{} is 0", row.metric);
             }
             (before == after).then_some(())
         });
@@ -133,22 +178,24 @@ fn what_a_container_used_is_what_the_kernel_says() {
         value("container_memory_working_set_bytes"),
         value("container_memory_usage_bytes") - inactive
     );
-    // bash and its two children.
-    assert_eq!(value("container_processes"), 3.0);
-    assert_eq!(cgroup.members().len(), 3);
-    assert_eq!(value("container_threads"), 3.0);
+    // bash, its two children, another one, and the one that has threads besides its first.
+    assert_eq!(value("container_processes"), 5.0);
+    assert_eq!(cgroup.members().len(), 5);
+    assert_eq!(value("container_threads"), f64::from(5 + THREADS));
     for (name, wanted) in [
         ("container_spec_cpu_period", 50_000.0),
         ("container_spec_cpu_quota", 5_000.0),
         ("container_effective_cpu_limit_cores", 0.1),
         ("container_effective_memory_limit_bytes", MEMORY as f64),
         ("container_spec_memory_limit_bytes", MEMORY as f64),
+        ("container_spec_memory_swap_limit_bytes", WITH_SWAP as f64),
         ("container_threads_max", 500.0),
     ] {
         assert_eq!(value(name), wanted, "{name}");
     }
     let shares = value("container_spec_cpu_shares");
     assert!([512.0, 1286.0].contains(&shares), "{shares}");
+    kill(&mut unread);
     serve.stop();
 }
 
@@ -298,85 +345,5 @@ fn what_came_over_a_veth_is_what_was_sent() {
         let gone = !fs::exists(format!("/sys/class/net/{}", veth.name())).expect("an answer");
         gone.then_some(())
     });
-    serve.stop();
-}
-
-#[test]
-fn what_was_written_to_a_device() {
-    if !tests::root() {
-        return;
-    }
-    let serve = Serve::start(&[]);
-    let cgroup = Cgroup::new("io");
-    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    let device = directory.path().metadata().expect("a directory").dev();
-    let device = fs::canonicalize(format!(
-        "/sys/dev/block/{}:{}",
-        major(device),
-        minor(device)
-    ));
-    let Ok(device) = device else {
-        // v2 has no other disk either: there is none.
-        panic!("the directory of the build is on no disk: the test needs one");
-    };
-    // Of a partition, the disk: the kernel counts by that.
-    let disk = if device.join("partition").exists() {
-        device.parent().expect("a disk")
-    } else {
-        &device
-    };
-    let number = fs::read_to_string(disk.join("dev")).expect("a device");
-    let number = number.trim();
-    let v1 = Cgroup::is_v1("blkio");
-    if v1 {
-        // From 6.10 on v1 counts only for disks with a limit of some cgroup.
-        let none = format!("{number} 10000000000");
-        cgroup.write("blkio", "blkio.throttle.write_bps_device", &none);
-    }
-    let file = directory.path().join("file");
-    let of = format!("of={}", file.display());
-    run(
-        &cgroup,
-        "dd",
-        &["if=/dev/zero", &of, "bs=64k", "count=64", "oflag=direct"],
-    );
-    let name = format!(
-        "/dev/{}",
-        disk.file_name().expect("a name").to_string_lossy()
-    );
-    let id = cgroup.path();
-    let labels = [("id", &*id), ("device", &*name)];
-    let metrics = wait_for("what was written is counted", PATIENCE, || {
-        let metrics = serve.metrics();
-        let written = metrics.find("container_fs_writes_bytes_total", &labels)?;
-        (written >= (4 << 20) as f64).then_some(metrics)
-    });
-    let written = metrics.value("container_fs_writes_bytes_total", &labels);
-    let (controller, file) = if v1 {
-        ("blkio", "blkio.throttle.io_service_bytes_recursive")
-    } else {
-        ("io", "io.stat")
-    };
-    let text = cgroup.read(controller, file);
-    let own = text.lines().filter(|line| line.starts_with(number));
-    let own: Vec<&str> = own.flat_map(|line| line.split([' ', '='])).collect();
-    let key = if v1 { "Write" } else { "wbytes" };
-    let kernel = own
-        .iter()
-        .position(|word| *word == key)
-        .map(|at| own[at + 1]);
-    assert_eq!(kernel, Some(&*written.to_string()), "{text}");
-    assert!(metrics.value("container_fs_writes_total", &labels) >= 1.0);
-    let (major, minor) = number.split_once(':').expect("two numbers");
-    let usage = [
-        ("id", &*id),
-        ("major", major),
-        ("minor", minor),
-        ("operation", "Write"),
-    ];
-    assert_eq!(
-        metrics.value("container_blkio_device_usage_total", &usage),
-        written
-    );
     serve.stop();
 }

@@ -16,6 +16,8 @@ pub struct Source {
 pub struct Row {
     pub metric: &'static str,
     pub labels: &'static [(&'static str, &'static str)],
+    /// Whether the load makes it more than 0.
+    pub loaded: bool,
     v1: Source,
     v2: Source,
 }
@@ -29,16 +31,19 @@ const fn at(controller: &'static str, file: &'static str, key: &'static str, sca
     }
 }
 
+/// Of what the load changes, or was set.
 const fn row(metric: &'static str, v1: Source, v2: Source) -> Row {
     Row {
         metric,
         labels: &[],
+        loaded: true,
         v1,
         v2,
     }
 }
 
 const FAULTS: &[(&str, &str)] = &[("failure_type", "pgfault"), ("scope", "hierarchy")];
+const MAJOR_FAULTS: &[(&str, &str)] = &[("failure_type", "pgmajfault"), ("scope", "hierarchy")];
 const TOTAL: &[(&str, &str)] = &[("cpu", "total")];
 
 pub const ROWS: &[Row] = &[
@@ -100,6 +105,15 @@ pub const ROWS: &[Row] = &[
         at("memory", "memory.stat", "total_cache", 1.0),
         at("memory", "memory.stat", "file", 1.0),
     ),
+    // Where there is swap.
+    Row {
+        loaded: false,
+        ..row(
+            "container_memory_swap",
+            at("memory", "memory.stat", "total_swap", 1.0),
+            at("memory", "memory.swap.current", "", 1.0),
+        )
+    },
     row(
         "container_memory_mapped_file",
         at("memory", "memory.stat", "total_mapped_file", 1.0),
@@ -123,6 +137,14 @@ pub const ROWS: &[Row] = &[
             at("memory", "memory.stat", "pgfault", 1.0),
         )
     },
+    Row {
+        labels: MAJOR_FAULTS,
+        ..row(
+            "container_memory_failures_total",
+            at("memory", "memory.stat", "total_pgmajfault", 1.0),
+            at("memory", "memory.stat", "pgmajfault", 1.0),
+        )
+    },
     row(
         "container_threads",
         at("pids", "pids.current", "", 1.0),
@@ -142,6 +164,11 @@ pub const ROWS: &[Row] = &[
         "container_spec_memory_reservation_limit_bytes",
         at("memory", "memory.soft_limit_in_bytes", "", 1.0),
         at("memory", "memory.high", "", 1.0),
+    ),
+    row(
+        "container_spec_memory_swap_limit_bytes",
+        at("memory", "memory.memsw.limit_in_bytes", "", 1.0),
+        at("memory", "memory.swap.max", "", 1.0),
     ),
 ];
 

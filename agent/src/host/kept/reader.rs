@@ -186,7 +186,6 @@ impl<'a> Reader<'a> {
             reading.set(Field::MemoryUsage, memory.usage);
             let inactive = memory.usage - memory.working_set;
             reading.set(Field::InactiveFile, inactive);
-            reading.set_limit(Field::MemoryLimit, memory.limit);
         }
         Ok(())
     }

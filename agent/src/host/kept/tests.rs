@@ -1,5 +1,7 @@
 //! Trees as the kernel shows them.
 
+mod v2;
+
 use std::path::Path;
 
 use tempfile::TempDir;

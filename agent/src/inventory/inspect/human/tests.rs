@@ -32,13 +32,14 @@ fn namespace(kind: &str, host: bool) -> NamespaceState {
         inode: 17,
         host,
         processes: 2,
-        owner: Owner {
+        owner: Some(Owner {
             pid: 7,
             comm: String::new(),
             uid: 0,
             container: None,
             user_namespace: None,
-        },
+        }),
+        mounts: Vec::new(),
         containers: vec![],
     }
 }
