@@ -29,6 +29,10 @@ impl Numbers {
         self.0.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     #[must_use]
     pub fn of_both(&self, other: &Self) -> Self {
         Self(self.0.intersection(&other.0).copied().collect())

@@ -49,6 +49,8 @@ pub struct Run {
     /// What the first process and those that it waited for wrote, into the page cache too.
     pub dirtied: Option<u64>,
     pub host: Host,
+    /// CPUs that it could run on.
+    pub cpus: usize,
 }
 
 /// What the host has.

@@ -257,6 +257,7 @@ impl Watch {
             (Some(trace), Some(path)) => trace.kills(path, counted).await,
             _ => None,
         };
+        let host = Host::read(Path::new("/"));
         Run {
             before: self.before.clone(),
             after: self.after.clone(),
@@ -268,7 +269,8 @@ impl Watch {
             allowed: self.allowed.clone(),
             victims,
             dirtied,
-            host: Host::read(Path::new("/")),
+            host: host,
+            cpus: self.gauge.cpus().unwrap_or(host.cpus).min(host.cpus),
         }
     }
 }

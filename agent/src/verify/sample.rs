@@ -14,7 +14,7 @@ use crate::host::membership::Membership;
 use crate::host::reading::Reading;
 use crate::inventory::limits::Limits;
 use crate::limit::chain::Chain;
-use crate::limit::{Kind, TABLE};
+use crate::limit::{Held, Kind, TABLE};
 
 /// A cgroup that is looked at again and again.
 pub struct Gauge {
@@ -127,6 +127,19 @@ impl Gauge {
                 Vec::new()
             },
         })
+    }
+
+    /// How many CPUs it can run on; `None` where nothing says.
+    pub fn cpus(&self) -> Option<usize> {
+        let limits = Limits {
+            hierarchies: &self.hierarchies,
+            membership: &self.membership,
+        };
+        let chain = limits.chain(Kind::CpusetCpus, None).ok()?;
+        match chain.effective()?.held {
+            Held::Numbers(numbers) => Some(numbers.len()),
+            Held::Amount(_) | Held::Quota { .. } => None,
+        }
     }
 
     /// The processes in the cgroup itself.

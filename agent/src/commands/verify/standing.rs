@@ -8,6 +8,7 @@ use super::arguments::{Args, Target};
 use super::launched::{Progress, trace};
 use super::{Failure, report};
 use crate::commands::known;
+use crate::container::place;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::membership::Membership;
 use crate::intent::{Intent, Source, expect, of_container};
@@ -70,8 +71,8 @@ async fn find(
             })?;
             Ok(Found {
                 name: format!("process {pid}"),
+                container: named_by(&membership),
                 membership,
-                container: None,
             })
         }
         Target::Cgroup(path) => {
@@ -86,11 +87,19 @@ async fn find(
             }
             Ok(Found {
                 name: text,
+                container: named_by(&membership),
                 membership,
-                container: None,
             })
         }
     }
+}
+
+/// The container or unit whose own cgroup this is, by its paths: whoever made it may say what was intended.
+fn named_by(membership: &Membership) -> Option<Container> {
+    let places = membership.paths().map(|(_, path)| place::of(path));
+    let own = places.filter(|place| place.own);
+    own.max_by_key(|place| place.rank)
+        .map(|place| place.container)
 }
 
 /// The path in its hierarchy of a cgroup that is named by its directory, or by that path.

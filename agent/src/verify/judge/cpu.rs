@@ -36,11 +36,8 @@ pub fn quota(limit: &Held, run: &Run) -> Finding {
             "used {used:.2} s of CPU time in {seconds:.2} s, and {cpus} CPUs give {allowed:.2} s"
         );
         (Verdict::Fail, reason)
-    } else if cpus > run.host.cpus as f64 {
-        let reason = format!(
-            "{cpus} CPUs cannot be used up: it can run on {}",
-            run.host.cpus
-        );
+    } else if cpus > run.cpus as f64 {
+        let reason = format!("{cpus} CPUs cannot be used up: it can run on {}", run.cpus);
         (Verdict::Inconclusive, reason)
     } else if !pressed {
         let reason = format!(

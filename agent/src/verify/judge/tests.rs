@@ -74,6 +74,7 @@ fn run() -> Run {
             swap: 0,
             page: 4096,
         },
+        cpus: 2,
     }
 }
 
