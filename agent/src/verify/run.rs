@@ -269,7 +269,7 @@ impl Watch {
             allowed: self.allowed.clone(),
             victims,
             dirtied,
-            host: host,
+            host,
             cpus: self.gauge.cpus().unwrap_or(host.cpus).min(host.cpus),
         }
     }
