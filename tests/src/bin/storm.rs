@@ -1,25 +1,29 @@
 //! Many processes that live less than a millisecond.
 //!
 //! ```text
-//! storm [--procs P] vfork N                     N children, which end at once
-//! storm [--procs P] exec N [MARK]               N children, which execute `storm end MARK`; it ends at once
-//! storm [--procs P] threads PROCESSES THREADS   PROCESSES children with THREADS threads each, one of
+//! storm [--procs P] [--rate R] vfork N          N children, which end at once
+//! storm [--procs P] [--rate R] exec N [MARK]    N children, which execute `storm end MARK`; it ends at once
+//! storm [--procs P] [--rate R] threads PROCESSES THREADS
+//!                                               PROCESSES children with THREADS threads each, one of
 //!                                               which ends them all by exit_group(2)
 //! ```
-//! P processes besides share the work. Prints `{"processes": N, "seconds": S}`, without those P.
+//! P processes besides share the work. They make no more than R children a second together. Prints `{"processes": N, "seconds": S}`, without those P.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
 use std::process::ExitCode;
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 
 /// What a child needs between its birth and its exec or end: no more than a few calls.
 const STACK: usize = 64 << 10;
+
+/// The shortest time to sleep for a rate.
+const REST: Duration = Duration::from_millis(1);
 
 enum Child {
     Ends,
@@ -38,6 +42,10 @@ fn main() -> Result<ExitCode> {
     if let ["--procs", number, ref rest @ ..] = words[..] {
         (workers, words) = (parse(number)?, rest.to_vec());
     }
+    let mut rate = None;
+    if let ["--rate", number, ref rest @ ..] = words[..] {
+        (rate, words) = (Some(parse(number)?), rest.to_vec());
+    }
     let (child, processes) = match words[..] {
         ["vfork", n] => (Child::Ends, parse(n)?),
         ["exec", n] => (executes("")?, parse(n)?),
@@ -47,9 +55,10 @@ fn main() -> Result<ExitCode> {
     };
     let started = Instant::now();
     if workers == 0 {
-        rage(&child, processes)?;
+        rage(&child, processes, rate)?;
     } else {
-        share(&child, processes, workers)?;
+        let rate = rate.map(|rate| rate / workers);
+        share(&child, processes, workers, rate)?;
     }
     let seconds = started.elapsed().as_secs_f64();
     println!("{}", json!({ "processes": processes, "seconds": seconds }));
@@ -66,20 +75,28 @@ fn executes(mark: &str) -> Result<Child> {
     Ok(Child::Executes([c"storm".into(), c"end".into(), mark]))
 }
 
-/// Has `workers` processes make the children.
-fn share(child: &Child, processes: usize, workers: usize) -> Result<()> {
+/// Has `workers` processes make the children, each so many a second.
+fn share(child: &Child, processes: usize, workers: usize, rate: Option<usize>) -> Result<()> {
     let mut pids = Vec::new();
     for worker in 0..workers {
         let part = processes / workers + usize::from(worker < processes % workers);
-        pids.push(fork(|| c_int::from(rage(child, part).is_err()))?);
+        pids.push(fork(|| c_int::from(rage(child, part, rate).is_err()))?);
     }
     pids.into_iter().try_for_each(wait)
 }
 
 /// Makes the children, one after the other.
-fn rage(child: &Child, processes: usize) -> Result<()> {
+fn rage(child: &Child, processes: usize, rate: Option<usize>) -> Result<()> {
     let mut stack = vec![0; STACK];
-    for _ in 0..processes {
+    let started = Instant::now();
+    for number in 0..processes {
+        if let Some(rate) = rate {
+            let due = Duration::from_secs_f64(number as f64 / rate as f64);
+            let early = due.saturating_sub(started.elapsed());
+            if early > REST {
+                thread::sleep(early);
+            }
+        }
         let pid = match child {
             Child::Ends => vfork(end, std::ptr::null(), &mut stack)?,
             Child::Executes(arguments) => {
