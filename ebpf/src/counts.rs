@@ -35,14 +35,19 @@ static OOM_KILLS: Array<u64> = Array::with_max_entries(CONSTRAINTS as u32, 0);
 
 /// Not on the stack, of which older kernels give a program 512 bytes in all.
 static NO_COUNTS: Counts = Counts {
-    calls: [[0; NAMESPACE_TYPES]; agent_ebpf::CALLS],
-    failed: [0; agent_ebpf::CALLS],
-    oom_kills: 0,
-    oom_limit_kills: 0,
     forks: 0,
     threads: 0,
+    birth_zeros: [0; 6],
     execs: 0,
     exits: [0; agent_ebpf::ENDINGS],
+    end_zeros: [0; 3],
+    plain: 0,
+    had_first: 0,
+    oom_kills: 0,
+    oom_limit_kills: 0,
+    failed: [0; agent_ebpf::CALLS],
+    zero: 0,
+    calls: [[0; NAMESPACE_TYPES]; agent_ebpf::CALLS],
     escapes: [0; NAMESPACE_TYPES],
     calls_sent: NOTHING_SENT,
     escapes_sent: NOTHING_SENT,

@@ -16,7 +16,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    config, counts, emit,
+    config, counts, emit, plain,
     task::{self, Pointer, Probed, Typed},
 };
 
@@ -73,12 +73,19 @@ fn baseline(cgroup: &CgroupKey) -> Option<&'static Baseline> {
     unsafe { BASELINES.get(cgroup) }
 }
 
+/// Whether `cgroup` is a container's, or below one.
+#[inline(always)]
+pub fn is_inside(cgroup: &CgroupKey) -> bool {
+    baseline(cgroup).is_some()
+}
+
 #[inline(always)]
 fn set_baseline(cgroup: &CgroupKey, baseline: &Baseline) {
     if BASELINES.insert(cgroup, baseline, 0).is_err() {
         // Whoever waits for escapes hears that some may be missed.
         emit::no_room(Kind::Escape);
     }
+    plain::end_epoch();
 }
 
 /// The running process put one, or itself, into `cgroup`.
@@ -130,17 +137,22 @@ fn origin(process: &ProcessKey) -> Option<u8> {
 /// Whether `task` is in a container, and no stranger there.
 #[inline(always)]
 fn is_judged(task: Probed) -> bool {
-    baseline(&task::counted_cgroup(task)).is_some() && !is_stranger(&task::process(task))
+    is_inside(&task::counted_cgroup(task)) && !is_stranger(&task::process(task))
 }
 
-/// A process of `from` was born by the running one, of `cgroup`.
+/// `child`, of `cgroup`, was born by `caller`, of `from`.
 #[inline(always)]
-pub fn born(child: Typed, cgroup: &CgroupKey, from: &CgroupKey) {
-    let inside = baseline(from).is_some();
-    if !inside && (cgroup == from || baseline(cgroup).is_none()) {
+pub fn born<const TYPED: bool>(
+    child: Typed,
+    cgroup: &CgroupKey,
+    caller: Pointer<TYPED>,
+    from: &CgroupKey,
+) {
+    let inside = is_inside(from);
+    if !inside && (cgroup == from || !is_inside(cgroup)) {
         return;
     }
-    let (parent, child) = (task::process(task::current()), task::process(child));
+    let (parent, child) = (task::process(caller), task::process(child));
     if !inside || is_stranger(&parent) {
         let _ = STRANGERS.insert(child, STRANGER, 0);
     }
@@ -153,7 +165,7 @@ pub fn born(child: Typed, cgroup: &CgroupKey, from: &CgroupKey) {
 /// A process of `cgroup` ended.
 #[inline(always)]
 pub fn ended(process: &ProcessKey, cgroup: &CgroupKey) {
-    if baseline(cgroup).is_none() {
+    if !is_inside(cgroup) {
         return;
     }
     // To remove takes a lock, and most processes are in neither.

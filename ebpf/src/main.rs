@@ -21,6 +21,8 @@ mod memcg;
 #[cfg(target_arch = "bpf")]
 mod namespace_call;
 #[cfg(target_arch = "bpf")]
+mod plain;
+#[cfg(target_arch = "bpf")]
 mod probes;
 #[cfg(target_arch = "bpf")]
 mod task;

@@ -213,12 +213,12 @@ pub fn capture_cgroups<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Cgroup
     let css_set = task.follow(Field::TaskCgroups);
     let mut i = 0;
     while i < HIERARCHIES {
-        let (id, hierarchy, level) = match cgroup(css_set, Hierarchy::ALL[i]) {
-            Some(cgroup) => place(cgroup),
-            None => (0, 0, 0),
-        };
-        out.ids[i] = id;
-        out.hierarchies[i] = hierarchy;
+        let hierarchy = Hierarchy::ALL[i];
+        let place = cgroup(css_set, hierarchy)
+            .and_then(|cgroup| Some((key_in(cgroup, hierarchy)?, cgroup.load(Field::CgroupLevel))));
+        let (key, level) = place.unwrap_or_default();
+        out.ids[i] = key.id;
+        out.hierarchies[i] = key.hierarchy;
         out.levels[i] = level;
         i += 1;
     }
@@ -231,15 +231,13 @@ pub fn counted_cgroup<const TYPED: bool>(task: Pointer<TYPED>) -> CgroupKey {
     let css_set = task.follow(Field::TaskCgroups);
     let mut i = 0;
     while i < HIERARCHIES {
-        if let Some(cgroup) = cgroup(css_set, Hierarchy::ALL[i]) {
-            let (id, hierarchy, level) = place(cgroup);
-            if level > 0 {
-                return CgroupKey {
-                    id,
-                    hierarchy,
-                    zero: 0,
-                };
-            }
+        let hierarchy = Hierarchy::ALL[i];
+        // The level first: most that do not count are roots.
+        if let Some(cgroup) = cgroup(css_set, hierarchy)
+            && cgroup.load::<u32>(Field::CgroupLevel) > 0
+            && let Some(key) = key_in(cgroup, hierarchy)
+        {
+            return key;
         }
         i += 1;
     }
@@ -250,7 +248,8 @@ pub fn counted_cgroup<const TYPED: bool>(task: Pointer<TYPED>) -> CgroupKey {
     }
 }
 
-/// The cgroup of a `css_set` in one hierarchy; `None` where that is v2's, or there is none.
+/// The cgroup of a `css_set` in one hierarchy, or that of v2 where the controller is there; `None` where the
+/// kernel lacks it.
 #[inline(always)]
 fn cgroup<const TYPED: bool>(
     css_set: Pointer<TYPED>,
@@ -266,11 +265,14 @@ fn cgroup<const TYPED: bool>(
         return None;
     }
     let css = css_set.follow_at(field(Field::CssSetSubsys) as usize + subsys as usize * 8);
-    let cgroup = css.follow(Field::CssCgroup);
-    let hierarchy: u32 = cgroup
-        .follow(Field::CgroupRoot)
-        .load(Field::RootHierarchyId);
-    (hierarchy != 0).then_some(cgroup)
+    Some(css.follow(Field::CssCgroup))
+}
+
+/// The key of what [`cgroup`] finds; `None` where that is v2's and stands in for another.
+#[inline(always)]
+fn key_in<const TYPED: bool>(cgroup: Pointer<TYPED>, hierarchy: Hierarchy) -> Option<CgroupKey> {
+    let key = key(cgroup);
+    (key.hierarchy != 0 || matches!(hierarchy, Hierarchy::V2)).then_some(key)
 }
 
 /// The key of the cgroup above a `struct cgroup`.
@@ -291,25 +293,14 @@ pub fn share_cgroups<const ONE: bool, const OTHER: bool>(
         .is(other.follow(Field::TaskCgroups))
 }
 
-/// Id, hierarchy and level of a `struct cgroup`.
-#[inline(always)]
-fn place<const TYPED: bool>(cgroup: Pointer<TYPED>) -> (u64, u32, u32) {
-    (
-        cgroup.follow(Field::CgroupKn).load(Field::KernfsId),
-        cgroup
-            .follow(Field::CgroupRoot)
-            .load(Field::RootHierarchyId),
-        cgroup.load(Field::CgroupLevel),
-    )
-}
-
 /// The key of a `struct cgroup`.
 #[inline(always)]
 pub fn key<const TYPED: bool>(cgroup: Pointer<TYPED>) -> CgroupKey {
-    let (id, hierarchy, _) = place(cgroup);
     CgroupKey {
-        id,
-        hierarchy,
+        id: cgroup.follow(Field::CgroupKn).load(Field::KernfsId),
+        hierarchy: cgroup
+            .follow(Field::CgroupRoot)
+            .load(Field::RootHierarchyId),
         zero: 0,
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tests::cgroup::Cgroup;
+use tests::container::{Container, First};
 use tests::law::assert_law;
 use tests::memory::{Hog, set_limit};
 use tests::serve::Serve;
@@ -155,6 +156,34 @@ fn arguments_are_bounded() {
 /// Processes born and ended in another container.
 fn flood(cgroup: &Cgroup) {
     storm::run(&mut storm::storm(cgroup, &format!("vfork {MANY}")));
+}
+
+/// It goes into a cgroup that was made, and looked at by the programs, before there was a container.
+#[test]
+fn the_end_of_a_first_process_in_an_older_cgroup_below() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&[]);
+    let own = Cgroup::new("own");
+    let below = own.child("below");
+    run(&below, "/bin/true");
+    let mut watch = serve.watch(&["--kind", "container", "--container", own.name()]);
+    let there = below.directory("memory").join("cgroup.procs");
+    let script = format!("read; echo 0 > {}; exit 5", there.display());
+    let first = First {
+        types: "mnt",
+        script: &script,
+        ..First::default()
+    };
+    let mut container = Container::run(own, first);
+    run(&below, "/bin/true");
+    container.tell("go");
+    container.wait_for_first();
+    let stop = watch.next(PATIENCE, |record| record["action"] == "stop");
+    assert_eq!(stop["exit"]["code"], 5, "{stop}");
+    assert_law(&serve);
+    serve.stop();
 }
 
 #[test]

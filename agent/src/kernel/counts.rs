@@ -30,6 +30,7 @@ pub struct KernelCounts {
     inits: HashMap<MapData, Plain<CgroupKey>, Plain<ProcessKey>>,
     firsts: HashMap<MapData, Plain<ProcessKey>, Plain<CgroupKey>>,
     baselines: HashMap<MapData, Plain<CgroupKey>, Plain<Baseline>>,
+    epoch: Array<MapData, u64>,
     kills: HashMap<MapData, Plain<CgroupKey>, u64>,
     outcomes: PerCpuArray<MapData, Plain<Outcomes>>,
     oom_kills: Array<MapData, u64>,
@@ -46,13 +47,20 @@ impl KernelCounts {
             inits: object.take_map("INITS")?,
             firsts: object.take_map("FIRSTS")?,
             baselines: object.take_map("BASELINES")?,
+            epoch: object.take_map("EPOCH")?,
             kills: object.take_map("KILLS")?,
             outcomes: object.take_map("OUTCOMES")?,
             oom_kills: object.take_map("OOM_KILLS")?,
         };
+        counts.end_epoch()?;
+        // It may be a container's, as any that shares it.
+        let shared = Counts {
+            had_first: 1,
+            ..Counts::default()
+        };
         match counts
             .counts
-            .insert(Plain(OVERFLOW), Plain(Counts::default()), NOEXIST)
+            .insert(Plain(OVERFLOW), Plain(shared), NOEXIST)
         {
             Ok(()) => Ok(counts),
             // A map from a pin has it.
@@ -142,6 +150,13 @@ impl KernelCounts {
     pub fn set_baseline(&mut self, key: CgroupKey, baseline: Baseline) {
         // Likewise.
         let _ = self.baselines.insert(Plain(key), Plain(baseline), NOEXIST);
+        // An array has room.
+        let _ = self.end_epoch();
+    }
+
+    /// What the programs found of cgroups before does not hold any more.
+    fn end_epoch(&mut self) -> Result<(), MapError> {
+        self.epoch.set(0, super::unique(), 0)
     }
 
     /// Nothing is expected of the processes of a cgroup that is no container's.

@@ -140,7 +140,7 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
     };
     let _ = setrlimit(Resource::Memlock, unlimited);
     let mut facts = read_facts()?;
-    facts.config.generation = generation();
+    facts.config.generation = unique();
     let mut object = Object::new(&facts.config, options.pin.as_deref())?;
     let counts = KernelCounts::new(&mut object)?;
     let ring = object.take_map("RARE")?;
@@ -207,8 +207,8 @@ fn read_facts() -> Result<Facts, KernelError> {
     Ok(config::find(&btf, hooks.filter_map(Hook::name))?)
 }
 
-/// A number that no other load on this host has: the time since boot.
-fn generation() -> u64 {
+/// A number that no other call on this host gives: the time since boot.
+fn unique() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

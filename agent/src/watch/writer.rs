@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use hyper::body::Bytes;
-use memchr::memmem;
+use memchr::{memchr, memmem};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -110,7 +110,7 @@ pub fn write_all(
         match item {
             Item::Record(record) => write_line(format.record(&record)?, &mut out, &mut left)?,
             Item::Lines(lines) => {
-                for line in lines.split_inclusive(|byte| *byte == b'\n') {
+                for line in split(&lines) {
                     if line != b"\n" && left != Some(0) {
                         write_line(format.served(line)?, &mut out, &mut left)?;
                     }
@@ -120,6 +120,15 @@ pub fn write_all(
     }
     out.flush().map_err(WriteError::Io)?;
     Ok(End::Bound)
+}
+
+/// The lines, with their ends. At 100,000 a second, to look at each byte by itself takes more than to write.
+fn split(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let end = memchr(b'\n', lines).map_or(lines.len(), |at| at + 1);
+        let line = lines.split_off(..end)?;
+        (!line.is_empty()).then_some(line)
+    })
 }
 
 /// Writes a line, in one piece, so that the buffer is never flushed within it; one less is `left`.

@@ -8,7 +8,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
     config::active,
-    escape,
+    counts, escape, plain,
     task::{self, Typed},
 };
 
@@ -19,9 +19,14 @@ pub fn attach(ctx: BtfTracePointContext) -> i32 {
     }
     let (cgroup, process) = (Typed::new(ctx.arg(0)), Typed::new(ctx.arg(2)));
     // A process is counted, and judged, by one of its cgroups.
-    let key = task::key(cgroup);
-    if task::counted_cgroup(process) == key {
-        escape::entered(process, &key);
+    let counted = task::counted_cgroup(process);
+    if counts::init_of(&task::process(process)).is_some()
+        && let Some(counts) = counts::of(&counted)
+    {
+        plain::has_first(counts);
+    }
+    if counted == task::key(cgroup) {
+        escape::entered(process, &counted);
     }
     0
 }

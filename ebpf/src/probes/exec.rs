@@ -10,7 +10,7 @@ use aya_ebpf::{
 
 use crate::{
     config::{active, is_host},
-    counts, emit, escape,
+    counts, emit, escape, plain,
     task::{self, Pointer, Typed},
     wanted::Wanted,
 };
@@ -28,12 +28,15 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: a map's value.
     counts::add(unsafe { &raw mut (*counts).execs }, 1);
     if may_be_first(task, &key) && counts::adopt_init(&key, &task::process(task)) {
+        plain::has_first(counts);
         escape::begin(&key, task);
         let task = task.probed();
         emit::send_unless_full(Kind::Exec, task, |record| fill(task, record));
         return 0;
     }
-    escape::check(task, &key, How::Unseen);
+    if !plain::is_plain(counts, &key) {
+        escape::check(task, &key, How::Unseen);
+    }
     if Wanted::of(Kind::Exec).from(&key) {
         emit::send_frequent(Kind::Exec, task, |record| fill(task, record));
     } else {

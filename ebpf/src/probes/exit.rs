@@ -3,7 +3,7 @@
 //! `void trace_sched_process_exit(struct task_struct *p, bool group_dead)`
 //! (`include/trace/events/sched.h`); older kernels have no `group_dead`.
 
-use agent_ebpf::{ABSENT, Exit, Field, Kind, ProcessKey, ending};
+use agent_ebpf::{ABSENT, CgroupKey, Exit, Field, Kind, ProcessKey, ending};
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     macros::{btf_tracepoint, map},
@@ -14,12 +14,15 @@ use aya_ebpf::{
 use crate::{
     config::{active, config, field},
     counts, emit, escape,
+    plain::is_plain,
     task::{self, Typed},
     wanted::Wanted,
 };
 
 /// `SIGNAL_GROUP_EXIT` (`include/linux/sched/signal.h`).
 const SIGNAL_GROUP_EXIT: u32 = 4;
+
+const SIGKILL: u32 = 9;
 
 /// The processes that ended last, where the kernel does not say which thread is the last: of two that
 /// end together, each sees that none lives. Of too many, the oldest are long gone.
@@ -35,25 +38,27 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     if !group_dead(&ctx, task) {
         return 0;
     }
-    let (key, process) = (task::counted_cgroup(task), task::process(task));
+    let key = task::counted_cgroup(task);
+    let Some(counts) = counts::of(&key) else {
+        return 0;
+    };
     let leader = task.follow(Field::TaskGroupLeader);
-    let (status, oom_killed) = (status(task, leader), oom_killed(task));
-    if let Some(counts) = counts::of(&key) {
-        let ending = ending(status, oom_killed) as usize;
-        // SAFETY: a map's value; the index is the enum's own.
-        counts::add(unsafe { &raw mut (*counts).exits[ending] }, 1);
-    }
-    escape::ended(&process, &key);
+    let status = status(task, leader);
+    // What is not needed is not read: the kernel does not either, and what was written when the process was made
+    // is mostly on another CPU.
+    let ending = ending(status, status & 0x7f == SIGKILL && oom_killed(task));
+    // SAFETY: a map's value; the index is the enum's own.
+    counts::add(unsafe { &raw mut (*counts).exits[ending as usize] }, 1);
     let fill = |record: *mut Exit| {
         // SAFETY: `record` is the ring's.
         let record = unsafe { &mut *record };
         // The last thread need not be the leader, by which the process is known.
-        record.header.task.tid = process.pid;
+        record.header.task.tid = record.header.task.pid;
         task::comm(leader, &mut record.header.task.comm);
         record.status = status;
-        record.oom_killed = oom_killed.into();
+        record.oom_killed = oom_killed(task).into();
     };
-    if counts::forget_init(&process) {
+    if !is_plain(counts, &key) && forget(task, &key) {
         emit::send_unless_full(Kind::Exit, task.probed(), fill);
     } else if Wanted::of(Kind::Exit).from(&key) {
         emit::send_frequent(Kind::Exit, task, fill);
@@ -61,6 +66,14 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
         emit::unwanted(Kind::Exit);
     }
     0
+}
+
+/// Forgets what is known of the process of `task`; whether it was a first process.
+#[inline(always)]
+fn forget(task: Typed, cgroup: &CgroupKey) -> bool {
+    let process = task::process(task);
+    escape::ended(&process, cgroup);
+    counts::forget_init(&process)
 }
 
 /// Whether the OOM killer chose the process.

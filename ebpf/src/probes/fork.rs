@@ -9,11 +9,13 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use crate::{
     config::active,
     counts, emit, escape,
-    task::{self, Probed, Typed},
+    plain::is_plain,
+    task::{self, Pointer, Typed},
     wanted::Wanted,
 };
 
-/// `CLONE_THREAD` (`include/uapi/linux/sched.h`).
+/// `include/uapi/linux/sched.h`.
+const CLONE_PARENT: u64 = 0x0000_8000;
 const CLONE_THREAD: u64 = 0x0001_0000;
 
 #[btf_tracepoint(function = "task_newtask")]
@@ -23,7 +25,17 @@ pub fn fork(ctx: BtfTracePointContext) -> i32 {
     }
     let child = Typed::new(ctx.arg(0));
     let flags: u64 = ctx.arg(1);
-    let caller = task::current();
+    // With these, the caller is not the parent but the parent's child.
+    if flags & (CLONE_PARENT | CLONE_THREAD) != 0 {
+        born(task::current(), child, flags);
+    } else {
+        born(child.follow(Field::TaskRealParent), child, flags);
+    }
+    0
+}
+
+#[inline(always)]
+fn born<const TYPED: bool>(caller: Pointer<TYPED>, child: Typed, flags: u64) {
     let cgroup = task::counted_cgroup(child);
     // Another one with CLONE_INTO_CGROUP.
     let from = if task::share_cgroups(child, caller) {
@@ -31,44 +43,26 @@ pub fn fork(ctx: BtfTracePointContext) -> i32 {
     } else {
         task::counted_cgroup(caller)
     };
-    let thread = flags & CLONE_THREAD != 0;
-    if let Some(counts) = counts::of(&from) {
+    let Some(counts) = counts::of(&from) else {
+        return;
+    };
+    if flags & CLONE_THREAD != 0 {
         // SAFETY: a map's value.
-        counts::add(
-            unsafe {
-                if thread {
-                    &raw mut (*counts).threads
-                } else {
-                    &raw mut (*counts).forks
-                }
-            },
-            1,
-        );
+        counts::add(unsafe { &raw mut (*counts).threads }, 1);
+        return;
     }
-    if thread {
-        return 0;
+    // SAFETY: likewise.
+    counts::add(unsafe { &raw mut (*counts).forks }, 1);
+    if cgroup != from || !is_plain(counts, &from) {
+        escape::born(child, &cgroup, caller, &from);
     }
-    escape::born(child, &cgroup, &from);
     let wanted = Wanted::of(Kind::Fork);
     if wanted.from(&from) || (cgroup != from && wanted.from(&cgroup)) {
-        send(caller, child);
+        emit::send_frequent(Kind::Fork, caller, |record: *mut Fork| {
+            // SAFETY: `record` is the ring's.
+            unsafe { task::capture(child, &raw mut (*record).child) };
+        });
     } else {
         emit::unwanted(Kind::Fork);
-    }
-    0
-}
-
-#[inline(always)]
-fn send(caller: Probed, child: Typed) {
-    let fill = |record: *mut Fork| {
-        // SAFETY: `record` is the ring's.
-        unsafe { task::capture(child, &raw mut (*record).child) };
-    };
-    // The same task but with CLONE_PARENT, and several times cheaper to read.
-    let parent = child.follow(Field::TaskRealParent);
-    if parent.is(caller) {
-        emit::send_frequent(Kind::Fork, parent, fill);
-    } else {
-        emit::send_frequent(Kind::Fork, caller, fill);
     }
 }
