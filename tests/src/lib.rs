@@ -3,9 +3,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod agent;
+pub mod archive;
 pub mod cgroup;
 pub mod container;
 pub mod dashboard;
+pub mod disk;
 pub mod docker;
 pub mod law;
 pub mod limited;

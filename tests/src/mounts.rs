@@ -5,6 +5,26 @@ use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 
 use crate::process::kill;
+use crate::program::program;
+
+/// Says whether the mounts are there after its arguments have run that were before, and ends as they did.
+const COMPARE: &str = "
+    before=$(cat /proc/self/mountinfo)
+    \"$@\"
+    status=$?
+    test \"$before\" = \"$(cat /proc/self/mountinfo)\" || echo a mount stays
+    exit $status
+";
+
+/// A call in a mount namespace of its own, in which mounts made elsewhere in the call could appear; it prints that one
+/// stays.
+pub fn compared(call: &Command) -> Command {
+    let mut command = Command::new(program("unshare"));
+    command.args(["--mount", "--propagation", "shared"]);
+    command.args(["sh", "-c", COMPARE, "sh"]);
+    command.arg(call.get_program()).args(call.get_args());
+    command
+}
 
 /// The namespace. Dropping it ends it, once nothing runs in it.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Containers of `agent run`, with a root file system of busybox, and what must not be left of them.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -116,15 +117,22 @@ impl Container {
         serde_json::from_slice(&text).expect("JSON")
     }
 
-    /// What there is of it on the host: directories of its state and cgroups, its interface, processes.
+    /// What there is of it on the host: directories of its state and cgroups, its interfaces, processes.
     pub fn remains(&self) -> Vec<String> {
         let mut paths = vec![Path::new(STATE).join(&self.name)];
         paths.extend(roots().map(|root| root.join("agent").join(&self.name)));
-        paths.push(format!("/sys/class/net/ag-{}", self.name).into());
-        let paths = paths.into_iter().filter(|path| path.exists());
-        let mut remains: Vec<_> = paths.map(|path| path.display().to_string()).collect();
-        remains.extend(processes().filter_map(|process| self.owns(&process)));
+        paths.retain(|path| path.exists());
+        paths.extend(interfaces(&self.name));
+        let mut remains: Vec<_> = paths.iter().map(|it| it.display().to_string()).collect();
+        remains.extend(self.processes());
         remains
+    }
+
+    /// Its processes, and those of the agent that are about it.
+    pub fn processes(&self) -> BTreeSet<String> {
+        processes()
+            .filter_map(|process| self.owns(&process))
+            .collect()
     }
 
     /// What a process is called, where it is of this container: by its cgroup or its command line.
@@ -135,7 +143,10 @@ impl Container {
         let command = fs::read(process.join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
         let found = cgroup.contains(&self.name) || command.contains(&self.name);
-        (found && process != Path::new(&own)).then(|| format!("{}: {command}", process.display()))
+        // One that waits for init, to be reaped, has ended too.
+        let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+        let runs = !stat.contains(") Z ") && process != Path::new(&own);
+        (found && runs).then(|| format!("{}: {command}", process.display()))
     }
 
     /// Waits until nothing of it is there.
@@ -189,7 +200,7 @@ pub fn text(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Lets any command of the runtime clean up after those that were killed.
+/// Lets another command clean up after those that were killed.
 ///
 /// # Panics
 /// Where it cannot be run.
@@ -197,6 +208,19 @@ pub fn next_command() {
     // There is no such container.
     let ended = output(agent(["wait", "nobody-has-this-name"]).stdin(Stdio::null()));
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+}
+
+/// The host's interfaces that were made for a container, whatever they are called.
+fn interfaces(name: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir("/sys/class/net").expect("/sys").flatten();
+    let paths = entries.map(|entry| entry.path());
+    let alias = format!("agent run {name}");
+    let is_its = |path: &PathBuf| {
+        // One that has gone meanwhile is nobody's.
+        let found = fs::read_to_string(path.join("ifalias")).unwrap_or_default();
+        found.trim_end() == alias
+    };
+    paths.filter(is_its).collect()
 }
 
 /// The directories of processes.

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use tests::agent::agent;
-use tests::run::{Container, text};
+use tests::agent::{agent, binary};
+use tests::mounts::Mounts;
+use tests::run::{Container, rootfs, text};
 use tests::shared::{Shared, mount};
 
 /// `agent run` of a shell script, with this host's files.
@@ -147,6 +148,24 @@ fn a_volume_receives_mounts_as_asked() {
 }
 
 #[test]
+fn a_volume_is_read_only_where_asked() {
+    if !tests::root() {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    fs::write(place.path().join("file"), "read").expect("a file");
+    let volume = |options: &str| format!("{}:/mnt{options}", place.path().display());
+    let write = "cat /mnt/file; touch /mnt/new 2>/dev/null && echo written";
+    assert_eq!(
+        said(&["-v", &volume(":ro")], &format!("{write} || true")),
+        "read"
+    );
+    assert!(!place.path().join("new").exists());
+    assert_eq!(said(&["-v", &volume("")], write), "readwritten");
+    assert!(place.path().join("new").exists());
+}
+
+#[test]
 fn the_network_is_its_own_or_shared() {
     if !tests::root() {
         return;
@@ -267,6 +286,32 @@ fn users_are_its_own_or_shared() {
         "{status}"
     );
     assert_eq!(inside(&container, "id -u"), "0", "exec is in it too");
+}
+
+#[test]
+fn users_are_those_of_etc_subuid() {
+    if !tests::root() {
+        return;
+    }
+    // Others' files stay as they are.
+    let mounts = Mounts::new("tmpfs", "/etc");
+    let write = "for kind in uid gid; do echo 0:200000:7 >/etc/sub$kind; done";
+    text(mounts.command("sh").args(["-c", write]));
+    let container = Container::new("isolation");
+    let mut run = mounts.command(binary());
+    run.args([
+        "run",
+        "--name",
+        &container.name,
+        "--userns",
+        "auto",
+        "--rootfs",
+    ]);
+    run.arg(rootfs())
+        .args(["sh", "-c", "cat /proc/self/uid_map /proc/self/gid_map"]);
+    let maps = text(&mut run);
+    let maps: Vec<_> = maps.split_whitespace().collect();
+    assert_eq!(maps, ["0", "200000", "7", "0", "200000", "7"]);
 }
 
 #[test]

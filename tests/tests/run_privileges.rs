@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
+use serde_json::json;
 use tests::agent::agent;
 use tests::run::{Container, output, rootfs, text};
 
@@ -95,6 +96,31 @@ fn no_new_privileges_and_a_filter_unless_asked_otherwise() {
 }
 
 #[test]
+fn a_filter_can_be_a_file() {
+    if !tests::root() {
+        return;
+    }
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let profile = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{
+            "names": ["mkdir", "mkdirat"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": libc::ENOTSUP,
+        }],
+    });
+    fs::write(file.path(), profile.to_string()).expect("a file");
+    let filter = format!("seccomp={}", file.path().display());
+    let ended = ended(
+        &["--security-opt", &filter],
+        "touch /tmp/file && mkdir /tmp/x",
+    );
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains("'/tmp/x': Operation not supported"), "{said}");
+    assert_eq!(said.lines().count(), 1, "a file can be made: {said}");
+}
+
+#[test]
 fn the_kernel_is_hidden_and_read_only() {
     if !tests::root() {
         return;
@@ -109,6 +135,7 @@ fn the_kernel_is_hidden_and_read_only() {
     let read_only = [
         "echo 1 > /proc/sys/kernel/panic",
         "mkdir /sys/fs/cgroup/x",
+        "mkdir /sys/x",
         "touch /x",
         "echo > /proc/irq/default_smp_affinity",
     ];
@@ -117,7 +144,10 @@ fn the_kernel_is_hidden_and_read_only() {
         let said = String::from_utf8_lossy(&ended.stderr);
         assert!(said.contains("Read-only file system"), "{attempt}: {said}");
     }
-    assert_eq!(said(&[], "echo mine > /tmp/x; cat /tmp/x"), "mine");
+    for place in ["/tmp", "/dev/shm"] {
+        let write = format!("echo mine > {place}/x; cat {place}/x");
+        assert_eq!(said(&[], &write), "mine", "{place}");
+    }
 }
 
 #[test]

@@ -225,6 +225,12 @@ fn what_is_not_there_is_refused() {
         125,
         &["/nowhere/at/all"],
     );
+    // In the new process: the step, what it was about, and why.
+    assert_refused(
+        &mut name.run(&["-w", "/bin/data"], &["true"]),
+        125,
+        &["workdir: /bin/data: Not a directory (os error 20)"],
+    );
     assert_refused(
         &mut name.run(&["-w", "relative"], &["true"]),
         125,

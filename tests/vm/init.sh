@@ -14,15 +14,22 @@ if [ ! -e /moved ]; then
     touch /new/moved
     exec switch_root /new /init
 fi
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
-mount -t tmpfs tmp /tmp
-mount -t tmpfs run /run
-# The kernel's own messages would break lines in two.
-dmesg -n 1
-ifconfig lo up
-for module in /modules/*; do insmod $module; done
+if [ $$ = 1 ]; then
+    mount -t proc proc /proc
+    mount -t sysfs sys /sys
+    mount -t devtmpfs dev /dev
+    mount -t tmpfs tmp /tmp
+    mount -t tmpfs run /run
+    # The kernel's own messages would break lines in two.
+    dmesg -n 1
+    ifconfig lo up
+    for module in /modules/*; do insmod $module; done
+    # Orphans become this process's, and a container is there until its own are waited for: so this one only waits, and
+    # a child of it does the checks.
+    /init &
+    wait
+    poweroff -f
+fi
 
 METRICS=http://127.0.0.1:9464
 LIMIT=20971520
@@ -390,13 +397,17 @@ serve_ended() { [ $status = 0 ] || { echo "exit status $status"; cat /tmp/serve.
 
 check doctor_forced
 
-# tests/tests/run_limits, whole.
+# Tests of `agent run`: those of limits whole, and what is left where one is killed.
 limits_of_run() { AGENT_BINARY=/bin/agent run_limits --test-threads=1; }
+leftovers_of_run() { AGENT_BINARY=/bin/agent run_life --test-threads=1 killed; }
 
 # Mounts that it makes need what is newer.
 case $(uname -r) in
 5.*) echo "agent run is not checked on $(uname -r)" ;;
-*) check limits_of_run ;;
+*)
+    check limits_of_run
+    check leftovers_of_run
+    ;;
 esac
 
 make_agent

@@ -100,7 +100,7 @@ enum Task {
     ///     cargo xtask bench -- --help
     #[command(verbatim_doc_comment)]
     Bench {
-        /// Arguments of the benchmark: storm, scrape, latency, --count, --rounds, --procs, --output json
+        /// Arguments of the benchmark: storm, scrape, latency, launch, --count, --rounds, --procs, --output json
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

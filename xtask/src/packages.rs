@@ -37,8 +37,7 @@ const FOR_BENCH: [Package; 6] = [
 ];
 
 #[rustfmt::skip]
-const FOR_VM: [Package; 5] = [
-    Package { name: "qemu-system-x86", shows: "qemu-system-x86_64", what_for: "the virtual machine" },
+const FOR_VM: [Package; 4] = [
     Package { name: "busybox-static",  shows: "/usr/share/doc/busybox-static", what_for: "its programs" },
     Package { name: "perl-base",       shows: "/usr/bin/perl",      what_for: "system calls that no program there makes" },
     Package { name: "binutils",        shows: "strip",              what_for: "makes the agent smaller" },

@@ -5,19 +5,21 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::command::{self, cargo, command, workspace};
+use crate::command::{self, cargo, workspace};
 use crate::step::step;
 use crate::{packages, setup};
+use emulator::Emulator;
 use initramfs::Initramfs;
 use kernel::Kernel;
 
+mod emulator;
 mod initramfs;
 mod kernel;
 
@@ -47,18 +49,19 @@ pub fn run(kernels: &[String]) -> Result<()> {
             "--bin",
             "storm",
         ])?)?;
-        initramfs::build_test()
+        initramfs::build_tests()
     })?;
     let directory = workspace().join("target/vm");
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;
+    let emulator = Emulator::get(&directory)?;
     let initramfs = Initramfs::build(&directory)?;
     for version in kernels {
         let kernel = Kernel::get(&directory, version)?;
         let initrd = initramfs.with_modules(&kernel.modules(&MODULES)?, &directory)?;
         for layout in kernel.layouts()? {
             let name = format!("{version}, cgroups {layout}");
-            step(&name, || boot(&kernel, &initrd, layout))
+            step(&name, || boot(&emulator, &kernel, &initrd, layout))
                 .with_context(|| format!("kernel {name}"))?;
         }
     }
@@ -66,8 +69,8 @@ pub fn run(kernels: &[String]) -> Result<()> {
 }
 
 /// Boots, shows what the guest says, and fails where a check does.
-fn boot(kernel: &Kernel, initrd: &Path, layout: &str) -> Result<()> {
-    let mut machine = Machine::start(&kernel.image, initrd, layout)?;
+fn boot(emulator: &Emulator, kernel: &Kernel, initrd: &Path, layout: &str) -> Result<()> {
+    let mut machine = Machine::start(emulator, &kernel.image, initrd, layout)?;
     let deadline = Instant::now() + DEADLINE;
     let mut failed = 0;
     let mut complete = false;
@@ -88,12 +91,10 @@ struct Machine {
 }
 
 impl Machine {
-    fn start(image: &Path, initramfs: &Path, layout: &str) -> Result<Self> {
+    fn start(emulator: &Emulator, image: &Path, initramfs: &Path, layout: &str) -> Result<Self> {
         // Without KVM: it is missing where the host is itself a virtual machine.
-        let mut qemu: Command = command(
-            "qemu-system-x86_64",
-            &["-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", "2"],
-        )?;
+        let mut qemu = emulator.command()?;
+        qemu.args(["-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", "2"]);
         qemu.args([
             "-display",
             "none",
@@ -114,7 +115,7 @@ impl Machine {
         .arg(format!("console=ttyS0 panic=-1 quiet LAYOUT={layout}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-        let mut emulator = qemu.spawn().context("cannot run qemu-system-x86_64")?;
+        let mut emulator = qemu.spawn().context("cannot run the emulator")?;
         let output = emulator.stdout.take().context("stdout is piped")?;
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {

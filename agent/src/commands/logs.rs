@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::runtime::state::Store;
-use crate::runtime::supervise;
 use crate::runtime::supervise::log::{Reader, Stream};
 
 /// Between two looks at a log that is followed.
@@ -37,7 +36,6 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
-    supervise::sweep(&store);
     let waiter = store.waiter(&args.container)?;
     let directory = store.directory(&args.container)?;
     let mut reader = Reader::open(&directory).with_context(|| {

@@ -54,14 +54,8 @@ pub enum Command {
 /// # Errors
 /// Where it cannot be done.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
-    // Those of the runtime do it when their arguments are looked at.
-    if let Command::Serve(_)
-    | Command::Watch(_)
-    | Command::Ps(_)
-    | Command::Ns(_)
-    | Command::Inspect(_)
-    | Command::Verify(_) = command
-    {
+    // Those that launch do it once they run from a file that is out of reach.
+    if !matches!(command, Command::Run(_) | Command::Exec(_)) {
         supervise::sweep(&Store::of_user());
     }
     match command {

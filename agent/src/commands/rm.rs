@@ -22,7 +22,6 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
-    supervise::sweep(&store);
     super::each(&args.containers, |name| {
         Ok(supervise::remove(&store, name, args.force)?)
     })

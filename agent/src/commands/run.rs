@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::known::first_process;
 use crate::runtime::order::Order;
 use crate::runtime::spec::{self, Flags};
+use crate::runtime::state::Store;
 use crate::runtime::{root, rootless, supervise};
 
 const EXAMPLES: &str = "\
@@ -70,6 +71,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// The configuration that an order comes to, once its root file system is there.
 fn text(mut order: Order) -> Result<String, supervise::Error> {
+    supervise::sweep(&Store::of_user());
     rootless::enter()?;
     let tree = root::prepare(&order.root, &root::Owners::of(&order.spec))?;
     spec::complete(&mut order, tree.image.as_ref(), tree.mount.as_fd())?;

@@ -11,7 +11,6 @@ use crate::{
     kernel::Options,
     metrics::scrape::Scraper,
     pipeline::Pipeline,
-    runtime::{state::Store, supervise},
     server::{self, Server, socket::Socket},
     watch::streams::Streams,
 };
@@ -68,8 +67,6 @@ fn measure_programs() -> anyhow::Result<OwnedFd> {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     super::log_to_stderr("info");
     super::need_privileges("serve")?;
-    // What is left of containers whose supervisors were killed would be seen as containers.
-    supervise::sweep(&Store::of_user());
     // Before the first thing that must be undone.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -30,7 +30,6 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
-    supervise::sweep(&store);
     let patience = Duration::from_secs(args.time.into());
     super::each(&args.containers, |name| {
         Ok(supervise::stop(&store, name, patience)?)

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use crate::runtime::state::{Status, Store};
-use crate::runtime::supervise;
 
 /// Wait until containers have ended, and print their exit statuses
 ///
@@ -20,7 +19,6 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
-    supervise::sweep(&store);
     super::each(&args.containers, |name| {
         let waiter = store.waiter(name)?;
         let code = match store.read(name).map(|record| record.status) {

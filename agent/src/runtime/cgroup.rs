@@ -145,6 +145,11 @@ impl Cgroup {
         &self.path
     }
 
+    /// Whether it is in no hierarchy: an ordinary user's, to whom none is delegated.
+    pub fn is_nowhere(&self) -> bool {
+        self.made.is_empty()
+    }
+
     /// Each limit as it was intended, written and read back.
     pub fn evidence(&self) -> &[Evidence] {
         &self.evidence

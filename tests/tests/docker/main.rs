@@ -7,6 +7,7 @@ mod life;
 mod lists;
 mod names;
 mod oom;
+mod shares;
 
 use serde_json::Value;
 use tests::docker::Container;

@@ -5,7 +5,9 @@ use std::os::fd::AsRawFd as _;
 use std::process::Command;
 
 use rustix::io::{FdFlags, fcntl_setfd};
+use tests::agent::agent;
 use tests::root;
+use tests::run::{Container, text};
 
 use super::attacker::{attack, rootfs, run, said, works_unguarded};
 
@@ -38,15 +40,24 @@ fn no_descriptor_and_no_directory_of_the_host_comes_in() {
     let here = said(&mut run(&rootfs, &[], &["/bin/attack", "leaks", "secret"]));
     assert!(here.contains("looked"), "{here}");
     assert!(!here.contains("open") && !here.contains(SECRET), "{here}");
+    let container = Container::new("leaks");
+    let mut start = agent(["run", "-d", "--name", &container.name, "--rootfs"]);
+    text(start.arg(rootfs.path()).args(["/bin/sleep", "1000"]));
+    let command = ["/bin/attack", "leaks", "secret"];
+    let exec = |flags: &[&str]| said(&mut container.agent("exec", flags, &command));
+    let here = exec(&[]);
+    assert!(here.contains("looked"), "{here}");
+    assert!(!here.contains("open") && !here.contains(SECRET), "{here}");
     for number in 3..20 {
         for directory in [
             format!("/proc/self/fd/{number}"),
             format!("/proc/self/fd/{number}/../../../../.."),
             format!("/proc/1/fd/{number}"),
         ] {
-            let command = ["/bin/attack", "leaks", "secret"];
             let here = said(&mut run(&rootfs, &["-w", &directory], &command));
             assert!(!here.contains(SECRET), "-w {directory}: {here}");
+            let here = exec(&["-w", &directory]);
+            assert!(!here.contains(SECRET), "exec -w {directory}: {here}");
         }
     }
 }

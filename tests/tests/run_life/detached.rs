@@ -30,6 +30,21 @@ fn output_is_logged_and_the_end_remembered() {
     assert_eq!(status(&mut container.agent("logs", &[], &[])), 1);
 }
 
+/// Between clone and exec nothing may wait for a thread that is not there.
+#[test]
+fn a_supervisor_has_one_thread() {
+    if !tests::root() {
+        return;
+    }
+    for flags in [&[][..], &["-t"], &["--net", "veth"]] {
+        let container = Container::new("thread");
+        container.start(flags, &["sleep", "1000"]);
+        let status = format!("/proc/{}/status", container.state()["supervisor"]);
+        let status = fs::read_to_string(status).expect("a supervisor");
+        assert!(status.contains("\nThreads:\t1\n"), "{flags:?}: {status}");
+    }
+}
+
 #[test]
 fn a_log_is_followed_to_the_end() {
     if !tests::root() {

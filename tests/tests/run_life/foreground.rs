@@ -134,12 +134,14 @@ fn signals_are_passed_on() {
         return;
     }
     let container = Container::new("signals");
-    for (sent, wanted) in [(Signal::TERM, 9), (Signal::USR1, 8)] {
-        let (mut agent, _lines) = ready(container.run(&[], &["sh", "-c", OBEDIENT]));
-        signal(&agent, sent);
-        let ended = wait_for_end(&mut agent, "the container obeys");
-        assert_eq!(ended.code(), Some(wanted), "{sent:?}");
-        container.assert_gone();
+    for flags in [&[][..], &["--init"]] {
+        for (sent, wanted) in [(Signal::TERM, 9), (Signal::USR1, 8)] {
+            let (mut agent, _lines) = ready(container.run(flags, &["sh", "-c", OBEDIENT]));
+            signal(&agent, sent);
+            let ended = wait_for_end(&mut agent, "the container obeys");
+            assert_eq!(ended.code(), Some(wanted), "{flags:?} {sent:?}");
+            container.assert_gone();
+        }
     }
 }
 

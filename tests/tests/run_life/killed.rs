@@ -1,12 +1,17 @@
 //! Whatever is killed, the next command leaves nothing of it.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use tests::agent::agent;
+use tests::archive::{saved, shell, write};
+use tests::cgroup::{Cgroup, roots};
+use tests::mounts::compared;
 use tests::process::wait_for_end;
-use tests::run::{Container, next_command, output, wait_until_it_runs};
+use tests::run::{Container, next_command, output, rootfs, text, wait_until_it_runs};
+use tests::wait::{PATIENCE, wait_for};
 
 /// The steps of the supervisor, of which each has a fault point.
 const SUPERVISOR: [&str; 12] = [
@@ -24,10 +29,17 @@ const SUPERVISOR: [&str; 12] = [
     "removed",
 ];
 
-/// The steps of a first process: the table of them is read, so that none is forgotten.
-fn steps() -> Vec<&'static str> {
-    let table = include_str!("../../../agent/src/runtime/launch/child.rs");
-    let (_, table) = table.split_once("pub const FIRST").expect("the table");
+/// Those of them that each kind of root file system can make a difference to.
+const OF_ROOTS: [&str; 4] = ["prepared", "root", "leave", "running"];
+
+/// Those of `agent exec`, beside its process's own.
+const EXEC: [&str; 3] = ["clone", "cloned", "go"];
+
+/// The steps of a new process: their table is read, so that none is forgotten.
+fn steps(table: &str) -> Vec<&'static str> {
+    let text = include_str!("../../../agent/src/runtime/launch/child.rs");
+    let beginning = format!("pub const {table}");
+    let (_, table) = text.split_once(&beginning).expect("the table");
     let (table, _) = table.split_once("];").expect("its end");
     let names = table.split("Step::new(").skip(1);
     let names = names.map(|step| step.split(',').next().expect("a name").trim());
@@ -43,10 +55,57 @@ fn steps() -> Vec<&'static str> {
     steps
 }
 
-/// What is mounted here.
-fn mounts() -> BTreeSet<String> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
-    mounts.lines().map(str::to_owned).collect()
+/// Of one container, whatever can stay: it has its cgroup below others that are made for it, and is on a bridge.
+struct Everywhere {
+    container: Container,
+    parent: Cgroup,
+    bridge: String,
+    flags: [String; 4],
+}
+
+impl Everywhere {
+    fn new() -> Self {
+        let parent = Cgroup::new("killed");
+        let bridge = format!("kb{}", std::process::id());
+        let flags = [
+            "--net=veth".to_owned(),
+            format!("--bridge={bridge}"),
+            format!("--cgroup-parent={}/made/for", parent.path()),
+            "--memory=64m".to_owned(),
+        ];
+        Self {
+            container: Container::new("step"),
+            parent,
+            bridge,
+            flags,
+        }
+    }
+
+    /// Runs it on a root, and kills the launcher at a step; nothing is left of it, and its name is free.
+    fn assert_gone_after(&self, step: &str, root: &[&str]) {
+        let mut run = agent(["run", "--name", &self.container.name]);
+        run.args(root).args(&self.flags).arg("pwd");
+        let ended = output(compared(&run).env("AGENT_FAULT", step));
+        assert_eq!(ended.status.code(), Some(128 + 9), "{step}: {ended:?}");
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert!(!said.contains("stays"), "{step}: {said}");
+        next_command();
+        self.assert_gone(step);
+        let again = output(&mut run);
+        assert!(again.status.success(), "{step}: {again:?}");
+        self.assert_gone(step);
+    }
+
+    fn assert_gone(&self, step: &str) {
+        self.container.assert_gone();
+        let bridge = Path::new("/sys/class/net").join(&self.bridge);
+        assert!(!bridge.exists(), "{step}: {}", self.bridge);
+        for root in roots() {
+            let path = self.parent.path();
+            let made = root.join(path.trim_start_matches('/')).join("made");
+            assert!(!made.exists(), "{step}: {}", made.display());
+        }
+    }
 }
 
 #[test]
@@ -54,24 +113,17 @@ fn nothing_is_left_of_a_launcher_killed_at_any_step() {
     if !tests::root() {
         return;
     }
-    for step in SUPERVISOR.into_iter().chain(steps()) {
-        let container = Container::new("step");
-        let flags = ["--net", "veth", "--memory", "64m"];
-        let before = mounts();
-        let mut run = container.run(&flags, &["sh", "-c", "true"]);
-        let ended = output(run.env("AGENT_FAULT", step));
-        assert_eq!(ended.status.signal(), Some(9), "{step}: {ended:?}");
-        next_command();
-        container.assert_gone();
-        let left: Vec<_> = mounts().difference(&before).cloned().collect();
-        let left: Vec<_> = left
-            .iter()
-            .filter(|mount| mount.contains(&container.name))
-            .collect();
-        assert!(left.is_empty(), "{step}: {left:?}");
-        // Its name is free.
-        let again = output(&mut container.run(&flags, &["true"]));
-        assert!(again.status.success(), "{step}: {again:?}");
+    let everywhere = Everywhere::new();
+    let root = ["--rootfs", rootfs().to_str().expect("UTF-8")];
+    for step in SUPERVISOR.into_iter().chain(steps("FIRST")) {
+        everywhere.assert_gone_after(step, &root);
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let image = write(place.path(), "image.tar", &saved(&[shell()], &json!({})));
+    for root in [["--bin", "pwd"], ["--rootfs", "host"], ["--image", &image]] {
+        for step in OF_ROOTS {
+            everywhere.assert_gone_after(step, &root);
+        }
     }
 }
 
@@ -90,6 +142,40 @@ fn a_supervisor_that_is_killed_at_a_step_is_told_of() {
         next_command();
         container.assert_gone();
     }
+}
+
+/// The container goes on without it.
+#[test]
+fn nothing_is_left_of_an_exec_that_is_killed() {
+    if !tests::root() {
+        return;
+    }
+    let container = Container::new("exec");
+    container.start(&[], &["sleep", "1000"]);
+    let before = container.processes();
+    let unchanged = || (container.processes() == before).then_some(());
+    for step in EXEC.into_iter().chain(steps("NEXT")) {
+        let mut exec = container.agent("exec", &[], &["sleep", "1000"]);
+        let ended = output(exec.env("AGENT_FAULT", step));
+        assert_eq!(ended.status.signal(), Some(9), "{step}: {ended:?}");
+        next_command();
+        wait_for(&format!("{step}: its process ends"), PATIENCE, unchanged);
+    }
+    let mut exec = container.agent("exec", &["-u", "7"], &["sleep", "2000"]);
+    let mut exec = exec.spawn().expect("the program can be run");
+    wait_for("its command runs", PATIENCE, || {
+        let processes = container.processes();
+        let mut commands = processes.iter().map(|it| it.split_once(": "));
+        commands
+            .any(|it| it.is_some_and(|(_, command)| command == "sleep 2000 "))
+            .then_some(())
+    });
+    exec.kill().expect("a child");
+    wait_for_end(&mut exec, "it is killed");
+    wait_for("its command ends", PATIENCE, unchanged);
+    text(&mut container.agent("exec", &[], &["true"]));
+    text(&mut container.agent("rm", &["-f"], &[]));
+    container.assert_gone();
 }
 
 fn kill(pid: i64) {
@@ -127,8 +213,8 @@ fn a_first_process_that_is_killed_ends_the_container() {
     let container = Container::new("first");
     container.start(&[], &["sleep", "1000"]);
     kill(container.pid().into());
-    let code = tests::run::text(&mut container.agent("wait", &[], &[]));
+    let code = text(&mut container.agent("wait", &[], &[]));
     assert_eq!(code, "137\n");
-    tests::run::text(&mut container.agent("rm", &[], &[]));
+    text(&mut container.agent("rm", &[], &[]));
     container.assert_gone();
 }

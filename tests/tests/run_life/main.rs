@@ -4,4 +4,5 @@ mod detached;
 mod foreground;
 mod killed;
 mod many;
+mod sweep;
 mod terminal;

@@ -41,8 +41,9 @@ impl Tmux {
     fn call(&self, arguments: &[&str]) -> String {
         let mut tmux = Command::new("tmux");
         tmux.args(["-L", &self.socket]).args(arguments);
-        // It would refuse to be run in another one.
+        // It would refuse to be run in another one; and bash keeps the prompt from what it runs.
         tmux.env_remove("TMUX")
+            .env("SHELL", "/bin/sh")
             .env("PS1", "host> ")
             .env("TERM", "xterm");
         text(&mut tmux)

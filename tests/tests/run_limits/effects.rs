@@ -1,13 +1,13 @@
 //! What limits do.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tests::agent::binary;
 use tests::alone;
+use tests::disk::Disk;
 use tests::program::program;
 use tests::root;
 use tests::run::{Container, output, rootfs, wait_until_it_runs};
@@ -181,59 +181,6 @@ fn written(container: &Container, device: &str) -> u64 {
         word.parse().ok()
     };
     v1.or_else(v2).unwrap_or_default()
-}
-
-/// A small block device with an empty file system.
-struct Disk {
-    device: PathBuf,
-    directory: tempfile::TempDir,
-    _file: tempfile::NamedTempFile,
-}
-
-impl Disk {
-    fn new() -> Self {
-        let place = tests::agent::profile();
-        let file = tempfile::NamedTempFile::new_in(place).expect("a file");
-        file.as_file().set_len(64 << 20).expect("room");
-        let busybox = || Command::new(program("busybox"));
-        tests::run::text(busybox().args(["mke2fs", "-F"]).arg(file.path()));
-        // Another test may take the free one meanwhile.
-        let device = wait_for("a loop device", PATIENCE, || {
-            let free = tests::run::text(busybox().args(["losetup", "-f"]));
-            let free = PathBuf::from(free.trim());
-            let taken = busybox()
-                .arg("losetup")
-                .arg(&free)
-                .arg(file.path())
-                .output();
-            taken.is_ok_and(|it| it.status.success()).then_some(free)
-        });
-        Self {
-            device,
-            directory: tempfile::tempdir().expect("a directory"),
-            _file: file,
-        }
-    }
-
-    /// `MAJOR:MINOR`.
-    fn number(&self) -> String {
-        let name = self.device.file_name().unwrap_or_default();
-        text(&Path::new("/sys/block").join(name).join("dev"))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let detach = || {
-            let mut losetup = Command::new(program("busybox"));
-            let losetup = losetup.arg("losetup").arg("-d").arg(&self.device);
-            losetup
-                .stderr(Stdio::null())
-                .status()
-                .is_ok_and(|status| status.success())
-        };
-        tests::wait::poll(PATIENCE, || detach().then_some(()));
-    }
 }
 
 /// How much a number grows in a time, and the time that it was.

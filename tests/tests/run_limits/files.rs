@@ -3,6 +3,7 @@
 use std::fs;
 
 use tests::cgroup::Cgroup;
+use tests::disk::Disk;
 use tests::root;
 use tests::run::Container;
 
@@ -73,6 +74,62 @@ fn each_limit_is_in_its_file() {
         let version = usize::from(!Cgroup::is_v1(controller[0]));
         let path = file(&container, *controller, *name);
         assert_eq!(text(&path), wanted[version], "{}", path.display());
+    }
+}
+
+/// Flags, the file of each on v1, and its key in `io.max` of v2.
+const RATES: [(&str, &str, &str); 4] = [
+    (
+        "--device-read-bps",
+        "blkio.throttle.read_bps_device",
+        "rbps",
+    ),
+    (
+        "--device-write-bps",
+        "blkio.throttle.write_bps_device",
+        "wbps",
+    ),
+    (
+        "--device-read-iops",
+        "blkio.throttle.read_iops_device",
+        "riops",
+    ),
+    (
+        "--device-write-iops",
+        "blkio.throttle.write_iops_device",
+        "wiops",
+    ),
+];
+
+#[test]
+fn each_rate_of_a_device_is_in_its_file() {
+    if !root() {
+        return;
+    }
+    let disk = Disk::new();
+    let container = Container::new("limits-rates");
+    // No two are the same.
+    let rates: Vec<_> = (1_u32..).map(|n| 1_000_000 * n).zip(RATES).collect();
+    let flags = rates.iter().map(|(rate, (flag, ..))| {
+        let device = disk.device.display();
+        format!("{flag}={device}:{rate}")
+    });
+    let flags: Vec<_> = flags.collect();
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    container.start(&flags, SLEEP);
+    let number = disk.number();
+    for (rate, (flag, v1, key)) in rates {
+        let text = text(&file(&container, ["blkio", "io"], [v1, "io.max"]));
+        let row = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{number} ")));
+        let mut words = row.unwrap_or_default().split(' ');
+        let wanted = if Cgroup::is_v1("blkio") {
+            rate.to_string()
+        } else {
+            format!("{key}={rate}")
+        };
+        assert!(words.any(|word| word == wanted), "{flag}: {text}");
     }
 }
 

@@ -11,6 +11,8 @@ use tests::cgroup::{Cgroup, roots};
 use tests::run::{output, rootfs};
 use tests::{alone, root};
 
+use super::refused;
+
 /// Nobody's, who has no ranges of other ids.
 const USER: u32 = 65_534;
 
@@ -67,6 +69,77 @@ fn without_a_cgroup_it_runs_without_limits_and_says_so() {
     let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(125), "{said}");
     assert!(said.contains("--pids-limit needs a cgroup"), "{said}");
+}
+
+/// The one line that is no note.
+fn why(said: &str) -> &str {
+    let mut lines = said
+        .lines()
+        .filter(|line| !line.starts_with("agent: note: "));
+    let why = lines.next().expect("a line");
+    assert_eq!(lines.next(), None, "{said}");
+    why
+}
+
+/// Without a cgroup only a pid namespace of its own tells what runs in a container, and ends with it.
+#[test]
+fn without_a_cgroup_it_has_its_own_processes() {
+    if !root() {
+        return;
+    }
+    let files = Everybodys::new();
+    for flag in ["--pid=host", "--pid=ns:/proc/self/ns/pid"] {
+        let said = refused(&mut files.run(&[flag], &["true"]), 125);
+        let why = why(&said);
+        assert!(why.contains("a shared --pid needs a cgroup"), "{said}");
+    }
+}
+
+#[test]
+fn a_map_that_the_kernel_refuses_is_one_line() {
+    if !root() {
+        return;
+    }
+    let files = Everybodys::new();
+    // In the user's namespace there is no such id.
+    let said = refused(&mut files.run(&["--uid-map=0:7:1"], &["true"]), 125);
+    let why = why(&said);
+    assert!(
+        why.contains("--uid-map") && why.contains("not permitted"),
+        "{said}"
+    );
+}
+
+/// Enters a user namespace in which there is room for no other, and becomes a command.
+const NO_ROOM: &str = r#"
+    sub put { open FILE, ">", $_[0] and syswrite FILE, $_[1] or die "$_[0]: $!"; close FILE }
+    # CLONE_NEWUSER
+    syscall(272, 0x10000000) == 0 or die "unshare: $!";
+    put("/proc/self/uid_map", "$< $< 1");
+    put("/proc/sys/user/max_user_namespaces", "0");
+    exec @ARGV;
+"#;
+
+#[test]
+fn without_user_namespaces_it_says_so() {
+    if !root() {
+        return;
+    }
+    let files = Everybodys::new();
+    let run = files.run(&[], &["true"]);
+    let mut call = Command::new("perl");
+    call.args(["-e", NO_ROOM])
+        .arg(run.get_program())
+        .args(run.get_args());
+    call.env("XDG_RUNTIME_DIR", files.path("state"))
+        .current_dir("/");
+    let said = refused(call.uid(USER).gid(USER).stdin(Stdio::null()), 125);
+    let why = why(&said);
+    assert!(
+        why.starts_with("agent: an ordinary user needs a user namespace"),
+        "{said}"
+    );
+    assert!(why.contains("user.max_user_namespaces"), "{said}");
 }
 
 #[test]

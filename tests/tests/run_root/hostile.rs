@@ -12,10 +12,10 @@ use serde_json::json;
 use tempfile::TempDir;
 use tests::program::program;
 
-use crate::archive::{
+use crate::{Came, run};
+use tests::archive::{
     Entry, device, directory, file, hard_link, layer, saved, shell, symbolic_link, write,
 };
-use crate::{Came, run};
 
 /// A place with a victim, outside of any root file system.
 struct Place(TempDir);

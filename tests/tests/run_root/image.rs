@@ -6,10 +6,10 @@ use std::path::Path;
 use serde_json::json;
 use tests::docker::Docker;
 
-use crate::archive::{
+use crate::run;
+use tests::archive::{
     Entry, directory, file, gzip, hard_link, layer, layout, saved, shell, symbolic_link, write,
 };
-use crate::run;
 
 /// Layers that add, change and take away.
 fn layers() -> Vec<Vec<u8>> {

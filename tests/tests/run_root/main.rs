@@ -1,6 +1,5 @@
 //! Root file systems of `agent run`: a directory, the host's tree, programs and their libraries, images.
 
-mod archive;
 mod hostile;
 mod image;
 mod programs;

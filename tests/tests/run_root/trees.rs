@@ -7,11 +7,11 @@ use std::process::Command;
 
 use serde_json::json;
 use tests::agent::agent;
-use tests::mounts::Mounts;
+use tests::mounts::{Mounts, compared};
 use tests::program::program;
 
-use crate::archive::{saved, shell, write};
 use crate::{Came, run};
+use tests::archive::{saved, shell, write};
 
 /// A directory with a shell.
 fn small() -> tempfile::TempDir {
@@ -166,14 +166,6 @@ fn what_is_no_root_is_said() {
     );
 }
 
-/// Runs its arguments in a mount namespace of their own, and says whether the mounts are there afterwards that were
-/// before.
-const COMPARE: &str = "
-    before=$(cat /proc/self/mountinfo)
-    \"$@\" || exit
-    test \"$before\" = \"$(cat /proc/self/mountinfo)\" || echo a mount stays
-";
-
 #[test]
 fn no_mount_stays() {
     if !tests::root() {
@@ -189,18 +181,8 @@ fn no_mount_stays() {
         ["--image", &image],
     ] {
         let shell = if flags[0] == "--bin" { "bash" } else { "sh" };
-        let mut command = Command::new(program("unshare"));
-        command.args([
-            "--mount",
-            "--propagation",
-            "shared",
-            "sh",
-            "-c",
-            COMPARE,
-            "sh",
-        ]);
-        command.arg(tests::agent::binary()).arg("run").args(flags);
-        command.args([shell, "-c", "echo ran"]);
-        assert_eq!(Came::of(command).well(), "ran\n", "{flags:?}");
+        let mut run = agent(["run"]);
+        run.args(flags).args([shell, "-c", "echo ran"]);
+        assert_eq!(Came::of(compared(&run)).well(), "ran\n", "{flags:?}");
     }
 }

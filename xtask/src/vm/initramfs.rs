@@ -18,8 +18,8 @@ const DIRECTORIES: [&str; 6] = ["bin", "dev", "proc", "run", "sys", "tmp"];
 const PERL: &str = "/usr/bin/perl";
 const BUSYBOX: &str = "/bin/busybox";
 
-/// The tests of the limits of `agent run`.
-const TEST: &str = "run_limits";
+/// The tests whose programs run in the guest too.
+const TESTS: [&str; 2] = ["run_limits", "run_life"];
 
 pub struct Initramfs {
     pub path: PathBuf,
@@ -42,15 +42,23 @@ impl Initramfs {
         run(command("strip", &["target/debug/agent", "-o"])?.arg(&agent))?;
         let storm = root.join("bin/storm");
         run(command("strip", &["target/debug/storm", "-o"])?.arg(&storm))?;
-        let test = root.join("bin").join(TEST);
-        run(command("strip", &["-o"])?.arg(&test).arg(test_program()?))?;
+        let tests = TESTS.map(|test| root.join("bin").join(test));
+        for (test, path) in TESTS.iter().zip(&tests) {
+            run(command("strip", &["-o"])?
+                .arg(path)
+                .arg(test_program(test)?))?;
+        }
         let init = workspace().join("tests/vm/init.sh");
         copy(&init, &root.join("init"))?;
         fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
         copy(Path::new(BUSYBOX), &root.join("bin/busybox"))?;
         symlink("/usr/bin/perl", root.join("bin/perl"))?;
         copy(Path::new(PERL), &root.join("usr/bin/perl"))?;
-        for program in [&agent, &storm, &test, Path::new(PERL)] {
+        let programs = [&*agent, &*storm, Path::new(PERL)];
+        for program in programs
+            .into_iter()
+            .chain(tests.iter().map(PathBuf::as_path))
+        {
             for library in libraries(program)? {
                 let place = library.strip_prefix("/").unwrap_or(&library);
                 copy(&library, &root.join(place))?;
@@ -87,34 +95,27 @@ impl Initramfs {
     }
 }
 
-/// Builds the test whose program runs in the guest too.
-pub fn build_test() -> Result<()> {
-    let arguments = [
-        "test",
-        "--quiet",
-        "--package",
-        "tests",
-        "--test",
-        TEST,
-        "--no-run",
-    ];
-    run(&mut cargo(&arguments)?)
+/// Builds the tests whose programs run in the guest too.
+pub fn build_tests() -> Result<()> {
+    let arguments = ["test", "--quiet", "--package", "tests", "--no-run"];
+    let mut build = cargo(&arguments)?;
+    run(build.args(TESTS.iter().flat_map(|test| ["--test", test])))
 }
 
 /// The newest of its programs: cargo puts a hash behind the name.
-fn test_program() -> Result<PathBuf> {
+fn test_program(test: &str) -> Result<PathBuf> {
     let directory = workspace().join("target/debug/deps");
     let mut programs = Vec::new();
     for entry in fs::read_dir(&directory)? {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(&format!("{TEST}-")) && !name.contains('.') {
+        if name.starts_with(&format!("{test}-")) && !name.contains('.') {
             programs.push((entry.metadata()?.modified()?, entry.path()));
         }
     }
     let newest = programs.into_iter().max();
-    let (_, path) = newest.with_context(|| format!("cargo built no {TEST}"))?;
+    let (_, path) = newest.with_context(|| format!("cargo built no {test}"))?;
     Ok(path)
 }
 

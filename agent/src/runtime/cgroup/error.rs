@@ -64,7 +64,7 @@ pub enum Error {
         kept: String,
     },
     #[error(
-        "{name} needs a cgroup, and none is delegated to this user; leave the limit out, or run in one: systemd-run --user --scope -p Delegate=yes agent run …"
+        "{name} needs a cgroup, and none is delegated to this user; leave it out, or run in one: systemd-run --user --scope -p Delegate=yes agent run …"
     )]
     NotDelegated { name: String },
     #[error("{}: {source}", path.display())]

@@ -6,7 +6,7 @@ use crate::runtime::order::Network;
 use crate::runtime::state::{Record, Store};
 use crate::text;
 
-/// Removes what supervisors that were killed left: every command of the runtime does that first. What cannot be removed
+/// Removes what supervisors that were killed left: every command of the agent does that first. What cannot be removed
 /// now is tried again by the next.
 pub fn sweep(store: &Store) {
     for claim in store.abandoned() {

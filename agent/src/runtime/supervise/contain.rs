@@ -5,14 +5,14 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Process, Spec};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, getpid, waitid};
 
 use super::relay::Relay;
 use super::signals::Signals;
 use super::streams::{self, Wanted};
 use super::{Error, Told, clean, log};
-use crate::runtime::cgroup::Cgroup;
+use crate::runtime::cgroup::{self, Cgroup};
 use crate::runtime::launch::{self, Started, Stdio, fault};
 use crate::runtime::order::{Network, Order};
 use crate::runtime::state::{Claim, Record, Status, Store};
@@ -152,10 +152,23 @@ fn limit(order: &Order, record: &Record, told: &mut Told<'_>) -> Result<Cgroup, 
     let resources = resources.unwrap_or_default();
     let path = record.cgroup.to_string_lossy();
     let (cgroup, notes) = Cgroup::create(Path::new("/"), &path, &resources, order.swap_implied)?;
+    // What the first process starts would outlive a supervisor that is killed, and nobody would find it.
+    if cgroup.is_nowhere() && !has_own_processes(&order.spec) {
+        let name = "a shared --pid".to_owned();
+        return Err(cgroup::Error::NotDelegated { name }.into());
+    }
     for note in notes {
         told.note(&note.0);
     }
     Ok(cgroup)
+}
+
+/// Whether all that runs in the container ends with its first process.
+fn has_own_processes(spec: &Spec) -> bool {
+    let linux = spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_deref());
+    let own = |it: &LinuxNamespace| it.typ() == LinuxNamespaceType::Pid && it.path().is_none();
+    namespaces.is_some_and(|all| all.iter().any(own))
 }
 
 /// What a command of a spec may call.

@@ -9,6 +9,8 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
+use crate::program::program;
+
 /// One entry of a layer, with the name that is given: also one that no well-meaning program would write.
 #[derive(Clone)]
 pub struct Entry<'a> {
@@ -77,6 +79,9 @@ pub fn device(name: &str, major: u32, minor: u32) -> Entry<'_> {
 }
 
 /// A layer: a tar archive.
+///
+/// # Panics
+/// Where a name is longer than a header has room for.
 pub fn layer(entries: &[Entry<'_>]) -> Vec<u8> {
     let mut tar = Builder::new(Vec::new());
     for entry in entries {
@@ -164,6 +169,10 @@ fn plain(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     layer(&entries)
 }
 
+/// Compressed.
+///
+/// # Panics
+/// Never: it is memory.
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
     packed.write_all(bytes).expect("memory");
@@ -171,8 +180,11 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A layer with a shell, `/bin/sh`, and other commands of busybox.
+///
+/// # Panics
+/// Where there is no busybox.
 pub fn shell() -> Vec<u8> {
-    let busybox = fs::read(tests::program::program("busybox")).expect("busybox");
+    let busybox = fs::read(program("busybox")).expect("busybox");
     let mut entries = vec![directory("bin"), file("bin/busybox", &busybox)];
     let names = [
         "sh", "cat", "ls", "stat", "touch", "id", "env", "pwd", "dd", "readlink",
@@ -183,6 +195,9 @@ pub fn shell() -> Vec<u8> {
 }
 
 /// Writes it to a file of the directory, whose path comes back.
+///
+/// # Panics
+/// Where it cannot be written.
 pub fn write(directory: &Path, name: &str, bytes: &[u8]) -> String {
     let path = directory.join(name);
     fs::write(&path, bytes).expect("a file");
