@@ -6,13 +6,15 @@ use crate::host::cgroup::Limit;
 use crate::host::hierarchy::Version;
 use crate::host::system::page_size;
 use crate::limit::chain::Chain;
-use crate::limit::{Held, Kind, Value};
+use crate::limit::{Device, Held, Kind, Value};
 use crate::units::size;
 
 /// A limit that is to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     pub kind: Kind,
+    /// Of a rate.
+    pub device: Option<Device>,
     /// `None`: nobody says what was intended, and the cgroup's own file is taken at its word.
     pub intended: Option<Value>,
     /// Who says so, for people: `--memory`, `docker`, `--expect`.
@@ -31,6 +33,26 @@ pub struct Quantity {
 }
 
 impl Claim {
+    /// That a limit is to be `value`, as `source` says.
+    pub fn of(kind: Kind, value: Value, source: impl Into<String>) -> Self {
+        Self {
+            kind,
+            device: value.device(),
+            intended: Some(value),
+            source: source.into(),
+        }
+    }
+
+    /// That there is a limit, whatever it is.
+    pub fn unsaid(kind: Kind, device: Option<Device>) -> Self {
+        Self {
+            kind,
+            device,
+            intended: None,
+            source: String::new(),
+        }
+    }
+
     /// What the files are to hold; `None` where nobody says, or this version has no such limit.
     pub fn held(&self, version: Version) -> Option<Held> {
         let page = page_size();
@@ -151,12 +173,7 @@ mod tests {
             ),
             (Kind::Pids, Value::Amount(Limit::Max), "no limit", None),
         ] {
-            let claim = Claim {
-                kind,
-                intended: Some(value),
-                source: String::new(),
-            };
-            let quantity = claim.intended().unwrap();
+            let quantity = Claim::of(kind, value, "").intended().unwrap();
             assert_eq!((&*quantity.text, quantity.number), (text, number));
         }
     }

@@ -13,8 +13,8 @@ use crate::host::kept::{Directory, Kept};
 use crate::host::membership::Membership;
 use crate::host::reading::Reading;
 use crate::inventory::limits::Limits;
+use crate::limit::Kind;
 use crate::limit::chain::Chain;
-use crate::limit::{Kind, Value};
 
 /// A cgroup that is looked at again and again.
 pub struct Gauge {
@@ -64,34 +64,31 @@ impl Gauge {
         path.or_else(|| self.membership.paths().next().map(|(_, path)| path))
     }
 
-    /// Whether it has files for this limit.
-    pub fn has(&self, kind: Kind) -> bool {
-        let limits = Limits {
+    /// The reader of its limits.
+    pub fn limits(&self) -> Limits<'_> {
+        Limits {
             hierarchies: &self.hierarchies,
             membership: &self.membership,
-        };
-        limits
-            .chain(kind, None)
-            .is_ok_and(|chain| chain.own.is_ok())
+        }
+    }
+
+    /// Whether it has files for this limit.
+    pub fn has(&self, kind: Kind) -> bool {
+        let chain = self.limits().chain(kind, None);
+        chain.is_ok_and(|chain| chain.own.is_ok())
     }
 
     /// # Errors
     /// [`Error::Gone`] where the cgroup is; else what reading its files gives.
     pub fn sample(&self, claims: &[Claim]) -> Result<Sample, Error> {
-        let limits = Limits {
-            hierarchies: &self.hierarchies,
-            membership: &self.membership,
-        };
+        let limits = self.limits();
         let (mut readings, errors) = Kept::new(0, 0).read(&self.hierarchies, &self.directories);
         // Its usage is the time's.
         let at = Instant::now();
         if let Some(error) = errors.first {
             return Err(error);
         }
-        let chain = |claim: &Claim| {
-            let device = claim.intended.as_ref().and_then(Value::device);
-            limits.chain(claim.kind, device)
-        };
+        let chain = |claim: &Claim| limits.chain(claim.kind, claim.device);
         let chains: Result<Vec<Chain>, Error> = claims.iter().map(chain).collect();
         let wants_cpus = claims.iter().any(|claim| claim.kind == Kind::CpusetCpus);
         Ok(Sample {

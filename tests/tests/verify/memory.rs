@@ -1,6 +1,7 @@
 //! Memory: held, shadowed, undone, or not pressed against.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -107,15 +108,26 @@ fn a_parent_that_is_tighter_is_named() {
     assert_eq!(check["effective"]["value"]["number"], f64::from(32 << 20));
 }
 
+/// Writes another limit into the file, which is returned.
+fn raise(running: &Running, text: &str) -> PathBuf {
+    let [controller, name] = MEMORY;
+    let file = running.file(controller, name);
+    // v1 keeps it below that of memory and swap.
+    let both = file.with_file_name("memory.memsw.limit_in_bytes");
+    if both.exists() {
+        write(&both, unlimited());
+    }
+    write(&file, text);
+    file
+}
+
 #[test]
 fn a_limit_that_is_undone_does_not_hold() {
     if !root() {
         return;
     }
     let running = Running::start(&["--memory=64M", "--for=2s"]);
-    let [controller, name] = MEMORY;
-    let file = running.file(controller, name);
-    write(&file, unlimited());
+    let file = raise(&running, unlimited());
     let words = [&*file.display().to_string(), "during the run", "no limit"];
     judged(&running.report(), "fail", &words);
 }
@@ -129,9 +141,7 @@ fn a_limit_that_is_undone_and_done_again_does_not_hold() {
         return;
     }
     let running = Running::start(&["--memory=64M", "--for=3s"]);
-    let [controller, name] = MEMORY;
-    let file = running.file(controller, name);
-    write(&file, &(128_u64 << 20).to_string());
+    let file = raise(&running, &(128_u64 << 20).to_string());
     std::thread::sleep(UNDONE);
     write(&file, &(64_u64 << 20).to_string());
     judged(&running.report(), "fail", &["during the run", "128.0M"]);
@@ -148,9 +158,8 @@ fn what_was_used_above_the_limit_is_told_afterwards() {
     let mut verify = verify(&["--memory=64M", "--for=6s", "--"]);
     verify.args(["sh", "-c", script, "sh", &marker]);
     let running = Running::of(&mut verify, &marker);
-    let [controller, name] = MEMORY;
-    write(&running.file(controller, name), unlimited());
-    let usage = running.file(controller, ["memory.usage_in_bytes", "memory.current"]);
+    raise(&running, unlimited());
+    let usage = running.file(MEMORY[0], ["memory.usage_in_bytes", "memory.current"]);
     wait_for("more is used than fits", PATIENCE, || {
         let used: u64 = fs::read_to_string(&usage).ok()?.trim().parse().ok()?;
         (used > 80 << 20).then_some(())

@@ -88,9 +88,14 @@ fn what_docker_was_asked_for_is_inspected() {
     let report: Value = serde_json::from_str(&said).expect("an object");
     let limits = report["limits"].as_array().expect("a list");
     let memory = limits.iter().find(|limit| limit["limit"] == "memory");
-    let intended = &memory.expect("memory")["intended"];
-    assert!(intended.to_string().contains("docker"), "{report:#}");
-    assert!(intended.to_string().contains("67108864"), "{report:#}");
+    let memory = memory.expect("memory");
+    assert_eq!(memory["intended"], (64 << 20).to_string(), "{memory}");
+    let pids = limits.iter().find(|limit| limit["limit"] == "pids-limit");
+    // Docker was not asked for one.
+    assert!(
+        pids.is_none_or(|pids| pids["intended"].is_null()),
+        "{pids:?}"
+    );
 }
 
 #[test]

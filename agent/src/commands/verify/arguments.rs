@@ -88,7 +88,7 @@ pub struct Args {
         long,
         value_name = "N:N",
         requires = "command",
-        conflicts_with = "suite"
+        conflicts_with_all = ["suite", "standing"]
     )]
     pub weights: Option<Weights>,
 

@@ -150,10 +150,9 @@ impl Job {
             .limits
             .into_iter()
             .filter(|(kind, _)| !(order.swap_implied && *kind == Kind::MemorySwap));
-        let claims = asked.map(|(kind, value)| Claim {
-            source: format!("--{}", flag(kind, &value, &flags.limits)),
-            kind,
-            intended: Some(value),
+        let claims = asked.map(|(kind, value)| {
+            let source = format!("--{}", flag(kind, &value, &flags.limits));
+            Claim::of(kind, value, source)
         });
         Ok(Self {
             claims: claims.collect(),
@@ -242,16 +241,15 @@ fn judged(ran: &Ran) -> Vec<Check> {
 
 /// What was written of a claim; of two files the last, with what is in both, as the chain has it.
 fn written(claim: &Claim, all: &[Written]) -> Option<InFile> {
-    let device = claim.intended.as_ref().and_then(Value::device);
-    let device = device.map(|device| format!("{device} "));
-    let of_claim = all.iter().filter(|written| {
+    let device = claim.device.map(|device| format!("{device} "));
+    let mut of_claim = all.iter().filter(|written| {
         let is_device = device
             .as_ref()
             .is_none_or(|it| written.text.starts_with(&**it));
         written.limit == claim.kind.flag() && is_device
     });
     let texts: Vec<&str> = of_claim.clone().map(|it| &*it.text).rev().collect();
-    let last = of_claim.last()?;
+    let last = of_claim.next_back()?;
     Some(InFile {
         file: last.file.clone(),
         text: texts.join(" "),

@@ -11,7 +11,7 @@ use crate::commands::known;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::membership::Membership;
 use crate::intent::{Intent, Source, expect, of_container};
-use crate::limit::{Kind, TABLE};
+use crate::limit::Kind;
 use crate::verify::claim::Claim;
 use crate::verify::judge::{Facts, Run, judge};
 use crate::verify::report::{Check, Report, Scope, Subject};
@@ -156,24 +156,17 @@ async fn judge_found(
 /// What was intended; where nobody says, each limit that the cgroup has.
 fn claims(gauge: &Gauge, intent: Option<Intent>) -> Result<Vec<Claim>, Failure> {
     if let Some(Intent { limits, source }) = intent {
-        let claims = limits.into_iter().map(|(kind, value)| Claim {
-            kind,
-            intended: Some(value),
-            source: source.name().to_owned(),
-        });
+        let claims = limits.into_iter();
+        let claims = claims.map(|(kind, value)| Claim::of(kind, value, source.name()));
         // docker's default for swap, twice the memory, is nobody's wish where the kernel does not count swap.
         let counted = |claim: &Claim| {
             source != Source::Docker || claim.kind != Kind::MemorySwap || gauge.has(claim.kind)
         };
         return Ok(claims.filter(counted).collect());
     }
-    let all: Vec<Claim> = TABLE
-        .iter()
-        .map(|row| Claim {
-            kind: row.kind,
-            intended: None,
-            source: String::new(),
-        })
+    let all = gauge.limits().all().into_iter();
+    let all: Vec<Claim> = all
+        .map(|(kind, device)| Claim::unsaid(kind, device))
         .collect();
     let now = gauge.sample(&all)?;
     let limited = all.into_iter().zip(now.chains).filter(|(claim, chain)| {

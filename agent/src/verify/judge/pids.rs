@@ -28,8 +28,7 @@ pub fn pids(limit: &Held, run: &Run) -> Finding {
         (Verdict::Pass, reason)
     } else {
         let reason = format!(
-            "there were at most {peak} of {limit} tasks, and no fork was refused; stress-ng --fork 4 --fork-max {} would press",
-            limit
+            "there were at most {peak} of {limit} tasks, and no fork was refused; stress-ng --fork 4 --fork-max {limit} would press"
         );
         (Verdict::Inconclusive, reason)
     };

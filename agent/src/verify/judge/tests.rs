@@ -26,11 +26,7 @@ fn bytes(mib: u64) -> Held {
 }
 
 fn claim(kind: Kind, value: Value) -> Claim {
-    Claim {
-        kind,
-        intended: Some(value),
-        source: "--flag".to_owned(),
-    }
+    Claim::of(kind, value, "--flag")
 }
 
 fn chain(kind: Kind, own: Held) -> Chain {
