@@ -7,6 +7,7 @@ pub mod archive;
 pub mod cgroup;
 pub mod container;
 pub mod dashboard;
+pub mod disk;
 pub mod docker;
 pub mod law;
 pub mod limited;

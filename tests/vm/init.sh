@@ -401,12 +401,47 @@ check doctor_forced
 limits_of_run() { AGENT_BINARY=/bin/agent run_limits --test-threads=1; }
 leftovers_of_run() { AGENT_BINARY=/bin/agent run_life --test-threads=1 killed; }
 
+# Tests of `agent verify`: all but those that need docker, or a disk.
+verdicts() { AGENT_BINARY=/bin/agent verify --test-threads=1 --skip docker --skip the_suite_is; }
+
+# Memory is held, and what does not fit is swapped out, where there is swap.
+rest_goes_to_swap() {
+    echo 256M >/sys/block/zram0/disksize && mkswap /dev/zram0 && swapon /dev/zram0 || return 1
+    agent verify --output json --memory 64M --memory-swap 512M -- \
+        stress-ng --vm 1 --vm-bytes 128M --vm-keep --timeout 5s >/tmp/verdict
+    swapoff /dev/zram0
+    grep '"reason": "held at 64.0M.* went to swap"' /tmp/verdict || { cat /tmp/verdict; return 1; }
+}
+
+# Both who looks and who launches are told which file to change.
+controller_is_not_enabled() {
+    off=/sys/fs/cgroup/off
+    mkdir $off $off/sub
+    agent verify --cgroup /off/sub --expect memory=64M --output json >/tmp/verdict
+    looked=$?
+    sleep 1000 &
+    echo $! >$off/cgroup.procs
+    # A cgroup with processes cannot give controllers to others.
+    agent verify --memory 64M --cgroup-parent /off -- true >/tmp/refused 2>&1
+    launched=$?
+    kill $!
+    wait $!
+    eventually rmdir $off/sub && eventually rmdir $off || return 1
+    cat /tmp/verdict /tmp/refused
+    [ $looked = 1 ] && grep -q "\"reason\": .*$off/cgroup.subtree_control" /tmp/verdict &&
+        [ $launched = 2 ] && grep -q "$off/cgroup.subtree_control" /tmp/refused
+}
+
 # Mounts that it makes need what is newer.
 case $(uname -r) in
 5.*) echo "agent run is not checked on $(uname -r)" ;;
 *)
     check limits_of_run
     check leftovers_of_run
+    check verdicts
+    check rest_goes_to_swap
+    # v1 has no such file.
+    [ $LAYOUT = hybrid ] || check controller_is_not_enabled
     ;;
 esac
 

@@ -37,9 +37,10 @@ const FOR_BENCH: [Package; 6] = [
 ];
 
 #[rustfmt::skip]
-const FOR_VM: [Package; 4] = [
+const FOR_VM: [Package; 5] = [
     Package { name: "busybox-static",  shows: "/usr/share/doc/busybox-static", what_for: "its programs" },
     Package { name: "perl-base",       shows: "/usr/bin/perl",      what_for: "system calls that no program there makes" },
+    Package { name: "stress-ng",       shows: "/usr/bin/stress-ng", what_for: "load against limits" },
     Package { name: "binutils",        shows: "strip",              what_for: "makes the agent smaller" },
     Package { name: "xz-utils",        shows: "xz",                 what_for: "unpacks the modules of kernels" },
 ];

@@ -10,7 +10,7 @@ use crate::host::hierarchy::{Hierarchies, Mounted, Version};
 use crate::host::membership::Membership;
 use crate::host::path::with_parents;
 use crate::limit::chain::{Chain, Link, Missing};
-use crate::limit::{Device, File, Form, Held, Kind};
+use crate::limit::{Device, File, Form, Held, Kind, TABLE};
 
 /// Reads limits; each time anew.
 #[derive(Clone, Copy, Debug)]
@@ -65,9 +65,21 @@ impl<'a> Limits<'a> {
         Ok(chain)
     }
 
+    /// All limits that there can be: of a rate, one on each device that it is limited on.
+    pub fn all(&self) -> Vec<(Kind, Option<Device>)> {
+        let of_kind = |kind: Kind| {
+            if !kind.is_rate() {
+                return vec![(kind, None)];
+            }
+            let devices = self.devices(kind).into_iter();
+            devices.map(|device| (kind, Some(device))).collect()
+        };
+        TABLE.iter().flat_map(|row| of_kind(row.kind)).collect()
+    }
+
     /// The devices that a rate can be limited on: those with rows in the files of the cgroup, or of one above that
     /// binds it.
-    pub fn devices(&self, kind: Kind) -> BTreeSet<Device> {
+    fn devices(&self, kind: Kind) -> BTreeSet<Device> {
         let Ok(place) = self.place(kind) else {
             return BTreeSet::new();
         };

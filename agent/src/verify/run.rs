@@ -299,13 +299,13 @@ pub async fn launch(
     time: Option<Duration>,
     progress: Progress<'_>,
 ) -> Result<Ran, Error> {
+    let mut interrupt = interrupt()?;
     let limited = supervised.limit().await?;
     let mut watch = Watch::begin(gauge(&limited)?, claims)?;
     let pid = supervised.start().await?;
     watch.mark()?;
     let deadline = time.map(|time| watch.first.at + time);
     let mut ticks = ticks();
-    let mut interrupt = interrupt()?;
     let mut code = None;
     let mut interrupted = false;
     loop {

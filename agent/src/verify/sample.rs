@@ -13,8 +13,9 @@ use crate::host::kept::{Directory, Kept};
 use crate::host::membership::Membership;
 use crate::host::reading::Reading;
 use crate::inventory::limits::Limits;
+use crate::limit::Held;
+use crate::limit::Kind;
 use crate::limit::chain::Chain;
-use crate::limit::{Held, Kind, TABLE};
 
 /// A cgroup that is looked at again and again.
 pub struct Gauge {
@@ -64,49 +65,24 @@ impl Gauge {
         path.or_else(|| self.membership.paths().next().map(|(_, path)| path))
     }
 
-    /// Each limit that the cgroup itself has.
-    ///
-    /// # Errors
-    /// As of [`Self::sample`].
-    pub fn own_limits(&self) -> Result<Vec<Claim>, Error> {
-        let limits = Limits {
+    /// The reader of its limits.
+    pub fn limits(&self) -> Limits<'_> {
+        Limits {
             hierarchies: &self.hierarchies,
             membership: &self.membership,
-        };
-        let mut claims = Vec::new();
-        for kind in TABLE.iter().map(|row| row.kind) {
-            let devices = match kind.is_rate() {
-                true => limits.devices(kind).into_iter().map(Some).collect(),
-                false => vec![None],
-            };
-            for device in devices {
-                let chain = limits.chain(kind, device)?;
-                if chain.own.is_ok_and(|own| !own.held.is_none()) {
-                    claims.push(Claim::own(kind, device));
-                }
-            }
         }
-        Ok(claims)
     }
 
     /// Whether it has files for this limit.
     pub fn has(&self, kind: Kind) -> bool {
-        let limits = Limits {
-            hierarchies: &self.hierarchies,
-            membership: &self.membership,
-        };
-        limits
-            .chain(kind, None)
-            .is_ok_and(|chain| chain.own.is_ok())
+        let chain = self.limits().chain(kind, None);
+        chain.is_ok_and(|chain| chain.own.is_ok())
     }
 
     /// # Errors
     /// [`Error::Gone`] where the cgroup is; else what reading its files gives.
     pub fn sample(&self, claims: &[Claim]) -> Result<Sample, Error> {
-        let limits = Limits {
-            hierarchies: &self.hierarchies,
-            membership: &self.membership,
-        };
+        let limits = self.limits();
         let (mut readings, errors) = Kept::new(0, 0).read(&self.hierarchies, &self.directories);
         // Its usage is the time's.
         let at = Instant::now();
@@ -131,11 +107,7 @@ impl Gauge {
 
     /// How many CPUs it can run on; `None` where nothing says.
     pub fn cpus(&self) -> Option<usize> {
-        let limits = Limits {
-            hierarchies: &self.hierarchies,
-            membership: &self.membership,
-        };
-        let chain = limits.chain(Kind::CpusetCpus, None).ok()?;
+        let chain = self.limits().chain(Kind::CpusetCpus, None).ok()?;
         match chain.effective()?.held {
             Held::Numbers(numbers) => Some(numbers.len()),
             Held::Amount(_) | Held::Quota { .. } => None,

@@ -55,6 +55,7 @@ pub async fn split(
     claims: Vec<Claim>,
     time: Duration,
 ) -> Result<(Vec<Check>, Vec<String>), Error> {
+    let mut interrupt = interrupt()?;
     let mut siblings = Vec::new();
     for (mut supervised, claim) in supervised.into_iter().zip(claims) {
         let limited = supervised.limit().await?;
@@ -72,7 +73,6 @@ pub async fn split(
     begin(&mut siblings)?;
     let deadline = Some(Instant::now() + time);
     let mut ticks = ticks();
-    let mut interrupt = interrupt()?;
     let mut interrupted = false;
     loop {
         tokio::select! {

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use tests::agent::binary;
 use tests::alone;
+use tests::disk::Disk;
 use tests::program::program;
 use tests::root;
 use tests::run::{Container, output, rootfs, wait_until_it_runs};
 use tests::wait::{PATIENCE, wait_for};
 
-use super::disk::Disk;
 use super::{file, text};
 
 /// For each thing that is measured over time.

@@ -3,10 +3,10 @@
 use std::fs;
 
 use tests::cgroup::Cgroup;
+use tests::disk::Disk;
 use tests::root;
 use tests::run::Container;
 
-use super::disk::Disk;
 use super::{file, refused, text};
 
 const SLEEP: &[&str] = &["sleep", "1000"];

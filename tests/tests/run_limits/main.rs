@@ -1,7 +1,6 @@
 //! The limits of `agent run`: each in its file, and what it does to who presses against it. On v1, v2 and both at once:
 //! `cargo xtask vm` runs these tests in kernels that have v2.
 
-mod disk;
 mod drift;
 mod effects;
 mod files;

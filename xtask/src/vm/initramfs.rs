@@ -17,9 +17,10 @@ const DIRECTORIES: [&str; 6] = ["bin", "dev", "proc", "run", "sys", "tmp"];
 /// Of Debian's perl-base, which every Debian has: makes system calls that no other program makes.
 const PERL: &str = "/usr/bin/perl";
 const BUSYBOX: &str = "/bin/busybox";
+const STRESS: &str = "/usr/bin/stress-ng";
 
 /// The tests whose programs run in the guest too.
-const TESTS: [&str; 2] = ["run_limits", "run_life"];
+const TESTS: [&str; 3] = ["run_limits", "run_life", "verify"];
 
 pub struct Initramfs {
     pub path: PathBuf,
@@ -54,7 +55,8 @@ impl Initramfs {
         copy(Path::new(BUSYBOX), &root.join("bin/busybox"))?;
         symlink("/usr/bin/perl", root.join("bin/perl"))?;
         copy(Path::new(PERL), &root.join("usr/bin/perl"))?;
-        let programs = [&*agent, &*storm, Path::new(PERL)];
+        copy(Path::new(STRESS), &root.join("usr/bin/stress-ng"))?;
+        let programs = [&*agent, &*storm, Path::new(PERL), Path::new(STRESS)];
         for program in programs
             .into_iter()
             .chain(tests.iter().map(PathBuf::as_path))

@@ -84,7 +84,12 @@ pub struct Args {
 
     /// Run the command once in each of several sibling cgroups with these CPU weights (1 to 10000),
     /// on one CPU, and judge how they share it
-    #[arg(long, value_name = "N:N", requires = "command")]
+    #[arg(
+        long,
+        value_name = "N:N",
+        requires = "command",
+        conflicts_with_all = ["suite", "standing"]
+    )]
     pub weights: Option<Weights>,
 
     /// Built-in jobs of stress-ng, one for each controller

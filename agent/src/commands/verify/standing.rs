@@ -174,10 +174,14 @@ fn claims(gauge: &Gauge, intent: Option<Intent>) -> Result<Vec<Claim>, Failure> 
         };
         return Ok(claims.filter(counted).collect());
     }
-    let own = gauge.own_limits()?.into_iter();
-    // These every cgroup has.
-    let chosen = own.filter(|claim| !matches!(claim.kind, Kind::CpuWeight | Kind::CpusetMems));
-    Ok(chosen.collect())
+    let all = gauge.limits().all().into_iter();
+    let all: Vec<Claim> = all.map(|(kind, device)| Claim::own(kind, device)).collect();
+    let now = gauge.sample(&all)?;
+    let limited = all.into_iter().zip(now.chains).filter(|(claim, chain)| {
+        let own = chain.own.as_ref().is_ok_and(|own| !own.held.is_none());
+        own && !matches!(claim.kind, Kind::CpuWeight | Kind::CpusetMems)
+    });
+    Ok(limited.map(|(claim, _)| claim).collect())
 }
 
 fn checks(

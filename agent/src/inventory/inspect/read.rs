@@ -14,7 +14,7 @@ use crate::host::status::{SETS, Status};
 use crate::host::system::page_size;
 use crate::inventory::limits::Limits;
 use crate::inventory::namespaces::NamespaceState;
-use crate::limit::{Intent, Kind, TABLE};
+use crate::limit::Intent;
 use crate::watch::record::Container;
 
 /// Where a namespace was seen whose file in `/proc` is closed.
@@ -190,14 +190,7 @@ fn hierarchy(mounted: &Mounted) -> String {
 
 /// All that there is a file for, or that limits something.
 fn limits(limits: &Limits<'_>, intent: Option<&Intent>) -> Vec<Limit> {
-    let of_kind = |kind: Kind| {
-        if !kind.is_rate() {
-            return vec![(kind, None)];
-        }
-        let devices = limits.devices(kind).into_iter();
-        devices.map(|device| (kind, Some(device))).collect()
-    };
-    let all = TABLE.iter().flat_map(|row| of_kind(row.kind));
+    let all = limits.all().into_iter();
     let told = all.filter_map(|(kind, device)| match limits.chain(kind, device) {
         Ok(chain) => {
             let intended = intent.and_then(|it| it.held(kind, device, chain.version, page_size()));

@@ -1,0 +1,68 @@
+//! Processes and threads.
+
+use serde_json::Value;
+use tests::root;
+
+use super::{PIDS, Running, judged, report, verify, write};
+
+fn limited(flags: &[&str], command: &[&str]) -> Value {
+    report(
+        verify(&["--pids-limit=50"])
+            .args(flags)
+            .arg("--")
+            .args(command),
+    )
+}
+
+fn assert_held(report: &Value) {
+    let check = judged(report, "pass", &["held at 50 tasks", "EAGAIN"]);
+    let observed = &check["observed"];
+    let number = |field: &str| observed[field].as_u64().expect("a number");
+    assert!(number("refused") > 0, "{check:#}");
+    assert!(number("peak") <= 50, "{check:#}");
+    // The host can still fork.
+    let status = std::process::Command::new("true").status();
+    assert!(status.is_ok_and(|status| status.success()));
+}
+
+#[test]
+fn forks_beyond_the_limit_are_refused() {
+    if !root() {
+        return;
+    }
+    let command = "stress-ng --fork 8 --fork-max 64 --timeout 3s";
+    assert_held(&limited(&[], &command.split(' ').collect::<Vec<_>>()));
+}
+
+#[test]
+fn a_fork_bomb_is_held() {
+    if !root() {
+        return;
+    }
+    assert_held(&limited(
+        &["--for=2s"],
+        &["sh", "-c", "b() { b | b & }; b; sleep 100"],
+    ));
+}
+
+#[test]
+fn few_forks_prove_nothing() {
+    if !root() {
+        return;
+    }
+    // 17 processes.
+    let report = limited(&[], &["stress-ng", "--fork", "8", "--timeout", "1s"]);
+    let check = judged(&report, "inconclusive", &["of 50 tasks", "--fork-max"]);
+    assert_eq!(check["observed"]["refused"], 0);
+}
+
+#[test]
+fn a_limit_that_is_undone_does_not_hold() {
+    if !root() {
+        return;
+    }
+    let running = Running::start(&["--pids-limit=50", "--for=2s"]);
+    let [controller, name] = PIDS;
+    write(&running.file(controller, name), "max");
+    judged(&running.report(), "fail", &["during the run", "no limit"]);
+}
