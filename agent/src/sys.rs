@@ -15,12 +15,22 @@ use std::{
 use agent_ebpf as contract;
 use aya::maps::MapData;
 use aya_obj::generated::bpf_insn;
+use tokio::io::unix::AsyncFd;
 
 /// `enum bpf_attach_type` (`include/uapi/linux/bpf.h`).
 pub const BPF_TRACE_RAW_TP: u32 = 23;
 pub const BPF_TRACE_FENTRY: u32 = 24;
 pub const BPF_TRACE_FEXIT: u32 = 25;
 pub const BPF_TRACE_ITER: u32 = 28;
+
+/// A descriptor that tokio waits for. Needs a tokio runtime.
+///
+/// # Errors
+/// It is none that can be waited for.
+pub fn awaited(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: what is owned stays open, and the same, until it is dropped.
+    unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
+}
 
 /// A struct of the contract with the BPF programs: `repr(C)`, no padding, any bytes are valid.
 ///

@@ -6,6 +6,7 @@
 pub mod claim;
 pub mod judge;
 pub mod lines;
+pub mod members;
 pub mod report;
 pub mod run;
 pub mod sample;

@@ -29,6 +29,16 @@ impl Log {
         log
     }
 
+    /// What it said to its end: all that had its standard error have let go of it.
+    ///
+    /// # Panics
+    /// Where there is no end.
+    pub fn all(&self) -> String {
+        wait_for("the end of a log", PATIENCE, || {
+            (Arc::strong_count(&self.0) == 1).then(|| self.text())
+        })
+    }
+
     /// # Panics
     /// Where the thread that reads it did.
     pub fn text(&self) -> String {

@@ -93,14 +93,15 @@ enum Task {
     /// Measure what the agent costs, and how soon it tells
     ///
     /// Builds in release, and runs as root. Leave the machine alone meanwhile. Exits with 1 where what was measured is
-    /// wrong, and not where a goal is missed.
+    /// wrong, or `agent verify` gave a wrong verdict, and not where a goal is missed.
     ///
     ///     cargo xtask bench
     ///     cargo xtask bench scrape --count 200 --rounds 3
+    ///     cargo xtask bench verdicts
     ///     cargo xtask bench -- --help
     #[command(verbatim_doc_comment)]
     Bench {
-        /// Arguments of the benchmark: storm, scrape, latency, launch, --count, --rounds, --procs, --output json
+        /// Arguments of the benchmark: storm, scrape, latency, launch, verdicts, --count, --rounds, --procs, --output json
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

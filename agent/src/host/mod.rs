@@ -26,6 +26,7 @@ pub mod reading;
 pub mod status;
 pub mod system;
 pub mod walk;
+pub mod writes;
 
 use std::io;
 use std::path::PathBuf;

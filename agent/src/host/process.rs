@@ -43,12 +43,26 @@ impl Process {
     /// # Errors
     /// [`Error::Gone`] where there is no such process.
     pub fn started(&self) -> Result<u64, Error> {
+        self.stat(22, "a start time in field 22")
+    }
+
+    /// Whether its first thread is ending, or has: `PF_EXITING` (include/linux/sched.h) of the flags, field 9 of `stat`.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn is_ending(&self) -> Result<bool, Error> {
+        const EXITING: u64 = 4;
+        Ok(self.stat(9, "flags in field 9")? & EXITING != 0)
+    }
+
+    /// A field of `stat` behind the second, counted from 1.
+    fn stat(&self, field: usize, wanted: &'static str) -> Result<u64, Error> {
         let stat = File::read(self.path("stat"))?;
         // The name, field 2, may hold anything, parentheses too.
         let end = stat.bytes.iter().rposition(|&byte| byte == b')');
         let rest = &stat.bytes[end.map_or(0, |end| end + 1)..];
-        let field = words(rest).nth(19).and_then(number);
-        field.ok_or_else(|| stat.malformed(&stat.bytes, "a start time in field 22"))
+        let number = words(rest).nth(field - 3).and_then(number);
+        number.ok_or_else(|| stat.malformed(&stat.bytes, wanted))
     }
 
     /// Its first thread's name; what is not UTF-8 is replaced by U+FFFD.
@@ -150,6 +164,9 @@ mod tests {
     #[test]
     fn what_is_there() {
         assert_eq!(read("stat", STAT, Process::started).unwrap(), 4711);
+        assert!(!read("stat", STAT, Process::is_ending).unwrap());
+        let ending = STAT.replace("4194560", "4194564");
+        assert!(read("stat", ending, Process::is_ending).unwrap());
         assert_eq!(read("comm", "a b\n\n", Process::comm).unwrap(), "a b\n");
         assert_eq!(read("comm", b"\xff\n", Process::comm).unwrap(), "\u{fffd}");
         let root = |it: &Process| it.link("root");

@@ -121,6 +121,31 @@ impl Chain {
             })
     }
 
+    /// The files that hold the cgroup's own limit.
+    pub fn own_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.own.iter().flat_map(|own| {
+            let files = self.kind.files(self.version).iter();
+            files.map(|file| own.file.with_file_name(file.name))
+        })
+    }
+
+    /// Whether the cgroup's own limit is the same in both.
+    pub fn has_same_own(&self, other: &Self) -> bool {
+        match (&self.own, &other.own) {
+            (Ok(own), Ok(other)) => own.held.is_same(&other.held),
+            (own, other) => own.is_err() == other.is_err(),
+        }
+    }
+
+    /// Whether the same holds in the end in both, and the cgroup's own limit is the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let effective = match (self.effective(), other.effective()) {
+            (Some(one), Some(other)) => one.held.is_same(&other.held),
+            (one, other) => one.is_none() == other.is_none(),
+        };
+        effective && self.has_same_own(other)
+    }
+
     /// Where what holds differs from `intended`, which is what the own file is to hold; from what it does hold where
     /// nobody says what was intended.
     pub fn drift(&self, intended: Option<&Held>) -> Option<Drift> {

@@ -9,7 +9,10 @@ mod pids;
 mod rate;
 mod sets;
 
+use std::path::PathBuf;
+
 use super::claim::Claim;
+use super::members::Moved;
 use super::report::{
     Check, Effective, InFile, Intended, Observed, Stimulus, Tolerance, Verdict, Victim,
 };
@@ -25,9 +28,19 @@ pub struct Facts<'a> {
     pub written: Option<InFile>,
     /// Before the run, or now.
     pub chain: &'a Chain,
-    /// The first look in the run at which the own limit was another one.
-    pub changed: Option<&'a Chain>,
+    /// What somebody did to it during the run.
+    pub undone: Option<&'a Undone>,
     pub run: Option<&'a Run>,
+}
+
+/// What somebody did to a limit that is none of the workload's doing.
+#[derive(Clone, Debug)]
+pub enum Undone {
+    /// The own limit, or the one that holds in the end, was another one, as here.
+    Changed(Chain),
+    Moved(Moved),
+    /// This file was written to, and held the same at each look.
+    Written(PathBuf),
 }
 
 /// What happened between two looks.
@@ -112,6 +125,12 @@ pub fn judge(facts: Facts<'_>) -> Check {
     if let Some(failed) = configured {
         finding.verdict = failed.verdict;
         finding.reason = failed.reason;
+    } else if let (Verdict::Pass, Some(Undone::Written(file))) = (finding.verdict, facts.undone) {
+        let file = file.display();
+        finding.verdict = Verdict::Inconclusive;
+        finding.reason = format!(
+            "somebody wrote to {file} during the run, and what it held meanwhile was not seen"
+        );
     }
     Check {
         limit: chain.kind.flag(),
@@ -150,18 +169,14 @@ fn read_back(facts: &Facts<'_>, own: &Link) -> InFile {
 fn configuration(facts: &Facts<'_>, intended: Option<&Held>) -> Option<Finding> {
     let fail = |reason: String| Some(Finding::of(Verdict::Fail, reason));
     let chain = facts.chain;
-    if let Some(changed) = facts.changed {
-        let now = match &changed.own {
-            Ok(own) => changed.quantity(&own.held).text,
-            Err(_) => "nothing".to_owned(),
-        };
-        let file = chain.own.as_ref().map_or_else(
-            |_| chain.kind.flag().to_owned(),
-            |own| own.file.display().to_string(),
-        );
-        return fail(format!(
-            "somebody wrote to {file} during the run: it held {now}"
-        ));
+    match facts.undone {
+        Some(Undone::Changed(changed)) => return fail(change(chain, changed)),
+        Some(Undone::Moved(Moved { pid, to })) => {
+            return fail(format!(
+                "process {pid} was moved to the cgroup {to} during the run, where this limit does not bind it"
+            ));
+        }
+        Some(Undone::Written(_)) | None => {}
     }
     if facts.claim.intended.is_some() && intended.is_none() {
         let flag = chain.kind.flag();
@@ -189,6 +204,20 @@ fn configuration(facts: &Facts<'_>, intended: Option<&Held>) -> Option<Finding> 
             ))
         }
     }
+}
+
+/// What was written during the run: to the own limit, or above it.
+fn change(before: &Chain, changed: &Chain) -> String {
+    let link = match &changed.own {
+        Ok(own) if before.has_same_own(changed) => {
+            changed.effective().unwrap_or_else(|| own.clone())
+        }
+        Ok(own) => own.clone(),
+        Err(missing) => return format!("it was taken away during the run: {missing}"),
+    };
+    let file = link.file.display();
+    let held = changed.quantity(&link.held).text;
+    format!("somebody wrote to {file} during the run: it held {held}")
 }
 
 /// Nothing but files was looked at, and they are as they should be.

@@ -11,7 +11,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::claim::Claim;
-use super::judge::{Host, Run};
+use super::judge::{Host, Run, Undone};
+use super::members::Members;
 use super::sample::{Gauge, Sample};
 use super::trace::Trace;
 use crate::host;
@@ -19,6 +20,7 @@ use crate::host::hierarchy::Hierarchies;
 use crate::host::hits::written_bytes;
 use crate::host::membership::Membership;
 use crate::host::reading::Field;
+use crate::host::writes::Writes;
 use crate::limit::Kind;
 use crate::limit::chain::Chain;
 use crate::runtime::supervise::held::{GO, Limited, STOP, Word, Written};
@@ -140,8 +142,10 @@ pub struct Watch {
     /// The workload runs.
     pub first: Sample,
     pub after: Sample,
-    /// By claim: the first look at which the own limit was another one than before.
-    pub changed: Vec<Option<Chain>>,
+    /// By claim.
+    pub undone: Vec<Option<Undone>>,
+    members: Vec<Members>,
+    writes: Writes,
     memory_peak: u64,
     swap_peak: u64,
     pids_peak: u64,
@@ -155,8 +159,14 @@ impl Watch {
     /// The cgroup cannot be read.
     pub fn begin(gauge: Gauge, claims: Vec<Claim>) -> Result<Self, Error> {
         let before = gauge.sample(&claims)?;
+        let mut writes = Writes::begin();
+        for file in before.chains.iter().flat_map(Chain::own_files) {
+            writes.watch(&file);
+        }
         let mut watch = Self {
-            changed: vec![None; claims.len()],
+            undone: vec![None; claims.len()],
+            members: claims.iter().map(|_| Members::default()).collect(),
+            writes,
             gauge,
             claims,
             first: before.clone(),
@@ -208,16 +218,27 @@ impl Watch {
                 self.allowed.push(allowed.clone());
             }
         }
-        let chains = self.before.chains.iter().zip(&self.after.chains);
-        for ((before, after), changed) in chains.zip(&mut self.changed) {
-            let is_same = match (&before.own, &after.own) {
-                (Ok(before), Ok(after)) => before.held.is_same(&after.held),
-                (before, after) => before.is_err() == after.is_err(),
-            };
-            if !is_same && changed.is_none() {
-                *changed = Some(after.clone());
+        let written = self.writes.take();
+        let looks = self.before.chains.iter().zip(&self.after.chains);
+        let looks = looks.zip(&mut self.members).zip(&mut self.undone);
+        for (((before, after), members), undone) in looks {
+            let moved = members.look(&self.gauge, after.kind);
+            if matches!(undone, Some(Undone::Changed(_) | Undone::Moved(_))) {
+                continue;
+            }
+            if !before.is_same(after) {
+                *undone = Some(Undone::Changed(after.clone()));
+            } else if let Some(moved) = moved {
+                *undone = Some(Undone::Moved(moved));
+            } else if let Some(file) = after.own_files().find(|file| written.contains(file)) {
+                *undone = Some(Undone::Written(file));
             }
         }
+    }
+
+    /// Waits until somebody writes to a limit: what it holds then may not be there for long.
+    pub async fn written(&self) {
+        self.writes.any().await;
     }
 
     /// What is used of each limit now, in a line.
@@ -319,6 +340,7 @@ pub async fn launch(
                 interrupted = true;
                 break;
             }
+            () = watch.written() => watch.look()?,
             _ = ticks.tick() => {
                 watch.look()?;
                 progress(&watch);
@@ -366,6 +388,7 @@ pub async fn watch(
         tokio::select! {
             () = until(deadline) => break,
             _ = interrupt.recv() => return Err(Error::Interrupted),
+            () = watch.written() => watch.look()?,
             _ = ticks.tick() => {
                 watch.look()?;
                 progress(&watch);

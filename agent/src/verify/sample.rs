@@ -7,6 +7,7 @@ use agent_ebpf::CgroupKey;
 
 use super::claim::Claim;
 use crate::host::Error;
+use crate::host::control::PROCESSES;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::hits::{Hits, allowed_cpus};
 use crate::host::kept::{Directory, Kept};
@@ -58,11 +59,16 @@ impl Gauge {
 
     /// Its path, where `kind` is limited.
     pub fn path(&self, kind: Kind) -> Option<&str> {
+        let path = self.path_of(&self.membership, kind);
+        path.or_else(|| self.membership.paths().next().map(|(_, path)| path))
+    }
+
+    /// That of another cgroup there.
+    pub fn path_of<'a>(&self, membership: &'a Membership, kind: Kind) -> Option<&'a str> {
         let controller = &kind.row().controller;
         let of = |name| self.hierarchies.of_controller(name);
-        let mounted = of(controller.v1).or_else(|| of(controller.v2));
-        let path = mounted.and_then(|mounted| self.membership.path(mounted));
-        path.or_else(|| self.membership.paths().next().map(|(_, path)| path))
+        let mounted = of(controller.v1).or_else(|| of(controller.v2))?;
+        membership.path(mounted)
     }
 
     /// The reader of its limits.
@@ -114,20 +120,17 @@ impl Gauge {
         }
     }
 
-    /// The processes in the cgroup itself.
-    pub fn processes(&self) -> Vec<i32> {
-        let directory = self.membership.paths().find_map(|(id, path)| {
-            self.hierarchies
-                .directory(self.hierarchies.by_id(id)?, path)
-        });
-        let text = directory.and_then(|it| it.text(crate::host::control::PROCESSES).ok());
+    /// The processes in the cgroup itself, where `kind` is limited.
+    pub fn processes(&self, kind: Kind) -> Vec<i32> {
+        let directory = self.limits().directory(kind);
+        let text = directory.and_then(|it| it.text(PROCESSES).ok());
         let text = text.unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     fn allowed(&self) -> Vec<String> {
         let root = Path::new("/");
-        let processes = self.processes().into_iter();
+        let processes = self.processes(Kind::CpusetCpus).into_iter();
         processes
             .filter_map(|pid| allowed_cpus(root, pid))
             .collect()

@@ -63,7 +63,8 @@ impl Trace {
     }
 }
 
-fn is_within(path: &str, cgroup: &str) -> bool {
+/// Whether a path is that of `cgroup`, or of one below it.
+pub(super) fn is_within(path: &str, cgroup: &str) -> bool {
     let below = path.strip_prefix(cgroup);
     below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
 }

@@ -12,7 +12,7 @@ use super::run::{Error, Supervised, Watch, gauge, interrupt, ticks, until};
 use crate::host::cgroup::Limit;
 use crate::host::hits::wanted_cpu;
 use crate::host::reading::Field;
-use crate::limit::Held;
+use crate::limit::{Held, Kind};
 
 /// How long siblings are watched, unless told otherwise.
 pub const USUAL: Duration = Duration::from_secs(10);
@@ -128,7 +128,7 @@ fn begin(siblings: &mut [Sibling]) -> Result<(), Error> {
 fn look(siblings: &mut [Sibling]) -> Result<(), Error> {
     for Sibling { watch, wanted, .. } in siblings {
         watch.look()?;
-        wanted[1] = wanted_cpu(Path::new("/"), &watch.gauge.processes());
+        wanted[1] = wanted_cpu(Path::new("/"), &watch.gauge.processes(Kind::CpuWeight));
     }
     Ok(())
 }
@@ -168,7 +168,7 @@ fn judge_all(siblings: &[Sibling]) -> Vec<Check> {
             claim: &watch.claims[0],
             written: None,
             chain: &watch.before.chains[0],
-            changed: watch.changed[0].as_ref(),
+            undone: watch.undone[0].as_ref(),
             run: None,
         };
         let configured = judge::judge(facts);

@@ -223,16 +223,16 @@ fn judged(ran: &Ran) -> Vec<Check> {
     let Watch {
         claims,
         before,
-        changed,
+        undone,
         ..
     } = &ran.watch;
-    let all = claims.iter().zip(&before.chains).zip(changed);
-    let checks = all.map(|((claim, chain), changed)| {
+    let all = claims.iter().zip(&before.chains).zip(undone);
+    let checks = all.map(|((claim, chain), undone)| {
         judge(Facts {
             claim,
             written: written(claim, &ran.written),
             chain,
-            changed: changed.as_ref(),
+            undone: undone.as_ref(),
             run: Some(&ran.run),
         })
     });

@@ -14,7 +14,7 @@ use crate::host::membership::Membership;
 use crate::intent::{Intent, Source, expect, of_container};
 use crate::limit::Kind;
 use crate::verify::claim::Claim;
-use crate::verify::judge::{Facts, Run, judge};
+use crate::verify::judge::{Facts, Run, Undone, judge};
 use crate::verify::report::{Check, Report, Scope, Subject};
 use crate::verify::run::{self, Watch};
 use crate::verify::sample::{Gauge, Sample};
@@ -158,7 +158,7 @@ async fn judge_found(
     let watched = run::watch(gauge, claims, trace.as_ref(), time, &mut told).await;
     progress.clear();
     let (watch, run) = watched?;
-    let checks = checks(&watch.claims, &watch.before, &watch.changed, Some(&run));
+    let checks = checks(&watch.claims, &watch.before, &watch.undone, Some(&run));
     Ok(report(Scope::Run, subject, None, checks, notes))
 }
 
@@ -187,16 +187,16 @@ fn claims(gauge: &Gauge, intent: Option<Intent>) -> Result<Vec<Claim>, Failure> 
 fn checks(
     claims: &[Claim],
     now: &Sample,
-    changed: &[Option<crate::limit::chain::Chain>],
+    undone: &[Option<Undone>],
     run: Option<&Run>,
 ) -> Vec<Check> {
-    let all = claims.iter().zip(&now.chains).zip(changed);
-    let checks = all.map(|((claim, chain), changed)| {
+    let all = claims.iter().zip(&now.chains).zip(undone);
+    let checks = all.map(|((claim, chain), undone)| {
         judge(Facts {
             claim,
             written: None,
             chain,
-            changed: changed.as_ref(),
+            undone: undone.as_ref(),
             run,
         })
     });

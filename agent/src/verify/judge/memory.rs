@@ -38,11 +38,11 @@ pub fn memory(limit: &Held, run: &Run) -> Finding {
         (Verdict::Inconclusive, reason)
     } else if !pressed {
         let reason = format!(
-            "usage reached {} of {}, and nothing pressed against the limit; stress-ng --vm 1 --vm-bytes {} --vm-keep would",
+            "usage reached {} of {}, and nothing pressed against the limit; stress-ng --vm 1 --vm-bytes {}m --vm-keep would",
             size(peak.bytes),
             size(limit),
             2 * (limit >> 20).max(1),
-        ) + "m";
+        );
         (Verdict::Inconclusive, reason)
     } else {
         (Verdict::Pass, held(limit, hits, kills, swap))

@@ -83,7 +83,7 @@ fn judged(claim: &Claim, chain: &Chain, run: Option<&Run>) -> (Verdict, String) 
         claim,
         written: None,
         chain,
-        changed: None,
+        undone: None,
         run,
     });
     (check.verdict, check.reason)
@@ -130,7 +130,7 @@ fn a_limit_that_is_not_set_as_intended_fails() {
         claim: &claim,
         written: None,
         chain: &good,
-        changed: Some(&undone),
+        undone: Some(&Undone::Changed(undone)),
         run: Some(&run()),
     });
     assert_eq!(check.verdict, Verdict::Fail);

@@ -12,6 +12,7 @@ mod launch;
 mod report;
 mod scrape;
 mod storm;
+mod verdicts;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ use report::{Figure, Report};
 /// Measure what the agent costs, and how soon it tells
 ///
 /// Exits with 1 where a check of what was measured fails. A goal that is missed is said, and is no failure: on a machine
-/// that does other work too it says little.
+/// that does other work too it says little. A wrong verdict is one.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask bench")]
 struct Arguments {
@@ -36,13 +37,15 @@ struct Arguments {
     /// - latency: OOM kill to line, start to ready, SIGTERM to end
     ///
     /// - launch: a container that does nothing, by agent run, by crun, and by a program that can do nothing else
+    ///
+    /// - verdicts: agent verify on set-ups whose verdict is known; one that is wrong is a failure
     #[arg(
-        value_name = "storm|scrape|latency|launch",
+        value_name = "storm|scrape|latency|launch|verdicts",
         hide_possible_values = true
     )]
     benches: Vec<Bench>,
 
-    /// Processes of a storm, cgroups of a scrape, kills, or launches [default: 20000, 1000, 50, 100]
+    /// Processes of a storm, cgroups of a scrape, kills, launches, or verdicts [default: 20000, 1000, 50, 100, 200]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
 
@@ -82,6 +85,7 @@ enum Bench {
     Scrape,
     Latency,
     Launch,
+    Verdicts,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -98,6 +102,7 @@ impl Bench {
             Self::Scrape => scrape::measure(size),
             Self::Latency => latency::measure(size),
             Self::Launch => launch::measure(size),
+            Self::Verdicts => verdicts::measure(size),
         }
     }
 }
@@ -133,5 +138,9 @@ fn main() -> ExitCode {
         Output::Human => report.print_table(),
         Output::Json => report.print_json(),
     }
-    ExitCode::SUCCESS
+    if report.is_right() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

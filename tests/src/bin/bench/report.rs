@@ -11,6 +11,8 @@ pub struct Figure {
     pub unit: Unit,
     /// The most that is wanted; none where it is told for comparison only.
     pub goal: Option<f64>,
+    /// Whether it is a failure to miss the goal.
+    required: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -37,6 +39,7 @@ impl Figure {
             reached,
             unit,
             goal: None,
+            required: false,
         }
     }
 
@@ -44,6 +47,16 @@ impl Figure {
     pub fn at_most(mut self, goal: f64) -> Self {
         self.goal = Some(goal);
         self
+    }
+
+    /// To miss the goal is a failure.
+    pub fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    fn is_missed(&self) -> bool {
+        self.goal.is_some_and(|goal| self.reached > goal)
     }
 
     fn verdict(&self) -> &'static str {
@@ -97,6 +110,12 @@ impl Report {
             cpus: std::thread::available_parallelism().map_or(0, usize::from),
             load: load.split(' ').next().unwrap_or_default().to_owned(),
         }
+    }
+
+    /// Whether all goals are met that have to be.
+    pub fn is_right(&self) -> bool {
+        let mut required = self.figures.iter().filter(|figure| figure.required);
+        !required.any(Figure::is_missed)
     }
 
     pub fn print_table(&self) {

@@ -1,0 +1,105 @@
+//! The limits that somebody changes behind the agent's back.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use tests::cgroup::{Cgroup, directory};
+use tests::wait::{PATIENCE, wait_for};
+
+/// A file of a limit.
+#[derive(Clone, Copy, Debug)]
+pub enum Knob {
+    Memory,
+    Pids,
+    Quota,
+    Period,
+    Cpus,
+    Weight,
+}
+
+impl Knob {
+    /// The controller, and what the file is called on v1 and on v2.
+    fn names(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Memory => ("memory", "memory.limit_in_bytes", "memory.max"),
+            Self::Pids => ("pids", "pids.max", "pids.max"),
+            Self::Quota => ("cpu", "cpu.cfs_quota_us", "cpu.max"),
+            Self::Period => ("cpu", "cpu.cfs_period_us", "cpu.max"),
+            Self::Cpus => ("cpuset", "cpuset.cpus", "cpuset.cpus"),
+            Self::Weight => ("cpu", "cpu.shares", "cpu.weight"),
+        }
+    }
+
+    fn path(self, cgroup: &str) -> PathBuf {
+        let (controller, v1, v2) = self.names();
+        let name = if Cgroup::is_v1(controller) { v1 } else { v2 };
+        directory(controller, cgroup).join(name)
+    }
+
+    pub fn read(self, cgroup: &str) -> String {
+        let text = fs::read_to_string(self.path(cgroup)).expect("a limit can be read");
+        text.trim().to_owned()
+    }
+
+    /// Writes to the limit of a cgroup; once it can be: memory that is used now may have to be freed first.
+    ///
+    /// # Panics
+    /// Where it never can.
+    pub fn write(self, cgroup: &str, text: &str) {
+        let path = self.path(cgroup);
+        wait_for(
+            &format!("{text} in {}", path.display()),
+            PATIENCE,
+            || match fs::write(&path, self.form(cgroup, text)) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => None,
+                written => {
+                    written.expect("a limit can be written");
+                    Some(())
+                }
+            },
+        );
+    }
+
+    /// What is written for `text`, which is v1's form.
+    fn form(self, cgroup: &str, text: &str) -> String {
+        let (controller, ..) = self.names();
+        match self {
+            _ if Cgroup::is_v1(controller) => text.to_owned(),
+            // v2 has quota and period in one file, the quota first.
+            Self::Period if !text.contains(' ') => {
+                let both = self.read(cgroup);
+                let quota = both.split(' ').next().unwrap_or_default();
+                format!("{quota} {text}")
+            }
+            _ => text.replace("-1", "max"),
+        }
+    }
+
+    /// Waits until what is in the cgroup presses against the limit, or uses what it gives out.
+    pub fn wait_until_pressed(self, cgroup: &str) {
+        let (controller, file, key) = match self {
+            Self::Memory if Cgroup::is_v1("memory") => ("memory", "memory.failcnt", ""),
+            Self::Memory => ("memory", "memory.events", "max "),
+            Self::Pids => ("pids", "pids.events", "max "),
+            Self::Quota | Self::Period => ("cpu", "cpu.stat", "nr_throttled "),
+            Self::Cpus | Self::Weight if Cgroup::is_v1("cpuacct") => {
+                ("cpuacct", "cpuacct.usage", "")
+            }
+            Self::Cpus | Self::Weight => ("cpu", "cpu.stat", "usage_usec "),
+        };
+        let path = directory(controller, cgroup).join(file);
+        wait_for(&format!("{} grows", path.display()), PATIENCE, || {
+            let text = fs::read_to_string(&path).ok()?;
+            let number = text.lines().find_map(|line| line.strip_prefix(key))?;
+            (number.parse::<u64>().ok()? > 0).then_some(())
+        });
+    }
+
+    /// Puts a process into the root of the hierarchy, where nothing is limited.
+    pub fn free(self, pid: u32) {
+        let (controller, ..) = self.names();
+        let file = directory(controller, "").join("cgroup.procs");
+        fs::write(file, pid.to_string()).expect("a process can be moved");
+    }
+}
