@@ -12,7 +12,7 @@ use super::kernel::Module;
 use crate::command::{cargo, command, output, run, workspace};
 
 /// Directories that the guest mounts on, or puts links into.
-const DIRECTORIES: [&str; 6] = ["bin", "dev", "proc", "run", "sys", "tmp"];
+const DIRECTORIES: [&str; 7] = ["bin", "dev", "mnt", "proc", "run", "sys", "tmp"];
 
 /// Of Debian's perl-base, which every Debian has: makes system calls that no other program makes.
 const PERL: &str = "/usr/bin/perl";
