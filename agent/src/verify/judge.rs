@@ -126,8 +126,9 @@ pub fn judge(facts: Facts<'_>) -> Check {
     } else if let (Verdict::Pass, Some(Undone::Written(file))) = (finding.verdict, facts.undone) {
         let file = file.display();
         finding.verdict = Verdict::Inconclusive;
-        finding.reason =
-            format!("somebody wrote to {file} during the run, and what it held meanwhile was not seen");
+        finding.reason = format!(
+            "somebody wrote to {file} during the run, and what it held meanwhile was not seen"
+        );
     }
     Check {
         limit: chain.kind.flag(),
@@ -206,7 +207,9 @@ fn configuration(facts: &Facts<'_>, intended: Option<&Held>) -> Option<Finding> 
 /// What was written during the run: to the own limit, or above it.
 fn change(before: &Chain, changed: &Chain) -> String {
     let link = match &changed.own {
-        Ok(own) if before.has_same_own(changed) => changed.effective().unwrap_or_else(|| own.clone()),
+        Ok(own) if before.has_same_own(changed) => {
+            changed.effective().unwrap_or_else(|| own.clone())
+        }
         Ok(own) => own.clone(),
         Err(missing) => return format!("it was taken away during the run: {missing}"),
     };
