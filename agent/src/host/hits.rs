@@ -92,15 +92,31 @@ fn kills_below(path: &Path) -> Result<Option<u64>, Error> {
     Ok(Some(kills))
 }
 
-/// How long processes ran or waited for a CPU so far, each by its pid, in nanoseconds: `/proc/PID/schedstat`
-/// (Documentation/scheduler/sched-stats.rst). One that has ended is left out.
-pub fn wanted_cpu(root: &Path, pids: &[i32]) -> Vec<(i32, u64)> {
+/// How much a process wanted a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub pid: i32,
+    /// How long it ran or waited so far, in nanoseconds; the wait that goes on now is not counted yet.
+    pub time: u64,
+    /// It runs or waits now.
+    pub now: bool,
+}
+
+/// How much processes wanted a CPU: `/proc/PID/schedstat` (Documentation/scheduler/sched-stats.rst) and the state in
+/// `/proc/PID/status`. One that has ended is left out.
+pub fn wanted_cpu(root: &Path, pids: &[i32]) -> Vec<Wanted> {
     let wanted = |pid: &i32| {
+        let status = File::read(root.join(format!("proc/{pid}/status"))).ok()?;
+        let now = status.word_of("State:") == Some(b"R");
         let file = File::read(root.join(format!("proc/{pid}/schedstat"))).ok()?;
         let text = file.string().ok()?;
         let mut numbers = text.split_whitespace().map(str::parse::<u64>);
         let (ran, waited) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
-        Some((*pid, ran + waited))
+        Some(Wanted {
+            pid: *pid,
+            time: ran + waited,
+            now,
+        })
     };
     pids.iter().filter_map(wanted).collect()
 }
@@ -222,10 +238,19 @@ mod tests {
                 "proc/7/io",
                 "rchar: 1\nwrite_bytes: 4096\ncancelled_write_bytes: 0\n",
             ),
-            ("proc/7/status", "Name:\tx\nCpus_allowed_list:\t0-1\n"),
+            (
+                "proc/7/status",
+                "Name:\tx\nState:\tR (running)\nCpus_allowed_list:\t0-1\n",
+            ),
+            ("proc/8/status", "State:\tS (sleeping)\n"),
             ("proc/meminfo", "MemTotal: 9 kB\nSwapTotal: 2 kB\n"),
         ]);
-        assert_eq!(wanted_cpu(root.path(), &[7, 8, 9]), [(7, 150)]);
+        let wanted = Wanted {
+            pid: 7,
+            time: 150,
+            now: true,
+        };
+        assert_eq!(wanted_cpu(root.path(), &[7, 8, 9]), [wanted]);
         assert_eq!(written_bytes(root.path(), 7), Some(4096));
         assert_eq!(allowed_cpus(root.path(), 7).as_deref(), Some("0-1"));
         assert_eq!(written_bytes(root.path(), 9), None);

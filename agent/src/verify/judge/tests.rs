@@ -141,6 +141,41 @@ fn a_limit_that_is_not_set_as_intended_fails() {
     );
 }
 
+#[test]
+fn what_somebody_does_meanwhile_is_no_pass() {
+    let (claim, good, run) = (memory_claim(), chain(Kind::Memory, bytes(150)), pressed());
+    let mut above = good.clone();
+    above.above = vec![link("/agent", bytes(100))];
+    let moved = Moved {
+        pid: 7,
+        to: "/b".to_owned(),
+    };
+    let written = PathBuf::from("/cg/memory.max");
+    for (undone, wanted, part) in [
+        (Undone::Changed(above), Verdict::Fail, "it held 100.0M"),
+        (
+            Undone::Moved(moved),
+            Verdict::Fail,
+            "process 7 was moved to the cgroup /b",
+        ),
+        (
+            Undone::Written(written),
+            Verdict::Inconclusive,
+            "/cg/memory.max",
+        ),
+    ] {
+        let check = judge(Facts {
+            claim: &claim,
+            written: None,
+            chain: &good,
+            undone: Some(&undone),
+            run: Some(&run),
+        });
+        assert_eq!(check.verdict, wanted, "{undone:?}");
+        assert!(check.reason.contains(part), "{}", check.reason);
+    }
+}
+
 /// A run in which the limit of 150 MiB was run into, and one process killed.
 fn pressed() -> Run {
     let mut run = run();

@@ -48,17 +48,14 @@ impl Knob {
     /// Where it never can.
     pub fn write(self, cgroup: &str, text: &str) {
         let path = self.path(cgroup);
-        wait_for(
-            &format!("{text} in {}", path.display()),
-            PATIENCE,
-            || match fs::write(&path, self.form(cgroup, text)) {
+        let what = format!("{text} in {}", path.display());
+        wait_for(&what, PATIENCE, || {
+            match fs::write(&path, self.form(cgroup, text)) {
+                Ok(()) => Some(()),
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => None,
-                written => {
-                    written.expect("a limit can be written");
-                    Some(())
-                }
-            },
-        );
+                Err(error) => panic!("{what}: {error}"),
+            }
+        });
     }
 
     /// What is written for `text`, which is v1's form.

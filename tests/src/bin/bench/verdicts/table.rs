@@ -134,18 +134,19 @@ const fn sabotaged(
 }
 
 const MEMORY: &[&str] = &["--memory=32m"];
+/// Of memory and swap together there is no limit: on v1 that of memory cannot be above it.
+const MEMORY_ALONE: &[&str] = &["--memory=32m", "--memory-swap=-1"];
 const CPU: &[&str] = &["--cpus=0.2"];
 const PIDS: &[&str] = &["--pids-limit=20"];
 const CPUSET: &[&str] = &["--cpuset-cpus=0"];
 const MEMORY_BELOW: &[&str] = &["--memory=32m", "--cgroup-parent={parent}"];
-const CPU_BELOW: &[&str] = &["--cpus=0.2", "--cgroup-parent={parent}"];
 const PIDS_BELOW: &[&str] = &["--pids-limit=20", "--cgroup-parent={parent}"];
 
 const DURING: &str = "during the run";
 const INTENDED: &str = "was intended";
 const MOVED: &str = "was moved to the cgroup /";
 
-/// All of them.
+/// All of them. A quota above that is smaller is not among them: v1 refuses it.
 #[rustfmt::skip]
 pub const TABLE: &[Setup] = &[
     launched("memory is filled", &["--memory=32m", "--for=1s"], FILL, Verdict::Pass, &["held at 32.0M"]),
@@ -156,7 +157,7 @@ pub const TABLE: &[Setup] = &[
         "while :; do {hog} 1 134217728; done 2>/dev/null & for i in {1..60}; do sleep 1000 & done; wait",
         Verdict::Pass, &["held at"]),
     launched("weights of 1 to 3", &["--weights=100:300", "--for=2s"], SPIN, Verdict::Pass, &["25.00 % was due"]),
-    launched("weights of 1 to 100", &["--weights=100:10000", "--for=2s"], SPIN, Verdict::Pass, &["0.99 % was due"]),
+    launched("weights of 1 to 100", &["--weights=100:10000", "--for=3s"], SPIN, Verdict::Pass, &["0.99 % was due"]),
     launched("one CPU of all", &["--cpuset-cpus=0", "--for=1s"], SPIN_4, Verdict::Pass, &["on CPUs 0"]),
     launched("direct writes", &["--device-write-bps={disk}:4m", "--volume={scratch}:/mnt", "--for=2s"], WRITE,
         Verdict::Pass, &["held at 4.0M/s"]),
@@ -174,7 +175,7 @@ pub const TABLE: &[Setup] = &[
     sabotaged("memory raised", MEMORY, FILL, Act::Change(Knob::Memory, "50331648"), &[DURING, "it held 48.0M"]),
     sabotaged("tasks raised", PIDS, FORK, Act::Change(Knob::Pids, "30"), &[DURING, "it held 30 tasks"]),
     sabotaged("quota raised", CPU, SPIN, Act::Change(Knob::Quota, "40000"), &[DURING, "it held 0.4 CPUs"]),
-    sabotaged("memory undone", MEMORY, FILL, Act::Change(Knob::Memory, NONE), &[DURING, "it held no limit"]),
+    sabotaged("memory undone", MEMORY_ALONE, FILL, Act::Change(Knob::Memory, NONE), &[DURING, "it held no limit"]),
     sabotaged("tasks undone", PIDS, FORK, Act::Change(Knob::Pids, "max"), &[DURING, "it held no limit"]),
     sabotaged("quota undone", CPU, SPIN_4, Act::Change(Knob::Quota, NONE), &[DURING, "it held no limit"]),
     sabotaged("memory lowered", MEMORY, FILL, Act::Change(Knob::Memory, "25165824"), &[DURING, "it held 24.0M"]),
@@ -193,18 +194,12 @@ pub const TABLE: &[Setup] = &[
 
     Setup { parent: Some((Knob::Memory, "16777216")),
         ..launched("less memory above", &["--memory=32m", "--cgroup-parent={parent}", "--for=500ms"], FILL, Verdict::Fail, &["limited by /agent/bench-", "16.0M < 32.0M"]) },
-    Setup { parent: Some((Knob::Quota, "10000")),
-        ..launched("a smaller quota above", &["--cpus=0.2", "--cgroup-parent={parent}", "--for=500ms"], SPIN, Verdict::Fail, &["limited by /agent/bench-", "0.1 CPUs < 0.2 CPUs"]) },
     Setup { parent: Some((Knob::Pids, "10")),
         ..launched("fewer tasks above", &["--pids-limit=20", "--cgroup-parent={parent}", "--for=500ms"], FORK, Verdict::Fail, &["limited by /agent/bench-", "10 tasks < 20 tasks"]) },
     Setup { parent: Some((Knob::Memory, NONE)),
         ..sabotaged("less memory above from now on", MEMORY_BELOW, FILL, Act::Above(Knob::Memory, "25165824"), &[DURING, "/bench-", "24.0M"]) },
-    Setup { parent: Some((Knob::Quota, NONE)),
-        ..sabotaged("a smaller quota above from now on", CPU_BELOW, SPIN, Act::Above(Knob::Quota, "10000"), &[DURING, "/bench-", "0.1 CPUs"]) },
     Setup { parent: Some((Knob::Pids, "max")),
         ..sabotaged("fewer tasks above from now on", PIDS_BELOW, FORK, Act::Above(Knob::Pids, "10"), &[DURING, "/bench-", "10 tasks"]) },
-    Setup { parent: Some((Knob::Memory, "16777216")),
-        ..standing("less memory above what stands", &["-m", "32m", "--cgroup-parent", "{parent}"], &[], &["limited by /agent/bench-"]) },
 
     Setup { act: Some(Act::Write(Knob::Memory, "50331648")),
         ..standing("another limit of memory", &["-m", "32m"], &[], &["holds 48.0M, and 32.0M", INTENDED]) },
