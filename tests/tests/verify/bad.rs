@@ -30,6 +30,7 @@ fn what_makes_no_sense_is_misuse() {
         ("-- true", "no limit to judge"),
         ("--weights 100 -- true", "--weights"),
         ("--weights 0:1 -- true", "--weights"),
+        ("--weights 1:2 --memory 64M -- true", "in a run of its own"),
         ("--memory junk -- true", "--memory"),
         ("--memory 64M --for 0s -- true", "--for"),
         ("--container x --memory 64M", "cannot be used"),

@@ -73,6 +73,7 @@ pub fn split(
         let mut flags = flags.clone();
         flags.limits.cpu_weight = Some(*weight);
         let mut job = Job::of(flags)?;
+        job.need_only_weights()?;
         job.claims.retain(|claim| claim.kind == Kind::CpuWeight);
         for claim in &mut job.claims {
             "--weights".clone_into(&mut claim.source);
@@ -159,6 +160,20 @@ impl Job {
             flags,
             order,
         })
+    }
+
+    /// # Errors
+    /// A limit besides would hold and not be judged.
+    fn need_only_weights(&self) -> Result<(), Failure> {
+        let about_cpus =
+            |kind| matches!(kind, Kind::CpuWeight | Kind::CpusetCpus | Kind::CpusetMems);
+        match self.claims.iter().find(|claim| !about_cpus(claim.kind)) {
+            None => Ok(()),
+            Some(other) => Err(Failure::Misuse(anyhow!(
+                "--weights judges weights alone; verify {} in a run of its own",
+                other.source
+            ))),
+        }
     }
 
     /// Runs it, and judges all claims.
