@@ -19,7 +19,7 @@ pub struct Quantity {
 }
 
 impl Quantity {
-    /// What is intended, in the unit that it was given in.
+    /// What is intended, in the largest unit of which there is at least one.
     pub fn of_value(kind: Kind, value: &Value) -> Self {
         match value {
             Value::Amount(limit) | Value::Swap { both: limit, .. } | Value::Rate { limit, .. } => {

@@ -43,7 +43,7 @@ impl Claim {
             .held(version, self.intended.as_ref()?, page_size())
     }
 
-    /// What was intended, in the unit that it was given in.
+    /// What was intended, with its unit.
     pub fn intended(&self) -> Option<Quantity> {
         Some(Quantity::of_value(self.kind, self.intended.as_ref()?))
     }
