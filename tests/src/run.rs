@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::agent::{agent, binary};
 use crate::cgroup::roots;
-use crate::program::program;
+use crate::program::{self, program};
 use crate::wait::{PATIENCE, wait_for};
 
 /// Where `agent run` keeps what it knows, for root.
@@ -39,7 +39,7 @@ pub fn rootfs() -> &'static Path {
         }
         let busybox = bin.join("busybox");
         let new = bin.join(format!("busybox.{}", std::process::id()));
-        fs::copy(program("busybox"), &new).expect("a copy of busybox");
+        program::copy(&program("busybox"), &new);
         fs::rename(new, busybox).expect("a file");
         fs::write(bin.join("data"), "no program").expect("a file");
         for applet in APPLETS {

@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::json;
 use tests::agent::agent;
+use tests::program::{copy, program};
 use tests::run::{Container, output, rootfs, text};
 
 /// `agent run` of a shell script, with this host's files.
@@ -302,7 +303,7 @@ fn links_of_a_root_lead_nowhere_else() {
     let root = tempfile::tempdir().expect("a directory");
     let outside = tempfile::tempdir().expect("a directory");
     fs::create_dir(root.path().join("bin")).expect("a directory");
-    fs::copy(rootfs().join("bin/busybox"), root.path().join("bin/sh")).expect("a file");
+    copy(&program("busybox"), &root.path().join("bin/sh"));
     let link = |to: &std::path::Path, name: &str| {
         std::os::unix::fs::symlink(to, root.path().join(name)).expect("a link");
     };

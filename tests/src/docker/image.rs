@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::client::Client;
-use crate::program::program;
+use crate::program::{self, program};
 
 /// The image's name.
 pub const IMAGE: &str = "local/stress";
@@ -69,5 +69,5 @@ pub(crate) fn inside(rootfs: &Path, path: &Path) -> PathBuf {
 pub(crate) fn copy(from: &Path, to: &Path) {
     let directory = to.parent().expect("a file is in a directory");
     fs::create_dir_all(directory).expect("a directory of the root file system");
-    fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    program::copy(from, to);
 }

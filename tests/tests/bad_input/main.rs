@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tests::agent::{agent, binary};
 use tests::mounts::Mounts;
 use tests::process::{Log, kill, wait_for_end};
+use tests::program::copy;
 use tests::wait::{PATIENCE, poll, wait_for};
 
 const MISUSE: i32 = 64;
@@ -158,7 +159,7 @@ impl Unprivileged {
         let directory = tempfile::tempdir().expect("a directory");
         let everybody = fs::Permissions::from_mode(0o777);
         fs::set_permissions(directory.path(), everybody).expect("own directory");
-        fs::copy(binary(), directory.path().join("agent")).expect("a copy");
+        copy(binary(), &directory.path().join("agent"));
         let drop = rustix::process::geteuid().is_root();
         Self { directory, drop }
     }

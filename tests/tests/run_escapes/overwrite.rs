@@ -1,10 +1,10 @@
 //! CVE-2019-5736: a container makes its launcher run itself inside, and overwrites its program on the host.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use tests::agent::binary;
+use tests::program::{copy, script};
 use tests::root;
 use tests::rootfs::Rootfs;
 use tests::wait::{PATIENCE, wait_for};
@@ -14,14 +14,13 @@ use super::attacker::{attack, careless, limited, name, said, works_unguarded};
 /// What is run in the container is whatever runs it.
 fn lure(rootfs: &Rootfs) {
     let path = rootfs.path().join("bin/lure");
-    fs::write(&path, "#!/proc/self/exe\n").expect("a file");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+    script(&path, "#!/proc/self/exe\n");
 }
 
 /// A copy, so that what is overwritten is nobody's.
 fn victim(of: &Path, rootfs: &Rootfs) -> std::path::PathBuf {
     let victim = rootfs.outside().join("victim-launcher");
-    fs::copy(of, &victim).expect("a copy");
+    copy(of, &victim);
     victim
 }
 

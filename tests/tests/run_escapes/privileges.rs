@@ -1,11 +1,10 @@
 //! CVE-2022-27650: capabilities that can be inherited become a user's by a program that has them in its file.
 
-use std::fs;
 use std::process::Command;
 
 use rustix::fs::{XattrFlags, setxattr};
 use tests::agent::binary;
-use tests::program::program;
+use tests::program::{copy, program};
 use tests::root;
 
 use super::attacker::{name, rootfs, said, works_unguarded};
@@ -35,7 +34,7 @@ fn nothing_is_inherited() {
     }
     let rootfs = rootfs();
     let capable = rootfs.path().join("bin/busybox-capable");
-    fs::copy(program("busybox"), &capable).expect("a copy");
+    copy(&program("busybox"), &capable);
     let value = file_capability();
     setxattr(&capable, "security.capability", &value, XattrFlags::empty()).expect("an attribute");
 

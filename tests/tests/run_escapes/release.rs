@@ -1,9 +1,9 @@
 //! CVE-2022-0492: the release agent of a hierarchy of cgroups of v1 runs on the host.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
+use tests::program::script;
 use tests::root;
 use tests::wait::{PATIENCE, poll, wait_for};
 
@@ -19,8 +19,7 @@ fn no_release_agent_is_set() {
         rootfs.outside().join("agent"),
         rootfs.outside().join("mark"),
     );
-    fs::write(&agent, format!("#!/bin/sh\n: > {}\n", mark.display())).expect("a file");
-    fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).expect("a mode");
+    script(&agent, &format!("#!/bin/sh\n: > {}\n", mark.display()));
     let agent = agent.to_str().expect("a path");
 
     let named = format!("none,name={}", name());

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use tests::agent::binary;
 use tests::cgroup::{Cgroup, roots};
+use tests::program;
 use tests::run::{output, rootfs};
 use tests::{alone, root};
 
@@ -26,7 +27,7 @@ impl Everybodys {
         let directory = tempfile::tempdir_in("/tmp").expect("a directory");
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("permissions");
-        fs::copy(binary(), path.join("agent")).expect("a copy");
+        program::copy(binary(), &path.join("agent"));
         let state = path.join("state");
         fs::create_dir(&state).expect("a directory");
         chown(&state, Some(USER), Some(USER)).expect("root");

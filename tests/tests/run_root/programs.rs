@@ -1,13 +1,12 @@
 //! Programs and what their loaders need: `--bin`, and `agent rootfs`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 use tests::agent::agent;
-use tests::program::program;
+use tests::program::{self, program};
 
 use crate::{Came, run};
 
@@ -212,8 +211,7 @@ fn a_static_program_needs_nothing() {
 fn script(text: &str) -> (TempDir, String) {
     let place = tempfile::tempdir().expect("a directory");
     let path = place.path().join("script");
-    fs::write(&path, text).expect("a file");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+    program::script(&path, text);
     let path = path.to_str().expect("UTF-8").to_owned();
     (place, path)
 }

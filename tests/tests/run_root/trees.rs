@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::json;
 use tests::agent::agent;
 use tests::mounts::{Mounts, compared};
-use tests::program::program;
+use tests::program::{copy, program};
 
 use crate::{Came, run};
 use tests::archive::{saved, shell, write};
@@ -18,7 +18,7 @@ fn small() -> tempfile::TempDir {
     let place = tempfile::tempdir().expect("a directory");
     let bin = place.path().join("bin");
     fs::create_dir(&bin).expect("a directory");
-    fs::copy(program("busybox"), bin.join("busybox")).expect("busybox");
+    copy(&program("busybox"), &bin.join("busybox"));
     for name in ["sh", "cat", "ls", "touch", "mknod", "dd"] {
         symlink("busybox", bin.join(name)).expect("a link");
     }

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use tests::agent::binary;
 use tests::cgroup::{Cgroup, roots};
+use tests::program;
 use tests::root;
 use tests::wait::{PATIENCE, wait_for};
 
@@ -126,7 +127,7 @@ fn looks(pid: u32) -> bool {
 fn a_suite_without_stress_ng_names_the_package() {
     let directory = tempfile::tempdir().expect("a directory");
     let copy = directory.path().join("agent");
-    fs::copy(binary(), &copy).expect("a copy");
+    program::copy(binary(), &copy);
     let mut suite = Command::new(copy);
     suite
         .args(["verify", "--suite"])
