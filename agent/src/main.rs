@@ -3,16 +3,21 @@
 use std::{io::Write as _, process::ExitCode};
 
 use agent::{
-    commands::{self, Command},
+    commands::{self, Command, Launch},
     text,
 };
-use clap::Parser;
+use clap::{Parser as _, Subcommand};
+
+/// musl's own takes twice the time for a launch.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 /// See what containers do to the kernel, and whether their limits hold
 ///
 /// Traces namespace calls, OOM kills, processes and escapes with eBPF, knows which container each belongs to, and shows
 /// them as Prometheus metrics (serve) and as a live stream (watch).
-#[derive(Parser)]
+#[derive(clap::Parser)]
 #[command(
     name = "agent",
     version,
@@ -29,17 +34,18 @@ Begin with:
   agent inspect    all about one container, and what it is not isolated from
   agent run        a container: agent run --bin bash,ls bash
   agent verify     whether limits hold: agent verify --memory 64m -- stress-ng --vm 1")]
-struct Cli {
+struct Cli<C: Subcommand> {
     #[command(subcommand)]
-    command: Command,
+    command: C,
 }
 
 /// The exit status of misuse (`EX_USAGE` of sysexits.h).
 const MISUSE: u8 = 64;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    commands::begin();
+    let command = match parse() {
+        Ok(command) => command,
         Err(error) if !error.use_stderr() => {
             // Help and version: a closed pipe is the reader's wish.
             let _ = error.print();
@@ -47,13 +53,21 @@ fn main() -> ExitCode {
         }
         Err(error) => return misuse(&error),
     };
-    match commands::run(cli.command) {
+    match commands::run(command) {
         Ok(code) => code,
         Err(error) => {
             complain(&text::error_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Reads the arguments. A launch is not to wait for those of all other commands to be known.
+fn parse() -> Result<Command, clap::Error> {
+    if commands::is(&["run"]) {
+        return Cli::<Launch>::try_parse().map(|cli| cli.command.into());
+    }
+    Cli::<Command>::try_parse().map(|cli| cli.command)
 }
 
 /// Says in one line what was wrong with the arguments.
@@ -74,10 +88,10 @@ fn misuse(error: &clap::Error) -> ExitCode {
 
 /// docker's for its commands that end as the container's command does.
 fn misuse_status() -> u8 {
-    match std::env::args_os().nth(1) {
-        Some(command) if command == "run" || command == "exec" => 125,
-        _ => MISUSE,
+    if commands::is(&["run", "exec"]) {
+        return 125;
     }
+    MISUSE
 }
 
 /// Says it on standard error. Where nobody reads that, the exit status says enough.

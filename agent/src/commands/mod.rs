@@ -49,6 +49,33 @@ pub enum Command {
     Doctor(doctor::Args),
 }
 
+/// The one of these that is asked for most, alone.
+#[derive(Subcommand)]
+pub enum Launch {
+    Run(Box<run::Args>),
+}
+
+impl From<Launch> for Command {
+    fn from(Launch::Run(args): Launch) -> Self {
+        Self::Run(args)
+    }
+}
+
+/// Whether one of these commands is asked for.
+pub fn is(names: &[&str]) -> bool {
+    let word = std::env::args_os().nth(1);
+    word.is_some_and(|word| names.iter().any(|name| word == *name))
+}
+
+/// To be called before the arguments are read: what launches runs itself anew from a file that is out of reach, and all
+/// that was done before would be done twice.
+pub fn begin() {
+    if is(&["run", "exec"]) {
+        // Where it fails, the command says so.
+        let _ = protect();
+    }
+}
+
 /// Does it.
 ///
 /// # Errors
@@ -158,24 +185,26 @@ fn need_privileges(command: &str) -> anyhow::Result<()> {
 /// Log lines go to standard error; RUST_LOG says which, those of `level` and above unless it does.
 fn log_to_stderr(level: &str) {
     use std::io::IsTerminal as _;
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    use tracing::level_filters::LevelFilter;
+    use tracing_subscriber::filter::Targets;
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
+    let wanted = std::env::var("RUST_LOG").ok();
+    let wanted = wanted.and_then(|wanted| wanted.parse::<Targets>().ok());
+    let filter = wanted.or_else(|| level.parse().ok()).unwrap_or_default();
     // The library says every relocation: hundreds of lines before the first of ours.
-    let filter = match "aya_obj=info".parse() {
-        Ok(quiet) => filter.add_directive(quiet),
-        Err(_) => filter,
-    };
+    let filter = filter.with_target("aya_obj", LevelFilter::INFO);
     let colour = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // A second one, in a test, is no harm.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(colour)
         // Of a line that nobody reads there is nobody to tell, and the attempt would panic.
-        .log_internal_errors(false)
-        .try_init();
+        .log_internal_errors(false);
+    let all = tracing_subscriber::registry().with(filter).with(lines);
+    // A second one, in a test, is no harm.
+    let _ = all.try_init();
 }
 
 /// Prints to standard output; a reader that has gone has seen enough.

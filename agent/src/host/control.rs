@@ -19,6 +19,9 @@ pub const PROCESSES: &str = "cgroup.procs";
 /// What only a privileged process may set (xattr(7)).
 const CLAIM: &str = "trusted.agent";
 
+/// What most files of a cgroup fit in.
+const BYTES: usize = 512;
+
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
@@ -91,6 +94,10 @@ impl Control {
     /// Those of reading a directory.
     pub fn children(&self) -> io::Result<Vec<Self>> {
         let mut children = Vec::new();
+        // A directory with none below it has two links (`kernfs_refresh_inode`, fs/kernfs/inode.c).
+        if rustix::fs::fstat(&self.directory)?.st_nlink == 2 {
+            return Ok(children);
+        }
         for entry in rustix::fs::Dir::read_from(&self.directory)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -131,8 +138,10 @@ impl Control {
     /// # Errors
     /// Those of opening and reading it.
     pub fn read(&self, file: &str) -> io::Result<String> {
-        let mut text = String::new();
-        self.file(file, OFlags::RDONLY)?.read_to_string(&mut text)?;
+        // Most are read at once. Behind `take`, the standard library does not ask for a size, which these files do not have.
+        let mut text = String::with_capacity(BYTES);
+        let file = self.file(file, OFlags::RDONLY)?;
+        file.take(u64::MAX).read_to_string(&mut text)?;
         Ok(text)
     }
 

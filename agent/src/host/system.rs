@@ -67,6 +67,12 @@ pub fn page_size() -> u64 {
     u64::try_from(rustix::param::page_size()).unwrap_or(4096)
 }
 
+/// How many CPUs are online.
+pub fn cpus(root: &Path) -> Option<usize> {
+    let online = File::read(root.join("sys/devices/system/cpu/online")).ok()?;
+    count_cpus(online.text())
+}
+
 impl System {
     /// Reads what the host says of itself. What cannot be read is None.
     pub fn read(root: &Path) -> Self {
@@ -85,9 +91,7 @@ impl System {
             bpf_stats: file("proc/sys/kernel/bpf_stats_enabled")
                 .ok()
                 .and_then(|file| Some(file.number().ok()? != 0)),
-            cpus: file("sys/devices/system/cpu/online")
-                .ok()
-                .and_then(|online| count_cpus(online.text())),
+            cpus: cpus(root),
             memory: Capacity::read(root).ok().map(|capacity| capacity.memory),
         }
     }

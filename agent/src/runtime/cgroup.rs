@@ -3,9 +3,8 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
-use oci_spec::runtime::LinuxResources;
-
 mod apply;
+mod begun;
 mod devices;
 mod enable;
 mod end;
@@ -13,6 +12,7 @@ mod error;
 mod place;
 mod wanted;
 
+pub use begun::Begun;
 pub use error::Error;
 pub use wanted::Wanted;
 
@@ -40,45 +40,6 @@ pub struct Cgroup {
 pub struct Note(pub String);
 
 impl Cgroup {
-    /// Makes the cgroup `path`, as `/agent/NAME`, in every hierarchy that is mounted, with these limits, each of which is
-    /// read back. `root` is where the host's tree is, `/`. With `swap_implied`, the limit of memory and swap together is
-    /// left out where the kernel does not count swap. An ordinary user's is made below the cgroup that is delegated to
-    /// them; see [`Cgroup::path`].
-    ///
-    /// Where it fails, nothing of it stays.
-    ///
-    /// # Errors
-    /// The cgroup is there already; a controller is not to be had; the kernel refuses a limit, or keeps another.
-    pub fn create(
-        root: &Path,
-        path: &str,
-        resources: &LinuxResources,
-        swap_implied: bool,
-    ) -> Result<(Self, Vec<Note>), Error> {
-        let page = page_size();
-        let wanted = Wanted::of(resources, page)?;
-        let names = names(path)?;
-        let places = Place::all(root)?;
-        let mut cgroup = Self::new(path);
-        let mut notes: Vec<_> = note(&places).into_iter().collect();
-        let made = cgroup.make(places, &names, &wanted, page, swap_implied);
-        let limited = made.and_then(|notes| {
-            let rules = resources.devices().as_deref().unwrap_or_default();
-            devices::apply(&cgroup.made, rules).map(|()| notes)
-        });
-        match limited {
-            Ok(more) => {
-                notes.extend(more);
-                Ok((cgroup, notes))
-            }
-            Err(error) => {
-                // The error says what matters.
-                let _ = cgroup.remove();
-                Err(error)
-            }
-        }
-    }
-
     fn new(path: &str) -> Self {
         Self {
             made: Vec::new(),
@@ -87,12 +48,12 @@ impl Cgroup {
         }
     }
 
+    /// Makes it in these hierarchies, with what is to be limited there.
     fn make(
         &mut self,
         places: Vec<Place>,
         names: &[&str],
         wanted: &Wanted,
-        page: u64,
         swap_implied: bool,
     ) -> Result<Vec<Note>, Error> {
         for place in places {
@@ -104,11 +65,11 @@ impl Cgroup {
         }
         let limiter = Limiter {
             made: &self.made,
-            page,
+            page: page_size(),
             swap_implied,
         };
         let (evidence, notes) = limiter.apply(wanted)?;
-        self.evidence = evidence;
+        self.evidence.extend(evidence);
         Ok(notes)
     }
 
@@ -143,11 +104,6 @@ impl Cgroup {
     /// Its path in v2, else in the first hierarchy of v1: what [`Cgroup::find`] takes.
     pub fn path(&self) -> &str {
         &self.path
-    }
-
-    /// Whether it is in no hierarchy: an ordinary user's, to whom none is delegated.
-    pub fn is_nowhere(&self) -> bool {
-        self.made.is_empty()
     }
 
     /// Each limit as it was intended, written and read back.
@@ -205,20 +161,6 @@ fn names(path: &str) -> Result<Vec<&str>, Error> {
         .ok_or_else(|| Error::Path {
             path: path.to_owned(),
         })
-}
-
-/// What an ordinary user should know of where their cgroups are.
-fn note(places: &[Place]) -> Option<Note> {
-    let Some(place) = places.first() else {
-        let text = "rootless, without limits: no cgroup is delegated to this user";
-        return Some(Note(text.to_owned()));
-    };
-    place.is_delegated().then(|| {
-        let path = place.base.path.display();
-        Note(format!(
-            "rootless, limits hold in the delegated cgroup {path}"
-        ))
-    })
 }
 
 #[cfg(test)]

@@ -14,13 +14,14 @@ use tests::run::{Container, next_command, output, rootfs, text, wait_until_it_ru
 use tests::wait::{PATIENCE, wait_for};
 
 /// The steps of the supervisor, of which each has a fault point.
-const SUPERVISOR: [&str; 12] = [
+const SUPERVISOR: [&str; 13] = [
     "claimed",
     "recorded",
     "prepared",
-    "limited",
+    "begun",
     "clone",
     "cloned",
+    "limited",
     "attached",
     "connected",
     "go",

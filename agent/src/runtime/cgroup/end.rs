@@ -125,7 +125,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// Something is still in it.
-    pub fn remove(self) -> Result<(), Error> {
+    pub fn remove(&self) -> Result<(), Error> {
         let mut failed = Ok(());
         for (_, way) in &self.made {
             let removed = remove_way(&way.cgroups);

@@ -53,6 +53,19 @@ impl Wanted {
         Ok(wanted)
     }
 
+    /// Takes those out that are of controllers that `is` tells, by their names on v1.
+    pub fn split_off(&mut self, is: impl Fn(&str) -> bool) -> Self {
+        let of_file = |file: &str| is(file.split('.').next().unwrap_or(file));
+        let limits = self
+            .limits
+            .extract_if(.., |(kind, _)| is(kind.row().controller.v1));
+        let files = self.files.extract_if(.., |file, _| of_file(file));
+        Self {
+            limits: limits.collect(),
+            files: files.collect(),
+        }
+    }
+
     fn add_memory(&mut self, memory: &LinuxMemory) -> Result<(), Error> {
         let limit = signed(memory.limit());
         if let Some(limit) = limit {

@@ -64,32 +64,50 @@ pub fn mount_point(
 }
 
 fn make(root: BorrowedFd<'_>, path: &CStr, kind: Kind, links: Links) -> Result<OwnedFd, Errno> {
-    let bytes = path.to_bytes();
-    let mut parent: Option<OwnedFd> = None;
-    let mut from = 0;
-    while let Some(start) = position(bytes, from, |byte| byte != b'/') {
-        let end = position(bytes, start, |byte| byte == b'/').unwrap_or(bytes.len());
-        let last = position(bytes, end, |byte| byte != b'/').is_none();
-        let mut buffer = [0u8; PATH_BYTES];
-        // From the root on each time: a link on the way may lead up, and must not lead out.
-        let whole = text(&mut buffer, bytes.get(..end))?;
-        let next = match open(root, whole, links) {
-            Err(Errno::NOENT) => {
-                let parent = parent.as_ref().map_or(root, |parent| parent.as_fd());
-                let mut buffer = [0u8; PATH_BYTES];
-                let name = text(&mut buffer, bytes.get(start..end))?;
-                let kind = if last { kind } else { Kind::Directory };
-                make_one(parent, name, kind)?
-            }
-            done => done?,
-        };
-        if last {
-            return Ok(next);
+    let path = path.to_bytes();
+    let mut there = path.len();
+    let mut parent = loop {
+        there = above(path, there);
+        if there == 0 {
+            break None;
         }
-        parent = Some(next);
-        from = end;
+        let mut buffer = [0u8; PATH_BYTES];
+        match open(root, text(&mut buffer, path.get(..there))?, links) {
+            Err(Errno::NOENT) => {}
+            found => break Some(found?),
+        }
+    };
+    while let Some(start) = position(path, there, |byte| byte != b'/') {
+        let end = position(path, start, |byte| byte == b'/').unwrap_or(path.len());
+        let is_last = position(path, end, |byte| byte != b'/').is_none();
+        let kind = if is_last { kind } else { Kind::Directory };
+        let name = path.get(start..end);
+        let mut buffer = [0u8; PATH_BYTES];
+        let made = match name {
+            // From the root on: upwards must not lead out of it.
+            Some(b"." | b"..") => open(root, text(&mut buffer, path.get(..end))?, links)?,
+            name => {
+                let parent = parent.as_ref().map_or(root, |parent| parent.as_fd());
+                make_one(parent, text(&mut buffer, name)?, kind)?
+            }
+        };
+        parent = Some(made);
+        there = end;
     }
-    Err(Errno::NOENT)
+    parent.ok_or(Errno::NOENT)
+}
+
+/// Where the directory ends that the place is in which ends at `end`; 0 is the root.
+fn above(path: &[u8], end: usize) -> usize {
+    let whole = path.get(..end).unwrap_or_default();
+    let is_name = |byte: &u8| *byte != b'/';
+    let last = whole.iter().rposition(is_name).map_or(0, |at| at + 1);
+    let slash = whole
+        .get(..last)
+        .and_then(|place| place.iter().rposition(|byte| *byte == b'/'));
+    let slash = slash.unwrap_or(0);
+    let parent = whole.get(..slash).unwrap_or_default();
+    parent.iter().rposition(is_name).map_or(0, |at| at + 1)
 }
 
 fn make_one(parent: BorrowedFd<'_>, name: &CStr, kind: Kind) -> Result<OwnedFd, Errno> {
@@ -148,6 +166,21 @@ mod tests {
         assert!(root.path().join("a/b/c").is_file());
         mount_point(fd.as_fd(), c"a/b/d/", Kind::Directory, Links::Refuse).unwrap();
         assert!(root.path().join("a/b/d").is_dir());
+        mount_point(fd.as_fd(), c"//e/", Kind::Directory, Links::Refuse).unwrap();
+        assert!(root.path().join("e").is_dir());
+    }
+
+    #[test]
+    fn upwards_stays_inside() {
+        let parent = tempfile::tempdir().unwrap();
+        let root = parent.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        let fd = directory(&root);
+        for path in [c"new/../../../up", c"new/./../../x/../up", c"../up"] {
+            mount_point(fd.as_fd(), path, Kind::Directory, Links::Refuse).unwrap();
+        }
+        assert!(root.join("new").is_dir() && root.join("up").is_dir());
+        assert!(!parent.path().join("up").exists());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::security::ULIMITS;
 use super::value::IdRange;
 use super::{Error, Found, bundle, name};
 use crate::host::devices::block_device;
-use crate::host::system::System;
+use crate::host::system;
 use crate::runtime::state;
 
 /// Looks up what `flags` name. `container` gives the first process of a container by its name.
@@ -44,7 +44,7 @@ pub fn look(flags: &Flags, container: impl Fn(&str) -> Option<i32>) -> Result<Fo
         cpus: flags
             .limits
             .cpus
-            .and_then(|_| System::read(Path::new("/")).cpus),
+            .and_then(|_| system::cpus(Path::new("/"))),
         rootless: !geteuid().is_root(),
         bundle,
     })

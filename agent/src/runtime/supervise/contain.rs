@@ -5,14 +5,14 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, LinuxResources, Process, Spec};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, getpid, waitid};
 
 use super::relay::Relay;
 use super::signals::Signals;
 use super::streams::{self, Wanted};
 use super::{Error, Told, clean, log};
-use crate::runtime::cgroup::{self, Cgroup};
+use crate::runtime::cgroup::{self, Begun, Cgroup};
 use crate::runtime::launch::{self, Started, Stdio, fault};
 use crate::runtime::order::{Network, Order};
 use crate::runtime::state::{Claim, Record, Status, Store};
@@ -69,28 +69,38 @@ fn live(
     let tree = root::prepare(&order.root, &root::Owners::of(&order.spec))?;
     spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
     remember_size(&mut order.spec, wanted);
-    record.image.clone_from(&tree.name);
-    claim.write(record)?;
-    claim.write_spec(&order.spec)?;
-
-    let filters = filters(&order.spec)?;
-    fault::point("prepared");
-    let cgroup = limit(order, record, told)?;
-    *limited = true;
-    if record.cgroup != Path::new(cgroup.path()) {
-        record.cgroup = cgroup.path().into();
+    if record.image != tree.name {
+        record.image.clone_from(&tree.name);
         claim.write(record)?;
     }
-    fault::point("limited");
-    told.limited(&cgroup);
+    // Before the cgroup is there: whoever sees that asks what is intended.
+    claim.write_spec(&order.spec)?;
+    let filters = filters(&order.spec)?;
+    fault::point("prepared");
+    let resources = resources(&order.spec);
+    let path = record.cgroup.to_string_lossy().into_owned();
+    let mut begun = begin(order, &path, &resources)?;
+    fault::point("begun");
     let (stdio, mut relay) = streams(order, wanted, claim).map_err(Error::Streams)?;
     if let Some(leash) = told.leash().map_err(Error::Streams)? {
         relay.leash(leash);
     }
     // Not earlier: until here a signal may end this process at once.
     let mut signals = Signals::catch().map_err(Error::Streams)?;
-    let started = launch::launch(order, tree.mount.as_fd(), cgroup.v2_fd(), stdio, &filters)?;
+    // Dropped before what was begun of the cgroup: nothing is in that then.
+    let started = launch::launch(order, tree.mount.as_fd(), begun.v2_fd(), stdio, &filters)?;
     drop(tree);
+    let (cgroup, notes) = begun.complete()?;
+    *limited = true;
+    for note in notes {
+        told.note(&note.0);
+    }
+    if record.cgroup != Path::new(cgroup.path()) {
+        record.cgroup = cgroup.path().into();
+        claim.write(record)?;
+    }
+    fault::point("limited");
+    told.limited(&cgroup);
     let running = place(order, &cgroup, started)?.go()?;
     fault::point("running");
     record.status = Status::Running {
@@ -145,22 +155,25 @@ fn cgroup_path(order: &Order) -> PathBuf {
     path.unwrap_or_else(|| format!("/agent/{}", order.name).into())
 }
 
-/// Makes the cgroup.
-fn limit(order: &Order, record: &Record, told: &mut Told<'_>) -> Result<Cgroup, Error> {
-    let linux = order.spec.linux().as_ref();
+fn resources(spec: &Spec) -> LinuxResources {
+    let linux = spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().clone());
-    let resources = resources.unwrap_or_default();
-    let path = record.cgroup.to_string_lossy();
-    let (cgroup, notes) = Cgroup::create(Path::new("/"), &path, &resources, order.swap_implied)?;
+    resources.unwrap_or_default()
+}
+
+/// Begins to make the cgroup.
+fn begin<'a>(
+    order: &Order,
+    path: &'a str,
+    resources: &'a LinuxResources,
+) -> Result<Begun<'a>, Error> {
+    let begun = Begun::new(Path::new("/"), path, resources, order.swap_implied)?;
     // What the first process starts would outlive a supervisor that is killed, and nobody would find it.
-    if cgroup.is_nowhere() && !has_own_processes(&order.spec) {
+    if begun.is_nowhere() && !has_own_processes(&order.spec) {
         let name = "a shared --pid".to_owned();
         return Err(cgroup::Error::NotDelegated { name }.into());
     }
-    for note in notes {
-        told.note(&note.0);
-    }
-    Ok(cgroup)
+    Ok(begun)
 }
 
 /// Whether all that runs in the container ends with its first process.

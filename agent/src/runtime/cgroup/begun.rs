@@ -1,0 +1,112 @@
+//! Making a container's cgroup: in v2 before its first process, which is born there; in v1, which it is attached to, beside
+//! what that process does meanwhile.
+
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use oci_spec::runtime::LinuxResources;
+
+use super::place::Place;
+use super::{Cgroup, Error, Note, Wanted, devices, names};
+use crate::host::hierarchy::Version;
+use crate::host::system::page_size;
+
+/// A cgroup that is there in v2, where that is mounted, and in no hierarchy of v1 yet. Dropped, nothing of it stays.
+#[derive(Debug)]
+pub struct Begun<'a> {
+    cgroup: Cgroup,
+    /// Those of v1.
+    places: Vec<Place>,
+    names: Vec<&'a str>,
+    /// What is limited there.
+    wanted: Wanted,
+    resources: &'a LinuxResources,
+    swap_implied: bool,
+    notes: Vec<Note>,
+}
+
+impl<'a> Begun<'a> {
+    /// Makes the cgroup `path`, as `/agent/NAME`, in v2, with the limits of the controllers there, each of which is read
+    /// back. `root` is where the host's tree is, `/`. With `swap_implied`, the limit of memory and swap together is left
+    /// out where the kernel does not count swap. An ordinary user's is made below the cgroup that is delegated to them;
+    /// see [`Cgroup::path`].
+    ///
+    /// # Errors
+    /// The cgroup is there already; a controller is not to be had; the kernel refuses a limit, or keeps another.
+    pub fn new(
+        root: &Path,
+        path: &'a str,
+        resources: &'a LinuxResources,
+        swap_implied: bool,
+    ) -> Result<Self, Error> {
+        let mut wanted = Wanted::of(resources, page_size())?;
+        let names = names(path)?;
+        let places = Place::all(root)?;
+        let notes = note(&places).into_iter().collect();
+        let (v2, v1): (Vec<_>, Vec<_>) = places
+            .into_iter()
+            .partition(|place| place.version == Version::V2);
+        let is_later = |controller: &str| v1.iter().any(|place| place.has(controller));
+        let later = wanted.split_off(|controller| v2.is_empty() || is_later(controller));
+        let mut begun = Self {
+            cgroup: Cgroup::new(path),
+            places: v1,
+            names,
+            wanted: later,
+            resources,
+            swap_implied,
+            notes,
+        };
+        let notes = begun.cgroup.make(v2, &begun.names, &wanted, swap_implied)?;
+        begun.notes.extend(notes);
+        Ok(begun)
+    }
+
+    /// Whether it will be in no hierarchy: an ordinary user's, to whom none is delegated.
+    pub fn is_nowhere(&self) -> bool {
+        self.cgroup.made.is_empty() && self.places.is_empty()
+    }
+
+    /// Its directory in v2, as [`Cgroup::v2_fd`].
+    pub fn v2_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.cgroup.v2_fd()
+    }
+
+    /// Makes it in all hierarchies of v1, with the limits of the controllers there, and limits the devices.
+    ///
+    /// # Errors
+    /// As of [`Begun::new`].
+    pub fn complete(&mut self) -> Result<(Cgroup, Vec<Note>), Error> {
+        let places = std::mem::take(&mut self.places);
+        let notes = self
+            .cgroup
+            .make(places, &self.names, &self.wanted, self.swap_implied)?;
+        self.notes.extend(notes);
+        let rules = self.resources.devices().as_deref().unwrap_or_default();
+        devices::apply(&self.cgroup.made, rules)?;
+        let nothing = Cgroup::new("");
+        let cgroup = std::mem::replace(&mut self.cgroup, nothing);
+        Ok((cgroup, std::mem::take(&mut self.notes)))
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        // Whatever ended it says why.
+        let _ = self.cgroup.remove();
+    }
+}
+
+/// What an ordinary user should know of where their cgroups are.
+fn note(places: &[Place]) -> Option<Note> {
+    let Some(place) = places.first() else {
+        let text = "rootless, without limits: no cgroup is delegated to this user";
+        return Some(Note(text.to_owned()));
+    };
+    place.is_delegated().then(|| {
+        let path = place.base.path.display();
+        Note(format!(
+            "rootless, limits hold in the delegated cgroup {path}"
+        ))
+    })
+}
