@@ -1,26 +1,26 @@
-//! `cargo xtask bench`: what the agent costs, and how soon it tells. The benchmark itself is `tests/src/bin/bench`: it is
-//! built in release like what it measures, and runs as root while what is built stays the user's.
+//! `cargo xtask bench`: what the agent costs, and how soon it tells. What is measured is what is shipped, the file that
+//! `cargo xtask dist` makes. The benchmark itself is `tests/src/bin/bench`: it runs as root while what is built stays the
+//! user's.
 
 use anyhow::Result;
 
 use crate::command::{cargo, exec, run};
-use crate::{setup, sudo};
+use crate::{dist, setup, sudo};
 
-/// What is built for it; not in one call, where features of one package's dependencies would build the other's anew.
-const PACKAGES: [&str; 2] = ["agent", "tests"];
+/// Tells the benchmark where the agent is.
+const AGENT: &str = "AGENT_BINARY";
 
 pub fn bench(arguments: &[String]) -> Result<()> {
     setup::for_bench()?;
-    for package in PACKAGES {
-        run(&mut cargo(&[
-            "build",
-            "--quiet",
-            "--release",
-            "--bins",
-            "--package",
-            package,
-        ])?)?;
-    }
+    let agent = dist::make()?;
+    run(&mut cargo(&[
+        "build",
+        "--quiet",
+        "--release",
+        "--bins",
+        "--package",
+        "tests",
+    ])?)?;
     let runner = sudo::runner()?;
     let program = [
         "run",
@@ -31,5 +31,7 @@ pub fn bench(arguments: &[String]) -> Result<()> {
         "--bin",
         "bench",
     ];
-    exec(cargo(&program)?.args(runner).arg("--").args(arguments))
+    let mut bench = cargo(&program)?;
+    bench.env(AGENT, agent);
+    exec(bench.args(runner).arg("--").args(arguments))
 }

@@ -2,7 +2,7 @@
 
 use std::env::consts::ARCH;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -14,6 +14,13 @@ use crate::step::step;
 const MOST_BYTES: u64 = 10_000_000;
 
 pub fn dist() -> Result<()> {
+    let agent = make()?;
+    step("check", || check(&agent))?;
+    show(&agent)
+}
+
+/// Makes the file, and says where it is.
+pub fn make() -> Result<PathBuf> {
     let target = format!("{ARCH}-unknown-linux-musl");
     step("setup", || setup::for_dist(&target))?;
     step("build", || build(&target))?;
@@ -22,8 +29,7 @@ pub fn dist() -> Result<()> {
     fs::create_dir_all(place.parent().unwrap_or(&place))?;
     fs::copy(&built, &place)
         .with_context(|| format!("cannot copy {} to {}", built.display(), place.display()))?;
-    step("check", || check(&place))?;
-    show(&place)
+    Ok(place)
 }
 
 fn build(target: &str) -> Result<()> {
