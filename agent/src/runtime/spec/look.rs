@@ -41,10 +41,7 @@ pub fn look(flags: &Flags, container: impl Fn(&str) -> Option<i32>) -> Result<Fo
             Err(String::new())
         },
         capabilities: capabilities(),
-        cpus: flags
-            .limits
-            .cpus
-            .and_then(|_| system::cpus(Path::new("/"))),
+        cpus: flags.limits.cpus.and_then(|_| system::cpus(Path::new("/"))),
         rootless: !geteuid().is_root(),
         bundle,
     })
