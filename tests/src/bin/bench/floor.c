@@ -1,6 +1,7 @@
-// The least that a launch can be: `floor NAME ROOT COMMAND...` makes what `agent run` makes by default, namespaces, limits
-// in three cgroups of v1, mounts, nodes, a loopback interface, in one program that checks nothing, reads no flag, keeps no
-// state, and knows where everything is.
+// The least that a launch can be: `floor least NAME ROOT COMMAND...` makes what `agent run` makes by default, namespaces,
+// limits in three cgroups of v1, mounts, nodes, a loopback interface, in one program that checks nothing, keeps no state, and
+// knows where everything is. `floor whole ...` makes the same container as `agent run`, but for its system call filter: it is
+// in all hierarchies and sees them, and paths of the kernel's are hidden and read-only.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -31,7 +32,20 @@ static void check(long result, const char *step)
 	}
 }
 
-static const char *const CONTROLLERS[] = { "memory", "cpu", "pids" };
+// Those of the limits come first.
+static const struct {
+	const char *name, *options;
+} HIERARCHIES[] = {
+	{ "memory", "memory" }, { "cpu", "cpu" }, { "pids", "pids" },
+	{ "cpuset", "cpuset" }, { "cpuacct", "cpuacct" }, { "blkio", "blkio" }, { "devices", "devices" },
+	{ "freezer", "freezer" }, { "systemd", "none,name=systemd" },
+};
+
+static const char *const MASKED[] = {
+	"/proc/acpi", "/proc/interrupts", "/proc/keys", "/proc/timer_list", "/sys/firmware",
+};
+
+static const char *const READ_ONLY[] = { "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys" };
 
 static const struct {
 	const char *path, *value;
@@ -56,6 +70,19 @@ static void put(const char *format, const char *name, const char *value)
 	check(fd, path);
 	check(write(fd, value, strlen(value)), path);
 	close(fd);
+}
+
+// A cpuset of v1 is born empty, and takes no process before it has what the one above it has.
+static void give(const char *from, const char *to, const char *name)
+{
+	char value[64];
+	int fd = open(from, O_RDONLY | O_CLOEXEC);
+	check(fd, from);
+	ssize_t length = read(fd, value, sizeof value - 1);
+	check(length - 2, from);
+	close(fd);
+	value[length] = 0;
+	put(to, name, value);
 }
 
 static void loopback(void)
@@ -91,18 +118,58 @@ static void mounts(const char *root)
 	check(chdir("/"), "/");
 }
 
+static void hide(void)
+{
+	for (size_t i = 0; i < sizeof MASKED / sizeof *MASKED; i++) {
+		struct stat found;
+		check(stat(MASKED[i], &found), MASKED[i]);
+		if (S_ISDIR(found.st_mode))
+			check(mount("tmpfs", MASKED[i], "tmpfs", MS_RDONLY, NULL), MASKED[i]);
+		else
+			check(mount("/dev/null", MASKED[i], NULL, MS_BIND, NULL), MASKED[i]);
+	}
+	for (size_t i = 0; i < sizeof READ_ONLY / sizeof *READ_ONLY; i++) {
+		const unsigned long flags = MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+		check(mount(READ_ONLY[i], READ_ONLY[i], NULL, MS_BIND | MS_REC, NULL), READ_ONLY[i]);
+		check(mount(NULL, READ_ONLY[i], NULL, flags, NULL), READ_ONLY[i]);
+	}
+}
+
+static void hierarchies(size_t count)
+{
+	const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+	check(mount("tmpfs", "/sys/fs/cgroup", "tmpfs", flags, "mode=755"), "cgroup");
+	check(chdir("/sys/fs/cgroup"), "cgroup");
+	for (size_t i = 0; i < count; i++) {
+		const char *name = HIERARCHIES[i].name;
+		check(mkdir(name, 0755), name);
+		check(mount("cgroup", name, "cgroup", flags | MS_RDONLY, HIERARCHIES[i].options), name);
+	}
+	check(mount(NULL, "/sys/fs/cgroup", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, NULL), "cgroup");
+	check(chdir("/"), "/");
+}
+
 int main(int count, char **words)
 {
-	if (count < 4)
+	if (count < 5)
 		return 125;
+	const int whole = strcmp(words[1], "whole") == 0;
+	const size_t places = whole ? sizeof HIERARCHIES / sizeof *HIERARCHIES : 3;
+	words++;
 	const char *name = words[1];
 	char path[256];
 	check(chdir("/sys/fs/cgroup"), "cgroups");
-	for (size_t i = 0; i < 3; i++) {
-		snprintf(path, sizeof path, "%s/agent", CONTROLLERS[i]);
+	for (size_t i = 0; i < places; i++) {
+		snprintf(path, sizeof path, "%s/agent", HIERARCHIES[i].name);
 		mkdir(path, 0755);
-		snprintf(path, sizeof path, "%s/agent/%s", CONTROLLERS[i], name);
+		snprintf(path, sizeof path, "%s/agent/%s", HIERARCHIES[i].name, name);
 		check(mkdir(path, 0755), path);
+	}
+	if (whole) {
+		give("cpuset/cpuset.cpus", "cpuset/agent/cpuset.cpus", "");
+		give("cpuset/cpuset.mems", "cpuset/agent/cpuset.mems", "");
+		give("cpuset/cpuset.cpus", "cpuset/agent/%s/cpuset.cpus", name);
+		give("cpuset/cpuset.mems", "cpuset/agent/%s/cpuset.mems", name);
 	}
 	for (size_t i = 0; i < sizeof LIMITS / sizeof *LIMITS; i++)
 		put(LIMITS[i].path, name, LIMITS[i].value);
@@ -118,10 +185,14 @@ int main(int count, char **words)
 		loopback();
 		check(sethostname(name, strlen(name)), "hostname");
 		mounts(words[2]);
+		if (whole)
+			hide();
 		char go;
 		close(pipes[1]);
 		check(read(pipes[0], &go, 1) - 1, "go");
 		check(unshare(CLONE_NEWCGROUP), "cgroup namespace");
+		if (whole)
+			hierarchies(places);
 		check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
 		check(syscall(SYS_close_range, 3, ~0U, 0), "close_range");
 		execv(words[3], words + 3);
@@ -130,15 +201,15 @@ int main(int count, char **words)
 	close(pipes[0]);
 	char pid[24];
 	snprintf(pid, sizeof pid, "%ld", child);
-	for (size_t i = 0; i < 3; i++) {
-		snprintf(path, sizeof path, "%s/agent/%s/cgroup.procs", CONTROLLERS[i], name);
+	for (size_t i = 0; i < places; i++) {
+		snprintf(path, sizeof path, "%s/agent/%s/cgroup.procs", HIERARCHIES[i].name, name);
 		put("%s", path, pid);
 	}
 	check(write(pipes[1], "", 1), "go");
 	int status;
 	check(waitpid(child, &status, 0), "wait");
-	for (size_t i = 0; i < 3; i++) {
-		snprintf(path, sizeof path, "%s/agent/%s", CONTROLLERS[i], name);
+	for (size_t i = 0; i < places; i++) {
+		snprintf(path, sizeof path, "%s/agent/%s", HIERARCHIES[i].name, name);
 		check(rmdir(path), path);
 	}
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);

@@ -1,5 +1,5 @@
 //! How long a container takes that does nothing: `/bin/true` from start to end, by `agent run`, by crun with the same
-//! spec, and by a hand-written floor (`floor.c`).
+//! spec, and by a hand-written floor (`floor.c`), the least that it can be and one that makes the same container.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ fn in_own_mounts(size: Size) -> Vec<Figure> {
     }
     let bench = Bench::new();
     let count = size.count.unwrap_or(LAUNCHES).max(2);
-    let [ours, crun, floor] = bench.single(count);
+    let [ours, crun, floor, whole] = bench.single(count);
     let [ours_many, crun_many] = bench.at_once((count / AT_ONCE).max(2));
     assert_nothing_left();
     vec![
@@ -75,6 +75,11 @@ fn in_own_mounts(size: Size) -> Vec<Figure> {
         )
         .at_most(1.5),
         Figure::new(
+            "launch: agent run / a floor with the same container",
+            Unit::Ratio,
+            median_ratio(&ours, &whole),
+        ),
+        Figure::new(
             "launch: 8 at once, agent run",
             Unit::Seconds,
             median(ours_many.clone()),
@@ -94,6 +99,7 @@ enum Side {
     Agent,
     Crun,
     Floor,
+    Whole,
 }
 
 struct Bench {
@@ -171,19 +177,22 @@ impl Bench {
                 run.arg(self.bundle(number)).arg(name);
                 run
             }
-            Side::Floor => {
-                let mut run = Command::new(self.path("floor"));
-                run.arg(name).arg(self.rootfs.path()).arg(COMMAND);
-                run
-            }
+            Side::Floor => self.floor("least", &name),
+            Side::Whole => self.floor("whole", &name),
         };
         command.stdin(Stdio::null());
         command
     }
 
+    fn floor(&self, which: &str, name: &str) -> Command {
+        let mut run = Command::new(self.path("floor"));
+        run.args([which, name]).arg(self.rootfs.path()).arg(COMMAND);
+        run
+    }
+
     /// Seconds of each launch, one side after the other in each round.
-    fn single(&self, count: u32) -> [Vec<f64>; 3] {
-        let sides = [Side::Agent, Side::Crun, Side::Floor];
+    fn single(&self, count: u32) -> [Vec<f64>; 4] {
+        let sides = [Side::Agent, Side::Crun, Side::Floor, Side::Whole];
         let mut seconds = sides.map(|_| Vec::new());
         // The first of each finds nothing in the page cache.
         for round in 0..=count {
@@ -225,6 +234,7 @@ fn name(side: Side, number: u32) -> String {
         Side::Agent => "agent",
         Side::Crun => "crun",
         Side::Floor => "floor",
+        Side::Whole => "whole",
     };
     format!("bench-{}-{side}-{number}", std::process::id())
 }
