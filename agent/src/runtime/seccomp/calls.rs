@@ -1,5 +1,7 @@
 //! The table of system calls: their numbers, and when docker allows them.
 
+use std::sync::LazyLock;
+
 use caps::Capability;
 
 const TABLE: &str = include_str!("calls.tsv");
@@ -30,40 +32,35 @@ impl Call {
     }
 }
 
-/// All of them, to be found by name.
-pub(super) struct Table(Vec<Call>);
-
-impl Table {
-    /// The file is sorted by name.
-    pub fn read() -> Self {
-        Self(all().collect())
-    }
-
-    pub fn find(&self, name: &str) -> Option<&Call> {
-        let at = self.0.binary_search_by_key(&name, |call| call.name).ok()?;
-        self.0.get(at)
-    }
-}
+/// The file is sorted by name.
+static CALLS: LazyLock<Vec<Call>> = LazyLock::new(|| {
+    let rows = TABLE.lines().filter(|line| !line.starts_with('#'));
+    rows.filter_map(read).collect()
+});
 
 /// All of them, by name.
-pub(super) fn all() -> impl Iterator<Item = Call> {
-    TABLE
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| {
-            let mut fields = line.split('\t');
-            let name = fields.next()?;
-            let mut number = || fields.next().and_then(|field| field.parse().ok());
-            let (x86_64, x86, x32, aarch64) = (number(), number(), number(), number());
-            Some(Call {
-                name,
-                x86_64,
-                x86,
-                x32,
-                aarch64,
-                allowed: fields.next()?,
-            })
-        })
+pub(super) fn all() -> &'static [Call] {
+    &CALLS
+}
+
+pub(super) fn find(name: &str) -> Option<&'static Call> {
+    let at = CALLS.binary_search_by_key(&name, |call| call.name).ok()?;
+    CALLS.get(at)
+}
+
+fn read(row: &'static str) -> Option<Call> {
+    let mut fields = row.split('\t');
+    let name = fields.next()?;
+    let mut number = || fields.next().and_then(|field| field.parse().ok());
+    let (x86_64, x86, x32, aarch64) = (number(), number(), number(), number());
+    Some(Call {
+        name,
+        x86_64,
+        x86,
+        x32,
+        aarch64,
+        allowed: fields.next()?,
+    })
 }
 
 #[cfg(test)]
@@ -72,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_table_is_whole_and_sorted() {
-        let names: Vec<&str> = all().map(|call| call.name).collect();
+        let names: Vec<&str> = all().iter().map(|call| call.name).collect();
         assert!(names.is_sorted() && names.len() > 450, "{}", names.len());
         let lines = TABLE.lines().filter(|line| !line.starts_with('#')).count();
         assert_eq!(names.len(), lines);

@@ -9,7 +9,7 @@ use oci_spec::runtime::{
 use super::{
     Error, Program,
     bpf::{self, Action, Condition, Ranges, Rule, Verdict},
-    calls::{Call, Table},
+    calls::{self, Call},
 };
 
 /// `__X32_SYSCALL_BIT`: such calls come as those of x86-64.
@@ -69,12 +69,11 @@ pub(super) fn known_architectures() -> String {
 pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
     let default = action(profile.default_action(), profile.default_errno_ret())?;
     let strict = !is_permissive(profile.default_action());
-    let table = Table::read();
     let mut rules = Vec::new();
     for entry in profile.syscalls().iter().flatten() {
         let alternatives = alternatives(entry)?;
         for name in entry.names() {
-            match table.find(name) {
+            match calls::find(name) {
                 Some(call) => rules.extend(alternatives.iter().map(|rule| (call, rule.clone()))),
                 // Of another machine, or newer than the table: not allowed is what it stays.
                 None if strict || is_permissive(entry.action()) => {}

@@ -30,6 +30,7 @@ const FAMILIES: [(u64, u64); 7] = [
 pub fn default_profile(capabilities: &[Capability]) -> LinuxSeccomp {
     let allow = LinuxSeccompAction::ScmpActAllow;
     let always = calls::all()
+        .iter()
         .filter(|call| call.is_allowed(capabilities))
         .map(|call| call.name.to_owned())
         .collect();
