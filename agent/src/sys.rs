@@ -4,6 +4,7 @@
 pub mod fork;
 pub mod interface;
 pub mod launch;
+pub mod ring;
 pub mod seccomp;
 
 use std::{

@@ -44,7 +44,8 @@ type Id = u64;
 #[derive(Debug)]
 pub struct Registry {
     host: Namespaces,
-    cgroups: HashMap<Id, Cgroup>,
+    /// Boxed: a table has room for up to twice as many as it holds.
+    cgroups: HashMap<Id, Box<Cgroup>>,
     by_key: HashMap<CgroupKey, Id>,
     /// The living, by name: a container's engine and id, else the path.
     by_name: HashMap<String, Id>,
@@ -107,13 +108,7 @@ impl Registry {
             return;
         };
         cgroup.created = cgroup.created.min(created);
-        let directory = Directory {
-            key,
-            path: path.into(),
-            gone: false,
-            populated: false,
-        };
-        cgroup.directories.push(directory);
+        cgroup.add_directory(key, path);
         self.by_key.insert(key, id);
     }
 
@@ -145,20 +140,17 @@ impl Registry {
             name: name.clone(),
         };
         self.next += 1;
-        self.cgroups.insert(self.next, cgroup);
+        self.cgroups.insert(self.next, Box::new(cgroup));
         self.by_name.insert(name, self.next);
         self.next
     }
 
     /// Takes what was counted in the last of the dead with this name and path. One path is one
     /// series, so that the counters of a container that is restarted go on.
-    fn inherit(&mut self, name: &str, path: &str) -> Counts {
-        let dead = self.dead_by_name.remove(name);
-        let dead = dead.and_then(|id| self.cgroups.get_mut(&id));
-        let was_here = |dead: &&mut Cgroup| dead.directories.iter().any(|it| *it.path == *path);
-        dead.filter(was_here)
-            .map(|dead| std::mem::take(&mut dead.past))
-            .unwrap_or_default()
+    fn inherit(&mut self, name: &str, path: &str) -> Option<Box<Counts>> {
+        let dead = self.cgroups.get_mut(&self.dead_by_name.remove(name)?)?;
+        let was_here = dead.directories.iter().any(|it| *it.path == *path);
+        was_here.then(|| dead.past.take())?
     }
 
     /// The name that brings the directories of one cgroup together. Another cgroup that goes by
@@ -189,7 +181,7 @@ impl Registry {
             return None;
         };
         let cgroup = self.cgroups.get_mut(&id)?;
-        cgroup.past.add(counts);
+        cgroup.past.get_or_insert_default().add(counts);
         for directory in cgroup
             .directories
             .iter_mut()
@@ -328,9 +320,8 @@ impl Registry {
                     .get(id)
                     .is_some_and(|cgroup| cgroup.container.cgroup == container.cgroup)
             })?;
-        self.cgroups
-            .get_mut(id)
-            .filter(|cgroup| cgroup.rank == Rank::Container)
+        let cgroup = self.cgroups.get_mut(id)?;
+        (cgroup.rank == Rank::Container).then_some(cgroup)
     }
 
     /// What the task is in.
@@ -369,7 +360,7 @@ impl Registry {
 
     /// The cgroup with this key, also a dead one.
     pub fn get(&self, key: CgroupKey) -> Option<&Cgroup> {
-        self.cgroups.get(self.by_key.get(&key)?)
+        self.cgroups.get(self.by_key.get(&key)?).map(|it| &**it)
     }
 
     /// The path of the cgroup with this key.
@@ -399,7 +390,7 @@ impl Registry {
 
     /// Every cgroup, the dead included.
     pub fn all(&self) -> impl Iterator<Item = &Cgroup> {
-        self.cgroups.values()
+        self.cgroups.values().map(|it| &**it)
     }
 
     /// The own cgroups of containers that are not gone.

@@ -119,8 +119,8 @@ fn has_devices(reading: &Reading) -> bool {
     !reading.devices.is_empty()
 }
 
-/// All files: what changes all the time before limits, since the first ones are kept open where not
-/// all can be.
+/// All files: what is read each time before what is read seldom, since the first ones are kept open where not all can
+/// be. A kept descriptor spares the same whichever file it is of.
 pub const FILES: &[CgroupFile] = &[
     v1(
         "memory",
@@ -150,15 +150,6 @@ pub const FILES: &[CgroupFile] = &[
         "cpuacct.usage",
         Form::Number(Field::CpuUsage, NANOSECONDS),
     ),
-    v1(
-        "cpuacct",
-        "cpuacct.stat",
-        Form::Rows(&[
-            row("user", Field::CpuUser, TICKS),
-            row("system", Field::CpuSystem, TICKS),
-        ]),
-    )
-    .moving_with(Field::CpuUsage, &[Field::CpuUser, Field::CpuSystem]),
     v1("pids", "pids.current", Form::Number(Field::Threads, 1)),
     v1("cpu", "cpu.cfs_quota_us", Form::Limit(Field::CpuQuota)),
     v1(
@@ -189,6 +180,15 @@ pub const FILES: &[CgroupFile] = &[
         Form::DeviceCounts,
     )
     .where_needed(has_devices),
+    v1(
+        "cpuacct",
+        "cpuacct.stat",
+        Form::Rows(&[
+            row("user", Field::CpuUser, TICKS),
+            row("system", Field::CpuSystem, TICKS),
+        ]),
+    )
+    .moving_with(Field::CpuUsage, &[Field::CpuUser, Field::CpuSystem]),
     v1(
         "memory",
         "memory.limit_in_bytes",

@@ -201,7 +201,10 @@ impl Kept {
         let mut readings = Vec::with_capacity(jobs.len());
         for job in jobs {
             let keys = job.directories.iter().map(|directory| directory.key);
-            self.entries.extend(keys.zip(job.entries));
+            let entries = keys.zip(job.entries);
+            // Of half of v1's hierarchies nothing is read.
+            self.entries
+                .extend(entries.filter(|(_, entry)| !entry.slots.is_empty()));
             readings.push(job.reading);
         }
         (readings, errors)

@@ -1,26 +1,25 @@
 //! The frequent events: forks, execs and exits, which are sent only while somebody wants them.
 
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 
-use agent_ebpf::{CgroupKey, Kind, WANTED_FILTERED};
-use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
+use agent_ebpf::{CgroupKey, FREQUENT_RING_BYTES, Kind, WANTED_FILTERED};
+use aya::maps::{Array, HashMap, MapData, MapError};
 
 use super::object::{Object, ObjectError};
 use crate::sys::Plain;
+use crate::sys::ring::Ring;
 
 /// The ring of frequent records. Its memory is the kernel's alone until it is opened: mapped, its
-/// pages are this process's too, twice.
+/// pages are this process's too.
 pub struct Frequent {
-    map: MapData,
+    ring: OwnedFd,
 }
 
 impl Frequent {
     pub(super) fn new(object: &mut Object) -> Result<Self, ObjectError> {
-        const NAME: &str = "FREQUENT";
-        match object.take(NAME)? {
-            Map::RingBuf(map) => Ok(Self { map }),
-            _ => Err(ObjectError::NoMap(NAME)),
-        }
+        let ring = object.take_ring("FREQUENT")?;
+        Ok(Self { ring })
     }
 
     /// Maps the ring. A ring that is opened again goes on where it was read up to: what was sent
@@ -28,9 +27,9 @@ impl Frequent {
     ///
     /// # Errors
     /// Where no descriptor or no memory is left.
-    pub fn open(&self) -> Result<RingBuf<MapData>, MapError> {
-        let descriptor = self.map.fd().as_fd().try_clone_to_owned()?;
-        RingBuf::try_from(Map::RingBuf(MapData::from_fd(descriptor)?))
+    pub fn open(&self) -> io::Result<Ring> {
+        let descriptor = self.ring.as_fd().try_clone_to_owned()?;
+        Ring::map(descriptor, FREQUENT_RING_BYTES)
     }
 }
 

@@ -16,12 +16,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agent_ebpf::{Namespaces, Task};
-use aya::maps::{Array, MapData, MapError, RingBuf};
+use agent_ebpf::{Namespaces, RARE_RING_BYTES, Task};
+use aya::maps::{Array, MapData, MapError};
 use aya_log::EbpfLogger;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::{host::fdinfo, sys};
+use crate::{
+    host::fdinfo,
+    sys::{self, ring::Ring},
+};
 use attempt::{Attached, Attempt, begin_all};
 use choice::Mechanisms;
 use config::{ConfigError, Facts};
@@ -120,7 +123,7 @@ impl std::fmt::Debug for Kernel {
 pub struct Loaded {
     pub kernel: Ready,
     pub counts: KernelCounts,
-    pub ring: RingBuf<MapData>,
+    pub ring: Ring,
     pub frequent: Frequent,
     pub wanted: Wanted,
     /// The programs' own diagnostics.
@@ -143,7 +146,8 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
     facts.config.generation = unique();
     let mut object = Object::new(&facts.config, options.pin.as_deref())?;
     let counts = KernelCounts::new(&mut object)?;
-    let ring = object.take_map("RARE")?;
+    let ring = object.take_ring("RARE")?;
+    let ring = Ring::map(ring, RARE_RING_BYTES).map_err(MapError::from)?;
     let frequent = Frequent::new(&mut object)?;
     let wanted = Wanted::new(&mut object)?;
     let (active, host) = (object.take_map("ACTIVE")?, object.take_map("HOST")?);

@@ -118,8 +118,18 @@ impl Object {
     }
 
     /// # Errors
+    /// Where there is no ring of this name, or no descriptor is left.
+    pub fn take_ring(&mut self, name: &'static str) -> Result<OwnedFd, ObjectError> {
+        let Map::RingBuf(ring) = self.take(name)? else {
+            return Err(ObjectError::NoMap(name));
+        };
+        let descriptor = ring.fd().as_fd().try_clone_to_owned();
+        Ok(descriptor.map_err(MapError::from)?)
+    }
+
+    /// # Errors
     /// Where there is none of this name.
-    pub fn take(&mut self, name: &'static str) -> Result<Map, ObjectError> {
+    fn take(&mut self, name: &'static str) -> Result<Map, ObjectError> {
         self.maps.remove(name).ok_or(ObjectError::NoMap(name))
     }
 

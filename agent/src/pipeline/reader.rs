@@ -8,7 +8,6 @@ use std::{
 };
 
 use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes};
-use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -18,6 +17,7 @@ use crate::{
     event::{self, Body, Event, clock::Clock},
     kernel::frequent::Frequent,
     lock::lock,
+    sys::ring::Ring,
     watch::kind::Kind as StreamKind,
 };
 
@@ -36,8 +36,6 @@ const TRIES: u32 = 16;
 
 /// Cgroups remembered at most for not having been found.
 const LACKING_AT_MOST: usize = 4096;
-
-type Ring = RingBuf<MapData>;
 
 /// The thread's own.
 pub struct Reader {
@@ -259,10 +257,7 @@ impl Reader {
 
 /// The next record of a ring, decoded, and counted as what it is.
 fn next(ring: &mut Ring, shared: &Shared) -> Option<Result<Event, event::DecodeError>> {
-    let bytes = ring.next()?;
-    let kind = event::kind(&bytes);
-    let event = event::decode(&bytes);
-    drop(bytes);
+    let (kind, event) = ring.next(|bytes| (event::kind(bytes), event::decode(bytes)))?;
     let decoded = kind.ok().map(|kind| &shared.decoded[kind as usize]);
     match &event {
         Ok(_) => {

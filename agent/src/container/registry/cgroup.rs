@@ -29,8 +29,8 @@ pub struct Cgroup {
     pub created: SystemTime,
     /// When it was last seen alive; `None` while it is.
     pub gone: Option<SystemTime>,
-    /// What was counted in directories that are gone, and under its path before it.
-    pub past: Counts,
+    /// Boxed: most of the living have none.
+    pub(super) past: Option<Box<Counts>>,
     pub life: Life,
     /// What it goes by in the registry.
     pub(super) name: String,
@@ -46,16 +46,35 @@ impl Cgroup {
     pub fn counted(&self, counts: &HashMap<CgroupKey, Counts>) -> Counts {
         let living = self.directories.iter();
         let living = living.filter_map(|directory| counts.get(&directory.key));
-        living.fold(self.past, |mut sum, counts| {
+        living.fold(self.past(), |mut sum, counts| {
             sum.add(counts);
             sum
         })
+    }
+
+    /// What was counted in directories that are gone, and under its path before it.
+    pub fn past(&self) -> Counts {
+        self.past.as_deref().copied().unwrap_or_default()
     }
 
     /// The keys of its directories that are not gone.
     pub fn living(&self) -> impl Iterator<Item = CgroupKey> {
         let living = self.directories.iter().filter(|it| !it.gone);
         living.map(|directory| directory.key)
+    }
+
+    /// It is in one more hierarchy, in most of them by the same path.
+    pub(super) fn add_directory(&mut self, key: CgroupKey, path: &str) {
+        let mut known = self.directories.iter().map(|directory| &directory.path);
+        let known = known.find(|known| ***known == *path).cloned();
+        let directory = Directory {
+            key,
+            path: known.unwrap_or_else(|| path.into()),
+            gone: false,
+            populated: false,
+        };
+        self.directories.reserve_exact(1);
+        self.directories.push(directory);
     }
 
     /// Forgets the oldest of the directories that are gone, where one path is made and removed in

@@ -138,7 +138,7 @@ fn the_dead_stay_known_for_a_while() {
     registry.remove(key(PIDS, 30), &Counts::default(), now);
     assert_eq!(registry.sizes(), (0, 1));
     assert_eq!(name(&registry, &task(5, 20, 30)), ID[..12]);
-    assert_eq!(registry.get(key(PIDS, 30)).unwrap().past.oom_kills, 3);
+    assert_eq!(past(&registry, key(PIDS, 30)).oom_kills, 3);
 
     registry.forget(now + DEAD_FOR - Duration::from_secs(1));
     assert_eq!(registry.sizes(), (0, 1));
@@ -170,8 +170,8 @@ fn a_path_that_is_used_again_is_another_cgroup() {
     add(&mut registry, PIDS, 51, "/agent/web");
     assert_eq!(registry.sizes(), (1, 1));
     // They are one series.
-    assert_eq!(registry.get(key(PIDS, 51)).unwrap().past.oom_kills, 3);
-    assert_eq!(registry.get(key(PIDS, 50)).unwrap().past.oom_kills, 0);
+    assert_eq!(past(&registry, key(PIDS, 51)).oom_kills, 3);
+    assert_eq!(past(&registry, key(PIDS, 50)).oom_kills, 0);
 }
 
 #[test]
@@ -339,6 +339,10 @@ fn the_churn_of_others_makes_no_dead_container_forgotten() {
     assert_eq!(name(&registry, &task(5, 20, 30)), ID[..12]);
 }
 
+fn past(registry: &Registry, key: CgroupKey) -> Counts {
+    registry.get(key).unwrap().past()
+}
+
 #[test]
 fn counts_go_on_where_a_container_is_restarted() {
     let mut registry = docker();
@@ -355,7 +359,7 @@ fn counts_go_on_where_a_container_is_restarted() {
         assert_eq!(cgroup.counted(&HashMap::new()), counts(again));
         registry.remove(key(MEMORY, memory), &counts(10), now);
     }
-    let all = registry.all().map(|cgroup| cgroup.past.execs);
+    let all = registry.all().map(|cgroup| cgroup.past().execs);
     assert_eq!(all.sum::<u64>(), 23);
     // Elsewhere it is another series.
     add(
@@ -364,12 +368,12 @@ fn counts_go_on_where_a_container_is_restarted() {
         23,
         &format!("/elsewhere/docker/{ID}"),
     );
-    assert_eq!(registry.get(key(MEMORY, 23)).unwrap().past, counts(0));
+    assert_eq!(past(&registry, key(MEMORY, 23)), counts(0));
     // What is forgotten begins anew.
     add(&mut registry, PIDS, 40, "/plain");
     registry.remove(key(PIDS, 40), &counts(5), now);
     registry.forget(now + DEAD_FOR);
     assert!(registry.dead_by_name.is_empty());
     add(&mut registry, PIDS, 41, "/plain");
-    assert_eq!(registry.get(key(PIDS, 41)).unwrap().past, counts(0));
+    assert_eq!(past(&registry, key(PIDS, 41)), counts(0));
 }

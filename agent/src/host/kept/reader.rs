@@ -71,6 +71,10 @@ impl<'a> Reader<'a> {
                         directory,
                         index,
                     };
+                    // Also where it is not read this time: another file has the better use of it.
+                    if !self.keep[index] {
+                        self.close(slot);
+                    }
                     if is_unchanged(&source, last.as_deref(), reading) {
                         continue;
                     }
@@ -114,9 +118,7 @@ impl<'a> Reader<'a> {
         let parsed = file.form.parse(text, reading);
         parsed.map_err(|wanted| Error::malformed(source.path(), text, wanted))?;
         if is_watched && (file.settled)(reading) {
-            if let Slot::Open(_) = slot {
-                self.open.fetch_sub(1, Ordering::Relaxed);
-            }
+            self.close(slot);
             *slot = Slot::Known(reading.take(fields));
         }
         Ok(())
@@ -144,11 +146,8 @@ impl<'a> Reader<'a> {
         match read {
             Ok((length, descriptor)) => {
                 self.reads[source.index].fetch_add(1, Ordering::Relaxed);
-                let keep = self.keep[source.index] && (was_kept || self.take_room());
-                if keep {
+                if was_kept || self.keep[source.index] && self.take_room() {
                     *slot = Slot::Open(descriptor);
-                } else if was_kept {
-                    self.open.fetch_sub(1, Ordering::Relaxed);
                 }
                 Ok(Some(&buffer[..length]))
             }
@@ -165,6 +164,14 @@ impl<'a> Reader<'a> {
                     errno => Err(Error::new(source.path(), errno.into())),
                 }
             }
+        }
+    }
+
+    /// Closes the file, where it is open.
+    fn close(&self, slot: &mut Slot) {
+        if let Slot::Open(_) = slot {
+            *slot = Slot::Closed;
+            self.open.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

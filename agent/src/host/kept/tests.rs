@@ -112,6 +112,48 @@ fn what_changes_most_is_kept_where_there_is_little_room() {
     assert_eq!(descriptors(&kept), (3, 7));
 }
 
+/// Of how many cgroups this file is open.
+fn open(kept: &Kept, name: &str) -> usize {
+    let of = |plan: &Plan| plan.files.iter().position(|&file| FILES[file].name == name);
+    let mut plans = kept.plans.iter();
+    let (id, at) = plans
+        .find_map(|plan| Some((plan.mounted.id, of(plan)?)))
+        .unwrap();
+    let entries = kept.entries.iter().filter(|(key, _)| key.hierarchy == id);
+    entries
+        .filter(|(_, entry)| matches!(entry.slots[at], Slot::Open(_)))
+        .count()
+}
+
+#[test]
+fn what_is_read_seldom_gives_way() {
+    let (root, hierarchies) = host();
+    let cgroups = ["a", "bb"].map(|name| {
+        let usage = format!("cg/cpu/{name}/cpuacct.usage");
+        let stat = format!("cg/cpu/{name}/cpuacct.stat");
+        add(
+            root.path(),
+            &[(&*usage, "100\n"), (&*stat, "user 1\nsystem 2\n")],
+        );
+        add_cgroup(root.path(), name, "1\n")
+    });
+    let mut kept = Kept::new(6, 9999);
+    for usage in ["100\n", "200\n"] {
+        add(root.path(), &[("cg/cpu/a/cpuacct.usage", usage)]);
+        let _ = kept.read(&hierarchies, &cgroups[..1]);
+    }
+    assert_eq!(open(&kept, "cpuacct.stat"), 1);
+    for _ in 0..3 {
+        let (readings, _) = kept.read(&hierarchies, &cgroups);
+        for reading in readings {
+            assert_eq!(reading.number(Field::CpuUser), Some(10_000_000));
+        }
+    }
+    assert_eq!(open(&kept, "cpuacct.stat"), 0);
+    assert_eq!(open(&kept, "cpuacct.usage"), 2);
+    assert_eq!(descriptors(&kept), (6, 6));
+}
+
 #[test]
 fn a_cgroup_removed_meanwhile_is_no_error() {
     let (root, hierarchies) = host();

@@ -1,0 +1,239 @@
+//! The reader of a BPF ring buffer (`kernel/bpf/ringbuf.c`). aya's maps the ring twice, and what is mapped counts as
+//! resident.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+};
+
+use rustix::param::page_size;
+
+/// How much of the ring's beginning is mapped behind its end too, so that a record that goes over the end is in one
+/// piece. No record comes near.
+const BEHIND_BYTES: usize = 64 << 10;
+
+/// What comes before each record: its length, with two flags, and a number of the kernel's.
+const HEADER_BYTES: usize = 8;
+const BUSY: u32 = 1 << 31;
+const DISCARDED: u32 = 1 << 30;
+
+/// A ring that is mapped.
+#[derive(Debug)]
+pub struct Ring {
+    descriptor: OwnedFd,
+    /// A page that begins with up to where the ring has been read.
+    consumer: Mapping,
+    /// A page that begins with up to where it has been written, and the records.
+    producer: Mapping,
+    bytes: usize,
+    read: usize,
+    /// As it was when all before it had been read: that page is written for every record.
+    written: usize,
+}
+
+impl Ring {
+    /// Maps a ring of this many bytes. It goes on where it was read up to.
+    ///
+    /// # Errors
+    /// mmap(2)'s.
+    pub fn map(descriptor: OwnedFd, bytes: u32) -> io::Result<Self> {
+        let (page, bytes) = (page_size(), bytes as usize);
+        let writable = libc::PROT_READ | libc::PROT_WRITE;
+        let consumer = Mapping::new(descriptor.as_fd(), 0, page, writable)?;
+        let all = page + bytes + BEHIND_BYTES;
+        let producer = Mapping::new(descriptor.as_fd(), page, all, libc::PROT_READ)?;
+        let read = consumer.position().load(Ordering::Acquire);
+        Ok(Self {
+            descriptor,
+            consumer,
+            producer,
+            bytes,
+            read,
+            written: read,
+        })
+    }
+
+    /// What `take` makes of the next record, whose room is the programs' again then. None: there is none yet; whether
+    /// one has come meanwhile is looked at by poll(2).
+    pub fn next<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let mut header = self.header()?;
+        while header & DISCARDED != 0 {
+            self.pass(header);
+            header = self.header()?;
+        }
+        let at = self.at() + HEADER_BYTES;
+        let length = length(header).min(self.producer.bytes - at);
+        // SAFETY: so much is mapped there; it was written before the header said so, and is not written again before
+        // `pass`.
+        let record = unsafe {
+            let start = self.producer.start.add(at);
+            std::slice::from_raw_parts(start.as_ptr(), length)
+        };
+        let taken = take(record);
+        self.pass(header);
+        Some(taken)
+    }
+
+    /// The header of the next record, where that is complete.
+    fn header(&mut self) -> Option<u32> {
+        if self.read == self.written {
+            self.written = self.producer.position().load(Ordering::Acquire);
+        }
+        if self.read == self.written {
+            return None;
+        }
+        // SAFETY: all of the ring is mapped, headers are aligned, and both sides access this one atomically.
+        let header = unsafe {
+            self.producer
+                .start
+                .add(self.at())
+                .cast::<AtomicU32>()
+                .as_ref()
+        };
+        let header = header.load(Ordering::Acquire);
+        (header & BUSY == 0).then_some(header)
+    }
+
+    /// Where the next record's header is in the mapping.
+    fn at(&self) -> usize {
+        page_size() + self.read % self.bytes
+    }
+
+    /// The record with this header has been read.
+    fn pass(&mut self, header: u32) {
+        self.read += (HEADER_BYTES + length(header)).next_multiple_of(HEADER_BYTES);
+        self.consumer.position().store(self.read, Ordering::Release);
+    }
+}
+
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+fn length(header: u32) -> usize {
+    (header & !(BUSY | DISCARDED)) as usize
+}
+
+/// Memory of the kernel's, until it is dropped.
+#[derive(Debug)]
+struct Mapping {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: it is no thread's own.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    fn new(
+        descriptor: BorrowedFd<'_>,
+        offset: usize,
+        bytes: usize,
+        access: libc::c_int,
+    ) -> io::Result<Self> {
+        // SAFETY: the kernel chooses a place where nothing is.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                access,
+                libc::MAP_SHARED,
+                descriptor.as_raw_fd(),
+                offset as libc::off_t,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Self { start, bytes })
+    }
+
+    /// The position with which it begins.
+    fn position(&self) -> &AtomicUsize {
+        // SAFETY: a page at least is mapped, and both sides access this number atomically.
+        unsafe { self.start.cast().as_ref() }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped so, and nothing refers to it any more.
+        unsafe {
+            libc::munmap(self.start.as_ptr().cast(), self.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    use rustix::io::{pread, pwrite};
+
+    use super::*;
+
+    const BYTES: usize = 4096;
+
+    /// What the kernel maps as a ring.
+    fn memory() -> OwnedFd {
+        let memory = memfd_create("ring", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&memory, (2 * page_size() + BYTES + BEHIND_BYTES) as u64).unwrap();
+        memory
+    }
+
+    /// Writes a record of `length` times `byte`, as a program does, and gives where the next one goes.
+    fn write(memory: &OwnedFd, position: usize, length: usize, byte: u8, flags: u32) -> usize {
+        let mut bytes = vec![byte; HEADER_BYTES + length];
+        bytes[..4].copy_from_slice(&(length as u32 | flags).to_ne_bytes());
+        let at = 2 * page_size() + position % BYTES;
+        pwrite(memory, &bytes, at as u64).unwrap();
+        let next = position + bytes.len().next_multiple_of(HEADER_BYTES);
+        pwrite(memory, &next.to_ne_bytes(), page_size() as u64).unwrap();
+        next
+    }
+
+    fn next(ring: &mut Ring) -> Option<Vec<u8>> {
+        ring.next(<[u8]>::to_vec)
+    }
+
+    #[test]
+    fn records_come_once_and_whole() {
+        let memory = memory();
+        let map = || Ring::map(memory.try_clone().unwrap(), BYTES as u32).unwrap();
+        let mut ring = map();
+        assert_eq!(next(&mut ring), None);
+        let mut position = 0;
+        // Several times around, over the end too.
+        for byte in 0..100 {
+            position = write(&memory, position, 300 + usize::from(byte), byte, 0);
+            position = write(&memory, position, 16, 0, DISCARDED);
+            let record = vec![byte; 300 + usize::from(byte)];
+            assert_eq!(next(&mut ring), Some(record));
+            assert_eq!(next(&mut ring), None);
+        }
+        let mut read = [0; 8];
+        pread(&memory, &mut read, 0).unwrap();
+        assert_eq!(usize::from_ne_bytes(read), position);
+        // The next reader goes on there.
+        drop(ring);
+        write(&memory, position, 8, 7, 0);
+        assert_eq!(next(&mut map()), Some(vec![7; 8]));
+    }
+
+    #[test]
+    fn a_record_that_is_being_written_is_waited_for() {
+        let memory = memory();
+        let mut ring = Ring::map(memory.try_clone().unwrap(), BYTES as u32).unwrap();
+        let second = write(&memory, 0, 8, 1, BUSY);
+        write(&memory, second, 8, 2, 0);
+        assert_eq!(next(&mut ring), None);
+        write(&memory, 0, 8, 1, 0);
+        write(&memory, second, 8, 2, 0);
+        let both = [next(&mut ring), next(&mut ring)];
+        assert_eq!(both, [Some(vec![1; 8]), Some(vec![2; 8])]);
+    }
+}
