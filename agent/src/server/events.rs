@@ -18,6 +18,9 @@ use crate::{
 /// Bytes of lines that are sent at once, where so many wait.
 const CHUNK: usize = 1 << 16;
 
+/// More than most lines have.
+const LINE: usize = 1 << 12;
+
 /// Events from now on, one JSON object a line, until the reader goes or the server stops.
 pub async fn events(State(server): State<Arc<Server>>, RawQuery(query): RawQuery) -> Response {
     let filter = match query::parse(&query.unwrap_or_default()) {
@@ -59,7 +62,8 @@ fn lines(
                 record = stream.next() => record,
                 _ = stopping.wait_for(|stop| *stop) => return None,
             };
-            let mut lines = Vec::new();
+            // Grown step by step it would be copied, into memory that the kernel clears each time.
+            let mut lines = Vec::with_capacity(CHUNK + LINE);
             push_line(&mut lines, &first);
             while lines.len() < CHUNK
                 && let Some(record) = stream.next_waiting()

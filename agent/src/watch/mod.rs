@@ -10,6 +10,7 @@ mod lines;
 pub mod output;
 pub mod query;
 pub mod record;
+mod repeated;
 pub mod source;
 pub mod streams;
 pub mod value;

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::argv::Argv;
+use super::{argv::Argv, repeated};
 use crate::event::clock::Moment;
 
 /// One line of the stream.
@@ -26,10 +26,14 @@ pub struct Record {
 pub struct Caller {
     pub process: Process,
     /// The caller's container; null on the host, and where it is unknown.
+    #[serde(serialize_with = "repeated::container")]
+    #[schemars(with = "Option<Arc<Container>>")]
     pub container: Option<Arc<Container>>,
     /// True where the caller's cgroup is not known to the agent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub container_unknown: bool,
+    #[serde(serialize_with = "repeated::namespaces")]
+    #[schemars(with = "Namespaces")]
     pub namespaces: Namespaces,
 }
 
@@ -186,6 +190,8 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Subject {
     pub process: Process,
+    #[serde(serialize_with = "repeated::container")]
+    #[schemars(with = "Option<Arc<Container>>")]
     pub container: Option<Arc<Container>>,
 }
 
