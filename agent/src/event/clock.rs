@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    cell::Cell,
     fmt,
     str::FromStr,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -39,9 +40,38 @@ impl From<SystemTime> for Moment {
     }
 }
 
+/// A moment as it is written.
+type Text = [u8; "2026-11-22T10:11:12.345678901Z".len()];
+
+/// How much of it is the second's, with the point.
+const SECOND: usize = "2026-11-22T10:11:12.".len();
+
+thread_local! {
+    /// The last one of this thread: many records are of the same second, and its date takes longer to tell than all else.
+    static LAST_TEXT: Cell<(u64, Text)> = const { Cell::new((0, *b"1970-01-01T00:00:00.000000000Z")) };
+}
+
+impl Moment {
+    fn text(self) -> Text {
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (second, mut text) = LAST_TEXT.get();
+        if second != since.as_secs() {
+            let date = humantime::format_rfc3339_seconds(self.0).to_string();
+            text[..SECOND - 1].copy_from_slice(&date.as_bytes()[..SECOND - 1]);
+            LAST_TEXT.set((since.as_secs(), text));
+        }
+        let mut nanoseconds = since.subsec_nanos();
+        for digit in text[SECOND..].iter_mut().rev().skip(1) {
+            *digit = b'0' + (nanoseconds % 10) as u8;
+            nanoseconds /= 10;
+        }
+        text
+    }
+}
+
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_rfc3339_nanos(self.0).fmt(f)
+        f.write_str(&String::from_utf8_lossy(&self.text()))
     }
 }
 
@@ -55,7 +85,7 @@ impl FromStr for Moment {
 
 impl Serialize for Moment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&String::from_utf8_lossy(&self.text()))
     }
 }
 
@@ -161,6 +191,15 @@ mod tests {
         let year = |time: SystemTime| Moment::from(time).to_string()[..4].to_owned();
         assert_eq!(year(far), "9999");
         assert_eq!(year(UNIX_EPOCH - Duration::from_secs(1)), "1970");
+    }
+
+    #[test]
+    fn each_moment_has_its_own_second() {
+        for nanoseconds in [0, 1, 999_999_999, 1_000_000_000, 7, 86_400_000_000_001] {
+            let time = UNIX_EPOCH + Duration::from_nanos(nanoseconds);
+            let wanted = humantime::format_rfc3339_nanos(time).to_string();
+            assert_eq!(Moment::from(time).to_string(), wanted);
+        }
     }
 
     #[test]
