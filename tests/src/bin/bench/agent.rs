@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use tests::agent::{agent, binary};
 use tests::process::{kill, wait_for_end};
+use tests::program::program;
 use tests::serve::Serve;
 
 /// `agent serve` that ends with this process, however that ends. It does not trace yet.
@@ -16,6 +17,15 @@ pub fn spawn() -> Serve {
 /// Likewise, once it traces.
 pub fn start() -> Serve {
     let serve = spawn();
+    serve.wait_until_it_traces();
+    serve
+}
+
+/// Likewise, with room for so many open files.
+pub fn start_with(files: u64) -> Serve {
+    let mut limited = Command::new(program("prlimit"));
+    limited.arg(format!("--nofile={files}")).arg(binary());
+    let serve = Serve::spawn_by(ending_with_us(&limited), &[]);
     serve.wait_until_it_traces();
     serve
 }

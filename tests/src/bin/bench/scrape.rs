@@ -34,9 +34,13 @@ pub fn measure(size: Size) -> Vec<Figure> {
     let at_few = Cost::of(&serve, &sleepers, rounds);
     figures.extend(at_few.figures(few));
     figures.extend(held(&serve));
+    // Of the descriptors that it may keep, more cgroups have fewer each: with so few, what do those of fewer cost?
+    let frugal = agent::start_with((may_open(serve.pid()) / MORE) as u64);
+    let at_few_frugal = Cost::of(&frugal, &sleepers, rounds);
+    frugal.stop();
     sleepers.grow(&guard, many);
     let at_many = Cost::of(&serve, &sleepers, rounds);
-    let growth = at_many.scrape / f64::from(many) / (at_few.scrape / f64::from(few));
+    let against = |cost: &Cost| at_many.scrape / f64::from(many) / (cost.scrape / f64::from(few));
     figures.extend([
         Figure::new(
             format!("scrape: {many} cgroups"),
@@ -46,7 +50,12 @@ pub fn measure(size: Size) -> Vec<Figure> {
         Figure::new(
             format!("scrape: a cgroup of {many} against one of {few}"),
             Unit::Ratio,
-            growth,
+            against(&at_few),
+        ),
+        Figure::new(
+            "scrape: likewise, with as many descriptors for each",
+            Unit::Ratio,
+            against(&at_few_frugal),
         )
         .at_most(LINEAR),
     ]);
