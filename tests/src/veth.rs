@@ -6,6 +6,7 @@ use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::program::program;
+use crate::wait::{PATIENCE, wait_for};
 
 /// The addresses of both ends: link-local ones, each pair in a net of its own.
 #[derive(Debug)]
@@ -55,16 +56,20 @@ impl Veth {
         &self.name
     }
 
-    /// Sends that many packets of 1,000 bytes into the container.
+    /// Sends at least that many packets of 1,000 bytes into the container.
     ///
     /// # Panics
     /// Where they cannot be sent.
     pub fn send(&self, packets: u32) {
         let socket = UdpSocket::bind((format!("{}.1", self.net), 0)).expect("an address");
-        for _ in 0..packets {
-            // Nobody listens, and the kernel may tell.
-            let _ = socket.send_to(&[0; 1000], (format!("{}.2", self.net), 9));
-        }
+        // Until the address of the other end is known, the kernel keeps some and drops the rest.
+        wait_for("they are sent", PATIENCE, || {
+            for _ in 0..packets {
+                // Nobody listens, and the kernel may tell.
+                let _ = socket.send_to(&[0; 1000], (format!("{}.2", self.net), 9));
+            }
+            (self.counted("tx_packets") >= u64::from(packets)).then_some(())
+        });
     }
 
     /// What the host counted at its end: a file of `/sys/class/net/NAME/statistics`.
