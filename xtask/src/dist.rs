@@ -14,9 +14,7 @@ use crate::step::step;
 const MOST_BYTES: u64 = 10_000_000;
 
 pub fn dist() -> Result<()> {
-    let agent = make()?;
-    step("check", || check(&agent))?;
-    show(&agent)
+    show(&make()?)
 }
 
 /// Makes the file, and says where it is.
@@ -29,6 +27,7 @@ pub fn make() -> Result<PathBuf> {
     fs::create_dir_all(place.parent().unwrap_or(&place))?;
     fs::copy(&built, &place)
         .with_context(|| format!("cannot copy {} to {}", built.display(), place.display()))?;
+    step("check", || check(&place))?;
     Ok(place)
 }
 
@@ -53,8 +52,13 @@ fn check(agent: &Path) -> Result<()> {
         agent.display()
     );
     // Not ldd, which runs what it looks at.
-    let headers =
-        output(command("readelf", &["--program-headers", "--dynamic", "--wide"])?.arg(agent))?;
+    let headers = output(
+        command(
+            "readelf",
+            &["--file-header", "--program-headers", "--dynamic", "--wide"],
+        )?
+        .arg(agent),
+    )?;
     let needs = headers
         .lines()
         .find(|line| line.contains("INTERP") || line.contains("(NEEDED)"));
@@ -63,6 +67,11 @@ fn check(agent: &Path) -> Result<()> {
         "{} is not static: {}",
         agent.display(),
         needs.unwrap_or_default().trim()
+    );
+    ensure!(
+        headers.contains("EXEC (Executable file)"),
+        "{} is to be relocated at each start: RUSTFLAGS replaces what .cargo/config.toml says",
+        agent.display()
     );
     for arguments in [["--version"], ["doctor"]] {
         output(&mut command(agent, &arguments)?)?;

@@ -297,6 +297,28 @@ impl Stdio {
 }
 
 impl Started {
+    /// Ends it, and says at what it had failed by then, if it had.
+    pub fn failure(self) -> Option<Error> {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        loop {
+            match self.channel.hear().ok()? {
+                Report::Failed {
+                    step,
+                    errno,
+                    subject,
+                } => return Some(self.error(step, errno, subject)),
+                Report::Closed => return None,
+                Report::Terminal(_) | Report::Fault | Report::Born { .. } => {}
+            }
+        }
+    }
+
+    fn error(&self, step: u8, errno: Errno, subject: String) -> Error {
+        let step = self.steps.get(usize::from(step));
+        let name = step.map_or("launch", |step| step.name);
+        Error::of_step(name, errno, subject)
+    }
+
     /// Lets it go on to the command.
     ///
     /// # Errors
@@ -316,11 +338,7 @@ impl Started {
                     step,
                     errno,
                     subject,
-                } => {
-                    let step = self.steps.get(usize::from(step));
-                    let name = step.map_or("launch", |step| step.name);
-                    return Err(Error::of_step(name, errno, subject));
-                }
+                } => return Err(self.error(step, errno, subject)),
                 Report::Born { .. } => {}
                 Report::Closed => break,
             }

@@ -4,7 +4,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use super::place::Place;
 use super::{Cgroup, Error, Note, Wanted, devices, names};
@@ -20,7 +20,8 @@ pub struct Begun<'a> {
     names: Vec<&'a str>,
     /// What is limited there.
     wanted: Wanted,
-    resources: &'a LinuxResources,
+    /// The devices, where they are limited there.
+    devices: &'a [LinuxDeviceCgroup],
     swap_implied: bool,
     notes: Vec<Note>,
 }
@@ -46,19 +47,27 @@ impl<'a> Begun<'a> {
         let (v2, v1): (Vec<_>, Vec<_>) = places
             .into_iter()
             .partition(|place| place.version == Version::V2);
-        let is_later = |controller: &str| v1.iter().any(|place| place.has(controller));
-        let later = wanted.split_off(|controller| v2.is_empty() || is_later(controller));
+        let in_v1 = |controller: &str| v1.iter().any(|place| place.has(controller));
+        let is_later = |controller: &str| v2.is_empty() || in_v1(controller);
+        let later = wanted.split_off(is_later);
+        let rules = resources.devices().as_deref().unwrap_or_default();
+        let (rules, later_rules) = if is_later("devices") {
+            (&[][..], rules)
+        } else {
+            (rules, &[][..])
+        };
         let mut begun = Self {
             cgroup: Cgroup::new(path),
             places: v1,
             names,
             wanted: later,
-            resources,
+            devices: later_rules,
             swap_implied,
             notes,
         };
         let notes = begun.cgroup.make(v2, &begun.names, &wanted, swap_implied)?;
         begun.notes.extend(notes);
+        devices::apply(&begun.cgroup.made, rules)?;
         Ok(begun)
     }
 
@@ -72,7 +81,7 @@ impl<'a> Begun<'a> {
         self.cgroup.v2_fd()
     }
 
-    /// Makes it in all hierarchies of v1, with the limits of the controllers there, and limits the devices.
+    /// Makes it in all hierarchies of v1, with the limits of the controllers there.
     ///
     /// # Errors
     /// As of [`Begun::new`].
@@ -82,8 +91,7 @@ impl<'a> Begun<'a> {
             .cgroup
             .make(places, &self.names, &self.wanted, self.swap_implied)?;
         self.notes.extend(notes);
-        let rules = self.resources.devices().as_deref().unwrap_or_default();
-        devices::apply(&self.cgroup.made, rules)?;
+        devices::apply(&self.cgroup.made, self.devices)?;
         let nothing = Cgroup::new("");
         let cgroup = std::mem::replace(&mut self.cgroup, nothing);
         Ok((cgroup, std::mem::take(&mut self.notes)))

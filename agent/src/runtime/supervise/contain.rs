@@ -90,7 +90,7 @@ fn live(
     // Dropped before what was begun of the cgroup: nothing is in that then.
     let started = launch::launch(order, tree.mount.as_fd(), begun.v2_fd(), stdio, &filters)?;
     drop(tree);
-    let (cgroup, notes) = begun.complete()?;
+    let ((cgroup, notes), started) = beside(started, begun.complete())?;
     *limited = true;
     for note in notes {
         told.note(&note.0);
@@ -101,7 +101,9 @@ fn live(
     }
     fault::point("limited");
     told.limited(&cgroup);
-    let running = place(order, &cgroup, started)?.go()?;
+    let placed = place(order, &cgroup, &started);
+    let ((), started) = beside(started, placed)?;
+    let running = started.go()?;
     fault::point("running");
     record.status = Status::Running {
         pid: running.pid.as_raw_nonzero().get(),
@@ -211,8 +213,17 @@ fn streams(order: &Order, wanted: Wanted, claim: &Claim) -> io::Result<(Stdio, R
     streams::foreground(wanted)
 }
 
+/// What came of something that was done beside a new process. Where it failed because the process had, that is what is
+/// told.
+fn beside<T>(started: Started, came: Result<T, impl Into<Error>>) -> Result<(T, Started), Error> {
+    match came {
+        Ok(came) => Ok((came, started)),
+        Err(error) => Err(started.failure().map_or_else(|| error.into(), Error::from)),
+    }
+}
+
 /// Attaches the first process to its cgroup and network, while it mounts.
-fn place(order: &Order, cgroup: &Cgroup, started: Started) -> Result<Started, Error> {
+fn place(order: &Order, cgroup: &Cgroup, started: &Started) -> Result<(), Error> {
     cgroup.attach_v1(started.pid.as_raw_nonzero().get())?;
     fault::point("attached");
     network::connect(
@@ -222,7 +233,7 @@ fn place(order: &Order, cgroup: &Cgroup, started: Started) -> Result<Started, Er
         started.pidfd.as_fd(),
     )?;
     fault::point("connected");
-    Ok(started)
+    Ok(())
 }
 
 /// How a process ended that has. It stays a zombie.
