@@ -285,6 +285,11 @@ fn what_cannot_be_is_told_in_one_line() {
         (&["--net", "bridged"], "bridged"),
         (&["--net", "ns:/run/netns/nowhere"], "/run/netns/nowhere"),
         (&["--net", "container:nobody"], "nobody"),
+        // It fails while its network is made, of which that then fails too.
+        (
+            &["--net", "veth", "--tmpfs", "/x:size=bad"],
+            "mount: /x: Invalid argument",
+        ),
     ] {
         let output = containers.run(flags, ":");
         let error = String::from_utf8_lossy(&output.stderr);
