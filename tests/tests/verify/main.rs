@@ -162,12 +162,14 @@ fn marker() -> String {
     format!("{}{number:03}", std::process::id())
 }
 
-/// The path of the container's cgroup in which there is a process with this last argument.
+/// The path of the container's cgroup in which there is a process with this last argument. Until it executes its command,
+/// it is one of the agent's with the same arguments, and not in all of its cgroups yet.
 fn cgroup_of(marker: &str) -> Option<String> {
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let is_it = |process: &PathBuf| {
+        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
         let command = fs::read(process.join("cmdline")).unwrap_or_default();
-        command.ends_with(format!("\0{marker}\0").as_bytes())
+        name.trim() != "agent" && command.ends_with(format!("\0{marker}\0").as_bytes())
     };
     let mut paths = processes.map(|entry| entry.path()).filter(is_it);
     paths.find_map(|process| {
