@@ -29,6 +29,11 @@ impl Subject {
     }
 
     fn find(pid: u32) -> Option<Self> {
+        // Until it executes its command, it is not in all of its cgroups.
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        if name.trim() == "agent" {
+            return None;
+        }
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         let mut paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
         let is_own = |path: &&str| {
