@@ -105,14 +105,19 @@ fn hunt(names: &str, time: Duration) -> Result<()> {
                 continue;
             }
             let exe = format!("/proc/{pid}/exe");
-            let Ok(link) = fs::read_link(&exe) else {
-                continue;
+            let is_wanted = |link: &str| {
+                let link = fs::read_link(link).ok()?.to_string_lossy().into_owned();
+                let has = names.split(',').any(|name| link.contains(name));
+                (link == "/" || has).then_some(link)
             };
-            let link = link.to_string_lossy().into_owned();
-            if link != "/" && !names.split(',').any(|name| link.contains(name)) {
+            if is_wanted(&exe).is_none() {
                 continue;
             }
             let Ok(file) = File::open(&exe) else {
+                continue;
+            };
+            // Meanwhile it may have executed a program of the container's own.
+            let Some(link) = is_wanted(&format!("/proc/self/fd/{}", file.as_raw_fd())) else {
                 continue;
             };
             let metadata = file.metadata()?;

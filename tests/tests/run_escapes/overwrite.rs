@@ -7,7 +7,7 @@ use tests::agent::binary;
 use tests::program::{copy, script};
 use tests::root;
 use tests::rootfs::Rootfs;
-use tests::wait::{PATIENCE, wait_for};
+use tests::wait::{PATIENCE, poll, wait_for};
 
 use super::attacker::{attack, careless, limited, name, said, works_unguarded};
 
@@ -61,11 +61,13 @@ fn the_program_of_the_launcher_stays_as_it_is() {
         agent(&["exec", &name, "/bin/true"]);
         agent(&["logs", &name]).contains("caught").then_some(())
     });
-    let log = wait_for("the hunter's end", PATIENCE, || {
-        let log = agent(&["logs", &name]);
-        log.contains("over\n").then_some(log)
+    let mut log = String::new();
+    let ended = poll(PATIENCE, || {
+        log = agent(&["logs", &name]);
+        log.contains("over\n").then_some(())
     });
     agent(&["rm", "-f", &name]);
+    assert!(ended.is_some(), "the hunter's end: {log}");
     assert!(log.contains("refused overwriting"), "{log}");
     assert!(!log.contains("done overwriting"), "{log}");
     assert!(fs::read(&victim).expect("the launcher") == before, "{log}");
