@@ -154,7 +154,7 @@ pub const TABLE: &[Setup] = &[
     launched("four spin", &["--cpus=0.2", "--for=1s"], SPIN_4, Verdict::Pass, &["held at 0.2 CPUs"]),
     launched("too many forks", &["--pids-limit=20", "--for=1s"], FORK, Verdict::Pass, &["held at 20 tasks"]),
     launched("all limits at once", &["--memory=64m", "--cpus=0.2", "--pids-limit=20", "--for=2s"],
-        "while :; do {hog} 1 134217728; done 2>/dev/null & for i in {1..60}; do sleep 1000 & done; wait",
+        "while :; do {hog} 1 134217728; done 2>/dev/null & sleep 0.3; for i in {1..60}; do sleep 1000 & done; wait",
         Verdict::Pass, &["held at"]),
     launched("weights of 1 to 3", &["--weights=100:300", "--for=2s"], SPIN, Verdict::Pass, &["25.00 % was due"]),
     launched("weights of 1 to 100", &["--weights=100:10000", "--for=3s"], SPIN, Verdict::Pass, &["0.99 % was due"]),
