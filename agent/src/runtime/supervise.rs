@@ -87,7 +87,7 @@ impl Told<'_> {
         }
     }
 
-    /// The cgroup is made and limited, and nothing is in it yet.
+    /// The cgroup is made and limited, and what may be in it (on v2) does not run the command yet.
     fn limited(&mut self, cgroup: &Cgroup) {
         if let Self::Holder(holder) = self {
             holder.limited(cgroup);

@@ -43,7 +43,7 @@ pub enum Word {
     },
 }
 
-/// A cgroup that is there, with all its limits and nothing in it.
+/// A cgroup that is there, with all its limits. On v2 the first process may be in it, and does not run the command yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limited {
     /// Its path, as [`Cgroup::path`] has it.
