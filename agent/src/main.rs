@@ -8,10 +8,9 @@ use agent::{
 };
 use clap::{Parser as _, Subcommand};
 
-/// musl's own takes twice the time for a launch.
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static HEAP: agent::sys::heap::Heap = agent::sys::heap::Heap::new();
 
 /// See what containers do to the kernel, and whether their limits hold
 ///

@@ -2,6 +2,8 @@
 //! only `unsafe` in the agent.
 
 pub mod fork;
+#[cfg(target_env = "musl")]
+pub mod heap;
 pub mod interface;
 pub mod launch;
 pub mod ring;

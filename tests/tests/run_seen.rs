@@ -30,7 +30,7 @@ fn the_stream_shows_the_launch_and_the_end() {
     }
     let _alone = tests::alone();
     let serve = Serve::start(&["--docker-socket", "off"]);
-    let mut watch = serve.watch(&["--kind", "clone,container"]);
+    let mut watch = serve.watch(&["--kind", "clone,unshare,container"]);
     let seen = Container::new("seen");
     let status = run::status(&mut seen.run(&[], &["sh", "-c", "exit 7"]));
     assert_eq!(status, 7);
@@ -77,10 +77,13 @@ fn the_stream_shows_the_launch_and_the_end() {
         .find(|it| it["child"]["process"]["pid"] == *pid);
     let clone = clone.unwrap_or_else(|| panic!("no clone: {records:#?}"));
     assert_eq!(clone["kind"], "clone");
-    assert_eq!(
-        clone["requested"],
-        json!(["ipc", "mnt", "net", "pid", "uts"])
-    );
+    assert_eq!(clone["requested"], json!(["ipc", "mnt", "pid", "uts"]));
+    // The others it makes by itself, beside the launcher's work and in its cgroup.
+    let unshared = records
+        .iter()
+        .filter(|it| it["kind"] == "unshare" && it["process"]["pid"] == *pid);
+    let unshared: Vec<&Value> = unshared.map(|it| &it["requested"]).collect();
+    assert_eq!(unshared, [&json!(["net"]), &json!(["cgroup"])]);
     seen.assert_gone();
 }
 

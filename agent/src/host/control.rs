@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -46,6 +46,18 @@ impl Control {
             version,
             path: path.to_owned(),
             directory,
+        })
+    }
+
+    /// The same once more.
+    ///
+    /// # Errors
+    /// No descriptor is to be had.
+    pub fn again(&self) -> io::Result<Self> {
+        Ok(Self {
+            version: self.version,
+            path: self.path.clone(),
+            directory: self.directory.try_clone()?,
         })
     }
 
@@ -151,6 +163,19 @@ impl Control {
     /// Those of opening it, and what the kernel refuses the text with.
     pub fn write(&self, file: &str, text: &str) -> io::Result<()> {
         self.file(file, OFlags::WRONLY)?.write_all(text.as_bytes())
+    }
+
+    /// Writes to a file of it, in one call, and gives what it holds then. The outer result is that of the writing.
+    ///
+    /// # Errors
+    /// As of [`Control::write`], and of reading.
+    pub fn exchange(&self, file: &str, text: &str) -> io::Result<io::Result<String>> {
+        let mut file = self.file(file, OFlags::RDWR)?;
+        file.write_all(text.as_bytes())?;
+        let mut held = String::with_capacity(BYTES);
+        let read = file.rewind();
+        let read = read.and_then(|()| file.take(u64::MAX).read_to_string(&mut held));
+        Ok(read.map(|_| held))
     }
 
     /// A file of it, open.

@@ -17,14 +17,11 @@ pub use error::Error;
 pub use wanted::Wanted;
 
 use crate::host::control::{Control, PROCESSES};
-use crate::host::hierarchy::Version;
+use crate::host::hierarchy::{Hierarchies, Version};
 use crate::host::system::page_size;
 use crate::limit::Evidence;
 use apply::Limiter;
 use place::{Place, Way};
-
-/// Where the host's tree is.
-const HOST: &str = "/";
 
 /// The cgroup of a container: a directory in each hierarchy.
 #[derive(Debug)]
@@ -88,7 +85,7 @@ impl Cgroup {
         let path = path.to_string_lossy();
         names(&path)?;
         let mut cgroup = Self::new(&path);
-        for place in Place::all(Path::new(HOST))? {
+        for place in Place::all(&Hierarchies::discover(Path::new("/"))?)? {
             let below = path.strip_prefix(&place.path);
             let below = below
                 .filter(|below| below.starts_with('/'))

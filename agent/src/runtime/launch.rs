@@ -32,9 +32,10 @@ use self::plan::command::Command;
 use self::plan::identity::Identity;
 use self::plan::namespaces::{Join, Namespaces};
 use self::plan::{Container, Plan};
-use super::order::Order;
+use super::order::{Network, Order};
 use super::seccomp;
 use crate::host;
+use crate::host::hierarchy::Hierarchies;
 use crate::sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
 
 /// What the command has as descriptors 0, 1 and 2.
@@ -71,14 +72,15 @@ pub struct Running {
 
 /// Starts a container's first process.
 ///
-/// `root` is a detached mount, which becomes the root; `cgroup` the v2 cgroup that it is born in. The calling process
-/// has one thread.
+/// `root` is a detached mount, which becomes the root; `hierarchies` those of the host, which it sees if it is to; `cgroup`
+/// the v2 cgroup that it is born in. The calling process has one thread.
 ///
 /// # Errors
 /// The order asks for what the kernel refuses, or what is not there.
 pub fn launch(
     order: &Order,
     root: BorrowedFd<'_>,
+    hierarchies: &Hierarchies,
     cgroup: Option<BorrowedFd<'_>>,
     stdio: Stdio,
     filters: &[seccomp::Program],
@@ -89,8 +91,9 @@ pub fn launch(
         ));
     };
     let empty = Linux::default();
-    let namespaces = Namespaces::new(order.spec.linux().as_ref().unwrap_or(&empty))?;
-    let container = Container::new(order, root, &namespaces)?;
+    let connected = matches!(order.network, Network::Veth { .. });
+    let namespaces = Namespaces::new(order.spec.linux().as_ref().unwrap_or(&empty), connected)?;
+    let container = Container::new(order, root, &namespaces, hierarchies)?;
     let plan = Plan {
         steps: &child::FIRST,
         fault: fault_in(&child::FIRST),

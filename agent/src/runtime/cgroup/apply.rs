@@ -108,8 +108,7 @@ impl Limiter<'_> {
                 found: "v1",
             });
         }
-        write(cgroup, &name, file, text, "")?;
-        let kept = read(cgroup, &name, file)?;
+        let kept = exchange(cgroup, &name, file, text, "")?;
         let is_kept = text
             .split_whitespace()
             .all(|word| kept.split_whitespace().any(|other| other == word));
@@ -145,8 +144,7 @@ fn set(
         (Version::V2, "-1") => "max".to_owned(),
         _ => written,
     };
-    write(cgroup, &name, file.name, &written, kind.row().refusal)?;
-    let text = read(cgroup, &name, file.name)?;
+    let text = exchange(cgroup, &name, file.name, &written, kind.row().refusal)?;
     let read_back = file.form.read(&text, device);
     let intended = file
         .form
@@ -185,35 +183,30 @@ fn takes_effect(cgroup: &Control, file: File, held: &Held) -> bool {
     effective.as_ref() == Some(held)
 }
 
-fn write(
+/// Writes, and reads what is kept.
+fn exchange(
     cgroup: &Control,
     name: &str,
     file: &str,
     text: &str,
     refusal: &'static str,
-) -> Result<(), Error> {
+) -> Result<String, Error> {
     let path = cgroup.path.join(file);
-    cgroup
-        .write(file, text)
-        .map_err(|source| failed(name, path, Some((text, refusal)), source))
+    match cgroup.exchange(file, text) {
+        Ok(read) => read.map_err(Error::io(&path)),
+        Err(source) => Err(refused(name, path, (text, refusal), source)),
+    }
 }
 
-fn read(cgroup: &Control, name: &str, file: &str) -> Result<String, Error> {
-    let path = cgroup.path.join(file);
-    cgroup
-        .read(file)
-        .map_err(|source| failed(name, path, None, source))
-}
-
-fn failed(
+fn refused(
     name: &str,
     file: std::path::PathBuf,
-    written: Option<(&str, &'static str)>,
+    (text, hint): (&str, &'static str),
     source: io::Error,
 ) -> Error {
     let name = name.to_owned();
-    match (Errno::from_io_error(&source), written) {
-        (Some(Errno::NOENT), _) => {
+    match Errno::from_io_error(&source) {
+        Some(Errno::NOENT) => {
             let is_swap = file.to_string_lossy().contains("sw");
             let hint = if is_swap {
                 "; boot with swapaccount=1, or leave it out"
@@ -222,13 +215,12 @@ fn failed(
             };
             Error::NoFile { name, file, hint }
         }
-        (_, Some((text, hint))) => Error::Refused {
+        _ => Error::Refused {
             name,
             text: text.to_owned(),
             file,
             source,
             hint,
         },
-        (_, None) => Error::Io { path: file, source },
     }
 }

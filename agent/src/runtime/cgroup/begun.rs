@@ -2,13 +2,12 @@
 //! what that process does meanwhile.
 
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use super::place::Place;
 use super::{Cgroup, Error, Note, Wanted, devices, names};
-use crate::host::hierarchy::Version;
+use crate::host::hierarchy::{Hierarchies, Version};
 use crate::host::system::page_size;
 
 /// A cgroup that is there in v2, where that is mounted, and in no hierarchy of v1 yet. Dropped, nothing of it stays.
@@ -28,21 +27,21 @@ pub struct Begun<'a> {
 
 impl<'a> Begun<'a> {
     /// Makes the cgroup `path`, as `/agent/NAME`, in v2, with the limits of the controllers there, each of which is read
-    /// back. `root` is where the host's tree is, `/`. With `swap_implied`, the limit of memory and swap together is left
+    /// back. With `swap_implied`, the limit of memory and swap together is left
     /// out where the kernel does not count swap. An ordinary user's is made below the cgroup that is delegated to them;
     /// see [`Cgroup::path`].
     ///
     /// # Errors
     /// The cgroup is there already; a controller is not to be had; the kernel refuses a limit, or keeps another.
     pub fn new(
-        root: &Path,
+        hierarchies: &Hierarchies,
         path: &'a str,
         resources: &'a LinuxResources,
         swap_implied: bool,
     ) -> Result<Self, Error> {
         let mut wanted = Wanted::of(resources, page_size())?;
         let names = names(path)?;
-        let places = Place::all(root)?;
+        let places = Place::all(hierarchies)?;
         let notes = note(&places).into_iter().collect();
         let (v2, v1): (Vec<_>, Vec<_>) = places
             .into_iter()

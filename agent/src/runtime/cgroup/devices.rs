@@ -2,7 +2,10 @@
 //!
 //! Who may make device nodes, as docker's containers may, could else make that of the host's disk.
 
+use std::io::Write as _;
+
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+use rustix::fs::OFlags;
 
 use super::Error;
 use super::place::{Place, Way};
@@ -140,21 +143,26 @@ impl Rule {
 }
 
 fn write(cgroup: &Control, rules: &[Rule]) -> Result<(), Error> {
-    for rule in rules {
-        let file = if rule.allow {
+    for alike in rules.chunk_by(|one, other| one.allow == other.allow) {
+        let name = if alike.iter().all(|rule| rule.allow) {
             "devices.allow"
         } else {
             "devices.deny"
         };
-        for line in rule.lines() {
-            let path = cgroup.path.join(file);
-            cgroup.write(file, &line).map_err(|source| Error::Refused {
-                name: "the rules of devices".to_owned(),
-                text: line.clone(),
-                file: path,
-                source,
-                hint: "",
-            })?;
+        let path = cgroup.path.join(name);
+        let mut file = cgroup
+            .file(name, OFlags::WRONLY)
+            .map_err(Error::io(&path))?;
+        for line in alike.iter().flat_map(Rule::lines) {
+            // The kernel takes one rule a call.
+            file.write_all(line.as_bytes())
+                .map_err(|source| Error::Refused {
+                    name: "the rules of devices".to_owned(),
+                    text: line,
+                    file: path.clone(),
+                    source,
+                    hint: "",
+                })?;
         }
     }
     check(cgroup, rules)

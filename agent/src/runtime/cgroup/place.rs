@@ -41,8 +41,7 @@ pub struct Way {
 impl Place {
     /// One in each hierarchy that is mounted. An ordinary user, in a user namespace of their own, has those where a
     /// cgroup above them, or their own, is theirs.
-    pub fn all(root: &Path) -> Result<Vec<Self>, Error> {
-        let hierarchies = Hierarchies::discover(root)?;
+    pub fn all(hierarchies: &Hierarchies) -> Result<Vec<Self>, Error> {
         let mut places = Vec::new();
         if rustix::process::geteuid().is_root() && !launch::is_in_user_namespace() {
             for mounted in hierarchies.all() {
@@ -55,11 +54,11 @@ impl Place {
             }
             return Ok(places);
         }
-        let membership = Membership::own(root)?;
+        let membership = Membership::own(Path::new("/"))?;
         for mounted in hierarchies.all() {
             let own = membership.path(mounted);
             if let Some((path, directory)) =
-                own.and_then(|own| delegated(&hierarchies, mounted, own))
+                own.and_then(|own| delegated(hierarchies, mounted, own))
             {
                 places.push(Self::at(mounted, path, &directory, true)?);
             }
@@ -105,8 +104,8 @@ impl Place {
 
     /// The way to the cgroup with these names below one another; none where it is not there.
     pub fn find(&self, names: &[&str]) -> Result<Option<Way>, Error> {
-        let base = &self.base.path;
-        let mut cgroups = vec![Control::open(self.version, base).map_err(Error::io(base))?];
+        let base = self.base.again().map_err(Error::io(&self.base.path))?;
+        let mut cgroups = vec![base];
         for name in names {
             let parent = cgroups.last().unwrap_or(&self.base);
             match parent.below(name) {
@@ -122,8 +121,7 @@ impl Place {
     }
 
     fn try_make(&self, names: &[&str]) -> Result<Way, Error> {
-        let base =
-            Control::open(self.version, &self.base.path).map_err(Error::io(&self.base.path))?;
+        let base = self.base.again().map_err(Error::io(&self.base.path))?;
         let mut way = Way {
             cgroups: vec![base],
             others: usize::from(!self.delegated),

@@ -48,7 +48,7 @@ impl WithoutSwap {
             ("sys/fs/cgroup/agent/cgroup.subtree_control", "memory\n"),
             (&limit, held),
         ]);
-        let place = Place::all(root.path())?.remove(0);
+        let place = Place::all(&Hierarchies::discover(root.path())?)?.remove(0);
         let way = place.find(&["agent", "web"])?.unwrap();
         let asked = r#"{"memory": {"limit": 52428800, "swap": 104857600}}"#;
         let wanted = Wanted::of(&serde_json::from_str(asked).unwrap(), 4096)?;

@@ -66,7 +66,7 @@ pub const FIRST: [Step; 24] = [
     Step::new("map", identity::become_root),
     Step::new("session", session),
     Step::new("hostname", host_name),
-    Step::new("loopback", loopback),
+    Step::new("network", network),
     Step::new("propagation", root::be_private),
     Step::new("root", root::enter),
     Step::new("mount", mount::all),
@@ -201,7 +201,8 @@ fn host_name<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-fn loopback<'a>(child: &mut Child<'a>) -> Done<'a> {
+fn network<'a>(child: &mut Child<'a>) -> Done<'a> {
+    unshare(child, libc::CLONE_NEWNET).on(c"network namespace")?;
     if child.plan.namespaces.has(libc::CLONE_NEWNET) {
         sys::interface::loopback_up().on(c"lo")?;
     }
@@ -211,8 +212,14 @@ fn loopback<'a>(child: &mut Child<'a>) -> Done<'a> {
 /// For its cgroups, and its network.
 fn wait<'a>(child: &mut Child<'a>) -> Done<'a> {
     child.channel.wait_for(Word::Go).on(c"launcher")?;
-    if child.plan.namespaces.has(libc::CLONE_NEWCGROUP) {
-        sys::launch::unshare(libc::CLONE_NEWCGROUP).on(c"cgroup namespace")?;
+    unshare(child, libc::CLONE_NEWCGROUP).on(c"cgroup namespace")
+}
+
+/// Makes a namespace of this type where it is to be new, and for this process to make.
+fn unshare(child: &Child<'_>, kind: i32) -> Result<(), Errno> {
+    let namespaces = &child.plan.namespaces;
+    match namespaces.new & namespaces.unshared & kind {
+        0 => Ok(()),
+        kind => sys::launch::unshare(kind),
     }
-    Ok(())
 }

@@ -18,6 +18,7 @@ use self::mounts::Mounts;
 use self::namespaces::Namespaces;
 use super::child::Step;
 use super::{Error, Stdio};
+use crate::host::hierarchy::Hierarchies;
 use crate::runtime::order::{ChangeRoot, Order, Root};
 use crate::runtime::seccomp;
 use crate::sys::launch::StartArea;
@@ -75,12 +76,13 @@ impl<'a> Container<'a> {
         order: &Order,
         root: BorrowedFd<'a>,
         namespaces: &Namespaces,
+        hierarchies: &Hierarchies,
     ) -> Result<Self, Error> {
         let spec = &order.spec;
         let empty = Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&empty);
         let has_proc = |mounts: &Mounts| mounts.all.iter().any(mounts::Mount::is_proc);
-        let mounts = Mounts::new(spec, namespaces)?;
+        let mounts = Mounts::new(spec, namespaces, hierarchies)?;
         let sysctl = sysctl(linux)?;
         if !sysctl.is_empty() && !has_proc(&mounts) {
             return Err(Error::invalid(

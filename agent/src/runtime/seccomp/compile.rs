@@ -70,10 +70,11 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
     let default = action(profile.default_action(), profile.default_errno_ret())?;
     let strict = !is_permissive(profile.default_action());
     let mut rules = Vec::new();
+    let mut known = calls::Finder::default();
     for entry in profile.syscalls().iter().flatten() {
         let alternatives = alternatives(entry)?;
         for name in entry.names() {
-            match calls::find(name) {
+            match known.find(name) {
                 Some(call) => rules.extend(alternatives.iter().map(|rule| (call, rule.clone()))),
                 // Of another machine, or newer than the table: not allowed is what it stays.
                 None if strict || is_permissive(entry.action()) => {}

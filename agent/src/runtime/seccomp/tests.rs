@@ -65,11 +65,13 @@ fn first(value: u64) -> [u64; 6] {
 #[test]
 fn every_call_is_answered_as_the_table_says() {
     let program = default(&[]);
+    let allowed: Vec<&str> = calls::allowed(&[]).map(|call| call.name).collect();
     for call in calls::all() {
         if ["clone", "clone3", "socket", "personality"].contains(&call.name) {
             continue;
         }
-        let wanted = if call.is_allowed(&[]) { ALLOW } else { EPERM };
+        let is_allowed = allowed.contains(&call.name);
+        let wanted = if is_allowed { ALLOW } else { EPERM };
         let x32 = call.x32.map(|number| number | 0x4000_0000);
         for (architecture, number) in [(X86_64, call.x86_64), (X86, call.x86), (X86_64, x32)] {
             let Some(number) = number else { continue };

@@ -12,6 +12,7 @@ use super::relay::Relay;
 use super::signals::Signals;
 use super::streams::{self, Wanted};
 use super::{Error, Told, clean, log};
+use crate::host::hierarchy::Hierarchies;
 use crate::runtime::cgroup::{self, Begun, Cgroup};
 use crate::runtime::launch::{self, Started, Stdio, fault};
 use crate::runtime::order::{Network, Order};
@@ -79,7 +80,8 @@ fn live(
     fault::point("prepared");
     let resources = resources(&order.spec);
     let path = record.cgroup.to_string_lossy().into_owned();
-    let mut begun = begin(order, &path, &resources)?;
+    let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
+    let mut begun = begin(order, &hierarchies, &path, &resources)?;
     fault::point("begun");
     let (stdio, mut relay) = streams(order, wanted, claim).map_err(Error::Streams)?;
     if let Some(leash) = told.leash().map_err(Error::Streams)? {
@@ -88,7 +90,14 @@ fn live(
     // Not earlier: until here a signal may end this process at once.
     let mut signals = Signals::catch().map_err(Error::Streams)?;
     // Dropped before what was begun of the cgroup: nothing is in that then.
-    let started = launch::launch(order, tree.mount.as_fd(), begun.v2_fd(), stdio, &filters)?;
+    let started = launch::launch(
+        order,
+        tree.mount.as_fd(),
+        &hierarchies,
+        begun.v2_fd(),
+        stdio,
+        &filters,
+    )?;
     drop(tree);
     let ((cgroup, notes), started) = beside(started, begun.complete())?;
     *limited = true;
@@ -166,10 +175,11 @@ fn resources(spec: &Spec) -> LinuxResources {
 /// Begins to make the cgroup.
 fn begin<'a>(
     order: &Order,
+    hierarchies: &Hierarchies,
     path: &'a str,
     resources: &'a LinuxResources,
 ) -> Result<Begun<'a>, Error> {
-    let begun = Begun::new(Path::new("/"), path, resources, order.swap_implied)?;
+    let begun = Begun::new(hierarchies, path, resources, order.swap_implied)?;
     // What the first process starts would outlive a supervisor that is killed, and nobody would find it.
     if begun.is_nowhere() && !has_own_processes(&order.spec) {
         let name = "a shared --pid".to_owned();

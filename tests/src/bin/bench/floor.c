@@ -1,12 +1,19 @@
-// The least that a launch can be: `floor least NAME ROOT COMMAND...` makes what `agent run` makes by default, namespaces,
-// limits in three cgroups of v1, mounts, nodes, a loopback interface, in one program that checks nothing, keeps no state, and
-// knows where everything is. `floor whole ...` makes the same container as `agent run`, but for its system call filter: it is
-// in all hierarchies and sees them, and paths of the kernel's are hidden and read-only.
+// The least that a launch can be, in one program that checks nothing, keeps no state, and knows where everything is:
+//
+//   floor whole NAME ROOT FILTER COMMAND...  the same container as `agent run`'s: namespaces, cgroups in all hierarchies, which
+//                                            it sees, limits, mounts, nodes, hidden and read-only paths, a loopback interface,
+//                                            docker's capabilities, a system call filter
+//   floor least NAME ROOT FILTER COMMAND...  of this, what gives it namespaces, limits in three hierarchies, and a root
+//   floor filter PID FILTER                  the system call filter of a process, into the file FILTER
 
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/keyctl.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
@@ -17,6 +24,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -61,6 +69,12 @@ static const struct {
 } NODES[] = {
 	{ "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 }, { "random", 1, 8 }, { "urandom", 1, 9 }, { "tty", 5, 0 },
 };
+
+// Docker's: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, net_raw, sys_chroot, mknod,
+// audit_write, setfcap.
+static const uint32_t CAPABILITIES = 0xa80425fb;
+
+static struct sock_filter FILTER[BPF_MAXINSNS];
 
 static void put(const char *format, const char *name, const char *value)
 {
@@ -149,12 +163,52 @@ static void hierarchies(size_t count)
 	check(chdir("/"), "/");
 }
 
+static struct sock_fprog filter(const char *file)
+{
+	int fd = open(file, O_RDONLY | O_CLOEXEC);
+	check(fd, file);
+	ssize_t length = read(fd, FILTER, sizeof FILTER);
+	check(length - 1, file);
+	close(fd);
+	return (struct sock_fprog){ .len = length / sizeof *FILTER, .filter = FILTER };
+}
+
+static void give_up(const struct sock_fprog *program)
+{
+	for (int capability = 0; capability < 32; capability++)
+		if (!(CAPABILITIES >> capability & 1))
+			check(prctl(PR_CAPBSET_DROP, capability, 0, 0, 0), "bounding set");
+	for (int capability = 32; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++)
+		check(prctl(PR_CAPBSET_DROP, capability, 0, 0, 0), "bounding set");
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct sets[2] = { { .effective = CAPABILITIES, .permitted = CAPABILITIES } };
+	check(syscall(SYS_capset, &header, sets), "capabilities");
+	check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, program), "filter");
+}
+
+static int save_filter(pid_t process, const char *file)
+{
+	int status;
+	check(ptrace(PTRACE_SEIZE, process, 0, 0), "process");
+	check(ptrace(PTRACE_INTERRUPT, process, 0, 0), "process");
+	check(waitpid(process, &status, __WALL), "process");
+	long length = ptrace(PTRACE_SECCOMP_GET_FILTER, process, 0, FILTER);
+	check(length, "filter");
+	int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	check(fd, file);
+	check(write(fd, FILTER, length * sizeof *FILTER), file);
+	return close(fd);
+}
+
 int main(int count, char **words)
 {
-	if (count < 5)
+	if (count == 4 && strcmp(words[1], "filter") == 0)
+		return save_filter(atoi(words[2]), words[3]);
+	if (count < 6)
 		return 125;
 	const int whole = strcmp(words[1], "whole") == 0;
 	const size_t places = whole ? sizeof HIERARCHIES / sizeof *HIERARCHIES : 3;
+	const struct sock_fprog program = filter(words[4]);
 	words++;
 	const char *name = words[1];
 	char path[256];
@@ -183,6 +237,8 @@ int main(int count, char **words)
 	check(child, "clone3");
 	if (child == 0) {
 		loopback();
+		check(setsid(), "session");
+		check(syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL), "keyring");
 		check(sethostname(name, strlen(name)), "hostname");
 		mounts(words[2]);
 		if (whole)
@@ -194,9 +250,11 @@ int main(int count, char **words)
 		if (whole)
 			hierarchies(places);
 		check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
+		if (whole)
+			give_up(&program);
 		check(syscall(SYS_close_range, 3, ~0U, 0), "close_range");
-		execv(words[3], words + 3);
-		check(-1, words[3]);
+		execv(words[4], words + 4);
+		check(-1, words[4]);
 	}
 	close(pipes[0]);
 	char pid[24];
@@ -211,6 +269,9 @@ int main(int count, char **words)
 	for (size_t i = 0; i < places; i++) {
 		snprintf(path, sizeof path, "%s/agent/%s", HIERARCHIES[i].name, name);
 		check(rmdir(path), path);
+		// As `agent run`, where it was the last.
+		snprintf(path, sizeof path, "%s/agent", HIERARCHIES[i].name);
+		rmdir(path);
 	}
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -13,6 +13,7 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use super::namespaces::Namespaces;
 use super::{path_text, text};
+use crate::host::hierarchy::Hierarchies;
 use crate::runtime::launch::Error;
 use crate::runtime::launch::place::{Kind, Links};
 use crate::sys::launch::{MountAttributes, set_mount};
@@ -101,11 +102,15 @@ impl Mount {
 }
 
 impl Mounts {
-    pub fn new(spec: &Spec, namespaces: &Namespaces) -> Result<Self, Error> {
+    pub fn new(
+        spec: &Spec,
+        namespaces: &Namespaces,
+        hierarchies: &Hierarchies,
+    ) -> Result<Self, Error> {
         let mut all = Vec::new();
         for mount in spec.mounts().as_deref().unwrap_or_default() {
             match mount.typ().as_deref() {
-                Some("cgroup" | "cgroup2") => all.extend(cgroups::mounts(mount)?),
+                Some("cgroup" | "cgroup2") => all.extend(cgroups::mounts(mount, hierarchies)?),
                 _ => all.push(Mount::new(mount, namespaces)?),
             }
         }

@@ -26,6 +26,9 @@ const KINDS: [(LinuxNamespaceType, i32, &str); 8] = [
 pub struct Namespaces {
     /// `CLONE_NEW*` of those that the container has for itself.
     pub new: i32,
+    /// Those of them that the new process makes by itself: of cgroups, once it is in its own; of the network, for which
+    /// the kernel takes as long as for all others, beside what the launcher does meanwhile.
+    pub unshared: i32,
     pub joined: Vec<Join>,
     pub uid_map: String,
     pub gid_map: String,
@@ -43,8 +46,12 @@ pub struct Join {
 }
 
 impl Namespaces {
-    pub fn new(linux: &Linux) -> Result<Self, Error> {
-        let mut namespaces = Self::default();
+    /// With `connected`, the launcher puts an interface into the network, which so must be there from the clone on.
+    pub fn new(linux: &Linux, connected: bool) -> Result<Self, Error> {
+        let mut namespaces = Self {
+            unshared: libc::CLONE_NEWCGROUP | if connected { 0 } else { libc::CLONE_NEWNET },
+            ..Self::default()
+        };
         let wanted = linux.namespaces().as_deref().unwrap_or_default();
         for (kind, flag, name) in KINDS {
             let Some(wanted) = wanted.iter().find(|wanted| wanted.typ() == kind) else {
@@ -94,11 +101,10 @@ impl Namespaces {
         self.joined.iter().any(|join| join.kinds & kind != 0)
     }
 
-    /// Those that clone3 makes. The cgroup namespace waits for the process to be in its cgroup; the time namespace is made
-    /// with its offsets before.
+    /// Those that clone3 makes. The time namespace is made with its offsets before.
     #[must_use]
     pub const fn cloned(&self) -> i32 {
-        self.new & !libc::CLONE_NEWCGROUP & !libc::CLONE_NEWTIME
+        self.new & !self.unshared & !libc::CLONE_NEWTIME
     }
 
     /// Whether this process is in a user namespace already that may not make device nodes.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::mount::MountAttrFlags;
 
-use super::{Fresh, Mount, Options, Role, STEP, What};
+use super::{Fresh, Mount, Options, Role, What};
 use crate::host::hierarchy::{Hierarchies, Mounted, Version};
 use crate::runtime::launch::Error;
 use crate::runtime::launch::place::{Kind, Links};
@@ -14,12 +14,13 @@ use crate::runtime::launch::plan::{path_text, text};
 type Settings = Vec<(CString, Option<CString>)>;
 
 /// One mount where the host has v2 only; else a directory with one mount for each hierarchy.
-pub fn mounts(mount: &oci_spec::runtime::Mount) -> Result<Vec<Mount>, Error> {
+pub fn mounts(
+    mount: &oci_spec::runtime::Mount,
+    hierarchies: &Hierarchies,
+) -> Result<Vec<Mount>, Error> {
     let destination = mount.destination();
     let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
     let attributes = MountAttrFlags::from_bits_retain(options.attributes.set as u32);
-    let hierarchies = Hierarchies::discover(Path::new("/"))
-        .map_err(|error| Error::invalid(format!("{STEP}: {}: {error}", destination.display())))?;
     let cgroup =
         |place: &Path, kind, settings| one(place, kind, settings, attributes, Role::Cgroup);
     if let [only] = hierarchies.all()
