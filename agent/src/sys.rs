@@ -1,6 +1,8 @@
 //! The few raw system calls no crate offers, and the bytes of the contract with the kernel: the
 //! only `unsafe` in the agent.
 
+#[cfg(all(target_arch = "x86_64", any(target_env = "musl", test)))]
+mod copy;
 pub mod fork;
 #[cfg(target_env = "musl")]
 pub mod heap;
@@ -69,6 +71,7 @@ contract!(
     Exec,
     Exit,
     Fork,
+    ForkBeside,
     Header,
     NamespaceCall,
     ProcessKey,

@@ -165,6 +165,31 @@ pub struct Fork {
     pub child: Task,
 }
 
+/// Likewise of one that is where its caller is, in all cgroups and namespaces, as most are: it has the caller's name and
+/// user, and is its child. Half as long, for most of what a birth costs is what is written of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ForkBeside {
+    pub header: Header,
+    /// As [`Task`] has them.
+    pub start_time: u64,
+    pub pid: u32,
+    pub ns_pid: u32,
+}
+
+impl ForkBeside {
+    pub fn child(&self) -> Task {
+        Task {
+            start_time: self.start_time,
+            pid: self.pid,
+            tid: self.pid,
+            ppid: self.header.task.pid,
+            ns_pid: self.ns_pid,
+            ..self.header.task
+        }
+    }
+}
+
 /// An exec.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -365,6 +390,7 @@ no_padding! {
     CgroupMkdir = 168 + 16 + 8 + 1024;
     CgroupChange = 168 + 16 + 8;
     Fork = 168 + 152;
+    ForkBeside = 168 + 16;
     Exec = 168 + 8 + 1024;
     Exit = 168 + 8;
     Escape = 168 + 16;

@@ -155,6 +155,27 @@ fn numbers<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> Probed {
     Pointer(numbers.0.wrapping_add(upid & 0xfff))
 }
 
+/// The number of a process's first thread in its own pid namespace.
+#[inline(always)]
+pub fn own_number<const TYPED: bool>(task: Pointer<TYPED>) -> u32 {
+    let pid = task.follow(Field::TaskThreadPid);
+    numbers(pid, pid.load(Field::PidLevel)).load(Field::UpidNr)
+}
+
+/// Whether a new process is in the same cgroups and namespaces as its caller, but for a user namespace that was made with
+/// it. A pid namespace of the same depth is the same: one leads down only.
+#[inline(always)]
+pub fn is_beside<const ONE: bool, const OTHER: bool>(
+    child: Pointer<ONE>,
+    caller: Pointer<OTHER>,
+) -> bool {
+    let nsproxy = child.follow(Field::TaskNsproxy);
+    let level: u32 = child.follow(Field::TaskThreadPid).load(Field::PidLevel);
+    share_cgroups(child, caller)
+        && nsproxy.is(caller.follow(Field::TaskNsproxy))
+        && level == caller.follow(Field::TaskThreadPid).load(Field::PidLevel)
+}
+
 /// The name of `task`.
 #[inline(always)]
 pub fn comm<const TYPED: bool>(task: Pointer<TYPED>, out: &mut [u8; 16]) {

@@ -92,7 +92,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => runtime()?
             .block_on(serve::run(args))
             .map(|()| ExitCode::SUCCESS),
-        Command::Watch(args) => runtime()?
+        Command::Watch(args) => runtime_of_one()?
             .block_on(watch::run(args))
             .map(|()| ExitCode::SUCCESS),
         Command::Ps(args) => runtime()?.block_on(ps::run(args)),
@@ -220,6 +220,14 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     crate::sys::share_heap();
     Ok(tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .enable_all()
+        .build()?)
+}
+
+/// For one stream, which would go from thread to thread: each hand-over of a chunk costs more than to read it.
+fn runtime_of_one() -> anyhow::Result<tokio::runtime::Runtime> {
+    crate::sys::share_heap();
+    Ok(tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?)
 }

@@ -40,13 +40,17 @@ const ROOT: CgroupKey = CgroupKey {
 /// Names one [`Cgroup`]; never given out twice.
 type Id = u64;
 
+/// By a number that the kernel or this program gives, so that nobody can choose many that collide: each record of a storm
+/// looks up a dozen.
+type Numbered<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
 /// All cgroups.
 #[derive(Debug)]
 pub struct Registry {
     host: Namespaces,
     /// Boxed: a table has room for up to twice as many as it holds.
-    cgroups: HashMap<Id, Box<Cgroup>>,
-    by_key: HashMap<CgroupKey, Id>,
+    cgroups: Numbered<Id, Box<Cgroup>>,
+    by_key: Numbered<CgroupKey, Id>,
     /// The living, by name: a container's engine and id, else the path.
     by_name: HashMap<String, Id>,
     /// Of the dead the last of each name.
@@ -72,8 +76,8 @@ impl Registry {
     pub fn asking(host: Namespaces, own: names::Own) -> Self {
         Self {
             host,
-            cgroups: HashMap::new(),
-            by_key: HashMap::new(),
+            cgroups: Numbered::default(),
+            by_key: Numbered::default(),
             by_name: HashMap::new(),
             dead_by_name: HashMap::new(),
             dead_containers: VecDeque::new(),

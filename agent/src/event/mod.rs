@@ -4,7 +4,7 @@ pub mod clock;
 
 use agent_ebpf::{
     ARGV_MAX, CgroupChange, CgroupKey, CgroupMkdir, Clone as CloneRecord, Constraint, Escape, Exec,
-    Exit, Fork, Header, How, Kind, NamespaceCall, NamespaceType, Oom, PATH_MAX, Task,
+    Exit, Fork, ForkBeside, Header, How, Kind, NamespaceCall, NamespaceType, Oom, PATH_MAX, Task,
 };
 
 use crate::sys::{Contract, from_bytes};
@@ -163,11 +163,13 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             ))
         }
         Kind::Fork => {
+            if let Some(record) = from_bytes::<ForkBeside>(bytes) {
+                let child = record.child();
+                return Ok(event(&record.header, Body::Fork { child }));
+            }
             let record: Fork = read(kind, bytes)?;
-            let body = Body::Fork {
-                child: record.child,
-            };
-            Ok(event(&record.header, body))
+            let child = record.child;
+            Ok(event(&record.header, Body::Fork { child }))
         }
         Kind::Escape => {
             let record: Escape = read(kind, bytes)?;

@@ -14,6 +14,10 @@ use rustix::param::page_size;
 /// piece. No record comes near.
 const BEHIND_BYTES: usize = 64 << 10;
 
+/// The programs look at the reader's position for every record, and each change of it makes the CPUs fetch it anew: it is
+/// told when so much has been read, or all.
+const TOLD_BYTES: usize = 16 << 10;
+
 /// What comes before each record: its length, with two flags, and a number of the kernel's.
 const HEADER_BYTES: usize = 8;
 const BUSY: u32 = 1 << 31;
@@ -29,6 +33,8 @@ pub struct Ring {
     producer: Mapping,
     bytes: usize,
     read: usize,
+    /// What the programs know of `read`.
+    told: usize,
     /// As it was when all before it had been read: that page is written for every record.
     written: usize,
 }
@@ -51,18 +57,18 @@ impl Ring {
             producer,
             bytes,
             read,
+            told: read,
             written: read,
         })
     }
 
-    /// What `take` makes of the next record, whose room is the programs' again then. None: there is none yet; whether
-    /// one has come meanwhile is looked at by poll(2).
+    /// What `take` makes of the next record, whose room is soon the programs' again. None: there is none yet, and all
+    /// room is; whether one has come meanwhile is looked at by poll(2).
     pub fn next<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        let mut header = self.header()?;
-        while header & DISCARDED != 0 {
-            self.pass(header);
-            header = self.header()?;
-        }
+        let Some(header) = self.header() else {
+            self.tell();
+            return None;
+        };
         let at = self.at() + HEADER_BYTES;
         let length = length(header).min(self.producer.bytes - at);
         // SAFETY: so much is mapped there; it was written before the header said so, and is not written again before
@@ -78,6 +84,15 @@ impl Ring {
 
     /// The header of the next record, where that is complete.
     fn header(&mut self) -> Option<u32> {
+        let mut header = self.any_header()?;
+        while header & DISCARDED != 0 {
+            self.pass(header);
+            header = self.any_header()?;
+        }
+        Some(header)
+    }
+
+    fn any_header(&mut self) -> Option<u32> {
         if self.read == self.written {
             self.written = self.producer.position().load(Ordering::Acquire);
         }
@@ -104,7 +119,23 @@ impl Ring {
     /// The record with this header has been read.
     fn pass(&mut self, header: u32) {
         self.read += (HEADER_BYTES + length(header)).next_multiple_of(HEADER_BYTES);
-        self.consumer.position().store(self.read, Ordering::Release);
+        if self.read - self.told >= TOLD_BYTES {
+            self.tell();
+        }
+    }
+
+    /// Gives the programs the room of what has been read.
+    fn tell(&mut self) {
+        if self.told != self.read {
+            self.told = self.read;
+            self.consumer.position().store(self.read, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.tell();
     }
 }
 

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::num::NonZeroU64;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use hyper::body::Bytes;
-use memchr::{memchr, memmem};
+use memchr::memchr;
+use memchr::memmem::Finder;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -207,7 +208,7 @@ fn passed_on(line: &[u8]) -> Result<Line<'_>, serde_json::Error> {
     if !json.starts_with('{') || !json.ends_with('}') {
         return wrong("it is no JSON object");
     }
-    if memmem::find(json.as_bytes(), br#""kind":""#).is_none() {
+    if KIND.find(json.as_bytes()).is_none() {
         return wrong("it has no kind");
     }
     Ok(Line {
@@ -216,12 +217,15 @@ fn passed_on(line: &[u8]) -> Result<Line<'_>, serde_json::Error> {
             Cow::Owned(escaped) => (escaped + "\n").into(),
         },
         // Within a string the quotes would have backslashes, and no other object has this kind.
-        is_lost: memmem::find(json.as_bytes(), LOST.as_bytes()).is_some(),
+        is_lost: LOST.find(json.as_bytes()).is_some(),
     })
 }
 
+/// In the line of every record.
+static KIND: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(r#""kind":""#));
+
 /// In the line of a record of [`Kind::Lost`], and in no other.
-const LOST: &str = r#""kind":"lost""#;
+static LOST: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(r#""kind":"lost""#));
 
 fn is_lost(record: &Record) -> bool {
     Kind::of(&record.event) == Kind::Lost

@@ -3,7 +3,7 @@
 //! `void trace_task_newtask(struct task_struct *task, unsigned long clone_flags)`
 //! (`include/trace/events/task.h`): in the parent, once the child is complete and before it runs.
 
-use agent_ebpf::{Field, Fork, Kind};
+use agent_ebpf::{Field, Fork, ForkBeside, Kind};
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
@@ -17,6 +17,10 @@ use crate::{
 /// `include/uapi/linux/sched.h`.
 const CLONE_PARENT: u64 = 0x0000_8000;
 const CLONE_THREAD: u64 = 0x0001_0000;
+const CLONE_NEWUSER: u64 = 0x1000_0000;
+
+/// With these, the child is another one's, or has other namespaces than its nsproxy and number say.
+const ELSEWHERE: u64 = CLONE_PARENT | CLONE_NEWUSER;
 
 #[btf_tracepoint(function = "task_newtask")]
 pub fn fork(ctx: BtfTracePointContext) -> i32 {
@@ -58,10 +62,20 @@ fn born<const TYPED: bool>(caller: Pointer<TYPED>, child: Typed, flags: u64) {
     }
     let wanted = Wanted::of(Kind::Fork);
     if wanted.from(&from) || (cgroup != from && wanted.from(&cgroup)) {
-        emit::send_frequent(Kind::Fork, caller, |record: *mut Fork| {
-            // SAFETY: `record` is the ring's.
-            unsafe { task::capture(child, &raw mut (*record).child) };
-        });
+        if flags & ELSEWHERE == 0 && task::is_beside(child, caller) {
+            emit::send_frequent(Kind::Fork, caller, |record: *mut ForkBeside| {
+                // SAFETY: `record` is the ring's.
+                let record = unsafe { &mut *record };
+                record.start_time = child.load(Field::TaskStartBoottime);
+                record.pid = child.load(Field::TaskPid);
+                record.ns_pid = task::own_number(child);
+            });
+        } else {
+            emit::send_frequent(Kind::Fork, caller, |record: *mut Fork| {
+                // SAFETY: `record` is the ring's.
+                unsafe { task::capture(child, &raw mut (*record).child) };
+            });
+        }
     } else {
         emit::unwanted(Kind::Fork);
     }
