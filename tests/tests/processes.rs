@@ -82,6 +82,38 @@ fn a_process_from_birth_to_end() {
 }
 
 #[test]
+fn a_child_is_at_its_birth_who_it_is_at_its_end() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&[]);
+    let cgroup = Cgroup::new("births");
+    let mut watch = serve.watch(&["--kind", "fork,exit", "--container", cgroup.name()]);
+    // One that is elsewhere than its caller, and one beside it that is not in the host's namespaces either.
+    let shell = run(
+        &cgroup,
+        "unshare --pid --fork sh -c '/bin/true; exit 5'; exit 0",
+    );
+    let records = lives(watch.until(PATIENCE, |record| is_exit_of(record, shell)));
+    let who = |process: &Value| {
+        ["pid", "tid", "ppid", "ns_pid", "uid", "start_time"].map(|key| process[key].clone())
+    };
+    let births = records.iter().filter(|record| record["kind"] == "fork");
+    let children: Vec<&Value> = births.map(|fork| &fork["child"]["process"]).collect();
+    for child in &children {
+        let mut ends = records.iter();
+        let end = ends.find(|it| it["kind"] == "exit" && it["process"]["pid"] == child["pid"]);
+        let end = end.unwrap_or_else(|| panic!("no end of {child}: {records:#?}"));
+        assert_eq!(who(child), who(&end["process"]), "{child}");
+    }
+    let of_own = |child: &&Value| child["ns_pid"].as_u64().expect("a number");
+    let numbers: Vec<u64> = children[1..].iter().map(of_own).collect();
+    assert_eq!(numbers, [1, 2], "{records:#?}");
+    assert_law(&serve);
+    serve.stop();
+}
+
+#[test]
 fn how_processes_end() {
     if !tests::root() {
         return;
