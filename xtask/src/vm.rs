@@ -26,8 +26,10 @@ mod kernel;
 /// How long a boot and its checks may take. Limits are pressed against for minutes.
 const DEADLINE: Duration = Duration::from_secs(540);
 
-/// What the checks need and Debian's kernels do not have built in.
-const MODULES: [&str; 6] = ["loop", "ext4", "veth", "bridge", "overlay", "zram"];
+/// What the checks need and Debian's kernels do not have built in; lzo-rle is what zram packs with in older ones.
+const MODULES: [&str; 7] = [
+    "loop", "ext4", "veth", "bridge", "overlay", "lzo-rle", "zram",
+];
 
 /// A CPU and half of the memory each.
 const NODES: [&str; 2] = [
