@@ -196,6 +196,44 @@ pub fn share_heap() {
     }
 }
 
+/// A BPF map that holds as many maps like `one`.
+///
+/// # Errors
+/// bpf(2)'s.
+pub fn make_array_of_maps(one: BorrowedFd<'_>, entries: u32) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attributes {
+        kind: u32,
+        key_size: u32,
+        value_size: u32,
+        entries: u32,
+        flags: u32,
+        inner: u32,
+    }
+    const BPF_MAP_CREATE: libc::c_int = 0;
+    const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
+    let attributes = Attributes {
+        kind: BPF_MAP_TYPE_ARRAY_OF_MAPS,
+        key_size: size_of::<u32>() as u32,
+        value_size: size_of::<u32>() as u32,
+        entries,
+        flags: 0,
+        inner: one.as_raw_fd() as u32,
+    };
+    // SAFETY: the attributes point to nothing.
+    unsafe { bpf_descriptor(BPF_MAP_CREATE, &attributes) }
+}
+
+/// Puts a map into one of [`make_array_of_maps`].
+///
+/// # Errors
+/// bpf(2)'s.
+pub fn set_map(array: BorrowedFd<'_>, at: u32, map: &MapData) -> io::Result<()> {
+    let value = (descriptor(map) as u32).to_ne_bytes();
+    // SAFETY: such an array has values of four bytes.
+    unsafe { set_element(array.as_raw_fd() as u64, at, &value) }
+}
+
 /// A BPF program, as BPF_PROG_LOAD wants to know it (`include/uapi/linux/bpf.h`).
 #[derive(Clone, Copy, Debug)]
 pub struct Program<'a> {
@@ -349,6 +387,17 @@ pub fn iterate(program: BorrowedFd<'_>) -> io::Result<std::fs::File> {
 /// # Errors
 /// bpf(2)'s.
 pub fn set_first(array: &MapData, value: &[u8]) -> io::Result<()> {
+    let size = array.info().map_err(io::Error::other)?.value_size();
+    if value.len() != size as usize {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the sizes of the values were compared.
+    unsafe { set_element(descriptor(array), 0, value) }
+}
+
+/// # Safety
+/// The values of the array, or array of maps, have as many bytes.
+unsafe fn set_element(array: u64, at: u32, value: &[u8]) -> io::Result<()> {
     #[repr(C)]
     struct Element {
         map: u64,
@@ -357,19 +406,14 @@ pub fn set_first(array: &MapData, value: &[u8]) -> io::Result<()> {
         flags: u64,
     }
     const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
-    let size = array.info().map_err(io::Error::other)?.value_size();
-    if value.len() != size as usize {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let key = 0u32;
     let element = Element {
-        map: descriptor(array),
-        key: &raw const key as u64,
+        map: array,
+        key: &raw const at as u64,
         value: value.as_ptr() as u64,
         flags: 0,
     };
     // SAFETY: key and value outlive the call. The kernel reads as much of them as the map's sizes
-    // say: the key of an array has four bytes, and the value's were compared.
+    // say: the key of an array has four bytes, and the value's are as the caller says.
     unsafe { bpf(BPF_MAP_UPDATE_ELEM, &element) }.map(drop)
 }
 

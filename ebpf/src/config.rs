@@ -8,6 +8,7 @@ use aya_ebpf::{macros::map, maps::Array};
 pub static CONFIG: Config = Config {
     generation: 0,
     page_shift: 0,
+    rings_mask: 0,
     fields: [0; FIELD_COUNT],
     rss_percpu: 0,
     exit_group_dead: 0,

@@ -1,17 +1,18 @@
 //! The only writer of the rings. What it cannot send it counts, kind by kind.
 
 use agent_ebpf::{
-    Bounds, FREQUENT_RING_BYTES, FREQUENT_WAKE_BYTES, Header, KINDS, Kind, OOM_RESERVE, Outcomes,
+    Bounds, FREQUENT_RINGS, FREQUENT_WAKE_BYTES, Header, KINDS, Kind, OOM_RESERVE, Outcomes,
     RARE_RING_BYTES, Sent,
 };
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RINGBUF_HDR_SZ},
-    helpers::bpf_ktime_get_boot_ns,
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
     macros::map,
-    maps::{PerCpuArray, RingBuf},
+    maps::{Array, PerCpuArray, RingBuf},
 };
 
 use crate::{
+    config::config,
     counts,
     task::{self, Pointer},
 };
@@ -20,10 +21,11 @@ use crate::{
 #[map]
 static RARE: RingBuf = RingBuf::with_byte_size(RARE_RING_BYTES, 0);
 
-/// Records of forks, execs and exits that somebody wants. The agent maps its memory while somebody
-/// does.
+/// Rings of records of forks, execs and exits that somebody wants, which CPUs share among them: what one of them writes to,
+/// another takes half a microsecond to fetch, and a ring has three such lines. The agent makes it an array of maps, which no
+/// type of the library is, and maps the rings' memory while somebody reads them.
 #[map]
-static FREQUENT: RingBuf = RingBuf::with_byte_size(FREQUENT_RING_BYTES, 0);
+static FREQUENT: Array<u32> = Array::with_max_entries(FREQUENT_RINGS, 0);
 
 /// What became of the records, by [`Kind`].
 #[map]
@@ -156,24 +158,39 @@ pub fn send_frequent<T: 'static, const TYPED: bool>(
     fill: impl FnOnce(*mut T),
 ) {
     let Some(outcomes) = see(kind) else { return };
-    let Some(mut record) = FREQUENT.reserve::<T>(0) else {
+    let Some(ring) = ring_of_cpu() else {
+        count!(outcomes.no_room);
+        return;
+    };
+    let Some(mut record) = ring.reserve::<T>(0) else {
         count!(outcomes.no_room);
         return;
     };
     let pointer = record.as_mut_ptr();
     fill_header(kind, caller, pointer.cast());
     fill(pointer);
-    record.submit(wake::<T>());
+    record.submit(wake::<T>(ring));
     count!(outcomes.submitted);
+}
+
+/// The ring of frequent records that this CPU writes to.
+#[inline(always)]
+fn ring_of_cpu() -> Option<&'static RingBuf> {
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let ring = FREQUENT.get_ptr(cpu & config!(rings_mask) as u32)?;
+    // SAFETY: what an array of maps holds is a map, and these are rings; like those of statics, it is but a name to the
+    // helpers.
+    Some(unsafe { &*ring.cast::<RingBuf>() })
 }
 
 /// How to submit a frequent record: a wake-up costs as much as several events, and the reader looks
 /// by itself often enough. Only the record that crosses the threshold wakes it, or the next, where
 /// two CPUs cross it at once.
 #[inline(always)]
-fn wake<T>() -> u64 {
+fn wake<T>(ring: &RingBuf) -> u64 {
     let record = (BPF_RINGBUF_HDR_SZ as u64 + size_of::<T>() as u64).next_multiple_of(8);
-    let beyond = FREQUENT.query(UNREAD).wrapping_sub(FREQUENT_WAKE_BYTES);
+    let beyond = ring.query(UNREAD).wrapping_sub(FREQUENT_WAKE_BYTES);
     if beyond < 2 * record {
         BPF_RB_FORCE_WAKEUP.into()
     } else {

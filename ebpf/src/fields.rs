@@ -120,6 +120,8 @@ pub struct Config {
     pub generation: u64,
     /// Bytes of a page are 1 shifted left by this.
     pub page_shift: u64,
+    /// How many rings of frequent records there are, less 1: a power of two.
+    pub rings_mask: u64,
     /// [`Field`] by [`Field`].
     pub fields: [u32; FIELD_COUNT],
     /// 1 where `mm_struct.rss_stat` is an array of `percpu_counter` (from 6.2 on), 0 where it is
@@ -130,4 +132,4 @@ pub struct Config {
 }
 
 const _: () =
-    assert!(size_of::<Config>() == 16 + (FIELD_COUNT + 2) * 4 && FIELD_COUNT.is_multiple_of(2));
+    assert!(size_of::<Config>() == 24 + (FIELD_COUNT + 2) * 4 && FIELD_COUNT.is_multiple_of(2));

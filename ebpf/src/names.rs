@@ -221,11 +221,14 @@ pub const ESCAPE_BOUNDS: Bounds = Bounds {
 /// cut.
 pub const ARGV_MAX: usize = 1024;
 
-/// Bytes of the ring of frequent records: forks, execs and exits that somebody wants.
-pub const FREQUENT_RING_BYTES: u32 = 1 << 25;
+/// Bytes of all rings of frequent records together: forks, execs and exits that somebody wants.
+pub const FREQUENT_BYTES: u32 = 1 << 25;
 
-/// The reader of the frequent ring is woken when the bytes unread come to this.
-pub const FREQUENT_WAKE_BYTES: u64 = FREQUENT_RING_BYTES as u64 / 128;
+/// As many rings they are at most, a power of two.
+pub const FREQUENT_RINGS: u32 = 8;
+
+/// The reader of the frequent records is woken when the bytes unread of one ring come to this.
+pub const FREQUENT_WAKE_BYTES: u64 = 256 << 10;
 
 /// The bit of `WANTED` that says to look into `EXCLUDED`; the others are `1 << Kind`.
 pub const WANTED_FILTERED: u64 = 1 << 63;

@@ -163,7 +163,8 @@ pub fn own_number<const TYPED: bool>(task: Pointer<TYPED>) -> u32 {
 }
 
 /// Whether a new process is in the same cgroups and namespaces as its caller, but for a user namespace that was made with
-/// it. A pid namespace of the same depth is the same: one leads down only.
+/// it, and is called the same. A pid namespace of the same depth is the same: one leads down only. What the kernel makes for
+/// itself has a name of its own, and no memory.
 #[inline(always)]
 pub fn is_beside<const ONE: bool, const OTHER: bool>(
     child: Pointer<ONE>,
@@ -172,6 +173,7 @@ pub fn is_beside<const ONE: bool, const OTHER: bool>(
     let nsproxy = child.follow(Field::TaskNsproxy);
     let level: u32 = child.follow(Field::TaskThreadPid).load(Field::PidLevel);
     share_cgroups(child, caller)
+        && !child.follow(Field::TaskMm).is_null()
         && nsproxy.is(caller.follow(Field::TaskNsproxy))
         && level == caller.follow(Field::TaskThreadPid).load(Field::PidLevel)
 }

@@ -91,6 +91,14 @@ pub fn kind(bytes: &[u8]) -> Result<Kind, DecodeError> {
     Kind::from_number(number).ok_or(DecodeError::Kind(number))
 }
 
+/// When what a record tells happened, in ns of CLOCK_BOOTTIME; 0 of what is no record.
+pub fn time(bytes: &[u8]) -> u64 {
+    let header = bytes.get(..size_of::<Header>());
+    header
+        .and_then(from_bytes::<Header>)
+        .map_or(0, |it| it.time)
+}
+
 /// The event that a record of the ring tells.
 ///
 /// # Errors

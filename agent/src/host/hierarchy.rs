@@ -48,7 +48,7 @@ pub struct Mounted {
 #[derive(Clone, Debug)]
 pub struct Hierarchies {
     mounted: Vec<Mounted>,
-    meminfo: PathBuf,
+    root: PathBuf,
 }
 
 impl Hierarchies {
@@ -75,8 +75,13 @@ impl Hierarchies {
             let path = mountinfo.path;
             return Err(Error::NoCgroups { path });
         }
-        let meminfo = root.join("proc/meminfo");
-        Ok(Self { mounted, meminfo })
+        let root = root.to_owned();
+        Ok(Self { mounted, root })
+    }
+
+    /// Where the host's tree is.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// All of them, in the order of `/proc/self/cgroup`.
@@ -118,7 +123,7 @@ impl Hierarchies {
         let is_root = path == "/" && mounted.version == Version::V2;
         Some(Directory {
             version: mounted.version,
-            meminfo: is_root.then(|| self.meminfo.clone()),
+            meminfo: is_root.then(|| self.root.join("proc/meminfo")),
             path: mounted.mount.join(below),
         })
     }

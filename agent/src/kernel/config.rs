@@ -65,6 +65,7 @@ pub fn find(btf: &[u8], hooks: impl Iterator<Item = &'static str>) -> Result<Fac
     Ok(Facts {
         config: Config {
             generation: 0,
+            rings_mask: 0,
             page_shift: u64::from(rustix::param::page_size().trailing_zeros()),
             fields,
             rss_percpu: u32::from(btf.is_array("mm_struct", "rss_stat") == Some(true)),

@@ -1,35 +1,82 @@
 //! The frequent events: forks, execs and exits, which are sent only while somebody wants them.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use agent_ebpf::{CgroupKey, FREQUENT_RING_BYTES, Kind, WANTED_FILTERED};
+use agent_ebpf::{CgroupKey, FREQUENT_BYTES, FREQUENT_RINGS, Kind, WANTED_FILTERED};
 use aya::maps::{Array, HashMap, MapData, MapError};
 
 use super::object::{Object, ObjectError};
+use crate::event;
+use crate::host::system::cpus;
 use crate::sys::Plain;
 use crate::sys::ring::Ring;
 
-/// The ring of frequent records. Its memory is the kernel's alone until it is opened: mapped, its
+/// How many rings the CPUs of this host share: a power of two.
+pub fn rings() -> u32 {
+    let cpus = cpus(Path::new("/")).and_then(|cpus| u32::try_from(cpus).ok());
+    cpus.unwrap_or(1)
+        .clamp(1, FREQUENT_RINGS)
+        .next_power_of_two()
+}
+
+/// The rings of frequent records. Their memory is the kernel's alone until they are opened: mapped, its
 /// pages are this process's too.
 pub struct Frequent {
-    ring: OwnedFd,
+    rings: Vec<OwnedFd>,
 }
 
 impl Frequent {
-    pub(super) fn new(object: &mut Object) -> Result<Self, ObjectError> {
-        let ring = object.take_ring("FREQUENT")?;
-        Ok(Self { ring })
+    pub(super) fn new(object: &mut Object) -> Self {
+        let rings = std::mem::take(&mut object.frequent);
+        Self { rings }
     }
 
-    /// Maps the ring. A ring that is opened again goes on where it was read up to: what was sent
+    /// Maps the rings. Those that are opened again go on where they were read up to: what was sent
     /// before the last reader went, and it did not read, comes first.
     ///
     /// # Errors
     /// Where no descriptor or no memory is left.
-    pub fn open(&self) -> io::Result<Ring> {
-        let descriptor = self.ring.as_fd().try_clone_to_owned()?;
-        Ring::map(descriptor, FREQUENT_RING_BYTES)
+    pub fn open(&self) -> io::Result<Rings> {
+        let bytes = FREQUENT_BYTES / self.rings.len() as u32;
+        let map = |ring: &OwnedFd| Ring::map(ring.as_fd().try_clone_to_owned()?, bytes);
+        let rings: io::Result<Vec<Ring>> = self.rings.iter().map(map).collect();
+        Ok(Rings(rings?))
+    }
+}
+
+/// Rings that are read as one.
+pub struct Rings(Vec<Ring>);
+
+impl Rings {
+    /// What `take` makes of the next record, the oldest that there is. None: there is none yet.
+    ///
+    /// What one record tells may follow from what another one does, as the end of a process from its birth, on another CPU. That
+    /// one was there first, but its ring may have been looked at before: so all are looked at again, until none has an older
+    /// one.
+    pub fn next<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let mut oldest = self.oldest();
+        loop {
+            let again = self.oldest();
+            if again == oldest {
+                break;
+            }
+            oldest = again;
+        }
+        let (_, ring) = oldest?;
+        self.0[ring].next(take)
+    }
+
+    /// The time of the oldest record that is the next in its ring, and which that is.
+    fn oldest(&mut self) -> Option<(u64, usize)> {
+        let rings = self.0.iter_mut().enumerate();
+        let heads = rings.filter_map(|(at, ring)| Some((event::time(ring.peek()?), at)));
+        heads.min()
+    }
+
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(|ring| ring.as_fd())
     }
 }
 
@@ -75,5 +122,45 @@ impl Wanted {
     pub fn include(&mut self, cgroup: CgroupKey) {
         // One that was not excluded cannot be removed.
         let _ = self.excluded.remove(&Plain(cgroup));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_ebpf::Header;
+
+    use super::*;
+    use crate::sys::as_bytes;
+    use crate::sys::ring::tests::{BYTES, memory, put};
+
+    #[test]
+    fn rings_are_read_in_the_order_of_time() {
+        let memories = [memory(), memory(), memory()];
+        let map = |memory: &OwnedFd| Ring::map(memory.try_clone().unwrap(), BYTES as u32).unwrap();
+        let mut rings = Rings(memories.iter().map(map).collect());
+        let mut next = || rings.next(event::time);
+        assert_eq!(next(), None);
+        let mut positions = [0; 3];
+        let mut write = |ring: usize, time: u64| {
+            let header = Header {
+                time,
+                ..Header::default()
+            };
+            positions[ring] = put(&memories[ring], positions[ring], as_bytes(&header), 0);
+        };
+        for (ring, time) in [(1, 10), (0, 20), (0, 40), (1, 30)] {
+            write(ring, time);
+        }
+        assert_eq!([next(), next()], [Some(10), Some(20)]);
+        // Later in the third ring than what is next, and older.
+        write(2, 25);
+        write(2, 50);
+        let rest = [next(), next(), next(), next(), next()];
+        assert_eq!(rest, [Some(25), Some(30), Some(40), Some(50), None]);
+    }
+
+    #[test]
+    fn there_are_as_many_rings_as_one_can_mask() {
+        assert!(rings().is_power_of_two() && rings() <= FREQUENT_RINGS);
     }
 }

@@ -144,11 +144,12 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
     let _ = setrlimit(Resource::Memlock, unlimited);
     let mut facts = read_facts()?;
     facts.config.generation = unique();
+    facts.config.rings_mask = u64::from(frequent::rings() - 1);
     let mut object = Object::new(&facts.config, options.pin.as_deref())?;
     let counts = KernelCounts::new(&mut object)?;
     let ring = object.take_ring("RARE")?;
     let ring = Ring::map(ring, RARE_RING_BYTES).map_err(MapError::from)?;
-    let frequent = Frequent::new(&mut object)?;
+    let frequent = Frequent::new(&mut object);
     let wanted = Wanted::new(&mut object)?;
     let (active, host) = (object.take_map("ACTIVE")?, object.take_map("HOST")?);
     let loader = Loader {

@@ -12,12 +12,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agent_ebpf::Config;
+use agent_ebpf::{Config, FREQUENT_BYTES};
 use aya::{
     maps::{Map, MapData, MapError},
     pin::PinError,
 };
-use aya_obj::{EbpfSectionKind, ParseError, generated::bpf_insn, relocation::EbpfRelocationError};
+use aya_obj::{
+    EbpfSectionKind, ParseError,
+    generated::{bpf_insn, bpf_map_type},
+    relocation::EbpfRelocationError,
+};
 
 use crate::sys;
 
@@ -69,6 +73,8 @@ impl ObjectError {
 /// The object, in the kernel as far as it can be without its programs.
 pub struct Object {
     maps: HashMap<String, Map>,
+    /// The rings of frequent records.
+    pub frequent: Vec<OwnedFd>,
     /// A descriptor of each map, by its name.
     pub descriptors: Vec<(String, OwnedFd)>,
     programs: HashMap<String, Code>,
@@ -97,10 +103,13 @@ impl Object {
         let definitions: Vec<(String, aya_obj::Map)> = object.maps.drain().collect();
         let mut maps = HashMap::new();
         let mut descriptors = Vec::new();
+        let rings = make_rings(config.rings_mask as u32 + 1)?;
         for (name, definition) in &definitions {
-            let data = make(name, definition, pins)?;
-            let descriptor = data.fd().as_fd().try_clone_to_owned();
-            descriptors.push((name.clone(), descriptor.map_err(MapError::from)?));
+            let data = match name.as_str() {
+                FREQUENT => make_array_of(&rings, definition)?,
+                _ => make(name, definition, pins)?,
+            };
+            descriptors.push((name.clone(), descriptor(&data)?));
             maps.insert(name.clone(), Map::from_map_data(data)?);
         }
         // Programs name maps by the descriptors that this keeps until they are loaded.
@@ -110,8 +119,14 @@ impl Object {
         let text: HashSet<usize> = object.functions.keys().map(|(text, _)| *text).collect();
         object.relocate_maps(named, &text)?;
         object.relocate_calls(&text)?;
+        for (number, ring) in rings.iter().enumerate() {
+            descriptors.push((format!("{FREQUENT}_{number}"), descriptor(ring)?));
+        }
+        let frequent = rings.iter().map(descriptor);
+        let frequent = frequent.collect::<Result<_, _>>()?;
         Ok(Self {
             maps,
+            frequent,
             descriptors,
             programs: programs(object),
         })
@@ -158,6 +173,32 @@ fn programs(object: aya_obj::Object) -> HashMap<String, Code> {
         Some((name, code))
     });
     programs.collect()
+}
+
+fn descriptor(map: &MapData) -> Result<OwnedFd, ObjectError> {
+    let descriptor = map.fd().as_fd().try_clone_to_owned();
+    Ok(descriptor.map_err(MapError::from)?)
+}
+
+/// The array of rings of frequent records, which the programs' source has no type for.
+const FREQUENT: &str = "FREQUENT";
+
+fn make_rings(number: u32) -> Result<Vec<MapData>, ObjectError> {
+    let kind = bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
+    let ring = aya_obj::Map::new_from_params(kind, 0, 0, FREQUENT_BYTES / number, 0);
+    let rings = (0..number).map(|_| MapData::create(ring.clone(), FREQUENT, None));
+    Ok(rings.collect::<Result<_, _>>()?)
+}
+
+fn make_array_of(rings: &[MapData], definition: &aya_obj::Map) -> Result<MapData, ObjectError> {
+    let failed = |error| ObjectError::Constants(FREQUENT.to_owned(), error);
+    let first = rings.first().ok_or(ObjectError::NoMap(FREQUENT))?;
+    let array = sys::make_array_of_maps(first.fd().as_fd(), definition.max_entries());
+    let array = array.map_err(failed)?;
+    for (at, ring) in (0..).zip(rings) {
+        sys::set_map(array.as_fd(), at, ring).map_err(failed)?;
+    }
+    Ok(MapData::from_fd(array)?)
 }
 
 /// The map of this name: the pinned one, else a new one.

@@ -15,7 +15,7 @@ use super::{Shared, scan};
 use crate::{
     container::{attribute::attribute, registry::Registry, say::say},
     event::{self, Body, Event, clock::Clock},
-    kernel::frequent::Frequent,
+    kernel::frequent::{Frequent, Rings},
     lock::lock,
     sys::ring::Ring,
     watch::kind::Kind as StreamKind,
@@ -42,7 +42,7 @@ pub struct Reader {
     shared: Arc<Shared>,
     rare: Ring,
     /// Mapped while somebody wants what is in it, and until it is empty then.
-    frequent: Option<Ring>,
+    frequent: Option<Rings>,
     unwanted: Option<Instant>,
     frequent_map: Frequent,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -103,7 +103,7 @@ impl Reader {
             self.unwanted = None;
             if self.frequent.is_none() {
                 match self.frequent_map.open() {
-                    Ok(ring) => self.frequent = Some(ring),
+                    Ok(rings) => self.frequent = Some(rings),
                     Err(error) => {
                         tracing::warn!(%error, "forks, execs and exits cannot be read");
                     }
@@ -130,7 +130,7 @@ impl Reader {
             tv_nsec: interval.subsec_nanos().into(),
         };
         let log = self.log.as_ref().map(AsFd::as_fd);
-        let frequent = self.frequent.as_ref().map(AsFd::as_fd);
+        let frequent = self.frequent.iter().flat_map(Rings::descriptors);
         let descriptors = [self.rare.as_fd(), self.shared.wake.as_fd()];
         let descriptors = descriptors.into_iter().chain(log).chain(frequent);
         let mut descriptors: Vec<_> = descriptors
@@ -151,9 +151,10 @@ impl Reader {
 
     /// Takes one record of the rare ring; false where there is none.
     fn read_rare(&mut self) -> bool {
-        let Some(event) = next(&mut self.rare, &self.shared) else {
+        let Some(read) = self.rare.next(read) else {
             return false;
         };
+        let event = counted(read, &self.shared);
         let Ok(event) = event else { return true };
         let mut registry = lock(&self.shared.registry);
         if registry.lacking_of(&event.caller).is_some() && self.scanned.elapsed() >= SCAN_INTERVAL {
@@ -178,12 +179,10 @@ impl Reader {
 
     /// Takes one record of the frequent ring; false where there is none.
     fn read_frequent(&mut self) -> bool {
-        let Some(ring) = &mut self.frequent else {
+        let Some(read) = self.frequent.as_mut().and_then(|rings| rings.next(read)) else {
             return false;
         };
-        let Some(event) = next(ring, &self.shared) else {
-            return false;
-        };
+        let event = counted(read, &self.shared);
         let Ok(event) = event else { return true };
         let lacking = lacking(&lock(&self.shared.registry), &event);
         if let Some(cgroup) = lacking {
@@ -255,9 +254,18 @@ impl Reader {
     }
 }
 
-/// The next record of a ring, decoded, and counted as what it is.
-fn next(ring: &mut Ring, shared: &Shared) -> Option<Result<Event, event::DecodeError>> {
-    let (kind, event) = ring.next(|bytes| (event::kind(bytes), event::decode(bytes)))?;
+/// What a record says it is, and what it tells.
+type Read = (
+    Result<Kind, event::DecodeError>,
+    Result<Event, event::DecodeError>,
+);
+
+fn read(bytes: &[u8]) -> Read {
+    (event::kind(bytes), event::decode(bytes))
+}
+
+/// The event, counted as what it is.
+fn counted((kind, event): Read, shared: &Shared) -> Result<Event, event::DecodeError> {
     let decoded = kind.ok().map(|kind| &shared.decoded[kind as usize]);
     match &event {
         Ok(_) => {
@@ -272,7 +280,7 @@ fn next(ring: &mut Ring, shared: &Shared) -> Option<Result<Event, event::DecodeE
             tracing::warn!(%error, "a record of the ring is no event");
         }
     }
-    Some(event)
+    event
 }
 
 /// A cgroup that the event is of and that is not known.

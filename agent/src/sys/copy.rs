@@ -5,7 +5,7 @@
 use std::arch::asm;
 use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_storeu_si128};
 
-/// From so many bytes on, the CPU's own copying is as fast, whatever the CPU.
+/// From so many bytes on, what the CPU's own copying takes to begin with is little.
 const LONG: usize = 1024;
 
 /// Copies `bytes` bytes; the two places do not overlap.

@@ -20,8 +20,7 @@ impl Heap {
     }
 }
 
-// SAFETY: dlmalloc keeps the contract, and the lock has one caller in it at a time. Neither the lock nor dlmalloc allocates
-// or panics.
+// SAFETY: dlmalloc keeps the contract, and the lock has one caller in it at a time. Neither of them allocates.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's layout is what both want.

@@ -65,31 +65,42 @@ impl Ring {
     /// What `take` makes of the next record, whose room is soon the programs' again. None: there is none yet, and all
     /// room is; whether one has come meanwhile is looked at by poll(2).
     pub fn next<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        let Some(header) = self.header() else {
-            self.tell();
-            return None;
-        };
-        let at = self.at() + HEADER_BYTES;
-        let length = length(header).min(self.producer.bytes - at);
-        // SAFETY: so much is mapped there; it was written before the header said so, and is not written again before
-        // `pass`.
-        let record = unsafe {
-            let start = self.producer.start.add(at);
-            std::slice::from_raw_parts(start.as_ptr(), length)
-        };
-        let taken = take(record);
+        let header = self.header()?;
+        let taken = take(self.record(header));
         self.pass(header);
         Some(taken)
     }
 
-    /// The header of the next record, where that is complete.
-    fn header(&mut self) -> Option<u32> {
-        let mut header = self.any_header()?;
-        while header & DISCARDED != 0 {
-            self.pass(header);
-            header = self.any_header()?;
+    /// The record that is the next.
+    pub fn peek(&mut self) -> Option<&[u8]> {
+        let header = self.header()?;
+        Some(self.record(header))
+    }
+
+    /// What is behind the header of the next record.
+    fn record(&self, header: u32) -> &[u8] {
+        let at = self.at() + HEADER_BYTES;
+        let length = length(header).min(self.producer.bytes - at);
+        // SAFETY: so much is mapped there; it was written before the header said so, and is not written again before
+        // `pass`, which takes the ring for itself.
+        unsafe {
+            let start = self.producer.start.add(at);
+            std::slice::from_raw_parts(start.as_ptr(), length)
         }
-        Some(header)
+    }
+
+    /// The header of the next record, where that is complete. Where none is, the programs get all room.
+    fn header(&mut self) -> Option<u32> {
+        loop {
+            match self.any_header() {
+                Some(header) if header & DISCARDED != 0 => self.pass(header),
+                None => {
+                    self.tell();
+                    return None;
+                }
+                header => return header,
+            }
+        }
     }
 
     fn any_header(&mut self) -> Option<u32> {
@@ -201,25 +212,31 @@ impl Drop for Mapping {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
     use rustix::io::{pread, pwrite};
 
     use super::*;
 
-    const BYTES: usize = 4096;
+    pub const BYTES: usize = 4096;
 
     /// What the kernel maps as a ring.
-    fn memory() -> OwnedFd {
+    pub fn memory() -> OwnedFd {
         let memory = memfd_create("ring", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&memory, (2 * page_size() + BYTES + BEHIND_BYTES) as u64).unwrap();
         memory
     }
 
-    /// Writes a record of `length` times `byte`, as a program does, and gives where the next one goes.
+    /// Writes a record of `length` times `byte`, and gives where the next one goes.
     fn write(memory: &OwnedFd, position: usize, length: usize, byte: u8, flags: u32) -> usize {
-        let mut bytes = vec![byte; HEADER_BYTES + length];
-        bytes[..4].copy_from_slice(&(length as u32 | flags).to_ne_bytes());
+        put(memory, position, &vec![byte; length], flags)
+    }
+
+    /// Writes a record, as a program does, and gives where the next one goes.
+    pub fn put(memory: &OwnedFd, position: usize, record: &[u8], flags: u32) -> usize {
+        let mut bytes = vec![0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(&(record.len() as u32 | flags).to_ne_bytes());
+        bytes.extend_from_slice(record);
         let at = 2 * page_size() + position % BYTES;
         pwrite(memory, &bytes, at as u64).unwrap();
         let next = position + bytes.len().next_multiple_of(HEADER_BYTES);

@@ -48,6 +48,19 @@ fn memory_is_killed_at_the_limit() {
     assert_eq!(status.code(), Some(137));
 }
 
+/// A first process makes its namespaces in its cgroup on v2, and their memory counts.
+#[test]
+fn the_least_memory_lets_a_container_start() {
+    if !root() {
+        return;
+    }
+    let container = Container::new("limits-least");
+    let flags = ["--memory=6m", "--memory-swap=6m"];
+    let status = tests::run::status(&mut container.run(&flags, &["true"]));
+    assert_eq!(status, 0);
+    container.assert_gone();
+}
+
 #[test]
 fn a_first_process_that_is_killed_gives_137() {
     if !root() {

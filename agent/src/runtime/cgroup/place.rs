@@ -54,7 +54,7 @@ impl Place {
             }
             return Ok(places);
         }
-        let membership = Membership::own(Path::new("/"))?;
+        let membership = Membership::own(hierarchies.root())?;
         for mounted in hierarchies.all() {
             let own = membership.path(mounted);
             if let Some((path, directory)) =

@@ -128,6 +128,7 @@ const fn number(field: &[u8]) -> Option<u32> {
     if let [b'-'] = field {
         return None;
     }
+    assert!(!field.is_empty(), "a number of a system call, or -");
     let (mut value, mut at) = (0, 0);
     while at < field.len() {
         assert!(

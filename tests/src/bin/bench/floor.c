@@ -1,4 +1,5 @@
-// The least that a launch can be, in one program that checks nothing, keeps no state, and knows where everything is:
+// A launch by hand, in one program that does one thing after the other, checks nothing, keeps no state, and knows where
+// everything is:
 //
 //   floor whole NAME ROOT FILTER COMMAND...  the same container as `agent run`'s: namespaces, cgroups in all hierarchies, which
 //                                            it sees, limits, mounts, nodes, hidden and read-only paths, a loopback interface,
@@ -59,8 +60,22 @@ static const struct {
 	const char *path, *value;
 } LIMITS[] = {
 	{ "memory/agent/%s/memory.limit_in_bytes", "67108864" },
+	{ "memory/agent/%s/memory.memsw.limit_in_bytes", "134217728" },
 	{ "cpu/agent/%s/cpu.cfs_quota_us", "100000" },
 	{ "pids/agent/%s/pids.max", "100" },
+};
+
+// Docker's.
+static const char *const DEVICES[] = {
+	"c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:1 rwm",
+	"c 5:2 rwm", "c 136:* rwm",
+};
+
+static const struct {
+	const char *path, *to;
+} LINKS[] = {
+	{ "/dev/fd", "/proc/self/fd" }, { "/dev/stdin", "/proc/self/fd/0" }, { "/dev/stdout", "/proc/self/fd/1" },
+	{ "/dev/stderr", "/proc/self/fd/2" }, { "/dev/ptmx", "pts/ptmx" },
 };
 
 static const struct {
@@ -134,6 +149,8 @@ static void mounts(const char *root)
 
 static void hide(void)
 {
+	for (size_t i = 0; i < sizeof LINKS / sizeof *LINKS; i++)
+		check(symlink(LINKS[i].to, LINKS[i].path), LINKS[i].path);
 	for (size_t i = 0; i < sizeof MASKED / sizeof *MASKED; i++) {
 		struct stat found;
 		check(stat(MASKED[i], &found), MASKED[i]);
@@ -208,7 +225,7 @@ int main(int count, char **words)
 		return 125;
 	const int whole = strcmp(words[1], "whole") == 0;
 	const size_t places = whole ? sizeof HIERARCHIES / sizeof *HIERARCHIES : 3;
-	const struct sock_fprog program = filter(words[4]);
+	const struct sock_fprog program = whole ? filter(words[4]) : (struct sock_fprog){ 0 };
 	words++;
 	const char *name = words[1];
 	char path[256];
@@ -220,6 +237,9 @@ int main(int count, char **words)
 		check(mkdir(path, 0755), path);
 	}
 	if (whole) {
+		put("devices/agent/%s/devices.deny", name, "a");
+		for (size_t i = 0; i < sizeof DEVICES / sizeof *DEVICES; i++)
+			put("devices/agent/%s/devices.allow", name, DEVICES[i]);
 		give("cpuset/cpuset.cpus", "cpuset/agent/cpuset.cpus", "");
 		give("cpuset/cpuset.mems", "cpuset/agent/cpuset.mems", "");
 		give("cpuset/cpuset.cpus", "cpuset/agent/%s/cpuset.cpus", name);

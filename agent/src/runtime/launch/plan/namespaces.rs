@@ -27,7 +27,7 @@ pub struct Namespaces {
     /// `CLONE_NEW*` of those that the container has for itself.
     pub new: i32,
     /// Those of them that the new process makes by itself: of cgroups, once it is in its own; of the network, for which
-    /// the kernel takes as long as for all others, beside what the launcher does meanwhile.
+    /// the kernel takes twice as long as for all others, beside what the launcher does meanwhile.
     pub unshared: i32,
     pub joined: Vec<Join>,
     pub uid_map: String,
