@@ -57,9 +57,9 @@ impl Finder {
 }
 
 const fn count(table: &str) -> usize {
-    let (mut rest, mut rows) = (table.as_bytes(), 0);
+    let (mut rest, mut rows) = (table, 0);
     while let Some((row, behind)) = cut(rest, b'\n') {
-        if row[0] != b'#' {
+        if row.as_bytes()[0] != b'#' {
             rows += 1;
         }
         rest = behind;
@@ -76,21 +76,21 @@ const fn read<const ROWS: usize>(table: &'static str) -> [Call; ROWS] {
         aarch64: None,
         allowed: "",
     }; ROWS];
-    let (mut rest, mut at) = (table.as_bytes(), 0);
+    let (mut rest, mut at) = (table, 0);
     while let Some((row, behind)) = cut(rest, b'\n') {
-        if row[0] != b'#' {
+        if row.as_bytes()[0] != b'#' {
             let (name, row) = field(row);
             let (x86_64, row) = field(row);
             let (x86, row) = field(row);
             let (x32, row) = field(row);
             let (aarch64, allowed) = field(row);
             calls[at] = Call {
-                name: text(name),
+                name,
                 x86_64: number(x86_64),
                 x86: number(x86),
                 x32: number(x32),
                 aarch64: number(aarch64),
-                allowed: text(allowed),
+                allowed,
             };
             at += 1;
         }
@@ -99,12 +99,12 @@ const fn read<const ROWS: usize>(table: &'static str) -> [Call; ROWS] {
     calls
 }
 
-/// What is before the first of these bytes, and what is behind it.
-const fn cut(bytes: &[u8], by: u8) -> Option<(&[u8], &[u8])> {
+/// What is before the first of these characters of ASCII, and what is behind it.
+const fn cut(text: &str, by: u8) -> Option<(&str, &str)> {
     let mut at = 0;
-    while at < bytes.len() {
-        if bytes[at] == by {
-            let (before, from) = bytes.split_at(at);
+    while at < text.len() {
+        if text.as_bytes()[at] == by {
+            let (before, from) = text.split_at(at);
             return Some((before, from.split_at(1).1));
         }
         at += 1;
@@ -112,19 +112,13 @@ const fn cut(bytes: &[u8], by: u8) -> Option<(&[u8], &[u8])> {
     None
 }
 
-const fn field(row: &[u8]) -> (&[u8], &[u8]) {
+const fn field(row: &str) -> (&str, &str) {
     cut(row, b'\t').expect("a row of the table has six fields")
 }
 
-const fn text(bytes: &[u8]) -> &str {
-    match str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(_) => panic!("the table is text"),
-    }
-}
-
 /// None for `-`: the architecture does not have the call.
-const fn number(field: &[u8]) -> Option<u32> {
+const fn number(field: &str) -> Option<u32> {
+    let field = field.as_bytes();
     if let [b'-'] = field {
         return None;
     }
