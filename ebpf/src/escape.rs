@@ -162,12 +162,9 @@ pub fn born<const TYPED: bool>(
     }
 }
 
-/// A process of `cgroup` ended.
+/// A process of a container ended.
 #[inline(always)]
-pub fn ended(process: &ProcessKey, cgroup: &CgroupKey) {
-    if !is_inside(cgroup) {
-        return;
-    }
+pub fn ended(process: &ProcessKey) {
     // To remove takes a lock, and most processes are in neither.
     if STRANGERS.get_ptr(process).is_some() {
         let _ = STRANGERS.remove(process);

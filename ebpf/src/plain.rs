@@ -3,7 +3,7 @@
 //!
 //! What was found holds for an epoch, which ends whenever some cgroup becomes a container's.
 
-use agent_ebpf::{CgroupKey, Counts};
+use agent_ebpf::{CgroupKey, Counts, SHARED};
 use aya_ebpf::{macros::map, maps::Array};
 
 use crate::{counts, escape};
@@ -20,28 +20,34 @@ pub fn end_epoch() {
     }
 }
 
-/// Whether `cgroup`, which has `counts`, has no baseline, and none of its processes is a first one.
+/// Whether `cgroup`, which has `counts`, has no baseline.
 #[inline(always)]
-pub fn is_plain(counts: *mut Counts, cgroup: &CgroupKey) -> bool {
+pub fn is_outside(counts: *mut Counts, cgroup: &CgroupKey) -> bool {
     // SAFETY: a map's value. Of two that write at once both have looked.
     let counts = unsafe { &mut *counts };
-    if counts.had_first != 0 {
-        return false;
-    }
     // Read before the look: should the epoch end meanwhile, what is found holds for none.
     let epoch = EPOCH.get(0).copied().unwrap_or_default();
     if counts.plain != epoch {
         if escape::is_inside(cgroup) {
             return false;
         }
-        counts.plain = epoch;
+        if counts.had_first & SHARED == 0 {
+            counts.plain = epoch;
+        }
     }
     true
+}
+
+/// Whether a first process is, or was, in the cgroup that has `counts`.
+#[inline(always)]
+pub fn had_first(counts: *mut Counts) -> bool {
+    // SAFETY: a map's value.
+    unsafe { (*counts).had_first != 0 }
 }
 
 /// A first process is in the cgroup that has `counts`.
 #[inline(always)]
 pub fn has_first(counts: *mut Counts) {
     // SAFETY: a map's value, into which nothing else is ever written there.
-    unsafe { (*counts).had_first = 1 };
+    unsafe { (*counts).had_first |= 1 };
 }

@@ -270,7 +270,7 @@ pub struct Counts {
 
     /// The epoch of the `EPOCH` map in which the cgroup was found to be of no container.
     pub plain: u64,
-    /// 1 where a first process was, or is.
+    /// 1 where a first process was, or is; with [`SHARED`], of what many cgroups share.
     pub had_first: u64,
     /// Kills in this very cgroup: the kernel's own count, as of the last one.
     pub oom_kills: u64,
@@ -332,6 +332,9 @@ impl Counts {
         many.chain(&few).sum()
     }
 }
+
+/// The bit of `had_first` in the counts of many cgroups, of which some may be containers'.
+pub const SHARED: u64 = 2;
 
 /// A process: no two on a host are alike, as a pid is given out again only later.
 #[repr(C)]

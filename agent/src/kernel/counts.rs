@@ -2,7 +2,7 @@
 
 use agent_ebpf::{
     Baseline, CONSTRAINTS, CgroupKey, Constraint, Counts, Kind, OVERFLOW, Outcomes, ProcessKey,
-    Task,
+    SHARED, Task,
 };
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 
@@ -53,9 +53,8 @@ impl KernelCounts {
             oom_kills: object.take_map("OOM_KILLS")?,
         };
         counts.end_epoch()?;
-        // It may be a container's, as any that shares it.
         let shared = Counts {
-            had_first: 1,
+            had_first: SHARED,
             ..Counts::default()
         };
         match counts

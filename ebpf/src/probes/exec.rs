@@ -34,7 +34,7 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
         emit::send_unless_full(Kind::Exec, task, |record| fill(task, record));
         return 0;
     }
-    if !plain::is_plain(counts, &key) {
+    if !plain::is_outside(counts, &key) {
         escape::check(task, &key, How::Unseen);
     }
     if Wanted::of(Kind::Exec).from(&key) {

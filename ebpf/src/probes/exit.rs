@@ -3,7 +3,7 @@
 //! `void trace_sched_process_exit(struct task_struct *p, bool group_dead)`
 //! (`include/trace/events/sched.h`); older kernels have no `group_dead`.
 
-use agent_ebpf::{ABSENT, CgroupKey, Exit, Field, Kind, ProcessKey, ending};
+use agent_ebpf::{ABSENT, CgroupKey, Counts, Exit, Field, Kind, ProcessKey, ending};
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     macros::{btf_tracepoint, map},
@@ -13,8 +13,7 @@ use aya_ebpf::{
 
 use crate::{
     config::{active, config, field},
-    counts, emit, escape,
-    plain::is_plain,
+    counts, emit, escape, plain,
     task::{self, Typed},
     wanted::Wanted,
 };
@@ -58,7 +57,7 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
         record.status = status;
         record.oom_killed = oom_killed(task).into();
     };
-    if !is_plain(counts, &key) && forget(task, &key) {
+    if forget(task, counts, &key) {
         emit::send_unless_full(Kind::Exit, task.probed(), fill);
     } else if Wanted::of(Kind::Exit).from(&key) {
         emit::send_frequent(Kind::Exit, task, fill);
@@ -68,11 +67,17 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Forgets what is known of the process of `task`; whether it was a first process.
+/// Forgets what is known of the process of `task`, in `cgroup`, which has `counts`; whether it was a first process.
 #[inline(always)]
-fn forget(task: Typed, cgroup: &CgroupKey) -> bool {
+fn forget(task: Typed, counts: *mut Counts, cgroup: &CgroupKey) -> bool {
+    let is_outside = plain::is_outside(counts, cgroup);
+    if is_outside && !plain::had_first(counts) {
+        return false;
+    }
     let process = task::process(task);
-    escape::ended(&process, cgroup);
+    if !is_outside {
+        escape::ended(&process);
+    }
     counts::forget_init(&process)
 }
 

@@ -9,7 +9,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use crate::{
     config::active,
     counts, emit, escape,
-    plain::is_plain,
+    plain::is_outside,
     task::{self, Pointer, Typed},
     wanted::Wanted,
 };
@@ -57,7 +57,7 @@ fn born<const TYPED: bool>(caller: Pointer<TYPED>, child: Typed, flags: u64) {
     }
     // SAFETY: likewise.
     counts::add(unsafe { &raw mut (*counts).forks }, 1);
-    if cgroup != from || !is_plain(counts, &from) {
+    if cgroup != from || !is_outside(counts, &from) {
         escape::born(child, &cgroup, caller, &from);
     }
     let wanted = Wanted::of(Kind::Fork);
