@@ -1,7 +1,7 @@
-//! Plain cgroups: those of no container, as most of a host's. Their events need not look for baselines, nor for
-//! first processes: a look into a map costs as much as the rest of an event.
+//! Plain cgroups: those of no container, as most of a host's. Their events need not look for baselines, nor where there
+//! was no first process for first processes: a look into a map costs as much as the rest of an event.
 //!
-//! What was found holds for an epoch, which ends whenever some cgroup becomes a container's.
+//! What was found of baselines holds for an epoch, which ends whenever some cgroup becomes a container's.
 
 use agent_ebpf::{CgroupKey, Counts, SHARED};
 use aya_ebpf::{macros::map, maps::Array};

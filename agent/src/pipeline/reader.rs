@@ -41,7 +41,7 @@ const LACKING_AT_MOST: usize = 4096;
 pub struct Reader {
     shared: Arc<Shared>,
     rare: Ring,
-    /// Mapped while somebody wants what is in it, and until it is empty then.
+    /// Mapped while somebody wants what is in them, and until they are empty then.
     frequent: Option<Rings>,
     unwanted: Option<Instant>,
     frequent_map: Frequent,
@@ -97,7 +97,7 @@ impl Reader {
         }
     }
 
-    /// Maps the frequent ring while somebody wants what is in it.
+    /// Maps the frequent rings while somebody wants what is in them.
     fn follow_demand(&mut self) {
         if lock(&self.shared.demand).is_some() {
             self.unwanted = None;
@@ -177,7 +177,7 @@ impl Reader {
         true
     }
 
-    /// Takes one record of the frequent ring; false where there is none.
+    /// Takes one record of the frequent rings; false where there is none.
     fn read_frequent(&mut self) -> bool {
         let Some(read) = self.frequent.as_mut().and_then(|rings| rings.next(read)) else {
             return false;
@@ -195,7 +195,7 @@ impl Reader {
         true
     }
 
-    /// The two rings are not ordered against each other: the birth of the event's cgroup may not
+    /// Rare and frequent rings are not ordered against each other: the birth of the event's cgroup may not
     /// be read yet.
     fn look_for(&mut self, cgroup: CgroupKey, event: &Event) {
         if self.lacking.contains(&cgroup) && self.scanned.elapsed() < SCAN_INTERVAL {
