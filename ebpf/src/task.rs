@@ -122,27 +122,50 @@ pub fn capture<const TYPED: bool>(task: Pointer<TYPED>, out: *mut Task) {
     // SAFETY: `out` is a record in the ring, or a value on the stack, of type `Task`.
     let out = unsafe { &mut *out };
     out.start_time = leader.load(Field::TaskStartBoottime);
-    out.pid = task.load(Field::TaskTgid);
-    out.tid = task.load(Field::TaskPid);
+    let (tgid, tid): (u32, u32) = (task.load(Field::TaskTgid), task.load(Field::TaskPid));
+    (out.pid, out.tid) = (tgid, tid);
     out.ppid = parent.load(Field::TaskTgid);
     out.uid = cred.load(Field::CredUid);
-    comm(task, &mut out.comm);
+    comm(task, out);
     capture_cgroups(task, &mut out.cgroups);
     capture_namespaces(task, &mut out.namespaces);
 
     let pid = task.follow(Field::TaskThreadPid);
     let level: u32 = pid.load(Field::PidLevel);
-    out.ns_pid = numbers(pid, level).load(Field::UpidNr);
-    out.outer_pid_namespace = if level == 0 {
-        0
-    } else {
-        numbers(pid, 1).follow(Field::UpidNs).load(Field::PidInum)
-    };
+    out.ns_pid = number(pid, level);
+    out.outer_pid_namespace = if level == 0 { 0 } else { pid_namespace(pid, 1) };
     // The pid in the task's own pid namespace is the thread's; the process has the leader's.
-    if out.pid != out.tid {
+    if tgid != tid {
         let leader_pid = leader.follow(Field::TaskThreadPid);
-        out.ns_pid = numbers(leader_pid, level).load(Field::UpidNr);
+        out.ns_pid = number(leader_pid, level);
     }
+}
+
+/// The number that `pid` has at `level`, of those that lead down to its own pid namespace.
+#[inline(always)]
+fn number<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> u32 {
+    if level == 0 {
+        return pid.load_at(outermost(Field::UpidNr));
+    }
+    numbers(pid, level).load(Field::UpidNr)
+}
+
+/// The inode of the pid namespace of `pid` at `level`.
+#[inline(always)]
+fn pid_namespace<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> u32 {
+    if level == 0 {
+        return pid.follow_at(outermost(Field::UpidNs)).load(Field::PidInum);
+    }
+    numbers(pid, level)
+        .follow(Field::UpidNs)
+        .load(Field::PidInum)
+}
+
+/// Where a field of `pid->numbers[0]` is in `pid`. Most processes of a host have no other, and where it is does not change
+/// from one to the next: it is loaded, not read by the helper, which takes ten times as long.
+#[inline(always)]
+fn outermost(of_upid: Field) -> usize {
+    field(Field::PidNumbers) as usize + field(of_upid) as usize
 }
 
 /// `pid->numbers[level]`. Always read by the helper: older verifiers refuse a typed load at an
@@ -159,7 +182,7 @@ fn numbers<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> Probed {
 #[inline(always)]
 pub fn own_number<const TYPED: bool>(task: Pointer<TYPED>) -> u32 {
     let pid = task.follow(Field::TaskThreadPid);
-    numbers(pid, pid.load(Field::PidLevel)).load(Field::UpidNr)
+    number(pid, pid.load(Field::PidLevel))
 }
 
 /// Whether a new process is in the same cgroups and namespaces as its caller, but for a user namespace that was made with
@@ -178,10 +201,22 @@ pub fn is_beside<const ONE: bool, const OTHER: bool>(
         && level == caller.follow(Field::TaskThreadPid).load(Field::PidLevel)
 }
 
-/// The name of `task`.
+/// Writes the name of `task` into `out`. In two numbers, which is all of it: to read it byte by byte, or by the helper, takes
+/// several times as long.
 #[inline(always)]
-pub fn comm<const TYPED: bool>(task: Pointer<TYPED>, out: &mut [u8; 16]) {
-    *out = task.probed().load(Field::TaskComm);
+pub fn comm<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Task) {
+    const HALF: usize = size_of::<u64>();
+    const _: () = assert!(
+        size_of::<[u8; 16]>() == 2 * HALF && core::mem::offset_of!(Task, comm).is_multiple_of(HALF)
+    );
+    let at = field(Field::TaskComm) as usize;
+    let halves = if TYPED {
+        [task.load_at(at), task.load_at(at + HALF)]
+    } else {
+        task.load_at::<[u64; 2]>(at)
+    };
+    // SAFETY: as long as the field, and aligned as it is.
+    unsafe { (&raw mut out.comm).cast::<[u64; 2]>().write(halves) };
 }
 
 /// The inodes of the ten namespaces of `task`; zeros where it has none (any more).
@@ -202,9 +237,7 @@ pub fn capture_namespaces<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Nam
     out[Namespace::Ipc as usize] = inum(Field::NsproxyIpc, Field::IpcInum);
     out[Namespace::Mnt as usize] = inum(Field::NsproxyMnt, Field::MntInum);
     out[Namespace::Net as usize] = inum(Field::NsproxyNet, Field::NetInum);
-    out[Namespace::Pid as usize] = numbers(pid, level)
-        .follow(Field::UpidNs)
-        .load(Field::PidInum);
+    out[Namespace::Pid as usize] = pid_namespace(pid, level);
     out[Namespace::PidForChildren as usize] = inum(Field::NsproxyPidForChildren, Field::PidInum);
     out[Namespace::Time as usize] = inum(Field::NsproxyTime, Field::TimeInum);
     out[Namespace::TimeForChildren as usize] = inum(Field::NsproxyTimeForChildren, Field::TimeInum);

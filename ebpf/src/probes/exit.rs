@@ -52,8 +52,10 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: `record` is the ring's.
         let record = unsafe { &mut *record };
         // The last thread need not be the leader, by which the process is known.
-        record.header.task.tid = record.header.task.pid;
-        task::comm(leader, &mut record.header.task.comm);
+        if !leader.is(task) {
+            record.header.task.tid = record.header.task.pid;
+            task::comm(leader, &mut record.header.task);
+        }
         record.status = status;
         record.oom_killed = oom_killed(task).into();
     };
