@@ -1,14 +1,18 @@
-//! unshare(2) and setns(2), whatever hooks them: what is kept at the beginning of a call, and counted
-//! and sent at its end.
+//! Calls that make or enter namespaces, whatever hooks them. Of unshare(2) and setns(2), something is kept at the beginning
+//! of a call, and it is counted and sent at its end; clone(2) and clone3(2) come here once they have made a child.
 
 use agent_ebpf::{
-    CALL_BOUNDS, CLONE_NEW_ANY, Call, How, Kind, NAMESPACE_TYPES, NamespaceCall, NamespaceType,
-    Namespaces, PendingCall,
+    CALL_BOUNDS, CLONE_NEW_ANY, Call, Clone, How, Kind, NAMESPACE_TYPES, NamespaceCall,
+    NamespaceType, Namespaces, PendingCall,
 };
 use aya_ebpf::{EbpfContext, helpers::bpf_get_current_pid_tgid, macros::map, maps::HashMap};
 use aya_log_ebpf::debug;
 
-use crate::{config::active, counts, emit, escape, task};
+use crate::{
+    config::active,
+    counts, emit, escape,
+    task::{self, Probed},
+};
 
 /// Calls under way, by pid and tid: the beginning leaves here what the end needs. Every call that
 /// begins ends, a killed task's too.
@@ -92,6 +96,26 @@ fn finish(pending: &PendingCall, result: i64, kind: Kind, call: Call) {
         };
         escape::check(current, &key, how);
     }
+}
+
+/// The running task made `child` with these flags, some of which ask for namespaces. A clone that fails does not come here.
+#[inline(always)]
+pub fn cloned(child: Probed, flags: u64) {
+    let current = task::current();
+    let key = task::counted_cgroup(current);
+    let Some(counts) = counts::of(&key) else {
+        return;
+    };
+    counts::call(counts, Call::Clone, flags, false);
+    // SAFETY: a map's value.
+    let bounds = (unsafe { &raw mut (*counts).calls_sent }, CALL_BOUNDS);
+    emit::send_bounded(Kind::Clone, current, bounds, |record: *mut Clone| {
+        // SAFETY: `record` is the ring's.
+        unsafe {
+            task::capture(child, &raw mut (*record).child);
+            (*record).flags = flags & CLONE_NEW_ANY;
+        }
+    });
 }
 
 /// The flags of the types in which the current task is no longer where it was.

@@ -121,7 +121,7 @@ pub const PROBES: &[Probe] = &[
             Mechanism::Btf,
             &[("fork", Hook::Tracepoint("btf_trace_task_newtask"))],
         )],
-        loss: "births of processes and threads",
+        loss: "births of processes and threads, and the namespaces that clone makes",
     },
     Probe {
         name: "exec",
@@ -153,14 +153,6 @@ pub const PROBES: &[Probe] = &[
             Way::new(Mechanism::Btf, &[("oom", Hook::Tracepoint(MARK_VICTIM))]),
         ],
         loss: "OOM kills",
-    },
-    Probe {
-        name: "clone",
-        ways: &[Way::new(
-            Mechanism::Btf,
-            &[("clone", Hook::Tracepoint("btf_trace_task_newtask"))],
-        )],
-        loss: "namespaces made by clone",
     },
     Probe {
         name: "unshare",
@@ -262,7 +254,7 @@ impl Status {
 
 /// Whether any kind of event that streams tell of is seen: what makes tracing worth while.
 pub fn see_events(statuses: &[Status]) -> bool {
-    const EVENTS: [&str; 7] = ["oom", "clone", "unshare", "setns", "fork", "exec", "exit"];
+    const EVENTS: [&str; 6] = ["oom", "unshare", "setns", "fork", "exec", "exit"];
     let mut attached = statuses.iter().filter(|status| status.attached());
     attached.any(|status| EVENTS.contains(&status.probe))
 }

@@ -2,7 +2,6 @@
 
 mod attach;
 mod cgroup;
-mod clone;
 mod exec;
 mod exit;
 mod fork;
