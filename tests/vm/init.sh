@@ -168,7 +168,7 @@ want_field() {
 # Wants the doctor, asked with these options, to attach everything, and unshare, setns and oom by $UNSHARE, $SETNS, $OOM.
 doctor_attaches() {
     agent doctor "$@" >/tmp/doctor || { cat /tmp/doctor; return 1; }
-    for probe in cgroup_mkdir cgroup_rmdir cgroup_populated attach fork exec exit clone; do
+    for probe in cgroup_mkdir cgroup_rmdir cgroup_populated attach fork exec exit; do
         attached $probe btf
     done
     attached unshare $UNSHARE

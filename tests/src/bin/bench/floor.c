@@ -1,10 +1,11 @@
-// A launch by hand, in one program that does one thing after the other, checks nothing, keeps no state, and knows where
-// everything is:
+// A launch by hand, in one program that checks nothing, keeps no state, and knows where everything is:
 //
 //   floor whole NAME ROOT FILTER COMMAND...  the same container as `agent run`'s: namespaces, cgroups in all hierarchies, which
 //                                            it sees, limits, mounts, nodes, hidden and read-only paths, a loopback interface,
-//                                            docker's capabilities, a system call filter
-//   floor least NAME ROOT FILTER COMMAND...  of this, what gives it namespaces, limits in three hierarchies, and a root
+//                                            docker's capabilities, a system call filter; its first process makes network and
+//                                            mounts while the other makes cgroups
+//   floor least NAME ROOT FILTER COMMAND...  of this, what gives it namespaces, limits in three hierarchies, and a root; one
+//                                            thing after the other
 //   floor filter PID FILTER                  the system call filter of a process, into the file FILTER
 
 #define _GNU_SOURCE
@@ -49,6 +50,8 @@ static const struct {
 	{ "cpuset", "cpuset" }, { "cpuacct", "cpuacct" }, { "blkio", "blkio" }, { "devices", "devices" },
 	{ "freezer", "freezer" }, { "systemd", "none,name=systemd" },
 };
+
+static const size_t ALL = sizeof HIERARCHIES / sizeof *HIERARCHIES;
 
 static const char *const MASKED[] = {
 	"/proc/acpi", "/proc/interrupts", "/proc/keys", "/proc/timer_list", "/sys/firmware",
@@ -112,6 +115,28 @@ static void give(const char *from, const char *to, const char *name)
 	close(fd);
 	value[length] = 0;
 	put(to, name, value);
+}
+
+static void cgroups(const char *name, size_t count)
+{
+	char path[256];
+	for (size_t i = 0; i < count; i++) {
+		snprintf(path, sizeof path, "%s/agent", HIERARCHIES[i].name);
+		mkdir(path, 0755);
+		snprintf(path, sizeof path, "%s/agent/%s", HIERARCHIES[i].name, name);
+		check(mkdir(path, 0755), path);
+	}
+	if (count == ALL) {
+		put("devices/agent/%s/devices.deny", name, "a");
+		for (size_t i = 0; i < sizeof DEVICES / sizeof *DEVICES; i++)
+			put("devices/agent/%s/devices.allow", name, DEVICES[i]);
+		give("cpuset/cpuset.cpus", "cpuset/agent/cpuset.cpus", "");
+		give("cpuset/cpuset.mems", "cpuset/agent/cpuset.mems", "");
+		give("cpuset/cpuset.cpus", "cpuset/agent/%s/cpuset.cpus", name);
+		give("cpuset/cpuset.mems", "cpuset/agent/%s/cpuset.mems", name);
+	}
+	for (size_t i = 0; i < sizeof LIMITS / sizeof *LIMITS; i++)
+		put(LIMITS[i].path, name, LIMITS[i].value);
 }
 
 static void loopback(void)
@@ -224,38 +249,25 @@ int main(int count, char **words)
 	if (count < 6)
 		return 125;
 	const int whole = strcmp(words[1], "whole") == 0;
-	const size_t places = whole ? sizeof HIERARCHIES / sizeof *HIERARCHIES : 3;
+	const size_t places = whole ? ALL : 3;
 	const struct sock_fprog program = whole ? filter(words[4]) : (struct sock_fprog){ 0 };
 	words++;
 	const char *name = words[1];
 	char path[256];
 	check(chdir("/sys/fs/cgroup"), "cgroups");
-	for (size_t i = 0; i < places; i++) {
-		snprintf(path, sizeof path, "%s/agent", HIERARCHIES[i].name);
-		mkdir(path, 0755);
-		snprintf(path, sizeof path, "%s/agent/%s", HIERARCHIES[i].name, name);
-		check(mkdir(path, 0755), path);
-	}
-	if (whole) {
-		put("devices/agent/%s/devices.deny", name, "a");
-		for (size_t i = 0; i < sizeof DEVICES / sizeof *DEVICES; i++)
-			put("devices/agent/%s/devices.allow", name, DEVICES[i]);
-		give("cpuset/cpuset.cpus", "cpuset/agent/cpuset.cpus", "");
-		give("cpuset/cpuset.mems", "cpuset/agent/cpuset.mems", "");
-		give("cpuset/cpuset.cpus", "cpuset/agent/%s/cpuset.cpus", name);
-		give("cpuset/cpuset.mems", "cpuset/agent/%s/cpuset.mems", name);
-	}
-	for (size_t i = 0; i < sizeof LIMITS / sizeof *LIMITS; i++)
-		put(LIMITS[i].path, name, LIMITS[i].value);
+	if (!whole)
+		cgroups(name, places);
 	int pipes[2];
 	check(pipe2(pipes, O_CLOEXEC), "pipe");
 	struct clone_args arguments = {
-		.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
+		.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | (whole ? 0 : CLONE_NEWNET),
 		.exit_signal = SIGCHLD,
 	};
 	long child = syscall(SYS_clone3, &arguments, sizeof arguments);
 	check(child, "clone3");
 	if (child == 0) {
+		if (whole)
+			check(unshare(CLONE_NEWNET), "network namespace");
 		loopback();
 		check(setsid(), "session");
 		check(syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL), "keyring");
@@ -277,6 +289,8 @@ int main(int count, char **words)
 		check(-1, words[4]);
 	}
 	close(pipes[0]);
+	if (whole)
+		cgroups(name, places);
 	char pid[24];
 	snprintf(pid, sizeof pid, "%ld", child);
 	for (size_t i = 0; i < places; i++) {
