@@ -1,5 +1,5 @@
-//! Calls that make or enter namespaces, whatever hooks them. Of unshare(2) and setns(2), something is kept at the beginning
-//! of a call, and it is counted and sent at its end; clone(2) and clone3(2) come here once they have made a child.
+//! Calls that make or enter namespaces, whatever hooks them. A call of unshare(2) or setns(2) leaves something at its
+//! beginning, and is counted and sent at its end; clone(2) and clone3(2) come here once.
 
 use agent_ebpf::{
     CALL_BOUNDS, CLONE_NEW_ANY, Call, Clone, How, Kind, NAMESPACE_TYPES, NamespaceCall,

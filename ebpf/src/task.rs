@@ -144,7 +144,7 @@ pub fn capture<const TYPED: bool>(task: Pointer<TYPED>, out: *mut Task) {
 /// The number that `pid` has at `level`, of those that lead down to its own pid namespace.
 #[inline(always)]
 fn number<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> u32 {
-    if level == 0 {
+    if TYPED && level == 0 {
         return pid.load_at(outermost(Field::UpidNr));
     }
     numbers(pid, level).load(Field::UpidNr)
@@ -153,7 +153,7 @@ fn number<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> u32 {
 /// The inode of the pid namespace of `pid` at `level`.
 #[inline(always)]
 fn pid_namespace<const TYPED: bool>(pid: Pointer<TYPED>, level: u32) -> u32 {
-    if level == 0 {
+    if TYPED && level == 0 {
         return pid.follow_at(outermost(Field::UpidNs)).load(Field::PidInum);
     }
     numbers(pid, level)
@@ -206,17 +206,16 @@ pub fn is_beside<const ONE: bool, const OTHER: bool>(
 #[inline(always)]
 pub fn comm<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Task) {
     const HALF: usize = size_of::<u64>();
-    const _: () = assert!(
-        size_of::<[u8; 16]>() == 2 * HALF && core::mem::offset_of!(Task, comm).is_multiple_of(HALF)
-    );
+    const _: () = assert!(core::mem::offset_of!(Task, comm).is_multiple_of(HALF));
+    let name: &mut [u8; 2 * HALF] = &mut out.comm;
     let at = field(Field::TaskComm) as usize;
     let halves = if TYPED {
         [task.load_at(at), task.load_at(at + HALF)]
     } else {
         task.load_at::<[u64; 2]>(at)
     };
-    // SAFETY: as long as the field, and aligned as it is.
-    unsafe { (&raw mut out.comm).cast::<[u64; 2]>().write(halves) };
+    // SAFETY: as long as the name, which is aligned where it stands in a `Task`.
+    unsafe { (&raw mut *name).cast::<[u64; 2]>().write(halves) };
 }
 
 /// The inodes of the ten namespaces of `task`; zeros where it has none (any more).

@@ -282,7 +282,7 @@ impl Kernel {
 
 fn snapshot(program: &OwnedFd) -> Result<Vec<Task>, SnapshotError> {
     let mut bytes = Vec::new();
-    sys::iterate(program.as_fd())?.read_to_end(&mut bytes)?;
+    sys::bpf::iterate(program.as_fd())?.read_to_end(&mut bytes)?;
     let tasks = bytes.chunks_exact(size_of::<Task>());
     Ok(tasks.filter_map(sys::from_bytes).collect())
 }

@@ -193,10 +193,10 @@ fn make_rings(number: u32) -> Result<Vec<MapData>, ObjectError> {
 fn make_array_of(rings: &[MapData], definition: &aya_obj::Map) -> Result<MapData, ObjectError> {
     let failed = |error| ObjectError::Constants(FREQUENT.to_owned(), error);
     let first = rings.first().ok_or(ObjectError::NoMap(FREQUENT))?;
-    let array = sys::make_array_of_maps(first.fd().as_fd(), definition.max_entries());
+    let array = sys::bpf::make_array_of_maps(first.fd().as_fd(), definition.max_entries());
     let array = array.map_err(failed)?;
     for (at, ring) in (0..).zip(rings) {
-        sys::set_map(array.as_fd(), at, ring).map_err(failed)?;
+        sys::bpf::set_map(array.as_fd(), at, ring).map_err(failed)?;
     }
     Ok(MapData::from_fd(array)?)
 }
@@ -226,10 +226,10 @@ fn make(name: &str, map: &aya_obj::Map, pins: Option<&Path>) -> Result<MapData, 
     }
     let constants = |error| ObjectError::Constants(name.to_owned(), error);
     if !map.data().is_empty() {
-        sys::set_first(&data, map.data()).map_err(constants)?;
+        sys::bpf::set_first(&data, map.data()).map_err(constants)?;
     }
     if map.section_kind() == EbpfSectionKind::Rodata {
-        sys::freeze(&data).map_err(constants)?;
+        sys::bpf::freeze(&data).map_err(constants)?;
     }
     Ok(data)
 }

@@ -29,8 +29,7 @@ pub fn fork(ctx: BtfTracePointContext) -> i32 {
     }
     let child = Typed::new(ctx.arg(0));
     let flags: u64 = ctx.arg(1);
-    // Not a program of its own: a tracepoint calls one program directly, but two by turns, which costs each birth more than all
-    // that is done here.
+    // Not a program of its own: a tracepoint calls one program directly, but two from a loop, which every birth would pay for.
     if flags & CLONE_NEW_ANY != 0 {
         namespace_call::cloned(child.probed(), flags);
     }

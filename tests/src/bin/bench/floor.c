@@ -1,9 +1,9 @@
-// A launch by hand, in one program that checks nothing, keeps no state, and knows where everything is:
+// A launch by hand, in one program that reads nothing back, keeps no state, and knows where everything is:
 //
 //   floor whole NAME ROOT FILTER COMMAND...  the same container as `agent run`'s: namespaces, cgroups in all hierarchies, which
 //                                            it sees, limits, mounts, nodes, hidden and read-only paths, a loopback interface,
 //                                            docker's capabilities, a system call filter; its first process makes network and
-//                                            mounts while the other makes cgroups
+//                                            mounts while the launcher makes cgroups
 //   floor least NAME ROOT FILTER COMMAND...  of this, what gives it namespaces, limits in three hierarchies, and a root; one
 //                                            thing after the other
 //   floor filter PID FILTER                  the system call filter of a process, into the file FILTER

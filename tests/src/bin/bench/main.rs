@@ -49,7 +49,7 @@ struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
 
-    /// How often each side of a comparison is measured [default: 24 of storms, else 7]
+    /// How often each side of a comparison is measured [default: 32 of storms, bpftrace's in every fourth, else 7]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
 

@@ -34,7 +34,7 @@ enum Side {
     Bpftrace,
 }
 
-/// The times of storms that one side looks on, and of as many beside them that nobody does.
+/// Seconds of the storms that a side looked on, and of the storm beside each that nobody did.
 #[derive(Default)]
 struct Pairs {
     traced: Vec<f64>,
@@ -66,10 +66,13 @@ pub fn measure(size: Size) -> Vec<Figure> {
             if round % every != 0 {
                 continue;
             }
-            let mut traced = || match side {
-                Side::Serve => served(&new_storm()),
-                Side::Watch => watched(&new_storm()),
-                Side::Bpftrace => bpftraced(&new_storm(), &mut lost_by_bpftrace),
+            let mut traced = || {
+                let storm = new_storm();
+                match side {
+                    Side::Serve => served(&storm),
+                    Side::Watch => watched(&storm),
+                    Side::Bpftrace => bpftraced(&storm, &mut lost_by_bpftrace),
+                }
             };
             // Each is as often the first as the second.
             if round / every % 2 == 0 {

@@ -48,7 +48,7 @@ const EXIT: u8 = 0x95;
 /// Attaches the rules to a cgroup, until it is removed.
 pub fn attach(cgroup: &Control, rules: &[Rule]) -> Result<(), Error> {
     let instructions = compile(rules);
-    let program = sys::Program {
+    let program = sys::bpf::Program {
         kind: CGROUP_DEVICE,
         attach: 0,
         traced: 0,
@@ -56,8 +56,8 @@ pub fn attach(cgroup: &Control, rules: &[Rule]) -> Result<(), Error> {
         license: c"GPL",
         instructions: &instructions,
     };
-    let attached = sys::load_program(&program, &mut [])
-        .and_then(|program| sys::attach_to_cgroup(program.as_fd(), cgroup.as_fd()));
+    let attached = sys::bpf::load_program(&program, &mut [])
+        .and_then(|program| sys::bpf::attach_to_cgroup(program.as_fd(), cgroup.as_fd()));
     attached.map_err(|source| Error::Refused {
         name: "the rules of devices".to_owned(),
         text: "a BPF program".to_owned(),
