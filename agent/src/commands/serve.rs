@@ -9,7 +9,7 @@ use super::engine::EngineArgs;
 use crate::{
     host::descriptors::raise_limit,
     kernel::Options,
-    metrics::{scrape::Scraper, which::Which},
+    metrics::{agent::AgentMetrics, scrape::Scraper, traffic::Traffic, which::Which},
     pipeline::Pipeline,
     server::{self, Server, socket::Socket},
     watch::streams::Streams,
@@ -77,23 +77,30 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let socket = Socket::bind(&args.socket)?;
-    let listener = tokio::net::TcpListener::bind(args.listen)
-        .await
-        .with_context(|| {
-            format!(
-                "--listen {}: the address cannot be used; pass another one",
-                args.listen
-            )
-        })?;
+    let listener = server::listen(args.listen).with_context(|| {
+        format!(
+            "--listen {}: the address cannot be used; pass another one",
+            args.listen
+        )
+    })?;
     let address = listener.local_addr()?;
     let streams = Arc::new(Streams::default());
     // The kernel measures while this is open.
     let bpf_stats = args.bpf_stats.then(measure_programs).transpose()?;
     let engine = args.engine.follow();
     let state = engine.as_ref().map(|engine| Arc::clone(&engine.state));
-    let scraper = Scraper::new(raise_limit(), bpf_stats.is_some(), state, args.cgroups)?;
+    let descriptors = raise_limit();
+    let traffic = Arc::new(Traffic::default());
+    let agent = AgentMetrics::new(bpf_stats.is_some(), state, Arc::clone(&traffic))?;
+    let scraper = Scraper::new(descriptors, agent, args.cgroups);
     let server = Arc::new(Server::new(Arc::clone(&streams), scraper));
-    let serving = server::serve(Arc::clone(&server), listener, &socket)?;
+    let serving = server::serve(
+        Arc::clone(&server),
+        listener,
+        &socket,
+        descriptors,
+        &traffic,
+    )?;
 
     let options = Options {
         mechanisms: args.mechanisms.into(),

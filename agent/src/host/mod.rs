@@ -21,6 +21,7 @@ pub mod mount;
 pub mod namespace;
 pub mod network;
 pub mod path;
+pub mod peer;
 pub mod process;
 pub mod reading;
 pub mod status;

@@ -12,7 +12,10 @@ use prometheus::{
     CounterVec, Encoder, GaugeVec, IntCounterVec, IntGaugeVec, Registry, TextEncoder,
 };
 
-use super::catalogue::{self, Metric};
+use super::{
+    catalogue::{self, Metric},
+    traffic::{Reason, Side, Traffic},
+};
 use crate::{
     engine,
     host::{fdinfo, kept::Sizes, system::System},
@@ -73,6 +76,9 @@ pub struct AgentMetrics {
     engine_unanswered: IntCounterVec,
     engine_names: IntGaugeVec,
     engine_names_refused: IntCounterVec,
+    traffic: Arc<Traffic>,
+    http_connections: IntGaugeVec,
+    http_closed: IntCounterVec,
 }
 
 /// The catalogue's metrics have names and labels that the crate takes, as a test shows.
@@ -86,13 +92,15 @@ macro_rules! family {
 }
 
 impl AgentMetrics {
-    /// Families without series. `engine` is the one that is asked for names.
+    /// Families without series. With `bpf_stats` the kernel measures BPF programs, whatever its own setting says. `engine` is the
+    /// one that is asked for names.
     ///
     /// # Errors
     /// Where two metrics of the catalogue have one name.
     pub fn new(
         bpf_stats: bool,
         engine: Option<Arc<engine::State>>,
+        traffic: Arc<Traffic>,
     ) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let build_info = family!(registry, IntGaugeVec, BUILD_INFO);
@@ -129,6 +137,9 @@ impl AgentMetrics {
             engine_unanswered: family!(registry, IntCounterVec, ENGINE_UNANSWERED),
             engine_names: family!(registry, IntGaugeVec, ENGINE_NAMES),
             engine_names_refused: family!(registry, IntCounterVec, ENGINE_NAMES_REFUSED),
+            traffic,
+            http_connections: family!(registry, IntGaugeVec, HTTP_CONNECTIONS),
+            http_closed: family!(registry, IntCounterVec, HTTP_CLOSED),
             registry,
         })
     }
@@ -142,6 +153,7 @@ impl AgentMetrics {
         self.take_kernel(shared);
         self.take_registry(shared);
         self.take_engine(shared);
+        self.take_traffic();
         self.scrapes.with_label_values(&[] as &[&str]).inc();
         self.cgroup_read_errors
             .with_label_values(&[] as &[&str])
@@ -279,6 +291,18 @@ impl AgentMetrics {
             set(&self.engine_errors, &[engine::DOCKER], errors);
             let unanswered = engine.unanswered.load(Ordering::Relaxed);
             set(&self.engine_unanswered, &[engine::DOCKER], unanswered);
+        }
+    }
+
+    fn take_traffic(&self) {
+        for side in Side::ALL {
+            self.http_connections
+                .with_label_values(&[side.name()])
+                .set(self.traffic.open(side) as i64);
+            for reason in Reason::ALL {
+                let labels = [side.name(), reason.name()];
+                set(&self.http_closed, &labels, self.traffic.closed(side, reason));
+            }
         }
     }
 

@@ -227,6 +227,10 @@ catalogue! {
         "Time that the probe's programs ran; only while the kernel measures them (kernel.bpf_stats_enabled, --bpf-stats).";
     CGROUP_READ_ERRORS = Counter "agent_cgroup_read_errors_total" []
         "Files of cgroups that could not be read or understood, those of cgroups removed meanwhile excepted.";
+    HTTP_CONNECTIONS = Gauge "agent_http_connections" ["side"]
+        "Connections of clients that are open, by side: that of TCP, and the unix socket.";
+    HTTP_CLOSED = Counter "agent_http_connections_closed_total" ["side", "reason"]
+        "Connections that the agent closed by itself: one client had too many (peer), all had too many (side), one made room for another client's (gave_way), its client did not send or read in time (deadline), or there was no descriptor for it (descriptors).";
     ENGINE_CONNECTED = Gauge "agent_engine_connected" ["engine"]
         "1 while the engine tells the names of its containers, 0 while it does not; absent where it is not asked.";
     ENGINE_ERRORS = Counter "agent_engine_errors_total" ["engine"]

@@ -6,4 +6,5 @@ pub mod container;
 mod namespaces;
 pub mod scrape;
 pub mod text;
+pub mod traffic;
 pub mod which;

@@ -23,7 +23,6 @@ use crate::{
         place::UNKNOWN,
         registry::{self, ROOT_ID, Registry},
     },
-    engine,
     event::clock::Clock,
     host::{
         changes::watches_allowed,
@@ -55,8 +54,8 @@ pub struct Scraper {
     which: Which,
 }
 
-/// What one scrape found. Its text is made while it is sent.
-pub struct Answer {
+/// What one scrape found.
+struct Answer {
     started: Instant,
     cgroups: Vec<Cgroup>,
     oom_kills: OomKills,
@@ -72,33 +71,28 @@ struct Found {
 }
 
 impl Scraper {
-    /// Keeps at most half of the descriptors that the process may have open, and 32,768. With
-    /// `bpf_stats` the kernel measures BPF programs, whatever its own setting says. `engine` is the
-    /// one that is asked for names, `which` says which cgroups have series.
-    ///
-    /// # Errors
-    /// Where the catalogue of metrics contradicts itself.
-    pub fn new(
-        descriptors: usize,
-        bpf_stats: bool,
-        engine: Option<Arc<engine::State>>,
-        which: Which,
-    ) -> Result<Self, prometheus::Error> {
-        Ok(Self {
+    /// Keeps at most half of the descriptors that the process may have open, and 32,768. `which` says which cgroups have series.
+    pub fn new(descriptors: usize, agent: AgentMetrics, which: Which) -> Self {
+        Self {
             kept: Mutex::new(Kept::new(
                 (descriptors / 2).min(DESCRIPTORS_AT_MOST),
                 watches_allowed(Path::new("/")),
             )),
-            agent: AgentMetrics::new(bpf_stats, engine)?,
+            agent,
             which,
-        })
+        }
     }
 
-    /// Reads all.
+    /// Reads all, and makes the text of it, in chunks.
     ///
     /// # Errors
     /// Where the kernel's counters cannot be read.
-    pub fn scrape(&self, shared: &Shared) -> Result<Answer, CountsError> {
+    pub fn scrape(&self, shared: &Shared) -> Result<impl Iterator<Item = String>, CountsError> {
+        let answer = self.read(shared)?;
+        Ok(self.text(shared, answer))
+    }
+
+    fn read(&self, shared: &Shared) -> Result<Answer, CountsError> {
         let started = Instant::now();
         let root = Path::new("/");
         let processes = processes(shared);
@@ -146,13 +140,8 @@ impl Scraper {
         })
     }
 
-    /// The text of an answer, in chunks. Each is made when it is asked for: of a large host all of
-    /// them are many megabytes.
-    pub fn text(
-        self: Arc<Self>,
-        shared: Arc<Shared>,
-        answer: Answer,
-    ) -> impl Iterator<Item = String> + Send {
+    /// The text of an answer.
+    fn text(&self, shared: &Shared, answer: Answer) -> impl Iterator<Item = String> {
         let Answer {
             started,
             mut cgroups,
@@ -179,7 +168,7 @@ impl Scraper {
             write_oom_kills(&oom_kills, &mut out);
             scrape.duration = started.elapsed();
             let mut chunks = out.take();
-            match self.agent.text(&shared, scrape) {
+            match self.agent.text(shared, scrape) {
                 Ok(text) => chunks.push(text),
                 Err(error) => tracing::error!(%error, "the answer to a scrape is cut short"),
             }
