@@ -105,8 +105,7 @@ impl Holders {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST;
         header.sequence_number = self.sequence;
-        let mut request =
-            NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
+        let mut request = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
         request.finalize();
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
@@ -138,7 +137,11 @@ fn holder(
         NetlinkPayload::InnerMessage(_) => Ok(Holder::Gone),
         NetlinkPayload::Error(error) if error.raw_code() == -libc::ENOENT => {
             let same = peer.ip() == local.ip() || peer.ip().to_canonical().is_loopback();
-            Ok(if same { Holder::Gone } else { Holder::Elsewhere })
+            Ok(if same {
+                Holder::Gone
+            } else {
+                Holder::Elsewhere
+            })
         }
         NetlinkPayload::Error(error) => Err(error.to_io()),
         _ => Err(io::ErrorKind::InvalidData.into()),

@@ -14,6 +14,7 @@ use prometheus::{
 
 use super::{
     catalogue::{self, Metric},
+    series::{Bound, LeftOut, Sort},
     traffic::{Reason, Side, Traffic},
 };
 use crate::{
@@ -39,6 +40,7 @@ pub struct Scrape {
     pub kept: Sizes,
     pub interfaces_left_out: u64,
     pub devices_left_out: u64,
+    pub cgroups_left_out: LeftOut,
 }
 
 /// What the kernel tells of a program: runs that it skipped, runs, and the time that they took.
@@ -66,6 +68,7 @@ pub struct AgentMetrics {
     watched_directories: IntGaugeVec,
     unwatched_directories: IntGaugeVec,
     left_out: IntCounterVec,
+    cgroups_left_out: IntGaugeVec,
     bpf_run_count: IntCounterVec,
     bpf_run_time: CounterVec,
     /// Whether the kernel was told to measure programs, whatever its own setting says.
@@ -128,6 +131,7 @@ impl AgentMetrics {
             watched_directories: family!(registry, IntGaugeVec, WATCHED_DIRECTORIES),
             unwatched_directories: family!(registry, IntGaugeVec, UNWATCHED_DIRECTORIES),
             left_out: family!(registry, IntCounterVec, LEFT_OUT),
+            cgroups_left_out: family!(registry, IntGaugeVec, CGROUPS_LEFT_OUT),
             bpf_run_count: family!(registry, IntCounterVec, BPF_RUN_COUNT),
             bpf_run_time: family!(registry, CounterVec, BPF_RUN_TIME),
             bpf_stats,
@@ -174,6 +178,7 @@ impl AgentMetrics {
         ] {
             self.left_out.with_label_values(&[what]).inc_by(count);
         }
+        self.take_left_out(&scrape.cgroups_left_out);
         let duration = scrape.duration.as_secs_f64();
         self.scrape_duration
             .with_label_values(&[] as &[&str])
@@ -182,6 +187,16 @@ impl AgentMetrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         // The crate writes UTF-8.
         Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn take_left_out(&self, left_out: &LeftOut) {
+        for (sort, by_bound) in Sort::ALL.iter().zip(left_out) {
+            for (bound, count) in Bound::ALL.iter().zip(by_bound) {
+                let labels = [sort.name(), bound.name()];
+                let gauge = self.cgroups_left_out.with_label_values(&labels);
+                gauge.set(*count as i64);
+            }
+        }
     }
 
     /// What came in at each stage, and what became of it.
@@ -301,7 +316,11 @@ impl AgentMetrics {
                 .set(self.traffic.open(side) as i64);
             for reason in Reason::ALL {
                 let labels = [side.name(), reason.name()];
-                set(&self.http_closed, &labels, self.traffic.closed(side, reason));
+                set(
+                    &self.http_closed,
+                    &labels,
+                    self.traffic.closed(side, reason),
+                );
             }
         }
     }

@@ -160,7 +160,9 @@ pub async fn serve(mut entrance: impl Entrance, service: Service) {
 
 fn is_for_want_of_room(error: &io::Error) -> bool {
     let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
-    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
 }
 
 fn admit<E: Entrance>(entrance: &mut E, stream: E::Stream, service: &Arc<Service>) {

@@ -84,7 +84,6 @@ impl Drop for Served<'_> {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
