@@ -16,10 +16,10 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 use tests::agent::{agent, profile};
 use tests::cgroup::Cgroup;
-use tests::process::{kill, wait_for_end};
+use tests::process::kill;
 use tests::program::copy;
 use tests::serve::{Serve, exchange};
-use tests::wait::{PATIENCE, wait_for};
+use tests::wait::{PATIENCE, poll, wait_for};
 
 /// Users of this host. That they have no name is no matter.
 const FLOODER: u32 = 65_534;
@@ -43,7 +43,10 @@ impl Clients {
         let directory = tempfile::tempdir().expect("a directory");
         let everybody = fs::Permissions::from_mode(0o777);
         fs::set_permissions(directory.path(), everybody).expect("own directory");
-        copy(&profile().join("clients"), &directory.path().join("clients"));
+        copy(
+            &profile().join("clients"),
+            &directory.path().join("clients"),
+        );
         Self(directory)
     }
 
@@ -237,10 +240,9 @@ fn what_lies_in_the_way_of_a_lock_is_no_wait() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("agent serve");
-    let status = wait_for_end(
-        &mut serve,
-        "agent serve does not wait for a reader of the pipe",
-    );
+    let status = poll(PATIENCE, || serve.try_wait().expect("its state"));
+    kill(&mut serve);
+    let status = status.expect("agent serve does not wait for a reader of the pipe");
     let mut said = String::new();
     let stderr = serve.stderr.as_mut().expect("a pipe");
     stderr.read_to_string(&mut said).expect("its errors");

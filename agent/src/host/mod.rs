@@ -26,6 +26,7 @@ pub mod process;
 pub mod reading;
 pub mod status;
 pub mod system;
+pub mod user_directory;
 pub mod walk;
 pub mod writes;
 
