@@ -40,6 +40,8 @@ pub enum Error {
         what: &'static str,
         most: usize,
     },
+    #[error("{}: {what}", path.display())]
+    Costs { path: PathBuf, what: String },
     #[error("cannot {doing} {}", path.display())]
     Io {
         doing: &'static str,

@@ -68,7 +68,7 @@ fn live(
     limited: &mut bool,
     told: &mut Told<'_>,
 ) -> Result<(u8, OwnedFd), Error> {
-    let tree = root::prepare(&order.root, &root::Owners::of(&order.spec))?;
+    let tree = root::prepare(order)?;
     spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
     remember_size(&mut order.spec, wanted);
     if record.image != tree.name {
@@ -99,7 +99,9 @@ fn live(
         stdio,
         &filters,
     )?;
-    drop(tree);
+    // What is on disk of it stays until the container has ended.
+    let _disk = tree.disk;
+    drop(tree.mount);
     let ((cgroup, notes), started) = beside(started, begun.complete())?;
     *limited = true;
     for note in notes {
