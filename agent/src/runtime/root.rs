@@ -51,7 +51,7 @@ pub fn prepare(order: &Order) -> Result<Tree, Error> {
         Root::Binaries(programs) => {
             let plan = binaries::plan(programs)?;
             let mount = tree::empty(tree::FOR_PROGRAMS)?;
-            plan.write(mount.as_fd(), &mut Budget::of_memory(None))?;
+            plan.write(mount.as_fd(), &mut Budget::of_memory(None, false))?;
             mount
         }
         Root::Image(path) => {

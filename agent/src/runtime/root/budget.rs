@@ -35,21 +35,24 @@ pub struct Budget {
     of: String,
     entries: u32,
     kept: u64,
+    is_spent: bool,
 }
 
 impl Budget {
-    /// For what stays in memory: at most half of this machine's, and what the container may have by `-m`.
-    pub fn of_memory(limit: Option<u64>) -> Self {
+    /// For what stays in memory: at most half of this machine's, and what the container may have by `-m`; where a disk
+    /// can hold the rest, a quarter of that, so that the container has most of it for itself.
+    pub fn of_memory(limit: Option<u64>, or_disk: bool) -> Self {
         let memory = sysinfo();
         let memory = memory.totalram.saturating_mul(u64::from(memory.mem_unit));
         let half = (memory / 2).min(MOST_IN_MEMORY);
-        match limit {
-            Some(limit) if limit < half => Self::new(
+        let (most, of) = match limit {
+            Some(limit) if limit < half => (
                 limit,
-                "what -m allows, and no disk is there to hold it; give more with -m",
+                "what -m allows, and no disk can hold it; give more with -m",
             ),
-            _ => Self::new(half, "what it may have of this machine's memory"),
-        }
+            _ => (half, "what it may have of this machine's memory"),
+        };
+        Self::new(if or_disk { most / 4 } else { most }, of)
     }
 
     /// For what goes to a disk: at most half of what is free there.
@@ -72,7 +75,13 @@ impl Budget {
             of: of.to_owned(),
             entries: MOST_ENTRIES,
             kept: MOST_KEPT,
+            is_spent: false,
         }
+    }
+
+    /// Whether more bytes were wanted than there were.
+    pub const fn is_spent(&self) -> bool {
+        self.is_spent
     }
 
     /// Takes bytes of a file that is written.
@@ -80,8 +89,13 @@ impl Budget {
     /// # Errors
     /// That is more than is left.
     pub fn bytes(&mut self, bytes: u64) -> Result<(), String> {
-        let left = self.left.checked_sub(bytes);
-        self.left = left.ok_or_else(|| self.too_large(bytes))?;
+        match self.left.checked_sub(bytes) {
+            Some(left) => self.left = left,
+            None => {
+                self.is_spent = true;
+                return Err(self.too_large(bytes));
+            }
+        }
         Ok(())
     }
 
@@ -187,9 +201,10 @@ mod tests {
 
     #[test]
     fn memory_is_not_more_than_the_container_may_have() {
-        assert_eq!(Budget::of_memory(Some(1 << 20)).left, 1 << 20);
-        let all = Budget::of_memory(None).left;
-        assert_eq!(Budget::of_memory(Some(u64::MAX)).left, all);
+        assert_eq!(Budget::of_memory(Some(1 << 20), false).left, 1 << 20);
+        assert_eq!(Budget::of_memory(Some(1 << 20), true).left, 1 << 18);
+        let all = Budget::of_memory(None, false).left;
+        assert_eq!(Budget::of_memory(Some(u64::MAX), false).left, all);
     }
 
     #[test]

@@ -13,7 +13,10 @@ mod stack;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{MemfdFlags, memfd_create};
+
 use super::Error;
+use super::budget::Budget;
 use super::owners::Owners;
 use crate::runtime::order::ImageConfig;
 use archive::Archive;
@@ -35,23 +38,46 @@ pub struct Unpacked {
     pub config: ImageConfig,
 }
 
-/// Unpacks an image: its layers as one file system on disk, or in memory, where it takes no more than `memory`; and one
-/// more in memory for what the container writes.
+/// Unpacks an image: its layers as one file system, and one more in memory for what the container writes.
+///
+/// The layers stay in memory where they are small beside what the container may have of it (`memory`), and go to disk
+/// otherwise: the files of a large image would take the container's memory, and those of a small one take longer to make
+/// on a disk than to read.
 ///
 /// # Errors
-/// It is no image, or one that would do harm.
+/// It is no image, or one that would do harm, or there is no room for it.
 pub fn unpack(path: &Path, owners: &Owners, memory: Option<u64>) -> Result<Unpacked, Error> {
     let input = Input::open(path)?;
+    let disk = Disk::new().and_then(|disk| Some((disk.budget().ok()?, disk)));
+    let (mut on_disk, disk) = disk.unzip();
+    let mut in_memory = Budget::of_memory(memory, disk.is_some());
+    let one = on_disk.as_mut().unwrap_or(&mut in_memory);
+    let copy = || match &disk {
+        Some(disk) => disk.file(),
+        None => Ok(memfd_create("agent-image", MemfdFlags::CLOEXEC)?.into()),
+    };
     let said = |bad: Bad| said(path, bad);
-    let mut stack = Stack::new(owners)?;
-    let mut budget = stack.budget(memory);
-    let archive = Archive::new(input, &mut budget, || stack.file()).map_err(said)?;
+    let archive = Archive::new(input, one, copy).map_err(said)?;
     let image = manifest::find(&archive).map_err(said)?;
-    for layer in &image.layers {
-        let unpacked = archive.unpacked(&layer.path, layer.size).map_err(said)?;
-        stack.add(|inside| layer::apply(unpacked, inside, &mut budget).map_err(said))?;
-    }
-    let (mount, disk) = stack.finish()?;
+    let stack_up = |disk: Option<&Disk>, budget: &mut Budget| {
+        let mut stack = Stack::new(owners, disk)?;
+        for layer in &image.layers {
+            let unpacked = archive.unpacked(&layer.path, layer.size).map_err(said)?;
+            stack.add(|inside| layer::apply(unpacked, inside, budget).map_err(said))?;
+        }
+        stack.finish()
+    };
+    let stacked = stack_up(None, &mut in_memory);
+    let (mount, disk) = match (stacked, disk, on_disk) {
+        (Err(too_large), Some(disk), Some(mut on_disk)) if in_memory.is_spent() => {
+            match stack_up(Some(&disk), &mut on_disk) {
+                // overlayfs is not for every file system: the network's, or itself.
+                Err(Error::Mount { .. }) => return Err(too_large),
+                mount => (mount?, Some(disk)),
+            }
+        }
+        (mount, ..) => (mount?, None),
+    };
     Ok(Unpacked {
         mount,
         disk,

@@ -9,14 +9,15 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FlockOperation, FsWord, Mode, OFlags, Stat, StatVfs, flock, fstat, fstatvfs,
-    openat, renameat, stat, statfs, unlinkat,
+    AtFlags, CWD, FlockOperation, FsWord, Mode, OFlags, Stat, flock, fstat, fstatvfs, openat,
+    renameat, stat, statfs, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::path::Arg;
 use rustix::process::{WaitOptions, geteuid, getpid, wait};
 
 use crate::host::launch::is_in_user_namespace;
+use crate::runtime::root::budget::Budget;
 use crate::runtime::root::inside::names;
 use crate::runtime::rootless;
 use crate::sys::fork::{Side, exit, fork};
@@ -57,17 +58,13 @@ impl Disk {
         })
     }
 
-    /// The directory of all of this user's.
-    pub fn place(&self) -> &Path {
-        self.path.parent().unwrap_or(&self.path)
-    }
-
-    /// What is free there.
+    /// What may be unpacked there.
     ///
     /// # Errors
     /// fstatvfs(2)'s.
-    pub fn free(&self) -> Result<StatVfs, Errno> {
-        fstatvfs(&self.directory)
+    pub fn budget(&self) -> Result<Budget, Errno> {
+        let place = self.path.parent().unwrap_or(&self.path);
+        Ok(Budget::of_disk(place, &fstatvfs(&self.directory)?))
     }
 
     /// A file that has no name, and goes with the last who has it open.

@@ -1,21 +1,16 @@
 //! Layers on each other, with overlayfs: each is unpacked into what those below it give, so that the kernel itself keeps
 //! what the layer takes away.
 
-use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{
-    CWD, MemfdFlags, Mode, OFlags, XattrFlags, fsetxattr, memfd_create, mkdirat, openat,
-};
+use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fsetxattr, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, move_mount, unmount};
 use rustix::process::fchdir;
 
 use super::disk::Disk;
 use crate::runtime::root::aside::Aside;
-use crate::runtime::root::budget::Budget;
 use crate::runtime::root::inside::{Access, Inside};
 use crate::runtime::root::owners::Owners;
 use crate::runtime::root::{Error, tree};
@@ -26,84 +21,49 @@ const PLACE: &str = "root";
 /// Where the memory is attached that holds what the container writes.
 const TOP: &str = "top";
 
-/// Layers, in a mount namespace that goes when this does: on a disk where overlayfs can be there, else in memory.
+/// Layers, in a mount namespace that goes when this does.
 #[derive(Debug)]
 pub struct Stack<'a> {
     aside: Aside,
     owners: &'a Owners,
     /// The directory that holds them, which is this process's working directory.
     store: OwnedFd,
-    disk: Option<Disk>,
+    is_on_disk: bool,
     layers: usize,
     /// A user namespace may not set the attributes that overlayfs has otherwise.
     user_attributes: bool,
 }
 
 impl<'a> Stack<'a> {
-    /// No layers yet. An overlay cannot be mounted with other ids: its files have those of `owners`.
+    /// No layers yet; they go to `disk`, or into memory. An overlay cannot be mounted with other ids: its files have
+    /// those of `owners`.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn new(owners: &'a Owners) -> Result<Self, Error> {
+    pub fn new(owners: &'a Owners, disk: Option<&Disk>) -> Result<Self, Error> {
         let aside = Aside::step()?;
-        let on_disk = Disk::new().and_then(|disk| Some((disk.open().ok()?, Some(disk))));
-        let (store, disk) = match on_disk {
-            Some(both) => both,
-            None => (memory(&aside)?, None),
+        let store = match disk {
+            Some(disk) => disk
+                .open()
+                .map_err(Error::mount("open the directory for layers"))?,
+            None => {
+                let memory = tree::empty(&[("mode", "0755")])?;
+                aside.attach(&memory)?;
+                memory
+            }
         };
-        let mut stack = Self {
+        // What overlayfs is to stack has names of a few letters from here: its options have room for 4096.
+        fchdir(&store).map_err(Error::mount("enter the directory for layers"))?;
+        make(PLACE)?;
+        let trusted = fsetxattr(open(".")?, "trusted.agent", b"", XattrFlags::empty());
+        Ok(Self {
             aside,
             owners,
             store,
-            disk,
+            is_on_disk: disk.is_some(),
             layers: 0,
-            user_attributes: false,
-        };
-        stack.settle()?;
-        // What a disk's file system cannot, memory can.
-        if stack.disk.is_some() && stack.try_mount().is_err() {
-            stack.store = memory(&stack.aside)?;
-            stack.disk = None;
-            stack.settle()?;
-        }
-        Ok(stack)
-    }
-
-    /// What it may cost; in memory at most what the container may have of it.
-    pub fn budget(&self, memory: Option<u64>) -> Budget {
-        let disk = self.disk.as_ref();
-        let free = disk.and_then(|disk| Some((disk.place(), disk.free().ok()?)));
-        match free {
-            Some((path, free)) => Budget::of_disk(path, &free),
-            None => Budget::of_memory(memory),
-        }
-    }
-
-    /// A file beside the layers, which goes when it is closed.
-    ///
-    /// # Errors
-    /// It cannot be made.
-    pub fn file(&self) -> io::Result<File> {
-        match &self.disk {
-            Some(disk) => disk.file(),
-            None => Ok(memfd_create("agent-image", MemfdFlags::CLOEXEC)?.into()),
-        }
-    }
-
-    /// What overlayfs is to stack has names of a few letters from here: its options have room for 4096.
-    fn settle(&mut self) -> Result<(), Error> {
-        fchdir(&self.store).map_err(Error::mount("enter the directory for layers"))?;
-        mkdirat(CWD, PLACE, Mode::from_raw_mode(0o755))
-            .map_err(Error::mount("make a directory"))?;
-        let trusted = fsetxattr(open(".")?, "trusted.agent", b"", XattrFlags::empty());
-        self.user_attributes = trusted == Err(Errno::PERM);
-        Ok(())
-    }
-
-    fn try_mount(&self) -> Result<(), Error> {
-        // A second mount of the same is refused, since nothing says that the first was written out (`volatile`).
-        self.mount("try")?;
-        unmount(PLACE, UnmountFlags::empty()).map_err(Error::mount("unmount a layer"))
+            user_attributes: trusted == Err(Errno::PERM),
+        })
     }
 
     /// Puts a layer on top, which `fill` fills.
@@ -125,22 +85,25 @@ impl<'a> Stack<'a> {
     }
 
     /// All layers, and one more on top for what the container writes, as a detached mount. That one is in memory: the
-    /// container's processes fill it, and are charged for it. What is on disk goes with the [`Disk`].
+    /// container's processes fill it, and are charged for it.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn finish(self) -> Result<(OwnedFd, Option<Disk>), Error> {
-        let top = tree::empty(&[("mode", "0755")])?;
+    pub fn finish(self) -> Result<OwnedFd, Error> {
         make(TOP)?;
-        let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        move_mount(top.as_fd(), "", CWD, TOP, empty).map_err(Error::mount("attach a mount"))?;
+        if self.is_on_disk {
+            let top = tree::empty(&[("mode", "0755")])?;
+            let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            move_mount(top.as_fd(), "", CWD, TOP, empty).map_err(Error::mount("attach a mount"))?;
+        }
         self.mount(&format!("{TOP}/t"))?;
         let root = open(PLACE)?;
         self.inside(&root)?;
         let root = tree::copy(&root)?;
         tree::forbid_devices(&root)?;
         self.aside.leave()?;
-        Ok((root, self.disk))
+        drop(self.store);
+        Ok(root)
     }
 
     /// What is mounted, of which the root of the topmost layer is the container's root's.
@@ -161,9 +124,10 @@ impl<'a> Stack<'a> {
         make(&format!("{top}w"))?;
         // The highest first; under all of them one that is empty, since there has to be one.
         let below: Vec<String> = (0..=self.layers).rev().map(|it| it.to_string()).collect();
-        // What is unpacked is not worth a sync(2) of the disk (`volatile`).
+        // What is unpacked is not worth a sync(2) of the disk (`volatile`); files on disk and in memory are of one
+        // device where the numbers of their inodes are short enough (`xino`).
         let mut options = format!(
-            "lowerdir={},upperdir={top},workdir={top}w,index=off,metacopy=off,volatile",
+            "lowerdir={},upperdir={top},workdir={top}w,index=off,metacopy=off,xino=auto,volatile",
             below.join(":")
         );
         if self.user_attributes {
@@ -180,13 +144,6 @@ impl<'a> Stack<'a> {
         )
         .map_err(Error::mount("mount an overlay"))
     }
-}
-
-/// A directory in memory.
-fn memory(aside: &Aside) -> Result<OwnedFd, Error> {
-    let memory = tree::empty(&[("mode", "0755")])?;
-    aside.attach(&memory)?;
-    Ok(memory)
 }
 
 /// Makes a directory, which may be there.
