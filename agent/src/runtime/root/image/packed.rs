@@ -24,7 +24,7 @@ const LONGEST: u64 = 6;
 const HIGHEST_RATIO: u64 = 100;
 
 /// Bytes that may be unpacked of anything: a few files of zeros are no attack.
-const FREE: u64 = 128 << 20;
+const FREE: u64 = 64 << 20;
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 64 * 1024;
@@ -127,9 +127,9 @@ mod tests {
     #[test]
     fn a_bomb_ends_early() {
         let zeros = vec![0; 1 << 20];
-        let fine = packed(&zeros, 64);
+        let fine = packed(&zeros, 32);
         let read = io::copy(&mut Unpacked::new(&fine[..]), &mut io::sink());
-        assert_eq!(read.unwrap(), 64 << 20);
+        assert_eq!(read.unwrap(), 32 << 20);
         let bomb = packed(&zeros, 256);
         let error = io::copy(&mut Unpacked::new(&bomb[..]), &mut io::sink()).unwrap_err();
         assert!(is_refused(&error), "{error}");
