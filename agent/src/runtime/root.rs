@@ -19,6 +19,7 @@ pub use error::Error;
 pub use image::{Disk, sweep};
 use owners::Owners;
 
+use super::cgroup;
 use super::order::{ImageConfig, Order, Root};
 use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags};
@@ -37,13 +38,16 @@ pub struct Tree {
     pub disk: Option<Disk>,
 }
 
-/// Makes the root file system that an order asks for.
+/// Lets the container be charged for what this process puts into memory from then on.
+pub type Charge<'a> = &'a dyn Fn() -> Result<(), cgroup::Error>;
+
+/// Makes the root file system that an order asks for; a process that calls `charge` unpacks an image into memory.
 ///
 /// It is done in this process, which has one thread, and CAP_SYS_ADMIN in its user namespace.
 ///
 /// # Errors
 /// What is asked for is not there, or not what it should be.
-pub fn prepare(order: &Order) -> Result<Tree, Error> {
+pub fn prepare(order: &Order, charge: Charge<'_>) -> Result<Tree, Error> {
     let root = &order.root;
     let mount = match root {
         Root::Directory(path) => tree::of_directory(path)?,
@@ -55,7 +59,12 @@ pub fn prepare(order: &Order) -> Result<Tree, Error> {
             mount
         }
         Root::Image(path) => {
-            let image = image::unpack(path, &Owners::of(&order.spec), memory_limit(&order.spec))?;
+            let image = image::unpack(
+                path,
+                &Owners::of(&order.spec),
+                memory_limit(&order.spec),
+                charge,
+            )?;
             return Ok(Tree {
                 mount: image.mount,
                 name: image.name.unwrap_or_else(|| root.name()),

@@ -245,6 +245,11 @@ fn what_is_large_beside_the_limit_goes_to_disk() {
         assert!(!came.out.contains("below"), "{memory}: {}", came.out);
         assert_eq!(left_by(pid), [] as [PathBuf; 0]);
     }
+    // What is in memory, the container is charged for.
+    let usage = "cat /sys/fs/cgroup/memory/memory.usage_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.current";
+    let said = crate::run(&["-m", "1g", "--image", &image], &["sh", "-c", usage]).well();
+    let charged: usize = said.trim().parse().expect("a number");
+    assert!(charged > bytes.len(), "{charged}");
     // Where no disk is there, it is memory, of which the container may have too little.
     let script = "mkdir -p /var/lib/agent && mount -t tmpfs none /var/lib/agent && exec \"$@\"";
     let mut alone = Command::new(program("unshare"));

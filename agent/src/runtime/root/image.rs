@@ -3,6 +3,7 @@
 mod archive;
 mod disk;
 mod entries;
+mod filler;
 mod input;
 mod layer;
 mod manifest;
@@ -15,13 +16,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::Error;
 use super::budget::Budget;
 use super::owners::Owners;
+use super::{Charge, Error};
 use crate::runtime::order::ImageConfig;
 use archive::Archive;
 pub use disk::{Disk, sweep};
 use entries::Bad;
+use filler::Filled;
 use input::Input;
 use stack::Stack;
 
@@ -40,13 +42,20 @@ pub struct Unpacked {
 
 /// Unpacks an image: its layers as one file system, and one more in memory for what the container writes.
 ///
+/// A process of its own unpacks into memory, which calls `charge` before: the container pays for it.
+///
 /// The layers stay in memory where they are small beside what the container may have of it (`memory`), and go to disk
 /// otherwise: the files of a large image would take the container's memory, and those of a small one take longer to make
 /// on a disk than to read.
 ///
 /// # Errors
 /// It is no image, or one that would do harm, or there is no room for it.
-pub fn unpack(path: &Path, owners: &Owners, memory: Option<u64>) -> Result<Unpacked, Error> {
+pub fn unpack(
+    path: &Path,
+    owners: &Owners,
+    memory: Option<u64>,
+    charge: Charge<'_>,
+) -> Result<Unpacked, Error> {
     let input = Input::open(path)?;
     let disk = Disk::new().and_then(|disk| Some((disk.budget().ok()?, disk)));
     let (mut on_disk, disk) = disk.unzip();
@@ -59,24 +68,34 @@ pub fn unpack(path: &Path, owners: &Owners, memory: Option<u64>) -> Result<Unpac
     let said = |bad: Bad| said(path, bad);
     let archive = Archive::new(input, one, copy).map_err(said)?;
     let image = manifest::find(&archive).map_err(said)?;
-    let stack_up = |disk: Option<&Disk>, budget: &mut Budget| {
-        let mut stack = Stack::new(owners, disk)?;
+    let add = |stack: &mut Stack<'_>, budget: &mut Budget| {
         for layer in &image.layers {
             let unpacked = archive.unpacked(&layer.path, layer.size).map_err(said)?;
             stack.add(|inside| layer::apply(unpacked, inside, budget).map_err(said))?;
         }
-        stack.finish()
+        Ok(())
     };
-    let stacked = stack_up(None, &mut in_memory);
-    let (mount, disk) = match (stacked, disk, on_disk) {
-        (Err(too_large), Some(disk), Some(mut on_disk)) if in_memory.is_spent() => {
-            match stack_up(Some(&disk), &mut on_disk) {
+    let mut stack = Stack::new(owners, None)?;
+    let filled = filler::fill(path, charge, || {
+        let added = add(&mut stack, &mut in_memory);
+        added.map_err(|error| (error, in_memory.is_spent()))
+    })?;
+    let (mount, disk) = match (filled, disk, on_disk) {
+        (Filled::Well, ..) => {
+            stack.count(image.layers.len());
+            (stack.finish()?, None)
+        }
+        (Filled::Short(too_large), Some(disk), Some(mut on_disk)) => {
+            drop(stack);
+            let mut stack = Stack::new(owners, Some(&disk))?;
+            let added = add(&mut stack, &mut on_disk).and_then(|()| stack.finish());
+            match added {
                 // overlayfs is not for every file system: the network's, or itself.
                 Err(Error::Mount { .. }) => return Err(too_large),
                 mount => (mount?, Some(disk)),
             }
         }
-        (mount, ..) => (mount?, None),
+        (Filled::Short(too_large), ..) => return Err(too_large),
     };
     Ok(Unpacked {
         mount,

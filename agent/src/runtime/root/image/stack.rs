@@ -84,6 +84,11 @@ impl<'a> Stack<'a> {
         Ok(())
     }
 
+    /// Takes note of layers that another process has put there, which has the same mounts.
+    pub fn count(&mut self, layers: usize) {
+        self.layers = layers;
+    }
+
     /// All layers, and one more on top for what the container writes, as a detached mount. That one is in memory: the
     /// container's processes fill it, and are charged for it.
     ///
