@@ -217,7 +217,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let directory = File::open(root.path()).unwrap();
         std::fs::create_dir(root.path().join("etc")).unwrap();
-        rustix::fs::mknodat(&directory, "etc/group", FileType::Fifo, Mode::RUSR, 0).unwrap();
+        rustix::fs::mknodat(
+            &directory,
+            "etc/group",
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR,
+            0,
+        )
+        .unwrap();
         assert!(matches!(
             Users::read(directory.as_fd()),
             Err(Error::Accounts { .. })
