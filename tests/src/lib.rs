@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub mod agent;
 pub mod archive;
 pub mod attacks;
+pub mod bounded;
 pub mod cgroup;
 pub mod container;
 pub mod dashboard;

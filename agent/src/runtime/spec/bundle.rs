@@ -6,7 +6,11 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::flags::Flags;
 use super::{Error, Found, resources, security};
+use crate::regular::{self, Links};
 use crate::runtime::order::{ChangeRoot, Network, Order, Root};
+
+/// Bytes of a configuration: what is made of it takes some ten times as much memory.
+const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// Reads the configuration of a bundle.
 ///
@@ -14,7 +18,7 @@ use crate::runtime::order::{ChangeRoot, Network, Order, Root};
 /// It is not there, or no OCI configuration.
 pub fn read(bundle: &Path) -> Result<Spec, Error> {
     let path = bundle.join("config.json");
-    let text = std::fs::read(&path).map_err(|source| Error::Open {
+    let text = regular::read(&path, Links::Followed, LARGEST).map_err(|source| Error::Open {
         path: path.clone(),
         source,
     })?;

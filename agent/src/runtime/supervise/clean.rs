@@ -3,6 +3,7 @@
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::network;
 use crate::runtime::order::Network;
+use crate::runtime::root;
 use crate::runtime::state::{Record, Store};
 use crate::text;
 
@@ -19,6 +20,10 @@ pub fn sweep(store: &Store) {
         if let Err(error) = claim.remove() {
             super::say(&text::error_line(&error));
         }
+    }
+    // Not before: the containers that used them have ended.
+    if let Err(error) = root::sweep() {
+        super::say(&format!("layers of images: {error}"));
     }
 }
 
