@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -12,6 +12,7 @@ use rustix::mount::{
 
 use super::Error;
 use super::aside::Aside;
+use crate::runtime::lookup::{self, Links};
 use crate::sys::launch::{MountAttributes, set_mount};
 
 /// A memory file system: its options.
@@ -85,8 +86,7 @@ pub fn of_host() -> Result<OwnedFd, Error> {
 fn cover(tree: &OwnedFd, path: &str, options: Options<'_>) -> Result<(), Error> {
     const STEP: &str = "cover a directory of the host";
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let directory = match openat2(tree, path, flags, Mode::empty(), inside) {
+    let directory = match lookup::open(tree.as_fd(), path, Links::Follow, flags) {
         Err(Errno::NOENT) => return Ok(()),
         other => other.map_err(Error::mount(STEP))?,
     };
