@@ -78,7 +78,7 @@ pub const FIRST: [Step; 23] = [
     Step::new("mask", hide::masked),
     Step::new("read-only", hide::read_only),
     Step::new("wait", wait),
-    Step::new("cgroup", mount::cgroups),
+    Step::new("cgroup", mount::late),
     Step::new("leave", root::enter),
     Step::new("stdio", terminal::connect),
     Step::new("workdir", execute::enter_directory),

@@ -1,7 +1,7 @@
 //! Detached mounts of directories and of memory.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -29,14 +29,21 @@ const OWN: [(&str, Options<'static>); 3] = [
     ("var/tmp", &[("mode", "1777")]),
 ];
 
-/// A directory, with all that is mounted below it.
+/// A directory, with all that is mounted below it. A symbolic link to one is refused: it could have been put there to
+/// lead to the host's files.
 ///
 /// # Errors
 /// It is not there, or no directory.
 pub fn of_directory(path: &Path) -> Result<OwnedFd, Error> {
     const WANTED: &str = "--rootfs wants a directory with a root file system, or `host`";
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // A slash at the end would follow it.
+    let path: &Path = &path.components().collect::<PathBuf>();
     let directory = openat(CWD, path, flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::NOTDIR if path.is_symlink() => Error::Other {
+            path: path.to_owned(),
+            wanted: "a directory, but a symbolic link; name the directory itself",
+        },
         Errno::NOENT => Error::Missing {
             path: path.to_owned(),
             wanted: WANTED,

@@ -1,6 +1,6 @@
 //! Paths of `/proc` and `/sys` that a container must not see, or not change.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, PROC_SUPER_MAGIC, fstat, fstatfs, makedev};
@@ -16,14 +16,25 @@ use crate::sys::launch::{MountAttributes, set_mount};
 
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 
-/// Hides files behind `/dev/null`, and directories behind an empty one.
 pub fn masked<'a>(child: &mut Child<'a>) -> Done<'a> {
-    let container = child.container()?;
-    if container.masked.is_empty() {
-        return Ok(());
-    }
+    mask(child, &child.container()?.hidden.masked)
+}
+
+pub fn read_only<'a>(child: &mut Child<'a>) -> Done<'a> {
+    protect(child, &child.container()?.hidden.read_only)
+}
+
+/// In what was mounted late.
+pub fn late<'a>(child: &Child<'a>) -> Done<'a> {
+    let hidden = &child.container()?.hidden_late;
+    mask(child, &hidden.masked)?;
+    protect(child, &hidden.read_only)
+}
+
+/// Hides files behind `/dev/null`, and directories behind an empty one.
+fn mask<'a>(child: &Child<'a>, paths: &'a [CString]) -> Done<'a> {
     let mut covers = Covers::default();
-    for path in &container.masked {
+    for path in paths {
         let place = match child.root()?.open(path, links(path)) {
             // What is not there need not be hidden.
             Err(Errno::NOENT | Errno::NOTDIR) => continue,
@@ -117,15 +128,22 @@ fn links(path: &CStr) -> Links {
 
 /// What is below `/proc` or `/sys` must be of the kernel's file system of that name.
 fn check_file_system(place: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
-    match magic(path) {
-        Some(wanted) if fstatfs(place)?.f_type as u64 != wanted => Err(Errno::NODEV),
-        _ => Ok(()),
+    magic(path).map_or(Ok(()), |wanted| is_of(place, wanted))
+}
+
+/// # Errors
+/// ENODEV where it is of another file system.
+pub(super) fn is_of(place: BorrowedFd<'_>, magic: u64) -> Result<(), Errno> {
+    if fstatfs(place)?.f_type as u64 == magic {
+        Ok(())
+    } else {
+        Err(Errno::NODEV)
     }
 }
 
 /// Lets nobody write below paths, by a mount of each over itself.
-pub fn read_only<'a>(child: &mut Child<'a>) -> Done<'a> {
-    for path in &child.container()?.read_only_paths {
+fn protect<'a>(child: &Child<'a>, paths: &'a [CString]) -> Done<'a> {
+    for path in paths {
         let place = match child.root()?.open(path, links(path)) {
             Err(Errno::NOENT | Errno::NOTDIR) => continue,
             place => place.on(path)?,

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, mknodat, openat2, symlinkat,
+    AtFlags, Gid, OFlags, PROC_SUPER_MAGIC, Uid, chmodat, chownat, mknodat, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -12,7 +12,7 @@ use rustix::mount::{
     fsopen,
 };
 
-use super::hide::set_read_only;
+use super::hide::{is_of, set_read_only};
 use super::{Child, Done, On as _};
 use crate::runtime::launch::place::{Kind, Links, Within};
 use crate::runtime::launch::plan::mounts::{Fresh, Mount, Node, Role, What};
@@ -20,24 +20,22 @@ use crate::sys::launch::{MountAttributes, set_mount};
 
 /// All but those that wait for the cgroup namespace.
 pub fn all<'a>(child: &mut Child<'a>) -> Done<'a> {
-    for mount in &child.container()?.mounts.all {
-        if mount.role() != Role::Cgroup {
-            one(child, mount)?;
-        }
-    }
-    Ok(())
+    let mounts = child.container()?.mounts.all.iter();
+    mounts
+        .filter(|mount| !mount.late)
+        .try_for_each(|mount| one(child, mount))
 }
 
-pub fn cgroups<'a>(child: &mut Child<'a>) -> Done<'a> {
-    for mount in &child.container()?.mounts.all {
-        if mount.role() == Role::Cgroup {
-            one(child, mount)?;
-        }
-    }
+/// The others, and what is hidden in them.
+pub fn late<'a>(child: &mut Child<'a>) -> Done<'a> {
+    let mounts = child.container()?.mounts.all.iter();
+    mounts
+        .filter(|mount| mount.late)
+        .try_for_each(|mount| one(child, mount))?;
     if let Some(directory) = &child.hierarchies {
         set_read_only(directory.as_fd(), false).on(c"directory of cgroups")?;
     }
-    Ok(())
+    super::hide::late(child)
 }
 
 fn one<'a>(child: &mut Child<'a>, mount: &'a Mount) -> Done<'a> {
@@ -148,9 +146,11 @@ fn device(child: &Child<'_>, dev: BorrowedFd<'_>, node: &Node) -> Result<(), Err
 pub fn settings<'a>(child: &mut Child<'a>) -> Done<'a> {
     for (path, value) in &child.container()?.sysctl {
         let proc = child.proc.as_ref().ok_or(Errno::NOENT).on(path)?;
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let file = openat2(proc, path.as_c_str(), flags, Mode::empty(), how).on(path)?;
+        let within = Within::new(proc.as_fd(), child.own.as_ref());
+        // What a volume has in its place may be a pipe that nobody reads.
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+        let file = within.open_for(path, Links::Refuse, flags).on(path)?;
+        is_of(file.as_fd(), PROC_SUPER_MAGIC as u64).on(path)?;
         rustix::io::write(&file, value.to_bytes()).on(path)?;
     }
     Ok(())

@@ -2,13 +2,14 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::ioctl_tiocsctty;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
+use super::hide::is_of;
 use super::{Child, Done, On as _};
 use crate::runtime::launch::Stdio;
 use crate::runtime::launch::place::{Kind, Links, Within};
@@ -43,9 +44,7 @@ fn open(child: &Child<'_>) -> Result<OwnedFd, Errno> {
         None => {
             let root = child.root().map_err(|failure| failure.errno)?;
             found = root.open(c"/dev/pts", Links::Refuse)?;
-            if fstatfs(&found)?.f_type as u64 != DEVPTS_SUPER_MAGIC {
-                return Err(Errno::NODEV);
-            }
+            is_of(found.as_fd(), DEVPTS_SUPER_MAGIC)?;
             &found
         }
     };

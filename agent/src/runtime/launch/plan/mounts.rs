@@ -2,9 +2,10 @@
 
 mod cgroups;
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Component, Path};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxDevice, Spec};
 use rustix::fs::{CWD, FileType, Mode, fstat};
@@ -33,6 +34,8 @@ pub struct Mount {
     pub kind: Kind,
     pub links: Links,
     pub what: What,
+    /// Waits for the cgroup namespace: shows it, or is mounted where one is that does.
+    pub late: bool,
 }
 
 #[derive(Debug)]
@@ -114,6 +117,7 @@ impl Mounts {
                 _ => all.push(Mount::new(mount, namespaces)?),
             }
         }
+        put_off(&mut all);
         let has_dev = all.iter().any(|mount| mount.role() == Role::Dev);
         let nodes = if has_dev {
             nodes(spec.linux().as_ref(), namespaces)?
@@ -122,9 +126,32 @@ impl Mounts {
         };
         Ok(Self { all, nodes })
     }
+
+    /// Whether a path is where something is mounted late.
+    #[must_use]
+    pub fn is_late(&self, path: &Path) -> bool {
+        let mut late = self.all.iter().filter(|mount| mount.late);
+        late.any(|mount| path.starts_with(mount.target_path()))
+    }
+}
+
+/// What shows the cgroup namespace waits for it, and so does what is mounted below that: the order is kept.
+fn put_off(mounts: &mut [Mount]) {
+    let mut late: Vec<PathBuf> = Vec::new();
+    for mount in mounts {
+        let target = mount.target_path();
+        if mount.role() == Role::Cgroup || late.iter().any(|late| target.starts_with(late)) {
+            late.push(target.to_owned());
+            mount.late = true;
+        }
+    }
 }
 
 impl Mount {
+    fn target_path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.target.to_bytes()))
+    }
+
     fn new(mount: &oci_spec::runtime::Mount, namespaces: &Namespaces) -> Result<Self, Error> {
         let destination = mount.destination();
         let absolute = destination.is_absolute();
@@ -163,6 +190,7 @@ impl Mount {
             kind,
             links,
             what,
+            late: false,
         })
     }
 }
