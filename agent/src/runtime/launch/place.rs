@@ -288,9 +288,11 @@ mod tests {
         std::fs::create_dir(root.path().join("run")).unwrap();
         symlink("/run", root.path().join("inside")).unwrap();
 
-        // Absolute links are the root's own; this one leads to nothing there, and mkdir does not follow it.
-        assert!(mount_point(&fd, c"absolute/x", Kind::Directory, Links::Follow).is_err());
+        // Absolute links are the root's own. This one leads to nothing there, which is made.
+        mount_point(&fd, c"absolute/x", Kind::Directory, Links::Follow).unwrap();
         assert!(!outside.path().join("x").exists());
+        let inside = outside.path().strip_prefix("/").unwrap();
+        assert!(root.path().join(inside).join("x").is_dir());
         mount_point(&fd, c"up/x", Kind::Directory, Links::Follow).unwrap();
         assert!(root.path().join("x").is_dir());
         mount_point(&fd, c"inside/y", Kind::Directory, Links::Follow).unwrap();
@@ -305,5 +307,48 @@ mod tests {
         symlink("/run", root.path().join("proc")).unwrap();
         let refused = mount_point(&fd, c"/proc", Kind::Directory, Links::Refuse);
         assert_eq!(refused.unwrap_err(), Errno::LOOP);
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_made_inside() {
+        let root = tempfile::tempdir().unwrap();
+        let fd = directory(root.path());
+        let link = |text: &str, name: &str| symlink(text, root.path().join(name)).unwrap();
+        for name in ["var", "etc"] {
+            std::fs::create_dir(root.path().join(name)).unwrap();
+        }
+        link("../run", "var/run");
+        link("../../../run/resolv/conf", "etc/conf");
+        link("/to/two", "one");
+        link("./three//", "to-two");
+        link("loop", "loop");
+        let follow = Links::Follow;
+        mount_point(&fd, c"/etc/conf", Kind::File, follow).unwrap();
+        assert!(root.path().join("run/resolv/conf").is_file());
+        mount_point(&fd, c"/var/run/x", Kind::File, follow).unwrap();
+        assert!(root.path().join("run/x").is_file());
+        mount_point(&fd, c"one/x", Kind::Directory, follow).unwrap();
+        assert!(root.path().join("to/two/x").is_dir());
+        mount_point(&fd, c"to-two", Kind::Directory, follow).unwrap();
+        assert!(root.path().join("three").is_dir());
+        for (name, links) in [(c"loop/x", follow), (c"var/run/y", Links::Refuse)] {
+            let refused = mount_point(&fd, name, Kind::File, links);
+            assert_eq!(refused.unwrap_err(), Errno::LOOP);
+        }
+    }
+
+    #[test]
+    fn a_place_on_a_mount_of_somebody_else_is_refused() {
+        let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let own = Own::at(c"/nowhere");
+        own.add(root.as_fd()).unwrap();
+        let within = Within::new(root.as_fd(), Some(&own));
+        let refused = within.open(c"/proc/self/status", Links::Follow);
+        assert_eq!(refused.unwrap_err(), Errno::XDEV);
+        assert!(
+            Within::new(root.as_fd(), None)
+                .open(c"/proc/self", Links::Follow)
+                .is_ok()
+        );
     }
 }

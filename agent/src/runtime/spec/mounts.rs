@@ -135,18 +135,26 @@ pub(super) fn compile(
             ));
         }
     }
-    let mut mounts = usual(flags, found, namespaces);
     // What is asked for stands in for the usual, a volume for the usual below it too: it is what the user wants to see.
-    mounts.retain(|it| {
-        let covers = |one: &Mount| match one.typ().as_deref() {
-            Some("bind") => it.destination().starts_with(one.destination()),
-            _ => it.destination() == one.destination(),
-        };
-        !asked.iter().any(covers)
-    });
-    mounts.extend(asked);
+    let stands_in = |one: &Mount, usual: &Mount| match one.typ().as_deref() {
+        Some("bind") => usual.destination().starts_with(one.destination()),
+        _ => usual.destination() == one.destination(),
+    };
+    let mut mounts = Vec::new();
+    for usual in usual(flags, found, namespaces) {
+        if asked.iter().any(|one| stands_in(one, &usual)) {
+            continue;
+        }
+        let below = |one: &Mount| usual.destination().starts_with(one.destination());
+        if asked.iter().any(below) {
+            asked.push(usual);
+        } else {
+            mounts.push(usual);
+        }
+    }
     // One that is below another comes after it: it would be hidden, and what is written to it would go elsewhere.
-    mounts.sort_by_key(|mount| mount.destination().components().count());
+    asked.sort_by_key(|mount| mount.destination().components().count());
+    mounts.extend(asked);
     Ok(mounts)
 }
 
