@@ -2,6 +2,7 @@
 
 mod hostile;
 mod image;
+mod mounts;
 mod programs;
 mod trees;
 
