@@ -134,8 +134,8 @@ fn left_behind(launcher: Launcher) -> Outcome {
         site.shared().join("door").is_symlink(),
         "the first container ran"
     );
-    let flags = ["-v", &shared, "--tmpfs", "/shared/door/new"];
-    site.run(launcher, &flags, &["/bin/true"]);
+    let volume = format!("{}:/shared/door/new", site.file().display());
+    site.run(launcher, &["-v", &shared, "-v", &volume], &["/bin/true"]);
     site.outcome()
 }
 

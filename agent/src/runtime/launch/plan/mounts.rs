@@ -127,11 +127,14 @@ impl Mounts {
         Ok(Self { all, nodes })
     }
 
-    /// Whether a path is where something is mounted late.
+    /// Whether something is mounted late above a path, or below it.
     #[must_use]
     pub fn is_late(&self, path: &Path) -> bool {
         let mut late = self.all.iter().filter(|mount| mount.late);
-        late.any(|mount| path.starts_with(mount.target_path()))
+        late.any(|mount| {
+            let target = mount.target_path();
+            path.starts_with(target) || target.starts_with(path)
+        })
     }
 }
 
