@@ -60,7 +60,11 @@ fn a_planted_directory_locks_nobody_out() {
     copy(binary(), &directory.path().join("agent"));
     let agent = |arguments: &[&str]| {
         let mut agent = Command::new(directory.path().join("agent"));
-        agent.args(arguments).uid(USER).gid(USER).env_remove("XDG_RUNTIME_DIR");
+        agent
+            .args(arguments)
+            .uid(USER)
+            .gid(USER)
+            .env_remove("XDG_RUNTIME_DIR");
         agent.stdin(Stdio::null()).output().expect("agent")
     };
     let mut used = None;
@@ -69,7 +73,9 @@ fn a_planted_directory_locks_nobody_out() {
         let said = String::from_utf8_lossy(&run.stderr);
         assert_eq!(run.status.code(), Some(0), "{said}");
         let others = Planted::others();
-        let [other] = &others[..] else { panic!("{others:?}") };
+        let [other] = &others[..] else {
+            panic!("{others:?}")
+        };
         let note = format!(
             "{} is not a directory of this user's alone; {} is used instead",
             Planted::path().display(),
