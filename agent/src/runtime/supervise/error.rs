@@ -24,6 +24,8 @@ pub enum Error {
     Launch(#[from] launch::Error),
     #[error("-i with -t needs a terminal as standard input, and this is none; leave -t out")]
     NoTerminal,
+    #[error("-i: standard input is a directory; redirect it from a file, or leave -i out")]
+    DirectoryAsInput,
     #[error("cannot start a supervisor")]
     Detach(#[source] io::Error),
     /// As it said itself.
