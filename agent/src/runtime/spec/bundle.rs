@@ -77,6 +77,7 @@ pub(super) fn compile(
         interactive: flags.manner.interactive,
         detach: flags.manner.detach,
         remove: flags.manner.rm,
+        log: super::value::log_limits(&flags.manner.log_opt),
         swap_implied: false,
         asked: None,
     })

@@ -35,6 +35,12 @@ pub enum Error {
     SupervisorKilled,
     #[error("cannot set up the container's standard streams")]
     Streams(#[source] io::Error),
+    #[error("cannot make the log of the container in {}", path.display())]
+    Log {
+        path: std::path::PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot wait for the container")]
     Wait(#[source] io::Error),
     #[error("the container {name:?} is not running")]

@@ -173,7 +173,7 @@ impl Flow {
             self.write()?;
         }
         if let (Target::Log(stream), Some(log)) = (&self.to, log) {
-            let _ = log.write(*stream, &self.buffer);
+            log.write(*stream, &self.buffer);
             self.buffer.clear();
         }
         self.waits = match self.buffer.is_empty() {
