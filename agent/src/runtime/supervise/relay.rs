@@ -5,13 +5,13 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::stdio::{dup2_stdin, dup2_stdout};
 
 use super::flow::{Ended, Flow, Name};
 use super::log;
 use super::signals::{Signals, Wish};
+use super::streams::nothing;
 use crate::runtime::terminal;
 
 /// The streams of a container.
@@ -212,9 +212,8 @@ fn tell(name: Name, error: &io::Error) {
 /// Closes this process's own descriptor of a stream, as all who have it must before its other side sees the end. Standard
 /// error stays: it is this process's too.
 fn let_go(name: Name) {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
     // Where it cannot be opened, the other side sees the end with that of this process.
-    let Ok(nothing) = rustix::fs::open("/dev/null", flags, Mode::empty()) else {
+    let Ok(nothing) = nothing() else {
         return;
     };
     let _ = match name {

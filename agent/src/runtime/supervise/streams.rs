@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::{BoxBuilder, Process};
-use rustix::fs::{FileType, OFlags, SeekFrom, fcntl_getfl, fstat};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fcntl_getfl, fstat};
 use rustix::termios::isatty;
 
 use super::Error;
@@ -66,7 +66,10 @@ pub fn foreground(wanted: Wanted) -> io::Result<(Stdio, Relay)> {
     let (input, output, errors) = (input.as_fd(), output.as_fd(), errors.as_fd());
     if !guarded(Guard::Streams) {
         let stdio = Stdio::Files {
-            stdin: wanted.interactive.then(|| again(input)).transpose()?,
+            stdin: Some(match wanted.interactive {
+                true => again(input)?,
+                false => nothing()?,
+            }),
             stdout: again(output)?,
             stderr: again(errors)?,
         };
@@ -201,6 +204,12 @@ fn is_one_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
         let place = |file| rustix::fs::seek(file, SeekFrom::Current(0)).ok();
         flags == flags_too && place(one) == place(other)
     })
+}
+
+/// The host's `/dev/null`.
+pub fn nothing() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/dev/null", flags, Mode::empty())?)
 }
 
 /// A second descriptor of the same open file.
