@@ -60,6 +60,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         sleep(PAUSE);
     }
+    drop(reader);
+    store.remove_read_logs();
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,15 +1,24 @@
 //! Where the logs of detached containers are: on a disk, while the state may be in memory.
 //!
 //! A container's state says where its log is, so nothing depends on this user's environment staying as it is. What is here
-//! of containers that have no state any more, after the host was restarted, is removed.
+//! from before the host was started, of containers that have no state, is removed.
+//!
+//! A log that is removed while somebody reads it gets another name, and goes when nobody reads it any more.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{DIRECTORY, Error, Record, Store, is_name};
+
+/// What the directory of a log is called, with the container's name behind, once the container is removed.
+const GONE: &str = ".gone.";
 
 /// Where the logs are of the containers that root starts.
 const OF_ROOT: &str = "/var/lib/agent/logs";
@@ -30,13 +39,28 @@ impl Store {
         logged.map_or_else(|| self.directory(name), Ok)
     }
 
-    /// Removes the logs of containers that are not there.
+    /// Removes the logs that were still read when their containers were removed, and are not any more.
+    pub fn remove_read_logs(&self) {
+        if let Some(logs) = self.logs() {
+            remove_gone(&logs);
+        }
+    }
+
+    /// Removes the logs of containers that are not there since the host was started again. Others are left alone: who has
+    /// another /run than this process may have their state.
     pub fn remove_stray_logs(&self) {
         let Some(logs) = self.logs() else {
             return;
         };
+        remove_gone(&logs);
         let entries = fs::read_dir(&logs).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let started = boot_time();
+        let is_old = |entry: &fs::DirEntry| {
+            let found = entry.metadata().and_then(|found| found.modified());
+            found.is_ok_and(|modified| modified < started)
+        };
+        let old = entries.filter(is_old);
+        let names = old.filter_map(|entry| entry.file_name().into_string().ok());
         let is_stray = |name: &String| is_name(name) && self.is_nobody(name);
         let strays: Vec<_> = names.filter(is_stray).collect();
         if strays.is_empty() || self.make().is_err() {
@@ -82,9 +106,31 @@ pub fn remove(record: &Record) -> Result<(), Error> {
     if path.file_name() != Some(OsStr::new(&record.name)) {
         return Ok(());
     }
-    match fs::remove_dir_all(path) {
+    let gone = format!("{GONE}{}.{}", record.name, std::process::id());
+    match fs::rename(path, path.with_file_name(gone)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path)(error)),
-        _ => Ok(()),
+        _ => {
+            path.parent().into_iter().for_each(remove_gone);
+            Ok(())
+        }
+    }
+}
+
+/// Removes what has no container any more, and that nobody reads: who does so holds a lock on the directory. What cannot be
+/// removed is tried again by the next command.
+fn remove_gone(logs: &Path) {
+    for entry in fs::read_dir(logs).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().starts_with(GONE.as_bytes()) {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(directory) = rustix::fs::open(entry.path(), flags, Mode::empty()) else {
+            continue;
+        };
+        if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -92,6 +138,15 @@ pub fn remove(record: &Record) -> Result<(), Error> {
 fn is_own(path: &Path) -> bool {
     let found = path.ancestors().find_map(|it| fs::metadata(it).ok());
     found.is_some_and(|it| it.is_dir() && it.uid() == rustix::process::geteuid().as_raw())
+}
+
+/// When the host was started, by its clock as it is set now.
+fn boot_time() -> SystemTime {
+    let since = clock_gettime(ClockId::Boottime);
+    let since = Duration::new(since.tv_sec.unsigned_abs(), 0);
+    SystemTime::now()
+        .checked_sub(since)
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// A path as one name. A user may have more than one directory of state, and containers of one name in both.

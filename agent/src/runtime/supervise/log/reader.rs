@@ -7,7 +7,7 @@ use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{Dir, Mode, OFlags, openat};
+use rustix::fs::{Dir, FlockOperation, Mode, OFlags, flock, openat};
 
 use super::{Stream, first_piece, inode, name, place};
 
@@ -33,6 +33,8 @@ impl Reader {
     /// Where it cannot be opened: no log is written of a container that is not detached.
     pub fn open(directory: &Path) -> io::Result<Self> {
         let directory = place::open(directory)?;
+        // It is not removed before it is read, whatever becomes of the container.
+        flock(&directory, FlockOperation::NonBlockingLockShared)?;
         let files = files(&directory)?;
         if files.is_empty() {
             return Err(io::ErrorKind::NotFound.into());
