@@ -20,6 +20,7 @@ pub mod nscall;
 pub mod process;
 pub mod program;
 pub mod prometheus;
+pub mod pty;
 pub mod rootfs;
 pub mod run;
 pub mod serve;

@@ -24,11 +24,30 @@ pub struct Order {
     pub detach: bool,
     /// Remove its state when it ends (`--rm`); else `agent wait` and `agent logs` still find a detached one.
     pub remove: bool,
+    /// How much is kept of what a detached one writes.
+    pub log: LogLimits,
     /// Memory and swap together follow from `--memory` alone: left out where the kernel does not count swap.
     pub swap_implied: bool,
     /// [`super::spec::complete`] makes `process` of the spec from it, once the root file system is there. `None`: the spec
     /// is complete as it is.
     pub asked: Option<Asked>,
+}
+
+/// How much is kept of what a container writes: `file_bytes` in each of `files` files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLimits {
+    pub file_bytes: u64,
+    pub files: u32,
+}
+
+impl Default for LogLimits {
+    /// 30 MiB in all.
+    fn default() -> Self {
+        Self {
+            file_bytes: 10 << 20,
+            files: 3,
+        }
+    }
 }
 
 /// What was asked of the command, where an image and the files of the root file system have a say too.

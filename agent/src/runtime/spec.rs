@@ -189,6 +189,7 @@ pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
         interactive: flags.manner.interactive,
         detach: flags.manner.detach,
         remove: flags.manner.rm,
+        log: value::log_limits(&flags.manner.log_opt),
         swap_implied,
         asked: Some(asked(flags, found)?),
     })

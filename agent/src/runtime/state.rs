@@ -5,7 +5,9 @@
 //! | `lock` | locked for writing by the supervisor as long as it lives; how the container ended, once it has |
 //! | `state.json` | a [`Record`], written before the cgroup is made |
 //! | `config.json` | the OCI spec that is carried out, for `agent exec` |
-//! | `log`, `log.1` | what a detached container wrote |
+//! | `state.room` | room for the record of how a detached container ended |
+//!
+//! What a detached container wrote is elsewhere ([`logs`]).
 //!
 //! The lock is one of fcntl(2): it belongs to the process, so that no child keeps it, and the kernel lets it go
 //! whatever the process dies of. A directory whose lock is free and whose record does not say `exited` is what a
@@ -24,6 +26,8 @@ use super::order::{ChangeRoot, Network};
 use crate::host::user_directory::{self, UserDirectory};
 
 mod lock;
+pub mod logs;
+mod room;
 
 pub use lock::{Claim, Waiter};
 
@@ -53,6 +57,16 @@ pub struct Record {
     pub remove: bool,
     pub change_root: ChangeRoot,
     pub network: Network,
+    /// The directory of its log, where that is not the one of its state.
+    #[serde(default)]
+    pub log: Option<PathBuf>,
+}
+
+impl Record {
+    /// Whether it stays to be looked at when the container has ended.
+    pub const fn stays(&self) -> bool {
+        self.detached && !self.remove
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,3 +3,4 @@
 //! A file has the attacks of one kind, and one test that carries them out.
 
 mod lookup;
+mod streams;

@@ -151,13 +151,13 @@ fn sysctl(linux: &Linux) -> Result<Vec<(CString, CString)>, Error> {
 
 /// Descriptors 0, 1 and 2 of the new process.
 impl Stdio {
-    pub(super) fn files(&self) -> Option<[&OwnedFd; 3]> {
+    pub(super) fn files(&self) -> Option<(Option<&OwnedFd>, &OwnedFd, &OwnedFd)> {
         match self {
             Self::Files {
                 stdin,
                 stdout,
                 stderr,
-            } => Some([stdin, stdout, stderr]),
+            } => Some((stdin.as_ref(), stdout, stderr)),
             Self::Terminal => None,
         }
     }

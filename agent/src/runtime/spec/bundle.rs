@@ -123,6 +123,7 @@ pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &Found) -> Result<O
         interactive: flags.manner.interactive,
         detach: flags.manner.detach,
         remove: flags.manner.rm,
+        log: super::value::log_limits(&flags.manner.log_opt),
         swap_implied: false,
         asked: None,
     })

@@ -2,9 +2,10 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, makedev, openat2};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::ioctl_tiocsctty;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
@@ -73,10 +74,39 @@ pub fn connect<'a>(child: &mut Child<'a>) -> Done<'a> {
         }
         return duplicate([terminal, terminal, terminal]).on(c"terminal");
     }
+    let nothing;
     match child.plan.stdio.files() {
-        Some(files) => duplicate(files).on(c"standard streams"),
-        None => Err(Errno::INVAL).on(c"terminal"),
+        Some((Some(stdin), stdout, stderr)) => duplicate([stdin, stdout, stderr]),
+        Some((None, stdout, stderr)) => {
+            nothing = nothing_to_read().on(c"standard input")?;
+            duplicate([&nothing, stdout, stderr])
+        }
+        None => Err(Errno::INVAL),
     }
+    .on(c"standard streams")
+}
+
+/// The container's own `/dev/null`; where it has none, or something else of that name, a pipe at its end.
+fn nothing_to_read() -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(c"/", flags, Mode::empty())?;
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    // What a process of the container may have put there instead, it cannot be made to wait for.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    match openat2(root, c"dev/null", flags, Mode::empty(), how) {
+        Ok(device) if is_null(&device) => {
+            rustix::fs::fcntl_setfl(&device, OFlags::empty())?;
+            Ok(device)
+        }
+        _ => Ok(pipe_with(PipeFlags::CLOEXEC)?.0),
+    }
+}
+
+fn is_null(device: &OwnedFd) -> bool {
+    fstat(device).is_ok_and(|found| {
+        FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+            && found.st_rdev == makedev(1, 3)
+    })
 }
 
 /// The launcher's own descriptors 0 to 2 are among them or not: each is then in its place, and open after exec.
