@@ -1,10 +1,8 @@
 //! The Debian packages that tests and virtual machines need.
 
-use std::ffi::OsString;
-
 use anyhow::{Context as _, Result};
 
-use crate::command::{command, find, path, run};
+use crate::command::{command, find, path_of_root, run};
 
 struct Package {
     name: &'static str,
@@ -37,12 +35,10 @@ const FOR_BENCH: [Package; 6] = [
 ];
 
 #[rustfmt::skip]
-const FOR_VM: [Package; 5] = [
-    Package { name: "busybox-static",  shows: "/usr/share/doc/busybox-static", what_for: "its programs" },
-    Package { name: "perl-base",       shows: "/usr/bin/perl",      what_for: "system calls that no program there makes" },
-    Package { name: "stress-ng",       shows: "/usr/bin/stress-ng", what_for: "load against limits" },
-    Package { name: "binutils",        shows: "strip",              what_for: "makes the agent smaller" },
-    Package { name: "xz-utils",        shows: "xz",                 what_for: "unpacks the modules of kernels" },
+const FOR_VM: [Package; 3] = [
+    Package { name: "xz-utils",  shows: "xz",     what_for: "unpacks the modules of kernels" },
+    Package { name: "e2fsprogs", shows: "mke2fs", what_for: "makes its disk" },
+    Package { name: "runc",      shows: "runc",   what_for: "is attacked there as here" },
 ];
 
 /// The command that installs, without the packages' names. It removes nothing (--no-remove): an engine from elsewhere,
@@ -101,11 +97,4 @@ fn list(packages: &[&Package]) {
     for package in packages {
         println!("  {:<15} {}", package.name, package.what_for);
     }
-}
-
-/// PATH, and where programs for root are even when PATH, being another's, does not say so.
-fn path_of_root() -> Result<OsString> {
-    let mut path = path()?;
-    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
-    Ok(path)
 }

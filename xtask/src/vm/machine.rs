@@ -1,0 +1,92 @@
+//! An emulated machine, and its console.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::emulator::Emulator;
+
+/// A CPU and half of the memory each, so that memory can be short on one of them.
+const NODES: [&str; 2] = [
+    "-object memory-backend-ram,size=768M,id=m0 -numa node,memdev=m0,cpus=0",
+    "-object memory-backend-ram,size=768M,id=m1 -numa node,memdev=m1,cpus=1",
+];
+
+/// Without KVM: it is missing where the host is itself a virtual machine.
+const MACHINE: &str =
+    "-accel tcg -cpu max -m 1536 -smp 2 -display none -serial stdio -no-reboot -nic none";
+
+/// What a machine starts from.
+pub struct Parts<'a> {
+    pub image: &'a Path,
+    pub initrd: &'a Path,
+    pub disk: &'a Path,
+    /// Words of the kernel's command line. Those that it does not know it hands to the first process, as variables.
+    pub words: &'a str,
+}
+
+/// A machine that runs. Dropping it switches it off.
+pub struct Machine {
+    emulator: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Machine {
+    pub fn start(emulator: &Emulator, parts: &Parts<'_>) -> Result<Self> {
+        let mut qemu = emulator.command()?;
+        qemu.args(MACHINE.split(' '))
+            .args(NODES.iter().flat_map(|it| it.split(' ')))
+            .arg("-kernel")
+            .arg(parts.image)
+            .arg("-initrd")
+            .arg(parts.initrd)
+            .arg("-drive")
+            // What it writes goes to a file that has no name, and is thrown away.
+            .arg(format!(
+                "file={},format=raw,if=virtio,cache=unsafe,snapshot=on",
+                parts.disk.display()
+            ))
+            .arg("-append")
+            .arg(format!("console=ttyS0 panic=-1 quiet {}", parts.words))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut emulator = qemu.spawn().context("cannot run the emulator")?;
+        let output = emulator.stdout.take().context("stdout is piped")?;
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                if sender.send(text).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self { emulator, lines })
+    }
+
+    /// The next line of the console; none once the machine is off.
+    ///
+    /// # Errors
+    /// Where none comes until then.
+    pub fn line(&mut self, deadline: Instant) -> Result<Option<String>> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.lines.recv_timeout(left) {
+            Ok(line) => Ok(Some(line)),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => bail!("the machine is not done at its deadline"),
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Where it has ended by itself there is nothing to kill.
+        let _ = self.emulator.kill();
+        let _ = self.emulator.wait();
+    }
+}
