@@ -8,6 +8,7 @@ mod apt;
 mod bench;
 mod check;
 mod command;
+mod crun;
 mod dist;
 mod packages;
 mod rules;

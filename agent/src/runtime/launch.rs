@@ -322,15 +322,16 @@ impl Started {
         Error::of_step(name, errno, subject)
     }
 
-    /// Lets it go on to the command.
+    /// Lets it join the cgroups of v1 whose files `tasks` these are, and go on to the command.
     ///
     /// # Errors
     /// What failed in it since the clone; its [`Error::status`] is docker's exit status for that. The process has then
     /// ended and been waited for.
-    pub fn go(mut self) -> Result<Running, Error> {
+    pub fn go(mut self, tasks: &[OwnedFd]) -> Result<Running, Error> {
         faults::point("go");
         // It may have failed before, and says so below.
-        let _ = self.channel.say(Word::Go);
+        let tasks: Vec<_> = tasks.iter().map(OwnedFd::as_fd).collect();
+        let _ = self.channel.say_go(&tasks);
         let mut terminal = None;
         loop {
             let report = self.channel.hear();

@@ -112,8 +112,9 @@ fn live(
     faults::point("limited");
     told.limited(&cgroup);
     let placed = place(order, &cgroup, &started);
-    let ((), started) = beside(started, placed)?;
-    let running = started.go()?;
+    let (tasks, started) = beside(started, placed)?;
+    let running = started.go(&tasks)?;
+    drop(tasks);
     faults::point("running");
     record.status = Status::Running {
         pid: running.pid.as_raw_nonzero().get(),
@@ -233,10 +234,8 @@ fn beside<T>(started: Started, came: Result<T, impl Into<Error>>) -> Result<(T, 
     }
 }
 
-/// Attaches the first process to its cgroup and network, while it mounts.
-fn place(order: &Order, cgroup: &Cgroup, started: &Started) -> Result<(), Error> {
-    cgroup.attach_v1(started.pid.as_raw_nonzero().get())?;
-    faults::point("attached");
+/// Connects the first process's network, while it mounts. What comes back lets it join its cgroups of v1.
+fn place(order: &Order, cgroup: &Cgroup, started: &Started) -> Result<Vec<OwnedFd>, Error> {
     network::connect(
         &order.network,
         &order.name,
@@ -244,7 +243,7 @@ fn place(order: &Order, cgroup: &Cgroup, started: &Started) -> Result<(), Error>
         started.pidfd.as_fd(),
     )?;
     faults::point("connected");
-    Ok(())
+    Ok(cgroup.tasks()?)
 }
 
 /// How a process ended that has. It stays a zombie.
