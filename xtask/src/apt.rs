@@ -52,7 +52,7 @@ impl Apt {
         let list = config.with_file_name("sources.list");
         fs::write(&list, sources()?).with_context(|| format!("cannot write {}", list.display()))?;
         let apt = Self { config, own };
-        run(&mut apt.command("apt-get", &["update", "--quiet"])?)?;
+        run(&mut apt.command("apt-get", &["update", "-qq"])?)?;
         Ok(apt)
     }
 
@@ -69,7 +69,7 @@ impl Apt {
         empty(&packages)?;
         let wanted = format!("{name}={version}");
         run(self
-            .command("apt-get", &["download", "--quiet", &wanted])?
+            .command("apt-get", &["download", "-qq", &wanted])?
             .current_dir(&packages))?;
         extract_all(&packages, root)
     }
@@ -80,7 +80,7 @@ impl Apt {
         empty(&cache)?;
         fs::create_dir_all(cache.join("archives/partial"))?;
         let option = format!("Dir::Cache={}", cache.display());
-        let arguments = ["install", "--yes", "--quiet", "--download-only"];
+        let arguments = ["install", "--yes", "-qq", "--download-only"];
         let mut get = self.command("apt-get", &arguments)?;
         get.args(["--no-install-recommends", "--target-release", suite]);
         run(get.args(["--option", &option, name]))?;

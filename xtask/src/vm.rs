@@ -179,7 +179,7 @@ impl Suite {
         layout: &str,
     ) -> Result<()> {
         let words = format!(
-            "LAYOUT={layout} CI=true AGENT_TEST_SLOWER={SLOWER} AGENT_BINARY={} RUST_BACKTRACE=1",
+            "LAYOUT={layout} CI=true AGENT_TEST_OWN_MACHINE=1 AGENT_TEST_SLOWER={SLOWER} AGENT_BINARY={} RUST_BACKTRACE=1",
             self.agent.display()
         );
         let parts = Parts {
@@ -193,7 +193,10 @@ impl Suite {
         let mut report = Report::new(self.expected.clone());
         let stopped = loop {
             match machine.line(deadline) {
-                Ok(Some(line)) => report.line(&line).iter().for_each(show),
+                Ok(Some(line)) => report
+                    .line(&line)
+                    .iter()
+                    .for_each(|told| show(told, &machine)),
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             }
@@ -207,12 +210,15 @@ impl Suite {
     }
 }
 
-fn show(told: &Told) {
+fn show(told: &Told, machine: &Machine) {
     match told {
         Told::Test { name, outcome } => println!("   {}", line(name, outcome)),
         Told::Ended { name, how, printed } => {
             printed.iter().for_each(|line| println!("   | {line}"));
-            println!("   {name}: {how}");
+            println!(
+                "   {name}: {how}; {:.0} s of CPU so far",
+                machine.cpu_time()
+            );
         }
         Told::Machine(line) => println!("   : {line}"),
         Told::Done => {}

@@ -33,6 +33,9 @@ impl Programs {
         ];
         let mut build = cargo(&arguments)?;
         build.args(["--quiet", "--message-format", "json-render-diagnostics"]);
+        if names.is_empty() {
+            build.args(["--test", "*"]);
+        }
         build.args(names.iter().flat_map(|name| ["--test", name]));
         build.stderr(std::process::Stdio::inherit());
         let mut programs = Self {
