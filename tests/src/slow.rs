@@ -1,6 +1,7 @@
 //! Machines that are slower than others, such as an emulated one: tests make fewer of what they count there, and wait
 //! longer. All of them run.
 
+use std::ops::Div;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -25,8 +26,9 @@ pub fn slower() -> u32 {
 
 /// How many of something to make: fewer on a slower machine, and at least `least`, or as many as are asked for.
 #[must_use]
-pub fn fewer(count: usize, least: usize) -> usize {
-    (count / slower() as usize).max(least.min(count))
+pub fn fewer<T: Copy + Ord + Div<Output = T> + TryFrom<u32>>(count: T, least: T) -> T {
+    let fewer = T::try_from(slower()).map_or(count, |slower| count / slower);
+    fewer.max(least.min(count))
 }
 
 /// How long to wait.

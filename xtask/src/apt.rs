@@ -128,6 +128,16 @@ pub fn completely(complete: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Re
     })
 }
 
+/// The repository that this machine gets Debian's packages from.
+pub fn mirror() -> Result<String> {
+    let sources = sources()?;
+    let first = sources.lines().find(|line| line.ends_with(" trixie main"));
+    let uri = first.and_then(|line| line.split(' ').nth(1));
+    Ok(uri
+        .context("Debian's repository is among the sources")?
+        .to_owned())
+}
+
 /// A sources.list of [`SUITES`], in the repositories that this machine gets its packages from.
 fn sources() -> Result<String> {
     let format = "$(LABEL) $(REPO_URI)";

@@ -87,6 +87,8 @@ enum Task {
     ///     cargo xtask vm
     ///     cargo xtask vm 7.3 6.12 6.1
     ///     cargo xtask vm --test run_life killed
+    ///     cargo xtask vm --debian
+    ///     cargo xtask vm --debian docker::names
     #[command(verbatim_doc_comment)]
     Vm {
         /// Versions of kernels (6.12 where there is none), and parts of tests' names
@@ -96,6 +98,10 @@ enum Task {
         /// Of this test program alone, such as run_life; can be given several times
         #[arg(long = "test", value_name = "PROGRAM")]
         programs: Vec<String>,
+
+        /// In a whole Debian with systemd, docker and podman: tests that need one of them, or those that are named
+        #[arg(long, conflicts_with = "layout")]
+        debian: bool,
 
         /// How cgroups are mounted: v2 or hybrid; both where there is none
         #[arg(long, value_name = "LAYOUT")]
@@ -138,10 +144,13 @@ fn main() -> ExitCode {
             words,
             programs,
             layout,
+            debian,
         } => vm::run(&vm::Options {
             words,
             programs,
             layout,
+            debian,
+            for_test: false,
         }),
         Task::Bench { arguments } => bench::bench(&arguments),
         Task::Dist => dist::dist(),

@@ -40,6 +40,11 @@ const FOR_VM: [Package; 3] = [
     Package { name: "runc",      shows: "runc",   what_for: "is attacked there as here" },
 ];
 
+#[rustfmt::skip]
+const FOR_DEBIAN: [Package; 1] = [
+    Package { name: "debootstrap", shows: "debootstrap", what_for: "unpacks it" },
+];
+
 /// The command that installs, without the packages' names. It removes nothing (--no-remove): an engine from elsewhere,
 /// or the busybox of the boot image, is not ours to replace. It waits while another apt-get is at work.
 #[rustfmt::skip]
@@ -58,9 +63,13 @@ pub fn for_bench() -> Result<()> {
     install(&FOR_BENCH, "benchmarks need")
 }
 
-/// Installs what virtual machines need.
-pub fn for_vm() -> Result<()> {
-    install(&FOR_VM, "virtual machines need")
+/// Installs what virtual machines need, or one with a whole Debian.
+pub fn for_vm(debian: bool) -> Result<()> {
+    install(&FOR_VM, "virtual machines need")?;
+    if debian {
+        install(&FOR_DEBIAN, "a virtual machine with a whole Debian needs")?;
+    }
+    Ok(())
 }
 
 /// Installs what is missing, as root where there is apt-get; elsewhere says what to install.

@@ -3,24 +3,22 @@
 //! The test programs are those that run here. In the machine tests/vm/init.sh starts tests/src/bin/guest.rs, which
 //! runs them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 
 use crate::command::workspace;
-use crate::step::step;
+use crate::step::{announce, step};
 use crate::{packages, setup};
 use emulator::Emulator;
 use kernel::Kernel;
 use machine::{Machine, Parts};
-use modules::Module;
 use programs::Programs;
 use report::{Outcome, Report, Told};
+use suite::{Suite, Wanted};
 
+mod debian;
 mod elsewhere;
 mod emulator;
 mod image;
@@ -29,16 +27,12 @@ mod machine;
 mod modules;
 mod programs;
 mod report;
+mod suite;
 
 /// The kernel of Debian's stable release.
-pub const KERNEL: &str = "6.12";
+const KERNEL: &str = "6.12";
 
-/// How many times slower than a real machine this one is, for tests/src/slow.rs: counts are divided by it, deadlines
-/// multiplied.
-const SLOWER: u32 = 8;
-
-/// How long a test program may take, and all of them.
-const PROGRAM: Duration = Duration::from_secs(600);
+/// How long all of them may take, on a busy machine.
 const ALL: Duration = Duration::from_secs(3600);
 
 /// What leads to the disk, and what tests need.
@@ -65,44 +59,51 @@ pub struct Options {
     pub programs: Vec<String>,
     /// How cgroups are mounted; all ways that the kernel has where there is none.
     pub layout: Option<String>,
+    /// In a whole Debian.
+    pub debian: bool,
+    /// The tests of `cargo xtask test` alone.
+    pub for_test: bool,
 }
 
 /// Runs the tests of `options` in machines.
 pub fn run(options: &Options) -> Result<()> {
-    step("setup", || {
+    step("setup of machines", || {
         setup::for_tests()?;
-        packages::for_vm()
+        packages::for_vm(options.debian)
     })?;
-    let is_kernel = |word: &&String| word.starts_with(|first: char| first.is_ascii_digit());
-    let mut kernels: Vec<&str> = options
-        .words
-        .iter()
-        .filter(is_kernel)
-        .map(|it| &**it)
-        .collect();
+    let is_kernel = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+    let words = options.words.iter().map(|word| &**word);
+    let (mut kernels, filters): (Vec<&str>, Vec<&str>) = words.partition(is_kernel);
     if kernels.is_empty() {
         kernels.push(KERNEL);
     }
-    let filters: Vec<&str> = options
-        .words
-        .iter()
-        .filter(|it| !is_kernel(it))
-        .map(|it| &**it)
-        .collect();
+    let wanted = Wanted {
+        filters: &filters,
+        debian: options.debian,
+        for_test: options.for_test,
+    };
     let directory = workspace().join("target/vm");
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;
-    let mut suite = None;
-    step("programs", || {
-        let programs = Programs::build(&options.programs)?;
-        suite = Some(Suite::of(&programs, &filters, &directory)?);
-        Ok(())
-    })?;
-    let suite = suite.context("the programs were built")?;
+    announce("programs of machines");
+    let suite = Suite::of(&Programs::build(&options.programs)?, &wanted, &directory)?;
     let emulator = Emulator::get(&directory)?;
     for version in kernels {
         let kernel = Kernel::get(&directory, version)?;
-        let initrd = image::initrd(&modules(&kernel)?, &directory)?;
+        let initrd = image::initrd(&kernel.modules(&MODULES, &OPTIONAL)?, &directory)?;
+        if options.debian {
+            let disk = debian::disk(&directory, &kernel)?;
+            let name = format!("{version}, Debian with systemd");
+            let parts = Parts {
+                image: &kernel.image,
+                initrd: &initrd,
+                disks: &[&disk, &suite.disk],
+                words: "FIRST=init systemd.show_status=0 systemd.log_target=journal psi=1",
+                memory: 2048,
+            };
+            step(&name, || boot(&suite, &emulator, &parts)).with_context(|| name.clone())?;
+            continue;
+        }
         for layout in kernel.layouts()? {
             if options
                 .layout
@@ -112,102 +113,40 @@ pub fn run(options: &Options) -> Result<()> {
                 continue;
             }
             let name = format!("{version}, cgroups {layout}");
-            step(&name, || suite.boot(&emulator, &kernel, &initrd, layout))
-                .with_context(|| format!("kernel {name}"))?;
+            let parts = Parts {
+                image: &kernel.image,
+                initrd: &initrd,
+                disks: &[&suite.disk],
+                words: &format!("LAYOUT={layout}"),
+                memory: 1536,
+            };
+            step(&name, || boot(&suite, &emulator, &parts)).with_context(|| name.clone())?;
         }
     }
     Ok(())
 }
 
-fn modules(kernel: &Kernel) -> Result<Vec<Module>> {
-    kernel.modules(&MODULES, &OPTIONAL)
-}
-
-/// The tests that are to run, on their disk.
-struct Suite {
-    expected: BTreeMap<String, BTreeSet<String>>,
-    disk: PathBuf,
-    /// Where the agent is there.
-    agent: PathBuf,
-}
-
-impl Suite {
-    /// The tests of these programs whose names have one of these parts; all where there is none.
-    fn of(programs: &Programs, filters: &[&str], directory: &Path) -> Result<Self> {
-        let mut expected: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        let mut elsewhere: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        let mut plan = String::new();
-        for program in &programs.tests {
-            let mut here = BTreeSet::new();
-            for test in &program.tests {
-                let name = format!("{}::{test}", program.name);
-                if !filters.is_empty() && !filters.iter().any(|part| name.contains(part)) {
-                    continue;
-                }
-                match elsewhere::reason(&name) {
-                    Some(why) => elsewhere.entry(why).or_default().push(name),
-                    None => drop(here.insert(test.clone())),
-                }
-            }
-            if here.is_empty() {
-                continue;
-            }
-            let path = program.path.display();
-            write!(plan, "{} {path} {}", program.name, PROGRAM.as_secs())?;
-            here.iter().try_for_each(|test| write!(plan, " {test}"))?;
-            plan.push('\n');
-            expected.insert(program.name.clone(), here);
+/// Boots, shows what comes of each test, and fails where one fails or is missing.
+fn boot(suite: &Suite, emulator: &Emulator, parts: &Parts<'_>) -> Result<()> {
+    let mut machine = Machine::start(emulator, parts)?;
+    let deadline = Instant::now() + ALL;
+    let mut report = Report::new(suite.expected.clone());
+    let stopped = loop {
+        match machine.line(deadline) {
+            Ok(Some(line)) => report
+                .line(&line)
+                .iter()
+                .for_each(|told| show(told, &machine)),
+            Ok(None) => break None,
+            Err(error) => break Some(error),
         }
-        for (why, names) in elsewhere {
-            println!("   not there, {why}:");
-            names.iter().for_each(|name| println!("      {name}"));
-        }
-        ensure!(!expected.is_empty(), "no test of such a name can run there");
-        Ok(Self {
-            expected,
-            disk: image::build(programs, &plan, directory)?,
-            agent: programs.directory()?.join("agent"),
-        })
+    };
+    if let Some((name, printed)) = report.unfinished() {
+        println!("   {name} had printed:");
+        printed.iter().for_each(|line| println!("   | {line}"));
     }
-
-    /// Boots, shows what comes of each test, and fails where one fails or is missing.
-    fn boot(
-        &self,
-        emulator: &Emulator,
-        kernel: &Kernel,
-        initrd: &Path,
-        layout: &str,
-    ) -> Result<()> {
-        let words = format!(
-            "LAYOUT={layout} CI=true AGENT_TEST_OWN_MACHINE=1 AGENT_TEST_SLOWER={SLOWER} AGENT_BINARY={} RUST_BACKTRACE=1",
-            self.agent.display()
-        );
-        let parts = Parts {
-            image: &kernel.image,
-            initrd,
-            disk: &self.disk,
-            words: &words,
-        };
-        let mut machine = Machine::start(emulator, &parts)?;
-        let deadline = Instant::now() + ALL;
-        let mut report = Report::new(self.expected.clone());
-        let stopped = loop {
-            match machine.line(deadline) {
-                Ok(Some(line)) => report
-                    .line(&line)
-                    .iter()
-                    .for_each(|told| show(told, &machine)),
-                Ok(None) => break None,
-                Err(error) => break Some(error),
-            }
-        };
-        if let Some((name, printed)) = report.unfinished() {
-            println!("   {name} had printed:");
-            printed.iter().for_each(|line| println!("   | {line}"));
-        }
-        judge(&report)?;
-        stopped.map_or(Ok(()), Err)
-    }
+    judge(&report)?;
+    stopped.map_or(Ok(()), Err)
 }
 
 fn show(told: &Told, machine: &Machine) {

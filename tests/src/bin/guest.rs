@@ -1,13 +1,16 @@
 //! `guest`: the first process of a virtual machine that runs tests (`cargo xtask vm`). It mounts what tests expect of a
 //! host, then runs the test programs of `/plan`, one after the other, and switches the machine off.
 //!
+//! With `plan DIRECTORY` it only runs the plan there, in a machine that is a host already.
+//!
 //! A line of the plan is a program: its name, its path, how many seconds it may take, and the names of its tests, with
-//! spaces between. What a program prints goes to the console, between the lines `@ begins NAME` and `@ ends NAME …`.
-//! Behind the last one comes `@ done`.
+//! spaces between; the file `environment` beside it has the variables that programs get. What a program prints goes to the
+//! console, between the lines `@ begins NAME` and `@ ends NAME …`. Behind the last one comes `@ done`.
 
 use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader, pipe};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -42,6 +45,14 @@ const MOUNTS: [Mount; 6] = [
     ("tmpfs", "/run", NO_DEVICES, "mode=755"),
 ];
 
+/// Likewise in /dev.
+const LINKS: [(&str, &str); 4] = [
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+];
+
 const NO_DEVICES: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 const NO_FILES: MountFlags = MountFlags::NOSUID.union(MountFlags::NOEXEC);
 
@@ -63,8 +74,11 @@ const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 const GRACE: Duration = Duration::from_secs(2);
 
 fn main() -> Result<()> {
-    if env::args().any(|word| word == "plan") {
-        return plan();
+    let words: Vec<String> = env::args().skip(1).collect();
+    if let [word, directory] = &words[..]
+        && word == "plan"
+    {
+        return plan(Path::new(directory));
     }
     ensure!(
         std::process::id() == 1,
@@ -79,6 +93,9 @@ fn main() -> Result<()> {
 /// Makes the machine a host, lets a child carry out the plan, and waits for whoever has lost his parent.
 fn first_process() -> Result<()> {
     mount_all(&MOUNTS)?;
+    for (target, link) in LINKS {
+        symlink(target, link).with_context(|| link.to_owned())?;
+    }
     sethostname(b"guest")?;
     // The kernel's own messages would break lines in two.
     fs::write("/proc/sys/kernel/printk", "1").context("/proc/sys/kernel/printk")?;
@@ -96,7 +113,7 @@ fn first_process() -> Result<()> {
         .args(["link", "set", "lo", "up"])
         .status();
     ensure!(up.context("ip")?.success(), "lo cannot be set up");
-    let carried_out = Command::new("/proc/self/exe").arg("plan").spawn();
+    let carried_out = Command::new("/proc/self/exe").args(["plan", "/"]).spawn();
     let carried_out = Pid::from_child(&carried_out.context("/proc/self/exe")?);
     while let Ok(Some((pid, _))) = wait(WaitOptions::empty()) {
         if pid == carried_out {
@@ -133,8 +150,14 @@ fn delegate(root: &Path) -> Result<()> {
 }
 
 /// Runs each program of the plan.
-fn plan() -> Result<()> {
-    let plan = fs::read_to_string("/plan").context("/plan")?;
+fn plan(directory: &Path) -> Result<()> {
+    let read = |name| fs::read_to_string(directory.join(name)).context(name);
+    let plan = read("plan")?;
+    let environment = read("environment")?;
+    let environment: Vec<_> = environment
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .collect();
     for line in plan.lines() {
         let mut words = line.split(' ');
         let (Some(name), Some(path), Some(seconds)) = (words.next(), words.next(), words.next())
@@ -144,7 +167,13 @@ fn plan() -> Result<()> {
         let deadline = Duration::from_secs(seconds.parse().context("a number of seconds")?);
         println!("@ begins {name}");
         let started = Instant::now();
-        let ended = run(path, words, deadline).unwrap_or_else(|error| format!("{error:#}"));
+        let ended = run(
+            Command::new(path)
+                .envs(environment.iter().copied())
+                .args(words),
+            deadline,
+        )
+        .unwrap_or_else(|error| format!("{error:#}"));
         println!(
             "@ ends {name} {:.1} {ended}",
             started.elapsed().as_secs_f64()
@@ -154,18 +183,19 @@ fn plan() -> Result<()> {
     Ok(())
 }
 
-/// Runs these tests of a program, shows what it prints, and says how it ended.
-fn run<'a>(path: &str, tests: impl Iterator<Item = &'a str>, deadline: Duration) -> Result<String> {
+/// Runs a test program with the names of tests, shows what it prints, and says how it ended.
+fn run(program: &mut Command, deadline: Duration) -> Result<String> {
     let (read, write) = pipe()?;
-    let mut child = Command::new(path)
+    program
         .args(["--exact", "--show-output"])
-        .args(tests)
         .stdin(Stdio::null())
         .stdout(write.try_clone()?)
         .stderr(write)
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("cannot run {path}"))?;
+        .process_group(0);
+    let child = program.spawn();
+    let mut child = child.with_context(|| format!("cannot run {:?}", program.get_program()))?;
+    // The writing end is this one's too, until it is given something else.
+    program.stdout(Stdio::null()).stderr(Stdio::null());
     let (sender, lines) = channel();
     thread::spawn(move || {
         for line in BufReader::new(read).split(b'\n').map_while(Result::ok) {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -51,8 +51,8 @@ const PROGRAMS: [&str; 76] = [
 
 /// The rest of them.
 #[rustfmt::skip]
-const MORE_PROGRAMS: [&str; 12] = [
-    "tee", "tr", "umount", "unshare", "uname", "wc", "xargs", "yes", "chattr", "setcap", "getcap", "taskset",
+const MORE_PROGRAMS: [&str; 15] = [
+    "ipcmk", "ipcrm", "ipcs", "tee", "tr", "umount", "unshare", "uname", "wc", "xargs", "yes", "chattr", "setcap", "getcap", "taskset",
 ];
 
 /// Files and directories of this machine that programs read, where they are there.
@@ -68,6 +68,13 @@ const FILES: [&str; 9] = [
     "/usr/share/zoneinfo/UTC",
 ];
 
+/// Files of its own, and their modes.
+const WRITTEN: [(&str, &str, u32); 2] = [
+    ("etc/hosts", "127.0.0.1 localhost\n", 0o644),
+    // Read by root alone.
+    ("etc/shadow", "root:*:20000:0:99999:7:::\n", 0o600),
+];
+
 /// What tests read of the workspace.
 const WORKSPACE: [&str; 4] = ["METRICS.md", "dashboards", "tests/fixtures", "agent/schema"];
 
@@ -77,41 +84,56 @@ const SIZE: &str = "6G";
 /// Features that the oldest kernel knows, and no journal: the machine's disk is thrown away.
 const FEATURES: &str = "none,extent,filetype,flex_bg,sparse_super,large_file,huge_file,dir_index,dir_nlink,extra_isize,ext_attr";
 
-/// Makes the disk anew in `directory`, with the plan of what is to run. Its path.
-pub fn build(programs: &Programs, plan: &str, directory: &Path) -> Result<PathBuf> {
-    let root = Root::empty(&directory.join("root"))?;
-    root.skeleton()?;
-    let called = PROGRAMS.iter().chain(&MORE_PROGRAMS);
-    let path = path_of_root()?;
-    // What is not installed is missed by the test that needs it.
-    let called = called.filter_map(|name| find(name, &path));
-    let mut all: Vec<PathBuf> = called.collect();
-    all.extend(programs.tests.iter().map(|program| program.path.clone()));
-    all.extend(programs.others.iter().cloned());
-    let mut libraries = BTreeSet::new();
-    for program in &all {
-        root.add(program, program)?;
-        libraries.extend(needed(program)?);
+/// What tests/src/bin/guest.rs reads there.
+pub struct Disk {
+    pub plan: String,
+    pub environment: String,
+}
+
+impl Disk {
+    /// Makes it anew in `directory`. Its path.
+    pub fn build(&self, programs: &Programs, directory: &Path) -> Result<PathBuf> {
+        let root = Root::empty(&directory.join("root"))?;
+        root.skeleton()?;
+        let called = PROGRAMS.iter().chain(&MORE_PROGRAMS);
+        let path = path_of_root()?;
+        // What is not installed is missed by the test that needs it.
+        let called = called.filter_map(|name| find(name, &path));
+        let mut all: Vec<PathBuf> = called.collect();
+        all.extend(programs.tests.iter().map(|program| program.path.clone()));
+        all.extend(programs.others.iter().cloned());
+        let mut libraries = BTreeSet::new();
+        for program in &all {
+            root.add(program, program)?;
+            libraries.extend(needed(program)?);
+        }
+        for library in &libraries {
+            root.add(library, library)?;
+        }
+        root.add(
+            &programs.directory()?.join("guest"),
+            Path::new("/sbin/guest"),
+        )?;
+        let place = workspace().display().to_string();
+        for (name, text) in [
+            ("plan", &self.plan),
+            ("environment", &self.environment),
+            ("workspace", &place),
+        ] {
+            fs::write(root.0.join(name), text).with_context(|| format!("cannot write {name}"))?;
+        }
+        let disk = directory.join("disk");
+        if disk.exists() {
+            fs::remove_file(&disk).with_context(|| format!("cannot remove {}", disk.display()))?;
+        }
+        let arguments = ["-q", "-F", "-t", "ext4", "-O", FEATURES, "-m", "0", "-d"];
+        run(command("mke2fs", &arguments)?
+            .env("PATH", &path)
+            .arg(&root.0)
+            .arg(&disk)
+            .arg(SIZE))?;
+        Ok(disk)
     }
-    for library in &libraries {
-        root.add(library, library)?;
-    }
-    root.add(
-        &programs.directory()?.join("guest"),
-        Path::new("/sbin/guest"),
-    )?;
-    fs::write(root.0.join("plan"), plan).context("cannot write the plan")?;
-    let disk = directory.join("disk");
-    if disk.exists() {
-        fs::remove_file(&disk).with_context(|| format!("cannot remove {}", disk.display()))?;
-    }
-    let arguments = ["-q", "-F", "-t", "ext4", "-O", FEATURES, "-m", "0", "-d"];
-    run(command("mke2fs", &arguments)?
-        .env("PATH", &path)
-        .arg(&root.0)
-        .arg(&disk)
-        .arg(SIZE))?;
-    Ok(disk)
 }
 
 /// The tree that becomes the disk.
@@ -136,7 +158,11 @@ impl Root {
             symlink(target, self.0.join(link)).with_context(|| format!("cannot link {link}"))?;
         }
         self.directory(&self.0.join("tmp"))?;
-        fs::write(self.0.join("etc/hosts"), "127.0.0.1 localhost\n")?;
+        for (file, text, mode) in WRITTEN {
+            let path = self.0.join(file);
+            fs::write(&path, text).with_context(|| format!("cannot write {file}"))?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        }
         for file in FILES.map(Path::new) {
             self.add_tree(file)?;
         }

@@ -42,6 +42,15 @@ impl Kernel {
         modules.with_needed(&names)
     }
 
+    /// The directory of its modules, named for its version.
+    pub fn modules_directory(&self) -> Result<PathBuf> {
+        let list = find(&self.directory, "modules.builtin")?;
+        Ok(list
+            .parent()
+            .context("a file is in a directory")?
+            .to_owned())
+    }
+
     /// How cgroups can be mounted: v2, and hybrid where the memory controller still is on v1 too.
     pub fn layouts(&self) -> Result<Vec<&'static str>> {
         let config = find(&self.directory, "config*")?;

@@ -12,15 +12,8 @@ use anyhow::{Context as _, Result, bail};
 
 use super::emulator::Emulator;
 
-/// A CPU and half of the memory each, so that memory can be short on one of them.
-const NODES: [&str; 2] = [
-    "-object memory-backend-ram,size=768M,id=m0 -numa node,memdev=m0,cpus=0",
-    "-object memory-backend-ram,size=768M,id=m1 -numa node,memdev=m1,cpus=1",
-];
-
 /// Without KVM: it is missing where the host is itself a virtual machine.
-const MACHINE: &str =
-    "-accel tcg -cpu max -m 1536 -smp 2 -display none -serial stdio -no-reboot -nic none";
+const MACHINE: &str = "-accel tcg -cpu max -smp 2 -display none -serial stdio -no-reboot -nic none";
 
 /// Of a clock in /proc, in a second (`USER_HZ`).
 const TICKS: f64 = 100.0;
@@ -34,7 +27,10 @@ const WORDS: &str =
 pub struct Parts<'a> {
     pub image: &'a Path,
     pub initrd: &'a Path,
-    pub disk: &'a Path,
+    /// The first of them is the root. What is written to them is thrown away.
+    pub disks: &'a [&'a Path],
+    /// In MiB.
+    pub memory: u32,
     /// Words of the kernel's command line. Those that it does not know it hands to the first process, as variables.
     pub words: &'a str,
 }
@@ -49,21 +45,30 @@ impl Machine {
     pub fn start(emulator: &Emulator, parts: &Parts<'_>) -> Result<Self> {
         let mut qemu = emulator.command()?;
         qemu.args(MACHINE.split(' '))
-            .args(NODES.iter().flat_map(|it| it.split(' ')))
             .arg("-kernel")
             .arg(parts.image)
             .arg("-initrd")
             .arg(parts.initrd)
-            .arg("-drive")
-            // What it writes goes to a file that has no name, and is thrown away.
-            .arg(format!(
-                "file={},format=raw,if=virtio,cache=unsafe,snapshot=on",
-                parts.disk.display()
-            ))
             .arg("-append")
             .arg(format!("{WORDS} {}", parts.words))
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
+        qemu.arg("-m").arg(parts.memory.to_string());
+        // A CPU and half of the memory each, so that memory can be short on one of them.
+        for node in 0..2 {
+            let half = parts.memory / 2;
+            qemu.arg("-object");
+            qemu.arg(format!("memory-backend-ram,size={half}M,id=m{node}"));
+            qemu.arg("-numa");
+            qemu.arg(format!("node,memdev=m{node},cpus={node}"));
+        }
+        for disk in parts.disks {
+            let disk = disk.display();
+            qemu.arg("-drive");
+            qemu.arg(format!(
+                "file={disk},format=raw,if=virtio,cache=unsafe,snapshot=on"
+            ));
+        }
         let mut emulator = qemu.spawn().context("cannot run the emulator")?;
         let output = emulator.stdout.take().context("stdout is piped")?;
         let (sender, lines) = mpsc::channel();
