@@ -167,6 +167,7 @@ mod tests {
             name: name.to_owned(),
             runtime: "docker".to_owned(),
             image: String::new(),
+            confirmed: Some(true),
             cgroup: String::new(),
         };
         let found = vec![
