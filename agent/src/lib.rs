@@ -2,6 +2,7 @@
 //!
 //! The modules stand in the order of the way of an event: arrows between them run down the list.
 
+pub mod faults;
 pub mod lock;
 pub mod sys;
 pub mod text;

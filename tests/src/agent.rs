@@ -17,6 +17,9 @@ pub fn agent(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command 
 /// Where a program is that was built already, for a machine without cargo.
 const BUILT: &str = "AGENT_BINARY";
 
+/// What only the program that is tested has: fault points, and guards that a test turns off.
+const FEATURES: &str = "faults";
+
 /// Where the program is. It is built on the first call, in the profile in which this test was.
 ///
 /// # Panics
@@ -57,6 +60,8 @@ fn build(profile: &Path) {
             "--quiet",
             "--package",
             "agent",
+            "--features",
+            FEATURES,
             "--profile",
             profile,
         ])

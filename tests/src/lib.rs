@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod agent;
 pub mod archive;
+pub mod attacks;
 pub mod cgroup;
 pub mod container;
 pub mod dashboard;

@@ -43,7 +43,7 @@ fn build(target: &str) -> Result<()> {
     run(cargo(&build)?.arg(target))
 }
 
-/// That it is one small file which needs no other, and runs.
+/// That it is one small file which needs no other, has nothing of what only tests need, and runs.
 fn check(agent: &Path) -> Result<()> {
     let bytes = fs::metadata(agent)?.len();
     ensure!(
@@ -71,6 +71,13 @@ fn check(agent: &Path) -> Result<()> {
     ensure!(
         headers.contains("EXEC (Executable file)"),
         "{} is to be relocated at each start: RUSTFLAGS replaces what .cargo/config.toml says",
+        agent.display()
+    );
+    let text = fs::read(agent)?;
+    let switch = b"AGENT_UNGUARDED";
+    ensure!(
+        !text.windows(switch.len()).any(|bytes| bytes == switch),
+        "{} has the guards that tests turn off: it was built with the feature `faults`",
         agent.display()
     );
     for arguments in [["--version"], ["doctor"]] {

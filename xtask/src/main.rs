@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod apt;
 mod bench;
 mod check;
 mod command;
+mod crun;
 mod dist;
 mod packages;
 mod rules;

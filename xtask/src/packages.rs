@@ -27,12 +27,11 @@ const FOR_TESTS: [Package; 8] = [
 ];
 
 #[rustfmt::skip]
-const FOR_BENCH: [Package; 6] = [
+const FOR_BENCH: [Package; 5] = [
     Package { name: "bpftrace",   shows: "bpftrace", what_for: "prints the same events, to be compared with" },
-    Package { name: "crun",       shows: "crun",     what_for: "launches the same container, to be compared with" },
     Package { name: "busybox-static", shows: "/usr/share/doc/busybox-static", what_for: "what is launched" },
     Package { name: "gcc",        shows: "cc",       what_for: "compiles the least that a launch can be" },
-    Package { name: "libc6-dev",  shows: "/usr/include/stdio.h", what_for: "likewise" },
+    Package { name: "libc6-dev",  shows: "/usr/include/stdio.h", what_for: "compiles the least that a launch can be" },
     Package { name: "util-linux", shows: "setpriv",  what_for: "ends what is measured with the benchmark" },
 ];
 

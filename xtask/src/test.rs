@@ -13,7 +13,7 @@ pub fn run(arguments: &[String], harness: &[String]) -> Result<()> {
     }
     announce("tests");
     let runner = sudo::runner()?;
-    let mut tests = cargo(&["test", "--workspace"])?;
+    let mut tests = cargo(&["test", "--workspace", "--features", "agent/faults"])?;
     tests.args(runner).args(arguments);
     if !harness.is_empty() {
         tests.arg("--").args(harness);

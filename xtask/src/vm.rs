@@ -43,7 +43,13 @@ pub fn run(kernels: &[String]) -> Result<()> {
         packages::for_vm()
     })?;
     step("agent", || {
-        command::run(&mut cargo(&["build", "--package", "agent"])?)?;
+        command::run(&mut cargo(&[
+            "build",
+            "--package",
+            "agent",
+            "--features",
+            "faults",
+        ])?)?;
         command::run(&mut cargo(&[
             "build",
             "--package",

@@ -11,7 +11,6 @@ mod channel;
 mod child;
 mod error;
 mod executable;
-pub mod fault;
 mod join;
 mod place;
 mod plan;
@@ -34,6 +33,7 @@ use self::plan::namespaces::{Join, Namespaces};
 use self::plan::{Container, Plan};
 use super::order::{Network, Order};
 use super::seccomp;
+use crate::faults;
 use crate::host;
 use crate::host::hierarchy::Hierarchies;
 use crate::sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
@@ -154,7 +154,7 @@ pub fn enter(
 }
 
 fn fault_in(steps: &[Step]) -> Option<usize> {
-    let wanted = fault::wanted()?;
+    let wanted = faults::wanted()?;
     steps.iter().position(|step| step.name == wanted)
 }
 
@@ -163,7 +163,7 @@ fn start(
     cgroup: Option<BorrowedFd<'_>>,
     oom_score: Option<i32>,
 ) -> Result<Started, Error> {
-    fault::point("clone");
+    faults::point("clone");
     let failed = |errno| Error::step("clone", "new process", errno);
     let (ours, theirs) = channel::pair().map_err(failed)?;
     let (pid, pidfd) = match born(plan, cgroup)? {
@@ -174,7 +174,7 @@ fn start(
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
-    fault::point("cloned");
+    faults::point("cloned");
     let guard = Guard::new(pidfd.try_clone().map_err(|source| Error::Step {
         step: "clone",
         subject: "new process".to_owned(),
@@ -322,21 +322,22 @@ impl Started {
         Error::of_step(name, errno, subject)
     }
 
-    /// Lets it go on to the command.
+    /// Lets it join the cgroups of v1 whose files `tasks` these are, and go on to the command.
     ///
     /// # Errors
     /// What failed in it since the clone; its [`Error::status`] is docker's exit status for that. The process has then
     /// ended and been waited for.
-    pub fn go(mut self) -> Result<Running, Error> {
-        fault::point("go");
+    pub fn go(mut self, tasks: &[OwnedFd]) -> Result<Running, Error> {
+        faults::point("go");
         // It may have failed before, and says so below.
-        let _ = self.channel.say(Word::Go);
+        let tasks: Vec<_> = tasks.iter().map(OwnedFd::as_fd).collect();
+        let _ = self.channel.say_go(&tasks);
         let mut terminal = None;
         loop {
             let report = self.channel.hear();
             match report.map_err(|errno| Error::step("go", "new process", errno))? {
                 Report::Terminal(received) => terminal = Some(received),
-                Report::Fault => fault::die(),
+                Report::Fault => faults::die(),
                 Report::Failed {
                     step,
                     errno,

@@ -2,22 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::apt::Apt;
 use crate::command::{command, output, run};
-
-/// The suites that have kernels, by the label of the repository that they are in.
-const SUITES: [(&str, &str); 7] = [
-    ("Debian", "bullseye"),
-    ("Debian-Security", "bullseye-security"),
-    ("Debian", "bookworm"),
-    ("Debian-Security", "bookworm-security"),
-    ("Debian", "trixie"),
-    ("Debian", "trixie-backports"),
-    ("Debian", "sid"),
-];
 
 /// The packages of kernels. Where there is a linux-binary, the image is in that one.
 const PACKAGES: &str = r"^linux-(image|binary)-[0-9]+\.[0-9]+\.[0-9]+.*-cloud-amd64$";
@@ -119,7 +108,7 @@ fn needs(module: &[u8]) -> Vec<String> {
 
 fn download(directory: &Path, version: &str, unpacked: &Path) -> Result<()> {
     let apt = Apt::prepare(directory)?;
-    let (name, full) = apt.newest(version)?;
+    let (name, full) = newest_package(&apt, version)?;
     println!("   getting {name} {full}");
     let packages = directory.join("packages");
     fs::create_dir_all(&packages).with_context(|| format!("cannot make {}", packages.display()))?;
@@ -144,53 +133,13 @@ fn download(directory: &Path, version: &str, unpacked: &Path) -> Result<()> {
     })
 }
 
-/// apt with lists and a cache of its own: that of the machine is left alone.
-struct Apt {
-    config: PathBuf,
-}
-
-impl Apt {
-    fn prepare(directory: &Path) -> Result<Self> {
-        let own = directory.join("apt");
-        for part in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(own.join(part))
-                .with_context(|| format!("cannot make {}/{part}", own.display()))?;
-        }
-        let config = own.join("apt.conf");
-        let own = own.display();
-        let text = format!(
-            "Dir::State::lists \"{own}/lists\";\n\
-             Dir::State::status \"/dev/null\";\n\
-             Dir::Cache \"{own}/cache\";\n\
-             Dir::Etc::sourcelist \"{own}/sources.list\";\n\
-             Dir::Etc::sourceparts \"/dev/null\";\n\
-             APT::Architecture \"amd64\";\n\
-             APT::Sandbox::User \"root\";\n\
-             Acquire::Languages \"none\";\n\
-             Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n"
-        );
-        fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
-        let list = config.with_file_name("sources.list");
-        fs::write(&list, sources()?).with_context(|| format!("cannot write {}", list.display()))?;
-        let apt = Self { config };
-        run(&mut apt.command("apt-get", &["update", "--quiet"])?)?;
-        Ok(apt)
-    }
-
-    fn command(&self, program: &str, arguments: &[&str]) -> Result<Command> {
-        let mut command = command(program, arguments)?;
-        command.env("APT_CONFIG", &self.config);
-        Ok(command)
-    }
-
-    /// Name and version of the newest package for `version`.
-    fn newest(&self, version: &str) -> Result<(String, String)> {
-        let found = output(&mut self.command("apt-cache", &["search", "--names-only", PACKAGES])?)?;
-        let names = found.lines().filter_map(|line| line.split(' ').next());
-        let table = output(self.command("apt-cache", &["madison"])?.args(names))?;
-        newest(&table, version)
-            .with_context(|| format!("Debian has no kernel {version}; it has:\n{table}"))
-    }
+/// Name and version of the newest package for `version`.
+fn newest_package(apt: &Apt, version: &str) -> Result<(String, String)> {
+    let found = output(&mut apt.command("apt-cache", &["search", "--names-only", PACKAGES])?)?;
+    let names = found.lines().filter_map(|line| line.split(' ').next());
+    let table = output(apt.command("apt-cache", &["madison"])?.args(names))?;
+    newest(&table, version)
+        .with_context(|| format!("Debian has no kernel {version}; it has:\n{table}"))
 }
 
 /// The newest of a table of `name | version | source` whose version is or begins with `version`.
@@ -212,26 +161,6 @@ fn newest(table: &str, version: &str) -> Option<(String, String)> {
 fn numbers(version: &str) -> Vec<u64> {
     let digits = version.split(|character: char| !character.is_ascii_digit());
     digits.filter_map(|digits| digits.parse().ok()).collect()
-}
-
-/// A sources.list of [`SUITES`], in the repositories that this machine gets its packages from.
-fn sources() -> Result<String> {
-    let format = "$(LABEL) $(REPO_URI)";
-    let targets = output(&mut command(
-        "apt-get",
-        &["indextargets", "--format", format, "Created-By: Packages"],
-    )?)?;
-    let mut text = String::new();
-    for (label, suite) in SUITES {
-        let uri = targets
-            .lines()
-            .find_map(|line| line.strip_prefix(label)?.strip_prefix(' '))
-            .with_context(|| {
-                format!("apt's sources have no repository {label}, to get kernels from; add it and run apt-get update")
-            })?;
-        text += &format!("deb {uri} {suite} main\n");
-    }
-    Ok(text)
 }
 
 /// The first file at or below `directory` whose name begins with `prefix`.

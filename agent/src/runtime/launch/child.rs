@@ -209,9 +209,17 @@ fn network<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-/// For its cgroups, and its network.
+/// For its cgroups, and its network. It joins its cgroups of v1 by itself: for a thread that writes `0`, itself, the
+/// kernel takes no lock that waits until all CPUs have been seen at rest (`cgroup_attach_lock`,
+/// kernel/cgroup/cgroup.c), as it does for a process that another one moves.
 fn wait<'a>(child: &mut Child<'a>) -> Done<'a> {
-    child.channel.wait_for(Word::Go).on(c"launcher")?;
+    let mut joined = Ok(());
+    let go = child.channel.wait_for_go(|tasks| {
+        joined = rustix::io::write(&tasks, b"0").map(drop);
+        joined
+    });
+    joined.on(c"tasks, of a cgroup of v1")?;
+    go.on(c"launcher")?;
     unshare(child, libc::CLONE_NEWCGROUP).on(c"cgroup namespace")
 }
 

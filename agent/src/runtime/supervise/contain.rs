@@ -12,9 +12,10 @@ use super::relay::Relay;
 use super::signals::Signals;
 use super::streams::{self, Wanted};
 use super::{Error, Told, clean, log};
+use crate::faults;
 use crate::host::hierarchy::Hierarchies;
 use crate::runtime::cgroup::{self, Begun, Cgroup};
-use crate::runtime::launch::{self, Started, Stdio, fault};
+use crate::runtime::launch::{self, Started, Stdio};
 use crate::runtime::order::{Network, Order};
 use crate::runtime::state::{Claim, Record, Status, Store};
 use crate::runtime::{network, root, seccomp, spec};
@@ -29,10 +30,10 @@ pub fn contain(mut order: Order, store: &Store, told: &mut Told<'_>) -> Result<u
         wanted.check()?;
     }
     let claim = store.claim(&order.name)?;
-    fault::point("claimed");
+    faults::point("claimed");
     let mut record = record(&order);
     claim.write(&record)?;
-    fault::point("recorded");
+    faults::point("recorded");
     let mut limited = false;
     let lived = live(&mut order, wanted, &claim, &mut record, &mut limited, told);
     let (code, process) = match lived {
@@ -77,12 +78,12 @@ fn live(
     // Before the cgroup is there: whoever sees that asks what is intended.
     claim.write_spec(&order.spec)?;
     let filters = filters(&order.spec)?;
-    fault::point("prepared");
+    faults::point("prepared");
     let resources = resources(&order.spec);
     let path = record.cgroup.to_string_lossy().into_owned();
     let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
     let mut begun = begin(order, &hierarchies, &path, &resources)?;
-    fault::point("begun");
+    faults::point("begun");
     let (stdio, mut relay) = streams(order, wanted, claim).map_err(Error::Streams)?;
     if let Some(leash) = told.leash().map_err(Error::Streams)? {
         relay.leash(leash);
@@ -108,12 +109,13 @@ fn live(
         record.cgroup = cgroup.path().into();
         claim.write(record)?;
     }
-    fault::point("limited");
+    faults::point("limited");
     told.limited(&cgroup);
     let placed = place(order, &cgroup, &started);
-    let ((), started) = beside(started, placed)?;
-    let running = started.go()?;
-    fault::point("running");
+    let (tasks, started) = beside(started, placed)?;
+    let running = started.go(&tasks)?;
+    drop(tasks);
+    faults::point("running");
     record.status = Status::Running {
         pid: running.pid.as_raw_nonzero().get(),
     };
@@ -131,7 +133,7 @@ fn live(
     let ended = relay.until_end(process.as_fd(), &mut signals, kill);
     ended.map_err(Error::Wait)?;
     let code = end_of(process.as_fd())?;
-    fault::point("ended");
+    faults::point("ended");
     cgroup.kill()?;
     let drained = relay.drain(process.as_fd(), &mut signals);
     drained.map_err(Error::Wait)?;
@@ -141,7 +143,7 @@ fn live(
         network::disconnect(&order.name)?;
     }
     cgroup.remove()?;
-    fault::point("removed");
+    faults::point("removed");
     Ok((code, process))
 }
 
@@ -232,18 +234,16 @@ fn beside<T>(started: Started, came: Result<T, impl Into<Error>>) -> Result<(T, 
     }
 }
 
-/// Attaches the first process to its cgroup and network, while it mounts.
-fn place(order: &Order, cgroup: &Cgroup, started: &Started) -> Result<(), Error> {
-    cgroup.attach_v1(started.pid.as_raw_nonzero().get())?;
-    fault::point("attached");
+/// Connects the first process's network, while it mounts. What comes back lets it join its cgroups of v1.
+fn place(order: &Order, cgroup: &Cgroup, started: &Started) -> Result<Vec<OwnedFd>, Error> {
     network::connect(
         &order.network,
         &order.name,
         started.pid,
         started.pidfd.as_fd(),
     )?;
-    fault::point("connected");
-    Ok(())
+    faults::point("connected");
+    Ok(cgroup.tasks()?)
 }
 
 /// How a process ended that has. It stays a zombie.

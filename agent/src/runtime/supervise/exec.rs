@@ -61,8 +61,7 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
         stdio,
         &filters(&spec)?,
     )?;
-    cgroup.attach_v1(started.pid.as_raw_nonzero().get())?;
-    let running = started.go()?;
+    let running = started.go(&cgroup.tasks()?)?;
     let mut raw = None;
     if let Some(terminal) = running.terminal {
         raw = streams::connect(terminal, wanted, false, &mut relay).map_err(Error::Streams)?;

@@ -1,0 +1,107 @@
+//! Fault points and guards, for the tests of this program.
+//!
+//! Without the cargo feature `faults` nothing here does anything, and the compiler leaves it out: `cargo xtask dist`
+//! checks that the shipped file has none of it.
+//!
+//! - At a *fault point* a test lets the launcher die, as a `kill -9` there would: `AGENT_FAULT=STEP`.
+//! - A *guard* is what stops one kind of attack. A test turns it off, to show that the attack works without it:
+//!   `AGENT_UNGUARDED=GUARD,GUARD`.
+
+/// What stops one kind of attack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// A path in a root file system leads to nothing outside of it.
+    RootLookup,
+    /// A process that enters a container shows it nothing of the host.
+    Entry,
+    /// No standard stream of a container is an open file of the host.
+    Streams,
+    /// A cgroup is a container's only where its engine says so.
+    Identity,
+}
+
+pub use switches::{die, guarded, point, wanted};
+
+#[cfg(feature = "faults")]
+mod switches {
+    use std::env;
+    use std::sync::OnceLock;
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use super::Guard;
+
+    const FAULT: &str = "AGENT_FAULT";
+    const UNGUARDED: &str = "AGENT_UNGUARDED";
+
+    impl Guard {
+        const ALL: [Self; 4] = [Self::RootLookup, Self::Entry, Self::Streams, Self::Identity];
+
+        const fn name(self) -> &'static str {
+            match self {
+                Self::RootLookup => "root-lookup",
+                Self::Entry => "entry",
+                Self::Streams => "streams",
+                Self::Identity => "identity",
+            }
+        }
+
+        const fn bit(self) -> u8 {
+            1 << self as u8
+        }
+    }
+
+    /// Whether this guard is on. After the first call it neither allocates nor locks.
+    #[must_use]
+    pub fn guarded(guard: Guard) -> bool {
+        static OFF: OnceLock<u8> = OnceLock::new();
+        let off = OFF.get_or_init(|| {
+            let names = env::var(UNGUARDED).unwrap_or_default();
+            let off = |guard: &Guard| names.split(',').any(|name| name == guard.name());
+            let off = Guard::ALL.into_iter().filter(off);
+            off.fold(0, |bits, guard| bits | guard.bit())
+        });
+        off & guard.bit() == 0
+    }
+
+    /// The step at which this process is to die, if a test wants that.
+    #[must_use]
+    pub fn wanted() -> Option<String> {
+        env::var(FAULT).ok()
+    }
+
+    /// Dies here where a test wants that.
+    pub fn point(step: &str) {
+        if wanted().is_some_and(|wanted| wanted == step) {
+            die();
+        }
+    }
+
+    /// Dies as by `kill -9`.
+    pub fn die() {
+        let _ = kill_process(getpid(), Signal::KILL);
+    }
+}
+
+#[cfg(not(feature = "faults"))]
+mod switches {
+    use super::Guard;
+
+    /// Whether this guard is on: always.
+    #[must_use]
+    pub const fn guarded(_: Guard) -> bool {
+        true
+    }
+
+    /// The step at which this process is to die: none.
+    #[must_use]
+    pub const fn wanted() -> Option<String> {
+        None
+    }
+
+    /// A fault point: nothing.
+    pub const fn point(_: &str) {}
+
+    /// Called at no fault point: there are none.
+    pub const fn die() {}
+}
