@@ -107,7 +107,10 @@ pub struct Inspected {
 }
 
 /// A connection to an engine.
-pub struct Client(Docker);
+pub struct Client {
+    docker: Docker,
+    exec_root: Option<PathBuf>,
+}
 
 /// Follows the engine on `socket` for as long as somebody takes what it tells. One that is slow,
 /// dead or comes later holds up nobody. Needs a tokio runtime.
@@ -123,32 +126,28 @@ pub fn follow(socket: String) -> (Arc<State>, mpsc::Receiver<Told>) {
     (state, heard)
 }
 
-/// All containers that the engine has now, running or not.
-///
-/// # Errors
-/// Where nobody listens, or no answer comes.
-pub async fn list(socket: &str) -> Result<Told, EngineError> {
-    let (docker, _) = connect(socket).await?;
-    within(all(&docker)).await
-}
-
-/// Where the engine's launcher leaves records.
-///
-/// # Errors
-/// Where nobody listens, or no answer comes.
-pub async fn state(socket: &str) -> Result<State, EngineError> {
-    let (_, exec_root) = connect(socket).await?;
-    Ok(State {
-        exec_root: Mutex::new(exec_root),
-        ..State::default()
-    })
-}
-
 impl Client {
     /// # Errors
     /// Where nobody listens, or no answer comes.
     pub async fn connect(socket: &str) -> Result<Self, EngineError> {
-        connect(socket).await.map(|(docker, _)| Self(docker))
+        let (docker, exec_root) = connect(socket).await?;
+        Ok(Self { docker, exec_root })
+    }
+
+    /// How it stands with the engine.
+    pub fn state(&self) -> State {
+        State {
+            exec_root: Mutex::new(self.exec_root.clone()),
+            ..State::default()
+        }
+    }
+
+    /// All containers that the engine has, running or not.
+    ///
+    /// # Errors
+    /// Where no answer comes.
+    pub async fn list(&self) -> Result<Told, EngineError> {
+        within(all(&self.docker)).await
     }
 
     /// What the engine says of a container; `None` where it has none of this full id.
@@ -156,7 +155,7 @@ impl Client {
     /// # Errors
     /// Where no answer comes.
     pub async fn inspect(&self, id: &str) -> Result<Option<Inspected>, EngineError> {
-        within(inspect(&self.0, id)).await
+        within(inspect(&self.docker, id)).await
     }
 }
 

@@ -10,14 +10,12 @@ use crate::host::system::page_size;
 use crate::runtime::{cgroup, spec};
 use crate::watch::record::{Container, ContainerKind};
 
-mod ask;
 mod docker;
 mod expect;
 mod own;
 mod systemd;
 
 pub use crate::limit::{Intent, Source};
-pub use ask::Asker;
 pub use expect::expect;
 pub use own::of_spec;
 
@@ -62,7 +60,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn engine(socket: &str, id: &str, source: EngineError) -> Self {
+    pub fn engine(socket: &str, id: &str, source: EngineError) -> Self {
         Self::Engine {
             socket: socket.to_owned(),
             id: id.to_owned(),
@@ -103,7 +101,10 @@ async fn of_docker(socket: &str, id: &str) -> Result<Option<Intent>, Error> {
 }
 
 /// What docker's configuration of a container asks for.
-fn of_config(id: &str, config: &HostConfig) -> Result<Intent, Error> {
+///
+/// # Errors
+/// It has what is no limit.
+pub fn of_config(id: &str, config: &HostConfig) -> Result<Intent, Error> {
     let device = |path: &str| block_device(Path::new(path));
     let limits = docker::limits(config, device, page_size());
     let limits = limits.map_err(|source| Error::Limit {

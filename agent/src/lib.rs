@@ -23,6 +23,8 @@ pub mod engine;
 
 pub mod intent;
 
+pub mod witness;
+
 pub mod pipeline;
 
 pub mod metrics;

@@ -23,6 +23,7 @@ pub mod rootfs;
 pub mod run;
 pub mod serve;
 pub mod shared;
+pub mod state;
 pub mod storm;
 pub mod veth;
 pub mod wait;

@@ -13,6 +13,7 @@ use crate::{
     pipeline::Pipeline,
     server::{self, Server, socket::Socket},
     watch::streams::Streams,
+    witness::Intents,
 };
 
 const EXAMPLES: &str = "\
@@ -91,7 +92,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let bpf_stats = args.bpf_stats.then(measure_programs).transpose()?;
     let engine = args.engine.follow();
     let state = engine.as_ref().map(|engine| Arc::clone(&engine.state));
-    let scraper = Scraper::new(raise_limit(), bpf_stats.is_some(), state, args.cgroups)?;
+    let scraper = Scraper::new(
+        raise_limit(),
+        bpf_stats.is_some(),
+        state.clone(),
+        args.cgroups,
+    )?;
     let server = Arc::new(Server::new(Arc::clone(&streams), scraper));
     let serving = server::serve(Arc::clone(&server), listener, &socket)?;
 
@@ -99,13 +105,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         mechanisms: args.mechanisms.into(),
         pin: args.pin_path,
     };
+    let witnesses = super::known::witnesses(Intents::Read, state)?;
     let start = tokio::task::spawn_blocking(move || {
-        Pipeline::start(
-            std::path::Path::new("/"),
-            &options,
-            streams,
-            super::known::OWN,
-        )
+        Pipeline::start(std::path::Path::new("/"), &options, streams, witnesses)
     });
     let pipeline = start.await.context("the start of tracing panicked")??;
     if let Some(engine) = engine {

@@ -75,6 +75,13 @@ impl Confirmation {
             intended: None,
         }
     }
+
+    /// The same with the claimed cgroup as the first; `None` where it is none of them.
+    pub fn first(mut self, claim: &Claim) -> Option<Self> {
+        let at = self.cgroups.iter().position(|it| *it == claim.cgroup)?;
+        self.cgroups.swap(0, at);
+        Some(self)
+    }
 }
 
 type Look = dyn Fn(&Claim) -> Option<Confirmation> + Send + Sync;

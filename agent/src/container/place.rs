@@ -108,7 +108,7 @@ fn plain(kind: ContainerKind, name: &str, cgroup: &str) -> Container {
 }
 
 /// An id of 64 hexadecimal digits goes by its first twelve, as docker shows it; others are names.
-pub(super) fn short(id: &str) -> &str {
+pub fn short(id: &str) -> &str {
     let digits = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     if digits { &id[..12] } else { id }
 }

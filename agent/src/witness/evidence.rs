@@ -138,22 +138,21 @@ impl Evidence {
         root: &Path,
         hierarchies: &Hierarchies,
     ) -> Option<Confirmation> {
-        let mut cgroups = self.stated(claim, hierarchies);
-        if let Some(at) = cgroups.iter().position(|path| *path == claim.cgroup) {
-            cgroups.swap(0, at);
-            let is_alive = |process: &Process| process.is_itself(root);
-            let process = self.process.filter(is_alive).map(|process| process.pid);
-            return Some(Confirmation {
-                cgroups,
-                process,
-                ..Confirmation::of(claim)
-            });
+        let is_alive = |process: &Process| process.is_itself(root);
+        let stated = Confirmation {
+            cgroups: self.stated(claim, hierarchies),
+            process: self.process.filter(is_alive).map(|process| process.pid),
+            ..Confirmation::of(claim)
+        };
+        if let Some(confirmation) = stated.first(claim) {
+            return Some(confirmation);
         }
         let process = self.process?;
         let membership = Membership::of(root, process.pid).ok()?;
         // Looked at afterwards: who has the number now had it when its cgroups were read.
         process.is_itself(root).then_some(())?;
-        confirm_by_process(claim, process.pid, &membership)
+        let confirmation = confirm_by_process(&claim.id, process.pid, &membership)?;
+        confirmation.first(claim)
     }
 
     /// The paths of the container's own cgroups that the record states.

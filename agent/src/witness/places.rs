@@ -65,10 +65,7 @@ const ROWS: [Row; 12] = [
 
 fn is_oci(runtime: Runtime) -> bool {
     use Runtime::{Containerd, Cri, Crio, Docker, Podman, Unknown};
-    matches!(
-        runtime,
-        Docker | Containerd | Crio | Podman | Cri | Unknown
-    )
+    matches!(runtime, Docker | Containerd | Crio | Podman | Cri | Unknown)
 }
 
 fn is_nspawn(runtime: Runtime) -> bool {
@@ -138,7 +135,8 @@ impl Place {
     /// What the record says; `None` where there is none that can be believed.
     pub fn read(&self) -> Option<Evidence> {
         let record = file::read(&self.base, &self.path, self.user)?;
-        let beside = |name: &str| file::read(&self.base, &self.path.with_file_name(name), self.user);
+        let beside =
+            |name: &str| file::read(&self.base, &self.path.with_file_name(name), self.user);
         Evidence::of(self.form, &record, beside, self.user)
     }
 }

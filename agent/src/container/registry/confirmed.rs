@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use agent_ebpf::Task;
+
 use super::names::call;
 use super::{Cgroup, Id, Registry};
 use crate::container::claim::{Claim, Confirmation};
@@ -35,7 +37,18 @@ impl Registry {
     /// At most `most` claims of living cgroups that nobody has confirmed.
     pub fn unconfirmed(&self, most: usize) -> Vec<Claim> {
         let claimed = self.containers().filter(|it| !it.is_confirmed());
-        claimed.filter_map(|it| it.claim.clone()).take(most).collect()
+        claimed
+            .filter_map(|it| it.claim.clone())
+            .take(most)
+            .collect()
+    }
+
+    /// The claim of the container that the task is in, where nobody has confirmed it.
+    pub fn claim_of(&self, task: &Task) -> Option<Claim> {
+        let container = self.locate(task).container()?;
+        let cgroup = self.cgroups.get(self.by_path.get(&container.cgroup)?)?;
+        let is_claimed = cgroup.is_container() && !cgroup.is_confirmed();
+        cgroup.claim.clone().filter(|_| is_claimed)
     }
 
     /// How many living containers are confirmed, and how many only claimed.
@@ -50,7 +63,7 @@ impl Registry {
         for confirmation in confirmations {
             if let Some(main) = self.gather(&confirmation)
                 && let Some((cgroup, container)) = self.called(main, confirmation)
-                && *container != *cgroup.container
+                && container != *cgroup.container
             {
                 changed.insert(container.cgroup.clone(), Arc::new(container));
             }

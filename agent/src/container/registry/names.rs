@@ -355,7 +355,10 @@ mod tests {
         let path = format!("/docker/{ID}");
         registry.tell(told(ID, "web"), Instant::now());
         add_claimed(&mut registry);
-        registry.tell(Told::All(vec![(ID.to_owned(), named("web"))]), Instant::now());
+        registry.tell(
+            Told::All(vec![(ID.to_owned(), named("web"))]),
+            Instant::now(),
+        );
         registry.tell(Told::Intended(ID.to_owned(), intent(5)), Instant::now());
         assert_called(&registry, &path, "unknown");
         assert_eq!(registry.get(key(20)).unwrap().intended, None);
