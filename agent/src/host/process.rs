@@ -61,7 +61,7 @@ impl Process {
         );
         let since_boot = clock_gettime(ClockId::Boottime);
         let since_boot = Duration::try_from(since_boot).unwrap_or_default();
-        Ok(SystemTime::now() - since_boot.saturating_sub(started))
+        Ok(SystemTime::now() - since_boot + started)
     }
 
     /// Its arguments; what is not UTF-8 in them is replaced by U+FFFD.

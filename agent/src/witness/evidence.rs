@@ -157,17 +157,24 @@ impl Evidence {
 
     /// The paths of the container's own cgroups that the record states.
     fn stated(&self, claim: &Claim, hierarchies: &Hierarchies) -> Vec<String> {
-        let paths = match &self.cgroup {
+        // Of several forms the one that is claimed.
+        let claimed = |paths: &mut dyn Iterator<Item = String>| {
+            paths.filter(|path| *path == claim.cgroup).collect()
+        };
+        let paths: Vec<String> = match &self.cgroup {
             Stated::Nowhere => Vec::new(),
             // A runtime without systemd's driver takes the triple for the name of a directory.
             Stated::OciPath(path) => {
-                let both = [self.of_systemd(path), Some(absolute(path))];
-                both.into_iter().flatten().collect()
+                claimed(&mut self.of_systemd(path).into_iter().chain([absolute(path)]))
             }
             Stated::Path(path) => vec![path.clone()],
             Stated::Usual => {
                 let above = ["/lxc.payload.", "/lxc.payload/", "/lxc/"];
-                above.map(|above| format!("{above}{}", claim.id)).into()
+                claimed(
+                    &mut above
+                        .map(|above| format!("{above}{}", claim.id))
+                        .into_iter(),
+                )
             }
             Stated::Directories(directories) => {
                 let paths = directories.iter();

@@ -167,7 +167,8 @@ fn path_of(
         Share::Private => Some(None),
         Share::Path(path) => Some(Some(path.clone())),
         Share::Container(name) => {
-            let none = || Err("it was not looked for".to_owned());
+            let none =
+                || Err("no container of that name runs here; agent ps shows those that do".into());
             let found = containers.get(name).cloned().unwrap_or_else(none);
             let pid =
                 found.map_err(|reason| Error::flag(flag, &format!("container:{name}"), &reason))?;
