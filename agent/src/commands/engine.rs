@@ -124,10 +124,17 @@ impl Engine {
             asker,
         } = self;
         let tell = telling(shared);
+        let looking = Arc::downgrade(shared);
         // The name first: with it is kept what is intended.
         let hear = move |told: Told| {
             let named = told.clone();
             let is_heard = tell(told);
+            // From now on it is known where the engine's records are.
+            if matches!(named, Told::All(_))
+                && let Some(shared) = looking.upgrade()
+            {
+                shared.confirm_claims();
+            }
             if let Some(asker) = &asker {
                 asker.ask(&named);
             }

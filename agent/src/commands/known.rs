@@ -10,6 +10,7 @@ use anyhow::{anyhow, bail};
 
 use super::engine::EngineArgs;
 use crate::container::claim::{Claim, Confirmation, Witnesses};
+use crate::container::path::Runtime;
 use crate::container::place;
 use crate::engine::{Client, State};
 use crate::host::hierarchy::Hierarchies;
@@ -152,8 +153,10 @@ impl Known {
     /// Whoever should know does not say, or says what is no limit.
     pub async fn intent(&self, docker: Option<&str>) -> Result<Option<Intent>, intent::Error> {
         match &self.intended {
-            Some(intended) => Ok(Some(Intent::clone(intended))),
-            None => intent::of_container(&self.container, docker).await,
+            None if self.container.runtime != Runtime::Agent.name() => {
+                intent::of_container(&self.container, docker).await
+            }
+            intended => Ok(intended.as_deref().cloned()),
         }
     }
 }
