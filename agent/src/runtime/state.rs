@@ -34,8 +34,20 @@ pub use lock::{Claim, Waiter};
 /// Where the state is of the containers that root starts.
 pub const DIRECTORY: &str = "/run/agent/containers";
 
-const RECORD: &str = "state.json";
-const CONFIG: &str = "config.json";
+/// What the files with a [`Record`] and with the spec are called.
+pub const RECORD: &str = "state.json";
+pub const CONFIG: &str = "config.json";
+
+/// Where the state of a user's containers may be: other than [`Store::of_user`], for whoever looks from outside.
+pub fn directories_of(user: u32) -> Vec<PathBuf> {
+    if user == 0 {
+        return vec![DIRECTORY.into()];
+    }
+    vec![
+        format!("/run/user/{user}/agent/containers").into(),
+        format!("/tmp/agent-{user}/containers").into(),
+    ]
+}
 
 /// Bytes of a name.
 const LONGEST_NAME: usize = 63;
