@@ -378,7 +378,10 @@ pub(super) fn label_path<'a>(cgroup: &'a registry::Cgroup, order: &[u32]) -> &'a
 fn series(cgroup: &registry::Cgroup, path: &str, counts: &AllCounts) -> Cgroup {
     let is_container = cgroup.is_container();
     let container = Some(&cgroup.container).filter(|_| is_container);
-    let (image, name) = container.map_or(("", ""), |it| (&it.image, &it.name));
+    let image = container.map_or("", |it| &*it.image);
+    // A claim has no name.
+    let confirmed = container.filter(|_| cgroup.is_confirmed());
+    let name = confirmed.map_or("", |it| &*it.name);
     Cgroup {
         is_main: is_container,
         is_container,

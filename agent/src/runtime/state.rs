@@ -5,7 +5,9 @@
 //! | `lock` | locked for writing by the supervisor as long as it lives; how the container ended, once it has |
 //! | `state.json` | a [`Record`], written before the cgroup is made |
 //! | `config.json` | the OCI spec that is carried out, for `agent exec` |
-//! | `log`, `log.1` | what a detached container wrote |
+//! | `state.room` | room for the record of how a detached container ended |
+//!
+//! What a detached container wrote is elsewhere ([`logs`]).
 //!
 //! The lock is one of fcntl(2): it belongs to the process, so that no child keeps it, and the kernel lets it go
 //! whatever the process dies of. A directory whose lock is free and whose record does not say `exited` is what a
@@ -24,14 +26,28 @@ use super::order::{ChangeRoot, Network};
 use crate::host::user_directory::{self, UserDirectory};
 
 mod lock;
+pub mod logs;
+mod room;
 
 pub use lock::{Claim, Waiter};
 
 /// Where the state is of the containers that root starts.
 pub const DIRECTORY: &str = "/run/agent/containers";
 
-const RECORD: &str = "state.json";
-const CONFIG: &str = "config.json";
+/// What the files with a [`Record`] and with the spec are called.
+pub const RECORD: &str = "state.json";
+pub const CONFIG: &str = "config.json";
+
+/// Where the state of a user's containers may be: other than [`Store::of_user`], for whoever looks from outside.
+pub fn directories_of(user: u32) -> Vec<PathBuf> {
+    if user == 0 {
+        return vec![DIRECTORY.into()];
+    }
+    vec![
+        format!("/run/user/{user}/agent/containers").into(),
+        format!("/tmp/agent-{user}/containers").into(),
+    ]
+}
 
 /// Bytes of a name.
 const LONGEST_NAME: usize = 63;
@@ -53,6 +69,16 @@ pub struct Record {
     pub remove: bool,
     pub change_root: ChangeRoot,
     pub network: Network,
+    /// The directory of its log, where that is not the one of its state.
+    #[serde(default)]
+    pub log: Option<PathBuf>,
+}
+
+impl Record {
+    /// Whether it stays to be looked at when the container has ended.
+    pub const fn stays(&self) -> bool {
+        self.detached && !self.remove
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
