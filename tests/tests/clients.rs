@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -20,6 +20,7 @@ use tests::cgroup::Cgroup;
 use tests::process::kill;
 use tests::program::copy;
 use tests::serve::{Serve, exchange};
+use tests::slow::{fewer, longer};
 use tests::wait::{PATIENCE, poll, wait_for};
 
 /// Users of this host. That they have no name is no matter.
@@ -111,7 +112,7 @@ fn timed<T>(what: &str, call: impl FnOnce() -> T) -> (T, Duration) {
 fn soon<T>(what: &str, alone: Duration, call: impl FnOnce() -> T) -> T {
     let (value, took) = timed(what, call);
     assert!(
-        took < SOON.max(4 * alone),
+        took < longer(SOON).max(4 * alone),
         "{what}: {took:?}, alone {alone:?}"
     );
     value
@@ -119,9 +120,9 @@ fn soon<T>(what: &str, alone: Duration, call: impl FnOnce() -> T) -> T {
 
 /// Connections that are made at all, and that one process may have open.
 fn share() -> (usize, usize) {
-    const ALL: usize = 20_000;
-    let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(ALL as u64);
-    (ALL, (ALL / 2).min(limit as usize - 100))
+    let all = fewer(20_000, 4_000);
+    let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(20_000);
+    (all, (all / 2).min(limit as usize - 100))
 }
 
 #[test]
@@ -152,7 +153,7 @@ fn a_flood_of_connections_and_slow_readers_hold_up_nobody() {
         let parts: Vec<_> = parts
             .map(|part| scope.spawn(move || clients.hold(FLOODER, "idle", part, address)))
             .collect();
-        let held = parts.into_iter().map(|part| part.join());
+        let held = parts.into_iter().map(ScopedJoinHandle::join);
         held.map(|held| held.expect("all connections are made"))
             .collect()
     });
@@ -179,7 +180,10 @@ fn a_flood_of_connections_and_slow_readers_hold_up_nobody() {
         &[("side", "tcp"), ("reason", "gave_way")],
     );
     // Where the kernel does not tell whose they are, the oldest made room.
-    assert!(refused + made_room >= 19_000, "{refused} {made_room}");
+    assert!(
+        refused + made_room >= all as u64 - 1_000,
+        "{refused} {made_room}"
+    );
     let open = metrics.count("agent_http_connections", &[("side", "tcp")]);
     assert!((1..=512).contains(&open), "{open} connections are open");
 
@@ -202,7 +206,7 @@ fn open_for(address: SocketAddr, send: impl Fn(&mut TcpStream)) -> Duration {
         .set_read_timeout(Some(Duration::from_millis(500)))
         .expect("a socket");
     let begun = Instant::now();
-    let deadline = 2 * PATIENCE;
+    let deadline = longer(2 * PATIENCE);
     let mut piece = [0; 4096];
     while begun.elapsed() < deadline {
         send(&mut stream);
@@ -238,9 +242,13 @@ fn what_a_client_does_not_end_the_server_ends() {
         });
         (head.join().expect("an end"), idle.join().expect("an end"))
     });
+    let slack = longer(Duration::from_secs(10)).as_secs();
     let seconds = |range: std::ops::Range<u64>, time: Duration| range.contains(&time.as_secs());
-    assert!(seconds(9..20, head), "an endless head: {head:?}");
-    assert!(seconds(39..55, idle), "an idle connection: {idle:?}");
+    assert!(seconds(9..10 + slack, head), "an endless head: {head:?}");
+    assert!(
+        seconds(39..40 + slack, idle),
+        "an idle connection: {idle:?}"
+    );
     let closed = [("side", "tcp"), ("reason", "deadline")];
     let metrics = serve.metrics();
     assert_eq!(
