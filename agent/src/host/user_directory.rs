@@ -47,6 +47,14 @@ pub fn of_user(runtime: Option<&Path>) -> io::Result<UserDirectory> {
     }
 }
 
+/// Where that of another user may be, for whoever looks from outside. Whose each of them is remains to be checked.
+pub fn candidates(user: u32) -> Vec<PathBuf> {
+    let runtime = PathBuf::from(format!("/run/user/{user}/agent"));
+    let first = PathBuf::from(format!("/tmp/agent-{user}"));
+    let other = oldest(Path::new("/tmp"), user).unwrap_or_default();
+    [runtime, first].into_iter().chain(other).collect()
+}
+
 /// That of `user` below a directory that all may write to.
 fn below(shared: &Path, user: u32) -> io::Result<UserDirectory> {
     let first = shared.join(format!("agent-{user}"));

@@ -43,10 +43,8 @@ pub fn directories_of(user: u32) -> Vec<PathBuf> {
     if user == 0 {
         return vec![DIRECTORY.into()];
     }
-    vec![
-        format!("/run/user/{user}/agent/containers").into(),
-        format!("/tmp/agent-{user}/containers").into(),
-    ]
+    let candidates = user_directory::candidates(user).into_iter();
+    candidates.map(|it| it.join("containers")).collect()
 }
 
 /// Bytes of a name.
