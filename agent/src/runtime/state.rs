@@ -12,14 +12,16 @@
 //! supervisor that was killed left behind.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use super::order::{ChangeRoot, Network};
+use crate::host::user_directory::{self, UserDirectory};
 
 mod lock;
 
@@ -121,10 +123,15 @@ impl Store {
             return Self::at(DIRECTORY);
         }
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let runtime = runtime.filter(|path| path.is_absolute() && path.is_dir());
-        let parent = match runtime {
-            Some(runtime) => runtime.join("agent"),
-            None => format!("/tmp/agent-{}", user.as_raw()).into(),
+        let parent = match user_directory::of_user(runtime.as_deref()) {
+            Ok(UserDirectory { path, instead_of }) => {
+                if let Some(planted) = instead_of {
+                    say_instead(&planted, &path);
+                }
+                path
+            }
+            // What is wrong with /tmp is said where something is made there.
+            Err(_) => format!("/tmp/agent-{}", user.as_raw()).into(),
         };
         Self::at(parent.join("containers"))
     }
@@ -220,6 +227,18 @@ impl Store {
         }
         self.check()
     }
+}
+
+/// Says it once, on standard error.
+fn say_instead(planted: &Path, used: &Path) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let (planted, used) = (planted.display(), used.display());
+        let _ = writeln!(
+            io::stderr(),
+            "agent: note: {planted} is not a directory of this user's alone; {used} is used instead"
+        );
+    });
 }
 
 /// Whether a container can have this name, which is one of a directory too.

@@ -5,6 +5,7 @@ mod bundles;
 mod damaged;
 mod hostile;
 mod image;
+mod mounts;
 mod programs;
 mod trees;
 

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::path::Arg;
 
 use super::owners::Owners;
+use crate::runtime::lookup;
 
 /// Whose a file is to be, as the container counts, and what may be done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +193,7 @@ impl<'root> Inside<'root> {
             path
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        let inside = lookup::inside(ResolveFlags::NO_XDEV);
         Ok(fs::openat2(self.root, path, flags, Mode::empty(), inside)?)
     }
 

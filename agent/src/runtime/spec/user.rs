@@ -5,10 +5,11 @@ use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
 
 use oci_spec::runtime::User;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::OFlags;
 
 use super::Error;
 use crate::regular;
+use crate::runtime::lookup::{self, Links};
 
 /// Bytes of a file that are read: who made the root file system is not trusted.
 const MOST: u64 = 4 << 20;
@@ -137,8 +138,7 @@ impl Users {
 /// Reads a file below `root` that may be made to mislead: links lead nowhere else, and nothing but a file is read.
 fn read_below(root: BorrowedFd<'_>, path: &str) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = match openat2(root, path, flags, Mode::empty(), resolve) {
+    let file = match lookup::open(root, path, Links::Follow, flags) {
         Ok(file) => File::from(file),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(String::new()),
         Err(errno) => return Err(errno.into()),
@@ -151,6 +151,8 @@ fn read_below(root: BorrowedFd<'_>, path: &str) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd as _;
+
+    use rustix::fs::Mode;
 
     use super::*;
 
