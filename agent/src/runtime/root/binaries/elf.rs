@@ -1,7 +1,7 @@
 //! What an ELF file says to its loader: elf(5), and the dynamic section of the System V ABI.
 
 use std::cell::Cell;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::ffi::OsStringExt as _;
@@ -56,7 +56,7 @@ impl Object {
         let single = [&self.name, &self.rpath, &self.runpath].map(Option::as_deref);
         let needed = self.needed.iter().map(|it| Some(it.as_os_str()));
         let all = single.into_iter().chain([interpreter]).chain(needed);
-        all.flatten().map(|it| it.len()).sum()
+        all.flatten().map(OsStr::len).sum()
     }
 }
 
