@@ -17,6 +17,7 @@ use rustix::{
 };
 
 use super::order::Network;
+use crate::regular;
 use crate::sys;
 
 mod request;
@@ -257,11 +258,7 @@ fn lock() -> Result<fs::File, Error> {
         if let Some(directory) = std::path::Path::new(LOCK).parent() {
             fs::create_dir_all(directory)?;
         }
-        let file = fs::File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(LOCK)?;
+        let file = regular::create(std::path::Path::new(LOCK))?;
         rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
         Ok(file)
     };
