@@ -11,6 +11,7 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::state::State;
 use crate::wait::{PATIENCE, poll, wait_for};
 
 /// The cgroup in which those of `agent run` are. It is shared, with other tests too.
@@ -22,12 +23,17 @@ while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 125; shift; done
 shift
 exec "$@""#;
 
+/// Of v2: where the processes are of a cgroup that has given controllers to those below it.
+const LEAF: &str = "leaf";
+
 /// A cgroup in every hierarchy. Dropping it kills what is in it and removes it.
 #[derive(Debug)]
 pub struct Cgroup {
     name: String,
     /// Below the root of each hierarchy.
     path: PathBuf,
+    /// What confirms that it is a container's; removed after the cgroup.
+    _state: Option<State>,
 }
 
 /// A hierarchy of the host.
@@ -57,6 +63,7 @@ impl Cgroup {
         let outer = PathBuf::from(&name);
         let parent = outer.join(PARENT);
         let inner = parent.join(&name);
+        let state = State::write(&name, &format!("/{}", inner.display()));
         for hierarchy in hierarchies() {
             for path in [&outer, &parent] {
                 hierarchy.make(path).expect("the cgroup above is there");
@@ -64,11 +71,35 @@ impl Cgroup {
             }
             hierarchy.make(&inner).expect("the cgroup above is there");
         }
-        let of = |path| Self {
+        let of = |path, state| Self {
             name: name.clone(),
             path,
+            _state: state,
         };
-        (of(outer), of(inner))
+        (of(outer, None), of(inner, Some(state)))
+    }
+
+    /// Makes `/NAME-…/PATH`, which no engine made, and nobody confirms, whatever it looks like.
+    ///
+    /// # Panics
+    /// Where it cannot be made.
+    pub fn strangers(name: &str, path: &str) -> Self {
+        let name = unique(name);
+        let path = Path::new(&name).join(path);
+        for hierarchy in hierarchies() {
+            let above: Vec<&Path> = path.ancestors().collect();
+            for above in above.into_iter().rev().skip(1) {
+                hierarchy.make(above).expect("the cgroup above is there");
+                if above != path {
+                    hierarchy.delegate(above);
+                }
+            }
+        }
+        Self {
+            name,
+            path,
+            _state: None,
+        }
     }
 
     /// Makes `/agent/NAME`, which no other may have.
@@ -77,9 +108,12 @@ impl Cgroup {
     /// Where it cannot be made, or is there already.
     pub fn named(name: &str) -> Self {
         let path = Path::new(PARENT).join(name);
+        // Before the cgroup: whoever sees that asks for it.
+        let state = State::write(name, &format!("/{}", path.display()));
         let cgroup = Self {
             name: name.to_owned(),
             path,
+            _state: Some(state),
         };
         for hierarchy in hierarchies() {
             assert!(
@@ -96,19 +130,22 @@ impl Cgroup {
         cgroup
     }
 
-    /// Makes one below this one, with the same controllers. (v2 does not give them to it once this one has processes.)
+    /// Makes one below this one, with the same controllers. v2 gives them to it only where this one has no processes of
+    /// its own, so those that it has move into a leaf beside the new one, and so do later ones ([`Self::command`]).
     ///
     /// # Panics
     /// Where it cannot be made.
     pub fn child(&self, name: &str) -> Self {
         let path = self.path.join(name);
         for hierarchy in hierarchies() {
+            hierarchy.empty(&self.path);
             hierarchy.delegate(&self.path);
             hierarchy.make(&path).expect("the parent is there");
         }
         Self {
             name: name.to_owned(),
             path,
+            _state: None,
         }
     }
 
@@ -156,7 +193,7 @@ impl Cgroup {
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", ENTER, "sh"]);
-        command.args(hierarchies().iter().map(|it| it.root.join(&self.path)));
+        command.args(hierarchies().iter().map(|it| it.for_processes(&self.path)));
         command.arg("--").arg(program);
         command
     }
@@ -195,8 +232,11 @@ impl Cgroup {
     fn remove(&self) -> Option<()> {
         for hierarchy in hierarchies() {
             remove(&hierarchy.root.join(&self.path))?;
-            // Others may still be in it, or have removed it.
-            let _ = fs::remove_dir(hierarchy.root.join(PARENT));
+            // Others may still be in those above, or have removed them.
+            let above = self.path.ancestors().skip(1);
+            for above in above.take_while(|above| !above.as_os_str().is_empty()) {
+                let _ = fs::remove_dir(hierarchy.root.join(above));
+            }
         }
         Some(())
     }
@@ -237,6 +277,33 @@ impl Hierarchy {
                 .try_for_each(|file| inherit(&directory, file))?;
         }
         Some(())
+    }
+
+    /// Moves the processes of a cgroup of v2 into its leaf.
+    fn empty(&self, path: &Path) {
+        let members = fs::read_to_string(self.root.join(path).join("cgroup.procs"));
+        let members = members.unwrap_or_default();
+        if !self.v2 || members.is_empty() {
+            return;
+        }
+        self.make(&path.join(LEAF)).expect("its parent is there");
+        let procs = self.root.join(path).join(LEAF).join("cgroup.procs");
+        for member in members.lines() {
+            // It may have ended meanwhile.
+            let _ = fs::write(&procs, member);
+        }
+    }
+
+    /// The directory for processes of a cgroup: its leaf where it has given controllers to those below.
+    fn for_processes(&self, path: &Path) -> PathBuf {
+        let directory = self.root.join(path);
+        let given = fs::read_to_string(directory.join("cgroup.subtree_control"));
+        if given.unwrap_or_default().trim().is_empty() {
+            return directory;
+        }
+        let leaf = path.join(LEAF);
+        self.make(&leaf).expect("its parent is there");
+        self.root.join(leaf)
     }
 
     /// Lets the cgroups below have all controllers that this one has. Only v2 must be told; what cannot be had there is

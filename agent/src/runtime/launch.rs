@@ -12,6 +12,7 @@ mod child;
 mod error;
 mod executable;
 mod join;
+mod own;
 mod place;
 mod plan;
 

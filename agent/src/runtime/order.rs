@@ -90,6 +90,11 @@ pub enum Root {
 }
 
 impl Root {
+    /// Whether it is made of what somebody else chose the size of.
+    pub const fn is_unpacked(&self) -> bool {
+        matches!(self, Self::Image(_))
+    }
+
     /// What it is called where people look: an image's file until the image has said its name, a directory, `host`,
     /// or the programs.
     pub fn name(&self) -> String {

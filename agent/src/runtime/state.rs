@@ -14,14 +14,16 @@
 //! supervisor that was killed left behind.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use super::order::{ChangeRoot, Network};
+use crate::host::user_directory::{self, UserDirectory};
 
 mod lock;
 pub mod logs;
@@ -32,8 +34,20 @@ pub use lock::{Claim, Waiter};
 /// Where the state is of the containers that root starts.
 pub const DIRECTORY: &str = "/run/agent/containers";
 
-const RECORD: &str = "state.json";
-const CONFIG: &str = "config.json";
+/// What the files with a [`Record`] and with the spec are called.
+pub const RECORD: &str = "state.json";
+pub const CONFIG: &str = "config.json";
+
+/// Where the state of a user's containers may be: other than [`Store::of_user`], for whoever looks from outside.
+pub fn directories_of(user: u32) -> Vec<PathBuf> {
+    if user == 0 {
+        return vec![DIRECTORY.into()];
+    }
+    vec![
+        format!("/run/user/{user}/agent/containers").into(),
+        format!("/tmp/agent-{user}/containers").into(),
+    ]
+}
 
 /// Bytes of a name.
 const LONGEST_NAME: usize = 63;
@@ -135,10 +149,15 @@ impl Store {
             return Self::at(DIRECTORY);
         }
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let runtime = runtime.filter(|path| path.is_absolute() && path.is_dir());
-        let parent = match runtime {
-            Some(runtime) => runtime.join("agent"),
-            None => format!("/tmp/agent-{}", user.as_raw()).into(),
+        let parent = match user_directory::of_user(runtime.as_deref()) {
+            Ok(UserDirectory { path, instead_of }) => {
+                if let Some(planted) = instead_of {
+                    say_instead(&planted, &path);
+                }
+                path
+            }
+            // What is wrong with /tmp is said where something is made there.
+            Err(_) => format!("/tmp/agent-{}", user.as_raw()).into(),
         };
         Self::at(parent.join("containers"))
     }
@@ -234,6 +253,18 @@ impl Store {
         }
         self.check()
     }
+}
+
+/// Says it once, on standard error.
+fn say_instead(planted: &Path, used: &Path) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let (planted, used) = (planted.display(), used.display());
+        let _ = writeln!(
+            io::stderr(),
+            "agent: note: {planted} is not a directory of this user's alone; {used} is used instead"
+        );
+    });
 }
 
 /// Whether a container can have this name, which is one of a directory too.

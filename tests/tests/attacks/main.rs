@@ -2,4 +2,6 @@
 //!
 //! A file has the attacks of one kind, and one test that carries them out.
 
+mod identity;
+mod lookup;
 mod streams;

@@ -113,7 +113,8 @@ pub struct RootFlags {
     /// These programs and the libraries that they need, on a tmpfs: bash,ls,stress-ng
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', group = "source")]
     pub bin: Vec<PathBuf>,
-    /// A tar archive by docker save, or of an OCI layout; what is written to it is thrown away
+    /// A tar archive by docker save, or of an OCI layout, or a pipe with one; in memory where it takes at
+    /// most a quarter of -m, else on disk; what is written to it is thrown away
     #[arg(long, value_name = "FILE", group = "source")]
     pub image: Option<PathBuf>,
     /// An OCI bundle: all is in DIR/config.json, but for --name, -d, -i, --rm and --cgroup-parent

@@ -3,6 +3,7 @@
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::network;
 use crate::runtime::order::Network;
+use crate::runtime::root;
 use crate::runtime::state::{Record, Store, logs};
 use crate::text;
 
@@ -21,6 +22,10 @@ pub fn sweep(store: &Store) {
         }
     }
     store.remove_stray_logs();
+    // Not before: the containers that used them have ended.
+    if let Err(error) = root::sweep() {
+        super::say(&format!("layers of images: {error}"));
+    }
 }
 
 /// Kills and removes all that a container has on the host: processes, cgroups, interfaces.

@@ -92,7 +92,21 @@ fn live(
     limited: &mut bool,
     told: &mut Told<'_>,
 ) -> Result<Lived, Error> {
-    let tree = root::prepare(&order.root, &root::Owners::of(&order.spec))?;
+    let resources = resources(&order.spec);
+    let path = record.cgroup.to_string_lossy().into_owned();
+    let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
+    let mut early = None;
+    if order.root.is_unpacked() {
+        // What is unpacked into memory is charged to the container, whose cgroup is there before.
+        claim.write_spec(&order.spec)?;
+        let mut begun = begin(order, &hierarchies, &path, &resources)?;
+        begun.make_all()?;
+        record.cgroup = begun.path().into();
+        claim.write(record)?;
+        early = Some(begun);
+    }
+    let charge = || early.as_ref().map_or(Ok(()), Begun::charge_this_process);
+    let tree = root::prepare(order, &charge)?;
     spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
     remember_size(&mut order.spec, wanted);
     if record.image != tree.name {
@@ -103,10 +117,10 @@ fn live(
     claim.write_spec(&order.spec)?;
     let filters = filters(&order.spec)?;
     faults::point("prepared");
-    let resources = resources(&order.spec);
-    let path = record.cgroup.to_string_lossy().into_owned();
-    let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
-    let mut begun = begin(order, &hierarchies, &path, &resources)?;
+    let mut begun = match early {
+        Some(begun) => begun,
+        None => begin(order, &hierarchies, &path, &resources)?,
+    };
     faults::point("begun");
     let (stdio, mut relay) = streams(order, wanted, claim, record)?;
     if let Some(leash) = told.leash().map_err(Error::Streams)? {
@@ -123,7 +137,9 @@ fn live(
         stdio,
         &filters,
     )?;
-    drop(tree);
+    // What is on disk of it stays until the container has ended.
+    let _disk = tree.disk;
+    drop(tree.mount);
     let ((cgroup, notes), started) = beside(started, begun.complete())?;
     *limited = true;
     for note in notes {

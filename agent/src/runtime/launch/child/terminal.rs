@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, makedev, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, makedev, openat2};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -10,10 +10,10 @@ use rustix::process::ioctl_tiocsctty;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-use super::mount::attach_at;
+use super::hide::is_of;
 use super::{Child, Done, On as _};
 use crate::runtime::launch::Stdio;
-use crate::runtime::launch::place::{self, Kind, Links};
+use crate::runtime::launch::place::{Kind, Links, Within};
 
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 
@@ -31,7 +31,7 @@ pub fn make<'a>(child: &mut Child<'a>) -> Done<'a> {
         .give_terminal(controller.as_fd())
         .on(c"launcher")?;
     if let (Some(_), Some(dev)) = (child.container, &child.dev) {
-        console(dev.as_fd(), terminal.as_fd()).on(c"/dev/console")?;
+        console(child, dev.as_fd(), terminal.as_fd()).on(c"/dev/console")?;
     }
     child.terminal = Some(terminal);
     Ok(())
@@ -43,12 +43,9 @@ fn open(child: &Child<'_>) -> Result<OwnedFd, Errno> {
     let terminals = match &child.terminals {
         Some(terminals) => terminals,
         None => {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let root = rustix::fs::open(c"/", flags, Mode::empty())?;
-            found = place::open(root.as_fd(), c"/dev/pts", Links::Refuse)?;
-            if fstatfs(&found)?.f_type as u64 != DEVPTS_SUPER_MAGIC {
-                return Err(Errno::NODEV);
-            }
+            let root = child.root().map_err(|failure| failure.errno)?;
+            found = root.open(c"/dev/pts", Links::Refuse)?;
+            is_of(found.as_fd(), DEVPTS_SUPER_MAGIC)?;
             &found
         }
     };
@@ -57,12 +54,13 @@ fn open(child: &Child<'_>) -> Result<OwnedFd, Errno> {
     openat2(terminals, c"ptmx", flags, Mode::empty(), how)
 }
 
-fn console(dev: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
-    let place = place::mount_point(dev, c"console", Kind::File, Links::Refuse)?;
+fn console(child: &Child<'_>, dev: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
+    let within = Within::new(dev, child.own.as_ref());
+    let place = within.mount_point(c"console", Kind::File, Links::Refuse)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
-    attach_at(open_tree(terminal, c"", flags)?.as_fd(), place.as_fd())
+    child.attach(open_tree(terminal, c"", flags)?.as_fd(), place.as_fd())
 }
 
 pub fn connect<'a>(child: &mut Child<'a>) -> Done<'a> {
