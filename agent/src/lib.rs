@@ -4,6 +4,7 @@
 
 pub mod faults;
 pub mod lock;
+pub mod regular;
 pub mod sys;
 pub mod text;
 pub mod units;
@@ -22,6 +23,8 @@ pub mod container;
 pub mod engine;
 
 pub mod intent;
+
+pub mod witness;
 
 pub mod pipeline;
 

@@ -15,6 +15,7 @@ use crate::{
         ps::table,
     },
     server::socket,
+    text::escape_json,
     watch::client::{self, ClientError},
 };
 
@@ -29,7 +30,8 @@ Examples:
 
 /// Show containers, their state and use
 ///
-/// PID is the first process; MEMORY is without the inactive part of the page cache, LIMIT the
+/// RUNTIME is the engine; with ? the cgroup's path has that engine's form, and neither the engine nor a
+/// record of it confirms that the cgroup is its. PID is the first process; MEMORY is without the inactive part of the page cache, LIMIT the
 /// tightest of the container and the cgroups above it; CPU is the share of one CPU over a fifth of a
 /// second. Asks the agent serve that listens on the socket; where none does, looks by itself, as root.
 #[derive(Clone, Debug, clap::Args)]
@@ -65,7 +67,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     super::print(&match args.output {
         Output::Human => table(&states, screen::columns(), screen::colour()),
-        Output::Json => serde_json::to_string_pretty(&states)? + "\n",
+        Output::Json => escape_json(&serde_json::to_string_pretty(&states)?).into_owned() + "\n",
     })?;
     Ok(ExitCode::SUCCESS)
 }
