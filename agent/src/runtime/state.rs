@@ -38,15 +38,19 @@ pub const DIRECTORY: &str = "/run/agent/containers";
 pub const RECORD: &str = "state.json";
 pub const CONFIG: &str = "config.json";
 
-/// Where the state of a user's containers may be: other than [`Store::of_user`], for whoever looks from outside.
-pub fn directories_of(user: u32) -> Vec<PathBuf> {
-    if user == 0 {
-        return vec![DIRECTORY.into()];
-    }
-    vec![
-        format!("/run/user/{user}/agent/containers").into(),
-        format!("/tmp/agent-{user}/containers").into(),
-    ]
+/// Where the state of a user's containers may be, on a host whose tree is at `root`: other than [`Store::of_user`], for
+/// whoever looks from outside.
+pub fn directories_of(root: &Path, user: u32) -> Vec<PathBuf> {
+    let (runtime, shared) = match user {
+        0 => (root.join("run"), Vec::new()),
+        _ => (
+            root.join(format!("run/user/{user}")),
+            user_directory::all_of(&root.join("tmp"), user),
+        ),
+    };
+    let own = ["agent-containers", "agent/containers"].map(|path| runtime.join(path));
+    let shared = shared.into_iter().map(|path| path.join("containers"));
+    own.into_iter().chain(shared).collect()
 }
 
 /// Bytes of a name.
