@@ -18,15 +18,18 @@ mod streams;
 
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 pub use clean::sweep;
 pub use error::Error;
 pub use stop::{remove, stop};
 
-use super::cgroup::Cgroup;
+use super::cgroup::{self, Cgroup, Ground, Wanted};
 use super::order::Order;
 use super::rootless;
 use super::state::Store;
+use crate::host::hierarchy::Hierarchies;
+use crate::host::system::page_size;
 use crate::text;
 use detach::{Caller, Split};
 
@@ -38,16 +41,37 @@ use detach::{Caller, Split};
 pub fn run(order: Order) -> Result<u8, Error> {
     let store = Store::of_user();
     sweep(&store);
+    let ground = settle(&order)?;
+    ground.note().iter().for_each(|note| say(note));
+    let ended = run_at(order, &store, &ground);
+    ground.leave();
+    ended
+}
+
+/// Where the container's cgroup will be.
+///
+/// # Errors
+/// It needs one, and there is no place for it.
+pub fn settle(order: &Order) -> Result<Ground, Error> {
+    let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
+    let wanted = Wanted::of(&contain::resources(&order.spec), page_size())?;
+    let is_limited = !wanted.limits.is_empty() || !wanted.files.is_empty();
+    let path = contain::cgroup_path(order);
+    Ok(Ground::settle(hierarchies, &path, is_limited)?)
+}
+
+fn run_at(order: Order, store: &Store, ground: &Ground) -> Result<u8, Error> {
     if let Some(note) = rootless::enter()? {
         say(&note);
     }
     if !order.detach {
-        return contain::contain(order, &store, &mut Told::Here);
+        return contain::contain(order, store, ground, &mut Told::Here);
     }
     let name = order.name.clone();
     match detach::split().map_err(Error::Detach)? {
         Split::Supervisor(mut caller) => {
-            let ended = contain::contain(order, &store, &mut Told::Caller(&mut caller));
+            let mut told = Told::Caller(&mut caller);
+            let ended = contain::contain(order, store, ground, &mut told);
             // Where the container has started, nobody hears it any more.
             if let Err(error) = &ended {
                 caller.failed(error.status(), &text::error_line(error));
@@ -57,7 +81,7 @@ pub fn run(order: Order) -> Result<u8, Error> {
         Split::Caller(heard) => {
             heard.notes.iter().for_each(|note| say(note));
             match heard.failed {
-                Some((status, why)) => Err(Error::Supervisor { status, why }),
+                Some((status, why)) => Err(Error::Told { status, why }),
                 None if !heard.started => Err(Error::SupervisorKilled),
                 None => {
                     // docker prints what the container is called by. Whoever does not read it knows.

@@ -10,9 +10,9 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Told, contain};
+use super::{Error, Told, contain, settle};
 use crate::limit::Evidence;
-use crate::runtime::cgroup::Cgroup;
+use crate::runtime::cgroup::{Cgroup, Ground};
 use crate::runtime::order::Order;
 use crate::runtime::rootless;
 use crate::runtime::state::Store;
@@ -74,16 +74,22 @@ pub struct Holder {
 ///
 /// # Errors
 /// No process is to be had.
-pub fn hold(orders: impl IntoIterator<Item = Order>) -> io::Result<Vec<UnixStream>> {
+pub fn hold(orders: impl IntoIterator<Item = Order>) -> Result<Vec<UnixStream>, Error> {
     let mut held = Vec::new();
+    let mut ground = None;
     for order in orders {
-        let (ours, theirs) = UnixStream::pair()?;
-        match fork()? {
+        // All of them are below the one cgroup of this process.
+        let ground = match &ground {
+            Some(ground) => ground,
+            None => ground.insert(settle(&order)?),
+        };
+        let (ours, theirs) = UnixStream::pair().map_err(Error::Detach)?;
+        match fork().map_err(Error::Detach)? {
             Side::Parent => held.push(ours),
             Side::Child => {
                 // Else it would keep the others from seeing that the holder has gone.
                 drop((ours, held));
-                let status = supervise(order, theirs);
+                let status = supervise(order, ground, theirs);
                 exit(i32::from(status))
             }
         }
@@ -91,7 +97,7 @@ pub fn hold(orders: impl IntoIterator<Item = Order>) -> io::Result<Vec<UnixStrea
     Ok(held)
 }
 
-fn supervise(order: Order, words: UnixStream) -> u8 {
+fn supervise(order: Order, ground: &Ground, words: UnixStream) -> u8 {
     let Ok(answers) = words.try_clone() else {
         return 125;
     };
@@ -106,10 +112,12 @@ fn supervise(order: Order, words: UnixStream) -> u8 {
     let ended = match rootless::enter() {
         Err(error) => Err(error.into()),
         Ok(note) => {
-            note.iter().for_each(|note| holder.note(note));
-            contain::contain(order, &store, &mut Told::Holder(&mut holder))
+            let notes = note.into_iter().chain(ground.note());
+            notes.for_each(|note| holder.note(&note));
+            contain::contain(order, &store, ground, &mut Told::Holder(&mut holder))
         }
     };
+    ground.leave();
     ended.unwrap_or_else(|error| {
         let (status, why) = (error.status(), text::error_line(&error));
         holder.say(&Word::Failed { status, why });
