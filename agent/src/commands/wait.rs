@@ -25,7 +25,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Ok(Status::Exited { code }) => code,
             _ => waiter
                 .wait(|supervisor| {
-                    super::note(&format!("the supervisor of {name:?}, {supervisor}"));
+                    super::note(&format!("the supervisor of {name:?}: {supervisor}"));
                 })?
                 .context("its supervisor was killed, and the exit status with it")?,
         };

@@ -19,6 +19,11 @@ mod streams;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::{WaitOptions, wait};
 
 pub use clean::sweep;
 pub use error::Error;
@@ -60,6 +65,21 @@ pub fn settle(order: &Order) -> Result<Ground, Error> {
     Ok(Ground::settle(hierarchies, &path, is_limited)?)
 }
 
+/// Waits until the processes that this one made have ended, which are just about to: who is the last in the cgroup that
+/// [`settle`] made for them removes it.
+fn wait_for_children() {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const PAUSE: Duration = Duration::from_millis(1);
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        match wait(WaitOptions::NOHANG) {
+            Ok(None) => sleep(PAUSE),
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
 fn run_at(order: Order, store: &Store, ground: &Ground) -> Result<u8, Error> {
     if let Some(note) = rootless::enter()? {
         say(&note);
@@ -80,6 +100,9 @@ fn run_at(order: Order, store: &Store, ground: &Ground) -> Result<u8, Error> {
         }
         Split::Caller(heard) => {
             heard.notes.iter().for_each(|note| say(note));
+            if !heard.started {
+                wait_for_children();
+            }
             match heard.failed {
                 Some((status, why)) => Err(Error::Told { status, why }),
                 None if !heard.started => Err(Error::SupervisorKilled),

@@ -36,6 +36,8 @@ struct Base {
     path: String,
     /// It is the caller's to do with as they please; else the root of the hierarchy.
     delegated: bool,
+    /// As of [`Place`].
+    populated: bool,
 }
 
 impl Ground {
@@ -111,6 +113,7 @@ impl Ground {
                 places.push(Place {
                     user: self.user,
                     delegated: base.delegated,
+                    populated: base.populated,
                     ..place
                 });
             }
@@ -157,7 +160,10 @@ impl Ground {
                 self.leaf = Some(leaf::enter(&control, own)?);
             }
             if others.is_empty() || !limited {
-                self.bases.push(Base::delegated(mounted, own));
+                self.bases.push(Base {
+                    populated: !others.is_empty(),
+                    ..Base::delegated(mounted, own)
+                });
                 return Ok(());
             }
             let count = others.len();
@@ -215,6 +221,7 @@ impl Base {
             hierarchy: mounted.id,
             path: mounted.root.clone(),
             delegated: false,
+            populated: false,
         }
     }
 
@@ -223,6 +230,7 @@ impl Base {
             hierarchy: mounted.id,
             path: path.to_owned(),
             delegated: true,
+            populated: false,
         }
     }
 }

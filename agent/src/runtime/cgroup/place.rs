@@ -27,6 +27,9 @@ pub struct Place {
     pub user: bool,
     /// Whether the base was given to this user, to do with as they please.
     pub delegated: bool,
+    /// Whether the base has processes of its own. It gives no controllers then: of those that it may (pids, cpu), it would
+    /// take the cgroups below for ones of threads, which hold no process (cgroups(7), threaded mode).
+    pub populated: bool,
 }
 
 /// A cgroup that was made, and those above it that may be told to give it controllers.
@@ -49,6 +52,7 @@ impl Place {
             path: path.trim_end_matches('/').to_owned(),
             user: false,
             delegated: false,
+            populated: false,
         })
     }
 
@@ -90,7 +94,7 @@ impl Place {
         let base = self.base.again().map_err(Error::io(&self.base.path))?;
         let mut way = Way {
             cgroups: vec![base],
-            others: usize::from(!self.delegated),
+            others: usize::from(!self.delegated || self.populated),
         };
         let mut is_new = false;
         let mut is_ours = self.delegated;

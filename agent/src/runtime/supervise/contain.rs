@@ -48,11 +48,13 @@ pub fn contain(
             // A cgroup that was there before is somebody else's, with all that runs in it. What cannot be removed now is
             // found by its record.
             if !limited || clean::remains(&record).is_ok() {
+                ground.leave();
                 claim.remove()?;
             }
             return Err(error);
         }
     };
+    ground.leave();
     claim.leave_word(code)?;
     if order.detach && !order.remove {
         record.status = Status::Exited { code };

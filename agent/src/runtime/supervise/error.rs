@@ -45,8 +45,8 @@ pub enum Error {
     )]
     Hangs { name: String, seconds: u64 },
     #[error(
-        "the container {name:?} was still being made after {seconds} s: its supervisor, {supervisor}; \
-         agent rm -f {name} ends it"
+        "waited {seconds} s for the container {name:?} to be made by its supervisor: {supervisor}; agent rm -f {name} \
+         ends it"
     )]
     Creating {
         name: String,

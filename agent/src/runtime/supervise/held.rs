@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Told, contain, settle};
+use super::{Error, Told, contain, settle, wait_for_children};
 use crate::limit::Evidence;
 use crate::runtime::cgroup::{Cgroup, Ground};
 use crate::runtime::order::Order;
@@ -67,21 +67,36 @@ pub struct Holder {
     answers: BufReader<UnixStream>,
 }
 
+/// What this process is to leave when the supervisors that it holds have ended: dropped, it does so.
+#[derive(Debug, Default)]
+pub struct Leaving(Option<Ground>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(ground) = self.0.as_ref().filter(|ground| ground.leaf().is_some()) {
+            wait_for_children();
+            ground.leave();
+        }
+    }
+}
+
 /// Makes a supervisor for each container, which waits to be told to launch it. What the container writes to its standard
 /// output goes to this process's standard error.
 ///
 /// To be called by a process of one thread.
 ///
 /// # Errors
-/// No process is to be had.
-pub fn hold(orders: impl IntoIterator<Item = Order>) -> Result<Vec<UnixStream>, Error> {
+/// No process is to be had, or there is no place for a cgroup.
+pub fn hold(
+    orders: impl IntoIterator<Item = Order>,
+) -> Result<(Vec<UnixStream>, Leaving), Error> {
     let mut held = Vec::new();
-    let mut ground = None;
+    let mut leaving = Leaving::default();
     for order in orders {
         // All of them are below the one cgroup of this process.
-        let ground = match &ground {
+        let ground = match &mut leaving.0 {
             Some(ground) => ground,
-            None => ground.insert(settle(&order)?),
+            none => none.insert(settle(&order)?),
         };
         let (ours, theirs) = UnixStream::pair().map_err(Error::Detach)?;
         match fork().map_err(Error::Detach)? {
@@ -94,7 +109,7 @@ pub fn hold(orders: impl IntoIterator<Item = Order>) -> Result<Vec<UnixStream>, 
             }
         }
     }
-    Ok(held)
+    Ok((held, leaving))
 }
 
 fn supervise(order: Order, ground: &Ground, words: UnixStream) -> u8 {
