@@ -163,7 +163,11 @@ fn complain(error: &(dyn std::error::Error + 'static)) {
 /// Says something that is no error. Likewise.
 fn note(text: &str) {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "agent: note: {}", crate::text::escape(text));
+    let _ = writeln!(
+        std::io::stderr(),
+        "agent: note: {}",
+        crate::text::escape(text)
+    );
 }
 
 /// The capabilities that tracing needs (capabilities(7)), and what for.

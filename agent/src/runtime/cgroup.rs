@@ -131,18 +131,25 @@ impl Cgroup {
     }
 
     /// Lets this process make others in it: an ordinary user's that is in no cgroup of theirs asks systemd for one, since
-    /// the kernel lets nobody move a process out of a cgroup that is not theirs.
+    /// the kernel lets nobody move a process out of a cgroup of v2 that is not theirs. Where controllers are on v1, what is
+    /// on v2 is left out instead.
     ///
     /// # Errors
-    /// It is not to be had.
-    pub fn approach(&self) -> Result<(), Error> {
+    /// There is no such cgroup to be had.
+    pub fn approach(&mut self) -> Result<(), Error> {
         if !ground::is_user() || self.v2_fd().is_none() {
             return Ok(());
         }
         let hierarchies = Hierarchies::discover(Path::new("/"))?;
-        match hierarchies.by_id(0) {
-            Some(mounted) => scope::approach(&hierarchies, mounted, &self.path),
-            None => Ok(()),
+        let Some(mounted) = hierarchies.by_id(0) else {
+            return Ok(());
+        };
+        match scope::approach(&hierarchies, mounted, &self.path) {
+            Err(Error::Apart { .. }) if self.made.len() > 1 => {
+                self.made.retain(|(place, _)| place.version == Version::V1);
+                Ok(())
+            }
+            other => other,
         }
     }
 

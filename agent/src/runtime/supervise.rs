@@ -60,9 +60,8 @@ pub fn run(order: Order) -> Result<u8, Error> {
 pub fn settle(order: &Order) -> Result<Ground, Error> {
     let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
     let wanted = Wanted::of(&contain::resources(&order.spec), page_size())?;
-    let is_limited = !wanted.limits.is_empty() || !wanted.files.is_empty();
     let path = contain::cgroup_path(order);
-    Ok(Ground::settle(hierarchies, &path, is_limited)?)
+    Ok(Ground::settle(hierarchies, &path, wanted.first())?)
 }
 
 /// Waits until the processes that this one made have ended, which are just about to: who is the last in the cgroup that

@@ -42,13 +42,6 @@ impl<'a> Begun<'a> {
         let mut wanted = Wanted::of(resources, page_size())?;
         let names = names(path)?;
         let places = ground.places()?;
-        if places.is_empty() && !(wanted.limits.is_empty() && wanted.files.is_empty()) {
-            let kind = wanted.limits.first().map(|(kind, _)| format!("--{}", kind.flag()));
-            let file = || wanted.files.keys().next().cloned().unwrap_or_default();
-            let name = kind.unwrap_or_else(|| format!("linux.resources.unified {:?}", file()));
-            let why = ground.why().to_owned();
-            return Err(Error::NotDelegated { name, why });
-        }
         let (v2, v1): (Vec<_>, Vec<_>) = places
             .into_iter()
             .partition(|place| place.version == Version::V2);

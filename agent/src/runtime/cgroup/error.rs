@@ -82,9 +82,7 @@ pub enum Error {
         "--cgroup-parent: {path} is not below a cgroup that is delegated to this user; leave it out"
     )]
     NotOwned { path: String },
-    #[error(
-        "the user's systemd put this process into {path}, which is not delegated to this user"
-    )]
+    #[error("the user's systemd put this process into {path}, which is not delegated to this user")]
     Scope { path: String },
     #[error(
         "the container's cgroup {path} is delegated to this user, and the one of this process is not ({why}): run \

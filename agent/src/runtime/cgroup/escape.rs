@@ -31,7 +31,9 @@ pub fn find(
     };
     let chain = |path: &str| -> Vec<(String, Control)> {
         let paths = with_parents(path).map(std::borrow::Cow::into_owned);
-        paths.filter_map(|path| Some((path.clone(), open(&path)?))).collect()
+        paths
+            .filter_map(|path| Some((path.clone(), open(&path)?)))
+            .collect()
     };
     let theirs = chain(target);
     let shared = |path: &String| theirs.iter().any(|(other, _)| other == path);
@@ -81,7 +83,9 @@ pub fn find(
 
 /// Whether any device is limited.
 fn rate(text: &str) -> Limit {
-    let mut words = text.split_whitespace().filter_map(|word| word.split_once('='));
+    let mut words = text
+        .split_whitespace()
+        .filter_map(|word| word.split_once('='));
     if words.any(|(_, value)| value != "max") {
         Limit::Value(0)
     } else {
@@ -131,7 +135,10 @@ mod tests {
         let mut left = both;
         left[1].1 = "40\n";
         let said = escape(&left, "/u/session", "/u/manager");
-        assert_eq!(said.as_deref(), Some("the limit memory.max 40 of /u/session"));
+        assert_eq!(
+            said.as_deref(),
+            Some("the limit memory.max 40 of /u/session")
+        );
         // One that does not change what holds is none.
         left[1].1 = "100\n";
         assert_eq!(escape(&left, "/u/session", "/u/manager"), None);

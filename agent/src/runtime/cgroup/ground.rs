@@ -41,14 +41,18 @@ struct Base {
 }
 
 impl Ground {
-    /// Finds it for a container whose cgroup is to be `path`, as `/agent/NAME`; `limited` says whether that is to have
-    /// limits. Where a caller is alone in a cgroup of v2, it moves itself to one below: the kernel gives controllers only
+    /// Finds it for a container whose cgroup is to be `path`, as `/agent/NAME`; `limited` is the name of a limit that it
+    /// is to have. Where a caller is alone in a cgroup of v2, it moves itself to one below: the kernel gives controllers only
     /// to those below a cgroup without processes. To be called by a process of one thread, before it enters a user
     /// namespace and before it makes others that supervise.
     ///
     /// # Errors
     /// There is no place for a cgroup that the order needs.
-    pub fn settle(hierarchies: Hierarchies, path: &str, limited: bool) -> Result<Self, Error> {
+    pub fn settle(
+        hierarchies: Hierarchies,
+        path: &str,
+        limited: Option<String>,
+    ) -> Result<Self, Error> {
         let mut ground = Self {
             user: is_user(),
             hierarchies,
@@ -60,11 +64,17 @@ impl Ground {
             let all = ground.hierarchies.all().iter();
             ground.bases = all.map(Base::root).collect();
         } else if is_usual(path) {
-            ground.settle_below_own(limited)?;
+            ground.settle_below_own(limited.is_some())?;
         } else {
             ground.settle_at(path)?;
         }
-        Ok(ground)
+        match limited {
+            Some(name) if ground.bases.is_empty() => {
+                let why = ground.why().to_owned();
+                Err(Error::NotDelegated { name, why })
+            }
+            _ => Ok(ground),
+        }
     }
 
     /// What an ordinary user should know of where their cgroups are.
@@ -166,10 +176,10 @@ impl Ground {
                 });
                 return Ok(());
             }
-            let count = others.len();
+            let count = others.len() + 1;
             self.why = Some(format!(
-                "{count} other processes are in the delegated cgroup {own}, and the kernel gives controllers only \
-                 to those below a cgroup without processes"
+                "{count} processes are in the delegated cgroup {own}, and the kernel gives controllers only to those \
+                 below a cgroup without processes"
             ));
         }
         match Scope::ask(&self.hierarchies, mounted, own) {

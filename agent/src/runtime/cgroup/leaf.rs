@@ -30,7 +30,9 @@ pub fn enter(own: &Control, path: &str) -> Result<String, Error> {
         source,
     };
     for _ in 0..TRIES {
-        let moved = own.make(NAME).and_then(|(leaf, _)| leaf.write(PROCESSES, "0"));
+        let moved = own
+            .make(NAME)
+            .and_then(|(leaf, _)| leaf.write(PROCESSES, "0"));
         match moved {
             Ok(()) => return Ok(format!("{}/{NAME}", path.trim_end_matches('/'))),
             Err(error) if is_gone(&error) => {}

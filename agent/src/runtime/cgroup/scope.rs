@@ -95,7 +95,10 @@ pub fn approach(hierarchies: &Hierarchies, v2: &Mounted, target: &str) -> Result
         return Ok(());
     }
     let asked = Scope::ask(hierarchies, v2, own);
-    if asked.as_ref().is_ok_and(|scope| is_within_reach(hierarchies, v2, &scope.path, target)) {
+    if asked
+        .as_ref()
+        .is_ok_and(|scope| is_within_reach(hierarchies, v2, &scope.path, target))
+    {
         return Ok(());
     }
     let path = target.to_owned();

@@ -51,5 +51,9 @@ fn open_with(path: &Path, flags: OFlags) -> Result<File, Error> {
         Err(errno) => return Err(Error::io(path)(io::Error::from(errno))),
     };
     let found = file.metadata().map_err(Error::io(path))?;
-    if found.is_file() { Ok(file) } else { Err(no_file()) }
+    if found.is_file() {
+        Ok(file)
+    } else {
+        Err(no_file())
+    }
 }

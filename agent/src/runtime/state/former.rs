@@ -22,13 +22,18 @@ impl Store {
         let Some(former) = former else {
             return Vec::new();
         };
-        let moved = self.make().and_then(|()| self.lock_making()).and_then(|_making| {
-            let entries = fs::read_dir(former).map_err(Error::io(former))?;
-            let names = entries.flatten().filter_map(|it| it.file_name().into_string().ok());
-            let names = names.filter(|name| is_name(name));
-            let moved = names.map(|name| take(&former.join(&name), &self.path.join(&name)));
-            Ok(moved.filter_map(Result::err).collect())
-        });
+        let moved = self
+            .make()
+            .and_then(|()| self.lock_making())
+            .and_then(|_making| {
+                let entries = fs::read_dir(former).map_err(Error::io(former))?;
+                let names = entries
+                    .flatten()
+                    .filter_map(|it| it.file_name().into_string().ok());
+                let names = names.filter(|name| is_name(name));
+                let moved = names.map(|name| take(&former.join(&name), &self.path.join(&name)));
+                Ok(moved.filter_map(Result::err).collect())
+            });
         remove_if_empty(former);
         moved.unwrap_or_else(|error| vec![error])
     }
@@ -37,9 +42,9 @@ impl Store {
 /// Whether it and the one above are this user's alone.
 fn is_safe(former: &Path) -> bool {
     let all = [Some(former), former.parent()];
-    all.into_iter().flatten().all(|path| {
-        fs::symlink_metadata(path).is_ok_and(|found| user::is_own(&found))
-    })
+    all.into_iter()
+        .flatten()
+        .all(|path| fs::symlink_metadata(path).is_ok_and(|found| user::is_own(&found)))
 }
 
 fn take(old: &Path, new: &Path) -> Result<(), Error> {

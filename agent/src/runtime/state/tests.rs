@@ -200,11 +200,17 @@ fn what_an_older_agent_left_is_taken_over() {
 fn the_end_is_known_where_the_old_directory_is_gone() {
     let (directory, old, new) = stores();
     let claim = old.claim("a").unwrap();
-    claim.write(&record("a", 1, Status::Running { pid: 1 })).unwrap();
+    claim
+        .write(&record("a", 1, Status::Running { pid: 1 }))
+        .unwrap();
     new.adopt();
     fs::remove_dir_all(directory.path().join("agent")).unwrap();
     claim.leave_word(7).unwrap();
-    assert!(claim.write(&record("a", 1, Status::Exited { code: 7 })).is_err());
+    assert!(
+        claim
+            .write(&record("a", 1, Status::Exited { code: 7 }))
+            .is_err()
+    );
     drop(claim);
     assert!(new.abandoned().is_empty());
     let ended = new.waiter("a").unwrap().wait(|holder| panic!("{holder}"));

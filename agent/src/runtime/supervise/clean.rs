@@ -66,16 +66,18 @@ pub fn cgroup(record: &Record) -> Result<Option<Cgroup>, Error> {
 /// # Errors
 /// This process may not put others into it.
 pub fn joined(record: &Record) -> Result<Option<Cgroup>, Error> {
-    let has_none = record.cgroups.as_ref().map_or_else(
-        || record.cgroup.as_os_str().is_empty(),
-        BTreeMap::is_empty,
-    );
+    let has_none = record
+        .cgroups
+        .as_ref()
+        .map_or_else(|| record.cgroup.as_os_str().is_empty(), BTreeMap::is_empty);
     match cgroup(record)? {
-        Some(cgroup) => {
+        Some(mut cgroup) => {
             cgroup.approach()?;
             Ok(Some(cgroup))
         }
         None if has_none => Ok(None),
-        None => Err(Error::NotRunning { name: record.name.clone() }),
+        None => Err(Error::NotRunning {
+            name: record.name.clone(),
+        }),
     }
 }

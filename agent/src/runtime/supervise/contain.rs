@@ -40,7 +40,10 @@ pub fn contain(
     claim.write(&record)?;
     faults::point("recorded");
     let mut limited = false;
-    let makes = Makes { claim: &claim, ground };
+    let makes = Makes {
+        claim: &claim,
+        ground,
+    };
     let lived = live(&mut order, wanted, &makes, &mut record, &mut limited, told);
     let (code, process) = match lived {
         Ok(ended) => ended,

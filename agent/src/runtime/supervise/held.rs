@@ -87,9 +87,7 @@ impl Drop for Leaving {
 ///
 /// # Errors
 /// No process is to be had, or there is no place for a cgroup.
-pub fn hold(
-    orders: impl IntoIterator<Item = Order>,
-) -> Result<(Vec<UnixStream>, Leaving), Error> {
+pub fn hold(orders: impl IntoIterator<Item = Order>) -> Result<(Vec<UnixStream>, Leaving), Error> {
     let mut held = Vec::new();
     let mut leaving = Leaving::default();
     for order in orders {
