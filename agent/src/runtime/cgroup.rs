@@ -1,7 +1,7 @@
 //! The cgroup of a container, in every hierarchy: made, limited, read back, killed, removed.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 mod apply;
@@ -17,12 +17,14 @@ mod place;
 mod scope;
 mod wanted;
 
+use rustix::fs::OFlags;
+
 pub use begun::Begun;
 pub use error::Error;
 pub use ground::Ground;
 pub use wanted::Wanted;
 
-use crate::host::control::{Control, PROCESSES};
+use crate::host::control::{Control, TASKS};
 use crate::host::hierarchy::{Hierarchies, Mounted, Version};
 use crate::host::system::page_size;
 use crate::limit::Evidence;
@@ -169,31 +171,18 @@ impl Cgroup {
         v2.map(|control| control.as_fd())
     }
 
-    /// Moves a process into it in every hierarchy of v1: for one that was cloned into that of v2.
+    /// Its files `tasks` in every hierarchy of v1, for a process that was cloned into that of v2: a thread that writes `0`
+    /// to one joins that cgroup.
     ///
     /// # Errors
-    /// The process has ended, or the kernel refuses.
-    pub fn attach_v1(&self, pid: i32) -> Result<(), Error> {
-        self.attach_in(pid, |version| version == Version::V1)
-    }
-
-    /// Moves a process into it, in every hierarchy.
-    ///
-    /// # Errors
-    /// As [`Cgroup::attach_v1`].
-    pub fn attach(&self, pid: i32) -> Result<(), Error> {
-        self.attach_in(pid, |_| true)
-    }
-
-    fn attach_in(&self, pid: i32, wanted: impl Fn(Version) -> bool) -> Result<(), Error> {
-        let text = pid.to_string();
-        for directory in self.directories().filter(|it| wanted(it.version)) {
-            let path = directory.path.join(PROCESSES);
-            directory
-                .write(PROCESSES, &text)
-                .map_err(Error::io(&path))?;
-        }
-        Ok(())
+    /// One cannot be opened.
+    pub fn tasks(&self) -> Result<Vec<OwnedFd>, Error> {
+        let v1 = self.directories().filter(|it| it.version == Version::V1);
+        v1.map(|directory| {
+            let opened = directory.file(TASKS, OFlags::WRONLY).map(OwnedFd::from);
+            opened.map_err(Error::io(&directory.path.join(TASKS)))
+        })
+        .collect()
     }
 
     /// In each hierarchy.

@@ -12,13 +12,13 @@ mod child;
 mod error;
 mod executable;
 mod join;
+mod own;
 mod place;
 mod plan;
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::{Linux, Process};
-use rustix::fs::{FileType, fstat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
@@ -42,7 +42,8 @@ use crate::sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners,
 #[derive(Debug)]
 pub enum Stdio {
     Files {
-        stdin: OwnedFd,
+        /// `None`: the container's own `/dev/null`.
+        stdin: Option<OwnedFd>,
         stdout: OwnedFd,
         stderr: OwnedFd,
     },
@@ -270,14 +271,6 @@ impl Stdio {
     fn above(self) -> Result<Self, Error> {
         const FIRST_FREE: i32 = 3;
         let move_up = |file: OwnedFd| {
-            let is_directory = fstat(&file)
-                .is_ok_and(|it| FileType::from_raw_mode(it.st_mode) == FileType::Directory);
-            if is_directory {
-                return Err(Error::invalid(
-                    "standard streams: one is a directory, through which the container could leave its root; \
-                     redirect it to a file",
-                ));
-            }
             if file.as_raw_fd() >= FIRST_FREE {
                 return Ok(file);
             }
@@ -291,7 +284,7 @@ impl Stdio {
                 stdout,
                 stderr,
             } => Ok(Self::Files {
-                stdin: move_up(stdin)?,
+                stdin: stdin.map(move_up).transpose()?,
                 stdout: move_up(stdout)?,
                 stderr: move_up(stderr)?,
             }),
@@ -322,15 +315,16 @@ impl Started {
         Error::of_step(name, errno, subject)
     }
 
-    /// Lets it go on to the command.
+    /// Lets it join the cgroups of v1 whose files `tasks` these are, and go on to the command.
     ///
     /// # Errors
     /// What failed in it since the clone; its [`Error::status`] is docker's exit status for that. The process has then
     /// ended and been waited for.
-    pub fn go(mut self) -> Result<Running, Error> {
+    pub fn go(mut self, tasks: &[OwnedFd]) -> Result<Running, Error> {
         faults::point("go");
         // It may have failed before, and says so below.
-        let _ = self.channel.say(Word::Go);
+        let tasks: Vec<_> = tasks.iter().map(OwnedFd::as_fd).collect();
+        let _ = self.channel.say_go(&tasks);
         let mut terminal = None;
         loop {
             let report = self.channel.hear();

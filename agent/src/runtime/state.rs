@@ -8,7 +8,9 @@
 //! | `lock` | locked for writing by the supervisor as long as it lives; how the container ended, once it has |
 //! | `state.json` | a [`Record`], written before the cgroup is made |
 //! | `config.json` | the OCI spec that is carried out, for `agent exec` |
-//! | `log`, `log.1` | what a detached container wrote |
+//! | `state.room` | room for the record of how a detached container ended |
+//!
+//! What a detached container wrote is elsewhere ([`logs`]).
 //!
 //! The lock is one of fcntl(2): it belongs to the process, so that no child keeps it, and the kernel lets it go
 //! whatever the process dies of. A directory whose lock is free and whose record does not say `exited` is what a
@@ -16,20 +18,24 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use super::order::{ChangeRoot, Network};
+use crate::host::user_directory::{self, UserDirectory};
 
 mod files;
 mod former;
 mod holder;
 mod lock;
-mod user;
+pub mod logs;
+mod owner;
+mod room;
 
 pub use holder::{Condition, Holder, ends};
 pub use lock::{Claim, Waiter};
@@ -70,6 +76,16 @@ pub struct Record {
     pub remove: bool,
     pub change_root: ChangeRoot,
     pub network: Network,
+    /// The directory of its log, where that is not the one of its state.
+    #[serde(default)]
+    pub log: Option<PathBuf>,
+}
+
+impl Record {
+    /// Whether it stays to be looked at when the container has ended.
+    pub const fn stays(&self) -> bool {
+        self.detached && !self.remove
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,13 +169,26 @@ impl Store {
             };
         }
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        match runtime.filter(|path| path.is_absolute() && path.is_dir()) {
-            Some(runtime) => Self {
-                path: runtime.join("agent-containers"),
-                former: Some(runtime.join("agent/containers")),
-            },
-            None => Self::at(user::directory(Path::new("/tmp"), user).join("containers")),
+        let found = user_directory::of_user(runtime.as_deref());
+        if let Ok(UserDirectory { path, .. }) = &found
+            && path.parent() == runtime.as_deref()
+        {
+            return Self {
+                path: path.with_file_name("agent-containers"),
+                former: Some(path.join("containers")),
+            };
         }
+        let parent = match found {
+            Ok(UserDirectory { path, instead_of }) => {
+                if let Some(planted) = instead_of {
+                    say_instead(&planted, &path);
+                }
+                path
+            }
+            // What is wrong with /tmp is said where something is made there.
+            Err(_) => format!("/tmp/agent-{}", user.as_raw()).into(),
+        };
+        Self::at(parent.join("containers"))
     }
 
     /// The one at `path`, which is made when a container is.
@@ -230,8 +259,8 @@ impl Store {
     fn check(&self) -> Result<(), Error> {
         let parent = self.path.parent().unwrap_or(&self.path);
         for (path, is_safe) in [
-            (parent, user::is_safe_above as fn(&fs::Metadata) -> bool),
-            (&self.path, user::is_own),
+            (parent, owner::is_safe_above as fn(&fs::Metadata) -> bool),
+            (&self.path, owner::is_own),
         ] {
             match fs::symlink_metadata(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -256,6 +285,18 @@ impl Store {
         }
         self.check()
     }
+}
+
+/// Says it once, on standard error.
+fn say_instead(planted: &Path, used: &Path) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let (planted, used) = (planted.display(), used.display());
+        let _ = writeln!(
+            io::stderr(),
+            "agent: note: {planted} is not a directory of this user's alone; {used} is used instead"
+        );
+    });
 }
 
 /// Whether a container can have this name, which is one of a directory too.

@@ -14,7 +14,7 @@ use tests::run::{Container, next_command, output, rootfs, text, wait_until_it_ru
 use tests::wait::{PATIENCE, wait_for};
 
 /// The steps of the supervisor, of which each has a fault point.
-const SUPERVISOR: [&str; 13] = [
+const SUPERVISOR: [&str; 12] = [
     "claimed",
     "recorded",
     "prepared",
@@ -22,7 +22,6 @@ const SUPERVISOR: [&str; 13] = [
     "clone",
     "cloned",
     "limited",
-    "attached",
     "connected",
     "go",
     "running",

@@ -418,7 +418,7 @@ fn a_planted_directory_locks_nobody_out() {
     ]));
     let removed = output(&mut as_user(&["rm", "-f", "web"]));
     let entries = fs::read_dir("/tmp").expect("/tmp").flatten();
-    let beginning = format!("agent-{user}.");
+    let beginning = format!("agent-{user}-");
     let own: Vec<_> = entries
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(&beginning))
         .map(|entry| entry.path())

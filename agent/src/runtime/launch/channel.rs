@@ -19,6 +19,8 @@ use crate::sys;
 const TEXT_BYTES: usize = 1024;
 /// Kind, step, number of the error.
 const HEAD_BYTES: usize = 6;
+/// Of cgroups that a new process is given: v1 has fewer hierarchies.
+const MOST_CGROUPS: usize = 32;
 
 /// What the launcher says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,49 @@ impl Channel {
 
     pub fn say(&self, word: Word) -> Result<(), Errno> {
         send(&self.0, &[word as u8], SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// Says [`Word::Go`], with the files `tasks` of the cgroups of v1 that the new process is to join.
+    pub fn say_go(&self, tasks: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_CGROUPS))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !tasks.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(tasks)) {
+            return Err(Errno::TOOBIG);
+        }
+        let word = [Word::Go as u8];
+        let message = [IoSlice::new(&word)];
+        sendmsg(&self.0, &message, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// Waits for [`Word::Go`], and hands each file that comes with it to `join`.
+    pub fn wait_for_go(
+        &self,
+        mut join: impl FnMut(OwnedFd) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let mut said = [0u8];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_CGROUPS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let length = loop {
+            let mut into = [IoSliceMut::new(&mut said)];
+            match recvmsg(&self.0, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+                Ok(received) => break received.bytes,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        };
+        match said {
+            _ if length == 0 => return Err(Errno::PIPE),
+            [word] if word == Word::Go as u8 => {}
+            _ => return Err(Errno::PROTO),
+        }
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(tasks) = message {
+                for tasks in tasks {
+                    join(tasks)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Waits for a word; EPIPE where the launcher is gone.

@@ -12,10 +12,13 @@ use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, move_mount};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 pub use self::execute::NO_INTERPRETER;
 use super::channel::{Channel, Word};
+use super::own::Own;
+use super::place::Within;
 use super::plan::{Container, Plan};
 use crate::sys;
 
@@ -61,23 +64,22 @@ impl Step {
 }
 
 /// Of a container's first process.
-pub const FIRST: [Step; 24] = [
+pub const FIRST: [Step; 23] = [
     Step::new("tie", tie),
     Step::new("map", identity::become_root),
     Step::new("session", session),
     Step::new("hostname", host_name),
     Step::new("network", network),
     Step::new("propagation", root::be_private),
-    Step::new("root", root::enter),
+    Step::new("root", root::attach),
     Step::new("mount", mount::all),
-    Step::new("device", mount::devices),
     Step::new("terminal", terminal::make),
     Step::new("sysctl", mount::settings),
     Step::new("mask", hide::masked),
     Step::new("read-only", hide::read_only),
     Step::new("wait", wait),
-    Step::new("cgroup", mount::cgroups),
-    Step::new("leave", root::leave_old),
+    Step::new("cgroup", mount::late),
+    Step::new("leave", root::enter),
     Step::new("stdio", terminal::connect),
     Step::new("workdir", execute::enter_directory),
     Step::new("ulimit", identity::limit),
@@ -117,8 +119,8 @@ pub struct Child<'a> {
     channel: Channel,
     /// The container's root.
     root: Option<BorrowedFd<'a>>,
-    /// What was the root before it.
-    old_root: Option<OwnedFd>,
+    /// Its mounts, while those of the host can be reached.
+    own: Option<Own>,
     /// The container's own `/proc`, as the launcher mounted it.
     proc: Option<OwnedFd>,
     dev: Option<OwnedFd>,
@@ -136,8 +138,8 @@ pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
         plan,
         container,
         channel,
-        root: container.map(|container| container.root),
-        old_root: None,
+        root: None,
+        own: None,
         proc: None,
         dev: None,
         terminals: None,
@@ -169,8 +171,18 @@ impl<'a> Child<'a> {
         self.container.ok_or(Errno::INVAL).on(c"container")
     }
 
-    fn root(&self) -> Result<BorrowedFd<'a>, Failure<'a>> {
-        self.root.ok_or(Errno::INVAL).on(c"root")
+    /// Where the container's paths are looked up.
+    fn root(&self) -> Result<Within<'_>, Failure<'a>> {
+        let root = self.root.ok_or(Errno::INVAL).on(c"root")?;
+        Ok(Within::new(root, self.own.as_ref()))
+    }
+
+    /// Attaches a detached mount: it is the container's own from then on.
+    fn attach(&self, mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
+        let flags =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        move_mount(mount, c"", place, c"", flags)?;
+        self.own.as_ref().map_or(Ok(()), |own| own.add(mount))
     }
 }
 
@@ -209,9 +221,17 @@ fn network<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-/// For its cgroups, and its network.
+/// For its cgroups, and its network. It joins its cgroups of v1 by itself: for a thread that writes `0`, itself, the
+/// kernel takes no lock that waits until all CPUs have been seen at rest (`cgroup_attach_lock`,
+/// kernel/cgroup/cgroup.c), as it does for a process that another one moves.
 fn wait<'a>(child: &mut Child<'a>) -> Done<'a> {
-    child.channel.wait_for(Word::Go).on(c"launcher")?;
+    let mut joined = Ok(());
+    let go = child.channel.wait_for_go(|tasks| {
+        joined = rustix::io::write(&tasks, b"0").map(drop);
+        joined
+    });
+    joined.on(c"tasks, of a cgroup of v1")?;
+    go.on(c"launcher")?;
     unshare(child, libc::CLONE_NEWCGROUP).on(c"cgroup namespace")
 }
 

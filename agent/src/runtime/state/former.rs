@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{Error, Store, is_name, user};
+use super::{Error, Store, is_name, owner};
 
 /// Where root's were.
 pub const DIRECTORY: &str = "/run/agent/containers";
@@ -44,7 +44,7 @@ fn is_safe(former: &Path) -> bool {
     let all = [Some(former), former.parent()];
     all.into_iter()
         .flatten()
-        .all(|path| fs::symlink_metadata(path).is_ok_and(|found| user::is_own(&found)))
+        .all(|path| fs::symlink_metadata(path).is_ok_and(|found| owner::is_own(&found)))
 }
 
 fn take(old: &Path, new: &Path) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! Who may change the state of a container: its supervisor while it lives, and whoever cleans up after it.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::files::{self, replace};
-use super::{CONFIG, Condition, Error, Holder, RECORD, Record, Status, Store, is_name};
+use super::{CONFIG, Condition, Error, Holder, RECORD, Record, Status, Store, is_name, room};
 
 const LOCK: &str = "lock";
 
@@ -66,7 +66,16 @@ impl Claim {
             path: path.clone(),
             source,
         })?;
-        replace(&path, &text)
+        if let Status::Exited { .. } = record.status {
+            if room::is_there(&path) {
+                return room::fill(&path, &text);
+            }
+        }
+        replace(&path, &text)?;
+        match record.status {
+            Status::Creating if record.stays() => room::reserve(&path, &text),
+            _ => Ok(()),
+        }
     }
 
     /// # Errors
@@ -86,8 +95,8 @@ impl Claim {
     fn stays(&self) -> bool {
         self.record().is_some_and(|record| {
             let ended = matches!(record.status, Status::Exited { .. });
-            let left_word = || word(&self.lock).is_ok_and(|word| word.is_some());
-            ended || (!record.remove && left_word())
+            let has_word = || left_word(&self.lock).is_ok_and(|word| word.is_some());
+            ended || (record.stays() && has_word())
         })
     }
 
@@ -96,7 +105,7 @@ impl Claim {
     /// # Errors
     /// Where it cannot be written.
     pub fn leave_word(&self, code: u8) -> Result<(), Error> {
-        let written = (&self.lock).write_all(format!("{code}\n").as_bytes());
+        let written = self.lock.write_all_at(word(Some(code)).as_bytes(), 0);
         written.map_err(Error::io(&self.directory))
     }
 
@@ -148,7 +157,7 @@ impl Waiter {
             }
             holder.wait(LOOK);
         }
-        word(&self.lock).map_err(Error::io(Path::new(&self.name)))
+        left_word(&self.lock).map_err(Error::io(Path::new(&self.name)))
     }
 }
 
@@ -282,6 +291,9 @@ impl Store {
         let lock = files::open_or_create(&path)?;
         let locked = fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive);
         locked.map_err(|errno| Error::io(&path)(errno.into()))?;
+        // Room for its end, which is to be told whatever else there is no room for then.
+        let written = lock.write_all_at(word(None).as_bytes(), 0);
+        written.map_err(Error::io(&path))?;
         Ok(Claim {
             name: name.into(),
             directory,
@@ -310,11 +322,17 @@ impl Store {
 }
 
 /// How a container ended, where its supervisor left word of that.
-fn word(lock: &File) -> io::Result<Option<u8>> {
+fn left_word(lock: &File) -> io::Result<Option<u8>> {
     let mut word = [0; 16];
     let length = lock.read_at(&mut word, 0)?;
     let word = str::from_utf8(&word[..length]).unwrap_or_default();
     Ok(word.trim_matches(['\0', ' ', '\n']).parse().ok())
+}
+
+/// That word, or room for it: of the same length.
+fn word(code: Option<u8>) -> String {
+    let code = code.map(|code| code.to_string()).unwrap_or_default();
+    format!("{code:3}\n")
 }
 
 fn locked(path: PathBuf, holder: Holder) -> Error {

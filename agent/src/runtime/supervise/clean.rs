@@ -8,7 +8,8 @@ use crate::host::hierarchy::Hierarchies;
 use crate::runtime::cgroup::{self, Cgroup, leaf};
 use crate::runtime::network;
 use crate::runtime::order::Network;
-use crate::runtime::state::{Record, Store};
+use crate::runtime::root;
+use crate::runtime::state::{Record, Store, logs};
 use crate::text;
 
 /// Removes what supervisors that were killed left: every command of the agent does that first. What cannot be removed
@@ -28,6 +29,11 @@ pub fn sweep(store: &Store) {
             super::say(&text::error_line(&error));
         }
     }
+    store.remove_stray_logs();
+    // Not before: the containers that used them have ended.
+    if let Err(error) = root::sweep() {
+        super::say(&format!("layers of images: {error}"));
+    }
 }
 
 /// Kills and removes all that a container has on the host: processes, cgroups, interfaces.
@@ -45,6 +51,7 @@ pub fn remains(record: &Record) -> Result<(), Error> {
     if matches!(record.network, Network::Veth { .. }) {
         network::disconnect(&record.name)?;
     }
+    logs::remove(record)?;
     Ok(())
 }
 

@@ -1,6 +1,5 @@
 //! A container's life.
 
-use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -17,7 +16,7 @@ use crate::host::process;
 use crate::runtime::cgroup::{self, Begun, Cgroup, Ground};
 use crate::runtime::launch::{self, Started, Stdio};
 use crate::runtime::order::{Network, Order};
-use crate::runtime::state::{Claim, Record, Status, Store};
+use crate::runtime::state::{Claim, Record, Status, Store, logs};
 use crate::runtime::{network, root, seccomp, spec};
 
 /// Makes a container, stays with it until it ends, and removes it.
@@ -36,7 +35,7 @@ pub fn contain(
     }
     let claim = store.claim(&order.name)?;
     faults::point("claimed");
-    let mut record = record(&order, ground);
+    let mut record = record(&order, store, ground);
     claim.write(&record)?;
     faults::point("recorded");
     let mut limited = false;
@@ -45,12 +44,21 @@ pub fn contain(
         ground,
     };
     let lived = live(&mut order, wanted, &makes, &mut record, &mut limited, told);
-    let (code, process) = match lived {
+    let Lived {
+        code,
+        process,
+        lost_output,
+    } = match lived {
         Ok(ended) => ended,
         Err(error) => {
             // A cgroup that was there before is somebody else's, with all that runs in it. What cannot be removed now is
             // found by its record.
-            if !limited || clean::remains(&record).is_ok() {
+            let removed = if limited {
+                clean::remains(&record).is_ok()
+            } else {
+                logs::remove(&record).is_ok()
+            };
+            if removed {
                 ground.leave();
                 claim.remove()?;
             }
@@ -59,15 +67,21 @@ pub fn contain(
     };
     ground.leave();
     claim.leave_word(code)?;
-    if order.detach && !order.remove {
+    if record.stays() {
         record.status = Status::Exited { code };
         claim.write(&record)?;
     } else {
+        logs::remove(&record)?;
         claim.remove()?;
     }
     // Not before nobody reads its number in the record any more: another process may get it.
     reap(process.as_fd());
-    Ok(code)
+    // It said that it wrote everything, and nobody has got it.
+    Ok(if lost_output && code == 0 {
+        FAILED
+    } else {
+        code
+    })
 }
 
 /// What a container is made with, beside its order.
@@ -76,7 +90,17 @@ struct Makes<'a> {
     ground: &'a Ground,
 }
 
-/// From the root file system to the last process's end: how the first one ended, which is to be reaped.
+/// How a container's init process ended, which is to be reaped.
+struct Lived {
+    code: u8,
+    process: OwnedFd,
+    lost_output: bool,
+}
+
+/// The exit status where this command failed, and not the container's.
+pub const FAILED: u8 = 125;
+
+/// From the root file system to the last process's end.
 fn live(
     order: &mut Order,
     wanted: Wanted,
@@ -84,9 +108,20 @@ fn live(
     record: &mut Record,
     limited: &mut bool,
     told: &mut Told<'_>,
-) -> Result<(u8, OwnedFd), Error> {
+) -> Result<Lived, Error> {
     let Makes { claim, ground } = *makes;
-    let tree = root::prepare(&order.root, &root::Owners::of(&order.spec))?;
+    let resources = resources(&order.spec);
+    let path = cgroup_path(order);
+    let mut early = None;
+    if order.root.is_unpacked() {
+        // What is unpacked into memory is charged to the container, whose cgroup is there before.
+        claim.write_spec(&order.spec)?;
+        let mut begun = begin(order, ground, &path, &resources)?;
+        begun.make_all()?;
+        early = Some(begun);
+    }
+    let charge = || early.as_ref().map_or(Ok(()), Begun::charge_this_process);
+    let tree = root::prepare(order, &charge)?;
     spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
     remember_size(&mut order.spec, wanted);
     if record.image != tree.name {
@@ -97,12 +132,13 @@ fn live(
     claim.write_spec(&order.spec)?;
     let filters = filters(&order.spec)?;
     faults::point("prepared");
-    let resources = resources(&order.spec);
-    let path = cgroup_path(order);
-    let mut begun = begin(order, ground, &path, &resources)?;
+    let mut begun = match early {
+        Some(begun) => begun,
+        None => begin(order, ground, &path, &resources)?,
+    };
     let is_nowhere = begun.is_nowhere();
     faults::point("begun");
-    let (stdio, mut relay) = streams(order, wanted, claim).map_err(Error::Streams)?;
+    let (stdio, mut relay) = streams(order, wanted, claim, record)?;
     if let Some(leash) = told.leash().map_err(Error::Streams)? {
         relay.leash(leash);
     }
@@ -117,7 +153,9 @@ fn live(
         stdio,
         &filters,
     )?;
-    drop(tree);
+    // What is on disk of it stays until the container has ended.
+    let _disk = tree.disk;
+    drop(tree.mount);
     let ((cgroup, notes), started) = beside(started, begun.complete())?;
     *limited = true;
     for note in notes {
@@ -126,8 +164,9 @@ fn live(
     faults::point("limited");
     told.limited(&cgroup);
     let placed = place(order, &cgroup, &started);
-    let ((), started) = beside(started, placed)?;
-    let running = started.go()?;
+    let (tasks, started) = beside(started, placed)?;
+    let running = started.go(&tasks)?;
+    drop(tasks);
     faults::point("running");
     record.status = Status::Running {
         pid: running.pid.as_raw_nonzero().get(),
@@ -161,10 +200,15 @@ fn live(
     }
     cgroup.remove()?;
     faults::point("removed");
-    Ok((code, process))
+    Ok(Lived {
+        code,
+        process,
+        lost_output: relay.lost_output(),
+    })
 }
 
-fn record(order: &Order, ground: &Ground) -> Record {
+fn record(order: &Order, store: &Store, ground: &Ground) -> Record {
+    let log = order.detach.then(|| store.new_log(&order.name));
     let cgroups = ground.cgroups(&cgroup_path(order));
     let first = cgroups.values().next().cloned();
     Record {
@@ -182,6 +226,7 @@ fn record(order: &Order, ground: &Ground) -> Record {
         remove: order.remove || !order.detach,
         change_root: order.change_root,
         network: order.network.clone(),
+        log: log.flatten(),
     }
 }
 
@@ -246,11 +291,27 @@ fn remember_size(spec: &mut Spec, wanted: Wanted) {
     }
 }
 
-fn streams(order: &Order, wanted: Wanted, claim: &Claim) -> io::Result<(Stdio, Relay)> {
-    if order.detach {
-        return streams::logged(wanted, log::Writer::create(claim.directory())?);
-    }
-    streams::foreground(wanted)
+fn streams(
+    order: &Order,
+    wanted: Wanted,
+    claim: &Claim,
+    record: &Record,
+) -> Result<(Stdio, Relay), Error> {
+    let made = if order.detach {
+        let (path, directory) = match &record.log {
+            Some(path) => (path.as_path(), log::place::make(path)),
+            None => (claim.directory(), log::place::open(claim.directory())),
+        };
+        let log = directory.and_then(|directory| log::Writer::create(directory, order.log));
+        let log = log.map_err(|source| Error::Log {
+            path: path.to_owned(),
+            source,
+        });
+        streams::logged(wanted, log?)
+    } else {
+        streams::foreground(wanted)
+    };
+    made.map_err(Error::Streams)
 }
 
 /// What came of something that was done beside a new process. Where it failed because the process had, that is what is
@@ -262,10 +323,8 @@ fn beside<T>(started: Started, came: Result<T, impl Into<Error>>) -> Result<(T, 
     }
 }
 
-/// Attaches the first process to its cgroup and network, while it mounts.
-fn place(order: &Order, cgroup: &Cgroup, started: &Started) -> Result<(), Error> {
-    cgroup.attach_v1(started.pid.as_raw_nonzero().get())?;
-    faults::point("attached");
+/// Connects the first process's network, while it mounts. What comes back lets it join its cgroups of v1.
+fn place(order: &Order, cgroup: &Cgroup, started: &Started) -> Result<Vec<OwnedFd>, Error> {
     network::connect(
         &order.network,
         &order.name,
@@ -273,7 +332,7 @@ fn place(order: &Order, cgroup: &Cgroup, started: &Started) -> Result<(), Error>
         started.pidfd.as_fd(),
     )?;
     faults::point("connected");
-    Ok(())
+    Ok(cgroup.tasks()?)
 }
 
 /// How a process ended that has. It stays a zombie.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Process, Spec};
 use rustix::process::Pid;
 
-use super::contain::{end_of, filters, reap};
+use super::contain::{FAILED, end_of, filters, reap};
 use super::signals::Signals;
 use super::stop::first_process;
 use super::streams::{self, Wanted};
@@ -58,10 +58,8 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
         stdio,
         &filters(&spec)?,
     )?;
-    if let Some(cgroup) = &cgroup {
-        cgroup.attach_v1(started.pid.as_raw_nonzero().get())?;
-    }
-    let running = started.go()?;
+    let tasks = cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::tasks)?;
+    let running = started.go(&tasks)?;
     let mut raw = None;
     if let Some(terminal) = running.terminal {
         raw = streams::connect(terminal, wanted, false, &mut relay).map_err(Error::Streams)?;
@@ -81,7 +79,10 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
     drained.map_err(Error::Wait)?;
     drop(raw);
     reap(process.as_fd());
-    Ok(code)
+    Ok(match code {
+        0 if relay.lost_output() => FAILED,
+        code => code,
+    })
 }
 
 /// The container's process, with what was asked for.

@@ -43,6 +43,7 @@ const PATIENCE: usize = 3;
 pub struct Signals {
     descriptor: OwnedFd,
     ending: usize,
+    end_wanted: bool,
 }
 
 /// What is to be done about the signals that came.
@@ -67,7 +68,13 @@ impl Signals {
         Ok(Self {
             descriptor: catch_signals(signals)?,
             ending: 0,
+            end_wanted: false,
         })
+    }
+
+    /// Whether a user asked for an end since this was last asked.
+    pub fn end_is_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.end_wanted)
     }
 
     /// Passes on what came to the process.
@@ -91,6 +98,7 @@ impl Signals {
                 continue;
             }
             self.ending += usize::from(ENDING.contains(&signal));
+            self.end_wanted |= ENDING.contains(&signal) || signal == libc::SIGHUP;
             if self.ending >= PATIENCE {
                 wish = Wish::Kill;
             }

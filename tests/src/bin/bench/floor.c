@@ -3,7 +3,8 @@
 //   floor whole NAME ROOT FILTER COMMAND...  the same container as `agent run`'s: namespaces, cgroups in all hierarchies, which
 //                                            it sees, limits, mounts, nodes, hidden and read-only paths, a loopback interface,
 //                                            docker's capabilities, a system call filter; its first process makes network and
-//                                            mounts while the launcher makes cgroups
+//                                            mounts while the launcher makes cgroups, and joins them by itself; its output
+//                                            comes through pipes
 //   floor least NAME ROOT FILTER COMMAND...  of this, what gives it namespaces, limits in three hierarchies, and a root; one
 //                                            thing after the other
 //   floor filter PID FILTER                  the system call filter of a process, into the file FILTER
@@ -17,6 +18,7 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -242,6 +244,68 @@ static int save_filter(pid_t process, const char *file)
 	return close(fd);
 }
 
+// The cgroups of v1, as files to join them by: a thread that writes itself into `tasks` waits for no other.
+static void join(const int *tasks, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		check(write(tasks[i], "0", 1), HIERARCHIES[i].name);
+}
+
+static void give_tasks(int socket, const char *name, size_t count)
+{
+	char path[256], space[CMSG_SPACE(sizeof(int) * 16)] = { 0 };
+	int tasks[16];
+	for (size_t i = 0; i < count; i++) {
+		snprintf(path, sizeof path, "%s/agent/%s/tasks", HIERARCHIES[i].name, name);
+		tasks[i] = open(path, O_WRONLY | O_CLOEXEC);
+		check(tasks[i], path);
+	}
+	struct iovec go = { "", 1 };
+	struct msghdr message = { .msg_iov = &go, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space };
+	struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+	rights->cmsg_level = SOL_SOCKET;
+	rights->cmsg_type = SCM_RIGHTS;
+	rights->cmsg_len = CMSG_LEN(sizeof(int) * count);
+	message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+	memcpy(CMSG_DATA(rights), tasks, sizeof(int) * count);
+	check(sendmsg(socket, &message, 0), "go");
+	for (size_t i = 0; i < count; i++)
+		close(tasks[i]);
+}
+
+static void take_tasks(int socket, size_t count)
+{
+	char word, space[CMSG_SPACE(sizeof(int) * 16)];
+	struct iovec go = { &word, 1 };
+	struct msghdr message = { .msg_iov = &go, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space };
+	check(recvmsg(socket, &message, MSG_CMSG_CLOEXEC) - 1, "go");
+	struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+	check(rights ? 0 : -1, "tasks");
+	int tasks[16];
+	memcpy(tasks, CMSG_DATA(rights), sizeof(int) * count);
+	join(tasks, count);
+}
+
+// Passes on what comes through these pipes until nobody has them open any more.
+static void relay(const int *pipes, size_t count)
+{
+	struct pollfd polled[2] = { { pipes[0], POLLIN, 0 }, { pipes[1], POLLIN, 0 } };
+	for (size_t open = count; open > 0;) {
+		check(poll(polled, count, -1), "poll");
+		for (size_t i = 0; i < count; i++) {
+			static char bytes[65536];
+			if (polled[i].revents == 0)
+				continue;
+			ssize_t length = read(polled[i].fd, bytes, sizeof bytes);
+			check(length, "output");
+			if (length > 0)
+				check(write(i + 1, bytes, length), "output");
+			else
+				polled[i].fd = -1, open--;
+		}
+	}
+}
+
 int main(int count, char **words)
 {
 	if (count == 4 && strcmp(words[1], "filter") == 0)
@@ -257,8 +321,12 @@ int main(int count, char **words)
 	check(chdir("/sys/fs/cgroup"), "cgroups");
 	if (!whole)
 		cgroups(name, places);
-	int pipes[2];
-	check(pipe2(pipes, O_CLOEXEC), "pipe");
+	int pipes[2], output[2], errors[2];
+	check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pipes), "sockets");
+	if (whole) {
+		check(pipe2(output, O_CLOEXEC), "pipe");
+		check(pipe2(errors, O_CLOEXEC), "pipe");
+	}
 	struct clone_args arguments = {
 		.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | (whole ? 0 : CLONE_NEWNET),
 		.exit_signal = SIGCHLD,
@@ -275,9 +343,15 @@ int main(int count, char **words)
 		mounts(words[2]);
 		if (whole)
 			hide();
-		char go;
 		close(pipes[1]);
-		check(read(pipes[0], &go, 1) - 1, "go");
+		take_tasks(pipes[0], places);
+		if (whole) {
+			int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+			check(nothing, "/dev/null");
+			check(dup2(nothing, 0), "input");
+			check(dup2(output[1], 1), "output");
+			check(dup2(errors[1], 2), "errors");
+		}
 		check(unshare(CLONE_NEWCGROUP), "cgroup namespace");
 		if (whole)
 			hierarchies(places);
@@ -291,13 +365,12 @@ int main(int count, char **words)
 	close(pipes[0]);
 	if (whole)
 		cgroups(name, places);
-	char pid[24];
-	snprintf(pid, sizeof pid, "%ld", child);
-	for (size_t i = 0; i < places; i++) {
-		snprintf(path, sizeof path, "%s/agent/%s/cgroup.procs", HIERARCHIES[i].name, name);
-		put("%s", path, pid);
+	give_tasks(pipes[1], name, places);
+	if (whole) {
+		close(output[1]);
+		close(errors[1]);
+		relay((int[]){ output[0], errors[0] }, 2);
 	}
-	check(write(pipes[1], "", 1), "go");
 	int status;
 	check(waitpid(child, &status, 0), "wait");
 	for (size_t i = 0; i < places; i++) {

@@ -1,10 +1,16 @@
 //! How long a container takes that does nothing: `/bin/true` from start to end, by `agent run`, by crun with the same
 //! spec, and by hand-written floors (`floor.c`): one that makes the same container, and one that makes a lesser one.
+//!
+//! Three regimes: *back to back*, each side in a row of its own launches; *shuffled*, the sides in turns; and *idle*, each
+//! launch after a pause, as people launch. The kernel finishes what a launch left in the time of the next one, and moves
+//! a process into a cgroup of v1 sooner where somebody has just done so: each regime has its own ratio.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
@@ -58,44 +64,13 @@ fn in_own_mounts(size: Size) -> Vec<Figure> {
     mount("tmpfs", RUN, "tmpfs", MountFlags::empty(), None).expect("a /run in memory");
     let bench = Bench::new();
     let count = size.count.unwrap_or(LAUNCHES).max(2);
-    let [ours, crun, whole, least] = bench.single(count);
+    let mut figures: Vec<Figure> = REGIMES
+        .iter()
+        .flat_map(|regime| regime.figures(&bench.single(regime, count)))
+        .collect();
     let [ours_many, crun_many] = bench.at_once((count / AT_ONCE).max(2));
     assert_nothing_left();
-    vec![
-        Figure::new(
-            "launch: agent run /bin/true",
-            Unit::Seconds,
-            median(ours.clone()),
-        ),
-        Figure::new("launch: crun", Unit::Seconds, median(crun.clone())),
-        Figure::new("launch: the floor", Unit::Seconds, median(whole.clone())),
-        Figure::new(
-            "launch: the least floor",
-            Unit::Seconds,
-            median(least.clone()),
-        ),
-        Figure::new(
-            "launch: agent run / crun",
-            Unit::Ratio,
-            median_ratio(&ours, &crun),
-        )
-        .at_most(0.6),
-        Figure::new(
-            "launch: agent run / the floor",
-            Unit::Ratio,
-            median_ratio(&ours, &whole),
-        )
-        .at_most(1.5),
-        Figure::new(
-            "launch: agent run / the least floor",
-            Unit::Ratio,
-            median_ratio(&ours, &least),
-        ),
-        Figure::new(
-            "launch: the floor / the least floor",
-            Unit::Ratio,
-            median_ratio(&whole, &least),
-        ),
+    figures.extend([
         Figure::new(
             "launch: 8 at once, agent run",
             Unit::Seconds,
@@ -106,8 +81,62 @@ fn in_own_mounts(size: Size) -> Vec<Figure> {
             Unit::Ratio,
             median_ratio(&ours_many, &crun_many),
         )
-        .at_most(0.6),
-    ]
+        .at_most(0.7),
+    ]);
+    figures
+}
+
+/// In which order launches come, and what of crun's time and the floor's ours may take.
+struct Regime {
+    name: &'static str,
+    /// How many launches of one side come in a row. The first of several is not counted.
+    row: u32,
+    pause: Duration,
+    of_crun: f64,
+}
+
+const REGIMES: [Regime; 3] = [
+    Regime {
+        name: "back to back",
+        row: 11,
+        pause: Duration::ZERO,
+        of_crun: 0.7,
+    },
+    Regime {
+        name: "shuffled",
+        row: 1,
+        pause: Duration::ZERO,
+        of_crun: 0.7,
+    },
+    Regime {
+        name: "after idle",
+        row: 1,
+        pause: Duration::from_millis(250),
+        of_crun: 0.45,
+    },
+];
+
+/// Of the floor's time, in each regime.
+const OF_FLOOR: f64 = 1.4;
+
+impl Regime {
+    fn figures(&self, seconds: &[Vec<f64>; 4]) -> Vec<Figure> {
+        let [ours, crun, whole, least] = seconds;
+        let figure = |what: &str, unit, value| {
+            Figure::new(format!("launch, {}: {what}", self.name), unit, value)
+        };
+        let time = |what, seconds: &Vec<f64>| figure(what, Unit::Seconds, median(seconds.clone()));
+        let ratio = |what, other| figure(what, Unit::Ratio, median_ratio(ours, other));
+        vec![
+            time("agent run /bin/true", ours),
+            time("crun", crun),
+            time("the floor", whole),
+            time("the least floor", least),
+            ratio("agent run / crun", crun).at_most(self.of_crun),
+            ratio("agent run / the floor", whole).at_most(OF_FLOOR),
+            ratio("agent run / the least floor", least),
+        ]
+    }
 }
 
 /// What launches.
@@ -125,11 +154,18 @@ struct Bench {
     rootfs: Rootfs,
     /// OCI bundles of the root file system, and the floor.
     directory: TempDir,
+    /// What runs crun.
+    crun: Vec<String>,
 }
+
+/// Names what runs crun: words, one a line.
+const CRUN: &str = "BENCH_CRUN";
 
 impl Bench {
     fn new() -> Self {
+        let crun = env::var(CRUN).unwrap_or_else(|_| program("crun").display().to_string());
         let bench = Self {
+            crun: crun.lines().map(str::to_owned).collect(),
             rootfs: Rootfs::new(&[]),
             directory: tempfile::tempdir().expect("a temporary directory"),
         };
@@ -168,8 +204,6 @@ impl Bench {
         let output = output.expect("agent run can be run");
         let mut spec: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("agent run --print-spec: {error}: {output:?}"));
-        // crun 1.8 knows no later one.
-        spec["ociVersion"] = json!("1.0.2");
         spec["root"] = json!({ "path": self.rootfs.path() });
         spec["process"]["terminal"] = json!(false);
         spec["linux"]["cgroupsPath"] = json!(format!("/{PARENT}/{name}"));
@@ -191,8 +225,9 @@ impl Bench {
                 run
             }
             Side::Crun => {
-                let mut run = Command::new(program("crun"));
-                run.args(["--root", "/run/crun"]);
+                let mut words = self.crun.iter();
+                let mut run = Command::new(words.next().expect("crun"));
+                run.args(words).args(["--root", "/run/crun"]);
                 run.args(["--cgroup-manager", "cgroupfs", "run", "--bundle"]);
                 run.arg(self.bundle(number)).arg(name);
                 run
@@ -226,19 +261,22 @@ impl Bench {
         succeed(&mut agent(["rm", "-f", &name]));
     }
 
-    /// Seconds of each launch, one side after the other in each round.
-    fn single(&self, count: u32) -> [Vec<f64>; 4] {
+    /// Seconds of each launch, some of one side after some of another in each round.
+    fn single(&self, regime: &Regime, count: u32) -> [Vec<f64>; 4] {
         let sides = [Side::Agent, Side::Crun, Side::Whole, Side::Least];
         let mut seconds = sides.map(|_| Vec::new());
         // The first of each finds nothing in the page cache.
-        for round in 0..=count {
+        for round in 0..=count.div_ceil(regime.row) {
             for at in 0..sides.len() {
                 // Who comes first changes: a launch leaves work behind, which is done in the next one's time.
                 let at = (at + round as usize) % sides.len();
-                let started = Instant::now();
-                end(start(&mut self.command(sides[at], 0)));
-                if round > 0 {
-                    seconds[at].push(started.elapsed().as_secs_f64());
+                for number in 0..regime.row {
+                    sleep(regime.pause);
+                    let started = Instant::now();
+                    end(start(&mut self.command(sides[at], 0)));
+                    if round > 0 && (number > 0 || regime.row == 1) {
+                        seconds[at].push(started.elapsed().as_secs_f64());
+                    }
                 }
             }
         }

@@ -83,5 +83,6 @@ fn one(
             role,
             instead: None,
         }),
+        late: false,
     })
 }
