@@ -13,13 +13,18 @@ use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::files::{self, replace};
-use super::{CONFIG, Condition, Error, Holder, RECORD, Record, Status, Store, is_name, room};
+use super::{
+    CONFIG, Condition, DIRECTORY, Error, Holder, RECORD, Record, Status, Store, is_name, room,
+};
 
 const LOCK: &str = "lock";
 
 /// Held while a directory is made together with its lock, and while locks are looked for that nobody holds.
 /// No container can have this name.
 const MAKING: &str = ".lock";
+
+/// Held while bridges are made and removed. Likewise.
+const BRIDGES: &str = ".bridges.lock";
 
 /// What the directory of a container is called, with its name behind, while it is removed.
 const GONE: &str = ".gone.";
@@ -304,20 +309,34 @@ impl Store {
     /// One at a time, until the file is closed.
     pub(super) fn lock_making(&self) -> Result<File, Error> {
         debug_assert!(!is_name(MAKING));
-        let path = self.path.join(MAKING);
-        let lock = files::open_or_create(&path)?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(lock),
-                Err(Errno::AGAIN | Errno::ACCESS) => {}
-                Err(errno) => return Err(Error::io(&path)(errno.into())),
-            }
-            if let Some(holder) = holder(&lock).filter(|_| Instant::now() > deadline) {
-                return Err(locked(path, holder));
-            }
-            sleep(PAUSE);
+        lock_file(self.path.join(MAKING))
+    }
+
+    /// Held while bridges are made and removed, until the file is closed.
+    ///
+    /// # Errors
+    /// Another process holds it for too long.
+    pub fn lock_bridges() -> Result<File, Error> {
+        let store = Self::at(DIRECTORY);
+        store.make()?;
+        lock_file(store.path.join(BRIDGES))
+    }
+}
+
+/// Takes the lock at `path`, which is made where it is not there.
+fn lock_file(path: PathBuf) -> Result<File, Error> {
+    let lock = files::open_or_create(&path)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(Errno::AGAIN | Errno::ACCESS) => {}
+            Err(errno) => return Err(Error::io(&path)(errno.into())),
         }
+        if let Some(holder) = holder(&lock).filter(|_| Instant::now() > deadline) {
+            return Err(locked(path, holder));
+        }
+        sleep(PAUSE);
     }
 }
 
