@@ -2,7 +2,9 @@
 
 mod detached;
 mod foreground;
+mod former;
 mod killed;
 mod many;
 mod sweep;
 mod terminal;
+mod waits;

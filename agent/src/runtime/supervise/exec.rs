@@ -10,7 +10,7 @@ use super::contain::{FAILED, end_of, filters, reap};
 use super::signals::Signals;
 use super::stop::first_process;
 use super::streams::{self, Wanted};
-use super::{Error, sweep};
+use super::{Error, clean, sweep};
 use crate::host;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::launch;
@@ -47,21 +47,19 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
     let (record, pid, container) = first_process(&store, &request.container)?;
     let spec = store.spec(&request.container)?;
     let process = process(request, pid, &spec)?;
-    let not_running = || Error::NotRunning {
-        name: request.container.clone(),
-    };
-    let cgroup = Cgroup::find(&record.cgroup)?.ok_or_else(not_running)?;
+    let cgroup = clean::joined(&record)?;
     let (stdio, mut relay) = streams::foreground(wanted).map_err(Error::Streams)?;
     let mut signals = Signals::catch().map_err(Error::Streams)?;
     let started = launch::enter(
         pid,
         container.as_fd(),
         &process,
-        cgroup.v2_fd(),
+        cgroup.as_ref().and_then(Cgroup::v2_fd),
         stdio,
         &filters(&spec)?,
     )?;
-    let running = started.go(&cgroup.tasks()?)?;
+    let tasks = cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::tasks)?;
+    let running = started.go(&tasks)?;
     let mut raw = None;
     if let Some(terminal) = running.terminal {
         raw = streams::connect(terminal, wanted, false, &mut relay).map_err(Error::Streams)?;
