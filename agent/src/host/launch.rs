@@ -51,6 +51,15 @@ pub fn set_oom_score_adjustment(pid: Pid, adjustment: i32) -> Result<(), Error> 
     )
 }
 
+/// The same of this process itself.
+///
+/// # Errors
+/// As of [`set_oom_score_adjustment`].
+pub fn set_own_oom_score_adjustment(adjustment: i32) -> io::Result<()> {
+    let path = PathBuf::from("/proc/self/oom_score_adj");
+    write(path, &adjustment.to_string()).map_err(|error| error.source)
+}
+
 /// Sets the clocks of the time namespace that this process's children will be in.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! The cgroup of a container, in every hierarchy: made, limited, read back, killed, removed.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 mod apply;
@@ -16,12 +16,14 @@ pub use begun::Begun;
 pub use error::Error;
 pub use wanted::Wanted;
 
-use crate::host::control::{Control, PROCESSES};
+use crate::host::control::{Control, PROCESSES, THREADS};
 use crate::host::hierarchy::{Hierarchies, Version};
 use crate::host::system::page_size;
 use crate::limit::Evidence;
+use crate::runtime::launch::Entrances;
 use apply::Limiter;
 use place::{Place, Way};
+use rustix::fs::OFlags;
 
 /// The cgroup of a container: a directory in each hierarchy.
 #[derive(Debug)]
@@ -139,6 +141,26 @@ impl Cgroup {
                 .map_err(Error::io(&path))?;
         }
         Ok(())
+    }
+
+    /// The ways into it for a process that comes in by itself.
+    ///
+    /// # Errors
+    /// One of them cannot be opened.
+    pub fn entrances(&self) -> Result<Entrances<'_>, Error> {
+        let v1 = self.directories().filter(|it| it.version == Version::V1);
+        let open = |directory: &Control| {
+            // An ordinary user may have been given one of the two alone.
+            let opened = directory
+                .file(THREADS, OFlags::WRONLY)
+                .or_else(|_| directory.file(PROCESSES, OFlags::WRONLY));
+            let path = directory.path.join(THREADS);
+            opened.map(OwnedFd::from).map_err(Error::io(&path))
+        };
+        Ok(Entrances {
+            v2: self.v2_fd(),
+            v1: v1.map(open).collect::<Result<_, _>>()?,
+        })
     }
 
     /// In each hierarchy.

@@ -9,28 +9,36 @@
 
 mod channel;
 mod child;
+mod entry;
 mod error;
 mod executable;
 mod join;
 mod place;
 mod plan;
+pub mod stage;
+mod terminal;
+mod wait;
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::{Linux, Process};
 use rustix::fs::{FileType, fstat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Pid, Signal, pidfd_send_signal};
 
+pub use entry::Entrances;
 pub use error::Error;
 pub use executable::protect_executable;
+pub use wait::Interrupts;
 
 use self::channel::{Channel, Report, Word};
 use self::child::Step;
+use self::entry::Entry;
 use self::plan::command::Command;
 use self::plan::identity::Identity;
 use self::plan::namespaces::{Join, Namespaces};
 use self::plan::{Container, Plan};
+use self::wait::{Guard, Wait};
 use super::order::{Network, Order};
 use super::seccomp;
 use crate::faults;
@@ -96,7 +104,7 @@ pub fn launch(
     let container = Container::new(order, root, &namespaces, hierarchies)?;
     let plan = Plan {
         steps: &child::FIRST,
-        fault: fault_in(&child::FIRST),
+        fault: faults::wanted().and_then(|step| number_of(&child::FIRST, &step)),
         namespaces,
         container: Some(container),
         joined_root: None,
@@ -105,57 +113,64 @@ pub fn launch(
         filters,
         command: Command::new(process, "/")?,
         reaper: order.init.then(host::launch::start_area).transpose()?,
+        hold: faults::held().and_then(|step| number_of(&child::FIRST, &step)),
+        stage: None,
     };
     start(&plan, cgroup, process.oom_score_adj())
 }
 
-/// Starts one more process in a container, in all its namespaces and its root.
+/// Runs one more process in a container, in all its namespaces and its root. It enters by itself, and when it is seen
+/// there it has nothing of the host's.
 ///
 /// `container` is a pidfd of its first process, and `pid` the same.
 ///
 /// # Errors
-/// As of [`launch`].
+/// As of [`launch`]; or a signal came, or it took too long.
 pub fn enter(
     pid: Pid,
     container: BorrowedFd<'_>,
     process: &Process,
-    cgroup: Option<BorrowedFd<'_>>,
+    entrances: &Entrances<'_>,
     stdio: Stdio,
     filters: &[seccomp::Program],
-) -> Result<Started, Error> {
+    interrupts: &mut dyn Interrupts,
+) -> Result<Running, Error> {
     let (kinds, root) = host::launch::surroundings(pid)?;
-    let pidfd = container
+    let namespace = container
         .try_clone_to_owned()
         .map_err(|source| Error::Step {
             step: "join",
             subject: "container".to_owned(),
             source,
         })?;
-    let plan = Plan {
-        steps: &child::NEXT,
-        fault: fault_in(&child::NEXT),
-        namespaces: Namespaces {
-            joined: vec![Join {
-                namespace: pidfd,
-                kinds,
-                subject: c"the container's namespaces".to_owned(),
-            }],
-            ..Namespaces::default()
-        },
-        container: None,
-        joined_root: Some(root),
-        stdio: stdio.above()?,
-        identity: Identity::new(process)?,
-        filters,
-        command: Command::new(process, "/")?,
-        reaper: None,
+    let (streams, terminal) = match stdio.above()? {
+        Stdio::Files {
+            stdin,
+            stdout,
+            stderr,
+        } => ([stdin, stdout, stderr], None),
+        Stdio::Terminal => {
+            let controller = terminal::open(root.as_fd())?;
+            (terminal::streams(controller.as_fd())?, Some(controller))
+        }
     };
-    start(&plan, cgroup, process.oom_score_adj())
+    let entry = Entry {
+        joins: vec![Join {
+            namespace,
+            kinds,
+            subject: c"the container's namespaces".to_owned(),
+        }],
+        root,
+        process,
+        filters,
+        streams,
+        terminal,
+    };
+    entry.go(entrances, interrupts)
 }
 
-fn fault_in(steps: &[Step]) -> Option<usize> {
-    let wanted = faults::wanted()?;
-    steps.iter().position(|step| step.name == wanted)
+fn number_of(steps: &[Step], name: &str) -> Option<usize> {
+    steps.iter().position(|step| step.name == name)
 }
 
 fn start(
@@ -326,15 +341,17 @@ impl Started {
     ///
     /// # Errors
     /// What failed in it since the clone; its [`Error::status`] is docker's exit status for that. The process has then
-    /// ended and been waited for.
-    pub fn go(mut self) -> Result<Running, Error> {
+    /// ended and been waited for. Or a signal came, or it took too long.
+    pub fn go(mut self, interrupts: &mut dyn Interrupts) -> Result<Running, Error> {
         faults::point("go");
         // It may have failed before, and says so below.
         let _ = self.channel.say(Word::Go);
+        let failed = |errno| Error::step("go", "new process", errno);
+        let mut wait = Wait::new(interrupts, "the container's first process", wait::PATIENCE);
         let mut terminal = None;
         loop {
-            let report = self.channel.hear();
-            match report.map_err(|errno| Error::step("go", "new process", errno))? {
+            wait.until(self.channel.descriptor().map_err(failed)?, || {})?;
+            match self.channel.hear().map_err(failed)? {
                 Report::Terminal(received) => terminal = Some(received),
                 Report::Fault => faults::die(),
                 Report::Failed {
@@ -352,31 +369,5 @@ impl Started {
             pidfd: self.pidfd,
             terminal,
         })
-    }
-}
-
-/// Ends a process that is not yet the command, when the launcher gives up.
-#[derive(Debug)]
-struct Guard {
-    pidfd: OwnedFd,
-    armed: bool,
-}
-
-impl Guard {
-    const fn new(pidfd: OwnedFd) -> Self {
-        Self { pidfd, armed: true }
-    }
-
-    const fn disarm(&mut self) {
-        self.armed = false;
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if self.armed {
-            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-            let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
-        }
     }
 }

@@ -113,7 +113,7 @@ fn live(
     told.limited(&cgroup);
     let placed = place(order, &cgroup, &started);
     let ((), started) = beside(started, placed)?;
-    let running = started.go()?;
+    let running = started.go(&mut signals)?;
     faults::point("running");
     record.status = Status::Running {
         pid: running.pid.as_raw_nonzero().get(),

@@ -53,16 +53,16 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
     let cgroup = Cgroup::find(&record.cgroup)?.ok_or_else(not_running)?;
     let (stdio, mut relay) = streams::foreground(wanted).map_err(Error::Streams)?;
     let mut signals = Signals::catch().map_err(Error::Streams)?;
-    let started = launch::enter(
+    let entrances = cgroup.entrances()?;
+    let running = launch::enter(
         pid,
         container.as_fd(),
         &process,
-        cgroup.v2_fd(),
+        &entrances,
         stdio,
         &filters(&spec)?,
+        &mut signals,
     )?;
-    cgroup.attach_v1(started.pid.as_raw_nonzero().get())?;
-    let running = started.go()?;
     let mut raw = None;
     if let Some(terminal) = running.terminal {
         raw = streams::connect(terminal, wanted, false, &mut relay).map_err(Error::Streams)?;
