@@ -4,7 +4,8 @@
 //! checks that the shipped file has none of it.
 //!
 //! - At a *fault point* a test lets the launcher die, as a `kill -9` there would: `AGENT_FAULT=STEP`.
-//! - At the same points a test stops a process, to look at it there: `AGENT_HOLD=STEP`. It goes on at a SIGCONT.
+//! - At the same points a test stops a process, to look at it there: `AGENT_HOLD=STEP`. It goes on at a SIGCONT. A step of a launch
+//!   stops behind itself, and `fork` of an entry in the process that has become visible.
 //! - A *guard* is what stops one kind of attack. A test turns it off, to show that the attack works without it:
 //!   `AGENT_UNGUARDED=GUARD,GUARD`.
 

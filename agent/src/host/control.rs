@@ -16,8 +16,8 @@ use super::hierarchy::Version;
 /// The file with the processes of a cgroup, on v1 and v2.
 pub const PROCESSES: &str = "cgroup.procs";
 
-/// The file with the threads of a cgroup, on v1: a thread that writes itself there waits for nobody.
-pub const THREADS: &str = "tasks";
+/// The file with the threads of a cgroup, on v1.
+pub const TASKS: &str = "tasks";
 
 /// What only a privileged process may set (xattr(7)).
 const CLAIM: &str = "trusted.agent";

@@ -10,20 +10,22 @@ mod enable;
 mod end;
 mod error;
 mod place;
+mod stuck;
 mod wanted;
+
+use rustix::fs::OFlags;
 
 pub use begun::Begun;
 pub use error::Error;
 pub use wanted::Wanted;
 
-use crate::host::control::{Control, PROCESSES, THREADS};
+use crate::host::control::{Control, TASKS};
 use crate::host::hierarchy::{Hierarchies, Version};
 use crate::host::system::page_size;
 use crate::limit::Evidence;
 use crate::runtime::launch::Entrances;
 use apply::Limiter;
 use place::{Place, Way};
-use rustix::fs::OFlags;
 
 /// The cgroup of a container: a directory in each hierarchy.
 #[derive(Debug)]
@@ -116,31 +118,18 @@ impl Cgroup {
         v2.map(|control| control.as_fd())
     }
 
-    /// Moves a process into it in every hierarchy of v1: for one that was cloned into that of v2.
+    /// Its files `tasks` in every hierarchy of v1, for a process that was cloned into that of v2: a thread that writes `0`
+    /// to one joins that cgroup.
     ///
     /// # Errors
-    /// The process has ended, or the kernel refuses.
-    pub fn attach_v1(&self, pid: i32) -> Result<(), Error> {
-        self.attach_in(pid, |version| version == Version::V1)
-    }
-
-    /// Moves a process into it, in every hierarchy.
-    ///
-    /// # Errors
-    /// As [`Cgroup::attach_v1`].
-    pub fn attach(&self, pid: i32) -> Result<(), Error> {
-        self.attach_in(pid, |_| true)
-    }
-
-    fn attach_in(&self, pid: i32, wanted: impl Fn(Version) -> bool) -> Result<(), Error> {
-        let text = pid.to_string();
-        for directory in self.directories().filter(|it| wanted(it.version)) {
-            let path = directory.path.join(PROCESSES);
-            directory
-                .write(PROCESSES, &text)
-                .map_err(Error::io(&path))?;
-        }
-        Ok(())
+    /// One cannot be opened.
+    pub fn tasks(&self) -> Result<Vec<OwnedFd>, Error> {
+        let v1 = self.directories().filter(|it| it.version == Version::V1);
+        v1.map(|directory| {
+            let opened = directory.file(TASKS, OFlags::WRONLY).map(OwnedFd::from);
+            opened.map_err(Error::io(&directory.path.join(TASKS)))
+        })
+        .collect()
     }
 
     /// The ways into it for a process that comes in by itself.
@@ -148,18 +137,9 @@ impl Cgroup {
     /// # Errors
     /// One of them cannot be opened.
     pub fn entrances(&self) -> Result<Entrances<'_>, Error> {
-        let v1 = self.directories().filter(|it| it.version == Version::V1);
-        let open = |directory: &Control| {
-            // An ordinary user may have been given one of the two alone.
-            let opened = directory
-                .file(THREADS, OFlags::WRONLY)
-                .or_else(|_| directory.file(PROCESSES, OFlags::WRONLY));
-            let path = directory.path.join(THREADS);
-            opened.map(OwnedFd::from).map_err(Error::io(&path))
-        };
         Ok(Entrances {
             v2: self.v2_fd(),
-            v1: v1.map(open).collect::<Result<_, _>>()?,
+            v1: self.tasks()?,
         })
     }
 

@@ -7,6 +7,7 @@
 //! - [`Started::go`] lets it enter its cgroup namespace, drop what it must not have, and exec. It returns when the
 //!   command runs, as a [`Running`], or with the step at which it failed.
 
+mod ahead;
 mod channel;
 mod child;
 mod entry;
@@ -22,7 +23,7 @@ mod wait;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::{Linux, Process};
-use rustix::fs::{FileType, fstat};
+use rustix::fs::{FileType, Uid, fchown, fstat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
@@ -31,6 +32,7 @@ pub use error::Error;
 pub use executable::protect_executable;
 pub use wait::Interrupts;
 
+use self::ahead::Ahead;
 use self::channel::{Channel, Report, Word};
 use self::child::Step;
 use self::entry::Entry;
@@ -41,7 +43,7 @@ use self::plan::{Container, Plan};
 use self::wait::{Guard, Wait};
 use super::order::{Network, Order};
 use super::seccomp;
-use crate::faults;
+use crate::faults::{self, guarded};
 use crate::host;
 use crate::host::hierarchy::Hierarchies;
 use crate::sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
@@ -67,6 +69,8 @@ pub struct Started {
     channel: Channel,
     steps: &'static [Step],
     guard: Guard,
+    /// What is ahead where it only builds the container, and is not the one to run the command.
+    ahead: Option<Ahead>,
 }
 
 /// The command runs.
@@ -100,23 +104,36 @@ pub fn launch(
     };
     let empty = Linux::default();
     let connected = matches!(order.network, Network::Veth { .. });
-    let namespaces = Namespaces::new(order.spec.linux().as_ref().unwrap_or(&empty), connected)?;
+    let mut namespaces = Namespaces::new(order.spec.linux().as_ref().unwrap_or(&empty), connected)?;
     let container = Container::new(order, root, &namespaces, hierarchies)?;
+    let (steps, stdio, ahead) = if guarded(faults::Guard::Entry)
+        && let Some(pids) = namespaces.take_joined(libc::CLONE_NEWPID)
+    {
+        if order.init {
+            return Err(Error::invalid(
+                "--init: the container is in another's pid namespace, whose first process reaps; leave --init out",
+            ));
+        }
+        let (given, ahead) = Ahead::new(pids, &namespaces, process, filters, stdio.above()?)?;
+        (child::building(), given, Some(ahead))
+    } else {
+        (&child::FIRST[..], stdio.above()?, None)
+    };
     let plan = Plan {
-        steps: &child::FIRST,
-        fault: faults::wanted().and_then(|step| number_of(&child::FIRST, &step)),
+        steps,
+        fault: faults::wanted().and_then(|step| number_of(steps, &step)),
         namespaces,
         container: Some(container),
         joined_root: None,
-        stdio: stdio.above()?,
+        stdio,
         identity: Identity::new(process)?,
         filters,
         command: Command::new(process, "/")?,
         reaper: order.init.then(host::launch::start_area).transpose()?,
-        hold: faults::held().and_then(|step| number_of(&child::FIRST, &step)),
+        hold: faults::held(),
         stage: None,
     };
-    start(&plan, cgroup, process.oom_score_adj())
+    start(&plan, cgroup, process.oom_score_adj(), ahead)
 }
 
 /// Runs one more process in a container, in all its namespaces and its root. It enters by itself, and when it is seen
@@ -151,7 +168,12 @@ pub fn enter(
         } => ([stdin, stdout, stderr], None),
         Stdio::Terminal => {
             let controller = terminal::open(root.as_fd())?;
-            (terminal::streams(controller.as_fd())?, Some(controller))
+            let streams = terminal::streams(controller.as_fd())?;
+            if let Some(owner) = host::launch::user_outside(pid, process.user().uid()) {
+                // An ordinary user's namespace of one id has no other owner to give.
+                let _ = fchown(&streams[0], Some(Uid::from_raw(owner)), None);
+            }
+            (streams, Some(controller))
         }
     };
     let entry = Entry {
@@ -161,8 +183,8 @@ pub fn enter(
             subject: c"the container's namespaces".to_owned(),
         }],
         root,
-        process,
-        filters,
+        process: process.clone(),
+        filters: filters.to_vec(),
         streams,
         terminal,
     };
@@ -177,6 +199,7 @@ fn start(
     plan: &Plan<'_>,
     cgroup: Option<BorrowedFd<'_>>,
     oom_score: Option<i32>,
+    ahead: Option<Ahead>,
 ) -> Result<Started, Error> {
     faults::point("clone");
     let failed = |errno| Error::step("clone", "new process", errno);
@@ -201,6 +224,7 @@ fn start(
         channel: ours,
         steps: plan.steps,
         guard,
+        ahead,
     };
     if let Some(score) = oom_score {
         host::launch::set_oom_score_adjustment(pid, score).map_err(|error| {
@@ -326,7 +350,7 @@ impl Started {
                     subject,
                 } => return Some(self.error(step, errno, subject)),
                 Report::Closed => return None,
-                Report::Terminal(_) | Report::Fault | Report::Born { .. } => {}
+                Report::Terminal(_) | Report::Fault | Report::Born { .. } | Report::Built => {}
             }
         }
     }
@@ -337,17 +361,41 @@ impl Started {
         Error::of_step(name, errno, subject)
     }
 
-    /// Lets it go on to the command.
+    /// Lets it join the cgroups of v1 whose files `tasks` these are, and go on to the command.
     ///
     /// # Errors
     /// What failed in it since the clone; its [`Error::status`] is docker's exit status for that. The process has then
     /// ended and been waited for. Or a signal came, or it took too long.
-    pub fn go(mut self, interrupts: &mut dyn Interrupts) -> Result<Running, Error> {
+    pub fn go(
+        mut self,
+        entrances: &Entrances<'_>,
+        interrupts: &mut dyn Interrupts,
+    ) -> Result<Running, Error> {
         faults::point("go");
         // It may have failed before, and says so below.
-        let _ = self.channel.say(Word::Go);
-        let failed = |errno| Error::step("go", "new process", errno);
-        let mut wait = Wait::new(interrupts, "the container's first process", wait::PATIENCE);
+        let tasks: Vec<_> = entrances.v1.iter().map(OwnedFd::as_fd).collect();
+        let _ = self.channel.say_go(&tasks);
+        let terminal = self.hear_out(&mut *interrupts)?;
+        if let Some(ahead) = self.ahead.take() {
+            let entry = ahead.entry(self.pid, terminal)?;
+            // The namespaces stay without it, and it takes no room among the container's processes.
+            wait::end(self.pidfd.as_fd());
+            return entry.go(entrances, interrupts);
+        }
+        self.guard.disarm();
+        Ok(Running {
+            pid: self.pid,
+            pidfd: self.pidfd,
+            terminal,
+        })
+    }
+
+    /// Hears what it says until it has built the container, or runs the command: the container's terminal, where it has
+    /// one.
+    fn hear_out(&self, interrupts: &mut dyn Interrupts) -> Result<Option<OwnedFd>, Error> {
+        const WHAT: &str = "the container's first process";
+        let failed = |errno| Error::step("go", WHAT, errno);
+        let mut wait = Wait::new(interrupts, WHAT, wait::PATIENCE);
         let mut terminal = None;
         loop {
             wait.until(self.channel.descriptor().map_err(failed)?, || {})?;
@@ -360,14 +408,10 @@ impl Started {
                     subject,
                 } => return Err(self.error(step, errno, subject)),
                 Report::Born { .. } => {}
-                Report::Closed => break,
+                Report::Built => return Ok(terminal),
+                Report::Closed if self.ahead.is_some() => return Err(failed(Errno::CHILD)),
+                Report::Closed => return Ok(terminal),
             }
         }
-        self.guard.disarm();
-        Ok(Running {
-            pid: self.pid,
-            pidfd: self.pidfd,
-            terminal,
-        })
     }
 }

@@ -4,5 +4,6 @@ mod detached;
 mod foreground;
 mod killed;
 mod many;
+mod stuck;
 mod sweep;
 mod terminal;

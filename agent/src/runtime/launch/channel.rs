@@ -20,6 +20,8 @@ use crate::sys::entry::Shared;
 const TEXT_BYTES: usize = 1024;
 /// Kind, step, number of the error.
 const HEAD_BYTES: usize = 6;
+/// Of cgroups that a new process is given: v1 has fewer hierarchies.
+const MOST_CGROUPS: usize = 32;
 
 /// What the launcher says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub enum Report {
     Born { pid: Pid, pidfd: OwnedFd },
     /// It has come to where the launcher is to die.
     Fault,
+    /// The container is there, and is to be entered.
+    Built,
     /// It has closed its side: the command runs, or it was killed.
     Closed,
 }
@@ -54,6 +58,7 @@ const FAILED: u8 = b'F';
 const TERMINAL: u8 = b'T';
 const FAULT: u8 = b'X';
 const BORN: u8 = b'B';
+const BUILT: u8 = b'C';
 
 /// One side.
 #[derive(Debug)]
@@ -110,6 +115,56 @@ impl Channel {
         send(self.socket()?, &[word as u8], SendFlags::NOSIGNAL).map(drop)
     }
 
+    /// Says [`Word::Go`], with the files `tasks` of the cgroups of v1 that the new process is to join.
+    pub fn say_go(&self, tasks: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_CGROUPS))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !tasks.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(tasks)) {
+            return Err(Errno::TOOBIG);
+        }
+        let word = [Word::Go as u8];
+        let message = [IoSlice::new(&word)];
+        sendmsg(
+            self.socket()?,
+            &message,
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )
+        .map(drop)
+    }
+
+    /// Waits for [`Word::Go`], and hands each file that comes with it to `join`.
+    pub fn wait_for_go(
+        &self,
+        mut join: impl FnMut(OwnedFd) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let mut said = [0u8];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_CGROUPS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let length = loop {
+            let mut into = [IoSliceMut::new(&mut said)];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            match recvmsg(self.socket()?, &mut into, &mut ancillary, flags) {
+                Ok(received) => break received.bytes,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        };
+        match said {
+            _ if length == 0 => return Err(Errno::PIPE),
+            [word] if word == Word::Go as u8 => {}
+            _ => return Err(Errno::PROTO),
+        }
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(tasks) = message {
+                for tasks in tasks {
+                    join(tasks)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for a word; EPIPE where the launcher is gone.
     pub fn wait_for(&self, word: Word) -> Result<(), Errno> {
         let mut said = [0u8];
@@ -158,6 +213,14 @@ impl Channel {
                     std::hint::spin_loop();
                 }
             }
+        }
+    }
+
+    /// Says that the container is there; comes back when the launcher is gone.
+    pub fn built(&self) {
+        if let End::Socket(socket) = &self.0 {
+            let _ = rustix::io::write(socket, &[BUILT; HEAD_BYTES]);
+            let _ = self.wait_for(Word::Go);
         }
     }
 
@@ -210,6 +273,7 @@ impl Channel {
                 subject: String::from_utf8_lossy(text).into_owned(),
             }),
             [FAULT, ..] => Ok(Report::Fault),
+            [BUILT, ..] => Ok(Report::Built),
             [TERMINAL, ..] => Ok(Report::Terminal(descriptor(&mut ancillary)?)),
             [BORN, _, a, b, c, d] => {
                 let pid = Pid::from_raw(i32::from_ne_bytes([*a, *b, *c, *d]));

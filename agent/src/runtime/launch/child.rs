@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 pub use self::execute::NO_INTERPRETER;
-use super::channel::{Channel, Word};
+use super::channel::Channel;
 use super::plan::{Container, Plan};
 use crate::faults;
 use crate::sys;
@@ -89,6 +89,13 @@ pub const FIRST: [Step; 24] = [
     Step::new("privileges", identity::give_up),
     Step::new(EXEC, execute::execute),
 ];
+
+/// Of a process that only builds the container: all before the command's own.
+pub fn building() -> &'static [Step] {
+    const COMMAND: &str = "stdio";
+    let end = FIRST.iter().position(|step| step.name == COMMAND);
+    FIRST.get(..end.unwrap_or(0)).unwrap_or_default()
+}
 
 /// What a failed pivot_root(2) is about.
 pub const PIVOT: &str = "pivot_root";
@@ -166,16 +173,18 @@ pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
         if plan.fault == Some(index) {
             child.channel.fault();
         }
-        if plan.hold == Some(index) {
-            faults::hold();
-        }
         if let Err(failure) = (step.run)(&mut child) {
             child
                 .channel
                 .fail(index as u8, failure.errno, failure.subject);
             sys::launch::exit(FAILED);
         }
+        if plan.hold.as_deref() == Some(step.name) {
+            faults::hold();
+        }
     }
+    // All other steps end in the command.
+    child.channel.built();
     sys::launch::exit(FAILED)
 }
 
@@ -232,9 +241,17 @@ fn network<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-/// For its cgroups, and its network.
+/// For its cgroups, and its network. It joins its cgroups of v1 by itself: for a thread that writes `0`, itself, the
+/// kernel takes no lock that waits until all CPUs have been seen at rest (`cgroup_attach_lock`,
+/// kernel/cgroup/cgroup.c), as it does for a process that another one moves.
 fn wait<'a>(child: &mut Child<'a>) -> Done<'a> {
-    child.channel.wait_for(Word::Go).on(c"launcher")?;
+    let mut joined = Ok(());
+    let go = child.channel.wait_for_go(|tasks| {
+        joined = rustix::io::write(&tasks, b"0").map(drop);
+        joined
+    });
+    joined.on(c"tasks, of a cgroup of v1")?;
+    go.on(c"launcher")?;
     unshare(child, libc::CLONE_NEWCGROUP).on(c"cgroup namespace")
 }
 

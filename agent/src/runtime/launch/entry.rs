@@ -40,12 +40,12 @@ const WHAT: &str = "the process that enters the container";
 
 /// Where a process goes, and as what.
 #[derive(Debug)]
-pub struct Entry<'a> {
+pub struct Entry {
     /// Joined in this order; the last of those with a pid namespace is where the command runs.
     pub joins: Vec<Join>,
     pub root: OwnedFd,
-    pub process: &'a Process,
-    pub filters: &'a [seccomp::Program],
+    pub process: Process,
+    pub filters: Vec<seccomp::Program>,
     /// Descriptors 0, 1 and 2, none of which has one of these numbers.
     pub streams: [OwnedFd; 3],
     /// The launcher's side of the terminal that they are, where they are one.
@@ -61,7 +61,7 @@ pub struct Entrances<'a> {
     pub v1: Vec<OwnedFd>,
 }
 
-impl Entry<'_> {
+impl Entry {
     /// Lets the command run.
     ///
     /// # Errors
@@ -75,8 +75,8 @@ impl Entry<'_> {
         faults::point("clone");
         let failed = |errno| Error::step("clone", WHAT, errno);
         // What is wrong with them is said here.
-        Identity::new(self.process)?;
-        Command::new(self.process, "/")?;
+        Identity::new(&self.process)?;
+        Command::new(&self.process, "/")?;
         let message = self.message(entrances)?;
         let (file, shared) = share(&message).map_err(|source| Error::Step {
             step: "clone",
@@ -105,9 +105,8 @@ impl Entry<'_> {
                 let done = tied.and_then(|()| setsid());
                 let done = done
                     .and_then(|_| execute_with(&given, program.as_fd(), &arguments, &environment));
-                if let Err(errno) = done {
-                    shared.fail(stage::EXECUTED, errno, c"/proc/self/exe");
-                }
+                let Err(errno) = done;
+                shared.fail(stage::EXECUTED, errno, c"/proc/self/exe");
                 exit(1)
             }
             Side::Parent { pidfd, .. } => pidfd,
@@ -178,7 +177,7 @@ impl Entry<'_> {
 
     fn message(&self, entrances: &Entrances<'_>) -> Result<Message, Error> {
         let has_terminal = self.terminal.is_some();
-        let (filters, late) = filters(self.filters, self.process, has_terminal)?;
+        let (filters, late) = filters(&self.filters, &self.process, has_terminal)?;
         Ok(Message {
             process: self.process.clone(),
             joins: self.joins.iter().map(|join| join.kinds).collect(),
@@ -187,7 +186,7 @@ impl Entry<'_> {
             filters,
             late,
             fault: faults::wanted().and_then(|wanted| stage::step(&wanted)),
-            hold: faults::held().and_then(|wanted| stage::step(&wanted)),
+            hold: faults::held(),
             guarded: guarded(faults::Guard::Entry),
         })
     }

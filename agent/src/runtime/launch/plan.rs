@@ -41,8 +41,8 @@ pub struct Plan<'a> {
     /// A reaper is to be pid 1, and the command its child: where this process's arguments and environment are, which the
     /// container is not to see there.
     pub reaper: Option<StartArea>,
-    /// The place in `steps` where this process is to stop.
-    pub hold: Option<usize>,
+    /// The step behind which the new process is to stop.
+    pub hold: Option<String>,
     /// What only the stage of an entry has.
     pub stage: Option<Stage>,
 }

@@ -45,9 +45,9 @@ pub struct Message {
     pub filters: Vec<Filter>,
     /// Those that only the copy has.
     pub late: Vec<Filter>,
-    /// The step at which the launcher is to die, and the one at which this process is to stop.
+    /// The step at which the launcher is to die, and the one behind which this process is to stop.
     pub fault: Option<usize>,
-    pub hold: Option<usize>,
+    pub hold: Option<String>,
     pub guarded: bool,
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Process, Spec};
 use rustix::process::Pid;
 
-use super::contain::{end_of, filters, reap};
+use super::contain::{end_of, filters, held_up, reap};
 use super::signals::Signals;
 use super::stop::first_process;
 use super::streams::{self, Wanted};
@@ -51,6 +51,7 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
         name: request.container.clone(),
     };
     let cgroup = Cgroup::find(&record.cgroup)?.ok_or_else(not_running)?;
+    cgroup.check()?;
     let (stdio, mut relay) = streams::foreground(wanted).map_err(Error::Streams)?;
     let mut signals = Signals::catch().map_err(Error::Streams)?;
     let entrances = cgroup.entrances()?;
@@ -62,7 +63,8 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
         stdio,
         &filters(&spec)?,
         &mut signals,
-    )?;
+    );
+    let running = running.map_err(|error| held_up(error.into(), &cgroup))?;
     let mut raw = None;
     if let Some(terminal) = running.terminal {
         raw = streams::connect(terminal, wanted, false, &mut relay).map_err(Error::Streams)?;
