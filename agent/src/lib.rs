@@ -4,6 +4,7 @@
 
 pub mod faults;
 pub mod lock;
+pub mod regular;
 pub mod sys;
 pub mod text;
 pub mod units;

@@ -135,6 +135,12 @@ impl Bundle {
         fs::write(path, serde_json::to_vec(&spec).expect("JSON")).expect("a file");
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// `runc COMMAND FLAGS`, with a state directory of its own; `run` and `create` get the bundle and the name.
     #[must_use]
     pub fn runc(&self, command: &str, flags: &[&str]) -> Command {

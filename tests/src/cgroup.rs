@@ -22,6 +22,9 @@ while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 125; shift; done
 shift
 exec "$@""#;
 
+/// Of v2: where the processes are of a cgroup that has given controllers to those below it.
+const LEAF: &str = "leaf";
+
 /// A cgroup in every hierarchy. Dropping it kills what is in it and removes it.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -96,13 +99,15 @@ impl Cgroup {
         cgroup
     }
 
-    /// Makes one below this one, with the same controllers. (v2 does not give them to it once this one has processes.)
+    /// Makes one below this one, with the same controllers. v2 gives them to it only where this one has no processes of
+    /// its own, so those that it has move into a leaf beside the new one, and so do later ones ([`Self::command`]).
     ///
     /// # Panics
     /// Where it cannot be made.
     pub fn child(&self, name: &str) -> Self {
         let path = self.path.join(name);
         for hierarchy in hierarchies() {
+            hierarchy.empty(&self.path);
             hierarchy.delegate(&self.path);
             hierarchy.make(&path).expect("the parent is there");
         }
@@ -156,7 +161,7 @@ impl Cgroup {
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", ENTER, "sh"]);
-        command.args(hierarchies().iter().map(|it| it.root.join(&self.path)));
+        command.args(hierarchies().iter().map(|it| it.for_processes(&self.path)));
         command.arg("--").arg(program);
         command
     }
@@ -237,6 +242,33 @@ impl Hierarchy {
                 .try_for_each(|file| inherit(&directory, file))?;
         }
         Some(())
+    }
+
+    /// Moves the processes of a cgroup of v2 into its leaf.
+    fn empty(&self, path: &Path) {
+        let members = fs::read_to_string(self.root.join(path).join("cgroup.procs"));
+        let members = members.unwrap_or_default();
+        if !self.v2 || members.is_empty() {
+            return;
+        }
+        self.make(&path.join(LEAF)).expect("its parent is there");
+        let procs = self.root.join(path).join(LEAF).join("cgroup.procs");
+        for member in members.lines() {
+            // It may have ended meanwhile.
+            let _ = fs::write(&procs, member);
+        }
+    }
+
+    /// The directory for processes of a cgroup: its leaf where it has given controllers to those below.
+    fn for_processes(&self, path: &Path) -> PathBuf {
+        let directory = self.root.join(path);
+        let given = fs::read_to_string(directory.join("cgroup.subtree_control"));
+        if given.unwrap_or_default().trim().is_empty() {
+            return directory;
+        }
+        let leaf = path.join(LEAF);
+        self.make(&leaf).expect("its parent is there");
+        self.root.join(leaf)
     }
 
     /// Lets the cgroups below have all controllers that this one has. Only v2 must be told; what cannot be had there is

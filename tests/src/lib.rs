@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub mod agent;
 pub mod archive;
 pub mod attacks;
+pub mod bounded;
 pub mod cgroup;
 pub mod container;
 pub mod dashboard;
@@ -12,6 +13,7 @@ pub mod disk;
 pub mod docker;
 pub mod law;
 pub mod limited;
+pub mod mechanism;
 pub mod memory;
 pub mod metrics;
 pub mod mounts;
@@ -19,11 +21,14 @@ pub mod nscall;
 pub mod process;
 pub mod program;
 pub mod prometheus;
+pub mod pty;
 pub mod rootfs;
 pub mod run;
 pub mod serve;
 pub mod shared;
+pub mod slow;
 pub mod storm;
+pub mod swap;
 pub mod veth;
 pub mod wait;
 pub mod watch;
@@ -44,5 +49,16 @@ pub fn root() -> bool {
     println!("SKIPPED: needs root");
     let ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     assert!(!ci, "a test was skipped in CI: it needs root");
+    false
+}
+
+/// Whether the machine is the tests' own, as a virtual one of `cargo xtask vm` is: a test may use up all of its memory.
+/// Where it is not, the skip is printed.
+#[must_use]
+pub fn own_machine() -> bool {
+    if std::env::var_os("AGENT_TEST_OWN_MACHINE").is_some() {
+        return true;
+    }
+    println!("SKIPPED: needs a machine of the tests' own: `cargo xtask vm` has one");
     false
 }

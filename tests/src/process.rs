@@ -6,8 +6,9 @@ use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::slow::longer;
 use crate::wait::{PATIENCE, wait_for};
 
 /// What a process said on standard error so far.
@@ -73,10 +74,19 @@ impl Lines {
     /// # Panics
     /// Where neither a line comes before the deadline, nor the end.
     pub fn next(&self, deadline: Duration) -> Option<String> {
-        match self.0.recv_timeout(deadline) {
+        self.until(Instant::now() + longer(deadline))
+    }
+
+    /// Likewise, before this time.
+    ///
+    /// # Panics
+    /// Likewise.
+    pub fn until(&self, end: Instant) -> Option<String> {
+        let left = end.saturating_duration_since(Instant::now());
+        match self.0.recv_timeout(left) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("no line came in {deadline:?}"),
+            Err(RecvTimeoutError::Timeout) => panic!("no line came in {left:?}"),
         }
     }
 

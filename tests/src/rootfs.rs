@@ -63,8 +63,8 @@ impl Rootfs {
     /// Where that fails.
     pub fn link(&self, name: &str, target: impl AsRef<Path>) {
         let path = self.path().join(name);
-        // It may be a directory, or nothing yet.
-        let _ = fs::remove_dir(&path);
+        // It may be nothing yet, a directory, or a link as this one.
+        let _ = fs::remove_dir(&path).or_else(|_| fs::remove_file(&path));
         fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
         symlink(target, path).expect("a link");
     }

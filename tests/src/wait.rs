@@ -3,6 +3,8 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::slow::longer;
+
 /// How long anything may take that is not itself what is measured: long enough for a machine that is busy with other
 /// tests.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -15,9 +17,10 @@ pub fn wait_for<T>(what: &str, deadline: Duration, answer: impl FnMut() -> Optio
     poll(deadline, answer).unwrap_or_else(|| panic!("waited {deadline:?} in vain: {what}"))
 }
 
-/// Asks again and again until there is an answer, or `deadline` is over.
+/// Asks again and again until there is an answer, or `deadline` is over, which is later on a slower machine.
 pub fn poll<T>(deadline: Duration, mut answer: impl FnMut() -> Option<T>) -> Option<T> {
     let started = Instant::now();
+    let deadline = longer(deadline);
     let mut pause = Duration::from_millis(1);
     loop {
         let answer = answer();

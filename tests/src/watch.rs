@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::agent::agent;
 use crate::process::{Lines, Log, kill, wait_for_end};
+use crate::slow::longer;
 use crate::wait::PATIENCE;
 
 /// How many records the message of a test that fails shows.
@@ -69,11 +70,10 @@ impl Watch {
     /// # Panics
     /// Where that does not come before the deadline, the stream ends, or a line is no record.
     pub fn until(&mut self, deadline: Duration, last: impl Fn(&Value) -> bool) -> Vec<Value> {
-        let end = Instant::now() + deadline;
+        let end = Instant::now() + longer(deadline);
         let mut records = Vec::new();
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let line = self.lines.next(left).expect("the stream goes on");
+            let line = self.lines.until(end).expect("the stream goes on");
             let record = self.record(&line);
             let is_last = last(&record);
             records.push(record);

@@ -8,10 +8,13 @@ use tests::container::{Container, inode};
 use tests::law::assert_law;
 use tests::nscall::{nscall, outcome};
 use tests::serve::Serve;
+use tests::slow::fewer;
 use tests::wait::PATIENCE;
 use tests::watch::Watch;
 
-const MANY: usize = 2_000;
+fn many() -> usize {
+    fewer(2_000, 100)
+}
 
 /// All types (namespaces(7)), as `--namespace` names them.
 const TYPES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
@@ -19,9 +22,10 @@ const TYPES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", 
 const CALLS: &str = "container_namespace_calls_total";
 const ERRORS: &str = "container_namespace_call_errors_total";
 
-/// Runs a command line in a container [`MANY`] times.
+/// Runs a command line in a container [`many`] times.
 fn run_many(cgroup: &Cgroup, line: &str) {
-    let line = format!("i=0; while [ $i -lt {MANY} ]; do {line} || exit 1; i=$((i + 1)); done");
+    let many = many();
+    let line = format!("i=0; while [ $i -lt {many} ]; do {line} || exit 1; i=$((i + 1)); done");
     let status = cgroup.command("sh").args(["-c", &line]).status();
     assert!(status.expect("sh can be run").success(), "{line}");
 }
@@ -54,9 +58,9 @@ fn assert_of_container(record: &Value, cgroup: &Cgroup) {
     assert_eq!(record.get("container_unknown"), None, "{record}");
 }
 
-/// Checks [`MANY`] records of different processes of the container.
+/// Checks [`many`] records of different processes of the container.
 fn assert_many(records: &[Value], cgroup: &Cgroup, kind: &str, requested: &Value) {
-    assert_eq!(records.len(), MANY);
+    assert_eq!(records.len(), many());
     let mut callers = HashSet::new();
     for record in records {
         assert_eq!(record["kind"], kind, "{record}");
@@ -111,7 +115,7 @@ fn many_unshares() {
         &cgroup,
         &[("call", "unshare"), ("type", "net")],
     );
-    assert_eq!(counted, MANY as u64);
+    assert_eq!(counted, many() as u64);
     assert_law(&serve);
     serve.stop();
 }
@@ -126,7 +130,7 @@ fn many_clones() {
     let run = || {
         let done = outcome(&mut nscall(
             &cgroup,
-            &format!("--times {MANY} clone net,pid"),
+            &format!("--times {} clone net,pid", many()),
         ));
         assert_eq!(done, json!({ "failed": 0 }));
     };
@@ -151,7 +155,7 @@ fn many_clones() {
     }
     for kind in ["net", "pid"] {
         let counted = count(&serve, CALLS, &cgroup, &[("call", "clone"), ("type", kind)]);
-        assert_eq!(counted, MANY as u64, "{kind}");
+        assert_eq!(counted, many() as u64, "{kind}");
     }
     assert_law(&serve);
     serve.stop();
@@ -184,7 +188,7 @@ fn many_setns() {
         &cgroup,
         &[("call", "setns"), ("type", "net")],
     );
-    assert_eq!(counted, MANY as u64);
+    assert_eq!(counted, many() as u64);
     assert_law(&serve);
     serve.stop();
 }

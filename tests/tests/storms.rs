@@ -13,17 +13,26 @@ use tests::container::{Container, First};
 use tests::law::assert_law;
 use tests::process::wait_for_end;
 use tests::serve::Serve;
+use tests::slow::fewer;
 use tests::storm::{self, storm};
 use tests::wait::wait_for;
 use tests::watch::{DAY, time};
 
 const CONTAINERS: usize = 50;
-const EXECS_EACH: usize = 200;
 
-const PROCESSES: u64 = 200_000;
+/// Of each container.
+fn execs_each() -> usize {
+    fewer(200, 20)
+}
+
+fn processes() -> u64 {
+    fewer(200_000, 1000)
+}
 
 /// Processes a second.
-const RATE: u64 = 32_000;
+fn rate() -> u64 {
+    fewer(32_000, 100)
+}
 
 /// Where events can be lost.
 const LOSSES: [(&str, &str); 4] = [
@@ -90,7 +99,7 @@ fn ten_thousand_processes_of_fifty_containers() {
     assert!(life < LIFE || untraced >= LIFE, "{life} s");
     for container in &containers {
         // The first process executes bash, which starts storm.
-        let execs = EXECS_EACH as u64 + 2;
+        let execs = execs_each() as u64 + 2;
         let counts = [
             ("execs", execs),
             ("forks", execs - 1),
@@ -104,10 +113,10 @@ fn ten_thousand_processes_of_fifty_containers() {
 
 /// How long a process of a storm takes, one after the other, where nobody traces, in seconds.
 fn untraced_life() -> f64 {
-    const EXECS: u32 = 1000;
+    let execs = fewer(1000, 100);
     let cgroup = Cgroup::new("untraced");
-    let took = storm::run(&mut storm(&cgroup, &format!("exec {EXECS}")));
-    (took / EXECS).as_secs_f64()
+    let took = storm::run(&mut storm(&cgroup, &format!("exec {execs}")));
+    (took / execs).as_secs_f64()
 }
 
 /// A container whose first process makes a storm when it is told to, of processes that say whose they are.
@@ -117,7 +126,8 @@ fn raging_container() -> Container {
         storm::binary().display().to_string(),
         cgroup.name().to_owned(),
     );
-    let script = format!("read; {storm} exec {EXECS_EACH} {name} && echo over; read");
+    let execs = execs_each();
+    let script = format!("read; {storm} exec {execs} {name} && echo over; read");
     Container::run(
         cgroup,
         First {
@@ -145,9 +155,9 @@ fn check_execs(records: &[Value], containers: &[Container]) -> HashMap<String, E
     }
     for container in containers {
         let name = container.cgroup.name();
-        assert_eq!(counts.get(name), Some(&EXECS_EACH), "{name}");
+        assert_eq!(counts.get(name), Some(&execs_each()), "{name}");
     }
-    assert_eq!(executed.len(), CONTAINERS * EXECS_EACH);
+    assert_eq!(executed.len(), CONTAINERS * execs_each());
     executed
 }
 
@@ -171,18 +181,18 @@ fn check_exits(records: &[Value], executed: &HashMap<String, Executed>) -> f64 {
 
 #[test]
 fn threads_that_end_together_are_one_exit() {
-    const PROCESSES: usize = 1000;
     const THREADS: usize = 16;
     if !tests::root() {
         return;
     }
     let _alone = tests::alone();
+    let threaded: usize = fewer(1000, 100);
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("threads");
     let mut watch = serve.watch(&["--kind", "exec,exit"]);
     storm::run(&mut storm(
         &cgroup,
-        &format!("--procs 2 threads {PROCESSES} {THREADS}"),
+        &format!("--procs 2 threads {threaded} {THREADS}"),
     ));
     let records = watch.until_now(STORM);
     let inside = records
@@ -190,16 +200,16 @@ fn threads_that_end_together_are_one_exit() {
         .filter(|it| it["container"]["name"] == cgroup.name());
     let exits: Vec<_> = inside.filter(|it| it["kind"] == "exit").collect();
     // Besides storm itself, and the two that share its work.
-    assert_eq!(exits.len(), PROCESSES + 3);
+    assert_eq!(exits.len(), threaded + 3);
     let mut keys: Vec<_> = exits.iter().map(|exit| key(exit)).collect();
     keys.sort_unstable();
     keys.dedup();
-    assert_eq!(keys.len(), PROCESSES + 3, "some ended twice");
+    assert_eq!(keys.len(), threaded + 3, "some ended twice");
     for exit in exits {
         assert_eq!(exit["process"]["pid"], exit["process"]["tid"], "{exit}");
         assert_eq!(exit["process"]["comm"], "storm", "{exit}");
     }
-    let (processes, threads) = (PROCESSES as u64, THREADS as u64);
+    let (processes, threads) = (threaded as u64, THREADS as u64);
     let counts = [
         ("forks", processes + 2),
         ("threads_created", processes * (threads - 1)),
@@ -217,7 +227,11 @@ fn two_hundred_thousand_processes() {
         return;
     }
     let _alone = tests::alone();
-    let lost = watched_storm(&format!("--procs 2 --rate {RATE} vfork {PROCESSES}"));
+    let lost = watched_storm(&format!(
+        "--procs 2 --rate {} vfork {}",
+        rate(),
+        processes()
+    ));
     assert_eq!(lost, 0);
 }
 
@@ -228,7 +242,7 @@ fn two_hundred_thousand_processes_at_full_speed() {
         return;
     }
     let _alone = tests::alone();
-    watched_storm(&format!("--procs 2 vfork {PROCESSES}"));
+    watched_storm(&format!("--procs 2 vfork {}", processes()));
 }
 
 /// A storm that somebody watches with all else, told of into a file: how many of its records were lost.
@@ -241,10 +255,10 @@ fn watched_storm(words: &str) -> u64 {
     let took = storm::run(&mut storm(&cgroup, words));
     println!(
         "{:.0} processes a second",
-        PROCESSES as f64 / took.as_secs_f64()
+        processes() as f64 / took.as_secs_f64()
     );
     let counts = [
-        ("forks", PROCESSES + 2),
+        ("forks", processes() + 2),
         ("threads_created", 0),
         ("execs", 1),
     ];
@@ -257,7 +271,7 @@ fn watched_storm(words: &str) -> u64 {
     lines.rewind().expect("the lines");
     let counts = count(lines, &format!("\"name\":\"{}\"", cgroup.name()));
     // The two that share the work are forked too; storm itself ends, and was forked elsewhere.
-    let happened = [PROCESSES + 2, PROCESSES + 3];
+    let happened = [processes() + 2, processes() + 3];
     let kinds = ["fork", "exit"].into_iter().zip(counts).zip(happened);
     let losses = kinds.map(|((kind, count), happened)| {
         let lost = LOSSES.map(|(stage, outcome)| metrics.events(stage, kind, outcome));

@@ -34,6 +34,13 @@ pub fn path() -> Result<OsString> {
     env::join_paths(places).with_context(|| format!("PATH cannot take {}", tools().display()))
 }
 
+/// PATH, and where programs for root are even when PATH, being another's, does not say so.
+pub fn path_of_root() -> Result<OsString> {
+    let mut path = path()?;
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    Ok(path)
+}
+
 /// `program` with `arguments`, to run in the root of the workspace.
 pub fn command(program: impl AsRef<OsStr>, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(program);

@@ -76,20 +76,36 @@ enum Task {
         harness: Vec<String>,
     },
 
-    /// Check the agent on other kernels, in virtual machines
+    /// Run the tests on other kernels, with cgroup v2, in virtual machines
     ///
-    /// Boots Debian's cloud kernels under QEMU with tests/vm/init.sh as the first process: with cgroup v2, and on kernels
-    /// that still have memory on v1 with a hybrid of both too. Everything is emulated, so this takes some minutes and
-    /// is not a part of `test`. Kernels come by apt-get into target/vm/kernels and stay: remove one there to get a
-    /// newer one.
+    /// Boots Debian's cloud kernels under QEMU, and runs this workspace's test programs there: with cgroup v2, and on
+    /// kernels that still have memory on v1 with a hybrid of both too. What cannot run there is named, with the reason.
+    /// Everything is emulated. Kernels come by apt-get into target/vm/kernels and stay: remove one there to get a newer
+    /// one. A word that begins with a digit is a kernel's version, or what it begins with; any other is a part of tests'
+    /// names (PROGRAM::TEST).
     ///
     ///     cargo xtask vm
-    ///     cargo xtask vm 6.12 6.1 5.10.218
+    ///     cargo xtask vm 7.3 6.12 6.1
+    ///     cargo xtask vm --test run_life killed
+    ///     cargo xtask vm --debian
+    ///     cargo xtask vm --debian docker::names
     #[command(verbatim_doc_comment)]
     Vm {
-        /// Debian versions of kernels, or what they begin with
-        #[arg(value_name = "KERNEL", default_value = "6.12")]
-        kernels: Vec<String>,
+        /// Versions of kernels (6.12 where there is none), and parts of tests' names
+        #[arg(value_name = "KERNEL|FILTER")]
+        words: Vec<String>,
+
+        /// Of this test program alone, such as run_life; can be given several times
+        #[arg(long = "test", value_name = "PROGRAM")]
+        programs: Vec<String>,
+
+        /// In a whole Debian with systemd, docker and podman: tests that need one of them, or those that are named
+        #[arg(long, conflicts_with = "layout")]
+        debian: bool,
+
+        /// How cgroups are mounted: v2 or hybrid; both where there is none
+        #[arg(long, value_name = "LAYOUT")]
+        layout: Option<String>,
     },
 
     /// Measure what the agent costs, and how soon it tells
@@ -124,7 +140,18 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Run { arguments } => run::run(&arguments),
         Task::Test { arguments, harness } => test::run(&arguments, &harness),
-        Task::Vm { kernels } => vm::run(&kernels),
+        Task::Vm {
+            words,
+            programs,
+            layout,
+            debian,
+        } => vm::run(&vm::Options {
+            words,
+            programs,
+            layout,
+            debian,
+            for_test: false,
+        }),
         Task::Bench { arguments } => bench::bench(&arguments),
         Task::Dist => dist::dist(),
         Task::Check => check::run(),

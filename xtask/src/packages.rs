@@ -1,10 +1,8 @@
 //! The Debian packages that tests and virtual machines need.
 
-use std::ffi::OsString;
-
 use anyhow::{Context as _, Result};
 
-use crate::command::{command, find, path, run};
+use crate::command::{command, find, path_of_root, run};
 
 struct Package {
     name: &'static str,
@@ -36,12 +34,15 @@ const FOR_BENCH: [Package; 5] = [
 ];
 
 #[rustfmt::skip]
-const FOR_VM: [Package; 5] = [
-    Package { name: "busybox-static",  shows: "/usr/share/doc/busybox-static", what_for: "its programs" },
-    Package { name: "perl-base",       shows: "/usr/bin/perl",      what_for: "system calls that no program there makes" },
-    Package { name: "stress-ng",       shows: "/usr/bin/stress-ng", what_for: "load against limits" },
-    Package { name: "binutils",        shows: "strip",              what_for: "makes the agent smaller" },
-    Package { name: "xz-utils",        shows: "xz",                 what_for: "unpacks the modules of kernels" },
+const FOR_VM: [Package; 3] = [
+    Package { name: "xz-utils",  shows: "xz",     what_for: "unpacks the modules of kernels" },
+    Package { name: "e2fsprogs", shows: "mke2fs", what_for: "makes its disk" },
+    Package { name: "runc",      shows: "runc",   what_for: "is attacked there as here" },
+];
+
+#[rustfmt::skip]
+const FOR_DEBIAN: [Package; 1] = [
+    Package { name: "debootstrap", shows: "debootstrap", what_for: "unpacks it" },
 ];
 
 /// The command that installs, without the packages' names. It removes nothing (--no-remove): an engine from elsewhere,
@@ -62,9 +63,13 @@ pub fn for_bench() -> Result<()> {
     install(&FOR_BENCH, "benchmarks need")
 }
 
-/// Installs what virtual machines need.
-pub fn for_vm() -> Result<()> {
-    install(&FOR_VM, "virtual machines need")
+/// Installs what virtual machines need, or one with a whole Debian.
+pub fn for_vm(debian: bool) -> Result<()> {
+    install(&FOR_VM, "virtual machines need")?;
+    if debian {
+        install(&FOR_DEBIAN, "a virtual machine with a whole Debian needs")?;
+    }
+    Ok(())
 }
 
 /// Installs what is missing, as root where there is apt-get; elsewhere says what to install.
@@ -100,11 +105,4 @@ fn list(packages: &[&Package]) {
     for package in packages {
         println!("  {:<15} {}", package.name, package.what_for);
     }
-}
-
-/// PATH, and where programs for root are even when PATH, being another's, does not say so.
-fn path_of_root() -> Result<OsString> {
-    let mut path = path()?;
-    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
-    Ok(path)
 }

@@ -316,7 +316,7 @@ mod tests {
         let near = "// SAFETY: it\n// lives.\nlet a =\n    f(\n    unsafe { g() });\n";
         let far = "// SAFETY: it lives.\nf();\nf();\nf();\nunsafe { g() }\n";
         let other = "// It lives.\nunsafe { g() }\n";
-        assert_eq!(broken_lines("ebpf/src/a.rs", &format!("{HEAD}{near}")), []);
+        assert!(broken_lines("ebpf/src/a.rs", &format!("{HEAD}{near}")).is_empty());
         assert_eq!(
             broken_lines("ebpf/src/a.rs", &format!("{HEAD}\n{far}")),
             [7]
@@ -332,10 +332,8 @@ mod tests {
         assert_eq!(broken_lines("agent/src/a.rs", "fn a() {}\n"), [1]);
         assert_eq!(broken_lines("agent/src/a.rs", ""), [1]);
         assert_eq!(broken_lines("agent/src/utils.rs", HEAD), [1]);
-        assert_eq!(
-            broken_lines("agent/src/a.rs", &format!("{HEAD}{}", "\n".repeat(499))),
-            []
-        );
+        let longest = format!("{HEAD}{}", "\n".repeat(499));
+        assert!(broken_lines("agent/src/a.rs", &longest).is_empty());
         assert_eq!(
             broken_lines("agent/src/a.rs", &format!("{HEAD}{}", "\n".repeat(500))),
             [501]

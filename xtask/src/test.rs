@@ -2,13 +2,15 @@
 
 use anyhow::Result;
 
-use crate::command::{cargo, exec};
+use crate::command::{cargo, exec, run as run_to_end};
 use crate::step::{announce, step};
-use crate::{check, setup, sudo};
+use crate::vm::Options;
+use crate::{check, setup, sudo, vm};
 
 pub fn run(arguments: &[String], harness: &[String]) -> Result<()> {
     step("setup", setup::for_tests)?;
-    if arguments.is_empty() && harness.is_empty() {
+    let all = arguments.is_empty() && harness.is_empty();
+    if all {
         check::run()?;
     }
     announce("tests");
@@ -18,6 +20,15 @@ pub fn run(arguments: &[String], harness: &[String]) -> Result<()> {
     if !harness.is_empty() {
         tests.arg("--").args(harness);
     }
-    // In this process's place, so that cargo's own closing lines close this too.
-    exec(&mut tests)
+    if !all {
+        // In this process's place, so that cargo's own closing lines close this too.
+        return exec(&mut tests);
+    }
+    run_to_end(&mut tests)?;
+    // The same where users are: on Debian's kernel, with pure v2.
+    vm::run(&Options {
+        layout: Some("v2".to_owned()),
+        for_test: true,
+        ..Options::default()
+    })
 }

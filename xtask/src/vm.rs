@@ -1,165 +1,200 @@
-//! `cargo xtask vm`: the agent on other kernels than this machine's.
+//! `cargo xtask vm`: the tests of this workspace on other kernels than this machine's, with cgroup v2.
 //!
-//! What is checked there, and how, is in tests/vm/init.sh.
+//! The test programs are those that run here. In the machine tests/vm/init.sh starts tests/src/bin/guest.rs, which
+//! runs them.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Child, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 
-use crate::command::{self, cargo, workspace};
-use crate::step::step;
+use crate::command::workspace;
+use crate::step::{announce, step};
 use crate::{packages, setup};
 use emulator::Emulator;
-use initramfs::Initramfs;
 use kernel::Kernel;
+use machine::{Machine, Parts};
+use programs::Programs;
+use report::{Outcome, Report, Told};
+use suite::{Suite, Wanted};
 
+mod debian;
+mod elsewhere;
 mod emulator;
-mod initramfs;
+mod image;
 mod kernel;
+mod machine;
+mod modules;
+mod programs;
+mod report;
+mod suite;
 
-/// How long a boot and its checks may take. Limits are pressed against for minutes.
-const DEADLINE: Duration = Duration::from_secs(540);
+/// The kernel of Debian's stable release.
+const KERNEL: &str = "6.12";
 
-/// What the checks need and Debian's kernels do not have built in; lzo-rle is what zram packs with in older ones.
-const MODULES: [&str; 7] = [
-    "loop", "ext4", "veth", "bridge", "overlay", "lzo-rle", "zram",
+/// How long all of them may take, on a busy machine.
+const ALL: Duration = Duration::from_secs(3600);
+
+/// What leads to the disk, and what tests need.
+const MODULES: [&str; 8] = [
+    "virtio_pci",
+    "virtio_blk",
+    "ext4",
+    "loop",
+    "veth",
+    "bridge",
+    "overlay",
+    "zram",
 ];
 
-/// A CPU and half of the memory each.
-const NODES: [&str; 2] = [
-    "-object memory-backend-ram,size=512M,id=m0 -numa node,memdev=m0,cpus=0",
-    "-object memory-backend-ram,size=512M,id=m1 -numa node,memdev=m1,cpus=1",
-];
+/// What zram packs with in older kernels.
+const OPTIONAL: [&str; 2] = ["lzo-rle", "lz4"];
 
-pub fn run(kernels: &[String]) -> Result<()> {
-    step("setup", || {
-        setup::for_run()?;
-        packages::for_vm()
+/// What is to run, and where.
+#[derive(Default)]
+pub struct Options {
+    /// Versions of kernels, and parts of tests' names.
+    pub words: Vec<String>,
+    /// Test programs; all where there is none.
+    pub programs: Vec<String>,
+    /// How cgroups are mounted; all ways that the kernel has where there is none.
+    pub layout: Option<String>,
+    /// In a whole Debian.
+    pub debian: bool,
+    /// The tests of `cargo xtask test` alone.
+    pub for_test: bool,
+}
+
+/// Runs the tests of `options` in machines.
+pub fn run(options: &Options) -> Result<()> {
+    step("setup of machines", || {
+        setup::for_tests()?;
+        packages::for_vm(options.debian)
     })?;
-    step("agent", || {
-        command::run(&mut cargo(&[
-            "build",
-            "--package",
-            "agent",
-            "--features",
-            "faults",
-        ])?)?;
-        command::run(&mut cargo(&[
-            "build",
-            "--package",
-            "tests",
-            "--bin",
-            "storm",
-        ])?)?;
-        initramfs::build_tests()
-    })?;
+    let is_kernel = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+    let words = options.words.iter().map(|word| &**word);
+    let (mut kernels, filters): (Vec<&str>, Vec<&str>) = words.partition(is_kernel);
+    if kernels.is_empty() {
+        kernels.push(KERNEL);
+    }
+    let wanted = Wanted {
+        filters: &filters,
+        debian: options.debian,
+        for_test: options.for_test,
+    };
     let directory = workspace().join("target/vm");
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;
+    announce("programs of machines");
+    let suite = Suite::of(&Programs::build(&options.programs)?, &wanted, &directory)?;
     let emulator = Emulator::get(&directory)?;
-    let initramfs = Initramfs::build(&directory)?;
     for version in kernels {
         let kernel = Kernel::get(&directory, version)?;
-        let initrd = initramfs.with_modules(&kernel.modules(&MODULES)?, &directory)?;
+        let initrd = image::initrd(&kernel.modules(&MODULES, &OPTIONAL)?, &directory)?;
+        if options.debian {
+            let disk = debian::disk(&directory, &kernel)?;
+            let name = format!("{version}, Debian with systemd");
+            let parts = Parts {
+                image: &kernel.image,
+                initrd: &initrd,
+                disks: &[&disk, &suite.disk],
+                words: "FIRST=init systemd.show_status=0 systemd.log_target=journal psi=1",
+                memory: 2048,
+            };
+            step(&name, || boot(&suite, &emulator, &parts)).with_context(|| name.clone())?;
+            continue;
+        }
         for layout in kernel.layouts()? {
-            let name = format!("{version}, cgroups {layout}");
-            step(&name, || boot(&emulator, &kernel, &initrd, layout))
-                .with_context(|| format!("kernel {name}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Boots, shows what the guest says, and fails where a check does.
-fn boot(emulator: &Emulator, kernel: &Kernel, initrd: &Path, layout: &str) -> Result<()> {
-    let mut machine = Machine::start(emulator, &kernel.image, initrd, layout)?;
-    let deadline = Instant::now() + DEADLINE;
-    let mut failed = 0;
-    let mut complete = false;
-    while let Some(line) = machine.line(deadline)? {
-        println!("   {line}");
-        failed += usize::from(line.starts_with("FAIL "));
-        complete |= line == "done";
-    }
-    ensure!(complete, "the machine stopped before the last check");
-    ensure!(failed == 0, "{failed} checks failed");
-    Ok(())
-}
-
-/// An emulated machine, running. Dropping it switches it off.
-struct Machine {
-    emulator: Child,
-    lines: mpsc::Receiver<String>,
-}
-
-impl Machine {
-    fn start(emulator: &Emulator, image: &Path, initramfs: &Path, layout: &str) -> Result<Self> {
-        // Without KVM: it is missing where the host is itself a virtual machine.
-        let mut qemu = emulator.command()?;
-        qemu.args(["-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", "2"]);
-        qemu.args([
-            "-display",
-            "none",
-            "-serial",
-            "stdio",
-            "-no-reboot",
-            "-nic",
-            "none",
-        ])
-        // Two nodes, so that memory can be short on one of them.
-        .args(NODES.iter().flat_map(|it| it.split(' ')))
-        .arg("-kernel")
-        .arg(image)
-        .arg("-initrd")
-        .arg(initramfs)
-        // The kernel hands words that it does not know to init, as variables.
-        .arg("-append")
-        .arg(format!("console=ttyS0 panic=-1 quiet LAYOUT={layout}"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-        let mut emulator = qemu.spawn().context("cannot run the emulator")?;
-        let output = emulator.stdout.take().context("stdout is piped")?;
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            let mut output = BufReader::new(output);
-            let mut line = Vec::new();
-            while output
-                .read_until(b'\n', &mut line)
-                .is_ok_and(|read| read > 0)
+            if options
+                .layout
+                .as_deref()
+                .is_some_and(|wanted| wanted != layout)
             {
-                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                if sender.send(text).is_err() {
-                    break;
-                }
-                line.clear();
+                continue;
             }
-        });
-        Ok(Self { emulator, lines })
-    }
-
-    /// The next line of the console; none once the machine is off.
-    fn line(&mut self, deadline: Instant) -> Result<Option<String>> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match self.lines.recv_timeout(left) {
-            Ok(line) => Ok(Some(line)),
-            Err(RecvTimeoutError::Disconnected) => Ok(None),
-            Err(RecvTimeoutError::Timeout) => {
-                bail!("the machine is not done after {} s", DEADLINE.as_secs())
-            }
+            let name = format!("{version}, cgroups {layout}");
+            let parts = Parts {
+                image: &kernel.image,
+                initrd: &initrd,
+                disks: &[&suite.disk],
+                words: &format!("LAYOUT={layout}"),
+                memory: 1536,
+            };
+            step(&name, || boot(&suite, &emulator, &parts)).with_context(|| name.clone())?;
         }
+    }
+    Ok(())
+}
+
+/// Boots, shows what comes of each test, and fails where one fails or is missing.
+fn boot(suite: &Suite, emulator: &Emulator, parts: &Parts<'_>) -> Result<()> {
+    let mut machine = Machine::start(emulator, parts)?;
+    let deadline = Instant::now() + ALL;
+    let mut report = Report::new(suite.expected.clone());
+    let stopped = loop {
+        match machine.line(deadline) {
+            Ok(Some(line)) => report
+                .line(&line)
+                .iter()
+                .for_each(|told| show(told, &machine)),
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        }
+    };
+    if let Some((name, printed)) = report.unfinished() {
+        println!("   {name} had printed:");
+        printed.iter().for_each(|line| println!("   | {line}"));
+    }
+    judge(&report)?;
+    stopped.map_or(Ok(()), Err)
+}
+
+fn show(told: &Told, machine: &Machine) {
+    match told {
+        Told::Test { name, outcome } => println!("   {}", line(name, outcome)),
+        Told::Ended { name, how, printed } => {
+            printed.iter().for_each(|line| println!("   | {line}"));
+            println!(
+                "   {name}: {how}; {:.0} s of CPU so far",
+                machine.cpu_time()
+            );
+        }
+        Told::Machine(line) => println!("   : {line}"),
+        Told::Done => {}
     }
 }
 
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // Where it has ended by itself there is nothing to kill.
-        let _ = self.emulator.kill();
-        let _ = self.emulator.wait();
+fn line(name: &str, outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Ok => format!("ok {name}"),
+        Outcome::Failed => format!("FAILED {name}"),
+        Outcome::Missing => format!("MISSING {name}: the machine said nothing of it"),
+        Outcome::Skipped(why) => format!("skipped {name}: {why}"),
     }
+}
+
+/// Fails where a test did not succeed, and names it.
+fn judge(report: &Report) -> Result<()> {
+    let outcomes = report.outcomes();
+    let is_bad = |outcome: &Outcome| matches!(outcome, Outcome::Failed | Outcome::Missing);
+    let bad: Vec<_> = outcomes
+        .iter()
+        .filter(|(_, outcome)| is_bad(outcome))
+        .collect();
+    let skipped = outcomes
+        .values()
+        .filter(|it| matches!(it, Outcome::Skipped(_)))
+        .count();
+    let ok = outcomes.len() - bad.len() - skipped;
+    println!(
+        "   {ok} tests succeeded, {skipped} said why they cannot run there, {} failed",
+        bad.len()
+    );
+    for (name, outcome) in &bad {
+        println!("   {}", line(name, outcome));
+    }
+    if bad.is_empty() {
+        return Ok(());
+    }
+    bail!("{} of {} tests did not succeed", bad.len(), outcomes.len())
 }

@@ -18,8 +18,9 @@ cannot be executed, 125 where the agent fails, as where the container is paused.
 /// Run a command in a container that runs
 ///
 /// The command joins all namespaces and the cgroup of a container of agent run, with its root file
-/// system, its capabilities and its system call filter. Standard streams that are files or pipes are
-/// handed over as they are.
+/// system, its capabilities and its system call filter. Its standard streams are pipes, which this
+/// command relays: no file of the host is open in the container. It ends when the command does, also
+/// where something that the command started goes on.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

@@ -21,8 +21,8 @@ Examples:
 
 /// Show what a detached container wrote
 ///
-/// Its standard output on standard output, its standard error on standard error, byte for byte. The last
-/// 16 to 32 MiB are kept.
+/// Its standard output on standard output, its standard error on standard error, byte for byte. How much
+/// is kept, agent run --log-opt says.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -37,7 +37,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
     let waiter = store.waiter(&args.container)?;
-    let directory = store.directory(&args.container)?;
+    let directory = store.log(&args.container)?;
     let mut reader = Reader::open(&directory).with_context(|| {
         format!(
             "{:?} has no log: only containers of agent run -d do",
@@ -52,11 +52,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
             other => other.with_context(|| format!("the log of {:?}", args.container))?,
         }
+        if reader.has_missed() {
+            super::note("the log grew faster than it was read: some of it is missing here");
+        }
         if !args.follow || !held {
             break;
         }
         sleep(PAUSE);
     }
+    drop(reader);
+    store.remove_read_logs();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -68,5 +73,6 @@ fn write(stream: Stream, piece: &[u8]) -> io::Result<()> {
             output.flush()
         }
         Stream::Errors => io::stderr().write_all(piece),
+        Stream::Number => Ok(()),
     }
 }

@@ -18,6 +18,7 @@ use crate::{
         ns::table,
     },
     server::socket,
+    text::escape_json,
     watch::{
         client,
         value::{parse_container, parse_namespace, parse_pid},
@@ -83,7 +84,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.need_found(&states)?;
     super::print(&match args.output {
         Output::Human => table(&states, screen::columns(), screen::colour()),
-        Output::Json => serde_json::to_string_pretty(&states)? + "\n",
+        Output::Json => escape_json(&serde_json::to_string_pretty(&states)?).into_owned() + "\n",
         Output::Dot => graph(&states),
     })?;
     Ok(ExitCode::SUCCESS)

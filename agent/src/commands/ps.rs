@@ -15,6 +15,7 @@ use crate::{
         ps::table,
     },
     server::socket,
+    text::escape_json,
     watch::client::{self, ClientError},
 };
 
@@ -65,7 +66,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     super::print(&match args.output {
         Output::Human => table(&states, screen::columns(), screen::colour()),
-        Output::Json => serde_json::to_string_pretty(&states)? + "\n",
+        Output::Json => escape_json(&serde_json::to_string_pretty(&states)?).into_owned() + "\n",
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,9 @@ use super::engine::EngineArgs;
 use crate::{
     host::descriptors::raise_limit,
     kernel::Options,
-    metrics::{scrape::Scraper, which::Which},
+    metrics::{
+        agent::AgentMetrics, scrape::Scraper, series::Bounds, traffic::Traffic, which::Which,
+    },
     pipeline::Pipeline,
     server::{self, Server, socket::Socket},
     watch::streams::Streams,
@@ -59,13 +61,53 @@ pub struct Args {
     #[arg(long, value_name = "all|containers", default_value = "all")]
     cgroups: Which,
 
+    /// Series of a scrape, at most. Plain cgroups are left out first, then those below containers, then
+    /// units, then the newest containers; all but containers have at most a sixth of this
+    #[arg(long, value_name = "COUNT", default_value_t = Bounds::DEFAULT.all, value_parser = parse_series)]
+    max_series: u32,
+
+    /// Series of one container and the cgroups below it, at most
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = Bounds::DEFAULT.container,
+        value_parser = parse_series_of_container
+    )]
+    max_series_per_container: u32,
+
     #[command(flatten)]
     engine: EngineArgs,
+}
+
+fn parse_series(text: &str) -> Result<u32, &'static str> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("want a whole number above 0"),
+    }
+}
+
+fn parse_series_of_container(text: &str) -> Result<u32, String> {
+    const LEAST: u32 = Bounds::LEAST_CONTAINER;
+    match text.parse() {
+        Ok(count) if count >= LEAST => Ok(count),
+        _ => Err(format!(
+            "want a whole number from {LEAST} on: so many can the container itself have"
+        )),
+    }
 }
 
 fn measure_programs() -> anyhow::Result<OwnedFd> {
     let measured = aya::sys::enable_stats(aya::sys::Stats::RunTime);
     measured.context("--bpf-stats: the kernel refuses to measure BPF programs; leave the flag out")
+}
+
+impl Args {
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            all: self.max_series,
+            container: self.max_series_per_container,
+        }
+    }
 }
 
 /// Serves until a signal ends it.
@@ -77,23 +119,30 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let socket = Socket::bind(&args.socket)?;
-    let listener = tokio::net::TcpListener::bind(args.listen)
-        .await
-        .with_context(|| {
-            format!(
-                "--listen {}: the address cannot be used; pass another one",
-                args.listen
-            )
-        })?;
+    let listener = server::listen(args.listen).with_context(|| {
+        format!(
+            "--listen {}: the address cannot be used; pass another one",
+            args.listen
+        )
+    })?;
     let address = listener.local_addr()?;
     let streams = Arc::new(Streams::default());
     // The kernel measures while this is open.
     let bpf_stats = args.bpf_stats.then(measure_programs).transpose()?;
     let engine = args.engine.follow();
     let state = engine.as_ref().map(|engine| Arc::clone(&engine.state));
-    let scraper = Scraper::new(raise_limit(), bpf_stats.is_some(), state, args.cgroups)?;
+    let descriptors = raise_limit();
+    let traffic = Arc::new(Traffic::default());
+    let agent = AgentMetrics::new(bpf_stats.is_some(), state, Arc::clone(&traffic))?;
+    let scraper = Scraper::new(descriptors, agent, args.cgroups, args.bounds());
     let server = Arc::new(Server::new(Arc::clone(&streams), scraper));
-    let serving = server::serve(Arc::clone(&server), listener, &socket)?;
+    let serving = server::serve(
+        Arc::clone(&server),
+        listener,
+        &socket,
+        descriptors,
+        &traffic,
+    )?;
 
     let options = Options {
         mechanisms: args.mechanisms.into(),

@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -99,6 +99,15 @@ pub fn is_in_user_namespace() -> bool {
     const ALL: &str = "4294967295";
     fs::read_to_string("/proc/self/uid_map")
         .is_ok_and(|map| !map.split_whitespace().eq(["0", "0", ALL]))
+}
+
+/// One of this process's descriptors, opened once more: flags that are changed are those of the new one only.
+///
+/// # Errors
+/// There is no `/proc`, or this user may not open the file.
+pub fn reopen(descriptor: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+    rustix::fs::open(path, flags, Mode::empty())
 }
 
 /// This program's file.

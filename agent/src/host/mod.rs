@@ -21,10 +21,12 @@ pub mod mount;
 pub mod namespace;
 pub mod network;
 pub mod path;
+pub mod peer;
 pub mod process;
 pub mod reading;
 pub mod status;
 pub mod system;
+pub mod user_directory;
 pub mod walk;
 pub mod writes;
 

@@ -8,7 +8,10 @@ use std::{
     collections::{HashMap, HashSet},
     ffi::CString,
     io,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -58,6 +61,8 @@ pub enum ObjectError {
     PinDirectory(PathBuf, #[source] io::Error),
     #[error("{0}: pinned by an agent that counted otherwise; remove it")]
     StalePin(PathBuf, #[source] io::Error),
+    #[error("{0}: a link, or pinned by another user; remove it, or pass another --pin-path")]
+    ForeignPin(PathBuf),
     #[error("the BPF map cannot be pinned at {0}")]
     Pin(PathBuf, #[source] PinError),
 }
@@ -207,6 +212,7 @@ fn make(name: &str, map: &aya_obj::Map, pins: Option<&Path>) -> Result<MapData, 
         .filter(|_| PINNED.contains(&name))
         .map(|it| it.join(name));
     if let Some(pin) = &pin
+        && is_ours(pin)?
         && let Ok(data) = MapData::from_pin(pin)
     {
         let info = data.info()?;
@@ -234,6 +240,19 @@ fn make(name: &str, map: &aya_obj::Map, pins: Option<&Path>) -> Result<MapData, 
     Ok(data)
 }
 
+/// Whether a pin is there. What another user pinned, or linked there, is never taken for what this one counted.
+fn is_ours(pin: &Path) -> Result<bool, ObjectError> {
+    match std::fs::symlink_metadata(pin) {
+        Ok(found) if found.is_file() && found.uid() == user() => Ok(true),
+        Ok(_) => Err(ObjectError::ForeignPin(pin.to_owned())),
+        Err(_) => Ok(false),
+    }
+}
+
+fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// Makes the directory, on a bpffs and nowhere else.
 fn make_pin_directory(directory: &Path) -> io::Result<()> {
     /// `include/uapi/linux/magic.h`
@@ -244,5 +263,13 @@ fn make_pin_directory(directory: &Path) -> io::Result<()> {
     if there.f_type as u32 != BPF_FS_MAGIC {
         return Err(io::Error::other("this is no bpffs"));
     }
-    std::fs::create_dir_all(directory)
+    std::fs::create_dir_all(&directory)?;
+    let made = std::fs::symlink_metadata(&directory)?;
+    let others_may_replace = made.mode() & 0o022 != 0 && made.mode() & 0o1000 == 0;
+    if !made.is_dir() || made.uid() != user() || others_may_replace {
+        return Err(io::Error::other(
+            "it is a link, or others may change it; pass a directory of this user's",
+        ));
+    }
+    Ok(())
 }

@@ -12,7 +12,11 @@ use prometheus::{
     CounterVec, Encoder, GaugeVec, IntCounterVec, IntGaugeVec, Registry, TextEncoder,
 };
 
-use super::catalogue::{self, Metric};
+use super::{
+    catalogue::{self, Metric},
+    series::{Bound, LeftOut, Sort},
+    traffic::{Reason, Side, Traffic},
+};
 use crate::{
     engine,
     host::{fdinfo, kept::Sizes, system::System},
@@ -36,6 +40,7 @@ pub struct Scrape {
     pub kept: Sizes,
     pub interfaces_left_out: u64,
     pub devices_left_out: u64,
+    pub cgroups_left_out: LeftOut,
 }
 
 /// What the kernel tells of a program: runs that it skipped, runs, and the time that they took.
@@ -63,6 +68,7 @@ pub struct AgentMetrics {
     watched_directories: IntGaugeVec,
     unwatched_directories: IntGaugeVec,
     left_out: IntCounterVec,
+    cgroups_left_out: IntGaugeVec,
     bpf_run_count: IntCounterVec,
     bpf_run_time: CounterVec,
     /// Whether the kernel was told to measure programs, whatever its own setting says.
@@ -73,6 +79,9 @@ pub struct AgentMetrics {
     engine_unanswered: IntCounterVec,
     engine_names: IntGaugeVec,
     engine_names_refused: IntCounterVec,
+    traffic: Arc<Traffic>,
+    http_connections: IntGaugeVec,
+    http_closed: IntCounterVec,
 }
 
 /// The catalogue's metrics have names and labels that the crate takes, as a test shows.
@@ -86,13 +95,15 @@ macro_rules! family {
 }
 
 impl AgentMetrics {
-    /// Families without series. `engine` is the one that is asked for names.
+    /// Families without series. With `bpf_stats` the kernel measures BPF programs, whatever its own setting says. `engine` is the
+    /// one that is asked for names.
     ///
     /// # Errors
     /// Where two metrics of the catalogue have one name.
     pub fn new(
         bpf_stats: bool,
         engine: Option<Arc<engine::State>>,
+        traffic: Arc<Traffic>,
     ) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let build_info = family!(registry, IntGaugeVec, BUILD_INFO);
@@ -120,6 +131,7 @@ impl AgentMetrics {
             watched_directories: family!(registry, IntGaugeVec, WATCHED_DIRECTORIES),
             unwatched_directories: family!(registry, IntGaugeVec, UNWATCHED_DIRECTORIES),
             left_out: family!(registry, IntCounterVec, LEFT_OUT),
+            cgroups_left_out: family!(registry, IntGaugeVec, CGROUPS_LEFT_OUT),
             bpf_run_count: family!(registry, IntCounterVec, BPF_RUN_COUNT),
             bpf_run_time: family!(registry, CounterVec, BPF_RUN_TIME),
             bpf_stats,
@@ -129,6 +141,9 @@ impl AgentMetrics {
             engine_unanswered: family!(registry, IntCounterVec, ENGINE_UNANSWERED),
             engine_names: family!(registry, IntGaugeVec, ENGINE_NAMES),
             engine_names_refused: family!(registry, IntCounterVec, ENGINE_NAMES_REFUSED),
+            traffic,
+            http_connections: family!(registry, IntGaugeVec, HTTP_CONNECTIONS),
+            http_closed: family!(registry, IntCounterVec, HTTP_CLOSED),
             registry,
         })
     }
@@ -142,6 +157,7 @@ impl AgentMetrics {
         self.take_kernel(shared);
         self.take_registry(shared);
         self.take_engine(shared);
+        self.take_traffic();
         self.scrapes.with_label_values(&[] as &[&str]).inc();
         self.cgroup_read_errors
             .with_label_values(&[] as &[&str])
@@ -162,6 +178,7 @@ impl AgentMetrics {
         ] {
             self.left_out.with_label_values(&[what]).inc_by(count);
         }
+        self.take_left_out(&scrape.cgroups_left_out);
         let duration = scrape.duration.as_secs_f64();
         self.scrape_duration
             .with_label_values(&[] as &[&str])
@@ -170,6 +187,16 @@ impl AgentMetrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         // The crate writes UTF-8.
         Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn take_left_out(&self, left_out: &LeftOut) {
+        for (sort, by_bound) in Sort::ALL.iter().zip(left_out) {
+            for (bound, count) in Bound::ALL.iter().zip(by_bound) {
+                let labels = [sort.name(), bound.name()];
+                let gauge = self.cgroups_left_out.with_label_values(&labels);
+                gauge.set(*count as i64);
+            }
+        }
     }
 
     /// What came in at each stage, and what became of it.
@@ -279,6 +306,22 @@ impl AgentMetrics {
             set(&self.engine_errors, &[engine::DOCKER], errors);
             let unanswered = engine.unanswered.load(Ordering::Relaxed);
             set(&self.engine_unanswered, &[engine::DOCKER], unanswered);
+        }
+    }
+
+    fn take_traffic(&self) {
+        for side in Side::ALL {
+            self.http_connections
+                .with_label_values(&[side.name()])
+                .set(self.traffic.open(side) as i64);
+            for reason in Reason::ALL {
+                let labels = [side.name(), reason.name()];
+                set(
+                    &self.http_closed,
+                    &labels,
+                    self.traffic.closed(side, reason),
+                );
+            }
         }
     }
 

@@ -221,12 +221,18 @@ catalogue! {
         "Directories of cgroups with settings that are read at each scrape, as no more can be watched.";
     LEFT_OUT = Counter "agent_left_out_total" ["what"]
         "Network interfaces and block devices left out of a scrape because one namespace or cgroup had too many.";
+    CGROUPS_LEFT_OUT = Gauge "agent_cgroups_left_out" ["kind", "bound"]
+        "Cgroups that have no series in this scrape, as it has as many as it may have, by what they are: the own cgroup of a container (container), one below it (below), a systemd unit (unit), another (cgroup); and by which bound: --max-series (all) or --max-series-per-container (container).";
     BPF_RUN_COUNT = Counter "agent_bpf_run_count_total" ["probe"]
         "Runs of the probe's programs; only while the kernel measures them (kernel.bpf_stats_enabled, --bpf-stats).";
     BPF_RUN_TIME = Counter "agent_bpf_run_seconds_total" ["probe"]
         "Time that the probe's programs ran; only while the kernel measures them (kernel.bpf_stats_enabled, --bpf-stats).";
     CGROUP_READ_ERRORS = Counter "agent_cgroup_read_errors_total" []
         "Files of cgroups that could not be read or understood, those of cgroups removed meanwhile excepted.";
+    HTTP_CONNECTIONS = Gauge "agent_http_connections" ["side"]
+        "Connections of clients that are open, by side: that of TCP, and the unix socket.";
+    HTTP_CLOSED = Counter "agent_http_connections_closed_total" ["side", "reason"]
+        "Connections that the agent closed by itself: one client had too many (peer), all had too many (side), one made room for another client's (gave_way), its client did not send or read in time (deadline), or there was no descriptor for it (descriptors).";
     ENGINE_CONNECTED = Gauge "agent_engine_connected" ["engine"]
         "1 while the engine tells the names of its containers, 0 while it does not; absent where it is not asked.";
     ENGINE_ERRORS = Counter "agent_engine_errors_total" ["engine"]

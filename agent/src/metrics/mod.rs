@@ -5,5 +5,7 @@ pub mod catalogue;
 pub mod container;
 mod namespaces;
 pub mod scrape;
+pub mod series;
 pub mod text;
+pub mod traffic;
 pub mod which;

@@ -13,17 +13,17 @@ use agent_ebpf::{CgroupKey, Constraint, Counts, Task};
 use super::{
     agent::{AgentMetrics, Scrape},
     catalogue,
-    container::{Cgroup, Directories, Live, SOURCES, set_bounds},
+    container::{Cgroup, Directories, Live, SOURCES, count_series, set_bounds},
     namespaces::{Candidates, HOST},
+    series::{Bounds, Budget, Choice, LeftOut, Place, Seen},
     text::{Labels, Value, Writer},
-    which::Which,
+    which::{self, Which},
 };
 use crate::{
     container::{
         place::UNKNOWN,
         registry::{self, ROOT_ID, Registry},
     },
-    engine,
     event::clock::Clock,
     host::{
         changes::watches_allowed,
@@ -53,52 +53,54 @@ pub struct Scraper {
     kept: Mutex<Kept>,
     agent: AgentMetrics,
     which: Which,
+    bounds: Bounds,
+    seen: Mutex<Seen>,
 }
 
-/// What one scrape found. Its text is made while it is sent.
-pub struct Answer {
+/// What one scrape found.
+struct Answer {
     started: Instant,
     cgroups: Vec<Cgroup>,
     oom_kills: OomKills,
     scrape: Scrape,
 }
 
-/// The cgroups of a scrape, and where each one's files are.
+/// The cgroups of a scrape, where each one's files are, and what it has series as.
 #[derive(Default)]
 struct Found {
     cgroups: Vec<Cgroup>,
     directories: Vec<Directories>,
+    places: Vec<Place>,
     candidates: Candidates,
+    left_out: LeftOut,
 }
 
 impl Scraper {
-    /// Keeps at most half of the descriptors that the process may have open, and 32,768. With
-    /// `bpf_stats` the kernel measures BPF programs, whatever its own setting says. `engine` is the
-    /// one that is asked for names, `which` says which cgroups have series.
-    ///
-    /// # Errors
-    /// Where the catalogue of metrics contradicts itself.
-    pub fn new(
-        descriptors: usize,
-        bpf_stats: bool,
-        engine: Option<Arc<engine::State>>,
-        which: Which,
-    ) -> Result<Self, prometheus::Error> {
-        Ok(Self {
+    /// Keeps at most half of the descriptors that the process may have open, and 32,768. `which` and `bounds` say which
+    /// cgroups have series.
+    pub fn new(descriptors: usize, agent: AgentMetrics, which: Which, bounds: Bounds) -> Self {
+        Self {
             kept: Mutex::new(Kept::new(
                 (descriptors / 2).min(DESCRIPTORS_AT_MOST),
                 watches_allowed(Path::new("/")),
             )),
-            agent: AgentMetrics::new(bpf_stats, engine)?,
+            agent,
             which,
-        })
+            bounds,
+            seen: Mutex::default(),
+        }
     }
 
-    /// Reads all.
+    /// Reads all, and makes the text of it, in chunks.
     ///
     /// # Errors
     /// Where the kernel's counters cannot be read.
-    pub fn scrape(&self, shared: &Shared) -> Result<Answer, CountsError> {
+    pub fn scrape(&self, shared: &Shared) -> Result<impl Iterator<Item = String>, CountsError> {
+        let answer = self.read(shared)?;
+        Ok(self.text(shared, answer))
+    }
+
+    fn read(&self, shared: &Shared) -> Result<Answer, CountsError> {
         let started = Instant::now();
         let root = Path::new("/");
         let processes = processes(shared);
@@ -110,7 +112,12 @@ impl Scraper {
             let (counts, overflow) = kernel.all();
             let oom_kills = kernel.oom_kills()?;
             drop(kernel);
-            let found = Found::of(&registry, &shared.hierarchies, &counts, self.which);
+            let choice = Choice {
+                which: self.which,
+                bounds: self.bounds,
+                seen: &mut lock(&self.seen),
+            };
+            let found = Found::of(&registry, &shared.hierarchies, &counts, choice);
             (found, overflow, oom_kills)
         };
         let mut kept = lock(&self.kept);
@@ -126,7 +133,7 @@ impl Scraper {
         found.set_capacity(root, &mut errors);
         found.set_devices(root);
         let left_out = found.candidates.read(root, &mut found.cgroups, &mut errors);
-        self.which.retain(&mut found.cgroups);
+        found.retain_bounded(self.bounds, &mut lock(&self.seen));
         if let Some(error) = &errors.first {
             tracing::warn!(%error, count = errors.count, "files of cgroups cannot be read");
         }
@@ -137,6 +144,7 @@ impl Scraper {
             kept: kept_sizes,
             interfaces_left_out: left_out,
             devices_left_out: found.cgroups.iter().map(|it| it.reading.left_out).sum(),
+            cgroups_left_out: found.left_out,
         };
         Ok(Answer {
             started,
@@ -146,13 +154,8 @@ impl Scraper {
         })
     }
 
-    /// The text of an answer, in chunks. Each is made when it is asked for: of a large host all of
-    /// them are many megabytes.
-    pub fn text(
-        self: Arc<Self>,
-        shared: Arc<Shared>,
-        answer: Answer,
-    ) -> impl Iterator<Item = String> + Send {
+    /// The text of an answer.
+    fn text(&self, shared: &Shared, answer: Answer) -> impl Iterator<Item = String> {
         let Answer {
             started,
             mut cgroups,
@@ -179,7 +182,7 @@ impl Scraper {
             write_oom_kills(&oom_kills, &mut out);
             scrape.duration = started.elapsed();
             let mut chunks = out.take();
-            match self.agent.text(&shared, scrape) {
+            match self.agent.text(shared, scrape) {
                 Ok(text) => chunks.push(text),
                 Err(error) => tracing::error!(%error, "the answer to a scrape is cut short"),
             }
@@ -224,35 +227,67 @@ impl Found {
         registry: &Registry,
         hierarchies: &Hierarchies,
         counts: &AllCounts,
-        which: Which,
+        choice: Choice<'_>,
     ) -> Self {
-        let mut all = which.of(registry);
-        // The living first, then the dead, the latest first.
-        all.sort_by_key(|cgroup| {
-            std::cmp::Reverse(cgroup.gone.map_or((true, None), |gone| (false, Some(gone))))
-        });
+        choice.seen.retain(registry.all());
         let order = in_order(hierarchies);
-        let mut paths: HashSet<&str> = HashSet::new();
         let mut found = Self::default();
         let (root, directories) = root(hierarchies, counts);
         found.candidates.set_host(registry.host());
-        found.push(root, directories);
-        for cgroup in all {
-            // One path is one series, and the living have it.
+        found.push(root, directories, Place::Always);
+        let (chosen, left_out) = choice.of(registry, &order);
+        found.left_out = left_out;
+        let above = which::above(chosen.iter().copied());
+        let mut paths: HashSet<&str> = HashSet::new();
+        for cgroup in &chosen {
+            let path = label_path(cgroup, &order);
+            paths.insert(path);
+            found.add(cgroup, path, counts, Place::of(cgroup));
+        }
+        let above = registry.all().filter(|it| which::is_among(it, &above));
+        for cgroup in above {
             let path = label_path(cgroup, &order);
             if paths.insert(path) {
-                let index = found.cgroups.len();
-                found.candidates.add(index, cgroup);
-                found.push(series(cgroup, path, counts), directories_of(cgroup));
+                found.add(cgroup, path, counts, Place::Above);
             }
         }
-        found.push(unknown(registry, counts), Directories::new());
+        found.push(unknown(registry, counts), Directories::new(), Place::Always);
         found
     }
 
-    fn push(&mut self, cgroup: Cgroup, directories: Directories) {
+    fn add(&mut self, cgroup: &registry::Cgroup, path: &str, counts: &AllCounts, place: Place) {
+        self.candidates.add(self.cgroups.len(), cgroup);
+        self.push(series(cgroup, path, counts), directories_of(cgroup), place);
+    }
+
+    fn push(&mut self, cgroup: Cgroup, directories: Directories, place: Place) {
         self.cgroups.push(cgroup);
         self.directories.push(directories);
+        self.places.push(place);
+    }
+
+    /// Keeps those that have series, as many as there may be of what was read.
+    fn retain_bounded(&mut self, bounds: Bounds, seen: &mut Seen) {
+        let mut budget = Budget::new(bounds);
+        let mut places = mem::take(&mut self.places).into_iter();
+        self.cgroups.retain(|cgroup| match places.next() {
+            Some(Place::Always) => true,
+            Some(Place::Chosen {
+                sort,
+                container,
+                key,
+            }) => {
+                let series = count_series(cgroup);
+                key.map(|key| seen.set(key, series));
+                budget.take(sort, container.as_deref(), series)
+            }
+            Some(Place::Above) | None => false,
+        });
+        for (sum, more) in self.left_out.iter_mut().zip(budget.left_out) {
+            for (sum, more) in sum.iter_mut().zip(more) {
+                *sum += more;
+            }
+        }
     }
 
     fn set_processes(&mut self, hierarchies: &Hierarchies, processes: Option<&Processes>) {
@@ -331,7 +366,7 @@ fn unknown(registry: &Registry, counts: &AllCounts) -> Cgroup {
 }
 
 /// The path in the first of the hierarchies that has the cgroup.
-fn label_path<'a>(cgroup: &'a registry::Cgroup, order: &[u32]) -> &'a str {
+pub(super) fn label_path<'a>(cgroup: &'a registry::Cgroup, order: &[u32]) -> &'a str {
     let in_order = order.iter().find_map(|id| {
         let mut directories = cgroup.directories.iter();
         directories.find(|directory| directory.key.hierarchy == *id)

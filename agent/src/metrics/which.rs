@@ -2,9 +2,8 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use super::container;
 use crate::{
-    container::registry::{Cgroup, Directory, Registry},
+    container::registry::{Cgroup, Directory},
     host::path::with_parents,
 };
 
@@ -16,30 +15,23 @@ pub enum Which {
 }
 
 impl Which {
-    /// Those that are to be read: also what is above a container, for its limits hold for the container.
-    pub fn of(self, registry: &Registry) -> Vec<&Cgroup> {
-        match self {
-            Self::All => registry.all().collect(),
-            Self::Containers => containers_and_above(registry),
-        }
-    }
-
-    /// Keeps those that have series.
-    pub fn retain(self, cgroups: &mut Vec<container::Cgroup>) {
-        cgroups.retain(|cgroup| self == Self::All || cgroup.is_main);
+    /// Whether a cgroup has series, while there is room.
+    pub fn wants(self, cgroup: &Cgroup) -> bool {
+        self == Self::All || cgroup.is_container()
     }
 }
 
-fn containers_and_above(registry: &Registry) -> Vec<&Cgroup> {
-    let containers = registry.all().filter(|cgroup| cgroup.is_container());
-    let above: HashSet<(u32, Cow<'_, str>)> = containers.flat_map(living).flat_map(above).collect();
-    let is_above = |directory: &Directory| {
+/// The directories above those of `cgroups`, by hierarchy and path: their limits hold for what is below.
+pub fn above<'a>(cgroups: impl Iterator<Item = &'a Cgroup>) -> HashSet<(u32, Cow<'a, str>)> {
+    cgroups.flat_map(living).flat_map(parents).collect()
+}
+
+/// Whether the cgroup is among those.
+pub fn is_among(cgroup: &Cgroup, above: &HashSet<(u32, Cow<'_, str>)>) -> bool {
+    living(cgroup).any(|directory| {
         let path = Cow::Borrowed(&*directory.path);
         above.contains(&(directory.key.hierarchy, path))
-    };
-    let all = registry.all();
-    all.filter(|cgroup| cgroup.is_container() || living(cgroup).any(is_above))
-        .collect()
+    })
 }
 
 fn living(cgroup: &Cgroup) -> impl Iterator<Item = &Directory> {
@@ -50,7 +42,7 @@ fn living(cgroup: &Cgroup) -> impl Iterator<Item = &Directory> {
 }
 
 /// By hierarchy, the paths above a directory.
-fn above(directory: &Directory) -> impl Iterator<Item = (u32, Cow<'_, str>)> {
+fn parents(directory: &Directory) -> impl Iterator<Item = (u32, Cow<'_, str>)> {
     let paths = with_parents(&directory.path).skip(1);
     paths.map(|path| (directory.key.hierarchy, path))
 }
@@ -62,6 +54,7 @@ mod tests {
     use agent_ebpf::{CgroupKey, NAMESPACES};
 
     use super::*;
+    use crate::container::registry::Registry;
 
     #[test]
     fn containers_and_what_limits_them() {
@@ -82,13 +75,15 @@ mod tests {
             };
             registry.add(key, path, SystemTime::UNIX_EPOCH);
         }
-        let read = |which: Which| {
-            let cgroups = which.of(&registry).into_iter();
-            let paths = cgroups.map(|cgroup| &*cgroup.directories[0].path);
+        let wanted = |which: Which| {
+            let wanted = || registry.all().filter(|cgroup| which.wants(cgroup));
+            let above = above(wanted());
+            let read = wanted().chain(registry.all().filter(|it| is_among(it, &above)));
+            let paths = read.map(|cgroup| &*cgroup.directories[0].path);
             paths.collect::<HashSet<_>>()
         };
-        assert_eq!(read(Which::All), paths.into_iter().collect());
-        let wanted = paths[..3].iter().copied().collect();
-        assert_eq!(read(Which::Containers), wanted);
+        assert_eq!(wanted(Which::All), paths.into_iter().collect());
+        let some = paths[..3].iter().copied().collect();
+        assert_eq!(wanted(Which::Containers), some);
     }
 }

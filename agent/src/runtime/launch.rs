@@ -14,6 +14,7 @@ mod entry;
 mod error;
 mod executable;
 mod join;
+mod own;
 mod place;
 mod plan;
 pub mod stage;
@@ -23,7 +24,7 @@ mod wait;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::{Linux, Process};
-use rustix::fs::{FileType, Uid, fchown, fstat};
+use rustix::fs::{Uid, fchown};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
@@ -35,7 +36,7 @@ pub use wait::Interrupts;
 use self::ahead::Ahead;
 use self::channel::{Channel, Report, Word};
 use self::child::Step;
-use self::entry::Entry;
+use self::entry::{Entry, Streams};
 use self::plan::command::Command;
 use self::plan::identity::Identity;
 use self::plan::namespaces::{Join, Namespaces};
@@ -52,7 +53,8 @@ use crate::sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners,
 #[derive(Debug)]
 pub enum Stdio {
     Files {
-        stdin: OwnedFd,
+        /// `None`: the container's own `/dev/null`.
+        stdin: Option<OwnedFd>,
         stdout: OwnedFd,
         stderr: OwnedFd,
     },
@@ -165,13 +167,20 @@ pub fn enter(
             stdin,
             stdout,
             stderr,
-        } => ([stdin, stdout, stderr], None),
+        } => {
+            let streams = Streams {
+                input: stdin,
+                output: stdout,
+                errors: stderr,
+            };
+            (streams, None)
+        }
         Stdio::Terminal => {
             let controller = terminal::open(root.as_fd())?;
             let streams = terminal::streams(controller.as_fd())?;
             if let Some(owner) = host::launch::user_outside(pid, process.user().uid()) {
                 // An ordinary user's namespace of one id has no other owner to give.
-                let _ = fchown(&streams[0], Some(Uid::from_raw(owner)), None);
+                let _ = fchown(&streams.errors, Some(Uid::from_raw(owner)), None);
             }
             (streams, Some(controller))
         }
@@ -309,14 +318,6 @@ impl Stdio {
     fn above(self) -> Result<Self, Error> {
         const FIRST_FREE: i32 = 3;
         let move_up = |file: OwnedFd| {
-            let is_directory = fstat(&file)
-                .is_ok_and(|it| FileType::from_raw_mode(it.st_mode) == FileType::Directory);
-            if is_directory {
-                return Err(Error::invalid(
-                    "standard streams: one is a directory, through which the container could leave its root; \
-                     redirect it to a file",
-                ));
-            }
             if file.as_raw_fd() >= FIRST_FREE {
                 return Ok(file);
             }
@@ -330,7 +331,7 @@ impl Stdio {
                 stdout,
                 stderr,
             } => Ok(Self::Files {
-                stdin: move_up(stdin)?,
+                stdin: stdin.map(move_up).transpose()?,
                 stdout: move_up(stdout)?,
                 stderr: move_up(stderr)?,
             }),

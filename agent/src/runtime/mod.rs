@@ -6,6 +6,7 @@
 
 pub mod cgroup;
 pub mod launch;
+mod lookup;
 pub mod network;
 pub mod order;
 pub mod root;

@@ -24,11 +24,30 @@ pub struct Order {
     pub detach: bool,
     /// Remove its state when it ends (`--rm`); else `agent wait` and `agent logs` still find a detached one.
     pub remove: bool,
+    /// How much is kept of what a detached one writes.
+    pub log: LogLimits,
     /// Memory and swap together follow from `--memory` alone: left out where the kernel does not count swap.
     pub swap_implied: bool,
     /// [`super::spec::complete`] makes `process` of the spec from it, once the root file system is there. `None`: the spec
     /// is complete as it is.
     pub asked: Option<Asked>,
+}
+
+/// How much is kept of what a container writes: `file_bytes` in each of `files` files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLimits {
+    pub file_bytes: u64,
+    pub files: u32,
+}
+
+impl Default for LogLimits {
+    /// 30 MiB in all.
+    fn default() -> Self {
+        Self {
+            file_bytes: 10 << 20,
+            files: 3,
+        }
+    }
 }
 
 /// What was asked of the command, where an image and the files of the root file system have a say too.
@@ -71,6 +90,11 @@ pub enum Root {
 }
 
 impl Root {
+    /// Whether it is made of what somebody else chose the size of.
+    pub const fn is_unpacked(&self) -> bool {
+        matches!(self, Self::Image(_))
+    }
+
     /// What it is called where people look: an image's file until the image has said its name, a directory, `host`,
     /// or the programs.
     pub fn name(&self) -> String {

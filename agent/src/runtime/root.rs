@@ -3,6 +3,7 @@
 
 mod aside;
 mod binaries;
+mod budget;
 mod error;
 mod image;
 mod inside;
@@ -13,10 +14,14 @@ use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
+use budget::Budget;
 pub use error::Error;
-pub use owners::Owners;
+pub use image::{Disk, sweep};
+use owners::Owners;
 
-use super::order::{ImageConfig, Root};
+use super::cgroup;
+use super::order::{ImageConfig, Order, Root};
+use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags};
 
 /// A root file system, ready to be attached.
@@ -29,30 +34,42 @@ pub struct Tree {
     pub name: String,
     /// What an image says of the command that runs in it.
     pub image: Option<ImageConfig>,
+    /// What there is of it on disk, to be kept as long as the container lives.
+    pub disk: Option<Disk>,
 }
 
-/// Makes the root file system. `owners` are the container's.
+/// Lets the container be charged for what this process puts into memory from then on.
+pub type Charge<'a> = &'a dyn Fn() -> Result<(), cgroup::Error>;
+
+/// Makes the root file system that an order asks for; a process that calls `charge` unpacks an image into memory.
 ///
 /// It is done in this process, which has one thread, and CAP_SYS_ADMIN in its user namespace.
 ///
 /// # Errors
 /// What is asked for is not there, or not what it should be.
-pub fn prepare(root: &Root, owners: &Owners) -> Result<Tree, Error> {
+pub fn prepare(order: &Order, charge: Charge<'_>) -> Result<Tree, Error> {
+    let root = &order.root;
     let mount = match root {
         Root::Directory(path) => tree::of_directory(path)?,
         Root::Host => tree::of_host()?,
         Root::Binaries(programs) => {
             let plan = binaries::plan(programs)?;
             let mount = tree::empty(tree::FOR_PROGRAMS)?;
-            plan.write(mount.as_fd())?;
+            plan.write(mount.as_fd(), &mut Budget::of_memory(None, false))?;
             mount
         }
         Root::Image(path) => {
-            let image = image::unpack(path, owners)?;
+            let image = image::unpack(
+                path,
+                &Owners::of(&order.spec),
+                memory_limit(&order.spec),
+                charge,
+            )?;
             return Ok(Tree {
                 mount: image.mount,
                 name: image.name.unwrap_or_else(|| root.name()),
                 image: Some(image.config),
+                disk: image.disk,
             });
         }
     };
@@ -60,7 +77,15 @@ pub fn prepare(root: &Root, owners: &Owners) -> Result<Tree, Error> {
         mount,
         name: root.name(),
         image: None,
+        disk: None,
     })
+}
+
+/// The memory that a container may have, in bytes.
+fn memory_limit(spec: &Spec) -> Option<u64> {
+    let resources = spec.linux().as_ref()?.resources().as_ref()?;
+    let limit = resources.memory().as_ref()?.limit()?;
+    u64::try_from(limit).ok()
 }
 
 /// Makes a root file system of programs, and what their loaders need, in a directory: a new one, or an empty one.
@@ -74,12 +99,15 @@ pub fn make_directory(directory: &Path, programs: &[std::path::PathBuf]) -> Resu
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(directory, flags, Mode::empty());
     let opened = opened.map_err(|errno| Error::io("open", directory)(errno.into()))?;
-    let held = inside::names(&opened).map_err(Error::io("read", directory))?;
-    if !held.is_empty() {
+    let mut held =
+        inside::names(&opened).map_err(|errno| Error::io("read", directory)(errno.into()))?;
+    if held.next().is_some() {
         return Err(Error::Other {
             path: directory.to_owned(),
             wanted: "empty; name a new directory, or an empty one",
         });
     }
-    plan.write(opened.as_fd())
+    let free = rustix::fs::fstatvfs(&opened);
+    let free = free.map_err(|errno| Error::io("read", directory)(errno.into()))?;
+    plan.write(opened.as_fd(), &mut Budget::of_disk(directory, &free))
 }

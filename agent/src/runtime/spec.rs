@@ -6,6 +6,7 @@
 mod bundle;
 mod complete;
 pub mod flags;
+mod here;
 mod look;
 mod mounts;
 mod name;
@@ -25,7 +26,9 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec
 
 use super::order::{Asked, ChangeRoot, ImageConfig, Order, Root};
 use super::seccomp;
+use bundle::Bundle;
 pub use flags::Flags;
+use here::Here;
 pub use look::look;
 pub use mounts::Volume;
 use value::{Clock, IdRange};
@@ -39,7 +42,7 @@ pub struct Found {
     /// What the container is called.
     pub name: String,
     /// Where relative paths begin.
-    pub directory: PathBuf,
+    pub here: Here,
     /// The caller's own variables.
     pub variables: HashMap<String, String>,
     /// The first processes of the containers that are named.
@@ -56,8 +59,8 @@ pub struct Found {
     pub cpus: Option<usize>,
     /// The caller is an ordinary user, and the container's users are those of a user namespace that is made before.
     pub rootless: bool,
-    /// The configuration of `--bundle`.
-    pub bundle: Option<Spec>,
+    /// What `--bundle` names.
+    pub bundle: Option<Bundle>,
 }
 
 /// Why flags, or a bundle, are no order. Docker exits with 125 for all of them.
@@ -129,9 +132,8 @@ impl Error {
 /// # Errors
 /// A value that is none, or flags that exclude each other.
 pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
-    if let Some(bundle) = &flags.root.bundle {
-        let spec = found.bundle.clone().unwrap_or_default();
-        return bundle::compile(flags, bundle, spec, found);
+    if let Some(bundle) = &found.bundle {
+        return bundle::compile(flags, bundle, found);
     }
     let namespaces = namespaces::compile(flags, found)?;
     let (resources, swap_implied) = resources::compile(&flags.limits, found)?;
@@ -187,6 +189,7 @@ pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
         interactive: flags.manner.interactive,
         detach: flags.manner.detach,
         remove: flags.manner.rm,
+        log: value::log_limits(&flags.manner.log_opt),
         swap_implied,
         asked: Some(asked(flags, found)?),
     })
@@ -249,16 +252,16 @@ pub fn to_json(spec: &Spec) -> String {
 /// Where the root file system comes from.
 fn source(flags: &Flags, found: &Found) -> Result<Root, Error> {
     let asked = &flags.root;
-    let absolute = |path: &PathBuf| found.directory.join(path);
+    let absolute = |flag, path: &PathBuf| found.here.absolute(flag, path);
     if let Some(path) = &asked.rootfs {
         return Ok(if path.as_os_str() == "host" {
             Root::Host
         } else {
-            Root::Directory(absolute(path))
+            Root::Directory(absolute("--rootfs", path)?)
         });
     }
     if let Some(path) = &asked.image {
-        return Ok(Root::Image(absolute(path)));
+        return Ok(Root::Image(absolute("--image", path)?));
     }
     if asked.bin.is_empty() {
         return Err(Error::NoRoot);
@@ -275,12 +278,13 @@ fn source(flags: &Flags, found: &Found) -> Result<Root, Error> {
     let is_name = |path: &PathBuf| path.components().count() == 1 && !path.is_absolute();
     let programs = asked.bin.iter().map(|it| {
         if is_name(it) {
-            it.clone()
+            Ok(it.clone())
         } else {
-            absolute(it)
+            absolute("--bin", it)
         }
     });
-    Ok(Root::Binaries(programs.collect()))
+    let programs: Result<_, Error> = programs.collect();
+    Ok(Root::Binaries(programs?))
 }
 
 /// The host name, where there is one to be set.

@@ -5,23 +5,29 @@
 //! | `lock` | locked for writing by the supervisor as long as it lives; how the container ended, once it has |
 //! | `state.json` | a [`Record`], written before the cgroup is made |
 //! | `config.json` | the OCI spec that is carried out, for `agent exec` |
-//! | `log`, `log.1` | what a detached container wrote |
+//! | `state.room` | room for the record of how a detached container ended |
+//!
+//! What a detached container wrote is elsewhere ([`logs`]).
 //!
 //! The lock is one of fcntl(2): it belongs to the process, so that no child keeps it, and the kernel lets it go
 //! whatever the process dies of. A directory whose lock is free and whose record does not say `exited` is what a
 //! supervisor that was killed left behind.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use super::order::{ChangeRoot, Network};
+use crate::host::user_directory::{self, UserDirectory};
 
 mod lock;
+pub mod logs;
+mod room;
 
 pub use lock::{Claim, Waiter};
 
@@ -51,6 +57,16 @@ pub struct Record {
     pub remove: bool,
     pub change_root: ChangeRoot,
     pub network: Network,
+    /// The directory of its log, where that is not the one of its state.
+    #[serde(default)]
+    pub log: Option<PathBuf>,
+}
+
+impl Record {
+    /// Whether it stays to be looked at when the container has ended.
+    pub const fn stays(&self) -> bool {
+        self.detached && !self.remove
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,10 +137,15 @@ impl Store {
             return Self::at(DIRECTORY);
         }
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let runtime = runtime.filter(|path| path.is_absolute() && path.is_dir());
-        let parent = match runtime {
-            Some(runtime) => runtime.join("agent"),
-            None => format!("/tmp/agent-{}", user.as_raw()).into(),
+        let parent = match user_directory::of_user(runtime.as_deref()) {
+            Ok(UserDirectory { path, instead_of }) => {
+                if let Some(planted) = instead_of {
+                    say_instead(&planted, &path);
+                }
+                path
+            }
+            // What is wrong with /tmp is said where something is made there.
+            Err(_) => format!("/tmp/agent-{}", user.as_raw()).into(),
         };
         Self::at(parent.join("containers"))
     }
@@ -220,6 +241,18 @@ impl Store {
         }
         self.check()
     }
+}
+
+/// Says it once, on standard error.
+fn say_instead(planted: &Path, used: &Path) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let (planted, used) = (planted.display(), used.display());
+        let _ = writeln!(
+            io::stderr(),
+            "agent: note: {planted} is not a directory of this user's alone; {used} is used instead"
+        );
+    });
 }
 
 /// Whether a container can have this name, which is one of a directory too.

@@ -7,8 +7,10 @@
 mod clean;
 mod contain;
 mod detach;
+mod end;
 mod error;
 pub mod exec;
+mod flow;
 pub mod held;
 pub mod log;
 mod relay;

@@ -1,77 +1,165 @@
-//! Answers of many chunks: each is made while its client reads it, and only for so long.
+//! The text of `/metrics` on its way to its readers, who share it.
 
-use std::time::Duration;
-
-use axum::body::{Body, Bytes};
-use futures_util::{StreamExt as _, stream};
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
-    time::timeout,
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{Arc, Mutex, Weak},
+    task::{Context, Poll},
 };
-use tokio_stream::wrappers::ReceiverStream;
 
-/// What a client may take to read an answer.
-const READ_WITHIN: Duration = Duration::from_secs(30);
+use axum::body::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+use crate::{lock::lock, sys};
+
+/// Bytes of texts that may be held for their readers, and texts that may be held whatever their size: the newest, and one that
+/// is read while the next is made.
+const HELD_BYTES: usize = 64 << 20;
+const HELD_TEXTS: usize = 2;
 
 /// Why an answer is cut short.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer was not read within {} s", READ_WITHIN.as_secs())]
-struct NotRead;
+#[error("the answer was read so slowly that newer ones needed its memory")]
+pub struct TooSlow;
 
-/// A body of these chunks. `permit` is held until the client has read all but the last, has gone,
-/// or has taken too long.
-pub fn body(
-    chunks: impl Iterator<Item = String> + Send + 'static,
-    permit: OwnedSemaphorePermit,
-) -> Body {
-    let (to_client, queue) = mpsc::channel(1);
-    let (done, is_done) = oneshot::channel();
-    // The body itself is not asked for anything while its client does not read.
-    tokio::spawn(async move {
-        let _permit = permit;
-        let send_all = async {
-            for chunk in chunks {
-                if to_client.send(Bytes::from(chunk)).await.is_err() {
-                    return;
-                }
-            }
-            // Where the client has gone, nobody waits for it.
-            let _ = done.send(());
-        };
-        if timeout(READ_WITHIN, send_all).await.is_err() {
-            tracing::debug!("{NotRead}");
+/// The text of one scrape.
+#[derive(Debug)]
+pub struct Text {
+    /// None: its memory was needed.
+    chunks: Mutex<Option<Vec<Bytes>>>,
+    bytes: usize,
+}
+
+impl Text {
+    pub fn new(chunks: impl Iterator<Item = String>) -> Self {
+        let chunks: Vec<_> = chunks.map(Bytes::from).collect();
+        Self {
+            bytes: chunks.iter().map(Bytes::len).sum(),
+            chunks: Mutex::new(Some(chunks)),
         }
-    });
-    // What is cut short must not look whole.
-    let end = stream::once(is_done).filter_map(async |end| end.is_err().then_some(Err(NotRead)));
-    Body::from_stream(ReceiverStream::new(queue).map(Ok).chain(end))
+    }
+
+    /// None behind the last chunk.
+    fn chunk(&self, index: usize) -> Option<Result<Bytes, TooSlow>> {
+        match &*lock(&self.chunks) {
+            Some(chunks) => chunks.get(index).cloned().map(Ok),
+            None => Some(Err(TooSlow)),
+        }
+    }
+}
+
+impl Drop for Text {
+    fn drop(&mut self) {
+        // Until the next scrape nobody needs as much.
+        *lock(&self.chunks) = None;
+        sys::trim_heap();
+    }
+}
+
+/// The texts that somebody reads.
+#[derive(Debug, Default)]
+pub struct Held(Mutex<VecDeque<Weak<Text>>>);
+
+impl Held {
+    /// Takes a new one. Where all of them are too large, the oldest lose their memory: who has not read one by the time of so
+    /// many others is slow.
+    pub fn push(&self, text: &Arc<Text>) {
+        let mut held = lock(&self.0);
+        held.retain(|text| text.strong_count() > 0);
+        held.push_back(Arc::downgrade(text));
+        let mut bytes = 0;
+        for (index, text) in held.iter().rev().enumerate() {
+            let Some(text) = text.upgrade() else { continue };
+            bytes += text.bytes;
+            if index >= HELD_TEXTS && bytes > HELD_BYTES {
+                *lock(&text.chunks) = None;
+                bytes -= text.bytes;
+            }
+        }
+    }
+}
+
+/// A text as the body of an answer.
+pub struct Answer {
+    text: Arc<Text>,
+    next: usize,
+    left: usize,
+}
+
+impl From<Arc<Text>> for Answer {
+    fn from(text: Arc<Text>) -> Self {
+        Self {
+            left: text.bytes,
+            text,
+            next: 0,
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = TooSlow;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, TooSlow>>> {
+        let chunk = self.text.chunk(self.next);
+        if let Some(Ok(chunk)) = &chunk {
+            self.next += 1;
+            self.left -= chunk.len();
+        }
+        Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Told in the head, so that what is cut short does not look whole.
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left as u64)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use http_body_util::BodyExt as _;
-    use tokio::sync::Semaphore;
 
     use super::*;
 
-    fn chunks() -> impl Iterator<Item = String> + Send + 'static {
-        (0..3).map(|chunk| chunk.to_string())
+    fn text(bytes: usize) -> Arc<Text> {
+        Arc::new(Text::new([String::new(), "x".repeat(bytes)].into_iter()))
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_does_not_read_holds_up_nobody() {
-        let permits = Arc::new(Semaphore::new(1));
-        let permit = || Arc::clone(&permits).acquire_owned();
-        let unread = body(chunks(), permit().await.unwrap());
-        assert_eq!(permits.available_permits(), 0);
-        // The next answer waits until the deadline of the first.
-        let read = body(chunks(), permit().await.unwrap());
-        assert!(unread.collect().await.is_err(), "it is cut short");
-        assert_eq!(read.collect().await.unwrap().to_bytes(), "012");
-        // Who goes before the end gives way at once.
-        drop(body(chunks(), permit().await.unwrap()));
-        let _permit = permit().await.unwrap();
+    #[tokio::test]
+    async fn a_text_is_read_by_many() {
+        let text = Arc::new(Text::new(["ab", "c"].into_iter().map(str::to_owned)));
+        for _ in 0..2 {
+            let answer = Answer::from(Arc::clone(&text));
+            assert_eq!(answer.size_hint().exact(), Some(3));
+            assert_eq!(answer.collect().await.unwrap().to_bytes(), "abc");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_too_many_texts_the_oldest_is_cut_short() {
+        let held = Held::default();
+        let texts: Vec<_> = (0..5).map(|_| text(HELD_BYTES / 3)).collect();
+        texts.iter().for_each(|text| held.push(text));
+        let mut whole = Vec::new();
+        for text in texts {
+            whole.push(Answer::from(text).collect().await.is_ok());
+        }
+        assert_eq!(whole, [false, false, true, true, true]);
+    }
+
+    #[tokio::test]
+    async fn the_newest_two_are_held_whatever_their_size() {
+        let held = Held::default();
+        let texts: Vec<_> = (0..3).map(|_| text(HELD_BYTES + 1)).collect();
+        texts.iter().for_each(|text| held.push(text));
+        let whole = texts.iter().map(|text| lock(&text.chunks).is_some());
+        assert_eq!(whole.collect::<Vec<_>>(), [false, true, true]);
     }
 }

@@ -3,13 +3,17 @@
 use std::{convert::Infallible, sync::Arc};
 
 use axum::{
+    Extension,
     body::{Body, Bytes},
     extract::{RawQuery, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 
-use super::Server;
+use super::{
+    Server,
+    patience::{LINES_WITHIN, Patience},
+};
 use crate::{
     text,
     watch::{query, record::Record, streams::Stream},
@@ -22,7 +26,13 @@ const CHUNK: usize = 1 << 16;
 const LINE: usize = 1 << 12;
 
 /// Events from now on, one JSON object a line, until the reader goes or the server stops.
-pub async fn events(State(server): State<Arc<Server>>, RawQuery(query): RawQuery) -> Response {
+///
+/// A reader may be idle for as long as nothing waits for it. One that takes nothing of what waits is given up.
+pub async fn events(
+    State(server): State<Arc<Server>>,
+    Extension(patience): Extension<Patience>,
+    RawQuery(query): RawQuery,
+) -> Response {
     let filter = match query::parse(&query.unwrap_or_default()) {
         Ok(filter) => filter,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error),
@@ -38,7 +48,7 @@ pub async fn events(State(server): State<Arc<Server>>, RawQuery(query): RawQuery
     };
     match opened {
         Ok(stream) => {
-            let lines = lines(stream, &server);
+            let lines = lines(stream, &server, patience);
             let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
             (kind, Body::from_stream(lines)).into_response()
         }
@@ -53,11 +63,14 @@ fn refuse(status: StatusCode, error: &(dyn std::error::Error + 'static)) -> Resp
 fn lines(
     stream: Stream,
     server: &Server,
+    patience: Patience,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> + use<> {
     let stopping = server.stopping.subscribe();
     futures_util::stream::unfold(
-        (stream, stopping),
-        |(mut stream, mut stopping)| async move {
+        (stream, stopping, patience),
+        |(mut stream, mut stopping, patience)| async move {
+            // The client took all that it was given.
+            patience.lift();
             let first = tokio::select! {
                 record = stream.next() => record,
                 _ = stopping.wait_for(|stop| *stop) => return None,
@@ -70,7 +83,8 @@ fn lines(
             {
                 push_line(&mut lines, &record);
             }
-            Some((Ok(lines.into()), (stream, stopping)))
+            patience.allow(LINES_WITHIN);
+            Some((Ok(lines.into()), (stream, stopping, patience)))
         },
     )
 }

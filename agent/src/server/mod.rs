@@ -1,11 +1,16 @@
 //! What `agent serve` answers: over TCP what a network may know, over the unix socket all.
 
+mod accept;
+mod admission;
 mod answer;
 mod events;
 mod pages;
+mod patience;
+mod scrapes;
 pub mod socket;
 
 use std::{
+    convert::Infallible,
     io,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -14,25 +19,43 @@ use std::{
 use axum::{Router, routing::get};
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, watch},
-    task::JoinHandle,
+    sync::{Semaphore, mpsc, watch},
 };
 
-use crate::{metrics::scrape::Scraper, pipeline::Shared, watch::streams::Streams};
+use crate::{
+    metrics::{
+        scrape::Scraper,
+        traffic::{Side, Traffic},
+    },
+    pipeline::Shared,
+    text,
+    watch::streams::Streams,
+};
+pub use accept::listen;
+use accept::{Service, Tcp};
+use admission::{Admission, Bounds};
+use answer::Text;
+use scrapes::Scrapes;
 use socket::Socket;
 
 /// How long open connections may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// Scrapes answered at once: each holds what was read of all cgroups.
-const SCRAPES_AT_ONCE: usize = 4;
+/// Answers of `/v1/containers` and `/v1/namespaces` that are made at once; who asks for more waits.
+const LISTS_AT_ONCE: usize = 4;
+
+/// Bytes of a request's head on the unix socket: a filter may have many names.
+const LONG_REQUEST: usize = 128 << 10;
+
+/// Bytes of a request's head on TCP, where nothing is to be asked for but a page.
+const SHORT_REQUEST: usize = 16 << 10;
 
 /// What the answers are made from.
 pub struct Server {
     streams: Arc<Streams>,
-    pipeline: OnceLock<Arc<Shared>>,
-    scraper: Arc<Scraper>,
-    scrapes: Arc<Semaphore>,
+    pipeline: Arc<OnceLock<Arc<Shared>>>,
+    scrapes: Arc<Scrapes>,
+    lists: Semaphore,
     stopping: watch::Sender<bool>,
 }
 
@@ -40,11 +63,12 @@ impl Server {
     /// One that is not ready yet; streams can be opened.
     pub fn new(streams: Arc<Streams>, scraper: Scraper) -> Self {
         let (stopping, _) = watch::channel(false);
+        let pipeline = Arc::new(OnceLock::new());
         Self {
             streams,
-            pipeline: OnceLock::new(),
-            scraper: Arc::new(scraper),
-            scrapes: Arc::new(Semaphore::new(SCRAPES_AT_ONCE)),
+            scrapes: scrapes(&pipeline, scraper),
+            pipeline,
+            lists: Semaphore::new(LISTS_AT_ONCE),
             stopping,
         }
     }
@@ -58,17 +82,34 @@ impl Server {
     }
 }
 
+fn scrapes(pipeline: &Arc<OnceLock<Arc<Shared>>>, scraper: Scraper) -> Arc<Scrapes> {
+    let pipeline = Arc::clone(pipeline);
+    Scrapes::new(move || {
+        let shared = pipeline.get().ok_or_else(|| pages::NOT_READY.to_owned())?;
+        let chunks = scraper.scrape(shared);
+        let chunks = chunks.map_err(|error| text::error_line(&error) + "\n")?;
+        Ok(Text::new(chunks))
+    })
+}
+
 /// The servers, under way.
 pub struct Serving {
     server: Arc<Server>,
-    tasks: Vec<JoinHandle<io::Result<()>>>,
+    /// Ends when all connections have.
+    alive: mpsc::Receiver<Infallible>,
 }
 
-/// Serves on both until [`Serving::stop`].
+/// Serves on both until [`Serving::stop`], in a process that may have so many descriptors.
 ///
 /// # Errors
 /// Where the socket cannot be given to the runtime.
-pub fn serve(server: Arc<Server>, tcp: TcpListener, socket: &Socket) -> io::Result<Serving> {
+pub fn serve(
+    server: Arc<Server>,
+    tcp: TcpListener,
+    socket: &Socket,
+    descriptors: usize,
+    traffic: &Arc<Traffic>,
+) -> io::Result<Serving> {
     let unix = tokio::net::UnixListener::from_std(socket.listener()?)?;
     let public = Router::new()
         .route("/", get(pages::landing))
@@ -80,33 +121,26 @@ pub fn serve(server: Arc<Server>, tcp: TcpListener, socket: &Socket) -> io::Resu
         .route("/v1/events", get(events::events))
         .route("/v1/containers", get(pages::containers))
         .route("/v1/namespaces", get(pages::namespaces));
-    let (public, private) = (
-        public.with_state(Arc::clone(&server)),
-        private.with_state(Arc::clone(&server)),
-    );
-    let stopped = |server: &Arc<Server>| {
-        let mut stopping = server.stopping.subscribe();
-        async move {
-            // The sender lives as long as the server.
-            let _ = stopping.wait_for(|stop| *stop).await;
-        }
+    let (sender, alive) = mpsc::channel(1);
+    let service = |side, router: Router<Arc<Server>>, buffer| Service {
+        admission: Admission::new(side, Bounds::of(side, descriptors), Arc::clone(traffic)),
+        router: router.with_state(Arc::clone(&server)),
+        buffer,
+        stopping: server.stopping.subscribe(),
+        _alive: sender.clone(),
     };
-    let tcp = axum::serve(tcp, public).with_graceful_shutdown(stopped(&server));
-    let unix = axum::serve(unix, private).with_graceful_shutdown(stopped(&server));
-    let tasks = vec![
-        tokio::spawn(tcp.into_future()),
-        tokio::spawn(unix.into_future()),
-    ];
-    Ok(Serving { server, tasks })
+    let public = service(Side::Tcp, public, SHORT_REQUEST);
+    let private = service(Side::Unix, private, LONG_REQUEST);
+    tokio::spawn(accept::serve(Tcp::new(tcp), public));
+    tokio::spawn(accept::serve(unix, private));
+    Ok(Serving { server, alive })
 }
 
 impl Serving {
     /// Takes no more requests, ends the streams, and waits a little for what is under way.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.server.stopping.send_replace(true);
-        for task in self.tasks {
-            // What is not done in time is cut off.
-            let _ = tokio::time::timeout(GRACE, task).await;
-        }
+        // What is not done in time is cut off.
+        let _ = tokio::time::timeout(GRACE, self.alive.recv()).await;
     }
 }

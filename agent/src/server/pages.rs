@@ -4,13 +4,14 @@ use std::{path::Path, sync::Arc};
 
 use axum::{
     Json,
+    body::Body,
     extract::{Query, State},
     http::{StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
 use serde::Deserialize;
 
-use super::{SCRAPES_AT_ONCE, Server, answer};
+use super::{Server, answer::Answer};
 use crate::{
     host::namespace,
     inventory::{containers, namespaces},
@@ -41,12 +42,10 @@ pub async fn readyz(State(server): State<Arc<Server>>) -> Response {
     }
 }
 
+pub const NOT_READY: &str = "not ready: the probes are being attached\n";
+
 fn not_ready() -> Response {
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        "not ready: the probes are being attached\n",
-    )
-        .into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, NOT_READY).into_response()
 }
 
 /// Reads on a thread where waiting for the kernel holds up nobody.
@@ -55,7 +54,10 @@ where
     T: IntoResponse + Send + 'static,
     F: FnOnce(&Server, &Arc<Shared>) -> Result<T, Box<dyn std::error::Error>> + Send + 'static,
 {
+    let _one_of_few = server.lists.acquire().await;
+    let making = Arc::clone(&server);
     let read = tokio::task::spawn_blocking(move || {
+        let server = making;
         let Some(shared) = server.pipeline.get() else {
             return not_ready();
         };
@@ -75,19 +77,16 @@ where
 }
 
 pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
-    let Ok(permit) = Arc::clone(&server.scrapes).try_acquire_owned() else {
-        let line = format!(
-            "busy: {SCRAPES_AT_ONCE} scrapes are being answered; let fewer scrape at once\n"
-        );
-        return (StatusCode::SERVICE_UNAVAILABLE, line).into_response();
-    };
-    blocking(server, |server, shared| {
-        let found = server.scraper.scrape(shared)?;
-        let chunks = Arc::clone(&server.scraper).text(Arc::clone(shared), found);
-        let kind = [(header::CONTENT_TYPE, metrics::text::CONTENT_TYPE)];
-        Ok((kind, answer::body(chunks, permit)))
-    })
-    .await
+    if server.pipeline.get().is_none() {
+        return not_ready();
+    }
+    match server.scrapes.next().await {
+        Ok(text) => {
+            let kind = [(header::CONTENT_TYPE, metrics::text::CONTENT_TYPE)];
+            (kind, Body::new(Answer::from(text))).into_response()
+        }
+        Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, why.to_string()).into_response(),
+    }
 }
 
 /// The query of `/v1/containers`.

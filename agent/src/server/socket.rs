@@ -1,14 +1,16 @@
 //! The unix socket: one server holds it at a time.
 
 use std::{
-    fs::{DirBuilder, File, TryLockError},
+    fs::{DirBuilder, File, Metadata, TryLockError},
     io,
     os::unix::{
         fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
-        net::{UnixListener, UnixStream},
+        net::UnixListener,
     },
     path::{Path, PathBuf},
 };
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 /// Where the socket is unless told otherwise.
 pub const DEFAULT: &str = "/run/agent/agent.sock";
@@ -18,6 +20,8 @@ pub const DEFAULT: &str = "/run/agent/agent.sock";
 pub enum SocketError {
     #[error("--socket {}: held by the agent with pid {pid}; stop that one, or pass another path", path.display())]
     Held { path: PathBuf, pid: String },
+    #[error("--socket {}: {} is not a file of this user's; remove it, or pass another path", socket.display(), path.display())]
+    Foreign { socket: PathBuf, path: PathBuf },
     #[error("--socket {}: cannot be made; pass a path in a directory that you may write to", path.display())]
     Make {
         path: PathBuf,
@@ -96,10 +100,19 @@ impl Lock {
         let path = PathBuf::from(path);
         let mut options = File::options();
         options.create(true).truncate(false).write(true).mode(0o600);
-        // In a directory that others may write to, the name may be a trap.
-        options.custom_flags(libc::O_NOFOLLOW);
+        // In a directory that others may write to, the name may be a trap: a link, or a pipe that waits for a reader.
+        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let foreign = || SocketError::Foreign {
+            socket: socket.to_owned(),
+            path: path.clone(),
+        };
         loop {
-            let file = options.open(&path).map_err(make)?;
+            let file = match options.open(&path) {
+                Ok(file) if is_ours(&file) => file,
+                Ok(_) => return Err(foreign()),
+                Err(_) if is_foreign(&path) => return Err(foreign()),
+                Err(error) => return Err(make(error)),
+            };
             match file.try_lock() {
                 // Its last holder may have removed the file between open and lock.
                 Ok(()) if !is_at(&file, &path) => {}
@@ -159,8 +172,21 @@ impl Drop for Made {
     }
 }
 
+fn is_ours(file: &File) -> bool {
+    file.metadata().is_ok_and(|found| is_own_file(&found))
+}
+
+/// Whether something is there that cannot be the lock of an agent of this user.
+fn is_foreign(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| !is_own_file(&found))
+}
+
+fn is_own_file(found: &Metadata) -> bool {
+    found.is_file() && found.uid() == rustix::process::geteuid().as_raw()
+}
+
 fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), std::fs::metadata(path)) {
+    match (file.metadata(), std::fs::symlink_metadata(path)) {
         (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
         _ => false,
     }
@@ -168,7 +194,10 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 /// The pid of the process that listens on the socket (`SO_PEERCRED`, unix(7)).
 fn holder(path: &Path) -> Option<String> {
-    let stream = UnixStream::connect(path).ok()?;
+    // A stopped one, whose queue is full, is not waited for.
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
+    connect(&stream, &SocketAddrUnix::new(path).ok()?).ok()?;
     let credentials = rustix::net::sockopt::socket_peercred(&stream).ok()?;
     Some(credentials.pid.as_raw_nonzero().to_string())
 }
@@ -216,6 +245,44 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         std::fs::write(directory.path().join("agent.sock.lock"), "").unwrap();
         Socket::bind(&path).unwrap();
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_named_and_stays() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.sock");
+        let lock = directory.path().join("agent.sock.lock");
+        let target = directory.path().join("target");
+        let make: [(&str, &dyn Fn(&Path)); 4] = [
+            ("pipe", &|at| {
+                mknodat(CWD, at, FileType::Fifo, Mode::RUSR, 0).unwrap()
+            }),
+            ("directory", &|at| std::fs::create_dir(at).unwrap()),
+            ("link", &|at| {
+                std::os::unix::fs::symlink(&target, at).unwrap()
+            }),
+            ("socket", &|at| drop(UnixListener::bind(at).unwrap())),
+        ];
+        for (what, make) in make {
+            for at in [&lock, &path] {
+                make(at);
+                let bound = Socket::bind(&path);
+                // A socket that nobody listens on is what a killed agent leaves.
+                assert_eq!(bound.is_ok(), what == "socket" && at == &path, "{what}");
+                if at == &lock {
+                    let error = bound.unwrap_err().to_string();
+                    let wanted = format!("{} is not a file of this user's", lock.display());
+                    assert!(error.contains(&wanted), "{what}: {error}");
+                } else {
+                    drop(bound);
+                }
+                assert!(!target.exists());
+                let _ = std::fs::remove_file(at);
+                let _ = std::fs::remove_dir(at);
+            }
+        }
     }
 
     #[test]

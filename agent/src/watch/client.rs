@@ -1,7 +1,8 @@
 //! The stream of a running `agent serve`, over its unix socket.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
@@ -62,6 +63,8 @@ pub enum ClientError {
         socket: PathBuf,
         source: serde_json::Error,
     },
+    #[error("{} is served by uid {user}, not by root or this user: what it says is not used here", socket.display())]
+    Foreign { socket: PathBuf, user: u32 },
     #[error("the stream of agent serve broke off")]
     Broken(#[source] hyper::Error),
     #[error("the stream of agent serve ended within a line")]
@@ -77,9 +80,19 @@ impl ClientError {
     }
 }
 
+/// Whose server may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// Anybody's; standard error says whose, if it is neither root's nor this user's.
+    Told,
+    /// Root's or this user's.
+    Own,
+}
+
 /// Asks the server on `socket` for the events that `filter` wants. Needs a tokio runtime.
 pub async fn connect(socket: &Path, filter: &Filter) -> Result<Events, ClientError> {
-    let body = get(socket, &format!("/v1/events?{}", query::write(filter))).await?;
+    let path = format!("/v1/events?{}", query::write(filter));
+    let body = get(socket, &path, Trust::Told).await?;
     Ok(Events {
         body: Some(body),
         lines: Lines::default(),
@@ -88,7 +101,23 @@ pub async fn connect(socket: &Path, filter: &Filter) -> Result<Events, ClientErr
 
 /// Asks for the whole of an answer of the server on `socket`, as JSON. Needs a tokio runtime.
 pub async fn fetch<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, ClientError> {
-    let body = Limited::new(get(socket, path).await?, ANSWER_MAX);
+    fetch_of(socket, path, Trust::Told).await
+}
+
+/// Likewise, of root's server or this user's: for what is acted upon and not shown.
+pub async fn fetch_trusted<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+) -> Result<T, ClientError> {
+    fetch_of(socket, path, Trust::Own).await
+}
+
+async fn fetch_of<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    trust: Trust,
+) -> Result<T, ClientError> {
+    let body = Limited::new(get(socket, path, trust).await?, ANSWER_MAX);
     let body = timeout(ANSWER_WITHIN, body.collect())
         .await
         .map_err(|_| ClientError::Silent {
@@ -102,11 +131,20 @@ pub async fn fetch<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, 
 }
 
 /// The body of what the server on `socket` answers to a GET of `path`, where that is a good answer.
-async fn get(socket: &Path, path: &str) -> Result<Incoming, ClientError> {
+async fn get(socket: &Path, path: &str, trust: Trust) -> Result<Incoming, ClientError> {
     let request = request(path)?;
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|source| connect_error(socket, source))?;
+    if let Some(user) = stranger(&stream) {
+        match trust {
+            Trust::Told => say_stranger(socket, user),
+            Trust::Own => {
+                let socket = socket.into();
+                return Err(ClientError::Foreign { socket, user });
+            }
+        }
+    }
     let response = timeout(ANSWER_WITHIN, send(stream, request))
         .await
         .map_err(|_| ClientError::Silent {
@@ -125,6 +163,28 @@ async fn get(socket: &Path, path: &str) -> Result<Incoming, ClientError> {
         });
     }
     Ok(body)
+}
+
+/// The user whose process listens, if it is neither root nor this user. What cannot be told is nobody's (the overflow uid).
+fn stranger(stream: &UnixStream) -> Option<u32> {
+    const OVERFLOW: u32 = 65_534;
+    let user = stream.peer_cred().map_or(OVERFLOW, |peer| peer.uid());
+    let own = rustix::process::geteuid().as_raw();
+    (user != 0 && user != own).then_some(user)
+}
+
+/// Says it once, on standard error: what follows is not the host's word.
+fn say_stranger(socket: &Path, user: u32) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let socket = socket.display().to_string();
+        let socket = escape(&socket);
+        let note = format!("{socket} is served by uid {user}, not by root or this user");
+        let _ = writeln!(
+            io::stderr(),
+            "agent: note: {note}: what follows is what that user says"
+        );
+    });
 }
 
 fn connect_error(socket: &Path, source: io::Error) -> ClientError {

@@ -214,6 +214,10 @@ fn passed_on(line: &[u8]) -> Result<Line<'_>, serde_json::Error> {
     Ok(Line {
         text: match escape_json(json) {
             Cow::Borrowed(_) => line.into(),
+            // JSON has none within a string, and a server writes none around them.
+            Cow::Owned(_) if json.bytes().any(|byte| byte < b' ') => {
+                return wrong("it has a control character");
+            }
             Cow::Owned(escaped) => (escaped + "\n").into(),
         },
         // Within a string the quotes would have backslashes, and no other object has this kind.
@@ -304,6 +308,9 @@ mod tests {
             (HUMAN, b"{\"time\":\"\"}"),
             (Format::Json, b"{\"time\":\"\"}"),
             (Format::Json, b"not json"),
+            (Format::Json, b"{\"kind\":\"\x1b[2J\"}"),
+            (Format::Json, b"{\"kind\":\"exec\"}\x1b[2J{}"),
+            (Format::Json, b"{\"kind\":\"exec\"}\r{}"),
             (Format::Json, b"{\"kind\":\"\xff\"}"),
         ] {
             let items = [

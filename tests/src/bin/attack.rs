@@ -7,6 +7,8 @@
 //! attack leaks FILE            reads FILE relative to each descriptor above 2, and to the working directory (CVE-2024-21626)
 //! attack sysctl                opens what is the host's below /proc, to write
 //! attack push TEXT             puts TEXT into the input of the terminal that is standard input (TIOCSTI)
+//! attack lock                  locks the file that is standard input (flock(2))
+//! attack lease                 takes a lease on it: who opens it to write waits (fcntl(2), F_SETLEASE)
 //! attack bomb COUNT            starts so many children that stay
 //! attack unshare               makes a user namespace
 //! attack release-agent OPTIONS PROGRAM
@@ -29,7 +31,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -54,6 +56,27 @@ fn act(words: &[&str]) -> Result<()> {
         ["leaks", file] => leaks(file),
         ["sysctl"] => sysctl(),
         ["push", text] => push(text),
+        ["lock"] => {
+            let exclusive = FlockOperation::NonBlockingLockExclusive;
+            told(
+                "lock",
+                flock(io::stdin(), exclusive).map_err(io::Error::from),
+            );
+            Ok(())
+        }
+        ["lease"] => {
+            // SAFETY: the call takes no pointer.
+            let leased = unsafe { libc::fcntl(0, libc::F_SETLEASE, libc::F_RDLCK) };
+            told(
+                "lease",
+                if leased < 0 {
+                    Err(io::Error::last_os_error())
+                } else {
+                    Ok(())
+                },
+            );
+            Ok(())
+        }
         ["bomb", count] => bomb(count.parse()?),
         ["unshare"] => {
             told("unshare", own_user());

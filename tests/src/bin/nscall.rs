@@ -7,8 +7,10 @@
 //!   unshare TYPES           unshare(2)
 //!   setns PATH TYPES        setns(2) with a file
 //!   setns-pid PID TYPES     setns(2) with a pidfd
+//!   unshare32 TYPES, setns32 PATH TYPES
+//!                           the same as 32-bit programs do it, by `int $0x80`
 //!   setns-pid32 PID TYPES COMMAND...
-//!                           the same as a 32-bit program does it, by `int $0x80`; becomes the command
+//!                           likewise with a pidfd; becomes the command
 //!   setns-pid32 PID TYPES in DIRECTORIES COMMAND...
 //!                           likewise, after it moved into these cgroups (`DIRECTORY:DIRECTORY`)
 //!   spawn TYPES COMMAND...  clone3(2): a child with these namespaces, which becomes the command;
@@ -67,6 +69,8 @@ enum Call {
     Clone3(u64),
     Unshare(u64),
     Setns(OwnedFd, u64),
+    Unshare32(u64),
+    Setns32(OwnedFd, u64),
 }
 
 /// Which of the two a process is after a clone.
@@ -106,12 +110,17 @@ fn main() -> Result<ExitCode> {
             let file = File::open(path).with_context(|| path.to_owned())?;
             Call::Setns(file.into(), flags(types)?)
         }
+        ["unshare32", types] => Call::Unshare32(flags(types)?),
+        ["setns32", path, types] => {
+            let file = File::open(path).with_context(|| path.to_owned())?;
+            Call::Setns32(file.into(), flags(types)?)
+        }
         ["setns-pid", target, types] => Call::Setns(pidfd(target)?, flags(types)?),
         ["spawn", types, ref command @ ..] if !command.is_empty() => {
             return spawn(flags(types)?, pid, command);
         }
         ["setns-pid32", target, types, ref command @ ..] if !command.is_empty() => {
-            setns32(&pidfd(target)?, flags(types)?)?;
+            setns32(&pidfd(target)?, flags(types)?).context("setns by int $0x80")?;
             let command = match command {
                 ["in", directories, command @ ..] => {
                     enter(directories)?;
@@ -161,7 +170,7 @@ fn once(call: &Call, pid: Option<u32>) -> Result<Value> {
     let (made, after) = match call {
         Call::Clone(flags) => made_child(clone(*flags))?,
         Call::Clone3(flags) => made_child(clone3(*flags, pid))?,
-        Call::Unshare(_) | Call::Setns(..) => (repeat(call), own_namespaces()?),
+        _ => (repeat(call), own_namespaces()?),
     };
     let errno = made
         .err()
@@ -186,6 +195,8 @@ fn repeat(call: &Call) -> io::Result<()> {
         Call::Clone3(flags) => clone3(*flags, None).map(wait_for_empty_child),
         Call::Unshare(flags) => unshare(*flags),
         Call::Setns(file, flags) => setns(file, *flags),
+        Call::Unshare32(flags) => unshare32(*flags),
+        Call::Setns32(file, flags) => setns32(file, *flags),
     }
 }
 
@@ -352,27 +363,37 @@ fn setns(file: &OwnedFd, flags: u64) -> io::Result<()> {
     done(unsafe { libc::syscall(libc::SYS_setns, file.as_raw_fd(), flags) })
 }
 
-/// setns(2) by the entry for 32-bit programs.
-fn setns32(file: &OwnedFd, flags: u64) -> Result<()> {
-    /// `arch/x86/entry/syscalls/syscall_32.tbl`
-    const SETNS: i64 = 346;
-    let mut result = SETNS;
+/// unshare(2) by the entry for 32-bit programs.
+fn unshare32(flags: u64) -> io::Result<()> {
+    call32(310, flags, 0)
+}
+
+/// setns(2) likewise.
+fn setns32(file: &OwnedFd, flags: u64) -> io::Result<()> {
+    let file = u64::try_from(file.as_raw_fd()).map_err(io::Error::other)?;
+    call32(346, file, flags)
+}
+
+/// A call by the entry for 32-bit programs, by its number there (`arch/x86/entry/syscalls/syscall_32.tbl`), which is one
+/// that touches no memory.
+fn call32(number: i64, first: u64, second: u64) -> io::Result<()> {
+    let mut result = number;
     // SAFETY: the call touches no memory of this process. LLVM keeps rbx for itself, so it is lent.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         std::arch::asm!(
-            "xchg {file}, rbx",
+            "xchg {first}, rbx",
             "int 0x80",
-            "xchg {file}, rbx",
-            file = inout(reg) i64::from(file.as_raw_fd()) => _,
+            "xchg {first}, rbx",
+            first = inout(reg) first => _,
             inout("rax") result,
-            in("rcx") flags,
+            in("rcx") second,
             out("r8") _, out("r9") _, out("r10") _, out("r11") _,
         );
     }
-    match i32::try_from(-result)? {
+    match i32::try_from(-result).map_err(io::Error::other)? {
         0 => Ok(()),
-        errno => Err(io::Error::from_raw_os_error(errno)).context("setns by int $0x80"),
+        errno => Err(io::Error::from_raw_os_error(errno)),
     }
 }
 

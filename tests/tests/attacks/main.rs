@@ -3,3 +3,5 @@
 //! A file has the attacks of one kind, and one test that carries them out.
 
 mod entry;
+mod lookup;
+mod streams;

@@ -5,9 +5,13 @@ use std::fs;
 use std::thread;
 
 use tests::run::{Container, text};
+use tests::slow::fewer;
 
 const CALLERS: usize = 8;
-const EACH: usize = 25;
+/// Containers of each caller.
+fn each() -> usize {
+    fewer(25, 2)
+}
 
 #[test]
 fn two_hundred_by_eight_callers() {
@@ -17,7 +21,7 @@ fn two_hundred_by_eight_callers() {
     let callers: Vec<_> = (0..CALLERS)
         .map(|_| {
             thread::spawn(|| {
-                let containers: Vec<_> = (0..EACH).map(|_| Container::new("many")).collect();
+                let containers: Vec<_> = (0..each()).map(|_| Container::new("many")).collect();
                 for container in &containers {
                     container.start(&["--memory", "32m"], &["sleep", "1000"]);
                 }
@@ -29,7 +33,7 @@ fn two_hundred_by_eight_callers() {
         .into_iter()
         .flat_map(|caller| caller.join().expect("all start"))
         .collect();
-    assert_eq!(containers.len(), CALLERS * EACH);
+    assert_eq!(containers.len(), CALLERS * each());
     // All run, each alone in a namespace of its own.
     let alone: BTreeSet<_> = containers
         .iter()
@@ -40,11 +44,11 @@ fn two_hundred_by_eight_callers() {
             fs::read_link(format!("/proc/{pid}/ns/pid")).expect("a namespace")
         })
         .collect();
-    assert_eq!(alone.len(), CALLERS * EACH);
+    assert_eq!(alone.len(), CALLERS * each());
     thread::scope(|scope| {
-        for containers in containers.chunks(EACH) {
+        for containers in containers.chunks(each()) {
             scope.spawn(move || {
-                let (removed, stopped) = containers.split_at(EACH / 2);
+                let (removed, stopped) = containers.split_at(each() / 2);
                 let names = removed.iter().map(|container| container.name.as_str());
                 let names: Vec<_> = names.collect();
                 text(tests::agent::agent(["rm", "-f"]).args(names));

@@ -318,7 +318,7 @@ fn more_than_there_is_room_for() {
     let place = Place::new();
     let said = place.agent(&layer(&[endless]), "true").badly(125);
     assert!(
-        said.contains("larger than") && said.contains("MiB"),
+        said.contains("larger than") && said.contains("1.0T at least"),
         "{said}"
     );
 

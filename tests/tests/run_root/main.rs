@@ -1,7 +1,11 @@
 //! Root file systems of `agent run`: a directory, the host's tree, programs and their libraries, images.
 
+mod bounds;
+mod bundles;
+mod damaged;
 mod hostile;
 mod image;
+mod mounts;
 mod programs;
 mod trees;
 
@@ -18,7 +22,10 @@ struct Came {
 
 impl Came {
     fn of(mut command: Command) -> Self {
-        let output: Output = command.output().expect("it can be run");
+        Self::from(command.output().expect("it can be run"))
+    }
+
+    fn from(output: Output) -> Self {
         Self {
             status: output.status.code(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),

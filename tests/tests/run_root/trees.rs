@@ -14,7 +14,7 @@ use crate::{Came, run};
 use tests::archive::{saved, shell, write};
 
 /// A directory with a shell.
-fn small() -> tempfile::TempDir {
+pub fn small() -> tempfile::TempDir {
     let place = tempfile::tempdir().expect("a directory");
     let bin = place.path().join("bin");
     fs::create_dir(&bin).expect("a directory");
@@ -38,14 +38,26 @@ fn a_directory_is_the_root() {
     assert_eq!(said, "readwritten\n");
     let written = fs::read_to_string(place.path().join("mine"));
     assert_eq!(written.expect("a file"), "written\n");
-    // By another name, and read-only.
-    let links = tempfile::tempdir().expect("a directory");
-    let link = links.path().join("link");
-    symlink(root, &link).expect("a link");
-    let flags = ["--read-only", "--rootfs", link.to_str().expect("UTF-8")];
+    let flags = ["--read-only", "--rootfs", root];
     let refused = run(&flags, &["sh", "-c", "echo more >/mine"]);
     assert_eq!(refused.status, Some(1), "{}", refused.err);
     assert!(refused.err.contains("Read-only"), "{}", refused.err);
+}
+
+#[test]
+fn a_link_to_a_directory_is_refused() {
+    if !tests::root() {
+        return;
+    }
+    let place = small();
+    let links = tempfile::tempdir().expect("a directory");
+    let link = links.path().join("link");
+    symlink(place.path(), &link).expect("a link");
+    for end in ["", "/", "/."] {
+        let named = format!("{}{end}", link.display());
+        let said = run(&["--rootfs", &named], &["true"]).badly(125);
+        assert!(said.contains("symbolic link"), "{said}");
+    }
 }
 
 #[test]

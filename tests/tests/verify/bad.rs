@@ -4,12 +4,12 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use tests::agent::binary;
-use tests::cgroup::{Cgroup, roots};
+use tests::cgroup::{Cgroup, directory, remove, roots};
 use tests::program;
 use tests::root;
 use tests::wait::{PATIENCE, wait_for};
 
-use super::verify;
+use super::{judged, report, verify};
 
 /// What is said in one line, with this exit status; nothing is written else.
 fn refused(verify: &mut Command, status: i32) -> String {
@@ -134,4 +134,46 @@ fn a_suite_without_stress_ng_names_the_package() {
         .env("PATH", "/nonexistent");
     let said = refused(&mut suite, 2);
     assert!(said.contains("install the package stress-ng"), "{said}");
+}
+
+/// Both who looks and who launches are told which file to change.
+#[test]
+fn the_file_that_keeps_a_controller_off_is_named() {
+    if !root() {
+        return;
+    }
+    let root = directory("memory", "/");
+    if Cgroup::is_v1("memory") {
+        println!(
+            "SKIPPED: needs the memory controller of v2, which a cgroup does not give by itself"
+        );
+        return;
+    }
+    let name = format!("off-{}", std::process::id());
+    let off = root.join(&name);
+    fs::create_dir_all(off.join("sub")).expect("a cgroup");
+    let switch = off.join("cgroup.subtree_control").display().to_string();
+    let cgroup = format!("/{name}/sub");
+    let report = report(&mut verify(&[
+        "--cgroup",
+        &cgroup,
+        "--expect",
+        "memory=64M",
+    ]));
+    judged(&report, "fail", &[&switch]);
+    // A cgroup with processes cannot give controllers to others.
+    let mut inside = Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .expect("sleep can be run");
+    fs::write(off.join("cgroup.procs"), inside.id().to_string()).expect("a process moves");
+    let parent = format!("/{name}");
+    let said = refused(
+        &mut verify(&["--memory", "64M", "--cgroup-parent", &parent, "--", "true"]),
+        2,
+    );
+    inside.kill().expect("it runs");
+    inside.wait().expect("it ends");
+    wait_for("the cgroup is gone", PATIENCE, || remove(&off));
+    assert!(said.contains(&switch), "{said}");
 }

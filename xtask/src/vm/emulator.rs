@@ -1,20 +1,25 @@
 //! The emulator: the machine's own, else Debian's, taken out of its packages. Nothing is installed for it, which could
 //! remove what another version of it has here (qemu-utils).
 
-use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::command::{command, find, path, run};
+use crate::apt::{Apt, completely};
+use crate::command::{command, find, output, path};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
+const SUITE: &str = "trixie";
 
-/// Below the directory of its files: its libraries, and its firmware.
-const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+/// The first version that locks the pages that it translates. Older ones may go on with an instruction that another
+/// CPU of the machine has just replaced, as kernels do to attach a probe: the kernel then ends with "Oops: int3".
+const SINCE: (u32, u32) = (8, 1);
+
+/// Below the directory of its files: its libraries with their loader, and its firmware.
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+const LOADER: &str = "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
 const FIRMWARE: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
 
 pub struct Emulator {
@@ -26,12 +31,24 @@ impl Emulator {
     /// That of the machine, or that which is in `directory` already, else by apt-get.
     pub fn get(directory: &Path) -> Result<Self> {
         if find(PROGRAM, &path()?).is_some() {
-            return Ok(Self { unpacked: None });
+            let said = output(&mut command(PROGRAM, &["--version"])?)?;
+            if version(&said).is_some_and(|it| it >= SINCE) {
+                return Ok(Self { unpacked: None });
+            }
         }
-        let unpacked = directory.join("emulator");
-        if !unpacked.exists() {
-            download(directory, &unpacked)?;
-        }
+        let unpacked = directory.join(format!("emulator-{SUITE}"));
+        completely(&unpacked, |partial| {
+            println!(
+                "   getting {PACKAGE}, to be used from {}",
+                unpacked.display()
+            );
+            Apt::prepare(directory)?
+                .unpack_whole(PACKAGE, SUITE, partial)
+                .with_context(|| {
+                    let (major, minor) = SINCE;
+                    format!("put {PROGRAM} {major}.{minor} or newer into PATH by hand, then call this again")
+                })
+        })?;
         Ok(Self {
             unpacked: Some(unpacked),
         })
@@ -41,11 +58,10 @@ impl Emulator {
         let Some(unpacked) = &self.unpacked else {
             return command(PROGRAM, &[]);
         };
-        let mut emulator = command(unpacked.join("usr/bin").join(PROGRAM), &[])?;
-        let libraries = env::join_paths(LIBRARIES.map(|it| unpacked.join(it)));
-        let libraries = libraries
-            .with_context(|| format!("no list of paths can hold {}", unpacked.display()))?;
-        emulator.env("LD_LIBRARY_PATH", libraries);
+        // By the loader of its own C library, which may be newer than the machine's.
+        let mut emulator = command(unpacked.join(LOADER), &["--library-path"])?;
+        emulator.arg(unpacked.join(LIBRARIES));
+        emulator.arg(unpacked.join("usr/bin").join(PROGRAM));
         for firmware in FIRMWARE {
             emulator.arg("-L").arg(unpacked.join(firmware));
         }
@@ -53,57 +69,23 @@ impl Emulator {
     }
 }
 
-/// Its packages, with those that it needs and that are not installed.
-fn download(directory: &Path, unpacked: &Path) -> Result<()> {
-    println!(
-        "   getting {PACKAGE}, to be used from {}",
-        unpacked.display()
-    );
-    let apt = Apt {
-        directory: directory.join("emulator-apt"),
-    };
-    apt.run(&["update", "--quiet"])?;
-    let get = ["install", "--yes", "--quiet", "--download-only"];
-    apt.run(&[&get[..], &["--no-install-recommends", PACKAGE]].concat())
-        .with_context(|| format!("put {PROGRAM} into PATH by hand, then call this again"))?;
-    // Renamed when it is complete, so that what is there can be relied on.
-    let partial = unpacked.with_extension("partial");
-    fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
-    for entry in fs::read_dir(apt.archives())? {
-        let package = entry?.path();
-        if package.extension().is_some_and(|it| it == "deb") {
-            run(command("dpkg-deb", &["--extract"])?
-                .arg(&package)
-                .arg(&partial))?;
-        }
-    }
-    fs::rename(&partial, unpacked)
-        .with_context(|| format!("cannot rename it to {}", unpacked.display()))
+/// Major and minor version of what says `QEMU emulator version 10.0.13 (Debian …)`.
+fn version(said: &str) -> Option<(u32, u32)> {
+    let (_, version) = said.split_once("version ")?;
+    let mut numbers = version.split(|it: char| !it.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// apt of this machine, with lists and a cache of its own: any user may fill these.
-struct Apt {
-    directory: PathBuf,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Apt {
-    fn archives(&self) -> PathBuf {
-        self.directory.join("cache/archives")
-    }
-
-    fn run(&self, words: &[&str]) -> Result<()> {
-        for part in ["lists/partial", "cache/archives/partial"] {
-            let part = self.directory.join(part);
-            fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
-        }
-        let own = self.directory.display();
-        let options = [
-            format!("Dir::State::lists={own}/lists"),
-            format!("Dir::Cache={own}/cache"),
-            // What is installed is looked at, and stays as it is.
-            "Debug::NoLocking=true".to_owned(),
-        ];
-        let options = options.iter().flat_map(|option| ["-o", option]);
-        run(command("apt-get", &[])?.args(options).args(words))
+    #[test]
+    fn versions_compare_as_numbers() {
+        let debian = "QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)";
+        assert_eq!(version(debian), Some((10, 0)));
+        assert!(version(debian) > Some(SINCE));
+        assert!(version("QEMU emulator version 7.2.22 (Debian 1)") < Some(SINCE));
+        assert_eq!(version("something else"), None);
     }
 }

@@ -104,23 +104,44 @@ impl Source {
     pub fn write(&self, cgroups: &[Cgroup], out: &mut Writer) {
         let mut family = out.family(self.metric);
         for cgroup in cgroups {
-            let family = &mut family;
-            let labels = &cgroup.labels;
-            (self.write)(cgroup, &mut Samples { family, labels });
+            let mut samples = Samples {
+                family: Some(&mut family),
+                labels: &cgroup.labels,
+                count: 0,
+            };
+            (self.write)(cgroup, &mut samples);
         }
     }
 }
 
-/// A cgroup's series of a family, being written.
+/// How many series a cgroup has, in all families.
+pub fn count_series(cgroup: &Cgroup) -> u32 {
+    let mut samples = Samples {
+        family: None,
+        labels: &cgroup.labels,
+        count: 0,
+    };
+    for source in SOURCES.iter().copied().flatten() {
+        (source.write)(cgroup, &mut samples);
+    }
+    samples.count
+}
+
+/// A cgroup's series of a family, being written or counted.
 struct Samples<'a, 'b> {
-    family: &'a mut Family<'b>,
+    /// None: they are counted only.
+    family: Option<&'a mut Family<'b>>,
     labels: &'a Labels,
+    count: u32,
 }
 
 impl Samples<'_, '_> {
     /// A series with these values of the family's own labels.
     fn push(&mut self, own: &[&str], value: Value) {
-        self.family.sample(own, Some(self.labels), value);
+        self.count += 1;
+        if let Some(family) = &mut self.family {
+            family.sample(own, Some(self.labels), value);
+        }
     }
 
     /// The one series, where there is a value.

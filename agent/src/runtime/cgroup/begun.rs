@@ -7,6 +7,7 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use super::place::Place;
 use super::{Cgroup, Error, Note, Wanted, devices, names};
+use crate::host::control::{PROCESSES, TASKS};
 use crate::host::hierarchy::{Hierarchies, Version};
 use crate::host::system::page_size;
 
@@ -23,6 +24,8 @@ pub struct Begun<'a> {
     devices: &'a [LinuxDeviceCgroup],
     swap_implied: bool,
     notes: Vec<Note>,
+    /// Whether it is in all hierarchies.
+    is_whole: bool,
 }
 
 impl<'a> Begun<'a> {
@@ -63,6 +66,7 @@ impl<'a> Begun<'a> {
             devices: later_rules,
             swap_implied,
             notes,
+            is_whole: false,
         };
         let notes = begun.cgroup.make(v2, &begun.names, &wanted, swap_implied)?;
         begun.notes.extend(notes);
@@ -93,15 +97,56 @@ impl<'a> Begun<'a> {
     /// # Errors
     /// As of [`Begun::new`].
     pub fn complete(&mut self) -> Result<(Cgroup, Vec<Note>), Error> {
+        self.make_all()?;
+        let nothing = Cgroup::new("");
+        let cgroup = std::mem::replace(&mut self.cgroup, nothing);
+        Ok((cgroup, std::mem::take(&mut self.notes)))
+    }
+
+    /// Makes it where it is not yet, as [`Begun::complete`], and keeps it.
+    ///
+    /// # Errors
+    /// As of [`Begun::new`].
+    pub fn make_all(&mut self) -> Result<(), Error> {
+        if self.is_whole {
+            return Ok(());
+        }
         let places = std::mem::take(&mut self.places);
         let notes = self
             .cgroup
             .make(places, &self.names, &self.wanted, self.swap_implied)?;
         self.notes.extend(notes);
         devices::apply(&self.cgroup.made, self.devices)?;
-        let nothing = Cgroup::new("");
-        let cgroup = std::mem::replace(&mut self.cgroup, nothing);
-        Ok((cgroup, std::mem::take(&mut self.notes)))
+        self.is_whole = true;
+        Ok(())
+    }
+
+    /// Its path, as [`Cgroup::path`].
+    pub fn path(&self) -> &str {
+        self.cgroup.path()
+    }
+
+    /// Moves this process, which has one thread, to where the container's memory is counted: what it puts into memory is
+    /// charged to the container from here on. Where no memory is counted, it stays where it is.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn charge_this_process(&self) -> Result<(), Error> {
+        let counting = self
+            .cgroup
+            .made
+            .iter()
+            .find(|(place, _)| place.has("memory"));
+        let Some(cgroup) = counting.and_then(|(_, way)| way.cgroups.last()) else {
+            return Ok(());
+        };
+        // A thread of v1 that moves itself waits for no grace period.
+        let file = match cgroup.version {
+            Version::V1 => TASKS,
+            Version::V2 => PROCESSES,
+        };
+        let moved = cgroup.write(file, "0");
+        moved.map_err(Error::io(&cgroup.path.join(file)))
     }
 }
 

@@ -7,7 +7,7 @@ use oci_spec::runtime::Process;
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::Pid;
 
-use super::entry::Entry;
+use super::entry::{Entry, Streams};
 use super::plan::namespaces::{Join, Namespaces};
 use super::{Error, Stdio, terminal};
 use crate::host;
@@ -22,7 +22,7 @@ pub struct Ahead {
     process: Process,
     filters: Vec<seccomp::Program>,
     /// None where they are a terminal of the container's.
-    streams: Option<[OwnedFd; 3]>,
+    streams: Option<Streams>,
 }
 
 impl Ahead {
@@ -46,11 +46,16 @@ impl Ahead {
                 stderr,
             } => {
                 let given = Stdio::Files {
-                    stdin: again(&stdin)?,
+                    stdin: stdin.as_ref().map(again).transpose()?,
                     stdout: again(&stdout)?,
                     stderr: again(&stderr)?,
                 };
-                (given, Some([stdin, stdout, stderr]))
+                let streams = Streams {
+                    input: stdin,
+                    output: stdout,
+                    errors: stderr,
+                };
+                (given, Some(streams))
             }
         };
         let ahead = Self {

@@ -13,10 +13,13 @@ use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, move_mount};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 pub use self::execute::NO_INTERPRETER;
 use super::channel::Channel;
+use super::own::Own;
+use super::place::Within;
 use super::plan::{Container, Plan};
 use crate::faults;
 use crate::sys;
@@ -63,23 +66,22 @@ impl Step {
 }
 
 /// Of a container's first process.
-pub const FIRST: [Step; 24] = [
+pub const FIRST: [Step; 23] = [
     Step::new("tie", tie),
     Step::new("map", identity::become_root),
     Step::new("session", session),
     Step::new("hostname", host_name),
     Step::new("network", network),
     Step::new("propagation", root::be_private),
-    Step::new("root", root::enter),
+    Step::new("root", root::attach),
     Step::new("mount", mount::all),
-    Step::new("device", mount::devices),
     Step::new("terminal", terminal::make),
     Step::new("sysctl", mount::settings),
     Step::new("mask", hide::masked),
     Step::new("read-only", hide::read_only),
     Step::new("wait", wait),
-    Step::new("cgroup", mount::cgroups),
-    Step::new("leave", root::leave_old),
+    Step::new("cgroup", mount::late),
+    Step::new("leave", root::enter),
     Step::new("stdio", terminal::connect),
     Step::new("workdir", execute::enter_directory),
     Step::new("ulimit", identity::limit),
@@ -101,13 +103,14 @@ pub fn building() -> &'static [Step] {
 pub const PIVOT: &str = "pivot_root";
 
 /// Of a process that enters a container: what comes after the fork is done by the copy, in sight of all that run there.
-pub const ENTER: [Step; 16] = [
+pub const ENTER: [Step; 17] = [
     Step::new("tie", tie),
     Step::new("oom-score-adj", enter::oom_score),
     Step::new("cgroup", enter::cgroups),
     Step::new("join", enter::join),
     Step::new("root", root::join),
     Step::new("keys", enter::keys),
+    Step::new("stdio", enter::read_nothing),
     Step::new("terminal", enter::own_terminal),
     Step::new("workdir", execute::enter_directory),
     Step::new("ulimit", identity::limit),
@@ -120,15 +123,19 @@ pub const ENTER: [Step; 16] = [
     Step::new(EXEC, execute::execute),
 ];
 
+/// Where it forks, and where it has joined the namespaces.
+const FORK: usize = 13;
+const JOINED: usize = 4;
+
 /// The same with the fork too early, which is what `entry`, the guard, guards against.
-pub const ENTER_EARLY: [Step; 16] = {
+pub const ENTER_EARLY: [Step; 17] = {
     let mut steps = ENTER;
-    let mut at = 12;
-    while at > 4 {
+    let mut at = FORK;
+    while at > JOINED {
         steps[at] = steps[at - 1];
         at -= 1;
     }
-    steps[4] = ENTER[12];
+    steps[JOINED] = ENTER[FORK];
     steps
 };
 
@@ -142,8 +149,8 @@ pub struct Child<'a> {
     channel: Channel,
     /// The container's root.
     root: Option<BorrowedFd<'a>>,
-    /// What was the root before it.
-    old_root: Option<OwnedFd>,
+    /// Its mounts, while those of the host can be reached.
+    own: Option<Own>,
     /// The container's own `/proc`, as the launcher mounted it.
     proc: Option<OwnedFd>,
     dev: Option<OwnedFd>,
@@ -161,8 +168,8 @@ pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
         plan,
         container,
         channel,
-        root: container.map(|container| container.root),
-        old_root: None,
+        root: None,
+        own: None,
         proc: None,
         dev: None,
         terminals: None,
@@ -196,8 +203,18 @@ impl<'a> Child<'a> {
         self.container.ok_or(Errno::INVAL).on(c"container")
     }
 
-    fn root(&self) -> Result<BorrowedFd<'a>, Failure<'a>> {
-        self.root.ok_or(Errno::INVAL).on(c"root")
+    /// Where the container's paths are looked up.
+    fn root(&self) -> Result<Within<'_>, Failure<'a>> {
+        let root = self.root.ok_or(Errno::INVAL).on(c"root")?;
+        Ok(Within::new(root, self.own.as_ref()))
+    }
+
+    /// Attaches a detached mount: it is the container's own from then on.
+    fn attach(&self, mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
+        let flags =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        move_mount(mount, c"", place, c"", flags)?;
+        self.own.as_ref().map_or(Ok(()), |own| own.add(mount))
     }
 }
 

@@ -46,10 +46,18 @@ pub struct Entry {
     pub root: OwnedFd,
     pub process: Process,
     pub filters: Vec<seccomp::Program>,
-    /// Descriptors 0, 1 and 2, none of which has one of these numbers.
-    pub streams: [OwnedFd; 3],
+    pub streams: Streams,
     /// The launcher's side of the terminal that they are, where they are one.
     pub terminal: Option<OwnedFd>,
+}
+
+/// Descriptors 0, 1 and 2, none of which has one of these numbers.
+#[derive(Debug)]
+pub struct Streams {
+    /// None: the command reads nothing.
+    pub input: Option<OwnedFd>,
+    pub output: OwnedFd,
+    pub errors: OwnedFd,
 }
 
 /// The ways into a container's cgroups.
@@ -84,8 +92,20 @@ impl Entry {
             source,
         })?;
         let program = host::launch::own_executable().map_err(failed)?;
-        let mut given: Vec<BorrowedFd<'_>> = self.streams.iter().map(|it| it.as_fd()).collect();
-        given.extend([file.as_fd(), self.root.as_fd()]);
+        let Streams {
+            input,
+            output,
+            errors,
+        } = &self.streams;
+        // The stage replaces what stands for nothing.
+        let input = input.as_ref().unwrap_or(output);
+        let mut given: Vec<BorrowedFd<'_>> = vec![
+            input.as_fd(),
+            output.as_fd(),
+            errors.as_fd(),
+            file.as_fd(),
+            self.root.as_fd(),
+        ];
         given.extend(self.joins.iter().map(|join| join.namespace.as_fd()));
         given.extend(entrances.v1.iter().map(|file| file.as_fd()));
         if !guarded(faults::Guard::Entry) {
@@ -183,6 +203,7 @@ impl Entry {
             joins: self.joins.iter().map(|join| join.kinds).collect(),
             cgroups: entrances.v1.len(),
             terminal: has_terminal,
+            reads_nothing: self.streams.input.is_none(),
             filters,
             late,
             fault: faults::wanted().and_then(|wanted| stage::step(&wanted)),

@@ -72,6 +72,9 @@ impl Error {
             (step, Errno::LOOP) => Self::invalid(format!(
                 "{step}: {subject}: there is a symbolic link on the way to it in the root file system, which could lead elsewhere; make it a directory"
             )),
+            (step, Errno::XDEV) => Self::invalid(format!(
+                "{step}: {subject}: it leads out of the root file system; nothing was done there"
+            )),
             (step, errno) => Self::step(step, subject, errno),
         }
     }
@@ -92,7 +95,7 @@ impl Error {
 }
 
 /// What to do about the failures that a person's flags lead to.
-const ADVICE: [(&str, Errno, &str); 9] = [
+const ADVICE: [(&str, Errno, &str); 10] = [
     (
         "join",
         Errno::INVAL,
@@ -127,6 +130,11 @@ const ADVICE: [(&str, Errno, &str); 9] = [
         "sysctl",
         Errno::INVAL,
         "the setting does not take this value; see --sysctl",
+    ),
+    (
+        "sysctl",
+        Errno::NODEV,
+        "another mount stands where the kernel's settings are; leave that out",
     ),
     ("workdir", Errno::NOTDIR, "--workdir wants a directory"),
     (

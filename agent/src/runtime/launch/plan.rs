@@ -61,8 +61,16 @@ pub struct Container<'a> {
     pub mounts: Mounts,
     /// Paths below /proc/sys, and values.
     pub sysctl: Vec<(CString, CString)>,
+    pub hidden: Hidden,
+    /// Of what is mounted late.
+    pub hidden_late: Hidden,
+}
+
+/// Paths that a container must not see, or not change.
+#[derive(Debug, Default)]
+pub struct Hidden {
     pub masked: Vec<CString>,
-    pub read_only_paths: Vec<CString>,
+    pub read_only: Vec<CString>,
 }
 
 /// A string as the kernel takes it.
@@ -102,10 +110,10 @@ impl<'a> Container<'a> {
             read_only: is_read_only(spec),
             host_name: spec.hostname().as_ref().map(text).transpose()?,
             domain_name: spec.domainname().as_ref().map(text).transpose()?,
-            mounts,
             sysctl,
-            masked: paths(linux.masked_paths().as_deref())?,
-            read_only_paths: paths(linux.readonly_paths().as_deref())?,
+            hidden: hidden(linux, |path| !mounts.is_late(path))?,
+            hidden_late: hidden(linux, |path| mounts.is_late(path))?,
+            mounts,
         })
     }
 }
@@ -115,8 +123,18 @@ fn is_read_only(spec: &Spec) -> bool {
     root.and_then(oci_spec::runtime::Root::readonly) == Some(true)
 }
 
-fn paths(paths: Option<&[String]>) -> Result<Vec<CString>, Error> {
-    paths.unwrap_or_default().iter().map(text).collect()
+fn hidden(linux: &Linux, wanted: impl Fn(&Path) -> bool) -> Result<Hidden, Error> {
+    let paths = |paths: Option<&[String]>| -> Result<Vec<CString>, Error> {
+        let paths = paths.unwrap_or_default().iter();
+        paths
+            .filter(|path| wanted(Path::new(path)))
+            .map(text)
+            .collect()
+    };
+    Ok(Hidden {
+        masked: paths(linux.masked_paths().as_deref())?,
+        read_only: paths(linux.readonly_paths().as_deref())?,
+    })
 }
 
 /// Dots in a name stand for slashes, unless there are slashes already (sysctl(8)).
@@ -139,13 +157,13 @@ fn sysctl(linux: &Linux) -> Result<Vec<(CString, CString)>, Error> {
 
 /// Descriptors 0, 1 and 2 of the new process.
 impl Stdio {
-    pub(super) fn files(&self) -> Option<[&OwnedFd; 3]> {
+    pub(super) fn files(&self) -> Option<(Option<&OwnedFd>, &OwnedFd, &OwnedFd)> {
         match self {
             Self::Files {
                 stdin,
                 stdout,
                 stderr,
-            } => Some([stdin, stdout, stderr]),
+            } => Some((stdin.as_ref(), stdout, stderr)),
             Self::Terminal => None,
         }
     }

@@ -42,6 +42,8 @@ pub struct Message {
     pub cgroups: usize,
     /// The streams are a terminal.
     pub terminal: bool,
+    /// The command is to read nothing.
+    pub reads_nothing: bool,
     pub filters: Vec<Filter>,
     /// Those that only the copy has.
     pub late: Vec<Filter>,
@@ -79,6 +81,7 @@ pub struct Stage {
     pub joins: Vec<(OwnedFd, i32, CString)>,
     pub cgroups: Vec<OwnedFd>,
     pub terminal: bool,
+    pub reads_nothing: bool,
     pub oom_score_adjustment: Option<i32>,
     pub late: Vec<seccomp::Program>,
     pub shared: Shared,
@@ -156,6 +159,7 @@ fn prepare() -> Result<(), Error> {
             joins,
             cgroups: cgroups?,
             terminal: message.terminal,
+            reads_nothing: message.reads_nothing,
             oom_score_adjustment: message.process.oom_score_adj(),
             late: message.late.iter().map(Filter::program).collect(),
             shared,

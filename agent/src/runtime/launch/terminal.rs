@@ -7,7 +7,8 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 
 use super::Error;
-use super::place::{self, Links};
+use super::entry::Streams;
+use super::place::{Links, Within};
 
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 const PLACE: &str = "/dev/pts/ptmx";
@@ -18,7 +19,7 @@ pub fn open(root: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
 }
 
 fn open_in(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let terminals = place::open(root, c"/dev/pts", Links::Refuse)?;
+    let terminals = Within::new(root, None).open(c"/dev/pts", Links::Refuse)?;
     if fstatfs(&terminals)?.f_type as u64 != DEVPTS_SUPER_MAGIC {
         return Err(Errno::NODEV);
     }
@@ -30,12 +31,16 @@ fn open_in(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 }
 
 /// The other side of a terminal, as three streams.
-pub fn streams(controller: BorrowedFd<'_>) -> Result<[OwnedFd; 3], Error> {
+pub fn streams(controller: BorrowedFd<'_>) -> Result<Streams, Error> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let open = || -> Result<_, Errno> {
         let terminal = ioctl_tiocgptpeer(controller, flags)?;
         let again = || fcntl_dupfd_cloexec(&terminal, 0);
-        Ok([again()?, again()?, terminal])
+        Ok(Streams {
+            input: Some(again()?),
+            output: again()?,
+            errors: terminal,
+        })
     };
     open().map_err(|errno| Error::step("terminal", PLACE, errno))
 }

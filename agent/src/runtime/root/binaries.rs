@@ -16,8 +16,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::budget::Budget;
 use super::inside::{Access, Inside};
 use super::owners::Owners;
+use crate::regular::{self, Links};
 use trail::Piece;
 
 /// Where programs are looked for where there is no PATH, and in the container.
@@ -87,7 +89,7 @@ impl Plan {
         if !self.seen.insert(path.to_owned()) {
             return Ok(());
         }
-        let file = File::open(path).map_err(Error::io("open", path))?;
+        let file = open(path)?;
         self.add_file(path)?;
         let object = elf::read(&file).map_err(|what| Error::Elf {
             path: path.to_owned(),
@@ -149,11 +151,11 @@ impl Plan {
         Ok(())
     }
 
-    /// Puts it all into an empty directory, whose path is `root`'s where it is told of.
+    /// Puts it all into an empty directory.
     ///
     /// # Errors
-    /// A file cannot be read or written.
-    pub fn write(&self, directory: BorrowedFd<'_>) -> Result<(), Error> {
+    /// A file cannot be read or written, or there is no room for it.
+    pub fn write(&self, directory: BorrowedFd<'_>, budget: &mut Budget) -> Result<(), Error> {
         // Where the container has other ids, its root is mounted with those.
         let owners = Owners::default();
         let mut inside = Inside::new(directory, &owners);
@@ -164,7 +166,7 @@ impl Plan {
                 target,
             });
             if let Ok(piece) = piece {
-                put(&mut inside, &piece)?;
+                put(&mut inside, &piece, budget)?;
             }
         }
         for (name, mode) in DIRECTORIES {
@@ -180,13 +182,13 @@ impl Plan {
             made.map_err(Error::io("write the root's", Path::new(name)))?;
         }
         for piece in &self.pieces {
-            put(&mut inside, piece)?;
+            put(&mut inside, piece, budget)?;
         }
-        self.link_programs(&mut inside)
+        self.link_programs(&mut inside, budget)
     }
 
     /// A program from a directory that is not in the container's PATH is called by its name all the same.
-    fn link_programs(&self, inside: &mut Inside<'_>) -> Result<(), Error> {
+    fn link_programs(&self, inside: &mut Inside<'_>, budget: &mut Budget) -> Result<(), Error> {
         for program in &self.programs {
             let (Some(directory), Some(name)) = (program.parent(), program.file_name()) else {
                 continue;
@@ -200,14 +202,14 @@ impl Plan {
             };
             if !self.pieces.iter().any(is_there) {
                 let target = program.clone();
-                put(inside, &Piece::Link { path, target })?;
+                put(inside, &Piece::Link { path, target }, budget)?;
             }
         }
         Ok(())
     }
 }
 
-fn put(inside: &mut Inside<'_>, piece: &Piece) -> Result<(), Error> {
+fn put(inside: &mut Inside<'_>, piece: &Piece, budget: &mut Budget) -> Result<(), Error> {
     match piece {
         Piece::Link { path, target } => {
             let relative = relative(path);
@@ -215,21 +217,23 @@ fn put(inside: &mut Inside<'_>, piece: &Piece) -> Result<(), Error> {
             made.map_err(Error::io("make the root's", relative))
         }
         Piece::File { path } => {
-            let mut from = File::open(path).map_err(Error::io("open", path))?;
+            let from = open(path)?;
             let found = from.metadata().map_err(Error::io("read", path))?;
-            if !found.is_file() {
-                return Err(Error::Other {
-                    path: path.clone(),
-                    wanted: "a file",
-                });
-            }
+            budget.file(found.len()).map_err(|what| Error::Costs {
+                path: path.clone(),
+                what,
+            })?;
             // No set-user-ID: the owner is another one here.
             let executable = found.permissions().mode() & 0o111 != 0;
             let access = Access::of_root(if executable { 0o755 } else { 0o644 });
-            let written = inside.file(relative(path), access, &mut from);
+            let written = inside.file(relative(path), access, &mut from.take(found.len()));
             written.map(drop).map_err(Error::io("copy", path))
         }
     }
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    regular::open(path, Links::Followed).map_err(Error::io("open", path))
 }
 
 fn relative(path: &Path) -> &Path {

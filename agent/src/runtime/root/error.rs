@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::runtime::cgroup;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("there is no {}: {wanted}", path.display())]
@@ -40,6 +42,8 @@ pub enum Error {
         what: &'static str,
         most: usize,
     },
+    #[error("{}: {what}", path.display())]
+    Costs { path: PathBuf, what: String },
     #[error("cannot {doing} {}", path.display())]
     Io {
         doing: &'static str,
@@ -54,6 +58,11 @@ pub enum Error {
         #[source]
         source: Errno,
     },
+    #[error("cannot charge the container for its image")]
+    Charge(#[source] cgroup::Error),
+    /// What another process said, which had the error.
+    #[error("{0}")]
+    Said(String),
     #[error("--image {}: {what}", path.display())]
     Image { path: PathBuf, what: String },
     #[error("--image {}: {}: {what}", path.display(), entry.display())]

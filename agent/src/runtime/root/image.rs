@@ -1,72 +1,127 @@
 //! Images: what `docker save` writes, and OCI layouts. Nobody has vouched for what is in them.
 
 mod archive;
+mod disk;
 mod entries;
+mod filler;
+mod input;
 mod layer;
-mod limits;
 mod manifest;
+mod names;
+mod packed;
 mod stack;
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::Error;
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use super::budget::Budget;
 use super::owners::Owners;
+use super::{Charge, Error};
 use crate::runtime::order::ImageConfig;
 use archive::Archive;
+pub use disk::{Disk, sweep};
 use entries::Bad;
-use limits::Budget;
+use filler::Filled;
+use input::Input;
 use stack::Stack;
+
+/// Characters of what an error quotes of an image.
+const MOST_QUOTED: usize = 300;
 
 /// An image, unpacked.
 #[derive(Debug)]
 pub struct Unpacked {
     pub mount: OwnedFd,
+    /// What holds the layers, to be kept as long as the container lives.
+    pub disk: Option<Disk>,
     pub name: Option<String>,
     pub config: ImageConfig,
 }
 
-/// Unpacks an image: its layers as one file system in memory, and one more for what the container writes.
+/// Unpacks an image: its layers as one file system, and one more in memory for what the container writes.
+///
+/// A process of its own unpacks into memory, which calls `charge` before: the container pays for it.
+///
+/// The layers stay in memory where they are small beside what the container may have of it (`memory`), and go to disk
+/// otherwise: the files of a large image would take the container's memory, and those of a small one take longer to make
+/// on a disk than to read.
 ///
 /// # Errors
-/// It is no image, or one that would do harm.
-pub fn unpack(path: &Path, owners: &Owners) -> Result<Unpacked, Error> {
-    let file = File::open(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => Error::Missing {
-            path: path.to_owned(),
-            wanted: "--image wants a file that `docker save` wrote, or an OCI layout in a tar archive",
-        },
-        _ => Error::io("open", path)(source),
-    })?;
-    let found = file.metadata().map_err(Error::io("read", path))?;
-    if found.is_dir() {
-        return Err(Error::Other {
-            path: path.to_owned(),
-            wanted: "an archive; --rootfs takes directories, and `tar -C DIR -cf FILE .` makes an archive of an OCI \
-                     layout",
-        });
-    }
-    let mut budget = Budget::of_machine();
+/// It is no image, or one that would do harm, or there is no room for it.
+pub fn unpack(
+    path: &Path,
+    owners: &Owners,
+    memory: Option<u64>,
+    charge: Charge<'_>,
+) -> Result<Unpacked, Error> {
+    let input = Input::open(path)?;
+    let disk = Disk::new().and_then(|disk| Some((disk.budget().ok()?, disk)));
+    let (mut on_disk, disk) = disk.unzip();
+    let mut in_memory = Budget::of_memory(memory, disk.is_some());
+    let one = on_disk.as_mut().unwrap_or(&mut in_memory);
+    let copy = || match &disk {
+        Some(disk) => disk.file(),
+        None => Ok(memfd_create("agent-image", MemfdFlags::CLOEXEC)?.into()),
+    };
     let said = |bad: Bad| said(path, bad);
-    let archive = Archive::new(file, &budget).map_err(said)?;
+    let archive = Archive::new(input, one, copy).map_err(said)?;
     let image = manifest::find(&archive).map_err(said)?;
-    let mut stack = Stack::new(owners)?;
-    for layer in &image.layers {
-        let unpacked = archive.unpacked(layer).map_err(said)?;
-        stack.add(|inside| layer::apply(unpacked, inside, &mut budget).map_err(said))?;
-    }
+    let add = |stack: &mut Stack<'_>, budget: &mut Budget| {
+        for layer in &image.layers {
+            let unpacked = archive.unpacked(&layer.path, layer.size).map_err(said)?;
+            stack.add(|inside| layer::apply(unpacked, inside, budget).map_err(said))?;
+        }
+        Ok(())
+    };
+    let mut stack = Stack::new(owners, None)?;
+    let filled = filler::fill(path, charge, || {
+        let added = add(&mut stack, &mut in_memory);
+        added.map_err(|error| (error, in_memory.is_spent()))
+    })?;
+    let (mount, disk) = match (filled, disk, on_disk) {
+        (Filled::Well, ..) => {
+            stack.count(image.layers.len());
+            (stack.finish()?, None)
+        }
+        (Filled::Short(too_large), Some(disk), Some(mut on_disk)) => {
+            drop(stack);
+            let mut stack = Stack::new(owners, Some(&disk))?;
+            let added = add(&mut stack, &mut on_disk).and_then(|()| stack.finish());
+            match added {
+                // overlayfs is not for every file system: the network's, or itself.
+                Err(Error::Mount { .. }) => return Err(too_large),
+                mount => (mount?, Some(disk)),
+            }
+        }
+        (Filled::Short(too_large), ..) => return Err(too_large),
+    };
     Ok(Unpacked {
-        mount: stack.finish()?,
+        mount,
+        disk,
         name: image.name,
         config: image.config,
     })
 }
 
 fn said(path: &Path, bad: Bad) -> Error {
-    let (path, what) = (path.to_owned(), bad.what);
+    let (path, what) = (path.to_owned(), quoted(&bad.what));
     match bad.entry {
-        Some(entry) => Error::Entry { path, entry, what },
+        Some(entry) => Error::Entry {
+            path,
+            entry: PathBuf::from(quoted(&entry.to_string_lossy())),
+            what,
+        },
         None => Error::Image { path, what },
     }
+}
+
+/// A text of an image's choice, in the length that fits into an error.
+fn quoted(text: &str) -> String {
+    let mut quoted: String = text.chars().take(MOST_QUOTED).collect();
+    if quoted.len() < text.len() {
+        quoted.push('…');
+    }
+    quoted
 }

@@ -1,14 +1,16 @@
 //! Writes into a root file system that may be hostile: no path leads out of it, whatever links it holds.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::io::{self, Read};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::owners::Owners;
+use crate::runtime::lookup;
 
 /// Whose a file is to be, as the container counts, and what may be done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,11 +78,10 @@ impl<'root> Inside<'root> {
         access: Access,
         from: &mut impl Read,
     ) -> io::Result<OwnedFd> {
-        let name = named(path)?;
-        let parent = self.place(path)?;
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let mode = Mode::from_raw_mode(access.mode & 0o777);
+        let file = self.replace(path, |parent, name| fs::openat(parent, name, flags, mode))?;
         let mut file = std::fs::File::from(file);
         io::copy(from, &mut file)?;
         let file = OwnedFd::from(file);
@@ -92,11 +93,10 @@ impl<'root> Inside<'root> {
     pub fn symbolic_link(&mut self, path: &Path, target: &OsStr, access: Access) -> io::Result<()> {
         let name = named(path)?;
         let owner = self.owner(access)?;
-        let parent = self.place(path)?;
-        fs::symlinkat(target, parent, name)?;
+        self.replace(path, |parent, name| fs::symlinkat(target, parent, name))?;
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         Ok(fs::chownat(
-            parent,
+            self.place(path)?,
             name,
             Some(owner.0),
             Some(owner.1),
@@ -106,7 +106,6 @@ impl<'root> Inside<'root> {
 
     /// Makes one more name of the file at `existing`, in the place of what is there.
     pub fn hard_link(&mut self, path: &Path, existing: &Path) -> io::Result<()> {
-        let name = named(path)?;
         let old_name = named(existing)?.to_owned();
         let old_parent = self.open(parent_of(existing))?;
         let same = path == existing;
@@ -116,18 +115,21 @@ impl<'root> Inside<'root> {
             Some(_) if same => return Ok(()),
             Some(_) => {}
         }
-        let parent = self.place(path)?;
         // Without AT_SYMLINK_FOLLOW the link itself is linked to, not what it leads to.
         let flags = AtFlags::empty();
-        Ok(fs::linkat(&old_parent, &old_name, parent, name, flags)?)
+        self.replace(path, |parent, name| {
+            fs::linkat(&old_parent, &old_name, parent, name, flags)
+        })
     }
 
     /// Makes a named pipe, in the place of what is there.
     pub fn pipe(&mut self, path: &Path, access: Access) -> io::Result<()> {
         let name = named(path)?;
         let owner = self.owner(access)?;
+        self.replace(path, |parent, name| {
+            fs::mknodat(parent, name, FileType::Fifo, Mode::RUSR, 0)
+        })?;
         let parent = self.place(path)?;
-        fs::mknodat(parent, name, FileType::Fifo, Mode::RUSR, 0)?;
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         given(fs::chownat(
             parent,
@@ -161,11 +163,26 @@ impl<'root> Inside<'root> {
         Ok((user, Gid::from_raw(self.owners.group(access.group)?)))
     }
 
-    /// Sets owner and mode of an open file; the mode last, since a change of owner takes bits away.
+    /// Sets owner and mode of an open file where it has others; the mode last, since a change of owner takes bits away.
     fn set_access(&self, file: &OwnedFd, access: Access) -> io::Result<()> {
-        let owner = self.owner(access)?;
-        given(fs::fchown(file, Some(owner.0), Some(owner.1)))?;
-        Ok(fs::fchmod(file, Mode::from_raw_mode(access.mode))?)
+        const MODE: u32 = 0o7777;
+        let (user, group) = self.owner(access)?;
+        let found = fs::fstat(file)?;
+        let is_owned = (found.st_uid, found.st_gid) == (user.as_raw(), group.as_raw());
+        if !is_owned {
+            given(fs::fchown(file, Some(user), Some(group)))?;
+        }
+        if !is_owned || found.st_mode & MODE != access.mode & MODE {
+            fs::fchmod(file, Mode::from_raw_mode(access.mode))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of the file that is there, links not followed.
+    pub fn size(&self, path: &Path) -> io::Result<u64> {
+        let parent = self.open(parent_of(path))?;
+        let found = fs::statat(&parent, named(path)?, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(u64::try_from(found.st_size).unwrap_or(0))
     }
 
     /// The directory at `path`, links in it followed inside.
@@ -176,7 +193,7 @@ impl<'root> Inside<'root> {
             path
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        let inside = lookup::inside(ResolveFlags::NO_XDEV);
         Ok(fs::openat2(self.root, path, flags, Mode::empty(), inside)?)
     }
 
@@ -208,23 +225,33 @@ impl<'root> Inside<'root> {
         Ok(directory)
     }
 
-    /// The directory for a new file at `path`, in which nothing has its name.
-    fn place(&mut self, path: &Path) -> io::Result<BorrowedFd<'_>> {
+    /// Makes something at `path`, in the place of what is there.
+    fn replace<T>(
+        &mut self,
+        path: &Path,
+        make: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<T, Errno>,
+    ) -> io::Result<T> {
         let name = named(path)?;
+        let parent = self.place(path)?;
+        match make(parent, name) {
+            Err(Errno::EXIST) => {}
+            other => return Ok(other?),
+        }
+        remove(parent, name)?;
+        Ok(make(parent, name)?)
+    }
+
+    /// The directory that a file at `path` is in.
+    fn place(&mut self, path: &Path) -> io::Result<BorrowedFd<'_>> {
         let wanted = parent_of(path);
         let known = self.last.as_ref().is_some_and(|(last, _)| last == wanted);
         if !known {
             self.last = Some((wanted.to_owned(), self.parent(path)?));
         }
-        let Some((_, parent)) = &self.last else {
-            return Err(Errno::NOENT.into());
-        };
-        match fs::unlinkat(parent, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(Errno::ISDIR) => remove(parent, name)?,
-            Err(error) => return Err(error.into()),
+        match &self.last {
+            Some((_, parent)) => Ok(parent.as_fd()),
+            None => Err(Errno::NOENT.into()),
         }
-        Ok(parent.as_fd())
     }
 }
 
@@ -246,7 +273,7 @@ fn named(path: &Path) -> io::Result<&OsStr> {
 }
 
 /// What is there under this name, links not followed.
-fn kind(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<FileType>> {
+fn kind(parent: impl AsFd, name: &OsStr) -> io::Result<Option<FileType>> {
     match fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
         Err(Errno::NOENT) => Ok(None),
@@ -254,30 +281,31 @@ fn kind(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<FileType>> {
     }
 }
 
-fn remove(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
-    match fs::unlinkat(parent, name, AtFlags::empty()) {
+/// Whether it is a directory, and no link to one.
+pub fn is_directory(parent: impl AsFd, name: &OsStr) -> io::Result<bool> {
+    Ok(kind(parent, name)? == Some(FileType::Directory))
+}
+
+fn remove(parent: impl AsFd, name: impl Arg + Copy) -> io::Result<()> {
+    match fs::unlinkat(&parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR) => {}
         Err(error) => return Err(error.into()),
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = fs::openat(parent, name, flags, Mode::empty())?;
-    for name in names(&directory)? {
-        remove(&directory, &name)?;
+    let directory = fs::openat(&parent, name, flags, Mode::empty())?;
+    for inner in names(&directory)? {
+        remove(&directory, inner?.as_c_str())?;
     }
-    Ok(fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+    Ok(fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?)
 }
 
-/// What is in a directory, but `.` and `..`.
-pub fn names(directory: &OwnedFd) -> io::Result<Vec<std::ffi::OsString>> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(OsStr::from_bytes(name).to_owned());
-        }
-    }
-    Ok(names)
+/// What is in a directory, but `.` and `..`; one after the other, since there can be many.
+pub fn names(directory: impl AsFd) -> Result<impl Iterator<Item = Result<CString, Errno>>, Errno> {
+    let entries = Dir::read_from(directory)?;
+    let names = entries.map(|entry| Ok(entry?.file_name().to_owned()));
+    Ok(names.filter(|name| {
+        let own = |name: &CString| matches!(name.as_bytes(), b"." | b"..");
+        !name.as_ref().is_ok_and(own)
+    }))
 }

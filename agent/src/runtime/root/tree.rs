@@ -1,9 +1,9 @@
 //! Detached mounts of directories and of memory.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -12,6 +12,7 @@ use rustix::mount::{
 
 use super::Error;
 use super::aside::Aside;
+use crate::runtime::lookup::{self, Links};
 use crate::sys::launch::{MountAttributes, set_mount};
 
 /// A memory file system: its options.
@@ -28,14 +29,21 @@ const OWN: [(&str, Options<'static>); 3] = [
     ("var/tmp", &[("mode", "1777")]),
 ];
 
-/// A directory, with all that is mounted below it.
+/// A directory, with all that is mounted below it. A symbolic link to one is refused: it could have been put there to
+/// lead to the host's files.
 ///
 /// # Errors
 /// It is not there, or no directory.
 pub fn of_directory(path: &Path) -> Result<OwnedFd, Error> {
     const WANTED: &str = "--rootfs wants a directory with a root file system, or `host`";
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // A slash at the end would follow it.
+    let path: &Path = &path.components().collect::<PathBuf>();
     let directory = openat(CWD, path, flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::NOTDIR if path.is_symlink() => Error::Other {
+            path: path.to_owned(),
+            wanted: "a directory, but a symbolic link; name the directory itself",
+        },
         Errno::NOENT => Error::Missing {
             path: path.to_owned(),
             wanted: WANTED,
@@ -85,8 +93,7 @@ pub fn of_host() -> Result<OwnedFd, Error> {
 fn cover(tree: &OwnedFd, path: &str, options: Options<'_>) -> Result<(), Error> {
     const STEP: &str = "cover a directory of the host";
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let directory = match openat2(tree, path, flags, Mode::empty(), inside) {
+    let directory = match lookup::open(tree.as_fd(), path, Links::Follow, flags) {
         Err(Errno::NOENT) => return Ok(()),
         other => other.map_err(Error::mount(STEP))?,
     };

@@ -1,6 +1,6 @@
 //! Profiles in docker's JSON format.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use caps::Capability;
 use oci_spec::runtime::{
@@ -9,6 +9,10 @@ use oci_spec::runtime::{
 use serde::Deserialize;
 
 use super::{Error, compile, profile, rule};
+use crate::regular::{self, Links};
+
+/// Bytes of a profile. docker's has 15,000.
+const LARGEST: u64 = 1024 * 1024;
 
 /// Go's name of this machine's architecture, which docker's conditions use.
 const MACHINE: &str = if cfg!(target_arch = "aarch64") {
@@ -77,7 +81,7 @@ struct Place<'a> {
 /// # Errors
 /// It cannot be read, or is no such profile.
 pub fn read_profile(path: &Path, capabilities: &[Capability]) -> Result<LinuxSeccomp, Error> {
-    let text = fs::read(path).map_err(|source| Error::Open {
+    let text = regular::read(path, Links::Followed, LARGEST).map_err(|source| Error::Open {
         path: path.to_owned(),
         source,
     })?;

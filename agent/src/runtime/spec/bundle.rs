@@ -1,37 +1,82 @@
 //! An OCI bundle: a directory with a `config.json`, carried out as it is, or not at all.
 
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::flags::Flags;
 use super::{Error, Found, resources, security};
+use crate::regular::{self, Links};
 use crate::runtime::order::{ChangeRoot, Network, Order, Root};
 
-/// Reads the configuration of a bundle.
-///
-/// # Errors
-/// It is not there, or no OCI configuration.
-pub fn read(bundle: &Path) -> Result<Spec, Error> {
-    let path = bundle.join("config.json");
-    let text = std::fs::read(&path).map_err(|source| Error::Open {
-        path: path.clone(),
-        source,
-    })?;
-    serde_json::from_slice(&text).map_err(|source| Error::Bundle {
-        path,
-        reason: source.to_string(),
-    })
+const CONFIGURATION: &str = "config.json";
+
+/// Bytes of a configuration: what is made of it takes some ten times as much memory.
+const LARGEST: u64 = 4 * 1024 * 1024;
+
+/// A bundle, read.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// Where it is, links resolved.
+    directory: PathBuf,
+    spec: Spec,
+}
+
+impl Bundle {
+    /// Reads the configuration of a bundle.
+    ///
+    /// # Errors
+    /// It is not there, or no OCI configuration; a symbolic link stands in for its root.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let directory = fs::canonicalize(path).map_err(|source| Error::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+        let path = directory.join(CONFIGURATION);
+        let text =
+            regular::read(&path, Links::Followed, LARGEST).map_err(|source| Error::Open {
+                path: path.clone(),
+                source,
+            })?;
+        let spec: Spec = serde_json::from_slice(&text).map_err(|source| Error::Bundle {
+            path: path.clone(),
+            reason: source.to_string(),
+        })?;
+        if let Some(root) = spec.root() {
+            has_no_link(&directory.join(root.path()))
+                .map_err(|reason| Error::Bundle { path, reason })?;
+        }
+        Ok(Self { directory, spec })
+    }
+}
+
+/// Refuses a root by way of a symbolic link, which could lead to the host's files: as runc does.
+fn has_no_link(root: &Path) -> Result<(), String> {
+    let Ok(leads_to) = fs::canonicalize(root) else {
+        // Who mounts it says why.
+        return Ok(());
+    };
+    let mut plain = PathBuf::new();
+    for part in root.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            part => plain.push(part),
+        }
+    }
+    if plain == leads_to {
+        return Ok(());
+    }
+    Err(format!(
+        "root.path is a symbolic link, or below one, and leads to {}; name that, if it is meant",
+        leads_to.display()
+    ))
 }
 
 /// The order that a bundle's configuration comes to.
-pub(super) fn compile(
-    flags: &Flags,
-    bundle: &Path,
-    mut spec: Spec,
-    found: &Found,
-) -> Result<Order, Error> {
-    let path = bundle.join("config.json");
+pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &Found) -> Result<Order, Error> {
+    let mut spec = bundle.spec.clone();
+    let path = bundle.directory.join(CONFIGURATION);
     let refuse = |reason: String| Error::Bundle {
         path: path.clone(),
         reason,
@@ -44,7 +89,7 @@ pub(super) fn compile(
     others(&spec).map_err(refuse)?;
     let root = spec.root().as_ref();
     let root = root.ok_or_else(|| refuse("it has no root".to_owned()))?;
-    let root: PathBuf = found.directory.join(bundle).join(root.path());
+    let root = bundle.directory.join(root.path());
     let process = spec.process().as_ref();
     let process = process.ok_or_else(|| refuse("it has no process".to_owned()))?;
     if process.args().as_ref().is_none_or(Vec::is_empty) {
@@ -58,6 +103,7 @@ pub(super) fn compile(
             "process.cwd is {cwd}; wanted: an absolute path"
         )));
     }
+    sources_from(&bundle.directory, &mut spec);
     let linux = spec.linux_mut().get_or_insert_default();
     let cgroup = resources::path(flags.limits.cgroup_parent.as_deref(), &found.name)?;
     linux.set_cgroups_path(Some(cgroup));
@@ -77,9 +123,23 @@ pub(super) fn compile(
         interactive: flags.manner.interactive,
         detach: flags.manner.detach,
         remove: flags.manner.rm,
+        log: super::value::log_limits(&flags.manner.log_opt),
         swap_implied: false,
         asked: None,
     })
+}
+
+/// What is bound is named from the bundle on, where its path is relative.
+fn sources_from(directory: &Path, spec: &mut Spec) {
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        let is_bind = |option: &String| option == "bind" || option == "rbind";
+        let options = mount.options().iter().flatten();
+        let binds = mount.typ().as_deref() == Some("bind") || options.into_iter().any(is_bind);
+        if let Some(source) = mount.source().as_ref().filter(|_| binds) {
+            let source = directory.join(source);
+            mount.set_source(Some(source));
+        }
+    }
 }
 
 /// Refuses what would change the host, or another container: a name or a setting of a namespace that is not new.

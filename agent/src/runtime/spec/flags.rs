@@ -8,7 +8,8 @@ use super::mounts::{Tmpfs, Volume};
 use super::namespaces::{Net, Share, UserChoice};
 use super::security::{SecurityOption, Ulimit};
 use super::value::{
-    Assignment, Cpus, DeviceRate, IdRange, MaybeNumber, MaybeSize, Set, Size, TimeOffset, number_in,
+    Assignment, Cpus, DeviceRate, IdRange, LogOption, MaybeNumber, MaybeSize, Set, Size,
+    TimeOffset, number_in,
 };
 
 /// What a bundle says itself.
@@ -112,7 +113,8 @@ pub struct RootFlags {
     /// These programs and the libraries that they need, on a tmpfs: bash,ls,stress-ng
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', group = "source")]
     pub bin: Vec<PathBuf>,
-    /// A tar archive by docker save, or of an OCI layout; what is written to it is thrown away
+    /// A tar archive by docker save, or of an OCI layout, or a pipe with one; in memory where it takes at
+    /// most a quarter of -m, else on disk; what is written to it is thrown away
     #[arg(long, value_name = "FILE", group = "source")]
     pub image: Option<PathBuf>,
     /// An OCI bundle: all is in DIR/config.json, but for --name, -d, -i, --rm and --cgroup-parent
@@ -153,6 +155,10 @@ pub struct Manner {
     /// Give it a terminal
     #[arg(short, long)]
     pub tty: bool,
+    /// How much is kept of what a detached one writes: max-size=BYTES (64k to 1t, by default 10m) in
+    /// each of max-file=NUMBER files (1 to 1000, by default 3)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub log_opt: Vec<LogOption>,
     /// Keep nothing of a detached one once it has ended, also not its log and exit status
     #[arg(long)]
     pub rm: bool,

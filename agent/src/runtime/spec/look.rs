@@ -1,16 +1,18 @@
 //! What flags name on the host: containers, devices, ids, and what this process itself has.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use caps::{CapSet, Capability};
 use rustix::process::{Uid, geteuid, getrlimit};
 
+use super::bundle::Bundle;
 use super::flags::{Flags, Limits};
+use super::here::Here;
 use super::namespaces::{Net, Share, UserChoice};
 use super::security::ULIMITS;
 use super::value::IdRange;
-use super::{Error, Found, bundle, name};
+use super::{Error, Found, name};
 use crate::host::devices::block_device;
 use crate::host::system;
 use crate::runtime::state;
@@ -25,12 +27,14 @@ pub fn look(flags: &Flags, container: impl Fn(&str) -> Option<i32>) -> Result<Fo
         let wanted = "wanted: at most 63 letters, digits, _, . and -, beginning with a letter or digit, and not lxc.";
         return Err(Error::flag("--name", &name, wanted));
     }
-    let bundle = flags.root.bundle.as_deref().map(bundle::read).transpose()?;
+    let here = Here::look();
+    let bundle = flags.root.bundle.as_deref();
+    let bundle = bundle.map(|path| Bundle::read(&here.absolute("--bundle", path)?));
     let named = shared(flags).into_iter();
     let containers = named.filter_map(|name| Some((name.to_owned(), container(name)?)));
     Ok(Found {
         name,
-        directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+        here,
         variables: variables(),
         containers: containers.collect::<BTreeMap<_, _>>(),
         devices: devices(&flags.limits),
@@ -43,7 +47,7 @@ pub fn look(flags: &Flags, container: impl Fn(&str) -> Option<i32>) -> Result<Fo
         capabilities: capabilities(),
         cpus: flags.limits.cpus.and_then(|_| system::cpus(Path::new("/"))),
         rootless: !geteuid().is_root(),
-        bundle,
+        bundle: bundle.transpose()?,
     })
 }
 

@@ -109,22 +109,20 @@ pub(super) fn compile(
     found: &Found,
     namespaces: &Namespaces,
 ) -> Result<Vec<Mount>, Error> {
-    let mut mounts = usual(flags, found, namespaces);
-    let volumes = flags.root.volume.iter().map(|volume| {
+    let mut asked = Vec::new();
+    for tmpfs in &flags.root.tmpfs {
+        let options: Vec<&str> = tmpfs.options.iter().map(String::as_str).collect();
+        asked.push(mount(&tmpfs.destination, "tmpfs", "tmpfs", &options));
+    }
+    for volume in &flags.root.volume {
         let access = if volume.read_only { "ro" } else { "rw" };
-        // A path that is relative is so to where the command was called.
-        let source = found.directory.join(&volume.source);
-        bind(
+        let source = found.here.absolute("--volume", &volume.source)?;
+        asked.push(bind(
             &volume.destination,
             &source,
             &["rbind", access, volume.propagation],
-        )
-    });
-    let tmpfs = flags.root.tmpfs.iter().map(|tmpfs| {
-        let options: Vec<&str> = tmpfs.options.iter().map(String::as_str).collect();
-        mount(&tmpfs.destination, "tmpfs", "tmpfs", &options)
-    });
-    let asked: Vec<Mount> = tmpfs.chain(volumes).collect();
+        ));
+    }
     for (index, one) in asked.iter().enumerate() {
         if asked[..index]
             .iter()
@@ -137,12 +135,25 @@ pub(super) fn compile(
             ));
         }
     }
-    // What is asked for stands in for the usual.
-    mounts.retain(|it| {
-        !asked
-            .iter()
-            .any(|one| one.destination() == it.destination())
-    });
+    // What is asked for stands in for the usual, a volume for the usual below it too: it is what the user wants to see.
+    let stands_in = |one: &Mount, usual: &Mount| match one.typ().as_deref() {
+        Some("bind") => usual.destination().starts_with(one.destination()),
+        _ => usual.destination() == one.destination(),
+    };
+    let mut mounts = Vec::new();
+    for usual in usual(flags, found, namespaces) {
+        if asked.iter().any(|one| stands_in(one, &usual)) {
+            continue;
+        }
+        let below = |one: &Mount| usual.destination().starts_with(one.destination());
+        if asked.iter().any(below) {
+            asked.push(usual);
+        } else {
+            mounts.push(usual);
+        }
+    }
+    // One that is below another comes after it: it would be hidden, and what is written to it would go elsewhere.
+    asked.sort_by_key(|mount| mount.destination().components().count());
     mounts.extend(asked);
     Ok(mounts)
 }

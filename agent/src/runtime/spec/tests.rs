@@ -18,7 +18,7 @@ struct Line {
 fn found() -> Found {
     Found {
         name: "web".to_owned(),
-        directory: "/home/me".into(),
+        here: Here::at("/home/me"),
         variables: HashMap::from([("LANG".to_owned(), "C".to_owned())]),
         containers: BTreeMap::from([("db".to_owned(), 77)]),
         devices: HashMap::from([("/dev/sda".to_owned(), (8, 0))]),

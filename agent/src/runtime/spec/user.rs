@@ -5,9 +5,11 @@ use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
 
 use oci_spec::runtime::User;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::OFlags;
 
 use super::Error;
+use crate::regular;
+use crate::runtime::lookup::{self, Links};
 
 /// Bytes of a file that are read: who made the root file system is not trusted.
 const MOST: u64 = 4 << 20;
@@ -136,23 +138,21 @@ impl Users {
 /// Reads a file below `root` that may be made to mislead: links lead nowhere else, and nothing but a file is read.
 fn read_below(root: BorrowedFd<'_>, path: &str) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = match openat2(root, path, flags, Mode::empty(), resolve) {
+    let file = match lookup::open(root, path, Links::Follow, flags) {
         Ok(file) => File::from(file),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(String::new()),
         Err(errno) => return Err(errno.into()),
     };
-    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
-        return Err(io::Error::other("it is no file"));
-    }
     let mut bytes = Vec::new();
-    file.take(MOST).read_to_end(&mut bytes)?;
+    regular::regular(file)?.take(MOST).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd as _;
+
+    use rustix::fs::Mode;
 
     use super::*;
 
@@ -219,7 +219,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let directory = File::open(root.path()).unwrap();
         std::fs::create_dir(root.path().join("etc")).unwrap();
-        rustix::fs::mknodat(&directory, "etc/group", FileType::Fifo, Mode::RUSR, 0).unwrap();
+        rustix::fs::mknodat(
+            &directory,
+            "etc/group",
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR,
+            0,
+        )
+        .unwrap();
         assert!(matches!(
             Users::read(directory.as_fd()),
             Err(Error::Accounts { .. })

@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use crate::runtime::order::LogLimits;
+
 /// Bytes, or bytes a second: `64m`, `1.5g`, `1048576`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
@@ -38,6 +40,13 @@ pub struct DeviceRate<T> {
 pub struct Assignment {
     pub name: String,
     pub value: String,
+}
+
+/// `max-size=BYTES` or `max-file=NUMBER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogOption {
+    MaxSize(u64),
+    MaxFile(u32),
 }
 
 /// `CONTAINER:HOST:SIZE`: ids inside, ids outside, how many.
@@ -103,6 +112,38 @@ fn split_unit(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
     let (number, unit) = text.split_at(end.unwrap_or(text.len()));
     (number, unit.trim_start())
+}
+
+impl FromStr for LogOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const SIZES: RangeInclusive<u64> = 64 << 10..=1 << 40;
+        const FILES: RangeInclusive<u32> = 1..=1000;
+        match text.split_once('=') {
+            Some(("max-size", value)) => match value.parse() {
+                Ok(Size(bytes)) if SIZES.contains(&bytes) => Ok(Self::MaxSize(bytes)),
+                _ => Err("wanted: max-size= a number of bytes from 64k to 1t, as in 10m".into()),
+            },
+            Some(("max-file", value)) => match value.parse() {
+                Ok(files) if FILES.contains(&files) => Ok(Self::MaxFile(files)),
+                _ => Err("wanted: max-file= a number of files from 1 to 1000".into()),
+            },
+            _ => Err("wanted: max-size=BYTES or max-file=NUMBER".into()),
+        }
+    }
+}
+
+/// The last of each counts.
+pub fn log_limits(options: &[LogOption]) -> LogLimits {
+    let mut limits = LogLimits::default();
+    for option in options {
+        match *option {
+            LogOption::MaxSize(bytes) => limits.file_bytes = bytes,
+            LogOption::MaxFile(files) => limits.files = files,
+        }
+    }
+    limits
 }
 
 impl FromStr for Size {

@@ -1,8 +1,8 @@
 //! Who may change the state of a container: its supervisor while it lives, and whoever cleans up after it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
-use super::{CONFIG, Error, RECORD, Record, Status, Store, is_name, replace};
+use super::{CONFIG, Error, RECORD, Record, Status, Store, is_name, replace, room};
 
 const LOCK: &str = "lock";
 
@@ -59,7 +59,16 @@ impl Claim {
             path: path.clone(),
             source,
         })?;
-        replace(&path, &text)
+        if let Status::Exited { .. } = record.status {
+            if room::is_there(&path) {
+                return room::fill(&path, &text);
+            }
+        }
+        replace(&path, &text)?;
+        match record.status {
+            Status::Creating if record.stays() => room::reserve(&path, &text),
+            _ => Ok(()),
+        }
     }
 
     /// # Errors
@@ -79,7 +88,7 @@ impl Claim {
     /// # Errors
     /// Where it cannot be written.
     pub fn leave_word(&self, code: u8) -> Result<(), Error> {
-        let written = (&self.lock).write_all(format!("{code}\n").as_bytes());
+        let written = self.lock.write_all_at(word(Some(code)).as_bytes(), 0);
         written.map_err(Error::io(&self.directory))
     }
 
@@ -251,6 +260,9 @@ impl Store {
         let lock = create(&path).map_err(Error::io(&path))?;
         let locked = fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive);
         locked.map_err(|errno| Error::io(&path)(errno.into()))?;
+        // Room for its end, which is to be told whatever else there is no room for then.
+        let written = lock.write_all_at(word(None).as_bytes(), 0);
+        written.map_err(Error::io(&path))?;
         Ok(Claim {
             name: name.into(),
             directory,
@@ -259,7 +271,7 @@ impl Store {
     }
 
     /// One at a time, until the file is closed.
-    fn lock_making(&self) -> Result<File, Error> {
+    pub(super) fn lock_making(&self) -> Result<File, Error> {
         debug_assert!(!is_name(MAKING));
         let path = self.path.join(MAKING);
         let lock = create(&path).map_err(Error::io(&path))?;
@@ -267,6 +279,12 @@ impl Store {
             .map_err(|errno| Error::io(&path)(errno.into()))?;
         Ok(lock)
     }
+}
+
+/// Word of how a container ended, or room for it: of the same length.
+fn word(code: Option<u8>) -> String {
+    let code = code.map(|code| code.to_string()).unwrap_or_default();
+    format!("{code:3}\n")
 }
 
 fn create(path: &Path) -> io::Result<File> {

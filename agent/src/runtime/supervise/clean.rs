@@ -3,7 +3,8 @@
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::network;
 use crate::runtime::order::Network;
-use crate::runtime::state::{Record, Store};
+use crate::runtime::root;
+use crate::runtime::state::{Record, Store, logs};
 use crate::text;
 
 /// Removes what supervisors that were killed left: every command of the agent does that first. What cannot be removed
@@ -20,6 +21,11 @@ pub fn sweep(store: &Store) {
             super::say(&text::error_line(&error));
         }
     }
+    store.remove_stray_logs();
+    // Not before: the containers that used them have ended.
+    if let Err(error) = root::sweep() {
+        super::say(&format!("layers of images: {error}"));
+    }
 }
 
 /// Kills and removes all that a container has on the host: processes, cgroups, interfaces.
@@ -31,5 +37,6 @@ pub fn remains(record: &Record) -> Result<(), super::Error> {
     if matches!(record.network, Network::Veth { .. }) {
         network::disconnect(&record.name)?;
     }
+    logs::remove(record)?;
     Ok(())
 }

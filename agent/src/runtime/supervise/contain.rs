@@ -1,6 +1,5 @@
 //! A container's life.
 
-use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -17,7 +16,7 @@ use crate::host::hierarchy::Hierarchies;
 use crate::runtime::cgroup::{self, Begun, Cgroup};
 use crate::runtime::launch::{self, Entrances, Started, Stdio};
 use crate::runtime::order::{Network, Order};
-use crate::runtime::state::{Claim, Record, Status, Store};
+use crate::runtime::state::{Claim, Record, Status, Store, logs};
 use crate::runtime::{network, root, seccomp, spec};
 
 /// Makes a container, stays with it until it ends, and removes it.
@@ -31,35 +30,60 @@ pub fn contain(mut order: Order, store: &Store, told: &mut Told<'_>) -> Result<u
     }
     let claim = store.claim(&order.name)?;
     faults::point("claimed");
-    let mut record = record(&order);
+    let mut record = record(&order, store);
     claim.write(&record)?;
     faults::point("recorded");
     let mut limited = false;
     let lived = live(&mut order, wanted, &claim, &mut record, &mut limited, told);
-    let (code, process) = match lived {
+    let Lived {
+        code,
+        process,
+        lost_output,
+    } = match lived {
         Ok(ended) => ended,
         Err(error) => {
             // A cgroup that was there before is somebody else's, with all that runs in it. What cannot be removed now is
             // found by its record.
-            if !limited || clean::remains(&record).is_ok() {
+            let removed = if limited {
+                clean::remains(&record).is_ok()
+            } else {
+                logs::remove(&record).is_ok()
+            };
+            if removed {
                 claim.remove()?;
             }
             return Err(error);
         }
     };
     claim.leave_word(code)?;
-    if order.detach && !order.remove {
+    if record.stays() {
         record.status = Status::Exited { code };
         claim.write(&record)?;
     } else {
+        logs::remove(&record)?;
         claim.remove()?;
     }
     // Not before nobody reads its number in the record any more: another process may get it.
     reap(process.as_fd());
-    Ok(code)
+    // It said that it wrote everything, and nobody has got it.
+    Ok(if lost_output && code == 0 {
+        FAILED
+    } else {
+        code
+    })
 }
 
-/// From the root file system to the last process's end: how the first one ended, which is to be reaped.
+/// How a container's init process ended, which is to be reaped.
+struct Lived {
+    code: u8,
+    process: OwnedFd,
+    lost_output: bool,
+}
+
+/// The exit status where this command failed, and not the container's.
+pub const FAILED: u8 = 125;
+
+/// From the root file system to the last process's end.
 fn live(
     order: &mut Order,
     wanted: Wanted,
@@ -67,8 +91,22 @@ fn live(
     record: &mut Record,
     limited: &mut bool,
     told: &mut Told<'_>,
-) -> Result<(u8, OwnedFd), Error> {
-    let tree = root::prepare(&order.root, &root::Owners::of(&order.spec))?;
+) -> Result<Lived, Error> {
+    let resources = resources(&order.spec);
+    let path = record.cgroup.to_string_lossy().into_owned();
+    let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
+    let mut early = None;
+    if order.root.is_unpacked() {
+        // What is unpacked into memory is charged to the container, whose cgroup is there before.
+        claim.write_spec(&order.spec)?;
+        let mut begun = begin(order, &hierarchies, &path, &resources)?;
+        begun.make_all()?;
+        record.cgroup = begun.path().into();
+        claim.write(record)?;
+        early = Some(begun);
+    }
+    let charge = || early.as_ref().map_or(Ok(()), Begun::charge_this_process);
+    let tree = root::prepare(order, &charge)?;
     spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
     remember_size(&mut order.spec, wanted);
     if record.image != tree.name {
@@ -79,12 +117,12 @@ fn live(
     claim.write_spec(&order.spec)?;
     let filters = filters(&order.spec)?;
     faults::point("prepared");
-    let resources = resources(&order.spec);
-    let path = record.cgroup.to_string_lossy().into_owned();
-    let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
-    let mut begun = begin(order, &hierarchies, &path, &resources)?;
+    let mut begun = match early {
+        Some(begun) => begun,
+        None => begin(order, &hierarchies, &path, &resources)?,
+    };
     faults::point("begun");
-    let (stdio, mut relay) = streams(order, wanted, claim).map_err(Error::Streams)?;
+    let (stdio, mut relay) = streams(order, wanted, claim, record)?;
     if let Some(leash) = told.leash().map_err(Error::Streams)? {
         relay.leash(leash);
     }
@@ -100,7 +138,9 @@ fn live(
         stdio,
         &filters,
     )?;
-    drop(tree);
+    // What is on disk of it stays until the container has ended.
+    let _disk = tree.disk;
+    drop(tree.mount);
     let ((cgroup, notes), started) = beside(started, begun.complete())?;
     *limited = true;
     for note in notes {
@@ -147,10 +187,15 @@ fn live(
     }
     cgroup.remove()?;
     faults::point("removed");
-    Ok((code, process))
+    Ok(Lived {
+        code,
+        process,
+        lost_output: relay.lost_output(),
+    })
 }
 
-fn record(order: &Order) -> Record {
+fn record(order: &Order, store: &Store) -> Record {
+    let log = order.detach.then(|| store.new_log(&order.name));
     Record {
         name: order.name.clone(),
         image: order.root.name(),
@@ -162,6 +207,7 @@ fn record(order: &Order) -> Record {
         remove: order.remove || !order.detach,
         change_root: order.change_root,
         network: order.network.clone(),
+        log: log.flatten(),
     }
 }
 
@@ -221,11 +267,27 @@ fn remember_size(spec: &mut Spec, wanted: Wanted) {
     }
 }
 
-fn streams(order: &Order, wanted: Wanted, claim: &Claim) -> io::Result<(Stdio, Relay)> {
-    if order.detach {
-        return streams::logged(wanted, log::Writer::create(claim.directory())?);
-    }
-    streams::foreground(wanted)
+fn streams(
+    order: &Order,
+    wanted: Wanted,
+    claim: &Claim,
+    record: &Record,
+) -> Result<(Stdio, Relay), Error> {
+    let made = if order.detach {
+        let (path, directory) = match &record.log {
+            Some(path) => (path.as_path(), log::place::make(path)),
+            None => (claim.directory(), log::place::open(claim.directory())),
+        };
+        let log = directory.and_then(|directory| log::Writer::create(directory, order.log));
+        let log = log.map_err(|source| Error::Log {
+            path: path.to_owned(),
+            source,
+        });
+        streams::logged(wanted, log?)
+    } else {
+        streams::foreground(wanted)
+    };
+    made.map_err(Error::Streams)
 }
 
 /// What came of something that was done beside a new process. Where it failed because the process had, that is what is

@@ -24,6 +24,8 @@ pub enum Error {
     Launch(#[from] launch::Error),
     #[error("-i with -t needs a terminal as standard input, and this is none; leave -t out")]
     NoTerminal,
+    #[error("-i: standard input is a directory; redirect it from a file, or leave -i out")]
+    DirectoryAsInput,
     #[error("cannot start a supervisor")]
     Detach(#[source] io::Error),
     /// As it said itself.
@@ -33,6 +35,12 @@ pub enum Error {
     SupervisorKilled,
     #[error("cannot set up the container's standard streams")]
     Streams(#[source] io::Error),
+    #[error("cannot make the log of the container in {}", path.display())]
+    Log {
+        path: std::path::PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot wait for the container")]
     Wait(#[source] io::Error),
     #[error("the container {name:?} is not running")]

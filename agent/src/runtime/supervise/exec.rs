@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Process, Spec};
 use rustix::process::Pid;
 
-use super::contain::{end_of, filters, held_up, reap};
+use super::contain::{FAILED, end_of, filters, held_up, reap};
 use super::signals::Signals;
 use super::stop::first_process;
 use super::streams::{self, Wanted};
@@ -84,7 +84,10 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
     drained.map_err(Error::Wait)?;
     drop(raw);
     reap(process.as_fd());
-    Ok(code)
+    Ok(match code {
+        0 if relay.lost_output() => FAILED,
+        code => code,
+    })
 }
 
 /// The container's process, with what was asked for.

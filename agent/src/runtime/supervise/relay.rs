@@ -1,72 +1,45 @@
-//! Between a container's start and its end: what it writes and reads is copied where that is not the agent's own, and
-//! signals are passed on.
+//! Between a container's start and its end: its streams are moved, and signals are passed on. One thread does both, so
+//! nothing here blocks but poll(2).
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::stdio::{dup2_stdin, dup2_stdout};
 
-use super::log::{self, Stream};
+use super::flow::{Ended, Flow, Name};
+use super::log;
 use super::signals::{Signals, Wish};
+use super::streams::nothing;
 use crate::runtime::terminal;
 
-/// Read at once.
-const BUFFER_BYTES: usize = 64 << 10;
-
-/// What a pipe that is ready takes without holding up the writer (pipe(7), `PIPE_BUF`): others have it open too, so
-/// that it cannot be made to fail instead.
-const WRITTEN_AT_ONCE: usize = 4096;
-
-/// How long the end of a stream is waited for once all that was in the container is dead: somebody outside may have it.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// Where a copy goes.
-#[derive(Debug)]
-enum Target {
-    Descriptor(OwnedFd),
-    Log(Stream),
-}
-
-/// A stream on its way from one descriptor to another.
-#[derive(Debug)]
-struct Copy {
-    from: OwnedFd,
-    to: Target,
-    /// Read and not written yet.
-    waiting: Vec<u8>,
-    ended: bool,
-    /// From the container, and to be copied to its end.
-    output: bool,
-}
-
-/// The streams of a container that do not go by themselves.
+/// The streams of a container.
 #[derive(Debug, Default)]
 pub struct Relay {
-    copies: Vec<Copy>,
+    flows: Vec<Flow>,
     log: Option<log::Writer>,
     /// The other side of the container's terminal.
     terminal: Option<OwnedFd>,
     /// Descriptors that only have to stay open.
     held: Vec<OwnedFd>,
-    /// Once it can be read, or is hung up, the first process is to be ended.
+    /// Once it can be read, or is hung up, the init process is to be ended.
     leash: Option<OwnedFd>,
+    /// Whether something that the container wrote could not be passed on.
+    lost_output: bool,
 }
 
-/// What is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Until {
-    /// The end of the process.
-    End,
-    /// What was read is written.
-    Written,
-    /// Nothing more is to be read.
-    Idle,
-}
-
-/// How the container's first process is to be ended at once.
+/// How the container's init process is to be ended at once.
 pub type Kill<'a> = &'a mut dyn FnMut();
+
+/// What poll(2) found.
+struct Found {
+    signals: bool,
+    process: bool,
+    leash: bool,
+    /// For each flow, in the order of [`Flow::polled`].
+    flows: Vec<Vec<PollFlags>>,
+}
 
 impl Relay {
     /// A relay to a log.
@@ -77,19 +50,8 @@ impl Relay {
         }
     }
 
-    /// Copies what the container writes.
-    pub fn output(&mut self, from: OwnedFd, to: OwnedFd) {
-        self.copy(from, Target::Descriptor(to), true);
-    }
-
-    /// Copies what the container writes to the log.
-    pub fn output_to_log(&mut self, from: OwnedFd, stream: Stream) {
-        self.copy(from, Target::Log(stream), true);
-    }
-
-    /// Copies what the container reads. Its end is the end for the container too.
-    pub fn input(&mut self, from: OwnedFd, to: OwnedFd) {
-        self.copy(from, Target::Descriptor(to), false);
+    pub fn add(&mut self, flow: Flow) {
+        self.flows.push(flow);
     }
 
     /// Keeps it open to the end.
@@ -97,28 +59,23 @@ impl Relay {
         self.held.push(descriptor);
     }
 
-    /// Ends the first process once this can be read, or its other side is gone.
+    /// Ends the init process once this can be read, or its other side is gone.
     pub fn leash(&mut self, leash: OwnedFd) {
         self.leash = Some(leash);
     }
 
-    /// Follows this terminal's size with the container's, from now on.
+    /// Follows this terminal's size with the container's, from here on.
     pub fn follow_size(&mut self, terminal: OwnedFd) {
         terminal::follow_size(&terminal);
         self.terminal = Some(terminal);
     }
 
-    fn copy(&mut self, from: OwnedFd, to: Target, output: bool) {
-        self.copies.push(Copy {
-            from,
-            to,
-            waiting: Vec::new(),
-            ended: false,
-            output,
-        });
+    /// Whether something that the container wrote could not be passed on, for another reason than that nobody reads it.
+    pub const fn lost_output(&self) -> bool {
+        self.lost_output
     }
 
-    /// Copies and passes on until `process` has ended.
+    /// Moves streams and passes signals on until `process` has ended.
     ///
     /// # Errors
     /// poll(2)'s. What becomes of streams is none.
@@ -129,127 +86,141 @@ impl Relay {
         kill: Kill<'_>,
     ) -> io::Result<()> {
         loop {
-            let (ended, _) = self.turn(process, Until::End, signals, kill)?;
-            if ended {
+            let Some(found) = self.wait(signals, Some(process))? else {
+                continue;
+            };
+            if found.signals {
+                match signals.pass_on(process)? {
+                    Wish::None => {}
+                    Wish::Resize => self.resize(),
+                    Wish::Kill => kill(),
+                }
+            }
+            if found.leash {
+                kill();
+                self.leash = None;
+            }
+            self.go_on(&found.flows);
+            if found.process {
                 return Ok(());
             }
         }
     }
 
-    /// Copies what is left, once all that was in the container is dead.
+    /// Moves what the command had written when it ended. Its readers may take all the time that there is, but for a user
+    /// who wants an end: who else still has the other sides open is not waited for.
     ///
     /// # Errors
     /// As of [`Self::until_end`].
     pub fn drain(&mut self, process: BorrowedFd<'_>, signals: &mut Signals) -> io::Result<()> {
-        self.copies.retain(|copy| copy.output);
-        let mut gave_up = false;
-        while !self.copies.is_empty() && !gave_up {
-            // Whoever reads it may take all the time there is, but for a user who wants an end.
-            let writing = self.copies.iter().any(|copy| !copy.waiting.is_empty());
-            let until = if writing { Until::Written } else { Until::Idle };
-            let (_, idle) = self.turn(process, until, signals, &mut || gave_up = true)?;
-            if idle {
-                break;
+        self.each(|flow, _| match flow.name {
+            Name::Input => Err(Ended::Done),
+            Name::Output | Name::Errors => Ok(flow.settle()),
+        });
+        loop {
+            self.each(|flow, log| flow.finish(log));
+            if self.flows.is_empty() {
+                return Ok(());
             }
+            let Some(found) = self.wait(signals, None)? else {
+                continue;
+            };
+            if found.signals {
+                signals.pass_on(process)?;
+                if signals.end_is_wanted() {
+                    return Ok(());
+                }
+            }
+            self.go_on(&found.flows);
         }
-        Ok(())
     }
 
-    /// Waits for something and does it: whether the process has ended, and whether nothing came for too long.
-    fn turn(
+    /// Waits until there is something to do; `None` where a signal interrupts that.
+    fn wait(
+        &self,
+        signals: &Signals,
+        process: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Option<Found>> {
+        let mut polled = vec![PollFd::new(signals, PollFlags::IN)];
+        let others = process.map(|process| PollFd::from_borrowed_fd(process, PollFlags::IN));
+        polled.extend(others);
+        let leash = self.leash.as_ref().filter(|_| process.is_some());
+        polled.extend(leash.map(|leash| PollFd::new(leash, PollFlags::IN)));
+        let mut lengths = Vec::with_capacity(self.flows.len());
+        for flow in &self.flows {
+            let before = polled.len();
+            polled.extend(flow.polled());
+            lengths.push(polled.len() - before);
+        }
+        match poll(&mut polled, None) {
+            Err(Errno::INTR) => return Ok(None),
+            done => done?,
+        };
+        let mut found = polled.iter().map(PollFd::revents);
+        let mut is_ready =
+            |is_polled: bool| is_polled && found.next().is_some_and(|flags| !flags.is_empty());
+        Ok(Some(Found {
+            signals: is_ready(true),
+            process: is_ready(process.is_some()),
+            leash: is_ready(leash.is_some()),
+            flows: lengths
+                .iter()
+                .map(|length| found.by_ref().take(*length).collect())
+                .collect(),
+        }))
+    }
+
+    fn go_on(&mut self, found: &[Vec<PollFlags>]) {
+        let mut found = found.iter();
+        self.each(|flow, log| flow.go_on(found.next().map_or(&[], Vec::as_slice), log));
+    }
+
+    /// Does something with each stream, and drops those that go no further.
+    fn each(
         &mut self,
-        process: BorrowedFd<'_>,
-        until: Until,
-        signals: &mut Signals,
-        kill: Kill<'_>,
-    ) -> io::Result<(bool, bool)> {
-        let mut waited = vec![PollFd::new(signals, PollFlags::IN)];
-        if until == Until::End {
-            waited.push(PollFd::from_borrowed_fd(process, PollFlags::IN));
-            waited.extend(self.leash.as_ref().map(|it| PollFd::new(it, PollFlags::IN)));
-        }
-        let fixed = waited.len();
-        waited.extend(self.copies.iter().map(Copy::waits_for));
-        let linger = match until {
-            Until::Idle => Timespec::try_from(LINGER).ok(),
-            Until::End | Until::Written => None,
-        };
-        let ready = match poll(&mut waited, linger.as_ref()) {
-            Err(Errno::INTR) => return Ok((false, false)),
-            other => other?,
-        };
-        let ready_ones: Vec<bool> = waited.iter().map(|it| !it.revents().is_empty()).collect();
-        let (fixed, copies) = ready_ones.split_at(fixed);
-        if fixed.first() == Some(&true) {
-            match signals.pass_on(process)? {
-                Wish::None => {}
-                Wish::Resize => {
-                    if let Some(terminal) = &self.terminal {
-                        terminal::follow_size(terminal);
-                    }
+        mut act: impl FnMut(&mut Flow, Option<&mut log::Writer>) -> Result<(), Ended>,
+    ) {
+        let (log, lost) = (&mut self.log, &mut self.lost_output);
+        self.flows.retain_mut(|flow| match act(flow, log.as_mut()) {
+            Ok(()) => true,
+            Err(ended) => {
+                if let Ended::Failed(error) = ended {
+                    tell(flow.name, &error);
+                    *lost |= flow.name != Name::Input;
                 }
-                Wish::Kill => kill(),
+                let_go(flow.name);
+                false
             }
+        });
+    }
+
+    fn resize(&self) {
+        if let Some(terminal) = &self.terminal {
+            terminal::follow_size(terminal);
         }
-        if fixed.get(2) == Some(&true) {
-            kill();
-            self.leash = None;
-        }
-        for (copy, _) in self
-            .copies
-            .iter_mut()
-            .zip(copies)
-            .filter(|(_, ready)| **ready)
-        {
-            copy.go_on(self.log.as_mut());
-        }
-        self.copies.retain(|copy| !copy.ended);
-        Ok((fixed.get(1) == Some(&true), ready == 0))
     }
 }
 
-impl Copy {
-    fn waits_for(&self) -> PollFd<'_> {
-        match &self.to {
-            Target::Descriptor(to) if !self.waiting.is_empty() => PollFd::new(to, PollFlags::OUT),
-            _ => PollFd::new(&self.from, PollFlags::IN),
-        }
-    }
+fn tell(name: Name, error: &io::Error) {
+    let done = match name {
+        Name::Input => "the container reads no more of it",
+        Name::Output | Name::Errors => "what the container writes there is lost",
+    };
+    super::say(&format!("{}: {error}; {done}", name.text()));
+}
 
-    /// Writes what waits, or reads.
-    fn go_on(&mut self, log: Option<&mut log::Writer>) {
-        if self.waiting.is_empty() {
-            self.read();
-            if let (Target::Log(stream), Some(log)) = (&self.to, log) {
-                // The container goes on without a log where there is no room for one.
-                let _ = log.write(*stream, &self.waiting);
-                self.waiting.clear();
-            }
-        } else {
-            self.write();
-        }
-    }
-
-    fn read(&mut self) {
-        self.waiting.resize(BUFFER_BYTES, 0);
-        let read = rustix::io::read(&self.from, &mut self.waiting[..]);
-        self.waiting.truncate(*read.as_ref().unwrap_or(&0));
-        // EIO: nobody has the terminal open any more.
-        self.ended = !matches!(read, Ok(1..) | Err(Errno::AGAIN | Errno::INTR));
-    }
-
-    fn write(&mut self) {
-        let Target::Descriptor(to) = &self.to else {
-            return;
-        };
-        let piece = self.waiting.get(..WRITTEN_AT_ONCE).unwrap_or(&self.waiting);
-        match rustix::io::write(to, piece) {
-            Ok(written) => drop(self.waiting.drain(..written)),
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            // Nobody reads it: the container learns it by its own next write.
-            Err(_) => self.ended = true,
-        }
-    }
+/// Closes this process's own descriptor of a stream, as all who have it must before its other side sees the end. Standard
+/// error stays: it is this process's too.
+fn let_go(name: Name) {
+    // Where it cannot be opened, the other side sees the end with that of this process.
+    let Ok(nothing) = nothing() else {
+        return;
+    };
+    let _ = match name {
+        Name::Input => dup2_stdin(nothing),
+        Name::Output => dup2_stdout(nothing),
+        Name::Errors => Ok(()),
+    };
 }
 
 /// A pipe whose ends no program inherits: what is read from, what is written to.
@@ -258,12 +229,4 @@ impl Copy {
 /// pipe(2)'s.
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
-}
-
-/// A second descriptor of the same.
-///
-/// # Errors
-/// dup(2)'s.
-pub fn again(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    descriptor.as_fd().try_clone_to_owned()
 }

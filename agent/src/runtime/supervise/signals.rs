@@ -49,6 +49,7 @@ pub struct Signals {
     ending: usize,
     /// Came before there was anybody to have them.
     kept: Vec<i32>,
+    end_wanted: bool,
 }
 
 /// What is to be done about the signals that came.
@@ -74,7 +75,13 @@ impl Signals {
             descriptor: catch_signals(signals)?,
             ending: 0,
             kept: Vec::new(),
+            end_wanted: false,
         })
+    }
+
+    /// Whether a user asked for an end since this was last asked.
+    pub fn end_is_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.end_wanted)
     }
 
     /// Passes on what came to the process.
@@ -98,6 +105,7 @@ impl Signals {
                 continue;
             }
             self.ending += usize::from(ENDING.contains(&signal));
+            self.end_wanted |= ENDING.contains(&signal) || signal == libc::SIGHUP;
             if self.ending >= PATIENCE {
                 wish = Wish::Kill;
             }

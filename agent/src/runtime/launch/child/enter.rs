@@ -56,6 +56,15 @@ pub fn own_terminal<'a>(child: &mut Child<'a>) -> Done<'a> {
     }
 }
 
+/// What the command reads where it is to read nothing: of the container, not of the host.
+pub fn read_nothing<'a>(child: &mut Child<'a>) -> Done<'a> {
+    if !stage(child)?.reads_nothing {
+        return Ok(());
+    }
+    let nothing = super::terminal::nothing_to_read().on(c"standard input")?;
+    rustix::stdio::dup2_stdin(nothing).on(c"standard input")
+}
+
 /// Nobody without CAP_SYS_PTRACE looks into the copy. To be called when ids and capabilities are the command's: their
 /// change would undo it.
 pub fn hide(child: &Child<'_>) -> Result<(), Errno> {

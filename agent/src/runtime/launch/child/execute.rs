@@ -1,14 +1,12 @@
 //! The working directory, and the command.
 
 use std::ffi::CStr;
-use std::os::fd::AsFd as _;
 
-use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::fchdir;
 
 use super::{Child, Done, On as _};
-use crate::runtime::launch::place::{self, Kind, Links};
+use crate::runtime::launch::place::{Kind, Links};
 use crate::sys;
 use crate::sys::launch::Descriptors;
 
@@ -19,10 +17,9 @@ const CHANNEL: i32 = 3;
 /// It is made where it is missing, as docker does.
 pub fn enter_directory<'a>(child: &mut Child<'a>) -> Done<'a> {
     let path = &child.plan.command.directory;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = open(c"/", flags, Mode::empty()).on(c"/")?;
-    let directory =
-        place::mount_point(root.as_fd(), path, Kind::Directory, Links::Follow).on(path)?;
+    let root = child.root()?;
+    let directory = root.mount_point(path, Kind::Directory, Links::Follow);
+    let directory = directory.on(path)?;
     fchdir(directory).on(path)
 }
 

@@ -1,6 +1,6 @@
 //! Paths of `/proc` and `/sys` that a container must not see, or not change.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, PROC_SUPER_MAGIC, fstat, fstatfs, makedev};
@@ -10,29 +10,38 @@ use rustix::mount::{
     open_tree,
 };
 
-use super::mount::attach_at;
 use super::{Child, Done, On as _};
-use crate::runtime::launch::place::{self, Links};
+use crate::runtime::launch::place::Links;
 use crate::sys::launch::{MountAttributes, set_mount};
 
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 
-/// Hides files behind `/dev/null`, and directories behind an empty one.
 pub fn masked<'a>(child: &mut Child<'a>) -> Done<'a> {
-    let root = child.root()?;
-    let container = child.container()?;
-    if container.masked.is_empty() {
-        return Ok(());
-    }
+    mask(child, &child.container()?.hidden.masked)
+}
+
+pub fn read_only<'a>(child: &mut Child<'a>) -> Done<'a> {
+    protect(child, &child.container()?.hidden.read_only)
+}
+
+/// In what was mounted late.
+pub fn late<'a>(child: &Child<'a>) -> Done<'a> {
+    let hidden = &child.container()?.hidden_late;
+    mask(child, &hidden.masked)?;
+    protect(child, &hidden.read_only)
+}
+
+/// Hides files behind `/dev/null`, and directories behind an empty one.
+fn mask<'a>(child: &Child<'a>, paths: &'a [CString]) -> Done<'a> {
     let mut covers = Covers::default();
-    for path in &container.masked {
-        let place = match place::open(root, path, links(path)) {
+    for path in paths {
+        let place = match child.root()?.open(path, links(path)) {
             // What is not there need not be hidden.
             Err(Errno::NOENT | Errno::NOTDIR) => continue,
             place => place.on(path)?,
         };
         check_file_system(place.as_fd(), path).on(path)?;
-        covers.over(root, place.as_fd()).on(path)?;
+        covers.over(child, place.as_fd()).on(path)?;
     }
     Ok(())
 }
@@ -45,18 +54,18 @@ struct Covers {
 }
 
 impl Covers {
-    fn over(&mut self, root: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
+    fn over(&mut self, child: &Child<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
         let is_directory = FileType::from_raw_mode(fstat(place)?.st_mode) == FileType::Directory;
         // A mount is in one place only: the first is attached, and its copies cover the others.
-        let (cover, make): (_, fn(BorrowedFd<'_>) -> _) = if is_directory {
+        let (cover, make): (_, fn(&Child<'_>) -> _) = if is_directory {
             (&mut self.empty, empty_directory)
         } else {
             (&mut self.null, null)
         };
         match cover {
             None => {
-                let made = make(root)?;
-                attach_at(made.as_fd(), place)?;
+                let made = make(child)?;
+                child.attach(made.as_fd(), place)?;
                 *cover = Some(made);
                 Ok(())
             }
@@ -64,15 +73,16 @@ impl Covers {
                 let flags = OpenTreeFlags::OPEN_TREE_CLONE
                     | OpenTreeFlags::OPEN_TREE_CLOEXEC
                     | OpenTreeFlags::AT_EMPTY_PATH;
-                attach_at(open_tree(first, c"", flags)?.as_fd(), place)
+                child.attach(open_tree(first, c"", flags)?.as_fd(), place)
             }
         }
     }
 }
 
 /// The container's null device: found without links, and looked at, so that nothing else can stand in for it.
-fn null(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let device = place::open(root, c"/dev/null", Links::Refuse)?;
+fn null(child: &Child<'_>) -> Result<OwnedFd, Errno> {
+    let root = child.root().map_err(|failure| failure.errno)?;
+    let device = root.open(c"/dev/null", Links::Refuse)?;
     let stat = fstat(&device)?;
     let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == makedev(1, 3);
@@ -85,7 +95,7 @@ fn null(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     open_tree(&device, c"", flags)
 }
 
-fn empty_directory(_: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+fn empty_directory(_: &Child<'_>) -> Result<OwnedFd, Errno> {
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(&context)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
@@ -100,6 +110,9 @@ const KERNELS: [(&[u8], u64); 2] = [
     (b"/proc/", PROC_SUPER_MAGIC as u64),
     (b"/sys/", SYSFS_MAGIC),
 ];
+
+/// Other file systems are mounted here.
+const CGROUPS: &[u8] = b"/sys/fs/cgroup";
 
 /// The magic number that the file system of a path must have, where the kernel's own is looked for.
 fn magic(path: &CStr) -> Option<u64> {
@@ -118,17 +131,25 @@ fn links(path: &CStr) -> Links {
 
 /// What is below `/proc` or `/sys` must be of the kernel's file system of that name.
 fn check_file_system(place: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
-    match magic(path) {
-        Some(wanted) if fstatfs(place)?.f_type as u64 != wanted => Err(Errno::NODEV),
-        _ => Ok(()),
+    let other = path.to_bytes().starts_with(CGROUPS);
+    let wanted = magic(path).filter(|_| !other);
+    wanted.map_or(Ok(()), |wanted| is_of(place, wanted))
+}
+
+/// # Errors
+/// ENODEV where it is of another file system.
+pub(super) fn is_of(place: BorrowedFd<'_>, magic: u64) -> Result<(), Errno> {
+    if fstatfs(place)?.f_type as u64 == magic {
+        Ok(())
+    } else {
+        Err(Errno::NODEV)
     }
 }
 
 /// Lets nobody write below paths, by a mount of each over itself.
-pub fn read_only<'a>(child: &mut Child<'a>) -> Done<'a> {
-    let root = child.root()?;
-    for path in &child.container()?.read_only_paths {
-        let place = match place::open(root, path, links(path)) {
+fn protect<'a>(child: &Child<'a>, paths: &'a [CString]) -> Done<'a> {
+    for path in paths {
+        let place = match child.root()?.open(path, links(path)) {
             Err(Errno::NOENT | Errno::NOTDIR) => continue,
             place => place.on(path)?,
         };
@@ -139,7 +160,7 @@ pub fn read_only<'a>(child: &mut Child<'a>) -> Done<'a> {
             | OpenTreeFlags::AT_RECURSIVE;
         let tree = open_tree(&place, c"", flags).on(path)?;
         set_read_only(tree.as_fd(), true).on(path)?;
-        attach_at(tree.as_fd(), place.as_fd()).on(path)?;
+        child.attach(tree.as_fd(), place.as_fd()).on(path)?;
     }
     Ok(())
 }

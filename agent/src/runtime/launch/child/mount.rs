@@ -4,55 +4,55 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, mknodat, openat2, symlinkat,
+    AtFlags, Gid, OFlags, PROC_SUPER_MAGIC, Uid, chmodat, chownat, mknodat, symlinkat,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount,
+    FsMountFlags, FsOpenFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
+    fsopen,
 };
 
-use super::hide::set_read_only;
+use super::hide::{is_of, set_read_only};
 use super::{Child, Done, On as _};
-use crate::runtime::launch::place::{self, Kind, Links};
+use crate::runtime::launch::place::{Kind, Links, Within};
 use crate::runtime::launch::plan::mounts::{Fresh, Mount, Node, Role, What};
 use crate::sys::launch::{MountAttributes, set_mount};
 
 /// All but those that wait for the cgroup namespace.
 pub fn all<'a>(child: &mut Child<'a>) -> Done<'a> {
-    for mount in &child.container()?.mounts.all {
-        if mount.role() != Role::Cgroup {
-            one(child, mount)?;
-        }
-    }
-    Ok(())
+    let mounts = child.container()?.mounts.all.iter();
+    mounts
+        .filter(|mount| !mount.late)
+        .try_for_each(|mount| one(child, mount))
 }
 
-pub fn cgroups<'a>(child: &mut Child<'a>) -> Done<'a> {
-    for mount in &child.container()?.mounts.all {
-        if mount.role() == Role::Cgroup {
-            one(child, mount)?;
-        }
-    }
+/// The others, and what is hidden in them.
+pub fn late<'a>(child: &mut Child<'a>) -> Done<'a> {
+    let mounts = child.container()?.mounts.all.iter();
+    mounts
+        .filter(|mount| mount.late)
+        .try_for_each(|mount| one(child, mount))?;
     if let Some(directory) = &child.hierarchies {
         set_read_only(directory.as_fd(), false).on(c"directory of cgroups")?;
     }
-    Ok(())
+    super::hide::late(child)
 }
 
 fn one<'a>(child: &mut Child<'a>, mount: &'a Mount) -> Done<'a> {
-    let root = child.root()?;
     match &mount.what {
-        What::Bind(tree) => attach(root, tree.as_fd(), mount),
+        What::Bind(tree) => attach(child, tree.as_fd(), mount),
         What::Fresh(fresh) => match make(fresh) {
             Ok(made) => {
-                attach(root, made.as_fd(), mount)?;
+                attach(child, made.as_fd(), mount)?;
                 if fresh.propagation != 0 {
                     let attributes = MountAttributes {
                         propagation: fresh.propagation,
                         ..MountAttributes::default()
                     };
                     set_mount(made.as_fd(), &attributes, false).on(&mount.target)?;
+                }
+                if fresh.role == Role::Dev {
+                    devices(child, made.as_fd())?;
                 }
                 keep(child, fresh.role, made);
                 Ok(())
@@ -63,7 +63,7 @@ fn one<'a>(child: &mut Child<'a>, mount: &'a Mount) -> Done<'a> {
                     .as_ref()
                     .ok_or(Errno::PERM)
                     .on(&mount.target)?;
-                attach(root, tree.as_fd(), mount)
+                attach(child, tree.as_fd(), mount)
             }
             Err(errno) => Err(errno).on(&mount.target),
         },
@@ -96,15 +96,11 @@ fn make(fresh: &Fresh) -> Result<OwnedFd, Errno> {
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, fresh.attributes)
 }
 
-fn attach<'a>(root: BorrowedFd<'_>, made: BorrowedFd<'_>, mount: &'a Mount) -> Done<'a> {
-    let place =
-        place::mount_point(root, &mount.target, mount.kind, mount.links).on(&mount.target)?;
-    attach_at(made, place.as_fd()).on(&mount.target)
-}
-
-pub(super) fn attach_at(made: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(made, c"", place, c"", flags)
+fn attach<'a>(child: &Child<'a>, made: BorrowedFd<'_>, mount: &'a Mount) -> Done<'a> {
+    let root = child.root()?;
+    let place = root.mount_point(&mount.target, mount.kind, mount.links);
+    let place = place.on(&mount.target)?;
+    child.attach(made, place.as_fd()).on(&mount.target)
 }
 
 /// Links in `/dev`: name and text.
@@ -116,12 +112,10 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"ptmx", c"pts/ptmx"),
 ];
 
-pub fn devices<'a>(child: &mut Child<'a>) -> Done<'a> {
-    let Some(dev) = &child.dev else {
-        return Ok(());
-    };
+/// Fills a `/dev` that has just been made, before anything is mounted in it: nobody else has put anything there.
+fn devices<'a>(child: &Child<'a>, dev: BorrowedFd<'_>) -> Done<'a> {
     for node in &child.container()?.mounts.nodes {
-        device(dev.as_fd(), node).on(&node.path)?;
+        device(child, dev, node).on(&node.path)?;
     }
     for (name, text) in LINKS {
         symlinkat(text, dev, name).on(name)?;
@@ -129,17 +123,17 @@ pub fn devices<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-/// In a `/dev` that the launcher has just made: nobody else has put anything there.
-fn device(dev: BorrowedFd<'_>, node: &Node) -> Result<(), Errno> {
+fn device(child: &Child<'_>, dev: BorrowedFd<'_>, node: &Node) -> Result<(), Errno> {
     let path = node.path.as_c_str();
+    let within = Within::new(dev, child.own.as_ref());
     if let Some(bind) = &node.bind {
-        let place = place::mount_point(dev, path, Kind::File, Links::Refuse)?;
-        return attach_at(bind.as_fd(), place.as_fd());
+        let place = within.mount_point(path, Kind::File, Links::Refuse)?;
+        return child.attach(bind.as_fd(), place.as_fd());
     }
     match mknodat(dev, path, node.file_type, node.mode, node.device) {
         Err(Errno::NOENT) => {
             // It has a directory of its own: a file makes that, and gives way.
-            drop(place::mount_point(dev, path, Kind::File, Links::Refuse)?);
+            drop(within.mount_point(path, Kind::File, Links::Refuse)?);
             rustix::fs::unlinkat(dev, path, AtFlags::empty())?;
             mknodat(dev, path, node.file_type, node.mode, node.device)?;
         }
@@ -155,9 +149,11 @@ fn device(dev: BorrowedFd<'_>, node: &Node) -> Result<(), Errno> {
 pub fn settings<'a>(child: &mut Child<'a>) -> Done<'a> {
     for (path, value) in &child.container()?.sysctl {
         let proc = child.proc.as_ref().ok_or(Errno::NOENT).on(path)?;
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let file = openat2(proc, path.as_c_str(), flags, Mode::empty(), how).on(path)?;
+        let within = Within::new(proc.as_fd(), child.own.as_ref());
+        // What a volume has in its place may be a pipe that nobody reads.
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+        let file = within.open_for(path, Links::Refuse, flags).on(path)?;
+        is_of(file.as_fd(), PROC_SUPER_MAGIC as u64).on(path)?;
         rustix::io::write(&file, value.to_bytes()).on(path)?;
     }
     Ok(())

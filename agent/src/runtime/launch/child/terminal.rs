@@ -2,17 +2,18 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, makedev, openat2};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::ioctl_tiocsctty;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-use super::mount::attach_at;
+use super::hide::is_of;
 use super::{Child, Done, On as _};
 use crate::runtime::launch::Stdio;
-use crate::runtime::launch::place::{self, Kind, Links};
+use crate::runtime::launch::place::{Kind, Links, Within};
 
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 
@@ -30,7 +31,7 @@ pub fn make<'a>(child: &mut Child<'a>) -> Done<'a> {
         .give_terminal(controller.as_fd())
         .on(c"launcher")?;
     if let (Some(_), Some(dev)) = (child.container, &child.dev) {
-        console(dev.as_fd(), terminal.as_fd()).on(c"/dev/console")?;
+        console(child, dev.as_fd(), terminal.as_fd()).on(c"/dev/console")?;
     }
     child.terminal = Some(terminal);
     Ok(())
@@ -42,12 +43,9 @@ fn open(child: &Child<'_>) -> Result<OwnedFd, Errno> {
     let terminals = match &child.terminals {
         Some(terminals) => terminals,
         None => {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let root = rustix::fs::open(c"/", flags, Mode::empty())?;
-            found = place::open(root.as_fd(), c"/dev/pts", Links::Refuse)?;
-            if fstatfs(&found)?.f_type as u64 != DEVPTS_SUPER_MAGIC {
-                return Err(Errno::NODEV);
-            }
+            let root = child.root().map_err(|failure| failure.errno)?;
+            found = root.open(c"/dev/pts", Links::Refuse)?;
+            is_of(found.as_fd(), DEVPTS_SUPER_MAGIC)?;
             &found
         }
     };
@@ -56,12 +54,13 @@ fn open(child: &Child<'_>) -> Result<OwnedFd, Errno> {
     openat2(terminals, c"ptmx", flags, Mode::empty(), how)
 }
 
-fn console(dev: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
-    let place = place::mount_point(dev, c"console", Kind::File, Links::Refuse)?;
+fn console(child: &Child<'_>, dev: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
+    let within = Within::new(dev, child.own.as_ref());
+    let place = within.mount_point(c"console", Kind::File, Links::Refuse)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
-    attach_at(open_tree(terminal, c"", flags)?.as_fd(), place.as_fd())
+    child.attach(open_tree(terminal, c"", flags)?.as_fd(), place.as_fd())
 }
 
 pub fn connect<'a>(child: &mut Child<'a>) -> Done<'a> {
@@ -75,10 +74,39 @@ pub fn connect<'a>(child: &mut Child<'a>) -> Done<'a> {
         }
         return duplicate([terminal, terminal, terminal]).on(c"terminal");
     }
+    let nothing;
     match child.plan.stdio.files() {
-        Some(files) => duplicate(files).on(c"standard streams"),
-        None => Err(Errno::INVAL).on(c"terminal"),
+        Some((Some(stdin), stdout, stderr)) => duplicate([stdin, stdout, stderr]),
+        Some((None, stdout, stderr)) => {
+            nothing = nothing_to_read().on(c"standard input")?;
+            duplicate([&nothing, stdout, stderr])
+        }
+        None => Err(Errno::INVAL),
     }
+    .on(c"standard streams")
+}
+
+/// The container's own `/dev/null`; where it has none, or something else of that name, a pipe at its end.
+pub(super) fn nothing_to_read() -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(c"/", flags, Mode::empty())?;
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    // What a process of the container may have put there instead, it cannot be made to wait for.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    match openat2(root, c"dev/null", flags, Mode::empty(), how) {
+        Ok(device) if is_null(&device) => {
+            rustix::fs::fcntl_setfl(&device, OFlags::empty())?;
+            Ok(device)
+        }
+        _ => Ok(pipe_with(PipeFlags::CLOEXEC)?.0),
+    }
+}
+
+fn is_null(device: &OwnedFd) -> bool {
+    fstat(device).is_ok_and(|found| {
+        FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+            && found.st_rdev == makedev(1, 3)
+    })
 }
 
 /// The launcher's own descriptors 0 to 2 are among them or not: each is then in its place, and open after exec.

@@ -1,17 +1,23 @@
 //! Mounts of a container: sources opened, options as the kernel takes them.
 
 mod cgroups;
+mod nodes;
+mod options;
 mod pids;
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Component, Path};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxDevice, Spec};
-use rustix::fs::{CWD, FileType, Mode, fstat};
+use oci_spec::runtime::Spec;
+use rustix::fs::{CWD, FileType, fstat};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
+pub use self::nodes::Node;
+use self::nodes::nodes;
+use self::options::Options;
 use super::namespaces::Namespaces;
 use super::{path_text, text};
 use crate::host::hierarchy::Hierarchies;
@@ -34,6 +40,8 @@ pub struct Mount {
     pub kind: Kind,
     pub links: Links,
     pub what: What,
+    /// Waits for the cgroup namespace: shows it, or is mounted where one is that does.
+    pub late: bool,
 }
 
 #[derive(Debug)]
@@ -76,19 +84,6 @@ pub enum Role {
     Hierarchies,
 }
 
-/// A device node in `/dev`.
-#[derive(Debug)]
-pub struct Node {
-    /// Below `/dev`.
-    pub path: CString,
-    pub mode: Mode,
-    pub file_type: FileType,
-    pub device: u64,
-    pub owner: Option<(u32, u32)>,
-    /// The host's, where the container's user namespace may make none.
-    pub bind: Option<OwnedFd>,
-}
-
 impl Mount {
     #[must_use]
     pub fn role(&self) -> Role {
@@ -117,6 +112,7 @@ impl Mounts {
                 _ => all.push(Mount::new(mount, namespaces)?),
             }
         }
+        put_off(&mut all);
         let has_dev = all.iter().any(|mount| mount.role() == Role::Dev);
         let nodes = if has_dev {
             nodes(spec.linux().as_ref(), namespaces)?
@@ -125,9 +121,35 @@ impl Mounts {
         };
         Ok(Self { all, nodes })
     }
+
+    /// Whether something is mounted late above a path, or below it.
+    #[must_use]
+    pub fn is_late(&self, path: &Path) -> bool {
+        let mut late = self.all.iter().filter(|mount| mount.late);
+        late.any(|mount| {
+            let target = mount.target_path();
+            path.starts_with(target) || target.starts_with(path)
+        })
+    }
+}
+
+/// What shows the cgroup namespace waits for it, and so does what is mounted below that: the order is kept.
+fn put_off(mounts: &mut [Mount]) {
+    let mut late: Vec<PathBuf> = Vec::new();
+    for mount in mounts {
+        let target = mount.target_path();
+        if mount.role() == Role::Cgroup || late.iter().any(|late| target.starts_with(late)) {
+            late.push(target.to_owned());
+            mount.late = true;
+        }
+    }
 }
 
 impl Mount {
+    fn target_path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.target.to_bytes()))
+    }
+
     fn new(mount: &oci_spec::runtime::Mount, namespaces: &Namespaces) -> Result<Self, Error> {
         let destination = mount.destination();
         let absolute = destination.is_absolute();
@@ -166,6 +188,7 @@ impl Mount {
             kind,
             links,
             what,
+            late: false,
         })
     }
 }
@@ -296,195 +319,9 @@ fn instead(
     Ok(Some(tree))
 }
 
-/// Options of a mount, sorted by who understands them.
-#[derive(Debug, Default)]
-struct Options {
-    bind: bool,
-    recursive: bool,
-    attributes: MountAttributes,
-    propagation: Option<u64>,
-    /// The file system's own.
-    data: Vec<(CString, Option<CString>)>,
-}
-
-/// Options that are a mount's attributes: the bits set, and those cleared. mount(8) tells them.
-const ATTRIBUTES: [(&str, u64, u64); 16] = [
-    ("ro", libc::MOUNT_ATTR_RDONLY, 0),
-    ("rro", libc::MOUNT_ATTR_RDONLY, 0),
-    ("rw", 0, libc::MOUNT_ATTR_RDONLY),
-    ("nosuid", libc::MOUNT_ATTR_NOSUID, 0),
-    ("suid", 0, libc::MOUNT_ATTR_NOSUID),
-    ("nodev", libc::MOUNT_ATTR_NODEV, 0),
-    ("dev", 0, libc::MOUNT_ATTR_NODEV),
-    ("noexec", libc::MOUNT_ATTR_NOEXEC, 0),
-    ("exec", 0, libc::MOUNT_ATTR_NOEXEC),
-    ("noatime", libc::MOUNT_ATTR_NOATIME, libc::MOUNT_ATTR__ATIME),
-    (
-        "relatime",
-        libc::MOUNT_ATTR_RELATIME,
-        libc::MOUNT_ATTR__ATIME,
-    ),
-    (
-        "strictatime",
-        libc::MOUNT_ATTR_STRICTATIME,
-        libc::MOUNT_ATTR__ATIME,
-    ),
-    ("nodiratime", libc::MOUNT_ATTR_NODIRATIME, 0),
-    ("diratime", 0, libc::MOUNT_ATTR_NODIRATIME),
-    ("nosymfollow", libc::MOUNT_ATTR_NOSYMFOLLOW, 0),
-    ("defaults", 0, 0),
-];
-
-const PROPAGATIONS: [(&str, u64); 8] = [
-    ("private", libc::MS_PRIVATE),
-    ("rprivate", libc::MS_PRIVATE),
-    ("shared", libc::MS_SHARED),
-    ("rshared", libc::MS_SHARED),
-    ("slave", libc::MS_SLAVE),
-    ("rslave", libc::MS_SLAVE),
-    ("unbindable", libc::MS_UNBINDABLE),
-    ("runbindable", libc::MS_UNBINDABLE),
-];
-
-impl Options {
-    fn parse(options: &[String]) -> Result<Self, Error> {
-        let mut parsed = Self::default();
-        for option in options {
-            let option = option.as_str();
-            if let Some((_, set, clear)) = ATTRIBUTES.iter().find(|(name, ..)| *name == option) {
-                parsed.attributes.set = parsed.attributes.set & !clear | set;
-                parsed.attributes.clear = parsed.attributes.clear & !set | clear;
-            } else if let Some((_, kind)) = PROPAGATIONS.iter().find(|(name, _)| *name == option) {
-                parsed.propagation = Some(*kind);
-            } else if option == "bind" || option == "rbind" {
-                parsed.bind = true;
-                parsed.recursive = option == "rbind";
-            } else {
-                let (name, value) = match option.split_once('=') {
-                    Some((name, value)) => (name, Some(text(value)?)),
-                    None => (option, None),
-                };
-                parsed.data.push((text(name)?, value));
-            }
-        }
-        Ok(parsed)
-    }
-}
-
-/// What every container finds in `/dev`: name, major and minor number.
-const STANDARD_NODES: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
-
-fn nodes(linux: Option<&Linux>, namespaces: &Namespaces) -> Result<Vec<Node>, Error> {
-    let must_bind = namespaces.other_users() || namespaces.is_unprivileged();
-    let mut nodes = Vec::new();
-    for (name, major, minor) in STANDARD_NODES {
-        nodes.push(Node {
-            path: text(name)?,
-            mode: Mode::from_raw_mode(0o666),
-            file_type: FileType::CharacterDevice,
-            device: rustix::fs::makedev(major, minor),
-            owner: None,
-            bind: None,
-        });
-    }
-    let more = linux.and_then(|linux| linux.devices().as_deref());
-    for device in more.unwrap_or_default() {
-        let node = node(device)?;
-        if !nodes.iter().any(|standard| standard.path == node.path) {
-            nodes.push(node);
-        }
-    }
-    if must_bind {
-        for node in &mut nodes {
-            node.bind = Some(host_node(node)?);
-        }
-    }
-    Ok(nodes)
-}
-
-fn node(device: &LinuxDevice) -> Result<Node, Error> {
-    use oci_spec::runtime::LinuxDeviceType as Type;
-    let shown = device.path().display();
-    let Ok(path) = device.path().strip_prefix("/dev") else {
-        return Err(Error::invalid(format!("device {shown}: not below /dev")));
-    };
-    if path
-        .components()
-        .any(|part| !matches!(part, Component::Normal(_)))
-    {
-        return Err(Error::invalid(format!("device {shown}: has `..` in it")));
-    }
-    let file_type = match device.typ() {
-        Type::B => FileType::BlockDevice,
-        Type::C | Type::U => FileType::CharacterDevice,
-        Type::P => FileType::Fifo,
-        Type::A => {
-            return Err(Error::invalid(format!(
-                "device {shown}: wanted type b, c, u or p"
-            )));
-        }
-    };
-    let number = |number: i64| {
-        u32::try_from(number)
-            .map_err(|_| Error::invalid(format!("device {shown}: number {number} is out of range")))
-    };
-    Ok(Node {
-        path: path_text(path)?,
-        mode: Mode::from_raw_mode(device.file_mode().unwrap_or(0o666)),
-        file_type,
-        device: rustix::fs::makedev(number(device.major())?, number(device.minor())?),
-        owner: device.uid().zip(device.gid()),
-        bind: None,
-    })
-}
-
-/// The host's node of that name, if it is that device.
-fn host_node(node: &Node) -> Result<OwnedFd, Error> {
-    let subject = format!("/dev/{}", node.path.to_string_lossy());
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = open_tree(CWD, subject.as_str(), flags)
-        .map_err(|errno| Error::step(STEP, &subject, errno))?;
-    let stat = fstat(&tree).map_err(|errno| Error::step(STEP, &subject, errno))?;
-    let is_it = FileType::from_raw_mode(stat.st_mode) == node.file_type
-        && (node.file_type == FileType::Fifo || stat.st_rdev == node.device);
-    if is_it {
-        Ok(tree)
-    } else {
-        Err(Error::invalid(format!(
-            "{subject}: the host has another device there; wanted {}:{}",
-            rustix::fs::major(node.device),
-            rustix::fs::minor(node.device),
-        )))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn options_go_to_who_understands_them() {
-        let options: Vec<String> = ["nosuid", "ro", "rw", "size=64m", "newinstance", "rslave"]
-            .map(str::to_owned)
-            .into();
-        let parsed = Options::parse(&options).unwrap();
-        assert_eq!(parsed.attributes.set, libc::MOUNT_ATTR_NOSUID);
-        assert_eq!(parsed.attributes.clear, libc::MOUNT_ATTR_RDONLY);
-        assert_eq!(parsed.propagation, Some(libc::MS_SLAVE));
-        let names: Vec<_> = parsed
-            .data
-            .iter()
-            .map(|(name, _)| name.to_str().unwrap())
-            .collect();
-        assert_eq!(names, ["size", "newinstance"]);
-    }
 
     #[test]
     fn ids_are_in_a_map_or_not() {

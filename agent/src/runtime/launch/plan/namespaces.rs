@@ -1,12 +1,12 @@
 //! Which namespaces are made, and which are joined.
 
 use std::ffi::CString;
-use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 
 use super::path_text;
+use crate::regular::{self, Links};
 use crate::runtime::launch::Error;
 
 /// A namespace type, as the kernel's flag and for people.
@@ -60,11 +60,12 @@ impl Namespaces {
             match wanted.path() {
                 None => namespaces.new |= flag,
                 Some(path) => {
-                    let namespace = File::open(path).map_err(|source| Error::Step {
-                        step: "join",
-                        subject: format!("{name} namespace {}", path.display()),
-                        source,
-                    })?;
+                    let namespace =
+                        regular::open(path, Links::Followed).map_err(|source| Error::Step {
+                            step: "join",
+                            subject: format!("{name} namespace {}", path.display()),
+                            source,
+                        })?;
                     namespaces.joined.push(Join {
                         namespace: namespace.into(),
                         kinds: flag,

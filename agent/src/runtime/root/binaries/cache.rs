@@ -9,6 +9,12 @@ const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
 /// The format before, which the one above may follow.
 const OLD_MAGIC: &[u8] = b"ld.so-1.7.0";
 
+/// Files of one library: one for each kind of processor.
+const MOST_FOUND: usize = 64;
+
+/// Bytes of a path (`PATH_MAX`).
+const LONGEST_PATH: usize = 4096;
+
 const OLD_HEADER: usize = 16;
 const OLD_ENTRY: usize = 12;
 const HEADER: usize = 48;
@@ -27,10 +33,10 @@ pub fn find(cache: &[u8], library: &OsStr) -> Vec<PathBuf> {
         let name = string(cache, number(entry, 4)?)?;
         (name == library.as_bytes()).then_some(())?;
         let path = string(cache, number(entry, 8)?)?;
-        path.starts_with(b"/")
+        (path.starts_with(b"/") && path.len() < LONGEST_PATH)
             .then(|| OsString::from_vec(path.to_vec()).into())
     });
-    found.collect()
+    found.take(MOST_FOUND).collect()
 }
 
 /// From the magic of the newest format on: strings are counted from there.

@@ -1,7 +1,9 @@
 //! What an ELF file says to its loader: elf(5), and the dynamic section of the System V ABI.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
@@ -15,6 +17,10 @@ const MOST_NEEDED: usize = 4096;
 
 /// Longest string of the dynamic section that is read.
 const LONGEST: u64 = 64 * 1024;
+
+/// Bytes of a file that are read to know what it needs; its headers say how many, and may lie. The kernel takes 64 KiB of
+/// program headers.
+const MOST_READ: u64 = 1024 * 1024;
 
 /// What a program and its libraries have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +49,28 @@ pub struct Object {
     pub own_directories_only: bool,
 }
 
+impl Object {
+    /// Bytes of its names.
+    pub fn bytes(&self) -> usize {
+        let interpreter = self.interpreter.as_ref().map(|it| it.as_os_str());
+        let single = [&self.name, &self.rpath, &self.runpath].map(Option::as_deref);
+        let needed = self.needed.iter().map(|it| Some(it.as_os_str()));
+        let all = single.into_iter().chain([interpreter]).chain(needed);
+        all.flatten().map(|it| it.len()).sum()
+    }
+}
+
 /// What an ELF file says; `None` where it is no ELF file.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn read(file: &File) -> Result<Option<Object>, &'static str> {
     let cache = ReadCache::new(file);
-    let data = &cache;
+    let left = Cell::new(MOST_READ);
+    let data = Limited {
+        cache: &cache,
+        left: &left,
+    };
     let Ok(identity) = data.read_bytes_at(0, elf::ELFMAG.len() as u64 + 1) else {
         return Ok(None);
     };
@@ -63,6 +84,38 @@ pub fn read(file: &File) -> Result<Option<Object>, &'static str> {
         parse::<FileHeader32<Endianness>, _>(data, 32).map(Some)
     } else {
         Err("an ELF file of neither 32 nor 64 bits")
+    }
+}
+
+/// A file of which so much is read, and no more.
+#[derive(Clone, Copy)]
+struct Limited<'a> {
+    cache: &'a ReadCache<&'a File>,
+    left: &'a Cell<u64>,
+}
+
+impl Limited<'_> {
+    fn spend(self, bytes: u64) -> Result<(), ()> {
+        self.left.set(self.left.get().checked_sub(bytes).ok_or(())?);
+        Ok(())
+    }
+}
+
+impl<'a> ReadRef<'a> for Limited<'a> {
+    fn len(self) -> Result<u64, ()> {
+        self.cache.len()
+    }
+
+    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
+        self.spend(size)?;
+        self.cache.read_bytes_at(offset, size)
+    }
+
+    fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
+        // The cache reads 4096 of them at most.
+        let bytes = self.cache.read_bytes_at_until(range, delimiter)?;
+        self.spend(bytes.len() as u64 + 1)?;
+        Ok(bytes)
     }
 }
 

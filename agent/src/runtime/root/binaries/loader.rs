@@ -1,19 +1,33 @@
 //! Which libraries a program's loader will look for, and where: ld.so(8), and musl's `ldso/dynlink.c`. Found by reading
 //! the files, since to run them (as ldd does) is to trust them.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::cache;
 use super::elf::{self, Kind, Object};
 use super::words::Words;
+use crate::regular::{self, Links};
 use crate::runtime::root::Error;
 
 /// Files that one program may have loaded: more than any does.
 const MOST_FILES: usize = 4096;
+
+/// Bytes of what all of them say to the loader.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
+/// Places that are looked in for all libraries of one program.
+const MOST_LOOKS: usize = 100_000;
+
+/// Bytes of a path (`PATH_MAX`).
+const LONGEST_PATH: usize = 4096;
+
+/// Bytes of the file that says where libraries are.
+const LARGEST_SETTINGS: u64 = 4 * 1024 * 1024;
 
 const CACHE: &str = "/etc/ld.so.cache";
 
@@ -47,11 +61,14 @@ pub fn needs(program: &Path, object: Object) -> Result<Needs, Error> {
     };
     let family = Family::of(&interpreter);
     let mut search = Search {
-        settings: fs::read(family.settings()).unwrap_or_default(),
+        settings: regular::read(&family.settings(), Links::Followed, LARGEST_SETTINGS)
+            .unwrap_or_default(),
         kind: object.kind,
         loaded: Vec::new(),
         names: HashSet::new(),
         extra: Vec::new(),
+        bytes: 0,
+        looks: Cell::new(0),
         family,
     };
     let own = open(&interpreter, object.kind)?.ok_or_else(|| Error::NoLibrary {
@@ -61,7 +78,7 @@ pub fn needs(program: &Path, object: Object) -> Result<Needs, Error> {
     })?;
     // What is called as the loader is, is the loader.
     search.names.extend(own.name);
-    search.add(program.to_owned(), object, None);
+    search.add(program.to_owned(), object, None)?;
     let mut next = 0;
     while next < search.loaded.len() {
         for name in search.loaded[next].object.needed.clone() {
@@ -142,12 +159,41 @@ struct Search {
     names: HashSet<OsString>,
     /// Variants of libraries for newer processors, one of which the loader will take.
     extra: Vec<PathBuf>,
+    /// What all that is loaded says.
+    bytes: usize,
+    looks: Cell<usize>,
 }
 
 impl Search {
-    fn add(&mut self, path: PathBuf, object: Object, by: Option<usize>) {
+    fn add(&mut self, path: PathBuf, object: Object, by: Option<usize>) -> Result<(), Error> {
+        self.bytes += object.bytes() + path.as_os_str().len();
+        if self.bytes > MOST_BYTES {
+            return Err(self.too_many("bytes of names for its loader", MOST_BYTES));
+        }
         self.names.extend(object.name.clone());
         self.loaded.push(Loaded { path, object, by });
+        Ok(())
+    }
+
+    /// Counts a place that is looked in.
+    fn look(&self) -> Result<(), Error> {
+        self.looks.set(self.looks.get() + 1);
+        if self.looks.get() > MOST_LOOKS {
+            return Err(self.too_many(
+                "places where its loader would look for libraries",
+                MOST_LOOKS,
+            ));
+        }
+        Ok(())
+    }
+
+    fn too_many(&self, what: &'static str, most: usize) -> Error {
+        let program = self.loaded.first().map(|it| it.path.clone());
+        Error::TooMany {
+            path: program.unwrap_or_default(),
+            what,
+            most,
+        }
     }
 
     /// Finds the library `name`, which the loaded file `by` needs, unless it was found.
@@ -156,22 +202,17 @@ impl Search {
             return Ok(());
         }
         if self.loaded.len() == MOST_FILES {
-            return Err(Error::TooMany {
-                path: self.loaded[0].path.clone(),
-                what: "libraries",
-                most: MOST_FILES,
-            });
+            return Err(self.too_many("libraries", MOST_FILES));
         }
         if name.as_bytes().contains(&b'/') {
-            for path in self.expand(&name, by) {
+            for path in self.expand(&name, by)? {
                 if let Some(object) = open(&path, self.kind)? {
-                    self.add(path, object, Some(by));
-                    return Ok(());
+                    return self.add(path, object, Some(by));
                 }
             }
             return Err(self.not_found(&name, by, &[]));
         }
-        let mut directories = self.given_directories(by);
+        let mut directories = self.given_directories(by)?;
         let mut found = self.first_in(&directories, &name)?;
         if found.is_none() && !self.loaded[by].object.own_directories_only {
             found = self.first_in_cache(&name)?;
@@ -182,8 +223,7 @@ impl Search {
             }
         }
         let (path, object) = found.ok_or_else(|| self.not_found(&name, by, &directories))?;
-        self.add(path, object, Some(by));
-        Ok(())
+        self.add(path, object, Some(by))
     }
 
     fn not_found(&self, name: &OsStr, by: usize, searched: &[PathBuf]) -> Error {
@@ -203,6 +243,7 @@ impl Search {
         name: &OsStr,
     ) -> Result<Option<(PathBuf, Object)>, Error> {
         for directory in directories {
+            self.look()?;
             let path = directory.join(name);
             if let Some(object) = open(&path, self.kind)? {
                 return Ok(Some((path, object)));
@@ -228,7 +269,7 @@ impl Search {
     }
 
     /// The directories that `DT_RPATH` and `DT_RUNPATH` name for what the loaded file `by` needs.
-    fn given_directories(&self, by: usize) -> Vec<PathBuf> {
+    fn given_directories(&self, by: usize) -> Result<Vec<PathBuf>, Error> {
         let object = &self.loaded[by].object;
         let musl = matches!(self.family, Family::Musl { .. });
         if let (Some(runpath), false) = (&object.runpath, musl) {
@@ -245,28 +286,32 @@ impl Search {
                 (None, _) => object.rpath.as_ref(),
             };
             if let Some(given) = given {
-                directories.extend(self.list(given, index));
+                directories.extend(self.list(given, index)?);
             }
             at = self.loaded[index].by;
         }
-        directories
+        Ok(directories)
     }
 
-    fn list(&self, given: &OsStr, by: usize) -> Vec<PathBuf> {
+    fn list(&self, given: &OsStr, by: usize) -> Result<Vec<PathBuf>, Error> {
         let parts = given.as_bytes().split(|byte| *byte == b':');
-        let parts = parts.filter(|part| !part.is_empty());
-        parts
-            .flat_map(|part| self.expand(OsStr::from_bytes(part), by))
-            .collect()
+        let mut directories = Vec::new();
+        for part in parts.filter(|part| !part.is_empty()) {
+            directories.extend(self.expand(OsStr::from_bytes(part), by)?);
+        }
+        Ok(directories)
     }
 
-    /// `text` with its words replaced, as it stands in the loaded file `by`.
-    fn expand(&self, text: &OsStr, by: usize) -> Vec<PathBuf> {
+    /// `text` with its words replaced, as it stands in the loaded file `by`; without what is too long for a path.
+    fn expand(&self, text: &OsStr, by: usize) -> Result<Vec<PathBuf>, Error> {
+        self.look()?;
         // The loader takes the directory of the file itself where links lead to it.
         let path = &self.loaded[by].path;
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
         let origin = path.parent().unwrap_or(Path::new("/"));
-        Words::of(self.kind).replace_in(text, origin)
+        let mut paths = Words::of(self.kind).replace_in(text, origin);
+        paths.retain(|path| path.as_os_str().len() < LONGEST_PATH);
+        Ok(paths)
     }
 
     fn standard_directories(&self) -> Vec<PathBuf> {
@@ -291,10 +336,7 @@ impl Search {
 
 /// The ELF file at `path`, where there is one of this kind: a loader passes over others.
 fn open(path: &Path, kind: Kind) -> Result<Option<Object>, Error> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let Ok(file) = File::open(path) else {
+    let Ok(file) = regular::open(path, Links::Followed) else {
         return Ok(None);
     };
     let object = elf::read(&file).map_err(|what| Error::Elf {

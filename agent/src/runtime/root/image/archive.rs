@@ -2,28 +2,23 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
-use rustix::fs::{MemfdFlags, memfd_create};
-
 use super::entries::{self, Bad, What};
-use super::limits::{Budget, too_large};
+use super::input::Input;
+use super::packed::{self, Unpacked};
+use crate::runtime::root::budget::Budget;
 
 /// Links to files in an archive that lead on to others.
 const MOST_LINKS: usize = 8;
 
-/// How files are compressed, by what they begin with.
-const FORMATS: [(&[u8], &str); 4] = [
-    (b"\x1f\x8b", GZIP),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"\xfd7zXZ\0", "xz"),
-    (b"BZh", "bzip2"),
-];
+/// Bytes that are read at a time.
+const CHUNK: usize = 64 * 1024;
 
-const GZIP: &str = "gzip";
+/// What a member takes of this process's memory beside its names.
+const MEMBER: usize = 96;
 
 /// An archive that was looked through.
 #[derive(Debug)]
@@ -43,43 +38,38 @@ enum Member {
 }
 
 impl Archive {
-    /// Looks through the archive. What cannot be read twice, or is compressed, is first copied into memory.
+    /// Looks through the archive. What cannot be read twice, or is compressed, is first copied into the file that
+    /// `copy` gives.
     ///
     /// # Errors
     /// It is none, or none that is read here.
-    pub fn new(file: File, budget: &Budget) -> Result<Self, Bad> {
-        let regular = file.metadata().map_err(Bad::whole)?.is_file();
-        let (start, packed) = start_of(&file)?;
-        let file = match packed {
-            Some(_) => {
-                let all = io::Cursor::new(start).chain(file);
-                copy(MultiGzDecoder::new(all), budget)?
+    pub fn new(
+        input: Input,
+        budget: &mut Budget,
+        copy: impl FnOnce() -> io::Result<File>,
+    ) -> Result<Self, Bad> {
+        let file = match input {
+            Input::File(mut file) => {
+                let (start, is_packed) = packed::start_of(&file)?;
+                if is_packed {
+                    let all = io::Cursor::new(start).chain(file);
+                    fill(copy().map_err(Bad::whole)?, Unpacked::new(all), budget)?
+                } else {
+                    io::Seek::rewind(&mut file).map_err(Bad::whole)?;
+                    file
+                }
             }
-            None if regular => file,
-            None => copy(io::Cursor::new(start).chain(file), budget)?,
+            Input::Pipe(mut pipe) => {
+                let (start, is_packed) = packed::start_of(&mut pipe)?;
+                let all = io::Cursor::new(start).chain(pipe);
+                let into = copy().map_err(Bad::whole)?;
+                match is_packed {
+                    true => fill(into, Unpacked::new(all), budget)?,
+                    false => fill(into, all, budget)?,
+                }
+            }
         };
-        io::Seek::rewind(&mut &file).map_err(Bad::whole)?;
-        let mut members = HashMap::new();
-        let mut archive = tar::Archive::new(&file);
-        let entries = archive.entries_with_seek().map_err(Bad::whole)?;
-        // Of the layers the bytes are counted when they are unpacked.
-        let mut many = Budget::new(u64::MAX);
-        entries::each(entries, &mut many, |entry, _| {
-            let member = match entry.what {
-                What::File => Member::File {
-                    offset: entry.offset,
-                    size: entry.size,
-                },
-                What::HardLink(to) => Member::Link(to),
-                What::SymbolicLink(to) => match beside(&entry.path, Path::new(&to)) {
-                    Some(to) => Member::Link(to),
-                    None => return Ok(()),
-                },
-                _ => return Ok(()),
-            };
-            members.insert(entry.path, member);
-            Ok(())
-        })?;
+        let members = members(&file, budget)?;
         Ok(Self { file, members })
     }
 
@@ -102,22 +92,23 @@ impl Archive {
         Ok(bytes)
     }
 
-    /// A file, unpacked where it is compressed.
+    /// A file, unpacked where it is compressed; `size` is what something else says of its bytes here.
     ///
     /// # Errors
-    /// There is none, or it is compressed in a way that is not known here.
-    pub fn unpacked(&self, path: &Path) -> Result<Box<dyn Read + '_>, Bad> {
+    /// There is none, it has another size, or it is compressed in a way that is not known here.
+    pub fn unpacked(&self, path: &Path, size: Option<u64>) -> Result<Box<dyn Read + '_>, Bad> {
         let part = self.part(path)?;
-        let (start, packed) = start_of(&mut self.part(path)?).map_err(|bad| Bad {
+        if let Some(size) = size.filter(|size| *size != part.left) {
+            let what = format!("has {} bytes, and the manifest says {size}", part.left);
+            return Err(Bad::at(path, what));
+        }
+        let (_, is_packed) = packed::start_of(self.part(path)?).map_err(|bad| Bad {
             entry: Some(path.to_owned()),
             ..bad
         })?;
-        drop(start);
-        Ok(match packed {
-            Some(_) => Box::new(io::BufReader::new(MultiGzDecoder::new(io::BufReader::new(
-                part,
-            )))),
-            None => Box::new(io::BufReader::with_capacity(64 * 1024, part)),
+        Ok(match is_packed {
+            true => Box::new(io::BufReader::with_capacity(CHUNK, Unpacked::new(part))),
+            false => Box::new(io::BufReader::with_capacity(CHUNK, part)),
         })
     }
 
@@ -143,6 +134,44 @@ impl Archive {
     }
 }
 
+/// The files in an archive. Their bytes are counted when they are unpacked.
+fn members(file: &File, budget: &mut Budget) -> Result<HashMap<PathBuf, Member>, Bad> {
+    let end = file.metadata().map_err(Bad::whole)?.len();
+    let mut members = HashMap::new();
+    let mut archive = tar::Archive::new(file);
+    let entries = archive.entries_with_seek().map_err(Bad::whole)?;
+    entries::each(entries, budget, |entry, _, budget| {
+        let is_whole = entry
+            .offset
+            .checked_add(entry.size)
+            .is_some_and(|last| last <= end);
+        if !is_whole {
+            return Err(Bad::at(&entry.path, "the archive ends before it does"));
+        }
+        let member = match entry.what {
+            What::File => Member::File {
+                offset: entry.offset,
+                size: entry.size,
+            },
+            What::HardLink(to) => Member::Link(to),
+            What::SymbolicLink(to) => match beside(&entry.path, Path::new(&to)) {
+                Some(to) => Member::Link(to),
+                None => return Ok(()),
+            },
+            _ => return Ok(()),
+        };
+        let link = match &member {
+            Member::File { .. } => 0,
+            Member::Link(to) => to.as_os_str().len(),
+        };
+        let kept = MEMBER + entry.path.as_os_str().len() + link;
+        budget.keep(kept).map_err(Bad::whole)?;
+        members.insert(entry.path, member);
+        Ok(())
+    })?;
+    Ok(members)
+}
+
 /// Where a link leads to; None where that is outside.
 fn beside(path: &Path, to: &Path) -> Option<PathBuf> {
     let mut at = path.parent()?.to_owned();
@@ -157,35 +186,21 @@ fn beside(path: &Path, to: &Path) -> Option<PathBuf> {
     Some(at)
 }
 
-/// The first bytes of a file, and whether it is compressed.
-fn start_of(mut file: impl Read) -> Result<(Vec<u8>, Option<&'static str>), Bad> {
-    let longest = FORMATS.iter().map(|(magic, _)| magic.len()).max();
-    let mut start = Vec::new();
-    let read = file
-        .by_ref()
-        .take(longest.unwrap_or(0) as u64)
-        .read_to_end(&mut start);
-    read.map_err(Bad::whole)?;
-    let packed = FORMATS.iter().find(|(magic, _)| start.starts_with(magic));
-    match packed {
-        None => Ok((start, None)),
-        Some((_, GZIP)) => Ok((start, Some(GZIP))),
-        Some((_, other)) => Err(Bad::whole(format!(
-            "compressed with {other}; wanted a tar archive as it is, or compressed with gzip"
-        ))),
+/// Copies into a file, each chunk once there is room for it.
+fn fill(mut file: File, mut from: impl Read, budget: &mut Budget) -> Result<File, Bad> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let read = match from.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Bad::whole(error)),
+        };
+        budget.bytes(read as u64).map_err(Bad::whole)?;
+        file.write_all(&chunk[..read]).map_err(Bad::whole)?;
     }
-}
-
-/// A copy in memory.
-fn copy(from: impl Read, budget: &Budget) -> Result<File, Bad> {
-    let memory = memfd_create("agent-image", MemfdFlags::CLOEXEC).map_err(Bad::whole)?;
-    let mut memory = File::from(memory);
-    let most = budget.whole();
-    let copied = io::copy(&mut from.take(most.saturating_add(1)), &mut memory);
-    if copied.map_err(Bad::whole)? > most {
-        return Err(Bad::whole(too_large(most)));
-    }
-    Ok(memory)
+    io::Seek::rewind(&mut file).map_err(Bad::whole)?;
+    Ok(file)
 }
 
 /// Some bytes of a file.

@@ -10,11 +10,21 @@ use std::path::{Component, Path, PathBuf};
 
 use tar::{EntryType, PaxExtensions};
 
-use super::limits::Budget;
+use super::packed::is_refused;
+use crate::runtime::root::budget::{Budget, check_path};
 use crate::runtime::root::inside::Access;
 
 /// Bytes of what says more about one entry: names, times, attributes.
 const LONGEST_EXTENSION: u64 = 1024 * 1024;
+
+/// Bytes of a name, with the byte that ends it (`PATH_MAX`).
+const LONGEST_NAME: u64 = 4096;
+
+/// Records of pax that are kept, and how those begin that are.
+const KEPT: [&str; 5] = ["path", "linkpath", "size", "uid", "gid"];
+
+/// What GNU tar says of a file whose zeros it left out.
+const SPARSE: &str = "GNU.sparse.";
 
 const ATTRIBUTE: &str = "SCHILY.xattr.";
 
@@ -75,6 +85,9 @@ struct Said {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     records: HashMap<String, Vec<u8>>,
+    /// Bytes that were read of it.
+    bytes: u64,
+    is_sparse: bool,
 }
 
 /// Calls `each` for all entries of an archive, in order, with the reader of its bytes.
@@ -84,22 +97,25 @@ struct Said {
 pub fn each<R: Read>(
     entries: tar::Entries<'_, R>,
     budget: &mut Budget,
-    mut each: impl FnMut(Entry, &mut dyn Read) -> Result<(), Bad>,
+    mut each: impl FnMut(Entry, &mut dyn Read, &mut Budget) -> Result<(), Bad>,
 ) -> Result<(), Bad> {
     let mut said = Said::default();
     for entry in entries.raw(true) {
         let mut entry = entry.map_err(|error| Bad::whole(whole(&error)))?;
-        budget.entry(entry.size()).map_err(Bad::whole)?;
+        budget.entry().map_err(Bad::whole)?;
         if !said.take(&mut entry)? {
             let said = std::mem::take(&mut said);
             let checked = said.about(&entry)?;
-            each(checked, &mut entry)?;
+            each(checked, &mut entry, budget)?;
         }
     }
     Ok(())
 }
 
 fn whole(error: &io::Error) -> String {
+    if is_refused(error) {
+        return error.to_string();
+    }
     // It quotes the file, which may be anything.
     let reason = error.to_string();
     let reason = reason.lines().next().unwrap_or_default();
@@ -110,22 +126,46 @@ impl Said {
     /// Whether this is not an entry, but about the next.
     fn take<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> Result<bool, Bad> {
         match entry.header().entry_type() {
-            EntryType::GNULongName => self.path = Some(until_nul(read(entry)?)),
-            EntryType::GNULongLink => self.link = Some(until_nul(read(entry)?)),
+            EntryType::GNULongName => {
+                self.path = Some(until_nul(self.read(entry, LONGEST_NAME)?));
+            }
+            EntryType::GNULongLink => {
+                self.link = Some(until_nul(self.read(entry, LONGEST_NAME)?));
+            }
             EntryType::XHeader => {
-                let bytes = read(entry)?;
+                let bytes = self.read(entry, LONGEST_EXTENSION)?;
                 for record in PaxExtensions::new(&bytes) {
                     let record = record.map_err(|error| Bad::whole(whole(&error)))?;
                     let Ok(key) = record.key() else { continue };
-                    let value = record.value_bytes().to_vec();
-                    self.records.insert(key.to_owned(), value);
+                    self.is_sparse |= key.starts_with(SPARSE);
+                    if KEPT.contains(&key) || key.starts_with(ATTRIBUTE) {
+                        let value = record.value_bytes().to_vec();
+                        self.records.insert(key.to_owned(), value);
+                    }
                 }
             }
             // About all entries that follow: who made the archive.
-            EntryType::XGlobalHeader => drop(read(entry)?),
+            EntryType::XGlobalHeader => drop(self.read(entry, LONGEST_EXTENSION)?),
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Reads what is said of one entry, up to a limit for this and one for all of it.
+    fn read<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, most: u64) -> Result<Vec<u8>, Bad> {
+        let size = entry.size();
+        self.bytes = self.bytes.saturating_add(size);
+        if size > most || self.bytes > LONGEST_EXTENSION {
+            let most = most.min(LONGEST_EXTENSION);
+            return Err(Bad::whole(format!(
+                "an entry's name or attributes have {} bytes; wanted at most {most}",
+                self.bytes
+            )));
+        }
+        let mut bytes = Vec::new();
+        let read = entry.read_to_end(&mut bytes);
+        read.map_err(|error| Bad::whole(whole(&error)))?;
+        Ok(bytes)
     }
 
     fn about<R: Read>(self, entry: &tar::Entry<'_, R>) -> Result<Entry, Bad> {
@@ -137,7 +177,13 @@ impl Said {
         let name = named(self.path.as_ref(), "path", &header.path_bytes());
         let link = header.link_name_bytes().unwrap_or_default();
         let link = named(self.link.as_ref(), "linkpath", &link);
+        check_path(Path::new(&name)).map_err(Bad::whole)?;
         let bad = |what: &str| Bad::at(Path::new(&name), what);
+        if self.is_sparse || header.entry_type() == EntryType::GNUSparse {
+            return Err(bad(
+                "a sparse file, which images do not have; wanted its whole bytes",
+            ));
+        }
         if self.number("size").is_some_and(|size| size != entry.size()) {
             return Err(bad("larger than the format has room for"));
         }
@@ -198,19 +244,6 @@ impl Said {
         });
         attributes.collect()
     }
-}
-
-fn read<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Vec<u8>, Bad> {
-    if entry.size() > LONGEST_EXTENSION {
-        return Err(Bad::whole(format!(
-            "an entry's name or attributes have {} bytes, more than {LONGEST_EXTENSION}",
-            entry.size()
-        )));
-    }
-    let mut bytes = Vec::new();
-    let read = entry.read_to_end(&mut bytes);
-    read.map_err(|error| Bad::whole(whole(&error)))?;
-    Ok(bytes)
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {

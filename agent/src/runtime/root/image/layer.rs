@@ -1,17 +1,18 @@
 //! One layer, applied to what is below it: image-spec, `layer.md`.
 
-use std::collections::{BTreeSet, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, XattrFlags, fsetxattr, futimens};
 use rustix::io::Errno;
 
 use super::entries::{self, Bad, Entry, What};
-use super::limits::Budget;
+use super::names::Names;
+use super::packed::Counted;
+use crate::runtime::root::budget::{Budget, check_path};
 use crate::runtime::root::inside::{self, Inside};
 
 /// A file of this name says that another, whose name follows, is gone.
@@ -21,12 +22,20 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Files of aufs's own.
 const OF_AUFS: &[u8] = b".wh..wh.";
 
+/// Bytes of a file that are read at a time.
+const CHUNK: u64 = 64 * 1024;
+
+/// What a directory takes of this process's memory beside its path.
+const DIRECTORY: usize = 48;
+
 /// What a layer was made of so far.
 struct Layer<'inside, 'root> {
     inside: &'inside mut Inside<'root>,
-    /// What is in it: it stays, whatever is gone of what is below.
-    added: BTreeSet<PathBuf>,
-    opaque: HashSet<PathBuf>,
+    /// What is in it, with the directories that that is in: it stays, whatever is gone of what is below.
+    added: Names,
+    opaque: Names,
+    /// Files of layers below that it has one more name for, which the kernel copies for that.
+    copied: Names,
     /// When they were modified, which to fill them changes.
     directories: Vec<(PathBuf, i64)>,
 }
@@ -39,18 +48,31 @@ pub fn apply(layer: impl Read, inside: &mut Inside<'_>, budget: &mut Budget) -> 
     let mut archive = tar::Archive::new(layer);
     let mut layer = Layer {
         inside,
-        added: BTreeSet::new(),
-        opaque: HashSet::new(),
+        added: Names::default(),
+        opaque: Names::default(),
+        copied: Names::default(),
         directories: Vec::new(),
     };
     let entries = archive.entries().map_err(Bad::whole)?;
-    entries::each(entries, budget, |entry, from| {
+    let mut kept = 0;
+    entries::each(entries, budget, |entry, from, budget| {
         let path = entry.path.clone();
-        layer.put(entry, from).map_err(|error| match error {
-            Refused::Said(what) => Bad::at(&path, what),
-            Refused::Io(error) => Bad::at(&path, error),
-        })
+        let is_directory = entry.what == What::Directory;
+        layer
+            .put(entry, from, budget)
+            .map_err(|error| match error {
+                Refused::Said(what) => Bad::at(&path, what),
+                Refused::Spent(what) => Bad::at(&path, what),
+                Refused::Io(error) => Bad::at(&path, error),
+            })?;
+        if is_directory {
+            let bytes = DIRECTORY + path.as_os_str().len();
+            budget.keep(bytes).map_err(Bad::whole)?;
+            kept += bytes;
+        }
+        Ok(())
     })?;
+    budget.forget(kept);
     for (path, modified) in &layer.directories {
         // One that a later entry has replaced by something else has no time of its own.
         if let Ok(directory) = layer.inside.open(path) {
@@ -62,7 +84,15 @@ pub fn apply(layer: impl Read, inside: &mut Inside<'_>, budget: &mut Budget) -> 
 
 enum Refused {
     Said(&'static str),
+    /// It would cost more than there is.
+    Spent(String),
     Io(io::Error),
+}
+
+impl From<String> for Refused {
+    fn from(spent: String) -> Self {
+        Self::Spent(spent)
+    }
 }
 
 impl From<io::Error> for Refused {
@@ -81,16 +111,30 @@ impl From<io::Error> for Refused {
 }
 
 impl Layer<'_, '_> {
-    fn put(&mut self, entry: Entry, from: &mut dyn Read) -> Result<(), Refused> {
+    fn put(
+        &mut self,
+        entry: Entry,
+        from: &mut dyn Read,
+        budget: &mut Budget,
+    ) -> Result<(), Refused> {
         let name = entry.path.file_name().map_or(&b""[..], OsStr::as_bytes);
         if name.starts_with(GONE) {
+            budget.file(0)?;
             return self.take_away(&entry.path, name);
         }
         let Entry { path, access, .. } = entry;
+        budget.file(match entry.what {
+            What::File => entry.size,
+            _ => 0,
+        })?;
+        budget.bytes(entry.attributes.iter().map(|(_, it)| it.len() as u64).sum())?;
+        self.above(&path, budget)?;
         match entry.what {
             What::File => {
-                let mut counted = Counted { from, read: 0 };
-                let file = self.inside.file(&path, access, &mut counted)?;
+                let capacity = entry.size.min(CHUNK) as usize;
+                let mut counted = Counted::new(from);
+                let mut chunks = io::BufReader::with_capacity(capacity, &mut counted);
+                let file = self.inside.file(&path, access, &mut chunks)?;
                 if counted.read != entry.size {
                     return Err(Refused::Said("the archive ends before it does"));
                 }
@@ -103,27 +147,44 @@ impl Layer<'_, '_> {
                 self.directories.push((path.clone(), entry.modified));
             }
             What::SymbolicLink(target) => self.inside.symbolic_link(&path, &target, access)?,
-            What::HardLink(to) => {
-                let made = self.inside.hard_link(&path, &to);
-                made.map_err(|error| match error.kind() {
-                    io::ErrorKind::NotFound => {
-                        Refused::Said("a link to a file that is not in the image")
-                    }
-                    _ => Refused::Io(error),
-                })?;
-            }
+            What::HardLink(to) => self.link(&path, &to, budget)?,
             What::Pipe => self.inside.pipe(&path, access)?,
             // A container has those of its own /dev, and no others.
             What::Device => return Ok(()),
         }
-        self.added.insert(path);
+        self.added.insert(&path);
         Ok(())
+    }
+
+    /// Takes the directories into account that an entry is in: those are made, or copied up, where they are not yet.
+    fn above(&mut self, path: &Path, budget: &mut Budget) -> Result<(), Refused> {
+        for above in path.ancestors().skip(1) {
+            if above.as_os_str().is_empty() || !self.added.insert(above) {
+                break;
+            }
+            budget.entry()?;
+            budget.file(0)?;
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, path: &Path, to: &Path, budget: &mut Budget) -> Result<(), Refused> {
+        check_path(to)?;
+        // overlayfs copies a file of a layer below before it gives it one more name.
+        if !self.added.has(to) && self.copied.insert(to) {
+            budget.file(self.inside.size(to).unwrap_or(0))?;
+        }
+        let made = self.inside.hard_link(path, to);
+        made.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Refused::Said("a link to a file that is not in the image"),
+            _ => Refused::Io(error),
+        })
     }
 
     fn take_away(&mut self, path: &Path, name: &[u8]) -> Result<(), Refused> {
         let directory = path.parent().unwrap_or(Path::new(""));
         if name == OPAQUE {
-            if self.opaque.insert(directory.to_owned()) {
+            if self.opaque.insert(directory) {
                 self.empty(directory)?;
             }
             return Ok(());
@@ -136,7 +197,7 @@ impl Layer<'_, '_> {
             return Err(Refused::Said("says that a directory's own name is gone"));
         }
         let gone = directory.join(gone);
-        if !self.has(&gone) {
+        if !self.added.has(&gone) {
             self.inside.remove(&gone)?;
         }
         Ok(())
@@ -149,34 +210,15 @@ impl Layer<'_, '_> {
             other => other?,
         };
         for name in inside::names(&opened)? {
-            let path = directory.join(name);
-            if !self.has(&path) {
+            let name = OsString::from_vec(name?.into_bytes());
+            let path = directory.join(&name);
+            if !self.added.has(&path) {
                 self.inside.remove(&path)?;
-            } else if !self.added.contains(&path) {
+            } else if inside::is_directory(&opened, &name)? {
                 self.empty(&path)?;
             }
         }
         Ok(())
-    }
-
-    /// Whether this layer has it, or something in it.
-    fn has(&self, path: &Path) -> bool {
-        // What is in a directory follows it in the order of paths.
-        let first = self.added.range(path.to_owned()..).next();
-        first.is_some_and(|first| first.starts_with(path))
-    }
-}
-
-struct Counted<'a> {
-    from: &'a mut dyn Read,
-    read: u64,
-}
-
-impl Read for Counted<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.from.read(buffer)?;
-        self.read += read as u64;
-        Ok(read)
     }
 }
 
@@ -195,7 +237,7 @@ fn set_time(file: &OwnedFd, modified: i64) -> io::Result<()> {
 }
 
 /// Sets what programs can mean by them. Those of overlayfs say where else a file is to be taken from.
-fn set_attributes(file: &OwnedFd, attributes: &[(std::ffi::OsString, Vec<u8>)]) -> io::Result<()> {
+fn set_attributes(file: &OwnedFd, attributes: &[(OsString, Vec<u8>)]) -> io::Result<()> {
     for (name, value) in attributes {
         let bytes = name.as_bytes();
         let of_user = bytes.starts_with(b"user.") && !bytes.starts_with(b"user.overlay.");

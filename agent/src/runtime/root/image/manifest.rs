@@ -20,6 +20,9 @@ const MOST_LAYERS: usize = 256;
 /// Indexes in indexes.
 const DEEPEST: usize = 4;
 
+/// Images that an error names.
+const MOST_NAMED: usize = 8;
+
 const MANIFEST: &str = "manifest.json";
 const LAYOUT: &str = "oci-layout";
 const INDEX: &str = "index.json";
@@ -37,7 +40,15 @@ pub struct Found {
     pub name: Option<String>,
     pub config: ImageConfig,
     /// The lowest first.
-    pub layers: Vec<PathBuf>,
+    pub layers: Vec<Layer>,
+}
+
+/// A layer's file in the archive.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Layer {
+    pub path: PathBuf,
+    /// Its bytes, where the manifest says so.
+    pub size: Option<u64>,
 }
 
 /// The image in an archive.
@@ -55,7 +66,10 @@ pub fn find(archive: &Archive) -> Result<Found, Bad> {
         ));
     };
     if found.layers.len() > MOST_LAYERS {
-        return Err(Bad::whole(format!("more than {MOST_LAYERS} layers")));
+        let layers = found.layers.len();
+        return Err(Bad::whole(format!(
+            "{layers} layers; wanted at most {MOST_LAYERS}"
+        )));
     }
     Ok(found)
 }
@@ -87,12 +101,26 @@ fn saved_by_docker(archive: &Archive) -> Result<Found, Bad> {
     Ok(Found {
         name: name(image),
         config: configuration(archive, &inside(&image.config)?)?,
-        layers: image.layers.iter().map(inside).collect::<Result<_, _>>()?,
+        layers: image
+            .layers
+            .iter()
+            .map(|path| {
+                Ok(Layer {
+                    path: inside(path)?,
+                    size: None,
+                })
+            })
+            .collect::<Result<_, Bad>>()?,
     })
 }
 
 fn several_images(names: impl Iterator<Item = String>) -> Bad {
-    let names = names.collect::<Vec<_>>().join(", ");
+    let mut names = names.collect::<Vec<_>>();
+    if let Some(more) = names.len().checked_sub(MOST_NAMED).filter(|more| *more > 0) {
+        names.truncate(MOST_NAMED);
+        names.push(format!("{more} more"));
+    }
+    let names = names.join(", ");
     Bad::whole(format!("holds several images ({names}); save one"))
 }
 
@@ -104,6 +132,7 @@ struct Index {
 #[derive(Clone, Deserialize)]
 struct Descriptor {
     digest: String,
+    size: Option<u64>,
     #[serde(default, rename = "mediaType")]
     media_type: String,
     #[serde(default)]
@@ -133,11 +162,16 @@ fn in_layout(archive: &Archive) -> Result<Found, Bad> {
         path = blob(&chosen.digest)?;
         if !chosen.is_index() {
             let manifest: Manifest = json(archive, &path)?;
-            let layers = manifest.layers.iter().map(|layer| blob(&layer.digest));
+            let layers = manifest.layers.iter().map(|layer| {
+                Ok(Layer {
+                    path: blob(&layer.digest)?,
+                    size: layer.size,
+                })
+            });
             return Ok(Found {
                 name,
                 config: configuration(archive, &blob(&manifest.config.digest)?)?,
-                layers: layers.collect::<Result<_, _>>()?,
+                layers: layers.collect::<Result<_, Bad>>()?,
             });
         }
     }

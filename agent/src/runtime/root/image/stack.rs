@@ -6,9 +6,10 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fsetxattr, mkdirat, openat};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, move_mount, unmount};
 use rustix::process::fchdir;
 
+use super::disk::Disk;
 use crate::runtime::root::aside::Aside;
 use crate::runtime::root::inside::{Access, Inside};
 use crate::runtime::root::owners::Owners;
@@ -17,36 +18,49 @@ use crate::runtime::root::{Error, tree};
 /// Where overlays are mounted while they are made.
 const PLACE: &str = "root";
 
-/// Layers in memory, in a mount namespace that goes when this does.
+/// Where the memory is attached that holds what the container writes.
+const TOP: &str = "top";
+
+/// Layers, in a mount namespace that goes when this does.
 #[derive(Debug)]
 pub struct Stack<'a> {
     aside: Aside,
     owners: &'a Owners,
+    /// The directory that holds them, which is this process's working directory.
     store: OwnedFd,
+    is_on_disk: bool,
     layers: usize,
     /// A user namespace may not set the attributes that overlayfs has otherwise.
     user_attributes: bool,
 }
 
 impl<'a> Stack<'a> {
-    /// No layers yet. An overlay cannot be mounted with other ids: its files have those of `owners`.
+    /// No layers yet; they go to `disk`, or into memory. An overlay cannot be mounted with other ids: its files have
+    /// those of `owners`.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn new(owners: &'a Owners) -> Result<Self, Error> {
+    pub fn new(owners: &'a Owners, disk: Option<&Disk>) -> Result<Self, Error> {
         let aside = Aside::step()?;
-        let store = tree::empty(&[("mode", "0755")])?;
-        aside.attach(&store)?;
+        let store = match disk {
+            Some(disk) => disk
+                .open()
+                .map_err(Error::mount("open the directory for layers"))?,
+            None => {
+                let memory = tree::empty(&[("mode", "0755")])?;
+                aside.attach(&memory)?;
+                memory
+            }
+        };
         // What overlayfs is to stack has names of a few letters from here: its options have room for 4096.
-        fchdir(&store).map_err(Error::mount("enter a tmpfs"))?;
-        mkdirat(CWD, PLACE, Mode::from_raw_mode(0o755))
-            .map_err(Error::mount("make a directory"))?;
-        let opened = open(".")?;
-        let trusted = fsetxattr(&opened, "trusted.agent", b"", XattrFlags::empty());
+        fchdir(&store).map_err(Error::mount("enter the directory for layers"))?;
+        make(PLACE)?;
+        let trusted = fsetxattr(open(".")?, "trusted.agent", b"", XattrFlags::empty());
         Ok(Self {
             aside,
             owners,
             store,
+            is_on_disk: disk.is_some(),
             layers: 0,
             user_attributes: trusted == Err(Errno::PERM),
         })
@@ -60,7 +74,7 @@ impl<'a> Stack<'a> {
         &mut self,
         fill: impl FnOnce(&mut Inside<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.mount()?;
+        self.mount(&(self.layers + 1).to_string())?;
         {
             let root = open(PLACE)?;
             fill(&mut self.inside(&root)?)?;
@@ -70,12 +84,24 @@ impl<'a> Stack<'a> {
         Ok(())
     }
 
-    /// All layers, and one more on top for what the container writes, as a detached mount.
+    /// Takes note of layers that another process has put there, which has the same mounts.
+    pub fn count(&mut self, layers: usize) {
+        self.layers = layers;
+    }
+
+    /// All layers, and one more on top for what the container writes, as a detached mount. That one is in memory: the
+    /// container's processes fill it, and are charged for it.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn finish(self) -> Result<OwnedFd, Error> {
-        self.mount()?;
+        make(TOP)?;
+        if self.is_on_disk {
+            let top = tree::empty(&[("mode", "0755")])?;
+            let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            move_mount(top.as_fd(), "", CWD, TOP, empty).map_err(Error::mount("attach a mount"))?;
+        }
+        self.mount(&format!("{TOP}/t"))?;
         let root = open(PLACE)?;
         self.inside(&root)?;
         let root = tree::copy(&root)?;
@@ -96,19 +122,17 @@ impl<'a> Stack<'a> {
         Ok(inside)
     }
 
-    /// Mounts what there is, and a new layer on top of it. The first layer is on an empty directory.
-    fn mount(&self) -> Result<(), Error> {
-        let top = self.layers + 1;
-        for directory in [format!("{top}"), format!("{top}w"), "0".to_owned()] {
-            match mkdirat(CWD, &directory, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(Error::mount("make a directory")(error)),
-            }
-        }
+    /// Mounts what there is, and a new layer on top of it, `top`. The first layer is on an empty directory.
+    fn mount(&self, top: &str) -> Result<(), Error> {
+        make("0")?;
+        make(top)?;
+        make(&format!("{top}w"))?;
         // The highest first; under all of them one that is empty, since there has to be one.
         let below: Vec<String> = (0..=self.layers).rev().map(|it| it.to_string()).collect();
+        // What is unpacked is not worth a sync(2) of the disk (`volatile`); files on disk and in memory are of one
+        // device where the numbers of their inodes are short enough (`xino`).
         let mut options = format!(
-            "lowerdir={},upperdir={top},workdir={top}w,index=off,metacopy=off",
+            "lowerdir={},upperdir={top},workdir={top}w,index=off,metacopy=off,xino=auto,volatile",
             below.join(":")
         );
         if self.user_attributes {
@@ -124,6 +148,14 @@ impl<'a> Stack<'a> {
             Some(options.as_c_str()),
         )
         .map_err(Error::mount("mount an overlay"))
+    }
+}
+
+/// Makes a directory, which may be there.
+fn make(path: &str) -> Result<(), Error> {
+    match mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(Error::mount("make a directory")(error)),
     }
 }
 

@@ -84,5 +84,6 @@ fn one(
             role,
             instead: None,
         }),
+        late: false,
     })
 }

@@ -16,7 +16,7 @@ use rustix::process::{chroot, fchdir};
 use crate::host;
 use crate::runtime::launch::Error;
 use crate::runtime::launch::channel::{self, Channel, Report};
-use crate::runtime::launch::place::{self, Links};
+use crate::runtime::launch::place::{Links, Within};
 use crate::runtime::launch::plan::namespaces::Join;
 use crate::runtime::launch::wait;
 use crate::sys::launch::{Kin, MountAttributes, Side, clone, enter, exit, set_mount};
@@ -109,7 +109,7 @@ fn copy(namespaces: &[(OwnedFd, i32)], root: BorrowedFd<'_>) -> Result<OwnedFd, 
     }
     fchdir(root)?;
     chroot(c".")?;
-    let proc = place::open(root, PROC, Links::Refuse)?;
+    let proc = Within::new(root, None).open(PROC, Links::Refuse)?;
     if fstatfs(&proc)?.f_type as u64 != PROC_SUPER_MAGIC as u64
         || fstat(&proc)?.st_ino != ROOT_INODE
     {

@@ -1,0 +1,197 @@
+//! Whose the other end of a TCP connection is, where it is on this host: the kernel tells by sock_diag(7).
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd as _,
+};
+
+use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::{
+    AF_INET, AF_INET6, IPPROTO_TCP, SockDiagMessage,
+    inet::{ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags},
+};
+use netlink_sys::{Socket, SocketAddr as NetlinkAddress, protocols::NETLINK_SOCK_DIAG};
+use rustix::net::{RecvFlags, SendFlags};
+
+/// The cookie of a request that does not say which of several sockets (`INET_DIAG_NOCOOKIE`).
+const ANY_COOKIE: [u8; 8] = [0xff; 8];
+
+/// Bytes of an answer about one socket, its attributes included, at most.
+const ANSWER_MAX: usize = 4096;
+
+/// Who holds the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// A process of this user made the socket.
+    User(u32),
+    /// The socket is closed: no process holds it.
+    Gone,
+    /// It is not in this network namespace, so it came over a network.
+    Elsewhere,
+}
+
+/// Asks the kernel who holds the other ends of connections.
+pub struct Holders {
+    kernel: Socket,
+    sequence: u32,
+}
+
+impl Holders {
+    /// None: this kernel does not tell (its modules inet_diag and tcp_diag are not there).
+    pub fn new() -> Option<Self> {
+        let mut holders = Self::connect().ok()?;
+        // A kernel without the modules answers that there is no such socket, as of one that is not there.
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
+        let client = TcpStream::connect(listener.local_addr().ok()?).ok()?;
+        let told = holders.of(client.local_addr().ok()?, listener.local_addr().ok()?);
+        matches!(told, Ok(Holder::User(_))).then_some(holders)
+    }
+
+    fn connect() -> io::Result<Self> {
+        let mut kernel = Socket::new(NETLINK_SOCK_DIAG)?;
+        kernel.bind_auto()?;
+        kernel.connect(&NetlinkAddress::new(0, 0))?;
+        Ok(Self {
+            kernel,
+            sequence: 0,
+        })
+    }
+
+    /// Who holds the socket that has the address `peer` and is connected to `local`. Does not wait.
+    ///
+    /// # Errors
+    /// Where the kernel does not answer.
+    pub fn of(&mut self, peer: SocketAddr, local: SocketAddr) -> io::Result<Holder> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.ask(peer, local)?;
+        let mut answer = [0; ANSWER_MAX];
+        loop {
+            // The kernel has answered when the request is sent.
+            let (length, _) =
+                rustix::net::recv(self.kernel.as_fd(), &mut answer[..], RecvFlags::DONTWAIT)?;
+            let answer = answer.get(..length).unwrap_or_default();
+            let message = NetlinkMessage::<SockDiagMessage>::deserialize(answer);
+            let message = message.map_err(|error| io::Error::other(error.to_string()))?;
+            // An answer that an error left behind is not to this question.
+            if message.header.sequence_number == self.sequence {
+                return holder(message.payload, peer, local);
+            }
+        }
+    }
+
+    fn ask(&self, peer: SocketAddr, local: SocketAddr) -> io::Result<()> {
+        // A client's socket of IPv4 may be connected to a listener of IPv6.
+        let (source_address, destination_address) =
+            (peer.ip().to_canonical(), local.ip().to_canonical());
+        let family = match source_address {
+            IpAddr::V4(_) => AF_INET,
+            IpAddr::V6(_) => AF_INET6,
+        };
+        let request = InetRequest {
+            family,
+            protocol: IPPROTO_TCP,
+            extensions: ExtensionFlags::empty(),
+            states: StateFlags::all(),
+            socket_id: SocketId {
+                source_port: peer.port(),
+                destination_port: local.port(),
+                source_address,
+                destination_address,
+                interface_id: scope(peer),
+                cookie: ANY_COOKIE,
+            },
+        };
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST;
+        header.sequence_number = self.sequence;
+        let mut request = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        rustix::net::send(self.kernel.as_fd(), &bytes, SendFlags::DONTWAIT)?;
+        Ok(())
+    }
+}
+
+/// The interface that an address of a link is on.
+fn scope(address: SocketAddr) -> u32 {
+    match address {
+        SocketAddr::V4(_) => 0,
+        SocketAddr::V6(address) => address.scope_id(),
+    }
+}
+
+fn holder(
+    answer: NetlinkPayload<SockDiagMessage>,
+    peer: SocketAddr,
+    local: SocketAddr,
+) -> io::Result<Holder> {
+    match answer {
+        NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found))
+            if is_connected(&found.header, local) =>
+        {
+            Ok(Holder::User(found.header.uid))
+        }
+        // A listener on the client's port, or what is left of a closed socket.
+        NetlinkPayload::InnerMessage(_) => Ok(Holder::Gone),
+        NetlinkPayload::Error(error) if error.raw_code() == -libc::ENOENT => {
+            let same = peer.ip() == local.ip() || peer.ip().to_canonical().is_loopback();
+            Ok(if same {
+                Holder::Gone
+            } else {
+                Holder::Elsewhere
+            })
+        }
+        NetlinkPayload::Error(error) => Err(error.to_io()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Whether a process has it open, connected to `local`: what is closed has no inode, and says that it is root's.
+fn is_connected(socket: &InetResponseHeader, local: SocketAddr) -> bool {
+    socket.inode != 0 && socket.socket_id.destination_port == local.port()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::*;
+
+    /// None where the kernel does not tell, as its modules are missing: then nothing is shown.
+    fn told(listen: IpAddr, connect: IpAddr) -> Option<[Holder; 2]> {
+        let mut holders = Holders::new()?;
+        let listener = TcpListener::bind((listen, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = TcpStream::connect((connect, port)).unwrap();
+        let (served, peer) = listener.accept().unwrap();
+        let local = served.local_addr().unwrap();
+        let open = holders.of(peer, local).unwrap();
+        drop(client);
+        Some([open, holders.of(peer, local).unwrap()])
+    }
+
+    #[test]
+    fn a_connection_is_of_the_user_who_holds_its_socket() {
+        let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+        let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped().into();
+        let any = Ipv6Addr::UNSPECIFIED.into();
+        let own = rustix::process::getuid().as_raw();
+        for (listen, connect) in [(v4, v4), (v6, v6), (v4, mapped), (any, v4), (any, v6)] {
+            if let Some(told) = told(listen, connect) {
+                let wanted = [Holder::User(own), Holder::Gone];
+                assert_eq!(told, wanted, "{listen} {connect}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_socket_here_has_came_over_a_network() {
+        if let Some(mut holders) = Holders::new() {
+            let peer = "192.0.2.7:4000".parse().unwrap();
+            let local = "192.0.2.8:9464".parse().unwrap();
+            assert_eq!(holders.of(peer, local).unwrap(), Holder::Elsewhere);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The directory of a user for what lives as long as the host runs: `$XDG_RUNTIME_DIR/agent`, else `/tmp/agent-UID`.
+//!
+//! In /tmp anybody may make a directory of that name first. Another one, `/tmp/agent-UID-SUFFIX`, serves then: nobody can make
+//! what they cannot guess, and nobody but its owner can remove it there (the sticky bit).
+
+use std::{
+    fs::{self, DirBuilder, Metadata},
+    io::{self, ErrorKind},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, SystemTime},
+};
+
+/// Bytes of a suffix, before they are written in hexadecimal.
+const SUFFIX: usize = 8;
+
+/// How often a name may be taken already.
+const ATTEMPTS: usize = 8;
+
+/// The times of files differ, if one is made so much later than another.
+const TICK: Duration = Duration::from_millis(20);
+
+/// A user's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserDirectory {
+    /// It may not be there yet.
+    pub path: PathBuf,
+    /// The one that it stands in for, as that is not this user's alone.
+    pub instead_of: Option<PathBuf>,
+}
+
+/// That of the user who calls, who is not root. `runtime` is what `XDG_RUNTIME_DIR` says; a directory of another user's, as
+/// su(1) leaves it there, is not taken.
+///
+/// # Errors
+/// Where /tmp cannot be written to, and it is needed.
+pub fn of_user(runtime: Option<&Path>) -> io::Result<UserDirectory> {
+    let user = rustix::process::geteuid().as_raw();
+    let runtime = runtime.filter(|path| path.is_absolute() && is_own(path, user));
+    match runtime {
+        Some(runtime) => Ok(UserDirectory {
+            path: runtime.join("agent"),
+            instead_of: None,
+        }),
+        None => below(Path::new("/tmp"), user),
+    }
+}
+
+/// That of `user` below a directory that all may write to.
+fn below(shared: &Path, user: u32) -> io::Result<UserDirectory> {
+    let first = shared.join(format!("agent-{user}"));
+    let found = |path: PathBuf, instead_of| UserDirectory { path, instead_of };
+    if is_safe(&first, user) {
+        return Ok(found(first, None));
+    }
+    let is_planted = fs::symlink_metadata(&first).is_ok();
+    // It stays in use when the planted one is gone: something may run in it.
+    let other = oldest(shared, user)?;
+    match (other, is_planted) {
+        (Some(other), _) => Ok(found(other, Some(first))),
+        (None, false) => Ok(found(first, None)),
+        (None, true) => Ok(found(make(shared, user)?, Some(first))),
+    }
+}
+
+/// Whether this is a directory of the user's.
+fn is_own(path: &Path, user: u32) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == user)
+}
+
+/// Likewise, one that is no link and that nobody else may write to.
+fn is_safe(path: &Path, user: u32) -> bool {
+    let is_safe =
+        |found: Metadata| found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0;
+    fs::symlink_metadata(path).is_ok_and(is_safe)
+}
+
+/// Makes one. Of several processes that do so at once, all take that of the first.
+fn make(shared: &Path, user: u32) -> io::Result<PathBuf> {
+    let mut last = io::Error::from(ErrorKind::AlreadyExists);
+    for _ in 0..ATTEMPTS {
+        let path = shared.join(format!("agent-{user}-{}", suffix()?));
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => {
+                // What is made after the look below is younger than this, by the file system's clock.
+                sleep(TICK);
+                let oldest = oldest(shared, user)?;
+                let oldest = oldest.unwrap_or_else(|| path.clone());
+                if oldest != path {
+                    // It is empty: nobody else takes it.
+                    let _ = fs::remove_dir(&path);
+                }
+                return Ok(oldest);
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+fn suffix() -> io::Result<String> {
+    let mut bytes = [0; SUFFIX];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
+}
+
+/// The oldest with a suffix that is the user's.
+fn oldest(shared: &Path, user: u32) -> io::Result<Option<PathBuf>> {
+    let prefix = format!("agent-{user}-");
+    let mut oldest: Option<(SystemTime, PathBuf)> = None;
+    for entry in fs::read_dir(shared)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let suffix = name.to_str().and_then(|name| name.strip_prefix(&prefix));
+        let is_suffix = |suffix: &str| {
+            suffix.len() == 2 * SUFFIX && suffix.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let path = entry.path();
+        if !suffix.is_some_and(is_suffix) || !is_safe(&path, user) {
+            continue;
+        }
+        let made = fs::symlink_metadata(&path).and_then(|found| found.created());
+        let this = (made.unwrap_or(SystemTime::UNIX_EPOCH), path);
+        if oldest.as_ref().is_none_or(|oldest| this < *oldest) {
+            oldest = Some(this);
+        }
+    }
+    Ok(oldest.map(|(_, path)| path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn user() -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
+    fn make_open(path: &Path) {
+        fs::create_dir(path).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_planted_is_taken() {
+        let shared = tempfile::tempdir().unwrap();
+        let first = shared.path().join(format!("agent-{}", user()));
+        let wanted = UserDirectory {
+            path: first.clone(),
+            instead_of: None,
+        };
+        assert_eq!(below(shared.path(), user()).unwrap(), wanted);
+        assert!(!first.exists());
+        DirBuilder::new().mode(0o755).create(&first).unwrap();
+        assert_eq!(below(shared.path(), user()).unwrap(), wanted);
+    }
+
+    #[test]
+    fn another_serves_for_what_is_planted_and_stays_in_use() {
+        let plant: [&dyn Fn(&Path); 3] =
+            [&make_open, &|path| symlink("/", path).unwrap(), &|path| {
+                fs::write(path, "").unwrap()
+            }];
+        for plant in plant {
+            let shared = tempfile::tempdir().unwrap();
+            let first = shared.path().join(format!("agent-{}", user()));
+            plant(&first);
+            let other = below(shared.path(), user()).unwrap();
+            assert_eq!(other.instead_of.as_ref(), Some(&first));
+            assert!(is_safe(&other.path, user()));
+            assert_eq!(below(shared.path(), user()).unwrap(), other);
+            let _ = fs::remove_file(&first);
+            let _ = fs::remove_dir(&first);
+            assert_eq!(below(shared.path(), user()).unwrap(), other);
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_another_is_not_taken() {
+        let shared = tempfile::tempdir().unwrap();
+        let at = |name: &str| shared.path().join(format!("agent-{}{name}", user()));
+        make_open(&at(""));
+        make_open(&at("-0000000000000000"));
+        symlink("/", at("-0000000000000001")).unwrap();
+        fs::create_dir(at("-1")).unwrap();
+        let other = below(shared.path(), user()).unwrap();
+        let listed = ["-0000000000000000", "-0000000000000001", "-1"].map(at);
+        assert!(!listed.contains(&other.path), "{other:?}");
+    }
+
+    #[test]
+    fn many_at_once_take_the_same() {
+        let shared = tempfile::tempdir().unwrap();
+        make_open(&shared.path().join(format!("agent-{}", user())));
+        let taken: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| below(shared.path(), user()).unwrap()))
+                .collect();
+            let taken = threads.into_iter().map(|thread| thread.join().unwrap());
+            taken.collect()
+        });
+        assert!(taken.iter().all(|it| it == &taken[0]), "{taken:?}");
+        assert_eq!(fs::read_dir(shared.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn the_runtime_directory_of_another_user_is_not_taken() {
+        let own = tempfile::tempdir().unwrap();
+        assert_eq!(
+            of_user(Some(own.path())).unwrap().path,
+            own.path().join("agent")
+        );
+        if user() == 0 {
+            std::os::unix::fs::chown(own.path(), Some(65_534), None).unwrap();
+            assert!(!is_own(own.path(), user()));
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! Which cgroups have series, where there are more than a scrape may have: containers before units, units before others, and
+//! of each sort those that are there longest. So what is left out stays left out, until something ends.
+
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use agent_ebpf::CgroupKey;
+
+use super::{scrape::label_path, which::Which};
+use crate::container::{
+    place::Rank,
+    registry::{Cgroup, Registry},
+};
+
+/// Series that a cgroup is expected to have before it was read.
+const EXPECTED: u32 = 32;
+
+/// What all but containers have together is this part of all series at most: nobody makes thousands of units, and any user may
+/// make as many cgroups as they like.
+const OTHERS_SHARE: u32 = 6;
+
+/// Series of a scrape, at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub all: u32,
+    /// Those of one container and the cgroups below it.
+    pub container: u32,
+}
+
+impl Bounds {
+    /// 120 series for each of 5,000 containers; most have fewer than 100.
+    pub const DEFAULT: Self = Self {
+        all: 600_000,
+        container: 10_000,
+    };
+
+    /// What the own cgroup of a container may need: it has up to 64 devices and 64 interfaces.
+    pub const LEAST_CONTAINER: u32 = 2_000;
+}
+
+/// What a cgroup is, in the order in which they get series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sort {
+    Container,
+    Unit,
+    /// A cgroup below a container's own.
+    Below,
+    Cgroup,
+}
+
+impl Sort {
+    pub const ALL: [Self; 4] = [Self::Container, Self::Unit, Self::Below, Self::Cgroup];
+
+    pub fn of(cgroup: &Cgroup) -> Self {
+        match cgroup.rank {
+            Rank::Container if cgroup.own => Self::Container,
+            Rank::Container => Self::Below,
+            Rank::Service | Rank::Group => Self::Unit,
+            Rank::Cgroup => Self::Cgroup,
+        }
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Container => "container",
+            Self::Unit => "unit",
+            Self::Below => "below",
+            Self::Cgroup => "cgroup",
+        }
+    }
+}
+
+/// The order of cgroups: the living by sort and age, but the dead of other cgroups than containers last; of the dead those
+/// first who died last.
+fn in_order(cgroup: &Cgroup) -> impl Ord + use<> {
+    let sort = Sort::of(cgroup);
+    let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let is_forgotten_first = cgroup.gone.is_some() && sort != Sort::Container;
+    let gone = cgroup.gone.map(|gone| Reverse(since(gone)));
+    // The same whatever the order in which they were found at the start.
+    let path = cgroup.directories.first().map(|it| it.path.clone());
+    (is_forgotten_first, sort, gone, since(cgroup.created), path)
+}
+
+/// Which bound left a cgroup out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    All,
+    Container,
+}
+
+impl Bound {
+    pub const ALL: [Self; 2] = [Self::All, Self::Container];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Container => "container",
+        }
+    }
+}
+
+/// How many cgroups were left out, by sort and bound.
+pub type LeftOut = [[u64; Bound::ALL.len()]; Sort::ALL.len()];
+
+/// What distributes the series of one scrape. Cgroups are to come in order.
+#[derive(Debug)]
+pub struct Budget {
+    bounds: Bounds,
+    used: u32,
+    others_used: u32,
+    /// None had room behind the first that had not.
+    is_full: bool,
+    others_are_full: bool,
+    /// By engine and id; None where a cgroup of it had no room.
+    containers: HashMap<String, Option<u32>>,
+    pub left_out: LeftOut,
+}
+
+impl Budget {
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            used: 0,
+            others_used: 0,
+            is_full: false,
+            others_are_full: false,
+            containers: HashMap::new(),
+            left_out: LeftOut::default(),
+        }
+    }
+
+    /// Whether a cgroup with so many series has room. `container` is the one that it is, or is below.
+    pub fn take(&mut self, sort: Sort, container: Option<&str>, series: u32) -> bool {
+        let refused_by = if self.is_too_much_of_all(sort, series) {
+            Some(Bound::All)
+        } else {
+            let too_much = container.is_some_and(|it| self.is_too_much_of_one(it, series));
+            too_much.then_some(Bound::Container)
+        };
+        if let Some(bound) = refused_by {
+            self.left_out[sort as usize][bound as usize] += 1;
+            return false;
+        }
+        self.used += series;
+        if sort != Sort::Container {
+            self.others_used += series;
+        }
+        true
+    }
+
+    fn is_too_much_of_all(&mut self, sort: Sort, series: u32) -> bool {
+        self.is_full |= self.used.saturating_add(series) > self.bounds.all;
+        if sort != Sort::Container {
+            let others = self.bounds.all / OTHERS_SHARE;
+            self.others_are_full |= self.others_used.saturating_add(series) > others;
+            return self.is_full || self.others_are_full;
+        }
+        self.is_full
+    }
+
+    fn is_too_much_of_one(&mut self, container: &str, series: u32) -> bool {
+        if !self.containers.contains_key(container) {
+            self.containers.insert(container.to_owned(), Some(0));
+        }
+        let Some(used) = self.containers.get_mut(container) else {
+            return true;
+        };
+        let bound = self.bounds.container;
+        *used = used.and_then(|used| used.checked_add(series).filter(|sum| *sum <= bound));
+        used.is_none()
+    }
+}
+
+/// What a cgroup is read for.
+#[derive(Debug)]
+pub enum Place {
+    /// It has series whatever others have: the root, and what is not known.
+    Always,
+    /// It has series, as long as there is room.
+    Chosen {
+        sort: Sort,
+        container: Option<String>,
+        key: Option<CgroupKey>,
+    },
+    /// It has none. Its limits hold for those below it.
+    Above,
+}
+
+impl Place {
+    pub fn of(cgroup: &Cgroup) -> Self {
+        Self::Chosen {
+            sort: Sort::of(cgroup),
+            container: container_of(cgroup),
+            key: Seen::key(cgroup),
+        }
+    }
+}
+
+/// What decides which cgroups are read.
+pub struct Choice<'a> {
+    pub which: Which,
+    pub bounds: Bounds,
+    pub seen: &'a mut Seen,
+}
+
+impl Choice<'_> {
+    /// Those for which there is room, as far as is known before they are read, and how many have none. `order` is that of
+    /// hierarchies.
+    pub fn of<'a>(&self, registry: &'a Registry, order: &[u32]) -> (Vec<&'a Cgroup>, LeftOut) {
+        let wanted = registry.all().filter(|cgroup| self.which.wants(cgroup));
+        let mut wanted: Vec<_> = wanted.collect();
+        wanted.sort_by_cached_key(|cgroup| in_order(cgroup));
+        let mut budget = Budget::new(self.bounds);
+        let mut paths = HashSet::new();
+        wanted.retain(|cgroup| {
+            let (sort, container) = (Sort::of(cgroup), container_of(cgroup));
+            // One path is one series, and the living have it.
+            paths.insert(label_path(cgroup, order))
+                && budget.take(sort, container.as_deref(), self.seen.series(cgroup))
+        });
+        (wanted, budget.left_out)
+    }
+}
+
+/// The container that a cgroup is, or is below, by engine and id.
+fn container_of(cgroup: &Cgroup) -> Option<String> {
+    let container = &cgroup.container;
+    (cgroup.rank == Rank::Container).then(|| format!("{}:{}", container.runtime, container.id))
+}
+
+/// What each cgroup had of series at most, since it is there: what is left out for its size is not tried at each scrape.
+#[derive(Debug, Default)]
+pub struct Seen(HashMap<CgroupKey, u32>);
+
+impl Seen {
+    fn key(cgroup: &Cgroup) -> Option<CgroupKey> {
+        cgroup.directories.first().map(|directory| directory.key)
+    }
+
+    pub fn series(&self, cgroup: &Cgroup) -> u32 {
+        let seen = Self::key(cgroup).and_then(|key| self.0.get(&key));
+        seen.copied().unwrap_or(EXPECTED)
+    }
+
+    pub fn set(&mut self, key: CgroupKey, series: u32) {
+        let seen = self.0.entry(key).or_default();
+        *seen = series.max(*seen);
+    }
+
+    /// Forgets all but these.
+    pub fn retain<'a>(&mut self, cgroups: impl Iterator<Item = &'a Cgroup>) {
+        let there = cgroups.filter_map(Self::key);
+        let there = there.filter_map(|key| Some((key, self.0.remove(&key)?)));
+        self.0 = there.collect::<Vec<_>>().into_iter().collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use agent_ebpf::{Counts, NAMESPACES};
+
+    use super::*;
+
+    fn id(number: u64) -> String {
+        format!("{number:064x}")
+    }
+
+    /// Cgroups with these paths, each a second younger than the one before.
+    fn registry(paths: impl IntoIterator<Item = String>) -> Registry {
+        let mut registry = Registry::new([1; NAMESPACES]);
+        for (number, path) in (2..).zip(paths) {
+            let created = UNIX_EPOCH + Duration::from_secs(number);
+            registry.add(key(number), &path, created);
+        }
+        registry
+    }
+
+    fn key(id: u64) -> CgroupKey {
+        CgroupKey {
+            id,
+            hierarchy: 4,
+            zero: 0,
+        }
+    }
+
+    /// The paths of those that have series, where each has so many.
+    fn chosen(registry: &Registry, bounds: Bounds, series: u32) -> (Vec<String>, LeftOut) {
+        let mut seen = Seen::default();
+        for cgroup in registry.all() {
+            seen.set(cgroup.directories[0].key, series);
+        }
+        let choice = Choice {
+            which: Which::All,
+            bounds,
+            seen: &mut seen,
+        };
+        let (chosen, left_out) = choice.of(registry, &[]);
+        let paths = chosen.iter().map(|it| it.directories[0].path.to_string());
+        (paths.collect(), left_out)
+    }
+
+    #[test]
+    fn plain_cgroups_go_first_then_units_then_the_newest_containers() {
+        let (old, new) = (format!("/docker/{}", id(1)), format!("/docker/{}", id(2)));
+        let below = format!("{old}/below");
+        let unit = "/system.slice/a.service".to_owned();
+        let all = [
+            "/plain".to_owned(),
+            unit.clone(),
+            old.clone(),
+            new.clone(),
+            below.clone(),
+        ];
+        let mut registry = registry(all);
+        let with = |registry: &Registry, all| {
+            let bounds = Bounds {
+                all,
+                container: 9_999,
+            };
+            chosen(registry, bounds, 10).0
+        };
+        assert_eq!(
+            with(&registry, 600),
+            [
+                old.clone(),
+                new.clone(),
+                unit.clone(),
+                below.clone(),
+                "/plain".into()
+            ]
+        );
+        // Others have a sixth.
+        assert_eq!(with(&registry, 60), [old.clone(), new.clone(), unit]);
+        assert_eq!(with(&registry, 20), [old.clone(), new.clone()]);
+        assert_eq!(with(&registry, 19), [old.clone()]);
+        // What is dead goes before what lives.
+        registry.remove(key(4), &Counts::default(), Instant::now());
+        assert_eq!(with(&registry, 19), [new]);
+    }
+
+    #[test]
+    fn a_container_has_so_many_with_those_below_it() {
+        let container = format!("/docker/{}", id(1));
+        let below = (0..100).map(|number| format!("{container}/{number}"));
+        let other = format!("/docker/{}", id(2));
+        let registry = registry([container.clone(), other].into_iter().chain(below));
+        let bounds = Bounds {
+            all: 600_000,
+            container: 2_000,
+        };
+        let (chosen, left_out) = chosen(&registry, bounds, 100);
+        assert_eq!(chosen.len(), 2 + 19);
+        assert_eq!(
+            left_out[Sort::Below as usize][Bound::Container as usize],
+            81
+        );
+    }
+
+    #[test]
+    fn the_defaults_drop_no_container_below_5000_and_bound_the_rest() {
+        let containers = (0..5_000).map(|number| format!("/docker/{}", id(number)));
+        let plain = (0..20_000).map(|number| format!("/user/{number}"));
+        let registry = registry(plain.chain(containers));
+        let (chosen, left_out) = chosen(&registry, Bounds::DEFAULT, 100);
+        let containers = chosen.iter().filter(|path| path.starts_with("/docker/"));
+        assert_eq!(containers.count(), 5_000);
+        assert_eq!(chosen.len(), 6_000);
+        assert_eq!(left_out[Sort::Cgroup as usize], [19_000, 0]);
+        // The oldest stay, so the same at each scrape.
+        assert!(chosen.contains(&"/user/999".to_owned()));
+    }
+
+    #[test]
+    fn what_was_seen_is_kept_as_long_as_the_cgroup() {
+        let registry = registry(["/a".to_owned(), "/b".to_owned()]);
+        let cgroup = |path: &str| {
+            let mut all = registry.all();
+            all.find(|it| *it.directories[0].path == *path).unwrap()
+        };
+        let mut seen = Seen::default();
+        assert_eq!(seen.series(cgroup("/a")), EXPECTED);
+        for series in [7, 90, 50] {
+            seen.set(key(2), series);
+            seen.set(key(3), series);
+        }
+        assert_eq!(seen.series(cgroup("/a")), 90);
+        seen.retain([cgroup("/b")].into_iter());
+        assert_eq!(seen.0.len(), 1);
+    }
+}

@@ -1,0 +1,82 @@
+//! The file that `--image` names: a regular file, or a pipe that somebody writes into, as in `<(docker save web)`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::FileType;
+
+use crate::regular::{self, Links};
+use crate::runtime::root::Error;
+
+/// How long a writer may be silent.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 30,
+    tv_nsec: 0,
+};
+
+const WANTED: &str =
+    "--image wants a file that `docker save` wrote, or an OCI layout in a tar archive";
+
+/// What an archive is read from.
+#[derive(Debug)]
+pub enum Input {
+    /// It can be read where one likes.
+    File(File),
+    Pipe(Pipe),
+}
+
+impl Input {
+    /// Opens it. A FIFO that nobody writes into is waited for when it is read.
+    ///
+    /// # Errors
+    /// It is not there, or neither a regular file nor a pipe.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let opened = regular::open_any(path, Links::Followed);
+        let file = opened.map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::Missing {
+                path: path.to_owned(),
+                wanted: WANTED,
+            },
+            _ => Error::io("open", path)(source),
+        })?;
+        match regular::kind(&file).map_err(Error::io("read", path))? {
+            FileType::RegularFile => Ok(Self::File(file)),
+            FileType::Fifo => Ok(Self::Pipe(Pipe(file))),
+            FileType::Directory => Err(Error::Other {
+                path: path.to_owned(),
+                wanted: "an archive; --rootfs takes directories, and `tar -C DIR -cf FILE .` makes an archive of an OCI \
+                         layout",
+            }),
+            other => Err(Error::Image {
+                path: path.to_owned(),
+                what: format!("{}; wanted a regular file or a pipe", regular::name(other)),
+            }),
+        }
+    }
+}
+
+/// A pipe that does not block: a writer may be silent for a while, and no longer.
+#[derive(Debug)]
+pub struct Pipe(File);
+
+impl Read for Pipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // The kernel reports a hang-up where a writer was there, and nothing before one comes.
+            let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
+            if poll(&mut polled, Some(&PATIENCE))? == 0 {
+                let text = format!(
+                    "nobody wrote into this pipe for {} seconds; write an image into it, or name a file",
+                    PATIENCE.tv_sec
+                );
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+    }
+}

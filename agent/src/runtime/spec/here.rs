@@ -1,0 +1,67 @@
+//! Where relative paths begin.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::io::Errno;
+use rustix::process::getcwd;
+
+use super::Error;
+
+/// The working directory, where its path still leads to it.
+#[derive(Clone, Debug)]
+pub struct Here(Result<PathBuf, &'static str>);
+
+impl Here {
+    #[cfg(test)]
+    pub fn at(path: &str) -> Self {
+        Self(Ok(path.into()))
+    }
+
+    /// This process's.
+    pub fn look() -> Self {
+        Self(path_of_working_directory())
+    }
+
+    /// A path that a person gave to `flag`, as it is from the root on.
+    ///
+    /// # Errors
+    /// It is relative, and the working directory has no path any more: it would lead elsewhere.
+    pub fn absolute(&self, flag: &'static str, path: &Path) -> Result<PathBuf, Error> {
+        if path.is_absolute() {
+            return Ok(path.to_owned());
+        }
+        match &self.0 {
+            Ok(here) => Ok(here.join(path)),
+            Err(reason) => Err(Error::flag(flag, &path.display().to_string(), reason)),
+        }
+    }
+}
+
+fn path_of_working_directory() -> Result<PathBuf, &'static str> {
+    const REMOVED: &str = "relative to the working directory, which was removed; change to another, or name a path from / on";
+    const ELSEWHERE: &str = "relative to the working directory, to which no path leads from here; change to another, or name a path from / on";
+    let path = match getcwd(Vec::new()) {
+        Ok(path) => PathBuf::from(OsString::from_vec(path.into_bytes())),
+        Err(Errno::NOENT) => return Err(REMOVED),
+        Err(_) => return Err(ELSEWHERE),
+    };
+    // `(unreachable)/…` is outside of this process's root.
+    let leads_here = path.is_absolute()
+        && identity(&path).is_some_and(|it| Some(it) == identity(Path::new(".")));
+    if leads_here { Ok(path) } else { Err(ELSEWHERE) }
+}
+
+/// Device, inode and mount.
+fn identity(path: &Path) -> Option<(u32, u32, u64, u64)> {
+    let wanted = StatxFlags::INO | StatxFlags::MNT_ID;
+    let found = statx(CWD, path, AtFlags::empty(), wanted).ok()?;
+    Some((
+        found.stx_dev_major,
+        found.stx_dev_minor,
+        found.stx_ino,
+        found.stx_mnt_id,
+    ))
+}

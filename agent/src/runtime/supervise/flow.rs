@@ -1,0 +1,271 @@
+//! A stream on its way from one descriptor to another: moved by splice(2) from pipe to pipe and from pipe to file, else
+//! read and written. What is on its way is bounded, so that who writes waits for who reads.
+
+use std::io;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::{Errno, ioctl_fionread};
+use rustix::pipe::{SpliceFlags, splice};
+
+use super::end::End;
+use super::log::{self, Stream};
+
+/// Read at once. It is all that a stream holds outside of pipes.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Spliced at once.
+const SPLICED_BYTES: usize = 1 << 20;
+
+/// What a pipe holds that nobody gave another size, and what ours hold once a command moves much: three processes take
+/// turns where two did, and this halves how often.
+const PIPE_BYTES: usize = 64 << 10;
+const LARGE_PIPE_BYTES: usize = 256 << 10;
+
+/// More than what may be left in a terminal at the end: the kernel keeps 8 KiB in its buffers (`pty_common_install`), and
+/// 4 KiB in its line discipline.
+const TERMINAL_BYTES: usize = 64 << 10;
+
+/// Which of the command's streams it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    Input,
+    Output,
+    Errors,
+}
+
+impl Name {
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Input => "standard input",
+            Self::Output => "standard output",
+            Self::Errors => "standard error",
+        }
+    }
+}
+
+/// Where a stream goes.
+#[derive(Debug)]
+pub enum Target {
+    End(End),
+    Log(Stream),
+}
+
+/// Why a stream does not go on.
+#[derive(Debug)]
+pub enum Ended {
+    /// All of it was moved.
+    Done,
+    /// Nobody reads it.
+    Gone,
+    Failed(io::Error),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    ForSource,
+    ForTarget,
+}
+
+/// A stream on its way.
+#[derive(Debug)]
+pub struct Flow {
+    pub name: Name,
+    from: End,
+    to: Target,
+    splices: bool,
+    is_large: bool,
+    waits: Waits,
+    buffer: Vec<u8>,
+    /// How much of `buffer` is written.
+    written: usize,
+    /// How much is still to be taken from the source, once that is settled.
+    left: Option<usize>,
+}
+
+impl Flow {
+    pub fn new(name: Name, from: End, to: Target) -> Self {
+        let splices = match &to {
+            Target::End(to) => from.is_pipe() && to.takes_from_pipes(),
+            Target::Log(_) => false,
+        };
+        Self {
+            name,
+            from,
+            to,
+            splices,
+            is_large: false,
+            waits: Waits::ForSource,
+            buffer: Vec::new(),
+            written: 0,
+            left: None,
+        }
+    }
+
+    /// What poll(2) is to look at: the side that the stream waits for, and whether the reader goes meanwhile.
+    pub fn polled(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let target = match &self.to {
+            Target::End(to) => Some(to),
+            Target::Log(_) => None,
+        };
+        let (source, target) = match self.waits {
+            Waits::ForSource => {
+                let watched = target.filter(|to| !to.when_gone().is_empty());
+                let watched = watched.map(|to| PollFd::new(to, PollFlags::empty()));
+                (Some(PollFd::new(&self.from, PollFlags::IN)), watched)
+            }
+            Waits::ForTarget => (None, target.map(|to| PollFd::new(to, PollFlags::OUT))),
+        };
+        source.into_iter().chain(target)
+    }
+
+    /// Goes on as far as that needs no waiting, by what poll(2) found in the order of [`Self::polled`].
+    ///
+    /// # Errors
+    /// The stream goes no further.
+    pub fn go_on(
+        &mut self,
+        found: &[PollFlags],
+        log: Option<&mut log::Writer>,
+    ) -> Result<(), Ended> {
+        if let (Waits::ForSource, Target::End(to), Some(target)) =
+            (self.waits, &self.to, found.get(1))
+            && target.intersects(to.when_gone())
+        {
+            return Err(Ended::Gone);
+        }
+        match found.first() {
+            Some(first) if !first.is_empty() => self.step(log),
+            _ => Ok(()),
+        }
+    }
+
+    /// From here on, only what is in the pipe or terminal by now is moved: whoever still writes is not waited for.
+    pub fn settle(&mut self) {
+        let there = if self.from.is_pipe() {
+            ioctl_fionread(&self.from).map_or(0, |bytes| bytes as usize)
+        } else {
+            TERMINAL_BYTES
+        };
+        self.left = Some(there);
+    }
+
+    /// Moves what is left until that needs waiting for its reader.
+    ///
+    /// # Errors
+    /// The stream goes no further: [`Ended::Done`] where nothing is left.
+    pub fn finish(&mut self, mut log: Option<&mut log::Writer>) -> Result<(), Ended> {
+        while self.waits == Waits::ForSource {
+            self.step(log.as_deref_mut())?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, log: Option<&mut log::Writer>) -> Result<(), Ended> {
+        if self.left == Some(0) && self.buffer.is_empty() {
+            return Err(Ended::Done);
+        }
+        if self.splices {
+            return self.splice();
+        }
+        if self.buffer.is_empty() {
+            self.read()?;
+        } else {
+            self.write()?;
+        }
+        if let (Target::Log(stream), Some(log)) = (&self.to, log) {
+            log.write(*stream, &self.buffer);
+            self.buffer.clear();
+        }
+        self.waits = match self.buffer.is_empty() {
+            true => Waits::ForSource,
+            false => Waits::ForTarget,
+        };
+        Ok(())
+    }
+
+    fn splice(&mut self) -> Result<(), Ended> {
+        let Target::End(to) = &self.to else {
+            self.splices = false;
+            return Ok(());
+        };
+        let most = self.left.unwrap_or(SPLICED_BYTES).min(SPLICED_BYTES);
+        match splice(&self.from, None, to, None, most, SpliceFlags::NONBLOCK) {
+            Ok(0) => return Err(Ended::Done),
+            Ok(moved) => {
+                if moved >= PIPE_BYTES && !self.is_large {
+                    self.is_large = true;
+                    self.from.enlarge(LARGE_PIPE_BYTES);
+                    to.enlarge(LARGE_PIPE_BYTES);
+                }
+                self.take(moved);
+                self.waits = Waits::ForSource;
+            }
+            // Which of the two is not ready, it does not say.
+            Err(Errno::AGAIN) => self.waits = self.other_side()?,
+            Err(Errno::INTR) => {}
+            // The file is open for appending, or its file system cannot.
+            Err(Errno::INVAL) => self.splices = false,
+            Err(errno) => return Err(ended(errno)),
+        }
+        Ok(())
+    }
+
+    fn other_side(&self) -> Result<Waits, Ended> {
+        match (self.waits, self.left) {
+            (Waits::ForSource, None) => Ok(Waits::ForTarget),
+            (Waits::ForTarget, None) => Ok(Waits::ForSource),
+            // Somebody else may have taken what was there.
+            (_, Some(_)) => match ioctl_fionread(&self.from) {
+                Ok(1..) => Ok(Waits::ForTarget),
+                _ => Err(Ended::Done),
+            },
+        }
+    }
+
+    fn read(&mut self) -> Result<(), Ended> {
+        let most = self.left.unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES);
+        self.buffer.resize(most, 0);
+        let read = self.from.read(&mut self.buffer);
+        self.buffer.truncate(*read.as_ref().unwrap_or(&0));
+        match read {
+            Ok(0) => Err(Ended::Done),
+            Ok(bytes) => {
+                self.take(bytes);
+                Ok(())
+            }
+            Err(Errno::AGAIN) if self.left.is_some() => Err(Ended::Done),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(errno) => Err(ended(errno)),
+        }
+    }
+
+    fn write(&mut self) -> Result<(), Ended> {
+        let Target::End(to) = &self.to else {
+            return Ok(());
+        };
+        let bytes = self.buffer.get(self.written..).unwrap_or_default();
+        match to.write(bytes) {
+            Ok(written) => self.written += written,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => return Err(ended(errno)),
+        }
+        if self.written >= self.buffer.len() {
+            self.buffer.clear();
+            self.written = 0;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: usize) {
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(bytes);
+        }
+    }
+}
+
+fn ended(errno: Errno) -> Ended {
+    match errno {
+        Errno::PIPE | Errno::CONNRESET => Ended::Gone,
+        errno => Ended::Failed(errno.into()),
+    }
+}

@@ -1,0 +1,240 @@
+//! Accepts connections and carries them: each is charged to its peer, has its deadlines, and ends when the server stops.
+
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::Request, response::Response};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream},
+    sync::{mpsc, watch},
+    time::sleep,
+};
+
+use super::{
+    admission::{Admission, Admitted, Peer},
+    patience::ANSWER_WITHIN,
+};
+use crate::{
+    host::peer::{Holder, Holders},
+    metrics::traffic::Reason,
+};
+
+/// Connections that the kernel holds until they are accepted: a flood of them is to find room, for a client that finds none
+/// tries again after a second.
+const BACKLOG: u32 = 4096;
+
+/// Bytes of an answer that the kernel takes for a client that does not read; it doubles them.
+const SEND_BUFFER: u32 = 256 << 10;
+
+/// How long to wait for somebody to close a descriptor.
+const DESCRIPTOR_AFTER: Duration = Duration::from_millis(50);
+
+/// A listener for metrics.
+///
+/// # Errors
+/// Where the address cannot be used.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    // What is accepted has it from here.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Where connections come from.
+pub trait Entrance {
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection.
+    async fn accept(&mut self) -> io::Result<Self::Stream>;
+
+    /// Whose it is; None: its client has gone.
+    fn peer(&mut self, stream: &Self::Stream) -> Option<Peer>;
+
+    /// Sends as much as the kernel takes at once.
+    fn send_now(stream: &Self::Stream, bytes: &[u8]);
+}
+
+/// The TCP side.
+pub struct Tcp {
+    listener: TcpListener,
+    /// None: the kernel does not tell.
+    holders: Option<Holders>,
+}
+
+impl Tcp {
+    pub fn new(listener: TcpListener) -> Self {
+        let holders = Holders::new();
+        if holders.is_none() {
+            tracing::warn!(
+                "this kernel does not tell whose TCP connections are (modprobe tcp_diag): \
+                 clients on this host share one bound"
+            );
+        }
+        Self { listener, holders }
+    }
+}
+
+impl Entrance for Tcp {
+    type Stream = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<TcpStream> {
+        Ok(self.listener.accept().await?.0)
+    }
+
+    fn peer(&mut self, stream: &TcpStream) -> Option<Peer> {
+        let (peer, local) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
+        let is_here = peer.ip().to_canonical().is_loopback() || peer.ip() == local.ip();
+        let holder = self.holders.as_mut().map(|it| it.of(peer, local));
+        match holder {
+            Some(Ok(Holder::User(user))) => Some(Peer::User(user)),
+            Some(Ok(Holder::Gone)) => None,
+            Some(Ok(Holder::Elsewhere)) => Some(Peer::at(peer.ip())),
+            Some(Err(_)) | None if is_here => Some(Peer::Somebody),
+            Some(Err(_)) | None => Some(Peer::at(peer.ip())),
+        }
+    }
+
+    fn send_now(stream: &TcpStream, bytes: &[u8]) {
+        let _ = stream.try_write(bytes);
+    }
+}
+
+impl Entrance for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&mut self) -> io::Result<UnixStream> {
+        Ok(Self::accept(self).await?.0)
+    }
+
+    fn peer(&mut self, stream: &UnixStream) -> Option<Peer> {
+        Some(Peer::User(stream.peer_cred().ok()?.uid()))
+    }
+
+    fn send_now(stream: &UnixStream, bytes: &[u8]) {
+        let _ = stream.try_write(bytes);
+    }
+}
+
+/// What a side needs to serve its connections.
+pub struct Service {
+    pub admission: Arc<Admission>,
+    pub router: Router,
+    /// Bytes of a request's head, and of an answer that waits for its client beside the kernel's, at most.
+    pub buffer: usize,
+    pub stopping: watch::Receiver<bool>,
+    /// Held by each connection until it has ended.
+    pub _alive: mpsc::Sender<Infallible>,
+}
+
+/// Accepts connections until the server stops.
+pub async fn serve(mut entrance: impl Entrance, service: Service) {
+    let service = Arc::new(service);
+    let mut stopping = service.stopping.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = entrance.accept() => accepted,
+            _ = stopping.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok(stream) => admit(&mut entrance, stream, &service),
+            Err(error) if is_for_want_of_room(&error) => {
+                service.admission.count(Reason::Descriptors);
+                sleep(DESCRIPTOR_AFTER).await;
+            }
+            // The client has gone already.
+            Err(error) => tracing::debug!(%error, "a connection cannot be accepted"),
+        }
+    }
+}
+
+fn is_for_want_of_room(error: &io::Error) -> bool {
+    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
+}
+
+fn admit<E: Entrance>(entrance: &mut E, stream: E::Stream, service: &Arc<Service>) {
+    let Some(peer) = entrance.peer(&stream) else {
+        return;
+    };
+    match service.admission.admit(peer) {
+        Ok(admitted) => {
+            tokio::spawn(carry(stream, admitted, Arc::clone(service)));
+        }
+        Err(reason) => {
+            tracing::debug!(?peer, reason = reason.name(), "a connection is refused");
+            E::send_now(&stream, refusal(reason, service).as_bytes());
+        }
+    }
+}
+
+fn refusal(reason: Reason, service: &Service) -> String {
+    let bounds = service.admission.bounds();
+    let line = match reason {
+        Reason::Peer => format!(
+            "busy: {} connections of this client are open, and no more are allowed; close some\n",
+            bounds.peer
+        ),
+        _ => format!(
+            "busy: {} connections are open, and no more are allowed; try again later\n",
+            bounds.side
+        ),
+    };
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{line}",
+        line.len()
+    )
+}
+
+async fn carry(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    admitted: Admitted,
+    service: Arc<Service>,
+) {
+    let router = TowerToHyperService::new(service.router.clone());
+    let patience = admitted.patience.clone();
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        patience.allow(ANSWER_WITHIN);
+        request.extensions_mut().insert(patience.clone());
+        let answer = router.call(request);
+        async move { answer.await as Result<Response<Body>, Infallible> }
+    });
+    let connection = http1::Builder::new()
+        .max_buf_size(service.buffer)
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut connection = pin!(connection);
+    let mut stopping = service.stopping.clone();
+    let mut stopping = pin!(stopping.wait_for(|stop| *stop));
+    let mut is_stopping = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection broke off");
+                }
+                return;
+            }
+            reason = admitted.patience.end() => {
+                admitted.count(reason);
+                return;
+            }
+            _ = &mut stopping, if !is_stopping => {
+                is_stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Who may have how many connections at once. A peer that has too many is refused. Where a side is full, the peer with the
+//! most connections makes room, so that nobody is kept out by another one's.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex},
+};
+
+use super::patience::Patience;
+use crate::{
+    lock::lock,
+    metrics::traffic::{Reason, Side, Traffic},
+};
+
+/// To whom a connection is charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// A user of this host.
+    User(u32),
+    /// Somebody on this host: the kernel does not tell who.
+    Somebody,
+    /// A host of a network, or a network of IPv6, of which a host has as many addresses as it likes.
+    Network(IpAddr),
+}
+
+impl Peer {
+    /// The peer with this address, of another host.
+    pub fn at(address: IpAddr) -> Self {
+        Self::Network(match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+            }
+            v4 @ IpAddr::V4(_) => v4,
+        })
+    }
+}
+
+/// Connections that may be open at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub peer: usize,
+    pub side: usize,
+}
+
+impl Bounds {
+    /// Those of a side, where this process may have so many descriptors. Both sides have a quarter of them at most, and half is
+    /// for cgroups' files: what is left is the agent's own, whatever clients do.
+    pub fn of(side: Side, descriptors: usize) -> Self {
+        let share = descriptors / 8;
+        match side {
+            Side::Tcp => {
+                let side = share.min(512);
+                let peer = (side / 4).min(64);
+                Self { peer, side }
+            }
+            // Its clients are root, or the one user who runs the agent.
+            Side::Unix => {
+                let side = share.min(256);
+                let peer = side - side / 4;
+                Self { peer, side }
+            }
+        }
+    }
+}
+
+/// The connections of one side.
+#[derive(Debug)]
+pub struct Admission {
+    side: Side,
+    bounds: Bounds,
+    traffic: Arc<Traffic>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// In the order in which they came.
+    connections: BTreeMap<u64, (Peer, Patience)>,
+    by_peer: HashMap<Peer, usize>,
+    next: u64,
+}
+
+/// A connection that was admitted. Dropping it makes room.
+#[derive(Debug)]
+pub struct Admitted {
+    admission: Arc<Admission>,
+    number: u64,
+    pub patience: Patience,
+}
+
+impl Admission {
+    pub fn new(side: Side, bounds: Bounds, traffic: Arc<Traffic>) -> Arc<Self> {
+        Arc::new(Self {
+            side,
+            bounds,
+            traffic,
+            open: Mutex::default(),
+        })
+    }
+
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    pub fn count(&self, reason: Reason) {
+        self.traffic.count(self.side, reason);
+    }
+
+    /// Admits a connection of `peer`, or says why not.
+    pub fn admit(self: &Arc<Self>, peer: Peer) -> Result<Admitted, Reason> {
+        let mut open = lock(&self.open);
+        let has = open.by_peer.get(&peer).copied().unwrap_or_default();
+        // Who cannot be told from others must not keep them out.
+        let is_full = has >= self.bounds.peer && peer != Peer::Somebody;
+        let admitted = if is_full {
+            Err(Reason::Peer)
+        } else if open.connections.len() < self.bounds.side {
+            Ok(())
+        } else {
+            open.make_room(peer, has).ok_or(Reason::Side)
+        };
+        if let Err(reason) = admitted {
+            self.count(reason);
+            return Err(reason);
+        }
+        let number = open.next;
+        let patience = Patience::new();
+        open.next += 1;
+        *open.by_peer.entry(peer).or_default() += 1;
+        open.connections.insert(number, (peer, patience.clone()));
+        self.traffic.set_open(self.side, open.connections.len());
+        Ok(Admitted {
+            admission: Arc::clone(self),
+            number,
+            patience,
+        })
+    }
+}
+
+impl Open {
+    /// Ends the oldest connection of the peer with the most, if `peer`, which has `has`, would not have as many then.
+    fn make_room(&mut self, peer: Peer, has: usize) -> Option<()> {
+        let most = self.by_peer.values().copied().max()?;
+        let of_many = |other: &Peer| self.by_peer.get(other) == Some(&most);
+        let own_turn = peer == Peer::Somebody && of_many(&peer);
+        if most <= has && !own_turn {
+            return None;
+        }
+        let mut connections = self.connections.iter();
+        let (&number, _) = connections.find(|(_, (other, _))| of_many(other))?;
+        self.remove(number)?.cut(Reason::GaveWay);
+        Some(())
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Patience> {
+        let (peer, patience) = self.connections.remove(&number)?;
+        if let Some(has) = self.by_peer.get_mut(&peer) {
+            *has -= 1;
+            if *has == 0 {
+                self.by_peer.remove(&peer);
+            }
+        }
+        Some(patience)
+    }
+}
+
+impl Admitted {
+    /// It is closed because of this.
+    pub fn count(&self, reason: Reason) {
+        self.admission.count(reason);
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut open = lock(&self.admission.open);
+        open.remove(self.number);
+        let Admission { traffic, side, .. } = &*self.admission;
+        traffic.set_open(*side, open.connections.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { peer: 3, side: 5 };
+
+    fn admission() -> Arc<Admission> {
+        Admission::new(Side::Tcp, BOUNDS, Arc::default())
+    }
+
+    fn admit(admission: &Arc<Admission>, users: &[u32]) -> Vec<Admitted> {
+        let admitted = users.iter().map(|user| admission.admit(Peer::User(*user)));
+        admitted.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn a_peer_has_so_many_and_no_more() {
+        let admission = admission();
+        let mut open = admit(&admission, &[1, 1, 1]);
+        assert_eq!(admission.admit(Peer::User(1)).unwrap_err(), Reason::Peer);
+        open.pop();
+        open.push(admission.admit(Peer::User(1)).unwrap());
+        assert_eq!(admission.traffic.closed(Side::Tcp, Reason::Peer), 1);
+        assert_eq!(admission.traffic.open(Side::Tcp), 3);
+        drop(open);
+        assert_eq!(admission.traffic.open(Side::Tcp), 0);
+        assert!(lock(&admission.open).by_peer.is_empty());
+    }
+
+    #[tokio::test]
+    async fn of_a_full_side_the_peer_with_the_most_makes_room() {
+        let admission = admission();
+        let open = admit(&admission, &[2, 1, 1, 1, 2]);
+        let newcomer = admission.admit(Peer::User(3)).unwrap();
+        let mut ended = Vec::new();
+        for admitted in &open {
+            ended.push(admitted.patience.has_ended().await);
+        }
+        // The oldest of user 1's.
+        assert_eq!(ended, [false, true, false, false, false]);
+        assert!(!newcomer.patience.has_ended().await);
+        // Each of these has as many as any other would have then.
+        assert_eq!(admission.admit(Peer::User(2)).unwrap_err(), Reason::Side);
+        drop(open);
+        drop(newcomer);
+        assert!(lock(&admission.open).connections.is_empty());
+    }
+
+    #[tokio::test]
+    async fn of_those_who_cannot_be_told_apart_the_oldest_makes_room() {
+        let admission = admission();
+        let open: Vec<_> = (0..BOUNDS.side)
+            .map(|_| admission.admit(Peer::Somebody).unwrap())
+            .collect();
+        let _newcomer = admission.admit(Peer::Somebody).unwrap();
+        assert!(open[0].patience.has_ended().await);
+        assert!(!open[1].patience.has_ended().await);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_peer() {
+        let at = |address: &str| Peer::at(address.parse().unwrap());
+        assert_eq!(at("2001:db8:1:2::3"), at("2001:db8:1:2:9::7"));
+        assert_ne!(at("2001:db8:1:2::3"), at("2001:db8:1:3::3"));
+        assert_eq!(at("::ffff:192.0.2.1"), at("192.0.2.1"));
+        assert_ne!(at("192.0.2.2"), at("192.0.2.1"));
+    }
+
+    #[test]
+    fn half_of_all_descriptors_are_never_a_clients() {
+        for descriptors in [256, 1024, 20_000, 1 << 20] {
+            let sides = Side::ALL.map(|side| Bounds::of(side, descriptors));
+            let all: usize = sides.iter().map(|bounds| bounds.side).sum();
+            assert!(all <= descriptors / 4);
+            assert!(sides.iter().all(|it| 0 < it.peer && it.peer < it.side));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What does not run in the virtual machine of `cargo xtask vm`, and why: all other tests do.
+
+/// A test, or all of a module or a program, and why it is not for that machine.
+struct Row {
+    /// `PROGRAM::TEST`, or what such names begin with.
+    tests: &'static str,
+    why: Why,
+}
+
+/// What a test needs that the machine has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// An engine, or systemd.
+    Debian,
+    Prometheus,
+    Time,
+}
+
+impl Why {
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Debian => "needs docker, podman or systemd: `cargo xtask vm --debian` has them",
+            Self::Prometheus => "needs Prometheus, and is about nothing of a kernel's",
+            Self::Time => "an emulated machine has no time for it",
+        }
+    }
+}
+
+/// The rows.
+#[rustfmt::skip]
+const ROWS: [Row; 9] = [
+    Row { tests: "docker::",         why: Why::Debian },
+    Row { tests: "engine_restart::", why: Why::Debian },
+    Row { tests: "inspect::docker::", why: Why::Debian },
+    Row { tests: "verify::standing::a_container_of_docker_", why: Why::Debian },
+    Row { tests: "verify::standing::a_workload_of_docker_", why: Why::Debian },
+    Row { tests: "verify::standing::what_docker_was_asked_for_", why: Why::Debian },
+    Row { tests: "dashboards::",     why: Why::Prometheus },
+    Row { tests: "prometheus::",     why: Why::Prometheus },
+    Row { tests: "floods::",         why: Why::Time },
+];
+
+/// What runs there as a part of `cargo xtask test`: programs, or what their names begin with. The rest is for
+/// `cargo xtask vm`.
+const FOR_TEST: [&str; 12] = [
+    "attacks",
+    "counters",
+    "escapes",
+    "law",
+    "mechanisms",
+    "namespace_calls",
+    "oom",
+    "processes",
+    "reuse",
+    "run_",
+    "systemd",
+    "verify",
+];
+
+/// Why a test does not run in that machine, where it does not.
+pub fn reason(name: &str) -> Option<Why> {
+    let row = ROWS.iter().find(|row| name.starts_with(row.tests));
+    row.map(|row| row.why)
+}
+
+/// Whether a test program is among those of `cargo xtask test`.
+pub fn is_for_test(program: &str) -> bool {
+    FOR_TEST.iter().any(|name| match name.strip_suffix('_') {
+        Some(_) => program.starts_with(name),
+        None => program == *name,
+    })
+}
+
+/// The rows of programs that there are, of which there is no test.
+pub fn stale<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Vec<&'static str> {
+    let program = |name: &str| name.split("::").next().unwrap_or_default().to_owned();
+    let rows = ROWS.iter().map(|row| row.tests);
+    rows.filter(|row| {
+        let mut of_program = names
+            .clone()
+            .filter(|name| program(name) == program(row))
+            .peekable();
+        of_program.peek().is_some() && !of_program.any(|name| name.starts_with(row))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_name_programs_modules_and_tests() {
+        assert_eq!(
+            reason("docker::life::a_container_of_an_instant_is_seen"),
+            Some(Why::Debian)
+        );
+        assert_eq!(reason("inspect::docker::x"), Some(Why::Debian));
+        assert_eq!(reason("inspect::limits::x"), None);
+        assert!(is_for_test("run_life") && is_for_test("oom"));
+        assert!(!is_for_test("oom_beyond") && !is_for_test("prometheus"));
+    }
+
+    #[test]
+    fn rows_without_tests_are_stale() {
+        let names = ["docker::a", "inspect::limits::a"];
+        assert_eq!(stale(names.into_iter()), ["inspect::docker::"]);
+    }
+}

@@ -1,0 +1,179 @@
+//! The tests that run in a virtual machine, and the disk that has them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::elsewhere::{self, Why};
+use super::image;
+use super::programs::Programs;
+use crate::command::workspace;
+
+/// How many times slower than a real machine an emulated one is, for tests/src/slow.rs: counts are divided by it,
+/// deadlines multiplied.
+const SLOWER: u32 = 8;
+
+/// How long a test program may take: on a busy machine it takes many times what it takes on a quiet one.
+const DEADLINE: Duration = Duration::from_secs(1200);
+
+/// Which of the tests are to run.
+pub struct Wanted<'a> {
+    /// Parts of their names; all where there is none.
+    pub filters: &'a [&'a str],
+    /// In a whole Debian: without a filter, what runs there alone.
+    pub debian: bool,
+    /// Those of `cargo xtask test` alone.
+    pub for_test: bool,
+}
+
+impl Wanted<'_> {
+    /// Why a test is not to run; none where it is, and no reason where it was not asked for.
+    fn refused(&self, program: &str, name: &str) -> Option<Option<Why>> {
+        let named = self.filters.iter().any(|part| name.contains(part));
+        if !named && !self.filters.is_empty() || self.for_test && !elsewhere::is_for_test(program) {
+            return Some(None);
+        }
+        match elsewhere::reason(name) {
+            Some(Why::Debian) if self.debian => None,
+            None if self.debian && self.filters.is_empty() => Some(None),
+            None => None,
+            why => Some(why),
+        }
+    }
+}
+
+/// The tests that are to run, on their disk.
+pub struct Suite {
+    /// By the programs that they are of.
+    pub expected: BTreeMap<String, BTreeSet<String>>,
+    pub disk: PathBuf,
+}
+
+impl Suite {
+    /// Makes the disk in `directory`, and says which tests are not there.
+    pub fn of(programs: &Programs, wanted: &Wanted<'_>, directory: &Path) -> Result<Self> {
+        let mut expected: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut elsewhere: BTreeMap<Why, Vec<String>> = BTreeMap::new();
+        let mut all = Vec::new();
+        for program in &programs.tests {
+            for test in &program.tests {
+                let name = format!("{}::{test}", program.name);
+                match wanted.refused(&program.name, &name) {
+                    Some(Some(why)) => elsewhere.entry(why).or_default().push(name.clone()),
+                    Some(None) => {}
+                    None => {
+                        let tests = expected.entry(program.name.clone()).or_default();
+                        tests.insert(test.clone());
+                    }
+                }
+                all.push(name);
+            }
+        }
+        let stale = elsewhere::stale(all.iter().map(|name| &**name));
+        ensure!(
+            stale.is_empty(),
+            "xtask/src/vm/elsewhere.rs has rows of no test: {stale:?}; remove them"
+        );
+        for (why, names) in elsewhere {
+            println!("   not there, for it {}:", why.text());
+            names.iter().for_each(|name| println!("      {name}"));
+        }
+        ensure!(!expected.is_empty(), "no test of such a name can run there");
+        let disk = image::Disk {
+            plan: plan(programs, &expected)?,
+            environment: environment(programs)?,
+        };
+        Ok(Self {
+            disk: disk.build(programs, directory)?,
+            expected,
+        })
+    }
+}
+
+/// What tests/src/bin/guest.rs is to run.
+fn plan(programs: &Programs, expected: &BTreeMap<String, BTreeSet<String>>) -> Result<String> {
+    let mut plan = String::new();
+    for program in &programs.tests {
+        let Some(tests) = expected.get(&program.name) else {
+            continue;
+        };
+        let path = program.path.display();
+        write!(plan, "{} {path} {}", program.name, DEADLINE.as_secs())?;
+        tests.iter().try_for_each(|test| write!(plan, " {test}"))?;
+        plan.push('\n');
+    }
+    Ok(plan)
+}
+
+/// The variables of test programs there.
+fn environment(programs: &Programs) -> Result<String> {
+    let agent = programs.directory()?.join("agent");
+    let variables = [
+        ("AGENT_BINARY", agent.display().to_string()),
+        ("AGENT_TEST_OWN_MACHINE", "1".to_owned()),
+        ("AGENT_TEST_SLOWER", SLOWER.to_string()),
+        // A test that needs root does not pass without it.
+        ("CI", "true".to_owned()),
+        ("HOME", "/root".to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        (
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        ),
+        ("RUST_BACKTRACE", "0".to_owned()),
+        ("TERM", "xterm".to_owned()),
+        ("WORKSPACE", workspace().display().to_string()),
+    ];
+    let lines = variables.map(|(name, value)| format!("{name}={value}\n"));
+    Ok(lines.concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_a_debian_runs_there_alone() {
+        let small = Wanted {
+            filters: &[],
+            debian: false,
+            for_test: false,
+        };
+        let debian = Wanted {
+            debian: true,
+            ..small
+        };
+        let filtered = Wanted {
+            filters: &["life"],
+            ..debian
+        };
+        let for_test = Wanted {
+            debian: false,
+            for_test: true,
+            ..debian
+        };
+        for (name, outcomes) in [
+            (
+                "docker::life::a",
+                [Some(Some(Why::Debian)), None, None, Some(None)],
+            ),
+            ("run_life::a", [None, Some(None), None, None]),
+            (
+                "floods::a",
+                [
+                    Some(Some(Why::Time)),
+                    Some(Some(Why::Time)),
+                    Some(None),
+                    Some(None),
+                ],
+            ),
+        ] {
+            let program = name.split("::").next().expect("a program");
+            let said = [&small, &debian, &filtered, &for_test].map(|it| it.refused(program, name));
+            assert_eq!(said, outcomes, "{name}");
+        }
+    }
+}
