@@ -56,6 +56,8 @@ impl Sort {
 
     pub fn of(cgroup: &Cgroup) -> Self {
         match cgroup.rank {
+            // Any user may make as many cgroups that claim to be containers.
+            Rank::Container if !cgroup.is_confirmed() => Self::Cgroup,
             Rank::Container if cgroup.own => Self::Container,
             Rank::Container => Self::Below,
             Rank::Service | Rank::Group => Self::Unit,
@@ -268,6 +270,7 @@ mod tests {
     use agent_ebpf::{Counts, NAMESPACES};
 
     use super::*;
+    use crate::container::claim::Confirmation;
 
     fn id(number: u64) -> String {
         format!("{number:064x}")
@@ -280,6 +283,8 @@ mod tests {
             let created = UNIX_EPOCH + Duration::from_secs(number);
             registry.add(key(number), &path, created);
         }
+        let claims = registry.new_claims(usize::MAX);
+        registry.confirm(claims.iter().map(Confirmation::of));
         registry
     }
 
