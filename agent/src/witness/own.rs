@@ -1,10 +1,12 @@
 //! Containers of `agent run`: their state says which cgroup each has.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::runtime::Spec;
+use serde::Deserialize;
 
 use super::file;
 use crate::container::claim::{Claim, Confirmation};
@@ -23,8 +25,7 @@ pub enum Intents {
 
 /// What `user`'s state confirms of a claim. It is written before the cgroup is made.
 pub fn confirm(root: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<Confirmation> {
-    let stores = directories_of(user).into_iter();
-    let mut stores = stores.filter_map(|store| Some(root.join(store.strip_prefix("/").ok()?)));
+    let mut stores = directories_of(root, user).into_iter();
     stores.find_map(|store| in_store(&store, claim, user, intents))
 }
 
@@ -33,25 +34,48 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
     let parent = store.parent()?;
     let below = PathBuf::from(store.file_name().unwrap_or(OsStr::new("."))).join(&claim.id);
     let read = |name: &str| file::read(parent, &below.join(name), user);
-    let record: Record = serde_json::from_slice(&read(RECORD)?.bytes).ok()?;
+    let state = read(RECORD)?.bytes;
+    let record: Record = serde_json::from_slice(&state).ok()?;
+    let paths: Paths = serde_json::from_slice(&state).ok()?;
     let process = match record.status {
         Status::Creating => None,
         Status::Running { pid } => u32::try_from(pid).ok(),
         Status::Exited { .. } => return None,
     };
-    if record.name != claim.id || record.cgroup != Path::new(&claim.cgroup) {
+    if record.name != claim.id {
         return None;
     }
     let intended = match intents {
         Intents::Leave => None,
         Intents::Read => read(CONFIG).and_then(|config| intended(&claim.id, &config.bytes)),
     };
-    Some(Confirmation {
+    let confirmation = Confirmation {
+        cgroups: paths.all(),
         process,
         named: Some(named(record)),
         intended: intended.map(Arc::new),
         ..Confirmation::of(claim)
-    })
+    };
+    confirmation.first(claim)
+}
+
+/// Where a record says that the container's cgroups are.
+#[derive(Deserialize)]
+struct Paths {
+    cgroup: String,
+    /// By the controllers of a hierarchy, where they are not all at one path.
+    #[serde(default)]
+    cgroups: Option<BTreeMap<String, String>>,
+}
+
+impl Paths {
+    fn all(self) -> Vec<String> {
+        let mut all = vec![self.cgroup];
+        all.extend(self.cgroups.into_iter().flat_map(BTreeMap::into_values));
+        all.sort();
+        all.dedup();
+        all
+    }
 }
 
 /// What a container is called, and where its files come from.

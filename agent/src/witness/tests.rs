@@ -187,7 +187,7 @@ fn machines() {
 fn our_own_state() {
     let cgroup = "/slice/agent/web";
     let root = host(&[cgroup]);
-    let path = "agent/containers/web";
+    let path = "agent-containers/web";
     let state = |cgroup: &str, status: &str| {
         format!(
             r#"{{"name":"web","image":"busybox","cgroup":"{cgroup}","supervisor":1,"status":{status},"created":"",
@@ -206,6 +206,15 @@ fn our_own_state() {
     let confirmation = confirm(root.path(), cgroup).unwrap();
     assert_eq!(confirmation.named.unwrap().image, "busybox");
     assert_eq!(confirmation.intended.unwrap().limits.len(), 1);
+    // An agent that has it elsewhere in another hierarchy says so of each.
+    let both = state("/agent/web", running).replacen(
+        '{',
+        &format!(r#"{{"cgroups":{{"pids":"{cgroup}"}},"#),
+        1,
+    );
+    record(&root, &format!("{path}/state.json"), &both);
+    let confirmation = confirm(root.path(), cgroup).unwrap();
+    assert_eq!(confirmation.cgroups, [cgroup, "/agent/web"]);
     for state in [
         state("/agent/web", running),
         state(cgroup, r#"{"exited":{"code":0}}"#),
