@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use super::file::{File, number, words};
@@ -44,6 +46,34 @@ impl Process {
     /// [`Error::Gone`] where there is no such process.
     pub fn started(&self) -> Result<u64, Error> {
         self.stat(22, "a start time in field 22", number)
+    }
+
+    /// When it started, by the clock that files are dated with.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn started_at(&self) -> Result<SystemTime, Error> {
+        let ticks = rustix::param::clock_ticks_per_second().max(1);
+        let started = self.started()?;
+        let started = Duration::new(
+            started / ticks,
+            u32::try_from(started % ticks * 1_000_000_000 / ticks).unwrap_or_default(),
+        );
+        let since_boot = clock_gettime(ClockId::Boottime);
+        let since_boot = Duration::try_from(since_boot).unwrap_or_default();
+        Ok(SystemTime::now() - since_boot + started)
+    }
+
+    /// Its arguments; what is not UTF-8 in them is replaced by U+FFFD.
+    ///
+    /// # Errors
+    /// It cannot be read, as below.
+    pub fn arguments(&self) -> Result<Vec<String>, Error> {
+        let file = File::read(self.path("cmdline"))?;
+        let words = file.bytes.split(|&byte| byte == 0);
+        Ok(words
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect())
     }
 
     /// Whether its first thread is ending, or has: `PF_EXITING` (include/linux/sched.h) of the flags, field 9 of `stat`.

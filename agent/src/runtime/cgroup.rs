@@ -15,6 +15,7 @@ mod ground;
 pub mod leaf;
 mod place;
 mod scope;
+mod stuck;
 mod wanted;
 
 use rustix::fs::OFlags;
@@ -28,6 +29,7 @@ use crate::host::control::{Control, TASKS};
 use crate::host::hierarchy::{Hierarchies, Mounted, Version};
 use crate::host::system::page_size;
 use crate::limit::Evidence;
+use crate::runtime::launch::Entrances;
 use apply::Limiter;
 use place::{Place, Way};
 
@@ -51,6 +53,11 @@ impl Cgroup {
             path: path.to_owned(),
             evidence: Vec::new(),
         }
+    }
+
+    /// That of a container that has none.
+    pub fn nowhere() -> Self {
+        Self::new("")
     }
 
     /// Makes it in these hierarchies, with what is to be limited there.
@@ -183,6 +190,17 @@ impl Cgroup {
             opened.map_err(Error::io(&directory.path.join(TASKS)))
         })
         .collect()
+    }
+
+    /// The ways into it for a process that comes in by itself.
+    ///
+    /// # Errors
+    /// One of them cannot be opened.
+    pub fn entrances(&self) -> Result<Entrances<'_>, Error> {
+        Ok(Entrances {
+            v2: self.v2_fd(),
+            v1: self.tasks()?,
+        })
     }
 
     /// In each hierarchy.

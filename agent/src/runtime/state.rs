@@ -43,8 +43,24 @@ pub use lock::{Claim, Waiter};
 /// Where the state is of the containers that root starts.
 pub const DIRECTORY: &str = "/run/agent-containers";
 
-const RECORD: &str = "state.json";
-const CONFIG: &str = "config.json";
+/// What the files with a [`Record`] and with the spec are called.
+pub const RECORD: &str = "state.json";
+pub const CONFIG: &str = "config.json";
+
+/// Where the state of a user's containers may be, on a host whose tree is at `root`: other than [`Store::of_user`], for
+/// whoever looks from outside.
+pub fn directories_of(root: &Path, user: u32) -> Vec<PathBuf> {
+    let (runtime, shared) = match user {
+        0 => (root.join("run"), Vec::new()),
+        _ => (
+            root.join(format!("run/user/{user}")),
+            user_directory::all_of(&root.join("tmp"), user),
+        ),
+    };
+    let own = ["agent-containers", "agent/containers"].map(|path| runtime.join(path));
+    let shared = shared.into_iter().map(|path| path.join("containers"));
+    own.into_iter().chain(shared).collect()
+}
 
 /// Bytes of a name.
 const LONGEST_NAME: usize = 63;

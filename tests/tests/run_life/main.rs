@@ -5,6 +5,7 @@ mod foreground;
 mod former;
 mod killed;
 mod many;
+mod stuck;
 mod sweep;
 mod terminal;
 mod waits;

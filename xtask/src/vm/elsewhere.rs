@@ -28,10 +28,11 @@ impl Why {
 
 /// The rows.
 #[rustfmt::skip]
-const ROWS: [Row; 9] = [
+const ROWS: [Row; 10] = [
     Row { tests: "docker::",         why: Why::Debian },
     Row { tests: "engine_restart::", why: Why::Debian },
     Row { tests: "inspect::docker::", why: Why::Debian },
+    Row { tests: "run_root::image::what_docker_saves", why: Why::Debian },
     Row { tests: "verify::standing::a_container_of_docker_", why: Why::Debian },
     Row { tests: "verify::standing::a_workload_of_docker_", why: Why::Debian },
     Row { tests: "verify::standing::what_docker_was_asked_for_", why: Why::Debian },

@@ -78,6 +78,14 @@ impl<'a> Begun<'a> {
         self.cgroup.made.is_empty() && self.places.is_empty()
     }
 
+    /// Whether what is born in it would get on: see [`Cgroup::check`].
+    ///
+    /// # Errors
+    /// It would not.
+    pub fn check(&self) -> Result<(), Error> {
+        self.cgroup.check()
+    }
+
     /// Its directory in v2, as [`Cgroup::v2_fd`].
     pub fn v2_fd(&self) -> Option<BorrowedFd<'_>> {
         self.cgroup.v2_fd()

@@ -91,6 +91,13 @@ pub enum Error {
     Apart { path: String, why: String },
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error("{} is frozen: a container there is paused, and whatever joins it; to let it go on, {thaw}", path.display())]
+    Frozen { path: PathBuf, thaw: &'static str },
+    #[error(
+        "{} is out of memory and nobody in it is killed for that (oom_kill_disable), so that whatever joins it waits; raise \
+         memory.limit_in_bytes, or write 0 to memory.oom_control, there or above", path.display()
+    )]
+    OutOfMemory { path: PathBuf },
     #[error("process {pid} is still in {} after it was killed", path.display())]
     Alive { pid: i32, path: PathBuf },
     #[error("{} cannot be removed: {source}", path.display())]

@@ -71,10 +71,8 @@ impl Claim {
             path: path.clone(),
             source,
         })?;
-        if let Status::Exited { .. } = record.status {
-            if room::is_there(&path) {
-                return room::fill(&path, &text);
-            }
+        if matches!(record.status, Status::Exited { .. }) && room::is_there(&path) {
+            return room::fill(&path, &text);
         }
         replace(&path, &text)?;
         match record.status {

@@ -72,7 +72,7 @@ pub fn cgroup(record: &Record) -> Result<Option<Cgroup>, Error> {
 ///
 /// # Errors
 /// This process may not put others into it.
-pub fn joined(record: &Record) -> Result<Option<Cgroup>, Error> {
+pub fn joined(record: &Record) -> Result<Cgroup, Error> {
     let has_none = record
         .cgroups
         .as_ref()
@@ -80,9 +80,9 @@ pub fn joined(record: &Record) -> Result<Option<Cgroup>, Error> {
     match cgroup(record)? {
         Some(mut cgroup) => {
             cgroup.approach()?;
-            Ok(Some(cgroup))
+            Ok(cgroup)
         }
-        None if has_none => Ok(None),
+        None if has_none => Ok(Cgroup::nowhere()),
         None => Err(Error::NotRunning {
             name: record.name.clone(),
         }),

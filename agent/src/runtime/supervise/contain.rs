@@ -14,7 +14,7 @@ use super::{Error, Told, clean, log};
 use crate::faults;
 use crate::host::process;
 use crate::runtime::cgroup::{self, Begun, Cgroup, Ground};
-use crate::runtime::launch::{self, Started, Stdio};
+use crate::runtime::launch::{self, Entrances, Started, Stdio};
 use crate::runtime::order::{Network, Order};
 use crate::runtime::state::{Claim, Record, Status, Store, logs};
 use crate::runtime::{network, root, seccomp, spec};
@@ -144,6 +144,7 @@ fn live(
     }
     // Not earlier: until here a signal may end this process at once.
     let mut signals = Signals::catch().map_err(Error::Streams)?;
+    begun.check()?;
     // Dropped before what was begun of the cgroup: nothing is in that then.
     let started = launch::launch(
         order,
@@ -162,11 +163,13 @@ fn live(
         told.note(&note.0);
     }
     faults::point("limited");
+    cgroup.check()?;
     told.limited(&cgroup);
     let placed = place(order, &cgroup, &started);
-    let (tasks, started) = beside(started, placed)?;
-    let running = started.go(&tasks)?;
-    drop(tasks);
+    let (entrances, started) = beside(started, placed)?;
+    let running = started.go(&entrances, &mut signals);
+    let running = running.map_err(|error| held_up(error.into(), &cgroup))?;
+    drop(entrances);
     faults::point("running");
     record.status = Status::Running {
         pid: running.pid.as_raw_nonzero().get(),
@@ -324,7 +327,7 @@ fn beside<T>(started: Started, came: Result<T, impl Into<Error>>) -> Result<(T, 
 }
 
 /// Connects the first process's network, while it mounts. What comes back lets it join its cgroups of v1.
-fn place(order: &Order, cgroup: &Cgroup, started: &Started) -> Result<Vec<OwnedFd>, Error> {
+fn place<'a>(order: &Order, cgroup: &'a Cgroup, started: &Started) -> Result<Entrances<'a>, Error> {
     network::connect(
         &order.network,
         &order.name,
@@ -332,7 +335,15 @@ fn place(order: &Order, cgroup: &Cgroup, started: &Started) -> Result<Vec<OwnedF
         started.pidfd.as_fd(),
     )?;
     faults::point("connected");
-    Ok(cgroup.tasks()?)
+    Ok(cgroup.entrances()?)
+}
+
+/// What a launch that took too long is to be told of: the cgroup, where that holds up what is in it.
+pub fn held_up(error: Error, cgroup: &Cgroup) -> Error {
+    match (&error, cgroup.check()) {
+        (Error::Launch(launch::Error::Late { .. }), Err(reason)) => reason.into(),
+        _ => error,
+    }
 }
 
 /// How a process ended that has. It stays a zombie.
