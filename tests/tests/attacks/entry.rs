@@ -5,8 +5,10 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tests::agent::profile;
 use tests::attacks::{Attack, Bundle, Kind, Launcher, Outcome, judge};
 use tests::rootfs::Rootfs;
@@ -16,7 +18,7 @@ use tests::run::{Container, text};
 const SECRET: &str = "bG9va2luZyBpcyBmb3JiaWRkZW4";
 
 /// How often runc enters.
-const TRIES: usize = 30;
+const TRIES: usize = 20;
 
 /// How a process gets into the container's pid namespace.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -197,6 +199,9 @@ fn by_runc(rootfs: &Rootfs, way: Way, command: &[&str]) -> Outcome {
             "{}",
             String::from_utf8_lossy(&ended.stderr)
         );
+        if watcher.has_said() {
+            break;
+        }
     }
     drop(watched.runc("kill", &[]).arg("KILL").output());
     watcher.outcome()
@@ -211,6 +216,8 @@ fn pid(bundle: &Bundle) -> u64 {
 /// The container that watches.
 struct Watcher {
     child: Child,
+    /// The pipe that the lines come from.
+    output: OwnedFd,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
@@ -220,10 +227,21 @@ impl Watcher {
         let call = call.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = call.spawn().expect("the program can be run");
         let output = child.stdout.take().expect("a pipe");
+        let copy = output.as_fd().try_clone_to_owned().expect("a descriptor");
         let mut lines = BufReader::new(output).lines();
         let first = lines.next().expect("a line").expect("text");
         assert_eq!(first, "watching");
-        Self { child, lines }
+        Self {
+            child,
+            output: copy,
+            lines,
+        }
+    }
+
+    /// Whether it got something already.
+    fn has_said(&self) -> bool {
+        let mut waited = [PollFd::new(&self.output, PollFlags::IN)];
+        poll(&mut waited, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     /// What it got until it was over, or was ended; [`Launcher::agent`] bounds the time.

@@ -135,11 +135,11 @@ fn run_below_a_frozen_cgroup_says_that_it_is() {
     let parent = Cgroup::new("frozen");
     let container = Container::new("below");
     let below = format!("--cgroup-parent={}", parent.path());
-    for freezer in freezers(parent.path()) {
+    for freezer in freezers(&parent.path()) {
         let frozen = freeze(freezer);
         let mut run = agent(["run", "--name", &container.name, &below, "--rootfs"]);
         let ended = output(run.arg(rootfs()).arg("true").stdin(Stdio::null()));
-        assert_refused(&ended, &["frozen", parent.path()]);
+        assert_refused(&ended, &["frozen", &parent.path()]);
         drop(frozen);
         container.assert_gone();
     }

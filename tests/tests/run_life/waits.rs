@@ -119,7 +119,8 @@ fn one_that_is_never_made_is_removed() {
 const LOCK: &str = r#"
     use Fcntl;
     open my $file, ">>", $ARGV[0] or die "$ARGV[0]: $!";
-    fcntl $file, F_SETLK, pack "s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0 or die "fcntl: $!";
+    my $lock = pack "s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0;
+    fcntl $file, F_SETLK, $lock or die "fcntl: $!";
     kill "STOP", $$;
 "#;
 

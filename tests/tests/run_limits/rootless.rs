@@ -83,6 +83,16 @@ impl Everybodys {
     }
 }
 
+impl Drop for Everybodys {
+    fn drop(&mut self) {
+        // For a test that failed.
+        let _ = self
+            .agent(&["rm", "-f", "web"])
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
 #[test]
 fn without_a_cgroup_it_runs_without_limits_and_says_so() {
     if !root() {

@@ -51,8 +51,8 @@ const PROGRAMS: [&str; 76] = [
 
 /// The rest of them.
 #[rustfmt::skip]
-const MORE_PROGRAMS: [&str; 16] = [
-    "ipcmk", "ipcrm", "ipcs", "dot", "tee", "tr", "umount", "unshare", "uname", "wc", "xargs", "yes", "chattr", "setcap", "getcap", "taskset",
+const MORE_PROGRAMS: [&str; 17] = [
+    "ipcmk", "ipcrm", "ipcs", "apt-get", "dot", "tee", "tr", "umount", "unshare", "uname", "wc", "xargs", "yes", "chattr", "setcap", "getcap", "taskset",
 ];
 
 /// Files and directories of this machine that programs read, where they are there.

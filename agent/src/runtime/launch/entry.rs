@@ -11,9 +11,12 @@
 //! The launcher waits for the stage's end, which is the copy's exec, and reads what both reported from memory that it
 //! shares with them.
 
+mod filters;
+
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
 use oci_spec::runtime::Process;
@@ -32,11 +35,19 @@ use super::wait::{self, Guard, Interrupts, Wait};
 use super::{Error, Running, refused};
 use crate::faults::{self, guarded};
 use crate::host;
-use crate::runtime::seccomp::{self, Call};
-use crate::sys::entry::{LAST_FORK, Shared, execute_with};
+use crate::runtime::seccomp;
+use crate::sys::entry::{Failed, Shared, execute_with};
 use crate::sys::launch::{Kin, Side, Strings, clone, exit};
 
 const WHAT: &str = "the process that enters the container";
+
+fn step(source: io::Error) -> Error {
+    Error::Step {
+        step: "clone",
+        subject: WHAT.to_owned(),
+        source,
+    }
+}
 
 /// Where a process goes, and as what.
 #[derive(Debug)]
@@ -81,78 +92,26 @@ impl Entry {
         interrupts: &mut dyn Interrupts,
     ) -> Result<Running, Error> {
         faults::point("clone");
-        let failed = |errno| Error::step("clone", WHAT, errno);
         // What is wrong with them is said here.
         Identity::new(&self.process)?;
         Command::new(&self.process, "/")?;
-        let message = self.message(entrances)?;
-        let (file, shared) = share(&message).map_err(|source| Error::Step {
-            step: "clone",
-            subject: WHAT.to_owned(),
-            source,
-        })?;
-        let program = host::launch::own_executable().map_err(failed)?;
-        let Streams {
-            input,
-            output,
-            errors,
-        } = &self.streams;
-        // The stage replaces what stands for nothing.
-        let input = input.as_ref().unwrap_or(output);
-        let mut given: Vec<BorrowedFd<'_>> = vec![
-            input.as_fd(),
-            output.as_fd(),
-            errors.as_fd(),
-            file.as_fd(),
-            self.root.as_fd(),
-        ];
-        given.extend(self.joins.iter().map(|join| join.namespace.as_fd()));
-        given.extend(entrances.v1.iter().map(|file| file.as_fd()));
-        if !guarded(faults::Guard::Entry) {
-            // As the process had it that was forked first.
-            given.extend(entrances.v2);
-        }
-        let above = |file: BorrowedFd<'_>| fcntl_dupfd_cloexec(file, given.len() as i32);
-        let program = above(program.as_fd()).map_err(failed)?;
-        let given: Result<Vec<OwnedFd>, Errno> = given.iter().map(|file| above(*file)).collect();
-        let given = given.map_err(failed)?;
-        let given: Vec<BorrowedFd<'_>> = given.iter().map(|file| file.as_fd()).collect();
-        let (arguments, environment) = (stage::arguments(), environment());
-        let pidfd = match clone(0, entrances.v2, Kin::Child).map_err(refused)? {
-            Side::Child => {
-                let tied = set_parent_process_death_signal(Some(Signal::KILL));
-                // What is typed at the host's terminal is not for it.
-                let done = tied.and_then(|()| setsid());
-                let done = done
-                    .and_then(|_| execute_with(&given, program.as_fd(), &arguments, &environment));
-                let Err(errno) = done;
-                shared.fail(stage::EXECUTED, errno, c"/proc/self/exe");
-                exit(1)
-            }
-            Side::Parent { pidfd, .. } => pidfd,
-        };
+        let (file, shared) = share(&self.message(entrances)?).map_err(step)?;
+        let pidfd = self.start(entrances, file.as_fd(), &shared)?;
         faults::point("cloned");
-        let stage = Guard::new(pidfd.try_clone().map_err(|source| Error::Step {
-            step: "clone",
-            subject: WHAT.to_owned(),
-            source,
-        })?);
+        let stage = Guard::new(pidfd.try_clone().map_err(step)?);
         let look = || {
             if shared.is_fault() {
                 faults::die();
             }
         };
         let waited = Wait::new(interrupts, WHAT, wait::PATIENCE).until(pidfd.as_fd(), look);
-        if waited.is_err() {
-            // Before anything is said of the copy: it makes none from here on.
-            drop(stage);
-        }
-        let copy = copy(&shared);
+        // From here on it makes no copy.
+        drop(stage);
         let ended = waited.and_then(|()| match shared.failed() {
             Some(failed) => Err(self.error(&failed)),
             None => Ok(()),
         });
-        match (ended, copy) {
+        match (ended, copy(&shared)) {
             (Ok(()), Some((pid, pidfd))) => Ok(Running {
                 pid,
                 pidfd,
@@ -170,7 +129,67 @@ impl Entry {
         }
     }
 
-    fn error(&self, failed: &crate::sys::entry::Failed) -> Error {
+    /// Starts the stage, with all that it gets.
+    fn start(
+        &self,
+        entrances: &Entrances<'_>,
+        message: BorrowedFd<'_>,
+        shared: &Shared,
+    ) -> Result<OwnedFd, Error> {
+        let failed = |errno: Errno| step(errno.into());
+        let given = self.given(entrances, message);
+        let above = |file: BorrowedFd<'_>| fcntl_dupfd_cloexec(file, given.len() as i32);
+        let program = host::launch::own_executable().map_err(failed)?;
+        let program = above(program.as_fd()).map_err(failed)?;
+        let given: Result<Vec<OwnedFd>, Errno> = given.iter().map(|file| above(*file)).collect();
+        let given = given.map_err(failed)?;
+        let given: Vec<BorrowedFd<'_>> = given.iter().map(AsFd::as_fd).collect();
+        let (arguments, environment) = (stage::arguments(), environment());
+        match clone(0, entrances.v2, Kin::Child).map_err(refused)? {
+            Side::Child => {
+                let tied = set_parent_process_death_signal(Some(Signal::KILL));
+                // What is typed at the host's terminal is not for it.
+                let done = tied.and_then(|()| setsid());
+                let done = done
+                    .and_then(|_| execute_with(&given, program.as_fd(), &arguments, &environment));
+                let Err(errno) = done;
+                shared.fail(stage::EXECUTED, errno, c"/proc/self/exe");
+                exit(1)
+            }
+            Side::Parent { pidfd, .. } => Ok(pidfd),
+        }
+    }
+
+    /// The stage's descriptors, in the order in which it expects them.
+    fn given<'a>(
+        &'a self,
+        entrances: &'a Entrances<'_>,
+        message: BorrowedFd<'a>,
+    ) -> Vec<BorrowedFd<'a>> {
+        let Streams {
+            input,
+            output,
+            errors,
+        } = &self.streams;
+        // The stage replaces what stands for nothing.
+        let input = input.as_ref().unwrap_or(output);
+        let mut given = vec![
+            input.as_fd(),
+            output.as_fd(),
+            errors.as_fd(),
+            message,
+            self.root.as_fd(),
+        ];
+        given.extend(self.joins.iter().map(|join| join.namespace.as_fd()));
+        given.extend(entrances.v1.iter().map(AsFd::as_fd));
+        if !guarded(faults::Guard::Entry) {
+            // As a process has it that is forked first.
+            given.extend(entrances.v2);
+        }
+        given
+    }
+
+    fn error(&self, failed: &Failed) -> Error {
         let errno = Errno::from_raw_os_error(failed.errno);
         let subject = String::from_utf8_lossy(&failed.subject).into_owned();
         let name = stage::name(failed.step);
@@ -185,7 +204,7 @@ impl Entry {
             }
             ("oom-score-adj", errno) => Error::invalid(format!(
                 "--oom-score-adj {subject}: {}; below that of this command it needs CAP_SYS_RESOURCE",
-                std::io::Error::from(errno)
+                io::Error::from(errno)
             )),
             ("fork", Errno::AGAIN) => Error::invalid(
                 "the container has no room for the command: wanted are two more processes below its --pids-limit, and below \
@@ -197,7 +216,7 @@ impl Entry {
 
     fn message(&self, entrances: &Entrances<'_>) -> Result<Message, Error> {
         let has_terminal = self.terminal.is_some();
-        let (filters, late) = filters(&self.filters, &self.process, has_terminal)?;
+        let (filters, late) = filters::split(&self.filters, &self.process, has_terminal)?;
         Ok(Message {
             process: self.process.clone(),
             joins: self.joins.iter().map(|join| join.kinds).collect(),
@@ -229,7 +248,7 @@ fn environment() -> Strings {
 }
 
 /// A file in memory with the message, whose beginning is shared with the stage and its copy.
-fn share(message: &Message) -> std::io::Result<(OwnedFd, Shared)> {
+fn share(message: &Message) -> io::Result<(OwnedFd, Shared)> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = File::from(memfd_create(c"entry", flags)?);
     let message = serde_json::to_vec(message)?;
@@ -248,48 +267,4 @@ fn copy(shared: &Shared) -> Option<(Pid, OwnedFd)> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     waitid(WaitId::PidFd(pidfd.as_fd()), options).ok()?;
     Some((pid, pidfd))
-}
-
-/// Filters for the stage, and those for its copy. They are the stage's, but where one of them refuses a call by which the
-/// copy is made: the stage's then lets just these through, and the copy's own comes on top.
-fn filters(
-    filters: &[seccomp::Program],
-    process: &Process,
-    terminal: bool,
-) -> Result<(Vec<stage::Filter>, Vec<stage::Filter>), Error> {
-    let mut calls = vec![
-        Call::new("clone", libc::SYS_clone, [Some(LAST_FORK), None]),
-        Call::new("setsid", libc::SYS_setsid, [None; 2]),
-        Call::new(
-            "prctl",
-            libc::SYS_prctl,
-            [
-                Some(libc::PR_SET_PDEATHSIG as u64),
-                Some(libc::SIGKILL as u64),
-            ],
-        ),
-    ];
-    if terminal {
-        let arguments = [Some(0), Some(libc::TIOCSCTTY)];
-        calls.push(Call::new("ioctl", libc::SYS_ioctl, arguments));
-    }
-    let refused = |call: &&Call| filters.iter().any(|filter| !filter.allows(call));
-    let Some(refused) = calls.iter().find(refused) else {
-        return Ok((filters.iter().map(stage::Filter::of).collect(), Vec::new()));
-    };
-    if process.no_new_privileges() == Some(false) {
-        return Err(Error::invalid(format!(
-            "seccomp: the profile refuses {}, by which a process enters the container; allow it there, or keep \
-             no_new_privs on",
-            refused.name
-        )));
-    }
-    calls.push(Call::new("seccomp", libc::SYS_seccomp, [None; 2]));
-    let relaxed = filters.iter().map(|filter| filter.but_for(&calls));
-    let relaxed: Result<Vec<_>, _> = relaxed.collect();
-    let relaxed = relaxed.map_err(|error| Error::invalid(error.to_string()))?;
-    Ok((
-        relaxed.iter().map(stage::Filter::of).collect(),
-        filters.iter().map(stage::Filter::of).collect(),
-    ))
 }
