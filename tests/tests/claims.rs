@@ -41,7 +41,7 @@ fn at(states: Vec<Value>, cgroup: &str) -> Value {
 
 /// What the command says on standard error; it fails.
 #[track_caller]
-fn refused(arguments: &[&str]) -> String {
+fn refused(arguments: &[impl AsRef<std::ffi::OsStr> + std::fmt::Debug]) -> String {
     let output = agent(arguments).output().expect("agent can be run");
     assert!(!output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -168,7 +168,10 @@ fn of_two_with_one_name_the_error_names_both() {
         "--docker-socket",
         engine.socket(),
     ];
-    let named = |name: &str| [&arguments[..], &["--output", "json", "--container", name]].concat();
+    let named = |name: &str| -> Vec<String> {
+        let all = [&arguments[..], &["--output", "json", "--container", name]].concat();
+        all.into_iter().map(str::to_owned).collect()
+    };
     let said = refused(&named(name));
     assert!(said.contains(&own) && said.contains(&other), "{said}");
     // Each is had by its cgroup, and the other by its id.
