@@ -9,7 +9,7 @@ use std::{
 
 use agent_ebpf::CgroupKey;
 
-use super::{scrape::label_path, which::Which};
+use super::{found::label_path, which::Which};
 use crate::container::{
     place::Rank,
     registry::{Cgroup, Registry},
@@ -76,7 +76,7 @@ impl Sort {
 }
 
 /// The order of cgroups: the living by sort and age, but the dead of other cgroups than containers last; of the dead those
-/// first who died last.
+/// first who died last. Of containers those that are confirmed come first: anybody may make a cgroup that looks like one.
 fn in_order(cgroup: &Cgroup) -> impl Ord + use<> {
     let sort = Sort::of(cgroup);
     let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -84,7 +84,9 @@ fn in_order(cgroup: &Cgroup) -> impl Ord + use<> {
     let gone = cgroup.gone.map(|gone| Reverse(since(gone)));
     // The same whatever the order in which they were found at the start.
     let path = cgroup.directories.first().map(|it| it.path.clone());
-    (is_forgotten_first, sort, gone, since(cgroup.created), path)
+    let is_claim = sort == Sort::Container && !cgroup.is_confirmed();
+    let created = since(cgroup.created);
+    (is_forgotten_first, sort, is_claim, gone, created, path)
 }
 
 /// Which bound left a cgroup out.

@@ -33,7 +33,7 @@ const SUPERVISOR: [&str; 12] = [
 const OF_ROOTS: [&str; 4] = ["prepared", "root", "leave", "running"];
 
 /// Those of `agent exec`, beside its process's own.
-const EXEC: [&str; 3] = ["clone", "cloned", "go"];
+const EXEC: [&str; 2] = ["clone", "cloned"];
 
 /// The steps of a new process: their table is read, so that none is forgotten.
 fn steps(table: &str) -> Vec<&'static str> {
@@ -154,7 +154,7 @@ fn nothing_is_left_of_an_exec_that_is_killed() {
     container.start(&[], &["sleep", "1000"]);
     let before = container.processes();
     let unchanged = || (container.processes() == before).then_some(());
-    for step in EXEC.into_iter().chain(steps("NEXT")) {
+    for step in EXEC.into_iter().chain(steps("ENTER")) {
         let mut exec = container.agent("exec", &[], &["sleep", "1000"]);
         let ended = output(exec.env("AGENT_FAULT", step));
         assert_eq!(ended.status.signal(), Some(9), "{step}: {ended:?}");
