@@ -1,14 +1,15 @@
 //! The engine's own names: docker, or what speaks its protocol, on a unix socket.
 //!
 //! A container's `create` event comes before its cgroup is made, so that its name is known before
-//! the first process runs. Asking after an event of the kernel would miss what lives shortly.
+//! the first process runs. Asking after an event of the kernel would miss what lives shortly. A name is
+//! given to a cgroup once the container's process, or a record of the launcher, confirms that it is its.
 
 use std::{
     collections::HashMap,
     io::ErrorKind,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -28,6 +29,8 @@ use tokio::{
 
 use crate::{
     container::registry::names::{Named, Told},
+    host::process::Process,
+    lock::lock,
     text,
 };
 
@@ -84,10 +87,30 @@ pub struct State {
     pub errors: AtomicU64,
     /// Containers whose intended limits it was asked for in vain.
     pub unanswered: AtomicU64,
+    exec_root: Mutex<Option<PathBuf>>,
+}
+
+impl State {
+    /// Where its launcher leaves records, where it was started with other than the usual directory.
+    pub fn exec_root(&self) -> Option<PathBuf> {
+        lock(&self.exec_root).clone()
+    }
+}
+
+/// What an engine says of one container.
+#[derive(Clone, Debug, Default)]
+pub struct Inspected {
+    /// What was asked for when it was made, or since.
+    pub config: HostConfig,
+    /// Its first process; `None` while it does not run.
+    pub process: Option<u32>,
 }
 
 /// A connection to an engine.
-pub struct Client(Docker);
+pub struct Client {
+    docker: Docker,
+    exec_root: Option<PathBuf>,
+}
 
 /// Follows the engine on `socket` for as long as somebody takes what it tells. One that is slow,
 /// dead or comes later holds up nobody. Needs a tokio runtime.
@@ -103,28 +126,36 @@ pub fn follow(socket: String) -> (Arc<State>, mpsc::Receiver<Told>) {
     (state, heard)
 }
 
-/// All containers that the engine has now, running or not.
-///
-/// # Errors
-/// Where nobody listens, or no answer comes.
-pub async fn list(socket: &str) -> Result<Told, EngineError> {
-    let docker = connect(socket).await?;
-    within(all(&docker)).await
-}
-
 impl Client {
     /// # Errors
     /// Where nobody listens, or no answer comes.
     pub async fn connect(socket: &str) -> Result<Self, EngineError> {
-        connect(socket).await.map(Self)
+        let (docker, exec_root) = connect(socket).await?;
+        Ok(Self { docker, exec_root })
     }
 
-    /// What was asked for when a container was made, or since; `None` where the engine has none of this full id.
+    /// How it stands with the engine.
+    pub fn state(&self) -> State {
+        State {
+            exec_root: Mutex::new(self.exec_root.clone()),
+            ..State::default()
+        }
+    }
+
+    /// All containers that the engine has, running or not.
     ///
     /// # Errors
     /// Where no answer comes.
-    pub async fn config(&self, id: &str) -> Result<Option<HostConfig>, EngineError> {
-        within(config(&self.0, id)).await
+    pub async fn list(&self) -> Result<Told, EngineError> {
+        within(all(&self.docker)).await
+    }
+
+    /// What the engine says of a container; `None` where it has none of this full id.
+    ///
+    /// # Errors
+    /// Where no answer comes.
+    pub async fn inspect(&self, id: &str) -> Result<Option<Inspected>, EngineError> {
+        within(inspect(&self.docker, id)).await
     }
 }
 
@@ -160,7 +191,8 @@ impl Follower {
 
     /// One connection, to its end; `Ok` where nobody wants to hear more.
     async fn session(&self) -> Result<(), EngineError> {
-        let docker = connect(&self.socket).await?;
+        let (docker, exec_root) = connect(&self.socket).await?;
+        *lock(&self.state.exec_root) = exec_root;
         // First the events, then the list, so that nothing falls between.
         let mut events = std::pin::pin!(events(&docker));
         let (all, early) = within(list_beside(&docker, &mut events)).await?;
@@ -192,18 +224,38 @@ impl Follower {
     }
 }
 
-/// A client that speaks the engine's version of the protocol.
-async fn connect(socket: &str) -> Result<Docker, EngineError> {
+/// A client that speaks the engine's version of the protocol, and where the engine has its records.
+async fn connect(socket: &str) -> Result<(Docker, Option<PathBuf>), EngineError> {
     // The client's own errors do not tell nobody from a bad answer.
     let listens = UnixStream::connect(PathBuf::from(socket)).await;
-    listens.map_err(|error| match error.kind() {
+    let stream = listens.map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => EngineError::Absent,
         _ => EngineError::Connect(error),
     })?;
+    let exec_root = exec_root(&stream);
+    drop(stream);
     // Its own patience is for the stream, which begins to answer before there is an event.
     let patience = 2 * ANSWER_WITHIN.as_secs();
     let docker = Docker::connect_with_unix(socket, patience, API_DEFAULT_VERSION)?;
-    within(async { Ok(docker.negotiate_version().await?) }).await
+    let docker = within(async { Ok(docker.negotiate_version().await?) }).await?;
+    Ok((docker, exec_root))
+}
+
+/// What the engine that listens was started with as `--exec-root`; `None` where it was not, or another program, such as
+/// systemd, listens for it. Only root's is believed: its records are.
+fn exec_root(stream: &UnixStream) -> Option<PathBuf> {
+    const OPTION: &str = "--exec-root";
+    let peer = stream.peer_cred().ok().filter(|peer| peer.uid() == 0)?;
+    let pid = u32::try_from(peer.pid()?).ok()?;
+    let arguments = Process::new(Path::new("/"), pid).arguments().ok()?;
+    let mut arguments = arguments.iter();
+    let said = arguments.find_map(|it| it.strip_prefix(OPTION).map(str::to_owned))?;
+    let path = match said.strip_prefix('=') {
+        Some(path) => path.to_owned(),
+        None if said.is_empty() => arguments.next()?.clone(),
+        None => return None,
+    };
+    Some(PathBuf::from(path)).filter(|path| path.is_absolute())
 }
 
 async fn within<T>(answer: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
@@ -256,14 +308,20 @@ async fn all(docker: &Docker) -> Result<Told, EngineError> {
     ))
 }
 
-async fn config(docker: &Docker, id: &str) -> Result<Option<HostConfig>, EngineError> {
+async fn inspect(docker: &Docker, id: &str) -> Result<Option<Inspected>, EngineError> {
     use bollard::errors::Error::DockerResponseServerError as Refused;
     let found = docker.inspect_container(id, None::<InspectContainerOptions>);
     match found.await {
         // It takes names too, and beginnings of ids.
-        Ok(found) => Ok(found
-            .host_config
-            .filter(|_| found.id.as_deref() == Some(id))),
+        Ok(found) if found.id.as_deref() != Some(id) => Ok(None),
+        Ok(found) => {
+            let pid = found.state.and_then(|state| state.pid);
+            let process = pid.and_then(|pid| u32::try_from(pid).ok());
+            Ok(Some(Inspected {
+                config: found.host_config.unwrap_or_default(),
+                process: process.filter(|pid| *pid != 0),
+            }))
+        }
         Err(Refused {
             status_code: 404, ..
         }) => Ok(None),

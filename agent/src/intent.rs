@@ -7,20 +7,17 @@ use bollard::models::HostConfig;
 use crate::engine::{Client, EngineError};
 use crate::host::devices::block_device;
 use crate::host::system::page_size;
-use crate::runtime::state::{self, Store};
 use crate::runtime::{cgroup, spec};
 use crate::watch::record::{Container, ContainerKind};
 
-mod ask;
 mod docker;
 mod expect;
 mod own;
 mod systemd;
 
 pub use crate::limit::{Intent, Source};
-pub use ask::Asker;
 pub use expect::expect;
-pub use own::of_agent_run;
+pub use own::of_spec;
 
 /// Why it cannot be said what is intended.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +31,6 @@ pub enum Error {
         id: String,
         #[source]
         source: EngineError,
-    },
-    #[error("the limits that container {id} was made with")]
-    State {
-        id: String,
-        #[source]
-        source: state::Error,
     },
     #[error("the limits of {id} are none that are known here")]
     Limit {
@@ -69,7 +60,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn engine(socket: &str, id: &str, source: EngineError) -> Self {
+    pub fn engine(socket: &str, id: &str, source: EngineError) -> Self {
         Self::Engine {
             socket: socket.to_owned(),
             id: id.to_owned(),
@@ -78,8 +69,8 @@ impl Error {
     }
 }
 
-/// What the limits of `container` are meant to be, where somebody knows: the engine on `docker_socket`, the state of
-/// `agent run`, or systemd.
+/// What the limits of `container` are meant to be, where the engine on `docker_socket` or systemd knows. Of a container
+/// of `agent run` the record that confirms it says so; of one that is not confirmed nobody does.
 ///
 /// # Errors
 /// Whoever should know does not say, or says what is no limit.
@@ -88,12 +79,11 @@ pub async fn of_container(
     docker_socket: Option<&str>,
 ) -> Result<Option<Intent>, Error> {
     match container.kind {
-        ContainerKind::Container if own::is_of_agent_run(container) => {
-            of_agent_run(&Store::of_user(), &container.id)
-        }
         ContainerKind::Container => match docker_socket {
-            Some(socket) => of_docker(socket, &container.id).await,
-            None => Ok(None),
+            Some(socket) if container.confirmed == Some(true) => {
+                of_docker(socket, &container.id).await
+            }
+            _ => Ok(None),
         },
         ContainerKind::Unit => systemd::of_unit(container).await,
         ContainerKind::Sandbox | ContainerKind::Cgroup => Ok(None),
@@ -102,16 +92,19 @@ pub async fn of_container(
 
 /// What the engine was asked for; `None` where nobody listens, or it has no such container.
 async fn of_docker(socket: &str, id: &str) -> Result<Option<Intent>, Error> {
-    let asked = async { Client::connect(socket).await?.config(id).await };
+    let asked = async { Client::connect(socket).await?.inspect(id).await };
     match asked.await {
-        Ok(config) => config.map(|config| of_config(id, &config)).transpose(),
+        Ok(found) => found.map(|it| of_config(id, &it.config)).transpose(),
         Err(EngineError::Absent) => Ok(None),
         Err(source) => Err(Error::engine(socket, id, source)),
     }
 }
 
 /// What docker's configuration of a container asks for.
-fn of_config(id: &str, config: &HostConfig) -> Result<Intent, Error> {
+///
+/// # Errors
+/// It has what is no limit.
+pub fn of_config(id: &str, config: &HostConfig) -> Result<Intent, Error> {
     let device = |path: &str| block_device(Path::new(path));
     let limits = docker::limits(config, device, page_size());
     let limits = limits.map_err(|source| Error::Limit {
@@ -134,6 +127,7 @@ mod tests {
             name: "nobodys-0.service".to_owned(),
             runtime: runtime.to_owned(),
             image: String::new(),
+            confirmed: Some(true),
             cgroup: "/nobodys".to_owned(),
         };
         let socket = Some("/nowhere/docker.sock");

@@ -24,6 +24,8 @@ pub mod engine;
 
 pub mod intent;
 
+pub mod witness;
+
 pub mod pipeline;
 
 pub mod metrics;

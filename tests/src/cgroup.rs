@@ -11,6 +11,7 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::state::State;
 use crate::wait::{PATIENCE, poll, wait_for};
 
 /// The cgroup in which those of `agent run` are. It is shared, with other tests too.
@@ -31,6 +32,8 @@ pub struct Cgroup {
     name: String,
     /// Below the root of each hierarchy.
     path: PathBuf,
+    /// What confirms that it is a container's; removed after the cgroup.
+    _state: Option<State>,
 }
 
 /// A hierarchy of the host.
@@ -60,6 +63,7 @@ impl Cgroup {
         let outer = PathBuf::from(&name);
         let parent = outer.join(PARENT);
         let inner = parent.join(&name);
+        let state = State::write(&name, &format!("/{}", inner.display()));
         for hierarchy in hierarchies() {
             for path in [&outer, &parent] {
                 hierarchy.make(path).expect("the cgroup above is there");
@@ -67,11 +71,35 @@ impl Cgroup {
             }
             hierarchy.make(&inner).expect("the cgroup above is there");
         }
-        let of = |path| Self {
+        let of = |path, state| Self {
             name: name.clone(),
             path,
+            _state: state,
         };
-        (of(outer), of(inner))
+        (of(outer, None), of(inner, Some(state)))
+    }
+
+    /// Makes `/NAME-…/PATH`, which no engine made, and nobody confirms, whatever it looks like.
+    ///
+    /// # Panics
+    /// Where it cannot be made.
+    pub fn strangers(name: &str, path: &str) -> Self {
+        let name = unique(name);
+        let path = Path::new(&name).join(path);
+        for hierarchy in hierarchies() {
+            let above: Vec<&Path> = path.ancestors().collect();
+            for above in above.into_iter().rev().skip(1) {
+                hierarchy.make(above).expect("the cgroup above is there");
+                if above != path {
+                    hierarchy.delegate(above);
+                }
+            }
+        }
+        Self {
+            name,
+            path,
+            _state: None,
+        }
     }
 
     /// Makes `/agent/NAME`, which no other may have.
@@ -80,9 +108,12 @@ impl Cgroup {
     /// Where it cannot be made, or is there already.
     pub fn named(name: &str) -> Self {
         let path = Path::new(PARENT).join(name);
+        // Before the cgroup: whoever sees that asks for it.
+        let state = State::write(name, &format!("/{}", path.display()));
         let cgroup = Self {
             name: name.to_owned(),
             path,
+            _state: Some(state),
         };
         for hierarchy in hierarchies() {
             assert!(
@@ -114,6 +145,7 @@ impl Cgroup {
         Self {
             name: name.to_owned(),
             path,
+            _state: None,
         }
     }
 
@@ -200,8 +232,11 @@ impl Cgroup {
     fn remove(&self) -> Option<()> {
         for hierarchy in hierarchies() {
             remove(&hierarchy.root.join(&self.path))?;
-            // Others may still be in it, or have removed it.
-            let _ = fs::remove_dir(hierarchy.root.join(PARENT));
+            // Others may still be in those above, or have removed them.
+            let above = self.path.ancestors().skip(1);
+            for above in above.take_while(|above| !above.as_os_str().is_empty()) {
+                let _ = fs::remove_dir(hierarchy.root.join(above));
+            }
         }
         Some(())
     }

@@ -1,5 +1,6 @@
 //! Docker: an engine of the tests' own, and containers in it.
 
+pub mod answers;
 mod client;
 mod engine;
 pub(crate) mod image;

@@ -27,6 +27,7 @@ pub mod run;
 pub mod serve;
 pub mod shared;
 pub mod slow;
+pub mod state;
 pub mod storm;
 pub mod swap;
 pub mod veth;

@@ -59,7 +59,7 @@ fn prometheus_answers_how_busy_a_docker_container_is() {
         return;
     }
     let docker = Docker::start();
-    let serve = Serve::start(&[]);
+    let serve = docker.serve();
     let prometheus = Prometheus::start(serve.address().expect("it traces"));
     let busy = docker.run(&[], &["sh", "-c", "while :; do :; done"]);
     let idle = docker.run(&[], &["sleep", "1000"]);

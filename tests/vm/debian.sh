@@ -20,6 +20,7 @@ chroot "$root" apt-get install -qq -y --no-install-recommends $packages
 chroot "$root" apt-get clean
 rm "$root/usr/sbin/policy-rc.d"
 
+mkdir -p "$root/usr/lib/modules"
 cp -a "$modules" "$root/usr/lib/modules/"
 chroot "$root" depmod "$(basename "$modules")"
 

@@ -1,6 +1,7 @@
 //! The engine that names containers: its option, and what becomes of what it tells.
 
 use std::{
+    collections::HashSet,
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -11,19 +12,20 @@ use tokio::{sync::mpsc::Receiver, time::timeout};
 
 use super::known;
 use crate::{
+    container::registry::Registry,
     container::registry::names::Told,
-    engine::{self, EngineError, State},
-    intent::Asker,
+    engine::{self, Client, EngineError, State},
     lock::lock,
     pipeline::{
         Shared,
         look::{Look, look},
     },
     text,
+    witness::{Intents, ask::Asker, engine::inspect},
 };
 
-/// What an engine's list may take where somebody waits for it.
-const LIST_WITHIN: Duration = Duration::from_secs(1);
+/// What an engine's answers may take where somebody waits for them.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Which engine to ask.
 #[derive(Clone, Debug, clap::Args)]
@@ -56,23 +58,38 @@ impl EngineArgs {
         Some(&*self.docker_socket).filter(|socket| !matches!(*socket, "" | "off"))
     }
 
+    /// The engine, where it answers in time.
+    pub async fn connect(&self) -> Option<Client> {
+        match timeout(ANSWER_WITHIN, Client::connect(self.socket()?)).await {
+            Ok(Ok(client)) => Some(client),
+            Ok(Err(EngineError::Absent)) | Err(_) => None,
+            Ok(Err(error)) => {
+                self.complain(&error);
+                None
+            }
+        }
+    }
+
+    fn complain(&self, error: &EngineError) {
+        tracing::warn!(
+            "docker on {}: {}; its containers go by their ids",
+            self.docker_socket,
+            text::error_line(error)
+        );
+    }
+
     /// One look at the host, with the names that the engine tells in time.
     pub async fn look(&self) -> anyhow::Result<Look> {
-        let looked = tokio::task::spawn_blocking(|| look(Path::new("/"), known::OWN_NAMES));
-        let told = match self.socket() {
-            Some(socket) => timeout(LIST_WITHIN, engine::list(socket)).await.ok(),
-            None => None,
-        };
+        let client = self.connect().await;
+        let witnesses = known::witnesses(Intents::Leave, client.as_ref().map(known::state))?;
+        let looked = tokio::task::spawn_blocking(move || look(Path::new("/"), &witnesses));
         let mut look = looked.await.context("the look panicked")??;
-        match told {
-            Some(Ok(told)) => look.registry.tell(told, Instant::now()),
-            // Containers go by their ids.
-            Some(Err(EngineError::Absent)) | None => {}
-            Some(Err(error)) => tracing::warn!(
-                "docker on {}: {}; its containers go by their ids",
-                self.docker_socket,
-                text::error_line(&error)
-            ),
+        if let Some(client) = client {
+            // What is not told in time goes by its id, or is not confirmed.
+            let told = tell(&client, &mut look.registry);
+            if let Ok(Err(error)) = timeout(ANSWER_WITHIN, told).await {
+                self.complain(&error);
+            }
         }
         Ok(look)
     }
@@ -107,10 +124,17 @@ impl Engine {
             asker,
         } = self;
         let tell = telling(shared);
+        let looking = Arc::downgrade(shared);
         // The name first: with it is kept what is intended.
         let hear = move |told: Told| {
             let named = told.clone();
             let is_heard = tell(told);
+            // From now on it is known where the engine's records are.
+            if matches!(named, Told::All(_))
+                && let Some(shared) = looking.upgrade()
+            {
+                shared.confirm_claims();
+            }
             if let Some(asker) = &asker {
                 asker.ask(&named);
             }
@@ -132,6 +156,24 @@ impl Engine {
             }
         });
     }
+}
+
+/// Tells the registry what the engine's containers are called, and asks the engine about those that no record confirms.
+async fn tell(client: &Client, registry: &mut Registry) -> Result<(), EngineError> {
+    let told = client.list().await?;
+    let known: HashSet<String> = match &told {
+        Told::All(all) => all.iter().map(|(id, _)| id.clone()).collect(),
+        _ => HashSet::new(),
+    };
+    registry.tell(told, Instant::now());
+    let claims = registry.unconfirmed(usize::MAX).into_iter();
+    let ids: HashSet<String> = claims.map(|claim| claim.id).collect();
+    for id in ids.intersection(&known) {
+        if let Some((_, confirmation)) = inspect(client, id).await? {
+            registry.confirm(confirmation);
+        }
+    }
+    Ok(())
 }
 
 /// Tells the registry, as long as it is there: whether it is.

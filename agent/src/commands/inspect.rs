@@ -4,10 +4,13 @@ use std::{num::NonZeroU32, path::Path, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 
-use super::{engine::EngineArgs, known, screen};
+use super::{
+    engine::EngineArgs,
+    known::{self, Fresh, Search},
+    screen,
+};
 use crate::{
     host::Error,
-    intent::of_container,
     inventory::{
         containers::{self, ContainerState},
         inspect::{container_of, page, read},
@@ -66,13 +69,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (inventory, states) = args.inventory().await?;
     let all: Vec<Container> = states.iter().map(|it| it.container.clone()).collect();
     let target = &args.target;
-    let Some(pid) = process_of(target, &known::running(states)) else {
+    let fresh = Fresh::new(&args.engine).await?;
+    let found = process_of(target, &states, &fresh).await;
+    let Some(pid) = found.with_context(|| target.clone())? else {
         anyhow::bail!(
             "{target}: no container of that name or id runs, and it is no process's number; agent ps lists containers"
         );
     };
     let namespaces = inventory.namespaces(pid).await?;
-    let intent = args.intent(pid.get(), &all).await;
+    let intent = args.intent(pid.get(), &all, &fresh).await;
     let report = match read(
         Path::new("/"),
         pid.get(),
@@ -95,11 +100,21 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// The first process of a container; else a number is that of a process. A name is more than a number, and that is more
 /// than the beginning of an id.
-fn process_of(target: &str, found: &known::Found) -> Option<NonZeroU32> {
-    let own = known::own_process(target).and_then(|pid| u32::try_from(pid).ok());
-    let named = own.or_else(|| known::exact(target, found));
-    let process = named.or_else(|| target.parse().ok());
-    NonZeroU32::new(process.or_else(|| known::choose(target, found))?)
+async fn process_of(
+    target: &str,
+    states: &[ContainerState],
+    fresh: &Fresh,
+) -> anyhow::Result<Option<NonZeroU32>> {
+    let found = known::running(states);
+    let search = Search::new(target, &found, fresh);
+    let process = match search.whole().await? {
+        Some(known) => known.process,
+        None => match target.parse() {
+            Ok(pid) => Some(pid),
+            Err(_) => search.begun().await?.and_then(|known| known.process),
+        },
+    };
+    Ok(process.and_then(NonZeroU32::new))
 }
 
 impl Args {
@@ -117,9 +132,10 @@ impl Args {
     }
 
     /// What the limits of the process's container are meant to be, where somebody says.
-    async fn intent(&self, pid: u32, all: &[Container]) -> Option<Intent> {
+    async fn intent(&self, pid: u32, all: &[Container], fresh: &Fresh) -> Option<Intent> {
         let container = container_of(Path::new("/"), pid, all)?;
-        match of_container(&container, self.engine.socket()).await {
+        let known = fresh.know(&(container, Some(pid))).await?;
+        match known.intent(self.engine.socket()).await {
             Ok(intent) => intent,
             Err(error) => {
                 super::complain(&error);

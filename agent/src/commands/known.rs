@@ -1,108 +1,276 @@
 //! Containers by name or id, whoever made them: to look at, and for flags that share what another container has.
+//!
+//! A name stands for a container that is confirmed at that moment. Where a server says which containers there are, each
+//! that is meant is looked at again here.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::{anyhow, bail};
+
 use super::engine::EngineArgs;
-use crate::{
-    container::registry::names::{Named, Own},
-    intent,
-    inventory::containers::ContainerState,
-    pipeline::look::Look,
-    runtime::{
-        order::ChangeRoot,
-        state::{DIRECTORY, Status, Store},
-    },
-    server::socket,
-    text,
-    watch::{client, record::Container},
-};
-
-/// What the state of `agent run` says of containers; it is written before their cgroups are made. Root's only: what an
-/// ordinary user writes is not believed.
-pub const OWN: Own = Own {
-    named,
-    intended: |id| {
-        let intended = intent::of_agent_run(&Store::at(DIRECTORY), id);
-        let intended = intended.inspect_err(|error| tracing::warn!("{}", text::error_line(error)));
-        intended.ok()?.map(Arc::new)
-    },
-};
-
-/// Likewise, without what is intended, for those who do not ask.
-pub const OWN_NAMES: Own = Own {
-    named,
-    ..Own::SILENT
-};
-
-/// What a container is called, and where its files come from.
-fn named(id: &str) -> Option<Named> {
-    let record = Store::at(DIRECTORY).read(id).ok()?;
-    let image = match record.change_root {
-        ChangeRoot::Pivot => record.image,
-        ChangeRoot::Chroot => format!("{} (chroot: isolates nothing but the path)", record.image),
-    };
-    Some(Named {
-        name: record.name,
-        image,
-    })
-}
+use crate::container::claim::{Claim, Confirmation, Witnesses};
+use crate::container::path::Runtime;
+use crate::container::place;
+use crate::engine::{Client, State};
+use crate::host::hierarchy::Hierarchies;
+use crate::host::membership::Membership;
+use crate::intent::{self, Intent};
+use crate::inventory::containers::ContainerState;
+use crate::pipeline::look::Look;
+use crate::runtime::state::{Status, Store};
+use crate::server::socket;
+use crate::watch::client;
+use crate::watch::record::Container;
+use crate::witness::{Intents, Records, engine};
 
 /// Digits of an id that say which, at least.
 const SHORTEST_ID: usize = 4;
 
-/// The first process of a container that runs: of `agent run`, or of any engine that the agent knows.
+/// Containers of one name that are looked at.
+const LOOKED_AT: usize = 16;
+
+/// Who is asked what confirms a claim.
 ///
-/// What it starts to ask others has ended when it returns: the caller is to have one thread.
-pub fn first_process(name: &str) -> Option<i32> {
-    if let Some(pid) = own_process(name) {
-        return Some(pid);
+/// # Errors
+/// The host's hierarchies cannot be found.
+pub fn witnesses(intents: Intents, docker: Option<Arc<State>>) -> anyhow::Result<Witnesses> {
+    let records = Records::new(Hierarchies::discover(Path::new("/"))?, intents, docker);
+    Ok(Witnesses::new(move |claim| records.confirm(claim)))
+}
+
+/// How it stands with an engine that is connected.
+pub fn state(client: &Client) -> Arc<State> {
+    Arc::new(client.state())
+}
+
+/// A container that is confirmed.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub container: Container,
+    /// Its first process, where somebody knows it.
+    pub process: Option<u32>,
+    /// What its limits are meant to be, by the state of `agent run`.
+    pub intended: Option<Arc<Intent>>,
+}
+
+/// A container that runs, confirmed or not, and its first process.
+pub type Candidate = (Container, Option<u32>);
+
+/// Looks for what confirms claims at this moment.
+pub struct Fresh {
+    witnesses: Witnesses,
+    engine: Option<Client>,
+}
+
+impl Fresh {
+    /// # Errors
+    /// The host's hierarchies cannot be found.
+    pub async fn new(engine: &EngineArgs) -> anyhow::Result<Self> {
+        let engine = engine.connect().await;
+        let witnesses = witnesses(Intents::Read, engine.as_ref().map(state))?;
+        Ok(Self { witnesses, engine })
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .ok()?;
-    runtime.block_on(async {
-        let found = match of_server().await {
-            Some(found) => found,
-            None => alone().await?,
+
+    /// What confirms the claim: a record, or docker's answer.
+    async fn confirm(&self, claim: &Claim) -> Option<Confirmation> {
+        if let Some(confirmation) = self.witnesses.confirm(claim) {
+            return Some(confirmation);
+        }
+        let asked = engine::inspect(self.engine.as_ref()?, &claim.id).await;
+        asked.ok()??.1?.first(claim)
+    }
+
+    /// The container that a candidate is, where that is confirmed.
+    pub async fn know(&self, candidate: &Candidate) -> Option<Known> {
+        let (container, process) = candidate;
+        let claim = Claim::of(&container.cgroup)?;
+        let confirmation = self.confirm(&claim).await?;
+        let called = match container.confirmed {
+            Some(true) => container.clone(),
+            _ => called(&claim, &confirmation),
         };
-        let pid = choose(name, &found)?;
-        i32::try_from(pid).ok()
-    })
-}
+        Some(Known {
+            container: called,
+            process: confirmation.process.or(*process),
+            intended: confirmation.intended,
+        })
+    }
 
-/// The first process of a container of this user's `agent run`.
-pub fn own_process(name: &str) -> Option<i32> {
-    match Store::of_user().read(name).ok()?.status {
-        Status::Running { pid } => Some(pid),
-        Status::Creating | Status::Exited { .. } => None,
+    /// The container whose own cgroup is at `path`; one that is not confirmed is returned as such, and a unit as it is.
+    pub async fn at(&self, membership: &Membership) -> Option<Known> {
+        let places = membership.paths().map(|(_, path)| place::of(path));
+        let place = places
+            .filter(|place| place.own)
+            .max_by_key(|place| place.rank)?;
+        let known = self.know(&(place.container.clone(), None)).await;
+        Some(known.unwrap_or(Known {
+            container: place.container,
+            process: None,
+            intended: None,
+        }))
     }
 }
 
-/// Containers with their first processes.
-pub type Found = Vec<(Container, u32)>;
+/// A container that is confirmed, by what its record says.
+fn called(claim: &Claim, confirmation: &Confirmation) -> Container {
+    let named = confirmation.named.clone().unwrap_or_default();
+    let or = |said: String, otherwise: &str| match &*said {
+        "" => otherwise.to_owned(),
+        _ => said,
+    };
+    Container {
+        id: claim.id.clone(),
+        name: or(named.name, place::short(&claim.id)),
+        image: or(named.image, place::UNKNOWN),
+        confirmed: Some(true),
+        ..place::of(&claim.cgroup).container
+    }
+}
 
-/// Of these the ones that run.
-pub fn running(states: Vec<ContainerState>) -> Found {
-    let running = states.into_iter().filter(|it| it.running);
+impl Known {
+    /// Its cgroups: where its first process is, which may be below its own.
+    ///
+    /// # Errors
+    /// That process is not known, or not in the container: it has just ended.
+    pub fn membership(&self) -> anyhow::Result<Membership> {
+        let Container { name, cgroup, .. } = &self.container;
+        let process = self
+            .process
+            .ok_or_else(|| anyhow!("container {name}: nobody says which process is its first"))?;
+        let membership = Membership::of(Path::new("/"), process)?;
+        let claim = Claim::of(cgroup);
+        let is_in = |path: &str| claim.as_ref().is_some_and(|claim| claim.covers(path));
+        if !membership.paths().any(|(_, path)| is_in(path)) {
+            bail!("container {name}: its first process, {process}, is not in {cgroup}");
+        }
+        Ok(membership.above(is_in, cgroup))
+    }
+
+    /// What its limits are meant to be, where somebody says so.
+    ///
+    /// # Errors
+    /// Whoever should know does not say, or says what is no limit.
+    pub async fn intent(&self, docker: Option<&str>) -> Result<Option<Intent>, intent::Error> {
+        match &self.intended {
+            None if self.container.runtime != Runtime::Agent.name() => {
+                intent::of_container(&self.container, docker).await
+            }
+            intended => Ok(intended.as_deref().cloned()),
+        }
+    }
+}
+
+/// Of containers the ones that run.
+pub fn running(states: &[ContainerState]) -> Vec<Candidate> {
+    let running = states.iter().filter(|it| it.running);
+    running.map(|it| (it.container.clone(), it.pid)).collect()
+}
+
+fn running_in(look: &Look) -> Vec<Candidate> {
+    let running = look.registry.containers().filter(|it| it.life.running());
+    let pid = |it: &crate::container::registry::Cgroup| it.life.init().map(|init| init.pid);
     running
-        .filter_map(|it| Some((it.container, it.pid?)))
+        .map(|it| ((*it.container).clone(), pid(it)))
         .collect()
 }
 
-/// A container that runs, by its name, id or the beginning of its id: of `agent run`, or of any engine; and its first
-/// process.
+/// How a name says which container is meant; the first way that one is confirmed by counts.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// Its name, id or cgroup.
+    Whole,
+    /// The beginning of an id that no other has.
+    Begun,
+}
+
+impl Way {
+    fn takes(self, container: &Container, name: &str) -> bool {
+        // What is not confirmed has an id only as a claim.
+        let claim = Claim::of(&container.cgroup);
+        let id = claim.as_ref().map_or(&*container.id, |claim| &*claim.id);
+        match self {
+            Self::Whole => [&container.name, id, &container.cgroup].contains(&name),
+            Self::Begun => name.len() >= SHORTEST_ID && id.starts_with(name),
+        }
+    }
+}
+
+/// Which of the containers a name means.
+pub struct Search<'a> {
+    name: &'a str,
+    found: &'a [Candidate],
+    fresh: &'a Fresh,
+}
+
+impl<'a> Search<'a> {
+    pub fn new(name: &'a str, found: &'a [Candidate], fresh: &'a Fresh) -> Self {
+        Self { name, found, fresh }
+    }
+
+    /// By its name, its id or its cgroup.
+    ///
+    /// # Errors
+    /// Several are meant.
+    pub async fn whole(&self) -> anyhow::Result<Option<Known>> {
+        self.by(Way::Whole).await
+    }
+
+    /// By the beginning of its id.
+    ///
+    /// # Errors
+    /// Several are meant; or a cgroup claims to be the container, and nobody confirms it.
+    pub async fn begun(&self) -> anyhow::Result<Option<Known>> {
+        if let Some(known) = self.by(Way::Begun).await? {
+            return Ok(Some(known));
+        }
+        let ways = [Way::Whole, Way::Begun];
+        let mut claims = self.found.iter().map(|(container, _)| container);
+        match claims.find(|it| ways.iter().any(|way| way.takes(it, self.name))) {
+            None => Ok(None),
+            Some(Container { cgroup, .. }) => bail!(
+                "{cgroup} claims to be it, and neither an engine nor a record of one confirms that; agent verify --cgroup \
+                 {cgroup} judges it as a cgroup"
+            ),
+        }
+    }
+
+    /// Any way.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub async fn any(&self) -> anyhow::Result<Option<Known>> {
+        match self.whole().await? {
+            Some(known) => Ok(Some(known)),
+            None => self.begun().await,
+        }
+    }
+
+    async fn by(&self, way: Way) -> anyhow::Result<Option<Known>> {
+        let meant = self.found.iter();
+        let meant = meant.filter(|(container, _)| way.takes(container, self.name));
+        let mut known: Vec<Known> = Vec::new();
+        for candidate in meant.take(LOOKED_AT) {
+            known.extend(self.fresh.know(candidate).await);
+        }
+        match &known[..] {
+            [] | [_] => Ok(known.pop()),
+            [one, other, ..] => bail!(
+                "two containers are meant: {} and {}; name one by its cgroup",
+                one.container.cgroup,
+                other.container.cgroup
+            ),
+        }
+    }
+}
+
+/// A container that runs, by its name, id, cgroup or the beginning of its id: of `agent run`, or of any engine.
 ///
 /// # Errors
-/// Neither a server can be asked, nor this process look.
-pub async fn find(
-    name: &str,
-    socket: &Path,
-    engine: &EngineArgs,
-) -> anyhow::Result<Option<(Container, u32)>> {
+/// Neither a server can be asked, nor this process look; or none, or more than one, is meant and confirmed.
+pub async fn find(name: &str, socket: &Path, engine: &EngineArgs) -> anyhow::Result<Option<Known>> {
     let found = match client::fetch::<Vec<ContainerState>>(socket, "/v1/containers").await {
-        Ok(states) => running(states),
+        Ok(states) => running(&states),
         Err(nobody) if nobody.is_no_server() => {
             super::need_privileges("verify --container without a server")?;
             super::log_to_stderr("warn");
@@ -110,83 +278,151 @@ pub async fn find(
         }
         Err(error) => return Err(error.into()),
     };
-    let pid = choose(name, &found);
-    Ok(found.into_iter().find(|(_, first)| Some(*first) == pid))
+    Search::new(name, &found, &Fresh::new(engine).await?)
+        .any()
+        .await
 }
 
-fn running_in(look: &Look) -> Found {
-    let running = look.registry.containers().filter(|it| it.life.running());
-    running
-        .filter_map(|it| Some(((*it.container).clone(), it.life.init()?.pid)))
-        .collect()
+/// The first process of a container that runs: of `agent run`, or of any engine that the agent knows.
+///
+/// What it starts to ask others has ended when it returns: the caller is to have one thread.
+///
+/// # Errors
+/// The reason why there is none.
+pub fn first_process(name: &str) -> Result<i32, String> {
+    let own = own_process(name);
+    // An ordinary user may look at nobody else's.
+    if let Some(pid) = own.filter(|_| !rustix::process::geteuid().is_root()) {
+        return Ok(pid);
+    }
+    let none = || {
+        own.ok_or_else(|| {
+            "no container of that name runs here; agent ps shows those that do".to_owned()
+        })
+    };
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let Ok(runtime) = runtime.enable_all().build() else {
+        return none();
+    };
+    runtime.block_on(async {
+        let engine = EngineArgs::default();
+        let found = match of_server().await {
+            Some(found) => found,
+            None => match engine.look().await {
+                Ok(look) => running_in(&look),
+                Err(_) => return none(),
+            },
+        };
+        let fresh = Fresh::new(&engine)
+            .await
+            .map_err(|error| error.to_string())?;
+        let known = Search::new(name, &found, &fresh).any().await;
+        match known.map_err(|error| error.to_string())? {
+            Some(known) => {
+                known.membership().map_err(|error| error.to_string())?;
+                let process = known.process.and_then(|pid| i32::try_from(pid).ok());
+                process.map_or_else(none, Ok)
+            }
+            None => none(),
+        }
+    })
 }
 
-async fn of_server() -> Option<Found> {
+async fn of_server() -> Option<Vec<Candidate>> {
     let path = "/v1/containers";
     let states: Vec<ContainerState> = client::fetch_trusted(Path::new(socket::DEFAULT), path)
         .await
         .ok()?;
-    Some(running(states))
+    Some(running(&states))
 }
 
-/// Looks in this process.
-async fn alone() -> Option<Found> {
-    Some(running_in(&EngineArgs::default().look().await.ok()?))
-}
-
-/// A name says which, an id, or the beginning of one that no other has.
-pub fn choose(name: &str, found: &Found) -> Option<u32> {
-    exact(name, found).or_else(|| begun(name, found))
-}
-
-/// The first process of the container with this name or id.
-pub fn exact(name: &str, found: &Found) -> Option<u32> {
-    let mut exact = found
-        .iter()
-        .filter(|(it, _)| it.name == name || it.id == name);
-    exact.next().map(|(_, pid)| *pid)
-}
-
-fn begun(name: &str, found: &Found) -> Option<u32> {
-    if name.len() < SHORTEST_ID {
-        return None;
+/// The first process of a container of this user's `agent run`, while its supervisor lives: after that its number may be
+/// another process's.
+pub fn own_process(name: &str) -> Option<i32> {
+    let store = Store::of_user();
+    let waiter = store.waiter(name).ok()?;
+    match store.read(name).ok()?.status {
+        Status::Running { pid } if waiter.is_held() => Some(pid),
+        _ => None,
     }
-    let mut begun = found.iter().filter(|(it, _)| it.id.starts_with(name));
-    let (_, pid) = begun.next()?;
-    begun.next().is_none().then_some(*pid)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::record::ContainerKind;
 
-    #[test]
-    fn a_name_is_more_than_the_beginning_of_an_id() {
-        let container = |id: &str, name: &str| Container {
-            kind: ContainerKind::Container,
-            id: id.to_owned(),
-            name: name.to_owned(),
-            runtime: "docker".to_owned(),
-            image: String::new(),
-            cgroup: String::new(),
+    const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
+
+    fn claimed(cgroup: &str) -> Candidate {
+        (place::of(cgroup).container, Some(1))
+    }
+
+    fn named(cgroup: &str, name: &str) -> Candidate {
+        let claim = Claim::of(cgroup).unwrap();
+        let mut container = called(&claim, &Confirmation::of(&claim));
+        container.name = name.to_owned();
+        (container, Some(1))
+    }
+
+    /// Confirms what is below the directories of engines.
+    fn fresh() -> Fresh {
+        let believed = |claim: &Claim| {
+            let starts = ["/docker/", "/agent/", "/user/agent/"];
+            let believed = starts.iter().any(|it| claim.cgroup.starts_with(it));
+            believed.then(|| Confirmation::of(claim))
         };
-        let found = vec![
-            (container("abcdef", "web"), 1),
-            (container("abcd00", "abcde"), 2),
-            (container("ffff", "db"), 3),
+        Fresh {
+            witnesses: Witnesses::new(believed),
+            engine: None,
+        }
+    }
+
+    async fn found(name: &str) -> Result<Option<String>, String> {
+        let other = format!("{}00", &ID[..62]);
+        let found = [
+            named(&format!("/docker/{ID}"), "web"),
+            named(&format!("/docker/{other}"), "9adc5"),
+            named("/agent/db", "db"),
+            named("/user/agent/db", "db"),
+            claimed("/evil/agent/web"),
+            claimed("/evil/agent/only"),
+            claimed(&format!("/evil/docker/{ID}")),
         ];
-        for (name, pid) in [
-            ("web", Some(1)),
-            ("abcdef", Some(1)),
-            ("abcde", Some(2)),
-            ("abcd", None),
-            ("abcd0", Some(2)),
-            ("fff", None),
-            ("ffff", Some(3)),
+        let known = Search::new(name, &found, &fresh()).any().await;
+        let known = known.map_err(|error| error.to_string())?;
+        Ok(known.map(|it| it.container.cgroup))
+    }
+
+    #[tokio::test]
+    async fn a_name_means_one_that_is_confirmed() {
+        let docker = format!("/docker/{ID}");
+        let other = format!("/docker/{}00", &ID[..62]);
+        for (name, cgroup) in [
+            ("web", Some(&*docker)),
+            (ID, Some(&docker)),
+            (&docker, Some(&docker)),
+            // A name is more than the beginning of an id.
+            ("9adc5", Some(&other)),
+            (&ID[..63], Some(&docker)),
+            ("/agent/db", Some("/agent/db")),
+            ("9ad", None),
             ("", None),
+            ("nobody", None),
         ] {
-            assert_eq!(choose(name, &found), pid, "{name}");
+            assert_eq!(found(name).await.unwrap().as_deref(), cgroup, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_one_is_an_error_that_names_the_cgroups() {
+        for (name, wanted) in [
+            ("db", ["/agent/db", "/user/agent/db"]),
+            ("9adc", [&*format!("/docker/{ID}"), "two containers"]),
+            ("only", ["/evil/agent/only", "claims"]),
+            ("/evil/agent/web", ["/evil/agent/web", "claims"]),
+        ] {
+            let error = found(name).await.unwrap_err();
+            assert!(wanted.iter().all(|it| error.contains(it)), "{error}");
         }
     }
 }

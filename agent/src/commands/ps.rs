@@ -30,7 +30,8 @@ Examples:
 
 /// Show containers, their state and use
 ///
-/// PID is the first process; MEMORY is without the inactive part of the page cache, LIMIT the
+/// RUNTIME is the engine; with ? the cgroup's path has that engine's form, and neither the engine nor a
+/// record of it confirms that the cgroup is its. PID is the first process; MEMORY is without the inactive part of the page cache, LIMIT the
 /// tightest of the container and the cgroups above it; CPU is the share of one CPU over a fifth of a
 /// second. Asks the agent serve that listens on the socket; where none does, looks by itself, as root.
 #[derive(Clone, Debug, clap::Args)]

@@ -15,6 +15,7 @@ use crate::watch::kind::Kind;
 use crate::watch::record::Record;
 use crate::watch::source::Source;
 use crate::watch::streams::Streams;
+use crate::witness::Intents;
 
 /// Which events, and how to come by them.
 pub struct Wanted<'a> {
@@ -51,13 +52,15 @@ impl Wanted<'_> {
             pin: None,
         };
         let engine = self.engine.follow();
-        let start =
-            move || Pipeline::start(Path::new("/"), &options, streams, super::known::OWN_NAMES);
+        let state = engine.as_ref().map(|engine| Arc::clone(&engine.state));
+        let witnesses = super::known::witnesses(Intents::Leave, state)?;
+        let start = move || Pipeline::start(Path::new("/"), &options, streams, witnesses);
         let pipeline = tokio::task::spawn_blocking(start)
             .await
             .context("the start panicked")??;
         if let Some(engine) = engine {
-            engine.tell(pipeline.shared());
+            let shared = pipeline.shared();
+            engine.asking(shared).tell(shared);
         }
         super::report_probes(&pipeline, |probe| {
             let mut others = Kind::ALL.iter().filter(|kind| !kinds.contains(kind));

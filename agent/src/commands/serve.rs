@@ -15,6 +15,7 @@ use crate::{
     pipeline::Pipeline,
     server::{self, Server, socket::Socket},
     watch::streams::Streams,
+    witness::Intents,
 };
 
 const EXAMPLES: &str = "\
@@ -133,7 +134,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let state = engine.as_ref().map(|engine| Arc::clone(&engine.state));
     let descriptors = raise_limit();
     let traffic = Arc::new(Traffic::default());
-    let agent = AgentMetrics::new(bpf_stats.is_some(), state, Arc::clone(&traffic))?;
+    let agent = AgentMetrics::new(bpf_stats.is_some(), state.clone(), Arc::clone(&traffic))?;
     let scraper = Scraper::new(descriptors, agent, args.cgroups, args.bounds());
     let server = Arc::new(Server::new(Arc::clone(&streams), scraper));
     let serving = server::serve(
@@ -148,13 +149,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         mechanisms: args.mechanisms.into(),
         pin: args.pin_path,
     };
+    let witnesses = super::known::witnesses(Intents::Read, state)?;
     let start = tokio::task::spawn_blocking(move || {
-        Pipeline::start(
-            std::path::Path::new("/"),
-            &options,
-            streams,
-            super::known::OWN,
-        )
+        Pipeline::start(std::path::Path::new("/"), &options, streams, witnesses)
     });
     let pipeline = start.await.context("the start of tracing panicked")??;
     if let Some(engine) = engine {

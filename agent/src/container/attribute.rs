@@ -74,6 +74,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        container::claim::{Claim, Confirmation},
         event::Arguments,
         watch::record::{self, Change as Inodes, Joined},
     };
@@ -130,6 +131,8 @@ mod tests {
         let path = "/agent/web".to_owned();
         let mkdir = Body::CgroupMkdir { cgroup: WEB, path };
         assert_eq!(say(&mut registry, task(2, false), mkdir), None);
+        let claim = Claim::of("/agent/web").unwrap();
+        registry.confirm([Confirmation::of(&claim)]);
         let populated = Body::CgroupPopulated {
             cgroup: WEB,
             populated: true,

@@ -1,6 +1,7 @@
 //! Which container a task belongs to.
 
 pub mod attribute;
+pub mod claim;
 pub mod life;
 pub mod path;
 pub mod place;

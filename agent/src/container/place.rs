@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use agent_ebpf::{Namespace, Namespaces, Task};
 
+use super::claim::{Claim, readable};
 use super::path::{Identity, identify};
 use crate::watch::record::{Container, ContainerKind};
 
@@ -24,7 +25,10 @@ pub enum Rank {
 /// What a path says.
 #[derive(Debug)]
 pub struct Place {
+    /// A container that the path claims to be, and that nobody has confirmed yet, goes by its path.
     pub container: Container,
+    /// What is claimed, where the rank is that of a container.
+    pub claim: Option<Claim>,
     /// Whether the path is that of the container or unit itself, not of a cgroup below.
     pub own: bool,
     pub rank: Rank,
@@ -50,55 +54,61 @@ impl Where {
 
 /// What `path`, a cgroup's other than the root, says.
 pub fn of(path: &str) -> Place {
-    // What is not UTF-8 is escaped behind a second slash (host::path). Below a container's cgroup
-    // it is the container's all the same.
-    let path = path
-        .strip_prefix('/')
-        .filter(|path| path.starts_with('/'))
-        .unwrap_or(path);
+    let path = readable(path);
     let place = identify(path);
     let own = place.cgroup == path;
     let cgroup = place.cgroup.to_owned();
-    let plain = |kind, name: &str| Container {
-        kind,
-        id: cgroup.clone(),
-        name: name.to_owned(),
-        runtime: String::new(),
-        image: String::new(),
-        cgroup: cgroup.clone(),
-    };
-    let (rank, container) = match place.identity {
+    let (rank, claim, container) = match place.identity {
         Identity::Container {
             runtime,
             id,
             pod: _,
         } => {
             let container = Container {
-                kind: ContainerKind::Container,
-                name: short(&id).to_owned(),
-                id,
                 runtime: runtime.name().to_owned(),
                 image: UNKNOWN.to_owned(),
-                cgroup: cgroup.clone(),
+                confirmed: Some(false),
+                ..plain(ContainerKind::Container, &cgroup, &cgroup)
             };
-            (Rank::Container, container)
+            let claim = Claim {
+                runtime,
+                id,
+                cgroup,
+            };
+            (Rank::Container, Some(claim), container)
         }
         Identity::Unit { name } => {
             let service = name.ends_with(".service");
             let rank = if service { Rank::Service } else { Rank::Group };
-            (rank, plain(ContainerKind::Unit, &name))
+            (rank, None, plain(ContainerKind::Unit, &name, &cgroup))
         }
-        Identity::Cgroup | Identity::Root => (Rank::Cgroup, plain(ContainerKind::Cgroup, &cgroup)),
+        Identity::Cgroup | Identity::Root => {
+            let container = plain(ContainerKind::Cgroup, &cgroup, &cgroup);
+            (Rank::Cgroup, None, container)
+        }
     };
     Place {
         container,
+        claim,
         own,
         rank,
     }
 }
 
+fn plain(kind: ContainerKind, name: &str, cgroup: &str) -> Container {
+    Container {
+        kind,
+        id: cgroup.to_owned(),
+        name: name.to_owned(),
+        runtime: String::new(),
+        image: String::new(),
+        confirmed: None,
+        cgroup: cgroup.to_owned(),
+    }
+}
+
 /// An id of 64 hexadecimal digits goes by its first twelve, as docker shows it; others are names.
-fn short(id: &str) -> &str {
+pub fn short(id: &str) -> &str {
     let digits = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     if digits { &id[..12] } else { id }
 }
@@ -146,6 +156,7 @@ fn sandbox(task: &Task, host: &Namespaces, around: Option<&Container>) -> Option
         id,
         runtime: String::new(),
         image: String::new(),
+        confirmed: None,
         cgroup: around.map_or("/", |around| &around.cgroup).to_owned(),
     })
 }
@@ -180,18 +191,23 @@ mod tests {
             ] {
                 let place = of(&path);
                 assert_eq!((place.rank, place.own), (Rank::Container, false), "{path}");
-                assert_eq!(place.container.id, ID);
+                assert_eq!(place.claim.unwrap().id, ID);
             }
         }
     }
 
     #[test]
-    fn a_container_goes_by_the_start_of_its_id() {
-        let place = of(&format!("/docker/{ID}"));
-        assert!(place.own);
-        assert_eq!(place.container.name, ID[..12]);
-        assert_eq!(place.container.image, UNKNOWN);
-        assert_eq!(of("/agent/web").container.name, "web");
+    fn a_claim_goes_by_its_path() {
+        for (path, id) in [(format!("/docker/{ID}"), ID), ("/agent/web".into(), "web")] {
+            let place = of(&path);
+            assert!(place.own);
+            assert_eq!((&place.container.name, &place.container.id), (&path, &path));
+            assert_eq!(place.container.image, UNKNOWN);
+            assert_eq!(place.container.confirmed, Some(false));
+            assert_eq!(place.claim.unwrap().id, id);
+        }
+        assert_eq!((short(ID), short("web")), (&ID[..12], "web"));
+        assert!(of("/a.service").claim.is_none());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! engines.
 
 mod cgroup;
+mod confirmed;
 pub mod names;
 
 use std::{
@@ -51,10 +52,10 @@ pub struct Registry {
     /// Boxed: a table has room for up to twice as many as it holds.
     cgroups: Numbered<Id, Box<Cgroup>>,
     by_key: Numbered<CgroupKey, Id>,
-    /// The living, by name: a container's engine and id, else the path.
-    by_name: HashMap<String, Id>,
-    /// Of the dead the last of each name.
-    dead_by_name: HashMap<String, Id>,
+    /// The living, by path; a confirmed container may have several.
+    by_path: HashMap<String, Id>,
+    /// Of the dead the last of each path.
+    dead_by_path: HashMap<String, Id>,
     /// In the order of death. Where there are too many, other cgroups go before containers, lest one
     /// that makes and removes many makes those forgotten.
     dead_containers: VecDeque<(Instant, Id)>,
@@ -63,30 +64,23 @@ pub struct Registry {
     refused: u64,
     unknown: Counts,
     names: names::Names,
-    own: names::Own,
 }
 
 impl Registry {
     /// An empty one. `host` is the host's own namespaces.
     pub fn new(host: Namespaces) -> Self {
-        Self::asking(host, names::Own::SILENT)
-    }
-
-    /// An empty one that asks `own` of a container of `agent run`, when its cgroup is made.
-    pub fn asking(host: Namespaces, own: names::Own) -> Self {
         Self {
             host,
             cgroups: Numbered::default(),
             by_key: Numbered::default(),
-            by_name: HashMap::new(),
-            dead_by_name: HashMap::new(),
+            by_path: HashMap::new(),
+            dead_by_path: HashMap::new(),
             dead_containers: VecDeque::new(),
             dead_others: VecDeque::new(),
             next: 0,
             refused: 0,
             unknown: Counts::default(),
             names: names::Names::default(),
-            own,
         }
     }
 
@@ -104,10 +98,8 @@ impl Registry {
             self.refused += 1;
             return;
         }
-        let place = place::of(path);
-        let name = self.free_name(&place, key, path);
-        let id = self.by_name.get(&name).copied();
-        let id = id.unwrap_or_else(|| self.make(name, place, path, created));
+        let id = self.by_path.get(path).copied();
+        let id = id.unwrap_or_else(|| self.make(path, created));
         let Some(cgroup) = self.cgroups.get_mut(&id) else {
             return;
         };
@@ -117,64 +109,42 @@ impl Registry {
     }
 
     /// Makes a cgroup that has no directory yet.
-    fn make(
-        &mut self,
-        name: String,
-        mut place: place::Place,
-        path: &str,
-        created: SystemTime,
-    ) -> Id {
-        if place.rank == Rank::Container
-            && let Some(named) = self.named_by_engine(&place.container)
-        {
-            names::call(&mut place.container, &named);
-        }
-        let is_main = place.own && place.rank == Rank::Container;
-        let intended = is_main.then(|| self.intended_by_engine(&place.container));
+    fn make(&mut self, path: &str, created: SystemTime) -> Id {
+        let place = place::of(path);
+        // What is below a container's cgroup is the container's, confirmed or not.
+        let above = place.claim.as_ref().filter(|_| !place.own);
+        let above = above.and_then(|claim| self.container_at(&claim.cgroup));
         let cgroup = Cgroup {
-            container: Arc::new(place.container),
+            container: above.unwrap_or_else(|| Arc::new(place.container)),
+            claim: place.claim,
             own: place.own,
-            intended: intended.flatten(),
+            intended: None,
             rank: place.rank,
             directories: Vec::new(),
             created,
             gone: None,
-            past: self.inherit(&name, path),
+            past: self.inherit(path),
             life: Life::default(),
-            name: name.clone(),
+            path: path.to_owned(),
+            looked: false,
         };
         self.next += 1;
         self.cgroups.insert(self.next, Box::new(cgroup));
-        self.by_name.insert(name, self.next);
+        self.by_path.insert(path.to_owned(), self.next);
         self.next
     }
 
-    /// Takes what was counted in the last of the dead with this name and path. One path is one
-    /// series, so that the counters of a container that is restarted go on.
-    fn inherit(&mut self, name: &str, path: &str) -> Option<Box<Counts>> {
-        let dead = self.cgroups.get_mut(&self.dead_by_name.remove(name)?)?;
-        let was_here = dead.directories.iter().any(|it| *it.path == *path);
-        was_here.then(|| dead.past.take())?
+    /// The container whose own cgroup is at `path`.
+    fn container_at(&self, path: &str) -> Option<Arc<Container>> {
+        let cgroup = self.cgroups.get(self.by_path.get(path)?)?;
+        Some(Arc::clone(&cgroup.container))
     }
 
-    /// The name that brings the directories of one cgroup together. Another cgroup that goes by
-    /// the same engine and id, in a hierarchy where the first already is, is another container.
-    fn free_name(&self, place: &place::Place, key: CgroupKey, path: &str) -> String {
-        if !place.own || place.rank != Rank::Container {
-            return path.to_owned();
-        }
-        let name = format!("{}:{}", place.container.runtime, place.container.id);
-        let holder = self.by_name.get(&name).and_then(|id| self.cgroups.get(id));
-        let taken = holder.is_some_and(|cgroup| {
-            let mut living = cgroup
-                .directories
-                .iter()
-                .filter(|directory| !directory.gone);
-            living.any(|directory| {
-                directory.key.hierarchy == key.hierarchy && *directory.path != *path
-            })
-        });
-        if taken { path.to_owned() } else { name }
+    /// Takes what was counted in the last of the dead with this path. One path is one series, so that the counters of
+    /// a container that is restarted go on.
+    fn inherit(&mut self, path: &str) -> Option<Box<Counts>> {
+        let dead = self.dead_by_path.remove(path)?;
+        self.cgroups.get_mut(&dead)?.past.take()
     }
 
     /// A cgroup was removed; `counts` is what the kernel counted in it.
@@ -195,9 +165,13 @@ impl Registry {
         }
         if cgroup.gone.is_none() && cgroup.directories.iter().all(|directory| directory.gone) {
             cgroup.gone = Some(SystemTime::now());
-            self.by_name.remove(&cgroup.name);
-            self.dead_by_name.insert(cgroup.name.clone(), id);
-            let dead = if cgroup.is_container() {
+            for path in cgroup.paths() {
+                if self.by_path.get(path) == Some(&id) {
+                    self.by_path.remove(path);
+                }
+            }
+            self.dead_by_path.insert(cgroup.path.clone(), id);
+            let dead = if cgroup.is_container() && cgroup.is_confirmed() {
                 &mut self.dead_containers
             } else {
                 &mut self.dead_others
@@ -215,8 +189,8 @@ impl Registry {
     pub fn forget(&mut self, now: Instant) {
         while let Some(id) = self.next_to_forget(now) {
             if let Some(cgroup) = self.cgroups.remove(&id) {
-                if self.dead_by_name.get(&cgroup.name) == Some(&id) {
-                    self.dead_by_name.remove(&cgroup.name);
+                if self.dead_by_path.get(&cgroup.path) == Some(&id) {
+                    self.dead_by_path.remove(&cgroup.path);
                 }
                 for directory in cgroup.directories {
                     self.by_key.remove(&directory.key);
@@ -315,17 +289,9 @@ impl Registry {
             Where::In(container) => container,
             Where::Host | Where::Unknown => return None,
         };
-        let name = format!("{}:{}", container.runtime, container.id);
-        let id = [name.as_str(), container.cgroup.as_str()]
-            .into_iter()
-            .filter_map(|name| self.by_name.get(name))
-            .find(|id| {
-                self.cgroups
-                    .get(id)
-                    .is_some_and(|cgroup| cgroup.container.cgroup == container.cgroup)
-            })?;
+        let id = self.by_path.get(&container.cgroup)?;
         let cgroup = self.cgroups.get_mut(id)?;
-        (cgroup.rank == Rank::Container).then_some(cgroup)
+        cgroup.is_container().then_some(cgroup)
     }
 
     /// What the task is in.

@@ -14,6 +14,10 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::*;
 
+async fn list(socket: &str) -> Result<Told, EngineError> {
+    Client::connect(socket).await?.list().await
+}
+
 type Events = mpsc::UnboundedSender<Result<Bytes, Infallible>>;
 
 fn named(id: &str, name: &str) -> (String, Named) {

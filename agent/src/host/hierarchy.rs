@@ -2,7 +2,8 @@
 //! proc_pid_mountinfo(5).
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Error;
@@ -113,6 +114,31 @@ impl Hierarchies {
     /// The hierarchy that accounts CPU time: `cpuacct`'s, else v2, which needs no controller for it.
     pub fn of_cpu_usage(&self) -> Option<&Mounted> {
         self.of_controller("cpuacct").or_else(|| self.by_id(0))
+    }
+
+    /// The one user who owns the directories of the cgroup at `path`; `None` where no hierarchy has it, or they are of
+    /// several users. Who owns one may make cgroups below it.
+    pub fn owner_of(&self, path: &str) -> Option<u32> {
+        let directories = self.mounted.iter();
+        let directories = directories.filter_map(|mounted| self.directory(mounted, path));
+        let found = directories.filter_map(|it| std::fs::symlink_metadata(it.path).ok());
+        let mut owners = found.map(|it| it.uid());
+        let owner = owners.next()?;
+        owners.all(|other| other == owner).then_some(owner)
+    }
+
+    /// The path, in its hierarchy, of the cgroup whose directory is `directory`. `None` where it is below no mount of a
+    /// hierarchy.
+    pub fn path_of(&self, directory: &Path) -> Option<String> {
+        let below = self.mounted.iter().filter_map(|mounted| {
+            let below = directory.strip_prefix(&mounted.mount).ok()?;
+            Some((mounted, below))
+        });
+        // Of mounts below one another the innermost.
+        let (mounted, below) = below.min_by_key(|(_, below)| below.as_os_str().len())?;
+        let root = path::to_bytes(&mounted.root);
+        let root = Path::new(std::ffi::OsStr::from_bytes(&root));
+        Some(path::to_text(root.join(below).as_os_str().as_bytes()))
     }
 
     /// Where the files of the cgroup at `path` in the hierarchy `mounted` are, as

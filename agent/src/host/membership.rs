@@ -51,6 +51,15 @@ impl Membership {
         Ok(paths.collect())
     }
 
+    /// The same, with `path` in place of each path that `is_below` it.
+    pub fn above(&self, is_below: impl Fn(&str) -> bool, path: &str) -> Self {
+        let paths = self.paths().map(|(id, found)| {
+            let above = if is_below(found) { path } else { found };
+            (id, above.to_owned())
+        });
+        paths.collect()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use super::file::{File, number, words};
@@ -43,7 +45,35 @@ impl Process {
     /// # Errors
     /// [`Error::Gone`] where there is no such process.
     pub fn started(&self) -> Result<u64, Error> {
-        self.stat(22, "a start time in field 22")
+        self.stat(22, "a start time in field 22", number)
+    }
+
+    /// When it started, by the clock that files are dated with.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn started_at(&self) -> Result<SystemTime, Error> {
+        let ticks = rustix::param::clock_ticks_per_second().max(1);
+        let started = self.started()?;
+        let started = Duration::new(
+            started / ticks,
+            u32::try_from(started % ticks * 1_000_000_000 / ticks).unwrap_or_default(),
+        );
+        let since_boot = clock_gettime(ClockId::Boottime);
+        let since_boot = Duration::try_from(since_boot).unwrap_or_default();
+        Ok(SystemTime::now() - since_boot + started)
+    }
+
+    /// Its arguments; what is not UTF-8 in them is replaced by U+FFFD.
+    ///
+    /// # Errors
+    /// It cannot be read, as below.
+    pub fn arguments(&self) -> Result<Vec<String>, Error> {
+        let file = File::read(self.path("cmdline"))?;
+        let words = file.bytes.split(|&byte| byte == 0);
+        Ok(words
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect())
     }
 
     /// Whether its first thread is ending, or has: `PF_EXITING` (include/linux/sched.h) of the flags, field 9 of `stat`.
@@ -52,17 +82,31 @@ impl Process {
     /// Likewise.
     pub fn is_ending(&self) -> Result<bool, Error> {
         const EXITING: u64 = 4;
-        Ok(self.stat(9, "flags in field 9")? & EXITING != 0)
+        Ok(self.stat(9, "flags in field 9", number::<u64>)? & EXITING != 0)
+    }
+
+    /// Whether it runs, sleeps, is stopped …: the letter of field 3 of `stat`.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn state(&self) -> Result<u8, Error> {
+        let letter = |word: &[u8]| word.first().copied();
+        self.stat(3, "a state in field 3", letter)
     }
 
     /// A field of `stat` behind the second, counted from 1.
-    fn stat(&self, field: usize, wanted: &'static str) -> Result<u64, Error> {
+    fn stat<T>(
+        &self,
+        field: usize,
+        wanted: &'static str,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<T, Error> {
         let stat = File::read(self.path("stat"))?;
         // The name, field 2, may hold anything, parentheses too.
         let end = stat.bytes.iter().rposition(|&byte| byte == b')');
         let rest = &stat.bytes[end.map_or(0, |end| end + 1)..];
-        let number = words(rest).nth(field - 3).and_then(number);
-        number.ok_or_else(|| stat.malformed(&stat.bytes, wanted))
+        let found = words(rest).nth(field - 3).and_then(read);
+        found.ok_or_else(|| stat.malformed(&stat.bytes, wanted))
     }
 
     /// Its first thread's name; what is not UTF-8 is replaced by U+FFFD.

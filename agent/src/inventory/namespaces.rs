@@ -210,6 +210,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::container::claim::{Claim, Confirmation};
 
     const HOST: agent_ebpf::Namespaces = [1; agent_ebpf::NAMESPACES];
 
@@ -237,6 +238,8 @@ mod tests {
                 zero: 0,
             };
             registry.add(key, path, SystemTime::UNIX_EPOCH);
+            let claim = Claim::of(path).unwrap();
+            registry.confirm([Confirmation::of(&claim)]);
         }
         let tasks = [task(5, 7, 20), task(6, 7, 21), task(7, 1, 1)];
         let wanted: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes())

@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     units::size,
-    watch::details::{NONE, quoted},
+    watch::{
+        details::{NONE, quoted},
+        record::Container,
+    },
 };
 
 const COLUMNS: [Column; 8] = [
@@ -34,6 +37,14 @@ pub fn table(states: &[ContainerState], columns: usize, colour: bool) -> String 
     render(&COLUMNS, 0, &rows, columns, colour)
 }
 
+/// The engine; with a mark where only the cgroup's path claims it.
+fn runtime(container: &Container) -> Cell {
+    match container.confirmed {
+        Some(false) => Cell::new(format!("{}?", container.runtime), ALARM),
+        _ => Cell::plain(&container.runtime),
+    }
+}
+
 fn row(state: &ContainerState) -> [Cell; 8] {
     let none = || NONE.to_owned();
     let (word, state_colour) = match (state.running, &state.removed) {
@@ -46,7 +57,7 @@ fn row(state: &ContainerState) -> [Cell; 8] {
     let kills_colour = if state.oom_kills > 0 { ALARM } else { PLAIN };
     [
         Cell::new(quoted(&state.container.name), NAME),
-        Cell::plain(&state.container.runtime),
+        runtime(&state.container),
         Cell::plain(state.pid.map_or_else(none, |pid| pid.to_string())),
         Cell::new(word, state_colour),
         Cell::plain(format!("{memory} / {limit}")),

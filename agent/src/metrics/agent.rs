@@ -77,6 +77,7 @@ pub struct AgentMetrics {
     engine_connected: IntGaugeVec,
     engine_errors: IntCounterVec,
     engine_unanswered: IntCounterVec,
+    unconfirmed_containers: IntGaugeVec,
     engine_names: IntGaugeVec,
     engine_names_refused: IntCounterVec,
     traffic: Arc<Traffic>,
@@ -139,6 +140,7 @@ impl AgentMetrics {
             engine_connected: family!(registry, IntGaugeVec, ENGINE_CONNECTED),
             engine_errors: family!(registry, IntCounterVec, ENGINE_ERRORS),
             engine_unanswered: family!(registry, IntCounterVec, ENGINE_UNANSWERED),
+            unconfirmed_containers: family!(registry, IntGaugeVec, UNCONFIRMED_CONTAINERS),
             engine_names: family!(registry, IntGaugeVec, ENGINE_NAMES),
             engine_names_refused: family!(registry, IntCounterVec, ENGINE_NAMES_REFUSED),
             traffic,
@@ -334,7 +336,11 @@ impl AgentMetrics {
         self.registry_cgroups
             .with_label_values(&["dead"])
             .set(dead as i64);
-        let containers = registry.containers().count() as i64;
+        let (confirmed, claimed) = registry.confirmed_sizes();
+        self.unconfirmed_containers
+            .with_label_values(&[] as &[&str])
+            .set(claimed as i64);
+        let containers = (confirmed + claimed) as i64;
         self.registry_containers
             .with_label_values(&[] as &[&str])
             .set(containers);

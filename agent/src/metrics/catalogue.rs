@@ -210,7 +210,7 @@ catalogue! {
     SCRAPE_DURATION = Gauge "agent_scrape_duration_seconds" []
         "Time that the answer to the last scrape took.";
     SCRAPES = Counter "agent_scrapes_total" []
-        "Scrapes answered.";
+        "Scrapes made; requests that wait at the same time share one.";
     KEPT_DESCRIPTORS = Gauge "agent_kept_descriptors" []
         "Descriptors of cgroups' files kept open between scrapes.";
     KEPT_DESCRIPTORS_LIMIT = Gauge "agent_kept_descriptors_limit" []
@@ -239,6 +239,8 @@ catalogue! {
         "Attempts to hear an engine that failed though somebody listened, and connections to it that broke off.";
     ENGINE_UNANSWERED = Counter "agent_engine_unanswered_total" ["engine"]
         "Containers whose intended limits the engine was asked for in vain: it did not answer, said what is no limit, or too many were to be asked for.";
+    UNCONFIRMED_CONTAINERS = Gauge "agent_unconfirmed_containers" []
+        "Cgroups whose path claims to be a container's, and that neither an engine nor a record of one confirms. They have no name, and image unknown.";
     ENGINE_NAMES = Gauge "agent_engine_names" []
         "Containers whose name is known from their engine, those removed a while ago included.";
     ENGINE_NAMES_REFUSED = Counter "agent_engine_names_refused_total" []

@@ -51,7 +51,7 @@ impl Demand {
     }
 
     /// Tells the kernel what the streams want now. A cgroup that is not known yet is not excluded,
-    /// and none of docker's whose name is still to come.
+    /// and none whose name is still to come: of docker's, or of one that nobody has confirmed yet.
     ///
     /// # Errors
     /// Where a map cannot be written.
@@ -86,8 +86,10 @@ impl Demand {
     fn excludable(&self, filters: &[Filter], registry: &Registry) -> HashSet<CgroupKey> {
         let is_excluded = |cgroup: &&Cgroup| {
             let container = (cgroup.rank == Rank::Container).then_some(&*cgroup.container);
-            let is_named =
-                |it: &Container| it.runtime != Runtime::Docker.name() || it.image != UNKNOWN;
+            let is_named = |it: &Container| {
+                let is_dockers = it.runtime == Runtime::Docker.name();
+                it.confirmed == Some(true) && (!is_dockers || it.image != UNKNOWN)
+            };
             container.is_none_or(is_named) && filters.iter().all(|it| it.excludes_cgroup(container))
         };
         let cgroups = registry.all().filter(is_excluded);

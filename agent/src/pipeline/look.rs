@@ -6,7 +6,7 @@ use agent_ebpf::Task;
 
 use super::{PipelineError, scan};
 use crate::{
-    container::registry::{Registry, names::Own},
+    container::{claim::Witnesses, registry::Registry},
     host::hierarchy::Hierarchies,
     kernel,
 };
@@ -19,15 +19,17 @@ pub struct Look {
     pub tasks: Vec<Task>,
 }
 
-/// Finds all cgroups and processes. `own` speaks for containers of `agent run`.
+/// Finds all cgroups and processes. `witnesses` are asked what confirms a container's claim.
 ///
 /// # Errors
 /// Where the kernel refuses, or the host's cgroups cannot be read.
-pub fn look(root: &Path, own: Own) -> Result<Look, PipelineError> {
+pub fn look(root: &Path, witnesses: &Witnesses) -> Result<Look, PipelineError> {
     let hierarchies = Hierarchies::discover(root)?;
     let (host, mut tasks) = kernel::look()?;
-    let mut registry = Registry::asking(host, own);
+    let mut registry = Registry::new(host);
     scan::directories(&hierarchies, &mut registry);
+    let claims = registry.new_claims(usize::MAX);
+    registry.confirm(witnesses.confirm_all(&claims));
     tasks.sort_by_key(|task| task.start_time);
     for task in &tasks {
         registry.set_found(task);

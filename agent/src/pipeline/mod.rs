@@ -21,7 +21,7 @@ use rustix::{
 };
 
 use crate::{
-    container::registry::{Registry, names::Own},
+    container::{claim::Witnesses, registry::Registry},
     host::hierarchy::Hierarchies,
     kernel::{Kernel, KernelError, Loaded, Options, counts::KernelCounts, probes::see_events},
     lock::lock,
@@ -32,6 +32,9 @@ use crate::{
 };
 use demand::Demand;
 use reader::Reader;
+
+/// Claims that are looked at again for one command: some 50 µs each.
+const CLAIMS_AT_MOST: usize = 1024;
 
 /// Why tracing cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +64,7 @@ pub struct Shared {
     pub kernel: Mutex<Kernel>,
     pub hierarchies: Hierarchies,
     pub streams: Arc<Streams>,
+    witnesses: Witnesses,
     demand: Mutex<Demand>,
     decoded: [Decoded; KINDS],
     stop: AtomicBool,
@@ -75,7 +79,7 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Attaches the probes, scans what was there before, and starts to read the ring. When this
-    /// returns, nothing is missed any more. `own` speaks for containers of `agent run`.
+    /// returns, nothing is missed any more. `witnesses` are asked what confirms a container's claim.
     ///
     /// # Errors
     /// Where the kernel refuses, or the host's cgroups cannot be read.
@@ -83,7 +87,7 @@ impl Pipeline {
         root: &Path,
         options: &Options,
         streams: Arc<Streams>,
-        own: Own,
+        witnesses: Witnesses,
     ) -> Result<Self, PipelineError> {
         let hierarchies = Hierarchies::discover(root)?;
         let Loaded {
@@ -100,8 +104,10 @@ impl Pipeline {
             return Err(PipelineError::Blind);
         }
         // Attached first and scanned then, so that nothing falls between.
-        let mut registry = Registry::asking(host, own);
+        let mut registry = Registry::new(host);
         scan::directories(&hierarchies, &mut registry);
+        let claims = registry.new_claims(usize::MAX);
+        registry.confirm(witnesses.confirm_all(&claims));
         scan::processes(&kernel.snapshot()?, &mut registry, &mut counts);
         scan::oom_kills(&hierarchies, &registry, &mut counts);
         scan::forget_gone(kept, &registry, &mut counts);
@@ -114,6 +120,7 @@ impl Pipeline {
             kernel: Mutex::new(kernel),
             hierarchies,
             streams,
+            witnesses,
             demand,
             decoded: Default::default(),
             stop: AtomicBool::new(false),
@@ -171,6 +178,14 @@ impl Shared {
         if let Err(error) = lock(&self.demand).update(&self.streams, &registry) {
             tracing::warn!(%error, "the kernel cannot be told which events are wanted");
         }
+    }
+
+    /// Looks again for what confirms the claims that nothing did: an engine may leave its record a moment after it
+    /// makes the cgroup. For commands that name containers.
+    pub fn confirm_claims(&self) {
+        let claims = lock(&self.registry).unconfirmed(CLAIMS_AT_MOST);
+        let confirmed = self.witnesses.confirm_all(&claims);
+        lock(&self.registry).confirm(confirmed);
     }
 
     fn wake_reader(&self) {

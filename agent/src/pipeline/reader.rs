@@ -11,9 +11,14 @@ use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes};
 use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Shared, scan};
+use super::{CLAIMS_AT_MOST, Shared, scan};
 use crate::{
-    container::{attribute::attribute, registry::Registry, say::say},
+    container::{
+        attribute::attribute,
+        claim::{Claim, Confirmation},
+        registry::Registry,
+        say::say,
+    },
     event::{self, Body, Event, clock::Clock},
     kernel::frequent::{Frequent, Rings},
     lock::lock,
@@ -156,14 +161,22 @@ impl Reader {
         };
         let event = counted(read, &self.shared);
         let Ok(event) = event else { return true };
+        let mut confirmed = self.look_for_confirmation(&event);
         let mut registry = lock(&self.shared.registry);
         if registry.lacking_of(&event.caller).is_some() && self.scanned.elapsed() >= SCAN_INTERVAL {
             self.scanned = Instant::now();
             self.lacking.clear();
             scan::directories(&self.shared.hierarchies, &mut registry);
+            drop(registry);
+            self.confirm_found();
+            registry = lock(&self.shared.registry);
         }
         let take = |key: CgroupKey| -> Counts { lock(&self.shared.counts).take(key) };
+        if !matches!(event.body, Body::CgroupMkdir { .. }) {
+            registry.confirm(confirmed.take());
+        }
         let record = attribute(&event, &mut registry, self.clock, take);
+        registry.confirm(confirmed);
         if matches!(event.body, Body::Exec(_))
             && let Some(key) = registry.counted_outside_containers(&event.caller)
         {
@@ -175,6 +188,30 @@ impl Reader {
             self.shared.streams.publish(record);
         }
         true
+    }
+
+    /// What confirms the claim of a cgroup that was made, or whose first process executes a program: engines leave their
+    /// records before the one or before the other. Nothing is read for any other record, nor twice for one container in
+    /// many hierarchies.
+    fn look_for_confirmation(&self, event: &Event) -> Option<Confirmation> {
+        let mut registry = lock(&self.shared.registry);
+        let claim = match &event.body {
+            Body::CgroupMkdir { path, .. } => {
+                let claim = Claim::of(path).filter(|claim| claim.cgroup == *path)?;
+                registry.is_new_claim(path).then_some(claim)
+            }
+            Body::Exec(_) => registry.claim_of(&event.caller),
+            _ => None,
+        };
+        drop(registry);
+        self.shared.witnesses.confirm(&claim?)
+    }
+
+    /// Confirms what a scan found.
+    fn confirm_found(&self) {
+        let claims = lock(&self.shared.registry).new_claims(CLAIMS_AT_MOST);
+        let confirmed = self.shared.witnesses.confirm_all(&claims);
+        lock(&self.shared.registry).confirm(confirmed);
     }
 
     /// Takes one record of the frequent rings; false where there is none.
@@ -213,6 +250,7 @@ impl Reader {
             self.scanned = Instant::now();
             self.lacking.clear();
             scan::directories(&self.shared.hierarchies, &mut lock(&self.shared.registry));
+            self.confirm_found();
         }
         if self.lacking.len() < LACKING_AT_MOST {
             self.lacking.insert(cgroup);
@@ -245,6 +283,8 @@ impl Reader {
             let mut registry = lock(&self.shared.registry);
             let mut counts = lock(&self.shared.counts);
             scan::again(&self.shared.hierarchies, &mut registry, &mut counts);
+            drop((counts, registry));
+            self.confirm_found();
         }
         if !losses.is_empty() {
             let since = event::clock::since_boot().saturating_sub(time);

@@ -46,7 +46,7 @@ pub struct Found {
     /// The caller's own variables.
     pub variables: HashMap<String, String>,
     /// The first processes of the containers that are named.
-    pub containers: BTreeMap<String, i32>,
+    pub containers: BTreeMap<String, Result<i32, String>>,
     /// Numbers of the block devices that are named.
     pub devices: HashMap<String, (u32, u32)>,
     /// The caller's hard limits, by the names of `--ulimit`.

@@ -103,6 +103,7 @@ pub async fn containers(
     Query(wanted): Query<WantedContainers>,
 ) -> Response {
     blocking(server, move |_, shared| {
+        shared.confirm_claims();
         let tasks = lock(&shared.kernel).snapshot()?;
         let hierarchies = &shared.hierarchies;
         let found = {

@@ -208,9 +208,11 @@ fn shortage(oom: &Oom) -> String {
 fn start(container: Option<&Container>) -> String {
     let mut words = vec!["start".to_owned()];
     if let Some(it) = container.filter(|it| it.kind == ContainerKind::Container) {
-        let id = it.id.chars().take(SHORT_ID).collect();
+        let is_claim = it.confirmed == Some(false);
+        let (mark, digits) = if is_claim { ("?", 0) } else { ("", SHORT_ID) };
+        let id = it.id.chars().take(digits).collect();
         words.extend(
-            [it.runtime.clone(), it.image.clone(), id]
+            [format!("{}{mark}", it.runtime), it.image.clone(), id]
                 .into_iter()
                 .filter(|it| !it.is_empty()),
         );

@@ -73,15 +73,21 @@ pub enum ContainerKind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Container {
     pub kind: ContainerKind,
-    /// The engine's full id of a container, the namespace of a sandbox (`pid:[4026532201]`), else
-    /// the cgroup's path.
+    /// The engine's full id of a container that is confirmed, the namespace of a sandbox
+    /// (`pid:[4026532201]`), else the cgroup's path.
     pub id: String,
-    /// The engine's name; until it is known the id's first 12 characters.
+    /// The engine's name; until it is known the id's first 12 characters. A container that is not
+    /// confirmed has none, and goes by its cgroup's path.
     pub name: String,
-    /// The engine; empty for all but containers.
+    /// The engine, where it is not confirmed the one that the path claims; empty for all but
+    /// containers.
     pub runtime: String,
     /// The image of a container, `unknown` where it is not known; empty for all others.
     pub image: String,
+    /// Whether the state of `agent run`, the engine or what its launcher left in `/run` says that
+    /// this cgroup is the container's. False: the path alone claims it. Absent for all but containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<bool>,
     /// The cgroup's path below the root of its hierarchy.
     pub cgroup: String,
 }

@@ -33,6 +33,7 @@ pub fn web() -> Arc<Container> {
         name: "web-1".into(),
         runtime: "docker".into(),
         image: "nginx:1.27".into(),
+        confirmed: Some(true),
         cgroup: format!("/docker/{WEB_ID}"),
     })
 }
@@ -45,6 +46,7 @@ pub fn service() -> Arc<Container> {
         name: "cron.service".into(),
         runtime: String::new(),
         image: String::new(),
+        confirmed: None,
         cgroup: "/system.slice/cron.service".into(),
     })
 }
@@ -195,13 +197,15 @@ fn any_container() -> impl Strategy<Value = Container> {
         ContainerKind::Sandbox,
         ContainerKind::Cgroup,
     ]);
-    (kind, text(), text(), text(), text(), text()).prop_map(
-        |(kind, id, name, runtime, image, cgroup)| Container {
+    let confirmed = option::of(any::<bool>());
+    (kind, text(), text(), text(), text(), confirmed, text()).prop_map(
+        |(kind, id, name, runtime, image, confirmed, cgroup)| Container {
             kind,
             id,
             name,
             runtime,
             image,
+            confirmed,
             cgroup,
         },
     )

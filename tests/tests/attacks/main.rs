@@ -3,5 +3,6 @@
 //! A file has the attacks of one kind, and one test that carries them out.
 
 mod entry;
+mod identity;
 mod lookup;
 mod streams;

@@ -6,7 +6,6 @@ use serde_json::json;
 use tests::cgroup;
 use tests::docker::{Container, Docker, namespace};
 use tests::program::program;
-use tests::serve::Serve;
 use tests::wait::PATIENCE;
 
 use crate::{MAY_UNSHARE, assert_is, get, is_unshare_of_net};
@@ -17,7 +16,7 @@ fn the_runtime_s_namespaces_become_the_container_s() {
         return;
     }
     let docker = Docker::start();
-    let serve = Serve::start(&[]);
+    let serve = docker.serve();
     let container = docker.create(&[], &["sleep", "1000"]);
     let mut watch = serve.watch(&["--container", container.id()]);
     container.start();
@@ -47,7 +46,7 @@ fn calls_inside_and_into_a_container_are_told_apart() {
         return;
     }
     let docker = Docker::start();
-    let serve = Serve::start(&[]);
+    let serve = docker.serve();
     let container = docker.run(&MAY_UNSHARE, &["sleep", "1000"]);
     let mut watch = serve.watch(&["--container", container.id()]);
     let own = json!(container.namespace("net"));
@@ -77,7 +76,7 @@ fn a_container_cannot_pass_for_another() {
         return;
     }
     let docker = Docker::start();
-    let serve = Serve::start(&[]);
+    let serve = docker.serve();
     let other = docker.run(&[], &["sleep", "1000"]);
     let options = [
         "--cap-add=SYS_ADMIN",

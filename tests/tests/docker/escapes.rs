@@ -4,7 +4,6 @@ use serde_json::Value;
 use tests::docker::{Docker, IMAGE, namespace};
 use tests::law::assert_law;
 use tests::nscall;
-use tests::serve::Serve;
 use tests::wait::PATIENCE;
 
 const TIMES: usize = 50;
@@ -22,7 +21,7 @@ fn runs_and_execs_are_none() {
     }
     let _alone = tests::alone();
     let docker = Docker::start();
-    let serve = Serve::start(&[]);
+    let serve = docker.serve();
     let mut watch = serve.watch(&["--kind", "escape,exec,container"]);
     let ordinary = docker.run(&[], &["sleep", "1000"]);
     let of_host = docker.run(&["--pid=host", "--net=host"], &["sleep", "1000"]);
@@ -61,7 +60,7 @@ fn one_that_may_enter_the_host_and_does_is_one() {
     }
     let _alone = tests::alone();
     let docker = Docker::start();
-    let serve = Serve::start(&[]);
+    let serve = docker.serve();
     let call = nscall::binary();
     let mount = format!("{}:/nscall", call.display());
     let host = std::process::id().to_string();

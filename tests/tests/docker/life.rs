@@ -5,7 +5,6 @@ use std::fs;
 use serde_json::{Value, json};
 use tests::docker::{Docker, IMAGE};
 use tests::law::assert_law;
-use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
 
 use crate::{MAY_UNSHARE, assert_is, get, is_unshare_of_net, state};
@@ -16,7 +15,7 @@ fn a_container_starts_and_stops_once() {
         return;
     }
     let docker = Docker::start();
-    let serve = Serve::start(&[]);
+    let serve = docker.serve();
     let mut watch = serve.watch(&["--kind", "container"]);
 
     let exits = docker.run(&[], &["sh", "-c", "exit 7"]);
@@ -71,7 +70,7 @@ fn a_container_of_an_instant_is_seen() {
         return;
     }
     let docker = Docker::start();
-    let serve = Serve::start(&[]);
+    let serve = docker.serve();
     let mut watch = serve.watch(&["--kind", "container"]);
     let directory = tempfile::tempdir().expect("a directory for the id");
     let file = directory.path().join("id");
@@ -106,7 +105,7 @@ fn a_container_older_than_the_agent_is_known() {
     let container = docker.run(&MAY_UNSHARE, &["sleep", "1000"]);
     // A container's first process is the oldest, not the one with the lowest number.
     docker.call(&["exec", "--detach", container.id(), "sleep", "1000"]);
-    let serve = Serve::start(&[]);
+    let serve = docker.serve();
     let mut watch = serve.watch(&["--container", container.id()]);
 
     let state = state(&serve, &container);

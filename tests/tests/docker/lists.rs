@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 use tests::docker::{Container, Docker, namespace};
-use tests::serve::Serve;
 
 use crate::{assert_is, get, state};
 
@@ -12,7 +11,7 @@ fn containers_and_namespaces_are_listed() {
         return;
     }
     let docker = Docker::start();
-    let serve = Serve::start(&[]);
+    let serve = docker.serve();
     let first = docker.run(&[], &["sleep", "1000"]);
     let shares = format!("--pid=container:{}", first.id());
     let second = docker.run(&[&shares, "--net=host"], &["sleep", "1000"]);

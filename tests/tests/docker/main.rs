@@ -40,7 +40,7 @@ fn get(serve: &Serve, path: &str) -> Vec<Value> {
 #[track_caller]
 fn state(serve: &Serve, container: &Container<'_>) -> Value {
     let mut states = get(serve, "/v1/containers").into_iter();
-    let state = states.find(|state| state["id"] == container.id());
+    let state = states.find(|state| state["cgroup"] == container.cgroup());
     state.expect("the container's state")
 }
 

@@ -7,7 +7,6 @@ use tests::cgroup::Cgroup;
 use tests::docker::{Container, Docker};
 use tests::law::assert_law;
 use tests::metrics::Metrics;
-use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
 
 use crate::assert_is;
@@ -30,7 +29,7 @@ fn an_oom_kill_is_that_of_the_container() {
         return;
     }
     let docker = Docker::start();
-    let serve = Serve::start(&[]);
+    let serve = docker.serve();
     // stress-ng starts another worker for each that is killed.
     let command = "stress-ng --vm 1 --vm-bytes 200M --vm-keep --timeout 2; echo over; sleep 1000";
     let container = docker.create(&["--memory", "50m"], &["sh", "-c", command]);
@@ -81,7 +80,7 @@ fn the_count_of_oom_kills_outlives_the_container() {
         return;
     }
     let docker = Docker::start();
-    let serve = Serve::start(&[]);
+    let serve = docker.serve();
     let command = "exec stress-ng --vm 1 --vm-bytes 200M --vm-keep";
     let container = docker.create(&["--memory", "50m"], &["sh", "-c", command]);
     let mut watch = serve.watch(&["--container", container.id()]);

@@ -13,25 +13,30 @@ pub enum Why {
     /// An engine, or systemd.
     Debian,
     Prometheus,
+    Compiler,
     Time,
 }
 
 impl Why {
     pub fn text(self) -> &'static str {
         match self {
-            Self::Debian => "needs docker, podman or systemd: `cargo xtask vm --debian` has them",
-            Self::Prometheus => "needs Prometheus, and is about nothing of a kernel's",
-            Self::Time => "an emulated machine has no time for it",
+            Self::Debian => "docker, podman or systemd, which `cargo xtask vm --debian` has",
+            Self::Prometheus => "Prometheus, and is about nothing of a kernel's",
+            Self::Compiler => "a C compiler",
+            Self::Time => "more time than an emulated machine has",
         }
     }
 }
 
 /// The rows.
 #[rustfmt::skip]
-const ROWS: [Row; 9] = [
+const ROWS: [Row; 12] = [
     Row { tests: "docker::",         why: Why::Debian },
     Row { tests: "engine_restart::", why: Why::Debian },
     Row { tests: "inspect::docker::", why: Why::Debian },
+    Row { tests: "run_root::image::what_docker_saves", why: Why::Debian },
+    Row { tests: "run_root::programs::libraries_beside_the_program", why: Why::Compiler },
+    Row { tests: "run_root::programs::a_library_that_the_loader_", why: Why::Compiler },
     Row { tests: "verify::standing::a_container_of_docker_", why: Why::Debian },
     Row { tests: "verify::standing::a_workload_of_docker_", why: Why::Debian },
     Row { tests: "verify::standing::what_docker_was_asked_for_", why: Why::Debian },

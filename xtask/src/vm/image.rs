@@ -51,12 +51,13 @@ const PROGRAMS: [&str; 76] = [
 
 /// The rest of them.
 #[rustfmt::skip]
-const MORE_PROGRAMS: [&str; 15] = [
-    "ipcmk", "ipcrm", "ipcs", "tee", "tr", "umount", "unshare", "uname", "wc", "xargs", "yes", "chattr", "setcap", "getcap", "taskset",
+const MORE_PROGRAMS: [&str; 17] = [
+    "ipcmk", "ipcrm", "ipcs", "apt-get", "dot", "tee", "tr", "umount", "unshare", "uname", "wc", "xargs", "yes", "chattr", "setcap", "getcap", "taskset",
 ];
 
 /// Files and directories of this machine that programs read, where they are there.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
+    "/usr/lib/x86_64-linux-gnu/graphviz",
     "/etc/passwd",
     "/etc/group",
     "/etc/nsswitch.conf",

@@ -78,7 +78,7 @@ impl Suite {
             "xtask/src/vm/elsewhere.rs has rows of no test: {stale:?}; remove them"
         );
         for (why, names) in elsewhere {
-            println!("   not there, for it {}:", why.text());
+            println!("   not there, for it needs {}:", why.text());
             names.iter().for_each(|name| println!("      {name}"));
         }
         ensure!(!expected.is_empty(), "no test of such a name can run there");

@@ -7,24 +7,22 @@ use anyhow::{Context as _, anyhow};
 use super::arguments::{Args, Target};
 use super::launched::{Progress, trace};
 use super::{Failure, report};
-use crate::commands::known;
-use crate::container::place;
+use crate::commands::known::{self, Fresh, Known};
 use crate::host::hierarchy::Hierarchies;
 use crate::host::membership::Membership;
-use crate::intent::{Intent, Source, expect, of_container};
+use crate::intent::{Intent, Source, expect};
 use crate::limit::Kind;
 use crate::verify::claim::Claim;
 use crate::verify::judge::{Facts, Run, Undone, judge};
 use crate::verify::report::{Check, Report, Scope, Subject};
 use crate::verify::run::{self, Watch};
 use crate::verify::sample::{Gauge, Sample};
-use crate::watch::record::Container;
 
 /// What is judged, and what is known of it.
 struct Found {
     name: String,
     membership: Membership,
-    container: Option<Container>,
+    known: Option<Known>,
 }
 
 /// `agent verify --container|--pid|--cgroup`.
@@ -36,9 +34,9 @@ pub fn run(args: &Args, target: &Target<'_>) -> Result<Report, Failure> {
     super::super::runtime()?.block_on(async {
         let hierarchies = Hierarchies::discover(Path::new("/"))?;
         let found = find(args, target, &hierarchies).await?;
-        let intent = match (expected, &found.container) {
+        let intent = match (expected, &found.known) {
             (Some(expected), _) => Some(expected),
-            (None, Some(container)) => of_container(container, args.engine.socket()).await?,
+            (None, Some(known)) => known.intent(args.engine.socket()).await?,
             (None, None) => None,
         };
         judge_found(args, found, intent, hierarchies).await
@@ -52,16 +50,17 @@ async fn find(
 ) -> Result<Found, Failure> {
     match target {
         Target::Container(name) => {
-            let found = known::find(name, &args.socket, &args.engine).await?;
-            let (container, pid) = found.ok_or_else(|| {
+            let flag = || format!("--container {name}");
+            let found = known::find(name, &args.socket, &args.engine).await;
+            let known = found.with_context(flag)?.ok_or_else(|| {
                 anyhow!(
                     "--container {name}: no container of that name or id runs; agent ps lists them"
                 )
             })?;
             Ok(Found {
-                name: container.name.clone(),
-                membership: Membership::of(Path::new("/"), pid)?,
-                container: Some(container),
+                name: known.container.name.clone(),
+                membership: known.membership().with_context(flag)?,
+                known: Some(known),
             })
         }
         Target::Process(pid) => {
@@ -71,7 +70,7 @@ async fn find(
             })?;
             Ok(Found {
                 name: format!("process {pid}"),
-                container: named_by(&membership),
+                known: Fresh::new(&args.engine).await?.at(&membership).await,
                 membership,
             })
         }
@@ -87,33 +86,18 @@ async fn find(
             }
             Ok(Found {
                 name: text,
-                container: named_by(&membership),
+                known: Fresh::new(&args.engine).await?.at(&membership).await,
                 membership,
             })
         }
     }
 }
 
-/// The container or unit whose own cgroup this is, by its paths: whoever made it may say what was intended.
-fn named_by(membership: &Membership) -> Option<Container> {
-    let places = membership.paths().map(|(_, path)| place::of(path));
-    let own = places.filter(|place| place.own);
-    own.max_by_key(|place| place.rank)
-        .map(|place| place.container)
-}
-
 /// The path in its hierarchy of a cgroup that is named by its directory, or by that path.
 fn below_mount(hierarchies: &Hierarchies, path: &Path) -> Option<String> {
     use std::os::unix::ffi::OsStrExt as _;
-    let mounts = hierarchies.all().iter();
-    let below = mounts.filter_map(|mounted| path.strip_prefix(&mounted.mount).ok());
-    // Of mounts below one another the innermost.
-    let below = below.min_by_key(|below| below.as_os_str().len());
-    let path = match below {
-        Some(below) => Path::new("/").join(below),
-        None => path.to_owned(),
-    };
-    let text = crate::host::path::to_text(path.as_os_str().as_bytes());
+    let below = hierarchies.path_of(path);
+    let text = below.unwrap_or_else(|| crate::host::path::to_text(path.as_os_str().as_bytes()));
     let text = if text.len() > 1 {
         text.trim_end_matches('/')
     } else {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::SystemTime};
 use agent_ebpf::{CgroupKey, Counts};
 
 use crate::{
-    container::{life::Life, place::Rank},
+    container::{claim::Claim, life::Life, path::Runtime, place::Rank},
     limit::Intent,
     watch::record::Container,
 };
@@ -19,6 +19,8 @@ pub(super) const GONE_AT_MOST: usize = 64;
 pub struct Cgroup {
     /// What its tasks are in.
     pub container: Arc<Container>,
+    /// Which container its path claims, where it is in one.
+    pub claim: Option<Claim>,
     /// Whether this is the container's own cgroup, not one below it.
     pub own: bool,
     pub rank: Rank,
@@ -32,14 +34,27 @@ pub struct Cgroup {
     /// Boxed: most of the living have none.
     pub(super) past: Option<Box<Counts>>,
     pub life: Life,
-    /// What it goes by in the registry.
-    pub(super) name: String,
+    /// Its first directory's path, by which the registry finds it.
+    pub(super) path: String,
+    /// Whether somebody looked for what confirms its claim.
+    pub(super) looked: bool,
 }
 
 impl Cgroup {
     /// Whether it is a container's own.
     pub fn is_container(&self) -> bool {
         self.own && self.rank == Rank::Container
+    }
+
+    /// Whether `agent run` made it, by its claim.
+    pub(super) fn is_own(&self) -> bool {
+        let claim = self.claim.as_ref();
+        claim.is_some_and(|claim| claim.runtime == Runtime::Agent)
+    }
+
+    /// Whether it belongs to a container that is confirmed.
+    pub fn is_confirmed(&self) -> bool {
+        self.container.confirmed == Some(true)
     }
 
     /// What was counted in it so far; `counts` is what the kernel side has counted in the living.
@@ -61,6 +76,12 @@ impl Cgroup {
     pub fn living(&self) -> impl Iterator<Item = CgroupKey> {
         let living = self.directories.iter().filter(|it| !it.gone);
         living.map(|directory| directory.key)
+    }
+
+    /// The paths by which the registry finds it.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        let directories = self.directories.iter().map(|it| &*it.path);
+        directories.chain([&*self.path])
     }
 
     /// It is in one more hierarchy, in most of them by the same path.

@@ -7,8 +7,8 @@ use std::{
     time::Instant,
 };
 
-use super::{DEAD_FOR, Rank, Registry};
-use crate::{container::path::Runtime, limit::Intent, watch::record::Container};
+use super::{Cgroup, DEAD_FOR, Registry};
+use crate::{container::claim::Confirmation, limit::Intent, watch::record::Container};
 
 /// Containers whose names are known at most, the removed included.
 pub const NAMES_AT_MOST: usize = 16_384;
@@ -23,21 +23,6 @@ pub struct Named {
     pub image: String,
 }
 
-/// What `agent run` says of a container, by its id. It is asked while the registry is held, so it is to answer at once.
-#[derive(Clone, Copy, Debug)]
-pub struct Own {
-    pub named: fn(&str) -> Option<Named>,
-    pub intended: fn(&str) -> Option<Arc<Intent>>,
-}
-
-impl Own {
-    /// It says nothing.
-    pub const SILENT: Self = Self {
-        named: |_| None,
-        intended: |_| None,
-    };
-}
-
 /// What an engine tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
@@ -45,6 +30,8 @@ pub enum Told {
     Named(String, Named),
     /// A container that was named is meant to have these limits from now on.
     Intended(String, Arc<Intent>),
+    /// A container runs, and these cgroups are its own.
+    Confirmed(Confirmation),
     /// It was removed.
     Removed(String),
     /// These are all that there are.
@@ -70,6 +57,10 @@ struct Entry {
 impl Names {
     pub fn get(&self, id: &str) -> Option<&Named> {
         Some(&self.by_id.get(cut(id))?.named)
+    }
+
+    pub fn intended(&self, id: &str) -> Option<Arc<Intent>> {
+        self.by_id.get(cut(id))?.intended.clone()
     }
 
     fn intend(&mut self, id: &str, intent: &Arc<Intent>) {
@@ -148,8 +139,8 @@ fn cut(text: &str) -> &str {
 }
 
 impl Registry {
-    /// An engine says what its containers are called: those that are known, living or dead, get
-    /// the name at once, others when their cgroup is made.
+    /// An engine says what its containers are called: those that are confirmed, living or dead, get
+    /// the name at once, others when they are.
     pub fn tell(&mut self, told: Told, now: Instant) {
         match told {
             Told::Named(id, named) => {
@@ -161,6 +152,7 @@ impl Registry {
                 self.names.intend(&id, &intent);
                 self.intend(&id, &intent);
             }
+            Told::Confirmed(confirmation) => self.confirm([confirmation]),
             Told::Removed(id) => self.names.remove(&id, now),
             Told::All(all) => {
                 self.names.remove_others(&all, now);
@@ -173,39 +165,20 @@ impl Registry {
         self.names.forget(now);
     }
 
-    /// What the engine that made a container calls it.
-    pub(super) fn named_by_engine(&self, container: &Container) -> Option<Named> {
-        if is_own(container) {
-            return (self.own.named)(&container.id);
-        }
-        self.names.get(&container.id).cloned()
-    }
-
-    /// What whoever made a container means its limits to be.
-    pub(super) fn intended_by_engine(&self, container: &Container) -> Option<Arc<Intent>> {
-        if is_own(container) {
-            return (self.own.intended)(&container.id);
-        }
-        self.names.by_id.get(&container.id)?.intended.clone()
-    }
-
-    /// Gives the container, if it is there, the limits that it is meant to have.
+    /// Gives the container, if it is there and confirmed, the limits that it is meant to have.
     fn intend(&mut self, id: &str, intent: &Arc<Intent>) {
         for cgroup in self.cgroups.values_mut() {
-            let container = &cgroup.container;
-            if cgroup.is_container() && container.id == id && !is_own(container) {
+            if cgroup.is_container() && is_engines(cgroup) && cgroup.container.id == id {
                 cgroup.intended = Some(Arc::clone(intent));
             }
         }
     }
 
-    /// Gives those of the containers that are `concerned` the names that are known.
+    /// Gives those of the confirmed containers that are `concerned` the names that are known.
     fn call(&mut self, concerned: impl Fn(&Container) -> bool) {
-        let containers = self.cgroups.values_mut();
-        let containers = containers.filter(|cgroup| cgroup.rank == Rank::Container);
-        for cgroup in containers.filter(|cgroup| concerned(&cgroup.container)) {
-            if !is_own(&cgroup.container)
-                && let Some(named) = self.names.get(&cgroup.container.id)
+        let cgroups = self.cgroups.values_mut().filter(|it| is_engines(it));
+        for cgroup in cgroups.filter(|cgroup| concerned(&cgroup.container)) {
+            if let Some(named) = self.names.get(&cgroup.container.id)
                 && !is_called(&cgroup.container, named)
             {
                 call(Arc::make_mut(&mut cgroup.container), named);
@@ -224,12 +197,12 @@ impl Registry {
     }
 }
 
-/// Whether `agent run` made it.
-fn is_own(container: &Container) -> bool {
-    container.runtime == Runtime::Agent.name()
+/// Whether an engine's answer, not our own state, is what names it.
+fn is_engines(cgroup: &Cgroup) -> bool {
+    cgroup.is_confirmed() && !cgroup.is_own()
 }
 
-/// Gives a container that was found by its path the name that its engine gave it.
+/// Gives a container the name that its engine gave it.
 pub(super) fn call(container: &mut Container, named: &Named) {
     for (text, said) in [
         (&mut container.name, &named.name),
@@ -253,6 +226,7 @@ mod tests {
     use agent_ebpf::CgroupKey;
 
     use super::*;
+    use crate::container::claim::Claim;
     use crate::host::cgroup::Limit;
     use crate::limit::{Kind, Source, Value};
 
@@ -289,7 +263,18 @@ mod tests {
         }
     }
 
+    fn confirm(registry: &mut Registry) {
+        let claim = Claim::of(&format!("/docker/{ID}")).unwrap();
+        registry.confirm([Confirmation::of(&claim)]);
+    }
+
+    /// Makes the container's cgroup and one below, and confirms it.
     fn add(registry: &mut Registry) {
+        add_claimed(registry);
+        confirm(registry);
+    }
+
+    fn add_claimed(registry: &mut Registry) {
         let paths = [format!("/docker/{ID}"), format!("/docker/{ID}/below")];
         for (path, id) in paths.iter().zip(20..) {
             registry.add(key(id), path, SystemTime::UNIX_EPOCH);
@@ -365,12 +350,30 @@ mod tests {
     }
 
     #[test]
-    fn a_container_of_agent_run_has_the_name_that_it_had_when_it_was_made() {
-        let own = Own {
-            named: |id| (id == "web").then(|| named("web")),
-            intended: |id| (id == "web").then(|| intent(50)),
-        };
-        let mut registry = Registry::asking([1; agent_ebpf::NAMESPACES], own);
+    fn a_claim_has_no_name_until_it_is_confirmed() {
+        let mut registry = registry();
+        let path = format!("/docker/{ID}");
+        registry.tell(told(ID, "web"), Instant::now());
+        add_claimed(&mut registry);
+        registry.tell(
+            Told::All(vec![(ID.to_owned(), named("web"))]),
+            Instant::now(),
+        );
+        registry.tell(Told::Intended(ID.to_owned(), intent(5)), Instant::now());
+        assert_called(&registry, &path, "unknown");
+        assert_eq!(registry.get(key(20)).unwrap().intended, None);
+        // Another cgroup's confirmation is not this one's.
+        let elsewhere = Claim::of(&format!("/elsewhere/docker/{ID}")).unwrap();
+        registry.confirm([Confirmation::of(&elsewhere)]);
+        assert_called(&registry, &path, "unknown");
+        confirm(&mut registry);
+        assert_called(&registry, "web", "busybox");
+        assert_eq!(registry.get(key(20)).unwrap().intended, Some(intent(5)));
+    }
+
+    #[test]
+    fn a_container_of_agent_run_is_called_by_its_own_state_and_nobody_else() {
+        let mut registry = registry();
         for (path, id) in [
             ("/agent/web", 20),
             ("/agent/web/below", 21),
@@ -378,7 +381,12 @@ mod tests {
         ] {
             registry.add(key(id), path, SystemTime::UNIX_EPOCH);
         }
-        // Another engine has no say in it.
+        let confirmation = Confirmation {
+            named: Some(named("web")),
+            intended: Some(intent(50)),
+            ..Confirmation::of(&Claim::of("/agent/web").unwrap())
+        };
+        registry.confirm([confirmation]);
         registry.tell(told("web", "other"), Instant::now());
         registry.tell(Told::Intended("web".to_owned(), intent(7)), Instant::now());
         registry.tell(Told::All(Vec::new()), Instant::now());
@@ -386,7 +394,7 @@ mod tests {
         let intended = |id| registry.get(key(id)).unwrap().intended.clone();
         assert_eq!([20, 21, 22].map(intended), [Some(intent(50)), None, None]);
         let unknown = &registry.get(key(22)).unwrap().container;
-        assert_eq!((&*unknown.name, &*unknown.image), ("db", "unknown"));
+        assert_eq!((&*unknown.name, &*unknown.image), ("/agent/db", "unknown"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the registry knows, told by hand.
 
 use super::{cgroup::GONE_AT_MOST, *};
+use crate::container::claim::{Claim, Confirmation};
 use crate::watch::record::{Action, ContainerKind};
 
 const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
@@ -38,11 +39,21 @@ fn add(registry: &mut Registry, hierarchy: u32, id: u64, path: &str) {
     registry.add(key(hierarchy, id), path, SystemTime::UNIX_EPOCH);
 }
 
+fn confirm(registry: &mut Registry, paths: &[&str]) {
+    let claim = Claim::of(paths[0]).unwrap();
+    registry.confirm([Confirmation {
+        cgroups: paths.iter().map(|&path| path.to_owned()).collect(),
+        ..Confirmation::of(&claim)
+    }]);
+}
+
 /// A docker container with directories 20 in memory and 30 in pids.
 fn docker() -> Registry {
     let mut registry = Registry::new(HOST);
-    add(&mut registry, MEMORY, 20, &format!("/docker/{ID}"));
-    add(&mut registry, PIDS, 30, &format!("/docker/{ID}"));
+    let path = format!("/docker/{ID}");
+    add(&mut registry, MEMORY, 20, &path);
+    add(&mut registry, PIDS, 30, &path);
+    confirm(&mut registry, &[&path]);
     registry
 }
 
@@ -179,6 +190,10 @@ fn another_path_with_the_same_id_is_another_container() {
     let mut registry = docker();
     let forged = format!("/user.slice/user-7.slice/docker/{ID}");
     add(&mut registry, MEMORY, 22, &forged);
+    // Nor in a hierarchy where the other is not.
+    add(&mut registry, 2, 33, &forged);
+    assert_eq!(name(&registry, &task(5, 22, 1)), forged);
+    assert_eq!(registry.confirmed_sizes(), (1, 1));
     registry.set_populated(key(MEMORY, 20), true, 100);
     // Neither joins the other: each has a life of its own.
     let start = registry.set_populated(key(MEMORY, 22), true, 101).unwrap();
@@ -193,35 +208,51 @@ fn another_path_with_the_same_id_is_another_container() {
 }
 
 #[test]
-fn a_container_may_be_at_another_path_in_each_hierarchy() {
+fn a_confirmed_container_may_be_at_another_path_in_each_hierarchy() {
     let mut registry = Registry::new(HOST);
-    add(
-        &mut registry,
-        MEMORY,
-        20,
-        &format!("/host.slice/docker-{ID}.scope"),
-    );
-    add(
-        &mut registry,
-        PIDS,
-        30,
-        &format!("/system.slice/docker-{ID}.scope"),
-    );
-    assert_eq!(registry.containers().count(), 1);
+    let paths = [
+        &*format!("/host.slice/docker-{ID}.scope"),
+        &*format!("/system.slice/docker-{ID}.scope"),
+    ];
+    add(&mut registry, MEMORY, 20, paths[0]);
+    add(&mut registry, PIDS, 30, paths[1]);
+    add(&mut registry, PIDS, 31, &format!("{}/below", paths[1]));
+    assert_eq!(registry.confirmed_sizes(), (0, 2));
     registry.set_populated(key(MEMORY, 20), true, 100);
+    confirm(&mut registry, &paths);
+    assert_eq!(registry.confirmed_sizes(), (1, 0));
     assert_eq!(registry.set_populated(key(PIDS, 30), true, 101), None);
-    registry.set_init(&task(5, 20, 30));
-    assert_eq!(
-        registry
-            .containers()
-            .next()
-            .unwrap()
-            .life
-            .init()
-            .unwrap()
-            .pid,
-        5
-    );
+    registry.set_init(&task(5, 1, 31));
+    let only = registry.containers().next().unwrap();
+    assert_eq!(only.life.init().unwrap().pid, 5);
+    let below = &registry.get(key(PIDS, 31)).unwrap().container;
+    assert_eq!(*below, only.container);
+    // What is made later below either is the container's.
+    for (hierarchy, id, path) in [(MEMORY, 25, paths[0]), (PIDS, 35, paths[1])] {
+        add(&mut registry, hierarchy, id, &format!("{path}/late"));
+        let late = &registry.get(key(hierarchy, id)).unwrap().container;
+        assert_eq!(late.name, ID[..12], "{path}");
+    }
+    for id in [key(MEMORY, 20), key(PIDS, 30)] {
+        remove(&mut registry, id);
+    }
+    assert_eq!(registry.containers().count(), 0);
+    add(&mut registry, PIDS, 36, paths[1]);
+    assert_eq!(registry.confirmed_sizes(), (0, 1));
+}
+
+#[test]
+fn each_claim_is_looked_for_once() {
+    let mut registry = docker();
+    add(&mut registry, MEMORY, 40, "/a/agent/b");
+    add(&mut registry, MEMORY, 41, "/a/agent/b/below");
+    let claim = Claim::of("/a/agent/b").unwrap();
+    assert!(registry.is_new_claim("/a/agent/c"));
+    assert_eq!(registry.new_claims(9), [claim.clone()]);
+    assert_eq!(registry.new_claims(9), []);
+    assert!(!registry.is_new_claim("/a/agent/b"));
+    assert_eq!(registry.unconfirmed(9), [claim]);
+    assert_eq!(registry.unconfirmed(0), []);
 }
 
 #[test]
@@ -240,7 +271,7 @@ fn a_namespace_is_its_living_owners() {
     b.namespaces[NET] = 77;
     registry.set_populated(key(MEMORY, 40), true, 300);
     registry.set_init(&b);
-    assert_eq!(registry.owner(NET, 77).unwrap().id, "b");
+    assert_eq!(registry.owner(NET, 77).unwrap().id, "/agent/b");
 }
 
 #[test]
@@ -373,7 +404,7 @@ fn counts_go_on_where_a_container_is_restarted() {
     add(&mut registry, PIDS, 40, "/plain");
     registry.remove(key(PIDS, 40), &counts(5), now);
     registry.forget(now + DEAD_FOR);
-    assert!(registry.dead_by_name.is_empty());
+    assert!(registry.dead_by_path.is_empty());
     add(&mut registry, PIDS, 41, "/plain");
     assert_eq!(past(&registry, key(PIDS, 41)), counts(0));
 }

@@ -77,11 +77,19 @@ fn process(page: &mut Page, report: &Report) {
     page.fact("program", &report.executable, Clone::clone);
     match &report.container {
         Some(it) => {
-            let name = quoted(&it.name);
-            let text = format!(
-                "{name} of {}, image {}, {}",
-                it.runtime, it.image, it.cgroup
-            );
+            let text = match it.confirmed {
+                Some(false) => format!(
+                    "{} claims to be one of {}, and nothing confirms that",
+                    it.cgroup, it.runtime
+                ),
+                _ => format!(
+                    "{} of {}, image {}, {}",
+                    quoted(&it.name),
+                    it.runtime,
+                    it.image,
+                    it.cgroup
+                ),
+            };
             page.block("container", &text, NAME);
         }
         None if is_on_host(&report.namespaces) => {

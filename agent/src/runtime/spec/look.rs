@@ -17,11 +17,14 @@ use crate::host::devices::block_device;
 use crate::host::system;
 use crate::runtime::state;
 
-/// Looks up what `flags` name. `container` gives the first process of a container by its name.
+/// Looks up what `flags` name. `container` gives the first process of a container by its name, or why there is none.
 ///
 /// # Errors
 /// A bundle cannot be read, or a name is none.
-pub fn look(flags: &Flags, container: impl Fn(&str) -> Option<i32>) -> Result<Found, Error> {
+pub fn look(
+    flags: &Flags,
+    container: impl Fn(&str) -> Result<i32, String>,
+) -> Result<Found, Error> {
     let name = flags.manner.name.clone().unwrap_or_else(name::by_chance);
     if !state::is_name(&name) || name.starts_with("lxc.") {
         let wanted = "wanted: at most 63 letters, digits, _, . and -, beginning with a letter or digit, and not lxc.";
@@ -31,7 +34,7 @@ pub fn look(flags: &Flags, container: impl Fn(&str) -> Option<i32>) -> Result<Fo
     let bundle = flags.root.bundle.as_deref();
     let bundle = bundle.map(|path| Bundle::read(&here.absolute("--bundle", path)?));
     let named = shared(flags).into_iter();
-    let containers = named.filter_map(|name| Some((name.to_owned(), container(name)?)));
+    let containers = named.map(|name| (name.to_owned(), container(name)));
     Ok(Found {
         name,
         here,

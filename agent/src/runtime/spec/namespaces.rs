@@ -160,20 +160,18 @@ fn path_of(
     flag: &'static str,
     file: &str,
     share: &Share,
-    containers: &BTreeMap<String, i32>,
+    containers: &BTreeMap<String, Result<i32, String>>,
 ) -> Result<Option<Option<PathBuf>>, Error> {
     Ok(match share {
         Share::Host => None,
         Share::Private => Some(None),
         Share::Path(path) => Some(Some(path.clone())),
         Share::Container(name) => {
-            let pid = containers.get(name).ok_or_else(|| {
-                Error::flag(
-                    flag,
-                    &format!("container:{name}"),
-                    "no container of that name runs here; agent ps shows those that do",
-                )
-            })?;
+            let none =
+                || Err("no container of that name runs here; agent ps shows those that do".into());
+            let found = containers.get(name).cloned().unwrap_or_else(none);
+            let pid =
+                found.map_err(|reason| Error::flag(flag, &format!("container:{name}"), &reason))?;
             Some(Some(format!("/proc/{pid}/ns/{file}").into()))
         }
     })

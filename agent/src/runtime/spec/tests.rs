@@ -20,7 +20,7 @@ fn found() -> Found {
         name: "web".to_owned(),
         here: Here::at("/home/me"),
         variables: HashMap::from([("LANG".to_owned(), "C".to_owned())]),
-        containers: BTreeMap::from([("db".to_owned(), 77)]),
+        containers: BTreeMap::from([("db".to_owned(), Ok(77))]),
         devices: HashMap::from([("/dev/sda".to_owned(), (8, 0))]),
         hard_limits: HashMap::from([("nofile", 4096)]),
         subordinate: Ok((

@@ -78,6 +78,7 @@ fn report(root: &Path, name: &str) -> Report {
         name: name.to_owned(),
         runtime: "docker".to_owned(),
         image: "local/web".to_owned(),
+        confirmed: Some(true),
         cgroup: "/docker/web".to_owned(),
     };
     let namespaces = [namespace("mnt", false), namespace("net", true)];

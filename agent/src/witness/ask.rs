@@ -1,14 +1,15 @@
-//! Asks docker what the limits of its containers are meant to be, one container after the other. Whoever names
-//! containers does not wait for it: one that is slow or dead delays its own answers only.
+//! Asks docker what the limits of its containers are meant to be, and which process is the first of each, one container
+//! after the other. Whoever names containers does not wait for it: one that is slow or dead delays its own answers only.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use super::{Error, Intent, of_config};
+use super::engine::inspect;
 use crate::container::registry::names::{NAMES_AT_MOST, Told};
 use crate::engine::{Client, EngineError, State};
+use crate::intent::{Error, of_config};
 use crate::text;
 
 /// Asks for containers, for as long as it is there.
@@ -37,7 +38,7 @@ impl Asker {
         match told {
             Told::Named(id, _) => self.ask_for(id),
             Told::All(all) => all.iter().for_each(|(id, _)| self.ask_for(id)),
-            Told::Intended(..) | Told::Removed(_) => {}
+            Told::Intended(..) | Told::Confirmed(_) | Told::Removed(_) => {}
         }
     }
 
@@ -57,12 +58,11 @@ async fn answer_all(
     let mut client = None;
     while let Some(id) = asked.recv().await {
         match answer(socket, &mut client, &id).await {
-            Ok(Some(intent)) => {
-                if !tell(Told::Intended(id, Arc::new(intent))) {
+            Ok(answers) => {
+                if !answers.into_iter().all(&tell) {
                     return;
                 }
             }
-            Ok(None) => {}
             Err(error) => {
                 client = None;
                 state.unanswered.fetch_add(1, Ordering::Relaxed);
@@ -73,23 +73,25 @@ async fn answer_all(
 }
 
 /// By the connection there is, or a new one.
-async fn answer(
-    socket: &str,
-    client: &mut Option<Client>,
-    id: &str,
-) -> Result<Option<Intent>, Error> {
-    let config = async {
+async fn answer(socket: &str, client: &mut Option<Client>, id: &str) -> Result<Vec<Told>, Error> {
+    let found = async {
         let connected = match client.take() {
             Some(connected) => connected,
             None => Client::connect(socket).await?,
         };
-        let config = client.insert(connected).config(id).await?;
-        Ok::<_, EngineError>(config)
+        let found = inspect(client.insert(connected), id).await?;
+        Ok::<_, EngineError>(found)
     };
-    let config = config
+    let found = found
         .await
         .map_err(|source| Error::engine(socket, id, source))?;
-    config.map(|config| of_config(id, &config)).transpose()
+    let Some((found, confirmation)) = found else {
+        return Ok(Vec::new());
+    };
+    let intent = of_config(id, &found.config)?;
+    let intended = Told::Intended(id.to_owned(), Arc::new(intent));
+    let confirmed = confirmation.map(Told::Confirmed);
+    Ok(confirmed.into_iter().chain([intended]).collect())
 }
 
 #[cfg(test)]
@@ -107,6 +109,7 @@ mod tests {
     use super::*;
     use crate::container::registry::names::Named;
     use crate::host::cgroup::Limit;
+    use crate::intent::Intent;
     use crate::limit::{Kind, Source, Value};
 
     /// An engine that knows of a and b, takes c for b, and fails to tell of d.

@@ -1,0 +1,94 @@
+//! What confirms a claim: the records that whoever made a container leaves, of root or of the user whose cgroup it is.
+//!
+//! A record is read without following a link, without waiting, and in part only where it is too long. A record of root
+//! confirms any cgroup, one of another user only a cgroup that is delegated to that user: the kernel lets nobody else
+//! own its directory. Each look opens about ten files at most, so it is for a container's birth and for commands.
+
+pub mod ask;
+pub mod engine;
+mod evidence;
+mod file;
+mod own;
+mod places;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::container::claim::{Claim, Confirmation};
+use crate::container::path::Runtime;
+use crate::engine::State;
+use crate::faults::{Guard, guarded};
+use crate::host::hierarchy::Hierarchies;
+use crate::host::membership::Membership;
+
+pub use own::Intents;
+
+/// Where dockerd and its containerd keep what they leave, unless told otherwise.
+const DOCKER: &str = "/run/docker";
+
+/// Reads records.
+#[derive(Debug)]
+pub struct Records {
+    /// Where the host's tree is.
+    root: PathBuf,
+    hierarchies: Hierarchies,
+    intents: Intents,
+    /// That of docker, which may say that it keeps its records elsewhere.
+    docker: Option<Arc<State>>,
+}
+
+impl Records {
+    pub fn new(hierarchies: Hierarchies, intents: Intents, docker: Option<Arc<State>>) -> Self {
+        Self {
+            root: hierarchies.root().to_owned(),
+            hierarchies,
+            intents,
+            docker,
+        }
+    }
+
+    /// What confirms `claim`; `None` where no record does.
+    pub fn confirm(&self, claim: &Claim) -> Option<Confirmation> {
+        if !guarded(Guard::Identity) {
+            return Some(Confirmation::of(claim));
+        }
+        let owner = self.hierarchies.owner_of(&claim.cgroup);
+        let user = owner.filter(|user| *user != 0);
+        let mut users = [Some(0), user].into_iter().flatten();
+        users.find_map(|user| {
+            if claim.runtime == Runtime::Agent {
+                return own::confirm(&self.root, claim, user, self.intents);
+            }
+            let places = places::of(&self.root, &self.docker_root(), claim, user);
+            places.into_iter().find_map(|place| {
+                let evidence = place.read()?;
+                evidence.confirm(claim, &self.root, &self.hierarchies)
+            })
+        })
+    }
+
+    fn docker_root(&self) -> PathBuf {
+        let told = self.docker.as_ref().and_then(|state| state.exec_root());
+        told.unwrap_or_else(|| PathBuf::from(DOCKER))
+    }
+}
+
+/// What the cgroups of the first process of container `id` say: those that have its form and id are its own, and of those
+/// above one another the outermost. `None` where there is none.
+fn confirm_by_process(id: &str, process: u32, membership: &Membership) -> Option<Confirmation> {
+    let claims = membership.paths().filter_map(|(_, path)| Claim::of(path));
+    let mut claims = claims.filter(|claim| claim.id == id);
+    let mut confirmation = Confirmation {
+        process: Some(process),
+        ..Confirmation::of(&claims.next()?)
+    };
+    for claim in claims {
+        if !confirmation.cgroups.contains(&claim.cgroup) {
+            confirmation.cgroups.push(claim.cgroup);
+        }
+    }
+    Some(confirmation)
+}
+
+#[cfg(test)]
+mod tests;

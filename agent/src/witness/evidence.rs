@@ -1,0 +1,244 @@
+//! What a record says: which cgroup a container has, and which process is its first.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+
+use super::confirm_by_process;
+use super::file::Record;
+use super::places::Form;
+use crate::container::claim::{Claim, Confirmation};
+use crate::host::hierarchy::Hierarchies;
+use crate::host::membership::Membership;
+use crate::host::process::Process as HostProcess;
+
+/// What a record says of a container.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    cgroup: Stated,
+    process: Option<Process>,
+    user: u32,
+}
+
+/// Where its cgroup is.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Stated {
+    #[default]
+    Nowhere,
+    /// As an OCI configuration has it: a path, or `SLICE:PREFIX:NAME` of systemd's.
+    OciPath(String),
+    /// The path below the root of each hierarchy.
+    Path(String),
+    /// Where LXC puts it unless told otherwise (src/lxc/cgroups/cgroup.h).
+    Usual,
+    /// The directories, by controller.
+    Directories(Vec<PathBuf>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Process {
+    pid: u32,
+    started: Started,
+}
+
+/// What tells a process from a later one with its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Started {
+    /// In ticks since boot.
+    At(u64),
+    Before(SystemTime),
+}
+
+#[derive(Deserialize)]
+struct Config {
+    linux: Option<Linux>,
+}
+
+#[derive(Deserialize)]
+struct Linux {
+    #[serde(rename = "cgroupsPath")]
+    cgroups_path: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RuncState {
+    init_process_pid: u32,
+    init_process_start: u64,
+    #[serde(default)]
+    cgroup_paths: BTreeMap<String, PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct CrunStatus {
+    pid: u32,
+    #[serde(rename = "process-start-time")]
+    started: Option<u64>,
+    #[serde(rename = "cgroup-path")]
+    cgroup_path: Option<String>,
+}
+
+impl Evidence {
+    /// Reads a record of `user`; `beside` reads a file in the same directory.
+    pub fn of(
+        form: Form,
+        record: &Record,
+        beside: impl Fn(&str) -> Option<Record>,
+        user: u32,
+    ) -> Option<Self> {
+        let json = &record.bytes;
+        let (cgroup, process) = match form {
+            Form::Bundle { pid } => {
+                let config: Config = serde_json::from_slice(json).ok()?;
+                let path = config.linux?.cgroups_path?;
+                let process = beside(pid).and_then(|file| {
+                    let text = String::from_utf8_lossy(&file.bytes).into_owned();
+                    Process::written(text.trim(), file.written)
+                });
+                (Stated::OciPath(path), process)
+            }
+            Form::Runc => {
+                let state: RuncState = serde_json::from_slice(json).ok()?;
+                let process = Process {
+                    pid: state.init_process_pid,
+                    started: Started::At(state.init_process_start),
+                };
+                let directories = state.cgroup_paths.into_values().collect();
+                (Stated::Directories(directories), Some(process))
+            }
+            Form::Crun => {
+                let status: CrunStatus = serde_json::from_slice(json).ok()?;
+                let started = status.started;
+                let process = Process {
+                    pid: status.pid,
+                    started: started.map_or(Started::Before(record.written), Started::At),
+                };
+                let path = status.cgroup_path.unwrap_or_default();
+                (Stated::Path(absolute(&path)), Some(process))
+            }
+            Form::Machine => {
+                let text = String::from_utf8_lossy(json);
+                let leader = text.lines().find_map(|line| line.strip_prefix("LEADER="));
+                (Stated::Nowhere, Process::written(leader?, record.written))
+            }
+            Form::Lxc => (Stated::Usual, None),
+        };
+        Some(Self {
+            cgroup,
+            process,
+            user,
+        })
+    }
+
+    /// What it confirms of `claim`.
+    pub fn confirm(
+        &self,
+        claim: &Claim,
+        root: &Path,
+        hierarchies: &Hierarchies,
+    ) -> Option<Confirmation> {
+        let is_alive = |process: &Process| process.is_itself(root);
+        let stated = Confirmation {
+            cgroups: self.stated(claim, hierarchies),
+            process: self.process.filter(is_alive).map(|process| process.pid),
+            ..Confirmation::of(claim)
+        };
+        if let Some(confirmation) = stated.first(claim) {
+            return Some(confirmation);
+        }
+        let process = self.process?;
+        let membership = Membership::of(root, process.pid).ok()?;
+        // Looked at afterwards: who has the number now had it when its cgroups were read.
+        process.is_itself(root).then_some(())?;
+        let confirmation = confirm_by_process(&claim.id, process.pid, &membership)?;
+        confirmation.first(claim)
+    }
+
+    /// The paths of the container's own cgroups that the record states.
+    fn stated(&self, claim: &Claim, hierarchies: &Hierarchies) -> Vec<String> {
+        // Of several forms the one that is claimed.
+        let claimed = |paths: &mut dyn Iterator<Item = String>| {
+            paths.filter(|path| *path == claim.cgroup).collect()
+        };
+        let paths: Vec<String> = match &self.cgroup {
+            Stated::Nowhere => Vec::new(),
+            // A runtime without systemd's driver takes the triple for the name of a directory.
+            Stated::OciPath(path) => {
+                claimed(&mut self.of_systemd(path).into_iter().chain([absolute(path)]))
+            }
+            Stated::Path(path) => vec![path.clone()],
+            Stated::Usual => {
+                let above = ["/lxc.payload.", "/lxc.payload/", "/lxc/"];
+                claimed(
+                    &mut above
+                        .map(|above| format!("{above}{}", claim.id))
+                        .into_iter(),
+                )
+            }
+            Stated::Directories(directories) => {
+                let paths = directories.iter();
+                paths.filter_map(|it| hierarchies.path_of(it)).collect()
+            }
+        };
+        let claims = paths.iter().filter_map(|path| Claim::of(path));
+        let own = claims.filter(|it| it.id == claim.id && it.runtime == claim.runtime);
+        let mut own: Vec<String> = own.map(|it| it.cgroup).collect();
+        own.sort();
+        own.dedup();
+        own
+    }
+
+    /// The path of `SLICE:PREFIX:NAME` (runc's libcontainer/cgroups/systemd): a scope in the tree of the user's own
+    /// systemd.
+    fn of_systemd(&self, text: &str) -> Option<String> {
+        let mut parts = text.splitn(3, ':');
+        let (slice, prefix, name) = (parts.next()?, parts.next()?, parts.next()?);
+        let above = match self.user {
+            0 => String::new(),
+            user => format!("/user.slice/user-{user}.slice/user@{user}.service"),
+        };
+        let slice = match slice {
+            "" if self.user == 0 => "system.slice",
+            "" => "user.slice",
+            slice => slice,
+        };
+        let stem = slice.strip_suffix(".slice")?;
+        let dashes = stem.match_indices('-').map(|(at, _)| &stem[..at]);
+        let slices = dashes.chain([stem]).filter(|it| !it.is_empty());
+        let slices: String = slices.map(|it| format!("/{it}.slice")).collect();
+        let unit = match prefix {
+            "" => format!("{name}.scope"),
+            prefix => format!("{prefix}-{name}.scope"),
+        };
+        Some(format!("{above}{slices}/{unit}"))
+    }
+}
+
+fn absolute(path: &str) -> String {
+    format!("/{}", path.trim_start_matches('/'))
+}
+
+impl Process {
+    /// One that a file written at that time names.
+    fn written(text: &str, at: SystemTime) -> Option<Self> {
+        Some(Self {
+            pid: text.parse().ok()?,
+            started: Started::Before(at),
+        })
+    }
+
+    /// Whether who has the number is the one that the record is of.
+    fn is_itself(&self, root: &Path) -> bool {
+        /// A clock that was set meanwhile may be off by this.
+        const TOLERANCE: Duration = Duration::from_secs(1);
+        let process = HostProcess::new(root, self.pid);
+        match self.started {
+            Started::At(ticks) => process.started().is_ok_and(|it| it == ticks),
+            Started::Before(time) => {
+                let started = process.started_at();
+                started.is_ok_and(|started| started <= time + TOLERANCE)
+            }
+        }
+    }
+}

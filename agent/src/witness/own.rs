@@ -1,0 +1,98 @@
+//! Containers of `agent run`: their state says which cgroup each has.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oci_spec::runtime::Spec;
+use serde::Deserialize;
+
+use super::file;
+use crate::container::claim::{Claim, Confirmation};
+use crate::container::registry::names::Named;
+use crate::intent;
+use crate::runtime::order::ChangeRoot;
+use crate::runtime::state::{CONFIG, RECORD, Record, Status, directories_of};
+use crate::text;
+
+/// Whether the limits that a container is meant to have are read, which takes longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intents {
+    Read,
+    Leave,
+}
+
+/// What `user`'s state confirms of a claim. It is written before the cgroup is made.
+pub fn confirm(root: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<Confirmation> {
+    let mut stores = directories_of(root, user).into_iter();
+    stores.find_map(|store| in_store(&store, claim, user, intents))
+}
+
+fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<Confirmation> {
+    // Anybody may have made the directory above the store before its user did, but not as that user's.
+    let parent = store.parent()?;
+    let below = PathBuf::from(store.file_name().unwrap_or(OsStr::new("."))).join(&claim.id);
+    let read = |name: &str| file::read(parent, &below.join(name), user);
+    let state = read(RECORD)?.bytes;
+    let record: Record = serde_json::from_slice(&state).ok()?;
+    let paths: Paths = serde_json::from_slice(&state).ok()?;
+    let process = match record.status {
+        Status::Creating => None,
+        Status::Running { pid } => u32::try_from(pid).ok(),
+        Status::Exited { .. } => return None,
+    };
+    if record.name != claim.id {
+        return None;
+    }
+    let intended = match intents {
+        Intents::Leave => None,
+        Intents::Read => read(CONFIG).and_then(|config| intended(&claim.id, &config.bytes)),
+    };
+    let confirmation = Confirmation {
+        cgroups: paths.all(),
+        process,
+        named: Some(named(record)),
+        intended: intended.map(Arc::new),
+        ..Confirmation::of(claim)
+    };
+    confirmation.first(claim)
+}
+
+/// Where a record says that the container's cgroups are.
+#[derive(Deserialize)]
+struct Paths {
+    cgroup: String,
+    /// By the controllers of a hierarchy, where they are not all at one path.
+    #[serde(default)]
+    cgroups: Option<BTreeMap<String, String>>,
+}
+
+impl Paths {
+    fn all(self) -> Vec<String> {
+        let mut all = vec![self.cgroup];
+        all.extend(self.cgroups.into_iter().flat_map(BTreeMap::into_values));
+        all.sort();
+        all.dedup();
+        all
+    }
+}
+
+/// What a container is called, and where its files come from.
+fn named(record: Record) -> Named {
+    let image = match record.change_root {
+        ChangeRoot::Pivot => record.image,
+        ChangeRoot::Chroot => format!("{} (chroot: isolates nothing but the path)", record.image),
+    };
+    Named {
+        name: record.name,
+        image,
+    }
+}
+
+fn intended(name: &str, config: &[u8]) -> Option<intent::Intent> {
+    let spec: Spec = serde_json::from_slice(config).ok()?;
+    let intended = intent::of_spec(name, &spec);
+    let intended = intended.inspect_err(|error| tracing::warn!("{}", text::error_line(error)));
+    intended.ok()
+}
