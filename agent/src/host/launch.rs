@@ -1,7 +1,6 @@
 //! What a launcher writes about a process that it starts: proc_pid_uid_map(5), time_namespaces(7),
 //! proc_pid_oom_score_adj(5).
 
-use std::ffi::CStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
@@ -216,9 +215,25 @@ pub fn namespace_name(namespace: BorrowedFd<'_>) -> String {
 
 /// The text of a link below an open directory.
 #[must_use]
-pub fn name_at(directory: BorrowedFd<'_>, path: &CStr) -> Option<String> {
+pub fn name_at(directory: BorrowedFd<'_>, path: &str) -> Option<String> {
     let text = rustix::fs::readlinkat(directory, path, Vec::new()).ok()?;
     text.into_string().ok()
+}
+
+/// What a process is numbered in its own pid namespace.
+///
+/// # Errors
+/// The process is gone.
+pub fn number_inside(pid: Pid) -> Result<i32, Error> {
+    let path = directory(pid).join("status");
+    let number = fs::read_to_string(&path).and_then(|text| {
+        let mut lines = text.lines();
+        let numbers = lines.find_map(|line| line.strip_prefix("NSpid:"));
+        let last = numbers.and_then(|numbers| numbers.split_whitespace().next_back());
+        let number = last.and_then(|last| last.parse().ok());
+        number.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    });
+    number.map_err(|source| Error { path, source })
 }
 
 /// The processes in the pid namespace that the kernel calls so.

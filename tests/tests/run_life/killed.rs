@@ -178,6 +178,28 @@ fn nothing_is_left_of_an_exec_that_is_killed() {
     container.assert_gone();
 }
 
+/// Neither of it, nor of what it had built, nor of the process that was to enter.
+#[test]
+fn nothing_is_left_of_a_launcher_killed_on_its_way_into_a_pid_namespace() {
+    if !tests::root() {
+        return;
+    }
+    let other = Container::new("pids");
+    other.start(&[], &["sleep", "1000"]);
+    let container = Container::new("joining");
+    let share = format!("container:{}", other.name);
+    for step in EXEC.into_iter().chain(["go"]).chain(steps("ENTER")) {
+        let mut run = container.run(&["--pid", &share], &["sleep", "1000"]);
+        let ended = output(run.env("AGENT_FAULT", step));
+        assert_eq!(ended.status.signal(), Some(9), "{step}: {ended:?}");
+        next_command();
+        container.assert_gone();
+    }
+    let seen = text(&mut other.agent("exec", &[], &["ps", "-o", "pid,args"]));
+    assert_eq!(seen.matches("sleep").count(), 1, "{seen}");
+    text(&mut other.agent("rm", &["-f"], &[]));
+}
+
 fn kill(pid: i64) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     kill_process(pid.expect("a pid"), Signal::KILL).expect("a process");

@@ -95,7 +95,9 @@ fn of_member(pid: rustix::process::Pid, shown: &str) -> Result<OwnedFd, Error> {
     let tree = hear(&ours);
     wait::end(child.as_fd());
     let tree = tree.map_err(failed)?;
-    let is_it = host::launch::name_at(tree.as_fd(), c"1/ns/pid").is_some_and(|it| it == shown);
+    // Where it shows this namespace, the process has the number there that it has inside.
+    let link = format!("{}/ns/pid", host::launch::number_inside(pid)?);
+    let is_it = host::launch::name_at(tree.as_fd(), &link).is_some_and(|it| it == shown);
     if is_it {
         Ok(tree)
     } else {
