@@ -61,6 +61,7 @@ const RULES: [Rule; 12] = [
                 "agent/build.rs",
                 "tests/src/bin/attack.rs",
                 "tests/src/bin/bench/launch.rs",
+                "tests/src/bin/entering.rs",
                 "tests/src/bin/nscall.rs",
                 "tests/src/bin/storm.rs",
             ];

@@ -110,7 +110,7 @@ fn suffix() -> io::Result<String> {
 }
 
 /// All that `user` may have had, for whoever looks from outside: in a directory of so many entries that another one comes
-/// behind [`ENTRIES_AT_MOST`] none may be found.
+/// behind `ENTRIES_AT_MOST` none may be found.
 pub fn all_of(shared: &Path, user: u32) -> Vec<PathBuf> {
     let first = format!("agent-{user}");
     let entries = fs::read_dir(shared).into_iter().flatten().flatten();

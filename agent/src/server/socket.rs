@@ -255,7 +255,8 @@ mod tests {
         let path = directory.path().join("agent.sock");
         let lock = directory.path().join("agent.sock.lock");
         let target = directory.path().join("target");
-        let make: [(&str, &dyn Fn(&Path)); 4] = [
+        type Make<'a> = &'a dyn Fn(&Path);
+        let make: [(&str, Make<'_>); 4] = [
             ("pipe", &|at| {
                 mknodat(CWD, at, FileType::Fifo, Mode::RUSR, 0).unwrap()
             }),

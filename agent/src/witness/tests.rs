@@ -99,10 +99,7 @@ fn what_launchers_leave() {
         ),
         (
             &docker,
-            format!(
-                "docker/{}",
-                format!("containerd/daemon/io.containerd.runtime.v2.task/moby/{ID}/config.json")
-            ),
+            format!("docker/containerd/daemon/io.containerd.runtime.v2.task/moby/{ID}/config.json"),
             Some(bundle(&docker)),
         ),
         (

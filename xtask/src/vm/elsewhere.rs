@@ -49,7 +49,7 @@ const ROWS: [Row; 13] = [
 
 /// What runs there as a part of `cargo xtask test`: programs, or what their names begin with. The rest is for
 /// `cargo xtask vm`.
-const FOR_TEST: [&str; 11] = [
+const FOR_TEST: [&str; 12] = [
     "attacks",
     "counters",
     "escapes",
