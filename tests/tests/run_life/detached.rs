@@ -71,8 +71,8 @@ fn a_log_is_followed_to_the_end() {
         // For the supervisor, of which it has a descriptor.
         let files = fs::read_dir(format!("/proc/{number}/fd")).ok()?.flatten();
         let links = files.filter_map(|file| fs::read_link(file.path()).ok());
-        let is_process = |link: std::path::PathBuf| link.to_string_lossy().contains("pidfd");
-        links.map(is_process).any(|it| it).then_some(())
+        let mut names = links.map(|link| link.to_string_lossy().into_owned());
+        names.any(|name| name.contains("pidfd")).then_some(())
     });
     text(&mut container.agent("stop", &[], &[]));
     assert_eq!(lines.next(PATIENCE).as_deref(), Some("last"));
