@@ -67,7 +67,7 @@ fn take(old: &Path, new: &Path) -> Result<(), Error> {
     })
 }
 
-/// Nothing but the lock is left, which nobody takes any more.
+/// Where nothing but the lock is left, that is of no use to anybody.
 fn remove_if_empty(former: &Path) {
     let entries = fs::read_dir(former).into_iter().flatten().flatten();
     let mut names = entries.map(|entry| entry.file_name());
