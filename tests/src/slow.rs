@@ -36,3 +36,28 @@ pub fn fewer<T: Copy + Ord + Div<Output = T> + TryFrom<u32>>(count: T, least: T)
 pub fn longer(deadline: Duration) -> Duration {
     deadline.saturating_mul(slower())
 }
+
+/// The words of a load such as `stress-ng --vm 1 --timeout 5s`, which goes on longer on a slower machine: it takes its time
+/// to begin.
+///
+/// # Panics
+/// Where a time is not in seconds.
+#[must_use]
+pub fn load(words: &str) -> Vec<String> {
+    let mut is_time = false;
+    let longer = |word: &str| {
+        let seconds = word.strip_suffix('s').and_then(|it| it.parse::<u32>().ok());
+        let seconds = seconds.expect("a time in seconds");
+        format!("{}s", seconds * slower().isqrt())
+    };
+    let words = words.split(' ').map(|word| {
+        let was_time = is_time;
+        is_time = word == "--timeout";
+        if was_time {
+            longer(word)
+        } else {
+            word.to_owned()
+        }
+    });
+    words.collect()
+}

@@ -126,7 +126,7 @@ impl Registry {
             past: self.inherit(path),
             life: Life::default(),
             path: path.to_owned(),
-            looked: false,
+            looks: 0,
         };
         self.next += 1;
         self.cgroups.insert(self.next, Box::new(cgroup));

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::runtime::Spec;
-use serde::Deserialize;
 
 use super::file;
 use crate::container::claim::{Claim, Confirmation};
@@ -34,9 +33,7 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
     let parent = store.parent()?;
     let below = PathBuf::from(store.file_name().unwrap_or(OsStr::new("."))).join(&claim.id);
     let read = |name: &str| file::read(parent, &below.join(name), user);
-    let state = read(RECORD)?.bytes;
-    let record: Record = serde_json::from_slice(&state).ok()?;
-    let paths: Paths = serde_json::from_slice(&state).ok()?;
+    let record: Record = serde_json::from_slice(&read(RECORD)?.bytes).ok()?;
     let process = match record.status {
         Status::Creating => None,
         Status::Running { pid } => u32::try_from(pid).ok(),
@@ -50,7 +47,7 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
         Intents::Read => read(CONFIG).and_then(|config| intended(&claim.id, &config.bytes)),
     };
     let confirmation = Confirmation {
-        cgroups: paths.all(),
+        cgroups: cgroups(&record),
         process,
         named: Some(named(record)),
         intended: intended.map(Arc::new),
@@ -60,22 +57,13 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
 }
 
 /// Where a record says that the container's cgroups are.
-#[derive(Deserialize)]
-struct Paths {
-    cgroup: String,
-    /// By the controllers of a hierarchy, where they are not all at one path.
-    #[serde(default)]
-    cgroups: Option<BTreeMap<String, String>>,
-}
-
-impl Paths {
-    fn all(self) -> Vec<String> {
-        let mut all = vec![self.cgroup];
-        all.extend(self.cgroups.into_iter().flat_map(BTreeMap::into_values));
-        all.sort();
-        all.dedup();
-        all
-    }
+fn cgroups(record: &Record) -> Vec<String> {
+    let others = record.cgroups.iter().flat_map(BTreeMap::values).cloned();
+    let first = record.cgroup.to_str().map(str::to_owned);
+    let mut all: Vec<String> = first.into_iter().chain(others).collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// What a container is called, and where its files come from.

@@ -282,3 +282,26 @@ fn a_users_record_confirms_only_what_is_delegated_to_that_user() {
     give(&file, USER + 1);
     assert_eq!(confirm(root.path(), &path), None);
 }
+
+#[test]
+fn a_users_record_makes_nobody_elses_cgroup_part_of_the_users_container() {
+    if user() != 0 {
+        // Only root can give files to others.
+        return;
+    }
+    const USER: u32 = 4711;
+    let (theirs, roots) = ("/user.slice/agent/web", "/agent/web");
+    let root = host(&[theirs, roots]);
+    let store = format!("run/user/{USER}/agent-containers/web/state.json");
+    let text = format!(
+        r#"{{"name":"web","image":"busybox","cgroup":"{theirs}","cgroups":{{"pids":"{roots}"}},"supervisor":1,
+        "status":"creating","created":"","detached":false,"remove":true,"change_root":"pivot","network":"none"}}"#
+    );
+    add(root.path(), &[(&*store, &*text)]);
+    let directory = format!("sys/fs/cgroup{theirs}");
+    for path in [&format!("run/user/{USER}"), &store, &directory] {
+        std::os::unix::fs::chown(root.path().join(path), Some(USER), Some(USER)).unwrap();
+    }
+    assert_eq!(confirm(root.path(), theirs).unwrap().cgroups, [theirs]);
+    assert_eq!(confirm(root.path(), roots), None);
+}

@@ -9,6 +9,7 @@ use tests::cgroup::Cgroup;
 use tests::memory::set_limit;
 use tests::root;
 use tests::serve::Serve;
+use tests::slow::load;
 use tests::swap::Swap;
 use tests::wait::{PATIENCE, wait_for};
 
@@ -20,23 +21,14 @@ use super::{
 const LIMIT: u64 = 150 << 20;
 
 /// Twice what fits, again and again.
-const TOO_MUCH: [&str; 8] = [
-    "stress-ng",
-    "--vm",
-    "1",
-    "--vm-bytes",
-    "300M",
-    "--vm-keep",
-    "--timeout",
-    "5s",
-];
+const TOO_MUCH: &str = "stress-ng --vm 1 --vm-bytes 300M --vm-keep --timeout 5s";
 
 #[test]
 fn a_limit_that_is_run_into_holds() {
     if !root() {
         return;
     }
-    let report = report(verify(&["--memory", "150M", "--"]).args(TOO_MUCH));
+    let report = report(verify(&["--memory", "150M", "--"]).args(load(TOO_MUCH)));
     let check = judged(&report, "pass", &["held at 150.0M", "OOM-killed"]);
     assert_killed(&check);
     let intended = &check["intended"];
@@ -73,7 +65,7 @@ fn a_server_tells_of_the_victims() {
     }
     let serve = Serve::start(&["--docker-socket", "off"]);
     let mut verify = verify_with(serve.socket(), "off");
-    let report = report(verify.args(["--memory", "150M", "--"]).args(TOO_MUCH));
+    let report = report(verify.args(["--memory", "150M", "--"]).args(load(TOO_MUCH)));
     assert_killed(&judged(&report, "pass", &[]));
     assert_eq!(report["notes"], serde_json::json!([]));
 }
@@ -181,7 +173,9 @@ fn what_does_not_fit_goes_to_swap() {
     };
     let limits = ["--memory", "64M", "--memory-swap", "512M", "--"];
     let mut verify = verify(&limits);
-    verify.args("stress-ng --vm 1 --vm-bytes 128M --vm-keep --timeout 5s".split(' '));
+    verify.args(load(
+        "stress-ng --vm 1 --vm-bytes 128M --vm-keep --timeout 5s",
+    ));
     let report = report(&mut verify);
     let check = check(&report, "memory");
     assert_verdict(check, "pass", &["held at 64.0M", "went to swap"]);

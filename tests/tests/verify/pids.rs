@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use tests::root;
+use tests::slow::load;
 
 use super::{PIDS, Running, judged, report, verify, write};
 
@@ -30,8 +31,9 @@ fn forks_beyond_the_limit_are_refused() {
     if !root() {
         return;
     }
-    let command = "stress-ng --fork 8 --fork-max 64 --timeout 3s";
-    assert_held(&limited(&[], &command.split(' ').collect::<Vec<_>>()));
+    let command = load("stress-ng --fork 8 --fork-max 64 --timeout 3s");
+    let command: Vec<&str> = command.iter().map(|word| &**word).collect();
+    assert_held(&limited(&[], &command));
 }
 
 #[test]

@@ -30,7 +30,7 @@ impl Why {
 
 /// The rows.
 #[rustfmt::skip]
-const ROWS: [Row; 12] = [
+const ROWS: [Row; 13] = [
     Row { tests: "docker::",         why: Why::Debian },
     Row { tests: "engine_restart::", why: Why::Debian },
     Row { tests: "inspect::docker::", why: Why::Debian },
@@ -42,12 +42,14 @@ const ROWS: [Row; 12] = [
     Row { tests: "verify::standing::what_docker_was_asked_for_", why: Why::Debian },
     Row { tests: "dashboards::",     why: Why::Prometheus },
     Row { tests: "prometheus::",     why: Why::Prometheus },
+    // Of a quota: the ticks of an emulated CPU come late where it is busy, so that more is used than the quota gives.
+    Row { tests: "verify::output::the_suite_is_a_table_", why: Why::Time },
     Row { tests: "floods::",         why: Why::Time },
 ];
 
 /// What runs there as a part of `cargo xtask test`: programs, or what their names begin with. The rest is for
 /// `cargo xtask vm`.
-const FOR_TEST: [&str; 12] = [
+const FOR_TEST: [&str; 11] = [
     "attacks",
     "counters",
     "escapes",
