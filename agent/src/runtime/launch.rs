@@ -18,19 +18,21 @@ mod own;
 mod place;
 mod plan;
 pub mod stage;
+mod stdio;
 mod terminal;
 mod wait;
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::{Linux, Process};
 use rustix::fs::{Uid, fchown};
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 pub use entry::Entrances;
 pub use error::Error;
 pub use executable::protect_executable;
+pub use stdio::Stdio;
 pub use wait::Interrupts;
 
 use self::ahead::Ahead;
@@ -48,19 +50,6 @@ use crate::faults::{self, guarded};
 use crate::host;
 use crate::host::hierarchy::Hierarchies;
 use crate::sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
-
-/// What the command has as descriptors 0, 1 and 2.
-#[derive(Debug)]
-pub enum Stdio {
-    Files {
-        /// `None`: the container's own `/dev/null`.
-        stdin: Option<OwnedFd>,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
-    },
-    /// A terminal of the container's own, whose other side [`Running::terminal`] is.
-    Terminal,
-}
 
 /// A first process that waits for [`Started::go`]. Dropped, it ends.
 #[derive(Debug)]
@@ -311,32 +300,6 @@ fn map(plan: &Plan<'_>, started: &Started) -> Result<(), Error> {
         .channel
         .say(Word::Mapped)
         .map_err(|errno| Error::step("map", "new process", errno))
-}
-
-impl Stdio {
-    /// With descriptors that are not among those that they become.
-    fn above(self) -> Result<Self, Error> {
-        const FIRST_FREE: i32 = 3;
-        let move_up = |file: OwnedFd| {
-            if file.as_raw_fd() >= FIRST_FREE {
-                return Ok(file);
-            }
-            fcntl_dupfd_cloexec(&file, FIRST_FREE)
-                .map_err(|errno| Error::step("stdio", "standard streams", errno))
-        };
-        match self {
-            Self::Terminal => Ok(Self::Terminal),
-            Self::Files {
-                stdin,
-                stdout,
-                stderr,
-            } => Ok(Self::Files {
-                stdin: stdin.map(move_up).transpose()?,
-                stdout: move_up(stdout)?,
-                stderr: move_up(stderr)?,
-            }),
-        }
-    }
 }
 
 impl Started {
