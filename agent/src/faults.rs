@@ -4,6 +4,8 @@
 //! checks that the shipped file has none of it.
 //!
 //! - At a *fault point* a test lets the launcher die, as a `kill -9` there would: `AGENT_FAULT=STEP`.
+//! - At the same points a test stops a process, to look at it there: `AGENT_HOLD=STEP`. It goes on at a SIGCONT. A step of a launch
+//!   stops behind itself, and `fork` of an entry in the process that has become visible.
 //! - A *guard* is what stops one kind of attack. A test turns it off, to show that the attack works without it:
 //!   `AGENT_UNGUARDED=GUARD,GUARD`.
 
@@ -20,7 +22,7 @@ pub enum Guard {
     Identity,
 }
 
-pub use switches::{die, guarded, point, wanted};
+pub use switches::{die, guarded, held, hold, point, wanted};
 
 #[cfg(feature = "faults")]
 mod switches {
@@ -32,6 +34,7 @@ mod switches {
     use super::Guard;
 
     const FAULT: &str = "AGENT_FAULT";
+    const HOLD: &str = "AGENT_HOLD";
     const UNGUARDED: &str = "AGENT_UNGUARDED";
 
     impl Guard {
@@ -70,11 +73,25 @@ mod switches {
         env::var(FAULT).ok()
     }
 
-    /// Dies here where a test wants that.
+    /// The step at which this process is to stop, if a test wants that.
+    #[must_use]
+    pub fn held() -> Option<String> {
+        env::var(HOLD).ok()
+    }
+
+    /// Dies or stops here where a test wants that.
     pub fn point(step: &str) {
         if wanted().is_some_and(|wanted| wanted == step) {
             die();
         }
+        if held().is_some_and(|held| held == step) {
+            hold();
+        }
+    }
+
+    /// Stops, until a SIGCONT.
+    pub fn hold() {
+        let _ = kill_process(getpid(), Signal::STOP);
     }
 
     /// Dies as by `kill -9`.
@@ -98,6 +115,15 @@ mod switches {
     pub const fn wanted() -> Option<String> {
         None
     }
+
+    /// The step at which this process is to stop: none.
+    #[must_use]
+    pub const fn held() -> Option<String> {
+        None
+    }
+
+    /// Called at no fault point: there are none.
+    pub const fn hold() {}
 
     /// A fault point: nothing.
     pub const fn point(_: &str) {}

@@ -5,6 +5,7 @@ pub mod bpf;
 #[cfg(all(target_arch = "x86_64", any(target_env = "musl", test)))]
 mod copy;
 pub mod descriptor;
+pub mod entry;
 pub mod fork;
 #[cfg(target_env = "musl")]
 pub mod heap;

@@ -56,14 +56,25 @@ impl Records {
         let user = owner.filter(|user| *user != 0);
         let mut users = [Some(0), user].into_iter().flatten();
         users.find_map(|user| {
-            if claim.runtime == Runtime::Agent {
-                return own::confirm(&self.root, claim, user, self.intents);
-            }
-            let places = places::of(&self.root, &self.docker_root(), claim, user);
-            places.into_iter().find_map(|place| {
-                let evidence = place.read()?;
-                evidence.confirm(claim, &self.root, &self.hierarchies)
-            })
+            let mut confirmation = self.confirm_by(user, claim)?;
+            // Beside its own a user's record may name anybody's.
+            let is_theirs = |path: &String| self.hierarchies.owner_of(path) == Some(user);
+            confirmation
+                .cgroups
+                .retain(|path| user == 0 || is_theirs(path));
+            Some(confirmation)
+        })
+    }
+
+    /// What a record of `user` confirms.
+    fn confirm_by(&self, user: u32, claim: &Claim) -> Option<Confirmation> {
+        if claim.runtime == Runtime::Agent {
+            return own::confirm(&self.root, claim, user, self.intents);
+        }
+        let places = places::of(&self.root, &self.docker_root(), claim, user);
+        places.into_iter().find_map(|place| {
+            let evidence = place.read()?;
+            evidence.confirm(claim, &self.root, &self.hierarchies)
         })
     }
 

@@ -15,7 +15,7 @@ use crate::program::{self, program};
 use crate::wait::{PATIENCE, wait_for};
 
 /// Where `agent run` keeps what it knows, for root.
-pub const STATE: &str = "/run/agent/containers";
+pub const STATE: &str = "/run/agent-containers";
 
 /// What busybox is called in the root file system.
 const APPLETS: [&str; 22] = [

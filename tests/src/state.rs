@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, fcntl_lock};
 use serde_json::json;
 
 /// Where the state of root's containers is.
-pub const DIRECTORY: &str = "/run/agent/containers";
+pub const DIRECTORY: &str = "/run/agent-containers";
 
 /// What is known of one container. Dropping it removes that.
 #[derive(Debug)]
@@ -32,14 +32,11 @@ impl State {
         static MAKING: Mutex<()> = Mutex::new(());
         let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         let store = Path::new(DIRECTORY);
-        for (directory, mode) in [(store.parent(), 0o755), (Some(store), 0o700)] {
-            let directory = directory.expect("it has a parent");
-            match DirBuilder::new().mode(mode).create(directory) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    panic!("{}: {error}", directory.display())
-                }
-                _ => {}
+        match DirBuilder::new().mode(0o700).create(store) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                panic!("{DIRECTORY}: {error}")
             }
+            _ => {}
         }
         let sweepers = lock(&store.join(".lock"));
         let directory = store.join(name);

@@ -9,16 +9,18 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::{Resource, getrlimit};
 use tempfile::TempDir;
 use tests::agent::{agent, profile};
 use tests::cgroup::Cgroup;
 use tests::process::kill;
 use tests::program::copy;
 use tests::serve::{Serve, exchange};
+use tests::slow::{fewer, longer};
 use tests::wait::{PATIENCE, poll, wait_for};
 
 /// Users of this host. That they have no name is no matter.
@@ -97,13 +99,30 @@ fn many(cgroup: &Cgroup, count: usize) {
     }
 }
 
-fn timed<T>(what: &str, call: impl FnOnce() -> T) -> T {
+/// The time that a call takes.
+fn timed<T>(what: &str, call: impl FnOnce() -> T) -> (T, Duration) {
     let begun = Instant::now();
     let value = call();
     let took = begun.elapsed();
     println!("{what}: {took:?}");
-    assert!(took < SOON, "{what}: {took:?}");
+    (value, took)
+}
+
+/// What a call gives, soon: where a scrape takes long by itself, as on an emulated machine, it may wait for one and be another.
+fn soon<T>(what: &str, alone: Duration, call: impl FnOnce() -> T) -> T {
+    let (value, took) = timed(what, call);
+    assert!(
+        took < longer(SOON).max(4 * alone),
+        "{what}: {took:?}, alone {alone:?}"
+    );
     value
+}
+
+/// Connections that are made at all, and that one process may have open.
+fn share() -> (usize, usize) {
+    let all = fewer(20_000, 4_000);
+    let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(20_000);
+    (all, (all / 2).min(limit as usize - 100))
 }
 
 #[test]
@@ -117,6 +136,7 @@ fn a_flood_of_connections_and_slow_readers_hold_up_nobody() {
     let serve = Serve::start(&[]);
     let address = serve.address().expect("it traces");
     let whole = serve.metrics().text().len();
+    let (_, alone) = timed("a scrape alone", || serve.metrics());
     assert!(
         whole > 1 << 20,
         "{whole} bytes fit into the kernel's buffers"
@@ -124,17 +144,23 @@ fn a_flood_of_connections_and_slow_readers_hold_up_nobody() {
 
     let clients = Clients::new();
     let _slow = clients.hold(SLOW, "slow", 64, address);
-    timed("a scrape beside 64 slow readers", || serve.metrics());
+    soon("a scrape beside 64 slow readers", alone, || serve.metrics());
     // As many as one process may have open are less than there are to be.
+    let (all, share) = share();
     let flood: Vec<_> = thread::scope(|scope| {
-        let half = || clients.hold(FLOODER, "idle", 10_000, address);
-        let halves = [scope.spawn(half), scope.spawn(half)];
-        halves
-            .map(|half| half.join().expect("10,000 connections"))
-            .into()
+        let clients = &clients;
+        let parts = (0..all).step_by(share).map(|begin| share.min(all - begin));
+        let parts: Vec<_> = parts
+            .map(|part| scope.spawn(move || clients.hold(FLOODER, "idle", part, address)))
+            .collect();
+        let held = parts.into_iter().map(ScopedJoinHandle::join);
+        held.map(|held| held.expect("all connections are made"))
+            .collect()
     });
-    let metrics = timed("a scrape beside 20,000 connections", || serve.metrics());
-    let ok = timed("a page", || {
+    let metrics = soon("a scrape beside 20,000 connections", alone, || {
+        serve.metrics()
+    });
+    let ok = soon("a page", alone, || {
         exchange(
             TcpStream::connect(address).expect("a connection"),
             "/healthz",
@@ -142,7 +168,7 @@ fn a_flood_of_connections_and_slow_readers_hold_up_nobody() {
     });
     assert_eq!(ok.status, 200);
     let mut other = clients.spawn(OTHER, &["once", "1", &address.to_string()]);
-    let said = timed("another user's scrape", || other.line());
+    let said = soon("another user's scrape", alone, || other.line());
     assert!(said.ends_with(" bytes\n"), "{said}");
 
     let refused = metrics.count(
@@ -154,7 +180,10 @@ fn a_flood_of_connections_and_slow_readers_hold_up_nobody() {
         &[("side", "tcp"), ("reason", "gave_way")],
     );
     // Where the kernel does not tell whose they are, the oldest made room.
-    assert!(refused + made_room >= 19_000, "{refused} {made_room}");
+    assert!(
+        refused + made_room >= all as u64 - 1_000,
+        "{refused} {made_room}"
+    );
     let open = metrics.count("agent_http_connections", &[("side", "tcp")]);
     assert!((1..=512).contains(&open), "{open} connections are open");
 
@@ -165,7 +194,7 @@ fn a_flood_of_connections_and_slow_readers_hold_up_nobody() {
     for socket in sockets {
         assert_eq!(exchange(socket, "/healthz").status, 200);
     }
-    timed("the containers", || serve.get("/v1/containers"));
+    soon("the containers", alone, || serve.get("/v1/containers"));
     drop((flood, other));
     serve.stop();
 }
@@ -177,7 +206,7 @@ fn open_for(address: SocketAddr, send: impl Fn(&mut TcpStream)) -> Duration {
         .set_read_timeout(Some(Duration::from_millis(500)))
         .expect("a socket");
     let begun = Instant::now();
-    let deadline = 2 * PATIENCE;
+    let deadline = longer(2 * PATIENCE);
     let mut piece = [0; 4096];
     while begun.elapsed() < deadline {
         send(&mut stream);
@@ -213,9 +242,13 @@ fn what_a_client_does_not_end_the_server_ends() {
         });
         (head.join().expect("an end"), idle.join().expect("an end"))
     });
+    let slack = longer(Duration::from_secs(10)).as_secs();
     let seconds = |range: std::ops::Range<u64>, time: Duration| range.contains(&time.as_secs());
-    assert!(seconds(9..20, head), "an endless head: {head:?}");
-    assert!(seconds(39..55, idle), "an idle connection: {idle:?}");
+    assert!(seconds(9..10 + slack, head), "an endless head: {head:?}");
+    assert!(
+        seconds(39..40 + slack, idle),
+        "an idle connection: {idle:?}"
+    );
     let closed = [("side", "tcp"), ("reason", "deadline")];
     let metrics = serve.metrics();
     assert_eq!(

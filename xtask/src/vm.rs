@@ -36,7 +36,7 @@ const KERNEL: &str = "6.12";
 const ALL: Duration = Duration::from_secs(3600);
 
 /// What leads to the disk, and what tests need.
-const MODULES: [&str; 8] = [
+const MODULES: [&str; 9] = [
     "virtio_pci",
     "virtio_blk",
     "ext4",
@@ -45,6 +45,7 @@ const MODULES: [&str; 8] = [
     "bridge",
     "overlay",
     "zram",
+    "tcp_diag",
 ];
 
 /// What zram packs with in older kernels.

@@ -12,7 +12,8 @@ Examples:
   agent exec -u nobody -w /tmp -e A=1 web id  as another user, elsewhere, with a variable
 
 Exit status: the command's, 128+N where signal N killed it; 127 where it is not found, 126 where it
-cannot be executed, 125 where the agent fails.";
+cannot be executed, 125 where the agent fails, as where the container is paused. The container's
+--pids-limit needs room for two more processes, one of them for a moment.";
 
 /// Run a command in a container that runs
 ///

@@ -107,12 +107,13 @@ async fn process_of(
 ) -> anyhow::Result<Option<NonZeroU32>> {
     let found = known::running(states);
     let search = Search::new(target, &found, fresh);
-    let process = match search.whole().await? {
-        Some(known) => known.process,
-        None => match target.parse() {
-            Ok(pid) => Some(pid),
-            Err(_) => search.begun().await?.and_then(|known| known.process),
-        },
+    let named = search.whole().await?.and_then(|known| known.process);
+    // One of this user's that is in another's cgroup is found by its state alone.
+    let own = || u32::try_from(known::own_process(target)?).ok();
+    let process = named.or_else(own).or_else(|| target.parse().ok());
+    let process = match process {
+        Some(process) => Some(process),
+        None => search.begun().await?.and_then(|known| known.process),
     };
     Ok(process.and_then(NonZeroU32::new))
 }

@@ -90,9 +90,12 @@ impl Fresh {
             Some(true) => container.clone(),
             _ => called(&claim, &confirmation),
         };
+        // A user's record may name any process.
+        let processes = [confirmation.process, *process].into_iter().flatten();
+        let mut own = processes.filter(|process| is_in(&claim, *process));
         Some(Known {
             container: called,
-            process: confirmation.process.or(*process),
+            process: own.next(),
             intended: confirmation.intended,
         })
     }
@@ -110,6 +113,12 @@ impl Fresh {
             intended: None,
         }))
     }
+}
+
+/// Whether a process is in a container's cgroup, or below it.
+fn is_in(claim: &Claim, process: u32) -> bool {
+    let membership = Membership::of(Path::new("/"), process);
+    membership.is_ok_and(|it| it.paths().any(|(_, path)| claim.covers(path)))
 }
 
 /// A container that is confirmed, by what its record says.

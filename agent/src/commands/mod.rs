@@ -27,7 +27,7 @@ use clap::Subcommand;
 use crate::{
     kernel::probes::{Mechanism, State},
     pipeline::Pipeline,
-    runtime::{state::Store, supervise},
+    runtime::{launch::stage, state::Store, supervise},
 };
 
 /// What the program can do.
@@ -70,6 +70,9 @@ pub fn is(names: &[&str]) -> bool {
 /// To be called before the arguments are read: what launches runs itself anew from a file that is out of reach, and all
 /// that was done before would be done twice.
 pub fn begin() {
+    if stage::is_wanted() {
+        stage::run();
+    }
     if is(&["run", "exec"]) {
         // Where it fails, the command says so.
         let _ = protect();

@@ -30,7 +30,8 @@ where it cannot be executed, 125 where the container cannot be made.";
 ///
 /// From a directory, a few programs, an image's archive or the host's own files: namespaces, a cgroup with
 /// limits, a root file system, capabilities and a system call filter, by the flags of docker and their
-/// meaning. Needs root; an ordinary user gets one without limits where user namespaces are allowed.
+/// meaning. As root, or as an ordinary user where user namespaces are allowed: then below the caller's own
+/// cgroup, with limits where that is delegated.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES, disable_help_flag = true, override_usage = USAGE)]
 pub struct Args {

@@ -24,7 +24,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let code = match store.read(name).map(|record| record.status) {
             Ok(Status::Exited { code }) => code,
             _ => waiter
-                .wait()?
+                .wait(|supervisor| {
+                    super::note(&format!("the supervisor of {name:?}: {supervisor}"));
+                })?
                 .context("its supervisor was killed, and the exit status with it")?,
         };
         super::print(&format!("{code}\n"))?;

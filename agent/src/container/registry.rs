@@ -126,7 +126,7 @@ impl Registry {
             past: self.inherit(path),
             life: Life::default(),
             path: path.to_owned(),
-            looked: false,
+            looks: 0,
         };
         self.next += 1;
         self.cgroups.insert(self.next, Box::new(cgroup));
@@ -171,7 +171,7 @@ impl Registry {
                 }
             }
             self.dead_by_path.insert(cgroup.path.clone(), id);
-            let dead = if cgroup.is_container() {
+            let dead = if cgroup.is_container() && cgroup.is_confirmed() {
                 &mut self.dead_containers
             } else {
                 &mut self.dead_others

@@ -51,6 +51,15 @@ pub fn set_oom_score_adjustment(pid: Pid, adjustment: i32) -> Result<(), Error> 
     )
 }
 
+/// The same of this process itself.
+///
+/// # Errors
+/// As of [`set_oom_score_adjustment`].
+pub fn set_own_oom_score_adjustment(adjustment: i32) -> io::Result<()> {
+    let path = PathBuf::from("/proc/self/oom_score_adj");
+    write(path, &adjustment.to_string()).map_err(|error| error.source)
+}
+
 /// Sets the clocks of the time namespace that this process's children will be in.
 ///
 /// # Errors
@@ -163,6 +172,78 @@ pub fn surroundings(pid: Pid) -> Result<(i32, OwnedFd), Error> {
             source: errno.into(),
         }),
     }
+}
+
+/// What a user of a process's user namespace is called in this one.
+#[must_use]
+pub fn user_outside(pid: Pid, user: u32) -> Option<u32> {
+    let map = fs::read_to_string(directory(pid).join("uid_map")).ok()?;
+    map.lines().find_map(|line| {
+        let mut numbers = line
+            .split_whitespace()
+            .map(|number| number.parse::<u32>().ok());
+        let (inside, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let index = user.checked_sub(inside).filter(|index| *index < count)?;
+        outside.checked_add(index)
+    })
+}
+
+/// A process's namespaces of these kinds (`CLONE_NEW*`), the users' first, and the kind of each.
+///
+/// # Errors
+/// The process is gone.
+pub fn namespaces(pid: Pid, kinds: i32) -> Result<Vec<(OwnedFd, i32)>, Error> {
+    let wanted = KINDS.iter().filter(|(_, kind)| kinds & kind != 0);
+    let open = |(name, kind): &(&str, i32)| {
+        let path = directory(pid).join("ns").join(name);
+        match File::open(&path) {
+            Ok(file) => Ok((file.into(), *kind)),
+            Err(source) => Err(Error { path, source }),
+        }
+    };
+    wanted.map(open).collect()
+}
+
+/// What the kernel calls a namespace: the text of the links that lead to it; empty where it is none.
+#[must_use]
+pub fn namespace_name(namespace: BorrowedFd<'_>) -> String {
+    use std::os::fd::AsRawFd as _;
+    let link = format!("/proc/self/fd/{}", namespace.as_raw_fd());
+    let text = fs::read_link(link).unwrap_or_default();
+    text.to_string_lossy().into_owned()
+}
+
+/// The text of a link below an open directory.
+#[must_use]
+pub fn name_at(directory: BorrowedFd<'_>, path: &str) -> Option<String> {
+    let text = rustix::fs::readlinkat(directory, path, Vec::new()).ok()?;
+    text.into_string().ok()
+}
+
+/// What a process is numbered in its own pid namespace.
+///
+/// # Errors
+/// The process is gone.
+pub fn number_inside(pid: Pid) -> Result<i32, Error> {
+    let path = directory(pid).join("status");
+    let number = fs::read_to_string(&path).and_then(|text| {
+        let mut lines = text.lines();
+        let numbers = lines.find_map(|line| line.strip_prefix("NSpid:"));
+        let last = numbers.and_then(|numbers| numbers.split_whitespace().next_back());
+        let number = last.and_then(|last| last.parse().ok());
+        number.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    });
+    number.map_err(|source| Error { path, source })
+}
+
+/// The processes in the pid namespace that the kernel calls so.
+pub fn members_of_pids(name: &str) -> impl Iterator<Item = Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|it| it.file_name().to_str()?.parse().ok());
+    pids.filter_map(Pid::from_raw).filter(move |pid| {
+        let link = fs::read_link(directory(*pid).join("ns/pid"));
+        link.is_ok_and(|link| link.as_os_str() == name)
+    })
 }
 
 fn directory(pid: Pid) -> PathBuf {

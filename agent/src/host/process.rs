@@ -45,7 +45,7 @@ impl Process {
     /// # Errors
     /// [`Error::Gone`] where there is no such process.
     pub fn started(&self) -> Result<u64, Error> {
-        self.stat(22, "a start time in field 22")
+        self.stat(22, "a start time in field 22", number)
     }
 
     /// When it started, by the clock that files are dated with.
@@ -82,17 +82,31 @@ impl Process {
     /// Likewise.
     pub fn is_ending(&self) -> Result<bool, Error> {
         const EXITING: u64 = 4;
-        Ok(self.stat(9, "flags in field 9")? & EXITING != 0)
+        Ok(self.stat(9, "flags in field 9", number::<u64>)? & EXITING != 0)
+    }
+
+    /// Whether it runs, sleeps, is stopped …: the letter of field 3 of `stat`.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn state(&self) -> Result<u8, Error> {
+        let letter = |word: &[u8]| word.first().copied();
+        self.stat(3, "a state in field 3", letter)
     }
 
     /// A field of `stat` behind the second, counted from 1.
-    fn stat(&self, field: usize, wanted: &'static str) -> Result<u64, Error> {
+    fn stat<T>(
+        &self,
+        field: usize,
+        wanted: &'static str,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<T, Error> {
         let stat = File::read(self.path("stat"))?;
         // The name, field 2, may hold anything, parentheses too.
         let end = stat.bytes.iter().rposition(|&byte| byte == b')');
         let rest = &stat.bytes[end.map_or(0, |end| end + 1)..];
-        let number = words(rest).nth(field - 3).and_then(number);
-        number.ok_or_else(|| stat.malformed(&stat.bytes, wanted))
+        let found = words(rest).nth(field - 3).and_then(read);
+        found.ok_or_else(|| stat.malformed(&stat.bytes, wanted))
     }
 
     /// Its first thread's name; what is not UTF-8 is replaced by U+FFFD.

@@ -18,6 +18,9 @@ const SUFFIX: usize = 8;
 /// How often a name may be taken already.
 const ATTEMPTS: usize = 8;
 
+/// Entries of a directory that are looked at from outside.
+const ENTRIES_AT_MOST: usize = 4096;
+
 /// The times of files differ, if one is made so much later than another.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -104,6 +107,21 @@ fn suffix() -> io::Result<String> {
     let mut bytes = [0; SUFFIX];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
+}
+
+/// All that `user` may have had, for whoever looks from outside: in a directory of so many entries that another one comes
+/// behind [`ENTRIES_AT_MOST`] none may be found.
+pub fn all_of(shared: &Path, user: u32) -> Vec<PathBuf> {
+    let first = format!("agent-{user}");
+    let entries = fs::read_dir(shared).into_iter().flatten().flatten();
+    let names = entries.take(ENTRIES_AT_MOST).map(|entry| entry.file_name());
+    let own = names.filter(|name| {
+        let rest = name.to_str().and_then(|name| name.strip_prefix(&first));
+        rest.is_some_and(|rest| rest.starts_with('-'))
+    });
+    let paths = own.map(|name| shared.join(name));
+    let others = paths.filter(|path| is_safe(path, user));
+    [shared.join(&first)].into_iter().chain(others).collect()
 }
 
 /// The oldest with a suffix that is the user's.

@@ -210,7 +210,7 @@ catalogue! {
     SCRAPE_DURATION = Gauge "agent_scrape_duration_seconds" []
         "Time that the answer to the last scrape took.";
     SCRAPES = Counter "agent_scrapes_total" []
-        "Scrapes answered.";
+        "Scrapes made; requests that wait at the same time share one.";
     KEPT_DESCRIPTORS = Gauge "agent_kept_descriptors" []
         "Descriptors of cgroups' files kept open between scrapes.";
     KEPT_DESCRIPTORS_LIMIT = Gauge "agent_kept_descriptors_limit" []

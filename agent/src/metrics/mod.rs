@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod catalogue;
 pub mod container;
+mod found;
 mod namespaces;
 pub mod scrape;
 pub mod series;

@@ -9,7 +9,7 @@ use std::{
 
 use agent_ebpf::CgroupKey;
 
-use super::{scrape::label_path, which::Which};
+use super::{found::label_path, which::Which};
 use crate::container::{
     place::Rank,
     registry::{Cgroup, Registry},
@@ -56,6 +56,8 @@ impl Sort {
 
     pub fn of(cgroup: &Cgroup) -> Self {
         match cgroup.rank {
+            // Any user may make as many cgroups that claim to be containers.
+            Rank::Container if !cgroup.is_confirmed() => Self::Cgroup,
             Rank::Container if cgroup.own => Self::Container,
             Rank::Container => Self::Below,
             Rank::Service | Rank::Group => Self::Unit,
@@ -82,7 +84,8 @@ fn in_order(cgroup: &Cgroup) -> impl Ord + use<> {
     let gone = cgroup.gone.map(|gone| Reverse(since(gone)));
     // The same whatever the order in which they were found at the start.
     let path = cgroup.directories.first().map(|it| it.path.clone());
-    (is_forgotten_first, sort, gone, since(cgroup.created), path)
+    let created = since(cgroup.created);
+    (is_forgotten_first, sort, gone, created, path)
 }
 
 /// Which bound left a cgroup out.
@@ -266,6 +269,7 @@ mod tests {
     use agent_ebpf::{Counts, NAMESPACES};
 
     use super::*;
+    use crate::container::claim::Confirmation;
 
     fn id(number: u64) -> String {
         format!("{number:064x}")
@@ -278,6 +282,8 @@ mod tests {
             let created = UNIX_EPOCH + Duration::from_secs(number);
             registry.add(key(number), &path, created);
         }
+        let claims = registry.new_claims(usize::MAX);
+        registry.confirm(claims.iter().map(Confirmation::of));
         registry
     }
 

@@ -1,5 +1,6 @@
 //! The cgroup of a container, in every hierarchy: made, limited, read back, killed, removed.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -9,19 +10,26 @@ mod devices;
 mod enable;
 mod end;
 mod error;
+mod escape;
+mod ground;
+pub mod leaf;
 mod place;
+mod scope;
+mod stuck;
 mod wanted;
 
 use rustix::fs::OFlags;
 
 pub use begun::Begun;
 pub use error::Error;
+pub use ground::Ground;
 pub use wanted::Wanted;
 
 use crate::host::control::{Control, TASKS};
-use crate::host::hierarchy::{Hierarchies, Version};
+use crate::host::hierarchy::{Hierarchies, Mounted, Version};
 use crate::host::system::page_size;
 use crate::limit::Evidence;
+use crate::runtime::launch::Entrances;
 use apply::Limiter;
 use place::{Place, Way};
 
@@ -45,6 +53,11 @@ impl Cgroup {
             path: path.to_owned(),
             evidence: Vec::new(),
         }
+    }
+
+    /// That of a container that has none.
+    pub fn nowhere() -> Self {
+        Self::new("")
     }
 
     /// Makes it in these hierarchies, with what is to be limited there.
@@ -79,28 +92,77 @@ impl Cgroup {
         self.made.push((place, way));
     }
 
-    /// The cgroup at `path`, in the hierarchies that have it; none where no hierarchy does.
+    /// The cgroup with these paths, by the hierarchies' controllers; none where no hierarchy has it, or it is another
+    /// user's.
     ///
     /// # Errors
-    /// The hierarchies cannot be read, or it is no path of a cgroup.
-    pub fn find(path: &Path) -> Result<Option<Self>, Error> {
+    /// One is no path of a cgroup.
+    pub fn at(
+        hierarchies: &Hierarchies,
+        cgroups: &BTreeMap<String, String>,
+    ) -> Result<Option<Self>, Error> {
+        let path = |mounted: &Mounted| cgroups.get(&ground::tag(mounted)).map(String::as_str);
+        Self::find(hierarchies, path)
+    }
+
+    /// The cgroup at `path`, in all hierarchies that have it. Likewise.
+    ///
+    /// # Errors
+    /// It is no path of a cgroup.
+    pub fn everywhere(hierarchies: &Hierarchies, path: &Path) -> Result<Option<Self>, Error> {
         let path = path.to_string_lossy();
         names(&path)?;
-        let mut cgroup = Self::new(&path);
-        for place in Place::all(&Hierarchies::discover(Path::new("/"))?)? {
-            let below = path.strip_prefix(&place.path);
-            let below = below
-                .filter(|below| below.starts_with('/'))
-                .unwrap_or(&path);
-            let names = names(below)?;
-            if let Some(way) = place.find(&names)? {
+        Self::find(hierarchies, |_| Some(&path))
+    }
+
+    fn find<'a>(
+        hierarchies: &Hierarchies,
+        path_in: impl Fn(&Mounted) -> Option<&'a str>,
+    ) -> Result<Option<Self>, Error> {
+        let user = ground::is_user();
+        let mut cgroup = Self::new("");
+        for mounted in hierarchies.all() {
+            let Some(path) = path_in(mounted) else {
+                continue;
+            };
+            let root = mounted.root.trim_end_matches('/');
+            let names = names(path.strip_prefix(root).unwrap_or(path))?;
+            let place = Place::at(mounted, root, &mounted.mount)?;
+            let Some(way) = place.find(&names)? else {
+                continue;
+            };
+            // The record of a user tells of nothing but what is this user's.
+            if !user || way.cgroups.last().is_some_and(Control::is_writable) {
                 cgroup.add(place, way, &names);
             }
         }
         Ok((!cgroup.made.is_empty()).then_some(cgroup))
     }
 
-    /// Its path in v2, else in the first hierarchy of v1: what [`Cgroup::find`] takes.
+    /// Lets this process make others in it: an ordinary user's that is in no cgroup of theirs asks systemd for one, since
+    /// the kernel lets nobody move a process out of a cgroup of v2 that is not theirs. Where controllers are on v1, what is
+    /// on v2 is left out instead.
+    ///
+    /// # Errors
+    /// There is no such cgroup to be had.
+    pub fn approach(&mut self) -> Result<(), Error> {
+        if !ground::is_user() || self.v2_fd().is_none() {
+            return Ok(());
+        }
+        let hierarchies = Hierarchies::discover(Path::new("/"))?;
+        let Some(mounted) = hierarchies.by_id(0) else {
+            return Ok(());
+        };
+        match scope::approach(&hierarchies, mounted, &self.path) {
+            Err(Error::Apart { .. }) if self.made.len() > 1 => {
+                self.made.retain(|(place, _)| place.version == Version::V1);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Its path in v2, else in the first hierarchy of v1.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -128,6 +190,17 @@ impl Cgroup {
             opened.map_err(Error::io(&directory.path.join(TASKS)))
         })
         .collect()
+    }
+
+    /// The ways into it for a process that comes in by itself.
+    ///
+    /// # Errors
+    /// One of them cannot be opened.
+    pub fn entrances(&self) -> Result<Entrances<'_>, Error> {
+        Ok(Entrances {
+            v2: self.v2_fd(),
+            v1: self.tasks()?,
+        })
     }
 
     /// In each hierarchy.

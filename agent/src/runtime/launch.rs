@@ -7,33 +7,44 @@
 //! - [`Started::go`] lets it enter its cgroup namespace, drop what it must not have, and exec. It returns when the
 //!   command runs, as a [`Running`], or with the step at which it failed.
 
+mod ahead;
 mod channel;
 mod child;
+mod entry;
 mod error;
 mod executable;
 mod join;
 mod own;
 mod place;
 mod plan;
+pub mod stage;
+mod terminal;
+mod wait;
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::{Linux, Process};
+use rustix::fs::{Uid, fchown};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Pid, Signal, pidfd_send_signal};
 
+pub use entry::Entrances;
 pub use error::Error;
 pub use executable::protect_executable;
+pub use wait::Interrupts;
 
+use self::ahead::Ahead;
 use self::channel::{Channel, Report, Word};
 use self::child::Step;
+use self::entry::{Entry, Streams};
 use self::plan::command::Command;
 use self::plan::identity::Identity;
 use self::plan::namespaces::{Join, Namespaces};
 use self::plan::{Container, Plan};
+use self::wait::{Guard, Wait};
 use super::order::{Network, Order};
 use super::seccomp;
-use crate::faults;
+use crate::faults::{self, guarded};
 use crate::host;
 use crate::host::hierarchy::Hierarchies;
 use crate::sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
@@ -60,6 +71,8 @@ pub struct Started {
     channel: Channel,
     steps: &'static [Step],
     guard: Guard,
+    /// What is ahead where it only builds the container, and is not the one to run the command.
+    ahead: Option<Ahead>,
 }
 
 /// The command runs.
@@ -93,76 +106,109 @@ pub fn launch(
     };
     let empty = Linux::default();
     let connected = matches!(order.network, Network::Veth { .. });
-    let namespaces = Namespaces::new(order.spec.linux().as_ref().unwrap_or(&empty), connected)?;
+    let mut namespaces = Namespaces::new(order.spec.linux().as_ref().unwrap_or(&empty), connected)?;
     let container = Container::new(order, root, &namespaces, hierarchies)?;
+    let (steps, stdio, ahead) = if guarded(faults::Guard::Entry)
+        && let Some(pids) = namespaces.take_joined(libc::CLONE_NEWPID)
+    {
+        if order.init {
+            return Err(Error::invalid(
+                "--init: the container is in another's pid namespace, whose first process reaps; leave --init out",
+            ));
+        }
+        let (given, ahead) = Ahead::new(pids, &namespaces, process, filters, stdio.above()?)?;
+        (child::building(), given, Some(ahead))
+    } else {
+        (&child::FIRST[..], stdio.above()?, None)
+    };
     let plan = Plan {
-        steps: &child::FIRST,
-        fault: fault_in(&child::FIRST),
+        steps,
+        fault: faults::wanted().and_then(|step| number_of(steps, &step)),
         namespaces,
         container: Some(container),
         joined_root: None,
-        stdio: stdio.above()?,
+        stdio,
         identity: Identity::new(process)?,
         filters,
         command: Command::new(process, "/")?,
         reaper: order.init.then(host::launch::start_area).transpose()?,
+        hold: faults::held(),
+        stage: None,
     };
-    start(&plan, cgroup, process.oom_score_adj())
+    start(&plan, cgroup, process.oom_score_adj(), ahead)
 }
 
-/// Starts one more process in a container, in all its namespaces and its root.
+/// Runs one more process in a container, in all its namespaces and its root. It enters by itself, and when it is seen
+/// there it has nothing of the host's.
 ///
 /// `container` is a pidfd of its first process, and `pid` the same.
 ///
 /// # Errors
-/// As of [`launch`].
+/// As of [`launch`]; or a signal came, or it took too long.
 pub fn enter(
     pid: Pid,
     container: BorrowedFd<'_>,
     process: &Process,
-    cgroup: Option<BorrowedFd<'_>>,
+    entrances: &Entrances<'_>,
     stdio: Stdio,
     filters: &[seccomp::Program],
-) -> Result<Started, Error> {
+    interrupts: &mut dyn Interrupts,
+) -> Result<Running, Error> {
     let (kinds, root) = host::launch::surroundings(pid)?;
-    let pidfd = container
+    let namespace = container
         .try_clone_to_owned()
         .map_err(|source| Error::Step {
             step: "join",
             subject: "container".to_owned(),
             source,
         })?;
-    let plan = Plan {
-        steps: &child::NEXT,
-        fault: fault_in(&child::NEXT),
-        namespaces: Namespaces {
-            joined: vec![Join {
-                namespace: pidfd,
-                kinds,
-                subject: c"the container's namespaces".to_owned(),
-            }],
-            ..Namespaces::default()
-        },
-        container: None,
-        joined_root: Some(root),
-        stdio: stdio.above()?,
-        identity: Identity::new(process)?,
-        filters,
-        command: Command::new(process, "/")?,
-        reaper: None,
+    let (streams, terminal) = match stdio.above()? {
+        Stdio::Files {
+            stdin,
+            stdout,
+            stderr,
+        } => {
+            let streams = Streams {
+                input: stdin,
+                output: stdout,
+                errors: stderr,
+            };
+            (streams, None)
+        }
+        Stdio::Terminal => {
+            let controller = terminal::open(root.as_fd())?;
+            let streams = terminal::streams(controller.as_fd())?;
+            if let Some(owner) = host::launch::user_outside(pid, process.user().uid()) {
+                // An ordinary user's namespace of one id has no other owner to give.
+                let _ = fchown(&streams.errors, Some(Uid::from_raw(owner)), None);
+            }
+            (streams, Some(controller))
+        }
     };
-    start(&plan, cgroup, process.oom_score_adj())
+    let entry = Entry {
+        joins: vec![Join {
+            namespace,
+            kinds,
+            subject: c"the container's namespaces".to_owned(),
+        }],
+        root,
+        process: process.clone(),
+        filters: filters.to_vec(),
+        streams,
+        terminal,
+    };
+    entry.go(entrances, interrupts)
 }
 
-fn fault_in(steps: &[Step]) -> Option<usize> {
-    let wanted = faults::wanted()?;
-    steps.iter().position(|step| step.name == wanted)
+fn number_of(steps: &[Step], name: &str) -> Option<usize> {
+    steps.iter().position(|step| step.name == name)
 }
 
 fn start(
     plan: &Plan<'_>,
     cgroup: Option<BorrowedFd<'_>>,
     oom_score: Option<i32>,
+    ahead: Option<Ahead>,
 ) -> Result<Started, Error> {
     faults::point("clone");
     let failed = |errno| Error::step("clone", "new process", errno);
@@ -187,6 +233,7 @@ fn start(
         channel: ours,
         steps: plan.steps,
         guard,
+        ahead,
     };
     if let Some(score) = oom_score {
         host::launch::set_oom_score_adjustment(pid, score).map_err(|error| {
@@ -304,7 +351,7 @@ impl Started {
                     subject,
                 } => return Some(self.error(step, errno, subject)),
                 Report::Closed => return None,
-                Report::Terminal(_) | Report::Fault | Report::Born { .. } => {}
+                Report::Terminal(_) | Report::Fault | Report::Born { .. } | Report::Built => {}
             }
         }
     }
@@ -319,26 +366,22 @@ impl Started {
     ///
     /// # Errors
     /// What failed in it since the clone; its [`Error::status`] is docker's exit status for that. The process has then
-    /// ended and been waited for.
-    pub fn go(mut self, tasks: &[OwnedFd]) -> Result<Running, Error> {
+    /// ended and been waited for. Or a signal came, or it took too long.
+    pub fn go(
+        mut self,
+        entrances: &Entrances<'_>,
+        interrupts: &mut dyn Interrupts,
+    ) -> Result<Running, Error> {
         faults::point("go");
         // It may have failed before, and says so below.
-        let tasks: Vec<_> = tasks.iter().map(OwnedFd::as_fd).collect();
+        let tasks: Vec<_> = entrances.v1.iter().map(OwnedFd::as_fd).collect();
         let _ = self.channel.say_go(&tasks);
-        let mut terminal = None;
-        loop {
-            let report = self.channel.hear();
-            match report.map_err(|errno| Error::step("go", "new process", errno))? {
-                Report::Terminal(received) => terminal = Some(received),
-                Report::Fault => faults::die(),
-                Report::Failed {
-                    step,
-                    errno,
-                    subject,
-                } => return Err(self.error(step, errno, subject)),
-                Report::Born { .. } => {}
-                Report::Closed => break,
-            }
+        let terminal = self.hear_out(&mut *interrupts)?;
+        if let Some(ahead) = self.ahead.take() {
+            let entry = ahead.entry(self.pid, terminal)?;
+            // The namespaces stay without it, and it takes no room among the container's processes.
+            wait::end(self.pidfd.as_fd());
+            return entry.go(entrances, interrupts);
         }
         self.guard.disarm();
         Ok(Running {
@@ -347,30 +390,29 @@ impl Started {
             terminal,
         })
     }
-}
 
-/// Ends a process that is not yet the command, when the launcher gives up.
-#[derive(Debug)]
-struct Guard {
-    pidfd: OwnedFd,
-    armed: bool,
-}
-
-impl Guard {
-    const fn new(pidfd: OwnedFd) -> Self {
-        Self { pidfd, armed: true }
-    }
-
-    const fn disarm(&mut self) {
-        self.armed = false;
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if self.armed {
-            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-            let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+    /// Hears what it says until it has built the container, or runs the command: the container's terminal, where it has
+    /// one.
+    fn hear_out(&self, interrupts: &mut dyn Interrupts) -> Result<Option<OwnedFd>, Error> {
+        const WHAT: &str = "the container's first process";
+        let failed = |errno| Error::step("go", WHAT, errno);
+        let mut wait = Wait::new(interrupts, WHAT, wait::PATIENCE);
+        let mut terminal = None;
+        loop {
+            wait.until(self.channel.descriptor().map_err(failed)?, || {})?;
+            match self.channel.hear().map_err(failed)? {
+                Report::Terminal(received) => terminal = Some(received),
+                Report::Fault => faults::die(),
+                Report::Failed {
+                    step,
+                    errno,
+                    subject,
+                } => return Err(self.error(step, errno, subject)),
+                Report::Born { .. } => {}
+                Report::Built => return Ok(terminal),
+                Report::Closed if self.ahead.is_some() => return Err(failed(Errno::CHILD)),
+                Report::Closed => return Ok(terminal),
+            }
         }
     }
 }

@@ -4,19 +4,18 @@
 //! the host is in the interface group [`GROUP`] from its first instant, so that it is found and removed after any death.
 
 use std::{
-    fs, io,
+    io,
     net::Ipv4Addr,
     os::fd::{AsFd as _, BorrowedFd},
-    path::PathBuf,
 };
 
 use rustix::{
-    fs::FlockOperation,
     process::Pid,
     thread::{ThreadNameSpaceType, move_into_thread_name_spaces},
 };
 
 use super::order::Network;
+use super::state::{self, Store};
 use crate::sys;
 
 mod request;
@@ -29,16 +28,13 @@ pub const GROUP: u32 = 0x6167_6e74;
 /// The interface in the container.
 const INSIDE: &str = "eth0";
 
-/// Held while bridges are made and removed.
-const LOCK: &str = "/run/agent/network.lock";
-
 /// An interface's name has at most so many bytes (`IFNAMSIZ`, and its NUL).
 const LONGEST_NAME: usize = 15;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{}: {source}", path.display())]
-    Lock { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Lock(#[from] state::Error),
     #[error("network: {doing}: {source}{hint}", hint = hint(source))]
     Kernel { doing: String, source: io::Error },
     #[error(
@@ -94,7 +90,7 @@ pub fn connect(
     let host = Links::open().doing(|| "a netlink socket".to_owned())?;
     let gateway = match bridge {
         Some(bridge) => {
-            let _lock = lock()?;
+            let _lock = Store::lock_bridges()?;
             let bridge = make_bridge(&host, bridge)?;
             make_pair(&host, name, pid, Some(bridge.index))?;
             addresses(&host, &bridge)?
@@ -150,7 +146,7 @@ pub fn disconnect(name: &str) -> Result<(), Error> {
     if !bridges()?.iter().any(|bridge| bridge.group == GROUP) {
         return Ok(());
     }
-    let _lock = lock()?;
+    let _lock = Store::lock_bridges()?;
     for bridge in bridges()?.iter().filter(|bridge| bridge.group == GROUP) {
         let doing = || format!("removing the bridge {}", bridge.name);
         if !host.has_ports(bridge.index).doing(doing)? {
@@ -250,25 +246,6 @@ fn gone_is_well(result: io::Result<()>) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
         other => other,
     }
-}
-
-fn lock() -> Result<fs::File, Error> {
-    let open = || {
-        if let Some(directory) = std::path::Path::new(LOCK).parent() {
-            fs::create_dir_all(directory)?;
-        }
-        let file = fs::File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(LOCK)?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
-        Ok(file)
-    };
-    open().map_err(|source| Error::Lock {
-        path: LOCK.into(),
-        source,
-    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, getpid};
@@ -30,7 +32,18 @@ pub enum Error {
     Map(#[source] host::launch::Error),
     #[error("cannot start a process")]
     Process(#[source] io::Error),
+    #[error(
+        "waited {} s for {} and {} to map users to the namespace",
+        PATIENCE.as_secs(), USERS.program, GROUPS.program
+    )]
+    Late,
 }
+
+/// How long the programs that map ids may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks whether they have ended.
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// Ids of a user or of a group: a kind of file and a program for each.
 struct Kind {
@@ -115,9 +128,25 @@ fn enter_with((users, groups): (Range, Range), user: u32, group: u32) -> Result<
         let _ = rustix::io::write(&enter, b"1");
     }
     drop(enter);
-    let ended = rustix::process::wait(WaitOptions::empty()).map_err(process)?;
+    let mapped = wait_for_child();
     unshared?;
-    Ok(ended.is_some_and(|(_, status)| status.exit_status() == Some(0)))
+    mapped
+}
+
+/// Waits for the only child; whether it succeeded.
+fn wait_for_child() -> Result<bool, Error> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((_, status))) => return Ok(status.exit_status() == Some(0)),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::Process(errno.into())),
+        }
+        if Instant::now() > deadline {
+            return Err(Error::Late);
+        }
+        sleep(PAUSE);
+    }
 }
 
 /// Whether the other end has written; it is closed without where it failed.

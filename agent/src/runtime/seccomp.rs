@@ -7,12 +7,14 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction};
 
+mod answer;
 mod bpf;
 mod calls;
 mod compile;
 mod default;
 mod file;
 
+pub use answer::Call;
 pub use compile::compile;
 pub use default::default_profile;
 pub use file::read_profile;

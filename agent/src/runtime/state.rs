@@ -1,4 +1,7 @@
-//! What is known of containers, in a directory for each below `/run/agent/containers`.
+//! What is known of containers, in a directory for each below `/run/agent-containers`.
+//!
+//! The directory is not `/run/agent`, in which the server's socket is: a service manager may own that one, and removes
+//! it whenever the server stops (`RuntimeDirectory=` of systemd.exec(5)).
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -13,9 +16,10 @@
 //! whatever the process dies of. A directory whose lock is free and whose record does not say `exited` is what a
 //! supervisor that was killed left behind.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
@@ -25,28 +29,37 @@ use serde::{Deserialize, Serialize};
 use super::order::{ChangeRoot, Network};
 use crate::host::user_directory::{self, UserDirectory};
 
+mod files;
+mod former;
+mod holder;
 mod lock;
 pub mod logs;
+mod owner;
 mod room;
 
+pub use holder::{Condition, Holder, ends};
 pub use lock::{Claim, Waiter};
 
 /// Where the state is of the containers that root starts.
-pub const DIRECTORY: &str = "/run/agent/containers";
+pub const DIRECTORY: &str = "/run/agent-containers";
 
 /// What the files with a [`Record`] and with the spec are called.
 pub const RECORD: &str = "state.json";
 pub const CONFIG: &str = "config.json";
 
-/// Where the state of a user's containers may be: other than [`Store::of_user`], for whoever looks from outside.
-pub fn directories_of(user: u32) -> Vec<PathBuf> {
-    if user == 0 {
-        return vec![DIRECTORY.into()];
-    }
-    vec![
-        format!("/run/user/{user}/agent/containers").into(),
-        format!("/tmp/agent-{user}/containers").into(),
-    ]
+/// Where the state of a user's containers may be, on a host whose tree is at `root`: other than [`Store::of_user`], for
+/// whoever looks from outside.
+pub fn directories_of(root: &Path, user: u32) -> Vec<PathBuf> {
+    let (runtime, shared) = match user {
+        0 => (root.join("run"), Vec::new()),
+        _ => (
+            root.join(format!("run/user/{user}")),
+            user_directory::all_of(&root.join("tmp"), user),
+        ),
+    };
+    let own = ["agent-containers", "agent/containers"].map(|path| runtime.join(path));
+    let shared = shared.into_iter().map(|path| path.join("containers"));
+    own.into_iter().chain(shared).collect()
 }
 
 /// Bytes of a name.
@@ -58,8 +71,18 @@ pub struct Record {
     pub name: String,
     /// What the root file system is called: an image, a directory, `host`, the programs in it.
     pub image: String,
-    /// The path of the cgroup below the root of each hierarchy.
+    /// The path of the cgroup in v2, else in the first hierarchy of v1 that has it. Empty where there is none.
     pub cgroup: PathBuf,
+    /// Its path in each hierarchy that has it, by the hierarchy's controllers; v2 is the empty name. `None`: an agent
+    /// wrote this that made it at `cgroup` in every hierarchy.
+    #[serde(default)]
+    pub cgroups: Option<BTreeMap<String, String>>,
+    /// The cgroup of v2 in which the supervisor is by itself, where the agent made one for that.
+    #[serde(default)]
+    pub leaf: Option<PathBuf>,
+    /// When the first process started, in ticks since boot, where no cgroup tells what is the container's.
+    #[serde(default)]
+    pub born: Option<u64>,
     pub supervisor: i32,
     pub status: Status,
     /// RFC 3339.
@@ -114,6 +137,14 @@ pub enum Error {
     Ended { name: String },
     #[error("{} is not a directory of this user's that nobody else may write to; remove it", path.display())]
     Unsafe { path: PathBuf },
+    #[error("{} is no regular file, so agent run did not write it; remove its directory", path.display())]
+    NoFile { path: PathBuf },
+    #[error("waited {seconds} s for {}, which is locked: {holder}", path.display())]
+    Locked {
+        path: PathBuf,
+        seconds: u64,
+        holder: Holder,
+    },
     #[error("{}", path.display())]
     Io {
         path: PathBuf,
@@ -139,6 +170,8 @@ impl Error {
 #[derive(Clone, Debug)]
 pub struct Store {
     path: PathBuf,
+    /// Where older agents kept it.
+    former: Option<PathBuf>,
 }
 
 impl Store {
@@ -146,10 +179,22 @@ impl Store {
     pub fn of_user() -> Self {
         let user = rustix::process::geteuid();
         if user.is_root() {
-            return Self::at(DIRECTORY);
+            return Self {
+                path: DIRECTORY.into(),
+                former: Some(former::DIRECTORY.into()),
+            };
         }
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let parent = match user_directory::of_user(runtime.as_deref()) {
+        let found = user_directory::of_user(runtime.as_deref());
+        if let Ok(UserDirectory { path, .. }) = &found
+            && path.parent() == runtime.as_deref()
+        {
+            return Self {
+                path: path.with_file_name("agent-containers"),
+                former: Some(path.join("containers")),
+            };
+        }
+        let parent = match found {
             Ok(UserDirectory { path, instead_of }) => {
                 if let Some(planted) = instead_of {
                     say_instead(&planted, &path);
@@ -164,7 +209,10 @@ impl Store {
 
     /// The one at `path`, which is made when a container is.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self {
+            path: path.into(),
+            former: None,
+        }
     }
 
     /// The names of all containers, in no order.
@@ -201,9 +249,11 @@ impl Store {
 
     fn parse<T: for<'de> Deserialize<'de>>(&self, name: &str, file: &str) -> Result<T, Error> {
         let path = self.directory(name)?.join(file);
-        let bytes = fs::read(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => Error::Unknown { name: name.into() },
-            _ => Error::io(&path)(source),
+        let bytes = files::read(&path).map_err(|error| match error {
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Error::Unknown { name: name.into() }
+            }
+            error => error,
         })?;
         serde_json::from_slice(&bytes).map_err(|source| Error::Malformed { path, source })
     }
@@ -224,14 +274,15 @@ impl Store {
     /// a directory in /tmp before this user did.
     fn check(&self) -> Result<(), Error> {
         let parent = self.path.parent().unwrap_or(&self.path);
-        for path in [parent, &self.path] {
-            let found = match fs::symlink_metadata(path) {
+        for (path, is_safe) in [
+            (parent, owner::is_safe_above as fn(&fs::Metadata) -> bool),
+            (&self.path, owner::is_own),
+        ] {
+            match fs::symlink_metadata(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                found => found.map_err(Error::io(path))?,
-            };
-            let own = found.uid() == rustix::process::geteuid().as_raw();
-            if !found.is_dir() || !own || found.mode() & 0o022 != 0 {
-                return Err(Error::Unsafe { path: path.into() });
+                Ok(found) if is_safe(&found) => {}
+                Ok(_) => return Err(Error::Unsafe { path: path.into() }),
+                Err(error) => return Err(Error::io(path)(error)),
             }
         }
         Ok(())
@@ -240,11 +291,8 @@ impl Store {
     /// Makes the directory, where it is not there: nobody else may write to it, or to one above it that is made.
     fn make(&self) -> Result<(), Error> {
         let parent = self.path.parent().unwrap_or(&self.path);
-        let top = parent.parent().unwrap_or(parent);
-        // The agent's socket is in there too, and is a directory for all to look at.
-        let modes = [(top, 0o755), (parent, 0o755), (&self.path, 0o700)];
-        for (path, mode) in modes {
-            match fs::DirBuilder::new().mode(mode).create(path) {
+        for path in [parent, &self.path] {
+            match fs::DirBuilder::new().mode(0o700).create(path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(Error::io(path)(error));
                 }
@@ -273,13 +321,6 @@ pub fn is_name(name: &str) -> bool {
     name.len() <= LONGEST_NAME
         && name.bytes().all(taken)
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())
-}
-
-/// Replaces a file at once, so that a reader finds the old or the new.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let new = path.with_extension("new");
-    fs::write(&new, bytes).map_err(Error::io(&new))?;
-    fs::rename(&new, path).map_err(Error::io(path))
 }
 
 #[cfg(test)]

@@ -20,15 +20,23 @@ mod streams;
 
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::{WaitOptions, wait};
 
 pub use clean::sweep;
 pub use error::Error;
 pub use stop::{remove, stop};
 
-use super::cgroup::Cgroup;
+use super::cgroup::{self, Cgroup, Ground, Wanted};
 use super::order::Order;
 use super::rootless;
 use super::state::Store;
+use crate::host::hierarchy::Hierarchies;
+use crate::host::system::page_size;
 use crate::text;
 use detach::{Caller, Split};
 
@@ -40,16 +48,51 @@ use detach::{Caller, Split};
 pub fn run(order: Order) -> Result<u8, Error> {
     let store = Store::of_user();
     sweep(&store);
+    let ground = settle(&order)?;
+    ground.note().iter().for_each(|note| say(note));
+    let ended = run_at(order, &store, &ground);
+    ground.leave();
+    ended
+}
+
+/// Where the container's cgroup will be.
+///
+/// # Errors
+/// It needs one, and there is no place for it.
+pub fn settle(order: &Order) -> Result<Ground, Error> {
+    let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
+    let wanted = Wanted::of(&contain::resources(&order.spec), page_size())?;
+    let path = contain::cgroup_path(order);
+    Ok(Ground::settle(hierarchies, &path, wanted.first())?)
+}
+
+/// Waits until the processes that this one made have ended, which are just about to: who is the last in the cgroup that
+/// [`settle`] made for them removes it.
+fn wait_for_children() {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const PAUSE: Duration = Duration::from_millis(1);
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        match wait(WaitOptions::NOHANG) {
+            Ok(None) => sleep(PAUSE),
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn run_at(order: Order, store: &Store, ground: &Ground) -> Result<u8, Error> {
     if let Some(note) = rootless::enter()? {
         say(&note);
     }
     if !order.detach {
-        return contain::contain(order, &store, &mut Told::Here);
+        return contain::contain(order, store, ground, &mut Told::Here);
     }
     let name = order.name.clone();
     match detach::split().map_err(Error::Detach)? {
         Split::Supervisor(mut caller) => {
-            let ended = contain::contain(order, &store, &mut Told::Caller(&mut caller));
+            let mut told = Told::Caller(&mut caller);
+            let ended = contain::contain(order, store, ground, &mut told);
             // Where the container has started, nobody hears it any more.
             if let Err(error) = &ended {
                 caller.failed(error.status(), &text::error_line(error));
@@ -58,8 +101,11 @@ pub fn run(order: Order) -> Result<u8, Error> {
         }
         Split::Caller(heard) => {
             heard.notes.iter().for_each(|note| say(note));
+            if !heard.started {
+                wait_for_children();
+            }
             match heard.failed {
-                Some((status, why)) => Err(Error::Supervisor { status, why }),
+                Some((status, why)) => Err(Error::Told { status, why }),
                 None if !heard.started => Err(Error::SupervisorKilled),
                 None => {
                     // docker prints what the container is called by. Whoever does not read it knows.

@@ -9,6 +9,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use tokio::sync::watch;
 
 use super::{
     Server,
@@ -48,7 +49,7 @@ pub async fn events(
     };
     match opened {
         Ok(stream) => {
-            let lines = lines(stream, &server, patience);
+            let lines = lines(stream, server.stopping.subscribe(), patience);
             let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
             (kind, Body::from_stream(lines)).into_response()
         }
@@ -62,10 +63,9 @@ fn refuse(status: StatusCode, error: &(dyn std::error::Error + 'static)) -> Resp
 
 fn lines(
     stream: Stream,
-    server: &Server,
+    stopping: watch::Receiver<bool>,
     patience: Patience,
-) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> + use<> {
-    let stopping = server.stopping.subscribe();
+) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
     futures_util::stream::unfold(
         (stream, stopping, patience),
         |(mut stream, mut stopping, patience)| async move {
@@ -93,4 +93,38 @@ fn push_line(lines: &mut Vec<u8>, record: &Record) {
     // A record is made of strings and numbers: it is always JSON.
     let _ = serde_json::to_writer(&mut *lines, record);
     lines.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, time::Duration};
+
+    use futures_util::StreamExt as _;
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+    use crate::{
+        metrics::traffic::Reason,
+        watch::{filter::Filter, samples, streams::Streams},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_may_be_idle_but_takes_what_waits() {
+        let streams = Streams::default();
+        let (_stopping, stopped) = watch::channel(false);
+        let patience = Patience::new();
+        let stream = streams.open(Filter::default()).unwrap();
+        let mut lines = pin!(lines(stream, stopped, patience.clone()));
+        tokio::select! {
+            reason = patience.end() => panic!("an idle stream ended: {reason:?}"),
+            idle = timeout(Duration::from_secs(3600), lines.next()) => assert!(idle.is_err()),
+        }
+        for _ in 0..3 {
+            streams.publish(samples::unshare());
+            lines.next().await.unwrap().unwrap();
+        }
+        let begun = Instant::now();
+        assert_eq!(patience.end().await, Reason::Deadline);
+        assert_eq!(begun.elapsed(), LINES_WITHIN);
+    }
 }

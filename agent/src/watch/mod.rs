@@ -17,6 +17,6 @@ pub mod value;
 mod writer;
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 #[cfg(test)]
 mod schema;

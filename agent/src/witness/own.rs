@@ -1,5 +1,6 @@
 //! Containers of `agent run`: their state says which cgroup each has.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,8 +24,7 @@ pub enum Intents {
 
 /// What `user`'s state confirms of a claim. It is written before the cgroup is made.
 pub fn confirm(root: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<Confirmation> {
-    let stores = directories_of(user).into_iter();
-    let mut stores = stores.filter_map(|store| Some(root.join(store.strip_prefix("/").ok()?)));
+    let mut stores = directories_of(root, user).into_iter();
     stores.find_map(|store| in_store(&store, claim, user, intents))
 }
 
@@ -39,19 +39,31 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
         Status::Running { pid } => u32::try_from(pid).ok(),
         Status::Exited { .. } => return None,
     };
-    if record.name != claim.id || record.cgroup != Path::new(&claim.cgroup) {
+    if record.name != claim.id {
         return None;
     }
     let intended = match intents {
         Intents::Leave => None,
         Intents::Read => read(CONFIG).and_then(|config| intended(&claim.id, &config.bytes)),
     };
-    Some(Confirmation {
+    let confirmation = Confirmation {
+        cgroups: cgroups(&record),
         process,
         named: Some(named(record)),
         intended: intended.map(Arc::new),
         ..Confirmation::of(claim)
-    })
+    };
+    confirmation.first(claim)
+}
+
+/// Where a record says that the container's cgroups are.
+fn cgroups(record: &Record) -> Vec<String> {
+    let others = record.cgroups.iter().flat_map(BTreeMap::values).cloned();
+    let first = record.cgroup.to_str().map(str::to_owned);
+    let mut all: Vec<String> = first.into_iter().chain(others).collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// What a container is called, and where its files come from.

@@ -187,7 +187,7 @@ fn machines() {
 fn our_own_state() {
     let cgroup = "/slice/agent/web";
     let root = host(&[cgroup]);
-    let path = "agent/containers/web";
+    let path = "agent-containers/web";
     let state = |cgroup: &str, status: &str| {
         format!(
             r#"{{"name":"web","image":"busybox","cgroup":"{cgroup}","supervisor":1,"status":{status},"created":"",
@@ -206,6 +206,15 @@ fn our_own_state() {
     let confirmation = confirm(root.path(), cgroup).unwrap();
     assert_eq!(confirmation.named.unwrap().image, "busybox");
     assert_eq!(confirmation.intended.unwrap().limits.len(), 1);
+    // An agent that has it elsewhere in another hierarchy says so of each.
+    let both = state("/agent/web", running).replacen(
+        '{',
+        &format!(r#"{{"cgroups":{{"pids":"{cgroup}"}},"#),
+        1,
+    );
+    record(&root, &format!("{path}/state.json"), &both);
+    let confirmation = confirm(root.path(), cgroup).unwrap();
+    assert_eq!(confirmation.cgroups, [cgroup, "/agent/web"]);
     for state in [
         state("/agent/web", running),
         state(cgroup, r#"{"exited":{"code":0}}"#),
@@ -272,4 +281,27 @@ fn a_users_record_confirms_only_what_is_delegated_to_that_user() {
     give(&directory, USER);
     give(&file, USER + 1);
     assert_eq!(confirm(root.path(), &path), None);
+}
+
+#[test]
+fn a_users_record_makes_nobody_elses_cgroup_part_of_the_users_container() {
+    if user() != 0 {
+        // Only root can give files to others.
+        return;
+    }
+    const USER: u32 = 4711;
+    let (theirs, roots) = ("/user.slice/agent/web", "/agent/web");
+    let root = host(&[theirs, roots]);
+    let store = format!("run/user/{USER}/agent-containers/web/state.json");
+    let text = format!(
+        r#"{{"name":"web","image":"busybox","cgroup":"{theirs}","cgroups":{{"pids":"{roots}"}},"supervisor":1,
+        "status":"creating","created":"","detached":false,"remove":true,"change_root":"pivot","network":"none"}}"#
+    );
+    add(root.path(), &[(&*store, &*text)]);
+    let directory = format!("sys/fs/cgroup{theirs}");
+    for path in [&format!("run/user/{USER}"), &store, &directory] {
+        std::os::unix::fs::chown(root.path().join(path), Some(USER), Some(USER)).unwrap();
+    }
+    assert_eq!(confirm(root.path(), theirs).unwrap().cgroups, [theirs]);
+    assert_eq!(confirm(root.path(), roots), None);
 }

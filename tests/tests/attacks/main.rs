@@ -2,6 +2,7 @@
 //!
 //! A file has the attacks of one kind, and one test that carries them out.
 
+mod entry;
 mod identity;
 mod lookup;
 mod streams;

@@ -68,9 +68,11 @@ fn a_log_is_followed_to_the_end() {
     let ended = Lines::of(wait.stdout.take().expect("a pipe"));
     let number = wait.id();
     wait_for("agent wait waits", PATIENCE, || {
-        let locks = fs::read_to_string("/proc/locks").ok()?;
-        let waits = |line: &str| line.contains("->") && line.contains(&format!(" {number} "));
-        locks.lines().any(waits).then_some(())
+        // For the supervisor, of which it has a descriptor.
+        let files = fs::read_dir(format!("/proc/{number}/fd")).ok()?.flatten();
+        let links = files.filter_map(|file| fs::read_link(file.path()).ok());
+        let is_process = |link: std::path::PathBuf| link.to_string_lossy().contains("pidfd");
+        links.map(is_process).any(|it| it).then_some(())
     });
     text(&mut container.agent("stop", &[], &[]));
     assert_eq!(lines.next(PATIENCE).as_deref(), Some("last"));

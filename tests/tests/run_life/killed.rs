@@ -33,7 +33,7 @@ const SUPERVISOR: [&str; 12] = [
 const OF_ROOTS: [&str; 4] = ["prepared", "root", "leave", "running"];
 
 /// Those of `agent exec`, beside its process's own.
-const EXEC: [&str; 3] = ["clone", "cloned", "go"];
+const EXEC: [&str; 2] = ["clone", "cloned"];
 
 /// The steps of a new process: their table is read, so that none is forgotten.
 fn steps(table: &str) -> Vec<&'static str> {
@@ -154,7 +154,7 @@ fn nothing_is_left_of_an_exec_that_is_killed() {
     container.start(&[], &["sleep", "1000"]);
     let before = container.processes();
     let unchanged = || (container.processes() == before).then_some(());
-    for step in EXEC.into_iter().chain(steps("NEXT")) {
+    for step in EXEC.into_iter().chain(steps("ENTER")) {
         let mut exec = container.agent("exec", &[], &["sleep", "1000"]);
         let ended = output(exec.env("AGENT_FAULT", step));
         assert_eq!(ended.status.signal(), Some(9), "{step}: {ended:?}");
@@ -176,6 +176,28 @@ fn nothing_is_left_of_an_exec_that_is_killed() {
     text(&mut container.agent("exec", &[], &["true"]));
     text(&mut container.agent("rm", &["-f"], &[]));
     container.assert_gone();
+}
+
+/// Neither of it, nor of what it had built, nor of the process that was to enter.
+#[test]
+fn nothing_is_left_of_a_launcher_killed_on_its_way_into_a_pid_namespace() {
+    if !tests::root() {
+        return;
+    }
+    let other = Container::new("pids");
+    other.start(&[], &["sleep", "1000"]);
+    let container = Container::new("joining");
+    let share = format!("container:{}", other.name);
+    for step in EXEC.into_iter().chain(["go"]).chain(steps("ENTER")) {
+        let mut run = container.run(&["--pid", &share], &["sleep", "1000"]);
+        let ended = output(run.env("AGENT_FAULT", step));
+        assert_eq!(ended.status.signal(), Some(9), "{step}: {ended:?}");
+        next_command();
+        container.assert_gone();
+    }
+    let seen = text(&mut other.agent("exec", &[], &["ps", "-o", "pid,args"]));
+    assert_eq!(seen.matches("sleep").count(), 1, "{seen}");
+    text(&mut other.agent("rm", &["-f"], &[]));
 }
 
 fn kill(pid: i64) {

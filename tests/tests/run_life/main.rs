@@ -2,7 +2,10 @@
 
 mod detached;
 mod foreground;
+mod former;
 mod killed;
 mod many;
+mod stuck;
 mod sweep;
 mod terminal;
+mod waits;

@@ -6,10 +6,12 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tests::agent::binary;
 use tests::cgroup::{Cgroup, roots};
 use tests::program;
-use tests::run::{output, rootfs};
+use tests::run::{output, rootfs, text};
+use tests::wait::{PATIENCE, wait_for};
 use tests::{alone, root};
 
 use super::refused;
@@ -41,6 +43,32 @@ impl Everybodys {
         self.directory.path().join(name)
     }
 
+    /// The agent with these words, as that user.
+    fn agent(&self, words: &[&str]) -> Command {
+        let mut agent = Command::new(self.path("agent"));
+        agent.args(words);
+        agent
+            .env("XDG_RUNTIME_DIR", self.path("state"))
+            .current_dir("/");
+        agent.uid(USER).gid(USER).stdin(Stdio::null());
+        agent
+    }
+
+    /// What is written of a container.
+    fn state(&self, name: &str) -> serde_json::Value {
+        let path = self.path("state/agent-containers").join(name);
+        let text = fs::read(path.join("state.json")).expect("a state");
+        serde_json::from_slice(&text).expect("JSON")
+    }
+
+    fn kill_supervisor(&self, name: &str) {
+        let pid = self.state(name)["supervisor"].as_i64();
+        let pid = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let pid = pid.expect("a supervisor");
+        kill_process(pid, Signal::KILL).expect("a process");
+        wait_until_dead(&PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero())));
+    }
+
     /// `agent run`, as that user.
     fn run(&self, flags: &[&str], command: &[&str]) -> Command {
         let mut run = Command::new(self.path("agent"));
@@ -52,6 +80,16 @@ impl Everybodys {
             .current_dir("/");
         run.uid(USER).gid(USER).stdin(Stdio::null());
         run
+    }
+}
+
+impl Drop for Everybodys {
+    fn drop(&mut self) {
+        // For a test that failed.
+        let _ = self
+            .agent(&["rm", "-f", "web"])
+            .stderr(Stdio::null())
+            .status();
     }
 }
 
@@ -143,6 +181,57 @@ fn without_user_namespaces_it_says_so() {
     assert!(why.contains("user.max_user_namespaces"), "{said}");
 }
 
+/// A cgroup that is delegated to the user, and another one below, in which callers are.
+struct Delegated {
+    outer: Cgroup,
+    inner: Cgroup,
+}
+
+impl Delegated {
+    fn new(name: &str) -> Self {
+        let outer = Cgroup::new(name);
+        let inner = outer.child("inner");
+        for cgroup in [&outer, &inner] {
+            roots().for_each(|root| delegate(&root.join(cgroup.path().trim_start_matches('/'))));
+        }
+        Self { outer, inner }
+    }
+
+    /// The agent with these words, as the user, alone in the inner cgroup.
+    fn agent(&self, files: &Everybodys, words: &[&str]) -> Command {
+        // Into the cgroup as root, then the user.
+        let mut enter = self.inner.command("perl");
+        let become_user = format!("$( = $) = '{USER} {USER}'; $< = $> = {USER}; exec @ARGV");
+        enter.args(["-e", &become_user]).arg(files.path("agent"));
+        enter
+            .args(words)
+            .env("XDG_RUNTIME_DIR", files.path("state"))
+            .current_dir("/")
+            .stdin(Stdio::null());
+        enter
+    }
+
+    /// What is below the inner one, in any hierarchy.
+    fn left(&self) -> Vec<PathBuf> {
+        let inner = self.inner.path();
+        let all = roots().map(|root| root.join(inner.trim_start_matches('/')));
+        let below = all.flat_map(|inner| fs::read_dir(inner).expect("a cgroup").flatten());
+        let paths = below.map(|entry| entry.path());
+        paths.filter(|path| path.is_dir()).collect()
+    }
+
+    fn assert_empty(&self) {
+        wait_for("nothing stays", PATIENCE, || {
+            self.left().is_empty().then_some(())
+        });
+        let outer = self.outer.path();
+        for root in roots() {
+            let agent = root.join(outer.trim_start_matches('/')).join("agent");
+            assert!(!agent.exists(), "{}", agent.display());
+        }
+    }
+}
+
 #[test]
 fn in_a_delegated_cgroup_limits_hold() {
     if !root() {
@@ -150,29 +239,14 @@ fn in_a_delegated_cgroup_limits_hold() {
     }
     let _alone = alone();
     let files = Everybodys::new();
-    let delegated = Cgroup::new("limits-delegated");
-    // Who is in a cgroup of v2 keeps it from giving controllers to those below.
-    let inner = delegated.child("inner");
-    for cgroup in [&delegated, &inner] {
-        roots().for_each(|root| delegate(&root.join(cgroup.path().trim_start_matches('/'))));
-    }
-    let script = "for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done";
+    let delegated = Delegated::new("limits-delegated");
+    let root = files.path("root");
     let in_it = |flags: &[&str], script: &str| {
-        // Into the cgroup as root, then the user.
-        let mut enter = inner.command("perl");
-        let become_user = format!("$( = $) = '{USER} {USER}'; $< = $> = {USER}; exec @ARGV");
-        enter.args(["-e", &become_user]).arg(files.path("agent"));
-        enter
-            .args(["run", "--rootfs"])
-            .arg(files.path("root"))
-            .args(flags);
-        enter.args(["sh", "-c", script]);
-        enter
-            .env("XDG_RUNTIME_DIR", files.path("state"))
-            .current_dir("/")
-            .stdin(Stdio::null());
-        output(&mut enter)
+        let words = [&["run", "--rootfs", root.to_str().expect("UTF-8")], flags].concat();
+        let words = [&words[..], &["sh", "-c", script]].concat();
+        output(&mut delegated.agent(&files, &words))
     };
+    let script = "for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done";
     let ended = in_it(&["--pids-limit=5", "--memory=50m"], script);
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(said.contains("delegated"), "{said}");
@@ -184,12 +258,187 @@ fn in_a_delegated_cgroup_limits_hold() {
         "{}",
         String::from_utf8_lossy(&ended.stderr)
     );
-    for root in roots() {
-        let left = root
-            .join(delegated.path().trim_start_matches('/'))
-            .join("agent");
-        assert!(!left.exists(), "{}", left.display());
+    delegated.assert_empty();
+}
+
+/// A limit of the caller's own cgroup, though a cgroup above is delegated too.
+#[test]
+fn a_container_stays_under_the_limits_of_its_caller() {
+    if !root() {
+        return;
     }
+    let _alone = alone();
+    let files = Everybodys::new();
+    let delegated = Delegated::new("limits-caller");
+    limit_memory(&delegated.inner, 40 << 20);
+    let root = files.path("root");
+    let root = root.to_str().expect("UTF-8");
+    let allocate = [
+        "busybox",
+        "dd",
+        "if=/dev/zero",
+        "of=/dev/null",
+        "bs=100M",
+        "count=1",
+    ];
+    for flags in [&["-m", "200m"][..], &[]] {
+        let words = [&["run", "--rootfs", root], flags, &allocate].concat();
+        let ended = output(&mut delegated.agent(&files, &words));
+        assert_eq!(ended.status.code(), Some(137), "{flags:?}: {ended:?}");
+    }
+    delegated.assert_empty();
+    // The verdict is about what holds.
+    let words = ["verify", "-m", "200m", "--rootfs", root, "--output", "json"];
+    let words = [&words[..], &allocate].concat();
+    let ended = output(&mut delegated.agent(&files, &words));
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert_eq!(ended.status.code(), Some(1), "{said} {ended:?}");
+    assert!(said.contains(&*delegated.inner.path()), "{said}");
+    delegated.assert_empty();
+}
+
+/// Who is to reap it may take its time.
+fn wait_until_dead(process: &Path) {
+    wait_for("it ends", PATIENCE, || {
+        let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    });
+}
+
+fn limit_memory(cgroup: &Cgroup, bytes: u64) {
+    let bytes = &*bytes.to_string();
+    if Cgroup::is_v1("memory") {
+        cgroup.write("memory", "memory.limit_in_bytes", bytes);
+        let swap = cgroup
+            .directory("memory")
+            .join("memory.memsw.limit_in_bytes");
+        if swap.exists() {
+            fs::write(swap, bytes).expect("a limit");
+        }
+    } else {
+        cgroup.write("memory", "memory.max", bytes);
+        cgroup.write("memory", "memory.swap.max", "0");
+    }
+}
+
+/// From a cgroup that is not the user's, as a login shell's.
+#[test]
+fn a_detached_container_is_reached_from_elsewhere() {
+    if !root() {
+        return;
+    }
+    let _alone = alone();
+    let files = Everybodys::new();
+    let delegated = Delegated::new("limits-reached");
+    let root = files.path("root");
+    let deaf = "trap '' TERM; while :; do sleep 1; done";
+    let words = [
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "-m",
+        "50m",
+        "--rootfs",
+        root.to_str().expect("UTF-8"),
+    ];
+    let words = [&words[..], &["sh", "-c", deaf]].concat();
+    text(&mut delegated.agent(&files, &words));
+    let state = files.state("web");
+    let path = format!("{}/agent/web", delegated.inner.path());
+    assert_eq!(state["cgroup"], *path);
+    assert!(!delegated.left().is_empty());
+    text(&mut files.agent(&["stop", "-t", "1", "web"]));
+    assert_eq!(text(&mut files.agent(&["wait", "web"])), "137\n");
+    text(&mut files.agent(&["rm", "web"]));
+    delegated.assert_empty();
+    // And when its supervisor was killed.
+    text(&mut delegated.agent(&files, &words));
+    files.kill_supervisor("web");
+    output(&mut files.agent(&["wait", "nobody"]));
+    delegated.assert_empty();
+}
+
+#[test]
+fn without_a_cgroup_a_detached_container_is_reached() {
+    if !root() {
+        return;
+    }
+    let files = Everybodys::new();
+    let deaf = "trap '' TERM; while :; do sleep 1; done";
+    for end in [&["stop", "-t", "1", "web"][..], &["rm", "-f", "web"]] {
+        text(&mut files.run(&["-d", "--name", "web"], &["sh", "-c", deaf]));
+        assert_eq!(files.state("web")["cgroup"], "");
+        assert_eq!(text(&mut files.agent(&["exec", "web", "id", "-u"])), "0\n");
+        text(&mut files.agent(end));
+        if end[0] == "stop" {
+            assert_eq!(text(&mut files.agent(&["wait", "web"])), "137\n");
+            text(&mut files.agent(&["rm", "web"]));
+        }
+        assert!(!files.path("state/agent-containers/web").exists());
+    }
+}
+
+/// The program asks not to be killed with its parent, and its supervisor is killed.
+#[test]
+fn without_a_cgroup_nothing_outlives_its_supervisor() {
+    if !root() {
+        return;
+    }
+    let files = Everybodys::new();
+    // prctl(PR_SET_PDEATHSIG, 0)
+    let outlive = "syscall(157, 1, 0); print STDERR 1; sleep 1000";
+    let mut run = files.agent(&["run", "-d", "--name", "web", "--rootfs", "host"]);
+    text(run.args(["perl", "-e", outlive]));
+    wait_for("the program has asked", PATIENCE, || {
+        let log = output(&mut files.agent(&["logs", "web"]));
+        (log.stderr == b"1").then_some(())
+    });
+    let pid = files.state("web")["status"]["running"]["pid"].clone();
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    files.kill_supervisor("web");
+    output(&mut files.agent(&["wait", "nobody"]));
+    wait_until_dead(&process);
+    assert!(!files.path("state/agent-containers/web").exists());
+}
+
+/// Where another user has made the directory in /tmp in which this user's containers would be.
+#[test]
+fn a_planted_directory_locks_nobody_out() {
+    if !root() {
+        return;
+    }
+    let files = Everybodys::new();
+    let user = 60_000 + std::process::id() % 5000;
+    let planted = PathBuf::from(format!("/tmp/agent-{user}"));
+    fs::create_dir(&planted).expect("a directory");
+    let as_user = |words: &[&str]| {
+        let mut agent = Command::new(files.path("agent"));
+        agent
+            .args(words)
+            .env_remove("XDG_RUNTIME_DIR")
+            .current_dir("/");
+        agent.uid(user).gid(user).stdin(Stdio::null());
+        agent
+    };
+    let root = files.path("root");
+    let root = root.to_str().expect("UTF-8");
+    let ran = output(&mut as_user(&[
+        "run", "-d", "--name", "web", "--rootfs", root, "sleep", "1000",
+    ]));
+    let removed = output(&mut as_user(&["rm", "-f", "web"]));
+    let entries = fs::read_dir("/tmp").expect("/tmp").flatten();
+    let beginning = format!("agent-{user}-");
+    let own: Vec<_> = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&beginning))
+        .map(|entry| entry.path())
+        .collect();
+    for path in own.iter().chain([&planted]) {
+        fs::remove_dir_all(path).expect("a directory");
+    }
+    assert!(ran.status.success(), "{ran:?}");
+    assert!(removed.status.success(), "{removed:?}");
+    assert_eq!(own.len(), 1, "{own:?}");
 }
 
 /// Gives a cgroup to the user, as systemd's Delegate= does.

@@ -235,8 +235,8 @@ fn what_is_large_beside_the_limit_goes_to_disk() {
     let script = "ls /; wc -c </large; echo new >/new; cat /new; echo more >>/bin/new; \
                   touch /bin/cat; ls -l /bin/cat | wc -l";
     for memory in ["64m", "1g"] {
-        let mut run = agent(["run", "-m", memory, "--image", &image, "sh", "-c", script]);
-        let bounded = Bounded::start(&run.env("HOME", "/nowhere"));
+        let run = agent(["run", "-m", memory, "--image", &image, "sh", "-c", script]);
+        let bounded = Bounded::start(&run);
         let pid = bounded.pid();
         let came = Came::from(bounded.output());
         assert_eq!(came.status, Some(0), "{}", came.err);

@@ -83,7 +83,7 @@ fn a_configuration_that_is_nested_or_repeats() {
         (nested, "config.json"),
         (unknown, "config.json"),
         (
-            format!("{{\"ociVersion\":\"1.0\",\"mounts\":[{}", mounts),
+            format!("{{\"ociVersion\":\"1.0\",\"mounts\":[{mounts}"),
             "config.json",
         ),
     ];

@@ -167,7 +167,9 @@ fn an_older_log_is_read() {
     let state = Path::new(STATE).join(&container.name);
     let mut record = container.state();
     record.as_object_mut().expect("an object").remove("log");
-    fs::write(state.join("state.json"), record.to_string()).expect("a file");
+    // At once: without a whole record it would be what a killed supervisor left.
+    fs::write(state.join("state.new"), record.to_string()).expect("a file");
+    fs::rename(state.join("state.new"), state.join("state.json")).expect("a file");
     fs::remove_dir_all(directory(&container)).expect("a log");
     fs::write(state.join("log.1"), b"\x01\0\0\0\0\0\0\x06older\n").expect("a file");
     fs::write(state.join("log"), b"\x02\0\0\0\0\0\0\x06newer\n").expect("a file");

@@ -46,7 +46,7 @@ pub fn limits(args: &Args) -> Result<Report, Failure> {
         )));
     }
     super::super::protect()?;
-    let held = hold([job.order.clone()])?;
+    let (held, _leaving) = hold([job.order.clone()])?;
     let report = super::super::runtime()?.block_on(job.judge(args, held))?;
     Ok(report)
 }
@@ -81,7 +81,7 @@ pub fn split(
         Ok(job)
     });
     let jobs: Vec<Job> = jobs.collect::<Result<_, Failure>>()?;
-    let held = hold(jobs.iter().map(|job| job.order.clone()))?;
+    let (held, _leaving) = hold(jobs.iter().map(|job| job.order.clone()))?;
     super::super::runtime()?.block_on(async {
         let supervised: Vec<_> = held
             .into_iter()

@@ -120,7 +120,7 @@ fn one(args: &Args, job: Job) -> Result<Report, Failure> {
 
 fn launch(args: &Args, flags: Flags) -> Result<Report, Failure> {
     let job = Launched::of(flags)?;
-    let held = hold([job.order.clone()])?;
+    let (held, _leaving) = hold([job.order.clone()])?;
     super::super::runtime()?.block_on(job.judge(args, held))
 }
 

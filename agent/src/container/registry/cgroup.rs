@@ -36,8 +36,8 @@ pub struct Cgroup {
     pub life: Life,
     /// Its first directory's path, by which the registry finds it.
     pub(super) path: String,
-    /// Whether somebody looked for what confirms its claim.
-    pub(super) looked: bool,
+    /// How often somebody looked for what confirms its claim, as the kernel's events told of it.
+    pub(super) looks: u8,
 }
 
 impl Cgroup {

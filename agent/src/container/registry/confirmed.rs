@@ -11,6 +11,9 @@ use crate::container::claim::{Claim, Confirmation};
 use crate::container::place::short;
 use crate::watch::record::Container;
 
+/// How often the kernel's events make somebody look for what confirms one claim.
+const LOOKS_AT_MOST: u8 = 8;
+
 impl Registry {
     /// Whether nobody looked yet for what confirms the claim of the living cgroup at `path`; from now on somebody did.
     pub fn is_new_claim(&mut self, path: &str) -> bool {
@@ -19,16 +22,18 @@ impl Registry {
         };
         let cgroup = self.cgroups.get_mut(id);
         cgroup.is_none_or(|cgroup| {
-            cgroup.is_container() && !std::mem::replace(&mut cgroup.looked, true)
+            let is_new = cgroup.is_container() && cgroup.looks == 0;
+            cgroup.looks = cgroup.looks.max(1);
+            is_new
         })
     }
 
     /// At most `most` claims of living cgroups that nobody looked for yet; from now on somebody did.
     pub fn new_claims(&mut self, most: usize) -> Vec<Claim> {
         let cgroups = self.cgroups.values_mut();
-        let new = cgroups.filter(|it| it.is_container() && it.gone.is_none() && !it.looked);
+        let new = cgroups.filter(|it| it.is_container() && it.gone.is_none() && it.looks == 0);
         let claims = new.take(most).filter_map(|cgroup| {
-            cgroup.looked = true;
+            cgroup.looks = 1;
             cgroup.claim.clone().filter(|_| !cgroup.is_confirmed())
         });
         claims.collect()
@@ -43,12 +48,17 @@ impl Registry {
             .collect()
     }
 
-    /// The claim of the container that the task is in, where nobody has confirmed it.
-    pub fn claim_of(&self, task: &Task) -> Option<Claim> {
+    /// The claim of the container that the task is in, where nobody has confirmed it. It is given a few times only: who
+    /// executes one program after the other makes nobody read files for each.
+    pub fn claim_of(&mut self, task: &Task) -> Option<Claim> {
         let container = self.locate(task).container()?;
-        let cgroup = self.cgroups.get(self.by_path.get(&container.cgroup)?)?;
-        let is_claimed = cgroup.is_container() && !cgroup.is_confirmed();
-        cgroup.claim.clone().filter(|_| is_claimed)
+        let id = self.by_path.get(&container.cgroup)?;
+        let cgroup = self.cgroups.get_mut(id)?;
+        if !cgroup.is_container() || cgroup.is_confirmed() || cgroup.looks >= LOOKS_AT_MOST {
+            return None;
+        }
+        cgroup.looks += 1;
+        cgroup.claim.clone()
     }
 
     /// How many living containers are confirmed, and how many only claimed.
@@ -106,7 +116,7 @@ impl Registry {
             let told = self.names.get(&confirmation.id).cloned();
             (told, self.names.intended(&confirmation.id))
         };
-        cgroup.looked = true;
+        cgroup.looks = cgroup.looks.max(1);
         cgroup.intended = intended.or(cgroup.intended.take());
         let mut container = Container::clone(&cgroup.container);
         if !cgroup.is_confirmed() {

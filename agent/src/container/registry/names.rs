@@ -209,7 +209,7 @@ pub(super) fn call(container: &mut Container, named: &Named) {
         (&mut container.image, &named.image),
     ] {
         if !said.is_empty() {
-            text.clone_from(said);
+            cut(said).clone_into(text);
         }
     }
 }

@@ -74,15 +74,16 @@ impl Limiter<'_> {
         let name = || name.to_owned();
         let controller = v2.to_owned();
         let Some((place, way)) = found else {
-            return Err(match self.made {
-                [] => Error::NotDelegated { name: name() },
-                _ => Error::NoController {
-                    name: name(),
-                    controller,
-                },
-            });
+            return Err(self.no_controller(name(), controller));
         };
         let cgroup = way.cgroups.last().unwrap_or(&place.base);
+        if place.user && place.version == Version::V2 && enable::lacks(&place.base, v2) {
+            return Err(Error::NotPassed {
+                name: name(),
+                controller,
+                cgroup: place.base.path.clone(),
+            });
+        }
         if place.version == Version::V2
             && let Some(file) = enable::missing(way, v2)
         {
@@ -93,6 +94,18 @@ impl Limiter<'_> {
             });
         }
         Ok((place.version, cgroup))
+    }
+
+    fn no_controller(&self, name: String, controller: String) -> Error {
+        // An ordinary user has no cgroup in a hierarchy where none is delegated to them.
+        let Some((place, _)) = self.made.iter().find(|(place, _)| place.user) else {
+            return Error::NoController { name, controller };
+        };
+        Error::NotPassed {
+            name,
+            controller,
+            cgroup: place.base.path.clone(),
+        }
     }
 
     /// A file of v2 that the table does not know: what is written must be found in it again.

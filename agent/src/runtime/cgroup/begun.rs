@@ -5,10 +5,11 @@ use std::os::fd::BorrowedFd;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
+use super::ground::Ground;
 use super::place::Place;
 use super::{Cgroup, Error, Note, Wanted, devices, names};
 use crate::host::control::{PROCESSES, TASKS};
-use crate::host::hierarchy::{Hierarchies, Version};
+use crate::host::hierarchy::Version;
 use crate::host::system::page_size;
 
 /// A cgroup that is there in v2, where that is mounted, and in no hierarchy of v1 yet. Dropped, nothing of it stays.
@@ -31,21 +32,19 @@ pub struct Begun<'a> {
 impl<'a> Begun<'a> {
     /// Makes the cgroup `path`, as `/agent/NAME`, in v2, with the limits of the controllers there, each of which is read
     /// back. With `swap_implied`, the limit of memory and swap together is left
-    /// out where the kernel does not count swap. An ordinary user's is made below the cgroup that is delegated to them;
-    /// see [`Cgroup::path`].
+    /// out where the kernel does not count swap. An ordinary user's is made below the base of their [`Ground`].
     ///
     /// # Errors
     /// The cgroup is there already; a controller is not to be had; the kernel refuses a limit, or keeps another.
     pub fn new(
-        hierarchies: &Hierarchies,
+        ground: &Ground,
         path: &'a str,
         resources: &'a LinuxResources,
         swap_implied: bool,
     ) -> Result<Self, Error> {
         let mut wanted = Wanted::of(resources, page_size())?;
         let names = names(path)?;
-        let places = Place::all(hierarchies)?;
-        let notes = note(&places).into_iter().collect();
+        let places = ground.places()?;
         let (v2, v1): (Vec<_>, Vec<_>) = places
             .into_iter()
             .partition(|place| place.version == Version::V2);
@@ -65,7 +64,7 @@ impl<'a> Begun<'a> {
             wanted: later,
             devices: later_rules,
             swap_implied,
-            notes,
+            notes: Vec::new(),
             is_whole: false,
         };
         let notes = begun.cgroup.make(v2, &begun.names, &wanted, swap_implied)?;
@@ -77,6 +76,14 @@ impl<'a> Begun<'a> {
     /// Whether it will be in no hierarchy: an ordinary user's, to whom none is delegated.
     pub fn is_nowhere(&self) -> bool {
         self.cgroup.made.is_empty() && self.places.is_empty()
+    }
+
+    /// Whether what is born in it would get on: see [`Cgroup::check`].
+    ///
+    /// # Errors
+    /// It would not.
+    pub fn check(&self) -> Result<(), Error> {
+        self.cgroup.check()
     }
 
     /// Its directory in v2, as [`Cgroup::v2_fd`].
@@ -147,18 +154,4 @@ impl Drop for Begun<'_> {
         // Whatever ended it says why.
         let _ = self.cgroup.remove();
     }
-}
-
-/// What an ordinary user should know of where their cgroups are.
-fn note(places: &[Place]) -> Option<Note> {
-    let Some(place) = places.first() else {
-        let text = "rootless, without limits: no cgroup is delegated to this user";
-        return Some(Note(text.to_owned()));
-    };
-    place.is_delegated().then(|| {
-        let path = place.base.path.display();
-        Note(format!(
-            "rootless, limits hold in the delegated cgroup {path}"
-        ))
-    })
 }

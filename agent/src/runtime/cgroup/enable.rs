@@ -25,6 +25,26 @@ pub fn usual(way: &Way) {
     }
 }
 
+/// Whether a cgroup has any of what those below it are to be given.
+pub fn is_useful(cgroup: &Control) -> bool {
+    let there = cgroup.read("cgroup.controllers").unwrap_or_default();
+    there.split_whitespace().any(|name| USUAL.contains(&name))
+}
+
+/// Takes all controllers from the cgroups below, as far as these let it.
+pub fn none(cgroup: &Control) {
+    let passed = cgroup.read(FILE).unwrap_or_default();
+    for name in passed.split_whitespace() {
+        let _ = cgroup.write(FILE, &format!("-{name}"));
+    }
+}
+
+/// Whether the base itself does not have a controller: nobody but who made it can give it one.
+pub fn lacks(base: &Control, controller: &str) -> bool {
+    let there = base.read("cgroup.controllers").unwrap_or_default();
+    !there.split_whitespace().any(|name| name == controller)
+}
+
 /// The highest file on the way to the cgroup in which `controller` is missing.
 pub fn missing(way: &Way, controller: &str) -> Option<std::path::PathBuf> {
     let (_, above) = way.cgroups.split_last()?;

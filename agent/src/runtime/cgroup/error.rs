@@ -64,11 +64,40 @@ pub enum Error {
         kept: String,
     },
     #[error(
-        "{name} needs a cgroup, and none is delegated to this user; leave it out, or run in one: systemd-run --user --scope -p Delegate=yes agent run …"
+        "{name} needs a cgroup of its own: {why}; leave {name} out, or run in a scope: \
+         systemd-run --user --scope -p Delegate=yes agent run …"
     )]
-    NotDelegated { name: String },
+    NotDelegated { name: String, why: String },
+    #[error(
+        "{name} needs the {controller} controller, which is not delegated to this user in {}; leave it out, or have \
+         root delegate it (Delegate= of systemd.resource-control(5))",
+        cgroup.display()
+    )]
+    NotPassed {
+        name: String,
+        controller: String,
+        cgroup: PathBuf,
+    },
+    #[error(
+        "--cgroup-parent: {path} is not below a cgroup that is delegated to this user; leave it out"
+    )]
+    NotOwned { path: String },
+    #[error("the user's systemd put this process into {path}, which is not delegated to this user")]
+    Scope { path: String },
+    #[error(
+        "the container's cgroup {path} is delegated to this user, and the one of this process is not ({why}): run \
+         systemd-run --user --scope agent exec …"
+    )]
+    Apart { path: String, why: String },
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error("{} is frozen: a container there is paused, and whatever joins it; to let it go on, {thaw}", path.display())]
+    Frozen { path: PathBuf, thaw: &'static str },
+    #[error(
+        "{} is out of memory and nobody in it is killed for that (oom_kill_disable), so that whatever joins it waits; raise \
+         memory.limit_in_bytes, or write 0 to memory.oom_control, there or above", path.display()
+    )]
+    OutOfMemory { path: PathBuf },
     #[error("process {pid} is still in {} after it was killed", path.display())]
     Alive { pid: i32, path: PathBuf },
     #[error("{} cannot be removed: {source}", path.display())]

@@ -1,15 +1,13 @@
 //! Where in each hierarchy a container's cgroup goes, and the directories on the way there.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::io::Errno;
 
 use super::Error;
 use crate::host::control::Control;
-use crate::host::hierarchy::{Hierarchies, Mounted, Version};
-use crate::host::membership::Membership;
-use crate::host::{launch, path};
+use crate::host::hierarchy::{Mounted, Version};
 
 /// The cgroup in which those of `agent run` are.
 pub const AGENT: &str = "agent";
@@ -25,8 +23,13 @@ pub struct Place {
     pub base: Control,
     /// The base's path in the hierarchy; "" is its root.
     pub path: String,
+    /// Whether the caller is an ordinary user.
+    pub user: bool,
     /// Whether the base was given to this user, to do with as they please.
-    delegated: bool,
+    pub delegated: bool,
+    /// Whether the base has processes of its own. It gives no controllers then: of those that it may (pids, cpu), it would
+    /// take the cgroups below for ones of threads, which hold no process (cgroups(7), threaded mode).
+    pub populated: bool,
 }
 
 /// A cgroup that was made, and those above it that may be told to give it controllers.
@@ -39,46 +42,17 @@ pub struct Way {
 }
 
 impl Place {
-    /// One in each hierarchy that is mounted. An ordinary user, in a user namespace of their own, has those where a
-    /// cgroup above them, or their own, is theirs.
-    pub fn all(hierarchies: &Hierarchies) -> Result<Vec<Self>, Error> {
-        let mut places = Vec::new();
-        if rustix::process::geteuid().is_root() && !launch::is_in_user_namespace() {
-            for mounted in hierarchies.all() {
-                places.push(Self::at(
-                    mounted,
-                    mounted.root.clone(),
-                    &mounted.mount,
-                    false,
-                )?);
-            }
-            return Ok(places);
-        }
-        let membership = Membership::own(hierarchies.root())?;
-        for mounted in hierarchies.all() {
-            let own = membership.path(mounted);
-            if let Some((path, directory)) =
-                own.and_then(|own| delegated(hierarchies, mounted, own))
-            {
-                places.push(Self::at(mounted, path, &directory, true)?);
-            }
-        }
-        Ok(places)
-    }
-
-    fn at(
-        mounted: &Mounted,
-        path: String,
-        directory: &Path,
-        delegated: bool,
-    ) -> Result<Self, Error> {
+    /// The cgroup at `path` in a hierarchy, whose directory is this.
+    pub fn at(mounted: &Mounted, path: &str, directory: &Path) -> Result<Self, Error> {
         let base = Control::open(mounted.version, directory);
         Ok(Self {
             version: mounted.version,
             controllers: mounted.controllers.clone(),
             base: base.map_err(Error::io(directory))?,
-            path: if path == "/" { String::new() } else { path },
-            delegated,
+            path: path.trim_end_matches('/').to_owned(),
+            user: false,
+            delegated: false,
+            populated: false,
         })
     }
 
@@ -96,10 +70,6 @@ impl Place {
             }
         }
         self.try_make(names)
-    }
-
-    pub fn is_delegated(&self) -> bool {
-        self.delegated
     }
 
     /// The way to the cgroup with these names below one another; none where it is not there.
@@ -124,7 +94,7 @@ impl Place {
         let base = self.base.again().map_err(Error::io(&self.base.path))?;
         let mut way = Way {
             cgroups: vec![base],
-            others: usize::from(!self.delegated),
+            others: usize::from(!self.delegated || self.populated),
         };
         let mut is_new = false;
         let mut is_ours = self.delegated;
@@ -132,7 +102,7 @@ impl Place {
             let parent = way.cgroups.last().unwrap_or(&self.base);
             let path = parent.path.join(name);
             let (child, made) = parent.make(name).map_err(Error::io(&path))?;
-            is_ours = is_ours || made || *name == AGENT;
+            is_ours = is_ours || made || *name == AGENT || (self.user && child.is_writable());
             if self.has("cpuset") && self.version == Version::V1 {
                 inherit(parent, &child).map_err(Error::io(&path))?;
             }
@@ -154,17 +124,6 @@ impl Place {
         let path = self.base.path.join(names.join("/"));
         Err(Error::Exists { path })
     }
-}
-
-/// The highest cgroup that is this user's, of their own and those above it, with its directory.
-fn delegated(hierarchies: &Hierarchies, mounted: &Mounted, own: &str) -> Option<(String, PathBuf)> {
-    let above = path::with_parents(own).map(std::borrow::Cow::into_owned);
-    let directories = above.map_while(|path| {
-        let directory = hierarchies.directory(mounted, &path)?.path;
-        let control = Control::open(mounted.version, &directory).ok()?;
-        control.is_writable().then_some((path, directory))
-    });
-    directories.last()
 }
 
 /// Gives a cpuset of v1 what its parent has: it is born empty, and takes no process before.

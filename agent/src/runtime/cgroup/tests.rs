@@ -48,7 +48,9 @@ impl WithoutSwap {
             ("sys/fs/cgroup/agent/cgroup.subtree_control", "memory\n"),
             (&limit, held),
         ]);
-        let place = Place::all(&Hierarchies::discover(root.path())?)?.remove(0);
+        let hierarchies = Hierarchies::discover(root.path())?;
+        let mounted = &hierarchies.all()[0];
+        let place = Place::at(mounted, "/", &mounted.mount)?;
         let way = place.find(&["agent", "web"])?.unwrap();
         let asked = r#"{"memory": {"limit": 52428800, "swap": 104857600}}"#;
         let wanted = Wanted::of(&serde_json::from_str(asked).unwrap(), 4096)?;

@@ -53,6 +53,19 @@ impl Wanted {
         Ok(wanted)
     }
 
+    /// What the first of them is called, as far as there is one.
+    pub fn first(&self) -> Option<String> {
+        let flag = self
+            .limits
+            .first()
+            .map(|(kind, _)| format!("--{}", kind.flag()));
+        let file = || {
+            let file = self.files.keys().next()?;
+            Some(format!("linux.resources.unified {file:?}"))
+        };
+        flag.or_else(file)
+    }
+
     /// Takes those out that are of controllers that `is` tells, by their names on v1.
     pub fn split_off(&mut self, is: impl Fn(&str) -> bool) -> Self {
         let of_file = |file: &str| is(file.split('.').next().unwrap_or(file));

@@ -14,6 +14,7 @@ use rustix::net::{
 use rustix::process::Pid;
 
 use crate::sys;
+use crate::sys::entry::Shared;
 
 /// Of a subject's text, in a message.
 const TEXT_BYTES: usize = 1024;
@@ -47,6 +48,8 @@ pub enum Report {
     Born { pid: Pid, pidfd: OwnedFd },
     /// It has come to where the launcher is to die.
     Fault,
+    /// The container is there, and is to be entered.
+    Built,
     /// It has closed its side: the command runs, or it was killed.
     Closed,
 }
@@ -55,10 +58,18 @@ const FAILED: u8 = b'F';
 const TERMINAL: u8 = b'T';
 const FAULT: u8 = b'X';
 const BORN: u8 = b'B';
+const BUILT: u8 = b'C';
 
 /// One side.
 #[derive(Debug)]
-pub struct Channel(OwnedFd);
+pub struct Channel(End);
+
+#[derive(Debug)]
+enum End {
+    Socket(OwnedFd),
+    /// That of a process which is to have no descriptor: it reports, and nobody answers.
+    Shared(Shared),
+}
 
 /// The launcher's side, and the new process's.
 pub fn pair() -> Result<(Channel, Channel), Errno> {
@@ -68,20 +79,40 @@ pub fn pair() -> Result<(Channel, Channel), Errno> {
         SocketFlags::CLOEXEC,
         None,
     )?;
-    Ok((Channel(ours), Channel(theirs)))
+    Ok((Channel(End::Socket(ours)), Channel(End::Socket(theirs))))
 }
 
 impl Channel {
-    /// Gives it another number, whoever has that.
-    pub fn move_to(&mut self, number: RawFd) -> Result<(), Errno> {
-        if self.0.as_raw_fd() != number {
-            self.0 = sys::launch::duplicate_as(self.0.as_fd(), number)?;
+    pub const fn shared(shared: Shared) -> Self {
+        Self(End::Shared(shared))
+    }
+
+    fn socket(&self) -> Result<&OwnedFd, Errno> {
+        match &self.0 {
+            End::Socket(socket) => Ok(socket),
+            End::Shared(_) => Err(Errno::NOTSOCK),
         }
-        Ok(())
+    }
+
+    /// What can be read when the other side has said something, or is gone.
+    pub fn descriptor(&self) -> Result<BorrowedFd<'_>, Errno> {
+        self.socket().map(|socket| socket.as_fd())
+    }
+
+    /// Gives its descriptor another number, whoever has that. The next number is returned, from which on there is none of
+    /// it.
+    pub fn move_to(&mut self, number: RawFd) -> Result<RawFd, Errno> {
+        let End::Socket(socket) = &mut self.0 else {
+            return Ok(number);
+        };
+        if socket.as_raw_fd() != number {
+            *socket = sys::launch::duplicate_as(socket.as_fd(), number)?;
+        }
+        Ok(number + 1)
     }
 
     pub fn say(&self, word: Word) -> Result<(), Errno> {
-        send(&self.0, &[word as u8], SendFlags::NOSIGNAL).map(drop)
+        send(self.socket()?, &[word as u8], SendFlags::NOSIGNAL).map(drop)
     }
 
     /// Says [`Word::Go`], with the files `tasks` of the cgroups of v1 that the new process is to join.
@@ -93,7 +124,13 @@ impl Channel {
         }
         let word = [Word::Go as u8];
         let message = [IoSlice::new(&word)];
-        sendmsg(&self.0, &message, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+        sendmsg(
+            self.socket()?,
+            &message,
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )
+        .map(drop)
     }
 
     /// Waits for [`Word::Go`], and hands each file that comes with it to `join`.
@@ -106,7 +143,8 @@ impl Channel {
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let length = loop {
             let mut into = [IoSliceMut::new(&mut said)];
-            match recvmsg(&self.0, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            match recvmsg(self.socket()?, &mut into, &mut ancillary, flags) {
                 Ok(received) => break received.bytes,
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno),
@@ -131,7 +169,7 @@ impl Channel {
     pub fn wait_for(&self, word: Word) -> Result<(), Errno> {
         let mut said = [0u8];
         loop {
-            match rustix::io::read(&self.0, &mut said) {
+            match rustix::io::read(self.socket()?, &mut said) {
                 Ok(1) if said[0] == word as u8 => return Ok(()),
                 Ok(0) => return Err(Errno::PIPE),
                 Ok(_) => return Err(Errno::PROTO),
@@ -143,6 +181,10 @@ impl Channel {
 
     /// Nobody is left to be told where this fails.
     pub fn fail(&self, step: u8, errno: Errno, subject: &CStr) {
+        let socket = match &self.0 {
+            End::Socket(socket) => socket,
+            End::Shared(shared) => return shared.fail(step, errno, subject),
+        };
         let mut message = [0u8; HEAD_BYTES + TEXT_BYTES];
         let text = subject.to_bytes();
         let text = text.get(..TEXT_BYTES).unwrap_or(text);
@@ -155,11 +197,31 @@ impl Channel {
             *to = *from;
         }
         // write(2) is what filters of system calls let through, if anything.
-        let _ = rustix::io::write(&self.0, message.get(..length).unwrap_or(&message));
+        let _ = rustix::io::write(socket, message.get(..length).unwrap_or(&message));
     }
 
+    /// Lets the launcher die; comes back when it is dead.
     pub fn fault(&self) {
-        let _ = rustix::io::write(&self.0, &[FAULT; HEAD_BYTES]);
+        match &self.0 {
+            End::Socket(socket) => {
+                let _ = rustix::io::write(socket, &[FAULT; HEAD_BYTES]);
+                let _ = self.wait_for(Word::Go);
+            }
+            End::Shared(shared) => {
+                shared.fault();
+                while !shared.launcher_died() {
+                    std::hint::spin_loop();
+                }
+            }
+        }
+    }
+
+    /// Says that the container is there; comes back when the launcher is gone.
+    pub fn built(&self) {
+        if let End::Socket(socket) = &self.0 {
+            let _ = rustix::io::write(socket, &[BUILT; HEAD_BYTES]);
+            let _ = self.wait_for(Word::Go);
+        }
     }
 
     pub fn give_terminal(&self, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
@@ -178,7 +240,13 @@ impl Channel {
         let descriptors = [descriptor];
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
         let message = [IoSlice::new(message)];
-        sendmsg(&self.0, &message, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+        sendmsg(
+            self.socket()?,
+            &message,
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )
+        .map(drop)
     }
 
     /// The next report.
@@ -188,7 +256,8 @@ impl Channel {
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let length = loop {
             let mut into = [IoSliceMut::new(&mut message)];
-            match recvmsg(&self.0, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            match recvmsg(self.socket()?, &mut into, &mut ancillary, flags) {
                 Ok(received) => break received.bytes,
                 // The other side ended with words of ours unread. That is told first, once, and what it said after.
                 Err(Errno::INTR | Errno::CONNRESET) => {}
@@ -204,6 +273,7 @@ impl Channel {
                 subject: String::from_utf8_lossy(text).into_owned(),
             }),
             [FAULT, ..] => Ok(Report::Fault),
+            [BUILT, ..] => Ok(Report::Built),
             [TERMINAL, ..] => Ok(Report::Terminal(descriptor(&mut ancillary)?)),
             [BORN, _, a, b, c, d] => {
                 let pid = Pid::from_raw(i32::from_ne_bytes([*a, *b, *c, *d]));

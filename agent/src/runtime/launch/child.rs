@@ -1,5 +1,6 @@
 //! The new process, until it executes the command: a table of steps, each a few system calls. Nothing here allocates.
 
+mod enter;
 mod execute;
 mod hide;
 mod identity;
@@ -16,10 +17,11 @@ use rustix::mount::{MoveMountFlags, move_mount};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 pub use self::execute::NO_INTERPRETER;
-use super::channel::{Channel, Word};
+use super::channel::Channel;
 use super::own::Own;
 use super::place::Within;
 use super::plan::{Container, Plan};
+use crate::faults;
 use crate::sys;
 
 /// Why a step failed, and what it was about.
@@ -90,24 +92,52 @@ pub const FIRST: [Step; 23] = [
     Step::new(EXEC, execute::execute),
 ];
 
+/// Of a process that only builds the container: all before the command's own.
+pub fn building() -> &'static [Step] {
+    const COMMAND: &str = "stdio";
+    let end = FIRST.iter().position(|step| step.name == COMMAND);
+    FIRST.get(..end.unwrap_or(0)).unwrap_or_default()
+}
+
 /// What a failed pivot_root(2) is about.
 pub const PIVOT: &str = "pivot_root";
 
-/// Of one more process in a container.
-pub const NEXT: [Step; 12] = [
+/// Of a process that enters a container: what comes after the fork is done by the copy, in sight of all that run there.
+pub const ENTER: [Step; 17] = [
     Step::new("tie", tie),
+    Step::new("oom-score-adj", enter::oom_score),
+    Step::new("cgroup", enter::cgroups),
+    Step::new("join", enter::join),
     Step::new("root", root::join),
-    Step::new("session", session),
-    Step::new("terminal", terminal::make),
-    Step::new("wait", wait),
-    Step::new("stdio", terminal::connect),
+    Step::new("keys", enter::keys),
+    Step::new("stdio", enter::read_nothing),
+    Step::new("terminal", enter::own_terminal),
     Step::new("workdir", execute::enter_directory),
     Step::new("ulimit", identity::limit),
     Step::new("user", identity::become_user),
     Step::new("descriptors", execute::leave_descriptors),
     Step::new("privileges", identity::give_up),
+    Step::new("fork", enter::fork),
+    Step::new("session", enter::lead),
+    Step::new("tie-again", enter::tie),
     Step::new(EXEC, execute::execute),
 ];
+
+/// Where it forks, and where it has joined the namespaces.
+const FORK: usize = 13;
+const JOINED: usize = 4;
+
+/// The same with the fork too early, which is what `entry`, the guard, guards against.
+pub const ENTER_EARLY: [Step; 17] = {
+    let mut steps = ENTER;
+    let mut at = FORK;
+    while at > JOINED {
+        steps[at] = steps[at - 1];
+        at -= 1;
+    }
+    steps[JOINED] = ENTER[FORK];
+    steps
+};
 
 /// The step whose failure is the command's.
 pub const EXEC: &str = "exec";
@@ -149,9 +179,6 @@ pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
     for (index, step) in plan.steps.iter().enumerate() {
         if plan.fault == Some(index) {
             child.channel.fault();
-            // Comes back when the launcher is dead.
-            let _ = child.channel.wait_for(Word::Go);
-            sys::launch::exit(FAILED);
         }
         if let Err(failure) = (step.run)(&mut child) {
             child
@@ -159,7 +186,12 @@ pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
                 .fail(index as u8, failure.errno, failure.subject);
             sys::launch::exit(FAILED);
         }
+        if plan.hold.as_deref() == Some(step.name) {
+            faults::hold();
+        }
     }
+    // All other steps end in the command.
+    child.channel.built();
     sys::launch::exit(FAILED)
 }
 
@@ -195,6 +227,11 @@ fn tie<'a>(_: &mut Child<'a>) -> Done<'a> {
 /// host's.
 fn session<'a>(_: &mut Child<'a>) -> Done<'a> {
     rustix::process::setsid().on(c"session")?;
+    leave_keys()
+}
+
+/// Takes a session keyring that is empty.
+fn leave_keys<'a>() -> Done<'a> {
     match sys::launch::join_new_keyring() {
         // No keys in this kernel, or no room for more: none of the host's either way.
         Ok(()) | Err(Errno::NOSYS) => Ok(()),

@@ -31,6 +31,10 @@ pub enum Error {
     NoInterpreter { command: String },
     #[error("{command}: not executable: {source}")]
     NotExecutable { command: String, source: io::Error },
+    #[error("interrupted by signal {signal} while waiting for {what}")]
+    Interrupted { signal: i32, what: &'static str },
+    #[error("waited {seconds} s for {what}, which neither got on nor ended")]
+    Late { what: &'static str, seconds: u64 },
 }
 
 impl Error {
@@ -38,7 +42,12 @@ impl Error {
     #[must_use]
     pub const fn status(&self) -> u8 {
         match self {
-            Self::Step { .. } | Self::Invalid { .. } | Self::Zero { .. } | Self::Host(_) => 125,
+            Self::Step { .. }
+            | Self::Invalid { .. }
+            | Self::Zero { .. }
+            | Self::Host(_)
+            | Self::Late { .. } => 125,
+            Self::Interrupted { signal, .. } => 128 + *signal as u8,
             Self::NotExecutable { .. } => 126,
             Self::NotFound { .. } | Self::NoInterpreter { .. } => 127,
         }

@@ -16,8 +16,10 @@ use self::command::Command;
 use self::identity::Identity;
 use self::mounts::Mounts;
 use self::namespaces::Namespaces;
+use super::Error;
+pub use super::Stdio;
 use super::child::Step;
-use super::{Error, Stdio};
+use super::stage::Stage;
 use crate::host::hierarchy::Hierarchies;
 use crate::runtime::order::{ChangeRoot, Order, Root};
 use crate::runtime::seccomp;
@@ -39,6 +41,10 @@ pub struct Plan<'a> {
     /// A reaper is to be pid 1, and the command its child: where this process's arguments and environment are, which the
     /// container is not to see there.
     pub reaper: Option<StartArea>,
+    /// The step behind which the new process is to stop.
+    pub hold: Option<String>,
+    /// What only the stage of an entry has.
+    pub stage: Option<Stage>,
 }
 
 /// What only a container's first process does.

@@ -50,6 +50,11 @@ const ARCHITECTURES: &[Architecture] = if cfg!(target_arch = "aarch64") {
     ]
 };
 
+/// `AUDIT_ARCH_*` of the programs that this one is of.
+pub(super) fn own_architecture() -> u32 {
+    ARCHITECTURES.first().map_or(0, |known| known.audit)
+}
+
 pub(super) fn native_architectures() -> Vec<Arch> {
     ARCHITECTURES.iter().map(|known| known.arch).collect()
 }

@@ -14,37 +14,7 @@ const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | 38;
 
 /// What the kernel would do.
 fn answer(program: &Program, architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
-    let mut data = Vec::new();
-    data.extend(number.to_le_bytes());
-    data.extend(architecture.to_le_bytes());
-    data.extend([0; 8]);
-    data.extend(arguments.iter().flat_map(|argument| argument.to_le_bytes()));
-    let (mut at, mut accumulator) = (0, 0);
-    loop {
-        let instruction = &program.instructions[at];
-        let k = instruction.k;
-        at += 1;
-        let either = |holds| {
-            usize::from(if holds {
-                instruction.jt
-            } else {
-                instruction.jf
-            })
-        };
-        match instruction.code {
-            0x20 => {
-                let from = k as usize;
-                accumulator = u32::from_le_bytes(data[from..from + 4].try_into().unwrap());
-            }
-            0x54 => accumulator &= k,
-            0x05 => at += k as usize,
-            0x15 => at += either(accumulator == k),
-            0x25 => at += either(accumulator > k),
-            0x35 => at += either(accumulator >= k),
-            0x06 => return k,
-            other => panic!("instruction {other:#x}"),
-        }
-    }
+    program.answer(architecture, number, arguments).unwrap()
 }
 
 fn default(capabilities: &[Capability]) -> Program {
@@ -276,4 +246,27 @@ fn bad_files_are_told_in_one_line() {
     }
     let error = read_profile(std::path::Path::new("/nowhere.json"), &[]).unwrap_err();
     assert!(error.to_string().contains("/nowhere.json"));
+}
+
+#[test]
+fn a_filter_but_for_a_call_lets_that_one_through_alone() {
+    let text = r#"{"defaultAction": "SCMP_ACT_ERRNO",
+        "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]}"#;
+    let strict = from_text(text, &[]).unwrap();
+    let clone = Call::new("clone", libc::SYS_clone, [Some(0x4000), None]);
+    let read = Call::new("read", libc::SYS_read, [None; 2]);
+    let prctl = Call::new("prctl", libc::SYS_prctl, [Some(1), Some(9)]);
+    assert!(!strict.allows(&clone) && strict.allows(&read));
+    let relaxed = strict.but_for(&[clone, prctl]).unwrap();
+    for call in [&clone, &read, &prctl] {
+        assert!(relaxed.allows(call), "{call:?}");
+    }
+    for other in [
+        Call::new("clone", libc::SYS_clone, [Some(0x4001), None]),
+        Call::new("getpid", libc::SYS_getpid, [Some(0x4000), None]),
+        Call::new("prctl", libc::SYS_prctl, [Some(1), Some(15)]),
+    ] {
+        assert!(!relaxed.allows(&other), "{other:?}");
+    }
+    assert!(default(&[]).allows(&clone));
 }

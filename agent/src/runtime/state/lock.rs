@@ -1,18 +1,21 @@
 //! Who may change the state of a container: its supervisor while it lives, and whoever cleans up after it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oci_spec::runtime::Spec;
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
-use super::{CONFIG, Error, RECORD, Record, Status, Store, is_name, replace, room};
+use super::files::{self, replace};
+use super::{
+    CONFIG, Condition, DIRECTORY, Error, Holder, RECORD, Record, Status, Store, is_name, room,
+};
 
 const LOCK: &str = "lock";
 
@@ -20,11 +23,20 @@ const LOCK: &str = "lock";
 /// No container can have this name.
 const MAKING: &str = ".lock";
 
+/// Held while bridges are made and removed. Likewise.
+const BRIDGES: &str = ".bridges.lock";
+
 /// What the directory of a container is called, with its name behind, while it is removed.
 const GONE: &str = ".gone.";
 
-/// Between two looks at a container that somebody else is just removing.
-const PAUSE: Duration = Duration::from_millis(2);
+/// How long another command may hold what this one needs.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks at what another command holds.
+const PAUSE: Duration = Duration::from_micros(500);
+
+/// Between two looks at a supervisor whose end is waited for.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A container whose state only this process may change. Opening its lock once more in this process and closing it
 /// would let it go: fcntl_locking(2).
@@ -47,7 +59,7 @@ impl Claim {
 
     /// What the one who had it before wrote; `None` where it came to nothing.
     pub fn record(&self) -> Option<Record> {
-        serde_json::from_slice(&fs::read(self.directory.join(RECORD)).ok()?).ok()
+        serde_json::from_slice(&files::read(&self.directory.join(RECORD)).ok()?).ok()
     }
 
     /// # Errors
@@ -59,10 +71,8 @@ impl Claim {
             path: path.clone(),
             source,
         })?;
-        if let Status::Exited { .. } = record.status {
-            if room::is_there(&path) {
-                return room::fill(&path, &text);
-            }
+        if matches!(record.status, Status::Exited { .. }) && room::is_there(&path) {
+            return room::fill(&path, &text);
         }
         replace(&path, &text)?;
         match record.status {
@@ -81,6 +91,16 @@ impl Claim {
             source,
         })?;
         replace(&path, &text)
+    }
+
+    /// Whether it has ended as it should, and its end is to be known: its record says so, or the word that its supervisor
+    /// left when the record could not be written.
+    fn stays(&self) -> bool {
+        self.record().is_some_and(|record| {
+            let ended = matches!(record.status, Status::Exited { .. });
+            let has_word = || left_word(&self.lock).is_ok_and(|word| word.is_some());
+            ended || (record.stays() && has_word())
+        })
     }
 
     /// Leaves word of how it ended, for those who wait: they have the file open even when it is removed.
@@ -118,22 +138,29 @@ pub struct Waiter {
 impl Waiter {
     /// Whether its supervisor lives, or somebody cleans up after it.
     pub fn is_held(&self) -> bool {
-        holder(&self.lock).is_some()
+        self.holder().is_some()
+    }
+
+    /// Its supervisor, or who cleans up after it.
+    pub fn holder(&self) -> Option<Holder> {
+        holder(&self.lock)
     }
 
     /// Waits until its supervisor has ended, and says how the container ended; `None` where the supervisor was killed.
+    /// A supervisor that is stopped is told of once.
     ///
     /// # Errors
-    /// Where that cannot be waited for.
-    pub fn wait(mut self) -> Result<Option<u8>, Error> {
-        let path = Path::new(&self.name);
-        retry(|| fcntl_lock(&self.lock, FlockOperation::LockShared))
-            .map_err(|errno| Error::io(path)(errno.into()))?;
-        let mut word = String::new();
-        self.lock
-            .read_to_string(&mut word)
-            .map_err(Error::io(path))?;
-        Ok(word.trim().parse().ok())
+    /// Where its word cannot be read.
+    pub fn wait(self, mut stopped: impl FnMut(Holder)) -> Result<Option<u8>, Error> {
+        let mut told = false;
+        while let Some(holder) = self.holder() {
+            if !told && matches!(holder.condition(), Condition::Stopped | Condition::Traced) {
+                stopped(holder);
+                told = true;
+            }
+            holder.wait(LOOK);
+        }
+        left_word(&self.lock).map_err(Error::io(Path::new(&self.name)))
     }
 }
 
@@ -145,6 +172,7 @@ impl Store {
     pub fn claim(&self, name: &str) -> Result<Claim, Error> {
         let directory = self.directory(name)?;
         self.make()?;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let making = self.lock_making()?;
             match fs::DirBuilder::new().mode(0o700).create(&directory) {
@@ -152,12 +180,17 @@ impl Store {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::io(&directory)(error)),
             }
-            // Whoever holds it and is not its supervisor is about to remove it.
             let record = self.read(name);
-            let held_by = open(&directory.join(LOCK)).ok().and_then(|it| holder(&it));
+            let held_by = self.waiter(name).ok().and_then(|it| it.holder());
             drop(making);
             match (record, held_by) {
-                (Ok(record), Some(pid)) if record.supervisor != pid => sleep(PAUSE),
+                // Whoever holds it and is not its supervisor is about to remove it.
+                (Ok(record), Some(holder)) if record.supervisor != holder.pid() => {
+                    if Instant::now() > deadline {
+                        return Err(locked(directory.join(LOCK), holder));
+                    }
+                    sleep(PAUSE);
+                }
                 (Ok(record), None) if matches!(record.status, Status::Exited { .. }) => {
                     return Err(Error::Ended { name: name.into() });
                 }
@@ -180,13 +213,15 @@ impl Store {
             }
             other => other?,
         };
-        let lock = match open(&path) {
-            // Killed between making the directory and the lock.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && directory.is_dir() => {
+        let lock = match files::open(&path) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                if !directory.is_dir() {
+                    return Ok(None);
+                }
+                // Killed between making the directory and the lock.
                 return self.lock_new(name, directory).map(Some);
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(Error::io(&path))?,
+            other => other?,
         };
         match fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -194,7 +229,7 @@ impl Store {
             Err(errno) => return Err(Error::io(&path)(errno.into())),
         }
         // Somebody may have removed it before it could be locked.
-        let found = fs::metadata(&path).map(|it| it.ino());
+        let found = fs::symlink_metadata(&path).map(|it| it.ino());
         if found.ok() != lock.metadata().map(|it| it.ino()).ok() {
             return Ok(None);
         }
@@ -221,19 +256,18 @@ impl Store {
         let claims = left.map(|name| self.take_over(&name));
         let claims = claims.filter_map(|claim| claim.ok().flatten());
         // It may have ended well between the two looks.
-        let ended = |claim: &Claim| claim.record().map(|record| record.status);
-        claims
-            .filter(|claim| !matches!(ended(claim), Some(Status::Exited { .. })))
-            .collect()
+        claims.filter(|claim| !claim.stays()).collect()
     }
 
     /// # Errors
     /// [`Error::Unknown`] where there is no such container.
     pub fn waiter(&self, name: &str) -> Result<Waiter, Error> {
         let path = self.directory(name)?.join(LOCK);
-        let lock = open(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => Error::Unknown { name: name.into() },
-            _ => Error::io(&path)(source),
+        let lock = files::open(&path).map_err(|error| match error {
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Error::Unknown { name: name.into() }
+            }
+            error => error,
         })?;
         Ok(Waiter {
             name: name.into(),
@@ -257,7 +291,7 @@ impl Store {
     /// Makes the lock of a container whose directory is new, and takes it.
     fn lock_new(&self, name: &str, directory: PathBuf) -> Result<Claim, Error> {
         let path = directory.join(LOCK);
-        let lock = create(&path).map_err(Error::io(&path))?;
+        let lock = files::open_or_create(&path)?;
         let locked = fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive);
         locked.map_err(|errno| Error::io(&path)(errno.into()))?;
         // Room for its end, which is to be told whatever else there is no room for then.
@@ -273,42 +307,62 @@ impl Store {
     /// One at a time, until the file is closed.
     pub(super) fn lock_making(&self) -> Result<File, Error> {
         debug_assert!(!is_name(MAKING));
-        let path = self.path.join(MAKING);
-        let lock = create(&path).map_err(Error::io(&path))?;
-        retry(|| fcntl_lock(&lock, FlockOperation::LockExclusive))
-            .map_err(|errno| Error::io(&path)(errno.into()))?;
-        Ok(lock)
+        lock_file(self.path.join(MAKING))
+    }
+
+    /// Held while bridges are made and removed, until the file is closed.
+    ///
+    /// # Errors
+    /// Another process holds it for too long.
+    pub fn lock_bridges() -> Result<File, Error> {
+        let store = Self::at(DIRECTORY);
+        store.make()?;
+        lock_file(store.path.join(BRIDGES))
     }
 }
 
-/// Word of how a container ended, or room for it: of the same length.
+/// Takes the lock at `path`, which is made where it is not there.
+fn lock_file(path: PathBuf) -> Result<File, Error> {
+    let lock = files::open_or_create(&path)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(Errno::AGAIN | Errno::ACCESS) => {}
+            Err(errno) => return Err(Error::io(&path)(errno.into())),
+        }
+        if let Some(holder) = holder(&lock).filter(|_| Instant::now() > deadline) {
+            return Err(locked(path, holder));
+        }
+        sleep(PAUSE);
+    }
+}
+
+/// How a container ended, where its supervisor left word of that.
+fn left_word(lock: &File) -> io::Result<Option<u8>> {
+    let mut word = [0; 16];
+    let length = lock.read_at(&mut word, 0)?;
+    let word = str::from_utf8(&word[..length]).unwrap_or_default();
+    Ok(word.trim_matches(['\0', ' ', '\n']).parse().ok())
+}
+
+/// That word, or room for it: of the same length.
 fn word(code: Option<u8>) -> String {
     let code = code.map(|code| code.to_string()).unwrap_or_default();
     format!("{code:3}\n")
 }
 
-fn create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    options.mode(0o600).open(path)
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open(path)
-}
-
-/// The process that has a lock for writing; 0 for one that this process does not see.
-fn holder(lock: &File) -> Option<i32> {
-    let held = fcntl_getlk(lock, &Flock::from(FlockType::ReadLock)).ok()??;
-    Some(held.pid.map_or(0, |pid| pid.as_raw_nonzero().get()))
-}
-
-/// A signal that is handled interrupts a wait, and is no reason to end it.
-fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            other => return other,
-        }
+fn locked(path: PathBuf, holder: Holder) -> Error {
+    let seconds = PATIENCE.as_secs();
+    Error::Locked {
+        path,
+        seconds,
+        holder,
     }
+}
+
+/// The process that has a lock for writing.
+fn holder(lock: &File) -> Option<Holder> {
+    let held = fcntl_getlk(lock, &Flock::from(FlockType::ReadLock)).ok()??;
+    Some(Holder::new(held.pid))
 }

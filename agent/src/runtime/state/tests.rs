@@ -13,6 +13,9 @@ fn record(name: &str, supervisor: i32, status: Status) -> Record {
         name: name.into(),
         image: "host".into(),
         cgroup: format!("/agent/{name}").into(),
+        cgroups: None,
+        leaf: None,
+        born: None,
         supervisor,
         status,
         created: "2026-11-24T00:00:00Z".into(),
@@ -62,7 +65,8 @@ fn what_is_claimed_is_read_and_removed() {
     claim.leave_word(7).unwrap();
     claim.remove().unwrap();
     assert_eq!(store.names(), Vec::<String>::new());
-    assert_eq!(waiter.wait().unwrap(), Some(7));
+    let ended = waiter.wait(|holder| panic!("{holder}"));
+    assert_eq!(ended.unwrap(), Some(7));
 }
 
 #[test]
@@ -123,4 +127,109 @@ fn what_others_may_write_to_is_not_believed() {
     assert!(store.path.join("a").is_dir());
     fs::set_permissions(&store.path, fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(store.abandoned().len(), 1);
+}
+
+/// What stands in the place of a file of ours is neither followed nor waited for.
+#[test]
+fn links_and_fifos_are_no_files_of_ours() {
+    let (directory, store) = store();
+    let claim = store.claim("a").unwrap();
+    let elsewhere = directory.path().join("elsewhere");
+    let plants: [fn(&Path, &Path); 2] = [
+        |path, elsewhere| std::os::unix::fs::symlink(elsewhere, path).unwrap(),
+        |path, _| {
+            let mode = rustix::fs::Mode::from(0o600);
+            let fifo = rustix::fs::FileType::Fifo;
+            rustix::fs::mknodat(rustix::fs::CWD, path, fifo, mode, 0).unwrap();
+        },
+    ];
+    for plant in plants {
+        for file in [RECORD, CONFIG, "lock"] {
+            let path = claim.directory().join(file);
+            let _ = fs::remove_file(&path);
+            plant(&path, &elsewhere);
+        }
+        fs::write(&elsewhere, "{}").unwrap();
+        assert!(matches!(store.read("a"), Err(Error::NoFile { .. })));
+        assert!(matches!(store.spec("a"), Err(Error::NoFile { .. })));
+        assert!(matches!(store.waiter("a"), Err(Error::NoFile { .. })));
+        assert!(matches!(store.take_over("a"), Err(Error::NoFile { .. })));
+        assert!(matches!(store.claim("a"), Err(Error::Running { .. })));
+        // What is written replaces it.
+        claim.write(&record("a", 1, Status::Creating)).unwrap();
+        assert!(store.read("a").is_ok());
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"{}");
+    }
+}
+
+/// A store beside that of an older agent, in which there is a container.
+fn stores() -> (tempfile::TempDir, Store, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let old = Store::at(directory.path().join("agent/containers"));
+    let new = Store {
+        path: directory.path().join("agent-containers"),
+        former: Some(old.path.clone()),
+    };
+    (directory, old, new)
+}
+
+#[test]
+fn what_an_older_agent_left_is_taken_over() {
+    let (_directory, old, new) = stores();
+    assert!(new.adopt().is_empty());
+    let claim = old.claim("a").unwrap();
+    let mut wanted = record("a", 1, Status::Running { pid: 1 });
+    wanted.remove = false;
+    claim.write(&wanted).unwrap();
+    for _ in 0..2 {
+        assert!(new.adopt().is_empty());
+        assert_eq!(new.read("a").unwrap(), wanted);
+    }
+    assert!(matches!(new.claim("a"), Err(Error::Running { .. })));
+    // Its supervisor goes on by the old path, and finds the same.
+    wanted.status = Status::Exited { code: 3 };
+    claim.write(&wanted).unwrap();
+    assert_eq!(new.read("a").unwrap(), wanted);
+    drop(claim);
+    new.take_over("a").unwrap().unwrap().remove().unwrap();
+    assert!(new.adopt().is_empty());
+    assert!(!old.path.exists());
+}
+
+/// The server's unit owned the old directory.
+#[test]
+fn the_end_is_known_where_the_old_directory_is_gone() {
+    let (directory, old, new) = stores();
+    let claim = old.claim("a").unwrap();
+    claim
+        .write(&record("a", 1, Status::Running { pid: 1 }))
+        .unwrap();
+    new.adopt();
+    fs::remove_dir_all(directory.path().join("agent")).unwrap();
+    claim.leave_word(7).unwrap();
+    assert!(
+        claim
+            .write(&record("a", 1, Status::Exited { code: 7 }))
+            .is_err()
+    );
+    drop(claim);
+    assert!(new.abandoned().is_empty());
+    let ended = new.waiter("a").unwrap().wait(|holder| panic!("{holder}"));
+    assert_eq!(ended.unwrap(), Some(7));
+}
+
+#[test]
+fn an_older_agent_may_remove_what_was_taken_over() {
+    let (_directory, old, new) = stores();
+    let claim = old.claim("a").unwrap();
+    let mut wanted = record("a", 1, Status::Running { pid: 1 });
+    wanted.remove = true;
+    claim.write(&wanted).unwrap();
+    new.adopt();
+    claim.leave_word(0).unwrap();
+    claim.remove().unwrap();
+    let left = new.abandoned();
+    assert_eq!(left.len(), 1);
+    left.into_iter().for_each(|it| it.remove().unwrap());
+    assert!(new.names().is_empty());
 }

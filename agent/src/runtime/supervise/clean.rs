@@ -1,6 +1,11 @@
 //! Removing what there is of a container.
 
-use crate::runtime::cgroup::Cgroup;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{Error, stop};
+use crate::host::hierarchy::Hierarchies;
+use crate::runtime::cgroup::{self, Cgroup, leaf};
 use crate::runtime::network;
 use crate::runtime::order::Network;
 use crate::runtime::root;
@@ -10,6 +15,9 @@ use crate::text;
 /// Removes what supervisors that were killed left: every command of the agent does that first. What cannot be removed
 /// now is tried again by the next.
 pub fn sweep(store: &Store) {
+    for error in store.adopt() {
+        super::say(&text::error_line(&error));
+    }
     for claim in store.abandoned() {
         if let Some(record) = claim.record()
             && let Err(error) = remains(&record)
@@ -29,14 +37,54 @@ pub fn sweep(store: &Store) {
 }
 
 /// Kills and removes all that a container has on the host: processes, cgroups, interfaces.
-pub fn remains(record: &Record) -> Result<(), super::Error> {
-    if let Some(cgroup) = Cgroup::find(&record.cgroup)? {
-        cgroup.kill()?;
-        cgroup.remove()?;
+pub fn remains(record: &Record) -> Result<(), Error> {
+    match cgroup(record)? {
+        Some(cgroup) => {
+            cgroup.kill()?;
+            cgroup.remove()?;
+        }
+        None => stop::kill_first(record)?,
+    }
+    if let Some(path) = &record.leaf {
+        leaf::remove(path);
     }
     if matches!(record.network, Network::Veth { .. }) {
         network::disconnect(&record.name)?;
     }
     logs::remove(record)?;
     Ok(())
+}
+
+/// The cgroup that the record of a container says; none where it says none, or that is gone.
+///
+/// # Errors
+/// The hierarchies cannot be read.
+pub fn cgroup(record: &Record) -> Result<Option<Cgroup>, Error> {
+    let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
+    let found = match &record.cgroups {
+        Some(cgroups) => Cgroup::at(&hierarchies, cgroups)?,
+        None => Cgroup::everywhere(&hierarchies, &record.cgroup)?,
+    };
+    Ok(found)
+}
+
+/// The cgroup of a container that runs, which one more process is to be in; none where it has none.
+///
+/// # Errors
+/// This process may not put others into it.
+pub fn joined(record: &Record) -> Result<Cgroup, Error> {
+    let has_none = record
+        .cgroups
+        .as_ref()
+        .map_or_else(|| record.cgroup.as_os_str().is_empty(), BTreeMap::is_empty);
+    match cgroup(record)? {
+        Some(mut cgroup) => {
+            cgroup.approach()?;
+            Ok(cgroup)
+        }
+        None if has_none => Ok(Cgroup::nowhere()),
+        None => Err(Error::NotRunning {
+            name: record.name.clone(),
+        }),
+    }
 }

@@ -12,15 +12,20 @@ use super::signals::Signals;
 use super::streams::{self, Wanted};
 use super::{Error, Told, clean, log};
 use crate::faults;
-use crate::host::hierarchy::Hierarchies;
-use crate::runtime::cgroup::{self, Begun, Cgroup};
-use crate::runtime::launch::{self, Started, Stdio};
+use crate::host::process;
+use crate::runtime::cgroup::{self, Begun, Cgroup, Ground};
+use crate::runtime::launch::{self, Entrances, Started, Stdio};
 use crate::runtime::order::{Network, Order};
 use crate::runtime::state::{Claim, Record, Status, Store, logs};
 use crate::runtime::{network, root, seccomp, spec};
 
 /// Makes a container, stays with it until it ends, and removes it.
-pub fn contain(mut order: Order, store: &Store, told: &mut Told<'_>) -> Result<u8, Error> {
+pub fn contain(
+    mut order: Order,
+    store: &Store,
+    ground: &Ground,
+    told: &mut Told<'_>,
+) -> Result<u8, Error> {
     let wanted = Wanted {
         terminal: is_terminal(&order.spec),
         interactive: order.interactive,
@@ -30,11 +35,15 @@ pub fn contain(mut order: Order, store: &Store, told: &mut Told<'_>) -> Result<u
     }
     let claim = store.claim(&order.name)?;
     faults::point("claimed");
-    let mut record = record(&order, store);
+    let mut record = record(&order, store, ground);
     claim.write(&record)?;
     faults::point("recorded");
     let mut limited = false;
-    let lived = live(&mut order, wanted, &claim, &mut record, &mut limited, told);
+    let makes = Makes {
+        claim: &claim,
+        ground,
+    };
+    let lived = live(&mut order, wanted, &makes, &mut record, &mut limited, told);
     let Lived {
         code,
         process,
@@ -50,11 +59,13 @@ pub fn contain(mut order: Order, store: &Store, told: &mut Told<'_>) -> Result<u
                 logs::remove(&record).is_ok()
             };
             if removed {
+                ground.leave();
                 claim.remove()?;
             }
             return Err(error);
         }
     };
+    ground.leave();
     claim.leave_word(code)?;
     if record.stays() {
         record.status = Status::Exited { code };
@@ -73,6 +84,12 @@ pub fn contain(mut order: Order, store: &Store, told: &mut Told<'_>) -> Result<u
     })
 }
 
+/// What a container is made with, beside its order.
+struct Makes<'a> {
+    claim: &'a Claim,
+    ground: &'a Ground,
+}
+
 /// How a container's init process ended, which is to be reaped.
 struct Lived {
     code: u8,
@@ -87,22 +104,20 @@ pub const FAILED: u8 = 125;
 fn live(
     order: &mut Order,
     wanted: Wanted,
-    claim: &Claim,
+    makes: &Makes<'_>,
     record: &mut Record,
     limited: &mut bool,
     told: &mut Told<'_>,
 ) -> Result<Lived, Error> {
+    let Makes { claim, ground } = *makes;
     let resources = resources(&order.spec);
-    let path = record.cgroup.to_string_lossy().into_owned();
-    let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
+    let path = cgroup_path(order);
     let mut early = None;
     if order.root.is_unpacked() {
         // What is unpacked into memory is charged to the container, whose cgroup is there before.
         claim.write_spec(&order.spec)?;
-        let mut begun = begin(order, &hierarchies, &path, &resources)?;
+        let mut begun = begin(order, ground, &path, &resources)?;
         begun.make_all()?;
-        record.cgroup = begun.path().into();
-        claim.write(record)?;
         early = Some(begun);
     }
     let charge = || early.as_ref().map_or(Ok(()), Begun::charge_this_process);
@@ -119,8 +134,9 @@ fn live(
     faults::point("prepared");
     let mut begun = match early {
         Some(begun) => begun,
-        None => begin(order, &hierarchies, &path, &resources)?,
+        None => begin(order, ground, &path, &resources)?,
     };
+    let is_nowhere = begun.is_nowhere();
     faults::point("begun");
     let (stdio, mut relay) = streams(order, wanted, claim, record)?;
     if let Some(leash) = told.leash().map_err(Error::Streams)? {
@@ -128,11 +144,12 @@ fn live(
     }
     // Not earlier: until here a signal may end this process at once.
     let mut signals = Signals::catch().map_err(Error::Streams)?;
+    begun.check()?;
     // Dropped before what was begun of the cgroup: nothing is in that then.
     let started = launch::launch(
         order,
         tree.mount.as_fd(),
-        &hierarchies,
+        &ground.hierarchies,
         begun.v2_fd(),
         stdio,
         &filters,
@@ -145,20 +162,22 @@ fn live(
     for note in notes {
         told.note(&note.0);
     }
-    if record.cgroup != Path::new(cgroup.path()) {
-        record.cgroup = cgroup.path().into();
-        claim.write(record)?;
-    }
     faults::point("limited");
+    cgroup.check()?;
     told.limited(&cgroup);
     let placed = place(order, &cgroup, &started);
-    let (tasks, started) = beside(started, placed)?;
-    let running = started.go(&tasks)?;
-    drop(tasks);
+    let (entrances, started) = beside(started, placed)?;
+    let running = started.go(&entrances, &mut signals);
+    let running = running.map_err(|error| held_up(error.into(), &cgroup))?;
+    drop(entrances);
     faults::point("running");
     record.status = Status::Running {
         pid: running.pid.as_raw_nonzero().get(),
     };
+    if is_nowhere {
+        let pid = running.pid.as_raw_nonzero().get().unsigned_abs();
+        record.born = process::Process::new(Path::new("/"), pid).started().ok();
+    }
     claim.write(record)?;
     told.started(running.pid.as_raw_nonzero().get());
 
@@ -191,12 +210,18 @@ fn live(
     })
 }
 
-fn record(order: &Order, store: &Store) -> Record {
+fn record(order: &Order, store: &Store, ground: &Ground) -> Record {
     let log = order.detach.then(|| store.new_log(&order.name));
+    let cgroups = ground.cgroups(&cgroup_path(order));
+    let first = cgroups.values().next().cloned();
     Record {
         name: order.name.clone(),
         image: order.root.name(),
-        cgroup: cgroup_path(order),
+        // That of v2 is the first.
+        cgroup: first.unwrap_or_default().into(),
+        cgroups: Some(cgroups),
+        leaf: ground.leaf().map(PathBuf::from),
+        born: None,
         supervisor: getpid().as_raw_nonzero().get(),
         status: Status::Creating,
         created: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
@@ -208,13 +233,17 @@ fn record(order: &Order, store: &Store) -> Record {
     }
 }
 
-fn cgroup_path(order: &Order) -> PathBuf {
+/// The path of the container's cgroup below the base in each hierarchy.
+pub fn cgroup_path(order: &Order) -> String {
     let linux = order.spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().clone());
-    path.unwrap_or_else(|| format!("/agent/{}", order.name).into())
+    path.map_or_else(
+        || format!("/agent/{}", order.name),
+        |path| path.to_string_lossy().into_owned(),
+    )
 }
 
-fn resources(spec: &Spec) -> LinuxResources {
+pub fn resources(spec: &Spec) -> LinuxResources {
     let linux = spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().clone());
     resources.unwrap_or_default()
@@ -223,15 +252,16 @@ fn resources(spec: &Spec) -> LinuxResources {
 /// Begins to make the cgroup.
 fn begin<'a>(
     order: &Order,
-    hierarchies: &Hierarchies,
+    ground: &Ground,
     path: &'a str,
     resources: &'a LinuxResources,
 ) -> Result<Begun<'a>, Error> {
-    let begun = Begun::new(hierarchies, path, resources, order.swap_implied)?;
+    let begun = Begun::new(ground, path, resources, order.swap_implied)?;
     // What the first process starts would outlive a supervisor that is killed, and nobody would find it.
     if begun.is_nowhere() && !has_own_processes(&order.spec) {
         let name = "a shared --pid".to_owned();
-        return Err(cgroup::Error::NotDelegated { name }.into());
+        let why = ground.why().to_owned();
+        return Err(cgroup::Error::NotDelegated { name, why }.into());
     }
     Ok(begun)
 }
@@ -297,7 +327,7 @@ fn beside<T>(started: Started, came: Result<T, impl Into<Error>>) -> Result<(T, 
 }
 
 /// Connects the first process's network, while it mounts. What comes back lets it join its cgroups of v1.
-fn place(order: &Order, cgroup: &Cgroup, started: &Started) -> Result<Vec<OwnedFd>, Error> {
+fn place<'a>(order: &Order, cgroup: &'a Cgroup, started: &Started) -> Result<Entrances<'a>, Error> {
     network::connect(
         &order.network,
         &order.name,
@@ -305,7 +335,15 @@ fn place(order: &Order, cgroup: &Cgroup, started: &Started) -> Result<Vec<OwnedF
         started.pidfd.as_fd(),
     )?;
     faults::point("connected");
-    Ok(cgroup.tasks()?)
+    Ok(cgroup.entrances()?)
+}
+
+/// What a launch that took too long is to be told of: the cgroup, where that holds up what is in it.
+pub fn held_up(error: Error, cgroup: &Cgroup) -> Error {
+    match (&error, cgroup.check()) {
+        (Error::Launch(launch::Error::Late { .. }), Err(reason)) => reason.into(),
+        _ => error,
+    }
 }
 
 /// How a process ended that has. It stays a zombie.

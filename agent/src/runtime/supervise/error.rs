@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::runtime::state::Holder;
 use crate::runtime::{cgroup, launch, network, root, rootless, seccomp, spec, state};
 
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +31,7 @@ pub enum Error {
     Detach(#[source] io::Error),
     /// As it said itself.
     #[error("{why}")]
-    Supervisor { status: u8, why: String },
+    Told { status: u8, why: String },
     #[error("the supervisor of the container was killed before the container ran")]
     SupervisorKilled,
     #[error("cannot set up the container's standard streams")]
@@ -48,9 +49,26 @@ pub enum Error {
     #[error("the container {name:?} runs: agent stop {name} ends it, agent rm -f {name} kills it")]
     StillRunning { name: String },
     #[error(
-        "the container {name:?} is still there {seconds} s after it was killed: a process of it hangs in the kernel"
+        "the first process of the container {name:?} has not ended {seconds} s after it was killed: it hangs in the kernel"
     )]
     Hangs { name: String, seconds: u64 },
+    #[error(
+        "waited {seconds} s for the container {name:?} to be made by its supervisor: {supervisor}; agent rm -f {name} \
+         ends it"
+    )]
+    Creating {
+        name: String,
+        seconds: u64,
+        supervisor: Holder,
+    },
+    #[error(
+        "waited {seconds} s for the supervisor of the container {name:?} to clean up: {supervisor}"
+    )]
+    Supervisor {
+        name: String,
+        seconds: u64,
+        supervisor: Holder,
+    },
     #[error("cannot signal the container {name:?}")]
     Signal {
         name: String,
@@ -65,7 +83,7 @@ impl Error {
         match self {
             Self::Launch(error) => error.status(),
             Self::Root(error) => error.status(),
-            Self::Supervisor { status, .. } => *status,
+            Self::Told { status, .. } => *status,
             _ => 125,
         }
     }

@@ -6,13 +6,12 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Process, Spec};
 use rustix::process::Pid;
 
-use super::contain::{FAILED, end_of, filters, reap};
+use super::contain::{FAILED, end_of, filters, held_up, reap};
 use super::signals::Signals;
 use super::stop::first_process;
 use super::streams::{self, Wanted};
-use super::{Error, sweep};
+use super::{Error, clean, sweep};
 use crate::host;
-use crate::runtime::cgroup::Cgroup;
 use crate::runtime::launch;
 use crate::runtime::spec;
 use crate::runtime::state::Store;
@@ -47,21 +46,21 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
     let (record, pid, container) = first_process(&store, &request.container)?;
     let spec = store.spec(&request.container)?;
     let process = process(request, pid, &spec)?;
-    let not_running = || Error::NotRunning {
-        name: request.container.clone(),
-    };
-    let cgroup = Cgroup::find(&record.cgroup)?.ok_or_else(not_running)?;
+    let cgroup = clean::joined(&record)?;
+    cgroup.check()?;
     let (stdio, mut relay) = streams::foreground(wanted).map_err(Error::Streams)?;
     let mut signals = Signals::catch().map_err(Error::Streams)?;
-    let started = launch::enter(
+    let entrances = cgroup.entrances()?;
+    let running = launch::enter(
         pid,
         container.as_fd(),
         &process,
-        cgroup.v2_fd(),
+        &entrances,
         stdio,
         &filters(&spec)?,
-    )?;
-    let running = started.go(&cgroup.tasks()?)?;
+        &mut signals,
+    );
+    let running = running.map_err(|error| held_up(error.into(), &cgroup))?;
     let mut raw = None;
     if let Some(terminal) = running.terminal {
         raw = streams::connect(terminal, wanted, false, &mut relay).map_err(Error::Streams)?;

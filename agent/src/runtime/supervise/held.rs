@@ -10,9 +10,9 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Told, contain};
+use super::{Error, Told, contain, settle, wait_for_children};
 use crate::limit::Evidence;
-use crate::runtime::cgroup::Cgroup;
+use crate::runtime::cgroup::{Cgroup, Ground};
 use crate::runtime::order::Order;
 use crate::runtime::rootless;
 use crate::runtime::state::Store;
@@ -67,31 +67,50 @@ pub struct Holder {
     answers: BufReader<UnixStream>,
 }
 
+/// What this process is to leave when the supervisors that it holds have ended: dropped, it does so.
+#[derive(Debug, Default)]
+pub struct Leaving(Option<Ground>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(ground) = self.0.as_ref().filter(|ground| ground.leaf().is_some()) {
+            wait_for_children();
+            ground.leave();
+        }
+    }
+}
+
 /// Makes a supervisor for each container, which waits to be told to launch it. What the container writes to its standard
 /// output goes to this process's standard error.
 ///
 /// To be called by a process of one thread.
 ///
 /// # Errors
-/// No process is to be had.
-pub fn hold(orders: impl IntoIterator<Item = Order>) -> io::Result<Vec<UnixStream>> {
+/// No process is to be had, or there is no place for a cgroup.
+pub fn hold(orders: impl IntoIterator<Item = Order>) -> Result<(Vec<UnixStream>, Leaving), Error> {
     let mut held = Vec::new();
+    let mut leaving = Leaving::default();
     for order in orders {
-        let (ours, theirs) = UnixStream::pair()?;
-        match fork()? {
+        // All of them are below the one cgroup of this process.
+        let ground = match &mut leaving.0 {
+            Some(ground) => ground,
+            none => none.insert(settle(&order)?),
+        };
+        let (ours, theirs) = UnixStream::pair().map_err(Error::Detach)?;
+        match fork().map_err(Error::Detach)? {
             Side::Parent => held.push(ours),
             Side::Child => {
                 // Else it would keep the others from seeing that the holder has gone.
                 drop((ours, held));
-                let status = supervise(order, theirs);
+                let status = supervise(order, ground, theirs);
                 exit(i32::from(status))
             }
         }
     }
-    Ok(held)
+    Ok((held, leaving))
 }
 
-fn supervise(order: Order, words: UnixStream) -> u8 {
+fn supervise(order: Order, ground: &Ground, words: UnixStream) -> u8 {
     let Ok(answers) = words.try_clone() else {
         return 125;
     };
@@ -106,10 +125,12 @@ fn supervise(order: Order, words: UnixStream) -> u8 {
     let ended = match rootless::enter() {
         Err(error) => Err(error.into()),
         Ok(note) => {
-            note.iter().for_each(|note| holder.note(note));
-            contain::contain(order, &store, &mut Told::Holder(&mut holder))
+            let notes = note.into_iter().chain(ground.note());
+            notes.for_each(|note| holder.note(&note));
+            contain::contain(order, &store, ground, &mut Told::Holder(&mut holder))
         }
     };
+    ground.leave();
     ended.unwrap_or_else(|error| {
         let (status, why) = (error.status(), text::error_line(&error));
         holder.say(&Word::Failed { status, why });

@@ -115,10 +115,13 @@ impl Relay {
     pub fn drain(&mut self, process: BorrowedFd<'_>, signals: &mut Signals) -> io::Result<()> {
         self.each(|flow, _| match flow.name {
             Name::Input => Err(Ended::Done),
-            Name::Output | Name::Errors => Ok(flow.settle()),
+            Name::Output | Name::Errors => {
+                flow.settle();
+                Ok(())
+            }
         });
         loop {
-            self.each(|flow, log| flow.finish(log));
+            self.each(Flow::finish);
             if self.flows.is_empty() {
                 return Ok(());
             }

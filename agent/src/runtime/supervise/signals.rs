@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use crate::runtime::launch::Interrupts;
 use crate::sys::fork::{catch_signals, send_signal};
 
 /// `struct signalfd_siginfo` (`include/uapi/linux/signalfd.h`), of which the number comes first.
@@ -35,6 +36,9 @@ const OWN: [i32; 17] = [
 /// Those by which a user wants an end.
 const ENDING: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT];
 
+/// Those by which a user ends a wait for a container that does not run yet.
+const INTERRUPTING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGHUP];
+
 /// As many of them, and the user has no more patience: docker has the same number.
 const PATIENCE: usize = 3;
 
@@ -43,6 +47,8 @@ const PATIENCE: usize = 3;
 pub struct Signals {
     descriptor: OwnedFd,
     ending: usize,
+    /// Came before there was anybody to have them.
+    kept: Vec<i32>,
     end_wanted: bool,
 }
 
@@ -68,6 +74,7 @@ impl Signals {
         Ok(Self {
             descriptor: catch_signals(signals)?,
             ending: 0,
+            kept: Vec::new(),
             end_wanted: false,
         })
     }
@@ -83,16 +90,16 @@ impl Signals {
     /// Where they cannot be read.
     pub fn pass_on(&mut self, process: BorrowedFd<'_>) -> io::Result<Wish> {
         let mut wish = Wish::None;
-        let mut record = [0; RECORD_BYTES];
+        let kept = std::mem::take(&mut self.kept).into_iter();
+        let mut kept = kept.map(Some);
         loop {
-            match rustix::io::read(&self.descriptor, &mut record) {
-                Ok(RECORD_BYTES) => {}
-                Err(rustix::io::Errno::INTR) => continue,
-                Ok(_) | Err(rustix::io::Errno::AGAIN) => return Ok(wish),
-                Err(errno) => return Err(errno.into()),
-            }
-            let [a, b, c, d, ..] = record;
-            let signal = i32::from_ne_bytes([a, b, c, d]);
+            let Some(signal) = kept
+                .next()
+                .flatten()
+                .map_or_else(|| self.next(), |it| Ok(Some(it)))?
+            else {
+                return Ok(wish);
+            };
             if signal == libc::SIGWINCH {
                 wish = wish.max(Wish::Resize);
                 continue;
@@ -105,6 +112,40 @@ impl Signals {
             // It may have ended.
             let _ = send_signal(process, signal);
         }
+    }
+}
+
+impl Signals {
+    /// The next one that came.
+    fn next(&self) -> io::Result<Option<i32>> {
+        let mut record = [0; RECORD_BYTES];
+        loop {
+            match rustix::io::read(&self.descriptor, &mut record) {
+                Ok(RECORD_BYTES) => {
+                    let [a, b, c, d, ..] = record;
+                    return Ok(Some(i32::from_ne_bytes([a, b, c, d])));
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(rustix::io::Errno::AGAIN) => return Ok(None),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+impl Interrupts for Signals {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    fn ending(&mut self) -> io::Result<Option<i32>> {
+        while let Some(signal) = self.next()? {
+            if INTERRUPTING.contains(&signal) {
+                return Ok(Some(signal));
+            }
+            self.kept.push(signal);
+        }
+        Ok(None)
     }
 }
 

@@ -1,15 +1,15 @@
 //! Ending a container from outside: its supervisor sees it end, and removes it.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::Pid;
 
-use super::Error;
-use crate::runtime::cgroup::Cgroup;
-use crate::runtime::state::{self, Record, Status, Store};
+use super::{Error, clean, say};
+use crate::host::process::Process;
+use crate::runtime::state::{self, Condition, Holder, Record, Status, Store, ends};
 use crate::sys::fork::send_signal;
 
 /// How long what is killed may take to be gone, and what starts to run.
@@ -23,9 +23,9 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// # Errors
 /// There is none of this name, or it cannot be ended.
 pub fn stop(store: &Store, name: &str, patience: Duration) -> Result<(), Error> {
-    let process = match first_process(store, name) {
+    let (record, _, process) = match first_process(store, name) {
         Err(Error::NotRunning { .. }) => return Ok(()),
-        other => other?.2,
+        other => other?,
     };
     let asked = send_signal(process.as_fd(), libc::SIGTERM);
     match asked {
@@ -38,9 +38,9 @@ pub fn stop(store: &Store, name: &str, patience: Duration) -> Result<(), Error> 
         _ => {}
     }
     if !ends(&process, patience) {
-        kill(store, name)?;
+        kill(&record, &process)?;
     }
-    wait_until_unheld(store, name)
+    wait_for_supervisor(store, name)
 }
 
 /// Removes what is known of a container that has ended; with `force`, ends one that runs.
@@ -52,17 +52,33 @@ pub fn remove(store: &Store, name: &str, force: bool) -> Result<(), Error> {
         if !force {
             return Err(Error::StillRunning { name: name.into() });
         }
-        kill(store, name)?;
-        wait_until_unheld(store, name)?;
+        end(store, name)?;
     }
     // Its supervisor may have removed it.
     if let Some(claim) = store.take_over(name)? {
         if let Some(record) = claim.record() {
-            super::clean::remains(&record)?;
+            clean::remains(&record)?;
         }
         claim.remove()?;
     }
     Ok(())
+}
+
+/// Kills a container, and its supervisor too where that does not clean up.
+fn end(store: &Store, name: &str) -> Result<(), Error> {
+    let ended = match first_process(store, name) {
+        Ok((record, _, process)) => {
+            kill(&record, &process)?;
+            wait_for_supervisor(store, name)
+        }
+        Err(Error::NotRunning { .. }) => wait_for_supervisor(store, name),
+        // What there is of it ends with the supervisor, which would go on to start it.
+        creating => creating.map(drop),
+    };
+    match ended {
+        Err(Error::Supervisor { .. } | Error::Creating { .. }) => kill_supervisor(store, name),
+        ended => ended,
+    }
 }
 
 /// The record of a container that runs, and its first process.
@@ -80,15 +96,22 @@ pub fn first_process(store: &Store, name: &str) -> Result<(Record, Pid, OwnedFd)
             Ok(Status::Exited { .. }) => return Err(Error::NotRunning { name: name.into() }),
             Err(error) => return Err(error.into()),
         };
-        let held = waiter.is_held();
+        let Some(supervisor) = waiter.holder() else {
+            return Err(Error::NotRunning { name: name.into() });
+        };
         // A supervisor lets nobody have the number before it has changed the record.
-        if let (Some((pid, process)), true, Ok(record)) = (process, held, store.read(name))
+        if let (Some((pid, process)), Ok(record)) = (process, store.read(name))
             && matches!(record.status, Status::Running { .. })
         {
             return Ok((record, pid, process));
         }
-        if !held || Instant::now() > deadline {
-            return Err(Error::NotRunning { name: name.into() });
+        if Instant::now() > deadline {
+            let (name, seconds) = (name.into(), PATIENCE.as_secs());
+            return Err(Error::Creating {
+                name,
+                seconds,
+                supervisor,
+            });
         }
         sleep(PAUSE);
     }
@@ -96,49 +119,98 @@ pub fn first_process(store: &Store, name: &str) -> Result<(Record, Pid, OwnedFd)
 
 fn open(pid: i32) -> Option<(Pid, OwnedFd)> {
     let pid = Pid::from_raw(pid)?;
-    Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?))
+    Some((pid, Holder::new(Some(pid)).open()?))
 }
 
-/// Kills all that is in a container's cgroup.
-fn kill(store: &Store, name: &str) -> Result<(), Error> {
-    // Before it runs there is nothing that could be killed for good.
-    let record = match first_process(store, name) {
-        Err(Error::NotRunning { .. }) => return Ok(()),
-        other => other?.0,
-    };
-    if let Some(cgroup) = Cgroup::find(&record.cgroup)? {
+/// Kills all of a container that runs: what is in its cgroup; where it has none, its first process, with which its pid
+/// namespace ends.
+fn kill(record: &Record, process: &OwnedFd) -> Result<(), Error> {
+    if let Some(cgroup) = clean::cgroup(record)? {
         cgroup.kill()?;
     }
-    Ok(())
+    kill_process(&record.name, process)
 }
 
-/// Whether a process ends in time.
-fn ends(process: &OwnedFd, patience: Duration) -> bool {
-    let deadline = Instant::now() + patience;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).ok();
-        let mut waited = [PollFd::new(process, PollFlags::IN)];
-        match poll(&mut waited, left.as_ref()) {
-            Ok(ready) => return ready > 0,
-            // A signal came.
-            Err(_) if Instant::now() < deadline => {}
-            Err(_) => return false,
+/// Kills a process, and waits for its end.
+fn kill_process(name: &str, process: &OwnedFd) -> Result<(), Error> {
+    match send_signal(process.as_fd(), libc::SIGKILL) {
+        Err(source) if source.raw_os_error() != Some(libc::ESRCH) => {
+            let name = name.into();
+            return Err(Error::Signal { name, source });
         }
+        _ => {}
+    }
+    if ends(process, PATIENCE) {
+        return Ok(());
+    }
+    let (name, seconds) = (name.into(), PATIENCE.as_secs());
+    Err(Error::Hangs { name, seconds })
+}
+
+/// Kills the first process of a container without a cgroup, if it is still there: with it ends all that is in its pid
+/// namespace.
+///
+/// # Errors
+/// It does not end.
+pub fn kill_first(record: &Record) -> Result<(), Error> {
+    let (Status::Running { pid }, Some(born)) = (&record.status, record.born) else {
+        return Ok(());
+    };
+    let Some((pid, process)) = open(*pid) else {
+        return Ok(());
+    };
+    let number = pid.as_raw_nonzero().get().unsigned_abs();
+    // The kernel may have given the number to another process since.
+    match Process::new(Path::new("/"), number).started() {
+        Ok(started) if started == born => kill_process(&record.name, &process),
+        _ => Ok(()),
     }
 }
 
-fn wait_until_unheld(store: &Store, name: &str) -> Result<(), Error> {
+/// Waits until a container's supervisor has cleaned up after it. One that is stopped is made to go on.
+fn wait_for_supervisor(store: &Store, name: &str) -> Result<(), Error> {
     let deadline = Instant::now() + PATIENCE;
-    while store.waiter(name).is_ok_and(|waiter| waiter.is_held()) {
+    let mut told = false;
+    while let Some(supervisor) = holder(store, name) {
+        if supervisor.condition() == Condition::Stopped {
+            if !told {
+                let pid = supervisor.pid();
+                say(&format!(
+                    "the supervisor of {name:?}, process {pid}, is stopped: it goes on now, and cleans up"
+                ));
+                told = true;
+            }
+            supervisor.signal(libc::SIGCONT, || holder(store, name) == Some(supervisor));
+        }
         if Instant::now() > deadline {
-            let seconds = PATIENCE.as_secs();
-            return Err(Error::Hangs {
-                name: name.into(),
+            let (name, seconds) = (name.into(), PATIENCE.as_secs());
+            return Err(Error::Supervisor {
+                name,
                 seconds,
+                supervisor,
             });
         }
         sleep(PAUSE);
     }
     Ok(())
+}
+
+fn kill_supervisor(store: &Store, name: &str) -> Result<(), Error> {
+    let Some(supervisor) = holder(store, name) else {
+        return Ok(());
+    };
+    supervisor.signal(libc::SIGKILL, || holder(store, name) == Some(supervisor));
+    supervisor.wait(PATIENCE);
+    match holder(store, name) {
+        None => Ok(()),
+        Some(supervisor) => Err(Error::Supervisor {
+            name: name.into(),
+            seconds: PATIENCE.as_secs(),
+            supervisor,
+        }),
+    }
+}
+
+fn holder(store: &Store, name: &str) -> Option<Holder> {
+    store.waiter(name).ok()?.holder()
 }

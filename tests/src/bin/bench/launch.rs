@@ -343,6 +343,6 @@ fn assert_nothing_left() {
     for root in roots().filter(|root| root.join("cgroup.procs").exists()) {
         assert_eq!(left(&root.join(PARENT)), [""; 0], "{}", root.display());
     }
-    assert_eq!(left(&Path::new(RUN).join("agent/containers")), [""; 0]);
+    assert_eq!(left(&Path::new(RUN).join("agent-containers")), [""; 0]);
     assert!(binary().exists());
 }

@@ -10,7 +10,7 @@ use crate::runtime::launch::place::{Kind, Links};
 use crate::sys;
 use crate::sys::launch::Descriptors;
 
-/// Where the channel is when all other descriptors are closed.
+/// Where the channel is, if it has a descriptor, when all other descriptors are closed.
 const CHANNEL: i32 = 3;
 
 /// Inside the root whatever links say, `/proc/self/fd` among them: descriptors of the launcher are still open here.
@@ -34,8 +34,8 @@ fn is_there(path: &CStr) -> bool {
 /// is still open, the path could lead to the host. The channel closes at exec.
 pub fn leave_descriptors<'a>(child: &mut Child<'a>) -> Done<'a> {
     sys::launch::reset_signals();
-    child.channel.move_to(CHANNEL).on(c"channel")?;
-    sys::launch::close_from(CHANNEL as u32 + 1, Descriptors::Close).on(c"descriptors")
+    let first = child.channel.move_to(CHANNEL).on(c"channel")?;
+    sys::launch::close_from(first as u32, Descriptors::Close).on(c"descriptors")
 }
 
 pub fn execute<'a>(child: &mut Child<'a>) -> Done<'a> {

@@ -8,7 +8,7 @@ use rustix::thread::{
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-use super::{Child, Done, On as _};
+use super::{Child, Done, On as _, enter};
 use crate::runtime::launch::channel::Word;
 use crate::sys;
 
@@ -84,6 +84,7 @@ pub fn give_up<'a>(child: &mut Child<'a>) -> Done<'a> {
         }
     }
     umask(identity.umask);
+    enter::hide(child).on(c"dumpable")?;
     if identity.no_new_privileges {
         filter(child)?;
     }

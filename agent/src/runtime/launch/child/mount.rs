@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, Gid, OFlags, PROC_SUPER_MAGIC, Uid, chmodat, chownat, mknodat, symlinkat,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
     fsopen,
@@ -81,6 +81,9 @@ fn keep(child: &mut Child<'_>, role: Role, made: OwnedFd) {
 }
 
 fn make(fresh: &Fresh) -> Result<OwnedFd, Errno> {
+    if let Some(made) = &fresh.made {
+        return fcntl_dupfd_cloexec(made, 0);
+    }
     let context = fsopen(fresh.kind.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, c"source", fresh.source.as_c_str())?;
     for (name, value) in &fresh.options {

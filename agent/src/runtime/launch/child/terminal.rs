@@ -87,7 +87,7 @@ pub fn connect<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// The container's own `/dev/null`; where it has none, or something else of that name, a pipe at its end.
-fn nothing_to_read() -> Result<OwnedFd, Errno> {
+pub(super) fn nothing_to_read() -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(c"/", flags, Mode::empty())?;
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;

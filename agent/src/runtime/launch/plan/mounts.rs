@@ -3,6 +3,7 @@
 mod cgroups;
 mod nodes;
 mod options;
+mod pids;
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -63,6 +64,8 @@ pub struct Fresh {
     /// What stands in where the kernel refuses (EPERM) a new instance, because the namespace that it would show is not the
     /// user namespace's.
     pub instead: Option<OwnedFd>,
+    /// The instance itself, where the launcher has made it.
+    pub made: Option<OwnedFd>,
 }
 
 /// What else the launcher does with a file system.
@@ -248,7 +251,12 @@ fn fresh(
         // The group of terminals is not there, and the kernel would refuse it.
         data.retain(|(name, _)| role != Role::Terminals || name.as_c_str() != c"gid");
     }
+    let made = match namespaces.joined_through(libc::CLONE_NEWPID) {
+        Some(join) if kind == "proc" => Some(pids::proc(join, &data, options.attributes)?),
+        _ => None,
+    };
     Ok(Fresh {
+        made,
         kind: text(kind)?,
         source: path_text(source)?,
         options: data,
@@ -290,7 +298,10 @@ fn instead(
     let Some((_, flag, path)) = shown else {
         return Ok(None);
     };
-    if !namespaces.other_users() || namespaces.has(*flag) {
+    if !namespaces.other_users()
+        || namespaces.has(*flag)
+        || namespaces.joins(*flag) && *flag == libc::CLONE_NEWPID
+    {
         return Ok(None);
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

@@ -102,6 +102,18 @@ impl Namespaces {
         self.joined.iter().any(|join| join.kinds & kind != 0)
     }
 
+    /// The one of this kind that is joined by itself.
+    #[must_use]
+    pub fn joined_through(&self, kind: i32) -> Option<&Join> {
+        self.joined.iter().find(|join| join.kinds == kind)
+    }
+
+    /// Takes one that is joined by itself out of those that are joined.
+    pub fn take_joined(&mut self, kind: i32) -> Option<Join> {
+        let at = self.joined.iter().position(|join| join.kinds == kind)?;
+        Some(self.joined.remove(at))
+    }
+
     /// Those that clone3 makes. The time namespace is made with its offsets before.
     #[must_use]
     pub const fn cloned(&self) -> i32 {

@@ -1,11 +1,11 @@
 //! What an ELF file says to its loader: elf(5), and the dynamic section of the System V ABI.
 
 use std::cell::Cell;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use object::elf::{self, FileHeader32, FileHeader64};
 use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _};
@@ -52,11 +52,11 @@ pub struct Object {
 impl Object {
     /// Bytes of its names.
     pub fn bytes(&self) -> usize {
-        let interpreter = self.interpreter.as_ref().map(|it| it.as_os_str());
+        let interpreter = self.interpreter.as_deref().map(Path::as_os_str);
         let single = [&self.name, &self.rpath, &self.runpath].map(Option::as_deref);
         let needed = self.needed.iter().map(|it| Some(it.as_os_str()));
         let all = single.into_iter().chain([interpreter]).chain(needed);
-        all.flatten().map(|it| it.len()).sum()
+        all.flatten().map(OsStr::len).sum()
     }
 }
 

@@ -75,6 +75,7 @@ fn one(
         kind: Kind::Directory,
         links: Links::Refuse,
         what: What::Fresh(Fresh {
+            made: None,
             kind: kind.to_owned(),
             source: kind.to_owned(),
             options,

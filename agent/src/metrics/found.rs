@@ -1,0 +1,253 @@
+//! The cgroups of a scrape: which of them are read and have series, and what is read of them beside their own files.
+
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use agent_ebpf::{CgroupKey, Counts};
+
+use super::{
+    container::{Cgroup, Directories, Live, count_series, set_bounds},
+    namespaces::{Candidates, HOST},
+    series::{Bounds, Budget, Choice, LeftOut, Place, Seen},
+    text::Labels,
+    which,
+};
+use crate::{
+    container::{
+        place::UNKNOWN,
+        registry::{self, ROOT_ID, Registry},
+    },
+    event::clock::Clock,
+    host::{
+        devices::Devices,
+        hierarchy::Hierarchies,
+        kept::{Directory, ReadErrors},
+        reading::Field,
+        system::Capacity,
+    },
+};
+
+/// What the kernel counted, cgroup by cgroup.
+pub type AllCounts = HashMap<CgroupKey, Counts>;
+
+/// Processes of each cgroup.
+pub type Processes = HashMap<CgroupKey, u64>;
+
+/// The cgroups of a scrape, where each one's files are, and what it has series as.
+#[derive(Default)]
+pub struct Found {
+    pub cgroups: Vec<Cgroup>,
+    pub directories: Vec<Directories>,
+    places: Vec<Place>,
+    pub candidates: Candidates,
+    pub left_out: LeftOut,
+}
+
+impl Found {
+    /// Every cgroup that has series, and those above: the root, the living, and of the dead the last of each path.
+    pub fn of(
+        registry: &Registry,
+        hierarchies: &Hierarchies,
+        counts: &AllCounts,
+        choice: Choice<'_>,
+    ) -> Self {
+        choice.seen.retain(registry.all());
+        let order = in_order(hierarchies);
+        let mut found = Self::default();
+        let (root, directories) = root(hierarchies, counts);
+        found.candidates.set_host(registry.host());
+        found.push(root, directories, Place::Always);
+        let (chosen, left_out) = choice.of(registry, &order);
+        found.left_out = left_out;
+        let above = which::above(chosen.iter().copied());
+        let mut paths: HashSet<&str> = HashSet::new();
+        for cgroup in &chosen {
+            let path = label_path(cgroup, &order);
+            paths.insert(path);
+            found.add(cgroup, path, counts, Place::of(cgroup));
+        }
+        let above = registry.all().filter(|it| which::is_among(it, &above));
+        for cgroup in above {
+            let path = label_path(cgroup, &order);
+            if paths.insert(path) {
+                found.add(cgroup, path, counts, Place::Above);
+            }
+        }
+        found.push(unknown(registry, counts), Directories::new(), Place::Always);
+        found
+    }
+
+    fn add(&mut self, cgroup: &registry::Cgroup, path: &str, counts: &AllCounts, place: Place) {
+        self.candidates.add(self.cgroups.len(), cgroup);
+        self.push(series(cgroup, path, counts), directories_of(cgroup), place);
+    }
+
+    fn push(&mut self, cgroup: Cgroup, directories: Directories, place: Place) {
+        self.cgroups.push(cgroup);
+        self.directories.push(directories);
+        self.places.push(place);
+    }
+
+    /// Keeps those that have series, as many as there may be of what was read.
+    pub fn retain_bounded(&mut self, bounds: Bounds, seen: &mut Seen) {
+        let mut budget = Budget::new(bounds);
+        let mut places = mem::take(&mut self.places).into_iter();
+        self.cgroups.retain(|cgroup| match places.next() {
+            Some(Place::Always) => true,
+            Some(Place::Chosen {
+                sort,
+                container,
+                key,
+            }) => {
+                let series = count_series(cgroup);
+                if let Some(key) = key {
+                    seen.set(key, series);
+                }
+                budget.take(sort, container.as_deref(), series)
+            }
+            Some(Place::Above) | None => false,
+        });
+        for (sum, more) in self.left_out.iter_mut().zip(budget.left_out) {
+            for (sum, more) in sum.iter_mut().zip(more) {
+                *sum += more;
+            }
+        }
+    }
+
+    pub fn set_processes(&mut self, hierarchies: &Hierarchies, processes: Option<&Processes>) {
+        let Some(processes) = processes else { return };
+        let mut order = in_order(hierarchies);
+        order.extend(hierarchies.by_id(0).map(|v2| v2.id));
+        for (cgroup, directories) in self.cgroups.iter_mut().zip(&self.directories) {
+            let key = order.iter().find_map(|hierarchy| {
+                let mut keys = directories.iter().map(|directory| directory.key);
+                keys.find(|key| key.hierarchy == *hierarchy)
+            });
+            if let (Some(live), Some(key)) = (&mut cgroup.live, key) {
+                live.processes = Some(processes.get(&key).copied().unwrap_or(0));
+            }
+        }
+    }
+
+    pub fn set_bounds(&mut self, hierarchies: &Hierarchies) {
+        let of = |controller: &str| {
+            let mounted = hierarchies.of_controller(controller)?;
+            Some((mounted.id, mounted.version))
+        };
+        set_bounds(&mut self.cgroups, &self.directories, of);
+    }
+
+    /// The host's limits are what it has, as cAdvisor says them.
+    pub fn set_capacity(&mut self, root: &Path, errors: &mut ReadErrors) {
+        if let Some(capacity) = errors.keep(Capacity::read(root))
+            && let Some(host) = self.cgroups.get_mut(HOST)
+        {
+            host.reading.set(Field::MemoryLimit, capacity.memory);
+            host.reading.set(Field::SwapLimit, capacity.swap);
+        }
+    }
+
+    pub fn set_devices(&mut self, root: &Path) {
+        let mut names = Devices::new(root);
+        for cgroup in &mut self.cgroups {
+            let devices = cgroup.reading.devices.iter();
+            cgroup.devices = devices.map(|it| names.name(it.major, it.minor)).collect();
+        }
+    }
+}
+
+/// The hierarchies in the order in which tasks are counted, before v2.
+fn in_order(hierarchies: &Hierarchies) -> Vec<u32> {
+    let controllers = ["memory", "pids", "cpu"].into_iter();
+    let mounted = controllers.filter_map(|controller| hierarchies.of_controller(controller));
+    mounted.map(|mounted| mounted.id).collect()
+}
+
+/// A time before the epoch, as a clock that is not set gives, is the epoch.
+fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn live(start_time: SystemTime) -> Live {
+    Live {
+        start_time: since_epoch(start_time),
+        last_seen: since_epoch(SystemTime::now()),
+        processes: None,
+    }
+}
+
+/// What was counted in cgroups that are not known, together.
+fn unknown(registry: &Registry, counts: &AllCounts) -> Cgroup {
+    let mut sum = *registry.unknown();
+    let strangers = counts.iter().filter(|(key, _)| key.id != ROOT_ID);
+    strangers
+        .filter(|(key, _)| registry.get(**key).is_none())
+        .for_each(|(_, counts)| sum.add(counts));
+    Cgroup {
+        is_main: true,
+        ..Cgroup::new(Labels::new(UNKNOWN, "", ""), sum)
+    }
+}
+
+/// The path in the first of the hierarchies that has the cgroup.
+pub fn label_path<'a>(cgroup: &'a registry::Cgroup, order: &[u32]) -> &'a str {
+    let in_order = order.iter().find_map(|id| {
+        let mut directories = cgroup.directories.iter();
+        directories.find(|directory| directory.key.hierarchy == *id)
+    });
+    let directory = in_order.or_else(|| cgroup.directories.first());
+    directory.map_or("", |directory| &directory.path)
+}
+
+fn series(cgroup: &registry::Cgroup, path: &str, counts: &AllCounts) -> Cgroup {
+    let is_container = cgroup.is_container();
+    let container = Some(&cgroup.container).filter(|_| is_container);
+    let image = container.map_or("", |it| &*it.image);
+    // A claim has no name.
+    let confirmed = container.filter(|_| cgroup.is_confirmed());
+    let name = confirmed.map_or("", |it| &*it.name);
+    Cgroup {
+        is_main: is_container,
+        is_container,
+        live: cgroup.gone.is_none().then(|| live(cgroup.created)),
+        intended: cgroup.intended.clone(),
+        ..Cgroup::new(Labels::new(path, image, name), cgroup.counted(counts))
+    }
+}
+
+fn directories_of(cgroup: &registry::Cgroup) -> Directories {
+    let living = cgroup.directories.iter().filter(|it| !it.gone);
+    let living = living.map(|directory| Directory {
+        key: directory.key,
+        path: Arc::clone(&directory.path),
+    });
+    living.collect()
+}
+
+/// The root of all hierarchies: the host.
+fn root(hierarchies: &Hierarchies, counts: &AllCounts) -> (Cgroup, Directories) {
+    let mut sum = Counts::default();
+    counts
+        .iter()
+        .filter(|(key, _)| key.id == ROOT_ID)
+        .for_each(|(_, counts)| sum.add(counts));
+    let directories = hierarchies.all().iter().map(|mounted| Directory {
+        key: CgroupKey {
+            id: ROOT_ID,
+            hierarchy: mounted.id,
+            zero: 0,
+        },
+        path: "/".into(),
+    });
+    let cgroup = Cgroup {
+        is_main: true,
+        live: Some(live(Clock::now().wall(0))),
+        ..Cgroup::new(Labels::new("/", "", ""), sum)
+    };
+    (cgroup, directories.collect())
+}

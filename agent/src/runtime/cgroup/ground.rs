@@ -1,0 +1,276 @@
+//! Where a caller's containers go: at or below the caller's own cgroup, so that they stay under the limits that the caller
+//! is under. root's go to `/agent`, as those of an engine do.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::place::{AGENT, Place};
+use super::scope::Scope;
+use super::{Error, leaf, names};
+use crate::host::control::Control;
+use crate::host::hierarchy::{Hierarchies, Mounted, Version};
+use crate::host::launch;
+use crate::host::membership::Membership;
+use crate::runtime::cgroup::enable;
+
+/// The cgroups below which a caller's containers are, one in each hierarchy that has one. It holds no descriptor: a
+/// detached supervisor closes all that it has from its caller.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    pub hierarchies: Hierarchies,
+    /// Empty where nothing is delegated to an ordinary user.
+    bases: Vec<Base>,
+    /// Whether the caller is an ordinary user.
+    user: bool,
+    /// The path in v2 of the cgroup that this process moved itself to, to be alone there.
+    leaf: Option<String>,
+    /// Why there is no base, or none of v2.
+    why: Option<String>,
+}
+
+/// A cgroup that is there.
+#[derive(Clone, Debug)]
+struct Base {
+    /// The hierarchy's id.
+    hierarchy: u32,
+    path: String,
+    /// It is the caller's to do with as they please; else the root of the hierarchy.
+    delegated: bool,
+    /// As of [`Place`].
+    populated: bool,
+}
+
+impl Ground {
+    /// Finds it for a container whose cgroup is to be `path`, as `/agent/NAME`; `limited` is the name of a limit that it
+    /// is to have. Where a caller is alone in a cgroup of v2, it moves itself to one below: the kernel gives controllers only
+    /// to those below a cgroup without processes. To be called by a process of one thread, before it enters a user
+    /// namespace and before it makes others that supervise.
+    ///
+    /// # Errors
+    /// There is no place for a cgroup that the order needs.
+    pub fn settle(
+        hierarchies: Hierarchies,
+        path: &str,
+        limited: Option<String>,
+    ) -> Result<Self, Error> {
+        let mut ground = Self {
+            user: is_user(),
+            hierarchies,
+            bases: Vec::new(),
+            leaf: None,
+            why: None,
+        };
+        if !ground.user {
+            let all = ground.hierarchies.all().iter();
+            ground.bases = all.map(Base::root).collect();
+        } else if is_usual(path) {
+            ground.settle_below_own(limited.is_some())?;
+        } else {
+            ground.settle_at(path)?;
+        }
+        match limited {
+            Some(name) if ground.bases.is_empty() => {
+                let why = ground.why().to_owned();
+                Err(Error::NotDelegated { name, why })
+            }
+            _ => Ok(ground),
+        }
+    }
+
+    /// What an ordinary user should know of where their cgroups are.
+    pub fn note(&self) -> Option<String> {
+        if !self.user {
+            return None;
+        }
+        let Some(base) = self.bases.last() else {
+            let why = self.why.as_deref().unwrap_or(NOT_DELEGATED);
+            return Some(format!("rootless, without limits: {why}"));
+        };
+        base.delegated.then(|| {
+            let path = &base.path;
+            format!("rootless, limits hold in the delegated cgroup {path}")
+        })
+    }
+
+    /// Why there is no cgroup.
+    pub fn why(&self) -> &str {
+        self.why.as_deref().unwrap_or(NOT_DELEGATED)
+    }
+
+    /// The path in v2 of the cgroup in which this process is by itself.
+    pub fn leaf(&self) -> Option<&str> {
+        self.leaf.as_deref()
+    }
+
+    /// The path of a container's cgroup in each hierarchy, by the hierarchy's controllers.
+    pub fn cgroups(&self, path: &str) -> BTreeMap<String, String> {
+        let bases = self.bases.iter().filter_map(|base| {
+            let mounted = self.hierarchies.by_id(base.hierarchy)?;
+            let above = base.path.trim_end_matches('/');
+            Some((tag(mounted), format!("{above}{path}")))
+        });
+        bases.collect()
+    }
+
+    /// The bases, to make cgroups below them.
+    pub(super) fn places(&self) -> Result<Vec<Place>, Error> {
+        let mut places = Vec::new();
+        for base in &self.bases {
+            if let Some(mounted) = self.hierarchies.by_id(base.hierarchy)
+                && let Some(directory) = self.hierarchies.directory(mounted, &base.path)
+            {
+                let place = Place::at(mounted, &base.path, &directory.path)?;
+                places.push(Place {
+                    user: self.user,
+                    delegated: base.delegated,
+                    populated: base.populated,
+                    ..place
+                });
+            }
+        }
+        Ok(places)
+    }
+
+    /// Undoes what [`Ground::settle`] did, where nobody else needs it. To be called when a container is removed, or the
+    /// caller gives up.
+    pub fn leave(&self) {
+        if let Some(leaf) = &self.leaf {
+            leaf::leave(&self.hierarchies, leaf);
+        }
+    }
+
+    /// Below the caller's own cgroup.
+    fn settle_below_own(&mut self, limited: bool) -> Result<(), Error> {
+        let own = Membership::own(self.hierarchies.root())?;
+        let mut v2 = None;
+        for mounted in self.hierarchies.all() {
+            let Some(path) = own.path(mounted) else {
+                continue;
+            };
+            if mounted.version == Version::V2 {
+                v2 = Some((mounted.clone(), path.to_owned()));
+            } else if is_delegated(&self.hierarchies, mounted, path) {
+                self.bases.push(Base::delegated(mounted, path));
+            }
+        }
+        match v2 {
+            Some((mounted, path)) => self.settle_v2(&mounted, &path, limited),
+            None => Ok(()),
+        }
+    }
+
+    fn settle_v2(&mut self, mounted: &Mounted, own: &str, limited: bool) -> Result<(), Error> {
+        if let Some(control) = delegated(&self.hierarchies, mounted, own) {
+            if !enable::is_useful(&control) {
+                self.bases.push(Base::delegated(mounted, own));
+                return Ok(());
+            }
+            let others = leaf::others(&control).map_err(Error::io(&control.path))?;
+            if others.is_empty() {
+                self.leaf = Some(leaf::enter(&control, own)?);
+            }
+            if others.is_empty() || !limited {
+                self.bases.push(Base {
+                    populated: !others.is_empty(),
+                    ..Base::delegated(mounted, own)
+                });
+                return Ok(());
+            }
+            let count = others.len() + 1;
+            self.why = Some(format!(
+                "{count} processes are in the delegated cgroup {own}, and the kernel gives controllers only to those \
+                 below a cgroup without processes"
+            ));
+        }
+        match Scope::ask(&self.hierarchies, mounted, own) {
+            Ok(scope) => {
+                let Some(control) = delegated(&self.hierarchies, mounted, &scope.path) else {
+                    return Err(Error::Scope { path: scope.path });
+                };
+                self.leaf = Some(leaf::enter(&control, &scope.path)?);
+                self.bases.push(Base::delegated(mounted, &scope.path));
+            }
+            Err(refusal) => {
+                let why = self.why.as_deref().unwrap_or(NOT_DELEGATED);
+                self.why = Some(format!("{why}; {refusal}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where `--cgroup-parent` says, as far as that is the user's.
+    fn settle_at(&mut self, path: &str) -> Result<(), Error> {
+        let names = names(path)?;
+        let all = self.hierarchies.all().iter();
+        let bases = all.filter(|mounted| {
+            let mut directory = mounted.mount.clone();
+            for name in &names {
+                let below = directory.join(name);
+                if !below.is_dir() {
+                    break;
+                }
+                directory = below;
+            }
+            let control = Control::open(mounted.version, &directory);
+            control.is_ok_and(|control| control.is_writable())
+        });
+        self.bases = bases.map(Base::root).collect();
+        if self.bases.is_empty() {
+            let path = path.to_owned();
+            return Err(Error::NotOwned { path });
+        }
+        Ok(())
+    }
+}
+
+const NOT_DELEGATED: &str = "no cgroup is delegated to this user";
+
+impl Base {
+    fn root(mounted: &Mounted) -> Self {
+        Self {
+            hierarchy: mounted.id,
+            path: mounted.root.clone(),
+            delegated: false,
+            populated: false,
+        }
+    }
+
+    fn delegated(mounted: &Mounted, path: &str) -> Self {
+        Self {
+            hierarchy: mounted.id,
+            path: path.to_owned(),
+            delegated: true,
+            populated: false,
+        }
+    }
+}
+
+/// Whether this process is an ordinary user's, or has root's number in a user namespace only.
+pub fn is_user() -> bool {
+    !rustix::process::geteuid().is_root() || launch::is_in_user_namespace()
+}
+
+/// Whether it is where containers are unless `--cgroup-parent` says otherwise.
+fn is_usual(path: &str) -> bool {
+    Path::new(path).parent() == Some(&Path::new("/").join(AGENT))
+}
+
+/// What a hierarchy is called: its controllers, or its name; v2 has neither.
+pub fn tag(mounted: &Mounted) -> String {
+    match (&mounted.name, mounted.version) {
+        (_, Version::V2) => String::new(),
+        (Some(name), Version::V1) if mounted.controllers.is_empty() => format!("name={name}"),
+        (_, Version::V1) => mounted.controllers.join(","),
+    }
+}
+
+/// The cgroup at `path`, where it is this user's to do with as they please.
+fn delegated(hierarchies: &Hierarchies, mounted: &Mounted, path: &str) -> Option<Control> {
+    let directory = hierarchies.directory(mounted, path)?.path;
+    let control = Control::open(mounted.version, &directory).ok()?;
+    control.is_writable().then_some(control)
+}
+
+fn is_delegated(hierarchies: &Hierarchies, mounted: &Mounted, path: &str) -> bool {
+    delegated(hierarchies, mounted, path).is_some()
+}

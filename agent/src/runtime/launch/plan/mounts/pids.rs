@@ -1,0 +1,162 @@
+//! `/proc` of a pid namespace that the container joins, made by the launcher, which is in another one.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{PROC_SUPER_MAGIC, fstat, fstatfs};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree,
+};
+use rustix::process::{chroot, fchdir};
+
+use crate::host;
+use crate::runtime::launch::Error;
+use crate::runtime::launch::channel::{self, Channel, Report};
+use crate::runtime::launch::place::{Links, Within};
+use crate::runtime::launch::plan::namespaces::Join;
+use crate::runtime::launch::wait;
+use crate::sys::launch::{Kin, MountAttributes, Side, clone, enter, exit, set_mount};
+
+/// How long a member's root may take to be looked into: it may be on any file system.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The inode of the root of a `/proc` (`PROC_ROOT_INO`, `include/linux/proc_fs.h`).
+const ROOT_INODE: u64 = 1;
+
+type Options = [(CString, Option<CString>)];
+
+/// A mount of the `/proc` that shows this namespace.
+pub fn proc(join: &Join, options: &Options, attributes: MountAttributes) -> Result<OwnedFd, Error> {
+    let namespace = join.namespace.as_fd();
+    // Before 6.18 there is no such option, and it takes rights over the namespace.
+    let refused = match by_option(namespace, options, attributes) {
+        Ok(made) => return Ok(made),
+        Err(errno) => std::io::Error::from(errno),
+    };
+    let shown = host::launch::namespace_name(namespace);
+    if !shown.starts_with("pid:[") {
+        let subject = join.subject.to_string_lossy();
+        return Err(Error::step("join", subject, Errno::INVAL));
+    }
+    for pid in host::launch::members_of_pids(&shown) {
+        if let Ok(tree) = of_member(pid, &shown) {
+            set_mount(tree.as_fd(), &attributes, false)
+                .map_err(|errno| Error::step("mount", "/proc", errno))?;
+            return Ok(tree);
+        }
+    }
+    Err(Error::invalid(format!(
+        "/proc: the kernel does not mount that of {}, which is joined ({refused}), and no process there has it at /proc; \
+         leave the mount out, or use Linux 6.18",
+        join.subject.to_string_lossy()
+    )))
+}
+
+/// A new one, for a namespace that is named to it.
+fn by_option(
+    namespace: BorrowedFd<'_>,
+    options: &Options,
+    attributes: MountAttributes,
+) -> Result<OwnedFd, Errno> {
+    let context = fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_fd(&context, c"pidns", namespace)?;
+    for (name, value) in options {
+        match value {
+            Some(value) => fsconfig_set_string(&context, name.as_c_str(), value.as_c_str())?,
+            None => fsconfig_set_flag(&context, name.as_c_str())?,
+        }
+    }
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::from_bits_retain(attributes.set as u32);
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// A copy of the mount that a process of the namespace has at `/proc`, if it is what it should be. Only who is in that
+/// process's mount namespace may copy it: a child goes there, which nobody in the pid namespace sees.
+fn of_member(pid: rustix::process::Pid, shown: &str) -> Result<OwnedFd, Error> {
+    let failed = |errno| Error::step("mount", "/proc", errno);
+    let (kinds, root) = host::launch::surroundings(pid)?;
+    let kinds = kinds & (libc::CLONE_NEWNS | libc::CLONE_NEWUSER);
+    let namespaces = host::launch::namespaces(pid, kinds)?;
+    let (ours, theirs) = channel::pair().map_err(failed)?;
+    let child = match clone(0, None, Kin::Child).map_err(failed)? {
+        Side::Child => {
+            let given =
+                copy(&namespaces, root.as_fd()).and_then(|tree| theirs.give_terminal(tree.as_fd()));
+            exit(u8::from(given.is_err()))
+        }
+        Side::Parent { pidfd, .. } => pidfd,
+    };
+    drop(theirs);
+    let tree = hear(&ours);
+    wait::end(child.as_fd());
+    let tree = tree.map_err(failed)?;
+    // Where it shows this namespace, the process has the number there that it has inside.
+    let link = format!("{}/ns/pid", host::launch::number_inside(pid)?);
+    let is_it = host::launch::name_at(tree.as_fd(), &link).is_some_and(|it| it == shown);
+    if is_it {
+        Ok(tree)
+    } else {
+        Err(failed(Errno::XDEV))
+    }
+}
+
+fn copy(namespaces: &[(OwnedFd, i32)], root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    for (namespace, kind) in namespaces {
+        enter(namespace.as_fd(), *kind)?;
+    }
+    fchdir(root)?;
+    chroot(c".")?;
+    let proc = Within::new(root, None).open(PROC, Links::Refuse)?;
+    if fstatfs(&proc)?.f_type as u64 != PROC_SUPER_MAGIC as u64
+        || fstat(&proc)?.st_ino != ROOT_INODE
+    {
+        return Err(Errno::NODEV);
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(&proc, c"", flags)
+}
+
+const PROC: &CStr = c"/proc";
+
+fn hear(channel: &Channel) -> Result<OwnedFd, Errno> {
+    let mut waited = [PollFd::from_borrowed_fd(
+        channel.descriptor()?,
+        PollFlags::IN,
+    )];
+    let left = Timespec::try_from(PATIENCE).map_err(|_| Errno::INVAL)?;
+    match rustix::io::retry_on_intr(|| poll(&mut waited, Some(&left)))? {
+        0 => Err(Errno::TIMEDOUT),
+        _ => match channel.hear()? {
+            Report::Terminal(tree) => Ok(tree),
+            _ => Err(Errno::CHILD),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// This process's own: it needs no rights over another to look like a member.
+    #[test]
+    fn a_member_s_proc_is_copied_and_another_s_is_not_taken_for_it() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let own = rustix::process::getpid();
+        let namespace = host::launch::own_namespace("pid").unwrap();
+        let shown = host::launch::namespace_name(namespace.as_fd());
+        let members: Vec<_> = host::launch::members_of_pids(&shown).collect();
+        assert!(members.contains(&own), "{shown}");
+        let tree = of_member(own, &shown).unwrap();
+        assert_eq!(fstat(&tree).unwrap().st_ino, ROOT_INODE);
+        assert!(of_member(own, "pid:[1]").is_err());
+    }
+}

@@ -1,0 +1,193 @@
+//! No wait for another process or file is without an end, and none blames another.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tests::agent::binary;
+use tests::mounts::Mounts;
+use tests::process::{Lines, wait_for_end};
+use tests::run::{Container, STATE, output, rootfs, text};
+use tests::wait::{PATIENCE, wait_for};
+
+/// A container whose supervisor is stopped, and the supervisor.
+fn stopped(name: &str) -> (Container, Pid) {
+    let container = Container::new(name);
+    container.start(&[], &["sleep", "1000"]);
+    let pid = container.state()["supervisor"].as_i64();
+    let pid = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    let pid = pid.expect("a supervisor");
+    kill_process(pid, Signal::STOP).expect("a process");
+    wait_until_stopped(pid);
+    (container, pid)
+}
+
+fn wait_until_stopped(pid: Pid) {
+    let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    wait_for("it is stopped", PATIENCE, || {
+        let stat = fs::read_to_string(&stat).ok()?;
+        stat.contains(") T ").then_some(())
+    });
+}
+
+#[test]
+fn a_stopped_supervisor_holds_up_no_end() {
+    if !tests::root() {
+        return;
+    }
+    for (name, words) in [("stop", ["stop", "-t0"]), ("remove", ["rm", "-f"])] {
+        let (container, supervisor) = stopped(name);
+        let ended = output(&mut container.agent(words[0], &[words[1]], &[]));
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{said}");
+        let wanted = format!("process {}, is stopped", supervisor.as_raw_nonzero());
+        assert!(said.contains(&wanted), "{said}");
+        if words[0] == "stop" {
+            assert_eq!(text(&mut container.agent("wait", &[], &[])), "137\n");
+            text(&mut container.agent("rm", &[], &[]));
+        }
+        container.assert_gone();
+    }
+}
+
+/// The wait itself is what the user asked for.
+#[test]
+fn who_waits_hears_that_the_supervisor_is_stopped() {
+    if !tests::root() {
+        return;
+    }
+    let (container, supervisor) = stopped("heard");
+    let mut wait = container.agent("wait", &[], &[]);
+    wait.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut wait = wait.spawn().expect("the program can be run");
+    let said = Lines::of(wait.stderr.take().expect("a pipe"));
+    let said = said.next(PATIENCE).unwrap_or_default();
+    let wanted = format!("process {} is stopped", supervisor.as_raw_nonzero());
+    assert!(said.contains(&wanted), "{said}");
+    text(&mut container.agent("stop", &["-t0"], &[]));
+    assert!(wait_for_end(&mut wait, "the container has ended").success());
+    text(&mut container.agent("rm", &[], &[]));
+    container.assert_gone();
+}
+
+/// It begins to make a container, and does not go on.
+#[test]
+fn one_that_is_never_made_is_removed() {
+    if !tests::root() {
+        return;
+    }
+    let container = Container::new("unmade");
+    // A root file system that is a FIFO's end away: the archive is read from it.
+    let place = tempfile::tempdir().expect("a directory");
+    let fifo = place.path().join("image.tar");
+    let made = Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let mut run = tests::agent::agent(["run", "--name", &container.name, "--image"]);
+    let mut run = run
+        .arg(&fifo)
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the program can be run");
+    let supervisor = Pid::from_child(&run);
+    let recorded = Path::new(STATE).join(&container.name).join("state.json");
+    let begun = tests::wait::poll(PATIENCE, || {
+        let ended = run.try_wait().ok().flatten().is_some();
+        (ended || recorded.exists()).then_some(ended)
+    });
+    if begun == Some(true) {
+        // Images are not read from FIFOs: it has said so and is gone.
+        return;
+    }
+    kill_process(supervisor, Signal::STOP).expect("a process");
+    wait_until_stopped(supervisor);
+    let began = Instant::now();
+    let ended = output(&mut container.agent("stop", &[], &[]));
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("to be made by its supervisor"), "{said}");
+    assert!(said.contains("is stopped"), "{said}");
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    text(&mut container.agent("rm", &["-f"], &[]));
+    wait_for_end(&mut run, "it is killed");
+    container.assert_gone();
+}
+
+/// Takes the lock of a file as fcntl(2) has it, and stops itself.
+const LOCK: &str = r#"
+    use Fcntl;
+    open my $file, ">>", $ARGV[0] or die "$ARGV[0]: $!";
+    my $lock = pack "s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0;
+    fcntl $file, F_SETLK, $lock or die "fcntl: $!";
+    kill "STOP", $$;
+"#;
+
+#[test]
+fn a_lock_that_is_never_let_go_is_named() {
+    if !tests::root() {
+        return;
+    }
+    let run = Mounts::new("tmpfs", "/run");
+    let agent = |words: &[&str]| {
+        let mut command = run.command(binary());
+        command.args(words).stdin(Stdio::null());
+        command
+    };
+    let root = rootfs().to_str().expect("UTF-8");
+    let launch = ["run", "--rootfs", root, "true"];
+    text(&mut agent(&launch));
+    let lock = format!("{STATE}/.lock");
+    let mut holder = run.command("perl");
+    let holder = holder.args(["-e", LOCK, &lock]).process_group(0);
+    let mut holder = holder.spawn().expect("perl can be run");
+    wait_until_stopped(Pid::from_child(&holder));
+    let began = Instant::now();
+    let ended = output(&mut agent(&launch));
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(125), "{said}");
+    let wanted = format!(
+        "{lock}, which is locked: process {} is stopped",
+        holder.id()
+    );
+    assert!(said.contains(&wanted), "{said}");
+    assert!(
+        began.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        began.elapsed()
+    );
+    tests::process::kill(&mut holder);
+    text(&mut agent(&launch));
+}
+
+/// Commands look at the state of every container.
+#[test]
+fn a_fifo_in_the_state_holds_up_nothing() {
+    if !tests::root() {
+        return;
+    }
+    let run = Mounts::new("tmpfs", "/run");
+    for file in ["lock", "state.json", "config.json"] {
+        let script = format!(
+            "mkdir -p -m 700 {STATE}/planted; rm -f {STATE}/planted/*; mkfifo {STATE}/planted/{file}"
+        );
+        text(run.command("sh").args(["-e", "-c", &script]));
+        for words in [
+            &["wait", "planted"][..],
+            &["stop", "planted"],
+            &["ps"],
+            &["exec", "planted", "true"],
+        ] {
+            let mut command = run.command(binary());
+            let mut command = command
+                .args(words)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("the program can be run");
+            wait_for_end(&mut command, &format!("{file}: {words:?}"));
+        }
+    }
+}
