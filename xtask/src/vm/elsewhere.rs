@@ -60,7 +60,6 @@ const FOR_TEST: [&str; 12] = [
     "processes",
     "reuse",
     "run_",
-    "systemd",
     "verify",
 ];
 
