@@ -50,7 +50,7 @@ const ROWS: [Row; 14] = [
 
 /// What runs there as a part of `cargo xtask test`: programs, or what their names begin with. The rest is for
 /// `cargo xtask vm`.
-const FOR_TEST: [&str; 11] = [
+const FOR_TEST: [&str; 12] = [
     "attacks",
     "counters",
     "escapes",
@@ -62,6 +62,7 @@ const FOR_TEST: [&str; 11] = [
     "reuse",
     "run_",
     "verify",
+    "verify_swap",
 ];
 
 /// Why a test does not run in that machine, where it does not.
