@@ -10,12 +10,10 @@ use tests::memory::set_limit;
 use tests::root;
 use tests::serve::Serve;
 use tests::slow::load;
-use tests::swap::Swap;
 use tests::wait::{PATIENCE, wait_for};
 
 use super::{
-    MEMORY, Running, assert_verdict, check, judged, marker, report, unlimited, verdict, verify,
-    verify_with, write,
+    MEMORY, Running, check, judged, marker, report, unlimited, verdict, verify, verify_with, write,
 };
 
 const LIMIT: u64 = 150 << 20;
@@ -161,22 +159,4 @@ fn what_was_used_above_the_limit_is_told_afterwards() {
     let check = judged(&running.report(), "fail", &[]);
     let peak = check["observed"]["peak_bytes"].as_u64().expect("a peak");
     assert!(peak > 80 << 20, "{check:#}");
-}
-
-#[test]
-fn what_does_not_fit_goes_to_swap() {
-    if !root() {
-        return;
-    }
-    let Some(_swap) = Swap::new(256 << 20) else {
-        return;
-    };
-    let limits = ["--memory", "64M", "--memory-swap", "512M", "--"];
-    let mut verify = verify(&limits);
-    verify.args(load(
-        "stress-ng --vm 1 --vm-bytes 128M --vm-keep --timeout 5s",
-    ));
-    let report = report(&mut verify);
-    let check = check(&report, "memory");
-    assert_verdict(check, "pass", &["held at 64.0M", "went to swap"]);
 }

@@ -30,11 +30,12 @@ impl Why {
 
 /// The rows.
 #[rustfmt::skip]
-const ROWS: [Row; 13] = [
+const ROWS: [Row; 14] = [
     Row { tests: "docker::",         why: Why::Debian },
     Row { tests: "engine_restart::", why: Why::Debian },
     Row { tests: "inspect::docker::", why: Why::Debian },
     Row { tests: "run_root::image::what_docker_saves", why: Why::Debian },
+    Row { tests: "run_root::programs::it_finds_what_the_loader_", why: Why::Debian },
     Row { tests: "run_root::programs::libraries_beside_the_program", why: Why::Compiler },
     Row { tests: "run_root::programs::a_library_that_the_loader_", why: Why::Compiler },
     Row { tests: "verify::standing::a_container_of_docker_", why: Why::Debian },
@@ -61,6 +62,7 @@ const FOR_TEST: [&str; 12] = [
     "reuse",
     "run_",
     "verify",
+    "verify_swap",
 ];
 
 /// Why a test does not run in that machine, where it does not.
