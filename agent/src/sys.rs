@@ -6,6 +6,7 @@ pub mod bpf;
 mod copy;
 pub mod descriptor;
 pub mod entry;
+pub mod forget;
 pub mod fork;
 #[cfg(target_env = "musl")]
 pub mod heap;

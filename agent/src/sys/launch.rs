@@ -364,6 +364,11 @@ pub struct StartArea {
 }
 
 impl StartArea {
+    /// Its first address: the stack that the process began with ends before it.
+    pub(super) const fn start(self) -> usize {
+        self.start
+    }
+
     /// From this process's own proc_pid_stat(5).
     #[must_use]
     pub fn of_own(stat: &str) -> Option<Self> {

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `environ`, `cmdline` | the process's file of that name |
 //! | `memory` | all of its memory, through `/proc/PID/mem` |
+//! | `memory-of-1` | the same of pid 1, once |
 //! | `ptrace` | its stack, word by word |
 //! | `root`, `cwd` | FILE, from the link of that name |
 //! | `fd` | FILE, from each directory that it has open, through `/proc/PID/fd` |
@@ -53,12 +54,20 @@ fn main() -> ExitCode {
         secret,
         file,
     };
+    if attacker.attack == "memory-of-1" {
+        match attacker.memory(Pid::INIT) {
+            Ok(true) => println!("got memory-of-1"),
+            Ok(false) => println!("nothing"),
+            Err(error) => println!("error: {error:#}"),
+        }
+        return ExitCode::SUCCESS;
+    }
     println!("watching");
     loop {
         for pid in others() {
             // Looked at before: what stops afterwards is tried once more.
             let stopped = is_stopped(pid);
-            if let Ok(true) = attacker.tries(pid) {
+            if let Ok(true) = attacker.tries(pid, stopped) {
                 println!("got {}", attacker.attack);
             }
             if stopped {
@@ -92,11 +101,11 @@ fn read(pid: Pid, file: &str) -> Result<Vec<u8>> {
 
 impl Attacker {
     /// Whether it got what it wanted.
-    fn tries(&self, pid: Pid) -> Result<bool> {
+    fn tries(&self, pid: Pid, stopped: bool) -> Result<bool> {
         match self.attack.as_str() {
             "environ" | "cmdline" => Ok(self.is_in(&read(pid, &self.attack)?)),
             "memory" => self.memory(pid),
-            "ptrace" => self.ptrace(pid),
+            "ptrace" => self.ptrace(pid, stopped),
             "root" | "cwd" => {
                 let path = format!(
                     "/proc/{}/{}/{}",
@@ -138,7 +147,7 @@ impl Attacker {
         Ok(false)
     }
 
-    fn ptrace(&self, pid: Pid) -> Result<bool> {
+    fn ptrace(&self, pid: Pid, stopped: bool) -> Result<bool> {
         let number = pid.as_raw_nonzero().get();
         let none = std::ptr::null_mut::<libc::c_void>();
         // SAFETY: the calls write to no memory of this process but the status, which outlives the call.
@@ -157,9 +166,10 @@ impl Attacker {
                 bytes.extend(word.to_ne_bytes());
             }
         }
-        // It stays stopped, as it was.
+        // It stays stopped, or goes on, as it did: it is to stop by itself.
+        let signal = if stopped { libc::SIGSTOP } else { 0 };
         // SAFETY: the call takes no pointer.
-        unsafe { libc::ptrace(libc::PTRACE_DETACH, number, none, libc::SIGSTOP) };
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, number, none, signal) };
         Ok(self.is_in(&bytes))
     }
 

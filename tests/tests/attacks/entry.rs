@@ -29,7 +29,7 @@ enum Way {
     Share,
 }
 
-const ATTACKS: [Attack; 14] = [
+const ATTACKS: [Attack; 15] = [
     Attack {
         name: "exec: read the launcher's environment in `/proc/PID/environ`",
         carry_out: |launcher| attack(launcher, Way::Exec, "environ"),
@@ -86,6 +86,10 @@ const ATTACKS: [Attack; 14] = [
         name: "run in a shared pid namespace: find a process with the launcher's capabilities",
         carry_out: |launcher| attack(launcher, Way::Share, "capabilities"),
     },
+    Attack {
+        name: "run --init: read the launcher's memory in pid 1",
+        carry_out: reaper,
+    },
 ];
 
 #[test]
@@ -113,6 +117,27 @@ fn attack(launcher: Launcher, way: Way, attack: &str) -> Outcome {
     match launcher {
         Launcher::Runc => by_runc(&rootfs, way, &command),
         _ => by_agent(launcher, &rootfs, way, &command),
+    }
+}
+
+/// The container's own pid 1 is a copy of its launcher.
+fn reaper(launcher: Launcher) -> Outcome {
+    if launcher == Launcher::Runc {
+        return Outcome::DoesNotApply("it makes no reaper");
+    }
+    let rootfs = Rootfs::new(&[("entering", &profile().join("entering"))]);
+    let root = rootfs.path();
+    let container = Container::new("reaper");
+    let mut run = launcher.agent(&["run", "--init", "--rm", "--name", &container.name]);
+    run.arg("--rootfs").arg(root).args(FLAGS);
+    run.args(["--", "/bin/entering", "memory-of-1", SECRET, "-"]);
+    // The command gets what the launcher has in its environment as an argument only.
+    let said = run.env("AGENT_TEST_SECRET", SECRET).output();
+    let said = said.expect("the program can be run").stdout;
+    match String::from_utf8_lossy(&said).as_ref() {
+        "got memory-of-1\n" => Outcome::Broken,
+        "nothing\n" => Outcome::Held,
+        other => panic!("{other}"),
     }
 }
 

@@ -23,6 +23,7 @@ use super::place::Within;
 use super::plan::{Container, Plan};
 use crate::faults;
 use crate::sys;
+use crate::sys::forget::Memory;
 
 /// Why a step failed, and what it was about.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +67,9 @@ impl Step {
 }
 
 /// Of a container's first process.
-pub const FIRST: [Step; 23] = [
+pub const FIRST: [Step; 24] = [
     Step::new("tie", tie),
+    Step::new("memory", reaper::look),
     Step::new("map", identity::become_root),
     Step::new("session", session),
     Step::new("hostname", host_name),
@@ -159,6 +161,8 @@ pub struct Child<'a> {
     hierarchies: Option<OwnedFd>,
     /// The container's side of its terminal.
     terminal: Option<OwnedFd>,
+    /// What a reaper is to leave.
+    memory: Option<Memory>,
 }
 
 /// Does all of the plan. It never returns.
@@ -175,6 +179,7 @@ pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
         terminals: None,
         hierarchies: None,
         terminal: None,
+        memory: None,
     };
     for (index, step) in plan.steps.iter().enumerate() {
         if plan.fault == Some(index) {

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Pid, Signal, WaitOptions, kill_process, set_dumpable_behavior, setpgid, wait,
@@ -9,13 +10,26 @@ use rustix::process::{
 use rustix::termios::tcsetpgrp;
 use rustix::thread::set_name;
 
-use super::{Child, Done, On as _, identity};
+use super::{Child, Done, FAILED, On as _, identity};
+use crate::faults::{Guard, guarded};
 use crate::sys;
+use crate::sys::forget::{Memory, leave_memory};
 use crate::sys::launch::{Descriptors, Kin, Side};
 
 const NAME: &CStr = c"init";
 /// What a shell adds to a signal's number.
 const KILLED: i32 = 128;
+
+/// Looks where this process's memory is, while the host's `/proc` can be reached. It grows no more: nothing allocates.
+pub fn look<'a>(child: &mut Child<'a>) -> Done<'a> {
+    if child.plan.reaper.is_some() {
+        let path = c"/proc/self/maps";
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let maps = openat(CWD, path, flags, Mode::empty()).on(path)?;
+        child.memory = Some(Memory::read(&maps).on(path)?);
+    }
+    Ok(())
+}
 
 /// Splits in two, where a reaper is wanted: this process stays as the reaper, and the new one goes on to the command.
 pub fn split<'a>(child: &mut Child<'a>) -> Done<'a> {
@@ -39,13 +53,19 @@ pub fn split<'a>(child: &mut Child<'a>) -> Done<'a> {
             sys::launch::wipe_start_area(area, NAME);
             set_dumpable_behavior(DumpableBehavior::NotDumpable).on(NAME)?;
             identity::give_up_all(child)?;
-            sys::launch::close_from(0, Descriptors::Close).on(c"descriptors")?;
-            reap(pid)
+            // It is a copy of the launcher, and the command may have CAP_SYS_PTRACE.
+            match &child.memory {
+                Some(memory) if guarded(Guard::Entry) => leave_memory(memory, *area, pid, reap),
+                _ => reap(pid),
+            }
         }
     }
 }
 
 fn reap(command: Pid) -> ! {
+    if sys::launch::close_from(0, Descriptors::Close).is_err() {
+        sys::launch::exit(FAILED)
+    }
     loop {
         let signal = sys::launch::wait_for_signal();
         if signal != Signal::CHILD {
