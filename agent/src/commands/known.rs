@@ -258,8 +258,11 @@ impl<'a> Search<'a> {
     async fn by(&self, way: Way) -> anyhow::Result<Option<Known>> {
         let meant = self.found.iter();
         let meant = meant.filter(|(container, _)| way.takes(container, self.name));
+        let mut meant: Vec<_> = meant.collect();
+        // However many cgroups claim to be it, they do not come before the one that is.
+        meant.sort_by_key(|(container, _)| container.confirmed != Some(true));
         let mut known: Vec<Known> = Vec::new();
-        for candidate in meant.take(LOOKED_AT) {
+        for candidate in meant.into_iter().take(LOOKED_AT) {
             known.extend(self.fresh.know(candidate).await);
         }
         match &known[..] {
@@ -278,7 +281,7 @@ impl<'a> Search<'a> {
 /// # Errors
 /// Neither a server can be asked, nor this process look; or none, or more than one, is meant and confirmed.
 pub async fn find(name: &str, socket: &Path, engine: &EngineArgs) -> anyhow::Result<Option<Known>> {
-    let found = match client::fetch::<Vec<ContainerState>>(socket, "/v1/containers").await {
+    let found = match client::fetch_trusted::<Vec<ContainerState>>(socket, "/v1/containers").await {
         Ok(states) => running(&states),
         Err(nobody) if nobody.is_no_server() => {
             super::need_privileges("verify --container without a server")?;

@@ -126,7 +126,9 @@ impl Cgroup {
                 continue;
             };
             let root = mounted.root.trim_end_matches('/');
-            let names = names(path.strip_prefix(root).unwrap_or(path))?;
+            let below = path.strip_prefix(root);
+            let below = below.filter(|below| below.starts_with('/'));
+            let names = names(below.unwrap_or(path))?;
             let place = Place::at(mounted, root, &mounted.mount)?;
             let Some(way) = place.find(&names)? else {
                 continue;

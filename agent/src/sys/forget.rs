@@ -18,30 +18,63 @@ const LINE_BYTES: usize = 512;
 pub struct Memory {
     mappings: [(usize, usize); MAPPINGS],
     count: usize,
+    /// The stack that the process began with.
+    stack: Option<(usize, usize)>,
 }
+
+/// Round the address of what the C library keeps for the thread: it stays. More than that has on any platform.
+const OF_THREAD: usize = 16 * 1024;
+/// Below the frame that goes on: the frames of what it calls.
+const OF_FRAMES: usize = 64 * 1024;
 
 /// Goes on as `then`, without the memory that this process has: its heap and the stack above are emptied. `then` uses
 /// nothing but the kernel, and its argument.
 ///
-/// What stays is the program's file, its static variables, and what the C library keeps for the thread.
+/// What stays is the program's static variables, and the pages round what the C library keeps for the thread.
 pub fn leave_memory(memory: &Memory, area: StartArea, pid: Pid, then: fn(Pid) -> !) -> ! {
     let marker = 0u8;
     let above = (&raw const marker).expose_provenance();
     // SAFETY: the call takes no pointer.
     let thread = unsafe { libc::__errno_location() }.expose_provenance();
     for &(start, end) in memory.mappings.iter().take(memory.count) {
-        let holds = |address: usize| (start..end).contains(&address);
-        if holds(above) || holds(thread) {
+        if (start..end).contains(&above) {
             continue;
         }
-        // SAFETY: the kernel says that this process alone has these pages. They read as zeros then; all that pointed into
-        // them is in the frames above, to which nothing returns, or is not used by `then`, as its caller says.
-        unsafe {
-            let start_of = std::ptr::with_exposed_provenance_mut(start);
-            libc::madvise(start_of, end - start, libc::MADV_DONTNEED);
+        if (start..end).contains(&thread) {
+            give_back(start, pages(thread.saturating_sub(OF_THREAD)));
+            give_back(pages(thread.saturating_add(OF_THREAD)), end);
+        } else {
+            give_back(start, end);
         }
     }
+    // What earlier calls left there.
+    if let Some((start, _)) = memory
+        .stack
+        .filter(|(start, end)| (start..end).contains(&&above))
+    {
+        give_back(start, pages(above.saturating_sub(OF_FRAMES)));
+    }
     beneath(above, area.start(), pid, then)
+}
+
+/// The first address of the page that an address is in.
+fn pages(address: usize) -> usize {
+    const PAGE: usize = 4096;
+    address - address % PAGE
+}
+
+/// Gives private pages back to the kernel; they read as zeros then.
+fn give_back(start: usize, end: usize) {
+    if start >= end {
+        return;
+    }
+    // SAFETY: the kernel says that this process alone has these pages, which are no part of the stack that is in use. All
+    // that pointed into them is in the frames above, to which nothing returns, or is not used by `then`, as the caller of
+    // `leave_memory` says.
+    unsafe {
+        let start_of = std::ptr::with_exposed_provenance_mut(start);
+        libc::madvise(start_of, end - start, libc::MADV_DONTNEED);
+    }
 }
 
 /// Empties the stack from `above` up to the strings that the process was started with.
@@ -68,6 +101,7 @@ impl Memory {
         let mut memory = Self {
             mappings: [(0, 0); MAPPINGS],
             count: 0,
+            stack: None,
         };
         let mut line = [0u8; LINE_BYTES];
         let mut length = 0;
@@ -86,8 +120,11 @@ impl Memory {
                     }
                     continue;
                 }
-                if let Some(mapping) = line.get(..length).and_then(private_of) {
-                    memory.add(mapping)?;
+                let text = line.get(..length).unwrap_or_default();
+                match private_of(text) {
+                    Some(mapping) if text.ends_with(b"[stack]") => memory.stack = Some(mapping),
+                    Some(mapping) => memory.add(mapping)?,
+                    None => {}
                 }
                 length = 0;
             }
@@ -110,7 +147,7 @@ fn private_of(line: &[u8]) -> Option<(usize, usize)> {
     let is_private = fields.next()?.starts_with("rw-p");
     let inode = fields.nth(2)?;
     let name = fields.next().unwrap_or_default();
-    let is_memory = matches!(name, "" | "[heap]") || name.starts_with("[anon");
+    let is_memory = matches!(name, "" | "[heap]" | "[stack]") || name.starts_with("[anon");
     let number = |text| usize::from_str_radix(text, 16).ok();
     let mapping = (number(start)?, number(end)?);
     (is_private && inode == "0" && is_memory).then_some(mapping)
@@ -131,7 +168,6 @@ mod tests {
         for other in [
             &b"7f00-7f10 rw-s 00000000 00:01 7 /memfd:x"[..],
             b"7f00-7f10 r--p 00000000 00:00 0 ",
-            b"7ffc-7ffd rw-p 00000000 00:00 0                          [stack]",
             b"7f00-7f10 rw-p 00001000 fe:00 77 /bin/agent",
             b"nonsense",
             b"",

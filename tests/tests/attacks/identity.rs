@@ -11,7 +11,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tests::agent::binary;
 use tests::attacks::{Attack, Kind, Launcher, Outcome, judge};
-use tests::cgroup::Cgroup;
+use tests::cgroup::{Cgroup, roots};
 use tests::container::Container;
 use tests::docker::answers::Answers;
 use tests::serve::Serve;
@@ -280,10 +280,13 @@ fn has_users_record(launcher: Launcher) -> Outcome {
         fs::set_permissions(path, Permissions::from_mode(0o700)).expect("root may");
     }
     let (cgroup, _) = judged(launcher, &forged.name, &ALONE);
-    // One directory of several is that user's.
-    let own = forged.container.cgroup.directory("memory");
-    chown(own, Some(USER), Some(USER)).expect("root may");
-    let (part, _) = judged(launcher, &forged.name, &ALONE);
+    // One directory of several is that user's. The only one of a host with v2 alone would be delegated.
+    let mut part = None;
+    if roots().count() > 1 {
+        let own = forged.container.cgroup.directory("memory");
+        chown(own, Some(USER), Some(USER)).expect("root may");
+        part = judged(launcher, &forged.name, &ALONE).0;
+    }
     fs::remove_dir_all(&parent).expect("it can be removed");
     broken_if([cgroup, part].contains(&Some(forged.path())))
 }

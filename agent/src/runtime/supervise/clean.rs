@@ -18,11 +18,13 @@ pub fn sweep(store: &Store) {
     for error in store.adopt() {
         super::say(&text::error_line(&error));
     }
+    let mut all_ended = true;
     for claim in store.abandoned() {
         if let Some(record) = claim.record()
             && let Err(error) = remains(&record)
         {
             super::say(&format!("{}: {}", record.name, text::error_line(&error)));
+            all_ended = false;
             continue;
         }
         if let Err(error) = claim.remove() {
@@ -30,8 +32,8 @@ pub fn sweep(store: &Store) {
         }
     }
     store.remove_stray_logs();
-    // Not before: the containers that used them have ended.
-    if let Err(error) = root::sweep() {
+    // A container that has not ended may still use its layers.
+    if all_ended && let Err(error) = root::sweep() {
         super::say(&format!("layers of images: {error}"));
     }
 }

@@ -49,7 +49,7 @@ pub enum Error {
     #[error("the container {name:?} runs: agent stop {name} ends it, agent rm -f {name} kills it")]
     StillRunning { name: String },
     #[error(
-        "the first process of the container {name:?} has not ended {seconds} s after it was killed: it hangs in the kernel"
+        "the first process of the container {name:?} has not ended {seconds} s after it was killed: it waits in the kernel, or its cgroup is frozen"
     )]
     Hangs { name: String, seconds: u64 },
     #[error(
