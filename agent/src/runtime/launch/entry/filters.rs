@@ -27,7 +27,9 @@ pub fn split(
         ),
     ];
     if terminal {
-        let arguments = [Some(0), Some(libc::TIOCSCTTY)];
+        // Not the C library's, whose types differ (asm-generic/ioctls.h).
+        const TIOCSCTTY: u64 = 0x540e;
+        let arguments = [Some(0), Some(TIOCSCTTY)];
         calls.push(Call::new("ioctl", libc::SYS_ioctl, arguments));
     }
     let refused = |call: &&Call| filters.iter().any(|filter| !filter.allows(call));
