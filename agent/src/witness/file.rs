@@ -24,7 +24,12 @@ pub fn read(base: &Path, path: &Path, owner: u32) -> Option<Record> {
     let base = directory(base, owner)?;
     // A FIFO is opened without a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let mut beneath =
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    if owner != 0 {
+        // What a user mounts there, as by fuse(4), answers when that user likes.
+        beneath |= ResolveFlags::NO_XDEV;
+    }
     let file = openat2(&base, path, flags, Mode::empty(), beneath).ok()?;
     let file = File::from(file);
     let found = file.metadata().ok()?;
