@@ -1,7 +1,7 @@
 //! A cgroup's directory in one hierarchy, to change it: made, written to, removed. What is read and written goes through
 //! the directory's descriptor, so that it is that very cgroup's, whatever is done to its path meanwhile.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -103,43 +103,87 @@ impl Control {
         rustix::fs::fgetxattr(&self.directory, CLAIM, &mut [0_u8; 0][..]).is_ok()
     }
 
-    /// The cgroups right below it.
+    /// The cgroup `name` below it, which may be any name that the kernel takes.
+    fn below_name(&self, name: &OsStr) -> io::Result<Self> {
+        let directory = rustix::fs::openat(&self.directory, name, DIRECTORY, Mode::empty())?;
+        Ok(Self {
+            version: self.version,
+            path: self.path.join(name),
+            directory,
+        })
+    }
+
+    /// The cgroup that it is in.
+    fn above(&self) -> io::Result<Self> {
+        let directory = rustix::fs::openat(&self.directory, c"..", DIRECTORY, Mode::empty())?;
+        Ok(Self {
+            version: self.version,
+            path: self.path.parent().unwrap_or(&self.path).to_owned(),
+            directory,
+        })
+    }
+
+    /// The names of the cgroups right below it.
     ///
     /// # Errors
     /// Those of reading a directory.
-    pub fn children(&self) -> io::Result<Vec<Self>> {
-        let mut children = Vec::new();
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
         // A directory with none below it has two links (`kernfs_refresh_inode`, fs/kernfs/inode.c).
         if rustix::fs::fstat(&self.directory)?.st_nlink == 2 {
-            return Ok(children);
+            return Ok(names);
         }
         for entry in rustix::fs::Dir::read_from(&self.directory)? {
             let entry = entry?;
             let name = entry.file_name();
-            if entry.file_type() != FileType::Directory || name == c"." || name == c".." {
-                continue;
+            if entry.file_type() == FileType::Directory && name != c"." && name != c".." {
+                names.push(OsStr::from_bytes(name.to_bytes()).to_owned());
             }
-            let directory =
-                match rustix::fs::openat(&self.directory, name, DIRECTORY, Mode::empty()) {
-                    Ok(directory) => directory,
-                    Err(Errno::NOENT) => continue,
-                    Err(error) => return Err(error.into()),
-                };
-            let path = self.path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
-            children.push(Self {
-                version: self.version,
-                path,
-                directory,
-            });
         }
-        Ok(children)
+        Ok(names)
+    }
+
+    /// Goes through this cgroup and all below it. `enter` gets each before those below it; `leave` gets the one that it
+    /// is in, and its name, after them. What a container makes there is as wide and as deep as it likes: two descriptors
+    /// are open at a time.
+    ///
+    /// # Errors
+    /// Those of looking there, and of `enter` and `leave`. What is gone meanwhile is left out.
+    pub fn walk(
+        &self,
+        enter: &mut dyn FnMut(&Self) -> io::Result<()>,
+        leave: &mut dyn FnMut(&Self, &OsStr) -> io::Result<()>,
+    ) -> io::Result<()> {
+        enter(self)?;
+        let mut at = self.again()?;
+        let mut way: Vec<OsString> = Vec::new();
+        let mut waiting = vec![at.names()?];
+        while let Some(names) = waiting.last_mut() {
+            if let Some(name) = names.pop() {
+                let child = match at.below_name(&name) {
+                    Err(error) if is_none(&error) => continue,
+                    child => child?,
+                };
+                enter(&child)?;
+                waiting.push(child.names()?);
+                way.push(name);
+                at = child;
+            } else {
+                waiting.pop();
+                if let Some(name) = way.pop() {
+                    at = at.above()?;
+                    leave(&at, &name)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Removes the cgroup of this name below it.
     ///
     /// # Errors
     /// rmdir(2)'s.
-    pub fn remove(&self, name: &std::ffi::OsStr) -> io::Result<()> {
+    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         let name = CString::new(name.as_bytes())?;
         Ok(rustix::fs::unlinkat(
             &self.directory,
@@ -251,11 +295,41 @@ mod tests {
         child.write(PROCESSES, "7\n9\n").unwrap();
         assert_eq!(child.processes().unwrap(), [7, 9]);
         assert!(child.has(PROCESSES) && !child.has("b"));
-        assert_eq!(parent.children().unwrap().len(), 1);
+        assert_eq!(parent.names().unwrap(), ["a"]);
         fs::remove_file(child.path.join(PROCESSES)).unwrap();
         assert!(child.processes().unwrap().is_empty());
         parent.remove("a".as_ref()).unwrap();
-        assert!(parent.children().unwrap().is_empty());
+        assert!(parent.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_deep_and_wide_is_walked_with_few_descriptors() {
+        let root = tempfile::tempdir().unwrap();
+        let top = Control::open(Version::V2, root.path()).unwrap();
+        let wide: Vec<_> = (0..40).map(|number| format!("wide{number}")).collect();
+        for name in &wide {
+            top.make(name).unwrap();
+        }
+        let mut at = top.again().unwrap();
+        for _ in 0..300 {
+            at = at.make("deep").unwrap().0;
+        }
+        drop(at);
+        let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let (mut entered, mut most, before) = (0, 0, open());
+        top.walk(
+            &mut |_| {
+                entered += 1;
+                most = most.max(open());
+                Ok(())
+            },
+            &mut |above, name| above.remove(name),
+        )
+        .unwrap();
+        assert_eq!(entered, 341);
+        // Other tests run beside this one.
+        assert!(most < before + 100, "{before} {most}");
+        assert!(top.names().unwrap().is_empty());
     }
 
     #[test]

@@ -187,7 +187,7 @@ impl Store {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         let found = user_directory::of_user(runtime.as_deref());
         if let Ok(UserDirectory { path, .. }) = &found
-            && path.parent() == runtime.as_deref()
+            && runtime.is_some_and(|runtime| *path == runtime.join("agent"))
         {
             return Self {
                 path: path.with_file_name("agent-containers"),

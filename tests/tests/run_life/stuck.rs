@@ -176,3 +176,54 @@ fn exec_into_a_container_that_waits_for_memory_says_that_it_does() {
     );
     container.assert_gone();
 }
+
+/// A container may make cgroups below its own where it is given them to write to; the test makes them in its place.
+#[test]
+fn a_container_that_is_frozen_below_its_cgroup_is_ended() {
+    if !tests::root() {
+        return;
+    }
+    for number in 0.. {
+        let container = Container::new("below");
+        container.start(&[], &["sleep", "1000"]);
+        let mut ways = freezers(&format!("/agent/{}", container.name));
+        if number >= ways.len() {
+            text(&mut container.agent("rm", &["-f"], &[]));
+            return;
+        }
+        let (file, frozen, thawed) = ways.swap_remove(number);
+        let below = file.parent().expect("a directory").join("below");
+        fs::create_dir(&below).expect("a cgroup");
+        fs::write(below.join("cgroup.procs"), container.pid().to_string()).expect("a member");
+        let file = below.join(file.file_name().expect("a name"));
+        fs::write(&file, frozen).expect("a freezer");
+        // Where the test fails, nothing stays frozen.
+        let _thaw = Frozen { file, thawed };
+        text(&mut container.agent("rm", &["-f"], &[]));
+        container.assert_gone();
+    }
+}
+
+#[test]
+fn more_cgroups_than_descriptors_hold_up_no_end() {
+    if !tests::root() {
+        return;
+    }
+    const DESCRIPTORS: usize = 128;
+    let container = Container::new("many");
+    container.start(&[], &["sleep", "1000"]);
+    let own = format!("agent/{}", container.name);
+    for root in roots().filter(|root| root.join(&own).exists()) {
+        let mut deep = root.join(&own);
+        for number in 0..DESCRIPTORS * 2 {
+            fs::create_dir(root.join(&own).join(format!("wide{number}"))).expect("a cgroup");
+            deep.push("d");
+            fs::create_dir(&deep).expect("a cgroup");
+        }
+    }
+    let mut remove = std::process::Command::new(tests::program::program("prlimit"));
+    remove.arg(format!("--nofile={DESCRIPTORS}:{DESCRIPTORS}"));
+    remove.arg(tests::agent::binary());
+    text(remove.args(["rm", "-f", &container.name]));
+    container.assert_gone();
+}

@@ -1,6 +1,7 @@
 //! Killing what is in a cgroup, and removing it.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,6 +52,11 @@ impl Cgroup {
         let deadline = Instant::now() + PATIENCE;
         let mut pauses = pauses();
         for look in 0.. {
+            // From 5.14 on; it misses no child that is born meanwhile. Before anything is looked at, of which a container
+            // may make much.
+            let told = self
+                .v2()
+                .is_some_and(|v2| v2.write("cgroup.kill", "1").is_ok());
             let members = self.members()?;
             let Some((pid, path)) = members.first() else {
                 return Ok(());
@@ -59,10 +65,6 @@ impl Cgroup {
                 let path = path.clone();
                 return Err(Error::Alive { pid: *pid, path });
             }
-            // From 5.14 on; it misses no child that is born meanwhile.
-            let told = self
-                .v2()
-                .is_some_and(|v2| v2.write("cgroup.kill", "1").is_ok());
             if !told || look >= TRUST {
                 self.kill_each()?;
             }
@@ -73,9 +75,9 @@ impl Cgroup {
 
     /// Stopped meanwhile, none has children. v1 lets them die when they go on.
     fn kill_each(&self) -> Result<(), Error> {
-        self.freeze(|freezer| freezer.frozen);
+        self.freeze();
         let killed = self.kill_members();
-        self.freeze(|freezer| freezer.thawed);
+        self.thaw();
         killed
     }
 
@@ -99,12 +101,26 @@ impl Cgroup {
         Ok(())
     }
 
-    fn freeze(&self, word: impl Fn(&Freezer) -> &'static str) {
+    fn freeze(&self) {
         for directory in self.directories() {
             for freezer in &FREEZERS {
                 // Where it fails, some may be born and are met at the next look.
-                let _ = directory.write(freezer.file, word(freezer));
+                let _ = directory.write(freezer.file, freezer.frozen);
             }
+        }
+    }
+
+    /// Lets go what is in it and below it: on v1 a cgroup below that was frozen by itself stays so.
+    fn thaw(&self) {
+        for directory in self.directories() {
+            let thaw = &mut |cgroup: &Control| {
+                for freezer in &FREEZERS {
+                    let _ = cgroup.write(freezer.file, freezer.thawed);
+                }
+                Ok(())
+            };
+            // What is left frozen is met at the next look.
+            let _ = directory.walk(thaw, &mut |_, _| Ok(()));
         }
     }
 
@@ -140,14 +156,13 @@ fn pauses() -> impl Iterator<Item = Duration> {
 }
 
 fn add_members(cgroup: &Control, members: &mut Vec<(i32, std::path::PathBuf)>) -> io::Result<()> {
-    let pids = cgroup.processes()?;
-    // 0 is one of a pid namespace that this process does not see into.
-    let seen = pids.into_iter().filter(|pid| *pid != 0);
-    members.extend(seen.map(|pid| (pid, cgroup.path.clone())));
-    for child in cgroup.children()? {
-        add_members(&child, members)?;
-    }
-    Ok(())
+    let add = &mut |cgroup: &Control| {
+        // 0 is one of a pid namespace that this process does not see into.
+        let seen = cgroup.processes()?.into_iter().filter(|pid| *pid != 0);
+        members.extend(seen.map(|pid| (pid, cgroup.path.clone())));
+        Ok(())
+    };
+    cgroup.walk(add, &mut |_, _| Ok(()))
 }
 
 /// Removes the last of these, and the one of all containers where it is empty.
@@ -192,17 +207,16 @@ fn remove_tree(parent: &Control, cgroup: &Control) -> io::Result<()> {
             Some(Errno::NOENT | Errno::NODEV)
         )
     };
-    match parent.remove(name) {
-        Err(error) if is_busy(&error) => {
-            for child in cgroup.children()? {
-                remove_tree(cgroup, &child)?;
-            }
-            match parent.remove(name) {
-                Err(error) if is_gone(&error) => Ok(()),
-                removed => removed,
-            }
-        }
+    let remove = |above: &Control, name: &OsStr| match above.remove(name) {
         Err(error) if is_gone(&error) => Ok(()),
+        removed => removed,
+    };
+    match remove(parent, name) {
+        Err(error) if is_busy(&error) => {
+            let below = &mut |above: &Control, name: &OsStr| remove(above, name);
+            cgroup.walk(&mut |_| Ok(()), below)?;
+            remove(parent, name)
+        }
         removed => removed,
     }
 }

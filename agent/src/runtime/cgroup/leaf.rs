@@ -83,7 +83,7 @@ fn open(hierarchies: &Hierarchies, path: &str) -> Option<(Control, Control)> {
 }
 
 fn is_only_child(above: &Control) -> bool {
-    above.children().is_ok_and(|children| children.len() <= 1)
+    above.names().is_ok_and(|names| names.len() <= 1)
 }
 
 fn is_gone(error: &io::Error) -> bool {
