@@ -13,7 +13,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::process::{WaitOptions, getpid};
+use rustix::process::{Pid, WaitOptions, getpid};
 
 use crate::host;
 use crate::sys::fork::{Side, fork};
@@ -114,30 +114,31 @@ fn enter_with((users, groups): (Range, Range), user: u32, group: u32) -> Result<
     let pid = getpid();
     let (entered, enter) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(process)?;
-    if fork().map_err(Error::Process)? == Side::Child {
+    let side = fork().map_err(Error::Process)?;
+    let Side::Parent(mapper) = side else {
         drop(enter);
         let done = wait_for(&entered)
             && map(&GROUPS, pid.as_raw_nonzero().get(), group, groups)
             && map(&USERS, pid.as_raw_nonzero().get(), user, users);
         // The copy owns nothing that would have to be cleaned.
         crate::sys::fork::exit(i32::from(!done));
-    }
+    };
     drop(entered);
     let unshared = unshare_now();
     if unshared.is_ok() {
         let _ = rustix::io::write(&enter, b"1");
     }
     drop(enter);
-    let mapped = wait_for_child();
+    let mapped = wait_for_child(mapper);
     unshared?;
     mapped
 }
 
-/// Waits for the only child; whether it succeeded.
-fn wait_for_child() -> Result<bool, Error> {
+/// Waits for a child; whether it succeeded. The caller may have others: a shell that becomes this program leaves its own.
+fn wait_for_child(child: Pid) -> Result<bool, Error> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match rustix::process::wait(WaitOptions::NOHANG) {
+        match rustix::process::waitpid(Some(child), WaitOptions::NOHANG) {
             Ok(Some((_, status))) => return Ok(status.exit_status() == Some(0)),
             Ok(None) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Error::Process(errno.into())),

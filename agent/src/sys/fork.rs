@@ -3,10 +3,13 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
+use rustix::process::Pid;
+
 /// Who returns from [`fork`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    Parent,
+    /// The child's number.
+    Parent(Pid),
     Child,
 }
 
@@ -19,7 +22,9 @@ pub fn fork() -> io::Result<Side> {
     match unsafe { libc::fork() } {
         0 => Ok(Side::Child),
         ..0 => Err(io::Error::last_os_error()),
-        1.. => Ok(Side::Parent),
+        pid => Pid::from_raw(pid)
+            .map(Side::Parent)
+            .ok_or_else(|| io::ErrorKind::InvalidData.into()),
     }
 }
 

@@ -66,7 +66,7 @@ pub fn split() -> io::Result<Split> {
             caller.tell(SELF, &std::process::id().to_string());
             Ok(Split::Supervisor(caller))
         }
-        Side::Parent => {
+        Side::Parent(_) => {
             drop(theirs);
             hear(ours).map(Split::Caller)
         }

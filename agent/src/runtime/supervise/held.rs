@@ -98,7 +98,7 @@ pub fn hold(orders: impl IntoIterator<Item = Order>) -> Result<(Vec<UnixStream>,
         };
         let (ours, theirs) = UnixStream::pair().map_err(Error::Detach)?;
         match fork().map_err(Error::Detach)? {
-            Side::Parent => held.push(ours),
+            Side::Parent(_) => held.push(ours),
             Side::Child => {
                 // Else it would keep the others from seeing that the holder has gone.
                 drop((ours, held));

@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::path::Arg;
-use rustix::process::{WaitOptions, geteuid, getpid, wait};
+use rustix::process::{WaitOptions, geteuid, getpid, waitpid};
 
 use crate::host::launch::is_in_user_namespace;
 use crate::runtime::root::budget::Budget;
@@ -145,11 +145,11 @@ pub fn sweep() -> io::Result<()> {
 
 /// Removes them in a process that is root in a user namespace; whether all could be removed.
 fn remove_as_root_inside(left: &[Disk]) -> io::Result<bool> {
-    if fork()? == Side::Child {
+    let Side::Parent(remover) = fork()? else {
         let removed = rootless::enter().is_ok() && left.iter().all(|disk| disk.remove().is_ok());
         exit(i32::from(!removed));
-    }
-    let ended = wait(WaitOptions::empty())?;
+    };
+    let ended = waitpid(Some(remover), WaitOptions::empty())?;
     Ok(ended.is_some_and(|(_, status)| status.exit_status() == Some(0)))
 }
 

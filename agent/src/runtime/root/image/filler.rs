@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Signal, WaitOptions, getpid, getppid, set_parent_process_death_signal, wait,
+    Signal, WaitOptions, getpid, getppid, set_parent_process_death_signal, waitpid,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,8 @@ pub fn fill(
     let process = |error: io::Error| Error::io("unpack", image)(error);
     let (heard, said) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| process(errno.into()))?;
     let parent = getpid();
-    if fork().map_err(process)? == Side::Child {
+    let side = fork().map_err(process)?;
+    let Side::Parent(filler) = side else {
         drop(heard);
         // Nobody waits for it where its parent is killed.
         let tied = set_parent_process_death_signal(Some(Signal::KILL));
@@ -56,12 +57,12 @@ pub fn fill(
             Err(error) => Err((Error::Charge(error), false)),
         };
         exit(i32::from(report(filled, said).is_err()));
-    }
+    };
     drop(said);
     let mut text = Vec::new();
     let read = std::fs::File::from(heard).read_to_end(&mut text);
     // Before it is gone, the file system is not whole.
-    let ended = wait(WaitOptions::empty());
+    let ended = waitpid(Some(filler), WaitOptions::empty());
     read.and(ended.map_err(io::Error::from)).map_err(process)?;
     let report: Option<Report> = serde_json::from_slice(&text).ok();
     match report {
