@@ -5,7 +5,6 @@ mod foreground;
 mod former;
 mod killed;
 mod many;
-mod stuck;
 mod sweep;
 mod terminal;
 mod waits;

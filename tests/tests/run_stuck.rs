@@ -1,4 +1,7 @@
 //! Containers in which nothing gets on: what is to join one is told so, and nothing waits for it without end.
+//!
+//! One at a time, and beside no other tests: as long as a process is stopped on its way into a cgroup, the kernel may keep
+//! others waiting that move processes between cgroups, and with them all that fork.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -63,6 +66,7 @@ fn exec_into_a_paused_container_says_that_it_is() {
     if !tests::root() {
         return;
     }
+    let _alone = tests::alone();
     let container = Container::new("paused");
     container.start(&[], &["sleep", "1000"]);
     for freezer in freezers(&format!("/agent/{}", container.name)) {
@@ -83,6 +87,7 @@ fn exec_that_is_held_up_ends_at_a_signal() {
     if !tests::root() {
         return;
     }
+    let _alone = tests::alone();
     let container = Container::new("pausing");
     container.start(&[], &["sleep", "1000"]);
     let signals = [
@@ -132,6 +137,7 @@ fn run_below_a_frozen_cgroup_says_that_it_is() {
     if !tests::root() {
         return;
     }
+    let _alone = tests::alone();
     let parent = Cgroup::new("frozen");
     let container = Container::new("below");
     let below = format!("--cgroup-parent={}", parent.path());
@@ -151,6 +157,7 @@ fn exec_into_a_container_that_waits_for_memory_says_that_it_does() {
     if !tests::root() {
         return;
     }
+    let _alone = tests::alone();
     let container = Container::new("thirsty");
     container.start(&["-m", "16m"], &["sleep", "1000"]);
     let name = format!("agent/{}/memory.oom_control", container.name);
@@ -183,6 +190,7 @@ fn a_container_that_is_frozen_below_its_cgroup_is_ended() {
     if !tests::root() {
         return;
     }
+    let _alone = tests::alone();
     for number in 0.. {
         let container = Container::new("below");
         container.start(&[], &["sleep", "1000"]);
@@ -209,6 +217,7 @@ fn more_cgroups_than_descriptors_hold_up_no_end() {
     if !tests::root() {
         return;
     }
+    let _alone = tests::alone();
     const DESCRIPTORS: usize = 128;
     let container = Container::new("many");
     container.start(&[], &["sleep", "1000"]);
