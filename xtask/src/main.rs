@@ -106,6 +106,10 @@ enum Task {
         /// How cgroups are mounted: v2 or hybrid; both where there is none
         #[arg(long, value_name = "LAYOUT")]
         layout: Option<String>,
+
+        /// Some of the tests, in a few minutes: attacks, escapes, OOM kills, attribution, most of the runtime's
+        #[arg(long, conflicts_with_all = ["debian", "programs"])]
+        quick: bool,
     },
 
     /// Measure what the agent costs, and how soon it tells
@@ -145,12 +149,13 @@ fn main() -> ExitCode {
             programs,
             layout,
             debian,
+            quick,
         } => vm::run(&vm::Options {
             words,
             programs,
             layout,
             debian,
-            for_test: false,
+            quick,
         }),
         Task::Bench { arguments } => bench::bench(&arguments),
         Task::Dist => dist::dist(),

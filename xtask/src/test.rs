@@ -2,15 +2,13 @@
 
 use anyhow::Result;
 
-use crate::command::{cargo, exec, run as run_to_end};
+use crate::command::{cargo, exec};
 use crate::step::{announce, step};
-use crate::vm::Options;
-use crate::{check, setup, sudo, vm};
+use crate::{check, setup, sudo};
 
 pub fn run(arguments: &[String], harness: &[String]) -> Result<()> {
     step("setup", setup::for_tests)?;
-    let all = arguments.is_empty() && harness.is_empty();
-    if all {
+    if arguments.is_empty() && harness.is_empty() {
         check::run()?;
     }
     announce("tests");
@@ -20,15 +18,6 @@ pub fn run(arguments: &[String], harness: &[String]) -> Result<()> {
     if !harness.is_empty() {
         tests.arg("--").args(harness);
     }
-    if !all {
-        // In this process's place, so that cargo's own closing lines close this too.
-        return exec(&mut tests);
-    }
-    run_to_end(&mut tests)?;
-    // The same where users are: on Debian's kernel, with pure v2.
-    vm::run(&Options {
-        layout: Some("v2".to_owned()),
-        for_test: true,
-        ..Options::default()
-    })
+    // In this process's place, so that cargo's own closing lines close this too.
+    exec(&mut tests)
 }

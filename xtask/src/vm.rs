@@ -62,8 +62,8 @@ pub struct Options {
     pub layout: Option<String>,
     /// In a whole Debian.
     pub debian: bool,
-    /// The tests of `cargo xtask test` alone.
-    pub for_test: bool,
+    /// Those alone that take some minutes.
+    pub quick: bool,
 }
 
 /// Runs the tests of `options` in machines.
@@ -81,7 +81,7 @@ pub fn run(options: &Options) -> Result<()> {
     let wanted = Wanted {
         filters: &filters,
         debian: options.debian,
-        for_test: options.for_test,
+        quick: options.quick,
     };
     let directory = workspace().join("target/vm");
     fs::create_dir_all(&directory)

@@ -48,9 +48,8 @@ const ROWS: [Row; 14] = [
     Row { tests: "floods::",         why: Why::Time },
 ];
 
-/// What runs there as a part of `cargo xtask test`: programs, or what their names begin with. The rest takes longer than
-/// the test command may, and is for `cargo xtask vm`.
-const FOR_TEST: [&str; 14] = [
+/// What `cargo xtask vm --quick` runs: programs, or what their names begin with.
+const QUICK: [&str; 14] = [
     "attacks",
     "counters",
     "escapes",
@@ -74,8 +73,8 @@ pub fn reason(name: &str) -> Option<Why> {
 }
 
 /// Whether a test program is among those of `cargo xtask test`.
-pub fn is_for_test(program: &str) -> bool {
-    FOR_TEST.iter().any(|name| match name.strip_suffix('_') {
+pub fn is_quick(program: &str) -> bool {
+    QUICK.iter().any(|name| match name.strip_suffix('_') {
         Some(_) => program.starts_with(name),
         None => program == *name,
     })
@@ -107,8 +106,8 @@ mod tests {
         );
         assert_eq!(reason("inspect::docker::x"), Some(Why::Debian));
         assert_eq!(reason("inspect::limits::x"), None);
-        assert!(is_for_test("run_life") && is_for_test("oom"));
-        assert!(!is_for_test("oom_beyond") && !is_for_test("prometheus"));
+        assert!(is_quick("run_limits") && is_quick("oom"));
+        assert!(!is_quick("run_life") && !is_quick("oom_beyond"));
     }
 
     #[test]

@@ -26,14 +26,14 @@ pub struct Wanted<'a> {
     /// In a whole Debian: without a filter, what runs there alone.
     pub debian: bool,
     /// Those of `cargo xtask test` alone.
-    pub for_test: bool,
+    pub quick: bool,
 }
 
 impl Wanted<'_> {
     /// Why a test is not to run; none where it is, and no reason where it was not asked for.
     fn refused(&self, program: &str, name: &str) -> Option<Option<Why>> {
         let named = self.filters.iter().any(|part| name.contains(part));
-        if !named && !self.filters.is_empty() || self.for_test && !elsewhere::is_for_test(program) {
+        if !named && !self.filters.is_empty() || self.quick && !elsewhere::is_quick(program) {
             return Some(None);
         }
         match elsewhere::reason(name) {
@@ -140,7 +140,7 @@ mod tests {
         let small = Wanted {
             filters: &[],
             debian: false,
-            for_test: false,
+            quick: false,
         };
         let debian = Wanted {
             debian: true,
@@ -150,9 +150,9 @@ mod tests {
             filters: &["life"],
             ..debian
         };
-        let for_test = Wanted {
+        let quick = Wanted {
             debian: false,
-            for_test: true,
+            quick: true,
             ..debian
         };
         for (name, outcomes) in [
@@ -160,7 +160,7 @@ mod tests {
                 "docker::life::a",
                 [Some(Some(Why::Debian)), None, None, Some(None)],
             ),
-            ("run_life::a", [None, Some(None), None, None]),
+            ("run_seen::a", [None, Some(None), Some(None), None]),
             (
                 "floods::a",
                 [
@@ -172,7 +172,7 @@ mod tests {
             ),
         ] {
             let program = name.split("::").next().expect("a program");
-            let said = [&small, &debian, &filtered, &for_test].map(|it| it.refused(program, name));
+            let said = [&small, &debian, &filtered, &quick].map(|it| it.refused(program, name));
             assert_eq!(said, outcomes, "{name}");
         }
     }
