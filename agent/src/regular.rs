@@ -47,24 +47,6 @@ pub fn open_any(path: &Path, links: Links) -> io::Result<File> {
     }
 }
 
-/// Opens a file of this program's own for reading and writing, which is made where it is not there.
-///
-/// # Errors
-/// It is something else, a link too, which the error names; those of open(2).
-pub fn create(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDWR
-        | OFlags::CREATE
-        | OFlags::CLOEXEC
-        | OFlags::NONBLOCK
-        | OFlags::NOCTTY
-        | OFlags::NOFOLLOW;
-    match openat(CWD, path, flags, Mode::RUSR | Mode::WUSR) {
-        Ok(file) => regular(file.into()),
-        Err(Errno::LOOP) => Err(other(FileType::Symlink)),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
 /// The same file, where it is a regular one.
 ///
 /// # Errors
@@ -159,13 +141,6 @@ mod tests {
         ] {
             assert_eq!(said(&path, Links::Refused), wanted);
         }
-        for (name, wanted) in [
-            ("fifo", "a FIFO; wanted a regular file"),
-            ("link", "a symbolic link; wanted a regular file"),
-        ] {
-            assert_eq!(create(&at(name)).unwrap_err().to_string(), wanted);
-        }
-        create(&at("new")).unwrap();
         assert_eq!(
             said(&at("fifo"), Links::Followed),
             "a FIFO; wanted a regular file"

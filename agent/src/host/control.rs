@@ -148,7 +148,7 @@ impl Control {
     /// are open at a time.
     ///
     /// # Errors
-    /// Those of looking there, and of `enter` and `leave`. What is gone meanwhile is left out.
+    /// Those of looking there, and of `enter` and `leave`. A cgroup that is removed meanwhile is left out.
     pub fn walk(
         &self,
         enter: &mut dyn FnMut(&Self) -> io::Result<()>,

@@ -4,25 +4,25 @@ use super::{Cgroup, Error};
 use crate::host::control::Control;
 
 /// A file that says whether what is in a cgroup is stopped, by that cgroup or by one above it.
-struct Freezer {
+struct Stopper {
     file: &'static str,
     is_frozen: fn(&str) -> bool,
     thaw: &'static str,
 }
 
-const FREEZERS: [Freezer; 3] = [
-    Freezer {
+const STOPPERS: [Stopper; 3] = [
+    Stopper {
         file: "freezer.state",
         is_frozen: |text| text.trim() != "THAWED",
         thaw: "write THAWED to freezer.state, in it or above it",
     },
     // As it is told to be, and as it is.
-    Freezer {
+    Stopper {
         file: "cgroup.freeze",
         is_frozen: |text| text.trim() == "1",
         thaw: "write 0 to cgroup.freeze",
     },
-    Freezer {
+    Stopper {
         file: "cgroup.events",
         is_frozen: |text| text.lines().any(|line| line == "frozen 1"),
         thaw: "write 0 to cgroup.freeze, in it or above it",
@@ -39,7 +39,7 @@ impl Cgroup {
     /// It does not: the cgroup is frozen, or waits for memory that nobody is killed for.
     pub fn check(&self) -> Result<(), Error> {
         for directory in self.directories() {
-            for freezer in &FREEZERS {
+            for freezer in &STOPPERS {
                 // A cgroup that lacks the file is not stopped by it.
                 if directory
                     .read(freezer.file)

@@ -117,20 +117,7 @@ impl Channel {
 
     /// Says [`Word::Go`], with the files `tasks` of the cgroups of v1 that the new process is to join.
     pub fn say_go(&self, tasks: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_CGROUPS))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !tasks.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(tasks)) {
-            return Err(Errno::TOOBIG);
-        }
-        let word = [Word::Go as u8];
-        let message = [IoSlice::new(&word)];
-        sendmsg(
-            self.socket()?,
-            &message,
-            &mut ancillary,
-            SendFlags::NOSIGNAL,
-        )
-        .map(drop)
+        self.give(&[Word::Go as u8], tasks)
     }
 
     /// Waits for [`Word::Go`], and hands each file that comes with it to `join`.
@@ -225,20 +212,23 @@ impl Channel {
     }
 
     pub fn give_terminal(&self, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
-        self.give(&[TERMINAL; HEAD_BYTES], terminal)
+        self.give(&[TERMINAL; HEAD_BYTES], &[terminal])
     }
 
     /// Tells of a process that was made for the other side.
     pub fn give_birth(&self, pid: Pid, pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
         let [a, b, c, d] = pid.as_raw_nonzero().get().to_ne_bytes();
-        self.give(&[BORN, 0, a, b, c, d], pidfd)
+        self.give(&[BORN, 0, a, b, c, d], &[pidfd])
     }
 
-    fn give(&self, message: &[u8; HEAD_BYTES], descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    /// Sends a message with descriptors; E2BIG where they are too many.
+    fn give(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_CGROUPS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let descriptors = [descriptor];
-        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        let rights = SendAncillaryMessage::ScmRights(descriptors);
+        if !descriptors.is_empty() && !ancillary.push(rights) {
+            return Err(Errno::TOOBIG);
+        }
         let message = [IoSlice::new(message)];
         sendmsg(
             self.socket()?,

@@ -1,4 +1,4 @@
-//! How files are compressed: gzip is read, others are named. What is unpacked is held against what it was unpacked from.
+//! How files are compressed: gzip is read, others are named. The unpacked size is compared with the packed size.
 
 use std::io::{self, BufReader, Read};
 
