@@ -19,8 +19,17 @@ const MANIFESTS: [&str; 2] = ["../Cargo.toml", "../Cargo.lock"];
 const TOOLS: &str = "../target/tools/bin";
 
 fn main() {
+    link();
     if let Err(error) = object() {
         println!("cargo::error={error:#}");
+    }
+}
+
+/// The shipped file begins with instructions of its own: src/sys/start.rs.
+fn link() {
+    let is = |name: &str, value: &str| env::var(name).is_ok_and(|it| it == value);
+    if is("CARGO_CFG_TARGET_ENV", "musl") && is("CARGO_CFG_TARGET_ARCH", "x86_64") {
+        println!("cargo::rustc-link-arg-bins=-Wl,--entry=agent_start");
     }
 }
 

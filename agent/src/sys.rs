@@ -14,6 +14,7 @@ pub mod interface;
 pub mod launch;
 pub mod ring;
 pub mod seccomp;
+pub mod start;
 
 use std::{
     io,

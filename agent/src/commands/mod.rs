@@ -21,6 +21,7 @@ mod wait;
 mod watch;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Subcommand;
 
@@ -126,8 +127,10 @@ fn come_first() {
 
 /// Keeps this program's file from containers. An ordinary user's containers can do no more to it than the user.
 fn protect() -> Result<(), supervise::Error> {
-    if rustix::process::geteuid().is_root() {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if !DONE.load(Ordering::Relaxed) && rustix::process::geteuid().is_root() {
         crate::runtime::launch::protect_executable()?;
+        DONE.store(true, Ordering::Relaxed);
     }
     Ok(())
 }

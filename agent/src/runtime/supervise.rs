@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, wait};
 
+use clean::Rest;
 pub use clean::sweep;
 pub use error::Error;
 pub use stop::{remove, stop};
@@ -47,10 +48,10 @@ use detach::{Caller, Split};
 /// Where it could not be started. [`Error::status`] says what to exit with.
 pub fn run(order: Order) -> Result<u8, Error> {
     let store = Store::of_user();
-    sweep(&store);
+    let rest = clean::end_abandoned(&store);
     let ground = settle(&order)?;
     ground.note().iter().for_each(|note| say(note));
-    let ended = run_at(order, &store, &ground);
+    let ended = run_at(order, &store, &ground, rest);
     ground.leave();
     ended
 }
@@ -81,18 +82,18 @@ fn wait_for_children() {
     }
 }
 
-fn run_at(order: Order, store: &Store, ground: &Ground) -> Result<u8, Error> {
+fn run_at(order: Order, store: &Store, ground: &Ground, rest: Rest) -> Result<u8, Error> {
     if let Some(note) = rootless::enter()? {
         say(&note);
     }
     if !order.detach {
-        return contain::contain(order, store, ground, &mut Told::Here);
+        return contain::contain(order, store, ground, Some(rest), &mut Told::Here);
     }
     let name = order.name.clone();
     match detach::split().map_err(Error::Detach)? {
         Split::Supervisor(mut caller) => {
             let mut told = Told::Caller(&mut caller);
-            let ended = contain::contain(order, store, ground, &mut told);
+            let ended = contain::contain(order, store, ground, Some(rest), &mut told);
             // Where the container has started, nobody hears it any more.
             if let Err(error) = &ended {
                 caller.failed(error.status(), &text::error_line(error));
@@ -155,6 +156,11 @@ impl Told<'_> {
         if let Self::Holder(holder) = self {
             holder.ended(code);
         }
+    }
+
+    /// Whether somebody looks at the cgroup before it is removed.
+    const fn looks_at_the_end(&self) -> bool {
+        matches!(self, Self::Holder(_))
     }
 
     /// What ends the container when it is let go.

@@ -77,21 +77,17 @@ pub fn leave_parent(kept: OwnedFd) -> io::Result<OwnedFd> {
     Ok(kept)
 }
 
-/// Blocks signals, and gives a descriptor to read them from. Those that are ignored stay so.
+/// Blocks signals, and gives a descriptor to read them from: those too that are ignored (see [`is_ignored`]).
 ///
 /// # Errors
 /// signalfd(2)'s.
 pub fn catch_signals(signals: impl IntoIterator<Item = i32>) -> io::Result<OwnedFd> {
-    // SAFETY: zeros are the empty set and an action; the calls get valid ones, and refuse what is no signal. One thread
-    // runs, so that the mask is the process's.
+    // SAFETY: zeros are the empty set; the calls get valid ones, and refuse what is no signal. One thread runs, so that
+    // the mask is the process's.
     let descriptor = unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         for signal in signals {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(signal, std::ptr::null(), &raw mut action);
-            if action.sa_sigaction != libc::SIG_IGN {
-                libc::sigaddset(&raw mut set, signal);
-            }
+            libc::sigaddset(&raw mut set, signal);
         }
         if libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) < 0 {
             return Err(io::Error::last_os_error());
@@ -103,6 +99,17 @@ pub fn catch_signals(signals: impl IntoIterator<Item = i32>) -> io::Result<Owned
     }
     // SAFETY: the call returned a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Whether this process ignores a signal. The kernel keeps those that are blocked and ignored.
+#[must_use]
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: zeros are an action, which the call writes to; it refuses what is no signal.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
+    }
 }
 
 /// Sends a signal to the process of a pidfd, real-time signals too.

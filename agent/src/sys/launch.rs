@@ -117,6 +117,15 @@ pub fn execute(
     Err(last_errno())
 }
 
+/// Runs this program again, as [`super::start::again`].
+///
+/// # Errors
+/// It returns only with one.
+pub fn run_again(arguments: &Strings, environment: &Strings) -> Result<Infallible, Errno> {
+    // SAFETY: both are strings that end in NUL, in arrays that end in null.
+    unsafe { super::start::again(arguments.pointers.as_ptr(), environment.pointers.as_ptr()) }
+}
+
 /// execveat(2) of an open file.
 ///
 /// # Errors

@@ -137,6 +137,23 @@ impl Cgroup {
         Ok(members)
     }
 
+    /// Removes it in each hierarchy, as [`Cgroup::remove`], if no process and no cgroup is in it in any.
+    pub fn remove_empty(&self) -> bool {
+        self.made.iter().all(|(_, way)| {
+            let [above @ .., parent, cgroup] = &way.cgroups[..] else {
+                return true;
+            };
+            let removed = cgroup
+                .path
+                .file_name()
+                .is_none_or(|name| remove_one(parent, name).is_ok());
+            if removed {
+                remove_above(above, parent);
+            }
+            removed
+        })
+    }
+
     /// Removes it and those below it, and those above that were made for it where they are empty now. What is gone already is fine.
     ///
     /// # Errors
@@ -182,7 +199,12 @@ fn remove_way(cgroups: &[Control]) -> Result<(), Error> {
             }
         }
     }
-    // Those above that were made for it: whoever makes the next container makes them again.
+    remove_above(above, parent);
+    Ok(())
+}
+
+/// Removes those above that were made for it: whoever makes the next container makes them again.
+fn remove_above(above: &[Control], parent: &Control) {
     let mut child = parent;
     for above in above.iter().rev() {
         let Some(name) = child.path.file_name() else {
@@ -194,28 +216,32 @@ fn remove_way(cgroups: &[Control]) -> Result<(), Error> {
         }
         child = above;
     }
-    Ok(())
 }
 
 fn remove_tree(parent: &Control, cgroup: &Control) -> io::Result<()> {
     let Some(name) = cgroup.path.file_name() else {
         return Ok(());
     };
-    let is_gone = |error: &io::Error| {
-        matches!(
-            Errno::from_io_error(error),
-            Some(Errno::NOENT | Errno::NODEV)
-        )
-    };
-    let remove = |above: &Control, name: &OsStr| match above.remove(name) {
-        Err(error) if is_gone(&error) => Ok(()),
-        removed => removed,
-    };
-    match remove(parent, name) {
+    match remove_one(parent, name) {
         Err(error) if is_busy(&error) => {
-            let below = &mut |above: &Control, name: &OsStr| remove(above, name);
+            let below = &mut |above: &Control, name: &OsStr| remove_one(above, name);
             cgroup.walk(&mut |_| Ok(()), below)?;
-            remove(parent, name)
+            remove_one(parent, name)
+        }
+        removed => removed,
+    }
+}
+
+/// Removes one in which nothing is, unless it is gone already.
+fn remove_one(above: &Control, name: &OsStr) -> io::Result<()> {
+    match above.remove(name) {
+        Err(error)
+            if matches!(
+                Errno::from_io_error(&error),
+                Some(Errno::NOENT | Errno::NODEV)
+            ) =>
+        {
+            Ok(())
         }
         removed => removed,
     }

@@ -155,6 +155,8 @@ pub struct Child<'a> {
     own: Option<Own>,
     /// The container's own `/proc`, as the launcher mounted it.
     proc: Option<OwnedFd>,
+    /// What is mounted at `/proc` and `/sys`.
+    kernels: [Option<OwnedFd>; hide::KERNELS_COUNT],
     dev: Option<OwnedFd>,
     terminals: Option<OwnedFd>,
     /// The directory of cgroup hierarchies.
@@ -175,6 +177,7 @@ pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
         root: None,
         own: None,
         proc: None,
+        kernels: [const { None }; hide::KERNELS_COUNT],
         dev: None,
         terminals: None,
         hierarchies: None,

@@ -34,10 +34,10 @@ use super::stage::{self, Message};
 use super::wait::{self, Guard, Interrupts, Wait};
 use super::{Error, Running, refused};
 use crate::faults::{self, guarded};
-use crate::host;
 use crate::runtime::seccomp;
 use crate::sys::entry::{Failed, Shared, execute_with};
 use crate::sys::launch::{Kin, Side, Strings, clone, exit};
+use crate::sys::start::own_executable;
 
 const WHAT: &str = "the process that enters the container";
 
@@ -139,7 +139,7 @@ impl Entry {
         let failed = |errno: Errno| step(errno.into());
         let given = self.given(entrances, message);
         let above = |file: BorrowedFd<'_>| fcntl_dupfd_cloexec(file, given.len() as i32);
-        let program = host::launch::own_executable().map_err(failed)?;
+        let program = own_executable().map_err(failed)?;
         let program = above(program.as_fd()).map_err(failed)?;
         let given: Result<Vec<OwnedFd>, Errno> = given.iter().map(|file| above(*file)).collect();
         let given = given.map_err(failed)?;

@@ -2,20 +2,18 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 
 use rustix::fs::{
-    Access, CWD, MemfdFlags, SealFlags, StatVfsMountFlags, access, fcntl_add_seals,
-    fcntl_get_seals, fstatvfs, memfd_create,
+    Access, MemfdFlags, SealFlags, access, fcntl_add_seals, fcntl_get_seals, memfd_create,
 };
 use rustix::io::Errno;
-use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::thread::set_name;
 
 use super::Error;
-use crate::host;
-use crate::sys::launch::{MountAttributes, Strings, execute_file, set_mount};
+use crate::sys::launch::{Strings, execute_file, run_again};
+use crate::sys::start::{OWN_EXECUTABLE, is_out_of_reach, own_executable};
 
 const NAME: &CStr = c"agent";
 const STEP: &str = "protect the agent's executable";
@@ -30,32 +28,30 @@ const STEP: &str = "protect the agent's executable";
 /// # Errors
 /// The kernel refuses.
 pub fn protect_executable() -> Result<(), Error> {
-    let path = host::launch::OWN_EXECUTABLE;
+    let path = OWN_EXECUTABLE;
     let failed = |errno| Error::step(STEP, path, errno);
     if is_protected().map_err(failed)? {
         // The kernel has called it by the number of a descriptor.
         return set_name(NAME).map_err(failed);
     }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let file = match open_tree(CWD, path, flags) {
-        Err(Errno::PERM) if access(path, Access::WRITE_OK).is_err() => return Ok(()),
-        Err(Errno::PERM) => return again(copy().map_err(failed)?.as_fd()),
-        file => file.map_err(failed)?,
-    };
-    let attributes = MountAttributes {
-        set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSYMFOLLOW,
-        clear: 0,
-        propagation: libc::MS_PRIVATE,
-    };
-    set_mount(file.as_fd(), &attributes, false).map_err(failed)?;
-    again(file.as_fd())
+    let (arguments, environment) = (arguments()?, environment()?);
+    let Err(errno) = run_again(&arguments, &environment);
+    match errno {
+        Errno::PERM if access(path, Access::WRITE_OK).is_err() => Ok(()),
+        Errno::PERM => {
+            let copy = copy().map_err(failed)?;
+            let Err(errno) = execute_file(copy.as_fd(), &arguments, &environment);
+            Err(failed(errno))
+        }
+        errno => Err(failed(errno)),
+    }
 }
 
 /// A copy of this program in memory, which nothing can change any more.
 fn copy() -> Result<OwnedFd, Errno> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut copy = File::from(memfd_create(NAME, flags)?);
-    File::open(host::launch::OWN_EXECUTABLE)
+    File::open(OWN_EXECUTABLE)
         .and_then(|mut file| std::io::copy(&mut file, &mut copy))
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
@@ -63,31 +59,31 @@ fn copy() -> Result<OwnedFd, Errno> {
     Ok(copy.into())
 }
 
-/// Whether the file is such a copy, or on such a mount: no other file system has this look.
+/// Whether the file is such a copy, or on such a mount.
 fn is_protected() -> Result<bool, Errno> {
-    /// `include/linux/statfs.h`
-    const ST_NOSYMFOLLOW: u64 = 0x2000;
-    let file = host::launch::own_executable()?;
-    let flags = fstatvfs(&file)?.f_flag;
-    let is_mount = flags.contains(StatVfsMountFlags::RDONLY) && flags.bits() & ST_NOSYMFOLLOW != 0;
+    let file = own_executable()?;
     // No file but one in memory has seals.
-    Ok(is_mount || fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::WRITE)))
+    let is_sealed =
+        || fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
+    Ok(is_out_of_reach(file.as_fd())? || is_sealed())
 }
 
-fn again(file: BorrowedFd<'_>) -> Result<(), Error> {
-    let zero = |bytes: Vec<u8>| super::plan::text(bytes);
-    let arguments: Result<Vec<CString>, Error> = std::env::args_os()
-        .map(|argument| zero(argument.into_vec()))
-        .collect();
-    let environment: Result<Vec<CString>, Error> = std::env::vars_os()
-        .map(|(name, value)| {
-            let mut entry = name.into_vec();
-            entry.push(b'=');
-            entry.extend(value.into_vec());
-            zero(entry)
-        })
-        .collect();
-    let (arguments, environment) = (Strings::new(arguments?), Strings::new(environment?));
-    let Err(errno) = execute_file(file, &arguments, &environment);
-    Err(Error::step(STEP, host::launch::OWN_EXECUTABLE, errno))
+fn arguments() -> Result<Strings, Error> {
+    let arguments = std::env::args_os().map(OsStringExt::into_vec);
+    strings(arguments)
+}
+
+fn environment() -> Result<Strings, Error> {
+    let entries = std::env::vars_os().map(|(name, value)| {
+        let mut entry = name.into_vec();
+        entry.push(b'=');
+        entry.extend(value.into_vec());
+        entry
+    });
+    strings(entries)
+}
+
+fn strings(all: impl Iterator<Item = Vec<u8>>) -> Result<Strings, Error> {
+    let all: Result<Vec<CString>, Error> = all.map(super::plan::text).collect();
+    Ok(Strings::new(all?))
 }

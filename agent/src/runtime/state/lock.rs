@@ -246,8 +246,10 @@ impl Store {
         if self.check().is_err() {
             return Vec::new();
         }
-        self.remove_what_is_gone();
-        let names = self.names().into_iter();
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let entries = entries.filter(|entry| !remove_if_gone(entry));
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let names = names.filter(|name| is_name(name));
         let left = names.filter(|name| {
             let held = self.waiter(name).is_ok_and(|lock| lock.is_held());
             let ended = |record: &Record| matches!(record.status, Status::Exited { .. });
@@ -273,19 +275,6 @@ impl Store {
             name: name.into(),
             lock,
         })
-    }
-
-    /// Who removed them may have been killed meanwhile; where it was not, two do the same.
-    fn remove_what_is_gone(&self) {
-        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            if entry
-                .file_name()
-                .as_encoded_bytes()
-                .starts_with(GONE.as_bytes())
-            {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
     }
 
     /// Makes the lock of a container whose directory is new, and takes it.
@@ -319,6 +308,17 @@ impl Store {
         store.make()?;
         lock_file(store.path.join(BRIDGES))
     }
+}
+
+/// Removes a directory that whoever began to remove it left; two do the same where that one was not killed. Whether it is
+/// such a directory.
+fn remove_if_gone(entry: &fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    let is_gone = name.as_encoded_bytes().starts_with(GONE.as_bytes());
+    if is_gone {
+        let _ = fs::remove_dir_all(entry.path());
+    }
+    is_gone
 }
 
 /// Takes the lock at `path`, which is made where it is not there.

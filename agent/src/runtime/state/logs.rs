@@ -52,8 +52,8 @@ impl Store {
         let Some(logs) = self.logs() else {
             return;
         };
-        remove_gone(&logs);
         let entries = fs::read_dir(&logs).into_iter().flatten().flatten();
+        let entries = entries.filter(|entry| !remove_if_gone(entry));
         let started = boot_time();
         let is_old = |entry: &fs::DirEntry| {
             let found = entry.metadata().and_then(|found| found.modified());
@@ -116,22 +116,28 @@ pub fn remove(record: &Record) -> Result<(), Error> {
     }
 }
 
-/// Removes what has no container any more, and that nobody reads: who does so holds a lock on the directory. What cannot be
-/// removed is tried again by the next command.
+/// Removes what has no container any more.
 fn remove_gone(logs: &Path) {
-    for entry in fs::read_dir(logs).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if !name.as_encoded_bytes().starts_with(GONE.as_bytes()) {
-            continue;
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(directory) = rustix::fs::open(entry.path(), flags, Mode::empty()) else {
-            continue;
-        };
-        if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = fs::remove_dir_all(entry.path());
-        }
+    let entries = fs::read_dir(logs).into_iter().flatten().flatten();
+    entries.for_each(|entry| {
+        remove_if_gone(&entry);
+    });
+}
+
+/// Removes a log that has no container any more, and that nobody reads: who does so holds a lock on the directory. What
+/// cannot be removed is tried again by the next command. Whether it has none.
+fn remove_if_gone(log: &fs::DirEntry) -> bool {
+    let name = log.file_name();
+    if !name.as_encoded_bytes().starts_with(GONE.as_bytes()) {
+        return false;
     }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if let Ok(directory) = rustix::fs::open(log.path(), flags, Mode::empty())
+        && flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok()
+    {
+        let _ = fs::remove_dir_all(log.path());
+    }
+    true
 }
 
 /// Whether what there is of a path is this user's: `sudo` and `su` may leave another one's home in the environment.

@@ -15,6 +15,18 @@ use crate::text;
 /// Removes what supervisors that were killed left: every command of the agent does that first. What cannot be removed
 /// now is tried again by the next.
 pub fn sweep(store: &Store) {
+    end_abandoned(store).sweep(store);
+}
+
+/// What is left to remove once the containers of killed supervisors have ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest {
+    /// A container that has not ended may still use its layers.
+    all_ended: bool,
+}
+
+/// Ends the containers of supervisors that were killed. The rest may wait: nobody is in its way.
+pub fn end_abandoned(store: &Store) -> Rest {
     for error in store.adopt() {
         super::say(&text::error_line(&error));
     }
@@ -31,10 +43,18 @@ pub fn sweep(store: &Store) {
             super::say(&text::error_line(&error));
         }
     }
-    store.remove_stray_logs();
-    // A container that has not ended may still use its layers.
-    if all_ended && let Err(error) = root::sweep() {
-        super::say(&format!("layers of images: {error}"));
+    Rest { all_ended }
+}
+
+impl Rest {
+    /// Removes it.
+    pub fn sweep(self, store: &Store) {
+        store.remove_stray_logs();
+        if self.all_ended
+            && let Err(error) = root::sweep()
+        {
+            super::say(&format!("layers of images: {error}"));
+        }
     }
 }
 

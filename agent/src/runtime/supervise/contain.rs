@@ -10,6 +10,7 @@ use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, getpid, waitid};
 use super::relay::Relay;
 use super::signals::Signals;
 use super::streams::{self, Wanted};
+use super::clean::Rest;
 use super::{Error, Told, clean, log};
 use crate::faults;
 use crate::host::process;
@@ -19,11 +20,13 @@ use crate::runtime::order::{Network, Order};
 use crate::runtime::state::{Claim, Record, Status, Store, logs};
 use crate::runtime::{network, root, seccomp, spec};
 
-/// Makes a container, stays with it until it ends, and removes it.
+/// Makes a container, stays with it until it ends, and removes it. The `rest` of what others left is removed beside what
+/// its first process does.
 pub fn contain(
     mut order: Order,
     store: &Store,
     ground: &Ground,
+    rest: Option<Rest>,
     told: &mut Told<'_>,
 ) -> Result<u8, Error> {
     let wanted = Wanted {
@@ -39,9 +42,11 @@ pub fn contain(
     claim.write(&record)?;
     faults::point("recorded");
     let mut limited = false;
+    let beside = || rest.into_iter().for_each(|rest| rest.sweep(store));
     let makes = Makes {
         claim: &claim,
         ground,
+        beside: &beside,
     };
     let lived = live(&mut order, wanted, &makes, &mut record, &mut limited, told);
     let Lived {
@@ -88,6 +93,8 @@ pub fn contain(
 struct Makes<'a> {
     claim: &'a Claim,
     ground: &'a Ground,
+    /// What may wait until the first process is at work.
+    beside: &'a dyn Fn(),
 }
 
 /// How a container's init process ended, which is to be reaped.
@@ -109,7 +116,11 @@ fn live(
     limited: &mut bool,
     told: &mut Told<'_>,
 ) -> Result<Lived, Error> {
-    let Makes { claim, ground } = *makes;
+    let Makes {
+        claim,
+        ground,
+        beside: others,
+    } = *makes;
     let resources = resources(&order.spec);
     let path = cgroup_path(order);
     let mut early = None;
@@ -158,6 +169,7 @@ fn live(
     let _disk = tree.disk;
     drop(tree.mount);
     let ((cgroup, notes), started) = beside(started, begun.complete())?;
+    others();
     *limited = true;
     for note in notes {
         told.note(&note.0);
@@ -193,7 +205,11 @@ fn live(
     ended.map_err(Error::Wait)?;
     let code = end_of(process.as_fd())?;
     faults::point("ended");
-    cgroup.kill()?;
+    // Mostly nothing is left in it, and the kernel says so by removing it. Who looks at the end needs it until then.
+    let is_gone = !told.looks_at_the_end() && cgroup.remove_empty();
+    if !is_gone {
+        cgroup.kill()?;
+    }
     let drained = relay.drain(process.as_fd(), &mut signals);
     drained.map_err(Error::Wait)?;
     drop(raw);
@@ -201,7 +217,9 @@ fn live(
     if matches!(order.network, Network::Veth { .. }) {
         network::disconnect(&order.name)?;
     }
-    cgroup.remove()?;
+    if !is_gone {
+        cgroup.remove()?;
+    }
     faults::point("removed");
     Ok(Lived {
         code,

@@ -127,7 +127,7 @@ fn supervise(order: Order, ground: &Ground, words: UnixStream) -> u8 {
         Ok(note) => {
             let notes = note.into_iter().chain(ground.note());
             notes.for_each(|note| holder.note(&note));
-            contain::contain(order, &store, ground, &mut Told::Holder(&mut holder))
+            contain::contain(order, &store, ground, None, &mut Told::Holder(&mut holder))
         }
     };
     ground.leave();

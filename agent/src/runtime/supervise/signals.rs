@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::runtime::launch::Interrupts;
-use crate::sys::fork::{catch_signals, send_signal};
+use crate::sys::fork::{catch_signals, is_ignored, send_signal};
 
 /// `struct signalfd_siginfo` (`include/uapi/linux/signalfd.h`), of which the number comes first.
 const RECORD_BYTES: usize = 128;
@@ -116,14 +116,17 @@ impl Signals {
 }
 
 impl Signals {
-    /// The next one that came.
+    /// The next one that came, and is not ignored.
     fn next(&self) -> io::Result<Option<i32>> {
         let mut record = [0; RECORD_BYTES];
         loop {
             match rustix::io::read(&self.descriptor, &mut record) {
                 Ok(RECORD_BYTES) => {
                     let [a, b, c, d, ..] = record;
-                    return Ok(Some(i32::from_ne_bytes([a, b, c, d])));
+                    let signal = i32::from_ne_bytes([a, b, c, d]);
+                    if !is_ignored(signal) {
+                        return Ok(Some(signal));
+                    }
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 Ok(_) | Err(rustix::io::Errno::AGAIN) => return Ok(None),

@@ -1,17 +1,20 @@
 //! Paths of `/proc` and `/sys` that a container must not see, or not change.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use rustix::fs::{FileType, PROC_SUPER_MAGIC, fstat, fstatfs, makedev};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsmount, fsopen,
     open_tree,
 };
 
 use super::{Child, Done, On as _};
-use crate::runtime::launch::place::Links;
+use crate::faults::{Guard, guarded};
+use crate::runtime::launch::place::{Links, Within};
 use crate::sys::launch::{MountAttributes, set_mount};
 
 const SYSFS_MAGIC: u64 = 0x6265_6572;
@@ -35,12 +38,11 @@ pub fn late<'a>(child: &Child<'a>) -> Done<'a> {
 fn mask<'a>(child: &Child<'a>, paths: &'a [CString]) -> Done<'a> {
     let mut covers = Covers::default();
     for path in paths {
-        let place = match child.root()?.open(path, links(path)) {
+        let place = match look(child, path) {
             // What is not there need not be hidden.
             Err(Errno::NOENT | Errno::NOTDIR) => continue,
             place => place.on(path)?,
         };
-        check_file_system(place.as_fd(), path).on(path)?;
         covers.over(child, place.as_fd()).on(path)?;
     }
     Ok(())
@@ -105,35 +107,79 @@ fn empty_directory(_: &Child<'_>) -> Result<OwnedFd, Errno> {
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// The kernel's file systems, and where they are.
-const KERNELS: [(&[u8], u64); 2] = [
-    (b"/proc/", PROC_SUPER_MAGIC as u64),
-    (b"/sys/", SYSFS_MAGIC),
+/// A file system of the kernel's.
+struct Kernels {
+    /// Where it is mounted.
+    place: &'static CStr,
+    magic: u64,
+}
+
+const KERNELS: [Kernels; KERNELS_COUNT] = [
+    Kernels {
+        place: c"/proc",
+        magic: PROC_SUPER_MAGIC as u64,
+    },
+    Kernels {
+        place: c"/sys",
+        magic: SYSFS_MAGIC,
+    },
 ];
+
+pub const KERNELS_COUNT: usize = 2;
 
 /// Other file systems are mounted here.
 const CGROUPS: &[u8] = b"/sys/fs/cgroup";
 
-/// The magic number that the file system of a path must have, where the kernel's own is looked for.
-fn magic(path: &CStr) -> Option<u64> {
-    let known = KERNELS
-        .iter()
-        .find(|(tree, _)| path.to_bytes().starts_with(tree));
-    known.map(|(_, magic)| *magic)
-}
-
-fn links(path: &CStr) -> Links {
-    match magic(path) {
-        Some(_) => Links::Refuse,
-        None => Links::Follow,
+impl Kernels {
+    /// What is left of a path below it, where none of its names leads upwards.
+    fn rest<'a>(&self, path: &'a CStr) -> Option<&'a CStr> {
+        let rest = path.to_bytes().strip_prefix(self.place.to_bytes())?;
+        let is_below = matches!(rest.first(), None | Some(b'/'));
+        let is_upwards = rest
+            .split(|byte| *byte == b'/')
+            .any(|name| name == b"..".as_slice());
+        let length = self.place.to_bytes().len();
+        let rest = path.to_bytes_with_nul().get(length..)?;
+        (is_below && !is_upwards)
+            .then(|| CStr::from_bytes_with_nul(rest).ok())
+            .flatten()
     }
 }
 
-/// What is below `/proc` or `/sys` must be of the kernel's file system of that name.
-fn check_file_system(place: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
-    let other = path.to_bytes().starts_with(CGROUPS);
-    let wanted = magic(path).filter(|_| !other);
-    wanted.map_or(Ok(()), |wanted| is_of(place, wanted))
+/// Keeps a mount that was attached where a file system of the kernel's belongs.
+pub(super) fn keep(child: &mut Child<'_>, target: &CStr, mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    let target = Path::new(OsStr::from_bytes(target.to_bytes()));
+    for (kept, kernels) in child.kernels.iter_mut().zip(&KERNELS) {
+        if target == Path::new(OsStr::from_bytes(kernels.place.to_bytes())) {
+            *kept = Some(fcntl_dupfd_cloexec(mount, 0)?);
+        }
+    }
+    Ok(())
+}
+
+/// Opens a path that is to be hidden. Below `/proc` and `/sys` it is looked up in what was mounted there: who may rename
+/// directories of the root, in which that is no mount point for them, may move those away with what is mounted on them.
+fn look(child: &Child<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
+    let mut all = KERNELS.iter().zip(&child.kernels);
+    let known = all.find_map(|(kernels, kept)| Some((kernels, kept, kernels.rest(path)?)));
+    let Some((kernels, kept, rest)) = known else {
+        let root = child.root().map_err(|failure| failure.errno)?;
+        return root.open(path, Links::Follow);
+    };
+    let place = match kept {
+        Some(mount) if guarded(Guard::RootLookup) => {
+            Within::new(mount.as_fd(), child.own.as_ref()).open(rest, Links::Refuse)?
+        }
+        _ => {
+            let root = child.root().map_err(|failure| failure.errno)?;
+            root.open(path, Links::Refuse)?
+        }
+    };
+    // What is there must be of the kernel's file system of that name.
+    if !path.to_bytes().starts_with(CGROUPS) {
+        is_of(place.as_fd(), kernels.magic)?;
+    }
+    Ok(place)
 }
 
 /// # Errors
@@ -149,11 +195,10 @@ pub(super) fn is_of(place: BorrowedFd<'_>, magic: u64) -> Result<(), Errno> {
 /// Lets nobody write below paths, by a mount of each over itself.
 fn protect<'a>(child: &Child<'a>, paths: &'a [CString]) -> Done<'a> {
     for path in paths {
-        let place = match child.root()?.open(path, links(path)) {
+        let place = match look(child, path) {
             Err(Errno::NOENT | Errno::NOTDIR) => continue,
             place => place.on(path)?,
         };
-        check_file_system(place.as_fd(), path).on(path)?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Gid, OFlags, PROC_SUPER_MAGIC, Uid, chmodat, chownat, mknodat, symlinkat,
+    AtFlags, Gid, Mode, OFlags, PROC_SUPER_MAGIC, Uid, chownat, mkdirat, mknodat, symlinkat,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::{
@@ -12,10 +12,12 @@ use rustix::mount::{
     fsopen,
 };
 
+use rustix::process::fchdir;
+
 use super::hide::{is_of, set_read_only};
 use super::{Child, Done, On as _};
 use crate::runtime::launch::place::{Kind, Links, Within};
-use crate::runtime::launch::plan::mounts::{Fresh, Mount, Node, Role, What};
+use crate::runtime::launch::plan::mounts::{Fresh, Hierarchy, Mount, Node, Role, What};
 use crate::sys::launch::{MountAttributes, set_mount};
 
 /// All but those that wait for the cgroup namespace.
@@ -39,6 +41,9 @@ pub fn late<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 fn one<'a>(child: &mut Child<'a>, mount: &'a Mount) -> Done<'a> {
+    if let (Some(directory), Some(hierarchy)) = (&child.hierarchies, &mount.hierarchy) {
+        return hierarchy_in(directory.as_fd(), mount, hierarchy).on(&mount.target);
+    }
     match &mount.what {
         What::Bind(tree) => attach(child, tree.as_fd(), mount),
         What::Fresh(fresh) => match make(fresh) {
@@ -70,6 +75,24 @@ fn one<'a>(child: &mut Child<'a>, mount: &'a Mount) -> Done<'a> {
     }
 }
 
+/// Mounts a hierarchy in the directory of all: nobody else has put anything there since it was made, and the name is one
+/// of a directory that this makes.
+fn hierarchy_in(
+    directory: BorrowedFd<'_>,
+    mount: &Mount,
+    hierarchy: &Hierarchy,
+) -> Result<(), Errno> {
+    let What::Fresh(fresh) = &mount.what else {
+        return Err(Errno::INVAL);
+    };
+    let name = hierarchy.name.as_c_str();
+    mkdirat(directory, name, Mode::from_raw_mode(0o755))?;
+    fchdir(directory)?;
+    let kind = fresh.kind.as_c_str();
+    let options = hierarchy.options.as_c_str();
+    rustix::mount::mount(kind, name, kind, hierarchy.flags, options)
+}
+
 fn keep(child: &mut Child<'_>, role: Role, made: OwnedFd) {
     match role {
         Role::Proc => child.proc = Some(made),
@@ -96,11 +119,12 @@ fn make(fresh: &Fresh) -> Result<OwnedFd, Errno> {
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, fresh.attributes)
 }
 
-fn attach<'a>(child: &Child<'a>, made: BorrowedFd<'_>, mount: &'a Mount) -> Done<'a> {
+fn attach<'a>(child: &mut Child<'a>, made: BorrowedFd<'_>, mount: &'a Mount) -> Done<'a> {
     let root = child.root()?;
     let place = root.mount_point(&mount.target, mount.kind, mount.links);
     let place = place.on(&mount.target)?;
-    child.attach(made, place.as_fd()).on(&mount.target)
+    child.attach(made, place.as_fd()).on(&mount.target)?;
+    super::hide::keep(child, &mount.target, made).on(&mount.target)
 }
 
 /// Links in `/dev`: name and text.
@@ -143,7 +167,7 @@ fn device(child: &Child<'_>, dev: BorrowedFd<'_>, node: &Node) -> Result<(), Err
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         chownat(dev, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     }
-    chmodat(dev, path, node.mode, AtFlags::empty())
+    Ok(())
 }
 
 pub fn settings<'a>(child: &mut Child<'a>) -> Done<'a> {

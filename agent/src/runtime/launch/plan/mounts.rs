@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::Spec;
 use rustix::fs::{CWD, FileType, fstat};
 use rustix::io::Errno;
-use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+use rustix::mount::{MountAttrFlags, MountFlags, OpenTreeFlags, open_tree};
 
 pub use self::nodes::Node;
 use self::nodes::nodes;
@@ -42,6 +42,17 @@ pub struct Mount {
     pub what: What,
     /// Waits for the cgroup namespace: shows it, or is mounted where one is that does.
     pub late: bool,
+    /// What is mounted in a directory that was just made for it ([`Role::Hierarchies`]).
+    pub hierarchy: Option<Hierarchy>,
+}
+
+/// A cgroup hierarchy as mount(2) takes it: in one call, where a launch has nine of them to mount.
+#[derive(Debug)]
+pub struct Hierarchy {
+    /// Of its directory.
+    pub name: CString,
+    pub options: CString,
+    pub flags: MountFlags,
 }
 
 #[derive(Debug)]
@@ -189,6 +200,7 @@ impl Mount {
             links,
             what,
             late: false,
+            hierarchy: None,
         })
     }
 }

@@ -3,9 +3,9 @@
 use std::ffi::{CStr, CString};
 use std::path::Path;
 
-use rustix::mount::MountAttrFlags;
+use rustix::mount::{MountAttrFlags, MountFlags};
 
-use super::{Fresh, Mount, Options, Role, What};
+use super::{Fresh, Hierarchy, Mount, Options, Role, What};
 use crate::host::hierarchy::{Hierarchies, Mounted, Version};
 use crate::runtime::launch::Error;
 use crate::runtime::launch::place::{Kind, Links};
@@ -42,9 +42,18 @@ pub fn mounts(
             continue;
         };
         let place = destination.join(name);
-        mounts.push(match hierarchy.version {
-            Version::V2 => cgroup(&place, c"cgroup2", Vec::new())?,
-            Version::V1 => cgroup(&place, c"cgroup", which(hierarchy)?)?,
+        let (kind, settings) = match hierarchy.version {
+            Version::V2 => (c"cgroup2", Vec::new()),
+            Version::V1 => (c"cgroup", which(hierarchy)?),
+        };
+        let hierarchy = Hierarchy {
+            name: path_text(Path::new(name))?,
+            options: in_one(&settings)?,
+            flags: flags(attributes),
+        };
+        mounts.push(Mount {
+            hierarchy: Some(hierarchy),
+            ..cgroup(&place, kind, settings)?
         });
     }
     Ok(mounts)
@@ -61,6 +70,38 @@ fn which(hierarchy: &Mounted) -> Result<Settings, Error> {
         settings.push((c"name".to_owned(), Some(text(name)?)));
     }
     Ok(settings)
+}
+
+/// Settings as mount(2) takes them.
+fn in_one(settings: &Settings) -> Result<CString, Error> {
+    let text = |(name, value): &(CString, Option<CString>)| match value {
+        None => name.to_bytes().to_vec(),
+        Some(value) => [name.to_bytes(), value.to_bytes()].join(&b'='),
+    };
+    let all: Vec<_> = settings.iter().map(text).collect();
+    self::text(all.join(&b','))
+}
+
+/// What mount(2) calls attributes of a mount.
+fn flags(attributes: MountAttrFlags) -> MountFlags {
+    let known = [
+        (MountAttrFlags::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
+        (MountAttrFlags::MOUNT_ATTR_NOSUID, MountFlags::NOSUID),
+        (MountAttrFlags::MOUNT_ATTR_NODEV, MountFlags::NODEV),
+        (MountAttrFlags::MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC),
+        (MountAttrFlags::MOUNT_ATTR_NOATIME, MountFlags::NOATIME),
+        (
+            MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+            MountFlags::STRICTATIME,
+        ),
+        (
+            MountAttrFlags::MOUNT_ATTR_NODIRATIME,
+            MountFlags::NODIRATIME,
+        ),
+    ];
+    let has = |(attribute, _): &&(MountAttrFlags, MountFlags)| attributes.contains(*attribute);
+    let flags = known.iter().filter(has).map(|(_, flag)| *flag);
+    flags.collect()
 }
 
 fn one(
@@ -85,5 +126,6 @@ fn one(
             instead: None,
         }),
         late: false,
+        hierarchy: None,
     })
 }

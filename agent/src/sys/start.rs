@@ -1,0 +1,161 @@
+//! Running this program again from where no container can write to it, before anything else: in the shipped file before
+//! the C library and Rust have begun, which a launch would otherwise wait for twice.
+
+use std::convert::Infallible;
+#[cfg(all(target_arch = "x86_64", target_env = "musl"))]
+use std::ffi::CStr;
+use std::ffi::c_char;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+/// This program's own file.
+pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
+
+/// A null-terminated array of strings, as execve(2) takes it.
+type Strings = *const *const c_char;
+
+/// Opens this program's own file.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn own_executable() -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    openat(CWD, OWN_EXECUTABLE, flags, Mode::empty())
+}
+
+/// Whether a file is on such a mount as [`again`] runs this program from: no other file system has this look.
+///
+/// # Errors
+/// fstatfs(2)'s.
+pub fn is_out_of_reach(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    /// `include/linux/statfs.h`
+    const ST_NOSYMFOLLOW: u64 = 0x2000;
+    let flags = fstatvfs(file)?.f_flag;
+    Ok(flags.contains(StatVfsMountFlags::RDONLY) && flags.bits() & ST_NOSYMFOLLOW != 0)
+}
+
+/// Runs this program again from a read-only mount that is in nobody's mount namespace.
+///
+/// # Safety
+/// Both are null-terminated arrays of strings.
+///
+/// # Errors
+/// It returns only with one: the kernel refuses.
+pub unsafe fn again(arguments: Strings, environment: Strings) -> Result<Infallible, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let file = open_tree(CWD, OWN_EXECUTABLE, flags)?;
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSYMFOLLOW,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
+    let mount = file.as_fd().as_raw_fd() as usize;
+    let empty = c"".as_ptr() as usize;
+    let flags = libc::AT_EMPTY_PATH as usize;
+    // SAFETY: the attributes outlive the call, and are as long as it says.
+    unsafe {
+        call(
+            libc::SYS_mount_setattr,
+            [
+                mount,
+                empty,
+                flags,
+                &raw const attributes as usize,
+                size_of_val(&attributes),
+            ],
+        )?;
+    }
+    // SAFETY: the caller vouches for the arrays, which outlive the call.
+    unsafe {
+        let strings = [arguments as usize, environment as usize];
+        call(
+            libc::SYS_execveat,
+            [mount, empty, strings[0], strings[1], flags],
+        )?;
+    }
+    Err(Errno::INVAL)
+}
+
+/// A system call that leaves the C library alone, which may not have begun.
+#[cfg(target_arch = "x86_64")]
+unsafe fn call(number: i64, words: [usize; 5]) -> Result<(), Errno> {
+    let result: isize;
+    // SAFETY: the caller vouches for the words; the kernel changes these registers only.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") number as isize => result,
+            in("rdi") words[0],
+            in("rsi") words[1],
+            in("rdx") words[2],
+            in("r10") words[3],
+            in("r8") words[4],
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack)
+        );
+    }
+    if result < 0 {
+        Err(Errno::from_raw_os_error(-result as i32))
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn call(number: i64, words: [usize; 5]) -> Result<(), Errno> {
+    let [a, b, c, d, e] = words;
+    // SAFETY: the caller vouches for the words.
+    if unsafe { libc::syscall(number, a, b, c, d, e) } < 0 {
+        let error = std::io::Error::last_os_error();
+        return Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL));
+    }
+    Ok(())
+}
+
+/// The shipped file's first instructions (agent/build.rs names them to the linker): what launches runs again at once. All
+/// else, and what cannot, goes on to the C library as the kernel began it.
+#[cfg(all(target_arch = "x86_64", target_env = "musl"))]
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn agent_start() -> ! {
+    std::arch::naked_asm!(
+        "xor ebp, ebp",
+        "mov rdi, rsp",
+        "call {first}",
+        // No function to be called at the end, which a dynamic loader would have left here.
+        "xor edx, edx",
+        "jmp _start",
+        first = sym first,
+    )
+}
+
+/// Keeps it, which nothing calls.
+#[cfg(all(target_arch = "x86_64", target_env = "musl"))]
+#[used]
+static START: unsafe extern "C" fn() -> ! = agent_start;
+
+/// `stack` is as the kernel leaves it (`create_elf_tables`, fs/binfmt_elf.c): the number of arguments, the arguments, a
+/// null, the environment, a null.
+#[cfg(all(target_arch = "x86_64", target_env = "musl"))]
+unsafe extern "C" fn first(stack: *const usize) {
+    /// What launches.
+    const COMMANDS: [&[u8]; 2] = [b"run", b"exec"];
+    // SAFETY: as above; strings end in NUL.
+    unsafe {
+        let arguments: Strings = stack.add(1).cast();
+        let environment: Strings = arguments.add(*stack + 1);
+        if *stack < 2 || !COMMANDS.contains(&CStr::from_ptr(*arguments.add(1)).to_bytes()) {
+            return;
+        }
+        let is_done = || is_out_of_reach(own_executable()?.as_fd());
+        if rustix::process::geteuid().is_root() && is_done() == Ok(false) {
+            // Where it fails, the command says so.
+            let _ = again(arguments, environment);
+        }
+    }
+}
