@@ -49,6 +49,7 @@ use super::seccomp;
 use crate::faults::{self, guarded};
 use crate::host;
 use crate::host::hierarchy::Hierarchies;
+use crate::host::pinned::Pinned;
 use crate::sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
 
 /// A first process that waits for [`Started::go`]. Dropped, it ends.
@@ -96,6 +97,7 @@ pub fn launch(
     let empty = Linux::default();
     let connected = matches!(order.network, Network::Veth { .. });
     let mut namespaces = Namespaces::new(order.spec.linux().as_ref().unwrap_or(&empty), connected)?;
+    check_members(order)?;
     let container = Container::new(order, root, &namespaces, hierarchies)?;
     let (steps, stdio, ahead) = if guarded(faults::Guard::Entry)
         && let Some(pids) = namespaces.take_joined(libc::CLONE_NEWPID)
@@ -127,24 +129,37 @@ pub fn launch(
     start(&plan, cgroup, process.oom_score_adj(), ahead)
 }
 
+/// Whether the namespaces that were opened are of the containers that were named.
+fn check_members(order: &Order) -> Result<(), Error> {
+    for (name, member) in &order.members {
+        member.check().map_err(|_| {
+            Error::invalid(format!(
+                "container:{name}: its first process, {}, has ended since it was found; none of its namespaces is joined",
+                member.number()
+            ))
+        })?;
+    }
+    Ok(())
+}
+
 /// Runs one more process in a container, in all its namespaces and its root. It enters by itself, and when it is seen
 /// there it has nothing of the host's.
 ///
-/// `container` is a pidfd of its first process, and `pid` the same.
+/// `container` is its first process.
 ///
 /// # Errors
 /// As of [`launch`]; or a signal came, or it took too long.
 pub fn enter(
-    pid: Pid,
-    container: BorrowedFd<'_>,
+    container: &Pinned,
     process: &Process,
     entrances: &Entrances<'_>,
     stdio: Stdio,
     filters: &[seccomp::Program],
     interrupts: &mut dyn Interrupts,
 ) -> Result<Running, Error> {
-    let (kinds, root) = host::launch::surroundings(pid)?;
+    let (kinds, root) = host::launch::surroundings(container)?;
     let namespace = container
+        .as_fd()
         .try_clone_to_owned()
         .map_err(|source| Error::Step {
             step: "join",
@@ -167,7 +182,7 @@ pub fn enter(
         Stdio::Terminal => {
             let controller = terminal::open(root.as_fd())?;
             let streams = terminal::streams(controller.as_fd())?;
-            if let Some(owner) = host::launch::user_outside(pid, process.user().uid()) {
+            if let Some(owner) = host::launch::user_outside(container, process.user().uid()) {
                 // An ordinary user's namespace of one id has no other owner to give.
                 let _ = fchown(&streams.errors, Some(Uid::from_raw(owner)), None);
             }

@@ -13,7 +13,7 @@ use rustix::mount::{
 };
 use rustix::process::{chroot, fchdir};
 
-use crate::host;
+use crate::host::{self, pinned::Pinned};
 use crate::runtime::launch::Error;
 use crate::runtime::launch::channel::{self, Channel, Report};
 use crate::runtime::launch::place::{Links, Within};
@@ -79,9 +79,10 @@ fn by_option(
 /// process's mount namespace may copy it: a child goes there, which nobody in the pid namespace sees.
 fn of_member(pid: rustix::process::Pid, shown: &str) -> Result<OwnedFd, Error> {
     let failed = |errno| Error::step("mount", "/proc", errno);
-    let (kinds, root) = host::launch::surroundings(pid)?;
+    let member = Pinned::open(pid.as_raw_nonzero().get()).ok_or_else(|| failed(Errno::SRCH))?;
+    let (kinds, root) = host::launch::surroundings(&member)?;
     let kinds = kinds & (libc::CLONE_NEWNS | libc::CLONE_NEWUSER);
-    let namespaces = host::launch::namespaces(pid, kinds)?;
+    let namespaces = host::launch::namespaces(&member, kinds)?;
     let (ours, theirs) = channel::pair().map_err(failed)?;
     let child = match clone(0, None, Kin::Child).map_err(failed)? {
         Side::Child => {
