@@ -8,6 +8,7 @@
 //!   command runs, as a [`Running`], or with the step at which it failed.
 
 mod ahead;
+mod apart;
 mod channel;
 mod child;
 mod entry;
@@ -23,6 +24,7 @@ mod terminal;
 mod wait;
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use oci_spec::runtime::{Linux, Process};
 use rustix::fs::{Uid, fchown};
@@ -88,6 +90,7 @@ pub fn launch(
     cgroup: Option<BorrowedFd<'_>>,
     stdio: Stdio,
     filters: &[seccomp::Program],
+    interrupts: &mut dyn Interrupts,
 ) -> Result<Started, Error> {
     let Some(process) = order.spec.process() else {
         return Err(Error::invalid(
@@ -98,7 +101,7 @@ pub fn launch(
     let connected = matches!(order.network, Network::Veth { .. });
     let mut namespaces = Namespaces::new(order.spec.linux().as_ref().unwrap_or(&empty), connected)?;
     check_members(order)?;
-    let container = Container::new(order, root, &namespaces, hierarchies)?;
+    let container = Container::new(order, root, &namespaces, hierarchies, interrupts)?;
     let (steps, stdio, ahead) = if guarded(faults::Guard::Entry)
         && let Some(pids) = namespaces.take_joined(libc::CLONE_NEWPID)
     {
@@ -126,7 +129,7 @@ pub fn launch(
         hold: faults::held(),
         stage: None,
     };
-    start(&plan, cgroup, process.oom_score_adj(), ahead)
+    start(&plan, cgroup, process.oom_score_adj(), ahead, interrupts)
 }
 
 /// Whether the namespaces that were opened are of the containers that were named.
@@ -213,11 +216,12 @@ fn start(
     cgroup: Option<BorrowedFd<'_>>,
     oom_score: Option<i32>,
     ahead: Option<Ahead>,
+    interrupts: &mut dyn Interrupts,
 ) -> Result<Started, Error> {
     faults::point("clone");
     let failed = |errno| Error::step("clone", "new process", errno);
     let (ours, theirs) = channel::pair().map_err(failed)?;
-    let (pid, pidfd) = match born(plan, cgroup)? {
+    let (pid, pidfd) = match born(plan, cgroup, interrupts)? {
         Side::Child => {
             drop(ours);
             child::run(plan, theirs)
@@ -253,7 +257,11 @@ fn start(
 }
 
 /// Clones the process, with the time namespace's clocks set before anybody is in it.
-fn born(plan: &Plan<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Error> {
+fn born(
+    plan: &Plan<'_>,
+    cgroup: Option<BorrowedFd<'_>>,
+    interrupts: &mut dyn Interrupts,
+) -> Result<Side, Error> {
     let namespaces = &plan.namespaces;
     let own_time = if namespaces.has(libc::CLONE_NEWTIME) {
         let own = host::launch::own_namespace("time")?;
@@ -274,7 +282,7 @@ fn born(plan: &Plan<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Error> 
         let kinds = namespaces.cloned() as u32;
         clone(u64::from(kinds), cgroup, Kin::Child).map_err(refused)
     } else {
-        join::born(namespaces, cgroup)
+        join::born(namespaces, cgroup, interrupts)
     };
     if let (Some(own), Ok(Side::Parent { .. })) = (own_time, &side) {
         enter_namespace(own.as_fd(), libc::CLONE_NEWTIME)
@@ -321,7 +329,9 @@ impl Started {
     /// Ends it, and says at what it had failed by then, if it had.
     pub fn failure(self) -> Option<Error> {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        loop {
+        let until = Instant::now() + wait::DYING;
+        // One that cannot die, as where a file system hangs, tells nothing.
+        while wait::comes(self.channel.descriptor().ok()?, until) {
             match self.channel.hear().ok()? {
                 Report::Failed {
                     step,
@@ -332,6 +342,7 @@ impl Started {
                 Report::Terminal(_) | Report::Fault | Report::Born { .. } | Report::Built => {}
             }
         }
+        None
     }
 
     fn error(&self, step: u8, errno: Errno, subject: String) -> Error {
