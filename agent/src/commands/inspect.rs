@@ -6,11 +6,12 @@ use anyhow::Context as _;
 
 use super::{
     engine::EngineArgs,
+    first_process::own_process,
     known::{self, Fresh, Search},
     screen,
 };
 use crate::{
-    host::Error,
+    host::{Error, pinned::Pinned},
     inventory::{
         containers::{self, ContainerState},
         inspect::{container_of, page, read},
@@ -71,24 +72,34 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let target = &args.target;
     let fresh = Fresh::new(&args.engine).await?;
     let found = process_of(target, &states, &fresh).await;
-    let Some(pid) = found.with_context(|| target.clone())? else {
+    let gone = |pid: &dyn std::fmt::Display| {
+        anyhow::anyhow!(
+            "{target}: there is no process {pid}, or it has just ended; want one of the host's numbers"
+        )
+    };
+    let Some(process) = found.with_context(|| target.clone())? else {
+        if target.parse::<NonZeroU32>().is_ok() {
+            return Err(gone(target));
+        }
         anyhow::bail!(
             "{target}: no container of that name or id runs, and it is no process's number; agent ps lists containers"
         );
     };
+    let pid = NonZeroU32::new(process.number()).context("a process's number")?;
     let namespaces = inventory.namespaces(pid).await?;
     let intent = args.intent(pid.get(), &all, &fresh).await;
-    let report = match read(
+    let read = read(
         Path::new("/"),
         pid.get(),
         &all,
         &namespaces,
         intent.as_ref(),
-    ) {
-        Ok(report) => report,
-        Err(Error::Gone { .. }) => anyhow::bail!(
-            "{target}: there is no process {pid}, or it has just ended; want one of the host's numbers"
-        ),
+    );
+    // Another process may have its number.
+    let is_itself = process.check().is_ok();
+    let report = match read {
+        Ok(report) if is_itself => report,
+        Ok(_) | Err(Error::Gone { .. }) => return Err(gone(&pid)),
         Err(error) => return Err(error.into()),
     };
     super::print(&match args.output {
@@ -104,18 +115,17 @@ async fn process_of(
     target: &str,
     states: &[ContainerState],
     fresh: &Fresh,
-) -> anyhow::Result<Option<NonZeroU32>> {
+) -> anyhow::Result<Option<Pinned>> {
     let found = known::running(states);
     let search = Search::new(target, &found, fresh);
     let named = search.whole().await?.and_then(|known| known.process);
     // One of this user's that is in another's cgroup is found by its state alone.
-    let own = || u32::try_from(known::own_process(target)?).ok();
-    let process = named.or_else(own).or_else(|| target.parse().ok());
-    let process = match process {
+    let own = || own_process(target);
+    let number = || Pinned::open(target.parse().ok()?);
+    Ok(match named.or_else(own).or_else(number) {
         Some(process) => Some(process),
         None => search.begun().await?.and_then(|known| known.process),
-    };
-    Ok(process.and_then(NonZeroU32::new))
+    })
 }
 
 impl Args {

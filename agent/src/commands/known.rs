@@ -15,11 +15,10 @@ use crate::container::place;
 use crate::engine::{Client, State};
 use crate::host::hierarchy::Hierarchies;
 use crate::host::membership::Membership;
+use crate::host::pinned::Pinned;
 use crate::intent::{self, Intent};
 use crate::inventory::containers::ContainerState;
 use crate::pipeline::look::Look;
-use crate::runtime::state::{Status, Store};
-use crate::server::socket;
 use crate::watch::client;
 use crate::watch::record::Container;
 use crate::witness::{Intents, Records, engine};
@@ -49,7 +48,7 @@ pub fn state(client: &Client) -> Arc<State> {
 pub struct Known {
     pub container: Container,
     /// Its first process, where somebody knows it.
-    pub process: Option<u32>,
+    pub process: Option<Pinned>,
     /// What its limits are meant to be, by the state of `agent run`.
     pub intended: Option<Arc<Intent>>,
 }
@@ -92,7 +91,7 @@ impl Fresh {
         };
         // A user's record may name any process.
         let processes = [confirmation.process, *process].into_iter().flatten();
-        let mut own = processes.filter(|process| is_in(&claim, *process));
+        let mut own = processes.filter_map(|process| in_it(&claim, process));
         Some(Known {
             container: called,
             process: own.next(),
@@ -115,10 +114,12 @@ impl Fresh {
     }
 }
 
-/// Whether a process is in a container's cgroup, or below it.
-fn is_in(claim: &Claim, process: u32) -> bool {
-    let membership = Membership::of(Path::new("/"), process);
-    membership.is_ok_and(|it| it.paths().any(|(_, path)| claim.covers(path)))
+/// A process, if it is in a container's cgroup, or below it.
+fn in_it(claim: &Claim, process: u32) -> Option<Pinned> {
+    let process = Pinned::open(i32::try_from(process).ok()?)?;
+    let membership = Membership::of(Path::new("/"), process.number()).ok()?;
+    let is_in = membership.paths().any(|(_, path)| claim.covers(path));
+    (is_in && process.check().is_ok()).then_some(process)
 }
 
 /// A container that is confirmed, by what its record says.
@@ -146,12 +147,17 @@ impl Known {
         let Container { name, cgroup, .. } = &self.container;
         let process = self
             .process
+            .as_ref()
             .ok_or_else(|| anyhow!("container {name}: nobody says which process is its first"))?;
-        let membership = Membership::of(Path::new("/"), process)?;
+        let number = process.number();
+        let membership = Membership::of(Path::new("/"), number)?;
         let claim = Claim::of(cgroup);
         let is_in = |path: &str| claim.as_ref().is_some_and(|claim| claim.covers(path));
         if !membership.paths().any(|(_, path)| is_in(path)) {
-            bail!("container {name}: its first process, {process}, is not in {cgroup}");
+            bail!("container {name}: its first process, {number}, is not in {cgroup}");
+        }
+        if process.check().is_err() {
+            bail!("container {name}: its first process, {number}, has just ended");
         }
         Ok(membership.above(is_in, cgroup))
     }
@@ -176,7 +182,7 @@ pub fn running(states: &[ContainerState]) -> Vec<Candidate> {
     running.map(|it| (it.container.clone(), it.pid)).collect()
 }
 
-fn running_in(look: &Look) -> Vec<Candidate> {
+pub fn running_in(look: &Look) -> Vec<Candidate> {
     let running = look.registry.containers().filter(|it| it.life.running());
     let pid = |it: &crate::container::registry::Cgroup| it.life.init().map(|init| init.pid);
     running
@@ -293,70 +299,6 @@ pub async fn find(name: &str, socket: &Path, engine: &EngineArgs) -> anyhow::Res
     Search::new(name, &found, &Fresh::new(engine).await?)
         .any()
         .await
-}
-
-/// The first process of a container that runs: of `agent run`, or of any engine that the agent knows.
-///
-/// What it starts to ask others has ended when it returns: the caller is to have one thread.
-///
-/// # Errors
-/// The reason why there is none.
-pub fn first_process(name: &str) -> Result<i32, String> {
-    let own = own_process(name);
-    // An ordinary user may look at nobody else's.
-    if let Some(pid) = own.filter(|_| !rustix::process::geteuid().is_root()) {
-        return Ok(pid);
-    }
-    let none = || {
-        own.ok_or_else(|| {
-            "no container of that name runs here; agent ps shows those that do".to_owned()
-        })
-    };
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let Ok(runtime) = runtime.enable_all().build() else {
-        return none();
-    };
-    runtime.block_on(async {
-        let engine = EngineArgs::default();
-        let found = match of_server().await {
-            Some(found) => found,
-            None => match engine.look().await {
-                Ok(look) => running_in(&look),
-                Err(_) => return none(),
-            },
-        };
-        let fresh = Fresh::new(&engine)
-            .await
-            .map_err(|error| error.to_string())?;
-        let known = Search::new(name, &found, &fresh).any().await;
-        match known.map_err(|error| error.to_string())? {
-            Some(known) => {
-                known.membership().map_err(|error| error.to_string())?;
-                let process = known.process.and_then(|pid| i32::try_from(pid).ok());
-                process.map_or_else(none, Ok)
-            }
-            None => none(),
-        }
-    })
-}
-
-async fn of_server() -> Option<Vec<Candidate>> {
-    let path = "/v1/containers";
-    let states: Vec<ContainerState> = client::fetch_trusted(Path::new(socket::DEFAULT), path)
-        .await
-        .ok()?;
-    Some(running(&states))
-}
-
-/// The first process of a container of this user's `agent run`, while its supervisor lives: after that its number may be
-/// another process's.
-pub fn own_process(name: &str) -> Option<i32> {
-    let store = Store::of_user();
-    let waiter = store.waiter(name).ok()?;
-    match store.read(name).ok()?.status {
-        Status::Running { pid } if waiter.is_held() => Some(pid),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod doctor;
 mod engine;
 mod exec;
+mod first_process;
 mod inspect;
 mod known;
 mod logs;

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
-use super::known::first_process;
+use super::first_process::first_process;
 use crate::runtime::order::Order;
 use crate::runtime::spec::{self, Flags};
 use crate::runtime::state::Store;

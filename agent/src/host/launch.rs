@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use super::pinned::Pinned;
 use crate::sys::launch::StartArea;
 
 /// A file that could not be written or read.
@@ -136,7 +137,8 @@ const KINDS: [(&str, i32); 8] = [
 ///
 /// # Errors
 /// The process is gone.
-pub fn surroundings(pid: Pid) -> Result<(i32, OwnedFd), Error> {
+pub fn surroundings(process: &Pinned) -> Result<(i32, OwnedFd), Error> {
+    let pid = process.pid();
     let theirs = directory(pid).join("ns");
     let mut kinds = 0;
     for (name, flag) in KINDS {
@@ -153,19 +155,16 @@ pub fn surroundings(pid: Pid) -> Result<(i32, OwnedFd), Error> {
     }
     let path = directory(pid).join("root");
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match rustix::fs::open(&path, flags, Mode::empty()) {
-        Ok(root) => Ok((kinds, root)),
-        Err(errno) => Err(Error {
-            path,
-            source: errno.into(),
-        }),
-    }
+    let root = rustix::fs::open(&path, flags, Mode::empty()).map_err(io::Error::from);
+    let found = root.and_then(|root| process.check().map(|()| (kinds, root)));
+    found.map_err(|source| Error { path, source })
 }
 
 /// What a user of a process's user namespace is called in this one.
 #[must_use]
-pub fn user_outside(pid: Pid, user: u32) -> Option<u32> {
-    let map = fs::read_to_string(directory(pid).join("uid_map")).ok()?;
+pub fn user_outside(process: &Pinned, user: u32) -> Option<u32> {
+    let map = fs::read_to_string(directory(process.pid()).join("uid_map")).ok()?;
+    process.check().ok()?;
     map.lines().find_map(|line| {
         let mut numbers = line
             .split_whitespace()
@@ -180,16 +179,20 @@ pub fn user_outside(pid: Pid, user: u32) -> Option<u32> {
 ///
 /// # Errors
 /// The process is gone.
-pub fn namespaces(pid: Pid, kinds: i32) -> Result<Vec<(OwnedFd, i32)>, Error> {
+pub fn namespaces(process: &Pinned, kinds: i32) -> Result<Vec<(OwnedFd, i32)>, Error> {
+    let directory = directory(process.pid());
     let wanted = KINDS.iter().filter(|(_, kind)| kinds & kind != 0);
     let open = |(name, kind): &(&str, i32)| {
-        let path = directory(pid).join("ns").join(name);
+        let path = directory.join("ns").join(name);
         match File::open(&path) {
             Ok(file) => Ok((file.into(), *kind)),
             Err(source) => Err(Error { path, source }),
         }
     };
-    wanted.map(open).collect()
+    let found = wanted.map(open).collect::<Result<_, _>>()?;
+    let path = directory.clone();
+    process.check().map_err(|source| Error { path, source })?;
+    Ok(found)
 }
 
 /// What the kernel calls a namespace: the text of the links that lead to it; empty where it is none.

@@ -22,6 +22,7 @@ pub mod namespace;
 pub mod network;
 pub mod path;
 pub mod peer;
+pub mod pinned;
 pub mod process;
 pub mod reading;
 pub mod status;

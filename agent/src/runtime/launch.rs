@@ -8,6 +8,7 @@
 //!   command runs, as a [`Running`], or with the step at which it failed.
 
 mod ahead;
+mod apart;
 mod channel;
 mod child;
 mod entry;
@@ -23,6 +24,7 @@ mod terminal;
 mod wait;
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use oci_spec::runtime::{Linux, Process};
 use rustix::fs::{Uid, fchown};
@@ -49,6 +51,7 @@ use super::seccomp;
 use crate::faults::{self, guarded};
 use crate::host;
 use crate::host::hierarchy::Hierarchies;
+use crate::host::pinned::Pinned;
 use crate::sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
 
 /// A first process that waits for [`Started::go`]. Dropped, it ends.
@@ -87,6 +90,7 @@ pub fn launch(
     cgroup: Option<BorrowedFd<'_>>,
     stdio: Stdio,
     filters: &[seccomp::Program],
+    interrupts: &mut dyn Interrupts,
 ) -> Result<Started, Error> {
     let Some(process) = order.spec.process() else {
         return Err(Error::invalid(
@@ -96,7 +100,8 @@ pub fn launch(
     let empty = Linux::default();
     let connected = matches!(order.network, Network::Veth { .. });
     let mut namespaces = Namespaces::new(order.spec.linux().as_ref().unwrap_or(&empty), connected)?;
-    let container = Container::new(order, root, &namespaces, hierarchies)?;
+    check_members(order)?;
+    let container = Container::new(order, root, &namespaces, hierarchies, interrupts)?;
     let (steps, stdio, ahead) = if guarded(faults::Guard::Entry)
         && let Some(pids) = namespaces.take_joined(libc::CLONE_NEWPID)
     {
@@ -124,27 +129,40 @@ pub fn launch(
         hold: faults::held(),
         stage: None,
     };
-    start(&plan, cgroup, process.oom_score_adj(), ahead)
+    start(&plan, cgroup, process.oom_score_adj(), ahead, interrupts)
+}
+
+/// Whether the namespaces that were opened are of the containers that were named.
+fn check_members(order: &Order) -> Result<(), Error> {
+    for (name, member) in &order.members {
+        member.check().map_err(|_| {
+            Error::invalid(format!(
+                "container:{name}: its first process, {}, has ended since it was found; none of its namespaces is joined",
+                member.number()
+            ))
+        })?;
+    }
+    Ok(())
 }
 
 /// Runs one more process in a container, in all its namespaces and its root. It enters by itself, and when it is seen
 /// there it has nothing of the host's.
 ///
-/// `container` is a pidfd of its first process, and `pid` the same.
+/// `container` is its first process.
 ///
 /// # Errors
 /// As of [`launch`]; or a signal came, or it took too long.
 pub fn enter(
-    pid: Pid,
-    container: BorrowedFd<'_>,
+    container: &Pinned,
     process: &Process,
     entrances: &Entrances<'_>,
     stdio: Stdio,
     filters: &[seccomp::Program],
     interrupts: &mut dyn Interrupts,
 ) -> Result<Running, Error> {
-    let (kinds, root) = host::launch::surroundings(pid)?;
+    let (kinds, root) = host::launch::surroundings(container)?;
     let namespace = container
+        .as_fd()
         .try_clone_to_owned()
         .map_err(|source| Error::Step {
             step: "join",
@@ -167,7 +185,7 @@ pub fn enter(
         Stdio::Terminal => {
             let controller = terminal::open(root.as_fd())?;
             let streams = terminal::streams(controller.as_fd())?;
-            if let Some(owner) = host::launch::user_outside(pid, process.user().uid()) {
+            if let Some(owner) = host::launch::user_outside(container, process.user().uid()) {
                 // An ordinary user's namespace of one id has no other owner to give.
                 let _ = fchown(&streams.errors, Some(Uid::from_raw(owner)), None);
             }
@@ -198,11 +216,12 @@ fn start(
     cgroup: Option<BorrowedFd<'_>>,
     oom_score: Option<i32>,
     ahead: Option<Ahead>,
+    interrupts: &mut dyn Interrupts,
 ) -> Result<Started, Error> {
     faults::point("clone");
     let failed = |errno| Error::step("clone", "new process", errno);
     let (ours, theirs) = channel::pair().map_err(failed)?;
-    let (pid, pidfd) = match born(plan, cgroup)? {
+    let (pid, pidfd) = match born(plan, cgroup, interrupts)? {
         Side::Child => {
             drop(ours);
             child::run(plan, theirs)
@@ -238,7 +257,11 @@ fn start(
 }
 
 /// Clones the process, with the time namespace's clocks set before anybody is in it.
-fn born(plan: &Plan<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Error> {
+fn born(
+    plan: &Plan<'_>,
+    cgroup: Option<BorrowedFd<'_>>,
+    interrupts: &mut dyn Interrupts,
+) -> Result<Side, Error> {
     let namespaces = &plan.namespaces;
     let own_time = if namespaces.has(libc::CLONE_NEWTIME) {
         let own = host::launch::own_namespace("time")?;
@@ -259,7 +282,7 @@ fn born(plan: &Plan<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Error> 
         let kinds = namespaces.cloned() as u32;
         clone(u64::from(kinds), cgroup, Kin::Child).map_err(refused)
     } else {
-        join::born(namespaces, cgroup)
+        join::born(namespaces, cgroup, interrupts)
     };
     if let (Some(own), Ok(Side::Parent { .. })) = (own_time, &side) {
         enter_namespace(own.as_fd(), libc::CLONE_NEWTIME)
@@ -306,7 +329,9 @@ impl Started {
     /// Ends it, and says at what it had failed by then, if it had.
     pub fn failure(self) -> Option<Error> {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        loop {
+        let until = Instant::now() + wait::DYING;
+        // One that cannot die, as where a file system hangs, tells nothing.
+        while wait::comes(self.channel.descriptor().ok()?, until) {
             match self.channel.hear().ok()? {
                 Report::Failed {
                     step,
@@ -317,6 +342,7 @@ impl Started {
                 Report::Terminal(_) | Report::Fault | Report::Born { .. } | Report::Built => {}
             }
         }
+        None
     }
 
     fn error(&self, step: u8, errno: Errno, subject: String) -> Error {

@@ -1,10 +1,13 @@
 //! What is wanted of a container: values, made from flags or a bundle, that the launcher carries out.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
+
+use crate::host::pinned::Pinned;
 
 /// A container to be made.
 #[derive(Clone, Debug)]
@@ -16,6 +19,8 @@ pub struct Order {
     pub spec: Spec,
     pub root: Root,
     pub network: Network,
+    /// The first processes of the containers whose namespaces the spec names by `/proc/PID/ns`.
+    pub members: BTreeMap<String, Pinned>,
     pub change_root: ChangeRoot,
     /// A reaper is pid 1, and the command its child.
     pub init: bool,

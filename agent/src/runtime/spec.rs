@@ -26,6 +26,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec
 
 use super::order::{Asked, ChangeRoot, ImageConfig, Order, Root};
 use super::seccomp;
+use crate::host::pinned::Pinned;
 use bundle::Bundle;
 pub use flags::Flags;
 use here::Here;
@@ -46,7 +47,7 @@ pub struct Found {
     /// The caller's own variables.
     pub variables: HashMap<String, String>,
     /// The first processes of the containers that are named.
-    pub containers: BTreeMap<String, Result<i32, String>>,
+    pub containers: BTreeMap<String, Result<Pinned, String>>,
     /// Numbers of the block devices that are named.
     pub devices: HashMap<String, (u32, u32)>,
     /// The caller's hard limits, by the names of `--ulimit`.
@@ -180,6 +181,7 @@ pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
         spec,
         root: source,
         network: namespaces.network,
+        members: members(found),
         change_root: if chroot {
             ChangeRoot::Chroot
         } else {
@@ -193,6 +195,13 @@ pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
         swap_implied,
         asked: Some(asked(flags, found)?),
     })
+}
+
+/// The containers whose namespaces are shared.
+fn members(found: &Found) -> BTreeMap<String, Pinned> {
+    let found = found.containers.iter();
+    let found = found.filter_map(|(name, it)| Some((name.clone(), it.as_ref().ok()?.clone())));
+    found.collect()
 }
 
 /// The limits that flags ask for, without what would follow from them for a new container. Of the host it looks up the

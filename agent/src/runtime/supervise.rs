@@ -19,7 +19,7 @@ mod stop;
 mod streams;
 
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ use rustix::process::{WaitOptions, wait};
 use clean::Rest;
 pub use clean::sweep;
 pub use error::Error;
-pub use stop::{remove, stop};
+pub use stop::{remove, running, stop};
 
 use super::cgroup::{self, Cgroup, Ground, Wanted};
 use super::order::Order;
@@ -90,7 +90,10 @@ fn run_at(order: Order, store: &Store, ground: &Ground, rest: Rest) -> Result<u8
         return contain::contain(order, store, ground, Some(rest), &mut Told::Here);
     }
     let name = order.name.clone();
-    match detach::split().map_err(Error::Detach)? {
+    let members: Vec<_> = order.members.values().map(AsFd::as_fd).collect();
+    let split = detach::split(&members).map_err(Error::Detach)?;
+    drop(members);
+    match split {
         Split::Supervisor(mut caller) => {
             let mut told = Told::Caller(&mut caller);
             let ended = contain::contain(order, store, ground, Some(rest), &mut told);

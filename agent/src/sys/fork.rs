@@ -51,7 +51,7 @@ pub fn speak_on_errors() -> io::Result<()> {
 ///
 /// # Errors
 /// /dev/null cannot be opened.
-pub fn leave_parent(kept: OwnedFd) -> io::Result<OwnedFd> {
+pub fn leave_parent(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     const FIRST: RawFd = 3;
     // It fails for the leader of a group of processes only, which a child is not.
     let _ = rustix::process::setsid();
@@ -66,15 +66,18 @@ pub fn leave_parent(kept: OwnedFd) -> io::Result<OwnedFd> {
         }
     }
     drop(nothing);
-    let own = kept.as_raw_fd();
-    for (first, last) in [(FIRST, own - 1), (own + 1, RawFd::MAX)] {
-        if first <= last {
+    let mut own: Vec<RawFd> = kept.iter().map(BorrowedFd::as_raw_fd).collect();
+    own.sort_unstable();
+    let mut first = FIRST;
+    for own in own.into_iter().chain([RawFd::MAX]) {
+        if first < own {
             // SAFETY: the call takes no pointer. The caller owns no descriptor but `kept`: what is closed was open when
             // its parent was started, and nothing here knows of it.
-            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            unsafe { libc::syscall(libc::SYS_close_range, first, own - 1, 0) };
         }
+        first = first.max(own.saturating_add(1));
     }
-    Ok(kept)
+    Ok(())
 }
 
 /// Blocks signals, and gives a descriptor to read them from: those too that are ignored (see [`is_ignored`]).

@@ -5,6 +5,7 @@ mod foreground;
 mod former;
 mod killed;
 mod many;
+mod renumbered;
 mod sweep;
 mod terminal;
 mod waits;

@@ -115,6 +115,64 @@ fn one_that_is_never_made_is_removed() {
     container.assert_gone();
 }
 
+/// Mounts a FUSE file system that answers nothing, and stays.
+const HUNG: &str = r#"
+    open my $fuse, "+<", "/dev/fuse" or die "/dev/fuse: $!";
+    my $options = "fd=" . fileno($fuse) . ",rootmode=40000,user_id=0,group_id=0";
+    my ($what, $where, $none) = ("fuse", $ARGV[0], 0);
+    # mount(2), on x86-64
+    syscall(165, $what, $where, $what, $none, $options) == 0 or die "mount: $!";
+    $| = 1;
+    print "mounted\n";
+    sleep;
+"#;
+
+/// A volume on a file system whose server hangs.
+#[test]
+fn a_volume_that_hangs_holds_up_nothing() {
+    if !tests::root() {
+        return;
+    }
+    if !Path::new("/dev/fuse").exists() {
+        println!("SKIPPED: this kernel has no FUSE, and no other file system hangs at will");
+        return;
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let mounts = Mounts::new("tmpfs", place.path());
+    let mut server = mounts.command("perl");
+    let server = server.args(["-e", HUNG]).arg(place.path());
+    let mut server = server.stdout(Stdio::piped()).spawn().expect("perl");
+    let said = Lines::of(server.stdout.take().expect("a pipe"));
+    assert_eq!(said.next(PATIENCE).as_deref(), Some("mounted"));
+    for signal in [None, Some(Signal::INT), Some(Signal::TERM), Some(Signal::HUP)] {
+        let container = Container::new("hung");
+        let volume = format!("{}/x:/tmp", place.path().display());
+        let mut run = mounts.command(binary());
+        run.args(["run", "--name", &container.name, "-v", &volume, "--rootfs"]);
+        let run = run.arg(rootfs()).arg("true").stdin(Stdio::null());
+        let began = Instant::now();
+        let mut run = run.stderr(Stdio::piped()).spawn().expect("the program");
+        if let Some(signal) = signal {
+            // The one who looks it up.
+            let children = format!("/proc/{0}/task/{0}/children", run.id());
+            wait_for("it waits for a child", PATIENCE, || {
+                let children = fs::read_to_string(&children).ok()?;
+                (!children.is_empty()).then_some(())
+            });
+            kill_process(Pid::from_child(&run), signal).expect("a process");
+        }
+        let ended = wait_for_end(&mut run, "a volume that hangs is given up");
+        let said = std::io::read_to_string(run.stderr.take().expect("a pipe")).expect("UTF-8");
+        let status = signal.map_or(125, |signal| 128 + signal.as_raw());
+        assert_eq!(ended.code(), Some(status), "{said}");
+        let path = format!("{}/x", place.path().display());
+        assert!(said.contains(&path) && said.contains("wait"), "{said}");
+        assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+        container.assert_gone();
+    }
+    tests::process::kill(&mut server);
+}
+
 /// Takes the lock of a file as fcntl(2) has it, and stops itself.
 const LOCK: &str = r#"
     use Fcntl;

@@ -8,7 +8,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 
 use super::arguments::{Args, Weights};
 use super::{Failure, report};
-use crate::commands::known::first_process;
+use crate::commands::first_process::first_process;
 use crate::commands::records::Wanted as Events;
 use crate::host::system::page_size;
 use crate::kernel::choice::{Mechanisms, SyscallProbes};

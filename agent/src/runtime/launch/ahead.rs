@@ -4,13 +4,13 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use oci_spec::runtime::Process;
-use rustix::io::fcntl_dupfd_cloexec;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::Pid;
 
 use super::entry::{Entry, Streams};
 use super::plan::namespaces::{Join, Namespaces};
 use super::{Error, Stdio, terminal};
-use crate::host;
+use crate::host::{self, pinned::Pinned};
 use crate::runtime::seccomp;
 
 /// What is ahead when the container is built.
@@ -70,9 +70,11 @@ impl Ahead {
 
     /// The way into the container that the process `built` is in.
     pub fn entry(self, built: Pid, controller: Option<OwnedFd>) -> Result<Entry, Error> {
-        let (kinds, root) = host::launch::surroundings(built)?;
+        let built = Pinned::open(built.as_raw_nonzero().get())
+            .ok_or_else(|| Error::step("join", "the container", Errno::SRCH))?;
+        let (kinds, root) = host::launch::surroundings(&built)?;
         let mut joins = Vec::new();
-        for (namespace, kinds) in host::launch::namespaces(built, kinds & !libc::CLONE_NEWPID)? {
+        for (namespace, kinds) in host::launch::namespaces(&built, kinds & !libc::CLONE_NEWPID)? {
             joins.push(Join {
                 namespace,
                 kinds,

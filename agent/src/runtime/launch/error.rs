@@ -1,5 +1,6 @@
 //! Why a container did not start.
 
+use std::borrow::Cow;
 use std::io;
 
 use rustix::io::Errno;
@@ -32,9 +33,12 @@ pub enum Error {
     #[error("{command}: not executable: {source}")]
     NotExecutable { command: String, source: io::Error },
     #[error("interrupted by signal {signal} while waiting for {what}")]
-    Interrupted { signal: i32, what: &'static str },
+    Interrupted { signal: i32, what: Cow<'static, str> },
     #[error("waited {seconds} s for {what}, which neither got on nor ended")]
-    Late { what: &'static str, seconds: u64 },
+    Late {
+        what: Cow<'static, str>,
+        seconds: u64,
+    },
 }
 
 impl Error {

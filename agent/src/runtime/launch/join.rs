@@ -4,18 +4,23 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use rustix::io::Errno;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::channel::{self, Channel, Report};
 use super::plan::namespaces::Namespaces;
+use super::wait::{self, Guard, Interrupts, Wait};
 use super::{Error, refused};
 use crate::sys::launch::{Kin, Side, clone, enter, exit};
 
 const STEP: &str = "join";
+const WHAT: &str = "the process that joins the namespaces";
 const CLONE: u8 = u8::MAX;
 
 /// Clones a process that is in the namespaces joined, and in the new ones.
-pub fn born(namespaces: &Namespaces, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Error> {
+pub fn born(
+    namespaces: &Namespaces,
+    cgroup: Option<BorrowedFd<'_>>,
+    interrupts: &mut dyn Interrupts,
+) -> Result<Side, Error> {
     let failed = |errno| Error::step(STEP, "new process", errno);
     let (ours, theirs) = channel::pair().map_err(failed)?;
     match clone(0, None, Kin::Child).map_err(refused)? {
@@ -28,9 +33,12 @@ pub fn born(namespaces: &Namespaces, cgroup: Option<BorrowedFd<'_>>) -> Result<S
         },
         Side::Parent { pidfd, .. } => {
             drop(theirs);
+            let between = Guard::new(pidfd);
+            let descriptor = ours.descriptor().map_err(failed)?;
+            Wait::new(interrupts, WHAT, wait::PATIENCE).until(descriptor, || {})?;
             let report = ours.hear();
-            // It ends as soon as it has reported.
-            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+            // It has no more to do.
+            drop(between);
             match report.map_err(failed)? {
                 Report::Born { pid, pidfd } => Ok(Side::Parent { pid, pidfd }),
                 Report::Failed {

@@ -16,7 +16,7 @@ use self::command::Command;
 use self::identity::Identity;
 use self::mounts::Mounts;
 use self::namespaces::Namespaces;
-use super::Error;
+use super::{Error, Interrupts};
 pub use super::Stdio;
 use super::child::Step;
 use super::stage::Stage;
@@ -91,12 +91,13 @@ impl<'a> Container<'a> {
         root: BorrowedFd<'a>,
         namespaces: &Namespaces,
         hierarchies: &Hierarchies,
+        interrupts: &mut dyn Interrupts,
     ) -> Result<Self, Error> {
         let spec = &order.spec;
         let empty = Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&empty);
         let has_proc = |mounts: &Mounts| mounts.all.iter().any(mounts::Mount::is_proc);
-        let mounts = Mounts::new(spec, namespaces, hierarchies)?;
+        let mounts = Mounts::new(spec, namespaces, hierarchies, interrupts)?;
         let sysctl = sysctl(linux)?;
         if !sysctl.is_empty() && !has_proc(&mounts) {
             return Err(Error::invalid(

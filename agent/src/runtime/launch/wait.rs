@@ -1,5 +1,6 @@
 //! Waiting for a process that is launched: until it tells something or ends, a signal wants an end, or it takes too long.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::faults;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a process that was killed may take to be gone.
-const DYING: Duration = Duration::from_secs(2);
+pub const DYING: Duration = Duration::from_secs(2);
 
 /// Between two looks for a fault that a test wants.
 const LOOK: Duration = Duration::from_millis(2);
@@ -37,17 +38,21 @@ pub struct Wait<'a> {
     interrupts: &'a mut dyn Interrupts,
     patience: Duration,
     deadline: Instant,
-    what: &'static str,
+    what: Cow<'static, str>,
 }
 
 impl<'a> Wait<'a> {
     /// For `what`, for as long as `patience`.
-    pub fn new(interrupts: &'a mut dyn Interrupts, what: &'static str, patience: Duration) -> Self {
+    pub fn new(
+        interrupts: &'a mut dyn Interrupts,
+        what: impl Into<Cow<'static, str>>,
+        patience: Duration,
+    ) -> Self {
         Self {
             interrupts,
             patience,
             deadline: Instant::now() + patience,
-            what,
+            what: what.into(),
         }
     }
 
@@ -61,7 +66,10 @@ impl<'a> Wait<'a> {
         descriptor: BorrowedFd<'_>,
         mut look: impl FnMut(),
     ) -> Result<(), Error> {
-        let failed = |errno: Errno| Error::step("wait", self.what, errno);
+        let failed = {
+            let what = self.what.clone();
+            move |errno: Errno| Error::step("wait", what.clone(), errno)
+        };
         let looks = faults::wanted().is_some();
         loop {
             let mut left = self.deadline.saturating_duration_since(Instant::now());
@@ -90,11 +98,11 @@ impl<'a> Wait<'a> {
                     .ending()
                     .map_err(|error| failed(errno(error)))?
             {
-                let what = self.what;
+                let what = self.what.clone();
                 return Err(Error::Interrupted { signal, what });
             }
             if is_late {
-                let (what, seconds) = (self.what, self.patience.as_secs());
+                let (what, seconds) = (self.what.clone(), self.patience.as_secs());
                 return Err(Error::Late { what, seconds });
             }
         }
@@ -130,16 +138,43 @@ impl Drop for Guard {
 /// goes on, whoever is its parent then.
 pub fn end(process: BorrowedFd<'_>) {
     let _ = pidfd_send_signal(process, Signal::KILL);
-    let mut waited = [PollFd::from_borrowed_fd(process, PollFlags::IN)];
-    let left = Timespec::try_from(DYING).ok();
-    let _ = rustix::io::retry_on_intr(|| poll(&mut waited, left.as_ref()));
+    comes(process, Instant::now() + DYING);
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     let _ = waitid(WaitId::PidFd(process), options);
 }
 
+/// Whether something can be read, or the other side has gone, until then: to be asked for what is about to end.
+pub fn comes(descriptor: BorrowedFd<'_>, until: Instant) -> bool {
+    let mut waited = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
+    let left = until.saturating_duration_since(Instant::now());
+    let left = Timespec::try_from(left).ok();
+    let came = rustix::io::retry_on_intr(|| poll(&mut waited, left.as_ref()));
+    came.is_ok_and(|came| came > 0)
+}
+
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+
+    /// No signal comes.
+    pub struct Silent(Pipe, OwnedFd);
+
+    impl Silent {
+        pub fn new() -> Self {
+            let (read, write) = rustix::pipe::pipe().unwrap();
+            Self(Pipe(read), write)
+        }
+    }
+
+    impl Interrupts for Silent {
+        fn descriptor(&self) -> BorrowedFd<'_> {
+            self.0.descriptor()
+        }
+
+        fn ending(&mut self) -> io::Result<Option<i32>> {
+            Ok(None)
+        }
+    }
 
     /// Signals that are read from a pipe.
     struct Pipe(OwnedFd);

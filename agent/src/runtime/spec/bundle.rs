@@ -1,5 +1,6 @@
 //! An OCI bundle: a directory with a `config.json`, carried out as it is, or not at all.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -118,6 +119,7 @@ pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &Found) -> Result<O
         spec,
         root: Root::Directory(root),
         network,
+        members: BTreeMap::new(),
         change_root: ChangeRoot::Pivot,
         init: flags.manner.init,
         interactive: flags.manner.interactive,

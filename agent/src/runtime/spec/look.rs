@@ -14,6 +14,7 @@ use super::security::ULIMITS;
 use super::value::IdRange;
 use super::{Error, Found, name};
 use crate::host::devices::block_device;
+use crate::host::pinned::Pinned;
 use crate::host::system;
 use crate::runtime::state;
 
@@ -23,7 +24,7 @@ use crate::runtime::state;
 /// A bundle cannot be read, or a name is none.
 pub fn look(
     flags: &Flags,
-    container: impl Fn(&str) -> Result<i32, String>,
+    container: impl Fn(&str) -> Result<Pinned, String>,
 ) -> Result<Found, Error> {
     let name = flags.manner.name.clone().unwrap_or_else(name::by_chance);
     if !state::is_name(&name) || name.starts_with("lxc.") {

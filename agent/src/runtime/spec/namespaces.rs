@@ -12,6 +12,7 @@ use oci_spec::runtime::{
 use super::flags::{Flags, NetworkFlags};
 use super::value::IdRange;
 use super::{Error, Found};
+use crate::host::pinned::Pinned;
 use crate::runtime::order::Network;
 
 /// Whose namespace.
@@ -160,7 +161,7 @@ fn path_of(
     flag: &'static str,
     file: &str,
     share: &Share,
-    containers: &BTreeMap<String, Result<i32, String>>,
+    containers: &BTreeMap<String, Result<Pinned, String>>,
 ) -> Result<Option<Option<PathBuf>>, Error> {
     Ok(match share {
         Share::Host => None,
@@ -170,9 +171,9 @@ fn path_of(
             let none =
                 || Err("no container of that name runs here; agent ps shows those that do".into());
             let found = containers.get(name).cloned().unwrap_or_else(none);
-            let pid =
+            let process =
                 found.map_err(|reason| Error::flag(flag, &format!("container:{name}"), &reason))?;
-            Some(Some(format!("/proc/{pid}/ns/{file}").into()))
+            Some(Some(format!("/proc/{}/ns/{file}", process.number()).into()))
         }
     })
 }

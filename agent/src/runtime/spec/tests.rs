@@ -15,12 +15,16 @@ struct Line {
     flags: Flags,
 }
 
+fn this_process() -> Pinned {
+    Pinned::open(std::process::id().cast_signed()).unwrap()
+}
+
 fn found() -> Found {
     Found {
         name: "web".to_owned(),
         here: Here::at("/home/me"),
         variables: HashMap::from([("LANG".to_owned(), "C".to_owned())]),
-        containers: BTreeMap::from([("db".to_owned(), Ok(77))]),
+        containers: BTreeMap::from([("db".to_owned(), Ok(this_process()))]),
         devices: HashMap::from([("/dev/sda".to_owned(), (8, 0))]),
         hard_limits: HashMap::from([("nofile", 4096)]),
         subordinate: Ok((
@@ -296,7 +300,7 @@ fn namespaces_are_shared_as_asked() {
         found("--pid host --net host --ipc host --uts host --cgroupns host"),
         [(Mount, None)]
     );
-    let path = |file: &str| Some(format!("/proc/77/ns/{file}"));
+    let path = |file: &str| Some(format!("/proc/{}/ns/{file}", std::process::id()));
     assert_eq!(
         found(
             "--pid container:db --net ns:/run/netns/a --ipc container:db --uts container:db --cgroupns container:db --time container:db --userns container:db"

@@ -1,7 +1,7 @@
 //! The process that another one waits for, and what keeps it from going on.
 
 use std::fmt;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
@@ -81,7 +81,7 @@ impl Holder {
 }
 
 /// Whether a process ends in time. A signal that this process handles does not end the wait.
-pub fn ends(process: &OwnedFd, patience: Duration) -> bool {
+pub fn ends(process: &impl AsFd, patience: Duration) -> bool {
     let deadline = std::time::Instant::now() + patience;
     loop {
         let now = std::time::Instant::now();

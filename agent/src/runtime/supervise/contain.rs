@@ -164,6 +164,7 @@ fn live(
         begun.v2_fd(),
         stdio,
         &filters,
+        &mut signals,
     )?;
     // What is on disk of it stays until the container has ended.
     let _disk = tree.disk;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -52,16 +52,16 @@ pub enum Split {
     Supervisor(Caller),
 }
 
-/// Makes the supervisor.
+/// Makes the supervisor, which has no other descriptors of this process's than `kept`.
 ///
 /// # Errors
 /// No process is to be had.
-pub fn split() -> io::Result<Split> {
+pub fn split(kept: &[BorrowedFd<'_>]) -> io::Result<Split> {
     let (ours, theirs) = pipe()?;
     match fork()? {
         Side::Child => {
             drop(ours);
-            let theirs = leave_parent(theirs)?;
+            leave_parent(&[kept, &[theirs.as_fd()]].concat())?;
             let mut caller = Caller(Some(File::from(theirs)));
             caller.tell(SELF, &std::process::id().to_string());
             Ok(Split::Supervisor(caller))

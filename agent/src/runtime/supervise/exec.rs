@@ -4,14 +4,14 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{Process, Spec};
-use rustix::process::Pid;
 
 use super::contain::{FAILED, end_of, filters, held_up, reap};
 use super::signals::Signals;
 use super::stop::first_process;
 use super::streams::{self, Wanted};
 use super::{Error, clean, sweep};
-use crate::host;
+use crate::faults;
+use crate::host::{self, pinned::Pinned};
 use crate::runtime::launch;
 use crate::runtime::spec;
 use crate::runtime::state::Store;
@@ -43,24 +43,30 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
         interactive: request.interactive,
     };
     wanted.check()?;
-    let (record, pid, container) = first_process(&store, &request.container)?;
+    let (record, container) = first_process(&store, &request.container)?;
     let spec = store.spec(&request.container)?;
-    let process = process(request, pid, &spec)?;
+    faults::point("found");
+    let ended = |error: Error| match container.check() {
+        Ok(()) => error,
+        Err(_) => Error::NotRunning {
+            name: record.name.clone(),
+        },
+    };
+    let process = process(request, &container, &spec).map_err(ended)?;
     let cgroup = clean::joined(&record)?;
     cgroup.check()?;
     let (stdio, mut relay) = streams::foreground(wanted).map_err(Error::Streams)?;
     let mut signals = Signals::catch().map_err(Error::Streams)?;
     let entrances = cgroup.entrances()?;
     let running = launch::enter(
-        pid,
-        container.as_fd(),
+        &container,
         &process,
         &entrances,
         stdio,
         &filters(&spec)?,
         &mut signals,
     );
-    let running = running.map_err(|error| held_up(error.into(), &cgroup))?;
+    let running = running.map_err(|error| ended(held_up(error.into(), &cgroup)))?;
     let mut raw = None;
     if let Some(terminal) = running.terminal {
         raw = streams::connect(terminal, wanted, false, &mut relay).map_err(Error::Streams)?;
@@ -87,7 +93,7 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
 }
 
 /// The container's process, with what was asked for.
-fn process(request: &Request, pid: Pid, spec: &Spec) -> Result<Process, Error> {
+fn process(request: &Request, container: &Pinned, spec: &Spec) -> Result<Process, Error> {
     let mut process = spec.process().clone().unwrap_or_default();
     process.set_args(Some(request.command.clone()));
     process.set_terminal(Some(request.terminal));
@@ -100,7 +106,7 @@ fn process(request: &Request, pid: Pid, spec: &Spec) -> Result<Process, Error> {
     }
     let mut environment = process.env().clone().unwrap_or_default();
     if let Some(user) = &request.user {
-        let (_, root) = host::launch::surroundings(pid).map_err(launch::Error::from)?;
+        let (_, root) = host::launch::surroundings(container).map_err(launch::Error::from)?;
         let (user, home) = spec::user_in(root.as_fd(), Some(user), &[])?;
         process.set_user(user);
         set(&mut environment, &format!("HOME={home}"));

@@ -1,15 +1,14 @@
 //! Ending a container from outside: its supervisor sees it end, and removes it.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::Pid;
-
 use super::{Error, clean, say};
+use crate::host::pinned::Pinned;
 use crate::host::process::Process;
-use crate::runtime::state::{self, Condition, Holder, Record, Status, Store, ends};
+use crate::runtime::state::{self, Condition, Holder, Record, Status, Store, Waiter, ends};
 use crate::sys::fork::send_signal;
 
 /// How long what is killed may take to be gone, and what starts to run.
@@ -23,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// # Errors
 /// There is none of this name, or it cannot be ended.
 pub fn stop(store: &Store, name: &str, patience: Duration) -> Result<(), Error> {
-    let (record, _, process) = match first_process(store, name) {
+    let (record, process) = match first_process(store, name) {
         Err(Error::NotRunning { .. }) => return Ok(()),
         other => other?,
     };
@@ -67,7 +66,7 @@ pub fn remove(store: &Store, name: &str, force: bool) -> Result<(), Error> {
 /// Kills a container, and its supervisor too where that does not clean up.
 fn end(store: &Store, name: &str) -> Result<(), Error> {
     let ended = match first_process(store, name) {
-        Ok((record, _, process)) => {
+        Ok((record, process)) => {
             kill(&record, &process)?;
             wait_for_supervisor(store, name)
         }
@@ -85,26 +84,23 @@ fn end(store: &Store, name: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// It does not run.
-pub fn first_process(store: &Store, name: &str) -> Result<(Record, Pid, OwnedFd), Error> {
+pub fn first_process(store: &Store, name: &str) -> Result<(Record, Pinned), Error> {
     let waiter = store.waiter(name)?;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let process = match store.read(name).map(|record| record.status) {
-            Ok(Status::Running { pid }) => open(pid),
+        let found = match store.read(name).map(|record| record.status) {
+            Ok(Status::Running { pid }) => still_running(store, name, &waiter, pid),
             // A supervisor that is just beginning has not written yet.
             Ok(Status::Creating) | Err(state::Error::Unknown { .. }) => None,
             Ok(Status::Exited { .. }) => return Err(Error::NotRunning { name: name.into() }),
             Err(error) => return Err(error.into()),
         };
+        if let Some(found) = found {
+            return Ok(found);
+        }
         let Some(supervisor) = waiter.holder() else {
             return Err(Error::NotRunning { name: name.into() });
         };
-        // A supervisor lets nobody have the number before it has changed the record.
-        if let (Some((pid, process)), Ok(record)) = (process, store.read(name))
-            && matches!(record.status, Status::Running { .. })
-        {
-            return Ok((record, pid, process));
-        }
         if Instant::now() > deadline {
             let (name, seconds) = (name.into(), PATIENCE.as_secs());
             return Err(Error::Creating {
@@ -117,14 +113,26 @@ pub fn first_process(store: &Store, name: &str) -> Result<(Record, Pid, OwnedFd)
     }
 }
 
-fn open(pid: i32) -> Option<(Pid, OwnedFd)> {
-    let pid = Pid::from_raw(pid)?;
-    Some((pid, Holder::new(Some(pid)).open()?))
+/// The first process of a container, if that runs at this moment.
+pub fn running(store: &Store, name: &str) -> Option<Pinned> {
+    let waiter = store.waiter(name).ok()?;
+    let Status::Running { pid } = store.read(name).ok()?.status else {
+        return None;
+    };
+    Some(still_running(store, name, &waiter, pid)?.1)
+}
+
+/// The record and the first process of a container, where `pid` still is its number.
+fn still_running(store: &Store, name: &str, waiter: &Waiter, pid: i32) -> Option<(Record, Pinned)> {
+    let process = Pinned::open(pid)?;
+    // A supervisor lets nobody have the number before it has changed the record.
+    let record = store.read(name).ok().filter(|_| waiter.is_held())?;
+    (record.status == Status::Running { pid }).then_some((record, process))
 }
 
 /// Kills all of a container that runs: what is in its cgroup; where it has none, its first process, with which its pid
 /// namespace ends.
-fn kill(record: &Record, process: &OwnedFd) -> Result<(), Error> {
+fn kill(record: &Record, process: &Pinned) -> Result<(), Error> {
     if let Some(cgroup) = clean::cgroup(record)? {
         cgroup.kill()?;
     }
@@ -132,7 +140,7 @@ fn kill(record: &Record, process: &OwnedFd) -> Result<(), Error> {
 }
 
 /// Kills a process, and waits for its end.
-fn kill_process(name: &str, process: &OwnedFd) -> Result<(), Error> {
+fn kill_process(name: &str, process: &Pinned) -> Result<(), Error> {
     match send_signal(process.as_fd(), libc::SIGKILL) {
         Err(source) if source.raw_os_error() != Some(libc::ESRCH) => {
             let name = name.into();
@@ -156,12 +164,11 @@ pub fn kill_first(record: &Record) -> Result<(), Error> {
     let (Status::Running { pid }, Some(born)) = (&record.status, record.born) else {
         return Ok(());
     };
-    let Some((pid, process)) = open(*pid) else {
+    let Some(process) = Pinned::open(*pid) else {
         return Ok(());
     };
-    let number = pid.as_raw_nonzero().get().unsigned_abs();
     // The kernel may have given the number to another process since.
-    match Process::new(Path::new("/"), number).started() {
+    match Process::new(Path::new("/"), process.number()).started() {
         Ok(started) if started == born => kill_process(&record.name, &process),
         _ => Ok(()),
     }

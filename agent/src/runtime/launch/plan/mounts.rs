@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Spec;
-use rustix::fs::{CWD, FileType, fstat};
+use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountFlags, OpenTreeFlags, open_tree};
 
@@ -21,7 +21,7 @@ use self::options::Options;
 use super::namespaces::Namespaces;
 use super::{path_text, text};
 use crate::host::hierarchy::Hierarchies;
-use crate::runtime::launch::Error;
+use crate::runtime::launch::{Error, Interrupts, apart};
 use crate::runtime::launch::place::{Kind, Links};
 use crate::sys::launch::{MountAttributes, set_mount};
 
@@ -115,12 +115,13 @@ impl Mounts {
         spec: &Spec,
         namespaces: &Namespaces,
         hierarchies: &Hierarchies,
+        interrupts: &mut dyn Interrupts,
     ) -> Result<Self, Error> {
         let mut all = Vec::new();
         for mount in spec.mounts().as_deref().unwrap_or_default() {
             match mount.typ().as_deref() {
                 Some("cgroup" | "cgroup2") => all.extend(cgroups::mounts(mount, hierarchies)?),
-                _ => all.push(Mount::new(mount, namespaces)?),
+                _ => all.push(Mount::new(mount, namespaces, interrupts)?),
             }
         }
         put_off(&mut all);
@@ -161,7 +162,11 @@ impl Mount {
         Path::new(OsStr::from_bytes(self.target.to_bytes()))
     }
 
-    fn new(mount: &oci_spec::runtime::Mount, namespaces: &Namespaces) -> Result<Self, Error> {
+    fn new(
+        mount: &oci_spec::runtime::Mount,
+        namespaces: &Namespaces,
+        interrupts: &mut dyn Interrupts,
+    ) -> Result<Self, Error> {
         let destination = mount.destination();
         let absolute = destination.is_absolute();
         if !absolute
@@ -177,9 +182,9 @@ impl Mount {
         let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
         let kind = mount.typ().as_deref().unwrap_or("none");
         let (what, kind) = if options.bind || kind == "bind" {
-            bind(mount, &options)?
+            bind(mount, &options, interrupts)?
         } else {
-            let fresh = fresh(mount, kind, options, namespaces)?;
+            let fresh = fresh(mount, kind, options, namespaces, interrupts)?;
             (What::Fresh(fresh), Kind::Directory)
         };
         // The kernel's own file systems are where they are looked for, whatever links the root has.
@@ -211,7 +216,11 @@ fn is_kernels(path: &Path) -> bool {
         .any(|tree| path.starts_with(tree))
 }
 
-fn bind(mount: &oci_spec::runtime::Mount, options: &Options) -> Result<(What, Kind), Error> {
+fn bind(
+    mount: &oci_spec::runtime::Mount,
+    options: &Options,
+    interrupts: &mut dyn Interrupts,
+) -> Result<(What, Kind), Error> {
     let destination = mount.destination().display();
     let Some(source) = mount.source() else {
         return Err(Error::invalid(format!(
@@ -229,16 +238,23 @@ fn bind(mount: &oci_spec::runtime::Mount, options: &Options) -> Result<(What, Ki
     if options.recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    let tree = open_tree(CWD, source.as_path(), flags)
-        .map_err(|errno| Error::step(STEP, subject(), errno))?;
+    let cut_out = || open_tree(CWD, source.as_path(), flags);
+    let tree = match apart::is_at_hand(source) {
+        true => cut_out(),
+        false => apart::open(&mut apart::wait_for(interrupts, source), cut_out)?,
+    };
+    let tree = tree.map_err(|errno| Error::step(STEP, subject(), errno))?;
     let attributes = MountAttributes {
         propagation: options.propagation.unwrap_or(libc::MS_PRIVATE),
         ..options.attributes
     };
     set_mount(tree.as_fd(), &attributes, true)
         .map_err(|errno| Error::step(STEP, subject(), errno))?;
-    let stat = fstat(&tree).map_err(|errno| Error::step(STEP, subject(), errno))?;
-    let kind = match FileType::from_raw_mode(stat.st_mode) {
+    // What kind of file it is stays the same, and no server is asked.
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = statx(&tree, c"", flags, StatxFlags::TYPE)
+        .map_err(|errno| Error::step(STEP, subject(), errno))?;
+    let kind = match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
         FileType::Directory => Kind::Directory,
         _ => Kind::File,
     };
@@ -250,6 +266,7 @@ fn fresh(
     kind: &str,
     options: Options,
     namespaces: &Namespaces,
+    interrupts: &mut dyn Interrupts,
 ) -> Result<Fresh, Error> {
     let source = mount.source().as_deref().unwrap_or(Path::new(kind));
     let role = match kind {
@@ -264,7 +281,9 @@ fn fresh(
         data.retain(|(name, _)| role != Role::Terminals || name.as_c_str() != c"gid");
     }
     let made = match namespaces.joined_through(libc::CLONE_NEWPID) {
-        Some(join) if kind == "proc" => Some(pids::proc(join, &data, options.attributes)?),
+        Some(join) if kind == "proc" => {
+            Some(pids::proc(join, &data, options.attributes, interrupts)?)
+        }
         _ => None,
     };
     Ok(Fresh {

@@ -2,9 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{PROC_SUPER_MAGIC, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -13,16 +11,16 @@ use rustix::mount::{
 };
 use rustix::process::{chroot, fchdir};
 
-use crate::host;
+use crate::host::{self, pinned::Pinned};
 use crate::runtime::launch::Error;
-use crate::runtime::launch::channel::{self, Channel, Report};
+use crate::runtime::launch::apart;
 use crate::runtime::launch::place::{Links, Within};
 use crate::runtime::launch::plan::namespaces::Join;
-use crate::runtime::launch::wait;
-use crate::sys::launch::{Kin, MountAttributes, Side, clone, enter, exit, set_mount};
+use crate::runtime::launch::wait::{Interrupts, Wait};
+use crate::sys::launch::{MountAttributes, enter, set_mount};
 
-/// How long a member's root may take to be looked into: it may be on any file system.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A member's root may be on any file system.
+const WHAT: &str = "/proc of the pid namespace that is joined";
 
 /// The inode of the root of a `/proc` (`PROC_ROOT_INO`, `include/linux/proc_fs.h`).
 const ROOT_INODE: u64 = 1;
@@ -30,7 +28,12 @@ const ROOT_INODE: u64 = 1;
 type Options = [(CString, Option<CString>)];
 
 /// A mount of the `/proc` that shows this namespace.
-pub fn proc(join: &Join, options: &Options, attributes: MountAttributes) -> Result<OwnedFd, Error> {
+pub fn proc(
+    join: &Join,
+    options: &Options,
+    attributes: MountAttributes,
+    interrupts: &mut dyn Interrupts,
+) -> Result<OwnedFd, Error> {
     let namespace = join.namespace.as_fd();
     // Before 6.18 there is no such option, and it takes rights over the namespace.
     let refused = match by_option(namespace, options, attributes) {
@@ -42,11 +45,17 @@ pub fn proc(join: &Join, options: &Options, attributes: MountAttributes) -> Resu
         let subject = join.subject.to_string_lossy();
         return Err(Error::step("join", subject, Errno::INVAL));
     }
+    let mut wait = Wait::new(interrupts, WHAT, apart::PATIENCE);
     for pid in host::launch::members_of_pids(&shown) {
-        if let Ok(tree) = of_member(pid, &shown) {
-            set_mount(tree.as_fd(), &attributes, false)
-                .map_err(|errno| Error::step("mount", "/proc", errno))?;
-            return Ok(tree);
+        match of_member(pid, &shown, &mut wait) {
+            Ok(tree) => {
+                set_mount(tree.as_fd(), &attributes, false)
+                    .map_err(|errno| Error::step("mount", "/proc", errno))?;
+                return Ok(tree);
+            }
+            Err(ended @ (Error::Interrupted { .. } | Error::Late { .. })) => return Err(ended),
+            // Another one may have it.
+            Err(_) => {}
         }
     }
     Err(Error::invalid(format!(
@@ -77,24 +86,17 @@ fn by_option(
 
 /// A copy of the mount that a process of the namespace has at `/proc`, if it is what it should be. Only who is in that
 /// process's mount namespace may copy it: a child goes there, which nobody in the pid namespace sees.
-fn of_member(pid: rustix::process::Pid, shown: &str) -> Result<OwnedFd, Error> {
+fn of_member(
+    pid: rustix::process::Pid,
+    shown: &str,
+    wait: &mut Wait<'_>,
+) -> Result<OwnedFd, Error> {
     let failed = |errno| Error::step("mount", "/proc", errno);
-    let (kinds, root) = host::launch::surroundings(pid)?;
+    let member = Pinned::open(pid.as_raw_nonzero().get()).ok_or_else(|| failed(Errno::SRCH))?;
+    let (kinds, root) = host::launch::surroundings(&member)?;
     let kinds = kinds & (libc::CLONE_NEWNS | libc::CLONE_NEWUSER);
-    let namespaces = host::launch::namespaces(pid, kinds)?;
-    let (ours, theirs) = channel::pair().map_err(failed)?;
-    let child = match clone(0, None, Kin::Child).map_err(failed)? {
-        Side::Child => {
-            let given =
-                copy(&namespaces, root.as_fd()).and_then(|tree| theirs.give_terminal(tree.as_fd()));
-            exit(u8::from(given.is_err()))
-        }
-        Side::Parent { pidfd, .. } => pidfd,
-    };
-    drop(theirs);
-    let tree = hear(&ours);
-    wait::end(child.as_fd());
-    let tree = tree.map_err(failed)?;
+    let namespaces = host::launch::namespaces(&member, kinds)?;
+    let tree = apart::open(wait, || copy(&namespaces, root.as_fd()))?.map_err(failed)?;
     // Where it shows this namespace, the process has the number there that it has inside.
     let link = format!("{}/ns/pid", host::launch::number_inside(pid)?);
     let is_it = host::launch::name_at(tree.as_fd(), &link).is_some_and(|it| it == shown);
@@ -125,24 +127,10 @@ fn copy(namespaces: &[(OwnedFd, i32)], root: BorrowedFd<'_>) -> Result<OwnedFd, 
 
 const PROC: &CStr = c"/proc";
 
-fn hear(channel: &Channel) -> Result<OwnedFd, Errno> {
-    let mut waited = [PollFd::from_borrowed_fd(
-        channel.descriptor()?,
-        PollFlags::IN,
-    )];
-    let left = Timespec::try_from(PATIENCE).map_err(|_| Errno::INVAL)?;
-    match rustix::io::retry_on_intr(|| poll(&mut waited, Some(&left)))? {
-        0 => Err(Errno::TIMEDOUT),
-        _ => match channel.hear()? {
-            Report::Terminal(tree) => Ok(tree),
-            _ => Err(Errno::CHILD),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::launch::wait::tests::Silent;
 
     /// This process's own: it needs no rights over another to look like a member.
     #[test]
@@ -155,8 +143,10 @@ mod tests {
         let shown = host::launch::namespace_name(namespace.as_fd());
         let members: Vec<_> = host::launch::members_of_pids(&shown).collect();
         assert!(members.contains(&own), "{shown}");
-        let tree = of_member(own, &shown).unwrap();
+        let mut silent = Silent::new();
+        let mut wait = Wait::new(&mut silent, WHAT, apart::PATIENCE);
+        let tree = of_member(own, &shown, &mut wait).unwrap();
         assert_eq!(fstat(&tree).unwrap().st_ino, ROOT_INODE);
-        assert!(of_member(own, "pid:[1]").is_err());
+        assert!(of_member(own, "pid:[1]", &mut wait).is_err());
     }
 }
