@@ -17,6 +17,7 @@ use crate::host::hierarchy::Hierarchies;
 use crate::host::membership::Membership;
 use crate::intent::{self, Intent};
 use crate::inventory::containers::ContainerState;
+use crate::limit::bound::Bounds;
 use crate::pipeline::look::Look;
 use crate::runtime::state::{Status, Store};
 use crate::server::socket;
@@ -52,6 +53,8 @@ pub struct Known {
     pub process: Option<u32>,
     /// What its limits are meant to be, by the state of `agent run`.
     pub intended: Option<Arc<Intent>>,
+    /// The limits of its caller that it is to be under, likewise.
+    pub bounds: Option<Arc<Bounds>>,
 }
 
 /// A container that runs, confirmed or not, and its first process.
@@ -97,6 +100,7 @@ impl Fresh {
             container: called,
             process: own.next(),
             intended: confirmation.intended,
+            bounds: confirmation.bounds,
         })
     }
 
@@ -111,6 +115,7 @@ impl Fresh {
             container: place.container,
             process: None,
             intended: None,
+            bounds: None,
         }))
     }
 }
