@@ -193,7 +193,7 @@ fn notes(report: &Value, cgroup: &str) -> bool {
 fn close(cgroup: &Cgroup) {
     let [controller, name] = MEMORY;
     let file = file(&cgroup.path(), controller, name);
-    fs::set_permissions(file, Permissions::from_mode(0)).expect("permissions");
+    fs::set_permissions(file, Permissions::from_mode(0o000)).expect("permissions");
 }
 
 #[test]
