@@ -20,6 +20,8 @@ pub enum Guard {
     Streams,
     /// A cgroup is a container's only where its engine says so.
     Identity,
+    /// An ordinary user's container is at or below its caller's cgroup.
+    Placement,
 }
 
 pub use switches::{die, guarded, held, hold, point, wanted};
@@ -38,7 +40,13 @@ mod switches {
     const UNGUARDED: &str = "AGENT_UNGUARDED";
 
     impl Guard {
-        const ALL: [Self; 4] = [Self::RootLookup, Self::Entry, Self::Streams, Self::Identity];
+        const ALL: [Self; 5] = [
+            Self::RootLookup,
+            Self::Entry,
+            Self::Streams,
+            Self::Identity,
+            Self::Placement,
+        ];
 
         const fn name(self) -> &'static str {
             match self {
@@ -46,6 +54,7 @@ mod switches {
                 Self::Entry => "entry",
                 Self::Streams => "streams",
                 Self::Identity => "identity",
+                Self::Placement => "placement",
             }
         }
 

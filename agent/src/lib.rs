@@ -13,6 +13,7 @@ pub mod host;
 pub mod kernel;
 
 pub mod limit;
+pub mod limits;
 
 pub mod runtime;
 

@@ -7,9 +7,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::host::cgroup::Limit;
 use crate::host::hierarchy::Version;
 
+pub mod bound;
 pub mod chain;
 mod form;
 mod intent;
@@ -26,7 +29,8 @@ pub use table::{File, Row, TABLE};
 pub use weight::{shares_of_weight, weight_of_shares};
 
 /// A thing that is limited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     Memory,
     /// Memory and swap together.
@@ -64,14 +68,15 @@ pub enum Value {
 }
 
 /// A block device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Device {
     pub major: u32,
     pub minor: u32,
 }
 
 /// What a file holds of a limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Held {
     /// In the file's unit: bytes, tasks, a weight, shares, or a second's.
     Amount(Limit),

@@ -3,6 +3,7 @@
 //! Evidence goes one way: claim (what was intended) → chain (what files hold, the cgroup's and those above) → run (what
 //! the kernel counted meanwhile) → judge (pure: one verdict and its reason for each claim) → report.
 
+pub mod caller;
 pub mod claim;
 pub mod judge;
 pub mod lines;

@@ -23,6 +23,7 @@ pub mod program;
 pub mod prometheus;
 pub mod pty;
 pub mod rootfs;
+pub mod rootless;
 pub mod run;
 pub mod serve;
 pub mod shared;

@@ -18,6 +18,7 @@ use crate::host::membership::Membership;
 use crate::host::pinned::Pinned;
 use crate::intent::{self, Intent};
 use crate::inventory::containers::ContainerState;
+use crate::limit::bound::Bounds;
 use crate::pipeline::look::Look;
 use crate::watch::client;
 use crate::watch::record::Container;
@@ -51,6 +52,8 @@ pub struct Known {
     pub process: Option<Pinned>,
     /// What its limits are meant to be, by the state of `agent run`.
     pub intended: Option<Arc<Intent>>,
+    /// The limits of its caller that it is to be under, likewise.
+    pub bounds: Option<Arc<Bounds>>,
 }
 
 /// A container that runs, confirmed or not, and its first process.
@@ -96,6 +99,7 @@ impl Fresh {
             container: called,
             process: own.next(),
             intended: confirmation.intended,
+            bounds: confirmation.bounds,
         })
     }
 
@@ -110,6 +114,7 @@ impl Fresh {
             container: place.container,
             process: None,
             intended: None,
+            bounds: None,
         }))
     }
 }

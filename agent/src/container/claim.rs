@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::path::{Identity, Runtime, identify};
 use super::registry::names::Named;
 use crate::limit::Intent;
+use crate::limit::bound::Bounds;
 
 /// A container that a cgroup's path names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +63,8 @@ pub struct Confirmation {
     pub named: Option<Named>,
     /// What its limits are meant to be, likewise.
     pub intended: Option<Arc<Intent>>,
+    /// The limits of its caller that it is to be under, likewise.
+    pub bounds: Option<Arc<Bounds>>,
 }
 
 impl Confirmation {
@@ -73,6 +76,7 @@ impl Confirmation {
             process: None,
             named: None,
             intended: None,
+            bounds: None,
         }
     }
 

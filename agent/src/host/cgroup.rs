@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Error;
 use super::file::{File, number};
 use super::hierarchy::Version;
@@ -22,7 +24,8 @@ pub struct Directory {
 }
 
 /// A limit on something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Limit {
     Max,
     Value(u64),

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::Error;
 use super::file::File;
 use super::hierarchy::{Hierarchies, Mounted};
 use super::path;
 
 /// A cgroup, as it is spread over the hierarchies.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     /// By the hierarchy's id.
     paths: Vec<(u32, String)>,

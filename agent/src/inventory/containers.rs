@@ -8,7 +8,7 @@ use std::{
 use agent_ebpf::{CgroupKey, Counts, Task};
 use serde::{Deserialize, Serialize};
 
-use super::limits::Limits;
+use crate::limits::Limits;
 use crate::{
     container::{
         place::Where,

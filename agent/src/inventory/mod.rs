@@ -4,7 +4,6 @@
 pub mod containers;
 pub mod dot;
 pub mod inspect;
-pub mod limits;
 pub mod namespaces;
 pub mod ns;
 pub mod ps;

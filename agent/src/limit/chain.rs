@@ -3,11 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Device, Form, Held, Kind, Quantity, Value};
 use crate::host::hierarchy::Version;
 
 /// A limit as one cgroup has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// The cgroup's path in the hierarchy.
     pub cgroup: String,

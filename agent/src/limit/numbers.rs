@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// More CPUs than any kernel has.
 const HIGHEST: u32 = 65_535;
 
 /// CPUs, or memory nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Numbers(BTreeSet<u32>);
 
 impl Numbers {

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::order::{ChangeRoot, Network};
 use crate::host::user_directory::{self, UserDirectory};
+use crate::limit::bound::Bounds;
 
 mod files;
 mod former;
@@ -83,6 +84,10 @@ pub struct Record {
     /// When the first process started, in ticks since boot, where no cgroup tells what is the container's.
     #[serde(default)]
     pub born: Option<u64>,
+    /// The limits that its caller was under and it is to be under; none where its place is root's, or was said. `None`: an
+    /// agent wrote this that did not keep them.
+    #[serde(default)]
+    pub bounds: Option<Bounds>,
     pub supervisor: i32,
     pub status: Status,
     /// RFC 3339.

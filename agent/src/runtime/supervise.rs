@@ -36,7 +36,9 @@ use super::cgroup::{self, Cgroup, Ground, Wanted};
 use super::order::Order;
 use super::rootless;
 use super::state::Store;
+use crate::host;
 use crate::host::hierarchy::Hierarchies;
+use crate::host::membership::Membership;
 use crate::host::system::page_size;
 use crate::text;
 use detach::{Caller, Split};
@@ -140,10 +142,16 @@ impl Told<'_> {
     }
 
     /// The cgroup is made and limited, and what may be in it (on v2) does not run the command yet.
-    fn limited(&mut self, cgroup: &Cgroup) {
+    fn limited(
+        &mut self,
+        cgroup: &Cgroup,
+        joined: impl FnOnce() -> Result<Membership, host::Error>,
+    ) -> Result<(), Error> {
         if let Self::Holder(holder) = self {
-            holder.limited(cgroup);
+            let membership = joined().map_err(cgroup::Error::from)?;
+            holder.limited(cgroup, membership);
         }
+        Ok(())
     }
 
     fn started(&mut self, pid: i32) {

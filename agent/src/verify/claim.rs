@@ -2,6 +2,8 @@
 
 use crate::host::hierarchy::Version;
 use crate::host::system::page_size;
+use crate::limit::bound::Bound;
+use crate::limit::chain::Chain;
 use crate::limit::{Device, Held, Kind, Quantity, Value};
 
 /// A limit that is to hold.
@@ -14,6 +16,8 @@ pub struct Claim {
     pub intended: Option<Value>,
     /// Who says so, for people: `--memory`, `docker`, `--expect`.
     pub source: String,
+    /// Where the caller is under it, and what is judged is to be under it too.
+    pub bound: Option<Bound>,
 }
 
 impl Claim {
@@ -24,6 +28,7 @@ impl Claim {
             device: value.device(),
             intended: Some(value),
             source: source.into(),
+            bound: None,
         }
     }
 
@@ -34,7 +39,23 @@ impl Claim {
             device,
             intended: None,
             source: String::new(),
+            bound: None,
         }
+    }
+
+    /// That what is judged is under a limit that its caller is under.
+    pub fn of_caller(bound: &Bound) -> Self {
+        Self {
+            bound: Some(bound.clone()),
+            ..Self::own(bound.kind, bound.device)
+        }
+    }
+
+    /// Whether it is about the very cgroup that has the caller's limit, with all that is in it beside.
+    pub fn is_where_the_caller_is(&self, chain: &Chain) -> bool {
+        let cgroup = self.bound.as_ref().map(|bound| &*bound.link.cgroup);
+        let own = chain.own.as_ref().ok().map(|own| &*own.cgroup);
+        cgroup.is_some() && cgroup == own
     }
 
     /// What the files are to hold; `None` where nobody says, or this version has no such limit.

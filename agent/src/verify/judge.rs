@@ -3,6 +3,7 @@
 //! A limit that is not set as intended fails whatever was observed. One that is, and that the workload did not press
 //! against, is not proven: inconclusive, with what would press.
 
+mod bound;
 mod cpu;
 mod memory;
 mod pids;
@@ -112,8 +113,13 @@ impl Finding {
     }
 }
 
+pub use bound::unknown;
+
 /// Judges one claim.
 pub fn judge(facts: Facts<'_>) -> Check {
+    if let Some(bound) = &facts.claim.bound {
+        return bound::judge(&facts, bound);
+    }
     let chain = facts.chain;
     let intended = facts.claim.held(chain.version);
     let effective = chain.effective();
@@ -135,9 +141,11 @@ pub fn judge(facts: Facts<'_>) -> Check {
     Check {
         limit: chain.kind.flag(),
         device: chain.device.map(|device| device.to_string()),
+        caller: false,
         intended: facts.claim.intended().map(|value| Intended {
             value,
             source: facts.claim.source.clone(),
+            cgroup: None,
         }),
         written: facts.written.clone(),
         read_back: chain.own.as_ref().ok().map(|own| read_back(&facts, own)),
@@ -171,11 +179,7 @@ fn configuration(facts: &Facts<'_>, intended: Option<&Held>) -> Option<Finding> 
     let chain = facts.chain;
     match facts.undone {
         Some(Undone::Changed(changed)) => return fail(change(chain, changed)),
-        Some(Undone::Moved(Moved { pid, to })) => {
-            return fail(format!(
-                "process {pid} was moved to the cgroup {to} during the run, where this limit does not bind it"
-            ));
-        }
+        Some(Undone::Moved(moved)) => return fail(moved.to_string()),
         Some(Undone::Written(_)) | None => {}
     }
     if facts.claim.intended.is_some() && intended.is_none() {

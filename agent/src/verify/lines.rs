@@ -55,14 +55,15 @@ pub fn report(report: &Report, screen: Screen) -> String {
 /// A line for each limit.
 pub fn table(report: &Report, screen: Screen) -> String {
     let mut text = String::new();
-    let names = report.checks.iter().map(|check| check.limit.len());
+    let names = report.checks.iter().map(|check| name(check).len());
     let screen = Screen {
         margin: MARGIN.max(names.max().unwrap_or(0) + 3),
         ..screen
     };
     for check in &report.checks {
         let head = format!("{} {}", check.verdict.name(), check.reason);
-        line(check.limit, &head, colour(check.verdict), screen, &mut text);
+        let colour = colour(check.verdict);
+        line(&name(check), &head, colour, screen, &mut text);
     }
     for note in &report.notes {
         line("note", note, "", screen, &mut text);
@@ -78,10 +79,18 @@ pub fn table(report: &Report, screen: Screen) -> String {
     text
 }
 
+/// What its limit is called.
+fn name(check: &Check) -> String {
+    match check.caller {
+        false => check.limit.to_owned(),
+        true => format!("{} (caller)", check.limit),
+    }
+}
+
 fn block(check: &Check, screen: Screen, out: &mut String) {
     let title = match &check.device {
-        Some(device) => format!("{} {device}", check.limit),
-        None => check.limit.to_owned(),
+        Some(device) => format!("{} {device}", name(check)),
+        None => name(check),
     };
     paint(&title, NAME, screen, out);
     out.push('\n');
@@ -103,7 +112,12 @@ fn evidence(check: &Check) -> Vec<(&'static str, String)> {
             .number
             .filter(|_| intended.value.unit == "bytes");
         let exactly = number.map_or_else(String::new, |bytes| format!(" ({bytes} bytes)"));
-        let text = format!("{}{exactly}, by {}", intended.value.text, intended.source);
+        let of = intended.cgroup.as_ref();
+        let of = of.map_or_else(String::new, |cgroup| format!(", which is under {cgroup}"));
+        let text = format!(
+            "{}{exactly}, by {}{of}",
+            intended.value.text, intended.source
+        );
         lines.push(("intended", text));
     }
     if let Some(written) = &check.written {

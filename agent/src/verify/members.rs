@@ -1,6 +1,7 @@
 //! Who is in a cgroup, so that it is seen when somebody moves a process out of it: there the limit does not bind it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use super::sample::Gauge;
@@ -19,6 +20,16 @@ pub struct Moved {
     pub pid: i32,
     /// The path of the cgroup that it is in.
     pub to: String,
+}
+
+impl fmt::Display for Moved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, to } = self;
+        write!(
+            f,
+            "process {pid} was moved to the cgroup {to} during the run, where this limit does not bind it"
+        )
+    }
 }
 
 impl Members {

@@ -59,6 +59,9 @@ pub struct Check {
     /// Of a rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// Whether it is a limit that the caller is under, and the workload is to be under too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub caller: bool,
     pub intended: Option<Intended>,
     /// What was written, by the agent; null where somebody else wrote it.
     pub written: Option<InFile>,
@@ -76,6 +79,9 @@ pub struct Check {
 pub struct Intended {
     pub value: Quantity,
     pub source: String,
+    /// The caller's cgroup, or the one above it, that has the limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -10,6 +10,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
+use super::caller::Caller;
 use super::claim::Claim;
 use super::judge::{Host, Run, Undone};
 use super::members::Members;
@@ -18,7 +19,6 @@ use super::trace::Trace;
 use crate::host;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::hits::written_bytes;
-use crate::host::membership::Membership;
 use crate::host::reading::Field;
 use crate::host::writes::Writes;
 use crate::limit::Kind;
@@ -221,8 +221,11 @@ impl Watch {
         let written = self.writes.take();
         let looks = self.before.chains.iter().zip(&self.after.chains);
         let looks = looks.zip(&mut self.members).zip(&mut self.undone);
-        for (((before, after), members), undone) in looks {
-            let moved = members.look(&self.gauge, after.kind);
+        for ((((before, after), members), undone), claim) in looks.zip(&self.claims) {
+            let moved = match claim.is_where_the_caller_is(after) {
+                true => None,
+                false => members.look(&self.gauge, after.kind),
+            };
             if matches!(undone, Some(Undone::Changed(_) | Undone::Moved(_))) {
                 continue;
             }
@@ -316,13 +319,16 @@ pub type Progress<'a> = &'a mut dyn FnMut(&Watch);
 pub async fn launch(
     mut supervised: Supervised,
     claims: Vec<Claim>,
+    caller: &Caller,
     trace: Option<&Trace>,
     time: Option<Duration>,
     progress: Progress<'_>,
 ) -> Result<Ran, Error> {
     let mut interrupt = interrupt()?;
     let limited = supervised.limit().await?;
-    let mut watch = Watch::begin(gauge(&limited)?, claims)?;
+    let gauge = gauge(&limited)?;
+    supervised.notes.extend(caller.note(&gauge.limits()));
+    let mut watch = Watch::begin(gauge, caller.beside(claims))?;
     let pid = supervised.start().await?;
     watch.mark()?;
     let deadline = time.map(|time| watch.first.at + time);
@@ -402,8 +408,7 @@ pub async fn watch(
 
 pub(super) fn gauge(limited: &Limited) -> Result<Gauge, Error> {
     let hierarchies = Hierarchies::discover(Path::new("/"))?;
-    let membership = Membership::at(&hierarchies, &limited.cgroup);
-    Ok(Gauge::new(hierarchies, membership))
+    Ok(Gauge::new(hierarchies, limited.membership.clone()))
 }
 
 pub(super) fn ticks() -> tokio::time::Interval {

@@ -13,10 +13,10 @@ use crate::host::hits::{Hits, allowed_cpus};
 use crate::host::kept::{Directory, Kept};
 use crate::host::membership::Membership;
 use crate::host::reading::Reading;
-use crate::inventory::limits::Limits;
 use crate::limit::Held;
 use crate::limit::Kind;
 use crate::limit::chain::Chain;
+use crate::limits::Limits;
 
 /// A cgroup that is looked at again and again.
 pub struct Gauge {

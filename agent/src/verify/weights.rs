@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::select_all;
 
+use super::caller::{Caller, once};
 use super::claim::Claim;
 use super::judge;
 use super::report::{Check, Observed, Stimulus, Tolerance, Verdict};
@@ -57,20 +58,25 @@ struct Share {
     wanting: f64,
 }
 
-/// Launches siblings, each with a claim of its weight, watches how they share their CPU for `time`, and judges each.
+/// Launches siblings, each with a claim of its weight, which comes first, and those of their caller, watches how they share their CPU for `time`, and judges each.
 ///
 /// # Errors
 /// One cannot be launched, or its cgroup not be read.
 pub async fn split(
     supervised: Vec<Supervised>,
     claims: Vec<Claim>,
+    caller: &Caller,
     time: Duration,
 ) -> Result<(Vec<Check>, Vec<String>), Error> {
     let mut interrupt = interrupt()?;
     let mut siblings = Vec::new();
     for (mut supervised, claim) in supervised.into_iter().zip(claims) {
         let limited = supervised.limit().await?;
-        let watch = Watch::begin(gauge(&limited)?, vec![claim])?;
+        let gauge = gauge(&limited)?;
+        if siblings.is_empty() {
+            supervised.notes.extend(caller.note(&gauge.limits()));
+        }
+        let watch = Watch::begin(gauge, caller.beside(vec![claim]))?;
         siblings.push(Sibling {
             supervised,
             watch,
@@ -185,6 +191,17 @@ impl Want {
 }
 
 impl Sibling {
+    /// How it stands with a claim, by what files say.
+    fn configured(&self, at: usize) -> Check {
+        judge::judge(judge::Facts {
+            claim: &self.watch.claims[at],
+            written: None,
+            chain: &self.watch.before.chains[at],
+            undone: self.watch.undone[at].as_ref(),
+            run: None,
+        })
+    }
+
     fn share(&self) -> Share {
         let (before, after) = (&self.watch.before, &self.watch.after);
         let usage = |it: &super::sample::Sample| it.reading.number(Field::CpuUsage).unwrap_or(0);
@@ -209,23 +226,18 @@ impl Sibling {
 
 fn judge_all(siblings: &[Sibling]) -> Vec<Check> {
     let shares: Vec<Share> = siblings.iter().map(Sibling::share).collect();
-    let checks = siblings.iter().enumerate().map(|(at, sibling)| {
-        let watch = &sibling.watch;
-        let facts = judge::Facts {
-            claim: &watch.claims[0],
-            written: None,
-            chain: &watch.before.chains[0],
-            undone: watch.undone[0].as_ref(),
-            run: None,
-        };
-        let configured = judge::judge(facts);
+    let of_weight = siblings.iter().enumerate().map(|(at, sibling)| {
+        let configured = sibling.configured(0);
         if configured.verdict == Verdict::Pass {
             judged(&shares, at, configured)
         } else {
             configured
         }
     });
-    checks.collect()
+    let of_caller = siblings
+        .iter()
+        .flat_map(|it| (1..it.watch.claims.len()).map(|at| it.configured(at)));
+    once(of_weight.chain(of_caller).collect())
 }
 
 /// How one sibling did beside the others. What others took from all of them does not matter.

@@ -11,6 +11,7 @@ use super::file;
 use crate::container::claim::{Claim, Confirmation};
 use crate::container::registry::names::Named;
 use crate::intent;
+use crate::limit::bound::Bounds;
 use crate::runtime::order::ChangeRoot;
 use crate::runtime::state::{CONFIG, RECORD, Record, Status, directories_of};
 use crate::text;
@@ -46,9 +47,13 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
         Intents::Leave => None,
         Intents::Read => read(CONFIG).and_then(|config| intended(&claim.id, &config.bytes)),
     };
+    // Those of root may leave their caller's limits, and did so before the record said it.
+    let bounds = record.bounds.clone();
+    let bounds = bounds.or_else(|| (user == 0).then(Bounds::default));
     let confirmation = Confirmation {
         cgroups: cgroups(&record),
         process,
+        bounds: bounds.filter(|_| intents == Intents::Read).map(Arc::new),
         named: Some(named(record)),
         intended: intended.map(Arc::new),
         ..Confirmation::of(claim)

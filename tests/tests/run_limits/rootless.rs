@@ -1,97 +1,16 @@
 //! The containers of an ordinary user.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
-use tests::agent::binary;
-use tests::cgroup::{Cgroup, roots};
-use tests::program;
-use tests::run::{output, rootfs, text};
+use tests::rootless::{Delegated, Everybodys, USER, limit_memory, wait_until_dead};
+use tests::run::{output, text};
 use tests::wait::{PATIENCE, wait_for};
 use tests::{alone, root};
 
 use super::refused;
-
-/// Nobody's, who has no ranges of other ids.
-const USER: u32 = 65_534;
-
-/// The program and a root file system where everybody can read them.
-struct Everybodys {
-    directory: tempfile::TempDir,
-}
-
-impl Everybodys {
-    fn new() -> Self {
-        let directory = tempfile::tempdir_in("/tmp").expect("a directory");
-        let path = directory.path();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("permissions");
-        program::copy(binary(), &path.join("agent"));
-        let state = path.join("state");
-        fs::create_dir(&state).expect("a directory");
-        chown(&state, Some(USER), Some(USER)).expect("root");
-        let mut copy = Command::new("cp");
-        let copied = copy.arg("-a").arg(rootfs()).arg(path.join("root")).status();
-        assert!(copied.is_ok_and(|status| status.success()));
-        Self { directory }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// The agent with these words, as that user.
-    fn agent(&self, words: &[&str]) -> Command {
-        let mut agent = Command::new(self.path("agent"));
-        agent.args(words);
-        agent
-            .env("XDG_RUNTIME_DIR", self.path("state"))
-            .current_dir("/");
-        agent.uid(USER).gid(USER).stdin(Stdio::null());
-        agent
-    }
-
-    /// What is written of a container.
-    fn state(&self, name: &str) -> serde_json::Value {
-        let path = self.path("state/agent-containers").join(name);
-        let text = fs::read(path.join("state.json")).expect("a state");
-        serde_json::from_slice(&text).expect("JSON")
-    }
-
-    fn kill_supervisor(&self, name: &str) {
-        let pid = self.state(name)["supervisor"].as_i64();
-        let pid = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        let pid = pid.expect("a supervisor");
-        kill_process(pid, Signal::KILL).expect("a process");
-        wait_until_dead(&PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero())));
-    }
-
-    /// `agent run`, as that user.
-    fn run(&self, flags: &[&str], command: &[&str]) -> Command {
-        let mut run = Command::new(self.path("agent"));
-        run.args(["run", "--rootfs"])
-            .arg(self.path("root"))
-            .args(flags)
-            .args(command);
-        run.env("XDG_RUNTIME_DIR", self.path("state"))
-            .current_dir("/");
-        run.uid(USER).gid(USER).stdin(Stdio::null());
-        run
-    }
-}
-
-impl Drop for Everybodys {
-    fn drop(&mut self) {
-        // For a test that failed.
-        let _ = self
-            .agent(&["rm", "-f", "web"])
-            .stderr(Stdio::null())
-            .status();
-    }
-}
 
 #[test]
 fn without_a_cgroup_it_runs_without_limits_and_says_so() {
@@ -181,57 +100,6 @@ fn without_user_namespaces_it_says_so() {
     assert!(why.contains("user.max_user_namespaces"), "{said}");
 }
 
-/// A cgroup that is delegated to the user, and another one below, in which callers are.
-struct Delegated {
-    outer: Cgroup,
-    inner: Cgroup,
-}
-
-impl Delegated {
-    fn new(name: &str) -> Self {
-        let outer = Cgroup::new(name);
-        let inner = outer.child("inner");
-        for cgroup in [&outer, &inner] {
-            roots().for_each(|root| delegate(&root.join(cgroup.path().trim_start_matches('/'))));
-        }
-        Self { outer, inner }
-    }
-
-    /// The agent with these words, as the user, alone in the inner cgroup.
-    fn agent(&self, files: &Everybodys, words: &[&str]) -> Command {
-        // Into the cgroup as root, then the user.
-        let mut enter = self.inner.command("perl");
-        let become_user = format!("$( = $) = '{USER} {USER}'; $< = $> = {USER}; exec @ARGV");
-        enter.args(["-e", &become_user]).arg(files.path("agent"));
-        enter
-            .args(words)
-            .env("XDG_RUNTIME_DIR", files.path("state"))
-            .current_dir("/")
-            .stdin(Stdio::null());
-        enter
-    }
-
-    /// What is below the inner one, in any hierarchy.
-    fn left(&self) -> Vec<PathBuf> {
-        let inner = self.inner.path();
-        let all = roots().map(|root| root.join(inner.trim_start_matches('/')));
-        let below = all.flat_map(|inner| fs::read_dir(inner).expect("a cgroup").flatten());
-        let paths = below.map(|entry| entry.path());
-        paths.filter(|path| path.is_dir()).collect()
-    }
-
-    fn assert_empty(&self) {
-        wait_for("nothing stays", PATIENCE, || {
-            self.left().is_empty().then_some(())
-        });
-        let outer = self.outer.path();
-        for root in roots() {
-            let agent = root.join(outer.trim_start_matches('/')).join("agent");
-            assert!(!agent.exists(), "{}", agent.display());
-        }
-    }
-}
-
 #[test]
 fn in_a_delegated_cgroup_limits_hold() {
     if !root() {
@@ -239,7 +107,7 @@ fn in_a_delegated_cgroup_limits_hold() {
     }
     let _alone = alone();
     let files = Everybodys::new();
-    let delegated = Delegated::new("limits-delegated");
+    let delegated = Delegated::new("limits-delegated", &files);
     let root = files.path("root");
     let in_it = |flags: &[&str], script: &str| {
         let words = [&["run", "--rootfs", root.to_str().expect("UTF-8")], flags].concat();
@@ -269,7 +137,7 @@ fn a_container_stays_under_the_limits_of_its_caller() {
     }
     let _alone = alone();
     let files = Everybodys::new();
-    let delegated = Delegated::new("limits-caller");
+    let delegated = Delegated::new("limits-caller", &files);
     limit_memory(&delegated.inner, 40 << 20);
     let root = files.path("root");
     let root = root.to_str().expect("UTF-8");
@@ -297,30 +165,6 @@ fn a_container_stays_under_the_limits_of_its_caller() {
     delegated.assert_empty();
 }
 
-/// Who is to reap it may take its time.
-fn wait_until_dead(process: &Path) {
-    wait_for("it ends", PATIENCE, || {
-        let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
-        (stat.is_empty() || stat.contains(") Z ")).then_some(())
-    });
-}
-
-fn limit_memory(cgroup: &Cgroup, bytes: u64) {
-    let bytes = &*bytes.to_string();
-    if Cgroup::is_v1("memory") {
-        cgroup.write("memory", "memory.limit_in_bytes", bytes);
-        let swap = cgroup
-            .directory("memory")
-            .join("memory.memsw.limit_in_bytes");
-        if swap.exists() {
-            fs::write(swap, bytes).expect("a limit");
-        }
-    } else {
-        cgroup.write("memory", "memory.max", bytes);
-        cgroup.write("memory", "memory.swap.max", "0");
-    }
-}
-
 /// From a cgroup that is not the user's, as a login shell's.
 #[test]
 fn a_detached_container_is_reached_from_elsewhere() {
@@ -329,7 +173,7 @@ fn a_detached_container_is_reached_from_elsewhere() {
     }
     let _alone = alone();
     let files = Everybodys::new();
-    let delegated = Delegated::new("limits-reached");
+    let delegated = Delegated::new("limits-reached", &files);
     let root = files.path("root");
     let deaf = "trap '' TERM; while :; do sleep 1; done";
     let words = [
@@ -439,20 +283,4 @@ fn a_planted_directory_locks_nobody_out() {
     assert!(ran.status.success(), "{ran:?}");
     assert!(removed.status.success(), "{removed:?}");
     assert_eq!(own.len(), 1, "{own:?}");
-}
-
-/// Gives a cgroup to the user, as systemd's Delegate= does.
-fn delegate(directory: &Path) {
-    for name in [
-        "",
-        "cgroup.procs",
-        "cgroup.subtree_control",
-        "tasks",
-        "cgroup.threads",
-    ] {
-        let path = directory.join(name);
-        if path.exists() {
-            chown(&path, Some(USER), Some(USER)).expect("root");
-        }
-    }
 }

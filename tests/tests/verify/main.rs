@@ -2,6 +2,7 @@
 //! v2 and both at once: `cargo xtask vm` runs these tests in kernels that have v2.
 
 mod bad;
+mod caller;
 mod cpu;
 mod ends;
 mod io;

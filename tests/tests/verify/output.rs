@@ -16,7 +16,7 @@ fn page(arguments: &[&str], set: impl FnOnce(&mut Command)) -> (String, Option<i
     (text, output.status.code())
 }
 
-fn assert_fits(page: &str, columns: usize) {
+pub fn assert_fits(page: &str, columns: usize) {
     for line in page.lines() {
         let is_one_word = line.trim().split(' ').count() == 1;
         let fits = line.chars().count() <= columns;

@@ -28,6 +28,9 @@ Each limit is followed from what was intended over what was written, what the ke
 holds in the end with all cgroups above, to what the kernel counted in the run. A limit that the
 workload did not press against is not proven: inconclusive.
 
+The limits that the caller is under are to hold for an ordinary user's container as well, and are judged
+by where it is: pass at or below the cgroup that has the limit, else fail. Of root's a note tells.
+
 Exit status: 0 pass; 1 fail; 2 inconclusive, or nothing could be judged; 64 for wrong arguments.";
 
 const USAGE: &str = "agent verify LIMITS... [--for TIME] [--] COMMAND [ARG]...

@@ -19,6 +19,7 @@ use crate::runtime::spec;
 use crate::runtime::spec::flags::{Flags, Limits};
 use crate::runtime::spec::value::Set;
 use crate::runtime::supervise::held::{Written, hold};
+use crate::verify::caller::Caller;
 use crate::verify::claim::Claim;
 use crate::verify::judge::{Facts, judge};
 use crate::verify::report::{Check, InFile, Report, Scope, Subject, Workload};
@@ -46,9 +47,15 @@ pub fn limits(args: &Args) -> Result<Report, Failure> {
         )));
     }
     super::super::protect()?;
-    let (held, _leaving) = hold([job.order.clone()])?;
-    let report = super::super::runtime()?.block_on(job.judge(args, held))?;
-    Ok(report)
+    launch(args, &job)
+}
+
+/// Launches a job, and judges it.
+pub fn launch(args: &Args, job: &Job) -> Result<Report, Failure> {
+    let caller = Caller::here()?;
+    let (held, leaving) = hold([job.order.clone()])?;
+    let caller = leaving.bounds().map_or(caller, Caller::binding);
+    super::super::runtime()?.block_on(job.judge(args, held, &caller))
 }
 
 /// `agent verify --weights`.
@@ -81,14 +88,17 @@ pub fn split(
         Ok(job)
     });
     let jobs: Vec<Job> = jobs.collect::<Result<_, Failure>>()?;
-    let (held, _leaving) = hold(jobs.iter().map(|job| job.order.clone()))?;
+    let caller = Caller::here()?;
+    let (held, leaving) = hold(jobs.iter().map(|job| job.order.clone()))?;
+    let caller = leaving.bounds().map_or(caller, Caller::binding);
     super::super::runtime()?.block_on(async {
         let supervised: Vec<_> = held
             .into_iter()
             .map(Supervised::new)
             .collect::<Result<_, _>>()?;
         let claims = jobs.iter().flat_map(|job| job.claims.clone()).collect();
-        let (checks, notes) = weights::split(supervised, claims, time).await?;
+        let (mut checks, notes) = weights::split(supervised, claims, &caller, time).await?;
+        checks.extend(caller.unknown());
         let names: Vec<&str> = jobs.iter().map(|job| &*job.order.name).collect();
         let subject = Subject {
             name: names.join(","),
@@ -177,7 +187,12 @@ impl Job {
     }
 
     /// Runs it, and judges all claims.
-    pub async fn judge(&self, args: &Args, held: Vec<UnixStream>) -> Result<Report, Failure> {
+    async fn judge(
+        &self,
+        args: &Args,
+        held: Vec<UnixStream>,
+        caller: &Caller,
+    ) -> Result<Report, Failure> {
         let (trace, mut notes) = trace(args, &self.claims).await;
         let mut checks = Vec::new();
         let mut workload = None;
@@ -186,7 +201,8 @@ impl Job {
             let claims = self.claims.clone();
             let mut progress = Progress::new();
             let mut told = |watch: &Watch| progress.show(watch);
-            let ran = run::launch(supervised, claims, trace.as_ref(), args.time, &mut told).await;
+            let trace = trace.as_ref();
+            let ran = run::launch(supervised, claims, caller, trace, args.time, &mut told).await;
             progress.clear();
             let ran = ran?;
             checks.extend(judged(&ran));
@@ -197,6 +213,7 @@ impl Job {
             });
             notes.extend(ran.notes);
         }
+        checks.extend(caller.unknown());
         let subject = Subject {
             name: self.order.name.clone(),
             cgroup: cgroup(&self.order),

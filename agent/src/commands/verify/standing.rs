@@ -8,15 +8,18 @@ use super::arguments::{Args, Target};
 use super::launched::{Progress, trace};
 use super::{Failure, report};
 use crate::commands::known::{self, Fresh, Known};
+use crate::container::path::Runtime;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::membership::Membership;
 use crate::intent::{Intent, Source, expect};
 use crate::limit::Kind;
+use crate::verify::caller::Caller;
 use crate::verify::claim::Claim;
 use crate::verify::judge::{Facts, Run, Undone, judge};
 use crate::verify::report::{Check, Report, Scope, Subject};
 use crate::verify::run::{self, Watch};
 use crate::verify::sample::{Gauge, Sample};
+use crate::watch::record::Container;
 
 /// What is judged, and what is known of it.
 struct Found {
@@ -34,13 +37,26 @@ pub fn run(args: &Args, target: &Target<'_>) -> Result<Report, Failure> {
     super::super::runtime()?.block_on(async {
         let hierarchies = Hierarchies::discover(Path::new("/"))?;
         let found = find(args, target, &hierarchies).await?;
+        let caller = found.known.as_ref().map_or_else(Caller::default, caller);
         let intent = match (expected, &found.known) {
             (Some(expected), _) => Some(expected),
             (None, Some(known)) => known.intent(args.engine.socket()).await?,
             (None, None) => None,
         };
-        judge_found(args, found, intent, hierarchies).await
+        judge_found(args, found, intent, &caller, hierarchies).await
     })
+}
+
+/// The limits that a container of `agent run` was started under, by its record.
+fn caller(known: &Known) -> Caller {
+    let Container {
+        confirmed, runtime, ..
+    } = &known.container;
+    match &known.bounds {
+        Some(bounds) => Caller::binding(bounds),
+        None if *confirmed == Some(true) && *runtime == Runtime::Agent.name() => Caller::unsaid(),
+        None => Caller::default(),
+    }
 }
 
 async fn find(
@@ -110,24 +126,28 @@ async fn judge_found(
     args: &Args,
     found: Found,
     intent: Option<Intent>,
+    caller: &Caller,
     hierarchies: Hierarchies,
 ) -> Result<Report, Failure> {
     let gauge = Gauge::new(hierarchies, found.membership);
-    let claims = claims(&gauge, intent)?;
-    if claims.is_empty() {
+    let claims = caller.beside(claims(&gauge, intent)?);
+    let unknown = caller.unknown();
+    if claims.is_empty() && unknown.is_empty() {
         let none = anyhow!(
             "{} has no limit, and nobody says that it should: --expect memory=150M names one",
             found.name
         );
         return Err(none.into());
     }
+    let first = claims.first().map_or(Kind::Memory, |claim| claim.kind);
     let subject = Subject {
-        cgroup: gauge.path(claims[0].kind).unwrap_or_default().to_owned(),
+        cgroup: gauge.path(first).unwrap_or_default().to_owned(),
         name: found.name,
     };
     let Some(time) = args.time else {
         let now = gauge.sample(&claims)?;
-        let checks = checks(&claims, &now, &vec![None; claims.len()], None);
+        let mut checks = checks(&claims, &now, &vec![None; claims.len()], None);
+        checks.extend(unknown);
         return Ok(report(
             Scope::Configuration,
             subject,
@@ -142,7 +162,8 @@ async fn judge_found(
     let watched = run::watch(gauge, claims, trace.as_ref(), time, &mut told).await;
     progress.clear();
     let (watch, run) = watched?;
-    let checks = checks(&watch.claims, &watch.before, &watch.undone, Some(&run));
+    let mut checks = checks(&watch.claims, &watch.before, &watch.undone, Some(&run));
+    checks.extend(unknown);
     Ok(report(Scope::Run, subject, None, checks, notes))
 }
 

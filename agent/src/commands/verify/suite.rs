@@ -9,12 +9,12 @@ use anyhow::{Context as _, anyhow};
 use rustix::process::geteuid;
 
 use super::arguments::{Args, Weights};
-use super::launched::{Job as Launched, flags, last_cpu, split};
+use super::launched::{self, Job as Launched, flags, last_cpu, split};
 use super::{Failure, report};
 use crate::host::devices::disk_below;
 use crate::runtime::spec::flags::Flags;
 use crate::runtime::spec::value::{Cpus, DeviceRate, MaybeNumber, Set, Size};
-use crate::runtime::supervise::held::hold;
+use crate::verify::caller::once;
 use crate::verify::report::{Check, Report, Scope, Subject, Verdict};
 
 const STRESS: &str = "stress-ng";
@@ -85,8 +85,13 @@ pub fn run(args: &Args, jobs: &[Job]) -> Result<Report, Failure> {
     for job in jobs {
         let report = one(args, *job)?;
         checks.extend(report.checks);
-        notes.extend(report.notes);
+        for note in report.notes {
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
     }
+    let checks = once(checks);
     let subject = Subject {
         name: "suite".to_owned(),
         cgroup: "/agent".to_owned(),
@@ -119,9 +124,7 @@ fn one(args: &Args, job: Job) -> Result<Report, Failure> {
 }
 
 fn launch(args: &Args, flags: Flags) -> Result<Report, Failure> {
-    let job = Launched::of(flags)?;
-    let (held, _leaving) = hold([job.order.clone()])?;
-    super::super::runtime()?.block_on(job.judge(args, held))
+    launched::launch(args, &Launched::of(flags)?)
 }
 
 fn without_disk() -> Report {

@@ -12,9 +12,9 @@ use crate::host::mount::MountPoint;
 use crate::host::process::Process;
 use crate::host::status::{SETS, Status};
 use crate::host::system::page_size;
-use crate::inventory::limits::Limits;
 use crate::inventory::namespaces::NamespaceState;
 use crate::limit::Intent;
+use crate::limits::Limits;
 use crate::watch::record::Container;
 
 /// Where a namespace was seen whose file in `/proc` is closed.

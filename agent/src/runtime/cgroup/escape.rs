@@ -1,102 +1,95 @@
 //! Whether a process that moves to another cgroup of v2 leaves a limit behind.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::host::cgroup::Limit;
-use crate::host::control::Control;
-use crate::host::hierarchy::{Hierarchies, Mounted, Version};
-use crate::host::path::with_parents;
-use crate::limit::{Form, Held, Kind, TABLE};
+use crate::host::hierarchy::{Hierarchies, Mounted};
+use crate::host::membership::Membership;
+use crate::limit::bound::{Bound, Bounds, Standing, Unknown};
+use crate::limit::chain::{Chain, Link};
+use crate::limit::{Held, Kind};
+use crate::limits::Limits;
+use crate::text::error_line;
 
-/// A limit that would hold no more.
+/// A limit that would hold no more, or may not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Escape {
-    pub file: &'static str,
-    pub text: String,
-    pub cgroup: String,
+pub enum Escape {
+    Left(Bound),
+    Unknown(Unknown),
 }
 
-/// The first limit of the cgroup `own`, or of one above it, that is tighter than what holds in `target`. `most_tasks` is
-/// the limit of tasks that the new cgroup itself will have.
+/// The first of the limits that a process is under that would not hold for one in a new cgroup below `target`. A limit
+/// that cannot be read, here or there, may be one. `most_tasks` is the limit of tasks that the new cgroup itself will have.
 pub fn find(
     hierarchies: &Hierarchies,
     v2: &Mounted,
-    own: &str,
+    bounds: &Bounds,
     target: &str,
     most_tasks: impl Fn() -> Option<u64>,
 ) -> Option<Escape> {
-    let open = |path: &str| {
-        let directory = hierarchies.directory(v2, path)?.path;
-        Control::open(Version::V2, &directory).ok()
-    };
-    let chain = |path: &str| -> Vec<(String, Control)> {
-        let paths = with_parents(path).map(std::borrow::Cow::into_owned);
-        paths
-            .filter_map(|path| Some((path.clone(), open(&path)?)))
-            .collect()
-    };
-    let theirs = chain(target);
-    let shared = |path: &String| theirs.iter().any(|(other, _)| other == path);
-    let mut own = chain(own);
-    own.retain(|(path, _)| !shared(path));
-    // A weight counts among siblings only, and memory.low protects.
-    let limits = TABLE
-        .iter()
-        .filter(|row| !matches!(row.kind, Kind::CpuWeight | Kind::MemoryReservation));
-    let limits = limits.flat_map(|row| row.v2.iter().map(move |file| (row.kind, *file)));
-    for (kind, file) in limits {
-        let read = |control: &Control| {
-            let text = control.read(file.name).ok()?;
-            let held = match file.form {
-                // Of whatever device: a limit that the target cannot be compared with.
-                Form::DeviceKey(_) => Held::Amount(rate(&text)),
-                form => form.read(&text, None)?,
-            };
-            (!held.is_none()).then_some((held, text.trim().to_owned()))
-        };
-        let in_target = theirs.iter().filter_map(|(_, control)| read(control));
-        let mut there = match file.form {
-            Form::DeviceKey(_) => None,
-            _ => in_target.map(|(held, _)| held).reduce(Held::tighter),
-        };
-        for (cgroup, control) in &own {
-            let Some((held, text)) = read(control) else {
-                continue;
-            };
-            let holds = |there: &Option<Held>| {
-                let same = |it: &Held| it.clone().tighter(held.clone()) == *it;
-                there.as_ref().is_some_and(same)
-            };
-            if !holds(&there) && kind == Kind::Pids {
-                let usual = most_tasks().map(|most| Held::Amount(Limit::Value(most)));
-                there = there.into_iter().chain(usual).reduce(Held::tighter);
-            }
-            if !holds(&there) {
-                let cgroup = cgroup.clone();
-                let file = file.name;
-                return Some(Escape { file, text, cgroup });
-            }
-        }
+    if let Some(unknown) = bounds.unknown.first() {
+        return Some(Escape::Unknown(unknown.clone()));
     }
-    None
+    let membership: Membership = [(v2.id, target.to_owned())].into_iter().collect();
+    let limits = Limits {
+        hierarchies,
+        membership: &membership,
+    };
+    let new = format!("{}/new", target.trim_end_matches('/'));
+    bounds.known.iter().find_map(|bound| {
+        let there = match limits.chain(bound.kind, bound.device) {
+            Ok(chain) => below(chain),
+            Err(error) => {
+                let (kind, why) = (bound.kind, error_line(&error));
+                return Some(Escape::Unknown(Unknown { kind, why }));
+            }
+        };
+        let holds = |chain: &Chain| matches!(bound.standing(chain), Standing::Holds(_));
+        let left = !holds(&there)
+            && (bound.kind != Kind::Pids || !holds(&with_usual(there, &new, &most_tasks)));
+        left.then(|| Escape::Left(bound.clone()))
+    })
 }
 
-/// Whether any device is limited.
-fn rate(text: &str) -> Limit {
-    let mut words = text
-        .split_whitespace()
-        .filter_map(|word| word.split_once('='));
-    if words.any(|(_, value)| value != "max") {
-        Limit::Value(0)
-    } else {
-        Limit::Max
+/// The chain of a cgroup that is made below.
+fn below(mut chain: Chain) -> Chain {
+    if let Ok(own) = &chain.own {
+        chain.above.insert(0, own.clone());
     }
+    chain
+}
+
+/// Likewise, of one that has the usual limit of tasks, and of what is made below that.
+fn with_usual(mut chain: Chain, path: &str, most_tasks: impl Fn() -> Option<u64>) -> Chain {
+    chain.above.extend(most_tasks().map(|most| Link {
+        cgroup: path.to_owned(),
+        file: PathBuf::new(),
+        text: String::new(),
+        held: Held::Amount(Limit::Value(most)),
+    }));
+    chain
 }
 
 impl fmt::Display for Escape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, text, cgroup } = self;
-        write!(f, "the limit {file} {text} of {cgroup}")
+        match self {
+            Self::Left(bound) => {
+                let Link {
+                    file, text, cgroup, ..
+                } = &bound.link;
+                let file = file.file_name().unwrap_or_default().display();
+                let text = text.lines().collect::<Vec<_>>().join("; ");
+                write!(f, "would leave the limit {file} {text} of {cgroup}")
+            }
+            Self::Unknown(Unknown { kind, why }) => {
+                let flag = kind.flag();
+                write!(
+                    f,
+                    "might leave a limit of {flag}, which cannot be read: {why}"
+                )
+            }
+        }
     }
 }
 
@@ -104,6 +97,7 @@ impl fmt::Display for Escape {
 mod tests {
     use super::*;
     use crate::host::fixture::tree;
+    use crate::limits::bounds;
 
     const MOUNTINFO: &str = "31 27 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
 
@@ -111,7 +105,10 @@ mod tests {
         let mut all = vec![
             ("proc/self/mountinfo", MOUNTINFO),
             ("proc/self/cgroup", "0::/\n"),
-            ("sys/fs/cgroup/cgroup.controllers", "memory\n"),
+            (
+                "sys/fs/cgroup/cgroup.controllers",
+                "memory cpu cpuset io pids\n",
+            ),
         ];
         let named: Vec<_> = files
             .iter()
@@ -121,7 +118,9 @@ mod tests {
         let root = tree(&all);
         let hierarchies = Hierarchies::discover(root.path()).unwrap();
         let v2 = hierarchies.by_id(0).unwrap();
-        find(&hierarchies, v2, own, target, || Some(500)).map(|found| found.to_string())
+        let own = [(0, own.to_owned())].into_iter().collect();
+        let bounds = bounds(&hierarchies, &own);
+        find(&hierarchies, v2, &bounds, target, || Some(500)).map(|found| found.to_string())
     }
 
     #[test]
@@ -137,7 +136,7 @@ mod tests {
         let said = escape(&left, "/u/session", "/u/manager");
         assert_eq!(
             said.as_deref(),
-            Some("the limit memory.max 40 of /u/session")
+            Some("would leave the limit memory.max 40 of /u/session")
         );
         // One that does not change what holds is none.
         left[1].1 = "100\n";
@@ -161,6 +160,26 @@ mod tests {
             let said = escape(&files, "/a", "/b").unwrap_or_default();
             assert!(said.contains(file), "{file}: {said}");
         }
+    }
+
+    /// A directory cannot be read as a file, by root neither.
+    #[test]
+    fn a_limit_that_cannot_be_read_may_be_one_that_is_left() {
+        for closed in ["u/memory.max/x", "u/session/memory.max/x"] {
+            let files = [
+                ("u/session/memory.high", "max\n"),
+                ("u/manager/memory.max", "max\n"),
+                (closed, ""),
+            ];
+            let said = escape(&files, "/u/session", "/u/manager").unwrap_or_default();
+            assert!(said.starts_with("might leave a limit of memory"), "{said}");
+        }
+        let files = [
+            ("u/session/memory.max", "40\n"),
+            ("u/manager/memory.max/x", ""),
+        ];
+        let said = escape(&files, "/u/session", "/u/manager").unwrap_or_default();
+        assert!(said.starts_with("might leave a limit of memory"), "{said}");
     }
 
     #[test]

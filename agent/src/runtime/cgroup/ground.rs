@@ -7,10 +7,13 @@ use std::path::Path;
 use super::place::{AGENT, Place};
 use super::scope::Scope;
 use super::{Error, leaf, names};
+use crate::faults::{Guard, guarded};
 use crate::host::control::Control;
 use crate::host::hierarchy::{Hierarchies, Mounted, Version};
 use crate::host::launch;
 use crate::host::membership::Membership;
+use crate::limit::bound::Bounds;
+use crate::limits::bounds;
 use crate::runtime::cgroup::enable;
 
 /// The cgroups below which a caller's containers are, one in each hierarchy that has one. It holds no descriptor: a
@@ -26,6 +29,9 @@ pub struct Ground {
     leaf: Option<String>,
     /// Why there is no base, or none of v2.
     why: Option<String>,
+    /// The limits that the caller is under, and its containers are to be; `None` where they go where root, or
+    /// `--cgroup-parent`, says.
+    bounds: Option<Bounds>,
 }
 
 /// A cgroup that is there.
@@ -59,6 +65,7 @@ impl Ground {
             bases: Vec::new(),
             leaf: None,
             why: None,
+            bounds: None,
         };
         if !ground.user {
             let all = ground.hierarchies.all().iter();
@@ -102,6 +109,25 @@ impl Ground {
         self.leaf.as_deref()
     }
 
+    /// The limits that the caller is under, where its containers are to be under them too.
+    pub fn bounds(&self) -> Option<&Bounds> {
+        self.bounds.as_ref()
+    }
+
+    /// The cgroups of a container's first process when its command runs: it is born in its own of v2, joins those of v1
+    /// that are at `path` below the bases, and stays where it is in the others.
+    pub fn joined(&self, born: &Membership, path: &str) -> Membership {
+        let joined = born.paths().map(|(id, found)| {
+            let mut bases = self.bases.iter().filter(|base| base.hierarchy == id);
+            let v1 = self.hierarchies.by_id(id);
+            let v1 = v1.is_some_and(|mounted| mounted.version == Version::V1);
+            let base = bases.next().filter(|_| v1);
+            let own = base.map(|base| format!("{}{path}", base.path.trim_end_matches('/')));
+            (id, own.unwrap_or_else(|| found.to_owned()))
+        });
+        joined.collect()
+    }
+
     /// The path of a container's cgroup in each hierarchy, by the hierarchy's controllers.
     pub fn cgroups(&self, path: &str) -> BTreeMap<String, String> {
         let bases = self.bases.iter().filter_map(|base| {
@@ -142,10 +168,16 @@ impl Ground {
     /// Below the caller's own cgroup.
     fn settle_below_own(&mut self, limited: bool) -> Result<(), Error> {
         let own = Membership::own(self.hierarchies.root())?;
+        let bounds = self.bounds.insert(bounds(&self.hierarchies, &own)).clone();
         let mut v2 = None;
         for mounted in self.hierarchies.all() {
             let Some(path) = own.path(mounted) else {
                 continue;
+            };
+            let path = if guarded(Guard::Placement) {
+                path
+            } else {
+                path.rsplit_once('/').map_or("/", |(above, _)| above)
             };
             if mounted.version == Version::V2 {
                 v2 = Some((mounted.clone(), path.to_owned()));
@@ -154,12 +186,18 @@ impl Ground {
             }
         }
         match v2 {
-            Some((mounted, path)) => self.settle_v2(&mounted, &path, limited),
+            Some((mounted, path)) => self.settle_v2(&mounted, &path, &bounds, limited),
             None => Ok(()),
         }
     }
 
-    fn settle_v2(&mut self, mounted: &Mounted, own: &str, limited: bool) -> Result<(), Error> {
+    fn settle_v2(
+        &mut self,
+        mounted: &Mounted,
+        own: &str,
+        bounds: &Bounds,
+        limited: bool,
+    ) -> Result<(), Error> {
         if let Some(control) = delegated(&self.hierarchies, mounted, own) {
             if !enable::is_useful(&control) {
                 self.bases.push(Base::delegated(mounted, own));
@@ -182,7 +220,7 @@ impl Ground {
                  below a cgroup without processes"
             ));
         }
-        match Scope::ask(&self.hierarchies, mounted, own) {
+        match Scope::ask(&self.hierarchies, mounted, bounds) {
             Ok(scope) => {
                 let Some(control) = delegated(&self.hierarchies, mounted, &scope.path) else {
                     return Err(Error::Scope { path: scope.path });

@@ -14,6 +14,8 @@ use crate::host::launch;
 use crate::host::membership::Membership;
 use crate::host::path::with_parents;
 use crate::host::process::Process;
+use crate::limit::bound::Bounds;
+use crate::limits::bounds;
 
 /// How long systemd may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,8 +53,8 @@ pub enum Refusal {
 }
 
 impl Scope {
-    /// Asks the user's systemd for a scope, and waits until this process, whose cgroup is `own`, is in it.
-    pub fn ask(hierarchies: &Hierarchies, v2: &Mounted, own: &str) -> Result<Self, Refusal> {
+    /// Asks the user's systemd for a scope, and waits until this process, which is under these limits, is in it.
+    pub fn ask(hierarchies: &Hierarchies, v2: &Mounted, bounds: &Bounds) -> Result<Self, Refusal> {
         if hierarchies.layout() != Layout::V2 {
             return Err(Refusal::Version);
         }
@@ -68,7 +70,7 @@ impl Scope {
         let slice = format!("{manager}/{SLICE}");
         let target = if there(&slice) { &slice } else { &manager };
         let usual_tasks = || most_tasks(user);
-        if let Some(escape) = escape::find(hierarchies, v2, own, target, usual_tasks) {
+        if let Some(escape) = escape::find(hierarchies, v2, bounds, target, usual_tasks) {
             return Err(Refusal::Escape(escape));
         }
         let unit = unit();
@@ -89,12 +91,12 @@ impl Scope {
 /// Sees to it that this process may make others in the cgroup `target`, where it may not yet: cgroups(7) wants the nearest
 /// cgroup above both to be the user's.
 pub fn approach(hierarchies: &Hierarchies, v2: &Mounted, target: &str) -> Result<(), Error> {
-    let own = Membership::own(hierarchies.root())?;
-    let own = own.path(v2).unwrap_or("/");
+    let membership = Membership::own(hierarchies.root())?;
+    let own = membership.path(v2).unwrap_or("/");
     if is_within_reach(hierarchies, v2, own, target) {
         return Ok(());
     }
-    let asked = Scope::ask(hierarchies, v2, own);
+    let asked = Scope::ask(hierarchies, v2, &bounds(hierarchies, &membership));
     if asked
         .as_ref()
         .is_ok_and(|scope| is_within_reach(hierarchies, v2, &scope.path, target))
@@ -191,7 +193,7 @@ impl fmt::Display for Refusal {
                 "systemd delegates no controllers of cgroup v1: as root, make a cgroup, chown(1) it and move the caller there",
             ),
             Self::NoManager => f.write_str("no systemd of this user runs, to ask for a scope"),
-            Self::Escape(escape) => write!(f, "a scope of the user's systemd would leave {escape}"),
+            Self::Escape(escape) => write!(f, "a scope of the user's systemd {escape}"),
             Self::Refused(why) => write!(f, "the user's systemd gives no scope: {why}"),
             Self::Late => write!(
                 f,

@@ -16,6 +16,7 @@ fn record(name: &str, supervisor: i32, status: Status) -> Record {
         cgroups: None,
         leaf: None,
         born: None,
+        bounds: None,
         supervisor,
         status,
         created: "2026-11-24T00:00:00Z".into(),

@@ -13,6 +13,7 @@ use super::streams::{self, Wanted};
 use super::clean::Rest;
 use super::{Error, Told, clean, log};
 use crate::faults;
+use crate::host::membership::Membership;
 use crate::host::process;
 use crate::runtime::cgroup::{self, Begun, Cgroup, Ground};
 use crate::runtime::launch::{self, Entrances, Started, Stdio};
@@ -177,7 +178,10 @@ fn live(
     }
     faults::point("limited");
     cgroup.check()?;
-    told.limited(&cgroup);
+    let pid = started.pid.as_raw_nonzero().get().unsigned_abs();
+    let born = || Membership::of(Path::new("/"), pid);
+    let held = told.limited(&cgroup, || Ok(ground.joined(&born()?, &path)));
+    let ((), started) = beside(started, held)?;
     let placed = place(order, &cgroup, &started);
     let (entrances, started) = beside(started, placed)?;
     let running = started.go(&entrances, &mut signals);
@@ -241,6 +245,7 @@ fn record(order: &Order, store: &Store, ground: &Ground) -> Record {
         cgroups: Some(cgroups),
         leaf: ground.leaf().map(PathBuf::from),
         born: None,
+        bounds: Some(ground.bounds().cloned().unwrap_or_default()),
         supervisor: getpid().as_raw_nonzero().get(),
         status: Status::Creating,
         created: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),

@@ -11,7 +11,9 @@ use std::os::unix::net::UnixStream;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Told, contain, settle, wait_for_children};
+use crate::host::membership::Membership;
 use crate::limit::Evidence;
+use crate::limit::bound::Bounds;
 use crate::runtime::cgroup::{Cgroup, Ground};
 use crate::runtime::order::Order;
 use crate::runtime::rootless;
@@ -48,6 +50,8 @@ pub enum Word {
 pub struct Limited {
     /// Its path, as [`Cgroup::path`] has it.
     pub cgroup: String,
+    /// Where the command's first process will be, in all hierarchies.
+    pub membership: Membership,
     pub written: Vec<Written>,
 }
 
@@ -70,6 +74,13 @@ pub struct Holder {
 /// What this process is to leave when the supervisors that it holds have ended: dropped, it does so.
 #[derive(Debug, Default)]
 pub struct Leaving(Option<Ground>);
+
+impl Leaving {
+    /// The limits that this process was under, where the containers are to be under them too.
+    pub fn bounds(&self) -> Option<&Bounds> {
+        self.0.as_ref()?.bounds()
+    }
+}
 
 impl Drop for Leaving {
     fn drop(&mut self) {
@@ -143,7 +154,7 @@ impl Holder {
         self.say(&Word::Note(note.to_owned()));
     }
 
-    pub fn limited(&mut self, cgroup: &Cgroup) {
+    pub fn limited(&mut self, cgroup: &Cgroup, membership: Membership) {
         let written = |evidence: &Evidence| Written {
             limit: evidence.kind.flag().to_owned(),
             file: evidence.file.display().to_string(),
@@ -151,6 +162,7 @@ impl Holder {
         };
         self.say(&Word::Limited(Limited {
             cgroup: cgroup.path().to_owned(),
+            membership,
             written: cgroup.evidence().iter().map(written).collect(),
         }));
         self.wait();

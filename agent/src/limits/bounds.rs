@@ -1,0 +1,160 @@
+//! The limits that a process is under.
+
+use super::{Limits, Place};
+use crate::host::Error;
+use crate::host::hierarchy::Hierarchies;
+use crate::host::membership::Membership;
+use crate::limit::bound::{Bound, Bounds, Unknown};
+use crate::limit::chain::{Chain, Link, Missing};
+use crate::limit::{Device, Held, Kind, TABLE};
+use crate::text::error_line;
+
+/// Those of the process with this membership, at this moment. What cannot be read is unknown.
+pub fn bounds(hierarchies: &Hierarchies, membership: &Membership) -> Bounds {
+    let limits = Limits {
+        hierarchies,
+        membership,
+    };
+    let mut bounds = Bounds::default();
+    for kind in TABLE.iter().map(|row| row.kind).filter(|kind| binds(*kind)) {
+        if let Err(why) = add(&limits, kind, &mut bounds.known) {
+            bounds.unknown.push(Unknown { kind, why });
+        }
+    }
+    bounds
+}
+
+/// A weight counts among siblings only, and `memory.low` protects.
+fn binds(kind: Kind) -> bool {
+    !matches!(kind, Kind::CpuWeight | Kind::MemoryReservation)
+}
+
+fn add(limits: &Limits<'_>, kind: Kind, bounds: &mut Vec<Bound>) -> Result<(), String> {
+    let unreadable = |error: Error| error_line(&error);
+    match limits.place(kind) {
+        Err((_, Missing::NoController { .. })) => return Ok(()),
+        Err((_, missing)) => return Err(missing.to_string()),
+        Ok(place) => shown(limits, &place)?,
+    }
+    let devices: Vec<Option<Device>> = match kind.is_rate() {
+        false => vec![None],
+        true => {
+            let devices = limits.known_devices(kind).map_err(unreadable)?;
+            devices.into_iter().map(Some).collect()
+        }
+    };
+    for device in devices {
+        let chain = limits.chain(kind, device).map_err(unreadable)?;
+        bounds.extend(tightest(&chain).map(|link| Bound {
+            kind,
+            device,
+            version: chain.version,
+            link,
+        }));
+    }
+    Ok(())
+}
+
+/// # Errors
+/// No mount shows the cgroup, or it is gone.
+fn shown(limits: &Limits<'_>, place: &Place<'_>) -> Result<(), String> {
+    let directory = limits.hierarchies.directory(place.mounted, place.path);
+    match directory.filter(|directory| directory.path.is_dir()) {
+        Some(_) => Ok(()),
+        None => {
+            let mount = place.mounted.mount.display();
+            Err(format!("{mount} does not show the cgroup {}", place.path))
+        }
+    }
+}
+
+/// The limit that holds; a set that has all that the root of the hierarchy has is none.
+fn tightest(chain: &Chain) -> Option<Link> {
+    let root = chain.above.iter().find(|link| link.cgroup == "/");
+    let whole = |link: &Link| {
+        let set = matches!(link.held, Held::Numbers(_));
+        set && root.is_some_and(|root| root.held.is_same(&link.held))
+    };
+    chain.effective().filter(|link| !whole(link))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fixture::tree;
+
+    const V2: &str = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+
+    fn read(files: &[(&str, &str)], path: &str) -> Bounds {
+        let mut all = vec![
+            ("proc/self/mountinfo", V2),
+            ("proc/self/cgroup", "0::/\n"),
+            (
+                "sys/fs/cgroup/cgroup.controllers",
+                "cpu io memory pids cpuset\n",
+            ),
+        ];
+        let named = files
+            .iter()
+            .map(|(path, text)| (format!("sys/fs/cgroup/{path}"), *text));
+        let named: Vec<_> = named.collect();
+        all.extend(named.iter().map(|(path, text)| (&**path, *text)));
+        let root = tree(&all);
+        let hierarchies = Hierarchies::discover(root.path()).unwrap();
+        let membership = [(0, path.to_owned())].into_iter().collect();
+        bounds(&hierarchies, &membership)
+    }
+
+    #[test]
+    fn the_tightest_of_each_kind_and_device() {
+        let found = read(
+            &[
+                ("cpuset.cpus.effective", "0-1\n"),
+                ("u/cpuset.cpus.effective", "0-1\n"),
+                ("u/memory.max", "40\n"),
+                ("u/pids.max", "100\n"),
+                ("u/s/memory.max", "50\n"),
+                ("u/s/pids.max", "20\n"),
+                ("u/s/cpu.weight", "7\n"),
+                ("u/s/io.max", "8:0 rbps=max wbps=7 riops=max wiops=max\n"),
+                ("u/s/cpuset.cpus", "0-1\n"),
+            ],
+            "/u/s",
+        );
+        let words: Vec<_> = found.known.iter().map(Bound::words).collect();
+        assert_eq!(
+            words,
+            [
+                "memory 40B of /u",
+                "pids-limit 20 tasks of /u/s",
+                "device-write-bps of 8:0 7B/s of /u/s",
+            ]
+        );
+        assert_eq!(found.unknown, []);
+        let text = serde_json::to_string(&found).unwrap();
+        assert_eq!(serde_json::from_str::<Bounds>(&text).unwrap(), found);
+        let one = read(
+            &[
+                ("cpuset.cpus.effective", "0-1\n"),
+                ("u/cpuset.cpus.effective", "1\n"),
+                ("u/s/cpuset.cpus", "\n"),
+            ],
+            "/u/s",
+        );
+        assert_eq!(one.known[0].words(), "cpuset-cpus 1 of /u");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_unknown() {
+        let kinds = |found: Bounds| -> Vec<Kind> {
+            assert_eq!(found.known, []);
+            found.unknown.into_iter().map(|it| it.kind).collect()
+        };
+        let odd = [("u/memory.max", "many\n"), ("u/s/memory.max", "max\n")];
+        assert_eq!(kinds(read(&odd, "/u/s")), [Kind::Memory]);
+        // A cgroup that no mount shows, or that is gone.
+        let all = TABLE.iter().map(|row| row.kind).filter(|kind| binds(*kind));
+        let all: Vec<Kind> = all.collect();
+        assert_eq!(kinds(read(&[], "/u/s")), all);
+    }
+}

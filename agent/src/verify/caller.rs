@@ -1,0 +1,129 @@
+//! The limits that a caller is under, beside those that it asks for.
+
+use std::path::Path;
+
+use super::claim::Claim;
+use super::judge::unknown;
+use super::report::Check;
+use crate::host;
+use crate::host::hierarchy::Hierarchies;
+use crate::host::membership::Membership;
+use crate::limit::bound::{Bound, Bounds, Standing};
+use crate::limits::{Limits, bounds};
+
+/// What is known of them.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    bounds: Bounds,
+    /// Whether what it starts is to be under them.
+    binds: bool,
+    /// Whether that would be so, and nobody says which they are.
+    unsaid: bool,
+}
+
+/// What a check is called where not even the kinds of the limits are known.
+const ANY: &str = "limits";
+
+impl Caller {
+    /// Of this process, which is about to start something.
+    ///
+    /// # Errors
+    /// It cannot be told which cgroups it is in.
+    pub fn here() -> Result<Self, host::Error> {
+        let root = Path::new("/");
+        let hierarchies = Hierarchies::discover(root)?;
+        Ok(Self {
+            bounds: bounds(&hierarchies, &Membership::own(root)?),
+            ..Self::default()
+        })
+    }
+
+    /// What it starts is to be under these.
+    pub fn binding(bounds: &Bounds) -> Self {
+        Self {
+            bounds: bounds.clone(),
+            binds: true,
+            unsaid: false,
+        }
+    }
+
+    /// What it started is to be under them, and its record does not say which they were.
+    pub fn unsaid() -> Self {
+        Self {
+            unsaid: true,
+            ..Self::default()
+        }
+    }
+
+    /// What is to be judged, beside these claims.
+    pub fn beside(&self, mut claims: Vec<Claim>) -> Vec<Claim> {
+        let bounds = self.bounds.known.iter().filter(|_| self.binds);
+        claims.extend(bounds.map(Claim::of_caller));
+        claims
+    }
+
+    /// What cannot be.
+    pub fn unknown(&self) -> Vec<Check> {
+        let all = self.bounds.unknown.iter().filter(|_| self.binds);
+        let all = all.map(|it| {
+            let reason = format!("what its caller was under cannot be read: {}", it.why);
+            unknown(it.kind.flag(), reason)
+        });
+        let unsaid = self.unsaid.then(|| {
+            let reason =
+                "its record, which an older agent wrote, does not say what its caller was under";
+            unknown(ANY, reason.to_owned())
+        });
+        all.chain(unsaid).collect()
+    }
+
+    /// What one should know who expects that all that is started is under them. `None` where it is.
+    pub fn note(&self, limits: &Limits<'_>) -> Option<String> {
+        if self.binds {
+            return None;
+        }
+        let mut place = None;
+        let mut is_left = |bound: &Bound| {
+            let Ok(chain) = limits.chain(bound.kind, bound.device) else {
+                return false;
+            };
+            let own = chain.own.as_ref().ok().map(|own| own.cgroup.clone());
+            let left = !matches!(bound.standing(&chain), Standing::Holds(_));
+            place = place.take().or(own.filter(|_| left));
+            left
+        };
+        let left = self.bounds.known.iter().filter(|bound| is_left(bound));
+        let left: Vec<String> = left.map(Bound::words).collect();
+        (!left.is_empty()).then(|| {
+            let place = place.unwrap_or_default();
+            format!(
+                "in {place} these limits of the caller do not bind it: {}; --cgroup-parent chooses another place",
+                left.join(", ")
+            )
+        })
+    }
+}
+
+/// Each limit of the caller's once, where several were started: the worst, and of equals one that was pressed against.
+pub fn once(checks: Vec<Check>) -> Vec<Check> {
+    let mut all: Vec<Check> = Vec::new();
+    for check in checks {
+        let same = all.iter_mut().find(|it| it.caller && is_same(it, &check));
+        match same {
+            Some(it) if rank(&check) > rank(it) => *it = check,
+            Some(_) => {}
+            None => all.push(check),
+        }
+    }
+    all
+}
+
+fn is_same(one: &Check, other: &Check) -> bool {
+    let of = |check: &Check| check.intended.as_ref().and_then(|it| it.cgroup.clone());
+    other.caller && (one.limit, &one.device) == (other.limit, &other.device) && of(one) == of(other)
+}
+
+fn rank(check: &Check) -> (super::report::Verdict, bool) {
+    let pressed = check.stimulus.as_ref().is_some_and(|it| it.pressed);
+    (check.verdict, pressed)
+}
