@@ -25,10 +25,14 @@ fn main() {
     }
 }
 
-/// The shipped file begins with instructions of its own: src/sys/start.rs.
+/// The shipped file begins with instructions of its own (src/sys/start.rs), and knows of its threads (src/sys/heap.rs).
 fn link() {
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|it| it == value);
-    if is("CARGO_CFG_TARGET_ENV", "musl") && is("CARGO_CFG_TARGET_ARCH", "x86_64") {
+    if !is("CARGO_CFG_TARGET_ENV", "musl") {
+        return;
+    }
+    println!("cargo::rustc-link-arg=-Wl,--wrap=pthread_create");
+    if is("CARGO_CFG_TARGET_ARCH", "x86_64") {
         println!("cargo::rustc-link-arg-bins=-Wl,--entry=agent_start");
     }
 }

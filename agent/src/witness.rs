@@ -57,6 +57,7 @@ impl Records {
         let mut users = [Some(0), user].into_iter().flatten();
         users.find_map(|user| {
             let mut confirmation = self.confirm_by(user, claim)?;
+            confirmation.owner = user;
             // Beside its own a user's record may name anybody's.
             let is_theirs = |path: &String| self.hierarchies.owner_of(path) == Some(user);
             confirmation

@@ -1,7 +1,8 @@
 //! Containers by name or id, whoever made them: to look at, and for flags that share what another container has.
 //!
 //! A name stands for a container that is confirmed at that moment. Where a server says which containers there are, each
-//! that is meant is looked at again here.
+//! that is meant is looked at again here. Who means a container by its name or id means one of root's or of their own:
+//! another user calls a container what they like, so it goes by its cgroup only.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub fn state(client: &Client) -> Arc<State> {
 #[derive(Clone, Debug)]
 pub struct Known {
     pub container: Container,
+    /// Whose record confirms it.
+    owner: u32,
     /// Its first process, where somebody knows it.
     pub process: Option<Pinned>,
     /// What its limits are meant to be, by the state of `agent run`.
@@ -63,6 +66,8 @@ pub type Candidate = (Container, Option<u32>);
 pub struct Fresh {
     witnesses: Witnesses,
     engine: Option<Client>,
+    /// Who asks.
+    user: u32,
 }
 
 impl Fresh {
@@ -71,7 +76,17 @@ impl Fresh {
     pub async fn new(engine: &EngineArgs) -> anyhow::Result<Self> {
         let engine = engine.connect().await;
         let witnesses = witnesses(Intents::Read, engine.as_ref().map(state))?;
-        Ok(Self { witnesses, engine })
+        let user = rustix::process::geteuid().as_raw();
+        Ok(Self {
+            witnesses,
+            engine,
+            user,
+        })
+    }
+
+    /// Whether the names that this user gave are believed: root's, and those of who asks.
+    fn is_trusted(&self, user: u32) -> bool {
+        [0, self.user].contains(&user)
     }
 
     /// What confirms the claim: a record, or docker's answer.
@@ -97,6 +112,7 @@ impl Fresh {
         let mut own = processes.filter_map(|process| in_it(&claim, process));
         Some(Known {
             container: called,
+            owner: confirmation.owner,
             process: own.next(),
             intended: confirmation.intended,
             bounds: confirmation.bounds,
@@ -112,6 +128,7 @@ impl Fresh {
         let known = self.know(&(place.container.clone(), None)).await;
         Some(known.unwrap_or(Known {
             container: place.container,
+            owner: 0,
             process: None,
             intended: None,
             bounds: None,
@@ -276,8 +293,18 @@ impl<'a> Search<'a> {
         for candidate in meant.into_iter().take(LOOKED_AT) {
             known.extend(self.fresh.know(candidate).await);
         }
+        let by_path = |known: &Known| known.container.cgroup == self.name;
+        let is_of_others = |known: &mut Known| !self.fresh.is_trusted(known.owner) && !by_path(known);
+        let of_others: Vec<_> = known.extract_if(.., is_of_others).collect();
         match &known[..] {
-            [] | [_] => Ok(known.pop()),
+            [] => match of_others.first() {
+                None => Ok(None),
+                Some(Known { container, owner, .. }) => bail!(
+                    "the container of that name is user {owner}'s, who may call it what they like; name it by its cgroup, {}",
+                    container.cgroup
+                ),
+            },
+            [_] => Ok(known.pop()),
             [one, other, ..] => bail!(
                 "two containers are meant: {} and {}; name one by its cgroup",
                 one.container.cgroup,
@@ -328,11 +355,16 @@ mod tests {
         let believed = |claim: &Claim| {
             let starts = ["/docker/", "/agent/", "/user/agent/"];
             let believed = starts.iter().any(|it| claim.cgroup.starts_with(it));
-            believed.then(|| Confirmation::of(claim))
+            let owner = u32::from(claim.cgroup.starts_with("/user/"));
+            believed.then(|| Confirmation {
+                owner,
+                ..Confirmation::of(claim)
+            })
         };
         Fresh {
             witnesses: Witnesses::new(believed),
             engine: None,
+            user: 0,
         }
     }
 
@@ -342,7 +374,9 @@ mod tests {
             named(&format!("/docker/{ID}"), "web"),
             named(&format!("/docker/{other}"), "9adc5"),
             named("/agent/db", "db"),
-            named("/user/agent/db", "db"),
+            named("/agent/other", "db"),
+            named("/user/agent/web", "web"),
+            named("/user/agent/theirs", "theirs"),
             claimed("/evil/agent/web"),
             claimed("/evil/agent/only"),
             claimed(&format!("/evil/docker/{ID}")),
@@ -364,6 +398,7 @@ mod tests {
             ("9adc5", Some(&other)),
             (&ID[..63], Some(&docker)),
             ("/agent/db", Some("/agent/db")),
+            ("/user/agent/theirs", Some("/user/agent/theirs")),
             ("9ad", None),
             ("", None),
             ("nobody", None),
@@ -375,7 +410,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_one_is_an_error_that_names_the_cgroups() {
         for (name, wanted) in [
-            ("db", ["/agent/db", "/user/agent/db"]),
+            ("db", ["/agent/db", "/agent/other"]),
+            ("theirs", ["user 1's", "/user/agent/theirs"]),
             ("9adc", [&*format!("/docker/{ID}"), "two containers"]),
             ("only", ["/evil/agent/only", "claims"]),
             ("/evil/agent/web", ["/evil/agent/web", "claims"]),

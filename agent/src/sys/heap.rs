@@ -2,47 +2,92 @@
 //! for.
 
 use std::alloc::{GlobalAlloc, Layout};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use dlmalloc::{Allocator, Dlmalloc};
 
-/// dlmalloc, behind a lock that costs less than the C library's as long as nobody waits for it.
-pub struct Heap(Mutex<Dlmalloc<Pages>>);
+/// dlmalloc; behind a lock from the second thread on. What launches has one, and the lock would be a tenth of its time.
+pub struct Heap {
+    lock: Mutex<()>,
+    heap: UnsafeCell<Dlmalloc<Pages>>,
+}
+
+// SAFETY: `with` lets one caller in at a time.
+unsafe impl Sync for Heap {}
+
+/// Whether there has ever been a second thread.
+static SHARED: AtomicBool = AtomicBool::new(false);
 
 impl Heap {
     #[must_use]
     pub const fn new() -> Self {
-        Self(Mutex::new(Dlmalloc::new_with_allocator(Pages)))
+        Self {
+            lock: Mutex::new(()),
+            heap: UnsafeCell::new(Dlmalloc::new_with_allocator(Pages)),
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Dlmalloc<Pages>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    #[inline]
+    fn with<R>(&self, work: impl FnOnce(&mut Dlmalloc<Pages>) -> R) -> R {
+        // The first thread sets it before the second one is there.
+        let shared = SHARED.load(Ordering::Relaxed);
+        let _alone = shared.then(|| self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+        // SAFETY: there is one thread, or this one has the lock. dlmalloc does not call back.
+        work(unsafe { &mut *self.heap.get() })
     }
 }
 
-// SAFETY: dlmalloc keeps the contract, and the lock has one caller in it at a time. Neither of them allocates.
+/// The kind of function that a thread begins with.
+type Start = extern "C" fn(*mut libc::c_void) -> *mut libc::c_void;
+
+unsafe extern "C" {
+    /// The C library's, by the name that the linker gives it (`--wrap=pthread_create`, agent/build.rs).
+    fn __real_pthread_create(
+        thread: *mut libc::pthread_t,
+        attributes: *const libc::pthread_attr_t,
+        start: Start,
+        argument: *mut libc::c_void,
+    ) -> libc::c_int;
+}
+
+/// pthread_create(3), which all threads of this program come from. Without the linker's part the program does not link.
+///
+/// # Safety
+/// As of pthread_create(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __wrap_pthread_create(
+    thread: *mut libc::pthread_t,
+    attributes: *const libc::pthread_attr_t,
+    start: Start,
+    argument: *mut libc::c_void,
+) -> libc::c_int {
+    SHARED.store(true, Ordering::Relaxed);
+    // SAFETY: the caller's own arguments.
+    unsafe { __real_pthread_create(thread, attributes, start, argument) }
+}
+
+// SAFETY: dlmalloc keeps the contract, and has one caller at a time. It does not allocate by this.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's layout is what both want.
-        unsafe { self.lock().malloc(layout.size(), layout.align()) }
+        self.with(|heap| unsafe { heap.malloc(layout.size(), layout.align()) })
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         // SAFETY: the caller says that it is of this heap, with this layout.
-        unsafe { self.lock().free(memory, layout.size(), layout.align()) }
+        self.with(|heap| unsafe { heap.free(memory, layout.size(), layout.align()) });
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as of `alloc`.
-        unsafe { self.lock().calloc(layout.size(), layout.align()) }
+        self.with(|heap| unsafe { heap.calloc(layout.size(), layout.align()) })
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: as of `dealloc`.
-        unsafe {
-            self.lock()
-                .realloc(memory, layout.size(), layout.align(), size)
-        }
+        self.with(|heap| unsafe { heap.realloc(memory, layout.size(), layout.align(), size) })
     }
 }
 

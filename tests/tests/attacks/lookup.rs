@@ -1,5 +1,6 @@
 //! Links in a root file system that lead out of it, at every place where a launch looks up a path.
 
+mod moved;
 mod site;
 
 use std::fs;
@@ -12,7 +13,7 @@ use tests::root;
 
 use self::site::{SECRET, Site, links};
 
-const ATTACKS: [Attack; 16] = [
+const ATTACKS: [Attack; 17] = [
     row("the target of a volume, by a link upwards", volume_upwards),
     row(
         "the target of a volume, by an absolute link",
@@ -43,6 +44,10 @@ const ATTACKS: [Attack; 16] = [
     row("the directory of the cgroups", cgroups),
     row("a masked path", masked),
     row("a read-only path", read_only),
+    row(
+        "a masked path, whose /proc is moved away meanwhile",
+        moved::away,
+    ),
     row("the accounts of --user", accounts),
     row("the accounts of exec --user", exec_accounts),
     row(

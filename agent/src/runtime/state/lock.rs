@@ -121,6 +121,13 @@ impl Claim {
         let gone = format!("{GONE}{}.{}", self.name, std::process::id());
         let gone = self.directory.with_file_name(gone);
         fs::rename(&self.directory, &gone).map_err(Error::io(&self.directory))?;
+        for file in [RECORD, CONFIG, LOCK] {
+            // What is not removed here, and whatever else is there, is removed below.
+            let _ = fs::remove_file(gone.join(file));
+        }
+        if fs::remove_dir(&gone).is_ok() {
+            return Ok(());
+        }
         match fs::remove_dir_all(&gone) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&gone)(error)),
             _ => Ok(()),

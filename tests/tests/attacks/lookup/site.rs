@@ -161,11 +161,11 @@ impl Site {
 }
 
 /// runc's, apart from those of `agent run`.
-fn own_cgroup(spec: &mut Value, name: &str) {
+pub fn own_cgroup(spec: &mut Value, name: &str) {
     spec["linux"]["cgroupsPath"] = format!("/{name}").into();
 }
 
-fn name() -> String {
+pub fn name() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     format!("lookup-{}-{number}", std::process::id())
