@@ -12,6 +12,7 @@ mod error;
 pub mod exec;
 mod flow;
 pub mod held;
+mod killing;
 pub mod log;
 mod relay;
 mod signals;

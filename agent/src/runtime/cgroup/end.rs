@@ -50,27 +50,32 @@ impl Cgroup {
     /// A process does not die.
     pub fn kill(&self) -> Result<(), Error> {
         let deadline = Instant::now() + PATIENCE;
-        let mut pauses = pauses();
-        for look in 0.. {
-            // From 5.14 on; it misses no child that is born meanwhile. Before anything is looked at, of which a container
-            // may make much.
-            let told = self
-                .v2()
-                .is_some_and(|v2| v2.write("cgroup.kill", "1").is_ok());
-            let members = self.members()?;
-            let Some((pid, path)) = members.first() else {
-                return Ok(());
-            };
-            if Instant::now() >= deadline {
-                let path = path.clone();
-                return Err(Error::Alive { pid: *pid, path });
+        for (look, pause) in (0..).zip(pauses()) {
+            match self.kill_once(look) {
+                Err(Error::Alive { .. }) if Instant::now() < deadline => thread::sleep(pause),
+                killed => return killed,
             }
-            if !told || look >= TRUST {
-                self.kill_each()?;
-            }
-            thread::sleep(pauses.next().unwrap_or_default());
         }
         Ok(())
+    }
+
+    /// Kills all that is in it and below it, once: what was born meanwhile is met at the next look.
+    ///
+    /// # Errors
+    /// [`Error::Alive`] where something was there.
+    pub fn kill_once(&self, look: u32) -> Result<(), Error> {
+        // From 5.14 on; it misses no child that is born meanwhile. Before anything is looked at, of which a container may
+        // make much.
+        let told = self
+            .v2()
+            .is_some_and(|v2| v2.write("cgroup.kill", "1").is_ok());
+        let Some((pid, path)) = self.members()?.into_iter().next() else {
+            return Ok(());
+        };
+        if !told || look >= TRUST {
+            self.kill_each()?;
+        }
+        Err(Error::Alive { pid, path })
     }
 
     /// Stopped meanwhile, none has children. v1 lets them die when they go on.
