@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::{Cgroup, Error};
+use super::{Cgroup, Error, freezer};
 use crate::host::control::Control;
 use crate::host::hierarchy::Version;
 
@@ -22,26 +22,6 @@ const PAUSES: (Duration, Duration) = (Duration::from_micros(200), Duration::from
 /// Looks after which those are killed one by one that the kernel was told to kill: they may have left the cgroup that it
 /// was told of.
 const TRUST: u32 = 20;
-
-/// A file that stops and lets go all that is in a cgroup and below it.
-struct Freezer {
-    file: &'static str,
-    frozen: &'static str,
-    thawed: &'static str,
-}
-
-const FREEZERS: [Freezer; 2] = [
-    Freezer {
-        file: "freezer.state",
-        frozen: "FROZEN",
-        thawed: "THAWED",
-    },
-    Freezer {
-        file: "cgroup.freeze",
-        frozen: "1",
-        thawed: "0",
-    },
-];
 
 impl Cgroup {
     /// Kills all that is in it and below it, and waits until nothing is.
@@ -106,22 +86,16 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Where it fails, some may be born and are met at the next look.
     fn freeze(&self) {
-        for directory in self.directories() {
-            for freezer in &FREEZERS {
-                // Where it fails, some may be born and are met at the next look.
-                let _ = directory.write(freezer.file, freezer.frozen);
-            }
-        }
+        self.directories().for_each(freezer::freeze);
     }
 
     /// Lets go what is in it and below it: on v1 a cgroup below that was frozen by itself stays so.
     fn thaw(&self) {
         for directory in self.directories() {
             let thaw = &mut |cgroup: &Control| {
-                for freezer in &FREEZERS {
-                    let _ = cgroup.write(freezer.file, freezer.thawed);
-                }
+                freezer::thaw(cgroup);
                 Ok(())
             };
             // What is left frozen is met at the next look.
