@@ -11,8 +11,8 @@ use std::process::{Output, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tests::agent::agent;
 use tests::cgroup::{Cgroup, roots};
-use tests::run::{Container, output, rootfs, text};
-use tests::wait::{PATIENCE, wait_for};
+use tests::run::{Container, output, rootfs, text, wait_until_it_runs};
+use tests::wait::{PATIENCE, poll, wait_for};
 
 /// Files that stop what is in a cgroup, what stops it, and what lets it go.
 const FREEZERS: [(&str, &str, &str); 2] = [
@@ -149,6 +149,51 @@ fn run_below_a_frozen_cgroup_says_that_it_is() {
         drop(frozen);
         container.assert_gone();
     }
+}
+
+/// The kernel of v1 lets nobody die who is frozen. Output and signals go on while the end is waited for, which takes 10 s.
+#[test]
+fn a_foreground_run_whose_process_cannot_die_says_so() {
+    if !tests::root() {
+        return;
+    }
+    let _alone = tests::alone();
+    let parent = Cgroup::new("frozen");
+    let container = Container::new("undying");
+    let below = format!("--cgroup-parent={}", parent.path());
+    let mut run = agent(["run", "--name", &container.name, &below, "--rootfs"]);
+    run.arg(rootfs()).args(["sleep", "1000"]);
+    let run = run.stdin(Stdio::null()).stderr(Stdio::piped());
+    let mut run = run.spawn().expect("the program can be run");
+    let pid = wait_until_it_runs(&container);
+    let mut ways = freezers(&parent.path());
+    let v1 = ways
+        .iter()
+        .position(|(file, ..)| file.ends_with("freezer.state"));
+    let frozen = freeze(ways.swap_remove(v1.unwrap_or_default()));
+    let launcher = Pid::from_child(&run);
+    let status = poll(PATIENCE, || {
+        let _ = kill_process(launcher, Signal::INT);
+        run.try_wait().expect("a child")
+    });
+    // Where it waits without end.
+    run.kill().expect("a child");
+    let status = status.expect("it ends");
+    let said = run.wait_with_output().expect("a child").stderr;
+    let said = String::from_utf8_lossy(&said);
+    if v1.is_some() {
+        assert_eq!(status.code(), Some(125), "{said}");
+        let words = format!("process {pid}");
+        assert!(
+            said.contains(&words) && said.contains(&parent.path()),
+            "{said}"
+        );
+    } else {
+        assert_eq!(status.code(), Some(137), "{said}");
+    }
+    drop(frozen);
+    output(&mut agent(["wait", "nobody"]));
+    container.assert_gone();
 }
 
 /// Memory of v1 alone can be without a killer.

@@ -11,6 +11,7 @@ mod enable;
 mod end;
 mod error;
 mod escape;
+mod freezer;
 mod ground;
 pub mod leaf;
 mod place;

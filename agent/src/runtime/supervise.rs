@@ -12,6 +12,7 @@ mod error;
 pub mod exec;
 mod flow;
 pub mod held;
+mod killing;
 pub mod log;
 mod relay;
 mod signals;
@@ -51,22 +52,26 @@ use detach::{Caller, Split};
 pub fn run(order: Order) -> Result<u8, Error> {
     let store = Store::of_user();
     let rest = clean::end_abandoned(&store);
-    let ground = settle(&order)?;
+    let ground = settle(std::slice::from_ref(&order))?;
     ground.note().iter().for_each(|note| say(note));
     let ended = run_at(order, &store, &ground, rest);
     ground.leave();
     ended
 }
 
-/// Where the container's cgroup will be.
+/// Where the cgroups of these containers will be, all at one place.
 ///
 /// # Errors
-/// It needs one, and there is no place for it.
-pub fn settle(order: &Order) -> Result<Ground, Error> {
+/// One of them needs a cgroup, and there is no place for it.
+pub fn settle(orders: &[Order]) -> Result<Ground, Error> {
     let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
-    let wanted = Wanted::of(&contain::resources(&order.spec), page_size())?;
-    let path = contain::cgroup_path(order);
-    Ok(Ground::settle(hierarchies, &path, wanted.first())?)
+    let mut limited = None;
+    for order in orders {
+        let wanted = Wanted::of(&contain::resources(&order.spec), page_size())?;
+        limited = limited.or(wanted.first());
+    }
+    let paths: Vec<String> = orders.iter().map(contain::cgroup_path).collect();
+    Ok(Ground::settle(hierarchies, &paths, limited)?)
 }
 
 /// Waits until the processes that this one made have ended, which are just about to: who is the last in the cgroup that

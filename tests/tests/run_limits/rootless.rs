@@ -1,13 +1,15 @@
 //! The containers of an ordinary user.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tests::rootless::{Delegated, Everybodys, USER, limit_memory, wait_until_dead};
 use tests::run::{output, text};
-use tests::wait::{PATIENCE, wait_for};
+use tests::wait::{PATIENCE, poll, wait_for};
 use tests::{alone, root};
 
 use super::refused;
@@ -221,6 +223,30 @@ fn without_a_cgroup_a_detached_container_is_reached() {
         }
         assert!(!files.path("state/agent-containers/web").exists());
     }
+}
+
+#[test]
+fn without_a_cgroup_the_third_wish_is_the_last() {
+    if !root() {
+        return;
+    }
+    let files = Everybodys::new();
+    let deaf = "trap '' INT; echo deaf; while :; do sleep 1; done";
+    let mut run = files.run(&[], &["sh", "-c", deaf]);
+    let mut run = run.stdout(Stdio::piped()).spawn().expect("a command");
+    let mut said = [0; 5];
+    let output = run.stdout.as_mut().expect("a pipe");
+    output.read_exact(&mut said).expect("it says so");
+    let pid = Pid::from_child(&run);
+    let status = poll(PATIENCE, || {
+        // Two that come at once are one.
+        let _ = kill_process(pid, Signal::INT);
+        run.try_wait().expect("a child")
+    });
+    // Where it is deaf to that.
+    run.kill().expect("a child");
+    let status = status.expect("it ends");
+    assert_eq!(status.code(), Some(137));
 }
 
 /// The program asks not to be killed with its parent, and its supervisor is killed.

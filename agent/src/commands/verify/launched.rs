@@ -53,7 +53,7 @@ pub fn limits(args: &Args) -> Result<Report, Failure> {
 /// Launches a job, and judges it.
 pub fn launch(args: &Args, job: &Job) -> Result<Report, Failure> {
     let caller = Caller::here()?;
-    let (held, leaving) = hold([job.order.clone()])?;
+    let (held, leaving) = hold(vec![job.order.clone()])?;
     let caller = leaving.bounds().map_or(caller, Caller::binding);
     super::super::runtime()?.block_on(job.judge(args, held, &caller))
 }
@@ -89,7 +89,7 @@ pub fn split(
     });
     let jobs: Vec<Job> = jobs.collect::<Result<_, Failure>>()?;
     let caller = Caller::here()?;
-    let (held, leaving) = hold(jobs.iter().map(|job| job.order.clone()))?;
+    let (held, leaving) = hold(jobs.iter().map(|job| job.order.clone()).collect())?;
     let caller = leaving.bounds().map_or(caller, Caller::binding);
     super::super::runtime()?.block_on(async {
         let supervised: Vec<_> = held

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::{Cgroup, Error};
+use super::{Cgroup, Error, freezer};
 use crate::host::control::Control;
 use crate::host::hierarchy::Version;
 
@@ -23,26 +23,6 @@ const PAUSES: (Duration, Duration) = (Duration::from_micros(200), Duration::from
 /// was told of.
 const TRUST: u32 = 20;
 
-/// A file that stops and lets go all that is in a cgroup and below it.
-struct Freezer {
-    file: &'static str,
-    frozen: &'static str,
-    thawed: &'static str,
-}
-
-const FREEZERS: [Freezer; 2] = [
-    Freezer {
-        file: "freezer.state",
-        frozen: "FROZEN",
-        thawed: "THAWED",
-    },
-    Freezer {
-        file: "cgroup.freeze",
-        frozen: "1",
-        thawed: "0",
-    },
-];
-
 impl Cgroup {
     /// Kills all that is in it and below it, and waits until nothing is.
     ///
@@ -50,27 +30,32 @@ impl Cgroup {
     /// A process does not die.
     pub fn kill(&self) -> Result<(), Error> {
         let deadline = Instant::now() + PATIENCE;
-        let mut pauses = pauses();
-        for look in 0.. {
-            // From 5.14 on; it misses no child that is born meanwhile. Before anything is looked at, of which a container
-            // may make much.
-            let told = self
-                .v2()
-                .is_some_and(|v2| v2.write("cgroup.kill", "1").is_ok());
-            let members = self.members()?;
-            let Some((pid, path)) = members.first() else {
-                return Ok(());
-            };
-            if Instant::now() >= deadline {
-                let path = path.clone();
-                return Err(Error::Alive { pid: *pid, path });
+        for (look, pause) in (0..).zip(pauses()) {
+            match self.kill_once(look) {
+                Err(Error::Alive { .. }) if Instant::now() < deadline => thread::sleep(pause),
+                killed => return killed,
             }
-            if !told || look >= TRUST {
-                self.kill_each()?;
-            }
-            thread::sleep(pauses.next().unwrap_or_default());
         }
         Ok(())
+    }
+
+    /// Kills all that is in it and below it, once: what was born meanwhile is met at the next look.
+    ///
+    /// # Errors
+    /// [`Error::Alive`] where something was there.
+    pub fn kill_once(&self, look: u32) -> Result<(), Error> {
+        // From 5.14 on; it misses no child that is born meanwhile. Before anything is looked at, of which a container may
+        // make much.
+        let told = self
+            .v2()
+            .is_some_and(|v2| v2.write("cgroup.kill", "1").is_ok());
+        let Some((pid, path)) = self.members()?.into_iter().next() else {
+            return Ok(());
+        };
+        if !told || look >= TRUST {
+            self.kill_each()?;
+        }
+        Err(Error::Alive { pid, path })
     }
 
     /// Stopped meanwhile, none has children. v1 lets them die when they go on.
@@ -101,22 +86,16 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Where it fails, some may be born and are met at the next look.
     fn freeze(&self) {
-        for directory in self.directories() {
-            for freezer in &FREEZERS {
-                // Where it fails, some may be born and are met at the next look.
-                let _ = directory.write(freezer.file, freezer.frozen);
-            }
-        }
+        self.directories().for_each(freezer::freeze);
     }
 
     /// Lets go what is in it and below it: on v1 a cgroup below that was frozen by itself stays so.
     fn thaw(&self) {
         for directory in self.directories() {
             let thaw = &mut |cgroup: &Control| {
-                for freezer in &FREEZERS {
-                    let _ = cgroup.write(freezer.file, freezer.thawed);
-                }
+                freezer::thaw(cgroup);
                 Ok(())
             };
             // What is left frozen is met at the next look.

@@ -47,8 +47,8 @@ struct Base {
 }
 
 impl Ground {
-    /// Finds it for a container whose cgroup is to be `path`, as `/agent/NAME`; `limited` is the name of a limit that it
-    /// is to have. Where a caller is alone in a cgroup of v2, it moves itself to one below: the kernel gives controllers only
+    /// Finds it for containers whose cgroups are to be at `paths`, as `/agent/NAME`; `limited` is the name of a limit that
+    /// one of them is to have. Where a caller is alone in a cgroup of v2, it moves itself to one below: the kernel gives controllers only
     /// to those below a cgroup without processes. To be called by a process of one thread, before it enters a user
     /// namespace and before it makes others that supervise.
     ///
@@ -56,7 +56,7 @@ impl Ground {
     /// There is no place for a cgroup that the order needs.
     pub fn settle(
         hierarchies: Hierarchies,
-        path: &str,
+        paths: &[String],
         limited: Option<String>,
     ) -> Result<Self, Error> {
         let mut ground = Self {
@@ -70,10 +70,10 @@ impl Ground {
         if !ground.user {
             let all = ground.hierarchies.all().iter();
             ground.bases = all.map(Base::root).collect();
-        } else if is_usual(path) {
+        } else if paths.iter().all(|path| is_usual(path)) {
             ground.settle_below_own(limited.is_some())?;
         } else {
-            ground.settle_at(path)?;
+            ground.settle_at(paths)?;
         }
         match limited {
             Some(name) if ground.bases.is_empty() => {
@@ -236,29 +236,34 @@ impl Ground {
         Ok(())
     }
 
-    /// Where `--cgroup-parent` says, as far as that is the user's.
-    fn settle_at(&mut self, path: &str) -> Result<(), Error> {
-        let names = names(path)?;
-        let all = self.hierarchies.all().iter();
-        let bases = all.filter(|mounted| {
-            let mut directory = mounted.mount.clone();
-            for name in &names {
-                let below = directory.join(name);
-                if !below.is_dir() {
-                    break;
-                }
-                directory = below;
+    /// Where `--cgroup-parent` says, as far as all of it is the user's.
+    fn settle_at(&mut self, paths: &[String]) -> Result<(), Error> {
+        let mut all: Vec<&Mounted> = self.hierarchies.all().iter().collect();
+        for path in paths {
+            let names = names(path)?;
+            all.retain(|mounted| is_writable_at(mounted, &names));
+            if all.is_empty() {
+                let path = path.clone();
+                return Err(Error::NotOwned { path });
             }
-            let control = Control::open(mounted.version, &directory);
-            control.is_ok_and(|control| control.is_writable())
-        });
-        self.bases = bases.map(Base::root).collect();
-        if self.bases.is_empty() {
-            let path = path.to_owned();
-            return Err(Error::NotOwned { path });
         }
+        self.bases = all.into_iter().map(Base::root).collect();
         Ok(())
     }
+}
+
+/// Whether the cgroup with these names below one another, or the last of those above it that is there, is this user's.
+fn is_writable_at(mounted: &Mounted, names: &[&str]) -> bool {
+    let mut directory = mounted.mount.clone();
+    for name in names {
+        let below = directory.join(name);
+        if !below.is_dir() {
+            break;
+        }
+        directory = below;
+    }
+    let control = Control::open(mounted.version, &directory);
+    control.is_ok_and(|control| control.is_writable())
 }
 
 const NOT_DELEGATED: &str = "no cgroup is delegated to this user";

@@ -20,6 +20,7 @@ use crate::runtime::launch::{self, Entrances, Started, Stdio};
 use crate::runtime::order::{Network, Order};
 use crate::runtime::state::{Claim, Record, Status, Store, logs};
 use crate::runtime::{network, root, seccomp, spec};
+use crate::sys::fork::send_signal;
 
 /// Makes a container, stays with it until it ends, and removes it. The `rest` of what others left is removed beside what
 /// its first process does.
@@ -205,9 +206,17 @@ fn live(
     }
     let process = running.pidfd;
     // The third wish for an end is the last.
-    let kill = &mut || drop(cgroup.kill());
-    let ended = relay.until_end(process.as_fd(), &mut signals, kill);
-    ended.map_err(Error::Wait)?;
+    let mut killed = Ok(());
+    let mut looks = 0..;
+    let kill = &mut || {
+        // Without a cgroup that is all; else nothing is born in its place.
+        let _ = send_signal(process.as_fd(), libc::SIGKILL);
+        killed = cgroup.kill_once(looks.next().unwrap_or(u32::MAX));
+    };
+    if let Err(error) = relay.until_end(process.as_fd(), &mut signals, kill) {
+        killed?;
+        return Err(Error::Wait(error));
+    }
     let code = end_of(process.as_fd())?;
     faults::point("ended");
     // Mostly nothing is left in it, and the kernel says so by removing it. Who looks at the end needs it until then.

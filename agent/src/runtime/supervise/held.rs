@@ -72,21 +72,21 @@ pub struct Holder {
 }
 
 /// What this process is to leave when the supervisors that it holds have ended: dropped, it does so.
-#[derive(Debug, Default)]
-pub struct Leaving(Option<Ground>);
+#[derive(Debug)]
+pub struct Leaving(Ground);
 
 impl Leaving {
     /// The limits that this process was under, where the containers are to be under them too.
     pub fn bounds(&self) -> Option<&Bounds> {
-        self.0.as_ref()?.bounds()
+        self.0.bounds()
     }
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        if let Some(ground) = self.0.as_ref().filter(|ground| ground.leaf().is_some()) {
+        if self.0.leaf().is_some() {
             wait_for_children();
-            ground.leave();
+            self.0.leave();
         }
     }
 }
@@ -98,22 +98,17 @@ impl Drop for Leaving {
 ///
 /// # Errors
 /// No process is to be had, or there is no place for a cgroup.
-pub fn hold(orders: impl IntoIterator<Item = Order>) -> Result<(Vec<UnixStream>, Leaving), Error> {
+pub fn hold(orders: Vec<Order>) -> Result<(Vec<UnixStream>, Leaving), Error> {
     let mut held = Vec::new();
-    let mut leaving = Leaving::default();
+    let leaving = Leaving(settle(&orders)?);
     for order in orders {
-        // All of them are below the one cgroup of this process.
-        let ground = match &mut leaving.0 {
-            Some(ground) => ground,
-            none => none.insert(settle(&order)?),
-        };
         let (ours, theirs) = UnixStream::pair().map_err(Error::Detach)?;
         match fork().map_err(Error::Detach)? {
             Side::Parent(_) => held.push(ours),
             Side::Child => {
                 // Else it would keep the others from seeing that the holder has gone.
                 drop((ours, held));
-                let status = supervise(order, ground, theirs);
+                let status = supervise(order, &leaving.0, theirs);
                 exit(i32::from(status))
             }
         }

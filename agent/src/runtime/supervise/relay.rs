@@ -3,12 +3,14 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::stdio::{dup2_stdin, dup2_stdout};
 
 use super::flow::{Ended, Flow, Name};
+use super::killing::{Kill, Killing};
 use super::log;
 use super::signals::{Signals, Wish};
 use super::streams::nothing;
@@ -23,14 +25,16 @@ pub struct Relay {
     terminal: Option<OwnedFd>,
     /// Descriptors that only have to stay open.
     held: Vec<OwnedFd>,
-    /// Once it can be read, or is hung up, the init process is to be ended.
+    /// Once it can be read, or is hung up, the init process is to be ended, and nothing is waited for.
     leash: Option<OwnedFd>,
+    /// Until when output is moved, once it was.
+    pulled: Option<Instant>,
     /// Whether something that the container wrote could not be passed on.
     lost_output: bool,
 }
 
-/// How the container's init process is to be ended at once.
-pub type Kill<'a> = &'a mut dyn FnMut();
+/// How long what was written before is moved once nobody waits for more.
+const LAST: Duration = Duration::from_secs(1);
 
 /// What poll(2) found.
 struct Found {
@@ -78,37 +82,41 @@ impl Relay {
     /// Moves streams and passes signals on until `process` has ended.
     ///
     /// # Errors
-    /// poll(2)'s. What becomes of streams is none.
+    /// poll(2)'s, or [`io::ErrorKind::TimedOut`] where the process was killed and does not end. What becomes of streams is
+    /// none.
     pub fn until_end(
         &mut self,
         process: BorrowedFd<'_>,
         signals: &mut Signals,
         kill: Kill<'_>,
     ) -> io::Result<()> {
+        let mut killing: Option<Killing> = None;
         loop {
-            let Some(found) = self.wait(signals, Some(process))? else {
-                continue;
-            };
+            let pause = killing.as_ref().map(Killing::pause);
+            let found = self.wait(signals, Some(process), pause)?;
             if found.signals {
                 match signals.pass_on(process)? {
                     Wish::None => {}
                     Wish::Resize => self.resize(),
-                    Wish::Kill => kill(),
+                    Wish::Kill => killing = killing.or_else(|| Some(Killing::begin())),
                 }
             }
             if found.leash {
-                kill();
-                self.leash = None;
+                self.pull();
+                killing = killing.or_else(|| Some(Killing::begin()));
             }
             self.go_on(&found.flows);
             if found.process {
                 return Ok(());
             }
+            if let Some(killing) = &mut killing {
+                killing.go_on(&mut *kill)?;
+            }
         }
     }
 
     /// Moves what the command had written when it ended. Its readers may take all the time that there is, but for a user
-    /// who wants an end: who else still has the other sides open is not waited for.
+    /// who wants an end, and a leash that is pulled: who else still has the other sides open is not waited for.
     ///
     /// # Errors
     /// As of [`Self::until_end`].
@@ -125,29 +133,41 @@ impl Relay {
             if self.flows.is_empty() {
                 return Ok(());
             }
-            let Some(found) = self.wait(signals, None)? else {
-                continue;
-            };
+            let left = self.pulled.map(|pulled| pulled + LAST);
+            let left = left.map(|last| last.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(());
+            }
+            let found = self.wait(signals, None, left)?;
             if found.signals {
                 signals.pass_on(process)?;
                 if signals.end_is_wanted() {
                     return Ok(());
                 }
             }
+            if found.leash {
+                self.pull();
+            }
             self.go_on(&found.flows);
         }
     }
 
-    /// Waits until there is something to do; `None` where a signal interrupts that.
+    fn pull(&mut self) {
+        self.leash = None;
+        self.pulled = Some(Instant::now());
+    }
+
+    /// Waits until there is something to do, or for that time.
     fn wait(
         &self,
         signals: &Signals,
         process: Option<BorrowedFd<'_>>,
-    ) -> io::Result<Option<Found>> {
+        time: Option<Duration>,
+    ) -> io::Result<Found> {
         let mut polled = vec![PollFd::new(signals, PollFlags::IN)];
         let others = process.map(|process| PollFd::from_borrowed_fd(process, PollFlags::IN));
         polled.extend(others);
-        let leash = self.leash.as_ref().filter(|_| process.is_some());
+        let leash = self.leash.as_ref();
         polled.extend(leash.map(|leash| PollFd::new(leash, PollFlags::IN)));
         let mut lengths = Vec::with_capacity(self.flows.len());
         for flow in &self.flows {
@@ -155,14 +175,16 @@ impl Relay {
             polled.extend(flow.polled());
             lengths.push(polled.len() - before);
         }
-        match poll(&mut polled, None) {
-            Err(Errno::INTR) => return Ok(None),
-            done => done?,
-        };
+        let time = time.and_then(|time| Timespec::try_from(time).ok());
+        match poll(&mut polled, time.as_ref()) {
+            // Nothing is found then.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
         let mut found = polled.iter().map(PollFd::revents);
         let mut is_ready =
             |is_polled: bool| is_polled && found.next().is_some_and(|flags| !flags.is_empty());
-        Ok(Some(Found {
+        Ok(Found {
             signals: is_ready(true),
             process: is_ready(process.is_some()),
             leash: is_ready(leash.is_some()),
@@ -170,7 +192,7 @@ impl Relay {
                 .iter()
                 .map(|length| found.by_ref().take(*length).collect())
                 .collect(),
-        }))
+        })
     }
 
     fn go_on(&mut self, found: &[Vec<PollFlags>]) {
