@@ -27,7 +27,7 @@ use crate::witness::{Intents, Records, engine};
 const SHORTEST_ID: usize = 4;
 
 /// Containers of one name that are looked at.
-const LOOKED_AT: usize = 16;
+const LOOKED_AT: usize = 256;
 
 /// Who is asked what confirms a claim.
 ///

@@ -54,6 +54,8 @@ pub(super) fn readable(path: &str) -> &str {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confirmation {
     pub id: String,
+    /// Whose record it is.
+    pub user: u32,
     /// The container's own cgroups: mostly one path, the same in all hierarchies. The first is the claimed one.
     pub cgroups: Vec<String>,
     /// A process of the container, as the record has it: its first one.
@@ -69,6 +71,7 @@ impl Confirmation {
     pub fn of(claim: &Claim) -> Self {
         Self {
             id: claim.id.clone(),
+            user: 0,
             cgroups: vec![claim.cgroup.clone()],
             process: None,
             named: None,
