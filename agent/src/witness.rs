@@ -35,6 +35,7 @@ pub struct Records {
     intents: Intents,
     /// That of docker, which may say that it keeps its records elsewhere.
     docker: Option<Arc<State>>,
+    stores: own::Stores,
 }
 
 impl Records {
@@ -44,6 +45,7 @@ impl Records {
             hierarchies,
             intents,
             docker,
+            stores: own::Stores::default(),
         }
     }
 
@@ -57,7 +59,7 @@ impl Records {
         let mut users = [Some(0), user].into_iter().flatten();
         users.find_map(|user| {
             let mut confirmation = self.confirm_by(user, claim)?;
-            confirmation.owner = user;
+            confirmation.user = user;
             // Beside its own a user's record may name anybody's.
             let is_theirs = |path: &String| self.hierarchies.owner_of(path) == Some(user);
             confirmation
@@ -70,7 +72,7 @@ impl Records {
     /// What a record of `user` confirms.
     fn confirm_by(&self, user: u32, claim: &Claim) -> Option<Confirmation> {
         if claim.runtime == Runtime::Agent {
-            return own::confirm(&self.root, claim, user, self.intents);
+            return self.stores.confirm(&self.root, claim, user, self.intents);
         }
         let places = places::of(&self.root, &self.docker_root(), claim, user);
         places.into_iter().find_map(|place| {

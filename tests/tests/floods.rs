@@ -2,9 +2,12 @@
 //!
 //! One test at a time: the kernel's probes see all of the host, so that the flood of one is in the ring of another.
 
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -13,7 +16,8 @@ use tests::cgroup::Cgroup;
 use tests::law::assert_law;
 use tests::metrics::Metrics;
 use tests::nscall::{nscall, outcome};
-use tests::process::kill;
+use tests::process::{Lines, kill};
+use tests::program::program;
 use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
 
@@ -25,6 +29,9 @@ const MORE_THAN_SENT: u64 = 20_000;
 
 /// As fast as what is seen at once is seen, on a machine that is busy.
 const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Where the machine is busy with a flood.
+const SOON: Duration = Duration::from_secs(10);
 
 fn call(cgroup: &Cgroup, words: &str) -> Value {
     outcome(&mut nscall(cgroup, words))
@@ -56,6 +63,80 @@ fn a_full_pipe() {
     serve.wait_for_watchers(1);
     // What waited for it is lost too.
     assert_law(&serve);
+    serve.stop();
+}
+
+/// Makes cgroups whose paths claim to be containers of `agent run`, and removes each once there are 500; says so once.
+const FORGE: &str = r#"
+    $| = 1;
+    for (my $number = 0; ; $number++) {
+        mkdir "$ARGV[0]/n$number" or die "$!";
+        rmdir "$ARGV[0]/n" . ($number - 500);
+        print "forged\n" if $number == 2000;
+    }
+"#;
+
+/// Directories in /tmp in which a user's state could be.
+struct Stores(Vec<PathBuf>);
+
+impl Stores {
+    fn new(user: u32) -> Self {
+        let paths = (0..3000).map(|it| PathBuf::from(format!("/tmp/agent-{user}-{it:016x}")));
+        let stores = Self(paths.collect());
+        for path in &stores.0 {
+            fs::create_dir_all(path).expect("a directory");
+            fs::set_permissions(path, Permissions::from_mode(0o700)).expect("root may");
+            chown(path, Some(user), Some(user)).expect("root may");
+        }
+        stores
+    }
+}
+
+impl Drop for Stores {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+/// A user makes claims without end, and does all to make looking for what confirms them slow.
+#[test]
+fn claims_without_end_hold_up_nothing() {
+    const USER: u32 = 64_713;
+    if !tests::root() {
+        return;
+    }
+    let _alone = tests::alone();
+    let _stores = Stores::new(USER);
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let (forger, other) = (Cgroup::strangers("forger", "agent"), Cgroup::new("other"));
+    let directory = forger.directory("memory");
+    chown(&directory, Some(USER), Some(USER)).expect("root may");
+    let mut watch = serve.watch(&["--kind", "unshare", "--container", other.name()]);
+    let mut forge = Command::new(program("setpriv"));
+    let user = USER.to_string();
+    forge.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
+    forge.args(["perl", "-e", FORGE]).arg(&directory);
+    let mut forge = forge.stdout(Stdio::piped()).spawn().expect("util-linux");
+    let said = Lines::of(forge.stdout.take().expect("a pipe"));
+    assert_eq!(said.next(PATIENCE).as_deref(), Some("forged"));
+    for _ in 0..5 {
+        call(&other, "unshare uts");
+        watch.next(SOON, |record| record["kind"] == "unshare");
+    }
+    let honest = tests::run::Container::new("honest");
+    honest.start(&[], &["sleep", "1000"]);
+    let name = format!("name=\"{}\"", honest.name);
+    wait_for("the container is confirmed", PATIENCE, || {
+        serve.metrics().text().contains(&name).then_some(())
+    });
+    assert!(forge.try_wait().expect("its state").is_none(), "it ended");
+    kill(&mut forge);
+    let metrics = serve.metrics();
+    assert_eq!(unsent(&metrics, "unshare"), 0);
+    tests::run::text(&mut honest.agent("rm", &["-f"], &[]));
+    honest.assert_gone();
     serve.stop();
 }
 

@@ -29,7 +29,7 @@ use crate::witness::{Intents, Records, engine};
 const SHORTEST_ID: usize = 4;
 
 /// Containers of one name that are looked at.
-const LOOKED_AT: usize = 16;
+const LOOKED_AT: usize = 256;
 
 /// Who is asked what confirms a claim.
 ///
@@ -112,7 +112,7 @@ impl Fresh {
         let mut own = processes.filter_map(|process| in_it(&claim, process));
         Some(Known {
             container: called,
-            owner: confirmation.owner,
+            owner: confirmation.user,
             process: own.next(),
             intended: confirmation.intended,
             bounds: confirmation.bounds,
@@ -355,9 +355,9 @@ mod tests {
         let believed = |claim: &Claim| {
             let starts = ["/docker/", "/agent/", "/user/agent/"];
             let believed = starts.iter().any(|it| claim.cgroup.starts_with(it));
-            let owner = u32::from(claim.cgroup.starts_with("/user/"));
+            let user = u32::from(claim.cgroup.starts_with("/user/"));
             believed.then(|| Confirmation {
-                owner,
+                user,
                 ..Confirmation::of(claim)
             })
         };

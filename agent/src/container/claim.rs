@@ -55,8 +55,8 @@ pub(super) fn readable(path: &str) -> &str {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confirmation {
     pub id: String,
-    /// Whose record confirms it. A user calls their containers what they like.
-    pub owner: u32,
+    /// Whose record it is. A user calls their containers what they like.
+    pub user: u32,
     /// The container's own cgroups: mostly one path, the same in all hierarchies. The first is the claimed one.
     pub cgroups: Vec<String>,
     /// A process of the container, as the record has it: its first one.
@@ -74,7 +74,7 @@ impl Confirmation {
     pub fn of(claim: &Claim) -> Self {
         Self {
             id: claim.id.clone(),
-            owner: 0,
+            user: 0,
             cgroups: vec![claim.cgroup.clone()],
             process: None,
             named: None,

@@ -61,6 +61,8 @@ pub struct Registry {
     dead_containers: VecDeque<(Instant, Id)>,
     dead_others: VecDeque<(Instant, Id)>,
     next: Id,
+    /// How often claims were given to who looks again.
+    given: u64,
     refused: u64,
     unknown: Counts,
     names: names::Names,
@@ -78,6 +80,7 @@ impl Registry {
             dead_containers: VecDeque::new(),
             dead_others: VecDeque::new(),
             next: 0,
+            given: 0,
             refused: 0,
             unknown: Counts::default(),
             names: names::Names::default(),
@@ -127,6 +130,7 @@ impl Registry {
             life: Life::default(),
             path: path.to_owned(),
             looks: 0,
+            given: 0,
         };
         self.next += 1;
         self.cgroups.insert(self.next, Box::new(cgroup));

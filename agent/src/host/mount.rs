@@ -53,6 +53,17 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Whether the mount of this number (`STATX_MNT_ID`) is of a kind that ordinary users mount, and whose server may never
+/// answer: fuse(4). One that is not there is taken for one.
+pub fn is_users(id: u64) -> bool {
+    let Ok(file) = File::read("/proc/self/mountinfo".into()) else {
+        return true;
+    };
+    let mut mounts = file.lines().filter_map(Mount::parse);
+    let found = mounts.find(|mount| mount.id == id);
+    found.is_none_or(|mount| mount.kind.starts_with(b"fuse"))
+}
+
 /// A mount: a line of `/proc/PID/mountinfo`.
 pub(super) struct Mount<'a> {
     id: u64,

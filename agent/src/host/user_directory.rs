@@ -4,13 +4,15 @@
 //! what they cannot guess, and nobody but its owner can remove it there (the sticky bit).
 
 use std::{
-    fs::{self, DirBuilder, Metadata},
+    fs::{self, DirBuilder},
     io::{self, ErrorKind},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, SystemTime},
 };
+
+use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 
 /// Bytes of a suffix, before they are written in hexadecimal.
 const SUFFIX: usize = 8;
@@ -20,6 +22,9 @@ const ATTEMPTS: usize = 8;
 
 /// Entries of a directory that are looked at from outside.
 const ENTRIES_AT_MOST: usize = 4096;
+
+/// Directories of one user that are taken note of from outside: one is used, and who made more of them is that user.
+const FOUND_AT_MOST: usize = 8;
 
 /// The times of files differ, if one is made so much later than another.
 const TICK: Duration = Duration::from_millis(20);
@@ -74,9 +79,13 @@ fn is_own(path: &Path, user: u32) -> bool {
 
 /// Likewise, one that is no link and that nobody else may write to.
 fn is_safe(path: &Path, user: u32) -> bool {
-    let is_safe =
-        |found: Metadata| found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0;
-    fs::symlink_metadata(path).is_ok_and(is_safe)
+    // No server of a file system is asked, which may be the user's.
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
+    let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::UID;
+    statx(CWD, path, flags, wanted).is_ok_and(|found| {
+        let kind = FileType::from_raw_mode(found.stx_mode.into());
+        kind == FileType::Directory && found.stx_uid == user && found.stx_mode & 0o022 == 0
+    })
 }
 
 /// Makes one. Of several processes that do so at once, all take that of the first.
@@ -120,7 +129,7 @@ pub fn all_of(shared: &Path, user: u32) -> Vec<PathBuf> {
         rest.is_some_and(|rest| rest.starts_with('-'))
     });
     let paths = own.map(|name| shared.join(name));
-    let others = paths.filter(|path| is_safe(path, user));
+    let others = paths.filter(|path| is_safe(path, user)).take(FOUND_AT_MOST);
     [shared.join(&first)].into_iter().chain(others).collect()
 }
 

@@ -1,5 +1,6 @@
 //! The way of an event: ring, decode, attribute, fan out. The only place where the stages meet.
 
+mod confirm;
 mod demand;
 pub mod look;
 mod reader;
@@ -12,6 +13,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use agent_ebpf::{KINDS, Kind};
@@ -21,7 +23,10 @@ use rustix::{
 };
 
 use crate::{
-    container::{claim::Witnesses, registry::Registry},
+    container::{
+        claim::{Claim, Witnesses},
+        registry::Registry,
+    },
     host::hierarchy::Hierarchies,
     kernel::{Kernel, KernelError, Loaded, Options, counts::KernelCounts, probes::see_events},
     lock::lock,
@@ -30,11 +35,16 @@ use crate::{
         streams::{Stream, Streams, TooMany},
     },
 };
+use confirm::Waiting;
 use demand::Demand;
 use reader::Reader;
 
-/// Claims that are looked at again for one command: some 50 µs each.
+/// Claims that are looked for before anything is read from the rings; for others later.
+const CLAIMS_AT_FIRST: usize = 8192;
+
+/// Claims that are looked at again for one command, some 50 µs each, and how long at most.
 const CLAIMS_AT_MOST: usize = 1024;
+const LOOKED_AT_MOST: Duration = Duration::from_millis(100);
 
 /// Why tracing cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +75,8 @@ pub struct Shared {
     pub hierarchies: Hierarchies,
     pub streams: Arc<Streams>,
     witnesses: Witnesses,
+    /// Claims that somebody else than the tracing thread is to look for.
+    waiting: Waiting,
     demand: Mutex<Demand>,
     decoded: [Decoded; KINDS],
     stop: AtomicBool,
@@ -74,7 +86,7 @@ pub struct Shared {
 /// Tracing, under way on a thread of its own. Dropping it detaches all probes.
 pub struct Pipeline {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Pipeline {
@@ -106,7 +118,7 @@ impl Pipeline {
         // Attached first and scanned then, so that nothing falls between.
         let mut registry = Registry::new(host);
         scan::directories(&hierarchies, &mut registry);
-        let claims = registry.new_claims(usize::MAX);
+        let claims = registry.new_claims(CLAIMS_AT_FIRST);
         registry.confirm(witnesses.confirm_all(&claims));
         scan::processes(&kernel.snapshot()?, &mut registry, &mut counts);
         scan::oom_kills(&hierarchies, &registry, &mut counts);
@@ -121,6 +133,7 @@ impl Pipeline {
             hierarchies,
             streams,
             witnesses,
+            waiting: Waiting::default(),
             demand,
             decoded: Default::default(),
             stop: AtomicBool::new(false),
@@ -129,14 +142,27 @@ impl Pipeline {
         // Of the streams that were open before.
         shared.update_demand();
         let reader = Reader::new(Arc::clone(&shared), ring, frequent, log);
-        let thread = std::thread::Builder::new()
-            .name("tracer".to_owned())
-            .spawn(move || reader.run())
-            .map_err(PipelineError::Thread)?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
+        let mut pipeline = Self {
+            shared: Arc::clone(&shared),
+            threads: Vec::new(),
+        };
+        pipeline.spawn("tracer", move || reader.run())?;
+        pipeline.spawn("witness", move || {
+            let look = |claim: &Claim| shared.witnesses.confirm(claim);
+            shared.waiting.serve(look, || shared.wake_reader());
+        })?;
+        Ok(pipeline)
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), PipelineError> {
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        self.threads
+            .push(thread.spawn(run).map_err(PipelineError::Thread)?);
+        Ok(())
     }
 
     pub fn shared(&self) -> &Arc<Shared> {
@@ -148,7 +174,8 @@ impl Drop for Pipeline {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.shared.wake_reader();
-        if let Some(thread) = self.thread.take() {
+        self.shared.waiting.stop();
+        for thread in self.threads.drain(..) {
             // A panic there was printed already.
             let _ = thread.join();
         }
@@ -184,7 +211,13 @@ impl Shared {
     /// makes the cgroup. For commands that name containers.
     pub fn confirm_claims(&self) {
         let claims = lock(&self.registry).unconfirmed(CLAIMS_AT_MOST);
-        let confirmed = self.witnesses.confirm_all(&claims);
+        let began = Instant::now();
+        let in_time = claims
+            .iter()
+            .take_while(|_| began.elapsed() < LOOKED_AT_MOST);
+        let confirmed: Vec<_> = in_time
+            .filter_map(|claim| self.witnesses.confirm(claim))
+            .collect();
         lock(&self.registry).confirm(confirmed);
     }
 

@@ -11,7 +11,7 @@ use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes};
 use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{CLAIMS_AT_MOST, Shared, scan};
+use super::{Shared, confirm::Allowance, scan};
 use crate::{
     container::{
         attribute::attribute,
@@ -58,6 +58,7 @@ pub struct Reader {
     scanned: Instant,
     /// Cgroups that were not found since the last scan.
     lacking: HashSet<CgroupKey>,
+    allowance: Allowance,
 }
 
 impl Reader {
@@ -79,6 +80,7 @@ impl Reader {
             looked: Instant::now(),
             scanned: Instant::now(),
             lacking: HashSet::new(),
+            allowance: Allowance::new(),
         }
     }
 
@@ -89,6 +91,7 @@ impl Reader {
             self.wait();
             self.clock = self.clock.kept();
             self.drain();
+            self.take_found();
             if let Some(log) = &mut self.log {
                 log.flush();
             }
@@ -97,6 +100,7 @@ impl Reader {
                 self.looked = Instant::now();
                 self.shared.update_demand();
                 self.tell_losses(since);
+                self.confirm_found();
                 lock(&self.shared.registry).forget(Instant::now());
             }
         }
@@ -193,7 +197,9 @@ impl Reader {
     /// What confirms the claim of a cgroup that was made, or whose first process executes a program: engines leave their
     /// records before the one or before the other. Nothing is read for any other record, nor twice for one container in
     /// many hierarchies.
-    fn look_for_confirmation(&self, event: &Event) -> Option<Confirmation> {
+    ///
+    /// Where that took too much time lately, somebody else looks.
+    fn look_for_confirmation(&mut self, event: &Event) -> Option<Confirmation> {
         let mut registry = lock(&self.shared.registry);
         let claim = match &event.body {
             Body::CgroupMkdir { path, .. } => {
@@ -204,14 +210,32 @@ impl Reader {
             _ => None,
         };
         drop(registry);
-        self.shared.witnesses.confirm(&claim?)
+        let claim = claim?;
+        if !self.allowance.is_left() {
+            self.shared.waiting.push(claim);
+            return None;
+        }
+        let began = Instant::now();
+        let found = self.shared.witnesses.confirm(&claim);
+        if found.as_ref().is_none_or(|found| found.user != 0) {
+            self.allowance.spend(began.elapsed());
+        }
+        found
     }
 
-    /// Confirms what a scan found.
+    /// Lets be confirmed what a scan found, and what there was no room for.
     fn confirm_found(&self) {
-        let claims = lock(&self.shared.registry).new_claims(CLAIMS_AT_MOST);
-        let confirmed = self.shared.witnesses.confirm_all(&claims);
-        lock(&self.shared.registry).confirm(confirmed);
+        let room = self.shared.waiting.room();
+        for claim in lock(&self.shared.registry).new_claims(room) {
+            self.shared.waiting.push(claim);
+        }
+    }
+
+    fn take_found(&self) {
+        let found = self.shared.waiting.take_found();
+        if !found.is_empty() {
+            lock(&self.shared.registry).confirm(found);
+        }
     }
 
     /// Takes one record of the frequent rings; false where there is none.

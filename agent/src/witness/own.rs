@@ -1,9 +1,10 @@
 //! Containers of `agent run`: their state says which cgroup each has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use oci_spec::runtime::Spec;
 
@@ -12,6 +13,7 @@ use crate::container::claim::{Claim, Confirmation};
 use crate::container::registry::names::Named;
 use crate::intent;
 use crate::limit::bound::Bounds;
+use crate::lock::lock;
 use crate::runtime::order::ChangeRoot;
 use crate::runtime::state::{CONFIG, RECORD, Record, Status, directories_of};
 use crate::text;
@@ -23,10 +25,38 @@ pub enum Intents {
     Leave,
 }
 
-/// What `user`'s state confirms of a claim. It is written before the cgroup is made.
-pub fn confirm(root: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<Confirmation> {
-    let mut stores = directories_of(root, user).into_iter();
-    stores.find_map(|store| in_store(&store, claim, user, intents))
+/// For how long it is believed where a user's state is: one of the places is looked for among all files of /tmp.
+const KEPT: Duration = Duration::from_millis(200);
+
+/// Where the state of users is, of whom claims were looked for lately.
+#[derive(Debug, Default)]
+pub struct Stores(Mutex<HashMap<u32, (Instant, Vec<PathBuf>)>>);
+
+impl Stores {
+    /// What `user`'s state confirms of a claim. It is written before the cgroup is made.
+    pub fn confirm(
+        &self,
+        root: &Path,
+        claim: &Claim,
+        user: u32,
+        intents: Intents,
+    ) -> Option<Confirmation> {
+        let mut stores = self.of(root, user).into_iter();
+        stores.find_map(|store| in_store(&store, claim, user, intents))
+    }
+
+    fn of(&self, root: &Path, user: u32) -> Vec<PathBuf> {
+        let mut kept = lock(&self.0);
+        kept.retain(|_, (since, _)| since.elapsed() < KEPT);
+        if let Some((_, stores)) = kept.get(&user) {
+            return stores.clone();
+        }
+        drop(kept);
+        let stores = directories_of(root, user);
+        let this = (Instant::now(), stores.clone());
+        lock(&self.0).insert(user, this);
+        stores
+    }
 }
 
 fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<Confirmation> {

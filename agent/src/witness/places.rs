@@ -1,6 +1,5 @@
 //! Where engines and their launchers leave records: one row for each.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::evidence::Evidence;
@@ -121,14 +120,9 @@ fn directory(root: &Path, docker: &Path, base: Base, user: u32) -> Option<PathBu
 /// The paths in which a directory of any name below `above` stands for `{any}`.
 fn named(base: &Path, above: &str, user: u32, below: &str) -> Vec<PathBuf> {
     let above = Path::new(above);
-    if file::directory(&base.join(above), user).is_none() {
-        return Vec::new();
-    }
-    let entries = fs::read_dir(base.join(above)).into_iter().flatten();
-    let names = entries.flatten().take(NAMED_AT_MOST);
-    names
-        .map(|entry| above.join(entry.file_name()).join(below))
-        .collect()
+    let names = file::names(base, above, user).into_iter().flatten();
+    let names = names.take(NAMED_AT_MOST);
+    names.map(|name| above.join(name).join(below)).collect()
 }
 
 impl Place {

@@ -21,7 +21,7 @@ const RUNC: Outcome = Outcome::DoesNotApply("runc goes by its own state alone");
 /// Engines are asked where a row has one.
 const ALONE: [&str; 2] = ["--docker-socket", "off"];
 
-const ATTACKS: [Attack; 11] = [
+const ATTACKS: [Attack; 12] = [
     Attack {
         name: "verify --container judges a cgroup that ends in /agent/NAME",
         carry_out: |launcher| is_verified(launcher, "agent/{name}"),
@@ -65,6 +65,10 @@ const ATTACKS: [Attack; 11] = [
     Attack {
         name: "a cgroup that bears a container's name keeps the container from a verdict",
         carry_out: hides_another,
+    },
+    Attack {
+        name: "many cgroups that bear a container's id keep the container from a verdict",
+        carry_out: hide_another,
     },
 ];
 
@@ -305,6 +309,26 @@ fn hides_another(launcher: Launcher) -> Outcome {
         // Two are meant, and both are named.
         let both = [real.cgroup.path(), forged.path()];
         assert!(both.iter().all(|it| said.contains(&**it)), "{said}");
+    }
+    broken_if(cgroup != Some(real.cgroup.path()))
+}
+
+/// More than are looked at where many bear one id.
+fn hide_another(launcher: Launcher) -> Outcome {
+    const MANY: usize = 24;
+    if launcher == Launcher::Runc {
+        return RUNC;
+    }
+    let own = Cgroup::new("real");
+    own.write("pids", "pids.max", "60");
+    let real = Container::start(own, "mnt,net");
+    let name = real.cgroup.name().to_owned();
+    let forged: Vec<Cgroup> = (0..MANY)
+        .map(|number| Cgroup::strangers(&format!("forged{number}"), &format!("agent/{name}")))
+        .collect();
+    let (cgroup, said) = judged(launcher, &name, &ALONE);
+    if launcher != Launcher::Agent {
+        assert!(forged.iter().any(|it| said.contains(&it.path())), "{said}");
     }
     broken_if(cgroup != Some(real.cgroup.path()))
 }

@@ -144,7 +144,12 @@ fn a_volume_that_hangs_holds_up_nothing() {
     let mut server = server.stdout(Stdio::piped()).spawn().expect("perl");
     let said = Lines::of(server.stdout.take().expect("a pipe"));
     assert_eq!(said.next(PATIENCE).as_deref(), Some("mounted"));
-    for signal in [None, Some(Signal::INT), Some(Signal::TERM), Some(Signal::HUP)] {
+    for signal in [
+        None,
+        Some(Signal::INT),
+        Some(Signal::TERM),
+        Some(Signal::HUP),
+    ] {
         let container = Container::new("hung");
         let volume = format!("{}/x:/tmp", place.path().display());
         let mut run = mounts.command(binary());

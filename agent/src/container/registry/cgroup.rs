@@ -38,6 +38,8 @@ pub struct Cgroup {
     pub(super) path: String,
     /// How often somebody looked for what confirms its claim, as the kernel's events told of it.
     pub(super) looks: u8,
+    /// When the claim was last given to somebody who looks again, counted by such looks.
+    pub(super) given: u64,
 }
 
 impl Cgroup {

@@ -1,5 +1,6 @@
 //! Claims that are confirmed: from then on a container has its id, its name and all of its cgroups.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -39,13 +40,21 @@ impl Registry {
         claims.collect()
     }
 
-    /// At most `most` claims of living cgroups that nobody has confirmed.
-    pub fn unconfirmed(&self, most: usize) -> Vec<Claim> {
-        let claimed = self.containers().filter(|it| !it.is_confirmed());
-        claimed
-            .filter_map(|it| it.claim.clone())
-            .take(most)
-            .collect()
+    /// At most `most` claims of living cgroups that nobody has confirmed: those that were not given for the longest time,
+    /// the youngest first.
+    pub fn unconfirmed(&mut self, most: usize) -> Vec<Claim> {
+        self.given += 1;
+        let cgroups = self.cgroups.iter_mut();
+        let claimed = cgroups.filter(|(_, it)| it.is_container() && it.gone.is_none());
+        let claimed = claimed.filter(|(_, it)| !it.is_confirmed());
+        let mut claimed: Vec<_> = claimed.collect();
+        claimed.sort_unstable_by_key(|(id, it)| (it.given, Reverse(**id)));
+        claimed.truncate(most);
+        let given = claimed.into_iter().filter_map(|(_, cgroup)| {
+            cgroup.given = self.given;
+            cgroup.claim.clone()
+        });
+        given.collect()
     }
 
     /// The claim of the container that the task is in, where nobody has confirmed it. It is given a few times only: who

@@ -256,6 +256,27 @@ fn each_claim_is_looked_for_once() {
 }
 
 #[test]
+fn claims_that_nobody_confirms_are_given_in_turn() {
+    let mut registry = docker();
+    for number in 0..5 {
+        add(
+            &mut registry,
+            MEMORY,
+            40 + number,
+            &format!("/a/agent/{number}"),
+        );
+    }
+    let mut given = |most| -> Vec<String> {
+        let claims = registry.unconfirmed(most).into_iter();
+        claims.map(|it| it.id).collect()
+    };
+    assert_eq!(given(2), ["4", "3"]);
+    assert_eq!(given(2), ["2", "1"]);
+    assert_eq!(given(2), ["0", "4"]);
+    assert_eq!(given(9).len(), 5);
+}
+
+#[test]
 fn a_namespace_is_its_living_owners() {
     let mut registry = docker();
     add(&mut registry, MEMORY, 40, "/agent/b");

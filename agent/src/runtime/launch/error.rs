@@ -33,7 +33,10 @@ pub enum Error {
     #[error("{command}: not executable: {source}")]
     NotExecutable { command: String, source: io::Error },
     #[error("interrupted by signal {signal} while waiting for {what}")]
-    Interrupted { signal: i32, what: Cow<'static, str> },
+    Interrupted {
+        signal: i32,
+        what: Cow<'static, str>,
+    },
     #[error("waited {seconds} s for {what}, which neither got on nor ended")]
     Late {
         what: Cow<'static, str>,

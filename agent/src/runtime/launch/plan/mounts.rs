@@ -21,8 +21,8 @@ use self::options::Options;
 use super::namespaces::Namespaces;
 use super::{path_text, text};
 use crate::host::hierarchy::Hierarchies;
-use crate::runtime::launch::{Error, Interrupts, apart};
 use crate::runtime::launch::place::{Kind, Links};
+use crate::runtime::launch::{Error, Interrupts, apart};
 use crate::sys::launch::{MountAttributes, set_mount};
 
 const STEP: &str = "mount";
