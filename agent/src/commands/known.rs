@@ -3,7 +3,7 @@
 //! A name stands for a container that is confirmed at that moment. Where a server says which containers there are, each
 //! that is meant is looked at again here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
@@ -154,6 +154,12 @@ impl Known {
             bail!("container {name}: its first process, {process}, is not in {cgroup}");
         }
         Ok(membership.above(is_in, cgroup))
+    }
+
+    /// A record on it that is there and cannot be read.
+    pub fn unread(&self, hierarchies: &Hierarchies) -> Option<PathBuf> {
+        let claim = Claim::of(&self.container.cgroup)?;
+        Records::new(hierarchies.clone(), Intents::Leave, None).unread(&claim)
     }
 
     /// What its limits are meant to be, where somebody says so.

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
-/// Bytes of a record that are read: the longest, an OCI configuration with a filter of system calls, has some 50 KB.
-const LONGEST: u64 = 1 << 20;
+// What `agent run` writes is the longest: an engine's OCI configuration has some 50 KB.
+use crate::runtime::state::LARGEST;
 
 /// A record, as it was when it was read.
 #[derive(Debug)]
@@ -33,11 +33,11 @@ pub fn read(base: &Path, path: &Path, owner: u32) -> Option<Record> {
     let file = openat2(&base, path, flags, Mode::empty(), beneath).ok()?;
     let file = File::from(file);
     let found = file.metadata().ok()?;
-    if !found.is_file() || !is_of(&found, owner) || found.len() > LONGEST {
+    if !found.is_file() || !is_of(&found, owner) || found.len() > LARGEST {
         return None;
     }
     let mut bytes = Vec::new();
-    (&file).take(LONGEST).read_to_end(&mut bytes).ok()?;
+    (&file).take(LARGEST).read_to_end(&mut bytes).ok()?;
     let written = found.modified().ok()?;
     Some(Record { bytes, written })
 }
