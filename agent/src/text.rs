@@ -12,6 +12,9 @@ use unicode_width::UnicodeWidthChar;
 /// What stands for the part of a text that was cut off. One column.
 const CUT: char = '…';
 
+/// Bytes of a name or an image that are kept; people choose both.
+pub const NAME_BYTES: usize = 512;
+
 /// Whether `c` would do something to a terminal or be invisible, instead of being seen: a control,
 /// white space other than the space, and all without a width of its own (bidirectional controls,
 /// joiners, variation selectors, combining marks).
@@ -94,6 +97,11 @@ pub fn error_line(error: &(dyn Error + 'static)) -> String {
         cause = error.source();
     }
     escape(&line).into_owned()
+}
+
+/// A name, at most [`NAME_BYTES`] bytes of it.
+pub fn cut(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_BYTES)]
 }
 
 /// The columns that escaped `text` takes, each character on its own, as terminals count.

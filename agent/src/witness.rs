@@ -10,6 +10,7 @@ mod evidence;
 mod file;
 mod own;
 mod places;
+mod unread;
 
 use std::path::PathBuf;
 use std::sync::Arc;

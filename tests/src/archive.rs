@@ -109,11 +109,15 @@ pub fn layer(entries: &[Entry<'_>]) -> Vec<u8> {
 
 /// What `docker save` writes of an image with these layers, the lowest first.
 pub fn saved(layers: &[Vec<u8>], config: &Value) -> Vec<u8> {
+    saved_as("local/made:1", layers, config)
+}
+
+/// Likewise, of an image with this name.
+pub fn saved_as(name: &str, layers: &[Vec<u8>], config: &Value) -> Vec<u8> {
     let names: Vec<String> = (0..layers.len())
         .map(|it| format!("{it}/layer.tar"))
         .collect();
-    let manifest =
-        json!([{"Config": "config.json", "RepoTags": ["local/made:1"], "Layers": names}]);
+    let manifest = json!([{"Config": "config.json", "RepoTags": [name], "Layers": names}]);
     let config = json!({"architecture": "amd64", "os": "linux", "config": config});
     let mut files = vec![
         ("config.json".to_owned(), config.to_string().into_bytes()),

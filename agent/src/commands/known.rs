@@ -4,7 +4,7 @@
 //! that is meant is looked at again here. Who means a container by its name or id means one of root's or of their own:
 //! another user calls a container what they like, so it goes by its cgroup only.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
@@ -182,6 +182,12 @@ impl Known {
             bail!("container {name}: its first process, {number}, has just ended");
         }
         Ok(membership.above(is_in, cgroup))
+    }
+
+    /// A record on it that is there and cannot be read.
+    pub fn unread(&self, hierarchies: &Hierarchies) -> Option<PathBuf> {
+        let claim = Claim::of(&self.container.cgroup)?;
+        Records::new(hierarchies.clone(), Intents::Leave, None).unread(&claim)
     }
 
     /// What its limits are meant to be, where somebody says so.

@@ -8,6 +8,7 @@ use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use crate::host::pinned::Pinned;
+use crate::text;
 
 /// A container to be made.
 #[derive(Clone, Debug)]
@@ -103,6 +104,10 @@ impl Root {
     /// What it is called where people look: an image's file until the image has said its name, a directory, `host`,
     /// or the programs.
     pub fn name(&self) -> String {
+        text::cut(&self.whole_name()).to_owned()
+    }
+
+    fn whole_name(&self) -> String {
         match self {
             Self::Directory(path) | Self::Image(path) => path.display().to_string(),
             Self::Host => "host".to_owned(),

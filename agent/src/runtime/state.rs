@@ -63,6 +63,9 @@ pub fn directories_of(root: &Path, user: u32) -> Vec<PathBuf> {
     own.into_iter().chain(shared).collect()
 }
 
+/// Bytes of a record or a spec: no longer one is written, and whoever reads those of others reads none.
+pub const LARGEST: u64 = 1 << 20;
+
 /// Bytes of a name.
 const LONGEST_NAME: usize = 63;
 
@@ -156,6 +159,11 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "{} would have {bytes} bytes; wanted at most {LARGEST}: give fewer or shorter arguments, variables, mounts and \
+         rules of --security-opt seccomp", path.display()
+    )]
+    TooLarge { path: PathBuf, bytes: u64 },
     #[error("{} is not what agent run writes; remove its directory", path.display())]
     Malformed {
         path: PathBuf,

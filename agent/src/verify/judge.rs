@@ -242,6 +242,10 @@ fn configured_well(facts: &Facts<'_>) -> Finding {
                 ),
             )
         }
+        Some(_) if facts.claim.intended.is_none() => Finding::of(
+            Verdict::Pass,
+            "nothing above is tighter; nobody says what was intended",
+        ),
         Some(_) => Finding::of(
             Verdict::Pass,
             "set as intended, and nothing above is tighter",

@@ -13,8 +13,8 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, StatxFlags, openat2, 
 
 use crate::host::mount;
 
-/// Bytes of a record that are read: the longest, an OCI configuration with a filter of system calls, has some 50 KB.
-const LONGEST: u64 = 1 << 20;
+// What `agent run` writes is the longest: an engine's OCI configuration has some 50 KB.
+use crate::runtime::state::LARGEST;
 
 /// A record, as it was when it was read.
 #[derive(Debug)]
@@ -29,11 +29,11 @@ pub fn read(base: &Path, path: &Path, owner: u32) -> Option<Record> {
     // A FIFO is opened without a writer.
     let file = below(base, path, owner, OFlags::NONBLOCK | OFlags::NOCTTY)?;
     let found = file.metadata().ok()?;
-    if !found.is_file() || !is_of(&found, owner) || found.len() > LONGEST {
+    if !found.is_file() || !is_of(&found, owner) || found.len() > LARGEST {
         return None;
     }
     let mut bytes = Vec::new();
-    (&file).take(LONGEST).read_to_end(&mut bytes).ok()?;
+    (&file).take(LARGEST).read_to_end(&mut bytes).ok()?;
     let written = found.modified().ok()?;
     Some(Record { bytes, written })
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use oci_spec::runtime::Spec;
 
-use super::file;
+use super::{file, unread};
 use crate::container::claim::{Claim, Confirmation};
 use crate::container::registry::names::Named;
 use crate::intent;
@@ -60,10 +60,7 @@ impl Stores {
 }
 
 fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<Confirmation> {
-    // Anybody may have made the directory above the store before its user did, but not as that user's.
-    let parent = store.parent()?;
-    let below = PathBuf::from(store.file_name().unwrap_or(OsStr::new("."))).join(&claim.id);
-    let read = |name: &str| file::read(parent, &below.join(name), user);
+    let read = |name: &str| read(store, claim, name, user);
     let record: Record = serde_json::from_slice(&read(RECORD)?.bytes).ok()?;
     let process = match record.status {
         Status::Creating => None,
@@ -89,6 +86,36 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
         ..Confirmation::of(claim)
     };
     confirmation.first(claim)
+}
+
+/// Where a file of `user`'s state on the container is, if it is there and cannot be read.
+pub fn unread(root: &Path, claim: &Claim, user: u32) -> Option<PathBuf> {
+    let files: [(&str, fn(&[u8]) -> bool); 2] = [(RECORD, is_record), (CONFIG, is_spec)];
+    let mut stores = directories_of(root, user).into_iter();
+    stores.find_map(|store| {
+        let unread = files.iter().filter(|(name, is_well)| {
+            let read = read(&store, claim, name, user);
+            read.is_none_or(|file| !is_well(&file.bytes))
+        });
+        let mut paths = unread.map(|(name, _)| store.join(&claim.id).join(name));
+        paths.find_map(unread::is_there)
+    })
+}
+
+fn is_record(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Record>(bytes).is_ok()
+}
+
+fn is_spec(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Spec>(bytes).is_ok()
+}
+
+/// A file of `user`'s state on the container.
+fn read(store: &Path, claim: &Claim, name: &str, user: u32) -> Option<file::Record> {
+    // Anybody may have made the directory above the store before its user did, but not as that user's.
+    let parent = store.parent()?;
+    let below = PathBuf::from(store.file_name().unwrap_or(OsStr::new("."))).join(&claim.id);
+    file::read(parent, &below.join(name), user)
 }
 
 /// Where a record says that the container's cgroups are.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::evidence::Evidence;
-use super::file;
+use super::{file, unread};
 use crate::container::claim::Claim;
 use crate::container::path::Runtime;
 
@@ -126,6 +126,14 @@ fn named(base: &Path, above: &str, user: u32, below: &str) -> Vec<PathBuf> {
 }
 
 impl Place {
+    /// Where the record is, if it is there and cannot be read.
+    pub fn unread(&self) -> Option<PathBuf> {
+        match file::read(&self.base, &self.path, self.user) {
+            Some(_) => None,
+            None => unread::is_there(self.base.join(&self.path)),
+        }
+    }
+
     /// What the record says; `None` where there is none that can be believed.
     pub fn read(&self) -> Option<Evidence> {
         let record = file::read(&self.base, &self.path, self.user)?;

@@ -8,6 +8,7 @@ mod image;
 mod mounts;
 mod programs;
 mod trees;
+mod wordy;
 
 use std::process::{Command, Output};
 

@@ -1,5 +1,7 @@
 //! What runs already: by name, process and cgroup, against what its engine was asked for or what is expected.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -120,6 +122,44 @@ fn a_container_of_agent_run_is_held_against_its_flags() {
         &["60 tasks", "50 tasks"],
     );
     assert_verdict(check(&after, "memory"), "pass", &[]);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_proves_nothing() {
+    if !root() {
+        return;
+    }
+    let container = Container::new("verify-unread");
+    container.start(&["--memory=64m"], SLEEP);
+    let [controller, files] = MEMORY;
+    let cgroup = format!("/agent/{}", container.name);
+    let limit = file(&cgroup, controller, files);
+    let state = Path::new("/run/agent-containers").join(&container.name);
+    let by_name = || report(&mut verify(&["--container", &container.name]));
+    let by_path = || report(&mut verify(&["--cgroup", &cgroup]));
+    write(&limit, &(32 << 20).to_string());
+    for (name, look) in [
+        ("config.json", &by_name as &dyn Fn() -> Value),
+        ("config.json", &by_path),
+        ("state.json", &by_path),
+    ] {
+        let path = state.join(name);
+        let whole = fs::read(&path).expect("a record");
+        let long = [&whole[..], &b" ".repeat(1 << 20)].concat();
+        for damaged in [&long[..], b"{"] {
+            fs::write(&path, damaged).expect("it is root's");
+            let words = [&*path.to_string_lossy(), "cannot be read"];
+            let report = look();
+            assert_verdict(check(&report, "memory"), "inconclusive", &words);
+            assert_eq!(verdict(&report), "inconclusive", "{report:#}");
+        }
+        fs::write(&path, whole).expect("it is root's");
+    }
+    let failed = by_name();
+    assert_verdict(check(&failed, "memory"), "fail", &["32.0M", "64.0M"]);
+    write(&limit, &(64 << 20).to_string());
+    let well = by_name();
+    assert_verdict(check(&well, "memory"), "pass", &["set as intended"]);
 }
 
 /// A cgroup of memory's hierarchy with a limit, and its forms on the command line.

@@ -16,7 +16,7 @@ use crate::limit::Kind;
 use crate::verify::caller::Caller;
 use crate::verify::claim::Claim;
 use crate::verify::judge::{Facts, Run, Undone, judge};
-use crate::verify::report::{Check, Report, Scope, Subject};
+use crate::verify::report::{Check, Report, Scope, Subject, Verdict};
 use crate::verify::run::{self, Watch};
 use crate::verify::sample::{Gauge, Sample};
 use crate::watch::record::Container;
@@ -43,8 +43,35 @@ pub fn run(args: &Args, target: &Target<'_>) -> Result<Report, Failure> {
             (None, Some(known)) => known.intent(args.engine.socket()).await?,
             (None, None) => None,
         };
-        judge_found(args, found, intent, &caller, hierarchies).await
+        let unread = match (&intent, &found.known) {
+            (None, Some(known)) => known.unread(&hierarchies),
+            _ => None,
+        };
+        let judged = judge_found(args, found, intent, &caller, hierarchies).await;
+        match unread {
+            Some(record) => doubted(judged, &record),
+            None => judged,
+        }
     })
+}
+
+/// Where a record is there that cannot be read, nobody knows whether a limit is as it was intended.
+fn doubted(judged: Result<Report, Failure>, record: &Path) -> Result<Report, Failure> {
+    let record = record.display();
+    let unknown =
+        format!("{record} is there and cannot be read, so what was intended is not known");
+    let mut report = match judged {
+        Err(Failure::NoVerdict(error)) => return Err(error.context(unknown).into()),
+        other => other?,
+    };
+    for check in &mut report.checks {
+        if check.verdict == Verdict::Pass {
+            check.verdict = Verdict::Inconclusive;
+            check.reason = format!("{unknown}; --expect says it");
+        }
+    }
+    report.verdict = Report::overall(&report.checks);
+    Ok(report)
 }
 
 /// The limits that a container of `agent run` was started under, by its record.

@@ -8,13 +8,10 @@ use std::{
 };
 
 use super::{Cgroup, DEAD_FOR, Registry};
-use crate::{container::claim::Confirmation, limit::Intent, watch::record::Container};
+use crate::{container::claim::Confirmation, limit::Intent, text::cut, watch::record::Container};
 
 /// Containers whose names are known at most, the removed included.
 pub const NAMES_AT_MOST: usize = 16_384;
-
-/// Bytes of a name or an image that are kept; people choose both.
-const TEXT_AT_MOST: usize = 512;
 
 /// What an engine calls a container. An empty text says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,11 +130,6 @@ impl Names {
     }
 }
 
-/// `text`, at most [`TEXT_AT_MOST`] bytes of it.
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(TEXT_AT_MOST)]
-}
-
 impl Registry {
     /// An engine says what its containers are called: those that are confirmed, living or dead, get
     /// the name at once, others when they are.
@@ -229,6 +221,7 @@ mod tests {
     use crate::container::claim::Claim;
     use crate::host::cgroup::Limit;
     use crate::limit::{Kind, Source, Value};
+    use crate::text::NAME_BYTES;
 
     const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
 
@@ -401,7 +394,7 @@ mod tests {
     fn an_id_that_is_too_long_is_cut_everywhere() {
         let mut registry = registry();
         let now = Instant::now();
-        let long = "x".repeat(TEXT_AT_MOST + 1);
+        let long = "x".repeat(NAME_BYTES + 1);
         for name in ["old", "new"] {
             registry.tell(told(&long, name), now);
             registry.tell(Told::All(vec![(long.clone(), named(name))]), now);
@@ -452,6 +445,6 @@ mod tests {
             registry.tell(Told::Removed("one".to_owned()), now);
         }
         assert!(registry.names.removed.len() <= NAMES_AT_MOST);
-        assert_eq!(cut(&"ü".repeat(300)).len(), TEXT_AT_MOST);
+        assert_eq!(cut(&"ü".repeat(300)).len(), NAME_BYTES);
     }
 }

@@ -10,11 +10,9 @@ use super::flags::Flags;
 use super::{Error, Found, resources, security};
 use crate::regular::{self, Links};
 use crate::runtime::order::{ChangeRoot, Network, Order, Root};
+use crate::runtime::state::LARGEST;
 
 const CONFIGURATION: &str = "config.json";
-
-/// Bytes of a configuration: what is made of it takes some ten times as much memory.
-const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// A bundle, read.
 #[derive(Clone, Debug)]

@@ -14,7 +14,8 @@ use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::files::{self, replace};
 use super::{
-    CONFIG, Condition, DIRECTORY, Error, Holder, RECORD, Record, Status, Store, is_name, room,
+    CONFIG, Condition, DIRECTORY, Error, Holder, LARGEST, RECORD, Record, Status, Store, is_name,
+    room,
 };
 
 const LOCK: &str = "lock";
@@ -66,11 +67,7 @@ impl Claim {
     /// Where it cannot be written.
     pub fn write(&self, record: &Record) -> Result<(), Error> {
         let path = self.directory.join(RECORD);
-        let text = serde_json::to_vec_pretty(record);
-        let text = text.map_err(|source| Error::Malformed {
-            path: path.clone(),
-            source,
-        })?;
+        let text = readable(&path, serde_json::to_vec_pretty(record))?;
         if matches!(record.status, Status::Exited { .. }) && room::is_there(&path) {
             return room::fill(&path, &text);
         }
@@ -85,12 +82,7 @@ impl Claim {
     /// Where it cannot be written.
     pub fn write_spec(&self, spec: &Spec) -> Result<(), Error> {
         let path = self.directory.join(CONFIG);
-        let text = serde_json::to_vec(spec);
-        let text = text.map_err(|source| Error::Malformed {
-            path: path.clone(),
-            source,
-        })?;
-        replace(&path, &text)
+        replace(&path, &readable(&path, serde_json::to_vec(spec))?)
     }
 
     /// Whether it has ended as it should, and its end is to be known: its record says so, or the word that its supervisor
@@ -132,6 +124,19 @@ impl Claim {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&gone)(error)),
             _ => Ok(()),
         }
+    }
+}
+
+/// What is to be written to `path`, where those who read it take as much.
+fn readable(path: &Path, text: serde_json::Result<Vec<u8>>) -> Result<Vec<u8>, Error> {
+    let path = path.to_owned();
+    match text {
+        Ok(text) if text.len() as u64 <= LARGEST => Ok(text),
+        Ok(text) => Err(Error::TooLarge {
+            path,
+            bytes: text.len() as u64,
+        }),
+        Err(source) => Err(Error::Malformed { path, source }),
     }
 }
 

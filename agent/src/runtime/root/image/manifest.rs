@@ -10,9 +10,14 @@ use serde::de::DeserializeOwned;
 use super::archive::Archive;
 use super::entries::{Bad, relative};
 use crate::runtime::order::ImageConfig;
+use crate::runtime::state::LARGEST as LARGEST_RECORD;
+use crate::text;
 
 /// Bytes of a manifest, an index or a configuration.
 const LARGEST: u64 = 4 * 1024 * 1024;
+
+/// Bytes of what an image says of its command: the container's record, which has as much beside, is to be read.
+const MOST_SAID: usize = (LARGEST_RECORD / 2) as usize;
 
 /// Docker's own limit is 127, the kernel's 500.
 const MOST_LAYERS: usize = 256;
@@ -36,7 +41,7 @@ const NAMES: [&str; 2] = [
 /// An image in an archive.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// None: the archive does not say.
+    /// None: the archive does not say. Cut where it is long.
     pub name: Option<String>,
     pub config: ImageConfig,
     /// The lowest first.
@@ -84,7 +89,10 @@ struct Saved {
 
 fn saved_by_docker(archive: &Archive) -> Result<Found, Bad> {
     let images: Vec<Saved> = json(archive, Path::new(MANIFEST))?;
-    let name = |image: &Saved| image.repo_tags.iter().flatten().next().cloned();
+    let name = |image: &Saved| {
+        let first = image.repo_tags.iter().flatten().next();
+        first.map(|name| text::cut(name).to_owned())
+    };
     let image = match &images[..] {
         [image] => image,
         [] => return Err(Bad::at(Path::new(MANIFEST), "there is no image in it")),
@@ -214,7 +222,8 @@ impl Descriptor {
 
     fn name(&self) -> Option<String> {
         let annotations = self.annotations.as_ref()?;
-        NAMES.iter().find_map(|key| annotations.get(*key).cloned())
+        let name = NAMES.iter().find_map(|key| annotations.get(*key));
+        name.map(|name| text::cut(name).to_owned())
     }
 }
 
@@ -257,9 +266,27 @@ struct Settings {
     user: Option<String>,
 }
 
+impl Settings {
+    /// Bytes of all that it says.
+    fn bytes(&self) -> usize {
+        let lists = [&self.entrypoint, &self.cmd, &self.env];
+        let words = lists.into_iter().flatten().flatten().map(String::len);
+        let directory = self.working_dir.iter().map(|it| it.as_os_str().len());
+        let user = self.user.iter().map(String::len);
+        words.chain(directory).chain(user).sum()
+    }
+}
+
 fn configuration(archive: &Archive, path: &Path) -> Result<ImageConfig, Bad> {
     let configuration: Configuration = json(archive, path)?;
     let settings = configuration.config.unwrap_or_default();
+    let said = settings.bytes();
+    if said > MOST_SAID {
+        let what = format!(
+            "{said} bytes of entrypoint, command, variables, directory and user; wanted at most {MOST_SAID}"
+        );
+        return Err(Bad::at(path, what));
+    }
     Ok(ImageConfig {
         entrypoint: settings.entrypoint.unwrap_or_default(),
         command: settings.cmd.unwrap_or_default(),
