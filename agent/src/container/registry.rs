@@ -129,6 +129,7 @@ impl Registry {
             past: self.inherit(path),
             life: Life::default(),
             path: path.to_owned(),
+            user: 0,
             looks: 0,
             given: 0,
         };

@@ -36,6 +36,9 @@ pub struct Cgroup {
     pub life: Life,
     /// Its first directory's path, by which the registry finds it.
     pub(super) path: String,
+    /// Whose record confirms the claim of a container's own. What an engine of root's says of an id is not said of it where
+    /// that is another user.
+    pub(super) user: u32,
     /// How often somebody looked for what confirms its claim, as the kernel's events told of it.
     pub(super) looks: u8,
     /// When the claim was last given to somebody who looks again, counted by such looks.

@@ -119,7 +119,8 @@ impl Registry {
     /// What a container that is confirmed goes by, with its own cgroup.
     fn called(&mut self, main: Id, confirmation: Confirmation) -> Option<(&Cgroup, Container)> {
         let cgroup = self.cgroups.get_mut(&main)?;
-        let (told, intended) = if cgroup.is_own() {
+        cgroup.user = confirmation.user;
+        let (told, intended) = if cgroup.is_own() || cgroup.user != 0 {
             (confirmation.named, confirmation.intended)
         } else {
             let told = self.names.get(&confirmation.id).cloned();

@@ -168,7 +168,12 @@ impl Registry {
 
     /// Gives those of the confirmed containers that are `concerned` the names that are known.
     fn call(&mut self, concerned: impl Fn(&Container) -> bool) {
+        let users: HashSet<String> = {
+            let users = self.cgroups.values().filter(|it| it.user != 0);
+            users.map(|it| it.container.cgroup.clone()).collect()
+        };
         let cgroups = self.cgroups.values_mut().filter(|it| is_engines(it));
+        let cgroups = cgroups.filter(|it| !users.contains(&it.container.cgroup));
         for cgroup in cgroups.filter(|cgroup| concerned(&cgroup.container)) {
             if let Some(named) = self.names.get(&cgroup.container.id)
                 && !is_called(&cgroup.container, named)
@@ -189,9 +194,9 @@ impl Registry {
     }
 }
 
-/// Whether an engine's answer, not our own state, is what names it.
+/// Whether an engine's answer, not our own state or a user's record, is what names it.
 fn is_engines(cgroup: &Cgroup) -> bool {
-    cgroup.is_confirmed() && !cgroup.is_own()
+    cgroup.is_confirmed() && !cgroup.is_own() && cgroup.user == 0
 }
 
 /// Gives a container the name that its engine gave it.

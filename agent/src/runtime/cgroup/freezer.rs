@@ -1,9 +1,13 @@
 //! What stops all that is in a cgroup and below it: one freezer for each version.
 
+use super::place::Place;
 use crate::host::control::Control;
+use crate::host::hierarchy::Version;
 
 /// A file that stops and lets go, and what shows that it did.
 struct Freezer {
+    /// Whether the cgroups of a hierarchy have it.
+    is_in: fn(&Place) -> bool,
     file: &'static str,
     frozen: &'static str,
     thawed: &'static str,
@@ -19,6 +23,7 @@ struct Sign {
 
 const FREEZERS: [Freezer; 2] = [
     Freezer {
+        is_in: |place| place.version == Version::V1 && place.has("freezer"),
         file: "freezer.state",
         frozen: "FROZEN",
         thawed: "THAWED",
@@ -29,6 +34,7 @@ const FREEZERS: [Freezer; 2] = [
         }],
     },
     Freezer {
+        is_in: |place| place.version == Version::V2,
         file: "cgroup.freeze",
         frozen: "1",
         thawed: "0",
@@ -63,8 +69,9 @@ pub fn thaw(cgroup: &Control) {
 }
 
 /// What lets go what is in it, where that is stopped.
-pub fn how_to_thaw(cgroup: &Control) -> Option<&'static str> {
-    let mut signs = FREEZERS.iter().flat_map(|freezer| freezer.signs);
+pub fn how_to_thaw(place: &Place, cgroup: &Control) -> Option<&'static str> {
+    let freezers = FREEZERS.iter().filter(|freezer| (freezer.is_in)(place));
+    let mut signs = freezers.flat_map(|freezer| freezer.signs);
     let shows = |sign: &&Sign| {
         let text = cgroup.read(sign.file);
         text.is_ok_and(|text| (sign.is_frozen)(&text))

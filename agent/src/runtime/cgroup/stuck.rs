@@ -2,6 +2,7 @@
 
 use super::{Cgroup, Error, freezer};
 use crate::host::control::Control;
+use crate::host::hierarchy::Version;
 
 /// What v1 says of memory, in a file of lines `NAME VALUE`.
 const MEMORY: &str = "memory.oom_control";
@@ -12,18 +13,20 @@ impl Cgroup {
     /// # Errors
     /// It does not: the cgroup is frozen, or waits for memory that nobody is killed for.
     pub fn check(&self) -> Result<(), Error> {
-        for directory in self.directories() {
-            if let Some(thaw) = freezer::how_to_thaw(directory) {
-                let path = directory.path.clone();
-                return Err(Error::Frozen { path, thaw });
-            }
-        }
-        for (_, way) in &self.made {
+        for (place, way) in &self.made {
             let Some(cgroup) = way.cgroups.last() else {
                 continue;
             };
+            if let Some(thaw) = freezer::how_to_thaw(place, cgroup) {
+                let path = cgroup.path.clone();
+                return Err(Error::Frozen { path, thaw });
+            }
             let kills_nobody = |above: &Control| is_set(above, "oom_kill_disable");
-            if is_set(cgroup, "under_oom") && way.cgroups.iter().any(kills_nobody) {
+            if place.version == Version::V1
+                && place.has("memory")
+                && is_set(cgroup, "under_oom")
+                && way.cgroups.iter().any(kills_nobody)
+            {
                 let path = cgroup.path.clone();
                 return Err(Error::OutOfMemory { path });
             }
