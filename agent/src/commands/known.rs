@@ -300,12 +300,15 @@ impl<'a> Search<'a> {
             known.extend(self.fresh.know(candidate).await);
         }
         let by_path = |known: &Known| known.container.cgroup == self.name;
-        let is_of_others = |known: &mut Known| !self.fresh.is_trusted(known.owner) && !by_path(known);
+        let is_of_others =
+            |known: &mut Known| !self.fresh.is_trusted(known.owner) && !by_path(known);
         let of_others: Vec<_> = known.extract_if(.., is_of_others).collect();
         match &known[..] {
             [] => match of_others.first() {
                 None => Ok(None),
-                Some(Known { container, owner, .. }) => bail!(
+                Some(Known {
+                    container, owner, ..
+                }) => bail!(
                     "the container of that name is user {owner}'s, who may call it what they like; name it by its cgroup, {}",
                     container.cgroup
                 ),

@@ -289,6 +289,28 @@ mod tests {
     }
 
     #[test]
+    fn what_an_engine_says_is_not_said_of_a_users_claim() {
+        let claim = Claim::of(&format!("/docker/{ID}")).unwrap();
+        let by_user = Confirmation {
+            user: 1000,
+            ..Confirmation::of(&claim)
+        };
+        let (mut before, mut after) = (registry(), registry());
+        before.tell(told(ID, "web"), Instant::now());
+        for registry in [&mut before, &mut after] {
+            add_claimed(registry);
+            registry.confirm([by_user.clone()]);
+        }
+        after.tell(told(ID, "web"), Instant::now());
+        for mut registry in [before, after] {
+            registry.tell(Told::Intended(ID.to_owned(), intent(9)), Instant::now());
+            assert_called(&registry, &ID[..12], "unknown");
+            let cgroup = registry.get(key(20)).unwrap();
+            assert!(cgroup.intended.is_none());
+        }
+    }
+
+    #[test]
     fn a_name_holds_whether_it_is_told_before_the_cgroup_or_after() {
         let (mut before, mut after) = (registry(), registry());
         before.tell(told(ID, "web"), Instant::now());

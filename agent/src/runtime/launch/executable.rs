@@ -63,8 +63,7 @@ fn copy() -> Result<OwnedFd, Errno> {
 fn is_protected() -> Result<bool, Errno> {
     let file = own_executable()?;
     // No file but one in memory has seals.
-    let is_sealed =
-        || fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
+    let is_sealed = || fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
     Ok(is_out_of_reach(file.as_fd())? || is_sealed())
 }
 

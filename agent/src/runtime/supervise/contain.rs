@@ -7,10 +7,10 @@ use std::time::SystemTime;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, LinuxResources, Process, Spec};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, getpid, waitid};
 
+use super::clean::Rest;
 use super::relay::Relay;
 use super::signals::Signals;
 use super::streams::{self, Wanted};
-use super::clean::Rest;
 use super::{Error, Told, clean, log};
 use crate::faults;
 use crate::host::membership::Membership;

@@ -147,7 +147,11 @@ impl Kernels {
 }
 
 /// Keeps a mount that was attached where a file system of the kernel's belongs.
-pub(super) fn keep(child: &mut Child<'_>, target: &CStr, mount: BorrowedFd<'_>) -> Result<(), Errno> {
+pub(super) fn keep(
+    child: &mut Child<'_>,
+    target: &CStr,
+    mount: BorrowedFd<'_>,
+) -> Result<(), Errno> {
     let target = Path::new(OsStr::from_bytes(target.to_bytes()));
     for (kept, kernels) in child.kernels.iter_mut().zip(&KERNELS) {
         if target == Path::new(OsStr::from_bytes(kernels.place.to_bytes())) {
