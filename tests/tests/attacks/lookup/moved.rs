@@ -18,9 +18,9 @@ use super::site::{Site, name, own_cgroup};
 
 /// Says so where a kernel setting of the host can be written, or what is to be hidden be read.
 const SCRIPT: &str = "for tree in /proc /moved; do
-    test -w $tree/sys/kernel/core_pattern && echo open
-    test -s $tree/timer_list && echo open
-done; echo end";
+    kept=$(cat $tree/sys/kernel/hostname) && echo $kept >$tree/sys/kernel/hostname && echo NOT HELD
+    grep -q cpu: $tree/timer_list && echo NOT HELD
+done 2>/dev/null; echo end";
 
 pub fn away(launcher: Launcher) -> Outcome {
     let site = Site::new();
@@ -33,7 +33,7 @@ pub fn away(launcher: Launcher) -> Outcome {
             said
         }
     };
-    broken_if(said.contains("open"))
+    broken_if(said.contains("NOT HELD"))
 }
 
 fn rename(root: &Path) {
