@@ -7,6 +7,7 @@ use super::evidence::Evidence;
 use super::file;
 use crate::container::claim::Claim;
 use crate::container::path::Runtime;
+use crate::owner::Owner;
 
 /// Directories that are looked at where the one with a record is named after somebody's choice.
 const NAMED_AT_MOST: usize = 64;
@@ -121,7 +122,7 @@ fn directory(root: &Path, docker: &Path, base: Base, user: u32) -> Option<PathBu
 /// The paths in which a directory of any name below `above` stands for `{any}`.
 fn named(base: &Path, above: &str, user: u32, below: &str) -> Vec<PathBuf> {
     let above = Path::new(above);
-    if file::directory(&base.join(above), user).is_none() {
+    if Owner(user).open_directory(&base.join(above)).is_err() {
         return Vec::new();
     }
     let entries = fs::read_dir(base.join(above)).into_iter().flatten();
