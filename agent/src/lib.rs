@@ -4,6 +4,7 @@
 
 pub mod faults;
 pub mod lock;
+pub mod owner;
 pub mod regular;
 pub mod sys;
 pub mod text;

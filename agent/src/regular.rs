@@ -1,22 +1,28 @@
-//! Opening files that anybody may have named or put there: nothing but a regular file is read, and nothing blocks.
+//! Opening files that anybody may have named or put there: nothing but a regular file is opened, and nothing blocks.
 //!
 //! open(2) of a FIFO waits for a writer, and reading a device may never end. A file is opened without blocking, and its
-//! kind is looked at before anything is read.
+//! kind is looked at before anything is read or written.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, stat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, statat,
+};
 use rustix::io::Errno;
 
-/// What a symbolic link at the end of a path is.
+/// What symbolic links in a path are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
     /// What the user names may be a link.
     Followed,
-    /// What only this program writes is none.
+    /// What only this program writes is none, in directories that are what they are.
     Refused,
+    /// Nor is any part of the path, which leads nowhere else; without `mounts` to no other file system either.
+    Nowhere { mounts: bool },
 }
 
 /// Opens a regular file for reading.
@@ -24,7 +30,25 @@ pub enum Links {
 /// # Errors
 /// It is something else, which the error names; those of open(2).
 pub fn open(path: &Path, links: Links) -> io::Result<File> {
-    regular(open_any(path, links)?)
+    open_at(CWD, path, OFlags::RDONLY, links)
+}
+
+/// Likewise, one in `directory`, and for whatever `access` says. One that is made is for this user alone.
+///
+/// # Errors
+/// Likewise.
+pub fn open_at(
+    directory: impl AsFd,
+    path: impl AsRef<Path>,
+    access: OFlags,
+    links: Links,
+) -> io::Result<File> {
+    regular(open_any_at(
+        directory.as_fd(),
+        path.as_ref(),
+        access,
+        links,
+    )?)
 }
 
 /// Opens whatever is there for reading, without waiting for anybody: [`regular`] is to look at it.
@@ -32,17 +56,38 @@ pub fn open(path: &Path, links: Links) -> io::Result<File> {
 /// # Errors
 /// Those of open(2).
 pub fn open_any(path: &Path, links: Links) -> io::Result<File> {
-    let mut flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    if links == Links::Refused {
-        flags |= OFlags::NOFOLLOW;
-    }
-    match openat(CWD, path, flags, Mode::empty()) {
+    open_any_at(CWD, path, OFlags::RDONLY, links)
+}
+
+fn open_any_at(
+    directory: impl AsFd,
+    path: &Path,
+    access: OFlags,
+    links: Links,
+) -> io::Result<File> {
+    let flags = access | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mode = match access.contains(OFlags::CREATE) {
+        true => Mode::RUSR | Mode::WUSR,
+        false => Mode::empty(),
+    };
+    let opened = match links {
+        Links::Followed => openat(&directory, path, flags, mode),
+        Links::Refused => openat(&directory, path, flags | OFlags::NOFOLLOW, mode),
+        Links::Nowhere { mounts } => {
+            let mut within =
+                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            within.set(ResolveFlags::NO_XDEV, !mounts);
+            openat2(&directory, path, flags, mode, within)
+        }
+    };
+    match opened {
         Ok(file) => Ok(file.into()),
         Err(Errno::LOOP) if links == Links::Refused => Err(other(FileType::Symlink)),
-        // A socket cannot be opened.
-        Err(errno @ Errno::NXIO) => Err(stat(path)
+        // A socket cannot be opened, nor a FIFO for writing that nobody reads.
+        Err(errno @ Errno::NXIO) => Err(statat(&directory, path, AtFlags::empty())
             .map(|found| FileType::from_raw_mode(found.st_mode))
             .map_or(errno.into(), other)),
+        Err(Errno::ISDIR) => Err(other(FileType::Directory)),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -56,6 +101,11 @@ pub fn regular(file: File) -> io::Result<File> {
         FileType::RegularFile => Ok(file),
         found => Err(other(found)),
     }
+}
+
+/// Whether an error says that something else than a regular file is there.
+pub fn is_other(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| error.is::<Other>())
 }
 
 /// What a file is.
@@ -89,8 +139,20 @@ pub fn read(path: &Path, links: Links, most: u64) -> io::Result<Vec<u8>> {
     }
 }
 
+/// It is no regular file.
+#[derive(Debug)]
+struct Other(FileType);
+
+impl std::error::Error for Other {}
+
+impl fmt::Display for Other {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; wanted a regular file", name(self.0))
+    }
+}
+
 fn other(found: FileType) -> io::Error {
-    io::Error::other(format!("{}; wanted a regular file", name(found)))
+    io::Error::other(Other(found))
 }
 
 /// What a file of this kind is called.
@@ -145,6 +207,34 @@ mod tests {
             said(&at("fifo"), Links::Followed),
             "a FIFO; wanted a regular file"
         );
+    }
+
+    /// A name that is a trap is told, for writing too, and nothing is made behind it.
+    #[test]
+    fn in_a_directory_and_for_writing() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        symlink("target", at("link")).unwrap();
+        rustix::fs::mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        fs::create_dir(at("below")).unwrap();
+        symlink("below", at("other")).unwrap();
+        fs::write(at("below/file"), "").unwrap();
+        let opened = File::open(directory.path()).unwrap();
+        let access = OFlags::WRONLY | OFlags::CREATE;
+        for name in ["link", "fifo", "below"] {
+            let error = open_at(&opened, name, access, Links::Refused).unwrap_err();
+            assert!(is_other(&error), "{name}: {error}");
+        }
+        assert!(!at("target").exists());
+        open_at(&opened, "new", access, Links::Refused).unwrap();
+        let nowhere = Links::Nowhere { mounts: false };
+        let read = |name: &str, links| open_at(&opened, name, OFlags::RDONLY, links);
+        read("below/file", nowhere).unwrap();
+        read("other/file", Links::Refused).unwrap();
+        for name in ["other/file", "../etc", "/etc/passwd"] {
+            let error = read(name, nowhere).unwrap_err();
+            assert!(!is_other(&error), "{name}: {error}");
+        }
     }
 
     #[test]

@@ -6,13 +6,15 @@
 use std::{
     fs::{self, DirBuilder},
     io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, SystemTime},
 };
 
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
+
+use crate::owner::Owner;
 
 /// Bytes of a suffix, before they are written in hexadecimal.
 const SUFFIX: usize = 8;
@@ -44,7 +46,7 @@ pub struct UserDirectory {
 /// # Errors
 /// Where /tmp cannot be written to, and it is needed.
 pub fn of_user(runtime: Option<&Path>) -> io::Result<UserDirectory> {
-    let user = rustix::process::geteuid().as_raw();
+    let Owner(user) = Owner::caller();
     let runtime = runtime.filter(|path| path.is_absolute() && is_own(path, user));
     match runtime {
         Some(runtime) => Ok(UserDirectory {
@@ -74,7 +76,7 @@ fn below(shared: &Path, user: u32) -> io::Result<UserDirectory> {
 
 /// Whether this is a directory of the user's.
 fn is_own(path: &Path, user: u32) -> bool {
-    fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == user)
+    fs::metadata(path).is_ok_and(|found| found.is_dir() && Owner(user).has(&found))
 }
 
 /// Likewise, one that is no link and that nobody else may write to.

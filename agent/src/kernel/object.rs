@@ -26,6 +26,7 @@ use aya_obj::{
     relocation::EbpfRelocationError,
 };
 
+use crate::owner::Owner;
 use crate::sys;
 
 /// The bytes of the object.
@@ -265,8 +266,7 @@ fn make_pin_directory(directory: &Path) -> io::Result<()> {
     }
     std::fs::create_dir_all(&directory)?;
     let made = std::fs::symlink_metadata(&directory)?;
-    let others_may_replace = made.mode() & 0o022 != 0 && made.mode() & 0o1000 == 0;
-    if !made.is_dir() || made.uid() != user() || others_may_replace {
+    if !Owner::caller().is_safe_in_own(&made) {
         return Err(io::Error::other(
             "it is a link, or others may change it; pass a directory of this user's",
         ));

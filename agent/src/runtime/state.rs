@@ -29,13 +29,13 @@ use serde::{Deserialize, Serialize};
 use super::order::{ChangeRoot, Network};
 use crate::host::user_directory::{self, UserDirectory};
 use crate::limit::bound::Bounds;
+use crate::owner::Owner;
 
 mod files;
 mod former;
 mod holder;
 mod lock;
 pub mod logs;
-mod owner;
 mod room;
 
 pub use holder::{Condition, Holder, ends};
@@ -287,13 +287,14 @@ impl Store {
     /// a directory in /tmp before this user did.
     fn check(&self) -> Result<(), Error> {
         let parent = self.path.parent().unwrap_or(&self.path);
+        type IsSafe = fn(Owner, &fs::Metadata) -> bool;
         for (path, is_safe) in [
-            (parent, owner::is_safe_above as fn(&fs::Metadata) -> bool),
-            (&self.path, owner::is_own),
+            (parent, Owner::is_safe_in as IsSafe),
+            (&self.path, Owner::alone_has_directory),
         ] {
             match fs::symlink_metadata(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Ok(found) if is_safe(&found) => {}
+                Ok(found) if is_safe(Owner::caller(), &found) => {}
                 Ok(_) => return Err(Error::Unsafe { path: path.into() }),
                 Err(error) => return Err(Error::io(path)(error)),
             }

@@ -4,13 +4,17 @@ use std::{
     fs::{DirBuilder, File, Metadata, TryLockError},
     io,
     os::unix::{
-        fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt},
         net::UnixListener,
     },
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{CWD, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+use crate::owner::Owner;
+use crate::regular::{self, Links};
 
 /// Where the socket is unless told otherwise.
 pub const DEFAULT: &str = "/run/agent/agent.sock";
@@ -98,19 +102,19 @@ impl Lock {
         let mut path = socket.as_os_str().to_owned();
         path.push(".lock");
         let path = PathBuf::from(path);
-        let mut options = File::options();
-        options.create(true).truncate(false).write(true).mode(0o600);
-        // In a directory that others may write to, the name may be a trap: a link, or a pipe that waits for a reader.
-        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         let foreign = || SocketError::Foreign {
             socket: socket.to_owned(),
             path: path.clone(),
         };
         loop {
-            let file = match options.open(&path) {
+            // In a directory that others may write to, the name may be a trap.
+            let access = OFlags::WRONLY | OFlags::CREATE;
+            let file = match regular::open_at(CWD, &path, access, Links::Refused) {
                 Ok(file) if is_ours(&file) => file,
                 Ok(_) => return Err(foreign()),
-                Err(_) if is_foreign(&path) => return Err(foreign()),
+                Err(error) if regular::is_other(&error) || is_foreign(&path) => {
+                    return Err(foreign());
+                }
                 Err(error) => return Err(make(error)),
             };
             match file.try_lock() {
@@ -182,7 +186,7 @@ fn is_foreign(path: &Path) -> bool {
 }
 
 fn is_own_file(found: &Metadata) -> bool {
-    found.is_file() && found.uid() == rustix::process::geteuid().as_raw()
+    found.is_file() && Owner::caller().has(found)
 }
 
 fn is_at(file: &File, path: &Path) -> bool {

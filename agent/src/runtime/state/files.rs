@@ -1,18 +1,13 @@
 //! The files of a container's state: no link is followed, and no FIFO is waited for, whatever stands in their place.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{CWD, OFlags};
 
 use super::Error;
-
-const FLAGS: OFlags = OFlags::NOFOLLOW
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOCTTY)
-    .union(OFlags::CLOEXEC);
+use crate::regular::{self, Links};
 
 /// The file at `path`, to be read and written.
 pub fn open(path: &Path) -> Result<File, Error> {
@@ -35,25 +30,22 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
 /// Replaces a file at once, so that a reader finds the old or the new.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let new = path.with_extension("new");
-    // One that was killed left it.
-    let _ = fs::remove_file(&new);
-    let mut file = open_with(&new, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
-    file.write_all(bytes).map_err(Error::io(&new))?;
+    write_anew(&new, bytes)?;
     fs::rename(&new, path).map_err(Error::io(path))
 }
 
-fn open_with(path: &Path, flags: OFlags) -> Result<File, Error> {
-    let no_file = || Error::NoFile { path: path.into() };
-    let file = match rustix::fs::open(path, flags | FLAGS, Mode::from(0o600)) {
-        Ok(file) => File::from(file),
-        // A link; a socket, or a FIFO without a reader.
-        Err(Errno::LOOP | Errno::NXIO) => return Err(no_file()),
-        Err(errno) => return Err(Error::io(path)(io::Error::from(errno))),
-    };
-    let found = file.metadata().map_err(Error::io(path))?;
-    if found.is_file() {
-        Ok(file)
-    } else {
-        Err(no_file())
-    }
+/// Makes a file with this in it, in place of what one that was killed left there.
+pub fn write_anew(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let _ = fs::remove_file(path);
+    let mut file = open_with(path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
+    file.write_all(bytes).map_err(Error::io(path))
+}
+
+fn open_with(path: &Path, access: OFlags) -> Result<File, Error> {
+    regular::open_at(CWD, path, access, Links::Refused).map_err(|error| {
+        match regular::is_other(&error) {
+            true => Error::NoFile { path: path.into() },
+            false => Error::io(path)(error),
+        }
+    })
 }

@@ -10,7 +10,8 @@ use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{Error, Store, is_name, owner};
+use super::{Error, Store, is_name};
+use crate::owner::Owner;
 
 /// Where root's were.
 pub const DIRECTORY: &str = "/run/agent/containers";
@@ -42,9 +43,8 @@ impl Store {
 /// Whether it and the one above are this user's alone.
 fn is_safe(former: &Path) -> bool {
     let all = [Some(former), former.parent()];
-    all.into_iter()
-        .flatten()
-        .all(|path| fs::symlink_metadata(path).is_ok_and(|found| owner::is_own(&found)))
+    let mut all = all.into_iter().flatten();
+    all.all(|path| Owner::caller().alone_has_directory_at(path))
 }
 
 fn take(old: &Path, new: &Path) -> Result<(), Error> {

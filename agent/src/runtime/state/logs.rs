@@ -8,14 +8,14 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::fs::{FlockOperation, flock};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{DIRECTORY, Error, Record, Store, is_name};
+use crate::owner::Owner;
 
 /// What the directory of a log is called, with the container's name behind, once the container is removed.
 const GONE: &str = ".gone.";
@@ -131,8 +131,7 @@ fn remove_if_gone(log: &fs::DirEntry) -> bool {
     if !name.as_encoded_bytes().starts_with(GONE.as_bytes()) {
         return false;
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    if let Ok(directory) = rustix::fs::open(log.path(), flags, Mode::empty())
+    if let Ok(directory) = Owner::caller().open_directory(&log.path())
         && flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok()
     {
         let _ = fs::remove_dir_all(log.path());
@@ -143,7 +142,7 @@ fn remove_if_gone(log: &fs::DirEntry) -> bool {
 /// Whether what there is of a path is this user's: `sudo` and `su` may leave another one's home in the environment.
 fn is_own(path: &Path) -> bool {
     let found = path.ancestors().find_map(|it| fs::metadata(it).ok());
-    found.is_some_and(|it| it.is_dir() && it.uid() == rustix::process::geteuid().as_raw())
+    found.is_some_and(|it| it.is_dir() && Owner::caller().has(&it))
 }
 
 /// When the host was started, by its clock as it is set now.

@@ -1,11 +1,11 @@
 //! Room that is reserved: a file of the length that is needed later, which is then written in place and renamed. The end
 //! of a container can be written down where nothing else can be written any more.
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::Error;
+use super::{Error, files};
 
 /// How much longer a record may become: the path of its cgroup is not known from the start.
 const GROWTH: usize = 4096;
@@ -15,9 +15,8 @@ const GROWTH: usize = 4096;
 /// # Errors
 /// There is no room.
 pub fn reserve(path: &Path, like: &[u8]) -> Result<(), Error> {
-    let room = room(path);
     let blank = vec![b' '; like.len() + GROWTH];
-    fs::write(&room, blank).map_err(Error::io(&room))
+    files::write_anew(&room(path), &blank)
 }
 
 /// Whether room was reserved.
@@ -31,11 +30,7 @@ pub fn is_there(path: &Path) -> bool {
 /// Nothing was reserved, or it was too little.
 pub fn fill(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let room = room(path);
-    let options = OpenOptions::new()
-        .write(true)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&room);
-    let file = options.map_err(Error::io(&room))?;
+    let file = files::open(&room)?;
     let written = file.write_all_at(bytes, 0);
     // The rest of it is given back.
     let written = written.and_then(|()| file.set_len(bytes.len() as u64));

@@ -6,21 +6,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
+use crate::owner::Owner;
 
 /// Opens a directory that is this user's alone.
 ///
 /// # Errors
 /// It is a link, or others may write to it.
 pub fn open(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = openat(CWD, path, flags, Mode::empty())?;
-    let found = fstat(&directory)?;
-    if found.st_uid != rustix::process::geteuid().as_raw() || found.st_mode & 0o022 != 0 {
-        let why = "not a directory of this user's that nobody else may write to; remove it";
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-    }
-    Ok(directory)
+    Owner::caller().open_directory(path).map(OwnedFd::from)
 }
 
 /// Makes an empty directory, and those above it where they are missing. What was there before of a container of this name,

@@ -7,9 +7,10 @@ use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{Dir, FlockOperation, Mode, OFlags, flock, openat};
+use rustix::fs::{Dir, FlockOperation, OFlags, flock};
 
 use super::{Stream, first_piece, inode, name, place};
+use crate::regular::{self, Links};
 
 /// How often the files are opened anew where they change meanwhile.
 const ATTEMPTS: usize = 8;
@@ -167,6 +168,5 @@ fn age(file_name: &CStr) -> Option<u32> {
 }
 
 fn open(directory: &OwnedFd, name: &str) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(File::from(openat(directory, name, flags, Mode::empty())?))
+    regular::open_at(directory, name, OFlags::RDONLY, Links::Refused)
 }

@@ -5,10 +5,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, OFlags, renameat, unlinkat};
 use rustix::io::Errno;
 
 use super::{HEADER_BYTES, LONGEST_PIECE, Piece, Stream, name};
+use crate::regular::{self, Links};
 use crate::runtime::order::LogLimits;
 
 /// What the next file is called until it takes the place of the current one.
@@ -119,9 +120,8 @@ fn create(directory: &OwnedFd, number: u64) -> io::Result<(File, u64)> {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(directory, NEXT, flags, Mode::RUSR | Mode::WUSR)?;
-    let file = File::from(file);
+    let access = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let file = regular::open_at(directory, NEXT, access, Links::Refused)?;
     let bytes = &number.to_be_bytes();
     let stream = Stream::Number;
     let piece = Piece { stream, bytes }.to_bytes();
