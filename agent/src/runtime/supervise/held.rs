@@ -8,9 +8,10 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Told, contain, settle, wait_for_children};
+use super::{Error, Told, contain, detach, settle};
 use crate::limit::Evidence;
 use crate::runtime::cgroup::{Cgroup, Ground};
 use crate::runtime::order::Order;
@@ -69,12 +70,21 @@ pub struct Holder {
 
 /// What this process is to leave when the supervisors that it holds have ended: dropped, it does so.
 #[derive(Debug, Default)]
-pub struct Leaving(Option<Ground>);
+pub struct Leaving {
+    ground: Option<Ground>,
+    supervisors: Vec<Pid>,
+}
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        if let Some(ground) = self.0.as_ref().filter(|ground| ground.leaf().is_some()) {
-            wait_for_children();
+        if let Some(ground) = self
+            .ground
+            .as_ref()
+            .filter(|ground| ground.leaf().is_some())
+        {
+            for supervisor in self.supervisors.drain(..) {
+                detach::reap(supervisor);
+            }
             ground.leave();
         }
     }
@@ -92,13 +102,16 @@ pub fn hold(orders: impl IntoIterator<Item = Order>) -> Result<(Vec<UnixStream>,
     let mut leaving = Leaving::default();
     for order in orders {
         // All of them are below the one cgroup of this process.
-        let ground = match &mut leaving.0 {
+        let ground = match &mut leaving.ground {
             Some(ground) => ground,
             none => none.insert(settle(&order)?),
         };
         let (ours, theirs) = UnixStream::pair().map_err(Error::Detach)?;
         match fork().map_err(Error::Detach)? {
-            Side::Parent(_) => held.push(ours),
+            Side::Parent(supervisor) => {
+                held.push(ours);
+                leaving.supervisors.push(supervisor);
+            }
             Side::Child => {
                 // Else it would keep the others from seeing that the holder has gone.
                 drop((ours, held));
