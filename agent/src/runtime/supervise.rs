@@ -32,7 +32,7 @@ use super::rootless;
 use super::state::Store;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::system::page_size;
-use crate::text;
+use crate::text::{self, note as say};
 use detach::{Caller, Split};
 
 /// Runs a container to its end, or, where the order says so, until it runs detached. The exit status is as docker's:
@@ -148,9 +148,4 @@ impl Told<'_> {
             Self::Here | Self::Caller(_) => Ok(None),
         }
     }
-}
-
-/// Says something that is no error on standard error.
-fn say(note: &str) {
-    let _ = writeln!(std::io::stderr(), "agent: note: {}", text::escape(note));
 }
