@@ -80,6 +80,15 @@ fn is_plain_ascii(text: &[u8]) -> bool {
     })
 }
 
+/// What a line begins with that tells of no error.
+pub const NOTE: &str = "agent: note: ";
+
+/// Says something that is no error on standard error. Where nobody reads that, the exit status says enough.
+pub fn note(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{NOTE}{}", escape(text));
+}
+
 /// An error and its causes in one line, without what could forge another. Of each its first line:
 /// the kernel's verifier has many.
 pub fn error_line(error: &(dyn Error + 'static)) -> String {

@@ -1,9 +1,10 @@
-//! The directory of an ordinary user in /tmp: what another user made there first locks nobody out.
+//! The directory of an ordinary user: where logind makes one it is that, told or not; in /tmp, what another user made there
+//! first locks nobody out.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tests::agent::binary;
@@ -88,4 +89,58 @@ fn a_planted_directory_locks_nobody_out() {
     let logs = agent(&["logs", "nobody"]);
     let said = String::from_utf8_lossy(&logs.stderr);
     assert!(said.contains("there is no container \"nobody\""), "{said}");
+}
+
+/// Removes a user's directories.
+struct Directories([PathBuf; 2]);
+
+impl Drop for Directories {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// Whoever is not told of it, as by cron(8), has state in the user's own directory too; a container that was made before
+/// there was one is still found.
+#[test]
+fn the_runtime_directory_serves_untold() {
+    const OTHER: u32 = 64_013;
+    if !tests::root() {
+        return;
+    }
+    let [runtime, shared] = ["/run/user", "/tmp/agent"].map(PathBuf::from);
+    let own = Directories([
+        runtime.join(OTHER.to_string()),
+        format!("{}-{OTHER}", shared.display()).into(),
+    ]);
+    let [runtime, shared] = &own.0;
+    let place = tempfile::tempdir_in("/tmp").expect("a directory");
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).expect("own");
+    copy(binary(), &place.path().join("agent"));
+    let agent = |arguments: &[&str]| {
+        let mut agent = Command::new(place.path().join("agent"));
+        let agent = agent.args(arguments).current_dir("/").uid(OTHER).gid(OTHER);
+        let agent = agent.env_remove("XDG_RUNTIME_DIR").stdin(Stdio::null());
+        let output = agent.output().expect("agent");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    };
+    let start = |name: &str| {
+        agent(&[
+            "run", "-d", "--name", name, "--bin", "sleep", "sleep", "1000",
+        ])
+    };
+    let has = |store: &Path, name: &str| store.join(name).exists();
+    start("before");
+    assert!(has(&shared.join("containers"), "before"));
+    fs::create_dir_all(runtime).expect("a directory");
+    fs::set_permissions(runtime, fs::Permissions::from_mode(0o700)).expect("own");
+    chown(runtime, Some(OTHER), Some(OTHER)).expect("root");
+    agent(&["exec", "before", "sleep", "0"]);
+    agent(&["rm", "-f", "before"]);
+    start("after");
+    assert!(has(&runtime.join("agent-containers"), "after"));
+    assert!(!has(&shared.join("containers"), "after"));
+    agent(&["rm", "-f", "after"]);
 }

@@ -167,15 +167,7 @@ fn complain(error: &(dyn std::error::Error + 'static)) {
     let _ = writeln!(std::io::stderr(), "agent: {line}");
 }
 
-/// Says something that is no error. Likewise.
-fn note(text: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(
-        std::io::stderr(),
-        "agent: note: {}",
-        crate::text::escape(text)
-    );
-}
+use crate::text::note;
 
 /// The capabilities that tracing needs (capabilities(7)), and what for.
 const NEEDED: [(&str, &str); 3] = [

@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn text(mut order: Order) -> Result<String, supervise::Error> {
     supervise::sweep(&Store::of_user());
     rootless::enter()?;
-    let tree = root::prepare(&order, &|| Ok(()))?;
+    let tree = root::prepare(&order, &|| Ok(()), None)?;
     spec::complete(&mut order, tree.image.as_ref(), tree.mount.as_fd())?;
     Ok(spec::to_json(&order.spec))
 }

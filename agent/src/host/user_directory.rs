@@ -1,4 +1,5 @@
-//! The directory of a user for what lives as long as the host runs: `$XDG_RUNTIME_DIR/agent`, else `/tmp/agent-UID`.
+//! The directory of a user for what lives as long as the host runs: `$XDG_RUNTIME_DIR/agent`, else `/run/user/UID/agent`,
+//! else `/tmp/agent-UID`.
 //!
 //! In /tmp anybody may make a directory of that name first. Another one, `/tmp/agent-UID-SUFFIX`, serves then: nobody can make
 //! what they cannot guess, and nobody but its owner can remove it there (the sticky bit).
@@ -6,7 +7,7 @@
 use std::{
     fs::{self, DirBuilder},
     io::{self, ErrorKind},
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, SystemTime},
@@ -55,6 +56,19 @@ pub fn of_user(runtime: Option<&Path>) -> io::Result<UserDirectory> {
         }),
         None => below(Path::new("/tmp"), user),
     }
+}
+
+/// What logind(8) makes for a user, where it is there and theirs alone: not everybody who acts for the user is told, as
+/// cron(8) and su(1) do not.
+pub fn runtime_of(user: u32) -> Option<PathBuf> {
+    runtime_in(Path::new("/run/user"), user)
+}
+
+fn runtime_in(parent: &Path, user: u32) -> Option<PathBuf> {
+    let path = parent.join(user.to_string());
+    let found = fs::symlink_metadata(&path).ok()?;
+    let is_own = found.is_dir() && Owner(user).has(&found) && found.mode() & 0o777 == 0o700;
+    is_own.then_some(path)
 }
 
 /// That of `user` below a directory that all may write to.
@@ -234,6 +248,22 @@ mod tests {
         });
         assert!(taken.iter().all(|it| it == &taken[0]), "{taken:?}");
         assert_eq!(fs::read_dir(shared.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_runtime_directory_is_found_without_being_told() {
+        let parent = tempfile::tempdir().unwrap();
+        let own = parent.path().join(user().to_string());
+        let found = || runtime_in(parent.path(), user());
+        assert_eq!(found(), None);
+        symlink("/tmp", &own).unwrap();
+        assert_eq!(found(), None);
+        fs::remove_file(&own).unwrap();
+        fs::create_dir(&own).unwrap();
+        for (mode, wanted) in [(0o755, None), (0o770, None), (0o700, Some(own.clone()))] {
+            fs::set_permissions(&own, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(found(), wanted, "{mode:o}");
+        }
     }
 
     #[test]

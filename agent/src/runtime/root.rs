@@ -20,6 +20,7 @@ pub use image::{Disk, sweep};
 use owners::Owners;
 
 use super::cgroup;
+use super::launch::Interrupts;
 use super::order::{ImageConfig, Order, Root};
 use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags};
@@ -41,13 +42,18 @@ pub struct Tree {
 /// Lets the container be charged for what this process puts into memory from then on.
 pub type Charge<'a> = &'a dyn Fn() -> Result<(), cgroup::Error>;
 
-/// Makes the root file system that an order asks for; a process that calls `charge` unpacks an image into memory.
+/// Makes the root file system that an order asks for; a process that calls `charge` unpacks an image into memory. One of
+/// `signals` ends that; where there are none, the process has the kernel's own way to end by them.
 ///
 /// It is done in this process, which has one thread, and CAP_SYS_ADMIN in its user namespace.
 ///
 /// # Errors
 /// What is asked for is not there, or not what it should be.
-pub fn prepare(order: &Order, charge: Charge<'_>) -> Result<Tree, Error> {
+pub fn prepare(
+    order: &Order,
+    charge: Charge<'_>,
+    signals: Option<&mut dyn Interrupts>,
+) -> Result<Tree, Error> {
     let root = &order.root;
     let mount = match root {
         Root::Directory(path) => tree::of_directory(path)?,
@@ -64,6 +70,7 @@ pub fn prepare(order: &Order, charge: Charge<'_>) -> Result<Tree, Error> {
                 &Owners::of(&order.spec),
                 memory_limit(&order.spec),
                 charge,
+                signals,
             )?;
             return Ok(Tree {
                 mount: image.mount,

@@ -18,7 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
@@ -30,6 +30,7 @@ use super::order::{ChangeRoot, Network};
 use crate::host::user_directory::{self, UserDirectory};
 use crate::limit::bound::Bounds;
 use crate::owner::Owner;
+use crate::text::note;
 
 mod files;
 mod former;
@@ -145,6 +146,8 @@ pub enum Error {
     Ended { name: String },
     #[error("{} is not a directory of this user's that nobody else may write to; remove it", path.display())]
     Unsafe { path: PathBuf },
+    #[error("{}: its name is that of a newer container; agent rm {name} lets it be found again", path.display())]
+    Taken { path: PathBuf, name: String },
     #[error("{} is no regular file, so agent run did not write it; remove its directory", path.display())]
     NoFile { path: PathBuf },
     #[error("waited {seconds} s for {}, which is locked: {holder}", path.display())]
@@ -197,7 +200,13 @@ impl Store {
                 former: Some(former::DIRECTORY.into()),
             };
         }
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let runtime = match std::env::var_os("XDG_RUNTIME_DIR") {
+            Some(told) => Some(PathBuf::from(told)),
+            None => match Self::in_use_below_tmp(user.as_raw()) {
+                Some(store) => return store,
+                None => user_directory::runtime_of(user.as_raw()),
+            },
+        };
         let found = user_directory::of_user(runtime.as_deref());
         if let Ok(UserDirectory { path, .. }) = &found
             && runtime.is_some_and(|runtime| *path == runtime.join("agent"))
@@ -218,6 +227,14 @@ impl Store {
             Err(_) => format!("/tmp/agent-{}", user.as_raw()).into(),
         };
         Self::at(parent.join("containers"))
+    }
+
+    /// The one in /tmp, as long as it holds a container: whoever is not told a directory finds those made before there
+    /// was one.
+    fn in_use_below_tmp(user: u32) -> Option<Self> {
+        let places = user_directory::all_of(Path::new("/tmp"), user).into_iter();
+        let mut stores = places.map(|path| Self::at(path.join("containers")));
+        stores.find(|store| !store.names().is_empty())
     }
 
     /// The one at `path`, which is made when a container is.
@@ -322,10 +339,9 @@ fn say_instead(planted: &Path, used: &Path) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
         let (planted, used) = (planted.display(), used.display());
-        let _ = writeln!(
-            io::stderr(),
-            "agent: note: {planted} is not a directory of this user's alone; {used} is used instead"
-        );
+        note(&format!(
+            "{planted} is not a directory of this user's alone; {used} is used instead"
+        ));
     });
 }
 

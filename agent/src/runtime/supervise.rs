@@ -22,11 +22,6 @@ mod streams;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-
-use rustix::io::Errno;
-use rustix::process::{WaitOptions, wait};
 
 use clean::Rest;
 pub use clean::sweep;
@@ -41,7 +36,7 @@ use crate::host;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::membership::Membership;
 use crate::host::system::page_size;
-use crate::text;
+use crate::text::{self, note as say};
 use detach::{Caller, Split};
 
 /// Runs a container to its end, or, where the order says so, until it runs detached. The exit status is as docker's:
@@ -74,21 +69,6 @@ pub fn settle(orders: &[Order]) -> Result<Ground, Error> {
     Ok(Ground::settle(hierarchies, &paths, limited)?)
 }
 
-/// Waits until the processes that this one made have ended, which are just about to: who is the last in the cgroup that
-/// [`settle`] made for them removes it.
-fn wait_for_children() {
-    const PATIENCE: Duration = Duration::from_secs(10);
-    const PAUSE: Duration = Duration::from_millis(1);
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        match wait(WaitOptions::NOHANG) {
-            Ok(None) => sleep(PAUSE),
-            Ok(Some(_)) | Err(Errno::INTR) => {}
-            Err(_) => return,
-        }
-    }
-}
-
 fn run_at(order: Order, store: &Store, ground: &Ground, rest: Rest) -> Result<u8, Error> {
     if let Some(note) = rootless::enter()? {
         say(&note);
@@ -113,12 +93,13 @@ fn run_at(order: Order, store: &Store, ground: &Ground, rest: Rest) -> Result<u8
         Split::Caller(heard) => {
             heard.notes.iter().for_each(|note| say(note));
             if !heard.started {
-                wait_for_children();
+                // What a supervisor left that had to be killed.
+                sweep(store);
             }
             match heard.failed {
-                Some((status, why)) => Err(Error::Told { status, why }),
-                None if !heard.started => Err(Error::SupervisorKilled),
-                None => {
+                Some((status, why)) if !heard.started => Err(Error::Told { status, why }),
+                _ if !heard.started => Err(Error::SupervisorKilled),
+                _ => {
                     // docker prints what the container is called by. Whoever does not read it knows.
                     let _ = writeln!(std::io::stdout(), "{name}");
                     Ok(0)
@@ -186,9 +167,4 @@ impl Told<'_> {
             Self::Here | Self::Caller(_) => Ok(None),
         }
     }
-}
-
-/// Says something that is no error on standard error.
-fn say(note: &str) {
-    let _ = writeln!(std::io::stderr(), "agent: note: {}", text::escape(note));
 }

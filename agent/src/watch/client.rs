@@ -1,6 +1,6 @@
 //! The stream of a running `agent serve`, over its unix socket.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::text::escape;
+use crate::text::{escape, note};
 
 use super::filter::Filter;
 use super::lines::{Lines, LongLine};
@@ -177,13 +177,10 @@ fn stranger(stream: &UnixStream) -> Option<u32> {
 fn say_stranger(socket: &Path, user: u32) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
-        let socket = socket.display().to_string();
-        let socket = escape(&socket);
-        let note = format!("{socket} is served by uid {user}, not by root or this user");
-        let _ = writeln!(
-            io::stderr(),
-            "agent: note: {note}: what follows is what that user says"
-        );
+        let socket = socket.display();
+        note(&format!(
+            "{socket} is served by uid {user}, not by root or this user: what follows is what that user says"
+        ));
     });
 }
 

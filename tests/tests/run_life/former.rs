@@ -104,3 +104,23 @@ fn an_old_directory_of_others_is_left_alone() {
     host.assert_reached();
     assert_eq!(host.shell(&format!("ls {FORMER}")), "x\n");
 }
+
+/// A newer container has the name of one that an older agent left.
+#[test]
+fn a_name_that_is_taken_is_told_once() {
+    if !tests::root() {
+        return;
+    }
+    let host = Host::new("taken");
+    let name = &host.container.name;
+    host.shell(&format!("mkdir -p -m 755 {FORMER}/{name}"));
+    let said = || {
+        let ended = output(&mut host.agent(&["wait", "nobody"]));
+        String::from_utf8_lossy(&ended.stderr).into_owned()
+    };
+    let first = said();
+    let note = format!("{FORMER}/{name}: its name is that of a newer container");
+    assert_eq!(first.matches(&note).count(), 1, "{first}");
+    assert!(!said().contains(FORMER));
+    host.assert_reached();
+}

@@ -115,6 +115,57 @@ fn one_that_is_never_made_is_removed() {
     container.assert_gone();
 }
 
+/// The supervisor of a container that `run -d` starts, once a test's hold has stopped it.
+fn held_supervisor(caller: u32) -> Pid {
+    let children = format!("/proc/{caller}/task/{caller}/children");
+    let child = wait_for("there is a supervisor", PATIENCE, || {
+        let children = fs::read_to_string(&children).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    });
+    let supervisor = Pid::from_raw(child).expect("a pid");
+    wait_until_stopped(supervisor);
+    supervisor
+}
+
+/// Who starts it is told to end, or waits too long.
+#[test]
+fn nothing_is_started_behind_the_callers_back() {
+    if !tests::root() {
+        return;
+    }
+    for (step, signal) in [
+        ("claimed", Some(Signal::INT)),
+        ("recorded", Some(Signal::TERM)),
+        ("prepared", Some(Signal::HUP)),
+        ("begun", Some(Signal::QUIT)),
+        ("cloned", Some(Signal::INT)),
+        ("limited", Some(Signal::INT)),
+        ("connected", Some(Signal::TERM)),
+        ("recorded", None),
+    ] {
+        let container = Container::new("unwanted");
+        let mut run = container.run(&["-d"], &["sleep", "1000"]);
+        run.env("AGENT_HOLD", step).stdout(Stdio::piped());
+        let mut run = run.stderr(Stdio::piped()).spawn().expect("the program");
+        held_supervisor(run.id());
+        if let Some(signal) = signal {
+            kill_process(Pid::from_child(&run), signal).expect("a process");
+        }
+        let ended = wait_for_end(&mut run, "the caller gives up");
+        let said = std::io::read_to_string(run.stderr.take().expect("a pipe")).expect("UTF-8");
+        let status = signal.map_or(125, |signal| 128 + signal.as_raw());
+        assert_eq!(ended.code(), Some(status), "{step}: {said}");
+        let wanted = match signal {
+            Some(_) => "interrupted by signal",
+            None => "is stopped",
+        };
+        assert!(said.contains(wanted), "{step}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        // Nothing comes later, either.
+        assert_eq!(container.remains(), [] as [String; 0], "{step}");
+    }
+}
+
 /// Mounts a FUSE file system that answers nothing, and stays.
 const HUNG: &str = r#"
     open my $fuse, "+<", "/dev/fuse" or die "/dev/fuse: $!";

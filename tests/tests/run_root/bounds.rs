@@ -23,14 +23,14 @@ use crate::Came;
 const IMAGES: &str = "/var/lib/agent/images";
 
 /// Directories on disk that a process made for images.
-fn left_by(pid: u32) -> Vec<PathBuf> {
+pub fn left_by(pid: u32) -> Vec<PathBuf> {
     let entries = fs::read_dir(IMAGES).into_iter().flatten().flatten();
     let of_it = |path: &PathBuf| path.file_stem().is_some_and(|it| it == &*pid.to_string());
     entries.map(|entry| entry.path()).filter(of_it).collect()
 }
 
 /// Whether images go to a disk here: a directory in memory is no disk.
-fn has_disk() -> bool {
+pub fn has_disk() -> bool {
     const TMPFS: i64 = 0x0102_1994;
     fs::create_dir_all("/var/lib/agent").expect("a directory");
     statfs("/var/lib/agent").expect("a file system").f_type != TMPFS

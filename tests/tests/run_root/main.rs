@@ -7,6 +7,7 @@ mod hostile;
 mod image;
 mod mounts;
 mod programs;
+mod stopped;
 mod trees;
 mod wordy;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::runtime::cgroup;
+use crate::runtime::{cgroup, launch};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -58,6 +58,8 @@ pub enum Error {
         #[source]
         source: Errno,
     },
+    #[error(transparent)]
+    Wait(#[from] launch::Error),
     #[error("cannot charge the container for its image")]
     Charge(#[source] cgroup::Error),
     /// What another process said, which had the error.
@@ -92,6 +94,7 @@ impl Error {
             Self::NotExecutable { .. } | Self::NotProgram { .. } | Self::NoInterpreter { .. } => {
                 126
             }
+            Self::Wait(error) => error.status(),
             _ => 125,
         }
     }

@@ -10,7 +10,10 @@ mod manifest;
 mod names;
 mod packed;
 mod stack;
+mod stop;
 
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -19,13 +22,15 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use super::budget::Budget;
 use super::owners::Owners;
 use super::{Charge, Error};
+use crate::runtime::launch::Interrupts;
 use crate::runtime::order::ImageConfig;
-use archive::Archive;
+use archive::{Archive, Source};
 pub use disk::{Disk, sweep};
 use entries::Bad;
 use filler::Filled;
 use input::Input;
 use stack::Stack;
+use stop::{BySignal, Stop};
 
 /// Characters of what an error quotes of an image.
 const MOST_QUOTED: usize = 300;
@@ -55,18 +60,39 @@ pub fn unpack(
     owners: &Owners,
     memory: Option<u64>,
     charge: Charge<'_>,
+    signals: Option<&mut dyn Interrupts>,
 ) -> Result<Unpacked, Error> {
-    let input = Input::open(path)?;
+    let stop = BySignal::new(signals);
+    let unpacked = unpack_until(path, owners, memory, charge, &stop);
+    match stop.error() {
+        Some(error) => Err(error.into()),
+        None => unpacked,
+    }
+}
+
+fn unpack_until(
+    path: &Path,
+    owners: &Owners,
+    memory: Option<u64>,
+    charge: Charge<'_>,
+    stop: &dyn Stop,
+) -> Result<Unpacked, Error> {
+    let input = Input::open(path, stop)?;
     let disk = Disk::new().and_then(|disk| Some((disk.budget().ok()?, disk)));
     let (mut on_disk, disk) = disk.unzip();
     let mut in_memory = Budget::of_memory(memory, disk.is_some());
     let one = on_disk.as_mut().unwrap_or(&mut in_memory);
-    let copy = || match &disk {
-        Some(disk) => disk.file(),
-        None => Ok(memfd_create("agent-image", MemfdFlags::CLOEXEC)?.into()),
-    };
     let said = |bad: Bad| said(path, bad);
-    let archive = Archive::new(input, one, copy).map_err(said)?;
+    let file = match (Source::of(input, stop).map_err(said)?, &disk) {
+        (Source::Plain(file), _) => file,
+        (Source::Copied(from), Some(disk)) => {
+            let into = disk.file().map_err(Error::io("copy", path))?;
+            archive::fill(&into, from, one).map_err(said)?;
+            into
+        }
+        (Source::Copied(from), None) => copy_into_memory(path, from, one, charge, stop)?,
+    };
+    let archive = Archive::new(file, stop, one).map_err(said)?;
     let image = manifest::find(&archive).map_err(said)?;
     let add = |stack: &mut Stack<'_>, budget: &mut Budget| {
         for layer in &image.layers {
@@ -76,7 +102,7 @@ pub fn unpack(
         Ok(())
     };
     let mut stack = Stack::new(owners, None)?;
-    let filled = filler::fill(path, charge, || {
+    let filled = filler::fill(path, charge, stop, || {
         let added = add(&mut stack, &mut in_memory);
         added.map_err(|error| (error, in_memory.is_spent()))
     })?;
@@ -103,6 +129,30 @@ pub fn unpack(
         name: image.name,
         config: image.config,
     })
+}
+
+/// A copy of an archive in memory, for which the container pays: a process of its own writes it.
+fn copy_into_memory(
+    path: &Path,
+    from: Box<dyn Read + '_>,
+    budget: &mut Budget,
+    charge: Charge<'_>,
+    stop: &dyn Stop,
+) -> Result<File, Error> {
+    let into = memfd_create("agent-image", MemfdFlags::CLOEXEC);
+    let into = File::from(into.map_err(|errno| Error::io("copy", path)(errno.into()))?);
+    let mut theirs = budget.clone();
+    let filled = filler::fill(path, charge, stop, || {
+        let filled = archive::fill(&into, from, &mut theirs);
+        filled.map_err(|bad| (said(path, bad), theirs.is_spent()))
+    })?;
+    if let Filled::Short(too_large) = filled {
+        return Err(too_large);
+    }
+    let size = into.metadata().map_err(Error::io("copy", path))?.len();
+    let spent = budget.bytes(size);
+    spent.map_err(|what| said(path, Bad::whole(what)))?;
+    Ok(into)
 }
 
 fn said(path: &Path, bad: Bad) -> Error {

@@ -3,10 +3,10 @@
 //! The supervisor of such a container goes on writing to the path that it knows. So its directory and a link to where that
 //! goes are exchanged in one step: whoever has the old path, or the lock open, still finds the same files.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -56,15 +56,37 @@ fn take(old: &Path, new: &Path) -> Result<(), Error> {
         }
         return Ok(());
     }
+    let noted = noted(old);
     match symlink(new, new) {
         // One that was killed here left the link.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && new.is_symlink() => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // It is said once, and not by every command.
+            return match File::create_new(noted) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                _ => Err(taken(old)),
+            };
+        }
         made => made.map_err(Error::io(new))?,
     }
+    let _ = fs::remove_file(noted);
     renameat_with(CWD, old, CWD, new, RenameFlags::EXCHANGE).map_err(|errno| {
         let _ = fs::remove_file(new);
         Error::io(old)(errno.into())
     })
+}
+
+fn taken(old: &Path) -> Error {
+    let name = old.file_name().unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
+    let path = old.to_owned();
+    Error::Taken { path, name }
+}
+
+/// The file by which it is known that somebody was told of a name that is taken.
+fn noted(old: &Path) -> PathBuf {
+    let name = old.file_name().unwrap_or_default().to_string_lossy();
+    old.with_file_name(format!(".{name}.taken"))
 }
 
 /// Where nothing but the lock is left, that is of no use to anybody.

@@ -16,10 +16,11 @@ use crate::faults;
 use crate::host::membership::Membership;
 use crate::host::process;
 use crate::runtime::cgroup::{self, Begun, Cgroup, Ground};
-use crate::runtime::launch::{self, Entrances, Started, Stdio};
+use crate::runtime::launch::{self, Entrances, Interrupts as _, Started, Stdio};
 use crate::runtime::order::{Network, Order};
+use crate::runtime::root::{self, Tree};
 use crate::runtime::state::{Claim, Record, Status, Store, logs};
-use crate::runtime::{network, root, seccomp, spec};
+use crate::runtime::{network, seccomp, spec};
 use crate::sys::fork::send_signal;
 
 /// Makes a container, stays with it until it ends, and removes it. The `rest` of what others left is removed beside what
@@ -38,7 +39,13 @@ pub fn contain(
     if !order.detach {
         wanted.check()?;
     }
+    // A directory may be on a file system that hangs. As long as nothing is made, signals end this process at once.
+    let tree = match order.root.is_unpacked() {
+        true => None,
+        false => Some(root::prepare(&order, &|| Ok(()), None)?),
+    };
     let claim = store.claim(&order.name)?;
+    let mut signals = Signals::catch().map_err(Error::Streams)?;
     faults::point("claimed");
     let mut record = record(&order, store, ground);
     claim.write(&record)?;
@@ -49,8 +56,17 @@ pub fn contain(
         claim: &claim,
         ground,
         beside: &beside,
+        signals: &mut signals,
     };
-    let lived = live(&mut order, wanted, &makes, &mut record, &mut limited, told);
+    let lived = live(
+        &mut order,
+        tree,
+        wanted,
+        makes,
+        &mut record,
+        &mut limited,
+        told,
+    );
     let Lived {
         code,
         process,
@@ -97,6 +113,7 @@ struct Makes<'a> {
     ground: &'a Ground,
     /// What may wait until the first process is at work.
     beside: &'a dyn Fn(),
+    signals: &'a mut Signals,
 }
 
 /// How a container's init process ended, which is to be reaped.
@@ -112,8 +129,9 @@ pub const FAILED: u8 = 125;
 /// From the root file system to the last process's end.
 fn live(
     order: &mut Order,
+    tree: Option<Tree>,
     wanted: Wanted,
-    makes: &Makes<'_>,
+    makes: Makes<'_>,
     record: &mut Record,
     limited: &mut bool,
     told: &mut Told<'_>,
@@ -122,7 +140,8 @@ fn live(
         claim,
         ground,
         beside: others,
-    } = *makes;
+        signals,
+    } = makes;
     let resources = resources(&order.spec);
     let path = cgroup_path(order);
     let mut early = None;
@@ -134,7 +153,10 @@ fn live(
         early = Some(begun);
     }
     let charge = || early.as_ref().map_or(Ok(()), Begun::charge_this_process);
-    let tree = root::prepare(order, &charge)?;
+    let tree = match tree {
+        Some(tree) => tree,
+        None => root::prepare(order, &charge, Some(&mut *signals))?,
+    };
     spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
     remember_size(&mut order.spec, wanted);
     if record.image != tree.name {
@@ -155,8 +177,6 @@ fn live(
     if let Some(leash) = told.leash().map_err(Error::Streams)? {
         relay.leash(leash);
     }
-    // Not earlier: until here a signal may end this process at once.
-    let mut signals = Signals::catch().map_err(Error::Streams)?;
     begun.check()?;
     // Dropped before what was begun of the cgroup: nothing is in that then.
     let started = launch::launch(
@@ -166,7 +186,7 @@ fn live(
         begun.v2_fd(),
         stdio,
         &filters,
-        &mut signals,
+        signals,
     )?;
     // What is on disk of it stays until the container has ended.
     let _disk = tree.disk;
@@ -185,7 +205,14 @@ fn live(
     let ((), started) = beside(started, held)?;
     let placed = place(order, &cgroup, &started);
     let (entrances, started) = beside(started, placed)?;
-    let running = started.go(&entrances, &mut signals);
+    // Whoever started it waits no longer, and it is not started behind their back.
+    if order.detach
+        && let Some(signal) = signals.ending().map_err(Error::Wait)?
+    {
+        let what = "the container to be made".into();
+        return Err(launch::Error::Interrupted { signal, what }.into());
+    }
+    let running = started.go(&entrances, signals);
     let running = running.map_err(|error| held_up(error.into(), &cgroup))?;
     drop(entrances);
     faults::point("running");
@@ -213,7 +240,7 @@ fn live(
         let _ = send_signal(process.as_fd(), libc::SIGKILL);
         killed = cgroup.kill_once(looks.next().unwrap_or(u32::MAX));
     };
-    if let Err(error) = relay.until_end(process.as_fd(), &mut signals, kill) {
+    if let Err(error) = relay.until_end(process.as_fd(), signals, kill) {
         killed?;
         return Err(Error::Wait(error));
     }
@@ -224,7 +251,7 @@ fn live(
     if !is_gone {
         cgroup.kill()?;
     }
-    let drained = relay.drain(process.as_fd(), &mut signals);
+    let drained = relay.drain(process.as_fd(), signals);
     drained.map_err(Error::Wait)?;
     drop(raw);
     told.ended(code);

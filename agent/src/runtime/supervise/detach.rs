@@ -3,19 +3,20 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::relay::pipe;
+use super::signals::Signals;
+use crate::runtime::launch::Interrupts as _;
 use crate::runtime::state::{Condition, Holder};
 use crate::sys::fork::{Side, fork, leave_parent};
 
 /// What the supervisor tells its caller, each in a line: a tag, and text.
-/// First, the number of its process.
-const SELF: u8 = b'p';
 const NOTE: u8 = b'n';
 const STARTED: u8 = b's';
 /// With the exit status in front of the text, as three digits.
@@ -23,6 +24,9 @@ const FAILED: u8 = b'f';
 
 /// The exit status where nobody waits for it any longer.
 const UNHEARD: u8 = 125;
+
+/// Between two looks for its end.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Between two looks at what it does.
 const LOOK: Timespec = Timespec {
@@ -62,13 +66,12 @@ pub fn split(kept: &[BorrowedFd<'_>]) -> io::Result<Split> {
         Side::Child => {
             drop(ours);
             leave_parent(&[kept, &[theirs.as_fd()]].concat())?;
-            let mut caller = Caller(Some(File::from(theirs)));
-            caller.tell(SELF, &std::process::id().to_string());
-            Ok(Split::Supervisor(caller))
+            Ok(Split::Supervisor(Caller(Some(File::from(theirs)))))
         }
-        Side::Parent(_) => {
+        Side::Parent(supervisor) => {
             drop(theirs);
-            hear(ours).map(Split::Caller)
+            let mut signals = Signals::catch()?;
+            hear(ours, supervisor, &mut signals).map(Split::Caller)
         }
     }
 }
@@ -103,37 +106,92 @@ impl Caller {
     }
 }
 
-/// Reads to the end, or until the supervisor does not go on for too long.
-fn hear(pipe: OwnedFd) -> io::Result<Heard> {
+/// Reads to the end. Where a signal comes, or the supervisor does not go on for too long, that is to end, and its end is
+/// waited for: nothing is started behind the caller's back.
+fn hear(pipe: OwnedFd, supervisor: Pid, signals: &mut Signals) -> io::Result<Heard> {
     let mut said = Vec::new();
     let mut piece = [0; 4096];
     let mut patience = Patience::new();
+    let mut given_up: Option<GivenUp> = None;
     loop {
-        let mut waited = [PollFd::new(&pipe, PollFlags::IN)];
-        if poll(&mut waited, Some(&LOOK)) == Ok(0) {
-            if let Some(why) = patience.ends(supervisor(&said)) {
-                let failed = Some((UNHEARD, why));
-                return Ok(Heard {
-                    failed,
-                    ..Heard::of(&said)
-                });
+        let mut waited = [
+            PollFd::new(&pipe, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+        ];
+        let polled = poll(&mut waited, Some(&LOOK));
+        let is_ready = !waited[0].revents().is_empty();
+        match &given_up {
+            None => {
+                let holder = Holder::new(Some(supervisor));
+                let late = matches!(polled, Ok(0))
+                    .then(|| patience.ends(holder))
+                    .flatten();
+                let failed = match signals.ending()? {
+                    Some(signal) => Some((
+                        128 + signal as u8,
+                        format!("interrupted by signal {signal} while the container was made"),
+                    )),
+                    None => late.map(|why| (UNHEARD, why)),
+                };
+                given_up = failed.map(|failed| GivenUp::tell(supervisor, failed));
             }
+            Some(given_up) => given_up.insist(supervisor),
+        }
+        if !is_ready {
             continue;
         }
         match rustix::io::read(&pipe, &mut piece) {
-            Ok(0) => return Ok(Heard::of(&said)),
+            Ok(0) => break,
             Ok(length) => said.extend_from_slice(&piece[..length]),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
+    let mut heard = Heard::of(&said);
+    if !heard.started {
+        // Whoever is the last in the cgroup that was made for them removes it.
+        reap(supervisor);
+        heard.failed = given_up.map(|it| it.failed).or(heard.failed);
+    }
+    Ok(heard)
 }
 
-/// Who it is, as it has said first.
-fn supervisor(said: &[u8]) -> Option<Holder> {
-    let line = said.split(|&byte| byte == b'\n').next()?;
-    let number = str::from_utf8(line.strip_prefix(&[SELF])?).ok()?;
-    Some(Holder::new(Pid::from_raw(number.parse().ok()?)))
+/// A supervisor that is to end.
+struct GivenUp {
+    since: Instant,
+    /// The exit status, and why.
+    failed: (u8, String),
+}
+
+impl GivenUp {
+    /// Asks it to clean up and end; one that is stopped goes on for that.
+    fn tell(supervisor: Pid, failed: (u8, String)) -> Self {
+        for signal in [Signal::TERM, Signal::CONT] {
+            // It is a child of this process: nobody else has its number.
+            let _ = kill_process(supervisor, signal);
+        }
+        let since = Instant::now();
+        Self { since, failed }
+    }
+
+    /// Kills it where it does not end: what it leaves is removed by the next look.
+    fn insist(&self, supervisor: Pid) {
+        if self.since.elapsed() > Patience::STOPPED {
+            let _ = kill_process(supervisor, Signal::KILL);
+        }
+    }
+}
+
+/// Waits for a child that has just ended, or is about to.
+pub fn reap(child: Pid) {
+    let deadline = Instant::now() + Patience::STOPPED;
+    loop {
+        match waitpid(Some(child), WaitOptions::NOHANG) {
+            Ok(None) if Instant::now() < deadline => sleep(PAUSE),
+            Err(Errno::INTR) => {}
+            _ => return,
+        }
+    }
 }
 
 /// How long a supervisor may take: one that works unpacks an image, one that is stopped does nothing.
@@ -155,8 +213,7 @@ impl Patience {
     }
 
     /// Why nobody waits for it any longer.
-    fn ends(&mut self, supervisor: Option<Holder>) -> Option<String> {
-        let supervisor = supervisor?;
+    fn ends(&mut self, supervisor: Holder) -> Option<String> {
         self.stopped = match supervisor.condition() {
             Condition::Stopped | Condition::Traced => self.stopped.or(Some(Instant::now())),
             _ => None,
@@ -183,7 +240,6 @@ impl Heard {
             };
             let text = String::from_utf8_lossy(text);
             match *tag {
-                SELF => {}
                 NOTE => heard.notes.push(text.into_owned()),
                 STARTED => heard.started = true,
                 _ => {
@@ -207,7 +263,9 @@ mod tests {
         let mut caller = Caller(Some(File::from(theirs)));
         tell(&mut caller);
         drop(caller);
-        hear(ours).unwrap()
+        let mut said = Vec::new();
+        io::Read::read_to_end(&mut File::from(ours), &mut said).unwrap();
+        Heard::of(&said)
     }
 
     #[test]

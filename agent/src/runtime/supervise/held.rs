@@ -8,9 +8,10 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Told, contain, settle, wait_for_children};
+use super::{Error, Told, contain, detach, settle};
 use crate::host::membership::Membership;
 use crate::limit::Evidence;
 use crate::limit::bound::Bounds;
@@ -73,20 +74,25 @@ pub struct Holder {
 
 /// What this process is to leave when the supervisors that it holds have ended: dropped, it does so.
 #[derive(Debug)]
-pub struct Leaving(Ground);
+pub struct Leaving {
+    ground: Ground,
+    supervisors: Vec<Pid>,
+}
 
 impl Leaving {
     /// The limits that this process was under, where the containers are to be under them too.
     pub fn bounds(&self) -> Option<&Bounds> {
-        self.0.bounds()
+        self.ground.bounds()
     }
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        if self.0.leaf().is_some() {
-            wait_for_children();
-            self.0.leave();
+        if self.ground.leaf().is_some() {
+            for supervisor in self.supervisors.drain(..) {
+                detach::reap(supervisor);
+            }
+            self.ground.leave();
         }
     }
 }
@@ -100,15 +106,21 @@ impl Drop for Leaving {
 /// No process is to be had, or there is no place for a cgroup.
 pub fn hold(orders: Vec<Order>) -> Result<(Vec<UnixStream>, Leaving), Error> {
     let mut held = Vec::new();
-    let leaving = Leaving(settle(&orders)?);
+    let mut leaving = Leaving {
+        ground: settle(&orders)?,
+        supervisors: Vec::new(),
+    };
     for order in orders {
         let (ours, theirs) = UnixStream::pair().map_err(Error::Detach)?;
         match fork().map_err(Error::Detach)? {
-            Side::Parent(_) => held.push(ours),
+            Side::Parent(supervisor) => {
+                held.push(ours);
+                leaving.supervisors.push(supervisor);
+            }
             Side::Child => {
                 // Else it would keep the others from seeing that the holder has gone.
                 drop((ours, held));
-                let status = supervise(order, &leaving.0, theirs);
+                let status = supervise(order, &leaving.ground, theirs);
                 exit(i32::from(status))
             }
         }

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use super::entries::{self, Bad, What};
 use super::input::Input;
 use super::packed::{self, Unpacked};
+use super::stop::Stop;
 use crate::runtime::root::budget::Budget;
 
 /// Links to files in an archive that lead on to others.
@@ -21,10 +22,63 @@ const CHUNK: usize = 64 * 1024;
 const MEMBER: usize = 96;
 
 /// An archive that was looked through.
-#[derive(Debug)]
-pub struct Archive {
+pub struct Archive<'a> {
     file: File,
     members: HashMap<PathBuf, Member>,
+    stop: &'a dyn Stop,
+}
+
+/// An archive, before it was looked through.
+pub enum Source<'a> {
+    Plain(File),
+    /// What cannot be read twice, or is compressed: a copy of it is wanted.
+    Copied(Box<dyn Read + 'a>),
+}
+
+impl<'a> Source<'a> {
+    /// # Errors
+    /// It is compressed in a way that is not known here, or cannot be read.
+    pub fn of(input: Input<'a>, stop: &'a dyn Stop) -> Result<Self, Bad> {
+        Ok(match input {
+            Input::File(mut file) => {
+                let (start, is_packed) = packed::start_of(&file)?;
+                if is_packed {
+                    let all = io::Cursor::new(start).chain(Checked { from: file, stop });
+                    Self::Copied(Box::new(Unpacked::new(all)))
+                } else {
+                    io::Seek::rewind(&mut file).map_err(Bad::whole)?;
+                    Self::Plain(file)
+                }
+            }
+            Input::Pipe(mut pipe) => {
+                let (start, is_packed) = packed::start_of(&mut pipe)?;
+                let all = io::Cursor::new(start).chain(pipe);
+                match is_packed {
+                    true => Self::Copied(Box::new(Unpacked::new(all))),
+                    false => Self::Copied(Box::new(all)),
+                }
+            }
+        })
+    }
+}
+
+/// What is read until a signal comes.
+struct Checked<'a, R> {
+    from: R,
+    stop: &'a dyn Stop,
+}
+
+impl<R: Read> Read for Checked<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stop.check()?;
+        self.from.read(buffer)
+    }
+}
+
+impl<R: io::Seek> io::Seek for Checked<'_, R> {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.from.seek(to)
+    }
 }
 
 #[derive(Debug)]
@@ -37,40 +91,19 @@ enum Member {
     Link(PathBuf),
 }
 
-impl Archive {
-    /// Looks through the archive. What cannot be read twice, or is compressed, is first copied into the file that
-    /// `copy` gives.
+impl<'a> Archive<'a> {
+    /// Looks through the archive.
     ///
     /// # Errors
     /// It is none, or none that is read here.
-    pub fn new(
-        input: Input,
-        budget: &mut Budget,
-        copy: impl FnOnce() -> io::Result<File>,
-    ) -> Result<Self, Bad> {
-        let file = match input {
-            Input::File(mut file) => {
-                let (start, is_packed) = packed::start_of(&file)?;
-                if is_packed {
-                    let all = io::Cursor::new(start).chain(file);
-                    fill(copy().map_err(Bad::whole)?, Unpacked::new(all), budget)?
-                } else {
-                    io::Seek::rewind(&mut file).map_err(Bad::whole)?;
-                    file
-                }
-            }
-            Input::Pipe(mut pipe) => {
-                let (start, is_packed) = packed::start_of(&mut pipe)?;
-                let all = io::Cursor::new(start).chain(pipe);
-                let into = copy().map_err(Bad::whole)?;
-                match is_packed {
-                    true => fill(into, Unpacked::new(all), budget)?,
-                    false => fill(into, all, budget)?,
-                }
-            }
-        };
-        let members = members(&file, budget)?;
-        Ok(Self { file, members })
+    pub fn new(mut file: File, stop: &'a dyn Stop, budget: &mut Budget) -> Result<Self, Bad> {
+        io::Seek::rewind(&mut file).map_err(Bad::whole)?;
+        let members = members(&file, stop, budget)?;
+        Ok(Self {
+            file,
+            members,
+            stop,
+        })
     }
 
     pub fn has(&self, path: &Path) -> bool {
@@ -118,7 +151,7 @@ impl Archive {
             match self.members.get(at) {
                 Some(Member::File { offset, size }) => {
                     return Ok(Part {
-                        file: &self.file,
+                        archive: self,
                         at: *offset,
                         left: *size,
                     });
@@ -135,10 +168,14 @@ impl Archive {
 }
 
 /// The files in an archive. Their bytes are counted when they are unpacked.
-fn members(file: &File, budget: &mut Budget) -> Result<HashMap<PathBuf, Member>, Bad> {
+fn members(
+    file: &File,
+    stop: &dyn Stop,
+    budget: &mut Budget,
+) -> Result<HashMap<PathBuf, Member>, Bad> {
     let end = file.metadata().map_err(Bad::whole)?.len();
     let mut members = HashMap::new();
-    let mut archive = tar::Archive::new(file);
+    let mut archive = tar::Archive::new(Checked { from: file, stop });
     let entries = archive.entries_with_seek().map_err(Bad::whole)?;
     entries::each(entries, budget, |entry, _, budget| {
         let is_whole = entry
@@ -187,7 +224,7 @@ fn beside(path: &Path, to: &Path) -> Option<PathBuf> {
 }
 
 /// Copies into a file, each chunk once there is room for it.
-fn fill(mut file: File, mut from: impl Read, budget: &mut Budget) -> Result<File, Bad> {
+pub fn fill(mut file: &File, mut from: impl Read, budget: &mut Budget) -> Result<(), Bad> {
     let mut chunk = vec![0; CHUNK];
     loop {
         let read = match from.read(&mut chunk) {
@@ -199,13 +236,12 @@ fn fill(mut file: File, mut from: impl Read, budget: &mut Budget) -> Result<File
         budget.bytes(read as u64).map_err(Bad::whole)?;
         file.write_all(&chunk[..read]).map_err(Bad::whole)?;
     }
-    io::Seek::rewind(&mut file).map_err(Bad::whole)?;
-    Ok(file)
+    Ok(())
 }
 
 /// Some bytes of a file.
 struct Part<'a> {
-    file: &'a File,
+    archive: &'a Archive<'a>,
     at: u64,
     left: u64,
 }
@@ -215,7 +251,8 @@ impl Read for Part<'_> {
         let most = usize::try_from(self.left)
             .unwrap_or(usize::MAX)
             .min(buffer.len());
-        let read = self.file.read_at(&mut buffer[..most], self.at)?;
+        self.archive.stop.check()?;
+        let read = self.archive.file.read_at(&mut buffer[..most], self.at)?;
         self.at += read as u64;
         self.left -= read as u64;
         Ok(read)

@@ -1,18 +1,23 @@
 //! A process that unpacks layers into memory, so that the container is charged for it, and the launcher stays where it is.
 
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Signal, WaitOptions, getpid, getppid, set_parent_process_death_signal, waitpid,
+    Signal, WaitOptions, getpid, getppid, kill_process, set_parent_process_death_signal, waitpid,
 };
 use serde::{Deserialize, Serialize};
 
+use super::stop::Stop;
 use crate::runtime::root::{Charge, Error};
 use crate::sys::fork::{Side, exit, fork};
 use crate::text::error_line;
+
+/// How long it may take to unpack all: as long as `agent run -d` waits for its supervisor.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What the process has to say at its end.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +44,7 @@ pub enum Filled {
 pub fn fill(
     image: &std::path::Path,
     charge: Charge<'_>,
+    stop: &dyn Stop,
     fill: impl FnOnce() -> Result<(), (Error, bool)>,
 ) -> Result<Filled, Error> {
     let process = |error: io::Error| Error::io("unpack", image)(error);
@@ -60,9 +66,20 @@ pub fn fill(
     };
     drop(said);
     let mut text = Vec::new();
-    let read = std::fs::File::from(heard).read_to_end(&mut text);
+    let read = match stop.wait(Some(heard.as_fd()), PATIENCE) {
+        Ok(true) => std::fs::File::from(heard).read_to_end(&mut text),
+        Ok(false) => Err(io::Error::other(format!(
+            "waited {} s for the process that unpacks it",
+            PATIENCE.as_secs()
+        ))),
+        Err(signal) => Err(signal),
+    };
+    if read.is_err() {
+        // It may have ended.
+        let _ = kill_process(filler, Signal::KILL);
+    }
     // Before it is gone, the file system is not whole.
-    let ended = waitpid(Some(filler), WaitOptions::empty());
+    let ended = rustix::io::retry_on_intr(|| waitpid(Some(filler), WaitOptions::empty()));
     read.and(ended.map_err(io::Error::from)).map_err(process)?;
     let report: Option<Report> = serde_json::from_slice(&text).ok();
     match report {

@@ -10,6 +10,7 @@ use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, move_mount,
 use rustix::process::fchdir;
 
 use super::disk::Disk;
+use crate::faults;
 use crate::runtime::root::aside::Aside;
 use crate::runtime::root::inside::{Access, Inside};
 use crate::runtime::root::owners::Owners;
@@ -77,6 +78,7 @@ impl<'a> Stack<'a> {
         self.mount(&(self.layers + 1).to_string())?;
         {
             let root = open(PLACE)?;
+            faults::point("layer");
             fill(&mut self.inside(&root)?)?;
         }
         unmount(PLACE, UnmountFlags::empty()).map_err(Error::mount("unmount a layer"))?;

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::{HEADER_BYTES, LONGEST_PIECE, Piece, Stream, name};
 use crate::regular::{self, Links};
 use crate::runtime::order::LogLimits;
+use crate::text::NOTE;
 
 /// What the next file is called until it takes the place of the current one.
 const NEXT: &str = "log.new";
@@ -67,7 +68,7 @@ impl Writer {
     fn tell_lost(&mut self) -> io::Result<()> {
         if self.lost > 0 {
             let told = format!(
-                "\nagent: note: {} bytes are missing here: there was no room for the log\n",
+                "\n{NOTE}{} bytes are missing here: there was no room for the log\n",
                 self.lost
             );
             self.append(Stream::Errors, told.as_bytes())?;
