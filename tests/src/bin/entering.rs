@@ -1,11 +1,12 @@
 //! What a hostile container does to a process that enters it.
 //!
 //! ```text
-//! entering ATTACK SECRET FILE
+//! entering ATTACK SECRET FILE [held]
 //! ```
 //! looks at every process that appears, until one has stopped by itself and was tried, which then goes on. SECRET is in the
 //! environment and the arguments of whoever launches, and in FILE, a file of the host. What came of it is printed: `got
-//! WHAT` for each thing that was had, and `over`.
+//! WHAT` for each thing that was had, and `over`. With `held`, whoever enters is stopped by somebody else, so that there is
+//! time to look.
 //!
 //! | attack | reads |
 //! |---|---|
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("watching");
+    let pause = words.next().map(|_| Duration::from_millis(5));
     loop {
         for pid in others() {
             // Looked at before: what stops afterwards is tried once more.
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
                 }
             }
         }
+        pause.into_iter().for_each(thread::sleep);
     }
 }
 
