@@ -5,14 +5,16 @@
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::agent::{agent, binary};
 use crate::program::program;
+use crate::slow::longer;
 
 /// The document that shows the table.
 const DOCUMENT: &str = include_str!("../../docs/security.md");
@@ -75,9 +77,8 @@ impl Launcher {
     /// For runc, which is no program of ours.
     #[must_use]
     pub fn agent(self, arguments: &[&str]) -> Command {
-        let mut call = Command::new(program("timeout"));
-        call.args(["--kill-after=5", "60"]).arg(binary());
-        call.args(arguments);
+        let mut call = bounded();
+        call.arg(binary()).args(arguments);
         match self {
             Self::Agent => {}
             Self::Unguarded(kind) => drop(call.env("AGENT_UNGUARDED", kind.guard())),
@@ -95,7 +96,7 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Of a root file system, with flags of `agent run`.
+    /// Of a root file system, with flags of `agent run`. Its cgroup is apart from theirs, whose parent may go at any time.
     ///
     /// # Panics
     /// Where the flags are refused.
@@ -106,7 +107,8 @@ impl Bundle {
         let printed = printed.output().expect("agent can be run");
         let said = String::from_utf8_lossy(&printed.stderr);
         assert!(printed.status.success(), "{flags:?}: {said}");
-        let spec: Value = serde_json::from_slice(&printed.stdout).expect("JSON");
+        let mut spec: Value = serde_json::from_slice(&printed.stdout).expect("JSON");
+        spec["linux"]["cgroupsPath"] = format!("/{name}").into();
         Self::of(name, &spec)
     }
 
@@ -141,12 +143,17 @@ impl Bundle {
         self.directory.path()
     }
 
+    /// Where runc keeps what it knows of it.
+    fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
     /// `runc COMMAND FLAGS`, with a state directory of its own; `run` and `create` get the bundle and the name.
     #[must_use]
     pub fn runc(&self, command: &str, flags: &[&str]) -> Command {
-        let mut call = Command::new(program("timeout"));
-        call.args(["--kill-after=5", "60"]).arg(program("runc"));
-        call.arg("--root").arg(self.directory.path().join("state"));
+        let mut call = bounded();
+        call.arg(program("runc"));
+        call.arg("--root").arg(self.state());
         call.arg(command).args(flags);
         if matches!(command, "run" | "create") {
             call.arg("--bundle").arg(self.directory.path());
@@ -156,10 +163,20 @@ impl Bundle {
     }
 }
 
+/// A call that ends before long.
+fn bounded() -> Command {
+    let mut call = Command::new(program("timeout"));
+    let seconds = longer(Duration::from_secs(60)).as_secs();
+    call.args(["--kill-after=5", &seconds.to_string()]);
+    call
+}
+
 impl Drop for Bundle {
     fn drop(&mut self) {
-        // Most have ended by themselves, and are not there.
-        let _ = self.runc("delete", &["--force"]).output();
+        // Most have ended by themselves, or were never runc's.
+        if self.state().join(&self.name).exists() {
+            let _ = self.runc("delete", &["--force"]).output();
+        }
     }
 }
 

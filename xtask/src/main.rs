@@ -57,10 +57,11 @@ enum Task {
         arguments: Vec<String>,
     },
 
-    /// Run `check`, then every test, on this machine's kernel
+    /// Run `check`, then tests in a virtual machine with cgroup v2, then every test on this machine's kernel
     ///
+    /// The virtual machine's part is `cargo xtask vm --quick`.
     /// Tests load BPF programs and make cgroups, so they run as root: through sudo where you are not.
-    /// With arguments it leaves out `check` and hands them to `cargo test --workspace`:
+    /// With arguments it leaves out `check` and the virtual machine, and hands them to `cargo test --workspace`:
     ///
     ///     cargo xtask test oom
     ///     cargo xtask test --test oom -- --nocapture
@@ -107,7 +108,7 @@ enum Task {
         #[arg(long, value_name = "LAYOUT")]
         layout: Option<String>,
 
-        /// Some of the tests, in a few minutes: attacks, escapes, OOM kills, attribution, most of the runtime's
+        /// What `cargo xtask test` runs: attacks, escapes, OOM kills, attribution, verify and the runtime, in a few minutes
         #[arg(long, conflicts_with_all = ["debian", "programs"])]
         quick: bool,
     },

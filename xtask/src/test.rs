@@ -4,14 +4,16 @@ use anyhow::Result;
 
 use crate::command::{cargo, exec};
 use crate::step::{announce, step};
-use crate::{check, setup, sudo};
+use crate::{check, setup, sudo, vm};
 
 pub fn run(arguments: &[String], harness: &[String]) -> Result<()> {
     step("setup", setup::for_tests)?;
-    if arguments.is_empty() && harness.is_empty() {
+    let all = arguments.is_empty() && harness.is_empty();
+    if all {
         check::run()?;
+        vm::quick()?;
     }
-    announce("tests");
+    announce("tests on this machine's kernel");
     let runner = sudo::runner()?;
     let mut tests = cargo(&["test", "--workspace", "--features", "agent/faults"])?;
     tests.args(runner).args(arguments);

@@ -1,18 +1,19 @@
 //! What a hostile container does to a process that enters it.
 //!
 //! ```text
-//! entering ATTACK SECRET FILE
+//! entering ATTACK SECRET FILE [held]
 //! ```
 //! looks at every process that appears, until one has stopped by itself and was tried, which then goes on. SECRET is in the
 //! environment and the arguments of whoever launches, and in FILE, a file of the host. What came of it is printed: `got
-//! WHAT` for each thing that was had, and `over`.
+//! WHAT` for each thing that was had, and `over`. With `held`, whoever enters is stopped by somebody else, so that there is
+//! time to look.
 //!
 //! | attack | reads |
 //! |---|---|
 //! | `environ`, `cmdline` | the process's file of that name |
 //! | `memory` | all of its memory, through `/proc/PID/mem` |
 //! | `memory-of-1` | the same of pid 1, once |
-//! | `ptrace` | its stack, word by word |
+//! | `ptrace` | the beginning of its stack, word by word |
 //! | `root`, `cwd` | FILE, from the link of that name |
 //! | `fd` | FILE, from each directory that it has open, through `/proc/PID/fd` |
 //! | `getfd` | the same through pidfd_getfd(2) |
@@ -33,6 +34,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// Up from any directory.
 const UP: &str = "../../../../../../../../../../../..";
+
+/// More than a process has as arguments and environment, which are at the beginning of its stack.
+const ARGUMENTS: usize = 32 << 10;
 
 /// More than a process that enters has open.
 const DESCRIPTORS: i32 = 64;
@@ -63,6 +67,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("watching");
+    // One that is stopped again and again gets nowhere otherwise.
+    let is_held = words.next().is_some() || attacker.attack == "ptrace";
+    let pause = is_held.then_some(Duration::from_millis(5));
     loop {
         for pid in others() {
             // Looked at before: what stops afterwards is tried once more.
@@ -79,6 +86,7 @@ fn main() -> ExitCode {
                 }
             }
         }
+        pause.into_iter().for_each(thread::sleep);
     }
 }
 
@@ -160,6 +168,7 @@ impl Attacker {
         }
         let mut bytes = Vec::new();
         for (first, last, name) in areas(pid)? {
+            let first = first.max(last.saturating_sub(ARGUMENTS));
             for address in (first..last).step_by(8).filter(|_| name == "[stack]") {
                 // SAFETY: the call reads the other process's memory, and returns what is there.
                 let word = unsafe { libc::ptrace(libc::PTRACE_PEEKDATA, number, address, none) };

@@ -188,6 +188,9 @@ fn run(program: &mut Command, deadline: Duration) -> Result<String> {
     let (read, write) = pipe()?;
     program
         .args(["--exact", "--show-output"])
+        // How long each took; libtest takes this word for an unstable one.
+        .args(["-Z", "unstable-options", "--report-time"])
+        .env("RUSTC_BOOTSTRAP", "1")
         .stdin(Stdio::null())
         .stdout(write.try_clone()?)
         .stderr(write)

@@ -1,9 +1,11 @@
 //! The one image: busybox and stress-ng of the host, for no registry can be asked.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use super::client::Client;
 use crate::program::{self, program};
@@ -50,8 +52,17 @@ pub fn import(client: &Client, rootfs: &Path) {
     );
 }
 
-/// The libraries that a program is linked with; none where it is static.
+/// The libraries that a program is linked with; none where it is static. It is asked for once.
 pub(crate) fn libraries(of: &Path) -> Vec<PathBuf> {
+    static KNOWN: Mutex<BTreeMap<PathBuf, Vec<PathBuf>>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known
+        .entry(of.to_owned())
+        .or_insert_with(|| linked(of))
+        .clone()
+}
+
+fn linked(of: &Path) -> Vec<PathBuf> {
     let output = Command::new(program("ldd")).arg(of).output();
     let output = output.expect("ldd can be run");
     let text = String::from_utf8_lossy(&output.stdout);

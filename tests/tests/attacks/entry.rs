@@ -13,12 +13,15 @@ use tests::agent::profile;
 use tests::attacks::{Attack, Bundle, Kind, Launcher, Outcome, judge};
 use tests::rootfs::Rootfs;
 use tests::run::{Container, text};
+use tests::slow::fewer;
 
 /// In the environment and the arguments of whoever launches, and in a file of the host.
 const SECRET: &str = "bG9va2luZyBpcyBmb3JiaWRkZW4";
 
 /// How often runc enters.
-const TRIES: usize = 20;
+fn tries() -> usize {
+    fewer(20, 3)
+}
 
 /// How a process gets into the container's pid namespace.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,9 +116,9 @@ fn attack(launcher: Launcher, way: Way, attack: &str) -> Outcome {
     } else {
         file.to_str().expect("UTF-8")
     };
-    let command = ["/bin/entering", attack, SECRET, name];
+    let command = ["/bin/entering", attack, SECRET, name, "held"];
     match launcher {
-        Launcher::Runc => by_runc(&rootfs, way, &command),
+        Launcher::Runc => by_runc(&rootfs, way, &command[..4]),
         _ => by_agent(launcher, &rootfs, way, &command),
     }
 }
@@ -191,14 +194,14 @@ fn by_agent(launcher: Launcher, rootfs: &Rootfs, way: Way, command: &[&str]) -> 
 fn by_runc(rootfs: &Rootfs, way: Way, command: &[&str]) -> Outcome {
     let name = format!("watched-{}", std::process::id());
     let watched = Bundle::new(&name, &rootfs.path(), &FLAGS, command);
-    let mut watcher = Watcher::start(&mut watched.runc("run", &[]));
-    let pid = pid(&watched);
     let entering = Bundle::new(
         &format!("entering-{name}"),
         &rootfs.path(),
         &FLAGS,
         &["/bin/entering"],
     );
+    let mut watcher = Watcher::start(&mut watched.runc("run", &[]));
+    let pid = pid(&watched);
     entering.change(|spec| {
         let namespaces = spec["linux"]["namespaces"]
             .as_array_mut()
@@ -207,7 +210,7 @@ fn by_runc(rootfs: &Rootfs, way: Way, command: &[&str]) -> Outcome {
             namespace["path"] = format!("/proc/{pid}/ns/pid").into();
         }
     });
-    for _ in 0..TRIES {
+    for _ in 0..tries() {
         let mut enter = match way {
             Way::Exec => {
                 let mut call = watched.runc("exec", &[]);

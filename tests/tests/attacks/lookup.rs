@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tests::archive::{directory, file, layer, saved, shell, symbolic_link, write};
 use tests::attacks::{Attack, Kind, Launcher, Outcome, judge};
 use tests::root;
+use tests::slow::some;
 
 use self::site::{SECRET, Site, links};
 
@@ -79,7 +80,7 @@ fn volume_by(launcher: Launcher, texts: &[String], target: &str) -> Outcome {
 }
 
 fn volume_upwards(launcher: Launcher) -> Outcome {
-    let texts: Vec<String> = (1..=12).map(links::upwards).collect();
+    let texts: Vec<String> = some((1..=12).map(links::upwards), 4).collect();
     volume_by(launcher, &texts, "/var/door/new")
 }
 
@@ -255,7 +256,12 @@ fn working_directory(launcher: Launcher) -> Outcome {
     let site = Site::new();
     let up = links::upwards(12);
     let mut stolen = false;
-    for number in 3..16 {
+    let numbers: Vec<u32> = match launcher {
+        // Which one leads out is not known.
+        Launcher::Unguarded(_) => (3..16).collect(),
+        _ => some(3..16, 4).collect(),
+    };
+    for number in numbers {
         let direct = format!("/proc/self/fd/{number}/{up}");
         let direct = site.link_out(&direct);
         site.rootfs.link("door", &direct);
@@ -330,7 +336,7 @@ fn no_link_is_followed_to_devices_settings_or_by_exec() {
         }
         assert_eq!(site.outcome(), Outcome::Held, "{text:?}");
     }
-    for number in 3..16 {
+    for number in some(3..16, 4) {
         let directory = site.link_out(&format!("/proc/self/fd/{number}/{up}"));
         let directory = directory.to_str().expect("UTF-8");
         let said = Site::exec(agent, &container, &["-w", directory], &["/bin/cat", "file"]);

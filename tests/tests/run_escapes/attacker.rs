@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tests::agent::{binary, profile};
 use tests::program::program;
 use tests::rootfs::Rootfs;
+use tests::slow::longer;
 
 /// The program that attacks (`tests/src/bin/attack.rs`).
 pub fn attack() -> PathBuf {
@@ -37,7 +39,8 @@ pub fn run(rootfs: &Rootfs, flags: &[&str], command: &[&str]) -> Command {
 /// A command of the agent that ends before long.
 pub fn limited() -> Command {
     let mut call = Command::new(program("timeout"));
-    call.args(["--kill-after=5", "40"]);
+    let seconds = longer(Duration::from_secs(40)).as_secs();
+    call.args(["--kill-after=5", &seconds.to_string()]);
     call
 }
 

@@ -11,6 +11,7 @@ use tests::cgroup::{Cgroup, roots};
 use tests::mounts::compared;
 use tests::process::wait_for_end;
 use tests::run::{Container, next_command, output, rootfs, text, wait_until_it_runs};
+use tests::slow::some;
 use tests::wait::{PATIENCE, wait_for};
 
 /// The steps of the supervisor, of which each has a fault point.
@@ -115,13 +116,13 @@ fn nothing_is_left_of_a_launcher_killed_at_any_step() {
     }
     let everywhere = Everywhere::new();
     let root = ["--rootfs", rootfs().to_str().expect("UTF-8")];
-    for step in SUPERVISOR.into_iter().chain(steps("FIRST")) {
+    for step in some(SUPERVISOR.into_iter().chain(steps("FIRST")), 12) {
         everywhere.assert_gone_after(step, &root);
     }
     let place = tempfile::tempdir().expect("a directory");
     let image = write(place.path(), "image.tar", &saved(&[shell()], &json!({})));
     for root in [["--bin", "pwd"], ["--rootfs", "host"], ["--image", &image]] {
-        for step in OF_ROOTS {
+        for step in some(OF_ROOTS, 2) {
             everywhere.assert_gone_after(step, &root);
         }
     }
@@ -154,7 +155,7 @@ fn nothing_is_left_of_an_exec_that_is_killed() {
     container.start(&[], &["sleep", "1000"]);
     let before = container.processes();
     let unchanged = || (container.processes() == before).then_some(());
-    for step in EXEC.into_iter().chain(steps("ENTER")) {
+    for step in some(EXEC.into_iter().chain(steps("ENTER")), 6) {
         let mut exec = container.agent("exec", &[], &["sleep", "1000"]);
         let ended = output(exec.env("AGENT_FAULT", step));
         assert_eq!(ended.status.signal(), Some(9), "{step}: {ended:?}");
@@ -188,7 +189,7 @@ fn nothing_is_left_of_a_launcher_killed_on_its_way_into_a_pid_namespace() {
     other.start(&[], &["sleep", "1000"]);
     let container = Container::new("joining");
     let share = format!("container:{}", other.name);
-    for step in EXEC.into_iter().chain(["go"]).chain(steps("ENTER")) {
+    for step in some(EXEC.into_iter().chain(["go"]).chain(steps("ENTER")), 6) {
         let mut run = container.run(&["--pid", &share], &["sleep", "1000"]);
         let ended = output(run.env("AGENT_FAULT", step));
         assert_eq!(ended.status.signal(), Some(9), "{step}: {ended:?}");

@@ -7,6 +7,7 @@ use tests::agent::binary;
 use tests::mounts::Mounts;
 use tests::process::kill;
 use tests::run::{Container, STATE, output, rootfs, text};
+use tests::slow::some;
 use tests::wait::{PATIENCE, poll};
 
 /// A line of words for each command; ROOT is a root file system, and NEW a directory that is not there.
@@ -36,7 +37,7 @@ fn any_command_removes_what_was_left() {
     let root = rootfs().to_str().expect("UTF-8");
     let place = tempfile::tempdir().expect("a directory");
     let new = place.path().join("new").display().to_string();
-    for line in COMMANDS {
+    for line in some(COMMANDS, 5) {
         let container = Container::new("swept");
         let mut launch = run.command(binary());
         launch.args(["run", "--name", &container.name, "--rootfs", root, "true"]);

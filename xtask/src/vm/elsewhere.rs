@@ -14,7 +14,6 @@ pub enum Why {
     Debian,
     Prometheus,
     Compiler,
-    Time,
 }
 
 impl Why {
@@ -23,14 +22,13 @@ impl Why {
             Self::Debian => "docker, podman or systemd, which `cargo xtask vm --debian` has",
             Self::Prometheus => "Prometheus, and is about nothing of a kernel's",
             Self::Compiler => "a C compiler",
-            Self::Time => "more time than an emulated machine has",
         }
     }
 }
 
 /// The rows.
 #[rustfmt::skip]
-const ROWS: [Row; 14] = [
+const ROWS: [Row; 12] = [
     Row { tests: "docker::",         why: Why::Debian },
     Row { tests: "engine_restart::", why: Why::Debian },
     Row { tests: "inspect::docker::", why: Why::Debian },
@@ -43,27 +41,35 @@ const ROWS: [Row; 14] = [
     Row { tests: "verify::standing::what_docker_was_asked_for_", why: Why::Debian },
     Row { tests: "dashboards::",     why: Why::Prometheus },
     Row { tests: "prometheus::",     why: Why::Prometheus },
-    // Of a quota: the ticks of an emulated CPU come late where it is busy, so that more is used than the quota gives.
-    Row { tests: "verify::output::the_suite_is_a_table_", why: Why::Time },
-    Row { tests: "floods::",         why: Why::Time },
 ];
 
-/// What `cargo xtask vm --quick` runs: programs, or what their names begin with.
-const QUICK: [&str; 14] = [
+/// What `cargo xtask test` runs there, which `cargo xtask vm --quick` does too: programs.
+const QUICK: [&str; 25] = [
     "attacks",
+    "claims",
     "counters",
     "escapes",
     "law",
     "mechanisms",
+    "namespace_calls",
     "oom",
+    "oom_beyond",
     "processes",
     "reuse",
     "run_escapes",
     "run_isolation",
+    "run_life",
     "run_limits",
     "run_network",
     "run_privileges",
+    "run_root",
     "run_seen",
+    "run_spec",
+    "run_streams",
+    "run_stuck",
+    "user_directory",
+    "verify",
+    "verify_swap",
 ];
 
 /// Why a test does not run in that machine, where it does not.
@@ -74,10 +80,7 @@ pub fn reason(name: &str) -> Option<Why> {
 
 /// Whether a test program is among those of `cargo xtask test`.
 pub fn is_quick(program: &str) -> bool {
-    QUICK.iter().any(|name| match name.strip_suffix('_') {
-        Some(_) => program.starts_with(name),
-        None => program == *name,
-    })
+    QUICK.contains(&program)
 }
 
 /// The rows of programs that there are, of which there is no test.
@@ -107,7 +110,7 @@ mod tests {
         assert_eq!(reason("inspect::docker::x"), Some(Why::Debian));
         assert_eq!(reason("inspect::limits::x"), None);
         assert!(is_quick("run_limits") && is_quick("oom"));
-        assert!(!is_quick("run_life") && !is_quick("oom_beyond"));
+        assert!(!is_quick("docker") && !is_quick("run"));
     }
 
     #[test]

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::programs::Programs;
 use crate::command::{command, find, output, path_of_root, run, workspace};
 
 /// Directories that the first process mounts on, and that tests expect.
@@ -92,8 +91,13 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Makes it anew in `directory`. Its path.
-    pub fn build(&self, programs: &Programs, directory: &Path) -> Result<PathBuf> {
+    /// Makes it anew in `directory`, with what was built in `profile`: these programs. Its path.
+    pub fn build<'a>(
+        &self,
+        profile: &Path,
+        programs: impl Iterator<Item = &'a PathBuf>,
+        directory: &Path,
+    ) -> Result<PathBuf> {
         let root = Root::empty(&directory.join("root"))?;
         root.skeleton()?;
         let called = PROGRAMS.iter().chain(&MORE_PROGRAMS);
@@ -101,8 +105,7 @@ impl Disk {
         // What is not installed is missed by the test that needs it.
         let called = called.filter_map(|name| find(name, &path));
         let mut all: Vec<PathBuf> = called.collect();
-        all.extend(programs.tests.iter().map(|program| program.path.clone()));
-        all.extend(programs.others.iter().cloned());
+        all.extend(programs.cloned());
         let mut libraries = BTreeSet::new();
         for program in &all {
             root.add(program, program)?;
@@ -111,10 +114,7 @@ impl Disk {
         for library in &libraries {
             root.add(library, library)?;
         }
-        root.add(
-            &programs.directory()?.join("guest"),
-            Path::new("/sbin/guest"),
-        )?;
+        root.add(&profile.join("guest"), Path::new("/sbin/guest"))?;
         let place = workspace().display().to_string();
         for (name, text) in [
             ("plan", &self.plan),

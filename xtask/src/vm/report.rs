@@ -19,6 +19,8 @@ pub enum Told {
     Test {
         name: String,
         outcome: Outcome,
+        /// In seconds, as libtest writes it: `1.234s`.
+        took: Option<String>,
     },
     /// A program ended: what it printed, where that is worth showing.
     Ended {
@@ -63,7 +65,7 @@ impl Report {
             return Some(Told::Machine(line.to_owned()));
         };
         printed.push(line.to_owned());
-        if let Some((test, outcome)) = result(line)
+        if let Some((test, outcome, took)) = result(line)
             && self
                 .expected
                 .get(program)
@@ -71,7 +73,12 @@ impl Report {
         {
             let name = format!("{program}::{test}");
             self.outcomes.insert(name.clone(), outcome.clone());
-            return Some(Told::Test { name, outcome });
+            let took = took.map(str::to_owned);
+            return Some(Told::Test {
+                name,
+                outcome,
+                took,
+            });
         }
         if let Some(test) = shown(line) {
             self.shown = Some(format!("{program}::{test}"));
@@ -82,7 +89,11 @@ impl Report {
         {
             let outcome = Outcome::Skipped(why.to_owned());
             self.outcomes.insert(name.clone(), outcome.clone());
-            return Some(Told::Test { name, outcome });
+            return Some(Told::Test {
+                name,
+                outcome,
+                took: None,
+            });
         }
         None
     }
@@ -133,17 +144,21 @@ impl Report {
     }
 }
 
-/// A test and its outcome, where a line of libtest tells one. What a child of the test printed without an end of line may
-/// be before it.
-fn result(line: &str) -> Option<(&str, Outcome)> {
-    let (before, word) = line.rsplit_once(" ... ")?;
+/// A test, its outcome and how long it took, where a line of libtest tells one. What a child of the test printed without an
+/// end of line may be before it.
+fn result(line: &str) -> Option<(&str, Outcome, Option<&str>)> {
+    let (before, said) = line.rsplit_once(" ... ")?;
+    let (word, took) = match said.split_once(" <") {
+        Some((word, took)) => (word, took.strip_suffix('>')),
+        None => (said, None),
+    };
     let outcome = match word {
         "ok" => Outcome::Ok,
         "FAILED" => Outcome::Failed,
         _ => return None,
     };
     let (_, name) = before.rsplit_once("test ")?;
-    Some((name.trim_end_matches(" - should panic"), outcome))
+    Some((name.trim_end_matches(" - should panic"), outcome, took))
 }
 
 /// The test whose output follows a line such as `---- NAME stdout ----`.
@@ -180,6 +195,17 @@ mod tests {
         assert_eq!(outcomes["p::a::one"], Outcome::Ok);
         assert_eq!(outcomes["p::a::two"], Outcome::Failed);
         assert_eq!(outcomes["p::three"], Outcome::Missing);
+    }
+
+    #[test]
+    fn a_test_is_told_with_its_time() {
+        let said = told(&mut report(), &["@ begins p", "test three ... ok <1.234s>"]);
+        let wanted = Told::Test {
+            name: "p::three".to_owned(),
+            outcome: Outcome::Ok,
+            took: Some("1.234s".to_owned()),
+        };
+        assert_eq!(said, [wanted]);
     }
 
     #[test]

@@ -9,12 +9,17 @@ use anyhow::{Result, ensure};
 
 use super::elsewhere::{self, Why};
 use super::image;
-use super::programs::Programs;
+use super::programs::{Program, Programs};
 use crate::command::workspace;
 
-/// How many times slower than a real machine an emulated one is, for tests/src/slow.rs: counts are divided by it,
-/// deadlines multiplied.
+/// How many times slower than a real machine an emulated one is, for tests/src/slow.rs: deadlines are multiplied by it.
 const SLOWER: u32 = 8;
+
+/// By what counts are divided there: of `cargo xtask test`, and of all tests.
+const FEWER: [u32; 2] = [8, 3];
+
+/// Tests of a program at once, on two CPUs: many of them wait.
+const THREADS: u32 = 4;
 
 /// How long a test program may take: on a busy machine it takes many times what it takes on a quiet one.
 const DEADLINE: Duration = Duration::from_secs(1200);
@@ -84,10 +89,13 @@ impl Suite {
         ensure!(!expected.is_empty(), "no test of such a name can run there");
         let disk = image::Disk {
             plan: plan(programs, &expected)?,
-            environment: environment(programs)?,
+            environment: environment(programs, wanted.quick)?,
         };
+        let is_expected = |program: &Program| expected.contains_key(&program.name);
+        let tests = programs.tests.iter().filter(|it| is_expected(it));
+        let paths = tests.map(|program| &program.path).chain(&programs.others);
         Ok(Self {
-            disk: disk.build(programs, directory)?,
+            disk: disk.build(programs.directory()?, paths, directory)?,
             expected,
         })
     }
@@ -109,10 +117,12 @@ fn plan(programs: &Programs, expected: &BTreeMap<String, BTreeSet<String>>) -> R
 }
 
 /// The variables of test programs there.
-fn environment(programs: &Programs) -> Result<String> {
+fn environment(programs: &Programs, quick: bool) -> Result<String> {
+    let fewer = FEWER[usize::from(!quick)];
     let agent = programs.directory()?.join("agent");
     let variables = [
         ("AGENT_BINARY", agent.display().to_string()),
+        ("AGENT_TEST_FEWER", fewer.to_string()),
         ("AGENT_TEST_OWN_MACHINE", "1".to_owned()),
         ("AGENT_TEST_SLOWER", SLOWER.to_string()),
         // A test that needs root does not pass without it.
@@ -124,6 +134,7 @@ fn environment(programs: &Programs) -> Result<String> {
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
         ),
         ("RUST_BACKTRACE", "0".to_owned()),
+        ("RUST_TEST_THREADS", THREADS.to_string()),
         ("TERM", "xterm".to_owned()),
         ("WORKSPACE", workspace().display().to_string()),
     ];
@@ -162,10 +173,10 @@ mod tests {
             ),
             ("run_seen::a", [None, Some(None), Some(None), None]),
             (
-                "floods::a",
+                "prometheus::a",
                 [
-                    Some(Some(Why::Time)),
-                    Some(Some(Why::Time)),
+                    Some(Some(Why::Prometheus)),
+                    Some(Some(Why::Prometheus)),
                     Some(None),
                     Some(None),
                 ],

@@ -14,7 +14,7 @@ use tests::program::program;
 use tests::wait::{PATIENCE, wait_for};
 
 use super::broken_if;
-use super::site::{Site, name, own_cgroup};
+use super::site::{Site, name};
 
 /// Says so where a kernel setting of the host can be written, or what is to be hidden be read.
 const SCRIPT: &str = "for tree in /proc /moved; do
@@ -81,7 +81,6 @@ fn by_runc(site: &Site) -> String {
     fs::write(&hook, text).expect("a file");
     fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("own file");
     bundle.change(|spec| {
-        own_cgroup(spec, &name);
         spec["hooks"] = json!({ "createContainer": [{ "path": hook }] });
     });
     let mut run = bundle.runc("run", &[]);

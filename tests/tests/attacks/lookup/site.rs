@@ -14,6 +14,8 @@ pub const SECRET: &str = "of the host";
 
 /// Texts of links to the directory outside, as it is written in them.
 pub mod links {
+    use tests::slow::some;
+
     /// Where the directory outside is put in.
     pub const OUTSIDE: &str = "OUTSIDE";
 
@@ -25,10 +27,11 @@ pub mod links {
         format!("/{OUTSIDE}")
     }
 
-    /// One of each kind.
+    /// One of each kind, or some of them.
     pub fn all() -> Vec<String> {
         let magic = format!("/proc/self/root/{}", upwards(12));
-        vec![absolute(), upwards(1), upwards(2), upwards(12), magic]
+        let all = [absolute(), upwards(1), upwards(2), upwards(12), magic];
+        some(all, 3).collect()
     }
 }
 
@@ -97,7 +100,6 @@ impl Site {
         let rootfs = self.rootfs.path();
         if launcher == Launcher::Runc {
             let bundle = Bundle::new(&name, &rootfs, flags, command);
-            bundle.change(|spec| own_cgroup(spec, &name));
             return said(&mut bundle.runc("run", &[]));
         }
         let rootfs = rootfs.to_str().expect("UTF-8");
@@ -124,10 +126,7 @@ impl Site {
     ) -> String {
         let name = name();
         let bundle = Bundle::new(&name, &self.rootfs.path(), &[], command);
-        bundle.change(|spec| {
-            change(spec);
-            own_cgroup(spec, &name);
-        });
+        bundle.change(change);
         if launcher == Launcher::Runc {
             return said(&mut bundle.runc("run", &[]));
         }
@@ -158,11 +157,6 @@ impl Site {
         let mut call = launcher.agent(&["exec"]);
         said(call.args(flags).arg(&container.name).args(command))
     }
-}
-
-/// runc's, apart from those of `agent run`.
-pub fn own_cgroup(spec: &mut Value, name: &str) {
-    spec["linux"]["cgroupsPath"] = format!("/{name}").into();
 }
 
 pub fn name() -> String {
