@@ -118,9 +118,13 @@ fn read(store: &Path, claim: &Claim, name: &str, user: u32) -> Option<file::Reco
     file::read(parent, &below.join(name), user)
 }
 
+/// More than a host has. Whose each cgroup is costs a look in all of them.
+const HIERARCHIES_AT_MOST: usize = 64;
+
 /// Where a record says that the container's cgroups are.
 fn cgroups(record: &Record) -> Vec<String> {
-    let others = record.cgroups.iter().flat_map(BTreeMap::values).cloned();
+    let others = record.cgroups.iter().flat_map(BTreeMap::values);
+    let others = others.take(HIERARCHIES_AT_MOST).cloned();
     let first = record.cgroup.to_str().map(str::to_owned);
     let mut all: Vec<String> = first.into_iter().chain(others).collect();
     all.sort();
