@@ -14,14 +14,14 @@ const LONGEST: u64 = 1 << 20;
 
 /// A record, as it was when it was read.
 #[derive(Debug)]
-pub struct Record {
+pub struct Document {
     pub bytes: Vec<u8>,
     pub written: SystemTime,
 }
 
 /// Reads `path` below the directory `base`. `None` where it is not there, a part of it is a link, it is no file, or
 /// somebody else than `owner` may write to it.
-pub fn read(base: &Path, path: &Path, owner: u32) -> Option<Record> {
+pub fn read(base: &Path, path: &Path, owner: u32) -> Option<Document> {
     let owner = Owner(owner);
     let base = owner.open_directory(base).ok()?;
     // What a user mounts there, as by fuse(4), answers when that user likes.
@@ -36,5 +36,5 @@ pub fn read(base: &Path, path: &Path, owner: u32) -> Option<Record> {
     let mut bytes = Vec::new();
     (&file).take(LONGEST).read_to_end(&mut bytes).ok()?;
     let written = found.modified().ok()?;
-    Some(Record { bytes, written })
+    Some(Document { bytes, written })
 }

@@ -17,7 +17,7 @@ use crate::host::process;
 use crate::runtime::cgroup::{self, Begun, Cgroup, Ground};
 use crate::runtime::launch::{self, Entrances, Started, Stdio};
 use crate::runtime::order::{Network, Order};
-use crate::runtime::state::{Claim, Record, Status, Store, logs};
+use crate::runtime::state::{NameClaim, Record, Status, Store, logs};
 use crate::runtime::{network, root, seccomp, spec};
 use crate::sys::fork::send_signal;
 
@@ -88,7 +88,7 @@ pub fn contain(
 
 /// What a container is made with, beside its order.
 struct Makes<'a> {
-    claim: &'a Claim,
+    claim: &'a NameClaim,
     ground: &'a Ground,
 }
 
@@ -311,7 +311,7 @@ fn remember_size(spec: &mut Spec, wanted: Wanted) {
 fn streams(
     order: &Order,
     wanted: Wanted,
-    claim: &Claim,
+    claim: &NameClaim,
     record: &Record,
 ) -> Result<(Stdio, Relay), Error> {
     let made = if order.detach {
