@@ -21,7 +21,7 @@ use super::{
     patience::ANSWER_WITHIN,
 };
 use crate::{
-    host::peer::{Holder, Holders},
+    host::peer::{FarEnd, FarEnds},
     metrics::traffic::Reason,
 };
 
@@ -69,12 +69,12 @@ pub trait Entrance {
 pub struct Tcp {
     listener: TcpListener,
     /// None: the kernel does not tell.
-    holders: Option<Holders>,
+    holders: Option<FarEnds>,
 }
 
 impl Tcp {
     pub fn new(listener: TcpListener) -> Self {
-        let holders = Holders::new();
+        let holders = FarEnds::new();
         if holders.is_none() {
             tracing::warn!(
                 "this kernel does not tell whose TCP connections are (modprobe tcp_diag): \
@@ -97,9 +97,9 @@ impl Entrance for Tcp {
         let is_here = peer.ip().to_canonical().is_loopback() || peer.ip() == local.ip();
         let holder = self.holders.as_mut().map(|it| it.of(peer, local));
         match holder {
-            Some(Ok(Holder::User(user))) => Some(Peer::User(user)),
-            Some(Ok(Holder::Gone)) => None,
-            Some(Ok(Holder::Elsewhere)) => Some(Peer::at(peer.ip())),
+            Some(Ok(FarEnd::User(user))) => Some(Peer::User(user)),
+            Some(Ok(FarEnd::Gone)) => None,
+            Some(Ok(FarEnd::Elsewhere)) => Some(Peer::at(peer.ip())),
             Some(Err(_)) | None if is_here => Some(Peer::Somebody),
             Some(Err(_)) | None => Some(Peer::at(peer.ip())),
         }

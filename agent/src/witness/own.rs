@@ -90,7 +90,8 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
 
 /// Where a file of `user`'s state on the container is, if it is there and cannot be read.
 pub fn unread(root: &Path, claim: &Claim, user: u32) -> Option<PathBuf> {
-    let files: [(&str, fn(&[u8]) -> bool); 2] = [(RECORD, is_record), (CONFIG, is_spec)];
+    type IsWell = fn(&[u8]) -> bool;
+    let files: [(&str, IsWell); 2] = [(RECORD, is_record), (CONFIG, is_spec)];
     let mut stores = directories_of(root, user).into_iter();
     stores.find_map(|store| {
         let unread = files.iter().filter(|(name, is_well)| {
@@ -111,7 +112,7 @@ fn is_spec(bytes: &[u8]) -> bool {
 }
 
 /// A file of `user`'s state on the container.
-fn read(store: &Path, claim: &Claim, name: &str, user: u32) -> Option<file::Record> {
+fn read(store: &Path, claim: &Claim, name: &str, user: u32) -> Option<file::Document> {
     // Anybody may have made the directory above the store before its user did, but not as that user's.
     let parent = store.parent()?;
     let below = PathBuf::from(store.file_name().unwrap_or(OsStr::new("."))).join(&claim.id);
