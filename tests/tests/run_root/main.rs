@@ -8,6 +8,7 @@ mod image;
 mod mounts;
 mod programs;
 mod stopped;
+mod storms;
 mod trees;
 
 use std::process::{Command, Output};
