@@ -8,6 +8,7 @@ mod image;
 mod mounts;
 mod programs;
 mod stopped;
+mod storms;
 mod trees;
 mod wordy;
 
