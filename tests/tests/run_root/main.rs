@@ -2,6 +2,7 @@
 
 mod bounds;
 mod bundles;
+mod charged;
 mod damaged;
 mod hostile;
 mod image;
