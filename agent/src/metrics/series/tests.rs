@@ -1,3 +1,5 @@
+//! Which series are left out.
+
 use std::time::Instant;
 
 use agent_ebpf::{Counts, NAMESPACES};

@@ -1,3 +1,5 @@
+//! What a client makes of what a server says.
+
 use std::error::Error;
 use std::os::unix::net::UnixListener as StdListener;
 

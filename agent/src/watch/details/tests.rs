@@ -1,3 +1,5 @@
+//! What records say of each kind of event.
+
 use super::*;
 use crate::watch::samples;
 

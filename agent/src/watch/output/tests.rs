@@ -1,3 +1,5 @@
+//! How records look.
+
 use std::sync::Arc;
 
 use std::io::{PipeReader, PipeWriter, Read, pipe};

@@ -1,3 +1,5 @@
+//! What containers are called, and since when.
+
 use std::time::{Duration, SystemTime};
 
 use agent_ebpf::CgroupKey;

@@ -1,3 +1,5 @@
+//! What of resources is written into which file.
+
 use super::*;
 
 fn of(json: &str) -> Result<Wanted, Error> {
