@@ -157,18 +157,24 @@ pub mod tests {
     use super::*;
 
     /// No signal comes.
-    pub struct Silent(Pipe, OwnedFd);
+    pub struct Silent {
+        read: Pipe,
+        _write: OwnedFd,
+    }
 
     impl Silent {
         pub fn new() -> Self {
             let (read, write) = rustix::pipe::pipe().unwrap();
-            Self(Pipe(read), write)
+            Self {
+                read: Pipe(read),
+                _write: write,
+            }
         }
     }
 
     impl Interrupts for Silent {
         fn descriptor(&self) -> BorrowedFd<'_> {
-            self.0.descriptor()
+            self.read.descriptor()
         }
 
         fn ending(&mut self) -> io::Result<Option<i32>> {
