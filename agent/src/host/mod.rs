@@ -25,6 +25,7 @@ pub mod peer;
 pub mod process;
 pub mod reading;
 pub mod status;
+pub mod subordinate;
 pub mod system;
 pub mod user_directory;
 pub mod walk;
