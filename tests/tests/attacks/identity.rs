@@ -315,7 +315,7 @@ fn hides_another(launcher: Launcher) -> Outcome {
 
 /// More than are looked at where many bear one id.
 fn hide_another(launcher: Launcher) -> Outcome {
-    const MANY: usize = 24;
+    const MANY: usize = 20;
     if launcher == Launcher::Runc {
         return RUNC;
     }
@@ -323,9 +323,8 @@ fn hide_another(launcher: Launcher) -> Outcome {
     own.write("pids", "pids.max", "60");
     let real = Container::start(own, "mnt,net");
     let name = real.cgroup.name().to_owned();
-    let forged: Vec<Cgroup> = (0..MANY)
-        .map(|number| Cgroup::strangers(&format!("forged{number}"), &format!("agent/{name}")))
-        .collect();
+    let path = format!("agent/{name}");
+    let forged: Vec<Forged> = (0..MANY).map(|_| Forged::at(&path, name.clone())).collect();
     let (cgroup, said) = judged(launcher, &name, &ALONE);
     if launcher != Launcher::Agent {
         assert!(forged.iter().any(|it| said.contains(&it.path())), "{said}");
