@@ -121,10 +121,12 @@ enum Task {
     ///     cargo xtask bench
     ///     cargo xtask bench scrape --count 200 --rounds 3
     ///     cargo xtask bench verdicts
+    ///     cargo xtask bench launch --vm
     ///     cargo xtask bench -- --help
     #[command(verbatim_doc_comment)]
     Bench {
-        /// Arguments of the benchmark: storm, scrape, latency, launch, verdicts, --count, --rounds, --procs, --output json
+        /// Arguments of the benchmark: storm, scrape, latency, launch, verdicts, --count, --rounds, --procs, --output json.
+        /// `launch --vm` measures launches with cgroup v2, in a virtual machine
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::program::{PATH, program};
+use crate::slow::longer;
 use crate::wait::PATIENCE;
 
 /// Calls of the client to one engine.
@@ -30,7 +31,7 @@ impl Client {
         let mut command = Command::new(program("timeout"));
         command
             .arg("--kill-after=1")
-            .arg(PATIENCE.as_secs().to_string())
+            .arg(longer(PATIENCE).as_secs().to_string())
             .arg(program("docker"))
             .arg("--host")
             .arg(format!("unix://{}", self.socket().display()))

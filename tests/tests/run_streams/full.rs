@@ -5,12 +5,15 @@ use std::process::Command;
 use tests::agent::binary;
 use tests::program::program;
 use tests::run::{Container, STATE, output, rootfs};
+use tests::slow::longer;
+use tests::wait::PATIENCE;
 
 /// A script on the host, among mounts of its own: `$A` is the program, `$R` a root file system, `$S` the directory of all
 /// state, `$N` a name for a container.
 fn among_own_mounts(container: &Container, script: &str) -> Command {
     let mut call = Command::new(program("timeout"));
-    call.args(["--kill-after=5", "60", "unshare", "--mount"]);
+    let seconds = longer(2 * PATIENCE).as_secs().to_string();
+    call.args(["--kill-after=5", &seconds, "unshare", "--mount"]);
     call.args(["--propagation", "private", "sh", "-euc", script]);
     call.env("A", binary()).env("R", rootfs()).env("S", STATE);
     call.env("N", &container.name);
