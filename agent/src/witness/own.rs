@@ -90,8 +90,7 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
 
 /// Where a file of `user`'s state on the container is, if it is there and cannot be read.
 pub fn unread(root: &Path, claim: &Claim, user: u32) -> Option<PathBuf> {
-    type IsWell = fn(&[u8]) -> bool;
-    let files: [(&str, IsWell); 2] = [(RECORD, is_record), (CONFIG, is_spec)];
+    let files = [(RECORD, is_record as IsWell), (CONFIG, is_spec)];
     let mut stores = directories_of(root, user).into_iter();
     stores.find_map(|store| {
         let unread = files.iter().filter(|(name, is_well)| {
@@ -102,6 +101,8 @@ pub fn unread(root: &Path, claim: &Claim, user: u32) -> Option<PathBuf> {
         paths.find_map(unread::is_there)
     })
 }
+
+type IsWell = fn(&[u8]) -> bool;
 
 fn is_record(bytes: &[u8]) -> bool {
     serde_json::from_slice::<Record>(bytes).is_ok()
