@@ -5,6 +5,7 @@
 
 mod bundle;
 mod complete;
+pub mod environment;
 pub mod flags;
 mod here;
 mod look;
