@@ -80,7 +80,8 @@ fn misuse(error: &clap::Error) -> ExitCode {
     let said = rendered.split("\n\n").next().unwrap_or_default();
     let said = said.strip_prefix("error: ").unwrap_or(said);
     let words: Vec<&str> = said.split_whitespace().collect();
-    let said = text::escape(&words.join(" ")).into_owned();
+    let said = words.join(" ");
+    let said = text::said(&said);
     complain(&format!("{said} (--help says more)"));
     ExitCode::from(misuse_status())
 }

@@ -86,26 +86,41 @@ pub const NOTE: &str = "agent: note: ";
 /// Says something that is no error on standard error. Where nobody reads that, the exit status says enough.
 pub fn note(text: &str) {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "{NOTE}{}", escape(text));
+    let _ = writeln!(std::io::stderr(), "{NOTE}{}", said(text));
 }
 
-/// An error and its causes in one line, without what could forge another. Of each its first line:
-/// the kernel's verifier has many.
+/// Of an error that is longer, so many bytes at its begin and its end are said: it may quote what somebody wrote into an
+/// image, and what is to be done stands at the end.
+const BEGIN_BYTES: usize = 1500;
+const END_BYTES: usize = 500;
+
+/// Untrusted `text` for an error or a note: without what could forge a line, and at most so much of it that it is read.
+pub fn said(text: &str) -> Cow<'_, str> {
+    let escaped = escape(text);
+    if escaped.len() <= BEGIN_BYTES + END_BYTES {
+        return escaped;
+    }
+    let begin = &escaped[..escaped.floor_char_boundary(BEGIN_BYTES)];
+    let end = &escaped[escaped.ceil_char_boundary(escaped.len() - END_BYTES)..];
+    Cow::Owned(format!("{begin}{CUT}{end}"))
+}
+
+/// An error and its causes in one line, each as [`said`]. Of each its first line: the kernel's verifier has many.
 pub fn error_line(error: &(dyn Error + 'static)) -> String {
     let mut line = String::new();
     let mut cause = Some(error);
     while let Some(error) = cause {
         let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default().trim();
+        let first = said(text.lines().next().unwrap_or_default().trim());
         // Some errors only pass another on, or quote it.
-        if !line.contains(first) {
+        if !line.contains(&*first) {
             let colon = if line.is_empty() { "" } else { ": " };
             line.push_str(colon);
-            line.push_str(first);
+            line.push_str(&first);
         }
         cause = error.source();
     }
-    escape(&line).into_owned()
+    line
 }
 
 /// A name, at most [`NAME_BYTES`] bytes of it.
@@ -160,6 +175,20 @@ mod tests {
         );
         assert_eq!(error_line(&advising), "refused: EPERM; be root");
         assert_eq!(error_line(&Said("\x1b", None)), "\\x1b");
+    }
+
+    #[test]
+    fn an_error_has_a_sane_length_its_end_included() {
+        let long: &str = format!(
+            "--user {}: there is no such user",
+            "\x1b\u{e9}".repeat(1 << 20)
+        )
+        .leak();
+        let line = error_line(&Said(long, Some(Box::new(Said("EPERM", None)))));
+        assert!(line.len() < 3 * 1024, "{}", line.len());
+        assert!(line.starts_with("--user \\x1b\u{e9}"), "{line}");
+        assert!(line.ends_with("there is no such user: EPERM"), "{line}");
+        assert_eq!(said(&"x".repeat(2000)).len(), 2000);
     }
 
     #[test]

@@ -6,9 +6,10 @@ mod cgroup;
 mod confirmed;
 mod lives;
 pub mod names;
+mod shares;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -21,13 +22,14 @@ use super::{
 };
 use crate::watch::record::{Container, ContainerKind, Exit};
 pub use cgroup::{Cgroup, Directory};
+use shares::{Dead, Directories, Owner};
 
 /// How long a cgroup that is gone stays known, and how many of them at most.
 pub const DEAD_FOR: Duration = Duration::from_secs(15 * 60);
 pub const DEAD_AT_MOST: usize = 4096;
 
 /// Directories of cgroups that are known at most, the dead included.
-pub const DIRECTORIES_AT_MOST: usize = 262_144;
+pub const DIRECTORIES_AT_MOST: usize = if cfg!(test) { 1 << 13 } else { 1 << 18 };
 
 /// The id of the root of every hierarchy: its node is the first that kernfs makes.
 pub const ROOT_ID: u64 = 1;
@@ -57,10 +59,8 @@ pub struct Registry {
     by_path: HashMap<String, Id>,
     /// Of the dead the last of each path.
     dead_by_path: HashMap<String, Id>,
-    /// In the order of death. Where there are too many, other cgroups go before containers, lest one
-    /// that makes and removes many makes those forgotten.
-    dead_containers: VecDeque<(Instant, Id)>,
-    dead_others: VecDeque<(Instant, Id)>,
+    dead: Dead,
+    shares: Directories,
     next: Id,
     /// How often claims were given to who looks again.
     given: u64,
@@ -78,8 +78,8 @@ impl Registry {
             by_key: Numbered::default(),
             by_path: HashMap::new(),
             dead_by_path: HashMap::new(),
-            dead_containers: VecDeque::new(),
-            dead_others: VecDeque::new(),
+            dead: Dead::default(),
+            shares: Directories::default(),
             next: 0,
             given: 0,
             refused: 0,
@@ -98,13 +98,14 @@ impl Registry {
         if path == "/" || self.by_key.contains_key(&key) {
             return;
         }
-        if self.by_key.len() >= DIRECTORIES_AT_MOST {
+        if self.by_key.len() >= DIRECTORIES_AT_MOST || !self.shares.add(path) {
             self.refused += 1;
             return;
         }
         let id = self.by_path.get(path).copied();
         let id = id.unwrap_or_else(|| self.make(path, created));
         let Some(cgroup) = self.cgroups.get_mut(&id) else {
+            self.shares.remove(path);
             return;
         };
         cgroup.created = cgroup.created.min(created);
@@ -118,8 +119,9 @@ impl Registry {
         // What is below a container's cgroup is the container's, confirmed or not.
         let above = place.claim.as_ref().filter(|_| !place.own);
         let above = above.and_then(|claim| self.container_at(&claim.cgroup));
+        let (container, user) = above.unwrap_or_else(|| (Arc::new(place.container), 0));
         let cgroup = Cgroup {
-            container: above.unwrap_or_else(|| Arc::new(place.container)),
+            container,
             claim: place.claim,
             own: place.own,
             intended: None,
@@ -130,7 +132,7 @@ impl Registry {
             past: self.inherit(path),
             life: Life::default(),
             path: path.to_owned(),
-            user: 0,
+            user,
             looks: 0,
             given: 0,
         };
@@ -140,10 +142,10 @@ impl Registry {
         self.next
     }
 
-    /// The container whose own cgroup is at `path`.
-    fn container_at(&self, path: &str) -> Option<Arc<Container>> {
+    /// The container whose own cgroup is at `path`, and whose it is.
+    fn container_at(&self, path: &str) -> Option<(Arc<Container>, u32)> {
         let cgroup = self.cgroups.get(self.by_path.get(path)?)?;
-        Some(Arc::clone(&cgroup.container))
+        Some((Arc::clone(&cgroup.container), cgroup.user))
     }
 
     /// Takes what was counted in the last of the dead with this path. One path is one series, so that the counters of
@@ -177,15 +179,11 @@ impl Registry {
                 }
             }
             self.dead_by_path.insert(cgroup.path.clone(), id);
-            let dead = if cgroup.is_container() && cgroup.is_confirmed() {
-                &mut self.dead_containers
-            } else {
-                &mut self.dead_others
-            };
-            dead.push_back((now, id));
+            self.dead.push(owner_of(cgroup), now, id);
         }
         for forgotten in cgroup.forget_directories() {
-            self.by_key.remove(&forgotten);
+            self.by_key.remove(&forgotten.key);
+            self.shares.remove(&forgotten.path);
         }
         self.forget(now);
         change
@@ -193,31 +191,17 @@ impl Registry {
 
     /// Forgets the dead that are too old, or too many.
     pub fn forget(&mut self, now: Instant) {
-        while let Some(id) = self.next_to_forget(now) {
+        while let Some(id) = self.dead.next_to_forget(now) {
             if let Some(cgroup) = self.cgroups.remove(&id) {
                 if self.dead_by_path.get(&cgroup.path) == Some(&id) {
                     self.dead_by_path.remove(&cgroup.path);
                 }
                 for directory in cgroup.directories {
                     self.by_key.remove(&directory.key);
+                    self.shares.remove(&directory.path);
                 }
             }
         }
-    }
-
-    fn next_to_forget(&mut self, now: Instant) -> Option<Id> {
-        let too_many = self.dead_containers.len() + self.dead_others.len() > DEAD_AT_MOST;
-        if too_many {
-            let oldest = self.dead_others.pop_front();
-            let oldest = oldest.or_else(|| self.dead_containers.pop_front());
-            return oldest.map(|(_, id)| id);
-        }
-        let queues = [&mut self.dead_others, &mut self.dead_containers];
-        let too_old = |(died, _): &mut (Instant, Id)| now.duration_since(*died) >= DEAD_FOR;
-        let mut oldest = queues
-            .into_iter()
-            .filter_map(|dead| dead.pop_front_if(too_old));
-        oldest.next().map(|(_, id)| id)
     }
 
     /// What the task is in.
@@ -307,13 +291,22 @@ impl Registry {
 
     /// How many cgroups live, and how many are dead and known.
     pub fn sizes(&self) -> (usize, usize) {
-        let dead = self.dead_containers.len() + self.dead_others.len();
+        let dead = self.dead.len();
         (self.cgroups.len() - dead, dead)
     }
 
     /// How many cgroups found no room.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+}
+
+/// Whose it was, for who gives way where the dead are too many.
+fn owner_of(cgroup: &Cgroup) -> Owner {
+    match cgroup.user() {
+        _ if !cgroup.is_container() || !cgroup.is_confirmed() => Owner::Other,
+        0 => Owner::Root,
+        user => Owner::User(user),
     }
 }
 

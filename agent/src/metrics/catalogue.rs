@@ -222,7 +222,7 @@ catalogue! {
     LEFT_OUT = Counter "agent_left_out_total" ["what"]
         "Network interfaces and block devices left out of a scrape because one namespace or cgroup had too many.";
     CGROUPS_LEFT_OUT = Gauge "agent_cgroups_left_out" ["kind", "bound"]
-        "Cgroups that have no series in this scrape, as it has as many as it may have, by what they are: the own cgroup of a container (container), one below it (below), a systemd unit (unit), another (cgroup); and by which bound: --max-series (all) or --max-series-per-container (container).";
+        "Cgroups that have no series in this scrape, as it has as many as it may have, by what they are: the own cgroup of a container (container), of an ordinary user's (user_container), one below a container's (below), a systemd unit (unit), another (cgroup); and by which bound: --max-series (all) or --max-series-per-container (container).";
     BPF_RUN_COUNT = Counter "agent_bpf_run_count_total" ["probe"]
         "Runs of the probe's programs; only while the kernel measures them (kernel.bpf_stats_enabled, --bpf-stats).";
     BPF_RUN_TIME = Counter "agent_bpf_run_seconds_total" ["probe"]

@@ -1,5 +1,6 @@
-//! Which cgroups have series, where there are more than a scrape may have: containers before units, units before others, and
-//! of each sort those that are there longest. So what is left out stays left out, until something ends.
+//! Which cgroups have series, where there are more than a scrape may have: containers before units, units before ordinary
+//! users' containers, those before others, and of each sort those that are there longest; users take turns. So what is left
+//! out stays left out, until something ends.
 
 use std::{
     cmp::Reverse,
@@ -18,8 +19,9 @@ use crate::container::{
 /// Series that a cgroup is expected to have before it was read.
 const EXPECTED: u32 = 32;
 
-/// What all but containers have together is this part of all series at most: nobody makes thousands of units, and any user may
-/// make as many cgroups as they like.
+/// What ordinary users' containers have together, and what all but containers have, is this part of all series at most: nobody
+/// makes thousands of units, and any user may make as many cgroups as they like, with records that they are containers.
+const USERS_SHARE: u32 = 3;
 const OTHERS_SHARE: u32 = 6;
 
 /// Series of a scrape, at most.
@@ -44,20 +46,31 @@ impl Bounds {
 /// What a cgroup is, in the order in which they get series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sort {
+    /// Root's, or of an engine of root's.
     Container,
     Unit,
+    /// An ordinary user's container.
+    User,
     /// A cgroup below a container's own.
     Below,
     Cgroup,
 }
 
 impl Sort {
-    pub const ALL: [Self; 4] = [Self::Container, Self::Unit, Self::Below, Self::Cgroup];
+    pub const ALL: [Self; 5] = [
+        Self::Container,
+        Self::Unit,
+        Self::User,
+        Self::Below,
+        Self::Cgroup,
+    ];
 
     pub fn of(cgroup: &Cgroup) -> Self {
         match cgroup.rank {
             // Any user may make as many cgroups that claim to be containers.
             Rank::Container if !cgroup.is_confirmed() => Self::Cgroup,
+            Rank::Container if cgroup.user() != 0 && cgroup.own => Self::User,
+            Rank::Container if cgroup.user() != 0 => Self::Cgroup,
             Rank::Container if cgroup.own => Self::Container,
             Rank::Container => Self::Below,
             Rank::Service | Rank::Group => Self::Unit,
@@ -69,8 +82,18 @@ impl Sort {
         match self {
             Self::Container => "container",
             Self::Unit => "unit",
+            Self::User => "user_container",
             Self::Below => "below",
             Self::Cgroup => "cgroup",
+        }
+    }
+
+    /// Which of the shares it is taken from, and what part of all that is.
+    const fn share(self) -> Option<(usize, u32)> {
+        match self {
+            Self::Container => None,
+            Self::User => Some((0, USERS_SHARE)),
+            Self::Unit | Self::Below | Self::Cgroup => Some((1, OTHERS_SHARE)),
         }
     }
 }
@@ -80,7 +103,7 @@ impl Sort {
 fn in_order(cgroup: &Cgroup) -> impl Ord + use<> {
     let sort = Sort::of(cgroup);
     let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let is_forgotten_first = cgroup.gone.is_some() && sort != Sort::Container;
+    let is_forgotten_first = cgroup.gone.is_some() && !matches!(sort, Sort::Container | Sort::User);
     let gone = cgroup.gone.map(|gone| Reverse(since(gone)));
     // The same whatever the order in which they were found at the start.
     let path = cgroup.directories.first().map(|it| it.path.clone());
@@ -109,16 +132,22 @@ impl Bound {
 /// How many cgroups were left out, by sort and bound.
 pub type LeftOut = [[u64; Bound::ALL.len()]; Sort::ALL.len()];
 
+/// What some sorts have together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    used: u32,
+    is_full: bool,
+}
+
 /// What distributes the series of one scrape. Cgroups are to come in order.
 #[derive(Debug)]
 pub struct Budget {
     bounds: Bounds,
     used: u32,
-    others_used: u32,
     /// None had room behind the first that had not.
     is_full: bool,
-    others_are_full: bool,
-    /// By engine and id; None where a cgroup of it had no room.
+    shares: [Share; 2],
+    /// By the container's cgroup; None where a cgroup of it had no room.
     containers: HashMap<String, Option<u32>>,
     pub left_out: LeftOut,
 }
@@ -128,9 +157,8 @@ impl Budget {
         Self {
             bounds,
             used: 0,
-            others_used: 0,
             is_full: false,
-            others_are_full: false,
+            shares: Default::default(),
             containers: HashMap::new(),
             left_out: LeftOut::default(),
         }
@@ -149,20 +177,25 @@ impl Budget {
             return false;
         }
         self.used += series;
-        if sort != Sort::Container {
-            self.others_used += series;
+        if let Some(share) = self.share_of(sort) {
+            share.used += series;
         }
         true
     }
 
     fn is_too_much_of_all(&mut self, sort: Sort, series: u32) -> bool {
         self.is_full |= self.used.saturating_add(series) > self.bounds.all;
-        if sort != Sort::Container {
-            let others = self.bounds.all / OTHERS_SHARE;
-            self.others_are_full |= self.others_used.saturating_add(series) > others;
-            return self.is_full || self.others_are_full;
-        }
-        self.is_full
+        let (all, is_full) = (self.bounds.all, self.is_full);
+        let Some((share, (_, part))) = self.share_of(sort).zip(sort.share()) else {
+            return is_full;
+        };
+        share.is_full |= share.used.saturating_add(series) > all / part;
+        is_full || share.is_full
+    }
+
+    fn share_of(&mut self, sort: Sort) -> Option<&mut Share> {
+        let (index, _) = sort.share()?;
+        self.shares.get_mut(index)
     }
 
     fn is_too_much_of_one(&mut self, container: &str, series: u32) -> bool {
@@ -217,6 +250,7 @@ impl Choice<'_> {
         let wanted = registry.all().filter(|cgroup| self.which.wants(cgroup));
         let mut wanted: Vec<_> = wanted.collect();
         wanted.sort_by_cached_key(|cgroup| in_order(cgroup));
+        take_turns(&mut wanted);
         let mut budget = Budget::new(self.bounds);
         let mut paths = HashSet::new();
         wanted.retain(|cgroup| {
@@ -229,10 +263,28 @@ impl Choice<'_> {
     }
 }
 
-/// The container that a cgroup is, or is below, by engine and id.
+/// Of cgroups in order, the first container of each ordinary user comes before the second one of any.
+fn take_turns(cgroups: &mut [&Cgroup]) {
+    let is_users = |cgroup: &&Cgroup| Sort::of(cgroup) == Sort::User;
+    let Some(begin) = cgroups.iter().position(is_users) else {
+        return;
+    };
+    let length = cgroups.iter().skip(begin).take_while(|it| is_users(it));
+    let end = begin + length.count();
+    let Some(users) = cgroups.get_mut(begin..end) else {
+        return;
+    };
+    let mut before: HashMap<u32, u32> = HashMap::new();
+    users.sort_by_cached_key(|cgroup| {
+        let before = before.entry(cgroup.user()).or_default();
+        *before += 1;
+        *before
+    });
+}
+
+/// The container that a cgroup is, or is below, by its cgroup: an id may be given to several.
 fn container_of(cgroup: &Cgroup) -> Option<String> {
-    let container = &cgroup.container;
-    (cgroup.rank == Rank::Container).then(|| format!("{}:{}", container.runtime, container.id))
+    (cgroup.rank == Rank::Container).then(|| cgroup.container.cgroup.clone())
 }
 
 /// What each cgroup had of series at most, since it is there: what is left out for its size is not tried at each scrape.

@@ -5,6 +5,7 @@
 
 mod bundle;
 mod complete;
+pub mod environment;
 pub mod flags;
 mod here;
 mod look;
@@ -27,6 +28,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec
 use super::order::{Asked, ChangeRoot, ImageConfig, Order, Root};
 use super::seccomp;
 use crate::host::pinned::Pinned;
+use crate::text::escape;
 use bundle::Bundle;
 pub use flags::Flags;
 use here::Here;
@@ -114,7 +116,8 @@ impl Error {
     fn flag(flag: &'static str, value: &str, reason: &str) -> Self {
         Self::Flag {
             flag,
-            value: value.to_owned(),
+            // Of several lines only the first would be said, without the reason.
+            value: escape(value).into_owned(),
             reason: reason.to_owned(),
         }
     }

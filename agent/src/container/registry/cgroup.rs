@@ -36,7 +36,7 @@ pub struct Cgroup {
     pub life: Life,
     /// Its first directory's path, by which the registry finds it.
     pub(super) path: String,
-    /// Whose record confirms the claim of a container's own. What an engine of root's says of an id is not said of it where
+    /// Whose record confirms the claim of the container that it is, or is below. What an engine of root's says of an id is not said of it where
     /// that is another user.
     pub(super) user: u32,
     /// How often somebody looked for what confirms its claim, as the kernel's events told of it.
@@ -60,6 +60,11 @@ impl Cgroup {
     /// Whether it belongs to a container that is confirmed.
     pub fn is_confirmed(&self) -> bool {
         self.container.confirmed == Some(true)
+    }
+
+    /// The ordinary user whose container it is or is below; 0 for root's, an engine's, and what is in none.
+    pub fn user(&self) -> u32 {
+        self.user
     }
 
     /// What was counted in it so far; `counts` is what the kernel side has counted in the living.
@@ -105,7 +110,7 @@ impl Cgroup {
 
     /// Forgets the oldest of the directories that are gone, where one path is made and removed in
     /// one hierarchy again and again while it stays in another.
-    pub(super) fn forget_directories(&mut self) -> Vec<CgroupKey> {
+    pub(super) fn forget_directories(&mut self) -> Vec<Directory> {
         let gone = self.directories.iter().filter(|directory| directory.gone);
         let mut surplus = gone.count().saturating_sub(GONE_AT_MOST);
         let mut forgotten = Vec::new();
@@ -113,7 +118,7 @@ impl Cgroup {
             let forget = directory.gone && surplus > 0;
             if forget {
                 surplus -= 1;
-                forgotten.push(directory.key);
+                forgotten.push(directory.clone());
             }
             !forget
         });

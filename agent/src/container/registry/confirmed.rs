@@ -78,13 +78,14 @@ impl Registry {
 
     /// Claims hold: the cgroups that are there and claim no other id are the containers'.
     pub fn confirm(&mut self, confirmations: impl IntoIterator<Item = Confirmation>) {
-        let mut changed: HashMap<String, Arc<Container>> = HashMap::new();
+        let mut changed: HashMap<String, (Arc<Container>, u32)> = HashMap::new();
         for confirmation in confirmations {
             if let Some(main) = self.gather(&confirmation)
                 && let Some((cgroup, container)) = self.called(main, confirmation)
                 && container != *cgroup.container
             {
-                changed.insert(container.cgroup.clone(), Arc::new(container));
+                let user = cgroup.user;
+                changed.insert(container.cgroup.clone(), (Arc::new(container), user));
             }
         }
         if changed.is_empty() {
@@ -93,8 +94,9 @@ impl Registry {
         // The dead at these paths were other containers'.
         let living = self.cgroups.values_mut().filter(|it| it.gone.is_none());
         for cgroup in living.filter(|it| it.claim.is_some()) {
-            if let Some(container) = changed.get(&cgroup.container.cgroup) {
+            if let Some((container, user)) = changed.get(&cgroup.container.cgroup) {
                 cgroup.container = Arc::clone(container);
+                cgroup.user = *user;
             }
         }
     }
@@ -165,10 +167,11 @@ impl Registry {
         if !cgroup.life.running() || (cgroup.life.init().is_none() && other.life.running()) {
             cgroup.life = other.life;
         }
-        let container = Arc::clone(&cgroup.container);
+        let (container, user) = (Arc::clone(&cgroup.container), cgroup.user);
         for below in self.cgroups.values_mut().filter(|it| it.claim.is_some()) {
             if below.container.cgroup == other.container.cgroup {
                 below.container = Arc::clone(&container);
+                below.user = user;
             }
         }
     }

@@ -429,3 +429,52 @@ fn counts_go_on_where_a_container_is_restarted() {
     add(&mut registry, PIDS, 41, "/plain");
     assert_eq!(past(&registry, key(PIDS, 41)), counts(0));
 }
+
+#[test]
+fn a_users_dead_containers_make_nobody_elses_forgotten() {
+    let mut registry = docker();
+    remove(&mut registry, key(MEMORY, 20));
+    remove(&mut registry, key(PIDS, 30));
+    let mut live_and_die = |id: u64, user: u32| {
+        let path = format!("/u{user}/agent/c{id}");
+        add(&mut registry, PIDS, id, &path);
+        let of = Confirmation::of(&Claim::of(&path).unwrap());
+        registry.confirm([Confirmation { user, ..of }]);
+        remove(&mut registry, key(PIDS, id));
+    };
+    live_and_die(99, 7);
+    for id in 0..2 * DEAD_AT_MOST as u64 {
+        live_and_die(100 + id, 4242);
+    }
+    assert_eq!(registry.sizes(), (0, DEAD_AT_MOST));
+    assert_eq!(name(&registry, &task(5, 20, 30)), ID[..12]);
+    assert_eq!(name(&registry, &task(5, 1, 99)), "c99");
+}
+
+#[test]
+fn what_is_below_a_users_container_is_that_users() {
+    let mut registry = Registry::new(HOST);
+    add(&mut registry, PIDS, 50, "/a/agent/web");
+    add(&mut registry, PIDS, 51, "/a/agent/web/x");
+    let claim = Claim::of("/a/agent/web").unwrap();
+    let user = 7;
+    registry.confirm([Confirmation {
+        user,
+        ..Confirmation::of(&claim)
+    }]);
+    add(&mut registry, PIDS, 52, "/a/agent/web/y");
+    for id in [50, 51, 52] {
+        assert_eq!(registry.get(key(PIDS, id)).unwrap().user(), 7, "{id}");
+    }
+}
+
+#[test]
+fn cgroups_below_one_leave_room_for_others() {
+    let mut registry = Registry::new(HOST);
+    for id in 0..DIRECTORIES_AT_MOST as u64 {
+        add(&mut registry, PIDS, 100 + id, &format!("/user.slice/{id}"));
+    }
+    assert!(registry.refused() > 0);
+    add(&mut registry, MEMORY, 20, "/agent/web");
+    assert_eq!(registry.containers().count(), 1);
+}

@@ -86,6 +86,43 @@ fn plain_cgroups_go_first_then_units_then_the_newest_containers() {
     assert_eq!(with(&registry, 19), [new]);
 }
 
+/// Says that user `user` has a record of the container at `path`.
+fn give(registry: &mut Registry, path: &str, user: u32) {
+    let claim = crate::container::claim::Claim::of(path).unwrap();
+    registry.confirm([Confirmation {
+        user,
+        ..Confirmation::of(&claim)
+    }]);
+}
+
+#[test]
+fn users_have_a_share_and_take_turns() {
+    let paths = |user: u32, count: u32| (0..count).map(move |it| format!("/{user}/agent/c{it}"));
+    let root = format!("/docker/{}", id(1));
+    let all = paths(7, 900).chain(paths(8, 3)).chain([root.clone()]);
+    let mut registry = Registry::new([1; NAMESPACES]);
+    for (number, path) in (2..).zip(all) {
+        registry.add(key(number), &path, UNIX_EPOCH + Duration::from_secs(number));
+    }
+    for user in [7, 8] {
+        paths(user, if user == 7 { 900 } else { 3 })
+            .for_each(|path| give(&mut registry, &path, user));
+    }
+    give(&mut registry, &root, 0);
+    let bounds = Bounds {
+        all: 1_200,
+        container: 9_999,
+    };
+    // The newest of root's comes first, and user 8 has its three.
+    let (chosen, left_out) = chosen(&registry, bounds, 20);
+    assert_eq!(chosen[0], root);
+    assert_eq!(chosen.len(), 1 + 1_200 / 3 / 20);
+    let of_8 = chosen.iter().filter(|path| path.starts_with("/8/"));
+    assert_eq!(of_8.count(), 3);
+    assert!(chosen.contains(&"/7/agent/c0".to_owned()));
+    assert_eq!(left_out[Sort::User as usize], [903 - 20, 0]);
+}
+
 #[test]
 fn a_container_has_so_many_with_those_below_it() {
     let container = format!("/docker/{}", id(1));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Process;
 
 use super::Error;
+use super::environment::last_of_each;
 use super::user::Users;
 use crate::runtime::order::{Asked, ImageConfig, Order};
 
@@ -67,17 +68,8 @@ fn environment(
     usual.extend(hostname.map(|name| format!("HOSTNAME={name}")));
     usual.extend(terminal.then(|| "TERM=xterm".to_owned()));
     usual.push(format!("HOME={home}"));
-    let mut variables: Vec<String> = Vec::new();
     let all = usual.into_iter().chain(image.environment.iter().cloned());
-    for variable in all.chain(asked.environment.iter().cloned()) {
-        let name = |text: &str| text.split('=').next().map(str::to_owned);
-        let before = variables.iter_mut().find(|it| name(it) == name(&variable));
-        match before {
-            Some(before) => *before = variable,
-            None => variables.push(variable),
-        }
-    }
-    variables
+    last_of_each(all.chain(asked.environment.iter().cloned()))
 }
 
 fn directory_of(directory: Option<PathBuf>) -> Result<PathBuf, Error> {

@@ -464,3 +464,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_error_about_a_value_of_several_lines_says_the_reason() {
+    let mut flags = flags("--rootfs / ls").unwrap();
+    flags.process.user = Some("a\n\x1b[2Jb".to_owned());
+    let mut order = compile(&flags, &found()).unwrap();
+    let error = complete::complete(&mut order, None, &user::Users::default()).unwrap_err();
+    assert_eq!(
+        crate::text::error_line(&error),
+        r#"--user a\x0a\x1b[2Jb: the container's /etc/passwd has no "a\n\u{1b}[2Jb""#
+    );
+}

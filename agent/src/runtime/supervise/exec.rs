@@ -109,18 +109,10 @@ fn process(request: &Request, container: &Pinned, spec: &Spec) -> Result<Process
         let (_, root) = host::launch::surroundings(container).map_err(launch::Error::from)?;
         let (user, home) = spec::user_in(root.as_fd(), Some(user), &[])?;
         process.set_user(user);
-        set(&mut environment, &format!("HOME={home}"));
+        environment.push(format!("HOME={home}"));
     }
-    for variable in &request.environment {
-        set(&mut environment, variable);
-    }
+    environment.extend(request.environment.iter().cloned());
+    let environment = spec::environment::last_of_each(environment);
     process.set_env(Some(environment));
     Ok(process)
-}
-
-/// Replaces the variable of that name, or adds it.
-fn set(environment: &mut Vec<String>, variable: &str) {
-    let name = |text: &str| text.split('=').next().map(str::to_owned);
-    environment.retain(|it| name(it) != name(variable));
-    environment.push(variable.to_owned());
 }

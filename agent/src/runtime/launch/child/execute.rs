@@ -40,19 +40,23 @@ pub fn leave_descriptors<'a>(child: &mut Child<'a>) -> Done<'a> {
 
 pub fn execute<'a>(child: &mut Child<'a>) -> Done<'a> {
     let command = &child.plan.command;
+    let candidates = &command.candidates;
     let mut denied = None;
-    for candidate in &command.candidates {
-        let Err(errno) = sys::launch::execute(candidate, &command.arguments, &command.environment);
+    for candidate in candidates.all() {
+        let path = candidate.path();
+        let Err(errno) = sys::launch::execute(path, &command.arguments, &command.environment);
         match errno {
-            Errno::NOENT if is_there(candidate) => return Err(NO_INTERPRETER).on(candidate),
+            Errno::NOENT if is_there(path) => {
+                return Err(NO_INTERPRETER).on(candidates.failed(candidate));
+            }
             Errno::NOENT | Errno::NOTDIR => {}
             // Another may do (execvp(3)).
             Errno::ACCESS => denied = Some(candidate),
-            errno => return Err(errno).on(candidate),
+            errno => return Err(errno).on(candidates.failed(candidate)),
         }
     }
     match (denied, command.arguments.first()) {
-        (Some(candidate), _) => Err(Errno::ACCESS).on(candidate),
+        (Some(candidate), _) => Err(Errno::ACCESS).on(candidates.failed(candidate)),
         (None, Some(name)) => Err(Errno::NOENT).on(name),
         (None, None) => Err(Errno::NOENT).on(c""),
     }
