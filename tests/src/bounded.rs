@@ -5,8 +5,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use crate::cgroup::Cgroup;
 use crate::memory::set_limit;
-use crate::process::wait_for_end;
 use crate::program::program;
+use crate::wait::{PATIENCE, wait_for};
 
 /// Bytes of memory of a process's own: its heap, and all else that is private and can be written to.
 const OWN: u64 = 64 << 20;
@@ -60,7 +60,10 @@ impl Bounded {
     /// # Panics
     /// Where that does not come.
     pub fn output(mut self) -> Output {
-        wait_for_end(&mut self.child, "a program that is bounded ends");
+        // What is refused only after much work takes a debug build on a busy machine its time.
+        wait_for("a program that is bounded ends", PATIENCE * 3, || {
+            self.child.try_wait().expect("a child")
+        });
         self.child.wait_with_output().expect("its end")
     }
 }

@@ -16,7 +16,7 @@ use crate::Came;
 use crate::bounds::bounded;
 
 /// Far less than to unpack what such an archive holds.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(80);
 
 /// The same entries over and over, as many files of gzip after each other: `times` times a hundred thousand.
 fn repeated(entry: &Entry<'_>, times: usize, pack: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
