@@ -40,13 +40,14 @@ static NO_COUNTS: Counts = Counts {
     birth_zeros: [0; 6],
     execs: 0,
     exits: [0; agent_ebpf::ENDINGS],
-    end_zeros: [0; 3],
+    below: 0,
+    end_zeros: [0; 2],
     plain: 0,
     had_first: 0,
     oom_kills: 0,
     oom_limit_kills: 0,
     failed: [0; agent_ebpf::CALLS],
-    zero: 0,
+    unwatched: 0,
     calls: [[0; NAMESPACE_TYPES]; agent_ebpf::CALLS],
     escapes: [0; NAMESPACE_TYPES],
     calls_sent: NOTHING_SENT,
@@ -71,6 +72,12 @@ pub fn of(key: &CgroupKey) -> Option<*mut Counts> {
     COUNTS
         .get_ptr_mut(key)
         .or_else(|| COUNTS.get_ptr_mut(&OVERFLOW))
+}
+
+/// Those of `key` where it has some, without making an entry.
+#[inline(always)]
+pub fn known(key: &CgroupKey) -> Option<*mut Counts> {
+    COUNTS.get_ptr_mut(key)
 }
 
 /// Adds `n` to a counter in a map.

@@ -1,14 +1,14 @@
 //! Escapes: a process of a container in a namespace of the host that its container does not have.
 //!
 //! A process is judged by its cgroup's baseline: where the first process was when it first executed
-//! a program. A cgroup made below has the same one. An engine's runtime comes into the container's
+//! a program. A cgroup made below has the same one, as long as its container has not too many of them. An engine's runtime comes into the container's
 //! cgroup from outside while it is still in namespaces of the host: it is a stranger there, with all
 //! that it starts, until it executes a program inside. From then on it is the container's own, wherever
 //! it moves. A process of a container makes no strangers.
 
 use agent_ebpf::{
     Baseline, COUNTED_CGROUPS, CgroupKey, Counts, ESCAPE_BOUNDS, Escape, Field, How, Kind,
-    NAMESPACE_TYPES, Namespace, NamespaceType, Namespaces, ProcessKey,
+    NAMESPACE_TYPES, Namespace, NamespaceType, Namespaces, ProcessKey, WATCHED_BELOW,
 };
 use aya_ebpf::{
     macros::map,
@@ -23,6 +23,11 @@ use crate::{
 /// Where the processes of each cgroup with a first process are expected to be.
 #[map]
 static BASELINES: HashMap<CgroupKey, Baseline> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
+
+/// The container's cgroup of each that was made below one. Apart from [`BASELINES`]: a container makes as many as it likes,
+/// and those that begin later need room there.
+#[map]
+static BELOW: HashMap<CgroupKey, CgroupKey> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
 /// Processes that came into a container's cgroup from outside, each a [`STRANGER`] there or by now the
 /// container's [`OWN`]. Of too many, the oldest strangers are judged, and the oldest of the
@@ -61,8 +66,42 @@ pub fn begin(cgroup: &CgroupKey, task: Typed) {
 /// `cgroup` was made in `parent`.
 #[inline(always)]
 pub fn made(cgroup: &CgroupKey, parent: &CgroupKey) {
-    if let Some(known) = baseline(parent) {
-        set_baseline(cgroup, known);
+    let Some(baseline) = baseline(parent) else {
+        return;
+    };
+    let container = baseline.cgroup;
+    let Some(counts) = counts::of(&container) else {
+        return;
+    };
+    // SAFETY: a map's value. Of two CPUs that look at once both may find the last place.
+    let (below, unwatched) = unsafe { (&raw mut (*counts).below, &raw mut (*counts).unwatched) };
+    // SAFETY: likewise.
+    let has_room = unsafe { below.read_volatile() } < WATCHED_BELOW;
+    if has_room && BELOW.insert(cgroup, &container, 0).is_ok() {
+        counts::add(below, 1);
+        plain::end_epoch();
+    } else {
+        counts::add(unwatched, 1);
+    }
+}
+
+/// `cgroup` was removed.
+#[inline(always)]
+pub fn removed(cgroup: &CgroupKey) {
+    // SAFETY: an entry is written once.
+    let Some(container) = (unsafe { BELOW.get(cgroup) }).copied() else {
+        return;
+    };
+    if BELOW.remove(cgroup).is_err() {
+        return;
+    }
+    if let Some(counts) = counts::known(&container) {
+        // SAFETY: a map's value.
+        let below = unsafe { &raw mut (*counts).below };
+        // SAFETY: likewise. A scan makes entries that are in no count.
+        if unsafe { below.read_volatile() } > 0 {
+            counts::add(below, u64::MAX);
+        }
     }
 }
 
@@ -70,7 +109,12 @@ pub fn made(cgroup: &CgroupKey, parent: &CgroupKey) {
 fn baseline(cgroup: &CgroupKey) -> Option<&'static Baseline> {
     // SAFETY: an entry that is replaced or removed while it is read is of a cgroup that ends, or
     // whose first process does: what is judged by it then is over.
-    unsafe { BASELINES.get(cgroup) }
+    let own = unsafe { BASELINES.get(cgroup) };
+    if own.is_some() {
+        return own;
+    }
+    // SAFETY: likewise.
+    unsafe { BASELINES.get(BELOW.get(cgroup)?) }
 }
 
 /// Whether `cgroup` is a container's, or below one.
@@ -82,8 +126,12 @@ pub fn is_inside(cgroup: &CgroupKey) -> bool {
 #[inline(always)]
 fn set_baseline(cgroup: &CgroupKey, baseline: &Baseline) {
     if BASELINES.insert(cgroup, baseline, 0).is_err() {
-        // Whoever waits for escapes hears that some may be missed.
+        // Whoever waits for escapes hears that some may be missed, and the metrics say whose.
         emit::no_room(Kind::Escape);
+        if let Some(counts) = counts::of(cgroup) {
+            // SAFETY: a map's value.
+            counts::add(unsafe { &raw mut (*counts).unwatched }, 1);
+        }
     }
     plain::end_epoch();
 }

@@ -192,6 +192,9 @@ pub const PATH_MAX: usize = 1024;
 /// Entries of the map of counts: cgroups counted apart; more of them are counted together.
 pub const COUNTED_CGROUPS: u32 = 16_384;
 
+/// Cgroups made below one container's whose processes are watched for escapes, at most.
+pub const WATCHED_BELOW: u64 = 1024;
+
 /// How many records of one sort a cgroup may send to the rare ring; more are counted as suppressed.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {

@@ -266,7 +266,9 @@ pub struct Counts {
     pub execs: u64,
     /// Processes ended, by [`crate::Ending`].
     pub exits: [u64; ENDINGS],
-    pub end_zeros: [u64; 3],
+    /// Cgroups below this container's whose processes are watched for escapes.
+    pub below: u64,
+    pub end_zeros: [u64; 2],
 
     /// The epoch of the `EPOCH` map in which the cgroup was found to be of no container.
     pub plain: u64,
@@ -278,7 +280,8 @@ pub struct Counts {
     pub oom_limit_kills: u64,
     /// Calls that failed, by [`crate::Call`].
     pub failed: [u64; CALLS],
-    pub zero: u64,
+    /// Cgroups whose processes are not watched for escapes, for want of room: this one, and those made in this container.
+    pub unwatched: u64,
 
     /// By [`crate::Call`] and [`crate::NamespaceType`] asked for.
     pub calls: [[u64; NAMESPACE_TYPES]; CALLS],
@@ -316,6 +319,7 @@ impl Counts {
         self.forks += other.forks;
         self.threads += other.threads;
         self.execs += other.execs;
+        self.unwatched += other.unwatched;
     }
 
     /// How many happenings were counted, of whatever kind.

@@ -1,8 +1,10 @@
 //! Escapes: a container's task in a namespace of the host is told once for each namespace, whichever way it went, and
 //! nobody who may be there is.
 
+use std::fs;
 use std::sync::Arc;
 
+use agent_ebpf::WATCHED_BELOW;
 use serde_json::Value;
 use tests::cgroup::Cgroup;
 use tests::container::{Container, First, inode};
@@ -113,6 +115,34 @@ fn from_a_container_that_is_older() {
     let mut watch = serve.watch(&["--kind", "escape,unshare", "--container", &name]);
     let escapes = escapes(&mut container, &mut watch);
     assert_told_once(&escapes, &container, &serve, &["setns"]);
+    serve.stop();
+}
+
+/// Of the cgroups below a container only so many are watched, and the metrics say of which containers more are not.
+#[test]
+fn of_too_many_cgroups_below_a_container_the_metrics_tell() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&[]);
+    let container = container("true");
+    let below = container.cgroup.directory("memory");
+    let make = |name: &str| fs::create_dir(below.join(name)).expect("a cgroup can be made");
+    for number in 0..WATCHED_BELOW + 16 {
+        make(&number.to_string());
+    }
+    let unwatched = || {
+        let labels = [("name", container.cgroup.name())];
+        let metrics = serve.metrics();
+        metrics.value("container_unwatched_cgroups_total", &labels) as u64
+    };
+    assert_eq!(unwatched(), 16);
+    // What is removed makes room.
+    fs::remove_dir(below.join("0")).expect("it is empty");
+    make("again");
+    assert_eq!(unwatched(), 16);
+    make("more");
+    assert_eq!(unwatched(), 17);
     serve.stop();
 }
 

@@ -22,14 +22,15 @@ use super::{
 };
 use crate::watch::record::{Container, ContainerKind, Exit};
 pub use cgroup::{Cgroup, Directory};
+pub use shares::Borrower;
 use shares::{Dead, Directories, Owner};
 
 /// How long a cgroup that is gone stays known, and how many of them at most.
 pub const DEAD_FOR: Duration = Duration::from_secs(15 * 60);
 pub const DEAD_AT_MOST: usize = 4096;
 
-/// Directories of cgroups that are known at most, the dead included.
-pub const DIRECTORIES_AT_MOST: usize = if cfg!(test) { 1 << 13 } else { 1 << 18 };
+/// Directories of cgroups that are known at most, the dead included. A test fills fewer in a second.
+pub const DIRECTORIES_AT_MOST: usize = 1 << if cfg!(test) { 15 } else { 18 };
 
 /// The id of the root of every hierarchy: its node is the first that kernfs makes.
 pub const ROOT_ID: u64 = 1;
@@ -157,7 +158,7 @@ impl Registry {
 
     /// A cgroup was removed; `counts` is what the kernel counted in it.
     pub fn remove(&mut self, key: CgroupKey, counts: &Counts, now: Instant) -> Option<Change> {
-        let change = self.set_populated(key, false, 0);
+        let mut change = self.set_populated(key, false, 0);
         let Some(&id) = self.by_key.get(&key) else {
             self.unknown.add(counts);
             return None;
@@ -173,6 +174,10 @@ impl Registry {
         }
         if cgroup.gone.is_none() && cgroup.directories.iter().all(|directory| directory.gone) {
             cgroup.gone = Some(SystemTime::now());
+            if cgroup.is_container() {
+                let stop = cgroup.life.set_populated(false, 0, &cgroup.container);
+                change = change.or(stop);
+            }
             for path in cgroup.paths() {
                 if self.by_path.get(path) == Some(&id) {
                     self.by_path.remove(path);
@@ -231,6 +236,20 @@ impl Registry {
         };
         let key = keys(task).next().unwrap_or(ROOT);
         (!inside).then_some(key)
+    }
+
+    /// Who is lent a place in the kernel's maps for the cgroup; `None` where it is the own one of a container of root's.
+    pub fn borrower(&self, key: CgroupKey) -> Option<Borrower> {
+        let cgroup = self.get(key).filter(|it| it.is_confirmed());
+        let Some(cgroup) = cgroup else {
+            return Some(Borrower::Unconfirmed);
+        };
+        if cgroup.user() != 0 {
+            return Some(Borrower::User(cgroup.user()));
+        }
+        let own = self.by_path.get(&cgroup.container.cgroup);
+        let own = own.and_then(|id| self.cgroups.get(id)?.directories.first());
+        (!cgroup.own).then(|| Borrower::Below(own.map_or(0, |it| it.key.id)))
     }
 
     /// A cgroup of the task that is not known, so that a scan may help.

@@ -2,10 +2,11 @@
 
 use agent_ebpf::{
     Baseline, CONSTRAINTS, CgroupKey, Constraint, Counts, Kind, OVERFLOW, Outcomes, ProcessKey,
-    SHARED, Task,
+    SHARED, Task, WATCHED_BELOW,
 };
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 
+use super::lent::Lent;
 use super::object::{Object, ObjectError};
 use crate::sys::Plain;
 
@@ -30,6 +31,10 @@ pub struct KernelCounts {
     inits: HashMap<MapData, Plain<CgroupKey>, Plain<ProcessKey>>,
     firsts: HashMap<MapData, Plain<ProcessKey>, Plain<CgroupKey>>,
     baselines: HashMap<MapData, Plain<CgroupKey>, Plain<Baseline>>,
+    below: HashMap<MapData, Plain<CgroupKey>, Plain<CgroupKey>>,
+    lent: Lent,
+    /// Those whose places were taken back.
+    taken_back: std::collections::HashSet<CgroupKey>,
     epoch: Array<MapData, u64>,
     kills: HashMap<MapData, Plain<CgroupKey>, u64>,
     outcomes: PerCpuArray<MapData, Plain<Outcomes>>,
@@ -47,6 +52,9 @@ impl KernelCounts {
             inits: object.take_map("INITS")?,
             firsts: object.take_map("FIRSTS")?,
             baselines: object.take_map("BASELINES")?,
+            below: object.take_map("BELOW")?,
+            lent: Lent::default(),
+            taken_back: Default::default(),
             epoch: object.take_map("EPOCH")?,
             kills: object.take_map("KILLS")?,
             outcomes: object.take_map("OUTCOMES")?,
@@ -82,6 +90,9 @@ impl KernelCounts {
                 counts.oom_kills = counts.oom_kills.max(kills);
             }
         }
+        for key in &self.taken_back {
+            all.entry(*key).or_default().unwatched += 1;
+        }
         let overflow = all.remove(&OVERFLOW).unwrap_or_default();
         (all, overflow)
     }
@@ -90,7 +101,7 @@ impl KernelCounts {
     pub fn cgroups(&self) -> std::collections::HashSet<CgroupKey> {
         let counted = self.counts.keys();
         let others = self.inits.keys().chain(self.kills.keys());
-        let others = others.chain(self.baselines.keys());
+        let others = others.chain(self.baselines.keys()).chain(self.below.keys());
         let keys = counted.chain(others).filter_map(Result::ok);
         keys.map(|Plain(key)| key)
             .filter(|key| *key != OVERFLOW)
@@ -103,15 +114,42 @@ impl KernelCounts {
         let mut counts = counts.map(|Plain(counts)| counts).unwrap_or_default();
         let kills = self.kills.get(&Plain(key), 0).unwrap_or_default();
         counts.oom_kills = counts.oom_kills.max(kills);
+        counts.unwatched += u64::from(self.taken_back.remove(&key));
         // What was not there cannot be removed.
+        let _ = self.counts.remove(&Plain(key));
+        let _ = self.below.remove(&Plain(key));
+        let _ = self.kills.remove(&Plain(key));
+        self.lent.remove(key);
+        self.forget_first(key);
+        counts
+    }
+
+    /// Takes a cgroup's first process, and what is expected of those there, out of the kernel.
+    fn forget_first(&mut self, key: CgroupKey) {
         if let Ok(init) = self.inits.get(&Plain(key), 0) {
             let _ = self.firsts.remove(&init);
         }
-        let _ = self.counts.remove(&Plain(key));
         let _ = self.inits.remove(&Plain(key));
         let _ = self.baselines.remove(&Plain(key));
-        let _ = self.kills.remove(&Plain(key));
-        counts
+    }
+
+    /// The first process of a cgroup is known that has its place only as long as such ones have not too many. Of those that
+    /// are one too many, only what `is_lent` still is one.
+    pub fn lend(&mut self, key: CgroupKey, borrower: u64, is_lent: impl Fn(CgroupKey) -> bool) {
+        self.taken_back.remove(&key);
+        self.lent.lend(key, borrower);
+        while let Some(surplus) = self.lent.surplus() {
+            if is_lent(surplus) {
+                self.forget_first(surplus);
+                self.taken_back.insert(surplus);
+            }
+        }
+    }
+
+    /// The cgroup is of root's container, and its place is its own.
+    pub fn give(&mut self, key: CgroupKey) {
+        self.lent.remove(key);
+        self.taken_back.remove(&key);
     }
 
     /// Says how many kills the kernel has counted in a cgroup, those while no program ran among
@@ -145,10 +183,15 @@ impl KernelCounts {
         }
     }
 
-    /// Says where the processes of a cgroup that is older than the programs belong.
-    pub fn set_baseline(&mut self, key: CgroupKey, baseline: Baseline) {
+    /// Says where the processes of a container that is older than the programs belong, and of `below`, the cgroups below
+    /// its own.
+    pub fn set_baseline(&mut self, baseline: Baseline, below: impl Iterator<Item = CgroupKey>) {
+        let own = baseline.cgroup;
         // Likewise.
-        let _ = self.baselines.insert(Plain(key), Plain(baseline), NOEXIST);
+        let _ = self.baselines.insert(Plain(own), Plain(baseline), NOEXIST);
+        for key in below.filter(|key| *key != own).take(WATCHED_BELOW as usize) {
+            let _ = self.below.insert(Plain(key), Plain(own), NOEXIST);
+        }
         // An array has room.
         let _ = self.end_epoch();
     }
@@ -162,6 +205,7 @@ impl KernelCounts {
     pub fn forget_baseline(&mut self, key: CgroupKey) {
         // Where there is none, none is left.
         let _ = self.baselines.remove(&Plain(key));
+        self.lent.remove(key);
     }
 
     /// What became of the records of `kind`, over all CPUs.

@@ -6,6 +6,7 @@ pub mod choice;
 pub mod config;
 pub mod counts;
 pub mod frequent;
+pub mod lent;
 mod object;
 pub mod probes;
 pub mod program;

@@ -36,6 +36,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ag
 const PINNED: &[&str] = &[
     "ACTIVE",
     "BASELINES",
+    "BELOW",
     "COUNTS",
     "FIRSTS",
     "INITS",

@@ -173,6 +173,8 @@ catalogue! {
         "Processes ended, by how: exit code 0 (success), another one (failure), a signal (signal), or the kill of the OOM killer (oom_killed).";
     ESCAPES = Counter "container_escapes_total" ["namespace", "id", "image", "name"]
         "Times that a process of the container was found in a namespace of the host that the container does not have, by the type of namespace.";
+    UNWATCHED = Counter "container_unwatched_cgroups_total" ["id", "image", "name"]
+        "Cgroups of the container whose processes are not watched for escapes, for want of room: its own, or those made below it beyond 1,024. Absent while there are none.";
     NAMESPACE_CALLS = Counter "container_namespace_calls_total" ["call", "type", "id", "image", "name"]
         "Calls of clone, unshare and setns by each type of namespace asked for: a call that asks for two types counts in both, and a setns that asks for none in the one that it changed.";
     NAMESPACE_CALL_ERRORS = Counter "container_namespace_call_errors_total" ["call", "id", "image", "name"]

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes};
+use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes, Task};
 use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -16,11 +16,14 @@ use crate::{
     container::{
         attribute::attribute,
         claim::{Claim, Confirmation},
-        registry::Registry,
+        registry::{Registry, keys},
         say::say,
     },
     event::{self, Body, Event, clock::Clock},
-    kernel::frequent::{Frequent, Rings},
+    kernel::{
+        counts::KernelCounts,
+        frequent::{Frequent, Rings},
+    },
     lock::lock,
     sys::ring::Ring,
     watch::kind::Kind as StreamKind,
@@ -181,11 +184,8 @@ impl Reader {
         }
         let record = attribute(&event, &mut registry, self.clock, take);
         registry.confirm(confirmed);
-        if matches!(event.body, Body::Exec(_))
-            && let Some(key) = registry.counted_outside_containers(&event.caller)
-        {
-            // A service's mounts say nothing of the containers that it makes below.
-            lock(&self.shared.counts).forget_baseline(key);
+        if matches!(event.body, Body::Exec(_)) {
+            begin(&event.caller, &registry, &mut lock(&self.shared.counts));
         }
         drop(registry);
         if let Some(record) = record {
@@ -315,6 +315,16 @@ impl Reader {
             let since = self.clock.moment(since.as_nanos() as u64);
             self.shared.streams.publish_loss(&losses, since);
         }
+    }
+}
+
+/// A cgroup's first process executes a program.
+fn begin(task: &Task, registry: &Registry, counts: &mut KernelCounts) {
+    if let Some(key) = registry.counted_outside_containers(task) {
+        // A service's mounts say nothing of the containers that it makes below.
+        counts.forget_baseline(key);
+    } else if let Some(key) = keys(task).next() {
+        scan::lend(key, registry, counts);
     }
 }
 

@@ -98,22 +98,40 @@ fn set_baselines(
     registry: &Registry,
     counts: &mut KernelCounts,
 ) {
+    let mut below: HashMap<&str, HashSet<CgroupKey>> = HashMap::new();
     let cgroups = registry.all().filter(|it| it.rank == Rank::Container);
     for cgroup in cgroups {
-        if let Some(baseline) = baselines.get(&cgroup.container.cgroup) {
+        if let Some((path, baseline)) = baselines.get_key_value(&cgroup.container.cgroup) {
             let counted = |key: &CgroupKey| key.hierarchy == baseline.cgroup.hierarchy;
-            for key in cgroup.living().filter(counted) {
-                counts.set_baseline(key, *baseline);
-            }
+            let keys = cgroup.living().filter(counted);
+            below.entry(path).or_default().extend(keys);
         }
     }
     for task in tasks {
         if let Where::In(container) = registry.locate(task)
-            && let Some(baseline) = baselines.get(&container.cgroup)
-            && let Some(key) = keys(task).next()
+            && let Some((path, _)) = baselines.get_key_value(&container.cgroup)
         {
-            counts.set_baseline(key, *baseline);
+            below.entry(path).or_default().extend(keys(task).next());
         }
+    }
+    // Root's find room first.
+    let mut sorted: Vec<_> = baselines.iter().collect();
+    sorted.sort_by_key(|(_, baseline)| registry.borrower(baseline.cgroup));
+    for (path, baseline) in sorted {
+        let keys = below.remove(&**path).unwrap_or_default();
+        counts.set_baseline(*baseline, keys.into_iter());
+        lend(baseline.cgroup, registry, counts);
+    }
+}
+
+/// Whose is the place that the first process of a cgroup, and what is expected of those there, have in the kernel's maps.
+pub fn lend(key: CgroupKey, registry: &Registry, counts: &mut KernelCounts) {
+    match registry.borrower(key) {
+        Some(borrower) => {
+            let is_lent = |key| registry.borrower(key).is_some();
+            counts.lend(key, borrower.number(), is_lent);
+        }
+        None => counts.give(key),
     }
 }
 

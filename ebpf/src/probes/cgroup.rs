@@ -44,6 +44,9 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "cgroup_rmdir")]
 pub fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
+    if active() {
+        escape::removed(&task::key(Typed::new(ctx.arg(0))));
+    }
     change(Kind::CgroupRmdir, Typed::new(ctx.arg(0)), 0)
 }
 

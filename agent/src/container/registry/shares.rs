@@ -72,6 +72,28 @@ impl Owner {
     }
 }
 
+/// Whose is a place that is lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Borrower {
+    /// Nobody's who is known.
+    Unconfirmed,
+    User(u32),
+    /// A cgroup below a container of root's, whose own cgroup has this id.
+    Below(u64),
+}
+
+impl Borrower {
+    /// A number that no other has.
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Unconfirmed => u64::MAX,
+            Self::User(user) => user.into(),
+            // An id counts the cgroups that a hierarchy ever had.
+            Self::Below(id) => id.saturating_add(1 << 32),
+        }
+    }
+}
+
 /// The dead, by owner in the order of death.
 #[derive(Debug, Default)]
 pub struct Dead {

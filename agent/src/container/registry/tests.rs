@@ -478,3 +478,52 @@ fn cgroups_below_one_leave_room_for_others() {
     add(&mut registry, MEMORY, 20, "/agent/web");
     assert_eq!(registry.containers().count(), 1);
 }
+
+#[test]
+fn who_unpacks_an_image_into_a_container_neither_starts_nor_stops_it_again() {
+    let mut registry = Registry::new(HOST);
+    add(&mut registry, PIDS, 50, "/agent/web");
+    confirm(&mut registry, &["/agent/web"]);
+    let mut changes = Vec::new();
+    changes.extend(registry.set_populated(key(PIDS, 50), true, 100));
+    changes.extend(registry.set_populated(key(PIDS, 50), false, 101));
+    changes.extend(registry.set_populated(key(PIDS, 50), true, 102));
+    registry.set_init(&task(5, 1, 50));
+    registry.set_exit(&task(5, 1, 50), 0, 110);
+    changes.extend(registry.set_populated(key(PIDS, 50), false, 111));
+    changes.extend(remove(&mut registry, key(PIDS, 50)));
+    let actions: Vec<_> = changes
+        .iter()
+        .map(|it| (it.action, it.exit.is_some()))
+        .collect();
+    assert_eq!(actions, [(Action::Start, false), (Action::Stop, true)]);
+    // One that comes to no first process stops when it is removed.
+    add(&mut registry, PIDS, 51, "/agent/other");
+    registry.set_populated(key(PIDS, 51), true, 200);
+    assert_eq!(registry.set_populated(key(PIDS, 51), false, 201), None);
+    assert_eq!(
+        remove(&mut registry, key(PIDS, 51)).unwrap().action,
+        Action::Stop
+    );
+}
+
+#[test]
+fn a_place_is_lent_to_all_but_the_own_cgroups_of_roots_containers() {
+    let mut registry = Registry::new(HOST);
+    for (id, path) in [
+        (50, "/agent/web"),
+        (51, "/agent/web/x"),
+        (52, "/u/agent/v"),
+        (53, "/agent/w"),
+    ] {
+        add(&mut registry, PIDS, id, path);
+    }
+    confirm(&mut registry, &["/agent/web"]);
+    let of = Confirmation::of(&Claim::of("/u/agent/v").unwrap());
+    registry.confirm([Confirmation { user: 7, ..of }]);
+    let borrower = |id| registry.borrower(key(PIDS, id));
+    assert_eq!(borrower(50), None);
+    assert_eq!(borrower(51), Some(Borrower::Below(50)));
+    assert_eq!(borrower(52), Some(Borrower::User(7)));
+    assert_eq!(borrower(53), Some(Borrower::Unconfirmed));
+}

@@ -36,6 +36,10 @@ pub const SOURCES: &[Source] = &[
         write: escapes,
     },
     Source {
+        metric: &catalogue::UNWATCHED,
+        write: |cgroup, out| out.number(Some(cgroup.counts.unwatched).filter(|it| *it > 0)),
+    },
+    Source {
         metric: &catalogue::NAMESPACE_CALLS,
         write: namespace_calls,
     },

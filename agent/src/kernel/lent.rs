@@ -1,0 +1,94 @@
+//! Places in the kernel's maps that any but the own cgroups of root's and its engines' containers have. Those have half of them
+//! together, so that root's find room however many cgroups with first processes a user or a container makes.
+
+use std::collections::{BTreeMap, HashMap};
+
+use agent_ebpf::{COUNTED_CGROUPS, CgroupKey};
+
+const AT_MOST: usize = COUNTED_CGROUPS as usize / 2;
+
+#[derive(Debug, Default)]
+pub struct Lent {
+    next: u64,
+    by_key: HashMap<CgroupKey, (u64, u64)>,
+    /// In the order in which they were lent.
+    by_borrower: BTreeMap<u64, BTreeMap<u64, CgroupKey>>,
+}
+
+impl Lent {
+    /// Lends a place to `key`, which is of `borrower`: any number that is that one's alone.
+    pub fn lend(&mut self, key: CgroupKey, borrower: u64) {
+        // It may be a user's by now, or root's, that was nobody's.
+        self.remove(key);
+        self.next += 1;
+        self.by_key.insert(key, (borrower, self.next));
+        let places = self.by_borrower.entry(borrower).or_default();
+        places.insert(self.next, key);
+    }
+
+    /// Takes a place back, where too many are lent: the oldest of whoever has the most.
+    pub fn surplus(&mut self) -> Option<CgroupKey> {
+        if self.by_key.len() <= AT_MOST {
+            return None;
+        }
+        let most = self.by_borrower.values().max_by_key(|it| it.len())?;
+        let (_, oldest) = most.first_key_value()?;
+        let oldest = *oldest;
+        self.remove(oldest);
+        Some(oldest)
+    }
+
+    /// The place is none, or is not lent.
+    pub fn remove(&mut self, key: CgroupKey) {
+        let Some((borrower, number)) = self.by_key.remove(&key) else {
+            return;
+        };
+        if let Some(places) = self.by_borrower.get_mut(&borrower) {
+            places.remove(&number);
+            if places.is_empty() {
+                self.by_borrower.remove(&borrower);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(id: u64) -> CgroupKey {
+        CgroupKey {
+            id,
+            hierarchy: 0,
+            zero: 0,
+        }
+    }
+
+    #[test]
+    fn who_has_the_most_gives_the_oldest_back() {
+        let mut all = Lent::default();
+        let mut lend = |id, borrower| {
+            all.lend(key(id), borrower);
+            all.surplus()
+        };
+        let (one, other) = (1, 2);
+        assert_eq!(lend(1, other), None);
+        assert_eq!(lend(2, 3), None);
+        let at_most = AT_MOST as u64;
+        for id in 10..10 + at_most - 2 {
+            assert_eq!(lend(id, one), None);
+        }
+        assert_eq!(lend(3, other), Some(key(10)));
+        assert_eq!(lend(9_999_999, one), Some(key(11)));
+        // What is gone, or root's, makes room.
+        all.remove(key(2));
+        all.remove(key(2));
+        all.lend(key(4), 4);
+        assert_eq!(all.surplus(), None);
+        // Told twice is once.
+        all.lend(key(4), other);
+        assert_eq!(all.surplus(), None);
+        assert_eq!(all.by_key.len(), AT_MOST);
+        assert_eq!(all.by_borrower.len(), 2);
+    }
+}
