@@ -55,7 +55,8 @@ const MORE_PROGRAMS: [&str; 17] = [
 ];
 
 /// Files and directories of this machine that programs read, where they are there.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
+    "/etc/ld.so.cache",
     "/usr/lib/x86_64-linux-gnu/graphviz",
     "/etc/passwd",
     "/etc/group",
