@@ -26,7 +26,7 @@ pub struct Limits<'a> {
 }
 
 /// The hierarchy that has a limit's controller, and the cgroup's path in it.
-struct Place<'a> {
+struct Seat<'a> {
     mounted: &'a Mounted,
     path: &'a str,
 }
@@ -130,7 +130,7 @@ impl<'a> Limits<'a> {
         self.hierarchies.directory(place.mounted, place.path)
     }
 
-    fn place(&self, kind: Kind) -> Result<Place<'a>, (Version, Missing)> {
+    fn place(&self, kind: Kind) -> Result<Seat<'a>, (Version, Missing)> {
         let controller = &kind.row().controller;
         let of = |version, name| {
             let found = self.hierarchies.of_controller(name);
@@ -142,7 +142,7 @@ impl<'a> Limits<'a> {
             return Err((Version::V2, Missing::NoController { controller }));
         };
         match self.membership.path(mounted) {
-            Some(path) => Ok(Place { mounted, path }),
+            Some(path) => Ok(Seat { mounted, path }),
             None => {
                 let controller = controller.v2.to_owned();
                 Err((mounted.version, Missing::NoCgroup { controller }))
@@ -152,7 +152,7 @@ impl<'a> Limits<'a> {
 
     fn own(
         &self,
-        place: &Place<'_>,
+        place: &Seat<'_>,
         kind: Kind,
         device: Option<Device>,
     ) -> Result<Result<Link, Missing>, Error> {
@@ -170,7 +170,7 @@ impl<'a> Limits<'a> {
         }
     }
 
-    fn missing(&self, place: &Place<'_>, kind: Kind, files: &[File]) -> Missing {
+    fn missing(&self, place: &Seat<'_>, kind: Kind, files: &[File]) -> Missing {
         const PASSED_ON: &str = "cgroup.subtree_control";
         let controller = kind.row().controller.v2;
         let without = |path: &str| -> Option<PathBuf> {
@@ -197,7 +197,7 @@ impl<'a> Limits<'a> {
     /// The same limit of the cgroups above, as far as it binds those below.
     fn above(
         &self,
-        place: &Place<'_>,
+        place: &Seat<'_>,
         kind: Kind,
         device: Option<Device>,
     ) -> Result<Vec<Link>, Error> {
@@ -218,7 +218,7 @@ impl<'a> Limits<'a> {
 
     /// v1's kernel says which limit of memory holds in the end. A limit that is out of sight is counted to the nearest
     /// cgroup that is.
-    fn told_by_the_kernel(&self, place: &Place<'_>, kind: Kind) -> Result<Option<Link>, Error> {
+    fn told_by_the_kernel(&self, place: &Seat<'_>, kind: Kind) -> Result<Option<Link>, Error> {
         let row = match (kind, place.mounted.version) {
             (Kind::Memory, Version::V1) => "hierarchical_memory_limit ",
             (Kind::MemorySwap, Version::V1) => "hierarchical_memsw_limit ",

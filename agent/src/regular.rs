@@ -105,7 +105,8 @@ pub fn regular(file: File) -> io::Result<File> {
 
 /// Whether an error says that something else than a regular file is there.
 pub fn is_other(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|error| error.is::<Other>())
+    let error = error.get_ref();
+    error.and_then(|it| it.downcast_ref::<Other>()).is_some()
 }
 
 /// What a file is.

@@ -11,5 +11,6 @@ pub mod members;
 pub mod report;
 pub mod run;
 pub mod sample;
+pub mod supervised;
 pub mod trace;
 pub mod weights;

@@ -178,7 +178,20 @@ fn plain(files: &[(String, Vec<u8>)]) -> Vec<u8> {
 /// # Panics
 /// Never: it is memory.
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip_as(bytes, Compression::fast())
+}
+
+/// Likewise, as small as it gets.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn gzip_small(bytes: &[u8]) -> Vec<u8> {
+    gzip_as(bytes, Compression::best())
+}
+
+fn gzip_as(bytes: &[u8], level: Compression) -> Vec<u8> {
+    let mut packed = GzEncoder::new(Vec::new(), level);
     packed.write_all(bytes).expect("memory");
     packed.finish().expect("memory")
 }

@@ -34,10 +34,9 @@ const LOADER: &str = "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
 
 /// The words that run it: its loader, with its libraries, and the program. It is downloaded once.
 pub fn words() -> Result<Vec<String>> {
-    let directory = workspace().join("target/crun");
-    let root = directory.join("root");
+    let root = root();
     if !root.exists() {
-        download(&directory, &root)
+        download(&workspace().join("target/crun"), &root)
             .context("crun is not to be had: the benchmark of launches compares with it")?;
     }
     let text = |path: PathBuf| path.display().to_string();
@@ -50,6 +49,11 @@ pub fn words() -> Result<Vec<String>> {
     let version = output(command(&words[0], &[])?.args(&words[1..]).arg("--version"))?;
     ensure!(version.starts_with("crun version"), "{version}");
     Ok(words)
+}
+
+/// Where its files are.
+pub fn root() -> PathBuf {
+    workspace().join("target/crun/root")
 }
 
 fn download(directory: &Path, root: &Path) -> Result<()> {

@@ -4,6 +4,7 @@
 //! runs them.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -18,6 +19,7 @@ use programs::Programs;
 use report::{Outcome, Report, Told};
 use suite::{Suite, Wanted};
 
+pub mod bench;
 mod debian;
 mod elsewhere;
 mod emulator;
@@ -31,6 +33,9 @@ mod suite;
 
 /// The kernel of Debian's stable release.
 const KERNEL: &str = "6.12";
+
+/// The word of the kernel's command line for v2 alone.
+const LAYOUT_V2: &str = "LAYOUT=v2";
 
 /// How long all of them may take, on a busy machine.
 const ALL: Duration = Duration::from_secs(3600);
@@ -119,18 +124,30 @@ pub fn run(options: &Options) -> Result<()> {
                 continue;
             }
             let name = format!("{version}, cgroups {layout}");
-            let parts = Parts {
-                image: &kernel.image,
-                initrd: &initrd,
-                disks: &[&suite.disk],
-                words: &format!("LAYOUT={layout}"),
-                memory: 1024,
-            };
+            let words = format!("LAYOUT={layout}");
+            let disks = [&*suite.disk];
+            let parts = parts(&kernel, &initrd, &disks, &words);
             step(&name, || boot(&suite, &emulator, &parts, deadline))
                 .with_context(|| name.clone())?;
         }
     }
     Ok(())
+}
+
+/// A machine that runs what is planned on its disk, with these words of the kernel's command line.
+fn parts<'a>(
+    kernel: &'a Kernel,
+    initrd: &'a Path,
+    disks: &'a [&'a Path],
+    words: &'a str,
+) -> Parts<'a> {
+    Parts {
+        image: &kernel.image,
+        initrd,
+        disks,
+        words,
+        memory: 1024,
+    }
 }
 
 /// What `cargo xtask test` runs of them, in a machine of its own.

@@ -26,6 +26,7 @@ pub mod pinned;
 pub mod process;
 pub mod reading;
 pub mod status;
+pub mod subordinate;
 pub mod system;
 pub mod user_directory;
 pub mod walk;

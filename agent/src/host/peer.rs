@@ -22,7 +22,7 @@ const ANSWER_MAX: usize = 4096;
 
 /// Who holds the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holder {
+pub enum FarEnd {
     /// A process of this user made the socket.
     User(u32),
     /// The socket is closed: no process holds it.
@@ -32,12 +32,12 @@ pub enum Holder {
 }
 
 /// Asks the kernel who holds the other ends of connections.
-pub struct Holders {
+pub struct FarEnds {
     kernel: Socket,
     sequence: u32,
 }
 
-impl Holders {
+impl FarEnds {
     /// None: this kernel does not tell (its modules inet_diag and tcp_diag are not there).
     pub fn new() -> Option<Self> {
         let mut holders = Self::connect().ok()?;
@@ -45,7 +45,7 @@ impl Holders {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
         let client = TcpStream::connect(listener.local_addr().ok()?).ok()?;
         let told = holders.of(client.local_addr().ok()?, listener.local_addr().ok()?);
-        matches!(told, Ok(Holder::User(_))).then_some(holders)
+        matches!(told, Ok(FarEnd::User(_))).then_some(holders)
     }
 
     fn connect() -> io::Result<Self> {
@@ -62,7 +62,7 @@ impl Holders {
     ///
     /// # Errors
     /// Where the kernel does not answer.
-    pub fn of(&mut self, peer: SocketAddr, local: SocketAddr) -> io::Result<Holder> {
+    pub fn of(&mut self, peer: SocketAddr, local: SocketAddr) -> io::Result<FarEnd> {
         self.sequence = self.sequence.wrapping_add(1);
         self.ask(peer, local)?;
         let mut answer = [0; ANSWER_MAX];
@@ -126,21 +126,21 @@ fn holder(
     answer: NetlinkPayload<SockDiagMessage>,
     peer: SocketAddr,
     local: SocketAddr,
-) -> io::Result<Holder> {
+) -> io::Result<FarEnd> {
     match answer {
         NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found))
             if is_connected(&found.header, local) =>
         {
-            Ok(Holder::User(found.header.uid))
+            Ok(FarEnd::User(found.header.uid))
         }
         // A listener on the client's port, or what is left of a closed socket.
-        NetlinkPayload::InnerMessage(_) => Ok(Holder::Gone),
+        NetlinkPayload::InnerMessage(_) => Ok(FarEnd::Gone),
         NetlinkPayload::Error(error) if error.raw_code() == -libc::ENOENT => {
             let same = peer.ip() == local.ip() || peer.ip().to_canonical().is_loopback();
             Ok(if same {
-                Holder::Gone
+                FarEnd::Gone
             } else {
-                Holder::Elsewhere
+                FarEnd::Elsewhere
             })
         }
         NetlinkPayload::Error(error) => Err(error.to_io()),
@@ -160,8 +160,8 @@ mod tests {
     use super::*;
 
     /// None where the kernel does not tell, as its modules are missing: then nothing is shown.
-    fn told(listen: IpAddr, connect: IpAddr) -> Option<[Holder; 2]> {
-        let mut holders = Holders::new()?;
+    fn told(listen: IpAddr, connect: IpAddr) -> Option<[FarEnd; 2]> {
+        let mut holders = FarEnds::new()?;
         let listener = TcpListener::bind((listen, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let client = TcpStream::connect((connect, port)).unwrap();
@@ -180,7 +180,7 @@ mod tests {
         let own = rustix::process::getuid().as_raw();
         for (listen, connect) in [(v4, v4), (v6, v6), (v4, mapped), (any, v4), (any, v6)] {
             if let Some(told) = told(listen, connect) {
-                let wanted = [Holder::User(own), Holder::Gone];
+                let wanted = [FarEnd::User(own), FarEnd::Gone];
                 assert_eq!(told, wanted, "{listen} {connect}");
             }
         }
@@ -188,10 +188,10 @@ mod tests {
 
     #[test]
     fn what_no_socket_here_has_came_over_a_network() {
-        if let Some(mut holders) = Holders::new() {
+        if let Some(mut holders) = FarEnds::new() {
             let peer = "192.0.2.7:4000".parse().unwrap();
             let local = "192.0.2.8:9464".parse().unwrap();
-            assert_eq!(holders.of(peer, local).unwrap(), Holder::Elsewhere);
+            assert_eq!(holders.of(peer, local).unwrap(), FarEnd::Elsewhere);
         }
     }
 }

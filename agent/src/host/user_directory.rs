@@ -24,7 +24,7 @@ const SUFFIX: usize = 8;
 const ATTEMPTS: usize = 8;
 
 /// Entries of a directory that are looked at from outside.
-const ENTRIES_AT_MOST: usize = 4096;
+const ENTRIES_AT_MOST: usize = 1 << 16;
 
 /// Directories of one user that are taken note of from outside: one is used, and who made more of them is that user.
 const FOUND_AT_MOST: usize = 8;

@@ -27,7 +27,7 @@ pub struct NamespaceState {
     /// How many processes are in it.
     pub processes: u32,
     /// Null where no process is in it.
-    pub owner: Option<Owner>,
+    pub owner: Option<Eldest>,
     /// The containers that have processes in it, by name.
     pub containers: Vec<ContainerName>,
     /// Where it is mounted, which holds it when no process is in it any more.
@@ -36,7 +36,7 @@ pub struct NamespaceState {
 
 /// Whose a namespace is: of the processes in it the one that started first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
+pub struct Eldest {
     pub pid: u32,
     /// What is not UTF-8 is replaced by U+FFFD.
     pub comm: String,
@@ -155,8 +155,8 @@ fn container(registry: &Registry, task: &Task) -> Option<ContainerName> {
     }
 }
 
-fn owner(task: &Task, container: Option<&ContainerName>) -> Owner {
-    Owner {
+fn owner(task: &Task, container: Option<&ContainerName>) -> Eldest {
+    Eldest {
         pid: task.pid,
         comm: comm(task),
         uid: task.uid,

@@ -1,6 +1,6 @@
 //! The limits that a process is under.
 
-use super::{Limits, Place};
+use super::{Limits, Seat};
 use crate::host::Error;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::membership::Membership;
@@ -57,7 +57,7 @@ fn add(limits: &Limits<'_>, kind: Kind, bounds: &mut Vec<Bound>) -> Result<(), S
 
 /// # Errors
 /// No mount shows the cgroup, or it is gone.
-fn shown(limits: &Limits<'_>, place: &Place<'_>) -> Result<(), String> {
+fn shown(limits: &Limits<'_>, place: &Seat<'_>) -> Result<(), String> {
     let directory = limits.hierarchies.directory(place.mounted, place.path);
     match directory.filter(|directory| directory.path.is_dir()) {
         Some(_) => Ok(()),

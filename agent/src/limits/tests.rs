@@ -1,3 +1,5 @@
+//! What limits a process is under, by trees of files.
+
 use std::path::Path;
 
 use super::*;

@@ -17,11 +17,11 @@ pub struct Candidates {
     /// The inode of the host's.
     host: u32,
     /// By inode: the owner's index among the cgroups of the scrape, and its first process.
-    owners: HashMap<u32, Owner>,
+    owners: HashMap<u32, Candidate>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Owner {
+struct Candidate {
     index: usize,
     pid: u32,
     start_time: u64,
@@ -49,7 +49,7 @@ impl Candidates {
         if inode == self.host {
             return;
         }
-        let candidate = Owner {
+        let candidate = Candidate {
             index,
             pid: first.pid,
             start_time: first.start_time,

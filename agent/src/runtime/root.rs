@@ -9,6 +9,7 @@ mod image;
 mod inside;
 mod owners;
 mod tree;
+mod way;
 
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};

@@ -40,7 +40,7 @@ pub mod logs;
 mod room;
 
 pub use holder::{Condition, Holder, ends};
-pub use lock::{Claim, Waiter};
+pub use lock::{NameClaim, Waiter};
 
 /// Where the state is of the containers that root starts.
 pub const DIRECTORY: &str = "/run/agent-containers";

@@ -115,7 +115,7 @@ enum Told<'a> {
     Here,
     Caller(&'a mut Caller),
     /// Who looks at the container before it runs, and before it is removed.
-    Holder(&'a mut held::Holder),
+    Verifier(&'a mut held::Verifier),
 }
 
 impl Told<'_> {
@@ -123,7 +123,7 @@ impl Told<'_> {
         match self {
             Self::Here => say(note),
             Self::Caller(caller) => caller.note(note),
-            Self::Holder(holder) => holder.note(note),
+            Self::Verifier(verifier) => verifier.note(note),
         }
     }
 
@@ -133,9 +133,9 @@ impl Told<'_> {
         cgroup: &Cgroup,
         joined: impl FnOnce() -> Result<Membership, host::Error>,
     ) -> Result<(), Error> {
-        if let Self::Holder(holder) = self {
+        if let Self::Verifier(verifier) = self {
             let membership = joined().map_err(cgroup::Error::from)?;
-            holder.limited(cgroup, membership);
+            verifier.limited(cgroup, membership);
         }
         Ok(())
     }
@@ -144,26 +144,26 @@ impl Told<'_> {
         match self {
             Self::Here => {}
             Self::Caller(caller) => caller.started(),
-            Self::Holder(holder) => holder.started(pid),
+            Self::Verifier(verifier) => verifier.started(pid),
         }
     }
 
     /// All processes have ended, and the cgroup is still there.
     fn ended(&mut self, code: u8) {
-        if let Self::Holder(holder) = self {
-            holder.ended(code);
+        if let Self::Verifier(verifier) = self {
+            verifier.ended(code);
         }
     }
 
     /// Whether somebody looks at the cgroup before it is removed.
     const fn looks_at_the_end(&self) -> bool {
-        matches!(self, Self::Holder(_))
+        matches!(self, Self::Verifier(_))
     }
 
     /// What ends the container when it is let go.
     fn leash(&self) -> io::Result<Option<OwnedFd>> {
         match self {
-            Self::Holder(holder) => holder.leash().map(Some),
+            Self::Verifier(verifier) => verifier.leash().map(Some),
             Self::Here | Self::Caller(_) => Ok(None),
         }
     }

@@ -1,11 +1,23 @@
-//! The terminal that `agent run -t` is called from: raw while the container has it, and restored after.
+//! The terminal that `agent run -t` is called from: raw while the container has it, and restored after. And the other side
+//! of a container's.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::io::Errno;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use rustix::termios::{
     OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
+
+/// Opens the side of a terminal that processes have, by its controller.
+///
+/// # Errors
+/// ioctl_tty(2)'s.
+pub fn other_side(controller: impl AsFd) -> Result<OwnedFd, Errno> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    ioctl_tiocgptpeer(controller, flags)
+}
 
 /// A terminal in raw mode. Dropping it restores what it was.
 #[derive(Debug)]

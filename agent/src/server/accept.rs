@@ -1,6 +1,8 @@
 //! Accepts connections and carries them: each is charged to its peer, has its deadlines, and ends when the server stops.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, io, net::SocketAddr, path::Path, pin::pin, sync::Arc, time::Duration,
+};
 
 use axum::{Router, body::Body, extract::Request, response::Response};
 use hyper::{
@@ -16,12 +18,12 @@ use tokio::{
     time::sleep,
 };
 
-use super::{
-    admission::{Admission, Admitted, Peer},
-    patience::ANSWER_WITHIN,
-};
+use super::admission::{Admission, Admitted, Peer};
 use crate::{
-    host::peer::{Holder, Holders},
+    host::{
+        peer::{FarEnd, FarEnds},
+        subordinate::{Subordinates, Whose},
+    },
     metrics::traffic::Reason,
 };
 
@@ -69,19 +71,24 @@ pub trait Entrance {
 pub struct Tcp {
     listener: TcpListener,
     /// None: the kernel does not tell.
-    holders: Option<Holders>,
+    holders: Option<FarEnds>,
+    subordinates: Subordinates,
 }
 
 impl Tcp {
     pub fn new(listener: TcpListener) -> Self {
-        let holders = Holders::new();
+        let holders = FarEnds::new();
         if holders.is_none() {
             tracing::warn!(
                 "this kernel does not tell whose TCP connections are (modprobe tcp_diag): \
                  clients on this host share one bound"
             );
         }
-        Self { listener, holders }
+        Self {
+            listener,
+            holders,
+            subordinates: Subordinates::new(Path::new("/")),
+        }
     }
 }
 
@@ -97,9 +104,12 @@ impl Entrance for Tcp {
         let is_here = peer.ip().to_canonical().is_loopback() || peer.ip() == local.ip();
         let holder = self.holders.as_mut().map(|it| it.of(peer, local));
         match holder {
-            Some(Ok(Holder::User(user))) => Some(Peer::User(user)),
-            Some(Ok(Holder::Gone)) => None,
-            Some(Ok(Holder::Elsewhere)) => Some(Peer::at(peer.ip())),
+            Some(Ok(FarEnd::User(user))) => Some(match self.subordinates.whose(user) {
+                Whose::User(user) => Peer::User(user),
+                Whose::Range(first) => Peer::Range(first),
+            }),
+            Some(Ok(FarEnd::Gone)) => None,
+            Some(Ok(FarEnd::Elsewhere)) => Some(Peer::at(peer.ip())),
             Some(Err(_)) | None if is_here => Some(Peer::Somebody),
             Some(Err(_)) | None => Some(Peer::at(peer.ip())),
         }
@@ -207,7 +217,7 @@ async fn carry(
     let router = TowerToHyperService::new(service.router.clone());
     let patience = admitted.patience.clone();
     let answer = service_fn(move |mut request: Request<Incoming>| {
-        patience.allow(ANSWER_WITHIN);
+        patience.answer();
         request.extensions_mut().insert(patience.clone());
         let answer = router.call(request);
         async move { answer.await as Result<Response<Body>, Infallible> }

@@ -1,5 +1,6 @@
 //! Who may have how many connections at once. A peer that has too many is refused. Where a side is full, the peer with the
-//! most connections makes room, so that nobody is kept out by another one's.
+//! most connections makes room, so that nobody is kept out by another one's. Where each has one, only who is not being
+//! answered does.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,6 +19,8 @@ use crate::{
 pub enum Peer {
     /// A user of this host.
     User(u32),
+    /// Somebody on this host who has the range of user ids that begins here.
+    Range(u32),
     /// Somebody on this host: the kernel does not tell who.
     Somebody,
     /// A host of a network, or a network of IPv6, of which a host has as many addresses as it likes.
@@ -140,7 +143,9 @@ impl Admission {
 }
 
 impl Open {
-    /// Ends the oldest connection of the peer with the most, if `peer`, which has `has`, would not have as many then.
+    /// Ends a connection of the peer with the most, if `peer`, which has `has`, would not have as many then: the oldest of
+    /// those that are not being answered, else the oldest. One that is being answered, and is its peer's only one, stays:
+    /// who came has not asked for anything yet.
     fn make_room(&mut self, peer: Peer, has: usize) -> Option<()> {
         let most = self.by_peer.values().copied().max()?;
         let of_many = |other: &Peer| self.by_peer.get(other) == Some(&most);
@@ -148,8 +153,12 @@ impl Open {
         if most <= has && !own_turn {
             return None;
         }
-        let mut connections = self.connections.iter();
-        let (&number, _) = connections.find(|(_, (other, _))| of_many(other))?;
+        let of_many = || {
+            let connections = self.connections.iter();
+            connections.filter(|(_, (other, _))| of_many(other))
+        };
+        let waiting = of_many().find(|(_, (_, patience))| !patience.is_answered());
+        let (&number, _) = waiting.or_else(|| of_many().next().filter(|_| most > 1))?;
         self.remove(number)?.cut(Reason::GaveWay);
         Some(())
     }
@@ -184,6 +193,8 @@ impl Drop for Admitted {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const BOUNDS: Bounds = Bounds { peer: 3, side: 5 };
@@ -228,6 +239,31 @@ mod tests {
         drop(open);
         drop(newcomer);
         assert!(lock(&admission.open).connections.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_being_answered_does_not_give_way_to_who_has_not_asked() {
+        let admission = admission();
+        let open = admit(&admission, &[1, 2, 3, 4, 5]);
+        for admitted in &open[..2] {
+            admitted.patience.answer();
+        }
+        let mut newcomers = admit(&admission, &[6, 7, 8]);
+        assert!(!open[0].patience.has_ended().await && !open[1].patience.has_ended().await);
+        assert!(open[2].patience.has_ended().await && open[4].patience.has_ended().await);
+        for admitted in &newcomers {
+            admitted.patience.answer();
+        }
+        assert_eq!(admission.admit(Peer::User(9)).unwrap_err(), Reason::Side);
+        // A peer with more than one has more than its share, whatever it asked for.
+        newcomers.pop();
+        let second = admission.admit(Peer::User(1)).unwrap();
+        second.patience.answer();
+        let _nine = admission.admit(Peer::User(9)).unwrap();
+        assert!(open[0].patience.has_ended().await);
+        // Nobody is answered for ever.
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert!(admission.admit(Peer::User(10)).is_ok());
     }
 
     #[tokio::test]

@@ -17,7 +17,10 @@ use crate::{lock::lock, metrics::traffic::Reason};
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 
 /// From a request to the next: the answer is made and read, and the connection is idle.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(40);
+const ANSWER_WITHIN: Duration = Duration::from_secs(40);
+
+/// A connection that asked for something this long ago is still being answered: scrapers wait no longer.
+const ANSWERED_FOR: Duration = Duration::from_secs(10);
 
 /// A stream's reader takes something of what waits for it within this time.
 pub const LINES_WITHIN: Duration = Duration::from_secs(60);
@@ -33,6 +36,7 @@ pub struct Patience(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    asked: Mutex<Option<Instant>>,
     is_cut: Notify,
 }
 
@@ -49,6 +53,7 @@ impl Patience {
     pub fn new() -> Self {
         Self(Arc::new(Shared {
             state: Mutex::new(State::Until(Instant::now() + REQUEST_WITHIN)),
+            asked: Mutex::default(),
             is_cut: Notify::new(),
         }))
     }
@@ -56,6 +61,18 @@ impl Patience {
     /// The connection may go on for this time from now.
     pub fn allow(&self, time: Duration) {
         self.set(State::Until(Instant::now() + time));
+    }
+
+    /// The connection asked for something.
+    pub fn answer(&self) {
+        *lock(&self.0.asked) = Some(Instant::now());
+        self.allow(ANSWER_WITHIN);
+    }
+
+    /// Whether it asked a short while ago.
+    pub fn is_answered(&self) -> bool {
+        let asked = *lock(&self.0.asked);
+        asked.is_some_and(|asked| asked.elapsed() < ANSWERED_FOR)
     }
 
     /// The connection may go on for as long as its client likes.

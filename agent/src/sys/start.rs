@@ -5,26 +5,18 @@ use std::convert::Infallible;
 #[cfg(all(target_arch = "x86_64", target_env = "musl"))]
 use std::ffi::CStr;
 use std::ffi::c_char;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
+use rustix::fs::{CWD, StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-/// This program's own file.
-pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
+use crate::host::launch::OWN_EXECUTABLE;
+#[cfg(all(target_arch = "x86_64", target_env = "musl"))]
+use crate::host::launch::own_executable;
 
 /// A null-terminated array of strings, as execve(2) takes it.
 type Strings = *const *const c_char;
-
-/// Opens this program's own file.
-///
-/// # Errors
-/// There is no `/proc`.
-pub fn own_executable() -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    openat(CWD, OWN_EXECUTABLE, flags, Mode::empty())
-}
 
 /// Whether a file is on such a mount as [`again`] runs this program from: no other file system has this look.
 ///

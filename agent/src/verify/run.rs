@@ -1,13 +1,9 @@
 //! A run: a workload that is launched, or a container that runs already, looked at until its end.
 
 use std::io;
-use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::caller::Caller;
@@ -15,6 +11,7 @@ use super::claim::Claim;
 use super::judge::{Host, Run, Undone};
 use super::members::Members;
 use super::sample::{Gauge, Sample};
+use super::supervised::Supervised;
 use super::trace::Trace;
 use crate::host;
 use crate::host::hierarchy::Hierarchies;
@@ -23,7 +20,7 @@ use crate::host::reading::Field;
 use crate::host::writes::Writes;
 use crate::limit::Kind;
 use crate::limit::chain::Chain;
-use crate::runtime::supervise::held::{GO, Limited, STOP, Word, Written};
+use crate::runtime::supervise::held::{Limited, Written};
 use crate::units::size;
 
 /// Between two looks. What changes and changes back in less is seen by what it does.
@@ -44,94 +41,6 @@ pub enum Error {
     Vanished { cgroup: String },
     #[error("interrupted: no verdict")]
     Interrupted,
-}
-
-/// A container that waits to be launched, and its supervisor, which says how it goes.
-#[derive(Debug)]
-pub struct Supervised {
-    words: Lines<BufReader<OwnedReadHalf>>,
-    answers: OwnedWriteHalf,
-    pub notes: Vec<String>,
-}
-
-impl Supervised {
-    /// Needs a tokio runtime.
-    ///
-    /// # Errors
-    /// The socket cannot be used.
-    pub fn new(stream: StdStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        let (words, answers) = UnixStream::from_std(stream)?.into_split();
-        Ok(Self {
-            words: BufReader::new(words).lines(),
-            answers,
-            notes: Vec::new(),
-        })
-    }
-
-    /// Launches it, as far as its cgroup.
-    pub async fn limit(&mut self) -> Result<Limited, Error> {
-        self.answer(GO).await?;
-        loop {
-            if let Word::Limited(limited) = self.hear().await? {
-                return Ok(limited);
-            }
-        }
-    }
-
-    /// Starts the command: its first process.
-    pub async fn start(&mut self) -> Result<i32, Error> {
-        self.answer(GO).await?;
-        loop {
-            if let Word::Started { pid } = self.hear().await? {
-                return Ok(pid);
-            }
-        }
-    }
-
-    /// Waits for the end of all its processes. May be dropped and called again.
-    pub async fn end(&mut self) -> Result<u8, Error> {
-        loop {
-            if let Word::Ended { code } = self.hear().await? {
-                return Ok(code);
-            }
-        }
-    }
-
-    /// Ends all its processes.
-    pub async fn stop(&mut self) -> Result<(), Error> {
-        self.answer(STOP).await
-    }
-
-    /// Lets its cgroup be removed, and waits until all of it is.
-    pub async fn remove(mut self) -> Result<Vec<String>, Error> {
-        self.answer(GO).await?;
-        while let Some(line) = self.words.next_line().await? {
-            if let Ok(Word::Failed { status, why }) = serde_json::from_str(&line) {
-                return Err(Error::Launch { status, why });
-            }
-        }
-        Ok(self.notes)
-    }
-
-    async fn hear(&mut self) -> Result<Word, Error> {
-        loop {
-            let line = self.words.next_line().await?.ok_or(Error::Killed)?;
-            match serde_json::from_str(&line).map_err(io::Error::from)? {
-                Word::Note(note) => self.notes.push(note),
-                Word::Failed { status, why } => return Err(Error::Launch { status, why }),
-                word => return Ok(word),
-            }
-        }
-    }
-
-    async fn answer(&mut self, text: &str) -> Result<(), Error> {
-        match self.answers.write_all(text.as_bytes()).await {
-            // Why it has gone, it has said, or is not to be known.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => Ok(written?),
-        }
-    }
 }
 
 /// What was seen of a cgroup so far.

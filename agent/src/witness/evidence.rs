@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 
 use super::confirm_by_process;
-use super::file::Record;
+use super::file::Document;
 use super::places::Form;
 use crate::container::claim::{Claim, Confirmation};
 use crate::host::hierarchy::Hierarchies;
@@ -83,8 +83,8 @@ impl Evidence {
     /// Reads a record of `user`; `beside` reads a file in the same directory.
     pub fn of(
         form: Form,
-        record: &Record,
-        beside: impl Fn(&str) -> Option<Record>,
+        record: &Document,
+        beside: impl Fn(&str) -> Option<Document>,
         user: u32,
     ) -> Option<Self> {
         let json = &record.bytes;

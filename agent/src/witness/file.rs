@@ -18,14 +18,14 @@ use crate::runtime::state::LARGEST;
 
 /// A record, as it was when it was read.
 #[derive(Debug)]
-pub struct Record {
+pub struct Document {
     pub bytes: Vec<u8>,
     pub written: SystemTime,
 }
 
 /// Reads `path` below the directory `base`. `None` where it is not there, a part of it is a link, it is no file, or
 /// somebody else than `owner` may write to it.
-pub fn read(base: &Path, path: &Path, owner: u32) -> Option<Record> {
+pub fn read(base: &Path, path: &Path, owner: u32) -> Option<Document> {
     let base = directory(base, owner)?;
     // What a user mounts there, as by fuse(4), answers when that user likes.
     let links = Links::Nowhere { mounts: owner == 0 };
@@ -37,7 +37,7 @@ pub fn read(base: &Path, path: &Path, owner: u32) -> Option<Record> {
     let mut bytes = Vec::new();
     (&file).take(LARGEST).read_to_end(&mut bytes).ok()?;
     let written = found.modified().ok()?;
-    Some(Record { bytes, written })
+    Some(Document { bytes, written })
 }
 
 /// The names in a directory below `base` that is the owner's alone.

@@ -90,7 +90,8 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
 
 /// Where a file of `user`'s state on the container is, if it is there and cannot be read.
 pub fn unread(root: &Path, claim: &Claim, user: u32) -> Option<PathBuf> {
-    let files: [(&str, fn(&[u8]) -> bool); 2] = [(RECORD, is_record), (CONFIG, is_spec)];
+    type IsWell = fn(&[u8]) -> bool;
+    let files: [(&str, IsWell); 2] = [(RECORD, is_record), (CONFIG, is_spec)];
     let mut stores = directories_of(root, user).into_iter();
     stores.find_map(|store| {
         let unread = files.iter().filter(|(name, is_well)| {
@@ -111,16 +112,20 @@ fn is_spec(bytes: &[u8]) -> bool {
 }
 
 /// A file of `user`'s state on the container.
-fn read(store: &Path, claim: &Claim, name: &str, user: u32) -> Option<file::Record> {
+fn read(store: &Path, claim: &Claim, name: &str, user: u32) -> Option<file::Document> {
     // Anybody may have made the directory above the store before its user did, but not as that user's.
     let parent = store.parent()?;
     let below = PathBuf::from(store.file_name().unwrap_or(OsStr::new("."))).join(&claim.id);
     file::read(parent, &below.join(name), user)
 }
 
+/// More than a host has. Whose each cgroup is costs a look in all of them.
+const HIERARCHIES_AT_MOST: usize = 64;
+
 /// Where a record says that the container's cgroups are.
 fn cgroups(record: &Record) -> Vec<String> {
-    let others = record.cgroups.iter().flat_map(BTreeMap::values).cloned();
+    let others = record.cgroups.iter().flat_map(BTreeMap::values);
+    let others = others.take(HIERARCHIES_AT_MOST).cloned();
     let first = record.cgroup.to_str().map(str::to_owned);
     let mut all: Vec<String> = first.into_iter().chain(others).collect();
     all.sort();

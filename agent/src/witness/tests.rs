@@ -223,6 +223,24 @@ fn our_own_state() {
 }
 
 #[test]
+fn of_many_cgroups_that_a_record_names_few_are_looked_at() {
+    let cgroup = "/user.slice/agent/web";
+    let root = host(&[cgroup]);
+    let many: Vec<String> = (0..5000)
+        .map(|it| format!(r#""{it}":"/many/{it}""#))
+        .collect();
+    let text = format!(
+        r#"{{"name":"web","image":"busybox","cgroup":"{cgroup}","cgroups":{{{}}},"supervisor":1,
+            "status":{{"running":{{"pid":4321}}}},"created":"","detached":true,"remove":false,
+            "change_root":"pivot","network":"none"}}"#,
+        many.join(",")
+    );
+    record(&root, "agent-containers/web/state.json", &text);
+    let confirmation = confirm(root.path(), cgroup).expect("it names the cgroup too");
+    assert!(confirmation.cgroups.len() < 100);
+}
+
+#[test]
 fn what_others_may_have_written_is_not_believed() {
     let cgroup = format!("/docker/{ID}");
     let root = host(&[&cgroup]);

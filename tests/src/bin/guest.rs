@@ -3,8 +3,8 @@
 //!
 //! With `plan DIRECTORY` it only runs the plan there, in a machine that is a host already.
 //!
-//! A line of the plan is a program: its name, its path, how many seconds it may take, and the names of its tests, with
-//! spaces between; the file `environment` beside it has the variables that programs get. What a program prints goes to the
+//! A line of the plan is a program: its name, its path, how many seconds it may take, and its arguments, with spaces
+//! between; the file `environment` beside it has the variables that programs get. What a program prints goes to the
 //! console, between the lines `@ begins NAME` and `@ ends NAME …`. Behind the last one comes `@ done`.
 
 use std::env;
@@ -183,14 +183,10 @@ fn plan(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs a test program with the names of tests, shows what it prints, and says how it ended.
+/// Runs a program, shows what it prints, and says how it ended.
 fn run(program: &mut Command, deadline: Duration) -> Result<String> {
     let (read, write) = pipe()?;
     program
-        .args(["--exact", "--show-output"])
-        // How long each took; libtest takes this word for an unstable one.
-        .args(["-Z", "unstable-options", "--report-time"])
-        .env("RUSTC_BOOTSTRAP", "1")
         .stdin(Stdio::null())
         .stdout(write.try_clone()?)
         .stderr(write)

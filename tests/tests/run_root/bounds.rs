@@ -37,7 +37,7 @@ pub fn has_disk() -> bool {
 }
 
 /// Runs an image in a container that may have 64 MiB, by an agent that may have little more.
-fn bounded(flags: &[&str], image: &str) -> Came {
+pub fn bounded(flags: &[&str], image: &str) -> Came {
     let mut run = agent(["run", "-m", "64m"]);
     run.args(flags).args(["--image", image, "/bin/true"]);
     let bounded = Bounded::start(&run);

@@ -2,12 +2,14 @@
 
 mod bounds;
 mod bundles;
+mod charged;
 mod damaged;
 mod hostile;
 mod image;
 mod mounts;
 mod programs;
 mod stopped;
+mod storms;
 mod trees;
 mod wordy;
 

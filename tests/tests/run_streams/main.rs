@@ -5,3 +5,4 @@ mod foreground;
 mod full;
 mod kinds;
 mod logs;
+mod terminals;

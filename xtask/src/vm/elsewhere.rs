@@ -28,7 +28,7 @@ impl Why {
 
 /// The rows.
 #[rustfmt::skip]
-const ROWS: [Row; 12] = [
+const ROWS: [Row; 13] = [
     Row { tests: "docker::",         why: Why::Debian },
     Row { tests: "engine_restart::", why: Why::Debian },
     Row { tests: "inspect::docker::", why: Why::Debian },
@@ -39,6 +39,7 @@ const ROWS: [Row; 12] = [
     Row { tests: "verify::standing::a_container_of_docker_", why: Why::Debian },
     Row { tests: "verify::standing::a_workload_of_docker_", why: Why::Debian },
     Row { tests: "verify::standing::what_docker_was_asked_for_", why: Why::Debian },
+    Row { tests: "systemd::",        why: Why::Debian },
     Row { tests: "dashboards::",     why: Why::Prometheus },
     Row { tests: "prometheus::",     why: Why::Prometheus },
 ];

@@ -84,18 +84,19 @@ const SIZE: &str = "6G";
 /// Features that the oldest kernel knows, and no journal: the machine's disk is thrown away.
 const FEATURES: &str = "none,extent,filetype,flex_bg,sparse_super,large_file,huge_file,dir_index,dir_nlink,extra_isize,ext_attr";
 
-/// What tests/src/bin/guest.rs reads there.
+/// The program tests/src/bin/guest.rs, and what it reads there.
 pub struct Disk {
+    pub guest: PathBuf,
     pub plan: String,
     pub environment: String,
 }
 
 impl Disk {
-    /// Makes it anew in `directory`, with what was built in `profile`: these programs. Its path.
-    pub fn build<'a>(
+    /// Makes it anew in `directory`, with these programs and what is in these directories. Its path.
+    pub fn build(
         &self,
-        profile: &Path,
-        programs: impl Iterator<Item = &'a PathBuf>,
+        programs: impl Iterator<Item = PathBuf>,
+        trees: &[&Path],
         directory: &Path,
     ) -> Result<PathBuf> {
         let root = Root::empty(&directory.join("root"))?;
@@ -105,7 +106,7 @@ impl Disk {
         // What is not installed is missed by the test that needs it.
         let called = called.filter_map(|name| find(name, &path));
         let mut all: Vec<PathBuf> = called.collect();
-        all.extend(programs.cloned());
+        all.extend(programs);
         let mut libraries = BTreeSet::new();
         for program in &all {
             root.add(program, program)?;
@@ -114,7 +115,8 @@ impl Disk {
         for library in &libraries {
             root.add(library, library)?;
         }
-        root.add(&profile.join("guest"), Path::new("/sbin/guest"))?;
+        root.add(&self.guest, Path::new("/sbin/guest"))?;
+        trees.iter().try_for_each(|tree| root.add_tree(tree))?;
         let place = workspace().display().to_string();
         for (name, text) in [
             ("plan", &self.plan),

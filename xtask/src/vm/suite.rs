@@ -24,6 +24,24 @@ const THREADS: u32 = 4;
 /// How long a test program may take: on a busy machine it takes many times what it takes on a quiet one.
 const DEADLINE: Duration = Duration::from_secs(1200);
 
+/// What libtest is to do: tell how long each took, too, which it takes for unstable.
+const OPTIONS: &str = "--exact --show-output -Z unstable-options --report-time";
+
+/// Lets it.
+const UNSTABLE: (&str, &str) = ("RUSTC_BOOTSTRAP", "1");
+
+/// What programs find in the environment of any host.
+const HOST: [(&str, &str); 5] = [
+    ("HOME", "/root"),
+    ("LANG", "C.UTF-8"),
+    (
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    ),
+    ("RUST_BACKTRACE", "0"),
+    ("TERM", "xterm"),
+];
+
 /// Which of the tests are to run.
 pub struct Wanted<'a> {
     /// Parts of their names; all where there is none.
@@ -88,6 +106,7 @@ impl Suite {
         }
         ensure!(!expected.is_empty(), "no test of such a name can run there");
         let disk = image::Disk {
+            guest: programs.directory()?.join("guest"),
             plan: plan(programs, &expected)?,
             environment: environment(programs, wanted.quick)?,
         };
@@ -95,7 +114,7 @@ impl Suite {
         let tests = programs.tests.iter().filter(|it| is_expected(it));
         let paths = tests.map(|program| &program.path).chain(&programs.others);
         Ok(Self {
-            disk: disk.build(programs.directory()?, paths, directory)?,
+            disk: disk.build(paths.cloned(), &[], directory)?,
             expected,
         })
     }
@@ -111,7 +130,7 @@ fn plan(programs: &Programs, expected: &BTreeMap<String, BTreeSet<String>>) -> R
         let path = program.path.display();
         write!(plan, "{} {path} {}", program.name, DEADLINE.as_secs())?;
         tests.iter().try_for_each(|test| write!(plan, " {test}"))?;
-        plan.push('\n');
+        writeln!(plan, " {OPTIONS}")?;
     }
     Ok(plan)
 }
@@ -121,25 +140,25 @@ fn environment(programs: &Programs, quick: bool) -> Result<String> {
     let fewer = FEWER[usize::from(!quick)];
     let agent = programs.directory()?.join("agent");
     let variables = [
-        ("AGENT_BINARY", agent.display().to_string()),
+        (UNSTABLE.0, UNSTABLE.1.to_owned()),
         ("AGENT_TEST_FEWER", fewer.to_string()),
         ("AGENT_TEST_OWN_MACHINE", "1".to_owned()),
         ("AGENT_TEST_SLOWER", SLOWER.to_string()),
+        ("RUST_TEST_THREADS", THREADS.to_string()),
         // A test that needs root does not pass without it.
         ("CI", "true".to_owned()),
-        ("HOME", "/root".to_owned()),
-        ("LANG", "C.UTF-8".to_owned()),
-        (
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-        ),
-        ("RUST_BACKTRACE", "0".to_owned()),
-        ("RUST_TEST_THREADS", THREADS.to_string()),
-        ("TERM", "xterm".to_owned()),
         ("WORKSPACE", workspace().display().to_string()),
     ];
-    let lines = variables.map(|(name, value)| format!("{name}={value}\n"));
-    Ok(lines.concat())
+    Ok(with_agent(&agent, &variables))
+}
+
+/// The variables of any program there that calls this agent, and these.
+pub fn with_agent(agent: &Path, others: &[(&str, String)]) -> String {
+    let agent = ("AGENT_BINARY", agent.display().to_string());
+    let host = HOST.map(|(name, value)| (name, value.to_owned()));
+    let all = host.iter().chain([&agent]).chain(others);
+    all.map(|(name, value)| format!("{name}={value}\n"))
+        .collect()
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, openat2};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::pty::unlockpt;
 
 use super::Error;
 use super::entry::Streams;
 use super::place::{Links, Within};
+use crate::runtime::terminal::other_side;
 
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 const PLACE: &str = "/dev/pts/ptmx";
@@ -32,9 +33,8 @@ fn open_in(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 
 /// The other side of a terminal, as three streams.
 pub fn streams(controller: BorrowedFd<'_>) -> Result<Streams, Error> {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let open = || -> Result<_, Errno> {
-        let terminal = ioctl_tiocgptpeer(controller, flags)?;
+        let terminal = other_side(controller)?;
         let again = || fcntl_dupfd_cloexec(&terminal, 0);
         Ok(Streams {
             input: Some(again()?),

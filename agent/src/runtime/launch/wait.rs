@@ -157,18 +157,23 @@ pub mod tests {
     use super::*;
 
     /// No signal comes.
-    pub struct Silent(Pipe, OwnedFd);
+    pub struct Silent {
+        pipe: Pipe,
+        /// Open: the pipe does not end.
+        _write: OwnedFd,
+    }
 
     impl Silent {
         pub fn new() -> Self {
-            let (read, write) = rustix::pipe::pipe().unwrap();
-            Self(Pipe(read), write)
+            let (read, _write) = rustix::pipe::pipe().unwrap();
+            let pipe = Pipe(read);
+            Self { pipe, _write }
         }
     }
 
     impl Interrupts for Silent {
         fn descriptor(&self) -> BorrowedFd<'_> {
-            self.0.descriptor()
+            self.pipe.descriptor()
         }
 
         fn ending(&mut self) -> io::Result<Option<i32>> {

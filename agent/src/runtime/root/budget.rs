@@ -19,8 +19,11 @@ const MOST_ENTRIES: u32 = 1_000_000;
 const MOST_KEPT: u64 = 16 << 20;
 
 /// Bytes of a path, as the kernel takes it (`PATH_MAX`), and names in it.
-const LONGEST_PATH: usize = 4095;
-const MOST_NAMES: usize = 256;
+pub const LONGEST_PATH: usize = 4095;
+pub const MOST_NAMES: usize = 256;
+
+/// Names that are looked up one by one, since links are on the way of an entry, or its directories are not there.
+const MOST_STEPS: u64 = 8_000_000;
 
 /// What an entry takes beside its bytes, which come in blocks: an inode, and names.
 const ENTRY: u64 = 1024;
@@ -34,6 +37,7 @@ pub struct Budget {
     /// What the bytes are a part of.
     of: String,
     entries: u32,
+    steps: u64,
     kept: u64,
     is_spent: bool,
 }
@@ -74,6 +78,7 @@ impl Budget {
             whole: bytes,
             of: of.to_owned(),
             entries: MOST_ENTRIES,
+            steps: MOST_STEPS,
             kept: MOST_KEPT,
             is_spent: false,
         }
@@ -115,6 +120,16 @@ impl Budget {
     pub fn entry(&mut self) -> Result<(), String> {
         let left = self.entries.checked_sub(1);
         self.entries = left.ok_or("more entries than there is room for (a million, or inodes)")?;
+        Ok(())
+    }
+
+    /// Takes names that were looked up one by one.
+    ///
+    /// # Errors
+    /// There were too many.
+    pub fn steps(&mut self, steps: u64) -> Result<(), String> {
+        let left = self.steps.checked_sub(steps);
+        self.steps = left.ok_or("its entries lead by more than 8 million names of links")?;
         Ok(())
     }
 

@@ -3,13 +3,14 @@
 use std::ffi::{CString, OsStr};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
 use super::owners::Owners;
+use super::way;
 use crate::runtime::lookup;
 
 /// Whose a file is to be, as the container counts, and what may be done with it.
@@ -38,7 +39,18 @@ pub struct Inside<'root> {
     root: BorrowedFd<'root>,
     owners: &'root Owners,
     /// Of the file that was placed last: the next is often beside it.
-    last: Option<(PathBuf, OwnedFd)>,
+    last: Option<Last>,
+    /// What look-ups took.
+    steps: u64,
+}
+
+/// The directory of a file.
+#[derive(Debug)]
+struct Last {
+    path: PathBuf,
+    /// The same, by names of which none is a link.
+    real: PathBuf,
+    directory: OwnedFd,
 }
 
 impl<'root> Inside<'root> {
@@ -48,6 +60,7 @@ impl<'root> Inside<'root> {
             root,
             owners,
             last: None,
+            steps: 0,
         }
     }
 
@@ -57,18 +70,42 @@ impl<'root> Inside<'root> {
             // The root itself.
             return self.set_access(&self.open(Path::new("."))?, access);
         };
-        let parent = self.parent(path)?;
-        match kind(&parent, name)? {
-            Some(FileType::Directory) => {}
+        let parent = self.place(path)?;
+        let made = match kind(parent, name)? {
+            Some(FileType::Directory) => open_one(parent, name)?,
             Some(_) => {
-                self.last = None;
-                fs::unlinkat(&parent, name, AtFlags::empty())?;
-                fs::mkdirat(&parent, name, Mode::RWXU)?;
+                fs::unlinkat(parent, name, AtFlags::empty())?;
+                make_one(parent, name)?
             }
-            None => fs::mkdirat(&parent, name, Mode::RWXU)?,
+            None => make_one(parent, name)?,
+        };
+        self.set_access(&made, access)
+    }
+
+    /// Where a file at `path` really is, links on the way to it followed.
+    pub fn real(&mut self, path: &Path) -> io::Result<PathBuf> {
+        let Some(name) = path.file_name() else {
+            return Ok(PathBuf::new());
+        };
+        let wanted = parent_of(path);
+        if let Some(last) = self.last.as_ref().filter(|last| last.is_at(wanted)) {
+            return Ok(last.real.join(name));
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.set_access(&fs::openat(&parent, name, flags, Mode::empty())?, access)
+        let way = way::find(self.root, wanted, &mut self.steps)?;
+        let real = way.real.join(name);
+        if way.missing.is_empty() {
+            self.last = Some(Last {
+                path: wanted.to_owned(),
+                real: way.real,
+                directory: way.directory,
+            });
+        }
+        Ok(real)
+    }
+
+    /// How many names were looked up one by one since the last call.
+    pub fn take_steps(&mut self) -> u64 {
+        std::mem::take(&mut self.steps)
     }
 
     /// Makes a file of what `from` gives, in the place of what is there. What comes back is open for reading and writing.
@@ -197,32 +234,19 @@ impl<'root> Inside<'root> {
         Ok(fs::openat2(self.root, path, flags, Mode::empty(), inside)?)
     }
 
-    /// The directory that `path` is to be in; where it is not there, it is made.
-    fn parent(&mut self, path: &Path) -> io::Result<OwnedFd> {
-        let wanted = parent_of(path);
-        match self.open(wanted) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => return other,
+    /// The directory `path`; where it is not there, it is made.
+    fn made(&mut self, path: &Path) -> io::Result<Last> {
+        let way = way::find(self.root, path, &mut self.steps)?;
+        let mut directory = way.directory;
+        for name in &way.missing {
+            directory = make_one(&directory, name)?;
+            self.set_access(&directory, Access::of_root(0o755))?;
         }
-        let mut at = PathBuf::new();
-        let mut directory = self.open(&at)?;
-        for component in wanted.components() {
-            let Component::Normal(name) = component else {
-                continue;
-            };
-            at.push(name);
-            directory = match self.open(&at) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    // A link that leads nowhere stays one, and is an error.
-                    fs::mkdirat(&directory, name, Mode::RWXU)?;
-                    let made = self.open(&at)?;
-                    self.set_access(&made, Access::of_root(0o755))?;
-                    made
-                }
-                other => other?,
-            };
-        }
-        Ok(directory)
+        Ok(Last {
+            path: path.to_owned(),
+            real: way.real,
+            directory,
+        })
     }
 
     /// Makes something at `path`, in the place of what is there.
@@ -244,15 +268,33 @@ impl<'root> Inside<'root> {
     /// The directory that a file at `path` is in.
     fn place(&mut self, path: &Path) -> io::Result<BorrowedFd<'_>> {
         let wanted = parent_of(path);
-        let known = self.last.as_ref().is_some_and(|(last, _)| last == wanted);
+        let known = self.last.as_ref().is_some_and(|last| last.is_at(wanted));
         if !known {
-            self.last = Some((wanted.to_owned(), self.parent(path)?));
+            self.last = Some(self.made(wanted)?);
         }
         match &self.last {
-            Some((_, parent)) => Ok(parent.as_fd()),
+            Some(last) => Ok(last.directory.as_fd()),
             None => Err(Errno::NOENT.into()),
         }
     }
+}
+
+impl Last {
+    fn is_at(&self, path: &Path) -> bool {
+        self.path == path || self.real == path
+    }
+}
+
+/// Opens a directory, which is no link.
+fn open_one(parent: impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fs::openat(parent, name, flags, Mode::empty())
+}
+
+/// Makes a directory that is not there.
+fn make_one(parent: impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    fs::mkdirat(&parent, name, Mode::RWXU)?;
+    open_one(parent, name)
 }
 
 /// What giving a file away comes to. An ordinary user's own user namespace may have no other ids: all files are this

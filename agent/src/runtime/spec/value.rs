@@ -4,7 +4,11 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use crate::runtime::order::LogLimits;
+mod clock;
+mod log;
+
+pub use clock::{Clock, TimeOffset};
+pub use log::{LogOption, log_limits};
 
 /// Bytes, or bytes a second: `64m`, `1.5g`, `1048576`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,13 +46,6 @@ pub struct Assignment {
     pub value: String,
 }
 
-/// `max-size=BYTES` or `max-file=NUMBER`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogOption {
-    MaxSize(u64),
-    MaxFile(u32),
-}
-
 /// `CONTAINER:HOST:SIZE`: ids inside, ids outside, how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdRange {
@@ -60,34 +57,6 @@ pub struct IdRange {
 /// A list of CPUs or memory nodes: `0-3,8`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set(pub String);
-
-/// How far a clock is ahead (or behind): `1d`, `-90.5`, `monotonic=7200`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimeOffset {
-    /// None: both.
-    pub clock: Option<Clock>,
-    pub seconds: i64,
-    pub nanoseconds: u32,
-}
-
-/// The clocks that a time namespace can shift (time_namespaces(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Clock {
-    Monotonic,
-    Boottime,
-}
-
-impl Clock {
-    pub const ALL: [Self; 2] = [Self::Monotonic, Self::Boottime];
-
-    /// OCI's and the kernel's word for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Monotonic => "monotonic",
-            Self::Boottime => "boottime",
-        }
-    }
-}
 
 /// Digits, as many as a unit needs after the point.
 const SCALE: u32 = 9;
@@ -112,38 +81,6 @@ fn split_unit(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
     let (number, unit) = text.split_at(end.unwrap_or(text.len()));
     (number, unit.trim_start())
-}
-
-impl FromStr for LogOption {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const SIZES: RangeInclusive<u64> = 64 << 10..=1 << 40;
-        const FILES: RangeInclusive<u32> = 1..=1000;
-        match text.split_once('=') {
-            Some(("max-size", value)) => match value.parse() {
-                Ok(Size(bytes)) if SIZES.contains(&bytes) => Ok(Self::MaxSize(bytes)),
-                _ => Err("wanted: max-size= a number of bytes from 64k to 1t, as in 10m".into()),
-            },
-            Some(("max-file", value)) => match value.parse() {
-                Ok(files) if FILES.contains(&files) => Ok(Self::MaxFile(files)),
-                _ => Err("wanted: max-file= a number of files from 1 to 1000".into()),
-            },
-            _ => Err("wanted: max-size=BYTES or max-file=NUMBER".into()),
-        }
-    }
-}
-
-/// The last of each counts.
-pub fn log_limits(options: &[LogOption]) -> LogLimits {
-    let mut limits = LogLimits::default();
-    for option in options {
-        match *option {
-            LogOption::MaxSize(bytes) => limits.file_bytes = bytes,
-            LogOption::MaxFile(files) => limits.files = files,
-        }
-    }
-    limits
 }
 
 impl FromStr for Size {
@@ -277,42 +214,6 @@ impl FromStr for Set {
             return Ok(Self(text.to_owned()));
         }
         Err("wanted: numbers and ranges, as in 0-3,8".to_owned())
-    }
-}
-
-impl FromStr for TimeOffset {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WANTED: &str = "wanted: [monotonic=|boottime=] and how far to go forth, or with - back, as in 1d, -2h, 90.5";
-        let named = Clock::ALL.into_iter().find_map(|clock| {
-            let rest = text.strip_prefix(clock.name())?.strip_prefix('=')?;
-            Some((Some(clock), rest))
-        });
-        let (clock, text) = named.unwrap_or((None, text));
-        let (negative, text) = match text.strip_prefix('-') {
-            Some(text) => (true, text),
-            None => (false, text),
-        };
-        let (number, unit) = split_unit(text);
-        let seconds_each: u128 = match unit {
-            "" | "s" => 1,
-            "m" => 60,
-            "h" => 3_600,
-            "d" => 86_400,
-            _ => return Err(WANTED.to_owned()),
-        };
-        let nanoseconds = decimal(number).ok_or(WANTED)? * seconds_each;
-        let nanoseconds = i128::try_from(nanoseconds).map_err(|_| WANTED)?;
-        let nanoseconds = if negative { -nanoseconds } else { nanoseconds };
-        let second = 10_i128.pow(SCALE);
-        let seconds = i64::try_from(nanoseconds.div_euclid(second)).map_err(|_| WANTED)?;
-        let rest = u32::try_from(nanoseconds.rem_euclid(second)).map_err(|_| WANTED)?;
-        Ok(Self {
-            clock,
-            seconds,
-            nanoseconds: rest,
-        })
     }
 }
 

@@ -42,13 +42,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A container whose state only this process may change. Opening its lock once more in this process and closing it
 /// would let it go: fcntl_locking(2).
 #[derive(Debug)]
-pub struct Claim {
+pub struct NameClaim {
     name: String,
     directory: PathBuf,
     lock: File,
 }
 
-impl Claim {
+impl NameClaim {
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -181,7 +181,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Running`] and [`Error::Ended`] where somebody has it.
-    pub fn claim(&self, name: &str) -> Result<Claim, Error> {
+    pub fn claim(&self, name: &str) -> Result<NameClaim, Error> {
         let directory = self.directory(name)?;
         self.make()?;
         let deadline = Instant::now() + PATIENCE;
@@ -216,7 +216,7 @@ impl Store {
     ///
     /// # Errors
     /// Where that cannot be found out.
-    pub fn take_over(&self, name: &str) -> Result<Option<Claim>, Error> {
+    pub fn take_over(&self, name: &str) -> Result<Option<NameClaim>, Error> {
         let directory = self.directory(name)?;
         let path = directory.join(LOCK);
         let making = match self.lock_making() {
@@ -246,7 +246,7 @@ impl Store {
             return Ok(None);
         }
         drop(making);
-        Ok(Some(Claim {
+        Ok(Some(NameClaim {
             name: name.into(),
             directory,
             lock,
@@ -254,7 +254,7 @@ impl Store {
     }
 
     /// What supervisors left that were killed.
-    pub fn abandoned(&self) -> Vec<Claim> {
+    pub fn abandoned(&self) -> Vec<NameClaim> {
         if self.check().is_err() {
             return Vec::new();
         }
@@ -290,7 +290,7 @@ impl Store {
     }
 
     /// Makes the lock of a container whose directory is new, and takes it.
-    fn lock_new(&self, name: &str, directory: PathBuf) -> Result<Claim, Error> {
+    fn lock_new(&self, name: &str, directory: PathBuf) -> Result<NameClaim, Error> {
         let path = directory.join(LOCK);
         let lock = files::open_or_create(&path)?;
         let locked = fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive);
@@ -298,7 +298,7 @@ impl Store {
         // Room for its end, which is to be told whatever else there is no room for then.
         let written = lock.write_all_at(word(None).as_bytes(), 0);
         written.map_err(Error::io(&path))?;
-        Ok(Claim {
+        Ok(NameClaim {
             name: name.into(),
             directory,
             lock,

@@ -89,7 +89,7 @@ fn a_name_in_use() {
     fs::create_dir(store.directory("b").unwrap()).unwrap();
     let mut found = store.abandoned();
     found.sort_by(|a, b| a.name().cmp(b.name()));
-    let names: Vec<_> = found.iter().map(Claim::name).collect();
+    let names: Vec<_> = found.iter().map(NameClaim::name).collect();
     assert_eq!(names, ["a", "b"]);
     found.into_iter().for_each(|it| it.remove().unwrap());
     assert_eq!(store.names(), Vec::<String>::new());

@@ -19,7 +19,7 @@ use crate::runtime::cgroup::{self, Begun, Cgroup, Ground};
 use crate::runtime::launch::{self, Entrances, Interrupts as _, Started, Stdio};
 use crate::runtime::order::{Network, Order};
 use crate::runtime::root::{self, Tree};
-use crate::runtime::state::{Claim, Record, Status, Store, logs};
+use crate::runtime::state::{NameClaim, Record, Status, Store, logs};
 use crate::runtime::{network, seccomp, spec};
 use crate::sys::fork::send_signal;
 
@@ -109,7 +109,7 @@ pub fn contain(
 
 /// What a container is made with, beside its order.
 struct Makes<'a> {
-    claim: &'a Claim,
+    claim: &'a NameClaim,
     ground: &'a Ground,
     /// What may wait until the first process is at work.
     beside: &'a dyn Fn(),
@@ -357,7 +357,7 @@ fn remember_size(spec: &mut Spec, wanted: Wanted) {
 fn streams(
     order: &Order,
     wanted: Wanted,
-    claim: &Claim,
+    claim: &NameClaim,
     record: &Record,
 ) -> Result<(Stdio, Relay), Error> {
     let made = if order.detach {

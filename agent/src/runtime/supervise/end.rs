@@ -12,6 +12,7 @@ use rustix::pipe::fcntl_setpipe_size;
 use rustix::termios::isatty;
 
 use crate::host;
+use crate::runtime::terminal::other_side;
 
 /// What a pipe takes without holding up the writer once poll(2) says that it can be written (pipe(7), `PIPE_BUF`).
 const WRITTEN_AT_ONCE: usize = 4096;
@@ -24,9 +25,10 @@ const PIPEFS_MAGIC: u64 = 0x5049_5045;
 /// What kind of file it is decides how it is read and written without blocking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// One that only this process has in this mode, and that does not block: an end of a pipe that this process made, or
-    /// of the container's terminal.
+    /// One that only this process has in this mode, and that does not block: an end of a pipe that this process made.
     Own,
+    /// Likewise, of the container's terminal.
+    Controller,
     /// splice(2) can be told not to block.
     Pipe,
     /// One with a name, which a reader may come back to.
@@ -45,6 +47,8 @@ pub struct End {
     descriptor: OwnedFd,
     kind: Kind,
     is_pipe: bool,
+    /// The other side of a terminal, kept open so that it goes on when the container has closed it for a while.
+    other_side: Option<OwnedFd>,
 }
 
 impl End {
@@ -60,6 +64,22 @@ impl End {
             descriptor,
             kind: Kind::Own,
             is_pipe,
+            other_side: None,
+        })
+    }
+
+    /// The controller of the container's terminal, which does not block from here on. It has no end: the container may
+    /// open its terminal again.
+    ///
+    /// # Errors
+    /// fcntl(2)'s.
+    pub fn controller(descriptor: OwnedFd) -> io::Result<Self> {
+        let own = Self::own(descriptor)?;
+        Ok(Self {
+            // Where it cannot be opened, the terminal is at its end once nobody has it open.
+            other_side: other_side(&own.descriptor).ok(),
+            kind: Kind::Controller,
+            ..own
         })
     }
 
@@ -89,6 +109,7 @@ impl End {
             descriptor: again.map_or_else(|| stream.try_clone_to_owned(), Ok)?,
             kind,
             is_pipe: matches!(kind, Kind::Pipe | Kind::Fifo),
+            other_side: None,
         })
     }
 
@@ -115,23 +136,33 @@ impl End {
             Kind::Own | Kind::Pipe | Kind::Socket | Kind::Terminal => {
                 PollFlags::ERR.union(PollFlags::HUP)
             }
-            Kind::Fifo | Kind::Other => PollFlags::empty(),
+            Kind::Controller | Kind::Fifo | Kind::Other => PollFlags::empty(),
         }
     }
 
     /// Reads what is there.
     ///
     /// # Errors
-    /// AGAIN where nothing is; else read(2)'s. A terminal that is hung up is at its end.
-    pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
-        match self.kind {
-            Kind::Socket => {
-                rustix::net::recv(&self.descriptor, buffer, RecvFlags::DONTWAIT).map(|(n, _)| n)
-            }
-            _ => match rustix::io::read(&self.descriptor, buffer) {
-                Err(Errno::IO) if !matches!(self.kind, Kind::Other) => Ok(0),
-                read => read,
-            },
+    /// AGAIN where nothing is; else read(2)'s. A terminal of the caller's that is hung up is at its end.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        if self.kind == Kind::Socket {
+            return rustix::net::recv(&self.descriptor, buffer, RecvFlags::DONTWAIT)
+                .map(|(n, _)| n);
+        }
+        match (rustix::io::read(&self.descriptor, buffer), self.kind) {
+            (Err(Errno::IO), Kind::Other) => Err(Errno::IO),
+            (Err(Errno::IO), Kind::Controller) => self.go_on_after_hangup(),
+            (Err(Errno::IO), _) => Ok(0),
+            (read, _) => read,
+        }
+    }
+
+    /// Whoever leads a session, or calls vhangup(2), hangs its terminal up, and others open it again: a getty does so.
+    fn go_on_after_hangup(&mut self) -> Result<usize, Errno> {
+        self.other_side = other_side(&self.descriptor).ok();
+        match self.other_side {
+            Some(_) => Err(Errno::AGAIN),
+            None => Ok(0),
         }
     }
 
@@ -156,7 +187,9 @@ impl End {
                 }
             }
             Kind::Terminal => rustix::io::write(&self.descriptor, few).map_err(hung_up),
-            Kind::Own => rustix::io::write(&self.descriptor, bytes).map_err(hung_up),
+            Kind::Own | Kind::Controller => {
+                rustix::io::write(&self.descriptor, bytes).map_err(hung_up)
+            }
             Kind::Other => rustix::io::write(&self.descriptor, bytes),
         }
     }

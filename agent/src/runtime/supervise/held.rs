@@ -1,7 +1,7 @@
 //! Containers that somebody looks at: before they run, while they run, and before they are removed.
 //!
 //! The supervisor is a copy of this process that waits until it is told to launch. It says how it goes in lines of JSON
-//! ([`Word`]), and waits after [`Word::Limited`] and [`Word::Ended`] to be told to go on. When the holder has gone, or
+//! ([`Word`]), and waits after [`Word::Limited`] and [`Word::Ended`] to be told to go on. When the verifier has gone, or
 //! lets go, it ends the container and removes it.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -67,7 +67,7 @@ pub struct Written {
 
 /// The supervisor's side.
 #[derive(Debug)]
-pub struct Holder {
+pub struct Verifier {
     words: UnixStream,
     answers: BufReader<UnixStream>,
 }
@@ -118,7 +118,7 @@ pub fn hold(orders: Vec<Order>) -> Result<(Vec<UnixStream>, Leaving), Error> {
                 leaving.supervisors.push(supervisor);
             }
             Side::Child => {
-                // Else it would keep the others from seeing that the holder has gone.
+                // Else it would keep the others from seeing that the verifier has gone.
                 drop((ours, held));
                 let status = supervise(order, &leaving.ground, theirs);
                 exit(i32::from(status))
@@ -132,11 +132,11 @@ fn supervise(order: Order, ground: &Ground, words: UnixStream) -> u8 {
     let Ok(answers) = words.try_clone() else {
         return 125;
     };
-    let mut holder = Holder {
+    let mut verifier = Verifier {
         words,
         answers: BufReader::new(answers),
     };
-    if !holder.wait() || speak_on_errors().is_err() {
+    if !verifier.wait() || speak_on_errors().is_err() {
         return 0;
     }
     let store = Store::of_user();
@@ -144,19 +144,25 @@ fn supervise(order: Order, ground: &Ground, words: UnixStream) -> u8 {
         Err(error) => Err(error.into()),
         Ok(note) => {
             let notes = note.into_iter().chain(ground.note());
-            notes.for_each(|note| holder.note(&note));
-            contain::contain(order, &store, ground, None, &mut Told::Holder(&mut holder))
+            notes.for_each(|note| verifier.note(&note));
+            contain::contain(
+                order,
+                &store,
+                ground,
+                None,
+                &mut Told::Verifier(&mut verifier),
+            )
         }
     };
     ground.leave();
     ended.unwrap_or_else(|error| {
         let (status, why) = (error.status(), text::error_line(&error));
-        holder.say(&Word::Failed { status, why });
+        verifier.say(&Word::Failed { status, why });
         status
     })
 }
 
-impl Holder {
+impl Verifier {
     pub fn note(&mut self, note: &str) {
         self.say(&Word::Note(note.to_owned()));
     }
@@ -211,20 +217,20 @@ mod tests {
     #[test]
     fn words_come_in_lines_and_the_holder_is_waited_for() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let mut holder = Holder {
+        let mut verifier = Verifier {
             words: theirs.try_clone().unwrap(),
             answers: BufReader::new(theirs),
         };
         (&ours).write_all([STOP, GO].concat().as_bytes()).unwrap();
-        holder.ended(3);
+        verifier.ended(3);
         let mut line = String::new();
         BufReader::new(&ours).read_line(&mut line).unwrap();
         assert_eq!(line, "{\"ended\":{\"code\":3}}\n");
         let word: Word = serde_json::from_str(&line).unwrap();
         assert_eq!(word, Word::Ended { code: 3 });
         drop(ours);
-        assert!(!holder.wait());
+        assert!(!verifier.wait());
         // Nobody hears it, which holds up nothing.
-        holder.ended(4);
+        verifier.ended(4);
     }
 }

@@ -143,7 +143,7 @@ pub fn connect(
     logged: bool,
     relay: &mut Relay,
 ) -> io::Result<Option<Raw>> {
-    let from = End::own(again(terminal.as_fd())?)?;
+    let from = End::controller(again(terminal.as_fd())?)?;
     if logged {
         let to = Target::Log(Stream::Output);
         relay.add(Flow::new(Name::Output, from, to));
@@ -156,7 +156,7 @@ pub fn connect(
     let mut raw = None;
     if wanted.interactive {
         let from = End::of_caller(input.as_fd(), OFlags::RDONLY)?;
-        let to = End::own(again(terminal.as_fd())?)?;
+        let to = End::controller(again(terminal.as_fd())?)?;
         relay.add(Flow::new(Name::Input, from, Target::End(to)));
         raw = Some(Raw::of(input)?);
     }

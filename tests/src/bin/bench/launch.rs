@@ -19,7 +19,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::agent::{agent, binary};
-use tests::cgroup::{PARENT, roots};
+use tests::cgroup::{Cgroup, PARENT, roots};
 use tests::program::program;
 use tests::rootfs::Rootfs;
 
@@ -128,15 +128,20 @@ impl Regime {
         };
         let time = |what, seconds: &Vec<f64>| figure(what, Unit::Seconds, median(seconds.clone()));
         let ratio = |what, other| figure(what, Unit::Ratio, median_ratio(ours, other));
-        vec![
+        let mut figures = vec![
             time("agent run /bin/true", ours),
             time("crun", crun),
-            time("the floor", whole),
-            time("the least floor", least),
             ratio("agent run / crun", crun).at_most(self.of_crun),
-            ratio("agent run / the floor", whole).at_most(OF_FLOOR),
-            ratio("agent run / the least floor", least),
-        ]
+        ];
+        if !whole.is_empty() {
+            figures.extend([
+                time("the floor", whole),
+                time("the least floor", least),
+                ratio("agent run / the floor", whole).at_most(OF_FLOOR),
+                ratio("agent run / the least floor", least),
+            ]);
+        }
+        figures
     }
 }
 
@@ -157,30 +162,26 @@ struct Bench {
     directory: TempDir,
     /// What runs crun.
     crun: Vec<String>,
+    /// They are made for cgroups of v1.
+    has_floors: bool,
 }
 
-/// Names what runs crun: words, one a line.
+/// Names what runs crun: words, with tabs between.
 const CRUN: &str = "BENCH_CRUN";
 
 impl Bench {
     fn new() -> Self {
         let crun = env::var(CRUN).unwrap_or_else(|_| program("crun").display().to_string());
         let bench = Self {
-            crun: crun.lines().map(str::to_owned).collect(),
+            crun: crun.split('\t').map(str::to_owned).collect(),
+            has_floors: Cgroup::is_v1("memory"),
             rootfs: Rootfs::new(&[]),
             directory: tempfile::tempdir().expect("a temporary directory"),
         };
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bin/bench/floor.c");
-        let mut compiler = Command::new(program("cc"));
-        compiler
-            .args(["-O2", "-static", "-o"])
-            .arg(bench.path("floor"))
-            .arg(source);
-        assert!(
-            compiler.status().expect("cc can be run").success(),
-            "the floor is compiled"
-        );
-        bench.save_filter();
+        if bench.has_floors {
+            bench.compile_floor();
+            bench.save_filter();
+        }
         for number in 0..AT_ONCE {
             let bundle = bench.bundle(number);
             fs::create_dir(&bundle).expect("a directory");
@@ -188,6 +189,14 @@ impl Bench {
             fs::write(bundle.join("config.json"), spec).expect("a spec");
         }
         bench
+    }
+
+    fn compile_floor(&self) {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bin/bench/floor.c");
+        let mut compiler = Command::new(program("cc"));
+        let compiler = compiler.args(["-O2", "-static", "-o"]);
+        let compiled = compiler.arg(self.path("floor")).arg(source).status();
+        assert!(compiled.expect("cc can be run").success(), "the floor");
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -264,8 +273,9 @@ impl Bench {
 
     /// Seconds of each launch, some of one side after some of another in each round.
     fn single(&self, regime: &Regime, count: u32) -> [Vec<f64>; 4] {
-        let sides = [Side::Agent, Side::Crun, Side::Whole, Side::Least];
-        let mut seconds = sides.map(|_| Vec::new());
+        let all = [Side::Agent, Side::Crun, Side::Whole, Side::Least];
+        let sides = if self.has_floors { &all[..] } else { &all[..2] };
+        let mut seconds = all.map(|_| Vec::new());
         // The first of each finds nothing in the page cache.
         for round in 0..=count.div_ceil(regime.row) {
             for at in 0..sides.len() {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::host::fixture::tree;
 use crate::inventory::inspect::read;
-use crate::inventory::namespaces::{NamespaceState, Owner};
+use crate::inventory::namespaces::{Eldest, NamespaceState};
 use crate::watch::record::{Container, ContainerKind};
 
 const HOST: &str = "27 1 254:0 / / rw shared:1 - ext4 /dev/vda rw\n";
@@ -32,7 +32,7 @@ fn namespace(kind: &str, host: bool) -> NamespaceState {
         inode: 17,
         host,
         processes: 2,
-        owner: Some(Owner {
+        owner: Some(Eldest {
             pid: 7,
             comm: String::new(),
             uid: 0,

@@ -34,8 +34,9 @@ struct Layer<'inside, 'root> {
     /// What is in it, with the directories that that is in: it stays, whatever is gone of what is below.
     added: Names,
     opaque: Names,
-    /// Files of layers below that it has one more name for, which the kernel copies for that.
-    copied: Names,
+    /// Files of layers below that it has one more name for, which the kernel copies for that; and the directories that it
+    /// makes, or copies, for what is in them.
+    charged: Names,
     /// When they were modified, which to fill them changes.
     directories: Vec<(PathBuf, i64)>,
 }
@@ -50,14 +51,14 @@ pub fn apply(layer: impl Read, inside: &mut Inside<'_>, budget: &mut Budget) -> 
         inside,
         added: Names::default(),
         opaque: Names::default(),
-        copied: Names::default(),
+        charged: Names::default(),
         directories: Vec::new(),
     };
     let entries = archive.entries().map_err(Bad::whole)?;
     let mut kept = 0;
     entries::each(entries, budget, |entry, from, budget| {
         let path = entry.path.clone();
-        let is_directory = entry.what == What::Directory;
+        let directories = layer.directories.len();
         layer
             .put(entry, from, budget)
             .map_err(|error| match error {
@@ -65,7 +66,7 @@ pub fn apply(layer: impl Read, inside: &mut Inside<'_>, budget: &mut Budget) -> 
                 Refused::Spent(what) => Bad::at(&path, what),
                 Refused::Io(error) => Bad::at(&path, error),
             })?;
-        if is_directory {
+        for (path, _) in &layer.directories[directories..] {
             let bytes = DIRECTORY + path.as_os_str().len();
             budget.keep(bytes).map_err(Bad::whole)?;
             kept += bytes;
@@ -120,9 +121,10 @@ impl Layer<'_, '_> {
         let name = entry.path.file_name().map_or(&b""[..], OsStr::as_bytes);
         if name.starts_with(GONE) {
             budget.file(0)?;
-            return self.take_away(&entry.path, name);
+            return self.take_away(&entry.path, name, budget);
         }
-        let Entry { path, access, .. } = entry;
+        let path = self.real(&entry.path, budget)?;
+        let access = entry.access;
         budget.file(match entry.what {
             What::File => entry.size,
             _ => 0,
@@ -145,6 +147,7 @@ impl Layer<'_, '_> {
                 self.inside.directory(&path, access)?;
                 set_attributes(&self.inside.open(&path)?, &entry.attributes)?;
                 self.directories.push((path.clone(), entry.modified));
+                self.charged.insert(&path);
             }
             What::SymbolicLink(target) => self.inside.symbolic_link(&path, &target, access)?,
             What::HardLink(to) => self.link(&path, &to, budget)?,
@@ -152,14 +155,25 @@ impl Layer<'_, '_> {
             // A container has those of its own /dev, and no others.
             What::Device => return Ok(()),
         }
-        self.added.insert(&path);
+        for it in path.ancestors() {
+            if !self.added.insert(it) && it != path {
+                break;
+            }
+        }
         Ok(())
     }
 
-    /// Takes the directories into account that an entry is in: those are made, or copied up, where they are not yet.
+    /// Where something really is: what it costs depends on what is there, and not on what it is called.
+    fn real(&mut self, path: &Path, budget: &mut Budget) -> Result<PathBuf, Refused> {
+        let real = self.inside.real(path);
+        budget.steps(self.inside.take_steps())?;
+        Ok(real?)
+    }
+
+    /// Takes the directories into account that something is in: those are made, or copied up, where they are not yet.
     fn above(&mut self, path: &Path, budget: &mut Budget) -> Result<(), Refused> {
         for above in path.ancestors().skip(1) {
-            if above.as_os_str().is_empty() || !self.added.insert(above) {
+            if above.as_os_str().is_empty() || !self.charged.insert(above) {
                 break;
             }
             budget.entry()?;
@@ -170,18 +184,25 @@ impl Layer<'_, '_> {
 
     fn link(&mut self, path: &Path, to: &Path, budget: &mut Budget) -> Result<(), Refused> {
         check_path(to)?;
+        let to = self.real(to, budget)?;
         // overlayfs copies a file of a layer below before it gives it one more name.
-        if !self.added.has(to) && self.copied.insert(to) {
-            budget.file(self.inside.size(to).unwrap_or(0))?;
+        if !self.added.has(&to) && self.charged.insert(&to) {
+            self.above(&to, budget)?;
+            budget.file(self.inside.size(&to).unwrap_or(0))?;
         }
-        let made = self.inside.hard_link(path, to);
+        let made = self.inside.hard_link(path, &to);
         made.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Refused::Said("a link to a file that is not in the image"),
             _ => Refused::Io(error),
         })
     }
 
-    fn take_away(&mut self, path: &Path, name: &[u8]) -> Result<(), Refused> {
+    fn take_away(&mut self, path: &Path, name: &[u8], budget: &mut Budget) -> Result<(), Refused> {
+        let path = match self.real(path, budget) {
+            // A link on the way leads to nothing, and nothing is there.
+            Err(Refused::Said(_)) => return Ok(()),
+            other => other?,
+        };
         let directory = path.parent().unwrap_or(Path::new(""));
         if name == OPAQUE {
             if self.opaque.insert(directory) {
@@ -198,6 +219,7 @@ impl Layer<'_, '_> {
         }
         let gone = directory.join(gone);
         if !self.added.has(&gone) {
+            self.above(&gone, budget)?;
             self.inside.remove(&gone)?;
         }
         Ok(())

@@ -1,0 +1,166 @@
+//! On a host of systemd's with podman: a user's scopes, and what confirms podman's containers. `cargo xtask vm --debian` has
+//! one.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tests::agent::{agent, binary};
+use tests::program::{self, PATH, program};
+use tests::run::{output, rootfs, text};
+
+/// A user with a manager of systemd's that runs (tests/vm/debian.sh).
+const USER: u32 = 1000;
+
+fn can_run() -> bool {
+    if !tests::root() {
+        return false;
+    }
+    let manager = format!("/run/user/{USER}/systemd/private");
+    let there = Path::new(&manager).exists() && Path::new("/usr/bin/podman").exists();
+    if !there {
+        println!("SKIPPED: needs podman, and a manager of user {USER} by systemd");
+    }
+    there
+}
+
+/// The program, and a root file system of that user's.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        let directory = tempfile::tempdir_in("/var/tmp").expect("a directory");
+        let path = directory.path();
+        fs::set_permissions(path, Permissions::from_mode(0o755)).expect("permissions");
+        chown(path, Some(USER), Some(USER)).expect("root may");
+        program::copy(binary(), &path.join("agent"));
+        let mut copy = Command::new(program("cp"));
+        text(copy.arg("-a").arg(rootfs()).arg(path.join("root")));
+        let mut own = Command::new(program("chown"));
+        text(
+            own.args(["-R", &format!("{USER}:{USER}")])
+                .arg(path.join("root")),
+        );
+        Self(directory)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+/// A program as `user` calls it who is logged in.
+fn by(user: u32, name: &str) -> Command {
+    let mut command = Command::new(program(name));
+    command.current_dir("/").env("PATH", PATH);
+    if user != 0 {
+        let runtime = format!("/run/user/{user}");
+        let bus = format!("unix:path={runtime}/bus");
+        command
+            .env("XDG_RUNTIME_DIR", runtime)
+            .env("HOME", "/home/user");
+        command.env("DBUS_SESSION_BUS_ADDRESS", bus);
+        command.uid(user).gid(user);
+    }
+    command
+}
+
+/// A scope that may have so much memory, in which a container allocates 100 MiB: the container's exit status.
+fn allocate_in_scope(files: &Files, memory: &str) -> (Option<i32>, String) {
+    let mut run = by(USER, "systemd-run");
+    run.args(["--user", "--scope", "--quiet", "-p", "Delegate=yes"]);
+    run.args([
+        "-p",
+        &format!("MemoryMax={memory}"),
+        "-p",
+        "MemorySwapMax=0",
+    ]);
+    run.arg(files.path("agent"))
+        .args(["run", "-m", "200m", "--rootfs"]);
+    run.arg(files.path("root"));
+    run.args(["/bin/busybox", "dd", "if=/dev/zero", "of=/dev/null"]);
+    let ended = output(run.args(["bs=100M", "count=1"]));
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    (ended.status.code(), said)
+}
+
+#[test]
+fn a_container_stays_under_the_limits_of_the_scope_that_it_is_started_in() {
+    if !can_run() {
+        return;
+    }
+    let files = Files::new();
+    let (status, said) = allocate_in_scope(&files, "400M");
+    assert_eq!(status, Some(0), "{said}");
+    let (status, said) = allocate_in_scope(&files, "40M");
+    assert_eq!(status, Some(137), "{said}");
+}
+
+/// A container of podman's; it is removed with this.
+struct Podman {
+    user: u32,
+    name: String,
+}
+
+impl Podman {
+    fn start(user: u32, root: &Path) -> Self {
+        let podman = Self {
+            user,
+            name: format!("podman{user}x{}", std::process::id()),
+        };
+        let mut run = by(user, "podman");
+        run.args(["run", "-d", "--name", &podman.name, "--network", "none"]);
+        text(run.arg("--rootfs").arg(root).args(["sleep", "1000"]));
+        podman
+    }
+
+    fn inspect(&self, what: &str) -> String {
+        let format = format!("{{{{{what}}}}}");
+        let said = text(by(self.user, "podman").args(["inspect", "-f", &format, &self.name]));
+        said.trim().to_owned()
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        let mut remove = by(self.user, "podman");
+        let _ = remove.args(["rm", "-f", "-t", "0", &self.name]).output();
+    }
+}
+
+/// What `agent ps` says of the container of this id.
+fn listed(id: &str) -> Value {
+    let mut ps = agent(["ps", "--output", "json", "--docker-socket", "off"]);
+    let said = text(ps.args(["--socket", "/nowhere"]));
+    let all: Vec<Value> = serde_json::from_str(&said).expect("a list");
+    let mut all = all.into_iter();
+    let own = all
+        .find(|it| it["cgroup"].as_str().is_some_and(|it| it.contains(id)) && !it["pid"].is_null());
+    own.unwrap_or_else(|| panic!("{id}: {said}"))
+}
+
+/// Its records say which process and which cgroup are the container's.
+#[test]
+fn podmans_records_confirm_its_containers() {
+    if !can_run() {
+        return;
+    }
+    let files = Files::new();
+    for user in [0, USER] {
+        let container = Podman::start(user, &files.path("root"));
+        let id = container.inspect(".Id");
+        let state = listed(&id);
+        assert_eq!(state["confirmed"], true, "{user}: {state}");
+        assert_eq!(state["id"], *id, "{user}: {state}");
+        assert_eq!(state["pid"].to_string(), container.inspect(".State.Pid"));
+        let mut verify = agent(["verify", "--docker-socket", "off", "--socket", "/nowhere"]);
+        let verified = output(verify.args(["--output", "json", "--container", &id[..12]]));
+        let report: Value = serde_json::from_slice(&verified.stdout)
+            .unwrap_or_else(|error| panic!("{user}: {error}: {verified:?}"));
+        assert_eq!(report["subject"]["cgroup"], state["cgroup"], "{user}");
+    }
+}
