@@ -240,9 +240,9 @@ fn root_is_told_of_what_it_leaves() {
 }
 
 /// What a server says of the user's container `web`.
-fn standing(serve: &Serve) -> Value {
+fn standing(serve: &Serve, path: &str) -> Value {
     let mut verify = super::verify_with(serve.socket(), "off");
-    said(&output(verify.args(["--container", "web"])))
+    said(&output(verify.args(["--container", path])))
 }
 
 #[test]
@@ -262,7 +262,9 @@ fn a_container_that_runs_is_held_against_its_callers_limits() {
     ]
     .concat();
     text(&mut delegated.agent(files, &words));
-    let report = standing(&serve);
+    // By its cgroup: another user calls a container what they like.
+    let path = format!("{}/agent/web", limited.cgroup());
+    let report = standing(&serve, &path);
     assert_verdict(&check(&report, "memory", false), "pass", &[]);
     let caller = check(&report, "memory", true);
     assert_verdict(&caller, "pass", &[&limited.cgroup()]);
@@ -270,12 +272,11 @@ fn a_container_that_runs_is_held_against_its_callers_limits() {
 
     // The limit becomes looser.
     limit_memory(&delegated.inner, LIMIT * 2);
-    let report = standing(&serve);
+    let report = standing(&serve, &path);
     let caller = check(&report, "memory", true);
     assert_verdict(&caller, "fail", &["40.0M", "holds 80.0M"]);
     limit_memory(&delegated.inner, LIMIT);
 
-    let path = format!("{}/agent/web", limited.cgroup());
     // On v2 whoever is elsewhere is in no cgroup of the container's.
     if Cgroup::is_v1("memory") {
         moved_in_one_hierarchy(&limited, &serve, &path);
@@ -286,7 +287,7 @@ fn a_container_that_runs_is_held_against_its_callers_limits() {
     let mut record = files.state("web");
     record.as_object_mut().expect("an object").remove("bounds");
     fs::write(&state, record.to_string()).expect("a state");
-    let report = standing(&serve);
+    let report = standing(&serve, &path);
     let unsaid = check(&report, "limits", true);
     assert_verdict(&unsaid, "inconclusive", &["older agent"]);
 
@@ -302,7 +303,7 @@ fn moved_in_one_hierarchy(limited: &Limited, serve: &Serve, path: &str) {
     let all = fs::read_to_string(processes(path)).expect("a cgroup");
     assert!(!all.is_empty());
     all.lines().for_each(|pid| write(&processes(&outer), pid));
-    let report = standing(serve);
+    let report = standing(serve, path);
     let caller = check(&report, "memory", true);
     let (place, cgroup) = (format!("it is in {outer},"), limited.cgroup());
     assert_verdict(&caller, "fail", &[&place, "40.0M", &cgroup]);
