@@ -79,11 +79,6 @@ impl Life {
         }
     }
 
-    /// Whether a first process was seen.
-    pub fn had_init(&self) -> bool {
-        self.init.is_some()
-    }
-
     fn is_init(&self, task: &Task) -> bool {
         let init = self.init.as_ref();
         init.is_some_and(|init| (init.pid, init.start_time) == (task.pid, task.start_time))

@@ -22,10 +22,6 @@ impl Registry {
             .directories
             .iter()
             .any(|directory| directory.populated);
-        if !populated && cgroup.is_own() && !cgroup.life.had_init() {
-            // A process of `agent run` unpacked an image there, or the cgroup is about to be removed.
-            return None;
-        }
         cgroup
             .life
             .set_populated(populated, time, &cgroup.container)

@@ -480,34 +480,6 @@ fn cgroups_below_one_leave_room_for_others() {
 }
 
 #[test]
-fn who_unpacks_an_image_into_a_container_neither_starts_nor_stops_it_again() {
-    let mut registry = Registry::new(HOST);
-    add(&mut registry, PIDS, 50, "/agent/web");
-    confirm(&mut registry, &["/agent/web"]);
-    let mut changes = Vec::new();
-    changes.extend(registry.set_populated(key(PIDS, 50), true, 100));
-    changes.extend(registry.set_populated(key(PIDS, 50), false, 101));
-    changes.extend(registry.set_populated(key(PIDS, 50), true, 102));
-    registry.set_init(&task(5, 1, 50));
-    registry.set_exit(&task(5, 1, 50), 0, 110);
-    changes.extend(registry.set_populated(key(PIDS, 50), false, 111));
-    changes.extend(remove(&mut registry, key(PIDS, 50)));
-    let actions: Vec<_> = changes
-        .iter()
-        .map(|it| (it.action, it.exit.is_some()))
-        .collect();
-    assert_eq!(actions, [(Action::Start, false), (Action::Stop, true)]);
-    // One that comes to no first process stops when it is removed.
-    add(&mut registry, PIDS, 51, "/agent/other");
-    registry.set_populated(key(PIDS, 51), true, 200);
-    assert_eq!(registry.set_populated(key(PIDS, 51), false, 201), None);
-    assert_eq!(
-        remove(&mut registry, key(PIDS, 51)).unwrap().action,
-        Action::Stop
-    );
-}
-
-#[test]
 fn a_place_is_lent_to_all_but_the_own_cgroups_of_roots_containers() {
     let mut registry = Registry::new(HOST);
     for (id, path) in [
