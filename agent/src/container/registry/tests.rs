@@ -1,5 +1,7 @@
 //! What the registry knows, told by hand.
 
+mod shares;
+
 use super::{cgroup::GONE_AT_MOST, *};
 use crate::container::claim::{Claim, Confirmation};
 use crate::watch::record::{Action, ContainerKind};
@@ -466,36 +468,4 @@ fn what_is_below_a_users_container_is_that_users() {
     for id in [50, 51, 52] {
         assert_eq!(registry.get(key(PIDS, id)).unwrap().user(), 7, "{id}");
     }
-}
-
-#[test]
-fn cgroups_below_one_leave_room_for_others() {
-    let mut registry = Registry::new(HOST);
-    for id in 0..DIRECTORIES_AT_MOST as u64 {
-        add(&mut registry, PIDS, 100 + id, &format!("/user.slice/{id}"));
-    }
-    assert!(registry.refused() > 0);
-    add(&mut registry, MEMORY, 20, "/agent/web");
-    assert_eq!(registry.containers().count(), 1);
-}
-
-#[test]
-fn a_place_is_lent_to_all_but_the_own_cgroups_of_roots_containers() {
-    let mut registry = Registry::new(HOST);
-    for (id, path) in [
-        (50, "/agent/web"),
-        (51, "/agent/web/x"),
-        (52, "/u/agent/v"),
-        (53, "/agent/w"),
-    ] {
-        add(&mut registry, PIDS, id, path);
-    }
-    confirm(&mut registry, &["/agent/web"]);
-    let of = Confirmation::of(&Claim::of("/u/agent/v").unwrap());
-    registry.confirm([Confirmation { user: 7, ..of }]);
-    let borrower = |id| registry.borrower(key(PIDS, id));
-    assert_eq!(borrower(50), None);
-    assert_eq!(borrower(51), Some(Borrower::Below(50)));
-    assert_eq!(borrower(52), Some(Borrower::User(7)));
-    assert_eq!(borrower(53), Some(Borrower::Unconfirmed));
 }
