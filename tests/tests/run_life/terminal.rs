@@ -72,6 +72,11 @@ impl Tmux {
     /// Interrupts what runs, and waits for the shell: what is typed before it asks, it drops with the rest of the line.
     fn interrupt(&self, prompt: &str) {
         self.call(&["send-keys", "C-c"]);
+        self.wait_for_prompt(prompt);
+    }
+
+    /// Waits until the shell asks for a line.
+    fn wait_for_prompt(&self, prompt: &str) {
         let mut screen = String::new();
         let asked = poll(PATIENCE, || {
             screen = self.call(&["capture-pane", "-p"]);
@@ -127,8 +132,10 @@ fn a_terminal_works_and_is_restored() {
     tmux.enter("echo cut $?");
     tmux.wait_for_line("cut 130");
 
-    // ^D is the end of the shell.
-    tmux.enter("sh -c 'exit 7'");
+    // ^D is the end of the shell that asks, and nothing to one that does not yet.
+    tmux.enter("sh -c 'echo seven; exit 7'");
+    tmux.wait_for_line("seven");
+    tmux.wait_for_prompt("inside:");
     tmux.call(&["send-keys", "C-d"]);
     tmux.wait_for_line("ended 7");
     tmux.enter("test \"$(stty -g)\" = \"$(cat /tmp/agent-stty-$$)\" && echo restored $((1+2))");
