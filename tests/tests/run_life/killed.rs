@@ -2,6 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -10,6 +11,7 @@ use tests::archive::{saved, shell, write};
 use tests::cgroup::{Cgroup, roots};
 use tests::mounts::compared;
 use tests::process::wait_for_end;
+use tests::program::program;
 use tests::run::{Container, next_command, output, rootfs, text, wait_until_it_runs};
 use tests::slow::some;
 use tests::wait::{PATIENCE, wait_for};
@@ -241,4 +243,26 @@ fn a_first_process_that_is_killed_ends_the_container() {
     assert_eq!(code, "137\n");
     text(&mut container.agent("rm", &[], &[]));
     container.assert_gone();
+}
+
+/// The cgroups of the other hierarchies are empty at the end, and removed before this one is looked at.
+#[test]
+fn what_is_in_one_hierarchy_only_ends_with_the_container() {
+    if !tests::root() {
+        return;
+    }
+    for root in roots() {
+        let container = Container::new("partly");
+        container.start(&["--rm"], &["sleep", "1000"]);
+        let processes = root.join("agent").join(&container.name);
+        let processes = processes.join("cgroup.procs");
+        let mut other = Command::new(program("sleep"));
+        let mut other = other.arg("1000").spawn().expect("coreutils");
+        std::fs::write(&processes, other.id().to_string()).expect("a cgroup");
+        let first = Pid::from_raw(container.pid().cast_signed()).expect("a process");
+        kill_process(first, Signal::KILL).expect("a process");
+        let ended = wait_for_end(&mut other, "what is in one hierarchy");
+        assert_eq!(ended.signal(), Some(9), "{}", root.display());
+        container.assert_gone();
+    }
 }
