@@ -73,7 +73,7 @@ pub fn made(cgroup: &CgroupKey, parent: &CgroupKey) {
     let Some(counts) = counts::of(&container) else {
         return;
     };
-    // SAFETY: a map's value. Of two CPUs that look at once both may find the last place.
+    // SAFETY: a map's value. Two CPUs that look at once may both find the last place.
     let (below, unwatched) = unsafe { (&raw mut (*counts).below, &raw mut (*counts).unwatched) };
     // SAFETY: likewise.
     let has_room = unsafe { below.read_volatile() } < WATCHED_BELOW;

@@ -1,8 +1,8 @@
 //! Containers by name or id, whoever made them: to look at, and for flags that share what another container has.
 //!
 //! A name stands for a container that is confirmed at that moment. Where a server says which containers there are, each
-//! that is meant is looked at again here. Who means a container by its name or id means one of root's or of their own:
-//! another user calls a container what they like, so it goes by its cgroup only.
+//! that is meant is looked at again here. A name or an id means a container of root's, or of the user who asks. Other users
+//! call their containers what they like, so a container of theirs goes by its cgroup only.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -120,7 +120,7 @@ fn read(store: &Path, claim: &Claim, name: &str, user: u32) -> Option<file::Docu
     file::read(parent, &below.join(name), user)
 }
 
-/// More than a host has. Whose each cgroup is costs a look in all of them.
+/// More than a host has. The witness looks in each of them for the owner of each cgroup.
 const HIERARCHIES_AT_MOST: usize = 64;
 
 /// Where a record says that the container's cgroups are.

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-/// Of each name the last variable, where the first one stood. Who makes an image chooses how many there are, so the time
-/// is proportional to that.
+/// Of each name the last variable, where the first one stood. An image may have very many, and the time is proportional
+/// to their number.
 pub fn last_of_each(variables: impl IntoIterator<Item = String>) -> Vec<String> {
     let variables: Vec<String> = variables.into_iter().collect();
     let mut lasts: HashMap<&str, usize> = HashMap::with_capacity(variables.len());

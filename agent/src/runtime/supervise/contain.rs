@@ -246,7 +246,7 @@ fn live(
     }
     let code = end_of(process.as_fd())?;
     faults::point("ended");
-    // Mostly nothing is left in it, and the kernel says so by removing it. Who looks at the end needs it until then.
+    // Mostly nothing is left in it, and the kernel says so by removing it. A verifier looks at it before that.
     let is_gone = !told.looks_at_the_end() && cgroup.remove_empty();
     if !is_gone {
         cgroup.kill()?;
