@@ -35,19 +35,20 @@ fn ten_million_entries_are_refused_soon() {
     let place = tempfile::tempdir().expect("a directory");
     let many = |pack| repeated(&directory("many"), fewer(1000, 120), pack);
     // As small as it gets it unpacks to too much; packed in haste it does not, and has too many names.
-    for (name, archive, wanted) in [
+    let cases = [
         (
             "a layer",
             saved(&[shell(), many(gzip_small)], &json!({})),
             "100 times as much",
         ),
-        ("the archive", many(gzip_small), "100 times as much"),
         (
             "a layer, less packed",
             saved(&[shell(), many(gzip)], &json!({})),
             "more",
         ),
-    ] {
+        ("the archive", many(gzip_small), "100 times as much"),
+    ];
+    for (name, archive, wanted) in some(cases, 2) {
         let image = write(place.path(), "image.tar", &archive);
         let began = Instant::now();
         let said = bounded(&[], &image).badly(125);
