@@ -76,7 +76,7 @@ fn kills_before_the_start_count_and_the_next_is_told_once() {
     }
     let serve = Serve::start(&[]);
     let before = serve.metrics();
-    let id = limited.below.path();
+    let id = limited.container.path();
     assert_eq!(oom_events(&before, &id), 3);
     let mut watch = limited.watch(&serve);
     let mut next = Hog::start(&limited.below, 8, TOO_MUCH);
@@ -159,9 +159,9 @@ fn counters_go_on_after_a_kill_of_the_agent() {
         serve
     };
     let mut limited = Limited::new("pinned");
-    let below = limited.below.path();
+    let container = limited.container.path();
     let calls = |metrics: &Metrics| {
-        let labels = [("call", "unshare"), ("type", "uts"), ("id", &*below)];
+        let labels = [("call", "unshare"), ("type", "uts"), ("id", &*container)];
         metrics.count("container_namespace_calls_total", &labels)
     };
 
@@ -176,7 +176,7 @@ fn counters_go_on_after_a_kill_of_the_agent() {
     }
     Hog::start(&limited.below, 1, TOO_MUCH).wait_until_killed();
     let first = serve.metrics();
-    assert_eq!((calls(&first), oom_events(&first, &below)), (3, 1));
+    assert_eq!((calls(&first), oom_events(&first, &container)), (3, 1));
     // By SIGKILL.
     drop(serve);
 
@@ -185,14 +185,14 @@ fn counters_go_on_after_a_kill_of_the_agent() {
 
     let serve = start();
     let second = serve.metrics();
-    assert_eq!((calls(&second), oom_events(&second, &below)), (3, 2));
+    assert_eq!((calls(&second), oom_events(&second, &container)), (3, 2));
     assert!(host_kills(&second) >= host_kills(&first));
     let mut watch = limited.watch(&serve);
     Hog::start(&limited.below, 8, TOO_MUCH).wait_until_killed();
     let records = limited.stop(&mut watch);
     assert_eq!(records.len(), 1, "{records:?}");
     let third = serve.metrics();
-    assert_eq!((calls(&third), oom_events(&third, &below)), (3, 3));
+    assert_eq!((calls(&third), oom_events(&third, &container)), (3, 3));
     assert_eq!(oom_kills(&limited.below), 3);
     assert!(host_kills(&third) > host_kills(&second));
     let labels = [("role", "limit_owner"), ("id", &*limited.container.path())];

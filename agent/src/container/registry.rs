@@ -7,6 +7,7 @@ mod confirmed;
 mod lives;
 pub mod names;
 mod shares;
+mod subtree;
 
 use std::{
     collections::HashMap,
@@ -163,8 +164,9 @@ impl Registry {
             self.unknown.add(counts);
             return None;
         };
+        let account = self.cgroups.get_mut(&self.account_of(id))?;
+        account.past.get_or_insert_default().add(counts);
         let cgroup = self.cgroups.get_mut(&id)?;
-        cgroup.past.get_or_insert_default().add(counts);
         for directory in cgroup
             .directories
             .iter_mut()

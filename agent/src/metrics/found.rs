@@ -69,22 +69,33 @@ impl Found {
         for cgroup in &chosen {
             let path = label_path(cgroup, &order);
             paths.insert(path);
-            found.add(cgroup, path, counts, Place::of(cgroup));
+            found.add(registry, cgroup, path, counts, Place::of(cgroup));
         }
         let above = registry.all().filter(|it| which::is_among(it, &above));
         for cgroup in above {
             let path = label_path(cgroup, &order);
             if paths.insert(path) {
-                found.add(cgroup, path, counts, Place::Above);
+                found.add(registry, cgroup, path, counts, Place::Above);
             }
         }
         found.push(unknown(registry, counts), Directories::new(), Place::Always);
         found
     }
 
-    fn add(&mut self, cgroup: &registry::Cgroup, path: &str, counts: &AllCounts, place: Place) {
+    fn add(
+        &mut self,
+        registry: &Registry,
+        cgroup: &registry::Cgroup,
+        path: &str,
+        counts: &AllCounts,
+        place: Place,
+    ) {
         self.candidates.add(self.cgroups.len(), cgroup);
-        self.push(series(cgroup, path, counts), directories_of(cgroup), place);
+        let mut series = series(cgroup, path, counts);
+        if registry.own_of(cgroup).is_some() {
+            series.counts = None;
+        }
+        self.push(series, directories_of(cgroup), place);
     }
 
     fn push(&mut self, cgroup: Cgroup, directories: Directories, place: Place) {

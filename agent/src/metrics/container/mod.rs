@@ -33,8 +33,9 @@ pub struct Cgroup {
     /// Whether it is a container's own, or the root: it has all its series from the start.
     pub is_main: bool,
     pub is_container: bool,
-    /// What the kernel side counted in it.
-    pub counts: Counts,
+    /// What the kernel side counted in it and, of a container, in the cgroups below. None: it counts for the container that
+    /// this cgroup is below.
+    pub counts: Option<Counts>,
     /// None: it has been removed, and only what happened in it is left.
     pub live: Option<Live>,
     pub reading: Reading,
@@ -63,7 +64,7 @@ impl Cgroup {
     pub fn new(labels: Labels, counts: Counts) -> Self {
         Self {
             labels,
-            counts,
+            counts: Some(counts),
             is_main: false,
             is_container: false,
             live: None,

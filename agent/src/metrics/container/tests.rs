@@ -1,6 +1,6 @@
 //! What is written of cgroups whose numbers are given.
 
-use agent_ebpf::{Call, Ending, NamespaceType};
+use agent_ebpf::{Call, Counts, Ending, NamespaceType};
 
 use super::*;
 use crate::host::hierarchy::Version;
@@ -204,13 +204,19 @@ fn devices_and_interfaces() {
 
 #[test]
 fn a_dead_cgroup_has_what_happened_in_it() {
-    let mut dead = cgroup("/dead");
-    dead.counts.oom_kills = 2;
-    dead.counts.oom_limit_kills = 3;
-    dead.counts.calls[Call::Unshare as usize][NamespaceType::Net as usize] = 5;
-    dead.counts.failed[Call::Setns as usize] = 1;
-    dead.counts.exits[Ending::Signal as usize] = 4;
-    dead.counts.execs = 6;
+    let mut counts = Counts {
+        oom_kills: 2,
+        oom_limit_kills: 3,
+        execs: 6,
+        ..Counts::default()
+    };
+    counts.calls[Call::Unshare as usize][NamespaceType::Net as usize] = 5;
+    counts.failed[Call::Setns as usize] = 1;
+    counts.exits[Ending::Signal as usize] = 4;
+    let dead = Cgroup {
+        counts: Some(counts),
+        ..cgroup("/dead")
+    };
     let text = written(&[dead]);
     let counted = [
         (&catalogue::OOM_EVENTS, "", 2),
@@ -240,7 +246,11 @@ fn zeros_are_of_containers() {
         is_container: true,
         ..living("/c")
     };
-    let text = written(&[living("/a"), container]);
+    let below = Cgroup {
+        counts: None,
+        ..living("/c/below")
+    };
+    let text = written(&[living("/a"), container, below]);
     assert_eq!(samples(&text, &catalogue::NAMESPACE_CALLS).len(), 24);
     assert_eq!(samples(&text, &catalogue::ESCAPES).len(), 8);
     assert_eq!(samples(&text, &catalogue::EXITS).len(), 8);
