@@ -366,6 +366,27 @@ fn drifting(version: Version, set: impl Fn(&mut Reading, &mut Reading)) -> Vec<S
 }
 
 #[test]
+fn what_nobody_is_known_to_have_asked_for_has_no_drift() {
+    let mut container = Cgroup {
+        is_container: true,
+        ..living("/c")
+    };
+    let reading = &mut container.reading;
+    reading.set_limit(Field::MemoryLimit, Limit::Value(4096));
+    reading.set_limit(Field::ThreadsMax, Limit::Value(9));
+    for intended in [None, Some(Vec::new())] {
+        container.intended = intended.map(|limits| {
+            let source = crate::limit::Source::AgentRun;
+            Arc::new(Intent { limits, source })
+        });
+        let mut cgroups = [container.clone()];
+        bound(&mut cgroups, &["/c"], Version::V2);
+        let text = written(&cgroups);
+        assert_eq!(samples(&text, &catalogue::LIMIT_DRIFT), [""; 0]);
+    }
+}
+
+#[test]
 fn drift_is_told_of_each_limit() {
     let none = Vec::<String>::new();
     for version in [Version::V1, Version::V2] {
@@ -377,11 +398,11 @@ fn drift_is_told_of_each_limit() {
         assert_eq!(written, ["memory written", "cpu-quota written"]);
         let shadowed = drifting(version, |above, own| {
             above.set_limit(Field::MemoryLimit, Limit::Value(1024));
-            // Nobody asked for it: what is set is to hold.
+            // Nobody is known to have asked for it.
             own.set_limit(Field::ThreadsMax, Limit::Value(9));
             above.set_limit(Field::ThreadsMax, Limit::Value(5));
         });
-        assert_eq!(shadowed, ["memory shadowed", "pids-limit shadowed"]);
+        assert_eq!(shadowed, ["memory shadowed"]);
         let lifted = drifting(version, |_, own| {
             own.set_limit(Field::MemoryLimit, Limit::Max)
         });
