@@ -255,6 +255,9 @@ pub fn markdown() -> String {
         "# Metrics\n\n\
          Generated from `agent/src/metrics/catalogue.rs`: change it there, then run\n\
          `UPDATE_METRICS=1 cargo test -p agent catalogue`.\n\n\
+         What cAdvisor exports too has its name, labels and help. One value differs on cgroup v2: `container_spec_cpu_shares` is what\n\
+         docker or `agent run` was asked for, where one of the two formulas that runtimes use makes the file's weight of it; else, as\n\
+         always with cAdvisor, 2 + (weight - 1) * 262142 / 9999.\n\n\
          | Metric | Type | Labels | What it is |\n\
          |---|---|---|---|\n",
     );

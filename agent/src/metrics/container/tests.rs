@@ -366,6 +366,33 @@ fn drifting(version: Version, set: impl Fn(&mut Reading, &mut Reading)) -> Vec<S
 }
 
 #[test]
+fn shares_are_those_that_were_asked_for() {
+    // The file's weight, and what was asked for.
+    for (weight, asked, shares) in [
+        (100, Some(1024), "1024"),
+        (39, Some(1024), "1024"),
+        (59, Some(512), "512"),
+        (20, Some(512), "512"),
+        // Somebody else wrote it.
+        (100, Some(512), "2597"),
+        (100, None, "2597"),
+        (39, None, "998"),
+    ] {
+        let mut container = living("/c");
+        container.reading.set(Field::CpuWeight, weight);
+        container.intended = asked.map(|asked| {
+            let limits = vec![(Kind::CpuWeight, crate::limit::Value::Shares(asked))];
+            let source = crate::limit::Source::Docker;
+            Arc::new(Intent { limits, source })
+        });
+        let text = written(&[container]);
+        let wanted = format!(r#"{{id="/c",image="",name=""}} {shares}"#);
+        let found = samples(&text, &catalogue::SPEC_CPU_SHARES);
+        assert_eq!(found, [wanted], "{weight} {asked:?}");
+    }
+}
+
+#[test]
 fn what_nobody_is_known_to_have_asked_for_has_no_drift() {
     let mut container = Cgroup {
         is_container: true,
