@@ -112,7 +112,7 @@ fn a_scrape_during_a_removal_adds_up_once() {
     let serve = Serve::start(&[]);
     let mut scrapes = Vec::new();
     let ids = thread::scope(|scope| {
-        let churn = scope.spawn(|| (0..60).map(|_| unshare_in_a_cgroup()).collect());
+        let churn = scope.spawn(|| (0..60).map(|_| end_in_a_cgroup()).collect());
         while !churn.is_finished() {
             scrapes.push(serve.metrics());
         }
@@ -120,9 +120,9 @@ fn a_scrape_during_a_removal_adds_up_once() {
         ids
     });
     for id in &ids {
-        let labels = [("call", "unshare"), ("type", "uts"), ("id", id)];
+        let labels = [("how", "signal"), ("id", id)];
         let values = scrapes.iter();
-        let values = values.filter_map(|it| it.find("container_namespace_calls_total", &labels));
+        let values = values.filter_map(|it| it.find("container_exits_total", &labels));
         let values: Vec<f64> = values.collect();
         assert!(values.is_sorted(), "{id}: {values:?}");
         assert!(values.iter().all(|value| *value <= 1.0), "{id}: {values:?}");
@@ -131,27 +131,27 @@ fn a_scrape_during_a_removal_adds_up_once() {
         let metrics = serve.metrics();
         let seen = |id: &str| metrics.find("container_last_seen", &[("id", id)]).is_none();
         let known = |id: &str| {
-            metrics
-                .find("container_oom_events_total", &[("id", id)])
-                .is_some()
+            let labels = [("how", "signal"), ("id", id)];
+            metrics.find("container_exits_total", &labels).is_some()
         };
         ids.iter()
             .all(|id| seen(id) && known(id))
             .then_some(metrics)
     });
     for id in &ids {
-        let labels = [("call", "unshare"), ("type", "uts"), ("id", id)];
-        assert_eq!(metrics.count("container_namespace_calls_total", &labels), 1);
+        let labels = [("how", "signal"), ("id", id)];
+        assert_eq!(metrics.count("container_exits_total", &labels), 1);
     }
     serve.stop();
 }
 
-/// Makes one call in a cgroup that is removed then: the cgroup's path.
-fn unshare_in_a_cgroup() -> String {
+/// Ends one process by a signal in a cgroup that is removed then: the cgroup's path.
+fn end_in_a_cgroup() -> String {
     let cgroup = Cgroup::new("churn");
     let id = cgroup.path();
-    let status = cgroup.command("unshare").args(["-u", "true"]).status();
-    assert!(status.expect("unshare can be run").success());
+    let mut shell = cgroup.command("sh");
+    let status = shell.args(["-c", "kill -KILL $$"]).status();
+    assert!(!status.expect("sh can be run").success());
     id
 }
 

@@ -262,13 +262,6 @@ mod tests {
     }
 
     #[test]
-    fn weights() {
-        for (weight, wanted) in [(1, 2), (100, 2597), (10_000, 262_144)] {
-            assert_eq!(shares(weight), wanted);
-        }
-    }
-
-    #[test]
     fn pressure() {
         let form = Form::Pressure(Field::CpuWaiting, Field::CpuStalled);
         let text = "some avg10=0.00 avg60=0.00 avg300=0.00 total=12\n\

@@ -49,14 +49,15 @@ pub struct Found {
 }
 
 impl Found {
-    /// Every cgroup that has series, and those above: the root, the living, and of the dead the last of each path.
+    /// Every cgroup that has series, and those above: the root, the living, and of the dead those in which something rare
+    /// happened.
     pub fn of(
         registry: &Registry,
         hierarchies: &Hierarchies,
         counts: &AllCounts,
         choice: Choice<'_>,
     ) -> Self {
-        choice.seen.retain(registry.all());
+        choice.seen.retain(registry.told());
         let order = in_order(hierarchies);
         let mut found = Self::default();
         let (root, directories) = root(hierarchies, counts);
@@ -225,6 +226,7 @@ fn series(cgroup: &registry::Cgroup, path: &str, counts: &AllCounts) -> Cgroup {
     Cgroup {
         is_main: is_container,
         is_container,
+        is_gone: cgroup.gone.is_some(),
         live: cgroup.gone.is_none().then(|| live(cgroup.created)),
         intended: cgroup.intended.clone(),
         ..Cgroup::new(Labels::new(path, image, name), cgroup.counted(counts))

@@ -1,4 +1,4 @@
-//! What was counted in the kernel, of cgroups that are gone too. What happens below a container's own cgroup counts for the
+//! What was counted in the kernel. Of a cgroup that is gone what happens rarely is left: OOM kills, escapes, ends by a signal. What happens below a container's own cgroup counts for the
 //! container.
 
 use agent_ebpf::{Call, Counts, Ending, NamespaceType};
@@ -10,7 +10,7 @@ use crate::metrics::text::Value;
 pub const SOURCES: &[Source] = &[
     Source {
         metric: &catalogue::OOM_EVENTS,
-        write: |cgroup, out| out.number(count(cgroup, |it| it.oom_kills)),
+        write: |cgroup, out| rare(cgroup, out, &[], cgroup.counts.map(|it| it.oom_kills)),
     },
     Source {
         metric: &catalogue::OOM_KILLS,
@@ -50,21 +50,36 @@ pub const SOURCES: &[Source] = &[
     },
 ];
 
+/// What a cgroup says as long as it is there.
+fn often(cgroup: &Cgroup) -> Option<&Counts> {
+    cgroup.counts.as_ref().filter(|_| !cgroup.is_gone)
+}
+
 fn count(cgroup: &Cgroup, count: fn(&Counts) -> u64) -> Option<u64> {
-    cgroup.counts.as_ref().map(count)
+    often(cgroup).map(count)
+}
+
+/// Of a cgroup that is gone, only what happened.
+fn rare(cgroup: &Cgroup, out: &mut Samples<'_, '_>, own: &[&str], count: Option<u64>) {
+    if let Some(count) = count.filter(|count| *count > 0 || !cgroup.is_gone) {
+        out.push(own, Value::Number(count));
+    }
 }
 
 fn oom_kills(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
-    if let Some(counts) = &cgroup.counts {
-        out.push(&["victim"], Value::Number(counts.oom_kills));
-        out.push(&["limit_owner"], Value::Number(counts.oom_limit_kills));
-    }
+    let counts = cgroup.counts.as_ref();
+    rare(cgroup, out, &["victim"], counts.map(|it| it.oom_kills));
+    let owned = counts.map(|it| it.oom_limit_kills);
+    rare(cgroup, out, &["limit_owner"], owned);
 }
 
 fn exits(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
     let exits = cgroup.counts.iter().flat_map(|it| &it.exits);
     for (ending, &count) in Ending::ALL.iter().zip(exits) {
-        out.push(&[ending.name()], Value::Number(count));
+        let is_rare = matches!(ending, Ending::Signal | Ending::OomKilled);
+        if is_rare || !cgroup.is_gone {
+            rare(cgroup, out, &[ending.name()], Some(count));
+        }
     }
 }
 
@@ -73,7 +88,7 @@ fn escapes(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
     let escapes = cgroup.counts.iter().flat_map(|it| &it.escapes);
     for (namespace, &count) in NamespaceType::ALL.iter().zip(escapes) {
         if cgroup.is_container || count > 0 {
-            out.push(&[namespace.name()], Value::Number(count));
+            rare(cgroup, out, &[namespace.name()], Some(count));
         }
     }
 }
@@ -85,7 +100,7 @@ fn with_calls(cgroup: &Cgroup) -> Option<&Counts> {
         let mut calls = counts.calls.iter().flatten().chain(&counts.failed);
         cgroup.is_main || calls.any(|&count| count > 0)
     };
-    cgroup.counts.as_ref().filter(has_calls)
+    often(cgroup).filter(has_calls)
 }
 
 fn namespace_calls(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
