@@ -111,6 +111,7 @@ impl Pipeline {
             log,
         } = crate::kernel::load(options)?;
         let kept = counts.cgroups();
+        scan::oom_kills(&hierarchies, &mut counts);
         let (kernel, host) = kernel.attach()?;
         if !see_events(kernel.statuses()) {
             return Err(PipelineError::Blind);
@@ -121,7 +122,6 @@ impl Pipeline {
         let claims = registry.new_claims(CLAIMS_AT_FIRST);
         registry.confirm(witnesses.confirm_all(&claims));
         scan::processes(&kernel.snapshot()?, &mut registry, &mut counts);
-        scan::oom_kills(&hierarchies, &registry, &mut counts);
         scan::forget_gone(kept, &registry, &mut counts);
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| PipelineError::Thread(error.into()))?;
