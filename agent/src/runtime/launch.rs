@@ -23,7 +23,9 @@ mod stdio;
 mod terminal;
 mod wait;
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use oci_spec::runtime::{Linux, Process};
@@ -46,11 +48,12 @@ use self::plan::identity::Identity;
 use self::plan::namespaces::{Join, Namespaces};
 use self::plan::{Container, Plan};
 use self::wait::{Guard, Wait};
+use super::cgroup::tag;
 use super::order::{Network, Order};
 use super::seccomp;
 use crate::faults::{self, guarded};
 use crate::host;
-use crate::host::hierarchy::Hierarchies;
+use crate::host::hierarchy::{Hierarchies, Mounted};
 use crate::host::pinned::Pinned;
 use crate::sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
 
@@ -76,18 +79,35 @@ pub struct Running {
     pub terminal: Option<OwnedFd>,
 }
 
+/// The cgroups of the host, and the container's.
+#[derive(Debug)]
+pub struct Cgroups<'a> {
+    /// Those of the host, which the container sees if it is to.
+    pub hierarchies: &'a Hierarchies,
+    /// The one of v2 that the container is born in.
+    pub born: Option<BorrowedFd<'a>>,
+    /// The paths of its own, by the hierarchies' controllers.
+    pub own: BTreeMap<String, String>,
+}
+
+impl Cgroups<'_> {
+    /// Where the host has the container's own cgroup in a hierarchy, once it is made.
+    fn directory(&self, hierarchy: &Mounted) -> Option<PathBuf> {
+        let path = self.own.get(&tag(hierarchy))?;
+        Some(self.hierarchies.directory(hierarchy, path)?.path)
+    }
+}
+
 /// Starts a container's first process.
 ///
-/// `root` is a detached mount, which becomes the root; `hierarchies` those of the host, which it sees if it is to; `cgroup`
-/// the v2 cgroup that it is born in. The calling process has one thread.
+/// `root` is a detached mount, which becomes the root. The calling process has one thread.
 ///
 /// # Errors
 /// The order asks for what the kernel refuses, or what is not there.
 pub fn launch(
     order: &Order,
     root: BorrowedFd<'_>,
-    hierarchies: &Hierarchies,
-    cgroup: Option<BorrowedFd<'_>>,
+    cgroups: &Cgroups<'_>,
     stdio: Stdio,
     filters: &[seccomp::Program],
     interrupts: &mut dyn Interrupts,
@@ -101,7 +121,7 @@ pub fn launch(
     let connected = matches!(order.network, Network::Veth { .. });
     let mut namespaces = Namespaces::new(order.spec.linux().as_ref().unwrap_or(&empty), connected)?;
     check_members(order)?;
-    let container = Container::new(order, root, &namespaces, hierarchies, interrupts)?;
+    let container = Container::new(order, root, &namespaces, cgroups, interrupts)?;
     let (steps, stdio, ahead) = if guarded(faults::Guard::Entry)
         && let Some(pids) = namespaces.take_joined(libc::CLONE_NEWPID)
     {
@@ -129,7 +149,7 @@ pub fn launch(
         hold: faults::held(),
         stage: None,
     };
-    start(&plan, cgroup, process.oom_score_adj(), ahead, interrupts)
+    start(&plan, cgroups.born, process.oom_score_adj(), ahead, interrupts)
 }
 
 /// Whether the namespaces that were opened are of the containers that were named.

@@ -9,6 +9,7 @@ pub mod launch;
 mod lookup;
 pub mod network;
 pub mod order;
+pub mod propagation;
 pub mod root;
 pub mod rootless;
 pub mod seccomp;

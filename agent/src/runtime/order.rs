@@ -37,6 +37,8 @@ pub struct Order {
     /// [`super::spec::complete`] makes `process` of the spec from it, once the root file system is there. `None`: the spec
     /// is complete as it is.
     pub asked: Option<Asked>,
+    /// What whoever asked for it is to know.
+    pub notes: Vec<String>,
 }
 
 /// How much is kept of what a container writes: `file_bytes` in each of `files` files.

@@ -197,6 +197,7 @@ pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
         log: value::log_limits(&flags.manner.log_opt),
         swap_implied,
         asked: Some(asked(flags, found)?),
+        notes: Vec::new(),
     })
 }
 

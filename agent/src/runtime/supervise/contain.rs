@@ -16,7 +16,7 @@ use crate::faults;
 use crate::host::membership::Membership;
 use crate::host::process;
 use crate::runtime::cgroup::{self, Begun, Cgroup, Ground};
-use crate::runtime::launch::{self, Entrances, Interrupts as _, Started, Stdio};
+use crate::runtime::launch::{self, Cgroups, Entrances, Interrupts as _, Started, Stdio};
 use crate::runtime::order::{Network, Order};
 use crate::runtime::root::{self, Tree};
 use crate::runtime::state::{NameClaim, Record, Status, Store, logs};
@@ -178,12 +178,16 @@ fn live(
         relay.leash(leash);
     }
     begun.check()?;
+    let cgroups = Cgroups {
+        hierarchies: &ground.hierarchies,
+        born: begun.v2_fd(),
+        own: ground.cgroups(&path),
+    };
     // Dropped before what was begun of the cgroup: nothing is in that then.
     let started = launch::launch(
         order,
         tree.mount.as_fd(),
-        &ground.hierarchies,
-        begun.v2_fd(),
+        &cgroups,
         stdio,
         &filters,
         signals,
