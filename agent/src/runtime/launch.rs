@@ -9,6 +9,7 @@
 
 mod ahead;
 mod apart;
+mod cgroups;
 mod channel;
 mod child;
 mod entry;
@@ -23,9 +24,7 @@ mod stdio;
 mod terminal;
 mod wait;
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::time::Instant;
 
 use oci_spec::runtime::{Linux, Process};
@@ -33,6 +32,7 @@ use rustix::fs::{Uid, fchown};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
+pub use cgroups::Cgroups;
 pub use entry::Entrances;
 pub use error::Error;
 pub use executable::protect_executable;
@@ -48,12 +48,10 @@ use self::plan::identity::Identity;
 use self::plan::namespaces::{Join, Namespaces};
 use self::plan::{Container, Plan};
 use self::wait::{Guard, Wait};
-use super::cgroup::tag;
 use super::order::{Network, Order};
 use super::seccomp;
 use crate::faults::{self, guarded};
 use crate::host;
-use crate::host::hierarchy::{Hierarchies, Mounted};
 use crate::host::pinned::Pinned;
 use crate::sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
 
@@ -77,25 +75,6 @@ pub struct Running {
     pub pidfd: OwnedFd,
     /// The other side of the container's terminal, where it was to have one.
     pub terminal: Option<OwnedFd>,
-}
-
-/// The cgroups of the host, and the container's.
-#[derive(Debug)]
-pub struct Cgroups<'a> {
-    /// Those of the host, which the container sees if it is to.
-    pub hierarchies: &'a Hierarchies,
-    /// The one of v2 that the container is born in.
-    pub born: Option<BorrowedFd<'a>>,
-    /// The paths of its own, by the hierarchies' controllers.
-    pub own: BTreeMap<String, String>,
-}
-
-impl Cgroups<'_> {
-    /// Where the host has the container's own cgroup in a hierarchy, once it is made.
-    fn directory(&self, hierarchy: &Mounted) -> Option<PathBuf> {
-        let path = self.own.get(&tag(hierarchy))?;
-        Some(self.hierarchies.directory(hierarchy, path)?.path)
-    }
 }
 
 /// Starts a container's first process.
@@ -149,7 +128,13 @@ pub fn launch(
         hold: faults::held(),
         stage: None,
     };
-    start(&plan, cgroups.born, process.oom_score_adj(), ahead, interrupts)
+    start(
+        &plan,
+        cgroups.born,
+        process.oom_score_adj(),
+        ahead,
+        interrupts,
+    )
 }
 
 /// Whether the namespaces that were opened are of the containers that were named.

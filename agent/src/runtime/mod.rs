@@ -13,6 +13,7 @@ pub mod propagation;
 pub mod root;
 pub mod rootless;
 pub mod seccomp;
+mod setting;
 pub mod spec;
 pub mod state;
 pub mod supervise;

@@ -22,7 +22,7 @@ use super::stage::Stage;
 use super::{Cgroups, Error, Interrupts};
 use crate::runtime::order::{ChangeRoot, Order, Root};
 use crate::runtime::propagation::Propagation;
-use crate::runtime::seccomp;
+use crate::runtime::{seccomp, setting};
 use crate::sys::launch::StartArea;
 
 #[derive(Debug)]
@@ -113,14 +113,20 @@ impl<'a> Container<'a> {
             read_only: is_read_only(spec),
             propagation: Propagation::of_root(spec)
                 .filter(|it| matches!(it.kind, libc::MS_SHARED | libc::MS_UNBINDABLE)),
-            host_name: spec.hostname().as_ref().map(text).transpose()?,
-            domain_name: spec.domainname().as_ref().map(text).transpose()?,
+            host_name: name(spec.hostname())?,
+            domain_name: name(spec.domainname())?,
             sysctl,
             hidden: hidden(linux, |path| !mounts.is_late(path))?,
             hidden_late: hidden(linux, |path| mounts.is_late(path))?,
             mounts,
         })
     }
+}
+
+/// Programs in Go write an empty text for none.
+fn name(said: &Option<String>) -> Result<Option<CString>, Error> {
+    let said = said.as_ref().filter(|name| !name.is_empty());
+    said.map(text).transpose()
 }
 
 fn is_read_only(spec: &Spec) -> bool {
@@ -142,19 +148,14 @@ fn hidden(linux: &Linux, wanted: impl Fn(&Path) -> bool) -> Result<Hidden, Error
     })
 }
 
-/// Dots in a name stand for slashes, unless there are slashes already (sysctl(8)).
 fn sysctl(linux: &Linux) -> Result<Vec<(CString, CString)>, Error> {
     let Some(wanted) = linux.sysctl() else {
         return Ok(Vec::new());
     };
     let mut all = Vec::with_capacity(wanted.len());
     for (name, value) in wanted {
-        let path = if name.contains('/') {
-            name.clone()
-        } else {
-            name.replace('.', "/")
-        };
-        all.push((text(format!("sys/{path}"))?, text(value)?));
+        let path = format!("sys/{}", setting::path(name));
+        all.push((text(path)?, text(value)?));
     }
     all.sort();
     Ok(all)

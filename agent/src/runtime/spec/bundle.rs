@@ -6,15 +6,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Linux, LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, Spec};
 
 use self::members::Left;
 use super::flags::Flags;
-use super::{Error, Found, resources, security};
+use super::{Error, Found, resources};
 use crate::regular::{self, Links};
 use crate::runtime::order::{ChangeRoot, Network, Order, Root};
 use crate::runtime::propagation::Propagation;
+use crate::runtime::setting;
 use crate::runtime::state::LARGEST;
+use crate::units::Signal;
 
 const CONFIGURATION: &str = "config.json";
 
@@ -121,11 +123,12 @@ pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &Found) -> Result<O
             "process.cwd is {cwd}; wanted: an absolute path"
         )));
     }
+    let stop_signal = stop_signal(&spec).map_err(refuse)?;
     sources_from(&bundle.directory, &mut spec);
     let linux = spec.linux_mut().get_or_insert_default();
     let (cgroup, note) = cgroup(linux, flags, found)?;
     linux.set_cgroups_path(Some(cgroup));
-    allow_usual_devices(linux);
+    complete_devices(linux);
     let unknown = bundle.unknown.iter();
     let unknown = unknown.map(|it| format!("{it} is no member that OCI has; it is left out"));
     let notes = unknown.chain(note);
@@ -151,16 +154,25 @@ pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &Found) -> Result<O
         swap_implied: false,
         asked: None,
         notes: notes.collect(),
+        stop_signal,
     })
+}
+
+/// The signal that an image's `StopSignal` has become (image-spec, `conversion.md`).
+fn stop_signal(spec: &Spec) -> Result<Option<Signal>, String> {
+    const NAME: &str = "org.opencontainers.image.stopSignal";
+    let annotations = spec.annotations().as_ref();
+    let said = annotations.and_then(|all| all.get(NAME));
+    let parse = |text: &String| {
+        let said = |reason| format!("annotations {NAME} {text:?}: {reason}");
+        text.parse().map_err(said)
+    };
+    said.filter(|text| !text.is_empty()).map(parse).transpose()
 }
 
 /// Where its cgroup is. The name that a bundle gives is used as far as it is one of `agent run`'s: which container a cgroup
 /// belongs to is told by its path, and other paths are those of other engines.
-fn cgroup(
-    linux: &Linux,
-    flags: &Flags,
-    found: &Found,
-) -> Result<(PathBuf, Option<String>), Error> {
+fn cgroup(linux: &Linux, flags: &Flags, found: &Found) -> Result<(PathBuf, Option<String>), Error> {
     let said = linux.cgroups_path().as_deref().map(Path::new);
     let said = said.filter(|path| !path.as_os_str().is_empty());
     let agents = said.and_then(Path::parent);
@@ -180,16 +192,19 @@ fn cgroup(
     Ok((cgroup, note))
 }
 
-/// OCI's default devices can be used whatever the rules say, as with runc; and each can be made: who opens one is asked
-/// again.
-fn allow_usual_devices(linux: &mut Linux) {
-    let Some(resources) = linux.resources_mut() else {
-        return;
-    };
-    if let Some(rules) = resources.devices_mut().as_mut().filter(|it| !it.is_empty()) {
-        let usual = resources::devices();
-        rules.extend(usual.into_iter().filter(|rule| rule.allow()));
-    }
+/// As with runc: what no rule allows is denied, but OCI's default devices can be used whatever the rules say, and each
+/// device can be made: who opens one is asked again.
+fn complete_devices(linux: &mut Linux) {
+    let resources = linux.resources_mut().get_or_insert_default();
+    let (usual, denied): (Vec<_>, Vec<_>) = resources::devices()
+        .into_iter()
+        .partition(LinuxDeviceCgroup::allow);
+    // The console is a terminal of the container's own, where it has one.
+    let console = |rule: &LinuxDeviceCgroup| (rule.major(), rule.minor()) == (Some(5), Some(1));
+    let usual = usual.into_iter().filter(|rule| !console(rule));
+    let said = resources.devices_mut().take().unwrap_or_default();
+    let rules = denied.into_iter().chain(said).chain(usual);
+    resources.set_devices(Some(rules.collect()));
 }
 
 /// Refuses what cannot be.
@@ -241,7 +256,8 @@ fn others(spec: &Spec) -> Result<(), String> {
         let mut all = namespaces.into_iter().flatten();
         all.any(|it| it.typ() == kind && it.path().is_none())
     };
-    let named = spec.hostname().is_some() || spec.domainname().is_some();
+    let is_name = |name: &Option<String>| name.as_ref().is_some_and(|it| !it.is_empty());
+    let named = is_name(spec.hostname()) || is_name(spec.domainname());
     if named && !is_new(LinuxNamespaceType::Uts) {
         return Err(
             "hostname or domainname would be changed for others too; wants a new uts namespace"
@@ -250,7 +266,7 @@ fn others(spec: &Spec) -> Result<(), String> {
     }
     let settings = linux.and_then(|linux| linux.sysctl().as_ref());
     for name in settings.into_iter().flatten().map(|(name, _)| name) {
-        security::own_setting(name, is_new)
+        setting::check(&setting::path(name), is_new)
             .map_err(|reason| format!("linux.sysctl {name}: {reason}"))?;
     }
     Ok(())

@@ -159,8 +159,9 @@ fn live(
     };
     spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
     remember_size(&mut order.spec, wanted);
-    if record.image != tree.name {
+    if record.image != tree.name || record.stop_signal != order.stop_signal {
         record.image.clone_from(&tree.name);
+        record.stop_signal = order.stop_signal;
         claim.write(record)?;
     }
     // Before the cgroup is there: whoever sees that asks what is intended.
@@ -293,6 +294,7 @@ fn record(order: &Order, store: &Store, ground: &Ground) -> Record {
         remove: order.remove || !order.detach,
         change_root: order.change_root,
         network: order.network.clone(),
+        stop_signal: order.stop_signal,
         log: log.flatten(),
     }
 }

@@ -17,9 +17,7 @@ use rustix::process::fchdir;
 use super::hide::{is_of, set_read_only};
 use super::{Child, Done, On as _};
 use crate::runtime::launch::place::{Kind, Links, Within};
-use crate::runtime::launch::plan::mounts::{
-    Fresh, Hierarchy, Mount, Node, OwnCgroup, Role, What,
-};
+use crate::runtime::launch::plan::mounts::{Fresh, Hierarchy, Mount, Node, OwnCgroup, Role, What};
 use crate::sys::launch::{MountAttributes, set_mount};
 
 /// All but those that wait for the cgroup namespace.

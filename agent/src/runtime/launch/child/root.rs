@@ -75,6 +75,8 @@ pub fn enter<'a>(child: &mut Child<'a>) -> Done<'a> {
     chdir(c"/").on(c"/")?;
     child.own = None;
     if container.read_only {
+        // It is made while that can be; what fails is told when it is entered.
+        let _ = super::execute::directory(child);
         super::hide::set_read_only(container.root, false).on(c"/")?;
     }
     if let Some(propagation) = container.propagation {

@@ -245,7 +245,10 @@ mod tests {
             _ => json!({"x": 7}),
         };
         let names = path.split('.').rev();
-        names.fold(value, |below, name| json!({ if name == "*" { "any" } else { name }: below }))
+        names.fold(
+            value,
+            |below, name| json!({ if name == "*" { "any" } else { name }: below }),
+        )
     }
 
     fn members() -> impl Iterator<Item = (&'static str, &'static str)> {

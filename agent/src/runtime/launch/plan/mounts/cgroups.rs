@@ -28,7 +28,8 @@ pub fn mounts(
     let attributes = MountAttrFlags::from_bits_retain(options.attributes.set as u32);
     let cgroup =
         |place: &Path, kind, settings| one(place, kind, settings, attributes, Role::Cgroup);
-    let sees_all = !namespaces.has(libc::CLONE_NEWCGROUP) && !namespaces.joins(libc::CLONE_NEWCGROUP);
+    let sees_all =
+        !namespaces.has(libc::CLONE_NEWCGROUP) && !namespaces.joins(libc::CLONE_NEWCGROUP);
     let own = |hierarchy: &Mounted| match cgroups.directory(hierarchy).filter(|_| sees_all) {
         None => Ok(None),
         Some(directory) => path_text(&directory).map(|directory| {

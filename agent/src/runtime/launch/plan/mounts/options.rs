@@ -103,16 +103,9 @@ mod tests {
 
     #[test]
     fn options_go_to_who_understands_them() {
-        let options: Vec<String> = [
-            "rnosuid",
-            "ro",
-            "rrw",
-            "size=64m",
-            "newinstance",
-            "rslave",
-        ]
-        .map(str::to_owned)
-        .into();
+        let options: Vec<String> = ["rnosuid", "ro", "rrw", "size=64m", "newinstance", "rslave"]
+            .map(str::to_owned)
+            .into();
         let parsed = Options::parse(&options).unwrap();
         assert_eq!(parsed.attributes.set, libc::MOUNT_ATTR_NOSUID);
         assert_eq!(parsed.attributes.clear, libc::MOUNT_ATTR_RDONLY);
