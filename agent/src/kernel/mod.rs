@@ -146,7 +146,7 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
     let mut facts = read_facts()?;
     facts.config.generation = unique();
     facts.config.rings_mask = u64::from(frequent::rings() - 1);
-    let mut object = Object::new(&facts.config, options.pin.as_deref())?;
+    let mut object = Object::new(&facts, options.pin.as_deref())?;
     let counts = KernelCounts::new(&mut object)?;
     let ring = object.take_ring("RARE")?;
     let ring = Ring::map(ring, RARE_RING_BYTES).map_err(MapError::from)?;
@@ -187,7 +187,7 @@ const SNAPSHOT: Hook = Hook::Iterator("bpf_iter_task");
 /// Where the kernel has no type information, or refuses.
 pub fn look() -> Result<(Namespaces, Vec<Task>), KernelError> {
     let facts = read_facts()?;
-    let object = Object::new(&facts.config, None)?;
+    let object = Object::new(&facts, None)?;
     let loader = Loader {
         object: &object,
         facts: &facts,
