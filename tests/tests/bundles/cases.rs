@@ -451,7 +451,7 @@ fn linux() -> Vec<Case> {
         ),
         set(
             "a usual node of another mode",
-            Same,
+            Expect::Differs(&["limits"], "usual-node"),
             "linux/devices",
             node("/dev/zero", "c", 1, 5),
         ),
