@@ -2,7 +2,9 @@
 
 mod confirm;
 mod demand;
+mod escapes;
 pub mod look;
+mod missed;
 mod reader;
 mod scan;
 
@@ -149,6 +151,11 @@ impl Pipeline {
             threads: Vec::new(),
         };
         pipeline.spawn("tracer", move || reader.run())?;
+        let look = lock(&shared.kernel).look().map(OwnedFd::try_clone);
+        if let Some(program) = look.transpose().map_err(PipelineError::Thread)? {
+            let shared = Arc::clone(&shared);
+            pipeline.spawn("escapes", move || escapes::look(&program, &shared.stop))?;
+        }
         pipeline.spawn("witness", move || {
             let look = |claim: &Claim| shared.witnesses.confirm(claim);
             shared.waiting.serve(look, || shared.wake_reader());
@@ -177,6 +184,9 @@ impl Drop for Pipeline {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.shared.wake_reader();
         self.shared.waiting.stop();
+        for thread in &self.threads {
+            thread.thread().unpark();
+        }
         for thread in self.threads.drain(..) {
             // A panic there was printed already.
             let _ = thread.join();

@@ -11,7 +11,7 @@ use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes, Task};
 use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Shared, confirm::Allowance, scan};
+use super::{Shared, confirm::Allowance, missed::Missed, scan};
 use crate::{
     container::{
         attribute::attribute,
@@ -65,6 +65,7 @@ pub struct Reader {
     clock: Clock,
     /// Losses in the kernel that streams were told of, by [`Kind`].
     known_losses: [u64; KINDS],
+    missed: Missed,
     looked: Instant,
     scanned: Instant,
     scan_took: Duration,
@@ -91,6 +92,7 @@ impl Reader {
             log,
             clock: Clock::now(),
             known_losses: [0; KINDS],
+            missed: Missed::default(),
             looked: Instant::now(),
             scanned: Instant::now(),
             scan_took: Duration::ZERO,
@@ -316,7 +318,7 @@ impl Reader {
 
     /// Tells streams of records that the kernel could not send in the time that has gone by.
     fn tell_losses(&mut self, time: Duration) {
-        let mut losses: Vec<(StreamKind, u64)> = Vec::new();
+        let mut losses = self.missed.since(lock(&self.shared.kernel).programs());
         for kind in Kind::ALL {
             let Ok(outcomes) = lock(&self.shared.counts).outcomes(*kind) else {
                 continue;
