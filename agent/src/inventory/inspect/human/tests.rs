@@ -40,6 +40,7 @@ fn namespace(kind: &str, host: bool) -> NamespaceState {
             user_namespace: None,
         }),
         mounts: Vec::new(),
+        holders: Vec::new(),
         containers: vec![],
     }
 }
