@@ -34,6 +34,7 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 pub use entry::Entrances;
 pub use error::Error;
 pub use executable::protect_executable;
+pub use plan::identity::too_few_descriptors;
 pub use stdio::Stdio;
 pub use wait::Interrupts;
 
