@@ -11,7 +11,7 @@ use super::{
     screen, unit,
 };
 use crate::{
-    host::{Error, membership::Membership, pinned::Pinned},
+    host::{Error, membership::Membership, pinned::Pinned, process::Process},
     intent,
     inventory::{
         containers::{self, ContainerState},
@@ -82,14 +82,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let is_trusted = matches!(inventory, Inventory::Server { trusted: true, .. });
     let fresh = Fresh::new(&args.engine).await?.believing_server(is_trusted);
     let found = process_of(target, &states, &fresh).await;
-    let gone = |pid: &dyn std::fmt::Display| {
-        anyhow::anyhow!(
-            "{target}: there is no process {pid}, or it has just ended; want one of the host's numbers"
-        )
+    let gone = |pid: u32| {
+        let why = Process::new(Path::new("/"), pid).unseen();
+        anyhow::anyhow!("{target}: {why}")
     };
     let Some(process) = found.with_context(|| target.clone())? else {
-        if target.parse::<NonZeroU32>().is_ok() {
-            return Err(gone(target));
+        if let Ok(number) = target.parse::<NonZeroU32>() {
+            return Err(gone(number.get()));
         }
         if let Some(said) = unit::explained(target) {
             anyhow::bail!(said);
@@ -115,7 +114,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             not_judged: not_judged(pid.get()).await,
             ..report
         },
-        Ok(_) | Err(Error::Gone { .. }) => return Err(gone(&pid)),
+        Ok(_) | Err(Error::Gone { .. }) => return Err(gone(pid.get())),
         Err(error) => return Err(error.into()),
     };
     super::print(&match args.output {
