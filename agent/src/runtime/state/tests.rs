@@ -26,7 +26,6 @@ fn record(name: &str, supervisor: i32, status: Status) -> Record {
         network: Network::None,
         stop_signal: None,
         log: None,
-        stop_signal: None,
     }
 }
 
