@@ -21,6 +21,7 @@ use crate::{
         hierarchy::{Hierarchies, Mounted},
         membership::Membership,
     },
+    limit::Intent,
     limit::{Held, Kind, chain::Link},
     watch::record::{Container, ContainerKind, Namespaces},
 };
@@ -55,6 +56,9 @@ pub struct ContainerState {
     pub oom_kills: u64,
     /// Those of the first process.
     pub namespaces: Option<Namespaces>,
+    /// What its limits are meant to be, and who says so; absent where nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intended: Option<Intent>,
 }
 
 /// A container whose files are still to be read: that needs no lock.
@@ -146,6 +150,7 @@ fn state(cgroup: &Cgroup, processes: &HashMap<String, u32>, clock: Clock) -> Con
         cpu_percent: None,
         oom_kills: 0,
         namespaces: init.map(|init| named(&init.namespaces)),
+        intended: cgroup.intended.as_deref().cloned(),
         container,
     }
 }

@@ -16,6 +16,13 @@ pub fn weight_of_shares(shares: u64) -> u64 {
     weight.clamp(WEIGHT.0, WEIGHT.1)
 }
 
+/// The weight that runtimes made of shares before that curve, on a straight line, as Debian's runc 1.1 does. Of a container
+/// of theirs it is what was intended.
+pub fn straight_weight_of_shares(shares: u64) -> u64 {
+    let shares = shares.clamp(SHARES.0, SHARES.1);
+    1 + (shares - SHARES.0) * (WEIGHT.1 - WEIGHT.0) / (SHARES.1 - SHARES.0)
+}
+
 /// The shares that the kernel itself makes of a weight (`sched_weight_from_cgroup`, kernel/sched/sched.h): it keeps the
 /// proportions of weights.
 pub fn shares_of_weight(weight: u64) -> u64 {

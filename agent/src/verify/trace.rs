@@ -22,6 +22,8 @@ pub struct Trace(Arc<Mutex<Traced>>);
 
 #[derive(Debug, Default)]
 struct Traced {
+    /// The path of the cgroup that is judged. Kills elsewhere are nobody's business here, and are not kept.
+    subject: Option<String>,
     victims: Vec<Victim>,
     /// The stream told of a gap, or ended: not all are here.
     incomplete: bool,
@@ -42,9 +44,16 @@ impl Trace {
         trace
     }
 
-    /// The kills of processes in `container`, once all that the kernel has counted were told of, or that took too long.
-    /// `None` where the stream has a gap: then there may be more.
-    pub async fn kills(&self, container: &str, counted: u64) -> Option<Vec<Victim>> {
+    /// From now on kills in the cgroup at `path`, and in those below it, are kept; what was before is forgotten.
+    pub fn about(&self, path: &str) {
+        let mut traced = lock(&self.0);
+        traced.subject = Some(path.to_owned());
+        traced.victims.clear();
+    }
+
+    /// The kills, once all that the kernel has counted were told of, or that took too long. `None` where the stream has a
+    /// gap: then there may be more.
+    pub async fn kills(&self, counted: u64) -> Option<Vec<Victim>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             {
@@ -52,10 +61,8 @@ impl Trace {
                 if traced.incomplete {
                     return None;
                 }
-                let victims = traced.victims.iter();
-                let own = victims.filter(|victim| is_within(&victim.container, container));
-                if own.clone().count() as u64 >= counted || Instant::now() >= deadline {
-                    return Some(own.cloned().collect());
+                if traced.victims.len() as u64 >= counted || Instant::now() >= deadline {
+                    return Some(traced.victims.clone());
                 }
             }
             sleep(PAUSE).await;
@@ -73,13 +80,23 @@ impl Traced {
     fn add(&mut self, record: &Record) {
         match &record.event {
             Event::Oom(oom) => {
-                let process = &oom.victim.process;
+                let subject = self.subject.as_deref();
                 let container = oom.victim.container.as_deref();
+                let cgroup = oom.victim_cgroup.as_deref();
+                let cgroup = cgroup.or(container.map(|it| &*it.cgroup));
+                // Which cgroup it was in is not known where the agent never learned of that: then the kernel's count and
+                // the trace do not agree, and there is no verdict.
+                if !cgroup
+                    .zip(subject)
+                    .is_some_and(|(path, subject)| is_within(path, subject))
+                {
+                    return;
+                }
+                let process = &oom.victim.process;
                 self.victims.push(Victim {
                     time: record.time,
                     pid: process.pid,
                     comm: process.comm.clone(),
-                    container: container.map(|it| it.cgroup.clone()).unwrap_or_default(),
                     init: oom.init_killed,
                     limit_owner: oom.limit_owner.as_ref().map(|owner| owner.cgroup.clone()),
                 });

@@ -12,6 +12,7 @@ use crate::container::path::Runtime;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::membership::Membership;
 use crate::intent::{Intent, Source, expect};
+use crate::inventory::containers::ContainerState;
 use crate::limit::Kind;
 use crate::verify::caller::Caller;
 use crate::verify::claim::Claim;
@@ -19,7 +20,8 @@ use crate::verify::judge::{Facts, Run, Undone, judge};
 use crate::verify::report::{Check, Report, Scope, Subject, Verdict};
 use crate::verify::run::{self, Watch};
 use crate::verify::sample::{Gauge, Sample};
-use crate::watch::record::Container;
+use crate::watch::client;
+use crate::watch::record::{Container, ContainerKind};
 
 /// What is judged, and what is known of it.
 struct Found {
@@ -40,7 +42,7 @@ pub fn run(args: &Args, target: &Target<'_>) -> Result<Report, Failure> {
         let caller = found.known.as_ref().map_or_else(Caller::default, caller);
         let intent = match (expected, &found.known) {
             (Some(expected), _) => Some(expected),
-            (None, Some(known)) => known.intent(args.engine.socket()).await?,
+            (None, Some(known)) => intended(args, known).await?,
             (None, None) => None,
         };
         let unread = match (&intent, &found.known) {
@@ -53,6 +55,30 @@ pub fn run(args: &Args, target: &Target<'_>) -> Result<Report, Failure> {
             None => judged,
         }
     })
+}
+
+/// What the limits of a container are meant to be: a running server knows it first, which hears engines on sockets of its
+/// own.
+async fn intended(args: &Args, known: &Known) -> Result<Option<Intent>, Failure> {
+    let told = told_by_server(args, &known.container.cgroup).await?;
+    match told {
+        Some(intent) if known.intended.is_none() => Ok(Some(intent)),
+        _ => Ok(known.intent(args.engine.socket()).await?),
+    }
+}
+
+async fn told_by_server(args: &Args, cgroup: &str) -> Result<Option<Intent>, Failure> {
+    let states = client::fetch_trusted::<Vec<ContainerState>>(&args.socket, "/v1/containers").await;
+    match states {
+        Ok(states) => {
+            let of = |state: &ContainerState| {
+                state.container.cgroup == cgroup && state.container.confirmed == Some(true)
+            };
+            Ok(states.into_iter().find(of).and_then(|state| state.intended))
+        }
+        Err(nobody) if nobody.is_no_server() => Ok(None),
+        Err(error) => Err(anyhow::Error::from(error).into()),
+    }
 }
 
 /// Where a record is there that cannot be read, nobody knows whether a limit is as it was intended.
@@ -157,7 +183,7 @@ async fn judge_found(
     hierarchies: Hierarchies,
 ) -> Result<Report, Failure> {
     let gauge = Gauge::new(hierarchies, found.membership);
-    let claims = caller.beside(claims(&gauge, intent)?);
+    let claims = caller.beside(claims(&gauge, intent, found.known.as_ref())?);
     let unknown = caller.unknown();
     if claims.is_empty() && unknown.is_empty() {
         let none = anyhow!(
@@ -195,11 +221,17 @@ async fn judge_found(
 }
 
 /// What was intended; where nobody says, each limit that the cgroup has.
-fn claims(gauge: &Gauge, intent: Option<Intent>) -> Result<Vec<Claim>, Failure> {
-    if let Some(Intent { limits, source }) = intent {
-        let claims = limits
-            .into_iter()
-            .map(|(kind, value)| Claim::new(kind, value, source.name()));
+fn claims(
+    gauge: &Gauge,
+    intent: Option<Intent>,
+    known: Option<&Known>,
+) -> Result<Vec<Claim>, Failure> {
+    if let Some(intent) = intent {
+        let source = intent.source;
+        let claims = intent.limits.iter().map(|(kind, value)| Claim {
+            by_default: intent.follows(value),
+            ..Claim::new(*kind, value.clone(), source.name())
+        });
         // Twice the memory is nobody's wish where the kernel does not count swap: engines leave it out there.
         let counted = |claim: &Claim| {
             source == Source::Expect || claim.kind != Kind::MemorySwap || gauge.has(claim.kind)
@@ -207,13 +239,34 @@ fn claims(gauge: &Gauge, intent: Option<Intent>) -> Result<Vec<Claim>, Failure> 
         return Ok(claims.filter(counted).collect());
     }
     let all = gauge.limits().all().into_iter();
-    let all: Vec<Claim> = all.map(|(kind, device)| Claim::own(kind, device)).collect();
+    let ask = would_tell(known);
+    let all: Vec<Claim> = all
+        .map(|(kind, device)| Claim::own(kind, device, &ask))
+        .collect();
     let now = gauge.sample(&all)?;
     let limited = all.into_iter().zip(now.chains).filter(|(claim, chain)| {
-        let own = chain.own.as_ref().is_ok_and(|own| !own.held.is_none());
-        own && !matches!(claim.kind, Kind::CpuWeight | Kind::CpusetMems)
+        let is_set = match chain {
+            Ok(chain) => chain.own.as_ref().is_ok_and(|own| !own.held.is_none()),
+            // It may be.
+            Err(_) => true,
+        };
+        is_set && !matches!(claim.kind, Kind::CpuWeight | Kind::CpusetMems)
     });
     Ok(limited.map(|(claim, _)| claim).collect())
+}
+
+/// Who could say what was intended.
+fn would_tell(known: Option<&Known>) -> String {
+    const EXPECT: &str = "--expect LIMIT=VALUE says it";
+    let container = known.map(|known| &known.container);
+    let container = container.filter(|it| it.kind == ContainerKind::Container);
+    match container.map(|it| &*it.runtime) {
+        Some(docker) if docker == Runtime::Docker.name() => format!(
+            "{EXPECT}, and so does docker, whose socket --docker-socket names, or a running agent serve that hears it"
+        ),
+        Some(engine) => format!("{EXPECT}; {engine} is not asked"),
+        None => EXPECT.to_owned(),
+    }
 }
 
 fn checks(

@@ -93,6 +93,25 @@ impl Knob {
         });
     }
 
+    /// Puts a process into a new cgroup below its own, which may have a limit of its own.
+    pub fn inside(self, cgroup: &str, limit: Option<&str>, pid: u32) {
+        let (controller, ..) = self.names();
+        let below = format!("{cgroup}/below");
+        let directory = directory(controller, &below);
+        fs::create_dir_all(&directory).expect("a cgroup can be made");
+        let procs = directory.join("cgroup.procs");
+        fs::write(procs, pid.to_string()).expect("a process can be moved");
+        if let Some(limit) = limit {
+            // v2 gives a controller only below a cgroup without processes.
+            if !Cgroup::is_v1(controller) {
+                let above = tests::cgroup::directory(controller, cgroup);
+                let give = above.join("cgroup.subtree_control");
+                fs::write(give, format!("+{controller}")).expect("a controller can be given");
+            }
+            self.write(&below, limit);
+        }
+    }
+
     /// Puts a process into the root of the hierarchy, where nothing is limited.
     pub fn free(self, pid: u32) {
         let (controller, ..) = self.names();

@@ -213,7 +213,6 @@ pub fn plain(
 /// Workloads: each presses against its limit until it is ended.
 pub const FILL: &str = "while :; do {hog} 1 67108864; done 2>/dev/null";
 pub const SPIN: &str = "while :; do :; done";
-pub const SPIN_4: &str =
-    "for i in 1 2 3; do while :; do :; done & done; while :; do :; done";
+pub const SPIN_4: &str = "for i in 1 2 3; do while :; do :; done & done; while :; do :; done";
 pub const FORK: &str = "for i in {1..60}; do sleep 1000 & done; wait";
 pub const SLEEP: &str = "exec sleep 1000";
