@@ -119,6 +119,17 @@ impl Fresh {
         })
     }
 
+    /// The container that a process is in, in whichever of its cgroups, and the cgroups of it; the outermost, where that is
+    /// confirmed.
+    pub async fn around(&self, membership: &Membership) -> Option<(Known, Membership)> {
+        let mut places = membership.paths().map(|(_, path)| place::of(path));
+        let claim = places.find_map(|place| place.claim)?;
+        let candidate = (place::of(&claim.cgroup).container, None);
+        let known = self.know(&candidate).await?;
+        let own = membership.above(|path| claim.covers(path), &claim.cgroup);
+        Some((known, own))
+    }
+
     /// The container whose own cgroup is at `path`; one that is not confirmed is returned as such, and a unit as it is.
     pub async fn at(&self, membership: &Membership) -> Option<Known> {
         let places = membership.paths().map(|(_, path)| place::of(path));

@@ -25,7 +25,8 @@ pub struct Hits {
     pub swap_hits: Option<u64>,
     /// Forks that failed with EAGAIN: of the cgroup's own processes, or by its own limit, as the kernel counts.
     pub forks_refused: Option<u64>,
-    /// Likewise in the cgroups below, where the kernel counts them there (all of v1, v2 before 6.11).
+    /// Likewise in the cgroups below, where the kernel counts them there (all of v1, v2 before 6.11), but for those that are
+    /// under a limit of their own: which of the two refused the fork, the kernel does not say.
     pub forks_refused_below: Option<u64>,
     /// The most processes and threads that there were.
     pub pids_peak: Option<u64>,
@@ -109,11 +110,15 @@ fn keep<T>(read: Result<Option<T>, Error>, errors: &mut Vec<Error>) -> Option<T>
     })
 }
 
-/// Forks that were refused in the cgroups below.
+/// Forks that were refused in the cgroups below that have no limit of their own.
 fn refused_below(path: &Path) -> Result<Option<u64>, Error> {
     let mut all = 0;
     for below in below(path) {
         // A cgroup that is removed meanwhile has taken its count with it.
+        let own = there(File::read(below.join("pids.max")))?;
+        if own.is_some_and(|own| own.text() != b"max") {
+            continue;
+        }
         let file = there(File::read(below.join("pids.events")))?;
         let own = file
             .map(|file| file.number_of::<u64>(REFUSED))
@@ -232,6 +237,9 @@ mod tests {
             ("cg/pids/a/pids.events", "max 4\n"),
             ("cg/pids/a/b/pids.events", "max 1\n"),
             ("cg/pids/a/b/c/pids.events", "max 2\n"),
+            ("cg/pids/a/b/c/pids.max", "max\n"),
+            ("cg/pids/a/d/pids.events", "max 90\n"),
+            ("cg/pids/a/d/pids.max", "7\n"),
             ("cg/cpu/a/cpu.cfs_burst_us", "10000\n"),
             ("cg/cpu/a/cpuacct.usage_percpu", "5 6 \n"),
         ]);

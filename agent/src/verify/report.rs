@@ -128,7 +128,7 @@ pub enum Observed {
         /// True where the peak is the highest of the samples, as the kernel keeps none.
         peak_sampled: bool,
         refused: Option<u64>,
-        /// Those in cgroups below, by whichever limit; null where the kernel counts them where the limit is.
+        /// Those in cgroups below without a limit of their own; null where the kernel counts them where the limit is.
         refused_below: Option<u64>,
     },
     Rate {

@@ -91,7 +91,8 @@ fn doubted(judged: Result<Report, Failure>, record: &Path) -> Result<Report, Fai
         other => other?,
     };
     for check in &mut report.checks {
-        if check.verdict == Verdict::Pass {
+        let unasked = check.verdict != Verdict::Fail && check.intended.is_none() && !check.caller;
+        if check.verdict == Verdict::Pass || unasked {
             check.verdict = Verdict::Inconclusive;
             check.reason = format!("{unknown}; --expect says it");
         }
@@ -137,9 +138,21 @@ async fn find(
             let membership = membership.with_context(|| {
                 format!("--pid {pid}: there is no such process; want one of the host's numbers")
             })?;
+            let name = format!("process {pid}");
+            let fresh = Fresh::new(&args.engine).await?;
+            // Who says what to expect means the cgroup that the process is in; an engine means its container's.
+            if args.expect.is_empty()
+                && let Some((known, membership)) = fresh.around(&membership).await
+            {
+                return Ok(Found {
+                    name: format!("{name} of {}", known.container.name),
+                    membership,
+                    known: Some(known),
+                });
+            }
             Ok(Found {
-                name: format!("process {pid}"),
-                known: Fresh::new(&args.engine).await?.at(&membership).await,
+                name,
+                known: fresh.at(&membership).await,
                 membership,
             })
         }
@@ -264,8 +277,10 @@ fn would_tell(known: Option<&Known>) -> String {
         Some(docker) if docker == Runtime::Docker.name() => format!(
             "{EXPECT}, and so does docker, whose socket --docker-socket names, or a running agent serve that hears it"
         ),
-        Some(engine) => format!("{EXPECT}; {engine} is not asked"),
-        None => EXPECT.to_owned(),
+        Some(engine) if engine != Runtime::Agent.name() => {
+            format!("{EXPECT}; {engine} is not asked")
+        }
+        _ => EXPECT.to_owned(),
     }
 }
 

@@ -15,9 +15,7 @@ pub fn pids(limit: &Held, run: &Run) -> Finding {
     let peak = kept.or(run.peaks.pids);
     let own = run.counted(|it| it.hits.forks_refused);
     let below = run.counted(|it| it.hits.forks_refused_below);
-    // Below, another limit may have refused them: where this one was reached, it was this one.
-    let by_this = peak.is_some_and(|peak| peak >= limit);
-    let refused = own.map(|own| own + below.filter(|_| by_this).unwrap_or(0));
+    let refused = own.map(|own| own + below.unwrap_or(0));
     let Finding {
         verdict, reason, ..
     } = verdict(limit, peak, refused, run);

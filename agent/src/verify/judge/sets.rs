@@ -68,7 +68,8 @@ fn verdict(
         return run.unseen(&PER_CPU, "which CPUs it ran on");
     }
     let open = |reason: String| Finding::of(Verdict::Inconclusive, reason);
-    let root = chain.above.iter().find(|link| link.cgroup == "/");
+    let mut links = chain.own.iter().chain(&chain.above);
+    let root = links.find(|link| link.cgroup == "/");
     let is_all = |root: &Numbers| root.of_both(set) == *root;
     match root.map(|root| &root.held) {
         Some(Held::Numbers(root)) if is_all(root) => {

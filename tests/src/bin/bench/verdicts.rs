@@ -7,6 +7,8 @@ mod blind;
 mod blind_standing;
 mod knob;
 mod scene;
+#[rustfmt::skip]
+mod seen;
 mod setup;
 mod subject;
 #[rustfmt::skip]
@@ -43,7 +45,12 @@ pub fn measure(size: Size) -> Vec<Figure> {
 
 /// Those that this host can have.
 fn setups() -> Vec<Setup> {
-    let parts = [table::setups(), blind::setups(), blind_standing::setups()];
+    let parts = [
+        table::setups(),
+        seen::setups(),
+        blind::setups(),
+        blind_standing::setups(),
+    ];
     let all = parts.into_iter().flatten();
     let v1 = Cgroup::is_v1("blkio");
     // To try some of them.

@@ -134,10 +134,10 @@ fn disk() -> Vec<Setup> {
 }
 
 fn several() -> Vec<Setup> {
-    let all = "--memory=32m --cpus=0.3 --pids-limit=30 --for=2s";
+    let all = "--memory=16m --cpus=0.3 --pids-limit=20 --for=3s";
     vec![
         launched("all are pressed", all,
-            "for i in {1..60}; do sleep 1000 & done 2>/dev/null & while :; do {hog} 1 67108864; done 2>/dev/null")
+            "while :; do {hog} 40 4096; {hog} 1 67108864; done 2>/dev/null")
             .passes("memory").with("cpu-quota", Verdict::Pass).with("pids-limit", Verdict::Pass),
         launched("only memory is pressed", "--memory=32m --pids-limit=50 --for=700ms", FILL)
             .is_open("pids-limit").with("memory", Verdict::Pass),

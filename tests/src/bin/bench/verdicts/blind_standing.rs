@@ -28,8 +28,8 @@ fn as_told() -> Vec<Setup> {
         ("a quota and a period", "--cpu-quota 7000 --cpu-period 20000", "cpu-quota"),
         ("tasks", "--pids-limit 33", "pids-limit"),
         ("a CPU", "--cpuset-cpus 1", "cpuset-cpus"),
-        ("few shares", "-c 512", "cpu-shares"),
-        ("many shares", "-c 4096", "cpu-shares"),
+        ("few shares", "-c 512", "cpu-weight"),
+        ("many shares", "-c 4096", "cpu-weight"),
     ];
     told.map(|(name, flags, limit)| {
         standing(format!("{name}, as told"), flags, SLEEP, "").passes(limit)
@@ -46,7 +46,7 @@ fn otherwise() -> Vec<Setup> {
         stands("the period is double", "--cpus 0.2", Act::Write(Knob::Period, "200000")).fails("cpu-quota"),
         stands("fewer tasks than told", "--pids-limit 20", Act::Write(Knob::Pids, "5")).fails("pids-limit"),
         stands("another CPU than told", "--cpuset-cpus 0", Act::Write(Knob::Cpus, "1")).fails("cpuset-cpus"),
-        stands("other shares than told", "-c 512", Act::Write(Knob::Weight, "2000")).fails("cpu-shares"),
+        stands("other shares than told", "-c 512", Act::Write(Knob::Weight, "2000")).fails("cpu-weight"),
         stands("one of two is not as told", "-m 32m --pids-limit 20", Act::Write(Knob::Pids, "21"))
             .fails("pids-limit").with("memory", Verdict::Pass),
         standing("memory above is less", "-m 32m --cgroup-parent {parent}", SLEEP, "")
@@ -65,7 +65,7 @@ fn expected() -> Vec<Setup> {
     vec![
         expects("what is expected is there", "-m 64m", "--expect memory=64m").passes("memory"),
         expects("the same in bytes", "-m 64m", "--expect memory=67108864").passes("memory"),
-        expects("one byte more is expected", "-m 64m", "--expect memory=67108865").fails("memory"),
+        expects("one page more is expected", "-m 64m", "--expect memory=67112960").fails("memory"),
         expects("gigabytes are expected", "-m 64m", "--expect memory=64g").fails("memory"),
         expects("the quota is expected as CPUs", "--cpu-quota 50000 --cpu-period 100000", "--expect cpus=0.5").passes("cpu-quota"),
         expects("nothing limits what is expected", "--pids-limit 20", "--expect memory=32m").fails("memory"),
@@ -79,7 +79,7 @@ fn expected() -> Vec<Setup> {
 }
 
 fn pressed() -> Vec<Setup> {
-    let fork = "exec stress-ng --fork 4 --fork-max 20";
+    let fork = "while :; do {hog} 40 4096; done 2>/dev/null";
     vec![
         standing("memory that stands is filled", "-m 32m", FILL, "--for 1s").passes("memory"),
         standing("CPU time that stands is used up", "--cpus 0.2", SPIN_4, "--for 1s").passes("cpu-quota"),
@@ -124,7 +124,7 @@ fn not_readable() -> Vec<Setup> {
             File("pids", "pids.max", "pids.max")).is_open("pids-limit").because("pids.max"),
         stands("the throttling cannot be read", "--cpus 0.2", SPIN, "--for 700ms",
             File("cpu", "cpu.stat", "cpu.stat")).is_open("cpu-quota").because("cpu.stat"),
-        stands("the refused forks cannot be read", "--pids-limit 20", "exec stress-ng --fork 4 --fork-max 20", "--for 700ms",
+        stands("the refused forks cannot be read", "--pids-limit 20", "while :; do {hog} 40 4096; done 2>/dev/null", "--for 700ms",
             File("pids", "pids.events", "pids.events")).is_open("pids-limit").because("pids.events"),
     ]
 }
@@ -133,7 +133,7 @@ fn in_cgroups_below() -> Vec<Setup> {
     vec![
         standing("memory is filled below", "-m 32m", FILL, "--for 1s").before(Act::Inside(Knob::Memory)).passes("memory"),
         standing("CPU time is used up below", "--cpus 0.2", SPIN, "--for 1s").before(Act::Inside(Knob::Quota)).passes("cpu-quota"),
-        standing("tasks are used up below", "--pids-limit 20", "exec stress-ng --fork 4 --fork-max 20", "--for 1s")
+        standing("tasks are used up below", "--pids-limit 20", "while :; do {hog} 40 4096; done 2>/dev/null", "--for 1s")
             .before(Act::Inside(Knob::Pids)).passes("pids-limit"),
         standing("what moved below is as told", "-m 32m --cpus 0.2", SLEEP, "").before(Act::Inside(Knob::Memory))
             .passes("memory").with("cpu-quota", Verdict::Pass),

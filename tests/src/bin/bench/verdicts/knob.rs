@@ -16,6 +16,8 @@ pub enum Knob {
     Period,
     Cpus,
     Weight,
+    /// Microseconds of CPU time that a quota gives later.
+    Burst,
 }
 
 impl Knob {
@@ -28,6 +30,7 @@ impl Knob {
             Self::Period => ("cpu", "cpu.cfs_period_us", "cpu.max"),
             Self::Cpus => ("cpuset", "cpuset.cpus", "cpuset.cpus"),
             Self::Weight => ("cpu", "cpu.shares", "cpu.weight"),
+            Self::Burst => ("cpu", "cpu.cfs_burst_us", "cpu.max.burst"),
         }
     }
 
@@ -79,7 +82,7 @@ impl Knob {
             Self::Memory if Cgroup::is_v1("memory") => ("memory", "memory.failcnt", ""),
             Self::Memory => ("memory", "memory.events", "max "),
             Self::Pids => ("pids", "pids.events", "max "),
-            Self::Quota | Self::Period => ("cpu", "cpu.stat", "nr_throttled "),
+            Self::Quota | Self::Period | Self::Burst => ("cpu", "cpu.stat", "nr_throttled "),
             Self::Cpus | Self::Weight if Cgroup::is_v1("cpuacct") => {
                 ("cpuacct", "cpuacct.usage", "")
             }

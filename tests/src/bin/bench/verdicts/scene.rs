@@ -91,7 +91,8 @@ impl Drop for Standing {
 impl<'a> Scene<'a> {
     pub fn new(setup: &'a Setup, run: u32, guard: &Guard, programs: &'a Programs) -> Self {
         let parent = (!setup.parent.is_empty()).then(|| {
-            let cgroup = guard.cgroup();
+            // No container: what is below one is that container's.
+            let cgroup = guard.stranger();
             for (knob, text) in &setup.parent {
                 knob.write(&cgroup.path(), text);
             }

@@ -32,8 +32,8 @@ impl Subject {
     pub fn in_cgroup(pid: u32, cgroup: &str) -> Self {
         wait_for("a process in its cgroup", PATIENCE, || {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-            // Until it is in all of its cgroups, it is another shell.
-            (name.trim() != "sh").then_some(())
+            // Until it is in all of its cgroups, it is another shell, and before that this program.
+            (!["sh", "bench"].contains(&name.trim())).then_some(())
         });
         let cgroup = cgroup.to_owned();
         Self { pid, cgroup }

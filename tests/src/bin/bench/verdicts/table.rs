@@ -34,8 +34,9 @@ fn right() -> Vec<Setup> {
         launched("one spins", "--cpus=0.2 --for=1s", SPIN).passes("cpu-quota").because("held at 0.2 CPUs"),
         launched("four spin", "--cpus=0.2 --for=1s", SPIN_4).passes("cpu-quota").because("held at 0.2 CPUs"),
         launched("too many forks", "--pids-limit=20 --for=1s", FORK).passes("pids-limit").because("held at 20 tasks"),
-        launched("all limits at once", "--memory=64m --cpus=0.2 --pids-limit=20 --for=2s",
-            "while :; do {hog} 1 134217728; done 2>/dev/null & sleep 0.3; for i in {1..60}; do sleep 1000 & done; wait")
+        // One after the other, so that none has to wait for what another one leaves.
+        launched("all limits at once", "--memory=24m --cpus=0.2 --pids-limit=20 --for=4s",
+            "while :; do {hog} 40 4096; {hog} 1 134217728; done 2>/dev/null")
             .passes("memory").passes("cpu-quota").passes("pids-limit").because("held at"),
         launched("weights of 1 to 3", "--weights=100:300 --for=2s", SPIN).because("25.00 % was due"),
         launched("weights of 1 to 100", "--weights=100:10000 --for=3s", SPIN).because("0.99 % was due"),
@@ -93,9 +94,9 @@ fn sabotaged() -> Vec<Setup> {
 fn above() -> Vec<Setup> {
     vec![
         launched("less memory above", "--memory=32m --cgroup-parent={parent} --for=500ms", FILL)
-            .below(Knob::Memory, "16777216").fails("memory").because("limited by /agent/bench-").because("16.0M < 32.0M"),
+            .below(Knob::Memory, "16777216").fails("memory").because("limited by /bench-").because("16.0M < 32.0M"),
         launched("fewer tasks above", "--pids-limit=20 --cgroup-parent={parent} --for=500ms", FORK)
-            .below(Knob::Pids, "10").fails("pids-limit").because("limited by /agent/bench-").because("10 tasks < 20 tasks"),
+            .below(Knob::Pids, "10").fails("pids-limit").because("limited by /bench-").because("10 tasks < 20 tasks"),
         launched("less memory above from now on", MEMORY_BELOW, FILL)
             .below(Knob::Memory, NONE).during(Act::Above(Knob::Memory, "25165824"))
             .fails("memory").because(DURING).because("/bench-").because("24.0M"),
