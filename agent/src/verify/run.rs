@@ -13,7 +13,7 @@ use super::members::Members;
 use super::peaks::Peaks;
 use super::sample::{Gauge, Sample};
 use super::supervised::Supervised;
-use super::trace::Trace;
+use super::trace::{Trace, Window};
 use super::unread::AllUnread;
 use crate::host;
 use crate::host::hierarchy::Hierarchies;
@@ -186,7 +186,13 @@ impl Watch {
         let counted = kills(&self.after).zip(kills(&self.before));
         let counted = counted.map_or(0, |(after, before)| after.saturating_sub(before));
         let victims = match trace {
-            Some(trace) => trace.kills(counted).await,
+            Some(trace) => {
+                let window = Window {
+                    begin: self.before.counted,
+                    end: self.after.counted,
+                };
+                trace.kills(counted, &window).await
+            }
             None => None,
         };
         let host = Host::read(Path::new("/"));

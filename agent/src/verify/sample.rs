@@ -7,6 +7,7 @@ use agent_ebpf::CgroupKey;
 
 use super::claim::Claim;
 use super::unread::Unread;
+use crate::event::clock::Moment;
 use crate::host::Error;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::hits::{Hits, allowed_cpus};
@@ -33,6 +34,8 @@ pub struct Sample {
     pub at: Instant,
     pub reading: Reading,
     pub hits: Hits,
+    /// From when to when they were read.
+    pub counted: [Moment; 2],
     /// By claim.
     pub chains: Vec<Result<Chain, Unread>>,
     pub processes: Processes,
@@ -105,7 +108,9 @@ impl Gauge {
         let (mut readings, errors) = Kept::new(0, 0).read(&self.hierarchies, &self.directories);
         // Its usage is the time's.
         let at = Instant::now();
+        let begun = Moment::now();
         let (hits, others) = Hits::read(&self.hierarchies, &self.membership);
+        let counted = [begun, Moment::now()];
         let chain = |claim: &Claim| match limits.chain(claim.kind, claim.device) {
             Ok(chain) => Ok(Ok(chain)),
             Err(gone @ Error::Gone { .. }) => Err(gone),
@@ -117,6 +122,7 @@ impl Gauge {
             at,
             reading: readings.pop().unwrap_or_default(),
             hits,
+            counted,
             chains: chains?,
             processes: wants_cpus.then(|| self.cpus_used()).unwrap_or_default(),
             unread: errors.into_kept().chain(others).map(Unread::from).collect(),

@@ -48,10 +48,15 @@ fn nothing_passes_that_nobody_is_known_to_have_intended() {
     let docker = Docker::start();
     let container = docker.run(&["--memory=64m"], SLEEP);
     // Its engine is not asked, and neither is a server.
-    let said = report(verify(&["--container", container.id()]).args(["--for", "100ms"]));
-    assert_eq!(verdict(&said), "inconclusive", "{said:#}");
-    let words = ["nobody says", "--docker-socket", "agent serve", "--expect"];
-    assert_verdict(check(&said, "memory"), "inconclusive", &words);
+    for form in [
+        ["--pid", &container.pid().to_string()],
+        ["--cgroup", &container.cgroup()],
+    ] {
+        let said = report(verify(&form).args(["--for", "100ms"]));
+        assert_eq!(verdict(&said), "inconclusive", "{said:#}");
+        let words = ["nobody says", "--docker-socket", "agent serve", "--expect"];
+        assert_verdict(check(&said, "memory"), "inconclusive", &words);
+    }
 }
 
 #[test]
@@ -191,7 +196,7 @@ fn a_burst_is_no_fail() {
     let _alone = tests::alone();
     let container = Container::new("verify-burst");
     container.start(
-        &["--cpu-quota=20000", "--cpu-period=100000"],
+        &["--cpu-quota=10000", "--cpu-period=100000"],
         &["sh", "-c", "while :; do :; done"],
     );
     let is_v1 = Cgroup::is_v1("cpu");
@@ -201,13 +206,13 @@ fn a_burst_is_no_fail() {
         "cpu.max.burst"
     };
     let path = directory("cpu", format!("/agent/{}", container.name)).join(file);
-    super::write(&path, "20000");
+    super::write(&path, "10000");
     let said = report(&mut verify(&[
         "--container",
         &container.name,
         "--for",
         "1s",
     ]));
-    let quota = judged(&said, "pass", &["held at 0.2 CPUs"]);
-    assert_eq!(quota["observed"]["burst_seconds"], 0.02, "{quota:#}");
+    let quota = judged(&said, "pass", &["held at 0.1 CPUs"]);
+    assert_eq!(quota["observed"]["burst_seconds"], 0.01, "{quota:#}");
 }

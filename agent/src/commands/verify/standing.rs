@@ -12,7 +12,6 @@ use crate::container::path::Runtime;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::membership::Membership;
 use crate::intent::{Intent, Source, expect};
-use crate::inventory::containers::ContainerState;
 use crate::limit::Kind;
 use crate::verify::caller::Caller;
 use crate::verify::claim::Claim;
@@ -20,7 +19,6 @@ use crate::verify::judge::{Facts, Run, Undone, judge};
 use crate::verify::report::{Check, Report, Scope, Subject, Verdict};
 use crate::verify::run::{self, Watch};
 use crate::verify::sample::{Gauge, Sample};
-use crate::watch::client;
 use crate::watch::record::{Container, ContainerKind};
 
 /// What is judged, and what is known of it.
@@ -42,7 +40,7 @@ pub fn run(args: &Args, target: &Target<'_>) -> Result<Report, Failure> {
         let caller = found.known.as_ref().map_or_else(Caller::default, caller);
         let intent = match (expected, &found.known) {
             (Some(expected), _) => Some(expected),
-            (None, Some(known)) => intended(args, known).await?,
+            (None, Some(known)) => known.intent(args.engine.socket()).await?,
             (None, None) => None,
         };
         let unread = match (&intent, &found.known) {
@@ -55,30 +53,6 @@ pub fn run(args: &Args, target: &Target<'_>) -> Result<Report, Failure> {
             None => judged,
         }
     })
-}
-
-/// What the limits of a container are meant to be: a running server knows it first, which hears engines on sockets of its
-/// own.
-async fn intended(args: &Args, known: &Known) -> Result<Option<Intent>, Failure> {
-    let told = told_by_server(args, &known.container.cgroup).await?;
-    match told {
-        Some(intent) if known.intended.is_none() => Ok(Some(intent)),
-        _ => Ok(known.intent(args.engine.socket()).await?),
-    }
-}
-
-async fn told_by_server(args: &Args, cgroup: &str) -> Result<Option<Intent>, Failure> {
-    let states = client::fetch_trusted::<Vec<ContainerState>>(&args.socket, "/v1/containers").await;
-    match states {
-        Ok(states) => {
-            let of = |state: &ContainerState| {
-                state.container.cgroup == cgroup && state.container.confirmed == Some(true)
-            };
-            Ok(states.into_iter().find(of).and_then(|state| state.intended))
-        }
-        Err(nobody) if nobody.is_no_server() => Ok(None),
-        Err(error) => Err(anyhow::Error::from(error).into()),
-    }
 }
 
 /// Where a record is there that cannot be read, nobody knows whether a limit is as it was intended.
@@ -139,7 +113,7 @@ async fn find(
                 format!("--pid {pid}: there is no such process; want one of the host's numbers")
             })?;
             let name = format!("process {pid}");
-            let fresh = Fresh::new(&args.engine).await?;
+            let fresh = Fresh::with_server(&args.engine, &args.socket).await?;
             // Who says what to expect means the cgroup that the process is in; an engine means its container's.
             if args.expect.is_empty()
                 && let Some((known, membership)) = fresh.around(&membership).await
@@ -168,7 +142,10 @@ async fn find(
             }
             Ok(Found {
                 name: text,
-                known: Fresh::new(&args.engine).await?.at(&membership).await,
+                known: Fresh::with_server(&args.engine, &args.socket)
+                    .await?
+                    .at(&membership)
+                    .await,
                 membership,
             })
         }
