@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::Error;
-use super::cgroup::Directory;
+use super::cgroup::{Directory, Limit};
 use super::file::File;
 use super::hierarchy::{Hierarchies, Version};
 use super::membership::Membership;
@@ -15,6 +15,8 @@ use super::population::below;
 pub struct Hits {
     /// Kills by the OOM killer in it and below.
     pub oom_kills: Option<u64>,
+    /// Those that no limit of a cgroup below can be the cause of: in it, and in those below without a limit of their own.
+    pub oom_kills_here: Option<u64>,
     /// How often it was held up for being above `memory.high` of v2.
     pub high: Option<u64>,
     /// v1: the most of memory and swap together, in bytes, and how often that limit was hit.
@@ -71,6 +73,7 @@ impl Hits {
     }
 
     fn read_memory(&mut self, memory: &Directory, errors: &mut Vec<Error>) {
+        self.oom_kills_here = keep(kills_here(&memory.path, memory.version), errors);
         match memory.version {
             Version::V1 => {
                 self.oom_kills = keep(kills_below(&memory.path), errors);
@@ -127,6 +130,30 @@ fn refused_below(path: &Path) -> Result<Option<u64>, Error> {
         all += refused_below(&below)?.unwrap_or_default();
     }
     Ok(Some(all))
+}
+
+/// Kills in a cgroup and in those below that have no limit of their own; `None` where the kernel does not count those of one
+/// cgroup alone.
+fn kills_here(path: &Path, version: Version) -> Result<Option<u64>, Error> {
+    let (limit, count) = match version {
+        Version::V1 => ("memory.limit_in_bytes", "memory.oom_control"),
+        Version::V2 => ("memory.max", "memory.events.local"),
+    };
+    let file = there(File::read(path.join(count)))?;
+    let own = file
+        .map(|file| file.number_of::<u64>("oom_kill"))
+        .transpose()?;
+    let Some(mut kills) = own.flatten() else {
+        return Ok(None);
+    };
+    for below in below(path) {
+        let own = there(File::read(below.join(limit)))?;
+        let is_limited = own.is_some_and(|own| Limit::parse(own.text()) != Some(Limit::Max));
+        if !is_limited {
+            kills += kills_here(&below, version)?.unwrap_or_default();
+        }
+    }
+    Ok(Some(kills))
 }
 
 /// v1 counts a kill in the very cgroup of the victim.
@@ -233,6 +260,7 @@ mod tests {
                 "under_oom 0\noom_kill 2\n",
             ),
             ("cg/memory/a/b/memory.oom_control", "oom_kill 3\n"),
+            ("cg/memory/a/b/memory.limit_in_bytes", "4096\n"),
             ("cg/memory/a/memory.memsw.failcnt", "7\n"),
             ("cg/pids/a/pids.events", "max 4\n"),
             ("cg/pids/a/b/pids.events", "max 1\n"),
@@ -247,6 +275,7 @@ mod tests {
         let membership = Membership::at(&hierarchies, "/a");
         let hits = Hits {
             oom_kills: Some(5),
+            oom_kills_here: Some(2),
             both_hits: Some(7),
             forks_refused: Some(4),
             forks_refused_below: Some(3),
@@ -272,6 +301,9 @@ mod tests {
                 "cg/a/memory.events",
                 "low 0\nhigh 8\nmax 9\noom 2\noom_kill 1\n",
             ),
+            ("cg/a/memory.events.local", "max 9\noom_kill 0\n"),
+            ("cg/a/b/memory.events.local", "max 9\noom_kill 1\n"),
+            ("cg/a/b/memory.max", "max\n"),
             ("cg/a/memory.swap.peak", "4096\n"),
             ("cg/a/memory.swap.events", "high 0\nmax 3\nfail 3\n"),
             ("cg/a/pids.peak", "11\n"),
@@ -283,6 +315,7 @@ mod tests {
         let membership = Membership::at(&hierarchies, "/a");
         let hits = Hits {
             oom_kills: Some(1),
+            oom_kills_here: Some(1),
             high: Some(8),
             swap_peak: Some(4096),
             swap_hits: Some(3),

@@ -353,7 +353,7 @@ fn configured_well(facts: &Facts<'_>, chain: &Chain) -> Finding {
 /// What happened, judged by the limit that holds.
 fn observation(kind: Kind, effective: &Link, chain: &Chain, run: &Run) -> Finding {
     match kind {
-        Kind::Memory => memory::memory(&effective.held, run),
+        Kind::Memory => memory::memory(effective, run),
         Kind::MemorySwap => memory::swap(&effective.held, chain.version, run),
         Kind::MemoryHigh => memory::high(&effective.held, run),
         Kind::MemoryReservation => Finding::of(

@@ -4,6 +4,7 @@ use super::{Finding, Run, number};
 use crate::host::hierarchy::Version;
 use crate::host::reading::Field;
 use crate::limit::Held;
+use crate::limit::chain::Link;
 use crate::units::size;
 use crate::verify::report::{Memory, Observed, Stimulus, Tolerance, Verdict};
 
@@ -34,14 +35,14 @@ struct Peak {
     sampled: bool,
 }
 
-pub fn memory(limit: &Held, run: &Run) -> Finding {
-    let limit = number(limit);
+pub fn memory(effective: &Link, run: &Run) -> Finding {
+    let limit = number(&effective.held);
     let slack = tolerance(run);
     let peak = peak(run);
     let hits = run.counted(|it| it.reading.number(Field::Failcnt));
     let kills = run.counted(|it| it.hits.oom_kills);
     let swap = swap_peak(run);
-    let reached = peak.bytes.is_some_and(|peak| peak >= limit);
+    let reached = peak.bytes.is_some_and(|peak| peak >= limit) || killed(effective, run);
     let pressed = hits
         .map(|hits| hits > 0 || reached)
         .or(reached.then_some(true));
@@ -64,6 +65,21 @@ pub fn memory(limit: &Held, run: &Run) -> Finding {
         }),
         verdict,
         reason,
+    }
+}
+
+/// Whether this limit had a process killed. It may be that of a cgroup above, whose own hits are others' too.
+fn killed(effective: &Link, run: &Run) -> bool {
+    match &run.victims {
+        Some(victims) => {
+            let mut owners = victims
+                .iter()
+                .filter_map(|victim| victim.limit_owner.as_ref());
+            owners.any(|owner| *owner == effective.cgroup)
+        }
+        None => run
+            .counted(|it| it.hits.oom_kills_here)
+            .is_some_and(|kills| kills > 0),
     }
 }
 

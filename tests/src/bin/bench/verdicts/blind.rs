@@ -41,7 +41,7 @@ fn memory() -> Vec<Setup> {
 
 fn cpu() -> Vec<Setup> {
     let mut all = Vec::new();
-    for cpus in ["0.05", "0.1", "0.15", "0.3"] {
+    for cpus in ["0.05", "0.08", "0.1", "0.15"] {
         for (name, command) in [("one spins", SPIN), ("four spin", SPIN_4)] {
             let flags = format!("--cpus={cpus} --for=1s");
             all.push(launched(format!("{name} with {cpus} CPUs"), &flags, command).passes("cpu-quota"));
@@ -134,20 +134,20 @@ fn disk() -> Vec<Setup> {
 }
 
 fn several() -> Vec<Setup> {
-    let all = "--memory=16m --cpus=0.3 --pids-limit=20 --for=3s";
+    let all = "--memory=16m --cpus=0.1 --pids-limit=20 --for=4s";
     vec![
         launched("all are pressed", all,
             "while :; do {hog} 40 4096; {hog} 1 67108864; done 2>/dev/null")
             .passes("memory").with("cpu-quota", Verdict::Pass).with("pids-limit", Verdict::Pass),
         launched("only memory is pressed", "--memory=32m --pids-limit=50 --for=700ms", FILL)
             .is_open("pids-limit").with("memory", Verdict::Pass),
-        launched("only CPU time is pressed", "--memory=64m --cpus=0.2 --for=700ms", SPIN)
+        launched("only CPU time is pressed", "--memory=64m --cpus=0.1 --for=700ms", SPIN)
             .is_open("memory").with("cpu-quota", Verdict::Pass),
         launched("only tasks are pressed", "--memory=64m --pids-limit=10 --for=700ms", FORK)
             .is_open("memory").with("pids-limit", Verdict::Pass),
         launched("none of three is pressed", all, SLEEP)
             .is_open("memory").with("cpu-quota", Verdict::Inconclusive).with("pids-limit", Verdict::Inconclusive),
-        launched("CPU time on one CPU", "--cpus=0.2 --cpuset-cpus=0 --for=1s", SPIN_4)
+        launched("CPU time on one CPU", "--cpus=0.1 --cpuset-cpus=0 --for=1s", SPIN_4)
             .passes("cpu-quota").with("cpuset-cpus", Verdict::Pass),
     ]
 }
