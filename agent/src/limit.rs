@@ -26,7 +26,10 @@ pub use intent::{Intent, Source};
 pub use numbers::Numbers;
 pub use quantity::Quantity;
 pub use table::{File, Row, TABLE};
-pub use weight::{shares_of_weight, straight_weight_of_shares, weight_of_shares};
+pub use weight::{
+    is_weight_of_shares, line_shares_of_weight, line_weight_of_shares, shares_of_weight,
+    weight_of_shares,
+};
 
 /// A thing that is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,5 +1,9 @@
-//! Sizes, durations and signals in words.
+//! Sizes, durations and signals in words; and the numbers that words stand for.
 
+pub mod parse;
+
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Bytes to one decimal place, in the largest binary unit of which there is at least one: `49.8M`.
@@ -48,9 +52,79 @@ pub fn signal_name(signal: u8) -> String {
     }
 }
 
+/// A signal that a process can be sent, by its number, or its name with or without `SIG`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Signal(pub i32);
+
+/// The real-time signals, as programs count them: the C library keeps the first two.
+const REAL_TIME: RangeInclusive<i32> = 34..=64;
+
+impl FromStr for Signal {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WANTED: &str = "wanted: a signal's name or number, as SIGTERM, INT, 15 or RTMIN+3";
+        if let Ok(number) = text.parse::<i32>() {
+            let is_one = (1..=*REAL_TIME.end()).contains(&number);
+            return is_one.then_some(Self(number)).ok_or(WANTED);
+        }
+        let upper = text.to_ascii_uppercase();
+        let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+        let other = match name {
+            "IOT" => Some("ABRT"),
+            "CLD" => Some("CHLD"),
+            "POLL" => Some("IO"),
+            _ => None,
+        };
+        let at = SIGNALS.iter().position(|it| *it == other.unwrap_or(name));
+        if let Some(at) = at.and_then(|at| i32::try_from(at).ok()) {
+            return Ok(Self(at + 1));
+        }
+        let counted = |from: &str, sign: char, first: i32| {
+            let rest = name.strip_prefix(from)?;
+            if rest.is_empty() {
+                return Some(first);
+            }
+            let by = rest.strip_prefix(sign)?.parse::<u8>().ok()?;
+            Some(if sign == '+' {
+                first + i32::from(by)
+            } else {
+                first - i32::from(by)
+            })
+        };
+        let number = counted("RTMIN", '+', *REAL_TIME.start());
+        let number = number.or_else(|| counted("RTMAX", '-', *REAL_TIME.end()));
+        let number = number.filter(|number| REAL_TIME.contains(number));
+        number.map(Self).ok_or(WANTED)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signals_by_their_names_and_numbers() {
+        for (text, number) in [
+            ("SIGTERM", 15),
+            ("term", 15),
+            ("15", 15),
+            ("INT", 2),
+            ("IOT", 6),
+            ("SIGRTMIN", 34),
+            ("RTMIN+3", 37),
+            ("SIGRTMAX-14", 50),
+            ("64", 64),
+        ] {
+            assert_eq!(text.parse(), Ok(Signal(number)), "{text}");
+        }
+        for text in [
+            "", "SIG", "0", "65", "-9", "RTMIN+31", "RTMIN-1", "RTMAX-31", "RTMIN+", "TERM+1",
+        ] {
+            assert!(text.parse::<Signal>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_are_rounded_into_their_unit() {

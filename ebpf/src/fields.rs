@@ -1,16 +1,21 @@
 //! The kernel fields that the programs read. Rust's BPF target has no CO-RE relocations: the agent
 //! finds each offset in the running kernel's BTF and gives them to the programs as constants.
 
-/// A field and where it stands: `member.member` of a struct, a struct's size, or an enumerator.
+/// A field and where it stands: `member.member` of a struct, a struct's size or BTF id, or an enumerator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
     Member(&'static str, &'static str),
     Size(&'static str),
+    Id(&'static str),
     Enumerator(&'static str, &'static str),
 }
 
 /// A value that a kernel need not have, because it is older or built without it.
 pub const ABSENT: u32 = u32::MAX;
+
+/// The number of the helper that a call of `bpf_rdonly_cast` has before the agent puts in what this kernel has: no
+/// helper's.
+pub const CAST: i32 = 0x0ca5_7000;
 
 macro_rules! fields {
     ($($field:ident: $need:ident $lookup:ident($($arg:literal),+),)*) => {
@@ -38,6 +43,8 @@ pub enum Need {
 }
 
 fields! {
+    TaskId: Required Id("task_struct"),
+    CgroupId: Required Id("cgroup"),
     TaskPid: Required Member("task_struct", "pid"),
     TaskTgid: Required Member("task_struct", "tgid"),
     TaskRealParent: Required Member("task_struct", "real_parent"),

@@ -190,6 +190,12 @@ pub fn gzip_small(bytes: &[u8]) -> Vec<u8> {
     gzip_as(bytes, Compression::best())
 }
 
+/// Compressed, in one frame.
+#[must_use]
+pub fn zstd(bytes: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
 fn gzip_as(bytes: &[u8], level: Compression) -> Vec<u8> {
     let mut packed = GzEncoder::new(Vec::new(), level);
     packed.write_all(bytes).expect("memory");

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::agent::{agent, binary};
 use crate::program::program;
-use crate::slow::longer;
+use crate::slow::{longer, some};
 
 /// The document that shows the table.
 const DOCUMENT: &str = include_str!("../../docs/security.md");
@@ -190,7 +190,8 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Carries out all attacks of a kind, against each launcher, and says what came of them.
+/// Carries out all attacks of a kind, against our program with its guard and without, and says what came of them. Against
+/// runc, which is only compared with, fewer of them where fewer are asked for.
 ///
 /// # Panics
 /// Where one fails against the program without its guard, or succeeds against the program as it is, or where the document
@@ -202,11 +203,14 @@ pub fn judge(kind: Kind, attacks: &[Attack]) {
     if documented != names {
         wrong.push(format!("docs/security.md has the rows {documented:?}"));
     }
+    let compared: Vec<_> = some(&names, 2).collect();
     for Attack { name, carry_out } in attacks {
         let unguarded = carry_out(Launcher::Unguarded(kind));
         let held = carry_out(Launcher::Agent);
-        let runc = carry_out(Launcher::Runc);
-        let row = format!("| {name} | {held} | {runc} |");
+        let mut row = format!("| {name} | {held} | ");
+        if compared.contains(&name) {
+            row += &format!("{} |", carry_out(Launcher::Runc));
+        }
         println!("{row} unguarded: {unguarded}");
         if unguarded != Outcome::Broken {
             wrong.push(format!("{name}: without the guard it is {unguarded}"));
@@ -214,7 +218,7 @@ pub fn judge(kind: Kind, attacks: &[Attack]) {
         if held != Outcome::Held {
             wrong.push(format!("{name}: against agent it is {held}"));
         }
-        if !DOCUMENT.lines().any(|line| line == row) {
+        if !DOCUMENT.lines().any(|line| line.starts_with(&row)) {
             wrong.push(format!("docs/security.md has no line `{row}`"));
         }
     }

@@ -136,6 +136,34 @@ fn bad_values_are_refused() {
         (&["-m", "12x"][..], &["'12x'", "--memory", "64m"][..]),
         (&["--nonsense"], &["--nonsense"]),
         (
+            &["-m", "79847132533907027731t"],
+            &[
+                "'79847132533907027731t'",
+                "--memory",
+                "at most 9223372036854775807",
+            ],
+        ),
+        (
+            &["--shm-size", "340282366920938463463374607431768211456k"],
+            &["--shm-size", "at most 9223372036854775807"],
+        ),
+        (
+            &["--time-offset", "340282366920938463463374607431d"],
+            &["--time-offset", "how far to go"],
+        ),
+        (
+            &["--cpus", "18446744073709551616"],
+            &["--cpus", "how many CPUs"],
+        ),
+        (
+            &["--sysctl", "net/ipv4/conf/../../../kernel/panic=1"],
+            &["net/ipv4/conf/../../../kernel/panic", "whole host"],
+        ),
+        (
+            &["--stop-signal", "TERMINATE"],
+            &["--stop-signal", "SIGTERM, INT, 15"],
+        ),
+        (
             &["--pids-limit", "0"],
             &["'0'", "--pids-limit", "at least 1"],
         ),
@@ -288,6 +316,24 @@ fn the_process_is_as_the_flags_say() {
         ),
         "77\n"
     );
+    // What is in a name stays in it: an interface may be called eth0.5.
+    assert_eq!(
+        inside(
+            &["--sysctl", "net/ipv4/conf/lo/forwarding=1"],
+            "cat /proc/sys/net/ipv4/conf/lo/forwarding"
+        ),
+        "1\n"
+    );
+    let container = Container::new("process");
+    let absent = ["--sysctl", "net/ipv4/conf/eth0.5/forwarding=1"];
+    assert_refused(
+        &mut container.run(&absent, &["true"]),
+        125,
+        &["sys/net/ipv4/conf/eth0.5/forwarding"],
+    );
+    let printed = config(&absent);
+    let name = "net.ipv4.conf.eth0/5.forwarding";
+    assert_eq!(printed["linux"]["sysctl"][name], "1");
     let container = Container::new("read-only");
     let write = ["sh", "-c", "touch /tmp/x || exit 9"];
     assert_eq!(status(&mut container.run(&["--read-only"], &write)), 9);

@@ -8,6 +8,7 @@ use crate::runtime::order::Order;
 use crate::runtime::spec::{self, Flags};
 use crate::runtime::state::Store;
 use crate::runtime::{root, rootless, supervise};
+use crate::text;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,10 +61,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Ok(order) => order,
         Err(error) => return Ok(super::exit_of_container(Err(error.into()))),
     };
+    order.notes.iter().for_each(|note| text::note(note));
     if !print {
         return Ok(super::exit_of_container(supervise::run(order)));
     }
-    match text(order) {
+    match configuration(order) {
         Ok(text) => super::print(&text)?,
         Err(error) => return Ok(super::exit_of_container(Err(error))),
     }
@@ -71,7 +73,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The configuration that an order comes to, once its root file system is there.
-fn text(mut order: Order) -> Result<String, supervise::Error> {
+fn configuration(mut order: Order) -> Result<String, supervise::Error> {
     supervise::sweep(&Store::of_user());
     rootless::enter()?;
     let tree = root::prepare(&order, &|| Ok(()), None)?;

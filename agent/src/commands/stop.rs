@@ -14,7 +14,7 @@ Examples:
 
 /// End containers: SIGTERM, time to obey, SIGKILL
 ///
-/// The first process of each container of agent run gets SIGTERM; when it has not ended in time, all that
+/// The first process of each container of agent run gets SIGTERM, or the signal that --stop-signal or its image says; when it has not ended in time, all that
 /// is in the container's cgroup is killed. Returns when nothing of it is left.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

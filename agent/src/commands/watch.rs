@@ -86,7 +86,7 @@ pub struct Args {
     limit: Option<NonZeroU64>,
 
     /// End after this time: 500ms, 10s, 5m, 1h
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = crate::units::parse::duration)]
     time: Option<Duration>,
 
     /// human: a line for the eye; json: one object a line
@@ -113,13 +113,6 @@ enum Output {
 
 fn parse_limit(text: &str) -> Result<NonZeroU64, &'static str> {
     text.parse().map_err(|_| "want a whole number above 0")
-}
-
-fn parse_duration(text: &str) -> Result<Duration, &'static str> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("want a duration above 0, as 500ms, 10s, 5m or 1h"),
-    }
 }
 
 fn parse_output(text: &str) -> Result<Output, &'static str> {

@@ -4,9 +4,11 @@
 
 mod cgroup;
 mod confirmed;
+mod dead;
 mod lives;
 pub mod names;
 mod shares;
+mod subtree;
 
 use std::{
     collections::HashMap,
@@ -22,8 +24,9 @@ use super::{
 };
 use crate::watch::record::{Container, ContainerKind, Exit};
 pub use cgroup::{Cgroup, Directory};
+use dead::{Dead, Owner, Rare};
 pub use shares::Borrower;
-use shares::{Dead, Directories, Owner};
+use shares::Directories;
 
 /// How long a cgroup that is gone stays known, and how many of them at most.
 pub const DEAD_FOR: Duration = Duration::from_secs(15 * 60);
@@ -163,8 +166,9 @@ impl Registry {
             self.unknown.add(counts);
             return None;
         };
+        let account = self.cgroups.get_mut(&self.account_of(id))?;
+        account.past.get_or_insert_default().add(counts);
         let cgroup = self.cgroups.get_mut(&id)?;
-        cgroup.past.get_or_insert_default().add(counts);
         for directory in cgroup
             .directories
             .iter_mut()
@@ -184,7 +188,8 @@ impl Registry {
                 }
             }
             self.dead_by_path.insert(cgroup.path.clone(), id);
-            self.dead.push(owner_of(cgroup), now, id);
+            let rare = cgroup.past.as_deref().and_then(Rare::of);
+            self.dead.push(rare, owner_of(cgroup), now, id);
         }
         for forgotten in cgroup.forget_directories() {
             self.by_key.remove(&forgotten.key);
@@ -290,6 +295,15 @@ impl Registry {
     /// Every cgroup, the dead included.
     pub fn all(&self) -> impl Iterator<Item = &Cgroup> {
         self.cgroups.values().map(|it| &**it)
+    }
+
+    /// Those that have series: the living, and the dead in which something rare happened.
+    pub fn told(&self) -> impl Iterator<Item = &Cgroup> {
+        let dead = self.dead.told();
+        let dead = dead.filter_map(|id| self.cgroups.get(&id).map(|it| &**it));
+        // What was counted in some is on the account of their successor.
+        let dead = dead.filter(|cgroup| cgroup.past.is_some());
+        self.all().filter(|it| it.gone.is_none()).chain(dead)
     }
 
     /// The own cgroups of containers that are not gone.

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use super::{Error, Intent, Source};
 use crate::host::cgroup::Limit;
 use crate::limit::{Kind, Numbers, Value};
+use crate::units::parse::microseconds_of_sum;
 use crate::watch::record::Container;
 
 /// It is there where systemd is the init process (sd_booted(3)).
@@ -114,7 +115,7 @@ impl<'a> Properties<'a> {
     }
 
     fn time(&self, property: &'static str) -> Result<Option<u64>, Odd> {
-        self.read(property, "a time, as in 1min 30s", microseconds)
+        self.read(property, "a time, as in 1min 30s", microseconds_of_sum)
     }
 
     /// All of them, in the order of their kinds.
@@ -166,29 +167,6 @@ impl<'a> Properties<'a> {
         let quota = Limit::Value(quota);
         Ok(Some(Value::Quota { quota, period }))
     }
-}
-
-/// A time as systemd writes it: `1min 30s`, `1.500000s`, `500ms` (`format_timespan`, src/basic/time-util.c).
-fn microseconds(text: &str) -> Option<u64> {
-    const UNITS: [(&str, u64); 7] = [
-        ("us", 1),
-        ("ms", 1_000),
-        ("s", SECOND),
-        ("min", 60 * SECOND),
-        ("h", 3_600 * SECOND),
-        ("d", 86_400 * SECOND),
-        ("w", 7 * 86_400 * SECOND),
-    ];
-    let part = |word: &str| {
-        let digits = |byte: char| byte.is_ascii_digit() || byte == '.';
-        let (number, unit) = word.split_at(word.find(|it| !digits(it))?);
-        let number: f64 = number.parse().ok()?;
-        let (_, each) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        Some(number * *each as f64)
-    };
-    let parts: Option<Vec<f64>> = text.split_whitespace().map(part).collect();
-    let parts = parts.filter(|parts| !parts.is_empty())?;
-    Some(parts.iter().sum::<f64>().round() as u64)
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ pub struct ContainerState {
 pub struct Unread {
     state: ContainerState,
     membership: Membership,
-    /// The directories of its memory, and that of the cgroups below, where nobody has counted the kills.
+    /// The directories of its memory, and that of the cgroups below.
     kills: Vec<Directory>,
 }
 
@@ -185,23 +185,21 @@ fn bytes(link: &Link) -> Option<u64> {
 }
 
 impl Unread {
-    /// Adds the kills in a cgroup of the container: the kernel counts a kill in the very cgroup of
-    /// the victim. The files tell of the living only, the counts of what was there before too.
+    /// Adds the kills in a cgroup of the container: the kernel counts a kill in the very cgroup of the victim. Files tell of
+    /// all kills in the living, counts of those in the removed too, but only since the start of who counts.
     fn add_kills(
         &mut self,
         cgroup: &Cgroup,
         hierarchies: &Hierarchies,
         counts: Option<&HashMap<CgroupKey, Counts>>,
     ) {
-        match counts {
-            Some(counts) => self.state.oom_kills += cgroup.counted(counts).oom_kills,
-            None => {
-                let memory = hierarchies.of_controller("memory");
-                let membership = membership(cgroup);
-                self.kills
-                    .extend(directory(&membership, hierarchies, memory));
-            }
+        if let Some(counts) = counts {
+            self.state.oom_kills += cgroup.counted(counts).oom_kills;
         }
+        let memory = hierarchies.of_controller("memory");
+        let membership = membership(cgroup);
+        let directory = directory(&membership, hierarchies, memory);
+        self.kills.extend(directory);
     }
 
     /// Reads the files. What is not there, or cannot be read, stays null.
@@ -225,7 +223,7 @@ impl Unread {
         let usage = cpu.and_then(|cpu| cpu.cpu_usage().ok());
         state.cpu_usage_seconds = usage.map(|usage| usage.as_secs_f64());
         let kills = self.kills.iter().filter_map(|it| it.oom_kills().ok()?);
-        state.oom_kills += kills.sum::<u64>();
+        state.oom_kills = state.oom_kills.max(kills.sum());
         state
     }
 }

@@ -173,6 +173,11 @@ impl<'a> Btf<'a> {
         Some(self.named(of, &[KIND_STRUCT])?.size_or_type)
     }
 
+    /// The id of a struct.
+    pub fn structure(&self, name: &'static str) -> Option<u32> {
+        self.named.get(&(name, KIND_STRUCT)).copied()
+    }
+
     /// The value of an enumerator.
     pub fn enumerator(&self, of: &'static str, name: &str) -> Option<u32> {
         let found = self.named(of, &[KIND_ENUM, KIND_ENUM64])?;
@@ -322,6 +327,7 @@ mod tests {
         assert_eq!(btf.is_array("outer", "list"), Some(true));
         assert_eq!(btf.is_array("outer", "pad"), Some(false));
         assert_eq!(btf.tracepoint("btf_trace_small"), Some(vec![true, false]));
+        assert_eq!(btf.structure("outer"), Some(4));
         assert_eq!(btf.typedef("btf_trace_small"), Some(9));
         assert_eq!(btf.function("call"), Some(10));
         assert_eq!(btf.function("colour"), None);

@@ -26,8 +26,11 @@ pub struct Facts {
     pub mark_victim_gives_task: bool,
     /// The ids of what programs hook, by the names.
     pub hooks: HashMap<&'static str, u32>,
+    /// The id of `bpf_rdonly_cast`, where this kernel has it.
+    pub cast: Option<u32>,
 }
 
+const CAST: &str = "bpf_rdonly_cast";
 const PROCESS_EXIT: &str = "btf_trace_sched_process_exit";
 
 /// Finds the fields, and what is to be hooked, in `btf` (`/sys/kernel/btf/vmlinux`).
@@ -39,7 +42,7 @@ pub fn find(btf: &[u8], hooks: impl Iterator<Item = &'static str>) -> Result<Fac
     let wanted: HashSet<&'static str> = FIELDS
         .iter()
         .map(|(_, _, lookup)| type_name(*lookup))
-        .chain([MARK_VICTIM, PROCESS_EXIT])
+        .chain([MARK_VICTIM, PROCESS_EXIT, CAST])
         .chain(hooks.iter().copied())
         .collect();
     let btf = Btf::parse(btf, &wanted)?;
@@ -48,6 +51,7 @@ pub fn find(btf: &[u8], hooks: impl Iterator<Item = &'static str>) -> Result<Fac
         let found = match *lookup {
             Lookup::Member(of, path) => btf.member(of, path),
             Lookup::Size(of) => btf.size(of),
+            Lookup::Id(of) => btf.structure(of),
             Lookup::Enumerator(of, name) => btf.enumerator(of, name),
         };
         match (found, need) {
@@ -73,12 +77,16 @@ pub fn find(btf: &[u8], hooks: impl Iterator<Item = &'static str>) -> Result<Fac
         },
         mark_victim_gives_task: mark_victim.first() == Some(&true),
         hooks: ids.collect(),
+        cast: btf.function(CAST),
     })
 }
 
 const fn type_name(lookup: Lookup) -> &'static str {
     match lookup {
-        Lookup::Member(name, _) | Lookup::Size(name) | Lookup::Enumerator(name, _) => name,
+        Lookup::Member(name, _)
+        | Lookup::Size(name)
+        | Lookup::Id(name)
+        | Lookup::Enumerator(name, _) => name,
     }
 }
 
@@ -103,5 +111,7 @@ mod tests {
             assert_eq!(facts.hooks.get(name).copied(), id.ok(), "{name}");
         }
         assert!(facts.hooks.contains_key("btf_trace_sched_process_exec"));
+        let cast = others.id_by_type_name_kind(CAST, BtfKind::Func);
+        assert_eq!(facts.cast, cast.ok());
     }
 }

@@ -15,17 +15,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agent_ebpf::{Config, FREQUENT_BYTES};
+use agent_ebpf::{CAST, FREQUENT_BYTES};
 use aya::{
     maps::{Map, MapData, MapError},
     pin::PinError,
 };
 use aya_obj::{
     EbpfSectionKind, ParseError,
-    generated::{bpf_insn, bpf_map_type},
+    generated::{
+        BPF_ALU64, BPF_CALL, BPF_JMP, BPF_MOV, BPF_PSEUDO_KFUNC_CALL, BPF_X, bpf_insn, bpf_map_type,
+    },
     relocation::EbpfRelocationError,
 };
 
+use super::config::Facts;
 use crate::owner::Owner;
 use crate::sys;
 
@@ -99,7 +102,8 @@ impl Object {
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn new(config: &Config, pins: Option<&Path>) -> Result<Self, ObjectError> {
+    pub fn new(facts: &Facts, pins: Option<&Path>) -> Result<Self, ObjectError> {
+        let config = &facts.config;
         if let Some(directory) = pins {
             make_pin_directory(directory)
                 .map_err(|error| ObjectError::PinDirectory(directory.to_owned(), error))?;
@@ -135,7 +139,7 @@ impl Object {
             maps,
             frequent,
             descriptors,
-            programs: programs(object),
+            programs: programs(object, facts.cast),
         })
     }
 
@@ -169,17 +173,41 @@ impl Object {
     }
 }
 
-fn programs(object: aya_obj::Object) -> HashMap<String, Code> {
+fn programs(object: aya_obj::Object, cast: Option<u32>) -> HashMap<String, Code> {
     let mut functions = object.functions;
     let programs = object.programs.into_iter().filter_map(|(name, program)| {
+        let mut instructions = functions.remove(&program.function_key())?.instructions;
+        set_casts(&mut instructions, cast);
         let code = Code {
             name: CString::new(name.as_str()).ok()?,
-            instructions: functions.remove(&program.function_key())?.instructions,
+            instructions,
             license: program.license,
         };
         Some((name, code))
     });
     programs.collect()
+}
+
+/// Puts `bpf_rdonly_cast`, whose BTF id is `cast`, where the programs call it; where the kernel has none, what its argument is
+/// moves to where its result would be.
+fn set_casts(instructions: &mut [bpf_insn], cast: Option<u32>) {
+    const CALL: u8 = (BPF_JMP | BPF_CALL) as u8;
+    const MOVE: u8 = (BPF_ALU64 | BPF_MOV | BPF_X) as u8;
+    let is_cast = |it: &&mut bpf_insn| it.code == CALL && it.imm == CAST;
+    for instruction in instructions.iter_mut().filter(is_cast) {
+        match cast {
+            Some(id) => {
+                instruction.set_src_reg(BPF_PSEUDO_KFUNC_CALL as u8);
+                instruction.imm = id.cast_signed();
+            }
+            None => {
+                instruction.code = MOVE;
+                instruction.set_dst_reg(0);
+                instruction.set_src_reg(1);
+                instruction.imm = 0;
+            }
+        }
+    }
 }
 
 fn descriptor(map: &MapData) -> Result<OwnedFd, ObjectError> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Expected, Form, Held, Kind, Quantity, Value, straight_weight_of_shares};
+use super::{Device, Expected, Form, Held, Kind, Quantity, Value, line_weight_of_shares};
 use crate::host::hierarchy::Version;
 
 /// A limit as one cgroup has it.
@@ -192,7 +192,7 @@ impl Kind {
         let held = self.written(version, value, page)?;
         let other = match (self, version, value) {
             (Self::CpuWeight, Version::V2, Value::Shares(shares)) => {
-                let weight = straight_weight_of_shares(*shares);
+                let weight = line_weight_of_shares(*shares);
                 Some(Held::Amount(crate::host::cgroup::Limit::Value(weight)))
             }
             _ => None,

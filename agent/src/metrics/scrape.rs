@@ -69,15 +69,19 @@ impl Scraper {
     fn read(&self, shared: &Shared) -> Result<Answer, CountsError> {
         let started = Instant::now();
         let root = Path::new("/");
-        let processes = processes(shared);
+        let mut processes = processes(shared);
         let (mut found, overflow, oom_kills) = {
             // Both at the same moment: what was counted in a cgroup moves from the kernel to the
             // registry when the cgroup is removed, and must be added up once.
             let registry = lock(&shared.registry);
             let kernel = lock(&shared.counts);
-            let (counts, overflow) = kernel.all();
+            let (mut counts, overflow) = kernel.all();
             let oom_kills = kernel.oom_kills()?;
             drop(kernel);
+            registry.count_subtrees(&mut counts);
+            if let Some(processes) = &mut processes {
+                registry.add_subtrees(processes);
+            }
             let choice = Choice {
                 which: self.which,
                 bounds: self.bounds,

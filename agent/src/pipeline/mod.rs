@@ -2,7 +2,9 @@
 
 mod confirm;
 mod demand;
+mod escapes;
 pub mod look;
+mod missed;
 mod reader;
 mod scan;
 
@@ -111,6 +113,7 @@ impl Pipeline {
             log,
         } = crate::kernel::load(options)?;
         let kept = counts.cgroups();
+        scan::oom_kills(&hierarchies, &mut counts);
         let (kernel, host) = kernel.attach()?;
         if !see_events(kernel.statuses()) {
             return Err(PipelineError::Blind);
@@ -121,7 +124,6 @@ impl Pipeline {
         let claims = registry.new_claims(CLAIMS_AT_FIRST);
         registry.confirm(witnesses.confirm_all(&claims));
         scan::processes(&kernel.snapshot()?, &mut registry, &mut counts);
-        scan::oom_kills(&hierarchies, &registry, &mut counts);
         scan::forget_gone(kept, &registry, &mut counts);
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| PipelineError::Thread(error.into()))?;
@@ -147,6 +149,11 @@ impl Pipeline {
             threads: Vec::new(),
         };
         pipeline.spawn("tracer", move || reader.run())?;
+        let look = lock(&shared.kernel).look().map(OwnedFd::try_clone);
+        if let Some(program) = look.transpose().map_err(PipelineError::Thread)? {
+            let shared = Arc::clone(&shared);
+            pipeline.spawn("escapes", move || escapes::look(&program, &shared.stop))?;
+        }
         pipeline.spawn("witness", move || {
             let look = |claim: &Claim| shared.witnesses.confirm(claim);
             shared.waiting.serve(look, || shared.wake_reader());
@@ -175,6 +182,9 @@ impl Drop for Pipeline {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.shared.wake_reader();
         self.shared.waiting.stop();
+        for thread in &self.threads {
+            thread.thread().unpark();
+        }
         for thread in self.threads.drain(..) {
             // A panic there was printed already.
             let _ = thread.join();

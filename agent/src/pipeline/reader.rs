@@ -11,7 +11,7 @@ use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes, Task};
 use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Shared, confirm::Allowance, scan};
+use super::{Shared, confirm::Allowance, missed::Missed, scan};
 use crate::{
     container::{
         attribute::attribute,
@@ -57,6 +57,7 @@ pub struct Reader {
     clock: Clock,
     /// Losses in the kernel that streams were told of, by [`Kind`].
     known_losses: [u64; KINDS],
+    missed: Missed,
     looked: Instant,
     scanned: Instant,
     /// Cgroups that were not found since the last scan.
@@ -80,6 +81,7 @@ impl Reader {
             log,
             clock: Clock::now(),
             known_losses: [0; KINDS],
+            missed: Missed::default(),
             looked: Instant::now(),
             scanned: Instant::now(),
             lacking: HashSet::new(),
@@ -283,7 +285,7 @@ impl Reader {
 
     /// Tells streams of records that the kernel could not send in the time that has gone by.
     fn tell_losses(&mut self, time: Duration) {
-        let mut losses: Vec<(StreamKind, u64)> = Vec::new();
+        let mut losses = self.missed.since(lock(&self.shared.kernel).programs());
         for kind in Kind::ALL {
             let Ok(outcomes) = lock(&self.shared.counts).outcomes(*kind) else {
                 continue;

@@ -135,23 +135,29 @@ pub fn lend(key: CgroupKey, registry: &Registry, counts: &mut KernelCounts) {
     }
 }
 
-/// Tells the programs how many kills each cgroup had, so that the next one counts from there.
-pub fn oom_kills(hierarchies: &Hierarchies, registry: &Registry, counts: &mut KernelCounts) {
+/// Tells the programs how many kills each cgroup had before they are attached, so that they count those after. A kill between
+/// is news with the next one.
+pub fn oom_kills(hierarchies: &Hierarchies, counts: &mut KernelCounts) {
     let Some(memory) = hierarchies.of_controller("memory") else {
         return;
     };
-    for directory in registry.all().flat_map(|cgroup| &cgroup.directories) {
-        if directory.key.hierarchy != memory.id {
-            continue;
-        }
+    let walked = walk(memory, |directory| {
+        let key = CgroupKey {
+            id: directory.id,
+            hierarchy: memory.id,
+            zero: 0,
+        };
         let files = hierarchies.directory(memory, &directory.path);
         // A cgroup that is gone by now has no next kill.
         let kills = files.and_then(|files| files.oom_kills().ok().flatten());
         if let Some(kills) = kills.filter(|kills| *kills > 0)
-            && let Err(error) = counts.set_oom_kills(directory.key, kills)
+            && let Err(error) = counts.set_oom_kills(key, kills)
         {
             tracing::warn!(%error, cgroup = %directory.path, "earlier OOM kills cannot be set");
         }
+    });
+    if let Err(error) = walked {
+        tracing::warn!(%error, "earlier OOM kills cannot be set");
     }
 }
 

@@ -23,7 +23,7 @@ use rustix::fs::OFlags;
 
 pub use begun::Begun;
 pub use error::Error;
-pub use ground::Ground;
+pub use ground::{Ground, tag};
 pub use wanted::Wanted;
 
 use crate::host::control::{Control, TASKS};

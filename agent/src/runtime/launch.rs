@@ -9,6 +9,7 @@
 
 mod ahead;
 mod apart;
+mod cgroups;
 mod channel;
 mod child;
 mod entry;
@@ -31,6 +32,7 @@ use rustix::fs::{Uid, fchown};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
+pub use cgroups::Cgroups;
 pub use entry::Entrances;
 pub use error::Error;
 pub use executable::protect_executable;
@@ -50,7 +52,6 @@ use super::order::{Network, Order};
 use super::seccomp;
 use crate::faults::{self, guarded};
 use crate::host;
-use crate::host::hierarchy::Hierarchies;
 use crate::host::pinned::Pinned;
 use crate::sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
 
@@ -78,16 +79,14 @@ pub struct Running {
 
 /// Starts a container's first process.
 ///
-/// `root` is a detached mount, which becomes the root; `hierarchies` those of the host, which it sees if it is to; `cgroup`
-/// the v2 cgroup that it is born in. The calling process has one thread.
+/// `root` is a detached mount, which becomes the root. The calling process has one thread.
 ///
 /// # Errors
 /// The order asks for what the kernel refuses, or what is not there.
 pub fn launch(
     order: &Order,
     root: BorrowedFd<'_>,
-    hierarchies: &Hierarchies,
-    cgroup: Option<BorrowedFd<'_>>,
+    cgroups: &Cgroups<'_>,
     stdio: Stdio,
     filters: &[seccomp::Program],
     interrupts: &mut dyn Interrupts,
@@ -101,7 +100,7 @@ pub fn launch(
     let connected = matches!(order.network, Network::Veth { .. });
     let mut namespaces = Namespaces::new(order.spec.linux().as_ref().unwrap_or(&empty), connected)?;
     check_members(order)?;
-    let container = Container::new(order, root, &namespaces, hierarchies, interrupts)?;
+    let container = Container::new(order, root, &namespaces, cgroups, interrupts)?;
     let (steps, stdio, ahead) = if guarded(faults::Guard::Entry)
         && let Some(pids) = namespaces.take_joined(libc::CLONE_NEWPID)
     {
@@ -129,7 +128,13 @@ pub fn launch(
         hold: faults::held(),
         stage: None,
     };
-    start(&plan, cgroup, process.oom_score_adj(), ahead, interrupts)
+    start(
+        &plan,
+        cgroups.born,
+        process.oom_score_adj(),
+        ahead,
+        interrupts,
+    )
 }
 
 /// Whether the namespaces that were opened are of the containers that were named.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::pinned::Pinned;
 use crate::text;
+use crate::units::Signal;
 
 /// A container to be made.
 #[derive(Clone, Debug)]
@@ -37,6 +38,10 @@ pub struct Order {
     /// [`super::spec::complete`] makes `process` of the spec from it, once the root file system is there. `None`: the spec
     /// is complete as it is.
     pub asked: Option<Asked>,
+    /// What whoever asked for it is to know.
+    pub notes: Vec<String>,
+    /// By which `agent stop` asks it to end; none is SIGTERM.
+    pub stop_signal: Option<Signal>,
 }
 
 /// How much is kept of what a container writes: `file_bytes` in each of `files` files.
@@ -81,6 +86,8 @@ pub struct ImageConfig {
     pub environment: Vec<String>,
     pub directory: Option<PathBuf>,
     pub user: Option<String>,
+    /// By which `agent stop` asks its command to end.
+    pub stop_signal: Option<Signal>,
 }
 
 /// Where the root file system comes from.

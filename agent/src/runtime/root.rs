@@ -23,6 +23,7 @@ use owners::Owners;
 use super::cgroup;
 use super::launch::Interrupts;
 use super::order::{ImageConfig, Order, Root};
+use super::propagation::Propagation;
 use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags};
 
@@ -57,7 +58,11 @@ pub fn prepare(
 ) -> Result<Tree, Error> {
     let root = &order.root;
     let mount = match root {
-        Root::Directory(path) => tree::of_directory(path)?,
+        Root::Directory(path) => {
+            let propagation = Propagation::of_root(&order.spec);
+            let is_slave = propagation.is_some_and(|it| it.kind == libc::MS_SLAVE);
+            tree::of_directory(path, is_slave)?
+        }
         Root::Host => tree::of_host()?,
         Root::Binaries(programs) => {
             let plan = binaries::plan(programs)?;

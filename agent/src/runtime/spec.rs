@@ -26,7 +26,7 @@ use caps::Capability;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
 
 use super::order::{Asked, ChangeRoot, ImageConfig, Order, Root};
-use super::seccomp;
+use super::{seccomp, setting};
 use crate::host::pinned::Pinned;
 use crate::text::escape;
 use bundle::Bundle;
@@ -146,7 +146,7 @@ pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
     linux.set_resources(Some(resources));
     let cgroup = resources::path(flags.limits.cgroup_parent.as_deref(), &found.name)?;
     linux.set_cgroups_path(Some(cgroup));
-    linux.set_sysctl(security::sysctls(flags, &namespaces)?);
+    linux.set_sysctl(sysctls(flags, &namespaces)?);
     linux.set_time_offsets(time_offsets(flags));
     linux.set_seccomp(security::filter(&flags.security, &kept)?);
     let (masked, read_only) = security::system_paths(&flags.security);
@@ -197,6 +197,8 @@ pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
         log: value::log_limits(&flags.manner.log_opt),
         swap_implied,
         asked: Some(asked(flags, found)?),
+        notes: Vec::new(),
+        stop_signal: flags.manner.stop_signal,
     })
 }
 
@@ -320,6 +322,21 @@ fn hostname(
         Some(name) => Ok(Some(name.clone())),
         None => Ok(own.then(|| found.name.clone())),
     }
+}
+
+/// The settings of its namespaces.
+fn sysctls(
+    flags: &Flags,
+    namespaces: &namespaces::Namespaces,
+) -> Result<Option<HashMap<String, String>>, Error> {
+    let mut settings = HashMap::new();
+    for asked in &flags.namespaces.sysctl {
+        let path = setting::path(&asked.name);
+        setting::check(&path, |kind| namespaces.is_new(kind))
+            .map_err(|reason| Error::flag("--sysctl", &asked.name, &reason))?;
+        settings.insert(setting::dotted(&path), asked.value.clone());
+    }
+    Ok((!settings.is_empty()).then_some(settings))
 }
 
 fn time_offsets(flags: &Flags) -> Option<HashMap<String, oci_spec::runtime::LinuxTimeOffset>> {

@@ -31,6 +31,7 @@ use crate::host::user_directory::{self, UserDirectory};
 use crate::limit::bound::Bounds;
 use crate::owner::Owner;
 use crate::text::note;
+use crate::units::Signal;
 
 mod files;
 mod former;
@@ -101,6 +102,9 @@ pub struct Record {
     pub remove: bool,
     pub change_root: ChangeRoot,
     pub network: Network,
+    /// By which its command is asked to end, where that is not SIGTERM.
+    #[serde(default)]
+    pub stop_signal: Option<Signal>,
     /// The directory of its log, where that is not the one of its state.
     #[serde(default)]
     pub log: Option<PathBuf>,

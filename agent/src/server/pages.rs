@@ -109,7 +109,8 @@ pub async fn containers(
         let found = {
             // Both at the same moment, as for a scrape.
             let registry = lock(&shared.registry);
-            let (counts, _) = lock(&shared.counts).all();
+            let (mut counts, _) = lock(&shared.counts).all();
+            registry.count_subtrees(&mut counts);
             containers::find(
                 &registry,
                 hierarchies,

@@ -4,6 +4,7 @@
 //! bool threadgroup)` (`include/trace/events/cgroup.h`): in the task that writes to `cgroup.procs`,
 //! hierarchy by hierarchy, once the process is there.
 
+use agent_ebpf::Field;
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
@@ -17,7 +18,8 @@ pub fn attach(ctx: BtfTracePointContext) -> i32 {
     if !active() {
         return 0;
     }
-    let (cgroup, process) = (Typed::new(ctx.arg(0)), Typed::new(ctx.arg(2)));
+    let cgroup = Typed::argument(ctx.arg(0), Field::CgroupId);
+    let process = Typed::argument(ctx.arg(2), Field::TaskId);
     // A process is counted, and judged, by one of its cgroups.
     let counted = task::counted_cgroup(process);
     if counts::init_of(&task::process(process)).is_some()

@@ -4,7 +4,7 @@
 //! `void trace_cgroup_notify_populated(struct cgroup *cgrp, const char *path, int val)`
 //! (`include/trace/events/cgroup.h`).
 
-use agent_ebpf::{CgroupChange, CgroupMkdir, Kind, PATH_MAX};
+use agent_ebpf::{CgroupChange, CgroupMkdir, Field, Kind, PATH_MAX};
 use aya_ebpf::{
     helpers::generated::bpf_probe_read_kernel_str, macros::btf_tracepoint,
     programs::BtfTracePointContext,
@@ -21,7 +21,7 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     if !active() {
         return 0;
     }
-    let cgroup = Typed::new(ctx.arg(0));
+    let cgroup = Typed::argument(ctx.arg(0), Field::CgroupId);
     let path: *const u8 = ctx.arg(1);
     let key = task::key(cgroup);
     escape::made(&key, &task::parent_key(cgroup));
@@ -45,9 +45,13 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "cgroup_rmdir")]
 pub fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
     if active() {
-        escape::removed(&task::key(Typed::new(ctx.arg(0))));
+        escape::removed(&task::key(Typed::argument(ctx.arg(0), Field::CgroupId)));
     }
-    change(Kind::CgroupRmdir, Typed::new(ctx.arg(0)), 0)
+    change(
+        Kind::CgroupRmdir,
+        Typed::argument(ctx.arg(0), Field::CgroupId),
+        0,
+    )
 }
 
 #[btf_tracepoint(function = "cgroup_notify_populated")]
@@ -55,7 +59,7 @@ pub fn cgroup_populated(ctx: BtfTracePointContext) -> i32 {
     let populated: i32 = ctx.arg(2);
     change(
         Kind::CgroupPopulated,
-        Typed::new(ctx.arg(0)),
+        Typed::argument(ctx.arg(0), Field::CgroupId),
         u64::from(populated != 0),
     )
 }

@@ -20,7 +20,7 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
     if !active() {
         return 0;
     }
-    let task = Typed::new(ctx.arg(0));
+    let task = Typed::argument(ctx.arg(0), Field::TaskId);
     let key = task::counted_cgroup(task);
     let Some(counts) = counts::of(&key) else {
         return 0;

@@ -27,7 +27,7 @@ pub fn fork(ctx: BtfTracePointContext) -> i32 {
     if !active() {
         return 0;
     }
-    let child = Typed::new(ctx.arg(0));
+    let child = Typed::argument(ctx.arg(0), Field::TaskId);
     let flags: u64 = ctx.arg(1);
     // Not a program of its own: a tracepoint calls one program directly, but two from a loop, which every birth would pay for.
     if flags & CLONE_NEW_ANY != 0 {

@@ -3,8 +3,8 @@
 //!
 //! With `plan DIRECTORY` it only runs the plan there, in a machine that is a host already.
 //!
-//! A line of the plan is a program: its name, its path, how many seconds it may take, and its arguments, with spaces
-//! between; the file `environment` beside it has the variables that programs get. What a program prints goes to the
+//! A line of the plan is a program: the number of the machine that it is for (`MACHINE`, a word of the kernel's command
+//! line; without it, of any), its name, its path, how many seconds it may take, and its arguments, with spaces between; the file `environment` beside it has the variables that programs get. What a program prints goes to the
 //! console, between the lines `@ begins NAME` and `@ ends NAME …`. Behind the last one comes `@ done`.
 
 use std::env;
@@ -158,8 +158,13 @@ fn plan(directory: &Path) -> Result<()> {
         .lines()
         .filter_map(|line| line.split_once('='))
         .collect();
+    let own = env::var("MACHINE").ok();
     for line in plan.lines() {
         let mut words = line.split(' ');
+        let machine = words.next();
+        if own.is_some() && own.as_deref() != machine {
+            continue;
+        }
         let (Some(name), Some(path), Some(seconds)) = (words.next(), words.next(), words.next())
         else {
             continue;

@@ -7,6 +7,8 @@
 //!   unshare TYPES           unshare(2)
 //!   setns PATH TYPES        setns(2) with a file
 //!   setns-pid PID TYPES     setns(2) with a pidfd
+//!   setns-pid PID TYPES stay
+//!                           likewise; does nothing more until it is killed
 //!   unshare32 TYPES, setns32 PATH TYPES
 //!                           the same as 32-bit programs do it, by `int $0x80`
 //!   setns-pid32 PID TYPES COMMAND...
@@ -116,6 +118,12 @@ fn main() -> Result<ExitCode> {
             Call::Setns32(file.into(), flags(types)?)
         }
         ["setns-pid", target, types] => Call::Setns(pidfd(target)?, flags(types)?),
+        ["setns-pid", target, types, "stay"] => {
+            setns(&pidfd(target)?, flags(types)?)?;
+            loop {
+                std::thread::park();
+            }
+        }
         ["spawn", types, ref command @ ..] if !command.is_empty() => {
             return spawn(flags(types)?, pid, command);
         }

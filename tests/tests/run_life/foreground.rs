@@ -210,3 +210,43 @@ fn processes_that_stay_behind_end_with_the_first() {
     assert_eq!(said, "behind\nfirst\n");
     container.assert_gone();
 }
+
+/// All that docker passes on, but for SIGQUIT: as the third wish for an end it is the last.
+#[test]
+fn every_signal_is_passed_on_that_docker_passes_on() {
+    if !tests::root() {
+        return;
+    }
+    const KEPT: [i32; 8] = [
+        libc::SIGQUIT,
+        libc::SIGKILL,
+        libc::SIGSTOP,
+        libc::SIGCHLD,
+        libc::SIGPIPE,
+        libc::SIGURG,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+    ];
+    let sent = (1..=31).chain([34, 64]).filter(|it| !KEPT.contains(it));
+    let container = Container::new("signals");
+    let script = "i=1; while [ $i -le 64 ]; do trap \"echo got $i\" $i; i=$((i+1)); done 2>&-; \
+                  echo ready; while :; do sleep 0.02; done";
+    let mut run = container.run(&[], &["sh", "-c", script]);
+    let mut agent = run.stdout(Stdio::piped()).spawn().expect("the agent");
+    let lines = Lines::of(agent.stdout.take().expect("a pipe"));
+    assert_eq!(lines.next(PATIENCE).as_deref(), Some("ready"));
+    for number in sent {
+        let pid = agent.id().to_string();
+        let killed = Command::new("kill")
+            .arg(format!("-{number}"))
+            .arg(pid)
+            .status();
+        assert!(killed.expect("kill can be run").success(), "{number}");
+        // The shell's own children end too.
+        let got = std::iter::from_fn(|| lines.next(PATIENCE)).find(|line| line != "got 17");
+        assert_eq!(got, Some(format!("got {number}")));
+    }
+    kill(&mut agent);
+    tests::run::next_command();
+    container.assert_gone();
+}

@@ -7,9 +7,13 @@ use serde_json::json;
 use tests::docker::Docker;
 
 use crate::run;
+use tests::agent::agent;
 use tests::archive::{
     Entry, directory, file, gzip, hard_link, layer, layout, saved, shell, symbolic_link, write,
+    zstd,
 };
+use tests::run::{Container, output, text};
+use tests::wait::{PATIENCE, wait_for};
 
 /// Layers that add, change and take away.
 fn layers() -> Vec<Vec<u8>> {
@@ -225,7 +229,7 @@ fn what_is_no_image_is_said() {
     let two = layer(&[file("manifest.json", two.to_string().as_bytes())]);
     let outside = json!([{"Config": "../c", "RepoTags": [], "Layers": ["x"]}]);
     let outside = layer(&[file("manifest.json", outside.to_string().as_bytes())]);
-    let cases: [(&str, &[u8], &str); 8] = [
+    let cases: [(&str, &[u8], &str); 9] = [
         ("empty", b"", "neither manifest.json nor oci-layout"),
         (
             "text",
@@ -233,7 +237,8 @@ fn what_is_no_image_is_said() {
             "not a tar archive, or not a whole one",
         ),
         ("short", &whole[..whole.len() / 2], "ends before it does"),
-        ("zstd", b"\x28\xb5\x2f\xfd....", "compressed with zstd"),
+        ("zstd", b"\x28\xb5\x2f\xfd....", "--image"),
+        ("xz", b"\xfd7zXZ\0....", "compressed with xz"),
         ("gzip", b"\x1f\x8b\x08\x00....", "--image"),
         (
             "json",
@@ -255,4 +260,174 @@ fn what_is_no_image_is_said() {
     assert!(said.contains("there is no /nowhere.tar"), "{said}");
     let said = run(&["--image", directory], &["true"]).badly(125);
     assert!(said.contains("is not an archive"), "{said}");
+}
+
+/// A layer may be compressed in either way, and so may the archive; of frames, and of ones to be skipped.
+#[test]
+fn what_zstd_has_compressed() {
+    if !tests::root() {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let (first, second) = (shell(), layer(&[file("data", b"of the second layer")]));
+    let middle = first.len() / 2;
+    let skipped = b"\x50\x2a\x4d\x18\x04\x00\x00\x00skip";
+    let frames = [
+        &zstd(&first[..middle])[..],
+        skipped,
+        &zstd(&first[middle..]),
+    ]
+    .concat();
+    let image = saved(&[frames, zstd(&second)], &json!({}));
+    let whole = zstd(&image);
+    for (name, bytes) in [("layers", &image), ("all", &whole)] {
+        let image = write(place.path(), name, bytes);
+        let said = run(&["--image", &image], &["cat", "/data"]).well();
+        assert_eq!(said, "of the second layer", "{name}");
+    }
+    let damaged = write(place.path(), "damaged", &whole[..whole.len() - 9]);
+    run(&["--image", &damaged], &["true"]).badly(125);
+}
+
+/// A layout whose index lists these, each a name, and where it is in `blobs`: images, and an index of them.
+fn listed(names: &[(&str, Listed)]) -> Vec<u8> {
+    let image = |text: &str| {
+        let config = json!({"config": {"Env": [format!("WHICH={text}")]}}).to_string();
+        let layer = gzip(&shell());
+        [("c", config.into_bytes()), ("l", layer)]
+            .map(|(kind, bytes)| (format!("{kind}{text}"), bytes))
+    };
+    let descriptor =
+        |digest: &str, size: usize| json!({"digest": format!("sha256:{digest}"), "size": size});
+    let mut blobs: Vec<(String, Vec<u8>)> = Vec::new();
+    for which in ["1", "2"] {
+        let [config, layer] = image(which);
+        let manifest = json!({
+            "schemaVersion": 2,
+            "config": descriptor(&config.0, config.1.len()),
+            "layers": [descriptor(&layer.0, layer.1.len())],
+        });
+        blobs.extend([
+            config,
+            layer,
+            (format!("m{which}"), manifest.to_string().into_bytes()),
+        ]);
+    }
+    let mut foreign = descriptor("m2", 1);
+    foreign["platform"] = json!({"os": "linux", "architecture": "s390x"});
+    // Neither says what it is: what is in it tells.
+    let inner = json!({"manifests": [descriptor("m1", 1), foreign]}).to_string();
+    let only_foreign = json!({"manifests": [foreign]}).to_string();
+    let outer = json!({"manifests": [descriptor("inner", 1)]}).to_string();
+    for (digest, text) in [
+        ("inner", inner),
+        ("foreign", only_foreign),
+        ("outer", outer),
+    ] {
+        blobs.push((digest.to_owned(), text.into_bytes()));
+    }
+    let manifests = names.iter().map(|(name, listed)| {
+        let mut one = descriptor(listed.digest(), 1);
+        one["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+        one
+    });
+    let index = json!({"manifests": manifests.collect::<Vec<_>>()}).to_string();
+    let mut entries = vec![
+        file("oci-layout", b"{}"),
+        file("index.json", index.as_bytes()),
+    ];
+    let blobs: Vec<_> = blobs
+        .iter()
+        .map(|(name, bytes)| (format!("blobs/sha256/{name}"), bytes))
+        .collect();
+    entries.extend(blobs.iter().map(|(name, bytes)| file(name, bytes)));
+    layer(&entries)
+}
+
+#[derive(Clone, Copy)]
+enum Listed {
+    First,
+    Second,
+    IndexOfFirst,
+    IndexOfIndex,
+    IndexOfForeign,
+}
+
+impl Listed {
+    fn digest(self) -> &'static str {
+        match self {
+            Self::First => "m1",
+            Self::Second => "m2",
+            Self::IndexOfFirst => "inner",
+            Self::IndexOfIndex => "outer",
+            Self::IndexOfForeign => "foreign",
+        }
+    }
+}
+
+#[test]
+fn names_of_one_digest_are_one_image_in_whatever_index() {
+    use Listed::{First, IndexOfFirst, IndexOfForeign, IndexOfIndex, Second};
+    if !tests::root() {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    for (index, names) in [
+        &[("a:1", First), ("a:latest", First)][..],
+        &[("a:1", IndexOfFirst)],
+        &[("a:1", IndexOfFirst), ("b:1", IndexOfFirst)],
+        &[("a:1", IndexOfIndex), ("b:1", First)],
+        &[("x:1", IndexOfForeign), ("a:1", IndexOfFirst)],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let image = write(place.path(), &index.to_string(), &listed(names));
+        let said = run(&["--image", &image], &["sh", "-c", "echo $WHICH"]).well();
+        assert_eq!(said, "1\n", "{index}");
+    }
+    let image = write(
+        place.path(),
+        "two",
+        &listed(&[("a:1", First), ("b:1", Second)]),
+    );
+    let said = run(&["--image", &image], &["true"]).badly(125);
+    assert!(said.contains("several images (a:1, b:1)"), "{said}");
+    let image = write(place.path(), "none", &listed(&[("a:1", IndexOfForeign)]));
+    let said = run(&["--image", &image], &["true"]).badly(125);
+    assert!(said.contains("no image for linux/"), "{said}");
+}
+
+/// The image's signal, or that of the flag, and of a bundle's annotation.
+#[test]
+fn a_container_is_stopped_by_the_signal_that_its_image_says() {
+    if !tests::root() {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let script = "trap 'exit 8' USR1; trap 'exit 9' TERM; trap 'exit 10' USR2; touch /ready; while :; do cat /dev/null; done";
+    let config = json!({"StopSignal": "SIGUSR1", "Cmd": ["sh", "-c", script]});
+    let image = write(place.path(), "image", &saved(&[shell()], &config));
+    for (flags, wanted) in [(&[][..], "8"), (&["--stop-signal", "usr2"], "10")] {
+        let container = Container::new("stop-signal");
+        let mut start = agent(["run", "-d", "--name", &container.name, "--image", &image]);
+        text(start.args(flags));
+        wait_for("the traps are set", PATIENCE, || {
+            let mut ready = container.agent("exec", &[], &["stat", "/ready"]);
+            output(&mut ready).status.success().then_some(())
+        });
+        text(&mut container.agent("stop", &[], &[]));
+        assert_eq!(
+            text(&mut container.agent("wait", &[], &[])).trim_end(),
+            wanted
+        );
+        text(&mut container.agent("rm", &[], &[]));
+    }
+    let config = json!({"StopSignal": "SIGNONE"});
+    let image = write(place.path(), "bad", &saved(&[shell()], &config));
+    let said = run(&["--image", &image], &["true"]).badly(125);
+    assert!(
+        said.contains("StopSignal \"SIGNONE\"") && said.contains("wanted: a signal"),
+        "{said}"
+    );
 }

@@ -19,9 +19,9 @@ use crate::bounds::bounded;
 /// Far less than to unpack what such an archive holds.
 const SOON: Duration = Duration::from_secs(80);
 
-/// The same entries over and over, as many files of gzip after each other: `times` times a hundred thousand.
+/// The same entries over and over, as many files of gzip after each other: `times` times ten thousand.
 fn repeated(entry: &Entry<'_>, times: usize, pack: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
-    let mut headers = layer(&vec![entry.clone(); 100_000]);
+    let mut headers = layer(&vec![entry.clone(); 10_000]);
     // Without the end of the archive.
     headers.truncate(headers.len() - 1024);
     pack(&headers).repeat(times)
@@ -33,21 +33,22 @@ fn ten_million_entries_are_refused_soon() {
         return;
     }
     let place = tempfile::tempdir().expect("a directory");
-    let many = |pack| repeated(&directory("many"), fewer(100, 20), pack);
+    let many = |pack| repeated(&directory("many"), fewer(1000, 120), pack);
     // As small as it gets it unpacks to too much; packed in haste it does not, and has too many names.
-    for (name, archive, wanted) in [
+    let cases = [
         (
             "a layer",
             saved(&[shell(), many(gzip_small)], &json!({})),
             "100 times as much",
         ),
-        ("the archive", many(gzip_small), "100 times as much"),
         (
             "a layer, less packed",
             saved(&[shell(), many(gzip)], &json!({})),
             "more",
         ),
-    ] {
+        ("the archive", many(gzip_small), "100 times as much"),
+    ];
+    for (name, archive, wanted) in some(cases, 2) {
         let image = write(place.path(), "image.tar", &archive);
         let began = Instant::now();
         let said = bounded(&[], &image).badly(125);
@@ -62,7 +63,7 @@ fn a_storm_of_hard_links_is_refused_soon() {
         return;
     }
     let place = tempfile::tempdir().expect("a directory");
-    let names: Vec<String> = (0..100_000)
+    let names: Vec<String> = (0..fewer(100_000, 70_000))
         .map(|it| format!("{}{it:06}", "n".repeat(90)))
         .collect();
     // To a file of the layer itself, and to one below it, which has to be copied for that.

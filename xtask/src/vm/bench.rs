@@ -25,7 +25,7 @@ pub fn run(agent: &Path, programs: &Path, arguments: &[String]) -> Result<()> {
     let bench = programs.join("bench");
     let crun = crun::words()?;
     let plan = format!(
-        "bench {} {} {}\n",
+        "0 bench {} {} {}\n",
         bench.display(),
         DEADLINE.as_secs(),
         arguments.join(" ")

@@ -79,6 +79,32 @@ const QUICK: [&str; 25] = [
     "verify_swap",
 ];
 
+/// How many machines the programs run in, at once: on two CPUs one leaves a third of their time unused, for many tests wait.
+pub const MACHINES: usize = 2;
+
+/// The programs of the second machine, which take half of the time.
+const SECOND: [&str; 14] = [
+    "claims",
+    "counters",
+    "escapes",
+    "namespace_calls",
+    "run_isolation",
+    "run_life",
+    "run_limits",
+    "run_network",
+    "run_privileges",
+    "run_seen",
+    "run_spec",
+    "storms",
+    "user_directory",
+    "verify",
+];
+
+/// The number of the machine that a test program runs in.
+pub fn machine(program: &str) -> usize {
+    usize::from(SECOND.contains(&program))
+}
+
 /// Why a test does not run in that machine, where it does not.
 pub fn reason(name: &str) -> Option<Why> {
     let row = ROWS.iter().find(|row| name.starts_with(row.tests));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::elsewhere::{self, Why};
+use super::elsewhere::{self, MACHINES, Why};
 use super::image;
 use super::programs::{Program, Programs};
 use crate::command::workspace;
@@ -70,15 +70,15 @@ impl Wanted<'_> {
 
 /// The tests that are to run, on their disk.
 pub struct Suite {
-    /// By the programs that they are of.
-    pub expected: BTreeMap<String, BTreeSet<String>>,
+    /// Of each machine that they run in, by the programs that they are of. A whole Debian is one machine.
+    pub expected: [BTreeMap<String, BTreeSet<String>>; MACHINES],
     pub disk: PathBuf,
 }
 
 impl Suite {
     /// Makes the disk in `directory`, and says which tests are not there.
     pub fn of(programs: &Programs, wanted: &Wanted<'_>, directory: &Path) -> Result<Self> {
-        let mut expected: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut expected: [BTreeMap<String, BTreeSet<String>>; MACHINES] = Default::default();
         let mut elsewhere: BTreeMap<Why, Vec<String>> = BTreeMap::new();
         let mut all = Vec::new();
         for program in &programs.tests {
@@ -88,8 +88,13 @@ impl Suite {
                     Some(Some(why)) => elsewhere.entry(why).or_default().push(name.clone()),
                     Some(None) => {}
                     None => {
-                        let tests = expected.entry(program.name.clone()).or_default();
-                        tests.insert(test.clone());
+                        let machine = if wanted.debian {
+                            0
+                        } else {
+                            elsewhere::machine(&program.name)
+                        };
+                        let tests = expected[machine].entry(program.name.clone());
+                        tests.or_default().insert(test.clone());
                     }
                 }
                 all.push(name);
@@ -104,13 +109,15 @@ impl Suite {
             println!("   not there, for it needs {}:", why.text());
             names.iter().for_each(|name| println!("      {name}"));
         }
-        ensure!(!expected.is_empty(), "no test of such a name can run there");
+        let is_empty = expected.iter().all(BTreeMap::is_empty);
+        ensure!(!is_empty, "no test of such a name can run there");
         let disk = image::Disk {
             guest: programs.directory()?.join("guest"),
             plan: plan(programs, &expected)?,
             environment: environment(programs, wanted.quick)?,
         };
-        let is_expected = |program: &Program| expected.contains_key(&program.name);
+        let is_expected =
+            |program: &Program| expected.iter().any(|it| it.contains_key(&program.name));
         let tests = programs.tests.iter().filter(|it| is_expected(it));
         let paths = tests.map(|program| &program.path).chain(&programs.others);
         Ok(Self {
@@ -121,16 +128,21 @@ impl Suite {
 }
 
 /// What tests/src/bin/guest.rs is to run.
-fn plan(programs: &Programs, expected: &BTreeMap<String, BTreeSet<String>>) -> Result<String> {
+fn plan(
+    programs: &Programs,
+    expected: &[BTreeMap<String, BTreeSet<String>>; MACHINES],
+) -> Result<String> {
     let mut plan = String::new();
     for program in &programs.tests {
-        let Some(tests) = expected.get(&program.name) else {
-            continue;
-        };
-        let path = program.path.display();
-        write!(plan, "{} {path} {}", program.name, DEADLINE.as_secs())?;
-        tests.iter().try_for_each(|test| write!(plan, " {test}"))?;
-        writeln!(plan, " {OPTIONS}")?;
+        for (machine, expected) in expected.iter().enumerate() {
+            let Some(tests) = expected.get(&program.name) else {
+                continue;
+            };
+            let (name, path) = (&program.name, program.path.display());
+            write!(plan, "{machine} {name} {path} {}", DEADLINE.as_secs())?;
+            tests.iter().try_for_each(|test| write!(plan, " {test}"))?;
+            writeln!(plan, " {OPTIONS}")?;
+        }
     }
     Ok(plan)
 }

@@ -84,7 +84,7 @@ pub struct Args {
 
     /// How long to watch: 500ms, 10s; a command is ended then. Default: to the command's end; with
     /// --weights 10s
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::units::parse::duration)]
     pub time: Option<Duration>,
 
     /// Run the command once in each of several sibling cgroups with these CPU weights (1 to 10000),
@@ -235,12 +235,5 @@ impl Args {
             Some(weights) => Form::Weights(weights),
             None => Form::Launch,
         }
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, &'static str> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("want a duration above 0, as 500ms, 10s, 5m or 1h"),
     }
 }

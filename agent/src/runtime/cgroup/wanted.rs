@@ -262,6 +262,10 @@ fn refuse_unknown(resources: &LinuxResources) -> Result<(), Error> {
             memory.is_some_and(|it| it.disable_oom_killer() == Some(true)),
         ),
         (
+            "memory.useHierarchy",
+            memory.is_some_and(|it| it.use_hierarchy() == Some(false)),
+        ),
+        (
             "cpu.burst",
             cpu.is_some_and(|it| it.burst().is_some_and(|burst| burst != 0)),
         ),

@@ -19,10 +19,10 @@ use self::namespaces::Namespaces;
 pub use super::Stdio;
 use super::child::Step;
 use super::stage::Stage;
-use super::{Error, Interrupts};
-use crate::host::hierarchy::Hierarchies;
+use super::{Cgroups, Error, Interrupts};
 use crate::runtime::order::{ChangeRoot, Order, Root};
-use crate::runtime::seccomp;
+use crate::runtime::propagation::Propagation;
+use crate::runtime::{seccomp, setting};
 use crate::sys::launch::StartArea;
 
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub struct Container<'a> {
     /// were never meant for the container.
     pub maps_owners: bool,
     pub read_only: bool,
+    /// What the root's mount is to be at last; private until then.
+    pub propagation: Option<Propagation>,
     pub host_name: Option<CString>,
     pub domain_name: Option<CString>,
     pub mounts: Mounts,
@@ -90,14 +92,14 @@ impl<'a> Container<'a> {
         order: &Order,
         root: BorrowedFd<'a>,
         namespaces: &Namespaces,
-        hierarchies: &Hierarchies,
+        cgroups: &Cgroups<'_>,
         interrupts: &mut dyn Interrupts,
     ) -> Result<Self, Error> {
         let spec = &order.spec;
         let empty = Linux::default();
         let linux = spec.linux().as_ref().unwrap_or(&empty);
         let has_proc = |mounts: &Mounts| mounts.all.iter().any(mounts::Mount::is_proc);
-        let mounts = Mounts::new(spec, namespaces, hierarchies, interrupts)?;
+        let mounts = Mounts::new(spec, namespaces, cgroups, interrupts)?;
         let sysctl = sysctl(linux)?;
         if !sysctl.is_empty() && !has_proc(&mounts) {
             return Err(Error::invalid(
@@ -109,14 +111,22 @@ impl<'a> Container<'a> {
             change_root: order.change_root,
             maps_owners: order.root != Root::Host,
             read_only: is_read_only(spec),
-            host_name: spec.hostname().as_ref().map(text).transpose()?,
-            domain_name: spec.domainname().as_ref().map(text).transpose()?,
+            propagation: Propagation::of_root(spec)
+                .filter(|it| matches!(it.kind, libc::MS_SHARED | libc::MS_UNBINDABLE)),
+            host_name: name(spec.hostname())?,
+            domain_name: name(spec.domainname())?,
             sysctl,
             hidden: hidden(linux, |path| !mounts.is_late(path))?,
             hidden_late: hidden(linux, |path| mounts.is_late(path))?,
             mounts,
         })
     }
+}
+
+/// Programs in Go write an empty text for none.
+fn name(said: &Option<String>) -> Result<Option<CString>, Error> {
+    let said = said.as_ref().filter(|name| !name.is_empty());
+    said.map(text).transpose()
 }
 
 fn is_read_only(spec: &Spec) -> bool {
@@ -138,19 +148,14 @@ fn hidden(linux: &Linux, wanted: impl Fn(&Path) -> bool) -> Result<Hidden, Error
     })
 }
 
-/// Dots in a name stand for slashes, unless there are slashes already (sysctl(8)).
 fn sysctl(linux: &Linux) -> Result<Vec<(CString, CString)>, Error> {
     let Some(wanted) = linux.sysctl() else {
         return Ok(Vec::new());
     };
     let mut all = Vec::with_capacity(wanted.len());
     for (name, value) in wanted {
-        let path = if name.contains('/') {
-            name.clone()
-        } else {
-            name.replace('.', "/")
-        };
-        all.push((text(format!("sys/{path}"))?, text(value)?));
+        let path = format!("sys/{}", setting::path(name));
+        all.push((text(path)?, text(value)?));
     }
     all.sort();
     Ok(all)

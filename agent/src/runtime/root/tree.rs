@@ -30,11 +30,11 @@ const OWN: [(&str, Options<'static>); 3] = [
 ];
 
 /// A directory, with all that is mounted below it. A symbolic link to one is refused: it could have been put there to
-/// lead to the host's files.
+/// lead to the host's files. What the host mounts there later is seen by a slave.
 ///
 /// # Errors
 /// It is not there, or no directory.
-pub fn of_directory(path: &Path) -> Result<OwnedFd, Error> {
+pub fn of_directory(path: &Path, is_slave: bool) -> Result<OwnedFd, Error> {
     const WANTED: &str = "--rootfs wants a directory with a root file system, or `host`";
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // A slash at the end would follow it.
@@ -55,7 +55,12 @@ pub fn of_directory(path: &Path) -> Result<OwnedFd, Error> {
         errno => Error::io("open", path)(errno.into()),
     })?;
     let tree = copy(&directory)?;
-    forbid_devices(&tree)?;
+    let propagation = if is_slave {
+        libc::MS_SLAVE
+    } else {
+        libc::MS_PRIVATE
+    };
+    set(&tree, MountAttrFlags::MOUNT_ATTR_NODEV, propagation)?;
     Ok(tree)
 }
 
@@ -64,7 +69,7 @@ pub fn of_directory(path: &Path) -> Result<OwnedFd, Error> {
 /// # Errors
 /// The kernel refuses.
 pub fn forbid_devices(tree: &OwnedFd) -> Result<(), Error> {
-    set(tree, MountAttrFlags::MOUNT_ATTR_NODEV)
+    set(tree, MountAttrFlags::MOUNT_ATTR_NODEV, libc::MS_PRIVATE)
 }
 
 /// The host's tree, of which only what is the container's own can be written to.
@@ -79,6 +84,7 @@ pub fn of_host() -> Result<OwnedFd, Error> {
     set(
         &tree,
         MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY,
+        libc::MS_PRIVATE,
     )?;
     aside.attach(&tree)?;
     for (path, options) in OWN {
@@ -134,12 +140,12 @@ pub fn copy(directory: &OwnedFd) -> Result<OwnedFd, Error> {
     open_tree(directory, "", flags).map_err(Error::mount("copy a mount (open_tree)"))
 }
 
-/// Nothing that is mounted below it in a container is seen elsewhere, nor the other way.
-fn set(tree: &OwnedFd, attributes: MountAttrFlags) -> Result<(), Error> {
+/// Nothing that is mounted below it in a container is seen elsewhere; nor, where it is private, the other way.
+fn set(tree: &OwnedFd, attributes: MountAttrFlags, propagation: u64) -> Result<(), Error> {
     let attributes = MountAttributes {
         set: u64::from(attributes.bits()),
         clear: 0,
-        propagation: libc::MS_PRIVATE,
+        propagation,
     };
     set_mount(tree.as_fd(), &attributes, true).map_err(Error::mount("change a mount"))
 }

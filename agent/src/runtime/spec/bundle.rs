@@ -1,18 +1,27 @@
 //! An OCI bundle: a directory with a `config.json`, carried out as it is, or not at all.
 
+mod members;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Linux, LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, Spec};
 
+use self::members::Left;
 use super::flags::Flags;
-use super::{Error, Found, resources, security};
+use super::{Error, Found, resources};
 use crate::regular::{self, Links};
 use crate::runtime::order::{ChangeRoot, Network, Order, Root};
+use crate::runtime::propagation::Propagation;
+use crate::runtime::setting;
 use crate::runtime::state::LARGEST;
+use crate::units::Signal;
 
 const CONFIGURATION: &str = "config.json";
+
+/// The cgroup in which those of `agent run` are.
+const AGENT: &str = "agent";
 
 /// A bundle, read.
 #[derive(Clone, Debug)]
@@ -20,6 +29,8 @@ pub struct Bundle {
     /// Where it is, links resolved.
     directory: PathBuf,
     spec: Spec,
+    /// Members that are no part of OCI's configuration.
+    unknown: Vec<String>,
 }
 
 impl Bundle {
@@ -38,15 +49,28 @@ impl Bundle {
                 path: path.clone(),
                 source,
             })?;
-        let spec: Spec = serde_json::from_slice(&text).map_err(|source| Error::Bundle {
+        let refuse = |reason: String| Error::Bundle {
             path: path.clone(),
-            reason: source.to_string(),
-        })?;
+            reason,
+        };
+        let said = |source: serde_json::Error| refuse(source.to_string());
+        let left = Left::of(&serde_json::from_slice(&text).map_err(said)?);
+        // Before it is read into types: those may not know a form of what is refused.
+        if let Some(member) = left.refused {
+            return Err(refuse(format!(
+                "{member} is not supported; remove it to run without"
+            )));
+        }
+        let spec: Spec = serde_json::from_slice(&text).map_err(said)?;
         if let Some(root) = spec.root() {
             has_no_link(&directory.join(root.path()))
                 .map_err(|reason| Error::Bundle { path, reason })?;
         }
-        Ok(Self { directory, spec })
+        Ok(Self {
+            directory,
+            spec,
+            unknown: left.unknown,
+        })
     }
 }
 
@@ -80,11 +104,8 @@ pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &Found) -> Result<O
         path: path.clone(),
         reason,
     };
-    if let Some(what) = unsupported(&spec) {
-        return Err(refuse(format!(
-            "{what} is not supported; remove it to run without"
-        )));
-    }
+    let linux = spec.linux().as_ref();
+    linux.map_or(Ok(()), check).map_err(refuse)?;
     others(&spec).map_err(refuse)?;
     let root = spec.root().as_ref();
     let root = root.ok_or_else(|| refuse("it has no root".to_owned()))?;
@@ -102,10 +123,16 @@ pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &Found) -> Result<O
             "process.cwd is {cwd}; wanted: an absolute path"
         )));
     }
+    let stop_signal = stop_signal(&spec).map_err(refuse)?;
     sources_from(&bundle.directory, &mut spec);
     let linux = spec.linux_mut().get_or_insert_default();
-    let cgroup = resources::path(flags.limits.cgroup_parent.as_deref(), &found.name)?;
+    let (cgroup, note) = cgroup(linux, flags, found)?;
     linux.set_cgroups_path(Some(cgroup));
+    complete_devices(linux);
+    let unknown = bundle.unknown.iter();
+    let unknown = unknown.map(|it| format!("{it} is no member that OCI has; it is left out"));
+    let notes = unknown.chain(note);
+    let notes = notes.map(|note| format!("{}: {note}", path.display()));
     let namespaces = linux.namespaces().iter().flatten();
     let mut network = namespaces.filter(|it| it.typ() == LinuxNamespaceType::Network);
     let network = match network.next() {
@@ -126,7 +153,86 @@ pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &Found) -> Result<O
         log: super::value::log_limits(&flags.manner.log_opt),
         swap_implied: false,
         asked: None,
+        notes: notes.collect(),
+        stop_signal,
     })
+}
+
+/// The signal that an image's `StopSignal` has become (image-spec, `conversion.md`).
+fn stop_signal(spec: &Spec) -> Result<Option<Signal>, String> {
+    const NAME: &str = "org.opencontainers.image.stopSignal";
+    let annotations = spec.annotations().as_ref();
+    let said = annotations.and_then(|all| all.get(NAME));
+    let parse = |text: &String| {
+        let said = |reason| format!("annotations {NAME} {text:?}: {reason}");
+        text.parse().map_err(said)
+    };
+    said.filter(|text| !text.is_empty()).map(parse).transpose()
+}
+
+/// Where its cgroup is. The name that a bundle gives is used as far as it is one of `agent run`'s: which container a cgroup
+/// belongs to is told by its path, and other paths are those of other engines.
+fn cgroup(linux: &Linux, flags: &Flags, found: &Found) -> Result<(PathBuf, Option<String>), Error> {
+    let said = linux.cgroups_path().as_deref().map(Path::new);
+    let said = said.filter(|path| !path.as_os_str().is_empty());
+    let agents = said.and_then(Path::parent);
+    let parent = agents.filter(|it| it.is_absolute() && it.ends_with(AGENT));
+    let parent = parent.and_then(Path::parent);
+    let own = parent.filter(|it| *it != Path::new("/"));
+    let asked = flags.limits.cgroup_parent.as_deref();
+    let cgroup = resources::path(asked.or(own), &found.name)?;
+    let note = said.filter(|_| parent.is_none() && asked.is_none());
+    let note = note.map(|said| {
+        format!(
+            "linux.cgroupsPath {} is not used: the cgroup is {}; --cgroup-parent says below which",
+            said.display(),
+            cgroup.display()
+        )
+    });
+    Ok((cgroup, note))
+}
+
+/// As with runc: what no rule allows is denied, but OCI's default devices can be used whatever the rules say, and each
+/// device can be made: who opens one is asked again.
+fn complete_devices(linux: &mut Linux) {
+    let resources = linux.resources_mut().get_or_insert_default();
+    let (usual, denied): (Vec<_>, Vec<_>) = resources::devices()
+        .into_iter()
+        .partition(LinuxDeviceCgroup::allow);
+    // The console is a terminal of the container's own, where it has one.
+    let console = |rule: &LinuxDeviceCgroup| (rule.major(), rule.minor()) == (Some(5), Some(1));
+    let usual = usual.into_iter().filter(|rule| !console(rule));
+    let said = resources.devices_mut().take().unwrap_or_default();
+    let rules = denied.into_iter().chain(said).chain(usual);
+    resources.set_devices(Some(rules.collect()));
+}
+
+/// Refuses what cannot be.
+fn check(linux: &Linux) -> Result<(), String> {
+    let propagation = linux.rootfs_propagation().as_deref();
+    if let Some(word) = propagation.filter(|it| !it.is_empty())
+        && Propagation::parse(word).is_none()
+    {
+        let wanted = Propagation::WORDS;
+        return Err(format!(
+            "linux.rootfsPropagation is {word:?}; wanted: {wanted}"
+        ));
+    }
+    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
+    for (index, one) in namespaces.iter().enumerate() {
+        if namespaces[..index].iter().any(|it| it.typ() == one.typ()) {
+            let kind = one.typ();
+            return Err(format!("linux.namespaces has {kind} twice; remove one"));
+        }
+    }
+    let mounts = |it: &&LinuxNamespace| it.typ() == LinuxNamespaceType::Mount;
+    match namespaces.iter().find(mounts) {
+        Some(own) if own.path().is_none() => Ok(()),
+        _ => Err(
+            "linux.namespaces without a mount namespace of its own is not supported; add {\"type\": \"mount\"}"
+                .to_owned(),
+        ),
+    }
 }
 
 /// What is bound is named from the bundle on, where its path is relative.
@@ -150,7 +256,8 @@ fn others(spec: &Spec) -> Result<(), String> {
         let mut all = namespaces.into_iter().flatten();
         all.any(|it| it.typ() == kind && it.path().is_none())
     };
-    let named = spec.hostname().is_some() || spec.domainname().is_some();
+    let is_name = |name: &Option<String>| name.as_ref().is_some_and(|it| !it.is_empty());
+    let named = is_name(spec.hostname()) || is_name(spec.domainname());
     if named && !is_new(LinuxNamespaceType::Uts) {
         return Err(
             "hostname or domainname would be changed for others too; wants a new uts namespace"
@@ -159,99 +266,8 @@ fn others(spec: &Spec) -> Result<(), String> {
     }
     let settings = linux.and_then(|linux| linux.sysctl().as_ref());
     for name in settings.into_iter().flatten().map(|(name, _)| name) {
-        security::own_setting(name, is_new)
+        setting::check(&setting::path(name), is_new)
             .map_err(|reason| format!("linux.sysctl {name}: {reason}"))?;
     }
     Ok(())
-}
-
-/// What the configuration asks for that would not be done. What is not carried out is refused, never left out.
-fn unsupported(spec: &Spec) -> Option<&'static str> {
-    let process = spec.process().as_ref();
-    let linux = spec.linux().as_ref();
-    let resources = linux.and_then(|linux| linux.resources().as_ref());
-    let of_process = |is: fn(&oci_spec::runtime::Process) -> bool| process.is_some_and(is);
-    let of_linux = |is: fn(&oci_spec::runtime::Linux) -> bool| linux.is_some_and(is);
-    let of_resources =
-        |is: fn(&oci_spec::runtime::LinuxResources) -> bool| resources.is_some_and(is);
-    let named = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
-    let mut namespaces = namespaces.into_iter().flatten();
-    let own_mounts =
-        namespaces.any(|it| it.typ() == LinuxNamespaceType::Mount && it.path().is_none());
-    [
-        (
-            "hooks",
-            spec.hooks()
-                .as_ref()
-                .is_some_and(|it| *it != Default::default()),
-        ),
-        ("vm", spec.vm().is_some()),
-        (
-            "linux.namespaces without a mount namespace of its own",
-            !own_mounts,
-        ),
-        (
-            "process.apparmorProfile",
-            process.is_some_and(|it| named(it.apparmor_profile())),
-        ),
-        (
-            "process.selinuxLabel",
-            process.is_some_and(|it| named(it.selinux_label())),
-        ),
-        (
-            "process.scheduler",
-            of_process(|it| it.scheduler().is_some()),
-        ),
-        (
-            "process.ioPriority",
-            of_process(|it| it.io_priority().is_some()),
-        ),
-        (
-            "process.execCPUAffinity",
-            of_process(|it| it.exec_cpu_affinity().is_some()),
-        ),
-        (
-            "linux.mountLabel",
-            linux.is_some_and(|it| named(it.mount_label())),
-        ),
-        ("linux.intelRdt", of_linux(|it| it.intel_rdt().is_some())),
-        (
-            "linux.memoryPolicy",
-            of_linux(|it| it.memory_policy().is_some()),
-        ),
-        (
-            "linux.personality",
-            of_linux(|it| it.personality().is_some()),
-        ),
-        (
-            "linux.netDevices",
-            of_linux(|it| it.net_devices().as_ref().is_some_and(|it| !it.is_empty())),
-        ),
-        (
-            "linux.resources.network",
-            of_resources(|it| it.network().is_some()),
-        ),
-        (
-            "linux.resources.rdma",
-            of_resources(|it| it.rdma().as_ref().is_some_and(|it| !it.is_empty())),
-        ),
-        (
-            "linux.resources.hugepageLimits",
-            of_resources(|it| {
-                it.hugepage_limits()
-                    .as_ref()
-                    .is_some_and(|it| !it.is_empty())
-            }),
-        ),
-        (
-            "mount with idmap",
-            spec.mounts()
-                .iter()
-                .flatten()
-                .any(|it| it.uid_mappings().is_some()),
-        ),
-    ]
-    .into_iter()
-    .find_map(|(what, asked)| asked.then_some(what))
 }

@@ -23,6 +23,7 @@ pub(super) fn complete(
     };
     let nothing = ImageConfig::default();
     let image = image.unwrap_or(&nothing);
+    order.stop_signal = order.stop_signal.or(image.stop_signal);
     let arguments = arguments(&asked, image);
     if arguments.is_empty() {
         return Err(Error::NoCommand);

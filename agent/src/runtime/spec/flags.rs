@@ -11,6 +11,7 @@ use super::value::{
     Assignment, Cpus, DeviceRate, IdRange, LogOption, MaybeNumber, MaybeSize, Set, Size,
     TimeOffset, number_in,
 };
+use crate::units::Signal;
 
 /// What a bundle says itself.
 const NOT_WITH_BUNDLE: [&str; 48] = [
@@ -162,6 +163,9 @@ pub struct Manner {
     /// Keep nothing of a detached one once it has ended, also not its log and exit status
     #[arg(long)]
     pub rm: bool,
+    /// The signal by which agent stop asks it to end; by default the image's, else SIGTERM
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<Signal>,
     /// Make pid 1 a program that passes signals on and buries the dead, and the command its child
     #[arg(long)]
     pub init: bool,

@@ -1,17 +1,15 @@
 //! What a container's processes may: capabilities, system calls, kernel settings, limits of their own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use caps::Capability;
 use oci_spec::runtime::{
-    Capabilities, LinuxCapabilities, LinuxNamespaceType, LinuxSeccomp, PosixRlimit,
-    PosixRlimitBuilder, PosixRlimitType,
+    Capabilities, LinuxCapabilities, LinuxSeccomp, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
 };
 
 use super::flags::{Flags, Security};
-use super::namespaces::Namespaces;
 use super::{Error, Found};
 use crate::runtime::seccomp;
 
@@ -288,60 +286,6 @@ pub(super) fn rlimits(flags: &Flags, found: &Found) -> Result<Option<Vec<PosixRl
     }
     let limits: Vec<PosixRlimit> = limits.into_iter().map(|(_, limit)| limit).collect();
     Ok((!limits.is_empty()).then_some(limits))
-}
-
-/// Settings that a namespace has of its own (runc: libcontainer/configs/validate).
-const SYSCTLS: [(&str, LinuxNamespaceType, &str); 9] = {
-    use LinuxNamespaceType::{Ipc, Network, Uts};
-    [
-        ("net.", Network, "a network of its own"),
-        ("fs.mqueue.", Ipc, "--ipc private"),
-        ("kernel.msgmax", Ipc, "--ipc private"),
-        ("kernel.msgmnb", Ipc, "--ipc private"),
-        ("kernel.msgmni", Ipc, "--ipc private"),
-        ("kernel.sem", Ipc, "--ipc private"),
-        ("kernel.shm_rmid_forced", Ipc, "--ipc private"),
-        ("kernel.shm", Ipc, "--ipc private"),
-        ("kernel.domainname", Uts, "--uts private"),
-    ]
-};
-
-/// Why a container with these new namespaces may not have a setting: it would be changed for others.
-pub(super) fn own_setting(
-    name: &str,
-    is_new: impl Fn(LinuxNamespaceType) -> bool,
-) -> Result<(), String> {
-    // Both forms are sysctl(8)'s; a name of a file has no `..`.
-    let name = name.replace('/', ".");
-    let fits = |prefix: &str| {
-        name.strip_prefix(prefix).is_some_and(|rest| match prefix {
-            "kernel.shm" => ["all", "max", "mni"].contains(&rest),
-            _ => prefix.ends_with('.') || rest.is_empty(),
-        })
-    };
-    let known = SYSCTLS.iter().find(|(prefix, ..)| fits(prefix));
-    let Some((_, kind, wants)) = known.filter(|_| !name.contains("..")) else {
-        return Err("it is the whole host's, or not known as a namespace's own".to_owned());
-    };
-    if is_new(*kind) {
-        return Ok(());
-    }
-    Err(format!("it would be changed for others too; wants {wants}"))
-}
-
-/// The settings of its namespaces.
-pub(super) fn sysctls(
-    flags: &Flags,
-    namespaces: &Namespaces,
-) -> Result<Option<HashMap<String, String>>, Error> {
-    let mut settings = HashMap::new();
-    for asked in &flags.namespaces.sysctl {
-        let name = asked.name.replace('/', ".");
-        own_setting(&name, |kind| namespaces.is_new(kind))
-            .map_err(|reason| Error::flag("--sysctl", &asked.name, &reason))?;
-        settings.insert(name, asked.value.clone());
-    }
-    Ok((!settings.is_empty()).then_some(settings))
 }
 
 /// Paths that are hidden, and paths that are read-only.

@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use crate::units::parse;
+
 mod clock;
 mod log;
 
@@ -58,53 +60,11 @@ pub struct IdRange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set(pub String);
 
-/// Digits, as many as a unit needs after the point.
-const SCALE: u32 = 9;
-
-/// A decimal number without sign, in billionths.
-fn decimal(text: &str) -> Option<u128> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let fits = whole.len() <= 20 && fraction.len() <= SCALE as usize;
-    if whole.is_empty() || !fits || !digits(whole) || !digits(fraction) {
-        return None;
-    }
-    let whole: u128 = whole.parse().ok()?;
-    let fraction: u128 = format!("{fraction:0<width$}", width = SCALE as usize)
-        .parse()
-        .ok()?;
-    Some(whole * 10_u128.pow(SCALE) + fraction)
-}
-
-/// The place in `text` where a unit may begin.
-fn split_unit(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
-    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
-    (number, unit.trim_start())
-}
-
 impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WANTED: &str = "wanted: a number of bytes, with b, k, m, g or t behind it, as in 64m";
-        let (number, unit) = split_unit(text);
-        let unit = unit.to_ascii_lowercase();
-        let power = match &*unit {
-            "" | "b" => 0,
-            "k" | "kb" | "kib" => 1,
-            "m" | "mb" | "mib" => 2,
-            "g" | "gb" | "gib" => 3,
-            "t" | "tb" | "tib" => 4,
-            _ => return Err(WANTED.to_owned()),
-        };
-        let billionths = decimal(number).ok_or(WANTED)?;
-        let bytes = (billionths << (10 * power)) / 10_u128.pow(SCALE);
-        // What OCI can say.
-        match i64::try_from(bytes) {
-            Ok(bytes) => Ok(Self(bytes.unsigned_abs())),
-            Err(_) => Err(format!("at most {} bytes can be said", i64::MAX)),
-        }
+        parse::bytes(text).map(Self)
     }
 }
 
@@ -126,7 +86,7 @@ impl FromStr for Cpus {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let billionths = decimal(text).and_then(|it| u64::try_from(it).ok());
+        let billionths = parse::decimal(text).and_then(|it| u64::try_from(it).ok());
         match billionths {
             Some(it @ 10_000_000..) => Ok(Self(it)),
             _ => Err("wanted: how many CPUs, at least 0.01, as in 1.5".to_owned()),
@@ -252,7 +212,17 @@ mod tests {
             assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
         }
         for text in [
-            "", "m", "-1", "64x", "1..5g", ".5g", "64mbb", "64mm", "9e9", "8388608t",
+            "",
+            "m",
+            "-1",
+            "79847132533907027731t",
+            "64x",
+            "1..5g",
+            ".5g",
+            "64mbb",
+            "64mm",
+            "9e9",
+            "8388608t",
         ] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }

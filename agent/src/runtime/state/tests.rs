@@ -25,6 +25,7 @@ fn record(name: &str, supervisor: i32, status: Status) -> Record {
         change_root: ChangeRoot::Pivot,
         network: Network::None,
         log: None,
+        stop_signal: None,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::faults;
 use crate::host::membership::Membership;
 use crate::host::process;
 use crate::runtime::cgroup::{self, Begun, Cgroup, Ground};
-use crate::runtime::launch::{self, Entrances, Interrupts as _, Started, Stdio};
+use crate::runtime::launch::{self, Cgroups, Entrances, Interrupts as _, Started, Stdio};
 use crate::runtime::order::{Network, Order};
 use crate::runtime::root::{self, Tree};
 use crate::runtime::state::{NameClaim, Record, Status, Store, logs};
@@ -159,8 +159,9 @@ fn live(
     };
     spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
     remember_size(&mut order.spec, wanted);
-    if record.image != tree.name {
+    if record.image != tree.name || record.stop_signal != order.stop_signal {
         record.image.clone_from(&tree.name);
+        record.stop_signal = order.stop_signal;
         claim.write(record)?;
     }
     // Before the cgroup is there: whoever sees that asks what is intended.
@@ -178,12 +179,16 @@ fn live(
         relay.leash(leash);
     }
     begun.check()?;
+    let cgroups = Cgroups {
+        hierarchies: &ground.hierarchies,
+        born: begun.v2_fd(),
+        own: ground.cgroups(&path),
+    };
     // Dropped before what was begun of the cgroup: nothing is in that then.
     let started = launch::launch(
         order,
         tree.mount.as_fd(),
-        &ground.hierarchies,
-        begun.v2_fd(),
+        &cgroups,
         stdio,
         &filters,
         signals,
@@ -289,6 +294,7 @@ fn record(order: &Order, store: &Store, ground: &Ground) -> Record {
         remove: order.remove || !order.detach,
         change_root: order.change_root,
         network: order.network.clone(),
+        stop_signal: order.stop_signal,
         log: log.flatten(),
     }
 }

@@ -95,7 +95,7 @@ impl Relay {
             let pause = killing.as_ref().map(Killing::pause);
             let found = self.wait(signals, Some(process), pause)?;
             if found.signals {
-                match signals.pass_on(process)? {
+                match signals.pass_on(process, self.terminal.is_some())? {
                     Wish::None => {}
                     Wish::Resize => self.resize(),
                     Wish::Kill => killing = killing.or_else(|| Some(Killing::begin())),
@@ -140,7 +140,7 @@ impl Relay {
             }
             let found = self.wait(signals, None, left)?;
             if found.signals {
-                signals.pass_on(process)?;
+                signals.pass_on(process, self.terminal.is_some())?;
                 if signals.end_is_wanted() {
                     return Ok(());
                 }

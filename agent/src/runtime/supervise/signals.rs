@@ -12,25 +12,16 @@ const RECORD_BYTES: usize = 128;
 /// The last of the real-time signals.
 const LAST: i32 = 64;
 
-/// What is not passed on: what cannot be caught, what tells of this process, and what stops it.
-const OWN: [i32; 17] = [
+/// What is not passed on, as docker does not: what cannot be caught, what tells of this process, and what stops a process
+/// that reads from a terminal or writes to it behind another's back.
+const OWN: [i32; 7] = [
     libc::SIGKILL,
     libc::SIGSTOP,
     libc::SIGCHLD,
     libc::SIGPIPE,
     libc::SIGURG,
-    libc::SIGTSTP,
     libc::SIGTTIN,
     libc::SIGTTOU,
-    libc::SIGSEGV,
-    libc::SIGBUS,
-    libc::SIGFPE,
-    libc::SIGILL,
-    libc::SIGTRAP,
-    libc::SIGABRT,
-    libc::SIGSYS,
-    libc::SIGXCPU,
-    libc::SIGXFSZ,
 ];
 
 /// Those by which a user wants an end.
@@ -84,11 +75,11 @@ impl Signals {
         std::mem::take(&mut self.end_wanted)
     }
 
-    /// Passes on what came to the process.
+    /// Passes on what came to the process. Where the container has a terminal, that tells of its size.
     ///
     /// # Errors
     /// Where they cannot be read.
-    pub fn pass_on(&mut self, process: BorrowedFd<'_>) -> io::Result<Wish> {
+    pub fn pass_on(&mut self, process: BorrowedFd<'_>, has_terminal: bool) -> io::Result<Wish> {
         let mut wish = Wish::None;
         let kept = std::mem::take(&mut self.kept).into_iter();
         let mut kept = kept.map(Some);
@@ -100,7 +91,7 @@ impl Signals {
             else {
                 return Ok(wish);
             };
-            if signal == libc::SIGWINCH {
+            if signal == libc::SIGWINCH && has_terminal {
                 wish = wish.max(Wish::Resize);
                 continue;
             }

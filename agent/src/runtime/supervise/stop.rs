@@ -26,7 +26,8 @@ pub fn stop(store: &Store, name: &str, patience: Duration) -> Result<(), Error> 
         Err(Error::NotRunning { .. }) => return Ok(()),
         other => other?,
     };
-    let asked = send_signal(process.as_fd(), libc::SIGTERM);
+    let signal = record.stop_signal.map_or(libc::SIGTERM, |it| it.0);
+    let asked = send_signal(process.as_fd(), signal);
     match asked {
         Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
             return Err(Error::Signal {

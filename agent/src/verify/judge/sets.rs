@@ -9,7 +9,7 @@ use crate::verify::report::{Observed, Stimulus, Verdict};
 
 /// The files that say which CPUs were used, which may be, and who wants one.
 const PER_CPU: [&str; 1] = ["cpuacct.usage_percpu"];
-const STATUS: [&str; 1] = ["/proc/PID/status"];
+const STATUS: [&str; 1] = ["status of a process"];
 
 pub fn cpus(limit: &Held, chain: &Chain, run: &Run) -> Finding {
     let Held::Numbers(set) = limit else {

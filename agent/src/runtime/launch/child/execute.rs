@@ -1,11 +1,12 @@
 //! The working directory, and the command.
 
 use std::ffi::CStr;
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::process::fchdir;
 
-use super::{Child, Done, On as _};
+use super::{Child, Done, Failure, On as _};
 use crate::runtime::launch::place::{Kind, Links};
 use crate::sys;
 use crate::sys::launch::Descriptors;
@@ -17,10 +18,15 @@ const CHANNEL: i32 = 3;
 /// It is made where it is missing, as docker does.
 pub fn enter_directory<'a>(child: &mut Child<'a>) -> Done<'a> {
     let path = &child.plan.command.directory;
+    fchdir(directory(child)?).on(path)
+}
+
+/// The working directory.
+pub fn directory<'a>(child: &Child<'a>) -> Result<OwnedFd, Failure<'a>> {
+    let path = &child.plan.command.directory;
     let root = child.root()?;
     let directory = root.mount_point(path, Kind::Directory, Links::Follow);
-    let directory = directory.on(path)?;
-    fchdir(directory).on(path)
+    directory.on(path)
 }
 
 /// Stands for a command that is there, and whose loader or interpreter is not: the kernel has one error for both.

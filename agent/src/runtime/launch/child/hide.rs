@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{FileType, PROC_SUPER_MAGIC, fstat, fstatfs, makedev};
+use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, makedev, openat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsmount, fsopen,
@@ -81,8 +81,31 @@ impl Covers {
     }
 }
 
-/// The container's null device: found without links, and looked at, so that nothing else can stand in for it.
+/// Hides a file: the container's null device, or, where it has none, an empty file.
 fn null(child: &Child<'_>) -> Result<OwnedFd, Errno> {
+    match null_device(child) {
+        Err(Errno::NOENT | Errno::NOTDIR) => empty_file(),
+        found => found,
+    }
+}
+
+fn empty_file() -> Result<OwnedFd, Errno> {
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    openat(&mount, c"empty", flags, Mode::from_raw_mode(0o444))?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let file = open_tree(&mount, c"empty", flags)?;
+    set_read_only(file.as_fd(), false)?;
+    Ok(file)
+}
+
+/// Found without links, and looked at, so that nothing else can stand in for it.
+fn null_device(child: &Child<'_>) -> Result<OwnedFd, Errno> {
     let root = child.root().map_err(|failure| failure.errno)?;
     let device = root.open(c"/dev/null", Links::Refuse)?;
     let stat = fstat(&device)?;

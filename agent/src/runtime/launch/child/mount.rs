@@ -4,20 +4,20 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, PROC_SUPER_MAGIC, Uid, chownat, mkdirat, mknodat, symlinkat,
+    AtFlags, CWD, Gid, Mode, OFlags, PROC_SUPER_MAGIC, Uid, chownat, mkdirat, mknodat, openat,
+    symlinkat,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
-    fsopen,
+    FsMountFlags, FsOpenFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, open_tree,
 };
-
 use rustix::process::fchdir;
 
 use super::hide::{is_of, set_read_only};
 use super::{Child, Done, On as _};
 use crate::runtime::launch::place::{Kind, Links, Within};
-use crate::runtime::launch::plan::mounts::{Fresh, Hierarchy, Mount, Node, Role, What};
+use crate::runtime::launch::plan::mounts::{Fresh, Hierarchy, Mount, Node, OwnCgroup, Role, What};
 use crate::sys::launch::{MountAttributes, set_mount};
 
 /// All but those that wait for the cgroup namespace.
@@ -42,10 +42,14 @@ pub fn late<'a>(child: &mut Child<'a>) -> Done<'a> {
 
 fn one<'a>(child: &mut Child<'a>, mount: &'a Mount) -> Done<'a> {
     if let (Some(directory), Some(hierarchy)) = (&child.hierarchies, &mount.hierarchy) {
-        return hierarchy_in(directory.as_fd(), mount, hierarchy).on(&mount.target);
+        return hierarchy_in(child, directory.as_fd(), mount, hierarchy).on(&mount.target);
     }
     match &mount.what {
         What::Bind(tree) => attach(child, tree.as_fd(), mount),
+        What::Cgroup(own) => {
+            let tree = own_cgroup(own).on(&own.directory)?;
+            attach(child, tree.as_fd(), mount)
+        }
         What::Fresh(fresh) => match make(fresh) {
             Ok(made) => {
                 attach(child, made.as_fd(), mount)?;
@@ -78,19 +82,35 @@ fn one<'a>(child: &mut Child<'a>, mount: &'a Mount) -> Done<'a> {
 /// Mounts a hierarchy in the directory of all: nobody else has put anything there since it was made, and the name is one
 /// of a directory that this makes.
 fn hierarchy_in(
+    child: &Child<'_>,
     directory: BorrowedFd<'_>,
     mount: &Mount,
     hierarchy: &Hierarchy,
 ) -> Result<(), Errno> {
-    let What::Fresh(fresh) = &mount.what else {
-        return Err(Errno::INVAL);
-    };
     let name = hierarchy.name.as_c_str();
     mkdirat(directory, name, Mode::from_raw_mode(0o755))?;
+    let fresh = match &mount.what {
+        What::Fresh(fresh) => fresh,
+        What::Cgroup(own) => {
+            let tree = own_cgroup(own)?;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let place = openat(directory, name, flags, Mode::empty())?;
+            return child.attach(tree.as_fd(), place.as_fd());
+        }
+        What::Bind(_) => return Err(Errno::INVAL),
+    };
     fchdir(directory)?;
     let kind = fresh.kind.as_c_str();
     let options = hierarchy.options.as_c_str();
     rustix::mount::mount(kind, name, kind, hierarchy.flags, options)
+}
+
+/// The directory of the container's cgroup, cut out of the host's tree, which can be reached until the root is entered.
+fn own_cgroup(own: &OwnCgroup) -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(CWD, own.directory.as_c_str(), flags)?;
+    set_mount(tree.as_fd(), &own.attributes, false)?;
+    Ok(tree)
 }
 
 fn keep(child: &mut Child<'_>, role: Role, made: OwnedFd) {

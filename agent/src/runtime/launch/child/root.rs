@@ -12,6 +12,7 @@ use rustix::process::{chdir, chroot, fchdir, pivot_root};
 use super::{Child, Done, On as _};
 use crate::runtime::launch::own::Own;
 use crate::runtime::order::ChangeRoot;
+use crate::sys::launch::{MountAttributes, set_mount};
 
 /// Where the root is mounted until it is the root: a directory that every host has, and in which nothing is looked up.
 const PIVOT_PLACE: &CStr = c"/proc/fs";
@@ -74,7 +75,16 @@ pub fn enter<'a>(child: &mut Child<'a>) -> Done<'a> {
     chdir(c"/").on(c"/")?;
     child.own = None;
     if container.read_only {
+        // It is made while that can be; what fails is told when it is entered.
+        let _ = super::execute::directory(child);
         super::hide::set_read_only(container.root, false).on(c"/")?;
+    }
+    if let Some(propagation) = container.propagation {
+        let attributes = MountAttributes {
+            propagation: propagation.kind,
+            ..MountAttributes::default()
+        };
+        set_mount(container.root, &attributes, propagation.recursive).on(c"propagation of /")?;
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ pub fn split(
     let Some(refused) = calls.iter().find(refused) else {
         return Ok((filters.iter().map(Filter::of).collect(), Vec::new()));
     };
-    if process.no_new_privileges() == Some(false) {
+    if process.no_new_privileges() != Some(true) {
         return Err(Error::invalid(format!(
             "seccomp: the profile refuses {}, by which a process enters the container; allow it there, or keep \
              no_new_privs on",

@@ -61,6 +61,10 @@ impl Identity {
         let set = |which: fn(&LinuxCapabilities) -> &Option<HashSet<Capability>>| {
             bits(sets.and_then(|sets| which(sets).as_ref()))
         };
+        let (permitted, inheritable) = (
+            set(LinuxCapabilities::permitted)?,
+            set(LinuxCapabilities::inheritable)?,
+        );
         Ok(Self {
             uid: uid(user.uid())?,
             gid: gid(user.gid())?,
@@ -72,11 +76,12 @@ impl Identity {
             bounding: set(LinuxCapabilities::bounding)?,
             capabilities: CapabilitySets {
                 effective: CapabilitySet::from_bits_retain(set(LinuxCapabilities::effective)?),
-                permitted: CapabilitySet::from_bits_retain(set(LinuxCapabilities::permitted)?),
-                inheritable: CapabilitySet::from_bits_retain(set(LinuxCapabilities::inheritable)?),
+                permitted: CapabilitySet::from_bits_retain(permitted),
+                inheritable: CapabilitySet::from_bits_retain(inheritable),
             },
-            ambient: set(LinuxCapabilities::ambient)?,
-            no_new_privileges: process.no_new_privileges().unwrap_or(true),
+            // The kernel lets no other be ambient (capabilities(7)). What `runc spec` writes has some, and means none.
+            ambient: set(LinuxCapabilities::ambient)? & permitted & inheritable,
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
             limits: limits(process)?,
         })
     }

@@ -20,9 +20,8 @@ use self::nodes::nodes;
 use self::options::Options;
 use super::namespaces::Namespaces;
 use super::{path_text, text};
-use crate::host::hierarchy::Hierarchies;
 use crate::runtime::launch::place::{Kind, Links};
-use crate::runtime::launch::{Error, Interrupts, apart};
+use crate::runtime::launch::{Cgroups, Error, Interrupts, apart};
 use crate::sys::launch::{MountAttributes, set_mount};
 
 const STEP: &str = "mount";
@@ -61,6 +60,15 @@ pub enum What {
     Fresh(Fresh),
     /// A part of the host's tree, cut out already.
     Bind(OwnedFd),
+    /// The container's own cgroup in a hierarchy, of which it sees no more.
+    Cgroup(OwnCgroup),
+}
+
+/// A cgroup where the host has it. In a hierarchy of v1 it is not there before the new process waits.
+#[derive(Debug)]
+pub struct OwnCgroup {
+    pub directory: CString,
+    pub attributes: MountAttributes,
 }
 
 #[derive(Debug)]
@@ -101,6 +109,7 @@ impl Mount {
         match &self.what {
             What::Fresh(fresh) => fresh.role,
             What::Bind(_) => Role::Plain,
+            What::Cgroup(_) => Role::Cgroup,
         }
     }
 
@@ -114,22 +123,23 @@ impl Mounts {
     pub fn new(
         spec: &Spec,
         namespaces: &Namespaces,
-        hierarchies: &Hierarchies,
+        cgroups: &Cgroups<'_>,
         interrupts: &mut dyn Interrupts,
     ) -> Result<Self, Error> {
         let mut all = Vec::new();
         for mount in spec.mounts().as_deref().unwrap_or_default() {
             match mount.typ().as_deref() {
-                Some("cgroup" | "cgroup2") => all.extend(cgroups::mounts(mount, hierarchies)?),
+                Some("cgroup" | "cgroup2") => {
+                    all.extend(cgroups::mounts(mount, namespaces, cgroups)?);
+                }
                 _ => all.push(Mount::new(mount, namespaces, interrupts)?),
             }
         }
         put_off(&mut all);
         let has_dev = all.iter().any(|mount| mount.role() == Role::Dev);
-        let nodes = if has_dev {
-            nodes(spec.linux().as_ref(), namespaces)?
-        } else {
-            Vec::new()
+        let nodes = match has_dev {
+            true => nodes(spec.linux().as_ref(), namespaces)?,
+            false => nodes::none(spec.linux().as_ref())?,
         };
         Ok(Self { all, nodes })
     }
@@ -193,6 +203,7 @@ impl Mount {
                 role: Role::Plain, ..
             })
             | What::Bind(_)
+            | What::Cgroup(_)
                 if !is_kernels(destination) =>
             {
                 Links::Follow

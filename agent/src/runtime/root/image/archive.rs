@@ -41,21 +41,21 @@ impl<'a> Source<'a> {
     pub fn of(input: Input<'a>, stop: &'a dyn Stop) -> Result<Self, Bad> {
         Ok(match input {
             Input::File(mut file) => {
-                let (start, is_packed) = packed::start_of(&file)?;
-                if is_packed {
+                let (start, format) = packed::start_of(&file)?;
+                if let Some(format) = format {
                     let all = io::Cursor::new(start).chain(Checked { from: file, stop });
-                    Self::Copied(Box::new(Unpacked::new(all)))
+                    Self::Copied(Box::new(Unpacked::new(all, format)))
                 } else {
                     io::Seek::rewind(&mut file).map_err(Bad::whole)?;
                     Self::Plain(file)
                 }
             }
             Input::Pipe(mut pipe) => {
-                let (start, is_packed) = packed::start_of(&mut pipe)?;
+                let (start, format) = packed::start_of(&mut pipe)?;
                 let all = io::Cursor::new(start).chain(pipe);
-                match is_packed {
-                    true => Self::Copied(Box::new(Unpacked::new(all))),
-                    false => Self::Copied(Box::new(all)),
+                match format {
+                    Some(format) => Self::Copied(Box::new(Unpacked::new(all, format))),
+                    None => Self::Copied(Box::new(all)),
                 }
             }
         })
@@ -135,13 +135,16 @@ impl<'a> Archive<'a> {
             let what = format!("has {} bytes, and the manifest says {size}", part.left);
             return Err(Bad::at(path, what));
         }
-        let (_, is_packed) = packed::start_of(self.part(path)?).map_err(|bad| Bad {
+        let (_, format) = packed::start_of(self.part(path)?).map_err(|bad| Bad {
             entry: Some(path.to_owned()),
             ..bad
         })?;
-        Ok(match is_packed {
-            true => Box::new(io::BufReader::with_capacity(CHUNK, Unpacked::new(part))),
-            false => Box::new(io::BufReader::with_capacity(CHUNK, part)),
+        Ok(match format {
+            Some(format) => Box::new(io::BufReader::with_capacity(
+                CHUNK,
+                Unpacked::new(part, format),
+            )),
+            None => Box::new(io::BufReader::with_capacity(CHUNK, part)),
         })
     }
 

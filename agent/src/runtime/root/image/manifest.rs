@@ -22,8 +22,9 @@ const MOST_SAID: usize = (LARGEST_RECORD / 2) as usize;
 /// Docker's own limit is 127, the kernel's 500.
 const MOST_LAYERS: usize = 256;
 
-/// Indexes in indexes.
+/// Indexes in indexes, and images and indexes in all of them.
 const DEEPEST: usize = 4;
+const MOST_LISTED: usize = 64;
 
 /// Images that an error names.
 const MOST_NAMED: usize = 8;
@@ -141,8 +142,6 @@ struct Index {
 struct Descriptor {
     digest: String,
     size: Option<u64>,
-    #[serde(default, rename = "mediaType")]
-    media_type: String,
     #[serde(default)]
     annotations: Option<HashMap<String, String>>,
     platform: Option<Platform>,
@@ -160,53 +159,91 @@ struct Manifest {
     layers: Vec<Descriptor>,
 }
 
-fn in_layout(archive: &Archive) -> Result<Found, Bad> {
-    let mut path = PathBuf::from(INDEX);
-    let mut name = None;
-    for _ in 0..DEEPEST {
-        let index: Index = json(archive, &path)?;
-        let chosen = choose(&index.manifests, &path)?;
-        name = chosen.name().or(name);
-        path = blob(&chosen.digest)?;
-        if !chosen.is_index() {
-            let manifest: Manifest = json(archive, &path)?;
-            let layers = manifest.layers.iter().map(|layer| {
-                Ok(Layer {
-                    path: blob(&layer.digest)?,
-                    size: layer.size,
-                })
-            });
-            return Ok(Found {
-                name,
-                config: configuration(archive, &blob(&manifest.config.digest)?)?,
-                layers: layers.collect::<Result<_, Bad>>()?,
-            });
-        }
-    }
-    Err(Bad::at(
-        &path,
-        format!("more than {DEEPEST} indexes in each other"),
-    ))
+/// What a file of a layout is: one form has a list of others, the other one is an image.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Listed {
+    Image(Box<Manifest>),
+    Index(Index),
 }
 
-/// The one manifest that is for this machine.
-fn choose<'a>(manifests: &'a [Descriptor], index: &Path) -> Result<&'a Descriptor, Bad> {
-    let fitting: Vec<&Descriptor> = manifests
-        .iter()
-        .filter(|it| it.is_for_this_machine())
-        .collect();
-    match &fitting[..] {
-        [one] => Ok(one),
-        [] => {
-            let wanted = format!("no image for linux/{}", architecture());
-            Err(Bad::at(index, wanted))
+/// A manifest for this machine.
+struct Candidate {
+    name: Option<String>,
+    digest: String,
+    manifest: Manifest,
+}
+
+/// The images for this machine of an index, and of the indexes in it.
+struct Candidates<'a> {
+    archive: &'a Archive<'a>,
+    found: Vec<Candidate>,
+    /// Files that may still be read.
+    left: usize,
+}
+
+impl Candidates<'_> {
+    fn add(&mut self, index: &Index, name: Option<&str>, depth: usize) -> Result<(), Bad> {
+        for one in &index.manifests {
+            if !one.is_for_this_machine() {
+                continue;
+            }
+            let name = one.name().or_else(|| name.map(str::to_owned));
+            let path = blob(&one.digest)?;
+            // The same image by another name.
+            if let Some(same) = self.found.iter_mut().find(|it| it.digest == one.digest) {
+                same.name = same.name.take().or(name);
+                continue;
+            }
+            self.left = self.left.checked_sub(1).ok_or_else(|| {
+                let what = format!("lists more than {MOST_LISTED} images and indexes");
+                Bad::at(&path, what)
+            })?;
+            match json(self.archive, &path)? {
+                Listed::Image(manifest) => self.found.push(Candidate {
+                    name,
+                    digest: one.digest.clone(),
+                    manifest: *manifest,
+                }),
+                Listed::Index(_) if depth >= DEEPEST => {
+                    let what = format!("more than {DEEPEST} indexes in each other");
+                    return Err(Bad::at(&path, what));
+                }
+                Listed::Index(index) => self.add(&index, name.as_deref(), depth + 1)?,
+            }
         }
-        several => Err(several_images(
-            several
-                .iter()
-                .map(|it| it.name().unwrap_or(it.digest.clone())),
-        )),
+        Ok(())
     }
+}
+
+fn in_layout(archive: &Archive) -> Result<Found, Bad> {
+    let index: Index = json(archive, Path::new(INDEX))?;
+    let mut candidates = Candidates {
+        archive,
+        found: Vec::new(),
+        left: MOST_LISTED,
+    };
+    candidates.add(&index, None, 1)?;
+    let found = candidates.found;
+    if found.len() > 1 {
+        let names = found.into_iter().map(|it| it.name.unwrap_or(it.digest));
+        return Err(several_images(names));
+    }
+    let Some(Candidate { name, manifest, .. }) = found.into_iter().next() else {
+        let what = format!("no image for linux/{}", architecture());
+        return Err(Bad::at(Path::new(INDEX), what));
+    };
+    let layers = manifest.layers.iter().map(|layer| {
+        Ok(Layer {
+            path: blob(&layer.digest)?,
+            size: layer.size,
+        })
+    });
+    Ok(Found {
+        name,
+        config: configuration(archive, &blob(&manifest.config.digest)?)?,
+        layers: layers.collect::<Result<_, Bad>>()?,
+    })
 }
 
 impl Descriptor {
@@ -214,10 +251,6 @@ impl Descriptor {
         self.platform
             .as_ref()
             .is_none_or(|it| it.os == "linux" && it.architecture == architecture())
-    }
-
-    fn is_index(&self) -> bool {
-        self.media_type.ends_with(".index.v1+json") || self.media_type.ends_with(".list.v2+json")
     }
 
     fn name(&self) -> Option<String> {
@@ -264,6 +297,7 @@ struct Settings {
     env: Option<Vec<String>>,
     working_dir: Option<PathBuf>,
     user: Option<String>,
+    stop_signal: Option<String>,
 }
 
 impl Settings {
@@ -287,7 +321,13 @@ fn configuration(archive: &Archive, path: &Path) -> Result<ImageConfig, Bad> {
         );
         return Err(Bad::at(path, what));
     }
+    let stop_signal = settings.stop_signal.filter(|it| !it.is_empty());
+    let stop_signal = stop_signal.map(|text| {
+        let said = |reason| Bad::at(path, format!("StopSignal {text:?}: {reason}"));
+        text.parse().map_err(said)
+    });
     Ok(ImageConfig {
+        stop_signal: stop_signal.transpose()?,
         entrypoint: settings.entrypoint.unwrap_or_default(),
         command: settings.cmd.unwrap_or_default(),
         environment: settings.env.unwrap_or_default(),

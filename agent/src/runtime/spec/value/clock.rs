@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{SCALE, decimal, split_unit};
+use crate::units::parse::{SCALE, nanoseconds};
 
 /// How far a clock is ahead (or behind): `1d`, `-90.5`, `monotonic=7200`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +46,7 @@ impl FromStr for TimeOffset {
             Some(text) => (true, text),
             None => (false, text),
         };
-        let (number, unit) = split_unit(text);
-        let seconds_each: u128 = match unit {
-            "" | "s" => 1,
-            "m" => 60,
-            "h" => 3_600,
-            "d" => 86_400,
-            _ => return Err(WANTED.to_owned()),
-        };
-        let nanoseconds = decimal(number).ok_or(WANTED)? * seconds_each;
+        let nanoseconds = nanoseconds(text).ok_or(WANTED)?;
         let nanoseconds = i128::try_from(nanoseconds).map_err(|_| WANTED)?;
         let nanoseconds = if negative { -nanoseconds } else { nanoseconds };
         let second = 10_i128.pow(SCALE);

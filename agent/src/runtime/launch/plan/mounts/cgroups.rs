@@ -5,28 +5,52 @@ use std::path::Path;
 
 use rustix::mount::{MountAttrFlags, MountFlags};
 
-use super::{Fresh, Hierarchy, Mount, Options, Role, What};
-use crate::host::hierarchy::{Hierarchies, Mounted, Version};
-use crate::runtime::launch::Error;
+use super::{Fresh, Hierarchy, Mount, Options, OwnCgroup, Role, What};
+use crate::host::hierarchy::{Mounted, Version};
 use crate::runtime::launch::place::{Kind, Links};
+use crate::runtime::launch::plan::namespaces::Namespaces;
 use crate::runtime::launch::plan::{path_text, text};
+use crate::runtime::launch::{Cgroups, Error};
+use crate::sys::launch::MountAttributes;
 
 type Settings = Vec<(CString, Option<CString>)>;
 
-/// One mount where the host has v2 only; else a directory with one mount for each hierarchy.
+/// One mount where the host has v2 only; else a directory with one mount for each hierarchy. A container in the host's
+/// cgroup namespace would see all cgroups of the host in them: it gets its own instead.
 pub fn mounts(
     mount: &oci_spec::runtime::Mount,
-    hierarchies: &Hierarchies,
+    namespaces: &Namespaces,
+    cgroups: &Cgroups<'_>,
 ) -> Result<Vec<Mount>, Error> {
+    let hierarchies = cgroups.hierarchies;
     let destination = mount.destination();
     let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
     let attributes = MountAttrFlags::from_bits_retain(options.attributes.set as u32);
     let cgroup =
         |place: &Path, kind, settings| one(place, kind, settings, attributes, Role::Cgroup);
+    let sees_all =
+        !namespaces.has(libc::CLONE_NEWCGROUP) && !namespaces.joins(libc::CLONE_NEWCGROUP);
+    let own = |hierarchy: &Mounted| match cgroups.directory(hierarchy).filter(|_| sees_all) {
+        None => Ok(None),
+        Some(directory) => path_text(&directory).map(|directory| {
+            let attributes = MountAttributes {
+                propagation: libc::MS_PRIVATE,
+                ..options.attributes
+            };
+            Some(OwnCgroup {
+                directory,
+                attributes,
+            })
+        }),
+    };
     if let [only] = hierarchies.all()
         && only.version == Version::V2
     {
-        return Ok(vec![cgroup(destination, c"cgroup2", Vec::new())?]);
+        let mut mount = cgroup(destination, c"cgroup2", Vec::new())?;
+        if let Some(own) = own(only)? {
+            mount.what = What::Cgroup(own);
+        }
+        return Ok(vec![mount]);
     }
     let writable = attributes - MountAttrFlags::MOUNT_ATTR_RDONLY;
     let mode = vec![(c"mode".to_owned(), Some(c"755".to_owned()))];
@@ -46,15 +70,20 @@ pub fn mounts(
             Version::V2 => (c"cgroup2", Vec::new()),
             Version::V1 => (c"cgroup", which(hierarchy)?),
         };
+        let own = own(hierarchy)?;
         let hierarchy = Hierarchy {
             name: path_text(Path::new(name))?,
             options: in_one(&settings)?,
             flags: flags(attributes),
         };
-        mounts.push(Mount {
+        let mut mount = Mount {
             hierarchy: Some(hierarchy),
             ..cgroup(&place, kind, settings)?
-        });
+        };
+        if let Some(own) = own {
+            mount.what = What::Cgroup(own);
+        }
+        mounts.push(mount);
     }
     Ok(mounts)
 }

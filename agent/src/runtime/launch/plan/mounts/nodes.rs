@@ -51,9 +51,9 @@ pub(super) fn nodes(linux: Option<&Linux>, namespaces: &Namespaces) -> Result<Ve
     let more = linux.and_then(|linux| linux.devices().as_deref());
     for device in more.unwrap_or_default() {
         let node = node(device)?;
-        if !nodes.iter().any(|standard| standard.path == node.path) {
-            nodes.push(node);
-        }
+        // It may be a standard one with another mode or owner.
+        nodes.retain(|other| other.path != node.path);
+        nodes.push(node);
     }
     if must_bind {
         for node in &mut nodes {
@@ -61,6 +61,19 @@ pub(super) fn nodes(linux: Option<&Linux>, namespaces: &Namespaces) -> Result<Ve
         }
     }
     Ok(nodes)
+}
+
+/// Of a container without a `/dev` to make them in: its root's file system may be somebody else's, and no device on it can
+/// be opened.
+pub(super) fn none(linux: Option<&Linux>) -> Result<Vec<Node>, Error> {
+    let wanted = linux.and_then(|linux| linux.devices().as_deref());
+    match wanted.unwrap_or_default().first() {
+        None => Ok(Vec::new()),
+        Some(device) => Err(Error::invalid(format!(
+            "device {}: there is no /dev of the container's own to make it in; mount a tmpfs at /dev",
+            device.path().display()
+        ))),
+    }
 }
 
 fn node(device: &LinuxDevice) -> Result<Node, Error> {

@@ -4,6 +4,7 @@ use std::ffi::CString;
 
 use super::text;
 use crate::runtime::launch::Error;
+use crate::runtime::propagation::Propagation;
 use crate::sys::launch::MountAttributes;
 
 /// Options of a mount, sorted by who understands them.
@@ -18,9 +19,8 @@ pub(super) struct Options {
 }
 
 /// Options that are a mount's attributes: the bits set, and those cleared. mount(8) tells them.
-const ATTRIBUTES: [(&str, u64, u64); 16] = [
+const ATTRIBUTES: [(&str, u64, u64); 19] = [
     ("ro", libc::MOUNT_ATTR_RDONLY, 0),
-    ("rro", libc::MOUNT_ATTR_RDONLY, 0),
     ("rw", 0, libc::MOUNT_ATTR_RDONLY),
     ("nosuid", libc::MOUNT_ATTR_NOSUID, 0),
     ("suid", 0, libc::MOUNT_ATTR_NOSUID),
@@ -41,34 +41,50 @@ const ATTRIBUTES: [(&str, u64, u64); 16] = [
     ),
     ("nodiratime", libc::MOUNT_ATTR_NODIRATIME, 0),
     ("diratime", 0, libc::MOUNT_ATTR_NODIRATIME),
+    ("atime", 0, libc::MOUNT_ATTR__ATIME),
+    ("norelatime", 0, libc::MOUNT_ATTR__ATIME),
+    ("nostrictatime", 0, libc::MOUNT_ATTR__ATIME),
     ("nosymfollow", libc::MOUNT_ATTR_NOSYMFOLLOW, 0),
+    ("symfollow", 0, libc::MOUNT_ATTR_NOSYMFOLLOW),
     ("defaults", 0, 0),
 ];
 
-const PROPAGATIONS: [(&str, u64); 8] = [
-    ("private", libc::MS_PRIVATE),
-    ("rprivate", libc::MS_PRIVATE),
-    ("shared", libc::MS_SHARED),
-    ("rshared", libc::MS_SHARED),
-    ("slave", libc::MS_SLAVE),
-    ("rslave", libc::MS_SLAVE),
-    ("unbindable", libc::MS_UNBINDABLE),
-    ("runbindable", libc::MS_UNBINDABLE),
+/// Options that only runtimes know, of what is not done here.
+const RUNTIMES: [&str; 6] = [
+    "tmpcopyup",
+    "copy-symlink",
+    "idmap",
+    "ridmap",
+    "remount",
+    "bind-nonrecursive",
 ];
+
+/// An attribute by its name, or with the `r` of runtimes before it: those of a bind mount hold for what is mounted below in
+/// any case, and below a new file system is nothing.
+fn attribute(option: &str) -> Option<(u64, u64)> {
+    let of = |option: &str| ATTRIBUTES.iter().find(|(name, ..)| *name == option);
+    let recursive = || option.strip_prefix('r').and_then(of);
+    let (_, set, clear) = of(option).or_else(recursive)?;
+    Some((*set, *clear))
+}
 
 impl Options {
     pub(super) fn parse(options: &[String]) -> Result<Self, Error> {
         let mut parsed = Self::default();
         for option in options {
             let option = option.as_str();
-            if let Some((_, set, clear)) = ATTRIBUTES.iter().find(|(name, ..)| *name == option) {
+            if let Some((set, clear)) = attribute(option) {
                 parsed.attributes.set = parsed.attributes.set & !clear | set;
                 parsed.attributes.clear = parsed.attributes.clear & !set | clear;
-            } else if let Some((_, kind)) = PROPAGATIONS.iter().find(|(name, _)| *name == option) {
-                parsed.propagation = Some(*kind);
+            } else if let Some(propagation) = Propagation::parse(option) {
+                parsed.propagation = Some(propagation.kind);
             } else if option == "bind" || option == "rbind" {
                 parsed.bind = true;
                 parsed.recursive = option == "rbind";
+            } else if RUNTIMES.contains(&option) {
+                return Err(Error::invalid(format!(
+                    "mount option {option} is not supported; leave it out"
+                )));
             } else {
                 let (name, value) = match option.split_once('=') {
                     Some((name, value)) => (name, Some(text(value)?)),
@@ -87,7 +103,7 @@ mod tests {
 
     #[test]
     fn options_go_to_who_understands_them() {
-        let options: Vec<String> = ["nosuid", "ro", "rw", "size=64m", "newinstance", "rslave"]
+        let options: Vec<String> = ["rnosuid", "ro", "rrw", "size=64m", "newinstance", "rslave"]
             .map(str::to_owned)
             .into();
         let parsed = Options::parse(&options).unwrap();

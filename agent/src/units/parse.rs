@@ -1,0 +1,182 @@
+//! Sizes and times as people and programs write them, to whole numbers. Every number is checked: what overflows is none.
+
+use std::time::Duration;
+
+/// Digits that a number may have after the point.
+pub const SCALE: u32 = 9;
+const ONE: u128 = 10_u128.pow(SCALE);
+
+/// What a size may be at most: OCI's numbers have a sign.
+const MOST_BYTES: u64 = i64::MAX.unsigned_abs();
+
+const SECOND: u128 = ONE;
+
+/// Units of time, in nanoseconds. A month and a year are systemd's.
+const TIMES: [(&str, u128); 10] = [
+    ("us", SECOND / 1_000_000),
+    ("ms", SECOND / 1_000),
+    ("s", SECOND),
+    ("m", 60 * SECOND),
+    ("min", 60 * SECOND),
+    ("h", 3_600 * SECOND),
+    ("d", 86_400 * SECOND),
+    ("w", 7 * 86_400 * SECOND),
+    ("month", 2_629_800 * SECOND),
+    ("y", 31_557_600 * SECOND),
+];
+
+/// The longest time that a command may be told to take: what is later than that has no clock here.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+/// A decimal number without sign, in billionths.
+pub fn decimal(text: &str) -> Option<u128> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || fraction.len() > SCALE as usize || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    let whole: u128 = whole.parse().ok()?;
+    let padded = format!("{fraction:0<width$}", width = SCALE as usize);
+    whole.checked_mul(ONE)?.checked_add(padded.parse().ok()?)
+}
+
+/// A number, and the unit behind it.
+fn split(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+    (number, unit.trim_start())
+}
+
+/// Bytes: `64m`, `1.5g`, `1048576`. Units are docker's, each 1024 times the one before.
+///
+/// # Errors
+/// It is none, or more than OCI can say.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    const WANTED: &str = "wanted: a number of bytes, with b, k, m, g or t behind it, as in 64m";
+    let (number, unit) = split(text);
+    let power = match &*unit.to_ascii_lowercase() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        "t" | "tb" | "tib" => 4,
+        _ => return Err(WANTED.to_owned()),
+    };
+    let is_number = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+    let too_large = || format!("at most {MOST_BYTES} bytes can be said");
+    let billionths = match decimal(number) {
+        Some(billionths) => billionths,
+        // Of a number that is one, only the length can be wrong, or the point.
+        None if is_number(number) && !number.contains('.') => return Err(too_large()),
+        None => return Err(WANTED.to_owned()),
+    };
+    let bytes = billionths.checked_mul(1 << (10 * power));
+    let bytes = bytes.and_then(|it| u64::try_from(it / ONE).ok());
+    let bytes = bytes.filter(|bytes| *bytes <= MOST_BYTES);
+    bytes.ok_or_else(too_large)
+}
+
+/// Nanoseconds: `90.5`, `2h`. Without a unit they are seconds.
+pub fn nanoseconds(text: &str) -> Option<u128> {
+    let (number, unit) = split(text);
+    let unit = if unit.is_empty() { "s" } else { unit };
+    let (_, each) = TIMES.iter().find(|(name, _)| *name == unit)?;
+    Some(decimal(number)?.checked_mul(*each)? / ONE)
+}
+
+/// Microseconds of a sum: `1min 30s`, as systemd writes it. Each part has a unit.
+pub fn microseconds_of_sum(text: &str) -> Option<u64> {
+    let has_unit = |part: &str| part.ends_with(|c: char| c.is_ascii_alphabetic());
+    let mut parts = text.split_whitespace().peekable();
+    parts.peek()?;
+    let sum = parts.try_fold(0_u128, |sum, part| {
+        sum.checked_add(nanoseconds(part).filter(|_| has_unit(part))?)
+    })?;
+    u64::try_from((sum + 500) / 1_000).ok()
+}
+
+/// How long a command is to take: `500ms`, `10s`, `1h 30m`.
+///
+/// # Errors
+/// It is none, nothing, or longer than any clock goes.
+pub fn duration(text: &str) -> Result<Duration, &'static str> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration > LONGEST => Err("want at most 100 years"),
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        Err(humantime::DurationError::NumberOverflow) => Err("want at most 100 years"),
+        _ => Err("want a duration above 0, as 500ms, 10s, 5m or 1h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_overflows_is_no_size() {
+        for text in [
+            "79847132533907027731t",
+            "8388608t",
+            "9223372036854775808",
+            "340282366920938463463374607431768211456",
+            "99999999999999999999999999999999999999999999999k",
+        ] {
+            let said = bytes(text).unwrap_err();
+            assert!(said.starts_with("at most 9223372036854775807"), "{said}");
+        }
+        assert_eq!(bytes("8388607t"), Ok(8_388_607 << 40));
+        assert_eq!(bytes("9223372036854775807"), Ok(MOST_BYTES));
+    }
+
+    #[test]
+    fn what_overflows_is_no_time() {
+        for text in [
+            "340282366920938463463374607431d",
+            "99999999999999999999999999999999999999999",
+        ] {
+            assert_eq!(nanoseconds(text), None, "{text}");
+            assert_eq!(microseconds_of_sum(&format!("{text}s")), None, "{text}");
+        }
+        for text in ["500000000000y", "101y", "99999999999999999999s"] {
+            assert_eq!(duration(text), Err("want at most 100 years"), "{text}");
+        }
+        for text in ["", "0s", "5", "-1s", "1x"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn sums_of_systemd() {
+        for (text, wanted) in [
+            ("1min 30s", Some(90_000_000)),
+            ("5ms", Some(5_000)),
+            ("1.500000s", Some(1_500_000)),
+            ("1y 1month 1w 1d 1h", Some(34_881_000_000_000_u64)),
+            ("", None),
+            ("5", None),
+            ("1 min", None),
+            ("5000000000000y", None),
+        ] {
+            assert_eq!(microseconds_of_sum(text), wanted, "{text}");
+        }
+    }
+
+    proptest! {
+        /// Against numbers that cannot overflow: twice the digits.
+        #[test]
+        fn sizes_are_exact_or_refused(whole in any::<u64>(), unit in 0..5_usize) {
+            let text = format!("{whole}{}", ["", "k", "m", "g", "t"][unit]);
+            let exact = u128::from(whole) << (10 * unit);
+            let wanted = u64::try_from(exact).ok().filter(|it| *it <= MOST_BYTES);
+            prop_assert_eq!(bytes(&text).ok(), wanted);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,40}") {
+            let _ = (bytes(&text), nanoseconds(&text), microseconds_of_sum(&text), duration(&text));
+        }
+    }
+}
