@@ -26,7 +26,10 @@ pub use intent::{Intent, Source};
 pub use numbers::Numbers;
 pub use quantity::Quantity;
 pub use table::{File, Row, TABLE};
-pub use weight::{is_weight_of_shares, line_shares_of_weight, shares_of_weight, weight_of_shares};
+pub use weight::{
+    is_weight_of_shares, line_shares_of_weight, line_weight_of_shares, shares_of_weight,
+    weight_of_shares,
+};
 
 /// A thing that is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,7 +52,8 @@ pub enum Kind {
 }
 
 /// How much of it is intended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Value {
     /// Bytes or tasks.
     Amount(Limit),
@@ -87,6 +91,30 @@ pub enum Held {
     Numbers(Numbers),
 }
 
+/// What files are to hold of what was intended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    pub held: Held,
+    /// Another reading of the same wish, where runtimes do not agree.
+    pub other: Option<Held>,
+}
+
+impl Expected {
+    /// Whether this is what was intended.
+    pub fn allows(&self, held: &Held) -> bool {
+        let mut all = [Some(&self.held), self.other.as_ref()]
+            .into_iter()
+            .flatten();
+        all.any(|it| it.is_same(held))
+    }
+}
+
+impl From<Held> for Expected {
+    fn from(held: Held) -> Self {
+        Self { held, other: None }
+    }
+}
+
 /// A limit that was set: one link after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
@@ -113,6 +141,20 @@ impl Kind {
     pub fn is_rate(self) -> bool {
         let mut files = self.row().v2.iter();
         files.any(|file| matches!(file.form, Form::DeviceKey(_)))
+    }
+
+    /// Whether a file of this name holds it.
+    pub fn is_in(self, file: &str) -> bool {
+        let row = self.row();
+        let mut files = row.v1.iter().chain(row.v2);
+        files.any(|it| it.name == file)
+    }
+
+    /// Whether the kernel keeps whole pages of it.
+    pub fn is_in_pages(self) -> bool {
+        let row = self.row();
+        let mut files = row.v1.iter().chain(row.v2);
+        files.any(|file| matches!(file.form, Form::Bytes | Form::SwapAlone))
     }
 
     /// The files that hold it; none where this version cannot limit it.

@@ -4,6 +4,7 @@
 //! that is meant is looked at again here. A name or an id means a container of root's, or of the user who asks. Other users
 //! call their containers what they like, so a container of theirs goes by its cgroup only.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::engine::{Client, State};
 use crate::host::hierarchy::Hierarchies;
 use crate::host::membership::Membership;
 use crate::host::pinned::Pinned;
-use crate::intent::{self, Intent};
+use crate::intent::{self, Intent, Source};
 use crate::inventory::containers::ContainerState;
 use crate::limit::bound::Bounds;
 use crate::pipeline::look::Look;
@@ -70,6 +71,8 @@ pub struct Fresh {
     user: u32,
     /// Whether the candidates are what a server of root's or of this user says: it may hear engines that are not heard here.
     server: bool,
+    /// By cgroup: what a server was told by an engine that it hears, perhaps on a socket of which this process does not know.
+    told: HashMap<String, Arc<Intent>>,
 }
 
 impl Fresh {
@@ -84,6 +87,7 @@ impl Fresh {
             engine,
             user,
             server: false,
+            told: HashMap::new(),
         })
     }
 
@@ -92,6 +96,35 @@ impl Fresh {
     pub fn believing_server(mut self, server: bool) -> Self {
         self.server = server;
         self
+    }
+
+    /// The same, with what the server on `socket` was told by its engines, where one runs.
+    ///
+    /// # Errors
+    /// Likewise; or the server does not answer.
+    pub async fn with_server(engine: &EngineArgs, socket: &Path) -> anyhow::Result<Self> {
+        let mut fresh = Self::new(engine).await?;
+        match client::fetch_trusted::<Vec<ContainerState>>(socket, "/v1/containers").await {
+            Ok(states) => fresh.learn(&states),
+            Err(nobody) if nobody.is_no_server() => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(fresh)
+    }
+
+    fn learn(&mut self, states: &[ContainerState]) {
+        let confirmed = states
+            .iter()
+            .filter(|it| it.container.confirmed == Some(true));
+        let told = confirmed.filter_map(|it| {
+            // A record is looked at anew; what only an engine says is not to be had otherwise.
+            let intent = it
+                .intended
+                .clone()
+                .filter(|it| it.source == Source::Docker)?;
+            Some((it.container.cgroup.clone(), Arc::new(intent)))
+        });
+        self.told.extend(told);
     }
 
     /// Whether the names that this user gave are believed: root's, and those of who asks.
@@ -103,6 +136,9 @@ impl Fresh {
     async fn confirm(&self, claim: &Claim) -> Option<Confirmation> {
         if let Some(confirmation) = self.witnesses.confirm(claim) {
             return Some(confirmation);
+        }
+        if self.told.contains_key(&claim.cgroup) {
+            return Some(Confirmation::of(claim));
         }
         let asked = engine::inspect(self.engine.as_ref()?, &claim.id).await;
         asked.ok()??.1?.first(claim)
@@ -127,9 +163,22 @@ impl Fresh {
             container: called,
             owner: confirmation.user,
             process: own.next(),
-            intended: confirmation.intended,
+            intended: confirmation
+                .intended
+                .or_else(|| self.told.get(&claim.cgroup).cloned()),
             bounds: confirmation.bounds,
         })
+    }
+
+    /// The container that a process is in, in whichever of its cgroups, and the cgroups of it; the outermost, where that is
+    /// confirmed.
+    pub async fn around(&self, membership: &Membership) -> Option<(Known, Membership)> {
+        let mut places = membership.paths().map(|(_, path)| place::of(path));
+        let claim = places.find_map(|place| place.claim)?;
+        let candidate = (place::of(&claim.cgroup).container, None);
+        let known = self.know(&candidate).await?;
+        let own = membership.above(|path| claim.covers(path), &claim.cgroup);
+        Some((known, own))
     }
 
     /// The container whose own cgroup is at `path`; one that is not confirmed is returned as such, and a unit as it is.
@@ -357,20 +406,23 @@ impl<'a> Search<'a> {
 /// # Errors
 /// Neither a server can be asked, nor this process look; or none, or more than one, is meant and confirmed.
 pub async fn find(name: &str, socket: &Path, engine: &EngineArgs) -> anyhow::Result<Option<Known>> {
-    let (found, is_told) =
-        match client::fetch_trusted::<Vec<ContainerState>>(socket, "/v1/containers").await {
-            Ok(states) => (running(&states), true),
-            Err(nobody) if nobody.is_no_server() => {
-                super::need_privileges("verify --container without a server")?;
-                super::log_to_stderr("warn");
-                let said = nobody.named_in_vain();
-                let look = engine.look().await?;
-                said.iter().for_each(|said| super::note(said));
-                (running_in(&look), false)
-            }
-            Err(error) => return Err(error.into()),
-        };
-    let fresh = Fresh::new(engine).await?.believing_server(is_told);
+    let mut fresh = Fresh::new(engine).await?;
+    let found = match client::fetch_trusted::<Vec<ContainerState>>(socket, "/v1/containers").await {
+        Ok(states) => {
+            fresh.learn(&states);
+            fresh = fresh.believing_server(true);
+            running(&states)
+        }
+        Err(nobody) if nobody.is_no_server() => {
+            super::need_privileges("verify --container without a server")?;
+            super::log_to_stderr("warn");
+            let said = nobody.named_in_vain();
+            let look = engine.look().await?;
+            said.iter().for_each(|said| super::note(said));
+            running_in(&look)
+        }
+        Err(error) => return Err(error.into()),
+    };
     Search::new(name, &found, &fresh).any().await
 }
 
@@ -407,6 +459,7 @@ mod tests {
             engine: None,
             user: 0,
             server: false,
+            told: HashMap::new(),
         }
     }
 

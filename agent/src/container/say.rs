@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use agent_ebpf::{
-    Constraint, Namespace, NamespaceCall as CallRecord, NamespaceType, Namespaces,
-    Oom as OomRecord, Task, UNLIMITED,
+    CgroupKey, Constraint, Hierarchy, Namespace, NamespaceCall as CallRecord, NamespaceType,
+    Namespaces, Oom as OomRecord, Task, UNLIMITED,
 };
 
 use super::{
@@ -242,6 +242,22 @@ fn joined(call: &CallRecord, after: &Namespaces, registry: &Registry) -> Option<
         .then(|| Joined::Host("host".to_owned()))
 }
 
+/// The path of the cgroup that a task's memory is charged to.
+fn memory_cgroup(task: &Task, registry: &Registry) -> Option<String> {
+    let at = Hierarchy::Memory as usize;
+    let key = CgroupKey {
+        id: task.cgroups.ids[at],
+        hierarchy: task.cgroups.hierarchies[at],
+        zero: 0,
+    };
+    let path = match (key.id, task.cgroups.levels[at]) {
+        (0, _) => None,
+        (_, 0) => Some("/"),
+        _ => registry.path(key),
+    };
+    path.map(str::to_owned)
+}
+
 fn said_oom(
     oom: &OomRecord,
     constraint: Constraint,
@@ -260,6 +276,7 @@ fn said_oom(
     Oom {
         constraint: constraint.name().to_owned(),
         victim: subject(&oom.victim, registry, clock),
+        victim_cgroup: memory_cgroup(&oom.victim, registry),
         trigger,
         limit_owner,
         rss: Rss {

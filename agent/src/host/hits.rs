@@ -4,16 +4,19 @@
 use std::path::Path;
 
 use super::Error;
-use super::cgroup::Directory;
+use super::cgroup::{Directory, Limit};
 use super::file::File;
 use super::hierarchy::{Hierarchies, Version};
 use super::membership::Membership;
+use super::population::below;
 
 /// Of one cgroup. `None`: this kernel does not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hits {
     /// Kills by the OOM killer in it and below.
     pub oom_kills: Option<u64>,
+    /// Those that no limit of a cgroup below can be the cause of: in it, and in those below without a limit of their own.
+    pub oom_kills_here: Option<u64>,
     /// How often it was held up for being above `memory.high` of v2.
     pub high: Option<u64>,
     /// v1: the most of memory and swap together, in bytes, and how often that limit was hit.
@@ -22,58 +25,135 @@ pub struct Hits {
     /// v2: the most of swap, in bytes, and how often there was no more of it.
     pub swap_peak: Option<u64>,
     pub swap_hits: Option<u64>,
-    /// Forks that failed with EAGAIN.
+    /// Forks that failed with EAGAIN: of the cgroup's own processes, or by its own limit, as the kernel counts.
     pub forks_refused: Option<u64>,
+    /// Likewise in the cgroups below, where the kernel counts them there (all of v1, v2 before 6.11), but for those that are
+    /// under a limit of their own: which of the two refused the fork, the kernel does not say.
+    pub forks_refused_below: Option<u64>,
     /// The most processes and threads that there were.
     pub pids_peak: Option<u64>,
     /// v1: CPU time of each CPU in nanoseconds.
     pub cpus: Vec<u64>,
+    /// CPU time in microseconds that a quota which was not used up gives later (`cpu.cfs_burst_us`, `cpu.max.burst`).
+    pub burst: Option<u64>,
 }
 
 impl Hits {
-    /// Reads them. A file that is not there says nothing; of a cgroup that is gone, none does.
-    ///
-    /// # Errors
-    /// A file cannot be read, or says what no kernel says.
-    pub fn read(hierarchies: &Hierarchies, membership: &Membership) -> Result<Self, Error> {
+    /// Reads them, with an error for each file that cannot be read or says what no kernel says. A file that is not there
+    /// says nothing; of a cgroup that is gone, none does.
+    pub fn read(hierarchies: &Hierarchies, membership: &Membership) -> (Self, Vec<Error>) {
         let directory = |controller: &str| {
             let mounted = hierarchies.of_controller(controller)?;
             hierarchies.directory(mounted, membership.path(mounted)?)
         };
         let mut hits = Self::default();
+        let mut errors = Vec::new();
         if let Some(memory) = directory("memory") {
-            hits.read_memory(&memory)?;
+            hits.read_memory(&memory, &mut errors);
         }
         if let Some(pids) = directory("pids") {
-            hits.forks_refused = row(&pids, "pids.events", "max")?;
-            hits.pids_peak = number(&pids, "pids.peak")?;
+            hits.read_pids(&pids, &mut errors);
         }
         if let Some(cpu) = directory("cpuacct") {
-            let text = there(cpu.text("cpuacct.usage_percpu"))?.unwrap_or_default();
+            let text = keep(there(cpu.text("cpuacct.usage_percpu")), &mut errors);
+            let text = text.unwrap_or_default();
             hits.cpus = text
                 .split_whitespace()
                 .filter_map(|it| it.parse().ok())
                 .collect();
         }
-        Ok(hits)
+        if let Some(cpu) = directory("cpu") {
+            let name = match cpu.version {
+                Version::V1 => BURST[0],
+                Version::V2 => BURST[1],
+            };
+            hits.burst = keep(number(&cpu, name), &mut errors);
+        }
+        (hits, errors)
     }
 
-    fn read_memory(&mut self, memory: &Directory) -> Result<(), Error> {
+    fn read_memory(&mut self, memory: &Directory, errors: &mut Vec<Error>) {
+        self.oom_kills_here = keep(kills_here(&memory.path, memory.version), errors);
         match memory.version {
             Version::V1 => {
-                self.oom_kills = kills_below(&memory.path)?;
-                self.both_peak = number(memory, "memory.memsw.max_usage_in_bytes")?;
-                self.both_hits = number(memory, "memory.memsw.failcnt")?;
+                self.oom_kills = keep(kills_below(&memory.path), errors);
+                self.both_peak = keep(number(memory, "memory.memsw.max_usage_in_bytes"), errors);
+                self.both_hits = keep(number(memory, "memory.memsw.failcnt"), errors);
             }
             Version::V2 => {
-                self.oom_kills = row(memory, "memory.events", "oom_kill")?;
-                self.high = row(memory, "memory.events", "high")?;
-                self.swap_peak = number(memory, "memory.swap.peak")?;
-                self.swap_hits = row(memory, "memory.swap.events", "max")?;
+                self.oom_kills = keep(row(memory, "memory.events", "oom_kill"), errors);
+                self.high = keep(row(memory, "memory.events", "high"), errors);
+                self.swap_peak = keep(number(memory, "memory.swap.peak"), errors);
+                self.swap_hits = keep(row(memory, "memory.swap.events", "max"), errors);
             }
         }
-        Ok(())
     }
+
+    fn read_pids(&mut self, pids: &Directory, errors: &mut Vec<Error>) {
+        self.pids_peak = keep(number(pids, "pids.peak"), errors);
+        // What is local is counted where the limit is, wherever the fork was (6.11 and newer, not on v1).
+        self.forks_refused = keep(row(pids, "pids.events.local", REFUSED), errors);
+        if self.forks_refused.is_none() {
+            self.forks_refused = keep(row(pids, "pids.events", REFUSED), errors);
+            self.forks_refused_below = keep(refused_below(&pids.path), errors);
+        }
+    }
+}
+
+/// The files of [`Hits::burst`], on v1 and on v2.
+pub const BURST: [&str; 2] = ["cpu.cfs_burst_us", "cpu.max.burst"];
+
+/// The row of refused forks.
+const REFUSED: &str = "max";
+
+fn keep<T>(read: Result<Option<T>, Error>, errors: &mut Vec<Error>) -> Option<T> {
+    read.unwrap_or_else(|error| {
+        errors.push(error);
+        None
+    })
+}
+
+/// Forks that were refused in the cgroups below that have no limit of their own.
+fn refused_below(path: &Path) -> Result<Option<u64>, Error> {
+    let mut all = 0;
+    for below in below(path) {
+        // A cgroup that is removed meanwhile has taken its count with it.
+        let own = there(File::read(below.join("pids.max")))?;
+        if own.is_some_and(|own| own.text() != b"max") {
+            continue;
+        }
+        let file = there(File::read(below.join("pids.events")))?;
+        let own = file
+            .map(|file| file.number_of::<u64>(REFUSED))
+            .transpose()?;
+        all += own.flatten().unwrap_or_default();
+        all += refused_below(&below)?.unwrap_or_default();
+    }
+    Ok(Some(all))
+}
+
+/// Kills in a cgroup and in those below that have no limit of their own; `None` where the kernel does not count those of one
+/// cgroup alone.
+fn kills_here(path: &Path, version: Version) -> Result<Option<u64>, Error> {
+    let (limit, count) = match version {
+        Version::V1 => ("memory.limit_in_bytes", "memory.oom_control"),
+        Version::V2 => ("memory.max", "memory.events.local"),
+    };
+    let file = there(File::read(path.join(count)))?;
+    let own = file
+        .map(|file| file.number_of::<u64>("oom_kill"))
+        .transpose()?;
+    let Some(mut kills) = own.flatten() else {
+        return Ok(None);
+    };
+    for below in below(path) {
+        let own = there(File::read(below.join(limit)))?;
+        let is_limited = own.is_some_and(|own| Limit::parse(own.text()) != Some(Limit::Max));
+        if !is_limited {
+            kills += kills_here(&below, version)?.unwrap_or_default();
+        }
+    }
+    Ok(Some(kills))
 }
 
 /// v1 counts a kill in the very cgroup of the victim.
@@ -85,9 +165,8 @@ fn kills_below(path: &Path) -> Result<Option<u64>, Error> {
         return Ok(None);
     };
     // A cgroup that is removed meanwhile has taken its count with it.
-    let below = std::fs::read_dir(path).into_iter().flatten().flatten();
-    for entry in below.filter(|entry| entry.file_type().is_ok_and(|it| it.is_dir())) {
-        kills += kills_below(&entry.path())?.unwrap_or_default();
+    for below in below(path) {
+        kills += kills_below(&below)?.unwrap_or_default();
     }
     Ok(Some(kills))
 }
@@ -181,22 +260,32 @@ mod tests {
                 "under_oom 0\noom_kill 2\n",
             ),
             ("cg/memory/a/b/memory.oom_control", "oom_kill 3\n"),
+            ("cg/memory/a/b/memory.limit_in_bytes", "4096\n"),
             ("cg/memory/a/memory.memsw.failcnt", "7\n"),
             ("cg/pids/a/pids.events", "max 4\n"),
+            ("cg/pids/a/b/pids.events", "max 1\n"),
+            ("cg/pids/a/b/c/pids.events", "max 2\n"),
+            ("cg/pids/a/b/c/pids.max", "max\n"),
+            ("cg/pids/a/d/pids.events", "max 90\n"),
+            ("cg/pids/a/d/pids.max", "7\n"),
+            ("cg/cpu/a/cpu.cfs_burst_us", "10000\n"),
             ("cg/cpu/a/cpuacct.usage_percpu", "5 6 \n"),
         ]);
         let hierarchies = Hierarchies::discover(root.path()).unwrap();
         let membership = Membership::at(&hierarchies, "/a");
         let hits = Hits {
             oom_kills: Some(5),
+            oom_kills_here: Some(2),
             both_hits: Some(7),
             forks_refused: Some(4),
+            forks_refused_below: Some(3),
+            burst: Some(10_000),
             cpus: vec![5, 6],
             ..Hits::default()
         };
-        assert_eq!(Hits::read(&hierarchies, &membership).unwrap(), hits);
+        assert_eq!(Hits::read(&hierarchies, &membership).0, hits);
         let gone = Membership::at(&hierarchies, "/c");
-        assert_eq!(Hits::read(&hierarchies, &gone).unwrap(), Hits::default());
+        assert_eq!(Hits::read(&hierarchies, &gone).0.oom_kills, None);
     }
 
     #[test]
@@ -207,26 +296,63 @@ mod tests {
                 "30 23 0:26 / /cg rw - cgroup2 cgroup2 rw\n",
             ),
             ("proc/self/cgroup", "0::/\n"),
-            ("cg/cgroup.controllers", "memory pids\n"),
+            ("cg/cgroup.controllers", "cpu memory pids\n"),
             (
                 "cg/a/memory.events",
                 "low 0\nhigh 8\nmax 9\noom 2\noom_kill 1\n",
             ),
+            ("cg/a/memory.events.local", "max 9\noom_kill 0\n"),
+            ("cg/a/b/memory.events.local", "max 9\noom_kill 1\n"),
+            ("cg/a/b/memory.max", "max\n"),
             ("cg/a/memory.swap.peak", "4096\n"),
             ("cg/a/memory.swap.events", "high 0\nmax 3\nfail 3\n"),
             ("cg/a/pids.peak", "11\n"),
+            ("cg/a/pids.events", "max 9\n"),
+            ("cg/a/pids.events.local", "max 2\n"),
+            ("cg/a/cpu.max.burst", "0\n"),
         ]);
         let hierarchies = Hierarchies::discover(root.path()).unwrap();
         let membership = Membership::at(&hierarchies, "/a");
         let hits = Hits {
             oom_kills: Some(1),
+            oom_kills_here: Some(1),
             high: Some(8),
             swap_peak: Some(4096),
             swap_hits: Some(3),
             pids_peak: Some(11),
+            forks_refused: Some(2),
+            burst: Some(0),
             ..Hits::default()
         };
-        assert_eq!(Hits::read(&hierarchies, &membership).unwrap(), hits);
+        assert_eq!(Hits::read(&hierarchies, &membership).0, hits);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_that_names_the_file() {
+        let root = tree(&[
+            (
+                "proc/self/mountinfo",
+                "30 23 0:26 / /cg rw - cgroup2 cgroup2 rw\n",
+            ),
+            ("proc/self/cgroup", "0::/\n"),
+            ("cg/cgroup.controllers", "cpu memory pids\n"),
+            ("cg/a/memory.events", "oom_kill many\n"),
+            ("cg/a/pids.peak", "11\n"),
+            (
+                "cg/a/pids.events.local/x",
+                "a directory, where a file is to be\n",
+            ),
+        ]);
+        let hierarchies = Hierarchies::discover(root.path()).unwrap();
+        let membership = Membership::at(&hierarchies, "/a");
+        let (hits, errors) = Hits::read(&hierarchies, &membership);
+        assert_eq!((hits.oom_kills, hits.pids_peak), (None, Some(11)));
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let names = |file: &str| errors.iter().any(|error| error.contains(file));
+        assert!(
+            names("memory.events") && names("pids.events.local"),
+            "{errors:?}"
+        );
     }
 
     #[test]

@@ -44,7 +44,12 @@ pub struct ReadErrors {
     pub count: u64,
     /// One for the log.
     pub first: Option<Error>,
+    /// Some of the others.
+    pub others: Vec<Error>,
 }
+
+/// Errors beside the first that are kept.
+const OTHERS_AT_MOST: usize = 31;
 
 impl ReadErrors {
     /// The value, if there is one; counts an error that is worth it.
@@ -54,15 +59,28 @@ impl ReadErrors {
             Err(Error::Gone { .. }) => None,
             Err(error) => {
                 self.count += 1;
-                self.first.get_or_insert(error);
+                self.put(error);
                 None
             }
         }
     }
 
+    /// All that are kept.
+    pub fn into_kept(self) -> impl Iterator<Item = Error> {
+        self.first.into_iter().chain(self.others)
+    }
+
+    fn put(&mut self, error: Error) {
+        match self.first {
+            None => self.first = Some(error),
+            Some(_) if self.others.len() < OTHERS_AT_MOST => self.others.push(error),
+            Some(_) => {}
+        }
+    }
+
     fn add(&mut self, other: Self) {
         self.count += other.count;
-        self.first = self.first.take().or(other.first);
+        other.into_kept().for_each(|error| self.put(error));
     }
 }
 

@@ -24,6 +24,7 @@ pub mod network;
 pub mod path;
 pub mod peer;
 pub mod pinned;
+pub mod population;
 pub mod process;
 pub mod reading;
 pub mod status;

@@ -23,6 +23,7 @@ use crate::{
         hierarchy::{Hierarchies, Mounted},
         membership::Membership,
     },
+    limit::Intent,
     limit::{Held, Kind, chain::Link},
     watch::record::{Container, ContainerKind, Namespaces},
     witness::own,
@@ -59,6 +60,9 @@ pub struct ContainerState {
     pub oom_kills: u64,
     /// Those of the first process.
     pub namespaces: Option<Namespaces>,
+    /// What its limits are meant to be, and who says so; absent where nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intended: Option<Intent>,
 }
 
 /// How it stands with a container.
@@ -204,6 +208,7 @@ fn state(
         cpu_percent: None,
         oom_kills: 0,
         namespaces: init.map(|init| named(&init.namespaces)),
+        intended: cgroup.intended.as_deref().cloned(),
         container,
     }
 }

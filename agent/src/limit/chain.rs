@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Form, Held, Kind, Quantity, Value};
+use super::{Device, Expected, Form, Held, Kind, Quantity, Value, line_weight_of_shares};
 use crate::host::hierarchy::Version;
 
 /// A limit as one cgroup has it.
@@ -157,15 +157,15 @@ impl Chain {
 
     /// Where what holds differs from `intended`, which is what the own file is to hold; from what it does hold where
     /// nobody says what was intended.
-    pub fn drift(&self, intended: Option<&Held>) -> Option<Drift> {
+    pub fn drift(&self, intended: Option<&Expected>) -> Option<Drift> {
         let own = match &self.own {
             Ok(own) => own,
             Err(missing) => {
-                let wanted = intended.is_some_and(|held| !held.is_none());
+                let wanted = intended.is_some_and(|it| !it.held.is_none());
                 return wanted.then(|| Drift::Missing(missing.clone()));
             }
         };
-        if intended.is_some_and(|intended| !intended.is_same(&own.held)) {
+        if intended.is_some_and(|intended| !intended.allows(&own.held)) {
             return Some(Drift::Written);
         }
         let effective = self.effective()?;
@@ -195,7 +195,20 @@ impl Kind {
     }
 
     /// What the files are to hold of a value; `None` where this version has no such limit.
-    pub fn held(self, version: Version, value: &Value, page: u64) -> Option<Held> {
+    pub fn held(self, version: Version, value: &Value, page: u64) -> Option<Expected> {
+        let held = self.written(version, value, page)?;
+        let other = match (self, version, value) {
+            (Self::CpuWeight, Version::V2, Value::Shares(shares)) => {
+                let weight = line_weight_of_shares(*shares);
+                Some(Held::Amount(crate::host::cgroup::Limit::Value(weight)))
+            }
+            _ => None,
+        };
+        Some(Expected { held, other })
+    }
+
+    /// What the files hold once a value was written to them by `agent run`.
+    fn written(self, version: Version, value: &Value, page: u64) -> Option<Held> {
         let device = value.device();
         let files = self.files(version).iter();
         let parts: Option<Vec<(Form, Held)>> = files
@@ -278,7 +291,7 @@ mod tests {
 
     #[test]
     fn drift_is_told_by_where_it_begins() {
-        let held = amount(5);
+        let held = Expected::from(amount(5));
         assert_eq!(chain(amount(5), [NONE, NONE]).drift(Some(&held)), None);
         assert_eq!(chain(NONE, [NONE, amount(9)]).drift(None), None);
         let written = chain(amount(6), [amount(1), NONE]).drift(Some(&held));
@@ -309,7 +322,18 @@ mod tests {
         ];
         let names = all.map(|drift| drift.unwrap().name());
         assert_eq!(names, Drift::NAMES);
-        assert_eq!(gone.drift(Some(&NONE)), None);
+        assert_eq!(gone.drift(Some(&NONE.into())), None);
+    }
+
+    #[test]
+    fn shares_are_kept_as_either_weight_that_runtimes_make_of_them() {
+        let held = Kind::CpuWeight.held(Version::V2, &Value::Shares(512), 4096);
+        let held = held.unwrap();
+        for (weight, wanted) in [(20, true), (59, true), (512, false), (100, false)] {
+            assert_eq!(held.allows(&amount(weight)), wanted, "{weight}");
+        }
+        let v1 = Kind::CpuWeight.held(Version::V1, &Value::Shares(512), 4096);
+        assert_eq!(v1, Some(amount(512).into()));
     }
 
     #[test]
@@ -325,7 +349,7 @@ mod tests {
         for version in [Version::V1, Version::V2] {
             assert_eq!(
                 Kind::CpuQuota.held(version, &quota, 4096),
-                Some(wanted.clone())
+                Some(wanted.clone().into())
             );
         }
         let swap = Value::Swap {
@@ -333,8 +357,8 @@ mod tests {
             both: Limit::Value(12_289),
         };
         let held = |version| Kind::MemorySwap.held(version, &swap, 4096);
-        assert_eq!(held(Version::V1), Some(amount(12_288)));
-        assert_eq!(held(Version::V2), Some(amount(8192)));
+        assert_eq!(held(Version::V1), Some(amount(12_288).into()));
+        assert_eq!(held(Version::V2), Some(amount(8192).into()));
         let high = Value::Amount(Limit::Value(4096));
         assert_eq!(Kind::MemoryHigh.held(Version::V1, &high, 4096), None);
         // Half a CPU is half a CPU in whatever period, and no set is no limit.

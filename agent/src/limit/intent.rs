@@ -1,10 +1,13 @@
 //! What somebody asked for: the limits that a container is meant to have.
 
-use super::{Device, Held, Kind, Value};
+use serde::{Deserialize, Serialize};
+
+use super::{Device, Expected, Kind, Value};
+use crate::host::cgroup::Limit;
 use crate::host::hierarchy::Version;
 
 /// Limits, and who asked for them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
     /// In the order of the kinds; of rates one for each device. What is not here was not asked for.
     pub limits: Vec<(Kind, Value)>,
@@ -12,7 +15,8 @@ pub struct Intent {
 }
 
 /// Who says what is intended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Source {
     Docker,
     AgentRun,
@@ -34,6 +38,19 @@ impl Source {
 }
 
 impl Intent {
+    /// Whether a limit follows from another one, and was not asked for, as far as can be told: engines make twice the
+    /// memory the limit of memory and swap together.
+    pub fn follows(&self, value: &Value) -> bool {
+        let by_engine = matches!(self.source, Source::Docker | Source::AgentRun);
+        match value {
+            Value::Swap {
+                memory,
+                both: Limit::Value(both),
+            } => by_engine && *both == memory.saturating_mul(2),
+            _ => false,
+        }
+    }
+
     /// What the files of a limit are to hold, for one device where it is a rate; `None` where it was not asked for, or this
     /// version does not have it.
     pub fn held(
@@ -42,7 +59,7 @@ impl Intent {
         device: Option<Device>,
         version: Version,
         page: u64,
-    ) -> Option<Held> {
+    ) -> Option<Expected> {
         let mut limits = self.limits.iter();
         let (_, value) =
             limits.find(|(found, value)| *found == kind && value.device() == device)?;

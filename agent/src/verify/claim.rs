@@ -4,7 +4,7 @@ use crate::host::hierarchy::Version;
 use crate::host::system::page_size;
 use crate::limit::bound::Bound;
 use crate::limit::chain::Chain;
-use crate::limit::{Device, Held, Kind, Quantity, Value};
+use crate::limit::{Device, Expected, Kind, Quantity, Value};
 
 /// A limit that is to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +14,10 @@ pub struct Claim {
     pub device: Option<Device>,
     /// `None`: nobody says what was intended, and the cgroup's own file is taken at its word.
     pub intended: Option<Value>,
-    /// Who says so, for people: `--memory`, `docker`, `--expect`.
+    /// Who says so, for people: `--memory`, `docker`, `--expect`. Where nobody does, what would.
     pub source: String,
+    /// It follows from another limit, and was not asked for itself.
+    pub by_default: bool,
     /// Where the caller is under it, and what is judged is to be under it too.
     pub bound: Option<Bound>,
 }
@@ -28,17 +30,19 @@ impl Claim {
             device: value.device(),
             intended: Some(value),
             source: source.into(),
+            by_default: false,
             bound: None,
         }
     }
 
-    /// That a cgroup's own limit is the one that holds.
-    pub fn own(kind: Kind, device: Option<Device>) -> Self {
+    /// That a cgroup's own limit is the one that holds; `ask` is what would tell whether that was intended.
+    pub fn own(kind: Kind, device: Option<Device>, ask: &str) -> Self {
         Self {
             kind,
             device,
             intended: None,
-            source: String::new(),
+            source: ask.to_owned(),
+            by_default: false,
             bound: None,
         }
     }
@@ -47,7 +51,7 @@ impl Claim {
     pub fn of_caller(bound: &Bound) -> Self {
         Self {
             bound: Some(bound.clone()),
-            ..Self::own(bound.kind, bound.device)
+            ..Self::own(bound.kind, bound.device, "")
         }
     }
 
@@ -59,7 +63,7 @@ impl Claim {
     }
 
     /// What the files are to hold; `None` where nobody says, or this version has no such limit.
-    pub fn held(&self, version: Version) -> Option<Held> {
+    pub fn held(&self, version: Version) -> Option<Expected> {
         self.kind
             .held(version, self.intended.as_ref()?, page_size())
     }

@@ -14,13 +14,16 @@ use std::path::PathBuf;
 
 use super::claim::Claim;
 use super::members::Moved;
+use super::peaks::Peaks;
 use super::report::{
     Check, Effective, InFile, Intended, Observed, Stimulus, Tolerance, Verdict, Victim,
 };
 use super::sample::Sample;
+use super::unread::{AllUnread, Unread};
+use crate::host::hierarchy::Version;
 use crate::host::system::page_size;
 use crate::limit::chain::{Chain, Drift, Link};
-use crate::limit::{Held, Kind};
+use crate::limit::{Expected, Held, Kind};
 
 /// What is known of one claim.
 pub struct Facts<'a> {
@@ -28,7 +31,7 @@ pub struct Facts<'a> {
     /// What the agent wrote, if it did.
     pub written: Option<InFile>,
     /// Before the run, or now.
-    pub chain: &'a Chain,
+    pub chain: &'a Result<Chain, Unread>,
     /// What somebody did to it during the run.
     pub undone: Option<&'a Undone>,
     pub run: Option<&'a Run>,
@@ -40,6 +43,8 @@ pub enum Undone {
     /// The own limit, or the one that holds in the end, was another one, as here.
     Changed(Chain),
     Moved(Moved),
+    /// It could be read at first, and later not.
+    Unread(Unread),
     /// This file was written to, and held the same at each look.
     Written(PathBuf),
 }
@@ -52,26 +57,34 @@ pub struct Run {
     /// The part of it in which the workload ran, for what is measured by the clock.
     pub first: Sample,
     pub last: Sample,
-    /// The highest of all samples: bytes, bytes, tasks.
-    pub memory_peak: u64,
-    pub swap_peak: u64,
-    pub pids_peak: u64,
-    /// The CPUs that processes of the cgroup were allowed to use, all together.
-    pub allowed: Vec<String>,
+    pub peaks: Peaks,
+    pub unread: AllUnread,
     /// `None` where nothing was traced, or the trace has a gap.
     pub victims: Option<Vec<Victim>>,
-    /// What the first process and those that it waited for wrote, into the page cache too.
-    pub dirtied: Option<u64>,
+    pub dirtied: Dirtied,
     pub host: Host,
     /// CPUs that it could run on.
     pub cpus: usize,
+}
+
+/// What the first process and those that it waited for wrote, into the page cache too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dirtied {
+    Bytes(u64),
+    /// `/proc/PID/io` of the first process cannot be read.
+    Unknown {
+        pid: i32,
+    },
+    /// What ran already is not asked what it wrote.
+    NotAsked,
 }
 
 /// What the host has.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
     pub cpus: usize,
-    pub swap: u64,
+    /// Bytes; `None` where that cannot be read.
+    pub swap: Option<u64>,
     pub page: u64,
 }
 
@@ -88,7 +101,7 @@ impl Host {
     pub fn read(root: &std::path::Path) -> Self {
         Self {
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            swap: crate::host::hits::swap_total(root).unwrap_or(0),
+            swap: crate::host::hits::swap_total(root),
             page: page_size(),
         }
     }
@@ -98,6 +111,27 @@ impl Run {
     pub fn seconds(&self) -> f64 {
         let time = self.last.at.saturating_duration_since(self.first.at);
         time.as_secs_f64()
+    }
+
+    /// What was counted from the first to the last look; `None` where one of them does not say.
+    fn counted(&self, of: impl Fn(&Sample) -> Option<u64>) -> Option<u64> {
+        Some(of(&self.after)?.saturating_sub(of(&self.before)?))
+    }
+
+    /// The same, while the workload ran.
+    fn counted_meanwhile(&self, of: impl Fn(&Sample) -> Option<u64>) -> Option<u64> {
+        Some(of(&self.last)?.saturating_sub(of(&self.first)?))
+    }
+
+    /// A peak that the kernel keeps of a cgroup's life, where it is of the run.
+    fn grown(&self, of: impl Fn(&Sample) -> Option<u64>) -> Option<u64> {
+        let (before, after) = (of(&self.before), of(&self.after)?);
+        before.is_none_or(|before| before < after).then_some(after)
+    }
+
+    /// There is no verdict, for want of what is in one of these files.
+    fn unseen(&self, files: &[&str], what: &str) -> Finding {
+        Finding::of(Verdict::Inconclusive, self.unread.why(files, what))
     }
 }
 
@@ -115,40 +149,67 @@ impl Finding {
 
 pub use bound::unknown;
 
+/// A check of a limit that cannot be read.
+fn unread(claim: &Claim, unread: &Unread) -> Check {
+    let reason = format!("{unread}; so which limit holds is not known");
+    Check {
+        caller: claim.bound.is_some(),
+        device: claim.device.map(|device| device.to_string()),
+        intended: intended(claim),
+        ..unknown(claim.kind.flag(), reason)
+    }
+}
+
+fn intended(claim: &Claim) -> Option<Intended> {
+    claim.intended().map(|value| Intended {
+        value,
+        source: claim.source.clone(),
+        cgroup: None,
+    })
+}
+
 /// Judges one claim.
 pub fn judge(facts: Facts<'_>) -> Check {
+    let chain = match facts.chain {
+        Ok(chain) => chain,
+        Err(error) => return unread(facts.claim, error),
+    };
     if let Some(bound) = &facts.claim.bound {
-        return bound::judge(&facts, bound);
+        return bound::judge(&facts, chain, bound);
     }
-    let chain = facts.chain;
-    let intended = facts.claim.held(chain.version);
+    let wanted = facts.claim.held(chain.version);
     let effective = chain.effective();
-    let configured = configuration(&facts, intended.as_ref());
     let mut finding = match (facts.run, &effective) {
         (Some(run), Some(effective)) => observation(chain.kind, effective, chain, run),
-        _ => configured_well(&facts),
+        _ => configured_well(&facts, chain),
     };
-    if let Some(failed) = configured {
+    // What went above a limit that the kernel was to keep is a fail, whoever intended it.
+    let mut went_above = finding.verdict == Verdict::Fail;
+    if let Some(failed) = configuration(&facts, chain, wanted.as_ref()) {
+        went_above = false;
         finding.verdict = failed.verdict;
         finding.reason = failed.reason;
-    } else if let (Verdict::Pass, Some(Undone::Written(file))) = (finding.verdict, facts.undone) {
-        let file = file.display();
+    } else if finding.verdict == Verdict::Pass
+        && let Some(doubt) = doubt(facts.undone)
+    {
         finding.verdict = Verdict::Inconclusive;
-        finding.reason = format!(
-            "somebody wrote to {file} during the run, and what it held meanwhile was not seen"
-        );
+        finding.reason = doubt;
+    }
+    if facts.claim.intended.is_none() && !went_above {
+        finding = of_nobody(finding, &facts);
     }
     Check {
         limit: chain.kind.flag(),
         device: chain.device.map(|device| device.to_string()),
         caller: false,
-        intended: facts.claim.intended().map(|value| Intended {
-            value,
-            source: facts.claim.source.clone(),
-            cgroup: None,
-        }),
+        by_default: facts.claim.by_default,
+        intended: intended(facts.claim),
         written: facts.written.clone(),
-        read_back: chain.own.as_ref().ok().map(|own| read_back(&facts, own)),
+        read_back: chain
+            .own
+            .as_ref()
+            .ok()
+            .map(|own| read_back(&facts, chain, own)),
         effective: effective.map(|link| Effective {
             value: chain.quantity(&link.held),
             cgroup: link.cgroup,
@@ -161,32 +222,77 @@ pub fn judge(facts: Facts<'_>) -> Check {
     }
 }
 
-fn read_back(facts: &Facts<'_>, own: &Link) -> InFile {
-    let written = facts.written.as_ref();
-    let rounded = written.is_some_and(|it| it.text != own.text && !own.held.is_none());
-    let is_bytes =
-        matches!(own.held, Held::Amount(_)) && own.file.to_string_lossy().contains("memory");
-    InFile {
-        file: own.file.display().to_string(),
-        text: own.text.clone(),
-        note: (rounded && is_bytes).then(|| "the kernel keeps whole pages".to_owned()),
+/// Of what nobody intended nothing passes, and how it is set is no fail.
+fn of_nobody(finding: Finding, facts: &Facts<'_>) -> Finding {
+    let reason = format!(
+        "{}; nobody says what was intended: {}",
+        finding.reason, facts.claim.source
+    );
+    Finding {
+        verdict: Verdict::Inconclusive,
+        reason,
+        ..finding
     }
 }
 
+/// Why what was observed is no pass.
+fn doubt(undone: Option<&Undone>) -> Option<String> {
+    match undone? {
+        Undone::Written(file) => {
+            let file = file.display();
+            Some(format!(
+                "somebody wrote to {file} during the run, and what it held meanwhile was not seen"
+            ))
+        }
+        Undone::Unread(unread) => Some(format!(
+            "{unread}; so whether the limit was the same all the time is not known"
+        )),
+        Undone::Changed(_) | Undone::Moved(_) => None,
+    }
+}
+
+fn read_back(facts: &Facts<'_>, chain: &Chain, own: &Link) -> InFile {
+    let written = facts.written.as_ref();
+    let rounded = written.is_some_and(|it| it.text != own.text && !own.held.is_none());
+    let in_pages = chain.kind.is_in_pages();
+    let pages = (rounded && in_pages).then(|| "the kernel keeps whole pages".to_owned());
+    InFile {
+        file: own.file.display().to_string(),
+        text: own.text.clone(),
+        note: pages.or_else(|| converted(facts, chain, own)),
+    }
+}
+
+/// That the file has another word for what was intended: v1 has shares and v2 weights.
+fn converted(facts: &Facts<'_>, chain: &Chain, own: &Link) -> Option<String> {
+    let intended = facts.claim.intended()?;
+    let held = chain.quantity(&own.held);
+    let is_weight = chain.kind == Kind::CpuWeight;
+    (is_weight && intended.unit != held.unit).then(|| {
+        let version = match chain.version {
+            Version::V1 => "v1",
+            Version::V2 => "v2",
+        };
+        format!(
+            "{}, converted from {}: the word of {version}",
+            held.text, intended.text
+        )
+    })
+}
+
 /// What is wrong with how the limit is set, if anything is.
-fn configuration(facts: &Facts<'_>, intended: Option<&Held>) -> Option<Finding> {
+fn configuration(facts: &Facts<'_>, chain: &Chain, intended: Option<&Expected>) -> Option<Finding> {
     let fail = |reason: String| Some(Finding::of(Verdict::Fail, reason));
-    let chain = facts.chain;
     match facts.undone {
         Some(Undone::Changed(changed)) => return fail(change(chain, changed)),
         Some(Undone::Moved(moved)) => return fail(moved.to_string()),
-        Some(Undone::Written(_)) | None => {}
+        Some(Undone::Written(_) | Undone::Unread(_)) | None => {}
     }
     if facts.claim.intended.is_some() && intended.is_none() {
         let flag = chain.kind.flag();
         return fail(format!("this version of cgroups cannot limit {flag}"));
     }
-    let wanted = intended.map(|held| chain.quantity(held).text);
+    let wanted = intended.map(|wanted| chain.quantity(&wanted.held).text);
     match chain.drift(intended)? {
         Drift::Missing(missing) => fail(missing.to_string()),
         Drift::Written => {
@@ -225,38 +331,29 @@ fn change(before: &Chain, changed: &Chain) -> String {
 }
 
 /// Nothing but files was looked at, and they are as they should be.
-fn configured_well(facts: &Facts<'_>) -> Finding {
-    let chain = facts.chain;
-    match chain.effective() {
-        None => Finding::of(Verdict::Pass, "no limit is intended, and none holds"),
-        Some(link)
-            if facts.claim.intended.is_none()
-                && chain.own.as_ref().is_ok_and(|own| own.held.is_none()) =>
-        {
+fn configured_well(facts: &Facts<'_>, chain: &Chain) -> Finding {
+    let reason = match (chain.effective(), facts.claim.intended.is_some()) {
+        (None, true) => "no limit is intended, and none holds".to_owned(),
+        (None, false) => "none holds".to_owned(),
+        (Some(_), true) => "set as intended, and nothing above is tighter".to_owned(),
+        (Some(link), false) => {
             let held = chain.quantity(&link.held).text;
-            Finding::of(
-                Verdict::Pass,
-                format!(
+            match chain.own.as_ref().is_ok_and(|own| own.held.is_none()) {
+                true => format!(
                     "it has no limit of its own; {} limits it to {held}",
                     link.cgroup
                 ),
-            )
+                false => format!("{held} holds, and nothing above is tighter"),
+            }
         }
-        Some(_) if facts.claim.intended.is_none() => Finding::of(
-            Verdict::Pass,
-            "nothing above is tighter; nobody says what was intended",
-        ),
-        Some(_) => Finding::of(
-            Verdict::Pass,
-            "set as intended, and nothing above is tighter",
-        ),
-    }
+    };
+    Finding::of(Verdict::Pass, reason)
 }
 
 /// What happened, judged by the limit that holds.
 fn observation(kind: Kind, effective: &Link, chain: &Chain, run: &Run) -> Finding {
     match kind {
-        Kind::Memory => memory::memory(&effective.held, run),
+        Kind::Memory => memory::memory(effective, run),
         Kind::MemorySwap => memory::swap(&effective.held, chain.version, run),
         Kind::MemoryHigh => memory::high(&effective.held, run),
         Kind::MemoryReservation => Finding::of(
@@ -268,10 +365,11 @@ fn observation(kind: Kind, effective: &Link, chain: &Chain, run: &Run) -> Findin
             Verdict::Inconclusive,
             "a weight shows among siblings that all want the CPU: agent verify --weights",
         ),
-        Kind::CpusetCpus => sets::cpus(&effective.held, run),
+        Kind::CpusetCpus => sets::cpus(&effective.held, chain, run),
         Kind::CpusetMems => Finding::of(
-            Verdict::Pass,
-            "set as intended; memory is placed by it when it is touched",
+            Verdict::Inconclusive,
+            "on which nodes memory was placed is not looked at; without a run it is judged by what is set: agent verify \
+             --container NAME",
         ),
         Kind::Pids => pids::pids(&effective.held, run),
         Kind::ReadBps | Kind::WriteBps | Kind::ReadIops | Kind::WriteIops => {

@@ -1,6 +1,8 @@
-//! A report for the eye: a block for each limit, from what was intended to the verdict.
+//! A report for the eye: the verdict, then a block for each limit, its verdict first and then the evidence. Ids of 64 digits
+//! stand in whole once, in what is judged.
 
-use super::report::{Check, Observed, Report, Scope, Stimulus, Verdict, Victim};
+use super::report::{Check, Observed, Report, Scope, Stimulus, Subject, Verdict, Victim};
+use crate::container::place::short;
 use crate::inventory::table::{ALARM, DIM, GOOD, NAME};
 use crate::text::{escape, width};
 use crate::units::size;
@@ -36,12 +38,6 @@ impl Screen {
 /// All of it.
 pub fn report(report: &Report, screen: Screen) -> String {
     let mut text = String::new();
-    for check in &report.checks {
-        block(check, screen, &mut text);
-    }
-    for note in &report.notes {
-        line("note", note, "", screen, &mut text);
-    }
     let scope = match report.scope {
         Scope::Run => "",
         Scope::Configuration => " (of the configuration: --for 10s judges what happens, too)",
@@ -49,7 +45,22 @@ pub fn report(report: &Report, screen: Screen) -> String {
     let verdict = report.verdict;
     let word = format!("{}{scope}", verdict.name());
     line("verdict", &word, colour(verdict), screen, &mut text);
-    text
+    let Subject { name, cgroup } = &report.subject;
+    let called = match name == cgroup {
+        true => cgroup.clone(),
+        false => format!("{name}, {cgroup}"),
+    };
+    line("of", &called, "", screen, &mut text);
+    text.push('\n');
+    let mut rest = String::new();
+    for check in &report.checks {
+        block(check, screen, &mut rest);
+    }
+    for note in &report.notes {
+        line("note", note, "", screen, &mut rest);
+    }
+    // The whole id has been told.
+    text + rest.trim_end_matches('\n') + "\n"
 }
 
 /// A line for each limit.
@@ -60,14 +71,6 @@ pub fn table(report: &Report, screen: Screen) -> String {
         margin: MARGIN.max(names.max().unwrap_or(0) + 3),
         ..screen
     };
-    for check in &report.checks {
-        let head = format!("{} {}", check.verdict.name(), check.reason);
-        let colour = colour(check.verdict);
-        line(&name(check), &head, colour, screen, &mut text);
-    }
-    for note in &report.notes {
-        line("note", note, "", screen, &mut text);
-    }
     let verdict = report.verdict;
     line(
         "verdict",
@@ -76,6 +79,14 @@ pub fn table(report: &Report, screen: Screen) -> String {
         screen,
         &mut text,
     );
+    for check in &report.checks {
+        let head = format!("{} {}", check.verdict.name(), check.reason);
+        let colour = colour(check.verdict);
+        line(&name(check), &head, colour, screen, &mut text);
+    }
+    for note in &report.notes {
+        line("note", note, "", screen, &mut text);
+    }
     text
 }
 
@@ -94,13 +105,42 @@ fn block(check: &Check, screen: Screen, out: &mut String) {
     };
     paint(&title, NAME, screen, out);
     out.push('\n');
-    for (name, text) in evidence(check) {
-        line(name, &text, "", screen, out);
-    }
     let colour = colour(check.verdict);
-    let verdict = format!("{}: {}", check.verdict.name(), check.reason);
-    line("", &verdict, colour, screen, out);
+    let word = check.verdict.name();
+    let open = if check.decides() {
+        ""
+    } else {
+        ", which does not decide: it was not asked for"
+    };
+    let reason = shortened(&check.reason);
+    line(
+        "verdict",
+        &format!("{word}: {reason}{open}"),
+        colour,
+        screen,
+        out,
+    );
+    for (name, text) in evidence(check) {
+        line(name, &shortened(&text), "", screen, out);
+    }
     out.push('\n');
+}
+
+/// Ids of 64 hexadecimal digits go by their first twelve.
+fn shortened(text: &str) -> String {
+    let is_digit = |c: char| c.is_ascii_hexdigit();
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(is_digit) {
+        let (before, from) = rest.split_at(start);
+        let end = from.find(|c| !is_digit(c)).unwrap_or(from.len());
+        let (digits, after) = from.split_at(end);
+        out.push_str(before);
+        out.push_str(short(digits));
+        out.push_str(if digits.len() == 64 { "…" } else { "" });
+        rest = after;
+    }
+    out + rest
 }
 
 /// The links of the chain that there are, in their order.
@@ -167,7 +207,8 @@ fn seen(observed: &Observed) -> Vec<String> {
             } else {
                 ""
             };
-            let mut text = format!("peak {}{how}", size(memory.peak_bytes));
+            let peak = memory.peak_bytes.map_or_else(|| UNKNOWN.to_owned(), size);
+            let mut text = format!("peak {peak}{how}");
             for (count, what) in [(memory.hits, "hits"), (memory.oom_kills, "OOM kills")] {
                 text += &count.map_or_else(String::new, |count| format!(", {count} {what}"));
             }
@@ -181,16 +222,34 @@ fn seen(observed: &Observed) -> Vec<String> {
             lines.extend((more > 0).then(|| format!("and {more} more killed")));
             lines
         }
-        Observed::Cpu(cpu) => vec![format!(
-            "{:.3} s of CPU time in {:.3} s, {:.3} CPUs; throttled for {:.2} s",
-            cpu.cpu_seconds,
-            cpu.seconds,
-            cpu.cpus,
-            cpu.throttled_seconds.unwrap_or(0.0)
-        )],
-        Observed::Pids { peak, refused, .. } => {
-            let refused = refused.map_or_else(String::new, |it| format!(", {it} forks refused"));
-            vec![format!("at most {peak} tasks{refused}")]
+        Observed::Cpu(cpu) => {
+            let used = number(cpu.cpu_seconds, 3);
+            let (cpus, throttled) = (number(cpu.cpus, 3), number(cpu.throttled_seconds, 2));
+            let burst = cpu.burst_seconds.filter(|burst| *burst > 0.0);
+            let burst = burst.map(|burst| format!("; a burst of {burst:.3} s is allowed"));
+            vec![format!(
+                "{used} s of CPU time in {:.3} s, {cpus} CPUs; throttled for {throttled} s{}",
+                cpu.seconds,
+                burst.unwrap_or_default()
+            )]
+        }
+        Observed::Pids {
+            peak,
+            refused,
+            refused_below,
+            ..
+        } => {
+            let whole = |number: Option<u64>| {
+                number.map_or_else(|| UNKNOWN.to_owned(), |it| it.to_string())
+            };
+            let below = refused_below.filter(|below| *below > 0);
+            let below = below.map(|below| format!(", {below} in cgroups below"));
+            vec![format!(
+                "at most {} tasks, {} forks refused{}",
+                whole(*peak),
+                whole(*refused),
+                below.unwrap_or_default()
+            )]
         }
         Observed::Rate {
             bytes,
@@ -218,6 +277,13 @@ fn seen(observed: &Observed) -> Vec<String> {
             "{cpu_seconds:.3} s of CPU time, and {expected_seconds:.3} s expected"
         )],
     }
+}
+
+/// What stands for a number that could not be read.
+const UNKNOWN: &str = "unknown";
+
+fn number(number: Option<f64>, digits: usize) -> String {
+    number.map_or_else(|| UNKNOWN.to_owned(), |it| format!("{it:.digits$}"))
 }
 
 fn victim(victim: &Victim) -> String {
@@ -283,6 +349,15 @@ fn paint(text: &str, colour: &str, screen: Screen, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_is_shortened_and_other_numbers_are_not() {
+        let id = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
+        let text = format!("/docker/{id}/memory.max holds 1048576; /docker-{id}.scope");
+        let wanted = "/docker/9adc5277a29e…/memory.max holds 1048576; /docker-9adc5277a29e….scope";
+        assert_eq!(shortened(&text), wanted);
+        assert_eq!(shortened("added at 7"), "added at 7");
+    }
 
     #[test]
     fn lines_are_folded_between_words() {

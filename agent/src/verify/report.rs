@@ -62,6 +62,9 @@ pub struct Check {
     /// Whether it is a limit that the caller is under, and the workload is to be under too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub caller: bool,
+    /// Whether it follows from another one, and was not asked for: what cannot be told of it does not decide.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_default: bool,
     pub intended: Option<Intended>,
     /// What was written, by the agent; null where somebody else wrote it.
     pub written: Option<InFile>,
@@ -121,10 +124,12 @@ pub enum Observed {
     Memory(Memory),
     Cpu(Cpu),
     Pids {
-        peak: u64,
+        peak: Option<u64>,
         /// True where the peak is the highest of the samples, as the kernel keeps none.
         peak_sampled: bool,
         refused: Option<u64>,
+        /// Those in cgroups below without a limit of their own; null where the kernel counts them where the limit is.
+        refused_below: Option<u64>,
     },
     Rate {
         bytes: u64,
@@ -140,7 +145,9 @@ pub enum Observed {
         allowed: String,
         /// v1: the CPUs that were used.
         used: Option<String>,
-        cpu_seconds: f64,
+        cpu_seconds: Option<f64>,
+        /// So many threads wanted a CPU at the same time.
+        wanting: Option<usize>,
     },
     Weight {
         cpu_seconds: f64,
@@ -154,7 +161,7 @@ pub enum Observed {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Memory {
-    pub peak_bytes: u64,
+    pub peak_bytes: Option<u64>,
     /// True where the peak is the highest of the samples, as the kernel keeps none.
     pub peak_sampled: bool,
     /// How often the limit was run into.
@@ -171,9 +178,6 @@ pub struct Victim {
     pub time: Moment,
     pub pid: u32,
     pub comm: String,
-    /// The path of its cgroup.
-    #[serde(skip)]
-    pub container: String,
     /// Whether it was the container's first process.
     pub init: bool,
     /// The cgroup whose limit was hit; null where none was.
@@ -182,20 +186,30 @@ pub struct Victim {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cpu {
-    pub cpu_seconds: f64,
+    pub cpu_seconds: Option<f64>,
     pub seconds: f64,
     /// The former by the latter.
-    pub cpus: f64,
+    pub cpus: Option<f64>,
     pub periods: Option<u64>,
     pub throttled_periods: Option<u64>,
     pub throttled_seconds: Option<f64>,
+    /// CPU time that the quota gives later where it was not used up before.
+    pub burst_seconds: Option<f64>,
 }
 
 impl Report {
     /// The worst of them: a fail before what is inconclusive.
     pub fn overall(checks: &[Check]) -> Verdict {
-        let verdicts = checks.iter().map(|check| check.verdict);
+        let deciding = checks.iter().filter(|check| check.decides());
+        let verdicts = deciding.map(|check| check.verdict);
         verdicts.max().unwrap_or(Verdict::Inconclusive)
+    }
+}
+
+impl Check {
+    /// Whether its verdict counts.
+    pub fn decides(&self) -> bool {
+        !(self.by_default && self.verdict == Verdict::Inconclusive)
     }
 }
 

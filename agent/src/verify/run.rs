@@ -8,11 +8,13 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::caller::Caller;
 use super::claim::Claim;
-use super::judge::{Host, Run, Undone};
+use super::judge::{Dirtied, Host, Run, Undone};
 use super::members::Members;
+use super::peaks::Peaks;
 use super::sample::{Gauge, Sample};
 use super::supervised::Supervised;
-use super::trace::Trace;
+use super::trace::{Trace, Window};
+use super::unread::AllUnread;
 use crate::host;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::hits::written_bytes;
@@ -55,10 +57,8 @@ pub struct Watch {
     pub undone: Vec<Option<Undone>>,
     members: Vec<Members>,
     writes: Writes,
-    memory_peak: u64,
-    swap_peak: u64,
-    pids_peak: u64,
-    allowed: Vec<String>,
+    peaks: Peaks,
+    unread: AllUnread,
 }
 
 impl Watch {
@@ -69,7 +69,7 @@ impl Watch {
     pub fn begin(gauge: Gauge, claims: Vec<Claim>) -> Result<Self, Error> {
         let before = gauge.sample(&claims)?;
         let mut writes = Writes::begin();
-        for file in before.chains.iter().flat_map(Chain::own_files) {
+        for file in before.chains.iter().flatten().flat_map(Chain::own_files) {
             writes.watch(&file);
         }
         let mut watch = Self {
@@ -81,10 +81,8 @@ impl Watch {
             first: before.clone(),
             after: before.clone(),
             before,
-            memory_peak: 0,
-            swap_peak: 0,
-            pids_peak: 0,
-            allowed: Vec::new(),
+            peaks: Peaks::default(),
+            unread: AllUnread::default(),
         };
         watch.add();
         Ok(watch)
@@ -118,32 +116,33 @@ impl Watch {
     }
 
     fn add(&mut self) {
-        let number = |field| self.after.reading.number(field).unwrap_or(0);
-        self.memory_peak = self.memory_peak.max(number(Field::MemoryUsage));
-        self.swap_peak = self.swap_peak.max(number(Field::Swap));
-        self.pids_peak = self.pids_peak.max(number(Field::Threads));
-        for allowed in &self.after.allowed {
-            if !self.allowed.contains(allowed) {
-                self.allowed.push(allowed.clone());
-            }
-        }
+        self.peaks.add(&self.after);
+        self.unread.add(&self.after.unread);
         let written = self.writes.take();
         let looks = self.before.chains.iter().zip(&self.after.chains);
         let looks = looks.zip(&mut self.members).zip(&mut self.undone);
         for ((((before, after), members), undone), claim) in looks.zip(&self.claims) {
-            let moved = match claim.is_where_the_caller_is(after) {
-                true => None,
-                false => members.look(&self.gauge, after.kind),
+            let Ok(before) = before else { continue };
+            let moved = match after {
+                Ok(after) if claim.is_where_the_caller_is(after) => None,
+                _ => members.look(&self.gauge, before.kind),
             };
             if matches!(undone, Some(Undone::Changed(_) | Undone::Moved(_))) {
                 continue;
             }
-            if !before.is_same(after) {
-                *undone = Some(Undone::Changed(after.clone()));
-            } else if let Some(moved) = moved {
-                *undone = Some(Undone::Moved(moved));
-            } else if let Some(file) = after.own_files().find(|file| written.contains(file)) {
-                *undone = Some(Undone::Written(file));
+            let found = match (after, moved) {
+                (Ok(after), _) if !before.is_same(after) => Some(Undone::Changed(after.clone())),
+                (_, Some(moved)) => Some(Undone::Moved(moved)),
+                (Err(unread), None) => Some(Undone::Unread(unread.clone())),
+                (Ok(after), None) => {
+                    let mut files = after.own_files();
+                    files
+                        .find(|file| written.contains(file))
+                        .map(Undone::Written)
+                }
+            };
+            if found.is_some() {
+                *undone = found;
             }
         }
     }
@@ -156,8 +155,7 @@ impl Watch {
     /// What is used of each limit now, in a line.
     pub fn line(&self) -> String {
         let time = self.after.at.saturating_duration_since(self.first.at);
-        let parts = self.claims.iter().zip(&self.after.chains);
-        let parts = parts.filter_map(|(_, chain)| {
+        let parts = self.after.chains.iter().flatten().filter_map(|chain| {
             let held = chain.quantity(&chain.effective()?.held).text;
             let used = self.used(chain.kind)?;
             Some(format!("{} {used} / {held}", chain.kind.flag()))
@@ -183,12 +181,19 @@ impl Watch {
     }
 
     /// All of it, with the kills that were traced; the workload ran until `last`.
-    pub async fn end(&self, last: Sample, trace: Option<&Trace>, dirtied: Option<u64>) -> Run {
-        let kills = |sample: &Sample| sample.hits.oom_kills.unwrap_or(0);
-        let counted = kills(&self.after).saturating_sub(kills(&self.before));
-        let victims = match (trace, self.gauge.path(Kind::Memory)) {
-            (Some(trace), Some(path)) => trace.kills(path, counted).await,
-            _ => None,
+    pub async fn end(&self, last: Sample, trace: Option<&Trace>, dirtied: Dirtied) -> Run {
+        let kills = |sample: &Sample| sample.hits.oom_kills;
+        let counted = kills(&self.after).zip(kills(&self.before));
+        let counted = counted.map_or(0, |(after, before)| after.saturating_sub(before));
+        let victims = match trace {
+            Some(trace) => {
+                let window = Window {
+                    begin: self.before.counted,
+                    end: self.after.counted,
+                };
+                trace.kills(counted, &window).await
+            }
+            None => None,
         };
         let host = Host::read(Path::new("/"));
         Run {
@@ -196,10 +201,8 @@ impl Watch {
             after: self.after.clone(),
             first: self.first.clone(),
             last,
-            memory_peak: self.memory_peak,
-            swap_peak: self.swap_peak,
-            pids_peak: self.pids_peak,
-            allowed: self.allowed.clone(),
+            peaks: self.peaks.clone(),
+            unread: self.unread.clone(),
             victims,
             dirtied,
             host,
@@ -237,6 +240,7 @@ pub async fn launch(
     let limited = supervised.limit().await?;
     let gauge = gauge(&limited)?;
     supervised.notes.extend(caller.note(&gauge.limits()));
+    about(trace, &gauge);
     let mut watch = Watch::begin(gauge, caller.beside(claims))?;
     let pid = supervised.start().await?;
     watch.mark()?;
@@ -269,7 +273,10 @@ pub async fn launch(
         supervised.end().await?;
         watch.look()?;
     }
-    let dirtied = written_bytes(Path::new("/"), pid);
+    let dirtied = match written_bytes(Path::new("/"), pid) {
+        Some(bytes) => Dirtied::Bytes(bytes),
+        None => Dirtied::Unknown { pid },
+    };
     let run = watch.end(last, trace, dirtied).await;
     let notes = supervised.remove().await?;
     if interrupted {
@@ -295,6 +302,7 @@ pub async fn watch(
     time: Duration,
     progress: Progress<'_>,
 ) -> Result<(Watch, Run), Error> {
+    about(trace, &gauge);
     let mut watch = Watch::begin(gauge, claims)?;
     let deadline = Some(watch.before.at + time);
     let mut ticks = ticks();
@@ -311,8 +319,17 @@ pub async fn watch(
         }
     }
     watch.look()?;
-    let run = watch.end(watch.after.clone(), trace, None).await;
+    let run = watch
+        .end(watch.after.clone(), trace, Dirtied::NotAsked)
+        .await;
     Ok((watch, run))
+}
+
+/// From now on the kills in this cgroup are traced.
+fn about(trace: Option<&Trace>, gauge: &Gauge) {
+    if let (Some(trace), Some(path)) = (trace, gauge.path(Kind::Memory)) {
+        trace.about(path);
+    }
 }
 
 pub(super) fn gauge(limited: &Limited) -> Result<Gauge, Error> {

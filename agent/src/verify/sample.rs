@@ -6,12 +6,14 @@ use std::time::Instant;
 use agent_ebpf::CgroupKey;
 
 use super::claim::Claim;
+use super::unread::Unread;
+use crate::event::clock::Moment;
 use crate::host::Error;
-use crate::host::control::PROCESSES;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::hits::{Hits, allowed_cpus};
 use crate::host::kept::{Directory, Kept};
 use crate::host::membership::Membership;
+use crate::host::population::{processes, runnable};
 use crate::host::reading::Reading;
 use crate::limit::Held;
 use crate::limit::Kind;
@@ -32,10 +34,22 @@ pub struct Sample {
     pub at: Instant,
     pub reading: Reading,
     pub hits: Hits,
+    /// From when to when they were read.
+    pub counted: [Moment; 2],
     /// By claim.
-    pub chains: Vec<Chain>,
-    /// The CPUs that each process may use that is in the cgroup, where somebody asks.
+    pub chains: Vec<Result<Chain, Unread>>,
+    pub processes: Processes,
+    /// Files that are there and could not be read; those of limits stand in `chains`.
+    pub unread: Vec<Unread>,
+}
+
+/// What the processes in the cgroup and below it do with CPUs, where somebody asks.
+#[derive(Clone, Debug, Default)]
+pub struct Processes {
+    /// The CPUs that each may use.
     pub allowed: Vec<String>,
+    /// How many threads run or wait for a CPU; `None` where that cannot be seen.
+    pub runnable: Option<usize>,
 }
 
 impl Gauge {
@@ -85,29 +99,33 @@ impl Gauge {
         chain.is_ok_and(|chain| chain.own.is_ok())
     }
 
+    /// Looks at it. What cannot be read is told in the sample.
+    ///
     /// # Errors
-    /// [`Error::Gone`] where the cgroup is; else what reading its files gives.
+    /// [`Error::Gone`] where the cgroup is.
     pub fn sample(&self, claims: &[Claim]) -> Result<Sample, Error> {
         let limits = self.limits();
         let (mut readings, errors) = Kept::new(0, 0).read(&self.hierarchies, &self.directories);
         // Its usage is the time's.
         let at = Instant::now();
-        if let Some(error) = errors.first {
-            return Err(error);
-        }
-        let chain = |claim: &Claim| limits.chain(claim.kind, claim.device);
-        let chains: Result<Vec<Chain>, Error> = claims.iter().map(chain).collect();
+        let begun = Moment::now();
+        let (hits, others) = Hits::read(&self.hierarchies, &self.membership);
+        let counted = [begun, Moment::now()];
+        let chain = |claim: &Claim| match limits.chain(claim.kind, claim.device) {
+            Ok(chain) => Ok(Ok(chain)),
+            Err(gone @ Error::Gone { .. }) => Err(gone),
+            Err(error) => Ok(Err(Unread::from(error))),
+        };
+        let chains: Result<Vec<_>, Error> = claims.iter().map(chain).collect();
         let wants_cpus = claims.iter().any(|claim| claim.kind == Kind::CpusetCpus);
         Ok(Sample {
             at,
             reading: readings.pop().unwrap_or_default(),
-            hits: Hits::read(&self.hierarchies, &self.membership)?,
+            hits,
+            counted,
             chains: chains?,
-            allowed: if wants_cpus {
-                self.allowed()
-            } else {
-                Vec::new()
-            },
+            processes: wants_cpus.then(|| self.cpus_used()).unwrap_or_default(),
+            unread: errors.into_kept().chain(others).map(Unread::from).collect(),
         })
     }
 
@@ -120,19 +138,22 @@ impl Gauge {
         }
     }
 
-    /// The processes in the cgroup itself, where `kind` is limited.
+    /// The processes in the cgroup and in those below it, where `kind` is limited.
     pub fn processes(&self, kind: Kind) -> Vec<i32> {
         let directory = self.limits().directory(kind);
-        let text = directory.and_then(|it| it.text(PROCESSES).ok());
-        let text = text.unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
+        directory.map_or_else(Vec::new, |it| processes(&it.path))
     }
 
-    fn allowed(&self) -> Vec<String> {
+    fn cpus_used(&self) -> Processes {
         let root = Path::new("/");
-        let processes = self.processes(Kind::CpusetCpus).into_iter();
-        processes
-            .filter_map(|pid| allowed_cpus(root, pid))
-            .collect()
+        let processes = self.processes(Kind::CpusetCpus);
+        let allowed = processes.iter().filter_map(|pid| allowed_cpus(root, *pid));
+        Processes {
+            allowed: allowed.collect(),
+            runnable: runnable(root, &processes, ENOUGH),
+        }
     }
 }
+
+/// Threads that are counted at most: more than there are CPUs in any set that leaves some out.
+const ENOUGH: usize = 65_536;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::report::Victim;
+use crate::event::clock::Moment;
 use crate::lock::lock;
 use crate::watch::record::{Event, Record};
 use crate::watch::source::Source;
@@ -22,6 +23,8 @@ pub struct Trace(Arc<Mutex<Traced>>);
 
 #[derive(Debug, Default)]
 struct Traced {
+    /// The path of the cgroup that is judged. Kills elsewhere are nobody's business here, and are not kept.
+    subject: Option<String>,
     victims: Vec<Victim>,
     /// The stream told of a gap, or ended: not all are here.
     incomplete: bool,
@@ -42,9 +45,16 @@ impl Trace {
         trace
     }
 
-    /// The kills of processes in `container`, once all that the kernel has counted were told of, or that took too long.
-    /// `None` where the stream has a gap: then there may be more.
-    pub async fn kills(&self, container: &str, counted: u64) -> Option<Vec<Victim>> {
+    /// From now on kills in the cgroup at `path`, and in those below it, are kept; what was before is forgotten.
+    pub fn about(&self, path: &str) {
+        let mut traced = lock(&self.0);
+        traced.subject = Some(path.to_owned());
+        traced.victims.clear();
+    }
+
+    /// The kills in the run, once all that the kernel has counted were told of, or that took too long. `None` where the
+    /// stream has a gap: then there may be more.
+    pub async fn kills(&self, counted: u64, run: &Window) -> Option<Vec<Victim>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             {
@@ -52,14 +62,40 @@ impl Trace {
                 if traced.incomplete {
                     return None;
                 }
-                let victims = traced.victims.iter();
-                let own = victims.filter(|victim| is_within(&victim.container, container));
-                if own.clone().count() as u64 >= counted || Instant::now() >= deadline {
-                    return Some(own.cloned().collect());
+                let victims = run.of(&traced.victims, counted);
+                if victims.len() as u64 >= counted || Instant::now() >= deadline {
+                    return Some(victims);
                 }
             }
             sleep(PAUSE).await;
         }
+    }
+}
+
+/// When the kernel's counts were read: at the begin of a run and at its end, each from a moment to another.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    pub begin: [Moment; 2],
+    pub end: [Moment; 2],
+}
+
+impl Window {
+    /// The kills between the two readings. Of those while a count was read it may have some: as many of them as are missing
+    /// to what was counted.
+    fn of(&self, victims: &[Victim], counted: u64) -> Vec<Victim> {
+        let between = |victim: &Victim| victim.time > self.begin[1] && victim.time < self.end[0];
+        let about = |victim: &Victim| {
+            !between(victim) && victim.time >= self.begin[0] && victim.time <= self.end[1]
+        };
+        let mut all: Vec<Victim> = victims.iter().filter(|it| between(it)).cloned().collect();
+        let missing = usize::try_from(counted)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(all.len());
+        // Those at the end first: more time passes while they are told of.
+        let others = victims.iter().rev().filter(|it| about(it)).take(missing);
+        all.extend(others.cloned());
+        all.sort_by_key(|victim| victim.time);
+        all
     }
 }
 
@@ -73,19 +109,69 @@ impl Traced {
     fn add(&mut self, record: &Record) {
         match &record.event {
             Event::Oom(oom) => {
-                let process = &oom.victim.process;
+                let subject = self.subject.as_deref();
                 let container = oom.victim.container.as_deref();
+                let cgroup = oom.victim_cgroup.as_deref();
+                let cgroup = cgroup.or(container.map(|it| &*it.cgroup));
+                // Which cgroup it was in is not known where the agent never learned of that: then the kernel's count and
+                // the trace do not agree, and there is no verdict.
+                if !cgroup
+                    .zip(subject)
+                    .is_some_and(|(path, subject)| is_within(path, subject))
+                {
+                    return;
+                }
+                let process = &oom.victim.process;
                 self.victims.push(Victim {
                     time: record.time,
                     pid: process.pid,
                     comm: process.comm.clone(),
-                    container: container.map(|it| it.cgroup.clone()).unwrap_or_default(),
                     init: oom.init_killed,
                     limit_owner: oom.limit_owner.as_ref().map(|owner| owner.cgroup.clone()),
                 });
             }
             Event::Lost { .. } => self.incomplete = true,
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn moment(second: u64) -> Moment {
+        (UNIX_EPOCH + Duration::from_secs(second)).into()
+    }
+
+    #[test]
+    fn a_kill_while_a_count_is_read_may_be_counted() {
+        let victims = [1, 3, 5, 7, 9, 11].map(|second| Victim {
+            time: moment(second),
+            pid: second as u32,
+            comm: String::new(),
+            init: false,
+            limit_owner: None,
+        });
+        let window = Window {
+            begin: [moment(2), moment(4)],
+            end: [moment(8), moment(10)],
+        };
+        for (counted, wanted) in [
+            (0, &[5, 7][..]),
+            (2, &[5, 7]),
+            (3, &[5, 7, 9]),
+            (4, &[3, 5, 7, 9]),
+            (9, &[3, 5, 7, 9]),
+        ] {
+            let pids: Vec<u32> = window
+                .of(&victims, counted)
+                .iter()
+                .map(|it| it.pid)
+                .collect();
+            assert_eq!(pids, wanted, "{counted}");
         }
     }
 }

@@ -12,6 +12,7 @@ use super::judge;
 use super::report::{Check, Observed, Stimulus, Tolerance, Verdict};
 use super::run::{Error, Watch, gauge, interrupt, ticks, until};
 use super::supervised::Supervised;
+use super::unread::AllUnread;
 use crate::host::cgroup::Limit;
 use crate::host::hits::{Wanted, wanted_cpu};
 use crate::host::reading::Field;
@@ -54,8 +55,8 @@ struct Want {
 #[derive(Clone, Copy, Debug)]
 struct Share {
     weight: f64,
-    /// Seconds of CPU time.
-    used: f64,
+    /// Seconds of CPU time; `None` where that cannot be read.
+    used: Option<f64>,
     wanting: f64,
 }
 
@@ -205,21 +206,22 @@ impl Sibling {
 
     fn share(&self) -> Share {
         let (before, after) = (&self.watch.before, &self.watch.after);
-        let usage = |it: &super::sample::Sample| it.reading.number(Field::CpuUsage).unwrap_or(0);
-        let used = usage(after).saturating_sub(usage(before));
+        let usage = |it: &super::sample::Sample| it.reading.number(Field::CpuUsage);
+        let used = usage(after).zip(usage(before));
+        let used = used.map(|(after, before)| after.saturating_sub(before) as f64 / 1e9);
         let wanted = self.wants.values().map(|want| want.time(after.at));
         let time = after.at.saturating_duration_since(before.at).as_secs_f64();
         let own = before
             .chains
             .first()
-            .and_then(|chain| chain.own.as_ref().ok());
+            .and_then(|chain| chain.as_ref().ok()?.own.as_ref().ok());
         let weight = match own.map(|own| &own.held) {
             Some(Held::Amount(Limit::Value(weight))) => *weight as f64,
             _ => 0.0,
         };
         Share {
             weight,
-            used: used as f64 / 1e9,
+            used,
             wanting: wanted.sum::<u64>() as f64 / 1e9 / time.max(f64::EPSILON),
         }
     }
@@ -230,7 +232,14 @@ fn judge_all(siblings: &[Sibling]) -> Vec<Check> {
     let of_weight = siblings.iter().enumerate().map(|(at, sibling)| {
         let configured = sibling.configured(0);
         if configured.verdict == Verdict::Pass {
-            judged(&shares, at, configured)
+            match shares
+                .iter()
+                .map(|it| it.used)
+                .collect::<Option<Vec<f64>>>()
+            {
+                Some(used) => judged(&shares, &used, at, configured),
+                None => unseen(siblings, configured),
+            }
         } else {
             configured
         }
@@ -241,15 +250,29 @@ fn judge_all(siblings: &[Sibling]) -> Vec<Check> {
     once(of_weight.chain(of_caller).collect())
 }
 
+/// Where nobody knows how much CPU time one of them used, nobody knows how they shared it.
+fn unseen(siblings: &[Sibling], check: Check) -> Check {
+    let mut unread = AllUnread::default();
+    for sibling in siblings {
+        unread.add(&sibling.watch.before.unread);
+        unread.add(&sibling.watch.after.unread);
+    }
+    let files = ["cpuacct.usage", "cpu.stat"];
+    Check {
+        verdict: Verdict::Inconclusive,
+        reason: unread.why(&files, "how much CPU time each of them used"),
+        ..check
+    }
+}
+
 /// How one sibling did beside the others. What others took from all of them does not matter.
-fn judged(shares: &[Share], at: usize, check: Check) -> Check {
-    let all: f64 = shares.iter().map(|it| it.used).sum();
+fn judged(shares: &[Share], used: &[f64], at: usize, check: Check) -> Check {
+    let all: f64 = used.iter().sum();
     let weights: f64 = shares.iter().map(|it| it.weight).sum();
     let Share {
-        weight,
-        used,
-        wanting,
+        weight, wanting, ..
     } = shares[at];
+    let used = used[at];
     let expected_share = weight / weights.max(1.0);
     let expected = all * expected_share;
     let slack = (expected * SHARE).max(LEAST);

@@ -216,6 +216,10 @@ pub struct Oom {
     /// What was short: `memcg`, `none` (the host's memory), `cpuset`, `mempolicy`.
     pub constraint: String,
     pub victim: Subject,
+    /// The path of the cgroup that the victim's memory was charged to, which may be below its container's; absent where it
+    /// is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub victim_cgroup: Option<String>,
     pub trigger: Subject,
     /// The cgroup whose limit was hit; null where none was.
     pub limit_owner: Option<LimitOwner>,

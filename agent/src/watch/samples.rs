@@ -115,6 +115,7 @@ pub fn oom() -> Record {
             shmem_bytes: 0,
         },
         init_killed: false,
+        victim_cgroup: Some("/docker/597c7dadfbd3".to_owned()),
     };
     by(4712, "stress-ng-vm", Some(web()), Event::Oom(Box::new(oom)))
 }

@@ -6,6 +6,7 @@ mod caller;
 mod cpu;
 mod ends;
 mod io;
+mod known;
 mod memory;
 mod output;
 mod pids;

@@ -44,6 +44,7 @@ fn the_evidence_is_told_line_by_line() {
         });
         assert_fits(&page, columns);
         assert_eq!(status, Some(2), "{page}");
+        assert!(page.starts_with("  verdict   inconclusive\n"), "{page}");
         for word in [
             "memory",
             "pids-limit",
@@ -54,7 +55,7 @@ fn the_evidence_is_told_line_by_line() {
             "stimulus",
             "observed",
             "tolerance",
-            "verdict   inconclusive",
+            "verdict   inconclusive: ",
             "by --memory",
         ] {
             assert!(page.contains(word), "{word}: {page}");
@@ -84,13 +85,13 @@ fn the_suite_is_a_table_and_passes() {
         })
         .collect();
     let wanted = [
+        "verdict pass",
         "memory pass",
         "cpu-quota pass",
         "cpu-weight pass",
         "cpu-weight pass",
         "pids-limit pass",
         "device-write-bps pass",
-        "verdict pass",
     ];
     assert_eq!(verdicts, wanted, "{page}");
     assert_eq!(status, Some(0), "{page}");

@@ -201,10 +201,16 @@ fn a_cgroup_is_held_against_what_is_expected() {
 
         let said = report(&mut expecting(&form, &["memory=150M"]));
         judged(&said, "fail", &["64.0M", "150.0M"]);
-        // Nobody says what it should be: the files are taken at their word.
+        // Nobody says what it should be: files are no witness for themselves.
         let said = report(&mut expecting(&form, &[]));
-        assert_eq!(verdict(&said), "pass", "{said:#}");
-        assert_eq!(check(&said, "memory")["intended"], json!(null));
+        assert_eq!(verdict(&said), "inconclusive", "{said:#}");
+        let memory = check(&said, "memory");
+        assert_eq!(memory["intended"], json!(null));
+        assert_verdict(
+            memory,
+            "inconclusive",
+            &["64.0M holds", "nobody says", "--expect"],
+        );
     }
     cgroup.kill();
     process.wait().expect("it ends");

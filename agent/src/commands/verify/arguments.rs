@@ -26,7 +26,9 @@ Examples:
 
 Each limit is followed from what was intended over what was written, what the kernel keeps, and what
 holds in the end with all cgroups above, to what the kernel counted in the run. A limit that the
-workload did not press against is not proven: inconclusive.
+workload did not press against is not proven: inconclusive. So is one that nobody is known to have
+intended, which --expect tells, docker, or a running agent serve; and one of which a file cannot be
+read, which is named.
 
 The limits that the caller is under are to hold for an ordinary user's container as well, and are judged
 by where it is: pass at or below the cgroup that has the limit, else fail. Of root's a note tells.

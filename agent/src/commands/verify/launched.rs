@@ -274,13 +274,8 @@ fn judged(ran: &Ran) -> Vec<Check> {
 
 /// What was written of a claim; of two files the last, with what is in both, as the chain has it.
 fn written(claim: &Claim, all: &[Written]) -> Option<InFile> {
-    let device = claim.device.map(|device| format!("{device} "));
-    let mut of_claim = all.iter().filter(|written| {
-        let is_device = device
-            .as_ref()
-            .is_none_or(|it| written.text.starts_with(&**it));
-        written.limit == claim.kind.flag() && is_device
-    });
+    let wanted = (claim.kind, claim.device);
+    let mut of_claim = all.iter().filter(|it| (it.kind, it.device) == wanted);
     let texts: Vec<&str> = of_claim.clone().map(|it| &*it.text).rev().collect();
     let last = of_claim.next_back()?;
     Some(InFile {

@@ -19,7 +19,7 @@ use crate::verify::judge::{Facts, Run, Undone, judge};
 use crate::verify::report::{Check, Report, Scope, Subject, Verdict};
 use crate::verify::run::{self, Watch};
 use crate::verify::sample::{Gauge, Sample};
-use crate::watch::record::Container;
+use crate::watch::record::{Container, ContainerKind};
 
 /// What is judged, and what is known of it.
 struct Found {
@@ -65,7 +65,8 @@ fn doubted(judged: Result<Report, Failure>, record: &Path) -> Result<Report, Fai
         other => other?,
     };
     for check in &mut report.checks {
-        if check.verdict == Verdict::Pass {
+        let unasked = check.verdict != Verdict::Fail && check.intended.is_none() && !check.caller;
+        if check.verdict == Verdict::Pass || unasked {
             check.verdict = Verdict::Inconclusive;
             check.reason = format!("{unknown}; --expect says it");
         }
@@ -111,9 +112,21 @@ async fn find(
             let membership = membership.with_context(|| {
                 format!("--pid {pid}: there is no such process; want one of the host's numbers")
             })?;
+            let name = format!("process {pid}");
+            let fresh = Fresh::with_server(&args.engine, &args.socket).await?;
+            // Who says what to expect means the cgroup that the process is in; an engine means its container's.
+            if args.expect.is_empty()
+                && let Some((known, membership)) = fresh.around(&membership).await
+            {
+                return Ok(Found {
+                    name: format!("{name} of {}", known.container.name),
+                    membership,
+                    known: Some(known),
+                });
+            }
             Ok(Found {
-                name: format!("process {pid}"),
-                known: Fresh::new(&args.engine).await?.at(&membership).await,
+                name,
+                known: fresh.at(&membership).await,
                 membership,
             })
         }
@@ -129,7 +142,10 @@ async fn find(
             }
             Ok(Found {
                 name: text,
-                known: Fresh::new(&args.engine).await?.at(&membership).await,
+                known: Fresh::with_server(&args.engine, &args.socket)
+                    .await?
+                    .at(&membership)
+                    .await,
                 membership,
             })
         }
@@ -157,7 +173,7 @@ async fn judge_found(
     hierarchies: Hierarchies,
 ) -> Result<Report, Failure> {
     let gauge = Gauge::new(hierarchies, found.membership);
-    let claims = caller.beside(claims(&gauge, intent)?);
+    let claims = caller.beside(claims(&gauge, intent, found.known.as_ref())?);
     let unknown = caller.unknown();
     if claims.is_empty() && unknown.is_empty() {
         let none = anyhow!(
@@ -195,11 +211,17 @@ async fn judge_found(
 }
 
 /// What was intended; where nobody says, each limit that the cgroup has.
-fn claims(gauge: &Gauge, intent: Option<Intent>) -> Result<Vec<Claim>, Failure> {
-    if let Some(Intent { limits, source }) = intent {
-        let claims = limits
-            .into_iter()
-            .map(|(kind, value)| Claim::new(kind, value, source.name()));
+fn claims(
+    gauge: &Gauge,
+    intent: Option<Intent>,
+    known: Option<&Known>,
+) -> Result<Vec<Claim>, Failure> {
+    if let Some(intent) = intent {
+        let source = intent.source;
+        let claims = intent.limits.iter().map(|(kind, value)| Claim {
+            by_default: intent.follows(value),
+            ..Claim::new(*kind, value.clone(), source.name())
+        });
         // Twice the memory is nobody's wish where the kernel does not count swap: engines leave it out there.
         let counted = |claim: &Claim| {
             source == Source::Expect || claim.kind != Kind::MemorySwap || gauge.has(claim.kind)
@@ -207,13 +229,36 @@ fn claims(gauge: &Gauge, intent: Option<Intent>) -> Result<Vec<Claim>, Failure> 
         return Ok(claims.filter(counted).collect());
     }
     let all = gauge.limits().all().into_iter();
-    let all: Vec<Claim> = all.map(|(kind, device)| Claim::own(kind, device)).collect();
+    let ask = would_tell(known);
+    let all: Vec<Claim> = all
+        .map(|(kind, device)| Claim::own(kind, device, &ask))
+        .collect();
     let now = gauge.sample(&all)?;
     let limited = all.into_iter().zip(now.chains).filter(|(claim, chain)| {
-        let own = chain.own.as_ref().is_ok_and(|own| !own.held.is_none());
-        own && !matches!(claim.kind, Kind::CpuWeight | Kind::CpusetMems)
+        let is_set = match chain {
+            Ok(chain) => chain.own.as_ref().is_ok_and(|own| !own.held.is_none()),
+            // It may be.
+            Err(_) => true,
+        };
+        is_set && !matches!(claim.kind, Kind::CpuWeight | Kind::CpusetMems)
     });
     Ok(limited.map(|(claim, _)| claim).collect())
+}
+
+/// Who could say what was intended.
+fn would_tell(known: Option<&Known>) -> String {
+    const EXPECT: &str = "--expect LIMIT=VALUE says it";
+    let container = known.map(|known| &known.container);
+    let container = container.filter(|it| it.kind == ContainerKind::Container);
+    match container.map(|it| &*it.runtime) {
+        Some(docker) if docker == Runtime::Docker.name() => format!(
+            "{EXPECT}, and so does docker, whose socket --docker-socket names, or a running agent serve that hears it"
+        ),
+        Some(engine) if engine != Runtime::Agent.name() => {
+            format!("{EXPECT}; {engine} is not asked")
+        }
+        _ => EXPECT.to_owned(),
+    }
 }
 
 fn checks(

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::source;
 use crate::limit::chain::{Chain, Drift, Link, Missing};
-use crate::limit::{Device, Held, Kind};
+use crate::limit::{Device, Expected, Held, Kind};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limit {
@@ -51,10 +51,10 @@ pub struct Holds {
 
 impl Limit {
     /// `intended` is what its file was to hold, where somebody says.
-    pub fn of(chain: &Chain, intended: Option<&Held>) -> Self {
+    pub fn of(chain: &Chain, intended: Option<&Expected>) -> Self {
         Self {
-            intended: intended.map(Held::to_string),
-            shown: intended.map(|held| chain.quantity(held).text),
+            intended: intended.map(|it| it.held.to_string()),
+            shown: intended.map(|it| chain.quantity(&it.held).text),
             own: chain.own.as_ref().ok().map(|own| Holds::of(chain, own)),
             effective: chain.effective().map(|link| Holds::of(chain, &link)),
             drift: chain.drift(intended).as_ref().map(Drift::name),
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_chain_in_words() {
-        let shadowed = Limit::of(&chain(Ok(link("/a/b", held(150)))), Some(&held(150)));
+        let shadowed = Limit::of(&chain(Ok(link("/a/b", held(150)))), Some(&held(150).into()));
         assert_eq!(
             (shadowed.limit, shadowed.drift),
             ("memory", Some("shadowed"))
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!((&*shadow.value, &*shadow.cgroup), ("100", "/a"));
         assert_eq!(shadowed.intended.as_deref(), Some("150"));
 
-        let tighter = Limit::of(&chain(Ok(link("/a/b", held(50)))), Some(&held(60)));
+        let tighter = Limit::of(&chain(Ok(link("/a/b", held(50)))), Some(&held(60).into()));
         assert_eq!((tighter.shadow(), tighter.drift), (None, Some("written")));
     }
 
@@ -183,7 +183,7 @@ mod tests {
             ..chain(Err(missing))
         };
         assert!(!Limit::of(&free, None).says_something());
-        assert!(Limit::of(&free, Some(&held(1))).says_something());
+        assert!(Limit::of(&free, Some(&held(1).into())).says_something());
     }
 
     #[test]

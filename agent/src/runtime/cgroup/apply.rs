@@ -198,6 +198,9 @@ fn takes_effect(cgroup: &Control, file: File, held: &Held) -> bool {
     effective.as_ref() == Some(held)
 }
 
+/// What to do where the kernel has no file for a limit of swap.
+const NO_SWAP_COUNTED: &str = "; boot with swapaccount=1, or leave it out";
+
 /// Writes, and reads what is kept.
 fn exchange(
     cgroup: &Control,
@@ -209,33 +212,35 @@ fn exchange(
     let path = cgroup.path.join(file);
     match cgroup.exchange(file, text) {
         Ok(read) => read.map_err(Error::io(&path)),
-        Err(source) => Err(refused(name, path, (text, refusal), source)),
+        Err(source) => {
+            let missing = match Kind::MemorySwap.is_in(file) {
+                true => NO_SWAP_COUNTED,
+                false => "; leave it out",
+            };
+            Err(refused(name, path, (text, [missing, refusal]), source))
+        }
     }
 }
 
 fn refused(
     name: &str,
     file: std::path::PathBuf,
-    (text, hint): (&str, &'static str),
+    (text, [missing, refusal]): (&str, [&'static str; 2]),
     source: io::Error,
 ) -> Error {
     let name = name.to_owned();
     match Errno::from_io_error(&source) {
-        Some(Errno::NOENT) => {
-            let is_swap = file.to_string_lossy().contains("sw");
-            let hint = if is_swap {
-                "; boot with swapaccount=1, or leave it out"
-            } else {
-                "; leave it out"
-            };
-            Error::NoFile { name, file, hint }
-        }
+        Some(Errno::NOENT) => Error::NoFile {
+            name,
+            file,
+            hint: missing,
+        },
         _ => Error::Refused {
             name,
             text: text.to_owned(),
             file,
             source,
-            hint,
+            hint: refusal,
         },
     }
 }

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Told, contain, detach, settle};
 use crate::host::membership::Membership;
-use crate::limit::Evidence;
 use crate::limit::bound::Bounds;
+use crate::limit::{Device, Evidence, Kind};
 use crate::runtime::cgroup::{Cgroup, Ground};
 use crate::runtime::order::Order;
 use crate::runtime::rootless;
@@ -59,8 +59,9 @@ pub struct Limited {
 /// What was written of a limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
-    /// The flag of `agent run`, without its dashes.
-    pub limit: String,
+    pub kind: Kind,
+    /// Of a rate.
+    pub device: Option<Device>,
     pub file: String,
     pub text: String,
 }
@@ -169,7 +170,8 @@ impl Verifier {
 
     pub fn limited(&mut self, cgroup: &Cgroup, membership: Membership) {
         let written = |evidence: &Evidence| Written {
-            limit: evidence.kind.flag().to_owned(),
+            kind: evidence.kind,
+            device: evidence.intended.device(),
             file: evidence.file.display().to_string(),
             text: evidence.written.clone(),
         };

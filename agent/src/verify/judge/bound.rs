@@ -12,8 +12,7 @@ use crate::verify::report::{Check, Effective, InFile, Intended, Verdict};
 const SOURCE: &str = "the caller";
 
 /// Judges one of them.
-pub fn judge(facts: &Facts<'_>, bound: &Bound) -> Check {
-    let chain = facts.chain;
+pub fn judge(facts: &Facts<'_>, chain: &Chain, bound: &Bound) -> Check {
     let links = chain.own.iter().chain(&chain.above);
     let mut same = links.filter(|link| link.cgroup == bound.link.cgroup);
     let Finding {
@@ -22,11 +21,12 @@ pub fn judge(facts: &Facts<'_>, bound: &Bound) -> Check {
         tolerance,
         verdict,
         reason,
-    } = finding(facts, bound);
+    } = finding(facts, chain, bound);
     Check {
         limit: chain.kind.flag(),
         device: chain.device.map(|device| device.to_string()),
         caller: true,
+        by_default: false,
         intended: Some(Intended {
             value: bound.quantity(),
             source: SOURCE.to_owned(),
@@ -56,6 +56,7 @@ pub fn unknown(limit: &'static str, reason: String) -> Check {
         limit,
         device: None,
         caller: true,
+        by_default: false,
         intended: None,
         written: None,
         read_back: None,
@@ -68,27 +69,31 @@ pub fn unknown(limit: &'static str, reason: String) -> Check {
     }
 }
 
-fn finding(facts: &Facts<'_>, bound: &Bound) -> Finding {
+fn finding(facts: &Facts<'_>, chain: &Chain, bound: &Bound) -> Finding {
     let later = match facts.undone {
         Some(Undone::Moved(moved)) => return Finding::of(Verdict::Fail, moved.to_string()),
         Some(Undone::Changed(changed)) => Some(changed),
-        Some(Undone::Written(_)) | None => None,
+        Some(Undone::Written(_) | Undone::Unread(_)) | None => None,
     };
-    let looks = [facts.chain].into_iter().chain(later);
+    let looks = [chain].into_iter().chain(later);
     if let Some(reason) = looks.filter_map(|chain| broken(bound, chain)).next() {
         return Finding::of(Verdict::Fail, reason);
     }
-    let under = under(bound, facts.chain);
-    let effective = facts.chain.effective();
+    let under = under(bound, chain);
+    if let Some(Undone::Unread(unread)) = facts.undone {
+        let reason = format!("{under} at first; {unread}");
+        return Finding::of(Verdict::Inconclusive, reason);
+    }
+    let effective = chain.effective();
     let (Some(run), Some(effective)) = (facts.run, effective) else {
         return Finding::of(Verdict::Pass, under);
     };
     if effective.held != bound.link.held {
-        let held = facts.chain.quantity(&effective.held).text;
+        let held = chain.quantity(&effective.held).text;
         let tighter = format!("{under}; {held} of {} is tighter", effective.cgroup);
         return Finding::of(Verdict::Pass, tighter);
     }
-    let seen = observation(bound.kind, &effective, facts.chain, run);
+    let seen = observation(bound.kind, &effective, chain, run);
     let pressed = seen.stimulus.as_ref().is_some_and(|it| it.pressed);
     match seen.verdict {
         Verdict::Inconclusive if !pressed => Finding {

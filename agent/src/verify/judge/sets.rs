@@ -1,54 +1,102 @@
-//! CPUs: a set holds where nothing of the cgroup could run, or ran, anywhere else.
+//! CPUs: a set holds where nothing of the cgroup could run, or ran, anywhere else, although more of its threads wanted a CPU
+//! at the same time than the set has.
 
 use super::{Finding, Run};
 use crate::host::reading::Field;
+use crate::limit::chain::Chain;
 use crate::limit::{Held, Numbers};
 use crate::verify::report::{Observed, Stimulus, Verdict};
 
-pub fn cpus(limit: &Held, run: &Run) -> Finding {
+/// The files that say which CPUs were used, which may be, and who wants one.
+const PER_CPU: [&str; 1] = ["cpuacct.usage_percpu"];
+const STATUS: [&str; 1] = ["status of a process"];
+
+pub fn cpus(limit: &Held, chain: &Chain, run: &Run) -> Finding {
     let Held::Numbers(set) = limit else {
         return Finding::of(Verdict::Inconclusive, "no set holds");
     };
-    let allowed = run.allowed.iter().filter_map(|text| Numbers::parse(text));
+    let allowed = run
+        .peaks
+        .allowed
+        .iter()
+        .filter_map(|text| Numbers::parse(text));
     let allowed = allowed.fold(Numbers::default(), |all, one| all.with(&one));
     let used = used(run);
-    let usage = |sample: &super::Sample| sample.reading.number(Field::CpuUsage).unwrap_or(0);
-    let seconds = usage(&run.after).saturating_sub(usage(&run.before)) as f64 / 1e9;
-    let is_within = |numbers: &Numbers| numbers.of_both(set) == *numbers;
-    let ran = !allowed.is_empty() || used.as_ref().is_some_and(|used| !used.is_empty());
-    let (verdict, reason) = if !is_within(&allowed) {
-        (
-            Verdict::Fail,
-            format!("processes of it may run on CPUs {allowed}, and {set} is the set"),
-        )
-    } else if used.as_ref().is_some_and(|used| !is_within(used)) {
-        let used = used.clone().unwrap_or_default();
-        (
-            Verdict::Fail,
-            format!("it ran on CPUs {used}, and {set} is the set"),
-        )
-    } else if !ran {
-        (Verdict::Inconclusive, "nothing ran in it".to_owned())
-    } else {
-        (
-            Verdict::Pass,
-            format!("all of {seconds:.2} s of CPU time was used on CPUs {set}"),
-        )
-    };
+    let usage = run.counted(|it| it.reading.number(Field::CpuUsage));
+    let seconds = usage.map(|nanoseconds| nanoseconds as f64 / 1e9);
+    let wanting = run.peaks.wanting();
+    let Finding {
+        verdict, reason, ..
+    } = verdict(set, chain, &allowed, used.as_ref(), run);
     Finding {
-        stimulus: Some(Stimulus {
-            pressed: ran,
-            what: format!("used {seconds:.2} s of CPU time"),
+        stimulus: wanting.map(|wanting| Stimulus {
+            pressed: wanting > set.len(),
+            what: format!(
+                "{wanting} threads wanted a CPU at the same time, of {}",
+                set.len()
+            ),
         }),
         observed: Some(Observed::Set {
             allowed: allowed.to_string(),
             used: used.map(|used| used.to_string()),
             cpu_seconds: seconds,
+            wanting,
         }),
         tolerance: None,
         verdict,
         reason,
     }
+}
+
+fn verdict(
+    set: &Numbers,
+    chain: &Chain,
+    allowed: &Numbers,
+    used: Option<&Numbers>,
+    run: &Run,
+) -> Finding {
+    let is_within = |numbers: &Numbers| numbers.of_both(set) == *numbers;
+    if !is_within(allowed) {
+        let reason = format!("processes of it may run on CPUs {allowed}, and {set} is the set");
+        return Finding::of(Verdict::Fail, reason);
+    }
+    if let Some(used) = used.filter(|used| !is_within(used)) {
+        let reason = format!("it ran on CPUs {used}, and {set} is the set");
+        return Finding::of(Verdict::Fail, reason);
+    }
+    if run.unread.first(&PER_CPU).is_some() {
+        return run.unseen(&PER_CPU, "which CPUs it ran on");
+    }
+    let open = |reason: String| Finding::of(Verdict::Inconclusive, reason);
+    let mut links = chain.own.iter().chain(&chain.above);
+    let root = links.find(|link| link.cgroup == "/");
+    let is_all = |root: &Numbers| root.of_both(set) == *root;
+    match root.map(|root| &root.held) {
+        Some(Held::Numbers(root)) if is_all(root) => {
+            return open(format!(
+                "{set} are all CPUs that this host has, so nothing can run elsewhere"
+            ));
+        }
+        _ => {}
+    }
+    let ran = !allowed.is_empty() || used.is_some_and(|used| !used.is_empty());
+    if !ran {
+        return open("nothing ran in it".to_owned());
+    }
+    let Some(wanting) = run.peaks.wanting() else {
+        return run.unseen(&STATUS, "how many threads wanted a CPU");
+    };
+    let count = set.len();
+    if wanting <= count {
+        return open(format!(
+            "at most {wanting} threads wanted a CPU at the same time, and the set {set} has {count}; stress-ng --cpu {} would press",
+            2 * count
+        ));
+    }
+    let reason = format!(
+        "held on CPUs {set}: nothing ran or could run elsewhere while {wanting} threads wanted a CPU"
+    );
+    Finding::of(Verdict::Pass, reason)
 }
 
 /// v1 counts each CPU's time.

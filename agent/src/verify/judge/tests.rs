@@ -9,6 +9,9 @@ use crate::host::hierarchy::Version;
 use crate::host::hits::Hits;
 use crate::host::reading::{Field, Operation, Reading};
 use crate::limit::{Device, Numbers, Value};
+use crate::verify::sample::Processes;
+
+mod unknown;
 
 const MIB: u64 = 1 << 20;
 
@@ -48,30 +51,60 @@ fn sample(at: Instant, fields: &[(Field, u64)], hits: Hits) -> Sample {
         at,
         reading,
         hits,
+        counted: [crate::event::clock::Moment::now(); 2],
         chains: Vec::new(),
-        allowed: Vec::new(),
+        processes: Processes::default(),
+        unread: Vec::new(),
     }
+}
+
+/// What is counted from 0 on.
+const COUNTED: [Field; 5] = [
+    Field::Failcnt,
+    Field::MemoryUsage,
+    Field::CpuUsage,
+    Field::Periods,
+    Field::ThrottledPeriods,
+];
+
+/// What is read of a cgroup in which nothing has happened.
+fn nothing() -> (Vec<(Field, u64)>, Hits) {
+    let hits = Hits {
+        oom_kills: Some(0),
+        high: Some(0),
+        both_hits: Some(0),
+        swap_hits: Some(0),
+        forks_refused: Some(0),
+        ..Hits::default()
+    };
+    (COUNTED.map(|field| (field, 0)).to_vec(), hits)
 }
 
 /// Ten seconds in which nothing happened.
 fn run() -> Run {
     let start = Instant::now();
     let end = start + Duration::from_secs(10);
-    let quiet = |at| sample(at, &[], Hits::default());
+    let quiet = |at| {
+        let (fields, hits) = nothing();
+        sample(at, &fields, hits)
+    };
     Run {
         before: quiet(start),
         after: quiet(end),
         first: quiet(start),
         last: quiet(end),
-        memory_peak: 0,
-        swap_peak: 0,
-        pids_peak: 0,
-        allowed: Vec::new(),
+        peaks: Peaks {
+            memory: Some(0),
+            swap: Some(0),
+            pids: Some(0),
+            ..Peaks::default()
+        },
+        unread: AllUnread::default(),
         victims: None,
-        dirtied: None,
+        dirtied: Dirtied::NotAsked,
         host: Host {
             cpus: 2,
-            swap: 0,
+            swap: Some(0),
             page: 4096,
         },
         cpus: 2,
@@ -82,7 +115,7 @@ fn judged(claim: &Claim, chain: &Chain, run: Option<&Run>) -> (Verdict, String) 
     let check = judge(Facts {
         claim,
         written: None,
-        chain,
+        chain: &Ok(chain.clone()),
         undone: None,
         run,
     });
@@ -130,7 +163,7 @@ fn a_limit_that_is_not_set_as_intended_fails() {
     let check = judge(Facts {
         claim: &claim,
         written: None,
-        chain: &good,
+        chain: &Ok(good.clone()),
         undone: Some(&Undone::Changed(undone)),
         run: Some(&run()),
     });
@@ -168,7 +201,7 @@ fn what_somebody_does_meanwhile_is_no_pass() {
         let check = judge(Facts {
             claim: &claim,
             written: None,
-            chain: &good,
+            chain: &Ok(good.clone()),
             undone: Some(&undone),
             run: Some(&run),
         });
@@ -205,7 +238,7 @@ fn memory() {
     assert_eq!(judged(&claim, &chain, Some(&above)).0, Verdict::Fail);
 
     let mut idle = run();
-    idle.memory_peak = 40 * MIB;
+    idle.peaks.memory = Some(40 * MIB);
     let (verdict, reason) = judged(&claim, &chain, Some(&idle));
     assert_eq!(verdict, Verdict::Inconclusive);
     assert!(reason.contains("40.0M of 150.0M"), "{reason}");
@@ -218,7 +251,7 @@ fn memory() {
     );
 
     let mut swapped = pressed();
-    swapped.swap_peak = 100 * MIB;
+    swapped.peaks.swap = Some(100 * MIB);
     swapped.after.reading.set(Field::Swap, 100 * MIB);
     let (verdict, reason) = judged(&claim, &chain, Some(&swapped));
     assert_eq!(verdict, Verdict::Pass);
@@ -228,7 +261,7 @@ fn memory() {
     let mut before = pressed();
     before.before.reading.set(Field::MaxUsage, 200 * MIB);
     before.after.reading.set(Field::MaxUsage, 200 * MIB);
-    before.memory_peak = 150 * MIB;
+    before.peaks.memory = Some(150 * MIB);
     assert_eq!(judged(&claim, &chain, Some(&before)).0, Verdict::Pass);
 }
 
@@ -308,7 +341,7 @@ fn rates() {
             ..chain(Kind::WriteBps, Held::Amount(limit))
         };
         let mut run = run();
-        run.dirtied = dirtied;
+        run.dirtied = dirtied.map_or(Dirtied::NotAsked, Dirtied::Bytes);
         let used = run.last.reading.device(7, 0).unwrap();
         used.bytes[Operation::Write as usize] = Some(mib * MIB);
         used.count[Operation::Write as usize] = Some(mib);
@@ -321,15 +354,27 @@ fn rates() {
 fn sets_of_cpus() {
     let set = |text| Numbers::parse(text).unwrap();
     let claim = claim(Kind::CpusetCpus, Value::Numbers(set("0")));
-    let chain = chain(Kind::CpusetCpus, Held::Numbers(set("0")));
-    for (allowed, used, wanted) in [
-        ("0", vec![5, 0], Verdict::Pass),
-        ("0-1", vec![5, 0], Verdict::Fail),
-        ("0", vec![5, 1], Verdict::Fail),
-        ("0", vec![], Verdict::Pass),
+    let mut chain = chain(Kind::CpusetCpus, Held::Numbers(set("0")));
+    chain.above = vec![link("/", Held::Numbers(set("0-1")))];
+    for (allowed, used, wanting, wanted) in [
+        ("0", vec![5, 0], Some(4), Verdict::Pass),
+        ("0-1", vec![5, 0], Some(4), Verdict::Fail),
+        ("0", vec![5, 1], Some(4), Verdict::Fail),
+        ("0", vec![], Some(2), Verdict::Pass),
+        // Nothing wants more than the set has.
+        ("0", vec![5, 0], Some(1), Verdict::Inconclusive),
+        ("0", vec![5, 0], None, Verdict::Inconclusive),
     ] {
         let mut run = run();
-        run.allowed = vec![allowed.to_owned()];
+        // At two looks.
+        for _ in 0..2 {
+            let mut look = run.after.clone();
+            look.processes = Processes {
+                allowed: vec![allowed.to_owned()],
+                runnable: wanting,
+            };
+            run.peaks.add(&look);
+        }
         run.after.hits.cpus = used;
         let (verdict, reason) = judged(&claim, &chain, Some(&run));
         assert_eq!(verdict, wanted, "{allowed}: {reason}");

@@ -206,6 +206,7 @@ fn any_oom() -> BoxedStrategy<Oom> {
         .prop_map(
             |(constraint, victim, trigger, limit_owner, rss, init_killed)| Oom {
                 constraint,
+                victim_cgroup: limit_owner.as_ref().map(|owner| owner.cgroup.clone()),
                 victim,
                 trigger,
                 limit_owner,

@@ -48,6 +48,11 @@ impl Guard {
         (words.next()? == WORD).then(|| words.next())?
     }
 
+    /// A cgroup in its care that no engine made.
+    pub fn stranger(&self) -> Cgroup {
+        Cgroup::strangers(NAME, "plain")
+    }
+
     /// A cgroup in its care, which is that of a container.
     pub fn cgroup(&self) -> Cgroup {
         Cgroup::new(NAME)
@@ -67,8 +72,8 @@ pub fn guard(prefix: &str) {
     let level = console::level();
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     poll(PATIENCE, || {
-        let left = cgroup::roots().flat_map(|root| children(&root.join(cgroup::PARENT), prefix));
-        let left: Vec<_> = left.collect();
+        let above = cgroup::roots().flat_map(|root| [root.join(cgroup::PARENT), root.to_owned()]);
+        let left: Vec<_> = above.flat_map(|above| children(&above, prefix)).collect();
         left.iter().for_each(|directory| kill_members(directory));
         // All are tried, whatever becomes of the first.
         let gone = left
@@ -82,10 +87,15 @@ pub fn guard(prefix: &str) {
 fn children(parent: &Path, prefix: &str) -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let own = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
-    own.map(|entry| entry.path()).collect()
+    let paths = own.map(|entry| entry.path());
+    paths.filter(|path| path.is_dir()).collect()
 }
 
+/// Kills what is in a cgroup and below it.
 fn kill_members(directory: &Path) {
+    for below in children(directory, "") {
+        kill_members(&below);
+    }
     let members = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     let pids = members
         .lines()

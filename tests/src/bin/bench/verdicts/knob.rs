@@ -16,6 +16,8 @@ pub enum Knob {
     Period,
     Cpus,
     Weight,
+    /// Microseconds of CPU time that a quota gives later.
+    Burst,
 }
 
 impl Knob {
@@ -28,6 +30,7 @@ impl Knob {
             Self::Period => ("cpu", "cpu.cfs_period_us", "cpu.max"),
             Self::Cpus => ("cpuset", "cpuset.cpus", "cpuset.cpus"),
             Self::Weight => ("cpu", "cpu.shares", "cpu.weight"),
+            Self::Burst => ("cpu", "cpu.cfs_burst_us", "cpu.max.burst"),
         }
     }
 
@@ -79,7 +82,7 @@ impl Knob {
             Self::Memory if Cgroup::is_v1("memory") => ("memory", "memory.failcnt", ""),
             Self::Memory => ("memory", "memory.events", "max "),
             Self::Pids => ("pids", "pids.events", "max "),
-            Self::Quota | Self::Period => ("cpu", "cpu.stat", "nr_throttled "),
+            Self::Quota | Self::Period | Self::Burst => ("cpu", "cpu.stat", "nr_throttled "),
             Self::Cpus | Self::Weight if Cgroup::is_v1("cpuacct") => {
                 ("cpuacct", "cpuacct.usage", "")
             }
@@ -91,6 +94,25 @@ impl Knob {
             let number = text.lines().find_map(|line| line.strip_prefix(key))?;
             (number.parse::<u64>().ok()? > 0).then_some(())
         });
+    }
+
+    /// Puts a process into a new cgroup below its own, which may have a limit of its own.
+    pub fn inside(self, cgroup: &str, limit: Option<&str>, pid: u32) {
+        let (controller, ..) = self.names();
+        let below = format!("{cgroup}/below");
+        let directory = directory(controller, &below);
+        fs::create_dir_all(&directory).expect("a cgroup can be made");
+        let procs = directory.join("cgroup.procs");
+        fs::write(procs, pid.to_string()).expect("a process can be moved");
+        if let Some(limit) = limit {
+            // v2 gives a controller only below a cgroup without processes.
+            if !Cgroup::is_v1(controller) {
+                let above = tests::cgroup::directory(controller, cgroup);
+                let give = above.join("cgroup.subtree_control");
+                fs::write(give, format!("+{controller}")).expect("a controller can be given");
+            }
+            self.write(&below, limit);
+        }
     }
 
     /// Puts a process into the root of the hierarchy, where nothing is limited.

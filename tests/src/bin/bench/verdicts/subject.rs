@@ -7,11 +7,11 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tests::cgroup::PARENT;
+use tests::cgroup::{Cgroup, PARENT, directory};
 use tests::process::{Log, kill, wait_for_end};
 use tests::wait::{PATIENCE, wait_for};
 
-use super::table::Act;
+use super::setup::Act;
 use crate::agent::ending_with_us;
 
 /// A container.
@@ -26,6 +26,26 @@ impl Subject {
     /// The container of a first process.
     pub fn of(pid: u32) -> Self {
         wait_for("a container's cgroup", PATIENCE, || Self::find(pid))
+    }
+
+    /// A process in a cgroup that no engine made, once it is there.
+    pub fn in_cgroup(pid: u32, cgroup: &str) -> Self {
+        wait_for("a process in its cgroup", PATIENCE, || {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            // Until it is in all of its cgroups, it is another shell, and before that this program.
+            (!["sh", "bench"].contains(&name.trim())).then_some(())
+        });
+        let cgroup = cgroup.to_owned();
+        Self { pid, cgroup }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The path of its cgroup.
+    pub fn cgroup(&self) -> &str {
+        &self.cgroup
     }
 
     fn find(pid: u32) -> Option<Self> {
@@ -78,7 +98,29 @@ impl Subject {
                 sleep(short);
                 self.end();
             }
+            Act::Inside(knob) => knob.inside(cgroup, None, self.pid),
+            Act::Limited(knob, text) => knob.inside(cgroup, Some(text), self.pid),
+            Act::Freeze(knob) => {
+                knob.wait_until_pressed(cgroup);
+                self.freeze("FROZEN", "1");
+            }
+            Act::FreezeNow => self.freeze("FROZEN", "1"),
         }
+    }
+
+    /// Lets it go on, where it is there and frozen.
+    pub fn thaw(&self) {
+        self.freeze("THAWED", "0");
+    }
+
+    fn freeze(&self, v1: &str, v2: &str) {
+        let (file, text) = if Cgroup::is_v1("freezer") {
+            ("freezer.state", v1)
+        } else {
+            ("cgroup.freeze", v2)
+        };
+        // It may be gone.
+        let _ = fs::write(directory("freezer", &self.cgroup).join(file), text);
     }
 
     fn end(&self) {

@@ -1,0 +1,71 @@
+//! What could not be read, and so is not known. Such an observation is none; it does not count as 0.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::host::Error;
+use crate::text::error_line;
+
+/// A file that is there and says nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    file: Option<PathBuf>,
+    why: String,
+}
+
+/// All that there was in a run, each file once.
+#[derive(Clone, Debug, Default)]
+pub struct AllUnread(Vec<Unread>);
+
+impl From<Error> for Unread {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Io { path, source } => Self {
+                why: format!("{} cannot be read: {source}", path.display()),
+                file: Some(path),
+            },
+            Error::Malformed { ref path, .. } | Error::Gone { ref path } => Self {
+                file: Some(path.clone()),
+                why: error_line(&error),
+            },
+            Error::NoCgroups { .. } => Self {
+                file: None,
+                why: error_line(&error),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl AllUnread {
+    pub fn add(&mut self, others: &[Unread]) {
+        for other in others {
+            if self.0.iter().all(|it| it.file != other.file) {
+                self.0.push(other.clone());
+            }
+        }
+    }
+
+    /// The first of the files with these names.
+    pub fn first(&self, names: &[&str]) -> Option<&Unread> {
+        let is_one = |file: &PathBuf| names.iter().any(|name| file.ends_with(name));
+        let mut all = self.0.iter();
+        all.find(|it| it.file.as_ref().is_some_and(is_one))
+    }
+
+    /// Why it is not known what one of these files says.
+    pub fn why(&self, names: &[&str], what: &str) -> String {
+        match self.first(names) {
+            Some(unread) => format!("{unread}; so {what} is not known"),
+            None => {
+                let names = names.join(" or ");
+                format!("there is no {names} here, so {what} is not known")
+            }
+        }
+    }
+}

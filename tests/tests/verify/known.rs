@@ -1,0 +1,218 @@
+//! What nobody said, what nothing pressed against and what cannot be read passes nowhere; what is in the cgroups below
+//! counts for what they are below.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+use tests::agent::agent;
+use tests::cgroup::{Cgroup, directory};
+use tests::docker::Docker;
+use tests::memory::{self, Hog, set_limit};
+use tests::root;
+use tests::run::Container;
+
+use super::{NOBODY, assert_verdict, check, judged, report, verdict, verify, verify_with};
+
+const SLEEP: &[&str] = &["sleep", "1000"];
+
+#[test]
+fn nothing_passes_that_nothing_pressed_against() {
+    if !root() {
+        return;
+    }
+    for (flags, command) in [
+        (&["--cpus=0.5"][..], &["true"][..]),
+        (
+            &["--cpu-period=1000000", "--cpu-quota=500000"],
+            &["sleep", "1"],
+        ),
+        (&["--cpuset-cpus=0"], &["true"]),
+        (&["--memory=6m"], &["true"]),
+        (&["--pids-limit=2"], &["true"]),
+    ] {
+        let said = report(verify(flags).arg("--").args(command));
+        judged(&said, "inconclusive", &[]);
+    }
+}
+
+#[test]
+fn nothing_passes_that_nobody_is_known_to_have_intended() {
+    if !root() {
+        return;
+    }
+    let said = report(&mut verify(&["--pid", "1"]));
+    for check in said["checks"].as_array().expect("a list") {
+        assert_verdict(check, "inconclusive", &["nobody says", "--expect"]);
+    }
+    let docker = Docker::start();
+    let container = docker.run(&["--memory=64m"], SLEEP);
+    // Its engine is not asked, and neither is a server.
+    for form in [
+        ["--pid", &container.pid().to_string()],
+        ["--cgroup", &container.cgroup()],
+    ] {
+        let said = report(verify(&form).args(["--for", "100ms"]));
+        assert_eq!(verdict(&said), "inconclusive", "{said:#}");
+        let words = ["nobody says", "--docker-socket", "agent serve", "--expect"];
+        assert_verdict(check(&said, "memory"), "inconclusive", &words);
+    }
+}
+
+#[test]
+fn a_server_that_hears_the_engine_is_asked_first() {
+    if !root() {
+        return;
+    }
+    let docker = Docker::start();
+    let serve = docker.serve();
+    let container = docker.run(&["--memory=64m", "--pids-limit=50"], SLEEP);
+    let judge = |form: [&str; 2]| report(verify_with(serve.socket(), "off").args(form));
+    let pid = container.pid().to_string();
+    tests::wait::wait_for(
+        "the server knows what was intended",
+        tests::wait::PATIENCE,
+        || {
+            let said = serve.get("/v1/containers").body;
+            let states: Vec<Value> = serde_json::from_str(&said).ok()?;
+            let state = states
+                .into_iter()
+                .find(|it| it["cgroup"] == container.cgroup())?;
+            (!state["intended"].is_null()).then_some(())
+        },
+    );
+    for form in [["--container", container.id()], ["--pid", &pid]] {
+        let said = judge(form);
+        assert_eq!(verdict(&said), "pass", "{said:#}");
+        let memory = check(&said, "memory");
+        assert_eq!(memory["intended"]["source"], "docker", "{memory:#}");
+        assert_eq!(memory["effective"]["cgroup"], container.cgroup());
+    }
+}
+
+#[test]
+fn what_docker_makes_of_another_limit_does_not_decide() {
+    if !root() {
+        return;
+    }
+    let docker = Docker::start();
+    let command = ["stress-ng", "--vm", "1", "--vm-bytes", "128m", "--vm-keep"];
+    let container = docker.run(&["--memory=48m"], &command);
+    let mut verify = verify_with(NOBODY, docker.socket());
+    let said = report(verify.args(["--container", container.id(), "--for", "3s"]));
+    assert_verdict(check(&said, "memory"), "pass", &["held at 48.0M"]);
+    let all = said["checks"].as_array().expect("a list");
+    if let Some(swap) = all.iter().find(|it| it["limit"] == "memory-swap") {
+        assert_eq!(swap["by_default"], true, "{swap:#}");
+    }
+    assert_eq!(verdict(&said), "pass", "{said:#}");
+}
+
+#[test]
+fn kills_in_a_cgroup_below_are_found() {
+    if !root() {
+        return;
+    }
+    let outer = Cgroup::new("verify-below");
+    let inner = outer.child("inner");
+    set_limit(&inner, 32 << 20);
+    let judge = || {
+        let path = inner.path();
+        let mut verify = verify(&["--cgroup", &path, "--expect", "memory=32m", "--for", "4s"]);
+        report(&mut verify)
+    };
+    let said = std::thread::scope(|scope| {
+        let judged = scope.spawn(judge);
+        let before = memory::oom_kills(&inner);
+        while !judged.is_finished() {
+            Hog::start(&inner, 1, 64 << 20).wait_until_killed();
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        assert!(memory::oom_kills(&inner) > before);
+        judged.join().expect("it is judged")
+    });
+    let memory = judged(&said, "pass", &["OOM-killed"]);
+    let victims = memory["observed"]["victims"].as_array();
+    let kills = memory["observed"]["oom_kills"].as_u64().expect("a number");
+    assert_eq!(
+        victims.expect("they were traced").len() as u64,
+        kills,
+        "{memory:#}"
+    );
+}
+
+/// `agent verify` in a mount namespace where opening this file fails.
+fn without(file: &std::path::Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    let hide = r#"mount --bind /proc/1/mem "$1" || exit 125; shift; exec "$@""#;
+    command.args(["--mount", "sh", "-c", hide, "sh"]).arg(file);
+    let mut verify = agent(["verify", "--output", "json", "--socket", NOBODY]);
+    verify.args(["--docker-socket", "off"]).args(arguments);
+    command.arg(verify.get_program()).args(verify.get_args());
+    command
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_no_verdict() {
+    if !root() || fs::File::open("/proc/1/mem").is_ok() {
+        return;
+    }
+    let container = Container::new("verify-closed");
+    container.start(
+        &["--memory=64m", "--cpus=0.2", "--pids-limit=50"],
+        &["sh", "-c", "while :; do :; done"],
+    );
+    let cgroup = format!("/agent/{}", container.name);
+    let name = ["--container", &container.name];
+    let is_v1 = Cgroup::is_v1("cpu");
+    let limit = if is_v1 { "cpu.cfs_quota_us" } else { "cpu.max" };
+    let file = directory("cpu", &cgroup).join(limit);
+    let said = report(&mut without(&file, &name));
+    assert_verdict(
+        check(&said, "cpu-quota"),
+        "inconclusive",
+        &[limit, "cannot be read"],
+    );
+    assert_verdict(check(&said, "memory"), "pass", &[]);
+    assert_eq!(verdict(&said), "inconclusive", "{said:#}");
+
+    let file = directory("cpu", &cgroup).join("cpu.stat");
+    let arguments = [&name[..], &["--for", "500ms"]].concat();
+    let said = report(&mut without(&file, &arguments));
+    let quota = check(&said, "cpu-quota");
+    assert_verdict(quota, "inconclusive", &["cpu.stat", "cannot be read"]);
+    assert_eq!(
+        quota["observed"]["throttled_periods"],
+        Value::Null,
+        "{quota:#}"
+    );
+}
+
+#[test]
+fn a_burst_is_no_fail() {
+    if !root() {
+        return;
+    }
+    let _alone = tests::alone();
+    let container = Container::new("verify-burst");
+    container.start(
+        &["--cpu-quota=10000", "--cpu-period=100000"],
+        &["sh", "-c", "while :; do :; done"],
+    );
+    let is_v1 = Cgroup::is_v1("cpu");
+    let file = if is_v1 {
+        "cpu.cfs_burst_us"
+    } else {
+        "cpu.max.burst"
+    };
+    let path = directory("cpu", format!("/agent/{}", container.name)).join(file);
+    super::write(&path, "10000");
+    let said = report(&mut verify(&[
+        "--container",
+        &container.name,
+        "--for",
+        "1s",
+    ]));
+    let quota = judged(&said, "pass", &["held at 0.1 CPUs"]);
+    assert_eq!(quota["observed"]["burst_seconds"], 0.01, "{quota:#}");
+}
