@@ -6,6 +6,7 @@
 mod cases;
 mod differences;
 mod generated;
+mod made;
 mod run;
 mod seen;
 
@@ -24,7 +25,7 @@ const CASES: usize = 60;
 fn cases() -> Vec<Case> {
     let all: Vec<Case> = cases::stock()
         .into_iter()
-        .chain(cases::made())
+        .chain(made::all())
         .chain(generated::all())
         .collect();
     let names: BTreeSet<_> = all.iter().map(|case| case.name.clone()).collect();
