@@ -26,7 +26,7 @@ pub use intent::{Intent, Source};
 pub use numbers::Numbers;
 pub use quantity::Quantity;
 pub use table::{File, Row, TABLE};
-pub use weight::{shares_of_weight, weight_of_shares};
+pub use weight::{is_weight_of_shares, line_shares_of_weight, shares_of_weight, weight_of_shares};
 
 /// A thing that is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

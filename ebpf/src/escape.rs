@@ -35,6 +35,10 @@ static BELOW: HashMap<CgroupKey, CgroupKey> = HashMap::with_max_entries(COUNTED_
 #[map]
 static STRANGERS: LruHashMap<ProcessKey, u8> = LruHashMap::with_max_entries(8192, 0);
 
+/// Processes that were found in a namespace of the host when all were looked at, and the bits of its types.
+#[map]
+static FOUND: LruHashMap<ProcessKey, u32> = LruHashMap::with_max_entries(8192, 0);
+
 const OWN: u8 = 0;
 const STRANGER: u8 = 1;
 
@@ -238,9 +242,37 @@ pub fn check<const TYPED: bool>(task: Pointer<TYPED>, cgroup: &CgroupKey, how: H
         }
         return;
     }
-    if is_stranger(&process) {
+    if !is_stranger(&process) {
+        report(task.probed(), &process, outside, baseline, how);
+    }
+}
+
+/// Likewise for `task`, of `cgroup`, which did nothing at this moment: no program saw what it did, or what one saw could not be
+/// told. It has to be there at two looks: who just comes into a container is not known for a stranger yet.
+#[inline(always)]
+pub fn find(task: Probed, cgroup: &CgroupKey) {
+    let (Some(baseline), Some(host)) = (baseline(cgroup), config::host()) else {
+        return;
+    };
+    let mut now = Namespaces::default();
+    task::capture_namespaces(task, &mut now);
+    let outside = host_only(&now, &baseline.namespaces, host);
+    let process = task::process(task);
+    if outside == 0 || is_stranger(&process) {
         return;
     }
+    // SAFETY: as in `born`.
+    let before = unsafe { FOUND.get(process) }.copied().unwrap_or_default();
+    let _ = FOUND.insert(process, outside, 0);
+    report(task, &process, outside & before, baseline, How::Unseen);
+}
+
+/// Counts and tells what is new of the host's namespaces that a process is in.
+#[inline(always)]
+fn report(task: Probed, process: &ProcessKey, outside: u32, baseline: &Baseline, how: How) {
+    let Some(host) = config::host() else {
+        return;
+    };
     // SAFETY: as in `born`.
     let mut known = unsafe { ESCAPED.get(process) }.copied().unwrap_or_default();
     let (uncounted, untold) = (outside & !known, outside & !(known >> NAMESPACE_TYPES));
@@ -258,8 +290,8 @@ pub fn check<const TYPED: bool>(task: Pointer<TYPED>, cgroup: &CgroupKey, how: H
         // SAFETY: a map's value.
         let counter = unsafe { &raw mut (*counts).escapes[*namespace as usize] };
         counts::add(counter, u64::from(uncounted >> i & 1));
-        // What found no room is told at the next call or exec.
-        if tell(task.probed(), counts, *namespace, host, how) {
+        // What found no room is told at the next call, exec or look.
+        if tell(task, counts, *namespace, host, how) {
             known |= 1 << (i + NAMESPACE_TYPES);
         }
     }

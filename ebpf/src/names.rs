@@ -181,7 +181,7 @@ named! {
     How, HOWS {
         Setns = "setns",
         Unshare = "unshare",
-        /// By nothing that a probe saw: it was there at an exec.
+        /// By nothing that a probe saw, or could tell of: it was there at an exec, or at a look at all processes.
         Unseen = "unseen",
     }
 }

@@ -274,7 +274,7 @@ pub struct Counts {
     pub plain: u64,
     /// 1 where a first process was, or is; with [`SHARED`], of what many cgroups share.
     pub had_first: u64,
-    /// Kills in this very cgroup: the kernel's own count, as of the last one.
+    /// Kills in this very cgroup.
     pub oom_kills: u64,
     /// Kills, here or below, for this cgroup's limit.
     pub oom_limit_kills: u64,

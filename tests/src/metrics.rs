@@ -30,6 +30,12 @@ impl Metrics {
         }
     }
 
+    /// All samples.
+    #[must_use]
+    pub fn into_samples(self) -> Vec<Sample> {
+        self.samples
+    }
+
     /// The text that was parsed.
     pub fn text(&self) -> &str {
         &self.text

@@ -65,8 +65,9 @@ fn a_cgroup_removed_at_once_keeps_its_counters() {
     serve.stop();
 }
 
+/// All roles of kills have one epoch: the start of the agent.
 #[test]
-fn kills_before_the_start_count_and_the_next_is_told_once() {
+fn kills_before_the_start_do_not_count_and_the_next_is_told_once() {
     if !tests::root() {
         return;
     }
@@ -76,8 +77,19 @@ fn kills_before_the_start_count_and_the_next_is_told_once() {
     }
     let serve = Serve::start(&[]);
     let before = serve.metrics();
-    let id = limited.below.path();
-    assert_eq!(oom_events(&before, &id), 3);
+    let id = limited.container.path();
+    let kills = |metrics: &Metrics| {
+        let role = |role| {
+            let labels = [("role", role), ("id", &*id)];
+            metrics.count("container_oom_kills_total", &labels)
+        };
+        [
+            oom_events(metrics, &id),
+            role("victim"),
+            role("limit_owner"),
+        ]
+    };
+    assert_eq!(kills(&before), [0, 0, 0]);
     let mut watch = limited.watch(&serve);
     let mut next = Hog::start(&limited.below, 8, TOO_MUCH);
     next.wait_until_killed();
@@ -86,7 +98,7 @@ fn kills_before_the_start_count_and_the_next_is_told_once() {
     assert_eq!(victim(&records[0]), next.pid());
     let metrics = serve.metrics();
     assert_eq!(oom_kills(&limited.below), 4);
-    assert_eq!(oom_events(&metrics, &id), 4);
+    assert_eq!(kills(&metrics), [1, 1, 1]);
     assert!(host_kills(&metrics) > host_kills(&before));
     serve.stop();
 }
@@ -100,7 +112,7 @@ fn a_scrape_during_a_removal_adds_up_once() {
     let serve = Serve::start(&[]);
     let mut scrapes = Vec::new();
     let ids = thread::scope(|scope| {
-        let churn = scope.spawn(|| (0..60).map(|_| unshare_in_a_cgroup()).collect());
+        let churn = scope.spawn(|| (0..60).map(|_| end_in_a_cgroup()).collect());
         while !churn.is_finished() {
             scrapes.push(serve.metrics());
         }
@@ -108,9 +120,9 @@ fn a_scrape_during_a_removal_adds_up_once() {
         ids
     });
     for id in &ids {
-        let labels = [("call", "unshare"), ("type", "uts"), ("id", id)];
+        let labels = [("how", "signal"), ("id", id)];
         let values = scrapes.iter();
-        let values = values.filter_map(|it| it.find("container_namespace_calls_total", &labels));
+        let values = values.filter_map(|it| it.find("container_exits_total", &labels));
         let values: Vec<f64> = values.collect();
         assert!(values.is_sorted(), "{id}: {values:?}");
         assert!(values.iter().all(|value| *value <= 1.0), "{id}: {values:?}");
@@ -119,27 +131,27 @@ fn a_scrape_during_a_removal_adds_up_once() {
         let metrics = serve.metrics();
         let seen = |id: &str| metrics.find("container_last_seen", &[("id", id)]).is_none();
         let known = |id: &str| {
-            metrics
-                .find("container_oom_events_total", &[("id", id)])
-                .is_some()
+            let labels = [("how", "signal"), ("id", id)];
+            metrics.find("container_exits_total", &labels).is_some()
         };
         ids.iter()
             .all(|id| seen(id) && known(id))
             .then_some(metrics)
     });
     for id in &ids {
-        let labels = [("call", "unshare"), ("type", "uts"), ("id", id)];
-        assert_eq!(metrics.count("container_namespace_calls_total", &labels), 1);
+        let labels = [("how", "signal"), ("id", id)];
+        assert_eq!(metrics.count("container_exits_total", &labels), 1);
     }
     serve.stop();
 }
 
-/// Makes one call in a cgroup that is removed then: the cgroup's path.
-fn unshare_in_a_cgroup() -> String {
+/// Ends one process by a signal in a cgroup that is removed then: the cgroup's path.
+fn end_in_a_cgroup() -> String {
     let cgroup = Cgroup::new("churn");
     let id = cgroup.path();
-    let status = cgroup.command("unshare").args(["-u", "true"]).status();
-    assert!(status.expect("unshare can be run").success());
+    let mut shell = cgroup.command("sh");
+    let status = shell.args(["-c", "kill -KILL $$"]).status();
+    assert!(!status.expect("sh can be run").success());
     id
 }
 
@@ -159,9 +171,9 @@ fn counters_go_on_after_a_kill_of_the_agent() {
         serve
     };
     let mut limited = Limited::new("pinned");
-    let below = limited.below.path();
+    let container = limited.container.path();
     let calls = |metrics: &Metrics| {
-        let labels = [("call", "unshare"), ("type", "uts"), ("id", &*below)];
+        let labels = [("call", "unshare"), ("type", "uts"), ("id", &*container)];
         metrics.count("container_namespace_calls_total", &labels)
     };
 
@@ -176,23 +188,23 @@ fn counters_go_on_after_a_kill_of_the_agent() {
     }
     Hog::start(&limited.below, 1, TOO_MUCH).wait_until_killed();
     let first = serve.metrics();
-    assert_eq!((calls(&first), oom_events(&first, &below)), (3, 1));
+    assert_eq!((calls(&first), oom_events(&first, &container)), (3, 1));
     // By SIGKILL.
     drop(serve);
 
-    // The kernel counts this one alone.
+    // No agent sees this one: it counts in no role.
     Hog::start(&limited.below, 1, TOO_MUCH).wait_until_killed();
 
     let serve = start();
     let second = serve.metrics();
-    assert_eq!((calls(&second), oom_events(&second, &below)), (3, 2));
+    assert_eq!((calls(&second), oom_events(&second, &container)), (3, 1));
     assert!(host_kills(&second) >= host_kills(&first));
     let mut watch = limited.watch(&serve);
     Hog::start(&limited.below, 8, TOO_MUCH).wait_until_killed();
     let records = limited.stop(&mut watch);
     assert_eq!(records.len(), 1, "{records:?}");
     let third = serve.metrics();
-    assert_eq!((calls(&third), oom_events(&third, &below)), (3, 3));
+    assert_eq!((calls(&third), oom_events(&third, &container)), (3, 2));
     assert_eq!(oom_kills(&limited.below), 3);
     assert!(host_kills(&third) > host_kills(&second));
     let labels = [("role", "limit_owner"), ("id", &*limited.container.path())];

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 
 use super::{engine::EngineArgs, screen};
 use crate::{
-    host::namespace,
+    host::{namespace, process::Process},
     inventory::{
         dot::graph,
         namespaces::{self, NamespaceState, Wanted},
@@ -36,8 +36,8 @@ Examples:
 /// Show namespaces, and who shares them
 ///
 /// OWNER is the process in it that started first, UID its user; SHARED BY names the host where it
-/// is the host's own, and the containers that have processes in it; of one without processes, where the
-/// mount is that holds it, if the agent sees that mount. Asks the agent serve that listens on the socket;
+/// is the host's own, and the containers that have processes in it; of one without processes, what holds
+/// it: a mount, a thread, an open descriptor, or children to come. Asks the agent serve that listens on the socket;
 /// where none does, looks by itself, as root.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -58,8 +58,8 @@ pub struct Args {
     #[arg(long, value_name = "human|json|dot", default_value = "human")]
     output: Output,
 
-    /// The unix socket of agent serve
-    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT)]
+    /// The unix socket of agent serve; off: ask no server
+    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT)]
     socket: PathBuf,
 
     #[command(flatten)]
@@ -78,7 +78,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/namespaces?{}", wanted.query());
     let states = match client::fetch(&args.socket, &path).await {
         Ok(states) => states,
-        Err(nobody) if nobody.is_no_server() => alone(&args, &wanted).await.context(nobody)?,
+        Err(nobody) if nobody.is_no_server() => {
+            let said = nobody.named_in_vain();
+            let states = alone(&args, &wanted).await.context(nobody)?;
+            args.need_found(&states)?;
+            said.iter().for_each(|said| super::note(said));
+            states
+        }
         Err(error) => return Err(error.into()),
     };
     args.need_found(&states)?;
@@ -96,7 +102,8 @@ async fn alone(args: &Args, wanted: &Wanted) -> anyhow::Result<Vec<NamespaceStat
     super::log_to_stderr("warn");
     let look = args.engine.look().await?;
     let mounted = namespace::mounted(Path::new("/"))?;
-    let found = namespaces::find(&look.registry, &look.tasks, &mounted, wanted);
+    let held = wanted.held(Path::new("/"));
+    let found = namespaces::find(&look.registry, &look.tasks, &mounted, &held, wanted);
     Ok(namespaces::read_owners(found))
 }
 
@@ -116,9 +123,15 @@ impl Args {
             return Ok(());
         }
         if let Some(pid) = self.pid {
-            anyhow::bail!("--pid {pid}: there is no such process; want one of the host's numbers");
+            anyhow::bail!(
+                "--pid {pid}: {}",
+                Process::new(Path::new("/"), pid.get()).unseen()
+            );
         }
         if let Some(container) = &self.container {
+            if let Some(said) = super::unit::explained(container) {
+                anyhow::bail!("--container {said}");
+            }
             anyhow::bail!(
                 "--container {container}: no container of that name or id runs; agent ps lists them"
             );

@@ -55,7 +55,7 @@ impl Form {
                 std::slice::from_ref(field)
             }
             Self::CpuMax => &[Field::CpuQuota, Field::CpuPeriod],
-            Self::CpuWeight => &[Field::CpuShares],
+            Self::CpuWeight => &[Field::CpuWeight],
             _ => &[],
         }
     }
@@ -84,7 +84,7 @@ impl Form {
             }
             Self::CpuWeight => {
                 let weight: u64 = number(text.trim_ascii()).ok_or("a weight")?;
-                reading.set(Field::CpuShares, shares(weight));
+                reading.set(Field::CpuWeight, weight);
             }
             Self::Pressure(some, full) => {
                 for line in lines(text) {
@@ -113,11 +113,6 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn limit(text: &[u8]) -> Result<Limit, Wanted> {
     Limit::parse(text).ok_or("a number or \"max\"")
-}
-
-/// v1's shares, 2 to 262,144, for v2's weight, as engines and cAdvisor have them.
-fn shares(weight: u64) -> u64 {
-    2 + weight.clamp(1, 10_000).saturating_sub(1) * 262_142 / 9_999
 }
 
 fn parse_rows(rows: &[Row], text: &[u8], reading: &mut Reading) -> Result<(), Wanted> {
@@ -264,13 +259,6 @@ mod tests {
         let half = parsed(&Form::CpuMax, "50000 100000\n").unwrap();
         assert_eq!(half.number(Field::CpuQuota), Some(50_000));
         assert_eq!(half.number(Field::CpuPeriod), Some(100_000));
-    }
-
-    #[test]
-    fn weights() {
-        for (weight, wanted) in [(1, 2), (100, 2597), (10_000, 262_144)] {
-            assert_eq!(shares(weight), wanted);
-        }
     }
 
     #[test]

@@ -23,8 +23,10 @@ fields! {
     CpuPeriod,
     /// A limit.
     CpuQuota,
-    /// In v1's unit.
+    /// Of v1.
     CpuShares,
+    /// Of v2.
+    CpuWeight,
     MemoryUsage,
     MaxUsage,
     Failcnt,

@@ -85,11 +85,6 @@ impl KernelCounts {
             .filter_map(Result::ok)
             .map(|(key, counts)| (key.0, counts.0))
             .collect();
-        for (Plain(key), kills) in self.kills.iter().filter_map(Result::ok) {
-            if let Some(counts) = all.get_mut(&key) {
-                counts.oom_kills = counts.oom_kills.max(kills);
-            }
-        }
         for key in &self.taken_back {
             all.entry(*key).or_default().unwatched += 1;
         }
@@ -112,8 +107,6 @@ impl KernelCounts {
     pub fn take(&mut self, key: CgroupKey) -> Counts {
         let counts = self.counts.get(&Plain(key), 0);
         let mut counts = counts.map(|Plain(counts)| counts).unwrap_or_default();
-        let kills = self.kills.get(&Plain(key), 0).unwrap_or_default();
-        counts.oom_kills = counts.oom_kills.max(kills);
         counts.unwatched += u64::from(self.taken_back.remove(&key));
         // What was not there cannot be removed.
         let _ = self.counts.remove(&Plain(key));
@@ -152,22 +145,12 @@ impl KernelCounts {
         self.taken_back.remove(&key);
     }
 
-    /// Says how many kills the kernel has counted in a cgroup, those while no program ran among
-    /// them. The programs count meanwhile, so that their counts are read, and never written back.
+    /// Says how many kills the kernel has counted in a cgroup before the programs are attached: they count those after.
     ///
     /// # Errors
-    /// Where a map is full.
+    /// Where the map is full.
     pub fn set_oom_kills(&mut self, key: CgroupKey, kills: u64) -> Result<(), CountsError> {
-        let known = self.kills.get(&Plain(key), 0).unwrap_or_default();
-        if kills <= known {
-            return Ok(());
-        }
-        self.kills.insert(Plain(key), kills, 0)?;
-        let none = Plain(Counts::default());
-        match self.counts.insert(Plain(key), none, NOEXIST) {
-            Err(_) if self.counts.get(&Plain(key), 0).is_ok() => Ok(()),
-            other => Ok(other?),
-        }
+        Ok(self.kills.insert(Plain(key), kills, 0)?)
     }
 
     /// Says which process is the first of a cgroup that is older than the programs.

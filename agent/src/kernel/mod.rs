@@ -98,6 +98,7 @@ pub struct Ready {
     object: Object,
     attempts: Vec<Attempt>,
     snapshot: OwnedFd,
+    look: Option<OwnedFd>,
     active: Array<MapData, u64>,
     host: Array<MapData, Namespaces>,
     facts: Facts,
@@ -106,6 +107,7 @@ pub struct Ready {
 /// The attached programs. Dropping it detaches them.
 pub struct Kernel {
     snapshot: OwnedFd,
+    look: Option<OwnedFd>,
     programs: Vec<(&'static str, OwnedFd)>,
     links: Vec<OwnedFd>,
     statuses: Vec<Status>,
@@ -158,12 +160,14 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
         facts: &facts,
     };
     let snapshot = load_snapshot(loader)?;
+    let look = load_look(loader);
     let attempts = begin_all(loader, PROBES, |probe| options.mechanisms.ways(probe));
     let log = log(&attempts);
     let kernel = Ready {
         object,
         attempts,
         snapshot,
+        look,
         active,
         host,
         facts,
@@ -198,6 +202,17 @@ pub fn look() -> Result<(Namespaces, Vec<Task>), KernelError> {
 
 fn load_snapshot(loader: Loader<'_>) -> Result<OwnedFd, SnapshotError> {
     Ok(loader.load("snapshot", SNAPSHOT)?)
+}
+
+fn load_look(loader: Loader<'_>) -> Option<OwnedFd> {
+    let loaded = loader.load("look", SNAPSHOT);
+    let failed = |error: &ProbeError| {
+        tracing::warn!(
+            "escapes that no probe sees stay unseen: {}",
+            crate::text::error_line(error)
+        );
+    };
+    loaded.inspect_err(failed).ok()
 }
 
 /// The host's namespaces: those of init or kthreadd, which the kernel itself started.
@@ -235,6 +250,7 @@ impl Ready {
         };
         let mut kernel = Kernel {
             snapshot: self.snapshot,
+            look: self.look,
             programs: Vec::new(),
             links: Vec::new(),
             statuses: Vec::new(),
@@ -261,6 +277,11 @@ impl Kernel {
     /// Where the kernel refuses the task iterator.
     pub fn snapshot(&self) -> Result<Vec<Task>, KernelError> {
         Ok(snapshot(&self.snapshot)?)
+    }
+
+    /// The program that looks at all processes for escapes, where it was loaded.
+    pub fn look(&self) -> Option<&OwnedFd> {
+        self.look.as_ref()
     }
 
     /// What became of each probe.

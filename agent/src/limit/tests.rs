@@ -94,6 +94,16 @@ fn weights() {
     for (weight, shares) in [(1, 10), (100, 1024), (300, 3072), (10_000, 102_400)] {
         assert_eq!(shares_of_weight(weight), shares, "{weight}");
     }
+    // Debian's runc 1.1 makes 20 of 512 shares, and 39 of 1024.
+    for (weight, shares) in [(1, 2), (20, 512), (59, 512), (39, 1024), (100, 1024)] {
+        assert!(is_weight_of_shares(weight, shares), "{weight} {shares}");
+    }
+    for (weight, shares) in [(21, 512), (100, 512), (0, 2)] {
+        assert!(!is_weight_of_shares(weight, shares), "{weight} {shares}");
+    }
+    for (weight, shares) in [(1, 2), (39, 998), (100, 2597), (10_000, 262_144)] {
+        assert_eq!(line_shares_of_weight(weight), shares, "{weight}");
+    }
 }
 
 #[test]

@@ -22,3 +22,20 @@ pub fn shares_of_weight(weight: u64) -> u64 {
     let weight = weight.clamp(WEIGHT.0, WEIGHT.1);
     ((weight * 1024 + 50) / 100).clamp(SHARES.0, SHARES.1)
 }
+
+/// The weight for shares on the straight line that runc up to 1.3, crun up to 1.23 and containerd used before the curve.
+pub fn line_weight_of_shares(shares: u64) -> u64 {
+    let shares = shares.clamp(SHARES.0, SHARES.1);
+    1 + (shares - SHARES.0) * (WEIGHT.1 - 1) / (SHARES.1 - SHARES.0)
+}
+
+/// The shares of a weight on that line, as cAdvisor exports them.
+pub fn line_shares_of_weight(weight: u64) -> u64 {
+    let weight = weight.clamp(WEIGHT.0, WEIGHT.1);
+    SHARES.0 + (weight - 1) * (SHARES.1 - SHARES.0) / (WEIGHT.1 - 1)
+}
+
+/// Whether a runtime makes this weight of these shares, by the one formula or the other.
+pub fn is_weight_of_shares(weight: u64, shares: u64) -> bool {
+    [weight_of_shares(shares), line_weight_of_shares(shares)].contains(&weight)
+}

@@ -162,9 +162,9 @@ catalogue! {
     EFFECTIVE_THREADS_MAX = Gauge "container_effective_threads_max" ["id", "image", "name"]
         "The tightest limit of threads of the cgroup and those above it; absent where none of them has one.";
     LIMIT_DRIFT = Gauge "agent_limit_drift" ["limit", "drift", "id", "image", "name"]
-        "1 where a container's limit is not what docker or agent run was asked for: its cgroup cannot have it (missing), its file holds another value (written), or a cgroup above is tighter (shadowed); 0 where it is. Absent of limits that nobody asked for or set.";
+        "1 where a container's limit is not what docker or agent run was asked for: its cgroup cannot have it (missing), its file holds another value (written), or a cgroup above is tighter (shadowed); 0 where it is. Absent where it is not known what was asked for.";
     FORKS = Counter "container_forks_total" ["id", "image", "name"]
-        "Processes born, by the cgroup of their parent.";
+        "Processes born, by the cgroup of their parent. What happens in cgroups below a container's own one counts for the container, here and in the next families down to container_oom_kills_total, and those cgroups have no series of their own.";
     THREADS_CREATED = Counter "container_threads_created_total" ["id", "image", "name"]
         "Threads born beside the first one of a process.";
     EXECS = Counter "container_execs_total" ["id", "image", "name"]
@@ -180,7 +180,7 @@ catalogue! {
     NAMESPACE_CALL_ERRORS = Counter "container_namespace_call_errors_total" ["call", "id", "image", "name"]
         "Calls of clone, unshare and setns for namespaces that failed, as far as the probe's mechanism sees failures.";
     OOM_KILLS = Counter "container_oom_kills_total" ["role", "id", "image", "name"]
-        "Kills by the OOM killer of processes in this very cgroup (victim), and in it or below it because its memory limit was hit (limit_owner).";
+        "Kills by the OOM killer of processes in this cgroup (victim), and in it or below it because its memory limit was hit (limit_owner), both since the agent's start (with --pin-path, those that an agent saw since the first start). Kills in cgroups below a container's own one, and for their limits, are the container's.";
     HOST_OOM_KILLS = Counter "machine_oom_kills_total" ["constraint"]
         "Kills by the OOM killer on the host, by what was short: the limit of a memory cgroup (memcg), the host's memory (none), or that of a cpuset or a memory policy.";
 
@@ -255,6 +255,9 @@ pub fn markdown() -> String {
         "# Metrics\n\n\
          Generated from `agent/src/metrics/catalogue.rs`: change it there, then run\n\
          `UPDATE_METRICS=1 cargo test -p agent catalogue`.\n\n\
+         What cAdvisor exports too has its name, labels and help. One value differs on cgroup v2: `container_spec_cpu_shares` is what\n\
+         docker or `agent run` was asked for, where one of the two formulas that runtimes use makes the file's weight of it; else, as\n\
+         always with cAdvisor, 2 + (weight - 1) * 262142 / 9999.\n\n\
          | Metric | Type | Labels | What it is |\n\
          |---|---|---|---|\n",
     );

@@ -49,14 +49,15 @@ pub struct Found {
 }
 
 impl Found {
-    /// Every cgroup that has series, and those above: the root, the living, and of the dead the last of each path.
+    /// Every cgroup that has series, and those above: the root, the living, and of the dead those in which something rare
+    /// happened.
     pub fn of(
         registry: &Registry,
         hierarchies: &Hierarchies,
         counts: &AllCounts,
         choice: Choice<'_>,
     ) -> Self {
-        choice.seen.retain(registry.all());
+        choice.seen.retain(registry.told());
         let order = in_order(hierarchies);
         let mut found = Self::default();
         let (root, directories) = root(hierarchies, counts);
@@ -69,22 +70,33 @@ impl Found {
         for cgroup in &chosen {
             let path = label_path(cgroup, &order);
             paths.insert(path);
-            found.add(cgroup, path, counts, Place::of(cgroup));
+            found.add(registry, cgroup, path, counts, Place::of(cgroup));
         }
         let above = registry.all().filter(|it| which::is_among(it, &above));
         for cgroup in above {
             let path = label_path(cgroup, &order);
             if paths.insert(path) {
-                found.add(cgroup, path, counts, Place::Above);
+                found.add(registry, cgroup, path, counts, Place::Above);
             }
         }
         found.push(unknown(registry, counts), Directories::new(), Place::Always);
         found
     }
 
-    fn add(&mut self, cgroup: &registry::Cgroup, path: &str, counts: &AllCounts, place: Place) {
+    fn add(
+        &mut self,
+        registry: &Registry,
+        cgroup: &registry::Cgroup,
+        path: &str,
+        counts: &AllCounts,
+        place: Place,
+    ) {
         self.candidates.add(self.cgroups.len(), cgroup);
-        self.push(series(cgroup, path, counts), directories_of(cgroup), place);
+        let mut series = series(cgroup, path, counts);
+        if registry.own_of(cgroup).is_some() {
+            series.counts = None;
+        }
+        self.push(series, directories_of(cgroup), place);
     }
 
     fn push(&mut self, cgroup: Cgroup, directories: Directories, place: Place) {
@@ -214,6 +226,7 @@ fn series(cgroup: &registry::Cgroup, path: &str, counts: &AllCounts) -> Cgroup {
     Cgroup {
         is_main: is_container,
         is_container,
+        is_gone: cgroup.gone.is_some(),
         live: cgroup.gone.is_none().then(|| live(cgroup.created)),
         intended: cgroup.intended.clone(),
         ..Cgroup::new(Labels::new(path, image, name), cgroup.counted(counts))

@@ -18,11 +18,15 @@ use crate::{
     kernel::counts::{CountsError, OomKills},
     lock::lock,
     pipeline::Shared,
-    sys,
+    said::Said,
+    sys, text,
 };
 
 /// Descriptors that are kept at most: each costs the kernel some memory.
 const DESCRIPTORS_AT_MOST: usize = 32_768;
+
+static UNREAD: Said = Said::new();
+static UNCOUNTED: Said = Said::new();
 
 /// Answers scrapes, with what it keeps between them.
 pub struct Scraper {
@@ -69,15 +73,19 @@ impl Scraper {
     fn read(&self, shared: &Shared) -> Result<Answer, CountsError> {
         let started = Instant::now();
         let root = Path::new("/");
-        let processes = processes(shared);
+        let mut processes = processes(shared);
         let (mut found, overflow, oom_kills) = {
             // Both at the same moment: what was counted in a cgroup moves from the kernel to the
             // registry when the cgroup is removed, and must be added up once.
             let registry = lock(&shared.registry);
             let kernel = lock(&shared.counts);
-            let (counts, overflow) = kernel.all();
+            let (mut counts, overflow) = kernel.all();
             let oom_kills = kernel.oom_kills()?;
             drop(kernel);
+            registry.count_subtrees(&mut counts);
+            if let Some(processes) = &mut processes {
+                registry.add_subtrees(processes);
+            }
             let choice = Choice {
                 which: self.which,
                 bounds: self.bounds,
@@ -100,8 +108,12 @@ impl Scraper {
         found.set_devices(root);
         let left_out = found.candidates.read(root, &mut found.cgroups, &mut errors);
         found.retain_bounded(self.bounds, &mut lock(&self.seen));
-        if let Some(error) = &errors.first {
-            tracing::warn!(%error, count = errors.count, "files of cgroups cannot be read");
+        match &errors.first {
+            Some(error) => {
+                let why = text::error_line(error);
+                UNREAD.warn(&format!("files of cgroups cannot be read: {why}"));
+            }
+            None => UNREAD.is_well(),
         }
         let scrape = Scrape {
             duration: started.elapsed(),
@@ -161,7 +173,10 @@ impl Scraper {
 /// How many processes each cgroup has, in all hierarchies that the kernel side looks at.
 fn processes(shared: &Shared) -> Option<Processes> {
     let tasks = lock(&shared.kernel).snapshot();
-    let tasks = tasks.inspect_err(|error| tracing::warn!(%error, "processes cannot be counted"));
+    let tasks = tasks.inspect_err(|error| {
+        let why = text::error_line(error);
+        UNCOUNTED.warn(&format!("processes cannot be counted: {why}"));
+    });
     let mut processes = Processes::new();
     for Task { cgroups, .. } in tasks.ok()? {
         for (id, hierarchy) in cgroups.ids.into_iter().zip(cgroups.hierarchies) {

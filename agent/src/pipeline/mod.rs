@@ -2,7 +2,9 @@
 
 mod confirm;
 mod demand;
+mod escapes;
 pub mod look;
+mod missed;
 mod reader;
 mod scan;
 
@@ -30,6 +32,8 @@ use crate::{
     host::hierarchy::Hierarchies,
     kernel::{Kernel, KernelError, Loaded, Options, counts::KernelCounts, probes::see_events},
     lock::lock,
+    said::Said,
+    text,
     watch::{
         filter::Filter,
         streams::{Stream, Streams, TooMany},
@@ -111,17 +115,17 @@ impl Pipeline {
             log,
         } = crate::kernel::load(options)?;
         let kept = counts.cgroups();
+        scan::oom_kills(&hierarchies, &mut counts);
         let (kernel, host) = kernel.attach()?;
         if !see_events(kernel.statuses()) {
             return Err(PipelineError::Blind);
         }
         // Attached first and scanned then, so that nothing falls between.
         let mut registry = Registry::new(host);
-        scan::directories(&hierarchies, &mut registry);
+        scan::directories(&hierarchies, |chunk| scan::add(&mut registry, chunk));
         let claims = registry.new_claims(CLAIMS_AT_FIRST);
         registry.confirm(witnesses.confirm_all(&claims));
         scan::processes(&kernel.snapshot()?, &mut registry, &mut counts);
-        scan::oom_kills(&hierarchies, &registry, &mut counts);
         scan::forget_gone(kept, &registry, &mut counts);
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| PipelineError::Thread(error.into()))?;
@@ -147,6 +151,11 @@ impl Pipeline {
             threads: Vec::new(),
         };
         pipeline.spawn("tracer", move || reader.run())?;
+        let look = lock(&shared.kernel).look().map(OwnedFd::try_clone);
+        if let Some(program) = look.transpose().map_err(PipelineError::Thread)? {
+            let shared = Arc::clone(&shared);
+            pipeline.spawn("escapes", move || escapes::look(&program, &shared.stop))?;
+        }
         pipeline.spawn("witness", move || {
             let look = |claim: &Claim| shared.witnesses.confirm(claim);
             shared.waiting.serve(look, || shared.wake_reader());
@@ -175,6 +184,9 @@ impl Drop for Pipeline {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.shared.wake_reader();
         self.shared.waiting.stop();
+        for thread in &self.threads {
+            thread.thread().unpark();
+        }
         for thread in self.threads.drain(..) {
             // A panic there was printed already.
             let _ = thread.join();
@@ -201,9 +213,15 @@ impl Shared {
 
     /// Tells the kernel what the streams want.
     pub fn update_demand(&self) {
+        static UNTOLD: Said = Said::new();
         let registry = lock(&self.registry);
-        if let Err(error) = lock(&self.demand).update(&self.streams, &registry) {
-            tracing::warn!(%error, "the kernel cannot be told which events are wanted");
+        match lock(&self.demand).update(&self.streams, &registry) {
+            Ok(()) => UNTOLD.is_well(),
+            Err(error) => {
+                let why = text::error_line(&error);
+                let what = "the kernel cannot be told which events are wanted";
+                UNTOLD.warn(&format!("{what}: {why}"));
+            }
         }
     }
 

@@ -109,7 +109,8 @@ pub async fn containers(
         let found = {
             // Both at the same moment, as for a scrape.
             let registry = lock(&shared.registry);
-            let (counts, _) = lock(&shared.counts).all();
+            let (mut counts, _) = lock(&shared.counts).all();
+            registry.count_subtrees(&mut counts);
             containers::find(
                 &registry,
                 hierarchies,
@@ -132,7 +133,10 @@ pub async fn namespaces(
     blocking(server, move |_, shared| {
         let tasks = lock(&shared.kernel).snapshot()?;
         let mounted = namespace::mounted(Path::new("/"))?;
-        let found = namespaces::find(&lock(&shared.registry), &tasks, &mounted, &wanted);
+        let held = wanted.held(Path::new("/"));
+        let registry = lock(&shared.registry);
+        let found = namespaces::find(&registry, &tasks, &mounted, &held, &wanted);
+        drop(registry);
         Ok(Json(namespaces::read_owners(found)))
     })
     .await

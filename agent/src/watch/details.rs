@@ -106,7 +106,7 @@ fn command(argv: &Argv, truncated: bool) -> String {
 
 fn escape(namespace: &str, inode: u32, how: &str) -> String {
     let by = if how == "unseen" {
-        ", seen at an exec".to_owned()
+        ", seen later".to_owned()
     } else {
         format!(" by {how}")
     };

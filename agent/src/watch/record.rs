@@ -155,7 +155,7 @@ pub enum Event {
         /// The host's namespace.
         inode: u32,
         /// By what it came there: `setns`, `unshare`, or `unseen` where it was found there when it
-        /// executed a program.
+        /// executed a program, or when all processes were looked at.
         how: String,
     },
     /// A container started or stopped.

@@ -1,4 +1,4 @@
-//! All processes there are, for the scan at start.
+//! All processes there are: for the scan at start, and to look again for escapes.
 //!
 //! A task iterator (`kernel/bpf/task_iter.c`), with the context
 //! `struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }`; `meta` begins
@@ -9,7 +9,10 @@ use core::ffi::c_void;
 use agent_ebpf::{Field, Task};
 use aya_ebpf::helpers::generated::bpf_seq_write;
 
-use crate::task::{self, Probed};
+use crate::{
+    escape,
+    task::{self, Probed},
+};
 
 #[unsafe(link_section = "iter/task")]
 #[unsafe(no_mangle)]
@@ -36,5 +39,18 @@ pub extern "C" fn snapshot(context: *const *const *mut c_void) -> i32 {
             size_of::<Task>() as u32,
         )
     };
+    0
+}
+
+/// Looks at every task for an escape that no other program saw, or could tell of. Nothing is read from it.
+#[unsafe(link_section = "iter/task")]
+#[unsafe(no_mangle)]
+pub extern "C" fn look(context: *const *const *mut c_void) -> i32 {
+    // SAFETY: as in `snapshot`.
+    let task = unsafe { (*context.add(1)).cast::<u8>() };
+    if !task.is_null() {
+        let task = Probed::new(task);
+        escape::find(task, &task::counted_cgroup(task));
+    }
     0
 }

@@ -7,12 +7,15 @@
 //!   unshare TYPES           unshare(2)
 //!   setns PATH TYPES        setns(2) with a file
 //!   setns-pid PID TYPES     setns(2) with a pidfd
+//!   setns-pid PID TYPES stay
+//!                           likewise; does nothing more until it is killed
 //!   unshare32 TYPES, setns32 PATH TYPES
 //!                           the same as 32-bit programs do it, by `int $0x80`
 //!   setns-pid32 PID TYPES COMMAND...
 //!                           likewise with a pidfd; becomes the command
 //!   setns-pid32 PID TYPES in DIRECTORIES COMMAND...
 //!                           likewise, after it moved into these cgroups (`DIRECTORY:DIRECTORY`)
+//!   thread TYPES            unshare(2) in a second thread: prints its number, and ends with standard input
 //!   spawn TYPES COMMAND...  clone3(2): a child with these namespaces, which becomes the command;
 //!                           ends as that does
 //! ```
@@ -116,6 +119,13 @@ fn main() -> Result<ExitCode> {
             Call::Setns32(file.into(), flags(types)?)
         }
         ["setns-pid", target, types] => Call::Setns(pidfd(target)?, flags(types)?),
+        ["thread", types] => return thread(flags(types)?),
+        ["setns-pid", target, types, "stay"] => {
+            setns(&pidfd(target)?, flags(types)?)?;
+            loop {
+                std::thread::park();
+            }
+        }
         ["spawn", types, ref command @ ..] if !command.is_empty() => {
             return spawn(flags(types)?, pid, command);
         }
@@ -147,6 +157,18 @@ fn main() -> Result<ExitCode> {
         }
         println!("{}", json!({ "failed": failed }));
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A second thread has namespaces of its own.
+fn thread(flags: u64) -> Result<ExitCode> {
+    let apart = std::thread::spawn(move || -> io::Result<()> {
+        unshare(flags)?;
+        println!("{}", rustix::thread::gettid().as_raw_nonzero());
+        io::stdin().read_line(&mut String::new()).map(drop)
+    });
+    let apart = apart.join().ok().context("the thread panicked")?;
+    apart.context("unshare in a thread")?;
     Ok(ExitCode::SUCCESS)
 }
 

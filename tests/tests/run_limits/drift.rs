@@ -1,10 +1,11 @@
 //! Limits of a container that runs and are no more what they were meant to be: told at the next scrape.
 
 use std::fs;
+use std::path::Path;
 
 use tests::cgroup::{Cgroup, directory};
 use tests::root;
-use tests::run::Container;
+use tests::run::{Container, STATE};
 use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
 
@@ -54,4 +55,49 @@ fn a_limit_that_is_shadowed_or_overwritten_drifts() {
     assert_eq!(drifting().0, if counts_swap { 12 } else { 9 });
     drop(container);
     assert!(!above.exists(), "{}", above.display());
+}
+
+/// 0 would say that the limits are as they were meant to be.
+#[test]
+fn a_damaged_record_makes_no_drift() {
+    if !root() {
+        return;
+    }
+    let container = Container::new("limits-damaged");
+    container.start(&["--memory=64m", "--pids-limit=50"], &["sleep", "1000"]);
+    for (file, text) in [
+        ("config.json", "{}"),
+        ("config.json", "{\"linux\":"),
+        ("config.json", ""),
+        ("state.json", "{}"),
+    ] {
+        let path = Path::new(STATE).join(&container.name).join(file);
+        let before = fs::read(&path).expect("the state is there");
+        fs::write(&path, text).expect("the state can be written");
+        let serve = Serve::start(&["--docker-socket", "off"]);
+        let metrics = serve.metrics();
+        let id = format!("/agent/{}", container.name);
+        let limit = metrics.find("container_spec_memory_limit_bytes", &[("id", &id)]);
+        assert_eq!(limit, Some(f64::from(64 << 20)));
+        let labels = [("id", &*id)];
+        let mut samples = metrics.samples("agent_limit_drift", &labels);
+        assert_eq!(samples.next(), None, "{file} {text:?}");
+        fs::write(&path, before).expect("the state can be written");
+        serve.stop();
+    }
+}
+
+/// A weight of v2 says by which formula it was made: the shares are those of the command line.
+#[test]
+fn shares_are_exported_as_they_were_asked_for() {
+    if !root() {
+        return;
+    }
+    let container = Container::new("limits-shares");
+    container.start(&["-c", "1024"], &["sleep", "1000"]);
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let metrics = serve.metrics();
+    let shares = metrics.value("container_spec_cpu_shares", &[("name", &container.name)]);
+    assert_eq!(shares, 1024.0);
+    serve.stop();
 }

@@ -1,18 +1,14 @@
 //! How the registry's room is shared out, so that nobody who may make cgroups leaves none for others.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::Instant;
+use std::collections::HashMap;
 
-use super::{DEAD_AT_MOST, DEAD_FOR, DIRECTORIES_AT_MOST, Id};
+use super::DIRECTORIES_AT_MOST;
 use crate::container::claim::Claim;
 
 /// Directories below one cgroup of the top, and below one container's cgroup, at most. A user's cgroups are all below
 /// `user.slice`, or below what was given to that user.
 const TOP_AT_MOST: usize = DIRECTORIES_AT_MOST / 4 * 3;
 const CONTAINER_AT_MOST: usize = DIRECTORIES_AT_MOST / 8;
-
-/// Dead containers of all ordinary users, at most.
-const USERS_DEAD_AT_MOST: usize = DEAD_AT_MOST / 2;
 
 /// How many directories there are, by where they are.
 #[derive(Debug, Default)]
@@ -55,23 +51,6 @@ fn shares(path: &str) -> [Option<(String, usize)>; 2] {
     [top, container]
 }
 
-/// Whose a dead cgroup was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Owner {
-    /// No confirmed container's.
-    Other,
-    /// An ordinary user's container.
-    User(u32),
-    /// A container of root's, or of an engine of root's.
-    Root,
-}
-
-impl Owner {
-    const fn is_user(self) -> bool {
-        matches!(self, Self::User(_))
-    }
-}
-
 /// Whose is a place that is lent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Borrower {
@@ -91,63 +70,6 @@ impl Borrower {
             // An id counts the cgroups that a hierarchy ever had.
             Self::Below(id) => id.saturating_add(1 << 32),
         }
-    }
-}
-
-/// The dead, by owner in the order of death.
-#[derive(Debug, Default)]
-pub struct Dead {
-    queues: BTreeMap<Owner, VecDeque<(Instant, Id)>>,
-    all: usize,
-    users: usize,
-}
-
-impl Dead {
-    pub fn len(&self) -> usize {
-        self.all
-    }
-
-    pub fn push(&mut self, owner: Owner, died: Instant, id: Id) {
-        self.queues.entry(owner).or_default().push_back((died, id));
-        self.all += 1;
-        self.users += usize::from(owner.is_user());
-    }
-
-    /// The next one that is too old, or one too many.
-    pub fn next_to_forget(&mut self, now: Instant) -> Option<Id> {
-        let owner = if self.all > DEAD_AT_MOST {
-            self.has_too_many()
-        } else {
-            let is_old = |dead: &VecDeque<(Instant, Id)>| {
-                let first = dead.front();
-                first.is_some_and(|(died, _)| now.duration_since(*died) >= DEAD_FOR)
-            };
-            let mut queues = self.queues.iter();
-            queues
-                .find(|(_, dead)| is_old(dead))
-                .map(|(owner, _)| *owner)
-        }?;
-        let dead = self.queues.get_mut(&owner)?;
-        let id = dead.pop_front().map(|(_, id)| id);
-        if dead.is_empty() {
-            self.queues.remove(&owner);
-        }
-        self.all -= 1;
-        self.users -= usize::from(owner.is_user());
-        id
-    }
-
-    /// Who gives way: plain cgroups; of users who have too many together the one with the most; then root.
-    fn has_too_many(&self) -> Option<Owner> {
-        if self.queues.contains_key(&Owner::Other) {
-            return Some(Owner::Other);
-        }
-        if self.users <= USERS_DEAD_AT_MOST && self.queues.contains_key(&Owner::Root) {
-            return Some(Owner::Root);
-        }
-        let users = self.queues.iter().filter(|(owner, _)| owner.is_user());
-        let most = users.max_by_key(|(_, dead)| dead.len());
-        most.map(|(owner, _)| *owner)
     }
 }
 
@@ -174,30 +96,5 @@ mod tests {
             directories.remove(&format!("/a/{number}"));
         }
         assert_eq!(directories.0.get("a"), Some(&(CONTAINER_AT_MOST + 2)));
-    }
-
-    #[test]
-    fn the_one_with_the_most_gives_way() {
-        let (mut dead, now) = (Dead::default(), Instant::now());
-        let mut push = |owner, ids: std::ops::Range<u64>| {
-            let mut forgotten = Vec::<u64>::new();
-            for id in ids {
-                dead.push(owner, now, id);
-                forgotten.extend(dead.next_to_forget(now));
-            }
-            forgotten
-        };
-        let most = DEAD_AT_MOST as u64;
-        assert_eq!(push(Owner::Root, 0..10), [0_u64; 0]);
-        assert_eq!(push(Owner::User(7), 10..20), [0_u64; 0]);
-        // User 8 forgets its own only, however many they are.
-        let of_8 = push(Owner::User(8), 20..20 + 2 * most);
-        assert!(of_8.iter().all(|id| *id >= 20));
-        // Root has the other half, and all that users do not have.
-        let of_root = push(Owner::Root, 100_000..100_000 + 2 * most);
-        assert!(of_root.iter().filter(|id| **id < 10).count() == 10);
-        assert!(of_root.iter().all(|id| !(10..20).contains(id)));
-        assert_eq!(dead.len(), DEAD_AT_MOST);
-        assert_eq!(dead.users, USERS_DEAD_AT_MOST);
     }
 }

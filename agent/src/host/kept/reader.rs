@@ -15,8 +15,11 @@ use crate::host::files::FILES;
 use crate::host::hierarchy::{Hierarchies, Version};
 use crate::host::reading::{Field, Reading};
 
-/// No file read here comes near; what is longer is cut.
+/// Holds the usual file. The longest say how much was read of each block device: some 150 bytes of one.
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// No file read here comes near.
+const BUFFER_BYTES_AT_MOST: usize = 32 << 20;
 
 /// Files that were missing are looked for again at every such reading.
 const LOOK_AGAIN: u32 = 16;
@@ -100,7 +103,7 @@ impl<'a> Reader<'a> {
         source: &Source<'_>,
         is_watched: bool,
         slot: &mut Slot,
-        buffer: &mut [u8],
+        buffer: &mut Vec<u8>,
         reading: &mut Reading,
     ) -> Result<(), Error> {
         let file = &FILES[source.index];
@@ -129,7 +132,7 @@ impl<'a> Reader<'a> {
         &self,
         source: &Source<'_>,
         slot: &mut Slot,
-        buffer: &'b mut [u8],
+        buffer: &'b mut Vec<u8>,
     ) -> Result<Option<&'b [u8]>, Error> {
         let kept = match mem::take(slot) {
             Slot::Open(descriptor) => Some(descriptor),
@@ -141,8 +144,7 @@ impl<'a> Reader<'a> {
         };
         let was_kept = kept.is_some();
         let opened = kept.map_or_else(|| source.open(), Ok);
-        let read =
-            opened.and_then(|descriptor| Ok((pread(&descriptor, &mut *buffer, 0)?, descriptor)));
+        let read = opened.and_then(|descriptor| Ok((read_whole(&descriptor, buffer)?, descriptor)));
         match read {
             Ok((length, descriptor)) => {
                 self.reads[source.index].fetch_add(1, Ordering::Relaxed);
@@ -195,6 +197,20 @@ impl<'a> Reader<'a> {
             reading.set(Field::InactiveFile, inactive);
         }
         Ok(())
+    }
+}
+
+/// Reads a file in one call, so that all of it is of one moment; its length. The buffer grows until the file fits.
+fn read_whole(descriptor: &OwnedFd, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+    loop {
+        let length = pread(descriptor, &mut **buffer, 0)?;
+        if length < buffer.len() {
+            return Ok(length);
+        }
+        if length >= BUFFER_BYTES_AT_MOST {
+            return Err(Errno::FBIG);
+        }
+        buffer.resize(length * 2, 0);
     }
 }
 

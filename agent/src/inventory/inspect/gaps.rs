@@ -221,6 +221,7 @@ mod tests {
             comm: fact(String::new()),
             executable: unreadable(),
             namespaces,
+            threads: Vec::new(),
             root: fact(Root {
                 how,
                 path: "/".to_owned(),
@@ -236,6 +237,7 @@ mod tests {
             limits: LIMITS
                 .map(|(kind, _)| Limit::unreadable(kind, None, String::new()))
                 .into(),
+            not_judged: vec![],
             not_isolated: vec![],
         }
     }

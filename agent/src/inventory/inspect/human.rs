@@ -1,6 +1,6 @@
 //! A report for the eye: a block for each file or few, a row for each fact.
 
-use super::{ChangedRoot, Fact, Limit, Mounts, Namespace, Report, Root};
+use super::{ChangedRoot, Fact, Limit, Mounts, Namespace, Report, Root, ThreadNamespace};
 use crate::host::process::IdRange;
 use crate::host::status::SETS;
 use crate::inventory::table::{ALARM, DIM, NAME, PLAIN};
@@ -39,6 +39,12 @@ pub fn page(report: &Report, columns: usize, colour: bool) -> String {
     for namespace in &report.namespaces {
         page.row(&namespace.kind, &whose(namespace));
     }
+    for ThreadNamespace {
+        tid, kind, inode, ..
+    } in &report.threads
+    {
+        page.row(kind, &format!("{inode}, in which only thread {tid} is"));
+    }
     page.heading("root", &report.root.source);
     page.fact("", &report.root, |root| came_by(root, &report.mounts));
     mounts(&mut page, &report.mounts);
@@ -53,6 +59,12 @@ pub fn page(report: &Report, columns: usize, colour: bool) -> String {
     page.heading("limits", "");
     for it in &report.limits {
         page.row(it.limit, &limit(it));
+    }
+    for advice in advices(report) {
+        page.row("to do", &advice);
+    }
+    if !report.not_judged.is_empty() {
+        page.row("not judged", &report.not_judged.join(", "));
     }
     page.heading("not isolated", "");
     if report.not_isolated.is_empty() {
@@ -92,7 +104,7 @@ fn process(page: &mut Page, report: &Report) {
             };
             page.block("container", &text, NAME);
         }
-        None if is_on_host(&report.namespaces) => {
+        None if is_on_host(&report.namespaces) && report.threads.is_empty() => {
             page.row("container", "none: on the host, in all of its namespaces");
         }
         None => page.row("container", "none"),
@@ -263,6 +275,14 @@ fn limit(limit: &Limit) -> String {
         text += &format!(", intended was {intended}");
     }
     text
+}
+
+/// What is to be done for limits that are missing, each once.
+fn advices(report: &Report) -> Vec<String> {
+    let all = report.limits.iter().filter_map(|it| it.advice.clone());
+    let mut advices: Vec<String> = all.collect();
+    advices.dedup();
+    advices
 }
 
 fn unreadable(reason: &str) -> String {

@@ -35,13 +35,12 @@ fn one(cgroup: &Cgroup, kind: Kind, bound: &Bound, page: u64, out: &mut Samples<
         return;
     }
     let version = bound.version.unwrap_or(Version::V2);
-    let intended = cgroup.intended.as_ref();
-    let intended = intended.and_then(|intent| intent.held(kind, None, version, page));
-    let is_set = bound.own.as_ref().is_some_and(|held| !held.is_none());
-    if intended.is_none() && !is_set {
+    let intent = cgroup.intended.as_ref();
+    // 0 would say that the limit is as intended.
+    let Some(intended) = intent.and_then(|intent| intent.held(kind, None, version, page)) else {
         return;
-    }
-    let drift = chain(kind, version, bound).drift(intended.as_ref());
+    };
+    let drift = chain(kind, version, bound).drift(Some(&intended));
     let found = drift.as_ref().map(Drift::name);
     for name in Drift::NAMES {
         let value = Value::Number((found == Some(name)).into());

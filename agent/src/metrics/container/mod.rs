@@ -33,9 +33,12 @@ pub struct Cgroup {
     /// Whether it is a container's own, or the root: it has all its series from the start.
     pub is_main: bool,
     pub is_container: bool,
-    /// What the kernel side counted in it.
-    pub counts: Counts,
-    /// None: it has been removed, and only what happened in it is left.
+    /// It has been removed, and only what happens rarely is told of it.
+    pub is_gone: bool,
+    /// What the kernel side counted in it and, of a container, in the cgroups below. None: it counts for the container that
+    /// this cgroup is below.
+    pub counts: Option<Counts>,
+    /// None: it has been removed, or is none.
     pub live: Option<Live>,
     pub reading: Reading,
     /// What its own limits are meant to be, where somebody says so.
@@ -63,9 +66,10 @@ impl Cgroup {
     pub fn new(labels: Labels, counts: Counts) -> Self {
         Self {
             labels,
-            counts,
+            counts: Some(counts),
             is_main: false,
             is_container: false,
+            is_gone: false,
             live: None,
             reading: Reading::default(),
             intended: None,

@@ -3,6 +3,7 @@
 use super::{Cgroup, Source};
 use crate::host::cgroup::Limit;
 use crate::host::reading::Field;
+use crate::limit::{Kind, Value, is_weight_of_shares, line_shares_of_weight};
 use crate::metrics::catalogue;
 
 pub const SOURCES: &[Source] = &[
@@ -16,7 +17,7 @@ pub const SOURCES: &[Source] = &[
     },
     Source {
         metric: &catalogue::SPEC_CPU_SHARES,
-        write: |cgroup, out| out.number(cgroup.number(Field::CpuShares)),
+        write: |cgroup, out| out.number(shares(cgroup)),
     },
     Source {
         metric: &catalogue::MEMORY_LIMIT,
@@ -37,4 +38,18 @@ pub fn own(cgroup: &Cgroup, own: Field, tree: Field) -> Option<Limit> {
     let tree = cgroup.reading.limit(tree);
     let none = tree.filter(|limit| *limit == Limit::Max);
     cgroup.reading.limit(own).or(none)
+}
+
+/// v1's shares. Of v2's weight those that were asked for, where that is what a runtime makes of them; else cAdvisor's.
+fn shares(cgroup: &Cgroup) -> Option<u64> {
+    let Some(weight) = cgroup.number(Field::CpuWeight) else {
+        return cgroup.number(Field::CpuShares);
+    };
+    let intended = cgroup.intended.iter().flat_map(|intent| &intent.limits);
+    let mut asked = intended.filter_map(|limit| match limit {
+        (Kind::CpuWeight, Value::Shares(shares)) => Some(*shares),
+        _ => None,
+    });
+    let made = asked.find(|shares| is_weight_of_shares(weight, *shares));
+    Some(made.unwrap_or_else(|| line_shares_of_weight(weight)))
 }

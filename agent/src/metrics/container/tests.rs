@@ -1,6 +1,6 @@
 //! What is written of cgroups whose numbers are given.
 
-use agent_ebpf::{Call, Ending, NamespaceType};
+use agent_ebpf::{Call, Counts, Ending, NamespaceType};
 
 use super::*;
 use crate::host::hierarchy::Version;
@@ -203,34 +203,41 @@ fn devices_and_interfaces() {
 }
 
 #[test]
-fn a_dead_cgroup_has_what_happened_in_it() {
-    let mut dead = cgroup("/dead");
-    dead.counts.oom_kills = 2;
-    dead.counts.oom_limit_kills = 3;
-    dead.counts.calls[Call::Unshare as usize][NamespaceType::Net as usize] = 5;
-    dead.counts.failed[Call::Setns as usize] = 1;
-    dead.counts.exits[Ending::Signal as usize] = 4;
-    dead.counts.execs = 6;
-    let text = written(&[dead]);
-    let counted = [
-        (&catalogue::OOM_EVENTS, "", 2),
-        (&catalogue::OOM_KILLS, r#"role="limit_owner","#, 3),
-        (&catalogue::EXECS, "", 6),
-        (&catalogue::EXITS, r#"how="signal","#, 4),
-        (
-            &catalogue::NAMESPACE_CALLS,
-            r#"call="unshare",type="net","#,
-            5,
-        ),
-        (&catalogue::NAMESPACE_CALL_ERRORS, r#"call="setns","#, 1),
+fn of_a_dead_cgroup_what_happens_rarely_is_left() {
+    let mut counts = Counts {
+        oom_kills: 2,
+        execs: 6,
+        ..Counts::default()
+    };
+    counts.calls[Call::Unshare as usize][NamespaceType::Net as usize] = 5;
+    counts.failed[Call::Setns as usize] = 1;
+    counts.exits[Ending::Signal as usize] = 4;
+    counts.exits[Ending::Failure as usize] = 7;
+    counts.escapes[NamespaceType::Net as usize] = 1;
+    let unknown = Cgroup {
+        is_main: true,
+        counts: Some(counts),
+        ..cgroup("unknown")
+    };
+    let dead = Cgroup {
+        is_gone: true,
+        is_container: true,
+        labels: Labels::new("/dead", "", ""),
+        ..unknown.clone()
+    };
+    let text = written(&[dead, unknown]);
+    let all = text.lines().filter(|line| line.contains("/dead"));
+    let all: Vec<&str> = all.collect();
+    let wanted = [
+        r#"container_oom_events_total{id="/dead",image="",name=""} 2"#,
+        r#"container_oom_kills_total{role="victim",id="/dead",image="",name=""} 2"#,
+        r#"container_exits_total{how="signal",id="/dead",image="",name=""} 4"#,
+        r#"container_escapes_total{namespace="net",id="/dead",image="",name=""} 1"#,
     ];
-    for (metric, own, value) in counted {
-        let wanted = format!(r#"{{{own}id="/dead",image="",name=""}} {value}"#);
-        let found = samples(&text, metric);
-        assert!(found.contains(&&*wanted), "{wanted}: {found:?}");
-    }
+    assert_eq!(all, wanted);
+    // What was counted in what nobody knows is not dead.
     assert_eq!(samples(&text, &catalogue::NAMESPACE_CALLS).len(), 24);
-    assert_eq!(samples(&text, &catalogue::LAST_SEEN), [""; 0]);
+    assert_eq!(samples(&text, &catalogue::EXECS).len(), 1);
 }
 
 #[test]
@@ -240,7 +247,11 @@ fn zeros_are_of_containers() {
         is_container: true,
         ..living("/c")
     };
-    let text = written(&[living("/a"), container]);
+    let below = Cgroup {
+        counts: None,
+        ..living("/c/below")
+    };
+    let text = written(&[living("/a"), container, below]);
     assert_eq!(samples(&text, &catalogue::NAMESPACE_CALLS).len(), 24);
     assert_eq!(samples(&text, &catalogue::ESCAPES).len(), 8);
     assert_eq!(samples(&text, &catalogue::EXITS).len(), 8);
@@ -356,6 +367,54 @@ fn drifting(version: Version, set: impl Fn(&mut Reading, &mut Reading)) -> Vec<S
 }
 
 #[test]
+fn shares_are_those_that_were_asked_for() {
+    // The file's weight, and what was asked for.
+    for (weight, asked, shares) in [
+        (100, Some(1024), "1024"),
+        (39, Some(1024), "1024"),
+        (59, Some(512), "512"),
+        (20, Some(512), "512"),
+        // Somebody else wrote it.
+        (100, Some(512), "2597"),
+        (100, None, "2597"),
+        (39, None, "998"),
+    ] {
+        let mut container = living("/c");
+        container.reading.set(Field::CpuWeight, weight);
+        container.intended = asked.map(|asked| {
+            let limits = vec![(Kind::CpuWeight, crate::limit::Value::Shares(asked))];
+            let source = crate::limit::Source::Docker;
+            Arc::new(Intent { limits, source })
+        });
+        let text = written(&[container]);
+        let wanted = format!(r#"{{id="/c",image="",name=""}} {shares}"#);
+        let found = samples(&text, &catalogue::SPEC_CPU_SHARES);
+        assert_eq!(found, [wanted], "{weight} {asked:?}");
+    }
+}
+
+#[test]
+fn what_nobody_is_known_to_have_asked_for_has_no_drift() {
+    let mut container = Cgroup {
+        is_container: true,
+        ..living("/c")
+    };
+    let reading = &mut container.reading;
+    reading.set_limit(Field::MemoryLimit, Limit::Value(4096));
+    reading.set_limit(Field::ThreadsMax, Limit::Value(9));
+    for intended in [None, Some(Vec::new())] {
+        container.intended = intended.map(|limits| {
+            let source = crate::limit::Source::AgentRun;
+            Arc::new(Intent { limits, source })
+        });
+        let mut cgroups = [container.clone()];
+        bound(&mut cgroups, &["/c"], Version::V2);
+        let text = written(&cgroups);
+        assert_eq!(samples(&text, &catalogue::LIMIT_DRIFT), [""; 0]);
+    }
+}
+
+#[test]
 fn drift_is_told_of_each_limit() {
     let none = Vec::<String>::new();
     for version in [Version::V1, Version::V2] {
@@ -367,11 +426,11 @@ fn drift_is_told_of_each_limit() {
         assert_eq!(written, ["memory written", "cpu-quota written"]);
         let shadowed = drifting(version, |above, own| {
             above.set_limit(Field::MemoryLimit, Limit::Value(1024));
-            // Nobody asked for it: what is set is to hold.
+            // Nobody is known to have asked for it.
             own.set_limit(Field::ThreadsMax, Limit::Value(9));
             above.set_limit(Field::ThreadsMax, Limit::Value(5));
         });
-        assert_eq!(shadowed, ["memory shadowed", "pids-limit shadowed"]);
+        assert_eq!(shadowed, ["memory shadowed"]);
         let lifted = drifting(version, |_, own| {
             own.set_limit(Field::MemoryLimit, Limit::Max)
         });

@@ -215,5 +215,5 @@ fn an_escape_names_the_namespace_and_the_way() {
     };
     let host = "in the host's mnt namespace 4026531841";
     says(escape("setns"), &format!("{host} by setns"));
-    says(escape("unseen"), &format!("{host}, seen at an exec"));
+    says(escape("unseen"), &format!("{host}, seen later"));
 }

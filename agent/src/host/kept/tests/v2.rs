@@ -97,8 +97,7 @@ const ROWS: &[Row] = &[
     }),
     ("memory.swap.max", "16\n", |it| it.set(Field::SwapLimit, 16)),
     ("memory.high", "17\n", |it| it.set(Field::Reservation, 17)),
-    // As for docker's default of 1,024 shares.
-    ("cpu.weight", "39\n", |it| it.set(Field::CpuShares, 998)),
+    ("cpu.weight", "39\n", |it| it.set(Field::CpuWeight, 39)),
 ];
 
 #[test]

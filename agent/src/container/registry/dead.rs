@@ -1,0 +1,227 @@
+//! The dead that stay known, and which of them have series.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use agent_ebpf::{Counts, Ending};
+
+use super::{DEAD_AT_MOST, DEAD_FOR, Id};
+
+/// Dead cgroups that have series at most.
+pub const TOLD_AT_MOST: usize = 512;
+
+/// Whose a dead cgroup was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    /// No confirmed container's.
+    Other,
+    /// An ordinary user's container.
+    User(u32),
+    /// A container of root's, or of an engine of root's.
+    Root,
+}
+
+impl Owner {
+    const fn is_user(self) -> bool {
+        matches!(self, Self::User(_))
+    }
+}
+
+/// What happens so rarely that it is told of a cgroup that is gone; more is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rare {
+    /// Escapes, and processes that ended by a signal.
+    Other,
+    OomKill,
+}
+
+impl Rare {
+    /// The most that happened among `counts`.
+    pub fn of(counts: &Counts) -> Option<Self> {
+        let ended = |ending: Ending| counts.exits[ending as usize] > 0;
+        let kills = counts.oom_kills + counts.oom_limit_kills;
+        let others = ended(Ending::Signal) || counts.escapes.iter().any(|it| *it > 0);
+        match () {
+            () if kills > 0 || ended(Ending::OomKilled) => Some(Self::OomKill),
+            () if others => Some(Self::Other),
+            () => None,
+        }
+    }
+}
+
+/// Dead cgroups by owner, in the order of death.
+#[derive(Debug, Default)]
+struct Queues {
+    by: BTreeMap<Owner, VecDeque<(Instant, Id)>>,
+    all: usize,
+    users: usize,
+}
+
+impl Queues {
+    fn push(&mut self, owner: Owner, died: Instant, id: Id) {
+        self.by.entry(owner).or_default().push_back((died, id));
+        self.all += 1;
+        self.users += usize::from(owner.is_user());
+    }
+
+    fn pop(&mut self, owner: Owner) -> Option<Id> {
+        let dead = self.by.get_mut(&owner)?;
+        let id = dead.pop_front().map(|(_, id)| id);
+        if dead.is_empty() {
+            self.by.remove(&owner);
+        }
+        self.all -= 1;
+        self.users -= usize::from(owner.is_user());
+        id
+    }
+
+    fn pop_old(&mut self, now: Instant) -> Option<Id> {
+        let is_old = |dead: &VecDeque<(Instant, Id)>| {
+            let first = dead.front();
+            first.is_some_and(|(died, _)| now.duration_since(*died) >= DEAD_FOR)
+        };
+        let mut by = self.by.iter();
+        let owner = by.find(|(_, dead)| is_old(dead)).map(|(owner, _)| *owner)?;
+        self.pop(owner)
+    }
+
+    /// Who gives way where there is room for `most`: plain cgroups; of users who have more than half together the one with
+    /// the most; then root.
+    fn pop_surplus(&mut self, most: usize) -> Option<(Owner, Id)> {
+        let owner = if self.by.contains_key(&Owner::Other) {
+            Owner::Other
+        } else if self.users <= most / 2 && self.by.contains_key(&Owner::Root) {
+            Owner::Root
+        } else {
+            let users = self.by.iter().filter(|(owner, _)| owner.is_user());
+            users.max_by_key(|(_, dead)| dead.len()).map(|it| *it.0)?
+        };
+        Some((owner, self.pop(owner)?))
+    }
+}
+
+/// All that are dead and known.
+#[derive(Debug, Default)]
+pub struct Dead {
+    /// Those that have no series.
+    silent: Queues,
+    /// Those that have series.
+    others: Queues,
+    kills: Queues,
+}
+
+impl Dead {
+    pub fn len(&self) -> usize {
+        self.silent.all + self.others.all + self.kills.all
+    }
+
+    /// One died; `rare` is what happened in it. Of too many that have series, those without OOM kills have none any more
+    /// first.
+    pub fn push(&mut self, rare: Option<Rare>, owner: Owner, died: Instant, id: Id) {
+        let queues = match rare {
+            None => &mut self.silent,
+            Some(Rare::Other) => &mut self.others,
+            Some(Rare::OomKill) => &mut self.kills,
+        };
+        queues.push(owner, died, id);
+        while self.others.all + self.kills.all > TOLD_AT_MOST {
+            let told = if self.others.all > 0 {
+                &mut self.others
+            } else {
+                &mut self.kills
+            };
+            let Some((owner, id)) = told.pop_surplus(TOLD_AT_MOST) else {
+                return;
+            };
+            self.silent.push(owner, died, id);
+        }
+    }
+
+    /// Those that have series.
+    pub fn told(&self) -> impl Iterator<Item = Id> {
+        let queues = self.kills.by.values().chain(self.others.by.values());
+        queues.flatten().map(|(_, id)| *id)
+    }
+
+    /// The next one that is too old, or one too many.
+    pub fn next_to_forget(&mut self, now: Instant) -> Option<Id> {
+        if self.silent.all > DEAD_AT_MOST {
+            return self.silent.pop_surplus(DEAD_AT_MOST).map(|it| it.1);
+        }
+        let mut all = [&mut self.silent, &mut self.others, &mut self.kills].into_iter();
+        all.find_map(|queues| queues.pop_old(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_those_with_series_oom_kills_stay_longest() {
+        let (mut dead, now) = (Dead::default(), Instant::now());
+        let most = TOLD_AT_MOST as u64;
+        for id in 0..most {
+            dead.push(Some(Rare::OomKill), Owner::User(7), now, id);
+        }
+        for id in most..3 * most {
+            dead.push(Some(Rare::Other), Owner::Root, now, id);
+            dead.push(None, Owner::Root, now, 10 * most + id);
+        }
+        assert!(dead.told().eq(0..most));
+        // Of kills the users' have half.
+        for id in 3 * most..4 * most {
+            dead.push(Some(Rare::OomKill), Owner::Root, now, id);
+        }
+        let (users, roots): (Vec<u64>, Vec<u64>) = dead.told().partition(|id| *id < most);
+        assert_eq!((users.len(), roots.len()), (256, 256));
+        // All are known still.
+        assert_eq!(dead.len() as u64, 6 * most);
+        assert_eq!(dead.next_to_forget(now), None);
+        let old = now + DEAD_FOR;
+        assert_eq!(
+            (0..).find(|_| dead.next_to_forget(old).is_none()),
+            Some(6 * most)
+        );
+        assert_eq!(dead.len(), 0);
+    }
+
+    #[test]
+    fn what_is_rare() {
+        let mut counts = Counts {
+            execs: 7,
+            ..Counts::default()
+        };
+        counts.exits[Ending::Failure as usize] = 1;
+        assert_eq!(Rare::of(&counts), None);
+        counts.escapes[0] = 1;
+        assert_eq!(Rare::of(&counts), Some(Rare::Other));
+        counts.oom_limit_kills = 1;
+        assert_eq!(Rare::of(&counts), Some(Rare::OomKill));
+    }
+
+    #[test]
+    fn the_one_with_the_most_gives_way() {
+        let (mut dead, now) = (Dead::default(), Instant::now());
+        let mut push = |owner, ids: std::ops::Range<u64>| {
+            let mut forgotten = Vec::<u64>::new();
+            for id in ids {
+                dead.push(None, owner, now, id);
+                forgotten.extend(dead.next_to_forget(now));
+            }
+            forgotten
+        };
+        let most = DEAD_AT_MOST as u64;
+        assert_eq!(push(Owner::Root, 0..10), [0_u64; 0]);
+        assert_eq!(push(Owner::User(7), 10..20), [0_u64; 0]);
+        // User 8 forgets its own only, however many they are.
+        let of_8 = push(Owner::User(8), 20..20 + 2 * most);
+        assert!(of_8.iter().all(|id| *id >= 20));
+        // Root has the other half, and all that users do not have.
+        let of_root = push(Owner::Root, 100_000..100_000 + 2 * most);
+        assert!(of_root.iter().filter(|id| **id < 10).count() == 10);
+        assert!(of_root.iter().all(|id| !(10..20).contains(id)));
+        assert_eq!(dead.len(), DEAD_AT_MOST);
+        assert_eq!(dead.silent.users, DEAD_AT_MOST / 2);
+    }
+}
