@@ -6,17 +6,17 @@
 mod cases;
 mod differences;
 mod generated;
+mod made;
 mod run;
 mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 
 use cases::{Case, Expect};
 use differences::{DIFFERENCES, Rules};
-use run::{Came, Runtime};
+use run::{Came, PROBED, Runtime};
 use seen::Seen;
+use tests::slow;
 
 /// How many there are at least.
 const CASES: usize = 60;
@@ -24,7 +24,7 @@ const CASES: usize = 60;
 fn cases() -> Vec<Case> {
     let all: Vec<Case> = cases::stock()
         .into_iter()
-        .chain(cases::made())
+        .chain(made::all())
         .chain(generated::all())
         .collect();
     let names: BTreeSet<_> = all.iter().map(|case| case.name.clone()).collect();
@@ -156,11 +156,27 @@ fn bundles_come_to_what_runc_makes_of_them() {
     );
 }
 
+/// On every layout of cgroups: each makes its device nodes, whatever its rules of devices say, and however often.
+#[test]
+fn stock_bundles_run_each_time() {
+    if !tests::root() {
+        return;
+    }
+    for _ in 0..slow::fewer(8, 2) {
+        for case in cases::stock() {
+            let came = Runtime::Agent.run(&case);
+            match case.expect {
+                Expect::Refused(words) => assert!(came.errors.contains(words), "{came:?}"),
+                _ => assert_eq!(came.status, PROBED, "{}: {came:?}", case.name),
+            }
+        }
+    }
+}
+
 /// docs/runtime.md has a row with a reason for each, and for nothing else.
 #[test]
 fn every_difference_stands_with_its_reason_in_the_docs() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/runtime.md");
-    let text = fs::read_to_string(path).expect("docs/runtime.md");
+    let text = include_str!("../../../docs/runtime.md");
     let (_, table) = text
         .split_once("## Differences from runc")
         .expect("a chapter");

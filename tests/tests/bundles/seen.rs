@@ -46,7 +46,7 @@ impl Seen {
             seen.0.entry(section.clone()).or_default().extend(line);
         }
         // The order in which things are mounted is each runtime's own, and so is that of processes.
-        seen.0.get_mut("mounts").map(|lines| lines.sort());
+        seen.0.entry("mounts".to_owned()).or_default().sort();
         seen
     }
 

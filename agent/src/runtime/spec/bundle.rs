@@ -154,7 +154,7 @@ pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &Found) -> Result<O
         swap_implied: false,
         asked: None,
         notes: notes.collect(),
-        stop_signal,
+        stop_signal: flags.manner.stop_signal.or(stop_signal),
     })
 }
 

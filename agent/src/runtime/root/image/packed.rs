@@ -61,7 +61,7 @@ type Source<R> = BufReader<Counted<R>>;
 
 enum Decoder<R: Read> {
     Gzip(MultiGzDecoder<Source<R>>),
-    Zstd(Frames<Source<R>>),
+    Zstd(Box<Frames<Source<R>>>),
 }
 
 impl<R: Read> Unpacked<R> {
@@ -69,7 +69,7 @@ impl<R: Read> Unpacked<R> {
         let source = BufReader::with_capacity(CHUNK, Counted::new(packed));
         let decoder = match format {
             Format::Gzip => Decoder::Gzip(MultiGzDecoder::new(source)),
-            Format::Zstd => Decoder::Zstd(Frames::new(source)),
+            Format::Zstd => Decoder::Zstd(Box::new(Frames::new(source))),
         };
         Self {
             decoder,
