@@ -22,7 +22,7 @@ use super::sample::Sample;
 use super::unread::{AllUnread, Unread};
 use crate::host::hierarchy::Version;
 use crate::host::system::page_size;
-use crate::limit::chain::{Chain, Drift, Link};
+use crate::limit::chain::{Chain, Drift, Link, Missing};
 use crate::limit::{Expected, Held, Kind};
 
 /// What is known of one claim.
@@ -280,6 +280,14 @@ fn converted(facts: &Facts<'_>, chain: &Chain, own: &Link) -> Option<String> {
     })
 }
 
+/// Why a limit cannot be there, and what is to be done.
+fn with_advice(missing: &Missing) -> String {
+    match missing {
+        Missing::NotEnabled { advice, .. } => format!("{missing}; {advice}"),
+        _ => missing.to_string(),
+    }
+}
+
 /// What is wrong with how the limit is set, if anything is.
 fn configuration(facts: &Facts<'_>, chain: &Chain, intended: Option<&Expected>) -> Option<Finding> {
     let fail = |reason: String| Some(Finding::of(Verdict::Fail, reason));
@@ -294,7 +302,7 @@ fn configuration(facts: &Facts<'_>, chain: &Chain, intended: Option<&Expected>) 
     }
     let wanted = intended.map(|wanted| chain.quantity(&wanted.held).text);
     match chain.drift(intended)? {
-        Drift::Missing(missing) => fail(missing.to_string()),
+        Drift::Missing(missing) => fail(with_advice(&missing)),
         Drift::Written => {
             let own = chain.own.as_ref().ok()?;
             fail(format!(
