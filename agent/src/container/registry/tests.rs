@@ -488,20 +488,3 @@ fn a_users_dead_containers_make_nobody_elses_forgotten() {
     assert_eq!(name(&registry, &task(5, 20, 30)), ID[..12]);
     assert_eq!(name(&registry, &task(5, 1, 99)), "c99");
 }
-
-#[test]
-fn what_is_below_a_users_container_is_that_users() {
-    let mut registry = Registry::new(HOST);
-    add(&mut registry, PIDS, 50, "/a/agent/web");
-    add(&mut registry, PIDS, 51, "/a/agent/web/x");
-    let claim = Claim::of("/a/agent/web").unwrap();
-    let user = 7;
-    registry.confirm([Confirmation {
-        user,
-        ..Confirmation::of(&claim)
-    }]);
-    add(&mut registry, PIDS, 52, "/a/agent/web/y");
-    for id in [50, 51, 52] {
-        assert_eq!(registry.get(key(PIDS, id)).unwrap().user(), 7, "{id}");
-    }
-}

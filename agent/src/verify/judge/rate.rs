@@ -2,6 +2,7 @@
 
 use super::{Dirtied, Finding, Run, number};
 use crate::host::hierarchy::Version;
+use crate::host::process::io_file;
 use crate::host::reading::{DeviceUse, Operation};
 use crate::limit::chain::{Chain, Link};
 use crate::limit::{Device, Kind};
@@ -123,7 +124,8 @@ impl Rate {
             Dirtied::Unknown { pid } if self.passes_the_cache(version) => Finding::of(
                 Verdict::Inconclusive,
                 format!(
-                    "/proc/{pid}/io cannot be read, so what went through the page cache is not known"
+                    "{} cannot be read, so what went through the page cache is not known",
+                    io_file(pid)
                 ),
             ),
             _ => Finding::of(Verdict::Pass, format!("held at {limit}: {rate} on average")),

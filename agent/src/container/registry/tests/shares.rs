@@ -33,3 +33,20 @@ fn a_place_is_lent_to_all_but_the_own_cgroups_of_roots_containers() {
     assert_eq!(borrower(52), Some(Borrower::User(7)));
     assert_eq!(borrower(53), Some(Borrower::Unconfirmed));
 }
+
+#[test]
+fn what_is_below_a_users_container_is_that_users() {
+    let mut registry = Registry::new(HOST);
+    add(&mut registry, PIDS, 50, "/a/agent/web");
+    add(&mut registry, PIDS, 51, "/a/agent/web/x");
+    let claim = Claim::of("/a/agent/web").unwrap();
+    let user = 7;
+    registry.confirm([Confirmation {
+        user,
+        ..Confirmation::of(&claim)
+    }]);
+    add(&mut registry, PIDS, 52, "/a/agent/web/y");
+    for id in [50, 51, 52] {
+        assert_eq!(registry.get(key(PIDS, id)).unwrap().user(), 7, "{id}");
+    }
+}
