@@ -123,7 +123,7 @@ impl Rate {
             Dirtied::Unknown { pid } if self.passes_the_cache(version) => Finding::of(
                 Verdict::Inconclusive,
                 format!(
-                    "/proc/{pid}/io cannot be read, so what went through the page cache is not known"
+                    "what process {pid} wrote cannot be read (its io in procfs), so what went through the page cache is not known"
                 ),
             ),
             _ => Finding::of(Verdict::Pass, format!("held at {limit}: {rate} on average")),
