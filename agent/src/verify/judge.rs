@@ -71,7 +71,7 @@ pub struct Run {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dirtied {
     Bytes(u64),
-    /// `/proc/PID/io` of the first process cannot be read.
+    /// How much it was is not to be had of the first process.
     Unknown {
         pid: i32,
     },

@@ -124,7 +124,11 @@ impl Gauge {
             hits,
             counted,
             chains: chains?,
-            processes: wants_cpus.then(|| self.cpus_used()).unwrap_or_default(),
+            processes: if wants_cpus {
+                self.cpus_used()
+            } else {
+                Processes::default()
+            },
             unread: errors.into_kept().chain(others).map(Unread::from).collect(),
         })
     }

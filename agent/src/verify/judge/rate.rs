@@ -2,7 +2,6 @@
 
 use super::{Dirtied, Finding, Run, number};
 use crate::host::hierarchy::Version;
-use crate::host::process::io_file;
 use crate::host::reading::{DeviceUse, Operation};
 use crate::limit::chain::{Chain, Link};
 use crate::limit::{Device, Kind};
@@ -124,8 +123,7 @@ impl Rate {
             Dirtied::Unknown { pid } if self.passes_the_cache(version) => Finding::of(
                 Verdict::Inconclusive,
                 format!(
-                    "{} cannot be read, so what went through the page cache is not known",
-                    io_file(pid)
+                    "what process {pid} wrote cannot be read (its io in procfs), so what went through the page cache is not known"
                 ),
             ),
             _ => Finding::of(Verdict::Pass, format!("held at {limit}: {rate} on average")),

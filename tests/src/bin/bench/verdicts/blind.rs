@@ -29,12 +29,12 @@ fn memory() -> Vec<Setup> {
         launched("memory and no swap", "--memory=32m --memory-swap=32m --for=700ms", FILL).passes("memory").only_v1(),
         launched("bytes", "--memory=33554432 --for=700ms", FILL).passes("memory"),
 
-        launched("memory, and a command that does nothing", "--memory=32m", "true").open("memory"),
-        launched("memory is half filled", "--memory=64m --for=500ms", "{hog} 1 33554432").open("memory"),
-        launched("little of much memory", "--memory=1g --for=500ms", "{hog} 1 16777216").open("memory"),
-        launched("memory is not touched while another spins", "--memory=100m --for=300ms", SPIN).open("memory"),
+        launched("memory, and a command that does nothing", "--memory=32m", "true").stays_open("memory"),
+        launched("memory is half filled", "--memory=64m --for=500ms", "{hog} 1 33554432").stays_open("memory"),
+        launched("little of much memory", "--memory=1g --for=500ms", "{hog} 1 16777216").stays_open("memory"),
+        launched("memory is not touched while another spins", "--memory=100m --for=300ms", SPIN).stays_open("memory"),
         launched("swap is limited where there is none", "--memory=32m --memory-swap=64m --for=700ms", FILL)
-            .open("memory-swap").with("memory", Verdict::Pass),
+            .stays_open("memory-swap").with("memory", Verdict::Pass),
     ]);
     all
 }
@@ -63,7 +63,7 @@ fn cpu() -> Vec<Setup> {
         ("64 CPUs", "--cpus=64 --for=300ms", SPIN_4),
         ("half a CPU, and a pause", "--cpus=0.5 --for=500ms", SLEEP),
     ];
-    all.extend(open.map(|(name, flags, command)| launched(name, flags, command).open("cpu-quota")));
+    all.extend(open.map(|(name, flags, command)| launched(name, flags, command).stays_open("cpu-quota")));
     all
 }
 
@@ -76,15 +76,15 @@ fn pids() -> Vec<Setup> {
     for limit in [4, 12, 30] {
         let flags = format!("--pids-limit={limit} --for=500ms");
         let forks = format!("for ((i = 1; i < {limit}; i++)); do sleep 1000 & done; wait");
-        all.push(launched(format!("as many as {limit} tasks, and no more"), &flags, &forks).open("pids-limit"));
+        all.push(launched(format!("as many as {limit} tasks, and no more"), &flags, &forks).stays_open("pids-limit"));
     }
     all.extend([
         launched("the forks of stress-ng", "--pids-limit=20 --for=1s", "exec stress-ng --fork 4 --fork-max 20")
             .passes("pids-limit"),
         launched("threads", "--pids-limit=20 --for=1s", "while :; do {hog} 40 4096; done 2>/dev/null")
             .passes("pids-limit"),
-        launched("one task of many", "--pids-limit=1000", "true").open("pids-limit"),
-        launched("one task after another", "--pids-limit=10 --for=500ms", "while :; do /bin/true; done").open("pids-limit"),
+        launched("one task of many", "--pids-limit=1000", "true").stays_open("pids-limit"),
+        launched("one task after another", "--pids-limit=10 --for=500ms", "while :; do /bin/true; done").stays_open("pids-limit"),
     ]);
     all
 }
@@ -95,9 +95,9 @@ fn cpuset() -> Vec<Setup> {
         launched("the second CPU, and four spin", "--cpuset-cpus=1 --for=1s", SPIN_4).passes("cpuset-cpus"),
         launched("the first CPU, and two spin", "--cpuset-cpus=0 --for=1s", two).passes("cpuset-cpus"),
         launched("the second CPU, and two spin", "--cpuset-cpus=1 --for=1s", two).passes("cpuset-cpus"),
-        launched("the first CPU, and true", "--cpuset-cpus=0", "true").open("cpuset-cpus"),
-        launched("the second CPU, and true", "--cpuset-cpus=1", "true").open("cpuset-cpus"),
-        launched("the first CPU, and nothing runs", "--cpuset-cpus=0 --for=500ms", SLEEP).open("cpuset-cpus"),
+        launched("the first CPU, and true", "--cpuset-cpus=0", "true").stays_open("cpuset-cpus"),
+        launched("the second CPU, and true", "--cpuset-cpus=1", "true").stays_open("cpuset-cpus"),
+        launched("the first CPU, and nothing runs", "--cpuset-cpus=0 --for=500ms", SLEEP).stays_open("cpuset-cpus"),
     ]
 }
 
@@ -126,10 +126,10 @@ fn disk() -> Vec<Setup> {
         launched("100 writes a second", &with("device-write-iops={disk}:100", "2s"), small).passes("device-write-iops"),
         launched("reads of 4 MB/s", &with("device-read-bps={disk}:4m", "3s"), read).passes("device-read-bps"),
         launched("100 reads a second", &with("device-read-iops={disk}:100", "3s"), read).passes("device-read-iops"),
-        launched("no write at all", &with("device-write-bps={disk}:1m", "500ms"), SLEEP).open("device-write-bps"),
-        launched("no read at all", &with("device-read-iops={disk}:10", "500ms"), SLEEP).open("device-read-iops"),
+        launched("no write at all", &with("device-write-bps={disk}:1m", "500ms"), SLEEP).stays_open("device-write-bps"),
+        launched("no read at all", &with("device-read-iops={disk}:10", "500ms"), SLEEP).stays_open("device-read-iops"),
         launched("one small write", &with("device-write-bps={disk}:8m", "700ms"),
-            "dd if=/dev/zero of=/mnt/file bs=4k count=1 oflag=direct 2>/dev/null; sleep 1000").open("device-write-bps"),
+            "dd if=/dev/zero of=/mnt/file bs=4k count=1 oflag=direct 2>/dev/null; sleep 1000").stays_open("device-write-bps"),
     ]
 }
 
@@ -140,13 +140,13 @@ fn several() -> Vec<Setup> {
             "while :; do {hog} 40 4096; {hog} 1 67108864; done 2>/dev/null")
             .passes("memory").with("cpu-quota", Verdict::Pass).with("pids-limit", Verdict::Pass),
         launched("only memory is pressed", "--memory=32m --pids-limit=50 --for=700ms", FILL)
-            .open("pids-limit").with("memory", Verdict::Pass),
+            .stays_open("pids-limit").with("memory", Verdict::Pass),
         launched("only CPU time is pressed", "--memory=64m --cpus=0.1 --for=700ms", SPIN)
-            .open("memory").with("cpu-quota", Verdict::Pass),
+            .stays_open("memory").with("cpu-quota", Verdict::Pass),
         launched("only tasks are pressed", "--memory=64m --pids-limit=10 --for=700ms", FORK)
-            .open("memory").with("pids-limit", Verdict::Pass),
+            .stays_open("memory").with("pids-limit", Verdict::Pass),
         launched("none of three is pressed", all, SLEEP)
-            .open("memory").with("cpu-quota", Verdict::Inconclusive).with("pids-limit", Verdict::Inconclusive),
+            .stays_open("memory").with("cpu-quota", Verdict::Inconclusive).with("pids-limit", Verdict::Inconclusive),
         launched("CPU time on one CPU", "--cpus=0.1 --cpuset-cpus=0 --for=1s", SPIN_4)
             .passes("cpu-quota").with("cpuset-cpus", Verdict::Pass),
     ]

@@ -84,14 +84,14 @@ fn pressed() -> Vec<Setup> {
         standing("memory that stands is filled", "-m 32m", FILL, "--for 1s").passes("memory"),
         standing("CPU time that stands is used up", "--cpus 0.2", SPIN_4, "--for 1s").passes("cpu-quota"),
         standing("tasks that stand are used up", "--pids-limit 20", fork, "--for 1s").passes("pids-limit"),
-        standing("memory that stands is not used", "-m 32m", SLEEP, "--for 300ms").open("memory"),
-        standing("tasks that stand are not used", "--pids-limit 20", SLEEP, "--for 300ms").open("pids-limit"),
+        standing("memory that stands is not used", "-m 32m", SLEEP, "--for 300ms").stays_open("memory"),
+        standing("tasks that stand are not used", "--pids-limit 20", SLEEP, "--for 300ms").stays_open("pids-limit"),
         plain("a cgroup's memory is filled", &[(Knob::Memory, "33554432")], FILL, By::Cgroup, "--expect memory=32m --for 1s")
             .passes("memory"),
         plain("a cgroup's CPU time is used up", &[(Knob::Quota, "20000")], SPIN, By::Cgroup, "--expect cpus=0.2 --for 1s")
             .passes("cpu-quota"),
         plain("a cgroup's memory is not used", &[(Knob::Memory, "33554432")], SLEEP, By::Cgroup, "--expect memory=32m --for 300ms")
-            .open("memory"),
+            .stays_open("memory"),
     ]
 }
 
@@ -117,15 +117,15 @@ fn not_readable() -> Vec<Setup> {
     let stands = |name, flags, command, verify, file| standing(name, flags, command, verify).without(file);
     vec![
         stands("the limit of memory cannot be read", "-m 32m", SLEEP, "",
-            File("memory", "memory.limit_in_bytes", "memory.max")).open("memory"),
+            File("memory", "memory.limit_in_bytes", "memory.max")).stays_open("memory"),
         stands("the quota cannot be read", "--cpus 0.2", SLEEP, "",
-            File("cpu", "cpu.cfs_quota_us", "cpu.max")).open("cpu-quota"),
+            File("cpu", "cpu.cfs_quota_us", "cpu.max")).stays_open("cpu-quota"),
         stands("the limit of tasks cannot be read", "--pids-limit 20", SLEEP, "",
-            File("pids", "pids.max", "pids.max")).open("pids-limit").because("pids.max"),
+            File("pids", "pids.max", "pids.max")).stays_open("pids-limit").because("pids.max"),
         stands("the throttling cannot be read", "--cpus 0.2", SPIN, "--for 700ms",
-            File("cpu", "cpu.stat", "cpu.stat")).open("cpu-quota").because("cpu.stat"),
+            File("cpu", "cpu.stat", "cpu.stat")).stays_open("cpu-quota").because("cpu.stat"),
         stands("the refused forks cannot be read", "--pids-limit 20", "while :; do {hog} 40 4096; done 2>/dev/null", "--for 700ms",
-            File("pids", "pids.events", "pids.events")).open("pids-limit").because("pids.events"),
+            File("pids", "pids.events", "pids.events")).stays_open("pids-limit").because("pids.events"),
     ]
 }
 
@@ -138,7 +138,7 @@ fn in_cgroups_below() -> Vec<Setup> {
         standing("what moved below is as told", "-m 32m --cpus 0.2", SLEEP, "").before(Act::Inside(Knob::Memory))
             .passes("memory").with("cpu-quota", Verdict::Pass),
         standing("less memory below does not fill it", "-m 64m", FILL, "--for 700ms")
-            .before(Act::Limited(Knob::Memory, "16777216")).open("memory"),
+            .before(Act::Limited(Knob::Memory, "16777216")).stays_open("memory"),
     ]
 }
 
@@ -146,7 +146,7 @@ fn frozen() -> Vec<Setup> {
     vec![
         standing("frozen, and as told", "-m 32m --cpus 0.2", SLEEP, "").before(Act::FreezeNow)
             .passes("memory").with("cpu-quota", Verdict::Pass),
-        standing("frozen, it uses no CPU time", "--cpus 0.2", SPIN, "--for 500ms").before(Act::FreezeNow).open("cpu-quota"),
+        standing("frozen, it uses no CPU time", "--cpus 0.2", SPIN, "--for 500ms").before(Act::FreezeNow).stays_open("cpu-quota"),
         launched("frozen once it used up its CPU time", "--cpus=0.2 --for=1s", SPIN)
             .during(Act::Freeze(Knob::Quota)).passes("cpu-quota"),
     ]

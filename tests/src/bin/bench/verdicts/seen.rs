@@ -38,10 +38,10 @@ fn not_pressed() -> Vec<Setup> {
         ("shares by themselves", "--cpu-shares=512 --for=300ms", SPIN, "cpu-weight"),
         ("memory nodes", "--cpuset-mems=0 --for=300ms", SLEEP, "cpuset-mems"),
     ];
-    let mut all: Vec<Setup> = open.map(|(name, flags, command, limit)| launched(name, flags, command).open(limit)).into();
+    let mut all: Vec<Setup> = open.map(|(name, flags, command, limit)| launched(name, flags, command).stays_open(limit)).into();
     all.extend([
         launched("one of two siblings", "--weights=100:100 --for=1s", "sleep 0.$((RANDOM % 9)); exec sleep 1000").is(Verdict::Inconclusive),
-        launched("a limit for swap where none is used", "--memory=64m --memory-swap=128m --for=300ms", SLEEP).open("memory-swap"),
+        launched("a limit for swap where none is used", "--memory=64m --memory-swap=128m --for=300ms", SLEEP).stays_open("memory-swap"),
     ]);
     all
 }
@@ -69,7 +69,7 @@ fn not_intended() -> Vec<Setup> {
 
 fn not_readable() -> Vec<Setup> {
     let of = |name: &str, flags: &str, command: &str, verify: &str, file: File, limit: &'static str| {
-        standing(name, flags, command, verify).without(file).open(limit).because("cannot be read")
+        standing(name, flags, command, verify).without(file).stays_open(limit).because("cannot be read")
     };
     let both = |controller, name| File(controller, name, name);
     vec![
@@ -105,7 +105,7 @@ fn burst() -> Vec<Setup> {
         with("a burst, and four spin", "--cpus 0.2", SPIN_4, "20000"),
         with("a small burst", "--cpus 0.3", SPIN, "1000"),
         with("a burst, and a pause before", "--cpu-quota 20000 --cpu-period 50000", "while :; do sleep 0.2; for ((i = 0; i < 600000; i++)); do :; done; done", "20000"),
-        standing("a burst, and nothing runs", "--cpus 0.2", SLEEP, "--for 400ms").before(Act::Write(Knob::Burst, "20000")).open("cpu-quota"),
+        standing("a burst, and nothing runs", "--cpus 0.2", SLEEP, "--for 400ms").before(Act::Write(Knob::Burst, "20000")).stays_open("cpu-quota"),
         standing("a burst is no other quota", "--cpus 0.2", SLEEP, "").before(Act::Write(Knob::Burst, "20000")).passes("cpu-quota"),
     ]
 }
@@ -121,13 +121,13 @@ fn below() -> Vec<Setup> {
         stands("below, memory is filled", "-m 24m", FILL, "--for 1s", Knob::Memory).passes("memory"),
         stands("below, a set is used", "--cpuset-cpus 0", SPIN_4, "--for 700ms", Knob::Quota).passes("cpuset-cpus"),
         stands("below, threads are refused", "--pids-limit 25", THREADS, "--for 1s", Knob::Pids).passes("pids-limit"),
-        stands("below, nothing is used", "-m 32m", SLEEP, "--for 300ms", Knob::Memory).open("memory"),
+        stands("below, nothing is used", "-m 32m", SLEEP, "--for 300ms", Knob::Memory).stays_open("memory"),
         stands("its init moved itself, and the limit is another", "-m 32m", SLEEP, "", Knob::Memory)
             .before(Act::Write(Knob::Memory, "50331648")).fails("memory"),
         standing("fewer tasks below do not press above", "--pids-limit 30", THREADS, "--for 700ms")
-            .before(Act::Limited(Knob::Pids, "10")).open("pids-limit").only_v1(),
+            .before(Act::Limited(Knob::Pids, "10")).stays_open("pids-limit").only_v1(),
         standing("killed by a limit below", "-m 64m", FILL, "--for 700ms")
-            .before(Act::Limited(Knob::Memory, "8388608")).open("memory").only_v1(),
+            .before(Act::Limited(Knob::Memory, "8388608")).stays_open("memory").only_v1(),
     ]
 }
 
@@ -136,11 +136,11 @@ fn no_swap() -> Vec<Setup> {
         standing("what follows from memory does not decide", "-m 32m", FILL, "--for 700ms")
             .passes("memory").with("memory-swap", Verdict::Inconclusive),
         standing("swap that was asked for decides", "-m 32m --memory-swap 96m", FILL, "--for 700ms")
-            .open("memory-swap").with("memory", Verdict::Pass),
+            .stays_open("memory-swap").with("memory", Verdict::Pass),
         launched("memory alone", "--memory=24m --for=500ms", FILL).passes("memory"),
         launched("memory, and swap of its own", "--memory=24m --memory-swap=72m --for=500ms", FILL)
-            .open("memory-swap").with("memory", Verdict::Pass),
-        launched("no swap, and nothing happens", "--memory=24m --memory-swap=24m --for=300ms", SLEEP).open("memory-swap"),
+            .stays_open("memory-swap").with("memory", Verdict::Pass),
+        launched("no swap, and nothing happens", "--memory=24m --memory-swap=24m --for=300ms", SLEEP).stays_open("memory-swap"),
         standing("as told, with swap", "-m 32m --memory-swap 64m", SLEEP, "").passes("memory-swap"),
         standing("another limit of memory, where swap follows", "-m 32m", FILL, "--for 500ms")
             .before(Act::Write(Knob::Memory, "25165824")).fails("memory"),
@@ -150,8 +150,8 @@ fn no_swap() -> Vec<Setup> {
 fn frozen() -> Vec<Setup> {
     vec![
         standing("frozen, and shares are as told", "-c 2048", SLEEP, "").before(Act::FreezeNow).passes("cpu-weight"),
-        standing("frozen, and memory is not filled", "-m 32m", SLEEP, "--for 300ms").before(Act::FreezeNow).open("memory"),
-        standing("frozen, and no task is made", "--pids-limit 20", SLEEP, "--for 300ms").before(Act::FreezeNow).open("pids-limit"),
+        standing("frozen, and memory is not filled", "-m 32m", SLEEP, "--for 300ms").before(Act::FreezeNow).stays_open("memory"),
+        standing("frozen, and no task is made", "--pids-limit 20", SLEEP, "--for 300ms").before(Act::FreezeNow).stays_open("pids-limit"),
         standing("frozen, and the quota is another", "--cpus 0.2", SPIN, "").before(Act::FreezeNow)
             .before(Act::Write(Knob::Quota, "30000")).fails("cpu-quota"),
         standing("frozen, and the tasks are others", "--pids-limit 20", SLEEP, "").before(Act::FreezeNow)

@@ -163,7 +163,7 @@ impl Setup {
         self.is(Verdict::Fail).with(limit, Verdict::Fail)
     }
 
-    pub fn open(self, limit: &'static str) -> Self {
+    pub fn stays_open(self, limit: &'static str) -> Self {
         self.is(Verdict::Inconclusive)
             .with(limit, Verdict::Inconclusive)
     }
