@@ -14,10 +14,12 @@ mod docker;
 mod expect;
 mod own;
 mod systemd;
+mod unjudged;
 
 pub use crate::limit::{Intent, Source};
 pub use expect::expect;
 pub use own::of_spec;
+pub use unjudged::not_judged;
 
 /// Why it cannot be said what is intended.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,7 @@ use crate::limit::{Device, File, Form, Kind, TABLE};
 
 mod bounds;
 mod files;
+pub mod passing;
 
 pub use bounds::bounds;
 use files::{ABOVE_ROOT, above_files, is_apart, link};
@@ -186,7 +187,12 @@ impl<'a> Limits<'a> {
                 .last()
         {
             let controller = controller.to_owned();
-            return Missing::NotEnabled { controller, file };
+            let advice = passing::advice(&file, &controller);
+            return Missing::NotEnabled {
+                controller,
+                file,
+                advice,
+            };
         }
         let file = files.last().map_or(kind.flag(), |file| file.name);
         Missing::NoFile {

@@ -82,8 +82,31 @@ fn misuse(error: &clap::Error) -> ExitCode {
     let words: Vec<&str> = said.split_whitespace().collect();
     let said = words.join(" ");
     let said = text::said(&said);
-    complain(&format!("{said} (--help says more)"));
+    let meant = suggested(error).unwrap_or_default();
+    complain(&format!("{said}{meant} (--help says more)"));
     ExitCode::from(misuse_status())
+}
+
+/// Names that are suggested, at most.
+const SUGGESTED: usize = 2;
+
+/// What was meant perhaps: what is spelled alike.
+fn suggested(error: &clap::Error) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue};
+    const KINDS: [ContextKind; 3] = [
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedValue,
+    ];
+    let names = KINDS.into_iter().flat_map(|kind| match error.get(kind) {
+        Some(ContextValue::String(name)) => vec![name.clone()],
+        Some(ContextValue::Strings(names)) => names.clone(),
+        _ => Vec::new(),
+    });
+    // What is most alike is the last.
+    let names: Vec<String> = names.map(|name| format!("'{name}'")).collect();
+    let names: Vec<String> = names.into_iter().rev().take(SUGGESTED).collect();
+    (!names.is_empty()).then(|| format!("; did you mean {}?", names.join(" or ")))
 }
 
 /// docker's for its commands that end as the container's command does.

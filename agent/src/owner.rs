@@ -63,7 +63,8 @@ impl Owner {
         if self.alone_has(&directory.metadata()?) {
             return Ok(directory);
         }
-        let why = "not a directory of this user's that nobody else may write to; remove it";
+        let why =
+            "not a directory of this user's that nobody else may write to (chown, chmod go-w)";
         Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
     }
 }

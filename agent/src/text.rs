@@ -80,6 +80,15 @@ fn is_plain_ascii(text: &[u8]) -> bool {
     })
 }
 
+/// A word of a command for a shell: as it is where that is plain, else quoted.
+pub fn shell_word(word: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return Cow::Borrowed(word);
+    }
+    Cow::Owned(format!("'{}'", word.replace('\'', "'\\''")))
+}
+
 /// What a line begins with that tells of no error.
 pub const NOTE: &str = "agent: note: ";
 

@@ -143,8 +143,11 @@ fn human(report: &Report) -> String {
         ("BTF", btf.to_owned()),
         ("lockdown", lockdown),
         ("privileges", privileges(system.capabilities.as_deref())),
-        ("cgroups", layout),
     ];
+    if let Some(lacking) = lacking(system.capabilities.as_deref()) {
+        rows.push(("", lacking));
+    }
+    rows.push(("cgroups", layout));
     for hierarchy in &report.cgroups.hierarchies {
         let controllers = hierarchy.controllers.join(",");
         rows.push((
@@ -247,6 +250,18 @@ fn privileges(held: Option<&[String]>) -> String {
     } else {
         format!("missing {}: run as root", missing.join(" "))
     }
+}
+
+/// What is missing without a capability that tracing does not need.
+fn lacking(held: Option<&[String]>) -> Option<String> {
+    const PTRACE: &str = "CAP_SYS_PTRACE";
+    let lacks = held.is_some_and(|held| !held.iter().any(|it| it == PTRACE));
+    lacks.then(|| {
+        format!(
+            "no {PTRACE}: where /proc hides processes (hidepid=, ProtectProc=), container_network_* of them is missing, and \
+             agent inspect sees less of those with more capabilities"
+        )
+    })
 }
 
 fn cgroups(found: Option<&Hierarchies>) -> Cgroups {

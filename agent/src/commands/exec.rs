@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::elsewhere::{Action, explained};
 use crate::runtime::supervise::exec;
 
 const EXAMPLES: &str = "\
@@ -53,8 +54,15 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> ExitCode {
-    let status = super::protect().and_then(|()| exec::exec(&request(args)));
-    super::exit_of_container(status)
+    let request = request(args);
+    let status = super::protect().and_then(|()| exec::exec(&request));
+    let status = status.map_err(|error| {
+        let status = error.status();
+        let (name, command) = (&request.container, &request.command);
+        super::complain(explained(error, Action::Exec, name, command).as_ref());
+        status
+    });
+    ExitCode::from(status.unwrap_or_else(|status| status))
 }
 
 fn request(args: Args) -> exec::Request {

@@ -1,15 +1,9 @@
 //! The first process of a container that is named, for who joins it or looks at it.
 
-use std::path::Path;
-
-use super::engine::EngineArgs;
-use super::known::{Candidate, Fresh, Search, running, running_in};
+use super::elsewhere::{Answer, ask};
 use crate::host::pinned::Pinned;
-use crate::inventory::containers::ContainerState;
 use crate::runtime::state::Store;
 use crate::runtime::supervise;
-use crate::server::socket;
-use crate::watch::client;
 
 /// The first process of a container that runs: of `agent run`, or of any engine that the agent knows.
 ///
@@ -26,44 +20,26 @@ pub fn first_process(name: &str) -> Result<Pinned, String> {
     {
         return Ok(process.clone());
     }
-    let none = || {
-        own.clone().ok_or_else(|| {
-            "no container of that name runs here; agent ps shows those that do".to_owned()
-        })
-    };
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let Ok(runtime) = runtime.enable_all().build() else {
-        return none();
-    };
-    runtime.block_on(async {
-        let engine = EngineArgs::default();
-        let found = match of_server().await {
-            Some(found) => found,
-            None => match engine.look().await {
-                Ok(look) => running_in(&look),
-                Err(_) => return none(),
-            },
-        };
-        let fresh = Fresh::new(&engine)
-            .await
-            .map_err(|error| error.to_string())?;
-        let known = Search::new(name, &found, &fresh).any().await;
-        match known.map_err(|error| error.to_string())? {
-            Some(known) => {
-                known.membership().map_err(|error| error.to_string())?;
-                known.process.map_or_else(none, Ok)
-            }
-            None => none(),
+    let other = match ask(name).map_err(|error| error.to_string())? {
+        Answer::Known(known) => {
+            known.membership().map_err(|error| error.to_string())?;
+            known.process.ok_or_else(|| {
+                "nobody says which process of that container is its first".to_owned()
+            })
         }
-    })
-}
-
-async fn of_server() -> Option<Vec<Candidate>> {
-    let path = "/v1/containers";
-    let states: Vec<ContainerState> = client::fetch_trusted(Path::new(socket::DEFAULT), path)
-        .await
-        .ok()?;
-    Some(running(&states))
+        Answer::Stopped => Err(format!(
+            "docker has it, and it does not run; start it: docker start {}",
+            crate::text::shell_word(name)
+        )),
+        Answer::Nobody => {
+            Err("no container of that name runs here; agent ps shows those that do".to_owned())
+        }
+        Answer::Closed(why) => Err(format!(
+            "agent run of this user has no container of that name that runs; whether another user or an engine has one \
+             cannot be told: {why}"
+        )),
+    };
+    other.or_else(|reason| own.ok_or(reason))
 }
 
 /// The first process of a container of this user's `agent run`, while its supervisor lives.

@@ -8,20 +8,25 @@ use super::{
     engine::EngineArgs,
     first_process::own_process,
     known::{self, Fresh, Search},
-    screen,
+    screen, unit,
 };
 use crate::{
-    host::{Error, pinned::Pinned},
+    host::{Error, membership::Membership, pinned::Pinned, process::Process},
+    intent,
     inventory::{
         containers::{self, ContainerState},
-        inspect::{container_of, page, read},
+        inspect::{Report, container_of, page, read},
         namespaces::{self, NamespaceState, Wanted},
     },
     limit::Intent,
     pipeline::look::Look,
     server::socket,
     text::escape_json,
-    watch::{client, record::Container, value::parse_container},
+    watch::{
+        client::{self, ClientError},
+        record::Container,
+        value::parse_container,
+    },
 };
 
 const EXAMPLES: &str = "\
@@ -46,8 +51,8 @@ pub struct Args {
     #[arg(long, value_name = "human|json", default_value = "human")]
     output: Output,
 
-    /// The unix socket of agent serve
-    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT)]
+    /// The unix socket of agent serve; off: ask no server
+    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT)]
     socket: PathBuf,
 
     #[command(flatten)]
@@ -62,7 +67,11 @@ enum Output {
 
 /// Who says what containers and namespaces there are.
 enum Inventory {
-    Server(PathBuf),
+    Server {
+        socket: PathBuf,
+        /// Whether it is root's or this user's.
+        trusted: bool,
+    },
     Look(Box<Look>),
 }
 
@@ -70,16 +79,19 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (inventory, states) = args.inventory().await?;
     let all: Vec<Container> = states.iter().map(|it| it.container.clone()).collect();
     let target = &args.target;
-    let fresh = Fresh::new(&args.engine).await?;
+    let is_trusted = matches!(inventory, Inventory::Server { trusted: true, .. });
+    let fresh = Fresh::new(&args.engine).await?.believing_server(is_trusted);
     let found = process_of(target, &states, &fresh).await;
-    let gone = |pid: &dyn std::fmt::Display| {
-        anyhow::anyhow!(
-            "{target}: there is no process {pid}, or it has just ended; want one of the host's numbers"
-        )
+    let gone = |pid: u32| {
+        let why = Process::new(Path::new("/"), pid).unseen();
+        anyhow::anyhow!("{target}: {why}")
     };
     let Some(process) = found.with_context(|| target.clone())? else {
-        if target.parse::<NonZeroU32>().is_ok() {
-            return Err(gone(target));
+        if let Ok(number) = target.parse::<NonZeroU32>() {
+            return Err(gone(number.get()));
+        }
+        if let Some(said) = unit::explained(target) {
+            anyhow::bail!(said);
         }
         anyhow::bail!(
             "{target}: no container of that name or id runs, and it is no process's number; agent ps lists containers"
@@ -98,8 +110,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Another process may have its number.
     let is_itself = process.check().is_ok();
     let report = match read {
-        Ok(report) if is_itself => report,
-        Ok(_) | Err(Error::Gone { .. }) => return Err(gone(&pid)),
+        Ok(report) if is_itself => Report {
+            not_judged: not_judged(pid.get()).await,
+            ..report
+        },
+        Ok(_) | Err(Error::Gone { .. }) => return Err(gone(pid.get())),
         Err(error) => return Err(error.into()),
     };
     super::print(&match args.output {
@@ -107,6 +122,20 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Output::Json => escape_json(&serde_json::to_string_pretty(&report)?).into_owned() + "\n",
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What its systemd unit asks for that no command here judges.
+async fn not_judged(pid: u32) -> Vec<String> {
+    let Ok(membership) = Membership::of(Path::new("/"), pid) else {
+        return Vec::new();
+    };
+    match intent::not_judged(&membership).await {
+        Ok(asked) => asked,
+        Err(error) => {
+            super::complain(&error);
+            Vec::new()
+        }
+    }
 }
 
 /// The first process of a container; else a number is that of a process. A name is more than a number, and that is more
@@ -131,10 +160,21 @@ async fn process_of(
 impl Args {
     /// The containers that there are, and who else is to be asked.
     async fn inventory(&self) -> anyhow::Result<(Inventory, Vec<ContainerState>)> {
-        match client::fetch(&self.socket, "/v1/containers").await {
-            Ok(states) => Ok((Inventory::Server(self.socket.clone()), states)),
+        const PATH: &str = "/v1/containers";
+        let server = |trusted| Inventory::Server {
+            socket: self.socket.clone(),
+            trusted,
+        };
+        match client::fetch_trusted(&self.socket, PATH).await {
+            Ok(states) => Ok((server(true), states)),
+            Err(ClientError::Foreign { .. }) => {
+                let states = client::fetch(&self.socket, PATH).await?;
+                Ok((server(false), states))
+            }
             Err(nobody) if nobody.is_no_server() => {
+                let said = nobody.named_in_vain();
                 let look = self.alone().await.context(nobody)?;
+                said.iter().for_each(|said| super::note(said));
                 let states = states(&look);
                 Ok((Inventory::Look(look), states))
             }
@@ -177,7 +217,7 @@ impl Inventory {
             ..Wanted::default()
         };
         Ok(match self {
-            Self::Server(socket) => {
+            Self::Server { socket, .. } => {
                 let path = format!("/v1/namespaces?{}", wanted.query());
                 client::fetch(socket, &path).await?
             }

@@ -68,6 +68,8 @@ pub struct Fresh {
     engine: Option<Client>,
     /// Who asks.
     user: u32,
+    /// Whether the candidates are what a server of root's or of this user says: it may hear engines that are not heard here.
+    server: bool,
 }
 
 impl Fresh {
@@ -81,7 +83,15 @@ impl Fresh {
             witnesses,
             engine,
             user,
+            server: false,
         })
+    }
+
+    /// Believes, or does not, what a server says is confirmed of the candidates.
+    #[must_use]
+    pub fn believing_server(mut self, server: bool) -> Self {
+        self.server = server;
+        self
     }
 
     /// Whether the names that this user gave are believed: root's, and those of who asks.
@@ -102,7 +112,10 @@ impl Fresh {
     pub async fn know(&self, candidate: &Candidate) -> Option<Known> {
         let (container, process) = candidate;
         let claim = Claim::of(&container.cgroup)?;
-        let confirmation = self.confirm(&claim).await?;
+        let confirmation = match self.confirm(&claim).await {
+            None if self.server && container.confirmed == Some(true) => as_told(&claim)?,
+            confirmation => confirmation?,
+        };
         let called = match container.confirmed {
             Some(true) => container.clone(),
             _ => called(&claim, &confirmation),
@@ -136,6 +149,16 @@ impl Fresh {
     }
 }
 
+/// What a server's word confirms: the cgroup, which is the user's who has all of its directories.
+fn as_told(claim: &Claim) -> Option<Confirmation> {
+    let hierarchies = Hierarchies::discover(Path::new("/")).ok()?;
+    let user = hierarchies.owner_of(&claim.cgroup)?;
+    Some(Confirmation {
+        user,
+        ..Confirmation::of(claim)
+    })
+}
+
 /// A process, if it is in a container's cgroup, or below it.
 fn in_it(claim: &Claim, process: u32) -> Option<Pinned> {
     let process = Pinned::open(i32::try_from(process).ok()?)?;
@@ -161,6 +184,11 @@ fn called(claim: &Claim, confirmation: &Confirmation) -> Container {
 }
 
 impl Known {
+    /// The user whose record confirms it.
+    pub const fn owner(&self) -> u32 {
+        self.owner
+    }
+
     /// Its cgroups: where its first process is, which may be below its own.
     ///
     /// # Errors
@@ -272,8 +300,9 @@ impl<'a> Search<'a> {
         match claims.find(|it| ways.iter().any(|way| way.takes(it, self.name))) {
             None => Ok(None),
             Some(Container { cgroup, .. }) => bail!(
-                "{cgroup} claims to be it, and neither an engine nor a record of one confirms that; agent verify --cgroup \
-                 {cgroup} judges it as a cgroup"
+                "{cgroup} claims to be it, and neither an engine nor a record of one confirms that; to judge it as a cgroup: \
+                 agent verify --cgroup {}",
+                crate::text::shell_word(cgroup)
             ),
         }
     }
@@ -328,18 +357,21 @@ impl<'a> Search<'a> {
 /// # Errors
 /// Neither a server can be asked, nor this process look; or none, or more than one, is meant and confirmed.
 pub async fn find(name: &str, socket: &Path, engine: &EngineArgs) -> anyhow::Result<Option<Known>> {
-    let found = match client::fetch_trusted::<Vec<ContainerState>>(socket, "/v1/containers").await {
-        Ok(states) => running(&states),
-        Err(nobody) if nobody.is_no_server() => {
-            super::need_privileges("verify --container without a server")?;
-            super::log_to_stderr("warn");
-            running_in(&engine.look().await?)
-        }
-        Err(error) => return Err(error.into()),
-    };
-    Search::new(name, &found, &Fresh::new(engine).await?)
-        .any()
-        .await
+    let (found, is_told) =
+        match client::fetch_trusted::<Vec<ContainerState>>(socket, "/v1/containers").await {
+            Ok(states) => (running(&states), true),
+            Err(nobody) if nobody.is_no_server() => {
+                super::need_privileges("verify --container without a server")?;
+                super::log_to_stderr("warn");
+                let said = nobody.named_in_vain();
+                let look = engine.look().await?;
+                said.iter().for_each(|said| super::note(said));
+                (running_in(&look), false)
+            }
+            Err(error) => return Err(error.into()),
+        };
+    let fresh = Fresh::new(engine).await?.believing_server(is_told);
+    Search::new(name, &found, &fresh).any().await
 }
 
 #[cfg(test)]
@@ -374,6 +406,7 @@ mod tests {
             witnesses: Witnesses::new(believed),
             engine: None,
             user: 0,
+            server: false,
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::elsewhere::{Action, explained};
 use crate::runtime::state::Store;
 use crate::runtime::supervise::log::{Reader, Stream};
 
@@ -34,9 +35,13 @@ pub struct Args {
     container: String,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+/// `swept` are containers that were there when the command was called: their supervisors had been killed.
+pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
-    let waiter = store.waiter(&args.container)?;
+    let name = &args.container;
+    super::need_not_swept(name, swept)?;
+    let waiter = store.waiter(name);
+    let waiter = waiter.map_err(|error| explained(error.into(), Action::Logs, name, &[]))?;
     let directory = store.log(&args.container)?;
     let mut reader = Reader::open(&directory).with_context(|| {
         format!(

@@ -1,6 +1,7 @@
 //! One file a subcommand: arguments and wiring only.
 
 mod doctor;
+mod elsewhere;
 mod engine;
 mod exec;
 mod first_process;
@@ -17,6 +18,7 @@ mod run;
 mod screen;
 mod serve;
 mod stop;
+mod unit;
 mod verify;
 mod wait;
 mod watch;
@@ -87,9 +89,10 @@ pub fn begin() {
 /// Where it cannot be done.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     // Those that launch do it once they run from a file that is out of reach.
-    if !matches!(command, Command::Run(_) | Command::Exec(_)) {
-        supervise::sweep(&Store::of_user());
-    }
+    let swept = match command {
+        Command::Run(_) | Command::Exec(_) => Vec::new(),
+        _ => supervise::sweep(&Store::of_user()),
+    };
     if matches!(command, Command::Serve(_) | Command::Watch(_)) {
         come_first();
     }
@@ -109,10 +112,10 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Exec(args) => Ok(exec::run(args)),
-        Command::Logs(args) => logs::run(&args),
-        Command::Stop(args) => stop::run(&args),
-        Command::Wait(args) => wait::run(&args),
-        Command::Rm(args) => rm::run(&args),
+        Command::Logs(args) => logs::run(&args, &swept),
+        Command::Stop(args) => stop::run(&args, &swept),
+        Command::Wait(args) => wait::run(&args, &swept),
+        Command::Rm(args) => rm::run(&args, &swept),
     }
 }
 
@@ -158,6 +161,15 @@ fn each(
         }
     }
     Ok(code)
+}
+
+/// # Errors
+/// The container was there, and this command has removed what its supervisor left that was killed.
+fn need_not_swept(name: &str, swept: &[String]) -> Result<(), supervise::Error> {
+    match swept.iter().any(|it| it == name) {
+        true => Err(supervise::Error::Abandoned { name: name.into() }),
+        false => Ok(()),
+    }
 }
 
 /// Says in one line what was wrong. Where nobody reads that, the exit status says enough.

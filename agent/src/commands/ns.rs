@@ -11,7 +11,7 @@ use anyhow::Context as _;
 
 use super::{engine::EngineArgs, screen};
 use crate::{
-    host::namespace,
+    host::{namespace, process::Process},
     inventory::{
         dot::graph,
         namespaces::{self, NamespaceState, Wanted},
@@ -58,8 +58,8 @@ pub struct Args {
     #[arg(long, value_name = "human|json|dot", default_value = "human")]
     output: Output,
 
-    /// The unix socket of agent serve
-    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT)]
+    /// The unix socket of agent serve; off: ask no server
+    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT)]
     socket: PathBuf,
 
     #[command(flatten)]
@@ -78,7 +78,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/namespaces?{}", wanted.query());
     let states = match client::fetch(&args.socket, &path).await {
         Ok(states) => states,
-        Err(nobody) if nobody.is_no_server() => alone(&args, &wanted).await.context(nobody)?,
+        Err(nobody) if nobody.is_no_server() => {
+            let said = nobody.named_in_vain();
+            let states = alone(&args, &wanted).await.context(nobody)?;
+            args.need_found(&states)?;
+            said.iter().for_each(|said| super::note(said));
+            states
+        }
         Err(error) => return Err(error.into()),
     };
     args.need_found(&states)?;
@@ -117,9 +123,15 @@ impl Args {
             return Ok(());
         }
         if let Some(pid) = self.pid {
-            anyhow::bail!("--pid {pid}: there is no such process; want one of the host's numbers");
+            anyhow::bail!(
+                "--pid {pid}: {}",
+                Process::new(Path::new("/"), pid.get()).unseen()
+            );
         }
         if let Some(container) = &self.container {
+            if let Some(said) = super::unit::explained(container) {
+                anyhow::bail!("--container {said}");
+            }
             anyhow::bail!(
                 "--container {container}: no container of that name or id runs; agent ps lists them"
             );

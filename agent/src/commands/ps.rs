@@ -45,8 +45,8 @@ pub struct Args {
     #[arg(long, value_name = "human|json", default_value = "human")]
     output: Output,
 
-    /// The unix socket of agent serve
-    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT)]
+    /// The unix socket of agent serve; off: ask no server
+    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT)]
     socket: PathBuf,
 
     #[command(flatten)]
@@ -62,7 +62,12 @@ enum Output {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let states = match of_server(&args).await {
         Ok(states) => states,
-        Err(nobody) if nobody.is_no_server() => alone(&args).await.context(nobody)?,
+        Err(nobody) if nobody.is_no_server() => {
+            let said = nobody.named_in_vain();
+            let states = alone(&args).await.context(nobody)?;
+            said.iter().for_each(|said| super::note(said));
+            states
+        }
         Err(error) => return Err(error.into()),
     };
     super::print(&match args.output {

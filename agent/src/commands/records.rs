@@ -32,7 +32,9 @@ impl Wanted<'_> {
         match client::connect(self.socket, &self.filter).await {
             Ok(events) => Ok(Source::Server(events)),
             Err(nobody) if nobody.is_no_server() => {
+                let said = nobody.named_in_vain();
                 let records = self.alone(command).await.context(nobody)?;
+                said.iter().for_each(|said| super::note(said));
                 Ok(Source::Alone(records))
             }
             Err(error) => Err(error.into()),

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::elsewhere::{Action, explained};
 use crate::runtime::state::Store;
 use crate::runtime::supervise;
 
@@ -20,9 +21,14 @@ pub struct Args {
     containers: Vec<String>,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+/// `swept` are containers that were there when the command was called: their supervisors had been killed.
+pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
     super::each(&args.containers, |name| {
-        Ok(supervise::remove(&store, name, args.force)?)
+        if swept.iter().any(|it| it == name) {
+            return Ok(());
+        }
+        let removed = supervise::remove(&store, name, args.force);
+        removed.map_err(|error| explained(error, Action::Remove, name, &[]))
     })
 }

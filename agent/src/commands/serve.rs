@@ -40,7 +40,7 @@ pub struct Args {
     listen: SocketAddr,
 
     /// The unix socket, made with mode 0600
-    #[arg(long, value_name = "PATH", default_value = server::socket::DEFAULT)]
+    #[arg(long, value_name = "PATH", env = server::socket::VARIABLE, default_value = server::socket::DEFAULT)]
     socket: PathBuf,
 
     #[command(flatten)]

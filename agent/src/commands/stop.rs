@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::elsewhere::{Action, explained};
 use crate::runtime::spec::value::number_in;
 use crate::runtime::state::Store;
 use crate::runtime::supervise;
@@ -28,10 +29,15 @@ pub struct Args {
     containers: Vec<String>,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+/// `swept` are containers that were there when the command was called: their supervisors had been killed.
+pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
     let patience = Duration::from_secs(args.time.into());
     super::each(&args.containers, |name| {
-        Ok(supervise::stop(&store, name, patience)?)
+        if swept.iter().any(|it| it == name) {
+            return Ok(());
+        }
+        let stopped = supervise::stop(&store, name, patience);
+        stopped.map_err(|error| explained(error, Action::Stop, name, &[]))
     })
 }

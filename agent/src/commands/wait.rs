@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use super::elsewhere::{Action, explained};
 use crate::runtime::state::{Status, Store};
 
 /// Wait until containers have ended, and print their exit statuses
@@ -17,10 +18,13 @@ pub struct Args {
     containers: Vec<String>,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+/// `swept` are containers that were there when the command was called: their supervisors had been killed.
+pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
     super::each(&args.containers, |name| {
-        let waiter = store.waiter(name)?;
+        super::need_not_swept(name, swept)?;
+        let waiter = store.waiter(name);
+        let waiter = waiter.map_err(|error| explained(error.into(), Action::Wait, name, &[]))?;
         let code = match store.read(name).map(|record| record.status) {
             Ok(Status::Exited { code }) => code,
             _ => waiter

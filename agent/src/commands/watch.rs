@@ -77,7 +77,8 @@ pub struct Args {
     #[arg(long = "comm", value_name = "COMM", value_parser = parse_comm)]
     comms: Vec<String>,
 
-    /// Only what is done on the host, outside all containers, units and other cgroups
+    /// Only what the host's own processes do, those of services and login sessions among them: outside
+    /// of containers and sandboxes
     #[arg(long)]
     host: bool,
 
@@ -93,8 +94,8 @@ pub struct Args {
     #[arg(long, value_name = "human|json", default_value = "human", value_parser = parse_output)]
     output: Output,
 
-    /// The unix socket of agent serve
-    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT)]
+    /// The unix socket of agent serve; off: ask no server
+    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT)]
     socket: PathBuf,
 
     // Where no server listens.

@@ -281,6 +281,18 @@ impl AsFd for Control {
     }
 }
 
+/// How many processes are in the cgroup whose file `file` is; none in the root of a hierarchy, where they are in nobody's
+/// way.
+pub fn occupants(file: &Path) -> usize {
+    let directory = file.parent().unwrap_or(file);
+    // The root has no such file (cgroup-v2.rst, "Core Interface Files").
+    if !directory.join("cgroup.events").exists() {
+        return 0;
+    }
+    let text = std::fs::read_to_string(directory.join(PROCESSES)).unwrap_or_default();
+    text.lines().count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

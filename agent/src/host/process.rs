@@ -28,11 +28,64 @@ pub struct IdRange {
     pub count: u32,
 }
 
+/// The numbers of all processes that this one sees, in order.
+pub fn numbers(root: &Path) -> Vec<u32> {
+    let entries = fs::read_dir(root.join("proc"));
+    let entries = entries.into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut numbers: Vec<u32> = numbers.collect();
+    numbers.sort_unstable();
+    numbers
+}
+
 impl Process {
     pub fn new(root: &Path, pid: u32) -> Self {
         Self {
             directory: root.join("proc").join(pid.to_string()),
         }
+    }
+
+    /// Why its namespaces are not seen, where the kernel's list of tasks does not have it.
+    pub fn unseen(&self) -> String {
+        match self.state() {
+            Ok(b'Z' | b'X') => {
+                "it has ended, and is in no namespace; its parent has not waited for it yet".to_owned()
+            }
+            Ok(_) => {
+                let link = self.path("ns/mnt");
+                let why = match fs::read_link(&link) {
+                    Err(error) => format!("{}: {error}", link.display()),
+                    Ok(_) => "who was asked may not see it".to_owned(),
+                };
+                format!(
+                    "this process is there, and its namespaces are closed ({why}): to see them takes root, with all \
+                     capabilities that the process has, on the host"
+                )
+            }
+            // Where /proc hides others' processes, they have their numbers still.
+            Err(_) if self.is_hidden() => {
+                "this process is there, and /proc hides it from this user (hidepid of proc(5)); run it with sudo".to_owned()
+            }
+            Err(_) => "there is no such process; want one of the host's numbers".to_owned(),
+        }
+    }
+
+    /// Whether it is there and `/proc` hides it from this process (hidepid of proc(5), ProtectProc= of systemd.exec(5)).
+    pub fn is_hidden(&self) -> bool {
+        self.has_number() && self.started().is_err() && self.has_number()
+    }
+
+    /// Whether the kernel knows it, whatever `/proc` shows.
+    fn has_number(&self) -> bool {
+        let number = self
+            .directory
+            .file_name()
+            .and_then(|it| it.to_str()?.parse().ok());
+        let pid = number.and_then(rustix::process::Pid::from_raw);
+        pid.is_some_and(|pid| {
+            let answer = rustix::process::test_kill_process(pid);
+            !matches!(answer, Err(rustix::io::Errno::SRCH))
+        })
     }
 
     /// Where a file is that tells of it.

@@ -11,7 +11,7 @@ use crate::units::parse::microseconds_of_sum;
 use crate::watch::record::Container;
 
 /// It is there where systemd is the init process (sd_booted(3)).
-const RUNS: &str = "/run/systemd/system";
+pub(super) const RUNS: &str = "/run/systemd/system";
 
 /// The properties of a unit that are asked for (systemd.resource-control(5)).
 const PROPERTIES: [&str; 10] = [
@@ -27,7 +27,7 @@ const PROPERTIES: [&str; 10] = [
     "AllowedCPUs",
 ];
 
-const CGROUP: &str = "ControlGroup";
+pub(super) const CGROUP: &str = "ControlGroup";
 
 /// Microseconds: of the usual period, and the least and most of the kernel.
 const USUAL_PERIOD: u64 = 100_000;
@@ -47,15 +47,8 @@ pub async fn of_unit(container: &Container) -> Result<Option<Intent>, Error> {
     if !Path::new(RUNS).is_dir() {
         return Ok(None);
     }
-    let unit = container.name.clone();
-    let asked = tokio::task::spawn_blocking(move || show(&unit)).await;
     let unit = &container.name;
-    let text = asked
-        .unwrap_or_else(|panic| Err(io::Error::other(panic)))
-        .map_err(|source| Error::Systemctl {
-            unit: unit.clone(),
-            source,
-        })?;
+    let text = ask(unit, &PROPERTIES).await?;
     let properties = Properties(&text);
     if properties.get(CGROUP) != container.cgroup {
         return Ok(None);
@@ -70,9 +63,21 @@ pub async fn of_unit(container: &Container) -> Result<Option<Intent>, Error> {
     Ok(Some(Intent { limits, source }))
 }
 
-fn show(unit: &str) -> io::Result<String> {
+/// What systemctl says of these properties of a unit.
+pub(super) async fn ask(unit: &str, properties: &[&str]) -> Result<String, Error> {
+    let asked = (unit.to_owned(), properties.join(","));
+    let asked = tokio::task::spawn_blocking(move || show(&asked.0, &asked.1)).await;
+    asked
+        .unwrap_or_else(|panic| Err(io::Error::other(panic)))
+        .map_err(|source| Error::Systemctl {
+            unit: unit.to_owned(),
+            source,
+        })
+}
+
+fn show(unit: &str, properties: &str) -> io::Result<String> {
     let mut command = Command::new("systemctl");
-    let properties = format!("--property={}", PROPERTIES.join(","));
+    let properties = format!("--property={properties}");
     let command = command.args(["show", &properties, "--", unit]);
     let output = command.stdin(Stdio::null()).output()?;
     if !output.status.success() {

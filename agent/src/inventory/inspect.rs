@@ -47,6 +47,8 @@ pub struct Report {
     pub seccomp_filters: Fact<u32>,
     pub cgroups: Fact<Vec<Cgroup>>,
     pub limits: Vec<Limit>,
+    /// `PROPERTY=VALUE` of what its systemd unit asks of the kernel's limits, and no command here judges.
+    pub not_judged: Vec<String>,
     pub not_isolated: Vec<Gap>,
 }
 

@@ -35,7 +35,12 @@ pub enum Missing {
     /// Nothing of it is in the hierarchy that has the controller.
     NoCgroup { controller: String },
     /// v2: a cgroup above does not pass the controller on.
-    NotEnabled { controller: String, file: PathBuf },
+    NotEnabled {
+        controller: String,
+        file: PathBuf,
+        /// What is to be done so that it does.
+        advice: String,
+    },
     /// This version, or this kernel, does not have the file.
     NoFile { file: String },
 }
@@ -90,11 +95,13 @@ impl fmt::Display for Missing {
                     "it is in no cgroup of the hierarchy that has {controller}"
                 )
             }
-            Self::NotEnabled { controller, file } => {
+            Self::NotEnabled {
+                controller, file, ..
+            } => {
                 let file = file.display();
                 write!(
                     f,
-                    "the {controller} controller is not enabled for it; as root: echo +{controller} > {file}"
+                    "{file} does not enable the {controller} controller for it"
                 )
             }
             Self::NoFile { file } => write!(f, "this kernel has no {file} there"),

@@ -61,7 +61,13 @@ fn v2() {
     let chain = read(root.path(), "/a/b", Kind::CpuQuota).unwrap();
     let file = root.path().join("sys/fs/cgroup/a/cgroup.subtree_control");
     let controller = "cpu".to_owned();
-    assert_eq!(chain.own, Err(Missing::NotEnabled { controller, file }));
+    let advice = format!("as root: echo +{controller} > {}", file.display());
+    let missing = Missing::NotEnabled {
+        controller,
+        file,
+        advice,
+    };
+    assert_eq!(chain.own, Err(missing));
     assert!(matches!(
         read(root.path(), "/a/b", Kind::Pids).unwrap().own,
         Err(Missing::NoController { .. })

@@ -3,13 +3,15 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Once;
 
 use agent_ebpf::{Namespace, Namespaces, Task};
 
 use super::container::Cgroup;
 use crate::container::registry;
 use crate::host::kept::ReadErrors;
-use crate::host::network;
+use crate::host::process::Process;
+use crate::host::{Error, network};
 
 /// The network namespaces of a scrape, each with its owner.
 #[derive(Debug, Default)]
@@ -66,9 +68,12 @@ impl Candidates {
         let mut left_out = 0;
         let owners = self.owners.values().map(|owner| {
             let read = network::of_process(root, owner.pid, owner.start_time);
-            (owner.index, read)
+            (owner.index, owner.pid, read)
         });
-        for (index, read) in owners.chain([(HOST, network::of_host(root))]) {
+        for (index, pid, read) in owners.chain([(HOST, 1, network::of_host(root))]) {
+            if matches!(read, Err(Error::Gone { .. })) && Process::new(root, pid).is_hidden() {
+                say_hidden(pid);
+            }
             if let Some(network) = errors.keep(read)
                 && let Some(cgroup) = cgroups.get_mut(index)
             {
@@ -78,6 +83,17 @@ impl Candidates {
         }
         left_out
     }
+}
+
+/// Says it once.
+fn say_hidden(pid: u32) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            "/proc hides process {pid} from this one, so that container_network_* of it, and of others like it, is missing; \
+             give agent serve CAP_SYS_PTRACE, or a /proc without hidepid= (ProtectProc=default of its unit)"
+        );
+    });
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ pub use cgroups::Cgroups;
 pub use entry::Entrances;
 pub use error::Error;
 pub use executable::protect_executable;
+pub use plan::identity::too_few_descriptors;
 pub use stdio::Stdio;
 pub use wait::Interrupts;
 

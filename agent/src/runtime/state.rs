@@ -19,7 +19,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
@@ -148,11 +148,19 @@ pub enum Error {
     Running { name: String },
     #[error("the name {name:?} is in use by a container that has ended; agent rm {name} frees it")]
     Ended { name: String },
-    #[error("{} is not a directory of this user's that nobody else may write to; remove it", path.display())]
-    Unsafe { path: PathBuf },
+    #[error(
+        "{}: user {owner}'s, mode {mode:04o}; wanted is a directory of {wanted} that nobody else may write to: what is \
+         below it says what is killed and removed (chown, chmod go-w)", path.display()
+    )]
+    Unsafe {
+        path: PathBuf,
+        owner: u32,
+        mode: u32,
+        wanted: &'static str,
+    },
     #[error("{}: its name is that of a newer container; agent rm {name} lets it be found again", path.display())]
     Taken { path: PathBuf, name: String },
-    #[error("{} is no regular file, so agent run did not write it; remove its directory", path.display())]
+    #[error("{} is no regular file, so agent run did not write it; move it away", path.display())]
     NoFile { path: PathBuf },
     #[error("waited {seconds} s for {}, which is locked: {holder}", path.display())]
     Locked {
@@ -171,7 +179,7 @@ pub enum Error {
          rules of --security-opt seccomp", path.display()
     )]
     TooLarge { path: PathBuf, bytes: u64 },
-    #[error("{} is not what agent run writes; remove its directory", path.display())]
+    #[error("{} is not what this agent writes; if another version of it did, use that one, else move the file away", path.display())]
     Malformed {
         path: PathBuf,
         #[source]
@@ -249,6 +257,10 @@ impl Store {
         }
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The names of all containers, in no order.
     pub fn names(&self) -> Vec<String> {
         if self.check().is_err() {
@@ -309,14 +321,21 @@ impl Store {
     fn check(&self) -> Result<(), Error> {
         let parent = self.path.parent().unwrap_or(&self.path);
         type IsSafe = fn(Owner, &fs::Metadata) -> bool;
-        for (path, is_safe) in [
-            (parent, Owner::is_safe_in as IsSafe),
-            (&self.path, Owner::alone_has_directory),
+        for (path, is_safe, wanted) in [
+            (parent, Owner::is_safe_in as IsSafe, "root's or this user's"),
+            (&self.path, Owner::alone_has_directory, "this user's"),
         ] {
             match fs::symlink_metadata(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Ok(found) if is_safe(Owner::caller(), &found) => {}
-                Ok(_) => return Err(Error::Unsafe { path: path.into() }),
+                Ok(found) => {
+                    return Err(Error::Unsafe {
+                        path: path.into(),
+                        owner: found.uid(),
+                        mode: found.mode() & 0o7777,
+                        wanted,
+                    });
+                }
                 Err(error) => return Err(Error::io(path)(error)),
             }
         }

@@ -1,6 +1,7 @@
 //! The stream of a running `agent serve`, over its unix socket.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use crate::server::socket as place;
 use crate::text::{escape, note};
 
 use super::filter::Filter;
@@ -34,8 +36,16 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 pub enum ClientError {
     #[error("no agent serve on {}", socket.display())]
     NoServer { socket: PathBuf, source: io::Error },
-    #[error("no permission to use {}: it is for the user that runs agent serve", socket.display())]
-    Denied { socket: PathBuf, source: io::Error },
+    #[error("no server is asked (--socket {})", place::OFF)]
+    Off,
+    #[error("whether agent serve listens on {} this user may not find out: {} {reason}; run it with sudo", socket.display(), at.display())]
+    Denied {
+        socket: PathBuf,
+        /// Who keeps this user out: the socket, or a directory above.
+        at: PathBuf,
+        reason: String,
+        source: io::Error,
+    },
     #[error("cannot connect to {}", socket.display())]
     Connect { socket: PathBuf, source: io::Error },
     #[error("the filter is too long for a request: {length} bytes; want fewer values")]
@@ -76,7 +86,20 @@ pub enum ClientError {
 impl ClientError {
     /// Whether nobody listens, so that one may as well do without.
     pub fn is_no_server(&self) -> bool {
-        matches!(self, Self::NoServer { .. })
+        matches!(self, Self::NoServer { .. } | Self::Off)
+    }
+
+    /// What is to be said where a command goes on without a server: somebody named a socket on which none listens.
+    pub fn named_in_vain(&self) -> Option<String> {
+        match self {
+            Self::NoServer { socket, source } if socket != Path::new(place::DEFAULT) => {
+                let socket = socket.display();
+                Some(format!(
+                    "no agent serve on --socket {socket} ({source}): this command looks by itself"
+                ))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -133,6 +156,9 @@ async fn fetch_of<T: DeserializeOwned>(
 /// The body of what the server on `socket` answers to a GET of `path`, where that is a good answer.
 async fn get(socket: &Path, path: &str, trust: Trust) -> Result<Incoming, ClientError> {
     let request = request(path)?;
+    if socket == Path::new(place::OFF) {
+        return Err(ClientError::Off);
+    }
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|source| connect_error(socket, source))?;
@@ -190,9 +216,39 @@ fn connect_error(socket: &Path, source: io::Error) -> ClientError {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             ClientError::NoServer { socket, source }
         }
-        io::ErrorKind::PermissionDenied => ClientError::Denied { socket, source },
+        io::ErrorKind::PermissionDenied => {
+            let (at, reason) = kept_out(&socket);
+            ClientError::Denied {
+                socket,
+                at,
+                reason,
+                source,
+            }
+        }
         _ => ClientError::Connect { socket, source },
     }
+}
+
+/// What keeps this user from a socket: the first directory above that may not be searched, else the socket itself.
+fn kept_out(socket: &Path) -> (PathBuf, String) {
+    let whose = |path: &Path| {
+        let found = path.symlink_metadata().ok();
+        found.map_or_else(
+            || "is closed to it".to_owned(),
+            |found| {
+                let (user, mode) = (found.uid(), found.mode() & 0o7777);
+                format!("is user {user}'s, mode {mode:04o}")
+            },
+        )
+    };
+    let mut above: Vec<&Path> = socket.ancestors().skip(1).collect();
+    above.reverse();
+    let closed = above.into_iter().find(|path| {
+        let searched = rustix::fs::access(*path, rustix::fs::Access::EXEC_OK);
+        searched == Err(rustix::io::Errno::ACCESS)
+    });
+    let at = closed.unwrap_or(socket);
+    (at.to_owned(), whose(at))
 }
 
 fn request(path: &str) -> Result<Request<Empty<Bytes>>, ClientError> {

@@ -6,7 +6,9 @@ use std::num::NonZeroU32;
 use agent_ebpf::NamespaceType;
 
 use super::kind::Kind;
-use super::record::{Caller, Container, Event, Joined, NamespaceCall, Process, Record, Subject};
+use super::record::{
+    Caller, Container, ContainerKind, Event, Joined, NamespaceCall, Process, Record, Subject,
+};
 
 /// The digits from which on the start of a container's id stands for the container.
 const ID_PREFIX_MIN: usize = 12;
@@ -26,7 +28,7 @@ pub struct Filter {
     pub namespaces: BTreeSet<NamespaceType>,
     /// Of any process in the event.
     pub comms: BTreeSet<String>,
-    /// Only what was done on the host, outside all containers, units and other cgroups.
+    /// Only what the host's own processes did: outside of containers and sandboxes.
     pub host: bool,
 }
 
@@ -54,7 +56,7 @@ impl Filter {
         // Of any other cgroup, the tasks may be in a container by another hierarchy, or in a sandbox.
         let of_another = !self.containers.is_empty()
             && container.is_some_and(|container| !self.names(container));
-        self.host || of_another
+        (self.host && container.is_some()) || of_another
     }
 
     /// Whether the watcher wants `record`.
@@ -102,7 +104,12 @@ fn is_id_prefix(text: &str) -> bool {
 }
 
 fn is_on_host(caller: &Caller) -> bool {
-    caller.container.is_none() && !caller.container_unknown
+    let of_host = |container: &Container| match container.kind {
+        ContainerKind::Container | ContainerKind::Sandbox => false,
+        // A login session is a scope.
+        ContainerKind::Unit | ContainerKind::Cgroup => true,
+    };
+    !caller.container_unknown && caller.container.as_deref().is_none_or(of_host)
 }
 
 /// The processes of an event beside its caller.
@@ -158,11 +165,12 @@ pub(super) fn namespace_type(entry: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::watch::query;
-    use crate::watch::record::ContainerKind;
     use crate::watch::samples::{self, WEB_ID};
 
     /// The filter that `query` asks for.
@@ -334,6 +342,18 @@ mod tests {
         record.caller.as_mut().unwrap().container_unknown = true;
         check(&record, &["host=false"], &["host=true"]);
         check(&samples::unshare(), &["host=false"], &["host=true"]);
+        let mut own = samples::by(1, "sh", Some(samples::service()), samples::unshare().event);
+        check(&own, &["host=true", "host=false"], &[]);
+        for (kind, is_host) in [
+            (ContainerKind::Unit, true),
+            (ContainerKind::Cgroup, true),
+            (ContainerKind::Sandbox, false),
+            (ContainerKind::Container, false),
+        ] {
+            let caller = own.caller.as_mut().unwrap();
+            Arc::make_mut(caller.container.as_mut().unwrap()).kind = kind;
+            assert_eq!(filter("host=true").matches(&own), is_host, "{kind:?}");
+        }
     }
 
     proptest! {

@@ -6,6 +6,7 @@ mod escapes;
 mod instant;
 mod life;
 mod lists;
+mod messages;
 mod names;
 mod oom;
 mod shares;

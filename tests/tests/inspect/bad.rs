@@ -26,7 +26,7 @@ fn what_is_not_there_is_told() {
     assert_eq!(tests::run::status(&mut stop), 0);
     for socket in [&*serve.socket(), Path::new(NOBODY)] {
         for (target, words) in [
-            (&*pid, "there is no process"),
+            (&*pid, "there is no such process"),
             ("0", "agent ps"),
             ("-", "agent ps"),
             ("no-such-one", "agent ps"),

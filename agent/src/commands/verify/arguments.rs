@@ -132,8 +132,8 @@ pub struct Args {
     )]
     pub output: Output,
 
-    /// The unix socket of agent serve, whose traced OOM kills are taken where it runs
-    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT)]
+    /// The unix socket of agent serve, whose traced OOM kills are taken where it runs; off: ask no server
+    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT)]
     pub socket: PathBuf,
 
     #[command(flatten)]

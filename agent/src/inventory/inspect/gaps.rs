@@ -237,6 +237,7 @@ mod tests {
             limits: LIMITS
                 .map(|(kind, _)| Limit::unreadable(kind, None, String::new()))
                 .into(),
+            not_judged: vec![],
             not_isolated: vec![],
         }
     }

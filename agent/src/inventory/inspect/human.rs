@@ -60,6 +60,12 @@ pub fn page(report: &Report, columns: usize, colour: bool) -> String {
     for it in &report.limits {
         page.row(it.limit, &limit(it));
     }
+    for advice in advices(report) {
+        page.row("to do", &advice);
+    }
+    if !report.not_judged.is_empty() {
+        page.row("not judged", &report.not_judged.join(", "));
+    }
     page.heading("not isolated", "");
     if report.not_isolated.is_empty() {
         page.row("", "nothing is known that it shares, or may do to the host");
@@ -269,6 +275,14 @@ fn limit(limit: &Limit) -> String {
         text += &format!(", intended was {intended}");
     }
     text
+}
+
+/// What is to be done for limits that are missing, each once.
+fn advices(report: &Report) -> Vec<String> {
+    let all = report.limits.iter().filter_map(|it| it.advice.clone());
+    let mut advices: Vec<String> = all.collect();
+    advices.dedup();
+    advices
 }
 
 fn unreadable(reason: &str) -> String {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::source;
-use crate::limit::chain::{Chain, Drift, Link};
+use crate::limit::chain::{Chain, Drift, Link, Missing};
 use crate::limit::{Device, Held, Kind};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -22,6 +22,9 @@ pub struct Limit {
     pub drift: Option<&'static str>,
     /// Why the cgroup cannot have it.
     pub missing: Option<String>,
+    /// What is to be done so that it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
     /// Why its files cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
@@ -56,6 +59,7 @@ impl Limit {
             effective: chain.effective().map(|link| Holds::of(chain, &link)),
             drift: chain.drift(intended).as_ref().map(Drift::name),
             missing: chain.own.as_ref().err().map(ToString::to_string),
+            advice: chain.own.as_ref().err().and_then(advice),
             ..Self::unknown(chain.kind, chain.device)
         }
     }
@@ -77,6 +81,7 @@ impl Limit {
             effective: None,
             drift: None,
             missing: None,
+            advice: None,
             unreadable: None,
             kind,
             shown: None,
@@ -95,6 +100,13 @@ impl Limit {
         self.effective
             .as_ref()
             .filter(|effective| Some(&effective.cgroup) != own)
+    }
+}
+
+fn advice(missing: &Missing) -> Option<String> {
+    match missing {
+        Missing::NotEnabled { advice, .. } => Some(advice.clone()),
+        _ => None,
     }
 }
 
@@ -117,7 +129,6 @@ mod tests {
     use super::*;
     use crate::host::cgroup::Limit as Amount;
     use crate::host::hierarchy::Version;
-    use crate::limit::chain::Missing;
 
     fn held(bytes: u64) -> Held {
         Held::Amount(Amount::Value(bytes))

@@ -115,6 +115,7 @@ pub fn read(
             of("cgroup"),
             membership.as_ref().map(|it| cgroups(it, &hierarchies)),
         ),
+        not_judged: Vec::new(),
         not_isolated: Vec::new(),
     };
     report.not_isolated = gaps(&report);

@@ -10,6 +10,7 @@ use super::{Error, Note, enable};
 use crate::host::control::Control;
 use crate::host::hierarchy::Version;
 use crate::limit::{Evidence, File, Form, Held, Kind, Numbers, Value};
+use crate::limits::passing;
 
 /// The directories of one cgroup, each with the hierarchy it is in.
 pub struct Limiter<'a> {
@@ -87,10 +88,11 @@ impl Limiter<'_> {
         if place.version == Version::V2
             && let Some(file) = enable::missing(way, v2)
         {
+            let advice = passing::advice(&file, v2);
             return Err(Error::NotEnabled {
                 name: name(),
                 controller,
-                file,
+                advice,
             });
         }
         Ok((place.version, cgroup))

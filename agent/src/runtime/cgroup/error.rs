@@ -36,11 +36,11 @@ pub enum Error {
         "{name} needs the {controller} controller, which no mounted hierarchy has; see /proc/cgroups, and the kernel's command line for cgroup_disable"
     )]
     NoController { name: String, controller: String },
-    #[error("{name} needs the {controller} controller, which is not enabled for it; as root: echo +{controller} > {}", file.display())]
+    #[error("{name} needs the {controller} controller, which is not enabled for it; {advice}")]
     NotEnabled {
         name: String,
         controller: String,
-        file: PathBuf,
+        advice: String,
     },
     #[error("{name} needs {}, which this kernel does not have{hint}", file.display())]
     NoFile {
@@ -65,9 +65,14 @@ pub enum Error {
     },
     #[error(
         "{name} needs a cgroup of its own: {why}; leave {name} out, or run in a scope: \
-         systemd-run --user --scope -p Delegate=yes agent run …"
+         systemd-run --user --scope -p Delegate=yes agent run …{subgroup}"
     )]
-    NotDelegated { name: String, why: String },
+    NotDelegated {
+        name: String,
+        why: String,
+        /// What else there is to do in a cgroup that is delegated.
+        subgroup: &'static str,
+    },
     #[error(
         "{name} needs the {controller} controller, which is not delegated to this user in {}; leave it out, or have \
          root delegate it (Delegate= of systemd.resource-control(5))",

@@ -29,6 +29,8 @@ pub struct Ground {
     leaf: Option<String>,
     /// Why there is no base, or none of v2.
     why: Option<String>,
+    /// Whether a cgroup is delegated to the caller, and others are in it.
+    crowded: bool,
     /// The limits that the caller is under, and its containers are to be; `None` where they go where root, or
     /// `--cgroup-parent`, says.
     bounds: Option<Bounds>,
@@ -65,6 +67,7 @@ impl Ground {
             bases: Vec::new(),
             leaf: None,
             why: None,
+            crowded: false,
             bounds: None,
         };
         if !ground.user {
@@ -78,7 +81,12 @@ impl Ground {
         match limited {
             Some(name) if ground.bases.is_empty() => {
                 let why = ground.why().to_owned();
-                Err(Error::NotDelegated { name, why })
+                let subgroup = if ground.crowded { SUBGROUP } else { "" };
+                Err(Error::NotDelegated {
+                    name,
+                    why,
+                    subgroup,
+                })
             }
             _ => Ok(ground),
         }
@@ -215,6 +223,7 @@ impl Ground {
                 return Ok(());
             }
             let count = others.len() + 1;
+            self.crowded = true;
             self.why = Some(format!(
                 "{count} processes are in the delegated cgroup {own}, and the kernel gives controllers only to those \
                  below a cgroup without processes"
@@ -265,6 +274,10 @@ fn is_writable_at(mounted: &Mounted, names: &[&str]) -> bool {
     let control = Control::open(mounted.version, &directory);
     control.is_ok_and(|control| control.is_writable())
 }
+
+/// For a unit with `Delegate=`.
+const SUBGROUP: &str = "; in a unit, let agent run be its only process (ExecStart=), or give the unit DelegateSubgroup=NAME \
+                        (systemd.resource-control(5)) and agent run the unit's cgroup as --cgroup-parent";
 
 const NOT_DELEGATED: &str = "no cgroup is delegated to this user";
 

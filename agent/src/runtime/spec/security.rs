@@ -11,6 +11,7 @@ use oci_spec::runtime::{
 
 use super::flags::{Flags, Security};
 use super::{Error, Found};
+use crate::runtime::launch::too_few_descriptors;
 use crate::runtime::seccomp;
 
 /// Docker's default set (moby: oci/caps/defaults.go).
@@ -274,6 +275,12 @@ pub(super) fn rlimits(flags: &Flags, found: &Found) -> Result<Option<Vec<PosixRl
             };
             let reason =
                 format!("the hard limit of this command is {most}, and it goes no further");
+            return Err(Error::flag("--ulimit", &shown, &reason));
+        }
+        if asked.name == "nofile"
+            && let Some(reason) = too_few_descriptors(asked.soft)
+        {
+            let shown = format!("nofile={}", asked.soft);
             return Err(Error::flag("--ulimit", &shown, &reason));
         }
         let limit = PosixRlimitBuilder::default()

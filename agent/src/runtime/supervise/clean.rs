@@ -13,14 +13,18 @@ use crate::runtime::state::{Record, Store, logs};
 use crate::text;
 
 /// Removes what supervisors that were killed left: every command of the agent does that first. What cannot be removed
-/// now is tried again by the next.
-pub fn sweep(store: &Store) {
-    end_abandoned(store).sweep(store);
+/// now is tried again by the next. The names of the containers that are gone by it.
+pub fn sweep(store: &Store) -> Vec<String> {
+    let rest = end_abandoned(store);
+    rest.sweep(store);
+    rest.removed
 }
 
 /// What is left to remove once the containers of killed supervisors have ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rest {
+    /// The names of those that had a record.
+    removed: Vec<String>,
     /// A container that has not ended may still use its layers.
     all_ended: bool,
 }
@@ -30,25 +34,27 @@ pub fn end_abandoned(store: &Store) -> Rest {
     for error in store.adopt() {
         super::say(&text::error_line(&error));
     }
-    let mut all_ended = true;
+    let (mut all_ended, mut removed) = (true, Vec::new());
     for claim in store.abandoned() {
-        if let Some(record) = claim.record()
-            && let Err(error) = remains(&record)
+        let record = claim.record();
+        if let Some(record) = &record
+            && let Err(error) = remains(record)
         {
             super::say(&format!("{}: {}", record.name, text::error_line(&error)));
             all_ended = false;
             continue;
         }
-        if let Err(error) = claim.remove() {
-            super::say(&text::error_line(&error));
+        match claim.remove() {
+            Ok(()) => removed.extend(record.map(|it| it.name)),
+            Err(error) => super::say(&text::error_line(&error)),
         }
     }
-    Rest { all_ended }
+    Rest { removed, all_ended }
 }
 
 impl Rest {
     /// Removes it.
-    pub fn sweep(self, store: &Store) {
+    pub fn sweep(&self, store: &Store) {
         store.remove_stray_logs();
         if self.all_ended
             && let Err(error) = root::sweep()

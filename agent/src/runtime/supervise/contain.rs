@@ -51,7 +51,7 @@ pub fn contain(
     claim.write(&record)?;
     faults::point("recorded");
     let mut limited = false;
-    let beside = || rest.into_iter().for_each(|rest| rest.sweep(store));
+    let beside = || rest.iter().for_each(|rest| rest.sweep(store));
     let makes = Makes {
         claim: &claim,
         ground,
@@ -327,7 +327,13 @@ fn begin<'a>(
     if begun.is_nowhere() && !has_own_processes(&order.spec) {
         let name = "a shared --pid".to_owned();
         let why = ground.why().to_owned();
-        return Err(cgroup::Error::NotDelegated { name, why }.into());
+        let subgroup = "";
+        return Err(cgroup::Error::NotDelegated {
+            name,
+            why,
+            subgroup,
+        }
+        .into());
     }
     Ok(begun)
 }

@@ -44,6 +44,11 @@ pub enum Error {
     },
     #[error("cannot wait for the container")]
     Wait(#[source] io::Error),
+    #[error(
+        "the supervisor of the container {name:?} was killed, and what was left of the container has been ended and removed; \
+         how it ended is not known"
+    )]
+    Abandoned { name: String },
     #[error("the container {name:?} is not running")]
     NotRunning { name: String },
     #[error("the container {name:?} runs: agent stop {name} ends it, agent rm -f {name} kills it")]

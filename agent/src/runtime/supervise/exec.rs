@@ -37,12 +37,16 @@ pub struct Request {
 /// The container does not run, or the command cannot be started.
 pub fn exec(request: &Request) -> Result<u8, Error> {
     let store = Store::of_user();
-    sweep(&store);
+    let swept = sweep(&store);
     let wanted = Wanted {
         terminal: request.terminal,
         interactive: request.interactive,
     };
     wanted.check()?;
+    if swept.contains(&request.container) {
+        let name = request.container.clone();
+        return Err(Error::Abandoned { name });
+    }
     let (record, container) = first_process(&store, &request.container)?;
     let spec = store.spec(&request.container)?;
     faults::point("found");

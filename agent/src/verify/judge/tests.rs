@@ -117,6 +117,7 @@ fn a_limit_that_is_not_set_as_intended_fails() {
     missing.own = Err(crate::limit::chain::Missing::NotEnabled {
         controller: "memory".to_owned(),
         file: "/cg/cgroup.subtree_control".into(),
+        advice: String::new(),
     });
     let (verdict, reason) = judged(&claim, &missing, None);
     assert_eq!(verdict, Verdict::Fail);

@@ -133,6 +133,48 @@ not isolated
 }
 
 #[test]
+fn a_fact_and_what_is_to_be_done_stand_apart() {
+    let root = host();
+    let below = root.path().join("sys/fs/cgroup/docker/web");
+    std::fs::remove_file(below.join("below/memory.max")).unwrap();
+    for (of, passed) in [("..", "memory"), ("../..", "memory"), (".", "cpu")] {
+        std::fs::write(below.join(of).join("cgroup.subtree_control"), passed).unwrap();
+    }
+    let text = page(&report(root.path(), "web"), 200, false);
+    let text = text.replace(&*root.path().to_string_lossy(), "");
+    let row = |label: &str| {
+        let mut lines = text
+            .lines()
+            .filter(|line| line.trim_start().starts_with(label));
+        lines
+            .next()
+            .unwrap_or_else(|| panic!("{label} is missing in {text}"))
+            .trim()
+    };
+    let file = "/sys/fs/cgroup/docker/web/cgroup.subtree_control";
+    let fact = format!(
+        "memory               none: {file} does not enable the memory controller for it, limited by /docker/web: 100.0M"
+    );
+    assert_eq!(row("memory "), fact);
+    let advice = format!("to do                as root: echo +memory > {file}");
+    assert_eq!(row("to do"), advice);
+}
+
+#[test]
+fn what_is_not_judged_is_told() {
+    let root = host();
+    let report = Report {
+        not_judged: vec!["MemoryMin=16777216".to_owned()],
+        ..report(root.path(), "web")
+    };
+    let text = page(&report, 80, false);
+    assert!(
+        text.contains("  not judged           MemoryMin=16777216\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn where_it_was_seen() {
     let root = host();
     let report = report(root.path(), "web");

@@ -138,6 +138,11 @@ fn limits(process: &Process) -> Result<Vec<Limit>, Error> {
                 shown(mine),
             )));
         }
+        if *resource == Resource::Nofile
+            && let Some(reason) = too_few_descriptors(wanted.soft())
+        {
+            return Err(Error::invalid(format!("ulimit {name}: {reason}")));
+        }
         limits.push(Limit {
             resource: *resource,
             limit,
@@ -145,6 +150,15 @@ fn limits(process: &Process) -> Result<Vec<Limit>, Error> {
         });
     }
     Ok(limits)
+}
+
+/// Why a process cannot be launched with so few descriptors: it has its three streams, and one by which it says that its
+/// program cannot be executed.
+pub fn too_few_descriptors(soft: u64) -> Option<String> {
+    const LEAST: u64 = 4;
+    (soft < LEAST).then(|| {
+        format!("{soft} descriptors are too few for a program to be executed; wanted are {LEAST} or more")
+    })
 }
 
 fn may_raise() -> bool {

@@ -1,0 +1,276 @@
+//! Containers that `agent run` of this user did not make: who has the one of a name, and which command does there what was
+//! asked for here.
+
+use std::path::Path;
+
+use super::engine::EngineArgs;
+use super::known::{Fresh, Known, Search, running, running_in};
+use crate::container::path::Runtime;
+use crate::inventory::containers::ContainerState;
+use crate::runtime::{state, supervise};
+use crate::server::socket;
+use crate::text;
+use crate::watch::client;
+use crate::watch::record::Container;
+
+/// What commands do to a container of `agent run` alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Exec,
+    Stop,
+    Logs,
+    Wait,
+    Remove,
+}
+
+impl Action {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::Stop => "stop",
+            Self::Logs => "logs",
+            Self::Wait => "wait",
+            Self::Remove => "rm",
+        }
+    }
+}
+
+/// The commands by which engines do the same, in the order of [`Action`]; NAME and ID stand for the container's, COMMAND
+/// for what is to be run.
+#[rustfmt::skip]
+const COMMANDS: [(Runtime, [Option<&str>; 5]); 7] = [
+    (Runtime::Docker,     [Some("docker exec NAME COMMAND"), Some("docker stop NAME"), Some("docker logs NAME"), Some("docker wait NAME"), Some("docker rm NAME")]),
+    (Runtime::Podman,     [Some("podman exec NAME COMMAND"), Some("podman stop NAME"), Some("podman logs NAME"), Some("podman wait NAME"), Some("podman rm NAME")]),
+    (Runtime::Containerd, [Some("ctr -n NAMESPACE tasks exec --exec-id agent ID COMMAND"), Some("ctr -n NAMESPACE tasks kill ID"), None, None, Some("ctr -n NAMESPACE containers rm ID")]),
+    (Runtime::Crio,       [Some("crictl exec ID COMMAND"), Some("crictl stop ID"), Some("crictl logs ID"), None, Some("crictl rm ID")]),
+    (Runtime::Cri,        [Some("crictl exec ID COMMAND"), Some("crictl stop ID"), Some("crictl logs ID"), None, Some("crictl rm ID")]),
+    (Runtime::Lxc,        [Some("lxc-attach -n NAME -- COMMAND"), Some("lxc-stop -n NAME"), None, Some("lxc-wait -n NAME -s STOPPED"), Some("lxc-destroy -n NAME")]),
+    (Runtime::Nspawn,     [Some("machinectl shell NAME COMMAND"), Some("machinectl terminate NAME"), Some("journalctl -M NAME"), None, Some("machinectl remove NAME")]),
+];
+
+/// Who has a container.
+pub enum Answer {
+    Known(Box<Known>),
+    /// docker, where it does not run.
+    Stopped,
+    Nobody,
+    /// This user may not find out, and why.
+    Closed(String),
+}
+
+/// Asks the server that this user trusts, else looks; docker also for what does not run. What it starts to ask others has
+/// ended when it returns: the caller is to have one thread.
+///
+/// # Errors
+/// Several are meant, or one that nothing confirms.
+pub fn ask(name: &str) -> anyhow::Result<Answer> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build()?.block_on(asked(name))
+}
+
+async fn asked(name: &str) -> anyhow::Result<Answer> {
+    let engine = EngineArgs::default();
+    let socket = socket::named();
+    let told = client::fetch_trusted::<Vec<ContainerState>>(&socket, "/v1/containers");
+    let mut closed = None;
+    let (found, is_told) = match told.await {
+        Ok(states) => (running(&states), true),
+        Err(refusal) => match look(&engine).await {
+            Ok(found) => (found, false),
+            Err(error) => {
+                let refusal = text::error_line(&refusal);
+                closed = Some(format!("{refusal}; {error}"));
+                (Vec::new(), false)
+            }
+        },
+    };
+    let fresh = Fresh::new(&engine).await?.believing_server(is_told);
+    if let Some(known) = Search::new(name, &found, &fresh).any().await? {
+        return Ok(Answer::Known(Box::new(known)));
+    }
+    if is_plain(name)
+        && let Some(docker) = engine.connect().await
+        && let Ok(Some(_)) = docker.inspect(name).await
+    {
+        return Ok(Answer::Stopped);
+    }
+    Ok(closed.map_or(Answer::Nobody, Answer::Closed))
+}
+
+async fn look(engine: &EngineArgs) -> anyhow::Result<Vec<super::known::Candidate>> {
+    super::need_privileges("to look by itself")?;
+    Ok(running_in(&engine.look().await?))
+}
+
+/// Whether it can be part of a path of docker's interface.
+fn is_plain(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    name.starts_with(|first: char| first.is_ascii_alphanumeric()) && name.bytes().all(plain)
+}
+
+/// An error of a command that knows the containers of `agent run` only: where there is none of the name, it says who has
+/// one, and what to call. `command` is what was to be run.
+pub fn explained(
+    error: supervise::Error,
+    action: Action,
+    name: &str,
+    command: &[String],
+) -> anyhow::Error {
+    let supervise::Error::State(state::Error::Unknown { .. } | state::Error::Name { .. }) = &error
+    else {
+        return error.into();
+    };
+    let quoted = format!("{name:?}");
+    match ask(name) {
+        Ok(Answer::Known(known)) => anyhow::anyhow!(of_other(&known, action, command)),
+        Ok(Answer::Stopped) => {
+            let container = Container {
+                runtime: Runtime::Docker.name().to_owned(),
+                name: name.to_owned(),
+                ..crate::container::place::of("/").container
+            };
+            anyhow::anyhow!(of_engine(&container, action, command))
+        }
+        Ok(Answer::Nobody) => match error {
+            supervise::Error::State(state::Error::Name { .. }) => error.into(),
+            _ => anyhow::anyhow!(
+                "there is no container {quoted}, of agent run or of an engine that is known here; agent ps shows those that \
+                 run"
+            ),
+        },
+        Ok(Answer::Closed(why)) => anyhow::anyhow!(
+            "there is no container {quoted} of agent run of this user; whether another user or an engine has one cannot be \
+             told: {why}"
+        ),
+        Err(ambiguous) => ambiguous.context(quoted),
+    }
+}
+
+fn of_other(known: &Known, action: Action, command: &[String]) -> String {
+    let container = &known.container;
+    if container.runtime != Runtime::Agent.name() {
+        return of_engine(container, action, command);
+    }
+    let (name, owner, action) = (&container.name, known.owner(), action.name());
+    let own = rustix::process::geteuid().as_raw();
+    if owner != own {
+        return format!(
+            "{name:?} is a container of agent run by user {owner}: call agent {action} as that user"
+        );
+    }
+    let directory = state::Store::of_user();
+    let directory = directory.path().display();
+    format!(
+        "{name:?} is a container of agent run whose state is not in {directory}: set XDG_RUNTIME_DIR as it was where it was \
+         started"
+    )
+}
+
+/// `"web-1" is docker's container, and agent exec is for those of agent run; docker's command is: docker exec web-1 sh`
+fn of_engine(container: &Container, action: Action, command: &[String]) -> String {
+    let (name, engine, asked) = (&container.name, &container.runtime, action.name());
+    let does = COMMANDS
+        .iter()
+        .find(|(runtime, _)| runtime.name() == engine)
+        .and_then(|(_, commands)| commands[action as usize]);
+    let whose =
+        format!("{name:?} is a container of {engine}, and agent {asked} is for those of agent run");
+    let Some(does) = does else {
+        return format!("{whose}; no command of {engine} that does the same is known here");
+    };
+    let words = does.split(' ').map(|word| match word {
+        "NAME" => text::shell_word(name).into_owned(),
+        "ID" => text::shell_word(&container.id).into_owned(),
+        "NAMESPACE" => namespace(&container.cgroup),
+        "COMMAND" => {
+            let words = command.iter().map(|word| text::shell_word(word));
+            words.collect::<Vec<_>>().join(" ")
+        }
+        word => word.to_owned(),
+    });
+    let words: Vec<String> = words.collect();
+    format!("{whose}; call {}", words.join(" "))
+}
+
+/// containerd's namespace, which is the parent of the cgroup that `ctr run` makes (`/NAMESPACE/ID`).
+fn namespace(cgroup: &str) -> String {
+    let parent = Path::new(cgroup).parent();
+    let above = parent.and_then(Path::parent);
+    let name = parent
+        .filter(|_| above == Some(Path::new("/")))
+        .and_then(Path::file_name)
+        .and_then(|name| name.to_str())
+        .filter(|name| is_plain(name));
+    name.unwrap_or("NAMESPACE").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::place;
+
+    fn of(runtime: Runtime, name: &str, id: &str, cgroup: &str) -> Container {
+        Container {
+            name: name.to_owned(),
+            id: id.to_owned(),
+            runtime: runtime.name().to_owned(),
+            ..place::of(cgroup).container
+        }
+    }
+
+    #[test]
+    fn each_engine_has_its_command() {
+        let command = ["sh".to_owned(), "-c".to_owned(), "echo $A".to_owned()];
+        for (runtime, action, wanted) in [
+            (
+                Runtime::Docker,
+                Action::Exec,
+                "; call docker exec web-1 sh -c 'echo $A'",
+            ),
+            (Runtime::Docker, Action::Remove, "; call docker rm web-1"),
+            (Runtime::Podman, Action::Wait, "; call podman wait web-1"),
+            (
+                Runtime::Containerd,
+                Action::Stop,
+                "; call ctr -n default tasks kill ct1",
+            ),
+            (Runtime::Crio, Action::Logs, "; call crictl logs ct1"),
+            (
+                Runtime::Lxc,
+                Action::Exec,
+                "; call lxc-attach -n web-1 -- sh -c 'echo $A'",
+            ),
+            (
+                Runtime::Nspawn,
+                Action::Stop,
+                "; call machinectl terminate web-1",
+            ),
+            (
+                Runtime::Lxc,
+                Action::Logs,
+                "; no command of lxc that does the same is known here",
+            ),
+            (
+                Runtime::Unknown,
+                Action::Stop,
+                "; no command of unknown that does the same is known here",
+            ),
+        ] {
+            let container = of(runtime, "web-1", "ct1", "/default/ct1");
+            let said = of_engine(&container, action, &command);
+            let whose = format!(
+                "\"web-1\" is a container of {}, and agent {} is for those of agent run",
+                runtime.name(),
+                action.name()
+            );
+            assert_eq!(said, whose + wanted);
+        }
+    }
+
+    #[test]
+    fn containerds_namespace_is_the_parent() {
+        assert_eq!(namespace("/default/ct1"), "default");
+        assert_eq!(namespace("/a/b/ct1"), "NAMESPACE");
+        assert_eq!(namespace("/"), "NAMESPACE");
+    }
+}
