@@ -31,6 +31,7 @@ use crate::{
     container::registry::names::{Named, Told},
     host::process::Process,
     lock::lock,
+    said::Said,
     text,
 };
 
@@ -168,6 +169,7 @@ struct Follower {
 impl Follower {
     async fn run(self) {
         let mut retry_after = RETRY_AFTER;
+        let said = Said::new();
         while !self.told.is_closed() {
             let error = match self.session().await {
                 Ok(()) => return,
@@ -175,11 +177,13 @@ impl Follower {
             };
             if self.state.connected.swap(false, Ordering::Relaxed) {
                 retry_after = RETRY_AFTER;
+                said.is_well();
             }
             let line = text::error_line(&error);
             if !matches!(error, EngineError::Absent) {
                 self.state.errors.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!("docker on {}: {line}; trying again", self.socket);
+                let socket = &self.socket;
+                said.warn(&format!("docker on {socket}: {line}; trying again"));
                 retry_after = (retry_after * 2).min(RETRY_AFTER_AT_MOST);
             }
             tokio::select! {

@@ -6,6 +6,7 @@ pub mod faults;
 pub mod lock;
 pub mod owner;
 pub mod regular;
+pub mod said;
 pub mod sys;
 pub mod text;
 pub mod units;

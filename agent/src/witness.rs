@@ -8,7 +8,7 @@ pub mod ask;
 pub mod engine;
 mod evidence;
 mod file;
-mod own;
+pub mod own;
 mod places;
 mod unread;
 

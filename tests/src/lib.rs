@@ -1,6 +1,6 @@
 //! Whole-program tests on a real kernel, and what they share: `tests/tests/` has the tests, one subject a file.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub mod agent;
 pub mod archive;
@@ -40,6 +40,18 @@ pub fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     // A test that failed leaves nothing behind.
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+static ROOM: RwLock<()> = RwLock::new(());
+
+/// For tests of one program, some of which make a [`flood`]: not beside one.
+pub fn quiet() -> RwLockReadGuard<'static, ()> {
+    ROOM.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For a test that makes so many calls that the record of another one's may find no room, or no program that runs.
+pub fn flood() -> RwLockWriteGuard<'static, ()> {
+    ROOM.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether this test can run: it needs root. Where it is not, the skip is printed; in CI it is a failure.

@@ -13,8 +13,12 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// # Panics
 /// With `what`, once `deadline` is over.
+#[track_caller]
 pub fn wait_for<T>(what: &str, deadline: Duration, answer: impl FnMut() -> Option<T>) -> T {
-    poll(deadline, answer).unwrap_or_else(|| panic!("waited {deadline:?} in vain: {what}"))
+    match poll(deadline, answer) {
+        Some(answer) => answer,
+        None => panic!("waited {:?} in vain: {what}", longer(deadline)),
+    }
 }
 
 /// Asks again and again until there is an answer, or `deadline` is over, which is later on a slower machine.

@@ -76,6 +76,7 @@ fn by_setns() {
     if !tests::root() {
         return;
     }
+    let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let mut container = container(&into_host("setns-pid"));
     let name = container.cgroup.name().to_owned();
@@ -92,6 +93,7 @@ fn by_a_call_of_32_bits_and_an_exec() {
     if !tests::root() {
         return;
     }
+    let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let script = format!("{} sh -c '/bin/true; /bin/true'", into_host("setns-pid32"));
     let mut container = container(&script);
@@ -109,6 +111,7 @@ fn by_a_call_that_no_probe_sees() {
     if !tests::root() {
         return;
     }
+    let _room = tests::quiet();
     let serve = Serve::start(&["--mechanism", "setns=syscall", "--syscall-probes", "off"]);
     let mut container = container(&format!("{} stay &", into_host("setns-pid")));
     let name = container.cgroup.name().to_owned();
@@ -124,6 +127,7 @@ fn from_a_container_that_is_older() {
     if !tests::root() {
         return;
     }
+    let _room = tests::quiet();
     let mut container = container(&into_host("setns-pid"));
     let serve = Serve::start(&[]);
     let name = container.cgroup.name().to_owned();
@@ -139,6 +143,7 @@ fn of_too_many_cgroups_below_a_container_the_metrics_tell() {
     if !tests::root() {
         return;
     }
+    let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let container = container("true");
     let below = container.cgroup.directory("memory");
@@ -188,6 +193,7 @@ fn from_a_cgroup_below_that_is_older() {
     if !tests::root() {
         return;
     }
+    let _room = tests::quiet();
     let cgroup = Cgroup::new("escape");
     let script = format!(
         "({} echo moved; read; exec {}); echo over; read",
@@ -230,6 +236,7 @@ fn from_a_cgroup_below() {
     if !tests::root() {
         return;
     }
+    let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("escape");
     let script = moves_below(&cgroup);
@@ -248,6 +255,7 @@ fn from_the_first_process_that_moves_itself() {
     if !tests::root() {
         return;
     }
+    let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("escape");
     let script = format!(
@@ -271,6 +279,7 @@ fn from_a_cgroup_that_is_used_again() {
     if !tests::root() {
         return;
     }
+    let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let cgroup = Arc::new(Cgroup::new("escape"));
     let first = First {
@@ -297,6 +306,7 @@ fn behind_a_flood_of_calls() {
     if !tests::root() {
         return;
     }
+    let _room = tests::flood();
     let serve = Serve::start(&[]);
     let flood = format!(
         "{} --times 1000000000 setns /dev/null net &",
@@ -327,6 +337,7 @@ fn who_comes_from_outside_escapes_nothing() {
     if !tests::root() {
         return;
     }
+    let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let mut container = container("true");
     let name = container.cgroup.name().to_owned();

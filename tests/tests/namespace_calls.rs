@@ -1,7 +1,6 @@
 //! Every namespace call of a container is seen: as it was, with the right container, and counted.
 
 use std::collections::HashSet;
-use std::sync::{PoisonError, RwLock};
 
 use serde_json::{Value, json};
 use tests::cgroup::Cgroup;
@@ -12,9 +11,6 @@ use tests::serve::Serve;
 use tests::slow::fewer;
 use tests::wait::PATIENCE;
 use tests::watch::Watch;
-
-/// A flood of one test's may take the room for a record of another's: who makes many runs alone.
-static ROOM: RwLock<()> = RwLock::new(());
 
 fn many() -> usize {
     fewer(2_000, 100)
@@ -107,7 +103,7 @@ fn many_unshares() {
     if !tests::root() {
         return;
     }
-    let _room = ROOM.write().unwrap_or_else(PoisonError::into_inner);
+    let _room = tests::flood();
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("unshares");
     let run = || run_many(&cgroup, "unshare -n true");
@@ -130,7 +126,7 @@ fn many_clones() {
     if !tests::root() {
         return;
     }
-    let _room = ROOM.write().unwrap_or_else(PoisonError::into_inner);
+    let _room = tests::flood();
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("clones");
     let run = || {
@@ -172,7 +168,7 @@ fn many_setns() {
     if !tests::root() {
         return;
     }
-    let _room = ROOM.write().unwrap_or_else(PoisonError::into_inner);
+    let _room = tests::flood();
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("setns");
     let target = Container::start(Cgroup::new("target"), "mnt,net");
@@ -233,7 +229,7 @@ fn each_type_by_each_call() {
     if !tests::root() {
         return;
     }
-    let _room = ROOM.read().unwrap_or_else(PoisonError::into_inner);
+    let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("types");
     let target = Container::start(Cgroup::new("all"), &TYPES.join(","));
@@ -269,7 +265,7 @@ fn two_types_in_one_call() {
     if !tests::root() {
         return;
     }
-    let _room = ROOM.read().unwrap_or_else(PoisonError::into_inner);
+    let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("two");
     let target = Container::start(Cgroup::new("both"), "mnt,net,uts");
@@ -297,7 +293,7 @@ fn whose_namespaces_are_joined() {
     if !tests::root() {
         return;
     }
-    let _room = ROOM.read().unwrap_or_else(PoisonError::into_inner);
+    let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("joins");
     let target = Container::start(Cgroup::new("joined"), "mnt,uts");
@@ -342,7 +338,7 @@ fn calls_that_fail() {
     if !tests::root() {
         return;
     }
-    let _room = ROOM.read().unwrap_or_else(PoisonError::into_inner);
+    let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("fails");
     let mut watch = watch_calls(&serve, &cgroup);

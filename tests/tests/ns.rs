@@ -9,9 +9,10 @@ use tests::agent::{agent, binary};
 use tests::cgroup::Cgroup;
 use tests::container::{Container, inode};
 use tests::mounts::Mounts;
-use tests::process::{kill, wait_until_it_is};
+use tests::process::{Lines, kill, wait_until_it_is};
 use tests::program::program;
 use tests::serve::Serve;
+use tests::wait::PATIENCE;
 
 /// No server is there: the command looks by itself.
 const NOBODY: &str = "off";
@@ -165,6 +166,88 @@ fn what_a_mount_holds_is_there() {
     }
 }
 
+/// Namespaces that the main thread of no process is in: a thread's, an open descriptor's, one for children to come, and one
+/// that is mounted in another mount namespace.
+#[test]
+fn what_else_holds_a_namespace() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let mut thread = Command::new(tests::nscall::binary());
+    let (thread, number) = Odd::start(thread.args(["thread", "net"]));
+    let file = |path: &str| inode(&format!("/proc/{}/{path}", thread.0.id()));
+    let of_thread = file(&format!("task/{number}/ns/net"));
+
+    // Another process keeps a descriptor of a network that nobody is in any more.
+    let mut opener = Command::new("bash");
+    let script = "unshare -n sh -c 'readlink /proc/self/ns/net; exec sleep 1000' > $1 & \
+        until [ -s $1 ]; do sleep 0.01; done; exec 4< /proc/$!/ns/net; kill $!; wait $!; echo $(cat $1); read line";
+    let directory = tempfile::tempdir().expect("a directory");
+    let written = directory.path().join("net");
+    let (opener, network) = Odd::start(opener.args(["-c", script, "bash"]).arg(&written));
+    let inode_of = |link: &str| {
+        let number = link.split(['[', ']']).nth(1);
+        number
+            .and_then(|it| it.parse::<u32>().ok())
+            .expect("net:[N]")
+    };
+    let of_descriptor = inode_of(&network);
+
+    let mut later = Command::new("unshare");
+    let script = "readlink /proc/self/ns/time_for_children; read line";
+    // unshare forks: its own children are in it, it itself is not.
+    let (later, _) = Odd::start(later.args(["--time", "--fork", "sh", "-c", script]));
+    let of_children = inode(&format!("/proc/{}/ns/time_for_children", later.0.id()));
+
+    let lab = directory.path().join("lab");
+    let lab = lab.to_str().expect("UTF-8");
+    let script = format!(
+        "mount -t tmpfs none {0} && touch {lab} && unshare --net={lab} true && stat --format %i {lab} && read line",
+        directory.path().display()
+    );
+    let mut elsewhere = Command::new("unshare");
+    let (elsewhere, mounted) = Odd::start(elsewhere.args(["--mount", "sh", "-c", &script]));
+    let of_mount: u32 = mounted.parse().expect("an inode");
+
+    for socket in [&*serve.socket(), Path::new(NOBODY)] {
+        let all = list(socket, &[]);
+        for (inode, odd, by) in [
+            (of_thread, &thread, format!("thread {number}")),
+            (of_descriptor, &opener, "descriptor 4".to_owned()),
+            (of_mount, &elsewhere, format!("mount {lab}")),
+        ] {
+            let state = all.iter().find(|state| state["inode"] == inode);
+            let state = state.unwrap_or_else(|| panic!("{by} holds {inode}"));
+            assert_eq!(state["processes"], 0, "{state}");
+            let holders = state["holders"].as_array().expect("holders");
+            let held = |it: &Value| it["pid"] == odd.0.id() && it["by"] == *by;
+            assert!(holders.iter().any(held), "{by}: {state}");
+        }
+        // Its children are in that.
+        assert!(all.iter().any(|state| state["inode"] == of_children));
+        let table = ns(socket, &["--type", "net"]);
+        let line = table.lines().find(|it| it.contains(&of_thread.to_string()));
+        assert!(line.is_some_and(|it| it.contains("thread")), "{table}");
+    }
+
+    // The same process is not in all of the host's namespaces.
+    let pid = thread.0.id().to_string();
+    let mut inspect = agent([
+        "inspect",
+        "--docker-socket",
+        "off",
+        "--socket",
+        NOBODY,
+        &pid,
+    ]);
+    let output = inspect.output().expect("agent inspect can be run");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(!text.contains("in all of its namespaces"), "{text}");
+    assert!(text.contains(&format!("only thread {number} is")), "{text}");
+    serve.stop();
+}
+
 #[test]
 fn the_graph_is_one_that_graphviz_takes() {
     if !tests::root() {
@@ -203,6 +286,17 @@ fn the_graph_is_one_that_graphviz_takes() {
 
 /// Killed when the test ends.
 struct Odd(Child);
+
+impl Odd {
+    /// Starts it: its first line.
+    fn start(command: &mut Command) -> (Self, String) {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("it can be run");
+        let lines = Lines::of(child.stdout.take().expect("a pipe"));
+        let line = lines.next(PATIENCE).expect("a line");
+        (Self(child), line)
+    }
+}
 
 impl Drop for Odd {
     fn drop(&mut self) {

@@ -1,14 +1,16 @@
 //! `agent ps`: containers, their state and use, through the server and alone.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use tests::agent::{agent, binary};
-use tests::cgroup::Cgroup;
+use tests::cgroup::{Cgroup, directory};
 use tests::container::{Container, First};
 use tests::memory::{Hog, oom_kills, set_limit};
 use tests::process::kill;
+use tests::run;
 use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
 
@@ -211,6 +213,48 @@ fn what_is_gone_is_shown_to_who_asks() {
     let removed = state(&socket, &["--all"], &name).expect("it is remembered");
     assert!(removed["removed"].is_string(), "{removed}");
     assert!(ps(&socket, &["--all"]).contains(" removed "));
+}
+
+/// A container of `agent run` is kept when it ends, until somebody removes it.
+#[test]
+fn each_state_has_its_word() {
+    if !tests::root() {
+        return;
+    }
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let socket = serve.socket();
+    let run = run::Container::new("states");
+    run.start(&[], &["sleep", "1000"]);
+    let wait_for_word = |word: &str| {
+        wait_for(word, PATIENCE, || {
+            let state = state(&socket, &["--all"], &run.name)?;
+            (state["state"] == word).then_some(())
+        });
+        let table = ps(&socket, &["--all"]);
+        let line = table.lines().find(|it| it.starts_with(&run.name));
+        assert!(line.is_some_and(|it| it.contains(word)), "{table}");
+    };
+    wait_for_word("running");
+    let (file, frozen, thawed) = if Cgroup::is_v1("freezer") {
+        ("freezer.state", "FROZEN", "THAWED")
+    } else {
+        ("cgroup.freeze", "1", "0")
+    };
+    let path = format!("/agent/{}", run.name);
+    let file = directory("freezer", &path).join(file);
+    fs::write(&file, frozen).expect("it can be frozen");
+    wait_for_word("paused");
+    fs::write(&file, thawed).expect("it can be thawed");
+    wait_for_word("running");
+    let agent = |arguments: &[&str]| {
+        let output = agent(arguments).output().expect("agent can be run");
+        assert!(output.status.success(), "{output:?}");
+    };
+    agent(&["stop", "-t", "0", &run.name]);
+    wait_for_word("exited");
+    agent(&["rm", &run.name]);
+    wait_for_word("removed");
+    serve.stop();
 }
 
 #[test]

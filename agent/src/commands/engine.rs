@@ -148,9 +148,13 @@ impl Engine {
                 "docker on {socket} is not heard yet; until it is, its containers go by their ids"
             );
         }
+        let hear = Arc::new(hear);
         tokio::spawn(async move {
             while let Some(told) = told.recv().await {
-                if !hear(told) {
+                let hear = Arc::clone(&hear);
+                // It waits for the registry, and reads files.
+                let heard = tokio::task::spawn_blocking(move || hear(told));
+                if !heard.await.unwrap_or(false) {
                     return;
                 }
             }

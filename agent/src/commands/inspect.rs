@@ -221,7 +221,7 @@ impl Inventory {
                 let path = format!("/v1/namespaces?{}", wanted.query());
                 client::fetch(socket, &path).await?
             }
-            Self::Look(look) => namespaces::find(&look.registry, &look.tasks, &[], &wanted),
+            Self::Look(look) => namespaces::find(&look.registry, &look.tasks, &[], &[], &wanted),
         })
     }
 }

@@ -36,8 +36,8 @@ Examples:
 /// Show namespaces, and who shares them
 ///
 /// OWNER is the process in it that started first, UID its user; SHARED BY names the host where it
-/// is the host's own, and the containers that have processes in it; of one without processes, where the
-/// mount is that holds it, if the agent sees that mount. Asks the agent serve that listens on the socket;
+/// is the host's own, and the containers that have processes in it; of one without processes, what holds
+/// it: a mount, a thread, an open descriptor, or children to come. Asks the agent serve that listens on the socket;
 /// where none does, looks by itself, as root.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -102,7 +102,8 @@ async fn alone(args: &Args, wanted: &Wanted) -> anyhow::Result<Vec<NamespaceStat
     super::log_to_stderr("warn");
     let look = args.engine.look().await?;
     let mounted = namespace::mounted(Path::new("/"))?;
-    let found = namespaces::find(&look.registry, &look.tasks, &mounted, wanted);
+    let held = wanted.held(Path::new("/"));
+    let found = namespaces::find(&look.registry, &look.tasks, &mounted, &held, wanted);
     Ok(namespaces::read_owners(found))
 }
 

@@ -7,6 +7,7 @@ mod confirmed;
 mod dead;
 mod lives;
 pub mod names;
+mod owners;
 mod shares;
 mod subtree;
 
@@ -64,6 +65,7 @@ pub struct Registry {
     /// Of the dead the last of each path.
     dead_by_path: HashMap<String, Id>,
     dead: Dead,
+    owners: owners::Owners,
     shares: Directories,
     next: Id,
     /// How often claims were given to who looks again.
@@ -83,6 +85,7 @@ impl Registry {
             by_path: HashMap::new(),
             dead_by_path: HashMap::new(),
             dead: Dead::default(),
+            owners: owners::Owners::default(),
             shares: Directories::default(),
             next: 0,
             given: 0,
@@ -169,19 +172,15 @@ impl Registry {
         let account = self.cgroups.get_mut(&self.account_of(id))?;
         account.past.get_or_insert_default().add(counts);
         let cgroup = self.cgroups.get_mut(&id)?;
-        for directory in cgroup
-            .directories
-            .iter_mut()
-            .filter(|directory| directory.key == key)
-        {
+        let mut directories = cgroup.directories.iter_mut();
+        for directory in directories.by_ref().filter(|it| it.key == key) {
             directory.gone = true;
         }
         if cgroup.gone.is_none() && cgroup.directories.iter().all(|directory| directory.gone) {
             cgroup.gone = Some(SystemTime::now());
-            if cgroup.is_container() {
-                let stop = cgroup.life.set_populated(false, 0, &cgroup.container);
-                change = change.or(stop);
-            }
+            let stop = self.live(id, Cgroup::end);
+            change = change.or(stop.flatten());
+            let cgroup = self.cgroups.get_mut(&id)?;
             for path in cgroup.paths() {
                 if self.by_path.get(path) == Some(&id) {
                     self.by_path.remove(path);
@@ -191,6 +190,7 @@ impl Registry {
             let rare = cgroup.past.as_deref().and_then(Rare::of);
             self.dead.push(rare, owner_of(cgroup), now, id);
         }
+        let cgroup = self.cgroups.get_mut(&id)?;
         for forgotten in cgroup.forget_directories() {
             self.by_key.remove(&forgotten.key);
             self.shares.remove(&forgotten.path);
@@ -275,21 +275,6 @@ impl Registry {
             .iter()
             .find(|directory| directory.key == key)?;
         Some(&directory.path)
-    }
-
-    /// The container whose first process is in this namespace, by its index among the ten
-    /// (`agent_ebpf::Namespace`) and its inode; of several the one that was there first.
-    ///
-    /// A namespace whose number is given out again has no such process: it is nobody's then.
-    pub fn owner(&self, namespace: usize, inode: u32) -> Option<&Arc<Container>> {
-        let running = self.containers().filter(|cgroup| cgroup.life.running());
-        let owners = running.filter_map(|cgroup| {
-            let init = cgroup.life.init()?;
-            (init.namespaces[namespace] == inode).then_some((init.start_time, &cgroup.container))
-        });
-        owners
-            .min_by_key(|(start_time, _)| *start_time)
-            .map(|(_, container)| container)
     }
 
     /// Every cgroup, the dead included.

@@ -118,6 +118,14 @@ impl Directory {
             .number_of("oom_kill")
     }
 
+    /// Whether what is in it is stopped by the freezer: of v1's `freezer`, or of any cgroup of v2.
+    pub fn is_frozen(&self) -> Result<bool, Error> {
+        match self.version {
+            Version::V1 => Ok(self.text("freezer.state")? != "THAWED"),
+            Version::V2 => Ok(self.row("cgroup.events", "frozen")? == Some(1)),
+        }
+    }
+
     /// What a file of it says, without the line's end.
     pub fn text(&self, name: &str) -> Result<String, Error> {
         let file = self.read(name)?;

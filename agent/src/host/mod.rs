@@ -12,6 +12,7 @@ mod files;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod form;
+pub mod held;
 pub mod hierarchy;
 pub mod hits;
 pub mod kept;

@@ -27,7 +27,12 @@ pub struct Mounted {
 /// # Errors
 /// `/proc/self/mountinfo` cannot be read.
 pub fn mounted(root: &Path) -> Result<Vec<Mounted>, Error> {
-    let mountinfo = File::read(root.join("proc/self/mountinfo"))?;
+    mounted_at(&root.join("proc/self/mountinfo"))
+}
+
+/// Those that a file of mounts has.
+pub(super) fn mounted_at(mountinfo: &Path) -> Result<Vec<Mounted>, Error> {
+    let mountinfo = File::read(mountinfo.to_owned())?;
     let mounts = Mounts::parse(&mountinfo)?;
     let namespaces = mounts.of_kind(b"nsfs").filter_map(|mount| {
         let (kind, inode) = parse(&mount.root)?;
@@ -38,7 +43,7 @@ pub fn mounted(root: &Path) -> Result<Vec<Mounted>, Error> {
 }
 
 /// Reads `net:[4026532281]`.
-fn parse(name: &[u8]) -> Option<(String, u32)> {
+pub(super) fn parse(name: &[u8]) -> Option<(String, u32)> {
     let (kind, inode) = str::from_utf8(name).ok()?.split_once(":[")?;
     let inode = number(inode.strip_suffix(']')?.as_bytes())?;
     Some((kind.to_owned(), inode))

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::Limits;
 use crate::{
     container::{
+        path::Runtime,
         place::Where,
         registry::{Cgroup, Registry},
         say::named,
@@ -23,6 +25,7 @@ use crate::{
     },
     limit::{Held, Kind, chain::Link},
     watch::record::{Container, ContainerKind, Namespaces},
+    witness::own,
 };
 
 /// A container now: one of `/v1/containers`.
@@ -30,6 +33,7 @@ use crate::{
 pub struct ContainerState {
     #[serde(flatten)]
     pub container: Container,
+    pub state: Condition,
     pub running: bool,
     /// RFC 3339: when it was gone; null while its cgroup exists.
     pub removed: Option<String>,
@@ -57,10 +61,41 @@ pub struct ContainerState {
     pub namespaces: Option<Namespaces>,
 }
 
+/// How it stands with a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    Running,
+    /// It runs, and the freezer stops it.
+    Paused,
+    /// Its cgroup is there, with nothing in it.
+    Stopped,
+    /// Its cgroup is gone, and its engine has it still.
+    Exited,
+    /// Its engine does not have it any more.
+    Removed,
+    /// Its cgroup is gone, and nobody says whether its engine has it.
+    Gone,
+}
+
+impl Condition {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+            Self::Exited => "exited",
+            Self::Removed => "removed",
+            Self::Gone => "gone",
+        }
+    }
+}
+
 /// A container whose files are still to be read: that needs no lock.
 #[derive(Debug)]
 pub struct Unread {
     state: ContainerState,
+    user: u32,
     membership: Membership,
     /// The directories of its memory, and that of the cgroups below.
     kills: Vec<Directory>,
@@ -82,7 +117,8 @@ pub fn find(
     let mut found: Vec<Unread> = wanted
         .map(|cgroup| {
             let mut unread = Unread {
-                state: state(cgroup, &processes, clock),
+                state: state(registry, cgroup, &processes, clock),
+                user: cgroup.user(),
                 membership: membership(cgroup),
                 kills: Vec::new(),
             };
@@ -121,7 +157,28 @@ fn processes(registry: &Registry, tasks: &[Task]) -> HashMap<String, u32> {
     processes
 }
 
-fn state(cgroup: &Cgroup, processes: &HashMap<String, u32>, clock: Clock) -> ContainerState {
+/// As far as the registry knows.
+fn condition(registry: &Registry, cgroup: &Cgroup) -> Condition {
+    if cgroup.gone.is_none() {
+        return if cgroup.life.running() {
+            Condition::Running
+        } else {
+            Condition::Stopped
+        };
+    }
+    match registry.is_had(&cgroup.container.id) {
+        Some(true) => Condition::Exited,
+        Some(false) => Condition::Removed,
+        None => Condition::Gone,
+    }
+}
+
+fn state(
+    registry: &Registry,
+    cgroup: &Cgroup,
+    processes: &HashMap<String, u32>,
+    clock: Clock,
+) -> ContainerState {
     let init = cgroup.life.init();
     let container = Container::clone(&cgroup.container);
     let processes = if cgroup.gone.is_none() {
@@ -130,6 +187,7 @@ fn state(cgroup: &Cgroup, processes: &HashMap<String, u32>, clock: Clock) -> Con
         None
     };
     ContainerState {
+        state: condition(registry, cgroup),
         running: cgroup.life.running(),
         removed: cgroup.gone.map(time_text),
         pid: init.map(|init| init.pid),
@@ -201,6 +259,25 @@ impl Unread {
     pub fn read(self, hierarchies: &Hierarchies) -> ContainerState {
         let mut state = self.state;
         let directory = |mounted| directory(&self.membership, hierarchies, mounted);
+        match state.state {
+            Condition::Running => {
+                let freezers = [hierarchies.of_controller("freezer"), hierarchies.by_id(0)];
+                let mut there = freezers.into_iter().filter_map(directory);
+                if there.any(|it| it.is_frozen().unwrap_or(false)) {
+                    state.state = Condition::Paused;
+                }
+            }
+            // Of a claim nobody knows whose it was.
+            Condition::Gone if is_own(&state.container) => {
+                let kept = own::is_kept(Path::new("/"), &state.container.id, self.user);
+                state.state = if kept {
+                    Condition::Exited
+                } else {
+                    Condition::Removed
+                };
+            }
+            _ => {}
+        }
         let memory = directory(hierarchies.of_controller("memory"));
         if let Some(memory) = memory.and_then(|it| it.memory().ok()) {
             state.memory_usage_bytes = Some(memory.usage);
@@ -221,6 +298,11 @@ impl Unread {
         state.oom_kills = state.oom_kills.max(kills.sum());
         state
     }
+}
+
+/// Whether it is one of `agent run`.
+fn is_own(container: &Container) -> bool {
+    container.runtime == Runtime::Agent.name() && container.confirmed == Some(true)
 }
 
 /// Says what share of one CPU each of `after` used since `before`, which was read this long ago.

@@ -34,6 +34,8 @@ pub struct Report {
     pub executable: Fact<String>,
     /// Empty where the kernel's list of tasks does not have it, as a thread, or what is closed to this process.
     pub namespaces: Vec<Namespace>,
+    /// Namespaces that other threads of it are in, and its main thread is not.
+    pub threads: Vec<ThreadNamespace>,
     pub root: Fact<Root>,
     pub mounts: Fact<Mounts>,
     pub uid_map: Fact<Vec<IdRange>>,
@@ -74,6 +76,16 @@ pub struct Namespace {
     pub processes: u32,
     /// Other containers than the process's own that have processes in it.
     pub shared_with: Vec<ContainerName>,
+    pub source: String,
+}
+
+/// A namespace that a thread is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ThreadNamespace {
+    pub tid: u32,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub inode: u32,
     pub source: String,
 }
 

@@ -1,7 +1,7 @@
 //! Namespaces: who is in each of them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU32,
     path::Path,
 };
@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::ContainerName;
 use crate::{
     container::{place::Where, registry::Registry, say::comm},
-    host::namespace::{self, Mounted},
+    host::{
+        held::{self, Held, How},
+        namespace::{self, Mounted},
+    },
     watch::{filter::is_named, record::ContainerKind},
 };
 
@@ -32,7 +35,23 @@ pub struct NamespaceState {
     pub containers: Vec<ContainerName>,
     /// Where it is mounted, which holds it when no process is in it any more.
     pub mounts: Vec<String>,
+    /// What else holds it where the main thread of no process is in it: of many some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<Holder>,
 }
+
+/// What holds a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub pid: u32,
+    /// What is not UTF-8 is replaced by U+FFFD; empty where it is not known.
+    pub comm: String,
+    /// `thread 12`, `descriptor 3`, `time_for_children`, `mount /run/lab`.
+    pub by: String,
+}
+
+/// Holders of one namespace that are told of.
+const HOLDERS_AT_MOST: usize = 8;
 
 /// Whose a namespace is: of the processes in it the one that started first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,17 +89,18 @@ struct Found {
     has_wanted_process: bool,
 }
 
-/// The namespaces that `tasks`, all that there are, are in, and those that are `mounted`, by type and inode.
+/// The namespaces that `tasks`, all that there are, are in, and those that are `mounted` or `held`, by type and inode.
 pub fn find(
     registry: &Registry,
     tasks: &[Task],
     mounted: &[Mounted],
+    held: &[Held],
     wanted: &Wanted,
 ) -> Vec<NamespaceState> {
-    let mut tasks: Vec<&Task> = tasks.iter().collect();
-    tasks.sort_by_key(|task| (task.start_time, task.pid));
+    let mut sorted: Vec<&Task> = tasks.iter().collect();
+    sorted.sort_by_key(|task| (task.start_time, task.pid));
     let mut found: BTreeMap<(&str, u32), Found> = BTreeMap::new();
-    for task in tasks {
+    for task in &sorted {
         let container = container(registry, task);
         for namespace in own() {
             let inode = task.namespaces[namespace as usize];
@@ -98,6 +118,16 @@ pub fn find(
             let here = found.entry((namespace.name(), mounted.inode));
             let here = here.or_insert_with(|| Found::new(registry, namespace, mounted.inode));
             here.state.mounts.push(mounted.point.clone());
+        }
+    }
+    let by_pid: HashMap<u32, &Task> = sorted.iter().map(|task| (task.pid, *task)).collect();
+    for held in held {
+        if let Some(namespace) = own().find(|it| it.name() == held.kind) {
+            let here = found.entry((namespace.name(), held.inode));
+            let here = here.or_insert_with(|| Found::new(registry, namespace, held.inode));
+            let task = by_pid.get(&held.pid).copied();
+            let container = task.and_then(|task| container(registry, task));
+            here.hold(held, task, container);
         }
     }
     let found = found.into_values();
@@ -121,10 +151,34 @@ impl Found {
                 owner: None,
                 containers: Vec::new(),
                 mounts: Vec::new(),
+                holders: Vec::new(),
             },
             containers: BTreeSet::new(),
             has_wanted_process: false,
         }
+    }
+
+    /// Something holds it that is no main thread.
+    fn hold(&mut self, held: &Held, task: Option<&Task>, container: Option<ContainerName>) {
+        // A mount that is seen here is in the copies of this mount namespace too.
+        let is_seen = matches!(held.how, How::Mount(_)) && !self.state.mounts.is_empty();
+        if self.state.processes > 0 || is_seen || self.state.holders.len() >= HOLDERS_AT_MOST {
+            return;
+        }
+        if matches!(held.how, How::Thread(_)) {
+            self.containers.extend(container);
+        }
+        let by = match &held.how {
+            How::Thread(thread) => format!("thread {thread}"),
+            How::Descriptor(descriptor) => format!("descriptor {descriptor}"),
+            How::Children(file) => (*file).to_owned(),
+            How::Mount(point) => format!("mount {point}"),
+        };
+        self.state.holders.push(Holder {
+            pid: held.pid,
+            comm: task.map(comm).unwrap_or_default(),
+            by,
+        });
     }
 
     /// Counts a process that started after those before.
@@ -177,6 +231,11 @@ pub fn read_owners(mut states: Vec<NamespaceState>) -> Vec<NamespaceState> {
 }
 
 impl Wanted {
+    /// What processes hold besides, where that is wanted: of one process it is not.
+    pub fn held(&self, root: &Path) -> Vec<Held> {
+        self.pid.map_or_else(|| held::all(root), |_| Vec::new())
+    }
+
     /// The query that is read as this.
     pub fn query(&self) -> String {
         let pid = self.pid.map(|pid| pid.to_string());
@@ -268,7 +327,14 @@ mod tests {
             inode,
             point: point.to_owned(),
         });
-        find(&registry, &tasks, &mounted, &wanted)
+        let held = [("net", 7, How::Descriptor(3)), ("uts", 9, How::Thread(55))];
+        let held = held.map(|(kind, inode, how)| Held {
+            kind: kind.to_owned(),
+            inode,
+            pid: 5,
+            how,
+        });
+        find(&registry, &tasks, &mounted, &held, &wanted)
     }
 
     #[test]
@@ -286,13 +352,18 @@ mod tests {
         assert_eq!(shared.mounts, ["/a"]);
         assert_eq!((held.inode, held.processes, &held.owner), (9, 0, &None));
         assert_eq!(held.mounts, ["/b", "/c"]);
-        // Eight types, and of net three.
-        assert_eq!(found("").len(), 10);
+        // Eight types, of net three, and of uts two.
+        assert_eq!(found("").len(), 11);
+        assert!(all.iter().all(|it| it.holders.is_empty()));
+        let uts = found("type=uts");
+        let holders = uts.iter().flat_map(|it| &it.holders);
+        let by: Vec<_> = holders.map(|it| (it.pid, &*it.by)).collect();
+        assert_eq!(by, [(5, "thread 55")]);
     }
 
     #[test]
     fn what_is_wanted() {
-        assert_eq!(found("container=web").len(), 8);
+        assert_eq!(found("container=web").len(), 9);
         assert_eq!(found("type=net&container=web")[0].inode, 7);
         assert_eq!(found("type=net&pid=7")[0].inode, 1);
         assert_eq!(found("container=x%26y"), []);

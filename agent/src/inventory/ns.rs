@@ -34,13 +34,18 @@ fn row(state: &NamespaceState) -> [Cell; 6] {
     ]
 }
 
-/// Who is in it: `host,web,db`; where no process is, what holds it: `/run/netns/lab`.
+/// Who is in it: `host,web,db`; where no process is, what holds it: `/run/netns/lab`, `thread 12 of java(7)`.
 fn users(state: &NamespaceState) -> String {
     let host = state.host.then(|| HOST.to_owned());
     let containers = state.containers.iter().map(|it| quoted(&it.name));
     let mounts = state.mounts.iter().filter(|_| state.processes == 0);
     let mounts = mounts.map(|point| quoted(point));
-    let users: Vec<String> = host.into_iter().chain(containers).chain(mounts).collect();
+    let holders = state.holders.iter().map(|it| {
+        let comm = quoted(&it.comm);
+        format!("{} of {comm}({})", quoted(&it.by), it.pid)
+    });
+    let users = host.into_iter().chain(containers);
+    let users: Vec<String> = users.chain(mounts).chain(holders).collect();
     if users.is_empty() {
         NONE.to_owned()
     } else {

@@ -1,7 +1,7 @@
 //! Containers as a table: `agent ps`.
 
 use super::{
-    containers::ContainerState,
+    containers::{Condition, ContainerState},
     table::{ALARM, Align, Cell, Column, DIM, GOOD, NAME, PLAIN, render},
 };
 use crate::{
@@ -47,10 +47,9 @@ fn runtime(container: &Container) -> Cell {
 
 fn row(state: &ContainerState) -> [Cell; 8] {
     let none = || NONE.to_owned();
-    let (word, state_colour) = match (state.running, &state.removed) {
-        (true, _) => ("running", GOOD),
-        (false, None) => ("stopped", DIM),
-        (false, Some(_)) => ("removed", DIM),
+    let state_colour = match state.state {
+        Condition::Running => GOOD,
+        _ => DIM,
     };
     let memory = state.memory_working_set_bytes.map_or_else(none, size);
     let limit = state.memory_effective_limit_bytes.map_or_else(none, size);
@@ -59,7 +58,7 @@ fn row(state: &ContainerState) -> [Cell; 8] {
         Cell::new(quoted(&state.container.name), NAME),
         runtime(&state.container),
         Cell::plain(state.pid.map_or_else(none, |pid| pid.to_string())),
-        Cell::new(word, state_colour),
+        Cell::new(state.state.name(), state_colour),
         Cell::plain(format!("{memory} / {limit}")),
         Cell::plain(
             state

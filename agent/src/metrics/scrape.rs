@@ -18,11 +18,15 @@ use crate::{
     kernel::counts::{CountsError, OomKills},
     lock::lock,
     pipeline::Shared,
-    sys,
+    said::Said,
+    sys, text,
 };
 
 /// Descriptors that are kept at most: each costs the kernel some memory.
 const DESCRIPTORS_AT_MOST: usize = 32_768;
+
+static UNREAD: Said = Said::new();
+static UNCOUNTED: Said = Said::new();
 
 /// Answers scrapes, with what it keeps between them.
 pub struct Scraper {
@@ -104,8 +108,12 @@ impl Scraper {
         found.set_devices(root);
         let left_out = found.candidates.read(root, &mut found.cgroups, &mut errors);
         found.retain_bounded(self.bounds, &mut lock(&self.seen));
-        if let Some(error) = &errors.first {
-            tracing::warn!(%error, count = errors.count, "files of cgroups cannot be read");
+        match &errors.first {
+            Some(error) => {
+                let why = text::error_line(error);
+                UNREAD.warn(&format!("files of cgroups cannot be read: {why}"));
+            }
+            None => UNREAD.is_well(),
         }
         let scrape = Scrape {
             duration: started.elapsed(),
@@ -165,7 +173,10 @@ impl Scraper {
 /// How many processes each cgroup has, in all hierarchies that the kernel side looks at.
 fn processes(shared: &Shared) -> Option<Processes> {
     let tasks = lock(&shared.kernel).snapshot();
-    let tasks = tasks.inspect_err(|error| tracing::warn!(%error, "processes cannot be counted"));
+    let tasks = tasks.inspect_err(|error| {
+        let why = text::error_line(error);
+        UNCOUNTED.warn(&format!("processes cannot be counted: {why}"));
+    });
     let mut processes = Processes::new();
     for Task { cgroups, .. } in tasks.ok()? {
         for (id, hierarchy) in cgroups.ids.into_iter().zip(cgroups.hierarchies) {

@@ -27,7 +27,7 @@ pub fn look(root: &Path, witnesses: &Witnesses) -> Result<Look, PipelineError> {
     let hierarchies = Hierarchies::discover(root)?;
     let (host, mut tasks) = kernel::look()?;
     let mut registry = Registry::new(host);
-    scan::directories(&hierarchies, &mut registry);
+    scan::directories(&hierarchies, |chunk| scan::add(&mut registry, chunk));
     let claims = registry.new_claims(usize::MAX);
     registry.confirm(witnesses.confirm_all(&claims));
     tasks.sort_by_key(|task| task.start_time);

@@ -32,6 +32,8 @@ use crate::{
     host::hierarchy::Hierarchies,
     kernel::{Kernel, KernelError, Loaded, Options, counts::KernelCounts, probes::see_events},
     lock::lock,
+    said::Said,
+    text,
     watch::{
         filter::Filter,
         streams::{Stream, Streams, TooMany},
@@ -120,7 +122,7 @@ impl Pipeline {
         }
         // Attached first and scanned then, so that nothing falls between.
         let mut registry = Registry::new(host);
-        scan::directories(&hierarchies, &mut registry);
+        scan::directories(&hierarchies, |chunk| scan::add(&mut registry, chunk));
         let claims = registry.new_claims(CLAIMS_AT_FIRST);
         registry.confirm(witnesses.confirm_all(&claims));
         scan::processes(&kernel.snapshot()?, &mut registry, &mut counts);
@@ -211,9 +213,15 @@ impl Shared {
 
     /// Tells the kernel what the streams want.
     pub fn update_demand(&self) {
+        static UNTOLD: Said = Said::new();
         let registry = lock(&self.registry);
-        if let Err(error) = lock(&self.demand).update(&self.streams, &registry) {
-            tracing::warn!(%error, "the kernel cannot be told which events are wanted");
+        match lock(&self.demand).update(&self.streams, &registry) {
+            Ok(()) => UNTOLD.is_well(),
+            Err(error) => {
+                let why = text::error_line(&error);
+                let what = "the kernel cannot be told which events are wanted";
+                UNTOLD.warn(&format!("{what}: {why}"));
+            }
         }
     }
 

@@ -25,7 +25,9 @@ use crate::{
         frequent::{Frequent, Rings},
     },
     lock::lock,
+    said::Said,
     sys::ring::Ring,
+    text,
     watch::kind::Kind as StreamKind,
 };
 
@@ -37,6 +39,12 @@ const FREQUENT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// At most one scan for cgroups that were born unseen in this time.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Of the time, scans take one part in so many at most.
+const SCAN_SHARE: u32 = 4;
+
+static UNREAD: Said = Said::new();
+static NO_EVENT: Said = Said::new();
 
 /// How often the rare ring is read for the birth of the cgroup that a frequent record is of. The
 /// birth was sent before, but may stand behind a record that another CPU is writing.
@@ -60,6 +68,9 @@ pub struct Reader {
     missed: Missed,
     looked: Instant,
     scanned: Instant,
+    scan_took: Duration,
+    /// Whether records of births or deaths of cgroups were lost since the last scan.
+    lost_births: bool,
     /// Cgroups that were not found since the last scan.
     lacking: HashSet<CgroupKey>,
     allowance: Allowance,
@@ -84,6 +95,8 @@ impl Reader {
             missed: Missed::default(),
             looked: Instant::now(),
             scanned: Instant::now(),
+            scan_took: Duration::ZERO,
+            lost_births: false,
             lacking: HashSet::new(),
             allowance: Allowance::new(),
         }
@@ -119,7 +132,8 @@ impl Reader {
                 match self.frequent_map.open() {
                     Ok(rings) => self.frequent = Some(rings),
                     Err(error) => {
-                        tracing::warn!(%error, "forks, execs and exits cannot be read");
+                        let why = text::error_line(&error);
+                        UNREAD.warn(&format!("forks, execs and exits cannot be read: {why}"));
                     }
                 }
             }
@@ -172,12 +186,9 @@ impl Reader {
         let Ok(event) = event else { return true };
         let mut confirmed = self.look_for_confirmation(&event);
         let mut registry = lock(&self.shared.registry);
-        if registry.lacking_of(&event.caller).is_some() && self.scanned.elapsed() >= SCAN_INTERVAL {
-            self.scanned = Instant::now();
-            self.lacking.clear();
-            scan::directories(&self.shared.hierarchies, &mut registry);
+        if registry.lacking_of(&event.caller).is_some() && self.may_scan() {
             drop(registry);
-            self.confirm_found();
+            self.scan();
             registry = lock(&self.shared.registry);
         }
         let take = |key: CgroupKey| -> Counts { lock(&self.shared.counts).take(key) };
@@ -225,6 +236,31 @@ impl Reader {
         found
     }
 
+    /// Whether there was no scan lately, and those that there were leave most of the time to the rings.
+    fn may_scan(&self) -> bool {
+        self.scanned.elapsed() >= SCAN_INTERVAL.max(self.scan_took * SCAN_SHARE)
+    }
+
+    /// Looks which cgroups there are. Nothing is locked but while some of them are told to the registry.
+    fn scan(&mut self) {
+        let began = Instant::now();
+        let Shared {
+            hierarchies,
+            registry,
+            counts,
+            ..
+        } = &*self.shared;
+        if std::mem::take(&mut self.lost_births) {
+            scan::again(hierarchies, registry, counts);
+        } else {
+            scan::directories(hierarchies, |chunk| scan::add(&mut lock(registry), chunk));
+        }
+        self.lacking.clear();
+        self.scan_took = began.elapsed();
+        self.scanned = Instant::now();
+        self.confirm_found();
+    }
+
     /// Lets be confirmed what a scan found, and what there was no room for.
     fn confirm_found(&self) {
         let room = self.shared.waiting.room();
@@ -261,7 +297,7 @@ impl Reader {
     /// Rare and frequent rings are not ordered against each other: the birth of the event's cgroup may not
     /// be read yet.
     fn look_for(&mut self, cgroup: CgroupKey, event: &Event) {
-        if self.lacking.contains(&cgroup) && self.scanned.elapsed() < SCAN_INTERVAL {
+        if self.lacking.contains(&cgroup) && !self.may_scan() {
             return;
         }
         let began = Instant::now();
@@ -272,11 +308,8 @@ impl Reader {
             }
             std::thread::yield_now();
         }
-        if self.scanned.elapsed() >= SCAN_INTERVAL {
-            self.scanned = Instant::now();
-            self.lacking.clear();
-            scan::directories(&self.shared.hierarchies, &mut lock(&self.shared.registry));
-            self.confirm_found();
+        if self.may_scan() {
+            self.scan();
         }
         if self.lacking.len() < LACKING_AT_MOST {
             self.lacking.insert(cgroup);
@@ -302,15 +335,10 @@ impl Reader {
                 losses.push((stream_kind(*kind), lost));
             }
         }
-        if losses
-            .iter()
-            .any(|(kind, _)| *kind == StreamKind::Container)
-        {
-            let mut registry = lock(&self.shared.registry);
-            let mut counts = lock(&self.shared.counts);
-            scan::again(&self.shared.hierarchies, &mut registry, &mut counts);
-            drop((counts, registry));
-            self.confirm_found();
+        let mut kinds = losses.iter().map(|(kind, _)| *kind);
+        self.lost_births |= kinds.any(|kind| kind == StreamKind::Container);
+        if self.lost_births && self.may_scan() {
+            self.scan();
         }
         if !losses.is_empty() {
             let since = event::clock::since_boot().saturating_sub(time);
@@ -353,7 +381,8 @@ fn counted((kind, event): Read, shared: &Shared) -> Result<Event, event::DecodeE
             if let Some(decoded) = decoded {
                 decoded.undecodable.fetch_add(1, Ordering::Relaxed);
             }
-            tracing::warn!(%error, "a record of the ring is no event");
+            let why = text::error_line(error);
+            NO_EVENT.warn(&format!("a record of the ring is no event: {why}"));
         }
     }
     event

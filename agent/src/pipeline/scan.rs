@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Mutex,
     time::Instant,
 };
 
@@ -12,17 +13,31 @@ use crate::{
         place::{Rank, Where},
         registry::{ROOT_ID, Registry, keys},
     },
-    host::{hierarchy::Hierarchies, walk::walk},
+    host::{
+        hierarchy::Hierarchies,
+        walk::{Dir, walk},
+    },
     kernel::counts::KernelCounts,
+    lock::lock,
+    said::Said,
+    text,
 };
 
-/// Tells the registry of every cgroup there is. Their keys, where all of them could be read.
+/// Directories that are told at once: so long is the registry locked.
+const CHUNK: usize = 256;
+
+/// Cgroups that were found.
+pub type Directories = Vec<(CgroupKey, Dir)>;
+
+/// Finds every cgroup there is, and gives them to `tell` some at a time, so that nothing is locked meanwhile. Their keys,
+/// where all of them could be read.
 pub fn directories(
     hierarchies: &Hierarchies,
-    registry: &mut Registry,
+    mut tell: impl FnMut(&mut Directories),
 ) -> Option<HashSet<CgroupKey>> {
     let mut found = HashSet::new();
     let mut complete = true;
+    let mut chunk = Directories::with_capacity(CHUNK);
     for mounted in hierarchies.all() {
         let walked = walk(mounted, |directory| {
             let key = CgroupKey {
@@ -30,22 +45,38 @@ pub fn directories(
                 hierarchy: mounted.id,
                 zero: 0,
             };
-            registry.add(key, &directory.path, directory.created);
             found.insert(key);
+            chunk.push((key, directory));
+            if chunk.len() == CHUNK {
+                tell(&mut chunk);
+                chunk.clear();
+            }
         });
-        match walked {
-            Ok(walked) if walked.left_out == 0 => {}
-            Ok(_) => {
-                complete = false;
-                tracing::warn!("a hierarchy has too many cgroups: some stay unknown");
-            }
-            Err(error) => {
-                complete = false;
-                tracing::warn!(%error, "a hierarchy cannot be scanned: its cgroups stay unknown");
-            }
-        }
+        let why = match walked {
+            Ok(walked) if walked.left_out == 0 => continue,
+            Ok(_) => "it has too many".to_owned(),
+            Err(error) => text::error_line(&error),
+        };
+        complete = false;
+        INCOMPLETE.warn(&format!(
+            "cgroups of the hierarchy at {} stay unknown: {why}",
+            mounted.mount.display()
+        ));
+    }
+    tell(&mut chunk);
+    if complete {
+        INCOMPLETE.is_well();
     }
     complete.then_some(found)
+}
+
+static INCOMPLETE: Said = Said::new();
+
+/// Tells the registry of them.
+pub fn add(registry: &mut Registry, directories: &mut Directories) {
+    for (key, directory) in directories.drain(..) {
+        registry.add(key, &directory.path, directory.created);
+    }
 }
 
 /// Tells which containers run, which process is the first of each, and where the others belong.
@@ -141,6 +172,7 @@ pub fn oom_kills(hierarchies: &Hierarchies, counts: &mut KernelCounts) {
     let Some(memory) = hierarchies.of_controller("memory") else {
         return;
     };
+    let mut failed = None;
     let walked = walk(memory, |directory| {
         let key = CgroupKey {
             id: directory.id,
@@ -150,14 +182,14 @@ pub fn oom_kills(hierarchies: &Hierarchies, counts: &mut KernelCounts) {
         let files = hierarchies.directory(memory, &directory.path);
         // A cgroup that is gone by now has no next kill.
         let kills = files.and_then(|files| files.oom_kills().ok().flatten());
-        if let Some(kills) = kills.filter(|kills| *kills > 0)
-            && let Err(error) = counts.set_oom_kills(key, kills)
-        {
-            tracing::warn!(%error, cgroup = %directory.path, "earlier OOM kills cannot be set");
+        if let Some(kills) = kills.filter(|kills| *kills > 0) {
+            failed = failed.take().or(counts.set_oom_kills(key, kills).err());
         }
     });
-    if let Err(error) = walked {
-        tracing::warn!(%error, "earlier OOM kills cannot be set");
+    let failed = failed.map(|error| text::error_line(&error));
+    let unread = walked.err().map(|error| text::error_line(&error));
+    if let Some(why) = failed.or(unread) {
+        tracing::warn!("OOM kills before the start will count with the next one: {why}");
     }
 }
 
@@ -170,13 +202,17 @@ pub fn forget_gone(kept: HashSet<CgroupKey>, registry: &Registry, counts: &mut K
 }
 
 /// Looks which cgroups there are after records of births or deaths were lost.
-pub fn again(hierarchies: &Hierarchies, registry: &mut Registry, counts: &mut KernelCounts) {
-    let known: Vec<CgroupKey> = registry.living().collect();
-    let Some(found) = directories(hierarchies, registry) else {
+pub fn again(hierarchies: &Hierarchies, registry: &Mutex<Registry>, counts: &Mutex<KernelCounts>) {
+    let known: Vec<CgroupKey> = lock(registry).living().collect();
+    let Some(found) = directories(hierarchies, |chunk| add(&mut lock(registry), chunk)) else {
         return;
     };
-    for key in known.into_iter().filter(|key| !found.contains(key)) {
-        // Streams were told that they miss starts and stops.
-        registry.remove(key, &counts.take(key), Instant::now());
+    let gone = known.into_iter().filter(|key| !found.contains(key));
+    for chunk in gone.collect::<Vec<_>>().chunks(CHUNK) {
+        let (mut registry, mut counts) = (lock(registry), lock(counts));
+        for key in chunk {
+            // Streams were told that they miss starts and stops.
+            registry.remove(*key, &counts.take(*key), Instant::now());
+        }
     }
 }

@@ -133,7 +133,10 @@ pub async fn namespaces(
     blocking(server, move |_, shared| {
         let tasks = lock(&shared.kernel).snapshot()?;
         let mounted = namespace::mounted(Path::new("/"))?;
-        let found = namespaces::find(&lock(&shared.registry), &tasks, &mounted, &wanted);
+        let held = wanted.held(Path::new("/"));
+        let registry = lock(&shared.registry);
+        let found = namespaces::find(&registry, &tasks, &mounted, &held, &wanted);
+        drop(registry);
         Ok(Json(namespaces::read_owners(found)))
     })
     .await

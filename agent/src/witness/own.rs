@@ -10,6 +10,7 @@ use oci_spec::runtime::Spec;
 
 use super::{file, unread};
 use crate::container::claim::{Claim, Confirmation};
+use crate::container::path::Runtime;
 use crate::container::registry::names::Named;
 use crate::intent;
 use crate::limit::bound::Bounds;
@@ -86,6 +87,22 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
         ..Confirmation::of(claim)
     };
     confirmation.first(claim)
+}
+
+/// Whether `user`'s state has a container of this name that has ended and was kept.
+pub fn is_kept(root: &Path, name: &str, user: u32) -> bool {
+    let cgroup = String::new();
+    let claim = Claim {
+        runtime: Runtime::Agent,
+        id: name.to_owned(),
+        cgroup,
+    };
+    let mut stores = directories_of(root, user).into_iter();
+    stores.any(|store| {
+        let record = read(&store, &claim, RECORD, user);
+        let record = record.and_then(|it| serde_json::from_slice::<Record>(&it.bytes).ok());
+        record.is_some_and(|it| matches!(it.status, Status::Exited { .. }))
+    })
 }
 
 /// Where a file of `user`'s state on the container is, if it is there and cannot be read.

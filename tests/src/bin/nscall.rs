@@ -15,6 +15,7 @@
 //!                           likewise with a pidfd; becomes the command
 //!   setns-pid32 PID TYPES in DIRECTORIES COMMAND...
 //!                           likewise, after it moved into these cgroups (`DIRECTORY:DIRECTORY`)
+//!   thread TYPES            unshare(2) in a second thread: prints its number, and ends with standard input
 //!   spawn TYPES COMMAND...  clone3(2): a child with these namespaces, which becomes the command;
 //!                           ends as that does
 //! ```
@@ -118,6 +119,7 @@ fn main() -> Result<ExitCode> {
             Call::Setns32(file.into(), flags(types)?)
         }
         ["setns-pid", target, types] => Call::Setns(pidfd(target)?, flags(types)?),
+        ["thread", types] => return thread(flags(types)?),
         ["setns-pid", target, types, "stay"] => {
             setns(&pidfd(target)?, flags(types)?)?;
             loop {
@@ -155,6 +157,18 @@ fn main() -> Result<ExitCode> {
         }
         println!("{}", json!({ "failed": failed }));
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A second thread has namespaces of its own.
+fn thread(flags: u64) -> Result<ExitCode> {
+    let apart = std::thread::spawn(move || -> io::Result<()> {
+        unshare(flags)?;
+        println!("{}", rustix::thread::gettid().as_raw_nonzero());
+        io::stdin().read_line(&mut String::new()).map(drop)
+    });
+    let apart = apart.join().ok().context("the thread panicked")?;
+    apart.context("unshare in a thread")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -147,29 +147,33 @@ impl Registry {
         if main == other {
             return;
         }
-        let Some(other) = self.cgroups.remove(&other) else {
+        let Some(part) = self.cgroups.remove(&other) else {
             return;
         };
-        for path in other.paths() {
+        self.forget_life(other, &part);
+        for path in part.paths() {
             self.by_path.insert(path.to_owned(), main);
         }
-        for directory in &other.directories {
+        for directory in &part.directories {
             self.by_key.insert(directory.key, main);
         }
         let Some(cgroup) = self.cgroups.get_mut(&main) else {
             return;
         };
-        cgroup.created = cgroup.created.min(other.created);
-        if let Some(past) = &other.past {
+        cgroup.created = cgroup.created.min(part.created);
+        if let Some(past) = &part.past {
             cgroup.past.get_or_insert_default().add(past);
         }
-        cgroup.directories.extend(other.directories);
-        if !cgroup.life.running() || (cgroup.life.init().is_none() && other.life.running()) {
-            cgroup.life = other.life;
-        }
+        let (life, joined) = (part.life, part.container);
+        cgroup.directories.extend(part.directories);
         let (container, user) = (Arc::clone(&cgroup.container), cgroup.user);
+        self.live(main, |cgroup| {
+            if !cgroup.life.running() || (cgroup.life.init().is_none() && life.running()) {
+                cgroup.life = life;
+            }
+        });
         for below in self.cgroups.values_mut().filter(|it| it.claim.is_some()) {
-            if below.container.cgroup == other.container.cgroup {
+            if below.container.cgroup == joined.cgroup {
                 below.container = Arc::clone(&container);
                 below.user = user;
             }

@@ -183,6 +183,12 @@ impl Registry {
         }
     }
 
+    /// Whether an engine has the container with this id, running or not; `None` where none said so.
+    pub fn is_had(&self, id: &str) -> Option<bool> {
+        let entry = self.names.by_id.get(cut(id))?;
+        Some(entry.removed.is_none())
+    }
+
     /// How many containers have a name by their engine, those removed a while ago included.
     pub fn named(&self) -> usize {
         self.names.by_id.len()

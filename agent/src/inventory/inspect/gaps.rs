@@ -221,6 +221,7 @@ mod tests {
             comm: fact(String::new()),
             executable: unreadable(),
             namespaces,
+            threads: Vec::new(),
             root: fact(Root {
                 how,
                 path: "/".to_owned(),

@@ -1,6 +1,6 @@
 //! A report for the eye: a block for each file or few, a row for each fact.
 
-use super::{ChangedRoot, Fact, Limit, Mounts, Namespace, Report, Root};
+use super::{ChangedRoot, Fact, Limit, Mounts, Namespace, Report, Root, ThreadNamespace};
 use crate::host::process::IdRange;
 use crate::host::status::SETS;
 use crate::inventory::table::{ALARM, DIM, NAME, PLAIN};
@@ -38,6 +38,12 @@ pub fn page(report: &Report, columns: usize, colour: bool) -> String {
     }
     for namespace in &report.namespaces {
         page.row(&namespace.kind, &whose(namespace));
+    }
+    for ThreadNamespace {
+        tid, kind, inode, ..
+    } in &report.threads
+    {
+        page.row(kind, &format!("{inode}, in which only thread {tid} is"));
     }
     page.heading("root", &report.root.source);
     page.fact("", &report.root, |root| came_by(root, &report.mounts));
@@ -98,7 +104,7 @@ fn process(page: &mut Page, report: &Report) {
             };
             page.block("container", &text, NAME);
         }
-        None if is_on_host(&report.namespaces) => {
+        None if is_on_host(&report.namespaces) && report.threads.is_empty() => {
             page.row("container", "none: on the host, in all of its namespaces");
         }
         None => page.row("container", "none"),

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::gaps::gaps;
 use super::mounts::{self, HostMounts};
-use super::{Cgroup, Fact, Limit, Mounts, Namespace, Report, reason, source};
+use super::{Cgroup, Fact, Limit, Mounts, Namespace, Report, ThreadNamespace, reason, source};
 use crate::host::Error;
+use crate::host::held::{self, How};
 use crate::host::hierarchy::{Hierarchies, Mounted, Version};
 use crate::host::membership::Membership;
 use crate::host::mount::MountPoint;
@@ -19,6 +20,24 @@ use crate::watch::record::Container;
 
 /// Where a namespace was seen whose file in `/proc` is closed.
 const TASKS: &str = "the kernel's list of tasks (BPF iterator)";
+
+/// Where other threads are than the main one.
+fn threads(root: &Path, process: &Process, pid: u32) -> Vec<ThreadNamespace> {
+    let held = held::by_threads(root, pid).into_iter();
+    let of_thread = held.filter_map(|held| {
+        let How::Thread(tid) = held.how else {
+            return None;
+        };
+        let file = format!("task/{tid}/ns/{}", held.kind);
+        Some(ThreadNamespace {
+            tid,
+            kind: held.kind,
+            inode: held.inode,
+            source: source(&process.path(&file)),
+        })
+    });
+    of_thread.collect()
+}
 
 /// Reads it. `containers` are all that there are, `namespaces` those that the process is in, and `intent` is what the limits
 /// of its container are meant to be.
@@ -58,6 +77,7 @@ pub fn read(
             .iter()
             .map(|it| namespace(it, &process, container))
             .collect(),
+        threads: threads(root, &process, pid),
         container: container.cloned(),
         root: Fact::of(format!("{}, {}", of("root"), of("mountinfo")), how),
         mounts: Fact::of(

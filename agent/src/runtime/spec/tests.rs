@@ -263,7 +263,7 @@ fn what_cannot_be_is_refused_in_one_line() {
         "--cpu-period 999",
         "--cpu-shares 1",
         "--cpu-weight 10001",
-        "--time-offset 1y",
+        "--time-offset 1x",
         "--uid-map 0:0",
         "--rootfs /x --bin ls",
         "--time host --time-offset 1",

@@ -294,7 +294,7 @@ mod tests {
             };
             assert_eq!(text.parse(), Ok(offset), "{text}");
         }
-        for text in ["", "d", "realtime=1", "1y", "--1", "99999999999999999999d"] {
+        for text in ["", "d", "realtime=1", "1x", "--1", "99999999999999999999d"] {
             assert!(text.parse::<TimeOffset>().is_err(), "{text}");
         }
     }

@@ -24,8 +24,8 @@ fn record(name: &str, supervisor: i32, status: Status) -> Record {
         remove: false,
         change_root: ChangeRoot::Pivot,
         network: Network::None,
-        log: None,
         stop_signal: None,
+        log: None,
     }
 }
 

@@ -40,6 +40,7 @@ fn namespace(kind: &str, host: bool) -> NamespaceState {
             user_namespace: None,
         }),
         mounts: Vec::new(),
+        holders: Vec::new(),
         containers: vec![],
     }
 }
@@ -136,6 +137,9 @@ fn a_fact_and_what_is_to_be_done_stand_apart() {
     let root = host();
     let below = root.path().join("sys/fs/cgroup/docker/web");
     std::fs::remove_file(below.join("below/memory.max")).unwrap();
+    for (of, passed) in [("..", "memory"), ("../..", "memory"), (".", "cpu")] {
+        std::fs::write(below.join(of).join("cgroup.subtree_control"), passed).unwrap();
+    }
     let text = page(&report(root.path(), "web"), 200, false);
     let text = text.replace(&*root.path().to_string_lossy(), "");
     let row = |label: &str| {
@@ -147,7 +151,7 @@ fn a_fact_and_what_is_to_be_done_stand_apart() {
             .unwrap_or_else(|| panic!("{label} is missing in {text}"))
             .trim()
     };
-    let file = "/sys/fs/cgroup/cgroup.subtree_control";
+    let file = "/sys/fs/cgroup/docker/web/cgroup.subtree_control";
     let fact = format!(
         "memory               none: {file} does not enable the memory controller for it, limited by /docker/web: 100.0M"
     );

@@ -1,0 +1,179 @@
+//! What holds namespaces besides the main threads of processes: other threads, open descriptors, children to come, and
+//! mounts in other mount namespaces. What is closed to this process, or ends meanwhile, holds nothing that is seen.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::namespace::{mounted_at, parse};
+
+/// The types, as in the names of `/proc/PID/ns`.
+const TYPES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+
+/// Those that children will be in.
+const OF_CHILDREN: [&str; 2] = ["pid_for_children", "time_for_children"];
+
+/// A namespace, and what holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// `net`.
+    pub kind: String,
+    pub inode: u32,
+    pub pid: u32,
+    pub how: How,
+}
+
+/// How a process holds a namespace that its main thread is not in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Its thread of this number is in it.
+    Thread(u32),
+    /// Its descriptor of this number is open.
+    Descriptor(u32),
+    /// Its children will be in it, by this file.
+    Children(&'static str),
+    /// It is mounted here in the mount namespace of the process.
+    Mount(String),
+}
+
+/// All that processes hold.
+pub fn all(root: &Path) -> Vec<Held> {
+    let proc = root.join("proc");
+    let mut held = Vec::new();
+    // Those of this one are told as mounts.
+    let own = link(&proc.join("self/ns/mnt")).map(|(_, inode)| inode);
+    let mut mounts: HashSet<u32> = own.into_iter().collect();
+    for pid in numbers(&proc) {
+        let process = proc.join(pid.to_string());
+        let main = namespaces(&process);
+        let mut add = |how: How, (kind, inode): (String, u32)| {
+            held.push(Held {
+                kind,
+                inode,
+                pid,
+                how,
+            });
+        };
+        for name in OF_CHILDREN {
+            if let Some(later) = link(&process.join("ns").join(name))
+                && main.get(&later.0) != Some(&later.1)
+            {
+                add(How::Children(name), later);
+            }
+        }
+        for (thread, namespace) in of_threads(&process, pid, &main) {
+            add(How::Thread(thread), namespace);
+        }
+        let descriptors = process.join("fd");
+        for descriptor in numbers(&descriptors) {
+            if let Some(open) = link(&descriptors.join(descriptor.to_string())) {
+                add(How::Descriptor(descriptor), open);
+            }
+        }
+        if let Some(mnt) = main.get("mnt")
+            && mounts.insert(*mnt)
+        {
+            for it in mounted_at(&process.join("mountinfo")).unwrap_or_default() {
+                add(How::Mount(it.point), (it.kind, it.inode));
+            }
+        }
+    }
+    held
+}
+
+/// The namespaces of a process's threads in which its main thread is not.
+pub fn by_threads(root: &Path, pid: u32) -> Vec<Held> {
+    let process = root.join("proc").join(pid.to_string());
+    let threads = of_threads(&process, pid, &namespaces(&process));
+    let held = threads.into_iter().map(|(thread, (kind, inode))| Held {
+        kind,
+        inode,
+        pid,
+        how: How::Thread(thread),
+    });
+    held.collect()
+}
+
+fn of_threads(process: &Path, pid: u32, main: &HashMap<String, u32>) -> Vec<(u32, (String, u32))> {
+    let directory = process.join("task");
+    let mut found = Vec::new();
+    for thread in numbers(&directory).into_iter().filter(|it| *it != pid) {
+        let own = namespaces(&directory.join(thread.to_string()));
+        let other = own.into_iter().filter(|(kind, inode)| {
+            let main = main.get(kind);
+            main.is_some_and(|main| main != inode)
+        });
+        found.extend(other.map(|namespace| (thread, namespace)));
+    }
+    found
+}
+
+/// Those of a process or thread.
+fn namespaces(task: &Path) -> HashMap<String, u32> {
+    let of = TYPES.iter().map(|name| task.join("ns").join(name));
+    of.filter_map(|path| link(&path)).collect()
+}
+
+/// The namespace that a link of `/proc` leads to.
+fn link(path: &PathBuf) -> Option<(String, u32)> {
+    let target = fs::read_link(path).ok()?;
+    let (kind, inode) = parse(target.as_os_str().as_encoded_bytes())?;
+    // Pipes and sockets are written alike.
+    TYPES.contains(&&*kind).then_some((kind, inode))
+}
+
+/// The numbers among the names in a directory.
+fn numbers(directory: &Path) -> Vec<u32> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let number = |name: &OsStr| name.to_str()?.parse().ok();
+    entries.filter_map(|it| number(&it.file_name())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::host::fixture::tree;
+
+    #[test]
+    fn what_a_process_holds() {
+        let nsfs = "98 95 0:4 net:[77] /run/lab rw - nsfs nsfs rw\n";
+        let root = tree(&[("proc/5/mountinfo", nsfs)]);
+        let proc = root.path().join("proc");
+        let make = |path: &str, target: &str| {
+            let path = proc.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(target, path).unwrap();
+        };
+        for (path, target) in [
+            ("5/ns/net", "net:[1]"),
+            ("5/ns/mnt", "mnt:[2]"),
+            ("5/ns/time", "time:[3]"),
+            ("5/ns/time_for_children", "time:[33]"),
+            ("5/task/5/ns/net", "net:[1]"),
+            ("5/task/6/ns/net", "net:[11]"),
+            ("5/task/7/ns/net", "net:[1]"),
+            ("5/fd/0", "socket:[9]"),
+            ("5/fd/3", "net:[55]"),
+        ] {
+            make(path, target);
+        }
+        let held = all(root.path());
+        let held: Vec<_> = held
+            .iter()
+            .map(|it| (&*it.kind, it.inode, &it.how))
+            .collect();
+        assert_eq!(
+            held,
+            [
+                ("time", 33, &How::Children("time_for_children")),
+                ("net", 11, &How::Thread(6)),
+                ("net", 55, &How::Descriptor(3)),
+                ("net", 77, &How::Mount("/run/lab".into())),
+            ]
+        );
+        assert_eq!(by_threads(root.path(), 5).len(), 1);
+    }
+}
