@@ -14,7 +14,7 @@ use tests::state::State;
 use tests::wait::PATIENCE;
 
 /// Where nobody listens.
-const NOBODY: [&str; 4] = ["--docker-socket", "off", "--socket", "/nowhere/agent.sock"];
+const NOBODY: [&str; 4] = ["--docker-socket", "off", "--socket", "off"];
 
 /// A container in a cgroup of the test's own that ends in this path.
 fn forged(path: &str) -> Container {

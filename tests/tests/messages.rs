@@ -7,14 +7,14 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tests::agent::{agent, binary};
 use tests::cgroup::Cgroup;
 use tests::mounts::Mounts;
-use tests::process::{kill, wait_for_end};
+use tests::process::kill;
 use tests::program::{copy, program};
-use tests::run::{Container, output, rootfs, wait_until_it_runs};
+use tests::rootless::Everybodys;
+use tests::run::{Container, output, rootfs};
 use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
 
@@ -310,47 +310,32 @@ fn too_few_descriptors_are_refused_before_anything_is_made() {
     container.assert_gone();
 }
 
-/// Starts a container, and kills its supervisor: the next command finds what is left.
-fn abandoned() -> (Container, Child) {
-    let container = Container::new("messages-left");
-    let mut run = container.run(&[], &["sleep", "1000"]);
-    let mut supervisor = run.stderr(Stdio::null()).spawn().expect("agent run");
-    wait_until_it_runs(&container);
-    kill_process(Pid::from_child(&supervisor), Signal::KILL).expect("own child");
-    wait_for_end(&mut supervisor, "a supervisor");
-    (container, supervisor)
-}
-
 #[test]
 fn a_killed_supervisors_container_is_known_by_the_command_that_removes_it() {
     if !tests::root() {
         return;
     }
-    for (command, flags) in [("rm", &["-f"][..]), ("rm", &[]), ("stop", &["-t", "1"])] {
-        let (container, _) = abandoned();
-        // Another test's command may have been the next one.
-        if container.remains().is_empty() {
-            continue;
-        }
-        let (status, said) = said(&mut container.agent(command, flags, &[]));
-        let came_first = said.contains("there is no container");
-        assert!(
-            came_first || (status, &*said) == (0, ""),
-            "{command}: {status}: {said}"
-        );
-        container.assert_gone();
-    }
-    for (command, status) in [("wait", 1), ("logs", 1), ("exec", 125)] {
-        let (container, _) = abandoned();
-        let command = match command {
-            "exec" => &mut container.agent("exec", &[], &["true"]),
-            other => &mut container.agent(other, &[], &[]),
+    // No other test's command is the next one for this user's state.
+    let files = Everybodys::new();
+    for (words, status, wanted) in [
+        (&["rm", "-f", "left"][..], 0, ""),
+        (&["rm", "left"], 0, ""),
+        (&["stop", "-t", "1", "left"], 0, ""),
+        (&["wait", "left"], 1, "was killed"),
+        (&["logs", "left"], 1, "was killed"),
+        (&["exec", "left", "true"], 125, "was killed"),
+    ] {
+        let started = output(&mut files.run(&["-d", "--name", "left"], &["sleep", "1000"]));
+        assert!(started.status.success(), "{started:?}");
+        files.kill_supervisor("left");
+        let (found, said) = said(&mut files.agent(words));
+        assert_eq!(found, status, "{words:?}: {said}");
+        let is_said = if wanted.is_empty() {
+            said.is_empty()
+        } else {
+            said.contains(wanted) && said.contains("\"left\"")
         };
-        let (found, said) = said(command);
-        assert_eq!(found, status, "{said}");
-        let known = said.contains("was killed") && said.contains(&container.name);
-        assert!(known || said.contains("there is no container"), "{said}");
-        container.assert_gone();
+        assert!(is_said, "{words:?}: {said}");
     }
 }
 

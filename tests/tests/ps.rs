@@ -92,7 +92,7 @@ fn a_container_s_state_and_use_are_those_of_the_kernel() {
     assert_eq!(exported(&below), None);
     assert_eq!(exported(&container.cgroup), Some(1.0));
 
-    let nobody = Path::new("/nowhere/agent.sock");
+    let nobody = Path::new("off");
     let name = container.cgroup.name();
     let (own, socket) = (serve.socket(), serve.socket());
     let [served, alone] = [&*own, nobody].map(|socket| {
@@ -175,7 +175,7 @@ fn a_tighter_limit_above_is_told_as_in_the_metrics() {
         Some([own, value("container_effective_memory_limit_bytes")?])
     });
     assert_eq!(exported, [(2 * LIMIT) as f64, LIMIT as f64]);
-    for socket in [&*serve.socket(), Path::new("/nowhere/agent.sock")] {
+    for socket in [&*serve.socket(), Path::new("off")] {
         let state = state(socket, &[], container.cgroup.name()).expect("it runs");
         assert_eq!(state["memory_limit_bytes"], 2 * LIMIT, "{state}");
         assert_eq!(state["memory_effective_limit_bytes"], LIMIT, "{state}");
@@ -262,7 +262,7 @@ fn a_reader_that_goes_is_no_error() {
     if !tests::root() {
         return;
     }
-    let mut ps = agent(["ps", "--docker-socket", "off", "--socket", "/nowhere/s"]);
+    let mut ps = agent(["ps", "--docker-socket", "off", "--socket", "off"]);
     let mut ps = ps.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let ps = ps.as_mut().expect("agent ps can be run");
     drop(ps.stdout.take());

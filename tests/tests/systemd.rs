@@ -135,7 +135,7 @@ impl Drop for Podman {
 /// What `agent ps` says of the container of this id.
 fn listed(id: &str) -> Value {
     let mut ps = agent(["ps", "--output", "json", "--docker-socket", "off"]);
-    let said = text(ps.args(["--socket", "/nowhere"]));
+    let said = text(ps.args(["--socket", "off"]));
     let all: Vec<Value> = serde_json::from_str(&said).expect("a list");
     let mut all = all.into_iter();
     let own = all
@@ -157,7 +157,7 @@ fn podmans_records_confirm_its_containers() {
         assert_eq!(state["confirmed"], true, "{user}: {state}");
         assert_eq!(state["id"], *id, "{user}: {state}");
         assert_eq!(state["pid"].to_string(), container.inspect(".State.Pid"));
-        let mut verify = agent(["verify", "--docker-socket", "off", "--socket", "/nowhere"]);
+        let mut verify = agent(["verify", "--docker-socket", "off", "--socket", "off"]);
         let verified = output(verify.args(["--output", "json", "--container", &id[..12]]));
         let report: Value = serde_json::from_slice(&verified.stdout)
             .unwrap_or_else(|error| panic!("{user}: {error}: {verified:?}"));

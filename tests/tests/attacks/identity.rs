@@ -108,7 +108,7 @@ impl Forged {
 
     /// What `ps` says of it.
     fn listed(&self, launcher: Launcher, engine: &[&str]) -> Value {
-        let arguments = [&["ps", "--socket", "/nowhere", "--output", "json"], engine].concat();
+        let arguments = [&["ps", "--socket", "off", "--output", "json"], engine].concat();
         let listed = launcher.agent(&arguments).output().expect("agent runs");
         let said = String::from_utf8_lossy(&listed.stderr);
         let all: Vec<Value> = serde_json::from_slice(&listed.stdout).expect(&said);
@@ -137,7 +137,7 @@ fn broken_if(broken: bool) -> Outcome {
 /// The cgroup that `verify --container NAME` judges, and what it says where it judges none.
 fn judged(launcher: Launcher, name: &str, engine: &[&str]) -> (Option<String>, String) {
     let arguments = [
-        &["verify", "--socket", "/nowhere", "--output", "json"],
+        &["verify", "--socket", "off", "--output", "json"],
         engine,
         &["--container", name],
     ];
@@ -200,7 +200,7 @@ fn is_inspected(launcher: Launcher) -> Outcome {
         return RUNC;
     }
     let forged = Forged::new("agent/{name}");
-    let arguments = ["inspect", "--socket", "/nowhere", "--output", "json"];
+    let arguments = ["inspect", "--socket", "off", "--output", "json"];
     let arguments = [&arguments[..], &ALONE, &[&*forged.name]].concat();
     let output = launcher.agent(&arguments).output().expect("agent runs");
     let report: Option<Value> = serde_json::from_slice(&output.stdout).ok();

@@ -24,7 +24,7 @@ fn what_is_looked_at_without_a_server_has_names_too() {
     let container = docker.run(&["--name", "alone"], &["sleep", "1000"]);
     let socket = docker.socket();
     let look = |command: &str| -> Vec<Value> {
-        let mut look = agent([command, "--output", "json", "--socket", "/nowhere/s"]);
+        let mut look = agent([command, "--output", "json", "--socket", "off"]);
         let look = look.arg("--docker-socket").arg(&socket).output();
         let look = look.expect("agent can be run");
         assert!(look.status.success(), "{look:?}");
@@ -48,7 +48,7 @@ fn what_is_looked_at_without_a_server_has_names_too() {
     assert_eq!(net["owner"]["container"], name, "{net}");
 
     let mut watch = Watch::spawn(
-        Path::new("/nowhere/s"),
+        Path::new("off"),
         &[
             "--container",
             "alone",

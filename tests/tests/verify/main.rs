@@ -25,7 +25,7 @@ use tests::run::Container;
 use tests::wait::{PATIENCE, wait_for};
 
 /// No server is there: the command traces by itself.
-const NOBODY: &str = "/nowhere/agent.sock";
+const NOBODY: &str = "off";
 
 /// `agent verify --output json`, with no server and no engine to ask.
 fn verify(arguments: &[&str]) -> Command {
