@@ -236,11 +236,6 @@ fn range(line: &[u8]) -> Option<IdRange> {
     numbers.next().is_none().then_some(range)
 }
 
-/// The file that tells what a process read and wrote (proc_pid_io(5)).
-pub fn io_file(pid: impl std::fmt::Display) -> String {
-    format!("/proc/{pid}/io")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
