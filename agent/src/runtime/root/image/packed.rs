@@ -60,7 +60,7 @@ pub struct Unpacked<R: Read> {
 type Source<R> = BufReader<Counted<R>>;
 
 enum Decoder<R: Read> {
-    Gzip(MultiGzDecoder<Source<R>>),
+    Gzip(Box<MultiGzDecoder<Source<R>>>),
     Zstd(Box<Frames<Source<R>>>),
 }
 
@@ -68,7 +68,7 @@ impl<R: Read> Unpacked<R> {
     pub fn new(packed: R, format: Format) -> Self {
         let source = BufReader::with_capacity(CHUNK, Counted::new(packed));
         let decoder = match format {
-            Format::Gzip => Decoder::Gzip(MultiGzDecoder::new(source)),
+            Format::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(source))),
             Format::Zstd => Decoder::Zstd(Box::new(Frames::new(source))),
         };
         Self {
