@@ -81,7 +81,7 @@ pub fn stock() -> Vec<Case> {
         (&mut containerd, "default"),
     ] {
         config["linux"]["cgroupsPath"] =
-            json!(format!("/agent-bundles-{}/{name}", std::process::id()));
+            json!(format!("/agent-bundles-{}-{name}", std::process::id()));
     }
     let path = Expect::Said("linux.cgroupsPath /agent-bundles-");
     vec![
