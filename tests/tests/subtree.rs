@@ -35,7 +35,10 @@ fn what_happens_below_a_containers_cgroup_is_the_containers() {
         let payload = container.child("container");
         let deeper = payload.child("init.scope");
         for cgroup in [&payload, &deeper] {
-            let unshare = cgroup.command("unshare").args(["-u", "true"]).status();
+            let unshare = cgroup
+                .command("unshare")
+                .args(["-u", "sh", "-c", "/bin/true; :"])
+                .status();
             assert!(unshare.expect("unshare can be run").success());
             Hog::start(cgroup, 1, TOO_MUCH).wait_until_killed();
         }
