@@ -228,6 +228,17 @@ impl Cgroup {
         members
     }
 
+    /// Removes its directories, and leaves those above.
+    ///
+    /// # Panics
+    /// Where one cannot be removed.
+    pub fn remove_alone(&self) {
+        for hierarchy in hierarchies() {
+            let removed = || remove(&hierarchy.root.join(&self.path));
+            poll(PATIENCE, removed).expect("nothing is in it");
+        }
+    }
+
     /// Removes all its directories; `None` where one is not gone yet.
     fn remove(&self) -> Option<()> {
         for hierarchy in hierarchies() {

@@ -50,7 +50,8 @@ fn what_happens_below_a_containers_cgroup_is_the_containers() {
         sleep.wait().expect("it is a child");
 
         // What is gone below stays the container's.
-        drop((deeper, payload));
+        deeper.remove_alone();
+        payload.remove_alone();
         wait_for("the removal is seen", PATIENCE, || {
             let metrics = serve.metrics();
             let processes = metrics.value("container_processes", &[("name", &name)]);
