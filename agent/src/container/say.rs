@@ -242,17 +242,17 @@ fn joined(call: &CallRecord, after: &Namespaces, registry: &Registry) -> Option<
         .then(|| Joined::Host("host".to_owned()))
 }
 
-/// The path of the cgroup that a task's memory is charged to.
+/// The path of the cgroup that a task's memory is charged to: that of v2 where v2 has the controller.
 fn memory_cgroup(task: &Task, registry: &Registry) -> Option<String> {
-    let at = Hierarchy::Memory as usize;
+    let places = [Hierarchy::Memory, Hierarchy::V2].map(|it| it as usize);
+    let at = places.into_iter().find(|at| task.cgroups.ids[*at] != 0)?;
     let key = CgroupKey {
         id: task.cgroups.ids[at],
         hierarchy: task.cgroups.hierarchies[at],
         zero: 0,
     };
-    let path = match (key.id, task.cgroups.levels[at]) {
-        (0, _) => None,
-        (_, 0) => Some("/"),
+    let path = match task.cgroups.levels[at] {
+        0 => Some("/"),
         _ => registry.path(key),
     };
     path.map(str::to_owned)

@@ -30,7 +30,7 @@ impl Why {
 
 /// The rows.
 #[rustfmt::skip]
-const ROWS: [Row; 15] = [
+const ROWS: [Row; 18] = [
     Row { tests: "docker::",         why: Why::Debian },
     Row { tests: "engine_restart::", why: Why::Debian },
     Row { tests: "inspect::docker::", why: Why::Debian },
@@ -41,6 +41,9 @@ const ROWS: [Row; 15] = [
     Row { tests: "verify::standing::a_container_of_docker_", why: Why::Debian },
     Row { tests: "verify::standing::a_workload_of_docker_", why: Why::Debian },
     Row { tests: "verify::standing::what_docker_was_asked_for_", why: Why::Debian },
+    Row { tests: "verify::known::a_server_that_hears_", why: Why::Debian },
+    Row { tests: "verify::known::nothing_passes_that_nobody_", why: Why::Debian },
+    Row { tests: "verify::known::what_docker_makes_", why: Why::Debian },
     Row { tests: "systemd::",        why: Why::Debian },
     Row { tests: "dashboards::",     why: Why::Prometheus },
     Row { tests: "prometheus::",     why: Why::Prometheus },
