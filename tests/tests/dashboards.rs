@@ -49,6 +49,9 @@ fn every_expression_has_an_answer() {
     let rules = dashboard::file("rules.yml");
     let address = serve.address().expect("it traces");
     let prometheus = Prometheus::start_with_rules(address, &[&rules]);
+    // Somebody has to know what was intended of a container for its drift to be known.
+    let intended = tests::run::Container::new("dashboards");
+    intended.start(&["--memory=64m"], &["sleep", "1000"]);
     let mut troubled = Troubled::start();
     let id = troubled.container.cgroup.path();
     // Rates are of what was scraped twice.
