@@ -70,7 +70,7 @@ impl Limited {
     }
 
     /// Checks every count of kills since `before` against the kernel's own, where all were for the container's limit:
-    /// it is returned. What is killed in the cgroup below is killed in the container.
+    /// it is returned. A kill in the cgroup below counts for the container.
     ///
     /// # Panics
     /// Where one differs.

@@ -58,8 +58,8 @@ pub enum Answer {
     Closed(String),
 }
 
-/// Asks the server that this user trusts, else looks; docker also for what does not run. What it starts to ask others has
-/// ended when it returns: the caller is to have one thread.
+/// Asks the server that this user trusts, else looks; docker also for what does not run. Its threads
+/// have ended when it returns, because the caller needs to have one thread.
 ///
 /// # Errors
 /// Several are meant, or one that nothing confirms.

@@ -7,7 +7,7 @@ use crate::runtime::supervise;
 
 /// The first process of a container that runs: of `agent run`, or of any engine that the agent knows.
 ///
-/// What it starts to ask others has ended when it returns: the caller is to have one thread.
+/// Its threads have ended when it returns, because the caller needs to have one thread.
 ///
 /// # Errors
 /// The reason why there is none.

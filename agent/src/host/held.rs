@@ -1,5 +1,6 @@
 //! What holds namespaces besides the main threads of processes: other threads, open descriptors, children to come, and
-//! mounts in other mount namespaces. What is closed to this process, or ends meanwhile, holds nothing that is seen.
+//! mounts in other mount namespaces. A process that this one may not look into, or that ends
+//! meanwhile, is left out.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;

@@ -90,7 +90,7 @@ fn say_hidden(pid: u32) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
         tracing::warn!(
-            "/proc hides process {pid} from this one, so that container_network_* of it, and of others like it, is missing; \
+            "/proc hides process {pid} from this one: its container has no container_network_*, and neither have others like it; \
              give agent serve CAP_SYS_PTRACE, or a /proc without hidepid= (ProtectProc=default of its unit)"
         );
     });

@@ -115,8 +115,8 @@ impl Dead {
         self.silent.all + self.others.all + self.kills.all
     }
 
-    /// One died; `rare` is what happened in it. Of too many that have series, those without OOM kills have none any more
-    /// first.
+    /// One died; `rare` is what happened in it. Where too many have series, the oldest lose theirs: first those without
+    /// OOM kills, then the others.
     pub fn push(&mut self, rare: Option<Rare>, owner: Owner, died: Instant, id: Id) {
         let queues = match rare {
             None => &mut self.silent,
