@@ -377,7 +377,7 @@ pub const fn ending(status: u32, oom_killed: bool) -> Ending {
 pub struct PendingCall {
     pub before: Namespaces,
     pub flags: u64,
-    /// The number of the call's [`Kind`].
+    /// The number of the call's [`crate::Kind`].
     pub kind: u64,
 }
 

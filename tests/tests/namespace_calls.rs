@@ -210,7 +210,7 @@ fn while_other_tracers_come_and_go() {
     let _room = tests::flood();
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("others");
-    let rounds = fewer(500, 100);
+    let rounds = fewer(500, 60);
     let run = || {
         // Each waits for the others in the call.
         let line = "for j in 1 2 3 4; do unshare -n true & done; wait";
