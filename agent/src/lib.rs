@@ -7,9 +7,10 @@ pub mod lock;
 pub mod owner;
 pub mod regular;
 pub mod said;
-pub mod sys;
 pub mod text;
 pub mod units;
+
+pub use agent_sys as sys;
 
 pub mod host;
 pub mod kernel;

@@ -110,18 +110,6 @@ pub fn reopen(descriptor: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd, Errn
     rustix::fs::open(path, flags, Mode::empty())
 }
 
-/// This program's file.
-pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
-
-/// Opens this program's file. It needs nothing of the C library's, which may not have begun.
-///
-/// # Errors
-/// There is no `/proc`.
-pub fn own_executable() -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    rustix::fs::open(OWN_EXECUTABLE, flags, Mode::empty())
-}
-
 /// Where the arguments and environment of this process are.
 ///
 /// # Errors

@@ -34,7 +34,7 @@ use super::stage::{self, Message};
 use super::wait::{self, Guard, Interrupts, Wait};
 use super::{Error, Running, refused};
 use crate::faults::{self, guarded};
-use crate::host::launch::own_executable;
+use crate::sys::start::own_executable;
 use crate::runtime::seccomp;
 use crate::sys::entry::{Failed, Shared, execute_with};
 use crate::sys::launch::{Kin, Side, Strings, clone, exit};

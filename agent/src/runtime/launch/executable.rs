@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::thread::set_name;
 
 use super::Error;
-use crate::host::launch::{OWN_EXECUTABLE, own_executable};
+use crate::sys::start::{OWN_EXECUTABLE, own_executable};
 use crate::sys::launch::{Strings, execute_file, run_again};
 use crate::sys::start::is_out_of_reach;
 

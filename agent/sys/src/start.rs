@@ -5,15 +5,24 @@ use std::convert::Infallible;
 #[cfg(all(target_arch = "x86_64", target_env = "musl"))]
 use std::ffi::CStr;
 use std::ffi::c_char;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, StatVfsMountFlags, fstatvfs};
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use crate::host::launch::OWN_EXECUTABLE;
-#[cfg(all(target_arch = "x86_64", target_env = "musl"))]
-use crate::host::launch::own_executable;
+
+/// This program's file.
+pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
+
+/// Opens this program's file. It needs nothing of the C library's, which may not have begun.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn own_executable() -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open(OWN_EXECUTABLE, flags, Mode::empty())
+}
 
 /// A null-terminated array of strings, as execve(2) takes it.
 type Strings = *const *const c_char;
