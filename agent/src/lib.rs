@@ -4,15 +4,13 @@
 
 pub mod faults;
 pub mod lock;
-pub mod owner;
-pub mod regular;
 pub mod said;
-pub mod text;
-pub mod units;
 
+pub use agent_host as host;
+pub use agent_host::{owner, regular};
+pub use agent_model::{text, units};
 pub use agent_sys as sys;
 
-pub mod host;
 pub mod kernel;
 
 pub mod limit;

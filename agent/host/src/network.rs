@@ -113,7 +113,7 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
-    use crate::host::fixture::{add, tree};
+    use crate::fixture::{add, tree};
 
     const HEAD: &str = "Inter-|   Receive   |  Transmit\n face |bytes packets |bytes packets\n";
     /// Of a process with an odd name that started after 7.77 s.

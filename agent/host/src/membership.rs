@@ -91,7 +91,7 @@ impl FromIterator<(u32, String)> for Membership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::fixture::tree;
+    use crate::fixture::tree;
 
     #[test]
     fn paths_by_hierarchy() {

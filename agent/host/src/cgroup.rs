@@ -173,7 +173,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::host::fixture::tree;
+    use crate::fixture::tree;
 
     fn v1(path: &Path) -> Directory {
         Directory {

@@ -74,7 +74,7 @@ fn device_name(uevent: &File) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::fixture::tree;
+    use crate::fixture::tree;
 
     #[test]
     fn names() {

@@ -239,7 +239,7 @@ fn range(line: &[u8]) -> Option<IdRange> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::fixture::tree;
+    use crate::fixture::tree;
 
     const STAT: &str = "7 (a b) c) S 1 7 7 0 -1 4194560 90 0 0 0 0 0 0 0 20 0 1 0 4711 0 0\n";
 

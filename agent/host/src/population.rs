@@ -59,7 +59,7 @@ pub fn runnable(root: &Path, pids: &[i32], enough: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::fixture::tree;
+    use crate::fixture::tree;
 
     #[test]
     fn those_below_are_in_it() {

@@ -10,10 +10,10 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, pread};
 
 use super::{Directory, Entry, Job, Kept, Last, Plan, ReadErrors, Slot};
-use crate::host::Error;
-use crate::host::files::FILES;
-use crate::host::hierarchy::{Hierarchies, Version};
-use crate::host::reading::{Field, Reading};
+use crate::Error;
+use crate::files::FILES;
+use crate::hierarchy::{Hierarchies, Version};
+use crate::reading::{Field, Reading};
 
 /// Holds the usual file. The longest say how much was read of each block device: some 150 bytes of one.
 const BUFFER_BYTES: usize = 64 << 10;

@@ -1,7 +1,7 @@
 //! Which file of v2 says what.
 
 use super::*;
-use crate::host::reading::Operation;
+use crate::reading::Operation;
 
 const MOUNTINFO: &str = "\
 22 1 0:21 / /proc rw - proc proc rw

@@ -164,8 +164,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::host::fixture::tree;
-    use crate::host::hierarchy::Version;
+    use crate::fixture::tree;
+    use crate::hierarchy::Version;
 
     fn mounted(mount: &Path, root: &str) -> Mounted {
         Mounted {

@@ -7,9 +7,9 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
-use crate::host::cgroup::Limit;
-use crate::host::fixture::{add, tree};
-use crate::host::reading::{DEVICES_AT_MOST, Field, Operation};
+use crate::cgroup::Limit;
+use crate::fixture::{add, tree};
+use crate::reading::{DEVICES_AT_MOST, Field, Operation};
 
 const MOUNTINFO: &str = "\
 22 1 0:21 / /proc rw - proc proc rw

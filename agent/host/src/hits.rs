@@ -240,7 +240,7 @@ fn row(directory: &Directory, name: &str, key: &str) -> Result<Option<u64>, Erro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::fixture::tree;
+    use crate::fixture::tree;
 
     #[test]
     fn v1() {

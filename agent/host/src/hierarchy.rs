@@ -216,7 +216,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::host::fixture::{add, tree};
+    use crate::fixture::{add, tree};
 
     const HYBRID: &str = "\
 22 27 0:21 / /proc rw,relatime - proc proc rw

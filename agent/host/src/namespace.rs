@@ -10,7 +10,6 @@ use super::{
     mount::Mounts,
     path,
 };
-use crate::sys;
 
 /// A namespace that a mount holds, as `ip netns add` and engines make them: it stays when no process is in it any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +56,7 @@ pub fn owner(root: &Path, pid: u32, name: &str, inode: u32) -> Option<u32> {
     if fstat(&namespace).ok()?.st_ino != u64::from(inode) {
         return None;
     }
-    let owner = sys::user_namespace_of(namespace.as_fd()).ok()?;
+    let owner = agent_sys::user_namespace_of(namespace.as_fd()).ok()?;
     u32::try_from(fstat(&owner).ok()?.st_ino).ok()
 }
 
@@ -66,7 +65,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
-    use crate::host::fixture::tree;
+    use crate::fixture::tree;
 
     #[test]
     fn mounts_hold_namespaces() {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::pinned::Pinned;
-use crate::sys::launch::StartArea;
+use agent_sys::launch::StartArea;
 
 /// A file that could not be written or read.
 #[derive(Debug, thiserror::Error)]

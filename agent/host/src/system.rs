@@ -144,7 +144,7 @@ fn count_cpus(list: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::fixture::tree;
+    use crate::fixture::tree;
 
     #[test]
     fn a_host() {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use tokio::io::unix::AsyncFd;
 
-use crate::sys::awaited;
+use agent_sys::awaited;
 
 /// Room for some 60 events; more are read in turn.
 const BUFFER_BYTES: usize = 2 << 10;

@@ -9,8 +9,8 @@ pub mod devices;
 pub mod fdinfo;
 mod file;
 mod files;
-#[cfg(test)]
-pub(crate) mod fixture;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
 mod form;
 pub mod held;
 pub mod hierarchy;
@@ -21,12 +21,14 @@ pub mod membership;
 pub mod mount;
 pub mod namespace;
 pub mod network;
+pub mod owner;
 pub mod path;
 pub mod peer;
 pub mod pinned;
 pub mod population;
 pub mod process;
 pub mod reading;
+pub mod regular;
 pub mod status;
 pub mod subordinate;
 pub mod system;

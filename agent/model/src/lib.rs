@@ -1,0 +1,6 @@
+//! What all rooms share: text that is safe to show, and numbers with units.
+//!
+//! No input and no output: values in, values out.
+
+pub mod text;
+pub mod units;
