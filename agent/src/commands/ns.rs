@@ -59,7 +59,7 @@ pub struct Args {
     output: Output,
 
     /// The unix socket of agent serve; off: ask no server
-    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT)]
+    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT, value_parser = super::socket::asked())]
     socket: PathBuf,
 
     #[command(flatten)]
