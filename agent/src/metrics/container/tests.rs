@@ -1,5 +1,7 @@
 //! What is written of cgroups whose numbers are given.
 
+use std::collections::HashSet;
+
 use agent_ebpf::{Call, Counts, Ending, NamespaceType};
 
 use super::*;
@@ -327,6 +329,22 @@ fn the_tightest_limit_above_holds() {
 
 /// What drifts of a container below `/a`, which is to have 4096 bytes of memory and half a CPU: limit and how.
 fn drifting(version: Version, set: impl Fn(&mut Reading, &mut Reading)) -> Vec<String> {
+    let drifts = |sample: &&str| sample.ends_with(" 1");
+    drifts_of(version, set, drifts, 2)
+}
+
+/// The limits of it of which it is told whether they drift.
+fn judged(version: Version, set: impl Fn(&mut Reading, &mut Reading)) -> Vec<String> {
+    drifts_of(version, set, |_| true, 1)
+}
+
+/// The first words of those series of its drift.
+fn drifts_of(
+    version: Version,
+    set: impl Fn(&mut Reading, &mut Reading),
+    which: impl Fn(&&str) -> bool,
+    words: usize,
+) -> Vec<String> {
     let mut above = living("/a");
     let mut container = Cgroup {
         is_container: true,
@@ -352,13 +370,13 @@ fn drifting(version: Version, set: impl Fn(&mut Reading, &mut Reading)) -> Vec<S
     bound(&mut cgroups, &["/a", "/a/c"], version);
     let text = written(&cgroups);
     let samples = samples(&text, &catalogue::LIMIT_DRIFT);
-    let drifting = samples.iter().filter(|it| it.ends_with(" 1"));
+    let drifting = samples.iter().filter(|it| which(it));
     let labels = |sample: &&str| {
         sample
             .split('"')
             .skip(1)
             .step_by(2)
-            .take(2)
+            .take(words)
             .collect::<Vec<_>>()
             .join(" ")
     };
@@ -456,4 +474,59 @@ fn drift_is_told_of_each_limit() {
         drifting(Version::V2, |_, own| *own = Reading::default()),
         none
     );
+}
+
+/// Nobody knows what a file holds that could not be read: not that it is missing, and not that it is as intended.
+#[test]
+fn what_could_not_be_read_has_no_drift_and_no_effective_limit() {
+    let known = |version, set: &dyn Fn(&mut Reading, &mut Reading)| {
+        judged(version, set).into_iter().collect::<HashSet<_>>()
+    };
+    let of = |words: &[&str]| words.iter().map(|it| (*it).to_owned()).collect();
+    for version in [Version::V1, Version::V2] {
+        let unread = known(version, &|_, own| {
+            *own = Reading::default();
+            own.set(Field::CpuQuota, 50_000);
+            own.set_unread(&[Field::MemoryLimit, Field::CpuPeriod]);
+        });
+        assert_eq!(unread, HashSet::new());
+        let unread_above = known(version, &|above, own| {
+            *above = Reading::default();
+            above.set_unread(&[Field::MemoryLimit]);
+            own.set(Field::CpuPeriod, 50_000);
+        });
+        assert_eq!(unread_above, of(&["cpu-quota"]));
+        let both = known(version, &|above, own| {
+            *above = Reading::default();
+            above.set_unread(&[Field::MemoryLimit]);
+            own.set_limit(Field::MemoryLimit, Limit::Value(1));
+        });
+        assert_eq!(both, of(&["memory", "cpu-quota"]));
+    }
+    let unasked = known(Version::V1, &|_, own| {
+        own.set_unread(&[Field::TreeMemoryLimit])
+    });
+    assert_eq!(unasked, of(&["cpu-quota"]));
+
+    let effective = |version, tree: Option<u64>| {
+        let mut cgroups = ["/a", "/a/b", "/d"].map(living);
+        cgroups[0].reading.set_unread(&[Field::MemoryLimit]);
+        let below = Limit::Value(1024);
+        cgroups[1].reading.set_limit(Field::MemoryLimit, below);
+        cgroups[2].reading.set_limit(Field::MemoryLimit, below);
+        for cgroup in &mut cgroups {
+            if let Some(tree) = tree {
+                cgroup.reading.set(Field::TreeMemoryLimit, tree);
+            }
+        }
+        bound(&mut cgroups, &["/a", "/a/b", "/d"], version);
+        let text = written(&cgroups);
+        let found = samples(&text, &catalogue::EFFECTIVE_MEMORY_LIMIT);
+        found.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>()
+    };
+    let of = |id: &str, value: u64| format!(r#"{{id="{id}",image="",name=""}} {value}"#);
+    assert_eq!(effective(Version::V2, None), [of("/d", 1024)]);
+    // v1's kernel says it without the own file.
+    let told = [("/a", 512), ("/a/b", 512), ("/d", 512)].map(|(id, value)| of(id, value));
+    assert_eq!(effective(Version::V1, Some(512)), told);
 }
