@@ -198,8 +198,14 @@ fn states(look: &Look) -> Vec<ContainerState> {
 }
 
 impl Inventory {
-    /// Those that a process is in.
+    /// Those that a process is in itself.
     async fn namespaces(&self, pid: NonZeroU32) -> anyhow::Result<Vec<NamespaceState>> {
+        let mut states = self.all_namespaces(pid).await?;
+        states.retain(|state| !state.is_only_held_by(pid.get()));
+        Ok(states)
+    }
+
+    async fn all_namespaces(&self, pid: NonZeroU32) -> anyhow::Result<Vec<NamespaceState>> {
         let wanted = Wanted {
             pid: Some(pid),
             ..Wanted::default()

@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME|ID", value_parser = parse_container)]
     container: Option<String>,
 
-    /// Those of a process, by the host's number
+    /// Those that a process is in, or holds otherwise; by the host's number
     #[arg(long, value_name = "PID", value_parser = parse_pid)]
     pid: Option<NonZeroU32>,
 
