@@ -297,6 +297,10 @@ fn what_an_engine_has_and_does_not_run_is_known_without_a_cgroup() {
         hierarchy: 4,
         zero: 0,
     };
-    registry.add(key, &format!("/docker/{id}"), SystemTime::UNIX_EPOCH);
+    let path = format!("/docker/{id}");
+    registry.add(key, &path, SystemTime::UNIX_EPOCH);
+    // Anybody may make a cgroup that claims to be it.
+    assert_eq!(known(&registry).len(), 2);
+    registry.confirm([Confirmation::of(&Claim::of(&path).unwrap())]);
     assert_eq!(known(&registry), [of("c", Run::Ended)]);
 }
