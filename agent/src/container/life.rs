@@ -1,4 +1,8 @@
 //! When a container runs: from when the first of its cgroups holds a task until the last is empty.
+//!
+//! An engine's short helpers may be in the cgroups before the first process is. So where none was seen, a container that
+//! becomes empty has not ended yet: it may be populated again, and else ends when its cgroup is removed or somebody says
+//! that it was empty for long enough.
 
 use std::sync::Arc;
 
@@ -15,7 +19,13 @@ pub struct Life {
     init: Option<Task>,
     oom_killed: bool,
     exit: Option<Exit>,
+    /// It is empty, and no first process was seen: for the time that has this number.
+    empty: Option<Spell>,
+    spells: Spell,
 }
+
+/// Numbers the times in which a container was empty before its first process was seen.
+pub type Spell = u32;
 
 /// A container started or stopped.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,30 +44,56 @@ impl Life {
         time: u64,
         container: &Arc<Container>,
     ) -> Option<Change> {
-        if populated == self.running() {
-            return None;
+        match (populated, self.running()) {
+            (true, true) => self.empty = None,
+            (true, false) => return Some(self.start(time, container)),
+            (false, true) if self.init.is_some() => return self.end(container),
+            (false, true) if self.empty.is_none() => {
+                self.spells = self.spells.wrapping_add(1);
+                self.empty = Some(self.spells);
+            }
+            (false, _) => {}
         }
-        let container = Arc::clone(container);
-        if populated {
-            *self = Self {
-                started: Some(time),
+        None
+    }
+
+    fn start(&mut self, time: u64, container: &Arc<Container>) -> Change {
+        *self = Self {
+            started: Some(time),
+            spells: self.spells,
+            ..Self::default()
+        };
+        Change {
+            action: Action::Start,
+            container: Arc::clone(container),
+            exit: None,
+        }
+    }
+
+    /// Its life is over, if it has one.
+    pub fn end(&mut self, container: &Arc<Container>) -> Option<Change> {
+        self.started?;
+        let spells = self.spells;
+        let ended = std::mem::replace(
+            self,
+            Self {
+                spells,
                 ..Self::default()
-            };
-            return Some(Change {
-                action: Action::Start,
-                container,
-                exit: None,
-            });
-        }
-        let exit = std::mem::take(self).exit;
+            },
+        );
         Some(Change {
             action: Action::Stop,
-            container,
-            exit,
+            container: Arc::clone(container),
+            exit: ended.exit,
         })
     }
 
-    /// Whether there are tasks in it.
+    /// Since when it is empty, where it may be populated again.
+    pub fn empty(&self) -> Option<Spell> {
+        self.empty
+    }
+
+    /// Whether it has a life: tasks are in it, or it is not known yet that no more will be.
     pub fn running(&self) -> bool {
         self.started.is_some()
     }

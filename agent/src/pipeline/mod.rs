@@ -2,6 +2,7 @@
 
 mod confirm;
 mod demand;
+mod ending;
 mod escapes;
 pub mod look;
 mod missed;

@@ -11,7 +11,7 @@ use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes, Task};
 use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Shared, confirm::Allowance, missed::Missed, scan};
+use super::{Shared, confirm::Allowance, ending::Ending, missed::Missed, scan};
 use crate::{
     container::{
         attribute::attribute,
@@ -66,6 +66,7 @@ pub struct Reader {
     /// Losses in the kernel that streams were told of, by [`Kind`].
     known_losses: [u64; KINDS],
     missed: Missed,
+    ending: Ending,
     looked: Instant,
     scanned: Instant,
     scan_took: Duration,
@@ -93,6 +94,7 @@ impl Reader {
             clock: Clock::now(),
             known_losses: [0; KINDS],
             missed: Missed::default(),
+            ending: Ending::default(),
             looked: Instant::now(),
             scanned: Instant::now(),
             scan_took: Duration::ZERO,
@@ -119,6 +121,7 @@ impl Reader {
                 self.shared.update_demand();
                 self.tell_losses(since);
                 self.confirm_found();
+                self.end_empty();
                 lock(&self.shared.registry).forget(Instant::now());
             }
         }
@@ -197,6 +200,7 @@ impl Reader {
         }
         let record = attribute(&event, &mut registry, self.clock, take);
         registry.confirm(confirmed);
+        self.ending.note(&event, &registry, Instant::now());
         if matches!(event.body, Body::Exec(_)) {
             begin(&event.caller, &registry, &mut lock(&self.shared.counts));
         }
@@ -273,6 +277,17 @@ impl Reader {
         let found = self.shared.waiting.take_found();
         if !found.is_empty() {
             lock(&self.shared.registry).confirm(found);
+        }
+    }
+
+    /// Tells streams of containers that have stopped since nobody came into them for a while.
+    fn end_empty(&mut self) {
+        let now = Instant::now();
+        let mut registry = lock(&self.shared.registry);
+        let ended = self.ending.ended(&mut registry, self.clock, now);
+        drop(registry);
+        for record in ended {
+            self.shared.streams.publish(record);
         }
     }
 
