@@ -11,7 +11,13 @@ use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes, Task};
 use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Shared, confirm::Allowance, ending::Ending, missed::Missed, scan};
+use super::{
+    Shared,
+    confirm::Allowance,
+    ending::Ending,
+    missed::{Missed, Skipped},
+    scan,
+};
 use crate::{
     container::{
         attribute::attribute,
@@ -23,6 +29,7 @@ use crate::{
     kernel::{
         counts::KernelCounts,
         frequent::{Frequent, Rings},
+        runs::Programs,
     },
     lock::lock,
     said::Said,
@@ -65,6 +72,7 @@ pub struct Reader {
     clock: Clock,
     /// Losses in the kernel that streams were told of, by [`Kind`].
     known_losses: [u64; KINDS],
+    programs: Arc<Programs>,
     missed: Missed,
     ending: Ending,
     looked: Instant,
@@ -84,6 +92,7 @@ impl Reader {
         frequent_map: Frequent,
         log: Option<EbpfLogger<&'static dyn log::Log>>,
     ) -> Self {
+        let programs = lock(&shared.kernel).programs();
         Self {
             shared,
             rare,
@@ -93,7 +102,8 @@ impl Reader {
             log,
             clock: Clock::now(),
             known_losses: [0; KINDS],
-            missed: Missed::default(),
+            programs,
+            missed: Missed::new(),
             ending: Ending::default(),
             looked: Instant::now(),
             scanned: Instant::now(),
@@ -333,7 +343,8 @@ impl Reader {
 
     /// Tells streams of records that the kernel could not send in the time that has gone by.
     fn tell_losses(&mut self, time: Duration) {
-        let mut losses = self.missed.since(lock(&self.shared.kernel).programs());
+        let Skipped { mut kinds, within } = self.missed.since_last(&self.programs);
+        let losses = &mut kinds;
         for kind in Kind::ALL {
             let Ok(outcomes) = lock(&self.shared.counts).outcomes(*kind) else {
                 continue;
@@ -350,15 +361,15 @@ impl Reader {
                 losses.push((stream_kind(*kind), lost));
             }
         }
-        let mut kinds = losses.iter().map(|(kind, _)| *kind);
-        self.lost_births |= kinds.any(|kind| kind == StreamKind::Container);
+        let mut lost = losses.iter().map(|(kind, _)| *kind);
+        self.lost_births |= lost.any(|kind| kind == StreamKind::Container);
         if self.lost_births && self.may_scan() {
             self.scan();
         }
         if !losses.is_empty() {
-            let since = event::clock::since_boot().saturating_sub(time);
+            let since = event::clock::since_boot().saturating_sub(time.max(within));
             let since = self.clock.moment(since.as_nanos() as u64);
-            self.shared.streams.publish_loss(&losses, since);
+            self.shared.streams.publish_loss(losses, since);
         }
     }
 }
