@@ -230,11 +230,11 @@ mod tests {
             (None, None, Output::Human)
         );
         assert_eq!(args.socket, PathBuf::from("/run/agent/agent.sock"));
-        let args = parse("--limit 3 --for 1m30s --output json --socket s").unwrap();
+        let args = parse("--limit 3 --for 1m30s --output json --socket ./s").unwrap();
         assert_eq!(args.limit, NonZeroU64::new(3));
         assert_eq!(args.time, Some(Duration::from_secs(90)));
         assert_eq!(args.output, Output::Json);
-        assert_eq!(args.socket, PathBuf::from("s"));
+        assert_eq!(args.socket, PathBuf::from("./s"));
     }
 
     #[test]
