@@ -21,6 +21,8 @@ pub struct Life {
     exit: Option<Exit>,
     /// It is empty, and no first process was seen: for the time that has this number.
     empty: Option<Spell>,
+    /// The last of these that somebody was told of.
+    told: Spell,
     spells: Spell,
 }
 
@@ -60,6 +62,7 @@ impl Life {
     fn start(&mut self, time: u64, container: &Arc<Container>) -> Change {
         *self = Self {
             started: Some(time),
+            told: self.told,
             spells: self.spells,
             ..Self::default()
         };
@@ -73,10 +76,11 @@ impl Life {
     /// Its life is over, if it has one.
     pub fn end(&mut self, container: &Arc<Container>) -> Option<Change> {
         self.started?;
-        let spells = self.spells;
+        let (told, spells) = (self.told, self.spells);
         let ended = std::mem::replace(
             self,
             Self {
+                told,
                 spells,
                 ..Self::default()
             },
@@ -88,9 +92,16 @@ impl Life {
         })
     }
 
-    /// Since when it is empty, where it may be populated again.
-    pub fn empty(&self) -> Option<Spell> {
-        self.empty
+    /// The time in which it is empty and may be populated again, told once.
+    pub fn take_empty(&mut self) -> Option<Spell> {
+        let empty = self.empty.filter(|it| *it != self.told)?;
+        self.told = empty;
+        Some(empty)
+    }
+
+    /// Whether it is empty since that time.
+    pub fn is_empty(&self, spell: Spell) -> bool {
+        self.empty == Some(spell)
     }
 
     /// Whether it has a life: tasks are in it, or it is not known yet that no more will be.

@@ -34,12 +34,12 @@ struct Empty {
 
 impl Ending {
     /// Remembers the event if by it a container became empty that may be populated again.
-    pub fn note(&mut self, event: &Event, registry: &Registry, now: Instant) {
+    pub fn note(&mut self, event: &Event, registry: &mut Registry, now: Instant) {
         let (Body::CgroupPopulated { cgroup, .. } | Body::CgroupRmdir { cgroup }) = &event.body
         else {
             return;
         };
-        let Some(spell) = registry.empty(*cgroup) else {
+        let Some(spell) = registry.take_empty(*cgroup) else {
             return;
         };
         self.0.push_back(Empty {
@@ -50,11 +50,16 @@ impl Ending {
         });
     }
 
+    /// Whether there are too many of them.
+    pub fn is_full(&self) -> bool {
+        self.0.len() > AT_MOST
+    }
+
     /// Of those that were empty for long enough, that they have stopped.
     pub fn ended(&mut self, registry: &mut Registry, clock: Clock, now: Instant) -> Vec<Record> {
         let mut records = Vec::new();
         while let Some(first) = self.0.front() {
-            if now.duration_since(first.since) < WAIT && self.0.len() <= AT_MOST {
+            if now.duration_since(first.since) < WAIT && !self.is_full() {
                 break;
             }
             let Some(empty) = self.0.pop_front() else {
@@ -117,7 +122,7 @@ mod tests {
             let change = self.registry.set_populated(cgroup, populated, at);
             self.ending.note(
                 &event,
-                &self.registry,
+                &mut self.registry,
                 self.began + Duration::from_millis(at),
             );
             change.is_some_and(|change| change.action == Action::Start)

@@ -210,13 +210,16 @@ impl Reader {
         }
         let record = attribute(&event, &mut registry, self.clock, take);
         registry.confirm(confirmed);
-        self.ending.note(&event, &registry, Instant::now());
+        self.ending.note(&event, &mut registry, Instant::now());
         if matches!(event.body, Body::Exec(_)) {
             begin(&event.caller, &registry, &mut lock(&self.shared.counts));
         }
         drop(registry);
         if let Some(record) = record {
             self.shared.streams.publish(record);
+        }
+        if self.ending.is_full() {
+            self.end_empty();
         }
         true
     }

@@ -13,17 +13,17 @@ impl Registry {
         self.live(id, |cgroup| cgroup.set_populated(key, populated, time))?
     }
 
-    /// The time in which the container whose own cgroup this is is empty, and may be populated again.
-    pub fn empty(&self, key: CgroupKey) -> Option<Spell> {
-        let cgroup = self.get(key).filter(|it| it.is_container());
-        cgroup.and_then(|cgroup| cgroup.life.empty())
+    /// The time in which the container whose own cgroup this is is empty, and may be populated again; told once.
+    pub fn take_empty(&mut self, key: CgroupKey) -> Option<Spell> {
+        let cgroup = self.cgroups.get_mut(self.by_key.get(&key)?)?;
+        cgroup.life.take_empty().filter(|_| cgroup.is_container())
     }
 
     /// The container is empty for so long that it has ended, if that is still the same time.
     pub fn end_empty(&mut self, key: CgroupKey, spell: Spell) -> Option<Change> {
         let id = *self.by_key.get(&key)?;
         self.live(id, |cgroup| {
-            let is_same = cgroup.life.empty() == Some(spell);
+            let is_same = cgroup.life.is_empty(spell);
             is_same.then(|| cgroup.end()).flatten()
         })?
     }

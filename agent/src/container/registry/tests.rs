@@ -120,7 +120,7 @@ fn it_starts_with_the_first_directory_and_stops_with_the_last() {
         Action::Start
     );
     assert_eq!(registry.set_populated(key(PIDS, 30), false, 301), None);
-    let spell = registry.empty(key(PIDS, 30)).unwrap();
+    let spell = registry.take_empty(key(PIDS, 30)).unwrap();
     let stop = registry.end_empty(key(PIDS, 30), spell).unwrap();
     assert_eq!((stop.action, stop.exit), (Action::Stop, None));
 }
@@ -132,10 +132,10 @@ fn helpers_are_no_life_of_their_own() {
     let start = registry.set_populated(key(MEMORY, 20), true, 100).unwrap();
     assert_eq!(start.action, Action::Start);
     assert_eq!(registry.set_populated(key(MEMORY, 20), false, 200), None);
-    let spell = registry.empty(key(MEMORY, 20)).unwrap();
+    let spell = registry.take_empty(key(MEMORY, 20)).unwrap();
+    assert_eq!(registry.take_empty(key(PIDS, 30)), None);
     assert!(registry.get(key(MEMORY, 20)).unwrap().life.running());
     assert_eq!(registry.set_populated(key(PIDS, 30), true, 300), None);
-    assert_eq!(registry.empty(key(PIDS, 30)), None);
     assert_eq!(registry.end_empty(key(MEMORY, 20), spell), None);
     // With it, the end is the end.
     registry.set_init(&task(5, 20, 30));
