@@ -1,4 +1,4 @@
-//! Units of systemd, for who asks for one by its name where a container or a process is wanted.
+//! Error messages for the name of a systemd unit where a command wants a container or a process.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use crate::host::membership::Membership;
 use crate::host::process;
 use crate::text;
 
-/// What the names of units that have a cgroup end with (systemd.unit(5)).
+/// The suffixes of units that have a cgroup (systemd.unit(5)).
 const SUFFIXES: [&str; 3] = [".service", ".scope", ".slice"];
 
-/// What is to be said where `name` is that of a unit: what it is here, and what tells of it.
+/// An explanation where `name` is that of a unit: a process of it, and the commands that show it. None for other names.
 pub fn explained(name: &str) -> Option<String> {
     if !SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) || name.contains('/') {
         return None;
@@ -29,7 +29,7 @@ pub fn explained(name: &str) -> Option<String> {
     })
 }
 
-/// The process of the lowest number in a cgroup of that name, and the cgroup's path.
+/// The process with the lowest pid in a cgroup of that name, and the cgroup's path.
 fn in_it(name: &str) -> Option<(u32, String)> {
     let root = Path::new("/");
     process::numbers(root).into_iter().find_map(|number| {
