@@ -1,9 +1,11 @@
-//! Error messages for the name of a systemd unit where a command wants a container or a process.
+//! systemd units: error messages for the name of one where a command wants a container or a process, and notes on limits
+//! that a unit asks for and that no command judges.
 
 use std::path::Path;
 
 use crate::host::membership::Membership;
 use crate::host::process;
+use crate::intent;
 use crate::text;
 
 /// The suffixes of units that have a cgroup (systemd.unit(5)).
@@ -27,6 +29,18 @@ pub fn explained(name: &str) -> Option<String> {
             "{what}, and no process here is in a cgroup of that name; want a container, or a process's number"
         ),
     })
+}
+
+/// The limits that the unit of these cgroups asks for and that no command judges. Prints an error where systemctl does not
+/// answer.
+pub async fn not_judged(membership: &Membership) -> Vec<String> {
+    match intent::not_judged(membership).await {
+        Ok(asked) => asked,
+        Err(error) => {
+            super::complain(&error);
+            Vec::new()
+        }
+    }
 }
 
 /// The process with the lowest pid in a cgroup of that name, and the cgroup's path.

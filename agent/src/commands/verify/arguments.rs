@@ -136,7 +136,7 @@ pub struct Args {
     pub output: Output,
 
     /// The unix socket of agent serve, which reports traced OOM kills; off: ask no server
-    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT)]
+    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT, value_parser = crate::commands::socket::asked())]
     pub socket: PathBuf,
 
     #[command(flatten)]
