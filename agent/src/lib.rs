@@ -8,17 +8,12 @@ pub mod said;
 
 pub use agent_host as host;
 pub use agent_host::{owner, regular};
-pub use agent_model::{text, units};
+pub use agent_limits::{limit, limits};
+pub use agent_model::{clock, event, text, units};
 pub use agent_sys as sys;
-
-pub mod kernel;
-
-pub mod limit;
-pub mod limits;
+pub use agent_tracer::kernel;
 
 pub mod runtime;
-
-pub mod event;
 
 pub mod container;
 

@@ -2,5 +2,7 @@
 //!
 //! No input and no output: values in, values out.
 
+pub mod clock;
+pub mod event;
 pub mod text;
 pub mod units;

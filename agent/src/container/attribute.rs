@@ -6,7 +6,8 @@ use agent_ebpf::{CgroupKey, Counts};
 
 use super::{life::Change, registry::Registry, say::say};
 use crate::{
-    event::{Body, Event, clock::Clock},
+    clock::Clock,
+    event::{Body, Event},
     watch::record::Record,
 };
 

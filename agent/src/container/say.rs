@@ -13,7 +13,8 @@ use super::{
     registry::{Registry, exit},
 };
 use crate::{
-    event::{Body, Event, clock::Clock},
+    clock::Clock,
+    event::{Body, Event},
     sys,
     watch::argv::Argv,
     watch::record::{

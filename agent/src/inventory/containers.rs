@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 use super::idle;
 use crate::limits::Limits;
 use crate::{
+    clock::{Clock, Moment},
     container::{
         path::Runtime,
         place::Where,
         registry::{Cgroup, Registry},
         say::named,
     },
-    event::clock::{Clock, Moment},
     host::{
         cgroup::{Directory, Limit},
         hierarchy::{Hierarchies, Mounted},

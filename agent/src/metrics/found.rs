@@ -18,11 +18,11 @@ use super::{
     which,
 };
 use crate::{
+    clock::Clock,
     container::{
         place::UNKNOWN,
         registry::{self, ROOT_ID, Registry},
     },
-    event::clock::Clock,
     host::{
         devices::Devices,
         hierarchy::Hierarchies,

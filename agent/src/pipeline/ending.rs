@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use agent_ebpf::CgroupKey;
 
+use crate::clock::Clock;
 use crate::container::attribute::told;
 use crate::container::life::Spell;
 use crate::container::registry::Registry;
-use crate::event::clock::Clock;
 use crate::event::{Body, Event};
 use crate::watch::record::Record;
 

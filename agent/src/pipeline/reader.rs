@@ -18,14 +18,17 @@ use super::{
     missed::{Missed, Skipped},
     scan,
 };
+use agent_tracer::decode;
+
 use crate::{
+    clock::{self, Clock},
     container::{
         attribute::attribute,
         claim::{Claim, Confirmation},
         registry::{Registry, keys},
         say::say,
     },
-    event::{self, Body, Event, clock::Clock},
+    event::{Body, Event},
     kernel::{
         counts::KernelCounts,
         frequent::{Frequent, Rings},
@@ -370,7 +373,7 @@ impl Reader {
             self.scan();
         }
         if !losses.is_empty() {
-            let since = event::clock::since_boot().saturating_sub(time.max(within));
+            let since = clock::since_boot().saturating_sub(time.max(within));
             let since = self.clock.moment(since.as_nanos() as u64);
             self.shared.streams.publish_loss(losses, since);
         }
@@ -389,16 +392,16 @@ fn begin(task: &Task, registry: &Registry, counts: &mut KernelCounts) {
 
 /// What a record says it is, and what it tells.
 type Read = (
-    Result<Kind, event::DecodeError>,
-    Result<Event, event::DecodeError>,
+    Result<Kind, decode::DecodeError>,
+    Result<Event, decode::DecodeError>,
 );
 
 fn read(bytes: &[u8]) -> Read {
-    (event::kind(bytes), event::decode(bytes))
+    (decode::kind(bytes), decode::decode(bytes))
 }
 
 /// The event, counted as what it is.
-fn counted((kind, event): Read, shared: &Shared) -> Result<Event, event::DecodeError> {
+fn counted((kind, event): Read, shared: &Shared) -> Result<Event, decode::DecodeError> {
     let decoded = kind.ok().map(|kind| &shared.decoded[kind as usize]);
     match &event {
         Ok(_) => {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::event::clock::Moment;
+use crate::clock::Moment;
 use crate::limit::Quantity;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -7,7 +7,7 @@ use agent_ebpf::CgroupKey;
 
 use super::claim::Claim;
 use super::unread::Unread;
-use crate::event::clock::Moment;
+use crate::clock::Moment;
 use crate::host::Error;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::hits::{Hits, allowed_cpus};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::report::Victim;
-use crate::event::clock::Moment;
+use crate::clock::Moment;
 use crate::lock::lock;
 use crate::watch::record::{Event, Record};
 use crate::watch::source::Source;

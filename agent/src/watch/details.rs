@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    event::clock::Moment,
+    clock::Moment,
     units::{duration, signal_name, size},
 };
 

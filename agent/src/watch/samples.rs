@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::record::*;
-use crate::event::clock::Moment;
+use crate::clock::Moment;
 
 mod any;
 

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use crate::{event::clock::Moment, lock::lock};
+use crate::{clock::Moment, lock::lock};
 
 use super::{
     filter::Filter,

@@ -11,7 +11,6 @@ use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-
 /// This program's file.
 pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
 

@@ -34,10 +34,10 @@ use super::stage::{self, Message};
 use super::wait::{self, Guard, Interrupts, Wait};
 use super::{Error, Running, refused};
 use crate::faults::{self, guarded};
-use crate::sys::start::own_executable;
 use crate::runtime::seccomp;
 use crate::sys::entry::{Failed, Shared, execute_with};
 use crate::sys::launch::{Kin, Side, Strings, clone, exit};
+use crate::sys::start::own_executable;
 
 const WHAT: &str = "the process that enters the container";
 

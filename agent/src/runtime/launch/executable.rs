@@ -12,9 +12,9 @@ use rustix::io::Errno;
 use rustix::thread::set_name;
 
 use super::Error;
-use crate::sys::start::{OWN_EXECUTABLE, own_executable};
 use crate::sys::launch::{Strings, execute_file, run_again};
 use crate::sys::start::is_out_of_reach;
+use crate::sys::start::{OWN_EXECUTABLE, own_executable};
 
 const NAME: &CStr = c"agent";
 const STEP: &str = "protect the agent's executable";

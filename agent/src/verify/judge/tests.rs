@@ -51,7 +51,7 @@ fn sample(at: Instant, fields: &[(Field, u64)], hits: Hits) -> Sample {
         at,
         reading,
         hits,
-        counted: [crate::event::clock::Moment::now(); 2],
+        counted: [crate::clock::Moment::now(); 2],
         chains: Vec::new(),
         processes: Processes::default(),
         unread: Vec::new(),

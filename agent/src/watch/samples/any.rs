@@ -12,7 +12,7 @@ use super::super::filter::Filter;
 use super::super::kind::Kind;
 use super::super::record::*;
 use super::super::value::parse_comm;
-use crate::event::clock::Moment;
+use crate::clock::Moment;
 
 /// Text as a container may choose it: what it may look like, what terminals obey, and anything.
 fn text() -> BoxedStrategy<String> {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::program::{Hook, MARK_VICTIM, ProbeError};
-use crate::text;
+use agent_model::text;
 
 /// How a probe comes to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Device, Expected, Form, Held, Kind, Quantity, Value, line_weight_of_shares};
-use crate::host::hierarchy::Version;
+use agent_host::hierarchy::Version;
 
 /// A limit as one cgroup has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,7 +200,7 @@ impl Kind {
         let other = match (self, version, value) {
             (Self::CpuWeight, Version::V2, Value::Shares(shares)) => {
                 let weight = line_weight_of_shares(*shares);
-                Some(Held::Amount(crate::host::cgroup::Limit::Value(weight)))
+                Some(Held::Amount(agent_host::cgroup::Limit::Value(weight)))
             }
             _ => None,
         };
@@ -228,7 +228,7 @@ impl Held {
         let mut whole = None;
         for (form, held) in parts {
             match (form, held) {
-                (Form::Period, Self::Amount(crate::host::cgroup::Limit::Value(value))) => {
+                (Form::Period, Self::Amount(agent_host::cgroup::Limit::Value(value))) => {
                     period = Some(value);
                 }
                 (_, held) => whole = Some(held),
@@ -244,8 +244,8 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::cgroup::Limit;
     use crate::limit::Numbers;
+    use agent_host::cgroup::Limit;
 
     fn amount(limit: u64) -> Held {
         Held::Amount(Limit::Value(limit))

@@ -1,5 +1,5 @@
 //! The limits that a cgroup can have: which file of which controller holds each, on v1 and on v2, and what is written
-//! there and read back. Pure: [`crate::runtime::cgroup`] writes, and whoever wants to know reads.
+//! there and read back. Pure: the runtime writes, and whoever wants to know reads.
 //!
 //! Documentation/admin-guide/cgroup-v2.rst of the kernel, and cgroup-v1/{memory,blkio-controller,cpusets,pids}.rst and
 //! scheduler/sched-bwc.rst beside it.
@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::cgroup::Limit;
-use crate::host::hierarchy::Version;
+use agent_host::cgroup::Limit;
+use agent_host::hierarchy::Version;
 
 pub mod bound;
 pub mod chain;

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::host::Error;
-use crate::host::cgroup::Directory;
-use crate::host::hierarchy::{Hierarchies, Mounted, Version};
-use crate::host::membership::Membership;
-use crate::host::path::with_parents;
 use crate::limit::chain::{Chain, Link, Missing};
 use crate::limit::{Device, File, Form, Kind, TABLE};
+use agent_host::Error;
+use agent_host::cgroup::Directory;
+use agent_host::hierarchy::{Hierarchies, Mounted, Version};
+use agent_host::membership::Membership;
+use agent_host::path::with_parents;
 
 mod bounds;
 mod files;

@@ -24,10 +24,8 @@ use aya::maps::{Array, MapData, MapError};
 use aya_log::EbpfLogger;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::{
-    host::fdinfo,
-    sys::{self, ring::Ring},
-};
+use agent_host::fdinfo;
+use agent_sys::ring::Ring;
 use attempt::{Attached, Attempt, begin_all};
 use choice::Mechanisms;
 use config::{ConfigError, Facts};
@@ -212,7 +210,7 @@ fn load_recheck(loader: Loader<'_>) -> Option<OwnedFd> {
     let failed = |error: &ProbeError| {
         tracing::warn!(
             "escapes that no probe sees stay unseen: {}",
-            crate::text::error_line(error)
+            agent_model::text::error_line(error)
         );
     };
     loaded.inspect_err(failed).ok()
@@ -308,9 +306,9 @@ impl Kernel {
 
 fn snapshot(program: &OwnedFd) -> Result<Vec<Task>, SnapshotError> {
     let mut bytes = Vec::new();
-    sys::bpf::iterate(program.as_fd())?.read_to_end(&mut bytes)?;
+    agent_sys::bpf::iterate(program.as_fd())?.read_to_end(&mut bytes)?;
     let tasks = bytes.chunks_exact(size_of::<Task>());
-    Ok(tasks.filter_map(sys::from_bytes).collect())
+    Ok(tasks.filter_map(agent_sys::from_bytes).collect())
 }
 
 /// What the programs say, where somebody would see it.

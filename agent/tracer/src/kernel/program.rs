@@ -11,7 +11,6 @@ use rustix::{
 };
 
 use super::{config::Facts, object::Object};
-use crate::sys;
 
 /// What a program hooks. The names are those of the kernel's type information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,10 +34,10 @@ impl Hook {
         const BPF_PROG_TYPE_TRACEPOINT: u32 = 5;
         const BPF_PROG_TYPE_TRACING: u32 = 26;
         match self {
-            Self::Tracepoint(_) => (BPF_PROG_TYPE_TRACING, sys::bpf::BPF_TRACE_RAW_TP),
-            Self::Entry(_) => (BPF_PROG_TYPE_TRACING, sys::bpf::BPF_TRACE_FENTRY),
-            Self::Exit(_) => (BPF_PROG_TYPE_TRACING, sys::bpf::BPF_TRACE_FEXIT),
-            Self::Iterator(_) => (BPF_PROG_TYPE_TRACING, sys::bpf::BPF_TRACE_ITER),
+            Self::Tracepoint(_) => (BPF_PROG_TYPE_TRACING, agent_sys::bpf::BPF_TRACE_RAW_TP),
+            Self::Entry(_) => (BPF_PROG_TYPE_TRACING, agent_sys::bpf::BPF_TRACE_FENTRY),
+            Self::Exit(_) => (BPF_PROG_TYPE_TRACING, agent_sys::bpf::BPF_TRACE_FEXIT),
+            Self::Iterator(_) => (BPF_PROG_TYPE_TRACING, agent_sys::bpf::BPF_TRACE_ITER),
             Self::Syscall(_) => (BPF_PROG_TYPE_TRACEPOINT, 0),
         }
     }
@@ -101,7 +100,7 @@ impl ProbeError {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = cause {
             if let Some(io) = error.downcast_ref::<io::Error>() {
-                return io.raw_os_error().and_then(sys::errno_name);
+                return io.raw_os_error().and_then(agent_sys::errno_name);
             }
             cause = error.source();
         }
@@ -124,7 +123,7 @@ impl Loader<'_> {
     pub fn load(self, name: &'static str, hook: Hook) -> Result<OwnedFd, ProbeError> {
         let code = self.object.code(name).ok_or(ProbeError::NoProgram(name))?;
         let (kind, attach) = hook.numbers();
-        let program = sys::bpf::Program {
+        let program = agent_sys::bpf::Program {
             kind,
             attach,
             traced: hook.traced(self.facts)?,
@@ -132,7 +131,7 @@ impl Loader<'_> {
             license: &code.license,
             instructions: &code.instructions,
         };
-        sys::bpf::load_program(&program, &mut []).map_err(|error| ProbeError::Load {
+        agent_sys::bpf::load_program(&program, &mut []).map_err(|error| ProbeError::Load {
             program: name,
             said: last_words(&program, &error),
             error,
@@ -154,15 +153,15 @@ pub fn attach(name: &'static str, hook: Hook, program: &OwnedFd) -> Result<Owned
     let attached = match hook {
         Hook::Syscall(event) => {
             let id = tracepoint_id(event).map_err(|error| ProbeError::Event(event, error))?;
-            sys::bpf::attach_tracepoint(id, program)
+            agent_sys::bpf::attach_tracepoint(id, program)
         }
-        _ => sys::bpf::attach_tracing(program),
+        _ => agent_sys::bpf::attach_tracing(program),
     };
     attached.map_err(|error| ProbeError::Attach(name, error))
 }
 
 /// What the verifier says last of a program that it refuses, as the end of a sentence.
-fn last_words(program: &sys::bpf::Program<'_>, error: &io::Error) -> String {
+fn last_words(program: &agent_sys::bpf::Program<'_>, error: &io::Error) -> String {
     // What this process, or this kernel, may not do at all the verifier does not look at. A buffer
     // as large as this one would stay resident once several were freed.
     if error.raw_os_error() == Some(libc::EPERM) {
@@ -171,7 +170,7 @@ fn last_words(program: &sys::bpf::Program<'_>, error: &io::Error) -> String {
     // Older kernels keep the beginning of what does not fit.
     const LOG_BYTES: usize = 16 << 20;
     let mut log = vec![0; LOG_BYTES];
-    let _ = sys::bpf::load_program(program, &mut log);
+    let _ = agent_sys::bpf::load_program(program, &mut log);
     let end = log.iter().position(|&byte| byte == 0).unwrap_or_default();
     let log = String::from_utf8_lossy(&log[..end]);
     tracing::debug!(program = ?program.name, %log, "the verifier");

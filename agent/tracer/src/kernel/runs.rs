@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use crate::host::fdinfo;
+use agent_host::fdinfo;
 
 /// The rows of proc_pid_fdinfo(5). Kernels before 5.12 have not all of them.
 const ROWS: [&str; 3] = ["recursion_misses:", "run_cnt:", "run_time_ns:"];
@@ -48,7 +48,7 @@ mod tests {
     use std::os::fd::AsRawFd as _;
 
     use super::*;
-    use crate::host::fixture::tree;
+    use agent_host::fixture::tree;
 
     #[test]
     fn programs_of_one_probe_count_together() {

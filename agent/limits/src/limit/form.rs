@@ -1,7 +1,7 @@
 //! How a limit is written in a file, and read from it.
 
 use super::{Device, Held, Numbers, Shown, Value, shares_of_weight, weight_of_shares};
-use crate::host::cgroup::Limit;
+use agent_host::cgroup::Limit;
 
 /// What is in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::{Chain, Link};
 use super::{Device, Kind, Quantity};
-use crate::host::hierarchy::Version;
+use agent_host::hierarchy::Version;
 
 /// The limits that a process was under at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,8 +88,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::host::cgroup::Limit;
     use crate::limit::Held;
+    use agent_host::cgroup::Limit;
 
     fn link(cgroup: &str, limit: Limit) -> Link {
         Link {

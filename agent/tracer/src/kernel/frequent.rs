@@ -8,10 +8,10 @@ use agent_ebpf::{CgroupKey, FREQUENT_BYTES, FREQUENT_RINGS, Kind, WANTED_FILTERE
 use aya::maps::{Array, HashMap, MapData, MapError};
 
 use super::object::{Object, ObjectError};
-use crate::event;
-use crate::host::system::cpus;
-use crate::sys::Plain;
-use crate::sys::ring::Ring;
+use crate::decode;
+use agent_host::system::cpus;
+use agent_sys::Plain;
+use agent_sys::ring::Ring;
 
 /// How many rings the CPUs of this host share: a power of two.
 pub fn rings() -> u32 {
@@ -71,7 +71,7 @@ impl Rings {
     /// The time of the oldest record that is the next in its ring, and which that is.
     fn oldest(&mut self) -> Option<(u64, usize)> {
         let rings = self.0.iter_mut().enumerate();
-        let heads = rings.filter_map(|(at, ring)| Some((event::time(ring.peek()?), at)));
+        let heads = rings.filter_map(|(at, ring)| Some((decode::time(ring.peek()?), at)));
         heads.min()
     }
 
@@ -130,15 +130,15 @@ mod tests {
     use agent_ebpf::Header;
 
     use super::*;
-    use crate::sys::as_bytes;
-    use crate::sys::ring::tests::{BYTES, memory, put};
+    use agent_sys::as_bytes;
+    use agent_sys::ring::tests::{BYTES, memory, put};
 
     #[test]
     fn rings_are_read_in_the_order_of_time() {
         let memories = [memory(), memory(), memory()];
         let map = |memory: &OwnedFd| Ring::map(memory.try_clone().unwrap(), BYTES as u32).unwrap();
         let mut rings = Rings(memories.iter().map(map).collect());
-        let mut next = || rings.next(event::time);
+        let mut next = || rings.next(decode::time);
         assert_eq!(next(), None);
         let mut positions = [0; 3];
         let mut write = |ring: usize, time: u64| {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Device, Expected, Kind, Value};
-use crate::host::cgroup::Limit;
-use crate::host::hierarchy::Version;
+use agent_host::cgroup::Limit;
+use agent_host::hierarchy::Version;
 
 /// Limits, and who asked for them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

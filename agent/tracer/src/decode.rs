@@ -1,66 +1,12 @@
 //! Records of the ring, checked: bytes to a typed [`Event`].
 
-pub mod clock;
-
 use agent_ebpf::{
-    ARGV_MAX, CgroupChange, CgroupKey, CgroupMkdir, Clone as CloneRecord, Constraint, Escape, Exec,
-    Exit, Fork, ForkBeside, Header, How, Kind, NamespaceCall, NamespaceType, Oom, PATH_MAX, Task,
+    ARGV_MAX, CgroupChange, CgroupMkdir, Clone as CloneRecord, Constraint, Escape, Exec, Exit,
+    Fork, ForkBeside, Header, How, Kind, NamespaceCall, NamespaceType, Oom, PATH_MAX,
 };
 
-use crate::sys::{Contract, from_bytes};
-
-/// Something that happened, as the kernel saw it.
-#[derive(Clone, Debug)]
-pub struct Event {
-    /// ns of CLOCK_BOOTTIME.
-    pub time: u64,
-    /// The task that was running.
-    pub caller: Task,
-    pub body: Body,
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Body {
-    Clone(Box<CloneRecord>),
-    Unshare(NamespaceCall),
-    Setns(NamespaceCall),
-    Oom(Box<Oom>, Constraint),
-    CgroupMkdir {
-        cgroup: CgroupKey,
-        path: String,
-    },
-    CgroupRmdir {
-        cgroup: CgroupKey,
-    },
-    CgroupPopulated {
-        cgroup: CgroupKey,
-        populated: bool,
-    },
-    Exec(Arguments),
-    /// The wait status of the process (wait(2)), and whether the OOM killer chose it.
-    Exit {
-        status: u32,
-        oom_killed: bool,
-    },
-    Fork {
-        child: Task,
-    },
-    Escape {
-        namespace: NamespaceType,
-        inode: u32,
-        how: How,
-    },
-}
-
-/// The arguments of an exec, as far as the record has them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Arguments {
-    /// Each ends with a NUL, but for one that is cut.
-    pub bytes: Box<[u8]>,
-    /// Whether there were more.
-    pub cut: bool,
-}
+use agent_model::event::{Arguments, Body, Event};
+use agent_sys::{Contract, from_bytes};
 
 /// Why bytes are no event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -224,15 +170,17 @@ fn path(record: &CgroupMkdir) -> Result<String, DecodeError> {
         .filter(|length| *length < PATH_MAX);
     let bytes = length.and_then(|length| record.path.get(..length));
     let bytes = bytes.ok_or(DecodeError::Path(record.path_len))?;
-    Ok(crate::host::path::to_text(bytes))
+    Ok(agent_host::path::to_text(bytes))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use agent_ebpf::CgroupKey;
+
     use super::*;
-    use crate::sys::as_bytes;
+    use agent_sys::as_bytes;
 
     fn header(kind: Kind) -> Header {
         Header {

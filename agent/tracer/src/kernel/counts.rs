@@ -8,7 +8,7 @@ use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 
 use super::lent::Lent;
 use super::object::{Object, ObjectError};
-use crate::sys::Plain;
+use agent_sys::Plain;
 
 /// Why a counter cannot be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::host::control::{PROCESSES, occupants};
-use crate::text::shell_word;
+use agent_host::control::{PROCESSES, occupants};
+use agent_model::text::shell_word;
 
 /// What is to be done so that the cgroups below that of `file`, its `cgroup.subtree_control`, get a controller.
 pub fn advice(file: &Path, controller: &str) -> String {

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::{Held, Kind, Value};
-use crate::host::cgroup::Limit;
-use crate::host::hierarchy::Version;
-use crate::units::size;
+use agent_host::cgroup::Limit;
+use agent_host::hierarchy::Version;
+use agent_model::units::size;
 
 /// A value with its unit, for people and for programs.
 #[derive(Clone, Debug, PartialEq, Serialize)]

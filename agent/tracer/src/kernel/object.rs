@@ -29,8 +29,7 @@ use aya_obj::{
 };
 
 use super::config::Facts;
-use crate::owner::Owner;
-use crate::sys;
+use agent_host::owner::Owner;
 
 /// The bytes of the object.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf"));
@@ -109,7 +108,7 @@ impl Object {
                 .map_err(|error| ObjectError::PinDirectory(directory.to_owned(), error))?;
         }
         let mut object = aya_obj::Object::parse(OBJECT)?;
-        let globals = [("CONFIG", (sys::as_bytes(config), true))];
+        let globals = [("CONFIG", (agent_sys::as_bytes(config), true))];
         object.patch_map_data(globals.into_iter().collect())?;
         let definitions: Vec<(String, aya_obj::Map)> = object.maps.drain().collect();
         let mut maps = HashMap::new();
@@ -228,10 +227,10 @@ fn make_rings(number: u32) -> Result<Vec<MapData>, ObjectError> {
 fn make_array_of(rings: &[MapData], definition: &aya_obj::Map) -> Result<MapData, ObjectError> {
     let failed = |error| ObjectError::Constants(FREQUENT.to_owned(), error);
     let first = rings.first().ok_or(ObjectError::NoMap(FREQUENT))?;
-    let array = sys::bpf::make_array_of_maps(first.fd().as_fd(), definition.max_entries());
+    let array = agent_sys::bpf::make_array_of_maps(first.fd().as_fd(), definition.max_entries());
     let array = array.map_err(failed)?;
     for (at, ring) in (0..).zip(rings) {
-        sys::bpf::set_map(array.as_fd(), at, ring).map_err(failed)?;
+        agent_sys::bpf::set_map(array.as_fd(), at, ring).map_err(failed)?;
     }
     Ok(MapData::from_fd(array)?)
 }
@@ -262,10 +261,10 @@ fn make(name: &str, map: &aya_obj::Map, pins: Option<&Path>) -> Result<MapData, 
     }
     let constants = |error| ObjectError::Constants(name.to_owned(), error);
     if !map.data().is_empty() {
-        sys::bpf::set_first(&data, map.data()).map_err(constants)?;
+        agent_sys::bpf::set_first(&data, map.data()).map_err(constants)?;
     }
     if map.section_kind() == EbpfSectionKind::Rodata {
-        sys::bpf::freeze(&data).map_err(constants)?;
+        agent_sys::bpf::freeze(&data).map_err(constants)?;
     }
     Ok(data)
 }
