@@ -1,6 +1,9 @@
 //! Trees of files for tests.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -8,24 +11,34 @@ use tempfile::TempDir;
 
 /// A directory that holds `files`, by path and content. A content of `-> TEXT` makes a symbolic
 /// link to TEXT, and a path that ends with `/` a directory.
+///
+/// # Panics
+/// They cannot be made.
 pub fn tree<Content: AsRef<[u8]>>(files: &[(&str, Content)]) -> TempDir {
-    let root = tempfile::tempdir().unwrap();
+    let root = tempfile::tempdir().expect("a temporary directory can be made");
     add(root.path(), files);
     root
 }
 
 /// Adds `files` to the tree at `root`, or replaces them.
+///
+/// # Panics
+/// They cannot be made.
 pub fn add<Content: AsRef<[u8]>>(root: &Path, files: &[(&str, Content)]) {
     for (path, content) in files {
-        let full = root.join(path);
-        if path.ends_with('/') {
-            fs::create_dir_all(full).unwrap();
-            continue;
-        }
-        fs::create_dir_all(full.parent().unwrap()).unwrap();
-        match content.as_ref().strip_prefix(b"-> ") {
-            Some(link) => symlink(str::from_utf8(link).unwrap(), full).unwrap(),
-            None => fs::write(full, content).unwrap(),
-        }
+        make(&root.join(path), content.as_ref()).expect("a file of the tree can be made");
+    }
+}
+
+fn make(path: &Path, content: &[u8]) -> io::Result<()> {
+    if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return fs::create_dir_all(path);
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match content.strip_prefix(b"-> ") {
+        Some(link) => symlink(Path::new(OsStr::from_bytes(link)), path),
+        None => fs::write(path, content),
     }
 }

@@ -211,37 +211,53 @@ impl Drop for Mapping {
     }
 }
 
-#[cfg(test)]
-pub mod tests {
+/// Rings that a test writes to, as the kernel does.
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture {
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-    use rustix::io::{pread, pwrite};
+    use rustix::io::pwrite;
 
     use super::*;
 
     pub const BYTES: usize = 4096;
 
     /// What the kernel maps as a ring.
+    ///
+    /// # Panics
+    /// It cannot be made.
     pub fn memory() -> OwnedFd {
-        let memory = memfd_create("ring", MemfdFlags::CLOEXEC).unwrap();
-        ftruncate(&memory, (2 * page_size() + BYTES + BEHIND_BYTES) as u64).unwrap();
+        let memory = memfd_create("ring", MemfdFlags::CLOEXEC).expect("a memfd can be made");
+        let bytes = 2 * page_size() + BYTES + BEHIND_BYTES;
+        ftruncate(&memory, bytes as u64).expect("it can grow");
         memory
     }
 
-    /// Writes a record of `length` times `byte`, and gives where the next one goes.
-    fn write(memory: &OwnedFd, position: usize, length: usize, byte: u8, flags: u32) -> usize {
-        put(memory, position, &vec![byte; length], flags)
-    }
-
     /// Writes a record, as a program does, and gives where the next one goes.
+    ///
+    /// # Panics
+    /// It cannot be written.
     pub fn put(memory: &OwnedFd, position: usize, record: &[u8], flags: u32) -> usize {
         let mut bytes = vec![0; HEADER_BYTES];
         bytes[..4].copy_from_slice(&(record.len() as u32 | flags).to_ne_bytes());
         bytes.extend_from_slice(record);
         let at = 2 * page_size() + position % BYTES;
-        pwrite(memory, &bytes, at as u64).unwrap();
+        pwrite(memory, &bytes, at as u64).expect("the ring has room");
         let next = position + bytes.len().next_multiple_of(HEADER_BYTES);
-        pwrite(memory, &next.to_ne_bytes(), page_size() as u64).unwrap();
+        pwrite(memory, &next.to_ne_bytes(), page_size() as u64).expect("the ring has a page");
         next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::pread;
+
+    use super::fixture::{BYTES, memory, put};
+    use super::*;
+
+    /// Writes a record of `length` times `byte`, and gives where the next one goes.
+    fn write(memory: &OwnedFd, position: usize, length: usize, byte: u8, flags: u32) -> usize {
+        put(memory, position, &vec![byte; length], flags)
     }
 
     fn next(ring: &mut Ring) -> Option<Vec<u8>> {

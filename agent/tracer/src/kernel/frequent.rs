@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
     use agent_sys::as_bytes;
-    use agent_sys::ring::tests::{BYTES, memory, put};
+    use agent_sys::ring::fixture::{BYTES, memory, put};
 
     #[test]
     fn rings_are_read_in_the_order_of_time() {
