@@ -60,7 +60,7 @@ pub async fn of_unit(container: &Container) -> Result<Option<Intent>, Error> {
         wanted: odd.wanted,
     })?;
     let source = Source::Systemd;
-    Ok(Some(Intent { limits, source }))
+    Ok(Some(Intent::new(limits, source)))
 }
 
 /// What systemctl says of these properties of a unit.

@@ -189,6 +189,47 @@ fn what_cannot_be_read_is_named_and_no_verdict() {
 }
 
 #[test]
+fn a_limit_of_swap_that_cannot_be_read_is_no_verdict() {
+    if !root() || fs::File::open("/proc/1/mem").is_ok() {
+        return;
+    }
+    let container = Container::new("verify-swap-closed");
+    container.start(&["--memory=64m", "--memory-swap=96m"], SLEEP);
+    let is_v1 = Cgroup::is_v1("memory");
+    let limit = if is_v1 {
+        "memory.memsw.limit_in_bytes"
+    } else {
+        "memory.swap.max"
+    };
+    let file = directory("memory", format!("/agent/{}", container.name)).join(limit);
+    let said = report(&mut without(&file, &["--container", &container.name]));
+    assert_verdict(
+        check(&said, "memory-swap"),
+        "inconclusive",
+        &[limit, "cannot be read"],
+    );
+    assert_eq!(verdict(&said), "inconclusive", "{said:#}");
+}
+
+#[test]
+fn a_limit_of_swap_decides_where_it_was_asked_for() {
+    if !root() {
+        return;
+    }
+    for (flags, follows) in [
+        (&["--memory=64m"][..], true),
+        (&["--memory=64m", "--memory-swap=128m"], false),
+    ] {
+        let container = Container::new("verify-swap-asked");
+        container.start(flags, SLEEP);
+        let said = report(&mut verify(&["--container", &container.name]));
+        let swap = check(&said, "memory-swap");
+        assert_eq!(swap["by_default"] == true, follows, "{swap:#}");
+        assert_verdict(swap, "pass", &[]);
+    }
+}
+
+#[test]
 fn a_burst_is_no_fail() {
     if !root() {
         return;

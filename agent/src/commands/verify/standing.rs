@@ -11,7 +11,7 @@ use crate::commands::known::{self, Fresh, Known};
 use crate::container::path::Runtime;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::membership::Membership;
-use crate::intent::{Intent, Source, expect};
+use crate::intent::{Intent, expect};
 use crate::limit::Kind;
 use crate::verify::caller::Caller;
 use crate::verify::claim::Claim;
@@ -222,11 +222,9 @@ fn claims(
             by_default: intent.follows(value),
             ..Claim::new(*kind, value.clone(), source.name())
         });
-        // Twice the memory is nobody's wish where the kernel does not count swap: engines leave it out there.
-        let counted = |claim: &Claim| {
-            source == Source::Expect || claim.kind != Kind::MemorySwap || gauge.has(claim.kind)
-        };
-        return Ok(claims.filter(counted).collect());
+        // Where the kernel does not count swap, engines leave out the limit that follows from that of memory.
+        let left_out = |claim: &Claim| claim.by_default && gauge.lacks(claim.kind);
+        return Ok(claims.filter(|claim| !left_out(claim)).collect());
     }
     let all = gauge.limits().all().into_iter();
     let ask = would_tell(known);
