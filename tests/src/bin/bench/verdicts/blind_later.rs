@@ -164,7 +164,6 @@ fn as_told() -> Vec<Setup> {
             .passes("pids-limit"),
         standing("few shares, by their name", "-c 256", SLEEP, "").passes("cpu-weight"),
         standing("other shares than many", "-c 4096", SLEEP, "").before(Act::Write(Knob::Weight, "600")).fails("cpu-weight"),
-        standing("no limit of memory is expected, and one is there", "-m 32m", SLEEP, "--expect memory=-1").fails("memory"),
     ]
 }
 

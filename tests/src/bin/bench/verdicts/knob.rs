@@ -11,6 +11,8 @@ use tests::wait::{PATIENCE, wait_for};
 #[derive(Clone, Copy, Debug)]
 pub enum Knob {
     Memory,
+    /// Together with memory on v1, alone on v2.
+    Swap,
     Pids,
     Quota,
     Period,
@@ -25,6 +27,7 @@ impl Knob {
     fn names(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Memory => ("memory", "memory.limit_in_bytes", "memory.max"),
+            Self::Swap => ("memory", "memory.memsw.limit_in_bytes", "memory.swap.max"),
             Self::Pids => ("pids", "pids.max", "pids.max"),
             Self::Quota => ("cpu", "cpu.cfs_quota_us", "cpu.max"),
             Self::Period => ("cpu", "cpu.cfs_period_us", "cpu.max"),
@@ -79,8 +82,10 @@ impl Knob {
     /// Waits until what is in the cgroup presses against the limit, or uses what it gives out.
     pub fn wait_until_pressed(self, cgroup: &str) {
         let (controller, file, key) = match self {
-            Self::Memory if Cgroup::is_v1("memory") => ("memory", "memory.failcnt", ""),
-            Self::Memory => ("memory", "memory.events", "max "),
+            Self::Memory | Self::Swap if Cgroup::is_v1("memory") => {
+                ("memory", "memory.failcnt", "")
+            }
+            Self::Memory | Self::Swap => ("memory", "memory.events", "max "),
             Self::Pids => ("pids", "pids.events", "max "),
             Self::Quota | Self::Period | Self::Burst => ("cpu", "cpu.stat", "nr_throttled "),
             Self::Cpus | Self::Weight if Cgroup::is_v1("cpuacct") => {

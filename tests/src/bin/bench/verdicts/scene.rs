@@ -133,7 +133,7 @@ impl<'a> Scene<'a> {
                     .stdin(Stdio::null());
                 workload.stdout(Stdio::null()).stderr(Stdio::null());
                 let child = ending_with_us(&workload).spawn().expect("bash can be run");
-                let subject = Subject::in_cgroup(child.id(), &cgroup.path());
+                let subject = Subject::in_cgroup(child.id(), &cgroup);
                 Some(Standing {
                     called: called(*by, "", &subject),
                     subject,

@@ -215,4 +215,6 @@ pub const FILL: &str = "while :; do {hog} 1 67108864; done 2>/dev/null";
 pub const SPIN: &str = "while :; do :; done";
 pub const SPIN_4: &str = "for i in 1 2 3; do while :; do :; done & done; while :; do :; done";
 pub const FORK: &str = "for i in {1..60}; do sleep 1000 & done; wait";
+/// Threads beyond a limit of tasks, again and again: a refused one ends them all.
+pub const THREADS: &str = "while :; do {hog} 40 4096; done 2>/dev/null";
 pub const SLEEP: &str = "exec sleep 1000";

@@ -29,13 +29,11 @@ impl Subject {
     }
 
     /// A process in a cgroup that no engine made, once it is there.
-    pub fn in_cgroup(pid: u32, cgroup: &str) -> Self {
+    pub fn in_cgroup(pid: u32, cgroup: &Cgroup) -> Self {
         wait_for("a process in its cgroup", PATIENCE, || {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-            // Until it is in all of its cgroups, it is another shell, and before that this program.
-            (!["sh", "bench"].contains(&name.trim())).then_some(())
+            cgroup.holds(pid).then_some(())
         });
-        let cgroup = cgroup.to_owned();
+        let cgroup = cgroup.path();
         Self { pid, cgroup }
     }
 
