@@ -24,8 +24,6 @@ fn not_pressed() -> Vec<Setup> {
     vec![
         launched("less than half of the memory is filled", "--memory=48m --for=400ms", "{hog} 1 20971520").stays_open("memory"),
         launched("half of the threads that may be", "--pids-limit=40 --for=400ms", "{hog} 20 4096").stays_open("pids-limit"),
-        launched("three sleep on one CPU", "--cpuset-cpus=0 --for=400ms", "sleep 1000 & sleep 1000 & exec sleep 1000")
-            .stays_open("cpuset-cpus"),
         standing("CPU time that stands is not used", "--cpus 0.3", SLEEP, "--for 300ms").stays_open("cpu-quota"),
         standing("a CPU that stands is not used", "--cpuset-cpus 0", SLEEP, "--for 300ms").stays_open("cpuset-cpus"),
     ]

@@ -244,6 +244,9 @@ fn once_blind() -> Vec<Setup> {
         standing("tasks that stand are used up", "--pids-limit 20", THREADS, "--for 1s").passes("pids-limit"),
         standing("the refused forks cannot be read", "--pids-limit 20", THREADS, "--for 700ms")
             .without(File("pids", "pids.events", "pids.events")).stays_open("pids-limit").because("pids.events"),
+        // Written as launched: on a busy machine, two that start want the CPU for a while.
+        standing("three sleep on one CPU", "--cpuset-cpus 0", "sleep 1000 & sleep 1000 & exec sleep 1000", "--for 400ms")
+            .before(Act::AwaitSleep(3)).stays_open("cpuset-cpus"),
         // Written with `memory=-1`, which --memory does not take.
         standing("no quota is expected, and one is there", "--cpus 0.5", SLEEP, "--expect cpu-quota=-1").fails("cpu-quota"),
         standing("tasks are used up below", "--pids-limit 20", THREADS, "--for 1s").before(Act::Inside(Knob::Pids)).passes("pids-limit"),

@@ -80,6 +80,8 @@ pub enum Act {
     Freeze(Knob),
     /// Freezes it at once.
     FreezeNow,
+    /// Nothing; waits until so many processes of it sleep in `sleep`.
+    AwaitSleep(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -103,12 +103,23 @@ impl Subject {
                 self.freeze("FROZEN", "1");
             }
             Act::FreezeNow => self.freeze("FROZEN", "1"),
+            Act::AwaitSleep(count) => self.wait_for_sleepers(count),
         }
     }
 
     /// Lets it go on, where it is there and frozen.
     pub fn thaw(&self) {
         self.freeze("THAWED", "0");
+    }
+
+    fn wait_for_sleepers(&self, count: usize) {
+        let procs = directory("pids", &self.cgroup).join("cgroup.procs");
+        wait_for("processes that sleep", PATIENCE, || {
+            let pids = fs::read_to_string(&procs).ok()?;
+            let stat = |pid: &str| fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+            let sleeps = |stat: &String| stat.contains("(sleep) S ");
+            (pids.lines().filter_map(stat).filter(sleeps).count() == count).then_some(())
+        });
     }
 
     fn freeze(&self, v1: &str, v2: &str) {
