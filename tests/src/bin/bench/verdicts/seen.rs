@@ -100,8 +100,8 @@ fn burst() -> Vec<Setup> {
     vec![
         with("a burst, and one spins", "--cpus 0.2", SPIN, "20000"),
         with("a burst, and four spin", "--cpus 0.2", SPIN_4, "20000"),
-        with("a small burst", "--cpus 0.3", SPIN, "1000"),
-        with("a burst, and a pause before", "--cpu-quota 20000 --cpu-period 50000", "while :; do sleep 0.2; for ((i = 0; i < 600000; i++)); do :; done; done", "20000"),
+        with("a small burst", "--cpus 0.2", SPIN, "1000"),
+        with("a burst, and a pause before", "--cpu-quota 20000 --cpu-period 100000", "while :; do sleep 0.2; for ((i = 0; i < 600000; i++)); do :; done; done", "20000"),
         standing("a burst, and nothing runs", "--cpus 0.2", SLEEP, "--for 400ms").before(Act::Write(Knob::Burst, "20000")).stays_open("cpu-quota"),
         standing("a burst is no other quota", "--cpus 0.2", SLEEP, "").before(Act::Write(Knob::Burst, "20000")).passes("cpu-quota"),
     ]
