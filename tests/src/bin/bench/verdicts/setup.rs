@@ -72,7 +72,7 @@ pub enum Act {
     Above(Knob, &'static str),
     /// Moves the first process out of the cgroup, once it presses, and ends it.
     Free(Knob),
-    /// Moves the first process into a cgroup below its own, at once.
+    /// Moves all its processes into a cgroup below its own, at once.
     Inside(Knob),
     /// Likewise, into one with a limit of its own.
     Limited(Knob, &'static str),

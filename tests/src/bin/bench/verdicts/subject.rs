@@ -96,8 +96,8 @@ impl Subject {
                 sleep(short);
                 self.end();
             }
-            Act::Inside(knob) => knob.inside(cgroup, None, self.pid),
-            Act::Limited(knob, text) => knob.inside(cgroup, Some(text), self.pid),
+            Act::Inside(knob) => knob.inside(cgroup, None),
+            Act::Limited(knob, text) => knob.inside(cgroup, Some(text)),
             Act::Freeze(knob) => {
                 knob.wait_until_pressed(cgroup);
                 self.freeze("FROZEN", "1");
