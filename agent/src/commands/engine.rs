@@ -32,7 +32,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 pub struct EngineArgs {
     /// The unix socket of docker, or of what speaks its protocol, which names containers; off: they
     /// go by their ids
-    #[arg(long, value_name = "PATH|off", default_value = engine::DEFAULT_SOCKET)]
+    #[arg(long, value_name = "PATH|off", default_value = engine::DEFAULT_SOCKET, value_parser = super::socket::of_engine())]
     docker_socket: String,
 }
 
