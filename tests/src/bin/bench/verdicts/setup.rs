@@ -175,6 +175,12 @@ impl Setup {
         self
     }
 
+    /// Whether a limit is to pass, which takes a workload that presses where it is watched.
+    pub fn has_to_press(&self) -> bool {
+        let mut checks = self.checks.iter().map(|(_, verdict)| verdict);
+        self.verdict == Verdict::Pass || checks.any(|verdict| *verdict == Verdict::Pass)
+    }
+
     pub fn because(mut self, part: &'static str) -> Self {
         self.reason.push(part);
         self
