@@ -202,6 +202,22 @@ impl Kind {
                 let weight = line_weight_of_shares(*shares);
                 Some(Held::Amount(crate::host::cgroup::Limit::Value(weight)))
             }
+            (
+                Self::MemorySwap,
+                Version::V2,
+                Value::Swap {
+                    both,
+                    earlier: Some(memory),
+                    ..
+                },
+            ) => {
+                let earlier = Value::Swap {
+                    memory: *memory,
+                    both: *both,
+                    earlier: None,
+                };
+                self.written(version, &earlier, page)
+            }
             _ => None,
         };
         Some(Expected { held, other })
@@ -352,13 +368,20 @@ mod tests {
                 Some(wanted.clone().into())
             );
         }
-        let swap = Value::Swap {
+        let swap = |earlier| Value::Swap {
             memory: 4096,
             both: Limit::Value(12_289),
+            earlier,
         };
-        let held = |version| Kind::MemorySwap.held(version, &swap, 4096);
-        assert_eq!(held(Version::V1), Some(amount(12_288).into()));
-        assert_eq!(held(Version::V2), Some(amount(8192).into()));
+        let held = |version, earlier| Kind::MemorySwap.held(version, &swap(earlier), 4096);
+        assert_eq!(held(Version::V1, None), Some(amount(12_288).into()));
+        assert_eq!(held(Version::V2, None), Some(amount(8192).into()));
+        // What limits both does not depend on what memory was.
+        assert_eq!(held(Version::V1, Some(8192)), held(Version::V1, None));
+        let either = held(Version::V2, Some(8192)).unwrap();
+        for (bytes, wanted) in [(8192, true), (4096, true), (0, false), (12_288, false)] {
+            assert_eq!(either.allows(&amount(bytes)), wanted, "{bytes}");
+        }
         let high = Value::Amount(Limit::Value(4096));
         assert_eq!(Kind::MemoryHigh.held(Version::V1, &high, 4096), None);
         // Half a CPU is half a CPU in whatever period, and no set is no limit.

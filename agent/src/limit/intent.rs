@@ -46,6 +46,7 @@ impl Intent {
             Value::Swap {
                 memory,
                 both: Limit::Value(both),
+                ..
             } => by_engine && *both == memory.saturating_mul(2),
             _ => false,
         }
