@@ -169,10 +169,22 @@ fn podmans_records_confirm_its_containers() {
         assert_eq!(state["confirmed"], true, "{user}: {state}");
         assert_eq!(state["id"], *id, "{user}: {state}");
         assert_eq!(state["pid"].to_string(), container.inspect(".State.Pid"));
-        let mut verify = agent(["verify", "--docker-socket", "off", "--socket", "off"]);
-        let verified = output(verify.args(["--output", "json", "--container", &id[..12]]));
+        let verify = |form: [&str; 2]| {
+            let mut verify = agent(["verify", "--docker-socket", "off", "--socket", "off"]);
+            output(verify.args(["--output", "json"]).args(form))
+        };
+        let cgroup = state["cgroup"].as_str().expect("a path");
+        let mut form = ["--container", &id[..12]];
+        if user != 0 {
+            // A user may give a container the name or the id of another's.
+            let refused = verify(form);
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert!(said.contains(cgroup), "{refused:?}");
+            form = ["--cgroup", cgroup];
+        }
+        let verified = verify(form);
         let report: Value = serde_json::from_slice(&verified.stdout)
             .unwrap_or_else(|error| panic!("{user}: {error}: {verified:?}"));
-        assert_eq!(report["subject"]["cgroup"], state["cgroup"], "{user}");
+        assert_eq!(report["subject"]["cgroup"], cgroup, "{user}");
     }
 }
