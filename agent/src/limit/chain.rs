@@ -130,6 +130,14 @@ impl Chain {
             })
     }
 
+    /// Whether the cgroup has a limit of its own. v2 protects nothing where nobody asks for it.
+    pub fn has_own(&self) -> bool {
+        let nothing = Held::Amount(crate::host::cgroup::Limit::Value(0));
+        let unprotected = (self.kind == Kind::MemoryReservation).then_some(nothing);
+        let own = self.own.as_ref();
+        own.is_ok_and(|own| !own.held.is_none() && Some(&own.held) != unprotected.as_ref())
+    }
+
     /// The files that hold the cgroup's own limit.
     pub fn own_files(&self) -> impl Iterator<Item = PathBuf> {
         self.own.iter().flat_map(|own| {
@@ -339,6 +347,30 @@ mod tests {
         let names = all.map(|drift| drift.unwrap().name());
         assert_eq!(names, Drift::NAMES);
         assert_eq!(gone.drift(Some(&NONE.into())), None);
+    }
+
+    #[test]
+    fn no_limit_and_no_protection_are_none_of_ones_own() {
+        let of = |kind, own| Chain {
+            kind,
+            ..chain(own, [NONE, NONE])
+        };
+        for (kind, own, wanted) in [
+            (Kind::Memory, amount(5), true),
+            (Kind::Memory, NONE, false),
+            (Kind::MemorySwap, amount(0), true),
+            (Kind::MemoryReservation, amount(0), false),
+            (Kind::MemoryReservation, amount(5), true),
+        ] {
+            assert_eq!(of(kind, own.clone()).has_own(), wanted, "{kind:?} {own:?}");
+        }
+        let none = Chain {
+            own: Err(Missing::NoFile {
+                file: "memory.low".to_owned(),
+            }),
+            ..of(Kind::MemoryReservation, NONE)
+        };
+        assert!(!none.has_own());
     }
 
     #[test]
