@@ -1,11 +1,20 @@
 //! Calls that make or enter namespaces, whatever hooks them. A call of unshare(2) or setns(2) leaves something at its
 //! beginning, and is counted and sent at its end; clone(2) and clone3(2) come here once.
+//!
+//! The end is missed where any tracer attaches to the function or detaches from it meanwhile: the kernel then skips the
+//! programs there are at its end (`bpf_tramp_image_put`, `kernel/bpf/trampoline.c`). Programs at a function's beginning it never
+//! skips so. That is why a call that succeeded is counted at the beginning of what such a call does last.
 
 use agent_ebpf::{
     CALL_BOUNDS, CLONE_NEW_ANY, Call, Clone, How, Kind, NAMESPACE_TYPES, NamespaceCall,
     NamespaceType, Namespaces, PendingCall,
 };
-use aya_ebpf::{EbpfContext, helpers::bpf_get_current_pid_tgid, macros::map, maps::HashMap};
+use aya_ebpf::{
+    EbpfContext,
+    helpers::bpf_get_current_pid_tgid,
+    macros::map,
+    maps::{Array, HashMap},
+};
 use aya_log_ebpf::debug;
 
 use crate::{
@@ -14,10 +23,13 @@ use crate::{
     task::{self, Probed},
 };
 
-/// Calls under way, by pid and tid: the beginning leaves here what the end needs. Every call that
-/// begins ends, a killed task's too.
+/// Calls under way, by pid and tid: the beginning leaves here what the end needs.
 #[map]
 static PENDING: HashMap<u64, PendingCall> = HashMap::with_max_entries(16_384, 0);
+
+/// The number of entries in [`PENDING`]. Where it is 0, as mostly, nothing is looked for there at each birth and exit.
+#[map]
+static UNDER_WAY: Array<u64> = Array::with_max_entries(1, 0);
 
 /// The running task's call, with these flags, begins.
 #[inline(always)]
@@ -28,19 +40,22 @@ pub fn begin<C: EbpfContext>(ctx: &C, flags: u64, kind: Kind) {
     let mut pending = PendingCall {
         before: Default::default(),
         flags,
+        kind: kind as u64,
     };
     task::capture_namespaces(task::current(), &mut pending.before);
-    if PENDING
-        .insert(bpf_get_current_pid_tgid(), pending, 0)
-        .is_err()
-    {
-        emit::no_room(kind);
-        debug!(
-            ctx,
-            "no room for a call under way of thread {}",
-            bpf_get_current_pid_tgid() as u32
-        );
+    let thread = bpf_get_current_pid_tgid();
+    let has_missed = take(thread);
+    if PENDING.insert(thread, pending, 0).is_ok() {
+        count_under_way(1);
+        if !has_missed {
+            return;
+        }
     }
+    emit::no_room(kind);
+    debug!(
+        ctx,
+        "no room for a call of thread {}, or its last one has no end", thread as u32
+    );
 }
 
 /// The running task's call, of which `begin` was told, ends with `result`.
@@ -50,14 +65,56 @@ pub fn end(result: i64, kind: Kind, call: Call) {
         return;
     }
     let thread = bpf_get_current_pid_tgid();
-    // SAFETY: only this thread's entry writes this key.
-    let pending = match unsafe { PENDING.get(thread) } {
-        Some(pending) => *pending,
-        // The call found no room, or began before the programs were attached.
-        None => return,
+    let pending = match pending(thread) {
+        // A call of the other kind comes by where both do the same.
+        Some(pending) if pending.kind == kind as u64 => *pending,
+        // The call found no room, began before the programs were attached, or is counted.
+        _ => return,
     };
-    let _ = PENDING.remove(thread);
+    take(thread);
     finish(&pending, result, kind, call);
+}
+
+/// The running thread exits: how its last call ended is not known if no program saw it.
+#[inline(always)]
+pub fn exited() {
+    let thread = bpf_get_current_pid_tgid();
+    let Some(pending) = pending(thread) else {
+        return;
+    };
+    if pending.kind == Kind::Setns as u64 {
+        emit::no_room(Kind::Setns);
+    } else {
+        emit::no_room(Kind::Unshare);
+    }
+    take(thread);
+}
+
+/// The call under way of the running thread.
+#[inline(always)]
+fn pending(thread: u64) -> Option<&'static PendingCall> {
+    if UNDER_WAY.get(0).is_none_or(|calls| *calls == 0) {
+        return None;
+    }
+    // SAFETY: only this thread writes this key.
+    unsafe { PENDING.get(thread) }
+}
+
+/// Removes a thread's call under way; whether there was one.
+#[inline(always)]
+fn take(thread: u64) -> bool {
+    let is_taken = PENDING.remove(thread).is_ok();
+    if is_taken {
+        count_under_way(u64::MAX);
+    }
+    is_taken
+}
+
+#[inline(always)]
+fn count_under_way(n: u64) {
+    if let Some(calls) = UNDER_WAY.get_ptr_mut(0) {
+        counts::add(calls, n);
+    }
 }
 
 /// The running task's call ended with `result`.

@@ -371,12 +371,14 @@ pub const fn ending(status: u32, oom_killed: bool) -> Ending {
     }
 }
 
-/// A system call under way: what exit needs to know of entry.
+/// A system call under way: what its end needs to know of its beginning.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct PendingCall {
     pub before: Namespaces,
     pub flags: u64,
+    /// The number of the call's [`crate::Kind`].
+    pub kind: u64,
 }
 
 /// Size of `T`, and a compile-time check that its fields leave no padding.
@@ -406,5 +408,5 @@ no_padding! {
     Counts = 8 * LINE;
     ProcessKey = 16;
     Baseline = 56;
-    PendingCall = 48;
+    PendingCall = 56;
 }

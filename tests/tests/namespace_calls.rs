@@ -1,6 +1,7 @@
 //! Every namespace call of a container is seen: as it was, with the right container, and counted.
 
 use std::collections::HashSet;
+use std::thread;
 
 use serde_json::{Value, json};
 use tests::cgroup::Cgroup;
@@ -24,8 +25,11 @@ const ERRORS: &str = "container_namespace_call_errors_total";
 
 /// Runs a command line in a container [`many`] times.
 fn run_many(cgroup: &Cgroup, line: &str) {
-    let many = many();
-    let line = format!("i=0; while [ $i -lt {many} ]; do {line} || exit 1; i=$((i + 1)); done");
+    run_times(many(), cgroup, line);
+}
+
+fn run_times(times: usize, cgroup: &Cgroup, line: &str) {
+    let line = format!("i=0; while [ $i -lt {times} ]; do {line} || exit 1; i=$((i + 1)); done");
     let status = cgroup.command("sh").args(["-c", &line]).status();
     assert!(status.expect("sh can be run").success(), "{line}");
 }
@@ -192,6 +196,36 @@ fn many_setns() {
         &[("call", "setns"), ("type", "net")],
     );
     assert_eq!(counted, many() as u64);
+    assert_law(&serve);
+    serve.stop();
+}
+
+/// Where another tracer attaches to the end of a function, or detaches from it, the kernel skips the programs there for
+/// the calls under way (`bpf_tramp_image_put`, `kernel/bpf/trampoline.c`).
+#[test]
+fn while_other_tracers_come_and_go() {
+    if !tests::root() {
+        return;
+    }
+    let _room = tests::flood();
+    let serve = Serve::start(&[]);
+    let cgroup = Cgroup::new("others");
+    let rounds = fewer(500, 60);
+    let run = || {
+        // Each waits for the others in the call.
+        let line = "for j in 1 2 3 4; do unshare -n true & done; wait";
+        thread::scope(|scope| {
+            let calls = scope.spawn(|| run_times(rounds, &cgroup, line));
+            while !calls.is_finished() {
+                Serve::start(&[]).stop();
+            }
+        });
+    };
+    let records = records_of(&serve, &cgroup, "unshare", run);
+    records.iter().for_each(|record| assert_new(record, "net"));
+    let labels = [("call", "unshare"), ("type", "net")];
+    let counted = count(&serve, CALLS, &cgroup, &labels);
+    assert_eq!((records.len(), counted), (4 * rounds, 4 * rounds as u64));
     assert_law(&serve);
     serve.stop();
 }

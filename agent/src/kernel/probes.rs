@@ -145,7 +145,6 @@ pub const PROBES: &[Probe] = &[
             Way::new(
                 Mechanism::Trampoline,
                 &[
-                    ("oom_fexit", Hook::Exit("oom_kill_process")),
                     ("oom_fentry", Hook::Entry("oom_kill_process")),
                     ("oom", Hook::Tracepoint(MARK_VICTIM)),
                 ],
@@ -163,7 +162,8 @@ pub const PROBES: &[Probe] = &[
                     ("unshare_fexit", Hook::Exit("ksys_unshare")),
                     ("unshare_fentry", Hook::Entry("ksys_unshare")),
                 ],
-            ),
+            )
+            .and_where_found(&[("unshare_done", Hook::Entry("perf_event_namespaces"))]),
             Way::new(
                 Mechanism::Syscall,
                 &[
@@ -185,6 +185,7 @@ pub const PROBES: &[Probe] = &[
                 ],
             )
             .and_where_found(&[
+                ("setns_done", Hook::Entry("perf_event_namespaces")),
                 ("setns32_fexit", Hook::Exit("__ia32_sys_setns")),
                 ("setns32_fentry", Hook::Entry("__ia32_sys_setns")),
             ]),

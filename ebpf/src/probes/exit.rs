@@ -13,7 +13,7 @@ use aya_ebpf::{
 
 use crate::{
     config::{active, config, field},
-    counts, emit, escape, plain,
+    counts, emit, escape, namespace_call, plain,
     task::{self, Typed},
     wanted::Wanted,
 };
@@ -33,6 +33,7 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     if !active() {
         return 0;
     }
+    namespace_call::exited();
     let task = Typed::argument(ctx.arg(0), Field::TaskId);
     if !group_dead(&ctx, task) {
         return 0;

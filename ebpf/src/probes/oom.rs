@@ -12,9 +12,9 @@
 use agent_ebpf::{Constraint, Field, Kind, Oom, ProcessKey};
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
-    macros::{btf_tracepoint, fentry, fexit, map},
-    maps::HashMap,
-    programs::{BtfTracePointContext, FEntryContext, FExitContext},
+    macros::{btf_tracepoint, fentry, map},
+    maps::Array,
+    programs::{BtfTracePointContext, FEntryContext},
 };
 
 use crate::{
@@ -27,16 +27,17 @@ use crate::{
 /// What is short, as the kernel has found.
 #[derive(Clone, Copy)]
 struct Shortage {
+    /// The pid and tid of the task that needs the memory, and marks the victims.
+    thread: u64,
     /// The address of the memory cgroup whose limit was hit; 0 where the host's memory is short.
     memcg: u64,
     /// Of `enum oom_constraint` (`include/linux/oom.h`), in the order of [`Constraint`].
     constraint: u64,
 }
 
-/// Kills under way, by pid and tid of the task that needs the memory. There is one at a time
-/// (`oom_lock`).
+/// The last kill that began. There is one at a time (`oom_lock`).
 #[map]
-static SHORTAGES: HashMap<u64, Shortage> = HashMap::with_max_entries(64, 0);
+static SHORTAGE: Array<Shortage> = Array::with_max_entries(1, 0);
 
 #[fentry(function = "oom_kill_process")]
 pub fn oom_fentry(ctx: FEntryContext) -> i32 {
@@ -46,17 +47,11 @@ pub fn oom_fentry(ctx: FEntryContext) -> i32 {
     let control = Typed::new(ctx.arg(0));
     let constraint: u32 = control.load(Field::OomConstraint);
     let shortage = Shortage {
+        thread: bpf_get_current_pid_tgid(),
         memcg: control.load(Field::OomMemcg),
         constraint: constraint.into(),
     };
-    // Without room it is looked for as where no trampoline loads.
-    let _ = SHORTAGES.insert(bpf_get_current_pid_tgid(), shortage, 0);
-    0
-}
-
-#[fexit(function = "oom_kill_process")]
-pub fn oom_fexit(_ctx: FExitContext) -> i32 {
-    let _ = SHORTAGES.remove(bpf_get_current_pid_tgid());
+    let _ = SHORTAGE.set(0, shortage, 0);
     0
 }
 
@@ -97,8 +92,10 @@ pub fn oom(ctx: BtfTracePointContext) -> i32 {
 /// Whose limit was hit, if any was, for a kill in `memcg`, and the number of the constraint.
 #[inline(always)]
 fn short(memcg: Memcg) -> (Memcg, u32) {
-    // SAFETY: only this thread writes this key.
-    if let Some(shortage) = unsafe { SHORTAGES.get(bpf_get_current_pid_tgid()) } {
+    // A thread that marks outside of a kill of its own has none to tell of: `new_kills` says so before.
+    if let Some(shortage) = SHORTAGE.get(0)
+        && shortage.thread == bpf_get_current_pid_tgid()
+    {
         return (Memcg::at(shortage.memcg), shortage.constraint as u32);
     }
     let limited = memcg.limit_owner();

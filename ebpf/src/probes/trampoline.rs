@@ -6,6 +6,9 @@
 //! `long __ia32_sys_setns(const struct pt_regs *regs)` (`arch/x86/include/asm/syscall_wrapper.h`)
 //! have the flags in the register of the second argument. The system call's tracepoints stand in
 //! for them.
+//!
+//! `void perf_event_namespaces(struct task_struct *task)` (`kernel/events/core.c`) is what both do last where they succeed
+//! (`ksys_unshare`, `kernel/fork.c`; `setns`, `kernel/nsproxy.c`).
 
 use agent_ebpf::{Call, Field, Kind};
 use aya_ebpf::{
@@ -28,6 +31,18 @@ pub fn unshare_fentry(ctx: FEntryContext) -> i32 {
 pub fn unshare_fexit(ctx: FExitContext) -> i32 {
     let result: i32 = ctx.arg(1);
     end(result.into(), Kind::Unshare, Call::Unshare);
+    0
+}
+
+#[fentry(function = "perf_event_namespaces")]
+pub fn unshare_done(_ctx: FEntryContext) -> i32 {
+    end(0, Kind::Unshare, Call::Unshare);
+    0
+}
+
+#[fentry(function = "perf_event_namespaces")]
+pub fn setns_done(_ctx: FEntryContext) -> i32 {
+    end(0, Kind::Setns, Call::Setns);
     0
 }
 
