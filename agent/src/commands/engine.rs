@@ -3,7 +3,10 @@
 use std::{
     collections::HashSet,
     path::Path,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,8 +27,11 @@ use crate::{
     witness::{Intents, ask::Asker, engine::inspect},
 };
 
-/// What an engine's answers may take where somebody waits for them.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// What an engine's answers may take where somebody waits for them: on a busy machine they take seconds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Whether an answer was awaited in vain. Nobody waits again then, and it is said once.
+static FAILED: AtomicBool = AtomicBool::new(false);
 
 /// Which engine to ask.
 #[derive(Clone, Debug, clap::Args)]
@@ -60,22 +66,31 @@ impl EngineArgs {
 
     /// The engine, where it answers in time.
     pub async fn connect(&self) -> Option<Client> {
-        match timeout(ANSWER_WITHIN, Client::connect(self.socket()?)).await {
-            Ok(Ok(client)) => Some(client),
-            Ok(Err(EngineError::Absent)) | Err(_) => None,
-            Ok(Err(error)) => {
-                self.complain(&error);
+        self.answer(Client::connect(self.socket()?)).await
+    }
+
+    /// The engine's answer. One that does not come in time, or is none, is missing from all that is said here: that is told.
+    pub async fn answer<T>(
+        &self,
+        answer: impl Future<Output = Result<T, EngineError>>,
+    ) -> Option<T> {
+        if FAILED.load(Ordering::Relaxed) {
+            return None;
+        }
+        let answer = timeout(ANSWER_WITHIN, answer).await;
+        match answer.unwrap_or(Err(EngineError::Silent(ANSWER_WITHIN))) {
+            Ok(answer) => Some(answer),
+            Err(EngineError::Absent) => None,
+            Err(error) => {
+                if !FAILED.swap(true, Ordering::Relaxed) {
+                    let (socket, why) = (&self.docker_socket, text::error_line(&error));
+                    text::note(&format!(
+                        "docker on {socket}: {why}; what it knows of its containers is not known here"
+                    ));
+                }
                 None
             }
         }
-    }
-
-    fn complain(&self, error: &EngineError) {
-        tracing::warn!(
-            "docker on {}: {}; its containers go by their ids",
-            self.docker_socket,
-            text::error_line(error)
-        );
     }
 
     /// One look at the host, with the names that the engine tells in time.
@@ -86,10 +101,7 @@ impl EngineArgs {
         let mut look = looked.await.context("the look panicked")??;
         if let Some(client) = client {
             // What is not told in time goes by its id, or is not confirmed.
-            let told = tell(&client, &mut look.registry);
-            if let Ok(Err(error)) = timeout(ANSWER_WITHIN, told).await {
-                self.complain(&error);
-            }
+            self.answer(tell(&client, &mut look.registry)).await;
         }
         Ok(look)
     }

@@ -67,6 +67,7 @@ pub type Candidate = (Container, Option<u32>);
 pub struct Fresh {
     witnesses: Witnesses,
     engine: Option<Client>,
+    by: EngineArgs,
     /// Who asks.
     user: u32,
     /// Whether the candidates are what a server of root's or of this user says: it may hear engines that are not heard here.
@@ -79,12 +80,14 @@ impl Fresh {
     /// # Errors
     /// The host's hierarchies cannot be found.
     pub async fn new(engine: &EngineArgs) -> anyhow::Result<Self> {
-        let engine = engine.connect().await;
+        let by = engine.clone();
+        let engine = by.connect().await;
         let witnesses = witnesses(Intents::Read, engine.as_ref().map(state))?;
         let user = rustix::process::geteuid().as_raw();
         Ok(Self {
             witnesses,
             engine,
+            by,
             user,
             server: false,
             told: HashMap::new(),
@@ -140,8 +143,8 @@ impl Fresh {
         if self.told.contains_key(&claim.cgroup) {
             return Some(Confirmation::of(claim));
         }
-        let asked = engine::inspect(self.engine.as_ref()?, &claim.id).await;
-        asked.ok()??.1?.first(claim)
+        let asked = engine::inspect(self.engine.as_ref()?, &claim.id);
+        self.by.answer(asked).await??.1?.first(claim)
     }
 
     /// The container that a candidate is, where that is confirmed.
