@@ -17,7 +17,7 @@ use std::{
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
-    models::{ContainerSummary, EventMessage, HostConfig},
+    models::{ContainerSummary, ContainerSummaryStateEnum, EventMessage, HostConfig},
     query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions},
 };
 use futures_util::{Stream, StreamExt as _};
@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use crate::{
-    container::registry::names::{Named, Told},
+    container::registry::names::{Named, Run, Told},
     host::process::Process,
     lock::lock,
     said::Said,
@@ -58,9 +58,9 @@ const OVERLAP: Duration = Duration::from_secs(2);
 /// Words of an engine that wait to be heard, and events while the list is under way.
 const QUEUE: usize = 1024;
 
-/// The events that tell or end a name, or change limits.
-const EVENTS: [&str; 7] = [
-    "create", "start", "restart", "rename", "update", "destroy", "remove",
+/// The events that tell or end a name, change limits, or say whether it runs.
+const EVENTS: [&str; 8] = [
+    "create", "start", "restart", "rename", "update", "die", "destroy", "remove",
 ];
 
 /// Why an engine tells no names.
@@ -343,6 +343,12 @@ fn from_list(listed: ContainerSummary) -> Option<(String, Named)> {
     let named = Named {
         name: own.unwrap_or_default(),
         image: listed.image.unwrap_or_default(),
+        run: match listed.state {
+            None => Run::Unsaid,
+            Some(ContainerSummaryStateEnum::CREATED) => Run::Never,
+            Some(ContainerSummaryStateEnum::EXITED | ContainerSummaryStateEnum::DEAD) => Run::Ended,
+            Some(_) => Run::Started,
+        },
     };
     Some((listed.id?, named))
 }
@@ -350,14 +356,19 @@ fn from_list(listed: ContainerSummary) -> Option<(String, Named)> {
 fn from_event(event: EventMessage) -> Option<Told> {
     let actor = event.actor?;
     let id = actor.id?;
-    if matches!(event.action.as_deref(), Some("destroy" | "remove")) {
-        return Some(Told::Removed(id));
-    }
+    let run = match event.action.as_deref() {
+        Some("destroy" | "remove") => return Some(Told::Removed(id)),
+        Some("die") => return Some(Told::Ended(id)),
+        Some("create") => Run::Never,
+        Some("start" | "restart") => Run::Started,
+        _ => Run::Unsaid,
+    };
     let mut attributes = actor.attributes?;
     let mut attribute = |name| attributes.remove(name).unwrap_or_default();
     let named = Named {
         name: attribute("name"),
         image: attribute("image"),
+        run,
     };
     Some(Told::Named(id, named))
 }

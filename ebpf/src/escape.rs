@@ -140,15 +140,37 @@ fn set_baseline(cgroup: &CgroupKey, baseline: &Baseline) {
     plain::end_epoch();
 }
 
+/// Where a process is, and where those of its container are expected to be.
+struct Found {
+    baseline: &'static Baseline,
+    host: &'static Namespaces,
+    now: Namespaces,
+    /// The bits of the types in which it is in the host's namespace, and its container is not.
+    outside: u32,
+}
+
+/// `None` where `cgroup` is in no container with a baseline.
+#[inline(always)]
+fn compare<const TYPED: bool>(task: Pointer<TYPED>, cgroup: &CgroupKey) -> Option<Found> {
+    let (baseline, host) = (baseline(cgroup)?, config::host()?);
+    let mut now = Namespaces::default();
+    task::capture_namespaces(task, &mut now);
+    let outside = host_only(&now, &baseline.namespaces, host);
+    Some(Found {
+        baseline,
+        host,
+        now,
+        outside,
+    })
+}
+
 /// The running process put one, or itself, into `cgroup`.
 #[inline(always)]
 pub fn entered(task: Typed, cgroup: &CgroupKey) {
-    let (Some(baseline), Some(host)) = (baseline(cgroup), config::host()) else {
+    let Some(found) = compare(task, cgroup) else {
         return;
     };
-    let mut now = Namespaces::default();
-    task::capture_namespaces(task, &mut now);
-    if host_only(&now, &baseline.namespaces, host) == 0 {
+    if found.outside == 0 {
         return;
     }
     let (process, writer) = (task::process(task), task::current());
@@ -158,7 +180,7 @@ pub fn entered(task: Typed, cgroup: &CgroupKey) {
     let mut from = writer;
     if task::process(writer) == process {
         // Who is not in the host's pid namespace was born in some container, and never leaves it.
-        if now[Namespace::Pid as usize] != host[Namespace::Pid as usize] {
+        if found.now[Namespace::Pid as usize] != found.host[Namespace::Pid as usize] {
             return;
         }
         // It no longer shows where it was; its parent still is there.
@@ -229,21 +251,18 @@ pub fn ended(process: &ProcessKey) {
 /// Tells of each namespace of the host that `task`, of `cgroup`, is in, if its container is not.
 #[inline(always)]
 pub fn check<const TYPED: bool>(task: Pointer<TYPED>, cgroup: &CgroupKey, how: How) {
-    let (Some(baseline), Some(host)) = (baseline(cgroup), config::host()) else {
+    let Some(found) = compare(task, cgroup) else {
         return;
     };
-    let mut now = Namespaces::default();
-    task::capture_namespaces(task, &mut now);
-    let outside = host_only(&now, &baseline.namespaces, host);
     let process = task::process(task);
-    if outside == 0 {
+    if found.outside == 0 {
         if matches!(how, How::Unseen) {
-            settle(&process, baseline, &now, host);
+            settle(&process, &found);
         }
         return;
     }
     if !is_stranger(&process) {
-        report(task.probed(), &process, outside, baseline, how);
+        report(task.probed(), &process, found.outside, &found, how);
     }
 }
 
@@ -251,35 +270,29 @@ pub fn check<const TYPED: bool>(task: Pointer<TYPED>, cgroup: &CgroupKey, how: H
 /// told. It has to be there at two looks: who just comes into a container is not known for a stranger yet.
 #[inline(always)]
 pub fn find(task: Probed, cgroup: &CgroupKey) {
-    let (Some(baseline), Some(host)) = (baseline(cgroup), config::host()) else {
+    let Some(found) = compare(task, cgroup) else {
         return;
     };
-    let mut now = Namespaces::default();
-    task::capture_namespaces(task, &mut now);
-    let outside = host_only(&now, &baseline.namespaces, host);
-    let process = task::process(task);
+    let (process, outside) = (task::process(task), found.outside);
     if outside == 0 || is_stranger(&process) {
         return;
     }
     // SAFETY: as in `born`.
     let before = unsafe { FOUND.get(process) }.copied().unwrap_or_default();
     let _ = FOUND.insert(process, outside, 0);
-    report(task, &process, outside & before, baseline, How::Unseen);
+    report(task, &process, outside & before, &found, How::Unseen);
 }
 
 /// Counts and tells what is new of the host's namespaces that a process is in.
 #[inline(always)]
-fn report(task: Probed, process: &ProcessKey, outside: u32, baseline: &Baseline, how: How) {
-    let Some(host) = config::host() else {
-        return;
-    };
+fn report(task: Probed, process: &ProcessKey, outside: u32, found: &Found, how: How) {
     // SAFETY: as in `born`.
     let mut known = unsafe { ESCAPED.get(process) }.copied().unwrap_or_default();
     let (uncounted, untold) = (outside & !known, outside & !(known >> NAMESPACE_TYPES));
     if untold == 0 {
         return;
     }
-    let Some(counts) = counts::of(&baseline.cgroup) else {
+    let Some(counts) = counts::of(&found.baseline.cgroup) else {
         return;
     };
     known |= outside;
@@ -291,7 +304,7 @@ fn report(task: Probed, process: &ProcessKey, outside: u32, baseline: &Baseline,
         let counter = unsafe { &raw mut (*counts).escapes[*namespace as usize] };
         counts::add(counter, u64::from(uncounted >> i & 1));
         // What found no room is told at the next call, exec or look.
-        if tell(task, counts, *namespace, host, how) {
+        if tell(task, counts, *namespace, found.host, how) {
             known |= 1 << (i + NAMESPACE_TYPES);
         }
     }
@@ -302,16 +315,17 @@ fn report(task: Probed, process: &ProcessKey, outside: u32, baseline: &Baseline,
 /// is the first one, and has left namespaces of the host since, it was a runtime that executed itself:
 /// only now it is where the container is.
 #[inline(always)]
-fn settle(process: &ProcessKey, expected: &Baseline, now: &Namespaces, host: &Namespaces) {
+fn settle(process: &ProcessKey, found: &Found) {
+    let expected = found.baseline;
     if is_stranger(process) {
         let _ = STRANGERS.insert(process, OWN, 0);
     }
-    if host_only(&expected.namespaces, now, host) != 0
+    if host_only(&expected.namespaces, &found.now, found.host) != 0
         && counts::init_of(process) == Some(expected.cgroup)
     {
         let baseline = Baseline {
             cgroup: expected.cgroup,
-            namespaces: *now,
+            namespaces: found.now,
         };
         set_baseline(&expected.cgroup, &baseline);
     }

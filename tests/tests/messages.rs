@@ -481,3 +481,24 @@ fn what_is_advised_for_a_crowded_cgroup_is_what_the_kernel_takes() {
     assert_eq!((status, &*said), (0, ""));
     kill(&mut sleep);
 }
+
+/// A name is a name: what is advised follows from what failed.
+#[test]
+fn a_container_called_swan_is_told_what_any_other_is() {
+    if !tests::root() {
+        return;
+    }
+    for name in ["swan", "memsw", "oom"] {
+        let container = Container::new(name);
+        // No less than a page is left to a process.
+        for flags in [
+            &["--memory", "1"][..],
+            &["--pids-limit", "0"],
+            &["--sysctl", "net.swap=1"],
+        ] {
+            let (status, said) = said(&mut container.run(flags, &["true"]));
+            assert_ne!(status, 0, "{flags:?}: {said}");
+            assert!(!said.contains("swapaccount"), "{flags:?}: {said}");
+        }
+    }
+}

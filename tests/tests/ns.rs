@@ -226,6 +226,21 @@ fn what_else_holds_a_namespace() {
         }
         // Its children are in that.
         assert!(all.iter().any(|state| state["inode"] == of_children));
+        // Those of one process are what it holds, too; of its own it has one of each type.
+        for (inode, odd, by) in [
+            (of_thread, &thread, format!("thread {number}")),
+            (of_descriptor, &opener, "descriptor 4".to_owned()),
+            (of_children, &later, "time_for_children".to_owned()),
+        ] {
+            let pid = odd.0.id().to_string();
+            let own = list(socket, &["--pid", &pid]);
+            assert_eq!(own.len(), 9, "{by}: {own:#?}");
+            let state = own.iter().find(|state| state["inode"] == inode);
+            let state = state.unwrap_or_else(|| panic!("{by} holds {inode}: {own:#?}"));
+            assert_eq!(state["holders"][0]["by"], *by, "{state}");
+            let table = ns(socket, &["--pid", &pid]);
+            assert!(table.contains(&by), "{table}");
+        }
         let table = ns(socket, &["--type", "net"]);
         let line = table.lines().find(|it| it.contains(&of_thread.to_string()));
         assert!(line.is_some_and(|it| it.contains("thread")), "{table}");

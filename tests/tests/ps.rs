@@ -1,8 +1,11 @@
 //! `agent ps`: containers, their state and use, through the server and alone.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
 use serde_json::{Value, json};
 use tests::agent::{agent, binary};
@@ -254,6 +257,78 @@ fn each_state_has_its_word() {
     wait_for_word("exited");
     agent(&["rm", &run.name]);
     wait_for_word("removed");
+    serve.stop();
+}
+
+/// Its cgroup was gone before anybody looked; its record is there.
+#[test]
+fn one_that_ended_before_the_server_started_is_listed() {
+    if !tests::root() {
+        return;
+    }
+    let kept = run::Container::new("kept");
+    kept.start(&[], &["true"]);
+    wait_for("it has ended", PATIENCE, || {
+        let wait = agent(["wait", &kept.name]).output().expect("agent wait");
+        wait.status.success().then_some(())
+    });
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    for socket in [&*serve.socket(), Path::new("off")] {
+        assert_eq!(state(socket, &[], &kept.name), None);
+        for all in ["--all", "-a"] {
+            let found = state(socket, &[all], &kept.name).expect("it is kept");
+            assert_eq!(found["state"], "exited", "{found}");
+            assert_eq!(found["runtime"], "agent", "{found}");
+            assert_eq!(found["pid"], Value::Null, "{found}");
+        }
+        let table = ps(socket, &["-a"]);
+        let line = table.lines().find(|it| it.starts_with(&kept.name));
+        assert!(line.is_some_and(|it| it.contains(" exited ")), "{table}");
+    }
+    let removed = agent(["rm", &kept.name]).output().expect("agent rm");
+    assert!(removed.status.success(), "{removed:?}");
+    for socket in [&*serve.socket(), Path::new("off")] {
+        assert_eq!(state(socket, &["-a"], &kept.name), None);
+    }
+    serve.stop();
+}
+
+/// A server of before there were states.
+#[test]
+fn a_server_that_says_no_state_is_understood() {
+    if !tests::root() {
+        return;
+    }
+    let cgroup = Cgroup::new("older");
+    let name = cgroup.name().to_owned();
+    let _container = Container::run(cgroup, First::default());
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let mut all: Vec<Value> =
+        serde_json::from_str(&serve.get("/v1/containers").body).expect("a list");
+    all.retain(|it| it["name"] == *name);
+    let [own] = &mut all[..] else {
+        panic!("one container");
+    };
+    own.as_object_mut().expect("an object").remove("state");
+    let body = serde_json::to_string(&all).expect("JSON");
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("older.sock");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).expect("a request");
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            // Whoever asked may be gone.
+            let _ = stream.write_all((head + &body).as_bytes());
+        }
+    });
+    let found = state(&socket, &[], &name).expect("it is told of");
+    assert_eq!(found["state"], "unknown", "{found}");
+    let table = ps(&socket, &[]);
+    let line = table.lines().find(|it| it.starts_with(&name));
+    assert!(line.is_some_and(|it| it.contains(" unknown ")), "{table}");
     serve.stop();
 }
 

@@ -300,3 +300,60 @@ fn what_cannot_be_is_told_in_one_line() {
         );
     }
 }
+
+/// The launcher makes the interface while the new process mounts. A setting of it waits for that.
+#[test]
+fn settings_of_interfaces_are_written_when_those_are_there() {
+    if !root() {
+        return;
+    }
+    let containers = Containers::new();
+    let read = |setting: &str| format!("/bin/busybox cat /proc/sys/{setting}");
+    for (flags, setting, value) in [
+        (&["--net", "veth"][..], "net/ipv4/conf/eth0/forwarding", "1"),
+        (&["--net", "veth"], "net/ipv4/neigh/eth0/ucast_solicit", "7"),
+        (&["--net", "veth"], "net/ipv4/conf/lo/rp_filter", "2"),
+        (&["--net", "veth"], "net/ipv4/conf/all/forwarding", "1"),
+        (&["--net", "veth"], "net/ipv4/ip_forward", "1"),
+        (&["--net", "none"], "net/ipv4/conf/lo/forwarding", "1"),
+        (&["--net", "none"], "net/ipv4/neigh/lo/ucast_solicit", "9"),
+    ] {
+        let assigned = format!("{setting}={value}");
+        let flags = [flags, &["--sysctl", &assigned]].concat();
+        assert_eq!(
+            containers.said(&flags, &read(setting)).trim(),
+            value,
+            "{setting}"
+        );
+    }
+    // Whichever of the two is the first, of several.
+    let flags = [
+        "--net",
+        "veth",
+        "--sysctl",
+        "net.ipv4.conf.eth0.rp_filter=2",
+    ];
+    for _ in 0..10 {
+        let said = containers.said(&flags, &read("net/ipv4/conf/eth0/rp_filter"));
+        assert_eq!(said.trim(), "2");
+    }
+    // What is the host's to allow stays so: the container cannot write it.
+    let forwarding = [
+        "--net",
+        "veth",
+        "--sysctl",
+        "net/ipv4/conf/eth0/forwarding=1",
+    ];
+    let script = "echo 0 > /proc/sys/net/ipv4/conf/eth0/forwarding || /bin/busybox echo closed";
+    assert_eq!(containers.said(&forwarding, script).trim(), "closed");
+    let absent = [
+        "--net",
+        "none",
+        "--sysctl",
+        "net/ipv4/conf/eth0/forwarding=1",
+    ];
+    let output = containers.run(&absent, "true");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert!(said.contains("--net veth makes eth0"), "{said}");
+}

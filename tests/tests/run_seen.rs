@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tests::agent::agent;
+use tests::archive;
 use tests::container;
 use tests::run::{self, Container, output, rootfs, text};
 use tests::serve::Serve;
@@ -142,6 +143,83 @@ fn lists_and_metrics_have_it_at_once() {
     wait_for("it is gone from the list", PATIENCE, || {
         list(&serve, "ps", &listed).is_empty().then_some(())
     });
+}
+
+/// Helpers of the launcher are in its cgroup before the first process is, and it is empty in between.
+#[test]
+fn a_container_of_an_image_starts_and_stops_once() {
+    if !tests::root() {
+        return;
+    }
+    let _alone = tests::alone();
+    let place = tempfile::tempdir().expect("a directory");
+    let layers = [
+        archive::shell(),
+        archive::layer(&[archive::directory("work")]),
+    ];
+    let image = archive::write(
+        place.path(),
+        "image.tar",
+        &archive::saved(&layers, &json!({})),
+    );
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let mut watch = serve.watch(&["--kind", "container"]);
+    let mut all = Vec::new();
+    let all_flags = [
+        vec!["--image", &*image],
+        vec!["--image", &image, "--memory", "64m"],
+        vec!["--image", &image, "--init"],
+        vec!["--bin", "/bin/sh"],
+    ];
+    for flags in &all_flags {
+        let container = Container::new("once");
+        let mut run = agent(["run", "--rm", "--name", &container.name]);
+        run.args(flags).args(["--", "/bin/sh", "-c", "exit 7"]);
+        let ended = output(run.stdin(Stdio::null()));
+        assert_eq!(ended.status.code(), Some(7), "{flags:?}: {ended:?}");
+        container.assert_gone();
+        all.push((flags, container));
+    }
+    let marker = Container::new("marker");
+    assert_eq!(run::status(&mut marker.run(&[], &["true"])), 0);
+    let is_marker = |it: &Value| it["container"]["name"] == *marker.name && it["action"] == "stop";
+    let records = watch.until(PATIENCE, is_marker);
+    for (flags, container) in all {
+        let own = records
+            .iter()
+            .filter(|it| it["container"]["name"] == *container.name);
+        let own: Vec<&Value> = own.collect();
+        let actions: Vec<&Value> = own.iter().map(|it| &it["action"]).collect();
+        assert_eq!(actions, ["start", "stop"], "{flags:?}: {records:#?}");
+        // A reaper executes no program, so it is not known how the container ended.
+        if !flags.contains(&"--init") {
+            assert_eq!(own[1]["exit"]["code"], 7, "{flags:?}: {records:#?}");
+        }
+    }
+    serve.stop();
+}
+
+/// No first process was seen, so that somebody may still come: it stops all the same.
+#[test]
+fn a_container_whose_first_process_is_not_seen_stops_a_little_later() {
+    if !tests::root() {
+        return;
+    }
+    let _alone = tests::alone();
+    let serve = Serve::start(&["--docker-socket", "off"]);
+    let mut watch = serve.watch(&["--kind", "container"]);
+    let cgroup = tests::cgroup::Cgroup::new("unseen");
+    let name = cgroup.name().to_owned();
+    let status = cgroup.command("/bin/true").status().expect("a process");
+    assert!(status.success());
+    // Again at once: that is the same life.
+    let status = cgroup.command("/bin/true").status().expect("a process");
+    assert!(status.success());
+    for action in ["start", "stop"] {
+        let next = watch.next(PATIENCE, |it| it["container"]["name"] == *name);
+        assert_eq!(next["action"], action, "{next}");
+    }
+    serve.stop();
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn a_bundle_is_carried_out_as_it_is_or_not_at_all() {
     write("{");
     assert_refused(&mut run(&["--bundle", &path]), 125, &["config.json: "]);
     type Change = fn(&mut Value);
-    let changes: [(Change, &str); 9] = [
+    let changes: [(Change, &str); 10] = [
         (
             |it| it["hooks"] = json!({"prestart": [{"path": "/bin/true"}]}),
             "hooks is not supported",
@@ -101,6 +101,8 @@ fn a_bundle_is_carried_out_as_it_is_or_not_at_all() {
             |it| it["process"]["cwd"] = json!("tmp"),
             "process.cwd is tmp",
         ),
+        // Of another type than OCI's: it says where.
+        (|it| it["process"]["cwd"] = json!(7), "at line 1 column"),
         (|it| it["root"] = Value::Null, "it has no root"),
         (
             |it| it["linux"]["namespaces"] = json!([{"type": "mount"}]),

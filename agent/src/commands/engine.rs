@@ -38,7 +38,7 @@ static FAILED: AtomicBool = AtomicBool::new(false);
 pub struct EngineArgs {
     /// The unix socket of docker, or of what speaks its protocol, which names containers; off: they
     /// go by their ids
-    #[arg(long, value_name = "PATH|off", default_value = engine::DEFAULT_SOCKET)]
+    #[arg(long, value_name = "PATH|off", default_value = engine::DEFAULT_SOCKET, value_parser = super::socket::of_engine())]
     docker_socket: String,
 }
 

@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     host::{Error, membership::Membership, pinned::Pinned, process::Process},
-    intent,
     inventory::{
         containers::{self, ContainerState},
         inspect::{Report, container_of, page, read},
@@ -52,7 +51,7 @@ pub struct Args {
     output: Output,
 
     /// The unix socket of agent serve; off: ask no server
-    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT)]
+    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT, value_parser = super::socket::asked())]
     socket: PathBuf,
 
     #[command(flatten)]
@@ -111,7 +110,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let is_itself = process.check().is_ok();
     let report = match read {
         Ok(report) if is_itself => Report {
-            not_judged: not_judged(pid.get()).await,
+            not_judged: match Membership::of(Path::new("/"), pid.get()) {
+                Ok(membership) => unit::not_judged(&membership).await,
+                Err(_) => Vec::new(),
+            },
             ..report
         },
         Ok(_) | Err(Error::Gone { .. }) => return Err(gone(pid.get())),
@@ -122,20 +124,6 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Output::Json => escape_json(&serde_json::to_string_pretty(&report)?).into_owned() + "\n",
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// What its systemd unit asks for that no command here judges.
-async fn not_judged(pid: u32) -> Vec<String> {
-    let Ok(membership) = Membership::of(Path::new("/"), pid) else {
-        return Vec::new();
-    };
-    match intent::not_judged(&membership).await {
-        Ok(asked) => asked,
-        Err(error) => {
-            super::complain(&error);
-            Vec::new()
-        }
-    }
 }
 
 /// The first process of a container; else a number is that of a process. A name is more than a number, and that is more
@@ -210,8 +198,14 @@ fn states(look: &Look) -> Vec<ContainerState> {
 }
 
 impl Inventory {
-    /// Those that a process is in.
+    /// Those that a process is in itself.
     async fn namespaces(&self, pid: NonZeroU32) -> anyhow::Result<Vec<NamespaceState>> {
+        let mut states = self.all_namespaces(pid).await?;
+        states.retain(|state| !state.is_only_held_by(pid.get()));
+        Ok(states)
+    }
+
+    async fn all_namespaces(&self, pid: NonZeroU32) -> anyhow::Result<Vec<NamespaceState>> {
         let wanted = Wanted {
             pid: Some(pid),
             ..Wanted::default()

@@ -17,6 +17,7 @@ mod rootfs;
 mod run;
 mod screen;
 mod serve;
+mod socket;
 mod stop;
 mod unit;
 mod verify;

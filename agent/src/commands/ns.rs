@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME|ID", value_parser = parse_container)]
     container: Option<String>,
 
-    /// Those of a process, by the host's number
+    /// Those that a process is in, or holds otherwise; by the host's number
     #[arg(long, value_name = "PID", value_parser = parse_pid)]
     pid: Option<NonZeroU32>,
 
@@ -59,7 +59,7 @@ pub struct Args {
     output: Output,
 
     /// The unix socket of agent serve; off: ask no server
-    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT)]
+    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT, value_parser = super::socket::asked())]
     socket: PathBuf,
 
     #[command(flatten)]

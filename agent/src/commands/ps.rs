@@ -1,7 +1,7 @@
 //! `agent ps`: containers, their state and use.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -12,6 +12,7 @@ use super::{engine::EngineArgs, screen};
 use crate::{
     inventory::{
         containers::{self, ContainerState, set_cpu_percent},
+        idle,
         ps::table,
     },
     server::socket,
@@ -25,7 +26,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 const EXAMPLES: &str = "\
 Examples:
   agent ps                                    containers, one line each
-  agent ps --all                              those too that are gone
+  agent ps --all                              those too that have ended or are gone
   agent ps --output json | jq .[].name        all that is known of each";
 
 /// Show containers, their state and use
@@ -37,8 +38,9 @@ Examples:
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Also those that were removed in the last 15 minutes, which only agent serve remembers
-    #[arg(long)]
+    /// Also those that do not run: docker's and those of agent run that are kept; and those removed in the last 15
+    /// minutes, which only agent serve remembers
+    #[arg(short, long)]
     all: bool,
 
     /// human: a table; json: a list of objects
@@ -46,7 +48,7 @@ pub struct Args {
     output: Output,
 
     /// The unix socket of agent serve; off: ask no server
-    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT)]
+    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT, value_parser = super::socket::asked())]
     socket: PathBuf,
 
     #[command(flatten)]
@@ -101,7 +103,11 @@ async fn alone(args: &Args) -> anyhow::Result<Vec<ContainerState>> {
             args.all,
         );
         let found = found.into_iter();
-        found.map(|unread| unread.read(&look.hierarchies)).collect()
+        let mut states = found.map(|unread| unread.read(&look.hierarchies)).collect();
+        if args.all {
+            idle::add_kept(Path::new("/"), &mut states);
+        }
+        states
     };
     let (before, looked) = (read(), Instant::now());
     tokio::time::sleep(INTERVAL).await;

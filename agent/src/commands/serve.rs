@@ -39,8 +39,8 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9464")]
     listen: SocketAddr,
 
-    /// The unix socket, made with mode 0600
-    #[arg(long, value_name = "PATH", env = server::socket::VARIABLE, default_value = server::socket::DEFAULT)]
+    /// The unix socket, made with mode 0600; a path with a slash
+    #[arg(long, value_name = "PATH", env = server::socket::VARIABLE, default_value = server::socket::DEFAULT, value_parser = super::socket::made())]
     socket: PathBuf,
 
     #[command(flatten)]

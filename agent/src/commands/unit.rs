@@ -1,9 +1,11 @@
-//! Units of systemd, for who asks for one by its name where a container or a process is wanted.
+//! Units of systemd: for who asks for one by its name where a container or a process is wanted, and what one asks for that
+//! is judged nowhere.
 
 use std::path::Path;
 
 use crate::host::membership::Membership;
 use crate::host::process;
+use crate::intent;
 use crate::text;
 
 /// What the names of units that have a cgroup end with (systemd.unit(5)).
@@ -27,6 +29,17 @@ pub fn explained(name: &str) -> Option<String> {
             "{what}, and no process here is in a cgroup of that name; want a container, or a process's number"
         ),
     })
+}
+
+/// What the unit that these cgroups are in asks for and no command judges. Where systemctl does not answer, a line says so.
+pub async fn not_judged(membership: &Membership) -> Vec<String> {
+    match intent::not_judged(membership).await {
+        Ok(asked) => asked,
+        Err(error) => {
+            super::complain(&error);
+            Vec::new()
+        }
+    }
 }
 
 /// The process of the lowest number in a cgroup of that name, and the cgroup's path.

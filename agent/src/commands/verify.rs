@@ -77,6 +77,7 @@ fn report(
         subject,
         workload,
         checks,
+        not_judged: Vec::new(),
         notes,
     }
 }

@@ -95,7 +95,7 @@ pub struct Args {
     output: Output,
 
     /// The unix socket of agent serve; off: ask no server
-    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT)]
+    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT, value_parser = super::socket::asked())]
     socket: PathBuf,
 
     // Where no server listens.
@@ -230,11 +230,11 @@ mod tests {
             (None, None, Output::Human)
         );
         assert_eq!(args.socket, PathBuf::from("/run/agent/agent.sock"));
-        let args = parse("--limit 3 --for 1m30s --output json --socket s").unwrap();
+        let args = parse("--limit 3 --for 1m30s --output json --socket ./s").unwrap();
         assert_eq!(args.limit, NonZeroU64::new(3));
         assert_eq!(args.time, Some(Duration::from_secs(90)));
         assert_eq!(args.output, Output::Json);
-        assert_eq!(args.socket, PathBuf::from("s"));
+        assert_eq!(args.socket, PathBuf::from("./s"));
     }
 
     #[test]

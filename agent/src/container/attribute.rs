@@ -21,9 +21,19 @@ pub fn attribute(
     take: impl FnOnce(CgroupKey) -> Counts,
 ) -> Option<Record> {
     let change = learn(event, registry, clock, take);
-    let mut record = say(event, change.as_ref(), registry, clock)?;
+    told(event, change.as_ref(), registry, clock)
+}
+
+/// The record of an event of which it was not known at once what came of it.
+pub fn told(
+    event: &Event,
+    change: Option<&Change>,
+    registry: &Registry,
+    clock: Clock,
+) -> Option<Record> {
+    let mut record = say(event, change, registry, clock)?;
     // Of a start or stop, `container` is the one that did.
-    if let (Some(change), Some(caller)) = (&change, &mut record.caller) {
+    if let (Some(change), Some(caller)) = (change, &mut record.caller) {
         caller.container = Some(Arc::clone(&change.container));
         caller.container_unknown = false;
     }

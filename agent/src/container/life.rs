@@ -1,4 +1,8 @@
 //! When a container runs: from when the first of its cgroups holds a task until the last is empty.
+//!
+//! An engine's short helpers may be in the cgroups before the first process is. So where none was seen, a container that
+//! becomes empty has not ended yet: it may be populated again, and else ends when its cgroup is removed or somebody says
+//! that it was empty for long enough.
 
 use std::sync::Arc;
 
@@ -15,7 +19,15 @@ pub struct Life {
     init: Option<Task>,
     oom_killed: bool,
     exit: Option<Exit>,
+    /// It is empty, and no first process was seen: for the time that has this number.
+    empty: Option<Spell>,
+    /// The last of these that somebody was told of.
+    told: Spell,
+    spells: Spell,
 }
+
+/// Numbers the times in which a container was empty before its first process was seen.
+pub type Spell = u32;
 
 /// A container started or stopped.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,30 +46,65 @@ impl Life {
         time: u64,
         container: &Arc<Container>,
     ) -> Option<Change> {
-        if populated == self.running() {
-            return None;
+        match (populated, self.running()) {
+            (true, true) => self.empty = None,
+            (true, false) => return Some(self.start(time, container)),
+            (false, true) if self.init.is_some() => return self.end(container),
+            (false, true) if self.empty.is_none() => {
+                self.spells = self.spells.wrapping_add(1);
+                self.empty = Some(self.spells);
+            }
+            (false, _) => {}
         }
-        let container = Arc::clone(container);
-        if populated {
-            *self = Self {
-                started: Some(time),
+        None
+    }
+
+    fn start(&mut self, time: u64, container: &Arc<Container>) -> Change {
+        *self = Self {
+            started: Some(time),
+            told: self.told,
+            spells: self.spells,
+            ..Self::default()
+        };
+        Change {
+            action: Action::Start,
+            container: Arc::clone(container),
+            exit: None,
+        }
+    }
+
+    /// Its life is over, if it has one.
+    pub fn end(&mut self, container: &Arc<Container>) -> Option<Change> {
+        self.started?;
+        let (told, spells) = (self.told, self.spells);
+        let ended = std::mem::replace(
+            self,
+            Self {
+                told,
+                spells,
                 ..Self::default()
-            };
-            return Some(Change {
-                action: Action::Start,
-                container,
-                exit: None,
-            });
-        }
-        let exit = std::mem::take(self).exit;
+            },
+        );
         Some(Change {
             action: Action::Stop,
-            container,
-            exit,
+            container: Arc::clone(container),
+            exit: ended.exit,
         })
     }
 
-    /// Whether there are tasks in it.
+    /// The time in which it is empty and may be populated again, told once.
+    pub fn take_empty(&mut self) -> Option<Spell> {
+        let empty = self.empty.filter(|it| *it != self.told)?;
+        self.told = empty;
+        Some(empty)
+    }
+
+    /// Whether it is empty since that time.
+    pub fn is_empty(&self, spell: Spell) -> bool {
+        self.empty == Some(spell)
+    }
+
+    /// Whether it has a life: tasks are in it, or it is not known yet that no more will be.
     pub fn running(&self) -> bool {
         self.started.is_some()
     }

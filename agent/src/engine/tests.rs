@@ -24,8 +24,13 @@ fn named(id: &str, name: &str) -> (String, Named) {
     let named = Named {
         name: name.to_owned(),
         image: "busybox".to_owned(),
+        run: Run::Unsaid,
     };
     (id.to_owned(), named)
+}
+
+fn with(run: Run, (id, named): (String, Named)) -> (String, Named) {
+    (id, Named { run, ..named })
 }
 
 fn event(action: &str, id: &str, name: &str) -> String {
@@ -64,7 +69,7 @@ async fn answer(
         .send(Ok(event("rename", "a", "newer").into()))
         .unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let list = r#"[{"Id":"a","Names":["/web/alias","/old"],"Image":"busybox"}]"#;
+    let list = r#"[{"Id":"a","Names":["/web/alias","/old"],"Image":"busybox","State":"exited"}]"#;
     list.into_response()
 }
 
@@ -73,7 +78,8 @@ async fn what_happens_during_the_list_is_newer_than_the_list() {
     let directory = TempDir::new().unwrap();
     let (socket, events) = engine(&directory);
     let (state, mut told) = follow(socket);
-    assert_eq!(told.recv().await, Some(Told::All(vec![named("a", "old")])));
+    let old = with(Run::Ended, named("a", "old"));
+    assert_eq!(told.recv().await, Some(Told::All(vec![old])));
     let (id, newer) = named("a", "newer");
     assert_eq!(told.recv().await, Some(Told::Named(id, newer)));
     // In two parts, as a stream may come.
@@ -82,13 +88,18 @@ async fn what_happens_during_the_list_is_newer_than_the_list() {
     for part in [
         head.to_owned(),
         tail.to_owned(),
+        event("start", "b", "db"),
+        event("die", "b", "db"),
         event("destroy", "b", "db"),
     ] {
         events.send(Ok(part.into())).unwrap();
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let (id, db) = named("b", "db");
-    assert_eq!(told.recv().await, Some(Told::Named(id, db)));
+    for run in [Run::Never, Run::Started] {
+        let (id, db) = with(run, named("b", "db"));
+        assert_eq!(told.recv().await, Some(Told::Named(id, db)));
+    }
+    assert_eq!(told.recv().await, Some(Told::Ended("b".to_owned())));
     assert_eq!(told.recv().await, Some(Told::Removed("b".to_owned())));
     assert!(state.connected.load(Ordering::Relaxed));
     assert_eq!(state.errors.load(Ordering::Relaxed), 0);

@@ -60,6 +60,15 @@ impl Form {
         }
     }
 
+    /// All that it may say.
+    pub fn all_fields(&self) -> Vec<Field> {
+        match self {
+            Self::Rows(rows) => rows.iter().map(|row| row.field).collect(),
+            Self::Pressure(some, full) => vec![*some, *full],
+            _ => self.fields().to_vec(),
+        }
+    }
+
     /// Puts what `text` says into `reading`.
     pub fn parse(&self, text: &[u8], reading: &mut Reading) -> Result<(), Wanted> {
         match self {

@@ -48,39 +48,49 @@ pub fn all(root: &Path) -> Vec<Held> {
     for pid in numbers(&proc) {
         let process = proc.join(pid.to_string());
         let main = namespaces(&process);
-        let mut add = |how: How, (kind, inode): (String, u32)| {
-            held.push(Held {
-                kind,
-                inode,
-                pid,
-                how,
-            });
-        };
-        for name in OF_CHILDREN {
-            if let Some(later) = link(&process.join("ns").join(name))
-                && main.get(&later.0) != Some(&later.1)
-            {
-                add(How::Children(name), later);
-            }
-        }
-        for (thread, namespace) in of_threads(&process, pid, &main) {
-            add(How::Thread(thread), namespace);
-        }
-        let descriptors = process.join("fd");
-        for descriptor in numbers(&descriptors) {
-            if let Some(open) = link(&descriptors.join(descriptor.to_string())) {
-                add(How::Descriptor(descriptor), open);
-            }
-        }
+        held.extend(of_process(&process, pid, &main));
         if let Some(mnt) = main.get("mnt")
             && mounts.insert(*mnt)
         {
-            for it in mounted_at(&process.join("mountinfo")).unwrap_or_default() {
-                add(How::Mount(it.point), (it.kind, it.inode));
-            }
+            let mounted = mounted_at(&process.join("mountinfo")).unwrap_or_default();
+            held.extend(mounted.into_iter().map(|it| Held {
+                kind: it.kind,
+                inode: it.inode,
+                pid,
+                how: How::Mount(it.point),
+            }));
         }
     }
     held
+}
+
+/// What one process holds. Mounts are their namespace's.
+pub fn by(root: &Path, pid: u32) -> Vec<Held> {
+    let process = root.join("proc").join(pid.to_string());
+    of_process(&process, pid, &namespaces(&process))
+}
+
+fn of_process(process: &Path, pid: u32, main: &HashMap<String, u32>) -> Vec<Held> {
+    let children = OF_CHILDREN.iter().filter_map(|name| {
+        let later = link(&process.join("ns").join(name))?;
+        let differs = main.get(&later.0) != Some(&later.1);
+        differs.then_some((How::Children(name), later))
+    });
+    let threads = of_threads(process, pid, main).into_iter();
+    let threads = threads.map(|(thread, namespace)| (How::Thread(thread), namespace));
+    let descriptors = process.join("fd");
+    let open = numbers(&descriptors).into_iter().filter_map(|descriptor| {
+        let open = link(&descriptors.join(descriptor.to_string()))?;
+        Some((How::Descriptor(descriptor), open))
+    });
+    let held = children.chain(threads).chain(open);
+    let held = held.map(|(how, (kind, inode))| Held {
+        kind,
+        inode,
+        pid,
+        how,
+    });
+    held.collect()
 }
 
 /// The namespaces of a process's threads in which its main thread is not.
@@ -176,5 +186,8 @@ mod tests {
             ]
         );
         assert_eq!(by_threads(root.path(), 5).len(), 1);
+        // Of one process without the mounts that it sees.
+        assert_eq!(by(root.path(), 5), all(root.path())[..3]);
+        assert_eq!(by(root.path(), 6), []);
     }
 }

@@ -65,6 +65,9 @@ const ABSENT: u64 = u64::MAX;
 /// A limit that is none.
 const UNLIMITED: u64 = u64::MAX - 1;
 
+/// The file is there, and could not be read.
+const UNREAD: u64 = u64::MAX - 2;
+
 /// What was read of one cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
@@ -88,20 +91,35 @@ impl Reading {
     /// A number; of a limit that is none: None.
     pub fn number(&self, field: Field) -> Option<u64> {
         let value = self.values[field as usize];
-        (value < UNLIMITED).then_some(value)
+        (value < UNREAD).then_some(value)
     }
 
     /// A limit.
     pub fn limit(&self, field: Field) -> Option<Limit> {
         match self.values[field as usize] {
-            ABSENT => None,
+            ABSENT | UNREAD => None,
             UNLIMITED => Some(Limit::Max),
             value => Some(Limit::Value(value)),
         }
     }
 
     pub fn set(&mut self, field: Field, value: u64) {
-        self.values[field as usize] = value.min(UNLIMITED - 1);
+        self.values[field as usize] = value.min(UNREAD - 1);
+    }
+
+    /// Whether nobody knows what it is: its file is there, and could not be read.
+    pub fn is_unread(&self, field: Field) -> bool {
+        self.values[field as usize] == UNREAD
+    }
+
+    /// A file could not be read to its end; what was read of it stays.
+    pub fn set_unread(&mut self, fields: &[Field]) {
+        for field in fields {
+            let value = &mut self.values[*field as usize];
+            if *value == ABSENT {
+                *value = UNREAD;
+            }
+        }
     }
 
     pub fn set_limit(&mut self, field: Field, limit: Limit) {

@@ -9,6 +9,7 @@ use std::{
 use agent_ebpf::{CgroupKey, Counts, Task};
 use serde::{Deserialize, Serialize};
 
+use super::idle;
 use crate::limits::Limits;
 use crate::{
     container::{
@@ -34,9 +35,11 @@ use crate::{
 pub struct ContainerState {
     #[serde(flatten)]
     pub container: Container,
+    /// A server that is older does not say it.
+    #[serde(default)]
     pub state: Condition,
     pub running: bool,
-    /// RFC 3339: when it was gone; null while its cgroup exists.
+    /// RFC 3339: when its cgroup was gone; null while that exists, and where nobody here saw it go.
     pub removed: Option<String>,
     /// The first process; null where it is not known.
     pub pid: Option<u32>,
@@ -66,9 +69,11 @@ pub struct ContainerState {
 }
 
 /// How it stands with a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
+    /// Its engine has made it, and never started it.
+    Created,
     Running,
     /// It runs, and the freezer stops it.
     Paused,
@@ -80,17 +85,23 @@ pub enum Condition {
     Removed,
     /// Its cgroup is gone, and nobody says whether its engine has it.
     Gone,
+    /// The server does not say it, or in a word that is not known here.
+    #[default]
+    #[serde(other)]
+    Unknown,
 }
 
 impl Condition {
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Created => "created",
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Stopped => "stopped",
             Self::Exited => "exited",
             Self::Removed => "removed",
             Self::Gone => "gone",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -105,7 +116,7 @@ pub struct Unread {
     kills: Vec<Directory>,
 }
 
-/// All containers; the removed that are remembered only with `removed`. `tasks` are all there are;
+/// All containers; those that engines have and that do not run, and the removed that are remembered, only with `removed`. `tasks` are all there are;
 /// `counts` is what the kernel side has counted, where it does.
 pub fn find(
     registry: &Registry,
@@ -130,6 +141,9 @@ pub fn find(
             unread
         })
         .collect();
+    if removed {
+        found.extend(idle::of_engines(registry).map(Unread::of_nothing));
+    }
     found.sort_by(|a, b| order(&a.state).cmp(&order(&b.state)));
     // Of several of one path the first in their order, which is the living, has what is below.
     let mut by_cgroup: HashMap<String, &mut Unread> = HashMap::new();
@@ -243,6 +257,16 @@ fn bytes(link: &Link) -> Option<u64> {
 }
 
 impl Unread {
+    /// It has no cgroup.
+    fn of_nothing(state: ContainerState) -> Self {
+        Self {
+            state,
+            user: 0,
+            membership: [].into_iter().collect(),
+            kills: Vec::new(),
+        }
+    }
+
     /// Adds the kills in a cgroup of the container: the kernel counts a kill in the very cgroup of the victim. Files tell of
     /// all kills in the living, counts of those in the removed too, but only since the start of who counts.
     fn add_kills(
@@ -415,6 +439,18 @@ mod tests {
         let found = find(&registry, &hierarchies, &[], Some(&counts), false);
         let state_now = found.into_iter().next().unwrap().read(&hierarchies);
         assert_eq!(state_now.oom_kills, 8);
+
+        // A server that is older does not say how it stands with it, and one that is newer may say more.
+        let mut told = serde_json::to_value(state).unwrap();
+        let read = |told: &serde_json::Value| {
+            let read: ContainerState = serde_json::from_value(told.clone()).unwrap();
+            read.state
+        };
+        assert_eq!(read(&told), state.state);
+        told["state"] = "hibernating".into();
+        assert_eq!(read(&told), Condition::Unknown);
+        told.as_object_mut().unwrap().remove("state");
+        assert_eq!(read(&told), Condition::Unknown);
 
         let mut later = [state.clone()];
         later[0].cpu_usage_seconds = Some(1.6);

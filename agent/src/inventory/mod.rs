@@ -3,6 +3,7 @@
 
 pub mod containers;
 pub mod dot;
+pub mod idle;
 pub mod inspect;
 pub mod namespaces;
 pub mod ns;

@@ -35,7 +35,7 @@ pub struct NamespaceState {
     pub containers: Vec<ContainerName>,
     /// Where it is mounted, which holds it when no process is in it any more.
     pub mounts: Vec<String>,
-    /// What else holds it where the main thread of no process is in it: of many some.
+    /// What else holds it where the main thread of no process is in it, or of the one that was asked for not: of many some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<Holder>,
 }
@@ -48,6 +48,13 @@ pub struct Holder {
     pub comm: String,
     /// `thread 12`, `descriptor 3`, `time_for_children`, `mount /run/lab`.
     pub by: String,
+}
+
+impl NamespaceState {
+    /// Whether it was found because the process holds it, which is not in it itself.
+    pub fn is_only_held_by(&self, pid: u32) -> bool {
+        self.holders.iter().any(|it| it.pid == pid)
+    }
 }
 
 /// Holders of one namespace that are told of.
@@ -77,7 +84,7 @@ pub struct Wanted {
     pub kind: Option<String>,
     /// Those that a container has processes in, by its name, id, or the first 12 digits of the id.
     pub container: Option<String>,
-    /// Those of a process.
+    /// Those of a process: that it is in, or holds.
     pub pid: Option<NonZeroU32>,
 }
 
@@ -127,11 +134,12 @@ pub fn find(
             let here = here.or_insert_with(|| Found::new(registry, namespace, held.inode));
             let task = by_pid.get(&held.pid).copied();
             let container = task.and_then(|task| container(registry, task));
-            here.hold(held, task, container);
+            let is_wanted = wanted.pid.is_some_and(|pid| pid.get() == held.pid);
+            here.hold(held, task, container, is_wanted);
         }
     }
     let found = found.into_values();
-    let found = found.filter(|it| wanted.pid.is_none() || it.has_wanted_process);
+    let found = found.filter(|it| wanted.pid.is_none_or(|pid| it.is_of(pid.get())));
     let states = found.map(|found| NamespaceState {
         containers: found.containers.into_iter().collect(),
         ..found.state
@@ -158,11 +166,25 @@ impl Found {
         }
     }
 
+    /// Whether the process is in it, or holds it.
+    fn is_of(&self, pid: u32) -> bool {
+        self.has_wanted_process || self.state.is_only_held_by(pid)
+    }
+
     /// Something holds it that is no main thread.
-    fn hold(&mut self, held: &Held, task: Option<&Task>, container: Option<ContainerName>) {
+    fn hold(
+        &mut self,
+        held: &Held,
+        task: Option<&Task>,
+        container: Option<ContainerName>,
+        wanted: bool,
+    ) {
         // A mount that is seen here is in the copies of this mount namespace too.
         let is_seen = matches!(held.how, How::Mount(_)) && !self.state.mounts.is_empty();
-        if self.state.processes > 0 || is_seen || self.state.holders.len() >= HOLDERS_AT_MOST {
+        // Who is asked for is told of wherever it is not itself.
+        let is_asked = wanted && !self.has_wanted_process;
+        let is_used = self.state.processes > 0 && !is_asked;
+        if is_used || is_seen || self.state.holders.len() >= HOLDERS_AT_MOST {
             return;
         }
         if matches!(held.how, How::Thread(_)) {
@@ -231,9 +253,12 @@ pub fn read_owners(mut states: Vec<NamespaceState>) -> Vec<NamespaceState> {
 }
 
 impl Wanted {
-    /// What processes hold besides, where that is wanted: of one process it is not.
+    /// What processes hold besides: of all, or of the one that is wanted.
     pub fn held(&self, root: &Path) -> Vec<Held> {
-        self.pid.map_or_else(|| held::all(root), |_| Vec::new())
+        match self.pid {
+            Some(pid) => held::by(root, pid.get()),
+            None => held::all(root),
+        }
     }
 
     /// The query that is read as this.

@@ -26,15 +26,14 @@ const COLUMNS: [Column; 8] = [
 /// A line for each, the running first, by name; no wider than `columns`.
 pub fn table(states: &[ContainerState], columns: usize, colour: bool) -> String {
     let mut states: Vec<&ContainerState> = states.iter().collect();
-    states.sort_by_key(|state| {
-        (
-            !state.running,
-            state.removed.is_some(),
-            &state.container.name,
-        )
-    });
+    states.sort_by_key(|state| (!state.running, is_over(state), &state.container.name));
     let rows: Vec<[Cell; 8]> = states.into_iter().map(row).collect();
     render(&COLUMNS, 0, &rows, columns, colour)
+}
+
+/// Whether it has no cgroup.
+fn is_over(state: &ContainerState) -> bool {
+    state.removed.is_some() || matches!(state.state, Condition::Created | Condition::Exited)
 }
 
 /// The engine; with a mark where only the cgroup's path claims it.

@@ -10,11 +10,13 @@ pub mod lent;
 mod object;
 pub mod probes;
 pub mod program;
+pub mod runs;
 
 use std::{
     io::{self, Read as _},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use agent_ebpf::{Namespaces, RARE_RING_BYTES, Task};
@@ -34,6 +36,7 @@ use frequent::{Frequent, Wanted};
 use object::{Object, ObjectError};
 use probes::{PROBES, Status, Way};
 use program::{Hook, Loader, ProbeError};
+use runs::Programs;
 
 /// Where the kernel shows its type information.
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -98,7 +101,7 @@ pub struct Ready {
     object: Object,
     attempts: Vec<Attempt>,
     snapshot: OwnedFd,
-    look: Option<OwnedFd>,
+    recheck: Option<OwnedFd>,
     active: Array<MapData, u64>,
     host: Array<MapData, Namespaces>,
     facts: Facts,
@@ -107,8 +110,8 @@ pub struct Ready {
 /// The attached programs. Dropping it detaches them.
 pub struct Kernel {
     snapshot: OwnedFd,
-    look: Option<OwnedFd>,
-    programs: Vec<(&'static str, OwnedFd)>,
+    recheck: Option<OwnedFd>,
+    programs: Arc<Programs>,
     links: Vec<OwnedFd>,
     statuses: Vec<Status>,
     maps: Vec<(String, OwnedFd)>,
@@ -160,14 +163,14 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
         facts: &facts,
     };
     let snapshot = load_snapshot(loader)?;
-    let look = load_look(loader);
+    let recheck = load_recheck(loader);
     let attempts = begin_all(loader, PROBES, |probe| options.mechanisms.ways(probe));
     let log = log(&attempts);
     let kernel = Ready {
         object,
         attempts,
         snapshot,
-        look,
+        recheck,
         active,
         host,
         facts,
@@ -204,8 +207,8 @@ fn load_snapshot(loader: Loader<'_>) -> Result<OwnedFd, SnapshotError> {
     Ok(loader.load("snapshot", SNAPSHOT)?)
 }
 
-fn load_look(loader: Loader<'_>) -> Option<OwnedFd> {
-    let loaded = loader.load("look", SNAPSHOT);
+fn load_recheck(loader: Loader<'_>) -> Option<OwnedFd> {
+    let loaded = loader.load("recheck", SNAPSHOT);
     let failed = |error: &ProbeError| {
         tracing::warn!(
             "escapes that no probe sees stay unseen: {}",
@@ -248,10 +251,11 @@ impl Ready {
             object: &self.object,
             facts: &self.facts,
         };
+        let mut all_programs = Vec::new();
         let mut kernel = Kernel {
             snapshot: self.snapshot,
-            look: self.look,
-            programs: Vec::new(),
+            recheck: self.recheck,
+            programs: Arc::new(Programs::new(Vec::new())),
             links: Vec::new(),
             statuses: Vec::new(),
             maps: Vec::new(),
@@ -259,10 +263,11 @@ impl Ready {
         for attempt in self.attempts {
             let (status, Attached { programs, links }) = attempt.attach(loader);
             let programs = programs.into_iter().map(|program| (status.probe, program));
-            kernel.programs.extend(programs);
+            all_programs.extend(programs);
             kernel.links.extend(links);
             kernel.statuses.push(status);
         }
+        kernel.programs = Arc::new(Programs::new(all_programs));
         let maps = self.object.descriptors.into_iter();
         // Those of the compiler's own sections have a dot.
         kernel.maps = maps.filter(|(name, _)| !name.starts_with('.')).collect();
@@ -279,9 +284,9 @@ impl Kernel {
         Ok(snapshot(&self.snapshot)?)
     }
 
-    /// The program that looks at all processes for escapes, where it was loaded.
-    pub fn look(&self) -> Option<&OwnedFd> {
-        self.look.as_ref()
+    /// The program that looks at all processes again for escapes, where it was loaded.
+    pub fn recheck(&self) -> Option<&OwnedFd> {
+        self.recheck.as_ref()
     }
 
     /// What became of each probe.
@@ -289,10 +294,9 @@ impl Kernel {
         &self.statuses
     }
 
-    /// The descriptors of the programs of each attached probe, by the probe's name.
-    pub fn programs(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
-        let programs = self.programs.iter();
-        programs.map(|(probe, descriptor)| (*probe, descriptor.as_fd()))
+    /// The programs of the attached probes.
+    pub fn programs(&self) -> Arc<Programs> {
+        Arc::clone(&self.programs)
     }
 
     /// The descriptor of each map, by its name.

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     engine,
     host::{fdinfo, kept::Sizes, system::System},
+    kernel::runs::Runs,
     lock::lock,
     pipeline::Shared,
     watch::kind::Kind as StreamKind,
@@ -42,9 +43,6 @@ pub struct Scrape {
     pub devices_left_out: u64,
     pub cgroups_left_out: LeftOut,
 }
-
-/// What the kernel tells of a program: runs that it skipped, runs, and the time that they took.
-const PROGRAM_ROWS: [&str; 3] = ["recursion_misses:", "run_cnt:", "run_time_ns:"];
 
 /// All `agent_*` metrics.
 pub struct AgentMetrics {
@@ -255,32 +253,26 @@ impl AgentMetrics {
             let probes = kernel.statuses().iter();
             let probes = probes.map(|it| (it.probe, it.mechanism.name(), it.attached()));
             let probes: Vec<_> = probes.collect();
-            (
-                probes,
-                duplicates(kernel.programs()),
-                duplicates(kernel.maps()),
-            )
+            (probes, kernel.programs(), duplicates(kernel.maps()))
         };
         let measured = self.bpf_stats || System::read(root).bpf_stats == Some(true);
         if !measured {
             self.bpf_run_count.reset();
             self.bpf_run_time.reset();
         }
+        let runs = programs.runs(root);
         for (probe, mechanism, attached) in probes {
             self.probe_attached
                 .with_label_values(&[probe, mechanism])
                 .set(attached.into());
-            let mut sums = [0; PROGRAM_ROWS.len()];
-            for (_, program) in programs.iter().filter(|(name, _)| name == probe) {
-                let rows = fdinfo::numbers(root, program.as_fd(), PROGRAM_ROWS);
-                for (sum, row) in sums.iter_mut().zip(rows.unwrap_or_default()) {
-                    *sum += row.unwrap_or_default();
-                }
-            }
-            let [missed, runs, nanoseconds] = sums;
+            let Runs {
+                missed,
+                count,
+                nanoseconds,
+            } = runs.get(probe).copied().unwrap_or_default();
             set(&self.probe_missed, &[probe], missed);
             if measured {
-                set(&self.bpf_run_count, &[probe], runs);
+                set(&self.bpf_run_count, &[probe], count);
                 let time = self.bpf_run_time.with_label_values(&[probe]);
                 time.inc_by((nanoseconds as f64 / 1e9 - time.get()).max(0.0));
             }

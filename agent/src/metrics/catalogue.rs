@@ -156,13 +156,13 @@ catalogue! {
 
     // What it lacks.
     EFFECTIVE_MEMORY_LIMIT = Gauge "container_effective_memory_limit_bytes" ["id", "image", "name"]
-        "The tightest memory limit of the cgroup and those above it; absent where none of them has one.";
+        "The tightest memory limit of the cgroup and those above it; absent where none of them has one, or one cannot be read.";
     EFFECTIVE_CPU_LIMIT = Gauge "container_effective_cpu_limit_cores" ["id", "image", "name"]
-        "The tightest CPU quota of the cgroup and those above it, in CPUs; absent where none of them has one.";
+        "The tightest CPU quota of the cgroup and those above it, in CPUs; absent where none of them has one, or one cannot be read.";
     EFFECTIVE_THREADS_MAX = Gauge "container_effective_threads_max" ["id", "image", "name"]
-        "The tightest limit of threads of the cgroup and those above it; absent where none of them has one.";
+        "The tightest limit of threads of the cgroup and those above it; absent where none of them has one, or one cannot be read.";
     LIMIT_DRIFT = Gauge "agent_limit_drift" ["limit", "drift", "id", "image", "name"]
-        "1 where a container's limit is not what docker or agent run was asked for: its cgroup cannot have it (missing), its file holds another value (written), or a cgroup above is tighter (shadowed); 0 where it is. Absent where it is not known what was asked for.";
+        "1 where a container's limit is not what docker or agent run was asked for: its cgroup cannot have it (missing), its file holds another value (written), or a cgroup above is tighter (shadowed); 0 where it is. Absent where it is not known what was asked for, or a file could not be read.";
     FORKS = Counter "container_forks_total" ["id", "image", "name"]
         "Processes born, by the cgroup of their parent. What happens in cgroups below a container's own one counts for the container, here and in the next families down to container_oom_kills_total, and those cgroups have no series of their own.";
     THREADS_CREATED = Counter "container_threads_created_total" ["id", "image", "name"]

@@ -15,7 +15,7 @@ use crate::sys;
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Looks until `stop`; whoever sets it wakes this thread.
-pub fn look(program: &OwnedFd, stop: &AtomicBool) {
+pub fn recheck(program: &OwnedFd, stop: &AtomicBool) {
     let mut failed = false;
     loop {
         park_timeout(INTERVAL);

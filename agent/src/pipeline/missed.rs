@@ -1,11 +1,14 @@
 //! Runs of programs that the kernel skipped: what they would have seen is lost.
 
 use std::collections::HashMap;
-use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use crate::host::fdinfo;
+use crate::kernel::runs::{Programs, Runs};
 use crate::watch::kind::Kind;
+
+/// How often the kernel is asked: it opens and reads a file for each program.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The kinds of records that a run of each probe's programs may make.
 const KINDS: [(&str, &[Kind]); 9] = [
@@ -21,29 +24,43 @@ const KINDS: [(&str, &[Kind]); 9] = [
 ];
 
 /// What was skipped so far, probe by probe.
+#[derive(Debug)]
+pub struct Missed {
+    known: HashMap<&'static str, u64>,
+    asked: Instant,
+}
+
+/// What was skipped, by the kinds of records that it may have been, and the time in which it was.
 #[derive(Debug, Default)]
-pub struct Missed(HashMap<&'static str, u64>);
+pub struct Skipped {
+    pub kinds: Vec<(Kind, u64)>,
+    pub within: Duration,
+}
 
 impl Missed {
-    /// What was skipped since the last call, by the kinds of records that it may have been. Kernels before 5.12 do not say.
-    pub fn since<'a>(
-        &mut self,
-        programs: impl Iterator<Item = (&'static str, BorrowedFd<'a>)>,
-    ) -> Vec<(Kind, u64)> {
-        let mut sums: HashMap<&'static str, u64> = HashMap::new();
-        for (probe, program) in programs {
-            let rows = fdinfo::numbers(Path::new("/"), program, ["recursion_misses:"]);
-            let [missed] = rows.unwrap_or_default();
-            *sums.entry(probe).or_default() += missed.unwrap_or_default();
+    pub fn new() -> Self {
+        Self {
+            known: HashMap::new(),
+            asked: Instant::now(),
         }
-        self.grown_to(sums)
     }
 
-    fn grown_to(&mut self, sums: HashMap<&'static str, u64>) -> Vec<(Kind, u64)> {
+    /// What was skipped since the kernel was last asked; nothing where that was a moment ago.
+    pub fn since_last(&mut self, programs: &Programs) -> Skipped {
+        let within = self.asked.elapsed();
+        if within < INTERVAL {
+            return Skipped::default();
+        }
+        self.asked = Instant::now();
+        let kinds = self.grown_to(&programs.runs(Path::new("/")));
+        Skipped { kinds, within }
+    }
+
+    fn grown_to(&mut self, runs: &HashMap<&'static str, Runs>) -> Vec<(Kind, u64)> {
         let mut lost = Vec::new();
         for (probe, kinds) in KINDS {
-            let sum = sums.get(probe).copied().unwrap_or_default();
-            let known = self.0.entry(probe).or_default();
+            let sum = runs.get(probe).map_or(0, |runs| runs.missed);
+            let known = self.known.entry(probe).or_default();
             let new = sum.saturating_sub(*known);
             *known = sum.max(*known);
             if new > 0 {
@@ -61,15 +78,19 @@ mod tests {
 
     #[test]
     fn what_is_skipped_is_told_once() {
-        let mut missed = Missed::default();
-        let sums = |setns| HashMap::from([("setns", setns), ("exit", 0)]);
-        assert_eq!(missed.grown_to(sums(0)), []);
+        let mut missed = Missed::new();
+        let runs = |missed| Runs {
+            missed,
+            ..Runs::default()
+        };
+        let sums = |setns| HashMap::from([("setns", runs(setns)), ("exit", runs(0))]);
+        assert_eq!(missed.grown_to(&sums(0)), []);
         let lost = [(Kind::Setns, 3), (Kind::Escape, 3)];
-        assert_eq!(missed.grown_to(sums(3)), lost);
-        assert_eq!(missed.grown_to(sums(3)), []);
-        assert_eq!(missed.grown_to(sums(2)), []);
+        assert_eq!(missed.grown_to(&sums(3)), lost);
+        assert_eq!(missed.grown_to(&sums(3)), []);
+        assert_eq!(missed.grown_to(&sums(2)), []);
         assert_eq!(
-            missed.grown_to(sums(4)),
+            missed.grown_to(&sums(4)),
             [(Kind::Setns, 1), (Kind::Escape, 1)]
         );
     }

@@ -2,6 +2,7 @@
 
 mod confirm;
 mod demand;
+mod ending;
 mod escapes;
 pub mod look;
 mod missed;
@@ -151,10 +152,10 @@ impl Pipeline {
             threads: Vec::new(),
         };
         pipeline.spawn("tracer", move || reader.run())?;
-        let look = lock(&shared.kernel).look().map(OwnedFd::try_clone);
-        if let Some(program) = look.transpose().map_err(PipelineError::Thread)? {
+        let recheck = lock(&shared.kernel).recheck().map(OwnedFd::try_clone);
+        if let Some(program) = recheck.transpose().map_err(PipelineError::Thread)? {
             let shared = Arc::clone(&shared);
-            pipeline.spawn("escapes", move || escapes::look(&program, &shared.stop))?;
+            pipeline.spawn("escapes", move || escapes::recheck(&program, &shared.stop))?;
         }
         pipeline.spawn("witness", move || {
             let look = |claim: &Claim| shared.witnesses.confirm(claim);

@@ -11,7 +11,13 @@ use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes, Task};
 use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Shared, confirm::Allowance, missed::Missed, scan};
+use super::{
+    Shared,
+    confirm::Allowance,
+    ending::Ending,
+    missed::{Missed, Skipped},
+    scan,
+};
 use crate::{
     container::{
         attribute::attribute,
@@ -23,6 +29,7 @@ use crate::{
     kernel::{
         counts::KernelCounts,
         frequent::{Frequent, Rings},
+        runs::Programs,
     },
     lock::lock,
     said::Said,
@@ -65,7 +72,9 @@ pub struct Reader {
     clock: Clock,
     /// Losses in the kernel that streams were told of, by [`Kind`].
     known_losses: [u64; KINDS],
+    programs: Arc<Programs>,
     missed: Missed,
+    ending: Ending,
     looked: Instant,
     scanned: Instant,
     scan_took: Duration,
@@ -83,6 +92,7 @@ impl Reader {
         frequent_map: Frequent,
         log: Option<EbpfLogger<&'static dyn log::Log>>,
     ) -> Self {
+        let programs = lock(&shared.kernel).programs();
         Self {
             shared,
             rare,
@@ -92,7 +102,9 @@ impl Reader {
             log,
             clock: Clock::now(),
             known_losses: [0; KINDS],
-            missed: Missed::default(),
+            programs,
+            missed: Missed::new(),
+            ending: Ending::default(),
             looked: Instant::now(),
             scanned: Instant::now(),
             scan_took: Duration::ZERO,
@@ -119,6 +131,7 @@ impl Reader {
                 self.shared.update_demand();
                 self.tell_losses(since);
                 self.confirm_found();
+                self.end_empty();
                 lock(&self.shared.registry).forget(Instant::now());
             }
         }
@@ -197,12 +210,16 @@ impl Reader {
         }
         let record = attribute(&event, &mut registry, self.clock, take);
         registry.confirm(confirmed);
+        self.ending.note(&event, &mut registry, Instant::now());
         if matches!(event.body, Body::Exec(_)) {
             begin(&event.caller, &registry, &mut lock(&self.shared.counts));
         }
         drop(registry);
         if let Some(record) = record {
             self.shared.streams.publish(record);
+        }
+        if self.ending.is_full() {
+            self.end_empty();
         }
         true
     }
@@ -276,6 +293,17 @@ impl Reader {
         }
     }
 
+    /// Tells streams of containers that have stopped since nobody came into them for a while.
+    fn end_empty(&mut self) {
+        let now = Instant::now();
+        let mut registry = lock(&self.shared.registry);
+        let ended = self.ending.ended(&mut registry, self.clock, now);
+        drop(registry);
+        for record in ended {
+            self.shared.streams.publish(record);
+        }
+    }
+
     /// Takes one record of the frequent rings; false where there is none.
     fn read_frequent(&mut self) -> bool {
         let Some(read) = self.frequent.as_mut().and_then(|rings| rings.next(read)) else {
@@ -318,7 +346,8 @@ impl Reader {
 
     /// Tells streams of records that the kernel could not send in the time that has gone by.
     fn tell_losses(&mut self, time: Duration) {
-        let mut losses = self.missed.since(lock(&self.shared.kernel).programs());
+        let Skipped { mut kinds, within } = self.missed.since_last(&self.programs);
+        let losses = &mut kinds;
         for kind in Kind::ALL {
             let Ok(outcomes) = lock(&self.shared.counts).outcomes(*kind) else {
                 continue;
@@ -335,15 +364,15 @@ impl Reader {
                 losses.push((stream_kind(*kind), lost));
             }
         }
-        let mut kinds = losses.iter().map(|(kind, _)| *kind);
-        self.lost_births |= kinds.any(|kind| kind == StreamKind::Container);
+        let mut lost = losses.iter().map(|(kind, _)| *kind);
+        self.lost_births |= lost.any(|kind| kind == StreamKind::Container);
         if self.lost_births && self.may_scan() {
             self.scan();
         }
         if !losses.is_empty() {
-            let since = event::clock::since_boot().saturating_sub(time);
+            let since = event::clock::since_boot().saturating_sub(time.max(within));
             let since = self.clock.moment(since.as_nanos() as u64);
-            self.shared.streams.publish_loss(&losses, since);
+            self.shared.streams.publish_loss(losses, since);
         }
     }
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::{Server, answer::Answer};
 use crate::{
     host::namespace,
-    inventory::{containers, namespaces},
+    inventory::{containers, idle, namespaces},
     lock::lock,
     metrics,
     pipeline::Shared,
@@ -93,7 +93,7 @@ pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WantedContainers {
-    /// Those too that are removed and remembered.
+    /// Those too that do not run and have no cgroup: that engines have, that are kept, or that are removed and remembered.
     #[serde(default)]
     removed: bool,
 }
@@ -120,7 +120,10 @@ pub async fn containers(
             )
         };
         let found = found.into_iter();
-        let states: Vec<_> = found.map(|unread| unread.read(hierarchies)).collect();
+        let mut states: Vec<_> = found.map(|unread| unread.read(hierarchies)).collect();
+        if wanted.removed {
+            idle::add_kept(Path::new("/"), &mut states);
+        }
         Ok(Json(states))
     })
     .await

@@ -56,6 +56,9 @@ pub fn report(report: &Report, screen: Screen) -> String {
     for check in &report.checks {
         block(check, screen, &mut rest);
     }
+    for asked in &report.not_judged {
+        line("unjudged", asked, "", screen, &mut rest);
+    }
     for note in &report.notes {
         line("note", note, "", screen, &mut rest);
     }

@@ -32,6 +32,8 @@ pub struct Report {
     /// What was run; null where nothing was.
     pub workload: Option<Workload>,
     pub checks: Vec<Check>,
+    /// `PROPERTY=VALUE` of what the systemd unit asks for and nothing here judges: it decides nothing.
+    pub not_judged: Vec<String>,
     /// What else one should know.
     pub notes: Vec<String>,
 }

@@ -38,7 +38,7 @@ impl Asker {
         match told {
             Told::Named(id, _) => self.ask_for(id),
             Told::All(all) => all.iter().for_each(|(id, _)| self.ask_for(id)),
-            Told::Intended(..) | Told::Confirmed(_) | Told::Removed(_) => {}
+            Told::Intended(..) | Told::Confirmed(_) | Told::Ended(_) | Told::Removed(_) => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! Containers of `agent run`: their state says which cgroup each has.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -28,6 +28,9 @@ pub enum Intents {
 
 /// For how long it is believed where a user's state is: one of the places is looked for among all files of /tmp.
 const KEPT: Duration = Duration::from_millis(200);
+
+/// Of a user's state, containers that are listed.
+const KEPT_AT_MOST: usize = 4096;
 
 /// Where the state of users is, of whom claims were looked for lately.
 #[derive(Debug, Default)]
@@ -105,6 +108,40 @@ pub fn is_kept(root: &Path, name: &str, user: u32) -> bool {
     })
 }
 
+/// Containers of `agent run` that have ended and are kept: root's, and those of users that are logged in; their records, and
+/// whose each is.
+pub fn kept(root: &Path) -> Vec<(Record, u32)> {
+    let users = std::fs::read_dir(root.join("run/user"))
+        .into_iter()
+        .flatten();
+    let users = users.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let users: BTreeSet<u32> = users.chain([0]).collect();
+    users
+        .into_iter()
+        .flat_map(|user| kept_of(root, user))
+        .collect()
+}
+
+fn kept_of(root: &Path, user: u32) -> Vec<(Record, u32)> {
+    let mut found: Vec<(Record, u32)> = Vec::new();
+    for store in directories_of(root, user) {
+        let (Some(parent), Some(directory)) = (store.parent(), store.file_name()) else {
+            continue;
+        };
+        let directory = Path::new(directory);
+        let names = file::names(parent, directory, user);
+        for name in names.into_iter().flatten().take(KEPT_AT_MOST) {
+            let below = directory.join(&name).join(RECORD);
+            let record = file::read(parent, &below, user);
+            let record = record.and_then(|it| serde_json::from_slice::<Record>(&it.bytes).ok());
+            let kept =
+                record.filter(|it| matches!(it.status, Status::Exited { .. }) && name == *it.name);
+            found.extend(kept.map(|record| (record, user)));
+        }
+    }
+    found
+}
+
 /// Where a file of `user`'s state on the container is, if it is there and cannot be read.
 pub fn unread(root: &Path, claim: &Claim, user: u32) -> Option<PathBuf> {
     let files = [(RECORD, is_record as IsWell), (CONFIG, is_spec)];
@@ -152,7 +189,7 @@ fn cgroups(record: &Record) -> Vec<String> {
 }
 
 /// What a container is called, and where its files come from.
-fn named(record: Record) -> Named {
+pub fn named(record: Record) -> Named {
     let image = match record.change_root {
         ChangeRoot::Pivot => record.image,
         ChangeRoot::Chroot => format!("{} (chroot: isolates nothing but the path)", record.image),
@@ -160,6 +197,7 @@ fn named(record: Record) -> Named {
     Named {
         name: record.name,
         image,
+        ..Named::default()
     }
 }
 

@@ -45,7 +45,7 @@ pub extern "C" fn snapshot(context: *const *const *mut c_void) -> i32 {
 /// Looks at every task for an escape that no other program saw, or could tell of. Nothing is read from it.
 #[unsafe(link_section = "iter/task")]
 #[unsafe(no_mangle)]
-pub extern "C" fn look(context: *const *const *mut c_void) -> i32 {
+pub extern "C" fn recheck(context: *const *const *mut c_void) -> i32 {
     // SAFETY: as in `snapshot`.
     let task = unsafe { (*context.add(1)).cast::<u8>() };
     if !task.is_null() {

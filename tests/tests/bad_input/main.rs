@@ -121,6 +121,20 @@ fn misuse_is_told_with_what_was_wanted() {
         ("watch --comm a-very-long-worker", &["15 bytes"]),
         ("watch --output yaml", &["'yaml'", "json"]),
         ("watch --socket", &["--socket"]),
+        (
+            "serve --socket agent.sock",
+            &["'agent.sock'", "--socket", "./agent.sock"],
+        ),
+        ("serve --socket off", &["'off'", "always has a socket"]),
+        ("serve --socket .", &["'.'", "a path with a slash"]),
+        ("watch --socket of", &["'of'", "want off or a path", "./of"]),
+        ("ps --socket off.sock", &["./off.sock"]),
+        ("inspect 1 --socket Off", &["'Off'", "want off"]),
+        ("verify --pid 1 --socket sock", &["./sock"]),
+        (
+            "ns --docker-socket docker.sock",
+            &["'docker.sock'", "./docker.sock"],
+        ),
         ("doctor --output yaml", &["'yaml'", "json"]),
         ("ps --output dot", &["'dot'", "json"]),
         ("ps web", &["'web'"]),
@@ -135,6 +149,18 @@ fn misuse_is_told_with_what_was_wanted() {
     ] {
         assert_refused(&mut agent(line.split(' ')), MISUSE, words);
     }
+    // The environment's word is a flag's.
+    let place = Clean::new();
+    for (command, words) in [
+        ("serve --listen 127.0.0.1:0", ["'off'", "AGENT_SOCKET"]),
+        ("watch --for 1ms", ["'agent.sock'", "./agent.sock"]),
+    ] {
+        let mut by = agent(command.split(' '));
+        let value = words[0].trim_matches('\'');
+        by.env("AGENT_SOCKET", value).current_dir(place.0.path());
+        assert_refused(&mut by, MISUSE, &words);
+    }
+    place.assert_clean();
     // Any bytes, and what could forge a line.
     assert_refused(
         &mut agent(["watch", "--kind", "a\nagent: \x1b[31m"]),
@@ -178,9 +204,15 @@ impl Unprivileged {
 fn without_root_it_says_so() {
     let nobody = Unprivileged::new();
     let root = ["needs root", "CAP_BPF"];
-    let serve = ["serve", "--listen", "127.0.0.1:0", "--socket", "agent.sock"];
+    let serve = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--socket",
+        "./agent.sock",
+    ];
     assert_refused(&mut nobody.agent(&serve), FAILURE, &root);
-    let watch = ["watch", "--socket", "agent.sock"];
+    let watch = ["watch", "--socket", "./agent.sock"];
     assert_refused(
         &mut nobody.agent(&watch),
         FAILURE,
@@ -189,9 +221,9 @@ fn without_root_it_says_so() {
     for arguments in [&["ps"][..], &["ns"], &["inspect", "1"]] {
         let without_server = format!("agent {} without a server needs root", arguments[0]);
         assert_refused(
-            &mut nobody.agent(&[arguments, &["--socket", "agent.sock"]].concat()),
+            &mut nobody.agent(&[arguments, &["--socket", "./agent.sock"]].concat()),
             FAILURE,
-            &["no agent serve on agent.sock", &without_server],
+            &["no agent serve on ./agent.sock", &without_server],
         );
     }
     let left = fs::read_dir(nobody.directory.path()).expect("the directory");

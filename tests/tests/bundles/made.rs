@@ -12,9 +12,9 @@ fn with(name: &str, expect: Expect, change: impl FnOnce(&mut Value)) -> Case {
     case(name, config, expect)
 }
 
-/// A member, by the names that lead to it, and what it says instead.
-fn set(name: &str, expect: Expect, pointer: &str, value: Value) -> Case {
-    with(name, expect, |config| put(config, pointer, value))
+/// The change of one member, by the names that lead to it, to what it says instead.
+fn to(pointer: &str, value: Value) -> impl FnOnce(&mut Value) {
+    move |config| put(config, pointer, value)
 }
 
 /// Namespaces but for one, or with another one.
@@ -42,17 +42,18 @@ fn processes() -> Vec<Case> {
     use Expect::{Differs, Same};
     let capabilities = |names: &[&str]| json!({"bounding": names, "effective": names, "permitted": names, "inheritable": names, "ambient": names});
     vec![
-        set(
+        with(
             "no capabilities at all",
             Same,
-            "process/capabilities",
-            json!({}),
+            to("process/capabilities", json!({})),
         ),
-        set(
+        with(
             "ambient capabilities",
             Same,
-            "process/capabilities",
-            capabilities(&["CAP_KILL", "CAP_MKNOD"]),
+            to(
+                "process/capabilities",
+                capabilities(&["CAP_KILL", "CAP_MKNOD"]),
+            ),
         ),
         with("ambient capabilities of a user", Same, |config| {
             config["process"]["capabilities"] = capabilities(&["CAP_NET_BIND_SERVICE"]);
@@ -61,84 +62,88 @@ fn processes() -> Vec<Case> {
         with("a user without capabilities that stay", Same, |config| {
             config["process"]["user"] = json!({"uid": 7, "gid": 8});
         }),
-        set("umask", Same, "process/user/umask", json!(0o77)),
+        with("umask", Same, to("process/user/umask", json!(0o77))),
         with("no_new_privs is not asked for", Same, |config| {
             config["process"]
                 .as_object_mut()
                 .expect("it")
                 .remove("noNewPrivileges");
         }),
-        set("oom score", Same, "process/oomScoreAdj", json!(300)),
-        set(
+        with("oom score", Same, to("process/oomScoreAdj", json!(300))),
+        with(
             "limits",
             Same,
-            "process/rlimits",
-            json!([
-                {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200},
-                {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
-                {"type": "RLIMIT_STACK", "soft": 1 << 20, "hard": 1 << 30},
-            ]),
+            to(
+                "process/rlimits",
+                json!([
+                    {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200},
+                    {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+                    {"type": "RLIMIT_STACK", "soft": 1 << 20, "hard": 1 << 30},
+                ]),
+            ),
         ),
-        set(
+        with(
             "environment",
             Same,
-            "process/env",
-            json!(["PATH=/bin", "A=1", "B=", "HOME=/tmp"]),
+            to(
+                "process/env",
+                json!(["PATH=/bin", "A=1", "B=", "HOME=/tmp"]),
+            ),
         ),
-        set(
+        with(
             "a directory that is made",
             Same,
-            "process/cwd",
-            json!("/tmp/new/one"),
+            to("process/cwd", json!("/tmp/new/one")),
         ),
-        set(
+        with(
             "a command of no file",
             Expect::Refused("nothing-is-called-so"),
-            "process/args",
-            json!(["nothing-is-called-so"]),
+            to("process/args", json!(["nothing-is-called-so"])),
         ),
-        set(
+        with(
             "a command that is no program",
             Expect::Refused("/etc/text"),
-            "process/args",
-            json!(["/etc/text"]),
+            to("process/args", json!(["/etc/text"])),
         ),
-        set(
+        with(
             "a status",
             Same,
-            "process/args",
-            json!(["/bin/sh", "-c", "echo == ids; exit 7"]),
+            to(
+                "process/args",
+                json!(["/bin/sh", "-c", "echo == ids; exit 7"]),
+            ),
         ),
-        set(
+        with(
             "a signal",
             Same,
-            "process/args",
-            json!(["/bin/sh", "-c", "echo == ids; kill -9 $$; exit 7"]),
+            to(
+                "process/args",
+                json!(["/bin/sh", "-c", "echo == ids; kill -9 $$; exit 7"]),
+            ),
         ),
-        set(
+        with(
             "no rights to a terminal's size",
             Same,
-            "process/consoleSize",
-            json!({"height": 10, "width": 20}),
+            to("process/consoleSize", json!({"height": 10, "width": 20})),
         ),
-        set(
+        with(
             "a domain name",
             Differs(&["output"], "domainname"),
-            "domainname",
-            json!("example"),
+            to("domainname", json!("example")),
         )
         .command("echo == ids; echo == output; cat /proc/sys/kernel/domainname; exit 7"),
-        set(
+        with(
             "annotations",
             Same,
-            "annotations",
-            json!({"a": "b", "org.opencontainers.image.stopSignal": "SIGINT"}),
+            to(
+                "annotations",
+                json!({"a": "b", "org.opencontainers.image.stopSignal": "SIGINT"}),
+            ),
         ),
-        set(
+        with(
             "a member that OCI does not have",
             Expect::Said("linux.nonsense is no member"),
-            "linux/nonsense",
-            json!(1),
+            to("linux/nonsense", json!(1)),
         ),
     ]
 }
@@ -169,120 +174,127 @@ fn linux() -> Vec<Case> {
                 .expect("a list")
                 .retain(|it| it["type"] != "cgroup");
         }),
-        set(
+        with(
             "devices: all are allowed",
             Same,
-            "linux/resources/devices",
-            json!([{"allow": true, "access": "rwm"}]),
+            to(
+                "linux/resources/devices",
+                json!([{"allow": true, "access": "rwm"}]),
+            ),
         )
         .can_make_nodes(),
-        set(
+        with(
             "devices: none is",
             Same,
-            "linux/resources/devices",
-            json!([{"allow": false, "access": "rwm"}]),
+            to(
+                "linux/resources/devices",
+                json!([{"allow": false, "access": "rwm"}]),
+            ),
         )
         .can_make_nodes(),
-        set("devices: no rules", Same, "linux/resources", json!({})).can_make_nodes(),
-        set(
+        with("devices: no rules", Same, to("linux/resources", json!({}))).can_make_nodes(),
+        with(
             "devices: one is",
             Same,
-            "linux/resources/devices",
-            json!([
-                {"allow": false, "access": "rwm"},
-                {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"},
-            ]),
+            to(
+                "linux/resources/devices",
+                json!([
+                    {"allow": false, "access": "rwm"},
+                    {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"},
+                ]),
+            ),
         )
         .can_make_nodes(),
-        set(
+        with(
             "a node of its own",
             Same,
-            "linux/devices",
-            node("/dev/fuse", "c", 10, 229),
+            to("linux/devices", node("/dev/fuse", "c", 10, 229)),
         ),
-        set(
+        with(
             "a node in a directory",
             Same,
-            "linux/devices",
-            node("/dev/net/tun", "c", 10, 200),
+            to("linux/devices", node("/dev/net/tun", "c", 10, 200)),
         ),
-        set(
+        with(
             "a usual node of another mode",
             Expect::Differs(&["limits"], "usual-node"),
-            "linux/devices",
-            node("/dev/zero", "c", 1, 5),
+            to("linux/devices", node("/dev/zero", "c", 1, 5)),
         ),
-        set(
+        with(
             "a pipe of its own",
             Same,
-            "linux/devices",
-            node("/dev/pipe", "p", 0, 0),
+            to("linux/devices", node("/dev/pipe", "p", 0, 0)),
         ),
-        set(
+        with(
             "a node elsewhere",
             RefusedHere("not below /dev", "devices-elsewhere"),
-            "linux/devices",
-            node("/data/null", "c", 1, 3),
+            to("linux/devices", node("/data/null", "c", 1, 3)),
         ),
-        set(
+        with(
             "limits of memory",
             Same,
-            "linux/resources/memory",
-            json!({"limit": 64 << 20, "reservation": 32 << 20}),
+            to(
+                "linux/resources/memory",
+                json!({"limit": 64 << 20, "reservation": 32 << 20}),
+            ),
         ),
-        set(
+        with(
             "limits of CPU time",
             Same,
-            "linux/resources/cpu",
-            json!({"shares": 512, "quota": 50_000, "period": 100_000}),
+            to(
+                "linux/resources/cpu",
+                json!({"shares": 512, "quota": 50_000, "period": 100_000}),
+            ),
         ),
-        set(
+        with(
             "a set of CPUs",
             Same,
-            "linux/resources/cpu",
-            json!({"cpus": "0", "mems": "0"}),
+            to("linux/resources/cpu", json!({"cpus": "0", "mems": "0"})),
         ),
-        set(
+        with(
             "a limit of processes",
             Same,
-            "linux/resources/pids",
-            json!({"limit": 50}),
+            to("linux/resources/pids", json!({"limit": 50})),
         ),
-        set(
+        with(
             "limits that are none",
             Same,
-            "linux/resources",
-            json!({
-                "devices": [], "memory": {"limit": -1, "disableOOMKiller": false}, "pids": {"limit": 0},
-                "cpu": {"shares": 0, "quota": -1}, "blockIO": {"weight": 0}, "hugepageLimits": [],
-            }),
+            to(
+                "linux/resources",
+                json!({
+                    "devices": [], "memory": {"limit": -1, "disableOOMKiller": false}, "pids": {"limit": 0},
+                    "cpu": {"shares": 0, "quota": -1}, "blockIO": {"weight": 0}, "hugepageLimits": [],
+                }),
+            ),
         ),
-        set(
+        with(
             "settings",
             Same,
-            "linux/sysctl",
-            json!({"net.core.somaxconn": "77", "kernel.shmmax": "5000000"}),
+            to(
+                "linux/sysctl",
+                json!({"net.core.somaxconn": "77", "kernel.shmmax": "5000000"}),
+            ),
         ),
-        set(
+        with(
             "a setting with slashes",
             Same,
-            "linux/sysctl",
-            json!({"net/core/somaxconn": "77"}),
+            to("linux/sysctl", json!({"net/core/somaxconn": "77"})),
         ),
-        set(
+        with(
             "a system call that is refused",
             Same,
-            "linux/seccomp",
-            json!({
-                "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
-                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
-            }),
+            to(
+                "linux/seccomp",
+                json!({
+                    "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+                    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
+                }),
+            ),
         ),
-        set(
+        with(
             "empty hooks",
             Same,
-            "hooks",
-            json!({"prestart": [], "poststop": []}),
+            to("hooks", json!({"prestart": [], "poststop": []})),
         ),
     ]
 }
@@ -299,50 +311,49 @@ impl Case {
 fn refused() -> Vec<Case> {
     use Expect::{Refused, RefusedHere};
     let member = |name: &str, pointer: &str, words, value| {
-        set(name, RefusedHere(words, "members"), pointer, value)
+        with(name, RefusedHere(words, "members"), to(pointer, value))
     };
     vec![
-        set(
+        with(
             "no mount namespace",
             Refused("without a mount namespace"),
-            "linux/namespaces",
-            json!([{"type": "pid"}]),
+            to("linux/namespaces", json!([{"type": "pid"}])),
         ),
-        set(
+        with(
             "a namespace twice",
             Refused("pid twice"),
-            "linux/namespaces",
-            json!([{"type": "pid"}, {"type": "pid"}, {"type": "mount"}]),
+            to(
+                "linux/namespaces",
+                json!([{"type": "pid"}, {"type": "pid"}, {"type": "mount"}]),
+            ),
         ),
-        set(
+        with(
             "a setting of the host",
             Refused("it is the whole host's"),
-            "linux/sysctl",
-            json!({"vm.swappiness": "60"}),
+            to("linux/sysctl", json!({"vm.swappiness": "60"})),
         ),
-        set(
+        with(
             "a directory that is relative",
             Refused("process.cwd is tmp"),
-            "process/cwd",
-            json!("tmp"),
+            to("process/cwd", json!("tmp")),
         ),
-        set(
+        with(
             "no command",
             Refused("process.args is empty"),
-            "process/args",
-            json!([]),
+            to("process/args", json!([])),
         ),
-        set(
+        with(
             "a root that is not there",
             Refused("nowhere"),
-            "root/path",
-            json!("nowhere"),
+            to("root/path", json!("nowhere")),
         ),
-        set(
+        with(
             "a limit that no kernel takes",
             Refused("--cpu-quota"),
-            "linux/resources/cpu",
-            json!({"quota": 500, "period": 100_000}),
+            to(
+                "linux/resources/cpu",
+                json!({"quota": 500, "period": 100_000}),
+            ),
         ),
         member(
             "a hook",

@@ -1,8 +1,11 @@
 //! Limits of a container that runs and are no more what they were meant to be: told at the next scrape.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
+use tests::agent::binary;
 use tests::cgroup::{Cgroup, directory};
 use tests::root;
 use tests::run::{Container, STATE};
@@ -85,6 +88,43 @@ fn a_damaged_record_makes_no_drift() {
         fs::write(&path, before).expect("the state can be written");
         serve.stop();
     }
+}
+
+/// A file that is there and cannot be read says neither that the limit is missing nor that it is as it was meant to be.
+#[test]
+fn what_cannot_be_read_is_no_drift() {
+    if !root() {
+        return;
+    }
+    let container = Container::new("limits-unread");
+    container.start(&["--memory=64m", "--pids-limit=50"], &["sleep", "1000"]);
+    let id = format!("/agent/{}", container.name);
+    let directory = directory("pids", &id);
+    let place = tempfile::tempdir().expect("a directory");
+    let odd = place.path().join("odd");
+    fs::write(&odd, "what no kernel writes").expect("a file");
+    // Over the files, and in the mount namespace of the server alone.
+    let mut command = Command::new("unshare");
+    let script = "for file in pids.max pids.current; do mount --bind \"$1\" \"$2/$file\" || exit; done; shift 2; exec \"$@\"";
+    command.args(["--mount", "--propagation", "private"]);
+    command.args(["sh", "-c", script, "sh"]);
+    command.arg(&odd).arg(&directory).arg(binary());
+    let serve = Serve::spawn_by(command, &["--docker-socket", "off"]);
+    serve.wait_until_it_traces();
+    let metrics = serve.metrics();
+    let labels = [("id", &*id)];
+    let drift = metrics.samples("agent_limit_drift", &labels);
+    let limits: HashSet<_> = drift.map(|sample| &*sample.labels["limit"]).collect();
+    assert!(limits.contains("memory"), "{limits:?}");
+    assert!(!limits.contains("pids-limit"), "{limits:?}");
+    for gauge in [
+        "container_threads",
+        "container_threads_max",
+        "container_effective_threads_max",
+    ] {
+        assert_eq!(metrics.find(gauge, &labels), None, "{gauge}");
+    }
+    serve.stop();
 }
 
 /// A weight of v2 says by which formula it was made: the shares are those of the command line.

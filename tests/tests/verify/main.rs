@@ -11,6 +11,7 @@ mod memory;
 mod output;
 mod pids;
 mod standing;
+mod unit;
 mod weights;
 
 use std::ffi::OsStr;

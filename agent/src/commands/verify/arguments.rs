@@ -135,7 +135,7 @@ pub struct Args {
     pub output: Output,
 
     /// The unix socket of agent serve, whose traced OOM kills are taken where it runs; off: ask no server
-    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT)]
+    #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT, value_parser = crate::commands::socket::asked())]
     pub socket: PathBuf,
 
     #[command(flatten)]

@@ -8,6 +8,7 @@ use super::arguments::{Args, Target};
 use super::launched::{Progress, trace};
 use super::{Failure, report};
 use crate::commands::known::{self, Fresh, Known};
+use crate::commands::unit;
 use crate::container::path::Runtime;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::membership::Membership;
@@ -47,12 +48,31 @@ pub fn run(args: &Args, target: &Target<'_>) -> Result<Report, Failure> {
             (None, Some(known)) => known.unread(&hierarchies),
             _ => None,
         };
+        let not_judged = unit::not_judged(&found.membership).await;
         let judged = judge_found(args, found, intent, &caller, hierarchies).await;
-        match unread {
+        let judged = match unread {
             Some(record) => doubted(judged, &record),
             None => judged,
-        }
+        };
+        mentioned(judged, not_judged)
     })
+}
+
+/// With what a unit asks for and nothing judges.
+fn mentioned(judged: Result<Report, Failure>, not_judged: Vec<String>) -> Result<Report, Failure> {
+    match judged {
+        Ok(report) => Ok(Report {
+            not_judged,
+            ..report
+        }),
+        Err(Failure::NoVerdict(error)) if !not_judged.is_empty() => {
+            let asked = not_judged.join(", ");
+            Err(error
+                .context(format!("asked of systemd and not judged: {asked}"))
+                .into())
+        }
+        failed => failed,
+    }
 }
 
 /// Where a record is there that cannot be read, nobody knows whether a limit is as it was intended.

@@ -3,7 +3,7 @@
 use agent_ebpf::{CgroupKey, Task};
 
 use super::{Cgroup, Registry, keys};
-use crate::container::life::Change;
+use crate::container::life::{Change, Spell};
 use crate::container::place::Where;
 
 impl Registry {
@@ -11,6 +11,21 @@ impl Registry {
     pub fn set_populated(&mut self, key: CgroupKey, populated: bool, time: u64) -> Option<Change> {
         let id = *self.by_key.get(&key)?;
         self.live(id, |cgroup| cgroup.set_populated(key, populated, time))?
+    }
+
+    /// The time in which the container whose own cgroup this is is empty, and may be populated again; told once.
+    pub fn take_empty(&mut self, key: CgroupKey) -> Option<Spell> {
+        let cgroup = self.cgroups.get_mut(self.by_key.get(&key)?)?;
+        cgroup.life.take_empty().filter(|_| cgroup.is_container())
+    }
+
+    /// The container is empty for so long that it has ended, if that is still the same time.
+    pub fn end_empty(&mut self, key: CgroupKey, spell: Spell) -> Option<Change> {
+        let id = *self.by_key.get(&key)?;
+        self.live(id, |cgroup| {
+            let is_same = cgroup.life.is_empty(spell);
+            is_same.then(|| cgroup.end()).flatten()
+        })?
     }
 
     /// The task is the first process of its cgroup.
@@ -69,7 +84,7 @@ impl Cgroup {
     /// Nothing is in it, as it is gone.
     pub(super) fn end(&mut self) -> Option<Change> {
         let is_container = self.is_container();
-        let ended = self.life.set_populated(false, 0, &self.container);
+        let ended = self.life.end(&self.container);
         ended.filter(|_| is_container)
     }
 

@@ -13,11 +13,23 @@ use crate::{container::claim::Confirmation, limit::Intent, text::cut, watch::rec
 /// Containers whose names are known at most, the removed included.
 pub const NAMES_AT_MOST: usize = 16_384;
 
-/// What an engine calls a container. An empty text says nothing.
+/// What an engine calls a container, and how it stands with it. An empty text says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
     pub name: String,
     pub image: String,
+    pub run: Run,
+}
+
+/// Whether a container runs, as its engine said last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Run {
+    #[default]
+    Unsaid,
+    /// It was made, and never started.
+    Never,
+    Started,
+    Ended,
 }
 
 /// What an engine tells.
@@ -29,6 +41,8 @@ pub enum Told {
     Intended(String, Arc<Intent>),
     /// A container runs, and these cgroups are its own.
     Confirmed(Confirmation),
+    /// Its first process has ended.
+    Ended(String),
     /// It was removed.
     Removed(String),
     /// These are all that there are.
@@ -72,9 +86,15 @@ impl Names {
         let named = Named {
             name: cut(&named.name).to_owned(),
             image: cut(&named.image).to_owned(),
+            run: named.run,
         };
         if let Some(entry) = self.by_id.get_mut(id) {
             entry.removed = None;
+            let run = match named.run {
+                Run::Unsaid => entry.named.run,
+                said => said,
+            };
+            let named = Named { run, ..named };
             let is_news = entry.named != named;
             entry.named = named;
             return is_news;
@@ -91,6 +111,12 @@ impl Names {
         };
         self.by_id.insert(id.to_owned(), entry);
         true
+    }
+
+    fn end(&mut self, id: &str) {
+        if let Some(entry) = self.by_id.get_mut(cut(id)) {
+            entry.named.run = Run::Ended;
+        }
     }
 
     fn remove(&mut self, id: &str, now: Instant) {
@@ -145,6 +171,7 @@ impl Registry {
                 self.intend(&id, &intent);
             }
             Told::Confirmed(confirmation) => self.confirm([confirmation]),
+            Told::Ended(id) => self.names.end(&id),
             Told::Removed(id) => self.names.remove(&id, now),
             Told::All(all) => {
                 self.names.remove_others(&all, now);
@@ -187,6 +214,18 @@ impl Registry {
     pub fn is_had(&self, id: &str) -> Option<bool> {
         let entry = self.names.by_id.get(cut(id))?;
         Some(entry.removed.is_none())
+    }
+
+    /// Containers that an engine has and that do not run, of which no cgroup is known, not even as one that is gone: by id.
+    pub fn without_cgroup(&self) -> Vec<(&str, &Named)> {
+        let own = self.all().filter(|it| it.is_container());
+        let known: HashSet<&str> = own.map(|it| &*it.container.id).collect();
+        let had = self.names.by_id.iter();
+        let had = had.filter(|(id, entry)| {
+            let is_idle = matches!(entry.named.run, Run::Never | Run::Ended);
+            is_idle && entry.removed.is_none() && !known.contains(&***id)
+        });
+        had.map(|(id, entry)| (&**id, &entry.named)).collect()
     }
 
     /// How many containers have a name by their engine, those removed a while ago included.

@@ -119,19 +119,41 @@ fn it_starts_with_the_first_directory_and_stops_with_the_last() {
             .action,
         Action::Start
     );
-    assert_eq!(
-        registry
-            .set_populated(key(PIDS, 30), false, 301)
-            .unwrap()
-            .exit,
-        None
-    );
+    assert_eq!(registry.set_populated(key(PIDS, 30), false, 301), None);
+    let spell = registry.take_empty(key(PIDS, 30)).unwrap();
+    let stop = registry.end_empty(key(PIDS, 30), spell).unwrap();
+    assert_eq!((stop.action, stop.exit), (Action::Stop, None));
+}
+
+/// Those of an engine that come before the first process does.
+#[test]
+fn helpers_are_no_life_of_their_own() {
+    let mut registry = docker();
+    let start = registry.set_populated(key(MEMORY, 20), true, 100).unwrap();
+    assert_eq!(start.action, Action::Start);
+    assert_eq!(registry.set_populated(key(MEMORY, 20), false, 200), None);
+    let spell = registry.take_empty(key(MEMORY, 20)).unwrap();
+    assert_eq!(registry.take_empty(key(PIDS, 30)), None);
+    assert!(registry.get(key(MEMORY, 20)).unwrap().life.running());
+    assert_eq!(registry.set_populated(key(PIDS, 30), true, 300), None);
+    assert_eq!(registry.end_empty(key(MEMORY, 20), spell), None);
+    // With it, the end is the end.
+    registry.set_init(&task(5, 20, 30));
+    let stop = registry.set_populated(key(PIDS, 30), false, 400).unwrap();
+    assert_eq!(stop.action, Action::Stop);
+    // And so is the removal without it.
+    registry.set_populated(key(PIDS, 30), true, 500);
+    assert_eq!(registry.set_populated(key(PIDS, 30), false, 600), None);
+    assert_eq!(remove(&mut registry, key(PIDS, 30)), None);
+    let stop = remove(&mut registry, key(MEMORY, 20)).unwrap();
+    assert_eq!(stop.action, Action::Stop);
 }
 
 #[test]
 fn a_removed_directory_is_an_empty_one() {
     let mut registry = docker();
     registry.set_populated(key(MEMORY, 20), true, 100);
+    registry.set_init(&task(5, 20, 30));
     assert_eq!(
         remove(&mut registry, key(MEMORY, 20)).unwrap().action,
         Action::Stop
@@ -201,11 +223,13 @@ fn another_path_with_the_same_id_is_another_container() {
     // Neither joins the other: each has a life of its own.
     let start = registry.set_populated(key(MEMORY, 22), true, 101).unwrap();
     assert_eq!(start.container.cgroup, forged);
+    registry.set_init(&task(5, 22, 1));
     let stop = registry.set_populated(key(MEMORY, 22), false, 102).unwrap();
     assert_eq!(
         (stop.action, stop.container.cgroup.as_str()),
         (Action::Stop, forged.as_str())
     );
+    registry.set_populated(key(MEMORY, 22), true, 103);
     registry.set_init(&task(5, 22, 1));
     assert_eq!(registry.get(key(MEMORY, 20)).unwrap().life.init(), None);
 }

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat, openat};
 use rustix::io::{Errno, pread};
 
 use super::{Directory, Entry, Job, Kept, Last, Plan, ReadErrors, Slot};
@@ -82,8 +82,11 @@ impl<'a> Reader<'a> {
                         continue;
                     }
                     let is_watched = watch.is_some();
-                    errors.keep(self.read_into(&source, is_watched, slot, &mut buffer, reading));
-                    if let Some(moves) = &FILES[index].moves_with {
+                    let read = self.read_into(&source, is_watched, slot, &mut buffer, reading);
+                    if read.is_err() {
+                        reading.set_unread(&FILES[index].form.all_fields());
+                        errors.keep(read);
+                    } else if let Some(moves) = &FILES[index].moves_with {
                         let said = reading.take(moves.fields);
                         *last = reading
                             .number(moves.with)
@@ -159,7 +162,7 @@ impl<'a> Reader<'a> {
                 }
                 match errno {
                     // The second: pressure, where the kernel was told not to measure it.
-                    Errno::NOENT | Errno::OPNOTSUPP => {
+                    Errno::NOENT | Errno::OPNOTSUPP if source.has_directory() => {
                         *slot = Slot::Missing;
                         Ok(None)
                     }
@@ -246,6 +249,16 @@ impl Source<'_> {
             flags,
             Mode::empty(),
         )
+    }
+
+    /// Whether the cgroup is still there.
+    fn has_directory(&self) -> bool {
+        let below = self.plan.mounted.below_root(&self.directory.path);
+        below.is_some_and(|mut path| {
+            // Of the mount itself there is no name.
+            path.push(".");
+            accessat(&self.plan.mount, &path, Access::EXISTS, AtFlags::empty()).is_ok()
+        })
     }
 
     /// For errors.

@@ -162,6 +162,8 @@ fn a_cgroup_removed_meanwhile_is_no_error() {
     let (readings, errors) = Kept::new(9, 9999).read(&hierarchies, &cgroups);
     assert_eq!(errors.count, 0, "{:?}", errors.first);
     assert_eq!(readings[0].number(Field::MemoryUsage), None);
+    // It had a limit, of which nobody knows what it was at last.
+    assert!(readings[0].is_unread(Field::MemoryLimit));
     assert_eq!(readings[0].number(Field::Threads), Some(3));
 }
 
@@ -310,8 +312,12 @@ fn what_cannot_be_opened_is_an_error_each_time() {
     std::os::unix::fs::symlink(&usage, &usage).unwrap();
     let mut kept = Kept::new(9, 9999);
     for _ in 0..3 {
-        let (_, errors) = kept.read(&hierarchies, &cgroups);
+        let (readings, errors) = kept.read(&hierarchies, &cgroups);
         assert_eq!(errors.count, 1);
+        assert!(readings[0].is_unread(Field::MemoryUsage));
+        // A kernel without such a file is no such case.
+        assert!(!readings[0].is_unread(Field::Failcnt));
+        assert!(!readings[0].is_unread(Field::Rss));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::effective::{BOUNDED, Bound};
+use super::effective::{BOUNDED, Bound, Seen};
 use super::{Cgroup, Samples, Source};
 use crate::host::hierarchy::Version;
 use crate::host::reading::Reading;
@@ -31,7 +31,7 @@ fn all(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
 
 fn one(cgroup: &Cgroup, kind: Kind, bound: &Bound, page: u64, out: &mut Samples<'_, '_>) {
     // Where the kernel counts no swap, engines leave its limit out and say so.
-    if kind == Kind::MemorySwap && bound.own.is_none() {
+    if bound.own == Seen::Unread || kind == Kind::MemorySwap && bound.own == Seen::Nothing {
         return;
     }
     let version = bound.version.unwrap_or(Version::V2);
@@ -41,6 +41,11 @@ fn one(cgroup: &Cgroup, kind: Kind, bound: &Bound, page: u64, out: &mut Samples<
         return;
     };
     let drift = chain(kind, version, bound).drift(Some(&intended));
+    // What could not be read above may be tighter than an own limit.
+    let is_limited = bound.own.held().is_some_and(|held| !held.is_none());
+    if drift.is_none() && is_limited && bound.above == Seen::Unread {
+        return;
+    }
     let found = drift.as_ref().map(Drift::name);
     for name in Drift::NAMES {
         let value = Value::Number((found == Some(name)).into());
@@ -56,7 +61,7 @@ fn chain(kind: Kind, version: Version, bound: &Bound) -> Chain {
         text: String::new(),
         held: held.clone(),
     };
-    let own = bound.own.as_ref().map(link);
+    let own = bound.own.held().map(link);
     Chain {
         kind,
         device: None,
@@ -64,6 +69,6 @@ fn chain(kind: Kind, version: Version, bound: &Bound) -> Chain {
         own: own.ok_or_else(|| Missing::NoFile {
             file: kind.flag().to_owned(),
         }),
-        above: bound.above.iter().map(link).collect(),
+        above: bound.above.held().map(link).into_iter().collect(),
     }
 }

@@ -31,42 +31,115 @@ pub const SOURCES: &[Source] = &[
 pub struct Bounded {
     pub kind: Kind,
     own: fn(&Cgroup) -> Option<Held>,
+    /// What the own one is read of.
+    fields: &'static [Field],
     /// The tightest of the cgroup and those above it, where the kernel says that.
-    tree: fn(&Cgroup) -> Option<Held>,
+    tree: Option<Field>,
 }
 
 pub const BOUNDED: [Bounded; 4] = [
     Bounded {
         kind: Kind::Memory,
         own: |cgroup| amount(own(cgroup, Field::MemoryLimit, Field::TreeMemoryLimit)),
-        tree: |cgroup| amount(cgroup.reading.limit(Field::TreeMemoryLimit)),
+        fields: &[Field::MemoryLimit],
+        tree: Some(Field::TreeMemoryLimit),
     },
     Bounded {
         kind: Kind::MemorySwap,
         own: |cgroup| amount(own(cgroup, Field::SwapLimit, Field::TreeSwapLimit)),
-        tree: |cgroup| amount(cgroup.reading.limit(Field::TreeSwapLimit)),
+        fields: &[Field::SwapLimit],
+        tree: Some(Field::TreeSwapLimit),
     },
     Bounded {
         kind: Kind::CpuQuota,
         own: quota,
-        tree: |_| None,
+        fields: &[Field::CpuQuota, Field::CpuPeriod],
+        tree: None,
     },
     Bounded {
         kind: Kind::Pids,
         own: |cgroup| amount(cgroup.reading.limit(Field::ThreadsMax)),
-        tree: |_| None,
+        fields: &[Field::ThreadsMax],
+        tree: None,
     },
 ];
+
+/// A limit, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Seen {
+    /// There is none, nor a file for it.
+    #[default]
+    Nothing,
+    /// A file holds it.
+    Held(Held),
+    /// Its file is there, and could not be read.
+    Unread,
+}
 
 /// What one limit of a cgroup is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bound {
     /// Of the hierarchy that has the controller.
     pub version: Option<Version>,
-    /// What its own file holds; `None` where it is not there.
-    pub own: Option<Held>,
-    /// The tightest of those above it.
-    pub above: Option<Held>,
+    pub own: Seen,
+    /// The tightest of those above it; with the own one where `is_told`.
+    pub above: Seen,
+    /// Whether the kernel itself says which limit is the tightest.
+    is_told: bool,
+}
+
+impl Seen {
+    pub fn held(&self) -> Option<&Held> {
+        match self {
+            Self::Held(held) => Some(held),
+            Self::Nothing | Self::Unread => None,
+        }
+    }
+
+    /// The tighter of the two. What could not be read may be tighter than any other.
+    fn tighter(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unread, _) | (_, Self::Unread) => Self::Unread,
+            (Self::Held(one), Self::Held(other)) => Self::Held(one.tighter(other)),
+            (Self::Nothing, seen) | (seen, Self::Nothing) => seen,
+        }
+    }
+}
+
+impl Bound {
+    /// The tightest of all, where that is known.
+    fn effective(&self) -> Option<Held> {
+        let own = match &self.own {
+            Seen::Unread if self.is_told => Seen::Nothing,
+            own => own.clone(),
+        };
+        own.tighter(self.above.clone()).held().cloned()
+    }
+}
+
+impl Bounded {
+    fn own(&self, cgroup: &Cgroup) -> Seen {
+        match (self.own)(cgroup) {
+            Some(held) => Seen::Held(held),
+            None => unread(self.fields, cgroup),
+        }
+    }
+
+    fn told(&self, cgroup: &Cgroup) -> Option<Held> {
+        amount(cgroup.reading.limit(self.tree?))
+    }
+
+    /// Of those above where the kernel tells it, and cannot be asked.
+    fn untold(&self, cgroup: &Cgroup) -> Seen {
+        unread(self.tree.as_slice(), cgroup)
+    }
+}
+
+fn unread(fields: &[Field], cgroup: &Cgroup) -> Seen {
+    match fields.iter().any(|it| cgroup.reading.is_unread(*it)) {
+        true => Seen::Unread,
+        false => Seen::Nothing,
+    }
 }
 
 fn amount(limit: Option<Limit>) -> Option<Held> {
@@ -83,8 +156,7 @@ fn quota(cgroup: &Cgroup) -> Option<Held> {
 fn effective(cgroup: &Cgroup, kind: Kind) -> Option<u64> {
     let mut bounds = BOUNDED.iter().zip(&cgroup.bounds);
     let (_, bound) = bounds.find(|(bounded, _)| bounded.kind == kind)?;
-    let held = bound.own.iter().chain(&bound.above).cloned();
-    match held.reduce(Held::tighter)? {
+    match bound.effective()? {
         Held::Amount(Limit::Value(limit)) => Some(limit),
         Held::Quota {
             quota: Limit::Value(quota),
@@ -107,8 +179,9 @@ pub fn set_bounds(
         for (cgroup, above) in cgroups.iter_mut().zip(above) {
             cgroup.bounds[index] = Bound {
                 version: found.map(|(_, version)| version),
-                own: (bounded.own)(cgroup),
+                own: bounded.own(cgroup),
                 above,
+                is_told: bounded.told(cgroup).is_some(),
             };
         }
     }
@@ -120,7 +193,7 @@ fn above(
     directories: &[Directories],
     hierarchy: Option<u32>,
     bounded: &Bounded,
-) -> Vec<Option<Held>> {
+) -> Vec<Seen> {
     let paths = directories.iter().map(|directories| {
         let mut there = directories.iter();
         let directory = there.find(|it| Some(it.key.hierarchy) == hierarchy)?;
@@ -128,22 +201,26 @@ fn above(
     });
     let paths: Vec<Option<&str>> = paths.collect();
     let limited = cgroups.iter().zip(&paths).filter_map(|(cgroup, path)| {
-        let held = (bounded.own)(cgroup).filter(|held| !held.is_none())?;
-        Some(((*path)?, held))
+        let own = bounded.own(cgroup);
+        let binds = own == Seen::Unread || own.held().is_some_and(|held| !held.is_none());
+        binds.then_some(((*path)?, own))
     });
-    let limited: HashMap<&str, Held> = limited.collect();
+    let limited: HashMap<&str, Seen> = limited.collect();
     let tightest = |path: &str| {
         let above = path::with_parents(path).skip(1);
-        let held = above.filter_map(|path| limited.get(&*path)).cloned();
-        held.reduce(Held::tighter)
+        let seen = above.filter_map(|path| limited.get(&*path)).cloned();
+        seen.reduce(Seen::tighter).unwrap_or_default()
     };
     // Most hosts have few limits, or none.
     let none = limited.is_empty();
     let each = cgroups.iter().zip(&paths);
     // What v1's kernel says is all: a limit above may be out of the agent's sight, or not bind those below.
-    each.map(|(cgroup, path)| match (bounded.tree)(cgroup) {
-        None => path.filter(|_| !none).and_then(tightest),
-        tree => tree,
+    each.map(|(cgroup, path)| match bounded.told(cgroup) {
+        Some(told) => Seen::Held(told),
+        None => {
+            let seen = path.filter(|_| !none).map(tightest);
+            seen.unwrap_or_default().tighter(bounded.untold(cgroup))
+        }
     })
     .collect()
 }

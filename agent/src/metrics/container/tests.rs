@@ -1,5 +1,7 @@
 //! What is written of cgroups whose numbers are given.
 
+mod drift;
+
 use agent_ebpf::{Call, Counts, Ending, NamespaceType};
 
 use super::*;
@@ -325,47 +327,6 @@ fn the_tightest_limit_above_holds() {
     }
 }
 
-/// What drifts of a container below `/a`, which is to have 4096 bytes of memory and half a CPU: limit and how.
-fn drifting(version: Version, set: impl Fn(&mut Reading, &mut Reading)) -> Vec<String> {
-    let mut above = living("/a");
-    let mut container = Cgroup {
-        is_container: true,
-        ..living("/a/c")
-    };
-    let quota = crate::limit::Value::Quota {
-        quota: Limit::Value(50_000),
-        period: 100_000,
-    };
-    let memory = crate::limit::Value::Amount(Limit::Value(4096));
-    container.intended = Some(Arc::new(Intent {
-        limits: vec![(Kind::Memory, memory), (Kind::CpuQuota, quota)],
-        source: crate::limit::Source::Docker,
-    }));
-    let reading = &mut container.reading;
-    reading.set(Field::MemoryUsage, 1);
-    reading.set_limit(Field::MemoryLimit, Limit::Value(4096));
-    reading.set_limit(Field::ThreadsMax, Limit::Max);
-    reading.set(Field::CpuQuota, 50_000);
-    reading.set(Field::CpuPeriod, 100_000);
-    set(&mut above.reading, reading);
-    let mut cgroups = [above, container];
-    bound(&mut cgroups, &["/a", "/a/c"], version);
-    let text = written(&cgroups);
-    let samples = samples(&text, &catalogue::LIMIT_DRIFT);
-    let drifting = samples.iter().filter(|it| it.ends_with(" 1"));
-    let labels = |sample: &&str| {
-        sample
-            .split('"')
-            .skip(1)
-            .step_by(2)
-            .take(2)
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
-    assert_eq!(samples.len() % 3, 0);
-    drifting.map(labels).collect()
-}
-
 #[test]
 fn shares_are_those_that_were_asked_for() {
     // The file's weight, and what was asked for.
@@ -391,69 +352,4 @@ fn shares_are_those_that_were_asked_for() {
         let found = samples(&text, &catalogue::SPEC_CPU_SHARES);
         assert_eq!(found, [wanted], "{weight} {asked:?}");
     }
-}
-
-#[test]
-fn what_nobody_is_known_to_have_asked_for_has_no_drift() {
-    let mut container = Cgroup {
-        is_container: true,
-        ..living("/c")
-    };
-    let reading = &mut container.reading;
-    reading.set_limit(Field::MemoryLimit, Limit::Value(4096));
-    reading.set_limit(Field::ThreadsMax, Limit::Value(9));
-    for intended in [None, Some(Vec::new())] {
-        container.intended = intended.map(|limits| {
-            let source = crate::limit::Source::AgentRun;
-            Arc::new(Intent { limits, source })
-        });
-        let mut cgroups = [container.clone()];
-        bound(&mut cgroups, &["/c"], Version::V2);
-        let text = written(&cgroups);
-        assert_eq!(samples(&text, &catalogue::LIMIT_DRIFT), [""; 0]);
-    }
-}
-
-#[test]
-fn drift_is_told_of_each_limit() {
-    let none = Vec::<String>::new();
-    for version in [Version::V1, Version::V2] {
-        assert_eq!(drifting(version, |_, _| {}), none);
-        let written = drifting(version, |_, own| {
-            own.set_limit(Field::MemoryLimit, Limit::Value(8192));
-            own.set(Field::CpuPeriod, 50_000);
-        });
-        assert_eq!(written, ["memory written", "cpu-quota written"]);
-        let shadowed = drifting(version, |above, own| {
-            above.set_limit(Field::MemoryLimit, Limit::Value(1024));
-            // Nobody is known to have asked for it.
-            own.set_limit(Field::ThreadsMax, Limit::Value(9));
-            above.set_limit(Field::ThreadsMax, Limit::Value(5));
-        });
-        assert_eq!(shadowed, ["memory shadowed"]);
-        let lifted = drifting(version, |_, own| {
-            own.set_limit(Field::MemoryLimit, Limit::Max)
-        });
-        assert_eq!(lifted, ["memory written"]);
-    }
-    // What v1's kernel says of those above counts, whether they are seen or not.
-    let unseen = drifting(Version::V1, |_, own| {
-        own.set_limit(Field::TreeMemoryLimit, Limit::Value(2048));
-    });
-    assert_eq!(unseen, ["memory shadowed"]);
-    let apart = drifting(Version::V1, |above, own| {
-        above.set_limit(Field::MemoryLimit, Limit::Value(1024));
-        own.set_limit(Field::TreeMemoryLimit, Limit::Value(4096));
-    });
-    assert_eq!(apart, none);
-    let missing = drifting(Version::V2, |_, own| {
-        *own = Reading::default();
-        own.set(Field::CpuUsage, 1);
-    });
-    assert_eq!(missing, ["memory missing", "cpu-quota missing"]);
-    // It was removed while it was read.
-    assert_eq!(
-        drifting(Version::V2, |_, own| *own = Reading::default()),
-        none
-    );
 }

@@ -38,7 +38,18 @@ impl WithoutSwap {
     /// Limits memory, and with it swap, in a cgroup that is there. A file that is none of the kernel's keeps what it held
     /// behind what is written.
     fn limit(&self, held: &str, swap_implied: bool) -> Result<(Vec<Kind>, Vec<Note>), Error> {
-        let limit = format!("sys/fs/cgroup/agent/web/{}", self.limit);
+        self.limit_of("web", self.limit, held, swap_implied)
+    }
+
+    /// Likewise, of a container of this name, whose cgroup has this file only.
+    fn limit_of(
+        &self,
+        name: &str,
+        file: &str,
+        held: &str,
+        swap_implied: bool,
+    ) -> Result<(Vec<Kind>, Vec<Note>), Error> {
+        let limit = format!("sys/fs/cgroup/agent/{name}/{file}");
         let root = tree(&[
             ("proc/self/mountinfo", self.mountinfo),
             ("proc/self/cgroup", self.ids),
@@ -51,7 +62,7 @@ impl WithoutSwap {
         let hierarchies = Hierarchies::discover(root.path())?;
         let mounted = &hierarchies.all()[0];
         let place = Place::at(mounted, "/", &mounted.mount)?;
-        let way = place.find(&["agent", "web"])?.unwrap();
+        let way = place.find(&["agent", name])?.unwrap();
         let asked = r#"{"memory": {"limit": 52428800, "swap": 104857600}}"#;
         let wanted = Wanted::of(&serde_json::from_str(asked).unwrap(), 4096)?;
         let limiter = Limiter {
@@ -85,6 +96,23 @@ fn swap_that_is_asked_for_is_an_error_where_it_is_not_counted() {
         assert!(said.starts_with("--memory-swap needs "), "{said}");
         assert!(said.contains(host.swap), "{said}");
         assert!(said.contains("swapaccount=1"), "{said}");
+    }
+}
+
+/// What is advised follows from the limit, and not from how a container or a file is called.
+#[test]
+fn a_container_called_swan_is_advised_nothing_of_swap() {
+    for host in [V1, V2] {
+        for name in ["swan", "swap", "memory.swap.max", "memory.memsw"] {
+            let error = host.limit_of(name, "other", "", false).unwrap_err();
+            let said = error.to_string();
+            assert!(said.starts_with("--memory needs "), "{said}");
+            assert!(said.contains(host.limit), "{said}");
+            assert!(!said.contains("swapaccount"), "{name}: {said}");
+            let error = host.limit_of(name, host.limit, "", false).unwrap_err();
+            let said = error.to_string();
+            assert!(said.contains("swapaccount=1"), "{name}: {said}");
+        }
     }
 }
 

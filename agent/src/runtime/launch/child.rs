@@ -7,6 +7,7 @@ mod identity;
 mod mount;
 mod reaper;
 mod root;
+mod settings;
 mod terminal;
 
 use std::ffi::CStr;
@@ -67,7 +68,7 @@ impl Step {
 }
 
 /// Of a container's first process.
-pub const FIRST: [Step; 24] = [
+pub const FIRST: [Step; 25] = [
     Step::new("tie", tie),
     Step::new("memory", reaper::look),
     Step::new("map", identity::become_root),
@@ -78,10 +79,11 @@ pub const FIRST: [Step; 24] = [
     Step::new("root", root::attach),
     Step::new("mount", mount::all),
     Step::new("terminal", terminal::make),
-    Step::new("sysctl", mount::settings),
+    Step::new("sysctl", settings::early),
     Step::new("mask", hide::masked),
     Step::new("read-only", hide::read_only),
     Step::new("wait", wait),
+    Step::new("interface", settings::late),
     Step::new("cgroup", mount::late),
     Step::new("leave", root::enter),
     Step::new("stdio", terminal::connect),
@@ -157,6 +159,8 @@ pub struct Child<'a> {
     proc: Option<OwnedFd>,
     /// What is mounted at `/proc` and `/sys`.
     kernels: [Option<OwnedFd>; hide::KERNELS_COUNT],
+    /// Where the settings of interfaces are, where some are wanted.
+    interfaces: [Option<OwnedFd>; settings::INTERFACES_COUNT],
     dev: Option<OwnedFd>,
     terminals: Option<OwnedFd>,
     /// The directory of cgroup hierarchies.
@@ -178,6 +182,7 @@ pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
         own: None,
         proc: None,
         kernels: [const { None }; hide::KERNELS_COUNT],
+        interfaces: [const { None }; settings::INTERFACES_COUNT],
         dev: None,
         terminals: None,
         hierarchies: None,

@@ -102,7 +102,7 @@ impl Error {
 }
 
 /// What to do about the failures that a person's flags lead to.
-const ADVICE: [(&str, Errno, &str); 10] = [
+const ADVICE: [(&str, Errno, &str); 13] = [
     (
         "join",
         Errno::INVAL,
@@ -140,6 +140,21 @@ const ADVICE: [(&str, Errno, &str); 10] = [
     ),
     (
         "sysctl",
+        Errno::NODEV,
+        "another mount stands where the kernel's settings are; leave that out",
+    ),
+    (
+        "interface",
+        Errno::NOENT,
+        "the container has no such interface, or that has no such setting; --net veth makes eth0; see --sysctl",
+    ),
+    (
+        "interface",
+        Errno::INVAL,
+        "the setting does not take this value; see --sysctl",
+    ),
+    (
+        "interface",
         Errno::NODEV,
         "another mount stands where the kernel's settings are; leave that out",
     ),

@@ -54,14 +54,18 @@ impl Bundle {
             reason,
         };
         let said = |source: serde_json::Error| refuse(source.to_string());
-        let left = Left::of(&serde_json::from_slice(&text).map_err(said)?);
+        let configuration = serde_json::from_slice(&text).map_err(said)?;
+        let left = Left::of(&configuration);
         // Before it is read into types: those may not know a form of what is refused.
         if let Some(member) = left.refused {
             return Err(refuse(format!(
                 "{member} is not supported; remove it to run without"
             )));
         }
-        let spec: Spec = serde_json::from_slice(&text).map_err(said)?;
+        let spec: Result<Spec, _> = serde_json::from_value(configuration);
+        // Who reads the text says where in it the error is.
+        let spec = spec.or_else(|_| serde_json::from_slice(&text));
+        let spec = spec.map_err(said)?;
         if let Some(root) = spec.root() {
             has_no_link(&directory.join(root.path()))
                 .map_err(|reason| Error::Bundle { path, reason })?;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{set, with};
+use super::{to, with};
 use crate::cases::{Case, Expect, mount};
 
 fn bind(options: Value) -> Value {
@@ -16,7 +16,11 @@ fn mounted(name: &str, expect: Expect, one: Value) -> Case {
 pub fn all() -> Vec<Case> {
     use Expect::{Differs, RefusedHere, Same};
     vec![
-        set("a root to write to", Same, "root/readonly", json!(false)),
+        with(
+            "a root to write to",
+            Same,
+            to("root/readonly", json!(false)),
+        ),
         mounted(
             "a bind mount named from the bundle on",
             Same,
@@ -77,60 +81,64 @@ pub fn all() -> Vec<Case> {
             Expect::Refused("nowhere"),
             json!({"destination": "/data", "type": "bind", "source": "nowhere", "options": ["bind"]}),
         ),
-        set(
+        with(
             "no mounts but /proc",
             Differs(&["nodes", "devices", "mounts"], "no-dev"),
-            "mounts",
-            json!([{"destination": "/proc", "type": "proc", "source": "proc"}]),
+            to(
+                "mounts",
+                json!([{"destination": "/proc", "type": "proc", "source": "proc"}]),
+            ),
         ),
-        set(
+        with(
             "files that are masked",
             Same,
-            "linux/maskedPaths",
-            json!(["/etc/secret", "/proc/scsi", "/proc/keys", "/nowhere"]),
+            to(
+                "linux/maskedPaths",
+                json!(["/etc/secret", "/proc/scsi", "/proc/keys", "/nowhere"]),
+            ),
         ),
-        set("nothing is masked", Same, "linux/maskedPaths", json!([])),
-        set(
+        with(
+            "nothing is masked",
+            Same,
+            to("linux/maskedPaths", json!([])),
+        ),
+        with(
             "nothing is read-only",
             Same,
-            "linux/readonlyPaths",
-            json!([]),
+            to("linux/readonlyPaths", json!([])),
         ),
-        set(
+        with(
             "directories that are read-only",
             Same,
-            "linux/readonlyPaths",
-            json!(["/proc/sys", "/data", "/nowhere"]),
+            to(
+                "linux/readonlyPaths",
+                json!(["/proc/sys", "/data", "/nowhere"]),
+            ),
         ),
-        set(
+        with(
             "a root that is private",
             Same,
-            "linux/rootfsPropagation",
-            json!("rprivate"),
+            to("linux/rootfsPropagation", json!("rprivate")),
         ),
-        set(
+        with(
             "a root that is a slave",
             Same,
-            "linux/rootfsPropagation",
-            json!("slave"),
+            to("linux/rootfsPropagation", json!("slave")),
         ),
-        set(
+        with(
             "a root that is shared",
             Differs(&["mounts"], "rootfs-propagation"),
-            "linux/rootfsPropagation",
-            json!("shared"),
+            to("linux/rootfsPropagation", json!("shared")),
         ),
-        set(
+        with(
             "a root that is not to be bound",
             Expect::RefusedThere("rootfs-unbindable"),
-            "linux/rootfsPropagation",
-            json!("unbindable"),
+            to("linux/rootfsPropagation", json!("unbindable")),
         ),
-        set(
+        with(
             "a propagation that is none",
             Expect::Refused("rootfsPropagation is \"bogus\""),
-            "linux/rootfsPropagation",
-            json!("bogus"),
+            to("linux/rootfsPropagation", json!("bogus")),
         ),
     ]
 }

@@ -14,6 +14,7 @@ const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b
 
 fn named(name: &str) -> Named {
     Named {
+        run: Run::Unsaid,
         name: name.to_owned(),
         image: "busybox".to_owned(),
     }
@@ -254,4 +255,52 @@ fn there_is_a_bound_and_the_removed_make_room() {
     }
     assert!(registry.names.removed.len() <= NAMES_AT_MOST);
     assert_eq!(cut(&"ü".repeat(300)).len(), NAME_BYTES);
+}
+
+#[test]
+fn what_an_engine_has_and_does_not_run_is_known_without_a_cgroup() {
+    let mut registry = Registry::new([1; agent_ebpf::NAMESPACES]);
+    let now = Instant::now();
+    let with = |run| Named {
+        run,
+        ..named("web")
+    };
+    let runs = [Run::Unsaid, Run::Never, Run::Started, Run::Ended];
+    let list = ["a", "b", "c", "d"]
+        .map(str::to_owned)
+        .into_iter()
+        .zip(runs.map(with));
+    registry.tell(Told::All(list.collect()), now);
+    let known = |registry: &Registry| {
+        let mut known: Vec<_> = registry
+            .without_cgroup()
+            .into_iter()
+            .map(|(id, named)| (id.to_owned(), named.run))
+            .collect();
+        known.sort_by(|a, b| a.0.cmp(&b.0));
+        known
+    };
+    let of = |id: &str, run| (id.to_owned(), run);
+    assert_eq!(known(&registry), [of("b", Run::Never), of("d", Run::Ended)]);
+    registry.tell(Told::Ended("c".to_owned()), now);
+    registry.tell(Told::Named("b".to_owned(), with(Run::Started)), now);
+    // A new name says nothing of that.
+    registry.tell(Told::Named("c".to_owned(), named("db")), now);
+    registry.tell(Told::Removed("d".to_owned()), now);
+    assert_eq!(known(&registry), [of("c", Run::Ended)]);
+    // Whose cgroup is known is told of by that.
+    let id = "c".repeat(64);
+    registry.tell(Told::Named(id.clone(), with(Run::Ended)), now);
+    assert_eq!(known(&registry).len(), 2);
+    let key = CgroupKey {
+        id: 20,
+        hierarchy: 4,
+        zero: 0,
+    };
+    let path = format!("/docker/{id}");
+    registry.add(key, &path, SystemTime::UNIX_EPOCH);
+    // Anybody may make a cgroup that claims to be it.
+    assert_eq!(known(&registry).len(), 2);
+    registry.confirm([Confirmation::of(&Claim::of(&path).unwrap())]);
+    assert_eq!(known(&registry), [of("c", Run::Ended)]);
 }

@@ -1,11 +1,10 @@
-//! Mounts, device nodes, and kernel settings below `/proc/sys`.
+//! Mounts and device nodes.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, PROC_SUPER_MAGIC, Uid, chownat, mkdirat, mknodat, openat,
-    symlinkat,
+    AtFlags, CWD, Gid, Mode, OFlags, Uid, chownat, mkdirat, mknodat, openat, symlinkat,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::{
@@ -14,7 +13,7 @@ use rustix::mount::{
 };
 use rustix::process::fchdir;
 
-use super::hide::{is_of, set_read_only};
+use super::hide::set_read_only;
 use super::{Child, Done, On as _};
 use crate::runtime::launch::place::{Kind, Links, Within};
 use crate::runtime::launch::plan::mounts::{Fresh, Hierarchy, Mount, Node, OwnCgroup, Role, What};
@@ -186,19 +185,6 @@ fn device(child: &Child<'_>, dev: BorrowedFd<'_>, node: &Node) -> Result<(), Err
     if let Some((uid, gid)) = node.owner {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         chownat(dev, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    }
-    Ok(())
-}
-
-pub fn settings<'a>(child: &mut Child<'a>) -> Done<'a> {
-    for (path, value) in &child.container()?.sysctl {
-        let proc = child.proc.as_ref().ok_or(Errno::NOENT).on(path)?;
-        let within = Within::new(proc.as_fd(), child.own.as_ref());
-        // What a volume has in its place may be a pipe that nobody reads.
-        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
-        let file = within.open_for(path, Links::Refuse, flags).on(path)?;
-        is_of(file.as_fd(), PROC_SUPER_MAGIC as u64).on(path)?;
-        rustix::io::write(&file, value.to_bytes()).on(path)?;
     }
     Ok(())
 }

@@ -1,0 +1,66 @@
+//! What `--socket`, `AGENT_SOCKET` and `--docker-socket` take: the path of a unix socket. A word without a slash is a slip, as `of` for `off`, and
+//! would name a file in the working directory.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::builder::{OsStringValueParser, StringValueParser, TypedValueParser};
+use thiserror::Error;
+
+use crate::server::socket::OFF;
+use crate::text::shell_word;
+
+/// Why a value is none of these paths.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ValueError {
+    #[error(
+        "want off or a path with a slash; {} is that file in the working directory",
+        here(name)
+    )]
+    Asked { name: PathBuf },
+    #[error(
+        "want a path with a slash; {} is that file in the working directory",
+        here(name)
+    )]
+    Made { name: PathBuf },
+    #[error(
+        "agent serve always has a socket: want a path with a slash; leave --socket off out, and AGENT_SOCKET unset, for the \
+         default"
+    )]
+    Off,
+}
+
+fn here(name: &Path) -> String {
+    let name = name.to_string_lossy();
+    shell_word(&format!("./{name}")).into_owned()
+}
+
+/// Of a command that asks a server: `off` asks none.
+pub fn asked() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|told: OsString| match PathBuf::from(told) {
+        path if path == Path::new(OFF) || has_slash(&path) => Ok(path),
+        name => Err(ValueError::Asked { name }),
+    })
+}
+
+/// Of what names containers; `off` and nothing at all stand for none.
+pub fn of_engine() -> impl TypedValueParser<Value = String> {
+    StringValueParser::new().try_map(|told: String| match &*told {
+        "" | OFF => Ok(told),
+        _ if has_slash(Path::new(&told)) => Ok(told),
+        _ => Err(ValueError::Asked { name: told.into() }),
+    })
+}
+
+/// Of `agent serve`.
+pub fn made() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|told: OsString| match PathBuf::from(told) {
+        path if has_slash(&path) => Ok(path),
+        name if name == Path::new(OFF) => Err(ValueError::Off),
+        name => Err(ValueError::Made { name }),
+    })
+}
+
+fn has_slash(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().contains(&b'/')
+}

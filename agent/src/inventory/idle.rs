@@ -1,0 +1,82 @@
+//! Containers that do not run and have no cgroup: those that engines have, and those of `agent run` that are kept.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::containers::{Condition, ContainerState};
+use crate::container::path::Runtime;
+use crate::container::place::{UNKNOWN, short};
+use crate::container::registry::Registry;
+use crate::container::registry::names::Run;
+use crate::watch::record::{Container, ContainerKind};
+use crate::witness::own;
+
+/// Those of engines, of which no cgroup is remembered either.
+pub fn of_engines(registry: &Registry) -> impl Iterator<Item = ContainerState> {
+    let known = registry.without_cgroup().into_iter();
+    known.map(|(id, named)| {
+        let condition = match named.run {
+            Run::Never => Condition::Created,
+            _ => Condition::Exited,
+        };
+        let or = |said: &str, otherwise: &str| match said {
+            "" => otherwise.to_owned(),
+            said => said.to_owned(),
+        };
+        let container = Container {
+            kind: ContainerKind::Container,
+            id: id.to_owned(),
+            name: or(&named.name, short(id)),
+            runtime: Runtime::Docker.name().to_owned(),
+            image: or(&named.image, UNKNOWN),
+            confirmed: Some(true),
+            cgroup: String::new(),
+        };
+        state(container, condition)
+    })
+}
+
+/// Adds those of `agent run` that are kept and not among `states`.
+pub fn add_kept(root: &Path, states: &mut Vec<ContainerState>) {
+    let own = states.iter().map(|it| &it.container);
+    let own = own.filter(|it| it.runtime == Runtime::Agent.name());
+    let known: HashSet<(String, String)> =
+        own.map(|it| (it.id.clone(), it.cgroup.clone())).collect();
+    let kept = own::kept(root).into_iter().filter_map(|(record, _)| {
+        let cgroup = record.cgroup.to_string_lossy().into_owned();
+        let id = record.name.clone();
+        let container = Container {
+            kind: ContainerKind::Container,
+            name: id.clone(),
+            image: own::named(record).image,
+            id,
+            runtime: Runtime::Agent.name().to_owned(),
+            confirmed: Some(true),
+            cgroup,
+        };
+        let is_known = known.contains(&(container.id.clone(), container.cgroup.clone()));
+        (!is_known).then(|| state(container, Condition::Exited))
+    });
+    states.extend(kept);
+}
+
+fn state(container: Container, condition: Condition) -> ContainerState {
+    ContainerState {
+        container,
+        state: condition,
+        running: false,
+        removed: None,
+        pid: None,
+        started: None,
+        processes: 0,
+        memory_usage_bytes: None,
+        memory_working_set_bytes: None,
+        memory_limit_bytes: None,
+        memory_effective_limit_bytes: None,
+        cpu_usage_seconds: None,
+        cpu_percent: None,
+        oom_kills: 0,
+        namespaces: None,
+        intended: None,
+    }
+}
