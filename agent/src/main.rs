@@ -12,10 +12,10 @@ use clap::{Parser as _, Subcommand};
 #[global_allocator]
 static HEAP: agent::sys::heap::Heap = agent::sys::heap::Heap::new();
 
-/// See what containers do to the kernel, and whether their limits hold
+/// See what containers do to the kernel, run them, and prove their limits
 ///
-/// Traces namespace calls, OOM kills, processes and escapes with eBPF, knows which container each belongs to, and shows
-/// them as Prometheus metrics (serve) and as a live stream (watch).
+/// Traces namespace calls, OOM kills, processes and escapes with eBPF, and attributes each to its container. Exports
+/// Prometheus metrics (serve) and a live stream (watch). Launches containers (run), and verifies limits (verify).
 #[derive(clap::Parser)]
 #[command(
     name = "agent",
@@ -29,8 +29,8 @@ Begin with:
   agent serve      trace the host, serve /metrics on 127.0.0.1:9464
   agent watch      in a second terminal: events as they happen
   agent ps         containers, their state and use
-  agent ns         namespaces, and who shares them
-  agent inspect    all about one container, and what it is not isolated from
+  agent ns         namespaces, and the containers that share them
+  agent inspect    everything about one container, and what it is not isolated from
   agent run        a container: agent run --bin bash,ls bash
   agent verify     whether limits hold: agent verify --memory 64m -- stress-ng --vm 1")]
 struct Cli<C: Subcommand> {

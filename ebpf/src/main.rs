@@ -38,7 +38,7 @@ fn panic(_info: &core::panic::PanicInfo) -> ! {
     loop {}
 }
 
-/// The kernel gives its GPL-only helpers to programs that say so here.
+/// The kernel gives its GPL-only helpers to programs that say so here; CONTRIBUTING.md explains the licence.
 #[cfg(target_arch = "bpf")]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod command;
 mod crun;
+mod deny;
 mod dist;
 mod packages;
 mod rules;
@@ -140,6 +141,12 @@ enum Task {
     ///
     /// The lints are listed in Cargo.toml, the rules in xtask/src/rules.rs.
     Check,
+
+    /// Check the crates that the workspace depends on: bans, licences and sources
+    ///
+    /// The rules are in deny.toml. cargo-deny is built into target/tools first where it is missing, which takes some
+    /// minutes. `cargo xtask test` does not include this check.
+    Deny,
 }
 
 fn main() -> ExitCode {
@@ -163,6 +170,7 @@ fn main() -> ExitCode {
         Task::Bench { arguments } => bench::bench(&arguments),
         Task::Dist => dist::dist(),
         Task::Check => check::run(),
+        Task::Deny => deny::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,6 +19,9 @@ const COMPONENTS: [(&str, &str); 3] = [
 /// The last bpf-linker whose LLVM is that of the pinned rustc.
 const LINKER: &str = "0.10.3";
 
+/// The cargo-deny that `cargo xtask deny` runs.
+const DENY: &str = "0.20.2";
+
 /// `cargo xtask setup`.
 pub fn run() -> Result<()> {
     println!("setup: installing what is missing");
@@ -57,6 +60,19 @@ pub fn for_dist(target: &str) -> Result<()> {
     Ok(())
 }
 
+/// What `cargo xtask deny` needs.
+pub fn for_deny() -> Result<()> {
+    if version_of("cargo-deny")?.as_deref() == Some(DENY) {
+        return Ok(());
+    }
+    println!(
+        "setup: building cargo-deny {DENY}, which checks dependencies, into {} (some minutes)",
+        tools().display()
+    );
+    // It runs for a second, so building it without optimization is quicker.
+    install("cargo-deny", DENY, &["--debug"])
+}
+
 fn components() -> Result<()> {
     let sysroot = output(&mut command("rustc", &["--print", "sysroot"])?)?;
     let missing = COMPONENTS
@@ -77,24 +93,31 @@ fn components() -> Result<()> {
 }
 
 fn linker() -> Result<()> {
-    if linker_version()?.as_deref() == Some(LINKER) {
+    if version_of("bpf-linker")?.as_deref() == Some(LINKER) {
         return Ok(());
     }
-    let tools = tools();
     println!(
         "setup: building bpf-linker {LINKER}, which links the BPF programs, into {} (about a minute)",
-        tools.display()
+        tools().display()
     );
-    let version = format!("={LINKER}");
-    let mut install = cargo(&["install", "--locked", "--version", &version, "bpf-linker"])?;
-    command::run(install.arg("--root").arg(tools))
+    install("bpf-linker", LINKER, &[])
 }
 
-/// The version of the bpf-linker that builds use, where there is one that runs.
-fn linker_version() -> Result<Option<String>> {
-    let Some(linker) = find("bpf-linker", &path()?) else {
+/// Builds this version of a crate's program into the directory of tools.
+fn install(name: &str, version: &str, options: &[&str]) -> Result<()> {
+    let version = format!("={version}");
+    let mut install = cargo(&["install", "--locked", "--version", &version, name])?;
+    command::run(install.args(options).arg("--root").arg(tools()))
+}
+
+/// The version of this tool in PATH, where there is one that runs.
+fn version_of(name: &str) -> Result<Option<String>> {
+    let Some(program) = find(name, &path()?) else {
         return Ok(None);
     };
-    let said = output(&mut command(linker, &["--version"])?).ok();
-    Ok(said.and_then(|said| Some(said.trim().strip_prefix("bpf-linker ")?.to_owned())))
+    let printed = output(&mut command(program, &["--version"])?).ok();
+    Ok(printed.and_then(|printed| {
+        let version = printed.trim().strip_prefix(name)?;
+        Some(version.trim_start().to_owned())
+    }))
 }

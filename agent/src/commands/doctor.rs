@@ -17,10 +17,10 @@ use crate::{
     text,
 };
 
-/// Say what this kernel and these privileges allow, and why
+/// Show what this kernel and these privileges allow, and why
 ///
-/// Loads and attaches every probe for a moment, and says by which mechanism, or with which error
-/// and what is lost by it. Exit status 0 when `agent serve` can run here, else 1.
+/// Loads and attaches every probe for a moment. Shows for each the mechanism that works, or the error
+/// and which events are not seen. The exit status is 0 when `agent serve` can run here, else 1.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// human: a table; json: one object
@@ -37,7 +37,7 @@ enum Output {
     Json,
 }
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Serialize)]
 struct Report {
     /// Whether `agent serve` can run.
@@ -46,7 +46,7 @@ struct Report {
     reason: Option<String>,
     system: System,
     cgroups: Cgroups,
-    /// How tracefs is reached, or why it is not.
+    /// How the agent reaches tracefs, or why it cannot.
     tracefs: String,
     probes: Vec<Status>,
 }
@@ -106,7 +106,7 @@ fn examine(args: &Args) -> Report {
     }
 }
 
-/// What becomes of each probe, or why none can be tried.
+/// The status of each probe, or the reason why no probe can be loaded.
 fn try_probes(mechanisms: Mechanisms) -> (Vec<Status>, Option<String>) {
     let options = Options {
         mechanisms,
@@ -204,10 +204,10 @@ fn human(report: &Report) -> String {
 /// Columns of a line.
 const COLUMNS: usize = 80;
 
-/// What a line that goes on begins with.
+/// The indent of a continued line.
 const GOES_ON: &str = "    ";
 
-/// Adds a line, which goes on in the next one where it is too long.
+/// Adds a line, and continues it in the next one where it is too long.
 fn line(text: &mut String, line: &str) {
     let (newline, line) = match line.strip_prefix('\n') {
         Some(rest) => ("\n", rest),
@@ -224,7 +224,7 @@ fn line(text: &mut String, line: &str) {
     text.push('\n');
 }
 
-/// Where a line that is too long can end: at the last space between its words.
+/// The last space at which a line that is too long can be broken.
 fn last_space(line: &str) -> Option<usize> {
     if text::width(line) <= COLUMNS {
         return None;
@@ -252,7 +252,7 @@ fn privileges(held: Option<&[String]>) -> String {
     }
 }
 
-/// What is missing without a capability that tracing does not need.
+/// What the agent does not see without CAP_SYS_PTRACE, which tracing does not need.
 fn lacking(held: Option<&[String]>) -> Option<String> {
     const PTRACE: &str = "CAP_SYS_PTRACE";
     let lacks = held.is_some_and(|held| !held.iter().any(|it| it == PTRACE));

@@ -1,5 +1,5 @@
-//! Containers that `agent run` of this user did not make: who has the one of a name, and which command does there what was
-//! asked for here.
+//! Containers that this user's `agent run` did not make: which engine or user has the container of a name, and which of
+//! its commands does what the caller asked for.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::text;
 use crate::watch::client;
 use crate::watch::record::Container;
 
-/// What commands do to a container of `agent run` alone.
+/// The actions that `agent` offers for containers of `agent run` alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     Exec,
@@ -35,8 +35,8 @@ impl Action {
     }
 }
 
-/// The commands by which engines do the same, in the order of [`Action`]; NAME and ID stand for the container's, COMMAND
-/// for what is to be run.
+/// The engines' commands for the same actions, in the order of [`Action`]. NAME and ID stand for the container's name and
+/// id, COMMAND for the command to run in it.
 #[rustfmt::skip]
 const COMMANDS: [(Runtime, [Option<&str>; 5]); 7] = [
     (Runtime::Docker,     [Some("docker exec NAME COMMAND"), Some("docker stop NAME"), Some("docker logs NAME"), Some("docker wait NAME"), Some("docker rm NAME")]),
@@ -48,21 +48,21 @@ const COMMANDS: [(Runtime, [Option<&str>; 5]); 7] = [
     (Runtime::Nspawn,     [Some("machinectl shell NAME COMMAND"), Some("machinectl terminate NAME"), Some("journalctl -M NAME"), None, Some("machinectl remove NAME")]),
 ];
 
-/// Who has a container.
+/// Where a container of the name exists.
 pub enum Answer {
     Known(Box<Known>),
-    /// docker, where it does not run.
+    /// docker has it, and it does not run.
     Stopped,
     Nobody,
-    /// This user may not find out, and why.
+    /// This user has no permission to find out; the reason.
     Closed(String),
 }
 
-/// Asks the server that this user trusts, else looks; docker also for what does not run. Its threads
-/// have ended when it returns, because the caller needs to have one thread.
+/// Looks for a container: asks a server of root's or of this user's, or scans the host where there is none. Asks docker for
+/// containers that do not run, too. All threads have ended when it returns, because the caller may have only one.
 ///
 /// # Errors
-/// Several are meant, or one that nothing confirms.
+/// The name matches several containers, or one that nothing confirms.
 pub fn ask(name: &str) -> anyhow::Result<Answer> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().build()?.block_on(asked(name))
@@ -102,14 +102,14 @@ async fn look(engine: &EngineArgs) -> anyhow::Result<Vec<super::known::Candidate
     Ok(running_in(&engine.look().await?))
 }
 
-/// Whether it can be part of a path of docker's interface.
+/// Whether the name can be part of a path of docker's HTTP interface.
 fn is_plain(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     name.starts_with(|first: char| first.is_ascii_alphanumeric()) && name.bytes().all(plain)
 }
 
-/// An error of a command that knows the containers of `agent run` only: where there is none of the name, it says who has
-/// one, and what to call. `command` is what was to be run.
+/// Extends the error of a command that handles containers of `agent run` alone. Where none has the name, the error names
+/// the engine or user that has such a container, and the command to call there. `command` is the command to run in it.
 pub fn explained(
     error: supervise::Error,
     action: Action,

@@ -1,4 +1,4 @@
-//! The engine that names containers: its option, and what becomes of what it tells.
+//! The engine that names containers: its option, and how its messages reach the registry.
 
 use std::{
     collections::HashSet,
@@ -27,22 +27,22 @@ use crate::{
     witness::{Intents, ask::Asker, engine::inspect},
 };
 
-/// What an engine's answers may take where somebody waits for them: on a busy machine they take seconds.
+/// The time that a command waits for an engine's answer. On a busy machine an answer takes seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// Whether an answer was awaited in vain. Nobody waits again then, and it is said once.
+/// Whether the engine failed to answer. Nobody waits for it again then, and the note is printed once.
 static FAILED: AtomicBool = AtomicBool::new(false);
 
-/// Which engine to ask.
+/// The option that selects the engine to ask.
 #[derive(Clone, Debug, clap::Args)]
 pub struct EngineArgs {
-    /// The unix socket of docker, or of what speaks its protocol, which names containers; off: they
-    /// go by their ids
+    /// The unix socket of docker, or of an engine with its protocol, which names containers; off: ask no
+    /// engine, and show its containers by their ids
     #[arg(long, value_name = "PATH|off", default_value = engine::DEFAULT_SOCKET, value_parser = super::socket::of_engine())]
     docker_socket: String,
 }
 
-/// An engine that is followed.
+/// An engine whose events this process follows.
 pub struct Engine {
     socket: String,
     pub state: Arc<State>,
@@ -59,17 +59,17 @@ impl Default for EngineArgs {
 }
 
 impl EngineArgs {
-    /// Where the engine listens, unless it is not to be asked.
+    /// The engine's socket; None where the user wants no engine to be asked.
     pub fn socket(&self) -> Option<&str> {
         Some(&*self.docker_socket).filter(|socket| !matches!(*socket, "" | "off"))
     }
 
-    /// The engine, where it answers in time.
+    /// Connects to the engine; None where it does not answer in time.
     pub async fn connect(&self) -> Option<Client> {
         self.answer(Client::connect(self.socket()?)).await
     }
 
-    /// The engine's answer. One that does not come in time, or is none, is missing from all that is said here: that is told.
+    /// The engine's answer. Where it fails or does not come in time, a note says that the engine's knowledge is missing.
     pub async fn answer<T>(
         &self,
         answer: impl Future<Output = Result<T, EngineError>>,
@@ -93,20 +93,20 @@ impl EngineArgs {
         }
     }
 
-    /// One look at the host, with the names that the engine tells in time.
+    /// Scans the host once, and adds the names that the engine reports in time.
     pub async fn look(&self) -> anyhow::Result<Look> {
         let client = self.connect().await;
         let witnesses = known::witnesses(Intents::Leave, client.as_ref().map(known::state))?;
         let looked = tokio::task::spawn_blocking(move || look(Path::new("/"), &witnesses));
         let mut look = looked.await.context("the look panicked")??;
         if let Some(client) = client {
-            // What is not told in time goes by its id, or is not confirmed.
+            // A container that the engine does not report in time keeps its id for a name, or stays unconfirmed.
             self.answer(tell(&client, &mut look.registry)).await;
         }
         Ok(look)
     }
 
-    /// Begins to follow the engine; what it tells waits until it is heard.
+    /// Begins to follow the engine's events. They are queued until [`Engine::tell`] is called.
     pub fn follow(&self) -> Option<Engine> {
         let (state, told) = engine::follow(self.socket()?.to_owned());
         Some(Engine {
@@ -119,7 +119,7 @@ impl EngineArgs {
 }
 
 impl Engine {
-    /// Has it asked, for each container that it tells of, what its limits are meant to be.
+    /// Asks the engine for the intended limits of each container that it reports.
     #[must_use]
     pub fn asking(mut self, shared: &Arc<Shared>) -> Self {
         let (socket, state) = (self.socket.clone(), Arc::clone(&self.state));
@@ -127,7 +127,7 @@ impl Engine {
         self
     }
 
-    /// Tells the registry what the engine told so far, at once, and from now on what it tells.
+    /// Applies the engine's events to the registry: the queued ones at once, later ones as they arrive.
     pub fn tell(self, shared: &Arc<Shared>) {
         let Self {
             socket,
@@ -137,11 +137,11 @@ impl Engine {
         } = self;
         let tell = telling(shared);
         let looking = Arc::downgrade(shared);
-        // The name first: with it is kept what is intended.
+        // The name comes first, because the registry keeps intended limits with the name.
         let hear = move |told: Told| {
             let named = told.clone();
             let is_heard = tell(told);
-            // From now on it is known where the engine's records are.
+            // Once the engine has answered, the directory of its records is known.
             if matches!(named, Told::All(_))
                 && let Some(shared) = looking.upgrade()
             {
@@ -164,7 +164,7 @@ impl Engine {
         tokio::spawn(async move {
             while let Some(told) = told.recv().await {
                 let hear = Arc::clone(&hear);
-                // It waits for the registry, and reads files.
+                // The closure waits for the registry's lock, and reads files.
                 let heard = tokio::task::spawn_blocking(move || hear(told));
                 if !heard.await.unwrap_or(false) {
                     return;
@@ -174,7 +174,7 @@ impl Engine {
     }
 }
 
-/// Tells the registry what the engine's containers are called, and asks the engine about those that no record confirms.
+/// Applies the engine's list of containers to the registry, and asks the engine about claims that no record confirms.
 async fn tell(client: &Client, registry: &mut Registry) -> Result<(), EngineError> {
     let told = client.list().await?;
     let known: HashSet<String> = match &told {
@@ -192,7 +192,7 @@ async fn tell(client: &Client, registry: &mut Registry) -> Result<(), EngineErro
     Ok(())
 }
 
-/// Tells the registry, as long as it is there: whether it is.
+/// A function that applies a message to the registry. It returns false once the registry has been dropped.
 fn telling(shared: &Arc<Shared>) -> impl Fn(Told) -> bool + Send + 'static {
     let shared = Arc::downgrade(shared);
     move |told| {

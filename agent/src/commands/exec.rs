@@ -1,4 +1,4 @@
-//! `agent exec`: a command in a container that runs.
+//! `agent exec`: runs a command in a running container.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,24 +8,24 @@ use crate::runtime::supervise::exec;
 
 const EXAMPLES: &str = "\
 Examples:
-  agent exec web ps aux                       a command in the container web
-  agent exec -it web sh                       a shell in it, on this terminal
-  agent exec -u nobody -w /tmp -e A=1 web id  as another user, elsewhere, with a variable
+  agent exec web ps aux                       run a command in the container web
+  agent exec -it web sh                       run a shell in it, on this terminal
+  agent exec -u nobody -w /tmp -e A=1 web id  with a user, a directory and a variable
 
-Exit status: the command's, 128+N where signal N killed it; 127 where it is not found, 126 where it
-cannot be executed, 125 where the agent fails, as where the container is paused. The container's
---pids-limit needs room for two more processes, one of them for a moment.";
+Exit status: that of the command; 128+N where signal N killed it; 127 where it is not found; 126
+where it cannot be executed; 125 where the agent fails, for example because the container is paused.
+The container's --pids-limit needs room for two more processes, one of them for a moment.";
 
-/// Run a command in a container that runs
+/// Run a command in a running container
 ///
-/// The command joins all namespaces and the cgroup of a container of agent run, with its root file
-/// system, its capabilities and its system call filter. Its standard streams are pipes, which this
-/// command relays: no file of the host is open in the container. It ends when the command does, also
-/// where something that the command started goes on.
+/// The command joins all namespaces and the cgroup of a container of agent run. It gets the container's
+/// root file system, capabilities and system call filter. Its standard streams are pipes, which agent exec
+/// relays: no file of the host is open in the container. agent exec ends when the command ends, even
+/// while a process that the command started still runs.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Pass standard input on; without it the command reads nothing
+    /// Pass standard input on to the command; without this flag it reads nothing
     #[arg(short, long)]
     interactive: bool,
 
@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(short, long)]
     tty: bool,
 
-    /// Run as this user and group, names or numbers, of the container
+    /// Run as this user and group: names of the container's own, or numbers
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
 
@@ -41,14 +41,14 @@ pub struct Args {
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
 
-    /// Set a variable of the environment; a name alone takes the value from here
+    /// Set an environment variable; NAME alone takes its value from the caller's environment
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
 
     /// The name of the container
     container: String,
 
-    /// What to run
+    /// The command to run, and its arguments
     #[arg(required = true, trailing_var_arg = true)]
     command: Vec<String>,
 }
@@ -77,7 +77,7 @@ fn request(args: Args) -> exec::Request {
     }
 }
 
-/// As docker has it: a name alone is this process's variable, where there is one.
+/// As in docker, a name alone means the variable of this process, if it is set.
 fn variable(text: &str) -> Option<String> {
     if text.contains('=') {
         return Some(text.to_owned());

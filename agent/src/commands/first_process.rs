@@ -1,19 +1,19 @@
-//! The first process of a container that is named, for who joins it or looks at it.
+//! The init process of a named container, for commands that join it or inspect it.
 
 use super::elsewhere::{Answer, ask};
 use crate::host::pinned::Pinned;
 use crate::runtime::state::Store;
 use crate::runtime::supervise;
 
-/// The first process of a container that runs: of `agent run`, or of any engine that the agent knows.
+/// Finds the init process of a running container of `agent run`, or of any engine that the agent knows.
 ///
-/// Its threads have ended when it returns, because the caller needs to have one thread.
+/// All threads have ended when it returns, because the caller may have only one.
 ///
 /// # Errors
-/// The reason why there is none.
+/// The reason why no process is found.
 pub fn first_process(name: &str) -> Result<Pinned, String> {
     let own = own_process(name);
-    // An ordinary user may look at nobody else's.
+    // An ordinary user may not inspect other users' processes.
     if let Some(process) = own
         .as_ref()
         .filter(|_| !rustix::process::geteuid().is_root())
@@ -24,7 +24,7 @@ pub fn first_process(name: &str) -> Result<Pinned, String> {
         Answer::Known(known) => {
             known.membership().map_err(|error| error.to_string())?;
             known.process.ok_or_else(|| {
-                "nobody says which process of that container is its first".to_owned()
+                "neither an engine nor a record says which process of that container is its init process".to_owned()
             })
         }
         Answer::Stopped => Err(format!(
@@ -42,7 +42,7 @@ pub fn first_process(name: &str) -> Result<Pinned, String> {
     other.or_else(|reason| own.ok_or(reason))
 }
 
-/// The first process of a container of this user's `agent run`, while its supervisor lives.
+/// The init process of a container of this user's `agent run`, while its supervisor lives.
 pub fn own_process(name: &str) -> Option<Pinned> {
     supervise::running(&Store::of_user(), name)
 }

@@ -1,4 +1,4 @@
-//! `agent inspect`: all about one container or process, each fact with its source.
+//! `agent inspect`: shows everything about one container or process, each fact with its source.
 
 use std::{num::NonZeroU32, path::Path, path::PathBuf, process::ExitCode};
 
@@ -30,19 +30,20 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  agent inspect web-1                                     a container, by its first process
+  agent inspect web-1                                     a container, by its init process
   agent inspect 4711                                      a process
-  agent inspect web-1 --output json | jq .not_isolated    what it shares, or nothing keeps it from";
+  agent inspect web-1 --output json | jq .not_isolated    what it is not isolated from";
 
-/// Show all about a container or process, and what it is not isolated from
+/// Show everything about a container or process, and what it is not isolated from
 ///
-/// Namespaces and who shares them, the root and how it was changed, mounts, ids, capabilities, seccomp, cgroups, and each
-/// limit with the cgroup that it comes from; of each the file that says so. Asks the agent serve that listens on the
-/// socket what containers there are; where none does, looks by itself. Needs root.
+/// Shows namespaces and the containers that share them, the root and how it was changed, mounts, ids,
+/// capabilities, seccomp, cgroups, and each limit with the cgroup that it comes from. Each fact has the
+/// file that it was read from. Asks the agent serve that listens on the socket for the containers. Where
+/// none listens, scans the host itself. Needs root.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A container's name, id, or the beginning of its id; a process, by the host's number
+    /// The name, id or beginning of the id of a container; or the host's pid of a process
     #[arg(value_name = "NAME|ID|PID", value_parser = parse_container)]
     target: String,
 
@@ -64,11 +65,11 @@ enum Output {
     Json,
 }
 
-/// Who says what containers and namespaces there are.
+/// The source of the lists of containers and namespaces.
 enum Inventory {
     Server {
         socket: PathBuf,
-        /// Whether it is root's or this user's.
+        /// Whether the server is root's or this user's.
         trusted: bool,
     },
     Look(Box<Look>),
@@ -106,7 +107,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         &namespaces,
         intent.as_ref(),
     );
-    // Another process may have its number.
+    // Another process may have the same pid by this time.
     let is_itself = process.check().is_ok();
     let report = match read {
         Ok(report) if is_itself => Report {
@@ -126,8 +127,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The first process of a container; else a number is that of a process. A name is more than a number, and that is more
-/// than the beginning of an id.
+/// Finds the process to inspect. The target is tried as a container's name, id or cgroup first, then as a pid, then as the
+/// beginning of an id.
 async fn process_of(
     target: &str,
     states: &[ContainerState],
@@ -136,7 +137,7 @@ async fn process_of(
     let found = known::running(states);
     let search = Search::new(target, &found, fresh);
     let named = search.whole().await?.and_then(|known| known.process);
-    // One of this user's that is in another's cgroup is found by its state alone.
+    // A container of this user's in another user's cgroup is found only by its state.
     let own = || own_process(target);
     let number = || Pinned::open(target.parse().ok()?);
     Ok(match named.or_else(own).or_else(number) {
@@ -146,7 +147,7 @@ async fn process_of(
 }
 
 impl Args {
-    /// The containers that there are, and who else is to be asked.
+    /// The source of the inventory, and the containers that exist.
     async fn inventory(&self) -> anyhow::Result<(Inventory, Vec<ContainerState>)> {
         const PATH: &str = "/v1/containers";
         let server = |trusted| Inventory::Server {
@@ -170,7 +171,7 @@ impl Args {
         }
     }
 
-    /// What the limits of the process's container are meant to be, where somebody says.
+    /// The intended limits of the process's container, where they are known.
     async fn intent(&self, pid: u32, all: &[Container], fresh: &Fresh) -> Option<Intent> {
         let container = container_of(Path::new("/"), pid, all)?;
         let known = fresh.know(&(container, Some(pid))).await?;
@@ -183,7 +184,7 @@ impl Args {
         }
     }
 
-    /// Looks in this process.
+    /// Scans the host in this process.
     async fn alone(&self) -> anyhow::Result<Box<Look>> {
         super::need_privileges("inspect without a server")?;
         super::log_to_stderr("warn");
@@ -198,7 +199,7 @@ fn states(look: &Look) -> Vec<ContainerState> {
 }
 
 impl Inventory {
-    /// Those that a process is in itself.
+    /// The namespaces that a process itself is in.
     async fn namespaces(&self, pid: NonZeroU32) -> anyhow::Result<Vec<NamespaceState>> {
         let mut states = self.all_namespaces(pid).await?;
         states.retain(|state| !state.is_only_held_by(pid.get()));

@@ -1,8 +1,8 @@
-//! Containers by name or id, whoever made them: to look at, and for flags that share what another container has.
+//! Finds containers of any engine by name or id, for commands that inspect one and for flags that share its namespaces.
 //!
-//! A name stands for a container that is confirmed at that moment. Where a server says which containers there are, each
-//! that is meant is looked at again here. A name or an id means a container of root's, or of the user who asks. Other users
-//! call their containers what they like, so a container of theirs goes by its cgroup only.
+//! A name means a container whose identity is confirmed at that moment. Where a server lists the containers, this module
+//! confirms the matching ones again. A name or an id means a container of root's, or of the user who asks. Other users
+//! choose the names of their containers freely, so only its cgroup names a container of theirs.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -26,13 +26,13 @@ use crate::watch::client;
 use crate::watch::record::Container;
 use crate::witness::{Intents, Records, engine};
 
-/// Digits of an id that say which, at least.
+/// The fewest digits that may abbreviate an id.
 const SHORTEST_ID: usize = 4;
 
-/// Containers of one name that are looked at.
+/// The most containers of one name that are confirmed.
 const LOOKED_AT: usize = 256;
 
-/// Who is asked what confirms a claim.
+/// The records and engines that can confirm a claim.
 ///
 /// # Errors
 /// The host's hierarchies cannot be found.
@@ -41,7 +41,7 @@ pub fn witnesses(intents: Intents, docker: Option<Arc<State>>) -> anyhow::Result
     Ok(Witnesses::new(move |claim| records.confirm(claim)))
 }
 
-/// How it stands with an engine that is connected.
+/// The state of a connected engine.
 pub fn state(client: &Client) -> Arc<State> {
     Arc::new(client.state())
 }
@@ -50,29 +50,31 @@ pub fn state(client: &Client) -> Arc<State> {
 #[derive(Clone, Debug)]
 pub struct Known {
     pub container: Container,
-    /// Whose record confirms it.
+    /// The user whose record confirms it.
     owner: u32,
-    /// Its first process, where somebody knows it.
+    /// Its init process, where a record or an engine names one.
     pub process: Option<Pinned>,
-    /// What its limits are meant to be, by the state of `agent run`.
+    /// Its intended limits, from the state of `agent run`.
     pub intended: Option<Arc<Intent>>,
-    /// The limits of its caller that it is to be under, likewise.
+    /// The limits of its caller, from the same state.
     pub bounds: Option<Arc<Bounds>>,
 }
 
-/// A container that runs, confirmed or not, and its first process.
+/// A running container, confirmed or not, and its init process.
 pub type Candidate = (Container, Option<u32>);
 
-/// Looks for what confirms claims at this moment.
+/// Confirms claims at this moment.
 pub struct Fresh {
     witnesses: Witnesses,
     engine: Option<Client>,
+    /// Asks the engine, and notes where it does not answer.
     by: EngineArgs,
-    /// Who asks.
+    /// The user who asks.
     user: u32,
-    /// Whether the candidates are what a server of root's or of this user says: it may hear engines that are not heard here.
+    /// Whether a server of root's or of this user's listed the candidates. It may be connected to engines that this process
+    /// is not.
     server: bool,
-    /// By cgroup: what a server was told by an engine that it hears, perhaps on a socket of which this process does not know.
+    /// The intended limits that the server's engine reported, by cgroup. This process may not know the engine's socket.
     told: HashMap<String, Arc<Intent>>,
 }
 
@@ -94,17 +96,17 @@ impl Fresh {
         })
     }
 
-    /// Believes, or does not, what a server says is confirmed of the candidates.
+    /// Sets whether a candidate that the server calls confirmed counts as confirmed.
     #[must_use]
     pub fn believing_server(mut self, server: bool) -> Self {
         self.server = server;
         self
     }
 
-    /// The same, with what the server on `socket` was told by its engines, where one runs.
+    /// Does the same as [`Self::new`], and adds the reports that the server on `socket` has from its engines.
     ///
     /// # Errors
-    /// Likewise; or the server does not answer.
+    /// The host's hierarchies cannot be found, or the server does not answer.
     pub async fn with_server(engine: &EngineArgs, socket: &Path) -> anyhow::Result<Self> {
         let mut fresh = Self::new(engine).await?;
         match client::fetch_trusted::<Vec<ContainerState>>(socket, "/v1/containers").await {
@@ -120,7 +122,7 @@ impl Fresh {
             .iter()
             .filter(|it| it.container.confirmed == Some(true));
         let told = confirmed.filter_map(|it| {
-            // A record is looked at anew; what only an engine says is not to be had otherwise.
+            // Records are read again here. Only the server has what its engine reported.
             let intent = it
                 .intended
                 .clone()
@@ -130,12 +132,12 @@ impl Fresh {
         self.told.extend(told);
     }
 
-    /// Whether the names that this user gave are believed: root's, and those of who asks.
+    /// Whether names that `user` chose are believed: root's, and those of the user who asks.
     fn is_trusted(&self, user: u32) -> bool {
         [0, self.user].contains(&user)
     }
 
-    /// What confirms the claim: a record, or docker's answer.
+    /// Confirms a claim by a record or by docker's answer.
     async fn confirm(&self, claim: &Claim) -> Option<Confirmation> {
         if let Some(confirmation) = self.witnesses.confirm(claim) {
             return Some(confirmation);
@@ -147,7 +149,7 @@ impl Fresh {
         self.by.answer(asked).await??.1?.first(claim)
     }
 
-    /// The container that a candidate is, where that is confirmed.
+    /// The container of a candidate, where a record or an engine confirms it.
     pub async fn know(&self, candidate: &Candidate) -> Option<Known> {
         let (container, process) = candidate;
         let claim = Claim::of(&container.cgroup)?;
@@ -159,7 +161,7 @@ impl Fresh {
             Some(true) => container.clone(),
             _ => called(&claim, &confirmation),
         };
-        // A user's record may name any process.
+        // A user's record may name any process, so only one in the container's cgroup counts.
         let processes = [confirmation.process, *process].into_iter().flatten();
         let mut own = processes.filter_map(|process| in_it(&claim, process));
         Some(Known {
@@ -173,8 +175,8 @@ impl Fresh {
         })
     }
 
-    /// The container that a process is in, in whichever of its cgroups, and the cgroups of it; the outermost, where that is
-    /// confirmed.
+    /// The outermost container that a process is in, and that container's cgroups; None where it is not confirmed. Any of the
+    /// process's cgroups may be the container's.
     pub async fn around(&self, membership: &Membership) -> Option<(Known, Membership)> {
         let mut places = membership.paths().map(|(_, path)| place::of(path));
         let claim = places.find_map(|place| place.claim)?;
@@ -184,7 +186,7 @@ impl Fresh {
         Some((known, own))
     }
 
-    /// The container whose own cgroup is at `path`; one that is not confirmed is returned as such, and a unit as it is.
+    /// The container, confirmed or not, or the unit, whose own cgroup is among the paths of `membership`.
     pub async fn at(&self, membership: &Membership) -> Option<Known> {
         let places = membership.paths().map(|(_, path)| place::of(path));
         let place = places
@@ -201,7 +203,7 @@ impl Fresh {
     }
 }
 
-/// What a server's word confirms: the cgroup, which is the user's who has all of its directories.
+/// The confirmation that a server's answer gives. The cgroup belongs to the user who owns all of its directories.
 fn as_told(claim: &Claim) -> Option<Confirmation> {
     let hierarchies = Hierarchies::discover(Path::new("/")).ok()?;
     let user = hierarchies.owner_of(&claim.cgroup)?;
@@ -211,7 +213,7 @@ fn as_told(claim: &Claim) -> Option<Confirmation> {
     })
 }
 
-/// A process, if it is in a container's cgroup, or below it.
+/// Pins a process, if it is in the container's cgroup or below it.
 fn in_it(claim: &Claim, process: u32) -> Option<Pinned> {
     let process = Pinned::open(i32::try_from(process).ok()?)?;
     let membership = Membership::of(Path::new("/"), process.number()).ok()?;
@@ -219,7 +221,7 @@ fn in_it(claim: &Claim, process: u32) -> Option<Pinned> {
     (is_in && process.check().is_ok()).then_some(process)
 }
 
-/// A container that is confirmed, by what its record says.
+/// A confirmed container, with the name and image of its record.
 fn called(claim: &Claim, confirmation: &Confirmation) -> Container {
     let named = confirmation.named.clone().unwrap_or_default();
     let or = |said: String, otherwise: &str| match &*said {
@@ -236,44 +238,44 @@ fn called(claim: &Claim, confirmation: &Confirmation) -> Container {
 }
 
 impl Known {
-    /// The user whose record confirms it.
+    /// The user whose record confirms this container.
     pub const fn owner(&self) -> u32 {
         self.owner
     }
 
-    /// Its cgroups: where its first process is, which may be below its own.
+    /// The container's cgroups, found from its init process, which may be in a cgroup below.
     ///
     /// # Errors
-    /// That process is not known, or not in the container: it has just ended.
+    /// The init process is not known, or has just ended, or is not in the container.
     pub fn membership(&self) -> anyhow::Result<Membership> {
         let Container { name, cgroup, .. } = &self.container;
         let process = self
             .process
             .as_ref()
-            .ok_or_else(|| anyhow!("container {name}: nobody says which process is its first"))?;
+            .ok_or_else(|| anyhow!("container {name}: neither an engine nor a record says which process is its init process"))?;
         let number = process.number();
         let membership = Membership::of(Path::new("/"), number)?;
         let claim = Claim::of(cgroup);
         let is_in = |path: &str| claim.as_ref().is_some_and(|claim| claim.covers(path));
         if !membership.paths().any(|(_, path)| is_in(path)) {
-            bail!("container {name}: its first process, {number}, is not in {cgroup}");
+            bail!("container {name}: its init process, {number}, is not in {cgroup}");
         }
         if process.check().is_err() {
-            bail!("container {name}: its first process, {number}, has just ended");
+            bail!("container {name}: its init process, {number}, has just ended");
         }
         Ok(membership.above(is_in, cgroup))
     }
 
-    /// A record on it that is there and cannot be read.
+    /// The path of a record about this container that exists and cannot be read.
     pub fn unread(&self, hierarchies: &Hierarchies) -> Option<PathBuf> {
         let claim = Claim::of(&self.container.cgroup)?;
         Records::new(hierarchies.clone(), Intents::Leave, None).unread(&claim)
     }
 
-    /// What its limits are meant to be, where somebody says so.
+    /// Its intended limits, where the agent's state or the engine has them.
     ///
     /// # Errors
-    /// Whoever should know does not say, or says what is no limit.
+    /// The engine does not answer, or its answer holds an invalid limit.
     pub async fn intent(&self, docker: Option<&str>) -> Result<Option<Intent>, intent::Error> {
         match &self.intended {
             None if self.container.runtime != Runtime::Agent.name() => {
@@ -284,12 +286,13 @@ impl Known {
     }
 }
 
-/// Of containers the ones that run.
+/// The running containers of a server's list.
 pub fn running(states: &[ContainerState]) -> Vec<Candidate> {
     let running = states.iter().filter(|it| it.running);
     running.map(|it| (it.container.clone(), it.pid)).collect()
 }
 
+/// The running containers of a scan.
 pub fn running_in(look: &Look) -> Vec<Candidate> {
     let running = look.registry.containers().filter(|it| it.life.running());
     let pid = |it: &crate::container::registry::Cgroup| it.life.init().map(|init| init.pid);
@@ -298,18 +301,18 @@ pub fn running_in(look: &Look) -> Vec<Candidate> {
         .collect()
 }
 
-/// How a name says which container is meant; the first way that one is confirmed by counts.
+/// A way in which a name can match a container. The first way that matches a confirmed one counts.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     /// Its name, id or cgroup.
     Whole,
-    /// The beginning of an id that no other has.
+    /// The beginning of its id.
     Begun,
 }
 
 impl Way {
     fn takes(self, container: &Container, name: &str) -> bool {
-        // What is not confirmed has an id only as a claim.
+        // The id of an unconfirmed container is part of its claim.
         let claim = Claim::of(&container.cgroup);
         let id = claim.as_ref().map_or(&*container.id, |claim| &*claim.id);
         match self {
@@ -319,7 +322,7 @@ impl Way {
     }
 }
 
-/// Which of the containers a name means.
+/// The search for the container that a name means.
 pub struct Search<'a> {
     name: &'a str,
     found: &'a [Candidate],
@@ -331,18 +334,18 @@ impl<'a> Search<'a> {
         Self { name, found, fresh }
     }
 
-    /// By its name, its id or its cgroup.
+    /// Finds a container by its whole name, id or cgroup.
     ///
     /// # Errors
-    /// Several are meant.
+    /// The name matches several containers.
     pub async fn whole(&self) -> anyhow::Result<Option<Known>> {
         self.by(Way::Whole).await
     }
 
-    /// By the beginning of its id.
+    /// Finds a container by the beginning of its id.
     ///
     /// # Errors
-    /// Several are meant; or a cgroup claims to be the container, and nobody confirms it.
+    /// It matches several containers, or only a cgroup whose claim nothing confirms.
     pub async fn begun(&self) -> anyhow::Result<Option<Known>> {
         if let Some(known) = self.by(Way::Begun).await? {
             return Ok(Some(known));
@@ -359,10 +362,10 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Any way.
+    /// Finds a container by whole name, id or cgroup, else by the beginning of its id.
     ///
     /// # Errors
-    /// Likewise.
+    /// As [`Self::whole`] and [`Self::begun`].
     pub async fn any(&self) -> anyhow::Result<Option<Known>> {
         match self.whole().await? {
             Some(known) => Ok(Some(known)),
@@ -374,7 +377,7 @@ impl<'a> Search<'a> {
         let meant = self.found.iter();
         let meant = meant.filter(|(container, _)| way.takes(container, self.name));
         let mut meant: Vec<_> = meant.collect();
-        // However many cgroups claim to be it, they do not come before the one that is.
+        // Confirmed containers come first, so that no number of unconfirmed claims can hide one.
         meant.sort_by_key(|(container, _)| container.confirmed != Some(true));
         let mut known: Vec<Known> = Vec::new();
         for candidate in meant.into_iter().take(LOOKED_AT) {
@@ -404,10 +407,11 @@ impl<'a> Search<'a> {
     }
 }
 
-/// A container that runs, by its name, id, cgroup or the beginning of its id: of `agent run`, or of any engine.
+/// Finds a running container of `agent run` or of any engine, by its name, id, cgroup or the beginning of its id.
 ///
 /// # Errors
-/// Neither a server can be asked, nor this process look; or none, or more than one, is meant and confirmed.
+/// No server answers and this process may not scan the host; or the name matches several containers, or only an
+/// unconfirmed one.
 pub async fn find(name: &str, socket: &Path, engine: &EngineArgs) -> anyhow::Result<Option<Known>> {
     let mut fresh = Fresh::new(engine).await?;
     let found = match client::fetch_trusted::<Vec<ContainerState>>(socket, "/v1/containers").await {

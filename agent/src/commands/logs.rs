@@ -1,4 +1,4 @@
-//! `agent logs`: what a detached container wrote.
+//! `agent logs`: shows the output of a detached container.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -11,23 +11,23 @@ use super::elsewhere::{Action, explained};
 use crate::runtime::state::Store;
 use crate::runtime::supervise::log::{Reader, Stream};
 
-/// Between two looks at a log that is followed.
+/// The pause between two reads of a log that is followed.
 const PAUSE: Duration = Duration::from_millis(50);
 
 const EXAMPLES: &str = "\
 Examples:
-  agent logs web             what it wrote so far
-  agent logs -f web          and what it writes, until it ends
-  agent logs web 2>/dev/null without what it wrote to standard error";
+  agent logs web             its output so far
+  agent logs -f web          its output until it ends
+  agent logs web 2>/dev/null its standard output alone";
 
-/// Show what a detached container wrote
+/// Show the output of a detached container
 ///
-/// Its standard output on standard output, its standard error on standard error, byte for byte. How much
-/// is kept, agent run --log-opt says.
+/// Writes its standard output to standard output and its standard error to standard error, byte for byte.
+/// agent run --log-opt sets how much of the output is kept.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Go on until the container ends
+    /// Continue until the container ends
     #[arg(short, long)]
     follow: bool,
 
@@ -35,7 +35,7 @@ pub struct Args {
     container: String,
 }
 
-/// `swept` are containers that were there when the command was called: their supervisors had been killed.
+/// Runs the command. `swept` names containers with a killed supervisor, which this command has just removed.
 pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
     let name = &args.container;
@@ -50,10 +50,10 @@ pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
         )
     })?;
     loop {
-        // What is written between the two is read in the last turn.
+        // Output between this check and the read is read in the last turn.
         let held = waiter.is_held();
         match reader.read(write) {
-            // Whoever reads it has seen enough.
+            // The reader wants no more.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
             other => other.with_context(|| format!("the log of {:?}", args.container))?,
         }

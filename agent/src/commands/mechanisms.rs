@@ -1,16 +1,16 @@
-//! The arguments that say by which mechanisms to trace.
+//! The arguments that choose the mechanisms of tracing.
 
 use crate::kernel::choice::{Choice, Mechanisms, SyscallProbes};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct MechanismArgs {
-    /// The mechanism for unshare, setns, oom, or all of them: trampoline, btf (oom), syscall
-    /// (unshare, setns); may be repeated [default: the first of these that loads]
+    /// The mechanism for the probes of a group (unshare, setns or oom), or of all: trampoline, btf (oom
+    /// only), syscall (unshare and setns only); may be repeated [default: the first of these that loads]
     #[arg(long = "mechanism", value_name = "[GROUP=]MECHANISM")]
     choices: Vec<Choice>,
 
-    /// Probes for unshare and setns that tax every system call of the host by some 35 ns: auto
-    /// attaches them where nothing cheaper loads
+    /// Whether to attach system call tracepoints for unshare and setns, which slow every system call of the
+    /// host by about 35 ns; auto: only where no cheaper mechanism loads
     #[arg(
         long,
         value_name = "auto|on|off",

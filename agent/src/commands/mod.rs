@@ -1,4 +1,4 @@
-//! One file a subcommand: arguments and wiring only.
+//! The subcommands, one file for each: arguments and wiring only.
 
 mod doctor;
 mod elsewhere;
@@ -35,7 +35,7 @@ use crate::{
     runtime::{launch::stage, state::Store, supervise},
 };
 
-/// What the program can do.
+/// The subcommands of the program.
 #[derive(Subcommand)]
 pub enum Command {
     Serve(serve::Args),
@@ -54,7 +54,7 @@ pub enum Command {
     Doctor(doctor::Args),
 }
 
-/// The one of these that is asked for most, alone.
+/// `agent run` alone, so that a launch does not wait for the arguments of all other commands.
 #[derive(Subcommand)]
 pub enum Launch {
     Run(Box<run::Args>),
@@ -66,30 +66,30 @@ impl From<Launch> for Command {
     }
 }
 
-/// Whether one of these commands is asked for.
+/// Whether the first argument is one of these commands.
 pub fn is(names: &[&str]) -> bool {
     let word = std::env::args_os().nth(1);
     word.is_some_and(|word| names.iter().any(|name| word == *name))
 }
 
-/// To be called before the arguments are read: what launches runs itself anew from a file that is out of reach, and all
-/// that was done before would be done twice.
+/// Prepares the process. The caller calls it before it reads the arguments: `run` and `exec` execute the program again
+/// from a file that no container can write to, so everything done before would be done twice.
 pub fn begin() {
     if stage::is_wanted() {
         stage::run();
     }
     if is(&["run", "exec"]) {
-        // Where it fails, the command says so.
+        // Where this fails, the command reports the error.
         let _ = protect();
     }
 }
 
-/// Does it.
+/// Runs a command, and returns the exit status of the program.
 ///
 /// # Errors
-/// Where it cannot be done.
+/// The command failed.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
-    // Those that launch do it once they run from a file that is out of reach.
+    // `run` and `exec` clean up once they run from the file that no container can write to.
     let swept = match command {
         Command::Run(_) | Command::Exec(_) => Vec::new(),
         _ => supervise::sweep(&Store::of_user()),
@@ -109,7 +109,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => runtime()?.block_on(inspect::run(args)),
         Command::Rootfs(args) => rootfs::run(&args),
         Command::Doctor(args) => doctor::run(&args),
-        // What makes processes has one thread, so none of tokio's.
+        // A launcher has one thread, so it starts no runtime of tokio's.
         Command::Run(args) => run::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Exec(args) => Ok(exec::run(args)),
@@ -120,17 +120,18 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// How much more than others a reader of events wants the CPU (nice(2)); auditd has about the same, `priority_boost = 4`.
+/// The nice value of a process that reads events (nice(2)). auditd uses nearly the same: `priority_boost = 4`.
 const PRIORITY: i32 = -5;
 
-/// Who reads events runs before those who make them: a storm on all CPUs would fill its queues before it has a turn. To be
-/// called before the first thread, as each has its own.
+/// Raises the priority of this process. A storm on all CPUs would otherwise fill the queues of a reader of events before
+/// the reader runs. The caller calls it before it starts a thread, because each thread has its own priority.
 fn come_first() {
-    // Without CAP_SYS_NICE it waits like all others, and what is lost is counted.
+    // Without CAP_SYS_NICE the reader keeps the usual priority, and lost events are counted.
     let _ = rustix::process::nice(PRIORITY);
 }
 
-/// Keeps this program's file from containers. An ordinary user's containers can do no more to it than the user.
+/// Executes the program again from a file that no container can write to. An ordinary user needs none: that user's
+/// containers can do no more to the file than the user can.
 fn protect() -> Result<(), supervise::Error> {
     static DONE: AtomicBool = AtomicBool::new(false);
     if !DONE.load(Ordering::Relaxed) && rustix::process::geteuid().is_root() {
@@ -140,7 +141,7 @@ fn protect() -> Result<(), supervise::Error> {
     Ok(())
 }
 
-/// How `agent run` and `agent exec` end: as the container's command, or as docker where there is none.
+/// The exit status of `agent run` and `agent exec`: that of the container's command, or docker's where no command ran.
 fn exit_of_container(status: Result<u8, supervise::Error>) -> ExitCode {
     let code = status.unwrap_or_else(|error| {
         complain(&error);
@@ -149,7 +150,7 @@ fn exit_of_container(status: Result<u8, supervise::Error>) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Does something to each container, also where it failed for another. Each failure is said.
+/// Calls `act` for each container, and goes on after a failure. Prints each failure.
 fn each(
     containers: &[String],
     mut act: impl FnMut(&str) -> anyhow::Result<()>,
@@ -164,8 +165,10 @@ fn each(
     Ok(code)
 }
 
+/// Checks that the container is not one of `swept`.
+///
 /// # Errors
-/// The container was there, and this command has removed what its supervisor left that was killed.
+/// The container's supervisor was killed, and this command has removed the container.
 fn need_not_swept(name: &str, swept: &[String]) -> Result<(), supervise::Error> {
     match swept.iter().any(|it| it == name) {
         true => Err(supervise::Error::Abandoned { name: name.into() }),
@@ -173,7 +176,7 @@ fn need_not_swept(name: &str, swept: &[String]) -> Result<(), supervise::Error> 
     }
 }
 
-/// Says in one line what was wrong. Where nobody reads that, the exit status says enough.
+/// Prints an error in one line on standard error. Where standard error is closed, the exit status is all that remains.
 fn complain(error: &(dyn std::error::Error + 'static)) {
     use std::io::Write as _;
     let line = crate::text::error_line(error);
@@ -182,15 +185,17 @@ fn complain(error: &(dyn std::error::Error + 'static)) {
 
 use crate::text::note;
 
-/// The capabilities that tracing needs (capabilities(7)), and what for.
+/// The capabilities that tracing needs (capabilities(7)), each with its purpose.
 const NEEDED: [(&str, &str); 3] = [
     ("CAP_BPF", "load BPF programs"),
     ("CAP_PERFMON", "read the kernel's memory from them"),
     ("CAP_SYS_ADMIN", "reach tracefs and list tasks"),
 ];
 
+/// Checks that this process may trace.
+///
 /// # Errors
-/// Where this process cannot trace, for want of a capability.
+/// A capability is missing.
 fn need_privileges(command: &str) -> anyhow::Result<()> {
     let held = crate::host::system::System::read(std::path::Path::new("/")).capabilities;
     let Some(held) = held else { return Ok(()) };
@@ -204,7 +209,7 @@ fn need_privileges(command: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Log lines go to standard error; RUST_LOG says which, those of `level` and above unless it does.
+/// Writes log lines to standard error: those that RUST_LOG selects, or without it those of `level` and above.
 fn log_to_stderr(level: &str) {
     use std::io::IsTerminal as _;
     use tracing::level_filters::LevelFilter;
@@ -214,7 +219,7 @@ fn log_to_stderr(level: &str) {
     let wanted = std::env::var("RUST_LOG").ok();
     let wanted = wanted.and_then(|wanted| wanted.parse::<Targets>().ok());
     let filter = wanted.or_else(|| level.parse().ok()).unwrap_or_default();
-    // The library says every relocation: hundreds of lines before the first of ours.
+    // aya-obj logs every relocation, hundreds of lines before the agent's first.
     let filter = filter.with_target("aya_obj", LevelFilter::INFO);
     let colour = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -222,14 +227,14 @@ fn log_to_stderr(level: &str) {
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(colour)
-        // Of a line that nobody reads there is nobody to tell, and the attempt would panic.
+        // A failed write to standard error cannot be reported there, and the attempt would panic.
         .log_internal_errors(false);
     let all = tracing_subscriber::registry().with(filter).with(lines);
-    // A second one, in a test, is no harm.
+    // In a test a subscriber may be set already.
     let _ = all.try_init();
 }
 
-/// Prints to standard output; a reader that has gone has seen enough.
+/// Prints to standard output. A closed pipe is no error: the reader wants no more.
 fn print(text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     match std::io::stdout().write_all(text.as_bytes()) {
@@ -246,7 +251,8 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .build()?)
 }
 
-/// For one stream, which would go from thread to thread: each hand-over of a chunk costs more than to read it.
+/// A runtime with one thread, for `agent watch`. With several, handing a chunk over to another thread costs more than
+/// reading it.
 fn runtime_of_one() -> anyhow::Result<tokio::runtime::Runtime> {
     crate::sys::share_heap();
     Ok(tokio::runtime::Builder::new_current_thread()
@@ -254,7 +260,7 @@ fn runtime_of_one() -> anyhow::Result<tokio::runtime::Runtime> {
         .build()?)
 }
 
-/// Says which probes are missing of those that matter, and what they cost.
+/// Warns of each probe that matters and is not attached, and of probes that slow the host.
 fn report_probes(pipeline: &Pipeline, matters: impl Fn(&str) -> bool) {
     let kernel = crate::lock::lock(&pipeline.shared().kernel);
     for status in kernel.statuses().iter().filter(|it| matters(it.probe)) {

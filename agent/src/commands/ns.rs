@@ -1,4 +1,4 @@
-//! `agent ns`: namespaces, and who shares them.
+//! `agent ns`: shows namespaces and the containers that share them.
 
 use std::{
     num::NonZeroU32,
@@ -28,29 +28,29 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   agent ns                                    every namespace, one line each
-  agent ns --type net                         who shares which network
-  agent ns --container web-1                  those that web-1 is in
-  agent ns --pid 4711 --output json           those of a process
-  agent ns --output dot | dot -Tsvg > ns.svg  a picture of who shares what";
+  agent ns --type net                         network namespaces alone
+  agent ns --container web-1                  the namespaces of web-1
+  agent ns --pid 4711 --output json           the namespaces of a process
+  agent ns --output dot | dot -Tsvg > ns.svg  a graph of containers and the namespaces they share";
 
-/// Show namespaces, and who shares them
+/// Show namespaces, and the containers that share them
 ///
-/// OWNER is the process in it that started first, UID its user; SHARED BY names the host where it
-/// is the host's own, and the containers that have processes in it; of one without processes, what holds
-/// it: a mount, a thread, an open descriptor, or children to come. Asks the agent serve that listens on the socket;
-/// where none does, looks by itself, as root.
+/// OWNER is the oldest process in the namespace, UID its user. SHARED BY names the containers that have
+/// processes in it, and the host where the namespace is the host's own. For a namespace without processes
+/// it names what keeps it: a mount, a thread, an open descriptor, or a process whose children will be in
+/// it. Asks the agent serve that listens on the socket. Where none listens, scans the host itself, as root.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Of one type: cgroup, ipc, mnt, net, pid, time, user, uts
+    /// Only namespaces of this type: cgroup, ipc, mnt, net, pid, time, user, uts
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_namespace)]
     kind: Option<NamespaceType>,
 
-    /// Those that a container has processes in, by its name, id, or the first 12 digits of the id
+    /// Only namespaces with processes of this container: its name, id, or the first 12 digits of the id
     #[arg(long, value_name = "NAME|ID", value_parser = parse_container)]
     container: Option<String>,
 
-    /// Those that a process is in, or holds otherwise; by the host's number
+    /// Only the namespaces that this process is in or holds otherwise, by the host's pid
     #[arg(long, value_name = "PID", value_parser = parse_pid)]
     pid: Option<NonZeroU32>,
 
@@ -96,7 +96,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Looks in this process.
+/// Scans the host in this process.
 async fn alone(args: &Args, wanted: &Wanted) -> anyhow::Result<Vec<NamespaceState>> {
     super::need_privileges("ns without a server")?;
     super::log_to_stderr("warn");
@@ -116,8 +116,10 @@ impl Args {
         }
     }
 
+    /// Checks that the container or process of the flags was found.
+    ///
     /// # Errors
-    /// Where what was asked for by name or number is not there.
+    /// It does not exist.
     fn need_found(&self, states: &[NamespaceState]) -> anyhow::Result<()> {
         if !states.is_empty() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! `agent ps`: containers, their state and use.
+//! `agent ps`: shows containers, their state and their use of resources.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,26 +20,27 @@ use crate::{
     watch::client::{self, ClientError},
 };
 
-/// Between the two looks that CPU use is measured by.
+/// The time between the two readings of CPU time.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 const EXAMPLES: &str = "\
 Examples:
   agent ps                                    containers, one line each
-  agent ps --all                              those too that have ended or are gone
-  agent ps --output json | jq .[].name        all that is known of each";
+  agent ps --all                              those too that have ended or were removed
+  agent ps --output json | jq .[].name        everything that is known about each";
 
-/// Show containers, their state and use
+/// Show containers, their state and their use of resources
 ///
-/// RUNTIME is the engine; with ? the cgroup's path has that engine's form, and neither the engine nor a
-/// record of it confirms that the cgroup is its. PID is the first process; MEMORY is without the inactive part of the page cache, LIMIT the
-/// tightest of the container and the cgroups above it; CPU is the share of one CPU over a fifth of a
-/// second. Asks the agent serve that listens on the socket; where none does, looks by itself, as root.
+/// RUNTIME is the engine. With ? the cgroup's path has that engine's form, and neither the engine nor one
+/// of its records confirms it. PID is the init process. MEMORY leaves out the inactive part of the page
+/// cache. LIMIT is the tightest of the container and the cgroups above it. CPU is the share of one CPU,
+/// measured for a fifth of a second. Asks the agent serve that listens on the socket. Where none listens,
+/// scans the host itself, as root.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Also those that do not run: docker's and those of agent run that are kept; and those removed in the last 15
-    /// minutes, which only agent serve remembers
+    /// Also containers that do not run: docker's, those that agent run keeps, and those that were removed in
+    /// the last 15 minutes, which only agent serve remembers
     #[arg(short, long)]
     all: bool,
 
@@ -89,7 +90,7 @@ async fn of_server(args: &Args) -> Result<Vec<ContainerState>, ClientError> {
     Ok(states)
 }
 
-/// Looks in this process.
+/// Scans the host in this process.
 async fn alone(args: &Args) -> anyhow::Result<Vec<ContainerState>> {
     super::need_privileges("ps without a server")?;
     super::log_to_stderr("warn");

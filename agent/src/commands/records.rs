@@ -1,4 +1,4 @@
-//! Events for a command: of the agent serve that listens on the socket, else traced in this process.
+//! Events for a command, from the agent serve that listens on the socket, or traced in this process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::watch::source::Source;
 use crate::watch::streams::Streams;
 use crate::witness::Intents;
 
-/// Which events, and how to come by them.
+/// The events that a command wants, and how to get them.
 pub struct Wanted<'a> {
     pub filter: Filter,
     pub socket: &'a Path,
-    /// Where no server listens.
+    /// For tracing in this process, where no server listens.
     pub mechanisms: Mechanisms,
     pub engine: &'a EngineArgs,
 }
 
 impl Wanted<'_> {
-    /// Opens the stream for `command`. All that is wanted and happens after this is in it.
+    /// Opens the stream for `command`. It has every wanted event that happens after this call.
     pub async fn open(self, command: &str) -> anyhow::Result<Source> {
         match client::connect(self.socket, &self.filter).await {
             Ok(events) => Ok(Source::Server(events)),
@@ -41,11 +41,11 @@ impl Wanted<'_> {
         }
     }
 
-    /// Traces in this process, for this stream alone.
+    /// Traces the host in this process, for this stream alone.
     async fn alone(self, command: &str) -> anyhow::Result<mpsc::Receiver<Arc<Record>>> {
         super::need_privileges(&format!("{command} without a server"))?;
         super::log_to_stderr("warn");
-        // A probe is named like the kind that it is for.
+        // A probe has the name of the kind of event that it reports.
         let kinds = self.filter.kinds.clone();
         let streams = Arc::new(Streams::default());
         let mut stream = streams.open(self.filter)?;

@@ -1,4 +1,4 @@
-//! `agent rm`: removes what is known of containers that have ended.
+//! `agent rm`: removes the state and logs of containers that have ended.
 
 use std::process::ExitCode;
 
@@ -9,10 +9,10 @@ use crate::runtime::supervise;
 /// Remove containers that have ended, with their logs
 ///
 /// A detached container of agent run leaves its exit status and log until it is removed, unless it was
-/// started with --rm; others leave nothing.
+/// started with --rm. Other containers leave nothing.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Kill those that run
+    /// Kill containers that still run
     #[arg(short, long)]
     force: bool,
 
@@ -21,7 +21,7 @@ pub struct Args {
     containers: Vec<String>,
 }
 
-/// `swept` are containers that were there when the command was called: their supervisors had been killed.
+/// Runs the command. `swept` names containers with a killed supervisor, which this command has just removed.
 pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
     super::each(&args.containers, |name| {

@@ -1,26 +1,26 @@
-//! `agent rootfs`
+//! `agent rootfs`: makes a root file system from programs of this host.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::runtime::root;
 
-/// Make a root file system of programs of this host, for agent run --rootfs
+/// Make a root file system from programs of this host, for agent run --rootfs
 ///
-/// Copies the programs and every library that their loaders will look for, found by reading the files: the loader
-/// itself, what is needed and what that needs, by RPATH, RUNPATH, /etc/ld.so.cache and the directories that are searched
-/// at last. A script brings its interpreter. Data that a program reads is not known and not copied.
+/// Copies the programs, their loaders, and every library that the loaders will look for. It finds the
+/// libraries by reading the files: RPATH, RUNPATH, /etc/ld.so.cache and the default directories. With a
+/// script it copies the interpreter. It does not copy data files that a program reads.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   agent rootfs /tmp/small --bin bash,ls,cat
   agent run --rootfs /tmp/small bash -c 'ls /'
-  agent run --bin bash,ls bash         the same in memory, gone at the end")]
+  agent run --bin bash,ls bash         the same in memory, for one container")]
 pub struct Args {
-    /// Where to: a new directory, or an empty one
+    /// The directory to fill: a new or an empty one
     #[arg(value_name = "DIR")]
     directory: PathBuf,
-    /// Programs, separated by commas: by name, looked for in PATH, or by path; can be given more than once
+    /// Programs, separated by commas: paths, or names to find in PATH; may be repeated
     #[arg(long, value_name = "PROGRAM", value_delimiter = ',', required = true)]
     bin: Vec<PathBuf>,
 }

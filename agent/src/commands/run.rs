@@ -12,27 +12,27 @@ use crate::text;
 
 const EXAMPLES: &str = "\
 Examples:
-  agent run --bin bash,ls,ps bash -c 'ls /; ps'      nothing but these programs, alone with them
-  agent run -it --rootfs host bash                   this host's files, read-only; all else its own
-  agent run --image web.tar                          what docker save wrote
+  agent run --bin bash,ls,ps bash -c 'ls /; ps'      only these programs and their libraries
+  agent run -it --rootfs host bash                   this host's files, read-only
+  agent run --image web.tar                          an image that docker save wrote
   agent run -d --name web --memory 64m --cpus 0.5 --pids-limit 50 --bin busybox busybox httpd -f
   agent run --net container:web --bin ss ss -ltn     another container's network
-  agent run --userns auto --bin id id                root inside, nobody outside
-  agent run --time-offset 1d --bin uptime uptime     a day later
-  agent run --print-spec --rootfs ./root sh          what it comes to, as OCI's config.json
+  agent run --userns auto --bin id id                root inside, an unprivileged user outside
+  agent run --time-offset 1d --bin uptime uptime     clocks that are a day ahead
+  agent run --print-spec --rootfs ./root sh          the resulting OCI config.json
 
-While it runs: agent exec, logs, stop, wait, rm, ps, ns. Where agent serve or agent watch runs,
-it is known from its first instant.
+While it runs, use agent exec, logs, stop, wait, rm, ps and ns. A running agent serve or agent watch
+knows the container from its start.
 
-Exit status: the command's; 128+N where signal N ended it; 127 where the command is not found, 126
+Exit status: that of the command; 128+N where signal N ended it; 127 where the command is not found, 126
 where it cannot be executed, 125 where the container cannot be made.";
 
 /// Launch a container
 ///
-/// From a directory, a few programs, an image's archive or the host's own files: namespaces, a cgroup with
-/// limits, a root file system, capabilities and a system call filter, by the flags of docker and their
-/// meaning. As root, or as an ordinary user where user namespaces are allowed: then below the caller's own
-/// cgroup, with limits where that is delegated.
+/// The root file system comes from a directory, a few programs, an image's archive or the host's own files.
+/// Namespaces, limits, capabilities and the system call filter have docker's flags, with docker's meaning.
+/// An ordinary user can launch containers where user namespaces are allowed. Their cgroup is below the
+/// caller's own, and they have limits where that cgroup is delegated.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES, disable_help_flag = true, override_usage = USAGE)]
 pub struct Args {
@@ -40,7 +40,7 @@ pub struct Args {
     flags: Flags,
 
     /// Print help
-    // -h is the host name, as docker has it.
+    // -h is the host name, as in docker.
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
 }
@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The configuration that an order comes to, once its root file system is there.
+/// The OCI configuration of an order. It prepares the root file system first, which an image's defaults depend on.
 fn configuration(mut order: Order) -> Result<String, supervise::Error> {
     supervise::sweep(&Store::of_user());
     rootless::enter()?;

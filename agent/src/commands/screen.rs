@@ -1,4 +1,4 @@
-//! The screen that standard output is, if it is one.
+//! The width and colour of standard output.
 
 use std::{
     env,
@@ -7,10 +7,10 @@ use std::{
 
 use rustix::termios::tcgetwinsize;
 
-/// Columns of a line where there is no terminal and no COLUMNS: enough for what most events say.
+/// The width without a terminal and without COLUMNS: enough for most events.
 const COLUMNS: usize = 160;
 
-/// The columns of the terminal, else of COLUMNS, else [`COLUMNS`].
+/// The width of the terminal, else the variable COLUMNS, else [`COLUMNS`].
 pub fn columns() -> usize {
     let terminal = tcgetwinsize(io::stdout())
         .ok()
@@ -20,7 +20,7 @@ pub fn columns() -> usize {
     known.find(|it| *it > 0).unwrap_or(COLUMNS)
 }
 
-/// Whether to colour what is written: <https://no-color.org>.
+/// Whether to colour the output (<https://no-color.org>).
 pub fn colour() -> bool {
     io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
 }

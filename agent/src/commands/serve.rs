@@ -1,4 +1,4 @@
-//! `agent serve`: trace the host, serve metrics, feed watchers.
+//! `agent serve`: traces the host, serves metrics and events.
 
 use std::{net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
@@ -21,53 +21,52 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   agent serve                               metrics on http://127.0.0.1:9464/metrics
-  agent serve --listen 127.0.0.1:0          on a port that is free; it is printed
-  agent serve --pin-path /sys/fs/bpf/agent  counters go on where the last process stopped
+  agent serve --listen 127.0.0.1:0          on a free port, which is printed
+  agent serve --pin-path /sys/fs/bpf/agent  counters continue over a restart
 
-/metrics, /healthz, /readyz and / are on the address; on the unix socket there are also
-/v1/events, /v1/containers and /v1/namespaces, which tell more than a network should know:
+The address serves /metrics, /healthz, /readyz and /. The unix socket also serves /v1/events,
+/v1/containers and /v1/namespaces, which show more than a network should know:
   curl --unix-socket /run/agent/agent.sock http://agent/v1/containers";
 
 /// Trace the host and serve metrics and events
 ///
-/// Traces namespace calls, OOM kills, processes and escapes of the whole host, serves Prometheus
-/// metrics on a TCP address and live events on a unix socket, for `agent watch`. Runs until SIGTERM or SIGINT.
+/// Traces namespace calls, OOM kills, processes and escapes of the whole host. Serves Prometheus metrics on
+/// a TCP address, and live events for `agent watch` on a unix socket. Runs until SIGTERM or SIGINT.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The address for metrics; other than loopback it is open to the network
+    /// The TCP address for metrics; the network can reach any address but loopback
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9464")]
     listen: SocketAddr,
 
-    /// The unix socket, made with mode 0600; a path with a slash
+    /// The unix socket to make, with mode 0600; a path with a slash
     #[arg(long, value_name = "PATH", env = server::socket::VARIABLE, default_value = server::socket::DEFAULT, value_parser = super::socket::made())]
     socket: PathBuf,
 
     #[command(flatten)]
     mechanisms: super::mechanisms::MechanismArgs,
 
-    /// A directory on a bpffs: counters there outlive this process, and the next one goes on
-    /// with them
+    /// A directory on a bpffs for the counters, which outlive this process: the next one continues them
     #[arg(long, value_name = "DIR")]
     pin_path: Option<PathBuf>,
 
     /// Measure how often and how long the probes run: agent_bpf_run_count_total and
-    /// agent_bpf_run_seconds_total. The kernel measures every BPF program of the host then, which
-    /// costs each run some 20 ns
+    /// agent_bpf_run_seconds_total. The kernel then measures every BPF program of the host, at about 20 ns
+    /// a run
     #[arg(long)]
     bpf_stats: bool,
 
-    /// Which cgroups have series: all, as with cAdvisor, or those of containers and the root only;
-    /// effective limits are the same with both
+    /// The cgroups that have series: all, as with cAdvisor, or only containers and the root; effective
+    /// limits are the same with both
     #[arg(long, value_name = "all|containers", default_value = "all")]
     cgroups: Which,
 
-    /// Series of a scrape, at most. Plain cgroups are left out first, then those below containers, then
-    /// units, then the newest containers; all but containers have at most a sixth of this
+    /// The most series of a scrape. Plain cgroups are left out first, then those below containers, then
+    /// units, then the newest containers; all but containers have at most a sixth
     #[arg(long, value_name = "COUNT", default_value_t = Bounds::DEFAULT.all, value_parser = parse_series)]
     max_series: u32,
 
-    /// Series of one container and the cgroups below it, at most
+    /// The most series of one container and the cgroups below it
     #[arg(
         long,
         value_name = "COUNT",
@@ -115,7 +114,7 @@ impl Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     super::log_to_stderr("info");
     super::need_privileges("serve")?;
-    // Before the first thing that must be undone.
+    // Signals are caught before anything is made that must be removed at the end.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
@@ -128,7 +127,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     })?;
     let address = listener.local_addr()?;
     let streams = Arc::new(Streams::default());
-    // The kernel measures while this is open.
+    // The kernel measures while this descriptor is open.
     let bpf_stats = args.bpf_stats.then(measure_programs).transpose()?;
     let engine = args.engine.follow();
     let state = engine.as_ref().map(|engine| Arc::clone(&engine.state));

@@ -1,5 +1,5 @@
-//! What `--socket`, `AGENT_SOCKET` and `--docker-socket` take: the path of a unix socket. A word without a slash is a slip, as `of` for `off`, and
-//! would name a file in the working directory.
+//! Parses the values of `--socket`, `AGENT_SOCKET` and `--docker-socket`: paths of unix sockets. A value without a slash
+//! would name a file in the working directory, and is most likely a typing error, such as `of` for `off`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::server::socket::OFF;
 use crate::text::shell_word;
 
-/// Why a value is none of these paths.
+/// Why a value is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ValueError {
     #[error(
@@ -35,7 +35,7 @@ fn here(name: &Path) -> String {
     shell_word(&format!("./{name}")).into_owned()
 }
 
-/// Of a command that asks a server: `off` asks none.
+/// The socket of the server to ask; `off` asks none.
 pub fn asked() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|told: OsString| match PathBuf::from(told) {
         path if path == Path::new(OFF) || has_slash(&path) => Ok(path),
@@ -43,7 +43,7 @@ pub fn asked() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
-/// Of what names containers; `off` and nothing at all stand for none.
+/// The socket of an engine; `off` and the empty string ask none.
 pub fn of_engine() -> impl TypedValueParser<Value = String> {
     StringValueParser::new().try_map(|told: String| match &*told {
         "" | OFF => Ok(told),
@@ -52,7 +52,7 @@ pub fn of_engine() -> impl TypedValueParser<Value = String> {
     })
 }
 
-/// Of `agent serve`.
+/// The socket that `agent serve` makes.
 pub fn made() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|told: OsString| match PathBuf::from(told) {
         path if has_slash(&path) => Ok(path),

@@ -11,12 +11,13 @@ use crate::runtime::supervise;
 const EXAMPLES: &str = "\
 Examples:
   agent stop web             SIGTERM, and SIGKILL after 10 s
-  agent stop -t 1 web db     with a second each to end well";
+  agent stop -t 1 web db     two containers, SIGKILL after 1 s";
 
-/// End containers: SIGTERM, time to obey, SIGKILL
+/// End containers: SIGTERM, and SIGKILL after a while
 ///
-/// The first process of each container of agent run gets SIGTERM, or the signal that --stop-signal or its image says; when it has not ended in time, all that
-/// is in the container's cgroup is killed. Returns when nothing of it is left.
+/// Sends the init process of each container of agent run SIGTERM, or the signal that --stop-signal or the
+/// image names. If it has not ended in time, kills every process in the container's cgroup. Returns when
+/// nothing of the container is left.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -29,7 +30,7 @@ pub struct Args {
     containers: Vec<String>,
 }
 
-/// `swept` are containers that were there when the command was called: their supervisors had been killed.
+/// Runs the command. `swept` names containers with a killed supervisor, which this command has just removed.
 pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
     let patience = Duration::from_secs(args.time.into());

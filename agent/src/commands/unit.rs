@@ -1,5 +1,5 @@
-//! Units of systemd: for who asks for one by its name where a container or a process is wanted, and what one asks for that
-//! is judged nowhere.
+//! systemd units: error messages for the name of one where a command wants a container or a process, and notes on limits
+//! that a unit asks for and that no command judges.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use crate::host::process;
 use crate::intent;
 use crate::text;
 
-/// What the names of units that have a cgroup end with (systemd.unit(5)).
+/// The suffixes of units that have a cgroup (systemd.unit(5)).
 const SUFFIXES: [&str; 3] = [".service", ".scope", ".slice"];
 
-/// What is to be said where `name` is that of a unit: what it is here, and what tells of it.
+/// An explanation where `name` is that of a unit: a process of it, and the commands that show it. None for other names.
 pub fn explained(name: &str) -> Option<String> {
     if !SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) || name.contains('/') {
         return None;
@@ -31,7 +31,8 @@ pub fn explained(name: &str) -> Option<String> {
     })
 }
 
-/// What the unit that these cgroups are in asks for and no command judges. Where systemctl does not answer, a line says so.
+/// The limits that the unit of these cgroups asks for and that no command judges. Prints an error where systemctl does not
+/// answer.
 pub async fn not_judged(membership: &Membership) -> Vec<String> {
     match intent::not_judged(membership).await {
         Ok(asked) => asked,
@@ -42,7 +43,7 @@ pub async fn not_judged(membership: &Membership) -> Vec<String> {
     }
 }
 
-/// The process of the lowest number in a cgroup of that name, and the cgroup's path.
+/// The process with the lowest pid in a cgroup of that name, and the cgroup's path.
 fn in_it(name: &str) -> Option<(u32, String)> {
     let root = Path::new("/");
     process::numbers(root).into_iter().find_map(|number| {

@@ -1,4 +1,4 @@
-//! `agent verify`: whether limits hold.
+//! `agent verify`: proves that limits hold, or says why not.
 
 mod arguments;
 mod launched;
@@ -14,7 +14,7 @@ use crate::verify::lines::{self, Screen};
 use crate::verify::report::{Check, Report, Scope, Subject, Workload};
 use arguments::{Form, Output};
 
-/// The exit status where nothing could be judged: there is no verdict then either.
+/// The exit status where nothing could be judged.
 const NO_VERDICT: u8 = 2;
 
 /// The exit status of misuse (`EX_USAGE` of sysexits.h).
@@ -23,9 +23,9 @@ const MISUSE: u8 = 64;
 /// Why there is no report.
 #[derive(Debug)]
 pub enum Failure {
-    /// What was asked for makes no sense.
+    /// The arguments contradict each other.
     Misuse(anyhow::Error),
-    /// It was tried.
+    /// The attempt failed, so there is no verdict.
     NoVerdict(anyhow::Error),
 }
 

@@ -9,7 +9,7 @@ use crate::runtime::state::{Status, Store};
 
 /// Wait until containers have ended, and print their exit statuses
 ///
-/// One line each, in the order in which they are named: the exit status of the first process, or 128+N
+/// Prints one line for each, in the order of the arguments: the exit status of the init process, or 128+N
 /// where signal N killed it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -18,7 +18,7 @@ pub struct Args {
     containers: Vec<String>,
 }
 
-/// `swept` are containers that were there when the command was called: their supervisors had been killed.
+/// Runs the command. `swept` names containers with a killed supervisor, which this command has just removed.
 pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
     super::each(&args.containers, |name| {

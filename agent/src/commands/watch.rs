@@ -1,4 +1,4 @@
-//! `agent watch`: events as they happen.
+//! `agent watch`: shows events as they happen.
 
 use std::io::{self, IsTerminal};
 use std::num::{NonZeroU32, NonZeroU64};
@@ -21,50 +21,51 @@ use crate::watch::source::Source;
 use crate::watch::value::{parse_comm, parse_container, parse_kind, parse_namespace, parse_pid};
 
 const EXAMPLES: &str = "\
-Several values of one option: any of them will do. Several options: all must hold.
-Times are UTC. A line `lost` counts the events that this stream does not have.
+An event is shown if it matches any value of each option that is given. Times are UTC. A line
+`lost` counts the events that are missing from this stream.
 
 Examples:
-  agent watch                              what changes containers, one line each
-  agent watch --all --container web-1      and every process of web-1 that starts or ends
-  agent watch --kind exec                  what programs are executed, with their arguments
-  agent watch --kind escape                who reaches the host's namespaces from a container
-  agent watch --kind oom                   who was killed, and by whose limit
-  agent watch --container web-1            what web-1 does, or is done to it
+  agent watch                              rare events of the whole host, one line each
+  agent watch --all --container web-1      all events of web-1, with its forks, execs and exits
+  agent watch --kind exec                  executed programs, with their arguments
+  agent watch --kind escape                processes of containers in the host's namespaces
+  agent watch --kind oom                   OOM kills: the victim and the owner of the limit
+  agent watch --container web-1            rare events that web-1 causes or suffers
   agent watch --host --namespace net,mnt   namespace calls by the host's own processes
-  agent watch --kind setns --for 10s       who enters namespaces in the next 10 seconds
+  agent watch --kind setns --for 10s       calls of setns in the next 10 seconds
   agent watch --limit 1 --kind container   wait for the next start or stop of a container
   agent watch --output json | jq .process.comm";
 
 /// Show what containers do to the kernel as it happens
 ///
-/// Namespace calls, OOM kills, containers' starts and stops, escapes into the host's namespaces, and
-/// with --all every process that is born, executes a program, or ends.
+/// Shows namespace calls, OOM kills, starts and stops of containers, and escapes into the host's
+/// namespaces. With --all it also shows every fork, exec and exit.
 ///
-/// Takes the events of the `agent serve` that listens on the socket; where none does, traces by
+/// Takes the events of the `agent serve` that listens on the socket. Where none listens, traces the host
 /// itself, as root.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Kinds: clone, unshare, setns, oom, container, escape, lost (these are the default), fork,
+    /// Only events of these kinds: clone, unshare, setns, oom, container, escape, lost (the default), fork,
     /// exec, exit
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = parse_kind)]
     kinds: Vec<Kind>,
 
-    /// All kinds: every process that is born, executes a program, or ends as well
+    /// Events of all kinds: forks, execs and exits as well
     #[arg(long, conflicts_with = "kinds")]
     all: bool,
 
-    /// Containers, by name, id, or the first 12 digits of the id: the caller's, a child's, a
-    /// victim's, or the one that is entered
+    /// Only events of these containers, by name, id, or the first 12 digits of the id: the container of the
+    /// caller, a child or a victim, or the one that a process enters
     #[arg(long = "container", value_name = "NAME|ID", value_parser = parse_container)]
     containers: Vec<String>,
 
-    /// Processes and threads, by the host's numbers: the caller, a child, or a victim
+    /// Only events of these processes or threads, by the host's pids: the caller, a child, or a victim
     #[arg(long = "pid", value_name = "PID", value_delimiter = ',', value_parser = parse_pid)]
     pids: Vec<NonZeroU32>,
 
-    /// Namespace calls that asked for or changed a type: cgroup, ipc, mnt, net, pid, time, user, uts
+    /// Only calls that asked for or changed namespaces of these types: cgroup, ipc, mnt, net, pid, time, user,
+    /// uts
     #[arg(
         long = "namespace",
         value_name = "TYPE",
@@ -73,16 +74,16 @@ pub struct Args {
     )]
     namespaces: Vec<NamespaceType>,
 
-    /// Names of threads, of at most 15 bytes: the caller's, or a victim's
+    /// Only events of threads with these names, of at most 15 bytes: the caller, or a victim
     #[arg(long = "comm", value_name = "COMM", value_parser = parse_comm)]
     comms: Vec<String>,
 
-    /// Only what the host's own processes do, those of services and login sessions among them: outside
-    /// of containers and sandboxes
+    /// Only events of processes outside of containers and sandboxes; services and login sessions count as
+    /// the host's own
     #[arg(long)]
     host: bool,
 
-    /// End after so many events; lines `lost` do not count
+    /// End after this many events, not counting lines `lost`
     #[arg(long, value_name = "COUNT", value_parser = parse_limit)]
     limit: Option<NonZeroU64>,
 
@@ -90,7 +91,7 @@ pub struct Args {
     #[arg(long = "for", value_name = "DURATION", value_parser = crate::units::parse::duration)]
     time: Option<Duration>,
 
-    /// human: a line for the eye; json: one object a line
+    /// human: aligned lines; json: one object a line
     #[arg(long, value_name = "human|json", default_value = "human", value_parser = parse_output)]
     output: Output,
 
@@ -98,7 +99,7 @@ pub struct Args {
     #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT, value_parser = super::socket::asked())]
     socket: PathBuf,
 
-    // Where no server listens.
+    // For tracing in this process, where no server listens.
     #[command(flatten)]
     mechanisms: MechanismArgs,
 

@@ -1,4 +1,4 @@
-//! The arguments of `agent verify`, and which of its forms they ask for.
+//! The arguments of `agent verify`, and its forms.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::runtime::spec::value::number_in;
 use crate::server::socket;
 use crate::watch::value::{parse_container, parse_pid};
 
-/// No wider than people read.
+/// The widest report for people.
 pub const COLUMNS: usize = 80;
 
 const EXAMPLES: &str = "\
@@ -19,19 +19,20 @@ Examples:
   agent verify --memory 150M -- stress-ng --vm 1 --vm-bytes 300M --vm-keep --timeout 10s
   agent verify --cpus 0.5 --pids-limit 50 --for 5s -- stress-ng --cpu 4
   agent verify --weights 100:300 -- stress-ng --cpu 1
-  agent verify --container web                      what docker was asked for, against what holds
-  agent verify --container web --for 10s            and what happens in ten seconds
+  agent verify --container web                      intended against effective limits
+  agent verify --container web --for 10s            the same, and ten seconds of observation
   agent verify --cgroup /batch --expect memory=2g --expect cpus=1.5
   agent verify --suite                              stress-ng against every controller
 
-Each limit is followed from what was intended over what was written, what the kernel keeps, and what
-holds in the end with all cgroups above, to what the kernel counted in the run. A limit that the
-workload did not press against is not proven: inconclusive. So is one that nobody is known to have
-intended, which --expect tells, docker, or a running agent serve; and one of which a file cannot be
-read, which is named.
+For each limit the report shows the intended value, the written one, the one that the kernel keeps,
+the effective limit with all cgroups above, and what the kernel counted in the run. A limit is
+inconclusive where the workload did not press against it, where its intended value is not known,
+or where a file cannot be read, which is named. The intended value comes from --expect, docker,
+or a running agent serve.
 
-The limits that the caller is under are to hold for an ordinary user's container as well, and are judged
-by where it is: pass at or below the cgroup that has the limit, else fail. Of root's a note tells.
+The limits of the caller must hold for an ordinary user's container as well. Such a limit passes
+where the container is at or below the cgroup that has it, else it fails. For root a note names
+the limits that the container is not under.
 
 Exit status: 0 pass; 1 fail; 2 inconclusive, or nothing could be judged; 64 for wrong arguments.";
 
@@ -40,7 +41,7 @@ const USAGE: &str = "agent verify LIMITS... [--for TIME] [--] COMMAND [ARG]...
        agent verify --container NAME|--pid N|--cgroup PATH [--expect LIMIT=VALUE]... [--for TIME]
        agent verify --suite [memory,cpu,weight,pids,io]";
 
-/// What a cgroup that is there already is not given.
+/// The arguments that make no sense for a cgroup that exists already.
 const NOT_WHERE_IT_STANDS: [&str; 21] = [
     "memory",
     "memory_swap",
@@ -67,9 +68,9 @@ const NOT_WHERE_IT_STANDS: [&str; 21] = [
 
 /// Prove that limits hold, or say why not
 ///
-/// Runs a command under limits, or looks at a container, process or cgroup that is there, and gives a
-/// verdict with its evidence, by the kernel's own numbers. Needs root; an ordinary user can verify what is
-/// delegated to them.
+/// Runs a command under limits, or observes a container, process or cgroup that exists. Gives a verdict,
+/// with the kernel's own numbers as evidence. Needs root; an ordinary user can verify limits in delegated
+/// cgroups.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = EXAMPLES,
@@ -82,7 +83,7 @@ pub struct Args {
     #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     pub command: Vec<String>,
 
-    /// How long to watch: 500ms, 10s; a command is ended then. Default: to the command's end; with
+    /// How long to observe: 500ms, 10s; a command is killed then. By default until the command ends; with
     /// --weights 10s
     #[arg(long = "for", value_name = "TIME", value_parser = crate::units::parse::duration)]
     pub time: Option<Duration>,
@@ -108,24 +109,24 @@ pub struct Args {
     )]
     pub suite: Option<Vec<super::suite::Job>>,
 
-    /// A container, by name or id: judged by what its engine was asked for
+    /// Verify a running container, by name or id, against the limits that its engine was asked for
     #[arg(long, value_name = "NAME|ID", value_parser = parse_container, conflicts_with_all = NOT_WHERE_IT_STANDS)]
     pub container: Option<String>,
 
-    /// The cgroups that a process is in
+    /// Verify the cgroups of this process
     #[arg(long, value_name = "PID", value_parser = parse_pid, conflicts_with_all = NOT_WHERE_IT_STANDS)]
     pub pid: Option<NonZeroU32>,
 
-    /// A cgroup: its path as in /proc/PID/cgroup, looked up in each limit's own hierarchy, or that of its
-    /// directory
+    /// Verify a cgroup: its path as in /proc/PID/cgroup, which is looked up in the hierarchy of each limit,
+    /// or the path of its directory
     #[arg(long, value_name = "PATH", conflicts_with_all = NOT_WHERE_IT_STANDS)]
     pub cgroup: Option<PathBuf>,
 
-    /// What a limit is to be, by the flags below: memory=150M
+    /// The intended value of a limit, named by a flag below: memory=150M
     #[arg(long, value_name = "LIMIT=VALUE", requires = "standing")]
     pub expect: Vec<String>,
 
-    /// human: the evidence, line by line; json: one object
+    /// human: lines of evidence; json: one object
     #[arg(
         long,
         value_name = "human|json",
@@ -134,14 +135,14 @@ pub struct Args {
     )]
     pub output: Output,
 
-    /// The unix socket of agent serve, whose traced OOM kills are taken where it runs; off: ask no server
+    /// The unix socket of agent serve, which reports traced OOM kills; off: ask no server
     #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT, value_parser = crate::commands::socket::asked())]
     pub socket: PathBuf,
 
     #[command(flatten)]
     pub engine: EngineArgs,
 
-    /// The tree in this directory; host: this host's tree, read-only, with a /tmp of its own
+    /// The files in this directory; host: this host's files, read-only, with a /tmp of its own
     #[arg(
         long,
         value_name = "DIR|host",
@@ -166,7 +167,7 @@ pub struct Args {
         help_heading = "Root file system"
     )]
     pub image: Option<PathBuf>,
-    /// Show a file or directory of the host in it
+    /// Bind-mount a file or directory of the host into it
     #[arg(
         short,
         long,
@@ -202,7 +203,7 @@ impl FromStr for Weights {
     }
 }
 
-/// What is to be done.
+/// The form of a verification.
 pub enum Form<'a> {
     Launch,
     Weights(&'a Weights),
@@ -210,7 +211,7 @@ pub enum Form<'a> {
     Standing(Target<'a>),
 }
 
-/// What is there already.
+/// A target that exists already.
 pub enum Target<'a> {
     Container(&'a str),
     Process(u32),

@@ -1,4 +1,4 @@
-//! Workloads that are launched under the limits that are judged.
+//! Launches workloads under limits, and judges the limits.
 
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub fn limits(args: &Args) -> Result<Report, Failure> {
     launch(args, &job)
 }
 
-/// Launches a job, and judges it.
+/// Launches a job, and judges its limits.
 pub fn launch(args: &Args, job: &Job) -> Result<Report, Failure> {
     let caller = Caller::here()?;
     let (held, leaving) = hold(vec![job.order.clone()])?;
@@ -127,7 +127,7 @@ pub fn flags(args: &Args) -> Result<Flags, Failure> {
         flags.root.rootfs = Some("host".into());
     }
     if flags.root.rootfs.as_deref() == Some("host".as_ref()) {
-        // All else cannot be written to, and workloads write to where they are.
+        // The rest is read-only, and workloads write to their working directory.
         flags.process.workdir = Some("/tmp".into());
     }
     Ok(flags)
@@ -150,14 +150,14 @@ impl Job {
     pub fn of(flags: Flags) -> Result<Self, Failure> {
         let misuse = |error: spec::Error| Failure::Misuse(error.into());
         let mut found = spec::look(&flags, first_process).map_err(misuse)?;
-        // A quota that no workload can use up is what a verdict says, not an error.
+        // A quota that no workload can use up gets a verdict; it is no error.
         found.cpus = None;
         let order = spec::compile(&flags, &found).map_err(misuse)?;
         let linux = order.spec.linux().as_ref();
         let resources = linux.and_then(|linux| linux.resources().clone());
         let wanted = Wanted::of(&resources.unwrap_or_default(), page_size());
         let wanted = wanted.map_err(|error| Failure::Misuse(error.into()))?;
-        // What follows from --memory was not asked for: what is said of memory tells of swap too.
+        // A limit of swap that follows from --memory was not asked for. The check of memory covers it.
         let asked = wanted
             .limits
             .into_iter()
@@ -173,8 +173,10 @@ impl Job {
         })
     }
 
+    /// Checks that weights and CPU sets are the only limits.
+    ///
     /// # Errors
-    /// A limit besides would hold and not be judged.
+    /// Another limit is given, which would hold and not be judged.
     fn need_only_weights(&self) -> Result<(), Failure> {
         let about_cpus =
             |kind| matches!(kind, Kind::CpuWeight | Kind::CpusetCpus | Kind::CpusetMems);
@@ -187,7 +189,7 @@ impl Job {
         }
     }
 
-    /// Runs it, and judges all claims.
+    /// Runs the workload, and judges all claims.
     async fn judge(
         &self,
         args: &Args,
@@ -223,7 +225,7 @@ impl Job {
     }
 }
 
-/// The OOM kills, where memory is judged and this process may trace, or a server does.
+/// The traced OOM kills. None where memory is not judged, or where neither a server nor this process can trace.
 pub async fn trace(args: &Args, claims: &[Claim]) -> (Option<Trace>, Vec<String>) {
     if !claims.iter().any(|claim| claim.kind == Kind::Memory) {
         return (None, Vec::new());
@@ -272,7 +274,7 @@ fn judged(ran: &Ran) -> Vec<Check> {
     checks.collect()
 }
 
-/// What was written of a claim; of two files the last, with what is in both, as the chain has it.
+/// The text written for a claim. Of a limit in two files it names the last, with the text of both, as the chain does.
 fn written(claim: &Claim, all: &[Written]) -> Option<InFile> {
     let wanted = (claim.kind, claim.device);
     let mut of_claim = all.iter().filter(|it| (it.kind, it.device) == wanted);

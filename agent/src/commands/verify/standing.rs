@@ -1,4 +1,4 @@
-//! What is there already: a container, a process's cgroups, a cgroup.
+//! Judges a container, the cgroups of a process, or a cgroup that exists already.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ use crate::verify::run::{self, Watch};
 use crate::verify::sample::{Gauge, Sample};
 use crate::watch::record::{Container, ContainerKind};
 
-/// What is judged, and what is known of it.
+/// The subject of the judgement, and what is known about it.
 struct Found {
     name: String,
     membership: Membership,
@@ -58,7 +58,7 @@ pub fn run(args: &Args, target: &Target<'_>) -> Result<Report, Failure> {
     })
 }
 
-/// With what a unit asks for and nothing judges.
+/// Adds the limits that a unit asks for and that no command judges to the report or the error.
 fn mentioned(judged: Result<Report, Failure>, not_judged: Vec<String>) -> Result<Report, Failure> {
     match judged {
         Ok(report) => Ok(Report {
@@ -75,7 +75,7 @@ fn mentioned(judged: Result<Report, Failure>, not_judged: Vec<String>) -> Result
     }
 }
 
-/// Where a record is there that cannot be read, nobody knows whether a limit is as it was intended.
+/// Makes a pass inconclusive where a record exists and cannot be read: the intended limits are not known.
 fn doubted(judged: Result<Report, Failure>, record: &Path) -> Result<Report, Failure> {
     let record = record.display();
     let unknown =
@@ -134,7 +134,7 @@ async fn find(
             })?;
             let name = format!("process {pid}");
             let fresh = Fresh::with_server(&args.engine, &args.socket).await?;
-            // Who says what to expect means the cgroup that the process is in; an engine means its container's.
+            // --expect refers to the cgroup of the process; an engine's intention refers to that of its container.
             if args.expect.is_empty()
                 && let Some((known, membership)) = fresh.around(&membership).await
             {
@@ -172,7 +172,7 @@ async fn find(
     }
 }
 
-/// The path in its hierarchy of a cgroup that is named by its directory, or by that path.
+/// The path of a cgroup in its hierarchy, from that path or from its directory.
 fn below_mount(hierarchies: &Hierarchies, path: &Path) -> Option<String> {
     use std::os::unix::ffi::OsStrExt as _;
     let below = hierarchies.path_of(path);
@@ -230,7 +230,7 @@ async fn judge_found(
     Ok(report(Scope::Run, subject, None, checks, notes))
 }
 
-/// What was intended; where nobody says, each limit that the cgroup has.
+/// The intended limits; where they are not known, each limit that is set in the cgroup.
 fn claims(
     gauge: &Gauge,
     intent: Option<Intent>,
@@ -242,7 +242,7 @@ fn claims(
             by_default: intent.follows(value),
             ..Claim::new(*kind, value.clone(), source.name())
         });
-        // Twice the memory is nobody's wish where the kernel does not count swap: engines leave it out there.
+        // Where the kernel does not count swap, engines leave the limit of twice the memory out.
         let counted = |claim: &Claim| {
             source == Source::Expect || claim.kind != Kind::MemorySwap || gauge.has(claim.kind)
         };
@@ -265,7 +265,7 @@ fn claims(
     Ok(limited.map(|(claim, _)| claim).collect())
 }
 
-/// Who could say what was intended.
+/// A hint: which source could report the intended limits.
 fn would_tell(known: Option<&Known>) -> String {
     const EXPECT: &str = "--expect LIMIT=VALUE says it";
     let container = known.map(|known| &known.container);

@@ -22,16 +22,16 @@ const STRESS: &str = "stress-ng";
 /// Bytes a second.
 const RATE: u64 = 8 << 20;
 
-/// How long siblings are watched.
+/// How long siblings are observed.
 const SHARING: Duration = Duration::from_secs(5);
 
-/// Where a directory for files is made that a disk has.
+/// The parent of the directory for files on a disk.
 const SCRATCH: &str = "/var/tmp";
 
-/// What it is called, before the number of the process that it is for.
+/// The beginning of its name, which ends with the pid of its process.
 const PREFIX: &str = "agent-verify-";
 
-/// Where it is in the container.
+/// Its path in the container.
 const INSIDE: &str = "/mnt";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -44,7 +44,7 @@ pub enum Job {
 }
 
 impl Job {
-    /// What stress-ng is called with.
+    /// The arguments of stress-ng.
     fn options(self) -> &'static str {
         match self {
             Self::Memory => "--vm 1 --vm-bytes 128m --vm-keep --timeout 3s",
@@ -143,7 +143,7 @@ fn is_installed(program: &str) -> bool {
     std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
-/// A directory on a disk, for as long as this lives. What a killed process left is removed with the next one.
+/// A directory on a disk, removed on drop. The next suite removes what a killed process left.
 struct Scratch {
     path: PathBuf,
 }
@@ -159,12 +159,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Else the next one does.
+        // Where this fails, the next suite removes it.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// Removes directories of processes that are no more, where they are this user's own.
+/// Removes this user's directories of processes that have ended.
 fn sweep() {
     for entry in fs::read_dir(SCRATCH).into_iter().flatten().flatten() {
         let name = entry.file_name();
