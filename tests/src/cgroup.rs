@@ -263,7 +263,8 @@ impl Cgroup {
 }
 
 /// A name that no other has.
-fn unique(name: &str) -> String {
+#[must_use]
+pub fn unique(name: &str) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     format!("{name}-{}-{number}", std::process::id())

@@ -58,6 +58,7 @@ impl Intent {
             Value::Swap {
                 memory,
                 both: Limit::Value(both),
+                ..
             } => by_engine && !self.swap_asked && *both == memory.saturating_mul(2),
             _ => false,
         }
@@ -88,6 +89,7 @@ mod tests {
         let swap = |both| Value::Swap {
             memory: 50,
             both: Limit::Value(both),
+            earlier: None,
         };
         for (source, swap_asked, both, follows) in [
             (Source::AgentRun, false, 100, true),

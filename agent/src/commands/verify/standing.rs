@@ -254,8 +254,8 @@ fn claims(
     let now = gauge.sample(&all)?;
     let limited = all.into_iter().zip(now.chains).filter(|(claim, chain)| {
         let is_set = match chain {
-            Ok(chain) => chain.own.as_ref().is_ok_and(|own| !own.held.is_none()),
-            // It may be set.
+            Ok(chain) => chain.has_own(),
+            // It may be.
             Err(_) => true,
         };
         is_set && !matches!(claim.kind, Kind::CpuWeight | Kind::CpusetMems)
