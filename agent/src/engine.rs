@@ -72,8 +72,8 @@ pub enum EngineError {
     Connect(#[source] std::io::Error),
     #[error("a call failed")]
     Api(#[from] bollard::errors::Error),
-    #[error("it did not answer within {} s", ANSWER_WITHIN.as_secs())]
-    Silent,
+    #[error("it did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
     #[error("it told more than {QUEUE} events while it listed its containers")]
     Flood,
     #[error("it ended the stream of events")]
@@ -265,7 +265,7 @@ fn exec_root(stream: &UnixStream) -> Option<PathBuf> {
 async fn within<T>(answer: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
     timeout(ANSWER_WITHIN, answer)
         .await
-        .map_err(|_| EngineError::Silent)?
+        .map_err(|_| EngineError::Silent(ANSWER_WITHIN))?
 }
 
 fn events(docker: &Docker) -> impl Stream<Item = Result<EventMessage, bollard::errors::Error>> {

@@ -114,7 +114,7 @@ pub fn of_config(id: &str, config: &HostConfig) -> Result<Intent, Error> {
         source: Box::new(source),
     })?;
     let source = Source::Docker;
-    Ok(Intent { limits, source })
+    Ok(Intent::new(limits, source))
 }
 
 #[cfg(test)]

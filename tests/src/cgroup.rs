@@ -207,6 +207,15 @@ impl Cgroup {
         members
     }
 
+    /// Whether a process is in it or below it in every hierarchy: it goes to one after the other.
+    pub fn holds(&self, pid: u32) -> bool {
+        hierarchies().iter().all(|hierarchy| {
+            let mut members = BTreeSet::new();
+            add_members(&hierarchy.root.join(&self.path), &mut members);
+            members.contains(&pid)
+        })
+    }
+
     /// Kills what is in it and below it, and waits until nothing is.
     ///
     /// # Panics
@@ -254,7 +263,8 @@ impl Cgroup {
 }
 
 /// A name that no other has.
-fn unique(name: &str) -> String {
+#[must_use]
+pub fn unique(name: &str) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     format!("{name}-{}-{number}", std::process::id())

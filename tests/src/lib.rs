@@ -30,6 +30,7 @@ pub mod shared;
 pub mod slow;
 pub mod state;
 pub mod storm;
+pub mod subtree;
 pub mod swap;
 pub mod veth;
 pub mod wait;

@@ -333,6 +333,34 @@ fn a_server_that_says_no_state_is_understood() {
 }
 
 #[test]
+fn an_engine_that_does_not_answer_is_said() {
+    if !tests::root() {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    let socket = place.path().join("docker.sock");
+    // The kernel takes the connections.
+    let _listener = UnixListener::bind(&socket).expect("a socket");
+    let calls: [&[&str]; 3] = [
+        &["ps"],
+        &["inspect", "no-such-container"],
+        &["verify", "--container", "no-such-container"],
+    ];
+    std::thread::scope(|scope| {
+        for call in calls {
+            let socket = socket.to_str().expect("UTF-8");
+            let words = [call, &["--socket", "off", "--docker-socket", socket]].concat();
+            scope.spawn(move || {
+                let output = agent(words).output().expect("agent can be run");
+                let said = String::from_utf8_lossy(&output.stderr);
+                let note = format!("note: docker on {socket}: it did not answer within");
+                assert_eq!(said.matches(&note).count(), 1, "{call:?}: {said}");
+            });
+        }
+    });
+}
+
+#[test]
 fn a_reader_that_goes_is_no_error() {
     if !tests::root() {
         return;

@@ -7,20 +7,8 @@ use tests::memory::{Hog, set_limit};
 use tests::metrics::Metrics;
 use tests::process::{kill, wait_until_it_is};
 use tests::serve::Serve;
+use tests::subtree::assert_none_below;
 use tests::wait::{PATIENCE, wait_for};
-
-/// The families that say what happened.
-const COUNTED: [&str; 9] = [
-    "container_oom_events_total",
-    "container_oom_kills_total",
-    "container_forks_total",
-    "container_threads_created_total",
-    "container_execs_total",
-    "container_exits_total",
-    "container_escapes_total",
-    "container_namespace_calls_total",
-    "container_namespace_call_errors_total",
-];
 
 #[test]
 fn what_happens_below_a_containers_cgroup_is_the_containers() {
@@ -83,14 +71,4 @@ fn assert_counted(metrics: &Metrics, name: &str, processes: Option<f64>) {
         assert!(counted.is_some_and(|it| it >= 2.0), "{family}: {counted:?}");
     }
     assert_eq!(value("container_processes", &[]), processes);
-}
-
-/// Nobody finds what happened under another name, or twice.
-fn assert_none_below(metrics: &Metrics, path: &str) {
-    let below = format!("{path}/");
-    for family in COUNTED {
-        let mut samples = metrics.samples(family, &[]);
-        let found = samples.find(|it| it.labels["id"].starts_with(&below));
-        assert_eq!(found, None);
-    }
 }

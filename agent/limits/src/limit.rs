@@ -58,7 +58,13 @@ pub enum Value {
     /// Bytes or tasks.
     Amount(Limit),
     /// `both` is memory and swap together. v1 limits that, v2 swap alone: `memory` is the limit of memory beside it.
-    Swap { memory: u64, both: Limit },
+    Swap {
+        memory: u64,
+        both: Limit,
+        /// What `memory` may have been when the file was written, where whoever asked for the limit does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        earlier: Option<u64>,
+    },
     /// Microseconds of CPU time in each period.
     Quota { quota: Limit, period: u64 },
     /// v1's word for a weight, 2 to 262,144.

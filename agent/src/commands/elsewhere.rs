@@ -90,7 +90,7 @@ async fn asked(name: &str) -> anyhow::Result<Answer> {
     }
     if is_plain(name)
         && let Some(docker) = engine.connect().await
-        && let Ok(Some(_)) = docker.inspect(name).await
+        && let Some(Some(_)) = engine.answer(docker.inspect(name)).await
     {
         return Ok(Answer::Stopped);
     }

@@ -3,7 +3,10 @@
 use std::{
     collections::HashSet,
     path::Path,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,8 +27,11 @@ use crate::{
     witness::{Intents, ask::Asker, engine::inspect},
 };
 
-/// The time that a command waits for an engine's answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// The time that a command waits for an engine's answer. On a busy machine an answer takes seconds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Whether the engine failed to answer. Nobody waits for it again then, and the note is printed once.
+static FAILED: AtomicBool = AtomicBool::new(false);
 
 /// The option that selects the engine to ask.
 #[derive(Clone, Debug, clap::Args)]
@@ -60,22 +66,31 @@ impl EngineArgs {
 
     /// Connects to the engine; None where it does not answer in time.
     pub async fn connect(&self) -> Option<Client> {
-        match timeout(ANSWER_WITHIN, Client::connect(self.socket()?)).await {
-            Ok(Ok(client)) => Some(client),
-            Ok(Err(EngineError::Absent)) | Err(_) => None,
-            Ok(Err(error)) => {
-                self.complain(&error);
+        self.answer(Client::connect(self.socket()?)).await
+    }
+
+    /// The engine's answer. Where it fails or does not come in time, a note says that the engine's knowledge is missing.
+    pub async fn answer<T>(
+        &self,
+        answer: impl Future<Output = Result<T, EngineError>>,
+    ) -> Option<T> {
+        if FAILED.load(Ordering::Relaxed) {
+            return None;
+        }
+        let answer = timeout(ANSWER_WITHIN, answer).await;
+        match answer.unwrap_or(Err(EngineError::Silent(ANSWER_WITHIN))) {
+            Ok(answer) => Some(answer),
+            Err(EngineError::Absent) => None,
+            Err(error) => {
+                if !FAILED.swap(true, Ordering::Relaxed) {
+                    let (socket, why) = (&self.docker_socket, text::error_line(&error));
+                    text::note(&format!(
+                        "docker on {socket}: {why}; what it knows of its containers is not known here"
+                    ));
+                }
                 None
             }
         }
-    }
-
-    fn complain(&self, error: &EngineError) {
-        tracing::warn!(
-            "docker on {}: {}; its containers go by their ids",
-            self.docker_socket,
-            text::error_line(error)
-        );
     }
 
     /// Scans the host once, and adds the names that the engine reports in time.
@@ -86,10 +101,7 @@ impl EngineArgs {
         let mut look = looked.await.context("the look panicked")??;
         if let Some(client) = client {
             // A container that the engine does not report in time keeps its id for a name, or stays unconfirmed.
-            let told = tell(&client, &mut look.registry);
-            if let Ok(Err(error)) = timeout(ANSWER_WITHIN, told).await {
-                self.complain(&error);
-            }
+            self.answer(tell(&client, &mut look.registry)).await;
         }
         Ok(look)
     }

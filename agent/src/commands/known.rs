@@ -67,6 +67,8 @@ pub type Candidate = (Container, Option<u32>);
 pub struct Fresh {
     witnesses: Witnesses,
     engine: Option<Client>,
+    /// Asks the engine, and notes where it does not answer.
+    by: EngineArgs,
     /// The user who asks.
     user: u32,
     /// Whether a server of root's or of this user's listed the candidates. It may be connected to engines that this process
@@ -80,12 +82,14 @@ impl Fresh {
     /// # Errors
     /// The host's hierarchies cannot be found.
     pub async fn new(engine: &EngineArgs) -> anyhow::Result<Self> {
-        let engine = engine.connect().await;
+        let by = engine.clone();
+        let engine = by.connect().await;
         let witnesses = witnesses(Intents::Read, engine.as_ref().map(state))?;
         let user = rustix::process::geteuid().as_raw();
         Ok(Self {
             witnesses,
             engine,
+            by,
             user,
             server: false,
             told: HashMap::new(),
@@ -141,8 +145,8 @@ impl Fresh {
         if self.told.contains_key(&claim.cgroup) {
             return Some(Confirmation::of(claim));
         }
-        let asked = engine::inspect(self.engine.as_ref()?, &claim.id).await;
-        asked.ok()??.1?.first(claim)
+        let asked = engine::inspect(self.engine.as_ref()?, &claim.id);
+        self.by.answer(asked).await??.1?.first(claim)
     }
 
     /// The container of a candidate, where a record or an engine confirms it.

@@ -6,6 +6,7 @@ use oci_spec::runtime::{
     LinuxThrottleDeviceBuilder,
 };
 
+use crate::host::cgroup::Limit;
 use crate::limit::{Kind, Value};
 use crate::runtime::cgroup::{Error, Wanted};
 
@@ -22,7 +23,24 @@ pub fn limits(
     device: impl Fn(&str) -> Option<(u32, u32)>,
     page: u64,
 ) -> Result<Vec<(Kind, Value)>, Error> {
-    Ok(Wanted::of(&resources(config, device), page)?.limits)
+    let mut limits = Wanted::of(&resources(config, device), page)?.limits;
+    limits
+        .iter_mut()
+        .for_each(|(_, value)| may_be_of_earlier(value));
+    Ok(limits)
+}
+
+/// `docker update` of memory alone leaves what docker says of memory and swap together, and on v2 the file of swap too.
+/// Where nobody asked for a limit of both, it was twice the memory of then.
+fn may_be_of_earlier(value: &mut Value) {
+    if let Value::Swap {
+        memory,
+        both: Limit::Value(both),
+        earlier,
+    } = value
+    {
+        *earlier = (*both != memory.saturating_mul(2)).then_some(*both / 2);
+    }
 }
 
 /// What docker makes of it for the runtime (`WithResources`, daemon/oci_linux.go).
@@ -86,7 +104,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::host::cgroup::Limit;
     use crate::limit::Device;
 
     /// What `docker inspect` says in `HostConfig`.
@@ -134,6 +151,7 @@ mod tests {
         let swap = Value::Swap {
             memory: 64 << 20,
             both: Limit::Value(128 << 20),
+            earlier: None,
         };
         let wanted = [
             amount(Kind::Memory, 64 << 20),
@@ -155,6 +173,7 @@ mod tests {
         let swap = Value::Swap {
             memory: 8192,
             both: Limit::Max,
+            earlier: None,
         };
         let pids = (Kind::Pids, Value::Amount(Limit::Max));
         for (json, wanted) in [
@@ -172,6 +191,24 @@ mod tests {
             assert_eq!(of(json).unwrap(), wanted, "{json}");
         }
         assert!(matches!(of(r#"{"Memory":1}"#), Err(Error::Range { .. })));
+    }
+
+    #[test]
+    fn what_is_not_twice_the_memory_may_be_twice_that_of_earlier() {
+        for (memory, both, wanted) in [(64, 128, None), (32, 128, Some(64)), (64, 64, Some(32))] {
+            let json = format!(
+                r#"{{"Memory":{},"MemorySwap":{}}}"#,
+                memory << 20,
+                both << 20
+            );
+            let limits = of(&json).unwrap();
+            let swap = Value::Swap {
+                memory: memory << 20,
+                both: Limit::Value(both << 20),
+                earlier: wanted.map(|it: u64| it << 20),
+            };
+            assert_eq!(limits[1], (Kind::MemorySwap, swap), "{json}");
+        }
     }
 
     proptest! {

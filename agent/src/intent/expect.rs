@@ -37,10 +37,7 @@ pub fn expect(words: &[String]) -> Result<Intent, Error> {
     let resources = spec::limits(&limits).map_err(Error::Flags)?;
     let wanted = Wanted::of(&resources, page_size());
     let wanted = wanted.map_err(|error| Error::Range(Box::new(error)))?;
-    Ok(Intent {
-        limits: wanted.limits,
-        source: Source::Expect,
-    })
+    Ok(Intent::new(wanted.limits, Source::Expect))
 }
 
 /// Says which of the words clap refused, and why.

@@ -18,10 +18,7 @@ pub fn of_spec(name: &str, spec: &Spec) -> Result<Intent, Error> {
         id: name.to_owned(),
         source: Box::new(source),
     })?;
-    Ok(Intent {
-        limits: wanted.limits,
-        source: Source::AgentRun,
-    })
+    Ok(Intent::new(wanted.limits, Source::AgentRun))
 }
 
 #[cfg(test)]

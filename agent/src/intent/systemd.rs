@@ -60,7 +60,7 @@ pub async fn of_unit(container: &Container) -> Result<Option<Intent>, Error> {
         wanted: odd.wanted,
     })?;
     let source = Source::Systemd;
-    Ok(Some(Intent { limits, source }))
+    Ok(Some(Intent::new(limits, source)))
 }
 
 /// What systemctl says of these properties of a unit.
@@ -131,7 +131,11 @@ impl<'a> Properties<'a> {
         let swap = self.number("MemorySwapMax")?.map(|swap| {
             let memory = memory.unwrap_or(0);
             let both = Limit::Value(memory.saturating_add(swap));
-            Value::Swap { memory, both }
+            Value::Swap {
+                memory,
+                both,
+                earlier: None,
+            }
         });
         let low = self.number("MemoryLow")?.filter(|low| *low > 0);
         let numbers = |text: &str| Numbers::parse(&text.replace(' ', ","));
@@ -226,6 +230,7 @@ TasksMax=18956
         let swap = Value::Swap {
             memory: 64 << 20,
             both: Limit::Value(64 << 20),
+            earlier: None,
         };
         let cpus = Value::Numbers(Numbers::parse("0,1,3").unwrap());
         let wanted = vec![

@@ -105,6 +105,9 @@ pub struct Record {
     /// By which its command is asked to end, where that is not SIGTERM.
     #[serde(default)]
     pub stop_signal: Option<Signal>,
+    /// Whether a limit of memory and swap together was asked for, where it has one, and does not follow from that of memory.
+    #[serde(default)]
+    pub swap_asked: bool,
     /// The directory of its log, where that is not the one of its state.
     #[serde(default)]
     pub log: Option<PathBuf>,

@@ -1,5 +1,8 @@
 //! The most that was seen in any sample of a run.
 
+use std::time::Instant;
+
+use super::run::PAUSE;
 use super::sample::Sample;
 use crate::host::reading::Field;
 
@@ -14,6 +17,8 @@ pub struct Peaks {
     pub allowed: Vec<String>,
     /// The highest numbers of threads that wanted a CPU at one look, and at another one.
     pub wanting: [Option<usize>; 2],
+    /// When threads that wanted a CPU were counted last.
+    pub counted: Option<Instant>,
     /// CPU time in microseconds that a quota gives later.
     pub burst: Option<u64>,
 }
@@ -30,15 +35,47 @@ impl Peaks {
                 self.allowed.push(allowed.clone());
             }
         }
+        self.count(sample.at, sample.processes.runnable);
+    }
+
+    /// Looks that follow close on each other are one: the begin of a run has several.
+    fn count(&mut self, at: Instant, now: Option<usize>) {
+        let before = self.counted;
+        if before.is_some_and(|before| at.saturating_duration_since(before) < PAUSE / 2) {
+            return;
+        }
+        self.counted = Some(at);
         let [most, next] = self.wanting;
-        let now = sample.processes.runnable;
         self.wanting = [most.max(now), next.max(most.min(now))];
     }
 
     /// So many threads wanted a CPU at the same time, at two looks at least: what is seen once may be two threads of which
-    /// one wakes the other up.
+    /// one wakes the other up, or a command that starts.
     pub fn wanting(&self) -> Option<usize> {
         let [most, next] = self.wanting;
         next.or(most.map(|_| 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_looks_close_to_each_other_are_one() {
+        let wanting = |milliseconds: [u32; 3], wanting: [usize; 3]| {
+            let start = Instant::now();
+            let mut peaks = Peaks::default();
+            for (after, now) in milliseconds.into_iter().zip(wanting) {
+                peaks.count(
+                    start + after * std::time::Duration::from_millis(1),
+                    Some(now),
+                );
+            }
+            peaks.wanting()
+        };
+        assert_eq!(wanting([0, 50, 100], [1, 4, 3]), Some(3));
+        assert_eq!(wanting([0, 50, 53], [1, 4, 4]), Some(1));
+        assert_eq!(wanting([0, 2, 50], [0, 4, 4]), Some(0));
     }
 }

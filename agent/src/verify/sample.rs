@@ -93,10 +93,10 @@ impl Gauge {
         }
     }
 
-    /// Whether it has files for this limit.
-    pub fn has(&self, kind: Kind) -> bool {
+    /// Whether it cannot have this limit. One that is there and cannot be read, it may have.
+    pub fn lacks(&self, kind: Kind) -> bool {
         let chain = self.limits().chain(kind, None);
-        chain.is_ok_and(|chain| chain.own.is_ok())
+        chain.is_ok_and(|chain| chain.own.is_err())
     }
 
     /// Looks at it. What cannot be read is told in the sample.

@@ -154,10 +154,7 @@ mod tests {
         };
         for (id, tasks) in [("a", 50), ("b", 60)] {
             let limit = Value::Amount(Limit::Value(tasks));
-            let intent = Intent {
-                limits: vec![(Kind::Pids, limit)],
-                source: Source::Docker,
-            };
+            let intent = Intent::new(vec![(Kind::Pids, limit)], Source::Docker);
             let wanted = Told::Intended(id.to_owned(), Arc::new(intent));
             assert_eq!(next().await, Some(wanted));
         }

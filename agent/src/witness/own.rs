@@ -76,7 +76,7 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
     }
     let intended = match intents {
         Intents::Leave => None,
-        Intents::Read => read(CONFIG).and_then(|config| intended(&claim.id, &config.bytes)),
+        Intents::Read => read(CONFIG).and_then(|config| intended(&record, &config.bytes)),
     };
     // Those of root may leave their caller's limits, and did so before the record said it.
     let bounds = record.bounds.clone();
@@ -201,9 +201,12 @@ pub fn named(record: Record) -> Named {
     }
 }
 
-fn intended(name: &str, config: &[u8]) -> Option<intent::Intent> {
+fn intended(record: &Record, config: &[u8]) -> Option<intent::Intent> {
     let spec: Spec = serde_json::from_slice(config).ok()?;
-    let intended = intent::of_spec(name, &spec);
+    let intended = intent::of_spec(&record.name, &spec);
     let intended = intended.inspect_err(|error| tracing::warn!("{}", text::error_line(error)));
-    intended.ok()
+    Some(intent::Intent {
+        swap_asked: record.swap_asked,
+        ..intended.ok()?
+    })
 }

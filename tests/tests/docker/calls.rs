@@ -109,8 +109,11 @@ fn a_container_cannot_pass_for_another() {
     let is_own = |line: &&str| line.ends_with(&format!("/docker/{}", other.id()));
     assert!(said.iter().all(is_own), "{said:?}");
 
+    // The number of a namespace that is gone is given out again.
+    let from = impostor.namespace("net");
     let record = watch.next(PATIENCE, |record| {
-        format!("net:[{}]", record["changed"]["net"]["to"]) == net
+        let changed = &record["changed"]["net"];
+        changed["from"] == from && format!("net:[{}]", changed["to"]) == net
     });
     assert_is(&record["container"], &impostor);
     let states = get(&serve, "/v1/containers");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tests::cgroup::Cgroup;
 use tests::docker::{Container, Docker};
 use tests::serve::Serve;
-use tests::wait::{PATIENCE, wait_for};
+use tests::wait::{PATIENCE, poll, wait_for};
 
 const LIMITS: [&str; 3] = ["--memory=64m", "--cpus=0.5", "--pids-limit=50"];
 
@@ -25,10 +25,12 @@ fn drifting(serve: &Serve, container: &Container<'_>) -> Option<Vec<[String; 2]>
 
 #[track_caller]
 fn wait_until_drifting(serve: &Serve, container: &Container<'_>, wanted: &[[&str; 2]]) {
-    let what = format!("{wanted:?} drift");
-    wait_for(&what, PATIENCE, || {
-        (drifting(serve, container)? == wanted).then_some(())
+    let mut last = None;
+    let found = poll(PATIENCE, || {
+        last = drifting(serve, container);
+        (last.as_ref()? == wanted).then_some(())
     });
+    assert!(found.is_some(), "{last:?} drift in the end, not {wanted:?}");
 }
 
 fn memory(container: &Container<'_>) -> PathBuf {

@@ -16,14 +16,17 @@ use tests::watch::{DAY, time};
 
 use crate::{get, mentions};
 
-/// A child, and then more than any memory in some milliseconds.
-const SCRIPT: &str = "/bin/true; x=a; while :; do x=$x$x; done";
+/// A child, and then more than its memory in some milliseconds.
+const SCRIPT: &str = "/bin/true; exec busybox dd if=/dev/zero of=/dev/null bs=64M count=1";
 
 /// How often it is tried, on a machine that has other things to do.
 const RUNS: usize = 6;
 
 /// How long the shortest life may take, from the exec of the script on.
-const INSTANT: Duration = Duration::from_millis(50);
+const INSTANT: Duration = Duration::from_millis(150);
+
+/// The limit of memory. runc itself is in the container's cgroup before the script is, with some 15 MB, and is to live.
+const MEMORY: &str = "32m";
 
 /// A container that has ended.
 struct Instant {
@@ -66,7 +69,7 @@ impl Instant {
         let file = directory.join(&name);
         let id_file = file.to_str().expect("UTF-8");
         let options = ["run", "--rm", "--name", &name, "--cidfile", id_file];
-        let limits = ["--memory", "16m", "--memory-swap", "16m"];
+        let limits = ["--memory", MEMORY, "--memory-swap", MEMORY];
         let run = [&options[..], &limits, &[IMAGE, "sh", "-c", SCRIPT]].concat();
         let mut scrapes = Vec::new();
         thread::scope(|scope| {

@@ -10,6 +10,8 @@ mod messages;
 mod names;
 mod oom;
 mod shares;
+mod states;
+mod subtree;
 
 use serde_json::Value;
 use tests::docker::Container;

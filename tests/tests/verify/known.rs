@@ -1,7 +1,8 @@
 //! What nobody said, what nothing pressed against and what cannot be read passes nowhere; what is in the cgroups below
 //! counts for what they are below.
 
-use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -9,6 +10,7 @@ use tests::agent::agent;
 use tests::cgroup::{Cgroup, directory};
 use tests::docker::Docker;
 use tests::memory::{self, Hog, set_limit};
+use tests::process::{kill, wait_until_it_is};
 use tests::root;
 use tests::run::Container;
 
@@ -41,9 +43,17 @@ fn nothing_passes_that_nobody_is_known_to_have_intended() {
     if !root() {
         return;
     }
-    let said = report(&mut verify(&["--pid", "1"]));
+    // One that no engine, systemd or agent made.
+    let nobodys = Cgroup::strangers("verify-nobodys", "web");
+    set_limit(&nobodys, 64 << 20);
+    let mut sleep = nobodys.command("sleep").arg("1000").spawn().expect("sleep");
+    wait_until_it_is(sleep.id(), "sleep");
+    let said = report(&mut verify(&["--pid", &sleep.id().to_string()]));
+    kill(&mut sleep);
+    let words = ["nobody says", "--expect"];
+    assert_verdict(check(&said, "memory"), "inconclusive", &words);
     for check in said["checks"].as_array().expect("a list") {
-        assert_verdict(check, "inconclusive", &["nobody says", "--expect"]);
+        assert_verdict(check, "inconclusive", &words);
     }
     let docker = Docker::start();
     let container = docker.run(&["--memory=64m"], SLEEP);
@@ -96,8 +106,9 @@ fn what_docker_makes_of_another_limit_does_not_decide() {
         return;
     }
     let docker = Docker::start();
-    let command = ["stress-ng", "--vm", "1", "--vm-bytes", "128m", "--vm-keep"];
-    let container = docker.run(&["--memory=48m"], &command);
+    // Each is killed, and the shell lives.
+    let command = "while :; do busybox dd if=/dev/zero of=/dev/null bs=256M count=1; done";
+    let container = docker.run(&["--memory=48m"], &["sh", "-c", command]);
     let mut verify = verify_with(NOBODY, docker.socket());
     let said = report(verify.args(["--container", container.id(), "--for", "3s"]));
     assert_verdict(check(&said, "memory"), "pass", &["held at 48.0M"]);
@@ -141,11 +152,12 @@ fn kills_in_a_cgroup_below_are_found() {
     );
 }
 
-/// `agent verify` in a mount namespace where opening this file fails.
-fn without(file: &std::path::Path, arguments: &[&str]) -> Command {
+/// `agent verify` in a mount namespace where opening this file fails: it is `socket` there.
+fn without(file: &Path, socket: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("unshare");
-    let hide = r#"mount --bind /proc/1/mem "$1" || exit 125; shift; exec "$@""#;
-    command.args(["--mount", "sh", "-c", hide, "sh"]).arg(file);
+    let hide = r#"mount --bind "$1" "$2" || exit 125; shift 2; exec "$@""#;
+    command.args(["--mount", "sh", "-c", hide, "sh"]);
+    command.arg(socket).arg(file);
     let mut verify = agent(["verify", "--output", "json", "--socket", NOBODY]);
     verify.args(["--docker-socket", "off"]).args(arguments);
     command.arg(verify.get_program()).args(verify.get_args());
@@ -154,9 +166,12 @@ fn without(file: &std::path::Path, arguments: &[&str]) -> Command {
 
 #[test]
 fn what_cannot_be_read_is_named_and_no_verdict() {
-    if !root() || fs::File::open("/proc/1/mem").is_ok() {
+    if !root() {
         return;
     }
+    let directory_of_socket = tempfile::tempdir().expect("a directory");
+    let socket = directory_of_socket.path().join("socket");
+    let _listener = UnixListener::bind(&socket).expect("a socket");
     let container = Container::new("verify-closed");
     container.start(
         &["--memory=64m", "--cpus=0.2", "--pids-limit=50"],
@@ -167,7 +182,7 @@ fn what_cannot_be_read_is_named_and_no_verdict() {
     let is_v1 = Cgroup::is_v1("cpu");
     let limit = if is_v1 { "cpu.cfs_quota_us" } else { "cpu.max" };
     let file = directory("cpu", &cgroup).join(limit);
-    let said = report(&mut without(&file, &name));
+    let said = report(&mut without(&file, &socket, &name));
     assert_verdict(
         check(&said, "cpu-quota"),
         "inconclusive",
@@ -178,7 +193,7 @@ fn what_cannot_be_read_is_named_and_no_verdict() {
 
     let file = directory("cpu", &cgroup).join("cpu.stat");
     let arguments = [&name[..], &["--for", "500ms"]].concat();
-    let said = report(&mut without(&file, &arguments));
+    let said = report(&mut without(&file, &socket, &arguments));
     let quota = check(&said, "cpu-quota");
     assert_verdict(quota, "inconclusive", &["cpu.stat", "cannot be read"]);
     assert_eq!(
@@ -186,6 +201,54 @@ fn what_cannot_be_read_is_named_and_no_verdict() {
         Value::Null,
         "{quota:#}"
     );
+}
+
+#[test]
+fn a_limit_of_swap_that_cannot_be_read_is_no_verdict() {
+    if !root() {
+        return;
+    }
+    let directory_of_socket = tempfile::tempdir().expect("a directory");
+    let socket = directory_of_socket.path().join("socket");
+    let _listener = UnixListener::bind(&socket).expect("a socket");
+    let container = Container::new("verify-swap-closed");
+    container.start(&["--memory=64m", "--memory-swap=96m"], SLEEP);
+    let is_v1 = Cgroup::is_v1("memory");
+    let limit = if is_v1 {
+        "memory.memsw.limit_in_bytes"
+    } else {
+        "memory.swap.max"
+    };
+    let file = directory("memory", format!("/agent/{}", container.name)).join(limit);
+    let said = report(&mut without(
+        &file,
+        &socket,
+        &["--container", &container.name],
+    ));
+    assert_verdict(
+        check(&said, "memory-swap"),
+        "inconclusive",
+        &[limit, "cannot be read"],
+    );
+    assert_eq!(verdict(&said), "inconclusive", "{said:#}");
+}
+
+#[test]
+fn a_limit_of_swap_decides_where_it_was_asked_for() {
+    if !root() {
+        return;
+    }
+    for (flags, follows) in [
+        (&["--memory=64m"][..], true),
+        (&["--memory=64m", "--memory-swap=128m"], false),
+    ] {
+        let container = Container::new("verify-swap-asked");
+        container.start(flags, SLEEP);
+        let said = report(&mut verify(&["--container", &container.name]));
+        let swap = check(&said, "memory-swap");
+        assert_eq!(swap["by_default"] == true, follows, "{swap:#}");
+        assert_verdict(swap, "pass", &[]);
+    }
 }
 
 #[test]

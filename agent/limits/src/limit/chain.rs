@@ -130,6 +130,14 @@ impl Chain {
             })
     }
 
+    /// Whether the cgroup has a limit of its own. v2 protects nothing where nobody asks for it.
+    pub fn has_own(&self) -> bool {
+        let nothing = Held::Amount(crate::host::cgroup::Limit::Value(0));
+        let unprotected = (self.kind == Kind::MemoryReservation).then_some(nothing);
+        let own = self.own.as_ref();
+        own.is_ok_and(|own| !own.held.is_none() && Some(&own.held) != unprotected.as_ref())
+    }
+
     /// The files that hold the cgroup's own limit.
     pub fn own_files(&self) -> impl Iterator<Item = PathBuf> {
         self.own.iter().flat_map(|own| {
@@ -201,6 +209,22 @@ impl Kind {
             (Self::CpuWeight, Version::V2, Value::Shares(shares)) => {
                 let weight = line_weight_of_shares(*shares);
                 Some(Held::Amount(agent_host::cgroup::Limit::Value(weight)))
+            }
+            (
+                Self::MemorySwap,
+                Version::V2,
+                Value::Swap {
+                    both,
+                    earlier: Some(memory),
+                    ..
+                },
+            ) => {
+                let earlier = Value::Swap {
+                    memory: *memory,
+                    both: *both,
+                    earlier: None,
+                };
+                self.written(version, &earlier, page)
             }
             _ => None,
         };
@@ -326,6 +350,30 @@ mod tests {
     }
 
     #[test]
+    fn no_limit_and_no_protection_are_none_of_ones_own() {
+        let of = |kind, own| Chain {
+            kind,
+            ..chain(own, [NONE, NONE])
+        };
+        for (kind, own, wanted) in [
+            (Kind::Memory, amount(5), true),
+            (Kind::Memory, NONE, false),
+            (Kind::MemorySwap, amount(0), true),
+            (Kind::MemoryReservation, amount(0), false),
+            (Kind::MemoryReservation, amount(5), true),
+        ] {
+            assert_eq!(of(kind, own.clone()).has_own(), wanted, "{kind:?} {own:?}");
+        }
+        let none = Chain {
+            own: Err(Missing::NoFile {
+                file: "memory.low".to_owned(),
+            }),
+            ..of(Kind::MemoryReservation, NONE)
+        };
+        assert!(!none.has_own());
+    }
+
+    #[test]
     fn shares_are_kept_as_either_weight_that_runtimes_make_of_them() {
         let held = Kind::CpuWeight.held(Version::V2, &Value::Shares(512), 4096);
         let held = held.unwrap();
@@ -352,13 +400,20 @@ mod tests {
                 Some(wanted.clone().into())
             );
         }
-        let swap = Value::Swap {
+        let swap = |earlier| Value::Swap {
             memory: 4096,
             both: Limit::Value(12_289),
+            earlier,
         };
-        let held = |version| Kind::MemorySwap.held(version, &swap, 4096);
-        assert_eq!(held(Version::V1), Some(amount(12_288).into()));
-        assert_eq!(held(Version::V2), Some(amount(8192).into()));
+        let held = |version, earlier| Kind::MemorySwap.held(version, &swap(earlier), 4096);
+        assert_eq!(held(Version::V1, None), Some(amount(12_288).into()));
+        assert_eq!(held(Version::V2, None), Some(amount(8192).into()));
+        // What limits both does not depend on what memory was.
+        assert_eq!(held(Version::V1, Some(8192)), held(Version::V1, None));
+        let either = held(Version::V2, Some(8192)).unwrap();
+        for (bytes, wanted) in [(8192, true), (4096, true), (0, false), (12_288, false)] {
+            assert_eq!(either.allows(&amount(bytes)), wanted, "{bytes}");
+        }
         let high = Value::Amount(Limit::Value(4096));
         assert_eq!(Kind::MemoryHigh.held(Version::V1, &high, 4096), None);
         // Half a CPU is half a CPU in whatever period, and no set is no limit.

@@ -33,7 +33,7 @@ impl Form {
             (Self::Bytes, Value::Amount(limit) | Value::Swap { both: limit, .. })
             | (Self::Quota, Value::Quota { quota: limit, .. }) => minus_one(*limit),
             (Self::Count, Value::Amount(limit)) => Shown(*limit).to_string(),
-            (Self::SwapAlone, Value::Swap { memory, both }) => match both {
+            (Self::SwapAlone, Value::Swap { memory, both, .. }) => match both {
                 Limit::Max => Shown(Limit::Max).to_string(),
                 Limit::Value(both) => both.saturating_sub(*memory).to_string(),
             },

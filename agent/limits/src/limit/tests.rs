@@ -39,6 +39,7 @@ fn every_form_writes_what_the_kernel_takes() {
     let swap = Value::Swap {
         memory: 100,
         both: Limit::Value(300),
+        earlier: None,
     };
     let rate = Value::Rate {
         device: LOOP,

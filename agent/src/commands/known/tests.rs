@@ -29,6 +29,7 @@ fn fresh() -> Fresh {
     Fresh {
         witnesses: Witnesses::new(believed),
         engine: None,
+        by: EngineArgs::default(),
         user: 0,
         server: false,
         told: HashMap::new(),

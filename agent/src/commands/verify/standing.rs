@@ -12,7 +12,7 @@ use crate::commands::unit;
 use crate::container::path::Runtime;
 use crate::host::hierarchy::Hierarchies;
 use crate::host::membership::Membership;
-use crate::intent::{Intent, Source, expect};
+use crate::intent::{Intent, expect};
 use crate::limit::Kind;
 use crate::verify::caller::Caller;
 use crate::verify::claim::Claim;
@@ -243,10 +243,8 @@ fn claims(
             ..Claim::new(*kind, value.clone(), source.name())
         });
         // Where the kernel does not count swap, engines leave the limit of twice the memory out.
-        let counted = |claim: &Claim| {
-            source == Source::Expect || claim.kind != Kind::MemorySwap || gauge.has(claim.kind)
-        };
-        return Ok(claims.filter(counted).collect());
+        let left_out = |claim: &Claim| claim.by_default && gauge.lacks(claim.kind);
+        return Ok(claims.filter(|claim| !left_out(claim)).collect());
     }
     let all = gauge.limits().all().into_iter();
     let ask = would_tell(known);
@@ -256,8 +254,8 @@ fn claims(
     let now = gauge.sample(&all)?;
     let limited = all.into_iter().zip(now.chains).filter(|(claim, chain)| {
         let is_set = match chain {
-            Ok(chain) => chain.own.as_ref().is_ok_and(|own| !own.held.is_none()),
-            // It may be set.
+            Ok(chain) => chain.has_own(),
+            // It may be.
             Err(_) => true,
         };
         is_set && !matches!(claim.kind, Kind::CpuWeight | Kind::CpusetMems)

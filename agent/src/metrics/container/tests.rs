@@ -345,7 +345,7 @@ fn shares_are_those_that_were_asked_for() {
         container.intended = asked.map(|asked| {
             let limits = vec![(Kind::CpuWeight, crate::limit::Value::Shares(asked))];
             let source = crate::limit::Source::Docker;
-            Arc::new(Intent { limits, source })
+            Arc::new(Intent::new(limits, source))
         });
         let text = written(&[container]);
         let wanted = format!(r#"{{id="/c",image="",name=""}} {shares}"#);

@@ -92,7 +92,11 @@ impl Wanted {
                     return Err(out_of_range(Kind::MemorySwap, &both.to_string()));
                 }
             };
-            let value = Value::Swap { memory, both };
+            let value = Value::Swap {
+                memory,
+                both,
+                earlier: None,
+            };
             self.limits.push((Kind::MemorySwap, value));
         }
         if let Some(limit) = signed(memory.reservation()) {
@@ -207,6 +211,7 @@ fn check(kind: Kind, value: &Value, page: u64) -> Result<(), Error> {
         Value::Swap {
             memory,
             both: Limit::Value(both),
+            ..
         } => both >= memory,
         Value::Amount(Limit::Max) | Value::Swap { .. } => true,
         Value::Quota { quota, period } => {

@@ -25,6 +25,7 @@ fn record(name: &str, supervisor: i32, status: Status) -> Record {
         change_root: ChangeRoot::Pivot,
         network: Network::None,
         stop_signal: None,
+        swap_asked: false,
         log: None,
     }
 }

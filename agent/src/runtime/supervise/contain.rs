@@ -295,6 +295,7 @@ fn record(order: &Order, store: &Store, ground: &Ground) -> Record {
         change_root: order.change_root,
         network: order.network.clone(),
         stop_signal: order.stop_signal,
+        swap_asked: !order.swap_implied,
         log: log.flatten(),
     }
 }

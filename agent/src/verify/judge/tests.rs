@@ -366,9 +366,9 @@ fn sets_of_cpus() {
         ("0", vec![5, 0], None, Verdict::Inconclusive),
     ] {
         let mut run = run();
-        // At two looks.
-        for _ in 0..2 {
+        for second in 0..2 {
             let mut look = run.after.clone();
+            look.at += Duration::from_secs(second);
             look.processes = Processes {
                 allowed: vec![allowed.to_owned()],
                 runnable: wanting,

@@ -45,7 +45,8 @@ struct Arguments {
     )]
     benches: Vec<Bench>,
 
-    /// Processes of a storm, cgroups of a scrape, kills, launches, or verdicts [default: 20000, 1000, 50, 100, 300]
+    /// Processes of a storm, cgroups of a scrape, kills, launches, or verdicts [default: 20000, 1000, 50, 100, each
+    /// set-up once]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
 

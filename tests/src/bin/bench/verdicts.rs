@@ -4,6 +4,8 @@
 #[rustfmt::skip]
 mod blind;
 #[rustfmt::skip]
+mod blind_later;
+#[rustfmt::skip]
 mod blind_standing;
 mod knob;
 mod scene;
@@ -43,20 +45,36 @@ pub fn measure(size: Size) -> Vec<Figure> {
     ]
 }
 
-/// Those that this host can have.
+/// The environment variable that picks the set-ups whose names have this part.
+const PART: &str = "BENCH_SETUPS";
+
+/// Those that this host can have, or the part of them that is asked for.
+///
+/// # Panics
+/// Where that part is empty.
 fn setups() -> Vec<Setup> {
-    let parts = [
-        table::setups(),
-        seen::setups(),
+    let v1 = Cgroup::is_v1("blkio");
+    let part = std::env::var(PART).unwrap_or_default();
+    let all = seen().into_iter().chain(blind());
+    let wanted = all.filter(|it| (v1 || !it.only_v1) && it.name.contains(&part));
+    let wanted: Vec<Setup> = wanted.collect();
+    assert!(!wanted.is_empty(), "{PART}={part}: no set-up has that name");
+    wanted
+}
+
+/// By authors who know the code of `agent verify`.
+fn seen() -> Vec<Setup> {
+    [table::setups(), seen::setups()].concat()
+}
+
+/// By authors who knew what is written of it, and not its code.
+fn blind() -> Vec<Setup> {
+    [
         blind::setups(),
         blind_standing::setups(),
-    ];
-    let all = parts.into_iter().flatten();
-    let v1 = Cgroup::is_v1("blkio");
-    // To try some of them.
-    let part = std::env::var("BENCH_SETUPS").unwrap_or_default();
-    let wanted = all.filter(|it| (!it.only_v1 || v1) && it.name.contains(&part));
-    wanted.collect()
+        blind_later::setups(),
+    ]
+    .concat()
 }
 
 /// Runs a set-up. Where the verdict is another one than it should be, or blames something else, says so.
@@ -110,4 +128,33 @@ fn has_checks(report: &Value, setup: &Setup) -> bool {
         .checks
         .iter()
         .all(|(limit, verdict)| of(limit, *verdict))
+}
+
+#[cfg(test)]
+mod counts {
+    use std::collections::BTreeSet;
+
+    use super::{blind, seen};
+
+    #[test]
+    fn there_are_300_on_each_layout_and_half_of_them_are_blind() {
+        for v1 in [true, false] {
+            let has = |setups: Vec<super::Setup>| {
+                let here = setups.iter().filter(|it| v1 || !it.only_v1);
+                here.count()
+            };
+            let (seen, blind) = (has(seen()), has(blind()));
+            println!("v1 {v1}: {seen} seen, {blind} blind");
+            assert!(seen + blind >= 300, "{seen} + {blind}");
+            assert!(blind >= seen, "{seen} and {blind}");
+        }
+    }
+
+    #[test]
+    fn each_name_means_one() {
+        let mut names = BTreeSet::new();
+        for setup in seen().into_iter().chain(blind()) {
+            assert!(names.insert(setup.name.clone()), "two are {:?}", setup.name);
+        }
+    }
 }

@@ -30,10 +30,7 @@ fn registry() -> Registry {
 
 fn intent(tasks: u64) -> Arc<Intent> {
     let limit = Value::Amount(Limit::Value(tasks));
-    Arc::new(Intent {
-        limits: vec![(Kind::Pids, limit)],
-        source: Source::Docker,
-    })
+    Arc::new(Intent::new(vec![(Kind::Pids, limit)], Source::Docker))
 }
 
 fn key(id: u64) -> CgroupKey {

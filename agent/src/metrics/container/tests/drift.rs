@@ -32,10 +32,10 @@ fn drifts_of(
         period: 100_000,
     };
     let memory = crate::limit::Value::Amount(Limit::Value(4096));
-    container.intended = Some(Arc::new(Intent {
-        limits: vec![(Kind::Memory, memory), (Kind::CpuQuota, quota)],
-        source: crate::limit::Source::Docker,
-    }));
+    container.intended = Some(Arc::new(Intent::new(
+        vec![(Kind::Memory, memory), (Kind::CpuQuota, quota)],
+        crate::limit::Source::Docker,
+    )));
     let reading = &mut container.reading;
     reading.set(Field::MemoryUsage, 1);
     reading.set_limit(Field::MemoryLimit, Limit::Value(4096));
@@ -73,7 +73,7 @@ fn what_nobody_is_known_to_have_asked_for_has_no_drift() {
     for intended in [None, Some(Vec::new())] {
         container.intended = intended.map(|limits| {
             let source = crate::limit::Source::AgentRun;
-            Arc::new(Intent { limits, source })
+            Arc::new(Intent::new(limits, source))
         });
         let mut cgroups = [container.clone()];
         bound(&mut cgroups, &["/c"], Version::V2);

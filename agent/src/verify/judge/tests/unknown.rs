@@ -232,6 +232,7 @@ fn what_follows_from_another_limit_does_not_decide() {
     let value = Value::Swap {
         memory: 150 * MIB,
         both,
+        earlier: None,
     };
     let claim = Claim {
         by_default: true,

@@ -1,6 +1,6 @@
-//! The 150 set-ups that were written by someone who had read what README, `agent verify --help` and docs/ say of
-//! `agent verify`, and not its code: what is set and held under pressure, and what nothing presses. `blind_standing.rs`
-//! has the others.
+//! Set-ups by an author who had read what README, `agent verify --help` and docs/ say of `agent verify`, and not its code:
+//! what is set and held under pressure, and what nothing presses. `blind_standing.rs` has the others. Rows that were changed
+//! once their result was known stand in `seen.rs`.
 
 use super::setup::{FILL, FORK, SLEEP, SPIN, SPIN_4, Setup, Verdict, launched};
 
@@ -41,7 +41,7 @@ fn memory() -> Vec<Setup> {
 
 fn cpu() -> Vec<Setup> {
     let mut all = Vec::new();
-    for cpus in ["0.05", "0.08", "0.1", "0.15"] {
+    for cpus in ["0.05", "0.1", "0.15"] {
         for (name, command) in [("one spins", SPIN), ("four spin", SPIN_4)] {
             let flags = format!("--cpus={cpus} --for=1s");
             all.push(launched(format!("{name} with {cpus} CPUs"), &flags, command).passes("cpu-quota"));
@@ -134,20 +134,10 @@ fn disk() -> Vec<Setup> {
 }
 
 fn several() -> Vec<Setup> {
-    let all = "--memory=16m --cpus=0.1 --pids-limit=20 --for=4s";
     vec![
-        launched("all are pressed", all,
-            "while :; do {hog} 40 4096; {hog} 1 67108864; done 2>/dev/null")
-            .passes("memory").with("cpu-quota", Verdict::Pass).with("pids-limit", Verdict::Pass),
         launched("only memory is pressed", "--memory=32m --pids-limit=50 --for=700ms", FILL)
             .stays_open("pids-limit").with("memory", Verdict::Pass),
-        launched("only CPU time is pressed", "--memory=64m --cpus=0.1 --for=700ms", SPIN)
-            .stays_open("memory").with("cpu-quota", Verdict::Pass),
         launched("only tasks are pressed", "--memory=64m --pids-limit=10 --for=700ms", FORK)
             .stays_open("memory").with("pids-limit", Verdict::Pass),
-        launched("none of three is pressed", all, SLEEP)
-            .stays_open("memory").with("cpu-quota", Verdict::Inconclusive).with("pids-limit", Verdict::Inconclusive),
-        launched("CPU time on one CPU", "--cpus=0.1 --cpuset-cpus=0 --for=1s", SPIN_4)
-            .passes("cpu-quota").with("cpuset-cpus", Verdict::Pass),
     ]
 }

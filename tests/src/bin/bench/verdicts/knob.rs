@@ -11,6 +11,8 @@ use tests::wait::{PATIENCE, wait_for};
 #[derive(Clone, Copy, Debug)]
 pub enum Knob {
     Memory,
+    /// Together with memory on v1, alone on v2.
+    Swap,
     Pids,
     Quota,
     Period,
@@ -25,6 +27,7 @@ impl Knob {
     fn names(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Memory => ("memory", "memory.limit_in_bytes", "memory.max"),
+            Self::Swap => ("memory", "memory.memsw.limit_in_bytes", "memory.swap.max"),
             Self::Pids => ("pids", "pids.max", "pids.max"),
             Self::Quota => ("cpu", "cpu.cfs_quota_us", "cpu.max"),
             Self::Period => ("cpu", "cpu.cfs_period_us", "cpu.max"),
@@ -79,8 +82,10 @@ impl Knob {
     /// Waits until what is in the cgroup presses against the limit, or uses what it gives out.
     pub fn wait_until_pressed(self, cgroup: &str) {
         let (controller, file, key) = match self {
-            Self::Memory if Cgroup::is_v1("memory") => ("memory", "memory.failcnt", ""),
-            Self::Memory => ("memory", "memory.events", "max "),
+            Self::Memory | Self::Swap if Cgroup::is_v1("memory") => {
+                ("memory", "memory.failcnt", "")
+            }
+            Self::Memory | Self::Swap => ("memory", "memory.events", "max "),
             Self::Pids => ("pids", "pids.events", "max "),
             Self::Quota | Self::Period | Self::Burst => ("cpu", "cpu.stat", "nr_throttled "),
             Self::Cpus | Self::Weight if Cgroup::is_v1("cpuacct") => {
@@ -96,21 +101,30 @@ impl Knob {
         });
     }
 
-    /// Puts a process into a new cgroup below its own, which may have a limit of its own.
-    pub fn inside(self, cgroup: &str, limit: Option<&str>, pid: u32) {
+    /// Puts all processes of a cgroup into a new one below it, which may have a limit of its own, and waits until none is
+    /// left.
+    pub fn inside(self, cgroup: &str, limit: Option<&str>) {
         let (controller, ..) = self.names();
+        let is_v1 = Cgroup::is_v1(controller);
+        let above = directory(controller, cgroup);
         let below = format!("{cgroup}/below");
-        let directory = directory(controller, &below);
-        fs::create_dir_all(&directory).expect("a cgroup can be made");
-        let procs = directory.join("cgroup.procs");
-        fs::write(procs, pid.to_string()).expect("a process can be moved");
-        if let Some(limit) = limit {
-            // v2 gives a controller only below a cgroup without processes.
-            if !Cgroup::is_v1(controller) {
-                let above = tests::cgroup::directory(controller, cgroup);
-                let give = above.join("cgroup.subtree_control");
-                fs::write(give, format!("+{controller}")).expect("a controller can be given");
+        fs::create_dir_all(directory(controller, &below)).expect("a cgroup can be made");
+        if let (true, Some(limit)) = (is_v1, limit) {
+            self.write(&below, limit);
+        }
+        let procs = directory(controller, &below).join("cgroup.procs");
+        wait_for("a cgroup without processes", PATIENCE, || {
+            let members = fs::read_to_string(above.join("cgroup.procs")).ok()?;
+            for member in members.lines() {
+                // It may have ended meanwhile.
+                let _ = fs::write(&procs, member);
             }
+            members.is_empty().then_some(())
+        });
+        if let (false, Some(limit)) = (is_v1, limit) {
+            // v2 gives a controller only below a cgroup without processes.
+            let give = above.join("cgroup.subtree_control");
+            fs::write(give, format!("+{controller}")).expect("a controller can be given");
             self.write(&below, limit);
         }
     }

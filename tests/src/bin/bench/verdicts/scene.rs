@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -24,8 +25,8 @@ const SHORT: Duration = Duration::from_millis(100);
 /// Where files are on a disk.
 const SCRATCH: &str = "/var/tmp";
 
-/// What hides a file from the verifier: opening it fails, for root too.
-const CLOSED: &str = "/proc/1/mem";
+/// What hides a file from the verifier: opening a socket fails, for root too.
+const CLOSED: &str = "closed";
 
 /// Hides files in a mount namespace of the verifier's own.
 const HIDE: &str = r#"
@@ -43,6 +44,7 @@ impl Programs {
     pub fn copy() -> Self {
         let directory = tempfile::tempdir_in(SCRATCH).expect("a directory");
         fs::copy(memory::binary(), directory.path().join("hog")).expect("hog can be copied");
+        UnixListener::bind(directory.path().join(CLOSED)).expect("a socket");
         Self(directory)
     }
 
@@ -61,6 +63,8 @@ pub struct Scene<'a> {
     programs: &'a Programs,
     /// How long a change lasts that is taken back.
     short: Duration,
+    /// How many times longer it is looked at than the set-up says.
+    longer: u32,
     /// The cgroup that the container is made in, where it is told.
     parent: Option<Cgroup>,
     scratch: TempDir,
@@ -102,6 +106,7 @@ impl<'a> Scene<'a> {
             setup,
             programs,
             short: SHORT * (1 + run % 3),
+            longer: if setup.has_to_press() { crowd() } else { 1 },
             parent,
             scratch: tempfile::tempdir_in(SCRATCH).expect("a directory"),
             standing: None,
@@ -133,7 +138,7 @@ impl<'a> Scene<'a> {
                     .stdin(Stdio::null());
                 workload.stdout(Stdio::null()).stderr(Stdio::null());
                 let child = ending_with_us(&workload).spawn().expect("bash can be run");
-                let subject = Subject::in_cgroup(child.id(), &cgroup.path());
+                let subject = Subject::in_cgroup(child.id(), &cgroup);
                 Some(Standing {
                     called: called(*by, "", &subject),
                     subject,
@@ -197,7 +202,8 @@ impl<'a> Scene<'a> {
             return verify;
         }
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", HIDE, CLOSED]);
+        command.args(["--mount", "sh", "-c", HIDE]);
+        command.arg(self.programs.0.path().join(CLOSED));
         for file in &self.setup.hidden {
             let name = if Cgroup::is_v1(file.0) {
                 file.1
@@ -225,8 +231,20 @@ impl<'a> Scene<'a> {
     fn words(&self, words: &str) -> Vec<String> {
         words
             .split_whitespace()
-            .map(|word| self.word(word))
+            .map(|word| self.word(&self.longer(word)))
             .collect()
+    }
+
+    /// A time that a set-up says, in the form of `700ms` or `--for=700ms`.
+    fn longer(&self, word: &str) -> String {
+        let time = word.strip_prefix("--for=").unwrap_or(word);
+        let digits = time.trim_end_matches(['m', 's']);
+        match digits.parse::<u32>() {
+            Ok(number) if time.ends_with('s') => {
+                word.replace(digits, &(number * self.longer).to_string())
+            }
+            _ => word.to_owned(),
+        }
     }
 
     /// A word of a set-up, with what is this scene's alone.
@@ -248,6 +266,15 @@ fn called(by: By, name: &str, subject: &Subject) -> [String; 2] {
         By::Cgroup => ("--cgroup", subject.cgroup().to_owned()),
     };
     [flag.to_owned(), value]
+}
+
+/// How many runnable threads each CPU of the host has: so many times longer it takes until a workload presses.
+fn crowd() -> u32 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = text.split(' ').next().and_then(|word| word.parse().ok());
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let each = load.unwrap_or(0.0_f64) / cpus as f64;
+    each.ceil().clamp(1.0, 8.0) as u32
 }
 
 /// The block device that a directory is on.

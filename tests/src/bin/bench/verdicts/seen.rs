@@ -3,11 +3,8 @@
 
 use super::knob::Knob;
 use super::setup::{
-    Act, By, FILL, FORK, File, SLEEP, SPIN, SPIN_4, Setup, Verdict, launched, plain, standing,
+    Act, By, FILL, FORK, File, SLEEP, SPIN, SPIN_4, Setup, THREADS, Verdict, launched, plain, standing,
 };
-
-/// Threads beyond a limit of tasks, again and again.
-const THREADS: &str = "while :; do {hog} 40 4096; done 2>/dev/null";
 
 const MEMORY: &[(Knob, &str)] = &[(Knob::Memory, "33554432")];
 const QUOTA: &[(Knob, &str)] = &[(Knob::Quota, "20000")];
@@ -16,7 +13,7 @@ const CPU: &[(Knob, &str)] = &[(Knob::Cpus, "0")];
 
 pub fn setups() -> Vec<Setup> {
     let parts = [
-        not_pressed(), not_intended(), not_readable(), burst(), below(), no_swap(), frozen(), moved(), changed(), as_told(), pressed(),
+        not_pressed(), not_intended(), not_readable(), burst(), below(), no_swap(), frozen(), moved(), changed(), as_told(), pressed(), once_blind(),
     ];
     parts.into_iter().flatten().collect()
 }
@@ -103,8 +100,8 @@ fn burst() -> Vec<Setup> {
     vec![
         with("a burst, and one spins", "--cpus 0.2", SPIN, "20000"),
         with("a burst, and four spin", "--cpus 0.2", SPIN_4, "20000"),
-        with("a small burst", "--cpus 0.3", SPIN, "1000"),
-        with("a burst, and a pause before", "--cpu-quota 20000 --cpu-period 50000", "while :; do sleep 0.2; for ((i = 0; i < 600000; i++)); do :; done; done", "20000"),
+        with("a small burst", "--cpus 0.2", SPIN, "1000"),
+        with("a burst, and a pause before", "--cpu-quota 20000 --cpu-period 100000", "while :; do sleep 0.2; for ((i = 0; i < 600000; i++)); do :; done; done", "20000"),
         standing("a burst, and nothing runs", "--cpus 0.2", SLEEP, "--for 400ms").before(Act::Write(Knob::Burst, "20000")).stays_open("cpu-quota"),
         standing("a burst is no other quota", "--cpus 0.2", SLEEP, "").before(Act::Write(Knob::Burst, "20000")).passes("cpu-quota"),
     ]
@@ -223,5 +220,35 @@ fn pressed() -> Vec<Setup> {
         launched("writes of 3 MB/s", "--device-write-bps={disk}:3m --volume={scratch}:/mnt --for=2s",
             "while :; do dd if=/dev/zero of=/mnt/file bs=128k count=64 oflag=direct conv=notrunc 2>/dev/null || exit; done")
             .passes("device-write-bps"),
+    ]
+}
+
+/// Rows of `blind.rs` and `blind_later.rs` whose command, limits, or name of a limit were changed once their result was known.
+fn once_blind() -> Vec<Setup> {
+    let all = "--memory=16m --cpus=0.1 --pids-limit=20 --for=4s";
+    vec![
+        launched("one spins with 0.08 CPUs", "--cpus=0.08 --for=1s", SPIN).passes("cpu-quota"),
+        launched("four spin with 0.08 CPUs", "--cpus=0.08 --for=1s", SPIN_4).passes("cpu-quota"),
+        launched("all are pressed", all, "while :; do {hog} 40 4096; {hog} 1 67108864; done 2>/dev/null")
+            .passes("memory").with("cpu-quota", Verdict::Pass).with("pids-limit", Verdict::Pass),
+        launched("only CPU time is pressed", "--memory=64m --cpus=0.1 --for=700ms", SPIN)
+            .stays_open("memory").with("cpu-quota", Verdict::Pass),
+        launched("none of three is pressed", all, SLEEP)
+            .stays_open("memory").with("cpu-quota", Verdict::Inconclusive).with("pids-limit", Verdict::Inconclusive),
+        launched("CPU time on one CPU", "--cpus=0.1 --cpuset-cpus=0 --for=1s", SPIN_4)
+            .passes("cpu-quota").with("cpuset-cpus", Verdict::Pass),
+        standing("few shares, as told", "-c 512", SLEEP, "").passes("cpu-weight"),
+        standing("many shares, as told", "-c 4096", SLEEP, "").passes("cpu-weight"),
+        standing("other shares than told", "-c 512", SLEEP, "").before(Act::Write(Knob::Weight, "2000")).fails("cpu-weight"),
+        standing("one page more is expected", "-m 64m", SLEEP, "--expect memory=67112960").fails("memory"),
+        standing("tasks that stand are used up", "--pids-limit 20", THREADS, "--for 1s").passes("pids-limit"),
+        standing("the refused forks cannot be read", "--pids-limit 20", THREADS, "--for 700ms")
+            .without(File("pids", "pids.events", "pids.events")).stays_open("pids-limit").because("pids.events"),
+        // Written as launched: on a busy machine, two that start want the CPU for a while.
+        standing("three sleep on one CPU", "--cpuset-cpus 0", "sleep 1000 & sleep 1000 & exec sleep 1000", "--for 400ms")
+            .before(Act::AwaitSleep(3)).stays_open("cpuset-cpus"),
+        // Written with `memory=-1`, which --memory does not take.
+        standing("no quota is expected, and one is there", "--cpus 0.5", SLEEP, "--expect cpu-quota=-1").fails("cpu-quota"),
+        standing("tasks are used up below", "--pids-limit 20", THREADS, "--for 1s").before(Act::Inside(Knob::Pids)).passes("pids-limit"),
     ]
 }

@@ -72,7 +72,7 @@ pub enum Act {
     Above(Knob, &'static str),
     /// Moves the first process out of the cgroup, once it presses, and ends it.
     Free(Knob),
-    /// Moves the first process into a cgroup below its own, at once.
+    /// Moves all its processes into a cgroup below its own, at once.
     Inside(Knob),
     /// Likewise, into one with a limit of its own.
     Limited(Knob, &'static str),
@@ -80,6 +80,8 @@ pub enum Act {
     Freeze(Knob),
     /// Freezes it at once.
     FreezeNow,
+    /// Nothing; waits until so many processes of it sleep in `sleep`.
+    AwaitSleep(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +175,12 @@ impl Setup {
         self
     }
 
+    /// Whether a limit is to pass, which takes a workload that presses where it is watched.
+    pub fn has_to_press(&self) -> bool {
+        let mut checks = self.checks.iter().map(|(_, verdict)| verdict);
+        self.verdict == Verdict::Pass || checks.any(|verdict| *verdict == Verdict::Pass)
+    }
+
     pub fn because(mut self, part: &'static str) -> Self {
         self.reason.push(part);
         self
@@ -215,4 +223,6 @@ pub const FILL: &str = "while :; do {hog} 1 67108864; done 2>/dev/null";
 pub const SPIN: &str = "while :; do :; done";
 pub const SPIN_4: &str = "for i in 1 2 3; do while :; do :; done & done; while :; do :; done";
 pub const FORK: &str = "for i in {1..60}; do sleep 1000 & done; wait";
+/// Threads beyond a limit of tasks, again and again: a refused one ends them all.
+pub const THREADS: &str = "while :; do {hog} 40 4096; done 2>/dev/null";
 pub const SLEEP: &str = "exec sleep 1000";

@@ -29,13 +29,11 @@ impl Subject {
     }
 
     /// A process in a cgroup that no engine made, once it is there.
-    pub fn in_cgroup(pid: u32, cgroup: &str) -> Self {
+    pub fn in_cgroup(pid: u32, cgroup: &Cgroup) -> Self {
         wait_for("a process in its cgroup", PATIENCE, || {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-            // Until it is in all of its cgroups, it is another shell, and before that this program.
-            (!["sh", "bench"].contains(&name.trim())).then_some(())
+            cgroup.holds(pid).then_some(())
         });
-        let cgroup = cgroup.to_owned();
+        let cgroup = cgroup.path();
         Self { pid, cgroup }
     }
 
@@ -98,19 +96,30 @@ impl Subject {
                 sleep(short);
                 self.end();
             }
-            Act::Inside(knob) => knob.inside(cgroup, None, self.pid),
-            Act::Limited(knob, text) => knob.inside(cgroup, Some(text), self.pid),
+            Act::Inside(knob) => knob.inside(cgroup, None),
+            Act::Limited(knob, text) => knob.inside(cgroup, Some(text)),
             Act::Freeze(knob) => {
                 knob.wait_until_pressed(cgroup);
                 self.freeze("FROZEN", "1");
             }
             Act::FreezeNow => self.freeze("FROZEN", "1"),
+            Act::AwaitSleep(count) => self.wait_for_sleepers(count),
         }
     }
 
     /// Lets it go on, where it is there and frozen.
     pub fn thaw(&self) {
         self.freeze("THAWED", "0");
+    }
+
+    fn wait_for_sleepers(&self, count: usize) {
+        let procs = directory("pids", &self.cgroup).join("cgroup.procs");
+        wait_for("processes that sleep", PATIENCE, || {
+            let pids = fs::read_to_string(&procs).ok()?;
+            let stat = |pid: &str| fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+            let sleeps = |stat: &String| stat.contains("(sleep) S ");
+            (pids.lines().filter_map(stat).filter(sleeps).count() == count).then_some(())
+        });
     }
 
     fn freeze(&self, v1: &str, v2: &str) {

@@ -1,6 +1,8 @@
 //! On a host of systemd's with podman: a user's scopes, and what confirms podman's containers. `cargo xtask vm --debian` has
 //! one.
 
+mod subtree;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
@@ -10,6 +12,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::agent::{agent, binary};
+use tests::cgroup::unique;
 use tests::program::{self, PATH, program};
 use tests::run::{output, rootfs, text};
 
@@ -108,13 +111,18 @@ struct Podman {
 
 impl Podman {
     fn start(user: u32, root: &Path) -> Self {
+        Self::run(user, root, &[], &["sleep", "1000"])
+    }
+
+    fn run(user: u32, root: &Path, options: &[&str], command: &[&str]) -> Self {
         let podman = Self {
             user,
-            name: format!("podman{user}x{}", std::process::id()),
+            name: unique(&format!("podman{user}x")),
         };
         let mut run = by(user, "podman");
         run.args(["run", "-d", "--name", &podman.name, "--network", "none"]);
-        text(run.arg("--rootfs").arg(root).args(["sleep", "1000"]));
+        run.args(options).arg("--rootfs").arg(root).args(command);
+        text(&mut run);
         podman
     }
 
@@ -134,13 +142,17 @@ impl Drop for Podman {
 
 /// What `agent ps` says of the container of this id.
 fn listed(id: &str) -> Value {
+    listed_by(id).unwrap_or_else(|| panic!("{id} is not listed"))
+}
+
+/// What `agent ps` says of the running container in whose path this is.
+fn listed_by(part: &str) -> Option<Value> {
     let mut ps = agent(["ps", "--output", "json", "--docker-socket", "off"]);
     let said = text(ps.args(["--socket", "off"]));
     let all: Vec<Value> = serde_json::from_str(&said).expect("a list");
-    let mut all = all.into_iter();
-    let own = all
-        .find(|it| it["cgroup"].as_str().is_some_and(|it| it.contains(id)) && !it["pid"].is_null());
-    own.unwrap_or_else(|| panic!("{id}: {said}"))
+    let is_it = |it: &Value| it["cgroup"].as_str().is_some_and(|it| it.contains(part));
+    let mut own = all.into_iter().filter(is_it);
+    own.find(|it| !it["pid"].is_null())
 }
 
 /// Its records say which process and which cgroup are the container's.
@@ -157,10 +169,22 @@ fn podmans_records_confirm_its_containers() {
         assert_eq!(state["confirmed"], true, "{user}: {state}");
         assert_eq!(state["id"], *id, "{user}: {state}");
         assert_eq!(state["pid"].to_string(), container.inspect(".State.Pid"));
-        let mut verify = agent(["verify", "--docker-socket", "off", "--socket", "off"]);
-        let verified = output(verify.args(["--output", "json", "--container", &id[..12]]));
+        let verify = |form: [&str; 2]| {
+            let mut verify = agent(["verify", "--docker-socket", "off", "--socket", "off"]);
+            output(verify.args(["--output", "json"]).args(form))
+        };
+        let cgroup = state["cgroup"].as_str().expect("a path");
+        let mut form = ["--container", &id[..12]];
+        if user != 0 {
+            // A user may give a container the name or the id of another's.
+            let refused = verify(form);
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert!(said.contains(cgroup), "{refused:?}");
+            form = ["--cgroup", cgroup];
+        }
+        let verified = verify(form);
         let report: Value = serde_json::from_slice(&verified.stdout)
             .unwrap_or_else(|error| panic!("{user}: {error}: {verified:?}"));
-        assert_eq!(report["subject"]["cgroup"], state["cgroup"], "{user}");
+        assert_eq!(report["subject"]["cgroup"], cgroup, "{user}");
     }
 }
