@@ -132,7 +132,7 @@ impl Chain {
 
     /// Whether the cgroup has a limit of its own. v2 protects nothing where nobody asks for it.
     pub fn has_own(&self) -> bool {
-        let nothing = Held::Amount(crate::host::cgroup::Limit::Value(0));
+        let nothing = Held::Amount(agent_host::cgroup::Limit::Value(0));
         let unprotected = (self.kind == Kind::MemoryReservation).then_some(nothing);
         let own = self.own.as_ref();
         own.is_ok_and(|own| !own.held.is_none() && Some(&own.held) != unprotected.as_ref())
