@@ -10,7 +10,7 @@ struct Rule {
     broken_at: fn(&Source) -> Vec<usize>,
 }
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     Rule {
         wanted: "a file begins with a `//!` line that says what it is about",
         holds_in: |_| true,
@@ -38,6 +38,11 @@ const RULES: [Rule; 12] = [
                 "util" | "utils" | "helper" | "helpers" | "misc"
             )
         },
+        broken_at: |_| vec![1],
+    },
+    Rule {
+        wanted: "the file of a module is `name.rs` beside `name/`, which its own name finds: no mod.rs",
+        holds_in: |path| file_stem(path) == "mod",
         broken_at: |_| vec![1],
     },
     Rule {
@@ -150,7 +155,8 @@ fn in_agent(path: &str) -> bool {
 }
 
 fn is_wiring(path: &str) -> bool {
-    path.starts_with("agent/src/commands/") || path == "agent/src/main.rs"
+    path.starts_with("agent/src/commands/")
+        || matches!(path, "agent/src/commands.rs" | "agent/src/main.rs")
 }
 
 fn file_stem(path: &str) -> &str {
@@ -302,11 +308,18 @@ mod tests {
             ("xtask/src/a.rs", "panic!()"),
             ("agent/src/commands/a.rs", "use anyhow::Result;"),
             ("agent/src/main.rs", "use crate::commands;"),
+            ("agent/src/commands.rs", "use anyhow::Result;"),
             ("agent/src/a.rs", "use std::fs;"),
         ];
         for (path, line) in cases {
             assert!(!breaks(path, line), "{path}: {line}");
         }
+    }
+
+    #[test]
+    fn a_module_is_not_named_mod() {
+        assert_eq!(broken_lines("agent/src/metrics/mod.rs", HEAD), [1]);
+        assert!(broken_lines("agent/src/metrics.rs", HEAD).is_empty());
     }
 
     #[test]

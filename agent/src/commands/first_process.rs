@@ -31,9 +31,7 @@ pub fn first_process(name: &str) -> Result<Pinned, String> {
             "docker has it, and it does not run; start it: docker start {}",
             crate::text::shell_word(name)
         )),
-        Answer::Nobody => {
-            Err("no container of that name runs here; agent ps shows those that do".to_owned())
-        }
+        Answer::Nobody => Err(super::known::NOBODY.to_owned()),
         Answer::Closed(why) => Err(format!(
             "agent run of this user has no container of that name that runs; whether another user or an engine has one \
              cannot be told: {why}"

@@ -93,9 +93,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         if let Some(said) = unit::explained(target) {
             anyhow::bail!(said);
         }
-        anyhow::bail!(
-            "{target}: no container of that name or id runs, and it is no process's number; agent ps lists containers"
-        );
+        anyhow::bail!("{target} is no process's number, and {}", known::NOBODY);
     };
     let pid = NonZeroU32::new(process.number()).context("a process's number")?;
     let namespaces = inventory.namespaces(pid).await?;

@@ -26,6 +26,9 @@ use crate::watch::client;
 use crate::watch::record::Container;
 use crate::witness::{Intents, Records, engine};
 
+/// What is said of a name that no container has. An engine whose socket is elsewhere may have one.
+pub const NOBODY: &str = "no container of that name or id is known here; agent ps lists those that run, by their ids where their engine is not asked";
+
 /// The fewest digits that may abbreviate an id.
 const SHORTEST_ID: usize = 4;
 

@@ -134,9 +134,7 @@ impl Args {
             if let Some(said) = super::unit::explained(container) {
                 anyhow::bail!("--container {said}");
             }
-            anyhow::bail!(
-                "--container {container}: no container of that name or id runs; agent ps lists them"
-            );
+            anyhow::bail!("--container {container}: {}", super::known::NOBODY);
         }
         Ok(())
     }

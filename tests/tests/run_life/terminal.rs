@@ -33,8 +33,6 @@ impl Tmux {
             "24",
             "sh",
         ]);
-        // What is typed before the shell asks may be lost.
-        tmux.wait_for_line("host>");
         tmux
     }
 
@@ -49,7 +47,13 @@ impl Tmux {
         text(&mut tmux)
     }
 
-    fn enter(&self, line: &str) {
+    /// Types a line for a shell, once that asks for one: what is typed before, it may drop, or show at another place.
+    fn enter(&self, prompt: &str, line: &str) {
+        self.wait_for_prompt(prompt);
+        self.type_line(line);
+    }
+
+    fn type_line(&self, line: &str) {
         self.call(&["send-keys", "-l", line]);
         self.call(&["send-keys", "Enter"]);
     }
@@ -102,45 +106,50 @@ fn a_terminal_works_and_is_restored() {
     }
     let container = Container::new("tty");
     let tmux = Tmux::new("tty");
-    tmux.enter("stty -g > /tmp/agent-stty-$$; echo host $((1+1))");
+    tmux.enter("host>", "stty -g > /tmp/agent-stty-$$; echo host $((1+1))");
     tmux.wait_for_line("host 2");
-    tmux.enter(&format!(
-        "{} run -it --name {} -e PS1=inside: --rootfs {} sh; echo ended $?",
-        binary().display(),
-        container.name,
-        rootfs().display()
-    ));
-    tmux.wait_for_line("inside:");
-    tmux.enter("tty; stty size; echo $((40+2))");
+    tmux.enter(
+        "host>",
+        &format!(
+            "{} run -it --name {} -e PS1=inside: --rootfs {} sh; echo ended $?",
+            binary().display(),
+            container.name,
+            rootfs().display()
+        ),
+    );
+    tmux.enter("inside:", "tty; stty size; echo $((40+2))");
     tmux.wait_for_line("24 80");
     tmux.wait_for_line("42");
-    tmux.enter("test -t 0 -a -t 1 -a -t 2 && echo all three");
+    tmux.enter("inside:", "test -t 0 -a -t 1 -a -t 2 && echo all three");
     tmux.wait_for_line("all three");
 
     // The size follows, and the foreground is told.
     let follow = "trap 'stty size' WINCH; echo following; while :; do sleep 0.05; done";
-    tmux.enter(&format!("sh -c \"{follow}\""));
+    tmux.enter("inside:", &format!("sh -c \"{follow}\""));
     tmux.wait_for_line("following");
     tmux.call(&["resize-window", "-x", "100", "-y", "30"]);
     tmux.wait_for_line("30 100");
     tmux.interrupt("inside:");
 
     // ^C is for what runs in the container, and not for the agent.
-    tmux.enter("sh -c 'echo sleeping; sleep 1000'");
+    tmux.enter("inside:", "sh -c 'echo sleeping; sleep 1000'");
     tmux.wait_for_line("sleeping");
     tmux.interrupt("inside:");
-    tmux.enter("echo cut $?");
+    tmux.enter("inside:", "echo cut $?");
     tmux.wait_for_line("cut 130");
 
     // ^D is the end of the shell that asks, and nothing to one that does not yet.
-    tmux.enter("sh -c 'echo seven; exit 7'");
+    tmux.enter("inside:", "sh -c 'echo seven; exit 7'");
     tmux.wait_for_line("seven");
     tmux.wait_for_prompt("inside:");
     tmux.call(&["send-keys", "C-d"]);
     tmux.wait_for_line("ended 7");
-    tmux.enter("test \"$(stty -g)\" = \"$(cat /tmp/agent-stty-$$)\" && echo restored $((1+2))");
+    tmux.enter(
+        "host>",
+        "test \"$(stty -g)\" = \"$(cat /tmp/agent-stty-$$)\" && echo restored $((1+2))",
+    );
     tmux.wait_for_line("restored 3");
-    tmux.enter("rm /tmp/agent-stty-$$; echo removed $((2+2))");
+    tmux.enter("host>", "rm /tmp/agent-stty-$$; echo removed $((2+2))");
     tmux.wait_for_line("removed 4");
     container.assert_gone();
 }
@@ -153,15 +162,17 @@ fn a_command_has_a_terminal_of_its_own() {
     let container = Container::new("exectty");
     container.start(&["--rm"], &["sleep", "1000"]);
     let tmux = Tmux::new("exectty");
-    tmux.enter(&format!(
-        "{} exec -it -e PS1=inside: {} sh; echo ended $?",
-        binary().display(),
-        container.name
-    ));
-    tmux.wait_for_line("inside:");
-    tmux.enter("stty size; echo $$ is not 1");
+    tmux.enter(
+        "host>",
+        &format!(
+            "{} exec -it -e PS1=inside: {} sh; echo ended $?",
+            binary().display(),
+            container.name
+        ),
+    );
+    tmux.enter("inside:", "stty size; echo $$ is not 1");
     tmux.wait_for_line("24 80");
-    tmux.enter("exit 5");
+    tmux.enter("inside:", "exit 5");
     tmux.wait_for_line("ended 5");
     text(&mut container.agent("rm", &["-f"], &[]));
     container.assert_gone();
@@ -175,14 +186,14 @@ fn the_agents_terminal_is_not_the_containers() {
     let container = Container::new("notty");
     let tmux = Tmux::new("notty");
     // Without -t it has pipes, through which all goes all the same.
-    tmux.enter(&format!(
+    tmux.enter("host>", &format!(
         "{} run -i --name {} --rootfs {} sh -c 'tty; read x; echo got $x; ls -l /proc/self/fd >&2; test ! -t 1 -a ! -t 2 && echo none'",
         binary().display(),
         container.name,
         rootfs().display()
     ));
     tmux.wait_for_line("not a tty");
-    tmux.enter("typed");
+    tmux.type_line("typed");
     tmux.wait_for_line("got typed");
     tmux.wait_for_line("none");
     container.assert_gone();

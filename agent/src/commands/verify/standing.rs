@@ -116,11 +116,9 @@ async fn find(
         Target::Container(name) => {
             let flag = || format!("--container {name}");
             let found = known::find(name, &args.socket, &args.engine).await;
-            let known = found.with_context(flag)?.ok_or_else(|| {
-                anyhow!(
-                    "--container {name}: no container of that name or id runs; agent ps lists them"
-                )
-            })?;
+            let known = found
+                .with_context(flag)?
+                .ok_or_else(|| anyhow!("--container {name}: {}", known::NOBODY))?;
             Ok(Found {
                 name: known.container.name.clone(),
                 membership: known.membership().with_context(flag)?,

@@ -168,8 +168,9 @@ fn path_of(
         Share::Private => Some(None),
         Share::Path(path) => Some(Some(path.clone())),
         Share::Container(name) => {
-            let none =
-                || Err("no container of that name runs here; agent ps shows those that do".into());
+            let none = || {
+                Err("no container of that name is known here; agent ps lists those that run".into())
+            };
             let found = containers.get(name).cloned().unwrap_or_else(none);
             let process =
                 found.map_err(|reason| Error::flag(flag, &format!("container:{name}"), &reason))?;

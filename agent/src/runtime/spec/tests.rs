@@ -192,7 +192,7 @@ fn what_cannot_be_is_refused_in_one_line() {
         ),
         (
             "--net container:web",
-            "--net container:web: no container of that name runs here",
+            "--net container:web: no container of that name is known here",
         ),
         ("--ip 10.0.0.2/24", "--ip wants --net veth"),
         ("--net veth --bridge a/b", "--bridge a/b: wanted"),
