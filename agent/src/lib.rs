@@ -1,10 +1,7 @@
 //! See, run and prove containers on a Linux host. ARCHITECTURE.md has the picture.
 //!
-//! The modules stand in the order of the way of an event: arrows between them run down the list.
-
-pub mod faults;
-pub mod lock;
-pub mod said;
+//! The modules stand in the order of the way of an event: arrows between them run down the list. Rooms that are crates of
+//! their own go by their names here.
 
 pub use agent_host as host;
 pub use agent_host::{owner, regular};
@@ -12,6 +9,10 @@ pub use agent_limits::{limit, limits};
 pub use agent_model::{clock, event, text, units};
 pub use agent_sys as sys;
 pub use agent_tracer::kernel;
+
+pub mod faults;
+pub mod lock;
+pub mod said;
 
 pub mod runtime;
 

@@ -43,18 +43,16 @@ pub fn begin<C: EbpfContext>(ctx: &C, flags: u64, kind: Kind) {
         kind: kind as u64,
     };
     task::capture_namespaces(task::current(), &mut pending.before);
+    lose();
     let thread = bpf_get_current_pid_tgid();
-    let has_missed = take(thread);
     if PENDING.insert(thread, pending, 0).is_ok() {
         count_under_way(1);
-        if !has_missed {
-            return;
-        }
+        return;
     }
     emit::no_room(kind);
     debug!(
         ctx,
-        "no room for a call of thread {}, or its last one has no end", thread as u32
+        "no room for a call under way of thread {}", thread as u32
     );
 }
 
@@ -75,9 +73,9 @@ pub fn end(result: i64, kind: Kind, call: Call) {
     finish(&pending, result, kind, call);
 }
 
-/// The running thread exits: how its last call ended is not known if no program saw it.
+/// The running thread calls again, or exits. If no program saw how its last call ended, that call is lost.
 #[inline(always)]
-pub fn exited() {
+pub fn lose() {
     let thread = bpf_get_current_pid_tgid();
     let Some(pending) = pending(thread) else {
         return;
@@ -100,14 +98,12 @@ fn pending(thread: u64) -> Option<&'static PendingCall> {
     unsafe { PENDING.get(thread) }
 }
 
-/// Removes a thread's call under way; whether there was one.
+/// Removes a thread's call under way.
 #[inline(always)]
-fn take(thread: u64) -> bool {
-    let is_taken = PENDING.remove(thread).is_ok();
-    if is_taken {
+fn take(thread: u64) {
+    if PENDING.remove(thread).is_ok() {
         count_under_way(u64::MAX);
     }
-    is_taken
 }
 
 #[inline(always)]

@@ -47,8 +47,11 @@ fn escapes(container: &mut Container, watch: &mut Watch) -> Vec<Value> {
 fn assert_told_once(escapes: &[Value], container: &Container, serve: &Serve, how: &[&str]) {
     let said = |it: &Value| it["namespace"].as_str().map(str::to_owned);
     let namespaces: Vec<_> = escapes.iter().filter_map(said).collect();
-    assert_eq!(namespaces, ["mnt", "uts"], "{escapes:#?}");
     let metrics = serve.metrics();
+    let name = [("name", container.cgroup.name())];
+    let counted = ["container_execs_total", "container_unwatched_cgroups_total"];
+    let counted = counted.map(|metric| metrics.find(metric, &name));
+    assert_eq!(namespaces, ["mnt", "uts"], "{escapes:#?} {counted:?}");
     for escape in escapes {
         let name = escape["namespace"].as_str().expect("a name");
         assert_eq!(escape["kind"], "escape", "{escape}");

@@ -1,6 +1,6 @@
-//! What all rooms share: text that is safe to show, and numbers with units.
+//! What all rooms share: typed events and their moments, text that is safe to show, and numbers with units.
 //!
-//! No input and no output: values in, values out.
+//! Nothing here opens a file or asks another process. [`clock`] reads the kernel's clocks.
 
 pub mod clock;
 pub mod event;

@@ -16,7 +16,7 @@ use crate::watch::record::Record;
 /// How long nobody has to come. `agent run` and runc are done with their helpers within milliseconds of the first process.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// Containers that are waited for. Of more, the one that was empty first has ended.
+/// The most containers that are waited for. Beyond that, the one that became empty first is taken to have ended.
 const AT_MOST: usize = 1024;
 
 /// In the order in which they became empty.

@@ -33,7 +33,7 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     if !active() {
         return 0;
     }
-    namespace_call::exited();
+    namespace_call::lose();
     let task = Typed::argument(ctx.arg(0), Field::TaskId);
     if !group_dead(&ctx, task) {
         return 0;

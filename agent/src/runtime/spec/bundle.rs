@@ -54,18 +54,16 @@ impl Bundle {
             reason,
         };
         let said = |source: serde_json::Error| refuse(source.to_string());
-        let configuration = serde_json::from_slice(&text).map_err(said)?;
-        let left = Left::of(&configuration);
+        let left = Left::of(&serde_json::from_slice(&text).map_err(said)?);
         // Before it is read into types: those may not know a form of what is refused.
         if let Some(member) = left.refused {
             return Err(refuse(format!(
                 "{member} is not supported; remove it to run without"
             )));
         }
-        let spec: Result<Spec, _> = serde_json::from_value(configuration);
-        // Who reads the text says where in it the error is.
-        let spec = spec.or_else(|_| serde_json::from_slice(&text));
-        let spec = spec.map_err(said)?;
+        // From the text again: it says where an error is, and code that reads all these types out of a `Value`, too, would
+        // make the shipped file half a megabyte larger.
+        let spec: Spec = serde_json::from_slice(&text).map_err(said)?;
         if let Some(root) = spec.root() {
             has_no_link(&directory.join(root.path()))
                 .map_err(|reason| Error::Bundle { path, reason })?;
