@@ -78,9 +78,9 @@ pub fn read(file: &File) -> Result<Option<Object>, &'static str> {
         return Ok(None);
     }
     let class = identity[elf::ELFMAG.len()];
-    if class == elf::ELFCLASS64.0 {
+    if class == elf::ELFCLASS64 {
         parse::<FileHeader64<Endianness>, _>(data, 64).map(Some)
-    } else if class == elf::ELFCLASS32.0 {
+    } else if class == elf::ELFCLASS32 {
         parse::<FileHeader32<Endianness>, _>(data, 32).map(Some)
     } else {
         Err("an ELF file of neither 32 nor 64 bits")
@@ -134,7 +134,7 @@ where
         kind: Kind {
             bits,
             big_endian: endian.is_big_endian(),
-            machine: header.e_machine(endian).0,
+            machine: header.e_machine(endian),
         },
         interpreter: None,
         needed: Vec::new(),
@@ -212,7 +212,7 @@ impl<Elf: FileHeader<Endian = Endianness>> Strings<Elf> {
                 elf::DT_RPATH => object.rpath = Some(string()?),
                 elf::DT_RUNPATH => object.runpath = Some(string()?),
                 elf::DT_FLAGS_1 => {
-                    object.own_directories_only = value & elf::DF_1_NODEFLIB.0 != 0;
+                    object.own_directories_only = value & u64::from(elf::DF_1_NODEFLIB) != 0;
                 }
                 _ => {}
             }
@@ -232,7 +232,7 @@ impl<Elf: FileHeader<Endian = Endianness>> Strings<Elf> {
 fn until_null<Elf: FileHeader<Endian = Endianness>>(
     entries: &[Elf::Dyn],
     endian: Endianness,
-) -> impl Iterator<Item = (elf::DynamicTag, u64)> {
+) -> impl Iterator<Item = (i64, u64)> {
     entries
         .iter()
         .map(move |entry| (entry.tag(endian), entry.val(endian)))
