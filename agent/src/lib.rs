@@ -4,17 +4,14 @@
 //! their own go by their names here.
 
 pub use agent_host as host;
-pub use agent_host::{owner, regular};
+pub use agent_host::{faults, owner, regular};
 pub use agent_limits::{limit, limits};
-pub use agent_model::{clock, event, text, units};
+pub use agent_model::{clock, event, lock, text, units};
+pub use agent_runtime as runtime;
 pub use agent_sys as sys;
 pub use agent_tracer::kernel;
 
-pub mod faults;
-pub mod lock;
 pub mod said;
-
-pub mod runtime;
 
 pub mod container;
 

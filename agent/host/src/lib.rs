@@ -6,6 +6,7 @@ pub mod changes;
 pub mod control;
 pub mod descriptors;
 pub mod devices;
+pub mod faults;
 pub mod fdinfo;
 mod file;
 mod files;

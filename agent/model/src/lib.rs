@@ -4,5 +4,6 @@
 
 pub mod clock;
 pub mod event;
+pub mod lock;
 pub mod text;
 pub mod units;

@@ -1,0 +1,229 @@
+//! The cgroup of a container, in every hierarchy: made, limited, read back, killed, removed.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+mod apply;
+mod begun;
+mod devices;
+mod enable;
+mod end;
+mod error;
+mod escape;
+mod freezer;
+mod ground;
+pub mod leaf;
+mod place;
+mod scope;
+mod stuck;
+mod wanted;
+
+use rustix::fs::OFlags;
+
+pub use begun::Begun;
+pub use error::Error;
+pub use ground::{Ground, tag};
+pub use wanted::Wanted;
+
+use agent_host::control::{Control, TASKS};
+use agent_host::hierarchy::{Hierarchies, Mounted, Version};
+use agent_host::system::page_size;
+use agent_limits::limit::Evidence;
+use crate::launch::Entrances;
+use apply::Limiter;
+use place::{Place, Way};
+
+/// The cgroup of a container: a directory in each hierarchy.
+#[derive(Debug)]
+pub struct Cgroup {
+    made: Vec<(Place, Way)>,
+    /// Its path in v2, else in the first hierarchy of v1.
+    path: String,
+    evidence: Vec<Evidence>,
+}
+
+/// What was left out of what was asked, or what else one should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note(pub String);
+
+impl Cgroup {
+    fn new(path: &str) -> Self {
+        Self {
+            made: Vec::new(),
+            path: path.to_owned(),
+            evidence: Vec::new(),
+        }
+    }
+
+    /// That of a container that has none.
+    pub fn nowhere() -> Self {
+        Self::new("")
+    }
+
+    /// Makes it in these hierarchies, with what is to be limited there.
+    fn make(
+        &mut self,
+        places: Vec<Place>,
+        names: &[&str],
+        wanted: &Wanted,
+        swap_implied: bool,
+    ) -> Result<Vec<Note>, Error> {
+        for place in places {
+            let way = place.make(names)?;
+            if place.version == Version::V2 {
+                enable::usual(&way);
+            }
+            self.add(place, way, names);
+        }
+        let limiter = Limiter {
+            made: &self.made,
+            page: page_size(),
+            swap_implied,
+        };
+        let (evidence, notes) = limiter.apply(wanted)?;
+        self.evidence.extend(evidence);
+        Ok(notes)
+    }
+
+    fn add(&mut self, place: Place, way: Way, names: &[&str]) {
+        if self.made.is_empty() || place.version == Version::V2 {
+            self.path = format!("{}/{}", place.path, names.join("/"));
+        }
+        self.made.push((place, way));
+    }
+
+    /// The cgroup with these paths, by the hierarchies' controllers; none where no hierarchy has it, or it is another
+    /// user's.
+    ///
+    /// # Errors
+    /// One is no path of a cgroup.
+    pub fn at(
+        hierarchies: &Hierarchies,
+        cgroups: &BTreeMap<String, String>,
+    ) -> Result<Option<Self>, Error> {
+        let path = |mounted: &Mounted| cgroups.get(&ground::tag(mounted)).map(String::as_str);
+        Self::find(hierarchies, path)
+    }
+
+    /// The cgroup at `path`, in all hierarchies that have it. Likewise.
+    ///
+    /// # Errors
+    /// It is no path of a cgroup.
+    pub fn everywhere(hierarchies: &Hierarchies, path: &Path) -> Result<Option<Self>, Error> {
+        let path = path.to_string_lossy();
+        names(&path)?;
+        Self::find(hierarchies, |_| Some(&path))
+    }
+
+    fn find<'a>(
+        hierarchies: &Hierarchies,
+        path_in: impl Fn(&Mounted) -> Option<&'a str>,
+    ) -> Result<Option<Self>, Error> {
+        let user = ground::is_user();
+        let mut cgroup = Self::new("");
+        for mounted in hierarchies.all() {
+            let Some(path) = path_in(mounted) else {
+                continue;
+            };
+            let root = mounted.root.trim_end_matches('/');
+            let below = path.strip_prefix(root);
+            let below = below.filter(|below| below.starts_with('/'));
+            let names = names(below.unwrap_or(path))?;
+            let place = Place::at(mounted, root, &mounted.mount)?;
+            let Some(way) = place.find(&names)? else {
+                continue;
+            };
+            // The record of a user tells of nothing but what is this user's.
+            if !user || way.cgroups.last().is_some_and(Control::is_writable) {
+                cgroup.add(place, way, &names);
+            }
+        }
+        Ok((!cgroup.made.is_empty()).then_some(cgroup))
+    }
+
+    /// Lets this process make others in it: an ordinary user's that is in no cgroup of theirs asks systemd for one, since
+    /// the kernel lets nobody move a process out of a cgroup of v2 that is not theirs. Where controllers are on v1, what is
+    /// on v2 is left out instead.
+    ///
+    /// # Errors
+    /// There is no such cgroup to be had.
+    pub fn approach(&mut self) -> Result<(), Error> {
+        if !ground::is_user() || self.v2_fd().is_none() {
+            return Ok(());
+        }
+        let hierarchies = Hierarchies::discover(Path::new("/"))?;
+        let Some(mounted) = hierarchies.by_id(0) else {
+            return Ok(());
+        };
+        match scope::approach(&hierarchies, mounted, &self.path) {
+            Err(Error::Apart { .. }) if self.made.len() > 1 => {
+                self.made.retain(|(place, _)| place.version == Version::V1);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Its path in v2, else in the first hierarchy of v1.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Each limit as it was intended, written and read back.
+    pub fn evidence(&self) -> &[Evidence] {
+        &self.evidence
+    }
+
+    /// Its directory in v2, for `CLONE_INTO_CGROUP`; none where v2 is not mounted.
+    pub fn v2_fd(&self) -> Option<BorrowedFd<'_>> {
+        let v2 = self.directories().find(|it| it.version == Version::V2);
+        v2.map(|control| control.as_fd())
+    }
+
+    /// Its files `tasks` in every hierarchy of v1, for a process that was cloned into that of v2: a thread that writes `0`
+    /// to one joins that cgroup.
+    ///
+    /// # Errors
+    /// One cannot be opened.
+    pub fn tasks(&self) -> Result<Vec<OwnedFd>, Error> {
+        let v1 = self.directories().filter(|it| it.version == Version::V1);
+        v1.map(|directory| {
+            let opened = directory.file(TASKS, OFlags::WRONLY).map(OwnedFd::from);
+            opened.map_err(Error::io(&directory.path.join(TASKS)))
+        })
+        .collect()
+    }
+
+    /// The ways into it for a process that comes in by itself.
+    ///
+    /// # Errors
+    /// One of them cannot be opened.
+    pub fn entrances(&self) -> Result<Entrances<'_>, Error> {
+        Ok(Entrances {
+            v2: self.v2_fd(),
+            v1: self.tasks()?,
+        })
+    }
+
+    /// In each hierarchy.
+    fn directories(&self) -> impl Iterator<Item = &Control> {
+        self.made.iter().filter_map(|(_, way)| way.cgroups.last())
+    }
+}
+
+/// The names in a path below the root of a hierarchy.
+fn names(path: &str) -> Result<Vec<&str>, Error> {
+    let names: Option<Vec<_>> = path
+        .strip_prefix('/')
+        .map(|below| below.split('/').collect());
+    let is_name = |name: &&str| !matches!(*name, "" | "." | "..") && !name.contains(['\0', '\n']);
+    names
+        .filter(|names| names.iter().all(is_name))
+        .ok_or_else(|| Error::Path {
+            path: path.to_owned(),
+        })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! Writing limits, and reading each back.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use super::place::{Place, Way};
+use super::wanted::Wanted;
+use super::{Error, Note, enable};
+use agent_host::control::Control;
+use agent_host::hierarchy::Version;
+use agent_limits::limit::{Evidence, File, Form, Held, Kind, Numbers, Value};
+use agent_limits::limits::passing;
+
+/// The directories of one cgroup, each with the hierarchy it is in.
+pub struct Limiter<'a> {
+    pub made: &'a [(Place, Way)],
+    pub page: u64,
+    pub swap_implied: bool,
+}
+
+impl Limiter<'_> {
+    /// Writes all limits, in the order they stand in.
+    pub fn apply(&self, wanted: &Wanted) -> Result<(Vec<Evidence>, Vec<Note>), Error> {
+        let mut evidence = Vec::new();
+        let mut notes = Vec::new();
+        for (kind, value) in &wanted.limits {
+            let set = self.limit(*kind, value);
+            match set {
+                Err(Error::NoFile { file, .. })
+                    if *kind == Kind::MemorySwap && self.swap_implied =>
+                {
+                    notes.push(Note(format!(
+                        "swap is not limited: this kernel does not count it ({} is missing); --memory-swap insists on it",
+                        file.display()
+                    )));
+                }
+                set => evidence.extend(set?),
+            }
+        }
+        for (file, text) in &wanted.files {
+            self.write_as_it_is(file, text)?;
+        }
+        Ok((evidence, notes))
+    }
+
+    fn limit(&self, kind: Kind, value: &Value) -> Result<Vec<Evidence>, Error> {
+        let name = format!("--{}", kind.flag());
+        let controller = &kind.row().controller;
+        let (version, cgroup) = self.cgroup_with(&name, controller.v1, controller.v2)?;
+        let files = kind.files(version);
+        if files.is_empty() {
+            let has_v1 = version == Version::V1;
+            let (found, wanted) = if has_v1 { ("v1", "v2") } else { ("v2", "v1") };
+            let controller = controller.v1.to_owned();
+            return Err(Error::Version {
+                name,
+                controller,
+                wanted,
+                found,
+            });
+        }
+        let set = |file: &File| set(cgroup, kind, *file, value, self.page);
+        files.iter().map(set).collect()
+    }
+
+    /// The directory in the hierarchy that has a controller, which goes by two names.
+    fn cgroup_with(&self, name: &str, v1: &str, v2: &str) -> Result<(Version, &Control), Error> {
+        let in_hierarchy = |version, controller: &str| {
+            self.made
+                .iter()
+                .find(|(place, _)| place.version == version && place.has(controller))
+        };
+        let found = in_hierarchy(Version::V1, v1).or_else(|| in_hierarchy(Version::V2, v2));
+        let name = || name.to_owned();
+        let controller = v2.to_owned();
+        let Some((place, way)) = found else {
+            return Err(self.no_controller(name(), controller));
+        };
+        let cgroup = way.cgroups.last().unwrap_or(&place.base);
+        if place.user && place.version == Version::V2 && enable::lacks(&place.base, v2) {
+            return Err(Error::NotPassed {
+                name: name(),
+                controller,
+                cgroup: place.base.path.clone(),
+            });
+        }
+        if place.version == Version::V2
+            && let Some(file) = enable::missing(way, v2)
+        {
+            let advice = passing::advice(&file, v2);
+            return Err(Error::NotEnabled {
+                name: name(),
+                controller,
+                advice,
+            });
+        }
+        Ok((place.version, cgroup))
+    }
+
+    fn no_controller(&self, name: String, controller: String) -> Error {
+        // An ordinary user has no cgroup in a hierarchy where none is delegated to them.
+        let Some((place, _)) = self.made.iter().find(|(place, _)| place.user) else {
+            return Error::NoController { name, controller };
+        };
+        Error::NotPassed {
+            name,
+            controller,
+            cgroup: place.base.path.clone(),
+        }
+    }
+
+    /// A file of v2 that the table does not know: what is written must be found in it again.
+    fn write_as_it_is(&self, file: &str, text: &str) -> Result<(), Error> {
+        let name = format!("linux.resources.unified {file:?}");
+        let controller = file.split('.').next().unwrap_or(file);
+        let (version, cgroup) = self.cgroup_with(&name, controller, controller)?;
+        if version == Version::V1 {
+            return Err(Error::Version {
+                name,
+                controller: controller.to_owned(),
+                wanted: "v2",
+                found: "v1",
+            });
+        }
+        let kept = exchange(cgroup, &name, file, text, "")?;
+        let is_kept = text
+            .split_whitespace()
+            .all(|word| kept.split_whitespace().any(|other| other == word));
+        if is_kept {
+            return Ok(());
+        }
+        Err(Error::Kept {
+            name,
+            file: cgroup.path.join(file),
+            written: text.to_owned(),
+            kept: kept.trim().to_owned(),
+        })
+    }
+}
+
+/// Writes one limit to one file, and reads it back.
+fn set(
+    cgroup: &Control,
+    kind: Kind,
+    file: File,
+    value: &Value,
+    page: u64,
+) -> Result<Evidence, Error> {
+    let name = format!("--{}", kind.flag());
+    let device = value.device();
+    let written = file.form.write(value).ok_or_else(|| Error::Range {
+        name: name.clone(),
+        value: value.to_string(),
+        wanted: kind.row().wanted.to_owned(),
+    })?;
+    // Both are the kernel's word for no limit, and each version knows its own only.
+    let written = match (cgroup.version, written.as_str()) {
+        (Version::V2, "-1") => "max".to_owned(),
+        _ => written,
+    };
+    let text = exchange(cgroup, &name, file.name, &written, kind.row().refusal)?;
+    let read_back = file.form.read(&text, device);
+    let intended = file
+        .form
+        .read(&written, device)
+        .map(|held| file.form.kept(held, page));
+    let read_back = match read_back {
+        Some(held) if Some(&held) == intended.as_ref() && takes_effect(cgroup, file, &held) => held,
+        _ => {
+            return Err(Error::Kept {
+                name,
+                file: cgroup.path.join(file.name),
+                written,
+                kept: text.trim().to_owned(),
+            });
+        }
+    };
+    Ok(Evidence {
+        kind,
+        intended: value.clone(),
+        version: cgroup.version,
+        file: cgroup.path.join(file.name),
+        written,
+        read_back,
+    })
+}
+
+/// v2 keeps CPUs and nodes that the cgroup above does not have, and uses others in their stead.
+fn takes_effect(cgroup: &Control, file: File, held: &Held) -> bool {
+    if cgroup.version == Version::V1 || file.form != Form::Numbers {
+        return true;
+    }
+    let effective = cgroup
+        .read(&format!("{}.effective", file.name))
+        .unwrap_or_default();
+    let effective = Numbers::parse(effective.trim()).map(Held::Numbers);
+    effective.as_ref() == Some(held)
+}
+
+/// What to do where the kernel has no file for a limit of swap.
+const NO_SWAP_COUNTED: &str = "; boot with swapaccount=1, or leave it out";
+
+/// Writes, and reads what is kept.
+fn exchange(
+    cgroup: &Control,
+    name: &str,
+    file: &str,
+    text: &str,
+    refusal: &'static str,
+) -> Result<String, Error> {
+    let path = cgroup.path.join(file);
+    match cgroup.exchange(file, text) {
+        Ok(read) => read.map_err(Error::io(&path)),
+        Err(source) => {
+            let missing = match Kind::MemorySwap.is_in(file) {
+                true => NO_SWAP_COUNTED,
+                false => "; leave it out",
+            };
+            Err(refused(name, path, (text, [missing, refusal]), source))
+        }
+    }
+}
+
+fn refused(
+    name: &str,
+    file: std::path::PathBuf,
+    (text, [missing, refusal]): (&str, [&'static str; 2]),
+    source: io::Error,
+) -> Error {
+    let name = name.to_owned();
+    match Errno::from_io_error(&source) {
+        Some(Errno::NOENT) => Error::NoFile {
+            name,
+            file,
+            hint: missing,
+        },
+        _ => Error::Refused {
+            name,
+            text: text.to_owned(),
+            file,
+            source,
+            hint: refusal,
+        },
+    }
+}

@@ -1,0 +1,59 @@
+//! Giving a cgroup of v2 its controllers: all above it must pass them on.
+
+use super::place::Way;
+use agent_host::control::Control;
+
+const FILE: &str = "cgroup.subtree_control";
+
+/// What the metrics of a container come from, limited or not.
+const USUAL: [&str; 5] = ["cpu", "memory", "pids", "io", "cpuset"];
+
+/// Passes on what there is, where the cgroups are ours.
+pub fn usual(way: &Way) {
+    let ours = way.cgroups.iter().skip(way.others);
+    let above = way.cgroups.len().saturating_sub(way.others + 1);
+    for cgroup in ours.take(above) {
+        let there = cgroup.read("cgroup.controllers").unwrap_or_default();
+        let passed = cgroup.read(FILE).unwrap_or_default();
+        let has = |text: &str, name: &str| text.split_whitespace().any(|word| word == name);
+        for name in USUAL {
+            if has(&there, name) && !has(&passed, name) {
+                // Where a limit needs it, that is found out next.
+                let _ = cgroup.write(FILE, &format!("+{name}"));
+            }
+        }
+    }
+}
+
+/// Whether a cgroup has any of what those below it are to be given.
+pub fn is_useful(cgroup: &Control) -> bool {
+    let there = cgroup.read("cgroup.controllers").unwrap_or_default();
+    there.split_whitespace().any(|name| USUAL.contains(&name))
+}
+
+/// Takes all controllers from the cgroups below, as far as these let it.
+pub fn none(cgroup: &Control) {
+    let passed = cgroup.read(FILE).unwrap_or_default();
+    for name in passed.split_whitespace() {
+        let _ = cgroup.write(FILE, &format!("-{name}"));
+    }
+}
+
+/// Whether the base itself does not have a controller: nobody but who made it can give it one.
+pub fn lacks(base: &Control, controller: &str) -> bool {
+    let there = base.read("cgroup.controllers").unwrap_or_default();
+    !there.split_whitespace().any(|name| name == controller)
+}
+
+/// The highest file on the way to the cgroup in which `controller` is missing.
+pub fn missing(way: &Way, controller: &str) -> Option<std::path::PathBuf> {
+    let (_, above) = way.cgroups.split_last()?;
+    let lacks = |cgroup: &&Control| {
+        let passed = cgroup.read(FILE).unwrap_or_default();
+        !passed.split_whitespace().any(|name| name == controller)
+    };
+    above
+        .iter()
+        .find(lacks)
+        .map(|cgroup| cgroup.path.join(FILE))
+}

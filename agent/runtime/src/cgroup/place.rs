@@ -1,0 +1,146 @@
+//! Where in each hierarchy a container's cgroup goes, and the directories on the way there.
+
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::Error;
+use agent_host::control::Control;
+use agent_host::hierarchy::{Mounted, Version};
+
+/// The cgroup in which those of `agent run` are.
+pub const AGENT: &str = "agent";
+
+/// Others may remove a parent that is empty, before the child is made.
+const TRIES: usize = 100;
+
+/// A hierarchy, and the cgroup in it that is there already.
+#[derive(Debug)]
+pub struct Place {
+    pub version: Version,
+    pub controllers: Vec<String>,
+    pub base: Control,
+    /// The base's path in the hierarchy; "" is its root.
+    pub path: String,
+    /// Whether the caller is an ordinary user.
+    pub user: bool,
+    /// Whether the base was given to this user, to do with as they please.
+    pub delegated: bool,
+    /// Whether the base has processes of its own. It gives no controllers then: of those that it may (pids, cpu), it would
+    /// take the cgroups below for ones of threads, which hold no process (cgroups(7), threaded mode).
+    pub populated: bool,
+}
+
+/// A cgroup that was made, and those above it that may be told to give it controllers.
+#[derive(Debug)]
+pub struct Way {
+    /// From the base to the cgroup.
+    pub cgroups: Vec<Control>,
+    /// How many of the first of them are others'.
+    pub others: usize,
+}
+
+impl Place {
+    /// The cgroup at `path` in a hierarchy, whose directory is this.
+    pub fn at(mounted: &Mounted, path: &str, directory: &Path) -> Result<Self, Error> {
+        let base = Control::open(mounted.version, directory);
+        Ok(Self {
+            version: mounted.version,
+            controllers: mounted.controllers.clone(),
+            base: base.map_err(Error::io(directory))?,
+            path: path.trim_end_matches('/').to_owned(),
+            user: false,
+            delegated: false,
+            populated: false,
+        })
+    }
+
+    pub fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
+    }
+
+    /// Makes the cgroup with these names below one another, and those above it that are missing.
+    pub fn make(&self, names: &[&str]) -> Result<Way, Error> {
+        for _ in 0..TRIES {
+            match self.try_make(names) {
+                Err(Error::Io { source, .. })
+                    if Errno::from_io_error(&source) == Some(Errno::NOENT) => {}
+                made => return made,
+            }
+        }
+        self.try_make(names)
+    }
+
+    /// The way to the cgroup with these names below one another; none where it is not there.
+    pub fn find(&self, names: &[&str]) -> Result<Option<Way>, Error> {
+        let base = self.base.again().map_err(Error::io(&self.base.path))?;
+        let mut cgroups = vec![base];
+        for name in names {
+            let parent = cgroups.last().unwrap_or(&self.base);
+            match parent.below(name) {
+                Ok(child) => cgroups.push(child),
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOENT) => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(Error::io(&parent.path.join(name))(error)),
+            }
+        }
+        let others = cgroups.len();
+        Ok(Some(Way { cgroups, others }))
+    }
+
+    fn try_make(&self, names: &[&str]) -> Result<Way, Error> {
+        let base = self.base.again().map_err(Error::io(&self.base.path))?;
+        let mut way = Way {
+            cgroups: vec![base],
+            others: usize::from(!self.delegated || self.populated),
+        };
+        let mut is_new = false;
+        let mut is_ours = self.delegated;
+        for name in names {
+            let parent = way.cgroups.last().unwrap_or(&self.base);
+            let path = parent.path.join(name);
+            let (child, made) = parent.make(name).map_err(Error::io(&path))?;
+            is_ours = is_ours || made || *name == AGENT || (self.user && child.is_writable());
+            if self.has("cpuset") && self.version == Version::V1 {
+                inherit(parent, &child).map_err(Error::io(&path))?;
+            }
+            if self.has("memory") && self.version == Version::V1 && is_ours {
+                count_below(&child);
+            }
+            if !is_ours {
+                way.others += 1;
+            }
+            is_new = made;
+            if made && way.cgroups.len() < names.len() {
+                child.claim();
+            }
+            way.cgroups.push(child);
+        }
+        if is_new {
+            return Ok(way);
+        }
+        let path = self.base.path.join(names.join("/"));
+        Err(Error::Exists { path })
+    }
+}
+
+/// Gives a cpuset of v1 what its parent has: it is born empty, and takes no process before.
+fn inherit(parent: &Control, child: &Control) -> io::Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if child.read(file)?.trim().is_empty() {
+            child.write(file, parent.read(file)?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// Before 5.11, v1 charges the memory of the cgroups below to none above unless told to; later ones always do.
+fn count_below(cgroup: &Control) {
+    const FILE: &str = "memory.use_hierarchy";
+    if cgroup.read(FILE).is_ok_and(|text| text.trim() == "0") {
+        // Refused where cgroups are below it already: they go on as they are.
+        let _ = cgroup.write(FILE, "1");
+    }
+}

@@ -1,0 +1,322 @@
+//! The limits that an OCI spec asks for.
+
+use std::collections::BTreeMap;
+
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
+
+use super::Error;
+use agent_host::cgroup::Limit;
+use agent_limits::limit::{Device, Kind, Numbers, Value};
+
+/// Of a period, where none is given: the kernel's own.
+const USUAL_PERIOD: u64 = 100_000;
+
+/// The limits, in the order in which they are to be written, and what else is to be written to files of v2.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    pub limits: Vec<(Kind, Value)>,
+    /// Files of v2, and the text for each.
+    pub files: BTreeMap<String, String>,
+}
+
+impl Wanted {
+    /// Reads them. As for docker and runc, 0 is none given, and a negative number no limit.
+    ///
+    /// # Errors
+    /// A number that no kernel takes, or a limit that is not known here.
+    pub fn of(resources: &LinuxResources, page: u64) -> Result<Self, Error> {
+        refuse_unknown(resources)?;
+        let mut wanted = Self::default();
+        if let Some(memory) = resources.memory() {
+            wanted.add_memory(memory)?;
+        }
+        if let Some(cpu) = resources.cpu() {
+            wanted.add_cpu(cpu)?;
+        }
+        if let Some(limit) = resources
+            .pids()
+            .as_ref()
+            .and_then(|pids| signed(Some(pids.limit())))
+        {
+            wanted.limits.push((Kind::Pids, Value::Amount(limit)));
+        }
+        if let Some(io) = resources.block_io() {
+            wanted.add_rates(io)?;
+        }
+        for (file, text) in resources.unified().iter().flatten() {
+            wanted.add_file(file, text)?;
+        }
+        wanted.limits.sort_by_key(|(kind, _)| *kind);
+        for (kind, value) in &wanted.limits {
+            check(*kind, value, page)?;
+        }
+        Ok(wanted)
+    }
+
+    /// What the first of them is called, as far as there is one.
+    pub fn first(&self) -> Option<String> {
+        let flag = self
+            .limits
+            .first()
+            .map(|(kind, _)| format!("--{}", kind.flag()));
+        let file = || {
+            let file = self.files.keys().next()?;
+            Some(format!("linux.resources.unified {file:?}"))
+        };
+        flag.or_else(file)
+    }
+
+    /// Takes those out that are of controllers that `is` tells, by their names on v1.
+    pub fn split_off(&mut self, is: impl Fn(&str) -> bool) -> Self {
+        let of_file = |file: &str| is(file.split('.').next().unwrap_or(file));
+        let limits = self
+            .limits
+            .extract_if(.., |(kind, _)| is(kind.row().controller.v1));
+        let files = self.files.extract_if(.., |file, _| of_file(file));
+        Self {
+            limits: limits.collect(),
+            files: files.collect(),
+        }
+    }
+
+    fn add_memory(&mut self, memory: &LinuxMemory) -> Result<(), Error> {
+        let limit = signed(memory.limit());
+        if let Some(limit) = limit {
+            self.limits.push((Kind::Memory, Value::Amount(limit)));
+        }
+        if let Some(both) = signed(memory.swap()) {
+            let memory = match (limit, both) {
+                (Some(Limit::Value(memory)), _) => memory,
+                (_, Limit::Max) => 0,
+                (_, Limit::Value(both)) => {
+                    return Err(out_of_range(Kind::MemorySwap, &both.to_string()));
+                }
+            };
+            let value = Value::Swap {
+                memory,
+                both,
+                earlier: None,
+            };
+            self.limits.push((Kind::MemorySwap, value));
+        }
+        if let Some(limit) = signed(memory.reservation()) {
+            let kind = Kind::MemoryReservation;
+            self.limits.push((kind, Value::Amount(limit)));
+        }
+        Ok(())
+    }
+
+    fn add_cpu(&mut self, cpu: &LinuxCpu) -> Result<(), Error> {
+        let period = cpu.period().filter(|period| *period != 0);
+        let quota = signed(cpu.quota());
+        if quota.is_some() || period.is_some() {
+            let value = Value::Quota {
+                quota: quota.unwrap_or(Limit::Max),
+                period: period.unwrap_or(USUAL_PERIOD),
+            };
+            self.limits.push((Kind::CpuQuota, value));
+        }
+        if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
+            self.limits.push((Kind::CpuWeight, Value::Shares(shares)));
+        }
+        for (kind, text) in [
+            (Kind::CpusetCpus, cpu.cpus()),
+            (Kind::CpusetMems, cpu.mems()),
+        ] {
+            if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {
+                let numbers = Numbers::parse(text).ok_or_else(|| out_of_range(kind, text))?;
+                self.limits.push((kind, Value::Numbers(numbers)));
+            }
+        }
+        Ok(())
+    }
+
+    fn add_rates(&mut self, io: &LinuxBlockIo) -> Result<(), Error> {
+        for (kind, devices) in [
+            (Kind::ReadBps, io.throttle_read_bps_device()),
+            (Kind::WriteBps, io.throttle_write_bps_device()),
+            (Kind::ReadIops, io.throttle_read_iops_device()),
+            (Kind::WriteIops, io.throttle_write_iops_device()),
+        ] {
+            for device in devices.iter().flatten() {
+                self.limits.push((kind, rate(kind, device)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// What `unified` of the spec has: limits that have a name of v2 only are known ones here, on v1 too where it can.
+    fn add_file(&mut self, file: &str, text: &str) -> Result<(), Error> {
+        let known = match file {
+            "memory.high" => Some((Kind::MemoryHigh, Value::Amount as fn(Limit) -> Value)),
+            _ => None,
+        };
+        if let Some((kind, value)) = known {
+            let limit = amount(text).ok_or_else(|| out_of_range(kind, text))?;
+            self.limits.push((kind, value(limit)));
+        } else if file == "cpu.weight" {
+            let weight = text
+                .parse()
+                .map_err(|_| out_of_range(Kind::CpuWeight, text))?;
+            self.limits.push((Kind::CpuWeight, Value::Weight(weight)));
+        } else if is_file(file) {
+            self.files.insert(file.to_owned(), text.to_owned());
+        } else {
+            let name = format!("unified {file:?}");
+            return Err(Error::Unsupported { name });
+        }
+        Ok(())
+    }
+}
+
+/// Files of controllers only: those of the core (`cgroup.…`) are no limits.
+fn is_file(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_');
+    let core = name.starts_with("cgroup.") || name.starts_with('.');
+    name.contains('.') && !core && name.bytes().all(allowed)
+}
+
+fn signed(number: Option<i64>) -> Option<Limit> {
+    match number? {
+        0 => None,
+        number => Some(u64::try_from(number).map_or(Limit::Max, Limit::Value)),
+    }
+}
+
+fn amount(text: &str) -> Option<Limit> {
+    match text {
+        "max" => Some(Limit::Max),
+        text => text.parse().ok().map(Limit::Value),
+    }
+}
+
+fn rate(kind: Kind, device: &LinuxThrottleDevice) -> Result<Value, Error> {
+    let number =
+        |number: i64| u32::try_from(number).map_err(|_| out_of_range(kind, &number.to_string()));
+    Ok(Value::Rate {
+        device: Device {
+            major: number(device.major())?,
+            minor: number(device.minor())?,
+        },
+        limit: Limit::Value(device.rate()),
+    })
+}
+
+/// Whether a kernel takes it. What it would only round or clamp is not what was asked for either.
+fn check(kind: Kind, value: &Value, page: u64) -> Result<(), Error> {
+    let is_iops = matches!(kind, Kind::ReadIops | Kind::WriteIops);
+    let fits = match value {
+        Value::Amount(Limit::Value(number)) if kind == Kind::Pids => *number >= 1,
+        Value::Amount(Limit::Value(bytes)) => *bytes >= page,
+        Value::Swap {
+            memory,
+            both: Limit::Value(both),
+            ..
+        } => both >= memory,
+        Value::Amount(Limit::Max) | Value::Swap { .. } => true,
+        Value::Quota { quota, period } => {
+            let enough = !matches!(quota, Limit::Value(..1000));
+            enough && (1000..=1_000_000).contains(period)
+        }
+        Value::Shares(shares) => (2..=262_144).contains(shares),
+        Value::Weight(weight) => (1..=10_000).contains(weight),
+        Value::Numbers(numbers) => !numbers.is_empty(),
+        Value::Rate {
+            limit: Limit::Value(rate),
+            ..
+        } => *rate >= 1 && !(is_iops && *rate > u64::from(u32::MAX)),
+        Value::Rate { .. } => true,
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(out_of_range(kind, &value.to_string()))
+    }
+}
+
+fn out_of_range(kind: Kind, value: &str) -> Error {
+    Error::Range {
+        name: format!("--{}", kind.flag()),
+        value: value.to_owned(),
+        wanted: kind.row().wanted.to_owned(),
+    }
+}
+
+/// What a bundle may ask for and is not known here: an error rather than a limit that is not applied.
+fn refuse_unknown(resources: &LinuxResources) -> Result<(), Error> {
+    let memory = resources.memory().as_ref();
+    let cpu = resources.cpu().as_ref();
+    let io = resources.block_io().as_ref();
+    let positive = |number: Option<i64>| number.is_some_and(|number| number > 0);
+    let weight = |number: Option<u16>| number.is_some_and(|number| number != 0);
+    let unknown = [
+        (
+            "memory.kernel",
+            memory.is_some_and(|it| positive(it.kernel())),
+        ),
+        (
+            "memory.kernelTCP",
+            memory.is_some_and(|it| positive(it.kernel_tcp())),
+        ),
+        (
+            "memory.swappiness",
+            memory.is_some_and(|it| it.swappiness().is_some()),
+        ),
+        (
+            "memory.disableOOMKiller",
+            memory.is_some_and(|it| it.disable_oom_killer() == Some(true)),
+        ),
+        (
+            "memory.useHierarchy",
+            memory.is_some_and(|it| it.use_hierarchy() == Some(false)),
+        ),
+        (
+            "cpu.burst",
+            cpu.is_some_and(|it| it.burst().is_some_and(|burst| burst != 0)),
+        ),
+        ("cpu.idle", cpu.is_some_and(|it| positive(it.idle()))),
+        (
+            "cpu.realtimeRuntime",
+            cpu.is_some_and(|it| positive(it.realtime_runtime())),
+        ),
+        (
+            "cpu.realtimePeriod",
+            cpu.is_some_and(|it| it.realtime_period().is_some_and(|it| it != 0)),
+        ),
+        (
+            "blockIO.weight",
+            io.is_some_and(|it| weight(it.weight()) || weight(it.leaf_weight())),
+        ),
+        (
+            "blockIO.weightDevice",
+            io.is_some_and(|it| it.weight_device().as_ref().is_some_and(|it| !it.is_empty())),
+        ),
+        (
+            "hugepageLimits",
+            resources
+                .hugepage_limits()
+                .as_ref()
+                .is_some_and(|it| !it.is_empty()),
+        ),
+        (
+            "network",
+            resources
+                .network()
+                .as_ref()
+                .is_some_and(|it| it.class_id().is_some() || it.priorities().is_some()),
+        ),
+        (
+            "rdma",
+            resources.rdma().as_ref().is_some_and(|it| !it.is_empty()),
+        ),
+    ];
+    match unknown.into_iter().find(|(_, is_set)| *is_set) {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::Unsupported {
+            name: format!("linux.resources.{name}"),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,412 @@
+//! Carries out a spec: from clone to exec.
+//!
+//! The caller goes through three states, and the new process waits for it between them:
+//!
+//! - [`launch`] clones it into its namespaces (and its v2 cgroup) and gives a [`Started`]: it mounts and prepares
+//!   meanwhile. Now is the time to attach it to v1 cgroups, and to connect its network.
+//! - [`Started::go`] lets it enter its cgroup namespace, drop what it must not have, and exec. It returns when the
+//!   command runs, as a [`Running`], or with the step at which it failed.
+
+mod ahead;
+mod apart;
+mod cgroups;
+mod channel;
+mod child;
+mod entry;
+mod error;
+mod executable;
+mod join;
+mod own;
+mod place;
+mod plan;
+pub mod stage;
+mod stdio;
+mod terminal;
+mod wait;
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use oci_spec::runtime::{Linux, Process};
+use rustix::fs::{Uid, fchown};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, pidfd_send_signal};
+
+pub use cgroups::Cgroups;
+pub use entry::Entrances;
+pub use error::Error;
+pub use executable::protect_executable;
+pub use plan::identity::too_few_descriptors;
+pub use stdio::Stdio;
+pub use wait::Interrupts;
+
+use self::ahead::Ahead;
+use self::channel::{Channel, Report, Word};
+use self::child::Step;
+use self::entry::{Entry, Streams};
+use self::plan::command::Command;
+use self::plan::identity::Identity;
+use self::plan::namespaces::{Join, Namespaces};
+use self::plan::{Container, Plan};
+use self::wait::{Guard, Wait};
+use super::order::{Network, Order};
+use super::seccomp;
+use agent_host::faults::{self, guarded};
+use agent_host::pinned::Pinned;
+use agent_sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
+
+/// A first process that waits for [`Started::go`]. Dropped, it ends.
+#[derive(Debug)]
+pub struct Started {
+    /// As the host numbers it.
+    pub pid: Pid,
+    pub pidfd: OwnedFd,
+    channel: Channel,
+    steps: &'static [Step],
+    guard: Guard,
+    /// What is ahead where it only builds the container, and is not the one to run the command.
+    ahead: Option<Ahead>,
+}
+
+/// The command runs.
+#[derive(Debug)]
+pub struct Running {
+    pub pid: Pid,
+    pub pidfd: OwnedFd,
+    /// The other side of the container's terminal, where it was to have one.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Starts a container's first process.
+///
+/// `root` is a detached mount, which becomes the root. The calling process has one thread.
+///
+/// # Errors
+/// The order asks for what the kernel refuses, or what is not there.
+pub fn launch(
+    order: &Order,
+    root: BorrowedFd<'_>,
+    cgroups: &Cgroups<'_>,
+    stdio: Stdio,
+    filters: &[seccomp::Program],
+    interrupts: &mut dyn Interrupts,
+) -> Result<Started, Error> {
+    let Some(process) = order.spec.process() else {
+        return Err(Error::invalid(
+            "process: the spec has none; say what to run",
+        ));
+    };
+    let empty = Linux::default();
+    let connected = matches!(order.network, Network::Veth { .. });
+    let mut namespaces = Namespaces::new(order.spec.linux().as_ref().unwrap_or(&empty), connected)?;
+    check_members(order)?;
+    let container = Container::new(order, root, &namespaces, cgroups, interrupts)?;
+    let (steps, stdio, ahead) = if guarded(faults::Guard::Entry)
+        && let Some(pids) = namespaces.take_joined(libc::CLONE_NEWPID)
+    {
+        if order.init {
+            return Err(Error::invalid(
+                "--init: the container is in another's pid namespace, whose first process reaps; leave --init out",
+            ));
+        }
+        let (given, ahead) = Ahead::new(pids, &namespaces, process, filters, stdio.above()?)?;
+        (child::building(), given, Some(ahead))
+    } else {
+        (&child::FIRST[..], stdio.above()?, None)
+    };
+    let plan = Plan {
+        steps,
+        fault: faults::wanted().and_then(|step| number_of(steps, &step)),
+        namespaces,
+        container: Some(container),
+        joined_root: None,
+        stdio,
+        identity: Identity::new(process)?,
+        filters,
+        command: Command::new(process, "/")?,
+        reaper: order.init.then(agent_host::launch::start_area).transpose()?,
+        hold: faults::held(),
+        stage: None,
+    };
+    start(
+        &plan,
+        cgroups.born,
+        process.oom_score_adj(),
+        ahead,
+        interrupts,
+    )
+}
+
+/// Whether the namespaces that were opened are of the containers that were named.
+fn check_members(order: &Order) -> Result<(), Error> {
+    for (name, member) in &order.members {
+        member.check().map_err(|_| {
+            Error::invalid(format!(
+                "container:{name}: its first process, {}, has ended since it was found; none of its namespaces is joined",
+                member.number()
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+/// Runs one more process in a container, in all its namespaces and its root. It enters by itself, and when it is seen
+/// there it has nothing of the host's.
+///
+/// `container` is its first process.
+///
+/// # Errors
+/// As of [`launch`]; or a signal came, or it took too long.
+pub fn enter(
+    container: &Pinned,
+    process: &Process,
+    entrances: &Entrances<'_>,
+    stdio: Stdio,
+    filters: &[seccomp::Program],
+    interrupts: &mut dyn Interrupts,
+) -> Result<Running, Error> {
+    let (kinds, root) = agent_host::launch::surroundings(container)?;
+    let namespace = container
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|source| Error::Step {
+            step: "join",
+            subject: "container".to_owned(),
+            source,
+        })?;
+    let (streams, terminal) = match stdio.above()? {
+        Stdio::Files {
+            stdin,
+            stdout,
+            stderr,
+        } => {
+            let streams = Streams {
+                input: stdin,
+                output: stdout,
+                errors: stderr,
+            };
+            (streams, None)
+        }
+        Stdio::Terminal => {
+            let controller = terminal::open(root.as_fd())?;
+            let streams = terminal::streams(controller.as_fd())?;
+            if let Some(owner) = agent_host::launch::user_outside(container, process.user().uid()) {
+                // An ordinary user's namespace of one id has no other owner to give.
+                let _ = fchown(&streams.errors, Some(Uid::from_raw(owner)), None);
+            }
+            (streams, Some(controller))
+        }
+    };
+    let entry = Entry {
+        joins: vec![Join {
+            namespace,
+            kinds,
+            subject: c"the container's namespaces".to_owned(),
+        }],
+        root,
+        process: process.clone(),
+        filters: filters.to_vec(),
+        streams,
+        terminal,
+    };
+    entry.go(entrances, interrupts)
+}
+
+fn number_of(steps: &[Step], name: &str) -> Option<usize> {
+    steps.iter().position(|step| step.name == name)
+}
+
+fn start(
+    plan: &Plan<'_>,
+    cgroup: Option<BorrowedFd<'_>>,
+    oom_score: Option<i32>,
+    ahead: Option<Ahead>,
+    interrupts: &mut dyn Interrupts,
+) -> Result<Started, Error> {
+    faults::point("clone");
+    let failed = |errno| Error::step("clone", "new process", errno);
+    let (ours, theirs) = channel::pair().map_err(failed)?;
+    let (pid, pidfd) = match born(plan, cgroup, interrupts)? {
+        Side::Child => {
+            drop(ours);
+            child::run(plan, theirs)
+        }
+        Side::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(theirs);
+    faults::point("cloned");
+    let guard = Guard::new(pidfd.try_clone().map_err(|source| Error::Step {
+        step: "clone",
+        subject: "new process".to_owned(),
+        source,
+    })?);
+    let started = Started {
+        pid,
+        pidfd,
+        channel: ours,
+        steps: plan.steps,
+        guard,
+        ahead,
+    };
+    if let Some(score) = oom_score {
+        agent_host::launch::set_oom_score_adjustment(pid, score).map_err(|error| {
+            Error::invalid(format!(
+                "--oom-score-adj {score}: {error}; below that of this command it needs CAP_SYS_RESOURCE"
+            ))
+        })?;
+    }
+    if plan.namespaces.has(libc::CLONE_NEWUSER) {
+        map(plan, &started)?;
+    }
+    Ok(started)
+}
+
+/// Clones the process, with the time namespace's clocks set before anybody is in it.
+fn born(
+    plan: &Plan<'_>,
+    cgroup: Option<BorrowedFd<'_>>,
+    interrupts: &mut dyn Interrupts,
+) -> Result<Side, Error> {
+    let namespaces = &plan.namespaces;
+    let own_time = if namespaces.has(libc::CLONE_NEWTIME) {
+        let own = agent_host::launch::own_namespace("time")?;
+        unshare(libc::CLONE_NEWTIME)
+            .map_err(|errno| Error::step("clone", "time namespace", errno))?;
+        if !namespaces.time_offsets.is_empty() {
+            agent_host::launch::set_time_offsets(&namespaces.time_offsets).map_err(|error| {
+                Error::invalid(format!(
+                    "--time-offset: {error}; a clock goes back no further than to this host's start"
+                ))
+            })?;
+        }
+        Some(own)
+    } else {
+        None
+    };
+    let side = if namespaces.joined.is_empty() {
+        let kinds = namespaces.cloned() as u32;
+        clone(u64::from(kinds), cgroup, Kin::Child).map_err(refused)
+    } else {
+        join::born(namespaces, cgroup, interrupts)
+    };
+    if let (Some(own), Ok(Side::Parent { .. })) = (own_time, &side) {
+        enter_namespace(own.as_fd(), libc::CLONE_NEWTIME)
+            .map_err(|errno| Error::step("clone", "own time namespace", errno))?;
+    }
+    side
+}
+
+fn refused(errno: Errno) -> Error {
+    match errno {
+        Errno::PERM => Error::invalid(
+            "clone: new namespaces are not permitted; run as root, or allow user namespaces to ordinary users",
+        ),
+        errno => Error::step("clone", "new process", errno),
+    }
+}
+
+/// Gives the new user namespace its ids, and the root's files the owners that they have on the host, where their file
+/// system can do that.
+fn map(plan: &Plan<'_>, started: &Started) -> Result<(), Error> {
+    let namespaces = &plan.namespaces;
+    let mapped = agent_host::launch::map_ids(started.pid, &namespaces.uid_map, &namespaces.gid_map);
+    mapped.map_err(|error| {
+        Error::invalid(format!(
+            "--uid-map or --gid-map: {error}; wanted are ids that the user who runs the agent has, each once"
+        ))
+    })?;
+    if let Some(container) = plan
+        .container
+        .as_ref()
+        .filter(|container| container.maps_owners)
+    {
+        let user = agent_host::launch::user_namespace(started.pid)?;
+        // Others keep their owners, of whom the container sees nobody.
+        let _ = map_owners(container.root, user.as_fd());
+    }
+    started
+        .channel
+        .say(Word::Mapped)
+        .map_err(|errno| Error::step("map", "new process", errno))
+}
+
+impl Started {
+    /// Ends it, and says at what it had failed by then, if it had.
+    pub fn failure(self) -> Option<Error> {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let until = Instant::now() + wait::DYING;
+        // One that cannot die, as where a file system hangs, tells nothing.
+        while wait::comes(self.channel.descriptor().ok()?, until) {
+            match self.channel.hear().ok()? {
+                Report::Failed {
+                    step,
+                    errno,
+                    subject,
+                } => return Some(self.error(step, errno, subject)),
+                Report::Closed => return None,
+                Report::Terminal(_) | Report::Fault | Report::Born { .. } | Report::Built => {}
+            }
+        }
+        None
+    }
+
+    fn error(&self, step: u8, errno: Errno, subject: String) -> Error {
+        let step = self.steps.get(usize::from(step));
+        let name = step.map_or("launch", |step| step.name);
+        Error::of_step(name, errno, subject)
+    }
+
+    /// Lets it join the cgroups of v1 whose files `tasks` these are, and go on to the command.
+    ///
+    /// # Errors
+    /// What failed in it since the clone; its [`Error::status`] is docker's exit status for that. The process has then
+    /// ended and been waited for. Or a signal came, or it took too long.
+    pub fn go(
+        mut self,
+        entrances: &Entrances<'_>,
+        interrupts: &mut dyn Interrupts,
+    ) -> Result<Running, Error> {
+        faults::point("go");
+        // It may have failed before, and says so below.
+        let tasks: Vec<_> = entrances.v1.iter().map(OwnedFd::as_fd).collect();
+        let _ = self.channel.say_go(&tasks);
+        let terminal = self.hear_out(&mut *interrupts)?;
+        if let Some(ahead) = self.ahead.take() {
+            let entry = ahead.entry(self.pid, terminal)?;
+            // The namespaces stay without it, and it takes no room among the container's processes.
+            wait::end(self.pidfd.as_fd());
+            return entry.go(entrances, interrupts);
+        }
+        self.guard.disarm();
+        Ok(Running {
+            pid: self.pid,
+            pidfd: self.pidfd,
+            terminal,
+        })
+    }
+
+    /// Hears what it says until it has built the container, or runs the command: the container's terminal, where it has
+    /// one.
+    fn hear_out(&self, interrupts: &mut dyn Interrupts) -> Result<Option<OwnedFd>, Error> {
+        const WHAT: &str = "the container's first process";
+        let failed = |errno| Error::step("go", WHAT, errno);
+        let mut wait = Wait::new(interrupts, WHAT, wait::PATIENCE);
+        let mut terminal = None;
+        loop {
+            wait.until(self.channel.descriptor().map_err(failed)?, || {})?;
+            match self.channel.hear().map_err(failed)? {
+                Report::Terminal(received) => terminal = Some(received),
+                Report::Fault => faults::die(),
+                Report::Failed {
+                    step,
+                    errno,
+                    subject,
+                } => return Err(self.error(step, errno, subject)),
+                Report::Born { .. } => {}
+                Report::Built => return Ok(terminal),
+                Report::Closed if self.ahead.is_some() => return Err(failed(Errno::CHILD)),
+                Report::Closed => return Ok(terminal),
+            }
+        }
+    }
+}

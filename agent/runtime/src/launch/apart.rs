@@ -1,0 +1,62 @@
+//! A look-up that may never come back, as on a file system whose server hangs: a child makes it, and is given up in time.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use super::channel::{self, Report};
+use super::wait::{Guard, Interrupts, Wait};
+use super::{Error, refused};
+use agent_sys::launch::{Kin, Side, clone, exit};
+
+/// How long a look-up may take.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether a path leads on without asking any file system: nothing that is looked up there waits.
+#[must_use]
+pub fn is_at_hand(path: &Path) -> bool {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).is_ok()
+}
+
+/// What `open` gives in a child, within what is left of the wait.
+///
+/// # Errors
+/// That of `open`, or of the wait.
+pub fn open(
+    wait: &mut Wait<'_>,
+    open: impl FnOnce() -> Result<OwnedFd, Errno>,
+) -> Result<Result<OwnedFd, Errno>, Error> {
+    let failed = |errno| Error::step("clone", "new process", errno);
+    let (ours, theirs) = channel::pair().map_err(failed)?;
+    let pidfd = match clone(0, None, Kin::Child).map_err(refused)? {
+        Side::Child => {
+            // Nobody else ends it where the launcher is killed.
+            let _ = set_parent_process_death_signal(Some(Signal::KILL));
+            match open() {
+                Ok(opened) => drop(theirs.give_terminal(opened.as_fd())),
+                Err(errno) => theirs.fail(0, errno, c""),
+            }
+            exit(0)
+        }
+        Side::Parent { pidfd, .. } => pidfd,
+    };
+    // However this ends, it does.
+    let _child = Guard::new(pidfd);
+    drop(theirs);
+    wait.until(ours.descriptor().map_err(failed)?, || {})?;
+    Ok(match ours.hear().map_err(failed)? {
+        Report::Terminal(opened) => Ok(opened),
+        Report::Failed { errno, .. } => Err(errno),
+        _ => Err(Errno::CHILD),
+    })
+}
+
+/// A wait for a path of the host.
+pub fn wait_for<'a>(interrupts: &'a mut dyn Interrupts, path: &Path) -> Wait<'a> {
+    Wait::new(interrupts, path.display().to_string(), PATIENCE)
+}

@@ -1,0 +1,287 @@
+//! What the launcher and the new process tell each other, over a pair of sockets that keeps messages apart. That the
+//! other side is closed is a message too: the launcher has died, or the command runs.
+
+use std::ffi::CStr;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg, socketpair,
+};
+use rustix::process::Pid;
+
+use agent_sys::entry::Shared;
+
+/// Of a subject's text, in a message.
+const TEXT_BYTES: usize = 1024;
+/// Kind, step, number of the error.
+const HEAD_BYTES: usize = 6;
+/// Of cgroups that a new process is given: v1 has fewer hierarchies.
+const MOST_CGROUPS: usize = 32;
+
+/// What the launcher says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Word {
+    /// The user namespace has its maps.
+    Mapped = b'm',
+    /// Cgroups and network are ready.
+    Go = b'g',
+}
+
+/// What the new process says.
+#[derive(Debug)]
+pub enum Report {
+    /// A step failed: its place in the plan's table, why, and what it was about.
+    Failed {
+        step: u8,
+        errno: Errno,
+        subject: String,
+    },
+    /// The container's terminal.
+    Terminal(OwnedFd),
+    /// A process, whose pid is the host's number.
+    Born { pid: Pid, pidfd: OwnedFd },
+    /// It has come to where the launcher is to die.
+    Fault,
+    /// The container is there, and is to be entered.
+    Built,
+    /// It has closed its side: the command runs, or it was killed.
+    Closed,
+}
+
+const FAILED: u8 = b'F';
+const TERMINAL: u8 = b'T';
+const FAULT: u8 = b'X';
+const BORN: u8 = b'B';
+const BUILT: u8 = b'C';
+
+/// One side.
+#[derive(Debug)]
+pub struct Channel(End);
+
+#[derive(Debug)]
+enum End {
+    Socket(OwnedFd),
+    /// That of a process which is to have no descriptor: it reports, and nobody answers.
+    Shared(Shared),
+}
+
+/// The launcher's side, and the new process's.
+pub fn pair() -> Result<(Channel, Channel), Errno> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    Ok((Channel(End::Socket(ours)), Channel(End::Socket(theirs))))
+}
+
+impl Channel {
+    pub const fn shared(shared: Shared) -> Self {
+        Self(End::Shared(shared))
+    }
+
+    fn socket(&self) -> Result<&OwnedFd, Errno> {
+        match &self.0 {
+            End::Socket(socket) => Ok(socket),
+            End::Shared(_) => Err(Errno::NOTSOCK),
+        }
+    }
+
+    /// What can be read when the other side has said something, or is gone.
+    pub fn descriptor(&self) -> Result<BorrowedFd<'_>, Errno> {
+        self.socket().map(|socket| socket.as_fd())
+    }
+
+    /// Gives its descriptor another number, whoever has that. The next number is returned, from which on there is none of
+    /// it.
+    pub fn move_to(&mut self, number: RawFd) -> Result<RawFd, Errno> {
+        let End::Socket(socket) = &mut self.0 else {
+            return Ok(number);
+        };
+        if socket.as_raw_fd() != number {
+            *socket = agent_sys::launch::duplicate_as(socket.as_fd(), number)?;
+        }
+        Ok(number + 1)
+    }
+
+    pub fn say(&self, word: Word) -> Result<(), Errno> {
+        send(self.socket()?, &[word as u8], SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// Says [`Word::Go`], with the files `tasks` of the cgroups of v1 that the new process is to join.
+    pub fn say_go(&self, tasks: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        self.give(&[Word::Go as u8], tasks)
+    }
+
+    /// Waits for [`Word::Go`], and hands each file that comes with it to `join`.
+    pub fn wait_for_go(
+        &self,
+        mut join: impl FnMut(OwnedFd) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let mut said = [0u8];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_CGROUPS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let length = loop {
+            let mut into = [IoSliceMut::new(&mut said)];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            match recvmsg(self.socket()?, &mut into, &mut ancillary, flags) {
+                Ok(received) => break received.bytes,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        };
+        match said {
+            _ if length == 0 => return Err(Errno::PIPE),
+            [word] if word == Word::Go as u8 => {}
+            _ => return Err(Errno::PROTO),
+        }
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(tasks) = message {
+                for tasks in tasks {
+                    join(tasks)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a word; EPIPE where the launcher is gone.
+    pub fn wait_for(&self, word: Word) -> Result<(), Errno> {
+        let mut said = [0u8];
+        loop {
+            match rustix::io::read(self.socket()?, &mut said) {
+                Ok(1) if said[0] == word as u8 => return Ok(()),
+                Ok(0) => return Err(Errno::PIPE),
+                Ok(_) => return Err(Errno::PROTO),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Nobody is left to be told where this fails.
+    pub fn fail(&self, step: u8, errno: Errno, subject: &CStr) {
+        let socket = match &self.0 {
+            End::Socket(socket) => socket,
+            End::Shared(shared) => return shared.fail(step, errno, subject),
+        };
+        let mut message = [0u8; HEAD_BYTES + TEXT_BYTES];
+        let text = subject.to_bytes();
+        let text = text.get(..TEXT_BYTES).unwrap_or(text);
+        let length = HEAD_BYTES + text.len();
+        let (head, rest) = message.split_at_mut(HEAD_BYTES);
+        head[0] = FAILED;
+        head[1] = step;
+        head[2..].copy_from_slice(&errno.raw_os_error().to_ne_bytes());
+        for (to, from) in rest.iter_mut().zip(text) {
+            *to = *from;
+        }
+        // write(2) is what filters of system calls let through, if anything.
+        let _ = rustix::io::write(socket, message.get(..length).unwrap_or(&message));
+    }
+
+    /// Lets the launcher die; comes back when it is dead.
+    pub fn fault(&self) {
+        match &self.0 {
+            End::Socket(socket) => {
+                let _ = rustix::io::write(socket, &[FAULT; HEAD_BYTES]);
+                let _ = self.wait_for(Word::Go);
+            }
+            End::Shared(shared) => {
+                shared.fault();
+                while !shared.launcher_died() {
+                    std::hint::spin_loop();
+                }
+            }
+        }
+    }
+
+    /// Says that the container is there; comes back when the launcher is gone.
+    pub fn built(&self) {
+        if let End::Socket(socket) = &self.0 {
+            let _ = rustix::io::write(socket, &[BUILT; HEAD_BYTES]);
+            let _ = self.wait_for(Word::Go);
+        }
+    }
+
+    pub fn give_terminal(&self, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.give(&[TERMINAL; HEAD_BYTES], &[terminal])
+    }
+
+    /// Tells of a process that was made for the other side.
+    pub fn give_birth(&self, pid: Pid, pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+        let [a, b, c, d] = pid.as_raw_nonzero().get().to_ne_bytes();
+        self.give(&[BORN, 0, a, b, c, d], &[pidfd])
+    }
+
+    /// Sends a message with descriptors; E2BIG where they are too many.
+    fn give(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_CGROUPS))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let rights = SendAncillaryMessage::ScmRights(descriptors);
+        if !descriptors.is_empty() && !ancillary.push(rights) {
+            return Err(Errno::TOOBIG);
+        }
+        let message = [IoSlice::new(message)];
+        sendmsg(
+            self.socket()?,
+            &message,
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )
+        .map(drop)
+    }
+
+    /// The next report.
+    pub fn hear(&self) -> Result<Report, Errno> {
+        let mut message = [0u8; HEAD_BYTES + TEXT_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let length = loop {
+            let mut into = [IoSliceMut::new(&mut message)];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            match recvmsg(self.socket()?, &mut into, &mut ancillary, flags) {
+                Ok(received) => break received.bytes,
+                // The other side ended with words of ours unread. That is told first, once, and what it said after.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
+                Err(errno) => return Err(errno),
+            }
+        };
+        let message = message.get(..length).unwrap_or_default();
+        match message {
+            [] => Ok(Report::Closed),
+            [FAILED, step, a, b, c, d, text @ ..] => Ok(Report::Failed {
+                step: *step,
+                errno: Errno::from_raw_os_error(i32::from_ne_bytes([*a, *b, *c, *d])),
+                subject: String::from_utf8_lossy(text).into_owned(),
+            }),
+            [FAULT, ..] => Ok(Report::Fault),
+            [BUILT, ..] => Ok(Report::Built),
+            [TERMINAL, ..] => Ok(Report::Terminal(descriptor(&mut ancillary)?)),
+            [BORN, _, a, b, c, d] => {
+                let pid = Pid::from_raw(i32::from_ne_bytes([*a, *b, *c, *d]));
+                Ok(Report::Born {
+                    pid: pid.ok_or(Errno::PROTO)?,
+                    pidfd: descriptor(&mut ancillary)?,
+                })
+            }
+            _ => Err(Errno::PROTO),
+        }
+    }
+}
+
+fn descriptor(ancillary: &mut RecvAncillaryBuffer<'_>) -> Result<OwnedFd, Errno> {
+    ancillary
+        .drain()
+        .find_map(|part| match part {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        })
+        .ok_or(Errno::PROTO)
+}

@@ -1,0 +1,294 @@
+//! The new process, until it executes the command: a table of steps, each a few system calls. Nothing here allocates.
+
+mod enter;
+mod execute;
+mod hide;
+mod identity;
+mod mount;
+mod reaper;
+mod root;
+mod settings;
+mod terminal;
+
+use std::ffi::CStr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, move_mount};
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+pub use self::execute::NO_INTERPRETER;
+use super::channel::Channel;
+use super::own::Own;
+use super::place::Within;
+use super::plan::{Container, Plan};
+use agent_host::faults;
+use agent_sys::forget::Memory;
+
+/// Why a step failed, and what it was about.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure<'a> {
+    errno: Errno,
+    subject: &'a CStr,
+}
+
+type Done<'a> = Result<(), Failure<'a>>;
+
+/// Says what a failed system call was about.
+trait On<T> {
+    fn on(self, subject: &CStr) -> Result<T, Failure<'_>>;
+}
+
+impl<T> On<T> for Result<T, Errno> {
+    fn on(self, subject: &CStr) -> Result<T, Failure<'_>> {
+        self.map_err(|errno| Failure { errno, subject })
+    }
+}
+
+impl<T> On<T> for std::io::Result<T> {
+    fn on(self, subject: &CStr) -> Result<T, Failure<'_>> {
+        self.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
+            .on(subject)
+    }
+}
+
+/// A step on the way from clone to exec.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// As errors and fault points call it.
+    pub name: &'static str,
+    run: for<'a> fn(&mut Child<'a>) -> Done<'a>,
+}
+
+impl Step {
+    const fn new(name: &'static str, run: for<'a> fn(&mut Child<'a>) -> Done<'a>) -> Self {
+        Self { name, run }
+    }
+}
+
+/// Of a container's first process.
+pub const FIRST: [Step; 25] = [
+    Step::new("tie", tie),
+    Step::new("memory", reaper::look),
+    Step::new("map", identity::become_root),
+    Step::new("session", session),
+    Step::new("hostname", host_name),
+    Step::new("network", network),
+    Step::new("propagation", root::be_private),
+    Step::new("root", root::attach),
+    Step::new("mount", mount::all),
+    Step::new("terminal", terminal::make),
+    Step::new("sysctl", settings::early),
+    Step::new("mask", hide::masked),
+    Step::new("read-only", hide::read_only),
+    Step::new("wait", wait),
+    Step::new("interface", settings::late),
+    Step::new("cgroup", mount::late),
+    Step::new("leave", root::enter),
+    Step::new("stdio", terminal::connect),
+    Step::new("workdir", execute::enter_directory),
+    Step::new("ulimit", identity::limit),
+    Step::new("user", identity::become_user),
+    Step::new("descriptors", execute::leave_descriptors),
+    Step::new("init", reaper::split),
+    Step::new("privileges", identity::give_up),
+    Step::new(EXEC, execute::execute),
+];
+
+/// Of a process that only builds the container: all before the command's own.
+pub fn building() -> &'static [Step] {
+    const COMMAND: &str = "stdio";
+    let end = FIRST.iter().position(|step| step.name == COMMAND);
+    FIRST.get(..end.unwrap_or(0)).unwrap_or_default()
+}
+
+/// What a failed pivot_root(2) is about.
+pub const PIVOT: &str = "pivot_root";
+
+/// Of a process that enters a container: what comes after the fork is done by the copy, in sight of all that run there.
+pub const ENTER: [Step; 17] = [
+    Step::new("tie", tie),
+    Step::new("oom-score-adj", enter::oom_score),
+    Step::new("cgroup", enter::cgroups),
+    Step::new("join", enter::join),
+    Step::new("root", root::join),
+    Step::new("keys", enter::keys),
+    Step::new("stdio", enter::read_nothing),
+    Step::new("terminal", enter::own_terminal),
+    Step::new("workdir", execute::enter_directory),
+    Step::new("ulimit", identity::limit),
+    Step::new("user", identity::become_user),
+    Step::new("descriptors", execute::leave_descriptors),
+    Step::new("privileges", identity::give_up),
+    Step::new("fork", enter::fork),
+    Step::new("session", enter::lead),
+    Step::new("tie-again", enter::tie),
+    Step::new(EXEC, execute::execute),
+];
+
+/// Where it forks, and where it has joined the namespaces.
+const FORK: usize = 13;
+const JOINED: usize = 4;
+
+/// The same with the fork too early, which is what `entry`, the guard, guards against.
+pub const ENTER_EARLY: [Step; 17] = {
+    let mut steps = ENTER;
+    let mut at = FORK;
+    while at > JOINED {
+        steps[at] = steps[at - 1];
+        at -= 1;
+    }
+    steps[JOINED] = ENTER[FORK];
+    steps
+};
+
+/// The step whose failure is the command's.
+pub const EXEC: &str = "exec";
+
+/// What the steps share.
+pub struct Child<'a> {
+    plan: &'a Plan<'a>,
+    container: Option<&'a Container<'a>>,
+    channel: Channel,
+    /// The container's root.
+    root: Option<BorrowedFd<'a>>,
+    /// Its mounts, while those of the host can be reached.
+    own: Option<Own>,
+    /// The container's own `/proc`, as the launcher mounted it.
+    proc: Option<OwnedFd>,
+    /// What is mounted at `/proc` and `/sys`.
+    kernels: [Option<OwnedFd>; hide::KERNELS_COUNT],
+    /// Where the settings of interfaces are, where some are wanted.
+    interfaces: [Option<OwnedFd>; settings::INTERFACES_COUNT],
+    dev: Option<OwnedFd>,
+    terminals: Option<OwnedFd>,
+    /// The directory of cgroup hierarchies.
+    hierarchies: Option<OwnedFd>,
+    /// The container's side of its terminal.
+    terminal: Option<OwnedFd>,
+    /// What a reaper is to leave.
+    memory: Option<Memory>,
+}
+
+/// Does all of the plan. It never returns.
+pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
+    let container = plan.container.as_ref();
+    let mut child = Child {
+        plan,
+        container,
+        channel,
+        root: None,
+        own: None,
+        proc: None,
+        kernels: [const { None }; hide::KERNELS_COUNT],
+        interfaces: [const { None }; settings::INTERFACES_COUNT],
+        dev: None,
+        terminals: None,
+        hierarchies: None,
+        terminal: None,
+        memory: None,
+    };
+    for (index, step) in plan.steps.iter().enumerate() {
+        if plan.fault == Some(index) {
+            child.channel.fault();
+        }
+        if let Err(failure) = (step.run)(&mut child) {
+            child
+                .channel
+                .fail(index as u8, failure.errno, failure.subject);
+            agent_sys::launch::exit(FAILED);
+        }
+        if plan.hold.as_deref() == Some(step.name) {
+            faults::hold();
+        }
+    }
+    // All other steps end in the command.
+    child.channel.built();
+    agent_sys::launch::exit(FAILED)
+}
+
+/// Nobody sees it: the launcher has the failure itself.
+const FAILED: u8 = 125;
+
+impl<'a> Child<'a> {
+    fn container(&self) -> Result<&'a Container<'a>, Failure<'a>> {
+        self.container.ok_or(Errno::INVAL).on(c"container")
+    }
+
+    /// Where the container's paths are looked up.
+    fn root(&self) -> Result<Within<'_>, Failure<'a>> {
+        let root = self.root.ok_or(Errno::INVAL).on(c"root")?;
+        Ok(Within::new(root, self.own.as_ref()))
+    }
+
+    /// Attaches a detached mount: it is the container's own from then on.
+    fn attach(&self, mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
+        let flags =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        move_mount(mount, c"", place, c"", flags)?;
+        self.own.as_ref().map_or(Ok(()), |own| own.add(mount))
+    }
+}
+
+/// Ends with the launcher.
+fn tie<'a>(_: &mut Child<'a>) -> Done<'a> {
+    set_parent_process_death_signal(Some(Signal::KILL)).on(c"parent's death")
+}
+
+/// A session of its own: the host's terminal is not its controlling one, and takes no input from it. And no keys of the
+/// host's.
+fn session<'a>(_: &mut Child<'a>) -> Done<'a> {
+    rustix::process::setsid().on(c"session")?;
+    leave_keys()
+}
+
+/// Takes a session keyring that is empty.
+fn leave_keys<'a>() -> Done<'a> {
+    match agent_sys::launch::join_new_keyring() {
+        // No keys in this kernel, or no room for more: none of the host's either way.
+        Ok(()) | Err(Errno::NOSYS) => Ok(()),
+        Err(errno) => Err(errno).on(c"session keyring"),
+    }
+}
+
+fn host_name<'a>(child: &mut Child<'a>) -> Done<'a> {
+    let container = child.container()?;
+    if let Some(name) = &container.host_name {
+        rustix::system::sethostname(name.to_bytes()).on(name)?;
+    }
+    if let Some(name) = &container.domain_name {
+        rustix::system::setdomainname(name.to_bytes()).on(name)?;
+    }
+    Ok(())
+}
+
+fn network<'a>(child: &mut Child<'a>) -> Done<'a> {
+    unshare(child, libc::CLONE_NEWNET).on(c"network namespace")?;
+    if child.plan.namespaces.has(libc::CLONE_NEWNET) {
+        agent_sys::interface::loopback_up().on(c"lo")?;
+    }
+    Ok(())
+}
+
+/// For its cgroups, and its network. It joins its cgroups of v1 by itself: for a thread that writes `0`, itself, the
+/// kernel takes no lock that waits until all CPUs have been seen at rest (`cgroup_attach_lock`,
+/// kernel/cgroup/cgroup.c), as it does for a process that another one moves.
+fn wait<'a>(child: &mut Child<'a>) -> Done<'a> {
+    let mut joined = Ok(());
+    let go = child.channel.wait_for_go(|tasks| {
+        joined = rustix::io::write(&tasks, b"0").map(drop);
+        joined
+    });
+    joined.on(c"tasks, of a cgroup of v1")?;
+    go.on(c"launcher")?;
+    unshare(child, libc::CLONE_NEWCGROUP).on(c"cgroup namespace")
+}
+
+/// Makes a namespace of this type where it is to be new, and for this process to make.
+fn unshare(child: &Child<'_>, kind: i32) -> Result<(), Errno> {
+    let namespaces = &child.plan.namespaces;
+    match namespaces.new & namespaces.unshared & kind {
+        0 => Ok(()),
+        kind => agent_sys::launch::unshare(kind),
+    }
+}

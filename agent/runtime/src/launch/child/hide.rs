@@ -1,0 +1,246 @@
+//! Paths of `/proc` and `/sys` that a container must not see, or not change.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, makedev, openat};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsmount, fsopen,
+    open_tree,
+};
+
+use super::{Child, Done, On as _};
+use agent_host::faults::{Guard, guarded};
+use crate::launch::place::{Links, Within};
+use agent_sys::launch::{MountAttributes, set_mount};
+
+const SYSFS_MAGIC: u64 = 0x6265_6572;
+
+pub fn masked<'a>(child: &mut Child<'a>) -> Done<'a> {
+    mask(child, &child.container()?.hidden.masked)
+}
+
+pub fn read_only<'a>(child: &mut Child<'a>) -> Done<'a> {
+    protect(child, &child.container()?.hidden.read_only)
+}
+
+/// In what was mounted late.
+pub fn late<'a>(child: &Child<'a>) -> Done<'a> {
+    let hidden = &child.container()?.hidden_late;
+    mask(child, &hidden.masked)?;
+    protect(child, &hidden.read_only)
+}
+
+/// Hides files behind `/dev/null`, and directories behind an empty one.
+fn mask<'a>(child: &Child<'a>, paths: &'a [CString]) -> Done<'a> {
+    let mut covers = Covers::default();
+    for path in paths {
+        let place = match look(child, path) {
+            // What is not there need not be hidden.
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            place => place.on(path)?,
+        };
+        covers.over(child, place.as_fd()).on(path)?;
+    }
+    Ok(())
+}
+
+/// What is mounted over masked paths, made when first needed.
+#[derive(Default)]
+struct Covers {
+    null: Option<OwnedFd>,
+    empty: Option<OwnedFd>,
+}
+
+impl Covers {
+    fn over(&mut self, child: &Child<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
+        let is_directory = FileType::from_raw_mode(fstat(place)?.st_mode) == FileType::Directory;
+        // A mount is in one place only: the first is attached, and its copies cover the others.
+        let (cover, make): (_, fn(&Child<'_>) -> _) = if is_directory {
+            (&mut self.empty, empty_directory)
+        } else {
+            (&mut self.null, null)
+        };
+        match cover {
+            None => {
+                let made = make(child)?;
+                child.attach(made.as_fd(), place)?;
+                *cover = Some(made);
+                Ok(())
+            }
+            Some(first) => {
+                let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                    | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                    | OpenTreeFlags::AT_EMPTY_PATH;
+                child.attach(open_tree(first, c"", flags)?.as_fd(), place)
+            }
+        }
+    }
+}
+
+/// Hides a file: the container's null device, or, where it has none, an empty file.
+fn null(child: &Child<'_>) -> Result<OwnedFd, Errno> {
+    match null_device(child) {
+        Err(Errno::NOENT | Errno::NOTDIR) => empty_file(),
+        found => found,
+    }
+}
+
+fn empty_file() -> Result<OwnedFd, Errno> {
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    openat(&mount, c"empty", flags, Mode::from_raw_mode(0o444))?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let file = open_tree(&mount, c"empty", flags)?;
+    set_read_only(file.as_fd(), false)?;
+    Ok(file)
+}
+
+/// Found without links, and looked at, so that nothing else can stand in for it.
+fn null_device(child: &Child<'_>) -> Result<OwnedFd, Errno> {
+    let root = child.root().map_err(|failure| failure.errno)?;
+    let device = root.open(c"/dev/null", Links::Refuse)?;
+    let stat = fstat(&device)?;
+    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == makedev(1, 3);
+    if !is_null {
+        return Err(Errno::NODEV);
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(&device, c"", flags)
+}
+
+fn empty_directory(_: &Child<'_>) -> Result<OwnedFd, Errno> {
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// A file system of the kernel's.
+struct Kernels {
+    /// Where it is mounted.
+    place: &'static CStr,
+    magic: u64,
+}
+
+const KERNELS: [Kernels; KERNELS_COUNT] = [
+    Kernels {
+        place: c"/proc",
+        magic: PROC_SUPER_MAGIC as u64,
+    },
+    Kernels {
+        place: c"/sys",
+        magic: SYSFS_MAGIC,
+    },
+];
+
+pub const KERNELS_COUNT: usize = 2;
+
+/// Other file systems are mounted here.
+const CGROUPS: &[u8] = b"/sys/fs/cgroup";
+
+impl Kernels {
+    /// What is left of a path below it, where none of its names leads upwards.
+    fn rest<'a>(&self, path: &'a CStr) -> Option<&'a CStr> {
+        let rest = path.to_bytes().strip_prefix(self.place.to_bytes())?;
+        let is_below = matches!(rest.first(), None | Some(b'/'));
+        let is_upwards = rest
+            .split(|byte| *byte == b'/')
+            .any(|name| name == b"..".as_slice());
+        let length = self.place.to_bytes().len();
+        let rest = path.to_bytes_with_nul().get(length..)?;
+        (is_below && !is_upwards)
+            .then(|| CStr::from_bytes_with_nul(rest).ok())
+            .flatten()
+    }
+}
+
+/// Keeps a mount that was attached where a file system of the kernel's belongs.
+pub(super) fn keep(
+    child: &mut Child<'_>,
+    target: &CStr,
+    mount: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    let target = Path::new(OsStr::from_bytes(target.to_bytes()));
+    for (kept, kernels) in child.kernels.iter_mut().zip(&KERNELS) {
+        if target == Path::new(OsStr::from_bytes(kernels.place.to_bytes())) {
+            *kept = Some(fcntl_dupfd_cloexec(mount, 0)?);
+        }
+    }
+    Ok(())
+}
+
+/// Opens a path that is to be hidden. Below `/proc` and `/sys` it is looked up in what was mounted there: who may rename
+/// directories of the root, in which that is no mount point for them, may move those away with what is mounted on them.
+fn look(child: &Child<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
+    let mut all = KERNELS.iter().zip(&child.kernels);
+    let known = all.find_map(|(kernels, kept)| Some((kernels, kept, kernels.rest(path)?)));
+    let Some((kernels, kept, rest)) = known else {
+        let root = child.root().map_err(|failure| failure.errno)?;
+        return root.open(path, Links::Follow);
+    };
+    let place = match kept {
+        Some(mount) if guarded(Guard::RootLookup) => {
+            Within::new(mount.as_fd(), child.own.as_ref()).open(rest, Links::Refuse)?
+        }
+        _ => {
+            let root = child.root().map_err(|failure| failure.errno)?;
+            root.open(path, Links::Refuse)?
+        }
+    };
+    // What is there must be of the kernel's file system of that name.
+    if !path.to_bytes().starts_with(CGROUPS) {
+        is_of(place.as_fd(), kernels.magic)?;
+    }
+    Ok(place)
+}
+
+/// # Errors
+/// ENODEV where it is of another file system.
+pub(super) fn is_of(place: BorrowedFd<'_>, magic: u64) -> Result<(), Errno> {
+    if fstatfs(place)?.f_type as u64 == magic {
+        Ok(())
+    } else {
+        Err(Errno::NODEV)
+    }
+}
+
+/// Lets nobody write below paths, by a mount of each over itself.
+fn protect<'a>(child: &Child<'a>, paths: &'a [CString]) -> Done<'a> {
+    for path in paths {
+        let place = match look(child, path) {
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            place => place.on(path)?,
+        };
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | OpenTreeFlags::AT_RECURSIVE;
+        let tree = open_tree(&place, c"", flags).on(path)?;
+        set_read_only(tree.as_fd(), true).on(path)?;
+        child.attach(tree.as_fd(), place.as_fd()).on(path)?;
+    }
+    Ok(())
+}
+
+pub(super) fn set_read_only(mount: BorrowedFd<'_>, recursive: bool) -> Result<(), Errno> {
+    let attributes = MountAttributes {
+        set: libc::MOUNT_ATTR_RDONLY,
+        ..MountAttributes::default()
+    };
+    set_mount(mount, &attributes, recursive)
+}

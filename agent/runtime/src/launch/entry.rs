@@ -1,0 +1,270 @@
+//! A process that enters a container in which others run already, the launcher's side.
+//!
+//! Whoever is in the container's pid namespace can look at a process from the moment that it is there too, and with
+//! CAP_SYS_PTRACE take over its memory and descriptors (CVE-2016-9962). So two processes go in:
+//!
+//! - The *stage* is this program, executed again without environment and arguments. It gets what it has to know in a
+//!   file in memory, and does all the work (`stage.rs`). It is not in the pid namespace itself, and nobody there sees it.
+//! - Its *copy*, forked last, is there. It has the command's root, cgroups, ids, capabilities and filter, the command's
+//!   standard streams and no other descriptor, and in memory only what the command is given anyway. It executes at once.
+//!
+//! The launcher waits for the stage's end, which is the copy's exec, and reads what both reported from memory that it
+//! shares with them.
+
+mod filters;
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+
+use oci_spec::runtime::Process;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, set_parent_process_death_signal,
+    setsid, waitid,
+};
+
+use super::plan::command::Command;
+use super::plan::identity::Identity;
+use super::plan::namespaces::Join;
+use super::stage::{self, Message};
+use super::wait::{self, Guard, Interrupts, Wait};
+use super::{Error, Running, refused};
+use agent_host::faults::{self, guarded};
+use crate::seccomp;
+use agent_sys::entry::{Failed, Shared, execute_with};
+use agent_sys::launch::{Kin, Side, Strings, clone, exit};
+use agent_sys::start::own_executable;
+
+const WHAT: &str = "the process that enters the container";
+
+fn step(source: io::Error) -> Error {
+    Error::Step {
+        step: "clone",
+        subject: WHAT.to_owned(),
+        source,
+    }
+}
+
+/// Where a process goes, and as what.
+#[derive(Debug)]
+pub struct Entry {
+    /// Joined in this order; the last of those with a pid namespace is where the command runs.
+    pub joins: Vec<Join>,
+    pub root: OwnedFd,
+    pub process: Process,
+    pub filters: Vec<seccomp::Program>,
+    pub streams: Streams,
+    /// The launcher's side of the terminal that they are, where they are one.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Descriptors 0, 1 and 2, none of which has one of these numbers.
+#[derive(Debug)]
+pub struct Streams {
+    /// None: the command reads nothing.
+    pub input: Option<OwnedFd>,
+    pub output: OwnedFd,
+    pub errors: OwnedFd,
+}
+
+/// The ways into a container's cgroups.
+#[derive(Debug)]
+pub struct Entrances<'a> {
+    /// The directory in v2, for `CLONE_INTO_CGROUP`.
+    pub v2: Option<BorrowedFd<'a>>,
+    /// Files of v1 to which a process writes that it comes in.
+    pub v1: Vec<OwnedFd>,
+}
+
+impl Entry {
+    /// Lets the command run.
+    ///
+    /// # Errors
+    /// What failed on the way to it, or a signal that came instead. No process is left then, but for one that cannot die
+    /// as long as its cgroup is frozen.
+    pub fn go(
+        self,
+        entrances: &Entrances<'_>,
+        interrupts: &mut dyn Interrupts,
+    ) -> Result<Running, Error> {
+        faults::point("clone");
+        // What is wrong with them is said here.
+        Identity::new(&self.process)?;
+        Command::new(&self.process, "/")?;
+        let (file, shared) = share(&self.message(entrances)?).map_err(step)?;
+        let pidfd = self.start(entrances, file.as_fd(), &shared)?;
+        faults::point("cloned");
+        let stage = Guard::new(pidfd.try_clone().map_err(step)?);
+        let look = || {
+            if shared.is_fault() {
+                faults::die();
+            }
+        };
+        let waited = Wait::new(interrupts, WHAT, wait::PATIENCE).until(pidfd.as_fd(), look);
+        // From here on it makes no copy.
+        drop(stage);
+        let ended = waited.and_then(|()| match shared.failed() {
+            Some(failed) => Err(self.error(&failed)),
+            None => Ok(()),
+        });
+        match (ended, copy(&shared)) {
+            (Ok(()), Some((pid, pidfd))) => Ok(Running {
+                pid,
+                pidfd,
+                terminal: self.terminal,
+            }),
+            (ended, copy) => {
+                if let Some((_, pidfd)) = copy {
+                    wait::end(pidfd.as_fd());
+                }
+                ended?;
+                Err(Error::invalid(format!(
+                    "{WHAT} was killed on its way; see whether the container's memory limit has room for it"
+                )))
+            }
+        }
+    }
+
+    /// Starts the stage, with all that it gets.
+    fn start(
+        &self,
+        entrances: &Entrances<'_>,
+        message: BorrowedFd<'_>,
+        shared: &Shared,
+    ) -> Result<OwnedFd, Error> {
+        let failed = |errno: Errno| step(errno.into());
+        let given = self.given(entrances, message);
+        let above = |file: BorrowedFd<'_>| fcntl_dupfd_cloexec(file, given.len() as i32);
+        let program = own_executable().map_err(failed)?;
+        let program = above(program.as_fd()).map_err(failed)?;
+        let given: Result<Vec<OwnedFd>, Errno> = given.iter().map(|file| above(*file)).collect();
+        let given = given.map_err(failed)?;
+        let given: Vec<BorrowedFd<'_>> = given.iter().map(AsFd::as_fd).collect();
+        let (arguments, environment) = (stage::arguments(), environment());
+        match clone(0, entrances.v2, Kin::Child).map_err(refused)? {
+            Side::Child => {
+                let tied = set_parent_process_death_signal(Some(Signal::KILL));
+                // What is typed at the host's terminal is not for it.
+                let done = tied.and_then(|()| setsid());
+                let done = done
+                    .and_then(|_| execute_with(&given, program.as_fd(), &arguments, &environment));
+                let Err(errno) = done;
+                shared.fail(stage::EXECUTED, errno, c"/proc/self/exe");
+                exit(1)
+            }
+            Side::Parent { pidfd, .. } => Ok(pidfd),
+        }
+    }
+
+    /// The stage's descriptors, in the order in which it expects them.
+    fn given<'a>(
+        &'a self,
+        entrances: &'a Entrances<'_>,
+        message: BorrowedFd<'a>,
+    ) -> Vec<BorrowedFd<'a>> {
+        let Streams {
+            input,
+            output,
+            errors,
+        } = &self.streams;
+        // The stage replaces what stands for nothing.
+        let input = input.as_ref().unwrap_or(output);
+        let mut given = vec![
+            input.as_fd(),
+            output.as_fd(),
+            errors.as_fd(),
+            message,
+            self.root.as_fd(),
+        ];
+        given.extend(self.joins.iter().map(|join| join.namespace.as_fd()));
+        given.extend(entrances.v1.iter().map(AsFd::as_fd));
+        if !guarded(faults::Guard::Entry) {
+            // As a process has it that is forked first.
+            given.extend(entrances.v2);
+        }
+        given
+    }
+
+    fn error(&self, failed: &Failed) -> Error {
+        let errno = Errno::from_raw_os_error(failed.errno);
+        let subject = String::from_utf8_lossy(&failed.subject).into_owned();
+        let name = stage::name(failed.step);
+        match (name, errno) {
+            ("join", errno) => {
+                let index = subject.parse::<usize>().ok();
+                let join = index.and_then(|index| self.joins.get(index));
+                let subject = join.map_or(subject.clone(), |join| {
+                    join.subject.to_string_lossy().into_owned()
+                });
+                Error::of_step(name, errno, subject)
+            }
+            ("oom-score-adj", errno) => Error::invalid(format!(
+                "--oom-score-adj {subject}: {}; below that of this command it needs CAP_SYS_RESOURCE",
+                io::Error::from(errno)
+            )),
+            ("fork", Errno::AGAIN) => Error::invalid(
+                "the container has no room for the command: wanted are two more processes below its --pids-limit, and below \
+                 the ulimit nproc of the command's user, one of them for a moment",
+            ),
+            _ => Error::of_step(name, errno, subject),
+        }
+    }
+
+    fn message(&self, entrances: &Entrances<'_>) -> Result<Message, Error> {
+        let has_terminal = self.terminal.is_some();
+        let (filters, late) = filters::split(&self.filters, &self.process, has_terminal)?;
+        Ok(Message {
+            process: self.process.clone(),
+            joins: self.joins.iter().map(|join| join.kinds).collect(),
+            cgroups: entrances.v1.len(),
+            terminal: has_terminal,
+            reads_nothing: self.streams.input.is_none(),
+            filters,
+            late,
+            fault: faults::wanted().and_then(|wanted| stage::step(&wanted)),
+            hold: faults::held(),
+            guarded: guarded(faults::Guard::Entry),
+        })
+    }
+}
+
+/// What the stage has in memory of the host's.
+fn environment() -> Strings {
+    if guarded(faults::Guard::Entry) {
+        return Strings::new(Vec::new());
+    }
+    use std::os::unix::ffi::OsStringExt as _;
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        let (mut entry, value) = (name.into_vec(), value.into_vec());
+        entry.push(b'=');
+        entry.extend(value);
+        CString::new(entry).ok()
+    });
+    Strings::new(variables.collect())
+}
+
+/// A file in memory with the message, whose beginning is shared with the stage and its copy.
+fn share(message: &Message) -> io::Result<(OwnedFd, Shared)> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = File::from(memfd_create(c"entry", flags)?);
+    let message = serde_json::to_vec(message)?;
+    file.write_all_at(&message, Shared::BYTES as u64)?;
+    // Nothing takes the memory away from under whoever has it mapped.
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    let shared = Shared::map(file.as_fd())?;
+    shared.mark_own_death()?;
+    Ok((file.into(), shared))
+}
+
+/// The copy, where there is one: a child of this process's, whatever anybody wrote into the memory.
+fn copy(shared: &Shared) -> Option<(Pid, OwnedFd)> {
+    let pid = Pid::from_raw(shared.born()?)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::PidFd(pidfd.as_fd()), options).ok()?;
+    Some((pid, pidfd))
+}

@@ -1,0 +1,54 @@
+//! Filters of system calls on the way into a container.
+
+use oci_spec::runtime::Process;
+
+use crate::launch::Error;
+use crate::launch::stage::Filter;
+use crate::seccomp::{self, Call};
+use agent_sys::entry::LAST_FORK;
+
+/// Filters for the stage, and those for its copy. They are the stage's, but where one of them refuses a call by which the
+/// copy is made: the stage's then lets just these through, and the copy's own comes on top.
+pub fn split(
+    filters: &[seccomp::Program],
+    process: &Process,
+    terminal: bool,
+) -> Result<(Vec<Filter>, Vec<Filter>), Error> {
+    let mut calls = vec![
+        Call::new("clone", libc::SYS_clone, [Some(LAST_FORK), None]),
+        Call::new("setsid", libc::SYS_setsid, [None; 2]),
+        Call::new(
+            "prctl",
+            libc::SYS_prctl,
+            [
+                Some(libc::PR_SET_PDEATHSIG as u64),
+                Some(libc::SIGKILL as u64),
+            ],
+        ),
+    ];
+    if terminal {
+        // Not the C library's, whose types differ (asm-generic/ioctls.h).
+        const TIOCSCTTY: u64 = 0x540e;
+        let arguments = [Some(0), Some(TIOCSCTTY)];
+        calls.push(Call::new("ioctl", libc::SYS_ioctl, arguments));
+    }
+    let refused = |call: &&Call| filters.iter().any(|filter| !filter.allows(call));
+    let Some(refused) = calls.iter().find(refused) else {
+        return Ok((filters.iter().map(Filter::of).collect(), Vec::new()));
+    };
+    if process.no_new_privileges() != Some(true) {
+        return Err(Error::invalid(format!(
+            "seccomp: the profile refuses {}, by which a process enters the container; allow it there, or keep \
+             no_new_privs on",
+            refused.name
+        )));
+    }
+    calls.push(Call::new("seccomp", libc::SYS_seccomp, [None; 2]));
+    let relaxed = filters.iter().map(|filter| filter.but_for(&calls));
+    let relaxed: Result<Vec<_>, _> = relaxed.collect();
+    let relaxed = relaxed.map_err(|error| Error::invalid(error.to_string()))?;
+    Ok((
+        relaxed.iter().map(Filter::of).collect(),
+        filters.iter().map(Filter::of).collect(),
+    ))
+}

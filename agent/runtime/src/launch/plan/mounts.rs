@@ -1,0 +1,373 @@
+//! Mounts of a container: sources opened, options as the kernel takes them.
+
+mod cgroups;
+mod nodes;
+mod options;
+mod pids;
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
+use rustix::io::Errno;
+use rustix::mount::{MountAttrFlags, MountFlags, OpenTreeFlags, open_tree};
+
+pub use self::nodes::Node;
+use self::nodes::nodes;
+use self::options::Options;
+use super::namespaces::Namespaces;
+use super::{path_text, text};
+use crate::launch::place::{Kind, Links};
+use crate::launch::{Cgroups, Error, Interrupts, apart};
+use agent_sys::launch::{MountAttributes, set_mount};
+
+const STEP: &str = "mount";
+
+#[derive(Debug)]
+pub struct Mounts {
+    pub all: Vec<Mount>,
+    pub nodes: Vec<Node>,
+}
+
+#[derive(Debug)]
+pub struct Mount {
+    /// Absolute, without `..`.
+    pub target: CString,
+    pub kind: Kind,
+    pub links: Links,
+    pub what: What,
+    /// Waits for the cgroup namespace: shows it, or is mounted where one is that does.
+    pub late: bool,
+    /// What is mounted in a directory that was just made for it ([`Role::Hierarchies`]).
+    pub hierarchy: Option<Hierarchy>,
+}
+
+/// A cgroup hierarchy as mount(2) takes it: in one call, where a launch has nine of them to mount.
+#[derive(Debug)]
+pub struct Hierarchy {
+    /// Of its directory.
+    pub name: CString,
+    pub options: CString,
+    pub flags: MountFlags,
+}
+
+#[derive(Debug)]
+pub enum What {
+    /// A new instance of a file system, made by the new process in its namespaces.
+    Fresh(Fresh),
+    /// A part of the host's tree, cut out already.
+    Bind(OwnedFd),
+    /// The container's own cgroup in a hierarchy, of which it sees no more.
+    Cgroup(OwnCgroup),
+}
+
+/// A cgroup where the host has it. In a hierarchy of v1 it is not there before the new process waits.
+#[derive(Debug)]
+pub struct OwnCgroup {
+    pub directory: CString,
+    pub attributes: MountAttributes,
+}
+
+#[derive(Debug)]
+pub struct Fresh {
+    pub kind: CString,
+    pub source: CString,
+    pub options: Vec<(CString, Option<CString>)>,
+    pub attributes: MountAttrFlags,
+    /// `MS_SHARED` …; 0 where nothing is asked.
+    pub propagation: u64,
+    pub role: Role,
+    /// What stands in where the kernel refuses (EPERM) a new instance, because the namespace that it would show is not the
+    /// user namespace's.
+    pub instead: Option<OwnedFd>,
+    /// The instance itself, where the launcher has made it.
+    pub made: Option<OwnedFd>,
+}
+
+/// What else the launcher does with a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Plain,
+    /// `/proc`: kernel settings are made through it.
+    Proc,
+    /// `/dev`: has device nodes and links.
+    Dev,
+    /// `/dev/pts`: the container's terminal is from there.
+    Terminals,
+    /// Waits for the cgroup namespace.
+    Cgroup,
+    /// The directory that cgroup hierarchies are mounted in: read-only, once they are.
+    Hierarchies,
+}
+
+impl Mount {
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match &self.what {
+            What::Fresh(fresh) => fresh.role,
+            What::Bind(_) => Role::Plain,
+            What::Cgroup(_) => Role::Cgroup,
+        }
+    }
+
+    #[must_use]
+    pub fn is_proc(&self) -> bool {
+        self.role() == Role::Proc
+    }
+}
+
+impl Mounts {
+    pub fn new(
+        spec: &Spec,
+        namespaces: &Namespaces,
+        cgroups: &Cgroups<'_>,
+        interrupts: &mut dyn Interrupts,
+    ) -> Result<Self, Error> {
+        let mut all = Vec::new();
+        for mount in spec.mounts().as_deref().unwrap_or_default() {
+            match mount.typ().as_deref() {
+                Some("cgroup" | "cgroup2") => {
+                    all.extend(cgroups::mounts(mount, namespaces, cgroups)?);
+                }
+                _ => all.push(Mount::new(mount, namespaces, interrupts)?),
+            }
+        }
+        put_off(&mut all);
+        let has_dev = all.iter().any(|mount| mount.role() == Role::Dev);
+        let nodes = match has_dev {
+            true => nodes(spec.linux().as_ref(), namespaces)?,
+            false => nodes::none(spec.linux().as_ref())?,
+        };
+        Ok(Self { all, nodes })
+    }
+
+    /// Whether something is mounted late above a path, or below it.
+    #[must_use]
+    pub fn is_late(&self, path: &Path) -> bool {
+        let mut late = self.all.iter().filter(|mount| mount.late);
+        late.any(|mount| {
+            let target = mount.target_path();
+            path.starts_with(target) || target.starts_with(path)
+        })
+    }
+}
+
+/// What shows the cgroup namespace waits for it, and so does what is mounted below that: the order is kept.
+fn put_off(mounts: &mut [Mount]) {
+    let mut late: Vec<PathBuf> = Vec::new();
+    for mount in mounts {
+        let target = mount.target_path();
+        if mount.role() == Role::Cgroup || late.iter().any(|late| target.starts_with(late)) {
+            late.push(target.to_owned());
+            mount.late = true;
+        }
+    }
+}
+
+impl Mount {
+    fn target_path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.target.to_bytes()))
+    }
+
+    fn new(
+        mount: &oci_spec::runtime::Mount,
+        namespaces: &Namespaces,
+        interrupts: &mut dyn Interrupts,
+    ) -> Result<Self, Error> {
+        let destination = mount.destination();
+        let absolute = destination.is_absolute();
+        if !absolute
+            || destination
+                .components()
+                .any(|part| part == Component::ParentDir)
+        {
+            let destination = destination.display();
+            return Err(Error::invalid(format!(
+                "mount at {destination}: wanted an absolute path without `..`"
+            )));
+        }
+        let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
+        let kind = mount.typ().as_deref().unwrap_or("none");
+        let (what, kind) = if options.bind || kind == "bind" {
+            bind(mount, &options, interrupts)?
+        } else {
+            let fresh = fresh(mount, kind, options, namespaces, interrupts)?;
+            (What::Fresh(fresh), Kind::Directory)
+        };
+        // The kernel's own file systems are where they are looked for, whatever links the root has.
+        let links = match &what {
+            What::Fresh(Fresh {
+                role: Role::Plain, ..
+            })
+            | What::Bind(_)
+            | What::Cgroup(_)
+                if !is_kernels(destination) =>
+            {
+                Links::Follow
+            }
+            _ => Links::Refuse,
+        };
+        Ok(Self {
+            target: path_text(destination)?,
+            kind,
+            links,
+            what,
+            late: false,
+            hierarchy: None,
+        })
+    }
+}
+
+fn is_kernels(path: &Path) -> bool {
+    ["/proc", "/sys", "/dev"]
+        .iter()
+        .any(|tree| path.starts_with(tree))
+}
+
+fn bind(
+    mount: &oci_spec::runtime::Mount,
+    options: &Options,
+    interrupts: &mut dyn Interrupts,
+) -> Result<(What, Kind), Error> {
+    let destination = mount.destination().display();
+    let Some(source) = mount.source() else {
+        return Err(Error::invalid(format!(
+            "mount at {destination}: a bind mount needs a source"
+        )));
+    };
+    if let Some(other) = options.data.first() {
+        let other = other.0.to_string_lossy();
+        return Err(Error::invalid(format!(
+            "mount at {destination}: {other:?}: no option of a bind mount"
+        )));
+    }
+    let subject = || source.display().to_string();
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if options.recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let cut_out = || open_tree(CWD, source.as_path(), flags);
+    let tree = match apart::is_at_hand(source) {
+        true => cut_out(),
+        false => apart::open(&mut apart::wait_for(interrupts, source), cut_out)?,
+    };
+    let tree = tree.map_err(|errno| Error::step(STEP, subject(), errno))?;
+    let attributes = MountAttributes {
+        propagation: options.propagation.unwrap_or(libc::MS_PRIVATE),
+        ..options.attributes
+    };
+    set_mount(tree.as_fd(), &attributes, true)
+        .map_err(|errno| Error::step(STEP, subject(), errno))?;
+    // What kind of file it is stays the same, and no server is asked.
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = statx(&tree, c"", flags, StatxFlags::TYPE)
+        .map_err(|errno| Error::step(STEP, subject(), errno))?;
+    let kind = match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
+        FileType::Directory => Kind::Directory,
+        _ => Kind::File,
+    };
+    Ok((What::Bind(tree), kind))
+}
+
+fn fresh(
+    mount: &oci_spec::runtime::Mount,
+    kind: &str,
+    options: Options,
+    namespaces: &Namespaces,
+    interrupts: &mut dyn Interrupts,
+) -> Result<Fresh, Error> {
+    let source = mount.source().as_deref().unwrap_or(Path::new(kind));
+    let role = match kind {
+        "proc" if mount.destination() == Path::new("/proc") => Role::Proc,
+        "tmpfs" if mount.destination() == Path::new("/dev") => Role::Dev,
+        "devpts" => Role::Terminals,
+        _ => Role::Plain,
+    };
+    let mut data = options.data;
+    if namespaces.other_users() && !maps(&namespaces.gid_map, TTY_GROUP) {
+        // The group of terminals is not there, and the kernel would refuse it.
+        data.retain(|(name, _)| role != Role::Terminals || name.as_c_str() != c"gid");
+    }
+    let made = match namespaces.joined_through(libc::CLONE_NEWPID) {
+        Some(join) if kind == "proc" => {
+            Some(pids::proc(join, &data, options.attributes, interrupts)?)
+        }
+        _ => None,
+    };
+    Ok(Fresh {
+        made,
+        kind: text(kind)?,
+        source: path_text(source)?,
+        options: data,
+        attributes: MountAttrFlags::from_bits_retain(options.attributes.set as u32),
+        propagation: options.propagation.unwrap_or(0),
+        role,
+        instead: instead(kind, options.attributes, namespaces)?,
+    })
+}
+
+const TTY_GROUP: u32 = 5;
+
+/// Whether an id of the container has one outside.
+fn maps(map: &str, id: u32) -> bool {
+    map.lines().any(|line| {
+        let mut numbers = line
+            .split(' ')
+            .map(|number| number.parse::<u64>().unwrap_or(0));
+        let (first, _, size) = (numbers.next(), numbers.next(), numbers.next());
+        let (first, size) = (first.unwrap_or(0), size.unwrap_or(0));
+        (first..first + size).contains(&u64::from(id))
+    })
+}
+
+/// File systems that show a namespace, and where the host has them.
+const SHOWING: [(&str, i32, &str); 3] = [
+    ("proc", libc::CLONE_NEWPID, "/proc"),
+    ("sysfs", libc::CLONE_NEWNET, "/sys"),
+    ("mqueue", libc::CLONE_NEWIPC, "/dev/mqueue"),
+];
+
+/// A new user namespace has no right over a namespace that is not its own, so that the host's mount of it must do.
+fn instead(
+    kind: &str,
+    attributes: MountAttributes,
+    namespaces: &Namespaces,
+) -> Result<Option<OwnedFd>, Error> {
+    let shown = SHOWING.iter().find(|(name, ..)| *name == kind);
+    let Some((_, flag, path)) = shown else {
+        return Ok(None);
+    };
+    if !namespaces.other_users()
+        || namespaces.has(*flag)
+        || namespaces.joins(*flag) && *flag == libc::CLONE_NEWPID
+    {
+        return Ok(None);
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = match open_tree(CWD, *path, flags) {
+        // An ordinary user may not uncover what is below its mounts, and gets them too.
+        Err(Errno::INVAL) => open_tree(CWD, *path, flags | OpenTreeFlags::AT_RECURSIVE),
+        done => done,
+    };
+    let tree = tree.map_err(|errno| Error::step(STEP, *path, errno))?;
+    let attributes = MountAttributes {
+        propagation: libc::MS_PRIVATE,
+        ..attributes
+    };
+    set_mount(tree.as_fd(), &attributes, true).map_err(|errno| Error::step(STEP, *path, errno))?;
+    Ok(Some(tree))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_in_a_map_or_not() {
+        assert!(maps("0 100000 65536\n", 5));
+        assert!(!maps("0 1000 1\n", 5));
+    }
+}

@@ -1,0 +1,152 @@
+//! `/proc` of a pid namespace that the container joins, made by the launcher, which is in another one.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::{PROC_SUPER_MAGIC, fstat, fstatfs};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree,
+};
+use rustix::process::{chroot, fchdir};
+
+use agent_host::{pinned::Pinned};
+use crate::launch::Error;
+use crate::launch::apart;
+use crate::launch::place::{Links, Within};
+use crate::launch::plan::namespaces::Join;
+use crate::launch::wait::{Interrupts, Wait};
+use agent_sys::launch::{MountAttributes, enter, set_mount};
+
+/// A member's root may be on any file system.
+const WHAT: &str = "/proc of the pid namespace that is joined";
+
+/// The inode of the root of a `/proc` (`PROC_ROOT_INO`, `include/linux/proc_fs.h`).
+const ROOT_INODE: u64 = 1;
+
+type Options = [(CString, Option<CString>)];
+
+/// A mount of the `/proc` that shows this namespace.
+pub fn proc(
+    join: &Join,
+    options: &Options,
+    attributes: MountAttributes,
+    interrupts: &mut dyn Interrupts,
+) -> Result<OwnedFd, Error> {
+    let namespace = join.namespace.as_fd();
+    // Before 6.18 there is no such option, and it takes rights over the namespace.
+    let refused = match by_option(namespace, options, attributes) {
+        Ok(made) => return Ok(made),
+        Err(errno) => std::io::Error::from(errno),
+    };
+    let shown = agent_host::launch::namespace_name(namespace);
+    if !shown.starts_with("pid:[") {
+        let subject = join.subject.to_string_lossy();
+        return Err(Error::step("join", subject, Errno::INVAL));
+    }
+    let mut wait = Wait::new(interrupts, WHAT, apart::PATIENCE);
+    for pid in agent_host::launch::members_of_pids(&shown) {
+        match of_member(pid, &shown, &mut wait) {
+            Ok(tree) => {
+                set_mount(tree.as_fd(), &attributes, false)
+                    .map_err(|errno| Error::step("mount", "/proc", errno))?;
+                return Ok(tree);
+            }
+            Err(ended @ (Error::Interrupted { .. } | Error::Late { .. })) => return Err(ended),
+            // Another one may have it.
+            Err(_) => {}
+        }
+    }
+    Err(Error::invalid(format!(
+        "/proc: the kernel does not mount that of {}, which is joined ({refused}), and no process there has it at /proc; \
+         leave the mount out, or use Linux 6.18",
+        join.subject.to_string_lossy()
+    )))
+}
+
+/// A new one, for a namespace that is named to it.
+fn by_option(
+    namespace: BorrowedFd<'_>,
+    options: &Options,
+    attributes: MountAttributes,
+) -> Result<OwnedFd, Errno> {
+    let context = fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_fd(&context, c"pidns", namespace)?;
+    for (name, value) in options {
+        match value {
+            Some(value) => fsconfig_set_string(&context, name.as_c_str(), value.as_c_str())?,
+            None => fsconfig_set_flag(&context, name.as_c_str())?,
+        }
+    }
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::from_bits_retain(attributes.set as u32);
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// A copy of the mount that a process of the namespace has at `/proc`, if it is what it should be. Only who is in that
+/// process's mount namespace may copy it: a child goes there, which nobody in the pid namespace sees.
+fn of_member(
+    pid: rustix::process::Pid,
+    shown: &str,
+    wait: &mut Wait<'_>,
+) -> Result<OwnedFd, Error> {
+    let failed = |errno| Error::step("mount", "/proc", errno);
+    let member = Pinned::open(pid.as_raw_nonzero().get()).ok_or_else(|| failed(Errno::SRCH))?;
+    let (kinds, root) = agent_host::launch::surroundings(&member)?;
+    let kinds = kinds & (libc::CLONE_NEWNS | libc::CLONE_NEWUSER);
+    let namespaces = agent_host::launch::namespaces(&member, kinds)?;
+    let tree = apart::open(wait, || copy(&namespaces, root.as_fd()))?.map_err(failed)?;
+    // Where it shows this namespace, the process has the number there that it has inside.
+    let link = format!("{}/ns/pid", agent_host::launch::number_inside(pid)?);
+    let is_it = agent_host::launch::name_at(tree.as_fd(), &link).is_some_and(|it| it == shown);
+    if is_it {
+        Ok(tree)
+    } else {
+        Err(failed(Errno::XDEV))
+    }
+}
+
+fn copy(namespaces: &[(OwnedFd, i32)], root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    for (namespace, kind) in namespaces {
+        enter(namespace.as_fd(), *kind)?;
+    }
+    fchdir(root)?;
+    chroot(c".")?;
+    let proc = Within::new(root, None).open(PROC, Links::Refuse)?;
+    if fstatfs(&proc)?.f_type as u64 != PROC_SUPER_MAGIC as u64
+        || fstat(&proc)?.st_ino != ROOT_INODE
+    {
+        return Err(Errno::NODEV);
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(&proc, c"", flags)
+}
+
+const PROC: &CStr = c"/proc";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch::wait::tests::Silent;
+
+    /// This process's own: it needs no rights over another to look like a member.
+    #[test]
+    fn a_member_s_proc_is_copied_and_another_s_is_not_taken_for_it() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let own = rustix::process::getpid();
+        let namespace = agent_host::launch::own_namespace("pid").unwrap();
+        let shown = agent_host::launch::namespace_name(namespace.as_fd());
+        let members: Vec<_> = agent_host::launch::members_of_pids(&shown).collect();
+        assert!(members.contains(&own), "{shown}");
+        let mut silent = Silent::new();
+        let mut wait = Wait::new(&mut silent, WHAT, apart::PATIENCE);
+        let tree = of_member(own, &shown, &mut wait).unwrap();
+        assert_eq!(fstat(&tree).unwrap().st_ino, ROOT_INODE);
+        assert!(of_member(own, "pid:[1]", &mut wait).is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! What is wanted of a container: values, made from flags or a bundle, that the launcher carries out.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
+
+use agent_host::pinned::Pinned;
+use agent_model::text;
+use agent_model::units::Signal;
+
+/// A container to be made.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Letters, digits, `_`, `.` and `-`, the first a letter or digit; at most 63.
+    pub name: String,
+    /// What OCI can say. `linux.cgroups_path` is the cgroup's path below the root of each hierarchy, `/agent/NAME`;
+    /// `root.path` is not used: [`Order::root`] says more.
+    pub spec: Spec,
+    pub root: Root,
+    pub network: Network,
+    /// The first processes of the containers whose namespaces the spec names by `/proc/PID/ns`.
+    pub members: BTreeMap<String, Pinned>,
+    pub change_root: ChangeRoot,
+    /// A reaper is pid 1, and the command its child.
+    pub init: bool,
+    /// `process.terminal` of the spec says whether there is a terminal.
+    pub interactive: bool,
+    pub detach: bool,
+    /// Remove its state when it ends (`--rm`); else `agent wait` and `agent logs` still find a detached one.
+    pub remove: bool,
+    /// How much is kept of what a detached one writes.
+    pub log: LogLimits,
+    /// Memory and swap together follow from `--memory` alone: left out where the kernel does not count swap.
+    pub swap_implied: bool,
+    /// [`super::spec::complete`] makes `process` of the spec from it, once the root file system is there. `None`: the spec
+    /// is complete as it is.
+    pub asked: Option<Asked>,
+    /// What whoever asked for it is to know.
+    pub notes: Vec<String>,
+    /// By which `agent stop` asks it to end; none is SIGTERM.
+    pub stop_signal: Option<Signal>,
+}
+
+/// How much is kept of what a container writes: `file_bytes` in each of `files` files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLimits {
+    pub file_bytes: u64,
+    pub files: u32,
+}
+
+impl Default for LogLimits {
+    /// 30 MiB in all.
+    fn default() -> Self {
+        Self {
+            file_bytes: 10 << 20,
+            files: 3,
+        }
+    }
+}
+
+/// What was asked of the command, where an image and the files of the root file system have a say too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Replaces the image's entrypoint; empty: there is to be none.
+    pub entrypoint: Option<String>,
+    /// The command, or the entrypoint's arguments.
+    pub arguments: Vec<String>,
+    /// `NAME=VALUE`.
+    pub environment: Vec<String>,
+    pub directory: Option<PathBuf>,
+    /// `USER[:GROUP]`, names or numbers.
+    pub user: Option<String>,
+    /// Supplementary groups, names or numbers.
+    pub groups: Vec<String>,
+}
+
+/// What an image says of the command that runs in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+    /// `NAME=VALUE`.
+    pub environment: Vec<String>,
+    pub directory: Option<PathBuf>,
+    pub user: Option<String>,
+    /// By which `agent stop` asks its command to end.
+    pub stop_signal: Option<Signal>,
+}
+
+/// Where the root file system comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Root {
+    Directory(PathBuf),
+    /// The host's tree, read-only, with a /tmp of its own.
+    Host,
+    /// Programs by name or path, with the libraries that their loader needs.
+    Binaries(Vec<PathBuf>),
+    /// What `docker save` writes, or an OCI layout, as a tar archive.
+    Image(PathBuf),
+}
+
+impl Root {
+    /// Whether it is made of what somebody else chose the size of.
+    pub const fn is_unpacked(&self) -> bool {
+        matches!(self, Self::Image(_))
+    }
+
+    /// What it is called where people look: an image's file until the image has said its name, a directory, `host`,
+    /// or the programs.
+    pub fn name(&self) -> String {
+        text::cut(&self.whole_name()).to_owned()
+    }
+
+    fn whole_name(&self) -> String {
+        match self {
+            Self::Directory(path) | Self::Image(path) => path.display().to_string(),
+            Self::Host => "host".to_owned(),
+            Self::Binaries(paths) => {
+                let names = paths.iter().map(|path| {
+                    let name = path.file_name().unwrap_or(path.as_os_str());
+                    name.to_string_lossy().into_owned()
+                });
+                names.collect::<Vec<_>>().join(",")
+            }
+        }
+    }
+}
+
+/// How the root becomes the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeRoot {
+    Pivot,
+    /// For teaching: nothing but the path is changed.
+    Chroot,
+}
+
+/// What the network namespace holds. Which namespace it is, the spec says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// The loopback interface, up.
+    None,
+    /// Somebody else's namespace, or the host's: left as it is.
+    Joined,
+    /// A pair of interfaces, one here as `eth0`, its peer on the host.
+    Veth {
+        /// Address and length of the prefix.
+        address: Option<(Ipv4Addr, u8)>,
+        /// A bridge on the host, made where it is not there.
+        bridge: Option<String>,
+    },
+}

@@ -1,0 +1,388 @@
+//! Flags to an order: pure.
+//!
+//! [`Flags`] are what a person wrote, [`Found`] what was looked up on the host for them, [`compile`] makes an [`Order`] of
+//! the two. An image and the root file system's /etc/passwd are there only later: [`complete()`] adds what they say.
+
+mod bundle;
+mod complete;
+pub mod environment;
+pub mod flags;
+mod here;
+mod look;
+mod mounts;
+mod name;
+mod namespaces;
+mod resources;
+mod security;
+mod user;
+pub mod value;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use caps::Capability;
+use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
+
+use super::order::{Asked, ChangeRoot, ImageConfig, Order, Root};
+use super::{seccomp, setting};
+use agent_host::pinned::Pinned;
+use agent_model::text::escape;
+use bundle::Bundle;
+pub use flags::Flags;
+use here::Here;
+pub use look::look;
+pub use mounts::Volume;
+use value::{Clock, IdRange};
+
+/// The version of OCI's runtime specification that has all that is written here.
+const VERSION: &str = "1.2.0";
+
+/// What was looked up on the host.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What the container is called.
+    pub name: String,
+    /// Where relative paths begin.
+    pub here: Here,
+    /// The caller's own variables.
+    pub variables: HashMap<String, String>,
+    /// The first processes of the containers that are named.
+    pub containers: BTreeMap<String, Result<Pinned, String>>,
+    /// Numbers of the block devices that are named.
+    pub devices: HashMap<String, (u32, u32)>,
+    /// The caller's hard limits, by the names of `--ulimit`.
+    pub hard_limits: HashMap<&'static str, u64>,
+    /// User ids and group ids that /etc/subuid and /etc/subgid give the caller, or why there are none.
+    pub subordinate: Result<(Vec<IdRange>, Vec<IdRange>), String>,
+    /// What this process can give.
+    pub capabilities: HashSet<Capability>,
+    /// CPUs that are online.
+    pub cpus: Option<usize>,
+    /// The caller is an ordinary user, and the container's users are those of a user namespace that is made before.
+    pub rootless: bool,
+    /// What `--bundle` names.
+    pub bundle: Option<Bundle>,
+}
+
+/// Why flags, or a bundle, are no order. Docker exits with 125 for all of them.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no command to run: name one after the flags, or use an image that has one")]
+    NoCommand,
+    #[error(
+        "no root file system: --rootfs DIR, --rootfs host, --bin NAME,…, --image FILE or --bundle DIR says which"
+    )]
+    NoRoot,
+    #[error("{flag} {value}: {reason}")]
+    Flag {
+        flag: &'static str,
+        value: String,
+        reason: String,
+    },
+    #[error("{one} and {other} exclude each other: {reason}")]
+    Together {
+        one: &'static str,
+        other: &'static str,
+        reason: String,
+    },
+    #[error("{flag} wants {wants}")]
+    MissingFlag {
+        flag: &'static str,
+        wants: &'static str,
+    },
+    #[error("{}: {reason}", path.display())]
+    Bundle { path: PathBuf, reason: String },
+    #[error("cannot read {}", path.display())]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot read /{path} of the root file system")]
+    Accounts {
+        path: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("what OCI cannot say")]
+    Oci(#[from] oci_spec::OciSpecError),
+    #[error(transparent)]
+    Seccomp(#[from] seccomp::Error),
+}
+
+impl Error {
+    fn flag(flag: &'static str, value: &str, reason: &str) -> Self {
+        Self::Flag {
+            flag,
+            // Of several lines only the first would be said, without the reason.
+            value: escape(value).into_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn together(one: &'static str, other: &'static str, reason: &str) -> Self {
+        Self::Together {
+            one,
+            other,
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// Makes an order of flags. Of files it reads the seccomp profile that they name.
+///
+/// # Errors
+/// A value that is none, or flags that exclude each other.
+pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
+    if let Some(bundle) = &found.bundle {
+        return bundle::compile(flags, bundle, found);
+    }
+    let namespaces = namespaces::compile(flags, found)?;
+    let (resources, swap_implied) = resources::compile(&flags.limits, found)?;
+    let kept = security::capabilities(&flags.security, found)?;
+    let mut linux = Linux::default();
+    linux.set_resources(Some(resources));
+    let cgroup = resources::path(flags.limits.cgroup_parent.as_deref(), &found.name)?;
+    linux.set_cgroups_path(Some(cgroup));
+    linux.set_sysctl(sysctls(flags, &namespaces)?);
+    linux.set_time_offsets(time_offsets(flags));
+    linux.set_seccomp(security::filter(&flags.security, &kept)?);
+    let (masked, read_only) = security::system_paths(&flags.security);
+    linux.set_masked_paths(Some(masked));
+    linux.set_readonly_paths(Some(read_only));
+    linux.set_uid_mappings(some(&namespaces.uid_map));
+    linux.set_gid_mappings(some(&namespaces.gid_map));
+    linux.set_namespaces(Some(namespaces.list.clone()));
+
+    let mut process = Process::default();
+    process.set_terminal(Some(flags.manner.tty));
+    process.set_capabilities(Some(security::capability_sets(&kept)));
+    process.set_no_new_privileges(Some(security::no_new_privileges(&flags.security)));
+    process.set_rlimits(security::rlimits(flags, found)?);
+    process.set_oom_score_adj(flags.process.oom_score_adj);
+    // Both follow from what was asked, and the root file system.
+    process.set_args(None);
+    process.set_env(None);
+
+    let source = source(flags, found)?;
+    let mut root = oci_spec::runtime::Root::default();
+    root.set_path(source.name().into());
+    root.set_readonly(Some(flags.root.read_only || source == Root::Host));
+    let mut spec = Spec::default();
+    spec.set_version(VERSION.to_owned());
+    spec.set_root(Some(root));
+    spec.set_mounts(Some(mounts::compile(flags, found, &namespaces)?));
+    spec.set_hostname(hostname(flags, found, &namespaces)?);
+    spec.set_process(Some(process));
+    spec.set_linux(Some(linux));
+    spec.set_annotations(None);
+    let chroot = flags.root.chroot;
+    Ok(Order {
+        name: found.name.clone(),
+        spec,
+        root: source,
+        network: namespaces.network,
+        members: members(found),
+        change_root: if chroot {
+            ChangeRoot::Chroot
+        } else {
+            ChangeRoot::Pivot
+        },
+        init: flags.manner.init,
+        interactive: flags.manner.interactive,
+        detach: flags.manner.detach,
+        remove: flags.manner.rm,
+        log: value::log_limits(&flags.manner.log_opt),
+        swap_implied,
+        asked: Some(asked(flags, found)?),
+        notes: Vec::new(),
+        stop_signal: flags.manner.stop_signal,
+    })
+}
+
+/// The containers whose namespaces are shared.
+fn members(found: &Found) -> BTreeMap<String, Pinned> {
+    let found = found.containers.iter();
+    let found = found.filter_map(|(name, it)| Some((name.clone(), it.as_ref().ok()?.clone())));
+    found.collect()
+}
+
+/// The limits that flags ask for, without what would follow from them for a new container. Of the host it looks up the
+/// devices that they name.
+///
+/// # Errors
+/// A value that is none, or flags that exclude each other.
+pub fn limits(limits: &flags::Limits) -> Result<LinuxResources, Error> {
+    resources::asked(limits, &look::devices(limits))
+}
+
+/// Completes the command of an order: entrypoint, arguments, environment, directory and user, by what the image and the
+/// root file system's /etc/passwd and /etc/group say. To be called once, when the root is there and before the launch.
+///
+/// # Errors
+/// There is no command, or no such user or group.
+pub fn complete(
+    order: &mut Order,
+    image: Option<&ImageConfig>,
+    root: BorrowedFd<'_>,
+) -> Result<(), Error> {
+    complete::complete(order, image, &user::Users::read(root)?)
+}
+
+/// The user that a process is to run as, in a root file system: `user` is `USER[:GROUP]`, names or numbers, and `groups`
+/// more groups. With it the directory that is its home.
+///
+/// # Errors
+/// There is no such user or group.
+pub fn user_in(
+    root: BorrowedFd<'_>,
+    user: Option<&str>,
+    groups: &[String],
+) -> Result<(oci_spec::runtime::User, String), Error> {
+    user::Users::read(root)?.find(user, groups)
+}
+
+/// A spec as people read it, the same each time.
+pub fn to_json(spec: &Spec) -> String {
+    // A spec has nothing that JSON has not: its maps have texts as keys.
+    let mut value = serde_json::to_value(spec).unwrap_or_default();
+    for set in [
+        "bounding",
+        "effective",
+        "inheritable",
+        "permitted",
+        "ambient",
+    ] {
+        let names = value.pointer_mut(&format!("/process/capabilities/{set}"));
+        if let Some(names) = names.and_then(serde_json::Value::as_array_mut) {
+            names.sort_unstable_by_key(ToString::to_string);
+        }
+    }
+    format!("{value:#}\n")
+}
+
+/// Where the root file system comes from.
+fn source(flags: &Flags, found: &Found) -> Result<Root, Error> {
+    let asked = &flags.root;
+    let absolute = |flag, path: &PathBuf| found.here.absolute(flag, path);
+    if let Some(path) = &asked.rootfs {
+        return Ok(if path.as_os_str() == "host" {
+            Root::Host
+        } else {
+            Root::Directory(absolute("--rootfs", path)?)
+        });
+    }
+    if let Some(path) = &asked.image {
+        return Ok(Root::Image(absolute("--image", path)?));
+    }
+    if asked.bin.is_empty() {
+        return Err(Error::NoRoot);
+    }
+    let empty = asked.bin.iter().find(|it| it.as_os_str().is_empty());
+    if empty.is_some() {
+        return Err(Error::flag(
+            "--bin",
+            "\"\"",
+            "wanted: names or paths of programs, as in bash,ls",
+        ));
+    }
+    // A name is looked for in PATH, a path is one.
+    let is_name = |path: &PathBuf| path.components().count() == 1 && !path.is_absolute();
+    let programs = asked.bin.iter().map(|it| {
+        if is_name(it) {
+            Ok(it.clone())
+        } else {
+            absolute("--bin", it)
+        }
+    });
+    let programs: Result<_, Error> = programs.collect();
+    Ok(Root::Binaries(programs?))
+}
+
+/// The host name, where there is one to be set.
+fn hostname(
+    flags: &Flags,
+    found: &Found,
+    namespaces: &namespaces::Namespaces,
+) -> Result<Option<String>, Error> {
+    let asked = &flags.namespaces.hostname;
+    let own = namespaces.is_new(LinuxNamespaceType::Uts);
+    match asked {
+        Some(_) if !own => Err(Error::together(
+            "--hostname",
+            "--uts",
+            "the host name would be changed for others too",
+        )),
+        // HOST_NAME_MAX
+        Some(name) if name.is_empty() || name.len() > 64 || name.contains('\0') => {
+            Err(Error::flag("--hostname", name, "wanted: 1 to 64 bytes"))
+        }
+        Some(name) => Ok(Some(name.clone())),
+        None => Ok(own.then(|| found.name.clone())),
+    }
+}
+
+/// The settings of its namespaces.
+fn sysctls(
+    flags: &Flags,
+    namespaces: &namespaces::Namespaces,
+) -> Result<Option<HashMap<String, String>>, Error> {
+    let mut settings = HashMap::new();
+    for asked in &flags.namespaces.sysctl {
+        let path = setting::path(&asked.name);
+        setting::check(&path, |kind| namespaces.is_new(kind))
+            .map_err(|reason| Error::flag("--sysctl", &asked.name, &reason))?;
+        settings.insert(setting::dotted(&path), asked.value.clone());
+    }
+    Ok((!settings.is_empty()).then_some(settings))
+}
+
+fn time_offsets(flags: &Flags) -> Option<HashMap<String, oci_spec::runtime::LinuxTimeOffset>> {
+    let mut offsets = HashMap::new();
+    for asked in &flags.namespaces.time_offset {
+        for clock in Clock::ALL {
+            if asked.clock.is_none_or(|it| it == clock) {
+                let mut offset = oci_spec::runtime::LinuxTimeOffset::default();
+                offset.set_secs(Some(asked.seconds));
+                offset.set_nanosecs(Some(asked.nanoseconds));
+                offsets.insert(clock.name().to_owned(), offset);
+            }
+        }
+    }
+    (!offsets.is_empty()).then_some(offsets)
+}
+
+/// What the image and the root file system have a say in.
+fn asked(flags: &Flags, found: &Found) -> Result<Asked, Error> {
+    let asked = &flags.process;
+    let mut environment = Vec::new();
+    for variable in &asked.env {
+        match variable.split_once('=') {
+            _ if variable.is_empty() || variable.starts_with('=') => {
+                return Err(Error::flag("--env", variable, "wanted: NAME=VALUE or NAME"));
+            }
+            Some(_) => environment.push(variable.clone()),
+            None => {
+                let own = found.variables.get(variable);
+                environment.extend(own.map(|value| format!("{variable}={value}")));
+            }
+        }
+    }
+    Ok(Asked {
+        entrypoint: asked.entrypoint.clone(),
+        arguments: flags.command.clone(),
+        environment,
+        directory: asked.workdir.clone(),
+        user: asked.user.clone(),
+        groups: asked.group_add.clone(),
+    })
+}
+
+fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
+    (!list.is_empty()).then(|| list.to_vec())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,383 @@
+//! What is known of containers, in a directory for each below `/run/agent-containers`.
+//!
+//! The directory is not `/run/agent`, in which the server's socket is: a service manager may own that one, and removes
+//! it whenever the server stops (`RuntimeDirectory=` of systemd.exec(5)).
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `lock` | locked for writing by the supervisor as long as it lives; how the container ended, once it has |
+//! | `state.json` | a [`Record`], written before the cgroup is made |
+//! | `config.json` | the OCI spec that is carried out, for `agent exec` |
+//! | `state.room` | room for the record of how a detached container ended |
+//!
+//! What a detached container wrote is elsewhere ([`logs`]).
+//!
+//! The lock is one of fcntl(2): it belongs to the process, so that no child keeps it, and the kernel lets it go
+//! whatever the process dies of. A directory whose lock is free and whose record does not say `exited` is what a
+//! supervisor that was killed left behind.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
+
+use super::order::{ChangeRoot, Network};
+use agent_host::user_directory::{self, UserDirectory};
+use agent_limits::limit::bound::Bounds;
+use agent_host::owner::Owner;
+use agent_model::text::note;
+use agent_model::units::Signal;
+
+mod files;
+mod former;
+mod holder;
+mod lock;
+pub mod logs;
+mod room;
+
+pub use holder::{Condition, Holder, ends};
+pub use lock::{NameClaim, Waiter};
+
+/// Where the state is of the containers that root starts.
+pub const DIRECTORY: &str = "/run/agent-containers";
+
+/// What the files with a [`Record`] and with the spec are called.
+pub const RECORD: &str = "state.json";
+pub const CONFIG: &str = "config.json";
+
+/// Where the state of a user's containers may be, on a host whose tree is at `root`: other than [`Store::of_user`], for
+/// whoever looks from outside.
+pub fn directories_of(root: &Path, user: u32) -> Vec<PathBuf> {
+    let (runtime, shared) = match user {
+        0 => (root.join("run"), Vec::new()),
+        _ => (
+            root.join(format!("run/user/{user}")),
+            user_directory::all_of(&root.join("tmp"), user),
+        ),
+    };
+    let own = ["agent-containers", "agent/containers"].map(|path| runtime.join(path));
+    let shared = shared.into_iter().map(|path| path.join("containers"));
+    own.into_iter().chain(shared).collect()
+}
+
+/// Bytes of a record or a spec: no longer one is written, and whoever reads those of others reads none.
+pub const LARGEST: u64 = 1 << 20;
+
+/// Bytes of a name.
+const LONGEST_NAME: usize = 63;
+
+/// What is written of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub name: String,
+    /// What the root file system is called: an image, a directory, `host`, the programs in it.
+    pub image: String,
+    /// The path of the cgroup in v2, else in the first hierarchy of v1 that has it. Empty where there is none.
+    pub cgroup: PathBuf,
+    /// Its path in each hierarchy that has it, by the hierarchy's controllers; v2 is the empty name. `None`: an agent
+    /// wrote this that made it at `cgroup` in every hierarchy.
+    #[serde(default)]
+    pub cgroups: Option<BTreeMap<String, String>>,
+    /// The cgroup of v2 in which the supervisor is by itself, where the agent made one for that.
+    #[serde(default)]
+    pub leaf: Option<PathBuf>,
+    /// When the first process started, in ticks since boot, where no cgroup tells what is the container's.
+    #[serde(default)]
+    pub born: Option<u64>,
+    /// The limits that its caller was under and it is to be under; none where its place is root's, or was said. `None`: an
+    /// agent wrote this that did not keep them.
+    #[serde(default)]
+    pub bounds: Option<Bounds>,
+    pub supervisor: i32,
+    pub status: Status,
+    /// RFC 3339.
+    pub created: String,
+    pub detached: bool,
+    /// Whether nothing stays when it ends.
+    pub remove: bool,
+    pub change_root: ChangeRoot,
+    pub network: Network,
+    /// By which its command is asked to end, where that is not SIGTERM.
+    #[serde(default)]
+    pub stop_signal: Option<Signal>,
+    /// Whether a limit of memory and swap together was asked for, where it has one, and does not follow from that of memory.
+    #[serde(default)]
+    pub swap_asked: bool,
+    /// The directory of its log, where that is not the one of its state.
+    #[serde(default)]
+    pub log: Option<PathBuf>,
+}
+
+impl Record {
+    /// Whether it stays to be looked at when the container has ended.
+    pub const fn stays(&self) -> bool {
+        self.detached && !self.remove
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Not running its program yet.
+    Creating,
+    Running {
+        /// The first process, as the host counts.
+        pid: i32,
+    },
+    Exited {
+        /// As the shell has it: 128 and the number of the signal that it died of, else what it gave.
+        code: u8,
+    },
+}
+
+/// Why the state cannot be read, made or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "{name:?} is no name of a container: wanted are at most {LONGEST_NAME} letters, digits, \
+         '_', '.' and '-', beginning with a letter or digit"
+    )]
+    Name { name: String },
+    #[error("there is no container {name:?}; agent ps shows those that run")]
+    Unknown { name: String },
+    #[error(
+        "the name {name:?} is in use by a container that runs; take another, or agent rm -f {name}"
+    )]
+    Running { name: String },
+    #[error("the name {name:?} is in use by a container that has ended; agent rm {name} frees it")]
+    Ended { name: String },
+    #[error(
+        "{}: user {owner}'s, mode {mode:04o}; wanted is a directory of {wanted} that nobody else may write to: what is \
+         below it says what is killed and removed (chown, chmod go-w)", path.display()
+    )]
+    Unsafe {
+        path: PathBuf,
+        owner: u32,
+        mode: u32,
+        wanted: &'static str,
+    },
+    #[error("{}: its name is that of a newer container; agent rm {name} lets it be found again", path.display())]
+    Taken { path: PathBuf, name: String },
+    #[error("{} is no regular file, so agent run did not write it; move it away", path.display())]
+    NoFile { path: PathBuf },
+    #[error("waited {seconds} s for {}, which is locked: {holder}", path.display())]
+    Locked {
+        path: PathBuf,
+        seconds: u64,
+        holder: Holder,
+    },
+    #[error("{}", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{} would have {bytes} bytes; wanted at most {LARGEST}: give fewer or shorter arguments, variables, mounts and \
+         rules of --security-opt seccomp", path.display()
+    )]
+    TooLarge { path: PathBuf, bytes: u64 },
+    #[error("{} is not what this agent writes; if another version of it did, use that one, else move the file away", path.display())]
+    Malformed {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        |source| Self::Io { path, source }
+    }
+}
+
+/// The directory with the state of all containers of a user.
+#[derive(Clone, Debug)]
+pub struct Store {
+    path: PathBuf,
+    /// Where older agents kept it.
+    former: Option<PathBuf>,
+}
+
+impl Store {
+    /// That of the user who calls: to be opened before a user namespace is entered.
+    pub fn of_user() -> Self {
+        let user = rustix::process::geteuid();
+        if user.is_root() {
+            return Self {
+                path: DIRECTORY.into(),
+                former: Some(former::DIRECTORY.into()),
+            };
+        }
+        let runtime = match std::env::var_os("XDG_RUNTIME_DIR") {
+            Some(told) => Some(PathBuf::from(told)),
+            None => match Self::in_use_below_tmp(user.as_raw()) {
+                Some(store) => return store,
+                None => user_directory::runtime_of(user.as_raw()),
+            },
+        };
+        let found = user_directory::of_user(runtime.as_deref());
+        if let Ok(UserDirectory { path, .. }) = &found
+            && runtime.is_some_and(|runtime| *path == runtime.join("agent"))
+        {
+            return Self {
+                path: path.with_file_name("agent-containers"),
+                former: Some(path.join("containers")),
+            };
+        }
+        let parent = match found {
+            Ok(UserDirectory { path, instead_of }) => {
+                if let Some(planted) = instead_of {
+                    say_instead(&planted, &path);
+                }
+                path
+            }
+            // What is wrong with /tmp is said where something is made there.
+            Err(_) => format!("/tmp/agent-{}", user.as_raw()).into(),
+        };
+        Self::at(parent.join("containers"))
+    }
+
+    /// The one in /tmp, as long as it holds a container: whoever is not told a directory finds those made before there
+    /// was one.
+    fn in_use_below_tmp(user: u32) -> Option<Self> {
+        let places = user_directory::all_of(Path::new("/tmp"), user).into_iter();
+        let mut stores = places.map(|path| Self::at(path.join("containers")));
+        stores.find(|store| !store.names().is_empty())
+    }
+
+    /// The one at `path`, which is made when a container is.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            former: None,
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of all containers, in no order.
+    pub fn names(&self) -> Vec<String> {
+        if self.check().is_err() {
+            return Vec::new();
+        }
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| is_name(name)).collect()
+    }
+
+    /// What is written of a container.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] also where nothing is written yet.
+    pub fn read(&self, name: &str) -> Result<Record, Error> {
+        self.parse(name, RECORD)
+    }
+
+    /// The spec that a container was made by.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn spec(&self, name: &str) -> Result<Spec, Error> {
+        self.parse(name, CONFIG)
+    }
+
+    /// What is written of all containers that can be read.
+    pub fn records(&self) -> Vec<Record> {
+        let names = self.names();
+        names.iter().filter_map(|it| self.read(it).ok()).collect()
+    }
+
+    fn parse<T: for<'de> Deserialize<'de>>(&self, name: &str, file: &str) -> Result<T, Error> {
+        let path = self.directory(name)?.join(file);
+        let bytes = files::read(&path).map_err(|error| match error {
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Error::Unknown { name: name.into() }
+            }
+            error => error,
+        })?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Malformed { path, source })
+    }
+
+    /// The directory of a container, which may not be there.
+    ///
+    /// # Errors
+    /// Where no container can have this name, or others may write to the store.
+    pub fn directory(&self, name: &str) -> Result<PathBuf, Error> {
+        if !is_name(name) {
+            return Err(Error::Name { name: name.into() });
+        }
+        self.check()?;
+        Ok(self.path.join(name))
+    }
+
+    /// Whether what is there is this user's alone: a record says what is killed and removed, and anybody may have made
+    /// a directory in /tmp before this user did.
+    fn check(&self) -> Result<(), Error> {
+        let parent = self.path.parent().unwrap_or(&self.path);
+        type IsSafe = fn(Owner, &fs::Metadata) -> bool;
+        for (path, is_safe, wanted) in [
+            (parent, Owner::is_safe_in as IsSafe, "root's or this user's"),
+            (&self.path, Owner::alone_has_directory, "this user's"),
+        ] {
+            match fs::symlink_metadata(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Ok(found) if is_safe(Owner::caller(), &found) => {}
+                Ok(found) => {
+                    return Err(Error::Unsafe {
+                        path: path.into(),
+                        owner: found.uid(),
+                        mode: found.mode() & 0o7777,
+                        wanted,
+                    });
+                }
+                Err(error) => return Err(Error::io(path)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the directory, where it is not there: nobody else may write to it, or to one above it that is made.
+    fn make(&self) -> Result<(), Error> {
+        let parent = self.path.parent().unwrap_or(&self.path);
+        for path in [parent, &self.path] {
+            match fs::DirBuilder::new().mode(0o700).create(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::io(path)(error));
+                }
+                _ => {}
+            }
+        }
+        self.check()
+    }
+}
+
+/// Says it once, on standard error.
+fn say_instead(planted: &Path, used: &Path) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let (planted, used) = (planted.display(), used.display());
+        note(&format!(
+            "{planted} is not a directory of this user's alone; {used} is used instead"
+        ));
+    });
+}
+
+/// Whether a container can have this name, which is one of a directory too.
+pub fn is_name(name: &str) -> bool {
+    let taken = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    name.len() <= LONGEST_NAME
+        && name.bytes().all(taken)
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! The process that another one waits for, and what keeps it from going on.
+
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use agent_host::process::Process;
+use agent_sys::fork::send_signal;
+
+/// A process that holds a lock. `None` is one that this process's pid namespace does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder(Option<Pid>);
+
+/// What a process does, as far as a process that waits for it cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// By a signal, as SIGSTOP or that of ^Z.
+    Stopped,
+    /// By a debugger.
+    Traced,
+    /// In the kernel, which lets no signal in.
+    Waits,
+    Ended,
+    Runs,
+    Unknown,
+}
+
+impl Holder {
+    pub const fn new(pid: Option<Pid>) -> Self {
+        Self(pid)
+    }
+
+    /// Its number; 0 for one that this process does not see.
+    pub fn pid(self) -> i32 {
+        self.0.map_or(0, |pid| pid.as_raw_nonzero().get())
+    }
+
+    pub fn condition(self) -> Condition {
+        let Ok(pid) = u32::try_from(self.pid()) else {
+            return Condition::Unknown;
+        };
+        match Process::new(Path::new("/"), pid).state() {
+            Ok(b'T') => Condition::Stopped,
+            Ok(b't') => Condition::Traced,
+            Ok(b'D') => Condition::Waits,
+            Ok(b'Z' | b'X') => Condition::Ended,
+            Ok(_) => Condition::Runs,
+            Err(_) => Condition::Unknown,
+        }
+    }
+
+    /// Waits until it has ended, at most so long.
+    pub fn wait(self, patience: Duration) {
+        const BLIND: Duration = Duration::from_millis(20);
+        match self.open() {
+            Some(process) => drop(ends(&process, patience)),
+            // It has ended, or cannot be seen.
+            None => sleep(patience.min(BLIND)),
+        }
+    }
+
+    /// A descriptor of it.
+    pub fn open(self) -> Option<OwnedFd> {
+        pidfd_open(self.0?, PidfdFlags::empty()).ok()
+    }
+
+    /// Sends it a signal, if it is still the process that `is_still` tells.
+    pub fn signal(self, signal: i32, is_still: impl FnOnce() -> bool) {
+        if let Some(process) = self.open()
+            && is_still()
+        {
+            // It may have ended meanwhile.
+            let _ = send_signal(process.as_fd(), signal);
+        }
+    }
+}
+
+/// Whether a process ends in time. A signal that this process handles does not end the wait.
+pub fn ends(process: &impl AsFd, patience: Duration) -> bool {
+    let deadline = std::time::Instant::now() + patience;
+    loop {
+        let now = std::time::Instant::now();
+        let left = Timespec::try_from(deadline.saturating_duration_since(now)).ok();
+        match poll(&mut [PollFd::new(process, PollFlags::IN)], left.as_ref()) {
+            Ok(ready) => return ready > 0,
+            Err(_) if now < deadline => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(pid) = self.0.map(Pid::as_raw_nonzero) else {
+            return f.write_str("by a process of another pid namespace");
+        };
+        write!(f, "process {pid} ")?;
+        match self.condition() {
+            Condition::Stopped => write!(f, "is stopped; kill -CONT {pid} lets it go on"),
+            Condition::Traced => f.write_str("is stopped by a debugger"),
+            Condition::Waits => f.write_str("waits in the kernel, where no signal reaches it"),
+            Condition::Ended => f.write_str("has ended"),
+            Condition::Runs => f.write_str("runs"),
+            Condition::Unknown => f.write_str("cannot be looked at"),
+        }
+    }
+}

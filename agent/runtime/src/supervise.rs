@@ -1,0 +1,169 @@
+//! From order to end: the process that stays with a container.
+//!
+//! It is the one that launches it: the caller itself in the foreground, a copy of the caller for a detached container.
+//! It alone changes the container's state, and removes all that there is of it. What it leaves when it is killed, the
+//! next command of the agent removes ([`sweep`]).
+
+mod clean;
+mod contain;
+mod detach;
+mod end;
+mod error;
+pub mod exec;
+mod flow;
+pub mod held;
+mod killing;
+pub mod log;
+mod relay;
+mod signals;
+mod stop;
+mod streams;
+
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use clean::Rest;
+pub use clean::sweep;
+pub use error::Error;
+pub use stop::{remove, running, stop};
+
+use super::cgroup::{self, Cgroup, Ground, Wanted};
+use super::order::Order;
+use super::rootless;
+use super::state::Store;
+use agent_host::hierarchy::Hierarchies;
+use agent_host::membership::Membership;
+use agent_host::system::page_size;
+use agent_model::text::{self, note as say};
+use detach::{Caller, Split};
+
+/// Runs a container to its end, or, where the order says so, until it runs detached. The exit status is as docker's:
+/// that of its command, or 128 and the number of the signal that it died of.
+///
+/// # Errors
+/// Where it could not be started. [`Error::status`] says what to exit with.
+pub fn run(order: Order) -> Result<u8, Error> {
+    let store = Store::of_user();
+    let rest = clean::end_abandoned(&store);
+    let ground = settle(std::slice::from_ref(&order))?;
+    ground.note().iter().for_each(|note| say(note));
+    let ended = run_at(order, &store, &ground, rest);
+    ground.leave();
+    ended
+}
+
+/// Where the cgroups of these containers will be, all at one place.
+///
+/// # Errors
+/// One of them needs a cgroup, and there is no place for it.
+pub fn settle(orders: &[Order]) -> Result<Ground, Error> {
+    let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
+    let mut limited = None;
+    for order in orders {
+        let wanted = Wanted::of(&contain::resources(&order.spec), page_size())?;
+        limited = limited.or(wanted.first());
+    }
+    let paths: Vec<String> = orders.iter().map(contain::cgroup_path).collect();
+    Ok(Ground::settle(hierarchies, &paths, limited)?)
+}
+
+fn run_at(order: Order, store: &Store, ground: &Ground, rest: Rest) -> Result<u8, Error> {
+    if let Some(note) = rootless::enter()? {
+        say(&note);
+    }
+    if !order.detach {
+        return contain::contain(order, store, ground, Some(rest), &mut Told::Here);
+    }
+    let name = order.name.clone();
+    let members: Vec<_> = order.members.values().map(AsFd::as_fd).collect();
+    let split = detach::split(&members).map_err(Error::Detach)?;
+    drop(members);
+    match split {
+        Split::Supervisor(mut caller) => {
+            let mut told = Told::Caller(&mut caller);
+            let ended = contain::contain(order, store, ground, Some(rest), &mut told);
+            // Where the container has started, nobody hears it any more.
+            if let Err(error) = &ended {
+                caller.failed(error.status(), &text::error_line(error));
+            }
+            ended.or(Ok(0))
+        }
+        Split::Caller(heard) => {
+            heard.notes.iter().for_each(|note| say(note));
+            if !heard.started {
+                // What a supervisor left that had to be killed.
+                sweep(store);
+            }
+            match heard.failed {
+                Some((status, why)) if !heard.started => Err(Error::Told { status, why }),
+                _ if !heard.started => Err(Error::SupervisorKilled),
+                _ => {
+                    // docker prints what the container is called by. Whoever does not read it knows.
+                    let _ = writeln!(std::io::stdout(), "{name}");
+                    Ok(0)
+                }
+            }
+        }
+    }
+}
+
+/// Who is told how the start goes.
+enum Told<'a> {
+    /// Whoever reads standard error.
+    Here,
+    Caller(&'a mut Caller),
+    /// Who looks at the container before it runs, and before it is removed.
+    Verifier(&'a mut held::Verifier),
+}
+
+impl Told<'_> {
+    fn note(&mut self, note: &str) {
+        match self {
+            Self::Here => say(note),
+            Self::Caller(caller) => caller.note(note),
+            Self::Verifier(verifier) => verifier.note(note),
+        }
+    }
+
+    /// The cgroup is made and limited, and what may be in it (on v2) does not run the command yet.
+    fn limited(
+        &mut self,
+        cgroup: &Cgroup,
+        joined: impl FnOnce() -> Result<Membership, agent_host::Error>,
+    ) -> Result<(), Error> {
+        if let Self::Verifier(verifier) = self {
+            let membership = joined().map_err(cgroup::Error::from)?;
+            verifier.limited(cgroup, membership);
+        }
+        Ok(())
+    }
+
+    fn started(&mut self, pid: i32) {
+        match self {
+            Self::Here => {}
+            Self::Caller(caller) => caller.started(),
+            Self::Verifier(verifier) => verifier.started(pid),
+        }
+    }
+
+    /// All processes have ended, and the cgroup is still there.
+    fn ended(&mut self, code: u8) {
+        if let Self::Verifier(verifier) = self {
+            verifier.ended(code);
+        }
+    }
+
+    /// Whether somebody looks at the cgroup before it is removed.
+    const fn looks_at_the_end(&self) -> bool {
+        matches!(self, Self::Verifier(_))
+    }
+
+    /// What ends the container when it is let go.
+    fn leash(&self) -> io::Result<Option<OwnedFd>> {
+        match self {
+            Self::Verifier(verifier) => verifier.leash().map(Some),
+            Self::Here | Self::Caller(_) => Ok(None),
+        }
+    }
+}

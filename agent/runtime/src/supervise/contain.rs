@@ -1,0 +1,442 @@
+//! A container's life.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, LinuxResources, Process, Spec};
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, getpid, waitid};
+
+use super::clean::Rest;
+use super::relay::Relay;
+use super::signals::Signals;
+use super::streams::{self, Wanted};
+use super::{Error, Told, clean, log};
+use agent_host::faults;
+use agent_host::membership::Membership;
+use agent_host::process;
+use crate::cgroup::{self, Begun, Cgroup, Ground};
+use crate::launch::{self, Cgroups, Entrances, Interrupts as _, Started, Stdio};
+use crate::order::{Network, Order};
+use crate::root::{self, Tree};
+use crate::state::{NameClaim, Record, Status, Store, logs};
+use crate::{network, seccomp, spec};
+use agent_sys::fork::send_signal;
+
+/// Makes a container, stays with it until it ends, and removes it. The `rest` of what others left is removed beside what
+/// its first process does.
+pub fn contain(
+    mut order: Order,
+    store: &Store,
+    ground: &Ground,
+    rest: Option<Rest>,
+    told: &mut Told<'_>,
+) -> Result<u8, Error> {
+    let wanted = Wanted {
+        terminal: is_terminal(&order.spec),
+        interactive: order.interactive,
+    };
+    if !order.detach {
+        wanted.check()?;
+    }
+    // A directory may be on a file system that hangs. As long as nothing is made, signals end this process at once.
+    let tree = match order.root.is_unpacked() {
+        true => None,
+        false => Some(root::prepare(&order, &|| Ok(()), None)?),
+    };
+    let claim = store.claim(&order.name)?;
+    let mut signals = Signals::catch().map_err(Error::Streams)?;
+    faults::point("claimed");
+    let mut record = record(&order, store, ground);
+    claim.write(&record)?;
+    faults::point("recorded");
+    let mut limited = false;
+    let beside = || rest.iter().for_each(|rest| rest.sweep(store));
+    let makes = Makes {
+        claim: &claim,
+        ground,
+        beside: &beside,
+        signals: &mut signals,
+    };
+    let lived = live(
+        &mut order,
+        tree,
+        wanted,
+        makes,
+        &mut record,
+        &mut limited,
+        told,
+    );
+    let Lived {
+        code,
+        process,
+        lost_output,
+    } = match lived {
+        Ok(ended) => ended,
+        Err(error) => {
+            // A cgroup that was there before is somebody else's, with all that runs in it. What cannot be removed now is
+            // found by its record.
+            let removed = if limited {
+                clean::remains(&record).is_ok()
+            } else {
+                logs::remove(&record).is_ok()
+            };
+            if removed {
+                ground.leave();
+                claim.remove()?;
+            }
+            return Err(error);
+        }
+    };
+    ground.leave();
+    claim.leave_word(code)?;
+    if record.stays() {
+        record.status = Status::Exited { code };
+        claim.write(&record)?;
+    } else {
+        logs::remove(&record)?;
+        claim.remove()?;
+    }
+    // Not before nobody reads its number in the record any more: another process may get it.
+    reap(process.as_fd());
+    // It said that it wrote everything, and nobody has got it.
+    Ok(if lost_output && code == 0 {
+        FAILED
+    } else {
+        code
+    })
+}
+
+/// What a container is made with, beside its order.
+struct Makes<'a> {
+    claim: &'a NameClaim,
+    ground: &'a Ground,
+    /// What may wait until the first process is at work.
+    beside: &'a dyn Fn(),
+    signals: &'a mut Signals,
+}
+
+/// How a container's init process ended, which is to be reaped.
+struct Lived {
+    code: u8,
+    process: OwnedFd,
+    lost_output: bool,
+}
+
+/// The exit status where this command failed, and not the container's.
+pub const FAILED: u8 = 125;
+
+/// From the root file system to the last process's end.
+fn live(
+    order: &mut Order,
+    tree: Option<Tree>,
+    wanted: Wanted,
+    makes: Makes<'_>,
+    record: &mut Record,
+    limited: &mut bool,
+    told: &mut Told<'_>,
+) -> Result<Lived, Error> {
+    let Makes {
+        claim,
+        ground,
+        beside: others,
+        signals,
+    } = makes;
+    let resources = resources(&order.spec);
+    let path = cgroup_path(order);
+    let mut early = None;
+    if order.root.is_unpacked() {
+        // What is unpacked into memory is charged to the container, whose cgroup is there before.
+        claim.write_spec(&order.spec)?;
+        let mut begun = begin(order, ground, &path, &resources)?;
+        begun.make_all()?;
+        early = Some(begun);
+    }
+    let charge = || early.as_ref().map_or(Ok(()), Begun::charge_this_process);
+    let tree = match tree {
+        Some(tree) => tree,
+        None => root::prepare(order, &charge, Some(&mut *signals))?,
+    };
+    spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
+    remember_size(&mut order.spec, wanted);
+    if record.image != tree.name || record.stop_signal != order.stop_signal {
+        record.image.clone_from(&tree.name);
+        record.stop_signal = order.stop_signal;
+        claim.write(record)?;
+    }
+    // Before the cgroup is there: whoever sees that asks what is intended.
+    claim.write_spec(&order.spec)?;
+    let filters = filters(&order.spec)?;
+    faults::point("prepared");
+    let mut begun = match early {
+        Some(begun) => begun,
+        None => begin(order, ground, &path, &resources)?,
+    };
+    let is_nowhere = begun.is_nowhere();
+    faults::point("begun");
+    let (stdio, mut relay) = streams(order, wanted, claim, record)?;
+    if let Some(leash) = told.leash().map_err(Error::Streams)? {
+        relay.leash(leash);
+    }
+    begun.check()?;
+    let cgroups = Cgroups {
+        hierarchies: &ground.hierarchies,
+        born: begun.v2_fd(),
+        own: ground.cgroups(&path),
+    };
+    // Dropped before what was begun of the cgroup: nothing is in that then.
+    let started = launch::launch(
+        order,
+        tree.mount.as_fd(),
+        &cgroups,
+        stdio,
+        &filters,
+        signals,
+    )?;
+    // What is on disk of it stays until the container has ended.
+    let _disk = tree.disk;
+    drop(tree.mount);
+    let ((cgroup, notes), started) = beside(started, begun.complete())?;
+    others();
+    *limited = true;
+    for note in notes {
+        told.note(&note.0);
+    }
+    faults::point("limited");
+    cgroup.check()?;
+    let pid = started.pid.as_raw_nonzero().get().unsigned_abs();
+    let born = || Membership::of(Path::new("/"), pid);
+    let held = told.limited(&cgroup, || Ok(ground.joined(&born()?, &path)));
+    let ((), started) = beside(started, held)?;
+    let placed = place(order, &cgroup, &started);
+    let (entrances, started) = beside(started, placed)?;
+    // Whoever started it waits no longer, and it is not started behind their back.
+    if order.detach
+        && let Some(signal) = signals.ending().map_err(Error::Wait)?
+    {
+        let what = "the container to be made".into();
+        return Err(launch::Error::Interrupted { signal, what }.into());
+    }
+    let running = started.go(&entrances, signals);
+    let running = running.map_err(|error| held_up(error.into(), &cgroup))?;
+    drop(entrances);
+    faults::point("running");
+    record.status = Status::Running {
+        pid: running.pid.as_raw_nonzero().get(),
+    };
+    if is_nowhere {
+        let pid = running.pid.as_raw_nonzero().get().unsigned_abs();
+        record.born = process::Process::new(Path::new("/"), pid).started().ok();
+    }
+    claim.write(record)?;
+    told.started(running.pid.as_raw_nonzero().get());
+
+    let mut raw = None;
+    if let Some(terminal) = running.terminal {
+        raw =
+            streams::connect(terminal, wanted, order.detach, &mut relay).map_err(Error::Streams)?;
+    }
+    let process = running.pidfd;
+    // The third wish for an end is the last.
+    let mut killed = Ok(());
+    let mut looks = 0..;
+    let kill = &mut || {
+        // Without a cgroup that is all; else nothing is born in its place.
+        let _ = send_signal(process.as_fd(), libc::SIGKILL);
+        killed = cgroup.kill_once(looks.next().unwrap_or(u32::MAX));
+    };
+    if let Err(error) = relay.until_end(process.as_fd(), signals, kill) {
+        killed?;
+        return Err(Error::Wait(error));
+    }
+    let code = end_of(process.as_fd())?;
+    faults::point("ended");
+    // Mostly nothing is left in it, and the kernel says so by removing it. A verifier looks at it before that.
+    let is_gone = !told.looks_at_the_end() && cgroup.remove_empty();
+    if !is_gone {
+        cgroup.kill()?;
+    }
+    let drained = relay.drain(process.as_fd(), signals);
+    drained.map_err(Error::Wait)?;
+    drop(raw);
+    told.ended(code);
+    if matches!(order.network, Network::Veth { .. }) {
+        network::disconnect(&order.name)?;
+    }
+    if !is_gone {
+        cgroup.remove()?;
+    }
+    faults::point("removed");
+    Ok(Lived {
+        code,
+        process,
+        lost_output: relay.lost_output(),
+    })
+}
+
+fn record(order: &Order, store: &Store, ground: &Ground) -> Record {
+    let log = order.detach.then(|| store.new_log(&order.name));
+    let cgroups = ground.cgroups(&cgroup_path(order));
+    let first = cgroups.values().next().cloned();
+    Record {
+        name: order.name.clone(),
+        image: order.root.name(),
+        // That of v2 is the first.
+        cgroup: first.unwrap_or_default().into(),
+        cgroups: Some(cgroups),
+        leaf: ground.leaf().map(PathBuf::from),
+        born: None,
+        bounds: Some(ground.bounds().cloned().unwrap_or_default()),
+        supervisor: getpid().as_raw_nonzero().get(),
+        status: Status::Creating,
+        created: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        detached: order.detach,
+        remove: order.remove || !order.detach,
+        change_root: order.change_root,
+        network: order.network.clone(),
+        stop_signal: order.stop_signal,
+        swap_asked: !order.swap_implied,
+        log: log.flatten(),
+    }
+}
+
+/// The path of the container's cgroup below the base in each hierarchy.
+pub fn cgroup_path(order: &Order) -> String {
+    let linux = order.spec.linux().as_ref();
+    let path = linux.and_then(|linux| linux.cgroups_path().clone());
+    path.map_or_else(
+        || format!("/agent/{}", order.name),
+        |path| path.to_string_lossy().into_owned(),
+    )
+}
+
+pub fn resources(spec: &Spec) -> LinuxResources {
+    let linux = spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().clone());
+    resources.unwrap_or_default()
+}
+
+/// Begins to make the cgroup.
+fn begin<'a>(
+    order: &Order,
+    ground: &Ground,
+    path: &'a str,
+    resources: &'a LinuxResources,
+) -> Result<Begun<'a>, Error> {
+    let begun = Begun::new(ground, path, resources, order.swap_implied)?;
+    // What the first process starts would outlive a supervisor that is killed, and nobody would find it.
+    if begun.is_nowhere() && !has_own_processes(&order.spec) {
+        let name = "a shared --pid".to_owned();
+        let why = ground.why().to_owned();
+        let subgroup = "";
+        return Err(cgroup::Error::NotDelegated {
+            name,
+            why,
+            subgroup,
+        }
+        .into());
+    }
+    Ok(begun)
+}
+
+/// Whether all that runs in the container ends with its first process.
+fn has_own_processes(spec: &Spec) -> bool {
+    let linux = spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_deref());
+    let own = |it: &LinuxNamespace| it.typ() == LinuxNamespaceType::Pid && it.path().is_none();
+    namespaces.is_some_and(|all| all.iter().any(own))
+}
+
+/// What a command of a spec may call.
+pub fn filters(spec: &Spec) -> Result<Vec<seccomp::Program>, Error> {
+    let linux = spec.linux().as_ref();
+    let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+    let filter = profile.map(seccomp::compile).transpose()?;
+    Ok(filter.into_iter().collect())
+}
+
+pub fn is_terminal(spec: &Spec) -> bool {
+    let process = spec.process().as_ref();
+    process.and_then(Process::terminal) == Some(true)
+}
+
+/// The container's terminal has this one's size from the start.
+fn remember_size(spec: &mut Spec, wanted: Wanted) {
+    if let Some(process) = spec.process_mut().as_mut().filter(|_| wanted.terminal) {
+        streams::set_size(process);
+    }
+}
+
+fn streams(
+    order: &Order,
+    wanted: Wanted,
+    claim: &NameClaim,
+    record: &Record,
+) -> Result<(Stdio, Relay), Error> {
+    let made = if order.detach {
+        let (path, directory) = match &record.log {
+            Some(path) => (path.as_path(), log::place::make(path)),
+            None => (claim.directory(), log::place::open(claim.directory())),
+        };
+        let log = directory.and_then(|directory| log::Writer::create(directory, order.log));
+        let log = log.map_err(|source| Error::Log {
+            path: path.to_owned(),
+            source,
+        });
+        streams::logged(wanted, log?)
+    } else {
+        streams::foreground(wanted)
+    };
+    made.map_err(Error::Streams)
+}
+
+/// What came of something that was done beside a new process. Where it failed because the process had, that is what is
+/// told.
+fn beside<T>(started: Started, came: Result<T, impl Into<Error>>) -> Result<(T, Started), Error> {
+    match came {
+        Ok(came) => Ok((came, started)),
+        Err(error) => Err(started.failure().map_or_else(|| error.into(), Error::from)),
+    }
+}
+
+/// Connects the first process's network, while it mounts. What comes back lets it join its cgroups of v1.
+fn place<'a>(order: &Order, cgroup: &'a Cgroup, started: &Started) -> Result<Entrances<'a>, Error> {
+    network::connect(
+        &order.network,
+        &order.name,
+        started.pid,
+        started.pidfd.as_fd(),
+    )?;
+    faults::point("connected");
+    Ok(cgroup.entrances()?)
+}
+
+/// What a launch that took too long is to be told of: the cgroup, where that holds up what is in it.
+pub fn held_up(error: Error, cgroup: &Cgroup) -> Error {
+    match (&error, cgroup.check()) {
+        (Error::Launch(launch::Error::Late { .. }), Err(reason)) => reason.into(),
+        _ => error,
+    }
+}
+
+/// How a process ended that has. It stays a zombie.
+pub fn end_of(process: BorrowedFd<'_>) -> Result<u8, Error> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    let status = waitid(WaitId::PidFd(process), options);
+    let status = status.map_err(|errno| Error::Wait(errno.into()))?;
+    Ok(status.as_ref().map_or(0, code))
+}
+
+/// As a shell has it.
+fn code(status: &WaitIdStatus) -> u8 {
+    let signal = status.terminating_signal();
+    let code = status.exit_status().or(signal.map(|signal| 128 + signal));
+    // The kernel keeps eight bits of what exit(2) is given.
+    code.map_or(0, |code| (code & 0xff) as u8)
+}
+
+/// Lets a process that has ended go.
+pub fn reap(process: BorrowedFd<'_>) {
+    // Where that fails, its next parent does it.
+    let _ = waitid(WaitId::PidFd(process), WaitIdOptions::EXITED);
+}

@@ -1,0 +1,285 @@
+//! A supervisor of its own for a container that is to outlive the command that started it.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+
+use super::relay::pipe;
+use super::signals::Signals;
+use crate::launch::Interrupts as _;
+use crate::state::{Condition, Holder};
+use agent_sys::fork::{Side, fork, leave_parent};
+
+/// What the supervisor tells its caller, each in a line: a tag, and text.
+const NOTE: u8 = b'n';
+const STARTED: u8 = b's';
+/// With the exit status in front of the text, as three digits.
+const FAILED: u8 = b'f';
+
+/// The exit status where nobody waits for it any longer.
+const UNHEARD: u8 = 125;
+
+/// Between two looks for its end.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Between two looks at what it does.
+const LOOK: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
+
+/// Where the supervisor tells how it goes.
+#[derive(Debug)]
+pub struct Caller(Option<File>);
+
+/// What the caller heard.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    pub notes: Vec<String>,
+    pub started: bool,
+    /// The exit status, and why.
+    pub failed: Option<(u8, String)>,
+}
+
+/// Who goes on.
+#[derive(Debug)]
+pub enum Split {
+    /// The one who was called, once the supervisor has started the container or given up.
+    Caller(Heard),
+    /// The supervisor.
+    Supervisor(Caller),
+}
+
+/// Makes the supervisor, which has no other descriptors of this process's than `kept`.
+///
+/// # Errors
+/// No process is to be had.
+pub fn split(kept: &[BorrowedFd<'_>]) -> io::Result<Split> {
+    let (ours, theirs) = pipe()?;
+    match fork()? {
+        Side::Child => {
+            drop(ours);
+            leave_parent(&[kept, &[theirs.as_fd()]].concat())?;
+            Ok(Split::Supervisor(Caller(Some(File::from(theirs)))))
+        }
+        Side::Parent(supervisor) => {
+            drop(theirs);
+            let mut signals = Signals::catch()?;
+            hear(ours, supervisor, &mut signals).map(Split::Caller)
+        }
+    }
+}
+
+impl Caller {
+    pub fn note(&mut self, text: &str) {
+        self.tell(NOTE, text);
+    }
+
+    /// The container runs: the caller may go.
+    pub fn started(&mut self) {
+        self.tell(STARTED, "");
+        self.0 = None;
+    }
+
+    pub fn failed(&mut self, status: u8, why: &str) {
+        self.tell(FAILED, &format!("{status:03}{why}"));
+        self.0 = None;
+    }
+
+    fn tell(&mut self, tag: u8, text: &str) {
+        if let Some(pipe) = &mut self.0 {
+            let mut line = vec![tag];
+            line.extend(
+                text.bytes()
+                    .map(|byte| if byte == b'\n' { b' ' } else { byte }),
+            );
+            line.push(b'\n');
+            // The caller may have been killed: the container starts all the same.
+            let _ = pipe.write_all(&line);
+        }
+    }
+}
+
+/// Reads to the end. Where a signal comes, or the supervisor does not go on for too long, that is to end, and its end is
+/// waited for: nothing is started behind the caller's back.
+fn hear(pipe: OwnedFd, supervisor: Pid, signals: &mut Signals) -> io::Result<Heard> {
+    let mut said = Vec::new();
+    let mut piece = [0; 4096];
+    let mut patience = Patience::new();
+    let mut given_up: Option<GivenUp> = None;
+    loop {
+        let mut waited = [
+            PollFd::new(&pipe, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+        ];
+        let polled = poll(&mut waited, Some(&LOOK));
+        let is_ready = !waited[0].revents().is_empty();
+        match &given_up {
+            None => {
+                let holder = Holder::new(Some(supervisor));
+                let late = matches!(polled, Ok(0))
+                    .then(|| patience.ends(holder))
+                    .flatten();
+                let failed = match signals.ending()? {
+                    Some(signal) => Some((
+                        128 + signal as u8,
+                        format!("interrupted by signal {signal} while the container was made"),
+                    )),
+                    None => late.map(|why| (UNHEARD, why)),
+                };
+                given_up = failed.map(|failed| GivenUp::tell(supervisor, failed));
+            }
+            Some(given_up) => given_up.insist(supervisor),
+        }
+        if !is_ready {
+            continue;
+        }
+        match rustix::io::read(&pipe, &mut piece) {
+            Ok(0) => break,
+            Ok(length) => said.extend_from_slice(&piece[..length]),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let mut heard = Heard::of(&said);
+    if !heard.started {
+        // Whoever is the last in the cgroup that was made for them removes it.
+        reap(supervisor);
+        heard.failed = given_up.map(|it| it.failed).or(heard.failed);
+    }
+    Ok(heard)
+}
+
+/// A supervisor that is to end.
+struct GivenUp {
+    since: Instant,
+    /// The exit status, and why.
+    failed: (u8, String),
+}
+
+impl GivenUp {
+    /// Asks it to clean up and end; one that is stopped goes on for that.
+    fn tell(supervisor: Pid, failed: (u8, String)) -> Self {
+        for signal in [Signal::TERM, Signal::CONT] {
+            // It is a child of this process: nobody else has its number.
+            let _ = kill_process(supervisor, signal);
+        }
+        let since = Instant::now();
+        Self { since, failed }
+    }
+
+    /// Kills it where it does not end: what it leaves is removed by the next look.
+    fn insist(&self, supervisor: Pid) {
+        if self.since.elapsed() > Patience::STOPPED {
+            let _ = kill_process(supervisor, Signal::KILL);
+        }
+    }
+}
+
+/// Waits for a child that has just ended, or is about to.
+pub fn reap(child: Pid) {
+    let deadline = Instant::now() + Patience::STOPPED;
+    loop {
+        match waitpid(Some(child), WaitOptions::NOHANG) {
+            Ok(None) if Instant::now() < deadline => sleep(PAUSE),
+            Err(Errno::INTR) => {}
+            _ => return,
+        }
+    }
+}
+
+/// How long a supervisor may take: one that works unpacks an image, one that is stopped does nothing.
+struct Patience {
+    began: Instant,
+    /// Since when it is stopped.
+    stopped: Option<Instant>,
+}
+
+impl Patience {
+    const WORKING: Duration = Duration::from_secs(600);
+    const STOPPED: Duration = Duration::from_secs(10);
+
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            stopped: None,
+        }
+    }
+
+    /// Why nobody waits for it any longer.
+    fn ends(&mut self, supervisor: Holder) -> Option<String> {
+        self.stopped = match supervisor.condition() {
+            Condition::Stopped | Condition::Traced => self.stopped.or(Some(Instant::now())),
+            _ => None,
+        };
+        let is_over = self.began.elapsed() > Self::WORKING
+            || self
+                .stopped
+                .is_some_and(|since| since.elapsed() > Self::STOPPED);
+        is_over.then(|| {
+            let seconds = self.began.elapsed().as_secs();
+            format!(
+                "waited {seconds} s for the container to be made by its supervisor: {supervisor}"
+            )
+        })
+    }
+}
+
+impl Heard {
+    fn of(said: &[u8]) -> Self {
+        let mut heard = Heard::default();
+        for line in said.split(|&byte| byte == b'\n') {
+            let Some((tag, text)) = line.split_first() else {
+                continue;
+            };
+            let text = String::from_utf8_lossy(text);
+            match *tag {
+                NOTE => heard.notes.push(text.into_owned()),
+                STARTED => heard.started = true,
+                _ => {
+                    let split = text.split_at_checked(3);
+                    let failed = split
+                        .and_then(|(status, why)| Some((status.parse().ok()?, why.to_owned())));
+                    heard.failed = failed.or(heard.failed);
+                }
+            }
+        }
+        heard
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(tell: impl FnOnce(&mut Caller)) -> Heard {
+        let (ours, theirs) = pipe().unwrap();
+        let mut caller = Caller(Some(File::from(theirs)));
+        tell(&mut caller);
+        drop(caller);
+        let mut said = Vec::new();
+        io::Read::read_to_end(&mut File::from(ours), &mut said).unwrap();
+        Heard::of(&said)
+    }
+
+    #[test]
+    fn the_caller_hears_what_the_supervisor_tells() {
+        assert_eq!(heard(|_| {}), Heard::default());
+        let told = heard(|caller| {
+            caller.note("a\nb");
+            caller.started();
+            caller.failed(125, "after the start nobody is told");
+        });
+        assert_eq!(told.notes, ["a b"]);
+        assert!(told.started);
+        assert_eq!(told.failed, None);
+        let told = heard(|caller| caller.failed(7, "x: y"));
+        assert_eq!(told.failed, Some((7, "x: y".to_owned())));
+    }
+}

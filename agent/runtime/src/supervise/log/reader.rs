@@ -1,0 +1,172 @@
+//! Reads the log of a container, which may still be written.
+
+use std::collections::VecDeque;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{Dir, FlockOperation, OFlags, flock};
+
+use super::{Stream, first_piece, inode, name, place};
+use agent_host::regular::{self, Links};
+
+/// How often the files are opened anew where they change meanwhile.
+const ATTEMPTS: usize = 8;
+
+#[derive(Debug)]
+pub struct Reader {
+    directory: OwnedFd,
+    /// What is read, and what comes after, as far as that is known.
+    files: VecDeque<File>,
+    /// What was read of the first of them and is no whole piece yet.
+    rest: Vec<u8>,
+    /// That of the file that is read.
+    number: Option<u64>,
+    missed: bool,
+}
+
+impl Reader {
+    /// Begins with the oldest that there is.
+    ///
+    /// # Errors
+    /// Where it cannot be opened: no log is written of a container that is not detached.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        let directory = place::open(directory)?;
+        // It is not removed before it is read, whatever becomes of the container.
+        flock(&directory, FlockOperation::NonBlockingLockShared)?;
+        let files = files(&directory)?;
+        if files.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(Self {
+            directory,
+            files,
+            rest: Vec::new(),
+            number: None,
+            missed: false,
+        })
+    }
+
+    /// The pieces that came since the last call, to `take`, until there are no more for now.
+    ///
+    /// # Errors
+    /// Those of reading and of `take`; a header that no writer wrote.
+    pub fn read(
+        &mut self,
+        mut take: impl FnMut(Stream, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        loop {
+            // It may be written to until it is renamed: what is behind it is opened before its end is read.
+            if self.files.len() == 1 {
+                self.look_for_next()?;
+            }
+            self.read_file(&mut take)?;
+            if self.files.len() <= 1 {
+                return Ok(());
+            }
+            self.files.pop_front();
+            self.rest.clear();
+        }
+    }
+
+    /// Whether files were removed before they were read, since this was last asked.
+    pub fn has_missed(&mut self) -> bool {
+        std::mem::take(&mut self.missed)
+    }
+
+    /// Opens what is newer than the file that is read.
+    fn look_for_next(&mut self) -> io::Result<()> {
+        let Some(read) = self.files.front().map(inode) else {
+            return Ok(());
+        };
+        let current = open(&self.directory, &name(0)).ok();
+        if current
+            .as_ref()
+            .is_none_or(|current| inode(current) == read)
+        {
+            return Ok(());
+        }
+        let mut all = files(&self.directory)?;
+        if let Some(place) = all.iter().position(|file| inode(file) == read) {
+            drop(all.drain(..=place));
+        }
+        self.files.extend(all);
+        Ok(())
+    }
+
+    fn read_file(
+        &mut self,
+        take: &mut impl FnMut(Stream, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let Some(mut file) = self.files.front() else {
+            return Ok(());
+        };
+        let mut buffer = [0; 64 << 10];
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.rest
+                .extend_from_slice(buffer.get(..read).unwrap_or(&buffer));
+            let mut bytes = self.rest.as_slice();
+            while let Some((piece, behind)) = first_piece(bytes)? {
+                match piece.bytes.try_into().map(u64::from_be_bytes) {
+                    Ok(number) if piece.stream == Stream::Number => {
+                        let before = self.number.replace(number);
+                        self.missed |= before.is_some_and(|before| before + 1 < number);
+                    }
+                    _ => take(piece.stream, piece.bytes)?,
+                }
+                bytes = behind;
+            }
+            let done = self.rest.len() - bytes.len();
+            self.rest.drain(..done);
+        }
+    }
+}
+
+/// All files of a log, the oldest first.
+fn files(directory: &OwnedFd) -> io::Result<VecDeque<File>> {
+    let mut found = VecDeque::new();
+    for _ in 0..ATTEMPTS {
+        found.clear();
+        // The newest first: one that is renamed meanwhile is met twice, and never missed.
+        for age in 0..=oldest(directory)? {
+            let Ok(file) = open(directory, &name(age)) else {
+                continue;
+            };
+            if found
+                .front()
+                .is_none_or(|newer| inode(newer) != inode(&file))
+            {
+                found.push_front(file);
+            }
+        }
+        let newest = open(directory, &name(0)).ok();
+        if newest.as_ref().and_then(inode) == found.back().and_then(inode) {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// The age of the oldest file.
+fn oldest(directory: &OwnedFd) -> io::Result<u32> {
+    let mut oldest = 0;
+    for entry in Dir::read_from(directory)? {
+        let age = age(entry?.file_name());
+        oldest = oldest.max(age.unwrap_or(0));
+    }
+    Ok(oldest)
+}
+
+fn age(file_name: &CStr) -> Option<u32> {
+    file_name.to_str().ok()?.strip_prefix("log.")?.parse().ok()
+}
+
+fn open(directory: &OwnedFd, name: &str) -> io::Result<File> {
+    regular::open_at(directory, name, OFlags::RDONLY, Links::Refused)
+}

@@ -1,0 +1,131 @@
+//! Writes the log of a container.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::{AtFlags, OFlags, renameat, unlinkat};
+use rustix::io::Errno;
+
+use super::{HEADER_BYTES, LONGEST_PIECE, Piece, Stream, name};
+use agent_host::regular::{self, Links};
+use crate::order::LogLimits;
+use agent_model::text::NOTE;
+
+/// What the next file is called until it takes the place of the current one.
+const NEXT: &str = "log.new";
+
+/// What is at the beginning of each file.
+const NUMBER_BYTES: usize = HEADER_BYTES + size_of::<u64>();
+
+#[derive(Debug)]
+pub struct Writer {
+    directory: OwnedFd,
+    file: File,
+    number: u64,
+    size: u64,
+    limits: LogLimits,
+    /// Bytes that there was no room for, since the last that there was room for.
+    lost: usize,
+}
+
+impl Writer {
+    /// Begins a log in this directory, which is the container's own.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn create(directory: OwnedFd, limits: LogLimits) -> io::Result<Self> {
+        let (file, size) = create(&directory, 0)?;
+        renameat(&directory, NEXT, &directory, name(0))?;
+        Ok(Self {
+            directory,
+            file,
+            number: 0,
+            size,
+            limits,
+            lost: 0,
+        })
+    }
+
+    /// Writes what came of a stream. The container goes on without a log where there is no room for one; how much is
+    /// missing is written there, once there is room again.
+    pub fn write(&mut self, stream: Stream, bytes: &[u8]) {
+        let longest = usize::try_from(self.limits.file_bytes).unwrap_or(usize::MAX);
+        let longest = longest.min(LONGEST_PIECE);
+        let longest = longest.saturating_sub(NUMBER_BYTES + HEADER_BYTES);
+        for bytes in bytes.chunks(longest.max(1)) {
+            if self
+                .tell_lost()
+                .and_then(|()| self.append(stream, bytes))
+                .is_err()
+            {
+                self.lost += bytes.len();
+            }
+        }
+    }
+
+    fn tell_lost(&mut self) -> io::Result<()> {
+        if self.lost > 0 {
+            let told = format!(
+                "\n{NOTE}{} bytes are missing here: there was no room for the log\n",
+                self.lost
+            );
+            self.append(Stream::Errors, told.as_bytes())?;
+            self.lost = 0;
+        }
+        Ok(())
+    }
+
+    /// Appends a whole piece, or nothing.
+    fn append(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        let piece = Piece { stream, bytes }.to_bytes();
+        let length = piece.len() as u64;
+        if self.size + length > self.limits.file_bytes {
+            self.rotate()?;
+        }
+        if let Err(error) = self.file.write_all_at(&piece, self.size) {
+            // A reader would take what comes next for the rest of the piece.
+            self.file.set_len(self.size)?;
+            return Err(error);
+        }
+        self.size += length;
+        Ok(())
+    }
+
+    /// Begins the next file. The one that is full stays as it is where there is no room for it.
+    fn rotate(&mut self) -> io::Result<()> {
+        let number = self.number + 1;
+        let (next, size) = create(&self.directory, number)?;
+        for age in (1..self.limits.files).rev() {
+            match renameat(&self.directory, name(age - 1), &self.directory, name(age)) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        renameat(&self.directory, NEXT, &self.directory, name(0))?;
+        (self.file, self.number, self.size) = (next, number, size);
+        Ok(())
+    }
+}
+
+impl AsFd for Writer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// The next file, and how much is in it.
+fn create(directory: &OwnedFd, number: u64) -> io::Result<(File, u64)> {
+    match unlinkat(directory, NEXT, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let access = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let file = regular::open_at(directory, NEXT, access, Links::Refused)?;
+    let bytes = &number.to_be_bytes();
+    let stream = Stream::Number;
+    let piece = Piece { stream, bytes }.to_bytes();
+    file.write_all_at(&piece, 0)?;
+    Ok((file, piece.len() as u64))
+}

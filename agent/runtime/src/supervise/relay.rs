@@ -1,0 +1,257 @@
+//! Between a container's start and its end: its streams are moved, and signals are passed on. One thread does both, so
+//! nothing here blocks but poll(2).
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::stdio::{dup2_stdin, dup2_stdout};
+
+use super::flow::{Ended, Flow, Name};
+use super::killing::{Kill, Killing};
+use super::log;
+use super::signals::{Signals, Wish};
+use super::streams::nothing;
+use crate::terminal;
+
+/// The streams of a container.
+#[derive(Debug, Default)]
+pub struct Relay {
+    flows: Vec<Flow>,
+    log: Option<log::Writer>,
+    /// The other side of the container's terminal.
+    terminal: Option<OwnedFd>,
+    /// Descriptors that only have to stay open.
+    held: Vec<OwnedFd>,
+    /// Once it can be read, or is hung up, the init process is to be ended, and nothing is waited for.
+    leash: Option<OwnedFd>,
+    /// Until when output is moved, once it was.
+    pulled: Option<Instant>,
+    /// Whether something that the container wrote could not be passed on.
+    lost_output: bool,
+}
+
+/// How long what was written before is moved once nobody waits for more.
+const LAST: Duration = Duration::from_secs(1);
+
+/// What poll(2) found.
+struct Found {
+    signals: bool,
+    process: bool,
+    leash: bool,
+    /// For each flow, in the order of [`Flow::polled`].
+    flows: Vec<Vec<PollFlags>>,
+}
+
+impl Relay {
+    /// A relay to a log.
+    pub fn to_log(log: log::Writer) -> Self {
+        Self {
+            log: Some(log),
+            ..Self::default()
+        }
+    }
+
+    pub fn add(&mut self, flow: Flow) {
+        self.flows.push(flow);
+    }
+
+    /// Keeps it open to the end.
+    pub fn hold(&mut self, descriptor: OwnedFd) {
+        self.held.push(descriptor);
+    }
+
+    /// Ends the init process once this can be read, or its other side is gone.
+    pub fn leash(&mut self, leash: OwnedFd) {
+        self.leash = Some(leash);
+    }
+
+    /// Follows this terminal's size with the container's, from here on.
+    pub fn follow_size(&mut self, terminal: OwnedFd) {
+        terminal::follow_size(&terminal);
+        self.terminal = Some(terminal);
+    }
+
+    /// Whether something that the container wrote could not be passed on, for another reason than that nobody reads it.
+    pub const fn lost_output(&self) -> bool {
+        self.lost_output
+    }
+
+    /// Moves streams and passes signals on until `process` has ended.
+    ///
+    /// # Errors
+    /// poll(2)'s, or [`io::ErrorKind::TimedOut`] where the process was killed and does not end. What becomes of streams is
+    /// none.
+    pub fn until_end(
+        &mut self,
+        process: BorrowedFd<'_>,
+        signals: &mut Signals,
+        kill: Kill<'_>,
+    ) -> io::Result<()> {
+        let mut killing: Option<Killing> = None;
+        loop {
+            let pause = killing.as_ref().map(Killing::pause);
+            let found = self.wait(signals, Some(process), pause)?;
+            if found.signals {
+                match signals.pass_on(process, self.terminal.is_some())? {
+                    Wish::None => {}
+                    Wish::Resize => self.resize(),
+                    Wish::Kill => killing = killing.or_else(|| Some(Killing::begin())),
+                }
+            }
+            if found.leash {
+                self.pull();
+                killing = killing.or_else(|| Some(Killing::begin()));
+            }
+            self.go_on(&found.flows);
+            if found.process {
+                return Ok(());
+            }
+            if let Some(killing) = &mut killing {
+                killing.go_on(&mut *kill)?;
+            }
+        }
+    }
+
+    /// Moves what the command had written when it ended. Its readers may take all the time that there is, but for a user
+    /// who wants an end, and a leash that is pulled: who else still has the other sides open is not waited for.
+    ///
+    /// # Errors
+    /// As of [`Self::until_end`].
+    pub fn drain(&mut self, process: BorrowedFd<'_>, signals: &mut Signals) -> io::Result<()> {
+        self.each(|flow, _| match flow.name {
+            Name::Input => Err(Ended::Done),
+            Name::Output | Name::Errors => {
+                flow.settle();
+                Ok(())
+            }
+        });
+        loop {
+            self.each(Flow::finish);
+            if self.flows.is_empty() {
+                return Ok(());
+            }
+            let left = self.pulled.map(|pulled| pulled + LAST);
+            let left = left.map(|last| last.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(());
+            }
+            let found = self.wait(signals, None, left)?;
+            if found.signals {
+                signals.pass_on(process, self.terminal.is_some())?;
+                if signals.end_is_wanted() {
+                    return Ok(());
+                }
+            }
+            if found.leash {
+                self.pull();
+            }
+            self.go_on(&found.flows);
+        }
+    }
+
+    fn pull(&mut self) {
+        self.leash = None;
+        self.pulled = Some(Instant::now());
+    }
+
+    /// Waits until there is something to do, or for that time.
+    fn wait(
+        &self,
+        signals: &Signals,
+        process: Option<BorrowedFd<'_>>,
+        time: Option<Duration>,
+    ) -> io::Result<Found> {
+        let mut polled = vec![PollFd::new(signals, PollFlags::IN)];
+        let others = process.map(|process| PollFd::from_borrowed_fd(process, PollFlags::IN));
+        polled.extend(others);
+        let leash = self.leash.as_ref();
+        polled.extend(leash.map(|leash| PollFd::new(leash, PollFlags::IN)));
+        let mut lengths = Vec::with_capacity(self.flows.len());
+        for flow in &self.flows {
+            let before = polled.len();
+            polled.extend(flow.polled());
+            lengths.push(polled.len() - before);
+        }
+        let time = time.and_then(|time| Timespec::try_from(time).ok());
+        match poll(&mut polled, time.as_ref()) {
+            // Nothing is found then.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut found = polled.iter().map(PollFd::revents);
+        let mut is_ready =
+            |is_polled: bool| is_polled && found.next().is_some_and(|flags| !flags.is_empty());
+        Ok(Found {
+            signals: is_ready(true),
+            process: is_ready(process.is_some()),
+            leash: is_ready(leash.is_some()),
+            flows: lengths
+                .iter()
+                .map(|length| found.by_ref().take(*length).collect())
+                .collect(),
+        })
+    }
+
+    fn go_on(&mut self, found: &[Vec<PollFlags>]) {
+        let mut found = found.iter();
+        self.each(|flow, log| flow.go_on(found.next().map_or(&[], Vec::as_slice), log));
+    }
+
+    /// Does something with each stream, and drops those that go no further.
+    fn each(
+        &mut self,
+        mut act: impl FnMut(&mut Flow, Option<&mut log::Writer>) -> Result<(), Ended>,
+    ) {
+        let (log, lost) = (&mut self.log, &mut self.lost_output);
+        self.flows.retain_mut(|flow| match act(flow, log.as_mut()) {
+            Ok(()) => true,
+            Err(ended) => {
+                if let Ended::Failed(error) = ended {
+                    tell(flow.name, &error);
+                    *lost |= flow.name != Name::Input;
+                }
+                let_go(flow.name);
+                false
+            }
+        });
+    }
+
+    fn resize(&self) {
+        if let Some(terminal) = &self.terminal {
+            terminal::follow_size(terminal);
+        }
+    }
+}
+
+fn tell(name: Name, error: &io::Error) {
+    let done = match name {
+        Name::Input => "the container reads no more of it",
+        Name::Output | Name::Errors => "what the container writes there is lost",
+    };
+    super::say(&format!("{}: {error}; {done}", name.text()));
+}
+
+/// Closes this process's own descriptor of a stream, as all who have it must before its other side sees the end. Standard
+/// error stays: it is this process's too.
+fn let_go(name: Name) {
+    // Where it cannot be opened, the other side sees the end with that of this process.
+    let Ok(nothing) = nothing() else {
+        return;
+    };
+    let _ = match name {
+        Name::Input => dup2_stdin(nothing),
+        Name::Output => dup2_stdout(nothing),
+        Name::Errors => Ok(()),
+    };
+}
+
+/// A pipe whose ends no program inherits: what is read from, what is written to.
+///
+/// # Errors
+/// pipe(2)'s.
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+}

@@ -1,0 +1,224 @@
+//! Ending a container from outside: its supervisor sees it end, and removes it.
+
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::{Error, clean, say};
+use agent_host::pinned::Pinned;
+use agent_host::process::Process;
+use crate::state::{self, Condition, Holder, Record, Status, Store, Waiter, ends};
+use agent_sys::fork::send_signal;
+
+/// How long what is killed may take to be gone, and what starts to run.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks at the state.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Asks a container's first process to end, and kills all of it after `patience`. One that has ended is no error.
+///
+/// # Errors
+/// There is none of this name, or it cannot be ended.
+pub fn stop(store: &Store, name: &str, patience: Duration) -> Result<(), Error> {
+    let (record, process) = match first_process(store, name) {
+        Err(Error::NotRunning { .. }) => return Ok(()),
+        other => other?,
+    };
+    let signal = record.stop_signal.map_or(libc::SIGTERM, |it| it.0);
+    let asked = send_signal(process.as_fd(), signal);
+    match asked {
+        Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+            return Err(Error::Signal {
+                name: name.into(),
+                source: error,
+            });
+        }
+        _ => {}
+    }
+    if !ends(&process, patience) {
+        kill(&record, &process)?;
+    }
+    wait_for_supervisor(store, name)
+}
+
+/// Removes what is known of a container that has ended; with `force`, ends one that runs.
+///
+/// # Errors
+/// There is none of this name, it runs, or it cannot be removed.
+pub fn remove(store: &Store, name: &str, force: bool) -> Result<(), Error> {
+    if store.waiter(name)?.is_held() {
+        if !force {
+            return Err(Error::StillRunning { name: name.into() });
+        }
+        end(store, name)?;
+    }
+    // Its supervisor may have removed it.
+    if let Some(claim) = store.take_over(name)? {
+        if let Some(record) = claim.record() {
+            clean::remains(&record)?;
+        }
+        claim.remove()?;
+    }
+    Ok(())
+}
+
+/// Kills a container, and its supervisor too where that does not clean up.
+fn end(store: &Store, name: &str) -> Result<(), Error> {
+    let ended = match first_process(store, name) {
+        Ok((record, process)) => {
+            kill(&record, &process)?;
+            wait_for_supervisor(store, name)
+        }
+        Err(Error::NotRunning { .. }) => wait_for_supervisor(store, name),
+        // What there is of it ends with the supervisor, which would go on to start it.
+        creating => creating.map(drop),
+    };
+    match ended {
+        Err(Error::Supervisor { .. } | Error::Creating { .. }) => kill_supervisor(store, name),
+        ended => ended,
+    }
+}
+
+/// The record of a container that runs, and its first process.
+///
+/// # Errors
+/// It does not run.
+pub fn first_process(store: &Store, name: &str) -> Result<(Record, Pinned), Error> {
+    let waiter = store.waiter(name)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = match store.read(name).map(|record| record.status) {
+            Ok(Status::Running { pid }) => still_running(store, name, &waiter, pid),
+            // A supervisor that is just beginning has not written yet.
+            Ok(Status::Creating) | Err(state::Error::Unknown { .. }) => None,
+            Ok(Status::Exited { .. }) => return Err(Error::NotRunning { name: name.into() }),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let Some(supervisor) = waiter.holder() else {
+            return Err(Error::NotRunning { name: name.into() });
+        };
+        if Instant::now() > deadline {
+            let (name, seconds) = (name.into(), PATIENCE.as_secs());
+            return Err(Error::Creating {
+                name,
+                seconds,
+                supervisor,
+            });
+        }
+        sleep(PAUSE);
+    }
+}
+
+/// The first process of a container, if that runs at this moment.
+pub fn running(store: &Store, name: &str) -> Option<Pinned> {
+    let waiter = store.waiter(name).ok()?;
+    let Status::Running { pid } = store.read(name).ok()?.status else {
+        return None;
+    };
+    Some(still_running(store, name, &waiter, pid)?.1)
+}
+
+/// The record and the first process of a container, where `pid` still is its number.
+fn still_running(store: &Store, name: &str, waiter: &Waiter, pid: i32) -> Option<(Record, Pinned)> {
+    let process = Pinned::open(pid)?;
+    // A supervisor lets nobody have the number before it has changed the record.
+    let record = store.read(name).ok().filter(|_| waiter.is_held())?;
+    (record.status == Status::Running { pid }).then_some((record, process))
+}
+
+/// Kills all of a container that runs: what is in its cgroup; where it has none, its first process, with which its pid
+/// namespace ends.
+fn kill(record: &Record, process: &Pinned) -> Result<(), Error> {
+    if let Some(cgroup) = clean::cgroup(record)? {
+        cgroup.kill()?;
+    }
+    kill_process(&record.name, process)
+}
+
+/// Kills a process, and waits for its end.
+fn kill_process(name: &str, process: &Pinned) -> Result<(), Error> {
+    match send_signal(process.as_fd(), libc::SIGKILL) {
+        Err(source) if source.raw_os_error() != Some(libc::ESRCH) => {
+            let name = name.into();
+            return Err(Error::Signal { name, source });
+        }
+        _ => {}
+    }
+    if ends(process, PATIENCE) {
+        return Ok(());
+    }
+    let (name, seconds) = (name.into(), PATIENCE.as_secs());
+    Err(Error::Hangs { name, seconds })
+}
+
+/// Kills the first process of a container without a cgroup, if it is still there: with it ends all that is in its pid
+/// namespace.
+///
+/// # Errors
+/// It does not end.
+pub fn kill_first(record: &Record) -> Result<(), Error> {
+    let (Status::Running { pid }, Some(born)) = (&record.status, record.born) else {
+        return Ok(());
+    };
+    let Some(process) = Pinned::open(*pid) else {
+        return Ok(());
+    };
+    // The kernel may have given the number to another process since.
+    match Process::new(Path::new("/"), process.number()).started() {
+        Ok(started) if started == born => kill_process(&record.name, &process),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until a container's supervisor has cleaned up after it. One that is stopped is made to go on.
+fn wait_for_supervisor(store: &Store, name: &str) -> Result<(), Error> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut told = false;
+    while let Some(supervisor) = holder(store, name) {
+        if supervisor.condition() == Condition::Stopped {
+            if !told {
+                let pid = supervisor.pid();
+                say(&format!(
+                    "the supervisor of {name:?}, process {pid}, is stopped: it goes on now, and cleans up"
+                ));
+                told = true;
+            }
+            supervisor.signal(libc::SIGCONT, || holder(store, name) == Some(supervisor));
+        }
+        if Instant::now() > deadline {
+            let (name, seconds) = (name.into(), PATIENCE.as_secs());
+            return Err(Error::Supervisor {
+                name,
+                seconds,
+                supervisor,
+            });
+        }
+        sleep(PAUSE);
+    }
+    Ok(())
+}
+
+fn kill_supervisor(store: &Store, name: &str) -> Result<(), Error> {
+    let Some(supervisor) = holder(store, name) else {
+        return Ok(());
+    };
+    supervisor.signal(libc::SIGKILL, || holder(store, name) == Some(supervisor));
+    supervisor.wait(PATIENCE);
+    match holder(store, name) {
+        None => Ok(()),
+        Some(supervisor) => Err(Error::Supervisor {
+            name: name.into(),
+            seconds: PATIENCE.as_secs(),
+            supervisor,
+        }),
+    }
+}
+
+fn holder(store: &Store, name: &str) -> Option<Holder> {
+    store.waiter(name).ok()?.holder()
+}

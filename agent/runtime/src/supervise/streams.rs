@@ -1,0 +1,218 @@
+//! What a container has as its standard streams: pipes of its own, or a terminal of its own. No open file of the host is
+//! among them: through `/proc/self/fd` it could be opened in another mode, and fchmod(2) works on any descriptor.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use oci_spec::runtime::{BoxBuilder, Process};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fcntl_getfl, fstat};
+use rustix::termios::isatty;
+
+use super::Error;
+use super::end::{End, file_type};
+use super::flow::{Flow, Name, Target};
+use super::log::{Stream, Writer};
+use super::relay::{Relay, pipe};
+use agent_host::faults::{Guard, guarded};
+use crate::launch::Stdio;
+use crate::terminal::{self, Raw};
+use agent_sys::descriptor::is_same_open_file;
+
+/// Which streams a command wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub terminal: bool,
+    pub interactive: bool,
+}
+
+impl Wanted {
+    /// # Errors
+    /// The standard input that is to be read is none that can be.
+    pub fn check(self) -> Result<(), Error> {
+        let input = io::stdin();
+        if self.terminal && self.interactive && !isatty(&input) {
+            return Err(Error::NoTerminal);
+        }
+        if self.interactive && file_type(input.as_fd()) == Ok(FileType::Directory) {
+            return Err(Error::DirectoryAsInput);
+        }
+        Ok(())
+    }
+}
+
+/// Gives a process's terminal the size of this one, from its start.
+pub fn set_size(process: &mut Process) {
+    let Some(size) = terminal::size() else {
+        return;
+    };
+    let console = BoxBuilder::default()
+        .height(u64::from(size.ws_row))
+        .width(u64::from(size.ws_col));
+    if let Ok(console) = console.build() {
+        process.set_console_size(Some(console));
+    }
+}
+
+/// The streams of a command that runs in the foreground.
+///
+/// # Errors
+/// No descriptor is to be had.
+pub fn foreground(wanted: Wanted) -> io::Result<(Stdio, Relay)> {
+    let mut relay = Relay::default();
+    if wanted.terminal {
+        return Ok((Stdio::Terminal, relay));
+    }
+    let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
+    let (input, output, errors) = (input.as_fd(), output.as_fd(), errors.as_fd());
+    if !guarded(Guard::Streams) {
+        let stdio = Stdio::Files {
+            stdin: Some(match wanted.interactive {
+                true => again(input)?,
+                false => nothing()?,
+            }),
+            stdout: again(output)?,
+            stderr: again(errors)?,
+        };
+        return Ok((stdio, relay));
+    }
+    let stdin = match wanted.interactive {
+        true => Some(reading(input, &mut relay)?),
+        false => None,
+    };
+    let stdout = writing(Name::Output, output, &mut relay)?;
+    // What is written to both in turn arrives in that order.
+    let stderr = match is_one_file(output, errors) {
+        true => again(stdout.as_fd())?,
+        false => writing(Name::Errors, errors, &mut relay)?,
+    };
+    let stdio = Stdio::Files {
+        stdin,
+        stdout,
+        stderr,
+    };
+    Ok((stdio, relay))
+}
+
+/// The streams of a command whose output goes to a log.
+///
+/// # Errors
+/// No descriptor is to be had.
+pub fn logged(wanted: Wanted, log: Writer) -> io::Result<(Stdio, Relay)> {
+    if !guarded(Guard::Streams) && !wanted.terminal {
+        let stdio = Stdio::Files {
+            stdin: None,
+            stdout: again(log.as_fd())?,
+            stderr: again(log.as_fd())?,
+        };
+        return Ok((stdio, Relay::default()));
+    }
+    let mut relay = Relay::to_log(log);
+    if wanted.terminal {
+        return Ok((Stdio::Terminal, relay));
+    }
+    let mut stdin = None;
+    if wanted.interactive {
+        // It never ends, and nothing comes.
+        let (theirs, ours) = pipe()?;
+        relay.hold(ours);
+        stdin = Some(theirs);
+    }
+    let (from_output, stdout) = pipe()?;
+    let (from_errors, stderr) = pipe()?;
+    for (name, from, stream) in [
+        (Name::Output, from_output, Stream::Output),
+        (Name::Errors, from_errors, Stream::Errors),
+    ] {
+        relay.add(Flow::new(name, End::own(from)?, Target::Log(stream)));
+    }
+    let stdio = Stdio::Files {
+        stdin,
+        stdout,
+        stderr,
+    };
+    Ok((stdio, relay))
+}
+
+/// Connects the container's terminal: to the agent's own, which is raw as long as what is returned lives, or to the log.
+///
+/// # Errors
+/// No descriptor is to be had.
+pub fn connect(
+    terminal: OwnedFd,
+    wanted: Wanted,
+    logged: bool,
+    relay: &mut Relay,
+) -> io::Result<Option<Raw>> {
+    let from = End::controller(again(terminal.as_fd())?)?;
+    if logged {
+        let to = Target::Log(Stream::Output);
+        relay.add(Flow::new(Name::Output, from, to));
+        relay.hold(terminal);
+        return Ok(None);
+    }
+    let (input, output) = (io::stdin(), io::stdout());
+    let to = End::of_caller(output.as_fd(), OFlags::WRONLY)?;
+    relay.add(Flow::new(Name::Output, from, Target::End(to)));
+    let mut raw = None;
+    if wanted.interactive {
+        let from = End::of_caller(input.as_fd(), OFlags::RDONLY)?;
+        let to = End::controller(again(terminal.as_fd())?)?;
+        relay.add(Flow::new(Name::Input, from, Target::End(to)));
+        raw = Some(Raw::of(input)?);
+    }
+    relay.follow_size(terminal);
+    Ok(raw)
+}
+
+/// The end that the container reads this stream of the caller's from.
+fn reading(own: BorrowedFd<'_>, relay: &mut Relay) -> io::Result<OwnedFd> {
+    let (theirs, ours) = pipe()?;
+    let from = End::of_caller(own, OFlags::RDONLY)?;
+    let to = Target::End(End::own(ours)?);
+    relay.add(Flow::new(Name::Input, from, to));
+    Ok(theirs)
+}
+
+/// The end that the container writes this stream of the caller's to.
+fn writing(name: Name, own: BorrowedFd<'_>, relay: &mut Relay) -> io::Result<OwnedFd> {
+    let (ours, theirs) = pipe()?;
+    let to = Target::End(End::of_caller(own, OFlags::WRONLY)?);
+    relay.add(Flow::new(name, End::own(ours)?, to));
+    Ok(theirs)
+}
+
+/// Whether what is written to one of the two comes behind what was written to the other: they are one open file, or the
+/// same pipe, terminal or device, or a file that both append to.
+fn is_one_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    let (Ok(found), Ok(found_too)) = (fstat(one), fstat(other)) else {
+        return false;
+    };
+    if (found.st_dev, found.st_ino) != (found_too.st_dev, found_too.st_ino) {
+        return false;
+    }
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+        return true;
+    }
+    let flags = [one, other].map(|file| fcntl_getfl(file).ok());
+    let [Some(flags), Some(flags_too)] = flags else {
+        return false;
+    };
+    if flags.intersection(flags_too).contains(OFlags::APPEND) {
+        return true;
+    }
+    is_same_open_file(one, other).unwrap_or_else(|| {
+        let place = |file| rustix::fs::seek(file, SeekFrom::Current(0)).ok();
+        flags == flags_too && place(one) == place(other)
+    })
+}
+
+/// The host's `/dev/null`.
+pub fn nothing() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/dev/null", flags, Mode::empty())?)
+}
+
+/// A second descriptor of the same open file.
+fn again(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    descriptor.try_clone_to_owned()
+}
