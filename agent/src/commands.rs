@@ -27,13 +27,13 @@ mod watch;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use agent_runtime::launch::stage;
+use agent_runtime::state::Store;
+use agent_runtime::supervise;
+use agent_tracer::kernel::probes::{Mechanism, State};
 use clap::Subcommand;
 
-use crate::{
-    kernel::probes::{Mechanism, State},
-    pipeline::Pipeline,
-    runtime::{launch::stage, state::Store, supervise},
-};
+use crate::pipeline::Pipeline;
 
 /// The subcommands of the program.
 #[derive(Subcommand)]
@@ -135,7 +135,7 @@ fn come_first() {
 fn protect() -> Result<(), supervise::Error> {
     static DONE: AtomicBool = AtomicBool::new(false);
     if !DONE.load(Ordering::Relaxed) && rustix::process::geteuid().is_root() {
-        crate::runtime::launch::protect_executable()?;
+        agent_runtime::launch::protect_executable()?;
         DONE.store(true, Ordering::Relaxed);
     }
     Ok(())
@@ -179,11 +179,11 @@ fn need_not_swept(name: &str, swept: &[String]) -> Result<(), supervise::Error> 
 /// Prints an error in one line on standard error. Where standard error is closed, the exit status is all that remains.
 fn complain(error: &(dyn std::error::Error + 'static)) {
     use std::io::Write as _;
-    let line = crate::text::error_line(error);
+    let line = agent_model::text::error_line(error);
     let _ = writeln!(std::io::stderr(), "agent: {line}");
 }
 
-use crate::text::note;
+use agent_model::text::note;
 
 /// The capabilities that tracing needs (capabilities(7)), each with its purpose.
 const NEEDED: [(&str, &str); 3] = [
@@ -197,7 +197,7 @@ const NEEDED: [(&str, &str); 3] = [
 /// # Errors
 /// A capability is missing.
 fn need_privileges(command: &str) -> anyhow::Result<()> {
-    let held = crate::host::system::System::read(std::path::Path::new("/")).capabilities;
+    let held = agent_host::system::System::read(std::path::Path::new("/")).capabilities;
     let Some(held) = held else { return Ok(()) };
     for (name, what_for) in NEEDED {
         if !held.iter().any(|it| it == name) {
@@ -212,6 +212,7 @@ fn need_privileges(command: &str) -> anyhow::Result<()> {
 /// Writes log lines to standard error: those that RUST_LOG selects, or without it those of `level` and above.
 fn log_to_stderr(level: &str) {
     use std::io::IsTerminal as _;
+
     use tracing::level_filters::LevelFilter;
     use tracing_subscriber::filter::Targets;
     use tracing_subscriber::layer::SubscriberExt as _;
@@ -244,7 +245,7 @@ fn print(text: &str) -> std::io::Result<()> {
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    crate::sys::share_heap();
+    agent_sys::share_heap();
     Ok(tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -254,7 +255,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// A runtime with one thread, for `agent watch`. With several, handing a chunk over to another thread costs more than
 /// reading it.
 fn runtime_of_one() -> anyhow::Result<tokio::runtime::Runtime> {
-    crate::sys::share_heap();
+    agent_sys::share_heap();
     Ok(tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?)
@@ -262,7 +263,7 @@ fn runtime_of_one() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Warns of each probe that matters and is not attached, and of probes that slow the host.
 fn report_probes(pipeline: &Pipeline, matters: impl Fn(&str) -> bool) {
-    let kernel = crate::lock::lock(&pipeline.shared().kernel);
+    let kernel = agent_model::lock::lock(&pipeline.shared().kernel);
     for status in kernel.statuses().iter().filter(|it| matters(it.probe)) {
         match &status.state {
             State::Failed { reason, .. } => tracing::warn!(

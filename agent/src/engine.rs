@@ -4,36 +4,26 @@
 //! the first process runs. Asking after an event of the kernel would miss what lives shortly. A name is
 //! given to a cgroup once the container's process, or a record of the launcher, confirms that it is its.
 
-use std::{
-    collections::HashMap,
-    io::ErrorKind,
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bollard::{
-    API_DEFAULT_VERSION, Docker,
-    models::{ContainerSummary, ContainerSummaryStateEnum, EventMessage, HostConfig},
-    query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions},
-};
+use agent_host::process::Process;
+use agent_model::lock::lock;
+use agent_model::text;
+use agent_registry::registry::names::{Named, Run, Told};
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, EventMessage, HostConfig};
+use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
+use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{Stream, StreamExt as _};
-use tokio::{
-    net::UnixStream,
-    sync::mpsc,
-    time::{Instant, timeout},
-};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
 
-use crate::{
-    container::registry::names::{Named, Run, Told},
-    host::process::Process,
-    lock::lock,
-    said::Said,
-    text,
-};
+use crate::said::Said;
 
 /// The name of the engine, in metrics.
 pub const DOCKER: &str = "docker";

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
+use agent_host::devices::block_device;
+use agent_host::system::page_size;
+use agent_model::container::{Container, ContainerKind};
+use agent_runtime::{cgroup, spec};
 use bollard::models::HostConfig;
 
 use crate::engine::{Client, EngineError};
-use crate::host::devices::block_device;
-use crate::host::system::page_size;
-use crate::runtime::{cgroup, spec};
-use crate::watch::record::{Container, ContainerKind};
 
 mod docker;
 mod expect;
@@ -16,7 +16,7 @@ mod own;
 mod systemd;
 mod unjudged;
 
-pub use crate::limit::{Intent, Source};
+pub use agent_limits::limit::{Intent, Source};
 pub use expect::expect;
 pub use own::of_spec;
 pub use unjudged::not_judged;
@@ -155,7 +155,7 @@ mod tests {
         tokio::spawn(async move { axum::serve(listener, router).await });
         let path = socket.to_str().unwrap();
         let error = of_docker(path, "abc").await.unwrap_err();
-        let line = crate::text::error_line(&error);
+        let line = agent_model::text::error_line(&error);
         assert!(line.contains(path) && line.contains("abc"), "{line}");
     }
 }

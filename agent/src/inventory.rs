@@ -10,9 +10,8 @@ pub mod ns;
 pub mod ps;
 pub mod table;
 
+use agent_model::container::Container;
 use serde::{Deserialize, Serialize};
-
-use crate::watch::record::Container;
 
 /// A container, where another thing is told of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

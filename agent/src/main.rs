@@ -1,16 +1,15 @@
 //! The program: arguments in, exit status out.
 
-use std::{io::Write as _, process::ExitCode};
+use std::io::Write as _;
+use std::process::ExitCode;
 
-use agent::{
-    commands::{self, Command, Launch},
-    text,
-};
+use agent::commands::{self, Command, Launch};
+use agent_model::text;
 use clap::{Parser as _, Subcommand};
 
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static HEAP: agent::sys::heap::Heap = agent::sys::heap::Heap::new();
+static HEAP: agent_sys::heap::Heap = agent_sys::heap::Heap::new();
 
 /// See what containers do to the kernel, run them, and prove their limits
 ///

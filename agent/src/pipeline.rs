@@ -1,5 +1,6 @@
 //! The way of an event: ring, decode, attribute, fan out. The only place where the stages meet.
 
+mod attribute;
 mod confirm;
 mod demand;
 mod ending;
@@ -9,40 +10,30 @@ mod missed;
 mod reader;
 mod scan;
 
-use std::{
-    path::Path,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use agent_ebpf::{KINDS, Kind};
-use rustix::{
-    event::{EventfdFlags, eventfd},
-    fd::OwnedFd,
-};
-
-use crate::{
-    container::{
-        claim::{Claim, Witnesses},
-        registry::Registry,
-    },
-    host::hierarchy::Hierarchies,
-    kernel::{Kernel, KernelError, Loaded, Options, counts::KernelCounts, probes::see_events},
-    lock::lock,
-    said::Said,
-    text,
-    watch::{
-        filter::Filter,
-        streams::{Stream, Streams, TooMany},
-    },
-};
+use agent_host::hierarchy::Hierarchies;
+use agent_model::lock::lock;
+use agent_model::text;
+use agent_registry::claim::{Claim, Witnesses};
+use agent_registry::registry::Registry;
+use agent_stream::filter::Filter;
+use agent_stream::streams::{Stream, Streams, TooMany};
+use agent_tracer::kernel::counts::KernelCounts;
+use agent_tracer::kernel::probes::see_events;
+use agent_tracer::kernel::{Kernel, KernelError, Loaded, Options};
 use confirm::Waiting;
 use demand::Demand;
 use reader::Reader;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::OwnedFd;
+
+use crate::said::Said;
 
 /// Claims that are looked for before anything is read from the rings; for others later.
 const CLAIMS_AT_FIRST: usize = 8192;
@@ -57,7 +48,7 @@ pub enum PipelineError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
     #[error("the host's cgroups cannot be found")]
-    Host(#[from] crate::host::Error),
+    Host(#[from] agent_host::Error),
     #[error("no probe for events can be attached: agent doctor says why")]
     Blind,
     #[error("the tracing thread cannot start")]
@@ -114,7 +105,7 @@ impl Pipeline {
             frequent,
             wanted,
             log,
-        } = crate::kernel::load(options)?;
+        } = agent_tracer::kernel::load(options)?;
         let kept = counts.cgroups();
         scan::oom_kills(&hierarchies, &mut counts);
         let (kernel, host) = kernel.attach()?;

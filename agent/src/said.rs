@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use crate::lock::lock;
+use agent_model::lock::lock;
 
 /// What was said last of one thing.
 #[derive(Debug, Default)]

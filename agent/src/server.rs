@@ -9,34 +9,27 @@ mod patience;
 mod scrapes;
 pub mod socket;
 
-use std::{
-    convert::Infallible,
-    io,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use axum::{Router, routing::get};
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, mpsc, watch},
-};
-
-use crate::{
-    metrics::{
-        scrape::Scraper,
-        traffic::{Side, Traffic},
-    },
-    pipeline::Shared,
-    text,
-    watch::streams::Streams,
-};
 pub use accept::listen;
 use accept::{Service, Tcp};
 use admission::{Admission, Bounds};
+use agent_model::text;
+use agent_stream::streams::Streams;
 use answer::Text;
+use axum::Router;
+use axum::routing::get;
 use scrapes::Scrapes;
 use socket::Socket;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::metrics::scrape::Scraper;
+use crate::metrics::traffic::{Side, Traffic};
+use crate::pipeline::Shared;
 
 /// How long open connections may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_millis(250);

@@ -15,14 +15,14 @@ mod unread;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::container::claim::{Claim, Confirmation};
-use crate::container::path::Runtime;
-use crate::engine::State;
-use crate::faults::{Guard, guarded};
-use crate::host::hierarchy::Hierarchies;
-use crate::host::membership::Membership;
-
+use agent_host::faults::{Guard, guarded};
+use agent_host::hierarchy::Hierarchies;
+use agent_host::membership::Membership;
+use agent_registry::claim::{Claim, Confirmation};
+use agent_registry::path::Runtime;
 pub use own::Intents;
+
+use crate::engine::State;
 
 /// Where dockerd and its containerd keep what they leave, unless told otherwise.
 const DOCKER: &str = "/run/docker";

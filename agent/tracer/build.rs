@@ -3,12 +3,10 @@
 //! The kernel side compiles on the pinned stable toolchain: `RUSTC_BOOTSTRAP=1` lets it build its own `core` out of the
 //! component rust-src, as the Linux kernel builds its Rust. No other compilation sees that variable.
 
-use std::env;
 use std::ffi::OsString;
-use std::fs;
-use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs, iter};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya_build::{Package, Toolchain, build_ebpf};

@@ -1,11 +1,10 @@
 //! Trees of files for tests.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::{fs, io};
 
 use tempfile::TempDir;
 

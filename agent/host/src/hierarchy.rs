@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
 use super::cgroup::Directory;
 use super::file::{File, number, words};
 use super::mount::{Mount, Mounts};
-use super::path;
+use super::{Error, path};
 
 /// Which interface a hierarchy has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

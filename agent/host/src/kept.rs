@@ -5,15 +5,15 @@
 mod reader;
 
 use std::collections::{HashMap, HashSet};
-use std::mem;
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::thread;
+use std::{mem, thread};
 
 use agent_ebpf::CgroupKey;
+use reader::Reader;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::Error;
@@ -21,7 +21,6 @@ use super::changes::{Changed, Changes, Watch};
 use super::files::FILES;
 use super::hierarchy::{Hierarchies, Mounted};
 use super::reading::{REMEMBERED_A_FILE, Reading};
-use reader::Reader;
 
 /// Fewer cgroups than this are not worth another thread.
 const CGROUPS_A_THREAD: usize = 128;

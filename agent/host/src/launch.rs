@@ -6,12 +6,12 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use agent_sys::launch::StartArea;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::pinned::Pinned;
-use agent_sys::launch::StartArea;
 
 /// A file that could not be written or read.
 #[derive(Debug, thiserror::Error)]

@@ -4,10 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
 use super::file::File;
 use super::hierarchy::{Hierarchies, Mounted};
-use super::path;
+use super::{Error, path};
 
 /// A cgroup, as it is spread over the hierarchies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

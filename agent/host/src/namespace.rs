@@ -1,15 +1,14 @@
 //! What the kernel tells of a namespace itself (ioctl_ns(2)), and where namespaces are mounted.
 
-use std::{fs, os::fd::AsFd as _, path::Path};
+use std::fs;
+use std::os::fd::AsFd as _;
+use std::path::Path;
 
 use rustix::fs::fstat;
 
-use super::{
-    Error,
-    file::{File, number},
-    mount::Mounts,
-    path,
-};
+use super::file::{File, number};
+use super::mount::Mounts;
+use super::{Error, path};
 
 /// A namespace that a mount holds, as `ip netns add` and engines make them: it stays when no process is in it any more.
 #[derive(Clone, Debug, PartialEq, Eq)]

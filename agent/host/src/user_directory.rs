@@ -4,14 +4,12 @@
 //! In /tmp anybody may make a directory of that name first. Another one, `/tmp/agent-UID-SUFFIX`, serves then: nobody can make
 //! what they cannot guess, and nobody but its owner can remove it there (the sticky bit).
 
-use std::{
-    fs::{self, DirBuilder},
-    io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
-    path::{Path, PathBuf},
-    thread::sleep,
-    time::{Duration, SystemTime},
-};
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 

@@ -6,10 +6,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use agent_sys::awaited;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use tokio::io::unix::AsyncFd;
-
-use agent_sys::awaited;
 
 /// Room for some 60 events; more are read in turn.
 const BUFFER_BYTES: usize = 2 << 10;

@@ -7,10 +7,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 use agent_host::cgroup::Limit;
 use agent_host::hierarchy::Version;
+use serde::{Deserialize, Serialize};
 
 pub mod bound;
 pub mod chain;

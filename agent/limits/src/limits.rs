@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::limit::chain::{Chain, Link, Missing};
-use crate::limit::{Device, File, Form, Kind, TABLE};
 use agent_host::Error;
 use agent_host::cgroup::Directory;
 use agent_host::hierarchy::{Hierarchies, Mounted, Version};
 use agent_host::membership::Membership;
 use agent_host::path::with_parents;
+
+use crate::limit::chain::{Chain, Link, Missing};
+use crate::limit::{Device, File, Form, Kind, TABLE};
 
 mod bounds;
 mod files;

@@ -3,6 +3,7 @@
 //! Nothing here opens a file or asks another process. [`clock`] reads the kernel's clocks.
 
 pub mod clock;
+pub mod container;
 pub mod event;
 pub mod lock;
 pub mod text;

@@ -19,20 +19,19 @@ mod scope;
 mod stuck;
 mod wanted;
 
-use rustix::fs::OFlags;
-
-pub use begun::Begun;
-pub use error::Error;
-pub use ground::{Ground, tag};
-pub use wanted::Wanted;
-
 use agent_host::control::{Control, TASKS};
 use agent_host::hierarchy::{Hierarchies, Mounted, Version};
 use agent_host::system::page_size;
 use agent_limits::limit::Evidence;
-use crate::launch::Entrances;
 use apply::Limiter;
+pub use begun::Begun;
+pub use error::Error;
+pub use ground::{Ground, tag};
 use place::{Place, Way};
+use rustix::fs::OFlags;
+pub use wanted::Wanted;
+
+use crate::launch::Entrances;
 
 /// The cgroup of a container: a directory in each hierarchy.
 #[derive(Debug)]

@@ -27,16 +27,18 @@ mod wait;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use oci_spec::runtime::{Linux, Process};
-use rustix::fs::{Uid, fchown};
-use rustix::io::Errno;
-use rustix::process::{Pid, Signal, pidfd_send_signal};
-
+use agent_host::faults::{self, guarded};
+use agent_host::pinned::Pinned;
+use agent_sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
 pub use cgroups::Cgroups;
 pub use entry::Entrances;
 pub use error::Error;
 pub use executable::protect_executable;
+use oci_spec::runtime::{Linux, Process};
 pub use plan::identity::too_few_descriptors;
+use rustix::fs::{Uid, fchown};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, pidfd_send_signal};
 pub use stdio::Stdio;
 pub use wait::Interrupts;
 
@@ -51,9 +53,6 @@ use self::plan::{Container, Plan};
 use self::wait::{Guard, Wait};
 use super::order::{Network, Order};
 use super::seccomp;
-use agent_host::faults::{self, guarded};
-use agent_host::pinned::Pinned;
-use agent_sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
 
 /// A first process that waits for [`Started::go`]. Dropped, it ends.
 #[derive(Debug)]
@@ -124,7 +123,10 @@ pub fn launch(
         identity: Identity::new(process)?,
         filters,
         command: Command::new(process, "/")?,
-        reaper: order.init.then(agent_host::launch::start_area).transpose()?,
+        reaper: order
+            .init
+            .then(agent_host::launch::start_area)
+            .transpose()?,
         hold: faults::held(),
         stage: None,
     };

@@ -2,11 +2,10 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use agent_host::faults::{Guard, guarded};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::path::Arg;
-
-use agent_host::faults::{Guard, guarded};
 
 /// A rename elsewhere makes the kernel give up a look-up that must stay inside; it then asks to try again.
 const TRIES: usize = 64;

@@ -3,16 +3,12 @@
 //! A pair of interfaces: `eth0` in the container, its peer `ag-NAME` on the host or in a bridge there. All that is made on
 //! the host is in the interface group [`GROUP`] from its first instant, so that it is found and removed after any death.
 
-use std::{
-    io,
-    net::Ipv4Addr,
-    os::fd::{AsFd as _, BorrowedFd},
-};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
-use rustix::{
-    process::Pid,
-    thread::{ThreadNameSpaceType, move_into_thread_name_spaces},
-};
+use rustix::process::Pid;
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::order::Network;
 use super::state::{self, Store};
@@ -229,8 +225,8 @@ fn same_net(one: Ipv4Addr, other: Ipv4Addr, length: u8) -> bool {
 
 /// A socket in the container's network namespace. A socket stays where it was made, so that this thread can go back.
 fn enter(host: &Links, pidfd: BorrowedFd<'_>) -> Result<Links, Error> {
-    let back =
-        agent_sys::interface::namespace_of(host.as_fd()).doing(|| "the host's namespace".to_owned())?;
+    let back = agent_sys::interface::namespace_of(host.as_fd())
+        .doing(|| "the host's namespace".to_owned())?;
     let go = |to| {
         move_into_thread_name_spaces(to, ThreadNameSpaceType::NETWORK).map_err(io::Error::from)
     };

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use oci_spec::runtime::Spec;
-use serde::{Deserialize, Serialize};
-
 use agent_host::pinned::Pinned;
 use agent_model::text;
 use agent_model::units::Signal;
+use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
 
 /// A container to be made.
 #[derive(Clone, Debug)]

@@ -18,14 +18,14 @@ use std::path::Path;
 use budget::Budget;
 pub use error::Error;
 pub use image::{Disk, sweep};
+use oci_spec::runtime::Spec;
 use owners::Owners;
+use rustix::fs::{Mode, OFlags};
 
 use super::cgroup;
 use super::launch::Interrupts;
 use super::order::{ImageConfig, Order, Root};
 use super::propagation::Propagation;
-use oci_spec::runtime::Spec;
-use rustix::fs::{Mode, OFlags};
 
 /// A root file system, ready to be attached.
 #[derive(Debug)]

@@ -3,20 +3,18 @@
 //! One user id can be mapped by anybody: their own. The ranges that /etc/subuid and /etc/subgid give a user are mapped by
 //! the programs newuidmap and newgidmap, which are installed for that.
 
-use std::fs;
-use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-
-use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, getpid};
+use std::{fs, io};
 
 use agent_sys::fork::{Side, fork};
 use agent_sys::launch::unshare;
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, getpid};
 
 /// Why an ordinary user cannot run a container here.
 #[derive(Debug, thiserror::Error)]

@@ -22,19 +22,19 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use caps::Capability;
-use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
-
-use super::order::{Asked, ChangeRoot, ImageConfig, Order, Root};
-use super::{seccomp, setting};
 use agent_host::pinned::Pinned;
 use agent_model::text::escape;
 use bundle::Bundle;
+use caps::Capability;
 pub use flags::Flags;
 use here::Here;
 pub use look::look;
 pub use mounts::Volume;
+use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
 use value::{Clock, IdRange};
+
+use super::order::{Asked, ChangeRoot, ImageConfig, Order, Root};
+use super::{seccomp, setting};
 
 /// The version of OCI's runtime specification that has all that is written here.
 const VERSION: &str = "1.2.0";

@@ -17,21 +17,20 @@
 //! supervisor that was killed left behind.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
+use std::{fs, io};
 
+use agent_host::owner::Owner;
+use agent_host::user_directory::{self, UserDirectory};
+use agent_limits::limit::bound::Bounds;
+use agent_model::text::note;
+use agent_model::units::Signal;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use super::order::{ChangeRoot, Network};
-use agent_host::user_directory::{self, UserDirectory};
-use agent_limits::limit::bound::Bounds;
-use agent_host::owner::Owner;
-use agent_model::text::note;
-use agent_model::units::Signal;
 
 mod files;
 mod former;

@@ -23,8 +23,13 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use agent_host::hierarchy::Hierarchies;
+use agent_host::membership::Membership;
+use agent_host::system::page_size;
+use agent_model::text::{self, note as say};
 use clean::Rest;
 pub use clean::sweep;
+use detach::{Caller, Split};
 pub use error::Error;
 pub use stop::{remove, running, stop};
 
@@ -32,11 +37,6 @@ use super::cgroup::{self, Cgroup, Ground, Wanted};
 use super::order::Order;
 use super::rootless;
 use super::state::Store;
-use agent_host::hierarchy::Hierarchies;
-use agent_host::membership::Membership;
-use agent_host::system::page_size;
-use agent_model::text::{self, note as say};
-use detach::{Caller, Split};
 
 /// Runs a container to its end, or, where the order says so, until it runs detached. The exit status is as docker's:
 /// that of its command, or 128 and the number of the signal that it died of.

@@ -1,21 +1,16 @@
 //! `agent doctor`: what this kernel and these privileges allow, and why.
 
-use std::{path::Path, process::ExitCode};
+use std::path::Path;
+use std::process::ExitCode;
 
+use agent_host::hierarchy::{Hierarchies, Version};
+use agent_host::system::System;
+use agent_model::text;
+use agent_tracer::kernel;
+use agent_tracer::kernel::Options;
+use agent_tracer::kernel::choice::Mechanisms;
+use agent_tracer::kernel::probes::{State, Status, see_events};
 use serde::Serialize;
-
-use crate::{
-    host::{
-        hierarchy::{Hierarchies, Version},
-        system::System,
-    },
-    kernel::{
-        self, Options,
-        choice::Mechanisms,
-        probes::{State, Status, see_events},
-    },
-    text,
-};
 
 /// Show what this kernel and these privileges allow, and why
 ///

@@ -3,15 +3,15 @@
 
 use std::path::Path;
 
+use agent_model::container::Container;
+use agent_model::text;
+use agent_registry::path::Runtime;
+use agent_runtime::{state, supervise};
+use agent_stream::{client, socket};
+
 use super::engine::EngineArgs;
 use super::known::{Fresh, Known, Search, running, running_in};
-use crate::container::path::Runtime;
 use crate::inventory::containers::ContainerState;
-use crate::runtime::{state, supervise};
-use crate::server::socket;
-use crate::text;
-use crate::watch::client;
-use crate::watch::record::Container;
 
 /// The actions that `agent` offers for containers of `agent run` alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ pub fn explained(
             let container = Container {
                 runtime: Runtime::Docker.name().to_owned(),
                 name: name.to_owned(),
-                ..crate::container::place::of("/").container
+                ..agent_registry::place::of("/").container
             };
             anyhow::anyhow!(of_engine(&container, action, command))
         }
@@ -206,8 +206,9 @@ fn namespace(cgroup: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use agent_registry::place;
+
     use super::*;
-    use crate::container::place;
 
     fn of(runtime: Runtime, name: &str, id: &str, cgroup: &str) -> Container {
         Container {

@@ -1,31 +1,27 @@
 //! The engine that names containers: its option, and how its messages reach the registry.
 
-use std::{
-    collections::HashSet,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use agent_model::lock::lock;
+use agent_model::text;
+use agent_registry::registry::Registry;
+use agent_registry::registry::names::Told;
 use anyhow::Context as _;
-use tokio::{sync::mpsc::Receiver, time::timeout};
+use tokio::sync::mpsc::Receiver;
+use tokio::time::timeout;
 
 use super::known;
-use crate::{
-    container::registry::Registry,
-    container::registry::names::Told,
-    engine::{self, Client, EngineError, State},
-    lock::lock,
-    pipeline::{
-        Shared,
-        look::{Look, look},
-    },
-    text,
-    witness::{Intents, ask::Asker, engine::inspect},
-};
+use crate::engine;
+use crate::engine::{Client, EngineError, State};
+use crate::pipeline::Shared;
+use crate::pipeline::look::{Look, look};
+use crate::witness::Intents;
+use crate::witness::ask::Asker;
+use crate::witness::engine::inspect;
 
 /// The time that a command waits for an engine's answer. On a busy machine an answer takes seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);

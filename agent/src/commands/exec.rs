@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use agent_runtime::supervise::exec;
+
 use super::elsewhere::{Action, explained};
-use crate::runtime::supervise::exec;
 
 const EXAMPLES: &str = "\
 Examples:

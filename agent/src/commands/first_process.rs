@@ -1,9 +1,10 @@
 //! The init process of a named container, for commands that join it or inspect it.
 
+use agent_host::pinned::Pinned;
+use agent_runtime::state::Store;
+use agent_runtime::supervise;
+
 use super::elsewhere::{Answer, ask};
-use crate::host::pinned::Pinned;
-use crate::runtime::state::Store;
-use crate::runtime::supervise;
 
 /// Finds the init process of a running container of `agent run`, or of any engine that the agent knows.
 ///
@@ -29,7 +30,7 @@ pub fn first_process(name: &str) -> Result<Pinned, String> {
         }
         Answer::Stopped => Err(format!(
             "docker has it, and it does not run; start it: docker start {}",
-            crate::text::shell_word(name)
+            agent_model::text::shell_word(name)
         )),
         Answer::Nobody => Err(super::known::NOBODY.to_owned()),
         Answer::Closed(why) => Err(format!(

@@ -1,32 +1,30 @@
 //! `agent inspect`: shows everything about one container or process, each fact with its source.
 
-use std::{num::NonZeroU32, path::Path, path::PathBuf, process::ExitCode};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
+use agent_host::Error;
+use agent_host::membership::Membership;
+use agent_host::pinned::Pinned;
+use agent_host::process::Process;
+use agent_limits::limit::Intent;
+use agent_model::container::Container;
+use agent_model::text::escape_json;
+use agent_stream::client::ClientError;
+use agent_stream::value::parse_container;
+use agent_stream::{client, socket};
 use anyhow::Context as _;
 
-use super::{
-    engine::EngineArgs,
-    first_process::own_process,
-    known::{self, Fresh, Search},
-    screen, unit,
-};
-use crate::{
-    host::{Error, membership::Membership, pinned::Pinned, process::Process},
-    inventory::{
-        containers::{self, ContainerState},
-        inspect::{Report, container_of, page, read},
-        namespaces::{self, NamespaceState, Wanted},
-    },
-    limit::Intent,
-    pipeline::look::Look,
-    server::socket,
-    text::escape_json,
-    watch::{
-        client::{self, ClientError},
-        record::Container,
-        value::parse_container,
-    },
-};
+use super::engine::EngineArgs;
+use super::first_process::own_process;
+use super::known::{self, Fresh, Search};
+use super::{screen, unit};
+use crate::inventory::containers::ContainerState;
+use crate::inventory::inspect::{Report, container_of, page, read};
+use crate::inventory::namespaces::{NamespaceState, Wanted};
+use crate::inventory::{containers, namespaces};
+use crate::pipeline::look::Look;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -8,22 +8,22 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use agent_host::hierarchy::Hierarchies;
+use agent_host::membership::Membership;
+use agent_host::pinned::Pinned;
+use agent_limits::limit::bound::Bounds;
+use agent_model::container::Container;
+use agent_registry::claim::{Claim, Confirmation, Witnesses};
+use agent_registry::path::Runtime;
+use agent_registry::place;
+use agent_stream::client;
 use anyhow::{anyhow, bail};
 
 use super::engine::EngineArgs;
-use crate::container::claim::{Claim, Confirmation, Witnesses};
-use crate::container::path::Runtime;
-use crate::container::place;
 use crate::engine::{Client, State};
-use crate::host::hierarchy::Hierarchies;
-use crate::host::membership::Membership;
-use crate::host::pinned::Pinned;
 use crate::intent::{self, Intent, Source};
 use crate::inventory::containers::ContainerState;
-use crate::limit::bound::Bounds;
 use crate::pipeline::look::Look;
-use crate::watch::client;
-use crate::watch::record::Container;
 use crate::witness::{Intents, Records, engine};
 
 /// What is said of a name that no container has. An engine whose socket is elsewhere may have one.
@@ -298,7 +298,7 @@ pub fn running(states: &[ContainerState]) -> Vec<Candidate> {
 /// The running containers of a scan.
 pub fn running_in(look: &Look) -> Vec<Candidate> {
     let running = look.registry.containers().filter(|it| it.life.running());
-    let pid = |it: &crate::container::registry::Cgroup| it.life.init().map(|init| init.pid);
+    let pid = |it: &agent_registry::registry::Cgroup| it.life.init().map(|init| init.pid);
     running
         .map(|it| ((*it.container).clone(), pid(it)))
         .collect()
@@ -360,7 +360,7 @@ impl<'a> Search<'a> {
             Some(Container { cgroup, .. }) => bail!(
                 "{cgroup} claims to be it, and neither an engine nor a record of one confirms that; to judge it as a cgroup: \
                  agent verify --cgroup {}",
-                crate::text::shell_word(cgroup)
+                agent_model::text::shell_word(cgroup)
             ),
         }
     }

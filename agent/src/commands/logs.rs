@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
+use agent_runtime::state::Store;
+use agent_runtime::supervise::log::{Reader, Stream};
 use anyhow::Context as _;
 
 use super::elsewhere::{Action, explained};
-use crate::runtime::state::Store;
-use crate::runtime::supervise::log::{Reader, Stream};
 
 /// The pause between two reads of a log that is followed.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -1,6 +1,6 @@
 //! The arguments that choose the mechanisms of tracing.
 
-use crate::kernel::choice::{Choice, Mechanisms, SyscallProbes};
+use agent_tracer::kernel::choice::{Choice, Mechanisms, SyscallProbes};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct MechanismArgs {

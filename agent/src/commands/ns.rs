@@ -1,29 +1,23 @@
 //! `agent ns`: shows namespaces and the containers that share them.
 
-use std::{
-    num::NonZeroU32,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use agent_ebpf::NamespaceType;
+use agent_host::namespace;
+use agent_host::process::Process;
+use agent_model::text::escape_json;
+use agent_stream::value::{parse_container, parse_namespace, parse_pid};
+use agent_stream::{client, socket};
 use anyhow::Context as _;
 
-use super::{engine::EngineArgs, screen};
-use crate::{
-    host::{namespace, process::Process},
-    inventory::{
-        dot::graph,
-        namespaces::{self, NamespaceState, Wanted},
-        ns::table,
-    },
-    server::socket,
-    text::escape_json,
-    watch::{
-        client,
-        value::{parse_container, parse_namespace, parse_pid},
-    },
-};
+use super::engine::EngineArgs;
+use super::screen;
+use crate::inventory::dot::graph;
+use crate::inventory::namespaces;
+use crate::inventory::namespaces::{NamespaceState, Wanted};
+use crate::inventory::ns::table;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,24 +1,19 @@
 //! `agent ps`: shows containers, their state and their use of resources.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
+use agent_model::text::escape_json;
+use agent_stream::client::ClientError;
+use agent_stream::{client, socket};
 use anyhow::Context as _;
 
-use super::{engine::EngineArgs, screen};
-use crate::{
-    inventory::{
-        containers::{self, ContainerState, set_cpu_percent},
-        idle,
-        ps::table,
-    },
-    server::socket,
-    text::escape_json,
-    watch::client::{self, ClientError},
-};
+use super::engine::EngineArgs;
+use super::screen;
+use crate::inventory::containers::{ContainerState, set_cpu_percent};
+use crate::inventory::ps::table;
+use crate::inventory::{containers, idle};
 
 /// The time between the two readings of CPU time.
 const INTERVAL: Duration = Duration::from_millis(200);

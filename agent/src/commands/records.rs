@@ -3,18 +3,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use agent_stream::client;
+use agent_stream::filter::Filter;
+use agent_stream::kind::Kind;
+use agent_stream::record::Record;
+use agent_stream::source::Source;
+use agent_stream::streams::Streams;
+use agent_tracer::kernel::Options;
+use agent_tracer::kernel::choice::Mechanisms;
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use super::engine::EngineArgs;
-use crate::kernel::{Options, choice::Mechanisms};
 use crate::pipeline::Pipeline;
-use crate::watch::client;
-use crate::watch::filter::Filter;
-use crate::watch::kind::Kind;
-use crate::watch::record::Record;
-use crate::watch::source::Source;
-use crate::watch::streams::Streams;
 use crate::witness::Intents;
 
 /// The events that a command wants, and how to get them.

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
+use agent_runtime::state::Store;
+use agent_runtime::supervise;
+
 use super::elsewhere::{Action, explained};
-use crate::runtime::state::Store;
-use crate::runtime::supervise;
 
 /// Remove containers that have ended, with their logs
 ///

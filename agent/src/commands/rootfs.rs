@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::runtime::root;
+use agent_runtime::root;
 
 /// Make a root file system from programs of this host, for agent run --rootfs
 ///

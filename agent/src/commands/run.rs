@@ -3,12 +3,13 @@
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
+use agent_model::text;
+use agent_runtime::order::Order;
+use agent_runtime::spec::Flags;
+use agent_runtime::state::Store;
+use agent_runtime::{root, rootless, spec, supervise};
+
 use super::first_process::first_process;
-use crate::runtime::order::Order;
-use crate::runtime::spec::{self, Flags};
-use crate::runtime::state::Store;
-use crate::runtime::{root, rootless, supervise};
-use crate::text;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,9 +1,7 @@
 //! The width and colour of standard output.
 
-use std::{
-    env,
-    io::{self, IsTerminal as _},
-};
+use std::env;
+use std::io::{self, IsTerminal as _};
 
 use rustix::termios::tcgetwinsize;
 

@@ -1,22 +1,28 @@
 //! `agent serve`: traces the host, serves metrics and events.
 
-use std::{net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use agent_host::descriptors::raise_limit;
+use agent_stream::socket;
+use agent_stream::streams::Streams;
+use agent_tracer::kernel::Options;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::engine::EngineArgs;
-use crate::{
-    host::descriptors::raise_limit,
-    kernel::Options,
-    metrics::{
-        agent::AgentMetrics, scrape::Scraper, series::Bounds, traffic::Traffic, which::Which,
-    },
-    pipeline::Pipeline,
-    server::{self, Server, socket::Socket},
-    watch::streams::Streams,
-    witness::Intents,
-};
+use crate::metrics::agent::AgentMetrics;
+use crate::metrics::scrape::Scraper;
+use crate::metrics::series::Bounds;
+use crate::metrics::traffic::Traffic;
+use crate::metrics::which::Which;
+use crate::pipeline::Pipeline;
+use crate::server;
+use crate::server::Server;
+use crate::server::socket::Socket;
+use crate::witness::Intents;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,7 +46,7 @@ pub struct Args {
     listen: SocketAddr,
 
     /// The unix socket to make, with mode 0600; a path with a slash
-    #[arg(long, value_name = "PATH", env = server::socket::VARIABLE, default_value = server::socket::DEFAULT, value_parser = super::socket::made())]
+    #[arg(long, value_name = "PATH", env = socket::VARIABLE, default_value = socket::DEFAULT, value_parser = super::socket::made())]
     socket: PathBuf,
 
     #[command(flatten)]

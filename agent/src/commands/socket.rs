@@ -4,11 +4,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use agent_model::text::shell_word;
+use agent_stream::socket::OFF;
 use clap::builder::{OsStringValueParser, StringValueParser, TypedValueParser};
 use thiserror::Error;
-
-use crate::server::socket::OFF;
-use crate::text::shell_word;
 
 /// Why a value is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use agent_runtime::spec::value::number_in;
+use agent_runtime::state::Store;
+use agent_runtime::supervise;
+
 use super::elsewhere::{Action, explained};
-use crate::runtime::spec::value::number_in;
-use crate::runtime::state::Store;
-use crate::runtime::supervise;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
-use crate::host::membership::Membership;
-use crate::host::process;
+use agent_host::membership::Membership;
+use agent_host::process;
+use agent_model::text;
+
 use crate::intent;
-use crate::text;
 
 /// The suffixes of units that have a cgroup (systemd.unit(5)).
 const SUFFIXES: [&str; 3] = [".service", ".scope", ".slice"];

@@ -8,11 +8,11 @@ mod suite;
 use std::process::ExitCode;
 
 pub use arguments::Args;
+use arguments::{Form, Output};
 
 use super::screen;
 use crate::verify::lines::{self, Screen};
 use crate::verify::report::{Check, Report, Scope, Subject, Workload};
-use arguments::{Form, Output};
 
 /// The exit status where nothing could be judged.
 const NO_VERDICT: u8 = 2;

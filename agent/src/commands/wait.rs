@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
+use agent_runtime::state::{Status, Store};
 use anyhow::Context as _;
 
 use super::elsewhere::{Action, explained};
-use crate::runtime::state::{Status, Store};
 
 /// Wait until containers have ended, and print their exit statuses
 ///

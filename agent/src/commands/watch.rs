@@ -7,18 +7,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_ebpf::NamespaceType;
+use agent_stream::filter::Filter;
+use agent_stream::kind::Kind;
+use agent_stream::output::{Bounds, End, Format, Screen};
+use agent_stream::source::Source;
+use agent_stream::value::{parse_comm, parse_container, parse_kind, parse_namespace, parse_pid};
+use agent_stream::{output, socket};
 use anyhow::bail;
 
 use super::engine::EngineArgs;
 use super::mechanisms::MechanismArgs;
 use super::records::Wanted;
 use super::screen;
-use crate::server::socket;
-use crate::watch::filter::Filter;
-use crate::watch::kind::Kind;
-use crate::watch::output::{self, Bounds, End, Format, Screen};
-use crate::watch::source::Source;
-use crate::watch::value::{parse_comm, parse_container, parse_kind, parse_namespace, parse_pid};
 
 const EXAMPLES: &str = "\
 An event is shown if it matches any value of each option that is given. Times are UTC. A line
@@ -88,7 +88,7 @@ pub struct Args {
     limit: Option<NonZeroU64>,
 
     /// End after this time: 500ms, 10s, 5m, 1h
-    #[arg(long = "for", value_name = "DURATION", value_parser = crate::units::parse::duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = agent_model::units::parse::duration)]
     time: Option<Duration>,
 
     /// human: aligned lines; json: one object a line
@@ -182,10 +182,10 @@ fn format(output: Output) -> Format {
 
 #[cfg(test)]
 mod tests {
+    use agent_stream::query;
     use clap::{CommandFactory, Parser};
 
     use super::*;
-    use crate::watch::query;
 
     #[derive(Debug, Parser)]
     struct Command {

@@ -1,15 +1,15 @@
 //! What an engine of the tests' own tells.
 
-use std::{convert::Infallible, sync::Mutex};
+use std::convert::Infallible;
+use std::sync::Mutex;
 
-use axum::{
-    Router,
-    body::{Body, Bytes},
-    extract::Request,
-    response::{IntoResponse as _, Response},
-};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
 use tempfile::TempDir;
-use tokio::{net::UnixListener, sync::mpsc::UnboundedReceiver};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::*;

@@ -1,14 +1,13 @@
 //! What docker was asked for, by its own words for it.
 
+use agent_host::cgroup::Limit;
+use agent_limits::limit::{Kind, Value};
+use agent_runtime::cgroup::{Error, Wanted};
 use bollard::models::{HostConfig, ThrottleDevice};
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice,
     LinuxThrottleDeviceBuilder,
 };
-
-use crate::host::cgroup::Limit;
-use crate::limit::{Kind, Value};
-use crate::runtime::cgroup::{Error, Wanted};
 
 /// Microseconds that docker counts `--cpus` in.
 const PERIOD: i64 = 100_000;
@@ -101,10 +100,10 @@ fn throttle(
 
 #[cfg(test)]
 mod tests {
+    use agent_limits::limit::Device;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::limit::Device;
 
     /// What `docker inspect` says in `HostConfig`.
     fn of(json: &str) -> Result<Vec<(Kind, Value)>, Error> {
@@ -142,7 +141,7 @@ mod tests {
             "CpuShares":512,"CpusetCpus":"0-1","CpusetMems":"0","PidsLimit":50,
             "BlkioDeviceReadBps":[{"Path":"/dev/loop3","Rate":1048576}],
             "BlkioDeviceWriteIOps":[{"Path":"/dev/loop3","Rate":9}]}"#;
-        let numbers = |text| Value::Numbers(crate::limit::Numbers::parse(text).unwrap());
+        let numbers = |text| Value::Numbers(agent_limits::limit::Numbers::parse(text).unwrap());
         let device = Device { major: 7, minor: 3 };
         let rate = |rate| Value::Rate {
             device,

@@ -1,13 +1,13 @@
 //! What the person who looks expects: `--expect memory=64m`, by the flags of `agent run`.
 
+use agent_host::system::page_size;
+use agent_runtime::cgroup::Wanted;
+use agent_runtime::spec;
+use agent_runtime::spec::flags::Limits;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args as _, FromArgMatches as _};
 
 use super::{Error, Intent, Source};
-use crate::host::system::page_size;
-use crate::runtime::cgroup::Wanted;
-use crate::runtime::spec;
-use crate::runtime::spec::flags::Limits;
 
 /// The flag among those of limits that is none.
 const NO_LIMIT: &str = "cgroup-parent";
@@ -66,12 +66,12 @@ fn refused(words: &[String], error: &clap::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use agent_host::cgroup::Limit;
+    use agent_limits::limit::{Kind, Value};
+    use agent_model::text::error_line;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::host::cgroup::Limit;
-    use crate::limit::{Kind, Value};
-    use crate::text::error_line;
 
     fn of(words: &[&str]) -> Result<Intent, Error> {
         let words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();

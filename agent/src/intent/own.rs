@@ -1,10 +1,10 @@
 //! Containers of `agent run`: what its state has of them.
 
+use agent_host::system::page_size;
+use agent_runtime::cgroup::Wanted;
 use oci_spec::runtime::Spec;
 
 use super::{Error, Intent, Source};
-use crate::host::system::page_size;
-use crate::runtime::cgroup::Wanted;
 
 /// The limits in the spec that a container was made by.
 ///
@@ -23,9 +23,10 @@ pub fn of_spec(name: &str, spec: &Spec) -> Result<Intent, Error> {
 
 #[cfg(test)]
 mod tests {
+    use agent_host::cgroup::Limit;
+    use agent_limits::limit::{Kind, Value};
+
     use super::*;
-    use crate::host::cgroup::Limit;
-    use crate::limit::{Kind, Value};
 
     #[test]
     fn the_spec_says_it() {

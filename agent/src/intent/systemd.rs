@@ -4,11 +4,12 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use agent_host::cgroup::Limit;
+use agent_limits::limit::{Kind, Numbers, Value};
+use agent_model::container::Container;
+use agent_model::units::parse::microseconds_of_sum;
+
 use super::{Error, Intent, Source};
-use crate::host::cgroup::Limit;
-use crate::limit::{Kind, Numbers, Value};
-use crate::units::parse::microseconds_of_sum;
-use crate::watch::record::Container;
 
 /// It is there where systemd is the init process (sd_booted(3)).
 pub(super) const RUNS: &str = "/run/systemd/system";

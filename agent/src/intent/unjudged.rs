@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use agent_host::membership::Membership;
+use agent_model::container::ContainerKind;
+use agent_registry::place;
+
 use super::{Error, systemd};
-use crate::container::place;
-use crate::host::membership::Membership;
-use crate::watch::record::ContainerKind;
 
 /// Properties of systemd.resource-control(5) that limit or protect, and have no row in the table of limits.
 const PROPERTIES: [&str; 14] = [

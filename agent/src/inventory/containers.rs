@@ -1,34 +1,26 @@
 //! Containers: what the registry knows of each, and what the files of its cgroups say.
 
-use std::{
-    collections::HashMap,
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use agent_ebpf::{CgroupKey, Counts, Task};
+use agent_host::cgroup::{Directory, Limit};
+use agent_host::hierarchy::{Hierarchies, Mounted};
+use agent_host::membership::Membership;
+use agent_limits::limit::chain::Link;
+use agent_limits::limit::{Held, Intent, Kind};
+use agent_limits::limits::Limits;
+use agent_model::clock::{Clock, Moment};
+use agent_model::container::{Container, ContainerKind, Namespaces};
+use agent_registry::path::Runtime;
+use agent_registry::place::Where;
+use agent_registry::registry::{Cgroup, Registry};
+use agent_stream::say::named;
 use serde::{Deserialize, Serialize};
 
 use super::idle;
-use crate::limits::Limits;
-use crate::{
-    clock::{Clock, Moment},
-    container::{
-        path::Runtime,
-        place::Where,
-        registry::{Cgroup, Registry},
-        say::named,
-    },
-    host::{
-        cgroup::{Directory, Limit},
-        hierarchy::{Hierarchies, Mounted},
-        membership::Membership,
-    },
-    limit::Intent,
-    limit::{Held, Kind, chain::Link},
-    watch::record::{Container, ContainerKind, Namespaces},
-    witness::own,
-};
+use crate::witness::own;
 
 /// A container now: one of `/v1/containers`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -357,8 +349,9 @@ pub fn set_cpu_percent(after: &mut [ContainerState], before: &[ContainerState], 
 mod tests {
     use std::time::Instant;
 
+    use agent_host::fixture::tree;
+
     use super::*;
-    use crate::host::fixture::tree;
 
     const MOUNTINFO: &str = "\
 35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{ContainerName, namespaces::NamespaceState};
-use crate::{text::escape, watch::details::HOST};
+use agent_model::text::escape;
+use agent_stream::details::HOST;
+
+use super::ContainerName;
+use super::namespaces::NamespaceState;
 
 /// Who shares what: a line from the host, from each container, and from a process where it is in
 /// neither, to the namespaces that it is in; and from a mount to what it alone holds.

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use agent_model::container::{Container, ContainerKind};
+use agent_registry::path::Runtime;
+use agent_registry::place::{UNKNOWN, short};
+use agent_registry::registry::Registry;
+use agent_registry::registry::names::Run;
+
 use super::containers::{Condition, ContainerState};
-use crate::container::path::Runtime;
-use crate::container::place::{UNKNOWN, short};
-use crate::container::registry::Registry;
-use crate::container::registry::names::Run;
-use crate::watch::record::{Container, ContainerKind};
 use crate::witness::own;
 
 /// Those of engines, of which no cgroup is remembered either.

@@ -10,19 +10,18 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Serialize;
-
-use super::ContainerName;
-use crate::host::Error;
-use crate::host::process::IdRange;
-use crate::text::error_line;
-use crate::watch::record::Container;
-
+use agent_host::Error;
+use agent_host::process::IdRange;
+use agent_model::container::Container;
+use agent_model::text::error_line;
 pub use gaps::Gap;
 pub use human::page;
 pub use limit::{Holds, Limit};
 pub use mounts::{ChangedRoot, Mount, Mounts, Propagates, Root};
 pub use read::{container_of, read};
+use serde::Serialize;
+
+use super::ContainerName;
 
 /// What is known of a process, each with the file that it was read from.
 #[derive(Clone, Debug, Serialize)]

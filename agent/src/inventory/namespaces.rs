@@ -1,23 +1,21 @@
 //! Namespaces: who is in each of them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    num::NonZeroU32,
-    path::Path,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU32;
+use std::path::Path;
 
 use agent_ebpf::{Namespace, Task};
+use agent_host::held::{Held, How};
+use agent_host::namespace::Mounted;
+use agent_host::{held, namespace};
+use agent_model::container::ContainerKind;
+use agent_registry::place::Where;
+use agent_registry::registry::Registry;
+use agent_stream::filter::is_named;
+use agent_stream::say::comm;
 use serde::{Deserialize, Serialize};
 
 use super::ContainerName;
-use crate::{
-    container::{place::Where, registry::Registry, say::comm},
-    host::{
-        held::{self, Held, How},
-        namespace::{self, Mounted},
-    },
-    watch::{filter::is_named, record::ContainerKind},
-};
 
 /// A namespace now: one of `/v1/namespaces`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -290,11 +288,12 @@ impl Wanted {
 
 #[cfg(test)]
 mod tests {
-    use agent_ebpf::CgroupKey;
     use std::time::SystemTime;
 
+    use agent_ebpf::CgroupKey;
+    use agent_registry::claim::{Claim, Confirmation};
+
     use super::*;
-    use crate::container::claim::{Claim, Confirmation};
 
     const HOST: agent_ebpf::Namespaces = [1; agent_ebpf::NAMESPACES];
 

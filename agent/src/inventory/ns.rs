@@ -1,10 +1,9 @@
 //! Namespaces as a table: `agent ns`.
 
-use super::{
-    namespaces::NamespaceState,
-    table::{Align, Cell, Column, DIM, NAME, PLAIN, render},
-};
-use crate::watch::details::{HOST, NONE, quoted};
+use agent_stream::details::{HOST, NONE, quoted};
+
+use super::namespaces::NamespaceState;
+use super::table::{Align, Cell, Column, DIM, NAME, PLAIN, render};
 
 const COLUMNS: [Column; 6] = [
     ("TYPE", Align::Left),

@@ -1,16 +1,11 @@
 //! Containers as a table: `agent ps`.
 
-use super::{
-    containers::{Condition, ContainerState},
-    table::{ALARM, Align, Cell, Column, DIM, GOOD, NAME, PLAIN, render},
-};
-use crate::{
-    units::size,
-    watch::{
-        details::{NONE, quoted},
-        record::Container,
-    },
-};
+use agent_model::container::Container;
+use agent_model::units::size;
+use agent_stream::details::{NONE, quoted};
+
+use super::containers::{Condition, ContainerState};
+use super::table::{ALARM, Align, Cell, Column, DIM, GOOD, NAME, PLAIN, render};
 
 const COLUMNS: [Column; 8] = [
     ("NAME", Align::Left),

@@ -1,30 +1,27 @@
 //! The agent's metrics about itself. The prometheus crate holds them; most are copies of counters
 //! that live elsewhere, taken at each scrape.
 
-use std::{
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    path::Path,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use agent_host::fdinfo;
+use agent_host::kept::Sizes;
+use agent_host::system::System;
+use agent_model::lock::lock;
+use agent_stream::kind::Kind as StreamKind;
+use agent_tracer::kernel::runs::Runs;
 use prometheus::{
     CounterVec, Encoder, GaugeVec, IntCounterVec, IntGaugeVec, Registry, TextEncoder,
 };
 
-use super::{
-    catalogue::{self, Metric},
-    series::{Bound, LeftOut, Sort},
-    traffic::{Reason, Side, Traffic},
-};
-use crate::{
-    engine,
-    host::{fdinfo, kept::Sizes, system::System},
-    kernel::runs::Runs,
-    lock::lock,
-    pipeline::Shared,
-    watch::kind::Kind as StreamKind,
-};
+use super::catalogue::{self, Metric};
+use super::series::{Bound, LeftOut, Sort};
+use super::traffic::{Reason, Side, Traffic};
+use crate::engine;
+use crate::pipeline::Shared;
 
 /// Why the metrics cannot be written.
 #[derive(Debug, thiserror::Error)]

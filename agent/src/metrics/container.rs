@@ -14,17 +14,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_ebpf::Counts;
+use agent_host::cgroup::Limit;
+use agent_host::kept::Directory;
+use agent_host::network::Interface;
+use agent_host::reading::{Field, Reading};
+use agent_limits::limit::Intent;
+pub use effective::set_bounds;
+use effective::{BOUNDED, Bound};
 
 use super::catalogue::Metric;
 use super::text::{Family, Labels, Value, Writer};
-use crate::host::cgroup::Limit;
-use crate::host::kept::Directory;
-use crate::host::network::Interface;
-use crate::host::reading::{Field, Reading};
-use crate::limit::Intent;
-
-pub use effective::set_bounds;
-use effective::{BOUNDED, Bound};
 
 /// A cgroup as far as metrics go.
 #[derive(Clone, Debug)]

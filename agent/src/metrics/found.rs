@@ -1,36 +1,27 @@
 //! The cgroups of a scrape: which of them are read and have series, and what is read of them beside their own files.
 
-use std::{
-    collections::{HashMap, HashSet},
-    mem,
-    path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::collections::{HashMap, HashSet};
+use std::mem;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_ebpf::{CgroupKey, Counts};
+use agent_host::devices::Devices;
+use agent_host::hierarchy::Hierarchies;
+use agent_host::kept::{Directory, ReadErrors};
+use agent_host::reading::Field;
+use agent_host::system::Capacity;
+use agent_model::clock::Clock;
+use agent_registry::place::UNKNOWN;
+use agent_registry::registry;
+use agent_registry::registry::{ROOT_ID, Registry};
 
-use super::{
-    container::{Cgroup, Directories, Live, count_series, set_bounds},
-    namespaces::{Candidates, HOST},
-    series::{Bounds, Budget, Choice, LeftOut, Place, Seen},
-    text::Labels,
-    which,
-};
-use crate::{
-    clock::Clock,
-    container::{
-        place::UNKNOWN,
-        registry::{self, ROOT_ID, Registry},
-    },
-    host::{
-        devices::Devices,
-        hierarchy::Hierarchies,
-        kept::{Directory, ReadErrors},
-        reading::Field,
-        system::Capacity,
-    },
-};
+use super::container::{Cgroup, Directories, Live, count_series, set_bounds};
+use super::namespaces::{Candidates, HOST};
+use super::series::{Bounds, Budget, Choice, LeftOut, Place, Seen};
+use super::text::Labels;
+use super::which;
 
 /// What the kernel counted, cgroup by cgroup.
 pub type AllCounts = HashMap<CgroupKey, Counts>;

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Once;
 
 use agent_ebpf::{Namespace, Namespaces, Task};
+use agent_host::kept::ReadErrors;
+use agent_host::process::Process;
+use agent_host::{Error, network};
+use agent_registry::registry;
 
 use super::container::Cgroup;
-use crate::container::registry;
-use crate::host::kept::ReadErrors;
-use crate::host::process::Process;
-use crate::host::{Error, network};
 
 /// The network namespaces of a scrape, each with its owner.
 #[derive(Debug, Default)]

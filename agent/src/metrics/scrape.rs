@@ -1,26 +1,26 @@
 //! A scrape: all that `/metrics` says, as it is now.
 
-use std::{iter, mem, path::Path, sync::Mutex, time::Instant};
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Instant;
+use std::{iter, mem};
 
 use agent_ebpf::{CgroupKey, Constraint, Task};
+use agent_host::changes::watches_allowed;
+use agent_host::kept::Kept;
+use agent_model::lock::lock;
+use agent_model::text;
+use agent_tracer::kernel::counts::{CountsError, OomKills};
 
-use super::{
-    agent::{AgentMetrics, Scrape},
-    catalogue,
-    container::{Cgroup, SOURCES},
-    found::{Found, Processes},
-    series::{Bounds, Choice, Seen},
-    text::{Value, Writer},
-    which::Which,
-};
-use crate::{
-    host::{changes::watches_allowed, kept::Kept},
-    kernel::counts::{CountsError, OomKills},
-    lock::lock,
-    pipeline::Shared,
-    said::Said,
-    sys, text,
-};
+use super::agent::{AgentMetrics, Scrape};
+use super::catalogue;
+use super::container::{Cgroup, SOURCES};
+use super::found::{Found, Processes};
+use super::series::{Bounds, Choice, Seen};
+use super::text::{Value, Writer};
+use super::which::Which;
+use crate::pipeline::Shared;
+use crate::said::Said;
 
 /// Descriptors that are kept at most: each costs the kernel some memory.
 const DESCRIPTORS_AT_MOST: usize = 32_768;
@@ -156,7 +156,7 @@ impl Scraper {
             is_done = true;
             drop(mem::take(&mut cgroups));
             // What a scrape needs, the next one needs only later.
-            sys::trim_heap();
+            agent_sys::trim_heap();
             write_oom_kills(&oom_kills, &mut out);
             scrape.duration = started.elapsed();
             let mut chunks = out.take();

@@ -2,19 +2,16 @@
 //! users' containers, those before others, and of each sort those that are there longest; users take turns. So what is left
 //! out stays left out, until something ends.
 
-use std::{
-    cmp::Reverse,
-    collections::{HashMap, HashSet},
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_ebpf::CgroupKey;
+use agent_registry::place::Rank;
+use agent_registry::registry::{Cgroup, Registry};
 
-use super::{found::label_path, which::Which};
-use crate::container::{
-    place::Rank,
-    registry::{Cgroup, Registry},
-};
+use super::found::label_path;
+use super::which::Which;
 
 /// Series that a cgroup is expected to have before it was read.
 const EXPECTED: u32 = 32;

@@ -1,11 +1,10 @@
 //! Which cgroups have series.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::borrow::Cow;
+use std::collections::HashSet;
 
-use crate::{
-    container::registry::{Cgroup, Directory},
-    host::path::with_parents,
-};
+use agent_host::path::with_parents;
+use agent_registry::registry::{Cgroup, Directory};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Which {
@@ -52,9 +51,9 @@ mod tests {
     use std::time::SystemTime;
 
     use agent_ebpf::{CgroupKey, NAMESPACES};
+    use agent_registry::registry::Registry;
 
     use super::*;
-    use crate::container::registry::Registry;
 
     #[test]
     fn containers_and_what_limits_them() {

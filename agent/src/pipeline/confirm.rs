@@ -4,17 +4,13 @@
 //! what it spends on claims that nothing confirms, and on those of users' cgroups, is bounded. Further claims go to a
 //! thread of their own, which takes one from each parent cgroup in turn: who makes many keeps others waiting for few.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    path::Path,
-    sync::{Condvar, Mutex},
-    time::{Duration, Instant},
-};
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
 
-use crate::{
-    container::claim::{Claim, Confirmation},
-    lock::lock,
-};
+use agent_model::lock::lock;
+use agent_registry::claim::{Claim, Confirmation};
 
 /// The part of its time that the reading thread spends on claims in vain, at most: one in so many.
 const SHARE: u32 = 8;

@@ -3,18 +3,16 @@
 use std::collections::HashSet;
 
 use agent_ebpf::{CgroupKey, Hierarchy, Kind};
+use agent_host::hierarchy::Hierarchies;
+use agent_model::container::Container;
+use agent_registry::path::Runtime;
+use agent_registry::place::{Rank, UNKNOWN};
+use agent_registry::registry::{Cgroup, Registry};
+use agent_stream::filter::Filter;
+use agent_stream::kind::Kind as StreamKind;
+use agent_stream::streams::Streams;
+use agent_tracer::kernel::frequent::Wanted;
 use aya::maps::MapError;
-
-use crate::{
-    container::{
-        path::Runtime,
-        place::{Rank, UNKNOWN},
-        registry::{Cgroup, Registry},
-    },
-    host::hierarchy::Hierarchies,
-    kernel::frequent::Wanted,
-    watch::{filter::Filter, kind::Kind as StreamKind, record::Container, streams::Streams},
-};
 
 /// The kinds that are sent on demand only.
 const ON_DEMAND: [(Kind, StreamKind); 3] = [

@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use agent_ebpf::CgroupKey;
+use agent_model::clock::Clock;
+use agent_model::event::{Body, Event};
+use agent_registry::life::Spell;
+use agent_registry::registry::Registry;
+use agent_stream::record::Record;
 
-use crate::clock::Clock;
-use crate::container::attribute::told;
-use crate::container::life::Spell;
-use crate::container::registry::Registry;
-use crate::event::{Body, Event};
-use crate::watch::record::Record;
+use crate::pipeline::attribute::told;
 
 /// How long nobody has to come. `agent run` and runc are done with their helpers within milliseconds of the first process.
 const WAIT: Duration = Duration::from_secs(1);
@@ -78,9 +78,10 @@ mod tests {
     use std::time::SystemTime;
 
     use agent_ebpf::{NAMESPACES, Task};
+    use agent_model::container::Action;
+    use agent_stream::record;
 
     use super::*;
-    use crate::watch::record::{self, Action};
 
     fn key(id: u64) -> CgroupKey {
         CgroupKey {

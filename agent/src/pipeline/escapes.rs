@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::park_timeout;
 use std::time::Duration;
 
-use crate::sys;
-
 /// How often. An escape is told at the second look that finds it.
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -22,7 +20,7 @@ pub fn recheck(program: &OwnedFd, stop: &AtomicBool) {
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        let looked = sys::bpf::iterate(program.as_fd());
+        let looked = agent_sys::bpf::iterate(program.as_fd());
         // It prints nothing: to read to the end is what runs it.
         let looked = looked.and_then(|mut it| std::io::copy(&mut it, &mut std::io::sink()));
         if let Err(error) = &looked

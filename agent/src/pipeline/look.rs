@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use agent_ebpf::Task;
+use agent_host::hierarchy::Hierarchies;
+use agent_registry::claim::Witnesses;
+use agent_registry::registry::Registry;
+use agent_tracer::kernel;
 
 use super::{PipelineError, scan};
-use crate::{
-    container::{claim::Witnesses, registry::Registry},
-    host::hierarchy::Hierarchies,
-    kernel,
-};
 
 /// What there was at one moment.
 #[derive(Debug)]

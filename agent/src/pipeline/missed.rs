@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::kernel::runs::{Programs, Runs};
-use crate::watch::kind::Kind;
+use agent_stream::kind::Kind;
+use agent_tracer::kernel::runs::{Programs, Runs};
 
 /// How often the kernel is asked: it opens and reads a file for each program.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -73,8 +73,9 @@ impl Missed {
 
 #[cfg(test)]
 mod tests {
+    use agent_tracer::kernel::probes::PROBES;
+
     use super::*;
-    use crate::kernel::probes::PROBES;
 
     #[test]
     fn what_is_skipped_is_told_once() {

@@ -1,45 +1,34 @@
 //! The thread that reads the rings.
 
-use std::{
-    collections::HashSet,
-    os::fd::AsFd,
-    sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
-};
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes, Task};
+use agent_model::clock::Clock;
+use agent_model::event::{Body, Event};
+use agent_model::lock::lock;
+use agent_model::{clock, text};
+use agent_registry::claim::{Claim, Confirmation};
+use agent_registry::registry::{Registry, keys};
+use agent_stream::kind::Kind as StreamKind;
+use agent_stream::say::say;
+use agent_sys::ring::Ring;
+use agent_tracer::decode;
+use agent_tracer::kernel::counts::KernelCounts;
+use agent_tracer::kernel::frequent::{Frequent, Rings};
+use agent_tracer::kernel::runs::Programs;
 use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{
-    Shared,
-    confirm::Allowance,
-    ending::Ending,
-    missed::{Missed, Skipped},
-    scan,
-};
-use agent_tracer::decode;
-
-use crate::{
-    clock::{self, Clock},
-    container::{
-        attribute::attribute,
-        claim::{Claim, Confirmation},
-        registry::{Registry, keys},
-        say::say,
-    },
-    event::{Body, Event},
-    kernel::{
-        counts::KernelCounts,
-        frequent::{Frequent, Rings},
-        runs::Programs,
-    },
-    lock::lock,
-    said::Said,
-    sys::ring::Ring,
-    text,
-    watch::kind::Kind as StreamKind,
-};
+use super::confirm::Allowance;
+use super::ending::Ending;
+use super::missed::{Missed, Skipped};
+use super::{Shared, scan};
+use crate::pipeline::attribute::attribute;
+use crate::said::Said;
 
 /// How often losses, and what watchers want, are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);

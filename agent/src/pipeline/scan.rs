@@ -1,27 +1,19 @@
 //! What was there before the probes.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Mutex,
-    time::Instant,
-};
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+use std::time::Instant;
 
 use agent_ebpf::{Baseline, CgroupKey, Namespace, Task};
+use agent_host::hierarchy::Hierarchies;
+use agent_host::walk::{Dir, walk};
+use agent_model::lock::lock;
+use agent_model::text;
+use agent_registry::place::{Rank, Where};
+use agent_registry::registry::{ROOT_ID, Registry, keys};
+use agent_tracer::kernel::counts::KernelCounts;
 
-use crate::{
-    container::{
-        place::{Rank, Where},
-        registry::{ROOT_ID, Registry, keys},
-    },
-    host::{
-        hierarchy::Hierarchies,
-        walk::{Dir, walk},
-    },
-    kernel::counts::KernelCounts,
-    lock::lock,
-    said::Said,
-    text,
-};
+use crate::said::Said;
 
 /// Directories that are told at once: so long is the registry locked.
 const CHUNK: usize = 256;

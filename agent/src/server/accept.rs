@@ -1,31 +1,31 @@
 //! Accepts connections and carries them: each is charged to its peer, has its deadlines, and ends when the server stops.
 
-use std::{
-    convert::Infallible, io, net::SocketAddr, path::Path, pin::pin, sync::Arc, time::Duration,
-};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
-use axum::{Router, body::Body, extract::Request, response::Response};
-use hyper::{
-    body::Incoming,
-    server::conn::http1,
-    service::{Service as _, service_fn},
-};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream},
-    sync::{mpsc, watch},
-    time::sleep,
-};
+use agent_host::peer::{FarEnd, FarEnds};
+use agent_host::subordinate::{Subordinates, Whose};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 
 use super::admission::{Admission, Admitted, Peer};
-use crate::{
-    host::{
-        peer::{FarEnd, FarEnds},
-        subordinate::{Subordinates, Whose},
-    },
-    metrics::traffic::Reason,
-};
+use crate::metrics::traffic::Reason;
 
 /// Connections that the kernel holds until they are accepted: a flood of them is to find room, for a client that finds none
 /// tries again after a second.

@@ -2,17 +2,14 @@
 //! most connections makes room, so that nobody is kept out by another one's. Where each has one, only who is not being
 //! answered does.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex},
-};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex};
+
+use agent_model::lock::lock;
 
 use super::patience::Patience;
-use crate::{
-    lock::lock,
-    metrics::traffic::{Reason, Side, Traffic},
-};
+use crate::metrics::traffic::{Reason, Side, Traffic};
 
 /// To whom a connection is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

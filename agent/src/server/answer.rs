@@ -1,16 +1,13 @@
 //! The text of `/metrics` on its way to its readers, who share it.
 
-use std::{
-    collections::VecDeque,
-    pin::Pin,
-    sync::{Arc, Mutex, Weak},
-    task::{Context, Poll},
-};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll};
 
+use agent_model::lock::lock;
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-
-use crate::{lock::lock, sys};
 
 /// Bytes of texts that may be held for their readers, and texts that may be held whatever their size: the newest, and one that
 /// is read while the next is made.
@@ -52,7 +49,7 @@ impl Drop for Text {
     fn drop(&mut self) {
         // Until the next scrape nobody needs as much.
         *lock(&self.chunks) = None;
-        sys::trim_heap();
+        agent_sys::trim_heap();
     }
 }
 

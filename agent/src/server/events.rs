@@ -1,24 +1,21 @@
 //! `/v1/events`: the stream, as NDJSON.
 
-use std::{convert::Infallible, sync::Arc};
+use std::convert::Infallible;
+use std::sync::Arc;
 
-use axum::{
-    Extension,
-    body::{Body, Bytes},
-    extract::{RawQuery, State},
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-};
+use agent_model::text;
+use agent_stream::query;
+use agent_stream::record::Record;
+use agent_stream::streams::Stream;
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 
-use super::{
-    Server,
-    patience::{LINES_WITHIN, Patience},
-};
-use crate::{
-    text,
-    watch::{query, record::Record, streams::Stream},
-};
+use super::Server;
+use super::patience::{LINES_WITHIN, Patience};
 
 /// Bytes of lines that are sent at once, where so many wait.
 const CHUNK: usize = 1 << 16;
@@ -97,16 +94,17 @@ fn push_line(lines: &mut Vec<u8>, record: &Record) {
 
 #[cfg(test)]
 mod tests {
-    use std::{pin::pin, time::Duration};
+    use std::pin::pin;
+    use std::time::Duration;
 
+    use agent_stream::filter::Filter;
+    use agent_stream::samples;
+    use agent_stream::streams::Streams;
     use futures_util::StreamExt as _;
     use tokio::time::{Instant, timeout};
 
     use super::*;
-    use crate::{
-        metrics::traffic::Reason,
-        watch::{filter::Filter, samples, streams::Streams},
-    };
+    use crate::metrics::traffic::Reason;
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_may_be_idle_but_takes_what_waits() {

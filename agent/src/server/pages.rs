@@ -1,25 +1,23 @@
 //! Everything but the stream: metrics, health, containers, namespaces.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
+use std::sync::Arc;
 
-use axum::{
-    Json,
-    body::Body,
-    extract::{Query, State},
-    http::{StatusCode, header},
-    response::{Html, IntoResponse, Response},
-};
+use agent_host::namespace;
+use agent_model::lock::lock;
+use agent_model::text;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
 use serde::Deserialize;
 
-use super::{Server, answer::Answer};
-use crate::{
-    host::namespace,
-    inventory::{containers, idle, namespaces},
-    lock::lock,
-    metrics,
-    pipeline::Shared,
-    text,
-};
+use super::Server;
+use super::answer::Answer;
+use crate::inventory::{containers, idle, namespaces};
+use crate::metrics;
+use crate::pipeline::Shared;
 
 pub async fn landing() -> Html<&'static str> {
     Html(

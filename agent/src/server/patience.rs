@@ -1,17 +1,14 @@
 //! How long a connection may stay as it is. One deadline holds at a time: for the first request, then for the whole of an
 //! answer and the next request, or for a stream's reader to take what waits for it.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until},
-};
+use agent_model::lock::lock;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
-use crate::{lock::lock, metrics::traffic::Reason};
+use crate::metrics::traffic::Reason;
 
 /// A new connection sends its first request within this time.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use agent_model::lock::lock;
 use tokio::sync::oneshot;
 
 use super::answer::{Held, Text};
-use crate::lock::lock;
 
 /// What a scrape gives, or why it gives nothing.
 pub type Scraped = Result<Arc<Text>, Arc<str>>;

@@ -1,35 +1,16 @@
 //! The unix socket: one server holds it at a time.
 
-use std::{
-    fs::{DirBuilder, File, Metadata, TryLockError},
-    io,
-    os::unix::{
-        fs::{DirBuilderExt, FileTypeExt, MetadataExt},
-        net::UnixListener,
-    },
-    path::{Path, PathBuf},
-};
+use std::fs::{DirBuilder, File, Metadata, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
+use agent_host::owner::Owner;
+use agent_host::regular;
+use agent_host::regular::Links;
 use rustix::fs::{CWD, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-
-use crate::owner::Owner;
-use crate::regular::{self, Links};
-
-/// Where the socket is unless told otherwise.
-pub const DEFAULT: &str = "/run/agent/agent.sock";
-
-/// The variable of the environment that says where it is, for commands without a flag for that too.
-pub const VARIABLE: &str = "AGENT_SOCKET";
-
-/// What stands for no socket: no server is asked.
-pub const OFF: &str = "off";
-
-/// Where the socket is for a command that has no flag for it.
-pub fn named() -> PathBuf {
-    let told = std::env::var_os(VARIABLE).filter(|told| !told.is_empty());
-    told.map_or_else(|| DEFAULT.into(), PathBuf::from)
-}
 
 /// Why the socket cannot be had.
 #[derive(Debug, thiserror::Error)]

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
+use agent_host::hierarchy::Hierarchies;
+use agent_host::membership::Membership;
+use agent_limits::limit::bound::{Bound, Bounds, Standing};
+use agent_limits::limits::{Limits, bounds};
+
 use super::claim::Claim;
 use super::judge::unknown;
 use super::report::Check;
-use crate::host;
-use crate::host::hierarchy::Hierarchies;
-use crate::host::membership::Membership;
-use crate::limit::bound::{Bound, Bounds, Standing};
-use crate::limits::{Limits, bounds};
 
 /// What is known of them.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ impl Caller {
     ///
     /// # Errors
     /// It cannot be told which cgroups it is in.
-    pub fn here() -> Result<Self, host::Error> {
+    pub fn here() -> Result<Self, agent_host::Error> {
         let root = Path::new("/");
         let hierarchies = Hierarchies::discover(root)?;
         Ok(Self {

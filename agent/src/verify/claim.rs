@@ -1,10 +1,10 @@
 //! What is claimed: a limit, and who intended it.
 
-use crate::host::hierarchy::Version;
-use crate::host::system::page_size;
-use crate::limit::bound::Bound;
-use crate::limit::chain::Chain;
-use crate::limit::{Device, Expected, Kind, Quantity, Value};
+use agent_host::hierarchy::Version;
+use agent_host::system::page_size;
+use agent_limits::limit::bound::Bound;
+use agent_limits::limit::chain::Chain;
+use agent_limits::limit::{Device, Expected, Kind, Quantity, Value};
 
 /// A limit that is to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,6 +12,11 @@ mod sets;
 
 use std::path::PathBuf;
 
+use agent_host::hierarchy::Version;
+use agent_host::system::page_size;
+use agent_limits::limit::chain::{Chain, Drift, Link, Missing};
+use agent_limits::limit::{Expected, Held, Kind};
+
 use super::claim::Claim;
 use super::members::Moved;
 use super::peaks::Peaks;
@@ -20,10 +25,6 @@ use super::report::{
 };
 use super::sample::Sample;
 use super::unread::{AllUnread, Unread};
-use crate::host::hierarchy::Version;
-use crate::host::system::page_size;
-use crate::limit::chain::{Chain, Drift, Link, Missing};
-use crate::limit::{Expected, Held, Kind};
 
 /// What is known of one claim.
 pub struct Facts<'a> {
@@ -101,7 +102,7 @@ impl Host {
     pub fn read(root: &std::path::Path) -> Self {
         Self {
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            swap: crate::host::hits::swap_total(root),
+            swap: agent_host::hits::swap_total(root),
             page: page_size(),
         }
     }
@@ -389,7 +390,7 @@ fn observation(kind: Kind, effective: &Link, chain: &Chain, run: &Run) -> Findin
 /// The number of a limit that is one.
 fn number(held: &Held) -> u64 {
     match held {
-        Held::Amount(crate::host::cgroup::Limit::Value(number)) => *number,
+        Held::Amount(agent_host::cgroup::Limit::Value(number)) => *number,
         _ => u64::MAX,
     }
 }

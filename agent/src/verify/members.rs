@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use agent_host::membership::Membership;
+use agent_host::process::Process;
+use agent_limits::limit::Kind;
+
 use super::sample::Gauge;
 use super::trace::is_within;
-use crate::host::membership::Membership;
-use crate::host::process::Process;
-use crate::limit::Kind;
 
 /// The processes of one look, each with when it started: a pid may be another process's at the next.
 #[derive(Debug, Default)]

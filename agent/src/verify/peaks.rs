@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use agent_host::reading::Field;
+
 use super::run::PAUSE;
 use super::sample::Sample;
-use crate::host::reading::Field;
 
 /// `None`: no sample said it.
 #[derive(Clone, Debug, Default)]

@@ -1,9 +1,8 @@
 //! What is reported: the contract of `agent verify --output json`.
 
+use agent_limits::limit::Quantity;
+use agent_model::clock::Moment;
 use serde::Serialize;
-
-use crate::clock::Moment;
-use crate::limit::Quantity;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

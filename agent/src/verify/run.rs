@@ -4,6 +4,14 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use agent_host::hierarchy::Hierarchies;
+use agent_host::hits::written_bytes;
+use agent_host::reading::Field;
+use agent_host::writes::Writes;
+use agent_limits::limit::Kind;
+use agent_limits::limit::chain::Chain;
+use agent_model::units::size;
+use agent_runtime::supervise::held::{Limited, Written};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::caller::Caller;
@@ -15,15 +23,6 @@ use super::sample::{Gauge, Sample};
 use super::supervised::Supervised;
 use super::trace::{Trace, Window};
 use super::unread::AllUnread;
-use crate::host;
-use crate::host::hierarchy::Hierarchies;
-use crate::host::hits::written_bytes;
-use crate::host::reading::Field;
-use crate::host::writes::Writes;
-use crate::limit::Kind;
-use crate::limit::chain::Chain;
-use crate::runtime::supervise::held::{Limited, Written};
-use crate::units::size;
 
 /// Between two looks. What changes and changes back in less is seen by what it does.
 pub const PAUSE: Duration = Duration::from_millis(50);
@@ -32,7 +31,7 @@ pub const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
-    Host(#[from] host::Error),
+    Host(#[from] agent_host::Error),
     #[error("{why}")]
     Launch { status: u8, why: String },
     #[error("cannot talk to the supervisor of the workload")]
@@ -104,7 +103,7 @@ impl Watch {
     /// [`Error::Vanished`] where the cgroup is gone.
     pub fn look(&mut self) -> Result<(), Error> {
         self.after = match self.gauge.sample(&self.claims) {
-            Err(host::Error::Gone { .. }) => {
+            Err(agent_host::Error::Gone { .. }) => {
                 let kind = self.claims.first().map_or(Kind::Memory, |claim| claim.kind);
                 let cgroup = self.gauge.path(kind).unwrap_or_default().to_owned();
                 return Err(Error::Vanished { cgroup });

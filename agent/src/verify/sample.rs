@@ -4,21 +4,20 @@ use std::path::Path;
 use std::time::Instant;
 
 use agent_ebpf::CgroupKey;
+use agent_host::Error;
+use agent_host::hierarchy::Hierarchies;
+use agent_host::hits::{Hits, allowed_cpus};
+use agent_host::kept::{Directory, Kept};
+use agent_host::membership::Membership;
+use agent_host::population::{processes, runnable};
+use agent_host::reading::Reading;
+use agent_limits::limit::chain::Chain;
+use agent_limits::limit::{Held, Kind};
+use agent_limits::limits::Limits;
+use agent_model::clock::Moment;
 
 use super::claim::Claim;
 use super::unread::Unread;
-use crate::clock::Moment;
-use crate::host::Error;
-use crate::host::hierarchy::Hierarchies;
-use crate::host::hits::{Hits, allowed_cpus};
-use crate::host::kept::{Directory, Kept};
-use crate::host::membership::Membership;
-use crate::host::population::{processes, runnable};
-use crate::host::reading::Reading;
-use crate::limit::Held;
-use crate::limit::Kind;
-use crate::limit::chain::Chain;
-use crate::limits::Limits;
 
 /// A cgroup that is looked at again and again.
 pub struct Gauge {

@@ -3,12 +3,12 @@
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
 
+use agent_runtime::supervise::held::{GO, Limited, STOP, Word};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::run::Error;
-use crate::runtime::supervise::held::{GO, Limited, STOP, Word};
 
 /// A container that waits to be launched, and its supervisor, which says how it goes.
 #[derive(Debug)]

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use agent_model::clock::Moment;
+use agent_model::lock::lock;
+use agent_stream::record::{Event, Record};
+use agent_stream::source::Source;
 use tokio::time::{Instant, sleep};
 
 use super::report::Victim;
-use crate::clock::Moment;
-use crate::lock::lock;
-use crate::watch::record::{Event, Record};
-use crate::watch::source::Source;
 
 /// How long a kill that the kernel has counted may take to be told of.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::host::Error;
-use crate::text::error_line;
+use agent_host::Error;
+use agent_model::text::error_line;
 
 /// A file that is there and says nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use agent_host::cgroup::Limit;
+use agent_host::hits::{Wanted, wanted_cpu};
+use agent_host::reading::Field;
+use agent_limits::limit::{Held, Kind};
 use futures_util::future::select_all;
 
 use super::caller::{Caller, once};
@@ -13,10 +17,6 @@ use super::report::{Check, Observed, Stimulus, Tolerance, Verdict};
 use super::run::{Error, Watch, gauge, interrupt, ticks, until};
 use super::supervised::Supervised;
 use super::unread::AllUnread;
-use crate::host::cgroup::Limit;
-use crate::host::hits::{Wanted, wanted_cpu};
-use crate::host::reading::Field;
-use crate::limit::{Held, Kind};
 
 /// How long siblings are watched, unless told otherwise.
 pub const USUAL: Duration = Duration::from_secs(10);

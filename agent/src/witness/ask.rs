@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use agent_model::text;
+use agent_registry::registry::names::{NAMES_AT_MOST, Told};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::engine::inspect;
-use crate::container::registry::names::{NAMES_AT_MOST, Told};
 use crate::engine::{Client, EngineError, State};
 use crate::intent::{Error, of_config};
-use crate::text;
 
 /// Asks for containers, for as long as it is there.
 #[derive(Debug)]
@@ -98,6 +98,9 @@ async fn answer(socket: &str, client: &mut Option<Client>, id: &str) -> Result<V
 mod tests {
     use std::time::Duration;
 
+    use agent_host::cgroup::Limit;
+    use agent_limits::limit::{Kind, Source, Value};
+    use agent_registry::registry::names::Named;
     use axum::Router;
     use axum::extract::Request;
     use axum::http::StatusCode;
@@ -107,10 +110,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::container::registry::names::Named;
-    use crate::host::cgroup::Limit;
     use crate::intent::Intent;
-    use crate::limit::{Kind, Source, Value};
 
     /// An engine that knows of a and b, takes c for b, and fails to tell of d.
     fn engine(directory: &TempDir) -> String {

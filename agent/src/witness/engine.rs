@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use agent_host::membership::Membership;
+use agent_registry::claim::Confirmation;
+
 use super::confirm_by_process;
-use crate::container::claim::Confirmation;
 use crate::engine::{Client, EngineError, Inspected};
-use crate::host::membership::Membership;
 
 /// What the engine says of the container with this full id, and what that confirms. `None` where it has none.
 ///

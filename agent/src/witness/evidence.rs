@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use agent_host::hierarchy::Hierarchies;
+use agent_host::membership::Membership;
+use agent_host::process::Process as HostProcess;
+use agent_registry::claim::{Claim, Confirmation};
 use serde::Deserialize;
 
 use super::confirm_by_process;
 use super::file::Document;
 use super::places::Form;
-use crate::container::claim::{Claim, Confirmation};
-use crate::host::hierarchy::Hierarchies;
-use crate::host::membership::Membership;
-use crate::host::process::Process as HostProcess;
 
 /// What a record says of a container.
 #[derive(Debug, Default, PartialEq, Eq)]

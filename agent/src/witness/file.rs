@@ -8,13 +8,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
-
-use crate::host::mount;
-use crate::owner::Owner;
-use crate::regular::{self, Links};
+use agent_host::owner::Owner;
+use agent_host::regular::Links;
+use agent_host::{mount, regular};
 // What `agent run` writes is the longest: an engine's OCI configuration has some 50 KB.
-use crate::runtime::state::LARGEST;
+use agent_runtime::state::LARGEST;
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
 
 /// A record, as it was when it was read.
 #[derive(Debug)]

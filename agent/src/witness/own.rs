@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use agent_limits::limit::bound::Bounds;
+use agent_model::lock::lock;
+use agent_model::text;
+use agent_registry::claim::{Claim, Confirmation};
+use agent_registry::path::Runtime;
+use agent_registry::registry::names::Named;
+use agent_runtime::order::ChangeRoot;
+use agent_runtime::state::{CONFIG, RECORD, Record, Status, directories_of};
 use oci_spec::runtime::Spec;
 
 use super::{file, unread};
-use crate::container::claim::{Claim, Confirmation};
-use crate::container::path::Runtime;
-use crate::container::registry::names::Named;
 use crate::intent;
-use crate::limit::bound::Bounds;
-use crate::lock::lock;
-use crate::runtime::order::ChangeRoot;
-use crate::runtime::state::{CONFIG, RECORD, Record, Status, directories_of};
-use crate::text;
 
 /// Whether the limits that a container is meant to have are read, which takes longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

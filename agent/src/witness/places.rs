@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use agent_registry::claim::Claim;
+use agent_registry::path::Runtime;
+
 use super::evidence::Evidence;
 use super::{file, unread};
-use crate::container::claim::Claim;
-use crate::container::path::Runtime;
 
 /// Directories that are looked at where the one with a record is named after somebody's choice.
 const NAMED_AT_MOST: usize = 64;

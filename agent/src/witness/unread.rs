@@ -4,9 +4,10 @@
 use std::fs;
 use std::path::PathBuf;
 
+use agent_registry::claim::Claim;
+use agent_registry::path::Runtime;
+
 use super::{Records, own, places};
-use crate::container::claim::Claim;
-use crate::container::path::Runtime;
 
 impl Records {
     /// A record on the claimed container that is there and cannot be read.

@@ -1,9 +1,7 @@
 //! The loopback interface.
 
-use std::{
-    io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
-};
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 /// Brings up the loopback interface of this thread's network namespace. Allocates nothing, so that it may stand between
 /// clone and exec.

@@ -1,11 +1,9 @@
 //! From clone to exec: what stands there allocates nothing.
 
-use std::{
-    convert::Infallible,
-    ffi::{CStr, CString, c_char},
-    io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
-};
+use std::convert::Infallible;
+use std::ffi::{CStr, CString, c_char};
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};

@@ -16,10 +16,8 @@ pub mod ring;
 pub mod seccomp;
 pub mod start;
 
-use std::{
-    io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use agent_ebpf as contract;
 use tokio::io::unix::AsyncFd;

@@ -1,12 +1,10 @@
 //! The reader of a BPF ring buffer (`kernel/bpf/ringbuf.c`). aya's maps the ring twice, and what is mapped counts as
 //! resident.
 
-use std::{
-    io,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
-    ptr::NonNull,
-    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
-};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use rustix::param::page_size;
 

@@ -4,7 +4,6 @@ use agent_ebpf::{
     ARGV_MAX, CgroupChange, CgroupMkdir, Clone as CloneRecord, Constraint, Escape, Exec, Exit,
     Fork, ForkBeside, Header, How, Kind, NamespaceCall, NamespaceType, Oom, PATH_MAX,
 };
-
 use agent_model::event::{Arguments, Body, Event};
 use agent_sys::{Contract, from_bytes};
 
@@ -175,12 +174,11 @@ fn path(record: &CgroupMkdir) -> Result<String, DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use agent_ebpf::CgroupKey;
+    use agent_sys::as_bytes;
     use proptest::prelude::*;
 
-    use agent_ebpf::CgroupKey;
-
     use super::*;
-    use agent_sys::as_bytes;
 
     fn header(kind: Kind) -> Header {
         Header {

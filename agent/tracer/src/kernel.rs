@@ -12,21 +12,17 @@ pub mod probes;
 pub mod program;
 pub mod runs;
 
-use std::{
-    io::{self, Read as _},
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use agent_ebpf::{Namespaces, RARE_RING_BYTES, Task};
-use aya::maps::{Array, MapData, MapError};
-use aya_log::EbpfLogger;
-use rustix::process::{Resource, Rlimit, setrlimit};
-
 use agent_host::fdinfo;
 use agent_sys::ring::Ring;
 use attempt::{Attached, Attempt, begin_all};
+use aya::maps::{Array, MapData, MapError};
+use aya_log::EbpfLogger;
 use choice::Mechanisms;
 use config::{ConfigError, Facts};
 use counts::{CountsError, KernelCounts};
@@ -35,6 +31,7 @@ use object::{Object, ObjectError};
 use probes::{PROBES, Status, Way};
 use program::{Hook, Loader, ProbeError};
 use runs::Programs;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// Where the kernel shows its type information.
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";

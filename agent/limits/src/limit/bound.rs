@@ -1,11 +1,11 @@
 //! The limits that a process is under: those of its cgroups, and of the cgroups above them. What it starts is to be under
 //! them too.
 
+use agent_host::hierarchy::Version;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Chain, Link};
 use super::{Device, Kind, Quantity};
-use agent_host::hierarchy::Version;
 
 /// The limits that a process was under at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,9 +87,10 @@ fn is_below(path: &str, cgroup: &str) -> bool {
 mod tests {
     use std::path::PathBuf;
 
+    use agent_host::cgroup::Limit;
+
     use super::*;
     use crate::limit::Held;
-    use agent_host::cgroup::Limit;
 
     fn link(cgroup: &str, limit: Limit) -> Link {
         Link {

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use agent_host::hierarchy::Version;
 use serde::{Deserialize, Serialize};
 
 use super::{Device, Expected, Form, Held, Kind, Quantity, Value, line_weight_of_shares};
-use agent_host::hierarchy::Version;
 
 /// A limit as one cgroup has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -267,9 +267,10 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use agent_host::cgroup::Limit;
+
     use super::*;
     use crate::limit::Numbers;
-    use agent_host::cgroup::Limit;
 
     fn amount(limit: u64) -> Held {
         Held::Amount(Limit::Value(limit))

@@ -1,7 +1,8 @@
 //! How a limit is written in a file, and read from it.
 
-use super::{Device, Held, Numbers, Shown, Value, shares_of_weight, weight_of_shares};
 use agent_host::cgroup::Limit;
+
+use super::{Device, Held, Numbers, Shown, Value, shares_of_weight, weight_of_shares};
 
 /// What is in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! What somebody asked for: the limits that a container is meant to have.
 
+use agent_host::cgroup::Limit;
+use agent_host::hierarchy::Version;
 use serde::{Deserialize, Serialize};
 
 use super::{Device, Expected, Kind, Value};
-use agent_host::cgroup::Limit;
-use agent_host::hierarchy::Version;
 
 /// Limits, and who asked for them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

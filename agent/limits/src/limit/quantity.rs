@@ -1,11 +1,11 @@
 //! Limits with their units, for people and for programs.
 
-use serde::Serialize;
-
-use super::{Held, Kind, Value};
 use agent_host::cgroup::Limit;
 use agent_host::hierarchy::Version;
 use agent_model::units::size;
+use serde::Serialize;
+
+use super::{Held, Kind, Value};
 
 /// A value with its unit, for people and for programs.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -1,13 +1,14 @@
 //! The limits that a process is under.
 
-use super::{Limits, Seat};
-use crate::limit::bound::{Bound, Bounds, Unknown};
-use crate::limit::chain::{Chain, Link, Missing};
-use crate::limit::{Device, Held, Kind, TABLE};
 use agent_host::Error;
 use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
 use agent_model::text::error_line;
+
+use super::{Limits, Seat};
+use crate::limit::bound::{Bound, Bounds, Unknown};
+use crate::limit::chain::{Chain, Link, Missing};
+use crate::limit::{Device, Held, Kind, TABLE};
 
 /// Those of the process with this membership, at this moment. What cannot be read is unknown.
 pub fn bounds(hierarchies: &Hierarchies, membership: &Membership) -> Bounds {
@@ -80,8 +81,9 @@ fn tightest(chain: &Chain) -> Option<Link> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use agent_host::fixture::tree;
+
+    use super::*;
 
     const V2: &str = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
 

@@ -1,10 +1,11 @@
 //! The files of one cgroup that hold a limit.
 
-use crate::limit::chain::Link;
-use crate::limit::{Device, File, Form, Held, Kind};
 use agent_host::Error;
 use agent_host::cgroup::Directory;
 use agent_host::hierarchy::Version;
+
+use crate::limit::chain::Link;
+use crate::limit::{Device, File, Form, Held, Kind};
 
 /// The cgroup above the hierarchy's root as it is seen here (cgroup_namespaces(7)).
 pub const ABOVE_ROOT: &str = "/..";

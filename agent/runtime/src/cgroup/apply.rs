@@ -2,15 +2,15 @@
 
 use std::io;
 
+use agent_host::control::Control;
+use agent_host::hierarchy::Version;
+use agent_limits::limit::{Evidence, File, Form, Held, Kind, Numbers, Value};
+use agent_limits::limits::passing;
 use rustix::io::Errno;
 
 use super::place::{Place, Way};
 use super::wanted::Wanted;
 use super::{Error, Note, enable};
-use agent_host::control::Control;
-use agent_host::hierarchy::Version;
-use agent_limits::limit::{Evidence, File, Form, Held, Kind, Numbers, Value};
-use agent_limits::limits::passing;
 
 /// The directories of one cgroup, each with the hierarchy it is in.
 pub struct Limiter<'a> {

@@ -3,14 +3,14 @@
 
 use std::os::fd::BorrowedFd;
 
+use agent_host::control::{PROCESSES, TASKS};
+use agent_host::hierarchy::Version;
+use agent_host::system::page_size;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use super::ground::Ground;
 use super::place::Place;
 use super::{Cgroup, Error, Note, Wanted, devices, names};
-use agent_host::control::{PROCESSES, TASKS};
-use agent_host::hierarchy::Version;
-use agent_host::system::page_size;
 
 /// A cgroup that is there in v2, where that is mounted, and in no hierarchy of v1 yet. Dropped, nothing of it stays.
 #[derive(Debug)]

@@ -4,14 +4,14 @@
 
 use std::io::Write as _;
 
+use agent_host::cgroup::Limit;
+use agent_host::control::Control;
+use agent_host::hierarchy::Version;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use rustix::fs::OFlags;
 
 use super::Error;
 use super::place::{Place, Way};
-use agent_host::cgroup::Limit;
-use agent_host::control::Control;
-use agent_host::hierarchy::Version;
 
 mod program;
 

@@ -1,7 +1,8 @@
 //! Giving a cgroup of v2 its controllers: all above it must pass them on.
 
-use super::place::Way;
 use agent_host::control::Control;
+
+use super::place::Way;
 
 const FILE: &str = "cgroup.subtree_control";
 

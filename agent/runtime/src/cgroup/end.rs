@@ -2,16 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::io;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
+use agent_host::control::Control;
+use agent_host::hierarchy::Version;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::{Cgroup, Error, freezer};
-use agent_host::control::Control;
-use agent_host::hierarchy::Version;
 
 /// How long the dead may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]

@@ -95,9 +95,10 @@ impl fmt::Display for Escape {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use agent_host::fixture::tree;
     use agent_limits::limits::bounds;
+
+    use super::*;
 
     const MOUNTINFO: &str = "31 27 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
 

@@ -1,8 +1,9 @@
 //! What stops all that is in a cgroup and below it: one freezer for each version.
 
-use super::place::Place;
 use agent_host::control::Control;
 use agent_host::hierarchy::Version;
+
+use super::place::Place;
 
 /// A file that stops and lets go, and what shows that it did.
 struct Freezer {

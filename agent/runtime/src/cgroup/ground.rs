@@ -4,16 +4,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::place::{AGENT, Place};
-use super::scope::Scope;
-use super::{Error, leaf, names};
-use agent_host::faults::{Guard, guarded};
 use agent_host::control::Control;
+use agent_host::faults::{Guard, guarded};
 use agent_host::hierarchy::{Hierarchies, Mounted, Version};
 use agent_host::launch;
 use agent_host::membership::Membership;
 use agent_limits::limit::bound::Bounds;
 use agent_limits::limits::bounds;
+
+use super::place::{AGENT, Place};
+use super::scope::Scope;
+use super::{Error, leaf, names};
 use crate::cgroup::enable;
 
 /// The cgroups below which a caller's containers are, one in each hierarchy that has one. It holds no descriptor: a

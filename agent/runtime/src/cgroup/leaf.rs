@@ -4,12 +4,12 @@
 use std::io;
 use std::path::Path;
 
+use agent_host::control::{Control, PROCESSES};
+use agent_host::hierarchy::{Hierarchies, Version};
 use rustix::io::Errno;
 use rustix::process::getpid;
 
 use super::{Error, enable};
-use agent_host::control::{Control, PROCESSES};
-use agent_host::hierarchy::{Hierarchies, Version};
 
 const NAME: &str = "agent-supervisor";
 

@@ -3,11 +3,11 @@
 use std::io;
 use std::path::Path;
 
+use agent_host::control::Control;
+use agent_host::hierarchy::{Mounted, Version};
 use rustix::io::Errno;
 
 use super::Error;
-use agent_host::control::Control;
-use agent_host::hierarchy::{Mounted, Version};
 
 /// The cgroup in which those of `agent run` are.
 pub const AGENT: &str = "agent";

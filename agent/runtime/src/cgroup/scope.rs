@@ -6,8 +6,6 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::Error;
-use super::escape::{self, Escape};
 use agent_host::control::Control;
 use agent_host::hierarchy::{Hierarchies, Layout, Mounted};
 use agent_host::launch;
@@ -16,6 +14,9 @@ use agent_host::path::with_parents;
 use agent_host::process::Process;
 use agent_limits::limit::bound::Bounds;
 use agent_limits::limits::bounds;
+
+use super::Error;
+use super::escape::{self, Escape};
 
 /// How long systemd may take.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,8 +1,9 @@
 //! Cgroups in which no process gets on: whoever joins them waits without end.
 
-use super::{Cgroup, Error, freezer};
 use agent_host::control::Control;
 use agent_host::hierarchy::Version;
+
+use super::{Cgroup, Error, freezer};
 
 /// What v1 says of memory, in a file of lines `NAME VALUE`.
 const MEMORY: &str = "memory.oom_control";

@@ -1,8 +1,9 @@
 //! On a tree that looks like a host's: the kernel's own files are tested by `tests/tests/run_limits`.
 
-use super::*;
 use agent_host::fixture::tree;
 use agent_limits::limit::Kind;
+
+use super::*;
 
 #[test]
 fn paths() {

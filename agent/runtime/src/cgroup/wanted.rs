@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use agent_host::cgroup::Limit;
+use agent_limits::limit::{Device, Kind, Numbers, Value};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
 use super::Error;
-use agent_host::cgroup::Limit;
-use agent_limits::limit::{Device, Kind, Numbers, Value};
 
 /// Of a period, where none is given: the kernel's own.
 const USUAL_PERIOD: u64 = 100_000;

@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use agent_host::pinned::Pinned;
 use oci_spec::runtime::Process;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::Pid;
@@ -10,7 +11,6 @@ use rustix::process::Pid;
 use super::entry::{Entry, Streams};
 use super::plan::namespaces::{Join, Namespaces};
 use super::{Error, Stdio, terminal};
-use agent_host::{pinned::Pinned};
 use crate::seccomp;
 
 /// What is ahead when the container is built.
@@ -74,7 +74,9 @@ impl Ahead {
             .ok_or_else(|| Error::step("join", "the container", Errno::SRCH))?;
         let (kinds, root) = agent_host::launch::surroundings(&built)?;
         let mut joins = Vec::new();
-        for (namespace, kinds) in agent_host::launch::namespaces(&built, kinds & !libc::CLONE_NEWPID)? {
+        for (namespace, kinds) in
+            agent_host::launch::namespaces(&built, kinds & !libc::CLONE_NEWPID)?
+        {
             joins.push(Join {
                 namespace,
                 kinds,

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use agent_sys::launch::{Kin, Side, clone, exit};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -11,7 +12,6 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use super::channel::{self, Report};
 use super::wait::{Guard, Interrupts, Wait};
 use super::{Error, refused};
-use agent_sys::launch::{Kin, Side, clone, exit};
 
 /// How long a look-up may take.
 pub const PATIENCE: Duration = Duration::from_secs(10);

@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use agent_host::hierarchy::{Hierarchies, Mounted};
+
 use crate::cgroup::tag;
 
 /// The cgroups of the host, and the container's.

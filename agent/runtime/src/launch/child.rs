@@ -13,6 +13,8 @@ mod terminal;
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use agent_host::faults;
+use agent_sys::forget::Memory;
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, move_mount};
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -22,8 +24,6 @@ use super::channel::Channel;
 use super::own::Own;
 use super::place::Within;
 use super::plan::{Container, Plan};
-use agent_host::faults;
-use agent_sys::forget::Memory;
 
 /// Why a step failed, and what it was about.
 #[derive(Clone, Copy, Debug)]

@@ -19,6 +19,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
+use agent_host::faults::{self, guarded};
+use agent_sys::entry::{Failed, Shared, execute_with};
+use agent_sys::launch::{Kin, Side, Strings, clone, exit};
+use agent_sys::start::own_executable;
 use oci_spec::runtime::Process;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
@@ -33,11 +37,7 @@ use super::plan::namespaces::Join;
 use super::stage::{self, Message};
 use super::wait::{self, Guard, Interrupts, Wait};
 use super::{Error, Running, refused};
-use agent_host::faults::{self, guarded};
 use crate::seccomp;
-use agent_sys::entry::{Failed, Shared, execute_with};
-use agent_sys::launch::{Kin, Side, Strings, clone, exit};
-use agent_sys::start::own_executable;
 
 const WHAT: &str = "the process that enters the container";
 

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
+use agent_sys::launch::{Strings, execute_file, run_again};
+use agent_sys::start::{OWN_EXECUTABLE, is_out_of_reach, own_executable};
 use rustix::fs::{
     Access, MemfdFlags, SealFlags, access, fcntl_add_seals, fcntl_get_seals, memfd_create,
 };
@@ -12,9 +14,6 @@ use rustix::io::Errno;
 use rustix::thread::set_name;
 
 use super::Error;
-use agent_sys::launch::{Strings, execute_file, run_again};
-use agent_sys::start::is_out_of_reach;
-use agent_sys::start::{OWN_EXECUTABLE, own_executable};
 
 const NAME: &CStr = c"agent";
 const STEP: &str = "protect the agent's executable";

@@ -3,13 +3,13 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
+use agent_sys::launch::{Kin, Side, clone, enter, exit};
 use rustix::io::Errno;
 
 use super::channel::{self, Channel, Report};
 use super::plan::namespaces::Namespaces;
 use super::wait::{self, Guard, Interrupts, Wait};
 use super::{Error, refused};
-use agent_sys::launch::{Kin, Side, clone, enter, exit};
 
 const STEP: &str = "join";
 const WHAT: &str = "the process that joins the namespaces";

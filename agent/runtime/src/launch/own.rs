@@ -7,11 +7,10 @@ use std::cell::Cell;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
+use agent_host::faults::{Guard, guarded};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, readlinkat_raw, statx};
 use rustix::io::Errno;
 use rustix::path::DecInt;
-
-use agent_host::faults::{Guard, guarded};
 
 /// Mounts that are known by their number. Of others the kernel is asked where they are.
 const MOST: usize = 64;

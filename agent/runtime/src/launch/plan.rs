@@ -10,6 +10,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use agent_sys::launch::StartArea;
 use oci_spec::runtime::{Linux, Spec};
 
 use self::command::Command;
@@ -23,7 +24,6 @@ use super::{Cgroups, Error, Interrupts};
 use crate::order::{ChangeRoot, Order, Root};
 use crate::propagation::Propagation;
 use crate::{seccomp, setting};
-use agent_sys::launch::StartArea;
 
 #[derive(Debug)]
 pub struct Plan<'a> {

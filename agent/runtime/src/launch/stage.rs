@@ -5,6 +5,8 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 
+use agent_sys::entry::Shared;
+use agent_sys::launch::Strings;
 use oci_spec::runtime::Process;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -17,8 +19,6 @@ use super::plan::identity::Identity;
 use super::plan::namespaces::Namespaces;
 use super::plan::{Plan, Stdio};
 use crate::seccomp;
-use agent_sys::entry::Shared;
-use agent_sys::launch::Strings;
 
 /// The program's name, where it is executed as a stage.
 const NAME: &str = "agent-enter";

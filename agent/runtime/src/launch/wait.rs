@@ -5,12 +5,12 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use agent_host::faults;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::Error;
-use agent_host::faults;
 
 /// How long a launch may take: one that takes longer is held up by something that a person has to look at.
 pub const PATIENCE: Duration = Duration::from_secs(30);

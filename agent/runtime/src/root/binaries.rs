@@ -15,12 +15,13 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use agent_host::regular::{self, Links};
+use trail::Piece;
+
 use super::Error;
 use super::budget::Budget;
 use super::inside::{Access, Inside};
 use super::owners::Owners;
-use agent_host::regular::{self, Links};
-use trail::Piece;
 
 /// Where programs are looked for where there is no PATH, and in the container.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

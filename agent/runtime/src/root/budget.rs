@@ -3,10 +3,9 @@
 
 use std::path::{Component, Path};
 
+use agent_model::units::size;
 use rustix::fs::StatVfs;
 use rustix::system::sysinfo;
-
-use agent_model::units::size;
 
 /// Bytes of a root file system, unpacked, on any machine: in memory, and on disk.
 const MOST_IN_MEMORY: u64 = 8 << 30;

@@ -17,20 +17,20 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use archive::{Archive, Source};
+pub use disk::{Disk, sweep};
+use entries::Bad;
+use filler::Filled;
+use input::Input;
 use rustix::fs::{MemfdFlags, memfd_create};
+use stack::Stack;
+use stop::{BySignal, Stop};
 
 use super::budget::Budget;
 use super::owners::Owners;
 use super::{Charge, Error};
 use crate::launch::Interrupts;
 use crate::order::ImageConfig;
-use archive::{Archive, Source};
-pub use disk::{Disk, sweep};
-use entries::Bad;
-use filler::Filled;
-use input::Input;
-use stack::Stack;
-use stop::{BySignal, Stop};
 
 /// Characters of what an error quotes of an image.
 const MOST_QUOTED: usize = 300;

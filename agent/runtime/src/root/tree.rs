@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use agent_sys::launch::{MountAttributes, set_mount};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -13,7 +14,6 @@ use rustix::mount::{
 use super::Error;
 use super::aside::Aside;
 use crate::lookup::{self, Links};
-use agent_sys::launch::{MountAttributes, set_mount};
 
 /// A memory file system: its options.
 pub type Options<'a> = &'a [(&'a str, &'a str)];

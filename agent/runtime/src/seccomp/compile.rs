@@ -6,11 +6,9 @@ use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSyscall,
 };
 
-use super::{
-    Error, Program,
-    bpf::{self, Action, Condition, Ranges, Rule, Verdict},
-    calls::{self, Call},
-};
+use super::bpf::{self, Action, Condition, Ranges, Rule, Verdict};
+use super::calls::{self, Call};
+use super::{Error, Program};
 
 /// `__X32_SYSCALL_BIT`: such calls come as those of x86-64.
 const X32: u32 = 0x4000_0000;

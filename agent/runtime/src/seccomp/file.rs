@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use agent_host::regular::{self, Links};
 use caps::Capability;
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSyscall,
@@ -9,7 +10,6 @@ use oci_spec::runtime::{
 use serde::Deserialize;
 
 use super::{Error, compile, profile, rule};
-use agent_host::regular::{self, Links};
 
 /// Bytes of a profile. docker's has 15,000.
 const LARGEST: u64 = 1024 * 1024;

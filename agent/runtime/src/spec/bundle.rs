@@ -6,17 +6,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use agent_host::regular::{self, Links};
+use agent_model::units::Signal;
 use oci_spec::runtime::{Linux, LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, Spec};
 
 use self::members::Left;
 use super::flags::Flags;
 use super::{Error, Found, resources};
-use agent_host::regular::{self, Links};
 use crate::order::{ChangeRoot, Network, Order, Root};
 use crate::propagation::Propagation;
 use crate::setting;
 use crate::state::LARGEST;
-use agent_model::units::Signal;
 
 const CONFIGURATION: &str = "config.json";
 

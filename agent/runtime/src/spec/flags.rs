@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use agent_model::units::Signal;
 use clap::{Args as _, FromArgMatches as _};
 
 use super::mounts::{Tmpfs, Volume};
@@ -11,7 +12,6 @@ use super::value::{
     Assignment, Cpus, DeviceRate, IdRange, LogOption, MaybeNumber, MaybeSize, Set, Size,
     TimeOffset, number_in,
 };
-use agent_model::units::Signal;
 
 /// The flags that a bundle replaces.
 const NOT_WITH_BUNDLE: [&str; 48] = [

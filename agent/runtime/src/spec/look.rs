@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
+use agent_host::devices::block_device;
+use agent_host::pinned::Pinned;
+use agent_host::system;
 use caps::{CapSet, Capability};
 use rustix::process::{Uid, geteuid, getrlimit};
 
@@ -13,9 +16,6 @@ use super::namespaces::{Net, Share, UserChoice};
 use super::security::ULIMITS;
 use super::value::IdRange;
 use super::{Error, Found, name};
-use agent_host::devices::block_device;
-use agent_host::pinned::Pinned;
-use agent_host::system;
 use crate::state;
 
 /// Looks up what `flags` name. `container` gives the first process of a container by its name, or why there is none.

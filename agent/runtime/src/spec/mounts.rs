@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use oci_spec::runtime::{LinuxNamespaceType, Mount};
 
+use super::flags::Flags;
 use super::namespaces::{Namespaces, Share};
-use super::{Error, Found, flags::Flags};
+use super::{Error, Found};
 
 /// `SRC:DST[:OPTIONS]`
 #[derive(Clone, Debug, PartialEq, Eq)]

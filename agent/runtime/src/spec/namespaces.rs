@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use agent_host::pinned::Pinned;
 use oci_spec::runtime::{
     LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType,
 };
@@ -12,7 +13,6 @@ use oci_spec::runtime::{
 use super::flags::{Flags, NetworkFlags};
 use super::value::IdRange;
 use super::{Error, Found};
-use agent_host::pinned::Pinned;
 use crate::order::Network;
 
 /// Whose namespace.

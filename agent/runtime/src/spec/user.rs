@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
 
+use agent_host::regular;
 use oci_spec::runtime::User;
 use rustix::fs::OFlags;
 
 use super::Error;
-use agent_host::regular;
 use crate::lookup::{self, Links};
 
 /// Bytes of a file that are read: who made the root file system is not trusted.

@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
+use agent_host::regular::{self, Links};
 use rustix::fs::{CWD, OFlags};
 
 use super::Error;
-use agent_host::regular::{self, Links};
 
 /// The file at `path`, to be read and written.
 pub fn open(path: &Path) -> Result<File, Error> {

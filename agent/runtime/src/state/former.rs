@@ -8,10 +8,10 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use agent_host::owner::Owner;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{Error, Store, is_name};
-use agent_host::owner::Owner;
 
 /// Where root's were.
 pub const DIRECTORY: &str = "/run/agent/containers";

@@ -6,11 +6,10 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-
 use agent_host::process::Process;
 use agent_sys::fork::send_signal;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// A process that holds a lock. `None` is one that this process's pid namespace does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,16 +6,15 @@
 //! A log that is removed while somebody reads it gets another name, and goes when nobody reads it any more.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
+use agent_host::owner::Owner;
 use rustix::fs::{FlockOperation, flock};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{DIRECTORY, Error, Record, Store, is_name};
-use agent_host::owner::Owner;
 
 /// What the directory of a log is called, with the container's name behind, once the container is removed.
 const GONE: &str = ".gone.";

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Error, stop};
 use agent_host::hierarchy::Hierarchies;
-use crate::cgroup::{self, Cgroup, leaf};
-use crate::network;
-use crate::order::Network;
-use crate::root;
-use crate::state::{Record, Store, logs};
 use agent_model::text;
+
+use super::{Error, stop};
+use crate::cgroup::{self, Cgroup, leaf};
+use crate::order::Network;
+use crate::state::{Record, Store, logs};
+use crate::{network, root};
 
 /// Removes what supervisors that were killed left: every command of the agent does that first. What cannot be removed
 /// now is tried again by the next. The names of the containers that are gone by it.

@@ -4,6 +4,9 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use agent_host::membership::Membership;
+use agent_host::{faults, process};
+use agent_sys::fork::send_signal;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, LinuxResources, Process, Spec};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, getpid, waitid};
 
@@ -12,16 +15,12 @@ use super::relay::Relay;
 use super::signals::Signals;
 use super::streams::{self, Wanted};
 use super::{Error, Told, clean, log};
-use agent_host::faults;
-use agent_host::membership::Membership;
-use agent_host::process;
 use crate::cgroup::{self, Begun, Cgroup, Ground};
 use crate::launch::{self, Cgroups, Entrances, Interrupts as _, Started, Stdio};
 use crate::order::{Network, Order};
 use crate::root::{self, Tree};
 use crate::state::{NameClaim, Record, Status, Store, logs};
 use crate::{network, seccomp, spec};
-use agent_sys::fork::send_signal;
 
 /// Makes a container, stays with it until it ends, and removes it. The `rest` of what others left is removed beside what
 /// its first process does.

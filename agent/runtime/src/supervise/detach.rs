@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use agent_sys::fork::{Side, fork, leave_parent};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
@@ -14,7 +15,6 @@ use super::relay::pipe;
 use super::signals::Signals;
 use crate::launch::Interrupts as _;
 use crate::state::{Condition, Holder};
-use agent_sys::fork::{Side, fork, leave_parent};
 
 /// What the supervisor tells its caller, each in a line: a tag, and text.
 const NOTE: u8 = b'n';

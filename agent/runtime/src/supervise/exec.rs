@@ -3,6 +3,8 @@
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
+use agent_host::faults;
+use agent_host::pinned::Pinned;
 use oci_spec::runtime::{Process, Spec};
 
 use super::contain::{FAILED, end_of, filters, held_up, reap};
@@ -10,11 +12,8 @@ use super::signals::Signals;
 use super::stop::first_process;
 use super::streams::{self, Wanted};
 use super::{Error, clean, sweep};
-use agent_host::faults;
-use agent_host::{pinned::Pinned};
-use crate::launch;
-use crate::spec;
 use crate::state::Store;
+use crate::{launch, spec};
 
 /// What is to be run, and where it differs from the container's first process.
 #[derive(Clone, Debug)]
@@ -77,12 +76,7 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
     }
     let process = running.pidfd;
     // What it started may stay: it is the container's.
-    let kill = &mut || {
-        drop(agent_sys::fork::send_signal(
-            process.as_fd(),
-            libc::SIGKILL,
-        ))
-    };
+    let kill = &mut || drop(agent_sys::fork::send_signal(process.as_fd(), libc::SIGKILL));
     let ended = relay.until_end(process.as_fd(), &mut signals, kill);
     ended.map_err(Error::Wait)?;
     let code = end_of(process.as_fd())?;

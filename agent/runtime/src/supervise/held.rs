@@ -8,19 +8,19 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use agent_host::membership::Membership;
+use agent_limits::limit::bound::Bounds;
+use agent_limits::limit::{Device, Evidence, Kind};
+use agent_model::text;
+use agent_sys::fork::{Side, exit, fork, speak_on_errors};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Told, contain, detach, settle};
-use agent_host::membership::Membership;
-use agent_limits::limit::bound::Bounds;
-use agent_limits::limit::{Device, Evidence, Kind};
 use crate::cgroup::{Cgroup, Ground};
 use crate::order::Order;
 use crate::rootless;
 use crate::state::Store;
-use agent_sys::fork::{Side, exit, fork, speak_on_errors};
-use agent_model::text;
 
 /// What tells the supervisor to go on, and what to end the container.
 pub const GO: &str = "go\n";

@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::launch::Interrupts;
 use agent_sys::fork::{catch_signals, is_ignored, send_signal};
+
+use crate::launch::Interrupts;
 
 /// `struct signalfd_siginfo` (`include/uapi/linux/signalfd.h`), of which the number comes first.
 const RECORD_BYTES: usize = 128;

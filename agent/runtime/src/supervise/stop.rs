@@ -5,11 +5,12 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::{Error, clean, say};
 use agent_host::pinned::Pinned;
 use agent_host::process::Process;
-use crate::state::{self, Condition, Holder, Record, Status, Store, Waiter, ends};
 use agent_sys::fork::send_signal;
+
+use super::{Error, clean, say};
+use crate::state::{self, Condition, Holder, Record, Status, Store, Waiter, ends};
 
 /// How long what is killed may take to be gone, and what starts to run.
 const PATIENCE: Duration = Duration::from_secs(10);

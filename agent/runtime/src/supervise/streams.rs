@@ -4,6 +4,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use agent_host::faults::{Guard, guarded};
+use agent_sys::descriptor::is_same_open_file;
 use oci_spec::runtime::{BoxBuilder, Process};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fcntl_getfl, fstat};
 use rustix::termios::isatty;
@@ -13,10 +15,8 @@ use super::end::{End, file_type};
 use super::flow::{Flow, Name, Target};
 use super::log::{Stream, Writer};
 use super::relay::{Relay, pipe};
-use agent_host::faults::{Guard, guarded};
 use crate::launch::Stdio;
 use crate::terminal::{self, Raw};
-use agent_sys::descriptor::is_same_open_file;
 
 /// Which streams a command wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use agent_runtime::spec::flags::Limits;
+use agent_runtime::spec::value::number_in;
+use agent_stream::socket;
+use agent_stream::value::{parse_container, parse_pid};
+
 use crate::commands::engine::EngineArgs;
-use crate::runtime::spec::flags::Limits;
-use crate::runtime::spec::value::number_in;
-use crate::server::socket;
-use crate::watch::value::{parse_container, parse_pid};
 
 /// The widest report for people.
 pub const COLUMNS: usize = 80;
@@ -85,7 +86,7 @@ pub struct Args {
 
     /// How long to observe: 500ms, 10s; a command is killed then. By default until the command ends; with
     /// --weights 10s
-    #[arg(long = "for", value_name = "TIME", value_parser = crate::units::parse::duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = agent_model::units::parse::duration)]
     pub time: Option<Duration>,
 
     /// Run the command once in each of several sibling cgroups with these CPU weights (1 to 10000),
@@ -174,7 +175,7 @@ pub struct Args {
         value_name = "SRC:DST[:OPTIONS]",
         help_heading = "Root file system"
     )]
-    pub volume: Vec<crate::runtime::spec::Volume>,
+    pub volume: Vec<agent_runtime::spec::Volume>,
 
     #[command(flatten)]
     pub limits: Limits,

@@ -3,22 +3,25 @@
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use agent_host::system::page_size;
+use agent_limits::limit::{Kind, Value};
+use agent_runtime::cgroup::Wanted;
+use agent_runtime::order::Order;
+use agent_runtime::spec;
+use agent_runtime::spec::flags::{Flags, Limits};
+use agent_runtime::spec::value::Set;
+use agent_runtime::supervise::held::{Written, hold};
+use agent_stream::filter::Filter;
+use agent_stream::kind;
+use agent_tracer::kernel::choice::{Mechanisms, SyscallProbes};
 use anyhow::anyhow;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
+use super::super::screen;
 use super::arguments::{Args, Weights};
 use super::{Failure, report};
 use crate::commands::first_process::first_process;
 use crate::commands::records::Wanted as Events;
-use crate::host::system::page_size;
-use crate::kernel::choice::{Mechanisms, SyscallProbes};
-use crate::limit::{Kind, Value};
-use crate::runtime::cgroup::Wanted;
-use crate::runtime::order::Order;
-use crate::runtime::spec;
-use crate::runtime::spec::flags::{Flags, Limits};
-use crate::runtime::spec::value::Set;
-use crate::runtime::supervise::held::{Written, hold};
 use crate::verify::caller::Caller;
 use crate::verify::claim::Claim;
 use crate::verify::judge::{Facts, judge};
@@ -27,10 +30,6 @@ use crate::verify::run::{self, Ran, Watch};
 use crate::verify::supervised::Supervised;
 use crate::verify::trace::Trace;
 use crate::verify::weights;
-use crate::watch::filter::Filter;
-use crate::watch::kind;
-
-use super::super::screen;
 
 /// A command and the limits that it is to run under.
 pub struct Job {
@@ -245,7 +244,7 @@ pub async fn trace(args: &Args, claims: &[Claim]) -> (Option<Trace>, Vec<String>
     match wanted.open("verify").await {
         Ok(source) => (Some(Trace::collect(source)), Vec::new()),
         Err(error) => {
-            let why = crate::text::error_line(error.as_ref());
+            let why = agent_model::text::error_line(error.as_ref());
             (
                 None,
                 vec![format!("OOM kills are counted and not traced: {why}")],
@@ -314,8 +313,8 @@ impl Progress {
     pub fn show(&mut self, watch: &Watch) {
         if self.terminal {
             let line = watch.line();
-            let line = crate::text::escape(&line);
-            let line = crate::text::fit(&line, screen::columns().saturating_sub(1));
+            let line = agent_model::text::escape(&line);
+            let line = agent_model::text::fit(&line, screen::columns().saturating_sub(1));
             eprint!("\r{line}\x1b[K");
             self.shown = true;
         }

@@ -2,6 +2,11 @@
 
 use std::path::Path;
 
+use agent_host::hierarchy::Hierarchies;
+use agent_host::membership::Membership;
+use agent_limits::limit::Kind;
+use agent_model::container::{Container, ContainerKind};
+use agent_registry::path::Runtime;
 use anyhow::{Context as _, anyhow};
 
 use super::arguments::{Args, Target};
@@ -9,18 +14,13 @@ use super::launched::{Progress, trace};
 use super::{Failure, report};
 use crate::commands::known::{self, Fresh, Known};
 use crate::commands::unit;
-use crate::container::path::Runtime;
-use crate::host::hierarchy::Hierarchies;
-use crate::host::membership::Membership;
 use crate::intent::{Intent, expect};
-use crate::limit::Kind;
 use crate::verify::caller::Caller;
 use crate::verify::claim::Claim;
 use crate::verify::judge::{Facts, Run, Undone, judge};
 use crate::verify::report::{Check, Report, Scope, Subject, Verdict};
 use crate::verify::run::{self, Watch};
 use crate::verify::sample::{Gauge, Sample};
-use crate::watch::record::{Container, ContainerKind};
 
 /// The subject of the judgement, and what is known about it.
 struct Found {
@@ -174,7 +174,7 @@ async fn find(
 fn below_mount(hierarchies: &Hierarchies, path: &Path) -> Option<String> {
     use std::os::unix::ffi::OsStrExt as _;
     let below = hierarchies.path_of(path);
-    let text = below.unwrap_or_else(|| crate::host::path::to_text(path.as_os_str().as_bytes()));
+    let text = below.unwrap_or_else(|| agent_host::path::to_text(path.as_os_str().as_bytes()));
     let text = if text.len() > 1 {
         text.trim_end_matches('/')
     } else {

@@ -5,15 +5,15 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agent_host::devices::disk_below;
+use agent_runtime::spec::flags::Flags;
+use agent_runtime::spec::value::{Cpus, DeviceRate, MaybeNumber, Set, Size};
 use anyhow::{Context as _, anyhow};
 use rustix::process::geteuid;
 
 use super::arguments::{Args, Weights};
 use super::launched::{self, Job as Launched, flags, last_cpu, split};
 use super::{Failure, report};
-use crate::host::devices::disk_below;
-use crate::runtime::spec::flags::Flags;
-use crate::runtime::spec::value::{Cpus, DeviceRate, MaybeNumber, Set, Size};
 use crate::verify::caller::once;
 use crate::verify::report::{Check, Report, Scope, Subject, Verdict};
 

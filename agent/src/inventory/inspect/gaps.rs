@@ -1,11 +1,11 @@
 //! What a process is not isolated from. Pure.
 
+use agent_host::process::IdRange;
+use agent_limits::limit::Kind;
+use agent_stream::details::quoted;
 use serde::Serialize;
 
 use super::{ChangedRoot, Namespace, Report};
-use crate::host::process::IdRange;
-use crate::limit::Kind;
-use crate::watch::details::quoted;
 
 /// Something that a process shares with the host or with another container, or that nothing keeps it from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

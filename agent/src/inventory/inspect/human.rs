@@ -1,11 +1,12 @@
 //! A report for the eye: a block for each file or few, a row for each fact.
 
+use agent_host::process::IdRange;
+use agent_host::status::SETS;
+use agent_model::text::{escape, fit, width};
+use agent_stream::details::quoted;
+
 use super::{ChangedRoot, Fact, Limit, Mounts, Namespace, Report, Root, ThreadNamespace};
-use crate::host::process::IdRange;
-use crate::host::status::SETS;
 use crate::inventory::table::{ALARM, DIM, NAME, PLAIN};
-use crate::text::{escape, fit, width};
-use crate::watch::details::quoted;
 
 /// Columns before a row's label, and of the label.
 const INDENT: usize = 2;

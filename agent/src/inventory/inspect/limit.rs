@@ -1,10 +1,10 @@
 //! A limit as `agent inspect` tells of it: intended, held by the cgroup itself, and in effect. Pure.
 
+use agent_limits::limit::chain::{Chain, Drift, Link, Missing};
+use agent_limits::limit::{Device, Expected, Held, Kind};
 use serde::Serialize;
 
 use super::source;
-use crate::limit::chain::{Chain, Drift, Link, Missing};
-use crate::limit::{Device, Expected, Held, Kind};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limit {
@@ -126,9 +126,10 @@ impl Holds {
 mod tests {
     use std::path::PathBuf;
 
+    use agent_host::cgroup::Limit as Amount;
+    use agent_host::hierarchy::Version;
+
     use super::*;
-    use crate::host::cgroup::Limit as Amount;
-    use crate::host::hierarchy::Version;
 
     fn held(bytes: u64) -> Held {
         Held::Amount(Amount::Value(bytes))

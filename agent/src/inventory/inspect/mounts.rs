@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use agent_host::mount::MountPoint;
 use serde::Serialize;
-
-use crate::host::mount::MountPoint;
 
 /// The mounts that a process can reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -2,21 +2,22 @@
 
 use std::path::Path;
 
+use agent_host::held::How;
+use agent_host::hierarchy::{Hierarchies, Mounted, Version};
+use agent_host::membership::Membership;
+use agent_host::mount::MountPoint;
+use agent_host::process::Process;
+use agent_host::status::{SETS, Status};
+use agent_host::system::page_size;
+use agent_host::{Error, held};
+use agent_limits::limit::Intent;
+use agent_limits::limits::Limits;
+use agent_model::container::Container;
+
 use super::gaps::gaps;
 use super::mounts::{self, HostMounts};
 use super::{Cgroup, Fact, Limit, Mounts, Namespace, Report, ThreadNamespace, reason, source};
-use crate::host::Error;
-use crate::host::held::{self, How};
-use crate::host::hierarchy::{Hierarchies, Mounted, Version};
-use crate::host::membership::Membership;
-use crate::host::mount::MountPoint;
-use crate::host::process::Process;
-use crate::host::status::{SETS, Status};
-use crate::host::system::page_size;
 use crate::inventory::namespaces::NamespaceState;
-use crate::limit::Intent;
-use crate::limits::Limits;
-use crate::watch::record::Container;
 
 /// Where a namespace was seen whose file in `/proc` is closed.
 const TASKS: &str = "the kernel's list of tasks (BPF iterator)";

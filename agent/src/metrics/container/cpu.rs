@@ -1,7 +1,8 @@
 //! CPU time, throttling, and how long CPU, memory and I/O were waited for.
 
+use agent_host::reading::Field;
+
 use super::{Cgroup, Samples, Source};
-use crate::host::reading::Field;
 use crate::metrics::catalogue;
 use crate::metrics::text::Value;
 

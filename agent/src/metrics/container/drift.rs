@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use agent_host::hierarchy::Version;
+use agent_host::reading::Reading;
+use agent_host::system::page_size;
+use agent_limits::limit::chain::{Chain, Drift, Link, Missing};
+use agent_limits::limit::{Held, Kind};
+
 use super::effective::{BOUNDED, Bound, Seen};
 use super::{Cgroup, Samples, Source};
-use crate::host::hierarchy::Version;
-use crate::host::reading::Reading;
-use crate::host::system::page_size;
-use crate::limit::chain::{Chain, Drift, Link, Missing};
-use crate::limit::{Held, Kind};
 use crate::metrics::catalogue;
 use crate::metrics::text::Value;
 

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
+use agent_host::cgroup::Limit;
+use agent_host::hierarchy::Version;
+use agent_host::path;
+use agent_host::reading::Field;
+use agent_limits::limit::{Held, Kind};
+
 use super::spec::own;
 use super::{Cgroup, Directories, Source};
-use crate::host::cgroup::Limit;
-use crate::host::hierarchy::Version;
-use crate::host::path;
-use crate::host::reading::Field;
-use crate::limit::{Held, Kind};
 use crate::metrics::catalogue;
 use crate::metrics::text::Value;
 

@@ -1,7 +1,8 @@
 //! Block I/O, by device.
 
+use agent_host::reading::{DeviceUse, OPERATIONS, Operation};
+
 use super::{Cgroup, Samples, Source};
-use crate::host::reading::{DeviceUse, OPERATIONS, Operation};
 use crate::metrics::catalogue;
 use crate::metrics::text::Value;
 

@@ -1,7 +1,8 @@
 //! Memory.
 
+use agent_host::reading::Field;
+
 use super::{Cgroup, Samples, Source};
-use crate::host::reading::Field;
 use crate::metrics::catalogue;
 use crate::metrics::text::Value;
 

@@ -1,7 +1,8 @@
 //! What came and went over network interfaces.
 
+use agent_host::network::Interface;
+
 use super::{Cgroup, Samples, Source};
-use crate::host::network::Interface;
 use crate::metrics::catalogue;
 use crate::metrics::text::Value;
 

@@ -1,7 +1,8 @@
 //! Processes and threads, and since when there is the cgroup.
 
+use agent_host::reading::Field;
+
 use super::Source;
-use crate::host::reading::Field;
 use crate::metrics::catalogue;
 
 pub const SOURCES: &[Source] = &[

@@ -1,9 +1,10 @@
 //! What was asked for: the limits of the very cgroup.
 
+use agent_host::cgroup::Limit;
+use agent_host::reading::Field;
+use agent_limits::limit::{Kind, Value, is_weight_of_shares, line_shares_of_weight};
+
 use super::{Cgroup, Source};
-use crate::host::cgroup::Limit;
-use crate::host::reading::Field;
-use crate::limit::{Kind, Value, is_weight_of_shares, line_shares_of_weight};
 use crate::metrics::catalogue;
 
 pub const SOURCES: &[Source] = &[

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use agent_ebpf::{Counts, NAMESPACES};
+use agent_registry::claim::Confirmation;
 
 use super::*;
-use crate::container::claim::Confirmation;
 
 fn id(number: u64) -> String {
     format!("{number:064x}")
@@ -88,7 +88,7 @@ fn plain_cgroups_go_first_then_units_then_the_newest_containers() {
 
 /// Says that user `user` has a record of the container at `path`.
 fn give(registry: &mut Registry, path: &str, user: u32) {
-    let claim = crate::container::claim::Claim::of(path).unwrap();
+    let claim = agent_registry::claim::Claim::of(path).unwrap();
     registry.confirm([Confirmation {
         user,
         ..Confirmation::of(&claim)

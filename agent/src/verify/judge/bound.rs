@@ -3,9 +3,10 @@
 //! What is claimed is where the workload is: at or below the cgroup that has the limit. That shows without a stimulus. Where
 //! the limit is the one that holds, and the workload pressed against it, what was observed counts as well.
 
+use agent_limits::limit::bound::{Bound, Standing};
+use agent_limits::limit::chain::Chain;
+
 use super::{Facts, Finding, Undone, observation};
-use crate::limit::bound::{Bound, Standing};
-use crate::limit::chain::Chain;
 use crate::verify::report::{Check, Effective, InFile, Intended, Verdict};
 
 /// Who is said to intend it.

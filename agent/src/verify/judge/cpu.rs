@@ -2,11 +2,12 @@
 //!
 //! Only a period in which processes were throttled shows that they wanted more: how much was used is no sign of that.
 
+use agent_host::cgroup::Limit;
+use agent_host::hits::BURST;
+use agent_host::reading::Field;
+use agent_limits::limit::Held;
+
 use super::{Finding, Run};
-use crate::host::cgroup::Limit;
-use crate::host::hits::BURST;
-use crate::host::reading::Field;
-use crate::limit::Held;
 use crate::verify::report::{Cpu, Observed, Stimulus, Tolerance, Verdict};
 
 /// Of the time that the quota gives.

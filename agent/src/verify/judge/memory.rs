@@ -1,11 +1,12 @@
 //! Memory: a limit holds where usage never went above it; the kernel reclaims, swaps or kills to see to that.
 
+use agent_host::hierarchy::Version;
+use agent_host::reading::Field;
+use agent_limits::limit::Held;
+use agent_limits::limit::chain::Link;
+use agent_model::units::size;
+
 use super::{Finding, Run, number};
-use crate::host::hierarchy::Version;
-use crate::host::reading::Field;
-use crate::limit::Held;
-use crate::limit::chain::Link;
-use crate::units::size;
 use crate::verify::report::{Memory, Observed, Stimulus, Tolerance, Verdict};
 
 /// Pages that each CPU charges ahead (`MEMCG_CHARGE_BATCH`, `include/linux/memcontrol.h`).

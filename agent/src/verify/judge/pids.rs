@@ -1,7 +1,8 @@
 //! Processes and threads: a limit holds where there were never more; what would be one too many gets EAGAIN from fork(2).
 
+use agent_limits::limit::Held;
+
 use super::{Finding, Run, number};
-use crate::limit::Held;
 use crate::verify::report::{Observed, Stimulus, Tolerance, Verdict};
 
 /// The files that say how many there were, and how many forks were refused.

@@ -1,11 +1,12 @@
 //! Bytes and I/Os in a second, of a block device.
 
+use agent_host::hierarchy::Version;
+use agent_host::reading::{DeviceUse, Operation};
+use agent_limits::limit::chain::{Chain, Link};
+use agent_limits::limit::{Device, Kind};
+use agent_model::units::size;
+
 use super::{Dirtied, Finding, Run, number};
-use crate::host::hierarchy::Version;
-use crate::host::reading::{DeviceUse, Operation};
-use crate::limit::chain::{Chain, Link};
-use crate::limit::{Device, Kind};
-use crate::units::size;
 use crate::verify::report::{Observed, Stimulus, Tolerance, Verdict};
 
 /// Of what the limit gives.

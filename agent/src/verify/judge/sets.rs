@@ -1,10 +1,11 @@
 //! CPUs: a set holds where nothing of the cgroup could run, or ran, anywhere else, although more of its threads wanted a CPU
 //! at the same time than the set has.
 
+use agent_host::reading::Field;
+use agent_limits::limit::chain::Chain;
+use agent_limits::limit::{Held, Numbers};
+
 use super::{Finding, Run};
-use crate::host::reading::Field;
-use crate::limit::chain::Chain;
-use crate::limit::{Held, Numbers};
 use crate::verify::report::{Observed, Stimulus, Verdict};
 
 /// The files that say which CPUs were used, which may be, and who wants one.

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use agent_host::cgroup::Limit;
+use agent_host::hierarchy::Version;
+use agent_host::hits::Hits;
+use agent_host::reading::{Field, Operation, Reading};
+use agent_limits::limit::{Device, Numbers, Value};
+
 use super::*;
-use crate::host::cgroup::Limit;
-use crate::host::hierarchy::Version;
-use crate::host::hits::Hits;
-use crate::host::reading::{Field, Operation, Reading};
-use crate::limit::{Device, Numbers, Value};
 use crate::verify::sample::Processes;
 
 mod unknown;
@@ -51,7 +52,7 @@ fn sample(at: Instant, fields: &[(Field, u64)], hits: Hits) -> Sample {
         at,
         reading,
         hits,
-        counted: [crate::clock::Moment::now(); 2],
+        counted: [agent_model::clock::Moment::now(); 2],
         chains: Vec::new(),
         processes: Processes::default(),
         unread: Vec::new(),
@@ -147,7 +148,7 @@ fn a_limit_that_is_not_set_as_intended_fails() {
     assert_eq!(reason, "limited by /agent: 100.0M < 150.0M");
 
     let mut missing = good.clone();
-    missing.own = Err(crate::limit::chain::Missing::NotEnabled {
+    missing.own = Err(agent_limits::limit::chain::Missing::NotEnabled {
         controller: "memory".to_owned(),
         file: "/cg/cgroup.subtree_control".into(),
         advice: "as root: echo +memory > /cg/cgroup.subtree_control".to_owned(),

@@ -1,15 +1,11 @@
 //! Attaching a probe by the best of its mechanisms that the kernel lets it have.
 
-use std::{
-    os::fd::OwnedFd,
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
-};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use super::{
-    probes::{Mechanism, PassedOver, Probe, State, Status, Way},
-    program::{self, Hook, Loader, ProbeError},
-};
+use super::probes::{Mechanism, PassedOver, Probe, State, Status, Way};
+use super::program::{self, Hook, Loader, ProbeError};
 
 /// A program in the kernel.
 struct Loaded {

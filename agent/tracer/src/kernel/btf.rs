@@ -266,8 +266,9 @@ fn read(data: &[u8], at: usize) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     /// A little BTF: `struct outer { int pad; union { int a; int b; }; int list[2]; }`, an enum,
     /// and the typedef of a tracepoint with a pointer and an int.

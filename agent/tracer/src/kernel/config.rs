@@ -4,10 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use agent_ebpf::{ABSENT, Config, FIELD_COUNT, FIELDS, Lookup, Need};
 
-use super::{
-    btf::{Btf, BtfError},
-    program::MARK_VICTIM,
-};
+use super::btf::{Btf, BtfError};
+use super::program::MARK_VICTIM;
 
 /// Why the programs cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +93,9 @@ mod tests {
     use aya_obj::btf::{Btf as OthersBtf, BtfKind};
 
     use super::*;
-    use crate::kernel::{BTF_PATH, probes::PROBES, probes::Way, program::Hook};
+    use crate::kernel::BTF_PATH;
+    use crate::kernel::probes::{PROBES, Way};
+    use crate::kernel::program::Hook;
 
     /// This kernel's type information, read by another reader.
     #[test]

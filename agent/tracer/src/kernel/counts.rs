@@ -4,11 +4,11 @@ use agent_ebpf::{
     Baseline, CONSTRAINTS, CgroupKey, Constraint, Counts, Kind, OVERFLOW, Outcomes, ProcessKey,
     SHARED, Task, WATCHED_BELOW,
 };
+use agent_sys::Plain;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 
 use super::lent::Lent;
 use super::object::{Object, ObjectError};
-use agent_sys::Plain;
 
 /// Why a counter cannot be read or written.
 #[derive(Debug, thiserror::Error)]

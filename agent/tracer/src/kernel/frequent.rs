@@ -5,13 +5,13 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use agent_ebpf::{CgroupKey, FREQUENT_BYTES, FREQUENT_RINGS, Kind, WANTED_FILTERED};
+use agent_host::system::cpus;
+use agent_sys::Plain;
+use agent_sys::ring::Ring;
 use aya::maps::{Array, HashMap, MapData, MapError};
 
 use super::object::{Object, ObjectError};
 use crate::decode;
-use agent_host::system::cpus;
-use agent_sys::Plain;
-use agent_sys::ring::Ring;
 
 /// How many rings the CPUs of this host share: a power of two.
 pub fn rings() -> u32 {
@@ -128,10 +128,10 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use agent_ebpf::Header;
-
-    use super::*;
     use agent_sys::as_bytes;
     use agent_sys::ring::fixture::{BYTES, memory, put};
+
+    use super::*;
 
     #[test]
     fn rings_are_read_in_the_order_of_time() {

@@ -4,32 +4,24 @@
 //! aya's own loader parses the type information of the whole kernel each time, for 50 ms and 50 MB;
 //! here only what is traced is looked up ([`super::btf`]).
 
-use std::{
-    collections::{HashMap, HashSet},
-    ffi::CString,
-    io,
-    os::{
-        fd::{AsFd as _, AsRawFd as _, OwnedFd},
-        unix::fs::MetadataExt as _,
-    },
-    path::{Path, PathBuf},
-};
+use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use agent_ebpf::{CAST, FREQUENT_BYTES};
-use aya::{
-    maps::{Map, MapData, MapError},
-    pin::PinError,
+use agent_host::owner::Owner;
+use aya::maps::{Map, MapData, MapError};
+use aya::pin::PinError;
+use aya_obj::generated::{
+    BPF_ALU64, BPF_CALL, BPF_JMP, BPF_MOV, BPF_PSEUDO_KFUNC_CALL, BPF_X, bpf_insn, bpf_map_type,
 };
-use aya_obj::{
-    EbpfSectionKind, ParseError,
-    generated::{
-        BPF_ALU64, BPF_CALL, BPF_JMP, BPF_MOV, BPF_PSEUDO_KFUNC_CALL, BPF_X, bpf_insn, bpf_map_type,
-    },
-    relocation::EbpfRelocationError,
-};
+use aya_obj::relocation::EbpfRelocationError;
+use aya_obj::{EbpfSectionKind, ParseError};
 
 use super::config::Facts;
-use agent_host::owner::Owner;
 
 /// The bytes of the object.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf"));

@@ -1,9 +1,9 @@
 //! Which probes there are, by which mechanisms each can run, and which one it runs by.
 
+use agent_model::text;
 use serde::Serialize;
 
 use super::program::{Hook, MARK_VICTIM, ProbeError};
-use agent_model::text;
 
 /// How a probe comes to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,16 +1,13 @@
 //! One program: what it hooks, how it is loaded, and how it is attached.
 
-use std::{
-    io,
-    os::fd::{AsFd as _, OwnedFd},
-};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 
-use rustix::{
-    fs::{Mode, OFlags},
-    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags},
-};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-use super::{config::Facts, object::Object};
+use super::config::Facts;
+use super::object::Object;
 
 /// What a program hooks. The names are those of the kernel's type information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -47,8 +47,9 @@ impl Programs {
 mod tests {
     use std::os::fd::AsRawFd as _;
 
-    use super::*;
     use agent_host::fixture::tree;
+
+    use super::*;
 
     #[test]
     fn programs_of_one_probe_count_together() {

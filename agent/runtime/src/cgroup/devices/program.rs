@@ -3,11 +3,11 @@
 
 use std::os::fd::AsFd as _;
 
+use agent_host::cgroup::Limit;
+use agent_host::control::Control;
 use aya_obj::generated::bpf_insn;
 
 use super::{Access, Kind, Rule};
-use agent_host::cgroup::Limit;
-use agent_host::control::Control;
 use crate::cgroup::Error;
 
 /// `enum bpf_prog_type` and `struct bpf_cgroup_dev_ctx` (`include/uapi/linux/bpf.h`).

@@ -1,5 +1,6 @@
 //! What a stage does beside what every new process does: it enters, and makes the copy that becomes visible.
 
+use agent_sys::entry::Side;
 use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Signal, ioctl_tiocsctty, set_dumpable_behavior,
@@ -9,7 +10,6 @@ use rustix::stdio::stdin;
 
 use super::{Child, Done, Failure, On as _};
 use crate::launch::stage::Stage;
-use agent_sys::entry::Side;
 
 fn stage<'a>(child: &Child<'a>) -> Result<&'a Stage, Failure<'a>> {
     child.plan.stage.as_ref().ok_or(Errno::INVAL).on(c"stage")

@@ -3,12 +3,12 @@
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
+use agent_sys::launch::Descriptors;
 use rustix::io::Errno;
 use rustix::process::fchdir;
 
 use super::{Child, Done, Failure, On as _};
 use crate::launch::place::{Kind, Links};
-use agent_sys::launch::Descriptors;
 
 /// Where the channel is, if it has a descriptor, when all other descriptors are closed.
 const CHANNEL: i32 = 3;

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use agent_host::faults::{Guard, guarded};
+use agent_sys::launch::{MountAttributes, set_mount};
 use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, makedev, openat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::{
@@ -13,9 +15,7 @@ use rustix::mount::{
 };
 
 use super::{Child, Done, On as _};
-use agent_host::faults::{Guard, guarded};
 use crate::launch::place::{Links, Within};
-use agent_sys::launch::{MountAttributes, set_mount};
 
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 

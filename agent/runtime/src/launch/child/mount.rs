@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use agent_sys::launch::{MountAttributes, set_mount};
 use rustix::fs::{
     AtFlags, CWD, Gid, Mode, OFlags, Uid, chownat, mkdirat, mknodat, openat, symlinkat,
 };
@@ -17,7 +18,6 @@ use super::hide::set_read_only;
 use super::{Child, Done, On as _};
 use crate::launch::place::{Kind, Links, Within};
 use crate::launch::plan::mounts::{Fresh, Hierarchy, Mount, Node, OwnCgroup, Role, What};
-use agent_sys::launch::{MountAttributes, set_mount};
 
 /// All but those that wait for the cgroup namespace.
 pub fn all<'a>(child: &mut Child<'a>) -> Done<'a> {

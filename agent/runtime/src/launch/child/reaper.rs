@@ -2,6 +2,9 @@
 
 use std::ffi::CStr;
 
+use agent_host::faults::{Guard, guarded};
+use agent_sys::forget::{Memory, leave_memory};
+use agent_sys::launch::{Descriptors, Kin, Side};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{
@@ -11,9 +14,6 @@ use rustix::termios::tcsetpgrp;
 use rustix::thread::set_name;
 
 use super::{Child, Done, FAILED, On as _, identity};
-use agent_host::faults::{Guard, guarded};
-use agent_sys::forget::{Memory, leave_memory};
-use agent_sys::launch::{Descriptors, Kin, Side};
 
 const NAME: &CStr = c"init";
 /// What a shell adds to a signal's number.

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::AsFd as _;
 
+use agent_sys::launch::{MountAttributes, set_mount};
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::mount::{
     MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount,
@@ -12,7 +13,6 @@ use rustix::process::{chdir, chroot, fchdir, pivot_root};
 use super::{Child, Done, On as _};
 use crate::launch::own::Own;
 use crate::order::ChangeRoot;
-use agent_sys::launch::{MountAttributes, set_mount};
 
 /// Where the root is mounted until it is the root: a directory that every host has, and in which nothing is looked up.
 const PIVOT_PLACE: &CStr = c"/proc/fs";

@@ -3,11 +3,11 @@
 use std::cell::OnceCell;
 use std::ffi::{CStr, CString};
 
+use agent_sys::launch::Strings;
 use oci_spec::runtime::Process;
 
 use super::{path_text, text};
 use crate::launch::Error;
-use agent_sys::launch::Strings;
 
 /// Where a command without a slash is looked for when the environment does not say: docker's.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

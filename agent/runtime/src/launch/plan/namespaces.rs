@@ -3,10 +3,10 @@
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
+use agent_host::regular::{self, Links};
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 
 use super::path_text;
-use agent_host::regular::{self, Links};
 use crate::launch::Error;
 
 /// A namespace type, as the kernel's flag and for people.

@@ -8,10 +8,11 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use agent_host::regular::{self, Links};
+
 use super::cache;
 use super::elf::{self, Kind, Object};
 use super::words::Words;
-use agent_host::regular::{self, Links};
 use crate::root::Error;
 
 /// Files that one program may have loaded: more than any does.

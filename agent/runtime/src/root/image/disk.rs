@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use agent_host::launch::is_in_user_namespace;
+use agent_sys::fork::{Side, exit, fork};
 use rustix::fs::{
     AtFlags, CWD, FlockOperation, FsWord, Mode, OFlags, Stat, flock, fstat, fstatvfs, openat,
     renameat, stat, statfs, unlinkat,
@@ -16,11 +18,9 @@ use rustix::io::Errno;
 use rustix::path::Arg;
 use rustix::process::{WaitOptions, geteuid, getpid, waitpid};
 
-use agent_host::launch::is_in_user_namespace;
 use crate::root::budget::Budget;
 use crate::root::inside::names;
 use crate::rootless;
-use agent_sys::fork::{Side, exit, fork};
 
 /// Where those of root are.
 const OF_ROOT: &str = "/var/lib/agent/images";

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agent_model::text::error_line;
+use agent_sys::fork::{Side, exit, fork};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Signal, WaitOptions, getpid, getppid, kill_process, set_parent_process_death_signal, waitpid,
@@ -13,8 +15,6 @@ use serde::{Deserialize, Serialize};
 
 use super::stop::Stop;
 use crate::root::{Charge, Error};
-use agent_sys::fork::{Side, exit, fork};
-use agent_model::text::error_line;
 
 /// How long it may take to unpack all: as long as `agent run -d` waits for its supervisor.
 const PATIENCE: Duration = Duration::from_secs(600);

@@ -6,10 +6,10 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::Duration;
 
+use agent_host::regular::{self, Links};
 use rustix::fs::FileType;
 
 use super::stop::Stop;
-use agent_host::regular::{self, Links};
 use crate::root::Error;
 
 /// How long a writer may be silent.

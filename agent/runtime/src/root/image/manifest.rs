@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use agent_model::text;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -11,7 +12,6 @@ use super::archive::Archive;
 use super::entries::{Bad, relative};
 use crate::order::ImageConfig;
 use crate::state::LARGEST as LARGEST_RECORD;
-use agent_model::text;
 
 /// Bytes of a manifest, an index or a configuration.
 const LARGEST: u64 = 4 * 1024 * 1024;

@@ -2,12 +2,12 @@
 
 use std::io::{self, BufReader, Read};
 
+use agent_model::units::size;
 use flate2::read::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::entries::Bad;
-use agent_model::units::size;
 
 /// A way to compress that is read here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,13 +4,13 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
+use agent_host::faults;
 use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fsetxattr, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, move_mount, unmount};
 use rustix::process::fchdir;
 
 use super::disk::Disk;
-use agent_host::faults;
 use crate::root::aside::Aside;
 use crate::root::inside::{Access, Inside};
 use crate::root::owners::Owners;

@@ -7,10 +7,10 @@ use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use agent_host::regular::{self, Links};
 use rustix::fs::{Dir, FlockOperation, OFlags, flock};
 
 use super::{Stream, first_piece, inode, name, place};
-use agent_host::regular::{self, Links};
 
 /// How often the files are opened anew where they change meanwhile.
 const ATTEMPTS: usize = 8;

@@ -5,13 +5,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
+use agent_host::regular::{self, Links};
+use agent_model::text::NOTE;
 use rustix::fs::{AtFlags, OFlags, renameat, unlinkat};
 use rustix::io::Errno;
 
 use super::{HEADER_BYTES, LONGEST_PIECE, Piece, Stream, name};
-use agent_host::regular::{self, Links};
 use crate::order::LogLimits;
-use agent_model::text::NOTE;
 
 /// What the next file is called until it takes the place of the current one.
 const NEXT: &str = "log.new";

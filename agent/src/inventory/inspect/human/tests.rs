@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
+use agent_host::fixture::tree;
+use agent_model::container::{Container, ContainerKind};
 use proptest::prelude::*;
 
 use super::*;
-use crate::host::fixture::tree;
 use crate::inventory::inspect::read;
 use crate::inventory::namespaces::{Eldest, NamespaceState};
-use crate::watch::record::{Container, ContainerKind};
 
 const HOST: &str = "27 1 254:0 / / rw shared:1 - ext4 /dev/vda rw\n";
 const MOUNTS: &str = "\
@@ -194,7 +194,7 @@ fn a_report_is_of_one_process() {
     let stat = root.path().join("proc/7/stat");
     std::fs::remove_file(stat).unwrap();
     let error = read(root.path(), 7, &[], &[], None).unwrap_err();
-    assert!(matches!(error, crate::host::Error::Gone { .. }), "{error}");
+    assert!(matches!(error, agent_host::Error::Gone { .. }), "{error}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::*;
 fn unread(run: &mut Run, file: &str) {
     let source = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
     let path = PathBuf::from(file);
-    let error = crate::host::Error::Io { path, source };
+    let error = agent_host::Error::Io { path, source };
     run.unread.add(&[error.into()]);
 }
 
@@ -86,7 +86,7 @@ fn what_cannot_be_read_is_not_0_and_the_file_is_named() {
 
 #[test]
 fn a_limit_that_cannot_be_read_is_no_verdict() {
-    let error = crate::host::Error::Io {
+    let error = agent_host::Error::Io {
         path: PathBuf::from("/cg/a/memory.max"),
         source: std::io::Error::from(std::io::ErrorKind::PermissionDenied),
     };

@@ -3,15 +3,15 @@
 use std::ffi::{CStr, CString};
 use std::path::Path;
 
+use agent_host::hierarchy::{Mounted, Version};
+use agent_sys::launch::MountAttributes;
 use rustix::mount::{MountAttrFlags, MountFlags};
 
 use super::{Fresh, Hierarchy, Mount, Options, OwnCgroup, Role, What};
-use agent_host::hierarchy::{Mounted, Version};
 use crate::launch::place::{Kind, Links};
 use crate::launch::plan::namespaces::Namespaces;
 use crate::launch::plan::{path_text, text};
 use crate::launch::{Cgroups, Error};
-use agent_sys::launch::MountAttributes;
 
 type Settings = Vec<(CString, Option<CString>)>;
 

@@ -3,6 +3,8 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use agent_host::pinned::Pinned;
+use agent_sys::launch::{MountAttributes, enter, set_mount};
 use rustix::fs::{PROC_SUPER_MAGIC, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -11,13 +13,10 @@ use rustix::mount::{
 };
 use rustix::process::{chroot, fchdir};
 
-use agent_host::{pinned::Pinned};
-use crate::launch::Error;
-use crate::launch::apart;
 use crate::launch::place::{Links, Within};
 use crate::launch::plan::namespaces::Join;
 use crate::launch::wait::{Interrupts, Wait};
-use agent_sys::launch::{MountAttributes, enter, set_mount};
+use crate::launch::{Error, apart};
 
 /// A member's root may be on any file system.
 const WHAT: &str = "/proc of the pid namespace that is joined";

@@ -1,0 +1,48 @@
+//! What the registry learns from events.
+
+use std::time::Instant;
+
+use agent_ebpf::{CgroupKey, Counts};
+use agent_model::clock::Clock;
+use agent_model::event::{Body, Event};
+
+use crate::life::Change;
+use crate::registry::Registry;
+
+/// Changes the registry by an event of the rare ring. An exec or exit in that ring is that of a cgroup's init process.
+///
+/// `take` gives what the kernel counted in a cgroup that is gone.
+pub fn learn(
+    event: &Event,
+    registry: &mut Registry,
+    clock: Clock,
+    take: impl FnOnce(CgroupKey) -> Counts,
+) -> Option<Change> {
+    match &event.body {
+        Body::CgroupMkdir { cgroup, path } => {
+            registry.add(*cgroup, path, clock.wall(event.time));
+            None
+        }
+        Body::CgroupRmdir { cgroup } => registry.remove(*cgroup, &take(*cgroup), Instant::now()),
+        Body::CgroupPopulated { cgroup, populated } => {
+            registry.set_populated(*cgroup, *populated, event.time)
+        }
+        Body::Exec(_) => {
+            registry.set_init(&event.caller);
+            None
+        }
+        Body::Exit { status, .. } => {
+            registry.set_exit(&event.caller, *status, event.time);
+            None
+        }
+        Body::Oom(oom, _) => {
+            registry.set_oom_killed(&oom.victim);
+            None
+        }
+        Body::Unshare(_) | Body::Setns(_) => {
+            registry.set_namespaces(&event.caller);
+            None
+        }
+        Body::Clone(_) | Body::Fork { .. } | Body::Escape { .. } => None,
+    }
+}

@@ -1,0 +1,10 @@
+//! Which container a task belongs to: the grammar of cgroup paths, the registry of cgroups, and what it learns from events.
+//!
+//! Nothing here opens a file or asks another process.
+
+pub mod claim;
+pub mod learn;
+pub mod life;
+pub mod path;
+pub mod place;
+pub mod registry;

@@ -1,0 +1,248 @@
+//! What a cgroup's path says about the tasks in it, and what decides where a task is.
+
+use std::sync::Arc;
+
+use agent_ebpf::{Namespace, Namespaces, Task};
+use agent_model::container::{Container, ContainerKind};
+
+use super::claim::{Claim, readable};
+use super::path::{Identity, identify};
+
+/// What is known for what is not known.
+pub const UNKNOWN: &str = "unknown";
+
+/// How much a cgroup says about where a task is; more is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    Cgroup,
+    /// A scope or slice: a login session, or a group of units.
+    Group,
+    /// A systemd service.
+    Service,
+    Container,
+}
+
+/// What a path says.
+#[derive(Debug)]
+pub struct Place {
+    /// A container that the path claims to be, and that nobody has confirmed yet, goes by its path.
+    pub container: Container,
+    /// What is claimed, where the rank is that of a container.
+    pub claim: Option<Claim>,
+    /// Whether the path is that of the container or unit itself, not of a cgroup below.
+    pub own: bool,
+    pub rank: Rank,
+}
+
+/// Where a task is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Where {
+    Host,
+    /// In a cgroup that the agent does not know.
+    Unknown,
+    In(Arc<Container>),
+}
+
+impl Where {
+    pub fn container(self) -> Option<Arc<Container>> {
+        match self {
+            Self::In(container) => Some(container),
+            Self::Host | Self::Unknown => None,
+        }
+    }
+}
+
+/// What `path`, a cgroup's other than the root, says.
+pub fn of(path: &str) -> Place {
+    let path = readable(path);
+    let place = identify(path);
+    let own = place.cgroup == path;
+    let cgroup = place.cgroup.to_owned();
+    let (rank, claim, container) = match place.identity {
+        Identity::Container {
+            runtime,
+            id,
+            pod: _,
+        } => {
+            let container = Container {
+                runtime: runtime.name().to_owned(),
+                image: UNKNOWN.to_owned(),
+                confirmed: Some(false),
+                ..plain(ContainerKind::Container, &cgroup, &cgroup)
+            };
+            let claim = Claim {
+                runtime,
+                id,
+                cgroup,
+            };
+            (Rank::Container, Some(claim), container)
+        }
+        Identity::Unit { name } => {
+            let service = name.ends_with(".service");
+            let rank = if service { Rank::Service } else { Rank::Group };
+            (rank, None, plain(ContainerKind::Unit, &name, &cgroup))
+        }
+        Identity::Cgroup | Identity::Root => {
+            let container = plain(ContainerKind::Cgroup, &cgroup, &cgroup);
+            (Rank::Cgroup, None, container)
+        }
+    };
+    Place {
+        container,
+        claim,
+        own,
+        rank,
+    }
+}
+
+fn plain(kind: ContainerKind, name: &str, cgroup: &str) -> Container {
+    Container {
+        kind,
+        id: cgroup.to_owned(),
+        name: name.to_owned(),
+        runtime: String::new(),
+        image: String::new(),
+        confirmed: None,
+        cgroup: cgroup.to_owned(),
+    }
+}
+
+/// An id of 64 hexadecimal digits goes by its first twelve, as docker shows it; others are names.
+pub fn short(id: &str) -> &str {
+    let digits = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if digits { &id[..12] } else { id }
+}
+
+/// Where a task is: `best` is the cgroup of it that says most, and `unknown` whether there is one
+/// that says nothing.
+///
+/// A container or service is what its cgroup says. Any other task that has a pid or mount
+/// namespace of its own is in a sandbox: a login session's scope says less than that.
+pub fn decide(
+    best: Option<(Rank, &Arc<Container>)>,
+    unknown: bool,
+    task: &Task,
+    host: &Namespaces,
+) -> Where {
+    match best {
+        Some((Rank::Container | Rank::Service, container)) => Where::In(Arc::clone(container)),
+        // What is not known may be a container's.
+        _ if unknown => Where::Unknown,
+        other => match (
+            sandbox(task, host, other.map(|(_, container)| &**container)),
+            other,
+        ) {
+            (Some(sandbox), _) => Where::In(Arc::new(sandbox)),
+            (None, Some((_, container))) => Where::In(Arc::clone(container)),
+            (None, None) => Where::Host,
+        },
+    }
+}
+
+/// The sandbox of a task outside of containers: that of its outermost pid namespace below the
+/// host's, else of its mount namespace.
+fn sandbox(task: &Task, host: &Namespaces, around: Option<&Container>) -> Option<Container> {
+    let mnt = task.namespaces[Namespace::Mnt as usize];
+    let id = if task.outer_pid_namespace != 0 {
+        format!("pid:[{}]", task.outer_pid_namespace)
+    } else if mnt != 0 && mnt != host[Namespace::Mnt as usize] {
+        format!("mnt:[{mnt}]")
+    } else {
+        return None;
+    };
+    Some(Container {
+        kind: ContainerKind::Sandbox,
+        name: id.clone(),
+        id,
+        runtime: String::new(),
+        image: String::new(),
+        confirmed: None,
+        cgroup: around.map_or("/", |around| &around.cgroup).to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
+    const HOST: Namespaces = [1; agent_ebpf::NAMESPACES];
+
+    fn task(outer_pid_namespace: u32, mnt: u32) -> Task {
+        let mut task = Task {
+            outer_pid_namespace,
+            namespaces: HOST,
+            ..Task::EMPTY
+        };
+        task.namespaces[Namespace::Mnt as usize] = mnt;
+        task
+    }
+
+    #[test]
+    fn no_name_leads_out_of_a_container() {
+        for below in [
+            "a",
+            "system.slice/x.service",
+            &format!("docker/{}", "a".repeat(64)),
+        ] {
+            for path in [
+                format!("/docker/{ID}/{below}"),
+                format!("//docker/{ID}/{below}\\xff"),
+            ] {
+                let place = of(&path);
+                assert_eq!((place.rank, place.own), (Rank::Container, false), "{path}");
+                assert_eq!(place.claim.unwrap().id, ID);
+            }
+        }
+    }
+
+    #[test]
+    fn a_claim_goes_by_its_path() {
+        for (path, id) in [(format!("/docker/{ID}"), ID), ("/agent/web".into(), "web")] {
+            let place = of(&path);
+            assert!(place.own);
+            assert_eq!((&place.container.name, &place.container.id), (&path, &path));
+            assert_eq!(place.container.image, UNKNOWN);
+            assert_eq!(place.container.confirmed, Some(false));
+            assert_eq!(place.claim.unwrap().id, id);
+        }
+        assert_eq!((short(ID), short("web")), (&ID[..12], "web"));
+        assert!(of("/a.service").claim.is_none());
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_guess() {
+        let group = Arc::new(of("/user.slice").container);
+        let container = Arc::new(of(&format!("/docker/{ID}")).container);
+        let (inside, outside) = (task(7, 8), task(0, 1));
+        let place = |best, unknown, task| decide(best, unknown, task, &HOST);
+        assert_eq!(place(None, false, &outside), Where::Host);
+        assert_eq!(place(None, true, &outside), Where::Unknown);
+        assert_eq!(
+            place(Some((Rank::Group, &group)), true, &outside),
+            Where::Unknown
+        );
+        let known = Some((Rank::Container, &container));
+        assert_eq!(place(known, true, &inside), Where::In(container.clone()));
+    }
+
+    #[test]
+    fn own_namespaces_make_a_sandbox_but_in_a_service() {
+        let group = Arc::new(of("/user.slice/session-1.scope").container);
+        let service = Arc::new(of("/system.slice/a.service").container);
+        let name = |best, task| match decide(best, false, &task, &HOST) {
+            Where::In(container) => container.name.clone(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(name(Some((Rank::Group, &group)), task(7, 8)), "pid:[7]");
+        assert_eq!(name(None, task(0, 8)), "mnt:[8]");
+        assert_eq!(
+            name(Some((Rank::Service, &service)), task(7, 8)),
+            "a.service"
+        );
+        assert_eq!(
+            name(Some((Rank::Group, &group)), task(0, 1)),
+            "session-1.scope"
+        );
+    }
+}

@@ -1,0 +1,350 @@
+//! Every cgroup that there is or was a little while ago, and which container it belongs to. Values
+//! in, values out: what it is told comes from the kernel's events, from one scan at start, and from
+//! engines.
+
+mod cgroup;
+mod confirmed;
+mod dead;
+mod lives;
+pub mod names;
+mod owners;
+mod shares;
+mod subtree;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use agent_ebpf::{CgroupKey, Counts, HIERARCHIES, Namespaces, Task};
+use agent_model::container::{Container, ContainerKind, Exit};
+pub use cgroup::{Cgroup, Directory};
+use dead::{Dead, Owner, Rare};
+pub use shares::Borrower;
+use shares::Directories;
+
+use super::life::{Change, Life};
+use super::place::{self, Rank, Where};
+
+/// How long a cgroup that is gone stays known, and how many of them at most.
+pub const DEAD_FOR: Duration = Duration::from_secs(15 * 60);
+pub const DEAD_AT_MOST: usize = 4096;
+
+/// Directories of cgroups that are known at most, the dead included. A test fills fewer in a second.
+pub const DIRECTORIES_AT_MOST: usize = 1 << if cfg!(test) { 15 } else { 18 };
+
+/// The id of the root of every hierarchy: its node is the first that kernfs makes.
+pub const ROOT_ID: u64 = 1;
+
+/// The root of v2, under which a task is counted that is in no other cgroup.
+const ROOT: CgroupKey = CgroupKey {
+    id: ROOT_ID,
+    hierarchy: 0,
+    zero: 0,
+};
+
+/// Names one [`Cgroup`]; never given out twice.
+type Id = u64;
+
+/// By a number that the kernel or this program gives, so that nobody can choose many that collide: each record of a storm
+/// looks up a dozen.
+type Numbered<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// All cgroups.
+#[derive(Debug)]
+pub struct Registry {
+    host: Namespaces,
+    /// Boxed: a table has room for up to twice as many as it holds.
+    cgroups: Numbered<Id, Box<Cgroup>>,
+    by_key: Numbered<CgroupKey, Id>,
+    /// The living, by path; a confirmed container may have several.
+    by_path: HashMap<String, Id>,
+    /// Of the dead the last of each path.
+    dead_by_path: HashMap<String, Id>,
+    dead: Dead,
+    owners: owners::Owners,
+    shares: Directories,
+    next: Id,
+    /// How often claims were given to who looks again.
+    given: u64,
+    refused: u64,
+    unknown: Counts,
+    names: names::Names,
+}
+
+impl Registry {
+    /// An empty one. `host` is the host's own namespaces.
+    pub fn new(host: Namespaces) -> Self {
+        Self {
+            host,
+            cgroups: Numbered::default(),
+            by_key: Numbered::default(),
+            by_path: HashMap::new(),
+            dead_by_path: HashMap::new(),
+            dead: Dead::default(),
+            owners: owners::Owners::default(),
+            shares: Directories::default(),
+            next: 0,
+            given: 0,
+            refused: 0,
+            unknown: Counts::default(),
+            names: names::Names::default(),
+        }
+    }
+
+    /// The host's own namespaces.
+    pub fn host(&self) -> &Namespaces {
+        &self.host
+    }
+
+    /// A cgroup was made, or found. Telling it twice is the same as once.
+    pub fn add(&mut self, key: CgroupKey, path: &str, created: SystemTime) {
+        if path == "/" || self.by_key.contains_key(&key) {
+            return;
+        }
+        if self.by_key.len() >= DIRECTORIES_AT_MOST || !self.shares.add(path) {
+            self.refused += 1;
+            return;
+        }
+        let id = self.by_path.get(path).copied();
+        let id = id.unwrap_or_else(|| self.make(path, created));
+        let Some(cgroup) = self.cgroups.get_mut(&id) else {
+            self.shares.remove(path);
+            return;
+        };
+        cgroup.created = cgroup.created.min(created);
+        cgroup.add_directory(key, path);
+        self.by_key.insert(key, id);
+    }
+
+    /// Makes a cgroup that has no directory yet.
+    fn make(&mut self, path: &str, created: SystemTime) -> Id {
+        let place = place::of(path);
+        // What is below a container's cgroup is the container's, confirmed or not.
+        let above = place.claim.as_ref().filter(|_| !place.own);
+        let above = above.and_then(|claim| self.container_at(&claim.cgroup));
+        let (container, user) = above.unwrap_or_else(|| (Arc::new(place.container), 0));
+        let cgroup = Cgroup {
+            container,
+            claim: place.claim,
+            own: place.own,
+            intended: None,
+            rank: place.rank,
+            directories: Vec::new(),
+            created,
+            gone: None,
+            past: self.inherit(path),
+            life: Life::default(),
+            path: path.to_owned(),
+            user,
+            looks: 0,
+            given: 0,
+        };
+        self.next += 1;
+        self.cgroups.insert(self.next, Box::new(cgroup));
+        self.by_path.insert(path.to_owned(), self.next);
+        self.next
+    }
+
+    /// The container whose own cgroup is at `path`, and whose it is.
+    fn container_at(&self, path: &str) -> Option<(Arc<Container>, u32)> {
+        let cgroup = self.cgroups.get(self.by_path.get(path)?)?;
+        Some((Arc::clone(&cgroup.container), cgroup.user))
+    }
+
+    /// Takes what was counted in the last of the dead with this path. One path is one series, so that the counters of
+    /// a container that is restarted go on.
+    fn inherit(&mut self, path: &str) -> Option<Box<Counts>> {
+        let dead = self.dead_by_path.remove(path)?;
+        self.cgroups.get_mut(&dead)?.past.take()
+    }
+
+    /// A cgroup was removed; `counts` is what the kernel counted in it.
+    pub fn remove(&mut self, key: CgroupKey, counts: &Counts, now: Instant) -> Option<Change> {
+        let mut change = self.set_populated(key, false, 0);
+        let Some(&id) = self.by_key.get(&key) else {
+            self.unknown.add(counts);
+            return None;
+        };
+        let account = self.cgroups.get_mut(&self.account_of(id))?;
+        account.past.get_or_insert_default().add(counts);
+        let cgroup = self.cgroups.get_mut(&id)?;
+        let mut directories = cgroup.directories.iter_mut();
+        for directory in directories.by_ref().filter(|it| it.key == key) {
+            directory.gone = true;
+        }
+        if cgroup.gone.is_none() && cgroup.directories.iter().all(|directory| directory.gone) {
+            cgroup.gone = Some(SystemTime::now());
+            let stop = self.live(id, Cgroup::end);
+            change = change.or(stop.flatten());
+            let cgroup = self.cgroups.get_mut(&id)?;
+            for path in cgroup.paths() {
+                if self.by_path.get(path) == Some(&id) {
+                    self.by_path.remove(path);
+                }
+            }
+            self.dead_by_path.insert(cgroup.path.clone(), id);
+            let rare = cgroup.past.as_deref().and_then(Rare::of);
+            self.dead.push(rare, owner_of(cgroup), now, id);
+        }
+        let cgroup = self.cgroups.get_mut(&id)?;
+        for forgotten in cgroup.forget_directories() {
+            self.by_key.remove(&forgotten.key);
+            self.shares.remove(&forgotten.path);
+        }
+        self.forget(now);
+        change
+    }
+
+    /// Forgets the dead that are too old, or too many.
+    pub fn forget(&mut self, now: Instant) {
+        while let Some(id) = self.dead.next_to_forget(now) {
+            if let Some(cgroup) = self.cgroups.remove(&id) {
+                if self.dead_by_path.get(&cgroup.path) == Some(&id) {
+                    self.dead_by_path.remove(&cgroup.path);
+                }
+                for directory in cgroup.directories {
+                    self.by_key.remove(&directory.key);
+                    self.shares.remove(&directory.path);
+                }
+            }
+        }
+    }
+
+    /// What the task is in.
+    pub fn locate(&self, task: &Task) -> Where {
+        let mut best: Option<&Cgroup> = None;
+        let mut unknown = false;
+        for key in keys(task) {
+            match self.get(key) {
+                Some(cgroup) if best.is_none_or(|best| cgroup.rank > best.rank) => {
+                    best = Some(cgroup);
+                }
+                Some(_) => {}
+                None => unknown = true,
+            }
+        }
+        let best = best.map(|cgroup| (cgroup.rank, &cgroup.container));
+        place::decide(best, unknown, task, &self.host)
+    }
+
+    /// The cgroup that the task is counted under, if that is known to be no container's: what is
+    /// expected of a container's processes is not of those there.
+    pub fn counted_outside_containers(&self, task: &Task) -> Option<CgroupKey> {
+        let inside = match self.locate(task) {
+            Where::In(container) => container.kind == ContainerKind::Container,
+            Where::Unknown => true,
+            Where::Host => false,
+        };
+        let key = keys(task).next().unwrap_or(ROOT);
+        (!inside).then_some(key)
+    }
+
+    /// Who is lent a place in the kernel's maps for the cgroup; `None` where it is the own one of a container of root's.
+    pub fn borrower(&self, key: CgroupKey) -> Option<Borrower> {
+        let cgroup = self.get(key).filter(|it| it.is_confirmed());
+        let Some(cgroup) = cgroup else {
+            return Some(Borrower::Unconfirmed);
+        };
+        if cgroup.user() != 0 {
+            return Some(Borrower::User(cgroup.user()));
+        }
+        let own = self.by_path.get(&cgroup.container.cgroup);
+        let own = own.and_then(|id| self.cgroups.get(id)?.directories.first());
+        (!cgroup.own).then(|| Borrower::Below(own.map_or(0, |it| it.key.id)))
+    }
+
+    /// A cgroup of the task that is not known, so that a scan may help.
+    pub fn lacking_of(&self, task: &Task) -> Option<CgroupKey> {
+        keys(task).find(|key| !self.by_key.contains_key(key))
+    }
+
+    /// The cgroup with this key, also a dead one.
+    pub fn get(&self, key: CgroupKey) -> Option<&Cgroup> {
+        self.cgroups.get(self.by_key.get(&key)?).map(|it| &**it)
+    }
+
+    /// The path of the cgroup with this key.
+    pub fn path(&self, key: CgroupKey) -> Option<&str> {
+        let directory = self
+            .get(key)?
+            .directories
+            .iter()
+            .find(|directory| directory.key == key)?;
+        Some(&directory.path)
+    }
+
+    /// Every cgroup, the dead included.
+    pub fn all(&self) -> impl Iterator<Item = &Cgroup> {
+        self.cgroups.values().map(|it| &**it)
+    }
+
+    /// Those that have series: the living, and the dead in which something rare happened.
+    pub fn told(&self) -> impl Iterator<Item = &Cgroup> {
+        let dead = self.dead.told();
+        let dead = dead.filter_map(|id| self.cgroups.get(&id).map(|it| &**it));
+        // What was counted in some is on the account of their successor.
+        let dead = dead.filter(|cgroup| cgroup.past.is_some());
+        self.all().filter(|it| it.gone.is_none()).chain(dead)
+    }
+
+    /// The own cgroups of containers that are not gone.
+    pub fn containers(&self) -> impl Iterator<Item = &Cgroup> {
+        self.all()
+            .filter(|cgroup| cgroup.own && cgroup.rank == Rank::Container && cgroup.gone.is_none())
+    }
+
+    /// The keys of all directories that are not gone.
+    pub fn living(&self) -> impl Iterator<Item = CgroupKey> {
+        self.all().flat_map(Cgroup::living)
+    }
+
+    /// What was counted in cgroups that were never known.
+    pub fn unknown(&self) -> &Counts {
+        &self.unknown
+    }
+
+    /// How many cgroups live, and how many are dead and known.
+    pub fn sizes(&self) -> (usize, usize) {
+        let dead = self.dead.len();
+        (self.cgroups.len() - dead, dead)
+    }
+
+    /// How many cgroups found no room.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+}
+
+/// Whose it was, for who gives way where the dead are too many.
+fn owner_of(cgroup: &Cgroup) -> Owner {
+    match cgroup.user() {
+        _ if !cgroup.is_container() || !cgroup.is_confirmed() => Owner::Other,
+        0 => Owner::Root,
+        user => Owner::User(user),
+    }
+}
+
+/// The non-root cgroups of a task, in the order in which it is counted.
+pub fn keys(task: &Task) -> impl Iterator<Item = CgroupKey> + use<> {
+    let cgroups = task.cgroups;
+    (0..HIERARCHIES)
+        .filter(move |&i| cgroups.ids[i] != 0 && cgroups.levels[i] > 0)
+        .map(move |i| CgroupKey {
+            id: cgroups.ids[i],
+            hierarchy: cgroups.hierarchies[i],
+            zero: 0,
+        })
+}
+
+/// How a container's first process ended, by its wait status (wait(2)).
+pub fn exit(status: u32, oom_killed: bool, duration: u64) -> Exit {
+    Exit {
+        code: (status >> 8) as u8,
+        signal: (status & 0x7f) as u8,
+        oom_killed,
+        duration_ms: duration / 1_000_000,
+    }
+}
+
+#[cfg(test)]
+mod tests;

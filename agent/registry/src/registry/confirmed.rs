@@ -1,0 +1,182 @@
+//! Claims that are confirmed: from then on a container has its id, its name and all of its cgroups.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use agent_ebpf::Task;
+use agent_model::container::Container;
+
+use super::names::call;
+use super::{Cgroup, Id, Registry};
+use crate::claim::{Claim, Confirmation};
+use crate::place::short;
+
+/// How often the kernel's events make somebody look for what confirms one claim.
+const LOOKS_AT_MOST: u8 = 8;
+
+impl Registry {
+    /// Whether nobody looked yet for what confirms the claim of the living cgroup at `path`; from now on somebody did.
+    pub fn is_new_claim(&mut self, path: &str) -> bool {
+        let Some(id) = self.by_path.get(path) else {
+            return true;
+        };
+        let cgroup = self.cgroups.get_mut(id);
+        cgroup.is_none_or(|cgroup| {
+            let is_new = cgroup.is_container() && cgroup.looks == 0;
+            cgroup.looks = cgroup.looks.max(1);
+            is_new
+        })
+    }
+
+    /// At most `most` claims of living cgroups that nobody looked for yet; from now on somebody did.
+    pub fn new_claims(&mut self, most: usize) -> Vec<Claim> {
+        let cgroups = self.cgroups.values_mut();
+        let new = cgroups.filter(|it| it.is_container() && it.gone.is_none() && it.looks == 0);
+        let claims = new.take(most).filter_map(|cgroup| {
+            cgroup.looks = 1;
+            cgroup.claim.clone().filter(|_| !cgroup.is_confirmed())
+        });
+        claims.collect()
+    }
+
+    /// At most `most` claims of living cgroups that nobody has confirmed: those that were not given for the longest time,
+    /// the youngest first.
+    pub fn unconfirmed(&mut self, most: usize) -> Vec<Claim> {
+        self.given += 1;
+        let cgroups = self.cgroups.iter_mut();
+        let claimed = cgroups.filter(|(_, it)| it.is_container() && it.gone.is_none());
+        let claimed = claimed.filter(|(_, it)| !it.is_confirmed());
+        let mut claimed: Vec<_> = claimed.collect();
+        claimed.sort_unstable_by_key(|(id, it)| (it.given, Reverse(**id)));
+        claimed.truncate(most);
+        let given = claimed.into_iter().filter_map(|(_, cgroup)| {
+            cgroup.given = self.given;
+            cgroup.claim.clone()
+        });
+        given.collect()
+    }
+
+    /// The claim of the container that the task is in, where nobody has confirmed it. It is given a few times only: who
+    /// executes one program after the other makes nobody read files for each.
+    pub fn claim_of(&mut self, task: &Task) -> Option<Claim> {
+        let container = self.locate(task).container()?;
+        let id = self.by_path.get(&container.cgroup)?;
+        let cgroup = self.cgroups.get_mut(id)?;
+        if !cgroup.is_container() || cgroup.is_confirmed() || cgroup.looks >= LOOKS_AT_MOST {
+            return None;
+        }
+        cgroup.looks += 1;
+        cgroup.claim.clone()
+    }
+
+    /// How many living containers are confirmed, and how many only claimed.
+    pub fn confirmed_sizes(&self) -> (usize, usize) {
+        let confirmed = self.containers().filter(|it| it.is_confirmed()).count();
+        (confirmed, self.containers().count() - confirmed)
+    }
+
+    /// Claims hold: the cgroups that are there and claim no other id are the containers'.
+    pub fn confirm(&mut self, confirmations: impl IntoIterator<Item = Confirmation>) {
+        let mut changed: HashMap<String, (Arc<Container>, u32)> = HashMap::new();
+        for confirmation in confirmations {
+            if let Some(main) = self.gather(&confirmation)
+                && let Some((cgroup, container)) = self.called(main, confirmation)
+                && container != *cgroup.container
+            {
+                let user = cgroup.user;
+                changed.insert(container.cgroup.clone(), (Arc::new(container), user));
+            }
+        }
+        if changed.is_empty() {
+            return;
+        }
+        // The dead at these paths were other containers'.
+        let living = self.cgroups.values_mut().filter(|it| it.gone.is_none());
+        for cgroup in living.filter(|it| it.claim.is_some()) {
+            if let Some((container, user)) = changed.get(&cgroup.container.cgroup) {
+                cgroup.container = Arc::clone(container);
+                cgroup.user = *user;
+            }
+        }
+    }
+
+    /// Makes one of the cgroups that are a container's.
+    fn gather(&mut self, confirmation: &Confirmation) -> Option<Id> {
+        let found = confirmation.cgroups.iter();
+        let found = found.filter_map(|path| self.by_path.get(path.as_str()).copied());
+        let claims = |id: &Id| {
+            let claim = self.cgroups.get(id).filter(|it| it.is_container());
+            let claim = claim.and_then(|it| it.claim.as_ref());
+            claim.is_some_and(|claim| claim.id == confirmation.id)
+        };
+        let found: Vec<Id> = found.filter(claims).collect();
+        let (main, others) = found.split_first()?;
+        for other in others.iter().filter(|other| *other != main) {
+            self.join(*main, *other);
+        }
+        Some(*main)
+    }
+
+    /// What a container that is confirmed goes by, with its own cgroup.
+    fn called(&mut self, main: Id, confirmation: Confirmation) -> Option<(&Cgroup, Container)> {
+        let cgroup = self.cgroups.get_mut(&main)?;
+        cgroup.user = confirmation.user;
+        let (told, intended) = if cgroup.is_own() || cgroup.user != 0 {
+            (confirmation.named, confirmation.intended)
+        } else {
+            let told = self.names.get(&confirmation.id).cloned();
+            (told, self.names.intended(&confirmation.id))
+        };
+        cgroup.looks = cgroup.looks.max(1);
+        cgroup.intended = intended.or(cgroup.intended.take());
+        let mut container = Container::clone(&cgroup.container);
+        if !cgroup.is_confirmed() {
+            container.name = short(&confirmation.id).to_owned();
+            container.id = confirmation.id;
+            container.confirmed = Some(true);
+        }
+        if let Some(named) = told {
+            call(&mut container, &named);
+        }
+        Some((cgroup, container))
+    }
+
+    /// Moves all that is known of the cgroup `other` to `main`: they are one container's, in other hierarchies.
+    fn join(&mut self, main: Id, other: Id) {
+        if main == other {
+            return;
+        }
+        let Some(part) = self.cgroups.remove(&other) else {
+            return;
+        };
+        self.forget_life(other, &part);
+        for path in part.paths() {
+            self.by_path.insert(path.to_owned(), main);
+        }
+        for directory in &part.directories {
+            self.by_key.insert(directory.key, main);
+        }
+        let Some(cgroup) = self.cgroups.get_mut(&main) else {
+            return;
+        };
+        cgroup.created = cgroup.created.min(part.created);
+        if let Some(past) = &part.past {
+            cgroup.past.get_or_insert_default().add(past);
+        }
+        let (life, joined) = (part.life, part.container);
+        cgroup.directories.extend(part.directories);
+        let (container, user) = (Arc::clone(&cgroup.container), cgroup.user);
+        self.live(main, |cgroup| {
+            if !cgroup.life.running() || (cgroup.life.init().is_none() && life.running()) {
+                cgroup.life = life;
+            }
+        });
+        for below in self.cgroups.values_mut().filter(|it| it.claim.is_some()) {
+            if below.container.cgroup == joined.cgroup {
+                below.container = Arc::clone(&container);
+                below.user = user;
+            }
+        }
+    }
+}

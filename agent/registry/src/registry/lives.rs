@@ -1,0 +1,100 @@
+//! What becomes of containers: whether something runs in them, and how their first processes began and ended.
+
+use agent_ebpf::{CgroupKey, Task};
+
+use super::{Cgroup, Registry, keys};
+use crate::life::{Change, Spell};
+use crate::place::Where;
+
+impl Registry {
+    /// A cgroup became populated or empty at `time` (ns of CLOCK_BOOTTIME).
+    pub fn set_populated(&mut self, key: CgroupKey, populated: bool, time: u64) -> Option<Change> {
+        let id = *self.by_key.get(&key)?;
+        self.live(id, |cgroup| cgroup.set_populated(key, populated, time))?
+    }
+
+    /// The time in which the container whose own cgroup this is is empty, and may be populated again; told once.
+    pub fn take_empty(&mut self, key: CgroupKey) -> Option<Spell> {
+        let cgroup = self.cgroups.get_mut(self.by_key.get(&key)?)?;
+        cgroup.life.take_empty().filter(|_| cgroup.is_container())
+    }
+
+    /// The container is empty for so long that it has ended, if that is still the same time.
+    pub fn end_empty(&mut self, key: CgroupKey, spell: Spell) -> Option<Change> {
+        let id = *self.by_key.get(&key)?;
+        self.live(id, |cgroup| {
+            let is_same = cgroup.life.is_empty(spell);
+            is_same.then(|| cgroup.end()).flatten()
+        })?
+    }
+
+    /// The task is the first process of its cgroup.
+    pub fn set_init(&mut self, task: &Task) {
+        self.live_of(task, |cgroup| cgroup.life.set_init(task));
+    }
+
+    /// The task was there before the probes. Whether its container has no first process yet, so
+    /// that it is this one.
+    pub fn set_found(&mut self, task: &Task) -> bool {
+        let found = self.live_of(task, |cgroup| {
+            // Only of these hierarchies does a task say that it is in them.
+            let hierarchies = keys(task).map(|key| key.hierarchy);
+            for hierarchy in hierarchies {
+                let directories = cgroup.directories.iter_mut();
+                directories
+                    .filter(|directory| directory.key.hierarchy == hierarchy)
+                    .for_each(|directory| directory.populated = true);
+            }
+            let life = &mut cgroup.life;
+            let started = life.set_populated(true, task.start_time, &cgroup.container);
+            life.set_init(task);
+            started.is_some()
+        });
+        found == Some(true)
+    }
+
+    /// The task has other namespaces now.
+    pub fn set_namespaces(&mut self, task: &Task) {
+        self.live_of(task, |cgroup| cgroup.life.set_namespaces(task));
+    }
+
+    /// The task, a whole process, ended at `time` with this wait status.
+    pub fn set_exit(&mut self, task: &Task, status: u32, time: u64) {
+        self.live_of(task, |cgroup| cgroup.life.set_exit(task, status, time));
+    }
+
+    /// The task was killed by the OOM killer.
+    pub fn set_oom_killed(&mut self, task: &Task) {
+        self.live_of(task, |cgroup| cgroup.life.set_oom_killed(task));
+    }
+
+    /// Changes the life of the container whose own cgroup the task is in or below.
+    fn live_of<T>(&mut self, task: &Task, change: impl FnOnce(&mut Cgroup) -> T) -> Option<T> {
+        let container = match self.locate(task) {
+            Where::In(container) => container,
+            Where::Host | Where::Unknown => return None,
+        };
+        let id = *self.by_path.get(&container.cgroup)?;
+        self.cgroups.get(&id).filter(|it| it.is_container())?;
+        self.live(id, change)
+    }
+}
+
+impl Cgroup {
+    /// Nothing is in it, as it is gone.
+    pub(super) fn end(&mut self) -> Option<Change> {
+        let is_container = self.is_container();
+        let ended = self.life.end(&self.container);
+        ended.filter(|_| is_container)
+    }
+
+    fn set_populated(&mut self, key: CgroupKey, populated: bool, time: u64) -> Option<Change> {
+        let mut directories = self.directories.iter_mut();
+        directories.find(|it| it.key == key)?.populated = populated;
+        if !self.is_container() {
+            return None;
+        }
+        let populated = self.directories.iter().any(|it| it.populated);
+        self.life.set_populated(populated, time, &self.container)
+    }
+}

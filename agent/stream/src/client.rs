@@ -1,0 +1,325 @@
+//! The stream of a running `agent serve`, over its unix socket.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::time::Duration;
+
+use agent_model::text::{escape, note};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::filter::Filter;
+use super::lines::{Lines, LongLine};
+use super::query;
+use crate::socket as place;
+
+/// Bytes of a refusal that are read.
+const REFUSAL_MAX: usize = 4096;
+/// Bytes of a whole answer that are read: enough for the containers that a host can have.
+const ANSWER_MAX: usize = 256 << 20;
+/// How long the server may take to begin its answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why there is no stream, or no more of it.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    #[error("no agent serve on {}", socket.display())]
+    NoServer { socket: PathBuf, source: io::Error },
+    #[error("no server is asked (--socket {})", place::OFF)]
+    Off,
+    #[error("whether agent serve listens on {} this user may not find out: {} {reason}; run it with sudo", socket.display(), at.display())]
+    Denied {
+        socket: PathBuf,
+        /// Who keeps this user out: the socket, or a directory above.
+        at: PathBuf,
+        reason: String,
+        source: io::Error,
+    },
+    #[error("cannot connect to {}", socket.display())]
+    Connect { socket: PathBuf, source: io::Error },
+    #[error("the filter is too long for a request: {length} bytes; want fewer values")]
+    Filter {
+        length: usize,
+        source: hyper::http::Error,
+    },
+    #[error("what listens on {} does not speak HTTP", socket.display())]
+    Http {
+        socket: PathBuf,
+        source: hyper::Error,
+    },
+    #[error("agent serve on {} did not answer within {} s", socket.display(), ANSWER_WITHIN.as_secs())]
+    Silent { socket: PathBuf },
+    /// `message` is the first line of the answer, escaped.
+    #[error("agent serve refused with {status}: {message}")]
+    Refused { status: StatusCode, message: String },
+    #[error("the answer of agent serve broke off, or is too long")]
+    Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(
+        "agent serve on {} is of another version: restart it with this one",
+        socket.display()
+    )]
+    Version {
+        socket: PathBuf,
+        source: serde_json::Error,
+    },
+    #[error("{} is served by uid {user}, not by root or this user: what it says is not used here", socket.display())]
+    Foreign { socket: PathBuf, user: u32 },
+    #[error("the stream of agent serve broke off")]
+    Broken(#[source] hyper::Error),
+    #[error("the stream of agent serve ended within a line")]
+    Cut,
+    #[error("the stream of agent serve has a line that is no record's")]
+    Line(#[from] LongLine),
+}
+
+impl ClientError {
+    /// Whether nobody listens, so that one may as well do without.
+    pub fn is_no_server(&self) -> bool {
+        matches!(self, Self::NoServer { .. } | Self::Off)
+    }
+
+    /// What is to be said where a command goes on without a server: somebody named a socket on which none listens.
+    pub fn named_in_vain(&self) -> Option<String> {
+        match self {
+            Self::NoServer { socket, source } if socket != Path::new(place::DEFAULT) => {
+                let socket = socket.display();
+                Some(format!(
+                    "no agent serve on --socket {socket} ({source}): this command looks by itself"
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whose server may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// Anybody's; standard error says whose, if it is neither root's nor this user's.
+    Told,
+    /// Root's or this user's.
+    Own,
+}
+
+/// Asks the server on `socket` for the events that `filter` wants. Needs a tokio runtime.
+pub async fn connect(socket: &Path, filter: &Filter) -> Result<Events, ClientError> {
+    let path = format!("/v1/events?{}", query::write(filter));
+    let body = get(socket, &path, Trust::Told).await?;
+    Ok(Events {
+        body: Some(body),
+        lines: Lines::default(),
+    })
+}
+
+/// Asks for the whole of an answer of the server on `socket`, as JSON. Needs a tokio runtime.
+pub async fn fetch<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, ClientError> {
+    fetch_of(socket, path, Trust::Told).await
+}
+
+/// Likewise, of root's server or this user's: for what is acted upon and not shown.
+pub async fn fetch_trusted<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+) -> Result<T, ClientError> {
+    fetch_of(socket, path, Trust::Own).await
+}
+
+async fn fetch_of<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    trust: Trust,
+) -> Result<T, ClientError> {
+    let body = Limited::new(get(socket, path, trust).await?, ANSWER_MAX);
+    let body = timeout(ANSWER_WITHIN, body.collect())
+        .await
+        .map_err(|_| ClientError::Silent {
+            socket: socket.into(),
+        })?
+        .map_err(ClientError::Answer)?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|source| ClientError::Version {
+        socket: socket.into(),
+        source,
+    })
+}
+
+/// The body of what the server on `socket` answers to a GET of `path`, where that is a good answer.
+async fn get(socket: &Path, path: &str, trust: Trust) -> Result<Incoming, ClientError> {
+    let request = request(path)?;
+    if socket == Path::new(place::OFF) {
+        return Err(ClientError::Off);
+    }
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|source| connect_error(socket, source))?;
+    if let Some(user) = stranger(&stream) {
+        match trust {
+            Trust::Told => say_stranger(socket, user),
+            Trust::Own => {
+                let socket = socket.into();
+                return Err(ClientError::Foreign { socket, user });
+            }
+        }
+    }
+    let response = timeout(ANSWER_WITHIN, send(stream, request))
+        .await
+        .map_err(|_| ClientError::Silent {
+            socket: socket.into(),
+        })?
+        .map_err(|source| ClientError::Http {
+            socket: socket.into(),
+            source,
+        })?;
+    let (head, body) = response.into_parts();
+    if head.status != StatusCode::OK {
+        let message = first_line(body).await;
+        return Err(ClientError::Refused {
+            status: head.status,
+            message,
+        });
+    }
+    Ok(body)
+}
+
+/// The user whose process listens, if it is neither root nor this user. What cannot be told is nobody's (the overflow uid).
+fn stranger(stream: &UnixStream) -> Option<u32> {
+    const OVERFLOW: u32 = 65_534;
+    let user = stream.peer_cred().map_or(OVERFLOW, |peer| peer.uid());
+    let own = rustix::process::geteuid().as_raw();
+    (user != 0 && user != own).then_some(user)
+}
+
+/// Says it once, on standard error: what follows is not the host's word.
+fn say_stranger(socket: &Path, user: u32) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let socket = socket.display();
+        note(&format!(
+            "{socket} is served by uid {user}, not by root or this user: what follows is what that user says"
+        ));
+    });
+}
+
+fn connect_error(socket: &Path, source: io::Error) -> ClientError {
+    let socket = socket.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            ClientError::NoServer { socket, source }
+        }
+        io::ErrorKind::PermissionDenied => {
+            let (at, reason) = kept_out(&socket);
+            ClientError::Denied {
+                socket,
+                at,
+                reason,
+                source,
+            }
+        }
+        _ => ClientError::Connect { socket, source },
+    }
+}
+
+/// What keeps this user from a socket: the first directory above that may not be searched, else the socket itself.
+fn kept_out(socket: &Path) -> (PathBuf, String) {
+    let whose = |path: &Path| {
+        let found = path.symlink_metadata().ok();
+        found.map_or_else(
+            || "is closed to it".to_owned(),
+            |found| {
+                let (user, mode) = (found.uid(), found.mode() & 0o7777);
+                format!("is user {user}'s, mode {mode:04o}")
+            },
+        )
+    };
+    let mut above: Vec<&Path> = socket.ancestors().skip(1).collect();
+    above.reverse();
+    let closed = above.into_iter().find(|path| {
+        let searched = rustix::fs::access(*path, rustix::fs::Access::EXEC_OK);
+        searched == Err(rustix::io::Errno::ACCESS)
+    });
+    let at = closed.unwrap_or(socket);
+    (at.to_owned(), whose(at))
+}
+
+fn request(path: &str) -> Result<Request<Empty<Bytes>>, ClientError> {
+    Request::get(path)
+        .header(HOST, "agent")
+        .body(Empty::new())
+        .map_err(|source| ClientError::Filter {
+            length: path.len(),
+            source,
+        })
+}
+
+async fn send(
+    stream: UnixStream,
+    request: Request<Empty<Bytes>>,
+) -> Result<Response<Incoming>, hyper::Error> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends by itself when the body is read or dropped; its error arrives at the body too.
+    tokio::spawn(connection);
+    sender.send_request(request).await
+}
+
+/// The first line of a refusal; what cannot be read of it is left out.
+async fn first_line(mut body: Incoming) -> String {
+    let mut text = Vec::new();
+    while text.len() < REFUSAL_MAX && !text.contains(&b'\n') {
+        let Ok(Some(Ok(frame))) = timeout(ANSWER_WITHIN, body.frame()).await else {
+            break;
+        };
+        text.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+    }
+    text.truncate(REFUSAL_MAX);
+    let text = String::from_utf8_lossy(&text);
+    escape(text.lines().next().unwrap_or_default()).into_owned()
+}
+
+/// The lines of a stream: JSON, one record each.
+#[derive(Debug)]
+pub struct Events {
+    /// None: the stream has ended.
+    body: Option<Incoming>,
+    lines: Lines,
+}
+
+impl Events {
+    /// The next lines, whole and with their ends; None where the server ended the stream. Some may
+    /// be empty, to keep a connection alive. After an error there is nothing more.
+    pub async fn next(&mut self) -> Option<Result<Bytes, ClientError>> {
+        let lines = self.read().await.transpose();
+        if !matches!(lines, Some(Ok(_))) {
+            self.body = None;
+        }
+        lines
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let Some(body) = &mut self.body else {
+            return Ok(None);
+        };
+        loop {
+            if let Some(lines) = self.lines.next()? {
+                return Ok(Some(lines));
+            }
+            match body.frame().await {
+                Some(Ok(frame)) => self.lines.add(frame.into_data().unwrap_or_default()),
+                Some(Err(source)) => return Err(ClientError::Broken(source)),
+                None if self.lines.is_empty() => return Ok(None),
+                None => return Err(ClientError::Cut),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,413 @@
+//! Which records a watcher wants.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+
+use agent_ebpf::NamespaceType;
+use agent_model::container::{Container, ContainerKind};
+
+use super::kind::Kind;
+use super::record::{Caller, Event, Joined, NamespaceCall, Process, Record, Subject};
+
+/// The digits from which on the start of a container's id stands for the container.
+const ID_PREFIX_MIN: usize = 12;
+
+/// What a watcher wants. An empty set asks for nothing in particular; of several values any will
+/// do, and all sets must be content. `lost` always passes: no filter hides a gap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Empty: all but the frequent ones.
+    pub kinds: BTreeSet<Kind>,
+    /// Names, ids, or the first 12 or more hexadecimal digits of ids, of any container in the
+    /// event: the caller's, a child's, a victim's, the one whose namespaces are entered.
+    pub containers: BTreeSet<String>,
+    /// Of any process or thread in the event, as the host counts them.
+    pub pids: BTreeSet<NonZeroU32>,
+    /// Types that a namespace call asked for or changed, or that an escape is of.
+    pub namespaces: BTreeSet<NamespaceType>,
+    /// Of any process in the event.
+    pub comms: BTreeSet<String>,
+    /// Only what the host's own processes did: outside of containers and sandboxes.
+    pub host: bool,
+}
+
+impl Filter {
+    /// Whether the watcher wants any records of `kind`.
+    pub fn wants(&self, kind: Kind) -> bool {
+        if self.kinds.is_empty() {
+            !kind.is_frequent()
+        } else {
+            self.kinds.contains(&kind)
+        }
+    }
+
+    /// Whether the watcher wants any of the frequent kinds.
+    pub fn wants_frequent(&self) -> bool {
+        Kind::FREQUENT.into_iter().any(|kind| self.wants(kind))
+    }
+
+    /// Whether the watcher cannot want any fork, exec or exit by the tasks of a cgroup: one that is
+    /// a container's or below it (`container`), or any other.
+    pub fn excludes_cgroup(&self, container: Option<&Container>) -> bool {
+        if !self.wants_frequent() {
+            return true;
+        }
+        // Of any other cgroup, the tasks may be in a container by another hierarchy, or in a sandbox.
+        let of_another = !self.containers.is_empty()
+            && container.is_some_and(|container| !self.names(container));
+        (self.host && container.is_some()) || of_another
+    }
+
+    /// Whether the watcher wants `record`.
+    pub fn matches(&self, record: &Record) -> bool {
+        let kind = Kind::of(&record.event);
+        if kind == Kind::Lost {
+            return true;
+        }
+        self.wants(kind)
+            && (self.containers.is_empty() || containers(record).any(|it| self.names(it)))
+            && (self.pids.is_empty() || processes(record).any(|it| self.counts(it)))
+            && (self.namespaces.is_empty() || self.touched_by(&record.event))
+            && (self.comms.is_empty() || processes(record).any(|it| self.comms.contains(&it.comm)))
+            && (!self.host || record.caller.as_ref().is_some_and(is_on_host))
+    }
+
+    fn names(&self, container: &Container) -> bool {
+        let mut wanted = self.containers.iter();
+        wanted.any(|wanted| is_named(&container.name, &container.id, wanted))
+    }
+
+    fn counts(&self, process: &Process) -> bool {
+        [process.pid, process.tid]
+            .into_iter()
+            .filter_map(NonZeroU32::new)
+            .any(|id| self.pids.contains(&id))
+    }
+
+    fn touched_by(&self, event: &Event) -> bool {
+        if let Event::Escape { namespace, .. } = event {
+            return self.namespaces.iter().any(|it| it.name() == namespace);
+        }
+        namespace_call(event)
+            .is_some_and(|call| self.namespaces.iter().any(|it| touches(call, *it)))
+    }
+}
+
+/// Whether a container is the one that is wanted: by its name, its id, or the start of its id.
+pub fn is_named(name: &str, id: &str, wanted: &str) -> bool {
+    wanted == name || wanted == id || (is_id_prefix(wanted) && id.starts_with(wanted))
+}
+
+fn is_id_prefix(text: &str) -> bool {
+    text.len() >= ID_PREFIX_MIN && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_on_host(caller: &Caller) -> bool {
+    let of_host = |container: &Container| match container.kind {
+        ContainerKind::Container | ContainerKind::Sandbox => false,
+        // A login session is a scope.
+        ContainerKind::Unit | ContainerKind::Cgroup => true,
+    };
+    !caller.container_unknown && caller.container.as_deref().is_none_or(of_host)
+}
+
+/// The processes of an event beside its caller.
+fn subjects(event: &Event) -> impl Iterator<Item = &Subject> {
+    let subjects = match event {
+        Event::Clone { child, .. } | Event::Fork { child } => [Some(child), None],
+        Event::Oom(oom) => [Some(&oom.victim), Some(&oom.trigger)],
+        _ => [None, None],
+    };
+    subjects.into_iter().flatten()
+}
+
+fn processes(record: &Record) -> impl Iterator<Item = &Process> {
+    let caller = record.caller.iter().map(|it| &it.process);
+    caller.chain(subjects(&record.event).map(|it| &it.process))
+}
+
+fn containers(record: &Record) -> impl Iterator<Item = &Container> {
+    let caller = record
+        .caller
+        .iter()
+        .filter_map(|it| it.container.as_deref());
+    let subjects = subjects(&record.event).filter_map(|it| it.container.as_deref());
+    let joined = match &record.event {
+        Event::Setns {
+            joined: Some(Joined::Container(container)),
+            ..
+        } => Some(&**container),
+        _ => None,
+    };
+    caller.chain(subjects).chain(joined)
+}
+
+fn namespace_call(event: &Event) -> Option<&NamespaceCall> {
+    match event {
+        Event::Clone { call, .. } | Event::Unshare { call } | Event::Setns { call, .. } => {
+            Some(call)
+        }
+        _ => None,
+    }
+}
+
+fn touches(call: &NamespaceCall, namespace: NamespaceType) -> bool {
+    let changed = call.changed.keys().map(|entry| namespace_type(entry));
+    let mut names = call.requested.iter().map(String::as_str).chain(changed);
+    names.any(|name| name == namespace.name())
+}
+
+/// The type of an entry of `/proc/PID/ns`: `pid` for `pid_for_children`.
+pub(super) fn namespace_type(entry: &str) -> &str {
+    entry.strip_suffix("_for_children").unwrap_or(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::samples::WEB_ID;
+    use crate::{query, samples};
+
+    /// The filter that `query` asks for.
+    fn filter(query: &str) -> Filter {
+        query::parse(query).unwrap()
+    }
+
+    #[track_caller]
+    fn check(record: &Record, wanted: &[&str], unwanted: &[&str]) {
+        for query in wanted {
+            assert!(filter(query).matches(record), "{query} wants it");
+        }
+        for query in unwanted {
+            assert!(!filter(query).matches(record), "{query} does not want it");
+        }
+    }
+
+    #[test]
+    fn options_add_values_and_combine() {
+        check(
+            &samples::unshare(),
+            &[
+                "",
+                "kind=unshare",
+                "kind=oom&kind=unshare",
+                "kind=unshare&namespace=net&comm=unshare",
+            ],
+            &[
+                "kind=oom",
+                "kind=lost",
+                "kind=unshare&namespace=pid",
+                "kind=oom&namespace=net",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_container_is_named_by_name_id_or_start_of_id() {
+        let [whole, start, short] =
+            [64, 12, 11].map(|digits| format!("container={}", &WEB_ID[..digits]));
+        check(
+            &samples::unshare(),
+            &[
+                "container=web-1",
+                &whole,
+                &start,
+                "container=db-1&container=web-1",
+            ],
+            &[
+                &short,
+                "container=web",
+                "container=WEB-1",
+                "container=123456789abc",
+                "container=db-1",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_start_of_a_path_is_no_id() {
+        let service = Some(samples::service());
+        check(
+            &samples::by(1, "cron", service, samples::unshare().event),
+            &[
+                "container=cron.service",
+                "container=/system.slice/cron.service",
+            ],
+            &["container=/system.slice/cron"],
+        );
+    }
+
+    #[test]
+    fn all_who_take_part_count() {
+        let (web, service) = (Some(samples::web()), Some(samples::service()));
+        let call = || samples::call(&["net"], &[], "0");
+        let child = samples::subject(8, "child", web.clone());
+        let clone = Event::Clone {
+            call: call(),
+            child,
+        };
+        check(
+            &samples::by(7, "runc", None, clone),
+            &[
+                "container=web-1",
+                "pid=7",
+                "pid=8",
+                "pid=9&pid=8",
+                "comm=runc",
+                "comm=child",
+            ],
+            &["container=cron.service", "pid=1", "pid=9", "comm=run"],
+        );
+        let joined = Some(Joined::Container(samples::web()));
+        check(
+            &samples::by(
+                7,
+                "nsenter",
+                service.clone(),
+                Event::Setns {
+                    call: call(),
+                    joined,
+                },
+            ),
+            &["container=web-1", "container=cron.service"],
+            &["container=db-1"],
+        );
+        let Event::Oom(mut oom) = samples::oom().event else {
+            panic!("not an OOM kill");
+        };
+        oom.victim.container = service;
+        check(
+            &samples::by(4712, "stress-ng-vm", web, Event::Oom(oom)),
+            &[
+                "container=web-1",
+                "container=cron.service",
+                "pid=4711",
+                "pid=4712",
+                "comm=stress-ng",
+            ],
+            &["container=db-1", "pid=4713", "namespace=net"],
+        );
+    }
+
+    #[test]
+    fn a_thread_counts_by_its_own_number() {
+        let mut record = samples::unshare();
+        let process = &mut record.caller.as_mut().unwrap().process;
+        (process.tid, process.ppid, process.ns_pid) = (1235, 1236, 1237);
+        check(
+            &record,
+            &["pid=1234", "pid=1235"],
+            &["pid=1236", "pid=1237"],
+        );
+    }
+
+    #[test]
+    fn a_namespace_counts_when_asked_for_or_changed() {
+        let record = |requested: &[&str], changed: &[(&str, u32, u32)], result| {
+            let call = samples::call(requested, changed, result);
+            samples::by(1, "sh", None, Event::Unshare { call })
+        };
+        check(
+            &record(&["net"], &[], "EPERM"),
+            &["namespace=net"],
+            &["namespace=user"],
+        );
+        check(
+            &record(&[], &[("mnt", 1, 2)], "0"),
+            &["namespace=mnt", "namespace=mount"],
+            &["namespace=net"],
+        );
+        check(
+            &record(&[], &[("pid_for_children", 1, 2)], "0"),
+            &["namespace=pid"],
+            &["namespace=time"],
+        );
+        check(
+            &record(&[], &[("time_for_children", 1, 2)], "0"),
+            &["namespace=net&namespace=time"],
+            &[],
+        );
+    }
+
+    #[test]
+    fn the_host_is_where_no_container_is() {
+        let event = samples::unshare().event;
+        let mut record = samples::by(1, "sh", None, event);
+        check(&record, &["host=true", "host=false"], &[]);
+        record.caller.as_mut().unwrap().container_unknown = true;
+        check(&record, &["host=false"], &["host=true"]);
+        check(&samples::unshare(), &["host=false"], &["host=true"]);
+        let mut own = samples::by(1, "sh", Some(samples::service()), samples::unshare().event);
+        check(&own, &["host=true", "host=false"], &[]);
+        for (kind, is_host) in [
+            (ContainerKind::Unit, true),
+            (ContainerKind::Cgroup, true),
+            (ContainerKind::Sandbox, false),
+            (ContainerKind::Container, false),
+        ] {
+            let caller = own.caller.as_mut().unwrap();
+            Arc::make_mut(caller.container.as_mut().unwrap()).kind = kind;
+            assert_eq!(filter("host=true").matches(&own), is_host, "{kind:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_loss_always_passes(filter in samples::filter()) {
+            prop_assert!(filter.matches(&samples::lost()));
+        }
+
+        #[test]
+        fn what_takes_part_is_found(record in samples::record()) {
+            let all = || Filter { kinds: Kind::ALL.into(), ..Filter::default() };
+            prop_assert!(all().matches(&record));
+            for process in processes(&record) {
+                let pids = NonZeroU32::new(process.pid).into_iter().collect();
+                let comms = [process.comm.clone()].into();
+                let filter = Filter { pids, comms, ..all() };
+                prop_assert!(filter.matches(&record));
+            }
+            for container in containers(&record) {
+                let containers = [container.id.clone()].into();
+                let filter = Filter { containers, ..all() };
+                prop_assert!(filter.matches(&record));
+            }
+        }
+
+        #[test]
+        fn what_a_cgroup_is_excluded_for_is_not_wanted(
+            filter in samples::filter(),
+            record in samples::record(),
+        ) {
+            let caller = record.caller.as_ref();
+            let container = caller.and_then(|it| it.container.as_deref());
+            let own = container.filter(|it| it.kind == ContainerKind::Container);
+            let in_cgroup = caller.is_some_and(|it| it.container_unknown) || container.is_some();
+            // A fork may be wanted for its child, whose cgroup is looked at as well.
+            let frequent = matches!(record.event, Event::Exec { .. } | Event::Exit { .. });
+            if frequent && in_cgroup && filter.excludes_cgroup(own) {
+                prop_assert!(!filter.matches(&record));
+            }
+        }
+
+        #[test]
+        fn all_options_must_hold(filter in samples::filter(), record in samples::record()) {
+            let Filter { kinds, containers, pids, namespaces, comms, host } = filter.clone();
+            let all = || Filter { kinds: Kind::ALL.into(), ..Filter::default() };
+            let options = [
+                Filter { kinds, ..Filter::default() },
+                Filter { containers, ..all() },
+                Filter { pids, ..all() },
+                Filter { namespaces, ..all() },
+                Filter { comms, ..all() },
+                Filter { host, ..all() },
+            ];
+            let all = options.iter().all(|it| it.matches(&record));
+            prop_assert_eq!(filter.matches(&record), all);
+        }
+    }
+}

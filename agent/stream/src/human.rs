@@ -1,0 +1,336 @@
+//! A record as one line for people: aligned columns, no wider than the screen.
+
+use agent_model::container::Action;
+use agent_model::text::{escape, fit, width};
+
+use super::details::{HOST, NONE, UNKNOWN, details, failed, name};
+use super::kind::Kind;
+use super::record::{Caller, Event, Process, Record};
+
+/// The columns of a wide screen, on which longer names have room.
+const WIDE: usize = 112;
+/// The column between two columns.
+const GAP: usize = 1;
+
+/// What a cell's colour says; the text of each is the parameter of SGR (ECMA-48).
+const PLAIN: &str = "";
+const DIM: &str = "2";
+const NAME: &str = "1";
+const CALL: &str = "36";
+const LIFE: &str = "32";
+const WARNING: &str = "33";
+const ALARM: &str = "1;31";
+
+/// A part of a line: raw text, and its colour.
+struct Cell {
+    text: String,
+    colour: &'static str,
+}
+
+impl Cell {
+    fn new(text: impl Into<String>, colour: &'static str) -> Self {
+        Self {
+            text: text.into(),
+            colour,
+        }
+    }
+}
+
+/// What the columns of [`line()`] are called, on a line of at most `columns`.
+pub fn header(columns: usize, colour: bool) -> String {
+    let names = ["TIME (UTC)", "EVENT", "CONTAINER", "PROCESS", "DETAILS"];
+    render(&names.map(|name| Cell::new(name, DIM)), columns, colour)
+}
+
+/// `record` on one line of at most `columns`, without its end: time of day in UTC, kind, the
+/// caller's container, the caller, details. Whatever the record holds, the only control
+/// characters in the line are those that set its colours, and these only with `colour`.
+pub fn line(record: &Record, columns: usize, colour: bool) -> String {
+    let caller = record.caller.as_ref();
+    let cells = [
+        Cell::new(record.time.time_of_day(), DIM),
+        Cell::new(Kind::of(&record.event).name(), kind_colour(&record.event)),
+        container(caller),
+        Cell::new(
+            caller.map_or(NONE.into(), |it| process(&it.process, columns)),
+            PLAIN,
+        ),
+        Cell::new(details(record), details_colour(&record.event)),
+    ];
+    render(&cells, columns, colour)
+}
+
+/// The widths of all columns but the last, which has the rest.
+fn widths(columns: usize) -> [usize; 4] {
+    let (container, process) = if columns < WIDE { (12, 15) } else { (24, 24) };
+    [12, 9, container, process]
+}
+
+fn container(caller: Option<&Caller>) -> Cell {
+    match caller {
+        None => Cell::new(NONE, DIM),
+        Some(Caller {
+            container: Some(container),
+            ..
+        }) => Cell::new(name(container), NAME),
+        Some(Caller {
+            container_unknown: true,
+            ..
+        }) => Cell::new(UNKNOWN, WARNING),
+        Some(_) => Cell::new(HOST, DIM),
+    }
+}
+
+/// `comm(pid)`, in which only the comm is cut.
+fn process(process: &Process, columns: usize) -> String {
+    let [.., column] = widths(columns);
+    let pid = format!("({})", process.pid);
+    let comm = escape(&process.comm);
+    format!("{}{pid}", fit(&comm, column.saturating_sub(pid.len())))
+}
+
+fn kind_colour(event: &Event) -> &'static str {
+    match event {
+        Event::Clone { .. } | Event::Unshare { .. } | Event::Setns { .. } => CALL,
+        Event::Container { .. } => LIFE,
+        Event::Fork { .. } | Event::Exec { .. } | Event::Exit { .. } => PLAIN,
+        Event::Oom(_) | Event::Escape { .. } => ALARM,
+        Event::Lost { .. } => WARNING,
+    }
+}
+
+fn details_colour(event: &Event) -> &'static str {
+    match event {
+        Event::Clone { call, .. } | Event::Unshare { call } | Event::Setns { call, .. }
+            if failed(call) =>
+        {
+            WARNING
+        }
+        Event::Container {
+            action: Action::Stop,
+            exit: Some(exit),
+        }
+        | Event::Exit { exit }
+            if exit.oom_killed =>
+        {
+            ALARM
+        }
+        Event::Oom(_) | Event::Escape { .. } => ALARM,
+        Event::Lost { .. } => WARNING,
+        _ => PLAIN,
+    }
+}
+
+/// The only place where text gets into a line: each cell is escaped, cut and filled up here.
+fn render(cells: &[Cell; 5], columns: usize, colour: bool) -> String {
+    let [time, kind, container, process] = widths(columns);
+    let widths = [time, kind, container, process, usize::MAX];
+    let mut line = String::new();
+    let mut left = columns;
+    for (cell, column) in cells.iter().zip(widths) {
+        let text = escape(&cell.text);
+        let text = fit(&text, column.min(left));
+        let used = width(&text);
+        if colour && cell.colour != PLAIN {
+            line.push_str(&format!("\x1b[{}m{text}\x1b[0m", cell.colour));
+        } else {
+            line.push_str(&text);
+        }
+        let fill = column
+            .saturating_sub(used)
+            .saturating_add(GAP)
+            .min(left - used);
+        left -= used + fill;
+        if left > 0 {
+            line.extend(std::iter::repeat_n(' ', fill));
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_model::container::{Action, Container, Exit};
+    use proptest::prelude::*;
+    use unicode_width::UnicodeWidthStr;
+
+    use super::*;
+    use crate::record::Joined;
+    use crate::samples;
+
+    fn stop() -> Event {
+        let exit = Exit {
+            code: 0,
+            signal: 9,
+            oom_killed: true,
+            duration_ms: 1_250,
+        };
+        Event::Container {
+            action: Action::Stop,
+            exit: Some(exit),
+        }
+    }
+
+    fn clone(result: &str) -> Event {
+        let call = samples::call(&["pid", "net"], &[("net", 1, 2), ("pid", 3, 4)], result);
+        let mut child = samples::subject(1235, "sh", None);
+        child.process.ns_pid = 1;
+        Event::Clone { call, child }
+    }
+
+    fn setns() -> Event {
+        let call = samples::call(&["net"], &[("net", 4_026_531_840, 4_026_532_201)], "0");
+        Event::Setns {
+            call,
+            joined: Some(Joined::Container(samples::web())),
+        }
+    }
+
+    fn one_of_each() -> Vec<Record> {
+        let mut unknown = samples::by(77, "a rather long n", None, clone("EPERM"));
+        if let Some(caller) = &mut unknown.caller {
+            caller.container_unknown = true;
+        }
+        vec![
+            samples::unshare(),
+            samples::by(1_234_567, "runc:[1:CHILD]", None, clone("0")),
+            unknown,
+            samples::by(1240, "nsenter", Some(samples::service()), setns()),
+            samples::oom(),
+            samples::by(1300, "日本日本\x1b", Some(samples::web()), stop()),
+            samples::lost(),
+        ]
+    }
+
+    fn screen(columns: usize, colour: bool) -> Vec<String> {
+        let mut lines = vec![header(columns, colour)];
+        lines.extend(one_of_each().iter().map(|it| line(it, columns, colour)));
+        lines
+    }
+
+    #[test]
+    fn lines_on_a_screen_of_80_columns() {
+        assert_eq!(
+            screen(80, false),
+            [
+                "TIME (UTC)   EVENT     CONTAINER    PROCESS         DETAILS",
+                "10:11:12.345 unshare   web-1        unshare(1234)   net: 4026531840 → 4026532201",
+                "10:11:12.345 clone     host         runc:…(1234567) pid,net → child 1235 (pid 1…",
+                "10:11:12.345 clone     ?            a rather l…(77) pid,net → child 1235 (pid 1…",
+                "10:11:12.345 setns     cron.service nsenter(1240)   net of web-1: 4026531840 → …",
+                "10:11:12.345 oom       web-1        stress-n…(4712) killed stress-ng(4711) rss …",
+                "10:11:12.345 container web-1        日本日本…(1300) stop exit 137 (SIGKILL, OOM…",
+                "10:11:12.345 lost      -            -               12 clone, 3 oom since 10:11…",
+            ]
+        );
+    }
+
+    #[test]
+    fn lines_on_a_wide_screen() {
+        let padded = |container: &str, process: &str| format!("{container:24} {process:24}");
+        let lines = screen(160, false);
+        for (line, (kind, names, details)) in lines[1..].iter().zip([
+            (
+                "unshare  ",
+                padded("web-1", "unshare(1234)"),
+                "net: 4026531840 → 4026532201",
+            ),
+            (
+                "clone    ",
+                padded("host", "runc:[1:CHILD](1234567)"),
+                "pid,net → child 1235 (pid 1 inside): net 1 → 2, pid 3 → 4",
+            ),
+            (
+                "clone    ",
+                padded("?", "a rather long n(77)"),
+                "pid,net → child 1235 (pid 1 inside) failed: EPERM",
+            ),
+            (
+                "setns    ",
+                padded("cron.service", "nsenter(1240)"),
+                "net of web-1: 4026531840 → 4026532201",
+            ),
+            (
+                "oom      ",
+                padded("web-1", "stress-ng-vm(4712)"),
+                "killed stress-ng(4711) rss 49.8M, limit 50.0M of /parent hit",
+            ),
+            (
+                "container",
+                format!("{:24} 日本日本\\x1b(1300)      ", "web-1"),
+                "stop exit 137 (SIGKILL, OOM) after 1.2s",
+            ),
+            (
+                "lost     ",
+                padded("-", "-"),
+                "12 clone, 3 oom since 10:11:10.000",
+            ),
+        ]) {
+            assert_eq!(*line, format!("10:11:12.345 {kind} {names} {details}"));
+        }
+    }
+
+    #[test]
+    fn a_container_cannot_pass_for_the_host() {
+        let impostor = Container {
+            name: "host".into(),
+            ..Container::clone(&samples::web())
+        };
+        let event = samples::unshare().event;
+        let line = line(
+            &samples::by(1, "sh", Some(impostor.into()), event),
+            80,
+            false,
+        );
+        assert!(
+            line.starts_with("10:11:12.345 unshare   \"host\"       sh(1) "),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn colours_say_what_matters() {
+        let lines = screen(80, true);
+        for (line, colour) in lines
+            .iter()
+            .zip([DIM, CALL, CALL, WARNING, CALL, ALARM, ALARM, WARNING])
+        {
+            assert!(line.contains(&format!("\x1b[{colour}m")), "{line}");
+        }
+    }
+
+    /// `line` without the colours that this module sets.
+    fn without_colour(line: &str) -> String {
+        let mut plain = line.replace("\x1b[0m", "");
+        for colour in [DIM, NAME, CALL, LIFE, WARNING, ALARM] {
+            plain = plain.replace(&format!("\x1b[{colour}m"), "");
+        }
+        plain
+    }
+
+    proptest! {
+        #[test]
+        fn no_record_leaves_its_line_or_sets_a_colour(record in samples::record(), columns in 0..200_usize) {
+            let plain = line(&record, columns, false);
+            prop_assert_eq!(&escape(&plain), &plain);
+            prop_assert!(width(&plain) <= columns, "{}", plain);
+            prop_assert!(plain.width() <= columns, "{}", plain);
+            prop_assert_eq!(without_colour(&line(&record, columns, true)), plain);
+        }
+
+        #[test]
+        fn columns_are_aligned(record in samples::record(), columns in 80..200_usize) {
+            let plain = line(&record, columns, false);
+            let head = header(columns, false);
+            let details_at = head.find("DETAILS").unwrap();
+            let mut used = 0;
+            let before: String = plain.chars().take_while(|c| {
+                let here = used < details_at;
+                used += width(c.encode_utf8(&mut [0; 4]));
+                here
+            }).collect();
+            prop_assert_eq!(width(&before), details_at, "{}", plain);
+            prop_assert!(before.ends_with(' '), "{}", plain);
+        }
+    }
+}

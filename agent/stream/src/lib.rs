@@ -1,0 +1,24 @@
+//! The live stream of events.
+
+pub mod argv;
+pub mod client;
+pub mod details;
+pub mod filter;
+pub mod human;
+pub mod kind;
+mod lines;
+pub mod output;
+pub mod query;
+pub mod record;
+mod repeated;
+pub mod say;
+pub mod socket;
+pub mod source;
+pub mod streams;
+pub mod value;
+mod writer;
+
+#[cfg(any(test, feature = "samples"))]
+pub mod samples;
+#[cfg(test)]
+mod schema;

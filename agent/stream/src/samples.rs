@@ -1,0 +1,134 @@
+//! Records and filters for tests: a few of each kind to read, and any at all for properties.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use agent_model::clock::Moment;
+use agent_model::container::{Container, ContainerKind, Namespaces};
+
+use super::record::*;
+
+mod any;
+
+pub use any::{filter, record};
+
+/// The id of [`web`].
+pub const WEB_ID: &str = "4f5e9e8d7c6b0123456789abcdef0123456789abcdef0123456789abcdef0123";
+
+/// When most of it happened.
+pub const TIME: &str = "2026-11-22T10:11:12.345678901Z";
+
+fn moment(text: &str) -> Moment {
+    text.parse().unwrap()
+}
+
+/// A docker container.
+pub fn web() -> Arc<Container> {
+    Arc::new(Container {
+        kind: ContainerKind::Container,
+        id: WEB_ID.into(),
+        name: "web-1".into(),
+        runtime: "docker".into(),
+        image: "nginx:1.27".into(),
+        confirmed: Some(true),
+        cgroup: format!("/docker/{WEB_ID}"),
+    })
+}
+
+/// A systemd service.
+pub fn service() -> Arc<Container> {
+    Arc::new(Container {
+        kind: ContainerKind::Unit,
+        id: "/system.slice/cron.service".into(),
+        name: "cron.service".into(),
+        runtime: String::new(),
+        image: String::new(),
+        confirmed: None,
+        cgroup: "/system.slice/cron.service".into(),
+    })
+}
+
+pub fn process(pid: u32, comm: &str) -> Process {
+    Process {
+        pid,
+        tid: pid,
+        ppid: 1,
+        ns_pid: pid,
+        comm: comm.into(),
+        uid: 0,
+        start_time: moment("2026-11-22T10:11:00.000000000Z"),
+    }
+}
+
+pub fn subject(pid: u32, comm: &str, container: Option<Arc<Container>>) -> Subject {
+    Subject {
+        process: process(pid, comm),
+        container,
+    }
+}
+
+pub fn call(requested: &[&str], changed: &[(&str, u32, u32)], result: &str) -> NamespaceCall {
+    NamespaceCall {
+        requested: requested.iter().map(|it| (*it).into()).collect(),
+        changed: changed
+            .iter()
+            .map(|&(entry, from, to)| (entry.into(), Change { from, to }))
+            .collect(),
+        result: result.into(),
+    }
+}
+
+/// A record of `event`, done by process `pid` in `container`.
+pub fn by(pid: u32, comm: &str, container: Option<Arc<Container>>, event: Event) -> Record {
+    Record {
+        time: moment(TIME),
+        caller: Some(Caller {
+            process: process(pid, comm),
+            container,
+            container_unknown: false,
+            namespaces: Namespaces::default(),
+        }),
+        event,
+    }
+}
+
+/// `unshare -n` in [`web`].
+pub fn unshare() -> Record {
+    let call = call(&["net"], &[("net", 4_026_531_840, 4_026_532_201)], "0");
+    by(1234, "unshare", Some(web()), Event::Unshare { call })
+}
+
+/// A kill by the limit of the parent of [`web`], triggered by another process.
+pub fn oom() -> Record {
+    let oom = Oom {
+        constraint: "memcg".into(),
+        victim: subject(4711, "stress-ng", Some(web())),
+        trigger: subject(4712, "stress-ng-vm", Some(web())),
+        limit_owner: Some(LimitOwner {
+            cgroup: "/parent".into(),
+            limit_bytes: Some(52_428_800),
+            usage_bytes: 52_428_800,
+            swap_limit_bytes: None,
+            swap_usage_bytes: 0,
+        }),
+        rss: Rss {
+            anon_bytes: 52_000_000,
+            file_bytes: 200_000,
+            shmem_bytes: 0,
+        },
+        init_killed: false,
+        victim_cgroup: Some("/docker/597c7dadfbd3".to_owned()),
+    };
+    by(4712, "stress-ng-vm", Some(web()), Event::Oom(Box::new(oom)))
+}
+
+pub fn lost() -> Record {
+    Record {
+        time: moment(TIME),
+        caller: None,
+        event: Event::Lost {
+            kinds: BTreeMap::from([("clone".into(), 12), ("oom".into(), 3)]),
+            since: moment("2026-11-22T10:11:10.000000001Z"),
+        },
+    }
+}
