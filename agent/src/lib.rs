@@ -2,14 +2,6 @@
 //!
 //! The modules stand in the order of the way of an event: arrows between them run down the list.
 
-pub mod said;
-
-pub mod engine;
-
-pub mod intent;
-
-pub mod witness;
-
 pub mod pipeline;
 
 pub mod metrics;

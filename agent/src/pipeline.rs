@@ -33,7 +33,7 @@ use reader::Reader;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 
-use crate::said::Said;
+use agent_model::warn_once::WarnOnce;
 
 /// Claims that are looked for before anything is read from the rings; for others later.
 const CLAIMS_AT_FIRST: usize = 8192;
@@ -205,10 +205,10 @@ impl Shared {
 
     /// Tells the kernel what the streams want.
     pub fn update_demand(&self) {
-        static UNTOLD: Said = Said::new();
+        static UNTOLD: WarnOnce = WarnOnce::new();
         let registry = lock(&self.registry);
         match lock(&self.demand).update(&self.streams, &registry) {
-            Ok(()) => UNTOLD.is_well(),
+            Ok(()) => UNTOLD.clear(),
             Err(error) => {
                 let why = text::error_line(&error);
                 let what = "the kernel cannot be told which events are wanted";

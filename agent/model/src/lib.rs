@@ -8,3 +8,4 @@ pub mod event;
 pub mod lock;
 pub mod text;
 pub mod units;
+pub mod warn_once;

@@ -15,13 +15,15 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use super::known;
-use crate::engine;
-use crate::engine::{Client, EngineError, State};
+use agent_engines::docker;
+use agent_engines::docker::Client;
+use agent_engines::docker::EngineError;
+use agent_engines::docker::State;
 use crate::pipeline::Shared;
 use crate::pipeline::look::{Look, look};
-use crate::witness::Intents;
-use crate::witness::ask::Asker;
-use crate::witness::engine::inspect;
+use agent_engines::witness::Intents;
+use agent_engines::witness::ask::Asker;
+use agent_engines::witness::engine::inspect;
 
 /// The time that a command waits for an engine's answer. On a busy machine an answer takes seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -34,7 +36,7 @@ static FAILED: AtomicBool = AtomicBool::new(false);
 pub struct EngineArgs {
     /// The unix socket of docker, or of an engine with its protocol, which names containers; off: ask no
     /// engine, and show its containers by their ids
-    #[arg(long, value_name = "PATH|off", default_value = engine::DEFAULT_SOCKET, value_parser = super::socket::of_engine())]
+    #[arg(long, value_name = "PATH|off", default_value = docker::DEFAULT_SOCKET, value_parser = super::socket::of_engine())]
     docker_socket: String,
 }
 
@@ -49,7 +51,7 @@ pub struct Engine {
 impl Default for EngineArgs {
     fn default() -> Self {
         Self {
-            docker_socket: engine::DEFAULT_SOCKET.to_owned(),
+            docker_socket: docker::DEFAULT_SOCKET.to_owned(),
         }
     }
 }
@@ -104,7 +106,7 @@ impl EngineArgs {
 
     /// Begins to follow the engine's events. They are queued until [`Engine::tell`] is called.
     pub fn follow(&self) -> Option<Engine> {
-        let (state, told) = engine::follow(self.socket()?.to_owned());
+        let (state, told) = docker::follow(self.socket()?.to_owned());
         Some(Engine {
             socket: self.docker_socket.clone(),
             state,

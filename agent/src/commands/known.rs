@@ -20,11 +20,16 @@ use agent_stream::client;
 use anyhow::{anyhow, bail};
 
 use super::engine::EngineArgs;
-use crate::engine::{Client, State};
-use crate::intent::{self, Intent, Source};
+use agent_engines::docker::Client;
+use agent_engines::docker::State;
+use agent_engines::intent;
+use agent_engines::intent::Intent;
+use agent_engines::intent::Source;
 use crate::inventory::containers::ContainerState;
 use crate::pipeline::look::Look;
-use crate::witness::{Intents, Records, engine};
+use agent_engines::witness::Intents;
+use agent_engines::witness::Records;
+use agent_engines::witness::engine;
 
 /// What is said of a name that no container has. An engine whose socket is elsewhere may have one.
 pub const NOBODY: &str = "no container of that name or id is known here; agent ps lists those that run, by their ids where their engine is not asked";

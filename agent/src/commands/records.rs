@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::engine::EngineArgs;
 use crate::pipeline::Pipeline;
-use crate::witness::Intents;
+use agent_engines::witness::Intents;
 
 /// The events that a command wants, and how to get them.
 pub struct Wanted<'a> {

@@ -22,7 +22,7 @@ use crate::pipeline::Pipeline;
 use crate::server;
 use crate::server::Server;
 use crate::server::socket::Socket;
-use crate::witness::Intents;
+use agent_engines::witness::Intents;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -7,7 +7,7 @@ use agent_host::membership::Membership;
 use agent_host::process;
 use agent_model::text;
 
-use crate::intent;
+use agent_engines::intent;
 
 /// The suffixes of units that have a cgroup (systemd.unit(5)).
 const SUFFIXES: [&str; 3] = [".service", ".scope", ".slice"];

@@ -20,7 +20,7 @@ use agent_stream::say::named;
 use serde::{Deserialize, Serialize};
 
 use super::idle;
-use crate::witness::own;
+use agent_engines::witness::own;
 
 /// A container now: one of `/v1/containers`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

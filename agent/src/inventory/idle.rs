@@ -10,7 +10,7 @@ use agent_registry::registry::Registry;
 use agent_registry::registry::names::Run;
 
 use super::containers::{Condition, ContainerState};
-use crate::witness::own;
+use agent_engines::witness::own;
 
 /// Those of engines, of which no cgroup is remembered either.
 pub fn of_engines(registry: &Registry) -> impl Iterator<Item = ContainerState> {

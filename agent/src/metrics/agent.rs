@@ -20,7 +20,7 @@ use prometheus::{
 use super::catalogue::{self, Metric};
 use super::series::{Bound, LeftOut, Sort};
 use super::traffic::{Reason, Side, Traffic};
-use crate::engine;
+use agent_engines::docker;
 use crate::pipeline::Shared;
 
 /// Why the metrics cannot be written.
@@ -68,7 +68,7 @@ pub struct AgentMetrics {
     bpf_run_time: CounterVec,
     /// Whether the kernel was told to measure programs, whatever its own setting says.
     bpf_stats: bool,
-    engine: Option<Arc<engine::State>>,
+    engine: Option<Arc<docker::State>>,
     engine_connected: IntGaugeVec,
     engine_errors: IntCounterVec,
     engine_unanswered: IntCounterVec,
@@ -98,7 +98,7 @@ impl AgentMetrics {
     /// Where two metrics of the catalogue have one name.
     pub fn new(
         bpf_stats: bool,
-        engine: Option<Arc<engine::State>>,
+        engine: Option<Arc<docker::State>>,
         traffic: Arc<Traffic>,
     ) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
@@ -291,12 +291,12 @@ impl AgentMetrics {
         set(&self.engine_names_refused, &[], registry.names_refused());
         if let Some(engine) = &self.engine {
             self.engine_connected
-                .with_label_values(&[engine::DOCKER])
+                .with_label_values(&[docker::DOCKER])
                 .set(engine.connected.load(Ordering::Relaxed).into());
             let errors = engine.errors.load(Ordering::Relaxed);
-            set(&self.engine_errors, &[engine::DOCKER], errors);
+            set(&self.engine_errors, &[docker::DOCKER], errors);
             let unanswered = engine.unanswered.load(Ordering::Relaxed);
-            set(&self.engine_unanswered, &[engine::DOCKER], unanswered);
+            set(&self.engine_unanswered, &[docker::DOCKER], unanswered);
         }
     }
 

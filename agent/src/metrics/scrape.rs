@@ -20,13 +20,13 @@ use super::series::{Bounds, Choice, Seen};
 use super::text::{Value, Writer};
 use super::which::Which;
 use crate::pipeline::Shared;
-use crate::said::Said;
+use agent_model::warn_once::WarnOnce;
 
 /// Descriptors that are kept at most: each costs the kernel some memory.
 const DESCRIPTORS_AT_MOST: usize = 32_768;
 
-static UNREAD: Said = Said::new();
-static UNCOUNTED: Said = Said::new();
+static UNREAD: WarnOnce = WarnOnce::new();
+static UNCOUNTED: WarnOnce = WarnOnce::new();
 
 /// Answers scrapes, with what it keeps between them.
 pub struct Scraper {
@@ -113,7 +113,7 @@ impl Scraper {
                 let why = text::error_line(error);
                 UNREAD.warn(&format!("files of cgroups cannot be read: {why}"));
             }
-            None => UNREAD.is_well(),
+            None => UNREAD.clear(),
         }
         let scrape = Scrape {
             duration: started.elapsed(),

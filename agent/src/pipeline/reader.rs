@@ -28,7 +28,7 @@ use super::ending::Ending;
 use super::missed::{Missed, Skipped};
 use super::{Shared, scan};
 use crate::pipeline::attribute::attribute;
-use crate::said::Said;
+use agent_model::warn_once::WarnOnce;
 
 /// How often losses, and what watchers want, are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -42,8 +42,8 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// Of the time, scans take one part in so many at most.
 const SCAN_SHARE: u32 = 4;
 
-static UNREAD: Said = Said::new();
-static NO_EVENT: Said = Said::new();
+static UNREAD: WarnOnce = WarnOnce::new();
+static NO_EVENT: WarnOnce = WarnOnce::new();
 
 /// How often the rare ring is read for the birth of the cgroup that a frequent record is of. The
 /// birth was sent before, but may stand behind a record that another CPU is writing.

@@ -13,7 +13,7 @@ use agent_registry::place::{Rank, Where};
 use agent_registry::registry::{ROOT_ID, Registry, keys};
 use agent_tracer::kernel::counts::KernelCounts;
 
-use crate::said::Said;
+use agent_model::warn_once::WarnOnce;
 
 /// Directories that are told at once: so long is the registry locked.
 const CHUNK: usize = 256;
@@ -57,12 +57,12 @@ pub fn directories(
     }
     tell(&mut chunk);
     if complete {
-        INCOMPLETE.is_well();
+        INCOMPLETE.clear();
     }
     complete.then_some(found)
 }
 
-static INCOMPLETE: Said = Said::new();
+static INCOMPLETE: WarnOnce = WarnOnce::new();
 
 /// Tells the registry of them.
 pub fn add(registry: &mut Registry, directories: &mut Directories) {

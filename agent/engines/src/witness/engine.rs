@@ -6,7 +6,7 @@ use agent_host::membership::Membership;
 use agent_registry::claim::Confirmation;
 
 use super::confirm_by_process;
-use crate::engine::{Client, EngineError, Inspected};
+use crate::docker::{Client, EngineError, Inspected};
 
 /// What the engine says of the container with this full id, and what that confirms. `None` where it has none.
 ///

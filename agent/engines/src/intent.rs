@@ -8,7 +8,7 @@ use agent_model::container::{Container, ContainerKind};
 use agent_runtime::{cgroup, spec};
 use bollard::models::HostConfig;
 
-use crate::engine::{Client, EngineError};
+use crate::docker::{Client, EngineError};
 
 mod docker;
 mod expect;

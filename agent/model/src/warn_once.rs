@@ -1,27 +1,27 @@
-//! Warnings that come again and again, as long as what they say holds: each is logged once.
+//! Warnings of a fault that lasts: each is logged once, not each time that the fault is met.
 
 use std::sync::Mutex;
 
-use agent_model::lock::lock;
+use crate::lock::lock;
 
-/// What was said last of one thing.
+/// The last warning about one subject.
 #[derive(Debug, Default)]
-pub struct Said(Mutex<Option<String>>);
+pub struct WarnOnce(Mutex<Option<String>>);
 
-impl Said {
+impl WarnOnce {
     pub const fn new() -> Self {
         Self(Mutex::new(None))
     }
 
-    /// Logs `line`, unless it was the last.
+    /// Logs `line`, unless it was the last one.
     pub fn warn(&self, line: &str) {
         if self.is_news(line) {
             tracing::warn!("{line}");
         }
     }
 
-    /// It went well: a line that comes again is news.
-    pub fn is_well(&self) {
+    /// The fault has ended: the same line is logged again when it comes back.
+    pub fn clear(&self) {
         *lock(&self.0) = None;
     }
 
@@ -41,10 +41,10 @@ mod tests {
 
     #[test]
     fn a_line_is_news_once_until_it_went_well() {
-        let said = Said::new();
-        let news = ["a", "a", "b", "b", "a"].map(|line| said.is_news(line));
+        let warnings = WarnOnce::new();
+        let news = ["a", "a", "b", "b", "a"].map(|line| warnings.is_news(line));
         assert_eq!(news, [true, false, true, false, true]);
-        said.is_well();
-        assert!(said.is_news("a"));
+        warnings.clear();
+        assert!(warnings.is_news("a"));
     }
 }

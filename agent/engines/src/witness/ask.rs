@@ -9,7 +9,7 @@ use agent_registry::registry::names::{NAMES_AT_MOST, Told};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::engine::inspect;
-use crate::engine::{Client, EngineError, State};
+use crate::docker::{Client, EngineError, State};
 use crate::intent::{Error, of_config};
 
 /// Asks for containers, for as long as it is there.

@@ -22,7 +22,7 @@ use agent_registry::claim::{Claim, Confirmation};
 use agent_registry::path::Runtime;
 pub use own::Intents;
 
-use crate::engine::State;
+use crate::docker::State;
 
 /// Where dockerd and its containerd keep what they leave, unless told otherwise.
 const DOCKER: &str = "/run/docker";

@@ -23,7 +23,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use crate::said::Said;
+use agent_model::warn_once::WarnOnce;
 
 /// The name of the engine, in metrics.
 pub const DOCKER: &str = "docker";
@@ -159,7 +159,7 @@ struct Follower {
 impl Follower {
     async fn run(self) {
         let mut retry_after = RETRY_AFTER;
-        let said = Said::new();
+        let said = WarnOnce::new();
         while !self.told.is_closed() {
             let error = match self.session().await {
                 Ok(()) => return,
@@ -167,7 +167,7 @@ impl Follower {
             };
             if self.state.connected.swap(false, Ordering::Relaxed) {
                 retry_after = RETRY_AFTER;
-                said.is_well();
+                said.clear();
             }
             let line = text::error_line(&error);
             if !matches!(error, EngineError::Absent) {
