@@ -8,7 +8,6 @@ pub mod inspect;
 pub mod namespaces;
 pub mod ns;
 pub mod ps;
-pub mod table;
 
 use agent_model::container::Container;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,6 @@
 //! Containers, and the other cgroups that a task can be in.
 
+use agent_ebpf::Namespace;
 use serde::{Deserialize, Serialize};
 
 /// What the kind of a [`Container`] can be.
@@ -55,6 +56,24 @@ pub struct Namespaces {
     pub time_for_children: u32,
     pub user: u32,
     pub uts: u32,
+}
+
+impl From<&agent_ebpf::Namespaces> for Namespaces {
+    fn from(inodes: &agent_ebpf::Namespaces) -> Self {
+        let at = |namespace: Namespace| inodes[namespace as usize];
+        Self {
+            cgroup: at(Namespace::Cgroup),
+            ipc: at(Namespace::Ipc),
+            mnt: at(Namespace::Mnt),
+            net: at(Namespace::Net),
+            pid: at(Namespace::Pid),
+            pid_for_children: at(Namespace::PidForChildren),
+            time: at(Namespace::Time),
+            time_for_children: at(Namespace::TimeForChildren),
+            user: at(Namespace::User),
+            uts: at(Namespace::Uts),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

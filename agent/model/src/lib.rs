@@ -6,6 +6,8 @@ pub mod clock;
 pub mod container;
 pub mod event;
 pub mod lock;
+pub mod names;
+pub mod table;
 pub mod text;
 pub mod units;
 pub mod warn_once;

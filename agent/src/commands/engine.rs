@@ -15,12 +15,12 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use super::known;
+use crate::pipeline::Shared;
+use crate::pipeline::look::{Look, look};
 use agent_engines::docker;
 use agent_engines::docker::Client;
 use agent_engines::docker::EngineError;
 use agent_engines::docker::State;
-use crate::pipeline::Shared;
-use crate::pipeline::look::{Look, look};
 use agent_engines::witness::Intents;
 use agent_engines::witness::ask::Asker;
 use agent_engines::witness::engine::inspect;

@@ -20,13 +20,13 @@ use agent_stream::client;
 use anyhow::{anyhow, bail};
 
 use super::engine::EngineArgs;
+use crate::inventory::containers::ContainerState;
+use crate::pipeline::look::Look;
 use agent_engines::docker::Client;
 use agent_engines::docker::State;
 use agent_engines::intent;
 use agent_engines::intent::Intent;
 use agent_engines::intent::Source;
-use crate::inventory::containers::ContainerState;
-use crate::pipeline::look::Look;
 use agent_engines::witness::Intents;
 use agent_engines::witness::Records;
 use agent_engines::witness::engine;

@@ -16,7 +16,6 @@ use agent_model::container::{Container, ContainerKind, Namespaces};
 use agent_registry::path::Runtime;
 use agent_registry::place::Where;
 use agent_registry::registry::{Cgroup, Registry};
-use agent_stream::say::named;
 use serde::{Deserialize, Serialize};
 
 use super::idle;
@@ -213,7 +212,7 @@ fn state(
         cpu_usage_seconds: None,
         cpu_percent: None,
         oom_kills: 0,
-        namespaces: init.map(|init| named(&init.namespaces)),
+        namespaces: init.map(|init| Namespaces::from(&init.namespaces)),
         intended: cgroup.intended.as_deref().cloned(),
         container,
     }

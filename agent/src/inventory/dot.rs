@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use agent_model::text::escape;
-use agent_stream::details::HOST;
+use agent_model::names::HOST;
 
 use super::ContainerName;
 use super::namespaces::NamespaceState;

@@ -11,8 +11,8 @@ use agent_host::{held, namespace};
 use agent_model::container::ContainerKind;
 use agent_registry::place::Where;
 use agent_registry::registry::Registry;
-use agent_stream::filter::is_named;
-use agent_stream::say::comm;
+use agent_model::names::is_named;
+use agent_model::names::comm;
 use serde::{Deserialize, Serialize};
 
 use super::ContainerName;

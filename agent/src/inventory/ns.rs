@@ -1,9 +1,9 @@
 //! Namespaces as a table: `agent ns`.
 
-use agent_stream::details::{HOST, NONE, quoted};
+use agent_model::names::{HOST, NONE, quoted};
 
 use super::namespaces::NamespaceState;
-use super::table::{Align, Cell, Column, DIM, NAME, PLAIN, render};
+use agent_model::table::{Align, Cell, Column, DIM, NAME, PLAIN, render};
 
 const COLUMNS: [Column; 6] = [
     ("TYPE", Align::Left),

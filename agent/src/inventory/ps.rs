@@ -2,10 +2,10 @@
 
 use agent_model::container::Container;
 use agent_model::units::size;
-use agent_stream::details::{NONE, quoted};
+use agent_model::names::{NONE, quoted};
 
 use super::containers::{Condition, ContainerState};
-use super::table::{ALARM, Align, Cell, Column, DIM, GOOD, NAME, PLAIN, render};
+use agent_model::table::{ALARM, Align, Cell, Column, DIM, GOOD, NAME, PLAIN, render};
 
 const COLUMNS: [Column; 8] = [
     ("NAME", Align::Left),

@@ -6,7 +6,7 @@ use agent_model::units::size;
 use agent_registry::place::short;
 
 use super::report::{Check, Observed, Report, Scope, Stimulus, Subject, Verdict, Victim};
-use crate::inventory::table::{ALARM, DIM, GOOD, NAME};
+use agent_model::table::{ALARM, DIM, GOOD, NAME};
 
 /// The columns before the text of a line of evidence.
 const MARGIN: usize = 12;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use agent_model::names::{HOST, quoted};
 use agent_model::clock::Moment;
 use agent_model::container::{Action, Container, ContainerKind, Exit};
 use agent_model::units::{duration, signal_name, size};
@@ -15,13 +16,6 @@ use super::record::{
 
 /// The characters of an id that people use for the whole.
 const SHORT_ID: usize = 12;
-
-/// The host in the place of a container's name.
-pub const HOST: &str = "host";
-/// An unknown container in the place of a container's name.
-pub const UNKNOWN: &str = "?";
-/// Nobody.
-pub const NONE: &str = "-";
 
 /// What happened, beside the kind.
 pub fn details(record: &Record) -> String {
@@ -58,14 +52,6 @@ pub fn details(record: &Record) -> String {
 /// A container's name. One that reads like the host or nobody is in quotes.
 pub fn name(container: &Container) -> String {
     quoted(&container.name)
-}
-
-/// A name, in quotes where it reads like the host or nobody.
-pub fn quoted(name: &str) -> String {
-    match name {
-        "" | HOST | UNKNOWN | NONE => format!("\"{name}\""),
-        name => name.to_owned(),
-    }
 }
 
 /// Whether the call did not do what it was asked to.

@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use agent_ebpf::NamespaceType;
+use agent_model::names::is_named;
 use agent_model::container::{Container, ContainerKind};
 
 use super::kind::Kind;
 use super::record::{Caller, Event, Joined, NamespaceCall, Process, Record, Subject};
-
-/// The digits from which on the start of a container's id stands for the container.
-const ID_PREFIX_MIN: usize = 12;
 
 /// What a watcher wants. An empty set asks for nothing in particular; of several values any will
 /// do, and all sets must be content. `lost` always passes: no filter hides a gap.
@@ -91,15 +89,6 @@ impl Filter {
         namespace_call(event)
             .is_some_and(|call| self.namespaces.iter().any(|it| touches(call, *it)))
     }
-}
-
-/// Whether a container is the one that is wanted: by its name, its id, or the start of its id.
-pub fn is_named(name: &str, id: &str, wanted: &str) -> bool {
-    wanted == name || wanted == id || (is_id_prefix(wanted) && id.starts_with(wanted))
-}
-
-fn is_id_prefix(text: &str) -> bool {
-    text.len() >= ID_PREFIX_MIN && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn is_on_host(caller: &Caller) -> bool {

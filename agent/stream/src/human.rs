@@ -3,7 +3,9 @@
 use agent_model::container::Action;
 use agent_model::text::{escape, fit, width};
 
-use super::details::{HOST, NONE, UNKNOWN, details, failed, name};
+use agent_model::names::{HOST, NONE, UNKNOWN};
+
+use super::details::{details, failed, name};
 use super::kind::Kind;
 use super::record::{Caller, Event, Process, Record};
 

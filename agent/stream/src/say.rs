@@ -7,6 +7,7 @@ use agent_ebpf::{
     CgroupKey, Constraint, Hierarchy, Namespace, NamespaceCall as CallRecord, NamespaceType,
     Namespaces, Oom as OomRecord, Task, UNLIMITED,
 };
+use agent_model::names::comm;
 use agent_model::clock::Clock;
 use agent_model::container::ContainerKind;
 use agent_model::event::{Body, Event};
@@ -127,15 +128,8 @@ fn caller(event: &Event, place: Where, clock: Clock) -> Caller {
         process: process(&event.caller, clock),
         container_unknown: place == Where::Unknown,
         container: place.container(),
-        namespaces: named(namespaces),
+        namespaces: namespaces.into(),
     }
-}
-
-/// The name of a task; what is not UTF-8 is replaced.
-pub fn comm(task: &Task) -> String {
-    let end = task.comm.iter().position(|&byte| byte == 0);
-    let length = end.unwrap_or(task.comm.len());
-    String::from_utf8_lossy(&task.comm[..length]).into_owned()
 }
 
 fn process(task: &Task, clock: Clock) -> Process {
@@ -154,23 +148,6 @@ fn subject(task: &Task, registry: &Registry, clock: Clock) -> Subject {
     Subject {
         process: process(task, clock),
         container: registry.locate(task).container(),
-    }
-}
-
-/// The ten inodes by their names.
-pub fn named(inodes: &Namespaces) -> agent_model::container::Namespaces {
-    let at = |namespace: Namespace| inodes[namespace as usize];
-    agent_model::container::Namespaces {
-        cgroup: at(Namespace::Cgroup),
-        ipc: at(Namespace::Ipc),
-        mnt: at(Namespace::Mnt),
-        net: at(Namespace::Net),
-        pid: at(Namespace::Pid),
-        pid_for_children: at(Namespace::PidForChildren),
-        time: at(Namespace::Time),
-        time_for_children: at(Namespace::TimeForChildren),
-        user: at(Namespace::User),
-        uts: at(Namespace::Uts),
     }
 }
 

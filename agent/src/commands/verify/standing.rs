@@ -14,14 +14,14 @@ use super::launched::{Progress, trace};
 use super::{Failure, report};
 use crate::commands::known::{self, Fresh, Known};
 use crate::commands::unit;
-use agent_engines::intent::Intent;
-use agent_engines::intent::expect;
 use crate::verify::caller::Caller;
 use crate::verify::claim::Claim;
 use crate::verify::judge::{Facts, Run, Undone, judge};
 use crate::verify::report::{Check, Report, Scope, Subject, Verdict};
 use crate::verify::run::{self, Watch};
 use crate::verify::sample::{Gauge, Sample};
+use agent_engines::intent::Intent;
+use agent_engines::intent::expect;
 
 /// The subject of the judgement, and what is known about it.
 struct Found {

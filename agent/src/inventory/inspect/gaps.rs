@@ -2,7 +2,7 @@
 
 use agent_host::process::IdRange;
 use agent_limits::limit::Kind;
-use agent_stream::details::quoted;
+use agent_model::names::quoted;
 use serde::Serialize;
 
 use super::{ChangedRoot, Namespace, Report};

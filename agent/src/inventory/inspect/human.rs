@@ -3,10 +3,10 @@
 use agent_host::process::IdRange;
 use agent_host::status::SETS;
 use agent_model::text::{escape, fit, width};
-use agent_stream::details::quoted;
+use agent_model::names::quoted;
 
 use super::{ChangedRoot, Fact, Limit, Mounts, Namespace, Report, Root, ThreadNamespace};
-use crate::inventory::table::{ALARM, DIM, NAME, PLAIN};
+use agent_model::table::{ALARM, DIM, NAME, PLAIN};
 
 /// Columns before a row's label, and of the label.
 const INDENT: usize = 2;

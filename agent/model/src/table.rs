@@ -1,6 +1,6 @@
 //! A table for the eye: columns as wide as what is in them, no wider than the screen.
 
-use agent_model::text::{escape, fit, width};
+use crate::text::{escape, fit, width};
 
 /// The columns between two columns.
 const GAP: usize = 1;
