@@ -33,7 +33,7 @@ use agent_runtime::supervise;
 use agent_tracer::kernel::probes::{Mechanism, State};
 use clap::Subcommand;
 
-use crate::pipeline::Pipeline;
+use agent_pipeline::Pipeline;
 
 /// The subcommands of the program.
 #[derive(Subcommand)]

@@ -2,14 +2,6 @@
 //!
 //! The modules stand in the order of the way of an event: arrows between them run down the list.
 
-pub mod pipeline;
-
-pub mod metrics;
-
-pub mod inventory;
-
-pub mod verify;
-
 pub mod server;
 
 pub mod commands;

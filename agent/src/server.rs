@@ -27,9 +27,10 @@ use socket::Socket;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::metrics::scrape::Scraper;
-use crate::metrics::traffic::{Side, Traffic};
-use crate::pipeline::Shared;
+use agent_metrics::scrape::Scraper;
+use agent_metrics::traffic::Side;
+use agent_metrics::traffic::Traffic;
+use agent_pipeline::Shared;
 
 /// How long open connections may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_millis(250);

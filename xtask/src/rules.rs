@@ -93,7 +93,7 @@ const RULES: [Rule; 13] = [
         wanted: "/proc and /sys/fs/cgroup are opened in agent/host/ only (a program that starts itself again opens its own file): call a reader there",
         // In a container's root file system, which the runtime makes, these are places to mount at.
         holds_in: |path| {
-            let rooms = ["agent/host/", "agent/src/runtime/"];
+            let rooms = ["agent/host/", "agent/runtime/"];
             in_agent(path)
                 && path != "agent/sys/src/start.rs"
                 && !rooms.iter().any(|room| path.starts_with(room))
@@ -110,7 +110,7 @@ const RULES: [Rule; 13] = [
             [
                 "agent/model/",
                 "agent/tracer/src/decode.rs",
-                "agent/src/container/path",
+                "agent/registry/",
             ]
             .iter()
             .any(|room| path.starts_with(room))
@@ -280,7 +280,7 @@ mod tests {
             ),
             ("agent/model/src/a.rs", "use std::fs;", "use std::fmt;"),
             (
-                "agent/src/container/path.rs",
+                "agent/registry/src/path.rs",
                 "rustix::fs::stat(path)",
                 "rustix::time::now()",
             ),

@@ -67,6 +67,16 @@ pub struct Started {
     ahead: Option<Ahead>,
 }
 
+/// The steps of an init process, in their order, as errors and fault points call them.
+pub fn init_steps() -> impl Iterator<Item = &'static str> {
+    child::FIRST.iter().map(|step| step.name)
+}
+
+/// The steps of a process that enters a container, likewise.
+pub fn exec_steps() -> impl Iterator<Item = &'static str> {
+    child::ENTER.iter().map(|step| step.name)
+}
+
 /// The command runs.
 #[derive(Debug)]
 pub struct Running {

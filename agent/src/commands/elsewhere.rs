@@ -11,7 +11,7 @@ use agent_stream::{client, socket};
 
 use super::engine::EngineArgs;
 use super::known::{Fresh, Known, Search, running, running_in};
-use crate::inventory::containers::ContainerState;
+use agent_inventory::containers::ContainerState;
 
 /// The actions that `agent` offers for containers of `agent run` alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,8 +15,9 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use super::known;
-use crate::pipeline::Shared;
-use crate::pipeline::look::{Look, look};
+use agent_pipeline::Shared;
+use agent_pipeline::look::Look;
+use agent_pipeline::look::look;
 use agent_engines::docker;
 use agent_engines::docker::Client;
 use agent_engines::docker::EngineError;

@@ -20,11 +20,16 @@ use super::engine::EngineArgs;
 use super::first_process::own_process;
 use super::known::{self, Fresh, Search};
 use super::{screen, unit};
-use crate::inventory::containers::ContainerState;
-use crate::inventory::inspect::{Report, container_of, page, read};
-use crate::inventory::namespaces::{NamespaceState, Wanted};
-use crate::inventory::{containers, namespaces};
-use crate::pipeline::look::Look;
+use agent_inventory::containers::ContainerState;
+use agent_inventory::inspect::Report;
+use agent_inventory::inspect::container_of;
+use agent_inventory::inspect::page;
+use agent_inventory::inspect::read;
+use agent_inventory::namespaces::NamespaceState;
+use agent_inventory::namespaces::Wanted;
+use agent_inventory::containers;
+use agent_inventory::namespaces;
+use agent_pipeline::look::Look;
 
 const EXAMPLES: &str = "\
 Examples:

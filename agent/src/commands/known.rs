@@ -20,8 +20,8 @@ use agent_stream::client;
 use anyhow::{anyhow, bail};
 
 use super::engine::EngineArgs;
-use crate::inventory::containers::ContainerState;
-use crate::pipeline::look::Look;
+use agent_inventory::containers::ContainerState;
+use agent_pipeline::look::Look;
 use agent_engines::docker::Client;
 use agent_engines::docker::State;
 use agent_engines::intent;

@@ -14,10 +14,11 @@ use anyhow::Context as _;
 
 use super::engine::EngineArgs;
 use super::screen;
-use crate::inventory::dot::graph;
-use crate::inventory::namespaces;
-use crate::inventory::namespaces::{NamespaceState, Wanted};
-use crate::inventory::ns::table;
+use agent_inventory::dot::graph;
+use agent_inventory::namespaces;
+use agent_inventory::namespaces::NamespaceState;
+use agent_inventory::namespaces::Wanted;
+use agent_inventory::ns::table;
 
 const EXAMPLES: &str = "\
 Examples:

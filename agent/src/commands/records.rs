@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use super::engine::EngineArgs;
-use crate::pipeline::Pipeline;
+use agent_pipeline::Pipeline;
 use agent_engines::witness::Intents;
 
 /// The events that a command wants, and how to get them.

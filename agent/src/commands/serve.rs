@@ -13,12 +13,12 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::engine::EngineArgs;
-use crate::metrics::agent::AgentMetrics;
-use crate::metrics::scrape::Scraper;
-use crate::metrics::series::Bounds;
-use crate::metrics::traffic::Traffic;
-use crate::metrics::which::Which;
-use crate::pipeline::Pipeline;
+use agent_metrics::agent::AgentMetrics;
+use agent_metrics::scrape::Scraper;
+use agent_metrics::series::Bounds;
+use agent_metrics::traffic::Traffic;
+use agent_metrics::which::Which;
+use agent_pipeline::Pipeline;
 use crate::server;
 use crate::server::Server;
 use crate::server::socket::Socket;

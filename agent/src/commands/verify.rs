@@ -11,8 +11,13 @@ pub use arguments::Args;
 use arguments::{Form, Output};
 
 use super::screen;
-use crate::verify::lines::{self, Screen};
-use crate::verify::report::{Check, Report, Scope, Subject, Workload};
+use agent_verify::lines;
+use agent_verify::lines::Screen;
+use agent_verify::report::Check;
+use agent_verify::report::Report;
+use agent_verify::report::Scope;
+use agent_verify::report::Subject;
+use agent_verify::report::Workload;
 
 /// The exit status where nothing could be judged.
 const NO_VERDICT: u8 = 2;

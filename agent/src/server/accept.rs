@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::admission::{Admission, Admitted, Peer};
-use crate::metrics::traffic::Reason;
+use agent_metrics::traffic::Reason;
 
 /// Connections that the kernel holds until they are accepted: a flood of them is to find room, for a client that finds none
 /// tries again after a second.

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use agent_model::lock::lock;
 
 use super::patience::Patience;
-use crate::metrics::traffic::{Reason, Side, Traffic};
+use agent_metrics::traffic::Reason;
+use agent_metrics::traffic::Side;
+use agent_metrics::traffic::Traffic;
 
 /// To whom a connection is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -104,7 +104,7 @@ mod tests {
     use tokio::time::{Instant, timeout};
 
     use super::*;
-    use crate::metrics::traffic::Reason;
+    use agent_metrics::traffic::Reason;
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_may_be_idle_but_takes_what_waits() {

@@ -15,9 +15,10 @@ use serde::Deserialize;
 
 use super::Server;
 use super::answer::Answer;
-use crate::inventory::{containers, idle, namespaces};
-use crate::metrics;
-use crate::pipeline::Shared;
+use agent_inventory::containers;
+use agent_inventory::idle;
+use agent_inventory::namespaces;
+use agent_pipeline::Shared;
 
 pub async fn landing() -> Html<&'static str> {
     Html(
@@ -80,7 +81,7 @@ pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
     }
     match server.scrapes.next().await {
         Ok(text) => {
-            let kind = [(header::CONTENT_TYPE, metrics::text::CONTENT_TYPE)];
+            let kind = [(header::CONTENT_TYPE, agent_metrics::text::CONTENT_TYPE)];
             (kind, Body::new(Answer::from(text))).into_response()
         }
         Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, why.to_string()).into_response(),

@@ -8,7 +8,7 @@ use agent_model::lock::lock;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::metrics::traffic::Reason;
+use agent_metrics::traffic::Reason;
 
 /// A new connection sends its first request within this time.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);

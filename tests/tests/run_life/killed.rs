@@ -4,6 +4,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use agent_runtime::launch;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tests::agent::agent;
@@ -37,26 +38,6 @@ const OF_ROOTS: [&str; 4] = ["prepared", "root", "leave", "running"];
 
 /// Those of `agent exec`, beside its process's own.
 const EXEC: [&str; 2] = ["clone", "cloned"];
-
-/// The steps of a new process: their table is read, so that none is forgotten.
-fn steps(table: &str) -> Vec<&'static str> {
-    let text = include_str!("../../../agent/src/runtime/launch/child.rs");
-    let beginning = format!("pub const {table}");
-    let (_, table) = text.split_once(&beginning).expect("the table");
-    let (table, _) = table.split_once("];").expect("its end");
-    let names = table.split("Step::new(").skip(1);
-    let names = names.map(|step| step.split(',').next().expect("a name").trim());
-    let names = names.map(|name| {
-        if name == "EXEC" {
-            "exec"
-        } else {
-            name.trim_matches('"')
-        }
-    });
-    let steps: Vec<_> = names.collect();
-    assert!(steps.len() > 10, "{steps:?}");
-    steps
-}
 
 /// Of one container, whatever can stay: it has its cgroup below others that are made for it, and is on a bridge.
 struct Everywhere {
@@ -118,7 +99,7 @@ fn nothing_is_left_of_a_launcher_killed_at_any_step() {
     }
     let everywhere = Everywhere::new();
     let root = ["--rootfs", rootfs().to_str().expect("UTF-8")];
-    for step in some(SUPERVISOR.into_iter().chain(steps("FIRST")), 12) {
+    for step in some(SUPERVISOR.into_iter().chain(launch::init_steps()), 12) {
         everywhere.assert_gone_after(step, &root);
     }
     let place = tempfile::tempdir().expect("a directory");
@@ -157,7 +138,7 @@ fn nothing_is_left_of_an_exec_that_is_killed() {
     container.start(&[], &["sleep", "1000"]);
     let before = container.processes();
     let unchanged = || (container.processes() == before).then_some(());
-    for step in some(EXEC.into_iter().chain(steps("ENTER")), 6) {
+    for step in some(EXEC.into_iter().chain(launch::exec_steps()), 6) {
         let mut exec = container.agent("exec", &[], &["sleep", "1000"]);
         let ended = output(exec.env("AGENT_FAULT", step));
         assert_eq!(ended.status.signal(), Some(9), "{step}: {ended:?}");
@@ -191,7 +172,7 @@ fn nothing_is_left_of_a_launcher_killed_on_its_way_into_a_pid_namespace() {
     other.start(&[], &["sleep", "1000"]);
     let container = Container::new("joining");
     let share = format!("container:{}", other.name);
-    for step in some(EXEC.into_iter().chain(["go"]).chain(steps("ENTER")), 6) {
+    for step in some(EXEC.into_iter().chain(["go"]).chain(launch::exec_steps()), 6) {
         let mut run = container.run(&["--pid", &share], &["sleep", "1000"]);
         let ended = output(run.env("AGENT_FAULT", step));
         assert_eq!(ended.status.signal(), Some(9), "{step}: {ended:?}");

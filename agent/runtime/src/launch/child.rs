@@ -66,7 +66,7 @@ impl Step {
     }
 }
 
-/// Of a container's first process.
+/// Of a container's init process.
 pub const FIRST: [Step; 25] = [
     Step::new("tie", tie),
     Step::new("memory", reaper::look),

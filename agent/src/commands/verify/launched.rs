@@ -22,14 +22,22 @@ use super::arguments::{Args, Weights};
 use super::{Failure, report};
 use crate::commands::first_process::first_process;
 use crate::commands::records::Wanted as Events;
-use crate::verify::caller::Caller;
-use crate::verify::claim::Claim;
-use crate::verify::judge::{Facts, judge};
-use crate::verify::report::{Check, InFile, Report, Scope, Subject, Workload};
-use crate::verify::run::{self, Ran, Watch};
-use crate::verify::supervised::Supervised;
-use crate::verify::trace::Trace;
-use crate::verify::weights;
+use agent_verify::caller::Caller;
+use agent_verify::claim::Claim;
+use agent_verify::judge::Facts;
+use agent_verify::judge::judge;
+use agent_verify::report::Check;
+use agent_verify::report::InFile;
+use agent_verify::report::Report;
+use agent_verify::report::Scope;
+use agent_verify::report::Subject;
+use agent_verify::report::Workload;
+use agent_verify::run;
+use agent_verify::run::Ran;
+use agent_verify::run::Watch;
+use agent_verify::supervised::Supervised;
+use agent_verify::trace::Trace;
+use agent_verify::weights;
 
 /// A command and the limits that it is to run under.
 pub struct Job {

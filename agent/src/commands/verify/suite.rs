@@ -14,8 +14,12 @@ use rustix::process::geteuid;
 use super::arguments::{Args, Weights};
 use super::launched::{self, Job as Launched, flags, last_cpu, split};
 use super::{Failure, report};
-use crate::verify::caller::once;
-use crate::verify::report::{Check, Report, Scope, Subject, Verdict};
+use agent_verify::caller::once;
+use agent_verify::report::Check;
+use agent_verify::report::Report;
+use agent_verify::report::Scope;
+use agent_verify::report::Subject;
+use agent_verify::report::Verdict;
 
 const STRESS: &str = "stress-ng";
 

@@ -1,0 +1,224 @@
+//! Reads all that is to be known of a process.
+
+use std::path::Path;
+
+use agent_host::held::How;
+use agent_host::hierarchy::{Hierarchies, Mounted, Version};
+use agent_host::membership::Membership;
+use agent_host::mount::MountPoint;
+use agent_host::process::Process;
+use agent_host::status::{SETS, Status};
+use agent_host::system::page_size;
+use agent_host::{Error, held};
+use agent_limits::limit::Intent;
+use agent_limits::limits::Limits;
+use agent_model::container::Container;
+
+use super::gaps::gaps;
+use super::mounts::{self, HostMounts};
+use super::{Cgroup, Fact, Limit, Mounts, Namespace, Report, ThreadNamespace, reason, source};
+use crate::namespaces::NamespaceState;
+
+/// Where a namespace was seen whose file in `/proc` is closed.
+const TASKS: &str = "the kernel's list of tasks (BPF iterator)";
+
+/// Where other threads are than the main one.
+fn threads(root: &Path, process: &Process, pid: u32) -> Vec<ThreadNamespace> {
+    let held = held::by_threads(root, pid).into_iter();
+    let of_thread = held.filter_map(|held| {
+        let How::Thread(tid) = held.how else {
+            return None;
+        };
+        let file = format!("task/{tid}/ns/{}", held.kind);
+        Some(ThreadNamespace {
+            tid,
+            kind: held.kind,
+            inode: held.inode,
+            source: source(&process.path(&file)),
+        })
+    });
+    of_thread.collect()
+}
+
+/// Reads it. `containers` are all that there are, `namespaces` those that the process is in, and `intent` is what the limits
+/// of its container are meant to be.
+///
+/// # Errors
+/// [`Error::Gone`] where the process is, or another one has its pid by the end. What cannot be read besides says so in its
+/// place.
+pub fn read(
+    root: &Path,
+    pid: u32,
+    containers: &[Container],
+    namespaces: &[NamespaceState],
+    intent: Option<&Intent>,
+) -> Result<Report, Error> {
+    let process = Process::new(root, pid);
+    let started = process.started()?;
+    let membership = Membership::of(root, pid);
+    let hierarchies = Hierarchies::discover(root)?;
+    let container = membership
+        .as_ref()
+        .ok()
+        .and_then(|it| container(it, containers));
+    let mount = namespaces.iter().find(|it| it.kind == "mnt");
+    let trees = trees(root, &process, mount.is_some_and(|it| it.host));
+    let link = process.link("root");
+    let how = link.as_ref().and_then(|link| {
+        let (own, host) = trees.as_ref()?;
+        Ok(mounts::root(link, own, host))
+    });
+    let status = process.status();
+    let of = |file: &str| source(&process.path(file));
+    let mut report = Report {
+        pid,
+        comm: Fact::of(of("comm"), process.comm()),
+        executable: Fact::of(of("exe"), process.link("exe")),
+        namespaces: namespaces
+            .iter()
+            .map(|it| namespace(it, &process, container))
+            .collect(),
+        threads: threads(root, &process, pid),
+        container: container.cloned(),
+        root: Fact::of(format!("{}, {}", of("root"), of("mountinfo")), how),
+        mounts: Fact::of(
+            of("mountinfo"),
+            trees
+                .as_ref()
+                .map(|(own, host)| Mounts::new(own.clone(), host)),
+        ),
+        uid_map: Fact::of(of("uid_map"), process.ids("uid_map")),
+        gid_map: Fact::of(of("gid_map"), process.ids("gid_map")),
+        capabilities: SETS
+            .iter()
+            .enumerate()
+            .map(|(at, (set, row))| {
+                let held = |it: &Status| it.capabilities[at].clone();
+                (*set, allowed(&process, row, &status, held))
+            })
+            .collect(),
+        no_new_privs: allowed(&process, "NoNewPrivs", &status, |it| it.no_new_privs),
+        seccomp: allowed(&process, "Seccomp", &status, |it| it.seccomp),
+        seccomp_filters: allowed(&process, "Seccomp_filters", &status, |it| {
+            it.seccomp_filters
+        }),
+        limits: match &membership {
+            Ok(membership) => {
+                let limits = Limits {
+                    hierarchies: &hierarchies,
+                    membership,
+                };
+                self::limits(&limits, intent)
+            }
+            Err(_) => Vec::new(),
+        },
+        cgroups: Fact::of(
+            of("cgroup"),
+            membership.as_ref().map(|it| cgroups(it, &hierarchies)),
+        ),
+        not_judged: Vec::new(),
+        not_isolated: Vec::new(),
+    };
+    report.not_isolated = gaps(&report);
+    if process.started()? != started {
+        let path = process.path("");
+        return Err(Error::Gone { path });
+    }
+    Ok(report)
+}
+
+/// The mounts of a process, and the host's where it is in another mount namespace.
+fn trees(
+    root: &Path,
+    process: &Process,
+    in_host: bool,
+) -> Result<(Vec<MountPoint>, HostMounts), Error> {
+    // Unlike the links, this file of pid 1's is open to all.
+    let host = || Process::new(root, 1).mounts();
+    Ok((
+        process.mounts()?,
+        if in_host { None } else { Some(host()?) },
+    ))
+}
+
+/// The container that a process is in; `None` where it is in none, or has ended.
+pub fn container_of(root: &Path, pid: u32, containers: &[Container]) -> Option<Container> {
+    let membership = Membership::of(root, pid).ok()?;
+    container(&membership, containers).cloned()
+}
+
+/// The container that a process is in: the outermost, as for all else.
+fn container<'a>(membership: &Membership, containers: &'a [Container]) -> Option<&'a Container> {
+    let has = |container: &&Container| {
+        let below = |path: &str| {
+            let rest = path.strip_prefix(&*container.cgroup);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        membership.paths().any(|(_, path)| below(path))
+    };
+    let in_them = containers.iter().filter(has);
+    in_them.min_by_key(|container| container.cgroup.len())
+}
+
+fn namespace(state: &NamespaceState, process: &Process, own: Option<&Container>) -> Namespace {
+    let others = state.containers.iter().filter(|other| {
+        own.is_none_or(|own| (&own.id, &own.runtime) != (&other.id, &other.runtime))
+    });
+    let link = process.namespace(&state.kind);
+    let is_open = link.is_ok_and(|inode| inode == state.inode);
+    Namespace {
+        kind: state.kind.clone(),
+        inode: state.inode,
+        host: state.host,
+        processes: state.processes,
+        shared_with: others.cloned().collect(),
+        source: if is_open {
+            source(&process.path("ns").join(&state.kind))
+        } else {
+            TASKS.to_owned()
+        },
+    }
+}
+
+/// What a row of `status` says.
+fn allowed<T>(
+    process: &Process,
+    row: &str,
+    status: &Result<Status, Error>,
+    of: impl Fn(&Status) -> T,
+) -> Fact<T> {
+    let place = format!("{} {row}", source(&process.path("status")));
+    Fact::of(place, status.as_ref().map(of))
+}
+
+fn cgroups(membership: &Membership, hierarchies: &Hierarchies) -> Vec<Cgroup> {
+    let paths = membership.paths();
+    let cgroup = |(id, path): (u32, &str)| {
+        Some(Cgroup {
+            hierarchy: hierarchy(hierarchies.by_id(id)?),
+            path: path.to_owned(),
+        })
+    };
+    paths.filter_map(cgroup).collect()
+}
+
+fn hierarchy(mounted: &Mounted) -> String {
+    match (mounted.version, &mounted.name) {
+        (Version::V2, _) => "v2".to_owned(),
+        (Version::V1, Some(name)) => format!("name={name}"),
+        (Version::V1, None) => mounted.controllers.join(","),
+    }
+}
+
+/// All that there is a file for, or that limits something.
+fn limits(limits: &Limits<'_>, intent: Option<&Intent>) -> Vec<Limit> {
+    let all = limits.all().into_iter();
+    let told = all.filter_map(|(kind, device)| match limits.chain(kind, device) {
+        Ok(chain) => {
+            let intended = intent.and_then(|it| it.held(kind, device, chain.version, page_size()));
+            Some(Limit::of(&chain, intended.as_ref())).filter(Limit::says_something)
+        }
+        Err(error) => Some(Limit::unreadable(kind, device, reason(&error))),
+    });
+    told.collect()
+}

@@ -1,0 +1,75 @@
+//! Where a container's limits are not what they are meant to be.
+
+use std::path::PathBuf;
+
+use agent_host::hierarchy::Version;
+use agent_host::reading::Reading;
+use agent_host::system::page_size;
+use agent_limits::limit::chain::{Chain, Drift, Link, Missing};
+use agent_limits::limit::{Held, Kind};
+
+use super::effective::{BOUNDED, Bound, Seen};
+use super::{Cgroup, Samples, Source};
+use crate::catalogue;
+use crate::text::Value;
+
+pub const SOURCES: &[Source] = &[Source {
+    metric: &catalogue::LIMIT_DRIFT,
+    write: all,
+}];
+
+fn all(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
+    // One that was removed while its files were read has no limits.
+    let is_there = cgroup.live.is_some() && cgroup.reading != Reading::default();
+    if !cgroup.is_container || !is_there {
+        return;
+    }
+    let page = page_size();
+    for (bounded, bound) in BOUNDED.iter().zip(&cgroup.bounds) {
+        one(cgroup, bounded.kind, bound, page, out);
+    }
+}
+
+fn one(cgroup: &Cgroup, kind: Kind, bound: &Bound, page: u64, out: &mut Samples<'_, '_>) {
+    // Where the kernel counts no swap, engines leave its limit out and say so.
+    if bound.own == Seen::Unread || kind == Kind::MemorySwap && bound.own == Seen::Nothing {
+        return;
+    }
+    let version = bound.version.unwrap_or(Version::V2);
+    let intent = cgroup.intended.as_ref();
+    // 0 would say that the limit is as intended.
+    let Some(intended) = intent.and_then(|intent| intent.held(kind, None, version, page)) else {
+        return;
+    };
+    let drift = chain(kind, version, bound).drift(Some(&intended));
+    // What could not be read above may be tighter than an own limit.
+    let is_limited = bound.own.held().is_some_and(|held| !held.is_none());
+    if drift.is_none() && is_limited && bound.above == Seen::Unread {
+        return;
+    }
+    let found = drift.as_ref().map(Drift::name);
+    for name in Drift::NAMES {
+        let value = Value::Number((found == Some(name)).into());
+        out.push(&[kind.flag(), name], value);
+    }
+}
+
+/// As it is judged: which cgroup, file and reason it is are not asked for.
+fn chain(kind: Kind, version: Version, bound: &Bound) -> Chain {
+    let link = |held: &Held| Link {
+        cgroup: String::new(),
+        file: PathBuf::new(),
+        text: String::new(),
+        held: held.clone(),
+    };
+    let own = bound.own.held().map(link);
+    Chain {
+        kind,
+        device: None,
+        version,
+        own: own.ok_or_else(|| Missing::NoFile {
+            file: kind.flag().to_owned(),
+        }),
+        above: bound.above.held().map(link).into_iter().collect(),
+    }
+}

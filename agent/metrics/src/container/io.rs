@@ -1,0 +1,58 @@
+//! Block I/O, by device.
+
+use agent_host::reading::{DeviceUse, OPERATIONS, Operation};
+
+use super::{Cgroup, Samples, Source};
+use crate::catalogue;
+use crate::text::Value;
+
+pub const SOURCES: &[Source] = &[
+    Source {
+        metric: &catalogue::FS_READS_BYTES,
+        write: |cgroup, out| operation(cgroup, out, |device| &device.bytes, Operation::Read),
+    },
+    Source {
+        metric: &catalogue::FS_READS,
+        write: |cgroup, out| operation(cgroup, out, |device| &device.count, Operation::Read),
+    },
+    Source {
+        metric: &catalogue::FS_WRITES_BYTES,
+        write: |cgroup, out| operation(cgroup, out, |device| &device.bytes, Operation::Write),
+    },
+    Source {
+        metric: &catalogue::FS_WRITES,
+        write: |cgroup, out| operation(cgroup, out, |device| &device.count, Operation::Write),
+    },
+    Source {
+        metric: &catalogue::BLKIO_USAGE,
+        write: usage,
+    },
+];
+
+fn operation(
+    cgroup: &Cgroup,
+    out: &mut Samples<'_, '_>,
+    values: fn(&DeviceUse) -> &[Option<u64>; OPERATIONS],
+    operation: Operation,
+) {
+    for (device, name) in cgroup.reading.devices.iter().zip(&cgroup.devices) {
+        // A device without a name is gone, and several of them would be one series.
+        if let Some(value) = values(device)[operation as usize]
+            && !name.is_empty()
+        {
+            out.push(&[name], Value::Number(value));
+        }
+    }
+}
+
+fn usage(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
+    for (device, name) in cgroup.reading.devices.iter().zip(&cgroup.devices) {
+        let (major, minor) = (device.major.to_string(), device.minor.to_string());
+        for operation in Operation::ALL {
+            if let Some(bytes) = device.bytes[operation as usize] {
+                let own = [name, &*major, &*minor, operation.name()];
+                out.push(&own, Value::Number(bytes));
+            }
+        }
+    }
+}

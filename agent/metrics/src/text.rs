@@ -1,0 +1,305 @@
+//! Writes Prometheus' text exposition format, version 0.0.4, in chunks.
+
+use std::fmt::Write as _;
+use std::mem;
+use std::time::Duration;
+
+use super::catalogue::Metric;
+
+/// Media type of the format, for the header `Content-Type`.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A chunk is handed on once it has this many bytes; it is longer by less than a sample.
+pub const CHUNK_BYTES: usize = 64 << 10;
+
+/// Spares most chunks from growing for their last sample.
+const SPARE_BYTES: usize = 4 << 10;
+
+/// The labels of a cgroup, as text, made once for all of its series.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labels(Box<str>);
+
+impl Labels {
+    /// The names, in the order of the values: the last ones of a [`Metric`]'s.
+    pub const NAMES: [&'static str; 3] = ["id", "image", "name"];
+
+    /// `id` is the cgroup's path; `image` and `name` are empty where it is no container's.
+    pub fn new(id: &str, image: &str, name: &str) -> Self {
+        let mut text = String::new();
+        for (label, value) in Self::NAMES.iter().zip([id, image, name]) {
+            push_label(&mut text, label, value);
+        }
+        Self(text.into())
+    }
+}
+
+/// A sample's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    Number(u64),
+    /// In nanoseconds, written in seconds; also for other numbers of billionths.
+    Seconds(u64),
+}
+
+impl From<Duration> for Value {
+    fn from(time: Duration) -> Self {
+        Self::Seconds(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Room for the longest number and the point.
+const NUMBER_BYTES: usize = 21;
+
+impl Value {
+    /// Pushes it, exact, with no more digits than needed. By hand: a scrape has tens of thousands.
+    fn push_to(self, text: &mut String) {
+        let (number, mut decimals) = match self {
+            Self::Number(number) => (number, 0),
+            Self::Seconds(0) => (0, 0),
+            Self::Seconds(nanoseconds) => (nanoseconds, 9),
+        };
+        let mut rest = number;
+        while decimals > 0 && rest.is_multiple_of(10) {
+            rest /= 10;
+            decimals -= 1;
+        }
+        let mut digits = [0; NUMBER_BYTES];
+        let mut at = NUMBER_BYTES;
+        let mut written = 0;
+        // A whole part of 0 is written too.
+        while rest > 0 || written <= decimals {
+            if written == decimals && decimals > 0 {
+                at -= 1;
+                digits[at] = b'.';
+            }
+            at -= 1;
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            written += 1;
+        }
+        text.push_str(str::from_utf8(&digits[at..]).unwrap_or_default());
+    }
+}
+
+/// Writes families one after the other, in chunks of whole samples.
+#[derive(Debug, Default)]
+pub struct Writer {
+    /// All but the last are full.
+    chunks: Vec<String>,
+}
+
+impl Writer {
+    /// Begins a family. The format wants each but once.
+    pub fn family(&mut self, metric: &'static Metric) -> Family<'_> {
+        let Metric {
+            name, help, kind, ..
+        } = metric;
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.chunk(), "# HELP {name} {help}\n# TYPE {name} {kind}");
+        Family {
+            writer: self,
+            metric,
+        }
+    }
+
+    /// Whether there is a full one.
+    pub fn has_chunk(&self) -> bool {
+        self.chunks
+            .first()
+            .is_some_and(|chunk| chunk.len() >= CHUNK_BYTES)
+    }
+
+    /// What was written since the last call.
+    pub fn take(&mut self) -> Vec<String> {
+        mem::take(&mut self.chunks)
+    }
+
+    /// The one that is being written.
+    fn chunk(&mut self) -> &mut String {
+        let is_full = |chunk: &String| chunk.len() >= CHUNK_BYTES;
+        if self.chunks.last().is_none_or(is_full) {
+            // After a full one there is likely to be as much again.
+            let bytes = if self.chunks.is_empty() {
+                0
+            } else {
+                CHUNK_BYTES + SPARE_BYTES
+            };
+            self.chunks.push(String::with_capacity(bytes));
+        }
+        let last = self.chunks.len() - 1;
+        &mut self.chunks[last]
+    }
+}
+
+/// A family being written.
+pub struct Family<'a> {
+    writer: &'a mut Writer,
+    metric: &'static Metric,
+}
+
+impl Family<'_> {
+    /// A series with the values of the family's own labels, and those of a cgroup where the family
+    /// is by cgroup.
+    pub fn sample(&mut self, own: &[&str], cgroup: Option<&Labels>, value: Value) {
+        let cgroup_names = cgroup.map_or(0, |_| Labels::NAMES.len());
+        debug_assert_eq!(own.len() + cgroup_names, self.metric.labels.len());
+        let text = self.writer.chunk();
+        text.push_str(self.metric.name);
+        if !self.metric.labels.is_empty() {
+            text.push('{');
+            for (label, value) in self.metric.labels.iter().zip(own) {
+                push_label(text, label, value);
+            }
+            if let Some(Labels(labels)) = cgroup {
+                text.push_str(labels);
+            }
+            // Each label is written with a comma behind.
+            text.pop();
+            text.push('}');
+        }
+        text.push(' ');
+        value.push_to(text);
+        text.push('\n');
+    }
+}
+
+/// Pushes `LABEL="VALUE",`. The format escapes three characters and takes all others as they are.
+fn push_label(text: &mut String, label: &str, value: &str) {
+    text.push_str(label);
+    text.push_str("=\"");
+    let mut rest = value;
+    while let Some(at) = rest.find(['\\', '"', '\n']) {
+        text.push_str(&rest[..at]);
+        text.push_str(match rest.as_bytes()[at] {
+            b'\\' => r"\\",
+            b'"' => "\\\"",
+            _ => r"\n",
+        });
+        rest = &rest[at + 1..];
+    }
+    text.push_str(rest);
+    text.push_str("\",");
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::catalogue::CPU_USAGE;
+    use crate::catalogue::MEMORY_USAGE;
+    use crate::catalogue::WATCHERS;
+
+    fn written(write: impl FnOnce(&mut Writer)) -> Vec<String> {
+        let mut writer = Writer::default();
+        write(&mut writer);
+        writer.take()
+    }
+
+    #[test]
+    fn families() {
+        let chunks = written(|out| {
+            let mut family = out.family(&CPU_USAGE);
+            let labels = Labels::new("/a", "busybox", "b\"\\\n\0");
+            family.sample(
+                &["total"],
+                Some(&labels),
+                Duration::from_millis(1500).into(),
+            );
+            out.family(&WATCHERS)
+                .sample(&[], None, Value::Number(u64::MAX));
+        });
+        let wanted = "\
+# HELP container_cpu_usage_seconds_total Cumulative cpu time consumed in seconds.
+# TYPE container_cpu_usage_seconds_total counter
+container_cpu_usage_seconds_total{cpu=\"total\",id=\"/a\",image=\"busybox\",name=\"b\\\"\\\\\\n\0\"} 1.5
+# HELP agent_watchers Streams of events being served.
+# TYPE agent_watchers gauge
+agent_watchers 18446744073709551615
+";
+        assert_eq!(chunks, [wanted]);
+    }
+
+    #[test]
+    fn values() {
+        for (nanoseconds, text) in [
+            (0, "0"),
+            (1, "0.000000001"),
+            (10_000_000, "0.01"),
+            (1_050_000_000, "1.05"),
+            (1_000_000_000, "1"),
+            (287_576_612_190, "287.57661219"),
+            (u64::MAX, "18446744073.709551615"),
+        ] {
+            let mut written = String::new();
+            Value::Seconds(nanoseconds).push_to(&mut written);
+            assert_eq!(written, text);
+        }
+    }
+
+    #[test]
+    fn chunks_are_of_whole_samples() {
+        let samples = 5000;
+        let chunks = written(|out| {
+            let mut family = out.family(&MEMORY_USAGE);
+            for number in 0..samples {
+                let labels = Labels::new(&format!("/{number}"), "", "");
+                family.sample(&[], Some(&labels), Value::Number(number));
+            }
+        });
+        let longest = chunks.iter().map(String::len).max().unwrap();
+        assert!(chunks.len() > 4 && longest < CHUNK_BYTES + 100, "{longest}");
+        assert!(chunks.iter().all(|chunk| chunk.ends_with('\n')));
+        let text = chunks.concat();
+        assert_eq!(text.lines().count() as u64, samples + 2);
+        assert_eq!(
+            text.lines().next_back().unwrap().split(' ').next_back(),
+            Some("4999")
+        );
+    }
+
+    /// The values of the labels of a sample, as the format's description has them.
+    fn parse_labels(sample: &str) -> Vec<(String, String)> {
+        let mut labels = Vec::new();
+        let mut rest = &sample[sample.find('{').unwrap() + 1..];
+        while let Some((name, after)) = rest.split_once("=\"") {
+            let mut value = String::new();
+            let mut chars = after.char_indices();
+            let end = loop {
+                match chars.next().unwrap() {
+                    (at, '"') => break at,
+                    (_, '\\') => value.push(match chars.next().unwrap().1 {
+                        'n' => '\n',
+                        escaped @ ('\\' | '"') => escaped,
+                        other => panic!("\\{other} is no escape"),
+                    }),
+                    (_, '\n') => panic!("a newline in a value"),
+                    (_, char) => value.push(char),
+                }
+            };
+            labels.push((name.to_owned(), value));
+            rest = after[end + 1..].trim_start_matches(',');
+        }
+        assert_eq!(rest, "} 7\n");
+        labels
+    }
+
+    proptest! {
+        #[test]
+        fn labels_come_back(
+            id in "([\\\\\"\n\0-\u{1f}=,{}n é𝕏]|.){0,12}",
+            image in "[\\\\\"\n\r\t]{0,6}",
+            name in ".{0,12}",
+        ) {
+            let labels = Labels::new(&id, &image, &name);
+            let chunks = written(|out| {
+                out.family(&MEMORY_USAGE).sample(&[], Some(&labels), Value::Number(7));
+            });
+            let text = chunks.concat();
+            let sample = text.splitn(3, '\n').nth(2).unwrap();
+            let wanted = [("id", id), ("image", image), ("name", name)];
+            let wanted = wanted.map(|(label, value)| (label.to_owned(), value));
+            prop_assert_eq!(parse_labels(sample), wanted);
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! The thread that reads the rings.
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes, Task};
+use agent_model::clock::Clock;
+use agent_model::event::{Body, Event};
+use agent_model::lock::lock;
+use agent_model::{clock, text};
+use agent_registry::claim::{Claim, Confirmation};
+use agent_registry::registry::{Registry, keys};
+use agent_stream::kind::Kind as StreamKind;
+use agent_stream::say::say;
+use agent_sys::ring::Ring;
+use agent_tracer::decode;
+use agent_tracer::kernel::counts::KernelCounts;
+use agent_tracer::kernel::frequent::{Frequent, Rings};
+use agent_tracer::kernel::runs::Programs;
+use aya_log::EbpfLogger;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::confirm::Allowance;
+use super::ending::Ending;
+use super::missed::{Missed, Skipped};
+use super::{Shared, scan};
+use crate::attribute::attribute;
+use agent_model::warn_once::WarnOnce;
+
+/// How often losses, and what watchers want, are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a frequent record waits at most: they wake the reader only when many wait.
+const FREQUENT_INTERVAL: Duration = Duration::from_millis(20);
+
+/// At most one scan for cgroups that were born unseen in this time.
+const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Of the time, scans take one part in so many at most.
+const SCAN_SHARE: u32 = 4;
+
+static UNREAD: WarnOnce = WarnOnce::new();
+static NO_EVENT: WarnOnce = WarnOnce::new();
+
+/// How often the rare ring is read for the birth of the cgroup that a frequent record is of. The
+/// birth was sent before, but may stand behind a record that another CPU is writing.
+const TRIES: u32 = 16;
+
+/// Cgroups remembered at most for not having been found.
+const LACKING_AT_MOST: usize = 4096;
+
+/// The thread's own.
+pub struct Reader {
+    shared: Arc<Shared>,
+    rare: Ring,
+    /// Mapped while somebody wants what is in them, and until they are empty then.
+    frequent: Option<Rings>,
+    unwanted: Option<Instant>,
+    frequent_map: Frequent,
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
+    clock: Clock,
+    /// Losses in the kernel that streams were told of, by [`Kind`].
+    known_losses: [u64; KINDS],
+    programs: Arc<Programs>,
+    missed: Missed,
+    ending: Ending,
+    looked: Instant,
+    scanned: Instant,
+    scan_took: Duration,
+    /// Whether records of births or deaths of cgroups were lost since the last scan.
+    lost_births: bool,
+    /// Cgroups that were not found since the last scan.
+    lacking: HashSet<CgroupKey>,
+    allowance: Allowance,
+}
+
+impl Reader {
+    pub fn new(
+        shared: Arc<Shared>,
+        rare: Ring,
+        frequent_map: Frequent,
+        log: Option<EbpfLogger<&'static dyn log::Log>>,
+    ) -> Self {
+        let programs = lock(&shared.kernel).programs();
+        Self {
+            shared,
+            rare,
+            frequent: None,
+            unwanted: None,
+            frequent_map,
+            log,
+            clock: Clock::now(),
+            known_losses: [0; KINDS],
+            programs,
+            missed: Missed::new(),
+            ending: Ending::default(),
+            looked: Instant::now(),
+            scanned: Instant::now(),
+            scan_took: Duration::ZERO,
+            lost_births: false,
+            lacking: HashSet::new(),
+            allowance: Allowance::new(),
+        }
+    }
+
+    /// Reads until the pipeline stops.
+    pub fn run(mut self) {
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            self.follow_demand();
+            self.wait();
+            self.clock = self.clock.kept();
+            self.drain();
+            self.take_found();
+            if let Some(log) = &mut self.log {
+                log.flush();
+            }
+            let since = self.looked.elapsed();
+            if since >= LOOK_INTERVAL {
+                self.looked = Instant::now();
+                self.shared.update_demand();
+                self.tell_losses(since);
+                self.confirm_found();
+                self.end_empty();
+                lock(&self.shared.registry).forget(Instant::now());
+            }
+        }
+    }
+
+    /// Maps the frequent rings while somebody wants what is in them.
+    fn follow_demand(&mut self) {
+        if lock(&self.shared.demand).is_some() {
+            self.unwanted = None;
+            if self.frequent.is_none() {
+                match self.frequent_map.open() {
+                    Ok(rings) => self.frequent = Some(rings),
+                    Err(error) => {
+                        let why = text::error_line(&error);
+                        UNREAD.warn(&format!("forks, execs and exits cannot be read: {why}"));
+                    }
+                }
+            }
+            return;
+        }
+        // Programs that were running when the kernel was told may be sending still.
+        let unwanted = *self.unwanted.get_or_insert_with(Instant::now);
+        if unwanted.elapsed() >= LOOK_INTERVAL && !self.read_frequent() {
+            self.frequent = None;
+        }
+    }
+
+    /// Until there is something to read or to look at.
+    fn wait(&self) {
+        let interval = if self.frequent.is_some() {
+            FREQUENT_INTERVAL
+        } else {
+            LOOK_INTERVAL
+        };
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: interval.subsec_nanos().into(),
+        };
+        let log = self.log.as_ref().map(AsFd::as_fd);
+        let frequent = self.frequent.iter().flat_map(Rings::descriptors);
+        let descriptors = [self.rare.as_fd(), self.shared.wake.as_fd()];
+        let descriptors = descriptors.into_iter().chain(log).chain(frequent);
+        let mut descriptors: Vec<_> = descriptors
+            .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
+            .collect();
+        // Interrupted or not: what there is to do is looked at anyway.
+        let _ = poll(&mut descriptors, Some(&timeout));
+        // Not to be woken by the same again.
+        let _ = rustix::io::read(&self.shared.wake, &mut [0u8; 8]);
+    }
+
+    /// Reads what is there: what is rare first. A flood must not keep this thread from everything
+    /// else.
+    fn drain(&mut self) {
+        let began = Instant::now();
+        while began.elapsed() < LOOK_INTERVAL && (self.read_rare() || self.read_frequent()) {}
+    }
+
+    /// Takes one record of the rare ring; false where there is none.
+    fn read_rare(&mut self) -> bool {
+        let Some(read) = self.rare.next(read) else {
+            return false;
+        };
+        let event = counted(read, &self.shared);
+        let Ok(event) = event else { return true };
+        let mut confirmed = self.look_for_confirmation(&event);
+        let mut registry = lock(&self.shared.registry);
+        if registry.lacking_of(&event.caller).is_some() && self.may_scan() {
+            drop(registry);
+            self.scan();
+            registry = lock(&self.shared.registry);
+        }
+        let take = |key: CgroupKey| -> Counts { lock(&self.shared.counts).take(key) };
+        if !matches!(event.body, Body::CgroupMkdir { .. }) {
+            registry.confirm(confirmed.take());
+        }
+        let record = attribute(&event, &mut registry, self.clock, take);
+        registry.confirm(confirmed);
+        self.ending.note(&event, &mut registry, Instant::now());
+        if matches!(event.body, Body::Exec(_)) {
+            begin(&event.caller, &registry, &mut lock(&self.shared.counts));
+        }
+        drop(registry);
+        if let Some(record) = record {
+            self.shared.streams.publish(record);
+        }
+        if self.ending.is_full() {
+            self.end_empty();
+        }
+        true
+    }
+
+    /// What confirms the claim of a cgroup that was made, or whose first process executes a program: engines leave their
+    /// records before the one or before the other. Nothing is read for any other record, nor twice for one container in
+    /// many hierarchies.
+    ///
+    /// Where that took too much time lately, somebody else looks.
+    fn look_for_confirmation(&mut self, event: &Event) -> Option<Confirmation> {
+        let mut registry = lock(&self.shared.registry);
+        let claim = match &event.body {
+            Body::CgroupMkdir { path, .. } => {
+                let claim = Claim::of(path).filter(|claim| claim.cgroup == *path)?;
+                registry.is_new_claim(path).then_some(claim)
+            }
+            Body::Exec(_) => registry.claim_of(&event.caller),
+            _ => None,
+        };
+        drop(registry);
+        let claim = claim?;
+        if !self.allowance.is_left() {
+            self.shared.waiting.push(claim);
+            return None;
+        }
+        let began = Instant::now();
+        let found = self.shared.witnesses.confirm(&claim);
+        if found.as_ref().is_none_or(|found| found.user != 0) {
+            self.allowance.spend(began.elapsed());
+        }
+        found
+    }
+
+    /// Whether there was no scan lately, and those that there were leave most of the time to the rings.
+    fn may_scan(&self) -> bool {
+        self.scanned.elapsed() >= SCAN_INTERVAL.max(self.scan_took * SCAN_SHARE)
+    }
+
+    /// Looks which cgroups there are. Nothing is locked but while some of them are told to the registry.
+    fn scan(&mut self) {
+        let began = Instant::now();
+        let Shared {
+            hierarchies,
+            registry,
+            counts,
+            ..
+        } = &*self.shared;
+        if std::mem::take(&mut self.lost_births) {
+            scan::again(hierarchies, registry, counts);
+        } else {
+            scan::directories(hierarchies, |chunk| scan::add(&mut lock(registry), chunk));
+        }
+        self.lacking.clear();
+        self.scan_took = began.elapsed();
+        self.scanned = Instant::now();
+        self.confirm_found();
+    }
+
+    /// Lets be confirmed what a scan found, and what there was no room for.
+    fn confirm_found(&self) {
+        let room = self.shared.waiting.room();
+        for claim in lock(&self.shared.registry).new_claims(room) {
+            self.shared.waiting.push(claim);
+        }
+    }
+
+    fn take_found(&self) {
+        let found = self.shared.waiting.take_found();
+        if !found.is_empty() {
+            lock(&self.shared.registry).confirm(found);
+        }
+    }
+
+    /// Tells streams of containers that have stopped since nobody came into them for a while.
+    fn end_empty(&mut self) {
+        let now = Instant::now();
+        let mut registry = lock(&self.shared.registry);
+        let ended = self.ending.ended(&mut registry, self.clock, now);
+        drop(registry);
+        for record in ended {
+            self.shared.streams.publish(record);
+        }
+    }
+
+    /// Takes one record of the frequent rings; false where there is none.
+    fn read_frequent(&mut self) -> bool {
+        let Some(read) = self.frequent.as_mut().and_then(|rings| rings.next(read)) else {
+            return false;
+        };
+        let event = counted(read, &self.shared);
+        let Ok(event) = event else { return true };
+        let lacking = lacking(&lock(&self.shared.registry), &event);
+        if let Some(cgroup) = lacking {
+            self.look_for(cgroup, &event);
+        }
+        let record = say(&event, None, &lock(&self.shared.registry), self.clock);
+        if let Some(record) = record {
+            self.shared.streams.publish(record);
+        }
+        true
+    }
+
+    /// Rare and frequent rings are not ordered against each other: the birth of the event's cgroup may not
+    /// be read yet.
+    fn look_for(&mut self, cgroup: CgroupKey, event: &Event) {
+        if self.lacking.contains(&cgroup) && !self.may_scan() {
+            return;
+        }
+        let began = Instant::now();
+        for _ in 0..TRIES {
+            while began.elapsed() < FREQUENT_INTERVAL && self.read_rare() {}
+            if lacking(&lock(&self.shared.registry), event).is_none() {
+                return;
+            }
+            std::thread::yield_now();
+        }
+        if self.may_scan() {
+            self.scan();
+        }
+        if self.lacking.len() < LACKING_AT_MOST {
+            self.lacking.insert(cgroup);
+        }
+    }
+
+    /// Tells streams of records that the kernel could not send in the time that has gone by.
+    fn tell_losses(&mut self, time: Duration) {
+        let Skipped { mut kinds, within } = self.missed.since_last(&self.programs);
+        let losses = &mut kinds;
+        for kind in Kind::ALL {
+            let Ok(outcomes) = lock(&self.shared.counts).outcomes(*kind) else {
+                continue;
+            };
+            let Outcomes {
+                no_room,
+                suppressed,
+                ..
+            } = outcomes;
+            let known = &mut self.known_losses[*kind as usize];
+            let lost = (no_room + suppressed).saturating_sub(*known);
+            *known += lost;
+            if lost > 0 {
+                losses.push((stream_kind(*kind), lost));
+            }
+        }
+        let mut lost = losses.iter().map(|(kind, _)| *kind);
+        self.lost_births |= lost.any(|kind| kind == StreamKind::Container);
+        if self.lost_births && self.may_scan() {
+            self.scan();
+        }
+        if !losses.is_empty() {
+            let since = clock::since_boot().saturating_sub(time.max(within));
+            let since = self.clock.moment(since.as_nanos() as u64);
+            self.shared.streams.publish_loss(losses, since);
+        }
+    }
+}
+
+/// A cgroup's first process executes a program.
+fn begin(task: &Task, registry: &Registry, counts: &mut KernelCounts) {
+    if let Some(key) = registry.counted_outside_containers(task) {
+        // A service's mounts say nothing of the containers that it makes below.
+        counts.forget_baseline(key);
+    } else if let Some(key) = keys(task).next() {
+        scan::lend(key, registry, counts);
+    }
+}
+
+/// What a record says it is, and what it tells.
+type Read = (
+    Result<Kind, decode::DecodeError>,
+    Result<Event, decode::DecodeError>,
+);
+
+fn read(bytes: &[u8]) -> Read {
+    (decode::kind(bytes), decode::decode(bytes))
+}
+
+/// The event, counted as what it is.
+fn counted((kind, event): Read, shared: &Shared) -> Result<Event, decode::DecodeError> {
+    let decoded = kind.ok().map(|kind| &shared.decoded[kind as usize]);
+    match &event {
+        Ok(_) => {
+            if let Some(decoded) = decoded {
+                decoded.decoded.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Err(error) => {
+            if let Some(decoded) = decoded {
+                decoded.undecodable.fetch_add(1, Ordering::Relaxed);
+            }
+            let why = text::error_line(error);
+            NO_EVENT.warn(&format!("a record of the ring is no event: {why}"));
+        }
+    }
+    event
+}
+
+/// A cgroup that the event is of and that is not known.
+fn lacking(registry: &Registry, event: &Event) -> Option<CgroupKey> {
+    let child = match &event.body {
+        Body::Fork { child } => registry.lacking_of(child),
+        _ => None,
+    };
+    child.or_else(|| registry.lacking_of(&event.caller))
+}
+
+/// The kind under which a stream misses a record.
+fn stream_kind(kind: Kind) -> StreamKind {
+    match kind {
+        Kind::Clone => StreamKind::Clone,
+        Kind::Unshare => StreamKind::Unshare,
+        Kind::Setns => StreamKind::Setns,
+        Kind::Oom => StreamKind::Oom,
+        Kind::CgroupMkdir | Kind::CgroupRmdir | Kind::CgroupPopulated => StreamKind::Container,
+        Kind::Exec => StreamKind::Exec,
+        Kind::Exit => StreamKind::Exit,
+        Kind::Fork => StreamKind::Fork,
+        Kind::Escape => StreamKind::Escape,
+    }
+}

@@ -1,0 +1,145 @@
+//! The limits that the caller is under: whether they hold for what it started, too.
+//!
+//! What is claimed is where the workload is: at or below the cgroup that has the limit. That shows without a stimulus. Where
+//! the limit is the one that holds, and the workload pressed against it, what was observed counts as well.
+
+use agent_limits::limit::bound::{Bound, Standing};
+use agent_limits::limit::chain::Chain;
+
+use super::{Facts, Finding, Undone, observation};
+use crate::report::Check;
+use crate::report::Effective;
+use crate::report::InFile;
+use crate::report::Intended;
+use crate::report::Verdict;
+
+/// Who is said to intend it.
+const SOURCE: &str = "the caller";
+
+/// Judges one of them.
+pub fn judge(facts: &Facts<'_>, chain: &Chain, bound: &Bound) -> Check {
+    let links = chain.own.iter().chain(&chain.above);
+    let mut same = links.filter(|link| link.cgroup == bound.link.cgroup);
+    let Finding {
+        stimulus,
+        observed,
+        tolerance,
+        verdict,
+        reason,
+    } = finding(facts, chain, bound);
+    Check {
+        limit: chain.kind.flag(),
+        device: chain.device.map(|device| device.to_string()),
+        caller: true,
+        by_default: false,
+        intended: Some(Intended {
+            value: bound.quantity(),
+            source: SOURCE.to_owned(),
+            cgroup: Some(bound.link.cgroup.clone()),
+        }),
+        written: None,
+        read_back: same.next().map(|link| InFile {
+            file: link.file.display().to_string(),
+            text: link.text.clone(),
+            note: None,
+        }),
+        effective: chain.effective().map(|link| Effective {
+            value: chain.quantity(&link.held),
+            cgroup: link.cgroup,
+        }),
+        stimulus,
+        observed,
+        tolerance,
+        verdict,
+        reason,
+    }
+}
+
+/// A limit of the caller's that may be there, or not: nobody can say.
+pub fn unknown(limit: &'static str, reason: String) -> Check {
+    Check {
+        limit,
+        device: None,
+        caller: true,
+        by_default: false,
+        intended: None,
+        written: None,
+        read_back: None,
+        effective: None,
+        stimulus: None,
+        observed: None,
+        tolerance: None,
+        verdict: Verdict::Inconclusive,
+        reason,
+    }
+}
+
+fn finding(facts: &Facts<'_>, chain: &Chain, bound: &Bound) -> Finding {
+    let later = match facts.undone {
+        Some(Undone::Moved(moved)) => return Finding::of(Verdict::Fail, moved.to_string()),
+        Some(Undone::Changed(changed)) => Some(changed),
+        Some(Undone::Written(_) | Undone::Unread(_)) | None => None,
+    };
+    let looks = [chain].into_iter().chain(later);
+    if let Some(reason) = looks.filter_map(|chain| broken(bound, chain)).next() {
+        return Finding::of(Verdict::Fail, reason);
+    }
+    let under = under(bound, chain);
+    if let Some(Undone::Unread(unread)) = facts.undone {
+        let reason = format!("{under} at first; {unread}");
+        return Finding::of(Verdict::Inconclusive, reason);
+    }
+    let effective = chain.effective();
+    let (Some(run), Some(effective)) = (facts.run, effective) else {
+        return Finding::of(Verdict::Pass, under);
+    };
+    if effective.held != bound.link.held {
+        let held = chain.quantity(&effective.held).text;
+        let tighter = format!("{under}; {held} of {} is tighter", effective.cgroup);
+        return Finding::of(Verdict::Pass, tighter);
+    }
+    let seen = observation(bound.kind, &effective, chain, run);
+    let pressed = seen.stimulus.as_ref().is_some_and(|it| it.pressed);
+    match seen.verdict {
+        Verdict::Inconclusive if !pressed => Finding {
+            verdict: Verdict::Pass,
+            reason: format!("{under}; nothing pressed against it"),
+            ..seen
+        },
+        _ => seen,
+    }
+}
+
+/// Why it does not hold, if it does not.
+fn broken(bound: &Bound, chain: &Chain) -> Option<String> {
+    let limit = bound.words();
+    match bound.standing(chain) {
+        Standing::Holds(_) => None,
+        Standing::Loosened(link) => {
+            let held = chain.quantity(&link.held).text;
+            let file = link.file.display();
+            Some(format!(
+                "the caller was under {limit}, and {file} holds {held}"
+            ))
+        }
+        Standing::Flat => Some(format!(
+            "{limit} does not reach the cgroups below: v1 limits devices for each cgroup by itself"
+        )),
+        Standing::Outside => {
+            let own = chain.own.as_ref().ok();
+            let place = own.or(chain.above.first()).map(|link| &*link.cgroup);
+            let place = place.unwrap_or("no cgroup of the hierarchy");
+            Some(format!("it is in {place}, where {limit} does not bind it"))
+        }
+    }
+}
+
+/// By which cgroup it holds.
+fn under(bound: &Bound, chain: &Chain) -> String {
+    match bound.standing(chain) {
+        Standing::Holds(link) if link.cgroup != bound.link.cgroup => {
+            format!("it is under {}, whose limit is as tight", link.cgroup)
+        }
+        _ => format!("it is under {}", bound.link.cgroup),
+    }
+}

@@ -1,0 +1,310 @@
+//! Memory: a limit holds where usage never went above it; the kernel reclaims, swaps or kills to see to that.
+
+use agent_host::hierarchy::Version;
+use agent_host::reading::Field;
+use agent_limits::limit::Held;
+use agent_limits::limit::chain::Link;
+use agent_model::units::size;
+
+use super::{Finding, Run, number};
+use crate::report::Memory;
+use crate::report::Observed;
+use crate::report::Stimulus;
+use crate::report::Tolerance;
+use crate::report::Verdict;
+
+/// Pages that each CPU charges ahead (`MEMCG_CHARGE_BATCH`, `include/linux/memcontrol.h`).
+const BATCH: u64 = 64;
+
+const WHY: &str = "each CPU charges up to 64 pages ahead (MEMCG_CHARGE_BATCH)";
+
+/// The files that say how much was used, how often a limit was run into, and who was slowed down.
+const USAGE: [&str; 4] = [
+    "memory.usage_in_bytes",
+    "memory.max_usage_in_bytes",
+    "memory.current",
+    "memory.peak",
+];
+const HITS: [&str; 2] = ["memory.failcnt", "memory.events.local"];
+const EVENTS: [&str; 1] = ["memory.events"];
+
+/// Likewise, of memory and swap together and of swap alone.
+const BOTH_HITS: [&str; 1] = ["memory.memsw.failcnt"];
+const SWAP_USAGE: [&str; 2] = ["memory.swap.current", "memory.swap.peak"];
+const SWAP_HITS: [&str; 1] = ["memory.swap.events"];
+
+/// A peak, and whether it is no more than the highest sample.
+#[derive(Clone, Copy)]
+struct Peak {
+    bytes: Option<u64>,
+    sampled: bool,
+}
+
+pub fn memory(effective: &Link, run: &Run) -> Finding {
+    let limit = number(&effective.held);
+    let slack = tolerance(run);
+    let peak = peak(run);
+    let hits = run.counted(|it| it.reading.number(Field::Failcnt));
+    let kills = run.counted(|it| it.hits.oom_kills);
+    let swap = swap_peak(run);
+    let reached = peak.bytes.is_some_and(|peak| peak >= limit) || killed(effective, run);
+    let pressed = hits
+        .map(|hits| hits > 0 || reached)
+        .or(reached.then_some(true));
+    let Finding {
+        verdict, reason, ..
+    } = of_memory(limit, pressed, peak, (hits, kills), run);
+    Finding {
+        stimulus: pressed.map(|pressed| stimulus(pressed, hits, peak, limit)),
+        observed: Some(Observed::Memory(Memory {
+            peak_bytes: peak.bytes,
+            peak_sampled: peak.sampled,
+            hits,
+            oom_kills: kills,
+            victims: run.victims.clone(),
+            swap_peak_bytes: swap,
+        })),
+        tolerance: Some(Tolerance {
+            value: size(slack),
+            why: WHY,
+        }),
+        verdict,
+        reason,
+    }
+}
+
+/// Whether this limit had a process killed. It may be that of a cgroup above, whose own hits are others' too.
+fn killed(effective: &Link, run: &Run) -> bool {
+    match &run.victims {
+        Some(victims) => {
+            let mut owners = victims
+                .iter()
+                .filter_map(|victim| victim.limit_owner.as_ref());
+            owners.any(|owner| *owner == effective.cgroup)
+        }
+        None => run
+            .counted(|it| it.hits.oom_kills_here)
+            .is_some_and(|kills| kills > 0),
+    }
+}
+
+fn of_memory(
+    limit: u64,
+    pressed: Option<bool>,
+    peak: Peak,
+    (hits, kills): (Option<u64>, Option<u64>),
+    run: &Run,
+) -> Finding {
+    let Some(bytes) = peak.bytes else {
+        return run.unseen(&USAGE, "how much memory was used");
+    };
+    if bytes > limit.saturating_add(tolerance(run)) {
+        let reason = format!("usage reached {}, above {}", size(bytes), size(limit));
+        return Finding::of(Verdict::Fail, reason);
+    }
+    let traced = run.victims.as_ref().map(|victims| victims.len() as u64);
+    if let (Some(counted), Some(traced)) = (kills, traced)
+        && counted != traced
+    {
+        let reason =
+            format!("the kernel counts {counted} OOM kills, and {traced} were traced: no verdict");
+        return Finding::of(Verdict::Inconclusive, reason);
+    }
+    match pressed {
+        None => run.unseen(&HITS, "whether the limit was run into"),
+        Some(true) => Finding::of(Verdict::Pass, held(limit, hits, kills, swap_peak(run))),
+        Some(false) => {
+            let reason = format!(
+                "usage reached {} of {}, and nothing pressed against the limit; stress-ng --vm 1 --vm-bytes {}m --vm-keep would",
+                size(bytes),
+                size(limit),
+                2 * (limit >> 20).max(1),
+            );
+            Finding::of(Verdict::Inconclusive, reason)
+        }
+    }
+}
+
+fn held(limit: u64, hits: Option<u64>, kills: Option<u64>, swap: Option<u64>) -> String {
+    let mut reason = format!("held at {}", size(limit));
+    if let Some(hits) = hits.filter(|hits| *hits > 0) {
+        reason += &format!(", run into {hits} times");
+    }
+    match kills {
+        Some(1) => reason += ", 1 process OOM-killed",
+        Some(kills @ 2..) => reason += &format!(", {kills} processes OOM-killed"),
+        Some(0) => {}
+        None => reason += "; how many were OOM-killed is not known",
+    }
+    if let Some(swap) = swap.filter(|swap| *swap > 0) {
+        reason += &format!("; {} went to swap", size(swap));
+    }
+    reason
+}
+
+fn stimulus(pressed: bool, hits: Option<u64>, peak: Peak, limit: u64) -> Stimulus {
+    let what = match (hits, peak.bytes) {
+        (Some(hits), _) if hits > 0 => format!("the limit was run into {hits} times"),
+        (_, Some(bytes)) => format!("usage reached {} of {}", size(bytes), size(limit)),
+        (_, None) => "how much was used is not known".to_owned(),
+    };
+    Stimulus { pressed, what }
+}
+
+fn tolerance(run: &Run) -> u64 {
+    BATCH * run.host.page * run.host.cpus as u64
+}
+
+/// The kernel's own peak is that of the cgroup's life: one that was there before the run tells nothing of it.
+fn peak(run: &Run) -> Peak {
+    let kept = run.grown(|it| it.reading.number(Field::MaxUsage));
+    Peak {
+        bytes: kept.or(run.peaks.memory),
+        sampled: kept.is_none(),
+    }
+}
+
+/// The most of swap; that of v1 is in samples only.
+fn swap_peak(run: &Run) -> Option<u64> {
+    run.grown(|it| it.hits.swap_peak).or(run.peaks.swap)
+}
+
+/// What is limited beside memory, and what was seen of it.
+struct Swap {
+    what: &'static str,
+    peak: Option<u64>,
+    hits: Option<u64>,
+    /// The files that say so.
+    files: [&'static [&'static str]; 2],
+}
+
+impl Swap {
+    /// v1 limits memory and swap together, v2 swap alone.
+    fn of(version: Version, run: &Run) -> Self {
+        match version {
+            Version::V1 => Self {
+                what: "memory and swap",
+                // Without a new peak it was never more than memory and swap in any sample.
+                peak: run.grown(|it| it.hits.both_peak).or_else(|| {
+                    let swap = run.peaks.swap.unwrap_or(0);
+                    Some(run.peaks.memory?.saturating_add(swap))
+                }),
+                hits: run.counted(|it| it.hits.both_hits),
+                files: [&USAGE, &BOTH_HITS],
+            },
+            Version::V2 => Self {
+                what: "swap",
+                peak: swap_peak(run),
+                hits: run.counted(|it| it.hits.swap_hits),
+                files: [&SWAP_USAGE, &SWAP_HITS],
+            },
+        }
+    }
+
+    fn judge(&self, limit: u64, pressed: Option<bool>, run: &Run) -> Finding {
+        let Self { what, files, .. } = *self;
+        let Some(peak) = self.peak else {
+            return run.unseen(files[0], "how much was used");
+        };
+        if peak > limit.saturating_add(tolerance(run)) {
+            let reason = format!("{what} reached {}, above {}", size(peak), size(limit));
+            return Finding::of(Verdict::Fail, reason);
+        }
+        let open = |reason: String| Finding::of(Verdict::Inconclusive, reason);
+        match pressed {
+            None => run.unseen(files[1], "whether the limit was run into"),
+            Some(true) => {
+                let reason = format!("{what} held at {}, reached {}", size(limit), size(peak));
+                Finding::of(Verdict::Pass, reason)
+            }
+            Some(false) if run.host.swap == Some(0) => {
+                open("this host has no swap, so the limit cannot be reached".to_owned())
+            }
+            Some(false) => open(format!(
+                "{what} reached {} of {}, and nothing pressed against the limit",
+                size(peak),
+                size(limit)
+            )),
+        }
+    }
+}
+
+pub fn swap(limit: &Held, version: Version, run: &Run) -> Finding {
+    let limit = number(limit);
+    let swap = Swap::of(version, run);
+    let reached = limit > 0 && swap.peak.is_some_and(|peak| peak >= limit);
+    let hits = swap.hits.map(|hits| hits > 0 || reached);
+    let pressed = hits.or(reached.then_some(true));
+    let Finding {
+        verdict, reason, ..
+    } = swap.judge(limit, pressed, run);
+    let reached = swap.peak.map(|peak| {
+        let what = swap.what;
+        format!("{what} reached {} of {}", size(peak), size(limit))
+    });
+    Finding {
+        stimulus: pressed
+            .zip(reached)
+            .map(|(pressed, what)| Stimulus { pressed, what }),
+        observed: Some(Observed::Memory(Memory {
+            peak_bytes: swap.peak,
+            peak_sampled: version == Version::V2 && run.after.hits.swap_peak.is_none(),
+            hits: swap.hits,
+            oom_kills: None,
+            victims: None,
+            swap_peak_bytes: swap_peak(run),
+        })),
+        tolerance: Some(Tolerance {
+            value: size(tolerance(run)),
+            why: WHY,
+        }),
+        verdict,
+        reason,
+    }
+}
+
+/// memory.high does not keep usage below it: it slows down who goes above.
+pub fn high(limit: &Held, run: &Run) -> Finding {
+    let limit = number(limit);
+    let peak = peak(run);
+    let slowed = run.counted(|it| it.hits.high);
+    let Finding {
+        verdict, reason, ..
+    } = of_high(limit, peak, slowed, run);
+    Finding {
+        stimulus: slowed.map(|slowed| stimulus(slowed > 0, Some(slowed), peak, limit)),
+        observed: Some(Observed::Memory(Memory {
+            peak_bytes: peak.bytes,
+            peak_sampled: peak.sampled,
+            hits: slowed,
+            oom_kills: None,
+            victims: None,
+            swap_peak_bytes: swap_peak(run),
+        })),
+        tolerance: None,
+        verdict,
+        reason,
+    }
+}
+
+fn of_high(limit: u64, peak: Peak, slowed: Option<u64>, run: &Run) -> Finding {
+    let Some(slowed) = slowed else {
+        return run.unseen(&EVENTS, "whether anybody was slowed down");
+    };
+    let Some(bytes) = peak.bytes else {
+        return run.unseen(&USAGE, "how much memory was used");
+    };
+    let (reached, limited) = (size(bytes), size(limit));
+    if slowed > 0 {
+        let reason = format!("slowed down {slowed} times above {limited}; usage reached {reached}");
+        Finding::of(Verdict::Pass, reason)
+    } else if bytes > limit.saturating_add(tolerance(run)) {
+        let reason =
+            format!("usage reached {reached}, above {limited}, and nothing was slowed down");
+        Finding::of(Verdict::Fail, reason)
+    } else {
+        let reason =
+            format!("usage reached {reached} of {limited}, so nothing was to be slowed down");
+        Finding::of(Verdict::Inconclusive, reason)
+    }
+}

@@ -1,0 +1,190 @@
+//! Bytes and I/Os in a second, of a block device.
+
+use agent_host::hierarchy::Version;
+use agent_host::reading::{DeviceUse, Operation};
+use agent_limits::limit::chain::{Chain, Link};
+use agent_limits::limit::{Device, Kind};
+use agent_model::units::size;
+
+use super::{Dirtied, Finding, Run, number};
+use crate::report::Observed;
+use crate::report::Stimulus;
+use crate::report::Tolerance;
+use crate::report::Verdict;
+
+/// Of what the limit gives.
+const SHARE: f64 = 0.1;
+
+/// Seconds that a device may be ahead: a slice of the kernel's (`DFL_THROTL_SLICE_HD`, block/blk-throttle.h).
+const SLICE: f64 = 0.1;
+
+/// From this share of the limit on, the workload pressed against it.
+const PRESSED: f64 = 0.8;
+
+const WHY: &str =
+    "10 % and what one slice of the throttling, 100 ms, gives: rates are kept slice by slice";
+
+/// The files that count what was read and written.
+const COUNTS: [&str; 5] = [
+    "io.stat",
+    "blkio.throttle.io_service_bytes",
+    "blkio.throttle.io_serviced",
+    "blkio.throttle.io_service_bytes_recursive",
+    "blkio.throttle.io_serviced_recursive",
+];
+
+/// What is limited, and how much of it there was.
+struct Rate {
+    operation: Operation,
+    of_bytes: bool,
+    limit: f64,
+    seconds: f64,
+    bytes: u64,
+    ios: u64,
+}
+
+impl Rate {
+    fn of(kind: Kind, device: Device, limit: u64, run: &Run) -> Self {
+        let (operation, of_bytes) = match kind {
+            Kind::ReadBps => (Operation::Read, true),
+            Kind::WriteBps => (Operation::Write, true),
+            Kind::ReadIops => (Operation::Read, false),
+            _ => (Operation::Write, false),
+        };
+        let (bytes, ios) = used(run, device, operation);
+        Self {
+            operation,
+            of_bytes,
+            limit: limit as f64,
+            seconds: run.seconds(),
+            bytes,
+            ios,
+        }
+    }
+
+    fn amount(&self) -> f64 {
+        let amount = if self.of_bytes { self.bytes } else { self.ios };
+        amount as f64
+    }
+
+    fn rate(&self) -> f64 {
+        self.amount() / self.seconds.max(f64::EPSILON)
+    }
+
+    fn allowed(&self) -> f64 {
+        self.limit * self.seconds
+    }
+
+    fn slack(&self) -> f64 {
+        self.allowed() * SHARE + self.limit * SLICE
+    }
+
+    fn shown(&self, rate: f64) -> String {
+        if self.of_bytes {
+            format!("{}/s", size(rate as u64))
+        } else {
+            format!("{rate:.0} I/Os/s")
+        }
+    }
+
+    /// Bytes that went past the limit: on v1 what goes through the page cache is written by the kernel's own threads, and
+    /// limited by nobody.
+    fn aside(&self, version: Version, dirtied: Dirtied) -> Option<u64> {
+        let Dirtied::Bytes(dirtied) = dirtied else {
+            return None;
+        };
+        let unlimited = dirtied.saturating_sub(self.bytes) as f64;
+        let is_aside = self.passes_the_cache(version) && unlimited > self.allowed() + self.slack();
+        is_aside.then_some(dirtied)
+    }
+
+    fn passes_the_cache(&self, version: Version) -> bool {
+        version == Version::V1 && self.of_bytes && self.operation == Operation::Write
+    }
+
+    fn judge(&self, version: Version, run: &Run) -> Finding {
+        if run.unread.first(&COUNTS).is_some() {
+            return run.unseen(&COUNTS, "how much was read and written");
+        }
+        let (rate, limit) = (self.shown(self.rate()), self.shown(self.limit));
+        if self.amount() > self.allowed() + self.slack() {
+            let reason = format!("{rate} on average, and {limit} is the limit");
+            return Finding::of(Verdict::Fail, reason);
+        }
+        if let Some(dirtied) = self.aside(version, run.dirtied) {
+            let reason = format!(
+                "{} were written in {:.1} s through the page cache, which v1 does not limit; write with O_DIRECT, or use cgroup v2",
+                size(dirtied),
+                self.seconds
+            );
+            return Finding::of(Verdict::Fail, reason);
+        }
+        if self.rate() < self.limit * PRESSED {
+            let reason = format!("{rate} on average, and nothing pressed against {limit}");
+            return Finding::of(Verdict::Inconclusive, reason);
+        }
+        match run.dirtied {
+            Dirtied::Unknown { pid } if self.passes_the_cache(version) => Finding::of(
+                Verdict::Inconclusive,
+                format!(
+                    "what process {pid} wrote cannot be read (its io in procfs), so what went through the page cache is not known"
+                ),
+            ),
+            _ => Finding::of(Verdict::Pass, format!("held at {limit}: {rate} on average")),
+        }
+    }
+}
+
+pub fn rate(chain: &Chain, effective: &Link, run: &Run) -> Finding {
+    let Some(device) = chain.device else {
+        return Finding::of(Verdict::Inconclusive, "no device is named");
+    };
+    let rate = Rate::of(chain.kind, device, number(&effective.held), run);
+    let Finding {
+        verdict, reason, ..
+    } = rate.judge(chain.version, run);
+    let aside = rate.aside(chain.version, run.dirtied);
+    let known = run.unread.first(&COUNTS).is_none();
+    let dirtied = match run.dirtied {
+        Dirtied::Bytes(bytes) if rate.operation == Operation::Write => Some(bytes),
+        _ => None,
+    };
+    Finding {
+        stimulus: known.then(|| Stimulus {
+            pressed: rate.rate() >= rate.limit * PRESSED || aside.is_some(),
+            what: format!("{} on average", rate.shown(rate.rate())),
+        }),
+        observed: known.then(|| Observed::Rate {
+            bytes: rate.bytes,
+            ios: rate.ios,
+            seconds: rate.seconds,
+            rate: rate.rate(),
+            dirtied_bytes: dirtied,
+        }),
+        tolerance: Some(Tolerance {
+            value: rate.shown(rate.slack() / rate.seconds.max(f64::EPSILON)),
+            why: WHY,
+        }),
+        verdict,
+        reason,
+    }
+}
+
+/// Bytes and I/Os in the run.
+fn used(run: &Run, device: Device, operation: Operation) -> (u64, u64) {
+    let at = operation as usize;
+    let of = |devices: &[DeviceUse]| {
+        let mut devices = devices.iter();
+        let found = devices.find(|it| (it.major, it.minor) == (device.major, device.minor));
+        let both = found.map(|it| (it.bytes[at].unwrap_or(0), it.count[at].unwrap_or(0)));
+        both.unwrap_or_default()
+    };
+    let (before, after) = (
+        of(&run.first.reading.devices),
+        of(&run.last.reading.devices),
+    );
+    (
+        after.0.saturating_sub(before.0),
+        after.1.saturating_sub(before.1),
+    )
+}
