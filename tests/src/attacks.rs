@@ -29,7 +29,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The guard, as `AGENT_UNGUARDED` takes it (`agent/src/faults.rs`).
+    /// The guard, as `AGENT_UNGUARDED` takes it (`agent/host/src/faults.rs`).
     #[must_use]
     pub const fn guard(self) -> &'static str {
         match self {

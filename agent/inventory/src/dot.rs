@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use agent_model::text::escape;
 use agent_model::names::HOST;
+use agent_model::text::escape;
 
 use super::ContainerName;
 use super::namespaces::NamespaceState;

@@ -9,10 +9,10 @@ use agent_host::held::{Held, How};
 use agent_host::namespace::Mounted;
 use agent_host::{held, namespace};
 use agent_model::container::ContainerKind;
+use agent_model::names::comm;
+use agent_model::names::is_named;
 use agent_registry::place::Where;
 use agent_registry::registry::Registry;
-use agent_model::names::is_named;
-use agent_model::names::comm;
 use serde::{Deserialize, Serialize};
 
 use super::ContainerName;

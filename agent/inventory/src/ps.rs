@@ -1,8 +1,8 @@
 //! Containers as a table: `agent ps`.
 
 use agent_model::container::Container;
-use agent_model::units::size;
 use agent_model::names::{NONE, quoted};
+use agent_model::units::size;
 
 use super::containers::{Condition, ContainerState};
 use agent_model::table::{ALARM, Align, Cell, Column, DIM, GOOD, NAME, PLAIN, render};

@@ -20,8 +20,8 @@ use prometheus::{
 use super::catalogue::{self, Metric};
 use super::series::{Bound, LeftOut, Sort};
 use super::traffic::{Reason, Side, Traffic};
-use agent_pipeline::Shared;
 use agent_engines::docker;
+use agent_pipeline::Shared;
 
 /// Why the metrics cannot be written.
 #[derive(Debug, thiserror::Error)]

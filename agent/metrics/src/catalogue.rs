@@ -253,8 +253,8 @@ catalogue! {
 pub fn markdown() -> String {
     let mut text = String::from(
         "# Metrics\n\n\
-         Generated from `agent/src/metrics/catalogue.rs`: change it there, then run\n\
-         `UPDATE_METRICS=1 cargo test -p agent catalogue`.\n\n\
+         Generated from `agent/metrics/src/catalogue.rs`: change it there, then run\n\
+         `UPDATE_METRICS=1 cargo test -p agent-metrics catalogue`.\n\n\
          What cAdvisor exports too has its name, labels and help. One value differs on cgroup v2: `container_spec_cpu_shares` is what\n\
          docker or `agent run` was asked for, where one of the two formulas that runtimes use makes the file's weight of it; else, as\n\
          always with cAdvisor, 2 + (weight - 1) * 262142 / 9999.\n\n\
@@ -361,12 +361,16 @@ mod tests {
 
     #[test]
     fn the_document_is_up_to_date() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../METRICS.md");
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .ancestors()
+            .nth(2)
+            .unwrap();
+        let path = workspace.join("METRICS.md");
         if env::var_os("UPDATE_METRICS").is_some() {
             fs::write(&path, markdown()).unwrap();
         }
         let found = fs::read_to_string(&path).unwrap_or_default();
-        let hint = "run `UPDATE_METRICS=1 cargo test -p agent catalogue`";
+        let hint = "run `UPDATE_METRICS=1 cargo test -p agent-metrics catalogue`";
         assert!(
             found == markdown(),
             "METRICS.md is not what the catalogue gives: {hint}"

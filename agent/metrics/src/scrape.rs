@@ -19,8 +19,8 @@ use super::found::{Found, Processes};
 use super::series::{Bounds, Choice, Seen};
 use super::text::{Value, Writer};
 use super::which::Which;
-use agent_pipeline::Shared;
 use agent_model::warn_once::WarnOnce;
+use agent_pipeline::Shared;
 
 /// Descriptors that are kept at most: each costs the kernel some memory.
 const DESCRIPTORS_AT_MOST: usize = 32_768;

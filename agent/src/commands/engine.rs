@@ -15,9 +15,6 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use super::known;
-use agent_pipeline::Shared;
-use agent_pipeline::look::Look;
-use agent_pipeline::look::look;
 use agent_engines::docker;
 use agent_engines::docker::Client;
 use agent_engines::docker::EngineError;
@@ -25,6 +22,9 @@ use agent_engines::docker::State;
 use agent_engines::witness::Intents;
 use agent_engines::witness::ask::Asker;
 use agent_engines::witness::engine::inspect;
+use agent_pipeline::Shared;
+use agent_pipeline::look::Look;
+use agent_pipeline::look::look;
 
 /// The time that a command waits for an engine's answer. On a busy machine an answer takes seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);

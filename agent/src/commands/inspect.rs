@@ -20,15 +20,15 @@ use super::engine::EngineArgs;
 use super::first_process::own_process;
 use super::known::{self, Fresh, Search};
 use super::{screen, unit};
+use agent_inventory::containers;
 use agent_inventory::containers::ContainerState;
 use agent_inventory::inspect::Report;
 use agent_inventory::inspect::container_of;
 use agent_inventory::inspect::page;
 use agent_inventory::inspect::read;
+use agent_inventory::namespaces;
 use agent_inventory::namespaces::NamespaceState;
 use agent_inventory::namespaces::Wanted;
-use agent_inventory::containers;
-use agent_inventory::namespaces;
 use agent_pipeline::look::Look;
 
 const EXAMPLES: &str = "\

@@ -20,8 +20,6 @@ use agent_stream::client;
 use anyhow::{anyhow, bail};
 
 use super::engine::EngineArgs;
-use agent_inventory::containers::ContainerState;
-use agent_pipeline::look::Look;
 use agent_engines::docker::Client;
 use agent_engines::docker::State;
 use agent_engines::intent;
@@ -30,6 +28,8 @@ use agent_engines::intent::Source;
 use agent_engines::witness::Intents;
 use agent_engines::witness::Records;
 use agent_engines::witness::engine;
+use agent_inventory::containers::ContainerState;
+use agent_pipeline::look::Look;
 
 /// What is said of a name that no container has. An engine whose socket is elsewhere may have one.
 pub const NOBODY: &str = "no container of that name or id is known here; agent ps lists those that run, by their ids where their engine is not asked";

@@ -11,11 +11,11 @@ use anyhow::Context as _;
 
 use super::engine::EngineArgs;
 use super::screen;
+use agent_inventory::containers;
 use agent_inventory::containers::ContainerState;
 use agent_inventory::containers::set_cpu_percent;
-use agent_inventory::ps::table;
-use agent_inventory::containers;
 use agent_inventory::idle;
+use agent_inventory::ps::table;
 
 /// The time between the two readings of CPU time.
 const INTERVAL: Duration = Duration::from_millis(200);

@@ -15,8 +15,8 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use super::engine::EngineArgs;
-use agent_pipeline::Pipeline;
 use agent_engines::witness::Intents;
+use agent_pipeline::Pipeline;
 
 /// The events that a command wants, and how to get them.
 pub struct Wanted<'a> {

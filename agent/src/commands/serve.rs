@@ -13,16 +13,16 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::engine::EngineArgs;
+use crate::server;
+use crate::server::Server;
+use crate::server::socket::Socket;
+use agent_engines::witness::Intents;
 use agent_metrics::agent::AgentMetrics;
 use agent_metrics::scrape::Scraper;
 use agent_metrics::series::Bounds;
 use agent_metrics::traffic::Traffic;
 use agent_metrics::which::Which;
 use agent_pipeline::Pipeline;
-use crate::server;
-use crate::server::Server;
-use crate::server::socket::Socket;
-use agent_engines::witness::Intents;
 
 const EXAMPLES: &str = "\
 Examples:

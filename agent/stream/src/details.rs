@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use agent_model::names::{HOST, quoted};
 use agent_model::clock::Moment;
 use agent_model::container::{Action, Container, ContainerKind, Exit};
+use agent_model::names::{HOST, quoted};
 use agent_model::units::{duration, signal_name, size};
 
 use super::argv::Argv;

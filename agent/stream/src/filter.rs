@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use agent_ebpf::NamespaceType;
-use agent_model::names::is_named;
 use agent_model::container::{Container, ContainerKind};
+use agent_model::names::is_named;
 
 use super::kind::Kind;
 use super::record::{Caller, Event, Joined, NamespaceCall, Process, Record, Subject};

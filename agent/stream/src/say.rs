@@ -7,10 +7,10 @@ use agent_ebpf::{
     CgroupKey, Constraint, Hierarchy, Namespace, NamespaceCall as CallRecord, NamespaceType,
     Namespaces, Oom as OomRecord, Task, UNLIMITED,
 };
-use agent_model::names::comm;
 use agent_model::clock::Clock;
 use agent_model::container::ContainerKind;
 use agent_model::event::{Body, Event};
+use agent_model::names::comm;
 use agent_registry::life::Change;
 use agent_registry::place::{UNKNOWN, Where};
 use agent_registry::registry::{Registry, exit};

@@ -9,12 +9,16 @@ use schemars::generate::SchemaSettings;
 use super::record::Record;
 use super::samples;
 
-const PATH: &str = "schema/event.json";
+const PATH: &str = "agent/schema/event.json";
 const UPDATE: &str = "UPDATE_SCHEMA";
 
 #[test]
 fn the_committed_schema_is_that_of_the_types() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PATH);
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap();
+    let path = workspace.join(PATH);
     // The schema of what is written, in which a field that may be null is there all the same.
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let schema = settings.into_generator().into_root_schema_for::<Record>();
@@ -27,8 +31,8 @@ fn the_committed_schema_is_that_of_the_types() {
     let committed = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         committed == schema,
-        "agent/{PATH} is not the schema of the types in agent/src/watch/record.rs; write it anew \
-         with `{UPDATE}=1 cargo test -p agent schema`, and read what changed for consumers"
+        "{PATH} is not the schema of the types in agent/stream/src/record.rs; write it anew \
+         with `{UPDATE}=1 cargo test -p agent-stream schema`, and read what changed for consumers"
     );
 }
 

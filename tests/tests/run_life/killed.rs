@@ -172,7 +172,10 @@ fn nothing_is_left_of_a_launcher_killed_on_its_way_into_a_pid_namespace() {
     other.start(&[], &["sleep", "1000"]);
     let container = Container::new("joining");
     let share = format!("container:{}", other.name);
-    for step in some(EXEC.into_iter().chain(["go"]).chain(launch::exec_steps()), 6) {
+    for step in some(
+        EXEC.into_iter().chain(["go"]).chain(launch::exec_steps()),
+        6,
+    ) {
         let mut run = container.run(&["--pid", &share], &["sleep", "1000"]);
         let ended = output(run.env("AGENT_FAULT", step));
         assert_eq!(ended.status.signal(), Some(9), "{step}: {ended:?}");

@@ -2,8 +2,8 @@
 
 use agent_host::process::IdRange;
 use agent_host::status::SETS;
-use agent_model::text::{escape, fit, width};
 use agent_model::names::quoted;
+use agent_model::text::{escape, fit, width};
 
 use super::{ChangedRoot, Fact, Limit, Mounts, Namespace, Report, Root, ThreadNamespace};
 use agent_model::table::{ALARM, DIM, NAME, PLAIN};

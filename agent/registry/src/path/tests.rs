@@ -345,7 +345,11 @@ fn captures() {
 
 /// (file, path) of every line of every capture.
 fn captured_paths() -> BTreeSet<(String, String)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/proc-cgroup");
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap();
+    let dir = workspace.join("tests/fixtures/proc-cgroup");
     let mut paths = BTreeSet::new();
     for entry in fs::read_dir(dir).unwrap() {
         let file = entry.unwrap();

@@ -14,6 +14,8 @@ use super::launched::{Progress, trace};
 use super::{Failure, report};
 use crate::commands::known::{self, Fresh, Known};
 use crate::commands::unit;
+use agent_engines::intent::Intent;
+use agent_engines::intent::expect;
 use agent_verify::caller::Caller;
 use agent_verify::claim::Claim;
 use agent_verify::judge::Facts;
@@ -29,8 +31,6 @@ use agent_verify::run;
 use agent_verify::run::Watch;
 use agent_verify::sample::Gauge;
 use agent_verify::sample::Sample;
-use agent_engines::intent::Intent;
-use agent_engines::intent::expect;
 
 /// The subject of the judgement, and what is known about it.
 struct Found {

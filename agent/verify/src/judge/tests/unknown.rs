@@ -259,8 +259,5 @@ fn what_follows_from_another_limit_does_not_decide() {
         undone: None,
         run: Some(&pressed()),
     });
-    assert_eq!(
-        crate::report::Report::overall(&[pass, open]),
-        Verdict::Pass
-    );
+    assert_eq!(crate::report::Report::overall(&[pass, open]), Verdict::Pass);
 }
