@@ -19,7 +19,7 @@ pub const WEB_ID: &str = "4f5e9e8d7c6b0123456789abcdef0123456789abcdef0123456789
 pub const TIME: &str = "2026-11-22T10:11:12.345678901Z";
 
 fn moment(text: &str) -> Moment {
-    text.parse().unwrap()
+    text.parse().expect("an RFC 3339 time")
 }
 
 /// A docker container.
