@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use agent_sys::launch::StartArea;
+use agent_sys::start_area::StartArea;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -115,10 +115,8 @@ pub fn reopen(descriptor: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd, Errn
 /// # Errors
 /// There is no `/proc`.
 pub fn start_area() -> Result<StartArea, Error> {
-    let path = PathBuf::from("/proc/self/stat");
-    let stat = fs::read_to_string(&path);
-    stat.and_then(|stat| StartArea::of_own(&stat).ok_or_else(|| io::ErrorKind::InvalidData.into()))
-        .map_err(|source| Error { path, source })
+    let path = PathBuf::from(StartArea::FILE);
+    StartArea::of_own().map_err(|source| Error { path, source })
 }
 
 /// The names of the namespaces that a process is in, and their flags.

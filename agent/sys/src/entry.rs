@@ -6,9 +6,11 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
 
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 
-use super::launch::{Descriptors, Strings, close_from, execute_file};
+use super::last::finish;
+use super::launch::{Strings, execute_file, last_errno};
+use super::threads;
 
 /// Of a subject's text, in a report.
 const TEXT_BYTES: usize = 1024;
@@ -132,17 +134,19 @@ impl Shared {
         Ok(())
     }
 
-    /// Leaves where the kernel writes the copy's number out of the copy's memory. To be called before [`fork_last`].
+    /// Leaves where the kernel writes the copy's number out of the copy's memory, for [`fork_last`].
     ///
     /// # Errors
-    /// madvise(2)'s.
-    pub fn keep_from_copies(&self) -> io::Result<()> {
+    /// madvise(2)'s; EBUSY where this process has more threads than one, whose locks a copy would wait for. It is looked at
+    /// here, since the filter of the command's system calls may stand before the fork.
+    pub fn keep_from_copies(self) -> io::Result<KeptFromCopies> {
+        threads::expect_one()?;
         let born = NonNull::from(self.born).cast::<libc::c_void>();
         // SAFETY: the address is that of a mapping which nothing but `born` uses, and no copy follows that.
         if unsafe { libc::madvise(born.as_ptr(), PAGE, libc::MADV_DONTFORK) } < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(())
+        Ok(KeptFromCopies(self))
     }
 
     #[must_use]
@@ -195,6 +199,18 @@ impl Shared {
     }
 }
 
+/// The memory shared by a process whose copy does not see [`Shared::born`].
+#[derive(Clone, Copy, Debug)]
+pub struct KeptFromCopies(Shared);
+
+impl std::ops::Deref for KeptFromCopies {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
 /// The flags of the last fork, which a filter of system calls has to let through.
 pub const LAST_FORK: u64 =
     (libc::CLONE_VFORK | libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID).cast_unsigned() as u64;
@@ -212,8 +228,8 @@ pub enum Side {
 ///
 /// # Errors
 /// clone(2)'s.
-pub fn fork_last(shared: &Shared) -> Result<Side, Errno> {
-    let born = NonNull::from(shared.born).cast::<libc::c_void>();
+pub fn fork_last(shared: &KeptFromCopies) -> Result<Side, Errno> {
+    let born = NonNull::from(shared.0.born).cast::<libc::c_void>();
     let no_stack = null_mut::<libc::c_void>();
     // SAFETY: without CLONE_VM the copy has its own memory, and goes on here with its own stack; the kernel writes to
     // `born`, which is an integer of four bytes. The arguments that differ from one architecture to another are zeros.
@@ -234,43 +250,57 @@ pub fn fork_last(shared: &Shared) -> Result<Side, Errno> {
     }
 }
 
-/// A descriptor that this program was executed with, and that nothing else here owns.
+/// A descriptor that this program was executed with. Whatever the program itself opens closes at exec, so that one which does
+/// not is owned by nobody; from now on it does.
 ///
 /// # Errors
-/// It is not open.
+/// EBADF where it is not open, or has an owner.
 pub fn inherited(number: usize) -> io::Result<OwnedFd> {
-    let number = i32::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
+    const FIRST: i32 = 3;
+    let unknown = || io::Error::from_raw_os_error(libc::EBADF);
+    let number = i32::try_from(number).map_err(|_| unknown())?;
     // SAFETY: the call takes no pointer.
-    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
-        return Err(io::Error::last_os_error());
+    if number < FIRST || unsafe { libc::fcntl(number, libc::F_GETFD) } != 0 {
+        return Err(unknown());
     }
-    // SAFETY: it is open, and the caller says that it is nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    // SAFETY: it is open, and nothing here has opened it, since it would close at exec.
+    let inherited = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&inherited, FdFlags::CLOEXEC)?;
+    Ok(inherited)
 }
 
 /// Executes a program that has these descriptors, in their order, and no others. None of them has a number lower than
-/// there are of them, nor has the program's file.
-///
-/// # Errors
-/// It returns only with one.
+/// there are of them, nor has the program's file. Where that fails, `report` hears why, and the process ends: owners of the
+/// numbers that were taken do not run again.
 pub fn execute_with(
     descriptors: &[BorrowedFd<'_>],
     program: BorrowedFd<'_>,
     arguments: &Strings,
     environment: &Strings,
-) -> Result<std::convert::Infallible, Errno> {
+    report: impl FnOnce(Errno),
+) -> ! {
+    finish(|_| {
+        let Err(errno) =
+            take_numbers(descriptors).and_then(|()| execute_file(program, arguments, environment));
+        report(errno);
+        1
+    })
+}
+
+fn take_numbers(descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
     for (number, descriptor) in (0_i32..).zip(descriptors) {
-        // SAFETY: the call takes no pointer. Owners of the numbers that it takes are forgotten: the caller execs next.
+        // SAFETY: the call takes no pointer. Owners of the numbers that it takes do not run again.
         if unsafe { libc::dup3(descriptor.as_raw_fd(), number, 0) } < 0 {
             return Err(last_errno());
         }
     }
-    close_from(descriptors.len() as u32, Descriptors::CloseAtExec)?;
-    execute_file(program, arguments, environment)
-}
-
-fn last_errno() -> Errno {
-    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
+    let (first, all) = (descriptors.len(), libc::c_uint::MAX);
+    // SAFETY: the call takes no pointer, and closes nothing before exec.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, all, CLOSE_RANGE_CLOEXEC) } {
+        ..0 => Err(last_errno()),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! A process that stays where others may look into its memory, and was the copy of one that had what is theirs not to see.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::ffi::CStr;
+use std::os::fd::AsFd as _;
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
-use super::launch::StartArea;
+use super::launch::{exit, wait_for_signal};
+use super::start_area::StartArea;
+use super::threads;
 
 /// More than the mappings of this program.
 const MAPPINGS: usize = 256;
@@ -27,11 +31,53 @@ const OF_THREAD: usize = 16 * 1024;
 /// Below the frame that goes on: the frames of what it calls.
 const OF_FRAMES: usize = 64 * 1024;
 
-/// Goes on as `then`, without the memory that this process has: its heap and the stack above are emptied. `then` uses
-/// nothing but the kernel, and its argument.
+/// The exit status of a reaper that could not begin.
+const FAILED: u8 = 125;
+/// What a shell adds to a signal's number.
+const KILLED: i32 = 128;
+
+/// Becomes pid 1 of a container, whose command is this child: waits for whatever dies, hands signals on to the command, and
+/// ends as it does. All signals are blocked ([`super::launch::block_signals`]). No descriptor stays open.
 ///
-/// What stays is the program's static variables, and the pages round what the C library keeps for the thread.
-pub fn leave_memory(memory: &Memory, area: StartArea, pid: Pid, then: fn(Pid) -> !) -> ! {
+/// Where `memory` is given, this process's heap is emptied first, and the stack above. What stays then is the program's
+/// static variables, and the pages round what the C library keeps for the thread.
+pub fn reap(command: Pid, memory: Option<(&Memory, StartArea)>) -> ! {
+    if threads::expect_one().is_err() {
+        exit(FAILED)
+    }
+    match memory {
+        Some((memory, area)) => leave_memory(memory, area, command),
+        None => serve(command),
+    }
+}
+
+/// Uses nothing but the kernel, its stack, and its argument.
+fn serve(command: Pid) -> ! {
+    // SAFETY: the call takes no pointer. Nothing below has a descriptor, and no caller runs again.
+    if unsafe { libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0) } < 0 {
+        exit(FAILED)
+    }
+    loop {
+        let signal = wait_for_signal();
+        if signal != Signal::CHILD {
+            let _ = kill_process(command, signal);
+            continue;
+        }
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid == command => {
+                    let killed = status.terminating_signal().map(|signal| KILLED + signal);
+                    let status = killed.or(status.exit_status()).unwrap_or(KILLED);
+                    exit(status as u8)
+                }
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+    }
+}
+
+fn leave_memory(memory: &Memory, area: StartArea, command: Pid) -> ! {
     let marker = 0u8;
     let above = (&raw const marker).expose_provenance();
     // SAFETY: the call takes no pointer.
@@ -54,7 +100,7 @@ pub fn leave_memory(memory: &Memory, area: StartArea, pid: Pid, then: fn(Pid) ->
     {
         give_back(start, pages(above.saturating_sub(OF_FRAMES)));
     }
-    beneath(above, area.start(), pid, then)
+    beneath(above, area.start(), command)
 }
 
 /// The first address of the page that an address is in.
@@ -69,8 +115,7 @@ fn give_back(start: usize, end: usize) {
         return;
     }
     // SAFETY: the kernel says that this process alone has these pages, which are no part of the stack that is in use. All
-    // that pointed into them is in the frames above, to which nothing returns, or is not used by `then`, as the caller of
-    // `leave_memory` says.
+    // that pointed into them is in the frames above, to which nothing returns, or is not used by `serve`.
     unsafe {
         let start_of = std::ptr::with_exposed_provenance_mut(start);
         libc::madvise(start_of, end - start, libc::MADV_DONTNEED);
@@ -79,25 +124,30 @@ fn give_back(start: usize, end: usize) {
 
 /// Empties the stack from `above` up to the strings that the process was started with.
 #[inline(never)]
-fn beneath(above: usize, end: usize, pid: Pid, then: fn(Pid) -> !) -> ! {
+fn beneath(above: usize, end: usize, command: Pid) -> ! {
     // Of the stack of another thread nothing is known.
     if above < end {
         // SAFETY: this is the stack on which the process began, from a frame above this one on. This function does not
-        // return, nor does `then`, so that no frame there is used again.
+        // return, nor does `serve`, so that no frame there is used again.
         unsafe {
             let from = std::ptr::with_exposed_provenance_mut::<u8>(above);
             std::ptr::write_bytes(from, 0, end - above);
         }
     }
-    then(pid)
+    serve(command)
 }
 
 impl Memory {
-    /// As this process's own proc_pid_maps(5) tells it. Nothing is allocated.
+    pub const FILE: &CStr = c"/proc/self/maps";
+
+    /// As this process's own proc_pid_maps(5) reports it. Nothing is allocated, and until [`reap`] nothing may be: what the
+    /// heap has grown by is not emptied.
     ///
     /// # Errors
     /// Those of reading it; E2BIG where there are more mappings than this program has.
-    pub fn read(maps: &OwnedFd) -> Result<Self, Errno> {
+    pub fn of_own() -> Result<Self, Errno> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let maps = openat(CWD, Self::FILE, flags, Mode::empty())?;
         let mut memory = Self {
             mappings: [(0, 0); MAPPINGS],
             count: 0,

@@ -5,6 +5,9 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 use rustix::process::Pid;
 
+use super::last::close_all_but;
+use super::threads;
+
 /// Who returns from [`fork`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -13,11 +16,12 @@ pub enum Side {
     Child,
 }
 
-/// fork(2). The calling process has one thread, so that no lock is held in the copy.
+/// fork(2).
 ///
 /// # Errors
-/// fork(2)'s.
+/// fork(2)'s; EBUSY where this process has more threads than one, whose locks the copy would wait for.
 pub fn fork() -> io::Result<Side> {
+    threads::expect_one()?;
     // SAFETY: with one thread, the copy may do all that this process may.
     match unsafe { libc::fork() } {
         0 => Ok(Side::Child),
@@ -68,16 +72,9 @@ pub fn leave_parent(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     drop(nothing);
     let mut own: Vec<RawFd> = kept.iter().map(BorrowedFd::as_raw_fd).collect();
     own.sort_unstable();
-    let mut first = FIRST;
-    for own in own.into_iter().chain([RawFd::MAX]) {
-        if first < own {
-            // SAFETY: the call takes no pointer. The caller owns no descriptor but `kept`: what is closed was open when
-            // its parent was started, and nothing here knows of it.
-            unsafe { libc::syscall(libc::SYS_close_range, first, own - 1, 0) };
-        }
-        first = first.max(own.saturating_add(1));
-    }
-    Ok(())
+    // SAFETY: the caller owns no descriptor but `kept`: what is closed was open when its parent was started, and nothing
+    // here knows of it.
+    unsafe { close_all_but(own) }.map_err(io::Error::from)
 }
 
 /// Blocks signals, and gives a descriptor to read them from: those too that are ignored (see [`is_ignored`]).

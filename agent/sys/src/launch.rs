@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
+use super::threads;
+
 /// Who returns from [`clone`].
 #[derive(Debug)]
 pub enum Side {
@@ -15,26 +17,40 @@ pub enum Side {
     Child,
 }
 
-/// Which exit signal the new process has, and whose child it is.
+/// Whose child the new process is, and which exit signal it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kin {
     /// This process's child.
     Child,
-    /// The child of this process's parent, and both share their table of descriptors from then on.
+    /// The child of this process's parent.
     Sibling,
 }
 
-/// clone3(2): a copy of this process, in namespaces of its own as `flags` (`CLONE_NEW*`) say, and in `cgroup` where one
-/// is given. The calling process has one thread, so that no lock is held in the copy.
+/// The flags of clone3(2) that ask for new namespaces, and change nothing else.
+const NAMESPACES: u64 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWTIME) as u64;
+
+/// clone3(2): a copy of this process, in new `namespaces` (`CLONE_NEW*`), and in `cgroup` where one is given.
 ///
 /// # Errors
-/// clone3(2)'s.
-pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>, kin: Kin) -> Result<Side, Errno> {
+/// clone3(2)'s; EBUSY where this process has more threads than one, whose locks the copy would wait for; EINVAL for flags
+/// that are no namespaces.
+pub fn clone(namespaces: u64, cgroup: Option<BorrowedFd<'_>>, kin: Kin) -> Result<Side, Errno> {
+    if namespaces & !NAMESPACES != 0 {
+        return Err(Errno::INVAL);
+    }
+    threads::expect_one()?;
     // `struct clone_args` has fields of eight bytes only, so that none of it is padding.
     // SAFETY: zeros are a valid `clone_args`.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     let mut pidfd: i32 = -1;
-    arguments.flags = flags | libc::CLONE_PIDFD as u64;
+    arguments.flags = namespaces | libc::CLONE_PIDFD as u64;
     arguments.pidfd = &raw mut pidfd as u64;
     match kin {
         Kin::Child => arguments.exit_signal = libc::SIGCHLD as u64,
@@ -45,8 +61,8 @@ pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>, kin: Kin) -> Result<Sid
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = cgroup.as_raw_fd() as u64;
     }
-    // SAFETY: without CLONE_VM the new process has a copy of this one's memory, and goes on here with its own stack;
-    // the arguments outlive the call, which writes `pidfd` only.
+    // SAFETY: without CLONE_VM the new process has a copy of this one's memory, and goes on here with its own stack. No
+    // other thread held a lock. The arguments outlive the call, which writes `pidfd` only.
     let result = unsafe {
         libc::syscall(
             libc::SYS_clone3,
@@ -213,46 +229,6 @@ fn change_mount(
     }
 }
 
-/// A copy of a descriptor that has this number, whatever had it before, and closes at exec. Whoever owned the number
-/// before must not use it again: the caller execs next.
-///
-/// # Errors
-/// dup(2)'s.
-pub fn duplicate_as(descriptor: BorrowedFd<'_>, number: i32) -> Result<OwnedFd, Errno> {
-    // SAFETY: the call takes no pointer.
-    if unsafe { libc::dup3(descriptor.as_raw_fd(), number, libc::O_CLOEXEC) } < 0 {
-        return Err(last_errno());
-    }
-    // SAFETY: the descriptor is open; its former owner is forgotten, as the caller says.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
-}
-
-/// What becomes of descriptors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Descriptors {
-    Close,
-    CloseAtExec,
-}
-
-/// close_range(2), from `first` on.
-///
-/// # Errors
-/// close_range(2)'s; ENOSYS before Linux 5.9.
-pub fn close_from(first: u32, what: Descriptors) -> Result<(), Errno> {
-    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
-    let flags = match what {
-        Descriptors::Close => 0,
-        Descriptors::CloseAtExec => CLOSE_RANGE_CLOEXEC,
-    };
-    // SAFETY: the call takes no pointer. Owners of the descriptors that it closes are forgotten: the caller execs next.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) };
-    if result < 0 {
-        Err(last_errno())
-    } else {
-        Ok(())
-    }
-}
-
 /// Gives every signal its default action, and blocks none: what a new program expects.
 pub fn reset_signals() {
     /// The kernel's, which counts real-time signals that the C library keeps to itself too.
@@ -363,51 +339,7 @@ pub fn unshare(kinds: i32) -> Result<(), Errno> {
     }
 }
 
-/// Where the kernel put the arguments and environment of this process, and shows them from.
-#[derive(Clone, Copy, Debug)]
-pub struct StartArea {
-    start: usize,
-    end: usize,
-}
-
-impl StartArea {
-    /// Its first address: the stack that the process began with ends before it.
-    pub(super) const fn start(self) -> usize {
-        self.start
-    }
-
-    /// From this process's own proc_pid_stat(5).
-    #[must_use]
-    pub fn of_own(stat: &str) -> Option<Self> {
-        /// Fields after the name, which ends in the last parenthesis: `arg_start` is the file's 48th.
-        const ARGUMENTS_START: usize = 48 - 3;
-        const ENVIRONMENT_END: usize = 51 - 3;
-        let (_, fields) = stat.rsplit_once(") ")?;
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let number = |at: usize| fields.get(at)?.parse::<usize>().ok();
-        let area = Self {
-            start: number(ARGUMENTS_START)?,
-            end: number(ENVIRONMENT_END)?,
-        };
-        (area.start != 0 && area.start < area.end).then_some(area)
-    }
-}
-
-/// Overwrites the arguments and environment that this process was started with by `name`. Nothing may read them after
-/// it.
-pub fn wipe_start_area(area: &StartArea, name: &CStr) {
-    let length = area.end - area.start;
-    let name = name.to_bytes();
-    // SAFETY: the kernel says that this memory, on the stack that the process began with, holds those strings and nothing
-    // else; one thread runs, and does not look at them any more. No more than the area is written.
-    unsafe {
-        let start = std::ptr::with_exposed_provenance_mut::<u8>(area.start);
-        std::ptr::write_bytes(start, 0, length);
-        std::ptr::copy_nonoverlapping(name.as_ptr(), start, name.len().min(length - 1));
-    }
-}
-
-/// Blocks all signals: they wait for [`wait_for_signal`].
+/// Blocks all signals: they wait for [`reap`](super::forget::reap).
 pub fn block_signals() {
     // SAFETY: the set is made full before it is read, and outlives the calls.
     unsafe {
@@ -418,7 +350,7 @@ pub fn block_signals() {
 }
 
 /// The next signal to this process, which blocks them all.
-pub fn wait_for_signal() -> Signal {
+pub(super) fn wait_for_signal() -> Signal {
     loop {
         let mut signal = 0;
         // SAFETY: the set is made full before it is read; both outlive the calls.
@@ -433,6 +365,6 @@ pub fn wait_for_signal() -> Signal {
     }
 }
 
-fn last_errno() -> Errno {
+pub(super) fn last_errno() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }

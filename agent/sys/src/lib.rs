@@ -11,10 +11,13 @@ pub mod fork;
 #[cfg(target_env = "musl")]
 pub mod heap;
 pub mod interface;
+pub mod last;
 pub mod launch;
 pub mod ring;
 pub mod seccomp;
 pub mod start;
+pub mod start_area;
+mod threads;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

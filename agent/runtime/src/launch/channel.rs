@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use agent_sys::entry::Shared;
 use rustix::io::Errno;
@@ -95,18 +95,6 @@ impl Channel {
     /// What can be read when the other side has said something, or is gone.
     pub fn descriptor(&self) -> Result<BorrowedFd<'_>, Errno> {
         self.socket().map(|socket| socket.as_fd())
-    }
-
-    /// Gives its descriptor another number, whoever has that. The next number is returned, from which on there is none of
-    /// it.
-    pub fn move_to(&mut self, number: RawFd) -> Result<RawFd, Errno> {
-        let End::Socket(socket) = &mut self.0 else {
-            return Ok(number);
-        };
-        if socket.as_raw_fd() != number {
-            *socket = agent_sys::launch::duplicate_as(socket.as_fd(), number)?;
-        }
-        Ok(number + 1)
     }
 
     pub fn say(&self, word: Word) -> Result<(), Errno> {

@@ -15,6 +15,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use agent_host::faults;
 use agent_sys::forget::Memory;
+use agent_sys::last::{Last, finish};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, move_mount};
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -147,6 +148,7 @@ pub const EXEC: &str = "exec";
 
 /// What the steps share.
 pub struct Child<'a> {
+    last: &'a Last,
     plan: &'a Plan<'a>,
     container: Option<&'a Container<'a>>,
     channel: Channel,
@@ -172,45 +174,59 @@ pub struct Child<'a> {
 
 /// Does all of the plan. It never returns.
 pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
-    let container = plan.container.as_ref();
-    let mut child = Child {
-        plan,
-        container,
-        channel,
-        root: None,
-        own: None,
-        proc: None,
-        kernels: [const { None }; hide::KERNELS_COUNT],
-        interfaces: [const { None }; settings::INTERFACES_COUNT],
-        dev: None,
-        terminals: None,
-        hierarchies: None,
-        terminal: None,
-        memory: None,
-    };
-    for (index, step) in plan.steps.iter().enumerate() {
-        if plan.fault == Some(index) {
-            child.channel.fault();
+    finish(|last| {
+        let mut child = Child::new(plan, channel, last);
+        for (index, step) in plan.steps.iter().enumerate() {
+            if plan.fault == Some(index) {
+                child.channel.fault();
+            }
+            if let Err(failure) = (step.run)(&mut child) {
+                child
+                    .channel
+                    .fail(index as u8, failure.errno, failure.subject);
+                return FAILED;
+            }
+            if plan.hold.as_deref() == Some(step.name) {
+                faults::hold();
+            }
         }
-        if let Err(failure) = (step.run)(&mut child) {
-            child
-                .channel
-                .fail(index as u8, failure.errno, failure.subject);
-            agent_sys::launch::exit(FAILED);
-        }
-        if plan.hold.as_deref() == Some(step.name) {
-            faults::hold();
-        }
-    }
-    // All other steps end in the command.
-    child.channel.built();
-    agent_sys::launch::exit(FAILED)
+        // All other steps end in the command.
+        child.channel.built();
+        FAILED
+    })
 }
 
 /// Nobody sees it: the launcher has the failure itself.
 const FAILED: u8 = 125;
 
 impl<'a> Child<'a> {
+    fn new(plan: &'a Plan<'a>, channel: Channel, last: &'a Last) -> Self {
+        Self {
+            last,
+            plan,
+            container: plan.container.as_ref(),
+            channel,
+            root: None,
+            own: None,
+            proc: None,
+            kernels: [const { None }; hide::KERNELS_COUNT],
+            interfaces: [const { None }; settings::INTERFACES_COUNT],
+            dev: None,
+            terminals: None,
+            hierarchies: None,
+            terminal: None,
+            memory: None,
+        }
+    }
+
+    /// Of what the steps have opened, the channel stays.
+    fn drop_descriptors(&mut self) {
+        (self.root, self.proc, self.dev) = (None, None, None);
+        self.kernels = [const { None }; hide::KERNELS_COUNT];
+        self.interfaces = [const { None }; settings::INTERFACES_COUNT];
+        (self.terminals, self.hierarchies, self.terminal) = (None, None, None);
+    }
+
     fn container(&self) -> Result<&'a Container<'a>, Failure<'a>> {
         self.container.ok_or(Errno::INVAL).on(c"container")
     }

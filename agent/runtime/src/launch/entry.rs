@@ -147,14 +147,14 @@ impl Entry {
         let (arguments, environment) = (stage::arguments(), environment());
         match clone(0, entrances.v2, Kin::Child).map_err(refused)? {
             Side::Child => {
+                let report = |errno| shared.fail(stage::EXECUTED, errno, c"/proc/self/exe");
                 let tied = set_parent_process_death_signal(Some(Signal::KILL));
                 // What is typed at the host's terminal is not for it.
-                let done = tied.and_then(|()| setsid());
-                let done = done
-                    .and_then(|_| execute_with(&given, program.as_fd(), &arguments, &environment));
-                let Err(errno) = done;
-                shared.fail(stage::EXECUTED, errno, c"/proc/self/exe");
-                exit(1)
+                if let Err(errno) = tied.and_then(|()| setsid()) {
+                    report(errno);
+                    exit(1)
+                }
+                execute_with(&given, program.as_fd(), &arguments, &environment, report)
             }
             Side::Parent { pidfd, .. } => Ok(pidfd),
         }

@@ -10,7 +10,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use agent_sys::launch::StartArea;
+use agent_sys::start_area::StartArea;
 use oci_spec::runtime::{Linux, Spec};
 
 use self::command::Command;

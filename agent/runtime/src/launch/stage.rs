@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 
-use agent_sys::entry::Shared;
+use agent_sys::entry::{KeptFromCopies, Shared};
 use agent_sys::launch::Strings;
 use oci_spec::runtime::Process;
 use rustix::io::Errno;
@@ -83,7 +83,7 @@ pub struct Stage {
     pub reads_nothing: bool,
     pub oom_score_adjustment: Option<i32>,
     pub late: Vec<seccomp::Program>,
-    pub shared: Shared,
+    pub shared: KeptFromCopies,
 }
 
 /// What the stage is called by when it is executed.
@@ -124,7 +124,7 @@ fn prepare() -> Result<(), Error> {
     };
     let file = agent_sys::entry::inherited(MESSAGE).map_err(failed)?;
     let shared = Shared::map(std::os::fd::AsFd::as_fd(&file)).map_err(failed)?;
-    shared.keep_from_copies().map_err(failed)?;
+    let kept = shared.keep_from_copies().map_err(failed)?;
     let message = read(file.into()).map_err(failed)?;
     let inherited = |number| agent_sys::entry::inherited(number).map_err(failed);
     let numbers = || FIRST..FIRST + message.joins.len();
@@ -161,7 +161,7 @@ fn prepare() -> Result<(), Error> {
             reads_nothing: message.reads_nothing,
             oom_score_adjustment: message.process.oom_score_adj(),
             late: message.late.iter().map(Filter::program).collect(),
-            shared,
+            shared: kept,
         }),
     };
     child::run(&plan, Channel::shared(shared))

@@ -3,15 +3,11 @@
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
-use agent_sys::launch::Descriptors;
 use rustix::io::Errno;
 use rustix::process::fchdir;
 
 use super::{Child, Done, Failure, On as _};
 use crate::launch::place::{Kind, Links};
-
-/// Where the channel is, if it has a descriptor, when all other descriptors are closed.
-const CHANNEL: i32 = 3;
 
 /// Inside the root whatever links say, `/proc/self/fd` among them: descriptors of the launcher are still open here.
 /// It is made where it is missing, as docker does.
@@ -39,8 +35,12 @@ fn is_there(path: &CStr) -> bool {
 /// is still open, the path could lead to the host. The channel closes at exec.
 pub fn leave_descriptors<'a>(child: &mut Child<'a>) -> Done<'a> {
     agent_sys::launch::reset_signals();
-    let first = child.channel.move_to(CHANNEL).on(c"channel")?;
-    agent_sys::launch::close_from(first as u32, Descriptors::Close).on(c"descriptors")
+    child.drop_descriptors();
+    let channel = child.channel.descriptor().ok();
+    child
+        .last
+        .close_others(channel.as_slice())
+        .on(c"descriptors")
 }
 
 pub fn execute<'a>(child: &mut Child<'a>) -> Done<'a> {

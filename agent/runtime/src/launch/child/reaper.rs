@@ -3,29 +3,21 @@
 use std::ffi::CStr;
 
 use agent_host::faults::{Guard, guarded};
-use agent_sys::forget::{Memory, leave_memory};
-use agent_sys::launch::{Descriptors, Kin, Side};
-use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::Errno;
-use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, kill_process, set_dumpable_behavior, setpgid, wait,
-};
+use agent_sys::forget::{Memory, reap};
+use agent_sys::launch::{Kin, Side};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior, setpgid};
 use rustix::termios::tcsetpgrp;
 use rustix::thread::set_name;
 
-use super::{Child, Done, FAILED, On as _, identity};
+use super::{Child, Done, On as _, identity};
+use crate::launch::plan::Stdio;
 
 const NAME: &CStr = c"init";
-/// What a shell adds to a signal's number.
-const KILLED: i32 = 128;
 
 /// Looks where this process's memory is, while the host's `/proc` can be reached. It grows no more: nothing allocates.
 pub fn look<'a>(child: &mut Child<'a>) -> Done<'a> {
     if child.plan.reaper.is_some() {
-        let path = c"/proc/self/maps";
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let maps = openat(CWD, path, flags, Mode::empty()).on(path)?;
-        child.memory = Some(Memory::read(&maps).on(path)?);
+        child.memory = Some(Memory::of_own().on(Memory::FILE)?);
     }
     Ok(())
 }
@@ -40,7 +32,7 @@ pub fn split<'a>(child: &mut Child<'a>) -> Done<'a> {
         Side::Child => {
             // A process group of its own: what is typed at the terminal goes to it, and not to the reaper too.
             setpgid(None, None).on(c"process group")?;
-            if child.terminal.is_some() {
+            if matches!(child.plan.stdio, Stdio::Terminal) {
                 let own = rustix::process::getpid();
                 tcsetpgrp(rustix::stdio::stdin(), own).on(c"terminal")?;
             }
@@ -49,38 +41,12 @@ pub fn split<'a>(child: &mut Child<'a>) -> Done<'a> {
         }
         Side::Parent { pid, .. } => {
             set_name(NAME).on(NAME)?;
-            agent_sys::launch::wipe_start_area(area, NAME);
+            area.wipe(NAME).on(NAME)?;
             set_dumpable_behavior(DumpableBehavior::NotDumpable).on(NAME)?;
             identity::give_up_all(child)?;
             // It is a copy of the launcher, and the command may have CAP_SYS_PTRACE.
-            match &child.memory {
-                Some(memory) if guarded(Guard::Entry) => leave_memory(memory, *area, pid, reap),
-                _ => reap(pid),
-            }
-        }
-    }
-}
-
-fn reap(command: Pid) -> ! {
-    if agent_sys::launch::close_from(0, Descriptors::Close).is_err() {
-        agent_sys::launch::exit(FAILED)
-    }
-    loop {
-        let signal = agent_sys::launch::wait_for_signal();
-        if signal != Signal::CHILD {
-            let _ = kill_process(command, signal);
-            continue;
-        }
-        loop {
-            match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) if pid == command => {
-                    let killed = status.terminating_signal().map(|signal| KILLED + signal);
-                    let status = killed.or(status.exit_status()).unwrap_or(KILLED);
-                    agent_sys::launch::exit(status as u8)
-                }
-                Ok(Some(_)) | Err(Errno::INTR) => {}
-                Ok(None) | Err(_) => break,
-            }
+            let memory = child.memory.as_ref().filter(|_| guarded(Guard::Entry));
+            reap(pid, memory.map(|memory| (memory, *area)))
         }
     }
 }

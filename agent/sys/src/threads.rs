@@ -1,0 +1,72 @@
+//! Whether this process has one thread: a copy of it then holds no lock of another thread, and nobody else looks at its
+//! memory.
+
+use rustix::io::Errno;
+
+/// unshare(2) of CLONE_THREAD: it changes nothing, and the kernel refuses it to a process with more threads than one.
+///
+/// # Errors
+/// EBUSY where there are more. No other thread can come while the only one is the caller.
+pub(super) fn expect_one() -> Result<(), Errno> {
+    // SAFETY: the call takes no pointer, and changes nothing.
+    match unsafe { libc::unshare(libc::CLONE_THREAD) } {
+        0 => Ok(()),
+        _ => Err(Errno::BUSY),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fork::{Side, exit, fork};
+    use crate::launch::{Kin, clone};
+
+    /// What runs in a copy that has one thread, made whatever threads the tests have: whether it ends well.
+    fn holds_in_copy(test: fn() -> bool) -> bool {
+        // SAFETY: the copy allocates nothing, and takes no lock.
+        match unsafe { libc::fork() } {
+            0 => exit(i32::from(!test())),
+            child => {
+                let mut status = 0;
+                // SAFETY: the status outlives the call.
+                let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+                waited == child && status == 0
+            }
+        }
+    }
+
+    #[test]
+    fn a_process_with_more_threads_makes_no_copy() {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || stopped.recv());
+        assert_eq!(expect_one(), Err(Errno::BUSY));
+        assert!(fork().is_err());
+        assert_eq!(clone(0, None, Kin::Child).unwrap_err(), Errno::BUSY);
+        drop(stop);
+        let _ = other.join();
+    }
+
+    #[test]
+    fn a_process_with_one_thread_does() {
+        assert!(holds_in_copy(|| expect_one().is_ok()));
+        assert!(holds_in_copy(|| match fork() {
+            Ok(Side::Child) => exit(0),
+            Ok(Side::Parent(child)) => {
+                let ended =
+                    rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty());
+                matches!(ended, Ok(Some((_, status))) if status.exit_status() == Some(0))
+            }
+            Err(_) => false,
+        }));
+    }
+
+    #[test]
+    fn only_namespaces_are_flags_of_a_copy() {
+        assert!(holds_in_copy(|| {
+            let flags = [libc::CLONE_VM, libc::CLONE_FILES, libc::CLONE_THREAD];
+            flags
+                .iter()
+                .all(|flag| matches!(clone(*flag as u64, None, Kin::Child), Err(Errno::INVAL)))
+        }));
+    }
+}
