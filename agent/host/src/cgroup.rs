@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::file::{File, number};
 use super::hierarchy::Version;
+use super::meminfo::{self, Meminfo};
 
 /// v1 has no word for "no limit": it writes the highest number of whole pages below 2^63, which is
 /// at least this with pages of up to 64 KiB (`PAGE_COUNTER_MAX`, `include/linux/page_counter.h`).
@@ -83,7 +84,7 @@ impl Directory {
     /// Memory now.
     pub fn memory(&self) -> Result<Memory, Error> {
         if let Some(meminfo) = &self.meminfo {
-            return host_memory(File::read(meminfo.clone())?);
+            return meminfo::read(meminfo.clone()).map(|it| host_memory(&it));
         }
         let names = self.version.memory();
         let usage = self.read(names.usage)?.number()?;
@@ -153,19 +154,12 @@ impl Directory {
 }
 
 /// What v2's root would say.
-fn host_memory(meminfo: File) -> Result<Memory, Error> {
-    let bytes_of = |key, wanted| {
-        let kib: u64 = meminfo.expect_number_of(key, wanted)?;
-        Ok::<_, Error>(kib.saturating_mul(1024))
-    };
-    let total = bytes_of("MemTotal:", "a row MemTotal")?;
-    let free = bytes_of("MemFree:", "a row MemFree")?;
-    let inactive_file = bytes_of("Inactive(file):", "a row Inactive(file)")?;
-    let usage = total.saturating_sub(free);
-    Ok(Memory {
+fn host_memory(meminfo: &Meminfo) -> Memory {
+    let usage = meminfo.mem_total.saturating_sub(meminfo.mem_free);
+    Memory {
         usage,
-        working_set: usage.saturating_sub(inactive_file),
-    })
+        working_set: usage.saturating_sub(meminfo.inactive_file.unwrap_or_default()),
+    }
 }
 
 #[cfg(test)]
@@ -250,10 +244,8 @@ mod tests {
 
     #[test]
     fn root_of_v2_has_the_memory_of_the_host() {
-        let root = tree(&[(
-            "meminfo",
-            "MemTotal:  100 kB\nMemFree: 30 kB\nInactive(file): 20 kB\n",
-        )]);
+        let rows = [("MemTotal", 100), ("MemFree", 30), ("Inactive(file)", 20)];
+        let root = tree(&[("meminfo", meminfo::sample(&rows))]);
         let cgroup = Directory {
             meminfo: Some(root.path().join("meminfo")),
             ..v2(root.path())

@@ -8,6 +8,7 @@ use super::cgroup::{Directory, Limit};
 use super::file::File;
 use super::hierarchy::{Hierarchies, Version};
 use super::membership::Membership;
+use super::meminfo;
 use super::population::below;
 
 /// Of one cgroup. `None`: this kernel does not say.
@@ -216,9 +217,8 @@ pub fn allowed_cpus(root: &Path, pid: i32) -> Option<String> {
 
 /// Bytes of swap that the host has.
 pub fn swap_total(root: &Path) -> Option<u64> {
-    let file = File::read(root.join("proc/meminfo")).ok()?;
-    let kib: u64 = file.number_of("SwapTotal:").ok()??;
-    Some(kib.saturating_mul(1024))
+    let meminfo = meminfo::read(root.join("proc/meminfo")).ok()?;
+    Some(meminfo.swap_total)
 }
 
 fn there<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
@@ -357,6 +357,7 @@ mod tests {
 
     #[test]
     fn of_processes() {
+        let meminfo = meminfo::sample(&[("MemTotal", 9), ("SwapTotal", 2)]);
         let root = tree(&[
             ("proc/7/schedstat", "100 50 3\n"),
             ("proc/8/schedstat", "odd\n"),
@@ -369,7 +370,7 @@ mod tests {
                 "Name:\tx\nState:\tR (running)\nCpus_allowed_list:\t0-1\n",
             ),
             ("proc/8/status", "State:\tS (sleeping)\n"),
-            ("proc/meminfo", "MemTotal: 9 kB\nSwapTotal: 2 kB\n"),
+            ("proc/meminfo", &*meminfo),
         ]);
         let wanted = Wanted {
             pid: 7,

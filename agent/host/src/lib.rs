@@ -19,6 +19,7 @@ pub mod hits;
 pub mod kept;
 pub mod launch;
 pub mod membership;
+mod meminfo;
 pub mod mount;
 pub mod namespace;
 pub mod network;

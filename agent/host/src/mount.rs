@@ -251,6 +251,22 @@ mod tests {
         );
     }
 
+    /// Any user with fusermount(1) can make such a mount. procfs, the crate, reads none of the mounts then.
+    #[test]
+    fn a_name_that_is_no_text_hides_no_other_mount() {
+        use procfs_core::FromBufRead as _;
+        use procfs_core::process::MountInfos;
+
+        let mut bytes = b"60 27 0:50 / /home/user/\xff rw - fuse.sshfs x rw\n".to_vec();
+        bytes.extend_from_slice(HOST.as_bytes());
+        assert!(MountInfos::from_buf_read(HOST.as_bytes()).is_ok());
+        assert!(MountInfos::from_buf_read(&*bytes).is_err());
+        let path = PathBuf::from("mountinfo");
+        let file = File { path, bytes };
+        let mounts = Mounts::parse(&file).unwrap();
+        assert!(mounts.find(b"cgroup", &["memory"]).is_some());
+    }
+
     #[test]
     fn first_mount_is_its_own_parent() {
         let mountinfo =

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Error;
 use super::file::{File, number};
+use super::meminfo;
 use super::status::capabilities;
 
 /// Where the kernel describes its own types.
@@ -111,13 +112,10 @@ impl Capacity {
     /// # Errors
     /// It cannot be read, or does not say.
     pub fn read(root: &Path) -> Result<Self, Error> {
-        let meminfo = File::read(root.join("proc/meminfo"))?;
-        let bytes = |kib: u64| kib.saturating_mul(1024);
-        let memory = meminfo.expect_number_of("MemTotal:", "a row MemTotal")?;
-        let swap = meminfo.number_of("SwapTotal:")?.unwrap_or_default();
+        let meminfo = meminfo::read(root.join("proc/meminfo"))?;
         Ok(Self {
-            memory: bytes(memory),
-            swap: bytes(swap),
+            memory: meminfo.mem_total,
+            swap: meminfo.swap_total,
         })
     }
 }
@@ -148,6 +146,7 @@ mod tests {
 
     #[test]
     fn a_host() {
+        let meminfo = meminfo::sample(&[("MemTotal", 24_684_084)]);
         let host = tree(&[
             ("proc/sys/kernel/osrelease", "6.18.44\n"),
             ("proc/sys/kernel/random/boot_id", "b0-07\n"),
@@ -162,7 +161,7 @@ mod tests {
             ("sys/kernel/btf/vmlinux", ""),
             ("proc/sys/kernel/bpf_stats_enabled", "0\n"),
             ("sys/devices/system/cpu/online", "0-3,8,10-11\n"),
-            ("proc/meminfo", "MemTotal:       24684084 kB\n"),
+            ("proc/meminfo", &*meminfo),
         ]);
         let wanted = System {
             kernel: Some("6.18.44".into()),
@@ -199,19 +198,13 @@ mod tests {
 
     #[test]
     fn capacity() {
-        let read = |meminfo| Capacity::read(tree(&[("proc/meminfo", meminfo)]).path());
+        let meminfo = meminfo::sample(&[("MemTotal", 100), ("SwapTotal", 7)]);
+        let root = tree(&[("proc/meminfo", meminfo)]);
         let wanted = Capacity {
             memory: 100 << 10,
             swap: 7 << 10,
         };
-        let both = "MemTotal: 100 kB\nSwapCached: 1 kB\nSwapTotal: 7 kB\nSwapFree: 5 kB\n";
-        assert_eq!(read(both).unwrap(), wanted);
-        let wanted = Capacity { swap: 0, ..wanted };
-        assert_eq!(read("MemTotal: 100 kB\n").unwrap(), wanted);
-        for wrong in ["SwapTotal: 7 kB\n", "MemTotal: 1 kB\nSwapTotal: -7 kB\n"] {
-            let error = read(wrong).unwrap_err();
-            assert!(matches!(error, Error::Malformed { .. }), "{error}");
-        }
+        assert_eq!(Capacity::read(root.path()).unwrap(), wanted);
     }
 
     #[test]
