@@ -40,13 +40,13 @@ pub enum Error {
         #[source]
         source: Box<cgroup::Error>,
     },
-    #[error("systemctl, asked for the limits of unit {unit}")]
-    Systemctl {
+    #[error("systemd, asked for the limits of unit {unit}")]
+    Systemd {
         unit: String,
         #[source]
-        source: std::io::Error,
+        source: systemd::bus::Error,
     },
-    #[error("systemctl says {property}={value:?} of unit {unit}, wanted: {wanted}")]
+    #[error("systemd says {property}={value} of unit {unit}, wanted: {wanted}")]
     Property {
         unit: String,
         property: &'static str,

@@ -32,8 +32,7 @@ pub fn explained(name: &str) -> Option<String> {
     })
 }
 
-/// The limits that the unit of these cgroups asks for and that no command judges. Prints an error where systemctl does not
-/// answer.
+/// The limits that the unit of these cgroups asks for and that no command judges. Prints an error where systemd does not answer.
 pub async fn not_judged(membership: &Membership) -> Vec<String> {
     match intent::not_judged(membership).await {
         Ok(asked) => asked,

@@ -1,130 +1,66 @@
 //! Units of systemd: what it has of their limits, where it runs.
 
-use std::io;
+pub(super) mod bus;
+
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use agent_host::cgroup::Limit;
-use agent_limits::limit::{Kind, Numbers, Value};
+use agent_limits::limit::{Kind, Value};
 use agent_model::container::Container;
-use agent_model::units::parse::microseconds_of_sum;
 
+use self::bus::{Odd, Properties, Sockets};
 use super::{Error, Intent, Source};
 
 /// It is there where systemd is the init process (sd_booted(3)).
-pub(super) const RUNS: &str = "/run/systemd/system";
-
-/// The properties of a unit that are asked for (systemd.resource-control(5)).
-const PROPERTIES: [&str; 10] = [
-    CGROUP,
-    "MemoryMax",
-    "MemoryHigh",
-    "MemoryLow",
-    "MemorySwapMax",
-    "CPUQuotaPerSecUSec",
-    "CPUQuotaPeriodUSec",
-    "CPUWeight",
-    "TasksMax",
-    "AllowedCPUs",
-];
-
-pub(super) const CGROUP: &str = "ControlGroup";
+const RUNS: &str = "/run/systemd/system";
 
 /// Microseconds: of the usual period, and the least and most of the kernel.
 const USUAL_PERIOD: u64 = 100_000;
 const LEAST: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
 
-/// What systemd says that it does not say.
-#[derive(Debug, PartialEq, Eq)]
-struct Odd {
-    property: &'static str,
-    value: String,
-    wanted: &'static str,
-}
-
 /// The limits of a unit; `None` where systemd does not run, or does not know the unit: a user's own systemd has units too.
 pub async fn of_unit(container: &Container) -> Result<Option<Intent>, Error> {
+    let limits = of_properties(container, Properties::limits).await?;
+    Ok(limits.map(|limits| Intent::new(limits, Source::Systemd)))
+}
+
+/// What `read` finds in the properties of a unit; `None` as of [`of_unit`].
+pub(super) async fn of_properties<T>(
+    container: &Container,
+    read: impl Fn(&Properties) -> Result<T, Odd>,
+) -> Result<Option<T>, Error> {
+    let unit = &container.name;
     if !Path::new(RUNS).is_dir() {
         return Ok(None);
     }
-    let unit = &container.name;
-    let text = ask(unit, &PROPERTIES).await?;
-    let properties = Properties(&text);
-    if properties.get(CGROUP) != container.cgroup {
-        return Ok(None);
-    }
-    let limits = properties.limits().map_err(|odd| Error::Property {
+    let asked = Sockets::default().properties(unit).await;
+    let properties = asked.map_err(|source| Error::Systemd {
+        unit: unit.clone(),
+        source,
+    })?;
+    let found = properties.map(|it| it.of(&container.cgroup, read));
+    let found = found.transpose().map_err(|odd| Error::Property {
         unit: unit.clone(),
         property: odd.property,
         value: odd.value,
         wanted: odd.wanted,
     })?;
-    let source = Source::Systemd;
-    Ok(Some(Intent::new(limits, source)))
+    Ok(found.flatten())
 }
 
-/// What systemctl says of these properties of a unit.
-pub(super) async fn ask(unit: &str, properties: &[&str]) -> Result<String, Error> {
-    let asked = (unit.to_owned(), properties.join(","));
-    let asked = tokio::task::spawn_blocking(move || show(&asked.0, &asked.1)).await;
-    asked
-        .unwrap_or_else(|panic| Err(io::Error::other(panic)))
-        .map_err(|source| Error::Systemctl {
-            unit: unit.to_owned(),
-            source,
-        })
-}
-
-fn show(unit: &str, properties: &str) -> io::Result<String> {
-    let mut command = Command::new("systemctl");
-    let properties = format!("--property={properties}");
-    let command = command.args(["show", &properties, "--", unit]);
-    let output = command.stdin(Stdio::null()).output()?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().next().unwrap_or_default();
-        return Err(io::Error::other(format!("{}: {said}", output.status)));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Lines `NAME=VALUE`, in any order.
-struct Properties<'a>(&'a str);
-
-impl<'a> Properties<'a> {
-    fn get(&self, name: &str) -> &'a str {
-        let values = self.0.lines().filter_map(|line| line.split_once('='));
-        let mut values = values.filter(|(found, _)| *found == name);
-        values.next().map_or("", |(_, value)| value.trim())
-    }
-
-    /// What a property says; `None` where nothing is asked for.
-    fn read<T>(
+impl Properties {
+    /// What `read` finds where the unit is in this cgroup: a user's own systemd has units of the same names.
+    pub(super) fn of<T>(
         &self,
-        property: &'static str,
-        wanted: &'static str,
-        read: impl Fn(&str) -> Option<T>,
+        cgroup: &str,
+        read: impl Fn(&Self) -> Result<T, Odd>,
     ) -> Result<Option<T>, Odd> {
-        match self.get(property) {
-            "" | "infinity" | "[not set]" => Ok(None),
-            value => read(value).map(Some).ok_or_else(|| Odd {
-                property,
-                value: value.to_owned(),
-                wanted,
-            }),
-        }
+        let is_it = self.text("ControlGroup")? == cgroup;
+        is_it.then(|| read(self)).transpose()
     }
 
-    fn number(&self, property: &'static str) -> Result<Option<u64>, Odd> {
-        self.read(property, "a number", |text| text.parse().ok())
-    }
-
-    fn time(&self, property: &'static str) -> Result<Option<u64>, Odd> {
-        self.read(property, "a time, as in 1min 30s", microseconds_of_sum)
-    }
-
-    /// All of them, in the order of their kinds.
+    /// All of them, in the order of their kinds (systemd.resource-control(5)).
     fn limits(&self) -> Result<Vec<(Kind, Value)>, Odd> {
         let amount = |number: u64| Value::Amount(Limit::Value(number));
         let memory = self.number("MemoryMax")?;
@@ -139,14 +75,8 @@ impl<'a> Properties<'a> {
             }
         });
         let low = self.number("MemoryLow")?.filter(|low| *low > 0);
-        let numbers = |text: &str| Numbers::parse(&text.replace(' ', ","));
-        let cpus = self.read("AllowedCPUs", "numbers and ranges", numbers)?;
-        let weight = |text: &str| match text {
-            // A class of its own below all weights (cpu.idle).
-            "idle" => Some(None),
-            text => text.parse().ok().map(Some),
-        };
-        let weight = self.read("CPUWeight", "a weight", weight)?.flatten();
+        // 0 is a class of its own below all weights (cpu.idle).
+        let weight = self.number("CPUWeight")?.filter(|weight| *weight > 0);
         let limits = [
             (Kind::Memory, memory.map(amount)),
             (Kind::MemorySwap, swap),
@@ -154,7 +84,10 @@ impl<'a> Properties<'a> {
             (Kind::MemoryHigh, self.number("MemoryHigh")?.map(amount)),
             (Kind::CpuQuota, self.quota()?),
             (Kind::CpuWeight, weight.map(Value::Weight)),
-            (Kind::CpusetCpus, cpus.map(Value::Numbers)),
+            (
+                Kind::CpusetCpus,
+                self.numbers("AllowedCPUs")?.map(Value::Numbers),
+            ),
             (Kind::Pids, self.number("TasksMax")?.map(amount)),
         ];
         let asked = limits.into_iter();
@@ -166,8 +99,8 @@ impl<'a> Properties<'a> {
     /// systemd lengthens a period in which the quota would be less than the kernel takes (`cgroup_cpu_adjust_period`,
     /// src/core/cgroup.c).
     fn quota(&self) -> Result<Option<Value>, Odd> {
-        let period = self.time("CPUQuotaPeriodUSec")?.unwrap_or(USUAL_PERIOD);
-        let Some(each_second) = self.time("CPUQuotaPerSecUSec")? else {
+        let period = self.number("CPUQuotaPeriodUSec")?.unwrap_or(USUAL_PERIOD);
+        let Some(each_second) = self.number("CPUQuotaPerSecUSec")? else {
             return Ok(None);
         };
         let least = (LEAST * SECOND).div_ceil(each_second.max(1)).max(LEAST);
@@ -181,9 +114,12 @@ impl<'a> Properties<'a> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use agent_limits::limit::Numbers;
+    use zbus::Variant;
 
     use super::*;
+
+    const INFINITY: u64 = u64::MAX;
 
     fn quota(quota: u64, period: u64) -> (Kind, Value) {
         let quota = Limit::Value(quota);
@@ -194,40 +130,41 @@ mod tests {
         (kind, Value::Amount(Limit::Value(number)))
     }
 
+    fn numbers<const N: usize>(all: [(&str, u64); N]) -> Properties {
+        Properties::from(all.map(|(name, number)| (name, Variant::from(number))))
+    }
+
     #[test]
     fn a_unit_without_limits() {
-        // systemd 252.
-        let text = "\
-ControlGroup=/system.slice/cron.service
-CPUWeight=[not set]
-CPUQuotaPerSecUSec=infinity
-CPUQuotaPeriodUSec=infinity
-AllowedCPUs=
-MemoryLow=0
-MemoryHigh=infinity
-MemoryMax=infinity
-MemorySwapMax=infinity
-TasksMax=infinity
-";
-        let properties = Properties(text);
+        let properties = numbers([
+            ("CPUWeight", INFINITY),
+            ("CPUQuotaPerSecUSec", INFINITY),
+            ("CPUQuotaPeriodUSec", INFINITY),
+            ("MemoryLow", 0),
+            ("MemoryHigh", INFINITY),
+            ("MemoryMax", INFINITY),
+            ("MemorySwapMax", INFINITY),
+            ("TasksMax", INFINITY),
+        ]);
         assert_eq!(properties.limits(), Ok(Vec::new()));
-        assert_eq!(properties.get(CGROUP), "/system.slice/cron.service");
-        assert_eq!(Properties("").limits(), Ok(Vec::new()));
+        assert_eq!(Properties::default().limits(), Ok(Vec::new()));
+        assert_eq!(numbers([("CPUWeight", 0)]).limits(), Ok(Vec::new()));
     }
 
     #[test]
     fn every_limit() {
-        let text = "\
-CPUWeight=300
-CPUQuotaPerSecUSec=500ms
-CPUQuotaPeriodUSec=10ms
-AllowedCPUs=0-1 3
-MemoryLow=4096
-MemoryHigh=50331648
-MemoryMax=67108864
-MemorySwapMax=0
-TasksMax=18956
-";
+        let number = Variant::from::<u64>;
+        let properties = Properties::from([
+            ("CPUWeight", number(300)),
+            ("CPUQuotaPerSecUSec", number(500_000)),
+            ("CPUQuotaPeriodUSec", number(10_000)),
+            ("AllowedCPUs", Variant::from(vec![0b1011_u8])),
+            ("MemoryLow", number(4096)),
+            ("MemoryHigh", number(48 << 20)),
+            ("MemoryMax", number(64 << 20)),
+            ("MemorySwapMax", number(0)),
+            ("TasksMax", number(18_956)),
+        ]);
         let swap = Value::Swap {
             memory: 64 << 20,
             both: Limit::Value(64 << 20),
@@ -244,42 +181,52 @@ TasksMax=18956
             (Kind::CpusetCpus, cpus),
             amount(Kind::Pids, 18_956),
         ];
-        assert_eq!(Properties(text).limits(), Ok(wanted));
+        assert_eq!(properties.limits(), Ok(wanted));
     }
 
     #[test]
     fn quotas_and_periods() {
         for (each_second, period, wanted) in [
-            ("1.500000s", "infinity", quota(150_000, 100_000)),
-            ("1min 30s", "infinity", quota(9_000_000, 100_000)),
-            ("5ms", "infinity", quota(1_000, 200_000)),
-            ("1us", "infinity", quota(1_000, 1_000_000)),
-            ("2s", "1us", quota(2_000, 1_000)),
+            (1_500_000, INFINITY, quota(150_000, 100_000)),
+            (90_000_000, INFINITY, quota(9_000_000, 100_000)),
+            (5_000, INFINITY, quota(1_000, 200_000)),
+            (1, INFINITY, quota(1_000, 1_000_000)),
+            (2_000_000, 1, quota(2_000, 1_000)),
+            (INFINITY - 1, 0, quota(INFINITY / 1_000, 1_000)),
         ] {
-            let text = format!("CPUQuotaPerSecUSec={each_second}\nCPUQuotaPeriodUSec={period}\n");
-            assert_eq!(Properties(&text).limits(), Ok(vec![wanted]), "{text}");
+            let properties = numbers([
+                ("CPUQuotaPerSecUSec", each_second),
+                ("CPUQuotaPeriodUSec", period),
+            ]);
+            assert_eq!(properties.limits(), Ok(vec![wanted]), "{each_second}");
         }
     }
 
     #[test]
     fn what_is_odd_is_named() {
-        for (text, property) in [
-            ("MemoryMax=64M", "MemoryMax"),
-            ("TasksMax=-1", "TasksMax"),
-            ("CPUQuotaPerSecUSec=5 parsecs", "CPUQuotaPerSecUSec"),
-            ("CPUQuotaPeriodUSec=...s", "CPUQuotaPeriodUSec"),
-            ("AllowedCPUs=all", "AllowedCPUs"),
-            ("CPUWeight=much", "CPUWeight"),
+        for (value, property) in [
+            (Variant::from("64M"), "MemoryMax"),
+            (Variant::from(-1_i64), "TasksMax"),
+            (Variant::from("5s"), "CPUQuotaPerSecUSec"),
+            (Variant::from(5_u32), "CPUQuotaPeriodUSec"),
+            (Variant::from("all"), "AllowedCPUs"),
+            (Variant::from("idle"), "CPUWeight"),
         ] {
-            assert_eq!(Properties(text).limits().unwrap_err().property, property);
+            let properties = Properties::from([
+                ("CPUQuotaPerSecUSec", Variant::from(5_u64)),
+                (property, value),
+            ]);
+            assert_eq!(properties.limits().unwrap_err().property, property);
         }
-        assert_eq!(Properties("CPUWeight=idle").limits(), Ok(Vec::new()));
     }
 
-    proptest! {
-        #[test]
-        fn no_text_panics(text in "((MemoryMax|CPUQuotaPerSecUSec|CPUQuotaPeriodUSec|AllowedCPUs)=[0-9a-z. -]{0,25}\n){0,4}") {
-            let _ = Properties(&text).limits();
-        }
+    #[test]
+    fn a_unit_of_that_name_elsewhere_is_another() {
+        let properties =
+            Properties::from([("ControlGroup", Variant::from("/system.slice/a.service"))]);
+        let found = |cgroup| properties.of(cgroup, |_| Ok(7)).unwrap();
+        assert_eq!(found("/system.slice/a.service"), Some(7));
+        assert_eq!(found("/user.slice/a.service"), None);
+        assert_eq!(Properties::default().of("/a", |_| Ok(7)), Ok(None));
     }
 }
