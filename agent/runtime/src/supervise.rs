@@ -20,7 +20,7 @@ mod stop;
 mod streams;
 
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use agent_host::hierarchy::Hierarchies;
@@ -76,10 +76,7 @@ fn run_at(order: Order, store: &Store, ground: &Ground, rest: Rest) -> Result<u8
         return contain::contain(order, store, ground, Some(rest), &mut Told::Here);
     }
     let name = order.name.clone();
-    let members: Vec<_> = order.members.values().map(AsFd::as_fd).collect();
-    let split = detach::split(&members).map_err(Error::Detach)?;
-    drop(members);
-    match split {
+    match detach::split().map_err(Error::Detach)? {
         Split::Supervisor(mut caller) => {
             let mut told = Told::Caller(&mut caller);
             let ended = contain::contain(order, store, ground, Some(rest), &mut told);

@@ -5,7 +5,6 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 use rustix::process::Pid;
 
-use super::last::close_all_but;
 use super::threads;
 
 /// Who returns from [`fork`].
@@ -50,13 +49,15 @@ pub fn speak_on_errors() -> io::Result<()> {
     }
 }
 
+/// The first descriptor behind the standard streams.
+const FIRST: RawFd = 3;
+
 /// Makes this process, a child that [`fork`] has just made, one that nobody waits for and nobody talks to: in a session
-/// of its own, /dev/null as its standard streams, no other descriptor of its parent's but `kept`.
+/// of its own, /dev/null as its standard streams, and no other descriptor that its parent was started with.
 ///
 /// # Errors
-/// /dev/null cannot be opened.
-pub fn leave_parent(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
-    const FIRST: RawFd = 3;
+/// /dev/null cannot be opened, or there is no /proc.
+pub fn leave_parent() -> io::Result<()> {
     // It fails for the leader of a group of processes only, which a child is not.
     let _ = rustix::process::setsid();
     let nothing = std::fs::OpenOptions::new()
@@ -70,11 +71,25 @@ pub fn leave_parent(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
         }
     }
     drop(nothing);
-    let mut own: Vec<RawFd> = kept.iter().map(BorrowedFd::as_raw_fd).collect();
-    own.sort_unstable();
-    // SAFETY: the caller owns no descriptor but `kept`: what is closed was open when its parent was started, and nothing
-    // here knows of it.
-    unsafe { close_all_but(own) }.map_err(io::Error::from)
+    close_inherited()
+}
+
+/// Closes the descriptors that this program was executed with, but for the standard streams. All that it opens closes at
+/// exec: nobody here owns one that does not.
+fn close_inherited() -> io::Result<()> {
+    let entries = std::fs::read_dir("/proc/self/fd")?.flatten();
+    let numbers: Vec<RawFd> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for number in numbers.into_iter().filter(|number| *number >= FIRST) {
+        // SAFETY: the calls take no pointer, and the descriptor has no owner, as above.
+        unsafe {
+            if libc::fcntl(number, libc::F_GETFD) == 0 {
+                libc::close(number);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Blocks signals, and gives a descriptor to read them from: those too that are ignored (see [`is_ignored`]).

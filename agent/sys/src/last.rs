@@ -32,38 +32,20 @@ impl Last {
     ///
     /// # Errors
     /// close_range(2)'s; ENOSYS before Linux 5.9.
-    pub fn close_others(&self, kept: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-        const MOST: usize = 4;
-        let mut numbers = [RawFd::MAX; MOST];
-        let places = numbers.iter_mut().take(MOST - 1);
-        if kept.len() >= MOST {
-            return Err(Errno::INVAL);
-        }
-        for (place, kept) in places.zip(kept) {
-            *place = kept.as_raw_fd();
-        }
-        numbers.sort_unstable();
-        // SAFETY: the callers of `finish` do not run again. What runs has dropped what it opened, or keeps it.
-        unsafe { close_all_but(numbers) }
-    }
-}
-
-/// Closes all descriptors behind the standard streams but those with these numbers, which are in order.
-///
-/// # Safety
-/// Whoever owns one of them in this process does not use it again, and does not drop it.
-pub(super) unsafe fn close_all_but(numbers: impl IntoIterator<Item = RawFd>) -> Result<(), Errno> {
-    const FIRST: RawFd = 3;
-    let mut first = FIRST;
-    for number in numbers.into_iter().chain([RawFd::MAX]) {
-        if first < number {
-            // SAFETY: the call takes no pointer; the caller vouches for the owners.
-            let closed = unsafe { libc::syscall(libc::SYS_close_range, first, number - 1, 0) };
-            if closed < 0 {
-                return Err(super::launch::last_errno());
+    pub fn close_others(&self, kept: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+        const FIRST: RawFd = 3;
+        let kept = kept.map(|kept| kept.as_raw_fd());
+        let mut first = FIRST;
+        for number in kept.into_iter().chain([RawFd::MAX]) {
+            if first < number {
+                // SAFETY: the call takes no pointer. The callers of `finish` do not run again.
+                let closed = unsafe { libc::syscall(libc::SYS_close_range, first, number - 1, 0) };
+                if closed < 0 {
+                    return Err(super::launch::last_errno());
+                }
             }
+            first = first.max(number.saturating_add(1));
         }
-        first = first.max(number.saturating_add(1));
+        Ok(())
     }
-    Ok(())
 }

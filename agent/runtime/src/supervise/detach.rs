@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -56,16 +56,16 @@ pub enum Split {
     Supervisor(Caller),
 }
 
-/// Makes the supervisor, which has no other descriptors of this process's than `kept`.
+/// Makes the supervisor, which has none of the descriptors that this program was started with.
 ///
 /// # Errors
 /// No process is to be had.
-pub fn split(kept: &[BorrowedFd<'_>]) -> io::Result<Split> {
+pub fn split() -> io::Result<Split> {
     let (ours, theirs) = pipe()?;
     match fork()? {
         Side::Child => {
             drop(ours);
-            leave_parent(&[kept, &[theirs.as_fd()]].concat())?;
+            leave_parent()?;
             Ok(Split::Supervisor(Caller(Some(File::from(theirs)))))
         }
         Side::Parent(supervisor) => {

@@ -37,10 +37,7 @@ pub fn leave_descriptors<'a>(child: &mut Child<'a>) -> Done<'a> {
     agent_sys::launch::reset_signals();
     child.drop_descriptors();
     let channel = child.channel.descriptor().ok();
-    child
-        .last
-        .close_others(channel.as_slice())
-        .on(c"descriptors")
+    child.last.close_others(channel).on(c"descriptors")
 }
 
 pub fn execute<'a>(child: &mut Child<'a>) -> Done<'a> {
