@@ -54,18 +54,6 @@ pub enum Command {
     Doctor(doctor::Args),
 }
 
-/// `agent run` alone, so that a launch does not wait for the arguments of all other commands.
-#[derive(Subcommand)]
-pub enum Launch {
-    Run(Box<run::Args>),
-}
-
-impl From<Launch> for Command {
-    fn from(Launch::Run(args): Launch) -> Self {
-        Self::Run(args)
-    }
-}
-
 /// Whether the first argument is one of these commands.
 pub fn is(names: &[&str]) -> bool {
     let word = std::env::args_os().nth(1);

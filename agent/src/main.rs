@@ -3,13 +3,14 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use agent::commands::{self, Command, Launch};
+use agent::commands::{self, Command};
 use agent_model::text;
-use clap::{Parser as _, Subcommand};
+use clap::Parser as _;
 
+/// musl's own takes twice the time for a launch.
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static HEAP: agent_sys::heap::Heap = agent_sys::heap::Heap::new();
+static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 /// See what containers do to the kernel, run them, and prove their limits
 ///
@@ -32,9 +33,9 @@ Begin with:
   agent inspect    everything about one container, and what it is not isolated from
   agent run        a container: agent run --bin bash,ls bash
   agent verify     whether limits hold: agent verify --memory 64m -- stress-ng --vm 1")]
-struct Cli<C: Subcommand> {
+struct Cli {
     #[command(subcommand)]
-    command: C,
+    command: Command,
 }
 
 /// The exit status of misuse (`EX_USAGE` of sysexits.h).
@@ -42,7 +43,7 @@ const MISUSE: u8 = 64;
 
 fn main() -> ExitCode {
     commands::begin();
-    let command = match parse() {
+    let command = match Cli::try_parse().map(|cli| cli.command) {
         Ok(command) => command,
         Err(error) if !error.use_stderr() => {
             // Help and version: a closed pipe is the reader's wish.
@@ -58,14 +59,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Reads the arguments. A launch is not to wait for those of all other commands to be known.
-fn parse() -> Result<Command, clap::Error> {
-    if commands::is(&["run"]) {
-        return Cli::<Launch>::try_parse().map(|cli| cli.command.into());
-    }
-    Cli::<Command>::try_parse().map(|cli| cli.command)
 }
 
 /// Says in one line what was wrong with the arguments.

@@ -8,8 +8,6 @@ pub mod descriptor;
 pub mod entry;
 pub mod forget;
 pub mod fork;
-#[cfg(target_env = "musl")]
-pub mod heap;
 pub mod interface;
 pub mod last;
 pub mod launch;

@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn every_limit() {
-        let number = Variant::from::<u64>;
+        let number = |number: u64| Variant::from(number);
         let properties = Properties::from([
             ("CPUWeight", number(300)),
             ("CPUQuotaPerSecUSec", number(500_000)),
