@@ -15,7 +15,7 @@ pub mod ring;
 pub mod seccomp;
 pub mod start;
 pub mod start_area;
-mod threads;
+pub mod threads;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

@@ -15,17 +15,14 @@ pub(super) fn expect_one() -> Result<(), Errno> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fork::{Side, exit, fork};
-    use crate::launch::{Kin, clone};
-
-    /// What runs in a copy that has one thread, made whatever threads the tests have: whether it ends well.
-    fn holds_in_copy(test: fn() -> bool) -> bool {
-        // SAFETY: the copy allocates nothing, and takes no lock.
+/// Tests run in processes that have more threads than one.
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture {
+    /// Whether `test` holds in a copy of this process that has one thread, made whatever threads this process has.
+    pub fn holds_in_copy(test: impl FnOnce() -> bool) -> bool {
+        // SAFETY: the C library's own function, which leaves no lock of the heap held in the copy. It takes no others.
         match unsafe { libc::fork() } {
-            0 => exit(i32::from(!test())),
+            0 => crate::fork::exit(i32::from(!test())),
             child => {
                 let mut status = 0;
                 // SAFETY: the status outlives the call.
@@ -34,6 +31,14 @@ mod tests {
             }
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::holds_in_copy;
+    use super::*;
+    use crate::fork::{Side, exit, fork};
+    use crate::launch::{Kin, clone};
 
     #[test]
     fn a_process_with_more_threads_makes_no_copy() {

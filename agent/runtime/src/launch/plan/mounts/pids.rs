@@ -128,6 +128,8 @@ const PROC: &CStr = c"/proc";
 
 #[cfg(test)]
 mod tests {
+    use agent_sys::threads::fixture::holds_in_copy;
+
     use super::*;
     use crate::launch::wait::tests::Silent;
 
@@ -144,8 +146,11 @@ mod tests {
         assert!(members.contains(&own), "{shown}");
         let mut silent = Silent::new();
         let mut wait = Wait::new(&mut silent, WHAT, apart::PATIENCE);
-        let tree = of_member(own, &shown, &mut wait).unwrap();
-        assert_eq!(fstat(&tree).unwrap().st_ino, ROOT_INODE);
-        assert!(of_member(own, "pid:[1]", &mut wait).is_err());
+        assert!(holds_in_copy(|| {
+            let copied = of_member(own, &shown, &mut wait)
+                .and_then(|tree| fstat(&tree).map_err(|errno| Error::step("fstat", "copy", errno)));
+            copied.is_ok_and(|copied| copied.st_ino == ROOT_INODE)
+                && of_member(own, "pid:[1]", &mut wait).is_err()
+        }));
     }
 }
