@@ -16,7 +16,7 @@ mod own;
 mod systemd;
 mod unjudged;
 
-pub use agent_limits::limit::{Intent, Source};
+pub use agent_model::limit::{Intent, Source};
 pub use expect::expect;
 pub use own::of_spec;
 pub use unjudged::not_judged;

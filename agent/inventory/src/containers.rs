@@ -5,21 +5,20 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use agent_ebpf::{CgroupKey, Counts, Task};
-use agent_host::cgroup::{Directory, Limit};
+use agent_engines::witness::own;
+use agent_host::cgroup::Directory;
 use agent_host::hierarchy::{Hierarchies, Mounted};
 use agent_host::membership::Membership;
-use agent_limits::limit::chain::Link;
-use agent_limits::limit::{Held, Intent, Kind};
 use agent_limits::limits::Limits;
 use agent_model::clock::{Clock, Moment};
 use agent_model::container::{Container, ContainerKind, Namespaces};
+use agent_model::limit::{Held, Intent, Kind, Limit, Link};
 use agent_registry::path::Runtime;
 use agent_registry::place::Where;
 use agent_registry::registry::{Cgroup, Registry};
 use serde::{Deserialize, Serialize};
 
 use super::idle;
-use agent_engines::witness::own;
 
 /// A container now: one of `/v1/containers`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

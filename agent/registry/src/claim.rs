@@ -7,8 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use agent_limits::limit::Intent;
-use agent_limits::limit::bound::Bounds;
+use agent_model::limit::{Bounds, Intent};
 
 use super::path::{Identity, Runtime, identify};
 use super::registry::names::Named;

@@ -24,7 +24,7 @@ use std::{fs, io};
 
 use agent_host::owner::Owner;
 use agent_host::user_directory::{self, UserDirectory};
-use agent_limits::limit::bound::Bounds;
+use agent_model::limit::Bounds;
 use agent_model::text::note;
 use agent_model::units::Signal;
 use oci_spec::runtime::Spec;

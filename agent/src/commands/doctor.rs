@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use agent_host::hierarchy::{Hierarchies, Version};
+use agent_host::hierarchy::Hierarchies;
 use agent_host::system::System;
+use agent_model::hierarchy::Version;
 use agent_model::text;
 use agent_tracer::kernel;
 use agent_tracer::kernel::Options;

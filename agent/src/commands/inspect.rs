@@ -8,9 +8,14 @@ use agent_host::Error;
 use agent_host::membership::Membership;
 use agent_host::pinned::Pinned;
 use agent_host::process::Process;
-use agent_limits::limit::Intent;
+use agent_inventory::containers::ContainerState;
+use agent_inventory::inspect::{Report, container_of, page, read};
+use agent_inventory::namespaces::{NamespaceState, Wanted};
+use agent_inventory::{containers, namespaces};
 use agent_model::container::Container;
+use agent_model::limit::Intent;
 use agent_model::text::escape_json;
+use agent_pipeline::look::Look;
 use agent_stream::client::ClientError;
 use agent_stream::value::parse_container;
 use agent_stream::{client, socket};
@@ -20,16 +25,6 @@ use super::engine::EngineArgs;
 use super::first_process::own_process;
 use super::known::{self, Fresh, Search};
 use super::{screen, unit};
-use agent_inventory::containers;
-use agent_inventory::containers::ContainerState;
-use agent_inventory::inspect::Report;
-use agent_inventory::inspect::container_of;
-use agent_inventory::inspect::page;
-use agent_inventory::inspect::read;
-use agent_inventory::namespaces;
-use agent_inventory::namespaces::NamespaceState;
-use agent_inventory::namespaces::Wanted;
-use agent_pipeline::look::Look;
 
 const EXAMPLES: &str = "\
 Examples:

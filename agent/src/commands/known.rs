@@ -8,11 +8,17 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use agent_engines::docker::{Client, State};
+use agent_engines::intent;
+use agent_engines::intent::{Intent, Source};
+use agent_engines::witness::{Intents, Records, engine};
 use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
 use agent_host::pinned::Pinned;
-use agent_limits::limit::bound::Bounds;
+use agent_inventory::containers::ContainerState;
 use agent_model::container::Container;
+use agent_model::limit::Bounds;
+use agent_pipeline::look::Look;
 use agent_registry::claim::{Claim, Confirmation, Witnesses};
 use agent_registry::path::Runtime;
 use agent_registry::place;
@@ -20,16 +26,6 @@ use agent_stream::client;
 use anyhow::{anyhow, bail};
 
 use super::engine::EngineArgs;
-use agent_engines::docker::Client;
-use agent_engines::docker::State;
-use agent_engines::intent;
-use agent_engines::intent::Intent;
-use agent_engines::intent::Source;
-use agent_engines::witness::Intents;
-use agent_engines::witness::Records;
-use agent_engines::witness::engine;
-use agent_inventory::containers::ContainerState;
-use agent_pipeline::look::Look;
 
 /// What is said of a name that no container has. An engine whose socket is elsewhere may have one.
 pub const NOBODY: &str = "no container of that name or id is known here; agent ps lists those that run, by their ids where their engine is not asked";

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
-use agent_limits::limit::bound::{Bound, Bounds, Standing};
+use agent_limits::limit::bound::Standing;
 use agent_limits::limits::{Limits, bounds};
+use agent_model::limit::{Bound, Bounds};
 
 use super::claim::Claim;
 use super::judge::unknown;
@@ -88,7 +89,7 @@ impl Caller {
                 return false;
             };
             let own = chain.own.as_ref().ok().map(|own| own.cgroup.clone());
-            let left = !matches!(bound.standing(&chain), Standing::Holds(_));
+            let left = !matches!(chain.standing(bound), Standing::Holds(_));
             place = place.take().or(own.filter(|_| left));
             left
         };

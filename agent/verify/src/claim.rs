@@ -1,10 +1,10 @@
 //! What is claimed: a limit, and who intended it.
 
-use agent_host::hierarchy::Version;
 use agent_host::system::page_size;
-use agent_limits::limit::bound::Bound;
+use agent_limits::limit::Expected;
 use agent_limits::limit::chain::Chain;
-use agent_limits::limit::{Device, Expected, Kind, Quantity, Value};
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Bound, Device, Kind, Quantity, Value};
 
 /// A limit that is to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +64,7 @@ impl Claim {
 
     /// What the files are to hold; `None` where nobody says, or this version has no such limit.
     pub fn held(&self, version: Version) -> Option<Expected> {
-        self.kind
-            .held(version, self.intended.as_ref()?, page_size())
+        Expected::of(self.kind, version, self.intended.as_ref()?, page_size())
     }
 
     /// What was intended, with its unit.

@@ -12,10 +12,12 @@ mod sets;
 
 use std::path::PathBuf;
 
-use agent_host::hierarchy::Version;
+use agent_host::cgroup_files::is_in_pages;
 use agent_host::system::page_size;
-use agent_limits::limit::chain::{Chain, Drift, Link, Missing};
-use agent_limits::limit::{Expected, Held, Kind};
+use agent_limits::limit::Expected;
+use agent_limits::limit::chain::{Chain, Drift, Missing};
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Held, Kind, Link};
 
 use super::claim::Claim;
 use super::members::Moved;
@@ -255,8 +257,8 @@ fn doubt(undone: Option<&Undone>) -> Option<String> {
 fn read_back(facts: &Facts<'_>, chain: &Chain, own: &Link) -> InFile {
     let written = facts.written.as_ref();
     let rounded = written.is_some_and(|it| it.text != own.text && !own.held.is_none());
-    let in_pages = chain.kind.is_in_pages();
-    let pages = (rounded && in_pages).then(|| "the kernel keeps whole pages".to_owned());
+    let pages =
+        (rounded && is_in_pages(chain.kind)).then(|| "the kernel keeps whole pages".to_owned());
     InFile {
         file: own.file.display().to_string(),
         text: own.text.clone(),
@@ -390,7 +392,7 @@ fn observation(kind: Kind, effective: &Link, chain: &Chain, run: &Run) -> Findin
 /// The number of a limit that is one.
 fn number(held: &Held) -> u64 {
     match held {
-        Held::Amount(agent_host::cgroup::Limit::Value(number)) => *number,
+        Held::Amount(agent_model::limit::Limit::Value(number)) => *number,
         _ => u64::MAX,
     }
 }

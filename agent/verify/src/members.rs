@@ -6,7 +6,7 @@ use std::path::Path;
 
 use agent_host::membership::Membership;
 use agent_host::process::Process;
-use agent_limits::limit::Kind;
+use agent_model::limit::Kind;
 
 use super::sample::Gauge;
 use super::trace::is_within;

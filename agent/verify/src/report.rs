@@ -1,7 +1,7 @@
 //! What is reported: the contract of `agent verify --output json`.
 
-use agent_limits::limit::Quantity;
 use agent_model::clock::Moment;
+use agent_model::limit::Quantity;
 use serde::Serialize;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -8,8 +8,8 @@ use agent_host::hierarchy::Hierarchies;
 use agent_host::hits::written_bytes;
 use agent_host::reading::Field;
 use agent_host::writes::Writes;
-use agent_limits::limit::Kind;
 use agent_limits::limit::chain::Chain;
+use agent_model::limit::Kind;
 use agent_model::units::size;
 use agent_runtime::supervise::held::{Limited, Written};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -65,7 +65,7 @@ impl Watch {
     ///
     /// # Errors
     /// The cgroup cannot be read.
-    pub fn begin(gauge: Gauge, claims: Vec<Claim>) -> Result<Self, Error> {
+    pub fn begin(mut gauge: Gauge, claims: Vec<Claim>) -> Result<Self, Error> {
         let before = gauge.sample(&claims)?;
         let mut writes = Writes::begin();
         for file in before.chains.iter().flatten().flat_map(Chain::own_files) {

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent_host::cgroup::Limit;
 use agent_host::hits::{Wanted, wanted_cpu};
 use agent_host::reading::Field;
-use agent_limits::limit::{Held, Kind};
+use agent_model::limit::{Held, Kind, Limit};
 use futures_util::future::select_all;
 
 use super::caller::{Caller, once};

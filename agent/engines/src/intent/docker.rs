@@ -1,7 +1,6 @@
 //! What docker was asked for, by its own words for it.
 
-use agent_host::cgroup::Limit;
-use agent_limits::limit::{Kind, Value};
+use agent_model::limit::{Kind, Limit, Value};
 use agent_runtime::cgroup::{Error, Wanted};
 use bollard::models::{HostConfig, ThrottleDevice};
 use oci_spec::runtime::{
@@ -100,7 +99,7 @@ fn throttle(
 
 #[cfg(test)]
 mod tests {
-    use agent_limits::limit::Device;
+    use agent_model::limit::Device;
     use proptest::prelude::*;
 
     use super::*;
@@ -141,7 +140,7 @@ mod tests {
             "CpuShares":512,"CpusetCpus":"0-1","CpusetMems":"0","PidsLimit":50,
             "BlkioDeviceReadBps":[{"Path":"/dev/loop3","Rate":1048576}],
             "BlkioDeviceWriteIOps":[{"Path":"/dev/loop3","Rate":9}]}"#;
-        let numbers = |text| Value::Numbers(agent_limits::limit::Numbers::parse(text).unwrap());
+        let numbers = |text| Value::Numbers(agent_model::limit::Numbers::parse(text).unwrap());
         let device = Device { major: 7, minor: 3 };
         let rate = |rate| Value::Rate {
             device,

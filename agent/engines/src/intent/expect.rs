@@ -66,8 +66,7 @@ fn refused(words: &[String], error: &clap::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use agent_host::cgroup::Limit;
-    use agent_limits::limit::{Kind, Value};
+    use agent_model::limit::{Kind, Limit, Value};
     use agent_model::text::error_line;
     use proptest::prelude::*;
 

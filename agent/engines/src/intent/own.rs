@@ -23,8 +23,7 @@ pub fn of_spec(name: &str, spec: &Spec) -> Result<Intent, Error> {
 
 #[cfg(test)]
 mod tests {
-    use agent_host::cgroup::Limit;
-    use agent_limits::limit::{Kind, Value};
+    use agent_model::limit::{Kind, Limit, Value};
 
     use super::*;
 

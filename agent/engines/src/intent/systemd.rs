@@ -4,9 +4,8 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use agent_host::cgroup::Limit;
-use agent_limits::limit::{Kind, Numbers, Value};
 use agent_model::container::Container;
+use agent_model::limit::{Kind, Limit, Numbers, Value};
 use agent_model::units::parse::microseconds_of_sum;
 
 use super::{Error, Intent, Source};

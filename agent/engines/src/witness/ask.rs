@@ -98,8 +98,7 @@ async fn answer(socket: &str, client: &mut Option<Client>, id: &str) -> Result<V
 mod tests {
     use std::time::Duration;
 
-    use agent_host::cgroup::Limit;
-    use agent_limits::limit::{Kind, Source, Value};
+    use agent_model::limit::{Kind, Limit, Source, Value};
     use agent_registry::registry::names::Named;
     use axum::Router;
     use axum::extract::Request;

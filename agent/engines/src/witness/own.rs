@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use agent_limits::limit::bound::Bounds;
+use agent_model::limit::Bounds;
 use agent_model::lock::lock;
 use agent_model::text;
 use agent_registry::claim::{Claim, Confirmation};

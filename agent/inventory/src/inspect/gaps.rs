@@ -1,7 +1,7 @@
 //! What a process is not isolated from. Pure.
 
 use agent_host::process::IdRange;
-use agent_limits::limit::Kind;
+use agent_model::limit::Kind;
 use agent_model::names::quoted;
 use serde::Serialize;
 
@@ -174,10 +174,7 @@ mod tests {
 
     use super::*;
     use crate::ContainerName;
-    use crate::inspect::Fact;
-    use crate::inspect::Limit;
-    use crate::inspect::Mounts;
-    use crate::inspect::Root;
+    use crate::inspect::{Fact, Limit, Mounts, Root};
 
     fn fact<T>(value: T) -> Fact<T> {
         Fact {

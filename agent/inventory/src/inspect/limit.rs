@@ -1,7 +1,8 @@
 //! A limit as `agent inspect` tells of it: intended, held by the cgroup itself, and in effect. Pure.
 
-use agent_limits::limit::chain::{Chain, Drift, Link, Missing};
-use agent_limits::limit::{Device, Expected, Held, Kind};
+use agent_limits::limit::Expected;
+use agent_limits::limit::chain::{Chain, Drift, Missing};
+use agent_model::limit::{Device, Held, Kind, Link};
 use serde::Serialize;
 
 use super::source;
@@ -126,8 +127,8 @@ impl Holds {
 mod tests {
     use std::path::PathBuf;
 
-    use agent_host::cgroup::Limit as Amount;
-    use agent_host::hierarchy::Version;
+    use agent_model::hierarchy::Version;
+    use agent_model::limit::Limit as Amount;
 
     use super::*;
 

@@ -3,16 +3,18 @@
 use std::path::Path;
 
 use agent_host::held::How;
-use agent_host::hierarchy::{Hierarchies, Mounted, Version};
+use agent_host::hierarchy::{Hierarchies, Mounted};
 use agent_host::membership::Membership;
 use agent_host::mount::MountPoint;
 use agent_host::process::Process;
 use agent_host::status::{SETS, Status};
 use agent_host::system::page_size;
 use agent_host::{Error, held};
-use agent_limits::limit::Intent;
+use agent_limits::limit::Expected;
 use agent_limits::limits::Limits;
 use agent_model::container::Container;
+use agent_model::hierarchy::Version;
+use agent_model::limit::Intent;
 
 use super::gaps::gaps;
 use super::mounts::{self, HostMounts};
@@ -215,7 +217,8 @@ fn limits(limits: &Limits<'_>, intent: Option<&Intent>) -> Vec<Limit> {
     let all = limits.all().into_iter();
     let told = all.filter_map(|(kind, device)| match limits.chain(kind, device) {
         Ok(chain) => {
-            let intended = intent.and_then(|it| it.held(kind, device, chain.version, page_size()));
+            let intended = intent
+                .and_then(|it| Expected::intended(it, kind, device, chain.version, page_size()));
             Some(Limit::of(&chain, intended.as_ref())).filter(Limit::says_something)
         }
         Err(error) => Some(Limit::unreadable(kind, device, reason(&error))),

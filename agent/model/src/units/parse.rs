@@ -1,5 +1,6 @@
 //! Sizes and times as people and programs write them, to whole numbers. Every number is checked: what overflows is none.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Digits that a number may have after the point.
@@ -45,6 +46,18 @@ fn split(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
     let (number, unit) = text.split_at(end.unwrap_or(text.len()));
     (number, unit.trim_start())
+}
+
+/// Bytes, or bytes a second: `64m`, `1.5g`, `1048576`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        bytes(text).map(Self)
+    }
 }
 
 /// Bytes: `64m`, `1.5g`, `1048576`. Units are docker's, each 1024 times the one before.

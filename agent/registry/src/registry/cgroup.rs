@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use agent_ebpf::{CgroupKey, Counts};
-use agent_limits::limit::Intent;
 use agent_model::container::Container;
+use agent_model::limit::Intent;
 
 use crate::claim::Claim;
 use crate::life::Life;

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use agent_limits::limit::Intent;
 use agent_model::container::Container;
+use agent_model::limit::Intent;
 use agent_model::text::cut;
 
 use super::{Cgroup, DEAD_FOR, Registry};

@@ -4,9 +4,9 @@
 
 use std::io::Write as _;
 
-use agent_host::cgroup::Limit;
 use agent_host::control::Control;
-use agent_host::hierarchy::Version;
+use agent_model::hierarchy::Version;
+use agent_model::limit::Limit;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use rustix::fs::OFlags;
 

@@ -1,7 +1,7 @@
 //! What stops all that is in a cgroup and below it: one freezer for each version.
 
 use agent_host::control::Control;
-use agent_host::hierarchy::Version;
+use agent_model::hierarchy::Version;
 
 use super::place::Place;
 

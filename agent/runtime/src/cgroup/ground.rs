@@ -6,11 +6,12 @@ use std::path::Path;
 
 use agent_host::control::Control;
 use agent_host::faults::{Guard, guarded};
-use agent_host::hierarchy::{Hierarchies, Mounted, Version};
+use agent_host::hierarchy::{Hierarchies, Mounted};
 use agent_host::launch;
 use agent_host::membership::Membership;
-use agent_limits::limit::bound::Bounds;
 use agent_limits::limits::bounds;
+use agent_model::hierarchy::Version;
+use agent_model::limit::Bounds;
 
 use super::place::{AGENT, Place};
 use super::scope::Scope;

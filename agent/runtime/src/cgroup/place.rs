@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 
 use agent_host::control::Control;
-use agent_host::hierarchy::{Mounted, Version};
+use agent_host::hierarchy::Mounted;
+use agent_model::hierarchy::Version;
 use rustix::io::Errno;
 
 use super::Error;

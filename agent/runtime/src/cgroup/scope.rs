@@ -12,8 +12,8 @@ use agent_host::launch;
 use agent_host::membership::Membership;
 use agent_host::path::with_parents;
 use agent_host::process::Process;
-use agent_limits::limit::bound::Bounds;
 use agent_limits::limits::bounds;
+use agent_model::limit::Bounds;
 
 use super::Error;
 use super::escape::{self, Escape};

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 
 use agent_model::units::Signal;
+use agent_model::units::parse::Size;
 use clap::{Args as _, FromArgMatches as _};
 
 use super::mounts::{Tmpfs, Volume};
 use super::namespaces::{Net, Share, UserChoice};
 use super::security::{SecurityOption, Ulimit};
 use super::value::{
-    Assignment, Cpus, DeviceRate, IdRange, LogOption, MaybeNumber, MaybeSize, Set, Size,
-    TimeOffset, number_in,
+    Assignment, Cpus, DeviceRate, IdRange, LogOption, MaybeNumber, MaybeSize, Set, TimeOffset,
+    number_in,
 };
 
 /// The flags that a bundle replaces.

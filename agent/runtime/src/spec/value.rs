@@ -4,17 +4,13 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use agent_model::units::parse;
+use agent_model::units::parse::{self, Size};
 
 mod clock;
 mod log;
 
 pub use clock::{Clock, TimeOffset};
 pub use log::{LogOption, log_limits};
-
-/// Bytes, or bytes a second: `64m`, `1.5g`, `1048576`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(pub u64);
 
 /// A size, or none: `-1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +55,6 @@ pub struct IdRange {
 /// A list of CPUs or memory nodes: `0-3,8`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set(pub String);
-
-impl FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse::bytes(text).map(Self)
-    }
-}
 
 impl FromStr for MaybeSize {
     type Err = String;

@@ -9,15 +9,14 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use agent_host::membership::Membership;
-use agent_limits::limit::bound::Bounds;
-use agent_limits::limit::{Device, Evidence, Kind};
+use agent_model::limit::{Bounds, Device, Kind};
 use agent_model::text;
 use agent_sys::fork::{Side, exit, fork, speak_on_errors};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Told, contain, detach, settle};
-use crate::cgroup::{Cgroup, Ground};
+use crate::cgroup::{Cgroup, Evidence, Ground};
 use crate::order::Order;
 use crate::rootless;
 use crate::state::Store;

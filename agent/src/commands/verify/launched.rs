@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use agent_host::system::page_size;
-use agent_limits::limit::{Kind, Value};
+use agent_model::limit::{Kind, Value};
 use agent_runtime::cgroup::Wanted;
 use agent_runtime::order::Order;
 use agent_runtime::spec;
@@ -14,6 +14,14 @@ use agent_runtime::supervise::held::{Written, hold};
 use agent_stream::filter::Filter;
 use agent_stream::kind;
 use agent_tracer::kernel::choice::{Mechanisms, SyscallProbes};
+use agent_verify::caller::Caller;
+use agent_verify::claim::Claim;
+use agent_verify::judge::{Facts, judge};
+use agent_verify::report::{Check, InFile, Report, Scope, Subject, Workload};
+use agent_verify::run::{Ran, Watch};
+use agent_verify::supervised::Supervised;
+use agent_verify::trace::Trace;
+use agent_verify::{run, weights};
 use anyhow::anyhow;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
@@ -22,22 +30,6 @@ use super::arguments::{Args, Weights};
 use super::{Failure, report};
 use crate::commands::first_process::first_process;
 use crate::commands::records::Wanted as Events;
-use agent_verify::caller::Caller;
-use agent_verify::claim::Claim;
-use agent_verify::judge::Facts;
-use agent_verify::judge::judge;
-use agent_verify::report::Check;
-use agent_verify::report::InFile;
-use agent_verify::report::Report;
-use agent_verify::report::Scope;
-use agent_verify::report::Subject;
-use agent_verify::report::Workload;
-use agent_verify::run;
-use agent_verify::run::Ran;
-use agent_verify::run::Watch;
-use agent_verify::supervised::Supervised;
-use agent_verify::trace::Trace;
-use agent_verify::weights;
 
 /// A command and the limits that it is to run under.
 pub struct Job {

@@ -2,11 +2,19 @@
 
 use std::path::Path;
 
+use agent_engines::intent::{Intent, expect};
 use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
-use agent_limits::limit::Kind;
 use agent_model::container::{Container, ContainerKind};
+use agent_model::limit::Kind;
 use agent_registry::path::Runtime;
+use agent_verify::caller::Caller;
+use agent_verify::claim::Claim;
+use agent_verify::judge::{Facts, Run, Undone, judge};
+use agent_verify::report::{Check, Report, Scope, Subject, Verdict};
+use agent_verify::run;
+use agent_verify::run::Watch;
+use agent_verify::sample::{Gauge, Sample};
 use anyhow::{Context as _, anyhow};
 
 use super::arguments::{Args, Target};
@@ -14,23 +22,6 @@ use super::launched::{Progress, trace};
 use super::{Failure, report};
 use crate::commands::known::{self, Fresh, Known};
 use crate::commands::unit;
-use agent_engines::intent::Intent;
-use agent_engines::intent::expect;
-use agent_verify::caller::Caller;
-use agent_verify::claim::Claim;
-use agent_verify::judge::Facts;
-use agent_verify::judge::Run;
-use agent_verify::judge::Undone;
-use agent_verify::judge::judge;
-use agent_verify::report::Check;
-use agent_verify::report::Report;
-use agent_verify::report::Scope;
-use agent_verify::report::Subject;
-use agent_verify::report::Verdict;
-use agent_verify::run;
-use agent_verify::run::Watch;
-use agent_verify::sample::Gauge;
-use agent_verify::sample::Sample;
 
 /// The subject of the judgement, and what is known about it.
 struct Found {
@@ -200,8 +191,8 @@ async fn judge_found(
     caller: &Caller,
     hierarchies: Hierarchies,
 ) -> Result<Report, Failure> {
-    let gauge = Gauge::new(hierarchies, found.membership);
-    let claims = caller.beside(claims(&gauge, intent, found.known.as_ref())?);
+    let mut gauge = Gauge::new(hierarchies, found.membership);
+    let claims = caller.beside(claims(&mut gauge, intent, found.known.as_ref())?);
     let unknown = caller.unknown();
     if claims.is_empty() && unknown.is_empty() {
         let none = anyhow!(
@@ -240,7 +231,7 @@ async fn judge_found(
 
 /// The intended limits; where they are not known, each limit that is set in the cgroup.
 fn claims(
-    gauge: &Gauge,
+    gauge: &mut Gauge,
     intent: Option<Intent>,
     known: Option<&Known>,
 ) -> Result<Vec<Claim>, Failure> {

@@ -6,20 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_host::devices::disk_below;
+use agent_model::units::parse::Size;
 use agent_runtime::spec::flags::Flags;
-use agent_runtime::spec::value::{Cpus, DeviceRate, MaybeNumber, Set, Size};
+use agent_runtime::spec::value::{Cpus, DeviceRate, MaybeNumber, Set};
+use agent_verify::caller::once;
+use agent_verify::report::{Check, Report, Scope, Subject, Verdict};
 use anyhow::{Context as _, anyhow};
 use rustix::process::geteuid;
 
 use super::arguments::{Args, Weights};
 use super::launched::{self, Job as Launched, flags, last_cpu, split};
 use super::{Failure, report};
-use agent_verify::caller::once;
-use agent_verify::report::Check;
-use agent_verify::report::Report;
-use agent_verify::report::Scope;
-use agent_verify::report::Subject;
-use agent_verify::report::Verdict;
 
 const STRESS: &str = "stress-ng";
 

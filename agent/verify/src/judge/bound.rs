@@ -3,15 +3,12 @@
 //! What is claimed is where the workload is: at or below the cgroup that has the limit. That shows without a stimulus. Where
 //! the limit is the one that holds, and the workload pressed against it, what was observed counts as well.
 
-use agent_limits::limit::bound::{Bound, Standing};
+use agent_limits::limit::bound::Standing;
 use agent_limits::limit::chain::Chain;
+use agent_model::limit::Bound;
 
 use super::{Facts, Finding, Undone, observation};
-use crate::report::Check;
-use crate::report::Effective;
-use crate::report::InFile;
-use crate::report::Intended;
-use crate::report::Verdict;
+use crate::report::{Check, Effective, InFile, Intended, Verdict};
 
 /// Who is said to intend it.
 const SOURCE: &str = "the caller";
@@ -113,7 +110,7 @@ fn finding(facts: &Facts<'_>, chain: &Chain, bound: &Bound) -> Finding {
 /// Why it does not hold, if it does not.
 fn broken(bound: &Bound, chain: &Chain) -> Option<String> {
     let limit = bound.words();
-    match bound.standing(chain) {
+    match chain.standing(bound) {
         Standing::Holds(_) => None,
         Standing::Loosened(link) => {
             let held = chain.quantity(&link.held).text;
@@ -136,7 +133,7 @@ fn broken(bound: &Bound, chain: &Chain) -> Option<String> {
 
 /// By which cgroup it holds.
 fn under(bound: &Bound, chain: &Chain) -> String {
-    match bound.standing(chain) {
+    match chain.standing(bound) {
         Standing::Holds(link) if link.cgroup != bound.link.cgroup => {
             format!("it is under {}, whose limit is as tight", link.cgroup)
         }

@@ -2,17 +2,12 @@
 //!
 //! Only a period in which processes were throttled shows that they wanted more: how much was used is no sign of that.
 
-use agent_host::cgroup::Limit;
 use agent_host::hits::BURST;
 use agent_host::reading::Field;
-use agent_limits::limit::Held;
+use agent_model::limit::{Held, Limit};
 
 use super::{Finding, Run};
-use crate::report::Cpu;
-use crate::report::Observed;
-use crate::report::Stimulus;
-use crate::report::Tolerance;
-use crate::report::Verdict;
+use crate::report::{Cpu, Observed, Stimulus, Tolerance, Verdict};
 
 /// Of the time that the quota gives.
 const SHARE: f64 = 0.02;

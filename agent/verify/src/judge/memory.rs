@@ -1,17 +1,12 @@
 //! Memory: a limit holds where usage never went above it; the kernel reclaims, swaps or kills to see to that.
 
-use agent_host::hierarchy::Version;
 use agent_host::reading::Field;
-use agent_limits::limit::Held;
-use agent_limits::limit::chain::Link;
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Held, Link};
 use agent_model::units::size;
 
 use super::{Finding, Run, number};
-use crate::report::Memory;
-use crate::report::Observed;
-use crate::report::Stimulus;
-use crate::report::Tolerance;
-use crate::report::Verdict;
+use crate::report::{Memory, Observed, Stimulus, Tolerance, Verdict};
 
 /// Pages that each CPU charges ahead (`MEMCG_CHARGE_BATCH`, `include/linux/memcontrol.h`).
 const BATCH: u64 = 64;

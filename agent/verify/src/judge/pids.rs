@@ -1,12 +1,9 @@
 //! Processes and threads: a limit holds where there were never more; what would be one too many gets EAGAIN from fork(2).
 
-use agent_limits::limit::Held;
+use agent_model::limit::Held;
 
 use super::{Finding, Run, number};
-use crate::report::Observed;
-use crate::report::Stimulus;
-use crate::report::Tolerance;
-use crate::report::Verdict;
+use crate::report::{Observed, Stimulus, Tolerance, Verdict};
 
 /// The files that say how many there were, and how many forks were refused.
 const CURRENT: [&str; 2] = ["pids.current", "pids.peak"];

@@ -3,12 +3,10 @@
 
 use agent_host::reading::Field;
 use agent_limits::limit::chain::Chain;
-use agent_limits::limit::{Held, Numbers};
+use agent_model::limit::{Held, Numbers};
 
 use super::{Finding, Run};
-use crate::report::Observed;
-use crate::report::Stimulus;
-use crate::report::Verdict;
+use crate::report::{Observed, Stimulus, Verdict};
 
 /// The files that say which CPUs were used, which may be, and who wants one.
 const PER_CPU: [&str; 1] = ["cpuacct.usage_percpu"];

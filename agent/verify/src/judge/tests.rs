@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use agent_host::cgroup::Limit;
-use agent_host::hierarchy::Version;
 use agent_host::hits::Hits;
 use agent_host::reading::{Field, Operation, Reading};
-use agent_limits::limit::{Device, Numbers, Value};
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Device, Limit, Numbers, Value};
 
 use super::*;
 use crate::sample::Processes;
@@ -343,7 +342,8 @@ fn rates() {
         };
         let mut run = run();
         run.dirtied = dirtied.map_or(Dirtied::NotAsked, Dirtied::Bytes);
-        let used = run.last.reading.device(7, 0).unwrap();
+        let of = Device { major: 7, minor: 0 };
+        let used = run.last.reading.device(of).unwrap();
         used.bytes[Operation::Write as usize] = Some(mib * MIB);
         used.count[Operation::Write as usize] = Some(mib);
         let (verdict, reason) = judged(&claim, &chain, Some(&run));

@@ -3,8 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use agent_ebpf::CgroupKey;
-use agent_host::cgroup::Limit;
-use agent_limits::limit::{Kind, Source, Value};
+use agent_model::limit::{Kind, Limit, Source, Value};
 use agent_model::text::NAME_BYTES;
 
 use super::*;

@@ -3,8 +3,8 @@
 
 use std::os::fd::AsFd as _;
 
-use agent_host::cgroup::Limit;
 use agent_host::control::Control;
+use agent_model::limit::Limit;
 use aya_obj::generated::bpf_insn;
 
 use super::{Access, Kind, Rule};

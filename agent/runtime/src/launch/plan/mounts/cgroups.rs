@@ -3,7 +3,8 @@
 use std::ffi::{CStr, CString};
 use std::path::Path;
 
-use agent_host::hierarchy::{Mounted, Version};
+use agent_host::hierarchy::Mounted;
+use agent_model::hierarchy::Version;
 use agent_sys::launch::MountAttributes;
 use rustix::mount::{MountAttrFlags, MountFlags};
 

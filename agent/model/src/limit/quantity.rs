@@ -1,11 +1,10 @@
 //! Limits with their units, for people and for programs.
 
-use agent_host::cgroup::Limit;
-use agent_host::hierarchy::Version;
-use agent_model::units::size;
 use serde::Serialize;
 
-use super::{Held, Kind, Value};
+use super::{Held, Kind, Limit, Value};
+use crate::hierarchy::Version;
+use crate::units::size;
 
 /// A value with its unit, for people and for programs.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -1,10 +1,8 @@
 //! What somebody asked for: the limits that a container is meant to have.
 
-use agent_host::cgroup::Limit;
-use agent_host::hierarchy::Version;
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Expected, Kind, Value};
+use super::{Kind, Limit, Value};
 
 /// Limits, and who asked for them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,21 +60,6 @@ impl Intent {
             } => by_engine && !self.swap_asked && *both == memory.saturating_mul(2),
             _ => false,
         }
-    }
-
-    /// What the files of a limit are to hold, for one device where it is a rate; `None` where it was not asked for, or this
-    /// version does not have it.
-    pub fn held(
-        &self,
-        kind: Kind,
-        device: Option<Device>,
-        version: Version,
-        page: u64,
-    ) -> Option<Expected> {
-        let mut limits = self.limits.iter();
-        let (_, value) =
-            limits.find(|(found, value)| *found == kind && value.device() == device)?;
-        kind.held(version, value, page)
     }
 }
 
