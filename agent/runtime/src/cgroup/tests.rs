@@ -3,6 +3,7 @@
 use agent_host::fixture::tree;
 use agent_model::limit::Kind;
 
+use super::apply::Limiter;
 use super::*;
 
 #[test]
