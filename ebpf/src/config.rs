@@ -1,11 +1,11 @@
 //! What the agent says at load time, and whether this program is the one to run.
 
-use agent_ebpf::{Config, FIELD_COUNT, Field, Namespace, Namespaces};
+use agent_ebpf::{ProgramConfig, FIELD_COUNT, Field, Namespace, NamespaceInodes};
 use aya_ebpf::{macros::map, maps::Array};
 
 /// Written by the agent before the programs are loaded; constants to the verifier.
 #[unsafe(no_mangle)]
-pub static CONFIG: Config = Config {
+pub static CONFIG: ProgramConfig = ProgramConfig {
     generation: 0,
     page_shift: 0,
     rings_mask: 0,
@@ -21,11 +21,11 @@ static ACTIVE: Array<u64> = Array::with_max_entries(1, 0);
 
 /// The namespaces of the host: those of its first process.
 #[map]
-static HOST: Array<Namespaces> = Array::with_max_entries(1, 0);
+static HOST: Array<NamespaceInodes> = Array::with_max_entries(1, 0);
 
 /// The namespaces of the host, once the agent has told them.
 #[inline(always)]
-pub fn host() -> Option<&'static Namespaces> {
+pub fn host() -> Option<&'static NamespaceInodes> {
     HOST.get(0)
 }
 

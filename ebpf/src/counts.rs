@@ -4,7 +4,7 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use agent_ebpf::{
-    Bounds, CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Counts, NAMESPACE_TYPES, NamespaceType,
+    RareBounds, CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Counts, NAMESPACE_TYPES, NamespaceType,
     OVERFLOW, ProcessKey, Sent,
 };
 use aya_ebpf::{
@@ -114,7 +114,7 @@ pub fn call(counts: *mut Counts, call: Call, flags: u64, failed: bool) {
 /// The bound in time keeps a cgroup from taking all of the reader's time; the bound in the ring
 /// keeps it from pushing out others when the reader gets no time.
 #[inline(always)]
-pub fn may_send(sent: *mut Sent, bounds: Bounds, now: u64, written: u64, read: u64) -> bool {
+pub fn may_send(sent: *mut Sent, bounds: RareBounds, now: u64, written: u64, read: u64) -> bool {
     // SAFETY: `sent` is of a map's value.
     let sent = unsafe { &mut *sent };
     let second = now / 1_000_000_000;

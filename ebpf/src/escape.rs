@@ -7,8 +7,8 @@
 //! it moves. A process of a container makes no strangers.
 
 use agent_ebpf::{
-    Baseline, COUNTED_CGROUPS, CgroupKey, Counts, ESCAPE_BOUNDS, Escape, Field, How, Kind,
-    NAMESPACE_TYPES, Namespace, NamespaceType, Namespaces, ProcessKey, WATCHED_BELOW,
+    Baseline, COUNTED_CGROUPS, CgroupKey, Counts, ESCAPE_BOUNDS, EscapeRecord, Field, How, RecordKind,
+    NAMESPACE_TYPES, Namespace, NamespaceType, NamespaceInodes, ProcessKey, WATCHED_BELOW,
 };
 use aya_ebpf::{
     macros::map,
@@ -131,7 +131,7 @@ pub fn is_inside(cgroup: &CgroupKey) -> bool {
 fn set_baseline(cgroup: &CgroupKey, baseline: &Baseline) {
     if BASELINES.insert(cgroup, baseline, 0).is_err() {
         // Whoever waits for escapes hears that some may be missed, and the metrics say whose.
-        emit::no_room(Kind::Escape);
+        emit::no_room(RecordKind::Escape);
         if let Some(counts) = counts::of(cgroup) {
             // SAFETY: a map's value.
             counts::add(unsafe { &raw mut (*counts).unwatched }, 1);
@@ -143,8 +143,8 @@ fn set_baseline(cgroup: &CgroupKey, baseline: &Baseline) {
 /// Where a process is, and where those of its container are expected to be.
 struct Found {
     baseline: &'static Baseline,
-    host: &'static Namespaces,
-    now: Namespaces,
+    host: &'static NamespaceInodes,
+    now: NamespaceInodes,
     /// The bits of the types in which it is in the host's namespace, and its container is not.
     outside: u32,
 }
@@ -153,7 +153,7 @@ struct Found {
 #[inline(always)]
 fn compare<const TYPED: bool>(task: Pointer<TYPED>, cgroup: &CgroupKey) -> Option<Found> {
     let (baseline, host) = (baseline(cgroup)?, config::host()?);
-    let mut now = Namespaces::default();
+    let mut now = NamespaceInodes::default();
     task::capture_namespaces(task, &mut now);
     let outside = host_only(&now, &baseline.namespaces, host);
     Some(Found {
@@ -337,12 +337,12 @@ fn tell(
     task: Probed,
     counts: *mut Counts,
     namespace: NamespaceType,
-    host: &Namespaces,
+    host: &NamespaceInodes,
     how: How,
 ) -> bool {
     // SAFETY: a map's value.
     let bounds = (unsafe { &raw mut (*counts).escapes_sent }, ESCAPE_BOUNDS);
-    emit::send_bounded(Kind::Escape, task, bounds, |record: *mut Escape| {
+    emit::send_bounded(RecordKind::Escape, task, bounds, |record: *mut EscapeRecord| {
         // SAFETY: `record` is the ring's.
         unsafe {
             (*record).namespace = namespace as u32;
@@ -355,7 +355,7 @@ fn tell(
 
 /// The bits of the types in which `now` is the host's namespace and `baseline` is not.
 #[inline(always)]
-fn host_only(now: &Namespaces, baseline: &Namespaces, host: &Namespaces) -> u32 {
+fn host_only(now: &NamespaceInodes, baseline: &NamespaceInodes, host: &NamespaceInodes) -> u32 {
     let mut bits = 0;
     let mut i = 0;
     while i < NAMESPACE_TYPES {

@@ -19,7 +19,7 @@ pub const CAST: i32 = 0x0ca5_7000;
 
 macro_rules! fields {
     ($($field:ident: $need:ident $lookup:ident($($arg:literal),+),)*) => {
-        /// One value of [`Config::fields`].
+        /// One value of [`ProgramConfig::fields`].
         #[repr(usize)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Field { $($field,)* }
@@ -122,7 +122,7 @@ fields! {
 /// All that the programs are told when they are loaded.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct ProgramConfig {
     /// The programs run only while the `ACTIVE` map holds this number.
     pub generation: u64,
     /// Bytes of a page are 1 shifted left by this.
@@ -139,4 +139,4 @@ pub struct Config {
 }
 
 const _: () =
-    assert!(size_of::<Config>() == 24 + (FIELD_COUNT + 2) * 4 && FIELD_COUNT.is_multiple_of(2));
+    assert!(size_of::<ProgramConfig>() == 24 + (FIELD_COUNT + 2) * 4 && FIELD_COUNT.is_multiple_of(2));

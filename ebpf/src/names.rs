@@ -30,7 +30,7 @@ macro_rules! named {
 
 named! {
     /// The kind of a record.
-    Kind, KINDS {
+    RecordKind, KINDS {
         Clone = "clone",
         Unshare = "unshare",
         Setns = "setns",
@@ -197,7 +197,7 @@ pub const WATCHED_BELOW: u64 = 1024;
 
 /// How many records of one sort a cgroup may send to the rare ring; more are counted as suppressed.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct RareBounds {
     pub per_second: u64,
     /// Before what was in the ring is read: at most twice as many of its are unread.
     pub unread: u64,
@@ -206,7 +206,7 @@ pub struct Bounds {
 }
 
 /// The bounds of namespace calls: a cgroup's unread are about half of the ring.
-pub const CALL_BOUNDS: Bounds = Bounds {
+pub const CALL_BOUNDS: RareBounds = RareBounds {
     per_second: 10_000,
     unread: 1500,
     reserve: RARE_RING_RESERVE,
@@ -214,7 +214,7 @@ pub const CALL_BOUNDS: Bounds = Bounds {
 
 /// The bounds of escapes, of which namespace calls use up nothing: a container cannot hide one behind
 /// calls.
-pub const ESCAPE_BOUNDS: Bounds = Bounds {
+pub const ESCAPE_BOUNDS: RareBounds = RareBounds {
     per_second: 100,
     unread: 200,
     reserve: OOM_RESERVE,

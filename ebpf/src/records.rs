@@ -28,7 +28,7 @@ pub const OVERFLOW: CgroupKey = CgroupKey {
 /// A task's cgroups, by [`crate::Hierarchy`]. Id 0: there is no such hierarchy.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cgroups {
+pub struct TaskCgroups {
     pub ids: [u64; HIERARCHIES],
     pub hierarchies: [u32; HIERARCHIES],
     /// The cgroup's depth below the root of its hierarchy; 0 is the root.
@@ -36,7 +36,7 @@ pub struct Cgroups {
 }
 
 /// Inode numbers by [`crate::Namespace`]. 0: the kernel has no such namespace, or the task none.
-pub type Namespaces = [u32; NAMESPACES];
+pub type NamespaceInodes = [u32; NAMESPACES];
 
 /// A task, as it was at the hook.
 #[repr(C)]
@@ -44,7 +44,7 @@ pub type Namespaces = [u32; NAMESPACES];
 pub struct Task {
     /// When the process (its thread group's leader) started, in ns of CLOCK_BOOTTIME.
     pub start_time: u64,
-    pub cgroups: Cgroups,
+    pub cgroups: TaskCgroups,
     pub pid: u32,
     pub tid: u32,
     pub ppid: u32,
@@ -54,7 +54,7 @@ pub struct Task {
     /// Inode of the outermost pid namespace below the initial one; 0 where the task is in the
     /// initial one itself.
     pub outer_pid_namespace: u32,
-    pub namespaces: Namespaces,
+    pub namespaces: NamespaceInodes,
     pub comm: [u8; 16],
 }
 
@@ -62,7 +62,7 @@ impl Task {
     /// All zeros.
     pub const EMPTY: Self = Self {
         start_time: 0,
-        cgroups: Cgroups {
+        cgroups: TaskCgroups {
             ids: [0; HIERARCHIES],
             hierarchies: [0; HIERARCHIES],
             levels: [0; HIERARCHIES],
@@ -94,7 +94,7 @@ pub struct Header {
 /// A clone(2) or clone3(2) with a `CLONE_NEW*` flag.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Clone {
+pub struct CloneRecord {
     pub header: Header,
     pub child: Task,
     pub flags: u64,
@@ -103,9 +103,9 @@ pub struct Clone {
 /// An unshare(2) or setns(2). The header's namespaces are those after the call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct NamespaceCall {
+pub struct NamespaceCallRecord {
     pub header: Header,
-    pub before: Namespaces,
+    pub before: NamespaceInodes,
     pub flags: u64,
     /// 0 or a negative errno.
     pub result: i64,
@@ -114,7 +114,7 @@ pub struct NamespaceCall {
 /// A kill by the OOM killer. The header's task is the one whose allocation triggered it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Oom {
+pub struct OomRecord {
     pub header: Header,
     pub victim: Task,
     /// The memory cgroup whose limit was hit; id 0 where none was.
@@ -139,7 +139,7 @@ pub struct Oom {
 /// A cgroup was made.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct CgroupMkdir {
+pub struct CgroupMkdirRecord {
     pub header: Header,
     pub cgroup: CgroupKey,
     /// Bytes of `path`, at most [`PATH_MAX`] - 1.
@@ -150,7 +150,7 @@ pub struct CgroupMkdir {
 /// A cgroup was removed, or became populated or empty.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct CgroupChange {
+pub struct CgroupChangeRecord {
     pub header: Header,
     pub cgroup: CgroupKey,
     /// 1 where there are tasks in the cgroup or below it.
@@ -160,7 +160,7 @@ pub struct CgroupChange {
 /// The birth of a process. The header's task is the one that called clone(2).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Fork {
+pub struct ForkRecord {
     pub header: Header,
     pub child: Task,
 }
@@ -169,7 +169,7 @@ pub struct Fork {
 /// user, and is its child. Half as long, for most of what a birth costs is what is written of it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct ForkBeside {
+pub struct ForkBesideRecord {
     pub header: Header,
     /// As [`Task`] has them.
     pub start_time: u64,
@@ -177,7 +177,7 @@ pub struct ForkBeside {
     pub ns_pid: u32,
 }
 
-impl ForkBeside {
+impl ForkBesideRecord {
     pub fn child(&self) -> Task {
         Task {
             start_time: self.start_time,
@@ -193,7 +193,7 @@ impl ForkBeside {
 /// An exec.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Exec {
+pub struct ExecRecord {
     pub header: Header,
     /// Bytes of the arguments, each with its NUL; `argv` has the first [`ARGV_MAX`] of them.
     pub argv_len: u64,
@@ -204,7 +204,7 @@ pub struct Exec {
 /// leader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Exit {
+pub struct ExitRecord {
     pub header: Header,
     /// As wait(2) gives it: the signal in the low 7 bits, the exit code in bits 8 to 15.
     pub status: u32,
@@ -215,7 +215,7 @@ pub struct Exit {
 /// A process of a container is in a namespace of the host that its container does not have.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Escape {
+pub struct EscapeRecord {
     pub header: Header,
     /// A [`crate::NamespaceType`].
     pub namespace: u32,
@@ -228,7 +228,7 @@ pub struct Escape {
 /// What became of the records of one kind on one CPU: `seen` is the sum of the others.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcomes {
+pub struct RecordOutcomes {
     pub seen: u64,
     pub submitted: u64,
     /// The ring was full.
@@ -358,7 +358,7 @@ pub struct Baseline {
     /// The cgroup of that first process. In what is made below it is the same: what is in a container
     /// stays in it, and has no first process of its own.
     pub cgroup: CgroupKey,
-    pub namespaces: Namespaces,
+    pub namespaces: NamespaceInodes,
 }
 
 /// How a process ended, by what wait(2) says and whether the OOM killer chose it.
@@ -375,7 +375,7 @@ pub const fn ending(status: u32, oom_killed: bool) -> Ending {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct PendingCall {
-    pub before: Namespaces,
+    pub before: NamespaceInodes,
     pub flags: u64,
     /// The number of the call's [`crate::Kind`].
     pub kind: u64,
@@ -390,20 +390,20 @@ macro_rules! no_padding {
 
 no_padding! {
     CgroupKey = 16;
-    Cgroups = 64;
+    TaskCgroups = 64;
     Task = 8 + 64 + 6 * 4 + 40 + 16;
     Header = 16 + 152;
-    Clone = 168 + 152 + 8;
-    NamespaceCall = 168 + 40 + 16;
-    Oom = 168 + 152 + 16 + 8 * 8 + 8;
-    CgroupMkdir = 168 + 16 + 8 + 1024;
-    CgroupChange = 168 + 16 + 8;
-    Fork = 168 + 152;
-    ForkBeside = 168 + 16;
-    Exec = 168 + 8 + 1024;
-    Exit = 168 + 8;
-    Escape = 168 + 16;
-    Outcomes = 40;
+    CloneRecord = 168 + 152 + 8;
+    NamespaceCallRecord = 168 + 40 + 16;
+    OomRecord = 168 + 152 + 16 + 8 * 8 + 8;
+    CgroupMkdirRecord = 168 + 16 + 8 + 1024;
+    CgroupChangeRecord = 168 + 16 + 8;
+    ForkRecord = 168 + 152;
+    ForkBesideRecord = 168 + 16;
+    ExecRecord = 168 + 8 + 1024;
+    ExitRecord = 168 + 8;
+    EscapeRecord = 168 + 16;
+    RecordOutcomes = 40;
     Sent = 32;
     Counts = 8 * LINE;
     ProcessKey = 16;

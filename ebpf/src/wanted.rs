@@ -1,7 +1,7 @@
 //! Which of the frequent events somebody wants: forks, execs and exits are counted always, and sent
 //! while they are asked for.
 
-use agent_ebpf::{COUNTED_CGROUPS, CgroupKey, Kind, WANTED_FILTERED};
+use agent_ebpf::{COUNTED_CGROUPS, CgroupKey, RecordKind, WANTED_FILTERED};
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
@@ -25,7 +25,7 @@ pub struct Wanted(u64);
 impl Wanted {
     /// Reads what is wanted of `kind` now.
     #[inline(always)]
-    pub fn of(kind: Kind) -> Self {
+    pub fn of(kind: RecordKind) -> Self {
         let wanted = WANTED.get(0).copied().unwrap_or_default();
         if wanted & (1 << kind as u32) == 0 {
             Self(0)

@@ -3,6 +3,8 @@
 //!
 //! Containers of `agent run` are one engine's among others: the runtime keeps their state.
 
+#![warn(missing_docs, unreachable_pub)]
+
 pub mod docker;
 pub mod intent;
 pub mod witness;

@@ -1,6 +1,8 @@
 //! What there is now, as values and for the eye: containers with their state and use, namespaces
 //! with who is in them.
 
+#![warn(missing_docs, unreachable_pub)]
+
 pub mod containers;
 pub mod dot;
 pub mod idle;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Once;
 
-use agent_ebpf::{Namespace, Namespaces, Task};
+use agent_ebpf::{Namespace, NamespaceInodes, Task};
 use agent_host::kept::ReadErrors;
 use agent_host::process::Process;
 use agent_host::{Error, network};
@@ -34,7 +34,7 @@ pub(super) const HOST: usize = 0;
 
 impl Candidates {
     /// The namespaces of the host.
-    pub fn set_host(&mut self, host: &Namespaces) {
+    pub fn set_host(&mut self, host: &NamespaceInodes) {
         self.host = host[Namespace::Net as usize];
     }
 

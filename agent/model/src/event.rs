@@ -1,7 +1,7 @@
 //! What happened on the host, as the kernel saw it.
 
 use agent_ebpf::{
-    CgroupKey, Clone as CloneRecord, Constraint, How, NamespaceCall, NamespaceType, Oom, Task,
+    CgroupKey, CloneRecord as CloneRecord, Constraint, How, NamespaceCallRecord, NamespaceType, OomRecord, Task,
 };
 
 /// Something that happened, as the kernel saw it.
@@ -17,10 +17,10 @@ pub struct Event {
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Body {
-    Clone(Box<CloneRecord>),
-    Unshare(NamespaceCall),
-    Setns(NamespaceCall),
-    Oom(Box<Oom>, Constraint),
+    CloneRecord(Box<CloneRecord>),
+    Unshare(NamespaceCallRecord),
+    Setns(NamespaceCallRecord),
+    OomRecord(Box<OomRecord>, Constraint),
     CgroupMkdir {
         cgroup: CgroupKey,
         path: String,

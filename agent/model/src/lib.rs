@@ -2,6 +2,8 @@
 //!
 //! Nothing here opens a file or asks another process. [`clock`] reads the kernel's clocks.
 
+#![warn(missing_docs, unreachable_pub)]
+
 pub mod clock;
 pub mod container;
 pub mod event;

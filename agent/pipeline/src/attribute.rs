@@ -44,8 +44,8 @@ pub fn told(
 #[cfg(test)]
 mod tests {
     use agent_ebpf::{
-        CLONE_NEW_ANY, Header, How, NAMESPACES, Namespace, NamespaceCall as CallRecord,
-        NamespaceType, Namespaces, Task,
+        CLONE_NEW_ANY, Header, How, NAMESPACES, Namespace, NamespaceCallRecord as CallRecord,
+        NamespaceType, NamespaceInodes, Task,
     };
     use agent_model::event::{Arguments, Body};
     use agent_registry::claim::{Claim, Confirmation};
@@ -54,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    const HOST: Namespaces = [1; NAMESPACES];
+    const HOST: NamespaceInodes = [1; NAMESPACES];
     const NET: usize = Namespace::Net as usize;
     const WEB: CgroupKey = CgroupKey {
         id: 20,
@@ -91,7 +91,7 @@ mod tests {
         attribute(&event, registry, clock, |_| Counts::default())
     }
 
-    fn call(before: Namespaces, flags: u64, result: i64) -> CallRecord {
+    fn call(before: NamespaceInodes, flags: u64, result: i64) -> CallRecord {
         CallRecord {
             header: Header::default(),
             before,
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!((call.changed.len(), call.result.as_str()), (1, "0"));
     }
 
-    fn entered(after: Task, before: Namespaces) -> Option<Joined> {
+    fn entered(after: Task, before: NamespaceInodes) -> Option<Joined> {
         let said = say(&mut web(), after, Body::Setns(call(before, 0, 0)));
         match said.unwrap().event {
             record::Event::Setns { joined, .. } => joined,

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use agent_ebpf::{CgroupKey, Hierarchy, Kind};
+use agent_ebpf::{CgroupKey, Hierarchy, RecordKind};
 use agent_host::hierarchy::Hierarchies;
 use agent_model::container::Container;
 use agent_registry::path::Runtime;
@@ -15,10 +15,10 @@ use agent_tracer::kernel::frequent::Wanted;
 use aya::maps::MapError;
 
 /// The kinds that are sent on demand only.
-const ON_DEMAND: [(Kind, StreamKind); 3] = [
-    (Kind::Fork, StreamKind::Fork),
-    (Kind::Exec, StreamKind::Exec),
-    (Kind::Exit, StreamKind::Exit),
+const ON_DEMAND: [(RecordKind, StreamKind); 3] = [
+    (RecordKind::Fork, StreamKind::Fork),
+    (RecordKind::Exec, StreamKind::Exec),
+    (RecordKind::Exit, StreamKind::Exit),
 ];
 
 /// What the kernel was told last.
@@ -26,7 +26,7 @@ pub struct Demand {
     wanted: Wanted,
     /// The hierarchies by which tasks are counted, and so excluded.
     hierarchies: Vec<u32>,
-    kinds: Vec<Kind>,
+    kinds: Vec<RecordKind>,
     excluded: HashSet<CgroupKey>,
 }
 
@@ -57,7 +57,7 @@ impl Demand {
         let filters = streams.filters();
         let want = |kind: StreamKind| filters.iter().any(|filter| filter.wants(kind));
         let kinds = ON_DEMAND.into_iter().filter(|(_, kind)| want(*kind));
-        let kinds: Vec<Kind> = kinds.map(|(kind, _)| kind).collect();
+        let kinds: Vec<RecordKind> = kinds.map(|(kind, _)| kind).collect();
         let excluded = if kinds.is_empty() {
             HashSet::new()
         } else {

@@ -1,5 +1,7 @@
 //! The way of an event: ring, decode, attribute, fan out. The only place where the stages meet.
 
+#![warn(missing_docs, unreachable_pub)]
+
 mod attribute;
 mod confirm;
 mod demand;
@@ -16,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use agent_ebpf::{KINDS, Kind};
+use agent_ebpf::{KINDS, RecordKind};
 use agent_host::hierarchy::Hierarchies;
 use agent_model::lock::lock;
 use agent_model::text;
@@ -188,7 +190,7 @@ impl Drop for Pipeline {
 
 impl Shared {
     /// What became of the rings' records of `kind`.
-    pub fn decoded(&self, kind: Kind) -> &Decoded {
+    pub fn decoded(&self, kind: RecordKind) -> &Decoded {
         &self.decoded[kind as usize]
     }
 

@@ -11,16 +11,16 @@ use agent_tracer::kernel::runs::{Programs, Runs};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The kinds of records that a run of each probe's programs may make.
-const KINDS: [(&str, &[Kind]); 9] = [
-    ("cgroup_mkdir", &[Kind::Container]),
-    ("cgroup_rmdir", &[Kind::Container]),
-    ("cgroup_populated", &[Kind::Container]),
-    ("fork", &[Kind::Fork, Kind::Clone]),
-    ("exec", &[Kind::Exec, Kind::Escape]),
-    ("exit", &[Kind::Exit]),
-    ("oom", &[Kind::Oom]),
-    ("unshare", &[Kind::Unshare, Kind::Escape]),
-    ("setns", &[Kind::Setns, Kind::Escape]),
+const KINDS: [(&str, &[RecordKind]); 9] = [
+    ("cgroup_mkdir", &[RecordKind::Container]),
+    ("cgroup_rmdir", &[RecordKind::Container]),
+    ("cgroup_populated", &[RecordKind::Container]),
+    ("fork", &[RecordKind::Fork, RecordKind::Clone]),
+    ("exec", &[RecordKind::Exec, RecordKind::Escape]),
+    ("exit", &[RecordKind::Exit]),
+    ("oom", &[RecordKind::Oom]),
+    ("unshare", &[RecordKind::Unshare, RecordKind::Escape]),
+    ("setns", &[RecordKind::Setns, RecordKind::Escape]),
 ];
 
 /// What was skipped so far, probe by probe.
@@ -33,7 +33,7 @@ pub struct Missed {
 /// What was skipped, by the kinds of records that it may have been, and the time in which it was.
 #[derive(Debug, Default)]
 pub struct Skipped {
-    pub kinds: Vec<(Kind, u64)>,
+    pub kinds: Vec<(RecordKind, u64)>,
     pub within: Duration,
 }
 
@@ -56,7 +56,7 @@ impl Missed {
         Skipped { kinds, within }
     }
 
-    fn grown_to(&mut self, runs: &HashMap<&'static str, Runs>) -> Vec<(Kind, u64)> {
+    fn grown_to(&mut self, runs: &HashMap<&'static str, Runs>) -> Vec<(RecordKind, u64)> {
         let mut lost = Vec::new();
         for (probe, kinds) in KINDS {
             let sum = runs.get(probe).map_or(0, |runs| runs.missed);
@@ -86,13 +86,13 @@ mod tests {
         };
         let sums = |setns| HashMap::from([("setns", runs(setns)), ("exit", runs(0))]);
         assert_eq!(missed.grown_to(&sums(0)), []);
-        let lost = [(Kind::Setns, 3), (Kind::Escape, 3)];
+        let lost = [(RecordKind::Setns, 3), (RecordKind::Escape, 3)];
         assert_eq!(missed.grown_to(&sums(3)), lost);
         assert_eq!(missed.grown_to(&sums(3)), []);
         assert_eq!(missed.grown_to(&sums(2)), []);
         assert_eq!(
             missed.grown_to(&sums(4)),
-            [(Kind::Setns, 1), (Kind::Escape, 1)]
+            [(RecordKind::Setns, 1), (RecordKind::Escape, 1)]
         );
     }
 

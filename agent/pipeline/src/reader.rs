@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes, Task};
+use agent_ebpf::{CgroupKey, Counts, KINDS, RecordKind, RecordOutcomes, Task};
 use agent_model::clock::Clock;
 use agent_model::event::{Body, Event};
 use agent_model::lock::lock;
@@ -62,7 +62,7 @@ pub struct Reader {
     frequent_map: Frequent,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     clock: Clock,
-    /// Losses in the kernel that streams were told of, by [`Kind`].
+    /// Losses in the kernel that streams were told of, by [`RecordKind`].
     known_losses: [u64; KINDS],
     programs: Arc<Programs>,
     missed: Missed,
@@ -340,11 +340,11 @@ impl Reader {
     fn tell_losses(&mut self, time: Duration) {
         let Skipped { mut kinds, within } = self.missed.since_last(&self.programs);
         let losses = &mut kinds;
-        for kind in Kind::ALL {
+        for kind in RecordKind::ALL {
             let Ok(outcomes) = lock(&self.shared.counts).outcomes(*kind) else {
                 continue;
             };
-            let Outcomes {
+            let RecordOutcomes {
                 no_room,
                 suppressed,
                 ..
@@ -381,7 +381,7 @@ fn begin(task: &Task, registry: &Registry, counts: &mut KernelCounts) {
 
 /// What a record says it is, and what it tells.
 type Read = (
-    Result<Kind, decode::DecodeError>,
+    Result<RecordKind, decode::DecodeError>,
     Result<Event, decode::DecodeError>,
 );
 
@@ -419,16 +419,16 @@ fn lacking(registry: &Registry, event: &Event) -> Option<CgroupKey> {
 }
 
 /// The kind under which a stream misses a record.
-fn stream_kind(kind: Kind) -> StreamKind {
+fn stream_kind(kind: RecordKind) -> StreamKind {
     match kind {
-        Kind::Clone => StreamKind::Clone,
-        Kind::Unshare => StreamKind::Unshare,
-        Kind::Setns => StreamKind::Setns,
-        Kind::Oom => StreamKind::Oom,
-        Kind::CgroupMkdir | Kind::CgroupRmdir | Kind::CgroupPopulated => StreamKind::Container,
-        Kind::Exec => StreamKind::Exec,
-        Kind::Exit => StreamKind::Exit,
-        Kind::Fork => StreamKind::Fork,
-        Kind::Escape => StreamKind::Escape,
+        RecordKind::Clone => StreamKind::Clone,
+        RecordKind::Unshare => StreamKind::Unshare,
+        RecordKind::Setns => StreamKind::Setns,
+        RecordKind::Oom => StreamKind::Oom,
+        RecordKind::CgroupMkdir | RecordKind::CgroupRmdir | RecordKind::CgroupPopulated => StreamKind::Container,
+        RecordKind::Exec => StreamKind::Exec,
+        RecordKind::Exit => StreamKind::Exit,
+        RecordKind::Fork => StreamKind::Fork,
+        RecordKind::Escape => StreamKind::Escape,
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Nothing here opens a file or asks another process.
 
+#![warn(missing_docs, unreachable_pub)]
+
 pub mod claim;
 pub mod learn;
 pub mod life;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agent_ebpf::{Namespace, Namespaces, Task};
+use agent_ebpf::{Namespace, NamespaceInodes, Task};
 use agent_model::container::{Container, ContainerKind};
 
 use super::claim::{Claim, readable};
@@ -122,7 +122,7 @@ pub fn decide(
     best: Option<(Rank, &Arc<Container>)>,
     unknown: bool,
     task: &Task,
-    host: &Namespaces,
+    host: &NamespaceInodes,
 ) -> Where {
     match best {
         Some((Rank::Container | Rank::Service, container)) => Where::In(Arc::clone(container)),
@@ -141,7 +141,7 @@ pub fn decide(
 
 /// The sandbox of a task outside of containers: that of its outermost pid namespace below the
 /// host's, else of its mount namespace.
-fn sandbox(task: &Task, host: &Namespaces, around: Option<&Container>) -> Option<Container> {
+fn sandbox(task: &Task, host: &NamespaceInodes, around: Option<&Container>) -> Option<Container> {
     let mnt = task.namespaces[Namespace::Mnt as usize];
     let id = if task.outer_pid_namespace != 0 {
         format!("pid:[{}]", task.outer_pid_namespace)
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
-    const HOST: Namespaces = [1; agent_ebpf::NAMESPACES];
+    const HOST: NamespaceInodes = [1; agent_ebpf::NAMESPACES];
 
     fn task(outer_pid_namespace: u32, mnt: u32) -> Task {
         let mut task = Task {

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use agent_ebpf::{CgroupKey, Counts, HIERARCHIES, Namespaces, Task};
+use agent_ebpf::{CgroupKey, Counts, HIERARCHIES, NamespaceInodes, Task};
 use agent_model::container::{Container, ContainerKind, Exit};
 pub use cgroup::{Cgroup, Directory};
 use dead::{Dead, Owner, Rare};
@@ -52,7 +52,7 @@ type Numbered<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 /// All cgroups.
 #[derive(Debug)]
 pub struct Registry {
-    host: Namespaces,
+    host: NamespaceInodes,
     /// Boxed: a table has room for up to twice as many as it holds.
     cgroups: Numbered<Id, Box<Cgroup>>,
     by_key: Numbered<CgroupKey, Id>,
@@ -73,7 +73,7 @@ pub struct Registry {
 
 impl Registry {
     /// An empty one. `host` is the host's own namespaces.
-    pub fn new(host: Namespaces) -> Self {
+    pub fn new(host: NamespaceInodes) -> Self {
         Self {
             host,
             cgroups: Numbered::default(),
@@ -92,7 +92,7 @@ impl Registry {
     }
 
     /// The host's own namespaces.
-    pub fn host(&self) -> &Namespaces {
+    pub fn host(&self) -> &NamespaceInodes {
         &self.host
     }
 

@@ -1,5 +1,7 @@
 //! The live stream of events.
 
+#![warn(missing_docs, unreachable_pub)]
+
 pub mod argv;
 pub mod client;
 pub mod details;

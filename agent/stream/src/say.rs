@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use agent_ebpf::{
-    CgroupKey, Constraint, Hierarchy, Namespace, NamespaceCall as CallRecord, NamespaceType,
-    Namespaces, Oom as OomRecord, Task, UNLIMITED,
+    CgroupKey, Constraint, Hierarchy, Namespace, NamespaceCallRecord as CallRecord, NamespaceType,
+    NamespaceInodes, OomRecord as OomRecord, Task, UNLIMITED,
 };
 use agent_model::clock::Clock;
 use agent_model::container::ContainerKind;
@@ -18,7 +18,7 @@ use agent_registry::registry::{Registry, exit};
 use crate::argv::Argv;
 use crate::record;
 use crate::record::{
-    Caller, Change as Inodes, Joined, LimitOwner, NamespaceCall, Oom, Process, Record, Rss, Subject,
+    Caller, Change as Inodes, Joined, LimitOwner, NamespaceCallRecord, OomRecord, Process, Record, Rss, Subject,
 };
 
 /// The record that streams get of an event, if they do; `change` is what came of it.
@@ -46,7 +46,7 @@ fn what(
     let after = &event.caller.namespaces;
     Some(match &event.body {
         Body::Clone(call) => record::Event::Clone {
-            call: NamespaceCall {
+            call: NamespaceCallRecord {
                 requested: requested(call.flags),
                 changed: changed(after, &call.child.namespaces),
                 result: result(0),
@@ -160,8 +160,8 @@ fn requested(flags: u64) -> Vec<String> {
 
 /// The namespaces that differ.
 fn differences<'a>(
-    from: &'a Namespaces,
-    to: &'a Namespaces,
+    from: &'a NamespaceInodes,
+    to: &'a NamespaceInodes,
 ) -> impl Iterator<Item = (Namespace, Inodes)> + 'a {
     Namespace::ALL.iter().filter_map(|&namespace| {
         let change = Inodes {
@@ -172,14 +172,14 @@ fn differences<'a>(
     })
 }
 
-fn changed(from: &Namespaces, to: &Namespaces) -> BTreeMap<String, Inodes> {
+fn changed(from: &NamespaceInodes, to: &NamespaceInodes) -> BTreeMap<String, Inodes> {
     differences(from, to)
         .map(|(namespace, change)| (namespace.name().to_owned(), change))
         .collect()
 }
 
-fn said_call(call: &CallRecord, after: &Namespaces) -> NamespaceCall {
-    NamespaceCall {
+fn said_call(call: &CallRecord, after: &NamespaceInodes) -> NamespaceCallRecord {
+    NamespaceCallRecord {
         requested: requested(call.flags),
         changed: changed(&call.before, after),
         result: result(call.result),
@@ -196,7 +196,7 @@ fn result(returned: i64) -> String {
 }
 
 /// Whose namespaces a setns entered: a container's that has one of them, else the host's.
-fn joined(call: &CallRecord, after: &Namespaces, registry: &Registry) -> Option<Joined> {
+fn joined(call: &CallRecord, after: &NamespaceInodes, registry: &Registry) -> Option<Joined> {
     let entered: Vec<_> = differences(&call.before, after)
         // A pid namespace is entered by the children.
         .map(|(namespace, change)| match namespace {
@@ -239,7 +239,7 @@ fn said_oom(
     trigger: Subject,
     registry: &Registry,
     clock: Clock,
-) -> Oom {
+) -> OomRecord {
     let limit = |bytes: u64| (bytes != UNLIMITED).then_some(bytes);
     let limit_owner = (constraint == Constraint::Memcg).then(|| LimitOwner {
         cgroup: registry.path(oom.owner).unwrap_or(UNKNOWN).to_owned(),
@@ -248,7 +248,7 @@ fn said_oom(
         swap_limit_bytes: limit(oom.swap_limit),
         swap_usage_bytes: oom.swap_usage,
     });
-    Oom {
+    OomRecord {
         constraint: constraint.name().to_owned(),
         victim: subject(&oom.victim, registry, clock),
         victim_cgroup: memory_cgroup(&oom.victim, registry),

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agent_ebpf::{Namespaces, RARE_RING_BYTES, Task};
+use agent_ebpf::{NamespaceInodes, RARE_RING_BYTES, Task};
 use agent_host::fdinfo;
 use agent_sys::ring::Ring;
 use attempt::{Attached, Attempt, begin_all};
@@ -98,7 +98,7 @@ pub struct Ready {
     snapshot: OwnedFd,
     recheck: Option<OwnedFd>,
     active: Array<MapData, u64>,
-    host: Array<MapData, Namespaces>,
+    host: Array<MapData, NamespaceInodes>,
     facts: Facts,
 }
 
@@ -187,7 +187,7 @@ const SNAPSHOT: Hook = Hook::Iterator("bpf_iter_task");
 ///
 /// # Errors
 /// Where the kernel has no type information, or refuses.
-pub fn look() -> Result<(Namespaces, Vec<Task>), KernelError> {
+pub fn look() -> Result<(NamespaceInodes, Vec<Task>), KernelError> {
     let facts = read_facts()?;
     let object = Object::new(&facts, None)?;
     let loader = Loader {
@@ -214,7 +214,7 @@ fn load_recheck(loader: Loader<'_>) -> Option<OwnedFd> {
 }
 
 /// The host's namespaces: those of init or kthreadd, which the kernel itself started.
-fn host_of(tasks: &[Task]) -> Result<Namespaces, KernelError> {
+fn host_of(tasks: &[Task]) -> Result<NamespaceInodes, KernelError> {
     let first = tasks.iter().find(|task| task.ppid == 0);
     Ok(first.ok_or(KernelError::PidNamespace)?.namespaces)
 }
@@ -238,7 +238,7 @@ impl Ready {
     ///
     /// # Errors
     /// Where the host's first process cannot be seen.
-    pub fn attach(mut self) -> Result<(Kernel, Namespaces), KernelError> {
+    pub fn attach(mut self) -> Result<(Kernel, NamespaceInodes), KernelError> {
         let namespaces = host_of(&snapshot(&self.snapshot)?)?;
         self.host.set(0, namespaces, 0)?;
         self.active.set(0, self.facts.config.generation, 0)?;

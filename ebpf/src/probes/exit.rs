@@ -3,7 +3,7 @@
 //! `void trace_sched_process_exit(struct task_struct *p, bool group_dead)`
 //! (`include/trace/events/sched.h`); older kernels have no `group_dead`.
 
-use agent_ebpf::{ABSENT, CgroupKey, Counts, Exit, Field, Kind, ProcessKey, ending};
+use agent_ebpf::{ABSENT, CgroupKey, Counts, ExitRecord, Field, RecordKind, ProcessKey, ending};
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     macros::{btf_tracepoint, map},
@@ -49,7 +49,7 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     let ending = ending(status, status & 0x7f == SIGKILL && oom_killed(task));
     // SAFETY: a map's value; the index is the enum's own.
     counts::add(unsafe { &raw mut (*counts).exits[ending as usize] }, 1);
-    let fill = |record: *mut Exit| {
+    let fill = |record: *mut ExitRecord| {
         // SAFETY: `record` is the ring's.
         let record = unsafe { &mut *record };
         // The last thread need not be the leader, by which the process is known.
@@ -61,11 +61,11 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
         record.oom_killed = oom_killed(task).into();
     };
     if forget(task, counts, &key) {
-        emit::send_unless_full(Kind::Exit, task.probed(), fill);
-    } else if Wanted::of(Kind::Exit).from(&key) {
-        emit::send_frequent(Kind::Exit, task, fill);
+        emit::send_unless_full(RecordKind::Exit, task.probed(), fill);
+    } else if Wanted::of(RecordKind::Exit).from(&key) {
+        emit::send_frequent(RecordKind::Exit, task, fill);
     } else {
-        emit::unwanted(Kind::Exit);
+        emit::unwanted(RecordKind::Exit);
     }
     0
 }

@@ -9,7 +9,7 @@
 //! `static void oom_kill_process(struct oom_control *oc, const char *message)` (`mm/oom_kill.c`),
 //! during which all marks of a kill are made; elsewhere from the memory cgroups above the victim.
 
-use agent_ebpf::{Constraint, Field, Kind, Oom, ProcessKey};
+use agent_ebpf::{Constraint, Field, RecordKind, OomRecord, ProcessKey};
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
     macros::{btf_tracepoint, fentry, map},
@@ -83,7 +83,7 @@ pub fn oom(ctx: BtfTracePointContext) -> i32 {
         }
     }
     counts::oom_kill(constraint);
-    emit::send(Kind::Oom, |record: *mut Oom| {
+    emit::send(RecordKind::Oom, |record: *mut OomRecord| {
         fill(record, victim, owner, constraint, kills)
     });
     0
@@ -108,7 +108,7 @@ fn short(memcg: Memcg) -> (Memcg, u32) {
 }
 
 #[inline(always)]
-fn fill(record: *mut Oom, victim: Probed, owner: Owner, constraint: u32, kills: u64) {
+fn fill(record: *mut OomRecord, victim: Probed, owner: Owner, constraint: u32, kills: u64) {
     // SAFETY: `record` is the ring's.
     let record = unsafe { &mut *record };
     task::capture(victim, &raw mut record.victim);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use agent_ebpf::Namespaces;
+use agent_ebpf::NamespaceInodes;
 use agent_model::container::Container;
 
 use super::{Cgroup, Id, Numbered, Registry};
@@ -13,7 +13,7 @@ use super::{Cgroup, Id, Numbered, Registry};
 pub(super) struct Owners(Numbered<(usize, u32), Vec<Id>>);
 
 impl Owners {
-    fn set(&mut self, id: Id, before: Option<Namespaces>, after: Option<Namespaces>) {
+    fn set(&mut self, id: Id, before: Option<NamespaceInodes>, after: Option<NamespaceInodes>) {
         if before == after {
             return;
         }
@@ -33,13 +33,13 @@ impl Owners {
     }
 }
 
-fn keys(namespaces: &Namespaces) -> impl Iterator<Item = (usize, u32)> {
+fn keys(namespaces: &NamespaceInodes) -> impl Iterator<Item = (usize, u32)> {
     let namespaces = namespaces.iter().copied().enumerate();
     namespaces.filter(|(_, inode)| *inode != 0)
 }
 
 /// Where the first process of a cgroup is, while it runs.
-fn namespaces(cgroup: &Cgroup, host: &Namespaces) -> Option<Namespaces> {
+fn namespaces(cgroup: &Cgroup, host: &NamespaceInodes) -> Option<NamespaceInodes> {
     let init = cgroup.life.init();
     let init = init.filter(|_| cgroup.is_container() && cgroup.life.running())?;
     let mut namespaces = init.namespaces;

@@ -10,7 +10,7 @@ use super::*;
 use crate::claim::{Claim, Confirmation};
 
 const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
-const HOST: Namespaces = [1; agent_ebpf::NAMESPACES];
+const HOST: NamespaceInodes = [1; agent_ebpf::NAMESPACES];
 const MEMORY: u32 = 4;
 const PIDS: u32 = 8;
 const NET: usize = agent_ebpf::Namespace::Net as usize;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use agent_ebpf::{ABSENT, Config, FIELD_COUNT, FIELDS, Lookup, Need};
+use agent_ebpf::{ABSENT, ProgramConfig, FIELD_COUNT, FIELDS, Lookup, Need};
 
 use super::btf::{Btf, BtfError};
 use super::program::MARK_VICTIM;
@@ -19,7 +19,7 @@ pub enum ConfigError {
 /// What else than offsets this kernel's type information tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    pub config: Config,
+    pub config: ProgramConfig,
     /// Whether `mark_victim` gives the task; old kernels give its pid alone.
     pub mark_victim_gives_task: bool,
     /// The ids of what programs hook, by the names.
@@ -65,7 +65,7 @@ pub fn find(btf: &[u8], hooks: impl Iterator<Item = &'static str>) -> Result<Fac
         Some((name, id))
     });
     Ok(Facts {
-        config: Config {
+        config: ProgramConfig {
             generation: 0,
             rings_mask: 0,
             page_shift: u64::from(rustix::param::page_size().trailing_zeros()),

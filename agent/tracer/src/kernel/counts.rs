@@ -1,7 +1,7 @@
 //! The counters that the BPF programs keep.
 
 use agent_ebpf::{
-    Baseline, CONSTRAINTS, CgroupKey, Constraint, Counts, Kind, OVERFLOW, Outcomes, ProcessKey,
+    Baseline, CONSTRAINTS, CgroupKey, Constraint, Counts, RecordKind, OVERFLOW, RecordOutcomes, ProcessKey,
     SHARED, Task, WATCHED_BELOW,
 };
 use agent_sys::Plain;
@@ -37,7 +37,7 @@ pub struct KernelCounts {
     taken_back: std::collections::HashSet<CgroupKey>,
     epoch: Array<MapData, u64>,
     kills: HashMap<MapData, Plain<CgroupKey>, u64>,
-    outcomes: PerCpuArray<MapData, Plain<Outcomes>>,
+    outcomes: PerCpuArray<MapData, Plain<RecordOutcomes>>,
     oom_kills: Array<MapData, u64>,
 }
 
@@ -195,11 +195,11 @@ impl KernelCounts {
     ///
     /// # Errors
     /// Where the map cannot be read.
-    pub fn outcomes(&self, kind: Kind) -> Result<Outcomes, CountsError> {
+    pub fn outcomes(&self, kind: RecordKind) -> Result<RecordOutcomes, CountsError> {
         let cpus = self.outcomes.get(&(kind as u32), 0)?;
         Ok(cpus
             .iter()
-            .fold(Outcomes::default(), |sum, Plain(cpu)| Outcomes {
+            .fold(RecordOutcomes::default(), |sum, Plain(cpu)| RecordOutcomes {
                 seen: sum.seen + cpu.seen,
                 submitted: sum.submitted + cpu.submitted,
                 no_room: sum.no_room + cpu.no_room,

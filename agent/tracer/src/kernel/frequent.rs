@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use agent_ebpf::{CgroupKey, FREQUENT_BYTES, FREQUENT_RINGS, Kind, WANTED_FILTERED};
+use agent_ebpf::{CgroupKey, FREQUENT_BYTES, FREQUENT_RINGS, RecordKind, WANTED_FILTERED};
 use agent_host::system::cpus;
 use agent_sys::Plain;
 use agent_sys::ring::Ring;
@@ -101,7 +101,7 @@ impl Wanted {
     /// Where the map cannot be written.
     pub fn set(
         &mut self,
-        kinds: impl IntoIterator<Item = Kind>,
+        kinds: impl IntoIterator<Item = RecordKind>,
         filtered: bool,
     ) -> Result<(), MapError> {
         let kinds = kinds.into_iter();
