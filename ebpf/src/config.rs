@@ -1,6 +1,6 @@
 //! What the agent says at load time, and whether this program is the one to run.
 
-use agent_ebpf::{ProgramConfig, FIELD_COUNT, Field, Namespace, NamespaceInodes};
+use agent_ebpf::{FIELD_COUNT, Field, Namespace, NamespaceInodes, ProgramConfig};
 use aya_ebpf::{macros::map, maps::Array};
 
 /// Written by the agent before the programs are loaded; constants to the verifier.

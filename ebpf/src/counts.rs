@@ -4,8 +4,8 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use agent_ebpf::{
-    RareBounds, CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Counts, NAMESPACE_TYPES, NamespaceType,
-    OVERFLOW, ProcessKey, Sent,
+    CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Counts, NAMESPACE_TYPES, NamespaceType,
+    OVERFLOW, ProcessKey, RareBounds, Sent,
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,

@@ -1,8 +1,8 @@
 //! The only writer of the rings. What it cannot send it counts, kind by kind.
 
 use agent_ebpf::{
-    RareBounds, FREQUENT_RINGS, FREQUENT_WAKE_BYTES, Header, KINDS, RecordKind, OOM_RESERVE, RecordOutcomes,
-    RARE_RING_BYTES, Sent,
+    FREQUENT_RINGS, FREQUENT_WAKE_BYTES, Header, KINDS, OOM_RESERVE, RARE_RING_BYTES, RareBounds,
+    RecordKind, RecordOutcomes, Sent,
 };
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RINGBUF_HDR_SZ},

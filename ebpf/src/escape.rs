@@ -7,8 +7,9 @@
 //! it moves. A process of a container makes no strangers.
 
 use agent_ebpf::{
-    Baseline, COUNTED_CGROUPS, CgroupKey, Counts, ESCAPE_BOUNDS, EscapeRecord, Field, How, RecordKind,
-    NAMESPACE_TYPES, Namespace, NamespaceType, NamespaceInodes, ProcessKey, WATCHED_BELOW,
+    Baseline, COUNTED_CGROUPS, CgroupKey, Counts, ESCAPE_BOUNDS, EscapeRecord, Field, How,
+    NAMESPACE_TYPES, Namespace, NamespaceInodes, NamespaceType, ProcessKey, RecordKind,
+    WATCHED_BELOW,
 };
 use aya_ebpf::{
     macros::map,
@@ -342,15 +343,20 @@ fn tell(
 ) -> bool {
     // SAFETY: a map's value.
     let bounds = (unsafe { &raw mut (*counts).escapes_sent }, ESCAPE_BOUNDS);
-    emit::send_bounded(RecordKind::Escape, task, bounds, |record: *mut EscapeRecord| {
-        // SAFETY: `record` is the ring's.
-        unsafe {
-            (*record).namespace = namespace as u32;
-            (*record).inode = host[namespace.own() as usize];
-            (*record).how = how as u32;
-            (*record).zero = 0;
-        }
-    })
+    emit::send_bounded(
+        RecordKind::Escape,
+        task,
+        bounds,
+        |record: *mut EscapeRecord| {
+            // SAFETY: `record` is the ring's.
+            unsafe {
+                (*record).namespace = namespace as u32;
+                (*record).inode = host[namespace.own() as usize];
+                (*record).how = how as u32;
+                (*record).zero = 0;
+            }
+        },
+    )
 }
 
 /// The bits of the types in which `now` is the host's namespace and `baseline` is not.

@@ -138,5 +138,6 @@ pub struct ProgramConfig {
     pub exit_group_dead: u32,
 }
 
-const _: () =
-    assert!(size_of::<ProgramConfig>() == 24 + (FIELD_COUNT + 2) * 4 && FIELD_COUNT.is_multiple_of(2));
+const _: () = assert!(
+    size_of::<ProgramConfig>() == 24 + (FIELD_COUNT + 2) * 4 && FIELD_COUNT.is_multiple_of(2)
+);

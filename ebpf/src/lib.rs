@@ -3,7 +3,6 @@
 //! dependencies and no code that runs in the kernel.
 
 #![warn(missing_docs, unreachable_pub)]
-
 #![no_std]
 
 mod fields;

@@ -6,8 +6,8 @@
 //! skips so. That is why a call that succeeded is counted at the beginning of what such a call does last.
 
 use agent_ebpf::{
-    CALL_BOUNDS, CLONE_NEW_ANY, Call, CloneRecord, How, RecordKind, NAMESPACE_TYPES, NamespaceCallRecord,
-    NamespaceType, NamespaceInodes, PendingCall,
+    CALL_BOUNDS, CLONE_NEW_ANY, Call, CloneRecord, How, NAMESPACE_TYPES, NamespaceCallRecord,
+    NamespaceInodes, NamespaceType, PendingCall, RecordKind,
 };
 use aya_ebpf::{
     EbpfContext,
@@ -162,13 +162,18 @@ pub fn cloned(child: Probed, flags: u64) {
     counts::call(counts, Call::Clone, flags, false);
     // SAFETY: a map's value.
     let bounds = (unsafe { &raw mut (*counts).calls_sent }, CALL_BOUNDS);
-    emit::send_bounded(RecordKind::Clone, current, bounds, |record: *mut CloneRecord| {
-        // SAFETY: `record` is the ring's.
-        unsafe {
-            task::capture(child, &raw mut (*record).child);
-            (*record).flags = flags & CLONE_NEW_ANY;
-        }
-    });
+    emit::send_bounded(
+        RecordKind::Clone,
+        current,
+        bounds,
+        |record: *mut CloneRecord| {
+            // SAFETY: `record` is the ring's.
+            unsafe {
+                task::capture(child, &raw mut (*record).child);
+                (*record).flags = flags & CLONE_NEW_ANY;
+            }
+        },
+    );
 }
 
 /// The flags of the types in which the current task is no longer where it was.

@@ -1,8 +1,8 @@
 //! The only reader of kernel memory for tasks: their ids, cgroups and namespaces.
 
 use agent_ebpf::{
-    ABSENT, CAST, CgroupKey, TaskCgroups, Field, HIERARCHIES, Hierarchy, Namespace, NamespaceInodes,
-    ProcessKey, Task,
+    ABSENT, CAST, CgroupKey, Field, HIERARCHIES, Hierarchy, Namespace, NamespaceInodes, ProcessKey,
+    Task, TaskCgroups,
 };
 use aya_ebpf::helpers::{bpf_get_current_task, generated::bpf_probe_read_kernel};
 

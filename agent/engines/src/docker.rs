@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use agent_host::process::Process;
 use agent_model::lock::lock;
 use agent_model::text;
-use agent_registry::registry::names::{Named, Run, Told};
+use agent_registry::registry::names::{EngineMessage, Named, RunState};
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, EventMessage, HostConfig};
 use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
 use bollard::{API_DEFAULT_VERSION, Docker};
@@ -72,7 +72,7 @@ pub enum EngineError {
 
 /// How it stands with an engine, for the metrics.
 #[derive(Debug, Default)]
-pub struct State {
+pub struct DockerState {
     pub connected: AtomicBool,
     /// Attempts that failed though somebody listened, and connections that broke off.
     pub errors: AtomicU64,
@@ -81,7 +81,7 @@ pub struct State {
     exec_root: Mutex<Option<PathBuf>>,
 }
 
-impl State {
+impl DockerState {
     /// Where its launcher leaves records, where it was started with other than the usual directory.
     pub fn exec_root(&self) -> Option<PathBuf> {
         lock(&self.exec_root).clone()
@@ -105,9 +105,9 @@ pub struct Client {
 
 /// Follows the engine on `socket` for as long as somebody takes what it tells. One that is slow,
 /// dead or comes later holds up nobody. Needs a tokio runtime.
-pub fn follow(socket: String) -> (Arc<State>, mpsc::Receiver<Told>) {
+pub fn follow(socket: String) -> (Arc<DockerState>, mpsc::Receiver<EngineMessage>) {
     let (told, heard) = mpsc::channel(QUEUE);
-    let state = Arc::new(State::default());
+    let state = Arc::new(DockerState::default());
     let follower = Follower {
         socket,
         told,
@@ -126,10 +126,10 @@ impl Client {
     }
 
     /// How it stands with the engine.
-    pub fn state(&self) -> State {
-        State {
+    pub fn state(&self) -> DockerState {
+        DockerState {
             exec_root: Mutex::new(self.exec_root.clone()),
-            ..State::default()
+            ..DockerState::default()
         }
     }
 
@@ -137,7 +137,7 @@ impl Client {
     ///
     /// # Errors
     /// Where no answer comes.
-    pub async fn list(&self) -> Result<Told, EngineError> {
+    pub async fn list(&self) -> Result<EngineMessage, EngineError> {
         within(all(&self.docker)).await
     }
 
@@ -152,8 +152,8 @@ impl Client {
 
 struct Follower {
     socket: String,
-    told: mpsc::Sender<Told>,
-    state: Arc<State>,
+    told: mpsc::Sender<EngineMessage>,
+    state: Arc<DockerState>,
 }
 
 impl Follower {
@@ -276,7 +276,7 @@ fn events(docker: &Docker) -> impl Stream<Item = Result<EventMessage, bollard::e
 async fn list_beside(
     docker: &Docker,
     events: &mut (impl Stream<Item = Result<EventMessage, bollard::errors::Error>> + Unpin),
-) -> Result<(Told, Vec<Told>), EngineError> {
+) -> Result<(EngineMessage, Vec<EngineMessage>), EngineError> {
     let mut early = Vec::new();
     let mut listed = std::pin::pin!(all(docker));
     loop {
@@ -291,13 +291,13 @@ async fn list_beside(
     }
 }
 
-async fn all(docker: &Docker) -> Result<Told, EngineError> {
+async fn all(docker: &Docker) -> Result<EngineMessage, EngineError> {
     let options = ListContainersOptions {
         all: true,
         ..ListContainersOptions::default()
     };
     let listed = docker.list_containers(Some(options)).await?;
-    Ok(Told::All(
+    Ok(EngineMessage::All(
         listed.into_iter().filter_map(from_list).collect(),
     ))
 }
@@ -334,24 +334,26 @@ fn from_list(listed: ContainerSummary) -> Option<(String, Named)> {
         name: own.unwrap_or_default(),
         image: listed.image.unwrap_or_default(),
         run: match listed.state {
-            None => Run::Unsaid,
-            Some(ContainerSummaryStateEnum::CREATED) => Run::Never,
-            Some(ContainerSummaryStateEnum::EXITED | ContainerSummaryStateEnum::DEAD) => Run::Ended,
-            Some(_) => Run::Started,
+            None => RunState::Unsaid,
+            Some(ContainerSummaryStateEnum::CREATED) => RunState::Never,
+            Some(ContainerSummaryStateEnum::EXITED | ContainerSummaryStateEnum::DEAD) => {
+                RunState::Ended
+            }
+            Some(_) => RunState::Started,
         },
     };
     Some((listed.id?, named))
 }
 
-fn from_event(event: EventMessage) -> Option<Told> {
+fn from_event(event: EventMessage) -> Option<EngineMessage> {
     let actor = event.actor?;
     let id = actor.id?;
     let run = match event.action.as_deref() {
-        Some("destroy" | "remove") => return Some(Told::Removed(id)),
-        Some("die") => return Some(Told::Ended(id)),
-        Some("create") => Run::Never,
-        Some("start" | "restart") => Run::Started,
-        _ => Run::Unsaid,
+        Some("destroy" | "remove") => return Some(EngineMessage::Removed(id)),
+        Some("die") => return Some(EngineMessage::Ended(id)),
+        Some("create") => RunState::Never,
+        Some("start" | "restart") => RunState::Started,
+        _ => RunState::Unsaid,
     };
     let mut attributes = actor.attributes?;
     let mut attribute = |name| attributes.remove(name).unwrap_or_default();
@@ -360,7 +362,7 @@ fn from_event(event: EventMessage) -> Option<Told> {
         image: attribute("image"),
         run,
     };
-    Some(Told::Named(id, named))
+    Some(EngineMessage::Named(id, named))
 }
 
 #[cfg(test)]

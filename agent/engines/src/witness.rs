@@ -22,7 +22,7 @@ use agent_registry::claim::{Claim, Confirmation};
 use agent_registry::path::Runtime;
 pub use own::Intents;
 
-use crate::docker::State;
+use crate::docker::DockerState;
 
 /// Where dockerd and its containerd keep what they leave, unless told otherwise.
 const DOCKER: &str = "/run/docker";
@@ -35,12 +35,16 @@ pub struct Records {
     hierarchies: Hierarchies,
     intents: Intents,
     /// That of docker, which may say that it keeps its records elsewhere.
-    docker: Option<Arc<State>>,
+    docker: Option<Arc<DockerState>>,
     stores: own::Stores,
 }
 
 impl Records {
-    pub fn new(hierarchies: Hierarchies, intents: Intents, docker: Option<Arc<State>>) -> Self {
+    pub fn new(
+        hierarchies: Hierarchies,
+        intents: Intents,
+        docker: Option<Arc<DockerState>>,
+    ) -> Self {
         Self {
             root: hierarchies.root().to_owned(),
             hierarchies,

@@ -13,8 +13,8 @@ use agent_limits::limit::{Held, Intent, Kind};
 use agent_limits::limits::Limits;
 use agent_model::clock::{Clock, Moment};
 use agent_model::container::{Container, ContainerKind, Namespaces};
+use agent_registry::location::TaskLocation;
 use agent_registry::path::Runtime;
-use agent_registry::place::Where;
 use agent_registry::registry::{Cgroup, Registry};
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,7 @@ pub struct ContainerState {
     pub container: Container,
     /// A server that is older does not say it.
     #[serde(default)]
-    pub state: Condition,
+    pub state: ContainerCondition,
     pub running: bool,
     /// RFC 3339: when its cgroup was gone; null while that exists, and where nobody here saw it go.
     pub removed: Option<String>,
@@ -62,7 +62,7 @@ pub struct ContainerState {
 /// How it stands with a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Condition {
+pub enum ContainerCondition {
     /// Its engine has made it, and never started it.
     Created,
     Running,
@@ -82,7 +82,7 @@ pub enum Condition {
     Unknown,
 }
 
-impl Condition {
+impl ContainerCondition {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -99,7 +99,7 @@ impl Condition {
 
 /// A container whose files are still to be read: that needs no lock.
 #[derive(Debug)]
-pub struct Unread {
+pub struct UnreadContainer {
     state: ContainerState,
     user: u32,
     membership: Membership,
@@ -115,14 +115,14 @@ pub fn find(
     tasks: &[Task],
     counts: Option<&HashMap<CgroupKey, Counts>>,
     removed: bool,
-) -> Vec<Unread> {
+) -> Vec<UnreadContainer> {
     let processes = processes(registry, tasks);
     let clock = Clock::now();
     let containers = registry.all().filter(|cgroup| cgroup.is_container());
     let wanted = containers.filter(|cgroup| removed || cgroup.gone.is_none());
-    let mut found: Vec<Unread> = wanted
+    let mut found: Vec<UnreadContainer> = wanted
         .map(|cgroup| {
-            let mut unread = Unread {
+            let mut unread = UnreadContainer {
                 state: state(registry, cgroup, &processes, clock),
                 user: cgroup.user(),
                 membership: membership(cgroup),
@@ -133,11 +133,11 @@ pub fn find(
         })
         .collect();
     if removed {
-        found.extend(idle::of_engines(registry).map(Unread::of_nothing));
+        found.extend(idle::of_engines(registry).map(UnreadContainer::of_nothing));
     }
     found.sort_by(|a, b| order(&a.state).cmp(&order(&b.state)));
     // Of several of one path the first in their order, which is the living, has what is below.
-    let mut by_cgroup: HashMap<String, &mut Unread> = HashMap::new();
+    let mut by_cgroup: HashMap<String, &mut UnreadContainer> = HashMap::new();
     for unread in found.iter_mut().rev() {
         by_cgroup.insert(unread.state.container.cgroup.clone(), unread);
     }
@@ -157,7 +157,7 @@ fn order(state: &ContainerState) -> (&str, &Option<String>) {
 fn processes(registry: &Registry, tasks: &[Task]) -> HashMap<String, u32> {
     let mut processes: HashMap<String, u32> = HashMap::new();
     for task in tasks {
-        if let Where::In(container) = registry.locate(task)
+        if let TaskLocation::In(container) = registry.locate(task)
             && container.kind == ContainerKind::Container
         {
             *processes.entry(container.cgroup.clone()).or_default() += 1;
@@ -167,18 +167,18 @@ fn processes(registry: &Registry, tasks: &[Task]) -> HashMap<String, u32> {
 }
 
 /// As far as the registry knows.
-fn condition(registry: &Registry, cgroup: &Cgroup) -> Condition {
+fn condition(registry: &Registry, cgroup: &Cgroup) -> ContainerCondition {
     if cgroup.gone.is_none() {
         return if cgroup.life.running() {
-            Condition::Running
+            ContainerCondition::Running
         } else {
-            Condition::Stopped
+            ContainerCondition::Stopped
         };
     }
     match registry.is_had(&cgroup.container.id) {
-        Some(true) => Condition::Exited,
-        Some(false) => Condition::Removed,
-        None => Condition::Gone,
+        Some(true) => ContainerCondition::Exited,
+        Some(false) => ContainerCondition::Removed,
+        None => ContainerCondition::Gone,
     }
 }
 
@@ -247,7 +247,7 @@ fn bytes(link: &Link) -> Option<u64> {
     }
 }
 
-impl Unread {
+impl UnreadContainer {
     /// It has no cgroup.
     fn of_nothing(state: ContainerState) -> Self {
         Self {
@@ -280,20 +280,20 @@ impl Unread {
         let mut state = self.state;
         let directory = |mounted| directory(&self.membership, hierarchies, mounted);
         match state.state {
-            Condition::Running => {
+            ContainerCondition::Running => {
                 let freezers = [hierarchies.of_controller("freezer"), hierarchies.by_id(0)];
                 let mut there = freezers.into_iter().filter_map(directory);
                 if there.any(|it| it.is_frozen().unwrap_or(false)) {
-                    state.state = Condition::Paused;
+                    state.state = ContainerCondition::Paused;
                 }
             }
             // Of a claim nobody knows whose it was.
-            Condition::Gone if is_own(&state.container) => {
+            ContainerCondition::Gone if is_own(&state.container) => {
                 let kept = own::is_kept(Path::new("/"), &state.container.id, self.user);
                 state.state = if kept {
-                    Condition::Exited
+                    ContainerCondition::Exited
                 } else {
-                    Condition::Removed
+                    ContainerCondition::Removed
                 };
             }
             _ => {}
@@ -440,9 +440,9 @@ mod tests {
         };
         assert_eq!(read(&told), state.state);
         told["state"] = "hibernating".into();
-        assert_eq!(read(&told), Condition::Unknown);
+        assert_eq!(read(&told), ContainerCondition::Unknown);
         told.as_object_mut().unwrap().remove("state");
-        assert_eq!(read(&told), Condition::Unknown);
+        assert_eq!(read(&told), ContainerCondition::Unknown);
 
         let mut later = [state.clone()];
         later[0].cpu_usage_seconds = Some(1.6);

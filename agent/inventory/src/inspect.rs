@@ -16,8 +16,8 @@ use agent_model::container::Container;
 use agent_model::text::error_line;
 pub use gaps::Gap;
 pub use human::page;
-pub use limit::{Holds, Limit};
-pub use mounts::{ChangedRoot, Mount, Mounts, Propagates, Root};
+pub use limit::{Holds, LimitReport};
+pub use mounts::{ChangedRoot, ProcessRoot, Propagates, ReachableMount, ReachableMounts};
 pub use read::{container_of, read};
 use serde::Serialize;
 
@@ -25,7 +25,7 @@ use super::ContainerName;
 
 /// What is known of a process, each with the file that it was read from.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct ProcessReport {
     pub pid: u32,
     /// Null where it is in none.
     pub container: Option<Container>,
@@ -35,8 +35,8 @@ pub struct Report {
     pub namespaces: Vec<Namespace>,
     /// Namespaces that other threads of it are in, and its main thread is not.
     pub threads: Vec<ThreadNamespace>,
-    pub root: Fact<Root>,
-    pub mounts: Fact<Mounts>,
+    pub root: Fact<ProcessRoot>,
+    pub mounts: Fact<ReachableMounts>,
     pub uid_map: Fact<Vec<IdRange>>,
     pub gid_map: Fact<Vec<IdRange>>,
     /// By the names of the sets.
@@ -44,8 +44,8 @@ pub struct Report {
     pub no_new_privs: Fact<bool>,
     pub seccomp: Fact<&'static str>,
     pub seccomp_filters: Fact<u32>,
-    pub cgroups: Fact<Vec<Cgroup>>,
-    pub limits: Vec<Limit>,
+    pub cgroups: Fact<Vec<ProcessCgroup>>,
+    pub limits: Vec<LimitReport>,
     /// `PROPERTY=VALUE` of what its systemd unit asks of the kernel's limits, and no command here judges.
     pub not_judged: Vec<String>,
     pub not_isolated: Vec<Gap>,
@@ -90,7 +90,7 @@ pub struct ThreadNamespace {
 
 /// Where a process is in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Cgroup {
+pub struct ProcessCgroup {
     /// The controllers of v1, or its `name=NAME`; `v2`.
     pub hierarchy: String,
     pub path: String,

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_ebpf::CgroupKey;
-use agent_registry::place::Rank;
+use agent_registry::location::Rank;
 use agent_registry::registry::{Cgroup, Registry};
 
 use super::found::label_path;

@@ -38,18 +38,18 @@ impl From<SystemTime> for Moment {
 }
 
 /// A moment as it is written.
-type Text = [u8; "2026-11-22T10:11:12.345678901Z".len()];
+type Rfc3339 = [u8; "2026-11-22T10:11:12.345678901Z".len()];
 
 /// How much of it is the second's, with the point.
 const SECOND: usize = "2026-11-22T10:11:12.".len();
 
 thread_local! {
     /// The last one of this thread: many records are of the same second, and its date takes longer to tell than all else.
-    static LAST_TEXT: Cell<(u64, Text)> = const { Cell::new((0, *b"1970-01-01T00:00:00.000000000Z")) };
+    static LAST_TEXT: Cell<(u64, Rfc3339)> = const { Cell::new((0, *b"1970-01-01T00:00:00.000000000Z")) };
 }
 
 impl Moment {
-    fn text(self) -> Text {
+    fn text(self) -> Rfc3339 {
         let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (second, mut text) = LAST_TEXT.get();
         if second != since.as_secs() {

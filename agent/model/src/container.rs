@@ -58,8 +58,8 @@ pub struct Namespaces {
     pub uts: u32,
 }
 
-impl From<&agent_ebpf::Namespaces> for Namespaces {
-    fn from(inodes: &agent_ebpf::Namespaces) -> Self {
+impl From<&agent_ebpf::NamespaceInodes> for Namespaces {
+    fn from(inodes: &agent_ebpf::NamespaceInodes) -> Self {
         let at = |namespace: Namespace| inodes[namespace as usize];
         Self {
             cgroup: at(Namespace::Cgroup),
@@ -79,7 +79,7 @@ impl From<&agent_ebpf::Namespaces> for Namespaces {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Action {
+pub enum ContainerAction {
     Start,
     Stop,
 }

@@ -1,7 +1,7 @@
 //! What happened on the host, as the kernel saw it.
 
 use agent_ebpf::{
-    CgroupKey, CloneRecord as CloneRecord, Constraint, How, NamespaceCallRecord, NamespaceType, OomRecord, Task,
+    CgroupKey, CloneRecord, Constraint, How, NamespaceCallRecord, NamespaceType, OomRecord, Task,
 };
 
 /// Something that happened, as the kernel saw it.
@@ -17,10 +17,10 @@ pub struct Event {
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Body {
-    CloneRecord(Box<CloneRecord>),
+    Clone(Box<CloneRecord>),
     Unshare(NamespaceCallRecord),
     Setns(NamespaceCallRecord),
-    OomRecord(Box<OomRecord>, Constraint),
+    Oom(Box<OomRecord>, Constraint),
     CgroupMkdir {
         cgroup: CgroupKey,
         path: String,

@@ -51,12 +51,12 @@ impl Allowance {
 /// Claims that wait for the other thread, and what it found.
 #[derive(Debug, Default)]
 pub struct Waiting {
-    state: Mutex<State>,
+    state: Mutex<WaitingState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WaitingState {
     claims: Turns,
     found: Vec<Confirmation>,
     stops: bool,

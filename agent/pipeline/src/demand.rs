@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use agent_ebpf::{CgroupKey, Hierarchy, RecordKind};
 use agent_host::hierarchy::Hierarchies;
 use agent_model::container::Container;
+use agent_registry::location::{Rank, UNKNOWN};
 use agent_registry::path::Runtime;
-use agent_registry::place::{Rank, UNKNOWN};
 use agent_registry::registry::{Cgroup, Registry};
-use agent_stream::filter::Filter;
-use agent_stream::kind::Kind as StreamKind;
-use agent_stream::streams::Streams;
-use agent_tracer::kernel::frequent::Wanted;
+use agent_stream::filter::EventFilter;
+use agent_stream::kind::EventKind as StreamKind;
+use agent_stream::streams::EventStreams;
+use agent_tracer::kernel::frequent::FrequentDemand;
 use aya::maps::MapError;
 
 /// The kinds that are sent on demand only.
@@ -23,7 +23,7 @@ const ON_DEMAND: [(RecordKind, StreamKind); 3] = [
 
 /// What the kernel was told last.
 pub struct Demand {
-    wanted: Wanted,
+    wanted: FrequentDemand,
     /// The hierarchies by which tasks are counted, and so excluded.
     hierarchies: Vec<u32>,
     kinds: Vec<RecordKind>,
@@ -31,7 +31,7 @@ pub struct Demand {
 }
 
 impl Demand {
-    pub fn new(wanted: Wanted, hierarchies: &Hierarchies) -> Self {
+    pub fn new(wanted: FrequentDemand, hierarchies: &Hierarchies) -> Self {
         let controllers = Hierarchy::ALL.iter().map(|hierarchy| hierarchy.name());
         let of_v1 = controllers.filter_map(|name| hierarchies.of_controller(name));
         let v2 = 0;
@@ -53,7 +53,7 @@ impl Demand {
     ///
     /// # Errors
     /// Where a map cannot be written.
-    pub fn update(&mut self, streams: &Streams, registry: &Registry) -> Result<(), MapError> {
+    pub fn update(&mut self, streams: &EventStreams, registry: &Registry) -> Result<(), MapError> {
         let filters = streams.filters();
         let want = |kind: StreamKind| filters.iter().any(|filter| filter.wants(kind));
         let kinds = ON_DEMAND.into_iter().filter(|(_, kind)| want(*kind));
@@ -81,7 +81,7 @@ impl Demand {
     }
 
     /// The living cgroups whose tasks no watcher wants to hear of.
-    fn excludable(&self, filters: &[Filter], registry: &Registry) -> HashSet<CgroupKey> {
+    fn excludable(&self, filters: &[EventFilter], registry: &Registry) -> HashSet<CgroupKey> {
         let is_excluded = |cgroup: &&Cgroup| {
             let container = (cgroup.rank == Rank::Container).then_some(&*cgroup.container);
             let is_named = |it: &Container| {

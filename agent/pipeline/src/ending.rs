@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use agent_ebpf::CgroupKey;
 use agent_model::clock::Clock;
 use agent_model::event::{Body, Event};
-use agent_registry::life::Spell;
+use agent_registry::life::EmptyPeriod;
 use agent_registry::registry::Registry;
-use agent_stream::record::Record;
+use agent_stream::stream_event::StreamEvent;
 
-use crate::attribute::told;
+use agent_stream::describe::describe;
 
 /// How long nobody has to come. `agent run` and runc are done with their helpers within milliseconds of the first process.
 const WAIT: Duration = Duration::from_secs(1);
@@ -21,18 +21,18 @@ const AT_MOST: usize = 1024;
 
 /// In the order in which they became empty.
 #[derive(Debug, Default)]
-pub struct Ending(VecDeque<Empty>);
+pub struct EmptyContainers(VecDeque<Empty>);
 
 #[derive(Debug)]
 struct Empty {
     since: Instant,
     cgroup: CgroupKey,
-    spell: Spell,
+    spell: EmptyPeriod,
     /// By which it became empty.
     event: Box<Event>,
 }
 
-impl Ending {
+impl EmptyContainers {
     /// Remembers the event if by it a container became empty that may be populated again.
     pub fn note(&mut self, event: &Event, registry: &mut Registry, now: Instant) {
         let (Body::CgroupPopulated { cgroup, .. } | Body::CgroupRmdir { cgroup }) = &event.body
@@ -56,7 +56,12 @@ impl Ending {
     }
 
     /// Of those that were empty for long enough, that they have stopped.
-    pub fn ended(&mut self, registry: &mut Registry, clock: Clock, now: Instant) -> Vec<Record> {
+    pub fn ended(
+        &mut self,
+        registry: &mut Registry,
+        clock: Clock,
+        now: Instant,
+    ) -> Vec<StreamEvent> {
         let mut records = Vec::new();
         while let Some(first) = self.0.front() {
             if now.duration_since(first.since) < WAIT && !self.is_full() {
@@ -66,7 +71,7 @@ impl Ending {
                 break;
             };
             if let Some(change) = registry.end_empty(empty.cgroup, empty.spell) {
-                records.extend(told(&empty.event, Some(&change), registry, clock));
+                records.extend(describe(&empty.event, Some(&change), registry, clock));
             }
         }
         records
@@ -78,8 +83,8 @@ mod tests {
     use std::time::SystemTime;
 
     use agent_ebpf::{NAMESPACES, Task};
-    use agent_model::container::Action;
-    use agent_stream::record;
+    use agent_model::container::ContainerAction;
+    use agent_stream::stream_event::EventDetails;
 
     use super::*;
 
@@ -94,7 +99,7 @@ mod tests {
     /// Containers, each with one directory.
     struct Host {
         registry: Registry,
-        ending: Ending,
+        ending: EmptyContainers,
         began: Instant,
     }
 
@@ -107,7 +112,7 @@ mod tests {
             }
             Self {
                 registry,
-                ending: Ending::default(),
+                ending: EmptyContainers::default(),
                 began: Instant::now(),
             }
         }
@@ -126,18 +131,18 @@ mod tests {
                 &mut self.registry,
                 self.began + Duration::from_millis(at),
             );
-            change.is_some_and(|change| change.action == Action::Start)
+            change.is_some_and(|change| change.action == ContainerAction::Start)
         }
 
         /// How many containers have stopped by then.
         fn stopped(&mut self, at: u64) -> usize {
             let now = self.began + Duration::from_millis(at);
             let records = self.ending.ended(&mut self.registry, Clock::now(), now);
-            let stop = |it: &Record| {
+            let stop = |it: &StreamEvent| {
                 matches!(
                     it.event,
-                    record::Event::Container {
-                        action: Action::Stop,
+                    EventDetails::Container {
+                        action: ContainerAction::Stop,
                         ..
                     }
                 )
@@ -181,7 +186,7 @@ mod tests {
         host.populated(20, false, 10);
         let counts = agent_ebpf::Counts::default();
         let change = host.registry.remove(key(20), &counts, Instant::now());
-        assert_eq!(change.unwrap().action, Action::Stop);
+        assert_eq!(change.unwrap().action, ContainerAction::Stop);
         assert_eq!(host.stopped(5000), 0);
     }
 

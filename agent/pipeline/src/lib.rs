@@ -2,7 +2,6 @@
 
 #![warn(missing_docs, unreachable_pub)]
 
-mod attribute;
 mod confirm;
 mod demand;
 mod ending;
@@ -24,14 +23,14 @@ use agent_model::lock::lock;
 use agent_model::text;
 use agent_registry::claim::{Claim, Witnesses};
 use agent_registry::registry::Registry;
-use agent_stream::filter::Filter;
-use agent_stream::streams::{Stream, Streams, TooMany};
+use agent_stream::filter::EventFilter;
+use agent_stream::streams::{EventStream, EventStreams, TooMany};
 use agent_tracer::kernel::counts::KernelCounts;
 use agent_tracer::kernel::probes::see_events;
-use agent_tracer::kernel::{Kernel, KernelError, Loaded, Options};
+use agent_tracer::kernel::{Kernel, KernelError, LoadedKernel, TraceOptions};
 use confirm::Waiting;
 use demand::Demand;
-use reader::Reader;
+use reader::RingReader;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 
@@ -66,12 +65,12 @@ pub struct Decoded {
 }
 
 /// What the tracing thread and its readers share.
-pub struct Shared {
+pub struct PipelineState {
     pub registry: Mutex<Registry>,
     pub counts: Mutex<KernelCounts>,
     pub kernel: Mutex<Kernel>,
     pub hierarchies: Hierarchies,
-    pub streams: Arc<Streams>,
+    pub streams: Arc<EventStreams>,
     witnesses: Witnesses,
     /// Claims that somebody else than the tracing thread is to look for.
     waiting: Waiting,
@@ -83,7 +82,7 @@ pub struct Shared {
 
 /// Tracing, under way on a thread of its own. Dropping it detaches all probes.
 pub struct Pipeline {
-    shared: Arc<Shared>,
+    shared: Arc<PipelineState>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -95,12 +94,12 @@ impl Pipeline {
     /// Where the kernel refuses, or the host's cgroups cannot be read.
     pub fn start(
         root: &Path,
-        options: &Options,
-        streams: Arc<Streams>,
+        options: &TraceOptions,
+        streams: Arc<EventStreams>,
         witnesses: Witnesses,
     ) -> Result<Self, PipelineError> {
         let hierarchies = Hierarchies::discover(root)?;
-        let Loaded {
+        let LoadedKernel {
             kernel,
             mut counts,
             ring,
@@ -124,7 +123,7 @@ impl Pipeline {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| PipelineError::Thread(error.into()))?;
         let demand = Mutex::new(Demand::new(wanted, &hierarchies));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PipelineState {
             registry: Mutex::new(registry),
             counts: Mutex::new(counts),
             kernel: Mutex::new(kernel),
@@ -139,7 +138,7 @@ impl Pipeline {
         });
         // Of the streams that were open before.
         shared.update_demand();
-        let reader = Reader::new(Arc::clone(&shared), ring, frequent, log);
+        let reader = RingReader::new(Arc::clone(&shared), ring, frequent, log);
         let mut pipeline = Self {
             shared: Arc::clone(&shared),
             threads: Vec::new(),
@@ -168,7 +167,7 @@ impl Pipeline {
         Ok(())
     }
 
-    pub fn shared(&self) -> &Arc<Shared> {
+    pub fn shared(&self) -> &Arc<PipelineState> {
         &self.shared
     }
 }
@@ -188,7 +187,7 @@ impl Drop for Pipeline {
     }
 }
 
-impl Shared {
+impl PipelineState {
     /// What became of the rings' records of `kind`.
     pub fn decoded(&self, kind: RecordKind) -> &Decoded {
         &self.decoded[kind as usize]
@@ -198,7 +197,7 @@ impl Shared {
     ///
     /// # Errors
     /// When too many are open.
-    pub fn open(&self, filter: Filter) -> Result<Stream, TooMany> {
+    pub fn open(&self, filter: EventFilter) -> Result<EventStream, TooMany> {
         let stream = self.streams.open(filter)?;
         self.update_demand();
         self.wake_reader();

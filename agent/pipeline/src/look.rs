@@ -12,7 +12,7 @@ use super::{PipelineError, scan};
 
 /// What there was at one moment.
 #[derive(Debug)]
-pub struct Look {
+pub struct HostLook {
     pub registry: Registry,
     pub hierarchies: Hierarchies,
     pub tasks: Vec<Task>,
@@ -22,7 +22,7 @@ pub struct Look {
 ///
 /// # Errors
 /// Where the kernel refuses, or the host's cgroups cannot be read.
-pub fn look(root: &Path, witnesses: &Witnesses) -> Result<Look, PipelineError> {
+pub fn look(root: &Path, witnesses: &Witnesses) -> Result<HostLook, PipelineError> {
     let hierarchies = Hierarchies::discover(root)?;
     let (host, mut tasks) = kernel::look()?;
     let mut registry = Registry::new(host);
@@ -33,7 +33,7 @@ pub fn look(root: &Path, witnesses: &Witnesses) -> Result<Look, PipelineError> {
     for task in &tasks {
         registry.set_found(task);
     }
-    Ok(Look {
+    Ok(HostLook {
         registry,
         hierarchies,
         tasks,

@@ -4,23 +4,23 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent_stream::kind::Kind;
+use agent_stream::kind::EventKind;
 use agent_tracer::kernel::runs::{Programs, Runs};
 
 /// How often the kernel is asked: it opens and reads a file for each program.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The kinds of records that a run of each probe's programs may make.
-const KINDS: [(&str, &[RecordKind]); 9] = [
-    ("cgroup_mkdir", &[RecordKind::Container]),
-    ("cgroup_rmdir", &[RecordKind::Container]),
-    ("cgroup_populated", &[RecordKind::Container]),
-    ("fork", &[RecordKind::Fork, RecordKind::Clone]),
-    ("exec", &[RecordKind::Exec, RecordKind::Escape]),
-    ("exit", &[RecordKind::Exit]),
-    ("oom", &[RecordKind::Oom]),
-    ("unshare", &[RecordKind::Unshare, RecordKind::Escape]),
-    ("setns", &[RecordKind::Setns, RecordKind::Escape]),
+const KINDS: [(&str, &[EventKind]); 9] = [
+    ("cgroup_mkdir", &[EventKind::Container]),
+    ("cgroup_rmdir", &[EventKind::Container]),
+    ("cgroup_populated", &[EventKind::Container]),
+    ("fork", &[EventKind::Fork, EventKind::Clone]),
+    ("exec", &[EventKind::Exec, EventKind::Escape]),
+    ("exit", &[EventKind::Exit]),
+    ("oom", &[EventKind::Oom]),
+    ("unshare", &[EventKind::Unshare, EventKind::Escape]),
+    ("setns", &[EventKind::Setns, EventKind::Escape]),
 ];
 
 /// What was skipped so far, probe by probe.
@@ -33,7 +33,7 @@ pub struct Missed {
 /// What was skipped, by the kinds of records that it may have been, and the time in which it was.
 #[derive(Debug, Default)]
 pub struct Skipped {
-    pub kinds: Vec<(RecordKind, u64)>,
+    pub kinds: Vec<(EventKind, u64)>,
     pub within: Duration,
 }
 
@@ -56,7 +56,7 @@ impl Missed {
         Skipped { kinds, within }
     }
 
-    fn grown_to(&mut self, runs: &HashMap<&'static str, Runs>) -> Vec<(RecordKind, u64)> {
+    fn grown_to(&mut self, runs: &HashMap<&'static str, Runs>) -> Vec<(EventKind, u64)> {
         let mut lost = Vec::new();
         for (probe, kinds) in KINDS {
             let sum = runs.get(probe).map_or(0, |runs| runs.missed);
@@ -86,13 +86,13 @@ mod tests {
         };
         let sums = |setns| HashMap::from([("setns", runs(setns)), ("exit", runs(0))]);
         assert_eq!(missed.grown_to(&sums(0)), []);
-        let lost = [(RecordKind::Setns, 3), (RecordKind::Escape, 3)];
+        let lost = [(EventKind::Setns, 3), (EventKind::Escape, 3)];
         assert_eq!(missed.grown_to(&sums(3)), lost);
         assert_eq!(missed.grown_to(&sums(3)), []);
         assert_eq!(missed.grown_to(&sums(2)), []);
         assert_eq!(
             missed.grown_to(&sums(4)),
-            [(RecordKind::Setns, 1), (RecordKind::Escape, 1)]
+            [(EventKind::Setns, 1), (EventKind::Escape, 1)]
         );
     }
 

@@ -12,9 +12,10 @@ use agent_model::event::{Body, Event};
 use agent_model::lock::lock;
 use agent_model::{clock, text};
 use agent_registry::claim::{Claim, Confirmation};
+use agent_registry::learn::learn;
 use agent_registry::registry::{Registry, keys};
-use agent_stream::kind::Kind as StreamKind;
-use agent_stream::say::say;
+use agent_stream::describe::describe;
+use agent_stream::kind::EventKind as StreamKind;
 use agent_sys::ring::Ring;
 use agent_tracer::decode;
 use agent_tracer::kernel::counts::KernelCounts;
@@ -24,10 +25,10 @@ use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::confirm::Allowance;
-use super::ending::Ending;
+use super::ending::EmptyContainers;
 use super::missed::{Missed, Skipped};
-use super::{Shared, scan};
-use crate::attribute::attribute;
+use super::{PipelineState, scan};
+
 use agent_model::warn_once::WarnOnce;
 
 /// How often losses, and what watchers want, are looked at.
@@ -53,8 +54,8 @@ const TRIES: u32 = 16;
 const LACKING_AT_MOST: usize = 4096;
 
 /// The thread's own.
-pub struct Reader {
-    shared: Arc<Shared>,
+pub struct RingReader {
+    shared: Arc<PipelineState>,
     rare: Ring,
     /// Mapped while somebody wants what is in them, and until they are empty then.
     frequent: Option<Rings>,
@@ -66,7 +67,7 @@ pub struct Reader {
     known_losses: [u64; KINDS],
     programs: Arc<Programs>,
     missed: Missed,
-    ending: Ending,
+    ending: EmptyContainers,
     looked: Instant,
     scanned: Instant,
     scan_took: Duration,
@@ -77,9 +78,9 @@ pub struct Reader {
     allowance: Allowance,
 }
 
-impl Reader {
+impl RingReader {
     pub fn new(
-        shared: Arc<Shared>,
+        shared: Arc<PipelineState>,
         rare: Ring,
         frequent_map: Frequent,
         log: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -96,7 +97,7 @@ impl Reader {
             known_losses: [0; KINDS],
             programs,
             missed: Missed::new(),
-            ending: Ending::default(),
+            ending: EmptyContainers::default(),
             looked: Instant::now(),
             scanned: Instant::now(),
             scan_took: Duration::ZERO,
@@ -200,7 +201,8 @@ impl Reader {
         if !matches!(event.body, Body::CgroupMkdir { .. }) {
             registry.confirm(confirmed.take());
         }
-        let record = attribute(&event, &mut registry, self.clock, take);
+        let change = learn(&event, &mut registry, self.clock, take);
+        let record = describe(&event, change.as_ref(), &registry, self.clock);
         registry.confirm(confirmed);
         self.ending.note(&event, &mut registry, Instant::now());
         if matches!(event.body, Body::Exec(_)) {
@@ -253,7 +255,7 @@ impl Reader {
     /// Looks which cgroups there are. Nothing is locked but while some of them are told to the registry.
     fn scan(&mut self) {
         let began = Instant::now();
-        let Shared {
+        let PipelineState {
             hierarchies,
             registry,
             counts,
@@ -307,7 +309,7 @@ impl Reader {
         if let Some(cgroup) = lacking {
             self.look_for(cgroup, &event);
         }
-        let record = say(&event, None, &lock(&self.shared.registry), self.clock);
+        let record = describe(&event, None, &lock(&self.shared.registry), self.clock);
         if let Some(record) = record {
             self.shared.streams.publish(record);
         }
@@ -390,7 +392,7 @@ fn read(bytes: &[u8]) -> Read {
 }
 
 /// The event, counted as what it is.
-fn counted((kind, event): Read, shared: &Shared) -> Result<Event, decode::DecodeError> {
+fn counted((kind, event): Read, shared: &PipelineState) -> Result<Event, decode::DecodeError> {
     let decoded = kind.ok().map(|kind| &shared.decoded[kind as usize]);
     match &event {
         Ok(_) => {
@@ -425,7 +427,9 @@ fn stream_kind(kind: RecordKind) -> StreamKind {
         RecordKind::Unshare => StreamKind::Unshare,
         RecordKind::Setns => StreamKind::Setns,
         RecordKind::Oom => StreamKind::Oom,
-        RecordKind::CgroupMkdir | RecordKind::CgroupRmdir | RecordKind::CgroupPopulated => StreamKind::Container,
+        RecordKind::CgroupMkdir | RecordKind::CgroupRmdir | RecordKind::CgroupPopulated => {
+            StreamKind::Container
+        }
         RecordKind::Exec => StreamKind::Exec,
         RecordKind::Exit => StreamKind::Exit,
         RecordKind::Fork => StreamKind::Fork,

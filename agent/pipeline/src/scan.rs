@@ -9,7 +9,7 @@ use agent_host::hierarchy::Hierarchies;
 use agent_host::walk::{Dir, walk};
 use agent_model::lock::lock;
 use agent_model::text;
-use agent_registry::place::{Rank, Where};
+use agent_registry::location::{Rank, TaskLocation};
 use agent_registry::registry::{ROOT_ID, Registry, keys};
 use agent_tracer::kernel::counts::KernelCounts;
 
@@ -19,17 +19,17 @@ use agent_model::warn_once::WarnOnce;
 const CHUNK: usize = 256;
 
 /// Cgroups that were found.
-pub type Directories = Vec<(CgroupKey, Dir)>;
+pub type FoundDirectories = Vec<(CgroupKey, Dir)>;
 
 /// Finds every cgroup there is, and gives them to `tell` some at a time, so that nothing is locked meanwhile. Their keys,
 /// where all of them could be read.
 pub fn directories(
     hierarchies: &Hierarchies,
-    mut tell: impl FnMut(&mut Directories),
+    mut tell: impl FnMut(&mut FoundDirectories),
 ) -> Option<HashSet<CgroupKey>> {
     let mut found = HashSet::new();
     let mut complete = true;
-    let mut chunk = Directories::with_capacity(CHUNK);
+    let mut chunk = FoundDirectories::with_capacity(CHUNK);
     for mounted in hierarchies.all() {
         let walked = walk(mounted, |directory| {
             let key = CgroupKey {
@@ -65,7 +65,7 @@ pub fn directories(
 static INCOMPLETE: WarnOnce = WarnOnce::new();
 
 /// Tells the registry of them.
-pub fn add(registry: &mut Registry, directories: &mut Directories) {
+pub fn add(registry: &mut Registry, directories: &mut FoundDirectories) {
     for (key, directory) in directories.drain(..) {
         registry.add(key, &directory.path, directory.created);
     }
@@ -131,7 +131,7 @@ fn set_baselines(
         }
     }
     for task in tasks {
-        if let Where::In(container) = registry.locate(task)
+        if let TaskLocation::In(container) = registry.locate(task)
             && let Some((path, _)) = baselines.get_key_value(&container.cgroup)
         {
             below.entry(path).or_default().extend(keys(task).next());

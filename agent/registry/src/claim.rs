@@ -10,7 +10,7 @@ use std::sync::Arc;
 use agent_limits::limit::Intent;
 use agent_limits::limit::bound::Bounds;
 
-use super::path::{Identity, Runtime, identify};
+use super::path::{PathIdentity, Runtime, identify};
 use super::registry::names::Named;
 
 /// A container that a cgroup's path names.
@@ -27,7 +27,7 @@ impl Claim {
     /// The claim of a cgroup at `path`, or of the container's cgroup that it is below.
     pub fn of(path: &str) -> Option<Self> {
         let place = identify(readable(path));
-        let Identity::Container { runtime, id, .. } = place.identity else {
+        let PathIdentity::Container { runtime, id, .. } = place.identity else {
             return None;
         };
         let cgroup = place.cgroup.to_owned();
@@ -92,11 +92,11 @@ impl Confirmation {
     }
 }
 
-type Look = dyn Fn(&Claim) -> Option<Confirmation> + Send + Sync;
+type ConfirmClaim = dyn Fn(&Claim) -> Option<Confirmation> + Send + Sync;
 
 /// Who is asked about a claim. It reads files, so nobody asks it who holds the registry.
 #[derive(Clone)]
-pub struct Witnesses(Arc<Look>);
+pub struct Witnesses(Arc<ConfirmClaim>);
 
 impl Witnesses {
     pub fn new(look: impl Fn(&Claim) -> Option<Confirmation> + Send + Sync + 'static) -> Self {

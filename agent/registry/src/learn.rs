@@ -6,7 +6,7 @@ use agent_ebpf::{CgroupKey, Counts};
 use agent_model::clock::Clock;
 use agent_model::event::{Body, Event};
 
-use crate::life::Change;
+use crate::life::LifeChange;
 use crate::registry::Registry;
 
 /// Changes the registry by an event of the rare ring. An exec or exit in that ring is that of a cgroup's init process.
@@ -17,7 +17,7 @@ pub fn learn(
     registry: &mut Registry,
     clock: Clock,
     take: impl FnOnce(CgroupKey) -> Counts,
-) -> Option<Change> {
+) -> Option<LifeChange> {
     match &event.body {
         Body::CgroupMkdir { cgroup, path } => {
             registry.add(*cgroup, path, clock.wall(event.time));

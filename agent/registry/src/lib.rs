@@ -7,6 +7,6 @@
 pub mod claim;
 pub mod learn;
 pub mod life;
+pub mod location;
 pub mod path;
-pub mod place;
 pub mod registry;

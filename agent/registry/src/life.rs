@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use agent_ebpf::Task;
-use agent_model::container::{Action, Container, Exit};
+use agent_model::container::{Container, ContainerAction, Exit};
 
 use super::registry::exit;
 
@@ -20,19 +20,19 @@ pub struct Life {
     oom_killed: bool,
     exit: Option<Exit>,
     /// It is empty, and no first process was seen: for the time that has this number.
-    empty: Option<Spell>,
+    empty: Option<EmptyPeriod>,
     /// The last of these that somebody was told of.
-    told: Spell,
-    spells: Spell,
+    told: EmptyPeriod,
+    spells: EmptyPeriod,
 }
 
 /// Numbers the times in which a container was empty before its first process was seen.
-pub type Spell = u32;
+pub type EmptyPeriod = u32;
 
 /// A container started or stopped.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Change {
-    pub action: Action,
+pub struct LifeChange {
+    pub action: ContainerAction,
     pub container: Arc<Container>,
     /// How its first process ended, where that was seen.
     pub exit: Option<Exit>,
@@ -45,7 +45,7 @@ impl Life {
         populated: bool,
         time: u64,
         container: &Arc<Container>,
-    ) -> Option<Change> {
+    ) -> Option<LifeChange> {
         match (populated, self.running()) {
             (true, true) => self.empty = None,
             (true, false) => return Some(self.start(time, container)),
@@ -59,22 +59,22 @@ impl Life {
         None
     }
 
-    fn start(&mut self, time: u64, container: &Arc<Container>) -> Change {
+    fn start(&mut self, time: u64, container: &Arc<Container>) -> LifeChange {
         *self = Self {
             started: Some(time),
             told: self.told,
             spells: self.spells,
             ..Self::default()
         };
-        Change {
-            action: Action::Start,
+        LifeChange {
+            action: ContainerAction::Start,
             container: Arc::clone(container),
             exit: None,
         }
     }
 
     /// Its life is over, if it has one.
-    pub fn end(&mut self, container: &Arc<Container>) -> Option<Change> {
+    pub fn end(&mut self, container: &Arc<Container>) -> Option<LifeChange> {
         self.started?;
         let (told, spells) = (self.told, self.spells);
         let ended = std::mem::replace(
@@ -85,22 +85,22 @@ impl Life {
                 ..Self::default()
             },
         );
-        Some(Change {
-            action: Action::Stop,
+        Some(LifeChange {
+            action: ContainerAction::Stop,
             container: Arc::clone(container),
             exit: ended.exit,
         })
     }
 
     /// The time in which it is empty and may be populated again, told once.
-    pub fn take_empty(&mut self) -> Option<Spell> {
+    pub fn take_empty(&mut self) -> Option<EmptyPeriod> {
         let empty = self.empty.filter(|it| *it != self.told)?;
         self.told = empty;
         Some(empty)
     }
 
     /// Whether it is empty since that time.
-    pub fn is_empty(&self, spell: Spell) -> bool {
+    pub fn is_empty(&self, spell: EmptyPeriod) -> bool {
         self.empty == Some(spell)
     }
 

@@ -79,7 +79,7 @@ pub struct Pod {
 
 /// What a cgroup path names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Identity {
+pub enum PathIdentity {
     Container {
         runtime: Runtime,
         /// The engine's full id (64 lower-case hexadecimal digits) or, of engines that go by names,
@@ -97,8 +97,8 @@ pub enum Identity {
 
 /// An identity, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place<'a> {
-    pub identity: Identity,
+pub struct NamedCgroup<'a> {
+    pub identity: PathIdentity,
     /// The cgroup that the identity names: the given path, or the part of it that leads to the
     /// container or unit.
     pub cgroup: &'a str,
@@ -110,43 +110,43 @@ pub struct Place<'a> {
 ///
 /// Any text may be given. Nothing is seen in a relative path or behind a component that no cgroup
 /// can have (empty, `.`, `..`). The kernel begins a path with `/..` when it leads out of the
-/// reader's cgroup namespace: that is [`Identity::Cgroup`], as the containers around it are not in
+/// reader's cgroup namespace: that is [`PathIdentity::Cgroup`], as the containers around it are not in
 /// the path.
-pub fn identify(path: &str) -> Place<'_> {
+pub fn identify(path: &str) -> NamedCgroup<'_> {
     let mut containers = descend(path).filter_map(|step| step.named(rules::container(&step)));
     let units = descend(path).filter_map(|step| step.named(unit(step.name)));
     let outermost = containers.next();
-    outermost.or_else(|| units.last()).unwrap_or(Place {
+    outermost.or_else(|| units.last()).unwrap_or(NamedCgroup {
         identity: if path == "/" {
-            Identity::Root
+            PathIdentity::Root
         } else {
-            Identity::Cgroup
+            PathIdentity::Cgroup
         },
         cgroup: path,
     })
 }
 
 /// One cgroup on the way from the root to a path's end.
-struct Step<'a> {
+struct PathComponent<'a> {
     /// The parent's path, "" for the root.
     above: &'a str,
     name: &'a str,
     path: &'a str,
 }
 
-impl<'a> Step<'a> {
-    fn named(&self, identity: Option<Identity>) -> Option<Place<'a>> {
+impl<'a> PathComponent<'a> {
+    fn named(&self, identity: Option<PathIdentity>) -> Option<NamedCgroup<'a>> {
         let cgroup = self.path;
-        identity.map(|identity| Place { identity, cgroup })
+        identity.map(|identity| NamedCgroup { identity, cgroup })
     }
 }
 
-fn descend(path: &str) -> impl Iterator<Item = Step<'_>> {
+fn descend(path: &str) -> impl Iterator<Item = PathComponent<'_>> {
     let absolute = if path.starts_with('/') { path } else { "" };
     let steps = absolute.match_indices('/').map(|(slash, _)| {
         let (above, rest) = absolute.split_at(slash);
         let name_len = rest[1..].find('/').unwrap_or(rest.len() - 1);
-        Step {
+        PathComponent {
             above,
             name: &rest[1..=name_len],
             path: &absolute[..=slash + name_len],
@@ -158,7 +158,7 @@ fn descend(path: &str) -> impl Iterator<Item = Step<'_>> {
 /// Reads a unit's name from a cgroup's. systemd puts a `_` before a name that begins with one or
 /// that the kernel might use for a file, such as `memory.service` (src/basic/cgroup-util.c,
 /// cg_escape).
-fn unit(name: &str) -> Option<Identity> {
+fn unit(name: &str) -> Option<PathIdentity> {
     /// Bytes; systemd.unit(5).
     const UNIT_NAME_MAX: usize = 255;
     let name = name.strip_prefix('_').unwrap_or(name);
@@ -168,7 +168,7 @@ fn unit(name: &str) -> Option<Identity> {
         && !stem.is_empty()
         && stem.bytes().all(allowed)
         && name.len() <= UNIT_NAME_MAX;
-    is_unit.then(|| Identity::Unit {
+    is_unit.then(|| PathIdentity::Unit {
         name: name.to_owned(),
     })
 }

@@ -17,13 +17,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use agent_ebpf::{CgroupKey, Counts, HIERARCHIES, NamespaceInodes, Task};
 use agent_model::container::{Container, ContainerKind, Exit};
-pub use cgroup::{Cgroup, Directory};
-use dead::{Dead, Owner, Rare};
+pub use cgroup::{Cgroup, CgroupDirectory};
+use dead::{Dead, DeadOwner, Rare};
 pub use shares::Borrower;
-use shares::Directories;
+use shares::DirectoryShares;
 
-use super::life::{Change, Life};
-use super::place::{self, Rank, Where};
+use super::life::{Life, LifeChange};
+use super::location::{self, Rank, TaskLocation};
 
 /// How long a cgroup that is gone stays known, and how many of them at most.
 pub const DEAD_FOR: Duration = Duration::from_secs(15 * 60);
@@ -61,14 +61,14 @@ pub struct Registry {
     /// Of the dead the last of each path.
     dead_by_path: HashMap<String, Id>,
     dead: Dead,
-    owners: owners::Owners,
-    shares: Directories,
+    owners: owners::NamespaceOwners,
+    shares: DirectoryShares,
     next: Id,
     /// How often claims were given to who looks again.
     given: u64,
     refused: u64,
     unknown: Counts,
-    names: names::Names,
+    names: names::EngineNames,
 }
 
 impl Registry {
@@ -81,13 +81,13 @@ impl Registry {
             by_path: HashMap::new(),
             dead_by_path: HashMap::new(),
             dead: Dead::default(),
-            owners: owners::Owners::default(),
-            shares: Directories::default(),
+            owners: owners::NamespaceOwners::default(),
+            shares: DirectoryShares::default(),
             next: 0,
             given: 0,
             refused: 0,
             unknown: Counts::default(),
-            names: names::Names::default(),
+            names: names::EngineNames::default(),
         }
     }
 
@@ -118,7 +118,7 @@ impl Registry {
 
     /// Makes a cgroup that has no directory yet.
     fn make(&mut self, path: &str, created: SystemTime) -> Id {
-        let place = place::of(path);
+        let place = location::of(path);
         // What is below a container's cgroup is the container's, confirmed or not.
         let above = place.claim.as_ref().filter(|_| !place.own);
         let above = above.and_then(|claim| self.container_at(&claim.cgroup));
@@ -159,7 +159,7 @@ impl Registry {
     }
 
     /// A cgroup was removed; `counts` is what the kernel counted in it.
-    pub fn remove(&mut self, key: CgroupKey, counts: &Counts, now: Instant) -> Option<Change> {
+    pub fn remove(&mut self, key: CgroupKey, counts: &Counts, now: Instant) -> Option<LifeChange> {
         let mut change = self.set_populated(key, false, 0);
         let Some(&id) = self.by_key.get(&key) else {
             self.unknown.add(counts);
@@ -211,7 +211,7 @@ impl Registry {
     }
 
     /// What the task is in.
-    pub fn locate(&self, task: &Task) -> Where {
+    pub fn locate(&self, task: &Task) -> TaskLocation {
         let mut best: Option<&Cgroup> = None;
         let mut unknown = false;
         for key in keys(task) {
@@ -224,16 +224,16 @@ impl Registry {
             }
         }
         let best = best.map(|cgroup| (cgroup.rank, &cgroup.container));
-        place::decide(best, unknown, task, &self.host)
+        location::decide(best, unknown, task, &self.host)
     }
 
     /// The cgroup that the task is counted under, if that is known to be no container's: what is
     /// expected of a container's processes is not of those there.
     pub fn counted_outside_containers(&self, task: &Task) -> Option<CgroupKey> {
         let inside = match self.locate(task) {
-            Where::In(container) => container.kind == ContainerKind::Container,
-            Where::Unknown => true,
-            Where::Host => false,
+            TaskLocation::In(container) => container.kind == ContainerKind::Container,
+            TaskLocation::Unknown => true,
+            TaskLocation::Host => false,
         };
         let key = keys(task).next().unwrap_or(ROOT);
         (!inside).then_some(key)
@@ -316,11 +316,11 @@ impl Registry {
 }
 
 /// Whose it was, for who gives way where the dead are too many.
-fn owner_of(cgroup: &Cgroup) -> Owner {
+fn owner_of(cgroup: &Cgroup) -> DeadOwner {
     match cgroup.user() {
-        _ if !cgroup.is_container() || !cgroup.is_confirmed() => Owner::Other,
-        0 => Owner::Root,
-        user => Owner::User(user),
+        _ if !cgroup.is_container() || !cgroup.is_confirmed() => DeadOwner::Other,
+        0 => DeadOwner::Root,
+        user => DeadOwner::User(user),
     }
 }
 

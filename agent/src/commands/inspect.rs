@@ -22,14 +22,14 @@ use super::known::{self, Fresh, Search};
 use super::{screen, unit};
 use agent_inventory::containers;
 use agent_inventory::containers::ContainerState;
-use agent_inventory::inspect::Report;
+use agent_inventory::inspect::ProcessReport;
 use agent_inventory::inspect::container_of;
 use agent_inventory::inspect::page;
 use agent_inventory::inspect::read;
 use agent_inventory::namespaces;
+use agent_inventory::namespaces::NamespaceQuery;
 use agent_inventory::namespaces::NamespaceState;
-use agent_inventory::namespaces::Wanted;
-use agent_pipeline::look::Look;
+use agent_pipeline::look::HostLook;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -75,7 +75,7 @@ enum Inventory {
         /// Whether the server is root's or this user's.
         trusted: bool,
     },
-    Look(Box<Look>),
+    Look(Box<HostLook>),
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -111,7 +111,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Another process may have the same pid by this time.
     let is_itself = process.check().is_ok();
     let report = match read {
-        Ok(report) if is_itself => Report {
+        Ok(report) if is_itself => ProcessReport {
             not_judged: match Membership::of(Path::new("/"), pid.get()) {
                 Ok(membership) => unit::not_judged(&membership).await,
                 Err(_) => Vec::new(),
@@ -186,14 +186,14 @@ impl Args {
     }
 
     /// Scans the host in this process.
-    async fn alone(&self) -> anyhow::Result<Box<Look>> {
+    async fn alone(&self) -> anyhow::Result<Box<HostLook>> {
         super::need_privileges("inspect without a server")?;
         super::log_to_stderr("warn");
         Ok(Box::new(self.engine.look().await?))
     }
 }
 
-fn states(look: &Look) -> Vec<ContainerState> {
+fn states(look: &HostLook) -> Vec<ContainerState> {
     let found = containers::find(&look.registry, &look.hierarchies, &look.tasks, None, false);
     let found = found.into_iter();
     found.map(|unread| unread.read(&look.hierarchies)).collect()
@@ -208,9 +208,9 @@ impl Inventory {
     }
 
     async fn all_namespaces(&self, pid: NonZeroU32) -> anyhow::Result<Vec<NamespaceState>> {
-        let wanted = Wanted {
+        let wanted = NamespaceQuery {
             pid: Some(pid),
-            ..Wanted::default()
+            ..NamespaceQuery::default()
         };
         Ok(match self {
             Self::Server { socket, .. } => {

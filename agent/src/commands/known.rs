@@ -14,14 +14,14 @@ use agent_host::pinned::Pinned;
 use agent_limits::limit::bound::Bounds;
 use agent_model::container::Container;
 use agent_registry::claim::{Claim, Confirmation, Witnesses};
+use agent_registry::location;
 use agent_registry::path::Runtime;
-use agent_registry::place;
 use agent_stream::client;
 use anyhow::{anyhow, bail};
 
 use super::engine::EngineArgs;
 use agent_engines::docker::Client;
-use agent_engines::docker::State;
+use agent_engines::docker::DockerState;
 use agent_engines::intent;
 use agent_engines::intent::Intent;
 use agent_engines::intent::Source;
@@ -29,7 +29,7 @@ use agent_engines::witness::Intents;
 use agent_engines::witness::Records;
 use agent_engines::witness::engine;
 use agent_inventory::containers::ContainerState;
-use agent_pipeline::look::Look;
+use agent_pipeline::look::HostLook;
 
 /// What is said of a name that no container has. An engine whose socket is elsewhere may have one.
 pub const NOBODY: &str = "no container of that name or id is known here; agent ps lists those that run, by their ids where their engine is not asked";
@@ -44,13 +44,13 @@ const LOOKED_AT: usize = 256;
 ///
 /// # Errors
 /// The host's hierarchies cannot be found.
-pub fn witnesses(intents: Intents, docker: Option<Arc<State>>) -> anyhow::Result<Witnesses> {
+pub fn witnesses(intents: Intents, docker: Option<Arc<DockerState>>) -> anyhow::Result<Witnesses> {
     let records = Records::new(Hierarchies::discover(Path::new("/"))?, intents, docker);
     Ok(Witnesses::new(move |claim| records.confirm(claim)))
 }
 
 /// The state of a connected engine.
-pub fn state(client: &Client) -> Arc<State> {
+pub fn state(client: &Client) -> Arc<DockerState> {
     Arc::new(client.state())
 }
 
@@ -186,9 +186,9 @@ impl Fresh {
     /// The outermost container that a process is in, and that container's cgroups; None where it is not confirmed. Any of the
     /// process's cgroups may be the container's.
     pub async fn around(&self, membership: &Membership) -> Option<(Known, Membership)> {
-        let mut places = membership.paths().map(|(_, path)| place::of(path));
+        let mut places = membership.paths().map(|(_, path)| location::of(path));
         let claim = places.find_map(|place| place.claim)?;
-        let candidate = (place::of(&claim.cgroup).container, None);
+        let candidate = (location::of(&claim.cgroup).container, None);
         let known = self.know(&candidate).await?;
         let own = membership.above(|path| claim.covers(path), &claim.cgroup);
         Some((known, own))
@@ -196,7 +196,7 @@ impl Fresh {
 
     /// The container, confirmed or not, or the unit, whose own cgroup is among the paths of `membership`.
     pub async fn at(&self, membership: &Membership) -> Option<Known> {
-        let places = membership.paths().map(|(_, path)| place::of(path));
+        let places = membership.paths().map(|(_, path)| location::of(path));
         let place = places
             .filter(|place| place.own)
             .max_by_key(|place| place.rank)?;
@@ -238,10 +238,10 @@ fn called(claim: &Claim, confirmation: &Confirmation) -> Container {
     };
     Container {
         id: claim.id.clone(),
-        name: or(named.name, place::short(&claim.id)),
-        image: or(named.image, place::UNKNOWN),
+        name: or(named.name, location::short(&claim.id)),
+        image: or(named.image, location::UNKNOWN),
         confirmed: Some(true),
-        ..place::of(&claim.cgroup).container
+        ..location::of(&claim.cgroup).container
     }
 }
 
@@ -301,7 +301,7 @@ pub fn running(states: &[ContainerState]) -> Vec<Candidate> {
 }
 
 /// The running containers of a scan.
-pub fn running_in(look: &Look) -> Vec<Candidate> {
+pub fn running_in(look: &HostLook) -> Vec<Candidate> {
     let running = look.registry.containers().filter(|it| it.life.running());
     let pid = |it: &agent_registry::registry::Cgroup| it.life.init().map(|init| init.pid);
     running

@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::filter::Filter;
+use super::filter::EventFilter;
 use super::lines::{Lines, LongLine};
 use super::query;
 use crate::socket as place;
@@ -112,10 +112,10 @@ enum Trust {
 }
 
 /// Asks the server on `socket` for the events that `filter` wants. Needs a tokio runtime.
-pub async fn connect(socket: &Path, filter: &Filter) -> Result<Events, ClientError> {
+pub async fn connect(socket: &Path, filter: &EventFilter) -> Result<ServerEvents, ClientError> {
     let path = format!("/v1/events?{}", query::write(filter));
     let body = get(socket, &path, Trust::Told).await?;
-    Ok(Events {
+    Ok(ServerEvents {
         body: Some(body),
         lines: Lines::default(),
     })
@@ -286,13 +286,13 @@ async fn first_line(mut body: Incoming) -> String {
 
 /// The lines of a stream: JSON, one record each.
 #[derive(Debug)]
-pub struct Events {
+pub struct ServerEvents {
     /// None: the stream has ended.
     body: Option<Incoming>,
     lines: Lines,
 }
 
-impl Events {
+impl ServerEvents {
     /// The next lines, whole and with their ends; None where the server ended the stream. Some may
     /// be empty, to keep a connection alive. After an error there is nothing more.
     pub async fn next(&mut self) -> Option<Result<Bytes, ClientError>> {

@@ -4,48 +4,49 @@
 use std::collections::BTreeMap;
 
 use agent_model::clock::Moment;
-use agent_model::container::{Action, Container, ContainerKind, Exit};
+use agent_model::container::{Container, ContainerAction, ContainerKind, Exit};
 use agent_model::names::{HOST, quoted};
 use agent_model::units::{duration, signal_name, size};
 
 use super::argv::Argv;
-use super::filter::namespace_type;
-use super::record::{
-    Caller, Event, Joined, LimitOwner, NamespaceCall, Oom, Process, Record, Subject,
+use super::stream_event::{
+    Caller, EventDetails, EventProcess, EventSubject, Joined, LimitOwner, NamespaceCall, Oom,
+    StreamEvent,
 };
+use super::filter::namespace_type;
 
 /// The characters of an id that people use for the whole.
 const SHORT_ID: usize = 12;
 
 /// What happened, beside the kind.
-pub fn details(record: &Record) -> String {
+pub fn details(record: &StreamEvent) -> String {
     match &record.event {
-        Event::Clone { call, child } => clone(call, child),
-        Event::Unshare { call } => namespace_call(call, ""),
-        Event::Setns { call, joined } => setns(call, joined.as_ref()),
-        Event::Oom(oom) => oom_kill(oom, record.caller.as_ref()),
-        Event::Fork { child } => format!("child {}", born(child)),
-        Event::Exec {
+        EventDetails::Clone { call, child } => clone(call, child),
+        EventDetails::Unshare { call } => namespace_call(call, ""),
+        EventDetails::Setns { call, joined } => setns(call, joined.as_ref()),
+        EventDetails::Oom(oom) => oom_kill(oom, record.caller.as_ref()),
+        EventDetails::Fork { child } => format!("child {}", born(child)),
+        EventDetails::Exec {
             argv,
             argv_truncated,
         } => command(argv, *argv_truncated),
-        Event::Exit { exit } => ended(exit),
-        Event::Escape {
+        EventDetails::Exit { exit } => ended(exit),
+        EventDetails::Escape {
             namespace,
             inode,
             how,
         } => escape(namespace, *inode, how),
-        Event::Container { action, exit } => {
+        EventDetails::Container { action, exit } => {
             let container = record
                 .caller
                 .as_ref()
                 .and_then(|it| it.container.as_deref());
             match action {
-                Action::Start => start(container),
-                Action::Stop => stop(exit.as_ref()),
+                ContainerAction::Start => start(container),
+                ContainerAction::Stop => stop(exit.as_ref()),
             }
         }
-        Event::Lost { kinds, since } => lost(kinds, *since),
+        EventDetails::Lost { kinds, since } => lost(kinds, *since),
     }
 }
 
@@ -60,13 +61,13 @@ pub fn failed(call: &NamespaceCall) -> bool {
     !matches!(call.result.as_str(), "0" | "")
 }
 
-fn clone(call: &NamespaceCall, child: &Subject) -> String {
+fn clone(call: &NamespaceCall, child: &EventSubject) -> String {
     namespace_call(call, &format!(" → child {}", born(child)))
 }
 
 /// `1235 (pid 7 inside)`
-fn born(child: &Subject) -> String {
-    let Process { pid, ns_pid, .. } = child.process;
+fn born(child: &EventSubject) -> String {
+    let EventProcess { pid, ns_pid, .. } = child.process;
     if ns_pid == pid {
         pid.to_string()
     } else {
@@ -141,7 +142,7 @@ fn changes(call: &NamespaceCall, types: &str) -> String {
 }
 
 fn oom_kill(oom: &Oom, caller: Option<&Caller>) -> String {
-    let Process { comm, pid, .. } = &oom.victim.process;
+    let EventProcess { comm, pid, .. } = &oom.victim.process;
     let init = if oom.init_killed { "init " } else { "" };
     let elsewhere = oom.victim.container.as_ref() != caller.and_then(|it| it.container.as_ref());
     let whose = match (&oom.victim.container, elsewhere) {

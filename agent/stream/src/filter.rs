@@ -7,15 +7,17 @@ use agent_ebpf::NamespaceType;
 use agent_model::container::{Container, ContainerKind};
 use agent_model::names::is_named;
 
-use super::kind::Kind;
-use super::record::{Caller, Event, Joined, NamespaceCall, Process, Record, Subject};
+use super::stream_event::{
+    Caller, EventDetails, EventProcess, EventSubject, Joined, NamespaceCall, StreamEvent,
+};
+use super::kind::EventKind;
 
 /// What a watcher wants. An empty set asks for nothing in particular; of several values any will
 /// do, and all sets must be content. `lost` always passes: no filter hides a gap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct EventFilter {
     /// Empty: all but the frequent ones.
-    pub kinds: BTreeSet<Kind>,
+    pub kinds: BTreeSet<EventKind>,
     /// Names, ids, or the first 12 or more hexadecimal digits of ids, of any container in the
     /// event: the caller's, a child's, a victim's, the one whose namespaces are entered.
     pub containers: BTreeSet<String>,
@@ -29,9 +31,9 @@ pub struct Filter {
     pub host: bool,
 }
 
-impl Filter {
+impl EventFilter {
     /// Whether the watcher wants any records of `kind`.
-    pub fn wants(&self, kind: Kind) -> bool {
+    pub fn wants(&self, kind: EventKind) -> bool {
         if self.kinds.is_empty() {
             !kind.is_frequent()
         } else {
@@ -41,7 +43,7 @@ impl Filter {
 
     /// Whether the watcher wants any of the frequent kinds.
     pub fn wants_frequent(&self) -> bool {
-        Kind::FREQUENT.into_iter().any(|kind| self.wants(kind))
+        EventKind::FREQUENT.into_iter().any(|kind| self.wants(kind))
     }
 
     /// Whether the watcher cannot want any fork, exec or exit by the tasks of a cgroup: one that is
@@ -57,9 +59,9 @@ impl Filter {
     }
 
     /// Whether the watcher wants `record`.
-    pub fn matches(&self, record: &Record) -> bool {
-        let kind = Kind::of(&record.event);
-        if kind == Kind::Lost {
+    pub fn matches(&self, record: &StreamEvent) -> bool {
+        let kind = EventKind::of(&record.event);
+        if kind == EventKind::Lost {
             return true;
         }
         self.wants(kind)
@@ -75,15 +77,15 @@ impl Filter {
         wanted.any(|wanted| is_named(&container.name, &container.id, wanted))
     }
 
-    fn counts(&self, process: &Process) -> bool {
+    fn counts(&self, process: &EventProcess) -> bool {
         [process.pid, process.tid]
             .into_iter()
             .filter_map(NonZeroU32::new)
             .any(|id| self.pids.contains(&id))
     }
 
-    fn touched_by(&self, event: &Event) -> bool {
-        if let Event::Escape { namespace, .. } = event {
+    fn touched_by(&self, event: &EventDetails) -> bool {
+        if let EventDetails::Escape { namespace, .. } = event {
             return self.namespaces.iter().any(|it| it.name() == namespace);
         }
         namespace_call(event)
@@ -101,28 +103,28 @@ fn is_on_host(caller: &Caller) -> bool {
 }
 
 /// The processes of an event beside its caller.
-fn subjects(event: &Event) -> impl Iterator<Item = &Subject> {
+fn subjects(event: &EventDetails) -> impl Iterator<Item = &EventSubject> {
     let subjects = match event {
-        Event::Clone { child, .. } | Event::Fork { child } => [Some(child), None],
-        Event::Oom(oom) => [Some(&oom.victim), Some(&oom.trigger)],
+        EventDetails::Clone { child, .. } | EventDetails::Fork { child } => [Some(child), None],
+        EventDetails::Oom(oom) => [Some(&oom.victim), Some(&oom.trigger)],
         _ => [None, None],
     };
     subjects.into_iter().flatten()
 }
 
-fn processes(record: &Record) -> impl Iterator<Item = &Process> {
+fn processes(record: &StreamEvent) -> impl Iterator<Item = &EventProcess> {
     let caller = record.caller.iter().map(|it| &it.process);
     caller.chain(subjects(&record.event).map(|it| &it.process))
 }
 
-fn containers(record: &Record) -> impl Iterator<Item = &Container> {
+fn containers(record: &StreamEvent) -> impl Iterator<Item = &Container> {
     let caller = record
         .caller
         .iter()
         .filter_map(|it| it.container.as_deref());
     let subjects = subjects(&record.event).filter_map(|it| it.container.as_deref());
     let joined = match &record.event {
-        Event::Setns {
+        EventDetails::Setns {
             joined: Some(Joined::Container(container)),
             ..
         } => Some(&**container),
@@ -131,11 +133,11 @@ fn containers(record: &Record) -> impl Iterator<Item = &Container> {
     caller.chain(subjects).chain(joined)
 }
 
-fn namespace_call(event: &Event) -> Option<&NamespaceCall> {
+fn namespace_call(event: &EventDetails) -> Option<&NamespaceCall> {
     match event {
-        Event::Clone { call, .. } | Event::Unshare { call } | Event::Setns { call, .. } => {
-            Some(call)
-        }
+        EventDetails::Clone { call, .. }
+        | EventDetails::Unshare { call }
+        | EventDetails::Setns { call, .. } => Some(call),
         _ => None,
     }
 }
@@ -162,12 +164,12 @@ mod tests {
     use crate::{query, samples};
 
     /// The filter that `query` asks for.
-    fn filter(query: &str) -> Filter {
+    fn filter(query: &str) -> EventFilter {
         query::parse(query).unwrap()
     }
 
     #[track_caller]
-    fn check(record: &Record, wanted: &[&str], unwanted: &[&str]) {
+    fn check(record: &StreamEvent, wanted: &[&str], unwanted: &[&str]) {
         for query in wanted {
             assert!(filter(query).matches(record), "{query} wants it");
         }
@@ -235,7 +237,7 @@ mod tests {
         let (web, service) = (Some(samples::web()), Some(samples::service()));
         let call = || samples::call(&["net"], &[], "0");
         let child = samples::subject(8, "child", web.clone());
-        let clone = Event::Clone {
+        let clone = EventDetails::Clone {
             call: call(),
             child,
         };
@@ -257,7 +259,7 @@ mod tests {
                 7,
                 "nsenter",
                 service.clone(),
-                Event::Setns {
+                EventDetails::Setns {
                     call: call(),
                     joined,
                 },
@@ -265,12 +267,12 @@ mod tests {
             &["container=web-1", "container=cron.service"],
             &["container=db-1"],
         );
-        let Event::Oom(mut oom) = samples::oom().event else {
+        let EventDetails::Oom(mut oom) = samples::oom().event else {
             panic!("not an OOM kill");
         };
         oom.victim.container = service;
         check(
-            &samples::by(4712, "stress-ng-vm", web, Event::Oom(oom)),
+            &samples::by(4712, "stress-ng-vm", web, EventDetails::Oom(oom)),
             &[
                 "container=web-1",
                 "container=cron.service",
@@ -298,7 +300,7 @@ mod tests {
     fn a_namespace_counts_when_asked_for_or_changed() {
         let record = |requested: &[&str], changed: &[(&str, u32, u32)], result| {
             let call = samples::call(requested, changed, result);
-            samples::by(1, "sh", None, Event::Unshare { call })
+            samples::by(1, "sh", None, EventDetails::Unshare { call })
         };
         check(
             &record(&["net"], &[], "EPERM"),
@@ -352,17 +354,17 @@ mod tests {
 
         #[test]
         fn what_takes_part_is_found(record in samples::record()) {
-            let all = || Filter { kinds: Kind::ALL.into(), ..Filter::default() };
+            let all = || EventFilter { kinds: EventKind::ALL.into(), ..EventFilter::default() };
             prop_assert!(all().matches(&record));
             for process in processes(&record) {
                 let pids = NonZeroU32::new(process.pid).into_iter().collect();
                 let comms = [process.comm.clone()].into();
-                let filter = Filter { pids, comms, ..all() };
+                let filter = EventFilter { pids, comms, ..all() };
                 prop_assert!(filter.matches(&record));
             }
             for container in containers(&record) {
                 let containers = [container.id.clone()].into();
-                let filter = Filter { containers, ..all() };
+                let filter = EventFilter { containers, ..all() };
                 prop_assert!(filter.matches(&record));
             }
         }
@@ -377,7 +379,7 @@ mod tests {
             let own = container.filter(|it| it.kind == ContainerKind::Container);
             let in_cgroup = caller.is_some_and(|it| it.container_unknown) || container.is_some();
             // A fork may be wanted for its child, whose cgroup is looked at as well.
-            let frequent = matches!(record.event, Event::Exec { .. } | Event::Exit { .. });
+            let frequent = matches!(record.event, EventDetails::Exec { .. } | EventDetails::Exit { .. });
             if frequent && in_cgroup && filter.excludes_cgroup(own) {
                 prop_assert!(!filter.matches(&record));
             }
@@ -385,15 +387,15 @@ mod tests {
 
         #[test]
         fn all_options_must_hold(filter in samples::filter(), record in samples::record()) {
-            let Filter { kinds, containers, pids, namespaces, comms, host } = filter.clone();
-            let all = || Filter { kinds: Kind::ALL.into(), ..Filter::default() };
+            let EventFilter { kinds, containers, pids, namespaces, comms, host } = filter.clone();
+            let all = || EventFilter { kinds: EventKind::ALL.into(), ..EventFilter::default() };
             let options = [
-                Filter { kinds, ..Filter::default() },
-                Filter { containers, ..all() },
-                Filter { pids, ..all() },
-                Filter { namespaces, ..all() },
-                Filter { comms, ..all() },
-                Filter { host, ..all() },
+                EventFilter { kinds, ..EventFilter::default() },
+                EventFilter { containers, ..all() },
+                EventFilter { pids, ..all() },
+                EventFilter { namespaces, ..all() },
+                EventFilter { comms, ..all() },
+                EventFilter { host, ..all() },
             ];
             let all = options.iter().all(|it| it.matches(&record));
             prop_assert_eq!(filter.matches(&record), all);

@@ -1,13 +1,13 @@
 //! A record as one line for people: aligned columns, no wider than the screen.
 
-use agent_model::container::Action;
+use agent_model::container::ContainerAction;
 use agent_model::text::{escape, fit, width};
 
 use agent_model::names::{HOST, NONE, UNKNOWN};
 
 use super::details::{details, failed, name};
-use super::kind::Kind;
-use super::record::{Caller, Event, Process, Record};
+use super::stream_event::{Caller, EventDetails, EventProcess, StreamEvent};
+use super::kind::EventKind;
 
 /// The columns of a wide screen, on which longer names have room.
 const WIDE: usize = 112;
@@ -24,12 +24,12 @@ const WARNING: &str = "33";
 const ALARM: &str = "1;31";
 
 /// A part of a line: raw text, and its colour.
-struct Cell {
+struct LineCell {
     text: String,
     colour: &'static str,
 }
 
-impl Cell {
+impl LineCell {
     fn new(text: impl Into<String>, colour: &'static str) -> Self {
         Self {
             text: text.into(),
@@ -41,23 +41,26 @@ impl Cell {
 /// What the columns of [`line()`] are called, on a line of at most `columns`.
 pub fn header(columns: usize, colour: bool) -> String {
     let names = ["TIME (UTC)", "EVENT", "CONTAINER", "PROCESS", "DETAILS"];
-    render(&names.map(|name| Cell::new(name, DIM)), columns, colour)
+    render(&names.map(|name| LineCell::new(name, DIM)), columns, colour)
 }
 
 /// `record` on one line of at most `columns`, without its end: time of day in UTC, kind, the
 /// caller's container, the caller, details. Whatever the record holds, the only control
 /// characters in the line are those that set its colours, and these only with `colour`.
-pub fn line(record: &Record, columns: usize, colour: bool) -> String {
+pub fn line(record: &StreamEvent, columns: usize, colour: bool) -> String {
     let caller = record.caller.as_ref();
     let cells = [
-        Cell::new(record.time.time_of_day(), DIM),
-        Cell::new(Kind::of(&record.event).name(), kind_colour(&record.event)),
+        LineCell::new(record.time.time_of_day(), DIM),
+        LineCell::new(
+            EventKind::of(&record.event).name(),
+            kind_colour(&record.event),
+        ),
         container(caller),
-        Cell::new(
+        LineCell::new(
             caller.map_or(NONE.into(), |it| process(&it.process, columns)),
             PLAIN,
         ),
-        Cell::new(details(record), details_colour(&record.event)),
+        LineCell::new(details(record), details_colour(&record.event)),
     ];
     render(&cells, columns, colour)
 }
@@ -68,63 +71,67 @@ fn widths(columns: usize) -> [usize; 4] {
     [12, 9, container, process]
 }
 
-fn container(caller: Option<&Caller>) -> Cell {
+fn container(caller: Option<&Caller>) -> LineCell {
     match caller {
-        None => Cell::new(NONE, DIM),
+        None => LineCell::new(NONE, DIM),
         Some(Caller {
             container: Some(container),
             ..
-        }) => Cell::new(name(container), NAME),
+        }) => LineCell::new(name(container), NAME),
         Some(Caller {
             container_unknown: true,
             ..
-        }) => Cell::new(UNKNOWN, WARNING),
-        Some(_) => Cell::new(HOST, DIM),
+        }) => LineCell::new(UNKNOWN, WARNING),
+        Some(_) => LineCell::new(HOST, DIM),
     }
 }
 
 /// `comm(pid)`, in which only the comm is cut.
-fn process(process: &Process, columns: usize) -> String {
+fn process(process: &EventProcess, columns: usize) -> String {
     let [.., column] = widths(columns);
     let pid = format!("({})", process.pid);
     let comm = escape(&process.comm);
     format!("{}{pid}", fit(&comm, column.saturating_sub(pid.len())))
 }
 
-fn kind_colour(event: &Event) -> &'static str {
+fn kind_colour(event: &EventDetails) -> &'static str {
     match event {
-        Event::Clone { .. } | Event::Unshare { .. } | Event::Setns { .. } => CALL,
-        Event::Container { .. } => LIFE,
-        Event::Fork { .. } | Event::Exec { .. } | Event::Exit { .. } => PLAIN,
-        Event::Oom(_) | Event::Escape { .. } => ALARM,
-        Event::Lost { .. } => WARNING,
+        EventDetails::Clone { .. } | EventDetails::Unshare { .. } | EventDetails::Setns { .. } => {
+            CALL
+        }
+        EventDetails::Container { .. } => LIFE,
+        EventDetails::Fork { .. } | EventDetails::Exec { .. } | EventDetails::Exit { .. } => PLAIN,
+        EventDetails::Oom(_) | EventDetails::Escape { .. } => ALARM,
+        EventDetails::Lost { .. } => WARNING,
     }
 }
 
-fn details_colour(event: &Event) -> &'static str {
+fn details_colour(event: &EventDetails) -> &'static str {
     match event {
-        Event::Clone { call, .. } | Event::Unshare { call } | Event::Setns { call, .. }
+        EventDetails::Clone { call, .. }
+        | EventDetails::Unshare { call }
+        | EventDetails::Setns { call, .. }
             if failed(call) =>
         {
             WARNING
         }
-        Event::Container {
-            action: Action::Stop,
+        EventDetails::Container {
+            action: ContainerAction::Stop,
             exit: Some(exit),
         }
-        | Event::Exit { exit }
+        | EventDetails::Exit { exit }
             if exit.oom_killed =>
         {
             ALARM
         }
-        Event::Oom(_) | Event::Escape { .. } => ALARM,
-        Event::Lost { .. } => WARNING,
+        EventDetails::Oom(_) | EventDetails::Escape { .. } => ALARM,
+        EventDetails::Lost { .. } => WARNING,
         _ => PLAIN,
     }
 }
 
 /// The only place where text gets into a line: each cell is escaped, cut and filled up here.
-fn render(cells: &[Cell; 5], columns: usize, colour: bool) -> String {
+fn render(cells: &[LineCell; 5], columns: usize, colour: bool) -> String {
     let [time, kind, container, process] = widths(columns);
     let widths = [time, kind, container, process, usize::MAX];
     let mut line = String::new();
@@ -152,43 +159,43 @@ fn render(cells: &[Cell; 5], columns: usize, colour: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use agent_model::container::{Action, Container, Exit};
+    use agent_model::container::{Container, ContainerAction, Exit};
     use proptest::prelude::*;
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
-    use crate::record::Joined;
+    use crate::stream_event::Joined;
     use crate::samples;
 
-    fn stop() -> Event {
+    fn stop() -> EventDetails {
         let exit = Exit {
             code: 0,
             signal: 9,
             oom_killed: true,
             duration_ms: 1_250,
         };
-        Event::Container {
-            action: Action::Stop,
+        EventDetails::Container {
+            action: ContainerAction::Stop,
             exit: Some(exit),
         }
     }
 
-    fn clone(result: &str) -> Event {
+    fn clone(result: &str) -> EventDetails {
         let call = samples::call(&["pid", "net"], &[("net", 1, 2), ("pid", 3, 4)], result);
         let mut child = samples::subject(1235, "sh", None);
         child.process.ns_pid = 1;
-        Event::Clone { call, child }
+        EventDetails::Clone { call, child }
     }
 
-    fn setns() -> Event {
+    fn setns() -> EventDetails {
         let call = samples::call(&["net"], &[("net", 4_026_531_840, 4_026_532_201)], "0");
-        Event::Setns {
+        EventDetails::Setns {
             call,
             joined: Some(Joined::Container(samples::web())),
         }
     }
 
-    fn one_of_each() -> Vec<Record> {
+    fn one_of_each() -> Vec<StreamEvent> {
         let mut unknown = samples::by(77, "a rather long n", None, clone("EPERM"));
         if let Some(caller) = &mut unknown.caller {
             caller.container_unknown = true;

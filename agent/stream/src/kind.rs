@@ -1,10 +1,10 @@
 //! The kinds of a stream's records.
 
-use super::record::Event;
+use super::stream_event::EventDetails;
 
 /// The kind of a record: its `kind` in JSON, and what `--kind` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub enum EventKind {
     Clone,
     Unshare,
     Setns,
@@ -17,7 +17,7 @@ pub enum Kind {
     Lost,
 }
 
-impl Kind {
+impl EventKind {
     pub const ALL: [Self; 10] = [
         Self::Clone,
         Self::Unshare,
@@ -53,18 +53,18 @@ impl Kind {
         }
     }
 
-    pub const fn of(event: &Event) -> Self {
+    pub const fn of(event: &EventDetails) -> Self {
         match event {
-            Event::Clone { .. } => Self::Clone,
-            Event::Unshare { .. } => Self::Unshare,
-            Event::Setns { .. } => Self::Setns,
-            Event::Oom(_) => Self::Oom,
-            Event::Container { .. } => Self::Container,
-            Event::Escape { .. } => Self::Escape,
-            Event::Fork { .. } => Self::Fork,
-            Event::Exec { .. } => Self::Exec,
-            Event::Exit { .. } => Self::Exit,
-            Event::Lost { .. } => Self::Lost,
+            EventDetails::Clone { .. } => Self::Clone,
+            EventDetails::Unshare { .. } => Self::Unshare,
+            EventDetails::Setns { .. } => Self::Setns,
+            EventDetails::Oom(_) => Self::Oom,
+            EventDetails::Container { .. } => Self::Container,
+            EventDetails::Escape { .. } => Self::Escape,
+            EventDetails::Fork { .. } => Self::Fork,
+            EventDetails::Exec { .. } => Self::Exec,
+            EventDetails::Exit { .. } => Self::Exit,
+            EventDetails::Lost { .. } => Self::Lost,
         }
     }
 }
@@ -80,7 +80,7 @@ mod tests {
         #[test]
         fn a_kind_is_named_as_in_json(record in samples::record()) {
             let json = serde_json::to_value(&record).unwrap();
-            prop_assert_eq!(&json["kind"], Kind::of(&record.event).name());
+            prop_assert_eq!(&json["kind"], EventKind::of(&record.event).name());
         }
     }
 }

@@ -4,16 +4,16 @@
 
 pub mod argv;
 pub mod client;
+pub mod describe;
 pub mod details;
+pub mod stream_event;
 pub mod filter;
 pub mod human;
 pub mod kind;
 mod lines;
 pub mod output;
 pub mod query;
-pub mod record;
 mod repeated;
-pub mod say;
 pub mod socket;
 pub mod source;
 pub mod streams;

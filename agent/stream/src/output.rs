@@ -17,9 +17,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::client::ClientError;
-use super::source::Source;
-pub use super::writer::{End, Format, Screen};
-use super::writer::{Item, WriteError, write_all};
+use super::source::EventSource;
+pub use super::writer::{HumanScreen, OutputEnd, OutputFormat};
+use super::writer::{OutputItem, WriteError, write_all};
 
 /// Records between the source and the writing thread.
 const QUEUE: usize = 256;
@@ -28,7 +28,7 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 
 /// When to end.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Bounds {
+pub struct StopAfter {
     /// After so many records, not counting `lost`.
     pub records: Option<NonZeroU64>,
     pub time: Option<Duration>,
@@ -50,12 +50,12 @@ pub enum OutputError {
 /// Writes what `source` gives to `writer` until a bound is reached, `closed` is ready or the
 /// source ends. At a bound of time, a reader that does not read is not waited for.
 pub async fn run<W>(
-    source: Source,
+    source: EventSource,
     writer: W,
     closed: impl Future<Output = ()>,
-    format: Format,
-    bounds: Bounds,
-) -> Result<End, OutputError>
+    format: OutputFormat,
+    bounds: StopAfter,
+) -> Result<OutputEnd, OutputError>
 where
     W: Write + Send + 'static,
 {
@@ -72,22 +72,22 @@ where
     let fed = tokio::select! {
         biased;
         end = &mut written => return end,
-        () = &mut closed => return Ok(End::Closed),
+        () = &mut closed => return Ok(OutputEnd::Closed),
         () = time_up => None,
         fed = feed(source, items) => Some(fed),
     };
     let Some(fed) = fed else {
         return match timeout(DRAIN_WITHIN, written).await {
             Ok(Err(error)) => Err(error),
-            Ok(Ok(_)) | Err(_) => Ok(End::Bound),
+            Ok(Ok(_)) | Err(_) => Ok(OutputEnd::Bound),
         };
     };
     let end = tokio::select! {
         end = written => end?,
-        () = closed => End::Closed,
+        () = closed => OutputEnd::Closed,
     };
     // A reader that has all it wants is not told of how the source ended.
-    if end == End::Source {
+    if end == OutputEnd::Source {
         fed?;
     }
     Ok(end)
@@ -120,7 +120,7 @@ fn wait_closed(output: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-async fn feed(mut source: Source, items: mpsc::Sender<Item>) -> Result<(), ClientError> {
+async fn feed(mut source: EventSource, items: mpsc::Sender<OutputItem>) -> Result<(), ClientError> {
     while let Some(item) = source.next().await {
         if items.send(item?).await.is_err() {
             break;
@@ -131,18 +131,20 @@ async fn feed(mut source: Source, items: mpsc::Sender<Item>) -> Result<(), Clien
 
 /// Starts the writing thread; its end is the future's.
 fn start_writer<W>(
-    queue: mpsc::Receiver<Item>,
+    queue: mpsc::Receiver<OutputItem>,
     writer: W,
-    format: Format,
+    format: OutputFormat,
     limit: Option<NonZeroU64>,
-) -> Result<impl Future<Output = Result<End, OutputError>>, OutputError>
+) -> Result<impl Future<Output = Result<OutputEnd, OutputError>>, OutputError>
 where
     W: Write + Send + 'static,
 {
     let (sender, written) = oneshot::channel();
     let write = move || {
         let end = match write_all(queue, writer, format, limit) {
-            Err(WriteError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(End::Closed),
+            Err(WriteError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => {
+                Ok(OutputEnd::Closed)
+            }
             end => end,
         };
         // Nobody receives it where the time is up.

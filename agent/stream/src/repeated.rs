@@ -63,7 +63,7 @@ fn write<T: Clone + Serialize, S: Serializer>(
 mod tests {
     use proptest::prelude::*;
 
-    use crate::record::Record;
+    use crate::stream_event::StreamEvent;
     use crate::samples;
 
     proptest! {
@@ -76,7 +76,7 @@ mod tests {
             for at in order {
                 let record = &records[at % records.len()];
                 let line = serde_json::to_string(record).unwrap();
-                prop_assert_eq!(&serde_json::from_str::<Record>(&line).unwrap(), record);
+                prop_assert_eq!(&serde_json::from_str::<StreamEvent>(&line).unwrap(), record);
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use agent_model::clock::Moment;
 use agent_model::container::{Container, ContainerKind, Namespaces};
 
-use super::record::*;
+use super::stream_event::*;
 
 mod any;
 
@@ -48,8 +48,8 @@ pub fn service() -> Arc<Container> {
     })
 }
 
-pub fn process(pid: u32, comm: &str) -> Process {
-    Process {
+pub fn process(pid: u32, comm: &str) -> EventProcess {
+    EventProcess {
         pid,
         tid: pid,
         ppid: 1,
@@ -60,8 +60,8 @@ pub fn process(pid: u32, comm: &str) -> Process {
     }
 }
 
-pub fn subject(pid: u32, comm: &str, container: Option<Arc<Container>>) -> Subject {
-    Subject {
+pub fn subject(pid: u32, comm: &str, container: Option<Arc<Container>>) -> EventSubject {
+    EventSubject {
         process: process(pid, comm),
         container,
     }
@@ -72,15 +72,20 @@ pub fn call(requested: &[&str], changed: &[(&str, u32, u32)], result: &str) -> N
         requested: requested.iter().map(|it| (*it).into()).collect(),
         changed: changed
             .iter()
-            .map(|&(entry, from, to)| (entry.into(), Change { from, to }))
+            .map(|&(entry, from, to)| (entry.into(), InodeChange { from, to }))
             .collect(),
         result: result.into(),
     }
 }
 
 /// A record of `event`, done by process `pid` in `container`.
-pub fn by(pid: u32, comm: &str, container: Option<Arc<Container>>, event: Event) -> Record {
-    Record {
+pub fn by(
+    pid: u32,
+    comm: &str,
+    container: Option<Arc<Container>>,
+    event: EventDetails,
+) -> StreamEvent {
+    StreamEvent {
         time: moment(TIME),
         caller: Some(Caller {
             process: process(pid, comm),
@@ -93,13 +98,13 @@ pub fn by(pid: u32, comm: &str, container: Option<Arc<Container>>, event: Event)
 }
 
 /// `unshare -n` in [`web`].
-pub fn unshare() -> Record {
+pub fn unshare() -> StreamEvent {
     let call = call(&["net"], &[("net", 4_026_531_840, 4_026_532_201)], "0");
-    by(1234, "unshare", Some(web()), Event::Unshare { call })
+    by(1234, "unshare", Some(web()), EventDetails::Unshare { call })
 }
 
 /// A kill by the limit of the parent of [`web`], triggered by another process.
-pub fn oom() -> Record {
+pub fn oom() -> StreamEvent {
     let oom = Oom {
         constraint: "memcg".into(),
         victim: subject(4711, "stress-ng", Some(web())),
@@ -119,14 +124,19 @@ pub fn oom() -> Record {
         init_killed: false,
         victim_cgroup: Some("/docker/597c7dadfbd3".to_owned()),
     };
-    by(4712, "stress-ng-vm", Some(web()), Event::Oom(Box::new(oom)))
+    by(
+        4712,
+        "stress-ng-vm",
+        Some(web()),
+        EventDetails::Oom(Box::new(oom)),
+    )
 }
 
-pub fn lost() -> Record {
-    Record {
+pub fn lost() -> StreamEvent {
+    StreamEvent {
         time: moment(TIME),
         caller: None,
-        event: Event::Lost {
+        event: EventDetails::Lost {
             kinds: BTreeMap::from([("clone".into(), 12), ("oom".into(), 3)]),
             since: moment("2026-11-22T10:11:10.000000001Z"),
         },

@@ -4,31 +4,31 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::client::{ClientError, Events};
-use super::record::Record;
-use super::writer::Item;
+use super::client::{ClientError, ServerEvents};
+use super::stream_event::StreamEvent;
+use super::writer::OutputItem;
 
-pub enum Source {
+pub enum EventSource {
     /// A running `agent serve`.
-    Server(Events),
+    Server(ServerEvents),
     /// This process.
-    Alone(mpsc::Receiver<Arc<Record>>),
+    Alone(mpsc::Receiver<Arc<StreamEvent>>),
 }
 
-impl Source {
+impl EventSource {
     /// What comes next, as it came; None at the end.
-    pub(super) async fn next(&mut self) -> Option<Result<Item, ClientError>> {
+    pub(super) async fn next(&mut self) -> Option<Result<OutputItem, ClientError>> {
         match self {
-            Self::Server(events) => Some(events.next().await?.map(Item::Lines)),
-            Self::Alone(records) => records.recv().await.map(Item::Record).map(Ok),
+            Self::Server(events) => Some(events.next().await?.map(OutputItem::Lines)),
+            Self::Alone(records) => records.recv().await.map(OutputItem::Event).map(Ok),
         }
     }
 
     /// The records that come next; None at the end, and where what comes is no record.
-    pub async fn records(&mut self) -> Option<Vec<Arc<Record>>> {
+    pub async fn records(&mut self) -> Option<Vec<Arc<StreamEvent>>> {
         match self.next().await?.ok()? {
-            Item::Record(record) => Some(vec![record]),
-            Item::Lines(lines) => {
+            OutputItem::Event(record) => Some(vec![record]),
+            OutputItem::Lines(lines) => {
                 let lines = lines.split(|&byte| byte == b'\n');
                 let lines = lines.filter(|line| !line.is_empty());
                 lines

@@ -10,9 +10,9 @@ use agent_model::clock::Moment;
 use agent_model::lock::lock;
 use tokio::sync::mpsc;
 
-use super::filter::Filter;
-use super::kind::Kind;
-use super::record::{Event, Record};
+use super::stream_event::{EventDetails, StreamEvent};
+use super::filter::EventFilter;
+use super::kind::EventKind;
 
 /// Records that wait for one reader at most. A record is shared by all that it waits for.
 pub const QUEUE: usize = 8192;
@@ -31,7 +31,7 @@ pub const STREAMS_AT_MOST: usize = 64;
 /// What became of the records of one kind, over all streams. Once things are quiet, `matched` is
 /// `written` + `lost`.
 #[derive(Debug, Default)]
-pub struct Outcomes {
+pub struct StreamOutcomes {
     pub matched: AtomicU64,
     pub written: AtomicU64,
     pub lost: AtomicU64,
@@ -39,34 +39,34 @@ pub struct Outcomes {
 
 /// All streams.
 #[derive(Debug, Default)]
-pub struct Streams {
-    open: Mutex<Vec<Arc<Shared>>>,
-    outcomes: Arc<[Outcomes; Kind::ALL.len()]>,
+pub struct EventStreams {
+    open: Mutex<Vec<Arc<Subscription>>>,
+    outcomes: Arc<[StreamOutcomes; EventKind::ALL.len()]>,
 }
 
 /// What the two ends of a stream share.
 #[derive(Debug)]
-struct Shared {
-    filter: Filter,
-    queue: mpsc::Sender<Arc<Record>>,
+struct Subscription {
+    filter: EventFilter,
+    queue: mpsc::Sender<Arc<StreamEvent>>,
     /// What was lost and not yet told.
-    untold: Mutex<Untold>,
+    untold: Mutex<UnreportedLoss>,
 }
 
 #[derive(Debug, Default)]
-struct Untold {
+struct UnreportedLoss {
     kinds: BTreeMap<&'static str, u64>,
     since: Option<Moment>,
 }
 
 /// The reading end of a stream. What it was given and did not say is written counts as lost.
 #[derive(Debug)]
-pub struct Stream {
-    shared: Arc<Shared>,
-    queue: mpsc::Receiver<Arc<Record>>,
-    outcomes: Arc<[Outcomes; Kind::ALL.len()]>,
-    /// Given to the reader, and not yet written, by [`Kind`].
-    unwritten: [u64; Kind::ALL.len()],
+pub struct EventStream {
+    shared: Arc<Subscription>,
+    queue: mpsc::Receiver<Arc<StreamEvent>>,
+    outcomes: Arc<[StreamOutcomes; EventKind::ALL.len()]>,
+    /// Given to the reader, and not yet written, by [`EventKind`].
+    unwritten: [u64; EventKind::ALL.len()],
 }
 
 /// No more streams can be opened.
@@ -74,19 +74,19 @@ pub struct Stream {
 #[error("{STREAMS_AT_MOST} streams are open already; close one")]
 pub struct TooMany;
 
-impl Streams {
+impl EventStreams {
     /// Opens a stream of the records that `filter` matches.
     ///
     /// # Errors
     /// When [`STREAMS_AT_MOST`] are open.
-    pub fn open(&self, filter: Filter) -> Result<Stream, TooMany> {
+    pub fn open(&self, filter: EventFilter) -> Result<EventStream, TooMany> {
         let room = if filter.wants_frequent() {
             FREQUENT_QUEUE
         } else {
             QUEUE
         };
         let (sender, receiver) = mpsc::channel(room);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Subscription {
             filter,
             queue: sender,
             untold: Mutex::default(),
@@ -97,7 +97,7 @@ impl Streams {
         }
         open.push(Arc::clone(&shared));
         let outcomes = Arc::clone(&self.outcomes);
-        Ok(Stream {
+        Ok(EventStream {
             shared,
             queue: receiver,
             outcomes,
@@ -106,9 +106,9 @@ impl Streams {
     }
 
     /// Gives `record` to every stream that wants it. Never waits.
-    pub fn publish(&self, record: Record) {
+    pub fn publish(&self, record: StreamEvent) {
         let record = Arc::new(record);
-        let outcomes = &self.outcomes[Kind::of(&record.event) as usize];
+        let outcomes = &self.outcomes[EventKind::of(&record.event) as usize];
         for stream in self.all().iter() {
             if stream.filter.matches(&record) {
                 outcomes.matched.fetch_add(1, Ordering::Relaxed);
@@ -120,7 +120,7 @@ impl Streams {
     }
 
     /// Tells every stream that wants these kinds what was lost before it came to any stream.
-    pub fn publish_loss(&self, kinds: &[(Kind, u64)], since: Moment) {
+    pub fn publish_loss(&self, kinds: &[(EventKind, u64)], since: Moment) {
         for stream in self.all().iter() {
             let wanted = kinds.iter().filter(|(kind, _)| stream.filter.wants(*kind));
             for (kind, lost) in wanted {
@@ -131,14 +131,14 @@ impl Streams {
     }
 
     /// Those that somebody reads.
-    fn all(&self) -> MutexGuard<'_, Vec<Arc<Shared>>> {
+    fn all(&self) -> MutexGuard<'_, Vec<Arc<Subscription>>> {
         let mut open = lock(&self.open);
         open.retain(|stream| !stream.queue.is_closed());
         open
     }
 
     /// The filters of all streams.
-    pub fn filters(&self) -> Vec<Filter> {
+    pub fn filters(&self) -> Vec<EventFilter> {
         let all = self.all();
         all.iter().map(|stream| stream.filter.clone()).collect()
     }
@@ -150,7 +150,7 @@ impl Streams {
 
     /// Records that wait in the fullest queue, and its room.
     pub fn fullest_queue(&self) -> (usize, usize) {
-        let lengths = |stream: &Arc<Shared>| {
+        let lengths = |stream: &Arc<Subscription>| {
             let room = stream.queue.max_capacity();
             (room - stream.queue.capacity(), room)
         };
@@ -162,19 +162,19 @@ impl Streams {
     }
 
     /// What became of the records of `kind`.
-    pub fn outcomes(&self, kind: Kind) -> &Outcomes {
+    pub fn outcomes(&self, kind: EventKind) -> &StreamOutcomes {
         &self.outcomes[kind as usize]
     }
 }
 
-impl Shared {
+impl Subscription {
     /// Puts the record into the queue, behind a word on what was lost before it; false if there is
     /// no room.
-    fn offer(&self, record: &Arc<Record>) -> bool {
+    fn offer(&self, record: &Arc<StreamEvent>) -> bool {
         if self.tell() && self.queue.try_send(Arc::clone(record)).is_ok() {
             return true;
         }
-        lock(&self.untold).add(Kind::of(&record.event), 1, record.time);
+        lock(&self.untold).add(EventKind::of(&record.event), 1, record.time);
         false
     }
 
@@ -194,18 +194,18 @@ impl Shared {
     }
 }
 
-impl Untold {
-    fn add(&mut self, kind: Kind, lost: u64, since: Moment) {
+impl UnreportedLoss {
+    fn add(&mut self, kind: EventKind, lost: u64, since: Moment) {
         *self.kinds.entry(kind.name()).or_default() += lost;
         self.since.get_or_insert(since);
     }
 
-    fn take(&mut self) -> Record {
+    fn take(&mut self) -> StreamEvent {
         let kinds = std::mem::take(&mut self.kinds);
-        Record {
+        StreamEvent {
             time: Moment::now(),
             caller: None,
-            event: Event::Lost {
+            event: EventDetails::Lost {
                 kinds: kinds
                     .into_iter()
                     .map(|(kind, lost)| (kind.to_owned(), lost))
@@ -216,19 +216,19 @@ impl Untold {
     }
 }
 
-impl Stream {
+impl EventStream {
     /// The next record, in the order of publication. Asking says that those before are written.
-    pub async fn next(&mut self) -> Arc<Record> {
+    pub async fn next(&mut self) -> Arc<StreamEvent> {
         self.wrote();
         let record = match self.queue.try_recv() {
             Ok(record) => record,
             Err(_) => self.wait().await,
         };
-        self.unwritten[Kind::of(&record.event) as usize] += 1;
+        self.unwritten[EventKind::of(&record.event) as usize] += 1;
         record
     }
 
-    async fn wait(&mut self) -> Arc<Record> {
+    async fn wait(&mut self) -> Arc<StreamEvent> {
         if self.shared.filter.wants_frequent() {
             tokio::time::sleep(GATHER).await;
         }
@@ -242,9 +242,9 @@ impl Stream {
     }
 
     /// The next record, if one waits, for a reader that writes several at once.
-    pub fn next_waiting(&mut self) -> Option<Arc<Record>> {
+    pub fn next_waiting(&mut self) -> Option<Arc<StreamEvent>> {
         let record = self.queue.try_recv().ok()?;
-        self.unwritten[Kind::of(&record.event) as usize] += 1;
+        self.unwritten[EventKind::of(&record.event) as usize] += 1;
         Some(record)
     }
 
@@ -257,7 +257,7 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for EventStream {
     fn drop(&mut self) {
         // Closed first, so that nothing comes into the queue behind the count.
         self.queue.close();
@@ -273,8 +273,8 @@ mod tests {
     use super::*;
     use crate::samples;
 
-    fn outcomes(streams: &Streams, kind: Kind) -> [u64; 3] {
-        let Outcomes {
+    fn outcomes(streams: &EventStreams, kind: EventKind) -> [u64; 3] {
+        let StreamOutcomes {
             matched,
             written,
             lost,
@@ -282,21 +282,21 @@ mod tests {
         [matched, written, lost].map(|counter| counter.load(Ordering::Relaxed))
     }
 
-    fn lost(record: &Record) -> Option<u64> {
+    fn lost(record: &StreamEvent) -> Option<u64> {
         match &record.event {
-            Event::Lost { kinds, .. } => Some(kinds.values().sum()),
+            EventDetails::Lost { kinds, .. } => Some(kinds.values().sum()),
             _ => None,
         }
     }
 
     #[tokio::test]
     async fn a_slow_reader_loses_its_own_and_is_told_how_many() {
-        let streams = Streams::default();
-        let mut slow = streams.open(Filter::default()).unwrap();
+        let streams = EventStreams::default();
+        let mut slow = streams.open(EventFilter::default()).unwrap();
         for _ in 0..QUEUE + 5 {
             streams.publish(samples::unshare());
         }
-        let mut quick = streams.open(Filter::default()).unwrap();
+        let mut quick = streams.open(EventFilter::default()).unwrap();
         streams.publish(samples::unshare());
         assert_eq!(lost(&*quick.next().await), None);
         for _ in 0..QUEUE {
@@ -308,15 +308,15 @@ mod tests {
         drop((slow, quick));
         let all = QUEUE as u64 + 5 + 2 + 2;
         assert_eq!(
-            outcomes(&streams, Kind::Unshare),
+            outcomes(&streams, EventKind::Unshare),
             [all, QUEUE as u64, all - QUEUE as u64]
         );
     }
 
     #[tokio::test]
     async fn the_word_on_a_loss_stands_where_the_gap_is() {
-        let streams = Streams::default();
-        let mut stream = streams.open(Filter::default()).unwrap();
+        let streams = EventStreams::default();
+        let mut stream = streams.open(EventFilter::default()).unwrap();
         for _ in 0..QUEUE + 1 {
             streams.publish(samples::unshare());
         }
@@ -333,35 +333,35 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_kernel_lost_is_told_to_those_who_want_it() {
-        let streams = Streams::default();
-        let kinds = [Kind::Oom].into_iter().collect();
+        let streams = EventStreams::default();
+        let kinds = [EventKind::Oom].into_iter().collect();
         let mut oom = streams
-            .open(Filter {
+            .open(EventFilter {
                 kinds,
-                ..Filter::default()
+                ..EventFilter::default()
             })
             .unwrap();
         let then = samples::TIME.parse().unwrap();
-        streams.publish_loss(&[(Kind::Clone, 3)], then);
-        streams.publish_loss(&[(Kind::Oom, 2)], then);
+        streams.publish_loss(&[(EventKind::Clone, 3)], then);
+        streams.publish_loss(&[(EventKind::Oom, 2)], then);
         assert_eq!(lost(&*oom.next().await), Some(2));
     }
 
     #[test]
     fn what_nobody_read_is_lost() {
-        let streams = Streams::default();
-        let stream = streams.open(Filter::default()).unwrap();
+        let streams = EventStreams::default();
+        let stream = streams.open(EventFilter::default()).unwrap();
         streams.publish(samples::oom());
         drop(stream);
         streams.publish(samples::oom());
-        assert_eq!(outcomes(&streams, Kind::Oom), [1, 0, 1]);
+        assert_eq!(outcomes(&streams, EventKind::Oom), [1, 0, 1]);
         assert_eq!(streams.count(), 0);
     }
 
     #[test]
     fn streams_are_bounded() {
-        let streams = Streams::default();
-        let open = |_| streams.open(Filter::default());
+        let streams = EventStreams::default();
+        let open = |_| streams.open(EventFilter::default());
         let mut all: Vec<_> = (0..STREAMS_AT_MOST).map(|i| open(i).unwrap()).collect();
         assert_eq!(open(0).unwrap_err(), TooMany);
         all.pop();

@@ -13,9 +13,9 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
+use super::stream_event::StreamEvent;
 use super::human;
-use super::kind::Kind;
-use super::record::Record;
+use super::kind::EventKind;
 
 /// Bytes that are gathered before a write, while more records wait.
 const BUFFER: usize = 1 << 16;
@@ -24,23 +24,23 @@ const EXCERPT: usize = 80;
 
 /// What is to be written.
 #[derive(Debug)]
-pub enum Item {
+pub enum OutputItem {
     /// Records in JSON, a line each, as the server wrote them.
     Lines(Bytes),
-    Record(Arc<Record>),
+    Event(Arc<StreamEvent>),
 }
 
 /// How a record is written.
 #[derive(Clone, Copy, Debug)]
-pub enum Format {
+pub enum OutputFormat {
     /// One JSON object a line.
     Json,
-    Human(Screen),
+    Human(HumanScreen),
 }
 
 /// What shows human lines.
 #[derive(Clone, Copy, Debug)]
-pub struct Screen {
+pub struct HumanScreen {
     /// The columns of a line, which may change.
     pub columns: fn() -> usize,
     pub colour: bool,
@@ -48,13 +48,13 @@ pub struct Screen {
     pub header: bool,
 }
 
-impl Screen {
+impl HumanScreen {
     fn header(self) -> String {
         human::header((self.columns)(), self.colour)
     }
 
-    fn line(self, record: &Record) -> Line<'static> {
-        Line {
+    fn line(self, record: &StreamEvent) -> OutputLine<'static> {
+        OutputLine {
             text: (human::line(record, (self.columns)(), self.colour) + "\n").into(),
             is_lost: is_lost(record),
         }
@@ -63,7 +63,7 @@ impl Screen {
 
 /// Why the output ended well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum OutputEnd {
     /// A bound of records or time was reached.
     Bound,
     /// Nobody reads any more.
@@ -91,13 +91,13 @@ pub enum WriteError {
 
 /// Writes what the queue gives, until its end or so many records, not counting `lost`. Blocks.
 pub fn write_all(
-    mut queue: mpsc::Receiver<Item>,
+    mut queue: mpsc::Receiver<OutputItem>,
     writer: impl Write,
-    format: Format,
+    format: OutputFormat,
     limit: Option<NonZeroU64>,
-) -> Result<End, WriteError> {
+) -> Result<OutputEnd, WriteError> {
     let mut out = BufWriter::with_capacity(BUFFER, writer);
-    if let Format::Human(screen) = format
+    if let OutputFormat::Human(screen) = format
         && screen.header
     {
         writeln!(out, "{}", screen.header()).map_err(WriteError::Io)?;
@@ -105,11 +105,11 @@ pub fn write_all(
     let mut left = limit.map(NonZeroU64::get);
     while left != Some(0) {
         let Some(item) = next(&mut queue, &mut out).map_err(WriteError::Io)? else {
-            return Ok(End::Source);
+            return Ok(OutputEnd::Source);
         };
         match item {
-            Item::Record(record) => write_line(format.record(&record)?, &mut out, &mut left)?,
-            Item::Lines(lines) => {
+            OutputItem::Event(record) => write_line(format.record(&record)?, &mut out, &mut left)?,
+            OutputItem::Lines(lines) => {
                 for line in split(&lines) {
                     if line != b"\n" && left != Some(0) {
                         write_line(format.served(line)?, &mut out, &mut left)?;
@@ -119,7 +119,7 @@ pub fn write_all(
         }
     }
     out.flush().map_err(WriteError::Io)?;
-    Ok(End::Bound)
+    Ok(OutputEnd::Bound)
 }
 
 /// The lines, with their ends. At 100,000 a second, to look at each byte by itself takes more than to write.
@@ -133,7 +133,7 @@ fn split(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Writes a line, in one piece, so that the buffer is never flushed within it; one less is `left`.
 fn write_line(
-    line: Line<'_>,
+    line: OutputLine<'_>,
     out: &mut impl Write,
     left: &mut Option<u64>,
 ) -> Result<(), WriteError> {
@@ -148,7 +148,10 @@ fn write_line(
 }
 
 /// The next item. While there is none, nothing waits in the buffer.
-fn next(queue: &mut mpsc::Receiver<Item>, out: &mut impl Write) -> io::Result<Option<Item>> {
+fn next(
+    queue: &mut mpsc::Receiver<OutputItem>,
+    out: &mut impl Write,
+) -> io::Result<Option<OutputItem>> {
     match queue.try_recv() {
         Ok(item) => Ok(Some(item)),
         Err(TryRecvError::Empty) => {
@@ -163,18 +166,18 @@ fn next(queue: &mut mpsc::Receiver<Item>, out: &mut impl Write) -> io::Result<Op
 }
 
 /// A record as it is written.
-struct Line<'a> {
+struct OutputLine<'a> {
     /// With its end.
     text: Cow<'a, str>,
     is_lost: bool,
 }
 
-impl Format {
-    fn record(self, record: &Record) -> Result<Line<'static>, WriteError> {
+impl OutputFormat {
+    fn record(self, record: &StreamEvent) -> Result<OutputLine<'static>, WriteError> {
         match self {
             Self::Json => {
                 let json = serde_json::to_string(record).map_err(WriteError::Json)?;
-                Ok(Line {
+                Ok(OutputLine {
                     text: (escape_json(&json).into_owned() + "\n").into(),
                     is_lost: is_lost(record),
                 })
@@ -184,7 +187,7 @@ impl Format {
     }
 
     /// A line of the server, with its end.
-    fn served(self, line: &[u8]) -> Result<Line<'_>, WriteError> {
+    fn served(self, line: &[u8]) -> Result<OutputLine<'_>, WriteError> {
         match self {
             Self::Json => passed_on(line).map_err(|source| not_an_event(line, source)),
             Self::Human(screen) => {
@@ -198,7 +201,7 @@ impl Format {
 
 /// A line of the server as it is, so that kinds and fields which this agent does not know get
 /// through. Of an object with a kind no more is looked at than that: there may be 100,000 a second.
-fn passed_on(line: &[u8]) -> Result<Line<'_>, serde_json::Error> {
+fn passed_on(line: &[u8]) -> Result<OutputLine<'_>, serde_json::Error> {
     let wrong = |wanted| Err(serde::de::Error::custom(wanted));
     let Ok(line) = std::str::from_utf8(line) else {
         return wrong("it is not UTF-8");
@@ -210,7 +213,7 @@ fn passed_on(line: &[u8]) -> Result<Line<'_>, serde_json::Error> {
     if KIND.find(json.as_bytes()).is_none() {
         return wrong("it has no kind");
     }
-    Ok(Line {
+    Ok(OutputLine {
         text: match escape_json(json) {
             Cow::Borrowed(_) => line.into(),
             // JSON has none within a string, and a server writes none around them.
@@ -227,11 +230,11 @@ fn passed_on(line: &[u8]) -> Result<Line<'_>, serde_json::Error> {
 /// In the line of every record.
 static KIND: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(r#""kind":""#));
 
-/// In the line of a record of [`Kind::Lost`], and in no other.
+/// In the line of a record of [`EventKind::Lost`], and in no other.
 static LOST: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(r#""kind":"lost""#));
 
-fn is_lost(record: &Record) -> bool {
-    Kind::of(&record.event) == Kind::Lost
+fn is_lost(record: &StreamEvent) -> bool {
+    EventKind::of(&record.event) == EventKind::Lost
 }
 
 fn not_an_event(line: &[u8], source: serde_json::Error) -> WriteError {
@@ -247,16 +250,16 @@ mod tests {
     use super::*;
     use crate::samples;
 
-    const HUMAN: Format = Format::Human(Screen {
+    const HUMAN: OutputFormat = OutputFormat::Human(HumanScreen {
         columns: || 80,
         colour: false,
         header: false,
     });
 
     fn write(
-        format: Format,
-        items: impl IntoIterator<Item = Item>,
-    ) -> (Result<End, WriteError>, String) {
+        format: OutputFormat,
+        items: impl IntoIterator<Item = OutputItem>,
+    ) -> (Result<OutputEnd, WriteError>, String) {
         let (sender, queue) = mpsc::channel(16);
         for item in items {
             sender.try_send(item).unwrap();
@@ -272,11 +275,11 @@ mod tests {
         for record in [samples::unshare(), samples::oom(), samples::lost()] {
             let json = serde_json::to_string(&record).unwrap();
             let human = human::line(&record, 80, false);
-            for (format, text) in [(Format::Json, json.clone()), (HUMAN, human)] {
-                let served = Item::Lines((json.clone() + "\n").into());
-                let own = Item::Record(Arc::new(record.clone()));
+            for (format, text) in [(OutputFormat::Json, json.clone()), (HUMAN, human)] {
+                let served = OutputItem::Lines((json.clone() + "\n").into());
+                let own = OutputItem::Event(Arc::new(record.clone()));
                 let (end, written) = write(format, [served, own]);
-                assert_eq!(end.unwrap(), End::Source);
+                assert_eq!(end.unwrap(), OutputEnd::Source);
                 assert_eq!(written, format!("{text}\n{text}\n"));
             }
         }
@@ -294,8 +297,11 @@ mod tests {
                 r#"{"kind":"\u009b2J\u202e"}"#,
             ),
         ] {
-            let (end, output) = write(Format::Json, [Item::Lines((line.to_owned() + "\n").into())]);
-            assert_eq!(end.unwrap(), End::Source);
+            let (end, output) = write(
+                OutputFormat::Json,
+                [OutputItem::Lines((line.to_owned() + "\n").into())],
+            );
+            assert_eq!(end.unwrap(), OutputEnd::Source);
             assert_eq!(output, format!("{written}\n"));
         }
     }
@@ -305,16 +311,16 @@ mod tests {
         for (format, line) in [
             (HUMAN, &b"{\"kind\":\"later\",\"time\":\"\x1b[31m\"}"[..]),
             (HUMAN, b"{\"time\":\"\"}"),
-            (Format::Json, b"{\"time\":\"\"}"),
-            (Format::Json, b"not json"),
-            (Format::Json, b"{\"kind\":\"\x1b[2J\"}"),
-            (Format::Json, b"{\"kind\":\"exec\"}\x1b[2J{}"),
-            (Format::Json, b"{\"kind\":\"exec\"}\r{}"),
-            (Format::Json, b"{\"kind\":\"\xff\"}"),
+            (OutputFormat::Json, b"{\"time\":\"\"}"),
+            (OutputFormat::Json, b"not json"),
+            (OutputFormat::Json, b"{\"kind\":\"\x1b[2J\"}"),
+            (OutputFormat::Json, b"{\"kind\":\"exec\"}\x1b[2J{}"),
+            (OutputFormat::Json, b"{\"kind\":\"exec\"}\r{}"),
+            (OutputFormat::Json, b"{\"kind\":\"\xff\"}"),
         ] {
             let items = [
-                Item::Record(Arc::new(samples::lost())),
-                Item::Lines(line.into()),
+                OutputItem::Event(Arc::new(samples::lost())),
+                OutputItem::Lines(line.into()),
             ];
             let (end, written) = write(format, items);
             assert_eq!(written.lines().count(), 1);

@@ -1,8 +1,9 @@
 //! Records of the ring, checked: bytes to a typed [`Event`].
 
 use agent_ebpf::{
-    ARGV_MAX, CgroupChangeRecord, CgroupMkdirRecord, CloneRecord as CloneRecord, Constraint, EscapeRecord, ExecRecord, ExitRecord,
-    ForkRecord, ForkBesideRecord, Header, How, RecordKind, NamespaceCallRecord, NamespaceType, OomRecord, PATH_MAX,
+    ARGV_MAX, CgroupChangeRecord, CgroupMkdirRecord, CloneRecord, Constraint, EscapeRecord,
+    ExecRecord, ExitRecord, ForkBesideRecord, ForkRecord, Header, How, NamespaceCallRecord,
+    NamespaceType, OomRecord, PATH_MAX, RecordKind,
 };
 use agent_model::event::{Arguments, Body, Event};
 use agent_sys::{Contract, from_bytes};
@@ -13,7 +14,7 @@ pub enum DecodeError {
     #[error("a record of {0} bytes is too short to say its kind")]
     Short(usize),
     #[error("no kind of record has the number {0}")]
-    RecordKind(u32),
+    Kind(u32),
     #[error("a record of kind {} cannot have {bytes} bytes", kind.name())]
     Size { kind: RecordKind, bytes: usize },
     #[error("a path of {0} bytes is longer than a record")]

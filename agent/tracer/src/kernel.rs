@@ -24,11 +24,11 @@ use attempt::{Attached, Attempt, begin_all};
 use aya::maps::{Array, MapData, MapError};
 use aya_log::EbpfLogger;
 use choice::Mechanisms;
-use config::{ConfigError, Facts};
+use config::{ConfigError, KernelFacts};
 use counts::{CountsError, KernelCounts};
-use frequent::{Frequent, Wanted};
-use object::{Object, ObjectError};
-use probes::{PROBES, Status, Way};
+use frequent::{Frequent, FrequentDemand};
+use object::{BpfObject, ObjectError};
+use probes::{MechanismPrograms, PROBES, ProbeStatus};
 use program::{Hook, Loader, ProbeError};
 use runs::Programs;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -85,7 +85,7 @@ pub enum SnapshotError {
 
 /// How to load.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct TraceOptions {
     pub mechanisms: Mechanisms,
     /// A directory on a bpffs under which the maps outlive the process.
     pub pin: Option<PathBuf>,
@@ -93,13 +93,13 @@ pub struct Options {
 
 /// The programs in the kernel, before they run.
 pub struct Ready {
-    object: Object,
+    object: BpfObject,
     attempts: Vec<Attempt>,
     snapshot: OwnedFd,
     recheck: Option<OwnedFd>,
     active: Array<MapData, u64>,
     host: Array<MapData, NamespaceInodes>,
-    facts: Facts,
+    facts: KernelFacts,
 }
 
 /// The attached programs. Dropping it detaches them.
@@ -108,7 +108,7 @@ pub struct Kernel {
     recheck: Option<OwnedFd>,
     programs: Arc<Programs>,
     links: Vec<OwnedFd>,
-    statuses: Vec<Status>,
+    statuses: Vec<ProbeStatus>,
     maps: Vec<(String, OwnedFd)>,
 }
 
@@ -121,12 +121,12 @@ impl std::fmt::Debug for Kernel {
 }
 
 /// What comes of loading, in the parts that different threads use.
-pub struct Loaded {
+pub struct LoadedKernel {
     pub kernel: Ready,
     pub counts: KernelCounts,
     pub ring: Ring,
     pub frequent: Frequent,
-    pub wanted: Wanted,
+    pub wanted: FrequentDemand,
     /// The programs' own diagnostics.
     pub log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
@@ -135,7 +135,7 @@ pub struct Loaded {
 ///
 /// # Errors
 /// Where the kernel has no type information, or refuses.
-pub fn load(options: &Options) -> Result<Loaded, KernelError> {
+pub fn load(options: &TraceOptions) -> Result<LoadedKernel, KernelError> {
     // Kernels before 5.11 take maps and programs for locked memory. Where it may not be raised,
     // what is refused says so.
     let unlimited = Rlimit {
@@ -146,12 +146,12 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
     let mut facts = read_facts()?;
     facts.config.generation = unique();
     facts.config.rings_mask = u64::from(frequent::rings() - 1);
-    let mut object = Object::new(&facts, options.pin.as_deref())?;
+    let mut object = BpfObject::new(&facts, options.pin.as_deref())?;
     let counts = KernelCounts::new(&mut object)?;
     let ring = object.take_ring("RARE")?;
     let ring = Ring::map(ring, RARE_RING_BYTES).map_err(MapError::from)?;
     let frequent = Frequent::new(&mut object);
-    let wanted = Wanted::new(&mut object)?;
+    let wanted = FrequentDemand::new(&mut object)?;
     let (active, host) = (object.take_map("ACTIVE")?, object.take_map("HOST")?);
     let loader = Loader {
         object: &object,
@@ -170,7 +170,7 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
         host,
         facts,
     };
-    Ok(Loaded {
+    Ok(LoadedKernel {
         kernel,
         counts,
         ring,
@@ -189,7 +189,7 @@ const SNAPSHOT: Hook = Hook::Iterator("bpf_iter_task");
 /// Where the kernel has no type information, or refuses.
 pub fn look() -> Result<(NamespaceInodes, Vec<Task>), KernelError> {
     let facts = read_facts()?;
-    let object = Object::new(&facts, None)?;
+    let object = BpfObject::new(&facts, None)?;
     let loader = Loader {
         object: &object,
         facts: &facts,
@@ -219,10 +219,10 @@ fn host_of(tasks: &[Task]) -> Result<NamespaceInodes, KernelError> {
     Ok(first.ok_or(KernelError::PidNamespace)?.namespaces)
 }
 
-fn read_facts() -> Result<Facts, KernelError> {
+fn read_facts() -> Result<KernelFacts, KernelError> {
     let btf = std::fs::read(BTF_PATH).map_err(KernelError::NoBtf)?;
     let ways = PROBES.iter().flat_map(|probe| probe.ways);
-    let hooks = ways.flat_map(Way::hooks).chain([SNAPSHOT]);
+    let hooks = ways.flat_map(MechanismPrograms::hooks).chain([SNAPSHOT]);
     Ok(config::find(&btf, hooks.filter_map(Hook::name))?)
 }
 
@@ -285,7 +285,7 @@ impl Kernel {
     }
 
     /// What became of each probe.
-    pub fn statuses(&self) -> &[Status] {
+    pub fn statuses(&self) -> &[ProbeStatus] {
         &self.statuses
     }
 

@@ -4,7 +4,7 @@
 //! `void trace_cgroup_notify_populated(struct cgroup *cgrp, const char *path, int val)`
 //! (`include/trace/events/cgroup.h`).
 
-use agent_ebpf::{CgroupChangeRecord, CgroupMkdirRecord, Field, RecordKind, PATH_MAX};
+use agent_ebpf::{CgroupChangeRecord, CgroupMkdirRecord, Field, PATH_MAX, RecordKind};
 use aya_ebpf::{
     helpers::generated::bpf_probe_read_kernel_str, macros::btf_tracepoint,
     programs::BtfTracePointContext,

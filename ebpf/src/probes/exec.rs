@@ -3,7 +3,7 @@
 //! `void trace_sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
 //! (`include/trace/events/sched.h`): in the task, when the exec can no longer fail.
 
-use agent_ebpf::{ARGV_MAX, CgroupKey, ExecRecord, Field, How, RecordKind, Namespace};
+use agent_ebpf::{ARGV_MAX, CgroupKey, ExecRecord, Field, How, Namespace, RecordKind};
 use aya_ebpf::{
     helpers::generated::bpf_probe_read_user, macros::btf_tracepoint, programs::BtfTracePointContext,
 };

@@ -3,7 +3,7 @@
 //! `void trace_sched_process_exit(struct task_struct *p, bool group_dead)`
 //! (`include/trace/events/sched.h`); older kernels have no `group_dead`.
 
-use agent_ebpf::{ABSENT, CgroupKey, Counts, ExitRecord, Field, RecordKind, ProcessKey, ending};
+use agent_ebpf::{ABSENT, CgroupKey, Counts, ExitRecord, Field, ProcessKey, RecordKind, ending};
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     macros::{btf_tracepoint, map},

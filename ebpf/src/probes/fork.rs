@@ -3,7 +3,7 @@
 //! `void trace_task_newtask(struct task_struct *task, unsigned long clone_flags)`
 //! (`include/trace/events/task.h`): in the parent, once the child is complete and before it runs.
 
-use agent_ebpf::{CLONE_NEW_ANY, Field, ForkRecord, ForkBesideRecord, RecordKind};
+use agent_ebpf::{CLONE_NEW_ANY, Field, ForkBesideRecord, ForkRecord, RecordKind};
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{

@@ -9,7 +9,7 @@
 //! `static void oom_kill_process(struct oom_control *oc, const char *message)` (`mm/oom_kill.c`),
 //! during which all marks of a kill are made; elsewhere from the memory cgroups above the victim.
 
-use agent_ebpf::{Constraint, Field, RecordKind, OomRecord, ProcessKey};
+use agent_ebpf::{Constraint, Field, OomRecord, ProcessKey, RecordKind};
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
     macros::{btf_tracepoint, fentry, map},

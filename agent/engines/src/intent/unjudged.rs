@@ -4,7 +4,7 @@ use std::path::Path;
 
 use agent_host::membership::Membership;
 use agent_model::container::ContainerKind;
-use agent_registry::place;
+use agent_registry::location;
 
 use super::{Error, systemd};
 
@@ -37,7 +37,7 @@ pub async fn not_judged(membership: &Membership) -> Result<Vec<String>, Error> {
     if !Path::new(systemd::RUNS).is_dir() {
         return Ok(Vec::new());
     }
-    let places = membership.paths().map(|(_, path)| place::of(path));
+    let places = membership.paths().map(|(_, path)| location::of(path));
     let Some(place) = places.max_by_key(|place| place.rank) else {
         return Ok(Vec::new());
     };

@@ -12,13 +12,13 @@ use serde::Deserialize;
 
 use super::confirm_by_process;
 use super::file::Document;
-use super::places::Form;
+use super::places::RecordForm;
 
 /// What a record says of a container.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Evidence {
+pub struct RecordContents {
     cgroup: Stated,
-    process: Option<Process>,
+    process: Option<RecordedProcess>,
     user: u32,
 }
 
@@ -38,21 +38,21 @@ enum Stated {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Process {
+struct RecordedProcess {
     pid: u32,
-    started: Started,
+    started: ProcessStart,
 }
 
 /// What tells a process from a later one with its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Started {
+enum ProcessStart {
     /// In ticks since boot.
     At(u64),
     Before(SystemTime),
 }
 
 #[derive(Deserialize)]
-struct Config {
+struct ContainerConfig {
     linux: Option<Linux>,
 }
 
@@ -79,50 +79,53 @@ struct CrunStatus {
     cgroup_path: Option<String>,
 }
 
-impl Evidence {
+impl RecordContents {
     /// Reads a record of `user`; `beside` reads a file in the same directory.
     pub fn of(
-        form: Form,
+        form: RecordForm,
         record: &Document,
         beside: impl Fn(&str) -> Option<Document>,
         user: u32,
     ) -> Option<Self> {
         let json = &record.bytes;
         let (cgroup, process) = match form {
-            Form::Bundle { pid } => {
-                let config: Config = serde_json::from_slice(json).ok()?;
+            RecordForm::Bundle { pid } => {
+                let config: ContainerConfig = serde_json::from_slice(json).ok()?;
                 let path = config.linux?.cgroups_path?;
                 let process = beside(pid).and_then(|file| {
                     let text = String::from_utf8_lossy(&file.bytes).into_owned();
-                    Process::written(text.trim(), file.written)
+                    RecordedProcess::written(text.trim(), file.written)
                 });
                 (Stated::OciPath(path), process)
             }
-            Form::Runc => {
+            RecordForm::Runc => {
                 let state: RuncState = serde_json::from_slice(json).ok()?;
-                let process = Process {
+                let process = RecordedProcess {
                     pid: state.init_process_pid,
-                    started: Started::At(state.init_process_start),
+                    started: ProcessStart::At(state.init_process_start),
                 };
                 let directories = state.cgroup_paths.into_values().collect();
                 (Stated::Directories(directories), Some(process))
             }
-            Form::Crun => {
+            RecordForm::Crun => {
                 let status: CrunStatus = serde_json::from_slice(json).ok()?;
                 let started = status.started;
-                let process = Process {
+                let process = RecordedProcess {
                     pid: status.pid,
-                    started: started.map_or(Started::Before(record.written), Started::At),
+                    started: started.map_or(ProcessStart::Before(record.written), ProcessStart::At),
                 };
                 let path = status.cgroup_path.unwrap_or_default();
                 (Stated::Path(absolute(&path)), Some(process))
             }
-            Form::Machine => {
+            RecordForm::Machine => {
                 let text = String::from_utf8_lossy(json);
                 let leader = text.lines().find_map(|line| line.strip_prefix("LEADER="));
-                (Stated::Nowhere, Process::written(leader?, record.written))
+                (
+                    Stated::Nowhere,
+                    RecordedProcess::written(leader?, record.written),
+                )
             }
-            Form::Lxc => (Stated::Usual, None),
+            RecordForm::Lxc => (Stated::Usual, None),
         };
         Some(Self {
             cgroup,
@@ -138,7 +141,7 @@ impl Evidence {
         root: &Path,
         hierarchies: &Hierarchies,
     ) -> Option<Confirmation> {
-        let is_alive = |process: &Process| process.is_itself(root);
+        let is_alive = |process: &RecordedProcess| process.is_itself(root);
         let stated = Confirmation {
             cgroups: self.stated(claim, hierarchies),
             process: self.process.filter(is_alive).map(|process| process.pid),
@@ -219,12 +222,12 @@ fn absolute(path: &str) -> String {
     format!("/{}", path.trim_start_matches('/'))
 }
 
-impl Process {
+impl RecordedProcess {
     /// One that a file written at that time names.
     fn written(text: &str, at: SystemTime) -> Option<Self> {
         Some(Self {
             pid: text.parse().ok()?,
-            started: Started::Before(at),
+            started: ProcessStart::Before(at),
         })
     }
 
@@ -234,8 +237,8 @@ impl Process {
         const TOLERANCE: Duration = Duration::from_secs(1);
         let process = HostProcess::new(root, self.pid);
         match self.started {
-            Started::At(ticks) => process.started().is_ok_and(|it| it == ticks),
-            Started::Before(time) => {
+            ProcessStart::At(ticks) => process.started().is_ok_and(|it| it == ticks),
+            ProcessStart::Before(time) => {
                 let started = process.started_at();
                 started.is_ok_and(|started| started <= time + TOLERANCE)
             }

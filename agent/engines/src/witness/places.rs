@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use agent_registry::claim::Claim;
 use agent_registry::path::Runtime;
 
-use super::evidence::Evidence;
+use super::evidence::RecordContents;
 use super::{file, unread};
 
 /// Directories that are looked at where the one with a record is named after somebody's choice.
@@ -13,7 +13,7 @@ const NAMED_AT_MOST: usize = 64;
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum RecordForm {
     /// An OCI bundle's `config.json`; the pid is in a file beside it, of this name.
     Bundle { pid: &'static str },
     /// runc's `state.json`.
@@ -28,7 +28,7 @@ pub enum Form {
 
 /// Below what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Base {
+enum BaseDirectory {
     /// `/run` for root, `/run/user/N` for another.
     Run,
     /// What dockerd has as `--exec-root`; another user's is `/run/user/N/docker`.
@@ -37,30 +37,30 @@ enum Base {
     System(&'static str),
 }
 
-type Row = (fn(Runtime) -> bool, Base, &'static str, Form);
+type RecordRow = (fn(Runtime) -> bool, BaseDirectory, &'static str, RecordForm);
 
-const SHIM: Form = Form::Bundle { pid: "init.pid" };
-const CONMON: Form = Form::Bundle { pid: "pidfile" };
+const SHIM: RecordForm = RecordForm::Bundle { pid: "init.pid" };
+const CONMON: RecordForm = RecordForm::Bundle { pid: "pidfile" };
 
 /// `{id}` is the container's, `{any}` any directory's name.
 #[rustfmt::skip]
-const ROWS: [Row; 12] = [
+const ROWS: [RecordRow; 12] = [
     // containerd: runtime/v2/bundle.go. dockerd runs one of its own where no system's is there.
-    (is_oci,    Base::Docker,             "containerd/daemon/io.containerd.runtime.v2.task/moby/{id}/config.json", SHIM),
-    (is_oci,    Base::Run,                "containerd/io.containerd.runtime.v2.task/{any}/{id}/config.json",       SHIM),
+    (is_oci,    BaseDirectory::Docker,             "containerd/daemon/io.containerd.runtime.v2.task/moby/{id}/config.json", SHIM),
+    (is_oci,    BaseDirectory::Run,                "containerd/io.containerd.runtime.v2.task/{any}/{id}/config.json",       SHIM),
     // podman and CRI-O: containers/storage, ContainerRunDirectory.
-    (is_oci,    Base::Run,                "containers/storage/overlay-containers/{id}/userdata/config.json",       CONMON),
-    (is_oci,    Base::Run,                "containers/storage/vfs-containers/{id}/userdata/config.json",           CONMON),
-    (is_oci,    Base::Run,                "containers/overlay-containers/{id}/userdata/config.json",               CONMON),
-    (is_oci,    Base::Run,                "containers/vfs-containers/{id}/userdata/config.json",                   CONMON),
+    (is_oci,    BaseDirectory::Run,                "containers/storage/overlay-containers/{id}/userdata/config.json",       CONMON),
+    (is_oci,    BaseDirectory::Run,                "containers/storage/vfs-containers/{id}/userdata/config.json",           CONMON),
+    (is_oci,    BaseDirectory::Run,                "containers/overlay-containers/{id}/userdata/config.json",               CONMON),
+    (is_oci,    BaseDirectory::Run,                "containers/vfs-containers/{id}/userdata/config.json",                   CONMON),
     // What the runtimes below them keep: runc's libcontainer/state_linux.go, crun's libcrun/status.c.
-    (is_oci,    Base::Docker,             "runtime-runc/moby/{id}/state.json",                                     Form::Runc),
-    (is_oci,    Base::Run,                "containerd/runc/{any}/{id}/state.json",                                 Form::Runc),
-    (is_oci,    Base::Run,                "runc/{id}/state.json",                                                  Form::Runc),
-    (is_oci,    Base::Run,                "crun/{id}/status",                                                      Form::Crun),
+    (is_oci,    BaseDirectory::Docker,             "runtime-runc/moby/{id}/state.json",                                     RecordForm::Runc),
+    (is_oci,    BaseDirectory::Run,                "containerd/runc/{any}/{id}/state.json",                                 RecordForm::Runc),
+    (is_oci,    BaseDirectory::Run,                "runc/{id}/state.json",                                                  RecordForm::Runc),
+    (is_oci,    BaseDirectory::Run,                "crun/{id}/status",                                                      RecordForm::Crun),
     // systemd: src/machine/machine.c, machine_save.
-    (is_nspawn, Base::System("run"),      "systemd/machines/{id}",                                                 Form::Machine),
-    (is_lxc,    Base::System("var/lib"),  "lxc/{id}/config",                                                       Form::Lxc),
+    (is_nspawn, BaseDirectory::System("run"),      "systemd/machines/{id}",                                                 RecordForm::Machine),
+    (is_lxc,    BaseDirectory::System("var/lib"),  "lxc/{id}/config",                                                       RecordForm::Lxc),
 ];
 
 fn is_oci(runtime: Runtime) -> bool {
@@ -78,15 +78,15 @@ fn is_lxc(runtime: Runtime) -> bool {
 
 /// Where a record of one container may be.
 #[derive(Debug)]
-pub struct Place {
+pub struct RecordPlace {
     base: PathBuf,
     path: PathBuf,
-    form: Form,
+    form: RecordForm,
     user: u32,
 }
 
 /// All places of `user`'s records on the container that is claimed, on a host whose tree is at `root`.
-pub fn of(root: &Path, docker: &Path, claim: &Claim, user: u32) -> Vec<Place> {
+pub fn of(root: &Path, docker: &Path, claim: &Claim, user: u32) -> Vec<RecordPlace> {
     let rows = ROWS.iter().filter(|(is_for, ..)| is_for(claim.runtime));
     let places = rows.filter_map(|(_, base, path, form)| {
         let base = directory(root, docker, *base, user)?;
@@ -95,7 +95,7 @@ pub fn of(root: &Path, docker: &Path, claim: &Claim, user: u32) -> Vec<Place> {
             None => vec![PathBuf::from(path)],
             Some((above, below)) => named(&base, above, user, below),
         };
-        let place = move |path| Place {
+        let place = move |path| RecordPlace {
             base: base.clone(),
             path,
             form: *form,
@@ -106,15 +106,15 @@ pub fn of(root: &Path, docker: &Path, claim: &Claim, user: u32) -> Vec<Place> {
     places.flatten().collect()
 }
 
-fn directory(root: &Path, docker: &Path, base: Base, user: u32) -> Option<PathBuf> {
+fn directory(root: &Path, docker: &Path, base: BaseDirectory, user: u32) -> Option<PathBuf> {
     let own = || root.join("run/user").join(user.to_string());
     match (base, user) {
-        (Base::Run, 0) => Some(root.join("run")),
-        (Base::Run, _) => Some(own()),
-        (Base::Docker, 0) => Some(root.join(docker.strip_prefix("/").unwrap_or(docker))),
-        (Base::Docker, _) => Some(own().join("docker")),
-        (Base::System(path), 0) => Some(root.join(path)),
-        (Base::System(_), _) => None,
+        (BaseDirectory::Run, 0) => Some(root.join("run")),
+        (BaseDirectory::Run, _) => Some(own()),
+        (BaseDirectory::Docker, 0) => Some(root.join(docker.strip_prefix("/").unwrap_or(docker))),
+        (BaseDirectory::Docker, _) => Some(own().join("docker")),
+        (BaseDirectory::System(path), 0) => Some(root.join(path)),
+        (BaseDirectory::System(_), _) => None,
     }
 }
 
@@ -126,7 +126,7 @@ fn named(base: &Path, above: &str, user: u32, below: &str) -> Vec<PathBuf> {
     names.map(|name| above.join(name).join(below)).collect()
 }
 
-impl Place {
+impl RecordPlace {
     /// Where the record is, if it is there and cannot be read.
     pub fn unread(&self) -> Option<PathBuf> {
         match file::read(&self.base, &self.path, self.user) {
@@ -136,10 +136,10 @@ impl Place {
     }
 
     /// What the record says; `None` where there is none that can be believed.
-    pub fn read(&self) -> Option<Evidence> {
+    pub fn read(&self) -> Option<RecordContents> {
         let record = file::read(&self.base, &self.path, self.user)?;
         let beside =
             |name: &str| file::read(&self.base, &self.path.with_file_name(name), self.user);
-        Evidence::of(self.form, &record, beside, self.user)
+        RecordContents::of(self.form, &record, beside, self.user)
     }
 }

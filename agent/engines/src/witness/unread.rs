@@ -19,7 +19,7 @@ impl Records {
             Runtime::Agent => own::unread(&self.root, claim, user),
             _ => {
                 let places = places::of(&self.root, &self.docker_root(), claim, user);
-                places.iter().find_map(places::Place::unread)
+                places.iter().find_map(places::RecordPlace::unread)
             }
         })
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::source;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Limit {
+pub struct LimitReport {
     /// Named as the flag of `agent run`.
     pub limit: &'static str,
     /// The block device `MAJOR:MINOR` that a rate is of.
@@ -49,7 +49,7 @@ pub struct Holds {
     pub shown: String,
 }
 
-impl Limit {
+impl LimitReport {
     /// `intended` is what its file was to hold, where somebody says.
     pub fn of(chain: &Chain, intended: Option<&Expected>) -> Self {
         Self {
@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn a_chain_in_words() {
-        let shadowed = Limit::of(&chain(Ok(link("/a/b", held(150)))), Some(&held(150).into()));
+        let shadowed =
+            LimitReport::of(&chain(Ok(link("/a/b", held(150)))), Some(&held(150).into()));
         assert_eq!(
             (shadowed.limit, shadowed.drift),
             ("memory", Some("shadowed"))
@@ -167,7 +168,7 @@ mod tests {
         assert_eq!((&*shadow.value, &*shadow.cgroup), ("100", "/a"));
         assert_eq!(shadowed.intended.as_deref(), Some("150"));
 
-        let tighter = Limit::of(&chain(Ok(link("/a/b", held(50)))), Some(&held(60).into()));
+        let tighter = LimitReport::of(&chain(Ok(link("/a/b", held(50)))), Some(&held(60).into()));
         assert_eq!((tighter.shadow(), tighter.drift), (None, Some("written")));
     }
 
@@ -176,15 +177,15 @@ mod tests {
         let missing = Missing::NoFile {
             file: "memory.max".to_owned(),
         };
-        let bound = Limit::of(&chain(Err(missing.clone())), None);
+        let bound = LimitReport::of(&chain(Err(missing.clone())), None);
         assert!(bound.says_something());
         assert!(bound.missing.as_ref().unwrap().contains("memory.max"));
         let free = Chain {
             above: vec![],
             ..chain(Err(missing))
         };
-        assert!(!Limit::of(&free, None).says_something());
-        assert!(Limit::of(&free, Some(&held(1).into())).says_something());
+        assert!(!LimitReport::of(&free, None).says_something());
+        assert!(LimitReport::of(&free, Some(&held(1).into())).says_something());
     }
 
     #[test]
@@ -195,10 +196,10 @@ mod tests {
             above: vec![],
             ..chain(Ok(link("/a/b", held)))
         };
-        let limited = Limit::of(&rate(held(5)), None);
+        let limited = LimitReport::of(&rate(held(5)), None);
         assert_eq!(limited.device.as_deref(), Some("8:0"));
         assert!(limited.says_something());
-        let none = Limit::of(&rate(Held::Amount(Amount::Max)), None);
+        let none = LimitReport::of(&rate(Held::Amount(Amount::Max)), None);
         assert!(!none.says_something());
     }
 }

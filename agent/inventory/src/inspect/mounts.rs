@@ -7,17 +7,17 @@ use serde::Serialize;
 
 /// The mounts that a process can reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Mounts {
+pub struct ReachableMounts {
     /// How many of them are of each propagation: mount_namespaces(7).
     pub private: usize,
     pub shared: usize,
     pub slave: usize,
     pub unbindable: usize,
-    pub all: Vec<Mount>,
+    pub all: Vec<ReachableMount>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Mount {
+pub struct ReachableMount {
     #[serde(flatten)]
     pub mount: MountPoint,
     /// Which way mounts go between it and the host's; null: neither way, or it is the host's own.
@@ -34,7 +34,7 @@ pub enum Propagates {
 
 /// The root of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Root {
+pub struct ProcessRoot {
     pub how: ChangedRoot,
     /// In its mount namespace.
     pub path: String,
@@ -57,7 +57,7 @@ pub type HostMounts = Option<Vec<MountPoint>>;
 
 /// `link` is where `/proc/PID/root` leads, by which the kernel writes the path in the process's own mount namespace:
 /// `/` is the root of that.
-pub fn root(link: &str, mounts: &[MountPoint], host: &HostMounts) -> Root {
+pub fn root(link: &str, mounts: &[MountPoint], host: &HostMounts) -> ProcessRoot {
     let at_root = |mounts: &[MountPoint]| {
         // The one on top of others is the last.
         let on_top = mounts.iter().rfind(|mount| mount.point == "/");
@@ -71,13 +71,13 @@ pub fn root(link: &str, mounts: &[MountPoint], host: &HostMounts) -> Root {
         Some(host) if own == at_root(host) => ChangedRoot::Unchanged,
         Some(_) => ChangedRoot::PivotRoot,
     };
-    Root {
+    ProcessRoot {
         how,
         path: link.to_owned(),
     }
 }
 
-impl Mounts {
+impl ReachableMounts {
     pub fn new(mounts: Vec<MountPoint>, host: &HostMounts) -> Self {
         let host = Groups::of(host.as_deref().unwrap_or_default());
         let count = |propagation| {
@@ -93,7 +93,7 @@ impl Mounts {
             unbindable: count("unbindable"),
             all: mounts
                 .iter()
-                .map(|mount| Mount {
+                .map(|mount| ReachableMount {
                     propagates: host.propagates(mount),
                     mount: mount.clone(),
                 })
@@ -102,7 +102,7 @@ impl Mounts {
     }
 
     /// Those that mounts go between and the host's.
-    pub fn with_host(&self) -> impl Iterator<Item = (&Mount, Propagates)> {
+    pub fn with_host(&self) -> impl Iterator<Item = (&ReachableMount, Propagates)> {
         self.all
             .iter()
             .filter_map(|mount| Some((mount, mount.propagates?)))
@@ -196,7 +196,7 @@ mod tests {
             ("/srv", vec![], None, ChangedRoot::Chroot),
             ("/", vec![], Some(plain()), ChangedRoot::Chroot),
         ] {
-            let wanted = Root {
+            let wanted = ProcessRoot {
                 how,
                 path: link.to_owned(),
             };
@@ -217,7 +217,7 @@ mod tests {
             mount("/e", None, None),
             apart,
         ];
-        let mounts = Mounts::new(own.clone(), &Some(host));
+        let mounts = ReachableMounts::new(own.clone(), &Some(host));
         let counts = (
             mounts.private,
             mounts.shared,
@@ -237,6 +237,6 @@ mod tests {
         ];
         assert_eq!(with_host, wanted);
         // In the host's own mount namespace all are the host's.
-        assert_eq!(Mounts::new(own, &None).with_host().count(), 0);
+        assert_eq!(ReachableMounts::new(own, &None).with_host().count(), 0);
     }
 }

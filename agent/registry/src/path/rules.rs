@@ -1,14 +1,14 @@
 //! The forms in which engines name the cgroups of containers.
 
-use super::{Identity, Pod, Qos, Runtime, Step};
+use super::{PathComponent, PathIdentity, Pod, Qos, Runtime};
 
 /// Says which container this cgroup was made for, if any.
-pub(super) fn container(step: &Step<'_>) -> Option<Identity> {
+pub(super) fn container(step: &PathComponent<'_>) -> Option<PathIdentity> {
     let (above, name) = unfold(step);
     let (rule, id) = RULES
         .iter()
         .find_map(|rule| Some((rule, rule.id_of(above, name)?)))?;
-    Some(Identity::Container {
+    Some(PathIdentity::Container {
         runtime: rule.runtime?,
         id,
         pod: pod(above),
@@ -16,7 +16,7 @@ pub(super) fn container(step: &Step<'_>) -> Option<Identity> {
 }
 
 /// One form of name.
-struct Rule {
+struct PathRule {
     /// `None`: a cgroup that an engine makes beside or around its containers.
     runtime: Option<Runtime>,
     below: Below,
@@ -42,7 +42,7 @@ use Runtime::{Agent, Containerd, Cri, Crio, Docker, Lxc, Nspawn, Podman, Unknown
 
 /// The first row that fits decides.
 #[rustfmt::skip]
-const RULES: &[Rule] = &[
+const RULES: &[PathRule] = &[
     // Not containers: monitors, where LXC puts itself before it removes a cgroup, the pods of
     // podman's cgroupfs manager, the virtual machines of libvirt.
     rule(None,             Anything,             "crio-conmon-",     "",         any),
@@ -99,8 +99,8 @@ const fn rule(
     prefix: &'static str,
     suffix: &'static str,
     id: fn(&str) -> Option<String>,
-) -> Rule {
-    Rule {
+) -> PathRule {
+    PathRule {
         runtime,
         below,
         prefix,
@@ -109,7 +109,7 @@ const fn rule(
     }
 }
 
-impl Rule {
+impl PathRule {
     fn id_of(&self, above: &str, name: &str) -> Option<String> {
         let id = name.strip_prefix(self.prefix)?.strip_suffix(self.suffix)?;
         self.below.admits(above).then(|| (self.id)(id))?
@@ -130,7 +130,7 @@ impl Below {
 /// Gives a cgroup's parent and name. containerd names a container `SLICE:cri-containerd:ID` for
 /// runc's systemd driver; a runtime without that driver takes it for a directory's name, and the
 /// slice, which says the pod, stands in it.
-fn unfold<'a>(step: &Step<'a>) -> (&'a str, &'a str) {
+fn unfold<'a>(step: &PathComponent<'a>) -> (&'a str, &'a str) {
     const END: &str = ".slice";
     match step.name.find(".slice:cri-containerd:") {
         Some(stem) => (

@@ -10,8 +10,8 @@ use agent_model::container::Container;
 
 use crate::claim::Claim;
 use crate::life::Life;
+use crate::location::Rank;
 use crate::path::Runtime;
-use crate::place::Rank;
 
 /// Directories of one cgroup that are gone and still known: more than there are hierarchies.
 pub(super) const GONE_AT_MOST: usize = 64;
@@ -30,7 +30,7 @@ pub struct Cgroup {
     /// What a container's own limits are meant to be, where whoever made it says so.
     pub intended: Option<Arc<Intent>>,
     /// Where it is in each hierarchy, in the order of birth.
-    pub directories: Vec<Directory>,
+    pub directories: Vec<CgroupDirectory>,
     pub created: SystemTime,
     /// When it was last seen alive; `None` while it is.
     pub gone: Option<SystemTime>,
@@ -101,7 +101,7 @@ impl Cgroup {
     pub(super) fn add_directory(&mut self, key: CgroupKey, path: &str) {
         let mut known = self.directories.iter().map(|directory| &directory.path);
         let known = known.find(|known| ***known == *path).cloned();
-        let directory = Directory {
+        let directory = CgroupDirectory {
             key,
             path: known.unwrap_or_else(|| path.into()),
             gone: false,
@@ -113,7 +113,7 @@ impl Cgroup {
 
     /// Forgets the oldest of the directories that are gone, where one path is made and removed in
     /// one hierarchy again and again while it stays in another.
-    pub(super) fn forget_directories(&mut self) -> Vec<Directory> {
+    pub(super) fn forget_directories(&mut self) -> Vec<CgroupDirectory> {
         let gone = self.directories.iter().filter(|directory| directory.gone);
         let mut surplus = gone.count().saturating_sub(GONE_AT_MOST);
         let mut forgotten = Vec::new();
@@ -131,7 +131,7 @@ impl Cgroup {
 
 /// A cgroup's directory in one hierarchy.
 #[derive(Clone, Debug)]
-pub struct Directory {
+pub struct CgroupDirectory {
     pub key: CgroupKey,
     pub path: Arc<str>,
     pub gone: bool,

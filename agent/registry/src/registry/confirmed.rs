@@ -10,7 +10,7 @@ use agent_model::container::Container;
 use super::names::call;
 use super::{Cgroup, Id, Registry};
 use crate::claim::{Claim, Confirmation};
-use crate::place::short;
+use crate::location::short;
 
 /// How often the kernel's events make somebody look for what confirms one claim.
 const LOOKS_AT_MOST: u8 = 8;

@@ -12,7 +12,7 @@ pub const TOLD_AT_MOST: usize = 512;
 
 /// Whose a dead cgroup was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Owner {
+pub enum DeadOwner {
     /// No confirmed container's.
     Other,
     /// An ordinary user's container.
@@ -21,7 +21,7 @@ pub enum Owner {
     Root,
 }
 
-impl Owner {
+impl DeadOwner {
     const fn is_user(self) -> bool {
         matches!(self, Self::User(_))
     }
@@ -52,19 +52,19 @@ impl Rare {
 /// Dead cgroups by owner, in the order of death.
 #[derive(Debug, Default)]
 struct Queues {
-    by: BTreeMap<Owner, VecDeque<(Instant, Id)>>,
+    by: BTreeMap<DeadOwner, VecDeque<(Instant, Id)>>,
     all: usize,
     users: usize,
 }
 
 impl Queues {
-    fn push(&mut self, owner: Owner, died: Instant, id: Id) {
+    fn push(&mut self, owner: DeadOwner, died: Instant, id: Id) {
         self.by.entry(owner).or_default().push_back((died, id));
         self.all += 1;
         self.users += usize::from(owner.is_user());
     }
 
-    fn pop(&mut self, owner: Owner) -> Option<Id> {
+    fn pop(&mut self, owner: DeadOwner) -> Option<Id> {
         let dead = self.by.get_mut(&owner)?;
         let id = dead.pop_front().map(|(_, id)| id);
         if dead.is_empty() {
@@ -87,11 +87,11 @@ impl Queues {
 
     /// Who gives way where there is room for `most`: plain cgroups; of users who have more than half together the one with
     /// the most; then root.
-    fn pop_surplus(&mut self, most: usize) -> Option<(Owner, Id)> {
-        let owner = if self.by.contains_key(&Owner::Other) {
-            Owner::Other
-        } else if self.users <= most / 2 && self.by.contains_key(&Owner::Root) {
-            Owner::Root
+    fn pop_surplus(&mut self, most: usize) -> Option<(DeadOwner, Id)> {
+        let owner = if self.by.contains_key(&DeadOwner::Other) {
+            DeadOwner::Other
+        } else if self.users <= most / 2 && self.by.contains_key(&DeadOwner::Root) {
+            DeadOwner::Root
         } else {
             let users = self.by.iter().filter(|(owner, _)| owner.is_user());
             users.max_by_key(|(_, dead)| dead.len()).map(|it| *it.0)?
@@ -117,7 +117,7 @@ impl Dead {
 
     /// One died; `rare` is what happened in it. Where too many have series, the oldest lose theirs: first those without
     /// OOM kills, then the others.
-    pub fn push(&mut self, rare: Option<Rare>, owner: Owner, died: Instant, id: Id) {
+    pub fn push(&mut self, rare: Option<Rare>, owner: DeadOwner, died: Instant, id: Id) {
         let queues = match rare {
             None => &mut self.silent,
             Some(Rare::Other) => &mut self.others,
@@ -162,16 +162,16 @@ mod tests {
         let (mut dead, now) = (Dead::default(), Instant::now());
         let most = TOLD_AT_MOST as u64;
         for id in 0..most {
-            dead.push(Some(Rare::OomKill), Owner::User(7), now, id);
+            dead.push(Some(Rare::OomKill), DeadOwner::User(7), now, id);
         }
         for id in most..3 * most {
-            dead.push(Some(Rare::Other), Owner::Root, now, id);
-            dead.push(None, Owner::Root, now, 10 * most + id);
+            dead.push(Some(Rare::Other), DeadOwner::Root, now, id);
+            dead.push(None, DeadOwner::Root, now, 10 * most + id);
         }
         assert!(dead.told().eq(0..most));
         // Of kills the users' have half.
         for id in 3 * most..4 * most {
-            dead.push(Some(Rare::OomKill), Owner::Root, now, id);
+            dead.push(Some(Rare::OomKill), DeadOwner::Root, now, id);
         }
         let (users, roots): (Vec<u64>, Vec<u64>) = dead.told().partition(|id| *id < most);
         assert_eq!((users.len(), roots.len()), (256, 256));
@@ -212,13 +212,13 @@ mod tests {
             forgotten
         };
         let most = DEAD_AT_MOST as u64;
-        assert_eq!(push(Owner::Root, 0..10), [0_u64; 0]);
-        assert_eq!(push(Owner::User(7), 10..20), [0_u64; 0]);
+        assert_eq!(push(DeadOwner::Root, 0..10), [0_u64; 0]);
+        assert_eq!(push(DeadOwner::User(7), 10..20), [0_u64; 0]);
         // User 8 forgets its own only, however many they are.
-        let of_8 = push(Owner::User(8), 20..20 + 2 * most);
+        let of_8 = push(DeadOwner::User(8), 20..20 + 2 * most);
         assert!(of_8.iter().all(|id| *id >= 20));
         // Root has the other half, and all that users do not have.
-        let of_root = push(Owner::Root, 100_000..100_000 + 2 * most);
+        let of_root = push(DeadOwner::Root, 100_000..100_000 + 2 * most);
         assert!(of_root.iter().filter(|id| **id < 10).count() == 10);
         assert!(of_root.iter().all(|id| !(10..20).contains(id)));
         assert_eq!(dead.len(), DEAD_AT_MOST);

@@ -3,24 +3,29 @@
 use agent_ebpf::{CgroupKey, Task};
 
 use super::{Cgroup, Registry, keys};
-use crate::life::{Change, Spell};
-use crate::place::Where;
+use crate::life::{EmptyPeriod, LifeChange};
+use crate::location::TaskLocation;
 
 impl Registry {
     /// A cgroup became populated or empty at `time` (ns of CLOCK_BOOTTIME).
-    pub fn set_populated(&mut self, key: CgroupKey, populated: bool, time: u64) -> Option<Change> {
+    pub fn set_populated(
+        &mut self,
+        key: CgroupKey,
+        populated: bool,
+        time: u64,
+    ) -> Option<LifeChange> {
         let id = *self.by_key.get(&key)?;
         self.live(id, |cgroup| cgroup.set_populated(key, populated, time))?
     }
 
     /// The time in which the container whose own cgroup this is is empty, and may be populated again; told once.
-    pub fn take_empty(&mut self, key: CgroupKey) -> Option<Spell> {
+    pub fn take_empty(&mut self, key: CgroupKey) -> Option<EmptyPeriod> {
         let cgroup = self.cgroups.get_mut(self.by_key.get(&key)?)?;
         cgroup.life.take_empty().filter(|_| cgroup.is_container())
     }
 
     /// The container is empty for so long that it has ended, if that is still the same time.
-    pub fn end_empty(&mut self, key: CgroupKey, spell: Spell) -> Option<Change> {
+    pub fn end_empty(&mut self, key: CgroupKey, spell: EmptyPeriod) -> Option<LifeChange> {
         let id = *self.by_key.get(&key)?;
         self.live(id, |cgroup| {
             let is_same = cgroup.life.is_empty(spell);
@@ -71,8 +76,8 @@ impl Registry {
     /// Changes the life of the container whose own cgroup the task is in or below.
     fn live_of<T>(&mut self, task: &Task, change: impl FnOnce(&mut Cgroup) -> T) -> Option<T> {
         let container = match self.locate(task) {
-            Where::In(container) => container,
-            Where::Host | Where::Unknown => return None,
+            TaskLocation::In(container) => container,
+            TaskLocation::Host | TaskLocation::Unknown => return None,
         };
         let id = *self.by_path.get(&container.cgroup)?;
         self.cgroups.get(&id).filter(|it| it.is_container())?;
@@ -82,13 +87,13 @@ impl Registry {
 
 impl Cgroup {
     /// Nothing is in it, as it is gone.
-    pub(super) fn end(&mut self) -> Option<Change> {
+    pub(super) fn end(&mut self) -> Option<LifeChange> {
         let is_container = self.is_container();
         let ended = self.life.end(&self.container);
         ended.filter(|_| is_container)
     }
 
-    fn set_populated(&mut self, key: CgroupKey, populated: bool, time: u64) -> Option<Change> {
+    fn set_populated(&mut self, key: CgroupKey, populated: bool, time: u64) -> Option<LifeChange> {
         let mut directories = self.directories.iter_mut();
         directories.find(|it| it.key == key)?.populated = populated;
         if !self.is_container() {

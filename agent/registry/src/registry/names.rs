@@ -20,12 +20,12 @@ pub const NAMES_AT_MOST: usize = 16_384;
 pub struct Named {
     pub name: String,
     pub image: String,
-    pub run: Run,
+    pub run: RunState,
 }
 
 /// Whether a container runs, as its engine said last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Run {
+pub enum RunState {
     #[default]
     Unsaid,
     /// It was made, and never started.
@@ -36,7 +36,7 @@ pub enum Run {
 
 /// What an engine tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum EngineMessage {
     /// A container, by its full id, is called so from now on.
     Named(String, Named),
     /// A container that was named is meant to have these limits from now on.
@@ -53,21 +53,21 @@ pub enum Told {
 
 /// Names by id.
 #[derive(Debug, Default)]
-pub(super) struct Names {
-    by_id: HashMap<String, Entry>,
+pub(super) struct EngineNames {
+    by_id: HashMap<String, NamedEntry>,
     /// In the order of removal.
     removed: VecDeque<(Instant, String)>,
     refused: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct NamedEntry {
     named: Named,
     intended: Option<Arc<Intent>>,
     removed: Option<Instant>,
 }
 
-impl Names {
+impl EngineNames {
     pub fn get(&self, id: &str) -> Option<&Named> {
         Some(&self.by_id.get(cut(id))?.named)
     }
@@ -93,7 +93,7 @@ impl Names {
         if let Some(entry) = self.by_id.get_mut(id) {
             entry.removed = None;
             let run = match named.run {
-                Run::Unsaid => entry.named.run,
+                RunState::Unsaid => entry.named.run,
                 said => said,
             };
             let named = Named { run, ..named };
@@ -106,7 +106,7 @@ impl Names {
             self.refused += 1;
             return false;
         }
-        let entry = Entry {
+        let entry = NamedEntry {
             named,
             intended: None,
             removed: None,
@@ -117,7 +117,7 @@ impl Names {
 
     fn end(&mut self, id: &str) {
         if let Some(entry) = self.by_id.get_mut(cut(id)) {
-            entry.named.run = Run::Ended;
+            entry.named.run = RunState::Ended;
         }
     }
 
@@ -161,21 +161,21 @@ impl Names {
 impl Registry {
     /// An engine says what its containers are called: those that are confirmed, living or dead, get
     /// the name at once, others when they are.
-    pub fn tell(&mut self, told: Told, now: Instant) {
+    pub fn tell(&mut self, told: EngineMessage, now: Instant) {
         match told {
-            Told::Named(id, named) => {
+            EngineMessage::Named(id, named) => {
                 if self.names.set(&id, named, now) {
                     self.call(|container| container.id == id);
                 }
             }
-            Told::Intended(id, intent) => {
+            EngineMessage::Intended(id, intent) => {
                 self.names.intend(&id, &intent);
                 self.intend(&id, &intent);
             }
-            Told::Confirmed(confirmation) => self.confirm([confirmation]),
-            Told::Ended(id) => self.names.end(&id),
-            Told::Removed(id) => self.names.remove(&id, now),
-            Told::All(all) => {
+            EngineMessage::Confirmed(confirmation) => self.confirm([confirmation]),
+            EngineMessage::Ended(id) => self.names.end(&id),
+            EngineMessage::Removed(id) => self.names.remove(&id, now),
+            EngineMessage::All(all) => {
                 self.names.remove_others(&all, now);
                 for (id, named) in all {
                     self.names.set(&id, named, now);
@@ -224,7 +224,7 @@ impl Registry {
         let known: HashSet<&str> = own.map(|it| &*it.container.id).collect();
         let had = self.names.by_id.iter();
         let had = had.filter(|(id, entry)| {
-            let is_idle = matches!(entry.named.run, Run::Never | Run::Ended);
+            let is_idle = matches!(entry.named.run, RunState::Never | RunState::Ended);
             is_idle && entry.removed.is_none() && !known.contains(&***id)
         });
         had.map(|(id, entry)| (&**id, &entry.named)).collect()

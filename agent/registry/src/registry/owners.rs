@@ -10,9 +10,9 @@ use super::{Cgroup, Id, Numbered, Registry};
 
 /// Namespaces, by index among the ten and inode, with the cgroups whose first process is there.
 #[derive(Debug, Default)]
-pub(super) struct Owners(Numbered<(usize, u32), Vec<Id>>);
+pub(super) struct NamespaceOwners(Numbered<(usize, u32), Vec<Id>>);
 
-impl Owners {
+impl NamespaceOwners {
     fn set(&mut self, id: Id, before: Option<NamespaceInodes>, after: Option<NamespaceInodes>) {
         if before == after {
             return;

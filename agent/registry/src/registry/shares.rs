@@ -12,9 +12,9 @@ const CONTAINER_AT_MOST: usize = DIRECTORIES_AT_MOST / 8;
 
 /// How many directories there are, by where they are.
 #[derive(Debug, Default)]
-pub struct Directories(HashMap<String, usize>);
+pub struct DirectoryShares(HashMap<String, usize>);
 
-impl Directories {
+impl DirectoryShares {
     /// Counts one more at `path`; false where it has no room.
     pub fn add(&mut self, path: &str) -> bool {
         let shares = shares(path);
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_share_is_what_is_below_the_top_and_below_a_container() {
-        let mut directories = Directories::default();
+        let mut directories = DirectoryShares::default();
         let below = |number: usize| format!("/a/agent/web/{number}");
         assert!((0..CONTAINER_AT_MOST).all(|number| directories.add(&below(number))));
         assert!(!directories.add("/a/agent/web/more"));

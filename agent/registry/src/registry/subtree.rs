@@ -7,7 +7,7 @@ use std::hash::BuildHasher;
 use agent_ebpf::{CgroupKey, Counts};
 
 use super::{Cgroup, Id, Registry};
-use crate::place::Rank;
+use crate::location::Rank;
 
 impl Registry {
     /// Moves what was counted below containers' own cgroups to those.

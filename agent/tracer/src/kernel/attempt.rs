@@ -4,11 +4,11 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::probes::{Mechanism, PassedOver, Probe, State, Status, Way};
+use super::probes::{Mechanism, MechanismPrograms, PassedOver, Probe, ProbeState, ProbeStatus};
 use super::program::{self, Hook, Loader, ProbeError};
 
 /// A program in the kernel.
-struct Loaded {
+struct LoadedProgram {
     name: &'static str,
     hook: Hook,
     descriptor: OwnedFd,
@@ -17,9 +17,9 @@ struct Loaded {
 /// A probe, loaded by one mechanism.
 pub struct Attempt {
     probe: &'static Probe,
-    loaded: Option<(Mechanism, Vec<Loaded>)>,
+    loaded: Option<(Mechanism, Vec<LoadedProgram>)>,
     /// The ways that are left should this one not do.
-    others: std::vec::IntoIter<&'static Way>,
+    others: std::vec::IntoIter<&'static MechanismPrograms>,
     passed_over: Vec<PassedOver>,
 }
 
@@ -32,7 +32,11 @@ pub struct Attached {
 
 impl Attempt {
     /// Loads the programs of the first of `ways` whose programs the kernel takes.
-    fn begin(loader: Loader<'_>, probe: &'static Probe, ways: Vec<&'static Way>) -> Self {
+    fn begin(
+        loader: Loader<'_>,
+        probe: &'static Probe,
+        ways: Vec<&'static MechanismPrograms>,
+    ) -> Self {
         let mut attempt = Self {
             probe,
             loaded: None,
@@ -67,10 +71,10 @@ impl Attempt {
     }
 
     /// Attaches what is loaded, or what comes next where that cannot be attached.
-    pub fn attach(mut self, loader: Loader<'_>) -> (Status, Attached) {
+    pub fn attach(mut self, loader: Loader<'_>) -> (ProbeStatus, Attached) {
         while let Some((mechanism, programs)) = self.loaded.take() {
             match attach(programs) {
-                Ok(attached) => return (self.status(mechanism, State::Attached), attached),
+                Ok(attached) => return (self.status(mechanism, ProbeState::Attached), attached),
                 Err(error) => self.pass_over(mechanism, &error),
             }
             self.load_next(loader);
@@ -78,19 +82,19 @@ impl Attempt {
         let status = match self.passed_over.pop() {
             Some(last) => {
                 let PassedOver { errno, reason, .. } = last;
-                self.status(last.mechanism, State::Failed { errno, reason })
+                self.status(last.mechanism, ProbeState::Failed { errno, reason })
             }
             None => {
                 let last = self.probe.ways.last();
                 let mechanism = last.map_or(Mechanism::Btf, |way| way.mechanism);
-                self.status(mechanism, State::Off)
+                self.status(mechanism, ProbeState::Off)
             }
         };
         (status, Attached::default())
     }
 
-    fn status(self, mechanism: Mechanism, state: State) -> Status {
-        Status {
+    fn status(self, mechanism: Mechanism, state: ProbeState) -> ProbeStatus {
+        ProbeStatus {
             probe: self.probe.name,
             mechanism,
             state,
@@ -100,11 +104,11 @@ impl Attempt {
     }
 }
 
-fn load(loader: Loader<'_>, way: &Way) -> Result<Vec<Loaded>, ProbeError> {
+fn load(loader: Loader<'_>, way: &MechanismPrograms) -> Result<Vec<LoadedProgram>, ProbeError> {
     let found = way.where_found.iter().filter(|(_, hook)| loader.has(*hook));
     let programs = way.programs.iter().chain(found).map(|&(name, hook)| {
         let descriptor = loader.load(name, hook)?;
-        Ok(Loaded {
+        Ok(LoadedProgram {
             name,
             hook,
             descriptor,
@@ -113,9 +117,9 @@ fn load(loader: Loader<'_>, way: &Way) -> Result<Vec<Loaded>, ProbeError> {
     programs.collect()
 }
 
-fn attach(programs: Vec<Loaded>) -> Result<Attached, ProbeError> {
+fn attach(programs: Vec<LoadedProgram>) -> Result<Attached, ProbeError> {
     let mut attached = Attached::default();
-    for Loaded {
+    for LoadedProgram {
         name,
         hook,
         descriptor,
@@ -134,7 +138,7 @@ fn attach(programs: Vec<Loaded>) -> Result<Attached, ProbeError> {
 pub fn begin_all(
     loader: Loader<'_>,
     probes: &'static [Probe],
-    ways: impl Fn(&'static Probe) -> Vec<&'static Way> + Sync,
+    ways: impl Fn(&'static Probe) -> Vec<&'static MechanismPrograms> + Sync,
 ) -> Vec<Attempt> {
     let next = AtomicUsize::new(0);
     let work = || {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use agent_ebpf::{ABSENT, ProgramConfig, FIELD_COUNT, FIELDS, Lookup, Need};
+use agent_ebpf::{ABSENT, FIELD_COUNT, FIELDS, Lookup, Need, ProgramConfig};
 
 use super::btf::{Btf, BtfError};
 use super::program::MARK_VICTIM;
@@ -18,7 +18,7 @@ pub enum ConfigError {
 
 /// What else than offsets this kernel's type information tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct KernelFacts {
     pub config: ProgramConfig,
     /// Whether `mark_victim` gives the task; old kernels give its pid alone.
     pub mark_victim_gives_task: bool,
@@ -35,7 +35,10 @@ const PROCESS_EXIT: &str = "btf_trace_sched_process_exit";
 ///
 /// # Errors
 /// Where it is no BTF, or lacks what every capture needs.
-pub fn find(btf: &[u8], hooks: impl Iterator<Item = &'static str>) -> Result<Facts, ConfigError> {
+pub fn find(
+    btf: &[u8],
+    hooks: impl Iterator<Item = &'static str>,
+) -> Result<KernelFacts, ConfigError> {
     let hooks: HashSet<&'static str> = hooks.collect();
     let wanted: HashSet<&'static str> = FIELDS
         .iter()
@@ -64,7 +67,7 @@ pub fn find(btf: &[u8], hooks: impl Iterator<Item = &'static str>) -> Result<Fac
         let id = btf.typedef(name).or_else(|| btf.function(name))?;
         Some((name, id))
     });
-    Ok(Facts {
+    Ok(KernelFacts {
         config: ProgramConfig {
             generation: 0,
             rings_mask: 0,
@@ -94,7 +97,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::BTF_PATH;
-    use crate::kernel::probes::{PROBES, Way};
+    use crate::kernel::probes::{MechanismPrograms, PROBES};
     use crate::kernel::program::Hook;
 
     /// This kernel's type information, read by another reader.
@@ -102,7 +105,10 @@ mod tests {
     fn what_is_hooked_has_the_id_that_others_find() {
         let bytes = std::fs::read(BTF_PATH).expect("the kernel's type information");
         let ways = PROBES.iter().flat_map(|probe| probe.ways);
-        let hooks: HashSet<_> = ways.flat_map(Way::hooks).filter_map(Hook::name).collect();
+        let hooks: HashSet<_> = ways
+            .flat_map(MechanismPrograms::hooks)
+            .filter_map(Hook::name)
+            .collect();
         let facts = find(&bytes, hooks.iter().copied()).expect("facts");
         let others = OthersBtf::from_sys_fs().expect("the kernel's type information");
         for name in hooks {

@@ -1,20 +1,20 @@
 //! The counters that the BPF programs keep.
 
 use agent_ebpf::{
-    Baseline, CONSTRAINTS, CgroupKey, Constraint, Counts, RecordKind, OVERFLOW, RecordOutcomes, ProcessKey,
-    SHARED, Task, WATCHED_BELOW,
+    Baseline, CONSTRAINTS, CgroupKey, Constraint, Counts, OVERFLOW, ProcessKey, RecordKind,
+    RecordOutcomes, SHARED, Task, WATCHED_BELOW,
 };
 use agent_sys::Plain;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 
 use super::lent::Lent;
-use super::object::{Object, ObjectError};
+use super::object::{BpfObject, ObjectError};
 
 /// Why a counter cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CountsError {
     #[error(transparent)]
-    Object(#[from] ObjectError),
+    BpfObject(#[from] ObjectError),
     #[error("a BPF map cannot be used")]
     Map(#[from] MapError),
 }
@@ -46,7 +46,7 @@ impl KernelCounts {
     ///
     /// # Errors
     /// Where a map is missing, or another.
-    pub fn new(object: &mut Object) -> Result<Self, CountsError> {
+    pub fn new(object: &mut BpfObject) -> Result<Self, CountsError> {
         let mut counts = Self {
             counts: object.take_map("COUNTS")?,
             inits: object.take_map("INITS")?,
@@ -199,12 +199,14 @@ impl KernelCounts {
         let cpus = self.outcomes.get(&(kind as u32), 0)?;
         Ok(cpus
             .iter()
-            .fold(RecordOutcomes::default(), |sum, Plain(cpu)| RecordOutcomes {
-                seen: sum.seen + cpu.seen,
-                submitted: sum.submitted + cpu.submitted,
-                no_room: sum.no_room + cpu.no_room,
-                unwanted: sum.unwanted + cpu.unwanted,
-                suppressed: sum.suppressed + cpu.suppressed,
+            .fold(RecordOutcomes::default(), |sum, Plain(cpu)| {
+                RecordOutcomes {
+                    seen: sum.seen + cpu.seen,
+                    submitted: sum.submitted + cpu.submitted,
+                    no_room: sum.no_room + cpu.no_room,
+                    unwanted: sum.unwanted + cpu.unwanted,
+                    suppressed: sum.suppressed + cpu.suppressed,
+                }
             }))
     }
 

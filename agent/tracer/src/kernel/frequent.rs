@@ -10,7 +10,7 @@ use agent_sys::Plain;
 use agent_sys::ring::Ring;
 use aya::maps::{Array, HashMap, MapData, MapError};
 
-use super::object::{Object, ObjectError};
+use super::object::{BpfObject, ObjectError};
 use crate::decode;
 
 /// How many rings the CPUs of this host share: a power of two.
@@ -28,7 +28,7 @@ pub struct Frequent {
 }
 
 impl Frequent {
-    pub(super) fn new(object: &mut Object) -> Self {
+    pub(super) fn new(object: &mut BpfObject) -> Self {
         let rings = std::mem::take(&mut object.frequent);
         Self { rings }
     }
@@ -81,13 +81,13 @@ impl Rings {
 }
 
 /// What is wanted of the frequent events.
-pub struct Wanted {
+pub struct FrequentDemand {
     wanted: Array<MapData, u64>,
     excluded: HashMap<MapData, Plain<CgroupKey>, u8>,
 }
 
-impl Wanted {
-    pub(super) fn new(object: &mut Object) -> Result<Self, ObjectError> {
+impl FrequentDemand {
+    pub(super) fn new(object: &mut BpfObject) -> Result<Self, ObjectError> {
         Ok(Self {
             wanted: object.take_map("WANTED")?,
             excluded: object.take_map("EXCLUDED")?,

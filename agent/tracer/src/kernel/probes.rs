@@ -31,7 +31,7 @@ impl Mechanism {
 
 /// The programs that see a probe's events by one mechanism.
 #[derive(Debug)]
-pub struct Way {
+pub struct MechanismPrograms {
     pub mechanism: Mechanism,
     /// Program, and what it hooks, in the order of attachment.
     pub programs: &'static [(&'static str, Hook)],
@@ -39,7 +39,7 @@ pub struct Way {
     pub where_found: &'static [(&'static str, Hook)],
 }
 
-impl Way {
+impl MechanismPrograms {
     const fn new(mechanism: Mechanism, programs: &'static [(&'static str, Hook)]) -> Self {
         Self {
             mechanism,
@@ -65,14 +65,14 @@ impl Way {
 pub struct Probe {
     pub name: &'static str,
     /// How it can be attached, best first.
-    pub ways: &'static [Way],
+    pub ways: &'static [MechanismPrograms],
     /// What is not seen without it.
     pub loss: &'static str,
 }
 
 impl Probe {
     /// The way by this mechanism.
-    pub fn way(&self, mechanism: Mechanism) -> Option<&'static Way> {
+    pub fn way(&self, mechanism: Mechanism) -> Option<&'static MechanismPrograms> {
         self.ways.iter().find(|way| way.mechanism == mechanism)
     }
 }
@@ -82,7 +82,7 @@ impl Probe {
 pub const PROBES: &[Probe] = &[
     Probe {
         name: "cgroup_mkdir",
-        ways: &[Way::new(
+        ways: &[MechanismPrograms::new(
             Mechanism::Btf,
             &[("cgroup_mkdir", Hook::Tracepoint("btf_trace_cgroup_mkdir"))],
         )],
@@ -90,7 +90,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "cgroup_rmdir",
-        ways: &[Way::new(
+        ways: &[MechanismPrograms::new(
             Mechanism::Btf,
             &[("cgroup_rmdir", Hook::Tracepoint("btf_trace_cgroup_rmdir"))],
         )],
@@ -98,7 +98,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "cgroup_populated",
-        ways: &[Way::new(
+        ways: &[MechanismPrograms::new(
             Mechanism::Btf,
             &[(
                 "cgroup_populated",
@@ -109,7 +109,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "attach",
-        ways: &[Way::new(
+        ways: &[MechanismPrograms::new(
             Mechanism::Btf,
             &[("attach", Hook::Tracepoint("btf_trace_cgroup_attach_task"))],
         )],
@@ -117,7 +117,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "fork",
-        ways: &[Way::new(
+        ways: &[MechanismPrograms::new(
             Mechanism::Btf,
             &[("fork", Hook::Tracepoint("btf_trace_task_newtask"))],
         )],
@@ -125,7 +125,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "exec",
-        ways: &[Way::new(
+        ways: &[MechanismPrograms::new(
             Mechanism::Btf,
             &[("exec", Hook::Tracepoint("btf_trace_sched_process_exec"))],
         )],
@@ -133,7 +133,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "exit",
-        ways: &[Way::new(
+        ways: &[MechanismPrograms::new(
             Mechanism::Btf,
             &[("exit", Hook::Tracepoint("btf_trace_sched_process_exit"))],
         )],
@@ -142,21 +142,21 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: "oom",
         ways: &[
-            Way::new(
+            MechanismPrograms::new(
                 Mechanism::Trampoline,
                 &[
                     ("oom_fentry", Hook::Entry("oom_kill_process")),
                     ("oom", Hook::Tracepoint(MARK_VICTIM)),
                 ],
             ),
-            Way::new(Mechanism::Btf, &[("oom", Hook::Tracepoint(MARK_VICTIM))]),
+            MechanismPrograms::new(Mechanism::Btf, &[("oom", Hook::Tracepoint(MARK_VICTIM))]),
         ],
         loss: "OOM kills",
     },
     Probe {
         name: "unshare",
         ways: &[
-            Way::new(
+            MechanismPrograms::new(
                 Mechanism::Trampoline,
                 &[
                     ("unshare_fexit", Hook::Exit("ksys_unshare")),
@@ -164,7 +164,7 @@ pub const PROBES: &[Probe] = &[
                 ],
             )
             .and_where_found(&[("unshare_done", Hook::Entry("perf_event_namespaces"))]),
-            Way::new(
+            MechanismPrograms::new(
                 Mechanism::Syscall,
                 &[
                     ("unshare_exit", Hook::Syscall("sys_exit_unshare")),
@@ -177,7 +177,7 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: "setns",
         ways: &[
-            Way::new(
+            MechanismPrograms::new(
                 Mechanism::Trampoline,
                 &[
                     ("setns_fexit", Hook::Exit("__x64_sys_setns")),
@@ -189,7 +189,7 @@ pub const PROBES: &[Probe] = &[
                 ("setns32_fexit", Hook::Exit("__ia32_sys_setns")),
                 ("setns32_fentry", Hook::Entry("__ia32_sys_setns")),
             ]),
-            Way::new(
+            MechanismPrograms::new(
                 Mechanism::Syscall,
                 &[
                     ("setns_exit", Hook::Syscall("sys_exit_setns")),
@@ -204,7 +204,7 @@ pub const PROBES: &[Probe] = &[
 /// What became of a probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-pub enum State {
+pub enum ProbeState {
     Attached,
     /// Not asked for.
     Off,
@@ -236,25 +236,25 @@ impl PassedOver {
 
 /// A probe and what became of it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Status {
+pub struct ProbeStatus {
     pub probe: &'static str,
     pub mechanism: Mechanism,
     #[serde(flatten)]
-    pub state: State,
+    pub state: ProbeState,
     /// Better mechanisms, and why it is none of them.
     pub passed_over: Vec<PassedOver>,
     /// What is not seen without it.
     pub loss: &'static str,
 }
 
-impl Status {
+impl ProbeStatus {
     pub fn attached(&self) -> bool {
-        self.state == State::Attached
+        self.state == ProbeState::Attached
     }
 }
 
 /// Whether any kind of event that streams tell of is seen: what makes tracing worth while.
-pub fn see_events(statuses: &[Status]) -> bool {
+pub fn see_events(statuses: &[ProbeStatus]) -> bool {
     const EVENTS: [&str; 6] = ["oom", "unshare", "setns", "fork", "exec", "exit"];
     let mut attached = statuses.iter().filter(|status| status.attached());
     attached.any(|status| EVENTS.contains(&status.probe))

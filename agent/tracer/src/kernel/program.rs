@@ -6,8 +6,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-use super::config::Facts;
-use super::object::Object;
+use super::config::KernelFacts;
+use super::object::BpfObject;
 
 /// What a program hooks. The names are those of the kernel's type information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,7 +50,7 @@ impl Hook {
     }
 
     /// The id of what is hooked; 0 where it has none.
-    fn traced(self, facts: &Facts) -> Result<u32, ProbeError> {
+    fn traced(self, facts: &KernelFacts) -> Result<u32, ProbeError> {
         let Some(name) = self.name() else {
             return Ok(0);
         };
@@ -108,8 +108,8 @@ impl ProbeError {
 /// What programs are loaded from.
 #[derive(Clone, Copy)]
 pub struct Loader<'a> {
-    pub object: &'a Object,
-    pub facts: &'a Facts,
+    pub object: &'a BpfObject,
+    pub facts: &'a KernelFacts,
 }
 
 impl Loader<'_> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use agent_model::clock::Moment;
-use agent_model::container::{Action, Container, Exit, Namespaces};
+use agent_model::container::{Container, ContainerAction, Exit, Namespaces};
 use serde::{Deserialize, Serialize};
 
 use super::argv::Argv;
@@ -14,7 +14,7 @@ use super::repeated;
 /// One line of the stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Record {
+pub struct StreamEvent {
     /// When it happened, by the kernel's clock: RFC 3339 in UTC, with nanoseconds.
     #[cfg_attr(test, schemars(with = "String"))]
     pub time: Moment,
@@ -22,14 +22,14 @@ pub struct Record {
     #[serde(flatten)]
     pub caller: Option<Caller>,
     #[serde(flatten)]
-    pub event: Event,
+    pub event: EventDetails,
 }
 
 /// The task that made the call, and where it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Caller {
-    pub process: Process,
+    pub process: EventProcess,
     /// The caller's container; null on the host, and where it is unknown.
     #[serde(serialize_with = "repeated::container")]
     #[cfg_attr(test, schemars(with = "Option<Arc<Container>>"))]
@@ -45,7 +45,7 @@ pub struct Caller {
 /// A process, as it was when the event happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Process {
+pub struct EventProcess {
     pub pid: u32,
     /// The thread.
     pub tid: u32,
@@ -66,12 +66,12 @@ pub struct Process {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Event {
+pub enum EventDetails {
     /// A clone(2) that made a namespace. `namespaces` are the child's.
     Clone {
         #[serde(flatten)]
         call: NamespaceCall,
-        child: Subject,
+        child: EventSubject,
     },
     /// An unshare(2).
     Unshare {
@@ -89,7 +89,7 @@ pub enum Event {
     /// A kill by the OOM killer. `process` is the one whose allocation triggered it.
     Oom(Box<Oom>),
     /// A process was born. `process` is the one that called clone(2).
-    Fork { child: Subject },
+    Fork { child: EventSubject },
     /// A process executed a program.
     Exec {
         /// The arguments; what is not UTF-8 in them is replaced by U+FFFD. A process may change its
@@ -117,7 +117,7 @@ pub enum Event {
     },
     /// A container started or stopped.
     Container {
-        action: Action,
+        action: ContainerAction,
         /// How the container's first process ended; absent at a start, and where it was not seen.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         exit: Option<Exit>,
@@ -139,7 +139,7 @@ pub struct NamespaceCall {
     /// The namespace types asked for.
     pub requested: Vec<String>,
     /// What changed, by the names in `/proc/PID/ns`.
-    pub changed: BTreeMap<String, Change>,
+    pub changed: BTreeMap<String, InodeChange>,
     /// "0", or the name of the errno.
     pub result: String,
 }
@@ -147,7 +147,7 @@ pub struct NamespaceCall {
 /// A change of namespace, by inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Change {
+pub struct InodeChange {
     pub from: u32,
     pub to: u32,
 }
@@ -155,8 +155,8 @@ pub struct Change {
 /// A process and where it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Subject {
-    pub process: Process,
+pub struct EventSubject {
+    pub process: EventProcess,
     #[serde(serialize_with = "repeated::container")]
     #[cfg_attr(test, schemars(with = "Option<Arc<Container>>"))]
     pub container: Option<Arc<Container>>,
@@ -178,12 +178,12 @@ pub enum Joined {
 pub struct Oom {
     /// What was short: `memcg`, `none` (the host's memory), `cpuset`, `mempolicy`.
     pub constraint: String,
-    pub victim: Subject,
+    pub victim: EventSubject,
     /// The path of the cgroup that the victim's memory was charged to, which may be below its container's; absent where it
     /// is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub victim_cgroup: Option<String>,
-    pub trigger: Subject,
+    pub trigger: EventSubject,
     /// The cgroup whose limit was hit; null where none was.
     pub limit_owner: Option<LimitOwner>,
     pub rss: Rss,

@@ -6,7 +6,7 @@ use agent_ebpf::{Namespace, NamespaceInodes, Task};
 use agent_model::container::{Container, ContainerKind};
 
 use super::claim::{Claim, readable};
-use super::path::{Identity, identify};
+use super::path::{PathIdentity, identify};
 
 /// What is known for what is not known.
 pub const UNKNOWN: &str = "unknown";
@@ -24,7 +24,7 @@ pub enum Rank {
 
 /// What a path says.
 #[derive(Debug)]
-pub struct Place {
+pub struct PathMeaning {
     /// A container that the path claims to be, and that nobody has confirmed yet, goes by its path.
     pub container: Container,
     /// What is claimed, where the rank is that of a container.
@@ -36,14 +36,26 @@ pub struct Place {
 
 /// Where a task is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Where {
+pub enum TaskLocation {
     Host,
     /// In a cgroup that the agent does not know.
     Unknown,
     In(Arc<Container>),
 }
 
-impl Where {
+impl TaskLocation {
+    /// Whether a task here may escape: only containers can be escaped from. The kernel side also checks services and other
+    /// cgroups that have an init process; their tasks may use the host's namespaces. A task in an unknown cgroup may be in
+    /// a container.
+    pub fn can_escape(&self) -> bool {
+        match self {
+            Self::In(container) => container.kind == ContainerKind::Container,
+            Self::Unknown => true,
+            Self::Host => false,
+        }
+    }
+
+    /// The container, unit, sandbox or cgroup that the task is in; `None` on the host and where it is unknown.
     pub fn container(self) -> Option<Arc<Container>> {
         match self {
             Self::In(container) => Some(container),
@@ -53,13 +65,13 @@ impl Where {
 }
 
 /// What `path`, a cgroup's other than the root, says.
-pub fn of(path: &str) -> Place {
+pub fn of(path: &str) -> PathMeaning {
     let path = readable(path);
     let place = identify(path);
     let own = place.cgroup == path;
     let cgroup = place.cgroup.to_owned();
     let (rank, claim, container) = match place.identity {
-        Identity::Container {
+        PathIdentity::Container {
             runtime,
             id,
             pod: _,
@@ -77,17 +89,17 @@ pub fn of(path: &str) -> Place {
             };
             (Rank::Container, Some(claim), container)
         }
-        Identity::Unit { name } => {
+        PathIdentity::Unit { name } => {
             let service = name.ends_with(".service");
             let rank = if service { Rank::Service } else { Rank::Group };
             (rank, None, plain(ContainerKind::Unit, &name, &cgroup))
         }
-        Identity::Cgroup | Identity::Root => {
+        PathIdentity::Cgroup | PathIdentity::Root => {
             let container = plain(ContainerKind::Cgroup, &cgroup, &cgroup);
             (Rank::Cgroup, None, container)
         }
     };
-    Place {
+    PathMeaning {
         container,
         claim,
         own,
@@ -123,18 +135,20 @@ pub fn decide(
     unknown: bool,
     task: &Task,
     host: &NamespaceInodes,
-) -> Where {
+) -> TaskLocation {
     match best {
-        Some((Rank::Container | Rank::Service, container)) => Where::In(Arc::clone(container)),
+        Some((Rank::Container | Rank::Service, container)) => {
+            TaskLocation::In(Arc::clone(container))
+        }
         // What is not known may be a container's.
-        _ if unknown => Where::Unknown,
+        _ if unknown => TaskLocation::Unknown,
         other => match (
             sandbox(task, host, other.map(|(_, container)| &**container)),
             other,
         ) {
-            (Some(sandbox), _) => Where::In(Arc::new(sandbox)),
-            (None, Some((_, container))) => Where::In(Arc::clone(container)),
-            (None, None) => Where::Host,
+            (Some(sandbox), _) => TaskLocation::In(Arc::new(sandbox)),
+            (None, Some((_, container))) => TaskLocation::In(Arc::clone(container)),
+            (None, None) => TaskLocation::Host,
         },
     }
 }
@@ -216,14 +230,17 @@ mod tests {
         let container = Arc::new(of(&format!("/docker/{ID}")).container);
         let (inside, outside) = (task(7, 8), task(0, 1));
         let place = |best, unknown, task| decide(best, unknown, task, &HOST);
-        assert_eq!(place(None, false, &outside), Where::Host);
-        assert_eq!(place(None, true, &outside), Where::Unknown);
+        assert_eq!(place(None, false, &outside), TaskLocation::Host);
+        assert_eq!(place(None, true, &outside), TaskLocation::Unknown);
         assert_eq!(
             place(Some((Rank::Group, &group)), true, &outside),
-            Where::Unknown
+            TaskLocation::Unknown
         );
         let known = Some((Rank::Container, &container));
-        assert_eq!(place(known, true, &inside), Where::In(container.clone()));
+        assert_eq!(
+            place(known, true, &inside),
+            TaskLocation::In(container.clone())
+        );
     }
 
     #[test]
@@ -231,7 +248,7 @@ mod tests {
         let group = Arc::new(of("/user.slice/session-1.scope").container);
         let service = Arc::new(of("/system.slice/a.service").container);
         let name = |best, task| match decide(best, false, &task, &HOST) {
-            Where::In(container) => container.name.clone(),
+            TaskLocation::In(container) => container.name.clone(),
             other => format!("{other:?}"),
         };
         assert_eq!(name(Some((Rank::Group, &group)), task(7, 8)), "pid:[7]");
