@@ -140,7 +140,7 @@ mod tests {
             let records = self.ending.ended(&mut self.registry, Clock::now(), now);
             let stop = |it: &StreamEvent| {
                 matches!(
-                    it.event,
+                    it.details,
                     EventDetails::Container {
                         action: ContainerAction::Stop,
                         ..

@@ -142,7 +142,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         EventSource::Alone(_) => "the tracer",
     };
     let bounds = StopAfter {
-        records: args.limit,
+        events: args.limit,
         time: args.time,
     };
     match output::run(source, stdout, closed, format(args.output), bounds).await? {

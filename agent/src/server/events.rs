@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use agent_model::text;
-use agent_stream::stream_event::StreamEvent;
 use agent_stream::query;
+use agent_stream::stream_event::StreamEvent;
 use agent_stream::streams::EventStream;
 use axum::Extension;
 use axum::body::{Body, Bytes};

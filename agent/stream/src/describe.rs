@@ -39,7 +39,7 @@ pub fn describe(
     });
     Some(StreamEvent {
         time: clock.moment(event.time),
-        event: details,
+        details,
         caller: Some(caller(event, location, clock)),
     })
 }

@@ -1,4 +1,4 @@
-//! Which records a watcher wants.
+//! Which events a watcher wants.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -7,32 +7,32 @@ use agent_ebpf::NamespaceType;
 use agent_model::container::{Container, ContainerKind};
 use agent_model::names::is_named;
 
+use super::kind::EventKind;
 use super::stream_event::{
     Caller, EventDetails, EventProcess, EventSubject, Joined, NamespaceCall, StreamEvent,
 };
-use super::kind::EventKind;
 
-/// What a watcher wants. An empty set asks for nothing in particular; of several values any will
-/// do, and all sets must be content. `lost` always passes: no filter hides a gap.
+/// Which events a watcher wants. An empty set matches every event, a set with values matches an event that has one of
+/// them, and an event must match all sets. `lost` always matches: no filter hides a gap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    /// Empty: all but the frequent ones.
+    /// The wanted kinds. Empty: all kinds but the frequent ones.
     pub kinds: BTreeSet<EventKind>,
     /// Names, ids, or the first 12 or more hexadecimal digits of ids, of any container in the
     /// event: the caller's, a child's, a victim's, the one whose namespaces are entered.
     pub containers: BTreeSet<String>,
-    /// Of any process or thread in the event, as the host counts them.
+    /// Host pids or tids of any task in the event.
     pub pids: BTreeSet<NonZeroU32>,
-    /// Types that a namespace call asked for or changed, or that an escape is of.
+    /// Namespace types that a call requested or changed, or that a process escaped to.
     pub namespaces: BTreeSet<NamespaceType>,
-    /// Of any process in the event.
+    /// Thread names of any process in the event.
     pub comms: BTreeSet<String>,
-    /// Only what the host's own processes did: outside of containers and sandboxes.
+    /// Whether the caller must be a process of the host, outside of containers and sandboxes.
     pub host: bool,
 }
 
 impl EventFilter {
-    /// Whether the watcher wants any records of `kind`.
+    /// Whether the watcher wants any event of `kind`.
     pub fn wants(&self, kind: EventKind) -> bool {
         if self.kinds.is_empty() {
             !kind.is_frequent()
@@ -46,30 +46,30 @@ impl EventFilter {
         EventKind::FREQUENT.into_iter().any(|kind| self.wants(kind))
     }
 
-    /// Whether the watcher cannot want any fork, exec or exit by the tasks of a cgroup: one that is
-    /// a container's or below it (`container`), or any other.
+    /// Whether no fork, exec or exit by the tasks of a cgroup can match. `container` is the container that the cgroup
+    /// belongs to, if it belongs to one.
     pub fn excludes_cgroup(&self, container: Option<&Container>) -> bool {
         if !self.wants_frequent() {
             return true;
         }
-        // Of any other cgroup, the tasks may be in a container by another hierarchy, or in a sandbox.
+        // The tasks of any other cgroup may be in a container by another hierarchy, or in a sandbox.
         let of_another = !self.containers.is_empty()
             && container.is_some_and(|container| !self.names(container));
         (self.host && container.is_some()) || of_another
     }
 
-    /// Whether the watcher wants `record`.
-    pub fn matches(&self, record: &StreamEvent) -> bool {
-        let kind = EventKind::of(&record.event);
+    /// Whether the watcher wants this event.
+    pub fn matches(&self, event: &StreamEvent) -> bool {
+        let kind = EventKind::of(&event.details);
         if kind == EventKind::Lost {
             return true;
         }
         self.wants(kind)
-            && (self.containers.is_empty() || containers(record).any(|it| self.names(it)))
-            && (self.pids.is_empty() || processes(record).any(|it| self.counts(it)))
-            && (self.namespaces.is_empty() || self.touched_by(&record.event))
-            && (self.comms.is_empty() || processes(record).any(|it| self.comms.contains(&it.comm)))
-            && (!self.host || record.caller.as_ref().is_some_and(is_on_host))
+            && (self.containers.is_empty() || containers(event).any(|it| self.names(it)))
+            && (self.pids.is_empty() || processes(event).any(|it| self.counts(it)))
+            && (self.namespaces.is_empty() || self.touched_by(&event.details))
+            && (self.comms.is_empty() || processes(event).any(|it| self.comms.contains(&it.comm)))
+            && (!self.host || event.caller.as_ref().is_some_and(is_on_host))
     }
 
     fn names(&self, container: &Container) -> bool {
@@ -96,13 +96,13 @@ impl EventFilter {
 fn is_on_host(caller: &Caller) -> bool {
     let of_host = |container: &Container| match container.kind {
         ContainerKind::Container | ContainerKind::Sandbox => false,
-        // A login session is a scope.
+        // A login session is a scope, and its processes are the host's.
         ContainerKind::Unit | ContainerKind::Cgroup => true,
     };
     !caller.container_unknown && caller.container.as_deref().is_none_or(of_host)
 }
 
-/// The processes of an event beside its caller.
+/// The processes of an event other than its caller.
 fn subjects(event: &EventDetails) -> impl Iterator<Item = &EventSubject> {
     let subjects = match event {
         EventDetails::Clone { child, .. } | EventDetails::Fork { child } => [Some(child), None],
@@ -112,18 +112,15 @@ fn subjects(event: &EventDetails) -> impl Iterator<Item = &EventSubject> {
     subjects.into_iter().flatten()
 }
 
-fn processes(record: &StreamEvent) -> impl Iterator<Item = &EventProcess> {
-    let caller = record.caller.iter().map(|it| &it.process);
-    caller.chain(subjects(&record.event).map(|it| &it.process))
+fn processes(event: &StreamEvent) -> impl Iterator<Item = &EventProcess> {
+    let caller = event.caller.iter().map(|it| &it.process);
+    caller.chain(subjects(&event.details).map(|it| &it.process))
 }
 
-fn containers(record: &StreamEvent) -> impl Iterator<Item = &Container> {
-    let caller = record
-        .caller
-        .iter()
-        .filter_map(|it| it.container.as_deref());
-    let subjects = subjects(&record.event).filter_map(|it| it.container.as_deref());
-    let joined = match &record.event {
+fn containers(event: &StreamEvent) -> impl Iterator<Item = &Container> {
+    let caller = event.caller.iter().filter_map(|it| it.container.as_deref());
+    let subjects = subjects(&event.details).filter_map(|it| it.container.as_deref());
+    let joined = match &event.details {
         EventDetails::Setns {
             joined: Some(Joined::Container(container)),
             ..
@@ -169,12 +166,12 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(record: &StreamEvent, wanted: &[&str], unwanted: &[&str]) {
+    fn check(event: &StreamEvent, wanted: &[&str], unwanted: &[&str]) {
         for query in wanted {
-            assert!(filter(query).matches(record), "{query} wants it");
+            assert!(filter(query).matches(event), "{query} wants it");
         }
         for query in unwanted {
-            assert!(!filter(query).matches(record), "{query} does not want it");
+            assert!(!filter(query).matches(event), "{query} does not want it");
         }
     }
 
@@ -223,7 +220,7 @@ mod tests {
     fn the_start_of_a_path_is_no_id() {
         let service = Some(samples::service());
         check(
-            &samples::by(1, "cron", service, samples::unshare().event),
+            &samples::by(1, "cron", service, samples::unshare().details),
             &[
                 "container=cron.service",
                 "container=/system.slice/cron.service",
@@ -267,7 +264,7 @@ mod tests {
             &["container=web-1", "container=cron.service"],
             &["container=db-1"],
         );
-        let EventDetails::Oom(mut oom) = samples::oom().event else {
+        let EventDetails::Oom(mut oom) = samples::oom().details else {
             panic!("not an OOM kill");
         };
         oom.victim.container = service;
@@ -286,39 +283,35 @@ mod tests {
 
     #[test]
     fn a_thread_counts_by_its_own_number() {
-        let mut record = samples::unshare();
-        let process = &mut record.caller.as_mut().unwrap().process;
+        let mut event = samples::unshare();
+        let process = &mut event.caller.as_mut().unwrap().process;
         (process.tid, process.ppid, process.ns_pid) = (1235, 1236, 1237);
-        check(
-            &record,
-            &["pid=1234", "pid=1235"],
-            &["pid=1236", "pid=1237"],
-        );
+        check(&event, &["pid=1234", "pid=1235"], &["pid=1236", "pid=1237"]);
     }
 
     #[test]
     fn a_namespace_counts_when_asked_for_or_changed() {
-        let record = |requested: &[&str], changed: &[(&str, u32, u32)], result| {
+        let event = |requested: &[&str], changed: &[(&str, u32, u32)], result| {
             let call = samples::call(requested, changed, result);
             samples::by(1, "sh", None, EventDetails::Unshare { call })
         };
         check(
-            &record(&["net"], &[], "EPERM"),
+            &event(&["net"], &[], "EPERM"),
             &["namespace=net"],
             &["namespace=user"],
         );
         check(
-            &record(&[], &[("mnt", 1, 2)], "0"),
+            &event(&[], &[("mnt", 1, 2)], "0"),
             &["namespace=mnt", "namespace=mount"],
             &["namespace=net"],
         );
         check(
-            &record(&[], &[("pid_for_children", 1, 2)], "0"),
+            &event(&[], &[("pid_for_children", 1, 2)], "0"),
             &["namespace=pid"],
             &["namespace=time"],
         );
         check(
-            &record(&[], &[("time_for_children", 1, 2)], "0"),
+            &event(&[], &[("time_for_children", 1, 2)], "0"),
             &["namespace=net&namespace=time"],
             &[],
         );
@@ -326,13 +319,18 @@ mod tests {
 
     #[test]
     fn the_host_is_where_no_container_is() {
-        let event = samples::unshare().event;
-        let mut record = samples::by(1, "sh", None, event);
-        check(&record, &["host=true", "host=false"], &[]);
-        record.caller.as_mut().unwrap().container_unknown = true;
-        check(&record, &["host=false"], &["host=true"]);
+        let event = samples::unshare().details;
+        let mut event = samples::by(1, "sh", None, event);
+        check(&event, &["host=true", "host=false"], &[]);
+        event.caller.as_mut().unwrap().container_unknown = true;
+        check(&event, &["host=false"], &["host=true"]);
         check(&samples::unshare(), &["host=false"], &["host=true"]);
-        let mut own = samples::by(1, "sh", Some(samples::service()), samples::unshare().event);
+        let mut own = samples::by(
+            1,
+            "sh",
+            Some(samples::service()),
+            samples::unshare().details,
+        );
         check(&own, &["host=true", "host=false"], &[]);
         for (kind, is_host) in [
             (ContainerKind::Unit, true),
@@ -353,40 +351,40 @@ mod tests {
         }
 
         #[test]
-        fn what_takes_part_is_found(record in samples::record()) {
+        fn what_takes_part_is_found(event in samples::event()) {
             let all = || EventFilter { kinds: EventKind::ALL.into(), ..EventFilter::default() };
-            prop_assert!(all().matches(&record));
-            for process in processes(&record) {
+            prop_assert!(all().matches(&event));
+            for process in processes(&event) {
                 let pids = NonZeroU32::new(process.pid).into_iter().collect();
                 let comms = [process.comm.clone()].into();
                 let filter = EventFilter { pids, comms, ..all() };
-                prop_assert!(filter.matches(&record));
+                prop_assert!(filter.matches(&event));
             }
-            for container in containers(&record) {
+            for container in containers(&event) {
                 let containers = [container.id.clone()].into();
                 let filter = EventFilter { containers, ..all() };
-                prop_assert!(filter.matches(&record));
+                prop_assert!(filter.matches(&event));
             }
         }
 
         #[test]
         fn what_a_cgroup_is_excluded_for_is_not_wanted(
             filter in samples::filter(),
-            record in samples::record(),
+            event in samples::event(),
         ) {
-            let caller = record.caller.as_ref();
+            let caller = event.caller.as_ref();
             let container = caller.and_then(|it| it.container.as_deref());
             let own = container.filter(|it| it.kind == ContainerKind::Container);
             let in_cgroup = caller.is_some_and(|it| it.container_unknown) || container.is_some();
             // A fork may be wanted for its child, whose cgroup is looked at as well.
-            let frequent = matches!(record.event, EventDetails::Exec { .. } | EventDetails::Exit { .. });
+            let frequent = matches!(event.details, EventDetails::Exec { .. } | EventDetails::Exit { .. });
             if frequent && in_cgroup && filter.excludes_cgroup(own) {
-                prop_assert!(!filter.matches(&record));
+                prop_assert!(!filter.matches(&event));
             }
         }
 
         #[test]
-        fn all_options_must_hold(filter in samples::filter(), record in samples::record()) {
+        fn all_options_must_hold(filter in samples::filter(), event in samples::event()) {
             let EventFilter { kinds, containers, pids, namespaces, comms, host } = filter.clone();
             let all = || EventFilter { kinds: EventKind::ALL.into(), ..EventFilter::default() };
             let options = [
@@ -397,8 +395,8 @@ mod tests {
                 EventFilter { comms, ..all() },
                 EventFilter { host, ..all() },
             ];
-            let all = options.iter().all(|it| it.matches(&record));
-            prop_assert_eq!(filter.matches(&record), all);
+            let all = options.iter().all(|it| it.matches(&event));
+            prop_assert_eq!(filter.matches(&event), all);
         }
     }
 }

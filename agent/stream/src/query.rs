@@ -12,7 +12,7 @@ use super::value::{
 
 type Add = fn(&mut EventFilter, &str) -> Result<(), FilterValueError>;
 
-/// What a query may hold, and how each value of it gets into the filter.
+/// The parameters of a query, and how each adds its value to the filter.
 const PARAMETERS: [(&str, Add); 6] = [
     ("kind", |filter, value| {
         filter.kinds.insert(parse_kind(value)?);
@@ -40,8 +40,12 @@ const PARAMETERS: [(&str, Add); 6] = [
     }),
 ];
 
-/// Why a query is no filter.
+/// Why a query cannot be read as a filter.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum QueryError {
     #[error("unknown parameter {name:?}: want one of {}", PARAMETERS.map(|(it, _)| it).join(", "))]
     Parameter { name: String },
@@ -53,7 +57,7 @@ pub enum QueryError {
     },
 }
 
-/// The query that [`parse`] reads as `filter`; empty where the filter wants all.
+/// The query that [`parse`] reads as `filter`; empty for the default filter.
 pub fn write(filter: &EventFilter) -> String {
     let mut query = Serializer::new(String::new());
     query.extend_pairs(filter.kinds.iter().map(|it| ("kind", it.name())));
@@ -67,7 +71,7 @@ pub fn write(filter: &EventFilter) -> String {
     query.finish()
 }
 
-/// The filter that `query`, without its `?`, asks for.
+/// Reads a query, without its `?`, as a filter.
 pub fn parse(query: &str) -> Result<EventFilter, QueryError> {
     let mut filter = EventFilter::default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {

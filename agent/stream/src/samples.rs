@@ -1,4 +1,4 @@
-//! Records and filters for tests: a few of each kind to read, and any at all for properties.
+//! Events and filters for tests: readable samples, and strategies for property tests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use super::stream_event::*;
 
 mod any;
 
-pub use any::{filter, record};
+pub use any::{event, filter};
 
 /// The id of [`web`].
 pub const WEB_ID: &str = "4f5e9e8d7c6b0123456789abcdef0123456789abcdef0123456789abcdef0123";
 
-/// When most of it happened.
+/// The time of the samples.
 pub const TIME: &str = "2026-11-22T10:11:12.345678901Z";
 
 fn moment(text: &str) -> Moment {
@@ -48,6 +48,7 @@ pub fn service() -> Arc<Container> {
     })
 }
 
+/// A process of root.
 pub fn process(pid: u32, comm: &str) -> EventProcess {
     EventProcess {
         pid,
@@ -60,6 +61,7 @@ pub fn process(pid: u32, comm: &str) -> EventProcess {
     }
 }
 
+/// A process in `container`.
 pub fn subject(pid: u32, comm: &str, container: Option<Arc<Container>>) -> EventSubject {
     EventSubject {
         process: process(pid, comm),
@@ -67,6 +69,7 @@ pub fn subject(pid: u32, comm: &str, container: Option<Arc<Container>>) -> Event
     }
 }
 
+/// A namespace call; `changed` has names in `/proc/PID/ns` with the inodes before and after.
 pub fn call(requested: &[&str], changed: &[(&str, u32, u32)], result: &str) -> NamespaceCall {
     NamespaceCall {
         requested: requested.iter().map(|it| (*it).into()).collect(),
@@ -78,12 +81,12 @@ pub fn call(requested: &[&str], changed: &[(&str, u32, u32)], result: &str) -> N
     }
 }
 
-/// A record of `event`, done by process `pid` in `container`.
+/// An event with these details, caused by process `pid` in `container`.
 pub fn by(
     pid: u32,
     comm: &str,
     container: Option<Arc<Container>>,
-    event: EventDetails,
+    details: EventDetails,
 ) -> StreamEvent {
     StreamEvent {
         time: moment(TIME),
@@ -93,7 +96,7 @@ pub fn by(
             container_unknown: false,
             namespaces: Namespaces::default(),
         }),
-        event,
+        details,
     }
 }
 
@@ -132,11 +135,12 @@ pub fn oom() -> StreamEvent {
     )
 }
 
+/// A loss of two kinds.
 pub fn lost() -> StreamEvent {
     StreamEvent {
         time: moment(TIME),
         caller: None,
-        event: EventDetails::Lost {
+        details: EventDetails::Lost {
             kinds: BTreeMap::from([("clone".into(), 12), ("oom".into(), 3)]),
             since: moment("2026-11-22T10:11:10.000000001Z"),
         },

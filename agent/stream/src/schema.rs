@@ -6,8 +6,8 @@ use std::{env, fs};
 use proptest::prelude::*;
 use schemars::generate::SchemaSettings;
 
-use super::stream_event::StreamEvent;
 use super::samples;
+use super::stream_event::StreamEvent;
 
 const PATH: &str = "agent/schema/event.json";
 const UPDATE: &str = "UPDATE_SCHEMA";
@@ -40,9 +40,9 @@ fn the_committed_schema_is_that_of_the_types() {
 
 proptest! {
     #[test]
-    fn a_record_is_read_as_it_was_written(record in samples::record()) {
-        let line = serde_json::to_string(&record).unwrap();
+    fn a_record_is_read_as_it_was_written(event in samples::event()) {
+        let line = serde_json::to_string(&event).unwrap();
         prop_assert!(!line.contains('\n'));
-        prop_assert_eq!(serde_json::from_str::<StreamEvent>(&line).unwrap(), record);
+        prop_assert_eq!(serde_json::from_str::<StreamEvent>(&line).unwrap(), event);
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use agent_model::clock::Moment;
 use agent_model::lock::lock;
-use agent_stream::stream_event::{EventDetails, StreamEvent};
 use agent_stream::source::EventSource;
+use agent_stream::stream_event::{EventDetails, StreamEvent};
 use tokio::time::{Instant, sleep};
 
 use super::report::Victim;
@@ -36,7 +36,7 @@ impl Trace {
         let traced = Arc::new(Mutex::new(Traced::default()));
         let trace = Self(Arc::clone(&traced));
         tokio::spawn(async move {
-            while let Some(records) = source.records().await {
+            while let Some(records) = source.events().await {
                 let mut traced = lock(&traced);
                 records.iter().for_each(|record| traced.add(record));
             }
@@ -107,7 +107,7 @@ pub(super) fn is_within(path: &str, cgroup: &str) -> bool {
 
 impl Traced {
     fn add(&mut self, record: &StreamEvent) {
-        match &record.event {
+        match &record.details {
             EventDetails::Oom(oom) => {
                 let subject = self.subject.as_deref();
                 let container = oom.victim.container.as_deref();

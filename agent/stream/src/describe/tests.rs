@@ -78,10 +78,10 @@ fn web() -> Registry {
 fn the_caller_is_where_it_was_before_the_call() {
     let mut registry = web();
     let after = with(task(3, false), Namespace::Mnt, 9);
-    let record = described(&mut registry, after, Body::Unshare(call(HOST, 0x20000, 0))).unwrap();
-    let caller = record.caller.unwrap();
+    let event = described(&mut registry, after, Body::Unshare(call(HOST, 0x20000, 0))).unwrap();
+    let caller = event.caller.unwrap();
     assert_eq!((caller.container, caller.namespaces.mnt), (None, 9));
-    let EventDetails::Unshare { call } = record.event else {
+    let EventDetails::Unshare { call } = event.details else {
         panic!("another event")
     };
     assert_eq!(call.requested, ["mnt"]);
@@ -91,7 +91,7 @@ fn the_caller_is_where_it_was_before_the_call() {
 
 fn entered(after: Task, before: NamespaceInodes) -> Option<Joined> {
     let said = described(&mut web(), after, Body::Setns(call(before, 0, 0)));
-    match said.unwrap().event {
+    match said.unwrap().details {
         EventDetails::Setns { joined, .. } => joined,
         other => panic!("{other:?}"),
     }
@@ -116,8 +116,8 @@ fn who_is_joined() {
 #[test]
 fn a_failed_call_has_its_errno() {
     let body = Body::Unshare(call(HOST, CLONE_NEW_ANY, -1));
-    let record = described(&mut web(), task(3, false), body).unwrap();
-    let EventDetails::Unshare { call } = record.event else {
+    let event = described(&mut web(), task(3, false), body).unwrap();
+    let EventDetails::Unshare { call } = event.details else {
         panic!("another event")
     };
     assert_eq!((call.result.as_str(), call.changed.len()), ("EPERM", 0));
@@ -140,7 +140,7 @@ fn a_stop_tells_how_the_first_process_ended() {
     .unwrap();
     let EventDetails::Container {
         exit: Some(exit), ..
-    } = stop.event
+    } = stop.details
     else {
         panic!("another event")
     };
@@ -167,17 +167,17 @@ fn a_process_is_put_on_its_containers_account() {
         cut: false,
     };
     let exec = Body::Exec(arguments(b"sh\0-c\0"));
-    let record = described(&mut registry, task(11, true), exec).unwrap();
-    assert_eq!(record.caller.unwrap().container.unwrap().name, "web");
-    let EventDetails::Exec { argv, .. } = record.event else {
+    let event = described(&mut registry, task(11, true), exec).unwrap();
+    assert_eq!(event.caller.unwrap().container.unwrap().name, "web");
+    let EventDetails::Exec { argv, .. } = event.details else {
         panic!("another event")
     };
     let words: Vec<_> = argv.words().collect();
     assert_eq!(words, ["sh", "-c"]);
     let child = task(12, true);
-    let record = described(&mut registry, task(2, false), Body::Fork { child }).unwrap();
-    assert_eq!(record.caller.unwrap().container, None);
-    let EventDetails::Fork { child } = record.event else {
+    let event = described(&mut registry, task(2, false), Body::Fork { child }).unwrap();
+    assert_eq!(event.caller.unwrap().container, None);
+    let EventDetails::Fork { child } = event.details else {
         panic!("another event")
     };
     assert_eq!(child.container.unwrap().name, "web");
@@ -190,12 +190,12 @@ fn only_containers_can_be_escaped_from() {
         inode: 1,
         how: How::Setns,
     };
-    let record = described(&mut web(), task(11, true), escape()).unwrap();
+    let event = described(&mut web(), task(11, true), escape()).unwrap();
     let wanted = EventDetails::Escape {
         namespace: "mnt".into(),
         inode: 1,
         how: "setns".into(),
     };
-    assert_eq!(record.event, wanted);
+    assert_eq!(event.details, wanted);
     assert_eq!(described(&mut web(), task(11, false), escape()), None);
 }

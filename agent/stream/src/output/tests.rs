@@ -1,4 +1,6 @@
-//! How records look.
+//! How events look.
+
+mod lines;
 
 use std::io::{PipeReader, PipeWriter, Read, pipe};
 use std::sync::Arc;
@@ -9,9 +11,9 @@ use tokio::net::unix::pipe::Receiver;
 use super::*;
 use crate::client::connect;
 use crate::client::tests::answering;
-use crate::stream_event::StreamEvent;
 use crate::filter::EventFilter;
 use crate::kind::EventKind;
+use crate::stream_event::StreamEvent;
 use crate::{human, samples};
 
 const HUMAN: OutputFormat = OutputFormat::Human(HumanScreen {
@@ -20,7 +22,7 @@ const HUMAN: OutputFormat = OutputFormat::Human(HumanScreen {
     header: false,
 });
 const FOREVER: StopAfter = StopAfter {
-    records: None,
+    events: None,
     time: None,
 };
 /// How long a test waits for what must happen.
@@ -28,18 +30,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn kinds(output: &str) -> Vec<String> {
     let kind =
-        |line| serde_json::from_str::<StreamEvent>(line).map(|it| EventKind::of(&it.event).name());
+        |line| serde_json::from_str::<StreamEvent>(line).map(|it| EventKind::of(&it.details).name());
     output
         .lines()
         .map(|line| kind(line).unwrap().to_owned())
         .collect()
 }
 
-/// A source that gives `records` and ends.
-fn records(records: impl IntoIterator<Item = StreamEvent>) -> EventSource {
+/// A source that gives `events` and ends.
+fn events(events: impl IntoIterator<Item = StreamEvent>) -> EventSource {
     let (sender, receiver) = mpsc::channel(16);
-    for record in records {
-        sender.try_send(Arc::new(record)).unwrap();
+    for event in events {
+        sender.try_send(Arc::new(event)).unwrap();
     }
     EventSource::Alone(receiver)
 }
@@ -74,7 +76,7 @@ async fn server(lines: &str) -> EventSource {
 
 #[tokio::test]
 async fn all_is_written_until_the_source_ends() {
-    let source = records([samples::unshare(), samples::oom(), samples::lost()]);
+    let source = events([samples::unshare(), samples::oom(), samples::lost()]);
     let (end, output) = output(source, OutputFormat::Json, FOREVER).await;
     assert_eq!(end.unwrap(), OutputEnd::Source);
     assert_eq!(kinds(&output), ["unshare", "oom", "lost"]);
@@ -84,7 +86,7 @@ async fn all_is_written_until_the_source_ends() {
 async fn a_limit_does_not_count_losses() {
     for (limit, written) in [(1, 2), (2, 4), (3, 5)] {
         let bounds = StopAfter {
-            records: NonZeroU64::new(limit),
+            events: NonZeroU64::new(limit),
             time: None,
         };
         let all = [
@@ -98,7 +100,7 @@ async fn a_limit_does_not_count_losses() {
             .each_ref()
             .map(|it| serde_json::to_string(it).unwrap() + "\n")
             .concat();
-        for source in [records(all), server(&json).await] {
+        for source in [events(all), server(&json).await] {
             let (end, output) = output(source, OutputFormat::Json, bounds).await;
             assert_eq!(end.unwrap(), OutputEnd::Bound);
             assert_eq!(output.lines().count(), written);
@@ -111,7 +113,7 @@ async fn a_limit_ends_a_source_that_goes_on() {
     let (sender, source) = quiet();
     sender.send(Arc::new(samples::oom())).await.unwrap();
     let bounds = StopAfter {
-        records: NonZeroU64::new(1),
+        events: NonZeroU64::new(1),
         time: None,
     };
     let (end, output) = output(source, HUMAN, bounds).await;
@@ -151,7 +153,7 @@ async fn time_ends_a_quiet_source() {
     let (sender, source) = quiet();
     sender.send(Arc::new(samples::oom())).await.unwrap();
     let bounds = StopAfter {
-        records: None,
+        events: None,
         time: Some(Duration::from_millis(50)),
     };
     let (end, output) = output(source, OutputFormat::Json, bounds).await;
@@ -176,7 +178,7 @@ async fn time_ends_although_nobody_reads() {
     let (sender, source) = quiet();
     sender.send(Arc::new(samples::oom())).await.unwrap();
     let bounds = StopAfter {
-        records: None,
+        events: None,
         time: Some(Duration::from_millis(50)),
     };
     let running = run(source, writer, pending(), OutputFormat::Json, bounds);
@@ -190,7 +192,7 @@ async fn time_ends_although_nobody_reads() {
 async fn a_closed_pipe_is_a_good_end() {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
-    let source = records([samples::oom()]);
+    let source = events([samples::oom()]);
     let end = run(source, writer, pending(), HUMAN, FOREVER)
         .await
         .unwrap();

@@ -1,4 +1,4 @@
-//! Any records and filters at all, for properties.
+//! Any events and filters at all, for properties.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,9 +10,9 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
-use super::super::stream_event::*;
 use super::super::filter::EventFilter;
 use super::super::kind::EventKind;
+use super::super::stream_event::*;
 use super::super::value::parse_comm;
 
 /// Text as a container may choose it: what it may look like, what terminals obey, and anything.
@@ -227,7 +227,7 @@ fn any_exit() -> impl Strategy<Value = Exit> {
     })
 }
 
-fn any_event() -> BoxedStrategy<EventDetails> {
+fn any_details() -> BoxedStrategy<EventDetails> {
     let action = prop::sample::select(vec![ContainerAction::Start, ContainerAction::Stop]);
     prop_oneof![
         (any_call(), any_subject()).prop_map(|(call, child)| EventDetails::Clone { call, child }),
@@ -255,13 +255,13 @@ fn any_event() -> BoxedStrategy<EventDetails> {
     .boxed()
 }
 
-/// Any record that the types allow.
-pub fn record() -> BoxedStrategy<StreamEvent> {
-    (time(), option::weighted(0.9, any_caller()), any_event())
-        .prop_map(|(time, caller, event)| StreamEvent {
+/// Any event that the types allow.
+pub fn event() -> BoxedStrategy<StreamEvent> {
+    (time(), option::weighted(0.9, any_caller()), any_details())
+        .prop_map(|(time, caller, details)| StreamEvent {
             time,
             caller,
-            event,
+            details,
         })
         .boxed()
 }

@@ -1,12 +1,12 @@
-//! What records say of each kind of event.
+//! The details column of each kind of event.
 
-use super::*;
+use super::super::*;
 use crate::samples;
 
 #[track_caller]
 fn says(event: EventDetails, text: &str) {
-    let record = samples::by(1234, "sh", Some(samples::web()), event);
-    assert_eq!(details(&record), text);
+    let event = samples::by(1234, "sh", Some(samples::web()), event);
+    assert_eq!(details(&event), text);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_setns_names_whose_namespace_was_entered() {
 #[test]
 fn an_oom_kill_names_the_victim_and_whose_limit_was_hit() {
     let change = |change: fn(&mut Oom)| {
-        let EventDetails::Oom(mut oom) = samples::oom().event else {
+        let EventDetails::Oom(mut oom) = samples::oom().details else {
             panic!("not an OOM kill");
         };
         change(&mut oom);
