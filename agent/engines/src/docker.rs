@@ -334,7 +334,7 @@ fn from_list(listed: ContainerSummary) -> Option<(String, Named)> {
         name: own.unwrap_or_default(),
         image: listed.image.unwrap_or_default(),
         run: match listed.state {
-            None => RunState::Unsaid,
+            None => RunState::Unreported,
             Some(ContainerSummaryStateEnum::CREATED) => RunState::Never,
             Some(ContainerSummaryStateEnum::EXITED | ContainerSummaryStateEnum::DEAD) => {
                 RunState::Ended
@@ -353,7 +353,7 @@ fn from_event(event: EventMessage) -> Option<EngineMessage> {
         Some("die") => return Some(EngineMessage::Ended(id)),
         Some("create") => RunState::Never,
         Some("start" | "restart") => RunState::Started,
-        _ => RunState::Unsaid,
+        _ => RunState::Unreported,
     };
     let mut attributes = actor.attributes?;
     let mut attribute = |name| attributes.remove(name).unwrap_or_default();

@@ -175,7 +175,7 @@ fn condition(registry: &Registry, cgroup: &Cgroup) -> ContainerCondition {
             ContainerCondition::Stopped
         };
     }
-    match registry.is_had(&cgroup.container.id) {
+    match registry.engine_has(&cgroup.container.id) {
         Some(true) => ContainerCondition::Exited,
         Some(false) => ContainerCondition::Removed,
         None => ContainerCondition::Gone,

@@ -48,7 +48,7 @@ impl Found {
         counts: &AllCounts,
         choice: Choice<'_>,
     ) -> Self {
-        choice.seen.retain(registry.told());
+        choice.seen.retain(registry.with_series());
         let order = in_order(hierarchies);
         let mut found = Self::default();
         let (root, directories) = root(hierarchies, counts);

@@ -23,34 +23,34 @@ const WAITING_AT_MOST: usize = 4096;
 
 /// What the reading thread may still spend in vain.
 #[derive(Debug)]
-pub struct Allowance {
+pub(crate) struct Allowance {
     left: Duration,
     since: Instant,
 }
 
 impl Allowance {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             left: SAVED_AT_MOST,
             since: Instant::now(),
         }
     }
 
-    pub fn is_left(&mut self) -> bool {
+    pub(crate) fn is_left(&mut self) -> bool {
         let earned = self.since.elapsed() / SHARE;
         self.since = Instant::now();
         self.left = (self.left + earned).min(SAVED_AT_MOST);
         !self.left.is_zero()
     }
 
-    pub fn spend(&mut self, time: Duration) {
+    pub(crate) fn spend(&mut self, time: Duration) {
         self.left = self.left.saturating_sub(time);
     }
 }
 
 /// Claims that wait for the other thread, and what it found.
 #[derive(Debug, Default)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     state: Mutex<WaitingState>,
     changed: Condvar,
 }
@@ -103,24 +103,24 @@ impl Turns {
 
 impl Waiting {
     /// Lets a claim be looked for; false where too many wait.
-    pub fn push(&self, claim: Claim) -> bool {
+    pub(crate) fn push(&self, claim: Claim) -> bool {
         let pushed = lock(&self.state).claims.push(claim);
         self.changed.notify_one();
         pushed
     }
 
     /// For how many more there is room.
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         WAITING_AT_MOST.saturating_sub(lock(&self.state).claims.count)
     }
 
     /// What was found since this was last asked.
-    pub fn take_found(&self) -> Vec<Confirmation> {
+    pub(crate) fn take_found(&self) -> Vec<Confirmation> {
         std::mem::take(&mut lock(&self.state).found)
     }
 
     /// Looks for one claim after the other, until it is to stop; `found` is called where something was found.
-    pub fn serve(&self, look: impl Fn(&Claim) -> Option<Confirmation>, found: impl Fn()) {
+    pub(crate) fn serve(&self, look: impl Fn(&Claim) -> Option<Confirmation>, found: impl Fn()) {
         loop {
             let mut state = lock(&self.state);
             let claim = loop {
@@ -145,7 +145,7 @@ impl Waiting {
         }
     }
 
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         lock(&self.state).stops = true;
         self.changed.notify_all();
     }

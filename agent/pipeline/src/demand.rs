@@ -22,7 +22,7 @@ const ON_DEMAND: [(RecordKind, StreamKind); 3] = [
 ];
 
 /// What the kernel was told last.
-pub struct Demand {
+pub(crate) struct Demand {
     wanted: FrequentDemand,
     /// The hierarchies by which tasks are counted, and so excluded.
     hierarchies: Vec<u32>,
@@ -31,7 +31,7 @@ pub struct Demand {
 }
 
 impl Demand {
-    pub fn new(wanted: FrequentDemand, hierarchies: &Hierarchies) -> Self {
+    pub(crate) fn new(wanted: FrequentDemand, hierarchies: &Hierarchies) -> Self {
         let controllers = Hierarchy::ALL.iter().map(|hierarchy| hierarchy.name());
         let of_v1 = controllers.filter_map(|name| hierarchies.of_controller(name));
         let v2 = 0;
@@ -44,7 +44,7 @@ impl Demand {
     }
 
     /// Whether anything is wanted.
-    pub fn is_some(&self) -> bool {
+    pub(crate) fn is_some(&self) -> bool {
         !self.kinds.is_empty()
     }
 
@@ -53,7 +53,7 @@ impl Demand {
     ///
     /// # Errors
     /// Where a map cannot be written.
-    pub fn update(&mut self, streams: &EventStreams, registry: &Registry) -> Result<(), MapError> {
+    pub(crate) fn update(&mut self, streams: &EventStreams, registry: &Registry) -> Result<(), MapError> {
         let filters = streams.filters();
         let want = |kind: StreamKind| filters.iter().any(|filter| filter.wants(kind));
         let kinds = ON_DEMAND.into_iter().filter(|(_, kind)| want(*kind));

@@ -21,7 +21,7 @@ const AT_MOST: usize = 1024;
 
 /// In the order in which they became empty.
 #[derive(Debug, Default)]
-pub struct EmptyContainers(VecDeque<Empty>);
+pub(crate) struct EmptyContainers(VecDeque<Empty>);
 
 #[derive(Debug)]
 struct Empty {
@@ -34,7 +34,7 @@ struct Empty {
 
 impl EmptyContainers {
     /// Remembers the event if by it a container became empty that may be populated again.
-    pub fn note(&mut self, event: &Event, registry: &mut Registry, now: Instant) {
+    pub(crate) fn note(&mut self, event: &Event, registry: &mut Registry, now: Instant) {
         let (Body::CgroupPopulated { cgroup, .. } | Body::CgroupRmdir { cgroup }) = &event.body
         else {
             return;
@@ -51,12 +51,12 @@ impl EmptyContainers {
     }
 
     /// Whether there are too many of them.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.0.len() > AT_MOST
     }
 
     /// Of those that were empty for long enough, that they have stopped.
-    pub fn ended(
+    pub(crate) fn ended(
         &mut self,
         registry: &mut Registry,
         clock: Clock,

@@ -13,7 +13,7 @@ use std::time::Duration;
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Looks until `stop`; whoever sets it wakes this thread.
-pub fn recheck(program: &OwnedFd, stop: &AtomicBool) {
+pub(crate) fn recheck(program: &OwnedFd, stop: &AtomicBool) {
     let mut failed = false;
     loop {
         park_timeout(INTERVAL);

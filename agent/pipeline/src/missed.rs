@@ -25,20 +25,20 @@ const KINDS: [(&str, &[EventKind]); 9] = [
 
 /// What was skipped so far, probe by probe.
 #[derive(Debug)]
-pub struct Missed {
+pub(crate) struct Missed {
     known: HashMap<&'static str, u64>,
     asked: Instant,
 }
 
 /// What was skipped, by the kinds of records that it may have been, and the time in which it was.
 #[derive(Debug, Default)]
-pub struct Skipped {
+pub(crate) struct Skipped {
     pub kinds: Vec<(EventKind, u64)>,
     pub within: Duration,
 }
 
 impl Missed {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             known: HashMap::new(),
             asked: Instant::now(),
@@ -46,7 +46,7 @@ impl Missed {
     }
 
     /// What was skipped since the kernel was last asked; nothing where that was a moment ago.
-    pub fn since_last(&mut self, programs: &Programs) -> Skipped {
+    pub(crate) fn since_last(&mut self, programs: &Programs) -> Skipped {
         let within = self.asked.elapsed();
         if within < INTERVAL {
             return Skipped::default();

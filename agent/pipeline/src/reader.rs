@@ -54,7 +54,7 @@ const TRIES: u32 = 16;
 const LACKING_AT_MOST: usize = 4096;
 
 /// The thread's own.
-pub struct RingReader {
+pub(crate) struct RingReader {
     shared: Arc<PipelineState>,
     rare: Ring,
     /// Mapped while somebody wants what is in them, and until they are empty then.
@@ -79,7 +79,7 @@ pub struct RingReader {
 }
 
 impl RingReader {
-    pub fn new(
+    pub(crate) fn new(
         shared: Arc<PipelineState>,
         rare: Ring,
         frequent_map: Frequent,
@@ -108,7 +108,7 @@ impl RingReader {
     }
 
     /// Reads until the pipeline stops.
-    pub fn run(mut self) {
+    pub(crate) fn run(mut self) {
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.follow_demand();
             self.wait();

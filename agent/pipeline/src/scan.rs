@@ -19,11 +19,11 @@ use agent_model::warn_once::WarnOnce;
 const CHUNK: usize = 256;
 
 /// Cgroups that were found.
-pub type FoundDirectories = Vec<(CgroupKey, Dir)>;
+pub(crate) type FoundDirectories = Vec<(CgroupKey, Dir)>;
 
 /// Finds every cgroup there is, and gives them to `tell` some at a time, so that nothing is locked meanwhile. Their keys,
 /// where all of them could be read.
-pub fn directories(
+pub(crate) fn directories(
     hierarchies: &Hierarchies,
     mut tell: impl FnMut(&mut FoundDirectories),
 ) -> Option<HashSet<CgroupKey>> {
@@ -65,7 +65,7 @@ pub fn directories(
 static INCOMPLETE: WarnOnce = WarnOnce::new();
 
 /// Tells the registry of them.
-pub fn add(registry: &mut Registry, directories: &mut FoundDirectories) {
+pub(crate) fn add(registry: &mut Registry, directories: &mut FoundDirectories) {
     for (key, directory) in directories.drain(..) {
         registry.add(key, &directory.path, directory.created);
     }
@@ -75,7 +75,7 @@ pub fn add(registry: &mut Registry, directories: &mut FoundDirectories) {
 ///
 /// The first is the one that started first; but an engine's runtime, which still is among the host's
 /// mounts, only where there is no other.
-pub fn processes(tasks: &[Task], registry: &mut Registry, counts: &mut KernelCounts) {
+pub(crate) fn processes(tasks: &[Task], registry: &mut Registry, counts: &mut KernelCounts) {
     let mnt = Namespace::Mnt as usize;
     let host = registry.host()[mnt];
     let mut sorted: Vec<&Task> = tasks.iter().collect();
@@ -148,7 +148,7 @@ fn set_baselines(
 }
 
 /// Whose is the place that the first process of a cgroup, and what is expected of those there, have in the kernel's maps.
-pub fn lend(key: CgroupKey, registry: &Registry, counts: &mut KernelCounts) {
+pub(crate) fn lend(key: CgroupKey, registry: &Registry, counts: &mut KernelCounts) {
     match registry.borrower(key) {
         Some(borrower) => {
             let is_lent = |key| registry.borrower(key).is_some();
@@ -160,7 +160,7 @@ pub fn lend(key: CgroupKey, registry: &Registry, counts: &mut KernelCounts) {
 
 /// Tells the programs how many kills each cgroup had before they are attached, so that they count those after. A kill between
 /// is news with the next one.
-pub fn oom_kills(hierarchies: &Hierarchies, counts: &mut KernelCounts) {
+pub(crate) fn oom_kills(hierarchies: &Hierarchies, counts: &mut KernelCounts) {
     let Some(memory) = hierarchies.of_controller("memory") else {
         return;
     };
@@ -186,7 +186,7 @@ pub fn oom_kills(hierarchies: &Hierarchies, counts: &mut KernelCounts) {
 }
 
 /// Removes what earlier processes counted in cgroups, `kept`, that are gone.
-pub fn forget_gone(kept: HashSet<CgroupKey>, registry: &Registry, counts: &mut KernelCounts) {
+pub(crate) fn forget_gone(kept: HashSet<CgroupKey>, registry: &Registry, counts: &mut KernelCounts) {
     let gone = kept.into_iter();
     for key in gone.filter(|key| key.id != ROOT_ID && registry.get(*key).is_none()) {
         counts.take(key);
@@ -194,7 +194,7 @@ pub fn forget_gone(kept: HashSet<CgroupKey>, registry: &Registry, counts: &mut K
 }
 
 /// Looks which cgroups there are after records of births or deaths were lost.
-pub fn again(hierarchies: &Hierarchies, registry: &Mutex<Registry>, counts: &Mutex<KernelCounts>) {
+pub(crate) fn again(hierarchies: &Hierarchies, registry: &Mutex<Registry>, counts: &Mutex<KernelCounts>) {
     let known: Vec<CgroupKey> = lock(registry).living().collect();
     let Some(found) = directories(hierarchies, |chunk| add(&mut lock(registry), chunk)) else {
         return;

@@ -1,4 +1,4 @@
-//! What a cgroup's path says about the tasks in it, and what decides where a task is.
+//! Where a task is: what the paths of its cgroups mean, and which of them decides.
 
 use std::sync::Arc;
 
@@ -8,38 +8,43 @@ use agent_model::container::{Container, ContainerKind};
 use super::claim::{Claim, readable};
 use super::path::{PathIdentity, identify};
 
-/// What is known for what is not known.
+/// The name of what is not known, such as an image that no engine has named.
 pub const UNKNOWN: &str = "unknown";
 
-/// How much a cgroup says about where a task is; more is greater.
+/// How much a cgroup says about where its tasks are. Of a task's cgroups the one with the greatest rank decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
+    /// A cgroup that is none of the others.
     Cgroup,
     /// A scope or slice: a login session, or a group of units.
     Group,
     /// A systemd service.
     Service,
+    /// A container's cgroup, or one below it.
     Container,
 }
 
-/// What a path says.
+/// What a path means.
 #[derive(Debug)]
 pub struct PathMeaning {
-    /// A container that the path claims to be, and that nobody has confirmed yet, goes by its path.
+    /// The container, unit or cgroup. A container whose claim is not confirmed has its path as its name.
     pub container: Container,
-    /// What is claimed, where the rank is that of a container.
+    /// The claim, if the rank is that of a container.
     pub claim: Option<Claim>,
     /// Whether the path is that of the container or unit itself, not of a cgroup below.
     pub own: bool,
+    /// How much the path says about its tasks.
     pub rank: Rank,
 }
 
 /// Where a task is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskLocation {
+    /// In no cgroup but the root, and in no sandbox.
     Host,
     /// In a cgroup that the agent does not know.
     Unknown,
+    /// In a container, a unit, a sandbox or another cgroup.
     In(Arc<Container>),
 }
 
@@ -64,7 +69,7 @@ impl TaskLocation {
     }
 }
 
-/// What `path`, a cgroup's other than the root, says.
+/// What `path` means. The caller handles the root, which is the host.
 pub fn of(path: &str) -> PathMeaning {
     let path = readable(path);
     let place = identify(path);
@@ -119,18 +124,18 @@ fn plain(kind: ContainerKind, name: &str, cgroup: &str) -> Container {
     }
 }
 
-/// An id of 64 hexadecimal digits goes by its first twelve, as docker shows it; others are names.
+/// The form of an id that people read: the first twelve of 64 hexadecimal digits, as docker shows it; any other whole.
 pub fn short(id: &str) -> &str {
     let digits = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     if digits { &id[..12] } else { id }
 }
 
-/// Where a task is: `best` is the cgroup of it that says most, and `unknown` whether there is one
-/// that says nothing.
+/// Where a task is. `best` is its cgroup with the greatest rank; `unknown` is whether the agent does not know one of its
+/// cgroups.
 ///
-/// A container or service is what its cgroup says. Any other task that has a pid or mount
-/// namespace of its own is in a sandbox: a login session's scope says less than that.
-pub fn decide(
+/// A task in the cgroup of a container or service belongs to it. Any other task with its own pid or mount namespace is in
+/// a sandbox, even one in a login session's scope.
+pub(crate) fn decide(
     best: Option<(Rank, &Arc<Container>)>,
     unknown: bool,
     task: &Task,
@@ -140,7 +145,7 @@ pub fn decide(
         Some((Rank::Container | Rank::Service, container)) => {
             TaskLocation::In(Arc::clone(container))
         }
-        // What is not known may be a container's.
+        // The unknown cgroup may be a container's.
         _ if unknown => TaskLocation::Unknown,
         other => match (
             sandbox(task, host, other.map(|(_, container)| &**container)),
@@ -153,8 +158,7 @@ pub fn decide(
     }
 }
 
-/// The sandbox of a task outside of containers: that of its outermost pid namespace below the
-/// host's, else of its mount namespace.
+/// The sandbox of a task outside of containers: its outermost pid namespace below the host's, else its mount namespace.
 fn sandbox(task: &Task, host: &NamespaceInodes, around: Option<&Container>) -> Option<Container> {
     let mnt = task.namespaces[Namespace::Mnt as usize];
     let id = if task.outer_pid_namespace != 0 {

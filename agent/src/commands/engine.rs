@@ -180,7 +180,7 @@ async fn tell(client: &Client, registry: &mut Registry) -> Result<(), EngineErro
         EngineMessage::All(all) => all.iter().map(|(id, _)| id.clone()).collect(),
         _ => HashSet::new(),
     };
-    registry.tell(told, Instant::now());
+    registry.apply(told, Instant::now());
     let claims = registry.unconfirmed(usize::MAX).into_iter();
     let ids: HashSet<String> = claims.map(|claim| claim.id).collect();
     for id in ids.intersection(&known) {
@@ -196,7 +196,7 @@ fn telling(shared: &Arc<PipelineState>) -> impl Fn(EngineMessage) -> bool + Send
     let shared = Arc::downgrade(shared);
     move |told| {
         let shared = shared.upgrade();
-        let known = shared.map(|shared| lock(&shared.registry).tell(told, Instant::now()));
+        let known = shared.map(|shared| lock(&shared.registry).apply(told, Instant::now()));
         known.is_some()
     }
 }

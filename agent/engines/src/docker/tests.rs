@@ -24,7 +24,7 @@ fn named(id: &str, name: &str) -> (String, Named) {
     let named = Named {
         name: name.to_owned(),
         image: "busybox".to_owned(),
-        run: RunState::Unsaid,
+        run: RunState::Unreported,
     };
     (id.to_owned(), named)
 }

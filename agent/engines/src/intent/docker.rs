@@ -17,7 +17,7 @@ const PERIOD: i64 = 100_000;
 ///
 /// # Errors
 /// A number that no kernel takes.
-pub fn limits(
+pub(super) fn limits(
     config: &HostConfig,
     device: impl Fn(&str) -> Option<(u32, u32)>,
     page: u64,

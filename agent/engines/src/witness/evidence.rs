@@ -16,7 +16,7 @@ use super::places::RecordForm;
 
 /// What a record says of a container.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct RecordContents {
+pub(super) struct RecordContents {
     cgroup: Stated,
     process: Option<RecordedProcess>,
     user: u32,
@@ -81,7 +81,7 @@ struct CrunStatus {
 
 impl RecordContents {
     /// Reads a record of `user`; `beside` reads a file in the same directory.
-    pub fn of(
+    pub(super) fn of(
         form: RecordForm,
         record: &Document,
         beside: impl Fn(&str) -> Option<Document>,
@@ -135,7 +135,7 @@ impl RecordContents {
     }
 
     /// What it confirms of `claim`.
-    pub fn confirm(
+    pub(super) fn confirm(
         &self,
         claim: &Claim,
         root: &Path,

@@ -17,14 +17,14 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, StatxFlags, openat2, 
 
 /// A record, as it was when it was read.
 #[derive(Debug)]
-pub struct Document {
+pub(super) struct Document {
     pub bytes: Vec<u8>,
     pub written: SystemTime,
 }
 
 /// Reads `path` below the directory `base`. `None` where it is not there, a part of it is a link, it is no file, or
 /// somebody else than `owner` may write to it.
-pub fn read(base: &Path, path: &Path, owner: u32) -> Option<Document> {
+pub(super) fn read(base: &Path, path: &Path, owner: u32) -> Option<Document> {
     let base = directory(base, owner)?;
     // What a user mounts there, as by fuse(4), answers when that user likes.
     let links = Links::Nowhere { mounts: owner == 0 };
@@ -40,7 +40,7 @@ pub fn read(base: &Path, path: &Path, owner: u32) -> Option<Document> {
 }
 
 /// The names in a directory below `base` that is the owner's alone.
-pub fn names(base: &Path, path: &Path, owner: u32) -> Option<impl Iterator<Item = OsString>> {
+pub(super) fn names(base: &Path, path: &Path, owner: u32) -> Option<impl Iterator<Item = OsString>> {
     let base = directory(base, owner)?;
     let mut beneath =
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;

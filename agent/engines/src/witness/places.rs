@@ -13,7 +13,7 @@ const NAMED_AT_MOST: usize = 64;
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecordForm {
+pub(super) enum RecordForm {
     /// An OCI bundle's `config.json`; the pid is in a file beside it, of this name.
     Bundle { pid: &'static str },
     /// runc's `state.json`.
@@ -78,7 +78,7 @@ fn is_lxc(runtime: Runtime) -> bool {
 
 /// Where a record of one container may be.
 #[derive(Debug)]
-pub struct RecordPlace {
+pub(super) struct RecordPlace {
     base: PathBuf,
     path: PathBuf,
     form: RecordForm,
@@ -86,7 +86,7 @@ pub struct RecordPlace {
 }
 
 /// All places of `user`'s records on the container that is claimed, on a host whose tree is at `root`.
-pub fn of(root: &Path, docker: &Path, claim: &Claim, user: u32) -> Vec<RecordPlace> {
+pub(super) fn of(root: &Path, docker: &Path, claim: &Claim, user: u32) -> Vec<RecordPlace> {
     let rows = ROWS.iter().filter(|(is_for, ..)| is_for(claim.runtime));
     let places = rows.filter_map(|(_, base, path, form)| {
         let base = directory(root, docker, *base, user)?;
@@ -128,7 +128,7 @@ fn named(base: &Path, above: &str, user: u32, below: &str) -> Vec<PathBuf> {
 
 impl RecordPlace {
     /// Where the record is, if it is there and cannot be read.
-    pub fn unread(&self) -> Option<PathBuf> {
+    pub(super) fn unread(&self) -> Option<PathBuf> {
         match file::read(&self.base, &self.path, self.user) {
             Some(_) => None,
             None => unread::is_there(self.base.join(&self.path)),
@@ -136,7 +136,7 @@ impl RecordPlace {
     }
 
     /// What the record says; `None` where there is none that can be believed.
-    pub fn read(&self) -> Option<RecordContents> {
+    pub(super) fn read(&self) -> Option<RecordContents> {
         let record = file::read(&self.base, &self.path, self.user)?;
         let beside =
             |name: &str| file::read(&self.base, &self.path.with_file_name(name), self.user);

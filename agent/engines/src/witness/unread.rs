@@ -26,6 +26,6 @@ impl Records {
 }
 
 /// Where a file is that could not be read; `None` where it is not there.
-pub fn is_there(path: PathBuf) -> Option<PathBuf> {
+pub(super) fn is_there(path: PathBuf) -> Option<PathBuf> {
     fs::symlink_metadata(&path).is_ok().then_some(path)
 }

@@ -41,7 +41,7 @@ const LIMITS: [(Kind, &str); 3] = [
 ];
 
 /// In the order of the report.
-pub fn gaps(report: &ProcessReport) -> Vec<Gap> {
+pub(super) fn gaps(report: &ProcessReport) -> Vec<Gap> {
     let namespaces = report.namespaces.iter().filter_map(namespace);
     let rest = [
         root(report),

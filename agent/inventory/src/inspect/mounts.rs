@@ -53,11 +53,11 @@ pub enum ChangedRoot {
 }
 
 /// What the host has mounted, for a process that is in a mount namespace of its own.
-pub type HostMounts = Option<Vec<MountPoint>>;
+pub(super) type HostMounts = Option<Vec<MountPoint>>;
 
 /// `link` is where `/proc/PID/root` leads, by which the kernel writes the path in the process's own mount namespace:
 /// `/` is the root of that.
-pub fn root(link: &str, mounts: &[MountPoint], host: &HostMounts) -> ProcessRoot {
+pub(super) fn root(link: &str, mounts: &[MountPoint], host: &HostMounts) -> ProcessRoot {
     let at_root = |mounts: &[MountPoint]| {
         // The one on top of others is the last.
         let on_top = mounts.iter().rfind(|mount| mount.point == "/");
@@ -110,7 +110,7 @@ impl ReachableMounts {
 }
 
 /// A mount's propagation in one word. One that is a slave too is shared.
-pub fn propagation(mount: &MountPoint) -> &'static str {
+pub(super) fn propagation(mount: &MountPoint) -> &'static str {
     match mount {
         MountPoint {
             shared: Some(_), ..

@@ -1,4 +1,4 @@
-//! The dead that stay known, and which of them have series.
+//! The removed cgroups that the registry remembers, and which of them have series.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -7,13 +7,13 @@ use agent_ebpf::{Counts, Ending};
 
 use super::{DEAD_AT_MOST, DEAD_FOR, Id};
 
-/// Dead cgroups that have series at most.
-pub const TOLD_AT_MOST: usize = 512;
+/// How many removed cgroups have series.
+const WITH_SERIES_AT_MOST: usize = 512;
 
-/// Whose a dead cgroup was.
+/// Who owned a removed cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DeadOwner {
-    /// No confirmed container's.
+pub(super) enum DeadOwner {
+    /// Nobody who is known: it belonged to no confirmed container.
     Other,
     /// An ordinary user's container.
     User(u32),
@@ -27,17 +27,17 @@ impl DeadOwner {
     }
 }
 
-/// What happens so rarely that it is told of a cgroup that is gone; more is greater.
+/// What happens so rarely that a removed cgroup keeps its series for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rare {
+pub(super) enum Rare {
     /// Escapes, and processes that ended by a signal.
     Other,
     OomKill,
 }
 
 impl Rare {
-    /// The most that happened among `counts`.
-    pub fn of(counts: &Counts) -> Option<Self> {
+    /// The rarest that happened among `counts`.
+    pub(super) fn of(counts: &Counts) -> Option<Self> {
         let ended = |ending: Ending| counts.exits[ending as usize] > 0;
         let kills = counts.oom_kills + counts.oom_limit_kills;
         let others = ended(Ending::Signal) || counts.escapes.iter().any(|it| *it > 0);
@@ -49,7 +49,7 @@ impl Rare {
     }
 }
 
-/// Dead cgroups by owner, in the order of death.
+/// Removed cgroups by owner, in the order of removal.
 #[derive(Debug, Default)]
 struct Queues {
     by: BTreeMap<DeadOwner, VecDeque<(Instant, Id)>>,
@@ -85,8 +85,8 @@ impl Queues {
         self.pop(owner)
     }
 
-    /// Who gives way where there is room for `most`: plain cgroups; of users who have more than half together the one with
-    /// the most; then root.
+    /// Removes the oldest cgroup of the owner who gives way when there is room for `most`: first nobody's; then, if users
+    /// together have more than half, the user with the most; then root's.
     fn pop_surplus(&mut self, most: usize) -> Option<(DeadOwner, Id)> {
         let owner = if self.by.contains_key(&DeadOwner::Other) {
             DeadOwner::Other
@@ -100,9 +100,9 @@ impl Queues {
     }
 }
 
-/// All that are dead and known.
+/// All removed cgroups that the registry remembers.
 #[derive(Debug, Default)]
-pub struct Dead {
+pub(super) struct Dead {
     /// Those that have no series.
     silent: Queues,
     /// Those that have series.
@@ -111,40 +111,40 @@ pub struct Dead {
 }
 
 impl Dead {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.silent.all + self.others.all + self.kills.all
     }
 
-    /// One died; `rare` is what happened in it. Where too many have series, the oldest lose theirs: first those without
-    /// OOM kills, then the others.
-    pub fn push(&mut self, rare: Option<Rare>, owner: DeadOwner, died: Instant, id: Id) {
+    /// Adds a removed cgroup; `rare` is what happened in it. When too many have series, the oldest lose theirs: first those
+    /// without OOM kills, then the others.
+    pub(super) fn push(&mut self, rare: Option<Rare>, owner: DeadOwner, died: Instant, id: Id) {
         let queues = match rare {
             None => &mut self.silent,
             Some(Rare::Other) => &mut self.others,
             Some(Rare::OomKill) => &mut self.kills,
         };
         queues.push(owner, died, id);
-        while self.others.all + self.kills.all > TOLD_AT_MOST {
-            let told = if self.others.all > 0 {
+        while self.others.all + self.kills.all > WITH_SERIES_AT_MOST {
+            let with_series = if self.others.all > 0 {
                 &mut self.others
             } else {
                 &mut self.kills
             };
-            let Some((owner, id)) = told.pop_surplus(TOLD_AT_MOST) else {
+            let Some((owner, id)) = with_series.pop_surplus(WITH_SERIES_AT_MOST) else {
                 return;
             };
             self.silent.push(owner, died, id);
         }
     }
 
-    /// Those that have series.
-    pub fn told(&self) -> impl Iterator<Item = Id> {
+    /// The cgroups that have series.
+    pub(super) fn with_series(&self) -> impl Iterator<Item = Id> {
         let queues = self.kills.by.values().chain(self.others.by.values());
         queues.flatten().map(|(_, id)| *id)
     }
 
-    /// The next one that is too old, or one too many.
-    pub fn next_to_forget(&mut self, now: Instant) -> Option<Id> {
+    /// The next cgroup to forget: one that is too old, or one too many.
+    pub(super) fn next_to_forget(&mut self, now: Instant) -> Option<Id> {
         if self.silent.all > DEAD_AT_MOST {
             return self.silent.pop_surplus(DEAD_AT_MOST).map(|it| it.1);
         }
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn of_those_with_series_oom_kills_stay_longest() {
         let (mut dead, now) = (Dead::default(), Instant::now());
-        let most = TOLD_AT_MOST as u64;
+        let most = WITH_SERIES_AT_MOST as u64;
         for id in 0..most {
             dead.push(Some(Rare::OomKill), DeadOwner::User(7), now, id);
         }
@@ -168,12 +168,12 @@ mod tests {
             dead.push(Some(Rare::Other), DeadOwner::Root, now, id);
             dead.push(None, DeadOwner::Root, now, 10 * most + id);
         }
-        assert!(dead.told().eq(0..most));
+        assert!(dead.with_series().eq(0..most));
         // Of kills the users' have half.
         for id in 3 * most..4 * most {
             dead.push(Some(Rare::OomKill), DeadOwner::Root, now, id);
         }
-        let (users, roots): (Vec<u64>, Vec<u64>) = dead.told().partition(|id| *id < most);
+        let (users, roots): (Vec<u64>, Vec<u64>) = dead.with_series().partition(|id| *id < most);
         assert_eq!((users.len(), roots.len()), (256, 256));
         // All are known still.
         assert_eq!(dead.len() as u64, 6 * most);

@@ -1,7 +1,7 @@
 //! What the registry knows, told by hand.
 
+mod counted;
 mod shares;
-mod subtree;
 
 use agent_model::container::{ContainerAction, ContainerKind};
 

@@ -17,7 +17,7 @@ use super::*;
 use crate::lines::LINE_MAX;
 
 /// A socket on which the one client gets `answer`, whatever it asks, and then the end.
-pub(super) fn answering(answer: impl Into<Vec<u8>>) -> (TempDir, PathBuf) {
+pub(crate) fn answering(answer: impl Into<Vec<u8>>) -> (TempDir, PathBuf) {
     let (dir, socket) = path();
     let listener = UnixListener::bind(&socket).unwrap();
     let answer = answer.into();

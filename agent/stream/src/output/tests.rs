@@ -29,8 +29,9 @@ const FOREVER: StopAfter = StopAfter {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn kinds(output: &str) -> Vec<String> {
-    let kind =
-        |line| serde_json::from_str::<StreamEvent>(line).map(|it| EventKind::of(&it.details).name());
+    let kind = |line| {
+        serde_json::from_str::<StreamEvent>(line).map(|it| EventKind::of(&it.details).name())
+    };
     output
         .lines()
         .map(|line| kind(line).unwrap().to_owned())

@@ -15,7 +15,7 @@ struct LoadedProgram {
 }
 
 /// A probe, loaded by one mechanism.
-pub struct Attempt {
+pub(super) struct Attempt {
     probe: &'static Probe,
     loaded: Option<(Mechanism, Vec<LoadedProgram>)>,
     /// The ways that are left should this one not do.
@@ -25,7 +25,7 @@ pub struct Attempt {
 
 /// What must be kept for a probe to stay attached.
 #[derive(Default)]
-pub struct Attached {
+pub(super) struct Attached {
     pub programs: Vec<OwnedFd>,
     pub links: Vec<OwnedFd>,
 }
@@ -65,13 +65,13 @@ impl Attempt {
     }
 
     /// The programs that are loaded.
-    pub fn programs(&self) -> impl Iterator<Item = &OwnedFd> {
+    pub(super) fn programs(&self) -> impl Iterator<Item = &OwnedFd> {
         let programs = self.loaded.iter().flat_map(|(_, programs)| programs);
         programs.map(|program| &program.descriptor)
     }
 
     /// Attaches what is loaded, or what comes next where that cannot be attached.
-    pub fn attach(mut self, loader: Loader<'_>) -> (ProbeStatus, Attached) {
+    pub(super) fn attach(mut self, loader: Loader<'_>) -> (ProbeStatus, Attached) {
         while let Some((mechanism, programs)) = self.loaded.take() {
             match attach(programs) {
                 Ok(attached) => return (self.status(mechanism, ProbeState::Attached), attached),
@@ -135,7 +135,7 @@ fn attach(programs: Vec<LoadedProgram>) -> Result<Attached, ProbeError> {
 
 /// Loads the programs of all probes, on all CPUs: the verifier takes milliseconds for each, and
 /// runs for several at once. In the order of `probes`.
-pub fn begin_all(
+pub(super) fn begin_all(
     loader: Loader<'_>,
     probes: &'static [Probe],
     ways: impl Fn(&'static Probe) -> Vec<&'static MechanismPrograms> + Sync,
