@@ -142,7 +142,7 @@ fn set_baseline(cgroup: &CgroupKey, baseline: &Baseline) {
 }
 
 /// Where a process is, and where those of its container are expected to be.
-struct Found {
+struct Whereabouts {
     baseline: &'static Baseline,
     host: &'static NamespaceInodes,
     now: NamespaceInodes,
@@ -152,12 +152,12 @@ struct Found {
 
 /// `None` where `cgroup` is in no container with a baseline.
 #[inline(always)]
-fn compare<const TYPED: bool>(task: Pointer<TYPED>, cgroup: &CgroupKey) -> Option<Found> {
+fn compare<const TYPED: bool>(task: Pointer<TYPED>, cgroup: &CgroupKey) -> Option<Whereabouts> {
     let (baseline, host) = (baseline(cgroup)?, config::host()?);
     let mut now = NamespaceInodes::default();
     task::capture_namespaces(task, &mut now);
     let outside = host_only(&now, &baseline.namespaces, host);
-    Some(Found {
+    Some(Whereabouts {
         baseline,
         host,
         now,
@@ -286,7 +286,7 @@ pub fn find(task: Probed, cgroup: &CgroupKey) {
 
 /// Counts and tells what is new of the host's namespaces that a process is in.
 #[inline(always)]
-fn report(task: Probed, process: &ProcessKey, outside: u32, found: &Found, how: How) {
+fn report(task: Probed, process: &ProcessKey, outside: u32, found: &Whereabouts, how: How) {
     // SAFETY: as in `born`.
     let mut known = unsafe { ESCAPED.get(process) }.copied().unwrap_or_default();
     let (uncounted, untold) = (outside & !known, outside & !(known >> NAMESPACE_TYPES));
@@ -316,7 +316,7 @@ fn report(task: Probed, process: &ProcessKey, outside: u32, found: &Found, how: 
 /// is the first one, and has left namespaces of the host since, it was a runtime that executed itself:
 /// only now it is where the container is.
 #[inline(always)]
-fn settle(process: &ProcessKey, found: &Found) {
+fn settle(process: &ProcessKey, found: &Whereabouts) {
     let expected = found.baseline;
     if is_stranger(process) {
         let _ = STRANGERS.insert(process, OWN, 0);

@@ -4,9 +4,13 @@
 /// A field and where it stands: `member.member` of a struct, a struct's size or BTF id, or an enumerator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
+    /// The offset of `member.member` in a struct.
     Member(&'static str, &'static str),
+    /// The size of a struct.
     Size(&'static str),
+    /// The BTF id of a struct.
     Id(&'static str),
+    /// The value of an enumerator of an enum.
     Enumerator(&'static str, &'static str),
 }
 
@@ -22,6 +26,7 @@ macro_rules! fields {
         /// One value of [`ProgramConfig::fields`].
         #[repr(usize)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the table names the field of the kernel")]
         pub enum Field { $($field,)* }
 
         /// How the agent finds each [`Field`], and whether a kernel must have it.

@@ -4,6 +4,7 @@
 macro_rules! named {
     ($(#[$meta:meta])* $type:ident, $count:ident { $($(#[$vmeta:meta])* $variant:ident = $name:literal,)* }) => {
         $(#[$meta])*
+        #[allow(missing_docs, reason = "a variant without a doc is said by its name")]
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum $type { $($(#[$vmeta])* $variant,)* }
@@ -198,6 +199,7 @@ pub const WATCHED_BELOW: u64 = 1024;
 /// How many records of one sort a cgroup may send to the rare ring; more are counted as suppressed.
 #[derive(Clone, Copy, Debug)]
 pub struct RareBounds {
+    /// Records that one cgroup may send in a second.
     pub per_second: u64,
     /// Before what was in the ring is read: at most twice as many of its are unread.
     pub unread: u64,

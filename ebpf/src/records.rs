@@ -13,8 +13,11 @@ pub const UNLIMITED: u64 = u64::MAX;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CgroupKey {
+    /// The cgroup's id in its hierarchy.
     pub id: u64,
+    /// The hierarchy's id; 0: v2.
     pub hierarchy: u32,
+    /// Padding, always 0.
     pub zero: u32,
 }
 
@@ -29,7 +32,9 @@ pub const OVERFLOW: CgroupKey = CgroupKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskCgroups {
+    /// The cgroup's id in each hierarchy.
     pub ids: [u64; HIERARCHIES],
+    /// The hierarchy's id; 0: v2.
     pub hierarchies: [u32; HIERARCHIES],
     /// The cgroup's depth below the root of its hierarchy; 0 is the root.
     pub levels: [u32; HIERARCHIES],
@@ -44,17 +49,24 @@ pub type NamespaceInodes = [u32; NAMESPACES];
 pub struct Task {
     /// When the process (its thread group's leader) started, in ns of CLOCK_BOOTTIME.
     pub start_time: u64,
+    /// The task's cgroups.
     pub cgroups: TaskCgroups,
+    /// The process id in the host's pid namespace.
     pub pid: u32,
+    /// The thread id in the host's pid namespace.
     pub tid: u32,
+    /// The parent's process id.
     pub ppid: u32,
     /// The pid in the task's own pid namespace.
     pub ns_pid: u32,
+    /// The real user id in the initial user namespace.
     pub uid: u32,
     /// Inode of the outermost pid namespace below the initial one; 0 where the task is in the
     /// initial one itself.
     pub outer_pid_namespace: u32,
+    /// The task's namespaces.
     pub namespaces: NamespaceInodes,
+    /// The thread's name, ended by a NUL.
     pub comm: [u8; 16],
 }
 
@@ -84,6 +96,7 @@ impl Task {
 pub struct Header {
     /// A [`crate::Kind`].
     pub kind: u32,
+    /// Padding, always 0.
     pub zero: u32,
     /// ns of CLOCK_BOOTTIME.
     pub time: u64,
@@ -95,8 +108,11 @@ pub struct Header {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct CloneRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
+    /// The new process.
     pub child: Task,
+    /// The `CLONE_NEW*` bits that the call requested.
     pub flags: u64,
 }
 
@@ -104,8 +120,11 @@ pub struct CloneRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct NamespaceCallRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
+    /// The caller's namespaces before the call.
     pub before: NamespaceInodes,
+    /// The `CLONE_NEW*` bits that the call requested.
     pub flags: u64,
     /// 0 or a negative errno.
     pub result: i64,
@@ -115,18 +134,25 @@ pub struct NamespaceCallRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct OomRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
+    /// The process that the OOM killer killed.
     pub victim: Task,
     /// The memory cgroup whose limit was hit; id 0 where none was.
     pub owner: CgroupKey,
     /// Bytes, or [`UNLIMITED`]; likewise below.
     pub limit: u64,
+    /// The memory in use, in bytes.
     pub usage: u64,
     /// Of swap on v2, of memory and swap together on v1, as the kernel counts.
     pub swap_limit: u64,
+    /// The swap in use on v2, memory and swap together on v1, in bytes.
     pub swap_usage: u64,
+    /// The victim's anonymous memory, in bytes.
     pub anon: u64,
+    /// The victim's mapped files, in bytes.
     pub file: u64,
+    /// The victim's shared memory, in bytes.
     pub shmem: u64,
     /// Kills in the victim's memory cgroup so far: the kernel's own `oom_kill`.
     pub kills: u64,
@@ -140,10 +166,13 @@ pub struct OomRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct CgroupMkdirRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
+    /// The new cgroup.
     pub cgroup: CgroupKey,
     /// Bytes of `path`, at most [`PATH_MAX`] - 1.
     pub path_len: u64,
+    /// The path from the hierarchy's root.
     pub path: [u8; PATH_MAX],
 }
 
@@ -151,7 +180,9 @@ pub struct CgroupMkdirRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct CgroupChangeRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
+    /// The cgroup.
     pub cgroup: CgroupKey,
     /// 1 where there are tasks in the cgroup or below it.
     pub populated: u64,
@@ -161,7 +192,9 @@ pub struct CgroupChangeRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ForkRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
+    /// The new process.
     pub child: Task,
 }
 
@@ -170,14 +203,18 @@ pub struct ForkRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ForkBesideRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
     /// As [`Task`] has them.
     pub start_time: u64,
+    /// The child's process id in the host's pid namespace.
     pub pid: u32,
+    /// The child's process id in its own pid namespace.
     pub ns_pid: u32,
 }
 
 impl ForkBesideRecord {
+    /// The new process: the parent but for its ids and its start.
     pub fn child(&self) -> Task {
         Task {
             start_time: self.start_time,
@@ -194,9 +231,11 @@ impl ForkBesideRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ExecRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
     /// Bytes of the arguments, each with its NUL; `argv` has the first [`ARGV_MAX`] of them.
     pub argv_len: u64,
+    /// The arguments, each followed by a NUL.
     pub argv: [u8; ARGV_MAX],
 }
 
@@ -205,6 +244,7 @@ pub struct ExecRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ExitRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
     /// As wait(2) gives it: the signal in the low 7 bits, the exit code in bits 8 to 15.
     pub status: u32,
@@ -216,12 +256,15 @@ pub struct ExitRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct EscapeRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
     /// A [`crate::NamespaceType`].
     pub namespace: u32,
+    /// The host's namespace.
     pub inode: u32,
     /// A [`crate::How`].
     pub how: u32,
+    /// Padding, always 0.
     pub zero: u32,
 }
 
@@ -229,7 +272,9 @@ pub struct EscapeRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordOutcomes {
+    /// Records that a program wanted to send.
     pub seen: u64,
+    /// Records that are in the ring.
     pub submitted: u64,
     /// The ring was full.
     pub no_room: u64,
@@ -245,9 +290,11 @@ pub struct RecordOutcomes {
 pub struct Sent {
     /// The second (CLOCK_BOOTTIME) that `in_second` counts in.
     pub second: u64,
+    /// Records that the cgroup sent in that second.
     pub in_second: u64,
     /// The position in the ring from which on `in_batch` counts.
     pub batch: u64,
+    /// Records that the cgroup sent in that batch.
     pub in_batch: u64,
 }
 
@@ -261,13 +308,16 @@ pub struct Counts {
     pub forks: u64,
     /// Threads born beside the first one of a process.
     pub threads: u64,
+    /// Padding to a cache line, always 0.
     pub birth_zeros: [u64; 6],
 
+    /// Programs that processes executed.
     pub execs: u64,
     /// Processes ended, by [`crate::Ending`].
     pub exits: [u64; ENDINGS],
     /// Cgroups below this container's whose processes are watched for escapes.
     pub below: u64,
+    /// Padding to a cache line, always 0.
     pub end_zeros: [u64; 2],
 
     /// The epoch of the `EPOCH` map in which the cgroup was found to be of no container.
@@ -346,7 +396,9 @@ pub const SHARED: u64 = 2;
 pub struct ProcessKey {
     /// ns of CLOCK_BOOTTIME.
     pub start_time: u64,
+    /// The process id in the host's pid namespace.
     pub pid: u32,
+    /// Padding, always 0.
     pub zero: u32,
 }
 
@@ -358,6 +410,7 @@ pub struct Baseline {
     /// The cgroup of that first process. In what is made below it is the same: what is in a container
     /// stays in it, and has no first process of its own.
     pub cgroup: CgroupKey,
+    /// The namespaces of its init process.
     pub namespaces: NamespaceInodes,
 }
 
@@ -375,7 +428,9 @@ pub const fn ending(status: u32, oom_killed: bool) -> Ending {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct PendingCall {
+    /// The caller's namespaces before the call.
     pub before: NamespaceInodes,
+    /// The `CLONE_NEW*` bits that the call requested.
     pub flags: u64,
     /// The number of the call's [`crate::Kind`].
     pub kind: u64,

@@ -20,9 +20,9 @@ static EXCLUDED: HashMap<CgroupKey, u8> =
 
 /// What is wanted of one kind of event.
 #[derive(Clone, Copy)]
-pub struct Wanted(u64);
+pub struct KindDemand(u64);
 
-impl Wanted {
+impl KindDemand {
     /// Reads what is wanted of `kind` now.
     #[inline(always)]
     pub fn of(kind: RecordKind) -> Self {

@@ -24,11 +24,13 @@ use agent_engines::witness::own;
 /// A container now: one of `/v1/containers`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerState {
+    /// The container, unit or cgroup.
     #[serde(flatten)]
     pub container: Container,
     /// A server that is older does not say it.
     #[serde(default)]
     pub state: ContainerCondition,
+    /// Whether it has tasks.
     pub running: bool,
     /// RFC 3339: when its cgroup was gone; null while that exists, and where nobody here saw it go.
     pub removed: Option<String>,
@@ -65,6 +67,7 @@ pub struct ContainerState {
 pub enum ContainerCondition {
     /// Its engine has made it, and never started it.
     Created,
+    /// It has tasks.
     Running,
     /// It runs, and the freezer stops it.
     Paused,
@@ -83,6 +86,7 @@ pub enum ContainerCondition {
 }
 
 impl ContainerCondition {
+    /// The condition as tables and JSON write it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Created => "created",

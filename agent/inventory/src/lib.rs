@@ -17,9 +17,11 @@ use serde::{Deserialize, Serialize};
 /// A container, where another thing is told of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ContainerName {
+    /// The container's name.
     pub name: String,
     /// The engine's full id.
     pub id: String,
+    /// The engine's name.
     pub runtime: String,
 }
 

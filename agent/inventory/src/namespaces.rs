@@ -20,8 +20,10 @@ use super::ContainerName;
 /// A namespace now: one of `/v1/namespaces`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceState {
+    /// The entry of `/proc/PID/ns`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// The inode number.
     pub inode: u32,
     /// Whether it is the host's own.
     pub host: bool,
@@ -41,6 +43,7 @@ pub struct NamespaceState {
 /// What holds a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceHolder {
+    /// The process id in the host's pid namespace.
     pub pid: u32,
     /// What is not UTF-8 is replaced by U+FFFD; empty where it is not known.
     pub comm: String,
@@ -61,6 +64,7 @@ const HOLDERS_AT_MOST: usize = 8;
 /// Whose a namespace is: of the processes in it the one that started first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Eldest {
+    /// The process id in the host's pid namespace.
     pub pid: u32,
     /// What is not UTF-8 is replaced by U+FFFD.
     pub comm: String,

@@ -17,6 +17,7 @@ pub struct Moment(SystemTime);
 const LAST: u64 = 253_402_300_799;
 
 impl Moment {
+    /// The clocks of this moment.
     pub fn now() -> Self {
         SystemTime::now().into()
     }

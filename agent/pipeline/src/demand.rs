@@ -1,4 +1,4 @@
-//! What watchers want of the frequent events, told to the kernel.
+//! Which frequent events the watchers want: the pipeline writes it to the kernel's maps.
 
 use std::collections::HashSet;
 
@@ -14,17 +14,17 @@ use agent_stream::streams::EventStreams;
 use agent_tracer::kernel::frequent::FrequentDemand;
 use aya::maps::MapError;
 
-/// The kinds that are sent on demand only.
+/// The kinds that the kernel side sends on demand only.
 const ON_DEMAND: [(RecordKind, StreamKind); 3] = [
     (RecordKind::Fork, StreamKind::Fork),
     (RecordKind::Exec, StreamKind::Exec),
     (RecordKind::Exit, StreamKind::Exit),
 ];
 
-/// What the kernel was told last.
+/// What the kernel's maps hold.
 pub(crate) struct Demand {
     wanted: FrequentDemand,
-    /// The hierarchies by which tasks are counted, and so excluded.
+    /// The hierarchies by which the kernel side counts tasks, and excludes them.
     hierarchies: Vec<u32>,
     kinds: Vec<RecordKind>,
     excluded: HashSet<CgroupKey>,
@@ -43,17 +43,21 @@ impl Demand {
         }
     }
 
-    /// Whether anything is wanted.
+    /// Whether a watcher wants any frequent kind.
     pub(crate) fn is_some(&self) -> bool {
         !self.kinds.is_empty()
     }
 
-    /// Tells the kernel what the streams want now. A cgroup that is not known yet is not excluded,
-    /// and none whose name is still to come: of docker's, or of one that nobody has confirmed yet.
+    /// Writes what the streams want. A cgroup that the registry does not know is not excluded, and neither is one that may
+    /// still get a name: an unconfirmed one, or one of docker's without an image.
     ///
     /// # Errors
-    /// Where a map cannot be written.
-    pub(crate) fn update(&mut self, streams: &EventStreams, registry: &Registry) -> Result<(), MapError> {
+    /// A map cannot be written.
+    pub(crate) fn update(
+        &mut self,
+        streams: &EventStreams,
+        registry: &Registry,
+    ) -> Result<(), MapError> {
         let filters = streams.filters();
         let want = |kind: StreamKind| filters.iter().any(|filter| filter.wants(kind));
         let kinds = ON_DEMAND.into_iter().filter(|(_, kind)| want(*kind));
@@ -63,7 +67,7 @@ impl Demand {
         } else {
             self.excludable(&filters, registry)
         };
-        // What is to come goes first, so that nothing is missed between.
+        // Include first and exclude last, so that nothing is missed between.
         for key in self.excluded.difference(&excluded) {
             self.wanted.include(*key);
         }
@@ -72,7 +76,7 @@ impl Demand {
             .set(kinds.iter().copied(), !excluded.is_empty())?;
         self.kinds = kinds;
         for key in excluded {
-            // Of one that finds no room, more is sent than is wanted.
+            // If the map has no room for a cgroup, the kernel side sends its events although nobody wants them.
             if !self.excluded.contains(&key) && self.wanted.exclude(key).is_ok() {
                 self.excluded.insert(key);
             }
@@ -80,7 +84,7 @@ impl Demand {
         Ok(())
     }
 
-    /// The living cgroups whose tasks no watcher wants to hear of.
+    /// The living cgroups whose tasks' events no watcher wants.
     fn excludable(&self, filters: &[EventFilter], registry: &Registry) -> HashSet<CgroupKey> {
         let is_excluded = |cgroup: &&Cgroup| {
             let container = (cgroup.rank == Rank::Container).then_some(&*cgroup.container);

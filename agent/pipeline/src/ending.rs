@@ -1,5 +1,5 @@
-//! Containers that became empty before their first process was seen. An engine's short helpers come and go before that
-//! process, so a container has ended only when nobody comes for a while.
+//! Containers that became empty before their init process was seen. An engine's short-lived helpers come and go before the
+//! init process, so such a container has stopped only when it stays empty for a while.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -13,13 +13,14 @@ use agent_stream::stream_event::StreamEvent;
 
 use agent_stream::describe::describe;
 
-/// How long nobody has to come. `agent run` and runc are done with their helpers within milliseconds of the first process.
+/// How long a container stays empty before it has stopped. The helpers of `agent run` and runc end within milliseconds of
+/// the start of the init process.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// The most containers that are waited for. Beyond that, the one that became empty first is taken to have ended.
+/// How many containers are waited for. Beyond that, the one that became empty first counts as stopped.
 const AT_MOST: usize = 1024;
 
-/// In the order in which they became empty.
+/// The empty containers, in the order in which they became empty.
 #[derive(Debug, Default)]
 pub(crate) struct EmptyContainers(VecDeque<Empty>);
 
@@ -28,12 +29,12 @@ struct Empty {
     since: Instant,
     cgroup: CgroupKey,
     spell: EmptyPeriod,
-    /// By which it became empty.
+    /// The event that made it empty.
     event: Box<Event>,
 }
 
 impl EmptyContainers {
-    /// Remembers the event if by it a container became empty that may be populated again.
+    /// Remembers the event if it made a container empty that may be populated again.
     pub(crate) fn note(&mut self, event: &Event, registry: &mut Registry, now: Instant) {
         let (Body::CgroupPopulated { cgroup, .. } | Body::CgroupRmdir { cgroup }) = &event.body
         else {
@@ -55,7 +56,7 @@ impl EmptyContainers {
         self.0.len() > AT_MOST
     }
 
-    /// Of those that were empty for long enough, that they have stopped.
+    /// Ends the lives of containers that were empty for long enough, and returns their stops.
     pub(crate) fn ended(
         &mut self,
         registry: &mut Registry,

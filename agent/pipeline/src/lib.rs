@@ -1,4 +1,9 @@
-//! The way of an event: ring, decode, attribute, fan out. The only place where the stages meet.
+//! The tracing thread: it reads a record from a ring, decodes it, attributes it and publishes it. The stages meet only here.
+//!
+//! [`Pipeline`] runs the threads, [`PipelineState`] is what they share with scrapes and streams, and [`look::look`] reads the
+//! host once without tracing it.
+//!
+//! No lock may be held here while a file is read, an engine is asked or a reader is waited for.
 
 #![warn(missing_docs, unreachable_pub)]
 
@@ -36,15 +41,20 @@ use rustix::fd::OwnedFd;
 
 use agent_model::warn_once::WarnOnce;
 
-/// Claims that are looked for before anything is read from the rings; for others later.
+/// How many claims the pipeline confirms before it reads the rings. It confirms the others later.
 const CLAIMS_AT_FIRST: usize = 8192;
 
-/// Claims that are looked at again for one command, some 50 µs each, and how long at most.
+/// How many claims the pipeline tries again for one command, some 50 µs each.
 const CLAIMS_AT_MOST: usize = 1024;
+/// How long it tries claims again for one command.
 const LOOKED_AT_MOST: Duration = Duration::from_millis(100);
 
 /// Why tracing cannot start.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum PipelineError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -56,23 +66,29 @@ pub enum PipelineError {
     Thread(#[source] std::io::Error),
 }
 
-/// What became of the rings' records of one kind. `decoded` and `undecodable` add up to what the
-/// kernel submitted.
+/// What became of the rings' records of one kind. The sum of both is what the kernel side submitted.
 #[derive(Debug, Default)]
 pub struct Decoded {
+    /// Records that became an event.
     pub decoded: AtomicU64,
+    /// Records that did not.
     pub undecodable: AtomicU64,
 }
 
 /// What the tracing thread and its readers share.
 pub struct PipelineState {
+    /// Every cgroup, and the container that it belongs to.
     pub registry: Mutex<Registry>,
+    /// The kernel side's counts.
     pub counts: Mutex<KernelCounts>,
+    /// The loaded programs.
     pub kernel: Mutex<Kernel>,
+    /// The host's cgroup hierarchies.
     pub hierarchies: Hierarchies,
+    /// The open streams.
     pub streams: Arc<EventStreams>,
     witnesses: Witnesses,
-    /// Claims that somebody else than the tracing thread is to look for.
+    /// Claims that wait for the thread `witness`.
     waiting: Waiting,
     demand: Mutex<Demand>,
     decoded: [Decoded; KINDS],
@@ -80,18 +96,18 @@ pub struct PipelineState {
     wake: OwnedFd,
 }
 
-/// Tracing, under way on a thread of its own. Dropping it detaches all probes.
+/// The running threads. Dropping it stops them and detaches all probes.
 pub struct Pipeline {
     shared: Arc<PipelineState>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Pipeline {
-    /// Attaches the probes, scans what was there before, and starts to read the ring. When this
-    /// returns, nothing is missed any more. `witnesses` are asked what confirms a container's claim.
+    /// Attaches the probes, scans the cgroups and processes that exist, and starts to read the rings. From its return on
+    /// every event reaches the streams or is counted as lost. `witnesses` confirms claims.
     ///
     /// # Errors
-    /// Where the kernel refuses, or the host's cgroups cannot be read.
+    /// The kernel refuses, or the host's cgroups cannot be read.
     pub fn start(
         root: &Path,
         options: &TraceOptions,
@@ -113,7 +129,7 @@ impl Pipeline {
         if !see_events(kernel.statuses()) {
             return Err(PipelineError::Blind);
         }
-        // Attached first and scanned then, so that nothing falls between.
+        // Attach first and scan then, so that nothing is missed between.
         let mut registry = Registry::new(host);
         scan::directories(&hierarchies, |chunk| scan::add(&mut registry, chunk));
         let claims = registry.new_claims(CLAIMS_AT_FIRST);
@@ -136,7 +152,7 @@ impl Pipeline {
             stop: AtomicBool::new(false),
             wake,
         });
-        // Of the streams that were open before.
+        // Streams may be open already.
         shared.update_demand();
         let reader = RingReader::new(Arc::clone(&shared), ring, frequent, log);
         let mut pipeline = Self {
@@ -167,6 +183,7 @@ impl Pipeline {
         Ok(())
     }
 
+    /// What the tracing thread shares with its readers.
     pub fn shared(&self) -> &Arc<PipelineState> {
         &self.shared
     }
@@ -181,7 +198,7 @@ impl Drop for Pipeline {
             thread.thread().unpark();
         }
         for thread in self.threads.drain(..) {
-            // A panic there was printed already.
+            // The panic hook has printed a panic of the thread.
             let _ = thread.join();
         }
     }
@@ -193,10 +210,10 @@ impl PipelineState {
         &self.decoded[kind as usize]
     }
 
-    /// Opens a stream. All that `filter` wants and that happens after this is in it.
+    /// Opens a stream of the events that `filter` matches and that happen after this call.
     ///
     /// # Errors
-    /// When too many are open.
+    /// Too many streams are open.
     pub fn open(&self, filter: EventFilter) -> Result<EventStream, TooMany> {
         let stream = self.streams.open(filter)?;
         self.update_demand();
@@ -204,22 +221,22 @@ impl PipelineState {
         Ok(stream)
     }
 
-    /// Tells the kernel what the streams want.
+    /// Sets what the kernel side sends to the frequent rings, by the filters of the open streams.
     pub fn update_demand(&self) {
-        static UNTOLD: WarnOnce = WarnOnce::new();
+        static NOT_SET: WarnOnce = WarnOnce::new();
         let registry = lock(&self.registry);
         match lock(&self.demand).update(&self.streams, &registry) {
-            Ok(()) => UNTOLD.clear(),
+            Ok(()) => NOT_SET.clear(),
             Err(error) => {
                 let why = text::error_line(&error);
                 let what = "the kernel cannot be told which events are wanted";
-                UNTOLD.warn(&format!("{what}: {why}"));
+                NOT_SET.warn(&format!("{what}: {why}"));
             }
         }
     }
 
-    /// Looks again for what confirms the claims that nothing did: an engine may leave its record a moment after it
-    /// makes the cgroup. For commands that name containers.
+    /// Tries unconfirmed claims again, for commands that name containers: an engine may leave its record a moment after it
+    /// makes the cgroup. Takes 100 ms at most.
     pub fn confirm_claims(&self) {
         let claims = lock(&self.registry).unconfirmed(CLAIMS_AT_MOST);
         let began = Instant::now();
@@ -233,7 +250,7 @@ impl PipelineState {
     }
 
     fn wake_reader(&self) {
-        // It fails where a wake-up is under way already.
+        // The write fails if the reader is being woken already.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 }

@@ -1,4 +1,4 @@
-//! Runs of programs that the kernel skipped: what they would have seen is lost.
+//! Runs of programs that the kernel skipped: the events that they would have sent are lost.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use agent_stream::kind::EventKind;
 use agent_tracer::kernel::runs::{Programs, Runs};
 
-/// How often the kernel is asked: it opens and reads a file for each program.
+/// How often the pipeline asks the kernel, which costs a file for each program.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The kinds of records that a run of each probe's programs may make.
+/// The kinds of events that a run of each probe's programs may send.
 const KINDS: [(&str, &[EventKind]); 9] = [
     ("cgroup_mkdir", &[EventKind::Container]),
     ("cgroup_rmdir", &[EventKind::Container]),
@@ -23,14 +23,14 @@ const KINDS: [(&str, &[EventKind]); 9] = [
     ("setns", &[EventKind::Setns, EventKind::Escape]),
 ];
 
-/// What was skipped so far, probe by probe.
+/// How many runs the kernel has skipped so far, by probe.
 #[derive(Debug)]
 pub(crate) struct Missed {
     known: HashMap<&'static str, u64>,
     asked: Instant,
 }
 
-/// What was skipped, by the kinds of records that it may have been, and the time in which it was.
+/// Skipped runs by the kinds of events that they may have sent, and the time in which the kernel skipped them.
 #[derive(Debug, Default)]
 pub(crate) struct Skipped {
     pub kinds: Vec<(EventKind, u64)>,
@@ -45,7 +45,7 @@ impl Missed {
         }
     }
 
-    /// What was skipped since the kernel was last asked; nothing where that was a moment ago.
+    /// The runs that the kernel skipped since the last call; none if that was less than a second ago.
     pub(crate) fn since_last(&mut self, programs: &Programs) -> Skipped {
         let within = self.asked.elapsed();
         if within < INTERVAL {

@@ -31,39 +31,39 @@ use super::{PipelineState, scan};
 
 use agent_model::warn_once::WarnOnce;
 
-/// How often losses, and what watchers want, are looked at.
+/// How often the reader looks at losses, and at what watchers want.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long a frequent record waits at most: they wake the reader only when many wait.
+/// How long a frequent record waits at most. Frequent records wake the reader only when many wait.
 const FREQUENT_INTERVAL: Duration = Duration::from_millis(20);
 
-/// At most one scan for cgroups that were born unseen in this time.
+/// The least time between two scans for cgroups that the registry does not know.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Of the time, scans take one part in so many at most.
+/// Scans take at most one part in so many of the time.
 const SCAN_SHARE: u32 = 4;
 
 static UNREAD: WarnOnce = WarnOnce::new();
 static NO_EVENT: WarnOnce = WarnOnce::new();
 
-/// How often the rare ring is read for the birth of the cgroup that a frequent record is of. The
-/// birth was sent before, but may stand behind a record that another CPU is writing.
+/// How often the reader looks in the rare ring for the record of an unknown cgroup's birth. The kernel side sent it before
+/// the frequent record, but it may be behind a record that another CPU is writing.
 const TRIES: u32 = 16;
 
-/// Cgroups remembered at most for not having been found.
+/// How many cgroups that a scan did not find are remembered.
 const LACKING_AT_MOST: usize = 4096;
 
-/// The thread's own.
+/// The state of the tracing thread.
 pub(crate) struct RingReader {
     shared: Arc<PipelineState>,
     rare: Ring,
-    /// Mapped while somebody wants what is in them, and until they are empty then.
+    /// Mapped while a watcher wants frequent events, and until the rings are empty afterwards.
     frequent: Option<Rings>,
     unwanted: Option<Instant>,
     frequent_map: Frequent,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     clock: Clock,
-    /// Losses in the kernel that streams were told of, by [`RecordKind`].
+    /// Losses in the kernel that were reported to streams, by [`RecordKind`].
     known_losses: [u64; KINDS],
     programs: Arc<Programs>,
     missed: Missed,
@@ -71,7 +71,7 @@ pub(crate) struct RingReader {
     looked: Instant,
     scanned: Instant,
     scan_took: Duration,
-    /// Whether records of births or deaths of cgroups were lost since the last scan.
+    /// Whether records of made or removed cgroups were lost since the last scan.
     lost_births: bool,
     /// Cgroups that were not found since the last scan.
     lacking: HashSet<CgroupKey>,
@@ -130,7 +130,7 @@ impl RingReader {
         }
     }
 
-    /// Maps the frequent rings while somebody wants what is in them.
+    /// Maps the frequent rings while a watcher wants frequent events.
     fn follow_demand(&mut self) {
         if lock(&self.shared.demand).is_some() {
             self.unwanted = None;
@@ -145,14 +145,14 @@ impl RingReader {
             }
             return;
         }
-        // Programs that were running when the kernel was told may be sending still.
+        // Programs that ran while the demand changed may still send.
         let unwanted = *self.unwanted.get_or_insert_with(Instant::now);
         if unwanted.elapsed() >= LOOK_INTERVAL && !self.read_frequent() {
             self.frequent = None;
         }
     }
 
-    /// Until there is something to read or to look at.
+    /// Waits until a ring has records, or an interval has passed.
     fn wait(&self) {
         let interval = if self.frequent.is_some() {
             FREQUENT_INTERVAL
@@ -170,20 +170,19 @@ impl RingReader {
         let mut descriptors: Vec<_> = descriptors
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
             .collect();
-        // Interrupted or not: what there is to do is looked at anyway.
+        // After an interrupted wait the reader looks at the rings as after any other.
         let _ = poll(&mut descriptors, Some(&timeout));
-        // Not to be woken by the same again.
+        // Reset the counter, so that the next poll waits.
         let _ = rustix::io::read(&self.shared.wake, &mut [0u8; 8]);
     }
 
-    /// Reads what is there: what is rare first. A flood must not keep this thread from everything
-    /// else.
+    /// Reads the rings, rare records first. A flood must not keep this thread from its other work.
     fn drain(&mut self) {
         let began = Instant::now();
         while began.elapsed() < LOOK_INTERVAL && (self.read_rare() || self.read_frequent()) {}
     }
 
-    /// Takes one record of the rare ring; false where there is none.
+    /// Takes one record of the rare ring; false if there is none.
     fn read_rare(&mut self) -> bool {
         let Some(read) = self.rare.next(read) else {
             return false;
@@ -218,11 +217,10 @@ impl RingReader {
         true
     }
 
-    /// What confirms the claim of a cgroup that was made, or whose first process executes a program: engines leave their
-    /// records before the one or before the other. Nothing is read for any other record, nor twice for one container in
-    /// many hierarchies.
+    /// Confirms the claim of a new cgroup, or of one whose init process executes a program: engines leave their records
+    /// before one of the two. No other event makes the reader open files, and a container in many hierarchies does so once.
     ///
-    /// Where that took too much time lately, somebody else looks.
+    /// If that took too much time lately, the claim goes to the thread `witness`.
     fn look_for_confirmation(&mut self, event: &Event) -> Option<Confirmation> {
         let mut registry = lock(&self.shared.registry);
         let claim = match &event.body {
@@ -247,12 +245,12 @@ impl RingReader {
         found
     }
 
-    /// Whether there was no scan lately, and those that there were leave most of the time to the rings.
+    /// Whether the last scan is long enough ago to leave most of the time to the rings.
     fn may_scan(&self) -> bool {
         self.scanned.elapsed() >= SCAN_INTERVAL.max(self.scan_took * SCAN_SHARE)
     }
 
-    /// Looks which cgroups there are. Nothing is locked but while some of them are told to the registry.
+    /// Scans for cgroups. The registry is locked only while a chunk of them is added.
     fn scan(&mut self) {
         let began = Instant::now();
         let PipelineState {
@@ -272,7 +270,7 @@ impl RingReader {
         self.confirm_found();
     }
 
-    /// Lets be confirmed what a scan found, and what there was no room for.
+    /// Hands the thread `witness` the claims that a scan found, and those for which it had no room.
     fn confirm_found(&self) {
         let room = self.shared.waiting.room();
         for claim in lock(&self.shared.registry).new_claims(room) {
@@ -287,7 +285,7 @@ impl RingReader {
         }
     }
 
-    /// Tells streams of containers that have stopped since nobody came into them for a while.
+    /// Publishes the stops of containers that stayed empty for long enough.
     fn end_empty(&mut self) {
         let now = Instant::now();
         let mut registry = lock(&self.shared.registry);
@@ -298,7 +296,7 @@ impl RingReader {
         }
     }
 
-    /// Takes one record of the frequent rings; false where there is none.
+    /// Takes one record of the frequent rings; false if there is none.
     fn read_frequent(&mut self) -> bool {
         let Some(read) = self.frequent.as_mut().and_then(|rings| rings.next(read)) else {
             return false;
@@ -316,8 +314,8 @@ impl RingReader {
         true
     }
 
-    /// Rare and frequent rings are not ordered against each other: the birth of the event's cgroup may not
-    /// be read yet.
+    /// Looks for the event's cgroup in the rare ring: the rings are not ordered against each other, so the record of its
+    /// birth may still be there.
     fn look_for(&mut self, cgroup: CgroupKey, event: &Event) {
         if self.lacking.contains(&cgroup) && !self.may_scan() {
             return;
@@ -338,7 +336,7 @@ impl RingReader {
         }
     }
 
-    /// Tells streams of records that the kernel could not send in the time that has gone by.
+    /// Reports to streams the records that the kernel side lost in the last `time`.
     fn tell_losses(&mut self, time: Duration) {
         let Skipped { mut kinds, within } = self.missed.since_last(&self.programs);
         let losses = &mut kinds;
@@ -371,17 +369,17 @@ impl RingReader {
     }
 }
 
-/// A cgroup's first process executes a program.
+/// Updates the kernel's maps when a cgroup's init process executes a program.
 fn begin(task: &Task, registry: &Registry, counts: &mut KernelCounts) {
     if let Some(key) = registry.counted_outside_containers(task) {
-        // A service's mounts say nothing of the containers that it makes below.
+        // A service's namespaces are no baseline for the containers that it makes below.
         counts.forget_baseline(key);
     } else if let Some(key) = keys(task).next() {
         scan::lend(key, registry, counts);
     }
 }
 
-/// What a record says it is, and what it tells.
+/// A record's kind, and its event.
 type Read = (
     Result<RecordKind, decode::DecodeError>,
     Result<Event, decode::DecodeError>,
@@ -391,7 +389,7 @@ fn read(bytes: &[u8]) -> Read {
     (decode::kind(bytes), decode::decode(bytes))
 }
 
-/// The event, counted as what it is.
+/// The event of a record, after it was counted by its kind.
 fn counted((kind, event): Read, shared: &PipelineState) -> Result<Event, decode::DecodeError> {
     let decoded = kind.ok().map(|kind| &shared.decoded[kind as usize]);
     match &event {
@@ -411,7 +409,7 @@ fn counted((kind, event): Read, shared: &PipelineState) -> Result<Event, decode:
     event
 }
 
-/// A cgroup that the event is of and that is not known.
+/// A cgroup of the event's tasks that the registry does not know.
 fn lacking(registry: &Registry, event: &Event) -> Option<CgroupKey> {
     let child = match &event.body {
         Body::Fork { child } => registry.lacking_of(child),
@@ -420,7 +418,7 @@ fn lacking(registry: &Registry, event: &Event) -> Option<CgroupKey> {
     child.or_else(|| registry.lacking_of(&event.caller))
 }
 
-/// The kind under which a stream misses a record.
+/// The kind under which a stream reports the loss of a record.
 fn stream_kind(kind: RecordKind) -> StreamKind {
     match kind {
         RecordKind::Clone => StreamKind::Clone,

@@ -10,6 +10,10 @@ use agent_sys::{Contract, from_bytes};
 
 /// Why bytes are no event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum DecodeError {
     #[error("a record of {0} bytes is too short to say its kind")]
     Short(usize),

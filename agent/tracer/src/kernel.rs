@@ -38,6 +38,10 @@ pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
 /// Why nothing can be traced.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum KernelError {
     #[error(
         "{BTF_PATH}: this kernel shows no type information (BTF), which tracing needs: \
@@ -76,6 +80,10 @@ impl From<ObjectError> for KernelError {
 
 /// Why the processes of the host cannot be listed.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum SnapshotError {
     #[error(transparent)]
     Program(#[from] ProbeError),
@@ -86,6 +94,7 @@ pub enum SnapshotError {
 /// How to load.
 #[derive(Clone, Debug, Default)]
 pub struct TraceOptions {
+    /// The mechanisms that the user chose for probes.
     pub mechanisms: Mechanisms,
     /// A directory on a bpffs under which the maps outlive the process.
     pub pin: Option<PathBuf>,
@@ -122,10 +131,15 @@ impl std::fmt::Debug for Kernel {
 
 /// What comes of loading, in the parts that different threads use.
 pub struct LoadedKernel {
+    /// The programs, ready to be attached.
     pub kernel: Ready,
+    /// The kernel side's counts.
     pub counts: KernelCounts,
+    /// The rare ring.
     pub ring: Ring,
+    /// The frequent rings.
     pub frequent: Frequent,
+    /// What the kernel side sends to the frequent rings.
     pub wanted: FrequentDemand,
     /// The programs' own diagnostics.
     pub log: Option<EbpfLogger<&'static dyn log::Log>>,

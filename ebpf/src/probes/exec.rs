@@ -12,7 +12,7 @@ use crate::{
     config::{active, is_host},
     counts, emit, escape, plain,
     task::{self, Pointer, Typed},
-    wanted::Wanted,
+    wanted::KindDemand,
 };
 
 #[btf_tracepoint(function = "sched_process_exec")]
@@ -37,7 +37,7 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
     if !plain::is_outside(counts, &key) {
         escape::check(task, &key, How::Unseen);
     }
-    if Wanted::of(RecordKind::Exec).from(&key) {
+    if KindDemand::of(RecordKind::Exec).from(&key) {
         emit::send_frequent(RecordKind::Exec, task, |record| fill(task, record));
     } else {
         emit::unwanted(RecordKind::Exec);

@@ -15,7 +15,7 @@ use crate::{
     config::{active, config, field},
     counts, emit, escape, namespace_call, plain,
     task::{self, Typed},
-    wanted::Wanted,
+    wanted::KindDemand,
 };
 
 /// `SIGNAL_GROUP_EXIT` (`include/linux/sched/signal.h`).
@@ -62,7 +62,7 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     };
     if forget(task, counts, &key) {
         emit::send_unless_full(RecordKind::Exit, task.probed(), fill);
-    } else if Wanted::of(RecordKind::Exit).from(&key) {
+    } else if KindDemand::of(RecordKind::Exit).from(&key) {
         emit::send_frequent(RecordKind::Exit, task, fill);
     } else {
         emit::unwanted(RecordKind::Exit);

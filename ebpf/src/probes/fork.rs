@@ -11,7 +11,7 @@ use crate::{
     counts, emit, escape, namespace_call,
     plain::is_outside,
     task::{self, Pointer, Typed},
-    wanted::Wanted,
+    wanted::KindDemand,
 };
 
 /// `include/uapi/linux/sched.h`.
@@ -64,7 +64,7 @@ fn born<const TYPED: bool>(caller: Pointer<TYPED>, child: Typed, flags: u64) {
     if cgroup != from || !is_outside(counts, &from) {
         escape::born(child, &cgroup, caller, &from);
     }
-    let wanted = Wanted::of(RecordKind::Fork);
+    let wanted = KindDemand::of(RecordKind::Fork);
     if wanted.from(&from) || (cgroup != from && wanted.from(&cgroup)) {
         if flags & ELSEWHERE == 0 && task::is_beside(child, caller) {
             emit::send_frequent(RecordKind::Fork, caller, |record: *mut ForkBesideRecord| {

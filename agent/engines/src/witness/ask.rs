@@ -1,5 +1,5 @@
-//! Asks docker what the limits of its containers are meant to be, and which process is the first of each, one container
-//! after the other. Whoever names containers does not wait for it: one that is slow or dead delays its own answers only.
+//! Asks docker for the intended limits and the init process of its containers, one container after the other. Nothing waits
+//! for the answers: a slow or dead docker delays only them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use super::engine::inspect;
 use crate::docker::{Client, DockerState, EngineError};
 use crate::intent::{Error, of_config};
 
-/// Asks for containers, for as long as it is there.
+/// Asks for containers until it is dropped.
 #[derive(Debug)]
 pub struct Asker {
     ids: Sender<String>,
@@ -20,8 +20,8 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Asks the engine on `socket`, and passes each answer to `tell` for as long as that says that it was heard. What
-    /// found no answer is counted in `state`. Needs a tokio runtime.
+    /// Asks the engine on `socket`, and passes each answer to `tell` until that returns false. `state` counts the containers
+    /// without an answer. Needs a tokio runtime.
     pub fn start(
         socket: String,
         state: Arc<DockerState>,
@@ -33,7 +33,7 @@ impl Asker {
         Self { ids, state }
     }
 
-    /// Has the engine asked for the containers that it just told of.
+    /// Asks for the containers in a message of the engine.
     pub fn ask(&self, told: &EngineMessage) {
         match told {
             EngineMessage::Named(id, _) => self.ask_for(id),
@@ -75,7 +75,7 @@ async fn answer_all(
     }
 }
 
-/// By the connection there is, or a new one.
+/// The answer for one container, over the connection that exists or a new one.
 async fn answer(
     socket: &str,
     client: &mut Option<Client>,

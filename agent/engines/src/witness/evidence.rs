@@ -1,4 +1,4 @@
-//! What a record says: which cgroup a container has, and which process is its first.
+//! What a record says: a container's cgroup and its init process.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,16 +22,16 @@ pub(super) struct RecordContents {
     user: u32,
 }
 
-/// Where its cgroup is.
+/// How a record states the cgroup.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Stated {
     #[default]
     Nowhere,
-    /// As an OCI configuration has it: a path, or `SLICE:PREFIX:NAME` of systemd's.
+    /// In the form of an OCI configuration: a path, or `SLICE:PREFIX:NAME` for systemd.
     OciPath(String),
     /// The path below the root of each hierarchy.
     Path(String),
-    /// Where LXC puts it unless told otherwise (src/lxc/cgroups/cgroup.h).
+    /// LXC's default (src/lxc/cgroups/cgroup.h).
     Usual,
     /// The directories, by controller.
     Directories(Vec<PathBuf>),
@@ -43,7 +43,7 @@ struct RecordedProcess {
     started: ProcessStart,
 }
 
-/// What tells a process from a later one with its number.
+/// What tells a process from a later one with the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProcessStart {
     /// In ticks since boot.
@@ -134,7 +134,7 @@ impl RecordContents {
         })
     }
 
-    /// What it confirms of `claim`.
+    /// What the record confirms of `claim`.
     pub(super) fn confirm(
         &self,
         claim: &Claim,
@@ -152,7 +152,7 @@ impl RecordContents {
         }
         let process = self.process?;
         let membership = Membership::of(root, process.pid).ok()?;
-        // Looked at afterwards: who has the number now had it when its cgroups were read.
+        // Check afterwards: a process that has the pid now had it when its cgroups were read.
         process.is_itself(root).then_some(())?;
         let confirmation = confirm_by_process(&claim.id, process.pid, &membership)?;
         confirmation.first(claim)
@@ -160,7 +160,7 @@ impl RecordContents {
 
     /// The paths of the container's own cgroups that the record states.
     fn stated(&self, claim: &Claim, hierarchies: &Hierarchies) -> Vec<String> {
-        // Of several forms the one that is claimed.
+        // A record may allow several paths; the claim selects one.
         let claimed = |paths: &mut dyn Iterator<Item = String>| {
             paths.filter(|path| *path == claim.cgroup).collect()
         };
@@ -192,8 +192,7 @@ impl RecordContents {
         own
     }
 
-    /// The path of `SLICE:PREFIX:NAME` (runc's libcontainer/cgroups/systemd): a scope in the tree of the user's own
-    /// systemd.
+    /// The path of `SLICE:PREFIX:NAME` (runc's libcontainer/cgroups/systemd): a scope of the user's own systemd.
     fn of_systemd(&self, text: &str) -> Option<String> {
         let mut parts = text.splitn(3, ':');
         let (slice, prefix, name) = (parts.next()?, parts.next()?, parts.next()?);
@@ -223,7 +222,7 @@ fn absolute(path: &str) -> String {
 }
 
 impl RecordedProcess {
-    /// One that a file written at that time names.
+    /// The process whose pid is the text of a file that was written at this time.
     fn written(text: &str, at: SystemTime) -> Option<Self> {
         Some(Self {
             pid: text.parse().ok()?,
@@ -231,9 +230,9 @@ impl RecordedProcess {
         })
     }
 
-    /// Whether who has the number is the one that the record is of.
+    /// Whether the process that has the pid is the one in the record.
     fn is_itself(&self, root: &Path) -> bool {
-        /// A clock that was set meanwhile may be off by this.
+        /// How far off a clock that was set meanwhile may be.
         const TOLERANCE: Duration = Duration::from_secs(1);
         let process = HostProcess::new(root, self.pid);
         match self.started {

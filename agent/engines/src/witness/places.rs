@@ -1,4 +1,4 @@
-//! Where engines and their launchers leave records: one row for each.
+//! The table of the records that engines and their launchers leave: one row for each path.
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +8,10 @@ use agent_registry::path::Runtime;
 use super::evidence::RecordContents;
 use super::{file, unread};
 
-/// Directories that are looked at where the one with a record is named after somebody's choice.
+/// How many directories are searched for a record whose directory may have any name.
 const NAMED_AT_MOST: usize = 64;
 
-/// What a record is.
+/// The format of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordForm {
     /// An OCI bundle's `config.json`; the pid is in a file beside it, of this name.
@@ -22,18 +22,18 @@ pub(super) enum RecordForm {
     Crun,
     /// systemd-machined's file on a machine.
     Machine,
-    /// The configuration of a container of LXC: where it puts its cgroups by default is known.
+    /// The configuration of a container of LXC, which puts cgroups at known paths by default.
     Lxc,
 }
 
-/// Below what.
+/// The directory that a row's path is below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BaseDirectory {
     /// `/run` for root, `/run/user/N` for another.
     Run,
-    /// What dockerd has as `--exec-root`; another user's is `/run/user/N/docker`.
+    /// dockerd's `--exec-root`, or `/run/user/N/docker` of another user.
     Docker,
-    /// Root's only.
+    /// A directory of root's only.
     System(&'static str),
 }
 
@@ -42,10 +42,10 @@ type RecordRow = (fn(Runtime) -> bool, BaseDirectory, &'static str, RecordForm);
 const SHIM: RecordForm = RecordForm::Bundle { pid: "init.pid" };
 const CONMON: RecordForm = RecordForm::Bundle { pid: "pidfile" };
 
-/// `{id}` is the container's, `{any}` any directory's name.
+/// The records. `{id}` stands for the container's id, `{any}` for any directory's name.
 #[rustfmt::skip]
 const ROWS: [RecordRow; 12] = [
-    // containerd: runtime/v2/bundle.go. dockerd runs one of its own where no system's is there.
+    // containerd: runtime/v2/bundle.go. dockerd starts its own one unless the system has one.
     (is_oci,    BaseDirectory::Docker,             "containerd/daemon/io.containerd.runtime.v2.task/moby/{id}/config.json", SHIM),
     (is_oci,    BaseDirectory::Run,                "containerd/io.containerd.runtime.v2.task/{any}/{id}/config.json",       SHIM),
     // podman and CRI-O: containers/storage, ContainerRunDirectory.
@@ -53,7 +53,7 @@ const ROWS: [RecordRow; 12] = [
     (is_oci,    BaseDirectory::Run,                "containers/storage/vfs-containers/{id}/userdata/config.json",           CONMON),
     (is_oci,    BaseDirectory::Run,                "containers/overlay-containers/{id}/userdata/config.json",               CONMON),
     (is_oci,    BaseDirectory::Run,                "containers/vfs-containers/{id}/userdata/config.json",                   CONMON),
-    // What the runtimes below them keep: runc's libcontainer/state_linux.go, crun's libcrun/status.c.
+    // The runtimes that these engines start: runc's libcontainer/state_linux.go, crun's libcrun/status.c.
     (is_oci,    BaseDirectory::Docker,             "runtime-runc/moby/{id}/state.json",                                     RecordForm::Runc),
     (is_oci,    BaseDirectory::Run,                "containerd/runc/{any}/{id}/state.json",                                 RecordForm::Runc),
     (is_oci,    BaseDirectory::Run,                "runc/{id}/state.json",                                                  RecordForm::Runc),
@@ -76,7 +76,7 @@ fn is_lxc(runtime: Runtime) -> bool {
     runtime == Runtime::Lxc
 }
 
-/// Where a record of one container may be.
+/// A path at which a record of one container may be.
 #[derive(Debug)]
 pub(super) struct RecordPlace {
     base: PathBuf,
@@ -85,7 +85,7 @@ pub(super) struct RecordPlace {
     user: u32,
 }
 
-/// All places of `user`'s records on the container that is claimed, on a host whose tree is at `root`.
+/// All paths at which `user`'s records on the claimed container may be; `root` is the root of the host's files.
 pub(super) fn of(root: &Path, docker: &Path, claim: &Claim, user: u32) -> Vec<RecordPlace> {
     let rows = ROWS.iter().filter(|(is_for, ..)| is_for(claim.runtime));
     let places = rows.filter_map(|(_, base, path, form)| {
@@ -118,7 +118,7 @@ fn directory(root: &Path, docker: &Path, base: BaseDirectory, user: u32) -> Opti
     }
 }
 
-/// The paths in which a directory of any name below `above` stands for `{any}`.
+/// The paths with each directory below `above` in place of `{any}`.
 fn named(base: &Path, above: &str, user: u32, below: &str) -> Vec<PathBuf> {
     let above = Path::new(above);
     let names = file::names(base, above, user).into_iter().flatten();
@@ -127,7 +127,7 @@ fn named(base: &Path, above: &str, user: u32, below: &str) -> Vec<PathBuf> {
 }
 
 impl RecordPlace {
-    /// Where the record is, if it is there and cannot be read.
+    /// The record's path, if it exists and cannot be read.
     pub(super) fn unread(&self) -> Option<PathBuf> {
         match file::read(&self.base, &self.path, self.user) {
             Some(_) => None,
@@ -135,7 +135,7 @@ impl RecordPlace {
         }
     }
 
-    /// What the record says; `None` where there is none that can be believed.
+    /// What the record says; `None` if there is no record that only its owner can have written.
     pub(super) fn read(&self) -> Option<RecordContents> {
         let record = file::read(&self.base, &self.path, self.user)?;
         let beside =

@@ -1,5 +1,5 @@
-//! Records that are there and cannot be read: too long, of somebody else, or not what their writer writes. What one of them
-//! says is not known, which is not the same as that nobody says it.
+//! Records that exist and cannot be read: they are too long, another user can write to them, or their format is wrong. What
+//! such a record says is unknown, which is not the same as no record.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use agent_registry::path::Runtime;
 use super::{Records, own, places};
 
 impl Records {
-    /// A record on the claimed container that is there and cannot be read.
+    /// The path of a record on the claimed container that exists and cannot be read.
     pub fn unread(&self, claim: &Claim) -> Option<PathBuf> {
         let owner = self.hierarchies.owner_of(&claim.cgroup);
         let user = owner.filter(|user| *user != 0);
@@ -25,7 +25,7 @@ impl Records {
     }
 }
 
-/// Where a file is that could not be read; `None` where it is not there.
+/// The path of a file that could not be read; `None` if it does not exist.
 pub(super) fn is_there(path: PathBuf) -> Option<PathBuf> {
     fs::symlink_metadata(&path).is_ok().then_some(path)
 }

@@ -13,6 +13,7 @@ pub struct Gap {
     /// One word for it: the type of a namespace, `root`, `mounts`, `uid`, `capabilities`, `no_new_privs`, `seccomp`, or
     /// the name of a limit.
     pub about: String,
+    /// A sentence that says what is not isolated.
     pub text: String,
 }
 

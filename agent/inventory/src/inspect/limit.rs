@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::source;
 
+/// A limit of the process: what its cgroup's file holds, and the tightest ancestor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LimitReport {
     /// Named as the flag of `agent run`.
@@ -28,6 +29,7 @@ pub struct LimitReport {
     /// Why its files cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
+    /// The limit.
     #[serde(skip)]
     pub kind: Kind,
     /// What was intended, with its unit.
@@ -40,8 +42,11 @@ pub struct LimitReport {
 pub struct Holds {
     /// As the kernel writes it on v2: `max` is no limit; a quota has its period behind it.
     pub value: String,
+    /// The path of the cgroup.
     pub cgroup: String,
+    /// The file that holds the limit.
     pub source: String,
+    /// The value in the file.
     #[serde(skip)]
     pub held: Held,
     /// The value with its unit.

@@ -10,31 +10,42 @@ use serde::Serialize;
 pub struct ReachableMounts {
     /// How many of them are of each propagation: mount_namespaces(7).
     pub private: usize,
+    /// The number of shared mounts.
     pub shared: usize,
+    /// The number of slave mounts.
     pub slave: usize,
+    /// The number of unbindable mounts.
     pub unbindable: usize,
+    /// All of them.
     pub all: Vec<ReachableMount>,
 }
 
+/// A mount, and whether mount events pass between it and the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReachableMount {
+    /// The mount.
     #[serde(flatten)]
     pub mount: MountPoint,
     /// Which way mounts go between it and the host's; null: neither way, or it is the host's own.
     pub propagates: Option<Propagates>,
 }
 
+/// How mount events pass between the host and the process (mount_namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Propagates {
+    /// Mounts made on either side appear on the other.
     BothWays,
+    /// Mounts made on the host appear here.
     FromHost,
+    /// Mounts made here appear on the host.
     ToHost,
 }
 
 /// The root of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProcessRoot {
+    /// How the root was changed.
     pub how: ChangedRoot,
     /// In its mount namespace.
     pub path: String,
@@ -78,6 +89,7 @@ pub(super) fn root(link: &str, mounts: &[MountPoint], host: &HostMounts) -> Proc
 }
 
 impl ReachableMounts {
+    /// Compares the mounts with the host's.
     pub fn new(mounts: Vec<MountPoint>, host: &HostMounts) -> Self {
         let host = Groups::of(host.as_deref().unwrap_or_default());
         let count = |propagation| {

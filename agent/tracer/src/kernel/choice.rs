@@ -26,6 +26,7 @@ pub struct MechanismChoice {
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Mechanisms {
+    /// Which mechanism sees namespace calls.
     pub syscall_probes: SyscallProbes,
     /// Of two for one probe the later one holds.
     pub choices: Vec<MechanismChoice>,

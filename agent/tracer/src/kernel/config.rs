@@ -9,6 +9,10 @@ use super::program::MARK_VICTIM;
 
 /// Why the programs cannot be told.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum ConfigError {
     #[error("the kernel's type information cannot be read")]
     Btf(#[from] BtfError),
@@ -19,6 +23,7 @@ pub enum ConfigError {
 /// What else than offsets this kernel's type information tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelFacts {
+    /// What the programs read at their load.
     pub config: ProgramConfig,
     /// Whether `mark_victim` gives the task; old kernels give its pid alone.
     pub mark_victim_gives_task: bool,

@@ -12,6 +12,10 @@ use super::object::{BpfObject, ObjectError};
 
 /// Why a counter cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum CountsError {
     #[error(transparent)]
     BpfObject(#[from] ObjectError),

@@ -75,6 +75,7 @@ impl Rings {
         heads.min()
     }
 
+    /// The descriptors of the rings, for poll(2).
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.0.iter().map(|ring| ring.as_fd())
     }

@@ -7,6 +7,7 @@ use agent_ebpf::{COUNTED_CGROUPS, CgroupKey};
 
 const AT_MOST: usize = COUNTED_CGROUPS as usize / 2;
 
+/// The entries of the kernel's maps that borrowers use, each borrower's in the order of use.
 #[derive(Debug, Default)]
 pub struct Lent {
     next: u64,

@@ -18,8 +18,10 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
+    /// All mechanisms, in the order in which they are tried.
     pub const ALL: [Self; 3] = [Self::Trampoline, Self::Btf, Self::Syscall];
 
+    /// The name in `--mechanism` and `agent doctor`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Trampoline => "trampoline",
@@ -32,6 +34,7 @@ impl Mechanism {
 /// The programs that see a probe's events by one mechanism.
 #[derive(Debug)]
 pub struct MechanismPrograms {
+    /// The mechanism.
     pub mechanism: Mechanism,
     /// Program, and what it hooks, in the order of attachment.
     pub programs: &'static [(&'static str, Hook)],
@@ -63,6 +66,7 @@ impl MechanismPrograms {
 /// What sees one kind of event.
 #[derive(Debug)]
 pub struct Probe {
+    /// The name in `agent doctor` and metrics.
     pub name: &'static str,
     /// How it can be attached, best first.
     pub ways: &'static [MechanismPrograms],
@@ -205,12 +209,15 @@ pub const PROBES: &[Probe] = &[
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ProbeState {
+    /// It is attached.
     Attached,
     /// Not asked for.
     Off,
+    /// No mechanism works.
     Failed {
         /// The name of the errno, where there is one.
         errno: Option<String>,
+        /// Why, with the errno's name.
         reason: String,
     },
 }
@@ -218,13 +225,16 @@ pub enum ProbeState {
 /// A mechanism by which a probe cannot be attached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PassedOver {
+    /// The mechanism that does not work here.
     pub mechanism: Mechanism,
     /// The name of the errno, where there is one.
     pub errno: Option<String>,
+    /// Why.
     pub reason: String,
 }
 
 impl PassedOver {
+    /// Notes why a mechanism does not work here.
     pub fn new(mechanism: Mechanism, error: &ProbeError) -> Self {
         Self {
             mechanism,
@@ -237,8 +247,11 @@ impl PassedOver {
 /// A probe and what became of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProbeStatus {
+    /// The probe's name.
     pub probe: &'static str,
+    /// The mechanism that works, or that was tried last.
     pub mechanism: Mechanism,
+    /// Whether it is attached.
     #[serde(flatten)]
     pub state: ProbeState,
     /// Better mechanisms, and why it is none of them.
@@ -248,6 +261,7 @@ pub struct ProbeStatus {
 }
 
 impl ProbeStatus {
+    /// Whether the probe is attached.
     pub fn attached(&self) -> bool {
         self.state == ProbeState::Attached
     }

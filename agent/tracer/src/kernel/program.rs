@@ -70,6 +70,10 @@ pub const MARK_VICTIM: &str = "btf_trace_mark_victim";
 
 /// Why a probe is not attached.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum ProbeError {
     #[error("the BPF object has no program {0}")]
     NoProgram(&'static str),
@@ -108,7 +112,9 @@ impl ProbeError {
 /// What programs are loaded from.
 #[derive(Clone, Copy)]
 pub struct Loader<'a> {
+    /// The loaded maps.
     pub object: &'a BpfObject,
+    /// What this kernel's type information says.
     pub facts: &'a KernelFacts,
 }
 
