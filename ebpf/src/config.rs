@@ -19,11 +19,11 @@ pub static CONFIG: ProgramConfig = ProgramConfig {
 #[map]
 static ACTIVE: Array<u64> = Array::with_max_entries(1, 0);
 
-/// The namespaces of the host: those of its first process.
+/// The namespaces of the host: those of its init process.
 #[map]
 static HOST: Array<NamespaceInodes> = Array::with_max_entries(1, 0);
 
-/// The namespaces of the host, once the agent has told them.
+/// The namespaces of the host, once the agent has written them.
 #[inline(always)]
 pub fn host() -> Option<&'static NamespaceInodes> {
     HOST.get(0)

@@ -16,11 +16,11 @@ use aya_ebpf::{
 #[map]
 static COUNTS: HashMap<CgroupKey, Counts> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
-/// The first process of each cgroup that has one.
+/// The init process of each cgroup that has one.
 #[map]
 static INITS: HashMap<CgroupKey, ProcessKey> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
-/// The cgroup that each first process was first in. It may be in another one by now, below that.
+/// The cgroup that each init process was first in. It may be in another one by now, below that.
 #[map]
 static FIRSTS: HashMap<ProcessKey, CgroupKey> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
@@ -153,7 +153,7 @@ pub fn new_kills(memcg: &CgroupKey, now: u64) -> u64 {
     if now <= known {
         return 0;
     }
-    // Without room the next mark tells of these kills again: rather twice than never.
+    // Without room the next mark counts these kills again: rather twice than never.
     let _ = KILLS.insert(memcg, now, 0);
     now - known
 }
@@ -171,7 +171,7 @@ pub fn init_of(process: &ProcessKey) -> Option<CgroupKey> {
     unsafe { FIRSTS.get(process) }.copied()
 }
 
-/// Forgets a first process; false where it is none, or another CPU did.
+/// Forgets a init process; false where it is none, or another CPU did.
 #[inline(always)]
 pub fn forget_init(init: &ProcessKey) -> bool {
     let Some(key) = init_of(init) else {

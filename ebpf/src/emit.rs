@@ -17,7 +17,7 @@ use crate::{
     task::{self, Pointer},
 };
 
-/// Records of namespace calls, OOM kills, cgroups, first processes and escapes.
+/// Records of namespace calls, OOM kills, cgroups, init processes and escapes.
 #[map]
 static RARE: RingBuf = RingBuf::with_byte_size(RARE_RING_BYTES, 0);
 
@@ -56,7 +56,7 @@ fn see(kind: RecordKind) -> Option<*mut RecordOutcomes> {
     Some(outcomes)
 }
 
-/// Counts an event that nobody asked for.
+/// Counts an event that no watcher wants.
 #[inline(always)]
 pub fn unwanted(kind: RecordKind) {
     if let Some(outcomes) = see(kind) {
@@ -80,7 +80,7 @@ pub fn send<T: 'static>(kind: RecordKind, fill: impl FnOnce(*mut T)) {
     submit(kind, task::current(), outcomes, fill);
 }
 
-/// Likewise, but what the ring has left is kept for OOM kills.
+/// Sends a rare record, unless only the reserve for OOM kills is left in the ring.
 #[inline(always)]
 pub fn send_unless_full<T: 'static, const TYPED: bool>(
     kind: RecordKind,
@@ -96,7 +96,7 @@ pub fn send_unless_full<T: 'static, const TYPED: bool>(
     submit(kind, caller, outcomes, fill);
 }
 
-/// Likewise, within the bounds that keep one container, which has `sent`, from flooding the ring.
+/// Sends a rare record within the bounds that keep one container, which has `sent`, from flooding the ring.
 /// Whether the record is in the ring.
 #[inline(always)]
 pub fn send_bounded<T: 'static, const TYPED: bool>(

@@ -1,6 +1,6 @@
 //! Escapes: a process of a container in a namespace of the host that its container does not have.
 //!
-//! A process is judged by its cgroup's baseline: where the first process was when it first executed
+//! A process is judged by its cgroup's baseline: where the init process was when it first executed
 //! a program. A cgroup made below has the same one, as long as its container has not too many of them. An engine's runtime comes into the container's
 //! cgroup from outside while it is still in namespaces of the host: it is a stranger there, with all
 //! that it starts, until it executes a program inside. From then on it is the container's own, wherever
@@ -21,7 +21,7 @@ use crate::{
     task::{self, Pointer, Probed, Typed},
 };
 
-/// Where the processes of each cgroup with a first process are expected to be.
+/// Where the processes of each cgroup with a init process are expected to be.
 #[map]
 static BASELINES: HashMap<CgroupKey, Baseline> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
@@ -49,13 +49,13 @@ const STRANGER: u8 = 1;
 #[map]
 static ESCAPED: LruHashMap<ProcessKey, u32> = LruHashMap::with_max_entries(8192, 0);
 
-/// Whether `cgroup` may have a first process: one that is made in a container may not.
+/// Whether `cgroup` may have a init process: one that is made in a container may not.
 #[inline(always)]
 pub fn may_begin(cgroup: &CgroupKey) -> bool {
     baseline(cgroup).is_none_or(|baseline| baseline.cgroup == *cgroup)
 }
 
-/// `task` is the first process of `cgroup`, and in the namespaces that are the container's.
+/// `task` is the init process of `cgroup`, and in the namespaces that are the container's.
 #[inline(always)]
 pub fn begin(cgroup: &CgroupKey, task: Typed) {
     let mut baseline = Baseline {
@@ -64,7 +64,7 @@ pub fn begin(cgroup: &CgroupKey, task: Typed) {
     };
     task::capture_namespaces(task.probed(), &mut baseline.namespaces);
     set_baseline(cgroup, &baseline);
-    // In a cgroup that had another first process before, it came as a stranger.
+    // In a cgroup that had another init process before, it came as a stranger.
     let _ = STRANGERS.insert(task::process(task), OWN, 0);
 }
 
@@ -113,7 +113,7 @@ pub fn removed(cgroup: &CgroupKey) {
 #[inline(always)]
 fn baseline(cgroup: &CgroupKey) -> Option<&'static Baseline> {
     // SAFETY: an entry that is replaced or removed while it is read is of a cgroup that ends, or
-    // whose first process does: what is judged by it then is over.
+    // whose init process does: what is judged by it then is over.
     let own = unsafe { BASELINES.get(cgroup) };
     if own.is_some() {
         return own;
@@ -131,7 +131,7 @@ pub fn is_inside(cgroup: &CgroupKey) -> bool {
 #[inline(always)]
 fn set_baseline(cgroup: &CgroupKey, baseline: &Baseline) {
     if BASELINES.insert(cgroup, baseline, 0).is_err() {
-        // Whoever waits for escapes hears that some may be missed, and the metrics say whose.
+        // Streams report that escapes may be missing, and the metrics say in which cgroup.
         emit::no_room(RecordKind::Escape);
         if let Some(counts) = counts::of(cgroup) {
             // SAFETY: a map's value.
@@ -284,7 +284,7 @@ pub fn find(task: Probed, cgroup: &CgroupKey) {
     report(task, &process, outside & before, &found, How::Unseen);
 }
 
-/// Counts and tells what is new of the host's namespaces that a process is in.
+/// Counts and reports the host's namespaces that a process is newly in.
 #[inline(always)]
 fn report(task: Probed, process: &ProcessKey, outside: u32, found: &Whereabouts, how: How) {
     // SAFETY: as in `born`.
@@ -304,7 +304,7 @@ fn report(task: Probed, process: &ProcessKey, outside: u32, found: &Whereabouts,
         // SAFETY: a map's value.
         let counter = unsafe { &raw mut (*counts).escapes[*namespace as usize] };
         counts::add(counter, u64::from(uncounted >> i & 1));
-        // What found no room is told at the next call, exec or look.
+        // An escape without room in the ring is reported at the next call, exec or check.
         if tell(task, counts, *namespace, found.host, how) {
             known |= 1 << (i + NAMESPACE_TYPES);
         }

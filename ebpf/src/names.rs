@@ -1,4 +1,4 @@
-//! What is called what: the kinds of records, the namespaces, the hierarchies, the limits.
+//! Names and bounds: the kinds of records, the namespaces, the hierarchies, the limits of maps and rings.
 
 /// Declares an enum whose discriminants count from 0, with its names in the same order.
 macro_rules! named {
@@ -39,12 +39,12 @@ named! {
         CgroupMkdir = "cgroup_mkdir",
         CgroupRmdir = "cgroup_rmdir",
         CgroupPopulated = "cgroup_populated",
-        /// An exec. Sent while somebody wants it, and always for the first process of a cgroup with
+        /// An exec. Sent while a watcher wants it, and always for the init process of a cgroup with
         /// a mount namespace of its own.
         Exec = "exec",
-        /// The end of a process. Sent while somebody wants it, and always for a first process.
+        /// The end of a process. Sent while a watcher wants it, and always for a init process.
         Exit = "exit",
-        /// The birth of a process. Sent while somebody wants it.
+        /// The birth of a process. Sent while a watcher wants it.
         Fork = "fork",
         /// A process of a container is in a namespace of the host that the container does not have.
         Escape = "escape",
@@ -245,6 +245,6 @@ pub const RARE_RING_BYTES: u32 = 1 << 21;
 /// and escapes, so that no container can push these out.
 pub const RARE_RING_RESERVE: u64 = RARE_RING_BYTES as u64 / 4;
 
-/// Bytes of the rare ring that records of cgroups, first processes and escapes leave free for those of
-/// OOM kills. What these records would have told is found by a scan.
+/// Bytes of the rare ring that records of cgroups, init processes and escapes leave free for those of
+/// OOM kills. A scan finds what such a record would have reported.
 pub const OOM_RESERVE: u64 = RARE_RING_RESERVE / 2;

@@ -140,7 +140,7 @@ pub struct OomRecord {
     pub victim: Task,
     /// The memory cgroup whose limit was hit; id 0 where none was.
     pub owner: CgroupKey,
-    /// Bytes, or [`UNLIMITED`]; likewise below.
+    /// The limit in bytes, or [`UNLIMITED`].
     pub limit: u64,
     /// The memory in use, in bytes.
     pub usage: u64,
@@ -158,7 +158,7 @@ pub struct OomRecord {
     pub kills: u64,
     /// A [`crate::Constraint`].
     pub constraint: u32,
-    /// 1 where the victim is the first process of its cgroup.
+    /// 1 where the victim is the init process of its cgroup.
     pub init_killed: u32,
 }
 
@@ -198,7 +198,7 @@ pub struct ForkRecord {
     pub child: Task,
 }
 
-/// Likewise of one that is where its caller is, in all cgroups and namespaces, as most are: it has the caller's name and
+/// A birth of a process that is in all cgroups and namespaces of its parent, as most are: it has the parent's name and
 /// user, and is its child. Half as long, for most of what a birth costs is what is written of it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -322,7 +322,7 @@ pub struct Counts {
 
     /// The epoch of the `EPOCH` map in which the cgroup was found to be of no container.
     pub plain: u64,
-    /// 1 where a first process was, or is; with [`SHARED`], of what many cgroups share.
+    /// 1 where a init process was, or is; with [`SHARED`], of what many cgroups share.
     pub had_first: u64,
     /// Kills in this very cgroup.
     pub oom_kills: u64,
@@ -402,13 +402,13 @@ pub struct ProcessKey {
     pub zero: u32,
 }
 
-/// The namespaces that the processes of a cgroup are expected in: those of its first process when
+/// The namespaces that the processes of a cgroup are expected in: those of its init process when
 /// that first executed a program.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Baseline {
-    /// The cgroup of that first process. In what is made below it is the same: what is in a container
-    /// stays in it, and has no first process of its own.
+    /// The cgroup of that init process. In what is made below it is the same: what is in a container
+    /// stays in it, and has no init process of its own.
     pub cgroup: CgroupKey,
     /// The namespaces of its init process.
     pub namespaces: NamespaceInodes,

@@ -1,4 +1,4 @@
-//! Which of the frequent events somebody wants: forks, execs and exits are counted always, and sent
+//! Which frequent events a watcher wants: forks, execs and exits are always counted, and sent
 //! while they are asked for.
 
 use agent_ebpf::{COUNTED_CGROUPS, CgroupKey, RecordKind, WANTED_FILTERED};
@@ -8,7 +8,7 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 
-/// Bits `1 << Kind` of the kinds that somebody wants, and [`WANTED_FILTERED`].
+/// Bits `1 << RecordKind` of the kinds that a watcher wants, and [`WANTED_FILTERED`].
 #[map]
 static WANTED: Array<u64> = Array::with_max_entries(1, 0);
 
@@ -18,7 +18,7 @@ static WANTED: Array<u64> = Array::with_max_entries(1, 0);
 static EXCLUDED: HashMap<CgroupKey, u8> =
     HashMap::with_max_entries(COUNTED_CGROUPS, BPF_F_NO_PREALLOC);
 
-/// What is wanted of one kind of event.
+/// Whether a watcher wants events of one kind.
 #[derive(Clone, Copy)]
 pub struct KindDemand(u64);
 

@@ -10,7 +10,7 @@ pub mod engine;
 mod evidence;
 mod file;
 pub mod own;
-mod places;
+mod record_paths;
 mod unread;
 
 use std::path::PathBuf;
@@ -81,7 +81,7 @@ impl Records {
         if claim.runtime == Runtime::Agent {
             return self.stores.confirm(&self.root, claim, user, self.intents);
         }
-        let places = places::of(&self.root, &self.docker_root(), claim, user);
+        let places = record_paths::of(&self.root, &self.docker_root(), claim, user);
         places.into_iter().find_map(|place| {
             let evidence = place.read()?;
             evidence.confirm(claim, &self.root, &self.hierarchies)

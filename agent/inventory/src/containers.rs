@@ -32,15 +32,15 @@ pub struct ContainerState {
     pub state: ContainerCondition,
     /// Whether it has tasks.
     pub running: bool,
-    /// RFC 3339: when its cgroup was gone; null while that exists, and where nobody here saw it go.
+    /// RFC 3339: when its cgroup was removed; null while it exists, and if the agent did not see the removal.
     pub removed: Option<String>,
-    /// The first process; null where it is not known.
+    /// The init process; null where it is not known.
     pub pid: Option<u32>,
-    /// RFC 3339: when its first process started; null while it does not run.
+    /// RFC 3339: when its init process started; null while it does not run.
     pub started: Option<Moment>,
-    /// In its cgroup and those below.
+    /// The number of processes in its cgroup and those below.
     pub processes: u32,
-    /// With the page cache; null where memory is not accounted, likewise below.
+    /// Memory in use with the page cache; null, like the next fields, if the kernel does not account memory.
     pub memory_usage_bytes: Option<u64>,
     /// Without the inactive part of the page cache.
     pub memory_working_set_bytes: Option<u64>,
@@ -50,18 +50,18 @@ pub struct ContainerState {
     pub memory_effective_limit_bytes: Option<u64>,
     /// Used so far.
     pub cpu_usage_seconds: Option<f64>,
-    /// Of one CPU, over the last moment; null where that was not measured.
+    /// The share of one CPU that it used over the last interval; null if it was not measured.
     pub cpu_percent: Option<f64>,
     /// Kills of its processes, in its cgroup and those below, by the OOM killer.
     pub oom_kills: u64,
-    /// Those of the first process.
+    /// The namespaces of the init process.
     pub namespaces: Option<Namespaces>,
-    /// What its limits are meant to be, and who says so; absent where nobody does.
+    /// The intended limits and who set them; absent if they are not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intended: Option<Intent>,
 }
 
-/// How it stands with a container.
+/// The state of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContainerCondition {
@@ -77,9 +77,9 @@ pub enum ContainerCondition {
     Exited,
     /// Its engine does not have it any more.
     Removed,
-    /// Its cgroup is gone, and nobody says whether its engine has it.
+    /// Its cgroup is removed, and no engine reported whether it still has the container.
     Gone,
-    /// The server does not say it, or in a word that is not known here.
+    /// The server is of another version and does not report it, or reports one that is unknown here.
     #[default]
     #[serde(other)]
     Unknown,
@@ -263,7 +263,7 @@ impl UnreadContainer {
     }
 
     /// Adds the kills in a cgroup of the container: the kernel counts a kill in the very cgroup of the victim. Files tell of
-    /// all kills in the living, counts of those in the removed too, but only since the start of who counts.
+    /// all kills in living cgroups. Counts include removed cgroups, but only since the counting process started.
     fn add_kills(
         &mut self,
         cgroup: &Cgroup,
@@ -291,7 +291,7 @@ impl UnreadContainer {
                     state.state = ContainerCondition::Paused;
                 }
             }
-            // Of a claim nobody knows whose it was.
+            // The owner of an unconfirmed cgroup is unknown.
             ContainerCondition::Gone if is_own(&state.container) => {
                 let kept = own::is_kept(Path::new("/"), &state.container.id, self.user);
                 state.state = if kept {

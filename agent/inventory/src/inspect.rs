@@ -58,7 +58,7 @@ pub struct ProcessReport {
     pub cgroups: Fact<Vec<ProcessCgroup>>,
     /// The limits that apply to it.
     pub limits: Vec<LimitReport>,
-    /// `PROPERTY=VALUE` of what its systemd unit asks of the kernel's limits, and no command here judges.
+    /// `PROPERTY=VALUE` of the limits that its systemd unit sets and that the agent does not judge.
     pub not_judged: Vec<String>,
     /// What the process shares with the host.
     pub not_isolated: Vec<Gap>,
@@ -131,7 +131,7 @@ impl<T> Fact<T> {
     }
 }
 
-/// Why a file could not be read; which one is said beside it.
+/// Why a file could not be read. The report names the file beside it.
 fn reason(error: &Error) -> String {
     match error {
         Error::Io { source, .. } => error_line(source),

@@ -35,7 +35,7 @@ pub struct NamespaceState {
     pub containers: Vec<ContainerName>,
     /// Where it is mounted, which holds it when no process is in it any more.
     pub mounts: Vec<String>,
-    /// What else holds it where the main thread of no process is in it, or of the one that was asked for not: of many some.
+    /// Some of what else holds it, if no process's main thread is in it, or not that of the requested process.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<NamespaceHolder>,
 }
@@ -58,10 +58,10 @@ impl NamespaceState {
     }
 }
 
-/// Holders of one namespace that are told of.
+/// How many holders of one namespace are listed.
 const HOLDERS_AT_MOST: usize = 8;
 
-/// Whose a namespace is: of the processes in it the one that started first.
+/// The oldest of the processes in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Eldest {
     /// The process id in the host's pid namespace.
@@ -151,7 +151,7 @@ pub fn find(
 }
 
 impl NamespaceTasks {
-    /// One that nobody is in yet.
+    /// A namespace without processes.
     fn new(registry: &Registry, namespace: Namespace, inode: u32) -> Self {
         Self {
             state: NamespaceState {
@@ -184,7 +184,7 @@ impl NamespaceTasks {
     ) {
         // A mount that is seen here is in the copies of this mount namespace too.
         let is_seen = matches!(held.how, How::Mount(_)) && !self.state.mounts.is_empty();
-        // Who is asked for is told of wherever it is not itself.
+        // The requested process is listed as a holder of each namespace that it is not in.
         let is_asked = wanted && !self.has_wanted_process;
         let is_used = self.state.processes > 0 && !is_asked;
         if is_used || is_seen || self.state.holders.len() >= HOLDERS_AT_MOST {

@@ -1,5 +1,5 @@
 //! Whose network interfaces are whose: those of a network namespace are the one container's whose
-//! first process was there first. What shares them with it, or with the host, has none.
+//! init process was there first. What shares them with it, or with the host, has none.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,7 +18,7 @@ use super::container::Cgroup;
 pub struct Candidates {
     /// The inode of the host's.
     host: u32,
-    /// By inode: the owner's index among the cgroups of the scrape, and its first process.
+    /// By inode: the owner's index among the cgroups of the scrape, and its init process.
     owners: HashMap<u32, Candidate>,
 }
 

@@ -18,7 +18,7 @@ pub enum ContainerKind {
     Cgroup,
 }
 
-/// What a task is in.
+/// A container, unit, sandbox or cgroup that a task is attributed to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Container {

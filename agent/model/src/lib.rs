@@ -1,4 +1,5 @@
-//! What all rooms share: typed events and their moments, text that is safe to show, and numbers with units.
+//! The nouns that all crates share: [`container::Container`], the typed [`event::Event`], [`clock::Moment`], text that is
+//! safe to show, tables, and numbers with units.
 //!
 //! Nothing here opens a file or asks another process. [`clock`] reads the kernel's clocks.
 

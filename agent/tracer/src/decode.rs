@@ -8,7 +8,7 @@ use agent_ebpf::{
 use agent_model::event::{Arguments, Body, Event};
 use agent_sys::{Contract, from_bytes};
 
-/// Why bytes are no event.
+/// Why bytes of a ring are not an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(
     missing_docs,
@@ -31,17 +31,17 @@ pub enum DecodeError {
     How(u32),
 }
 
-/// The kind that a record says it is.
+/// The kind in a record's header.
 ///
 /// # Errors
-/// Where it says none.
+/// The record is too short or has an unknown kind.
 pub fn kind(bytes: &[u8]) -> Result<RecordKind, DecodeError> {
     let number = bytes.first_chunk().ok_or(DecodeError::Short(bytes.len()))?;
     let number = u32::from_ne_bytes(*number);
     RecordKind::from_number(number).ok_or(DecodeError::Kind(number))
 }
 
-/// When what a record tells happened, in ns of CLOCK_BOOTTIME; 0 of what is no record.
+/// The time in a record's header, in ns of CLOCK_BOOTTIME; 0 if the bytes are no record.
 pub fn time(bytes: &[u8]) -> u64 {
     let header = bytes.get(..size_of::<Header>());
     header
@@ -49,10 +49,10 @@ pub fn time(bytes: &[u8]) -> u64 {
         .map_or(0, |it| it.time)
 }
 
-/// The event that a record of the ring tells.
+/// The event of a record.
 ///
 /// # Errors
-/// Where the bytes are no record.
+/// The bytes are no record of a known kind.
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let kind = kind(bytes)?;
     match kind {

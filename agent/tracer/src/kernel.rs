@@ -61,7 +61,7 @@ pub enum KernelError {
     #[error("the processes of the host cannot be listed")]
     Snapshot(#[from] SnapshotError),
     #[error(
-        "this process does not see the host's first process: run it in the host's pid namespace (docker: --pid=host)"
+        "this process does not see the host's init process: run it in the host's pid namespace (docker: --pid=host)"
     )]
     PidNamespace,
     #[error(transparent)]
@@ -91,7 +91,7 @@ pub enum SnapshotError {
     Read(#[from] io::Error),
 }
 
-/// How to load.
+/// Options of a load.
 #[derive(Clone, Debug, Default)]
 pub struct TraceOptions {
     /// The mechanisms that the user chose for probes.
@@ -129,7 +129,7 @@ impl std::fmt::Debug for Kernel {
     }
 }
 
-/// What comes of loading, in the parts that different threads use.
+/// The loaded programs and maps, in the parts that different threads use.
 pub struct LoadedKernel {
     /// The programs, ready to be attached.
     pub kernel: Ready,
@@ -247,11 +247,11 @@ fn unique() -> u64 {
 }
 
 impl Ready {
-    /// Attaches each probe on its own, one that fails leaves the others, and tells the namespaces
+    /// Attaches each probe by itself, so that one that fails leaves the others, and finds the namespaces
     /// of the host.
     ///
     /// # Errors
-    /// Where the host's first process cannot be seen.
+    /// Where the host's init process cannot be seen.
     pub fn attach(mut self) -> Result<(Kernel, NamespaceInodes), KernelError> {
         let namespaces = host_of(&snapshot(&self.snapshot)?)?;
         self.host.set(0, namespaces, 0)?;
@@ -322,7 +322,7 @@ fn snapshot(program: &OwnedFd) -> Result<Vec<Task>, SnapshotError> {
     Ok(tasks.filter_map(agent_sys::from_bytes).collect())
 }
 
-/// What the programs say, where somebody would see it.
+/// Starts to log the programs' diagnostics, if they would be shown.
 fn log(attempts: &[Attempt]) -> Option<EbpfLogger<&'static dyn log::Log>> {
     if !tracing::enabled!(tracing::Level::DEBUG) {
         return None;
@@ -334,7 +334,7 @@ fn log(attempts: &[Attempt]) -> Option<EbpfLogger<&'static dyn log::Log>> {
             let [id] = fdinfo::numbers(Path::new("/"), program.as_fd(), ["prog_id:"]).ok()?;
             id
         });
-    // Not every program says something.
+    // Only some programs have diagnostics.
     ids.filter_map(|id| EbpfLogger::init_from_id(id as u32).ok())
         .next()
 }

@@ -1,4 +1,4 @@
-//! exec: each is counted and checked for an escape; that of a cgroup's first process is always sent.
+//! exec: each is counted and checked for an escape; that of a cgroup's init process is always sent.
 //!
 //! `void trace_sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
 //! (`include/trace/events/sched.h`): in the task, when the exec can no longer fail.
@@ -52,7 +52,7 @@ fn may_be_first(task: Typed, cgroup: &CgroupKey) -> bool {
     if is_host(Namespace::Mnt, task::mnt_namespace(task)) {
         return false;
     }
-    // The first process comes from outside; what a process of the cgroup starts is a later one.
+    // The init process enters from outside; a process that another one of the cgroup starts is a later one.
     let parent = task.follow(Field::TaskRealParent);
     !task::share_cgroups(task, parent)
         && task::counted_cgroup(parent) != *cgroup

@@ -1,4 +1,4 @@
-//! The end of a process: each is counted; that of a cgroup's first process is always sent.
+//! The end of a process: each is counted; that of a cgroup's init process is always sent.
 //!
 //! `void trace_sched_process_exit(struct task_struct *p, bool group_dead)`
 //! (`include/trace/events/sched.h`); older kernels have no `group_dead`.
@@ -70,7 +70,7 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Forgets what is known of the process of `task`, in `cgroup`, which has `counts`; whether it was a first process.
+/// Forgets what is known of the process of `task`, in `cgroup`, which has `counts`; whether it was a init process.
 #[inline(always)]
 fn forget(task: Typed, counts: *mut Counts, cgroup: &CgroupKey) -> bool {
     let is_outside = plain::is_outside(counts, cgroup);

@@ -59,7 +59,7 @@ fn born<const TYPED: bool>(caller: Pointer<TYPED>, child: Typed, flags: u64) {
         counts::add(unsafe { &raw mut (*counts).threads }, 1);
         return;
     }
-    // SAFETY: likewise.
+    // SAFETY: a map's value.
     counts::add(unsafe { &raw mut (*counts).forks }, 1);
     if cgroup != from || !is_outside(counts, &from) {
         escape::born(child, &cgroup, caller, &from);

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::confirm_by_process;
 use super::file::Document;
-use super::places::RecordForm;
+use super::record_paths::RecordForm;
 
 /// What a record says of a container.
 #[derive(Debug, Default, PartialEq, Eq)]

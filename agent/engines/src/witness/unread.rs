@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use agent_registry::claim::Claim;
 use agent_registry::path::Runtime;
 
-use super::{Records, own, places};
+use super::{Records, own, record_paths};
 
 impl Records {
     /// The path of a record on the claimed container that exists and cannot be read.
@@ -18,8 +18,8 @@ impl Records {
         users.find_map(|user| match claim.runtime {
             Runtime::Agent => own::unread(&self.root, claim, user),
             _ => {
-                let places = places::of(&self.root, &self.docker_root(), claim, user);
-                places.iter().find_map(places::RecordPlace::unread)
+                let places = record_paths::of(&self.root, &self.docker_root(), claim, user);
+                places.iter().find_map(record_paths::RecordPath::unread)
             }
         })
     }

@@ -73,7 +73,7 @@ fn namespace(namespace: &Namespace) -> Option<Gap> {
         names.collect::<Vec<_>>().join(", ")
     };
     match namespace {
-        // What that means is told of its ids.
+        // The gap of its ids says what that means.
         Namespace { host: true, .. } if kind == "user" => None,
         Namespace { host: true, .. } => Some(gap(kind, format!("{kind} namespace is the host's"))),
         Namespace { shared_with, .. } if !shared_with.is_empty() => Some(gap(

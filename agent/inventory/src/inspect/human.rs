@@ -18,7 +18,7 @@ const LABEL: usize = 21;
 /// Columns that a row's text has at least, however narrow the screen.
 const LEAST: usize = 20;
 
-/// Mounts that are told of one by one.
+/// How many mounts are listed one by one.
 const MOUNTS_SHOWN: usize = 10;
 
 /// More than half of all capabilities: those that are not held are the shorter list.
@@ -237,7 +237,7 @@ fn held(names: &[String]) -> String {
     }
 }
 
-/// Hierarchies in which it has the same path are told of together.
+/// Hierarchies in which it has the same path share a line.
 fn cgroups(page: &mut Page, report: &ProcessReport) {
     page.heading("cgroups", &report.cgroups.source);
     let Some(all) = &report.cgroups.value else {

@@ -1,4 +1,4 @@
-//! A limit as `agent inspect` tells of it: intended, held by the cgroup itself, and in effect. Pure.
+//! A limit in the report of `agent inspect`: intended, set in the cgroup itself, and effective. Pure.
 
 use agent_limits::limit::chain::{Chain, Drift, Link, Missing};
 use agent_limits::limit::{Device, Expected, Held, Kind};
@@ -13,11 +13,11 @@ pub struct LimitReport {
     pub limit: &'static str,
     /// The block device `MAJOR:MINOR` that a rate is of.
     pub device: Option<String>,
-    /// What its file was to hold; null where nobody says.
+    /// The intended value of its file; null if it is not known.
     pub intended: Option<String>,
     /// What the cgroup's own file holds; null where it cannot have the limit.
     pub own: Option<Holds>,
-    /// What holds in the end; null where nothing limits it.
+    /// The effective limit; null if nothing limits it.
     pub effective: Option<Holds>,
     /// Where intended, own and effective part: `missing`, `written`, `shadowed`.
     pub drift: Option<&'static str>,
@@ -55,7 +55,7 @@ pub struct Holds {
 }
 
 impl LimitReport {
-    /// `intended` is what its file was to hold, where somebody says.
+    /// Makes the report of one limit. `intended` is the intended value, if it is known.
     pub fn of(chain: &Chain, intended: Option<&Expected>) -> Self {
         Self {
             intended: intended.map(|it| it.held.to_string()),
@@ -93,13 +93,13 @@ impl LimitReport {
         }
     }
 
-    /// Whether there is a file for it, or it limits something; a rate is told of only where it does.
+    /// Whether the limit has a file or is in effect. A rate is listed only if it is in effect.
     pub fn says_something(&self) -> bool {
         let has_file = self.own.is_some() && !self.kind.is_rate();
         has_file || self.effective.is_some() || self.drift.is_some()
     }
 
-    /// What holds, where it is another cgroup's and tighter than its own.
+    /// The effective limit, if it is another cgroup's and tighter than its own.
     pub fn shadow(&self) -> Option<&Holds> {
         let own = self.own.as_ref().map(|own| &own.cgroup);
         self.effective

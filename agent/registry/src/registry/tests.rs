@@ -127,7 +127,7 @@ fn it_starts_with_the_first_directory_and_stops_with_the_last() {
     assert_eq!((stop.action, stop.exit), (ContainerAction::Stop, None));
 }
 
-/// Those of an engine that come before the first process does.
+/// Those of an engine that come before the init process does.
 #[test]
 fn helpers_are_no_life_of_their_own() {
     let mut registry = docker();

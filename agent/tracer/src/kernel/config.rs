@@ -1,4 +1,4 @@
-//! What the BPF programs are told: where this kernel has the fields that they read.
+//! The configuration of the BPF programs: the offsets of the kernel fields that they read.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,7 +7,7 @@ use agent_ebpf::{ABSENT, FIELD_COUNT, FIELDS, Lookup, Need, ProgramConfig};
 use super::btf::{Btf, BtfError};
 use super::program::MARK_VICTIM;
 
-/// Why the programs cannot be told.
+/// Why there is no configuration for this kernel.
 #[derive(Debug, thiserror::Error)]
 #[expect(
     missing_docs,
@@ -20,7 +20,7 @@ pub enum ConfigError {
     Missing(String),
 }
 
-/// What else than offsets this kernel's type information tells.
+/// What this kernel's type information says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelFacts {
     /// What the programs read at their load.
@@ -39,7 +39,7 @@ const PROCESS_EXIT: &str = "btf_trace_sched_process_exit";
 /// Finds the fields, and what is to be hooked, in `btf` (`/sys/kernel/btf/vmlinux`).
 ///
 /// # Errors
-/// Where it is no BTF, or lacks what every capture needs.
+/// It is no BTF, or lacks a required field.
 pub fn find(
     btf: &[u8],
     hooks: impl Iterator<Item = &'static str>,

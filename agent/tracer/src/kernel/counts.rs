@@ -46,7 +46,7 @@ pub struct KernelCounts {
 }
 
 impl KernelCounts {
-    /// Takes the maps, and makes the entry that counts what finds no room.
+    /// Takes the maps, and makes the entry that counts cgroups without an entry of their own.
     ///
     /// # Errors
     /// Where a map is missing, or another.
@@ -121,7 +121,7 @@ impl KernelCounts {
         counts
     }
 
-    /// Takes a cgroup's first process, and what is expected of those there, out of the kernel.
+    /// Removes a cgroup's init process and baseline from the maps.
     fn forget_first(&mut self, key: CgroupKey) {
         if let Ok(init) = self.inits.get(&Plain(key), 0) {
             let _ = self.firsts.remove(&init);
@@ -130,8 +130,8 @@ impl KernelCounts {
         let _ = self.baselines.remove(&Plain(key));
     }
 
-    /// The first process of a cgroup is known that has its place only as long as such ones have not too many. Of those that
-    /// are one too many, only what `is_lent` still is one.
+    /// Lends the entries of a cgroup to a borrower. When too many are lent, the oldest of the borrower with the most lose theirs,
+    /// if `is_lent` says that they are still lent.
     pub fn lend(&mut self, key: CgroupKey, borrower: u64, is_lent: impl Fn(CgroupKey) -> bool) {
         self.taken_back.remove(&key);
         self.lent.lend(key, borrower);
@@ -143,13 +143,13 @@ impl KernelCounts {
         }
     }
 
-    /// The cgroup is of root's container, and its place is its own.
+    /// Notes that a cgroup's entries are its own, since it is a container's of root.
     pub fn give(&mut self, key: CgroupKey) {
         self.lent.remove(key);
         self.taken_back.remove(&key);
     }
 
-    /// Says how many kills the kernel has counted in a cgroup before the programs are attached: they count those after.
+    /// Writes how many kills the kernel counted in a cgroup before the programs are attached: they count later ones.
     ///
     /// # Errors
     /// Where the map is full.
@@ -157,7 +157,7 @@ impl KernelCounts {
         Ok(self.kills.insert(Plain(key), kills, 0)?)
     }
 
-    /// Says which process is the first of a cgroup that is older than the programs.
+    /// Writes the init process of a cgroup that is older than the programs.
     pub fn set_init(&mut self, key: CgroupKey, task: &Task) {
         let init = ProcessKey {
             start_time: task.start_time,
@@ -170,11 +170,11 @@ impl KernelCounts {
         }
     }
 
-    /// Says where the processes of a container that is older than the programs belong, and of `below`, the cgroups below
+    /// Writes the baseline of a container that is older than the programs, also for `below`, the cgroups below
     /// its own.
     pub fn set_baseline(&mut self, baseline: Baseline, below: impl Iterator<Item = CgroupKey>) {
         let own = baseline.cgroup;
-        // Likewise.
+        // An entry that a program or an earlier process made stays.
         let _ = self.baselines.insert(Plain(own), Plain(baseline), NOEXIST);
         for key in below.filter(|key| *key != own).take(WATCHED_BELOW as usize) {
             let _ = self.below.insert(Plain(key), Plain(own), NOEXIST);

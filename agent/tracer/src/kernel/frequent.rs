@@ -1,4 +1,4 @@
-//! The frequent events: forks, execs and exits, which are sent only while somebody wants them.
+//! The frequent events: forks, execs and exits. The kernel side sends them only while a watcher wants them.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -50,10 +50,10 @@ impl Frequent {
 pub struct Rings(Vec<Ring>);
 
 impl Rings {
-    /// What `take` makes of the next record, the oldest that there is. None: there is none yet.
+    /// What `take` makes of the oldest record in the rings; `None` if they are empty.
     ///
-    /// What one record tells may follow from what another one does, as the end of a process from its birth, on another CPU. That
-    /// one was there first, but its ring may have been looked at before: so all are looked at again, until none has an older
+    /// An event may be a consequence of one on another CPU, as the end of a process follows its birth. The earlier record
+    /// was in its ring first, but that ring may have been checked before. So all rings are checked again until none has an older
     /// one.
     pub fn next<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let mut oldest = self.oldest();
@@ -81,7 +81,7 @@ impl Rings {
     }
 }
 
-/// What is wanted of the frequent events.
+/// The maps that say which frequent events the kernel side sends.
 pub struct FrequentDemand {
     wanted: Array<MapData, u64>,
     excluded: HashMap<MapData, Plain<CgroupKey>, u8>,

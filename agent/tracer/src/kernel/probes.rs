@@ -9,9 +9,9 @@ use super::program::{Hook, MARK_VICTIM, ProbeError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mechanism {
-    /// A BPF trampoline (`fentry`, `fexit`): costs nothing but where it is hit.
+    /// A BPF trampoline (`fentry`, `fexit`): costs nothing except where it is hit.
     Trampoline,
-    /// A BTF tracepoint (`tp_btf`): likewise.
+    /// A BTF tracepoint (`tp_btf`): costs nothing except where it is hit.
     Btf,
     /// A system call's tracepoint: while one is attached, every system call of the host pays.
     Syscall,
@@ -38,7 +38,7 @@ pub struct MechanismPrograms {
     pub mechanism: Mechanism,
     /// Program, and what it hooks, in the order of attachment.
     pub programs: &'static [(&'static str, Hook)],
-    /// Likewise, where the kernel has what they hook.
+    /// Further programs, attached if the kernel has what they hook.
     pub where_found: &'static [(&'static str, Hook)],
 }
 
@@ -70,7 +70,7 @@ pub struct Probe {
     pub name: &'static str,
     /// How it can be attached, best first.
     pub ways: &'static [MechanismPrograms],
-    /// What is not seen without it.
+    /// What the agent does not see without it.
     pub loss: &'static str,
 }
 
@@ -267,7 +267,7 @@ impl ProbeStatus {
     }
 }
 
-/// Whether any kind of event that streams tell of is seen: what makes tracing worth while.
+/// Whether the probes see any kind of event that streams show.
 pub fn see_events(statuses: &[ProbeStatus]) -> bool {
     const EVENTS: [&str; 6] = ["oom", "unshare", "setns", "fork", "exec", "exit"];
     let mut attached = statuses.iter().filter(|status| status.attached());

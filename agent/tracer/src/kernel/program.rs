@@ -16,7 +16,7 @@ pub enum Hook {
     Tracepoint(&'static str),
     /// The beginning of a function, by a BPF trampoline.
     Entry(&'static str),
-    /// The end of a function, likewise.
+    /// The end of a function, by a BPF trampoline.
     Exit(&'static str),
     /// An iterator, `bpf_iter_NAME`.
     Iterator(&'static str),
@@ -122,7 +122,7 @@ impl Loader<'_> {
     /// Loads a program. Nothing is attached.
     ///
     /// # Errors
-    /// Where the kernel refuses it, or has not what it hooks.
+    /// The kernel refuses it, or does not have what it hooks.
     pub fn load(self, name: &'static str, hook: Hook) -> Result<OwnedFd, ProbeError> {
         let code = self.object.code(name).ok_or(ProbeError::NoProgram(name))?;
         let (kind, attach) = hook.numbers();
@@ -141,7 +141,7 @@ impl Loader<'_> {
         })
     }
 
-    /// Whether the kernel has what is hooked, as far as its type information tells.
+    /// Whether the kernel has what the program hooks, by its type information.
     pub fn has(self, hook: Hook) -> bool {
         hook.traced(self.facts).is_ok()
     }

@@ -1,4 +1,4 @@
-//! What the kernel tells of the programs of each probe: it skips one on a CPU where another task was preempted in it.
+//! The kernel's counts of runs of each probe's programs: it skips a program on a CPU where another task was preempted in it.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};

@@ -78,7 +78,7 @@ fn is_lxc(runtime: Runtime) -> bool {
 
 /// A path at which a record of one container may be.
 #[derive(Debug)]
-pub(super) struct RecordPlace {
+pub(super) struct RecordPath {
     base: PathBuf,
     path: PathBuf,
     form: RecordForm,
@@ -86,7 +86,7 @@ pub(super) struct RecordPlace {
 }
 
 /// All paths at which `user`'s records on the claimed container may be; `root` is the root of the host's files.
-pub(super) fn of(root: &Path, docker: &Path, claim: &Claim, user: u32) -> Vec<RecordPlace> {
+pub(super) fn of(root: &Path, docker: &Path, claim: &Claim, user: u32) -> Vec<RecordPath> {
     let rows = ROWS.iter().filter(|(is_for, ..)| is_for(claim.runtime));
     let places = rows.filter_map(|(_, base, path, form)| {
         let base = directory(root, docker, *base, user)?;
@@ -95,7 +95,7 @@ pub(super) fn of(root: &Path, docker: &Path, claim: &Claim, user: u32) -> Vec<Re
             None => vec![PathBuf::from(path)],
             Some((above, below)) => named(&base, above, user, below),
         };
-        let place = move |path| RecordPlace {
+        let place = move |path| RecordPath {
             base: base.clone(),
             path,
             form: *form,
@@ -126,7 +126,7 @@ fn named(base: &Path, above: &str, user: u32, below: &str) -> Vec<PathBuf> {
     names.map(|name| above.join(name).join(below)).collect()
 }
 
-impl RecordPlace {
+impl RecordPath {
     /// The record's path, if it exists and cannot be read.
     pub(super) fn unread(&self) -> Option<PathBuf> {
         match file::read(&self.base, &self.path, self.user) {
