@@ -27,7 +27,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::confirm::Allowance;
 use super::ending::EmptyContainers;
 use super::missed::{Missed, Skipped};
-use super::{PipelineState, scan};
+use super::scan;
+use super::state::PipelineState;
 
 use agent_model::warn_once::WarnOnce;
 

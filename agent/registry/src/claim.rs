@@ -11,7 +11,6 @@ use agent_limits::limit::Intent;
 use agent_limits::limit::bound::Bounds;
 
 use super::path::{PathIdentity, Runtime, identify};
-use super::registry::names::Named;
 
 /// A container that a cgroup's path names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +91,31 @@ impl Confirmation {
         self.cgroups.swap(0, at);
         Some(self)
     }
+}
+
+/// An engine's name, image and run state of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// The name; empty: the engine did not report it.
+    pub name: String,
+    /// The image; empty: the engine did not report it.
+    pub image: String,
+    /// Whether the container runs.
+    pub run: RunState,
+}
+
+/// Whether a container runs, as its engine last reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunState {
+    /// The engine did not report it.
+    #[default]
+    Unreported,
+    /// The engine made the container and never started it.
+    Never,
+    /// It runs.
+    Started,
+    /// Its init process has ended.
+    Ended,
 }
 
 type ConfirmClaim = dyn Fn(&Claim) -> Option<Confirmation> + Send + Sync;

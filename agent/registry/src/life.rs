@@ -9,7 +9,15 @@ use std::sync::Arc;
 use agent_ebpf::Task;
 use agent_model::container::{Container, ContainerAction, Exit};
 
-use super::registry::exit;
+/// How a process ended, from its wait status (wait(2)) and its lifetime in ns.
+pub fn exit(status: u32, oom_killed: bool, duration: u64) -> Exit {
+    Exit {
+        code: (status >> 8) as u8,
+        signal: (status & 0x7f) as u8,
+        oom_killed,
+        duration_ms: duration / 1_000_000,
+    }
+}
 
 /// A container's life.
 #[derive(Clone, Debug, Default)]

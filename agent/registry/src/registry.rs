@@ -12,26 +12,19 @@ mod shares;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use agent_ebpf::{CgroupKey, Counts, HIERARCHIES, NamespaceInodes, Task};
-use agent_model::container::{Container, ContainerKind, Exit};
+use agent_model::container::{Container, ContainerKind};
+use cgroup::Id;
 pub use cgroup::{Cgroup, CgroupDirectory};
+pub use dead::{DEAD_AT_MOST, DEAD_FOR};
 use dead::{Dead, DeadOwner, Rare};
-pub use shares::Borrower;
 use shares::DirectoryShares;
+pub use shares::{Borrower, DIRECTORIES_AT_MOST};
 
 use super::life::{Life, LifeChange};
 use super::location::{self, Rank, TaskLocation};
-
-/// How long the registry remembers a removed cgroup.
-pub const DEAD_FOR: Duration = Duration::from_secs(15 * 60);
-/// How many removed cgroups the registry remembers.
-pub const DEAD_AT_MOST: usize = 4096;
-
-/// How many directories of cgroups the registry knows, the removed included. A test has a smaller bound, which it fills
-/// in a second.
-pub const DIRECTORIES_AT_MOST: usize = 1 << if cfg!(test) { 15 } else { 18 };
 
 /// The id of the root of every hierarchy: kernfs makes its node first.
 pub const ROOT_ID: u64 = 1;
@@ -42,9 +35,6 @@ const ROOT: CgroupKey = CgroupKey {
     hierarchy: 0,
     zero: 0,
 };
-
-/// The number of one [`Cgroup`], never reused.
-type Id = u64;
 
 /// A map with a quick hash, for keys that the kernel or this program numbers, so that nobody can choose colliding ones.
 /// Each record of a storm looks up a dozen keys.
@@ -335,16 +325,6 @@ pub fn keys(task: &Task) -> impl Iterator<Item = CgroupKey> + use<> {
             hierarchy: cgroups.hierarchies[i],
             zero: 0,
         })
-}
-
-/// How a process ended, from its wait status (wait(2)) and its lifetime in ns.
-pub fn exit(status: u32, oom_killed: bool, duration: u64) -> Exit {
-    Exit {
-        code: (status >> 8) as u8,
-        signal: (status & 0x7f) as u8,
-        oom_killed,
-        duration_ms: duration / 1_000_000,
-    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use agent_stream::client;
+use agent_stream::client::EventSource;
 use agent_stream::filter::EventFilter;
 use agent_stream::kind::EventKind;
-use agent_stream::source::EventSource;
 use agent_stream::stream_event::StreamEvent;
 use agent_stream::streams::EventStreams;
 use agent_tracer::kernel::TraceOptions;

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_ebpf::NamespaceType;
+use agent_stream::client::EventSource;
 use agent_stream::filter::EventFilter;
 use agent_stream::kind::EventKind;
 use agent_stream::output::{HumanScreen, OutputEnd, OutputFormat, StopAfter};
-use agent_stream::source::EventSource;
 use agent_stream::value::{parse_comm, parse_container, parse_kind, parse_namespace, parse_pid};
 use agent_stream::{output, socket};
 use anyhow::bail;

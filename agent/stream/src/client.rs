@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use agent_model::text::{escape, note};
@@ -16,11 +16,13 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::filter::EventFilter;
 use super::lines::{Lines, LongLine};
 use super::query;
+use super::stream_event::StreamEvent;
 use crate::socket::{DEFAULT, OFF};
 
 /// The client reads at most this many bytes of a refusal.
@@ -321,6 +323,46 @@ impl ServerEvents {
                 Some(Err(source)) => return Err(ClientError::Broken(source)),
                 None if self.lines.is_empty() => return Ok(None),
                 None => return Err(ClientError::Cut),
+            }
+        }
+    }
+}
+
+/// What a source gives an output.
+#[derive(Debug)]
+pub(crate) enum SourceItem {
+    /// Events in JSON, a line each, as the server wrote them.
+    Lines(Bytes),
+    Event(Arc<StreamEvent>),
+}
+
+/// Where the events of an output come from.
+pub enum EventSource {
+    /// A running `agent serve`.
+    Server(ServerEvents),
+    /// This process, which traces by itself.
+    Alone(mpsc::Receiver<Arc<StreamEvent>>),
+}
+
+impl EventSource {
+    /// The next event or lines of events; `None` at the end.
+    pub(super) async fn next(&mut self) -> Option<Result<SourceItem, ClientError>> {
+        match self {
+            Self::Server(events) => Some(events.next().await?.map(SourceItem::Lines)),
+            Self::Alone(events) => events.recv().await.map(SourceItem::Event).map(Ok),
+        }
+    }
+
+    /// The next events; `None` at the end, and at a line that is not an event.
+    pub async fn events(&mut self) -> Option<Vec<Arc<StreamEvent>>> {
+        match self.next().await?.ok()? {
+            SourceItem::Event(event) => Some(vec![event]),
+            SourceItem::Lines(lines) => {
+                let lines = lines.split(|&byte| byte == b'\n');
+                let lines = lines.filter(|line| !line.is_empty());
+                lines
+                    .map(|line| serde_json::from_slice(line).ok().map(Arc::new))
+                    .collect()
             }
         }
     }

@@ -10,9 +10,9 @@ use agent_ebpf::{
 use agent_model::clock::Clock;
 use agent_model::event::{Body, Event};
 use agent_model::names::comm;
-use agent_registry::life::LifeChange;
+use agent_registry::life::{LifeChange, exit};
 use agent_registry::location::{TaskLocation, UNKNOWN};
-use agent_registry::registry::{Registry, exit};
+use agent_registry::registry::Registry;
 
 use crate::argv::Argv;
 use crate::stream_event::{

@@ -19,7 +19,6 @@ pub mod output;
 pub mod query;
 mod repeated;
 pub mod socket;
-pub mod source;
 pub mod stream_event;
 pub mod streams;
 pub mod value;

@@ -9,12 +9,11 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
 use agent_model::text::{escape, escape_json, fit};
-use hyper::body::Bytes;
 use memchr::memchr;
 use memchr::memmem::Finder;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -23,10 +22,9 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::client::ClientError;
+use super::client::{ClientError, EventSource, SourceItem};
 use super::human;
 use super::kind::EventKind;
-use super::source::EventSource;
 use super::stream_event::StreamEvent;
 
 /// The room of the queue between the source and the writing thread.
@@ -130,7 +128,7 @@ fn wait_closed(output: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-async fn feed(mut source: EventSource, items: mpsc::Sender<OutputItem>) -> Result<(), ClientError> {
+async fn feed(mut source: EventSource, items: mpsc::Sender<SourceItem>) -> Result<(), ClientError> {
     while let Some(item) = source.next().await {
         if items.send(item?).await.is_err() {
             break;
@@ -141,7 +139,7 @@ async fn feed(mut source: EventSource, items: mpsc::Sender<OutputItem>) -> Resul
 
 /// Starts the writing thread. The future is ready when the thread ends.
 fn start_writer<W>(
-    queue: mpsc::Receiver<OutputItem>,
+    queue: mpsc::Receiver<SourceItem>,
     writer: W,
     format: OutputFormat,
     limit: Option<NonZeroU64>,
@@ -171,14 +169,6 @@ where
 const BUFFER: usize = 1 << 16;
 /// The columns of a bad line that an error message shows.
 const EXCERPT: usize = 80;
-
-/// What the source gives the writing thread.
-#[derive(Debug)]
-pub(crate) enum OutputItem {
-    /// Events in JSON, a line each, as the server wrote them.
-    Lines(Bytes),
-    Event(Arc<StreamEvent>),
-}
 
 /// How an output writes an event.
 #[derive(Clone, Copy, Debug)]
@@ -247,7 +237,7 @@ pub enum WriteError {
 
 /// Writes what the queue holds until it ends, or until `limit` events are written, not counting `lost`. Blocks.
 fn write_all(
-    mut queue: mpsc::Receiver<OutputItem>,
+    mut queue: mpsc::Receiver<SourceItem>,
     writer: impl Write,
     format: OutputFormat,
     limit: Option<NonZeroU64>,
@@ -264,8 +254,8 @@ fn write_all(
             return Ok(OutputEnd::Source);
         };
         match item {
-            OutputItem::Event(event) => write_line(format.event(&event)?, &mut out, &mut left)?,
-            OutputItem::Lines(lines) => {
+            SourceItem::Event(event) => write_line(format.event(&event)?, &mut out, &mut left)?,
+            SourceItem::Lines(lines) => {
                 for line in split(&lines) {
                     if line != b"\n" && left != Some(0) {
                         write_line(format.served(line)?, &mut out, &mut left)?;
@@ -305,9 +295,9 @@ fn write_line(
 
 /// The next item. If the queue is empty, the buffer is flushed first.
 fn next(
-    queue: &mut mpsc::Receiver<OutputItem>,
+    queue: &mut mpsc::Receiver<SourceItem>,
     out: &mut impl Write,
-) -> io::Result<Option<OutputItem>> {
+) -> io::Result<Option<SourceItem>> {
     match queue.try_recv() {
         Ok(item) => Ok(Some(item)),
         Err(TryRecvError::Empty) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agent_model::clock::Moment;
 use agent_model::lock::lock;
-use agent_stream::source::EventSource;
+use agent_stream::client::EventSource;
 use agent_stream::stream_event::{EventDetails, StreamEvent};
 use tokio::time::{Instant, sleep};
 

@@ -12,7 +12,21 @@ use serde::Deserialize;
 
 use super::confirm_by_process;
 use super::file::Document;
-use super::record_paths::RecordForm;
+
+/// The format of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RecordForm {
+    /// An OCI bundle's `config.json`; the pid is in a file beside it, of this name.
+    Bundle { pid: &'static str },
+    /// runc's `state.json`.
+    Runc,
+    /// crun's `status`.
+    Crun,
+    /// systemd-machined's file on a machine.
+    Machine,
+    /// The configuration of a container of LXC, which puts cgroups at known paths by default.
+    Lxc,
+}
 
 /// What a record says of a container.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use agent_host::owner::Owner;
@@ -74,3 +74,8 @@ fn directory(path: &Path, owner: u32) -> Option<OwnedFd> {
 
 /// Flags of statx(2) that return what the kernel has, without asking a file system's server.
 const UNASKED: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::STATX_DONT_SYNC);
+
+/// The path of a file that could not be read; `None` if it does not exist.
+pub(super) fn is_there(path: PathBuf) -> Option<PathBuf> {
+    std::fs::symlink_metadata(&path).is_ok().then_some(path)
+}

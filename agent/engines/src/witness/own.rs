@@ -16,7 +16,7 @@ use agent_runtime::order::ChangeRoot;
 use agent_runtime::state::{CONFIG, RECORD, Record, Status, directories_of};
 use oci_spec::runtime::Spec;
 
-use super::{file, unread};
+use super::file;
 use crate::intent;
 
 /// Whether the witness reads the intended limits too, which takes longer.
@@ -153,7 +153,7 @@ pub fn unread(root: &Path, claim: &Claim, user: u32) -> Option<PathBuf> {
             read.is_none_or(|file| !is_well(&file.bytes))
         });
         let mut paths = unread.map(|(name, _)| store.join(&claim.id).join(name));
-        paths.find_map(unread::is_there)
+        paths.find_map(file::is_there)
     })
 }
 

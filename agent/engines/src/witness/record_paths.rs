@@ -5,26 +5,11 @@ use std::path::{Path, PathBuf};
 use agent_registry::claim::Claim;
 use agent_registry::path::Runtime;
 
-use super::evidence::RecordContents;
-use super::{file, unread};
+use super::evidence::{RecordContents, RecordForm};
+use super::file;
 
 /// How many directories are searched for a record whose directory may have any name.
 const NAMED_AT_MOST: usize = 64;
-
-/// The format of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RecordForm {
-    /// An OCI bundle's `config.json`; the pid is in a file beside it, of this name.
-    Bundle { pid: &'static str },
-    /// runc's `state.json`.
-    Runc,
-    /// crun's `status`.
-    Crun,
-    /// systemd-machined's file on a machine.
-    Machine,
-    /// The configuration of a container of LXC, which puts cgroups at known paths by default.
-    Lxc,
-}
 
 /// The directory that a row's path is below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +116,7 @@ impl RecordPath {
     pub(super) fn unread(&self) -> Option<PathBuf> {
         match file::read(&self.base, &self.path, self.user) {
             Some(_) => None,
-            None => unread::is_there(self.base.join(&self.path)),
+            None => file::is_there(self.base.join(&self.path)),
         }
     }
 

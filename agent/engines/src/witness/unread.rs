@@ -1,7 +1,6 @@
 //! Records that exist and cannot be read: they are too long, another user can write to them, or their format is wrong. What
 //! such a record says is unknown, which is not the same as no record.
 
-use std::fs;
 use std::path::PathBuf;
 
 use agent_registry::claim::Claim;
@@ -23,9 +22,4 @@ impl Records {
             }
         })
     }
-}
-
-/// The path of a file that could not be read; `None` if it does not exist.
-pub(super) fn is_there(path: PathBuf) -> Option<PathBuf> {
-    fs::symlink_metadata(&path).is_ok().then_some(path)
 }

@@ -12,6 +12,9 @@ use crate::life::Life;
 use crate::location::Rank;
 use crate::path::Runtime;
 
+/// The number of one [`Cgroup`], never reused.
+pub(super) type Id = u64;
+
 /// How many removed directories of one cgroup are remembered: more than there are hierarchies.
 pub(super) const GONE_AT_MOST: usize = 64;
 

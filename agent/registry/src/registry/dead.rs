@@ -1,11 +1,16 @@
 //! The removed cgroups that the registry remembers, and which of them have series.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agent_ebpf::{Counts, Ending};
 
-use super::{DEAD_AT_MOST, DEAD_FOR, Id};
+use super::cgroup::Id;
+
+/// How long the registry remembers a removed cgroup.
+pub const DEAD_FOR: Duration = Duration::from_secs(15 * 60);
+/// How many removed cgroups the registry remembers.
+pub const DEAD_AT_MOST: usize = 4096;
 
 /// How many removed cgroups have series.
 const WITH_SERIES_AT_MOST: usize = 512;

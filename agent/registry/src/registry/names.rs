@@ -11,34 +11,10 @@ use agent_model::text::cut;
 
 use super::{Cgroup, DEAD_FOR, Registry};
 use crate::claim::Confirmation;
+pub use crate::claim::{Named, RunState};
 
 /// How many containers' names the registry remembers, the removed included.
 pub const NAMES_AT_MOST: usize = 16_384;
-
-/// An engine's name, image and run state of a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Named {
-    /// The name; empty: the engine did not report it.
-    pub name: String,
-    /// The image; empty: the engine did not report it.
-    pub image: String,
-    /// Whether the container runs.
-    pub run: RunState,
-}
-
-/// Whether a container runs, as its engine last reported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RunState {
-    /// The engine did not report it.
-    #[default]
-    Unreported,
-    /// The engine made the container and never started it.
-    Never,
-    /// It runs.
-    Started,
-    /// Its init process has ended.
-    Ended,
-}
 
 /// What an engine reports. Containers are named by their full ids.
 #[derive(Clone, Debug, PartialEq, Eq)]

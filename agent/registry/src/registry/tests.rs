@@ -6,6 +6,8 @@ mod shares;
 use agent_model::container::{ContainerAction, ContainerKind};
 
 use super::cgroup::GONE_AT_MOST;
+use std::time::Duration;
+
 use super::*;
 use crate::claim::{Claim, Confirmation};
 

@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet};
 use agent_ebpf::{ABSENT, FIELD_COUNT, FIELDS, Lookup, Need, ProgramConfig};
 
 use super::btf::{Btf, BtfError};
-use super::program::MARK_VICTIM;
+
+/// The tracepoint that old kernels have with another prototype.
+pub(crate) const MARK_VICTIM: &str = "btf_trace_mark_victim";
 
 /// Why there is no configuration for this kernel.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,8 @@
 use agent_model::text;
 use serde::Serialize;
 
-use super::program::{Hook, MARK_VICTIM, ProbeError};
+use super::config::MARK_VICTIM;
+use super::program::{Hook, ProbeError};
 
 /// How a probe comes to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

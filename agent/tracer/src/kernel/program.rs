@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-use super::config::KernelFacts;
+use super::config::{KernelFacts, MARK_VICTIM};
 use super::object::BpfObject;
 
 /// What a program hooks. The names are those of the kernel's type information.
@@ -64,9 +64,6 @@ impl Hook {
             .ok_or(ProbeError::NoHook(name))
     }
 }
-
-/// The tracepoint that old kernels have with another prototype.
-pub const MARK_VICTIM: &str = "btf_trace_mark_victim";
 
 /// Why a probe is not attached.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,7 @@
 //! The lines that the writing thread writes.
 
+use std::sync::Arc;
+
 use super::super::*;
 use crate::samples;
 
@@ -11,7 +13,7 @@ const HUMAN: OutputFormat = OutputFormat::Human(HumanScreen {
 
 fn write(
     format: OutputFormat,
-    items: impl IntoIterator<Item = OutputItem>,
+    items: impl IntoIterator<Item = SourceItem>,
 ) -> (Result<OutputEnd, WriteError>, String) {
     let (sender, queue) = mpsc::channel(16);
     for item in items {
@@ -29,8 +31,8 @@ fn a_record_is_the_same_from_here_and_from_the_server() {
         let json = serde_json::to_string(&event).unwrap();
         let human = human::line(&event, 80, false);
         for (format, text) in [(OutputFormat::Json, json.clone()), (HUMAN, human)] {
-            let served = OutputItem::Lines((json.clone() + "\n").into());
-            let own = OutputItem::Event(Arc::new(event.clone()));
+            let served = SourceItem::Lines((json.clone() + "\n").into());
+            let own = SourceItem::Event(Arc::new(event.clone()));
             let (end, written) = write(format, [served, own]);
             assert_eq!(end.unwrap(), OutputEnd::Source);
             assert_eq!(written, format!("{text}\n{text}\n"));
@@ -52,7 +54,7 @@ fn a_servers_json_is_passed_on_but_for_what_is_hidden() {
     ] {
         let (end, output) = write(
             OutputFormat::Json,
-            [OutputItem::Lines((line.to_owned() + "\n").into())],
+            [SourceItem::Lines((line.to_owned() + "\n").into())],
         );
         assert_eq!(end.unwrap(), OutputEnd::Source);
         assert_eq!(output, format!("{written}\n"));
@@ -72,8 +74,8 @@ fn a_line_that_is_no_event_is_told_after_those_before() {
         (OutputFormat::Json, b"{\"kind\":\"\xff\"}"),
     ] {
         let items = [
-            OutputItem::Event(Arc::new(samples::lost())),
-            OutputItem::Lines(line.into()),
+            SourceItem::Event(Arc::new(samples::lost())),
+            SourceItem::Lines(line.into()),
         ];
         let (end, written) = write(format, items);
         assert_eq!(written.lines().count(), 1);
