@@ -69,8 +69,7 @@ async fn answer(
         .send(Ok(event("rename", "a", "newer").into()))
         .unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let list =
-        r#"[{"Id":"a","Names":["/web/alias","/old"],"Image":"busybox","DockerState":"exited"}]"#;
+    let list = r#"[{"Id":"a","Names":["/web/alias","/old"],"Image":"busybox","State":"exited"}]"#;
     list.into_response()
 }
 
