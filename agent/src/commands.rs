@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use agent_runtime::launch::stage;
 use agent_runtime::state::Store;
 use agent_runtime::supervise;
-use agent_tracer::kernel::probes::{Mechanism, State};
+use agent_tracer::kernel::probes::{Mechanism, ProbeState};
 use clap::Subcommand;
 
 use agent_pipeline::Pipeline;
@@ -266,15 +266,15 @@ fn report_probes(pipeline: &Pipeline, matters: impl Fn(&str) -> bool) {
     let kernel = agent_model::lock::lock(&pipeline.shared().kernel);
     for status in kernel.statuses().iter().filter(|it| matters(it.probe)) {
         match &status.state {
-            State::Failed { reason, .. } => tracing::warn!(
+            ProbeState::Failed { reason, .. } => tracing::warn!(
                 "probe {} is not attached: {reason}; not seen: {}",
                 status.probe,
                 status.loss
             ),
-            State::Off => {
+            ProbeState::Off => {
                 tracing::warn!("probe {} is off; not seen: {}", status.probe, status.loss);
             }
-            State::Attached => {}
+            ProbeState::Attached => {}
         }
     }
     let mut attached = kernel.statuses().iter().filter(|it| it.attached());

@@ -18,7 +18,7 @@ pub use accept::listen;
 use accept::{Service, Tcp};
 use admission::{Admission, Bounds};
 use agent_model::text;
-use agent_stream::streams::Streams;
+use agent_stream::streams::EventStreams;
 use answer::Text;
 use axum::Router;
 use axum::routing::get;
@@ -30,7 +30,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use agent_metrics::scrape::Scraper;
 use agent_metrics::traffic::Side;
 use agent_metrics::traffic::Traffic;
-use agent_pipeline::Shared;
+use agent_pipeline::PipelineState;
 
 /// How long open connections may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_millis(250);
@@ -46,8 +46,8 @@ const SHORT_REQUEST: usize = 16 << 10;
 
 /// What the answers are made from.
 pub struct Server {
-    streams: Arc<Streams>,
-    pipeline: Arc<OnceLock<Arc<Shared>>>,
+    streams: Arc<EventStreams>,
+    pipeline: Arc<OnceLock<Arc<PipelineState>>>,
     scrapes: Arc<Scrapes>,
     lists: Semaphore,
     stopping: watch::Sender<bool>,
@@ -55,7 +55,7 @@ pub struct Server {
 
 impl Server {
     /// One that is not ready yet; streams can be opened.
-    pub fn new(streams: Arc<Streams>, scraper: Scraper) -> Self {
+    pub fn new(streams: Arc<EventStreams>, scraper: Scraper) -> Self {
         let (stopping, _) = watch::channel(false);
         let pipeline = Arc::new(OnceLock::new());
         Self {
@@ -68,7 +68,7 @@ impl Server {
     }
 
     /// Tracing is under way.
-    pub fn set_ready(&self, pipeline: &Arc<Shared>) {
+    pub fn set_ready(&self, pipeline: &Arc<PipelineState>) {
         // There is one pipeline for the life of a server.
         let _ = self.pipeline.set(Arc::clone(pipeline));
         // Of the streams that were opened meanwhile.
@@ -76,7 +76,7 @@ impl Server {
     }
 }
 
-fn scrapes(pipeline: &Arc<OnceLock<Arc<Shared>>>, scraper: Scraper) -> Arc<Scrapes> {
+fn scrapes(pipeline: &Arc<OnceLock<Arc<PipelineState>>>, scraper: Scraper) -> Arc<Scrapes> {
     let pipeline = Arc::clone(pipeline);
     Scrapes::new(move || {
         let shared = pipeline.get().ok_or_else(|| pages::NOT_READY.to_owned())?;

@@ -22,7 +22,9 @@ pub use quantity::Quantity;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Limit {
+    /// So much, in the unit of what is limited.
     Value(u64),
+    /// No limit: `max` in a file of v2.
     Max,
 }
 
@@ -31,19 +33,31 @@ pub enum Limit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
+    /// The memory that a cgroup may use, in bytes.
     Memory,
     /// Memory and swap together.
     MemorySwap,
+    /// Memory, in bytes, that the kernel leaves to a cgroup when memory is short.
     MemoryReservation,
+    /// Memory, in bytes, above which the kernel slows a cgroup down; v2 only.
     MemoryHigh,
+    /// CPU time in each period.
     CpuQuota,
+    /// The share of CPU time among siblings.
     CpuWeight,
+    /// The CPUs that a cgroup may run on.
     CpusetCpus,
+    /// The memory nodes that a cgroup may allocate from.
     CpusetMems,
+    /// The tasks that a cgroup may have.
     Pids,
+    /// Bytes in a second that a cgroup may read from a block device.
     ReadBps,
+    /// Bytes in a second that a cgroup may write to a block device.
     WriteBps,
+    /// Reads in a second from a block device.
     ReadIops,
+    /// Writes in a second to a block device.
     WriteIops,
 }
 
@@ -55,14 +69,21 @@ pub enum Value {
     Amount(Limit),
     /// `both` is memory and swap together. v1 limits that, v2 swap alone: `memory` is the limit of memory beside it.
     Swap {
+        /// The limit of memory, in bytes.
         memory: u64,
+        /// The limit of memory and swap together, in bytes.
         both: Limit,
         /// What `memory` may have been when the file was written, where whoever asked for the limit does not say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         earlier: Option<u64>,
     },
     /// Microseconds of CPU time in each period.
-    Quota { quota: Limit, period: u64 },
+    Quota {
+        /// Microseconds of CPU time.
+        quota: Limit,
+        /// Microseconds.
+        period: u64,
+    },
     /// v1's CPU shares, 2 to 262,144.
     Shares(u64),
     /// v2's CPU weight, 1 to 10,000.
@@ -70,13 +91,20 @@ pub enum Value {
     /// CPUs or memory nodes.
     Numbers(Numbers),
     /// Bytes or I/Os in a second, of a block device.
-    Rate { device: Device, limit: Limit },
+    Rate {
+        /// The device that is limited.
+        device: Device,
+        /// Bytes or I/Os.
+        limit: Limit,
+    },
 }
 
 /// A block device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Device {
+    /// The driver's number.
     pub major: u32,
+    /// The number among the driver's devices.
     pub minor: u32,
 }
 
@@ -86,14 +114,19 @@ pub struct Device {
 pub enum Held {
     /// In the file's unit: bytes, tasks, a weight, shares, or a second's.
     Amount(Limit),
+    /// CPU time in each period.
     Quota {
+        /// Microseconds of CPU time.
         quota: Limit,
+        /// Microseconds.
         period: u64,
     },
+    /// CPUs or memory nodes.
     Numbers(Numbers),
 }
 
 impl Kind {
+    /// All of them, in their order.
     pub const ALL: [Self; 13] = [
         Self::Memory,
         Self::MemorySwap,

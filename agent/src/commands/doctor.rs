@@ -8,9 +8,9 @@ use agent_host::system::System;
 use agent_model::hierarchy::Version;
 use agent_model::text;
 use agent_tracer::kernel;
-use agent_tracer::kernel::Options;
+use agent_tracer::kernel::TraceOptions;
 use agent_tracer::kernel::choice::Mechanisms;
-use agent_tracer::kernel::probes::{State, Status, see_events};
+use agent_tracer::kernel::probes::{ProbeState, ProbeStatus, see_events};
 use serde::Serialize;
 
 /// Show what this kernel and these privileges allow, and why
@@ -44,7 +44,7 @@ struct Report {
     cgroups: Cgroups,
     /// How the agent reaches tracefs, or why it cannot.
     tracefs: String,
-    probes: Vec<Status>,
+    probes: Vec<ProbeStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -103,8 +103,8 @@ fn examine(args: &Args) -> Report {
 }
 
 /// The status of each probe, or the reason why no probe can be loaded.
-fn try_probes(mechanisms: Mechanisms) -> (Vec<Status>, Option<String>) {
-    let options = Options {
+fn try_probes(mechanisms: Mechanisms) -> (Vec<ProbeStatus>, Option<String>) {
+    let options = TraceOptions {
         mechanisms,
         pin: None,
     };
@@ -164,9 +164,9 @@ fn human(report: &Report) -> String {
     }
     for status in &report.probes {
         let (state, reason) = match &status.state {
-            State::Attached => ("attached".to_owned(), None),
-            State::Off => ("off".to_owned(), None),
-            State::Failed { errno, reason } => {
+            ProbeState::Attached => ("attached".to_owned(), None),
+            ProbeState::Off => ("off".to_owned(), None),
+            ProbeState::Failed { errno, reason } => {
                 let errno = errno.clone().unwrap_or_else(|| "failed".to_owned());
                 (errno, Some(reason))
             }

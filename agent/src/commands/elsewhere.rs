@@ -127,7 +127,7 @@ pub fn explained(
             let container = Container {
                 runtime: Runtime::Docker.name().to_owned(),
                 name: name.to_owned(),
-                ..agent_registry::place::of("/").container
+                ..agent_registry::location::of("/").container
             };
             anyhow::anyhow!(of_engine(&container, action, command))
         }
@@ -206,7 +206,7 @@ fn namespace(cgroup: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use agent_registry::place;
+    use agent_registry::location;
 
     use super::*;
 
@@ -215,7 +215,7 @@ mod tests {
             name: name.to_owned(),
             id: id.to_owned(),
             runtime: runtime.name().to_owned(),
-            ..place::of(cgroup).container
+            ..location::of(cgroup).container
         }
     }
 

@@ -9,13 +9,13 @@ use agent_host::membership::Membership;
 use agent_host::pinned::Pinned;
 use agent_host::process::Process;
 use agent_inventory::containers::ContainerState;
-use agent_inventory::inspect::{Report, container_of, page, read};
-use agent_inventory::namespaces::{NamespaceState, Wanted};
+use agent_inventory::inspect::{ProcessReport, container_of, page, read};
+use agent_inventory::namespaces::{NamespaceQuery, NamespaceState};
 use agent_inventory::{containers, namespaces};
 use agent_model::container::Container;
 use agent_model::limit::Intent;
 use agent_model::text::escape_json;
-use agent_pipeline::look::Look;
+use agent_pipeline::look::HostLook;
 use agent_stream::client::ClientError;
 use agent_stream::value::parse_container;
 use agent_stream::{client, socket};
@@ -70,7 +70,7 @@ enum Inventory {
         /// Whether the server is root's or this user's.
         trusted: bool,
     },
-    Look(Box<Look>),
+    Look(Box<HostLook>),
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -106,7 +106,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Another process may have the same pid by this time.
     let is_itself = process.check().is_ok();
     let report = match read {
-        Ok(report) if is_itself => Report {
+        Ok(report) if is_itself => ProcessReport {
             not_judged: match Membership::of(Path::new("/"), pid.get()) {
                 Ok(membership) => unit::not_judged(&membership).await,
                 Err(_) => Vec::new(),
@@ -181,14 +181,14 @@ impl Args {
     }
 
     /// Scans the host in this process.
-    async fn alone(&self) -> anyhow::Result<Box<Look>> {
+    async fn alone(&self) -> anyhow::Result<Box<HostLook>> {
         super::need_privileges("inspect without a server")?;
         super::log_to_stderr("warn");
         Ok(Box::new(self.engine.look().await?))
     }
 }
 
-fn states(look: &Look) -> Vec<ContainerState> {
+fn states(look: &HostLook) -> Vec<ContainerState> {
     let found = containers::find(&look.registry, &look.hierarchies, &look.tasks, None, false);
     let found = found.into_iter();
     found.map(|unread| unread.read(&look.hierarchies)).collect()
@@ -203,9 +203,9 @@ impl Inventory {
     }
 
     async fn all_namespaces(&self, pid: NonZeroU32) -> anyhow::Result<Vec<NamespaceState>> {
-        let wanted = Wanted {
+        let wanted = NamespaceQuery {
             pid: Some(pid),
-            ..Wanted::default()
+            ..NamespaceQuery::default()
         };
         Ok(match self {
             Self::Server { socket, .. } => {

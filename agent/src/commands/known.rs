@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agent_engines::docker::{Client, State};
+use agent_engines::docker::{Client, DockerState};
 use agent_engines::intent;
 use agent_engines::intent::{Intent, Source};
 use agent_engines::witness::{Intents, Records, engine};
@@ -18,10 +18,10 @@ use agent_host::pinned::Pinned;
 use agent_inventory::containers::ContainerState;
 use agent_model::container::Container;
 use agent_model::limit::Bounds;
-use agent_pipeline::look::Look;
+use agent_pipeline::look::HostLook;
 use agent_registry::claim::{Claim, Confirmation, Witnesses};
+use agent_registry::location;
 use agent_registry::path::Runtime;
-use agent_registry::place;
 use agent_stream::client;
 use anyhow::{anyhow, bail};
 
@@ -40,13 +40,13 @@ const LOOKED_AT: usize = 256;
 ///
 /// # Errors
 /// The host's hierarchies cannot be found.
-pub fn witnesses(intents: Intents, docker: Option<Arc<State>>) -> anyhow::Result<Witnesses> {
+pub fn witnesses(intents: Intents, docker: Option<Arc<DockerState>>) -> anyhow::Result<Witnesses> {
     let records = Records::new(Hierarchies::discover(Path::new("/"))?, intents, docker);
     Ok(Witnesses::new(move |claim| records.confirm(claim)))
 }
 
 /// The state of a connected engine.
-pub fn state(client: &Client) -> Arc<State> {
+pub fn state(client: &Client) -> Arc<DockerState> {
     Arc::new(client.state())
 }
 
@@ -182,9 +182,9 @@ impl Fresh {
     /// The outermost container that a process is in, and that container's cgroups; None where it is not confirmed. Any of the
     /// process's cgroups may be the container's.
     pub async fn around(&self, membership: &Membership) -> Option<(Known, Membership)> {
-        let mut places = membership.paths().map(|(_, path)| place::of(path));
+        let mut places = membership.paths().map(|(_, path)| location::of(path));
         let claim = places.find_map(|place| place.claim)?;
-        let candidate = (place::of(&claim.cgroup).container, None);
+        let candidate = (location::of(&claim.cgroup).container, None);
         let known = self.know(&candidate).await?;
         let own = membership.above(|path| claim.covers(path), &claim.cgroup);
         Some((known, own))
@@ -192,7 +192,7 @@ impl Fresh {
 
     /// The container, confirmed or not, or the unit, whose own cgroup is among the paths of `membership`.
     pub async fn at(&self, membership: &Membership) -> Option<Known> {
-        let places = membership.paths().map(|(_, path)| place::of(path));
+        let places = membership.paths().map(|(_, path)| location::of(path));
         let place = places
             .filter(|place| place.own)
             .max_by_key(|place| place.rank)?;
@@ -234,10 +234,10 @@ fn called(claim: &Claim, confirmation: &Confirmation) -> Container {
     };
     Container {
         id: claim.id.clone(),
-        name: or(named.name, place::short(&claim.id)),
-        image: or(named.image, place::UNKNOWN),
+        name: or(named.name, location::short(&claim.id)),
+        image: or(named.image, location::UNKNOWN),
         confirmed: Some(true),
-        ..place::of(&claim.cgroup).container
+        ..location::of(&claim.cgroup).container
     }
 }
 
@@ -297,7 +297,7 @@ pub fn running(states: &[ContainerState]) -> Vec<Candidate> {
 }
 
 /// The running containers of a scan.
-pub fn running_in(look: &Look) -> Vec<Candidate> {
+pub fn running_in(look: &HostLook) -> Vec<Candidate> {
     let running = look.registry.containers().filter(|it| it.life.running());
     let pid = |it: &agent_registry::registry::Cgroup| it.life.init().map(|init| init.pid);
     running

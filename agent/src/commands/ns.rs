@@ -16,8 +16,8 @@ use super::engine::EngineArgs;
 use super::screen;
 use agent_inventory::dot::graph;
 use agent_inventory::namespaces;
+use agent_inventory::namespaces::NamespaceQuery;
 use agent_inventory::namespaces::NamespaceState;
-use agent_inventory::namespaces::Wanted;
 use agent_inventory::ns::table;
 
 const EXAMPLES: &str = "\
@@ -92,7 +92,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Scans the host in this process.
-async fn alone(args: &Args, wanted: &Wanted) -> anyhow::Result<Vec<NamespaceState>> {
+async fn alone(args: &Args, wanted: &NamespaceQuery) -> anyhow::Result<Vec<NamespaceState>> {
     super::need_privileges("ns without a server")?;
     super::log_to_stderr("warn");
     let look = args.engine.look().await?;
@@ -103,8 +103,8 @@ async fn alone(args: &Args, wanted: &Wanted) -> anyhow::Result<Vec<NamespaceStat
 }
 
 impl Args {
-    fn wanted(&self) -> Wanted {
-        Wanted {
+    fn wanted(&self) -> NamespaceQuery {
+        NamespaceQuery {
             kind: self.kind.map(|kind| kind.name().to_owned()),
             container: self.container.clone(),
             pid: self.pid,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use agent_host::descriptors::raise_limit;
 use agent_stream::socket;
-use agent_stream::streams::Streams;
-use agent_tracer::kernel::Options;
+use agent_stream::streams::EventStreams;
+use agent_tracer::kernel::TraceOptions;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -132,7 +132,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         )
     })?;
     let address = listener.local_addr()?;
-    let streams = Arc::new(Streams::default());
+    let streams = Arc::new(EventStreams::default());
     // The kernel measures while this descriptor is open.
     let bpf_stats = args.bpf_stats.then(measure_programs).transpose()?;
     let engine = args.engine.follow();
@@ -150,7 +150,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         &traffic,
     )?;
 
-    let options = Options {
+    let options = TraceOptions {
         mechanisms: args.mechanisms.into(),
         pin: args.pin_path,
     };

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_ebpf::NamespaceType;
-use agent_stream::filter::Filter;
-use agent_stream::kind::Kind;
-use agent_stream::output::{Bounds, End, Format, Screen};
-use agent_stream::source::Source;
+use agent_stream::client::EventSource;
+use agent_stream::filter::EventFilter;
+use agent_stream::kind::EventKind;
+use agent_stream::output::{HumanScreen, OutputEnd, OutputFormat, StopAfter};
 use agent_stream::value::{parse_comm, parse_container, parse_kind, parse_namespace, parse_pid};
 use agent_stream::{output, socket};
 use anyhow::bail;
@@ -49,7 +49,7 @@ pub struct Args {
     /// Only events of these kinds: clone, unshare, setns, oom, container, escape, lost (the default), fork,
     /// exec, exit
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = parse_kind)]
-    kinds: Vec<Kind>,
+    kinds: Vec<EventKind>,
 
     /// Events of all kinds: forks, execs and exits as well
     #[arg(long, conflicts_with = "kinds")]
@@ -138,24 +138,24 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     let source = wanted.open("watch").await?;
     let name = match source {
-        Source::Server(_) => "agent serve",
-        Source::Alone(_) => "the tracer",
+        EventSource::Server(_) => "agent serve",
+        EventSource::Alone(_) => "the tracer",
     };
-    let bounds = Bounds {
-        records: args.limit,
+    let bounds = StopAfter {
+        events: args.limit,
         time: args.time,
     };
     match output::run(source, stdout, closed, format(args.output), bounds).await? {
-        End::Bound | End::Closed => Ok(()),
-        End::Source => bail!("{name} ended the stream"),
+        OutputEnd::Bound | OutputEnd::Closed => Ok(()),
+        OutputEnd::Source => bail!("{name} ended the stream"),
     }
 }
 
 impl Args {
-    fn filter(&self) -> Filter {
-        Filter {
+    fn filter(&self) -> EventFilter {
+        EventFilter {
             kinds: if self.all {
-                Kind::ALL.into()
+                EventKind::ALL.into()
             } else {
                 self.kinds.iter().copied().collect()
             },
@@ -168,11 +168,11 @@ impl Args {
     }
 }
 
-fn format(output: Output) -> Format {
+fn format(output: Output) -> OutputFormat {
     let is_terminal = io::stdout().is_terminal();
     match output {
-        Output::Json => Format::Json,
-        Output::Human => Format::Human(Screen {
+        Output::Json => OutputFormat::Json,
+        Output::Human => OutputFormat::Human(HumanScreen {
             columns: screen::columns,
             colour: screen::colour(),
             header: is_terminal,
@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn the_help_teaches() {
         let help = Command::command().render_long_help().to_string();
-        for kind in Kind::ALL {
+        for kind in EventKind::ALL {
             assert!(help.contains(kind.name()), "{kind:?}");
         }
         for namespace in NamespaceType::ALL {

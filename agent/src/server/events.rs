@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use agent_model::text;
 use agent_stream::query;
-use agent_stream::record::Record;
-use agent_stream::streams::Stream;
+use agent_stream::stream_event::StreamEvent;
+use agent_stream::streams::EventStream;
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
@@ -59,7 +59,7 @@ fn refuse(status: StatusCode, error: &(dyn std::error::Error + 'static)) -> Resp
 }
 
 fn lines(
-    stream: Stream,
+    stream: EventStream,
     stopping: watch::Receiver<bool>,
     patience: Patience,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
@@ -86,7 +86,7 @@ fn lines(
     )
 }
 
-fn push_line(lines: &mut Vec<u8>, record: &Record) {
+fn push_line(lines: &mut Vec<u8>, record: &StreamEvent) {
     // A record is made of strings and numbers: it is always JSON.
     let _ = serde_json::to_writer(&mut *lines, record);
     lines.push(b'\n');
@@ -97,9 +97,9 @@ mod tests {
     use std::pin::pin;
     use std::time::Duration;
 
-    use agent_stream::filter::Filter;
+    use agent_stream::filter::EventFilter;
     use agent_stream::samples;
-    use agent_stream::streams::Streams;
+    use agent_stream::streams::EventStreams;
     use futures_util::StreamExt as _;
     use tokio::time::{Instant, timeout};
 
@@ -108,10 +108,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_may_be_idle_but_takes_what_waits() {
-        let streams = Streams::default();
+        let streams = EventStreams::default();
         let (_stopping, stopped) = watch::channel(false);
         let patience = Patience::new();
-        let stream = streams.open(Filter::default()).unwrap();
+        let stream = streams.open(EventFilter::default()).unwrap();
         let mut lines = pin!(lines(stream, stopped, patience.clone()));
         tokio::select! {
             reason = patience.end() => panic!("an idle stream ended: {reason:?}"),

@@ -18,7 +18,7 @@ use super::answer::Answer;
 use agent_inventory::containers;
 use agent_inventory::idle;
 use agent_inventory::namespaces;
-use agent_pipeline::Shared;
+use agent_pipeline::PipelineState;
 
 pub async fn landing() -> Html<&'static str> {
     Html(
@@ -51,7 +51,9 @@ fn not_ready() -> Response {
 async fn blocking<T, F>(server: Arc<Server>, read: F) -> Response
 where
     T: IntoResponse + Send + 'static,
-    F: FnOnce(&Server, &Arc<Shared>) -> Result<T, Box<dyn std::error::Error>> + Send + 'static,
+    F: FnOnce(&Server, &Arc<PipelineState>) -> Result<T, Box<dyn std::error::Error>>
+        + Send
+        + 'static,
 {
     let _one_of_few = server.lists.acquire().await;
     let making = Arc::clone(&server);
@@ -130,7 +132,7 @@ pub async fn containers(
 
 pub async fn namespaces(
     State(server): State<Arc<Server>>,
-    Query(wanted): Query<namespaces::Wanted>,
+    Query(wanted): Query<namespaces::NamespaceQuery>,
 ) -> Response {
     blocking(server, move |_, shared| {
         let tasks = lock(&shared.kernel).snapshot()?;

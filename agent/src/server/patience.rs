@@ -28,10 +28,10 @@ const LOOK: Duration = Duration::from_secs(30);
 
 /// The patience that the server has with one connection. Clones are of the same connection.
 #[derive(Clone, Debug)]
-pub struct Patience(Arc<Shared>);
+pub struct Patience(Arc<PipelineState>);
 
 #[derive(Debug)]
-struct Shared {
+struct PipelineState {
     state: Mutex<State>,
     asked: Mutex<Option<Instant>>,
     is_cut: Notify,
@@ -48,7 +48,7 @@ enum State {
 impl Patience {
     /// That with a connection that was just opened.
     pub fn new() -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(PipelineState {
             state: Mutex::new(State::Until(Instant::now() + REQUEST_WITHIN)),
             asked: Mutex::default(),
             is_cut: Notify::new(),

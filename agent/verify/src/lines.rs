@@ -3,7 +3,7 @@
 
 use agent_model::text::{escape, width};
 use agent_model::units::size;
-use agent_registry::place::short;
+use agent_registry::location::short;
 
 use super::report::{Check, Observed, Report, Scope, Stimulus, Subject, Verdict, Victim};
 use agent_model::table::{ALARM, DIM, GOOD, NAME};

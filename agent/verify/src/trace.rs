@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use agent_model::clock::Moment;
 use agent_model::lock::lock;
-use agent_stream::record::{Event, Record};
-use agent_stream::source::Source;
+use agent_stream::client::EventSource;
+use agent_stream::stream_event::{EventDetails, StreamEvent};
 use tokio::time::{Instant, sleep};
 
 use super::report::Victim;
@@ -32,11 +32,11 @@ struct Traced {
 
 impl Trace {
     /// Collects what comes from now on. Needs a tokio runtime.
-    pub fn collect(mut source: Source) -> Self {
+    pub fn collect(mut source: EventSource) -> Self {
         let traced = Arc::new(Mutex::new(Traced::default()));
         let trace = Self(Arc::clone(&traced));
         tokio::spawn(async move {
-            while let Some(records) = source.records().await {
+            while let Some(records) = source.events().await {
                 let mut traced = lock(&traced);
                 records.iter().for_each(|record| traced.add(record));
             }
@@ -106,9 +106,9 @@ pub(super) fn is_within(path: &str, cgroup: &str) -> bool {
 }
 
 impl Traced {
-    fn add(&mut self, record: &Record) {
-        match &record.event {
-            Event::Oom(oom) => {
+    fn add(&mut self, record: &StreamEvent) {
+        match &record.details {
+            EventDetails::Oom(oom) => {
                 let subject = self.subject.as_deref();
                 let container = oom.victim.container.as_deref();
                 let cgroup = oom.victim_cgroup.as_deref();
@@ -130,7 +130,7 @@ impl Traced {
                     limit_owner: oom.limit_owner.as_ref().map(|owner| owner.cgroup.clone()),
                 });
             }
-            Event::Lost { .. } => self.incomplete = true,
+            EventDetails::Lost { .. } => self.incomplete = true,
             _ => {}
         }
     }

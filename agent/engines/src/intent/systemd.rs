@@ -43,7 +43,7 @@ struct Odd {
 }
 
 /// The limits of a unit; `None` where systemd does not run, or does not know the unit: a user's own systemd has units too.
-pub async fn of_unit(container: &Container) -> Result<Option<Intent>, Error> {
+pub(super) async fn of_unit(container: &Container) -> Result<Option<Intent>, Error> {
     if !Path::new(RUNS).is_dir() {
         return Ok(None);
     }

@@ -1,10 +1,10 @@
-//! What a unit of systemd's asks of the kernel, and no command here judges: it is told of, not passed over.
+//! Resource settings of a systemd unit that `agent verify` does not judge: it lists them instead of ignoring them.
 
 use std::path::Path;
 
 use agent_host::membership::Membership;
 use agent_model::container::ContainerKind;
-use agent_registry::place;
+use agent_registry::location;
 
 use super::{Error, systemd};
 
@@ -26,18 +26,18 @@ const PROPERTIES: [&str; 14] = [
     "StartupIOWeight",
 ];
 
-/// What systemctl writes where nothing is asked for.
+/// The values that systemctl writes for a setting that is not set.
 const NOTHING: [&str; 5] = ["", "0", "infinity", "[not set]", "18446744073709551615"];
 
-/// `PROPERTY=VALUE` of each that is asked for, of the unit that a process is in; none where systemd does not run.
+/// `PROPERTY=VALUE` of each such setting of the unit that a process is in; none if systemd does not run.
 ///
 /// # Errors
-/// systemctl cannot be asked.
+/// systemctl does not answer.
 pub async fn not_judged(membership: &Membership) -> Result<Vec<String>, Error> {
     if !Path::new(systemd::RUNS).is_dir() {
         return Ok(Vec::new());
     }
-    let places = membership.paths().map(|(_, path)| place::of(path));
+    let places = membership.paths().map(|(_, path)| location::of(path));
     let Some(place) = places.max_by_key(|place| place.rank) else {
         return Ok(Vec::new());
     };

@@ -13,9 +13,11 @@ use crate::hierarchy::Version;
 pub struct Link {
     /// The cgroup's path in the hierarchy.
     pub cgroup: String,
+    /// The file that holds it.
     pub file: PathBuf,
     /// As the kernel writes it; of two files, both with a space between them.
     pub text: String,
+    /// What the text means.
     pub held: Held,
 }
 
@@ -32,14 +34,18 @@ impl Link {
 pub struct Bounds {
     /// Of each kind that is limited the tightest; of a rate one for each device.
     pub known: Vec<Bound>,
+    /// Those that may be there, and cannot be read.
     pub unknown: Vec<Unknown>,
 }
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
+    /// What is limited.
     pub kind: Kind,
+    /// The block device of a rate; absent for all others.
     pub device: Option<Device>,
+    /// The version of the hierarchy that has the limit.
     pub version: Version,
     /// The cgroup that has the limit, and what the limit was.
     pub link: Link,
@@ -48,7 +54,9 @@ pub struct Bound {
 /// A limit that may be there, and cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unknown {
+    /// What may be limited.
     pub kind: Kind,
+    /// Why the limit cannot be read.
     pub why: String,
 }
 

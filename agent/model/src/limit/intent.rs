@@ -9,6 +9,7 @@ use super::{Kind, Limit, Value};
 pub struct Intent {
     /// In the order of the kinds; of rates one for each device. What is not here was not asked for.
     pub limits: Vec<(Kind, Value)>,
+    /// Who asked for them.
     pub source: Source,
     /// Whether a limit of memory and swap together that is twice the memory is known to have been asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -19,8 +20,11 @@ pub struct Intent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
+    /// docker, which answers over its socket.
     Docker,
+    /// `agent run`, which records its flags.
     AgentRun,
+    /// systemd, which made the unit.
     Systemd,
     /// The person who looks, by `--expect`.
     Expect,

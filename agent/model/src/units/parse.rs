@@ -26,7 +26,7 @@ const TIMES: [(&str, u128); 10] = [
     ("y", 31_557_600 * SECOND),
 ];
 
-/// The longest time that a command may be told to take: what is later than that has no clock here.
+/// The longest time that a user may give a command: clocks end later.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// A decimal number without sign, in billionths.
@@ -63,7 +63,7 @@ impl FromStr for Size {
 /// Bytes: `64m`, `1.5g`, `1048576`. Units are docker's, each 1024 times the one before.
 ///
 /// # Errors
-/// It is none, or more than OCI can say.
+/// The text is no size, or the size is larger than OCI's numbers.
 pub fn bytes(text: &str) -> Result<u64, String> {
     const WANTED: &str = "wanted: a number of bytes, with b, k, m, g or t behind it, as in 64m";
     let (number, unit) = split(text);
@@ -111,7 +111,7 @@ pub fn microseconds_of_sum(text: &str) -> Option<u64> {
 /// How long a command is to take: `500ms`, `10s`, `1h 30m`.
 ///
 /// # Errors
-/// It is none, nothing, or longer than any clock goes.
+/// The text is no time, is zero, or is longer than the longest time.
 pub fn duration(text: &str) -> Result<Duration, &'static str> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration > LONGEST => Err("want at most 100 years"),

@@ -5,7 +5,7 @@ use super::*;
 const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
 
 fn claimed(cgroup: &str) -> Candidate {
-    (place::of(cgroup).container, Some(1))
+    (location::of(cgroup).container, Some(1))
 }
 
 fn named(cgroup: &str, name: &str) -> Candidate {

@@ -11,7 +11,7 @@ use agent_runtime::spec;
 use agent_runtime::spec::flags::{Flags, Limits};
 use agent_runtime::spec::value::Set;
 use agent_runtime::supervise::held::{Written, hold};
-use agent_stream::filter::Filter;
+use agent_stream::filter::EventFilter;
 use agent_stream::kind;
 use agent_tracer::kernel::choice::{Mechanisms, SyscallProbes};
 use agent_verify::caller::Caller;
@@ -230,9 +230,9 @@ pub async fn trace(args: &Args, claims: &[Claim]) -> (Option<Trace>, Vec<String>
         return (None, Vec::new());
     }
     let wanted = Events {
-        filter: Filter {
-            kinds: [kind::Kind::Oom].into(),
-            ..Filter::default()
+        filter: EventFilter {
+            kinds: [kind::EventKind::Oom].into(),
+            ..EventFilter::default()
         },
         socket: &args.socket,
         mechanisms: Mechanisms {

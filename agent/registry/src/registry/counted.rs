@@ -1,5 +1,5 @@
-//! A container is the subtree of cgroups that its engine made: what happens in a cgroup below a container's own one counts
-//! for the container, whether the container made that cgroup or its runtime did.
+//! What was counted in a container: it is the subtree of cgroups that its engine made. What happens in a cgroup below the
+//! container's own counts for the container, whether the container or its runtime made that cgroup.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -7,10 +7,10 @@ use std::hash::BuildHasher;
 use agent_ebpf::{CgroupKey, Counts};
 
 use super::{Cgroup, Id, Registry};
-use crate::place::Rank;
+use crate::location::Rank;
 
 impl Registry {
-    /// Moves what was counted below containers' own cgroups to those.
+    /// Moves the counts of cgroups below containers' own cgroups to the own ones.
     pub fn count_subtrees(&self, counts: &mut HashMap<CgroupKey, Counts, impl BuildHasher>) {
         let below = counts.keys().copied();
         let below = below.filter_map(|key| Some((key, self.own_key(key)?)));
@@ -21,7 +21,7 @@ impl Registry {
         }
     }
 
-    /// Adds what is in cgroups below containers' own ones to those.
+    /// Adds the sizes of cgroups below containers' own cgroups to the own ones.
     pub fn add_subtrees(&self, sizes: &mut HashMap<CgroupKey, u64, impl BuildHasher>) {
         let below = sizes.iter();
         let below = below.filter_map(|(key, size)| Some((self.own_key(*key)?, *size)));
@@ -30,12 +30,12 @@ impl Registry {
         }
     }
 
-    /// The own cgroup of the container that a cgroup is below. `None` where it is below none, or that one is not known.
+    /// The own cgroup of the container that `cgroup` is below; `None` if it is below none, or if the own cgroup is unknown.
     pub fn own_of(&self, cgroup: &Cgroup) -> Option<&Cgroup> {
         self.cgroups.get(&self.own_id_of(cgroup)?).map(|it| &**it)
     }
 
-    /// The same by key; in the same hierarchy, where the container's cgroup is known there.
+    /// The same by key, in the same hierarchy if the container's cgroup is known there.
     fn own_key(&self, key: CgroupKey) -> Option<CgroupKey> {
         let own = self.own_of(self.get(key)?)?;
         let same = own.living().find(|it| it.hierarchy == key.hierarchy);
@@ -48,10 +48,27 @@ impl Registry {
         self.by_path.get(path).copied()
     }
 
-    /// The cgroup that what happens in `id` counts for.
+    /// The cgroup to which the counts of `id` go.
     pub(super) fn account_of(&self, id: Id) -> Id {
         let cgroup = self.cgroups.get(&id);
         let own = cgroup.and_then(|cgroup| self.own_id_of(cgroup));
         own.unwrap_or(id)
+    }
+}
+
+impl Cgroup {
+    /// What was counted in it so far. `counts` has what the kernel side counted in living directories.
+    pub fn counted(&self, counts: &HashMap<CgroupKey, Counts>) -> Counts {
+        let living = self.directories.iter();
+        let living = living.filter_map(|directory| counts.get(&directory.key));
+        living.fold(self.past(), |mut sum, counts| {
+            sum.add(counts);
+            sum
+        })
+    }
+
+    /// What was counted in its removed directories, and in earlier cgroups at its path.
+    pub fn past(&self) -> Counts {
+        self.past.as_deref().copied().unwrap_or_default()
     }
 }

@@ -1,19 +1,20 @@
-//! What records say of each kind of event.
+//! The details column of each kind of event.
 
-use super::*;
+use super::super::*;
 use crate::samples;
 
 #[track_caller]
-fn says(event: Event, text: &str) {
-    let record = samples::by(1234, "sh", Some(samples::web()), event);
-    assert_eq!(details(&record), text);
+fn says(event: EventDetails, text: &str) {
+    let event = samples::by(1234, "sh", Some(samples::web()), event);
+    assert_eq!(details(&event), text);
 }
 
 #[test]
 fn a_namespace_call_names_the_types_and_what_changed() {
-    let unshare = |requested: &[&str], changed: &[(&str, u32, u32)], result| Event::Unshare {
-        call: samples::call(requested, changed, result),
-    };
+    let unshare =
+        |requested: &[&str], changed: &[(&str, u32, u32)], result| EventDetails::Unshare {
+            call: samples::call(requested, changed, result),
+        };
     says(unshare(&["net"], &[("net", 1, 2)], "0"), "net: 1 → 2");
     says(unshare(&["net"], &[("net", 1, 2)], ""), "net: 1 → 2");
     says(
@@ -38,7 +39,7 @@ fn a_clone_names_the_child_and_its_pid_inside() {
     let event = |requested: &[&str], changed: &[(&str, u32, u32)], result, ns_pid| {
         let mut child = samples::subject(1235, "sh", None);
         child.process.ns_pid = ns_pid;
-        Event::Clone {
+        EventDetails::Clone {
             call: samples::call(requested, changed, result),
             child,
         }
@@ -55,7 +56,7 @@ fn a_clone_names_the_child_and_its_pid_inside() {
 
 #[test]
 fn a_setns_names_whose_namespace_was_entered() {
-    let event = |joined, result| Event::Setns {
+    let event = |joined, result| EventDetails::Setns {
         call: samples::call(&["net"], &[("net", 1, 2)], result),
         joined,
     };
@@ -82,11 +83,11 @@ fn a_setns_names_whose_namespace_was_entered() {
 #[test]
 fn an_oom_kill_names_the_victim_and_whose_limit_was_hit() {
     let change = |change: fn(&mut Oom)| {
-        let Event::Oom(mut oom) = samples::oom().event else {
+        let EventDetails::Oom(mut oom) = samples::oom().details else {
             panic!("not an OOM kill");
         };
         change(&mut oom);
-        Event::Oom(oom)
+        EventDetails::Oom(oom)
     };
     says(
         change(|_| ()),
@@ -130,8 +131,8 @@ fn an_oom_kill_names_the_victim_and_whose_limit_was_hit() {
 
 #[test]
 fn a_container_starts_and_stops() {
-    let stop = |code, signal, oom_killed, duration_ms| Event::Container {
-        action: Action::Stop,
+    let stop = |code, signal, oom_killed, duration_ms| EventDetails::Container {
+        action: ContainerAction::Stop,
         exit: Some(Exit {
             code,
             signal,
@@ -139,16 +140,16 @@ fn a_container_starts_and_stops() {
             duration_ms,
         }),
     };
-    let start = Event::Container {
-        action: Action::Start,
+    let start = EventDetails::Container {
+        action: ContainerAction::Start,
         exit: None,
     };
     says(start.clone(), "start docker nginx:1.27 4f5e9e8d7c6b");
     let unit = samples::by(1, "cron", Some(samples::service()), start);
     assert_eq!(details(&unit), "start");
     says(
-        Event::Container {
-            action: Action::Stop,
+        EventDetails::Container {
+            action: ContainerAction::Stop,
             exit: None,
         },
         "stop",
@@ -181,14 +182,14 @@ fn a_loss_is_counted_by_kind() {
 fn a_process_is_born_executes_and_ends() {
     let mut child = samples::subject(1235, "sh", None);
     says(
-        Event::Fork {
+        EventDetails::Fork {
             child: child.clone(),
         },
         "child 1235",
     );
     child.process.ns_pid = 7;
-    says(Event::Fork { child }, "child 1235 (pid 7 inside)");
-    let exec = |argv: &[&str], argv_truncated| Event::Exec {
+    says(EventDetails::Fork { child }, "child 1235 (pid 7 inside)");
+    let exec = |argv: &[&str], argv_truncated| EventDetails::Exec {
         argv: argv.iter().collect(),
         argv_truncated,
     };
@@ -203,12 +204,12 @@ fn a_process_is_born_executes_and_ends() {
         oom_killed: false,
         duration_ms: 7,
     };
-    says(Event::Exit { exit }, "exit 1 after 7ms");
+    says(EventDetails::Exit { exit }, "exit 1 after 7ms");
 }
 
 #[test]
 fn an_escape_names_the_namespace_and_the_way() {
-    let escape = |how: &str| Event::Escape {
+    let escape = |how: &str| EventDetails::Escape {
         namespace: "mnt".into(),
         inode: 4_026_531_841,
         how: how.into(),

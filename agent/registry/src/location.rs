@@ -1,49 +1,66 @@
-//! What a cgroup's path says about the tasks in it, and what decides where a task is.
+//! Where a task is: what the paths of its cgroups mean, and which of them decides.
 
 use std::sync::Arc;
 
-use agent_ebpf::{Namespace, Namespaces, Task};
+use agent_ebpf::{Namespace, NamespaceInodes, Task};
 use agent_model::container::{Container, ContainerKind};
 
 use super::claim::{Claim, readable};
-use super::path::{Identity, identify};
+use super::path::{PathIdentity, identify};
 
-/// What is known for what is not known.
+/// The name of what is not known, such as an image that no engine has named.
 pub const UNKNOWN: &str = "unknown";
 
-/// How much a cgroup says about where a task is; more is greater.
+/// How much a cgroup says about where its tasks are. Of a task's cgroups the one with the greatest rank decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
+    /// A cgroup that is none of the others.
     Cgroup,
     /// A scope or slice: a login session, or a group of units.
     Group,
     /// A systemd service.
     Service,
+    /// A container's cgroup, or one below it.
     Container,
 }
 
-/// What a path says.
+/// What a path means.
 #[derive(Debug)]
-pub struct Place {
-    /// A container that the path claims to be, and that nobody has confirmed yet, goes by its path.
+pub struct PathMeaning {
+    /// The container, unit or cgroup. A container whose claim is not confirmed has its path as its name.
     pub container: Container,
-    /// What is claimed, where the rank is that of a container.
+    /// The claim, if the rank is that of a container.
     pub claim: Option<Claim>,
     /// Whether the path is that of the container or unit itself, not of a cgroup below.
     pub own: bool,
+    /// How much the path says about its tasks.
     pub rank: Rank,
 }
 
 /// Where a task is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Where {
+pub enum TaskLocation {
+    /// In no cgroup but the root, and in no sandbox.
     Host,
     /// In a cgroup that the agent does not know.
     Unknown,
+    /// In a container, a unit, a sandbox or another cgroup.
     In(Arc<Container>),
 }
 
-impl Where {
+impl TaskLocation {
+    /// Whether a task here may escape: only containers can be escaped from. The kernel side also checks services and other
+    /// cgroups that have an init process; their tasks may use the host's namespaces. A task in an unknown cgroup may be in
+    /// a container.
+    pub fn can_escape(&self) -> bool {
+        match self {
+            Self::In(container) => container.kind == ContainerKind::Container,
+            Self::Unknown => true,
+            Self::Host => false,
+        }
+    }
+
+    /// The container, unit, sandbox or cgroup that the task is in; `None` on the host and where it is unknown.
     pub fn container(self) -> Option<Arc<Container>> {
         match self {
             Self::In(container) => Some(container),
@@ -52,14 +69,14 @@ impl Where {
     }
 }
 
-/// What `path`, a cgroup's other than the root, says.
-pub fn of(path: &str) -> Place {
+/// What `path` means. The caller handles the root, which is the host.
+pub fn of(path: &str) -> PathMeaning {
     let path = readable(path);
     let place = identify(path);
     let own = place.cgroup == path;
     let cgroup = place.cgroup.to_owned();
     let (rank, claim, container) = match place.identity {
-        Identity::Container {
+        PathIdentity::Container {
             runtime,
             id,
             pod: _,
@@ -77,17 +94,17 @@ pub fn of(path: &str) -> Place {
             };
             (Rank::Container, Some(claim), container)
         }
-        Identity::Unit { name } => {
+        PathIdentity::Unit { name } => {
             let service = name.ends_with(".service");
             let rank = if service { Rank::Service } else { Rank::Group };
             (rank, None, plain(ContainerKind::Unit, &name, &cgroup))
         }
-        Identity::Cgroup | Identity::Root => {
+        PathIdentity::Cgroup | PathIdentity::Root => {
             let container = plain(ContainerKind::Cgroup, &cgroup, &cgroup);
             (Rank::Cgroup, None, container)
         }
     };
-    Place {
+    PathMeaning {
         container,
         claim,
         own,
@@ -107,41 +124,42 @@ fn plain(kind: ContainerKind, name: &str, cgroup: &str) -> Container {
     }
 }
 
-/// An id of 64 hexadecimal digits goes by its first twelve, as docker shows it; others are names.
+/// The form of an id that people read: the first twelve of 64 hexadecimal digits, as docker shows it; any other whole.
 pub fn short(id: &str) -> &str {
     let digits = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     if digits { &id[..12] } else { id }
 }
 
-/// Where a task is: `best` is the cgroup of it that says most, and `unknown` whether there is one
-/// that says nothing.
+/// Where a task is. `best` is its cgroup with the greatest rank; `unknown` is whether the agent does not know one of its
+/// cgroups.
 ///
-/// A container or service is what its cgroup says. Any other task that has a pid or mount
-/// namespace of its own is in a sandbox: a login session's scope says less than that.
-pub fn decide(
+/// A task in the cgroup of a container or service belongs to it. Any other task with its own pid or mount namespace is in
+/// a sandbox, even one in a login session's scope.
+pub(crate) fn decide(
     best: Option<(Rank, &Arc<Container>)>,
     unknown: bool,
     task: &Task,
-    host: &Namespaces,
-) -> Where {
+    host: &NamespaceInodes,
+) -> TaskLocation {
     match best {
-        Some((Rank::Container | Rank::Service, container)) => Where::In(Arc::clone(container)),
-        // What is not known may be a container's.
-        _ if unknown => Where::Unknown,
+        Some((Rank::Container | Rank::Service, container)) => {
+            TaskLocation::In(Arc::clone(container))
+        }
+        // The unknown cgroup may be a container's.
+        _ if unknown => TaskLocation::Unknown,
         other => match (
             sandbox(task, host, other.map(|(_, container)| &**container)),
             other,
         ) {
-            (Some(sandbox), _) => Where::In(Arc::new(sandbox)),
-            (None, Some((_, container))) => Where::In(Arc::clone(container)),
-            (None, None) => Where::Host,
+            (Some(sandbox), _) => TaskLocation::In(Arc::new(sandbox)),
+            (None, Some((_, container))) => TaskLocation::In(Arc::clone(container)),
+            (None, None) => TaskLocation::Host,
         },
     }
 }
 
-/// The sandbox of a task outside of containers: that of its outermost pid namespace below the
-/// host's, else of its mount namespace.
-fn sandbox(task: &Task, host: &Namespaces, around: Option<&Container>) -> Option<Container> {
+/// The sandbox of a task outside of containers: its outermost pid namespace below the host's, else its mount namespace.
+fn sandbox(task: &Task, host: &NamespaceInodes, around: Option<&Container>) -> Option<Container> {
     let mnt = task.namespaces[Namespace::Mnt as usize];
     let id = if task.outer_pid_namespace != 0 {
         format!("pid:[{}]", task.outer_pid_namespace)
@@ -166,7 +184,7 @@ mod tests {
     use super::*;
 
     const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
-    const HOST: Namespaces = [1; agent_ebpf::NAMESPACES];
+    const HOST: NamespaceInodes = [1; agent_ebpf::NAMESPACES];
 
     fn task(outer_pid_namespace: u32, mnt: u32) -> Task {
         let mut task = Task {
@@ -216,14 +234,17 @@ mod tests {
         let container = Arc::new(of(&format!("/docker/{ID}")).container);
         let (inside, outside) = (task(7, 8), task(0, 1));
         let place = |best, unknown, task| decide(best, unknown, task, &HOST);
-        assert_eq!(place(None, false, &outside), Where::Host);
-        assert_eq!(place(None, true, &outside), Where::Unknown);
+        assert_eq!(place(None, false, &outside), TaskLocation::Host);
+        assert_eq!(place(None, true, &outside), TaskLocation::Unknown);
         assert_eq!(
             place(Some((Rank::Group, &group)), true, &outside),
-            Where::Unknown
+            TaskLocation::Unknown
         );
         let known = Some((Rank::Container, &container));
-        assert_eq!(place(known, true, &inside), Where::In(container.clone()));
+        assert_eq!(
+            place(known, true, &inside),
+            TaskLocation::In(container.clone())
+        );
     }
 
     #[test]
@@ -231,7 +252,7 @@ mod tests {
         let group = Arc::new(of("/user.slice/session-1.scope").container);
         let service = Arc::new(of("/system.slice/a.service").container);
         let name = |best, task| match decide(best, false, &task, &HOST) {
-            Where::In(container) => container.name.clone(),
+            TaskLocation::In(container) => container.name.clone(),
             other => format!("{other:?}"),
         };
         assert_eq!(name(Some((Rank::Group, &group)), task(7, 8)), "pid:[7]");
