@@ -94,7 +94,7 @@ impl Task {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// A [`crate::Kind`].
+    /// A [`crate::RecordKind`].
     pub kind: u32,
     /// Padding, always 0.
     pub zero: u32,
@@ -284,7 +284,7 @@ pub struct RecordOutcomes {
     pub suppressed: u64,
 }
 
-/// How many records of one sort a cgroup sent lately, for [`crate::Bounds`].
+/// How many records of one sort a cgroup sent lately, for [`crate::RareBounds`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
@@ -432,7 +432,7 @@ pub struct PendingCall {
     pub before: NamespaceInodes,
     /// The `CLONE_NEW*` bits that the call requested.
     pub flags: u64,
-    /// The number of the call's [`crate::Kind`].
+    /// The number of the call's [`crate::RecordKind`].
     pub kind: u64,
 }
 

@@ -83,11 +83,11 @@ fn a_setns_names_whose_namespace_was_entered() {
 #[test]
 fn an_oom_kill_names_the_victim_and_whose_limit_was_hit() {
     let change = |change: fn(&mut Oom)| {
-        let EventDetails::Oom(mut oom) = samples::oom().details else {
-            panic!("not an OOM kill");
-        };
-        change(&mut oom);
-        EventDetails::Oom(oom)
+        let mut details = samples::oom().details;
+        if let EventDetails::Oom(oom) = &mut details {
+            change(oom);
+        }
+        details
     };
     says(
         change(|_| ()),
