@@ -25,6 +25,7 @@ use std::path::Path;
 
 use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
+use agent_host::rootless;
 use agent_host::system::page_size;
 use agent_model::text::{self, note as say};
 use clean::Rest;
@@ -35,7 +36,6 @@ pub use stop::{remove, running, stop};
 
 use super::cgroup::{self, Cgroup, Ground, Wanted};
 use super::order::Order;
-use super::rootless;
 use super::state::Store;
 
 /// Runs a container to its end, or, where the order says so, until it runs detached. The exit status is as docker's:

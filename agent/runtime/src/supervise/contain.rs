@@ -1,11 +1,15 @@
 //! A container's life.
 
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use agent_host::interrupts::Interrupts as _;
 use agent_host::membership::Membership;
 use agent_host::{faults, process};
+use agent_network::{self as network, Network};
+use agent_rootfs::RootFs;
 use agent_sys::fork::send_signal;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, LinuxResources, Process, Spec};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, getpid, waitid};
@@ -16,11 +20,10 @@ use super::signals::Signals;
 use super::streams::{self, Wanted};
 use super::{Error, Told, clean, log};
 use crate::cgroup::{self, Begun, Cgroup, Ground};
-use crate::launch::{self, Cgroups, Entrances, Interrupts as _, Started, Stdio};
-use crate::order::{Network, Order};
-use crate::root::{self, Tree};
+use crate::launch::{self, Cgroups, Entrances, Started, Stdio};
+use crate::order::Order;
+use crate::spec;
 use crate::state::{NameClaim, Record, Status, Store, logs};
-use crate::{network, seccomp, spec};
 
 /// Makes a container, stays with it until it ends, and removes it. The `rest` of what others left is removed beside what
 /// its first process does.
@@ -41,7 +44,12 @@ pub fn contain(
     // A directory may be on a file system that hangs. As long as nothing is made, signals end this process at once.
     let tree = match order.root.is_unpacked() {
         true => None,
-        false => Some(root::prepare(&order, &|| Ok(()), None)?),
+        false => Some(agent_rootfs::prepare(
+            &order.root,
+            &order.spec,
+            &|| Ok(()),
+            None,
+        )?),
     };
     let claim = store.claim(&order.name)?;
     let mut signals = Signals::catch().map_err(Error::Streams)?;
@@ -128,7 +136,7 @@ pub const FAILED: u8 = 125;
 /// From the root file system to the last process's end.
 fn live(
     order: &mut Order,
-    tree: Option<Tree>,
+    tree: Option<RootFs>,
     wanted: Wanted,
     makes: Makes<'_>,
     record: &mut Record,
@@ -151,10 +159,13 @@ fn live(
         begun.make_all()?;
         early = Some(begun);
     }
-    let charge = || early.as_ref().map_or(Ok(()), Begun::charge_this_process);
+    let charge = || {
+        let charged = early.as_ref().map_or(Ok(()), Begun::charge_this_process);
+        charged.map_err(io::Error::other)
+    };
     let tree = match tree {
         Some(tree) => tree,
-        None => root::prepare(order, &charge, Some(&mut *signals))?,
+        None => agent_rootfs::prepare(&order.root, &order.spec, &charge, Some(&mut *signals))?,
     };
     spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
     remember_size(&mut order.spec, wanted);
@@ -260,7 +271,7 @@ fn live(
     drop(raw);
     told.ended(code);
     if matches!(order.network, Network::Veth { .. }) {
-        network::disconnect(&order.name)?;
+        network::disconnect(&order.name, &Store::lock_bridges)?;
     }
     if !is_gone {
         cgroup.remove()?;
@@ -347,10 +358,10 @@ fn has_own_processes(spec: &Spec) -> bool {
 }
 
 /// What a command of a spec may call.
-pub fn filters(spec: &Spec) -> Result<Vec<seccomp::Program>, Error> {
+pub fn filters(spec: &Spec) -> Result<Vec<agent_seccomp::Program>, Error> {
     let linux = spec.linux().as_ref();
     let profile = linux.and_then(|linux| linux.seccomp().as_ref());
-    let filter = profile.map(seccomp::compile).transpose()?;
+    let filter = profile.map(agent_seccomp::compile).transpose()?;
     Ok(filter.into_iter().collect())
 }
 
@@ -405,6 +416,7 @@ fn place<'a>(order: &Order, cgroup: &'a Cgroup, started: &Started) -> Result<Ent
         &order.name,
         started.pid,
         started.pidfd.as_fd(),
+        &Store::lock_bridges,
     )?;
     faults::point("connected");
     Ok(cgroup.entrances()?)

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use agent_host::interrupts::Interrupts as _;
 use agent_sys::fork::{Side, fork, leave_parent};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -13,7 +14,6 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::relay::pipe;
 use super::signals::Signals;
-use crate::launch::Interrupts as _;
 use crate::state::{Condition, Holder};
 
 /// What the supervisor tells its caller, each in a line: a tag, and text.

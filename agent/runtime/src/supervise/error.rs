@@ -2,8 +2,10 @@
 
 use std::io;
 
+use agent_host::rootless;
+
 use crate::state::Holder;
-use crate::{cgroup, launch, network, root, rootless, seccomp, spec, state};
+use crate::{cgroup, launch, spec, state};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -12,13 +14,13 @@ pub enum Error {
     #[error(transparent)]
     Spec(#[from] spec::Error),
     #[error(transparent)]
-    Root(#[from] root::Error),
+    Root(#[from] agent_rootfs::Error),
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
     #[error(transparent)]
-    Seccomp(#[from] seccomp::Error),
+    Seccomp(#[from] agent_seccomp::Error),
     #[error(transparent)]
-    Network(#[from] network::Error),
+    Network(#[from] agent_network::Error),
     #[error(transparent)]
     Rootless(#[from] rootless::Error),
     #[error(transparent)]

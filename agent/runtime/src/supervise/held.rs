@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use agent_host::membership::Membership;
+use agent_host::rootless;
 use agent_limits::limit::bound::Bounds;
 use agent_limits::limit::{Device, Evidence, Kind};
 use agent_model::text;
@@ -19,7 +20,6 @@ use serde::{Deserialize, Serialize};
 use super::{Error, Told, contain, detach, settle};
 use crate::cgroup::{Cgroup, Ground};
 use crate::order::Order;
-use crate::rootless;
 use crate::state::Store;
 
 /// What tells the supervisor to go on, and what to end the container.

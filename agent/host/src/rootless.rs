@@ -26,7 +26,7 @@ pub enum Error {
     )]
     Refused { source: Errno },
     #[error("cannot map users to the namespace")]
-    Map(#[source] agent_host::launch::Error),
+    Map(#[source] crate::launch::Error),
     #[error("cannot start a process")]
     Process(#[source] io::Error),
     #[error(
@@ -67,7 +67,7 @@ struct Range {
 
 /// As an ordinary user: enters a user namespace, whose root this process then is, and a mount namespace; says what one
 /// should know of it. As root: does nothing. To be called by a process of one thread, before anything of a container is
-/// made and after [`super::state::Store::of_user`].
+/// made.
 ///
 /// # Errors
 /// There are to be no unprivileged user namespaces.
@@ -92,7 +92,7 @@ pub fn enter() -> Result<Option<String>, Error> {
         );
         return Ok(Some(text));
     }
-    agent_host::launch::map_one_id(user, group).map_err(Error::Map)?;
+    crate::launch::map_one_id(user, group).map_err(Error::Map)?;
     let text = format!(
         "rootless: root inside is user {user} here, and there is no other user or group; more take a range in {} \
          and {}, and the package uidmap",
