@@ -15,10 +15,11 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, LinuxResources, Proc
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, getpid, waitid};
 
 use super::clean::Rest;
+use super::observer::Observer;
 use super::relay::Relay;
 use super::signals::Signals;
 use super::streams::{self, Wanted};
-use super::{Error, Told, clean, log};
+use super::{Error, clean, log};
 use crate::cgroup::{self, Begun, Cgroup, Ground};
 use crate::launch::{self, Cgroups, Entrances, Started, Stdio};
 use crate::order::Order;
@@ -32,7 +33,7 @@ pub fn contain(
     store: &Store,
     ground: &Ground,
     rest: Option<Rest>,
-    told: &mut Told<'_>,
+    observer: &mut Observer,
 ) -> Result<u8, Error> {
     let wanted = Wanted {
         terminal: is_terminal(&order.spec),
@@ -72,7 +73,7 @@ pub fn contain(
         makes,
         &mut record,
         &mut limited,
-        told,
+        observer,
     );
     let Lived {
         code,
@@ -141,7 +142,7 @@ fn live(
     makes: Makes<'_>,
     record: &mut Record,
     limited: &mut bool,
-    told: &mut Told<'_>,
+    observer: &mut Observer,
 ) -> Result<Lived, Error> {
     let Makes {
         claim,
@@ -185,7 +186,7 @@ fn live(
     let is_nowhere = begun.is_nowhere();
     faults::point("begun");
     let (stdio, mut relay) = streams(order, wanted, claim, record)?;
-    if let Some(leash) = told.leash().map_err(Error::Streams)? {
+    if let Some(leash) = observer.leash().map_err(Error::Streams)? {
         relay.leash(leash);
     }
     begun.check()?;
@@ -210,13 +211,13 @@ fn live(
     others();
     *limited = true;
     for note in notes {
-        told.note(&note.0);
+        observer.note(&note.0);
     }
     faults::point("limited");
     cgroup.check()?;
     let pid = started.pid.as_raw_nonzero().get().unsigned_abs();
     let born = || Membership::of(Path::new("/"), pid);
-    let held = told.limited(&cgroup, || Ok(ground.joined(&born()?, &path)));
+    let held = observer.limited(&cgroup, || Ok(ground.joined(&born()?, &path)));
     let ((), started) = beside(started, held)?;
     let placed = place(order, &cgroup, &started);
     let (entrances, started) = beside(started, placed)?;
@@ -239,7 +240,7 @@ fn live(
         record.born = process::Process::new(Path::new("/"), pid).started().ok();
     }
     claim.write(record)?;
-    told.started(running.pid.as_raw_nonzero().get());
+    observer.started(running.pid.as_raw_nonzero().get());
 
     let mut raw = None;
     if let Some(terminal) = running.terminal {
@@ -262,14 +263,14 @@ fn live(
     let code = end_of(process.as_fd())?;
     faults::point("ended");
     // Mostly nothing is left in it, and the kernel says so by removing it. A verifier looks at it before that.
-    let is_gone = !told.looks_at_the_end() && cgroup.remove_empty();
+    let is_gone = !observer.is_verifier() && cgroup.remove_empty();
     if !is_gone {
         cgroup.kill()?;
     }
     let drained = relay.drain(process.as_fd(), signals);
     drained.map_err(Error::Wait)?;
     drop(raw);
-    told.ended(code);
+    observer.ended(code);
     if matches!(order.network, Network::Veth { .. }) {
         network::disconnect(&order.name, &Store::lock_bridges)?;
     }

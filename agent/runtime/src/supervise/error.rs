@@ -31,9 +31,9 @@ pub enum Error {
     DirectoryAsInput,
     #[error("cannot start a supervisor")]
     Detach(#[source] io::Error),
-    /// As it said itself.
+    /// The supervisor reported this error.
     #[error("{why}")]
-    Told { status: u8, why: String },
+    Reported { status: u8, why: String },
     #[error("the supervisor of the container was killed before the container ran")]
     SupervisorKilled,
     #[error("cannot set up the container's standard streams")]
@@ -90,7 +90,7 @@ impl Error {
         match self {
             Self::Launch(error) => error.status(),
             Self::Root(error) => error.status(),
-            Self::Told { status, .. } => *status,
+            Self::Reported { status, .. } => *status,
             _ => 125,
         }
     }
