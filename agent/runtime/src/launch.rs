@@ -8,7 +8,7 @@
 //!   command runs, as a [`Running`], or with the step at which it failed.
 
 mod ahead;
-mod apart;
+mod timed_lookup;
 mod cgroups;
 mod channel;
 mod child;
@@ -16,7 +16,7 @@ mod entry;
 mod error;
 mod executable;
 mod join;
-mod own;
+mod own_mounts;
 mod place;
 mod plan;
 pub mod stage;
@@ -44,14 +44,14 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 pub use stdio::Stdio;
 
 use self::ahead::Ahead;
-use self::channel::{Channel, Report, Word};
+use self::channel::{Channel, ChildReport, LauncherMessage};
 use self::child::Step;
 use self::entry::{Entry, Streams};
 use self::plan::command::Command;
-use self::plan::identity::Identity;
+use self::plan::identity::ProcessIdentity;
 use self::plan::namespaces::{Join, Namespaces};
-use self::plan::{Container, Plan};
-use self::wait::{Guard, Wait};
+use self::plan::{ContainerPlan, Plan};
+use self::wait::{KillGuard, Wait};
 use super::order::Order;
 
 /// A first process that waits for [`Started::go`]. Dropped, it ends.
@@ -62,7 +62,7 @@ pub struct Started {
     pub pidfd: OwnedFd,
     channel: Channel,
     steps: &'static [Step],
-    guard: Guard,
+    guard: KillGuard,
     /// What is ahead where it only builds the container, and is not the one to run the command.
     ahead: Option<Ahead>,
 }
@@ -97,7 +97,7 @@ pub fn launch(
     root: BorrowedFd<'_>,
     cgroups: &Cgroups<'_>,
     stdio: Stdio,
-    filters: &[agent_seccomp::Program],
+    filters: &[agent_seccomp::FilterProgram],
     interrupts: &mut dyn Interrupts,
 ) -> Result<Started, Error> {
     let Some(process) = order.spec.process() else {
@@ -109,7 +109,7 @@ pub fn launch(
     let connected = matches!(order.network, Network::Veth { .. });
     let mut namespaces = Namespaces::new(order.spec.linux().as_ref().unwrap_or(&empty), connected)?;
     check_members(order)?;
-    let container = Container::new(order, root, &namespaces, cgroups, interrupts)?;
+    let container = ContainerPlan::new(order, root, &namespaces, cgroups, interrupts)?;
     let (steps, stdio, ahead) = if guarded(faults::Guard::Entry)
         && let Some(pids) = namespaces.take_joined(libc::CLONE_NEWPID)
     {
@@ -130,7 +130,7 @@ pub fn launch(
         container: Some(container),
         joined_root: None,
         stdio,
-        identity: Identity::new(process)?,
+        identity: ProcessIdentity::new(process)?,
         filters,
         command: Command::new(process, "/")?,
         reaper: order
@@ -174,7 +174,7 @@ pub fn enter(
     process: &Process,
     entrances: &Entrances<'_>,
     stdio: Stdio,
-    filters: &[agent_seccomp::Program],
+    filters: &[agent_seccomp::FilterProgram],
     interrupts: &mut dyn Interrupts,
 ) -> Result<Running, Error> {
     let (kinds, root) = agent_host::launch::surroundings(container)?;
@@ -247,7 +247,7 @@ fn start(
     };
     drop(theirs);
     faults::point("cloned");
-    let guard = Guard::new(pidfd.try_clone().map_err(|source| Error::Step {
+    let guard = KillGuard::new(pidfd.try_clone().map_err(|source| Error::Step {
         step: "clone",
         subject: "new process".to_owned(),
         source,
@@ -338,7 +338,7 @@ fn map(plan: &Plan<'_>, started: &Started) -> Result<(), Error> {
     }
     started
         .channel
-        .say(Word::Mapped)
+        .say(LauncherMessage::Mapped)
         .map_err(|errno| Error::step("map", "new process", errno))
 }
 
@@ -350,13 +350,13 @@ impl Started {
         // One that cannot die, as where a file system hangs, tells nothing.
         while wait::comes(self.channel.descriptor().ok()?, until) {
             match self.channel.hear().ok()? {
-                Report::Failed {
+                ChildReport::Failed {
                     step,
                     errno,
                     subject,
                 } => return Some(self.error(step, errno, subject)),
-                Report::Closed => return None,
-                Report::Terminal(_) | Report::Fault | Report::Born { .. } | Report::Built => {}
+                ChildReport::Closed => return None,
+                ChildReport::Terminal(_) | ChildReport::Fault | ChildReport::Born { .. } | ChildReport::Built => {}
             }
         }
         None
@@ -407,17 +407,17 @@ impl Started {
         loop {
             wait.until(self.channel.descriptor().map_err(failed)?, || {})?;
             match self.channel.hear().map_err(failed)? {
-                Report::Terminal(received) => terminal = Some(received),
-                Report::Fault => faults::die(),
-                Report::Failed {
+                ChildReport::Terminal(received) => terminal = Some(received),
+                ChildReport::Fault => faults::die(),
+                ChildReport::Failed {
                     step,
                     errno,
                     subject,
                 } => return Err(self.error(step, errno, subject)),
-                Report::Born { .. } => {}
-                Report::Built => return Ok(terminal),
-                Report::Closed if self.ahead.is_some() => return Err(failed(Errno::CHILD)),
-                Report::Closed => return Ok(terminal),
+                ChildReport::Born { .. } => {}
+                ChildReport::Built => return Ok(terminal),
+                ChildReport::Closed if self.ahead.is_some() => return Err(failed(Errno::CHILD)),
+                ChildReport::Closed => return Ok(terminal),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Flags to an order: pure.
 //!
-//! [`Flags`] are what a person wrote, [`Found`] what was looked up on the host for them, [`compile`] makes an [`Order`] of
+//! [`Flags`] are what a person wrote, [`SpecFacts`] what was looked up on the host for them, [`compile`] makes an [`Order`] of
 //! the two. An image and the root file system's /etc/passwd are there only later: [`complete()`] adds what they say.
 
 mod bundle;
@@ -8,7 +8,7 @@ mod complete;
 pub mod environment;
 pub mod flags;
 mod here;
-mod look;
+mod facts;
 mod mounts;
 mod name;
 mod namespaces;
@@ -29,10 +29,10 @@ use bundle::Bundle;
 use caps::Capability;
 pub use flags::Flags;
 use here::Here;
-pub use look::look;
+pub use facts::look;
 pub use mounts::Volume;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
-use value::{Clock, IdRange};
+use value::{Clock, IdMap};
 
 use super::order::{Asked, ChangeRoot, Order};
 use super::setting;
@@ -42,7 +42,7 @@ const VERSION: &str = "1.2.0";
 
 /// What was looked up on the host.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct SpecFacts {
     /// What the container is called.
     pub name: String,
     /// Where relative paths begin.
@@ -56,7 +56,7 @@ pub struct Found {
     /// The caller's hard limits, by the names of `--ulimit`.
     pub hard_limits: HashMap<&'static str, u64>,
     /// User ids and group ids that /etc/subuid and /etc/subgid give the caller, or why there are none.
-    pub subordinate: Result<(Vec<IdRange>, Vec<IdRange>), String>,
+    pub subordinate: Result<(Vec<IdMap>, Vec<IdMap>), String>,
     /// What this process can give.
     pub capabilities: HashSet<Capability>,
     /// CPUs that are online.
@@ -136,7 +136,7 @@ impl Error {
 ///
 /// # Errors
 /// A value that is none, or flags that exclude each other.
-pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
+pub fn compile(flags: &Flags, found: &SpecFacts) -> Result<Order, Error> {
     if let Some(bundle) = &found.bundle {
         return bundle::compile(flags, bundle, found);
     }
@@ -204,7 +204,7 @@ pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
 }
 
 /// The containers whose namespaces are shared.
-fn members(found: &Found) -> BTreeMap<String, Pinned> {
+fn members(found: &SpecFacts) -> BTreeMap<String, Pinned> {
     let found = found.containers.iter();
     let found = found.filter_map(|(name, it)| Some((name.clone(), it.as_ref().ok()?.clone())));
     found.collect()
@@ -216,7 +216,7 @@ fn members(found: &Found) -> BTreeMap<String, Pinned> {
 /// # Errors
 /// A value that is none, or flags that exclude each other.
 pub fn limits(limits: &flags::Limits) -> Result<LinuxResources, Error> {
-    resources::asked(limits, &look::devices(limits))
+    resources::asked(limits, &facts::devices(limits))
 }
 
 /// Completes the command of an order: entrypoint, arguments, environment, directory and user, by what the image and the
@@ -265,7 +265,7 @@ pub fn to_json(spec: &Spec) -> String {
 }
 
 /// Where the root file system comes from.
-fn source(flags: &Flags, found: &Found) -> Result<RootSource, Error> {
+fn source(flags: &Flags, found: &SpecFacts) -> Result<RootSource, Error> {
     let asked = &flags.root;
     let absolute = |flag, path: &PathBuf| found.here.absolute(flag, path);
     if let Some(path) = &asked.rootfs {
@@ -305,7 +305,7 @@ fn source(flags: &Flags, found: &Found) -> Result<RootSource, Error> {
 /// The host name, where there is one to be set.
 fn hostname(
     flags: &Flags,
-    found: &Found,
+    found: &SpecFacts,
     namespaces: &namespaces::Namespaces,
 ) -> Result<Option<String>, Error> {
     let asked = &flags.namespaces.hostname;
@@ -356,7 +356,7 @@ fn time_offsets(flags: &Flags) -> Option<HashMap<String, oci_spec::runtime::Linu
 }
 
 /// What the image and the root file system have a say in.
-fn asked(flags: &Flags, found: &Found) -> Result<Asked, Error> {
+fn asked(flags: &Flags, found: &SpecFacts) -> Result<Asked, Error> {
     let asked = &flags.process;
     let mut environment = Vec::new();
     for variable in &asked.env {

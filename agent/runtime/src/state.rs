@@ -40,7 +40,7 @@ mod lock;
 pub mod logs;
 mod room;
 
-pub use holder::{Condition, Holder, ends};
+pub use holder::{ProcessCondition, LockHolder, ends};
 pub use lock::{NameClaim, Waiter};
 
 /// Where the state is of the containers that root starts.
@@ -171,7 +171,7 @@ pub enum Error {
     Locked {
         path: PathBuf,
         seconds: u64,
-        holder: Holder,
+        holder: LockHolder,
     },
     #[error("{}", path.display())]
     Io {

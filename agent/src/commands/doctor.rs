@@ -12,6 +12,8 @@ use agent_tracer::kernel::choice::Mechanisms;
 use agent_tracer::kernel::probes::{State, Status, see_events};
 use serde::Serialize;
 
+use crate::commands::screen::Output;
+
 /// Show what this kernel and these privileges allow, and why
 ///
 /// Loads and attaches every probe for a moment. Shows for each the mechanism that works, or the error
@@ -24,12 +26,6 @@ pub struct Args {
 
     #[command(flatten)]
     mechanisms: super::mechanisms::MechanismArgs,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Output {
-    Human,
-    Json,
 }
 
 /// The findings.

@@ -6,25 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use agent_engines::docker;
+use agent_engines::docker::{Client, EngineError, State};
+use agent_engines::witness::Intents;
+use agent_engines::witness::ask::Asker;
+use agent_engines::witness::engine::inspect;
 use agent_model::lock::lock;
 use agent_model::text;
+use agent_pipeline::Shared;
+use agent_pipeline::look::{Look, look};
 use agent_registry::registry::Registry;
 use agent_registry::registry::names::Told;
 use anyhow::Context as _;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
-use super::known;
-use agent_engines::docker;
-use agent_engines::docker::Client;
-use agent_engines::docker::EngineError;
-use agent_engines::docker::State;
-use agent_engines::witness::Intents;
-use agent_engines::witness::ask::Asker;
-use agent_engines::witness::engine::inspect;
-use agent_pipeline::Shared;
-use agent_pipeline::look::Look;
-use agent_pipeline::look::look;
+use super::confirmed;
 
 /// The time that a command waits for an engine's answer. On a busy machine an answer takes seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -95,7 +92,8 @@ impl EngineArgs {
     /// Scans the host once, and adds the names that the engine reports in time.
     pub async fn look(&self) -> anyhow::Result<Look> {
         let client = self.connect().await;
-        let witnesses = known::witnesses(Intents::Leave, client.as_ref().map(known::state))?;
+        let witnesses =
+            confirmed::witnesses(Intents::Leave, client.as_ref().map(confirmed::state))?;
         let looked = tokio::task::spawn_blocking(move || look(Path::new("/"), &witnesses));
         let mut look = looked.await.context("the look panicked")??;
         if let Some(client) = client {

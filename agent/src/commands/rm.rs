@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use agent_runtime::state::Store;
 use agent_runtime::supervise;
 
-use super::elsewhere::{Action, explained};
+use super::other_owners::{ContainerAction, explained};
 
 /// Remove containers that have ended, with their logs
 ///
@@ -30,6 +30,6 @@ pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
             return Ok(());
         }
         let removed = supervise::remove(&store, name, args.force);
-        removed.map_err(|error| explained(error, Action::Remove, name, &[]))
+        removed.map_err(|error| explained(error, ContainerAction::Remove, name, &[]))
     })
 }

@@ -10,7 +10,7 @@ use agent_runtime::spec::Flags;
 use agent_runtime::state::Store;
 use agent_runtime::{spec, supervise};
 
-use super::first_process::first_process;
+use super::init_process::init_process;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if !print && let Err(error) = super::protect() {
         return Ok(super::exit_of_container(Err(error)));
     }
-    let compiled = spec::look(flags, first_process).and_then(|found| spec::compile(flags, &found));
+    let compiled = spec::look(flags, init_process).and_then(|found| spec::compile(flags, &found));
     let order = match compiled {
         Ok(order) => order,
         Err(error) => return Ok(super::exit_of_container(Err(error.into()))),

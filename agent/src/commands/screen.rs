@@ -1,9 +1,16 @@
-//! The width and colour of standard output.
+//! The form, width and colour of what commands print.
 
 use std::env;
 use std::io::{self, IsTerminal as _};
 
 use rustix::termios::tcgetwinsize;
+
+/// The form of what a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    Human,
+    Json,
+}
 
 /// The width without a terminal and without COLUMNS: enough for most events.
 const COLUMNS: usize = 160;

@@ -3,11 +3,10 @@
 
 use std::path::Path;
 
+use agent_engines::intent;
 use agent_host::membership::Membership;
 use agent_host::process;
 use agent_model::text;
-
-use agent_engines::intent;
 
 /// The suffixes of units that have a cgroup (systemd.unit(5)).
 const SUFFIXES: [&str; 3] = [".service", ".scope", ".slice"];

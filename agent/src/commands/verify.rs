@@ -10,20 +10,21 @@ use agent_runtime::spec::flags::Flags;
 use agent_stream::filter::Filter;
 use agent_stream::kind;
 use agent_tracer::kernel::choice::{Mechanisms, SyscallProbes};
-use agent_verify::claim::Claim;
+use agent_verify::claim::LimitClaim;
 use agent_verify::launched::{self, LimitedCommand, hold_all};
-use agent_verify::lines::{self, Screen};
+use agent_verify::lines::{self, ReportScreen};
 use agent_verify::report::Report;
 use agent_verify::run::Watch;
 use agent_verify::suite::{self, SuiteJob};
 use agent_verify::trace::Trace;
 use agent_verify::{Error, weights};
 pub use arguments::Args;
-use arguments::{Form, Output};
+use arguments::Form;
 
-use super::first_process::first_process;
-use super::records::Wanted as Events;
+use super::init_process::init_process;
+use super::records::EventRequest;
 use super::screen;
+use super::screen::Output;
 
 /// The exit status where nothing could be judged.
 const NO_VERDICT: u8 = 2;
@@ -52,7 +53,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn text(report: &Report, args: &Args) -> anyhow::Result<String> {
     let columns = screen::columns().min(arguments::COLUMNS);
-    let screen = Screen::new(columns, screen::colour());
+    let screen = ReportScreen::new(columns, screen::colour());
     Ok(match (args.output, args.form()) {
         (Output::Json, _) => serde_json::to_string_pretty(report)? + "\n",
         (Output::Human, Form::Suite(_)) => lines::table(report, screen),
@@ -62,7 +63,7 @@ fn text(report: &Report, args: &Args) -> anyhow::Result<String> {
 
 /// `agent verify LIMITS… COMMAND`.
 fn limits(args: &Args) -> anyhow::Result<Report> {
-    let command = LimitedCommand::of(flags(args)?, first_process)?;
+    let command = LimitedCommand::of(flags(args)?, init_process)?;
     if command.claims().is_empty() {
         return Err(Error::NoLimit.into());
     }
@@ -88,7 +89,7 @@ fn launch(args: &Args, command: &LimitedCommand) -> anyhow::Result<Report> {
 
 /// `agent verify --weights`.
 fn split(args: &Args, weights: &[u64]) -> anyhow::Result<Report> {
-    let commands = LimitedCommand::with_weights(flags(args)?, weights, first_process)?;
+    let commands = LimitedCommand::with_weights(flags(args)?, weights, init_process)?;
     super::protect()?;
     let held = hold_all(&commands)?;
     let time = args.time.unwrap_or(weights::USUAL);
@@ -100,7 +101,7 @@ fn run_suite(args: &Args, jobs: &[SuiteJob]) -> anyhow::Result<Report> {
     suite::check()?;
     super::protect()?;
     let reports = jobs.iter().map(|job| {
-        let Some(prepared) = job.prepare(flags(args)?, first_process)? else {
+        let Some(prepared) = job.prepare(flags(args)?, init_process)? else {
             return Ok(None);
         };
         match &prepared.commands[..] {
@@ -135,11 +136,11 @@ fn flags(args: &Args) -> anyhow::Result<Flags> {
 }
 
 /// Follows the OOM kills. Without a server, and where this process cannot trace, a note says why there are none.
-async fn trace(args: &Args, claims: &[Claim]) -> (Option<Trace>, Option<String>) {
+async fn trace(args: &Args, claims: &[LimitClaim]) -> (Option<Trace>, Option<String>) {
     if !Trace::is_of_use(claims) {
         return (None, None);
     }
-    let wanted = Events {
+    let wanted = EventRequest {
         filter: Filter {
             kinds: [kind::Kind::Oom].into(),
             ..Filter::default()

@@ -9,13 +9,13 @@ use agent_limits::limits::{Limits, bounds};
 use agent_model::container::Container;
 use agent_registry::path::Runtime;
 
-use super::claim::Claim;
+use super::claim::LimitClaim;
 use super::judge::unknown;
 use super::report::Check;
 
 /// What is known of them.
 #[derive(Clone, Debug, Default)]
-pub struct Caller {
+pub struct CallerLimits {
     bounds: Bounds,
     /// Whether what it starts is to be under them.
     binds: bool,
@@ -26,7 +26,7 @@ pub struct Caller {
 /// What a check is called where not even the kinds of the limits are known.
 const ANY: &str = "limits";
 
-impl Caller {
+impl CallerLimits {
     /// Of this process, which is about to start something.
     ///
     /// # Errors
@@ -68,9 +68,9 @@ impl Caller {
     }
 
     /// What is to be judged, beside these claims.
-    pub fn beside(&self, mut claims: Vec<Claim>) -> Vec<Claim> {
+    pub fn beside(&self, mut claims: Vec<LimitClaim>) -> Vec<LimitClaim> {
         let bounds = self.bounds.known.iter().filter(|_| self.binds);
-        claims.extend(bounds.map(Claim::of_caller));
+        claims.extend(bounds.map(LimitClaim::of_caller));
         claims
     }
 

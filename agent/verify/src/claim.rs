@@ -8,7 +8,7 @@ use agent_limits::limit::{Device, Expected, Kind, Quantity, Value};
 
 /// A limit that is to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub struct LimitClaim {
     pub kind: Kind,
     /// Of a rate.
     pub device: Option<Device>,
@@ -22,7 +22,7 @@ pub struct Claim {
     pub bound: Option<Bound>,
 }
 
-impl Claim {
+impl LimitClaim {
     /// That `source` intended a value.
     pub fn new(kind: Kind, value: Value, source: impl Into<String>) -> Self {
         Self {

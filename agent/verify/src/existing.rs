@@ -10,11 +10,11 @@ use agent_limits::limit::Kind;
 use agent_model::container::{Container, ContainerKind};
 use agent_registry::path::Runtime;
 
-use super::caller::Caller;
-use super::claim::Claim;
+use super::caller::CallerLimits;
+use super::claim::LimitClaim;
 use super::error::Error;
-use super::judge::{Facts, Run, Undone, judge};
-use super::report::{Check, Report, Scope, Subject, Verdict};
+use super::judge::{ClaimFacts, Run, Undone, judge};
+use super::report::{Check, Report, Scope, ReportSubject, Verdict};
 use super::run::{self, Progress};
 use super::sample::{Gauge, Sample};
 use super::trace::Trace;
@@ -28,7 +28,7 @@ pub struct Existing<'a> {
     /// The container that the subject is, or is in.
     pub container: Option<&'a Container>,
     /// The limits of its caller.
-    pub caller: Caller,
+    pub caller: CallerLimits,
     /// The intended limits, where a source reports them.
     pub intent: Option<Intent>,
 }
@@ -36,9 +36,9 @@ pub struct Existing<'a> {
 /// A subject whose claims are known.
 pub struct Claimed {
     name: String,
-    caller: Caller,
+    caller: CallerLimits,
     gauge: Gauge,
-    claims: Vec<Claim>,
+    claims: Vec<LimitClaim>,
 }
 
 impl Existing<'_> {
@@ -68,13 +68,13 @@ impl Existing<'_> {
 impl Claimed {
     /// Returns what is to be judged.
     #[must_use]
-    pub fn claims(&self) -> &[Claim] {
+    pub fn claims(&self) -> &[LimitClaim] {
         &self.claims
     }
 
-    fn subject(&self) -> Subject {
+    fn subject(&self) -> ReportSubject {
         let first = self.claims.first().map_or(Kind::Memory, |claim| claim.kind);
-        Subject {
+        ReportSubject {
             cgroup: self.gauge.path(first).unwrap_or_default().to_owned(),
             name: self.name.clone(),
         }
@@ -133,22 +133,22 @@ pub fn unread_record(record: &Path) -> String {
     format!("{record} is there and cannot be read, so what was intended is not known")
 }
 
-fn intended(gauge: &Gauge, intent: &Intent) -> Vec<Claim> {
-    let claims = intent.limits.iter().map(|(kind, value)| Claim {
+fn intended(gauge: &Gauge, intent: &Intent) -> Vec<LimitClaim> {
+    let claims = intent.limits.iter().map(|(kind, value)| LimitClaim {
         by_default: intent.follows(value),
-        ..Claim::new(*kind, value.clone(), intent.source.name())
+        ..LimitClaim::new(*kind, value.clone(), intent.source.name())
     });
     // Where the kernel does not count swap, engines leave the limit of twice the memory out.
-    let left_out = |claim: &Claim| claim.by_default && gauge.lacks(claim.kind);
+    let left_out = |claim: &LimitClaim| claim.by_default && gauge.lacks(claim.kind);
     claims.filter(|claim| !left_out(claim)).collect()
 }
 
 /// The limits that are set in the cgroup, and those whose file cannot be read.
-fn set(gauge: &Gauge, container: Option<&Container>) -> Result<Vec<Claim>, Error> {
+fn set(gauge: &Gauge, container: Option<&Container>) -> Result<Vec<LimitClaim>, Error> {
     let all = gauge.limits().all().into_iter();
     let hint = source_hint(container);
-    let all: Vec<Claim> = all
-        .map(|(kind, device)| Claim::own(kind, device, &hint))
+    let all: Vec<LimitClaim> = all
+        .map(|(kind, device)| LimitClaim::own(kind, device, &hint))
         .collect();
     let now = gauge.sample(&all)?;
     let limited = all.into_iter().zip(now.chains).filter(|(claim, chain)| {
@@ -174,14 +174,14 @@ fn source_hint(container: Option<&Container>) -> String {
 }
 
 fn checks(
-    claims: &[Claim],
+    claims: &[LimitClaim],
     now: &Sample,
     undone: &[Option<Undone>],
     run: Option<&Run>,
 ) -> Vec<Check> {
     let all = claims.iter().zip(&now.chains).zip(undone);
     let checks = all.map(|((claim, chain), undone)| {
-        judge(Facts {
+        judge(ClaimFacts {
             claim,
             written: None,
             chain,

@@ -15,11 +15,11 @@ use agent_runtime::supervise::observer::Written;
 use agent_runtime::supervise::verifier::{Leaving, hold};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-use super::caller::Caller;
-use super::claim::Claim;
+use super::caller::CallerLimits;
+use super::claim::LimitClaim;
 use super::error::Error;
-use super::judge::{Facts, judge};
-use super::report::{Check, InFile, Report, Scope, Subject, Workload};
+use super::judge::{ClaimFacts, judge};
+use super::report::{Check, InFile, Report, Scope, ReportSubject, Workload};
 use super::run::{self, Progress, Ran, Watch};
 use super::supervised::Supervised;
 use super::trace::Trace;
@@ -29,16 +29,16 @@ use super::weights;
 pub struct LimitedCommand {
     flags: Flags,
     order: Order,
-    claims: Vec<Claim>,
+    claims: Vec<LimitClaim>,
 }
 
 /// Finds the init process of a container by the container's name.
 pub type FindContainer = fn(&str) -> Result<Pinned, String>;
 
 /// Supervisors that wait to launch their commands.
-pub struct Held {
+pub struct HeldCommands {
     supervisors: Vec<UnixStream>,
-    caller: Caller,
+    caller: CallerLimits,
     _leaving: Leaving,
 }
 
@@ -46,12 +46,12 @@ pub struct Held {
 ///
 /// # Errors
 /// No process can be made, or no cgroup can hold the commands.
-pub fn hold_all(commands: &[LimitedCommand]) -> Result<Held, Error> {
-    let caller = Caller::here()?;
+pub fn hold_all(commands: &[LimitedCommand]) -> Result<HeldCommands, Error> {
+    let caller = CallerLimits::here()?;
     let (supervisors, leaving) = hold(commands.iter().map(|it| it.order.clone()).collect())?;
-    Ok(Held {
+    Ok(HeldCommands {
         supervisors,
-        caller: leaving.bounds().map_or(caller, Caller::binding),
+        caller: leaving.bounds().map_or(caller, CallerLimits::binding),
         _leaving: leaving,
     })
 }
@@ -76,7 +76,7 @@ impl LimitedCommand {
             .filter(|(kind, _)| !(order.swap_implied && *kind == Kind::MemorySwap));
         let claims = asked.map(|(kind, value)| {
             let flag = flag(kind, &value, &flags.limits);
-            Claim::new(kind, value, format!("--{flag}"))
+            LimitClaim::new(kind, value, format!("--{flag}"))
         });
         Ok(Self {
             claims: claims.collect(),
@@ -113,7 +113,7 @@ impl LimitedCommand {
 
     /// Returns the claims, one for each limit.
     #[must_use]
-    pub fn claims(&self) -> &[Claim] {
+    pub fn claims(&self) -> &[LimitClaim] {
         &self.claims
     }
 
@@ -141,12 +141,12 @@ impl LimitedCommand {
     /// The command cannot be launched, or its cgroup cannot be read.
     pub async fn judge(
         &self,
-        held: Held,
+        held: HeldCommands,
         trace: Option<&Trace>,
         time: Option<Duration>,
         progress: Progress<'_>,
     ) -> Result<Report, Error> {
-        let Held {
+        let HeldCommands {
             supervisors,
             caller,
             _leaving,
@@ -165,7 +165,7 @@ impl LimitedCommand {
             notes.extend(ran.notes);
         }
         checks.extend(caller.unknown());
-        let subject = Subject {
+        let subject = ReportSubject {
             name: self.order.name.clone(),
             cgroup: self.cgroup(),
         };
@@ -179,10 +179,10 @@ impl LimitedCommand {
 /// A command cannot be launched, or its cgroup cannot be read.
 pub async fn judge_weights(
     commands: &[LimitedCommand],
-    held: Held,
+    held: HeldCommands,
     time: Duration,
 ) -> Result<Report, Error> {
-    let Held {
+    let HeldCommands {
         supervisors,
         caller,
         _leaving,
@@ -193,7 +193,7 @@ pub async fn judge_weights(
     checks.extend(caller.unknown());
     let names: Vec<&str> = commands.iter().map(|it| &*it.order.name).collect();
     let first = commands.first();
-    let subject = Subject {
+    let subject = ReportSubject {
         name: names.join(","),
         cgroup: first.map(LimitedCommand::cgroup).unwrap_or_default(),
     };
@@ -221,7 +221,7 @@ fn judged(ran: &Ran) -> Vec<Check> {
     } = &ran.watch;
     let all = claims.iter().zip(&before.chains).zip(undone);
     let checks = all.map(|((claim, chain), undone)| {
-        judge(Facts {
+        judge(ClaimFacts {
             claim,
             written: written(claim, &ran.written),
             chain,
@@ -233,7 +233,7 @@ fn judged(ran: &Ran) -> Vec<Check> {
 }
 
 /// The text written for a claim. Of a limit in two files it names the last, with the text of both, as the chain does.
-fn written(claim: &Claim, all: &[Written]) -> Option<InFile> {
+fn written(claim: &LimitClaim, all: &[Written]) -> Option<InFile> {
     let wanted = (claim.kind, claim.device);
     let mut of_claim = all.iter().filter(|it| (it.kind, it.device) == wanted);
     let texts: Vec<&str> = of_claim.clone().map(|it| &*it.text).rev().collect();

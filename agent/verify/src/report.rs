@@ -27,7 +27,7 @@ pub struct Report {
     pub verdict: Verdict,
     pub scope: Scope,
     /// What was judged.
-    pub subject: Subject,
+    pub subject: ReportSubject,
     /// What was run; null where nothing was.
     pub workload: Option<Workload>,
     pub checks: Vec<Check>,
@@ -38,7 +38,7 @@ pub struct Report {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Subject {
+pub struct ReportSubject {
     pub name: String,
     /// The cgroup's path; on v1 that of the first hierarchy that has a judged limit.
     pub cgroup: String,
@@ -202,7 +202,7 @@ impl Report {
     /// Makes a report with the verdict of all checks.
     pub(crate) fn new(
         scope: Scope,
-        subject: Subject,
+        subject: ReportSubject,
         workload: Option<Workload>,
         checks: Vec<Check>,
         notes: Vec<String>,

@@ -14,8 +14,8 @@ use agent_model::units::size;
 use agent_runtime::supervise::observer::{Limited, Written};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use super::caller::Caller;
-use super::claim::Claim;
+use super::caller::CallerLimits;
+use super::claim::LimitClaim;
 use super::error::Error;
 use super::judge::{Dirtied, Host, Run, Undone};
 use super::members::Members;
@@ -31,7 +31,7 @@ pub const PAUSE: Duration = Duration::from_millis(50);
 /// What was seen of a cgroup so far.
 pub struct Watch {
     pub gauge: Gauge,
-    pub claims: Vec<Claim>,
+    pub claims: Vec<LimitClaim>,
     pub before: Sample,
     /// The workload runs.
     pub first: Sample,
@@ -49,7 +49,7 @@ impl Watch {
     ///
     /// # Errors
     /// The cgroup cannot be read.
-    pub fn begin(gauge: Gauge, claims: Vec<Claim>) -> Result<Self, Error> {
+    pub fn begin(gauge: Gauge, claims: Vec<LimitClaim>) -> Result<Self, Error> {
         let before = gauge.sample(&claims)?;
         let mut writes = Writes::begin();
         for file in before.chains.iter().flatten().flat_map(Chain::own_files) {
@@ -213,8 +213,8 @@ pub type Progress<'a> = &'a mut dyn FnMut(&Watch);
 /// It cannot be launched, or its cgroup not be read.
 pub async fn launch(
     mut supervised: Supervised,
-    claims: Vec<Claim>,
-    caller: &Caller,
+    claims: Vec<LimitClaim>,
+    caller: &CallerLimits,
     trace: Option<&Trace>,
     time: Option<Duration>,
     progress: Progress<'_>,
@@ -280,7 +280,7 @@ pub async fn launch(
 /// It cannot be read, or is removed meanwhile.
 pub async fn watch(
     gauge: Gauge,
-    claims: Vec<Claim>,
+    claims: Vec<LimitClaim>,
     trace: Option<&Trace>,
     time: Duration,
     progress: Progress<'_>,

@@ -16,7 +16,7 @@ use agent_limits::limit::{Held, Kind};
 use agent_limits::limits::Limits;
 use agent_model::clock::Moment;
 
-use super::claim::Claim;
+use super::claim::LimitClaim;
 use super::unread::Unread;
 
 /// A cgroup that is looked at again and again.
@@ -102,7 +102,7 @@ impl Gauge {
     ///
     /// # Errors
     /// [`Error::Gone`] where the cgroup is.
-    pub fn sample(&self, claims: &[Claim]) -> Result<Sample, Error> {
+    pub fn sample(&self, claims: &[LimitClaim]) -> Result<Sample, Error> {
         let limits = self.limits();
         let (mut readings, errors) = Kept::new(0, 0).read(&self.hierarchies, &self.directories);
         // Its usage is the time's.
@@ -110,7 +110,7 @@ impl Gauge {
         let begun = Moment::now();
         let (hits, others) = Hits::read(&self.hierarchies, &self.membership);
         let counted = [begun, Moment::now()];
-        let chain = |claim: &Claim| match limits.chain(claim.kind, claim.device) {
+        let chain = |claim: &LimitClaim| match limits.chain(claim.kind, claim.device) {
             Ok(chain) => Ok(Ok(chain)),
             Err(gone @ Error::Gone { .. }) => Err(gone),
             Err(error) => Ok(Err(Unread::from(error))),

@@ -14,7 +14,7 @@ use rustix::process::geteuid;
 use super::caller::once;
 use super::error::Error;
 use super::launched::{FindContainer, LimitedCommand, last_cpu};
-use super::report::{Check, Report, Scope, Subject};
+use super::report::{Check, Report, Scope, ReportSubject};
 
 const STRESS: &str = "stress-ng";
 
@@ -156,7 +156,7 @@ pub fn report(reports: Vec<Option<Report>>) -> Report {
             }
         }
     }
-    let subject = Subject {
+    let subject = ReportSubject {
         name: "suite".to_owned(),
         cgroup: "/agent".to_owned(),
     };

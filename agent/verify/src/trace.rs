@@ -10,7 +10,7 @@ use agent_stream::record::{Event, Record};
 use agent_stream::source::Source;
 use tokio::time::{Instant, sleep};
 
-use super::claim::Claim;
+use super::claim::LimitClaim;
 use super::report::Victim;
 
 /// How long a kill that the kernel has counted may take to be told of.
@@ -34,7 +34,7 @@ struct Traced {
 
 impl Trace {
     /// Tells whether OOM kills matter for the verdicts on these claims.
-    pub fn is_of_use(claims: &[Claim]) -> bool {
+    pub fn is_of_use(claims: &[LimitClaim]) -> bool {
         claims.iter().any(|claim| claim.kind == Kind::Memory)
     }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 mod request;
 
-use request::{Kind, Link, Links, Route};
+use request::{LinkKind, NetworkLink, LinkSocket, Route};
 
 /// The group of interfaces on the host that are the agent's: "agnt".
 pub const GROUP: u32 = 0x6167_6e74;
@@ -104,7 +104,7 @@ pub fn connect(
     let Network::Veth { address, bridge } = network else {
         return Ok(());
     };
-    let host = Links::open().doing(|| "a netlink socket".to_owned())?;
+    let host = LinkSocket::open().doing(|| "a netlink socket".to_owned())?;
     let gateway = match bridge {
         Some(bridge) => {
             let _lock = lock().map_err(Error::Lock)?;
@@ -149,7 +149,7 @@ pub fn connect(
 /// # Errors
 /// The kernel refuses.
 pub fn disconnect(name: &str, lock: LockBridges<'_>) -> Result<(), Error> {
-    let host = Links::open().doing(|| "a netlink socket".to_owned())?;
+    let host = LinkSocket::open().doing(|| "a netlink socket".to_owned())?;
     let peer = peer_name(name);
     if let Some(link) = host.find(&peer).doing(|| peer.clone())?
         && is_of(&link, name)
@@ -157,7 +157,7 @@ pub fn disconnect(name: &str, lock: LockBridges<'_>) -> Result<(), Error> {
         gone_is_well(host.remove(link.index)).doing(|| format!("removing {peer}"))?;
     }
     let bridges = || {
-        host.all(Kind::Bridge)
+        host.all(LinkKind::Bridge)
             .doing(|| "the host's bridges".to_owned())
     };
     if !bridges()?.iter().any(|bridge| bridge.group == GROUP) {
@@ -194,7 +194,7 @@ fn alias(name: &str) -> String {
 }
 
 /// Whether an interface with the peer's name was made for the container: it has no alias yet where its maker died.
-fn is_of(link: &Link, name: &str) -> bool {
+fn is_of(link: &NetworkLink, name: &str) -> bool {
     link.group == GROUP
         && link
             .alias
@@ -202,7 +202,7 @@ fn is_of(link: &Link, name: &str) -> bool {
             .is_none_or(|found| *found == alias(name))
 }
 
-fn make_pair(host: &Links, name: &str, pid: Pid, bridge: Option<u32>) -> Result<(), Error> {
+fn make_pair(host: &LinkSocket, name: &str, pid: Pid, bridge: Option<u32>) -> Result<(), Error> {
     let peer = peer_name(name);
     // Of a container of this name that is gone; its namespace is taken down behind everyone's back.
     if let Some(link) = host.find(&peer).doing(|| peer.clone())? {
@@ -217,7 +217,7 @@ fn make_pair(host: &Links, name: &str, pid: Pid, bridge: Option<u32>) -> Result<
         .doing(|| format!("naming {peer}"))
 }
 
-fn make_bridge(host: &Links, name: &str) -> Result<Link, Error> {
+fn make_bridge(host: &LinkSocket, name: &str) -> Result<NetworkLink, Error> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let length = 1..=LONGEST_NAME;
     if !length.contains(&name.len()) || !name.chars().all(allowed) || [".", ".."].contains(&name) {
@@ -228,12 +228,12 @@ fn make_bridge(host: &Links, name: &str) -> Result<Link, Error> {
         host.add_bridge(name).doing(doing)?;
     }
     match host.find(name).doing(doing)? {
-        Some(link) if link.kind == Kind::Bridge => Ok(link),
+        Some(link) if link.kind == LinkKind::Bridge => Ok(link),
         _ => Err(Error::NoBridge(name.to_owned())),
     }
 }
 
-fn addresses(host: &Links, bridge: &Link) -> Result<Vec<Ipv4Addr>, Error> {
+fn addresses(host: &LinkSocket, bridge: &NetworkLink) -> Result<Vec<Ipv4Addr>, Error> {
     host.addresses(bridge.index)
         .doing(|| format!("the addresses of {}", bridge.name))
 }
@@ -246,14 +246,14 @@ fn same_net(one: Ipv4Addr, other: Ipv4Addr, length: u8) -> bool {
 }
 
 /// A socket in the container's network namespace. A socket stays where it was made, so that this thread can go back.
-fn enter(host: &Links, pidfd: BorrowedFd<'_>) -> Result<Links, Error> {
+fn enter(host: &LinkSocket, pidfd: BorrowedFd<'_>) -> Result<LinkSocket, Error> {
     let back = agent_sys::interface::namespace_of(host.as_fd())
         .doing(|| "the host's namespace".to_owned())?;
     let go = |to| {
         move_into_thread_name_spaces(to, ThreadNameSpaceType::NETWORK).map_err(io::Error::from)
     };
     go(pidfd).doing(|| "entering the container's namespace".to_owned())?;
-    let inside = Links::open();
+    let inside = LinkSocket::open();
     go(back.as_fd()).doing(|| "leaving the container's namespace".to_owned())?;
     inside.doing(|| "a netlink socket in the container".to_owned())
 }
@@ -292,10 +292,10 @@ mod tests {
 
     #[test]
     fn only_the_containers_own_interface_is_its() {
-        let link = |group, alias: Option<&str>| Link {
+        let link = |group, alias: Option<&str>| NetworkLink {
             index: 1,
             name: "ag-web".to_owned(),
-            kind: Kind::Pair,
+            kind: LinkKind::Pair,
             group,
             alias: alias.map(str::to_owned),
         };

@@ -23,20 +23,20 @@ use rustix::process::Pid;
 use super::GROUP;
 
 /// A netlink socket in a network namespace.
-pub(super) struct Links(Socket);
+pub(super) struct LinkSocket(Socket);
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Link {
+pub(super) struct NetworkLink {
     pub index: u32,
     pub name: String,
-    pub kind: Kind,
+    pub kind: LinkKind,
     pub group: u32,
     pub alias: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum LinkKind {
     Bridge,
     Pair,
     Other,
@@ -47,13 +47,13 @@ pub(super) struct Route {
     pub gateway: Ipv4Addr,
 }
 
-impl AsFd for Links {
+impl AsFd for LinkSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-impl Links {
+impl LinkSocket {
     /// In this thread's network namespace.
     pub fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
@@ -62,7 +62,7 @@ impl Links {
         Ok(Self(socket))
     }
 
-    pub fn find(&self, name: &str) -> io::Result<Option<Link>> {
+    pub fn find(&self, name: &str) -> io::Result<Option<NetworkLink>> {
         let mut wanted = LinkMessage::default();
         wanted
             .attributes
@@ -75,9 +75,9 @@ impl Links {
     }
 
     /// Those of a kind that can be read: an interface that is none of ours may be one that the crate cannot.
-    pub fn all(&self, kind: Kind) -> io::Result<Vec<Link>> {
+    pub fn all(&self, kind: LinkKind) -> io::Result<Vec<NetworkLink>> {
         let mut wanted = LinkMessage::default();
-        if kind == Kind::Bridge {
+        if kind == LinkKind::Bridge {
             wanted
                 .attributes
                 .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(
@@ -287,7 +287,7 @@ impl Answers {
         Ok(false)
     }
 
-    fn links(&self) -> impl Iterator<Item = Link> {
+    fn links(&self) -> impl Iterator<Item = NetworkLink> {
         self.messages.iter().filter_map(|message| match message {
             Message::NewLink(link) => Some(read(link)),
             _ => None,
@@ -302,11 +302,11 @@ fn up() -> LinkMessage {
     link
 }
 
-fn read(message: &LinkMessage) -> Link {
-    let mut link = Link {
+fn read(message: &LinkMessage) -> NetworkLink {
+    let mut link = NetworkLink {
         index: message.header.index,
         name: String::new(),
-        kind: Kind::Other,
+        kind: LinkKind::Other,
         group: 0,
         alias: None,
     };
@@ -318,8 +318,8 @@ fn read(message: &LinkMessage) -> Link {
             LinkAttribute::LinkInfo(all) => {
                 for info in all {
                     match info {
-                        LinkInfo::Kind(InfoKind::Bridge) => link.kind = Kind::Bridge,
-                        LinkInfo::Kind(InfoKind::Veth) => link.kind = Kind::Pair,
+                        LinkInfo::Kind(InfoKind::Bridge) => link.kind = LinkKind::Bridge,
+                        LinkInfo::Kind(InfoKind::Veth) => link.kind = LinkKind::Pair,
                         _ => {}
                     }
                 }

@@ -3,8 +3,8 @@
 mod cache;
 mod elf;
 mod loader;
-mod trail;
-mod words;
+mod links;
+mod tokens;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -16,12 +16,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use agent_host::regular::{self, Links};
-use trail::Piece;
+use links::PathEntry;
 
 use super::Error;
-use super::budget::Budget;
-use super::inside::{Access, Inside};
-use super::owners::Owners;
+use super::budget::UnpackBudget;
+use super::inside::{FileAccess, Inside};
+use super::owners::OwnerMap;
 
 /// Where programs are looked for where there is no PATH, and in the container.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -63,8 +63,8 @@ const TEXTS: [(&str, &str); 3] = [
 
 /// What is to be in the root file system.
 #[derive(Debug, Default)]
-pub struct Plan {
-    pieces: BTreeSet<Piece>,
+pub struct CopyPlan {
+    pieces: BTreeSet<PathEntry>,
     /// The programs that were asked for.
     programs: Vec<PathBuf>,
     /// Each program that was looked at: scripts can share their interpreter.
@@ -75,8 +75,8 @@ pub struct Plan {
 ///
 /// # Errors
 /// One is not there, or is no program, or a library is not there.
-pub fn plan(programs: &[PathBuf]) -> Result<Plan, Error> {
-    let mut plan = Plan::default();
+pub fn plan(programs: &[PathBuf]) -> Result<CopyPlan, Error> {
+    let mut plan = CopyPlan::default();
     for program in programs {
         let path = find(program)?;
         plan.add_program(&path, 0)?;
@@ -85,7 +85,7 @@ pub fn plan(programs: &[PathBuf]) -> Result<Plan, Error> {
     Ok(plan)
 }
 
-impl Plan {
+impl CopyPlan {
     fn add_program(&mut self, path: &Path, interpreters: usize) -> Result<(), Error> {
         if !self.seen.insert(path.to_owned()) {
             return Ok(());
@@ -147,7 +147,7 @@ impl Plan {
     }
 
     fn add_file(&mut self, path: &Path) -> Result<(), Error> {
-        let pieces = trail::follow(path).map_err(Error::io("read", path))?;
+        let pieces = links::follow(path).map_err(Error::io("read", path))?;
         self.pieces.extend(pieces);
         Ok(())
     }
@@ -156,13 +156,13 @@ impl Plan {
     ///
     /// # Errors
     /// A file cannot be read or written, or there is no room for it.
-    pub fn write(&self, directory: BorrowedFd<'_>, budget: &mut Budget) -> Result<(), Error> {
+    pub fn write(&self, directory: BorrowedFd<'_>, budget: &mut UnpackBudget) -> Result<(), Error> {
         // Where the container has other ids, its root is mounted with those.
-        let owners = Owners::default();
+        let owners = OwnerMap::default();
         let mut inside = Inside::new(directory, &owners);
         for name in MERGED {
             let on_host = Path::new("/").join(name);
-            let piece = fs::read_link(&on_host).map(|target| Piece::Link {
+            let piece = fs::read_link(&on_host).map(|target| PathEntry::Link {
                 path: on_host,
                 target,
             });
@@ -171,13 +171,13 @@ impl Plan {
             }
         }
         for (name, mode) in DIRECTORIES {
-            let made = inside.directory(Path::new(name), Access::of_root(mode));
+            let made = inside.directory(Path::new(name), FileAccess::of_root(mode));
             made.map_err(Error::io("make the root's", Path::new(name)))?;
         }
         for (name, text) in TEXTS {
             let made = inside.file(
                 Path::new(name),
-                Access::of_root(0o644),
+                FileAccess::of_root(0o644),
                 &mut text.as_bytes(),
             );
             made.map_err(Error::io("write the root's", Path::new(name)))?;
@@ -189,7 +189,7 @@ impl Plan {
     }
 
     /// A program from a directory that is not in the container's PATH is called by its name all the same.
-    fn link_programs(&self, inside: &mut Inside<'_>, budget: &mut Budget) -> Result<(), Error> {
+    fn link_programs(&self, inside: &mut Inside<'_>, budget: &mut UnpackBudget) -> Result<(), Error> {
         for program in &self.programs {
             let (Some(directory), Some(name)) = (program.parent(), program.file_name()) else {
                 continue;
@@ -198,26 +198,26 @@ impl Plan {
                 continue;
             }
             let path = Path::new("/usr/bin").join(name);
-            let is_there = |piece: &Piece| match piece {
-                Piece::Link { path: it, .. } | Piece::File { path: it } => *it == path,
+            let is_there = |piece: &PathEntry| match piece {
+                PathEntry::Link { path: it, .. } | PathEntry::File { path: it } => *it == path,
             };
             if !self.pieces.iter().any(is_there) {
                 let target = program.clone();
-                put(inside, &Piece::Link { path, target }, budget)?;
+                put(inside, &PathEntry::Link { path, target }, budget)?;
             }
         }
         Ok(())
     }
 }
 
-fn put(inside: &mut Inside<'_>, piece: &Piece, budget: &mut Budget) -> Result<(), Error> {
+fn put(inside: &mut Inside<'_>, piece: &PathEntry, budget: &mut UnpackBudget) -> Result<(), Error> {
     match piece {
-        Piece::Link { path, target } => {
+        PathEntry::Link { path, target } => {
             let relative = relative(path);
-            let made = inside.symbolic_link(relative, target.as_os_str(), Access::of_root(0o777));
+            let made = inside.symbolic_link(relative, target.as_os_str(), FileAccess::of_root(0o777));
             made.map_err(Error::io("make the root's", relative))
         }
-        Piece::File { path } => {
+        PathEntry::File { path } => {
             let from = open(path)?;
             let found = from.metadata().map_err(Error::io("read", path))?;
             budget.file(found.len()).map_err(|what| Error::Costs {
@@ -226,7 +226,7 @@ fn put(inside: &mut Inside<'_>, piece: &Piece, budget: &mut Budget) -> Result<()
             })?;
             // No set-user-ID: the owner is another one here.
             let executable = found.permissions().mode() & 0o111 != 0;
-            let access = Access::of_root(if executable { 0o755 } else { 0o644 });
+            let access = FileAccess::of_root(if executable { 0o755 } else { 0o644 });
             let written = inside.file(relative(path), access, &mut from.take(found.len()));
             written.map(drop).map_err(Error::io("copy", path))
         }

@@ -30,7 +30,7 @@ const BLOCK: u64 = 4096;
 
 /// What is left to be spent.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub struct UnpackBudget {
     left: u64,
     whole: u64,
     /// What the bytes are a part of.
@@ -41,7 +41,7 @@ pub struct Budget {
     is_spent: bool,
 }
 
-impl Budget {
+impl UnpackBudget {
     /// For what stays in memory: at most half of this machine's, and what the container may have by `-m`; where a disk
     /// can hold the rest, a quarter of that, so that the container has most of it for itself.
     pub fn of_memory(limit: Option<u64>, or_disk: bool) -> Self {
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn nothing_is_spent_twice() {
-        let mut budget = Budget::new(3 * BLOCK, "room");
+        let mut budget = UnpackBudget::new(3 * BLOCK, "room");
         budget.bytes(BLOCK).unwrap();
         budget.file(1).unwrap();
         let error = budget.bytes(BLOCK).unwrap_err();
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn entries_and_names_end() {
-        let mut budget = Budget::new(0, "room");
+        let mut budget = UnpackBudget::new(0, "room");
         for _ in 0..MOST_ENTRIES {
             budget.entry().unwrap();
         }
@@ -215,10 +215,10 @@ mod tests {
 
     #[test]
     fn memory_is_not_more_than_the_container_may_have() {
-        assert_eq!(Budget::of_memory(Some(1 << 20), false).left, 1 << 20);
-        assert_eq!(Budget::of_memory(Some(1 << 20), true).left, 1 << 18);
-        let all = Budget::of_memory(None, false).left;
-        assert_eq!(Budget::of_memory(Some(u64::MAX), false).left, all);
+        assert_eq!(UnpackBudget::of_memory(Some(1 << 20), false).left, 1 << 20);
+        assert_eq!(UnpackBudget::of_memory(Some(1 << 20), true).left, 1 << 18);
+        let all = UnpackBudget::of_memory(None, false).left;
+        assert_eq!(UnpackBudget::of_memory(Some(u64::MAX), false).left, all);
     }
 
     #[test]

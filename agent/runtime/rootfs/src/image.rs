@@ -10,7 +10,7 @@ mod manifest;
 mod names;
 mod packed;
 mod stack;
-mod stop;
+mod interruption;
 
 use std::fs::File;
 use std::io::Read;
@@ -26,10 +26,10 @@ use input::Input;
 pub use manifest::MOST_CONFIG_BYTES;
 use rustix::fs::{MemfdFlags, memfd_create};
 use stack::Stack;
-use stop::{BySignal, Stop};
+use interruption::{BySignal, Stop};
 
-use super::budget::Budget;
-use super::owners::Owners;
+use super::budget::UnpackBudget;
+use super::owners::OwnerMap;
 use super::{Charge, Error};
 use crate::source::ImageConfig;
 
@@ -58,7 +58,7 @@ pub struct Unpacked {
 /// It is no image, or one that would do harm, or there is no room for it.
 pub fn unpack(
     path: &Path,
-    owners: &Owners,
+    owners: &OwnerMap,
     memory: Option<u64>,
     charge: Charge<'_>,
     signals: Option<&mut dyn Interrupts>,
@@ -73,7 +73,7 @@ pub fn unpack(
 
 fn unpack_until(
     path: &Path,
-    owners: &Owners,
+    owners: &OwnerMap,
     memory: Option<u64>,
     charge: Charge<'_>,
     stop: &dyn Stop,
@@ -81,7 +81,7 @@ fn unpack_until(
     let input = Input::open(path, stop)?;
     let disk = Disk::new().and_then(|disk| Some((disk.budget().ok()?, disk)));
     let (mut on_disk, disk) = disk.unzip();
-    let mut in_memory = Budget::of_memory(memory, disk.is_some());
+    let mut in_memory = UnpackBudget::of_memory(memory, disk.is_some());
     let one = on_disk.as_mut().unwrap_or(&mut in_memory);
     let said = |bad: Bad| said(path, bad);
     let file = match (Source::of(input, stop).map_err(said)?, &disk) {
@@ -95,7 +95,7 @@ fn unpack_until(
     };
     let archive = Archive::new(file, stop, one).map_err(said)?;
     let image = manifest::find(&archive).map_err(said)?;
-    let add = |stack: &mut Stack<'_>, budget: &mut Budget| {
+    let add = |stack: &mut Stack<'_>, budget: &mut UnpackBudget| {
         for layer in &image.layers {
             let unpacked = archive.unpacked(&layer.path, layer.size).map_err(said)?;
             stack.add(|inside| layer::apply(unpacked, inside, budget).map_err(said))?;
@@ -136,7 +136,7 @@ fn unpack_until(
 fn copy_into_memory(
     path: &Path,
     from: Box<dyn Read + '_>,
-    budget: &mut Budget,
+    budget: &mut UnpackBudget,
     charge: Charge<'_>,
     stop: &dyn Stop,
 ) -> Result<File, Error> {

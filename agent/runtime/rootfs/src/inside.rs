@@ -9,20 +9,20 @@ use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, 
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-use super::owners::Owners;
-use super::way;
+use super::owners::OwnerMap;
+use super::resolve;
 use crate::lookup;
 
 /// Whose a file is to be, as the container counts, and what may be done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Access {
+pub struct FileAccess {
     pub user: u32,
     pub group: u32,
     /// Twelve bits, as chmod(2) takes them.
     pub mode: u32,
 }
 
-impl Access {
+impl FileAccess {
     /// Root's.
     pub const fn of_root(mode: u32) -> Self {
         Self {
@@ -37,16 +37,16 @@ impl Access {
 #[derive(Debug)]
 pub struct Inside<'root> {
     root: BorrowedFd<'root>,
-    owners: &'root Owners,
+    owners: &'root OwnerMap,
     /// Of the file that was placed last: the next is often beside it.
-    last: Option<Last>,
+    last: Option<LastDirectory>,
     /// What look-ups took.
     steps: u64,
 }
 
 /// The directory of a file.
 #[derive(Debug)]
-struct Last {
+struct LastDirectory {
     path: PathBuf,
     /// The same, by names of which none is a link.
     real: PathBuf,
@@ -55,7 +55,7 @@ struct Last {
 
 impl<'root> Inside<'root> {
     /// `owners` says who those of files are on this side.
-    pub fn new(root: BorrowedFd<'root>, owners: &'root Owners) -> Self {
+    pub fn new(root: BorrowedFd<'root>, owners: &'root OwnerMap) -> Self {
         Self {
             root,
             owners,
@@ -65,7 +65,7 @@ impl<'root> Inside<'root> {
     }
 
     /// Makes a directory, unless it is there; others above it where they are not.
-    pub fn directory(&mut self, path: &Path, access: Access) -> io::Result<()> {
+    pub fn directory(&mut self, path: &Path, access: FileAccess) -> io::Result<()> {
         let Some(name) = path.file_name() else {
             // The root itself.
             return self.set_access(&self.open(Path::new("."))?, access);
@@ -91,10 +91,10 @@ impl<'root> Inside<'root> {
         if let Some(last) = self.last.as_ref().filter(|last| last.is_at(wanted)) {
             return Ok(last.real.join(name));
         }
-        let way = way::find(self.root, wanted, &mut self.steps)?;
+        let way = resolve::find(self.root, wanted, &mut self.steps)?;
         let real = way.real.join(name);
         if way.missing.is_empty() {
-            self.last = Some(Last {
+            self.last = Some(LastDirectory {
                 path: wanted.to_owned(),
                 real: way.real,
                 directory: way.directory,
@@ -112,7 +112,7 @@ impl<'root> Inside<'root> {
     pub fn file(
         &mut self,
         path: &Path,
-        access: Access,
+        access: FileAccess,
         from: &mut impl Read,
     ) -> io::Result<OwnedFd> {
         let flags =
@@ -127,7 +127,7 @@ impl<'root> Inside<'root> {
     }
 
     /// Makes a symbolic link, in the place of what is there. Where it leads to is nobody's business but the container's.
-    pub fn symbolic_link(&mut self, path: &Path, target: &OsStr, access: Access) -> io::Result<()> {
+    pub fn symbolic_link(&mut self, path: &Path, target: &OsStr, access: FileAccess) -> io::Result<()> {
         let name = named(path)?;
         let owner = self.owner(access)?;
         self.replace(path, |parent, name| fs::symlinkat(target, parent, name))?;
@@ -160,7 +160,7 @@ impl<'root> Inside<'root> {
     }
 
     /// Makes a named pipe, in the place of what is there.
-    pub fn pipe(&mut self, path: &Path, access: Access) -> io::Result<()> {
+    pub fn pipe(&mut self, path: &Path, access: FileAccess) -> io::Result<()> {
         let name = named(path)?;
         let owner = self.owner(access)?;
         self.replace(path, |parent, name| {
@@ -195,13 +195,13 @@ impl<'root> Inside<'root> {
         remove(&parent, &name)
     }
 
-    fn owner(&self, access: Access) -> io::Result<(Uid, Gid)> {
+    fn owner(&self, access: FileAccess) -> io::Result<(Uid, Gid)> {
         let user = Uid::from_raw(self.owners.user(access.user)?);
         Ok((user, Gid::from_raw(self.owners.group(access.group)?)))
     }
 
     /// Sets owner and mode of an open file where it has others; the mode last, since a change of owner takes bits away.
-    fn set_access(&self, file: &OwnedFd, access: Access) -> io::Result<()> {
+    fn set_access(&self, file: &OwnedFd, access: FileAccess) -> io::Result<()> {
         const MODE: u32 = 0o7777;
         let (user, group) = self.owner(access)?;
         let found = fs::fstat(file)?;
@@ -235,14 +235,14 @@ impl<'root> Inside<'root> {
     }
 
     /// The directory `path`; where it is not there, it is made.
-    fn made(&mut self, path: &Path) -> io::Result<Last> {
-        let way = way::find(self.root, path, &mut self.steps)?;
+    fn made(&mut self, path: &Path) -> io::Result<LastDirectory> {
+        let way = resolve::find(self.root, path, &mut self.steps)?;
         let mut directory = way.directory;
         for name in &way.missing {
             directory = make_one(&directory, name)?;
-            self.set_access(&directory, Access::of_root(0o755))?;
+            self.set_access(&directory, FileAccess::of_root(0o755))?;
         }
-        Ok(Last {
+        Ok(LastDirectory {
             path: path.to_owned(),
             real: way.real,
             directory,
@@ -279,7 +279,7 @@ impl<'root> Inside<'root> {
     }
 }
 
-impl Last {
+impl LastDirectory {
     fn is_at(&self, path: &Path) -> bool {
         self.path == path || self.real == path
     }

@@ -1,7 +1,7 @@
 //! Root file systems: what an order asks for becomes a mount that is attached nowhere, so that nothing of it stays behind
 //! when this process dies.
 
-mod aside;
+mod private_mounts;
 mod binaries;
 mod budget;
 mod error;
@@ -12,18 +12,18 @@ mod owners;
 pub mod propagation;
 mod source;
 mod tree;
-mod way;
+mod resolve;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::{fs, io};
 
 use agent_host::interrupts::Interrupts;
-use budget::Budget;
+use budget::UnpackBudget;
 pub use error::Error;
 pub use image::{Disk, MOST_CONFIG_BYTES, sweep};
 use oci_spec::runtime::Spec;
-use owners::Owners;
+use owners::OwnerMap;
 use propagation::Propagation;
 use rustix::fs::{Mode, OFlags};
 pub use source::{ImageConfig, RootSource};
@@ -68,12 +68,12 @@ pub fn prepare(
         RootSource::Binaries(programs) => {
             let plan = binaries::plan(programs)?;
             let mount = tree::empty(tree::FOR_PROGRAMS)?;
-            plan.write(mount.as_fd(), &mut Budget::of_memory(None, false))?;
+            plan.write(mount.as_fd(), &mut UnpackBudget::of_memory(None, false))?;
             mount
         }
         RootSource::Image(path) => {
             let image =
-                image::unpack(path, &Owners::of(spec), memory_limit(spec), charge, signals)?;
+                image::unpack(path, &OwnerMap::of(spec), memory_limit(spec), charge, signals)?;
             return Ok(RootFs {
                 mount: image.mount,
                 name: image.name.unwrap_or_else(|| source.name()),
@@ -118,5 +118,5 @@ pub fn make_directory(directory: &Path, programs: &[std::path::PathBuf]) -> Resu
     }
     let free = rustix::fs::fstatvfs(&opened);
     let free = free.map_err(|errno| Error::io("read", directory)(errno.into()))?;
-    plan.write(opened.as_fd(), &mut Budget::of_disk(directory, &free))
+    plan.write(opened.as_fd(), &mut UnpackBudget::of_disk(directory, &free))
 }

@@ -12,7 +12,7 @@ const TRIES: usize = 64;
 
 /// Whether symbolic links on the way are followed, inside the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Links {
+pub enum LinkPolicy {
     Follow,
     Refuse,
 }
@@ -34,12 +34,12 @@ pub fn inside(refused: ResolveFlags) -> ResolveFlags {
 pub fn open(
     root: BorrowedFd<'_>,
     path: impl Arg + Copy,
-    links: Links,
+    links: LinkPolicy,
     flags: OFlags,
 ) -> Result<OwnedFd, Errno> {
     let how = inside(match links {
-        Links::Follow => ResolveFlags::empty(),
-        Links::Refuse => ResolveFlags::NO_SYMLINKS,
+        LinkPolicy::Follow => ResolveFlags::empty(),
+        LinkPolicy::Refuse => ResolveFlags::NO_SYMLINKS,
     });
     let open = || openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), how);
     for _ in 1..TRIES {

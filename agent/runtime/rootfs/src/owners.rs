@@ -7,12 +7,12 @@ use rustix::io::Errno;
 
 /// The ids of a container's users and groups, as this process counts them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Owners {
+pub struct OwnerMap {
     users: Vec<LinuxIdMapping>,
     groups: Vec<LinuxIdMapping>,
 }
 
-impl Owners {
+impl OwnerMap {
     /// Those of the user namespace that a spec asks for; without one, the same on both sides.
     pub fn of(spec: &Spec) -> Self {
         let linux = spec.linux().as_ref();
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn ids_are_mapped() {
-        let owners = Owners {
+        let owners = OwnerMap {
             users: vec![mapping(0, 1000, 1), mapping(1, 100_000, 10)],
             groups: Vec::new(),
         };

@@ -12,18 +12,18 @@ use rustix::mount::{
 };
 
 use super::Error;
-use super::aside::Aside;
-use crate::lookup::{self, Links};
+use super::private_mounts::PrivateMounts;
+use crate::lookup::{self, LinkPolicy};
 
 /// A memory file system: its options.
-pub type Options<'a> = &'a [(&'a str, &'a str)];
+pub type TmpfsOptions<'a> = &'a [(&'a str, &'a str)];
 
 /// For programs and what they write.
-pub const FOR_PROGRAMS: Options<'static> = &[("mode", "0755")];
+pub const FOR_PROGRAMS: TmpfsOptions<'static> = &[("mode", "0755")];
 
 /// Of the host's tree, what every container has of its own, empty: files in use, and the sockets of the host's
 /// services, to which a read-only mount would let anybody connect.
-const OWN: [(&str, Options<'static>); 3] = [
+const OWN: [(&str, TmpfsOptions<'static>); 3] = [
     ("tmp", &[("mode", "1777")]),
     ("run", &[("mode", "0755")]),
     ("var/tmp", &[("mode", "1777")]),
@@ -77,7 +77,7 @@ pub fn forbid_devices(tree: &OwnedFd) -> Result<(), Error> {
 /// # Errors
 /// The kernel refuses.
 pub fn of_host() -> Result<OwnedFd, Error> {
-    let aside = Aside::step()?;
+    let aside = PrivateMounts::step()?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, "/", flags, Mode::empty()).map_err(Error::mount("open /"))?;
     let tree = copy(&root)?;
@@ -96,10 +96,10 @@ pub fn of_host() -> Result<OwnedFd, Error> {
 }
 
 /// Mounts an empty file system over a directory of the tree, if there is one.
-fn cover(tree: &OwnedFd, path: &str, options: Options<'_>) -> Result<(), Error> {
+fn cover(tree: &OwnedFd, path: &str, options: TmpfsOptions<'_>) -> Result<(), Error> {
     const STEP: &str = "cover a directory of the host";
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = match lookup::open(tree.as_fd(), path, Links::Follow, flags) {
+    let directory = match lookup::open(tree.as_fd(), path, LinkPolicy::Follow, flags) {
         Err(Errno::NOENT) => return Ok(()),
         other => other.map_err(Error::mount(STEP))?,
     };
@@ -112,7 +112,7 @@ fn cover(tree: &OwnedFd, path: &str, options: Options<'_>) -> Result<(), Error> 
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn empty(options: Options<'_>) -> Result<OwnedFd, Error> {
+pub fn empty(options: TmpfsOptions<'_>) -> Result<OwnedFd, Error> {
     let made = || {
         let system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
         for (name, value) in options {

@@ -2,7 +2,7 @@
 
 use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
 
-use super::{Error, Program, bpf, compile};
+use super::{Error, FilterProgram, bpf, compile};
 
 /// A system call of this machine's own architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ const BYTES: usize = 64;
 
 const LOAD: u16 = (BPF_LD | BPF_W | BPF_ABS) as u16;
 
-impl Program {
+impl FilterProgram {
     /// Whether it lets a call through.
     #[must_use]
     pub fn allows(&self, call: &Call) -> bool {

@@ -19,11 +19,11 @@ const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
 /// What is returned to the kernel, `SECCOMP_RET_*`.
-pub(super) type Action = u32;
+pub(super) type FilterAction = u32;
 
 /// A condition on an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Condition {
+pub(super) struct ArgumentCondition {
     /// Less than 6.
     pub argument: u8,
     pub operator: Operator,
@@ -34,23 +34,23 @@ pub(super) struct Condition {
 
 /// The action if all conditions hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rule {
-    pub conditions: Vec<Condition>,
-    pub action: Action,
+pub(super) struct CallRule {
+    pub conditions: Vec<ArgumentCondition>,
+    pub action: FilterAction,
 }
 
 /// The first rule that holds, else the action at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
-    pub rules: Vec<Rule>,
-    pub otherwise: Action,
+pub(super) struct FilterVerdict {
+    pub rules: Vec<CallRule>,
+    pub otherwise: FilterAction,
 }
 
 /// Verdicts from a number on, up to the next one's. The first is 0.
-pub(super) type Ranges = Vec<(u32, Verdict)>;
+pub(super) type Ranges = Vec<(u32, FilterVerdict)>;
 
 /// The program for architectures (`AUDIT_ARCH_*`); any other one gets `foreign`.
-pub(super) fn emit(architectures: &[(u32, Ranges)], foreign: Action) -> Vec<sock_filter> {
+pub(super) fn emit(architectures: &[(u32, Ranges)], foreign: FilterAction) -> Vec<sock_filter> {
     let mut program = vec![load(ARCHITECTURE)];
     for (architecture, ranges) in architectures {
         let mut body = vec![load(NUMBER)];
@@ -71,7 +71,7 @@ fn branch(comparison: u32, value: u32, body: Vec<sock_filter>) -> Vec<sock_filte
     code
 }
 
-fn tree(ranges: &[(u32, Verdict)]) -> Vec<sock_filter> {
+fn tree(ranges: &[(u32, FilterVerdict)]) -> Vec<sock_filter> {
     match ranges {
         [] => Vec::new(),
         [(_, verdict)] => leaf(verdict),
@@ -84,7 +84,7 @@ fn tree(ranges: &[(u32, Verdict)]) -> Vec<sock_filter> {
     }
 }
 
-fn leaf(verdict: &Verdict) -> Vec<sock_filter> {
+fn leaf(verdict: &FilterVerdict) -> Vec<sock_filter> {
     let mut code = Vec::new();
     for rule in &verdict.rules {
         code.extend(conditional(rule));
@@ -104,24 +104,24 @@ enum To {
 }
 
 /// A rule: returns, or goes on behind itself.
-fn conditional(rule: &Rule) -> Vec<sock_filter> {
+fn conditional(rule: &CallRule) -> Vec<sock_filter> {
     use To::{Fail, Next, Over};
     #[derive(Clone, Copy)]
-    enum Step {
+    enum BpfStep {
         Plain(sock_filter),
         Jump(u32, u32, To, To),
     }
     let mut steps = Vec::new();
     for condition in &rule.conditions {
         let low_at = ARGUMENTS + 8 * u32::from(condition.argument);
-        let (low, high) = (Step::Plain(load(low_at)), Step::Plain(load(low_at + 4)));
+        let (low, high) = (BpfStep::Plain(load(low_at)), BpfStep::Plain(load(low_at + 4)));
         let (value_low, value_high) = halves(condition.value);
         // A 64-bit comparison of two halves: the higher one decides, unless it is equal.
-        let ordered = |above, below, last: Step| {
+        let ordered = |above, below, last: BpfStep| {
             [
                 high,
-                Step::Jump(BPF_JGT, value_high, above, Next),
-                Step::Jump(BPF_JEQ, value_high, Next, below),
+                BpfStep::Jump(BPF_JGT, value_high, above, Next),
+                BpfStep::Jump(BPF_JEQ, value_high, Next, below),
                 low,
                 last,
             ]
@@ -129,58 +129,58 @@ fn conditional(rule: &Rule) -> Vec<sock_filter> {
         match condition.operator {
             Operator::ScmpCmpEq => steps.extend([
                 high,
-                Step::Jump(BPF_JEQ, value_high, Next, Fail),
+                BpfStep::Jump(BPF_JEQ, value_high, Next, Fail),
                 low,
-                Step::Jump(BPF_JEQ, value_low, Next, Fail),
+                BpfStep::Jump(BPF_JEQ, value_low, Next, Fail),
             ]),
             Operator::ScmpCmpNe => steps.extend([
                 high,
-                Step::Jump(BPF_JEQ, value_high, Next, Over(2)),
+                BpfStep::Jump(BPF_JEQ, value_high, Next, Over(2)),
                 low,
-                Step::Jump(BPF_JEQ, value_low, Fail, Next),
+                BpfStep::Jump(BPF_JEQ, value_low, Fail, Next),
             ]),
             Operator::ScmpCmpMaskedEq => {
                 let (masked_low, masked_high) = halves(condition.masked & condition.value);
                 steps.extend([
                     high,
-                    Step::Plain(and(value_high)),
-                    Step::Jump(BPF_JEQ, masked_high, Next, Fail),
+                    BpfStep::Plain(and(value_high)),
+                    BpfStep::Jump(BPF_JEQ, masked_high, Next, Fail),
                     low,
-                    Step::Plain(and(value_low)),
-                    Step::Jump(BPF_JEQ, masked_low, Next, Fail),
+                    BpfStep::Plain(and(value_low)),
+                    BpfStep::Jump(BPF_JEQ, masked_low, Next, Fail),
                 ]);
             }
             Operator::ScmpCmpGt => {
                 steps.extend(ordered(
                     Over(3),
                     Fail,
-                    Step::Jump(BPF_JGT, value_low, Next, Fail),
+                    BpfStep::Jump(BPF_JGT, value_low, Next, Fail),
                 ));
             }
             Operator::ScmpCmpGe => {
                 steps.extend(ordered(
                     Over(3),
                     Fail,
-                    Step::Jump(BPF_JGE, value_low, Next, Fail),
+                    BpfStep::Jump(BPF_JGE, value_low, Next, Fail),
                 ));
             }
             Operator::ScmpCmpLt => {
                 steps.extend(ordered(
                     Fail,
                     Over(2),
-                    Step::Jump(BPF_JGE, value_low, Fail, Next),
+                    BpfStep::Jump(BPF_JGE, value_low, Fail, Next),
                 ));
             }
             Operator::ScmpCmpLe => {
                 steps.extend(ordered(
                     Fail,
                     Over(2),
-                    Step::Jump(BPF_JGT, value_low, Fail, Next),
+                    BpfStep::Jump(BPF_JGT, value_low, Fail, Next),
                 ));
             }
         }
     }
-    steps.push(Step::Plain(ret(rule.action)));
+    steps.push(BpfStep::Plain(ret(rule.action)));
     let end = steps.len();
     let place = |at: usize, to| match to {
         Next => 0,
@@ -192,8 +192,8 @@ fn conditional(rule: &Rule) -> Vec<sock_filter> {
         .into_iter()
         .enumerate()
         .map(|(at, step)| match step {
-            Step::Plain(instruction) => instruction,
-            Step::Jump(comparison, value, yes, no) => {
+            BpfStep::Plain(instruction) => instruction,
+            BpfStep::Jump(comparison, value, yes, no) => {
                 jump(comparison, value, place(at, yes), place(at, no))
             }
         })
@@ -212,7 +212,7 @@ fn and(mask: u32) -> sock_filter {
     plain(BPF_ALU | BPF_AND | BPF_K, mask)
 }
 
-fn ret(action: Action) -> sock_filter {
+fn ret(action: FilterAction) -> sock_filter {
     plain(BPF_RET | BPF_K, action)
 }
 

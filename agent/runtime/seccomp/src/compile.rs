@@ -6,9 +6,9 @@ use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSyscall,
 };
 
-use super::bpf::{self, Action, Condition, Ranges, Rule, Verdict};
+use super::bpf::{self, FilterAction, ArgumentCondition, Ranges, CallRule, FilterVerdict};
 use super::calls::{self, Call};
-use super::{Error, Program};
+use super::{Error, FilterProgram};
 
 /// `__X32_SYSCALL_BIT`: such calls come as those of x86-64.
 const X32: u32 = 0x4000_0000;
@@ -69,7 +69,7 @@ pub(super) fn known_architectures() -> String {
 ///
 /// # Errors
 /// It asks for what the kernel or this agent does not have.
-pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
+pub fn compile(profile: &LinuxSeccomp) -> Result<FilterProgram, Error> {
     let default = action(profile.default_action(), profile.default_errno_ret())?;
     let strict = !is_permissive(profile.default_action());
     let mut rules = Vec::new();
@@ -85,7 +85,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
             }
         }
     }
-    let mut numbered: BTreeMap<u32, Numbers> = BTreeMap::new();
+    let mut numbered: BTreeMap<u32, CallNumbers> = BTreeMap::new();
     for architecture in wanted(profile)? {
         let numbers = numbered.entry(architecture.audit).or_default();
         let first = if architecture.arch == Arch::ScmpArchX32 {
@@ -125,7 +125,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
     if instructions.len() > bpf::MOST {
         return Err(Error::Size(instructions.len()));
     }
-    Ok(Program {
+    Ok(FilterProgram {
         instructions,
         flags: flags(profile),
     })
@@ -133,18 +133,18 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
 
 /// The rules of an architecture for single numbers, and what holds from a number on where there is none.
 #[derive(Default)]
-struct Numbers<'a> {
-    rules: Vec<(u32, &'a Rule)>,
-    spans: Vec<(u32, Action)>,
+struct CallNumbers<'a> {
+    rules: Vec<(u32, &'a CallRule)>,
+    spans: Vec<(u32, FilterAction)>,
 }
 
-impl Numbers<'_> {
-    fn ranges(mut self, default: Action) -> Ranges {
+impl CallNumbers<'_> {
+    fn ranges(mut self, default: FilterAction) -> Ranges {
         self.spans.sort_unstable();
         // Stable: rules for one call keep their order.
         self.rules.sort_by_key(|(number, _)| *number);
         let mut ranges: Ranges = Vec::new();
-        let mut push = |start: u32, verdict: Verdict| match ranges.last_mut() {
+        let mut push = |start: u32, verdict: FilterVerdict| match ranges.last_mut() {
             Some((_, last)) if *last == verdict => {}
             Some((at, last)) if *at == start => *last = verdict,
             _ => ranges.push((start, verdict)),
@@ -155,31 +155,31 @@ impl Numbers<'_> {
         for same in self.rules.chunk_by(|one, other| one.0 == other.0) {
             let number = same[0].0;
             if next < number {
-                push(next, Verdict::always(around));
+                push(next, FilterVerdict::always(around));
             }
             while let Some((start, action)) = spans.next_if(|(start, _)| *start <= number) {
                 around = action;
                 if start < number {
-                    push(start.max(next), Verdict::always(around));
+                    push(start.max(next), FilterVerdict::always(around));
                 }
             }
-            let mut verdict = Verdict::always(around);
+            let mut verdict = FilterVerdict::always(around);
             for (_, rule) in same {
                 verdict.add(rule);
             }
             push(number, verdict);
             next = number + 1;
         }
-        push(next, Verdict::always(around));
+        push(next, FilterVerdict::always(around));
         for (start, action) in spans {
-            push(start.max(next), Verdict::always(action));
+            push(start.max(next), FilterVerdict::always(action));
         }
         ranges
     }
 }
 
-impl Verdict {
-    fn always(action: Action) -> Self {
+impl FilterVerdict {
+    fn always(action: FilterAction) -> Self {
         Self {
             rules: Vec::new(),
             otherwise: action,
@@ -187,7 +187,7 @@ impl Verdict {
     }
 
     /// Rules with conditions come before the one without, whatever their order in the profile.
-    fn add(&mut self, rule: &Rule) {
+    fn add(&mut self, rule: &CallRule) {
         if rule.conditions.is_empty() {
             self.otherwise = rule.action;
         } else {
@@ -213,7 +213,7 @@ fn wanted(profile: &LinuxSeccomp) -> Result<Vec<&'static Architecture>, Error> {
 
 /// The rules that an entry stands for: conditions on different arguments must all hold; of several on the same one, as
 /// with runc, any.
-fn alternatives(entry: &LinuxSyscall) -> Result<Vec<Rule>, Error> {
+fn alternatives(entry: &LinuxSyscall) -> Result<Vec<CallRule>, Error> {
     let action = action(entry.action(), entry.errno_ret())?;
     let mut conditions = Vec::new();
     for wanted in entry.args().iter().flatten() {
@@ -225,7 +225,7 @@ fn alternatives(entry: &LinuxSyscall) -> Result<Vec<Rule>, Error> {
                 call: entry.names().join(", "),
                 index,
             })?;
-        conditions.push(Condition {
+        conditions.push(ArgumentCondition {
             argument,
             operator: wanted.op(),
             value: wanted.value(),
@@ -240,13 +240,13 @@ fn alternatives(entry: &LinuxSyscall) -> Result<Vec<Rule>, Error> {
     Ok(if repeated {
         conditions
             .into_iter()
-            .map(|condition| Rule {
+            .map(|condition| CallRule {
                 conditions: vec![condition],
                 action,
             })
             .collect()
     } else {
-        vec![Rule { conditions, action }]
+        vec![CallRule { conditions, action }]
     })
 }
 
@@ -257,11 +257,11 @@ fn is_permissive(action: LinuxSeccompAction) -> bool {
     )
 }
 
-fn errno(number: u32) -> Action {
+fn errno(number: u32) -> FilterAction {
     libc::SECCOMP_RET_ERRNO | (number & libc::SECCOMP_RET_DATA)
 }
 
-fn action(action: LinuxSeccompAction, number: Option<u32>) -> Result<Action, Error> {
+fn action(action: LinuxSeccompAction, number: Option<u32>) -> Result<FilterAction, Error> {
     let number = number.unwrap_or(libc::EPERM as u32);
     Ok(match action {
         LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => {

@@ -23,29 +23,29 @@ const MACHINE: &str = if cfg!(target_arch = "aarch64") {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct File {
+struct ProfileFile {
     default_action: LinuxSeccompAction,
     default_errno_ret: Option<u32>,
     #[serde(default)]
     architectures: Vec<Arch>,
     #[serde(default)]
-    arch_map: Vec<Architecture>,
+    arch_map: Vec<ProfileArchitecture>,
     #[serde(default)]
     flags: Vec<LinuxSeccompFilterFlag>,
     #[serde(default)]
-    syscalls: Vec<Entry>,
+    syscalls: Vec<ProfileEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Architecture {
+struct ProfileArchitecture {
     architecture: Arch,
     sub_architectures: Option<Vec<Arch>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Entry {
+struct ProfileEntry {
     /// The form of docker before 1.12.
     #[serde(default)]
     name: String,
@@ -56,13 +56,13 @@ struct Entry {
     args: Option<Vec<LinuxSeccompArg>>,
     #[serde(default, rename = "comment")]
     _comment: String,
-    includes: Option<Filter>,
-    excludes: Option<Filter>,
+    includes: Option<ProfileFilter>,
+    excludes: Option<ProfileFilter>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Filter {
+struct ProfileFilter {
     #[serde(default)]
     caps: Vec<String>,
     #[serde(default)]
@@ -71,7 +71,7 @@ struct Filter {
 }
 
 /// Where a profile's conditions are looked at.
-struct Place<'a> {
+struct ProfilePlace<'a> {
     capabilities: &'a [Capability],
     kernel: (u32, u32),
 }
@@ -86,11 +86,11 @@ pub fn read_profile(path: &Path, capabilities: &[Capability]) -> Result<LinuxSec
         source,
     })?;
     let release = rustix::system::uname();
-    let place = Place {
+    let place = ProfilePlace {
         capabilities,
         kernel: version(&release.release().to_string_lossy()).unwrap_or_default(),
     };
-    let file: File = serde_json::from_slice(&text).map_err(|source| Error::Format {
+    let file: ProfileFile = serde_json::from_slice(&text).map_err(|source| Error::Format {
         path: path.to_owned(),
         source,
     })?;
@@ -100,7 +100,7 @@ pub fn read_profile(path: &Path, capabilities: &[Capability]) -> Result<LinuxSec
     })
 }
 
-fn resolve(file: File, place: &Place<'_>) -> Result<LinuxSeccomp, String> {
+fn resolve(file: ProfileFile, place: &ProfilePlace<'_>) -> Result<LinuxSeccomp, String> {
     if !file.architectures.is_empty() && !file.arch_map.is_empty() {
         return Err("it has both architectures and archMap; wanted: one of them".to_owned());
     }
@@ -140,8 +140,8 @@ fn resolve(file: File, place: &Place<'_>) -> Result<LinuxSeccomp, String> {
     Ok(whole)
 }
 
-impl Entry {
-    fn holds(&self, place: &Place<'_>) -> Result<bool, String> {
+impl ProfileEntry {
+    fn holds(&self, place: &ProfilePlace<'_>) -> Result<bool, String> {
         let included = match &self.includes {
             Some(filter) => filter.all(place)?,
             None => true,
@@ -172,9 +172,9 @@ impl Entry {
     }
 }
 
-impl Filter {
+impl ProfileFilter {
     /// As docker reads `includes`: each kind of condition that is there holds.
-    fn all(&self, place: &Place<'_>) -> Result<bool, String> {
+    fn all(&self, place: &ProfilePlace<'_>) -> Result<bool, String> {
         Ok((self.arches.is_empty() || self.names_machine())
             && place.has_all(&self.caps)?
             && place
@@ -183,7 +183,7 @@ impl Filter {
     }
 
     /// As docker reads `excludes`: one condition that holds is enough.
-    fn any(&self, place: &Place<'_>) -> Result<bool, String> {
+    fn any(&self, place: &ProfilePlace<'_>) -> Result<bool, String> {
         Ok(self.names_machine()
             || place.has_any(&self.caps)?
             || place
@@ -196,7 +196,7 @@ impl Filter {
     }
 }
 
-impl Place<'_> {
+impl ProfilePlace<'_> {
     fn has(&self, name: &str) -> Result<bool, String> {
         let capability: Capability = name
             .parse()

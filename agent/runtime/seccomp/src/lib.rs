@@ -49,7 +49,7 @@ pub enum Error {
 
 /// A filter as the kernel takes it: [`agent_sys::seccomp::install`] puts it in place.
 #[derive(Clone, Debug)]
-pub struct Program {
+pub struct FilterProgram {
     pub instructions: Vec<libc::sock_filter>,
     /// `SECCOMP_FILTER_FLAG_*`
     pub flags: u32,

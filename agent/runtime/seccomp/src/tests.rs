@@ -13,15 +13,15 @@ const EPERM: u32 = libc::SECCOMP_RET_ERRNO | 1;
 const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | 38;
 
 /// What the kernel would do.
-fn answer(program: &Program, architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
+fn answer(program: &FilterProgram, architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
     program.answer(architecture, number, arguments).unwrap()
 }
 
-fn default(capabilities: &[Capability]) -> Program {
+fn default(capabilities: &[Capability]) -> FilterProgram {
     compile(&default_profile(capabilities)).unwrap()
 }
 
-fn from_text(text: &str, capabilities: &[Capability]) -> Result<Program, Error> {
+fn from_text(text: &str, capabilities: &[Capability]) -> Result<FilterProgram, Error> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("profile.json");
     fs::write(&path, text).unwrap();

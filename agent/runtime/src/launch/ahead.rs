@@ -19,7 +19,7 @@ pub struct Ahead {
     /// Whether the container is among somebody else's users, who alone have rights over the pid namespace then.
     users_first: bool,
     process: Process,
-    filters: Vec<agent_seccomp::Program>,
+    filters: Vec<agent_seccomp::FilterProgram>,
     /// None where they are a terminal of the container's.
     streams: Option<Streams>,
 }
@@ -30,7 +30,7 @@ impl Ahead {
         pids: Join,
         namespaces: &Namespaces,
         process: &Process,
-        filters: &[agent_seccomp::Program],
+        filters: &[agent_seccomp::FilterProgram],
         stdio: Stdio,
     ) -> Result<(Stdio, Self), Error> {
         let again = |file: &OwnedFd| {

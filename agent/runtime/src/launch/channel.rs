@@ -24,7 +24,7 @@ const MOST_CGROUPS: usize = 32;
 /// What the launcher says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Word {
+pub enum LauncherMessage {
     /// The user namespace has its maps.
     Mapped = b'm',
     /// Cgroups and network are ready.
@@ -33,7 +33,7 @@ pub enum Word {
 
 /// What the new process says.
 #[derive(Debug)]
-pub enum Report {
+pub enum ChildReport {
     /// A step failed: its place in the plan's table, why, and what it was about.
     Failed {
         step: u8,
@@ -60,10 +60,10 @@ const BUILT: u8 = b'C';
 
 /// One side.
 #[derive(Debug)]
-pub struct Channel(End);
+pub struct Channel(ChannelEnd);
 
 #[derive(Debug)]
-enum End {
+enum ChannelEnd {
     Socket(OwnedFd),
     /// That of a process which is to have no descriptor: it reports, and nobody answers.
     Shared(Shared),
@@ -77,18 +77,18 @@ pub fn pair() -> Result<(Channel, Channel), Errno> {
         SocketFlags::CLOEXEC,
         None,
     )?;
-    Ok((Channel(End::Socket(ours)), Channel(End::Socket(theirs))))
+    Ok((Channel(ChannelEnd::Socket(ours)), Channel(ChannelEnd::Socket(theirs))))
 }
 
 impl Channel {
     pub const fn shared(shared: Shared) -> Self {
-        Self(End::Shared(shared))
+        Self(ChannelEnd::Shared(shared))
     }
 
     fn socket(&self) -> Result<&OwnedFd, Errno> {
         match &self.0 {
-            End::Socket(socket) => Ok(socket),
-            End::Shared(_) => Err(Errno::NOTSOCK),
+            ChannelEnd::Socket(socket) => Ok(socket),
+            ChannelEnd::Shared(_) => Err(Errno::NOTSOCK),
         }
     }
 
@@ -100,7 +100,7 @@ impl Channel {
     /// Gives its descriptor another number, whoever has that. The next number is returned, from which on there is none of
     /// it.
     pub fn move_to(&mut self, number: RawFd) -> Result<RawFd, Errno> {
-        let End::Socket(socket) = &mut self.0 else {
+        let ChannelEnd::Socket(socket) = &mut self.0 else {
             return Ok(number);
         };
         if socket.as_raw_fd() != number {
@@ -109,16 +109,16 @@ impl Channel {
         Ok(number + 1)
     }
 
-    pub fn say(&self, word: Word) -> Result<(), Errno> {
+    pub fn say(&self, word: LauncherMessage) -> Result<(), Errno> {
         send(self.socket()?, &[word as u8], SendFlags::NOSIGNAL).map(drop)
     }
 
-    /// Says [`Word::Go`], with the files `tasks` of the cgroups of v1 that the new process is to join.
+    /// Says [`LauncherMessage::Go`], with the files `tasks` of the cgroups of v1 that the new process is to join.
     pub fn say_go(&self, tasks: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-        self.give(&[Word::Go as u8], tasks)
+        self.give(&[LauncherMessage::Go as u8], tasks)
     }
 
-    /// Waits for [`Word::Go`], and hands each file that comes with it to `join`.
+    /// Waits for [`LauncherMessage::Go`], and hands each file that comes with it to `join`.
     pub fn wait_for_go(
         &self,
         mut join: impl FnMut(OwnedFd) -> Result<(), Errno>,
@@ -137,7 +137,7 @@ impl Channel {
         };
         match said {
             _ if length == 0 => return Err(Errno::PIPE),
-            [word] if word == Word::Go as u8 => {}
+            [word] if word == LauncherMessage::Go as u8 => {}
             _ => return Err(Errno::PROTO),
         }
         for message in ancillary.drain() {
@@ -151,7 +151,7 @@ impl Channel {
     }
 
     /// Waits for a word; EPIPE where the launcher is gone.
-    pub fn wait_for(&self, word: Word) -> Result<(), Errno> {
+    pub fn wait_for(&self, word: LauncherMessage) -> Result<(), Errno> {
         let mut said = [0u8];
         loop {
             match rustix::io::read(self.socket()?, &mut said) {
@@ -167,8 +167,8 @@ impl Channel {
     /// Nobody is left to be told where this fails.
     pub fn fail(&self, step: u8, errno: Errno, subject: &CStr) {
         let socket = match &self.0 {
-            End::Socket(socket) => socket,
-            End::Shared(shared) => return shared.fail(step, errno, subject),
+            ChannelEnd::Socket(socket) => socket,
+            ChannelEnd::Shared(shared) => return shared.fail(step, errno, subject),
         };
         let mut message = [0u8; HEAD_BYTES + TEXT_BYTES];
         let text = subject.to_bytes();
@@ -188,11 +188,11 @@ impl Channel {
     /// Lets the launcher die; comes back when it is dead.
     pub fn fault(&self) {
         match &self.0 {
-            End::Socket(socket) => {
+            ChannelEnd::Socket(socket) => {
                 let _ = rustix::io::write(socket, &[FAULT; HEAD_BYTES]);
-                let _ = self.wait_for(Word::Go);
+                let _ = self.wait_for(LauncherMessage::Go);
             }
-            End::Shared(shared) => {
+            ChannelEnd::Shared(shared) => {
                 shared.fault();
                 while !shared.launcher_died() {
                     std::hint::spin_loop();
@@ -203,9 +203,9 @@ impl Channel {
 
     /// Says that the container is there; comes back when the launcher is gone.
     pub fn built(&self) {
-        if let End::Socket(socket) = &self.0 {
+        if let ChannelEnd::Socket(socket) = &self.0 {
             let _ = rustix::io::write(socket, &[BUILT; HEAD_BYTES]);
-            let _ = self.wait_for(Word::Go);
+            let _ = self.wait_for(LauncherMessage::Go);
         }
     }
 
@@ -238,7 +238,7 @@ impl Channel {
     }
 
     /// The next report.
-    pub fn hear(&self) -> Result<Report, Errno> {
+    pub fn hear(&self) -> Result<ChildReport, Errno> {
         let mut message = [0u8; HEAD_BYTES + TEXT_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -254,18 +254,18 @@ impl Channel {
         };
         let message = message.get(..length).unwrap_or_default();
         match message {
-            [] => Ok(Report::Closed),
-            [FAILED, step, a, b, c, d, text @ ..] => Ok(Report::Failed {
+            [] => Ok(ChildReport::Closed),
+            [FAILED, step, a, b, c, d, text @ ..] => Ok(ChildReport::Failed {
                 step: *step,
                 errno: Errno::from_raw_os_error(i32::from_ne_bytes([*a, *b, *c, *d])),
                 subject: String::from_utf8_lossy(text).into_owned(),
             }),
-            [FAULT, ..] => Ok(Report::Fault),
-            [BUILT, ..] => Ok(Report::Built),
-            [TERMINAL, ..] => Ok(Report::Terminal(descriptor(&mut ancillary)?)),
+            [FAULT, ..] => Ok(ChildReport::Fault),
+            [BUILT, ..] => Ok(ChildReport::Built),
+            [TERMINAL, ..] => Ok(ChildReport::Terminal(descriptor(&mut ancillary)?)),
             [BORN, _, a, b, c, d] => {
                 let pid = Pid::from_raw(i32::from_ne_bytes([*a, *b, *c, *d]));
-                Ok(Report::Born {
+                Ok(ChildReport::Born {
                     pid: pid.ok_or(Errno::PROTO)?,
                     pidfd: descriptor(&mut ancillary)?,
                 })

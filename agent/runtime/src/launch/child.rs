@@ -21,9 +21,9 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 pub use self::execute::NO_INTERPRETER;
 use super::channel::Channel;
-use super::own::Own;
+use super::own_mounts::OwnMounts;
 use super::place::Within;
-use super::plan::{Container, Plan};
+use super::plan::{ContainerPlan, Plan};
 
 /// Why a step failed, and what it was about.
 #[derive(Clone, Copy, Debug)]
@@ -148,12 +148,12 @@ pub const EXEC: &str = "exec";
 /// What the steps share.
 pub struct Child<'a> {
     plan: &'a Plan<'a>,
-    container: Option<&'a Container<'a>>,
+    container: Option<&'a ContainerPlan<'a>>,
     channel: Channel,
     /// The container's root.
     root: Option<BorrowedFd<'a>>,
     /// Its mounts, while those of the host can be reached.
-    own: Option<Own>,
+    own: Option<OwnMounts>,
     /// The container's own `/proc`, as the launcher mounted it.
     proc: Option<OwnedFd>,
     /// What is mounted at `/proc` and `/sys`.
@@ -211,7 +211,7 @@ pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
 const FAILED: u8 = 125;
 
 impl<'a> Child<'a> {
-    fn container(&self) -> Result<&'a Container<'a>, Failure<'a>> {
+    fn container(&self) -> Result<&'a ContainerPlan<'a>, Failure<'a>> {
         self.container.ok_or(Errno::INVAL).on(c"container")
     }
 

@@ -33,10 +33,10 @@ use rustix::process::{
 };
 
 use super::plan::command::Command;
-use super::plan::identity::Identity;
+use super::plan::identity::ProcessIdentity;
 use super::plan::namespaces::Join;
 use super::stage::{self, Message};
-use super::wait::{self, Guard, Wait};
+use super::wait::{self, KillGuard, Wait};
 use super::{Error, Running, refused};
 
 const WHAT: &str = "the process that enters the container";
@@ -56,7 +56,7 @@ pub struct Entry {
     pub joins: Vec<Join>,
     pub root: OwnedFd,
     pub process: Process,
-    pub filters: Vec<agent_seccomp::Program>,
+    pub filters: Vec<agent_seccomp::FilterProgram>,
     pub streams: Streams,
     /// The launcher's side of the terminal that they are, where they are one.
     pub terminal: Option<OwnedFd>,
@@ -93,12 +93,12 @@ impl Entry {
     ) -> Result<Running, Error> {
         faults::point("clone");
         // What is wrong with them is said here.
-        Identity::new(&self.process)?;
+        ProcessIdentity::new(&self.process)?;
         Command::new(&self.process, "/")?;
         let (file, shared) = share(&self.message(entrances)?).map_err(step)?;
         let pidfd = self.start(entrances, file.as_fd(), &shared)?;
         faults::point("cloned");
-        let stage = Guard::new(pidfd.try_clone().map_err(step)?);
+        let stage = KillGuard::new(pidfd.try_clone().map_err(step)?);
         let look = || {
             if shared.is_fault() {
                 faults::die();

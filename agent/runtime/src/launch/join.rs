@@ -7,9 +7,9 @@ use agent_host::interrupts::Interrupts;
 use agent_sys::launch::{Kin, Side, clone, enter, exit};
 use rustix::io::Errno;
 
-use super::channel::{self, Channel, Report};
+use super::channel::{self, Channel, ChildReport};
 use super::plan::namespaces::Namespaces;
-use super::wait::{self, Guard, Wait};
+use super::wait::{self, KillGuard, Wait};
 use super::{Error, refused};
 
 const STEP: &str = "join";
@@ -34,18 +34,18 @@ pub fn born(
         },
         Side::Parent { pidfd, .. } => {
             drop(theirs);
-            let between = Guard::new(pidfd);
+            let between = KillGuard::new(pidfd);
             let descriptor = ours.descriptor().map_err(failed)?;
             Wait::new(interrupts, WHAT, wait::PATIENCE).until(descriptor, || {})?;
             let report = ours.hear();
             // It has no more to do.
             drop(between);
             match report.map_err(failed)? {
-                Report::Born { pid, pidfd } => Ok(Side::Parent { pid, pidfd }),
-                Report::Failed {
+                ChildReport::Born { pid, pidfd } => Ok(Side::Parent { pid, pidfd }),
+                ChildReport::Failed {
                     step: CLONE, errno, ..
                 } => Err(refused(errno)),
-                Report::Failed { errno, subject, .. } => Err(Error::step(STEP, subject, errno)),
+                ChildReport::Failed { errno, subject, .. } => Err(Error::step(STEP, subject, errno)),
                 _ => Err(failed(Errno::CHILD)),
             }
         }

@@ -17,7 +17,7 @@ use agent_sys::launch::StartArea;
 use oci_spec::runtime::{Linux, Spec};
 
 use self::command::Command;
-use self::identity::Identity;
+use self::identity::ProcessIdentity;
 use self::mounts::Mounts;
 use self::namespaces::Namespaces;
 pub use super::Stdio;
@@ -33,12 +33,12 @@ pub struct Plan<'a> {
     /// The place in `steps` where the launcher is to die.
     pub fault: Option<usize>,
     pub namespaces: Namespaces,
-    pub container: Option<Container<'a>>,
+    pub container: Option<ContainerPlan<'a>>,
     /// The root of the container that is joined.
     pub joined_root: Option<OwnedFd>,
     pub stdio: Stdio,
-    pub identity: Identity,
-    pub filters: &'a [agent_seccomp::Program],
+    pub identity: ProcessIdentity,
+    pub filters: &'a [agent_seccomp::FilterProgram],
     pub command: Command,
     /// A reaper is to be pid 1, and the command its child: where this process's arguments and environment are, which the
     /// container is not to see there.
@@ -51,7 +51,7 @@ pub struct Plan<'a> {
 
 /// What only a container's first process does.
 #[derive(Debug)]
-pub struct Container<'a> {
+pub struct ContainerPlan<'a> {
     pub root: BorrowedFd<'a>,
     pub change_root: ChangeRoot,
     /// Files of root in it are the container's root's, in a user namespace too. Not so for the host's tree, whose files
@@ -89,7 +89,7 @@ pub(super) fn path_text(path: &Path) -> Result<CString, Error> {
     text(path.as_os_str().as_bytes())
 }
 
-impl<'a> Container<'a> {
+impl<'a> ContainerPlan<'a> {
     pub fn new(
         order: &Order,
         root: BorrowedFd<'a>,

@@ -15,7 +15,7 @@ use super::Error;
 use super::channel::Channel;
 use super::child::{self, ENTER, Step};
 use super::plan::command::Command;
-use super::plan::identity::Identity;
+use super::plan::identity::ProcessIdentity;
 use super::plan::namespaces::Namespaces;
 use super::plan::{Plan, Stdio};
 
@@ -42,9 +42,9 @@ pub struct Message {
     pub terminal: bool,
     /// The command is to read nothing.
     pub reads_nothing: bool,
-    pub filters: Vec<Filter>,
+    pub filters: Vec<StoredFilter>,
     /// Those that only the copy has.
-    pub late: Vec<Filter>,
+    pub late: Vec<StoredFilter>,
     /// The step at which the launcher is to die, and the one behind which this process is to stop.
     pub fault: Option<usize>,
     pub hold: Option<String>,
@@ -53,19 +53,19 @@ pub struct Message {
 
 /// A filter of system calls: flags and instructions.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Filter(u32, Vec<(u16, u8, u8, u32)>);
+pub struct StoredFilter(u32, Vec<(u16, u8, u8, u32)>);
 
-impl Filter {
-    pub fn of(program: &agent_seccomp::Program) -> Self {
+impl StoredFilter {
+    pub fn of(program: &agent_seccomp::FilterProgram) -> Self {
         let instructions = program.instructions.iter();
         let instructions = instructions.map(|it| (it.code, it.jt, it.jf, it.k));
         Self(program.flags, instructions.collect())
     }
 
-    fn program(&self) -> agent_seccomp::Program {
+    fn program(&self) -> agent_seccomp::FilterProgram {
         let instructions = self.1.iter();
         let instruction = |&(code, jt, jf, k): &_| libc::sock_filter { code, jt, jf, k };
-        agent_seccomp::Program {
+        agent_seccomp::FilterProgram {
             instructions: instructions.map(instruction).collect(),
             flags: self.0,
         }
@@ -81,7 +81,7 @@ pub struct Stage {
     pub terminal: bool,
     pub reads_nothing: bool,
     pub oom_score_adjustment: Option<i32>,
-    pub late: Vec<agent_seccomp::Program>,
+    pub late: Vec<agent_seccomp::FilterProgram>,
     pub shared: Shared,
 }
 
@@ -135,7 +135,7 @@ fn prepare() -> Result<(), Error> {
     let first = numbers().end;
     let cgroups: Result<Vec<OwnedFd>, Error> =
         (first..first + message.cgroups).map(inherited).collect();
-    let filters: Vec<_> = message.filters.iter().map(Filter::program).collect();
+    let filters: Vec<_> = message.filters.iter().map(StoredFilter::program).collect();
     let steps: &'static [Step] = if message.guarded {
         &ENTER
     } else {
@@ -148,7 +148,7 @@ fn prepare() -> Result<(), Error> {
         container: None,
         joined_root: Some(inherited(ROOT)?),
         stdio: Stdio::Terminal,
-        identity: Identity::new(&message.process)?,
+        identity: ProcessIdentity::new(&message.process)?,
         filters: &filters,
         command: Command::new(&message.process, "/")?,
         reaper: None,
@@ -159,7 +159,7 @@ fn prepare() -> Result<(), Error> {
             terminal: message.terminal,
             reads_nothing: message.reads_nothing,
             oom_score_adjustment: message.process.oom_score_adj(),
-            late: message.late.iter().map(Filter::program).collect(),
+            late: message.late.iter().map(StoredFilter::program).collect(),
             shared,
         }),
     };

@@ -8,7 +8,7 @@ use rustix::pty::unlockpt;
 
 use super::Error;
 use super::entry::Streams;
-use super::place::{Links, Within};
+use super::place::{LinkPolicy, Within};
 use crate::terminal::other_side;
 
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
@@ -20,7 +20,7 @@ pub fn open(root: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
 }
 
 fn open_in(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let terminals = Within::new(root, None).open(c"/dev/pts", Links::Refuse)?;
+    let terminals = Within::new(root, None).open(c"/dev/pts", LinkPolicy::Refuse)?;
     if fstatfs(&terminals)?.f_type as u64 != DEVPTS_SUPER_MAGIC {
         return Err(Errno::NODEV);
     }

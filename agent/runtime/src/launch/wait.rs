@@ -100,12 +100,12 @@ impl<'a> Wait<'a> {
 
 /// A process that ends when the launcher gives up.
 #[derive(Debug)]
-pub struct Guard {
+pub struct KillGuard {
     pidfd: OwnedFd,
     armed: bool,
 }
 
-impl Guard {
+impl KillGuard {
     pub const fn new(pidfd: OwnedFd) -> Self {
         Self { pidfd, armed: true }
     }
@@ -115,7 +115,7 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for KillGuard {
     fn drop(&mut self) {
         if self.armed {
             end(self.pidfd.as_fd());

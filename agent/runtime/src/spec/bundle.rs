@@ -15,7 +15,7 @@ use oci_spec::runtime::{Linux, LinuxDeviceCgroup, LinuxNamespace, LinuxNamespace
 
 use self::members::Left;
 use super::flags::Flags;
-use super::{Error, Found, resources};
+use super::{Error, SpecFacts, resources};
 use crate::order::{ChangeRoot, Order};
 use crate::setting;
 use crate::state::LARGEST;
@@ -101,7 +101,7 @@ fn has_no_link(root: &Path) -> Result<(), String> {
 }
 
 /// The order that a bundle's configuration comes to.
-pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &Found) -> Result<Order, Error> {
+pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &SpecFacts) -> Result<Order, Error> {
     let mut spec = bundle.spec.clone();
     let path = bundle.directory.join(CONFIGURATION);
     let refuse = |reason: String| Error::Bundle {
@@ -176,7 +176,7 @@ fn stop_signal(spec: &Spec) -> Result<Option<Signal>, String> {
 
 /// Where its cgroup is. The name that a bundle gives is used as far as it is one of `agent run`'s: which container a cgroup
 /// belongs to is told by its path, and other paths are those of other engines.
-fn cgroup(linux: &Linux, flags: &Flags, found: &Found) -> Result<(PathBuf, Option<String>), Error> {
+fn cgroup(linux: &Linux, flags: &Flags, found: &SpecFacts) -> Result<(PathBuf, Option<String>), Error> {
     let said = linux.cgroups_path().as_deref().map(Path::new);
     let said = said.filter(|path| !path.as_os_str().is_empty());
     let agents = said.and_then(Path::parent);

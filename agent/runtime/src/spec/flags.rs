@@ -6,10 +6,10 @@ use agent_model::units::Signal;
 use clap::{Args as _, FromArgMatches as _};
 
 use super::mounts::{Tmpfs, Volume};
-use super::namespaces::{Net, Share, UserChoice};
+use super::namespaces::{Net, NamespaceShare, UserChoice};
 use super::security::{SecurityOption, Ulimit};
 use super::value::{
-    Assignment, Cpus, DeviceRate, IdRange, LogOption, MaybeNumber, MaybeSize, Set, Size,
+    Assignment, Cpus, DeviceRate, IdMap, LogOption, MaybeNumber, MaybeSize, Set, Size,
     TimeOffset, number_in,
 };
 
@@ -207,19 +207,19 @@ pub struct ProcessFlags {
 pub struct NamespaceFlags {
     /// The pid namespace: the processes that the container sees, and its pid 1
     #[arg(long, value_name = "WHOSE", default_value = "private")]
-    pub pid: Share,
+    pub pid: NamespaceShare,
     /// The ipc namespace: System V IPC and message queues; host: its /dev/shm too
     #[arg(long, value_name = "WHOSE", default_value = "private")]
-    pub ipc: Share,
+    pub ipc: NamespaceShare,
     /// The uts namespace: the host name
     #[arg(long, value_name = "WHOSE", default_value = "private")]
-    pub uts: Share,
+    pub uts: NamespaceShare,
     /// The cgroup namespace: the cgroup that the container sees as the root
     #[arg(long, value_name = "WHOSE", default_value = "private")]
-    pub cgroupns: Share,
+    pub cgroupns: NamespaceShare,
     /// The time namespace: the clocks monotonic and boottime
     #[arg(long, value_name = "WHOSE", conflicts_with = "time_offset")]
-    pub time: Option<Share>,
+    pub time: Option<NamespaceShare>,
     /// Shift clocks in a new time namespace: 1d, monotonic=-2h, boottime=90.5
     #[arg(long, value_name = "[CLOCK=]OFFSET", allow_hyphen_values = true)]
     pub time_offset: Vec<TimeOffset>,
@@ -228,10 +228,10 @@ pub struct NamespaceFlags {
     pub userns: Option<UserChoice>,
     /// Map user ids, in a new user namespace
     #[arg(long, value_name = "INSIDE:HOST:COUNT")]
-    pub uid_map: Vec<IdRange>,
+    pub uid_map: Vec<IdMap>,
     /// Map group ids; by default as --uid-map
     #[arg(long, value_name = "INSIDE:HOST:COUNT")]
-    pub gid_map: Vec<IdRange>,
+    pub gid_map: Vec<IdMap>,
     /// The host name; by default the container's name
     #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use oci_spec::runtime::{LinuxNamespaceType, Mount};
 
 use super::flags::Flags;
-use super::namespaces::{Namespaces, Share};
-use super::{Error, Found};
+use super::namespaces::{Namespaces, NamespaceShare};
+use super::{Error, SpecFacts};
 
 /// `SRC:DST[:OPTIONS]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ fn destination_of(text: &str) -> Result<PathBuf, String> {
 /// All mounts of a container, in order.
 pub(super) fn compile(
     flags: &Flags,
-    found: &Found,
+    found: &SpecFacts,
     namespaces: &Namespaces,
 ) -> Result<Vec<Mount>, Error> {
     let mut asked = Vec::new();
@@ -160,7 +160,7 @@ pub(super) fn compile(
 }
 
 /// Those of every container: docker's.
-fn usual(flags: &Flags, found: &Found, namespaces: &Namespaces) -> Vec<Mount> {
+fn usual(flags: &Flags, found: &SpecFacts, namespaces: &Namespaces) -> Vec<Mount> {
     let new = |kind| namespaces.is_new(kind);
     // An ordinary user can mount these only for namespaces that are the container's own.
     let foreign = |kind| found.rootless && !new(kind);
@@ -212,7 +212,7 @@ fn usual(flags: &Flags, found: &Found, namespaces: &Namespaces) -> Vec<Mount> {
     } else {
         mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &NOTHING));
     }
-    mounts.push(if flags.namespaces.ipc == Share::Host {
+    mounts.push(if flags.namespaces.ipc == NamespaceShare::Host {
         bind(
             "/dev/shm",
             "/dev/shm",

@@ -10,7 +10,7 @@ use oci_spec::runtime::{
 
 use super::flags::Limits;
 use super::value::{Cpus, DeviceRate, MaybeNumber, MaybeSize, Size};
-use super::{Error, Found};
+use super::{Error, SpecFacts};
 
 /// The least memory that docker takes. With less a container does not come as far as its command.
 const LEAST_MEMORY: Size = Size(6 << 20);
@@ -27,7 +27,7 @@ const UNLIMITED: i64 = -1;
 type Devices = HashMap<String, (u32, u32)>;
 
 /// The resources of a new container, and whether its limit of memory and swap together was not asked for but follows.
-pub(super) fn compile(limits: &Limits, found: &Found) -> Result<(LinuxResources, bool), Error> {
+pub(super) fn compile(limits: &Limits, found: &SpecFacts) -> Result<(LinuxResources, bool), Error> {
     check_memory(limits)?;
     check_cpus(limits, found)?;
     let mut limits = limits.clone();
@@ -50,7 +50,7 @@ fn check_memory(limits: &Limits) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_cpus(limits: &Limits, found: &Found) -> Result<(), Error> {
+fn check_cpus(limits: &Limits, found: &SpecFacts) -> Result<(), Error> {
     if let (Some(Cpus(billionths)), Some(cpus)) = (limits.cpus, found.cpus)
         && billionths > cpus as u64 * 1_000_000_000
     {

@@ -10,7 +10,7 @@ use oci_spec::runtime::{
 };
 
 use super::flags::{Flags, Security};
-use super::{Error, Found};
+use super::{Error, SpecFacts};
 use crate::launch::too_few_descriptors;
 
 /// Docker's default set (moby: oci/caps/defaults.go).
@@ -182,7 +182,7 @@ impl FromStr for Ulimit {
 }
 
 /// The capabilities of the container, as sets for its first process: root's. Ambient and inheritable ones there are none.
-pub(super) fn capabilities(asked: &Security, found: &Found) -> Result<Vec<Capability>, Error> {
+pub(super) fn capabilities(asked: &Security, found: &SpecFacts) -> Result<Vec<Capability>, Error> {
     use CapabilityName::{All, One};
     let held = &found.capabilities;
     let added_all = asked.cap_add.contains(&All);
@@ -259,7 +259,7 @@ pub(super) fn no_new_privileges(asked: &Security) -> bool {
 }
 
 /// The limits of its processes.
-pub(super) fn rlimits(flags: &Flags, found: &Found) -> Result<Option<Vec<PosixRlimit>>, Error> {
+pub(super) fn rlimits(flags: &Flags, found: &SpecFacts) -> Result<Option<Vec<PosixRlimit>>, Error> {
     let mut limits: Vec<(&'static str, PosixRlimit)> = Vec::new();
     for asked in &flags.process.ulimit {
         let most = found

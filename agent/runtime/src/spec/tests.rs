@@ -19,8 +19,8 @@ fn this_process() -> Pinned {
     Pinned::open(std::process::id().cast_signed()).unwrap()
 }
 
-fn found() -> Found {
-    Found {
+fn found() -> SpecFacts {
+    SpecFacts {
         name: "web".to_owned(),
         here: Here::at("/home/me"),
         variables: HashMap::from([("LANG".to_owned(), "C".to_owned())]),

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
 
 use agent_host::regular;
-use agent_rootfs::lookup::{self, Links};
+use agent_rootfs::lookup::{self, LinkPolicy};
 use oci_spec::runtime::User;
 use rustix::fs::OFlags;
 
@@ -138,7 +138,7 @@ impl Users {
 /// Reads a file below `root` that may be made to mislead: links lead nowhere else, and nothing but a file is read.
 fn read_below(root: BorrowedFd<'_>, path: &str) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match lookup::open(root, path, Links::Follow, flags) {
+    let file = match lookup::open(root, path, LinkPolicy::Follow, flags) {
         Ok(file) => File::from(file),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(String::new()),
         Err(errno) => return Err(errno.into()),

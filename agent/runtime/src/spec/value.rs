@@ -50,7 +50,7 @@ pub struct Assignment {
 
 /// `CONTAINER:HOST:SIZE`: ids inside, ids outside, how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IdRange {
+pub struct IdMap {
     pub inside: u32,
     pub outside: u32,
     pub count: u32,
@@ -136,7 +136,7 @@ impl FromStr for Assignment {
     }
 }
 
-impl FromStr for IdRange {
+impl FromStr for IdMap {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn ranges_of_ids() {
-        let range = "0:100000:65536".parse::<IdRange>().unwrap();
+        let range = "0:100000:65536".parse::<IdMap>().unwrap();
         assert_eq!(
             (range.inside, range.outside, range.count),
             (0, 100_000, 65_536)
@@ -265,7 +265,7 @@ mod tests {
             "1:0:4294967295",
             "4294967295:0:1",
         ] {
-            assert!(text.parse::<IdRange>().is_err(), "{text}");
+            assert!(text.parse::<IdMap>().is_err(), "{text}");
         }
     }
 

@@ -14,7 +14,7 @@ use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::files::{self, replace};
 use super::{
-    CONFIG, Condition, DIRECTORY, Error, Holder, LARGEST, RECORD, Record, Status, Store, is_name,
+    CONFIG, ProcessCondition, DIRECTORY, Error, LockHolder, LARGEST, RECORD, Record, Status, Store, is_name,
     room,
 };
 
@@ -154,7 +154,7 @@ impl Waiter {
     }
 
     /// Its supervisor, or who cleans up after it.
-    pub fn holder(&self) -> Option<Holder> {
+    pub fn holder(&self) -> Option<LockHolder> {
         holder(&self.lock)
     }
 
@@ -163,10 +163,10 @@ impl Waiter {
     ///
     /// # Errors
     /// Where its word cannot be read.
-    pub fn wait(self, mut stopped: impl FnMut(Holder)) -> Result<Option<u8>, Error> {
+    pub fn wait(self, mut stopped: impl FnMut(LockHolder)) -> Result<Option<u8>, Error> {
         let mut told = false;
         while let Some(holder) = self.holder() {
-            if !told && matches!(holder.condition(), Condition::Stopped | Condition::Traced) {
+            if !told && matches!(holder.condition(), ProcessCondition::Stopped | ProcessCondition::Traced) {
                 stopped(holder);
                 told = true;
             }
@@ -366,7 +366,7 @@ fn word(code: Option<u8>) -> String {
     format!("{code:3}\n")
 }
 
-fn locked(path: PathBuf, holder: Holder) -> Error {
+fn locked(path: PathBuf, holder: LockHolder) -> Error {
     let seconds = PATIENCE.as_secs();
     Error::Locked {
         path,
@@ -376,7 +376,7 @@ fn locked(path: PathBuf, holder: Holder) -> Error {
 }
 
 /// The process that has a lock for writing.
-fn holder(lock: &File) -> Option<Holder> {
+fn holder(lock: &File) -> Option<LockHolder> {
     let held = fcntl_getlk(lock, &Flock::from(FlockType::ReadLock)).ok()??;
-    Some(Holder::new(held.pid))
+    Some(LockHolder::new(held.pid))
 }

@@ -18,7 +18,7 @@ use super::clean::Rest;
 use super::observer::Observer;
 use super::relay::Relay;
 use super::signals::Signals;
-use super::streams::{self, Wanted};
+use super::streams::{self, WantedStreams};
 use super::{Error, clean, log};
 use crate::cgroup::{self, Begun, Cgroup, Ground};
 use crate::launch::{self, Cgroups, Entrances, Started, Stdio};
@@ -35,7 +35,7 @@ pub fn contain(
     rest: Option<Rest>,
     observer: &mut Observer,
 ) -> Result<u8, Error> {
-    let wanted = Wanted {
+    let wanted = WantedStreams {
         terminal: is_terminal(&order.spec),
         interactive: order.interactive,
     };
@@ -138,7 +138,7 @@ pub const FAILED: u8 = 125;
 fn live(
     order: &mut Order,
     tree: Option<RootFs>,
-    wanted: Wanted,
+    wanted: WantedStreams,
     makes: Makes<'_>,
     record: &mut Record,
     limited: &mut bool,
@@ -359,7 +359,7 @@ fn has_own_processes(spec: &Spec) -> bool {
 }
 
 /// What a command of a spec may call.
-pub fn filters(spec: &Spec) -> Result<Vec<agent_seccomp::Program>, Error> {
+pub fn filters(spec: &Spec) -> Result<Vec<agent_seccomp::FilterProgram>, Error> {
     let linux = spec.linux().as_ref();
     let profile = linux.and_then(|linux| linux.seccomp().as_ref());
     let filter = profile.map(agent_seccomp::compile).transpose()?;
@@ -372,7 +372,7 @@ pub fn is_terminal(spec: &Spec) -> bool {
 }
 
 /// The container's terminal has this one's size from the start.
-fn remember_size(spec: &mut Spec, wanted: Wanted) {
+fn remember_size(spec: &mut Spec, wanted: WantedStreams) {
     if let Some(process) = spec.process_mut().as_mut().filter(|_| wanted.terminal) {
         streams::set_size(process);
     }
@@ -380,7 +380,7 @@ fn remember_size(spec: &mut Spec, wanted: Wanted) {
 
 fn streams(
     order: &Order,
-    wanted: Wanted,
+    wanted: WantedStreams,
     claim: &NameClaim,
     record: &Record,
 ) -> Result<(Stdio, Relay), Error> {

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use super::observer::{Observer, SupervisorMessage, parse};
 use super::relay::pipe;
 use super::signals::Signals;
-use crate::state::{Condition, Holder};
+use crate::state::{ProcessCondition, LockHolder};
 
 /// The exit status where nobody waits for it any longer.
 const UNHEARD: u8 = 125;
@@ -72,7 +72,7 @@ pub fn split(kept: &[BorrowedFd<'_>]) -> io::Result<Split> {
 fn hear(pipe: OwnedFd, supervisor: Pid, signals: &mut Signals) -> io::Result<Heard> {
     let mut said = Vec::new();
     let mut piece = [0; 4096];
-    let mut patience = Patience::new();
+    let mut patience = SupervisorPatience::new();
     let mut given_up: Option<GivenUp> = None;
     loop {
         let mut waited = [
@@ -83,7 +83,7 @@ fn hear(pipe: OwnedFd, supervisor: Pid, signals: &mut Signals) -> io::Result<Hea
         let is_ready = !waited[0].revents().is_empty();
         match &given_up {
             None => {
-                let holder = Holder::new(Some(supervisor));
+                let holder = LockHolder::new(Some(supervisor));
                 let late = matches!(polled, Ok(0))
                     .then(|| patience.ends(holder))
                     .flatten();
@@ -137,7 +137,7 @@ impl GivenUp {
 
     /// Kills it where it does not end: what it leaves is removed by the next look.
     fn insist(&self, supervisor: Pid) {
-        if self.since.elapsed() > Patience::STOPPED {
+        if self.since.elapsed() > SupervisorPatience::STOPPED {
             let _ = kill_process(supervisor, Signal::KILL);
         }
     }
@@ -145,7 +145,7 @@ impl GivenUp {
 
 /// Waits for a child that has just ended, or is about to.
 pub fn reap(child: Pid) {
-    let deadline = Instant::now() + Patience::STOPPED;
+    let deadline = Instant::now() + SupervisorPatience::STOPPED;
     loop {
         match waitpid(Some(child), WaitOptions::NOHANG) {
             Ok(None) if Instant::now() < deadline => sleep(PAUSE),
@@ -156,13 +156,13 @@ pub fn reap(child: Pid) {
 }
 
 /// How long a supervisor may take: one that works unpacks an image, one that is stopped does nothing.
-struct Patience {
+struct SupervisorPatience {
     began: Instant,
     /// Since when it is stopped.
     stopped: Option<Instant>,
 }
 
-impl Patience {
+impl SupervisorPatience {
     const WORKING: Duration = Duration::from_secs(600);
     const STOPPED: Duration = Duration::from_secs(10);
 
@@ -174,9 +174,9 @@ impl Patience {
     }
 
     /// Why nobody waits for it any longer.
-    fn ends(&mut self, supervisor: Holder) -> Option<String> {
+    fn ends(&mut self, supervisor: LockHolder) -> Option<String> {
         self.stopped = match supervisor.condition() {
-            Condition::Stopped | Condition::Traced => self.stopped.or(Some(Instant::now())),
+            ProcessCondition::Stopped | ProcessCondition::Traced => self.stopped.or(Some(Instant::now())),
             _ => None,
         };
         let is_over = self.began.elapsed() > Self::WORKING

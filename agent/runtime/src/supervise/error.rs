@@ -4,7 +4,7 @@ use std::io;
 
 use agent_host::rootless;
 
-use crate::state::Holder;
+use crate::state::LockHolder;
 use crate::{cgroup, launch, spec, state};
 
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,7 @@ pub enum Error {
     Creating {
         name: String,
         seconds: u64,
-        supervisor: Holder,
+        supervisor: LockHolder,
     },
     #[error(
         "waited {seconds} s for the supervisor of the container {name:?} to clean up: {supervisor}"
@@ -74,7 +74,7 @@ pub enum Error {
     Supervisor {
         name: String,
         seconds: u64,
-        supervisor: Holder,
+        supervisor: LockHolder,
     },
     #[error("cannot signal the container {name:?}")]
     Signal {

@@ -10,7 +10,7 @@ use oci_spec::runtime::{Process, Spec};
 use super::contain::{FAILED, end_of, filters, held_up, reap};
 use super::signals::Signals;
 use super::stop::first_process;
-use super::streams::{self, Wanted};
+use super::streams::{self, WantedStreams};
 use super::{Error, clean, sweep};
 use crate::state::Store;
 use crate::{launch, spec};
@@ -37,7 +37,7 @@ pub struct Request {
 pub fn exec(request: &Request) -> Result<u8, Error> {
     let store = Store::of_user();
     let swept = sweep(&store);
-    let wanted = Wanted {
+    let wanted = WantedStreams {
         terminal: request.terminal,
         interactive: request.interactive,
     };

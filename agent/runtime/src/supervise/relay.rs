@@ -37,7 +37,7 @@ pub struct Relay {
 const LAST: Duration = Duration::from_secs(1);
 
 /// What poll(2) found.
-struct Found {
+struct ChosenPipe {
     signals: bool,
     process: bool,
     leash: bool,
@@ -163,7 +163,7 @@ impl Relay {
         signals: &Signals,
         process: Option<BorrowedFd<'_>>,
         time: Option<Duration>,
-    ) -> io::Result<Found> {
+    ) -> io::Result<ChosenPipe> {
         let mut polled = vec![PollFd::new(signals, PollFlags::IN)];
         let others = process.map(|process| PollFd::from_borrowed_fd(process, PollFlags::IN));
         polled.extend(others);
@@ -184,7 +184,7 @@ impl Relay {
         let mut found = polled.iter().map(PollFd::revents);
         let mut is_ready =
             |is_polled: bool| is_polled && found.next().is_some_and(|flags| !flags.is_empty());
-        Ok(Found {
+        Ok(ChosenPipe {
             signals: is_ready(true),
             process: is_ready(process.is_some()),
             leash: is_ready(leash.is_some()),

@@ -10,7 +10,7 @@ use agent_host::process::Process;
 use agent_sys::fork::send_signal;
 
 use super::{Error, clean, say};
-use crate::state::{self, Condition, Holder, Record, Status, Store, Waiter, ends};
+use crate::state::{self, ProcessCondition, LockHolder, Record, Status, Store, Waiter, ends};
 
 /// How long what is killed may take to be gone, and what starts to run.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -181,7 +181,7 @@ fn wait_for_supervisor(store: &Store, name: &str) -> Result<(), Error> {
     let deadline = Instant::now() + PATIENCE;
     let mut told = false;
     while let Some(supervisor) = holder(store, name) {
-        if supervisor.condition() == Condition::Stopped {
+        if supervisor.condition() == ProcessCondition::Stopped {
             if !told {
                 let pid = supervisor.pid();
                 say(&format!(
@@ -220,6 +220,6 @@ fn kill_supervisor(store: &Store, name: &str) -> Result<(), Error> {
     }
 }
 
-fn holder(store: &Store, name: &str) -> Option<Holder> {
+fn holder(store: &Store, name: &str) -> Option<LockHolder> {
     store.waiter(name).ok()?.holder()
 }

@@ -20,12 +20,12 @@ use crate::terminal::{self, Raw};
 
 /// Which streams a command wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedStreams {
     pub terminal: bool,
     pub interactive: bool,
 }
 
-impl Wanted {
+impl WantedStreams {
     /// # Errors
     /// The standard input that is to be read is none that can be.
     pub fn check(self) -> Result<(), Error> {
@@ -57,7 +57,7 @@ pub fn set_size(process: &mut Process) {
 ///
 /// # Errors
 /// No descriptor is to be had.
-pub fn foreground(wanted: Wanted) -> io::Result<(Stdio, Relay)> {
+pub fn foreground(wanted: WantedStreams) -> io::Result<(Stdio, Relay)> {
     let mut relay = Relay::default();
     if wanted.terminal {
         return Ok((Stdio::Terminal, relay));
@@ -97,7 +97,7 @@ pub fn foreground(wanted: Wanted) -> io::Result<(Stdio, Relay)> {
 ///
 /// # Errors
 /// No descriptor is to be had.
-pub fn logged(wanted: Wanted, log: Writer) -> io::Result<(Stdio, Relay)> {
+pub fn logged(wanted: WantedStreams, log: Writer) -> io::Result<(Stdio, Relay)> {
     if !guarded(Guard::Streams) && !wanted.terminal {
         let stdio = Stdio::Files {
             stdin: None,
@@ -139,7 +139,7 @@ pub fn logged(wanted: Wanted, log: Writer) -> io::Result<(Stdio, Relay)> {
 /// No descriptor is to be had.
 pub fn connect(
     terminal: OwnedFd,
-    wanted: Wanted,
+    wanted: WantedStreams,
     logged: bool,
     relay: &mut Relay,
 ) -> io::Result<Option<Raw>> {

@@ -13,6 +13,7 @@ use agent_verify::suite::SuiteJob;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
 use crate::commands::engine::EngineArgs;
+use crate::commands::screen::Output;
 
 /// The widest report for people.
 pub const COLUMNS: usize = 80;
@@ -182,12 +183,6 @@ pub struct Args {
 
     #[command(flatten)]
     pub limits: Limits,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    Human,
-    Json,
 }
 
 /// CPU weights of siblings.

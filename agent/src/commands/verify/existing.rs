@@ -6,7 +6,7 @@ use agent_engines::intent::expect;
 use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
 use agent_verify::Error;
-use agent_verify::caller::Caller;
+use agent_verify::caller::CallerLimits;
 use agent_verify::existing::{Existing, unread_record};
 use agent_verify::report::Report;
 use agent_verify::run::Watch;
@@ -14,14 +14,14 @@ use anyhow::{Context as _, anyhow};
 
 use super::arguments::{Args, Target};
 use super::{ProgressLine, trace};
-use crate::commands::known::{self, Fresh, Known};
+use crate::commands::confirmed::{self, ConfirmedContainer, Confirmer};
 use crate::commands::unit;
 
 /// The subject of the judgement, and what is known about it.
 struct Found {
     name: String,
     membership: Membership,
-    known: Option<Known>,
+    known: Option<ConfirmedContainer>,
 }
 
 /// `agent verify --container|--pid|--cgroup`.
@@ -42,8 +42,8 @@ pub fn run(args: &Args, target: &Target<'_>) -> anyhow::Result<Report> {
         let unread = known.filter(|_| intent.is_none());
         let unread = unread.and_then(|known| known.unread(&hierarchies));
         let not_judged = unit::not_judged(&found.membership).await;
-        let caller = known.map_or_else(Caller::default, |known| {
-            Caller::of_container(&known.container, known.bounds.as_deref())
+        let caller = known.map_or_else(CallerLimits::default, |known| {
+            CallerLimits::of_container(&known.container, known.bounds.as_deref())
         });
         let existing = Existing {
             name: found.name,
@@ -99,10 +99,10 @@ async fn find(
     match target {
         Target::Container(name) => {
             let flag = || format!("--container {name}");
-            let found = known::find(name, &args.socket, &args.engine).await;
+            let found = confirmed::find(name, &args.socket, &args.engine).await;
             let known = found
                 .with_context(flag)?
-                .ok_or_else(|| anyhow!("--container {name}: {}", known::NOBODY))?;
+                .ok_or_else(|| anyhow!("--container {name}: {}", confirmed::NOBODY))?;
             Ok(Found {
                 name: known.container.name.clone(),
                 membership: known.membership().with_context(flag)?,
@@ -115,7 +115,7 @@ async fn find(
                 format!("--pid {pid}: there is no such process; want one of the host's numbers")
             })?;
             let name = format!("process {pid}");
-            let fresh = Fresh::with_server(&args.engine, &args.socket).await?;
+            let fresh = Confirmer::with_server(&args.engine, &args.socket).await?;
             // --expect refers to the cgroup of the process; an engine's intention refers to that of its container.
             if args.expect.is_empty()
                 && let Some((known, membership)) = fresh.around(&membership).await
@@ -144,7 +144,7 @@ async fn find(
             }
             Ok(Found {
                 name: text,
-                known: Fresh::with_server(&args.engine, &args.socket)
+                known: Confirmer::with_server(&args.engine, &args.socket)
                     .await?
                     .at(&membership)
                     .await,

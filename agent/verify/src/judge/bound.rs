@@ -6,14 +6,14 @@
 use agent_limits::limit::bound::{Bound, Standing};
 use agent_limits::limit::chain::Chain;
 
-use super::{Facts, Finding, Undone, observation};
+use super::{ClaimFacts, Finding, Undone, observation};
 use crate::report::{Check, Effective, InFile, Intended, Verdict};
 
 /// Who is said to intend it.
 const SOURCE: &str = "the caller";
 
 /// Judges one of them.
-pub fn judge(facts: &Facts<'_>, chain: &Chain, bound: &Bound) -> Check {
+pub fn judge(facts: &ClaimFacts<'_>, chain: &Chain, bound: &Bound) -> Check {
     let links = chain.own.iter().chain(&chain.above);
     let mut same = links.filter(|link| link.cgroup == bound.link.cgroup);
     let Finding {
@@ -70,7 +70,7 @@ pub fn unknown(limit: &'static str, reason: String) -> Check {
     }
 }
 
-fn finding(facts: &Facts<'_>, chain: &Chain, bound: &Bound) -> Finding {
+fn finding(facts: &ClaimFacts<'_>, chain: &Chain, bound: &Bound) -> Finding {
     let later = match facts.undone {
         Some(Undone::Moved(moved)) => return Finding::of(Verdict::Fail, moved.to_string()),
         Some(Undone::Changed(changed)) => Some(changed),

@@ -24,7 +24,7 @@ const MOST_READ: u64 = 1024 * 1024;
 
 /// What a program and its libraries have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
+pub struct ElfTarget {
     pub bits: u8,
     pub big_endian: bool,
     /// `EM_*`
@@ -33,8 +33,8 @@ pub struct Kind {
 
 /// What an ELF file says to its loader.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Object {
-    pub kind: Kind,
+pub struct ElfFile {
+    pub kind: ElfTarget,
     /// The loader, in a program that has one.
     pub interpreter: Option<PathBuf>,
     /// The libraries, by name.
@@ -49,7 +49,7 @@ pub struct Object {
     pub own_directories_only: bool,
 }
 
-impl Object {
+impl ElfFile {
     /// Bytes of its names.
     pub fn bytes(&self) -> usize {
         let interpreter = self.interpreter.as_deref().map(Path::as_os_str);
@@ -64,10 +64,10 @@ impl Object {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read(file: &File) -> Result<Option<Object>, &'static str> {
+pub fn read(file: &File) -> Result<Option<ElfFile>, &'static str> {
     let cache = ReadCache::new(file);
     let left = Cell::new(MOST_READ);
-    let data = Limited {
+    let data = BoundedBytes {
         cache: &cache,
         left: &left,
     };
@@ -89,19 +89,19 @@ pub fn read(file: &File) -> Result<Option<Object>, &'static str> {
 
 /// A file of which so much is read, and no more.
 #[derive(Clone, Copy)]
-struct Limited<'a> {
+struct BoundedBytes<'a> {
     cache: &'a ReadCache<&'a File>,
     left: &'a Cell<u64>,
 }
 
-impl Limited<'_> {
+impl BoundedBytes<'_> {
     fn spend(self, bytes: u64) -> Result<(), ()> {
         self.left.set(self.left.get().checked_sub(bytes).ok_or(())?);
         Ok(())
     }
 }
 
-impl<'a> ReadRef<'a> for Limited<'a> {
+impl<'a> ReadRef<'a> for BoundedBytes<'a> {
     fn len(self) -> Result<u64, ()> {
         self.cache.len()
     }
@@ -119,7 +119,7 @@ impl<'a> ReadRef<'a> for Limited<'a> {
     }
 }
 
-fn parse<'data, Elf, R>(data: R, bits: u8) -> Result<Object, &'static str>
+fn parse<'data, Elf, R>(data: R, bits: u8) -> Result<ElfFile, &'static str>
 where
     Elf: FileHeader<Endian = Endianness>,
     R: ReadRef<'data>,
@@ -130,8 +130,8 @@ where
     let segments = header
         .program_headers(endian, data)
         .map_err(|_| "the program headers are damaged")?;
-    let mut object = Object {
-        kind: Kind {
+    let mut object = ElfFile {
+        kind: ElfTarget {
             bits,
             big_endian: endian.is_big_endian(),
             machine: header.e_machine(endian),
@@ -152,7 +152,7 @@ where
     for segment in segments {
         let entries = segment.dynamic(endian, data);
         if let Some(entries) = entries.map_err(|_| "the dynamic section is damaged")? {
-            let strings = Strings::<Elf>::find(entries, segments, endian);
+            let strings = StringTable::<Elf>::find(entries, segments, endian);
             strings.fill(&mut object, entries, endian, data)?;
         }
     }
@@ -160,14 +160,14 @@ where
 }
 
 /// Where the strings of the dynamic section are in the file.
-struct Strings<Elf: FileHeader> {
+struct StringTable<Elf: FileHeader> {
     /// None: it has none, or they are in no segment.
     offset: Option<u64>,
     size: u64,
     header: std::marker::PhantomData<Elf>,
 }
 
-impl<Elf: FileHeader<Endian = Endianness>> Strings<Elf> {
+impl<Elf: FileHeader<Endian = Endianness>> StringTable<Elf> {
     fn find(entries: &[Elf::Dyn], segments: &[Elf::ProgramHeader], endian: Endianness) -> Self {
         let value = |tag| {
             let mut entries = until_null::<Elf>(entries, endian);
@@ -193,7 +193,7 @@ impl<Elf: FileHeader<Endian = Endianness>> Strings<Elf> {
 
     fn fill<'data, R: ReadRef<'data>>(
         &self,
-        object: &mut Object,
+        object: &mut ElfFile,
         entries: &[Elf::Dyn],
         endian: Endianness,
         data: R,

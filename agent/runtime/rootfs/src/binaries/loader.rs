@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use agent_host::regular::{self, Links};
 
 use super::cache;
-use super::elf::{self, Kind, Object};
-use super::words::Words;
+use super::elf::{self, ElfTarget, ElfFile};
+use super::tokens::LoaderTokens;
 use crate::Error;
 
 /// Files that one program may have loaded: more than any does.
@@ -56,12 +56,12 @@ pub struct Needs {
 ///
 /// # Errors
 /// A library is nowhere, or not whole.
-pub fn needs(program: &Path, object: Object) -> Result<Needs, Error> {
+pub fn needs(program: &Path, object: ElfFile) -> Result<Needs, Error> {
     let Some(interpreter) = object.interpreter.clone() else {
         return Ok(Needs::default());
     };
-    let family = Family::of(&interpreter);
-    let mut search = Search {
+    let family = LoaderFamily::of(&interpreter);
+    let mut search = LibrarySearch {
         settings: regular::read(&family.settings(), Links::Followed, LARGEST_SETTINGS)
             .unwrap_or_default(),
         kind: object.kind,
@@ -99,7 +99,7 @@ pub fn needs(program: &Path, object: Object) -> Result<Needs, Error> {
 
 /// The C library whose loader it is.
 #[derive(Debug)]
-enum Family {
+enum LoaderFamily {
     Glibc,
     Musl {
         /// As its loader is called: `x86_64`.
@@ -107,7 +107,7 @@ enum Family {
     },
 }
 
-impl Family {
+impl LoaderFamily {
     fn of(interpreter: &Path) -> Self {
         let name = interpreter
             .file_name()
@@ -143,19 +143,19 @@ impl Family {
     }
 }
 
-struct Loaded {
+struct LoadedLibrary {
     path: PathBuf,
-    object: Object,
+    object: ElfFile,
     /// The index of the first that needed it.
     by: Option<usize>,
 }
 
-struct Search {
-    family: Family,
-    /// What [`Family::settings`] holds.
+struct LibrarySearch {
+    family: LoaderFamily,
+    /// What [`LoaderFamily::settings`] holds.
     settings: Vec<u8>,
-    kind: Kind,
-    loaded: Vec<Loaded>,
+    kind: ElfTarget,
+    loaded: Vec<LoadedLibrary>,
     /// By which the loader knows what it has.
     names: HashSet<OsString>,
     /// Variants of libraries for newer processors, one of which the loader will take.
@@ -165,14 +165,14 @@ struct Search {
     looks: Cell<usize>,
 }
 
-impl Search {
-    fn add(&mut self, path: PathBuf, object: Object, by: Option<usize>) -> Result<(), Error> {
+impl LibrarySearch {
+    fn add(&mut self, path: PathBuf, object: ElfFile, by: Option<usize>) -> Result<(), Error> {
         self.bytes += object.bytes() + path.as_os_str().len();
         if self.bytes > MOST_BYTES {
             return Err(self.too_many("bytes of names for its loader", MOST_BYTES));
         }
         self.names.extend(object.name.clone());
-        self.loaded.push(Loaded { path, object, by });
+        self.loaded.push(LoadedLibrary { path, object, by });
         Ok(())
     }
 
@@ -242,7 +242,7 @@ impl Search {
         &self,
         directories: &[PathBuf],
         name: &OsStr,
-    ) -> Result<Option<(PathBuf, Object)>, Error> {
+    ) -> Result<Option<(PathBuf, ElfFile)>, Error> {
         for directory in directories {
             self.look()?;
             let path = directory.join(name);
@@ -253,8 +253,8 @@ impl Search {
         Ok(None)
     }
 
-    fn first_in_cache(&mut self, name: &OsStr) -> Result<Option<(PathBuf, Object)>, Error> {
-        if !matches!(self.family, Family::Glibc) {
+    fn first_in_cache(&mut self, name: &OsStr) -> Result<Option<(PathBuf, ElfFile)>, Error> {
+        if !matches!(self.family, LoaderFamily::Glibc) {
             return Ok(None);
         }
         let mut first = None;
@@ -272,7 +272,7 @@ impl Search {
     /// The directories that `DT_RPATH` and `DT_RUNPATH` name for what the loaded file `by` needs.
     fn given_directories(&self, by: usize) -> Result<Vec<PathBuf>, Error> {
         let object = &self.loaded[by].object;
-        let musl = matches!(self.family, Family::Musl { .. });
+        let musl = matches!(self.family, LoaderFamily::Musl { .. });
         if let (Some(runpath), false) = (&object.runpath, musl) {
             return self.list(runpath, by);
         }
@@ -310,13 +310,13 @@ impl Search {
         let path = &self.loaded[by].path;
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
         let origin = path.parent().unwrap_or(Path::new("/"));
-        let mut paths = Words::of(self.kind).replace_in(text, origin);
+        let mut paths = LoaderTokens::of(self.kind).replace_in(text, origin);
         paths.retain(|path| path.as_os_str().len() < LONGEST_PATH);
         Ok(paths)
     }
 
     fn standard_directories(&self) -> Vec<PathBuf> {
-        if let Family::Musl { .. } = self.family {
+        if let LoaderFamily::Musl { .. } = self.family {
             let given = String::from_utf8_lossy(&self.settings).into_owned();
             let given = if given.trim().is_empty() {
                 "/lib:/usr/local/lib:/usr/lib".to_owned()
@@ -326,7 +326,7 @@ impl Search {
             let directories = given.split([':', '\n']).filter(|it| !it.is_empty());
             return directories.map(PathBuf::from).collect();
         }
-        let words = Words::of(self.kind);
+        let words = LoaderTokens::of(self.kind);
         let directories = words
             .libraries
             .iter()
@@ -336,7 +336,7 @@ impl Search {
 }
 
 /// The ELF file at `path`, where there is one of this kind: a loader passes over others.
-fn open(path: &Path, kind: Kind) -> Result<Option<Object>, Error> {
+fn open(path: &Path, kind: ElfTarget) -> Result<Option<ElfFile>, Error> {
     let Ok(file) = regular::open(path, Links::Followed) else {
         return Ok(None);
     };

@@ -6,11 +6,11 @@ use std::io::{self, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::entries::{self, Bad, What};
+use super::entries::{self, Bad, EntryKind};
 use super::input::Input;
 use super::packed::{self, Unpacked};
-use super::stop::Stop;
-use crate::budget::Budget;
+use super::interruption::Stop;
+use crate::budget::UnpackBudget;
 
 /// Links to files in an archive that lead on to others.
 const MOST_LINKS: usize = 8;
@@ -96,7 +96,7 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     /// It is none, or none that is read here.
-    pub fn new(mut file: File, stop: &'a dyn Stop, budget: &mut Budget) -> Result<Self, Bad> {
+    pub fn new(mut file: File, stop: &'a dyn Stop, budget: &mut UnpackBudget) -> Result<Self, Bad> {
         io::Seek::rewind(&mut file).map_err(Bad::whole)?;
         let members = members(&file, stop, budget)?;
         Ok(Self {
@@ -174,7 +174,7 @@ impl<'a> Archive<'a> {
 fn members(
     file: &File,
     stop: &dyn Stop,
-    budget: &mut Budget,
+    budget: &mut UnpackBudget,
 ) -> Result<HashMap<PathBuf, Member>, Bad> {
     let end = file.metadata().map_err(Bad::whole)?.len();
     let mut members = HashMap::new();
@@ -189,12 +189,12 @@ fn members(
             return Err(Bad::at(&entry.path, "the archive ends before it does"));
         }
         let member = match entry.what {
-            What::File => Member::File {
+            EntryKind::File => Member::File {
                 offset: entry.offset,
                 size: entry.size,
             },
-            What::HardLink(to) => Member::Link(to),
-            What::SymbolicLink(to) => match beside(&entry.path, Path::new(&to)) {
+            EntryKind::HardLink(to) => Member::Link(to),
+            EntryKind::SymbolicLink(to) => match beside(&entry.path, Path::new(&to)) {
                 Some(to) => Member::Link(to),
                 None => return Ok(()),
             },
@@ -227,7 +227,7 @@ fn beside(path: &Path, to: &Path) -> Option<PathBuf> {
 }
 
 /// Copies into a file, each chunk once there is room for it.
-pub fn fill(mut file: &File, mut from: impl Read, budget: &mut Budget) -> Result<(), Bad> {
+pub fn fill(mut file: &File, mut from: impl Read, budget: &mut UnpackBudget) -> Result<(), Bad> {
     let mut chunk = vec![0; CHUNK];
     loop {
         let read = match from.read(&mut chunk) {

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::path::Arg;
 use rustix::process::{WaitOptions, geteuid, getpid, waitpid};
 
-use crate::budget::Budget;
+use crate::budget::UnpackBudget;
 use crate::inside::names;
 
 /// Where those of root are.
@@ -62,9 +62,9 @@ impl Disk {
     ///
     /// # Errors
     /// fstatvfs(2)'s.
-    pub fn budget(&self) -> Result<Budget, Errno> {
+    pub fn budget(&self) -> Result<UnpackBudget, Errno> {
         let place = self.path.parent().unwrap_or(&self.path);
-        Ok(Budget::of_disk(place, &fstatvfs(&self.directory)?))
+        Ok(UnpackBudget::of_disk(place, &fstatvfs(&self.directory)?))
     }
 
     /// A file that has no name, and goes with the last who has it open.

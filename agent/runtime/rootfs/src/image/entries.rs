@@ -11,8 +11,8 @@ use std::path::{Component, Path, PathBuf};
 use tar::{EntryType, PaxExtensions};
 
 use super::packed::is_refused;
-use crate::budget::{Budget, check_path};
-use crate::inside::Access;
+use crate::budget::{UnpackBudget, check_path};
+use crate::inside::FileAccess;
 
 /// Bytes of what says more about one entry: names, times, attributes.
 const LONGEST_EXTENSION: u64 = 1024 * 1024;
@@ -30,11 +30,11 @@ const ATTRIBUTE: &str = "SCHILY.xattr.";
 
 /// One entry.
 #[derive(Debug)]
-pub struct Entry {
+pub struct ArchiveEntry {
     /// Without `/` and `.`: relative to the root, and never above it.
     pub path: PathBuf,
-    pub what: What,
-    pub access: Access,
+    pub what: EntryKind,
+    pub access: FileAccess,
     /// Seconds since 1970.
     pub modified: i64,
     /// Extended attributes.
@@ -45,7 +45,7 @@ pub struct Entry {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum EntryKind {
     File,
     Directory,
     SymbolicLink(OsString),
@@ -81,7 +81,7 @@ impl Bad {
 
 /// What stands before an entry, and is about it.
 #[derive(Default)]
-struct Said {
+struct EntryText {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     records: HashMap<String, Vec<u8>>,
@@ -96,10 +96,10 @@ struct Said {
 /// Those of `each`, and where it is no archive, or one that would do harm.
 pub fn each<R: Read>(
     entries: tar::Entries<'_, R>,
-    budget: &mut Budget,
-    mut each: impl FnMut(Entry, &mut dyn Read, &mut Budget) -> Result<(), Bad>,
+    budget: &mut UnpackBudget,
+    mut each: impl FnMut(ArchiveEntry, &mut dyn Read, &mut UnpackBudget) -> Result<(), Bad>,
 ) -> Result<(), Bad> {
-    let mut said = Said::default();
+    let mut said = EntryText::default();
     for entry in entries.raw(true) {
         let mut entry = entry.map_err(|error| Bad::whole(whole(&error)))?;
         budget.entry().map_err(Bad::whole)?;
@@ -122,7 +122,7 @@ fn whole(error: &io::Error) -> String {
     format!("not a tar archive, or not a whole one ({reason})")
 }
 
-impl Said {
+impl EntryText {
     /// Whether this is not an entry, but about the next.
     fn take<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> Result<bool, Bad> {
         match entry.header().entry_type() {
@@ -168,7 +168,7 @@ impl Said {
         Ok(bytes)
     }
 
-    fn about<R: Read>(self, entry: &tar::Entry<'_, R>) -> Result<Entry, Bad> {
+    fn about<R: Read>(self, entry: &tar::Entry<'_, R>) -> Result<ArchiveEntry, Bad> {
         let header = entry.header();
         let named = |own: Option<&Vec<u8>>, key, other: &[u8]| {
             let own = own.or_else(|| self.records.get(key));
@@ -188,15 +188,15 @@ impl Said {
             return Err(bad("larger than the format has room for"));
         }
         let what = match header.entry_type() {
-            EntryType::Regular if name.as_bytes().ends_with(b"/") => What::Directory,
-            EntryType::Regular | EntryType::Continuous => What::File,
-            EntryType::Directory => What::Directory,
-            EntryType::Symlink => What::SymbolicLink(link),
-            EntryType::Link => What::HardLink(relative(&link).map_err(|what| {
+            EntryType::Regular if name.as_bytes().ends_with(b"/") => EntryKind::Directory,
+            EntryType::Regular | EntryType::Continuous => EntryKind::File,
+            EntryType::Directory => EntryKind::Directory,
+            EntryType::Symlink => EntryKind::SymbolicLink(link),
+            EntryType::Link => EntryKind::HardLink(relative(&link).map_err(|what| {
                 bad(&format!("a link to {}: {what}", Path::new(&link).display()))
             })?),
-            EntryType::Fifo => What::Pipe,
-            EntryType::Char | EntryType::Block => What::Device,
+            EntryType::Fifo => EntryKind::Pipe,
+            EntryType::Char | EntryType::Block => EntryKind::Device,
             other => {
                 let kind = char::from(other.as_byte());
                 return Err(bad(&format!(
@@ -211,10 +211,10 @@ impl Said {
                 .ok_or_else(|| bad("its owner is no number that Linux has"))
         };
         let mode = header.mode().map_err(|_| bad("its mode is no number"))?;
-        Ok(Entry {
+        Ok(ArchiveEntry {
             path: relative(&name).map_err(bad)?,
             what,
-            access: Access {
+            access: FileAccess {
                 user: id("uid", header.uid())?,
                 group: id("gid", header.gid())?,
                 mode: mode & 0o7777,

@@ -13,7 +13,7 @@ use rustix::process::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::stop::Stop;
+use super::interruption::Stop;
 use crate::{Charge, Error};
 
 /// How long it may take to unpack all: as long as `agent run -d` waits for its supervisor.
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What the process has to say at its end.
 #[derive(Debug, Serialize, Deserialize)]
-struct Report {
+struct FillerReport {
     /// Why it failed, as a person reads it.
     failed: Option<String>,
     /// Whether there was too little room.
@@ -81,10 +81,10 @@ pub fn fill(
     // Before it is gone, the file system is not whole.
     let ended = rustix::io::retry_on_intr(|| waitpid(Some(filler), WaitOptions::empty()));
     read.and(ended.map_err(io::Error::from)).map_err(process)?;
-    let report: Option<Report> = serde_json::from_slice(&text).ok();
+    let report: Option<FillerReport> = serde_json::from_slice(&text).ok();
     match report {
-        Some(Report { failed: None, .. }) => Ok(Filled::Well),
-        Some(Report {
+        Some(FillerReport { failed: None, .. }) => Ok(Filled::Well),
+        Some(FillerReport {
             failed: Some(text),
             is_spent,
         }) => match is_spent {
@@ -102,11 +102,11 @@ pub fn fill(
 
 fn report(filled: Result<(), (Error, bool)>, said: OwnedFd) -> io::Result<()> {
     let report = match filled {
-        Ok(()) => Report {
+        Ok(()) => FillerReport {
             failed: None,
             is_spent: false,
         },
-        Err((error, is_spent)) => Report {
+        Err((error, is_spent)) => FillerReport {
             failed: Some(error_line(&error)),
             is_spent,
         },

@@ -9,7 +9,7 @@ use std::time::Duration;
 use agent_host::regular::{self, Links};
 use rustix::fs::FileType;
 
-use super::stop::Stop;
+use super::interruption::Stop;
 use crate::Error;
 
 /// How long a writer may be silent.
@@ -22,7 +22,7 @@ const WANTED: &str =
 pub enum Input<'a> {
     /// It can be read where one likes.
     File(File),
-    Pipe(Pipe<'a>),
+    Pipe(InputPipe<'a>),
 }
 
 impl<'a> Input<'a> {
@@ -41,7 +41,7 @@ impl<'a> Input<'a> {
         })?;
         match regular::kind(&file).map_err(Error::io("read", path))? {
             FileType::RegularFile => Ok(Self::File(file)),
-            FileType::Fifo => Ok(Self::Pipe(Pipe { file, stop })),
+            FileType::Fifo => Ok(Self::Pipe(InputPipe { file, stop })),
             FileType::Directory => Err(Error::Other {
                 path: path.to_owned(),
                 wanted: "an archive; --rootfs takes directories, and `tar -C DIR -cf FILE .` makes an archive of an OCI \
@@ -56,12 +56,12 @@ impl<'a> Input<'a> {
 }
 
 /// A pipe that does not block: a writer may be silent for a while, and no longer.
-pub struct Pipe<'a> {
+pub struct InputPipe<'a> {
     file: File,
     stop: &'a dyn Stop,
 }
 
-impl Read for Pipe<'_> {
+impl Read for InputPipe<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             // The kernel reports a hang-up where a writer was there, and nothing before one comes.

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, XattrFlags, fsetxattr, futimens};
 use rustix::io::Errno;
 
-use super::entries::{self, Bad, Entry, What};
-use super::names::Names;
+use super::entries::{self, Bad, ArchiveEntry, EntryKind};
+use super::names::EntryNames;
 use super::packed::Counted;
-use crate::budget::{Budget, check_path};
+use crate::budget::{UnpackBudget, check_path};
 use crate::inside::{self, Inside};
 
 /// A file of this name says that another, whose name follows, is gone.
@@ -32,11 +32,11 @@ const DIRECTORY: usize = 48;
 struct Layer<'inside, 'root> {
     inside: &'inside mut Inside<'root>,
     /// What is in it, with the directories that that is in: it stays, whatever is gone of what is below.
-    added: Names,
-    opaque: Names,
+    added: EntryNames,
+    opaque: EntryNames,
     /// Files of layers below that it has one more name for, which the kernel copies for that; and the directories that it
     /// makes, or copies, for what is in them.
-    charged: Names,
+    charged: EntryNames,
     /// When they were modified, which to fill them changes.
     directories: Vec<(PathBuf, i64)>,
 }
@@ -45,13 +45,13 @@ struct Layer<'inside, 'root> {
 ///
 /// # Errors
 /// It is none, or what is in it would do harm.
-pub fn apply(layer: impl Read, inside: &mut Inside<'_>, budget: &mut Budget) -> Result<(), Bad> {
+pub fn apply(layer: impl Read, inside: &mut Inside<'_>, budget: &mut UnpackBudget) -> Result<(), Bad> {
     let mut archive = tar::Archive::new(layer);
     let mut layer = Layer {
         inside,
-        added: Names::default(),
-        opaque: Names::default(),
-        charged: Names::default(),
+        added: EntryNames::default(),
+        opaque: EntryNames::default(),
+        charged: EntryNames::default(),
         directories: Vec::new(),
     };
     let entries = archive.entries().map_err(Bad::whole)?;
@@ -62,7 +62,7 @@ pub fn apply(layer: impl Read, inside: &mut Inside<'_>, budget: &mut Budget) -> 
         layer
             .put(entry, from, budget)
             .map_err(|error| match error {
-                Refused::Said(what) => Bad::at(&path, what),
+                Refused::Invalid(what) => Bad::at(&path, what),
                 Refused::Spent(what) => Bad::at(&path, what),
                 Refused::Io(error) => Bad::at(&path, error),
             })?;
@@ -84,7 +84,7 @@ pub fn apply(layer: impl Read, inside: &mut Inside<'_>, budget: &mut Budget) -> 
 }
 
 enum Refused {
-    Said(&'static str),
+    Invalid(&'static str),
     /// It would cost more than there is.
     Spent(String),
     Io(io::Error),
@@ -101,9 +101,9 @@ impl From<io::Error> for Refused {
         match error.kind() {
             // Nothing that a layer makes has to be new, but a directory in the place of a link that leads nowhere.
             io::ErrorKind::AlreadyExists => {
-                Self::Said("below a link that leads to nothing in the image")
+                Self::Invalid("below a link that leads to nothing in the image")
             }
-            _ if error.raw_os_error() == Some(Errno::OVERFLOW.raw_os_error()) => Self::Said(
+            _ if error.raw_os_error() == Some(Errno::OVERFLOW.raw_os_error()) => Self::Invalid(
                 "its owner is not among the ids of the user namespace; give more with --uid-map and --gid-map",
             ),
             _ => Self::Io(error),
@@ -114,9 +114,9 @@ impl From<io::Error> for Refused {
 impl Layer<'_, '_> {
     fn put(
         &mut self,
-        entry: Entry,
+        entry: ArchiveEntry,
         from: &mut dyn Read,
-        budget: &mut Budget,
+        budget: &mut UnpackBudget,
     ) -> Result<(), Refused> {
         let name = entry.path.file_name().map_or(&b""[..], OsStr::as_bytes);
         if name.starts_with(GONE) {
@@ -126,34 +126,34 @@ impl Layer<'_, '_> {
         let path = self.real(&entry.path, budget)?;
         let access = entry.access;
         budget.file(match entry.what {
-            What::File => entry.size,
+            EntryKind::File => entry.size,
             _ => 0,
         })?;
         budget.bytes(entry.attributes.iter().map(|(_, it)| it.len() as u64).sum())?;
         self.above(&path, budget)?;
         match entry.what {
-            What::File => {
+            EntryKind::File => {
                 let capacity = entry.size.min(CHUNK) as usize;
                 let mut counted = Counted::new(from);
                 let mut chunks = io::BufReader::with_capacity(capacity, &mut counted);
                 let file = self.inside.file(&path, access, &mut chunks)?;
                 if counted.read != entry.size {
-                    return Err(Refused::Said("the archive ends before it does"));
+                    return Err(Refused::Invalid("the archive ends before it does"));
                 }
                 set_attributes(&file, &entry.attributes)?;
                 set_time(&file, entry.modified)?;
             }
-            What::Directory => {
+            EntryKind::Directory => {
                 self.inside.directory(&path, access)?;
                 set_attributes(&self.inside.open(&path)?, &entry.attributes)?;
                 self.directories.push((path.clone(), entry.modified));
                 self.charged.insert(&path);
             }
-            What::SymbolicLink(target) => self.inside.symbolic_link(&path, &target, access)?,
-            What::HardLink(to) => self.link(&path, &to, budget)?,
-            What::Pipe => self.inside.pipe(&path, access)?,
+            EntryKind::SymbolicLink(target) => self.inside.symbolic_link(&path, &target, access)?,
+            EntryKind::HardLink(to) => self.link(&path, &to, budget)?,
+            EntryKind::Pipe => self.inside.pipe(&path, access)?,
             // A container has those of its own /dev, and no others.
-            What::Device => return Ok(()),
+            EntryKind::Device => return Ok(()),
         }
         for it in path.ancestors() {
             if !self.added.insert(it) && it != path {
@@ -164,14 +164,14 @@ impl Layer<'_, '_> {
     }
 
     /// Where something really is: what it costs depends on what is there, and not on what it is called.
-    fn real(&mut self, path: &Path, budget: &mut Budget) -> Result<PathBuf, Refused> {
+    fn real(&mut self, path: &Path, budget: &mut UnpackBudget) -> Result<PathBuf, Refused> {
         let real = self.inside.real(path);
         budget.steps(self.inside.take_steps())?;
         Ok(real?)
     }
 
     /// Takes the directories into account that something is in: those are made, or copied up, where they are not yet.
-    fn above(&mut self, path: &Path, budget: &mut Budget) -> Result<(), Refused> {
+    fn above(&mut self, path: &Path, budget: &mut UnpackBudget) -> Result<(), Refused> {
         for above in path.ancestors().skip(1) {
             if above.as_os_str().is_empty() || !self.charged.insert(above) {
                 break;
@@ -182,7 +182,7 @@ impl Layer<'_, '_> {
         Ok(())
     }
 
-    fn link(&mut self, path: &Path, to: &Path, budget: &mut Budget) -> Result<(), Refused> {
+    fn link(&mut self, path: &Path, to: &Path, budget: &mut UnpackBudget) -> Result<(), Refused> {
         check_path(to)?;
         let to = self.real(to, budget)?;
         // overlayfs copies a file of a layer below before it gives it one more name.
@@ -192,15 +192,15 @@ impl Layer<'_, '_> {
         }
         let made = self.inside.hard_link(path, &to);
         made.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Refused::Said("a link to a file that is not in the image"),
+            io::ErrorKind::NotFound => Refused::Invalid("a link to a file that is not in the image"),
             _ => Refused::Io(error),
         })
     }
 
-    fn take_away(&mut self, path: &Path, name: &[u8], budget: &mut Budget) -> Result<(), Refused> {
+    fn take_away(&mut self, path: &Path, name: &[u8], budget: &mut UnpackBudget) -> Result<(), Refused> {
         let path = match self.real(path, budget) {
             // A link on the way leads to nothing, and nothing is there.
-            Err(Refused::Said(_)) => return Ok(()),
+            Err(Refused::Invalid(_)) => return Ok(()),
             other => other?,
         };
         let directory = path.parent().unwrap_or(Path::new(""));
@@ -215,7 +215,7 @@ impl Layer<'_, '_> {
         }
         let gone = OsStr::from_bytes(&name[GONE.len()..]);
         if gone.is_empty() || gone == "." || gone == ".." {
-            return Err(Refused::Said("says that a directory's own name is gone"));
+            return Err(Refused::Invalid("says that a directory's own name is gone"));
         }
         let gone = directory.join(gone);
         if !self.added.has(&gone) {

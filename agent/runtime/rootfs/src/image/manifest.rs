@@ -41,7 +41,7 @@ const NAMES: [&str; 2] = [
 
 /// An image in an archive.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundImage {
     /// None: the archive does not say. Cut where it is long.
     pub name: Option<String>,
     pub config: ImageConfig,
@@ -61,7 +61,7 @@ pub struct Layer {
 ///
 /// # Errors
 /// There is none, or more than one.
-pub fn find(archive: &Archive) -> Result<Found, Bad> {
+pub fn find(archive: &Archive) -> Result<FoundImage, Bad> {
     let found = if archive.has(Path::new(MANIFEST)) {
         saved_by_docker(archive)?
     } else if archive.has(Path::new(LAYOUT)) && archive.has(Path::new(INDEX)) {
@@ -88,7 +88,7 @@ struct Saved {
     layers: Vec<PathBuf>,
 }
 
-fn saved_by_docker(archive: &Archive) -> Result<Found, Bad> {
+fn saved_by_docker(archive: &Archive) -> Result<FoundImage, Bad> {
     let images: Vec<Saved> = json(archive, Path::new(MANIFEST))?;
     let name = |image: &Saved| {
         let first = image.repo_tags.iter().flatten().next();
@@ -107,7 +107,7 @@ fn saved_by_docker(archive: &Archive) -> Result<Found, Bad> {
     let inside = |path: &PathBuf| {
         relative(path.as_os_str()).map_err(|what| Bad::at(Path::new(MANIFEST), what))
     };
-    Ok(Found {
+    Ok(FoundImage {
         name: name(image),
         config: configuration(archive, &inside(&image.config)?)?,
         layers: image
@@ -168,21 +168,21 @@ enum Listed {
 }
 
 /// A manifest for this machine.
-struct Candidate {
+struct ImageCandidate {
     name: Option<String>,
     digest: String,
     manifest: Manifest,
 }
 
 /// The images for this machine of an index, and of the indexes in it.
-struct Candidates<'a> {
+struct ImageCandidates<'a> {
     archive: &'a Archive<'a>,
-    found: Vec<Candidate>,
+    found: Vec<ImageCandidate>,
     /// Files that may still be read.
     left: usize,
 }
 
-impl Candidates<'_> {
+impl ImageCandidates<'_> {
     fn add(&mut self, index: &Index, name: Option<&str>, depth: usize) -> Result<(), Bad> {
         for one in &index.manifests {
             if !one.is_for_this_machine() {
@@ -200,7 +200,7 @@ impl Candidates<'_> {
                 Bad::at(&path, what)
             })?;
             match json(self.archive, &path)? {
-                Listed::Image(manifest) => self.found.push(Candidate {
+                Listed::Image(manifest) => self.found.push(ImageCandidate {
                     name,
                     digest: one.digest.clone(),
                     manifest: *manifest,
@@ -216,9 +216,9 @@ impl Candidates<'_> {
     }
 }
 
-fn in_layout(archive: &Archive) -> Result<Found, Bad> {
+fn in_layout(archive: &Archive) -> Result<FoundImage, Bad> {
     let index: Index = json(archive, Path::new(INDEX))?;
-    let mut candidates = Candidates {
+    let mut candidates = ImageCandidates {
         archive,
         found: Vec::new(),
         left: MOST_LISTED,
@@ -229,7 +229,7 @@ fn in_layout(archive: &Archive) -> Result<Found, Bad> {
         let names = found.into_iter().map(|it| it.name.unwrap_or(it.digest));
         return Err(several_images(names));
     }
-    let Some(Candidate { name, manifest, .. }) = found.into_iter().next() else {
+    let Some(ImageCandidate { name, manifest, .. }) = found.into_iter().next() else {
         let what = format!("no image for linux/{}", architecture());
         return Err(Bad::at(Path::new(INDEX), what));
     };
@@ -239,7 +239,7 @@ fn in_layout(archive: &Archive) -> Result<Found, Bad> {
             size: layer.size,
         })
     });
-    Ok(Found {
+    Ok(FoundImage {
         name,
         config: configuration(archive, &blob(&manifest.config.digest)?)?,
         layers: layers.collect::<Result<_, Bad>>()?,
@@ -286,12 +286,12 @@ fn blob(digest: &str) -> Result<PathBuf, Bad> {
 
 #[derive(Deserialize)]
 struct Configuration {
-    config: Option<Settings>,
+    config: Option<ImageSettings>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Settings {
+struct ImageSettings {
     entrypoint: Option<Vec<String>>,
     cmd: Option<Vec<String>>,
     env: Option<Vec<String>>,
@@ -300,7 +300,7 @@ struct Settings {
     stop_signal: Option<String>,
 }
 
-impl Settings {
+impl ImageSettings {
     /// Bytes of all that it says.
     fn bytes(&self) -> usize {
         let lists = [&self.entrypoint, &self.cmd, &self.env];

@@ -6,12 +6,12 @@ use std::path::Path;
 
 /// A set of paths, each as a number that is drawn by a key of this process: an archive cannot make two alike.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct EntryNames {
     key: RandomState,
     held: HashSet<u64>,
 }
 
-impl Names {
+impl EntryNames {
     /// Whether it is new.
     pub fn insert(&mut self, path: &Path) -> bool {
         self.held.insert(self.number(path))

@@ -11,15 +11,15 @@ use super::entries::Bad;
 
 /// A way to compress that is read here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum Compression {
     Gzip,
     Zstd,
 }
 
 /// How files are compressed, by what they begin with.
-const FORMATS: [(&[u8], Result<Format, &str>); 4] = [
-    (b"\x1f\x8b", Ok(Format::Gzip)),
-    (b"\x28\xb5\x2f\xfd", Ok(Format::Zstd)),
+const FORMATS: [(&[u8], Result<Compression, &str>); 4] = [
+    (b"\x1f\x8b", Ok(Compression::Gzip)),
+    (b"\x28\xb5\x2f\xfd", Ok(Compression::Zstd)),
     (b"\xfd7zXZ\0", Err("xz")),
     (b"BZh", Err("bzip2")),
 ];
@@ -37,7 +37,7 @@ const FREE: u64 = 64 << 20;
 const CHUNK: usize = 64 * 1024;
 
 /// The first bytes of a file, and how it is compressed.
-pub fn start_of(file: impl Read) -> Result<(Vec<u8>, Option<Format>), Bad> {
+pub fn start_of(file: impl Read) -> Result<(Vec<u8>, Option<Compression>), Bad> {
     let mut start = Vec::new();
     let read = file.take(LONGEST).read_to_end(&mut start);
     read.map_err(Bad::whole)?;
@@ -65,11 +65,11 @@ enum Decoder<R: Read> {
 }
 
 impl<R: Read> Unpacked<R> {
-    pub fn new(packed: R, format: Format) -> Self {
+    pub fn new(packed: R, format: Compression) -> Self {
         let source = BufReader::with_capacity(CHUNK, Counted::new(packed));
         let decoder = match format {
-            Format::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(source))),
-            Format::Zstd => Decoder::Zstd(Box::new(Frames::new(source))),
+            Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(source))),
+            Compression::Zstd => Decoder::Zstd(Box::new(Frames::new(source))),
         };
         Self {
             decoder,
@@ -241,10 +241,10 @@ mod tests {
         let fine = packed(&zeros, 32);
         let unpack =
             |packed: &[u8], format| io::copy(&mut Unpacked::new(packed, format), &mut io::sink());
-        assert_eq!(unpack(&fine, Format::Gzip).unwrap(), 32 << 20);
+        assert_eq!(unpack(&fine, Compression::Gzip).unwrap(), 32 << 20);
         let bombs = [
-            (packed(&zeros, 256), Format::Gzip),
-            (frame(&zeros).repeat(256), Format::Zstd),
+            (packed(&zeros, 256), Compression::Gzip),
+            (frame(&zeros).repeat(256), Compression::Zstd),
         ];
         for (bomb, format) in bombs {
             let error = unpack(&bomb, format).unwrap_err();
@@ -259,7 +259,7 @@ mod tests {
 
     fn unpacked(packed: &[u8]) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let mut unpacked = Unpacked::new(packed, Format::Zstd);
+        let mut unpacked = Unpacked::new(packed, Compression::Zstd);
         unpacked.read_to_end(&mut bytes).map(|_| bytes)
     }
 

@@ -11,9 +11,9 @@ use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, move_mount,
 use rustix::process::fchdir;
 
 use super::disk::Disk;
-use crate::aside::Aside;
-use crate::inside::{Access, Inside};
-use crate::owners::Owners;
+use crate::private_mounts::PrivateMounts;
+use crate::inside::{FileAccess, Inside};
+use crate::owners::OwnerMap;
 use crate::{Error, tree};
 
 /// Where overlays are mounted while they are made.
@@ -25,8 +25,8 @@ const TOP: &str = "top";
 /// Layers, in a mount namespace that goes when this does.
 #[derive(Debug)]
 pub struct Stack<'a> {
-    aside: Aside,
-    owners: &'a Owners,
+    aside: PrivateMounts,
+    owners: &'a OwnerMap,
     /// The directory that holds them, which is this process's working directory.
     store: OwnedFd,
     is_on_disk: bool,
@@ -41,8 +41,8 @@ impl<'a> Stack<'a> {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn new(owners: &'a Owners, disk: Option<&Disk>) -> Result<Self, Error> {
-        let aside = Aside::step()?;
+    pub fn new(owners: &'a OwnerMap, disk: Option<&Disk>) -> Result<Self, Error> {
+        let aside = PrivateMounts::step()?;
         let store = match disk {
             Some(disk) => disk
                 .open()
@@ -119,7 +119,7 @@ impl<'a> Stack<'a> {
         'a: 'root,
     {
         let mut inside = Inside::new(root.as_fd(), self.owners);
-        let own = inside.directory(Path::new(""), Access::of_root(0o755));
+        let own = inside.directory(Path::new(""), FileAccess::of_root(0o755));
         own.map_err(Error::io("make the root's", Path::new("/")))?;
         Ok(inside)
     }

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::fchdir;
 
 use super::{Child, Done, Failure, On as _};
-use crate::launch::place::{Kind, Links};
+use crate::launch::place::{NodeKind, LinkPolicy};
 
 /// Where the channel is, if it has a descriptor, when all other descriptors are closed.
 const CHANNEL: i32 = 3;
@@ -24,7 +24,7 @@ pub fn enter_directory<'a>(child: &mut Child<'a>) -> Done<'a> {
 pub fn directory<'a>(child: &Child<'a>) -> Result<OwnedFd, Failure<'a>> {
     let path = &child.plan.command.directory;
     let root = child.root()?;
-    let directory = root.mount_point(path, Kind::Directory, Links::Follow);
+    let directory = root.mount_point(path, NodeKind::Directory, LinkPolicy::Follow);
     directory.on(path)
 }
 

@@ -15,7 +15,7 @@ use rustix::mount::{
 };
 
 use super::{Child, Done, On as _};
-use crate::launch::place::{Links, Within};
+use crate::launch::place::{LinkPolicy, Within};
 
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 
@@ -107,7 +107,7 @@ fn empty_file() -> Result<OwnedFd, Errno> {
 /// Found without links, and looked at, so that nothing else can stand in for it.
 fn null_device(child: &Child<'_>) -> Result<OwnedFd, Errno> {
     let root = child.root().map_err(|failure| failure.errno)?;
-    let device = root.open(c"/dev/null", Links::Refuse)?;
+    let device = root.open(c"/dev/null", LinkPolicy::Refuse)?;
     let stat = fstat(&device)?;
     let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == makedev(1, 3);
@@ -191,15 +191,15 @@ fn look(child: &Child<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
     let known = all.find_map(|(kernels, kept)| Some((kernels, kept, kernels.rest(path)?)));
     let Some((kernels, kept, rest)) = known else {
         let root = child.root().map_err(|failure| failure.errno)?;
-        return root.open(path, Links::Follow);
+        return root.open(path, LinkPolicy::Follow);
     };
     let place = match kept {
         Some(mount) if guarded(Guard::RootLookup) => {
-            Within::new(mount.as_fd(), child.own.as_ref()).open(rest, Links::Refuse)?
+            Within::new(mount.as_fd(), child.own.as_ref()).open(rest, LinkPolicy::Refuse)?
         }
         _ => {
             let root = child.root().map_err(|failure| failure.errno)?;
-            root.open(path, Links::Refuse)?
+            root.open(path, LinkPolicy::Refuse)?
         }
     };
     // What is there must be of the kernel's file system of that name.

@@ -9,7 +9,7 @@ use rustix::thread::{
 };
 
 use super::{Child, Done, On as _, enter};
-use crate::launch::channel::Word;
+use crate::launch::channel::LauncherMessage;
 
 /// More than any kernel has.
 const CAPABILITIES: u8 = 64;
@@ -19,7 +19,7 @@ pub fn become_root<'a>(child: &mut Child<'a>) -> Done<'a> {
     umask(Mode::empty());
     let namespaces = &child.plan.namespaces;
     if namespaces.has(libc::CLONE_NEWUSER) {
-        child.channel.wait_for(Word::Mapped).on(c"launcher")?;
+        child.channel.wait_for(LauncherMessage::Mapped).on(c"launcher")?;
     } else if !namespaces.joins(libc::CLONE_NEWUSER) {
         return Ok(());
     }

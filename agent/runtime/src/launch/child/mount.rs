@@ -16,7 +16,7 @@ use rustix::process::fchdir;
 
 use super::hide::set_read_only;
 use super::{Child, Done, On as _};
-use crate::launch::place::{Kind, Links, Within};
+use crate::launch::place::{NodeKind, LinkPolicy, Within};
 use crate::launch::plan::mounts::{Fresh, Hierarchy, Mount, Node, OwnCgroup, Role, What};
 
 /// All but those that wait for the cgroup namespace.
@@ -170,13 +170,13 @@ fn device(child: &Child<'_>, dev: BorrowedFd<'_>, node: &Node) -> Result<(), Err
     let path = node.path.as_c_str();
     let within = Within::new(dev, child.own.as_ref());
     if let Some(bind) = &node.bind {
-        let place = within.mount_point(path, Kind::File, Links::Refuse)?;
+        let place = within.mount_point(path, NodeKind::File, LinkPolicy::Refuse)?;
         return child.attach(bind.as_fd(), place.as_fd());
     }
     match mknodat(dev, path, node.file_type, node.mode, node.device) {
         Err(Errno::NOENT) => {
             // It has a directory of its own: a file makes that, and gives way.
-            drop(within.mount_point(path, Kind::File, Links::Refuse)?);
+            drop(within.mount_point(path, NodeKind::File, LinkPolicy::Refuse)?);
             rustix::fs::unlinkat(dev, path, AtFlags::empty())?;
             mknodat(dev, path, node.file_type, node.mode, node.device)?;
         }

@@ -11,7 +11,7 @@ use rustix::mount::{
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
 
 use super::{Child, Done, On as _};
-use crate::launch::own::Own;
+use crate::launch::own_mounts::OwnMounts;
 use crate::order::ChangeRoot;
 
 /// Where the root is mounted until it is the root: a directory that every host has, and in which nothing is looked up.
@@ -36,7 +36,7 @@ pub fn attach<'a>(child: &mut Child<'a>) -> Done<'a> {
     };
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(container.root, c"", CWD, place, flags).on(place)?;
-    let own = Own::at(place);
+    let own = OwnMounts::at(place);
     own.add(container.root).on(c"root")?;
     child.root = Some(container.root);
     child.own = Some(own);

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::hide::is_of;
 use super::{Child, Done, On as _};
-use crate::launch::place::{Links, Within};
+use crate::launch::place::{LinkPolicy, Within};
 
 /// Each has a directory for each interface, besides `all` and `default`.
 const INTERFACES: [&CStr; INTERFACES_COUNT] = [
@@ -77,7 +77,7 @@ fn open(
     flags: OFlags,
 ) -> Result<OwnedFd, Errno> {
     let within = Within::new(directory, child.own.as_ref());
-    let file = within.open_for(path, Links::Refuse, flags)?;
+    let file = within.open_for(path, LinkPolicy::Refuse, flags)?;
     is_of(file.as_fd(), PROC_SUPER_MAGIC as u64)?;
     Ok(file)
 }

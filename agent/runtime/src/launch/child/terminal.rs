@@ -13,7 +13,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use super::hide::is_of;
 use super::{Child, Done, On as _};
 use crate::launch::Stdio;
-use crate::launch::place::{Kind, Links, Within};
+use crate::launch::place::{NodeKind, LinkPolicy, Within};
 
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 
@@ -44,7 +44,7 @@ fn open(child: &Child<'_>) -> Result<OwnedFd, Errno> {
         Some(terminals) => terminals,
         None => {
             let root = child.root().map_err(|failure| failure.errno)?;
-            found = root.open(c"/dev/pts", Links::Refuse)?;
+            found = root.open(c"/dev/pts", LinkPolicy::Refuse)?;
             is_of(found.as_fd(), DEVPTS_SUPER_MAGIC)?;
             &found
         }
@@ -56,7 +56,7 @@ fn open(child: &Child<'_>) -> Result<OwnedFd, Errno> {
 
 fn console(child: &Child<'_>, dev: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
     let within = Within::new(dev, child.own.as_ref());
-    let place = within.mount_point(c"console", Kind::File, Links::Refuse)?;
+    let place = within.mount_point(c"console", NodeKind::File, LinkPolicy::Refuse)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;

@@ -34,7 +34,7 @@ const RESOURCES: [(PosixRlimitType, Resource); 16] = [
 ];
 
 #[derive(Debug)]
-pub struct Identity {
+pub struct ProcessIdentity {
     pub uid: Uid,
     pub gid: Gid,
     pub groups: Vec<Gid>,
@@ -53,7 +53,7 @@ pub struct Limit {
     pub subject: CString,
 }
 
-impl Identity {
+impl ProcessIdentity {
     pub fn new(process: &Process) -> Result<Self, Error> {
         let user = process.user();
         let groups = user.additional_gids().as_deref().unwrap_or_default();

@@ -22,8 +22,8 @@ use self::nodes::nodes;
 use self::options::Options;
 use super::namespaces::Namespaces;
 use super::{path_text, text};
-use crate::launch::place::{Kind, Links};
-use crate::launch::{Cgroups, Error, apart};
+use crate::launch::place::{NodeKind, LinkPolicy};
+use crate::launch::{Cgroups, Error, timed_lookup};
 
 const STEP: &str = "mount";
 
@@ -37,8 +37,8 @@ pub struct Mounts {
 pub struct Mount {
     /// Absolute, without `..`.
     pub target: CString,
-    pub kind: Kind,
-    pub links: Links,
+    pub kind: NodeKind,
+    pub links: LinkPolicy,
     pub what: What,
     /// Waits for the cgroup namespace: shows it, or is mounted where one is that does.
     pub late: bool,
@@ -196,7 +196,7 @@ impl Mount {
             bind(mount, &options, interrupts)?
         } else {
             let fresh = fresh(mount, kind, options, namespaces, interrupts)?;
-            (What::Fresh(fresh), Kind::Directory)
+            (What::Fresh(fresh), NodeKind::Directory)
         };
         // The kernel's own file systems are where they are looked for, whatever links the root has.
         let links = match &what {
@@ -207,9 +207,9 @@ impl Mount {
             | What::Cgroup(_)
                 if !is_kernels(destination) =>
             {
-                Links::Follow
+                LinkPolicy::Follow
             }
-            _ => Links::Refuse,
+            _ => LinkPolicy::Refuse,
         };
         Ok(Self {
             target: path_text(destination)?,
@@ -232,7 +232,7 @@ fn bind(
     mount: &oci_spec::runtime::Mount,
     options: &Options,
     interrupts: &mut dyn Interrupts,
-) -> Result<(What, Kind), Error> {
+) -> Result<(What, NodeKind), Error> {
     let destination = mount.destination().display();
     let Some(source) = mount.source() else {
         return Err(Error::invalid(format!(
@@ -251,9 +251,9 @@ fn bind(
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     let cut_out = || open_tree(CWD, source.as_path(), flags);
-    let tree = match apart::is_at_hand(source) {
+    let tree = match timed_lookup::is_at_hand(source) {
         true => cut_out(),
-        false => apart::open(&mut apart::wait_for(interrupts, source), cut_out)?,
+        false => timed_lookup::open(&mut timed_lookup::wait_for(interrupts, source), cut_out)?,
     };
     let tree = tree.map_err(|errno| Error::step(STEP, subject(), errno))?;
     let attributes = MountAttributes {
@@ -267,8 +267,8 @@ fn bind(
     let stat = statx(&tree, c"", flags, StatxFlags::TYPE)
         .map_err(|errno| Error::step(STEP, subject(), errno))?;
     let kind = match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
-        FileType::Directory => Kind::Directory,
-        _ => Kind::File,
+        FileType::Directory => NodeKind::Directory,
+        _ => NodeKind::File,
     };
     Ok((What::Bind(tree), kind))
 }

@@ -8,7 +8,7 @@ use agent_sys::launch::MountAttributes;
 use rustix::mount::{MountAttrFlags, MountFlags};
 
 use super::{Fresh, Hierarchy, Mount, Options, OwnCgroup, Role, What};
-use crate::launch::place::{Kind, Links};
+use crate::launch::place::{NodeKind, LinkPolicy};
 use crate::launch::plan::namespaces::Namespaces;
 use crate::launch::plan::{path_text, text};
 use crate::launch::{Cgroups, Error};
@@ -142,8 +142,8 @@ fn one(
 ) -> Result<Mount, Error> {
     Ok(Mount {
         target: path_text(place)?,
-        kind: Kind::Directory,
-        links: Links::Refuse,
+        kind: NodeKind::Directory,
+        links: LinkPolicy::Refuse,
         what: What::Fresh(Fresh {
             made: None,
             kind: kind.to_owned(),

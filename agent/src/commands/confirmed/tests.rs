@@ -4,11 +4,11 @@ use super::*;
 
 const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
 
-fn claimed(cgroup: &str) -> Candidate {
+fn claimed(cgroup: &str) -> RunningContainer {
     (place::of(cgroup).container, Some(1))
 }
 
-fn named(cgroup: &str, name: &str) -> Candidate {
+fn named(cgroup: &str, name: &str) -> RunningContainer {
     let claim = Claim::of(cgroup).unwrap();
     let mut container = called(&claim, &Confirmation::of(&claim));
     container.name = name.to_owned();

@@ -4,10 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use super::elf::Kind;
+use super::elf::ElfTarget;
 
 /// What the loaders of an architecture have for words in the paths of files.
-pub struct Words {
+pub struct LoaderTokens {
     /// `EM_*`
     machine: u16,
     bits: u8,
@@ -17,7 +17,7 @@ pub struct Words {
     platform: &'static str,
 }
 
-const WORDS: [Words; 6] = [
+const TOKENS: [LoaderTokens; 6] = [
     words(62, 64, "lib/x86_64-linux-gnu", "lib64", "x86_64"),
     words(62, 32, "lib/x86_64-linux-gnux32", "libx32", "x86_64"),
     words(3, 32, "lib/i386-linux-gnu", "lib32", "i686"),
@@ -27,7 +27,7 @@ const WORDS: [Words; 6] = [
 ];
 
 /// Where nothing is known of an architecture.
-const OTHER: Words = words(0, 0, "lib", "lib", "");
+const OTHER: LoaderTokens = words(0, 0, "lib", "lib", "");
 
 const fn words(
     machine: u16,
@@ -35,8 +35,8 @@ const fn words(
     debian: &'static str,
     others: &'static str,
     platform: &'static str,
-) -> Words {
-    Words {
+) -> LoaderTokens {
+    LoaderTokens {
         machine,
         bits,
         libraries: [debian, others, "lib"],
@@ -44,9 +44,9 @@ const fn words(
     }
 }
 
-impl Words {
-    pub fn of(kind: Kind) -> &'static Self {
-        let known = WORDS
+impl LoaderTokens {
+    pub fn of(kind: ElfTarget) -> &'static Self {
+        let known = TOKENS
             .iter()
             .find(|it| (it.machine, it.bits) == (kind.machine, kind.bits));
         known.unwrap_or(&OTHER)
@@ -98,12 +98,12 @@ mod tests {
 
     #[test]
     fn words_are_replaced() {
-        let kind = Kind {
+        let kind = ElfTarget {
             bits: 64,
             big_endian: false,
             machine: 62,
         };
-        let replaced = |text: &str| Words::of(kind).replace_in(text.as_ref(), Path::new("/opt/x"));
+        let replaced = |text: &str| LoaderTokens::of(kind).replace_in(text.as_ref(), Path::new("/opt/x"));
         assert_eq!(replaced("$ORIGIN/../lib"), [Path::new("/opt/x/../lib")]);
         let both = replaced("/a/${ORIGIN}b/$PLATFORM");
         assert_eq!(both, [Path::new("/a//opt/xb/x86_64")]);

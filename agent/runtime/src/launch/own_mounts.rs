@@ -17,14 +17,14 @@ const MOST: usize = 64;
 
 /// The mounts of a container's root, and those that were attached in it.
 #[derive(Debug)]
-pub struct Own {
+pub struct OwnMounts {
     /// Where the root is attached in the launcher's tree of mounts, until it is the root.
     place: &'static CStr,
     numbers: [Cell<u64>; MOST],
     used: Cell<usize>,
 }
 
-impl Own {
+impl OwnMounts {
     /// None yet.
     pub const fn at(place: &'static CStr) -> Self {
         Self {

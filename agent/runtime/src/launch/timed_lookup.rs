@@ -10,8 +10,8 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use super::channel::{self, Report};
-use super::wait::{Guard, Wait};
+use super::channel::{self, ChildReport};
+use super::wait::{KillGuard, Wait};
 use super::{Error, refused};
 
 /// How long a look-up may take.
@@ -47,12 +47,12 @@ pub fn open(
         Side::Parent { pidfd, .. } => pidfd,
     };
     // However this ends, it does.
-    let _child = Guard::new(pidfd);
+    let _child = KillGuard::new(pidfd);
     drop(theirs);
     wait.until(ours.descriptor().map_err(failed)?, || {})?;
     Ok(match ours.hear().map_err(failed)? {
-        Report::Terminal(opened) => Ok(opened),
-        Report::Failed { errno, .. } => Err(errno),
+        ChildReport::Terminal(opened) => Ok(opened),
+        ChildReport::Failed { errno, .. } => Err(errno),
         _ => Err(Errno::CHILD),
     })
 }

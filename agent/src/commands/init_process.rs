@@ -4,7 +4,7 @@ use agent_host::pinned::Pinned;
 use agent_runtime::state::Store;
 use agent_runtime::supervise;
 
-use super::elsewhere::{Answer, ask};
+use super::other_owners::{NameLookup, ask};
 
 /// Finds the init process of a running container of `agent run`, or of any engine that the agent knows.
 ///
@@ -12,7 +12,7 @@ use super::elsewhere::{Answer, ask};
 ///
 /// # Errors
 /// The reason why no process is found.
-pub fn first_process(name: &str) -> Result<Pinned, String> {
+pub fn init_process(name: &str) -> Result<Pinned, String> {
     let own = own_process(name);
     // An ordinary user may not inspect other users' processes.
     if let Some(process) = own
@@ -22,18 +22,18 @@ pub fn first_process(name: &str) -> Result<Pinned, String> {
         return Ok(process.clone());
     }
     let other = match ask(name).map_err(|error| error.to_string())? {
-        Answer::Known(known) => {
+        NameLookup::Confirmed(known) => {
             known.membership().map_err(|error| error.to_string())?;
             known.process.ok_or_else(|| {
                 "neither an engine nor a record says which process of that container is its init process".to_owned()
             })
         }
-        Answer::Stopped => Err(format!(
+        NameLookup::Stopped => Err(format!(
             "docker has it, and it does not run; start it: docker start {}",
             agent_model::text::shell_word(name)
         )),
-        Answer::Nobody => Err(super::known::NOBODY.to_owned()),
-        Answer::Closed(why) => Err(format!(
+        NameLookup::Nobody => Err(super::confirmed::NOBODY.to_owned()),
+        NameLookup::Closed(why) => Err(format!(
             "agent run of this user has no container of that name that runs; whether another user or an engine has one \
              cannot be told: {why}"
         )),

@@ -13,10 +13,10 @@ use rustix::process::{Uid, geteuid, getrlimit};
 use super::bundle::Bundle;
 use super::flags::{Flags, Limits};
 use super::here::Here;
-use super::namespaces::{Net, Share, UserChoice};
+use super::namespaces::{Net, NamespaceShare, UserChoice};
 use super::security::ULIMITS;
-use super::value::IdRange;
-use super::{Error, Found, name};
+use super::value::IdMap;
+use super::{Error, SpecFacts, name};
 use crate::state;
 
 /// Looks up what `flags` name. `container` gives the first process of a container by its name, or why there is none.
@@ -26,7 +26,7 @@ use crate::state;
 pub fn look(
     flags: &Flags,
     container: impl Fn(&str) -> Result<Pinned, String>,
-) -> Result<Found, Error> {
+) -> Result<SpecFacts, Error> {
     let name = flags.manner.name.clone().unwrap_or_else(name::by_chance);
     if !state::is_name(&name) || name.starts_with("lxc.") {
         let wanted = "wanted: at most 63 letters, digits, _, . and -, beginning with a letter or digit, and not lxc.";
@@ -37,7 +37,7 @@ pub fn look(
     let bundle = bundle.map(|path| Bundle::read(&here.absolute("--bundle", path)?));
     let named = shared(flags).into_iter();
     let containers = named.map(|name| (name.to_owned(), container(name)));
-    Ok(Found {
+    Ok(SpecFacts {
         name,
         here,
         variables: variables(),
@@ -70,8 +70,8 @@ fn shared(flags: &Flags) -> HashSet<&str> {
     let always = [&asked.pid, &asked.ipc, &asked.uts, &asked.cgroupns];
     let all = always.into_iter().chain(net).chain(user).chain(&asked.time);
     let names = all.filter_map(|share| match share {
-        Share::Container(name) => Some(&**name),
-        Share::Private | Share::Host | Share::Path(_) => None,
+        NamespaceShare::Container(name) => Some(&**name),
+        NamespaceShare::Private | NamespaceShare::Host | NamespaceShare::Path(_) => None,
     });
     names.collect()
 }
@@ -120,7 +120,7 @@ fn capabilities() -> HashSet<Capability> {
 }
 
 /// The ids that subuid(5) and subgid(5) give a user, from 0 on inside.
-fn subordinate(etc: &Path, user: Uid) -> Result<(Vec<IdRange>, Vec<IdRange>), String> {
+fn subordinate(etc: &Path, user: Uid) -> Result<(Vec<IdMap>, Vec<IdMap>), String> {
     let ranges = |file: &str| {
         let (login, ranges) = of_user(etc, file, user.as_raw());
         let ranges = in_a_row(&ranges);
@@ -137,12 +137,12 @@ fn subordinate(etc: &Path, user: Uid) -> Result<(Vec<IdRange>, Vec<IdRange>), St
 }
 
 /// Maps the ids inside from 0 on to these ranges, one after the other.
-fn in_a_row(ranges: &[SubordinateRange]) -> Vec<IdRange> {
+fn in_a_row(ranges: &[SubordinateRange]) -> Vec<IdMap> {
     let mut inside = 0_u32;
     let ranges = ranges.iter().map_while(|range| {
         let begin = inside;
         inside = inside.checked_add(range.count)?;
-        Some(IdRange {
+        Some(IdMap {
             inside: begin,
             outside: range.first,
             count: range.count,
@@ -166,7 +166,7 @@ mod tests {
             "other:1:1\nweb:100000:65536\n33:300000:10\nweb:x:1\nweb:4294967295:9\n",
         );
         write("subgid", "root:100000:65536\n");
-        let range = |inside, outside, count| IdRange {
+        let range = |inside, outside, count| IdMap {
             inside,
             outside,
             count,

@@ -12,12 +12,12 @@ const MOST_LINKS: usize = 40;
 
 /// Paths of which every directory is one, and no link.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Piece {
+pub enum PathEntry {
     Link { path: PathBuf, target: PathBuf },
     File { path: PathBuf },
 }
 
-enum Step {
+enum PathStep {
     Down(OsString),
     Up,
 }
@@ -26,13 +26,13 @@ enum Step {
 ///
 /// # Errors
 /// It leads nowhere, or to a directory.
-pub fn follow(path: &Path) -> io::Result<Vec<Piece>> {
+pub fn follow(path: &Path) -> io::Result<Vec<PathEntry>> {
     let mut pieces = Vec::new();
-    let mut steps: VecDeque<Step> = steps(path).collect();
+    let mut steps: VecDeque<PathStep> = steps(path).collect();
     let mut at = PathBuf::from("/");
     let mut links = 0;
     while let Some(step) = steps.pop_front() {
-        let Step::Down(name) = step else {
+        let PathStep::Down(name) = step else {
             at.pop();
             continue;
         };
@@ -52,9 +52,9 @@ pub fn follow(path: &Path) -> io::Result<Vec<Piece>> {
             for step in self::steps(&target).rev() {
                 steps.push_front(step);
             }
-            pieces.push(Piece::Link { path: next, target });
+            pieces.push(PathEntry::Link { path: next, target });
         } else if steps.is_empty() {
-            pieces.push(Piece::File { path: next });
+            pieces.push(PathEntry::File { path: next });
             return Ok(pieces);
         } else {
             return Err(Errno::NOTDIR.into());
@@ -63,10 +63,10 @@ pub fn follow(path: &Path) -> io::Result<Vec<Piece>> {
     Err(Errno::ISDIR.into())
 }
 
-fn steps(path: &Path) -> impl DoubleEndedIterator<Item = Step> {
+fn steps(path: &Path) -> impl DoubleEndedIterator<Item = PathStep> {
     path.components().filter_map(|component| match component {
-        Component::Normal(name) => Some(Step::Down(name.to_owned())),
-        Component::ParentDir => Some(Step::Up),
+        Component::Normal(name) => Some(PathStep::Down(name.to_owned())),
+        Component::ParentDir => Some(PathStep::Up),
         Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
     })
 }
@@ -78,8 +78,8 @@ mod tests {
 
     use super::*;
 
-    fn link(path: &Path, target: &str) -> Piece {
-        Piece::Link {
+    fn link(path: &Path, target: &str) -> PathEntry {
+        PathEntry::Link {
             path: path.to_owned(),
             target: target.into(),
         }
@@ -97,7 +97,7 @@ mod tests {
         let wanted = [
             link(&root.join("lib"), "usr/lib"),
             link(&root.join("usr/lib/a.so.1"), "deep/../deep/a.so.1.2"),
-            Piece::File {
+            PathEntry::File {
                 path: root.join("usr/lib/deep/a.so.1.2"),
             },
         ];

@@ -3,19 +3,19 @@
 
 use std::path::Path;
 
+use agent_inventory::containers::ContainerState;
 use agent_model::container::Container;
 use agent_model::text;
 use agent_registry::path::Runtime;
 use agent_runtime::{state, supervise};
 use agent_stream::{client, socket};
 
+use super::confirmed::{ConfirmedContainer, Confirmer, ContainerSearch, running, running_in};
 use super::engine::EngineArgs;
-use super::known::{Fresh, Known, Search, running, running_in};
-use agent_inventory::containers::ContainerState;
 
 /// The actions that `agent` offers for containers of `agent run` alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum ContainerAction {
     Exec,
     Stop,
     Logs,
@@ -23,7 +23,7 @@ pub enum Action {
     Remove,
 }
 
-impl Action {
+impl ContainerAction {
     const fn name(self) -> &'static str {
         match self {
             Self::Exec => "exec",
@@ -35,7 +35,7 @@ impl Action {
     }
 }
 
-/// The engines' commands for the same actions, in the order of [`Action`]. NAME and ID stand for the container's name and
+/// The engines' commands for the same actions, in the order of [`ContainerAction`]. NAME and ID stand for the container's name and
 /// id, COMMAND for the command to run in it.
 #[rustfmt::skip]
 const COMMANDS: [(Runtime, [Option<&str>; 5]); 7] = [
@@ -49,8 +49,8 @@ const COMMANDS: [(Runtime, [Option<&str>; 5]); 7] = [
 ];
 
 /// Where a container of the name exists.
-pub enum Answer {
-    Known(Box<Known>),
+pub enum NameLookup {
+    Confirmed(Box<ConfirmedContainer>),
     /// docker has it, and it does not run.
     Stopped,
     Nobody,
@@ -63,12 +63,12 @@ pub enum Answer {
 ///
 /// # Errors
 /// The name matches several containers, or one that nothing confirms.
-pub fn ask(name: &str) -> anyhow::Result<Answer> {
+pub fn ask(name: &str) -> anyhow::Result<NameLookup> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().build()?.block_on(asked(name))
 }
 
-async fn asked(name: &str) -> anyhow::Result<Answer> {
+async fn asked(name: &str) -> anyhow::Result<NameLookup> {
     let engine = EngineArgs::default();
     let socket = socket::named();
     let told = client::fetch_trusted::<Vec<ContainerState>>(&socket, "/v1/containers");
@@ -84,20 +84,20 @@ async fn asked(name: &str) -> anyhow::Result<Answer> {
             }
         },
     };
-    let fresh = Fresh::new(&engine).await?.believing_server(is_told);
-    if let Some(known) = Search::new(name, &found, &fresh).any().await? {
-        return Ok(Answer::Known(Box::new(known)));
+    let fresh = Confirmer::new(&engine).await?.believing_server(is_told);
+    if let Some(known) = ContainerSearch::new(name, &found, &fresh).any().await? {
+        return Ok(NameLookup::Confirmed(Box::new(known)));
     }
     if is_plain(name)
         && let Some(docker) = engine.connect().await
         && let Some(Some(_)) = engine.answer(docker.inspect(name)).await
     {
-        return Ok(Answer::Stopped);
+        return Ok(NameLookup::Stopped);
     }
-    Ok(closed.map_or(Answer::Nobody, Answer::Closed))
+    Ok(closed.map_or(NameLookup::Nobody, NameLookup::Closed))
 }
 
-async fn look(engine: &EngineArgs) -> anyhow::Result<Vec<super::known::Candidate>> {
+async fn look(engine: &EngineArgs) -> anyhow::Result<Vec<super::confirmed::RunningContainer>> {
     super::need_privileges("to look by itself")?;
     Ok(running_in(&engine.look().await?))
 }
@@ -112,7 +112,7 @@ fn is_plain(name: &str) -> bool {
 /// the engine or user that has such a container, and the command to call there. `command` is the command to run in it.
 pub fn explained(
     error: supervise::Error,
-    action: Action,
+    action: ContainerAction,
     name: &str,
     command: &[String],
 ) -> anyhow::Error {
@@ -122,8 +122,8 @@ pub fn explained(
     };
     let quoted = format!("{name:?}");
     match ask(name) {
-        Ok(Answer::Known(known)) => anyhow::anyhow!(of_other(&known, action, command)),
-        Ok(Answer::Stopped) => {
+        Ok(NameLookup::Confirmed(known)) => anyhow::anyhow!(of_other(&known, action, command)),
+        Ok(NameLookup::Stopped) => {
             let container = Container {
                 runtime: Runtime::Docker.name().to_owned(),
                 name: name.to_owned(),
@@ -131,14 +131,14 @@ pub fn explained(
             };
             anyhow::anyhow!(of_engine(&container, action, command))
         }
-        Ok(Answer::Nobody) => match error {
+        Ok(NameLookup::Nobody) => match error {
             supervise::Error::State(state::Error::Name { .. }) => error.into(),
             _ => anyhow::anyhow!(
                 "there is no container {quoted}, of agent run or of an engine that is known here; agent ps shows those that \
                  run"
             ),
         },
-        Ok(Answer::Closed(why)) => anyhow::anyhow!(
+        Ok(NameLookup::Closed(why)) => anyhow::anyhow!(
             "there is no container {quoted} of agent run of this user; whether another user or an engine has one cannot be \
              told: {why}"
         ),
@@ -146,7 +146,7 @@ pub fn explained(
     }
 }
 
-fn of_other(known: &Known, action: Action, command: &[String]) -> String {
+fn of_other(known: &ConfirmedContainer, action: ContainerAction, command: &[String]) -> String {
     let container = &known.container;
     if container.runtime != Runtime::Agent.name() {
         return of_engine(container, action, command);
@@ -167,7 +167,7 @@ fn of_other(known: &Known, action: Action, command: &[String]) -> String {
 }
 
 /// `"web-1" is docker's container, and agent exec is for those of agent run; docker's command is: docker exec web-1 sh`
-fn of_engine(container: &Container, action: Action, command: &[String]) -> String {
+fn of_engine(container: &Container, action: ContainerAction, command: &[String]) -> String {
     let (name, engine, asked) = (&container.name, &container.runtime, action.name());
     let does = COMMANDS
         .iter()
@@ -225,35 +225,47 @@ mod tests {
         for (runtime, action, wanted) in [
             (
                 Runtime::Docker,
-                Action::Exec,
+                ContainerAction::Exec,
                 "; call docker exec web-1 sh -c 'echo $A'",
             ),
-            (Runtime::Docker, Action::Remove, "; call docker rm web-1"),
-            (Runtime::Podman, Action::Wait, "; call podman wait web-1"),
+            (
+                Runtime::Docker,
+                ContainerAction::Remove,
+                "; call docker rm web-1",
+            ),
+            (
+                Runtime::Podman,
+                ContainerAction::Wait,
+                "; call podman wait web-1",
+            ),
             (
                 Runtime::Containerd,
-                Action::Stop,
+                ContainerAction::Stop,
                 "; call ctr -n default tasks kill ct1",
             ),
-            (Runtime::Crio, Action::Logs, "; call crictl logs ct1"),
+            (
+                Runtime::Crio,
+                ContainerAction::Logs,
+                "; call crictl logs ct1",
+            ),
             (
                 Runtime::Lxc,
-                Action::Exec,
+                ContainerAction::Exec,
                 "; call lxc-attach -n web-1 -- sh -c 'echo $A'",
             ),
             (
                 Runtime::Nspawn,
-                Action::Stop,
+                ContainerAction::Stop,
                 "; call machinectl terminate web-1",
             ),
             (
                 Runtime::Lxc,
-                Action::Logs,
+                ContainerAction::Logs,
                 "; no command of lxc that does the same is known here",
             ),
             (
                 Runtime::Unknown,
-                Action::Stop,
+                ContainerAction::Stop,
                 "; no command of unknown that does the same is known here",
             ),
         ] {

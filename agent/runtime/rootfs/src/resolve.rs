@@ -25,7 +25,7 @@ const MOST_STEPS: u64 = 4096;
 
 /// Where a directory is, or is to be.
 #[derive(Debug)]
-pub struct Way {
+pub struct ResolvedDirectory {
     /// The last directory on it that is there.
     pub directory: OwnedFd,
     /// The whole of it, by names of which none is a link.
@@ -39,12 +39,12 @@ pub struct Way {
 ///
 /// # Errors
 /// Something else is there; a link on it leads to nothing (EEXIST), or all of them lead too far.
-pub fn find(root: BorrowedFd<'_>, path: &Path, steps: &mut u64) -> io::Result<Way> {
+pub fn find(root: BorrowedFd<'_>, path: &Path, steps: &mut u64) -> io::Result<ResolvedDirectory> {
     let is_root = path.as_os_str().is_empty();
     let plain = if is_root { Path::new(".") } else { path };
     let inside = lookup::inside(ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS);
     match openat2(root, plain, DIRECTORY, Mode::empty(), inside) {
-        Ok(directory) => Ok(Way {
+        Ok(directory) => Ok(ResolvedDirectory {
             directory,
             real: path.to_owned(),
             missing: Vec::new(),
@@ -64,12 +64,12 @@ struct Walk<'root> {
     /// The directories on the way, by their names.
     open: Vec<(OsString, OwnedFd)>,
     /// What is to go, the next at the end.
-    ahead: Vec<Name>,
+    ahead: Vec<PendingName>,
     links: usize,
     steps: u64,
 }
 
-struct Name {
+struct PendingName {
     name: OsString,
     is_of_link: bool,
 }
@@ -85,7 +85,7 @@ impl<'root> Walk<'root> {
         }
     }
 
-    fn to(&mut self, path: &Path) -> io::Result<Way> {
+    fn to(&mut self, path: &Path) -> io::Result<ResolvedDirectory> {
         self.add(path, false);
         while let Some(next) = self.ahead.pop() {
             self.steps += 1;
@@ -121,7 +121,7 @@ impl<'root> Walk<'root> {
                 Component::ParentDir => OsStr::new(".."),
                 _ => return None,
             };
-            Some(Name {
+            Some(PendingName {
                 name: name.to_owned(),
                 is_of_link,
             })
@@ -143,9 +143,9 @@ impl<'root> Walk<'root> {
         Ok(())
     }
 
-    fn ends_before(&mut self, missing: Name) -> io::Result<Way> {
+    fn ends_before(&mut self, missing: PendingName) -> io::Result<ResolvedDirectory> {
         let missing = std::iter::once(missing).chain(self.ahead.drain(..).rev());
-        let missing: Vec<Name> = missing.collect();
+        let missing: Vec<PendingName> = missing.collect();
         if missing.iter().any(|it| it.is_of_link) {
             // It stays a link that leads nowhere.
             return Err(Errno::EXIST.into());
@@ -153,7 +153,7 @@ impl<'root> Walk<'root> {
         self.way(missing.into_iter().map(|it| it.name).collect())
     }
 
-    fn way(&mut self, missing: Vec<OsString>) -> io::Result<Way> {
+    fn way(&mut self, missing: Vec<OsString>) -> io::Result<ResolvedDirectory> {
         let names = self.open.iter().map(|(name, _)| name).chain(&missing);
         let real: PathBuf = names.collect();
         let depth = self.open.len() + missing.len();
@@ -170,7 +170,7 @@ impl<'root> Walk<'root> {
                 ResolveFlags::empty(),
             )?,
         };
-        Ok(Way {
+        Ok(ResolvedDirectory {
             directory,
             real,
             missing,

@@ -16,7 +16,7 @@ use super::Error;
 ///
 /// The process has one thread.
 #[derive(Debug)]
-pub struct Aside {
+pub struct PrivateMounts {
     before: Surroundings,
     left: bool,
 }
@@ -28,7 +28,7 @@ struct Surroundings {
     directory: OwnedFd,
 }
 
-impl Aside {
+impl PrivateMounts {
     /// Goes into a new mount namespace, a copy of this one.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Aside {
     }
 }
 
-impl Drop for Aside {
+impl Drop for PrivateMounts {
     fn drop(&mut self) {
         if !self.left {
             // An error is on its way to whoever called; this process does nothing more but say it.

@@ -8,11 +8,17 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use agent_engines::docker::{Client, State};
+use agent_engines::intent;
+use agent_engines::intent::{Intent, Source};
+use agent_engines::witness::{Intents, Records, engine};
 use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
 use agent_host::pinned::Pinned;
+use agent_inventory::containers::ContainerState;
 use agent_limits::limit::bound::Bounds;
 use agent_model::container::Container;
+use agent_pipeline::look::Look;
 use agent_registry::claim::{Claim, Confirmation, Witnesses};
 use agent_registry::path::Runtime;
 use agent_registry::place;
@@ -20,16 +26,6 @@ use agent_stream::client;
 use anyhow::{anyhow, bail};
 
 use super::engine::EngineArgs;
-use agent_engines::docker::Client;
-use agent_engines::docker::State;
-use agent_engines::intent;
-use agent_engines::intent::Intent;
-use agent_engines::intent::Source;
-use agent_engines::witness::Intents;
-use agent_engines::witness::Records;
-use agent_engines::witness::engine;
-use agent_inventory::containers::ContainerState;
-use agent_pipeline::look::Look;
 
 /// What is said of a name that no container has. An engine whose socket is elsewhere may have one.
 pub const NOBODY: &str = "no container of that name or id is known here; agent ps lists those that run, by their ids where their engine is not asked";
@@ -56,7 +52,7 @@ pub fn state(client: &Client) -> Arc<State> {
 
 /// A container that is confirmed.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct ConfirmedContainer {
     pub container: Container,
     /// The user whose record confirms it.
     owner: u32,
@@ -69,10 +65,10 @@ pub struct Known {
 }
 
 /// A running container, confirmed or not, and its init process.
-pub type Candidate = (Container, Option<u32>);
+pub type RunningContainer = (Container, Option<u32>);
 
 /// Confirms claims at this moment.
-pub struct Fresh {
+pub struct Confirmer {
     witnesses: Witnesses,
     engine: Option<Client>,
     /// Asks the engine, and notes where it does not answer.
@@ -86,7 +82,7 @@ pub struct Fresh {
     told: HashMap<String, Arc<Intent>>,
 }
 
-impl Fresh {
+impl Confirmer {
     /// # Errors
     /// The host's hierarchies cannot be found.
     pub async fn new(engine: &EngineArgs) -> anyhow::Result<Self> {
@@ -158,7 +154,7 @@ impl Fresh {
     }
 
     /// The container of a candidate, where a record or an engine confirms it.
-    pub async fn know(&self, candidate: &Candidate) -> Option<Known> {
+    pub async fn know(&self, candidate: &RunningContainer) -> Option<ConfirmedContainer> {
         let (container, process) = candidate;
         let claim = Claim::of(&container.cgroup)?;
         let confirmation = match self.confirm(&claim).await {
@@ -172,7 +168,7 @@ impl Fresh {
         // A user's record may name any process, so only one in the container's cgroup counts.
         let processes = [confirmation.process, *process].into_iter().flatten();
         let mut own = processes.filter_map(|process| in_it(&claim, process));
-        Some(Known {
+        Some(ConfirmedContainer {
             container: called,
             owner: confirmation.user,
             process: own.next(),
@@ -185,7 +181,10 @@ impl Fresh {
 
     /// The outermost container that a process is in, and that container's cgroups; None where it is not confirmed. Any of the
     /// process's cgroups may be the container's.
-    pub async fn around(&self, membership: &Membership) -> Option<(Known, Membership)> {
+    pub async fn around(
+        &self,
+        membership: &Membership,
+    ) -> Option<(ConfirmedContainer, Membership)> {
         let mut places = membership.paths().map(|(_, path)| place::of(path));
         let claim = places.find_map(|place| place.claim)?;
         let candidate = (place::of(&claim.cgroup).container, None);
@@ -195,13 +194,13 @@ impl Fresh {
     }
 
     /// The container, confirmed or not, or the unit, whose own cgroup is among the paths of `membership`.
-    pub async fn at(&self, membership: &Membership) -> Option<Known> {
+    pub async fn at(&self, membership: &Membership) -> Option<ConfirmedContainer> {
         let places = membership.paths().map(|(_, path)| place::of(path));
         let place = places
             .filter(|place| place.own)
             .max_by_key(|place| place.rank)?;
         let known = self.know(&(place.container.clone(), None)).await;
-        Some(known.unwrap_or(Known {
+        Some(known.unwrap_or(ConfirmedContainer {
             container: place.container,
             owner: 0,
             process: None,
@@ -245,7 +244,7 @@ fn called(claim: &Claim, confirmation: &Confirmation) -> Container {
     }
 }
 
-impl Known {
+impl ConfirmedContainer {
     /// The user whose record confirms this container.
     pub const fn owner(&self) -> u32 {
         self.owner
@@ -295,13 +294,13 @@ impl Known {
 }
 
 /// The running containers of a server's list.
-pub fn running(states: &[ContainerState]) -> Vec<Candidate> {
+pub fn running(states: &[ContainerState]) -> Vec<RunningContainer> {
     let running = states.iter().filter(|it| it.running);
     running.map(|it| (it.container.clone(), it.pid)).collect()
 }
 
 /// The running containers of a scan.
-pub fn running_in(look: &Look) -> Vec<Candidate> {
+pub fn running_in(look: &Look) -> Vec<RunningContainer> {
     let running = look.registry.containers().filter(|it| it.life.running());
     let pid = |it: &agent_registry::registry::Cgroup| it.life.init().map(|init| init.pid);
     running
@@ -311,34 +310,34 @@ pub fn running_in(look: &Look) -> Vec<Candidate> {
 
 /// A way in which a name can match a container. The first way that matches a confirmed one counts.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+enum NameMatch {
     /// Its name, id or cgroup.
     Whole,
     /// The beginning of its id.
-    Begun,
+    Prefix,
 }
 
-impl Way {
+impl NameMatch {
     fn takes(self, container: &Container, name: &str) -> bool {
         // The id of an unconfirmed container is part of its claim.
         let claim = Claim::of(&container.cgroup);
         let id = claim.as_ref().map_or(&*container.id, |claim| &*claim.id);
         match self {
             Self::Whole => [&container.name, id, &container.cgroup].contains(&name),
-            Self::Begun => name.len() >= SHORTEST_ID && id.starts_with(name),
+            Self::Prefix => name.len() >= SHORTEST_ID && id.starts_with(name),
         }
     }
 }
 
 /// The search for the container that a name means.
-pub struct Search<'a> {
+pub struct ContainerSearch<'a> {
     name: &'a str,
-    found: &'a [Candidate],
-    fresh: &'a Fresh,
+    found: &'a [RunningContainer],
+    fresh: &'a Confirmer,
 }
 
-impl<'a> Search<'a> {
-    pub fn new(name: &'a str, found: &'a [Candidate], fresh: &'a Fresh) -> Self {
+impl<'a> ContainerSearch<'a> {
+    pub fn new(name: &'a str, found: &'a [RunningContainer], fresh: &'a Confirmer) -> Self {
         Self { name, found, fresh }
     }
 
@@ -346,19 +345,19 @@ impl<'a> Search<'a> {
     ///
     /// # Errors
     /// The name matches several containers.
-    pub async fn whole(&self) -> anyhow::Result<Option<Known>> {
-        self.by(Way::Whole).await
+    pub async fn whole(&self) -> anyhow::Result<Option<ConfirmedContainer>> {
+        self.by(NameMatch::Whole).await
     }
 
     /// Finds a container by the beginning of its id.
     ///
     /// # Errors
     /// It matches several containers, or only a cgroup whose claim nothing confirms.
-    pub async fn begun(&self) -> anyhow::Result<Option<Known>> {
-        if let Some(known) = self.by(Way::Begun).await? {
+    pub async fn by_prefix(&self) -> anyhow::Result<Option<ConfirmedContainer>> {
+        if let Some(known) = self.by(NameMatch::Prefix).await? {
             return Ok(Some(known));
         }
-        let ways = [Way::Whole, Way::Begun];
+        let ways = [NameMatch::Whole, NameMatch::Prefix];
         let mut claims = self.found.iter().map(|(container, _)| container);
         match claims.find(|it| ways.iter().any(|way| way.takes(it, self.name))) {
             None => Ok(None),
@@ -373,32 +372,32 @@ impl<'a> Search<'a> {
     /// Finds a container by whole name, id or cgroup, else by the beginning of its id.
     ///
     /// # Errors
-    /// As [`Self::whole`] and [`Self::begun`].
-    pub async fn any(&self) -> anyhow::Result<Option<Known>> {
+    /// As [`Self::whole`] and [`Self::by_prefix`].
+    pub async fn any(&self) -> anyhow::Result<Option<ConfirmedContainer>> {
         match self.whole().await? {
             Some(known) => Ok(Some(known)),
-            None => self.begun().await,
+            None => self.by_prefix().await,
         }
     }
 
-    async fn by(&self, way: Way) -> anyhow::Result<Option<Known>> {
+    async fn by(&self, way: NameMatch) -> anyhow::Result<Option<ConfirmedContainer>> {
         let meant = self.found.iter();
         let meant = meant.filter(|(container, _)| way.takes(container, self.name));
         let mut meant: Vec<_> = meant.collect();
         // Confirmed containers come first, so that no number of unconfirmed claims can hide one.
         meant.sort_by_key(|(container, _)| container.confirmed != Some(true));
-        let mut known: Vec<Known> = Vec::new();
+        let mut known: Vec<ConfirmedContainer> = Vec::new();
         for candidate in meant.into_iter().take(LOOKED_AT) {
             known.extend(self.fresh.know(candidate).await);
         }
-        let by_path = |known: &Known| known.container.cgroup == self.name;
+        let by_path = |known: &ConfirmedContainer| known.container.cgroup == self.name;
         let is_of_others =
-            |known: &mut Known| !self.fresh.is_trusted(known.owner) && !by_path(known);
+            |known: &mut ConfirmedContainer| !self.fresh.is_trusted(known.owner) && !by_path(known);
         let of_others: Vec<_> = known.extract_if(.., is_of_others).collect();
         match &known[..] {
             [] => match of_others.first() {
                 None => Ok(None),
-                Some(Known {
+                Some(ConfirmedContainer {
                     container, owner, ..
                 }) => bail!(
                     "the container of that name is user {owner}'s, who may call it what they like; name it by its cgroup, {}",
@@ -420,8 +419,12 @@ impl<'a> Search<'a> {
 /// # Errors
 /// No server answers and this process may not scan the host; or the name matches several containers, or only an
 /// unconfirmed one.
-pub async fn find(name: &str, socket: &Path, engine: &EngineArgs) -> anyhow::Result<Option<Known>> {
-    let mut fresh = Fresh::new(engine).await?;
+pub async fn find(
+    name: &str,
+    socket: &Path,
+    engine: &EngineArgs,
+) -> anyhow::Result<Option<ConfirmedContainer>> {
+    let mut fresh = Confirmer::new(engine).await?;
     let found = match client::fetch_trusted::<Vec<ContainerState>>(socket, "/v1/containers").await {
         Ok(states) => {
             fresh.learn(&states);
@@ -438,7 +441,7 @@ pub async fn find(name: &str, socket: &Path, engine: &EngineArgs) -> anyhow::Res
         }
         Err(error) => return Err(error.into()),
     };
-    Search::new(name, &found, &fresh).any().await
+    ContainerSearch::new(name, &found, &fresh).any().await
 }
 
 #[cfg(test)]
