@@ -54,7 +54,7 @@ use self::plan::{ContainerPlan, Plan};
 use self::wait::{KillGuard, Wait};
 use super::order::Order;
 
-/// A first process that waits for [`Started::go`]. Dropped, it ends.
+/// An init process that waits for [`Started::go`]. Dropped, it ends.
 #[derive(Debug)]
 pub struct Started {
     /// As the host numbers it.
@@ -86,7 +86,7 @@ pub struct Running {
     pub terminal: Option<OwnedFd>,
 }
 
-/// Starts a container's first process.
+/// Starts a container's init process.
 ///
 /// `root` is a detached mount, which becomes the root. The calling process has one thread.
 ///
@@ -115,7 +115,7 @@ pub fn launch(
     {
         if order.init {
             return Err(Error::invalid(
-                "--init: the container is in another's pid namespace, whose first process reaps; leave --init out",
+                "--init: the container is in another's pid namespace, whose init process reaps; leave --init out",
             ));
         }
         let (given, ahead) = Ahead::new(pids, &namespaces, process, filters, stdio.above()?)?;
@@ -154,7 +154,7 @@ fn check_members(order: &Order) -> Result<(), Error> {
     for (name, member) in &order.members {
         member.check().map_err(|_| {
             Error::invalid(format!(
-                "container:{name}: its first process, {}, has ended since it was found; none of its namespaces is joined",
+                "container:{name}: its init process, {}, has ended since it was found; none of its namespaces is joined",
                 member.number()
             ))
         })?;
@@ -165,7 +165,7 @@ fn check_members(order: &Order) -> Result<(), Error> {
 /// Runs one more process in a container, in all its namespaces and its root. It enters by itself, and when it is seen
 /// there it has nothing of the host's.
 ///
-/// `container` is its first process.
+/// `container` is its init process.
 ///
 /// # Errors
 /// As of [`launch`]; or a signal came, or it took too long.
@@ -400,7 +400,7 @@ impl Started {
     /// Hears what it says until it has built the container, or runs the command: the container's terminal, where it has
     /// one.
     fn hear_out(&self, interrupts: &mut dyn Interrupts) -> Result<Option<OwnedFd>, Error> {
-        const WHAT: &str = "the container's first process";
+        const WHAT: &str = "the container's init process";
         let failed = |errno| Error::step("go", WHAT, errno);
         let mut wait = Wait::new(interrupts, WHAT, wait::PATIENCE);
         let mut terminal = None;

@@ -4,6 +4,8 @@
 //! cgroup, root file system → launch → supervision. The process that launches has one thread, from its start to the
 //! container's end.
 
+#![warn(missing_docs, unreachable_pub)]
+
 pub mod cgroup;
 pub mod launch;
 pub mod order;
@@ -11,4 +13,4 @@ mod setting;
 pub mod spec;
 pub mod state;
 pub mod supervise;
-pub mod terminal;
+mod terminal;

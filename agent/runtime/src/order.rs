@@ -20,7 +20,7 @@ pub struct Order {
     pub spec: Spec,
     pub root: RootSource,
     pub network: Network,
-    /// The first processes of the containers whose namespaces the spec names by `/proc/PID/ns`.
+    /// The init processes of the containers whose namespaces the spec names by `/proc/PID/ns`.
     pub members: BTreeMap<String, Pinned>,
     pub change_root: ChangeRoot,
     /// A reaper is pid 1, and the command its child.

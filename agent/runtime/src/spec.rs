@@ -5,7 +5,7 @@
 
 mod bundle;
 mod complete;
-pub mod environment;
+pub(crate) mod environment;
 pub mod flags;
 mod here;
 mod facts;
@@ -49,7 +49,7 @@ pub struct SpecFacts {
     pub here: Here,
     /// The caller's own variables.
     pub variables: HashMap<String, String>,
-    /// The first processes of the containers that are named.
+    /// The init processes of the containers that are named.
     pub containers: BTreeMap<String, Result<Pinned, String>>,
     /// Numbers of the block devices that are named.
     pub devices: HashMap<String, (u32, u32)>,
@@ -68,6 +68,7 @@ pub struct SpecFacts {
 }
 
 /// Why flags, or a bundle, are no order. Docker exits with 125 for all of them.
+#[allow(missing_docs, reason = "the messages document the variants and their fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("no command to run: name one after the flags, or use an image that has one")]

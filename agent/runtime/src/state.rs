@@ -37,7 +37,7 @@ mod files;
 mod former;
 mod holder;
 mod lock;
-pub mod logs;
+pub(crate) mod logs;
 mod room;
 
 pub use holder::{ProcessCondition, LockHolder, ends};
@@ -88,7 +88,7 @@ pub struct Record {
     /// The cgroup of v2 in which the supervisor is by itself, where the agent made one for that.
     #[serde(default)]
     pub leaf: Option<PathBuf>,
-    /// When the first process started, in ticks since boot, where no cgroup tells what is the container's.
+    /// When the init process started, in ticks since boot, where no cgroup tells what is the container's.
     #[serde(default)]
     pub born: Option<u64>,
     /// The limits that its caller was under and it is to be under; none where its place is root's, or was said. `None`: an
@@ -128,7 +128,7 @@ pub enum Status {
     /// Not running its program yet.
     Creating,
     Running {
-        /// The first process, as the host counts.
+        /// The init process, as the host counts.
         pid: i32,
     },
     Exited {
@@ -138,6 +138,7 @@ pub enum Status {
 }
 
 /// Why the state cannot be read, made or changed.
+#[allow(missing_docs, reason = "the messages document the variants and their fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(

@@ -27,7 +27,7 @@ use super::sample::Sample;
 use super::unread::{AllUnread, Unread};
 
 /// What is known of one claim.
-pub struct ClaimFacts<'a> {
+pub(crate) struct ClaimFacts<'a> {
     pub claim: &'a LimitClaim,
     /// What the agent wrote, if it did.
     pub written: Option<InFile>,
@@ -68,11 +68,11 @@ pub struct Run {
     pub cpus: usize,
 }
 
-/// What the first process and those that it waited for wrote, into the page cache too.
+/// What the init process and those that it waited for wrote, into the page cache too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dirtied {
     Bytes(u64),
-    /// How much it was is not to be had of the first process.
+    /// How much it was is not to be had of the init process.
     Unknown {
         pid: i32,
     },
@@ -90,7 +90,7 @@ pub struct Host {
 }
 
 /// What an observation comes to.
-pub struct Finding {
+pub(crate) struct Finding {
     pub stimulus: Option<Stimulus>,
     pub observed: Option<Observed>,
     pub tolerance: Option<Tolerance>,
@@ -148,7 +148,7 @@ impl Finding {
     }
 }
 
-pub use bound::unknown;
+pub(crate) use bound::unknown;
 
 /// A check of a limit that cannot be read.
 fn unread(claim: &LimitClaim, unread: &Unread) -> Check {
@@ -170,7 +170,7 @@ fn intended(claim: &LimitClaim) -> Option<Intended> {
 }
 
 /// Judges one claim.
-pub fn judge(facts: ClaimFacts<'_>) -> Check {
+pub(crate) fn judge(facts: ClaimFacts<'_>) -> Check {
     let chain = match facts.chain {
         Ok(chain) => chain,
         Err(error) => return unread(facts.claim, error),

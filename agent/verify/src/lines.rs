@@ -292,7 +292,7 @@ fn number(number: Option<f64>, digits: usize) -> String {
 
 fn victim(victim: &Victim) -> String {
     let what = if victim.init {
-        ", its first process"
+        ", its init process"
     } else {
         ""
     };

@@ -179,7 +179,7 @@ pub struct Victim {
     pub time: Moment,
     pub pid: u32,
     pub comm: String,
-    /// Whether it was the container's first process.
+    /// Whether it was the container's init process.
     pub init: bool,
     /// The cgroup whose limit was hit; null where none was.
     pub limit_owner: Option<String>,

@@ -43,7 +43,7 @@ impl Supervised {
         }
     }
 
-    /// Starts the command: its first process.
+    /// Starts the command: its init process.
     pub async fn start(&mut self) -> Result<i32, Error> {
         self.answer(VerifierAnswer::Go).await?;
         loop {

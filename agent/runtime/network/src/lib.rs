@@ -3,6 +3,8 @@
 //! A pair of interfaces: `eth0` in the container, its peer `ag-NAME` on the host or in a bridge there. All that is made on
 //! the host is in the interface group [`GROUP`] from its first instant, so that it is found and removed after any death.
 
+#![warn(missing_docs, unreachable_pub)]
+
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
@@ -46,6 +48,7 @@ pub enum Network {
 pub type LockBridges<'a> = &'a dyn Fn() -> io::Result<File>;
 
 /// Why a container's interfaces cannot be made or removed.
+#[allow(missing_docs, reason = "the messages document the variants and their fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The lock of the bridges cannot be taken.
@@ -88,9 +91,9 @@ impl<T> Doing<T> for io::Result<T> {
 }
 
 /// Gives the network namespace of a container what its order wants, beyond the loopback interface, which the
-/// container's first process brings up by itself ([`agent_sys::interface::loopback_up`]).
+/// container's init process brings up by itself ([`agent_sys::interface::loopback_up`]).
 ///
-/// `pid` is the container's first process, not yet running its command, and `pidfd` the same.
+/// `pid` is the container's init process, not yet running its command, and `pidfd` the same.
 ///
 /// # Errors
 /// The kernel refuses, or a name is taken.

@@ -55,14 +55,14 @@ impl AsFd for LinkSocket {
 
 impl LinkSocket {
     /// In this thread's network namespace.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Self(socket))
     }
 
-    pub fn find(&self, name: &str) -> io::Result<Option<NetworkLink>> {
+    pub(crate) fn find(&self, name: &str) -> io::Result<Option<NetworkLink>> {
         let mut wanted = LinkMessage::default();
         wanted
             .attributes
@@ -75,7 +75,7 @@ impl LinkSocket {
     }
 
     /// Those of a kind that can be read: an interface that is none of ours may be one that the crate cannot.
-    pub fn all(&self, kind: LinkKind) -> io::Result<Vec<NetworkLink>> {
+    pub(crate) fn all(&self, kind: LinkKind) -> io::Result<Vec<NetworkLink>> {
         let mut wanted = LinkMessage::default();
         if kind == LinkKind::Bridge {
             wanted
@@ -89,7 +89,7 @@ impl LinkSocket {
     }
 
     /// Whether a bridge has ports. What cannot be read may be one.
-    pub fn has_ports(&self, bridge: u32) -> io::Result<bool> {
+    pub(crate) fn has_ports(&self, bridge: u32) -> io::Result<bool> {
         let mut wanted = LinkMessage::default();
         wanted.attributes.push(LinkAttribute::Controller(bridge));
         let answers = self.ask(Message::GetLink(wanted), NLM_F_DUMP)?;
@@ -104,7 +104,7 @@ impl LinkSocket {
 
     /// A pair of interfaces: `outside` here, up; `inside` in the namespace of `pid`, not up: it cannot be before its peer
     /// is there.
-    pub fn add_pair(
+    pub(crate) fn add_pair(
         &self,
         outside: &str,
         inside: &str,
@@ -129,7 +129,7 @@ impl LinkSocket {
         self.make(Message::NewLink(link))
     }
 
-    pub fn add_bridge(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn add_bridge(&self, name: &str) -> io::Result<()> {
         let mut link = up();
         link.attributes.push(LinkAttribute::IfName(name.to_owned()));
         link.attributes.push(LinkAttribute::Group(GROUP));
@@ -140,13 +140,13 @@ impl LinkSocket {
         self.make(Message::NewLink(link))
     }
 
-    pub fn set_up(&self, index: u32) -> io::Result<()> {
+    pub(crate) fn set_up(&self, index: u32) -> io::Result<()> {
         let mut link = up();
         link.header.index = index;
         self.ask(Message::SetLink(link), NLM_F_ACK).map(drop)
     }
 
-    pub fn set_alias(&self, name: &str, alias: &str) -> io::Result<()> {
+    pub(crate) fn set_alias(&self, name: &str, alias: &str) -> io::Result<()> {
         let mut link = LinkMessage::default();
         link.attributes.push(LinkAttribute::IfName(name.to_owned()));
         link.attributes
@@ -154,13 +154,13 @@ impl LinkSocket {
         self.ask(Message::SetLink(link), NLM_F_ACK).map(drop)
     }
 
-    pub fn remove(&self, index: u32) -> io::Result<()> {
+    pub(crate) fn remove(&self, index: u32) -> io::Result<()> {
         let mut link = LinkMessage::default();
         link.header.index = index;
         self.ask(Message::DelLink(link), NLM_F_ACK).map(drop)
     }
 
-    pub fn addresses(&self, index: u32) -> io::Result<Vec<Ipv4Addr>> {
+    pub(crate) fn addresses(&self, index: u32) -> io::Result<Vec<Ipv4Addr>> {
         let mut wanted = AddressMessage::default();
         wanted.header.family = AddressFamily::Inet;
         let answers = self.ask(Message::GetAddress(wanted), NLM_F_DUMP)?;
@@ -177,7 +177,7 @@ impl LinkSocket {
             .collect())
     }
 
-    pub fn add_address(&self, index: u32, address: Ipv4Addr, length: u8) -> io::Result<()> {
+    pub(crate) fn add_address(&self, index: u32, address: Ipv4Addr, length: u8) -> io::Result<()> {
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
         message.header.prefix_len = length;
@@ -198,7 +198,7 @@ impl LinkSocket {
         self.make(Message::NewAddress(message))
     }
 
-    pub fn add_route(&self, route: &Route) -> io::Result<()> {
+    pub(crate) fn add_route(&self, route: &Route) -> io::Result<()> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         message.header.table = netlink_packet_route::route::RouteHeader::RT_TABLE_MAIN;

@@ -63,7 +63,7 @@ const TEXTS: [(&str, &str); 3] = [
 
 /// What is to be in the root file system.
 #[derive(Debug, Default)]
-pub struct CopyPlan {
+pub(crate) struct CopyPlan {
     pieces: BTreeSet<PathEntry>,
     /// The programs that were asked for.
     programs: Vec<PathBuf>,
@@ -75,7 +75,7 @@ pub struct CopyPlan {
 ///
 /// # Errors
 /// One is not there, or is no program, or a library is not there.
-pub fn plan(programs: &[PathBuf]) -> Result<CopyPlan, Error> {
+pub(crate) fn plan(programs: &[PathBuf]) -> Result<CopyPlan, Error> {
     let mut plan = CopyPlan::default();
     for program in programs {
         let path = find(program)?;
@@ -156,7 +156,7 @@ impl CopyPlan {
     ///
     /// # Errors
     /// A file cannot be read or written, or there is no room for it.
-    pub fn write(&self, directory: BorrowedFd<'_>, budget: &mut UnpackBudget) -> Result<(), Error> {
+    pub(crate) fn write(&self, directory: BorrowedFd<'_>, budget: &mut UnpackBudget) -> Result<(), Error> {
         // Where the container has other ids, its root is mounted with those.
         let owners = OwnerMap::default();
         let mut inside = Inside::new(directory, &owners);

@@ -18,8 +18,8 @@ const MOST_ENTRIES: u32 = 1_000_000;
 const MOST_KEPT: u64 = 16 << 20;
 
 /// Bytes of a path, as the kernel takes it (`PATH_MAX`), and names in it.
-pub const LONGEST_PATH: usize = 4095;
-pub const MOST_NAMES: usize = 256;
+pub(crate) const LONGEST_PATH: usize = 4095;
+pub(crate) const MOST_NAMES: usize = 256;
 
 /// Names that are looked up one by one, since links are on the way of an entry, or its directories are not there.
 const MOST_STEPS: u64 = 8_000_000;
@@ -162,7 +162,7 @@ impl UnpackBudget {
 ///
 /// # Errors
 /// It is too long, or too deep.
-pub fn check_path(path: &Path) -> Result<(), String> {
+pub(crate) fn check_path(path: &Path) -> Result<(), String> {
     if path.as_os_str().len() > LONGEST_PATH {
         let length = path.as_os_str().len();
         return Err(format!(

@@ -38,7 +38,7 @@ const MOST_QUOTED: usize = 300;
 
 /// An image, unpacked.
 #[derive(Debug)]
-pub struct Unpacked {
+pub(crate) struct Unpacked {
     pub mount: OwnedFd,
     /// What holds the layers, to be kept as long as the container lives.
     pub disk: Option<Disk>,
@@ -56,7 +56,7 @@ pub struct Unpacked {
 ///
 /// # Errors
 /// It is no image, or one that would do harm, or there is no room for it.
-pub fn unpack(
+pub(crate) fn unpack(
     path: &Path,
     owners: &OwnerMap,
     memory: Option<u64>,

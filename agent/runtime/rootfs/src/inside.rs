@@ -15,7 +15,7 @@ use crate::lookup;
 
 /// Whose a file is to be, as the container counts, and what may be done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileAccess {
+pub(crate) struct FileAccess {
     pub user: u32,
     pub group: u32,
     /// Twelve bits, as chmod(2) takes them.
@@ -24,7 +24,7 @@ pub struct FileAccess {
 
 impl FileAccess {
     /// Root's.
-    pub const fn of_root(mode: u32) -> Self {
+    pub(crate) const fn of_root(mode: u32) -> Self {
         Self {
             user: 0,
             group: 0,
@@ -35,7 +35,7 @@ impl FileAccess {
 
 /// A directory that is written into as if it were `/`.
 #[derive(Debug)]
-pub struct Inside<'root> {
+pub(crate) struct Inside<'root> {
     root: BorrowedFd<'root>,
     owners: &'root OwnerMap,
     /// Of the file that was placed last: the next is often beside it.
@@ -55,7 +55,7 @@ struct LastDirectory {
 
 impl<'root> Inside<'root> {
     /// `owners` says who those of files are on this side.
-    pub fn new(root: BorrowedFd<'root>, owners: &'root OwnerMap) -> Self {
+    pub(crate) fn new(root: BorrowedFd<'root>, owners: &'root OwnerMap) -> Self {
         Self {
             root,
             owners,
@@ -65,7 +65,7 @@ impl<'root> Inside<'root> {
     }
 
     /// Makes a directory, unless it is there; others above it where they are not.
-    pub fn directory(&mut self, path: &Path, access: FileAccess) -> io::Result<()> {
+    pub(crate) fn directory(&mut self, path: &Path, access: FileAccess) -> io::Result<()> {
         let Some(name) = path.file_name() else {
             // The root itself.
             return self.set_access(&self.open(Path::new("."))?, access);
@@ -83,7 +83,7 @@ impl<'root> Inside<'root> {
     }
 
     /// Where a file at `path` really is, links on the way to it followed.
-    pub fn real(&mut self, path: &Path) -> io::Result<PathBuf> {
+    pub(crate) fn real(&mut self, path: &Path) -> io::Result<PathBuf> {
         let Some(name) = path.file_name() else {
             return Ok(PathBuf::new());
         };
@@ -104,12 +104,12 @@ impl<'root> Inside<'root> {
     }
 
     /// How many names were looked up one by one since the last call.
-    pub fn take_steps(&mut self) -> u64 {
+    pub(crate) fn take_steps(&mut self) -> u64 {
         std::mem::take(&mut self.steps)
     }
 
     /// Makes a file of what `from` gives, in the place of what is there. What comes back is open for reading and writing.
-    pub fn file(
+    pub(crate) fn file(
         &mut self,
         path: &Path,
         access: FileAccess,
@@ -127,7 +127,7 @@ impl<'root> Inside<'root> {
     }
 
     /// Makes a symbolic link, in the place of what is there. Where it leads to is nobody's business but the container's.
-    pub fn symbolic_link(&mut self, path: &Path, target: &OsStr, access: FileAccess) -> io::Result<()> {
+    pub(crate) fn symbolic_link(&mut self, path: &Path, target: &OsStr, access: FileAccess) -> io::Result<()> {
         let name = named(path)?;
         let owner = self.owner(access)?;
         self.replace(path, |parent, name| fs::symlinkat(target, parent, name))?;
@@ -142,7 +142,7 @@ impl<'root> Inside<'root> {
     }
 
     /// Makes one more name of the file at `existing`, in the place of what is there.
-    pub fn hard_link(&mut self, path: &Path, existing: &Path) -> io::Result<()> {
+    pub(crate) fn hard_link(&mut self, path: &Path, existing: &Path) -> io::Result<()> {
         let old_name = named(existing)?.to_owned();
         let old_parent = self.open(parent_of(existing))?;
         let same = path == existing;
@@ -160,7 +160,7 @@ impl<'root> Inside<'root> {
     }
 
     /// Makes a named pipe, in the place of what is there.
-    pub fn pipe(&mut self, path: &Path, access: FileAccess) -> io::Result<()> {
+    pub(crate) fn pipe(&mut self, path: &Path, access: FileAccess) -> io::Result<()> {
         let name = named(path)?;
         let owner = self.owner(access)?;
         self.replace(path, |parent, name| {
@@ -185,7 +185,7 @@ impl<'root> Inside<'root> {
     }
 
     /// Removes what is there, with all below it. Nothing there is fine.
-    pub fn remove(&mut self, path: &Path) -> io::Result<()> {
+    pub(crate) fn remove(&mut self, path: &Path) -> io::Result<()> {
         let name = named(path)?.to_owned();
         self.last = None;
         let parent = match self.open(parent_of(path)) {
@@ -216,14 +216,14 @@ impl<'root> Inside<'root> {
     }
 
     /// Bytes of the file that is there, links not followed.
-    pub fn size(&self, path: &Path) -> io::Result<u64> {
+    pub(crate) fn size(&self, path: &Path) -> io::Result<u64> {
         let parent = self.open(parent_of(path))?;
         let found = fs::statat(&parent, named(path)?, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(u64::try_from(found.st_size).unwrap_or(0))
     }
 
     /// The directory at `path`, links in it followed inside.
-    pub fn open(&self, path: &Path) -> io::Result<OwnedFd> {
+    pub(crate) fn open(&self, path: &Path) -> io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() {
             Path::new(".")
         } else {
@@ -324,7 +324,7 @@ fn kind(parent: impl AsFd, name: &OsStr) -> io::Result<Option<FileType>> {
 }
 
 /// Whether it is a directory, and no link to one.
-pub fn is_directory(parent: impl AsFd, name: &OsStr) -> io::Result<bool> {
+pub(crate) fn is_directory(parent: impl AsFd, name: &OsStr) -> io::Result<bool> {
     Ok(kind(parent, name)? == Some(FileType::Directory))
 }
 
@@ -343,7 +343,7 @@ fn remove(parent: impl AsFd, name: impl Arg + Copy) -> io::Result<()> {
 }
 
 /// What is in a directory, but `.` and `..`; one after the other, since there can be many.
-pub fn names(directory: impl AsFd) -> Result<impl Iterator<Item = Result<CString, Errno>>, Errno> {
+pub(crate) fn names(directory: impl AsFd) -> Result<impl Iterator<Item = Result<CString, Errno>>, Errno> {
     let entries = Dir::read_from(directory)?;
     let names = entries.map(|entry| Ok(entry?.file_name().to_owned()));
     Ok(names.filter(|name| {

@@ -1,6 +1,8 @@
 //! Root file systems: what an order asks for becomes a mount that is attached nowhere, so that nothing of it stays behind
 //! when this process dies.
 
+#![warn(missing_docs, unreachable_pub)]
+
 mod private_mounts;
 mod binaries;
 mod budget;

@@ -7,14 +7,14 @@ use rustix::io::Errno;
 
 /// The ids of a container's users and groups, as this process counts them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnerMap {
+pub(crate) struct OwnerMap {
     users: Vec<LinuxIdMapping>,
     groups: Vec<LinuxIdMapping>,
 }
 
 impl OwnerMap {
     /// Those of the user namespace that a spec asks for; without one, the same on both sides.
-    pub fn of(spec: &Spec) -> Self {
+    pub(crate) fn of(spec: &Spec) -> Self {
         let linux = spec.linux().as_ref();
         let users = linux.and_then(|linux| linux.uid_mappings().clone());
         let groups = linux.and_then(|linux| linux.gid_mappings().clone());
@@ -26,13 +26,13 @@ impl OwnerMap {
 
     /// # Errors
     /// EOVERFLOW where the container has no such user.
-    pub fn user(&self, inside: u32) -> io::Result<u32> {
+    pub(crate) fn user(&self, inside: u32) -> io::Result<u32> {
         outside(&self.users, inside)
     }
 
     /// # Errors
     /// EOVERFLOW where the container has no such group.
-    pub fn group(&self, inside: u32) -> io::Result<u32> {
+    pub(crate) fn group(&self, inside: u32) -> io::Result<u32> {
         outside(&self.groups, inside)
     }
 }

@@ -16,7 +16,7 @@ use super::Error;
 ///
 /// The process has one thread.
 #[derive(Debug)]
-pub struct PrivateMounts {
+pub(crate) struct PrivateMounts {
     before: Surroundings,
     left: bool,
 }
@@ -33,7 +33,7 @@ impl PrivateMounts {
     ///
     /// # Errors
     /// Without CAP_SYS_ADMIN.
-    pub fn step() -> Result<Self, Error> {
+    pub(crate) fn step() -> Result<Self, Error> {
         const STEP: &str = "make a mount namespace";
         let namespace = Path::new("/proc/self/ns/mnt");
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -55,13 +55,13 @@ impl PrivateMounts {
     }
 
     /// Attaches a detached mount, where it hides from nobody what was there: paths that begin at `/` do not lead to it.
-    pub fn attach(&self, mount: &OwnedFd) -> Result<(), Error> {
+    pub(crate) fn attach(&self, mount: &OwnedFd) -> Result<(), Error> {
         let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         move_mount(mount.as_fd(), "", CWD, "/", empty).map_err(Error::mount("attach a mount"))
     }
 
     /// Goes back.
-    pub fn leave(mut self) -> Result<(), Error> {
+    pub(crate) fn leave(mut self) -> Result<(), Error> {
         self.left = true;
         self.before
             .restore()

@@ -25,7 +25,7 @@ const MOST_STEPS: u64 = 4096;
 
 /// Where a directory is, or is to be.
 #[derive(Debug)]
-pub struct ResolvedDirectory {
+pub(crate) struct ResolvedDirectory {
     /// The last directory on it that is there.
     pub directory: OwnedFd,
     /// The whole of it, by names of which none is a link.
@@ -39,7 +39,7 @@ pub struct ResolvedDirectory {
 ///
 /// # Errors
 /// Something else is there; a link on it leads to nothing (EEXIST), or all of them lead too far.
-pub fn find(root: BorrowedFd<'_>, path: &Path, steps: &mut u64) -> io::Result<ResolvedDirectory> {
+pub(crate) fn find(root: BorrowedFd<'_>, path: &Path, steps: &mut u64) -> io::Result<ResolvedDirectory> {
     let is_root = path.as_os_str().is_empty();
     let plain = if is_root { Path::new(".") } else { path };
     let inside = lookup::inside(ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS);

@@ -16,10 +16,10 @@ use super::private_mounts::PrivateMounts;
 use crate::lookup::{self, LinkPolicy};
 
 /// A memory file system: its options.
-pub type TmpfsOptions<'a> = &'a [(&'a str, &'a str)];
+pub(crate) type TmpfsOptions<'a> = &'a [(&'a str, &'a str)];
 
 /// For programs and what they write.
-pub const FOR_PROGRAMS: TmpfsOptions<'static> = &[("mode", "0755")];
+pub(crate) const FOR_PROGRAMS: TmpfsOptions<'static> = &[("mode", "0755")];
 
 /// Of the host's tree, what every container has of its own, empty: files in use, and the sockets of the host's
 /// services, to which a read-only mount would let anybody connect.
@@ -34,7 +34,7 @@ const OWN: [(&str, TmpfsOptions<'static>); 3] = [
 ///
 /// # Errors
 /// It is not there, or no directory.
-pub fn of_directory(path: &Path, is_slave: bool) -> Result<OwnedFd, Error> {
+pub(crate) fn of_directory(path: &Path, is_slave: bool) -> Result<OwnedFd, Error> {
     const WANTED: &str = "--rootfs wants a directory with a root file system, or `host`";
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // A slash at the end would follow it.
@@ -68,7 +68,7 @@ pub fn of_directory(path: &Path, is_slave: bool) -> Result<OwnedFd, Error> {
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn forbid_devices(tree: &OwnedFd) -> Result<(), Error> {
+pub(crate) fn forbid_devices(tree: &OwnedFd) -> Result<(), Error> {
     set(tree, MountAttrFlags::MOUNT_ATTR_NODEV, libc::MS_PRIVATE)
 }
 
@@ -76,7 +76,7 @@ pub fn forbid_devices(tree: &OwnedFd) -> Result<(), Error> {
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn of_host() -> Result<OwnedFd, Error> {
+pub(crate) fn of_host() -> Result<OwnedFd, Error> {
     let aside = PrivateMounts::step()?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, "/", flags, Mode::empty()).map_err(Error::mount("open /"))?;
@@ -112,7 +112,7 @@ fn cover(tree: &OwnedFd, path: &str, options: TmpfsOptions<'_>) -> Result<(), Er
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn empty(options: TmpfsOptions<'_>) -> Result<OwnedFd, Error> {
+pub(crate) fn empty(options: TmpfsOptions<'_>) -> Result<OwnedFd, Error> {
     let made = || {
         let system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
         for (name, value) in options {
@@ -132,7 +132,7 @@ pub fn empty(options: TmpfsOptions<'_>) -> Result<OwnedFd, Error> {
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn copy(directory: &OwnedFd) -> Result<OwnedFd, Error> {
+pub(crate) fn copy(directory: &OwnedFd) -> Result<OwnedFd, Error> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE

@@ -46,7 +46,7 @@ pub(super) struct Finder {
 }
 
 impl Finder {
-    pub fn find(&mut self, name: &str) -> Option<&'static Call> {
+    pub(crate) fn find(&mut self, name: &str) -> Option<&'static Call> {
         let mut at = self.next;
         if CALLS.get(at).is_none_or(|call| call.name != name) {
             at = CALLS.binary_search_by_key(&name, |call| call.name).ok()?;

@@ -3,6 +3,8 @@
 //! A profile (docker's default, or a file) becomes OCI's [`LinuxSeccomp`], which `--print-spec` shows; that becomes one
 //! program for all architectures and actions.
 
+#![warn(missing_docs, unreachable_pub)]
+
 use std::path::PathBuf;
 
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction};
@@ -19,6 +21,8 @@ pub use compile::compile;
 pub use default::default_profile;
 pub use file::read_profile;
 
+/// Why a profile cannot be read or compiled.
+#[allow(missing_docs, reason = "the messages document the variants and their fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("seccomp profile {}: {source}", path.display())]

@@ -13,7 +13,7 @@ use super::wanted::Wanted;
 use super::{Error, Note, enable};
 
 /// The directories of one cgroup, each with the hierarchy it is in.
-pub struct Limiter<'a> {
+pub(super) struct Limiter<'a> {
     pub made: &'a [(Place, Way)],
     pub page: u64,
     pub swap_implied: bool,
@@ -21,7 +21,7 @@ pub struct Limiter<'a> {
 
 impl Limiter<'_> {
     /// Writes all limits, in the order they stand in.
-    pub fn apply(&self, wanted: &Wanted) -> Result<(Vec<Evidence>, Vec<Note>), Error> {
+    pub(super) fn apply(&self, wanted: &Wanted) -> Result<(Vec<Evidence>, Vec<Note>), Error> {
         let mut evidence = Vec::new();
         let mut notes = Vec::new();
         for (kind, value) in &wanted.limits {

@@ -303,7 +303,7 @@ impl Base {
 }
 
 /// Whether this process is an ordinary user's, or has root's number in a user namespace only.
-pub fn is_user() -> bool {
+pub(super) fn is_user() -> bool {
     !rustix::process::geteuid().is_root() || launch::is_in_user_namespace()
 }
 

@@ -1,4 +1,4 @@
-//! A container in another's pid namespace. Its first process only builds it, out of sight of those that run there; the
+//! A container in another's pid namespace. Its init process only builds it, out of sight of those that run there; the
 //! command then enters it, as one more process enters a container that runs.
 
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -14,7 +14,7 @@ use super::{Error, Stdio, terminal};
 
 /// What is ahead when the container is built.
 #[derive(Debug)]
-pub struct Ahead {
+pub(super) struct Ahead {
     pids: Join,
     /// Whether the container is among somebody else's users, who alone have rights over the pid namespace then.
     users_first: bool,
@@ -26,7 +26,7 @@ pub struct Ahead {
 
 impl Ahead {
     /// With what the process that builds is to have as its streams.
-    pub fn new(
+    pub(super) fn new(
         pids: Join,
         namespaces: &Namespaces,
         process: &Process,
@@ -68,7 +68,7 @@ impl Ahead {
     }
 
     /// The way into the container that the process `built` is in.
-    pub fn entry(self, built: Pid, controller: Option<OwnedFd>) -> Result<Entry, Error> {
+    pub(super) fn entry(self, built: Pid, controller: Option<OwnedFd>) -> Result<Entry, Error> {
         let built = Pinned::open(built.as_raw_nonzero().get())
             .ok_or_else(|| Error::step("join", "the container", Errno::SRCH))?;
         let (kinds, root) = agent_host::launch::surroundings(&built)?;

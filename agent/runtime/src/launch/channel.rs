@@ -24,7 +24,7 @@ const MOST_CGROUPS: usize = 32;
 /// What the launcher says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum LauncherMessage {
+pub(super) enum LauncherMessage {
     /// The user namespace has its maps.
     Mapped = b'm',
     /// Cgroups and network are ready.
@@ -33,7 +33,7 @@ pub enum LauncherMessage {
 
 /// What the new process says.
 #[derive(Debug)]
-pub enum ChildReport {
+pub(super) enum ChildReport {
     /// A step failed: its place in the plan's table, why, and what it was about.
     Failed {
         step: u8,
@@ -60,7 +60,7 @@ const BUILT: u8 = b'C';
 
 /// One side.
 #[derive(Debug)]
-pub struct Channel(ChannelEnd);
+pub(super) struct Channel(ChannelEnd);
 
 #[derive(Debug)]
 enum ChannelEnd {
@@ -70,7 +70,7 @@ enum ChannelEnd {
 }
 
 /// The launcher's side, and the new process's.
-pub fn pair() -> Result<(Channel, Channel), Errno> {
+pub(super) fn pair() -> Result<(Channel, Channel), Errno> {
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -81,7 +81,7 @@ pub fn pair() -> Result<(Channel, Channel), Errno> {
 }
 
 impl Channel {
-    pub const fn shared(shared: Shared) -> Self {
+    pub(super) const fn shared(shared: Shared) -> Self {
         Self(ChannelEnd::Shared(shared))
     }
 
@@ -93,13 +93,13 @@ impl Channel {
     }
 
     /// What can be read when the other side has said something, or is gone.
-    pub fn descriptor(&self) -> Result<BorrowedFd<'_>, Errno> {
+    pub(super) fn descriptor(&self) -> Result<BorrowedFd<'_>, Errno> {
         self.socket().map(|socket| socket.as_fd())
     }
 
     /// Gives its descriptor another number, whoever has that. The next number is returned, from which on there is none of
     /// it.
-    pub fn move_to(&mut self, number: RawFd) -> Result<RawFd, Errno> {
+    pub(super) fn move_to(&mut self, number: RawFd) -> Result<RawFd, Errno> {
         let ChannelEnd::Socket(socket) = &mut self.0 else {
             return Ok(number);
         };
@@ -109,17 +109,17 @@ impl Channel {
         Ok(number + 1)
     }
 
-    pub fn say(&self, word: LauncherMessage) -> Result<(), Errno> {
+    pub(super) fn say(&self, word: LauncherMessage) -> Result<(), Errno> {
         send(self.socket()?, &[word as u8], SendFlags::NOSIGNAL).map(drop)
     }
 
     /// Says [`LauncherMessage::Go`], with the files `tasks` of the cgroups of v1 that the new process is to join.
-    pub fn say_go(&self, tasks: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    pub(super) fn say_go(&self, tasks: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         self.give(&[LauncherMessage::Go as u8], tasks)
     }
 
     /// Waits for [`LauncherMessage::Go`], and hands each file that comes with it to `join`.
-    pub fn wait_for_go(
+    pub(super) fn wait_for_go(
         &self,
         mut join: impl FnMut(OwnedFd) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
@@ -151,7 +151,7 @@ impl Channel {
     }
 
     /// Waits for a word; EPIPE where the launcher is gone.
-    pub fn wait_for(&self, word: LauncherMessage) -> Result<(), Errno> {
+    pub(super) fn wait_for(&self, word: LauncherMessage) -> Result<(), Errno> {
         let mut said = [0u8];
         loop {
             match rustix::io::read(self.socket()?, &mut said) {
@@ -165,7 +165,7 @@ impl Channel {
     }
 
     /// Nobody is left to be told where this fails.
-    pub fn fail(&self, step: u8, errno: Errno, subject: &CStr) {
+    pub(super) fn fail(&self, step: u8, errno: Errno, subject: &CStr) {
         let socket = match &self.0 {
             ChannelEnd::Socket(socket) => socket,
             ChannelEnd::Shared(shared) => return shared.fail(step, errno, subject),
@@ -186,7 +186,7 @@ impl Channel {
     }
 
     /// Lets the launcher die; comes back when it is dead.
-    pub fn fault(&self) {
+    pub(super) fn fault(&self) {
         match &self.0 {
             ChannelEnd::Socket(socket) => {
                 let _ = rustix::io::write(socket, &[FAULT; HEAD_BYTES]);
@@ -202,19 +202,19 @@ impl Channel {
     }
 
     /// Says that the container is there; comes back when the launcher is gone.
-    pub fn built(&self) {
+    pub(super) fn built(&self) {
         if let ChannelEnd::Socket(socket) = &self.0 {
             let _ = rustix::io::write(socket, &[BUILT; HEAD_BYTES]);
             let _ = self.wait_for(LauncherMessage::Go);
         }
     }
 
-    pub fn give_terminal(&self, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
+    pub(super) fn give_terminal(&self, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
         self.give(&[TERMINAL; HEAD_BYTES], &[terminal])
     }
 
     /// Tells of a process that was made for the other side.
-    pub fn give_birth(&self, pid: Pid, pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+    pub(super) fn give_birth(&self, pid: Pid, pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
         let [a, b, c, d] = pid.as_raw_nonzero().get().to_ne_bytes();
         self.give(&[BORN, 0, a, b, c, d], &[pidfd])
     }
@@ -238,7 +238,7 @@ impl Channel {
     }
 
     /// The next report.
-    pub fn hear(&self) -> Result<ChildReport, Errno> {
+    pub(super) fn hear(&self) -> Result<ChildReport, Errno> {
         let mut message = [0u8; HEAD_BYTES + TEXT_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, move_mount};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-pub use self::execute::NO_INTERPRETER;
+pub(super) use self::execute::NO_INTERPRETER;
 use super::channel::Channel;
 use super::own_mounts::OwnMounts;
 use super::place::Within;
@@ -27,7 +27,7 @@ use super::plan::{ContainerPlan, Plan};
 
 /// Why a step failed, and what it was about.
 #[derive(Clone, Copy, Debug)]
-pub struct Failure<'a> {
+pub(super) struct Failure<'a> {
     errno: Errno,
     subject: &'a CStr,
 }
@@ -54,7 +54,7 @@ impl<T> On<T> for std::io::Result<T> {
 
 /// A step on the way from clone to exec.
 #[derive(Clone, Copy, Debug)]
-pub struct Step {
+pub(super) struct Step {
     /// As errors and fault points call it.
     pub name: &'static str,
     run: for<'a> fn(&mut Child<'a>) -> Done<'a>,
@@ -67,7 +67,7 @@ impl Step {
 }
 
 /// Of a container's init process.
-pub const FIRST: [Step; 25] = [
+pub(super) const FIRST: [Step; 25] = [
     Step::new("tie", tie),
     Step::new("memory", reaper::look),
     Step::new("map", identity::become_root),
@@ -96,17 +96,17 @@ pub const FIRST: [Step; 25] = [
 ];
 
 /// Of a process that only builds the container: all before the command's own.
-pub fn building() -> &'static [Step] {
+pub(super) fn building() -> &'static [Step] {
     const COMMAND: &str = "stdio";
     let end = FIRST.iter().position(|step| step.name == COMMAND);
     FIRST.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
 /// What a failed pivot_root(2) is about.
-pub const PIVOT: &str = "pivot_root";
+pub(super) const PIVOT: &str = "pivot_root";
 
 /// Of a process that enters a container: what comes after the fork is done by the copy, in sight of all that run there.
-pub const ENTER: [Step; 17] = [
+pub(super) const ENTER: [Step; 17] = [
     Step::new("tie", tie),
     Step::new("oom-score-adj", enter::oom_score),
     Step::new("cgroup", enter::cgroups),
@@ -131,7 +131,7 @@ const FORK: usize = 13;
 const JOINED: usize = 4;
 
 /// The same with the fork too early, which is what `entry`, the guard, guards against.
-pub const ENTER_EARLY: [Step; 17] = {
+pub(super) const ENTER_EARLY: [Step; 17] = {
     let mut steps = ENTER;
     let mut at = FORK;
     while at > JOINED {
@@ -143,10 +143,10 @@ pub const ENTER_EARLY: [Step; 17] = {
 };
 
 /// The step whose failure is the command's.
-pub const EXEC: &str = "exec";
+pub(super) const EXEC: &str = "exec";
 
 /// What the steps share.
-pub struct Child<'a> {
+pub(super) struct Child<'a> {
     plan: &'a Plan<'a>,
     container: Option<&'a ContainerPlan<'a>>,
     channel: Channel,
@@ -171,7 +171,7 @@ pub struct Child<'a> {
 }
 
 /// Does all of the plan. It never returns.
-pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
+pub(super) fn run(plan: &Plan<'_>, channel: Channel) -> ! {
     let container = plan.container.as_ref();
     let mut child = Child {
         plan,

@@ -51,7 +51,7 @@ fn step(source: io::Error) -> Error {
 
 /// Where a process goes, and as what.
 #[derive(Debug)]
-pub struct Entry {
+pub(super) struct Entry {
     /// Joined in this order; the last of those with a pid namespace is where the command runs.
     pub joins: Vec<Join>,
     pub root: OwnedFd,
@@ -64,7 +64,7 @@ pub struct Entry {
 
 /// Descriptors 0, 1 and 2, none of which has one of these numbers.
 #[derive(Debug)]
-pub struct Streams {
+pub(super) struct Streams {
     /// None: the command reads nothing.
     pub input: Option<OwnedFd>,
     pub output: OwnedFd,
@@ -86,7 +86,7 @@ impl Entry {
     /// # Errors
     /// What failed on the way to it, or a signal that came instead. No process is left then, but for one that cannot die
     /// as long as its cgroup is frozen.
-    pub fn go(
+    pub(super) fn go(
         self,
         entrances: &Entrances<'_>,
         interrupts: &mut dyn Interrupts,

@@ -17,7 +17,7 @@ const WHAT: &str = "the process that joins the namespaces";
 const CLONE: u8 = u8::MAX;
 
 /// Clones a process that is in the namespaces joined, and in the new ones.
-pub fn born(
+pub(super) fn born(
     namespaces: &Namespaces,
     cgroup: Option<BorrowedFd<'_>>,
     interrupts: &mut dyn Interrupts,

@@ -17,7 +17,7 @@ const MOST: usize = 64;
 
 /// The mounts of a container's root, and those that were attached in it.
 #[derive(Debug)]
-pub struct OwnMounts {
+pub(super) struct OwnMounts {
     /// Where the root is attached in the launcher's tree of mounts, until it is the root.
     place: &'static CStr,
     numbers: [Cell<u64>; MOST],
@@ -26,7 +26,7 @@ pub struct OwnMounts {
 
 impl OwnMounts {
     /// None yet.
-    pub const fn at(place: &'static CStr) -> Self {
+    pub(super) const fn at(place: &'static CStr) -> Self {
         Self {
             place,
             numbers: [const { Cell::new(0) }; MOST],
@@ -34,7 +34,7 @@ impl OwnMounts {
         }
     }
 
-    pub fn add(&self, mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    pub(super) fn add(&self, mount: BorrowedFd<'_>) -> Result<(), Errno> {
         self.know(number(mount)?);
         Ok(())
     }
@@ -49,7 +49,7 @@ impl OwnMounts {
 
     /// # Errors
     /// EXDEV where the place is on a mount of somebody else.
-    pub fn check(&self, place: BorrowedFd<'_>) -> Result<(), Errno> {
+    pub(super) fn check(&self, place: BorrowedFd<'_>) -> Result<(), Errno> {
         if !guarded(Guard::RootLookup) {
             return Ok(());
         }

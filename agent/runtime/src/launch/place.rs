@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-pub use agent_rootfs::lookup::LinkPolicy;
+pub(super) use agent_rootfs::lookup::LinkPolicy;
 use rustix::fs::{Mode, OFlags, mkdirat, openat, readlinkat_raw};
 use rustix::io::Errno;
 
@@ -17,37 +17,37 @@ const MOST_LINKS: usize = 40;
 
 /// What a mount point must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeKind {
+pub(super) enum NodeKind {
     Directory,
     File,
 }
 
 /// A directory in which places are looked up as if it were `/`.
 #[derive(Clone, Copy, Debug)]
-pub struct Within<'a> {
+pub(super) struct Within<'a> {
     root: BorrowedFd<'a>,
     /// The mounts that a place may be on, while others can be reached.
     own: Option<&'a OwnMounts>,
 }
 
 impl<'a> Within<'a> {
-    pub const fn new(root: BorrowedFd<'a>, own: Option<&'a OwnMounts>) -> Self {
+    pub(super) const fn new(root: BorrowedFd<'a>, own: Option<&'a OwnMounts>) -> Self {
         Self { root, own }
     }
 
     /// Opens a place as a path: nothing is read or written by that.
-    pub fn open(self, path: &CStr, links: LinkPolicy) -> Result<OwnedFd, Errno> {
+    pub(super) fn open(self, path: &CStr, links: LinkPolicy) -> Result<OwnedFd, Errno> {
         self.open_for(path, links, OFlags::PATH)
     }
 
     /// Opens a place.
-    pub fn open_for(self, path: &CStr, links: LinkPolicy, flags: OFlags) -> Result<OwnedFd, Errno> {
+    pub(super) fn open_for(self, path: &CStr, links: LinkPolicy, flags: OFlags) -> Result<OwnedFd, Errno> {
         self.own(lookup::open(self.root, relative(path), links, flags)?)
     }
 
     /// Opens a mount point, which is made where it is missing, with the directories that it is in. Where it is a link to
     /// nothing, that is made.
-    pub fn mount_point(self, path: &CStr, kind: NodeKind, links: LinkPolicy) -> Result<OwnedFd, Errno> {
+    pub(super) fn mount_point(self, path: &CStr, kind: NodeKind, links: LinkPolicy) -> Result<OwnedFd, Errno> {
         match self.open(path, links) {
             Err(Errno::NOENT) => self.make(path, kind, links),
             done => done,

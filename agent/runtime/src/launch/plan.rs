@@ -1,9 +1,9 @@
 //! All that the new process does, made ready before it is cloned: strings as the kernel takes them, and open files.
 
-pub mod command;
-pub mod identity;
-pub mod mounts;
-pub mod namespaces;
+pub(super) mod command;
+pub(super) mod identity;
+pub(super) mod mounts;
+pub(super) mod namespaces;
 
 use std::ffi::CString;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -20,7 +20,7 @@ use self::command::Command;
 use self::identity::ProcessIdentity;
 use self::mounts::Mounts;
 use self::namespaces::Namespaces;
-pub use super::Stdio;
+pub(super) use super::Stdio;
 use super::child::Step;
 use super::stage::Stage;
 use super::{Cgroups, Error};
@@ -28,7 +28,7 @@ use crate::order::{ChangeRoot, Order};
 use crate::setting;
 
 #[derive(Debug)]
-pub struct Plan<'a> {
+pub(super) struct Plan<'a> {
     pub steps: &'static [Step],
     /// The place in `steps` where the launcher is to die.
     pub fault: Option<usize>,
@@ -49,9 +49,9 @@ pub struct Plan<'a> {
     pub stage: Option<Stage>,
 }
 
-/// What only a container's first process does.
+/// What only a container's init process does.
 #[derive(Debug)]
-pub struct ContainerPlan<'a> {
+pub(super) struct ContainerPlan<'a> {
     pub root: BorrowedFd<'a>,
     pub change_root: ChangeRoot,
     /// Files of root in it are the container's root's, in a user namespace too. Not so for the host's tree, whose files
@@ -72,7 +72,7 @@ pub struct ContainerPlan<'a> {
 
 /// Paths that a container must not see, or not change.
 #[derive(Debug, Default)]
-pub struct Hidden {
+pub(super) struct Hidden {
     pub masked: Vec<CString>,
     pub read_only: Vec<CString>,
 }
@@ -90,7 +90,7 @@ pub(super) fn path_text(path: &Path) -> Result<CString, Error> {
 }
 
 impl<'a> ContainerPlan<'a> {
-    pub fn new(
+    pub(super) fn new(
         order: &Order,
         root: BorrowedFd<'a>,
         namespaces: &Namespaces,

@@ -15,7 +15,7 @@ const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 const PLACE: &str = "/dev/pts/ptmx";
 
 /// A new terminal of the container with this root: the launcher's side.
-pub fn open(root: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+pub(super) fn open(root: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
     open_in(root).map_err(|errno| Error::step("terminal", PLACE, errno))
 }
 
@@ -32,7 +32,7 @@ fn open_in(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 }
 
 /// The other side of a terminal, as three streams.
-pub fn streams(controller: BorrowedFd<'_>) -> Result<Streams, Error> {
+pub(super) fn streams(controller: BorrowedFd<'_>) -> Result<Streams, Error> {
     let open = || -> Result<_, Errno> {
         let terminal = other_side(controller)?;
         let again = || fcntl_dupfd_cloexec(&terminal, 0);

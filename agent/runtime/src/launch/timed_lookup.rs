@@ -15,11 +15,11 @@ use super::wait::{KillGuard, Wait};
 use super::{Error, refused};
 
 /// How long a look-up may take.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether a path leads on without asking any file system: nothing that is looked up there waits.
 #[must_use]
-pub fn is_at_hand(path: &Path) -> bool {
+pub(super) fn is_at_hand(path: &Path) -> bool {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).is_ok()
 }
@@ -28,7 +28,7 @@ pub fn is_at_hand(path: &Path) -> bool {
 ///
 /// # Errors
 /// That of `open`, or of the wait.
-pub fn open(
+pub(super) fn open(
     wait: &mut Wait<'_>,
     open: impl FnOnce() -> Result<OwnedFd, Errno>,
 ) -> Result<Result<OwnedFd, Errno>, Error> {
@@ -58,6 +58,6 @@ pub fn open(
 }
 
 /// A wait for a path of the host.
-pub fn wait_for<'a>(interrupts: &'a mut dyn Interrupts, path: &Path) -> Wait<'a> {
+pub(super) fn wait_for<'a>(interrupts: &'a mut dyn Interrupts, path: &Path) -> Wait<'a> {
     Wait::new(interrupts, path.display().to_string(), PATIENCE)
 }

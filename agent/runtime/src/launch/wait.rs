@@ -14,16 +14,16 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use super::Error;
 
 /// How long a launch may take: one that takes longer is held up by something that a person has to look at.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a process that was killed may take to be gone.
-pub const DYING: Duration = Duration::from_secs(2);
+pub(super) const DYING: Duration = Duration::from_secs(2);
 
 /// Between two looks for a fault that a test wants.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// A wait that ends.
-pub struct Wait<'a> {
+pub(super) struct Wait<'a> {
     interrupts: &'a mut dyn Interrupts,
     patience: Duration,
     deadline: Instant,
@@ -32,7 +32,7 @@ pub struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     /// For `what`, for as long as `patience`.
-    pub fn new(
+    pub(super) fn new(
         interrupts: &'a mut dyn Interrupts,
         what: impl Into<Cow<'static, str>>,
         patience: Duration,
@@ -50,7 +50,7 @@ impl<'a> Wait<'a> {
     ///
     /// # Errors
     /// A signal came, or it took too long.
-    pub fn until(
+    pub(super) fn until(
         &mut self,
         descriptor: BorrowedFd<'_>,
         mut look: impl FnMut(),
@@ -100,17 +100,17 @@ impl<'a> Wait<'a> {
 
 /// A process that ends when the launcher gives up.
 #[derive(Debug)]
-pub struct KillGuard {
+pub(super) struct KillGuard {
     pidfd: OwnedFd,
     armed: bool,
 }
 
 impl KillGuard {
-    pub const fn new(pidfd: OwnedFd) -> Self {
+    pub(super) const fn new(pidfd: OwnedFd) -> Self {
         Self { pidfd, armed: true }
     }
 
-    pub const fn disarm(&mut self) {
+    pub(super) const fn disarm(&mut self) {
         self.armed = false;
     }
 }
@@ -125,7 +125,7 @@ impl Drop for KillGuard {
 
 /// Kills a child, and lets it go. One that does not die, as in a frozen cgroup, is left to that signal: it dies when it
 /// goes on, whoever is its parent then.
-pub fn end(process: BorrowedFd<'_>) {
+pub(super) fn end(process: BorrowedFd<'_>) {
     let _ = pidfd_send_signal(process, Signal::KILL);
     comes(process, Instant::now() + DYING);
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
@@ -133,7 +133,7 @@ pub fn end(process: BorrowedFd<'_>) {
 }
 
 /// Whether something can be read, or the other side has gone, until then: to be asked for what is about to end.
-pub fn comes(descriptor: BorrowedFd<'_>, until: Instant) -> bool {
+pub(super) fn comes(descriptor: BorrowedFd<'_>, until: Instant) -> bool {
     let mut waited = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
     let left = until.saturating_duration_since(Instant::now());
     let left = Timespec::try_from(left).ok();

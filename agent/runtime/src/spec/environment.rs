@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 /// Of each name the last variable, where the first one stood. An image may have very many, and the time is proportional
 /// to their number.
-pub fn last_of_each(variables: impl IntoIterator<Item = String>) -> Vec<String> {
+pub(crate) fn last_of_each(variables: impl IntoIterator<Item = String>) -> Vec<String> {
     let variables: Vec<String> = variables.into_iter().collect();
     let mut lasts: HashMap<&str, usize> = HashMap::with_capacity(variables.len());
     for (at, variable) in variables.iter().enumerate() {

@@ -19,7 +19,7 @@ use super::value::IdMap;
 use super::{Error, SpecFacts, name};
 use crate::state;
 
-/// Looks up what `flags` name. `container` gives the first process of a container by its name, or why there is none.
+/// Looks up what `flags` name. `container` gives the init process of a container by its name, or why there is none.
 ///
 /// # Errors
 /// A bundle cannot be read, or a name is none.

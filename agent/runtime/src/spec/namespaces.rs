@@ -110,7 +110,7 @@ pub(super) struct Namespaces {
 
 impl Namespaces {
     /// Whether it has one of this type that is new.
-    pub fn is_new(&self, kind: LinuxNamespaceType) -> bool {
+    pub(super) fn is_new(&self, kind: LinuxNamespaceType) -> bool {
         let mut list = self.list.iter();
         list.any(|it| it.typ() == kind && it.path().is_none())
     }

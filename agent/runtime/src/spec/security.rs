@@ -181,7 +181,7 @@ impl FromStr for Ulimit {
     }
 }
 
-/// The capabilities of the container, as sets for its first process: root's. Ambient and inheritable ones there are none.
+/// The capabilities of the container, as sets for its init process: root's. Ambient and inheritable ones there are none.
 pub(super) fn capabilities(asked: &Security, found: &SpecFacts) -> Result<Vec<Capability>, Error> {
     use CapabilityName::{All, One};
     let held = &found.capabilities;

@@ -16,7 +16,7 @@ const MOST: u64 = 4 << 20;
 
 /// The two files.
 #[derive(Clone, Debug, Default)]
-pub struct Users {
+pub(super) struct Users {
     passwd: String,
     group: String,
 }
@@ -41,7 +41,7 @@ impl Users {
     ///
     /// # Errors
     /// It cannot be read, or is no file.
-    pub fn read(root: BorrowedFd<'_>) -> Result<Self, Error> {
+    pub(super) fn read(root: BorrowedFd<'_>) -> Result<Self, Error> {
         let read = |path: &'static str| {
             read_below(root, path).map_err(|source| Error::Accounts { path, source })
         };
@@ -55,7 +55,7 @@ impl Users {
     ///
     /// # Errors
     /// There is no such user or group.
-    pub fn find(&self, user: Option<&str>, groups: &[String]) -> Result<(User, String), Error> {
+    pub(super) fn find(&self, user: Option<&str>, groups: &[String]) -> Result<(User, String), Error> {
         let text = user.unwrap_or_default();
         let (name, group) = match text.split_once(':') {
             Some((name, group)) => (name, Some(group)),

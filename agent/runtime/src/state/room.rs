@@ -14,13 +14,13 @@ const GROWTH: usize = 4096;
 ///
 /// # Errors
 /// There is no room.
-pub fn reserve(path: &Path, like: &[u8]) -> Result<(), Error> {
+pub(super) fn reserve(path: &Path, like: &[u8]) -> Result<(), Error> {
     let blank = vec![b' '; like.len() + GROWTH];
     files::write_anew(&room(path), &blank)
 }
 
 /// Whether room was reserved.
-pub fn is_there(path: &Path) -> bool {
+pub(super) fn is_there(path: &Path) -> bool {
     room(path).is_file()
 }
 
@@ -28,7 +28,7 @@ pub fn is_there(path: &Path) -> bool {
 ///
 /// # Errors
 /// Nothing was reserved, or it was too little.
-pub fn fill(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub(super) fn fill(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let room = room(path);
     let file = files::open(&room)?;
     let written = file.write_all_at(bytes, 0);

@@ -21,7 +21,7 @@ pub fn sweep(store: &Store) -> Vec<String> {
 
 /// What is left to remove once the containers of killed supervisors have ended.
 #[derive(Clone, Debug)]
-pub struct Rest {
+pub(super) struct Rest {
     /// The names of those that had a record.
     removed: Vec<String>,
     /// A container that has not ended may still use its layers.
@@ -29,7 +29,7 @@ pub struct Rest {
 }
 
 /// Ends the containers of supervisors that were killed. The rest may wait: nobody is in its way.
-pub fn end_abandoned(store: &Store) -> Rest {
+pub(super) fn end_abandoned(store: &Store) -> Rest {
     for error in store.adopt() {
         super::say(&text::error_line(&error));
     }
@@ -53,7 +53,7 @@ pub fn end_abandoned(store: &Store) -> Rest {
 
 impl Rest {
     /// Removes it.
-    pub fn sweep(&self, store: &Store) {
+    pub(super) fn sweep(&self, store: &Store) {
         store.remove_stray_logs();
         if self.all_ended
             && let Err(error) = agent_rootfs::sweep()
@@ -64,7 +64,7 @@ impl Rest {
 }
 
 /// Kills and removes all that a container has on the host: processes, cgroups, interfaces.
-pub fn remains(record: &Record) -> Result<(), Error> {
+pub(super) fn remains(record: &Record) -> Result<(), Error> {
     match cgroup(record)? {
         Some(cgroup) => {
             cgroup.kill()?;
@@ -86,7 +86,7 @@ pub fn remains(record: &Record) -> Result<(), Error> {
 ///
 /// # Errors
 /// The hierarchies cannot be read.
-pub fn cgroup(record: &Record) -> Result<Option<Cgroup>, Error> {
+pub(super) fn cgroup(record: &Record) -> Result<Option<Cgroup>, Error> {
     let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
     let found = match &record.cgroups {
         Some(cgroups) => Cgroup::at(&hierarchies, cgroups)?,
@@ -99,7 +99,7 @@ pub fn cgroup(record: &Record) -> Result<Option<Cgroup>, Error> {
 ///
 /// # Errors
 /// This process may not put others into it.
-pub fn joined(record: &Record) -> Result<Cgroup, Error> {
+pub(super) fn joined(record: &Record) -> Result<Cgroup, Error> {
     let has_none = record
         .cgroups
         .as_ref()

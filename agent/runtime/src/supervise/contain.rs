@@ -27,8 +27,8 @@ use crate::spec;
 use crate::state::{NameClaim, Record, Status, Store, logs};
 
 /// Makes a container, stays with it until it ends, and removes it. The `rest` of what others left is removed beside what
-/// its first process does.
-pub fn contain(
+/// its init process does.
+pub(super) fn contain(
     mut order: Order,
     store: &Store,
     ground: &Ground,
@@ -119,7 +119,7 @@ pub fn contain(
 struct Makes<'a> {
     claim: &'a NameClaim,
     ground: &'a Ground,
-    /// What may wait until the first process is at work.
+    /// What may wait until the init process is at work.
     beside: &'a dyn Fn(),
     signals: &'a mut Signals,
 }
@@ -132,7 +132,7 @@ struct Lived {
 }
 
 /// The exit status where this command failed, and not the container's.
-pub const FAILED: u8 = 125;
+pub(super) const FAILED: u8 = 125;
 
 /// From the root file system to the last process's end.
 fn live(
@@ -312,7 +312,7 @@ fn record(order: &Order, store: &Store, ground: &Ground) -> Record {
 }
 
 /// The path of the container's cgroup below the base in each hierarchy.
-pub fn cgroup_path(order: &Order) -> String {
+pub(super) fn cgroup_path(order: &Order) -> String {
     let linux = order.spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().clone());
     path.map_or_else(
@@ -321,7 +321,7 @@ pub fn cgroup_path(order: &Order) -> String {
     )
 }
 
-pub fn resources(spec: &Spec) -> LinuxResources {
+pub(super) fn resources(spec: &Spec) -> LinuxResources {
     let linux = spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().clone());
     resources.unwrap_or_default()
@@ -335,7 +335,7 @@ fn begin<'a>(
     resources: &'a LinuxResources,
 ) -> Result<Begun<'a>, Error> {
     let begun = Begun::new(ground, path, resources, order.swap_implied)?;
-    // What the first process starts would outlive a supervisor that is killed, and nobody would find it.
+    // What the init process starts would outlive a supervisor that is killed, and nobody would find it.
     if begun.is_nowhere() && !has_own_processes(&order.spec) {
         let name = "a shared --pid".to_owned();
         let why = ground.why().to_owned();
@@ -350,7 +350,7 @@ fn begin<'a>(
     Ok(begun)
 }
 
-/// Whether all that runs in the container ends with its first process.
+/// Whether all that runs in the container ends with its init process.
 fn has_own_processes(spec: &Spec) -> bool {
     let linux = spec.linux().as_ref();
     let namespaces = linux.and_then(|linux| linux.namespaces().as_deref());
@@ -359,14 +359,14 @@ fn has_own_processes(spec: &Spec) -> bool {
 }
 
 /// What a command of a spec may call.
-pub fn filters(spec: &Spec) -> Result<Vec<agent_seccomp::FilterProgram>, Error> {
+pub(super) fn filters(spec: &Spec) -> Result<Vec<agent_seccomp::FilterProgram>, Error> {
     let linux = spec.linux().as_ref();
     let profile = linux.and_then(|linux| linux.seccomp().as_ref());
     let filter = profile.map(agent_seccomp::compile).transpose()?;
     Ok(filter.into_iter().collect())
 }
 
-pub fn is_terminal(spec: &Spec) -> bool {
+pub(super) fn is_terminal(spec: &Spec) -> bool {
     let process = spec.process().as_ref();
     process.and_then(Process::terminal) == Some(true)
 }
@@ -410,7 +410,7 @@ fn beside<T>(started: Started, came: Result<T, impl Into<Error>>) -> Result<(T, 
     }
 }
 
-/// Connects the first process's network, while it mounts. What comes back lets it join its cgroups of v1.
+/// Connects the init process's network, while it mounts. What comes back lets it join its cgroups of v1.
 fn place<'a>(order: &Order, cgroup: &'a Cgroup, started: &Started) -> Result<Entrances<'a>, Error> {
     network::connect(
         &order.network,
@@ -424,7 +424,7 @@ fn place<'a>(order: &Order, cgroup: &'a Cgroup, started: &Started) -> Result<Ent
 }
 
 /// What a launch that took too long is to be told of: the cgroup, where that holds up what is in it.
-pub fn held_up(error: Error, cgroup: &Cgroup) -> Error {
+pub(super) fn held_up(error: Error, cgroup: &Cgroup) -> Error {
     match (&error, cgroup.check()) {
         (Error::Launch(launch::Error::Late { .. }), Err(reason)) => reason.into(),
         _ => error,
@@ -432,7 +432,7 @@ pub fn held_up(error: Error, cgroup: &Cgroup) -> Error {
 }
 
 /// How a process ended that has. It stays a zombie.
-pub fn end_of(process: BorrowedFd<'_>) -> Result<u8, Error> {
+pub(super) fn end_of(process: BorrowedFd<'_>) -> Result<u8, Error> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     let status = waitid(WaitId::PidFd(process), options);
     let status = status.map_err(|errno| Error::Wait(errno.into()))?;
@@ -448,7 +448,7 @@ fn code(status: &WaitIdStatus) -> u8 {
 }
 
 /// Lets a process that has ended go.
-pub fn reap(process: BorrowedFd<'_>) {
+pub(super) fn reap(process: BorrowedFd<'_>) {
     // Where that fails, its next parent does it.
     let _ = waitid(WaitId::PidFd(process), WaitIdOptions::EXITED);
 }

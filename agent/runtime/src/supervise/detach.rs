@@ -31,7 +31,7 @@ const LOOK: Timespec = Timespec {
 
 /// What the caller heard.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Heard {
+pub(super) struct Heard {
     pub notes: Vec<String>,
     pub started: bool,
     /// The exit status, and why.
@@ -40,7 +40,7 @@ pub struct Heard {
 
 /// Who goes on.
 #[derive(Debug)]
-pub enum Split {
+pub(super) enum Split {
     /// The one who was called, once the supervisor has started the container or given up.
     Caller(Heard),
     /// The supervisor.
@@ -51,7 +51,7 @@ pub enum Split {
 ///
 /// # Errors
 /// No process is to be had.
-pub fn split(kept: &[BorrowedFd<'_>]) -> io::Result<Split> {
+pub(super) fn split(kept: &[BorrowedFd<'_>]) -> io::Result<Split> {
     let (ours, theirs) = pipe()?;
     match fork()? {
         Side::Child => {
@@ -144,7 +144,7 @@ impl GivenUp {
 }
 
 /// Waits for a child that has just ended, or is about to.
-pub fn reap(child: Pid) {
+pub(super) fn reap(child: Pid) {
     let deadline = Instant::now() + SupervisorPatience::STOPPED;
     loop {
         match waitpid(Some(child), WaitOptions::NOHANG) {

@@ -7,6 +7,8 @@ use agent_host::rootless;
 use crate::state::LockHolder;
 use crate::{cgroup, launch, spec, state};
 
+/// Why a container could not be run, or a command about one failed.
+#[allow(missing_docs, reason = "the messages document the variants and their fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -56,7 +58,7 @@ pub enum Error {
     #[error("the container {name:?} runs: agent stop {name} ends it, agent rm -f {name} kills it")]
     StillRunning { name: String },
     #[error(
-        "the first process of the container {name:?} has not ended {seconds} s after it was killed: it waits in the kernel, or its cgroup is frozen"
+        "the init process of the container {name:?} has not ended {seconds} s after it was killed: it waits in the kernel, or its cgroup is frozen"
     )]
     Hangs { name: String, seconds: u64 },
     #[error(

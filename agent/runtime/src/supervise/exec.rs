@@ -15,7 +15,7 @@ use super::{Error, clean, sweep};
 use crate::state::Store;
 use crate::{launch, spec};
 
-/// What is to be run, and where it differs from the container's first process.
+/// What is to be run, and where it differs from the container's init process.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub container: String,

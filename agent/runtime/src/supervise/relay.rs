@@ -18,7 +18,7 @@ use crate::terminal;
 
 /// The streams of a container.
 #[derive(Debug, Default)]
-pub struct Relay {
+pub(super) struct Relay {
     flows: Vec<Flow>,
     log: Option<log::Writer>,
     /// The other side of the container's terminal.
@@ -47,35 +47,35 @@ struct ChosenPipe {
 
 impl Relay {
     /// A relay to a log.
-    pub fn to_log(log: log::Writer) -> Self {
+    pub(super) fn to_log(log: log::Writer) -> Self {
         Self {
             log: Some(log),
             ..Self::default()
         }
     }
 
-    pub fn add(&mut self, flow: Flow) {
+    pub(super) fn add(&mut self, flow: Flow) {
         self.flows.push(flow);
     }
 
     /// Keeps it open to the end.
-    pub fn hold(&mut self, descriptor: OwnedFd) {
+    pub(super) fn hold(&mut self, descriptor: OwnedFd) {
         self.held.push(descriptor);
     }
 
     /// Ends the init process once this can be read, or its other side is gone.
-    pub fn leash(&mut self, leash: OwnedFd) {
+    pub(super) fn leash(&mut self, leash: OwnedFd) {
         self.leash = Some(leash);
     }
 
     /// Follows this terminal's size with the container's, from here on.
-    pub fn follow_size(&mut self, terminal: OwnedFd) {
+    pub(super) fn follow_size(&mut self, terminal: OwnedFd) {
         terminal::follow_size(&terminal);
         self.terminal = Some(terminal);
     }
 
     /// Whether something that the container wrote could not be passed on, for another reason than that nobody reads it.
-    pub const fn lost_output(&self) -> bool {
+    pub(super) const fn lost_output(&self) -> bool {
         self.lost_output
     }
 
@@ -84,7 +84,7 @@ impl Relay {
     /// # Errors
     /// poll(2)'s, or [`io::ErrorKind::TimedOut`] where the process was killed and does not end. What becomes of streams is
     /// none.
-    pub fn until_end(
+    pub(super) fn until_end(
         &mut self,
         process: BorrowedFd<'_>,
         signals: &mut Signals,
@@ -120,7 +120,7 @@ impl Relay {
     ///
     /// # Errors
     /// As of [`Self::until_end`].
-    pub fn drain(&mut self, process: BorrowedFd<'_>, signals: &mut Signals) -> io::Result<()> {
+    pub(super) fn drain(&mut self, process: BorrowedFd<'_>, signals: &mut Signals) -> io::Result<()> {
         self.each(|flow, _| match flow.name {
             Name::Input => Err(Ended::Done),
             Name::Output | Name::Errors => {
@@ -252,6 +252,6 @@ fn let_go(name: Name) {
 ///
 /// # Errors
 /// pipe(2)'s.
-pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
 }

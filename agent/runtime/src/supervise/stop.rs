@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at the state.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Asks a container's first process to end, and kills all of it after `patience`. One that has ended is no error.
+/// Asks a container's init process to end, and kills all of it after `patience`. One that has ended is no error.
 ///
 /// # Errors
 /// There is none of this name, or it cannot be ended.
@@ -82,11 +82,11 @@ fn end(store: &Store, name: &str) -> Result<(), Error> {
     }
 }
 
-/// The record of a container that runs, and its first process.
+/// The record of a container that runs, and its init process.
 ///
 /// # Errors
 /// It does not run.
-pub fn first_process(store: &Store, name: &str) -> Result<(Record, Pinned), Error> {
+pub(super) fn first_process(store: &Store, name: &str) -> Result<(Record, Pinned), Error> {
     let waiter = store.waiter(name)?;
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -115,7 +115,7 @@ pub fn first_process(store: &Store, name: &str) -> Result<(Record, Pinned), Erro
     }
 }
 
-/// The first process of a container, if that runs at this moment.
+/// The init process of a container, if that runs at this moment.
 pub fn running(store: &Store, name: &str) -> Option<Pinned> {
     let waiter = store.waiter(name).ok()?;
     let Status::Running { pid } = store.read(name).ok()?.status else {
@@ -124,7 +124,7 @@ pub fn running(store: &Store, name: &str) -> Option<Pinned> {
     Some(still_running(store, name, &waiter, pid)?.1)
 }
 
-/// The record and the first process of a container, where `pid` still is its number.
+/// The record and the init process of a container, where `pid` still is its number.
 fn still_running(store: &Store, name: &str, waiter: &Waiter, pid: i32) -> Option<(Record, Pinned)> {
     let process = Pinned::open(pid)?;
     // A supervisor lets nobody have the number before it has changed the record.
@@ -132,7 +132,7 @@ fn still_running(store: &Store, name: &str, waiter: &Waiter, pid: i32) -> Option
     (record.status == Status::Running { pid }).then_some((record, process))
 }
 
-/// Kills all of a container that runs: what is in its cgroup; where it has none, its first process, with which its pid
+/// Kills all of a container that runs: what is in its cgroup; where it has none, its init process, with which its pid
 /// namespace ends.
 fn kill(record: &Record, process: &Pinned) -> Result<(), Error> {
     if let Some(cgroup) = clean::cgroup(record)? {
@@ -157,12 +157,12 @@ fn kill_process(name: &str, process: &Pinned) -> Result<(), Error> {
     Err(Error::Hangs { name, seconds })
 }
 
-/// Kills the first process of a container without a cgroup, if it is still there: with it ends all that is in its pid
+/// Kills the init process of a container without a cgroup, if it is still there: with it ends all that is in its pid
 /// namespace.
 ///
 /// # Errors
 /// It does not end.
-pub fn kill_first(record: &Record) -> Result<(), Error> {
+pub(super) fn kill_first(record: &Record) -> Result<(), Error> {
     let (Status::Running { pid }, Some(born)) = (&record.status, record.born) else {
         return Ok(());
     };

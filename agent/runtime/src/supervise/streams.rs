@@ -20,7 +20,7 @@ use crate::terminal::{self, Raw};
 
 /// Which streams a command wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WantedStreams {
+pub(super) struct WantedStreams {
     pub terminal: bool,
     pub interactive: bool,
 }
@@ -28,7 +28,7 @@ pub struct WantedStreams {
 impl WantedStreams {
     /// # Errors
     /// The standard input that is to be read is none that can be.
-    pub fn check(self) -> Result<(), Error> {
+    pub(super) fn check(self) -> Result<(), Error> {
         let input = io::stdin();
         if self.terminal && self.interactive && !isatty(&input) {
             return Err(Error::NoTerminal);
@@ -41,7 +41,7 @@ impl WantedStreams {
 }
 
 /// Gives a process's terminal the size of this one, from its start.
-pub fn set_size(process: &mut Process) {
+pub(super) fn set_size(process: &mut Process) {
     let Some(size) = terminal::size() else {
         return;
     };
@@ -57,7 +57,7 @@ pub fn set_size(process: &mut Process) {
 ///
 /// # Errors
 /// No descriptor is to be had.
-pub fn foreground(wanted: WantedStreams) -> io::Result<(Stdio, Relay)> {
+pub(super) fn foreground(wanted: WantedStreams) -> io::Result<(Stdio, Relay)> {
     let mut relay = Relay::default();
     if wanted.terminal {
         return Ok((Stdio::Terminal, relay));
@@ -97,7 +97,7 @@ pub fn foreground(wanted: WantedStreams) -> io::Result<(Stdio, Relay)> {
 ///
 /// # Errors
 /// No descriptor is to be had.
-pub fn logged(wanted: WantedStreams, log: Writer) -> io::Result<(Stdio, Relay)> {
+pub(super) fn logged(wanted: WantedStreams, log: Writer) -> io::Result<(Stdio, Relay)> {
     if !guarded(Guard::Streams) && !wanted.terminal {
         let stdio = Stdio::Files {
             stdin: None,
@@ -137,7 +137,7 @@ pub fn logged(wanted: WantedStreams, log: Writer) -> io::Result<(Stdio, Relay)> 
 ///
 /// # Errors
 /// No descriptor is to be had.
-pub fn connect(
+pub(super) fn connect(
     terminal: OwnedFd,
     wanted: WantedStreams,
     logged: bool,
@@ -207,7 +207,7 @@ fn is_one_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
 }
 
 /// The host's `/dev/null`.
-pub fn nothing() -> io::Result<OwnedFd> {
+pub(super) fn nothing() -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     Ok(rustix::fs::open("/dev/null", flags, Mode::empty())?)
 }

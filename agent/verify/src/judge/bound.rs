@@ -13,7 +13,7 @@ use crate::report::{Check, Effective, InFile, Intended, Verdict};
 const SOURCE: &str = "the caller";
 
 /// Judges one of them.
-pub fn judge(facts: &ClaimFacts<'_>, chain: &Chain, bound: &Bound) -> Check {
+pub(super) fn judge(facts: &ClaimFacts<'_>, chain: &Chain, bound: &Bound) -> Check {
     let links = chain.own.iter().chain(&chain.above);
     let mut same = links.filter(|link| link.cgroup == bound.link.cgroup);
     let Finding {
@@ -52,7 +52,7 @@ pub fn judge(facts: &ClaimFacts<'_>, chain: &Chain, bound: &Bound) -> Check {
 }
 
 /// A limit of the caller's that may be there, or not: nobody can say.
-pub fn unknown(limit: &'static str, reason: String) -> Check {
+pub(crate) fn unknown(limit: &'static str, reason: String) -> Check {
     Check {
         limit,
         device: None,

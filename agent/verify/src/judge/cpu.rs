@@ -22,7 +22,7 @@ const WHY: &str = "2 % of what the quota gives, or one period's quota and a slic
 const USAGE: [&str; 2] = ["cpuacct.usage", "cpu.stat"];
 const STAT: [&str; 1] = ["cpu.stat"];
 
-pub fn quota(limit: &Held, run: &Run) -> Finding {
+pub(super) fn quota(limit: &Held, run: &Run) -> Finding {
     let Held::Quota {
         quota: Limit::Value(quota),
         period,

@@ -36,7 +36,7 @@ struct Peak {
     sampled: bool,
 }
 
-pub fn memory(effective: &Link, run: &Run) -> Finding {
+pub(super) fn memory(effective: &Link, run: &Run) -> Finding {
     let limit = number(&effective.held);
     let slack = tolerance(run);
     let peak = peak(run);
@@ -225,7 +225,7 @@ impl Swap {
     }
 }
 
-pub fn swap(limit: &Held, version: Version, run: &Run) -> Finding {
+pub(super) fn swap(limit: &Held, version: Version, run: &Run) -> Finding {
     let limit = number(limit);
     let swap = Swap::of(version, run);
     let reached = limit > 0 && swap.peak.is_some_and(|peak| peak >= limit);
@@ -260,7 +260,7 @@ pub fn swap(limit: &Held, version: Version, run: &Run) -> Finding {
 }
 
 /// memory.high does not keep usage below it: it slows down who goes above.
-pub fn high(limit: &Held, run: &Run) -> Finding {
+pub(super) fn high(limit: &Held, run: &Run) -> Finding {
     let limit = number(limit);
     let peak = peak(run);
     let slowed = run.counted(|it| it.hits.high);

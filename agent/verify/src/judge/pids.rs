@@ -9,7 +9,7 @@ use crate::report::{Observed, Stimulus, Tolerance, Verdict};
 const CURRENT: [&str; 2] = ["pids.current", "pids.peak"];
 const EVENTS: [&str; 2] = ["pids.events", "pids.events.local"];
 
-pub fn pids(limit: &Held, run: &Run) -> Finding {
+pub(super) fn pids(limit: &Held, run: &Run) -> Finding {
     let limit = number(limit);
     // The kernel's own peak is that of the cgroup's life.
     let kept = run.grown(|it| it.hits.pids_peak);

@@ -132,7 +132,7 @@ impl Rate {
     }
 }
 
-pub fn rate(chain: &Chain, effective: &Link, run: &Run) -> Finding {
+pub(super) fn rate(chain: &Chain, effective: &Link, run: &Run) -> Finding {
     let Some(device) = chain.device else {
         return Finding::of(Verdict::Inconclusive, "no device is named");
     };

@@ -12,7 +12,7 @@ use crate::report::{Observed, Stimulus, Verdict};
 const PER_CPU: [&str; 1] = ["cpuacct.usage_percpu"];
 const STATUS: [&str; 1] = ["status of a process"];
 
-pub fn cpus(limit: &Held, chain: &Chain, run: &Run) -> Finding {
+pub(super) fn cpus(limit: &Held, chain: &Chain, run: &Run) -> Finding {
     let Held::Numbers(set) = limit else {
         return Finding::of(Verdict::Inconclusive, "no set holds");
     };

@@ -23,7 +23,7 @@ const ENTRY: usize = 24;
 /// The files that the cache has for a library, each for other processors. None where the cache is damaged.
 ///
 /// Integers are in this machine's byte order, as the loader reads them.
-pub fn find(cache: &[u8], library: &OsStr) -> Vec<PathBuf> {
+pub(super) fn find(cache: &[u8], library: &OsStr) -> Vec<PathBuf> {
     let Some(cache) = newest_format(cache) else {
         return Vec::new();
     };

@@ -24,7 +24,7 @@ const MOST_READ: u64 = 1024 * 1024;
 
 /// What a program and its libraries have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ElfTarget {
+pub(super) struct ElfTarget {
     pub bits: u8,
     pub big_endian: bool,
     /// `EM_*`
@@ -33,7 +33,7 @@ pub struct ElfTarget {
 
 /// What an ELF file says to its loader.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ElfFile {
+pub(super) struct ElfFile {
     pub kind: ElfTarget,
     /// The loader, in a program that has one.
     pub interpreter: Option<PathBuf>,
@@ -51,7 +51,7 @@ pub struct ElfFile {
 
 impl ElfFile {
     /// Bytes of its names.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let interpreter = self.interpreter.as_deref().map(Path::as_os_str);
         let single = [&self.name, &self.rpath, &self.runpath].map(Option::as_deref);
         let needed = self.needed.iter().map(|it| Some(it.as_os_str()));
@@ -64,7 +64,7 @@ impl ElfFile {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read(file: &File) -> Result<Option<ElfFile>, &'static str> {
+pub(super) fn read(file: &File) -> Result<Option<ElfFile>, &'static str> {
     let cache = ReadCache::new(file);
     let left = Cell::new(MOST_READ);
     let data = BoundedBytes {

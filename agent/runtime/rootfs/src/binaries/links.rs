@@ -12,7 +12,7 @@ const MOST_LINKS: usize = 40;
 
 /// Paths of which every directory is one, and no link.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PathEntry {
+pub(super) enum PathEntry {
     Link { path: PathBuf, target: PathBuf },
     File { path: PathBuf },
 }
@@ -26,7 +26,7 @@ enum PathStep {
 ///
 /// # Errors
 /// It leads nowhere, or to a directory.
-pub fn follow(path: &Path) -> io::Result<Vec<PathEntry>> {
+pub(super) fn follow(path: &Path) -> io::Result<Vec<PathEntry>> {
     let mut pieces = Vec::new();
     let mut steps: VecDeque<PathStep> = steps(path).collect();
     let mut at = PathBuf::from("/");

@@ -45,7 +45,7 @@ const WITHIN_MUSL: [&str; 7] = [
 
 /// What a program needs to run beside itself.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Needs {
+pub(super) struct Needs {
     /// The loader, and the libraries.
     pub files: Vec<PathBuf>,
     /// What the loader reads to find them, where it is there.
@@ -56,7 +56,7 @@ pub struct Needs {
 ///
 /// # Errors
 /// A library is nowhere, or not whole.
-pub fn needs(program: &Path, object: ElfFile) -> Result<Needs, Error> {
+pub(super) fn needs(program: &Path, object: ElfFile) -> Result<Needs, Error> {
     let Some(interpreter) = object.interpreter.clone() else {
         return Ok(Needs::default());
     };

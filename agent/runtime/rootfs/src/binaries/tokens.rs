@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::elf::ElfTarget;
 
 /// What the loaders of an architecture have for words in the paths of files.
-pub struct LoaderTokens {
+pub(super) struct LoaderTokens {
     /// `EM_*`
     machine: u16,
     bits: u8,
@@ -45,7 +45,7 @@ const fn words(
 }
 
 impl LoaderTokens {
-    pub fn of(kind: ElfTarget) -> &'static Self {
+    pub(super) fn of(kind: ElfTarget) -> &'static Self {
         let known = TOKENS
             .iter()
             .find(|it| (it.machine, it.bits) == (kind.machine, kind.bits));
@@ -54,7 +54,7 @@ impl LoaderTokens {
 
     /// `text` with the words, braced or not, replaced; `origin` is the directory of the file that has it. `$LIB` is as
     /// the loader was built, so that there can be several.
-    pub fn replace_in(&self, text: &OsStr, origin: &Path) -> Vec<PathBuf> {
+    pub(super) fn replace_in(&self, text: &OsStr, origin: &Path) -> Vec<PathBuf> {
         let text = text.as_bytes();
         let choices = match contains(text, b"$LIB") || contains(text, b"${LIB}") {
             true => &self.libraries[..],

@@ -22,14 +22,14 @@ const CHUNK: usize = 64 * 1024;
 const MEMBER: usize = 96;
 
 /// An archive that was looked through.
-pub struct Archive<'a> {
+pub(super) struct Archive<'a> {
     file: File,
     members: HashMap<PathBuf, Member>,
     stop: &'a dyn Stop,
 }
 
 /// An archive, before it was looked through.
-pub enum Source<'a> {
+pub(super) enum Source<'a> {
     Plain(File),
     /// What cannot be read twice, or is compressed: a copy of it is wanted.
     Copied(Box<dyn Read + 'a>),
@@ -38,7 +38,7 @@ pub enum Source<'a> {
 impl<'a> Source<'a> {
     /// # Errors
     /// It is compressed in a way that is not known here, or cannot be read.
-    pub fn of(input: Input<'a>, stop: &'a dyn Stop) -> Result<Self, Bad> {
+    pub(super) fn of(input: Input<'a>, stop: &'a dyn Stop) -> Result<Self, Bad> {
         Ok(match input {
             Input::File(mut file) => {
                 let (start, format) = packed::start_of(&file)?;
@@ -96,7 +96,7 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     /// It is none, or none that is read here.
-    pub fn new(mut file: File, stop: &'a dyn Stop, budget: &mut UnpackBudget) -> Result<Self, Bad> {
+    pub(super) fn new(mut file: File, stop: &'a dyn Stop, budget: &mut UnpackBudget) -> Result<Self, Bad> {
         io::Seek::rewind(&mut file).map_err(Bad::whole)?;
         let members = members(&file, stop, budget)?;
         Ok(Self {
@@ -106,7 +106,7 @@ impl<'a> Archive<'a> {
         })
     }
 
-    pub fn has(&self, path: &Path) -> bool {
+    pub(super) fn has(&self, path: &Path) -> bool {
         self.members.contains_key(path)
     }
 
@@ -114,7 +114,7 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     /// There is none, or it is larger.
-    pub fn bytes(&self, path: &Path, most: u64) -> Result<Vec<u8>, Bad> {
+    pub(super) fn bytes(&self, path: &Path, most: u64) -> Result<Vec<u8>, Bad> {
         let mut part = self.part(path)?;
         if part.left > most {
             return Err(Bad::at(path, format!("larger than {most} bytes")));
@@ -129,7 +129,7 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     /// There is none, it has another size, or it is compressed in a way that is not known here.
-    pub fn unpacked(&self, path: &Path, size: Option<u64>) -> Result<Box<dyn Read + '_>, Bad> {
+    pub(super) fn unpacked(&self, path: &Path, size: Option<u64>) -> Result<Box<dyn Read + '_>, Bad> {
         let part = self.part(path)?;
         if let Some(size) = size.filter(|size| *size != part.left) {
             let what = format!("has {} bytes, and the manifest says {size}", part.left);
@@ -227,7 +227,7 @@ fn beside(path: &Path, to: &Path) -> Option<PathBuf> {
 }
 
 /// Copies into a file, each chunk once there is room for it.
-pub fn fill(mut file: &File, mut from: impl Read, budget: &mut UnpackBudget) -> Result<(), Bad> {
+pub(super) fn fill(mut file: &File, mut from: impl Read, budget: &mut UnpackBudget) -> Result<(), Bad> {
     let mut chunk = vec![0; CHUNK];
     loop {
         let read = match from.read(&mut chunk) {

@@ -30,7 +30,7 @@ const ATTRIBUTE: &str = "SCHILY.xattr.";
 
 /// One entry.
 #[derive(Debug)]
-pub struct ArchiveEntry {
+pub(super) struct ArchiveEntry {
     /// Without `/` and `.`: relative to the root, and never above it.
     pub path: PathBuf,
     pub what: EntryKind,
@@ -45,7 +45,7 @@ pub struct ArchiveEntry {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EntryKind {
+pub(super) enum EntryKind {
     File,
     Directory,
     SymbolicLink(OsString),
@@ -57,21 +57,21 @@ pub enum EntryKind {
 
 /// Why an archive is not what it should be.
 #[derive(Debug)]
-pub struct Bad {
+pub(super) struct Bad {
     /// As the archive names it; None: it is the archive as a whole.
     pub entry: Option<PathBuf>,
     pub what: String,
 }
 
 impl Bad {
-    pub fn whole(what: impl ToString) -> Self {
+    pub(super) fn whole(what: impl ToString) -> Self {
         Self {
             entry: None,
             what: what.to_string(),
         }
     }
 
-    pub fn at(entry: &Path, what: impl ToString) -> Self {
+    pub(super) fn at(entry: &Path, what: impl ToString) -> Self {
         Self {
             entry: Some(entry.to_owned()),
             what: what.to_string(),
@@ -94,7 +94,7 @@ struct EntryText {
 ///
 /// # Errors
 /// Those of `each`, and where it is no archive, or one that would do harm.
-pub fn each<R: Read>(
+pub(super) fn each<R: Read>(
     entries: tar::Entries<'_, R>,
     budget: &mut UnpackBudget,
     mut each: impl FnMut(ArchiveEntry, &mut dyn Read, &mut UnpackBudget) -> Result<(), Bad>,
@@ -257,7 +257,7 @@ fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
 ///
 /// # Errors
 /// It would lead above it.
-pub fn relative(name: &OsStr) -> Result<PathBuf, &'static str> {
+pub(super) fn relative(name: &OsStr) -> Result<PathBuf, &'static str> {
     let mut path = PathBuf::new();
     for component in Path::new(name).components() {
         match component {

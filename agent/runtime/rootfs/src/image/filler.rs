@@ -30,7 +30,7 @@ struct FillerReport {
 
 /// How the filling went.
 #[derive(Debug)]
-pub enum Filled {
+pub(super) enum Filled {
     Well,
     /// There was too little room.
     Short(Error),
@@ -41,7 +41,7 @@ pub enum Filled {
 ///
 /// # Errors
 /// Those of `fill`.
-pub fn fill(
+pub(super) fn fill(
     image: &std::path::Path,
     charge: Charge<'_>,
     stop: &dyn Stop,

@@ -19,7 +19,7 @@ const WANTED: &str =
     "--image wants a file that `docker save` wrote, or an OCI layout in a tar archive";
 
 /// What an archive is read from.
-pub enum Input<'a> {
+pub(super) enum Input<'a> {
     /// It can be read where one likes.
     File(File),
     Pipe(InputPipe<'a>),
@@ -30,7 +30,7 @@ impl<'a> Input<'a> {
     ///
     /// # Errors
     /// It is not there, or neither a regular file nor a pipe.
-    pub fn open(path: &Path, stop: &'a dyn Stop) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path, stop: &'a dyn Stop) -> Result<Self, Error> {
         let opened = regular::open_any(path, Links::Followed);
         let file = opened.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::Missing {
@@ -56,7 +56,7 @@ impl<'a> Input<'a> {
 }
 
 /// A pipe that does not block: a writer may be silent for a while, and no longer.
-pub struct InputPipe<'a> {
+pub(super) struct InputPipe<'a> {
     file: File,
     stop: &'a dyn Stop,
 }

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::Error;
 
 /// What ends the unpacking.
-pub trait Stop {
+pub(super) trait Stop {
     /// Waits until something can be read, or the other side has gone; false where that does not come in time.
     ///
     /// # Errors
@@ -29,14 +29,14 @@ pub trait Stop {
 }
 
 /// Where signals come from, and the one that came.
-pub struct BySignal<'a> {
+pub(super) struct BySignal<'a> {
     /// None: a signal ends the process.
     signals: RefCell<Option<&'a mut dyn Interrupts>>,
     came: Cell<Option<i32>>,
 }
 
 impl<'a> BySignal<'a> {
-    pub fn new(signals: Option<&'a mut dyn Interrupts>) -> Self {
+    pub(super) fn new(signals: Option<&'a mut dyn Interrupts>) -> Self {
         Self {
             signals: RefCell::new(signals),
             came: Cell::new(None),
@@ -44,7 +44,7 @@ impl<'a> BySignal<'a> {
     }
 
     /// What is to be said where a signal came.
-    pub fn error(&self) -> Option<Error> {
+    pub(super) fn error(&self) -> Option<Error> {
         self.came.get().map(|signal| Error::Interrupted { signal })
     }
 }

@@ -45,7 +45,7 @@ struct Layer<'inside, 'root> {
 ///
 /// # Errors
 /// It is none, or what is in it would do harm.
-pub fn apply(layer: impl Read, inside: &mut Inside<'_>, budget: &mut UnpackBudget) -> Result<(), Bad> {
+pub(super) fn apply(layer: impl Read, inside: &mut Inside<'_>, budget: &mut UnpackBudget) -> Result<(), Bad> {
     let mut archive = tar::Archive::new(layer);
     let mut layer = Layer {
         inside,

@@ -41,7 +41,7 @@ const NAMES: [&str; 2] = [
 
 /// An image in an archive.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct FoundImage {
+pub(super) struct FoundImage {
     /// None: the archive does not say. Cut where it is long.
     pub name: Option<String>,
     pub config: ImageConfig,
@@ -51,7 +51,7 @@ pub struct FoundImage {
 
 /// A layer's file in the archive.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Layer {
+pub(super) struct Layer {
     pub path: PathBuf,
     /// Its bytes, where the manifest says so.
     pub size: Option<u64>,
@@ -61,7 +61,7 @@ pub struct Layer {
 ///
 /// # Errors
 /// There is none, or more than one.
-pub fn find(archive: &Archive) -> Result<FoundImage, Bad> {
+pub(super) fn find(archive: &Archive) -> Result<FoundImage, Bad> {
     let found = if archive.has(Path::new(MANIFEST)) {
         saved_by_docker(archive)?
     } else if archive.has(Path::new(LAYOUT)) && archive.has(Path::new(INDEX)) {

@@ -6,18 +6,18 @@ use std::path::Path;
 
 /// A set of paths, each as a number that is drawn by a key of this process: an archive cannot make two alike.
 #[derive(Debug, Default)]
-pub struct EntryNames {
+pub(super) struct EntryNames {
     key: RandomState,
     held: HashSet<u64>,
 }
 
 impl EntryNames {
     /// Whether it is new.
-    pub fn insert(&mut self, path: &Path) -> bool {
+    pub(super) fn insert(&mut self, path: &Path) -> bool {
         self.held.insert(self.number(path))
     }
 
-    pub fn has(&self, path: &Path) -> bool {
+    pub(super) fn has(&self, path: &Path) -> bool {
         self.held.contains(&self.number(path))
     }
 

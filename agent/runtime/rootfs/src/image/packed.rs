@@ -11,7 +11,7 @@ use super::entries::Bad;
 
 /// A way to compress that is read here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
+pub(super) enum Compression {
     Gzip,
     Zstd,
 }
@@ -37,7 +37,7 @@ const FREE: u64 = 64 << 20;
 const CHUNK: usize = 64 * 1024;
 
 /// The first bytes of a file, and how it is compressed.
-pub fn start_of(file: impl Read) -> Result<(Vec<u8>, Option<Compression>), Bad> {
+pub(super) fn start_of(file: impl Read) -> Result<(Vec<u8>, Option<Compression>), Bad> {
     let mut start = Vec::new();
     let read = file.take(LONGEST).read_to_end(&mut start);
     read.map_err(Bad::whole)?;
@@ -52,7 +52,7 @@ pub fn start_of(file: impl Read) -> Result<(Vec<u8>, Option<Compression>), Bad> 
 }
 
 /// What a compressed file holds.
-pub struct Unpacked<R: Read> {
+pub(super) struct Unpacked<R: Read> {
     decoder: Decoder<R>,
     unpacked: u64,
 }
@@ -65,7 +65,7 @@ enum Decoder<R: Read> {
 }
 
 impl<R: Read> Unpacked<R> {
-    pub fn new(packed: R, format: Compression) -> Self {
+    pub(super) fn new(packed: R, format: Compression) -> Self {
         let source = BufReader::with_capacity(CHUNK, Counted::new(packed));
         let decoder = match format {
             Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(source))),
@@ -187,24 +187,24 @@ fn damaged(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 }
 
 /// A limit that was reached while something was read.
-pub fn refused(text: String) -> io::Error {
+pub(super) fn refused(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, text)
 }
 
 /// Whether an error is one of [`refused`]: it says all that there is to say.
-pub fn is_refused(error: &io::Error) -> bool {
+pub(super) fn is_refused(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::FileTooLarge && error.get_ref().is_some()
 }
 
 /// Counts what is read.
 #[derive(Debug)]
-pub struct Counted<R> {
+pub(super) struct Counted<R> {
     from: R,
     pub read: u64,
 }
 
 impl<R> Counted<R> {
-    pub const fn new(from: R) -> Self {
+    pub(super) const fn new(from: R) -> Self {
         Self { from, read: 0 }
     }
 }

@@ -24,7 +24,7 @@ const TOP: &str = "top";
 
 /// Layers, in a mount namespace that goes when this does.
 #[derive(Debug)]
-pub struct Stack<'a> {
+pub(super) struct Stack<'a> {
     aside: PrivateMounts,
     owners: &'a OwnerMap,
     /// The directory that holds them, which is this process's working directory.
@@ -41,7 +41,7 @@ impl<'a> Stack<'a> {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn new(owners: &'a OwnerMap, disk: Option<&Disk>) -> Result<Self, Error> {
+    pub(super) fn new(owners: &'a OwnerMap, disk: Option<&Disk>) -> Result<Self, Error> {
         let aside = PrivateMounts::step()?;
         let store = match disk {
             Some(disk) => disk
@@ -71,7 +71,7 @@ impl<'a> Stack<'a> {
     ///
     /// # Errors
     /// That of `fill`; the kernel refuses.
-    pub fn add(
+    pub(super) fn add(
         &mut self,
         fill: impl FnOnce(&mut Inside<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
@@ -87,7 +87,7 @@ impl<'a> Stack<'a> {
     }
 
     /// Takes note of layers that another process has put there, which has the same mounts.
-    pub fn count(&mut self, layers: usize) {
+    pub(super) fn count(&mut self, layers: usize) {
         self.layers = layers;
     }
 
@@ -96,7 +96,7 @@ impl<'a> Stack<'a> {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn finish(self) -> Result<OwnedFd, Error> {
+    pub(super) fn finish(self) -> Result<OwnedFd, Error> {
         make(TOP)?;
         if self.is_on_disk {
             let top = tree::empty(&[("mode", "0755")])?;

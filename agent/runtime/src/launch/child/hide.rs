@@ -19,16 +19,16 @@ use crate::launch::place::{LinkPolicy, Within};
 
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 
-pub fn masked<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn masked<'a>(child: &mut Child<'a>) -> Done<'a> {
     mask(child, &child.container()?.hidden.masked)
 }
 
-pub fn read_only<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn read_only<'a>(child: &mut Child<'a>) -> Done<'a> {
     protect(child, &child.container()?.hidden.read_only)
 }
 
 /// In what was mounted late.
-pub fn late<'a>(child: &Child<'a>) -> Done<'a> {
+pub(super) fn late<'a>(child: &Child<'a>) -> Done<'a> {
     let hidden = &child.container()?.hidden_late;
     mask(child, &hidden.masked)?;
     protect(child, &hidden.read_only)
@@ -148,7 +148,7 @@ const KERNELS: [Kernels; KERNELS_COUNT] = [
     },
 ];
 
-pub const KERNELS_COUNT: usize = 2;
+pub(super) const KERNELS_COUNT: usize = 2;
 
 /// Other file systems are mounted here.
 const CGROUPS: &[u8] = b"/sys/fs/cgroup";

@@ -15,7 +15,7 @@ use crate::launch::channel::LauncherMessage;
 const CAPABILITIES: u8 = 64;
 
 /// In another user namespace than the launcher's: its root, once the ids are mapped.
-pub fn become_root<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn become_root<'a>(child: &mut Child<'a>) -> Done<'a> {
     umask(Mode::empty());
     let namespaces = &child.plan.namespaces;
     if namespaces.has(libc::CLONE_NEWUSER) {
@@ -37,7 +37,7 @@ pub fn become_root<'a>(child: &mut Child<'a>) -> Done<'a> {
     set_parent_process_death_signal(Some(Signal::KILL)).on(c"parent's death")
 }
 
-pub fn limit<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn limit<'a>(child: &mut Child<'a>) -> Done<'a> {
     for wanted in &child.plan.identity.limits {
         prlimit(None, wanted.resource, wanted.limit).on(&wanted.subject)?;
     }
@@ -45,7 +45,7 @@ pub fn limit<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// Takes on the command's user and groups, and keeps the capabilities until [`give_up`].
-pub fn become_user<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn become_user<'a>(child: &mut Child<'a>) -> Done<'a> {
     let identity = &child.plan.identity;
     if !identity.no_new_privileges {
         // Later it could not.
@@ -74,7 +74,7 @@ pub fn become_user<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// Only what the command may have is left. What comes after it needs no more.
-pub fn give_up<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn give_up<'a>(child: &mut Child<'a>) -> Done<'a> {
     give_up_all(child)?;
     let identity = &child.plan.identity;
     for capability in 0..CAPABILITIES {
@@ -91,7 +91,7 @@ pub fn give_up<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// The part that goes for a reaper too.
-pub fn give_up_all<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn give_up_all<'a>(child: &mut Child<'a>) -> Done<'a> {
     let identity = &child.plan.identity;
     clear_ambient_capability_set().on(c"ambient set")?;
     set_capabilities(None, identity.capabilities).on(c"capabilities")?;

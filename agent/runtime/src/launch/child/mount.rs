@@ -20,7 +20,7 @@ use crate::launch::place::{NodeKind, LinkPolicy, Within};
 use crate::launch::plan::mounts::{Fresh, Hierarchy, Mount, Node, OwnCgroup, Role, What};
 
 /// All but those that wait for the cgroup namespace.
-pub fn all<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn all<'a>(child: &mut Child<'a>) -> Done<'a> {
     let mounts = child.container()?.mounts.all.iter();
     mounts
         .filter(|mount| !mount.late)
@@ -28,7 +28,7 @@ pub fn all<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// The others, and what is hidden in them.
-pub fn late<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn late<'a>(child: &mut Child<'a>) -> Done<'a> {
     let mounts = child.container()?.mounts.all.iter();
     mounts
         .filter(|mount| mount.late)

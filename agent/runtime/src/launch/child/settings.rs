@@ -19,7 +19,7 @@ const INTERFACES: [&CStr; INTERFACES_COUNT] = [
     c"sys/net/mpls/conf",
 ];
 
-pub const INTERFACES_COUNT: usize = 5;
+pub(super) const INTERFACES_COUNT: usize = 5;
 
 /// The number of the directory of interfaces that a setting is in, and its path below that.
 fn of_interface(path: &CStr) -> Option<(usize, &CStr)> {
@@ -31,7 +31,7 @@ fn of_interface(path: &CStr) -> Option<(usize, &CStr)> {
 }
 
 /// Writes all but those of interfaces, whose directories it opens: later, what is read-only lies over them.
-pub fn early<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn early<'a>(child: &mut Child<'a>) -> Done<'a> {
     for (path, value) in &child.container()?.sysctl {
         let proc = child.proc.as_ref().ok_or(Errno::NOENT).on(path)?;
         let Some((number, _)) = of_interface(path) else {
@@ -47,7 +47,7 @@ pub fn early<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// Writes those of interfaces.
-pub fn late<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn late<'a>(child: &mut Child<'a>) -> Done<'a> {
     for (path, value) in &child.container()?.sysctl {
         if let Some((number, rest)) = of_interface(path) {
             let directory = child.interfaces[number].as_ref();

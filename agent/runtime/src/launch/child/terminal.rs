@@ -18,7 +18,7 @@ use crate::launch::place::{NodeKind, LinkPolicy, Within};
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 
 /// Opens a terminal in the container's `/dev/pts`, gives its other side to the launcher, and shows it as `/dev/console`.
-pub fn make<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn make<'a>(child: &mut Child<'a>) -> Done<'a> {
     if !matches!(child.plan.stdio, Stdio::Terminal) {
         return Ok(());
     }
@@ -63,7 +63,7 @@ fn console(child: &Child<'_>, dev: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> 
     child.attach(open_tree(terminal, c"", flags)?.as_fd(), place.as_fd())
 }
 
-pub fn connect<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn connect<'a>(child: &mut Child<'a>) -> Done<'a> {
     if let Some(terminal) = &child.terminal {
         ioctl_tiocsctty(terminal).on(c"terminal")?;
         let (uid, gid) = (child.plan.identity.uid, None);

@@ -9,7 +9,7 @@ use crate::launch::stage::StoredFilter;
 
 /// Filters for the stage, and those for its copy. They are the stage's, but where one of them refuses a call by which the
 /// copy is made: the stage's then lets just these through, and the copy's own comes on top.
-pub fn split(
+pub(super) fn split(
     filters: &[agent_seccomp::FilterProgram],
     process: &Process,
     terminal: bool,

@@ -34,7 +34,7 @@ const RESOURCES: [(PosixRlimitType, Resource); 16] = [
 ];
 
 #[derive(Debug)]
-pub struct ProcessIdentity {
+pub(crate) struct ProcessIdentity {
     pub uid: Uid,
     pub gid: Gid,
     pub groups: Vec<Gid>,
@@ -47,14 +47,14 @@ pub struct ProcessIdentity {
 }
 
 #[derive(Debug)]
-pub struct Limit {
+pub(crate) struct Limit {
     pub resource: Resource,
     pub limit: Rlimit,
     pub subject: CString,
 }
 
 impl ProcessIdentity {
-    pub fn new(process: &Process) -> Result<Self, Error> {
+    pub(crate) fn new(process: &Process) -> Result<Self, Error> {
         let user = process.user();
         let groups = user.additional_gids().as_deref().unwrap_or_default();
         let sets = process.capabilities().as_ref();

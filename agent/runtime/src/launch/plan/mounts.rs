@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountFlags, OpenTreeFlags, open_tree};
 
-pub use self::nodes::Node;
+pub(crate) use self::nodes::Node;
 use self::nodes::nodes;
 use self::options::Options;
 use super::namespaces::Namespaces;
@@ -28,13 +28,13 @@ use crate::launch::{Cgroups, Error, timed_lookup};
 const STEP: &str = "mount";
 
 #[derive(Debug)]
-pub struct Mounts {
+pub(crate) struct Mounts {
     pub all: Vec<Mount>,
     pub nodes: Vec<Node>,
 }
 
 #[derive(Debug)]
-pub struct Mount {
+pub(crate) struct Mount {
     /// Absolute, without `..`.
     pub target: CString,
     pub kind: NodeKind,
@@ -48,7 +48,7 @@ pub struct Mount {
 
 /// A cgroup hierarchy as mount(2) takes it: in one call, where a launch has nine of them to mount.
 #[derive(Debug)]
-pub struct Hierarchy {
+pub(crate) struct Hierarchy {
     /// Of its directory.
     pub name: CString,
     pub options: CString,
@@ -56,7 +56,7 @@ pub struct Hierarchy {
 }
 
 #[derive(Debug)]
-pub enum What {
+pub(crate) enum What {
     /// A new instance of a file system, made by the new process in its namespaces.
     Fresh(Fresh),
     /// A part of the host's tree, cut out already.
@@ -67,13 +67,13 @@ pub enum What {
 
 /// A cgroup where the host has it. In a hierarchy of v1 it is not there before the new process waits.
 #[derive(Debug)]
-pub struct OwnCgroup {
+pub(crate) struct OwnCgroup {
     pub directory: CString,
     pub attributes: MountAttributes,
 }
 
 #[derive(Debug)]
-pub struct Fresh {
+pub(crate) struct Fresh {
     pub kind: CString,
     pub source: CString,
     pub options: Vec<(CString, Option<CString>)>,
@@ -90,7 +90,7 @@ pub struct Fresh {
 
 /// What else the launcher does with a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     Plain,
     /// `/proc`: kernel settings are made through it.
     Proc,
@@ -106,7 +106,7 @@ pub enum Role {
 
 impl Mount {
     #[must_use]
-    pub fn role(&self) -> Role {
+    pub(crate) fn role(&self) -> Role {
         match &self.what {
             What::Fresh(fresh) => fresh.role,
             What::Bind(_) => Role::Plain,
@@ -115,13 +115,13 @@ impl Mount {
     }
 
     #[must_use]
-    pub fn is_proc(&self) -> bool {
+    pub(crate) fn is_proc(&self) -> bool {
         self.role() == Role::Proc
     }
 }
 
 impl Mounts {
-    pub fn new(
+    pub(crate) fn new(
         spec: &Spec,
         namespaces: &Namespaces,
         cgroups: &Cgroups<'_>,
@@ -147,7 +147,7 @@ impl Mounts {
 
     /// Whether something is mounted late above a path, or below it.
     #[must_use]
-    pub fn is_late(&self, path: &Path) -> bool {
+    pub(crate) fn is_late(&self, path: &Path) -> bool {
         let mut late = self.all.iter().filter(|mount| mount.late);
         late.any(|mount| {
             let target = mount.target_path();

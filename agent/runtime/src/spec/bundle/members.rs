@@ -171,7 +171,7 @@ pub(super) struct Left {
 const MOST_NAMED: usize = 8;
 
 impl Left {
-    pub fn of(configuration: &Value) -> Self {
+    pub(super) fn of(configuration: &Value) -> Self {
         let mut left = Self::default();
         left.look(configuration, "");
         left

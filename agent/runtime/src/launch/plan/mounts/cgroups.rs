@@ -17,7 +17,7 @@ type Settings = Vec<(CString, Option<CString>)>;
 
 /// One mount where the host has v2 only; else a directory with one mount for each hierarchy. A container in the host's
 /// cgroup namespace would see all cgroups of the host in them: it gets its own instead.
-pub fn mounts(
+pub(super) fn mounts(
     mount: &oci_spec::runtime::Mount,
     namespaces: &Namespaces,
     cgroups: &Cgroups<'_>,

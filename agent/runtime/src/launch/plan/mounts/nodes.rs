@@ -14,7 +14,7 @@ use crate::launch::Error;
 
 /// A device node in `/dev`.
 #[derive(Debug)]
-pub struct Node {
+pub(crate) struct Node {
     /// Below `/dev`.
     pub path: CString,
     pub mode: Mode,

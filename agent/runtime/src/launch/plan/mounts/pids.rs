@@ -28,7 +28,7 @@ const ROOT_INODE: u64 = 1;
 type Options = [(CString, Option<CString>)];
 
 /// A mount of the `/proc` that shows this namespace.
-pub fn proc(
+pub(super) fn proc(
     join: &Join,
     options: &Options,
     attributes: MountAttributes,
