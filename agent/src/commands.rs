@@ -35,6 +35,10 @@ use agent_tracer::kernel::probes::{Mechanism, State};
 use clap::Subcommand;
 
 /// The subcommands of the program.
+#[allow(
+    missing_docs,
+    reason = "clap prints the doc of each variant's arguments"
+)]
 #[derive(Subcommand)]
 pub enum Command {
     Serve(serve::Args),
@@ -54,6 +58,10 @@ pub enum Command {
 }
 
 /// `agent run` alone, so that a launch does not wait for the arguments of all other commands.
+#[allow(
+    missing_docs,
+    reason = "clap prints the doc of each variant's arguments"
+)]
 #[derive(Subcommand)]
 pub enum Launch {
     Run(Box<run::Args>),

@@ -8,7 +8,6 @@
 //!   command runs, as a [`Running`], or with the step at which it failed.
 
 mod ahead;
-mod timed_lookup;
 mod cgroups;
 mod channel;
 mod child;
@@ -22,6 +21,7 @@ mod plan;
 pub mod stage;
 mod stdio;
 mod terminal;
+mod timed_lookup;
 mod wait;
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -59,6 +59,7 @@ use super::order::Order;
 pub struct Started {
     /// As the host numbers it.
     pub pid: Pid,
+    /// A descriptor of the init process.
     pub pidfd: OwnedFd,
     channel: Channel,
     steps: &'static [Step],
@@ -80,7 +81,9 @@ pub fn exec_steps() -> impl Iterator<Item = &'static str> {
 /// The command runs.
 #[derive(Debug)]
 pub struct Running {
+    /// The pid of the init process, as the host counts.
     pub pid: Pid,
+    /// A descriptor of the init process.
     pub pidfd: OwnedFd,
     /// The other side of the container's terminal, where it was to have one.
     pub terminal: Option<OwnedFd>,
@@ -356,7 +359,10 @@ impl Started {
                     subject,
                 } => return Some(self.error(step, errno, subject)),
                 ChildReport::Closed => return None,
-                ChildReport::Terminal(_) | ChildReport::Fault | ChildReport::Born { .. } | ChildReport::Built => {}
+                ChildReport::Terminal(_)
+                | ChildReport::Fault
+                | ChildReport::Born { .. }
+                | ChildReport::Built => {}
             }
         }
         None

@@ -18,15 +18,19 @@ pub struct Order {
     /// What OCI can say. `linux.cgroups_path` is the cgroup's path below the root of each hierarchy, `/agent/NAME`;
     /// `root.path` is not used: [`Order::root`] holds more.
     pub spec: Spec,
+    /// The source of the root file system.
     pub root: RootSource,
+    /// The interfaces of the network namespace.
     pub network: Network,
     /// The init processes of the containers whose namespaces the spec names by `/proc/PID/ns`.
     pub members: BTreeMap<String, Pinned>,
+    /// The system call that changes the root.
     pub change_root: ChangeRoot,
     /// A reaper is pid 1, and the command its child.
     pub init: bool,
     /// `process.terminal` of the spec says whether there is a terminal.
     pub interactive: bool,
+    /// The caller returns once the container has started (`-d`).
     pub detach: bool,
     /// Remove its state when it ends (`--rm`); else `agent wait` and `agent logs` still find a detached one.
     pub remove: bool,
@@ -46,7 +50,9 @@ pub struct Order {
 /// How much is kept of what a container writes: `file_bytes` in each of `files` files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLimits {
+    /// The most bytes of a file.
     pub file_bytes: u64,
+    /// The number of files.
     pub files: u32,
 }
 
@@ -69,6 +75,7 @@ pub struct Asked {
     pub arguments: Vec<String>,
     /// `NAME=VALUE`.
     pub environment: Vec<String>,
+    /// The working directory.
     pub directory: Option<PathBuf>,
     /// `USER[:GROUP]`, names or numbers.
     pub user: Option<String>,
@@ -80,6 +87,7 @@ pub struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeRoot {
+    /// pivot_root(2): the host's mounts are detached.
     Pivot,
     /// For teaching: nothing but the path is changed.
     Chroot,

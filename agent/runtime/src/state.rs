@@ -40,7 +40,7 @@ mod lock;
 pub(crate) mod logs;
 mod room;
 
-pub use holder::{ProcessCondition, LockHolder, ends};
+pub use holder::{LockHolder, ProcessCondition, ends};
 pub use lock::{NameClaim, Waiter};
 
 /// Where the state is of the containers that root starts.
@@ -48,6 +48,7 @@ pub const DIRECTORY: &str = "/run/agent-containers";
 
 /// What the files with a [`Record`] and with the spec are called.
 pub const RECORD: &str = "state.json";
+/// The name of the file with the spec.
 pub const CONFIG: &str = "config.json";
 
 /// Where the state of a user's containers may be, on a host whose tree is at `root`: other than [`Store::of_user`], for
@@ -76,6 +77,7 @@ const LONGEST_NAME: usize = 63;
 /// What is written of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
+    /// The name of the container.
     pub name: String,
     /// What the root file system is called: an image, a directory, `host`, the programs in it.
     pub image: String,
@@ -95,14 +97,19 @@ pub struct Record {
     /// agent wrote this that did not keep them.
     #[serde(default)]
     pub bounds: Option<Bounds>,
+    /// The pid of the supervisor.
     pub supervisor: i32,
+    /// How far the container has come.
     pub status: Status,
     /// RFC 3339.
     pub created: String,
+    /// Whether the caller left once the container had started.
     pub detached: bool,
     /// Whether nothing stays when it ends.
     pub remove: bool,
+    /// The system call that changed the root.
     pub change_root: ChangeRoot,
+    /// The interfaces of its network namespace.
     pub network: Network,
     /// By which its command is asked to end, where that is not SIGTERM.
     #[serde(default)]
@@ -122,15 +129,18 @@ impl Record {
     }
 }
 
+/// How far a container has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Not running its program yet.
     Creating,
+    /// The command runs.
     Running {
         /// The init process, as the host counts.
         pid: i32,
     },
+    /// The command has ended.
     Exited {
         /// As the shell has it: 128 and the number of the signal that it died of, else what it gave.
         code: u8,
@@ -138,7 +148,10 @@ pub enum Status {
 }
 
 /// Why the state cannot be read, made or changed.
-#[allow(missing_docs, reason = "the messages document the variants and their fields")]
+#[allow(
+    missing_docs,
+    reason = "the messages document the variants and their fields"
+)]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
@@ -263,6 +276,7 @@ impl Store {
         }
     }
 
+    /// Returns the directory of the store.
     pub fn path(&self) -> &Path {
         &self.path
     }

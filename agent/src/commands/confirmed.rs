@@ -28,7 +28,7 @@ use anyhow::{anyhow, bail};
 use super::engine::EngineArgs;
 
 /// What is said of a name that no container has. An engine whose socket is elsewhere may have one.
-pub const NOBODY: &str = "no container of that name or id is known here; agent ps lists those that run, by their ids where their engine is not asked";
+pub(super) const NOBODY: &str = "no container of that name or id is known here; agent ps lists those that run, by their ids where their engine is not asked";
 
 /// The fewest digits that may abbreviate an id.
 const SHORTEST_ID: usize = 4;
@@ -40,19 +40,19 @@ const LOOKED_AT: usize = 256;
 ///
 /// # Errors
 /// The host's hierarchies cannot be found.
-pub fn witnesses(intents: Intents, docker: Option<Arc<State>>) -> anyhow::Result<Witnesses> {
+pub(super) fn witnesses(intents: Intents, docker: Option<Arc<State>>) -> anyhow::Result<Witnesses> {
     let records = Records::new(Hierarchies::discover(Path::new("/"))?, intents, docker);
     Ok(Witnesses::new(move |claim| records.confirm(claim)))
 }
 
 /// The state of a connected engine.
-pub fn state(client: &Client) -> Arc<State> {
+pub(super) fn state(client: &Client) -> Arc<State> {
     Arc::new(client.state())
 }
 
 /// A container that is confirmed.
 #[derive(Clone, Debug)]
-pub struct ConfirmedContainer {
+pub(super) struct ConfirmedContainer {
     pub container: Container,
     /// The user whose record confirms it.
     owner: u32,
@@ -65,10 +65,10 @@ pub struct ConfirmedContainer {
 }
 
 /// A running container, confirmed or not, and its init process.
-pub type RunningContainer = (Container, Option<u32>);
+pub(super) type RunningContainer = (Container, Option<u32>);
 
 /// Confirms claims at this moment.
-pub struct Confirmer {
+pub(super) struct Confirmer {
     witnesses: Witnesses,
     engine: Option<Client>,
     /// Asks the engine, and notes where it does not answer.
@@ -85,7 +85,7 @@ pub struct Confirmer {
 impl Confirmer {
     /// # Errors
     /// The host's hierarchies cannot be found.
-    pub async fn new(engine: &EngineArgs) -> anyhow::Result<Self> {
+    pub(super) async fn new(engine: &EngineArgs) -> anyhow::Result<Self> {
         let by = engine.clone();
         let engine = by.connect().await;
         let witnesses = witnesses(Intents::Read, engine.as_ref().map(state))?;
@@ -102,7 +102,7 @@ impl Confirmer {
 
     /// Sets whether a candidate that the server calls confirmed counts as confirmed.
     #[must_use]
-    pub fn believing_server(mut self, server: bool) -> Self {
+    pub(super) fn believing_server(mut self, server: bool) -> Self {
         self.server = server;
         self
     }
@@ -111,7 +111,7 @@ impl Confirmer {
     ///
     /// # Errors
     /// The host's hierarchies cannot be found, or the server does not answer.
-    pub async fn with_server(engine: &EngineArgs, socket: &Path) -> anyhow::Result<Self> {
+    pub(super) async fn with_server(engine: &EngineArgs, socket: &Path) -> anyhow::Result<Self> {
         let mut fresh = Self::new(engine).await?;
         match client::fetch_trusted::<Vec<ContainerState>>(socket, "/v1/containers").await {
             Ok(states) => fresh.learn(&states),
@@ -154,7 +154,7 @@ impl Confirmer {
     }
 
     /// The container of a candidate, where a record or an engine confirms it.
-    pub async fn know(&self, candidate: &RunningContainer) -> Option<ConfirmedContainer> {
+    pub(super) async fn know(&self, candidate: &RunningContainer) -> Option<ConfirmedContainer> {
         let (container, process) = candidate;
         let claim = Claim::of(&container.cgroup)?;
         let confirmation = match self.confirm(&claim).await {
@@ -181,7 +181,7 @@ impl Confirmer {
 
     /// The outermost container that a process is in, and that container's cgroups; None where it is not confirmed. Any of the
     /// process's cgroups may be the container's.
-    pub async fn around(
+    pub(super) async fn around(
         &self,
         membership: &Membership,
     ) -> Option<(ConfirmedContainer, Membership)> {
@@ -194,7 +194,7 @@ impl Confirmer {
     }
 
     /// The container, confirmed or not, or the unit, whose own cgroup is among the paths of `membership`.
-    pub async fn at(&self, membership: &Membership) -> Option<ConfirmedContainer> {
+    pub(super) async fn at(&self, membership: &Membership) -> Option<ConfirmedContainer> {
         let places = membership.paths().map(|(_, path)| place::of(path));
         let place = places
             .filter(|place| place.own)
@@ -246,7 +246,7 @@ fn called(claim: &Claim, confirmation: &Confirmation) -> Container {
 
 impl ConfirmedContainer {
     /// The user whose record confirms this container.
-    pub const fn owner(&self) -> u32 {
+    pub(super) const fn owner(&self) -> u32 {
         self.owner
     }
 
@@ -254,7 +254,7 @@ impl ConfirmedContainer {
     ///
     /// # Errors
     /// The init process is not known, or has just ended, or is not in the container.
-    pub fn membership(&self) -> anyhow::Result<Membership> {
+    pub(super) fn membership(&self) -> anyhow::Result<Membership> {
         let Container { name, cgroup, .. } = &self.container;
         let process = self
             .process
@@ -274,7 +274,7 @@ impl ConfirmedContainer {
     }
 
     /// The path of a record about this container that exists and cannot be read.
-    pub fn unread(&self, hierarchies: &Hierarchies) -> Option<PathBuf> {
+    pub(super) fn unread(&self, hierarchies: &Hierarchies) -> Option<PathBuf> {
         let claim = Claim::of(&self.container.cgroup)?;
         Records::new(hierarchies.clone(), Intents::Leave, None).unread(&claim)
     }
@@ -283,7 +283,10 @@ impl ConfirmedContainer {
     ///
     /// # Errors
     /// The engine does not answer, or its answer holds an invalid limit.
-    pub async fn intent(&self, docker: Option<&str>) -> Result<Option<Intent>, intent::Error> {
+    pub(super) async fn intent(
+        &self,
+        docker: Option<&str>,
+    ) -> Result<Option<Intent>, intent::Error> {
         match &self.intended {
             None if self.container.runtime != Runtime::Agent.name() => {
                 intent::of_container(&self.container, docker).await
@@ -294,13 +297,13 @@ impl ConfirmedContainer {
 }
 
 /// The running containers of a server's list.
-pub fn running(states: &[ContainerState]) -> Vec<RunningContainer> {
+pub(super) fn running(states: &[ContainerState]) -> Vec<RunningContainer> {
     let running = states.iter().filter(|it| it.running);
     running.map(|it| (it.container.clone(), it.pid)).collect()
 }
 
 /// The running containers of a scan.
-pub fn running_in(look: &Look) -> Vec<RunningContainer> {
+pub(super) fn running_in(look: &Look) -> Vec<RunningContainer> {
     let running = look.registry.containers().filter(|it| it.life.running());
     let pid = |it: &agent_registry::registry::Cgroup| it.life.init().map(|init| init.pid);
     running
@@ -330,14 +333,14 @@ impl NameMatch {
 }
 
 /// The search for the container that a name means.
-pub struct ContainerSearch<'a> {
+pub(super) struct ContainerSearch<'a> {
     name: &'a str,
     found: &'a [RunningContainer],
     fresh: &'a Confirmer,
 }
 
 impl<'a> ContainerSearch<'a> {
-    pub fn new(name: &'a str, found: &'a [RunningContainer], fresh: &'a Confirmer) -> Self {
+    pub(super) fn new(name: &'a str, found: &'a [RunningContainer], fresh: &'a Confirmer) -> Self {
         Self { name, found, fresh }
     }
 
@@ -345,7 +348,7 @@ impl<'a> ContainerSearch<'a> {
     ///
     /// # Errors
     /// The name matches several containers.
-    pub async fn whole(&self) -> anyhow::Result<Option<ConfirmedContainer>> {
+    pub(super) async fn whole(&self) -> anyhow::Result<Option<ConfirmedContainer>> {
         self.by(NameMatch::Whole).await
     }
 
@@ -353,7 +356,7 @@ impl<'a> ContainerSearch<'a> {
     ///
     /// # Errors
     /// It matches several containers, or only a cgroup whose claim nothing confirms.
-    pub async fn by_prefix(&self) -> anyhow::Result<Option<ConfirmedContainer>> {
+    pub(super) async fn by_prefix(&self) -> anyhow::Result<Option<ConfirmedContainer>> {
         if let Some(known) = self.by(NameMatch::Prefix).await? {
             return Ok(Some(known));
         }
@@ -373,7 +376,7 @@ impl<'a> ContainerSearch<'a> {
     ///
     /// # Errors
     /// As [`Self::whole`] and [`Self::by_prefix`].
-    pub async fn any(&self) -> anyhow::Result<Option<ConfirmedContainer>> {
+    pub(super) async fn any(&self) -> anyhow::Result<Option<ConfirmedContainer>> {
         match self.whole().await? {
             Some(known) => Ok(Some(known)),
             None => self.by_prefix().await,
@@ -419,7 +422,7 @@ impl<'a> ContainerSearch<'a> {
 /// # Errors
 /// No server answers and this process may not scan the host; or the name matches several containers, or only an
 /// unconfirmed one.
-pub async fn find(
+pub(super) async fn find(
     name: &str,
     socket: &Path,
     engine: &EngineArgs,

@@ -57,7 +57,7 @@ struct Hierarchy {
     mount: String,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let report = examine(args);
     let text = match args.output {
         Output::Human => human(&report),

@@ -54,7 +54,7 @@ pub struct Args {
     command: Vec<String>,
 }
 
-pub fn run(args: Args) -> ExitCode {
+pub(super) fn run(args: Args) -> ExitCode {
     let request = request(args);
     let status = super::protect().and_then(|()| exec::exec(&request));
     let status = status.map_err(|error| {

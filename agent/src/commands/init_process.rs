@@ -12,7 +12,7 @@ use super::other_owners::{NameLookup, ask};
 ///
 /// # Errors
 /// The reason why no process is found.
-pub fn init_process(name: &str) -> Result<Pinned, String> {
+pub(super) fn init_process(name: &str) -> Result<Pinned, String> {
     let own = own_process(name);
     // An ordinary user may not inspect other users' processes.
     if let Some(process) = own
@@ -42,6 +42,6 @@ pub fn init_process(name: &str) -> Result<Pinned, String> {
 }
 
 /// The init process of a container of this user's `agent run`, while its supervisor lives.
-pub fn own_process(name: &str) -> Option<Pinned> {
+pub(super) fn own_process(name: &str) -> Option<Pinned> {
     supervise::running(&Store::of_user(), name)
 }

@@ -36,7 +36,7 @@ pub struct Args {
 }
 
 /// Runs the command. `swept` names containers with a killed supervisor, which this command has just removed.
-pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
     let name = &args.container;
     super::need_not_swept(name, swept)?;

@@ -15,7 +15,7 @@ use super::engine::EngineArgs;
 
 /// The actions that `agent` offers for containers of `agent run` alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ContainerAction {
+pub(super) enum ContainerAction {
     Exec,
     Stop,
     Logs,
@@ -49,7 +49,7 @@ const COMMANDS: [(Runtime, [Option<&str>; 5]); 7] = [
 ];
 
 /// Where a container of the name exists.
-pub enum NameLookup {
+pub(super) enum NameLookup {
     Confirmed(Box<ConfirmedContainer>),
     /// docker has it, and it does not run.
     Stopped,
@@ -63,7 +63,7 @@ pub enum NameLookup {
 ///
 /// # Errors
 /// The name matches several containers, or one that nothing confirms.
-pub fn ask(name: &str) -> anyhow::Result<NameLookup> {
+pub(super) fn ask(name: &str) -> anyhow::Result<NameLookup> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().build()?.block_on(asked(name))
 }
@@ -110,7 +110,7 @@ fn is_plain(name: &str) -> bool {
 
 /// Extends the error of a command that handles containers of `agent run` alone. Where none has the name, the error names
 /// the engine or user that has such a container, and the command to call there. `command` is the command to run in it.
-pub fn explained(
+pub(super) fn explained(
     error: supervise::Error,
     action: ContainerAction,
     name: &str,

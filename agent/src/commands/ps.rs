@@ -52,7 +52,7 @@ pub struct Args {
     engine: EngineArgs,
 }
 
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let states = match of_server(&args).await {
         Ok(states) => states,
         Err(nobody) if nobody.is_no_server() => {

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use super::engine::EngineArgs;
 
 /// The events that a command wants, and how to get them.
-pub struct EventRequest<'a> {
+pub(super) struct EventRequest<'a> {
     pub filter: Filter,
     pub socket: &'a Path,
     /// For tracing in this process, where no server listens.
@@ -29,7 +29,7 @@ pub struct EventRequest<'a> {
 
 impl EventRequest<'_> {
     /// Opens the stream for `command`. It has every wanted event that happens after this call.
-    pub async fn open(self, command: &str) -> anyhow::Result<Source> {
+    pub(super) async fn open(self, command: &str) -> anyhow::Result<Source> {
         match client::connect(self.socket, &self.filter).await {
             Ok(events) => Ok(Source::Server(events)),
             Err(nobody) if nobody.is_no_server() => {

@@ -25,7 +25,7 @@ pub struct Args {
 
 /// # Errors
 /// A program is not there, or the directory is not empty.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     agent_rootfs::make_directory(&args.directory, &args.bin)?;
     Ok(ExitCode::SUCCESS)
 }

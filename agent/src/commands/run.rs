@@ -52,7 +52,7 @@ const USAGE: &str = "agent run --rootfs DIR|host [OPTIONS] COMMAND [ARG]...
        agent run --image FILE [OPTIONS] [COMMAND [ARG]...]
        agent run --bundle DIR [--name NAME] [-d] [-i] [--rm] [--cgroup-parent PATH]";
 
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let flags = &args.flags;
     let print = flags.manner.print_spec;
     if !print && let Err(error) = super::protect() {

@@ -16,7 +16,7 @@ pub enum Output {
 const COLUMNS: usize = 160;
 
 /// The width of the terminal, else the variable COLUMNS, else [`COLUMNS`].
-pub fn columns() -> usize {
+pub(super) fn columns() -> usize {
     let terminal = tcgetwinsize(io::stdout())
         .ok()
         .map(|it| usize::from(it.ws_col));
@@ -26,6 +26,6 @@ pub fn columns() -> usize {
 }
 
 /// Whether to colour the output (<https://no-color.org>).
-pub fn colour() -> bool {
+pub(super) fn colour() -> bool {
     io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
 }

@@ -117,7 +117,7 @@ impl Args {
 }
 
 /// Serves until a signal ends it.
-pub async fn run(args: Args) -> anyhow::Result<()> {
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     super::log_to_stderr("info");
     super::need_privileges("serve")?;
     // Signals are caught before anything is made that must be removed at the end.

@@ -18,7 +18,7 @@ use agent_verify::run::Watch;
 use agent_verify::suite::{self, SuiteJob};
 use agent_verify::trace::Trace;
 use agent_verify::{Error, weights};
-pub use arguments::Args;
+pub(super) use arguments::Args;
 use arguments::Form;
 
 use super::init_process::init_process;
@@ -32,7 +32,7 @@ const NO_VERDICT: u8 = 2;
 /// The exit status of misuse (`EX_USAGE` of sysexits.h).
 const MISUSE: u8 = 64;
 
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reported = match args.form() {
         Form::Launch => limits(args),
         Form::Weights(weights) => split(args, &weights.0),

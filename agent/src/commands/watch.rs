@@ -121,7 +121,7 @@ fn parse_output(text: &str) -> Result<Output, &'static str> {
 }
 
 /// Writes events to standard output until a bound is reached or nobody reads them any more.
-pub async fn run(args: Args) -> anyhow::Result<()> {
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let stdout = io::stdout();
     let closed = output::closed(stdout.as_fd().try_clone_to_owned()?)?;
     let filter = args.filter();

@@ -9,6 +9,7 @@ use agent_limits::limit::{Device, Expected, Kind, Quantity, Value};
 /// A limit that is to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitClaim {
+    /// The kind of the limit.
     pub kind: Kind,
     /// Of a rate.
     pub device: Option<Device>,

@@ -6,7 +6,7 @@ use agent_model::text::{escape, width};
 use agent_model::units::size;
 use agent_registry::place::short;
 
-use super::report::{Check, Observed, Report, Scope, Stimulus, ReportSubject, Verdict, Victim};
+use super::report::{Check, Observed, Report, ReportSubject, Scope, Stimulus, Verdict, Victim};
 
 /// The columns before the text of a line of evidence.
 const MARGIN: usize = 12;
@@ -27,6 +27,7 @@ pub struct ReportScreen {
 }
 
 impl ReportScreen {
+    /// Describes a screen with so many columns.
     pub fn new(columns: usize, colour: bool) -> Self {
         Self {
             columns,

@@ -30,11 +30,15 @@ pub const PAUSE: Duration = Duration::from_millis(50);
 
 /// What was seen of a cgroup so far.
 pub struct Watch {
+    /// The reader of the cgroup.
     pub gauge: Gauge,
+    /// The limits that are judged.
     pub claims: Vec<LimitClaim>,
+    /// The sample at the start.
     pub before: Sample,
     /// The workload runs.
     pub first: Sample,
+    /// The last sample.
     pub after: Sample,
     /// By claim.
     pub undone: Vec<Option<Undone>>,
@@ -196,11 +200,15 @@ impl Watch {
 
 /// A workload that ran.
 pub struct Ran {
+    /// The samples of the run.
     pub watch: Watch,
+    /// What the samples come to.
     pub run: Run,
+    /// The limits that the supervisor wrote.
     pub written: Vec<Written>,
     /// `None` where it was ended.
     pub code: Option<u8>,
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 

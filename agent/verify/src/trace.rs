@@ -82,7 +82,9 @@ impl Trace {
 /// When the kernel's counts were read: at the begin of a run and at its end, each from a moment to another.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
+    /// Just before and just after the reading at the begin.
     pub begin: [Moment; 2],
+    /// Just before and just after the reading at the end.
     pub end: [Moment; 2],
 }
 

@@ -13,7 +13,9 @@ const TRIES: usize = 64;
 /// Whether symbolic links on the way are followed, inside the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkPolicy {
+    /// Links are followed inside the root.
     Follow,
+    /// A link is an error.
     Refuse,
 }
 

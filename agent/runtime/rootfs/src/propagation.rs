@@ -23,6 +23,7 @@ impl Propagation {
     pub const WORDS: &str =
         "private, rprivate, shared, rshared, slave, rslave, unbindable or runbindable";
 
+    /// Parses one of [`Self::WORDS`].
     pub fn parse(word: &str) -> Option<Self> {
         let of = |word: &str| KINDS.iter().find(|(name, _)| *name == word);
         let recursive = || word.strip_prefix('r').and_then(of);

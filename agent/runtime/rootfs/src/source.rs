@@ -8,6 +8,7 @@ use agent_model::units::Signal;
 /// Where the root file system comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootSource {
+    /// A directory of the host that holds a root file system.
     Directory(PathBuf),
     /// The host's tree, read-only, with a /tmp of its own.
     Host,
@@ -47,11 +48,15 @@ impl RootSource {
 /// What an image says of the command that runs in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageConfig {
+    /// The program and first arguments of every command.
     pub entrypoint: Vec<String>,
+    /// The arguments where the user gives none.
     pub command: Vec<String>,
     /// `NAME=VALUE`.
     pub environment: Vec<String>,
+    /// The working directory.
     pub directory: Option<PathBuf>,
+    /// `USER[:GROUP]`, names or numbers.
     pub user: Option<String>,
     /// By which `agent stop` asks its command to end.
     pub stop_signal: Option<Signal>,

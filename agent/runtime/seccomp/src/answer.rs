@@ -7,13 +7,16 @@ use super::{Error, FilterProgram, bpf, compile};
 /// A system call of this machine's own architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
+    /// The name of the system call.
     pub name: &'static str,
+    /// The number of the system call on this machine.
     pub number: u32,
     /// Those of the first two that say what the call does.
     pub arguments: [Option<u64>; 2],
 }
 
 impl Call {
+    /// Describes a call; an argument that is none can have any value.
     #[must_use]
     pub const fn new(name: &'static str, number: i64, arguments: [Option<u64>; 2]) -> Self {
         Self {

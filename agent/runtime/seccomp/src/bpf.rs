@@ -114,7 +114,10 @@ fn conditional(rule: &CallRule) -> Vec<sock_filter> {
     let mut steps = Vec::new();
     for condition in &rule.conditions {
         let low_at = ARGUMENTS + 8 * u32::from(condition.argument);
-        let (low, high) = (BpfStep::Plain(load(low_at)), BpfStep::Plain(load(low_at + 4)));
+        let (low, high) = (
+            BpfStep::Plain(load(low_at)),
+            BpfStep::Plain(load(low_at + 4)),
+        );
         let (value_low, value_high) = halves(condition.value);
         // A 64-bit comparison of two halves: the higher one decides, unless it is equal.
         let ordered = |above, below, last: BpfStep| {

@@ -6,7 +6,7 @@ use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSyscall,
 };
 
-use super::bpf::{self, FilterAction, ArgumentCondition, Ranges, CallRule, FilterVerdict};
+use super::bpf::{self, ArgumentCondition, CallRule, FilterAction, FilterVerdict, Ranges};
 use super::calls::{self, Call};
 use super::{Error, FilterProgram};
 

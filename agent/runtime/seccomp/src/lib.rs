@@ -22,7 +22,10 @@ pub use default::default_profile;
 pub use file::read_profile;
 
 /// Why a profile cannot be read or compiled.
-#[allow(missing_docs, reason = "the messages document the variants and their fields")]
+#[allow(
+    missing_docs,
+    reason = "the messages document the variants and their fields"
+)]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("seccomp profile {}: {source}", path.display())]
@@ -54,6 +57,7 @@ pub enum Error {
 /// A filter as the kernel takes it: [`agent_sys::seccomp::install`] puts it in place.
 #[derive(Clone, Debug)]
 pub struct FilterProgram {
+    /// The instructions of classic BPF.
     pub instructions: Vec<libc::sock_filter>,
     /// `SECCOMP_FILTER_FLAG_*`
     pub flags: u32,

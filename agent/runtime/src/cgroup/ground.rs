@@ -21,6 +21,7 @@ use crate::cgroup::enable;
 /// detached supervisor closes all that it has from its caller.
 #[derive(Clone, Debug)]
 pub struct Ground {
+    /// The hierarchies of the host.
     pub hierarchies: Hierarchies,
     /// Empty where nothing is delegated to an ordinary user.
     bases: Vec<Base>,

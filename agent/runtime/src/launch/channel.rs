@@ -77,7 +77,10 @@ pub(super) fn pair() -> Result<(Channel, Channel), Errno> {
         SocketFlags::CLOEXEC,
         None,
     )?;
-    Ok((Channel(ChannelEnd::Socket(ours)), Channel(ChannelEnd::Socket(theirs))))
+    Ok((
+        Channel(ChannelEnd::Socket(ours)),
+        Channel(ChannelEnd::Socket(theirs)),
+    ))
 }
 
 impl Channel {

@@ -45,7 +45,9 @@ pub(super) fn born(
                 ChildReport::Failed {
                     step: CLONE, errno, ..
                 } => Err(refused(errno)),
-                ChildReport::Failed { errno, subject, .. } => Err(Error::step(STEP, subject, errno)),
+                ChildReport::Failed { errno, subject, .. } => {
+                    Err(Error::step(STEP, subject, errno))
+                }
                 _ => Err(failed(Errno::CHILD)),
             }
         }

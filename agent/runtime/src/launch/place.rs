@@ -3,12 +3,12 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use agent_rootfs::lookup;
 pub(super) use agent_rootfs::lookup::LinkPolicy;
 use rustix::fs::{Mode, OFlags, mkdirat, openat, readlinkat_raw};
 use rustix::io::Errno;
 
 use super::own_mounts::OwnMounts;
-use agent_rootfs::lookup;
 
 /// As long as the kernel takes one.
 const PATH_BYTES: usize = 4096;
@@ -41,13 +41,23 @@ impl<'a> Within<'a> {
     }
 
     /// Opens a place.
-    pub(super) fn open_for(self, path: &CStr, links: LinkPolicy, flags: OFlags) -> Result<OwnedFd, Errno> {
+    pub(super) fn open_for(
+        self,
+        path: &CStr,
+        links: LinkPolicy,
+        flags: OFlags,
+    ) -> Result<OwnedFd, Errno> {
         self.own(lookup::open(self.root, relative(path), links, flags)?)
     }
 
     /// Opens a mount point, which is made where it is missing, with the directories that it is in. Where it is a link to
     /// nothing, that is made.
-    pub(super) fn mount_point(self, path: &CStr, kind: NodeKind, links: LinkPolicy) -> Result<OwnedFd, Errno> {
+    pub(super) fn mount_point(
+        self,
+        path: &CStr,
+        kind: NodeKind,
+        links: LinkPolicy,
+    ) -> Result<OwnedFd, Errno> {
         match self.open(path, links) {
             Err(Errno::NOENT) => self.make(path, kind, links),
             done => done,

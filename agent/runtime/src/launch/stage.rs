@@ -33,6 +33,7 @@ pub const EXECUTED: u8 = u8::MAX;
 /// What a stage has to know: nothing but what the command gets too.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Message {
+    /// The process of the container's spec, with the command.
     pub process: Process,
     /// What is joined through each of the descriptors behind the root (`CLONE_NEW*`).
     pub joins: Vec<i32>,
@@ -42,12 +43,15 @@ pub struct Message {
     pub terminal: bool,
     /// The command is to read nothing.
     pub reads_nothing: bool,
+    /// The system call filters of the command.
     pub filters: Vec<StoredFilter>,
     /// Those that only the copy has.
     pub late: Vec<StoredFilter>,
     /// The step at which the launcher is to die, and the one behind which this process is to stop.
     pub fault: Option<usize>,
+    /// The step before which a test holds the stage.
     pub hold: Option<String>,
+    /// Whether the stage enters by the guarded steps; only tests choose the others.
     pub guarded: bool,
 }
 
@@ -56,6 +60,7 @@ pub struct Message {
 pub struct StoredFilter(u32, Vec<(u16, u8, u8, u32)>);
 
 impl StoredFilter {
+    /// Copies the instructions of a filter.
     pub fn of(program: &agent_seccomp::FilterProgram) -> Self {
         let instructions = program.instructions.iter();
         let instructions = instructions.map(|it| (it.code, it.jt, it.jf, it.k));
@@ -77,11 +82,17 @@ impl StoredFilter {
 pub struct Stage {
     /// Descriptors of namespaces, and what of them is joined.
     pub joins: Vec<(OwnedFd, i32, CString)>,
+    /// The files `tasks` of the cgroups to join.
     pub cgroups: Vec<OwnedFd>,
+    /// Whether the command has a terminal.
     pub terminal: bool,
+    /// Whether the command has no standard input.
     pub reads_nothing: bool,
+    /// The value of `oom_score_adj`.
     pub oom_score_adjustment: Option<i32>,
+    /// The filters that are installed after the others.
     pub late: Vec<agent_seccomp::FilterProgram>,
+    /// The memory by which the stage reports to the launcher.
     pub shared: Shared,
 }
 
@@ -97,6 +108,7 @@ pub fn name(step: u8) -> &'static str {
         .map_or("execute", |step| step.name)
 }
 
+/// Returns the index of a step of the stage by its name.
 pub fn step(name: &str) -> Option<usize> {
     ENTER.iter().position(|step| step.name == name)
 }

@@ -6,11 +6,11 @@ use agent_model::units::Signal;
 use clap::{Args as _, FromArgMatches as _};
 
 use super::mounts::{Tmpfs, Volume};
-use super::namespaces::{Net, NamespaceShare, UserChoice};
+use super::namespaces::{NamespaceShare, Net, UserChoice};
 use super::security::{SecurityOption, Ulimit};
 use super::value::{
-    Assignment, Cpus, DeviceRate, IdMap, LogOption, MaybeNumber, MaybeSize, Set, Size,
-    TimeOffset, number_in,
+    Assignment, Cpus, DeviceRate, IdMap, LogOption, MaybeNumber, MaybeSize, Set, Size, TimeOffset,
+    number_in,
 };
 
 /// The flags that a bundle replaces.
@@ -66,6 +66,7 @@ const NOT_WITH_BUNDLE: [&str; 48] = [
 ];
 
 /// The flags of `agent run` as the user wrote them.
+#[allow(missing_docs, reason = "clap prints the doc of a flattened field")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct Flags {
     /// The command and its arguments; with --image, by default the image's own

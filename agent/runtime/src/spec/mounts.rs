@@ -6,15 +6,19 @@ use std::str::FromStr;
 use oci_spec::runtime::{LinuxNamespaceType, Mount};
 
 use super::flags::Flags;
-use super::namespaces::{Namespaces, NamespaceShare};
+use super::namespaces::{NamespaceShare, Namespaces};
 use super::{Error, SpecFacts};
 
 /// `SRC:DST[:OPTIONS]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
+    /// The path on the host.
     pub source: PathBuf,
+    /// The path in the container.
     pub destination: PathBuf,
+    /// Whether the container can only read it.
     pub read_only: bool,
+    /// The propagation type of the mount, as mount(8) names it.
     pub propagation: &'static str,
 }
 

@@ -19,7 +19,9 @@ pub struct Size(pub u64);
 /// A size, or none: `-1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaybeSize {
+    /// No limit.
     Unlimited,
+    /// A number of bytes.
     Size(Size),
 }
 
@@ -30,29 +32,38 @@ pub struct Cpus(pub u64);
 /// `-1`, or a number of at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaybeNumber {
+    /// No limit.
     Unlimited,
+    /// A number.
     Number(i64),
 }
 
 /// `PATH:VALUE`: what a device may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceRate<T> {
+    /// The path of the block device.
     pub path: String,
+    /// The limit, for each second.
     pub rate: T,
 }
 
 /// `NAME=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
+    /// The text before `=`.
     pub name: String,
+    /// The text after `=`.
     pub value: String,
 }
 
 /// `CONTAINER:HOST:SIZE`: ids inside, ids outside, how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdMap {
+    /// The first id in the container.
     pub inside: u32,
+    /// The first id on the host.
     pub outside: u32,
+    /// The number of ids.
     pub count: u32,
 }
 

@@ -24,12 +24,16 @@ pub enum ProcessCondition {
     Traced,
     /// In the kernel, which lets no signal in.
     Waits,
+    /// The process has ended.
     Ended,
+    /// The process runs, or can run.
     Runs,
+    /// The kernel does not tell its state.
     Unknown,
 }
 
 impl LockHolder {
+    /// Names the process that holds a lock; none where it is not known.
     pub const fn new(pid: Option<Pid>) -> Self {
         Self(pid)
     }
@@ -39,6 +43,7 @@ impl LockHolder {
         self.0.map_or(0, |pid| pid.as_raw_nonzero().get())
     }
 
+    /// Reads the state of the process from the kernel.
     pub fn condition(self) -> ProcessCondition {
         let Ok(pid) = u32::try_from(self.pid()) else {
             return ProcessCondition::Unknown;
@@ -102,7 +107,9 @@ impl fmt::Display for LockHolder {
         match self.condition() {
             ProcessCondition::Stopped => write!(f, "is stopped; kill -CONT {pid} lets it go on"),
             ProcessCondition::Traced => f.write_str("is stopped by a debugger"),
-            ProcessCondition::Waits => f.write_str("waits in the kernel, where no signal reaches it"),
+            ProcessCondition::Waits => {
+                f.write_str("waits in the kernel, where no signal reaches it")
+            }
             ProcessCondition::Ended => f.write_str("has ended"),
             ProcessCondition::Runs => f.write_str("runs"),
             ProcessCondition::Unknown => f.write_str("cannot be looked at"),

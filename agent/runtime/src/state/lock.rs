@@ -14,8 +14,8 @@ use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::files::{self, replace};
 use super::{
-    CONFIG, ProcessCondition, DIRECTORY, Error, LockHolder, LARGEST, RECORD, Record, Status, Store, is_name,
-    room,
+    CONFIG, DIRECTORY, Error, LARGEST, LockHolder, ProcessCondition, RECORD, Record, Status, Store,
+    is_name, room,
 };
 
 const LOCK: &str = "lock";
@@ -49,6 +49,7 @@ pub struct NameClaim {
 }
 
 impl NameClaim {
+    /// Returns the name of the container.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -166,7 +167,12 @@ impl Waiter {
     pub fn wait(self, mut stopped: impl FnMut(LockHolder)) -> Result<Option<u8>, Error> {
         let mut told = false;
         while let Some(holder) = self.holder() {
-            if !told && matches!(holder.condition(), ProcessCondition::Stopped | ProcessCondition::Traced) {
+            if !told
+                && matches!(
+                    holder.condition(),
+                    ProcessCondition::Stopped | ProcessCondition::Traced
+                )
+            {
                 stopped(holder);
                 told = true;
             }

@@ -18,14 +18,19 @@ use crate::{launch, spec};
 /// What is to be run, and where it differs from the container's init process.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// The name of the container.
     pub container: String,
+    /// The command and its arguments.
     pub command: Vec<String>,
     /// `NAME=VALUE`, beside those of the container.
     pub environment: Vec<String>,
+    /// The working directory.
     pub directory: Option<PathBuf>,
     /// `USER[:GROUP]`.
     pub user: Option<String>,
+    /// Whether the command has a terminal of its own (`-t`).
     pub terminal: bool,
+    /// Whether the command reads this process's standard input (`-i`).
     pub interactive: bool,
 }
 

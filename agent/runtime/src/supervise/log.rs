@@ -25,12 +25,15 @@ const HEADER_BYTES: usize = 8;
 /// More than any piece that is written.
 const LONGEST_PIECE: usize = 1 << 20;
 
+/// The stream that the container wrote to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stream {
     /// No stream: the number of the file, eight bytes, the highest first.
     Number = 0,
+    /// Standard output.
     Output = 1,
+    /// Standard error.
     Errors = 2,
 }
 

@@ -16,7 +16,7 @@ use crate::commands::engine::EngineArgs;
 use crate::commands::screen::Output;
 
 /// The widest report for people.
-pub const COLUMNS: usize = 80;
+pub(super) const COLUMNS: usize = 80;
 
 const EXAMPLES: &str = "\
 Examples:

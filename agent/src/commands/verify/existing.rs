@@ -25,7 +25,7 @@ struct Found {
 }
 
 /// `agent verify --container|--pid|--cgroup`.
-pub fn run(args: &Args, target: &Target<'_>) -> anyhow::Result<Report> {
+pub(super) fn run(args: &Args, target: &Target<'_>) -> anyhow::Result<Report> {
     let expected = match &args.expect[..] {
         [] => None,
         limits => Some(expect(limits).map_err(Error::Expect)?),

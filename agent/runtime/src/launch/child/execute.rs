@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::fchdir;
 
 use super::{Child, Done, Failure, On as _};
-use crate::launch::place::{NodeKind, LinkPolicy};
+use crate::launch::place::{LinkPolicy, NodeKind};
 
 /// Where the channel is, if it has a descriptor, when all other descriptors are closed.
 const CHANNEL: i32 = 3;

@@ -19,7 +19,10 @@ pub(super) fn become_root<'a>(child: &mut Child<'a>) -> Done<'a> {
     umask(Mode::empty());
     let namespaces = &child.plan.namespaces;
     if namespaces.has(libc::CLONE_NEWUSER) {
-        child.channel.wait_for(LauncherMessage::Mapped).on(c"launcher")?;
+        child
+            .channel
+            .wait_for(LauncherMessage::Mapped)
+            .on(c"launcher")?;
     } else if !namespaces.joins(libc::CLONE_NEWUSER) {
         return Ok(());
     }

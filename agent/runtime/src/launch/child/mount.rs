@@ -16,7 +16,7 @@ use rustix::process::fchdir;
 
 use super::hide::set_read_only;
 use super::{Child, Done, On as _};
-use crate::launch::place::{NodeKind, LinkPolicy, Within};
+use crate::launch::place::{LinkPolicy, NodeKind, Within};
 use crate::launch::plan::mounts::{Fresh, Hierarchy, Mount, Node, OwnCgroup, Role, What};
 
 /// All but those that wait for the cgroup namespace.

@@ -13,7 +13,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use super::hide::is_of;
 use super::{Child, Done, On as _};
 use crate::launch::Stdio;
-use crate::launch::place::{NodeKind, LinkPolicy, Within};
+use crate::launch::place::{LinkPolicy, NodeKind, Within};
 
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 

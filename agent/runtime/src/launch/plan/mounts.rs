@@ -22,7 +22,7 @@ use self::nodes::nodes;
 use self::options::Options;
 use super::namespaces::Namespaces;
 use super::{path_text, text};
-use crate::launch::place::{NodeKind, LinkPolicy};
+use crate::launch::place::{LinkPolicy, NodeKind};
 use crate::launch::{Cgroups, Error, timed_lookup};
 
 const STEP: &str = "mount";

@@ -8,7 +8,7 @@ use agent_sys::launch::MountAttributes;
 use rustix::mount::{MountAttrFlags, MountFlags};
 
 use super::{Fresh, Hierarchy, Mount, Options, OwnCgroup, Role, What};
-use crate::launch::place::{NodeKind, LinkPolicy};
+use crate::launch::place::{LinkPolicy, NodeKind};
 use crate::launch::plan::namespaces::Namespaces;
 use crate::launch::plan::{path_text, text};
 use crate::launch::{Cgroups, Error};
