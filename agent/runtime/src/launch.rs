@@ -127,7 +127,6 @@ pub fn launch(
         (&child::FIRST[..], stdio.above()?, None)
     };
     let plan = Plan {
-        steps,
         fault: faults::wanted().and_then(|step| number_of(steps, &step)),
         namespaces,
         container: Some(container),
@@ -145,6 +144,7 @@ pub fn launch(
     };
     start(
         &plan,
+        steps,
         cgroups.born,
         process.oom_score_adj(),
         ahead,
@@ -233,6 +233,7 @@ fn number_of(steps: &[Step], name: &str) -> Option<usize> {
 
 fn start(
     plan: &Plan<'_>,
+    steps: &'static [Step],
     cgroup: Option<BorrowedFd<'_>>,
     oom_score: Option<i32>,
     ahead: Option<Ahead>,
@@ -244,7 +245,7 @@ fn start(
     let (pid, pidfd) = match born(plan, cgroup, interrupts)? {
         Side::Child => {
             drop(ours);
-            child::run(plan, theirs)
+            child::run(plan, steps, theirs)
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
@@ -259,7 +260,7 @@ fn start(
         pid,
         pidfd,
         channel: ours,
-        steps: plan.steps,
+        steps,
         guard,
         ahead,
     };

@@ -6,9 +6,9 @@
 mod bundle;
 mod complete;
 pub(crate) mod environment;
+mod facts;
 pub mod flags;
 mod here;
-mod facts;
 mod mounts;
 mod name;
 mod namespaces;
@@ -27,11 +27,11 @@ use agent_model::text::escape;
 use agent_rootfs::{ImageConfig, RootSource};
 use bundle::Bundle;
 use caps::Capability;
+pub use facts::look;
 pub use flags::Flags;
 use here::Here;
-pub use facts::look;
-pub use mounts::Volume;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
+pub use value::Volume;
 use value::{Clock, IdMap};
 
 use super::order::{Asked, ChangeRoot, Order};
@@ -68,7 +68,10 @@ pub struct SpecFacts {
 }
 
 /// Why flags, or a bundle, are no order. Docker exits with 125 for all of them.
-#[allow(missing_docs, reason = "the messages document the variants and their fields")]
+#[allow(
+    missing_docs,
+    reason = "the messages document the variants and their fields"
+)]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("no command to run: name one after the flags, or use an image that has one")]

@@ -25,7 +25,7 @@ use agent_registry::place;
 use agent_stream::client;
 use anyhow::{anyhow, bail};
 
-use super::engine::EngineArgs;
+use super::engine::{EngineArgs, state, witnesses};
 
 /// What is said of a name that no container has. An engine whose socket is elsewhere may have one.
 pub(super) const NOBODY: &str = "no container of that name or id is known here; agent ps lists those that run, by their ids where their engine is not asked";
@@ -35,20 +35,6 @@ const SHORTEST_ID: usize = 4;
 
 /// The most containers of one name that are confirmed.
 const LOOKED_AT: usize = 256;
-
-/// The records and engines that can confirm a claim.
-///
-/// # Errors
-/// The host's hierarchies cannot be found.
-pub(super) fn witnesses(intents: Intents, docker: Option<Arc<State>>) -> anyhow::Result<Witnesses> {
-    let records = Records::new(Hierarchies::discover(Path::new("/"))?, intents, docker);
-    Ok(Witnesses::new(move |claim| records.confirm(claim)))
-}
-
-/// The state of a connected engine.
-pub(super) fn state(client: &Client) -> Arc<State> {
-    Arc::new(client.state())
-}
 
 /// A container that is confirmed.
 #[derive(Clone, Debug)]

@@ -21,8 +21,6 @@ use anyhow::Context as _;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
-use super::confirmed;
-
 /// The time that a command waits for an engine's answer. On a busy machine an answer takes seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -92,8 +90,7 @@ impl EngineArgs {
     /// Scans the host once, and adds the names that the engine reports in time.
     pub async fn look(&self) -> anyhow::Result<Look> {
         let client = self.connect().await;
-        let witnesses =
-            confirmed::witnesses(Intents::Leave, client.as_ref().map(confirmed::state))?;
+        let witnesses = witnesses(Intents::Leave, client.as_ref().map(state))?;
         let looked = tokio::task::spawn_blocking(move || look(Path::new("/"), &witnesses));
         let mut look = looked.await.context("the look panicked")??;
         if let Some(client) = client {
@@ -169,6 +166,20 @@ impl Engine {
             }
         });
     }
+}
+
+/// The records and engines that can confirm a claim.
+///
+/// # Errors
+/// The host's hierarchies cannot be found.
+pub(super) fn witnesses(intents: Intents, docker: Option<Arc<State>>) -> anyhow::Result<Witnesses> {
+    let records = Records::new(Hierarchies::discover(Path::new("/"))?, intents, docker);
+    Ok(Witnesses::new(move |claim| records.confirm(claim)))
+}
+
+/// The state of a connected engine.
+pub(super) fn state(client: &Client) -> Arc<State> {
+    Arc::new(client.state())
 }
 
 /// Applies the engine's list of containers to the registry, and asks the engine about claims that no record confirms.

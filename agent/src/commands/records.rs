@@ -56,7 +56,7 @@ impl EventRequest<'_> {
         };
         let engine = self.engine.follow();
         let state = engine.as_ref().map(|engine| Arc::clone(&engine.state));
-        let witnesses = super::confirmed::witnesses(Intents::Leave, state)?;
+        let witnesses = super::engine::witnesses(Intents::Leave, state)?;
         let start = move || Pipeline::start(Path::new("/"), &options, streams, witnesses);
         let pipeline = tokio::task::spawn_blocking(start)
             .await

@@ -154,7 +154,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         mechanisms: args.mechanisms.into(),
         pin: args.pin_path,
     };
-    let witnesses = super::confirmed::witnesses(Intents::Read, state)?;
+    let witnesses = super::engine::witnesses(Intents::Read, state)?;
     let start = tokio::task::spawn_blocking(move || {
         Pipeline::start(std::path::Path::new("/"), &options, streams, witnesses)
     });

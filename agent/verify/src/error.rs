@@ -7,7 +7,10 @@ use agent_engines::intent;
 use agent_runtime::{cgroup, spec, supervise};
 
 /// Why a verification ends without a report.
-#[allow(missing_docs, reason = "the messages document the variants and their fields")]
+#[allow(
+    missing_docs,
+    reason = "the messages document the variants and their fields"
+)]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The kernel's files cannot be read.

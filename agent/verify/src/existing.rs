@@ -14,7 +14,7 @@ use super::caller::CallerLimits;
 use super::claim::LimitClaim;
 use super::error::Error;
 use super::judge::{ClaimFacts, Run, Undone, judge};
-use super::report::{Check, Report, Scope, ReportSubject, Verdict};
+use super::report::{Check, Report, ReportSubject, Scope, Verdict};
 use super::run::{self, Progress};
 use super::sample::{Gauge, Sample};
 use super::trace::Trace;

@@ -290,7 +290,11 @@ fn with_advice(missing: &Missing) -> String {
 }
 
 /// What is wrong with how the limit is set, if anything is.
-fn configuration(facts: &ClaimFacts<'_>, chain: &Chain, intended: Option<&Expected>) -> Option<Finding> {
+fn configuration(
+    facts: &ClaimFacts<'_>,
+    chain: &Chain,
+    intended: Option<&Expected>,
+) -> Option<Finding> {
     let fail = |reason: String| Some(Finding::of(Verdict::Fail, reason));
     match facts.undone {
         Some(Undone::Changed(changed)) => return fail(change(chain, changed)),

@@ -19,7 +19,7 @@ use super::caller::CallerLimits;
 use super::claim::LimitClaim;
 use super::error::Error;
 use super::judge::{ClaimFacts, judge};
-use super::report::{Check, InFile, Report, Scope, ReportSubject, Workload};
+use super::report::{Check, InFile, Report, ReportSubject, Scope, Workload};
 use super::run::{self, Progress, Ran, Watch};
 use super::supervised::Supervised;
 use super::trace::Trace;

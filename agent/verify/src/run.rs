@@ -19,14 +19,11 @@ use super::claim::LimitClaim;
 use super::error::Error;
 use super::judge::{Dirtied, Host, Run, Undone};
 use super::members::Members;
-use super::peaks::Peaks;
+use super::peaks::{PAUSE, Peaks};
 use super::sample::{Gauge, Sample};
 use super::supervised::Supervised;
 use super::trace::{Trace, Window};
 use super::unread::AllUnread;
-
-/// Between two looks. What changes and changes back in less is seen by what it does.
-pub const PAUSE: Duration = Duration::from_millis(50);
 
 /// What was seen of a cgroup so far.
 pub struct Watch {

@@ -14,7 +14,7 @@ use rustix::process::geteuid;
 use super::caller::once;
 use super::error::Error;
 use super::launched::{FindContainer, LimitedCommand, last_cpu};
-use super::report::{Check, Report, Scope, ReportSubject};
+use super::report::{Check, Report, ReportSubject, Scope};
 
 const STRESS: &str = "stress-ng";
 

@@ -171,7 +171,7 @@ pub(super) struct Child<'a> {
 }
 
 /// Does all of the plan. It never returns.
-pub(super) fn run(plan: &Plan<'_>, channel: Channel) -> ! {
+pub(super) fn run(plan: &Plan<'_>, steps: &'static [Step], channel: Channel) -> ! {
     let container = plan.container.as_ref();
     let mut child = Child {
         plan,
@@ -188,7 +188,7 @@ pub(super) fn run(plan: &Plan<'_>, channel: Channel) -> ! {
         terminal: None,
         memory: None,
     };
-    for (index, step) in plan.steps.iter().enumerate() {
+    for (index, step) in steps.iter().enumerate() {
         if plan.fault == Some(index) {
             child.channel.fault();
         }

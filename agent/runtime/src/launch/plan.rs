@@ -13,6 +13,7 @@ use std::path::Path;
 use agent_host::interrupts::Interrupts;
 use agent_rootfs::RootSource;
 use agent_rootfs::propagation::Propagation;
+use agent_sys::entry::Shared;
 use agent_sys::launch::StartArea;
 use oci_spec::runtime::{Linux, Spec};
 
@@ -21,16 +22,13 @@ use self::identity::ProcessIdentity;
 use self::mounts::Mounts;
 use self::namespaces::Namespaces;
 pub(super) use super::Stdio;
-use super::child::Step;
-use super::stage::Stage;
 use super::{Cgroups, Error};
 use crate::order::{ChangeRoot, Order};
 use crate::setting;
 
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
-    pub steps: &'static [Step],
-    /// The place in `steps` where the launcher is to die.
+    /// The index of the step at which the launcher is to die.
     pub fault: Option<usize>,
     pub namespaces: Namespaces,
     pub container: Option<ContainerPlan<'a>>,
@@ -47,6 +45,25 @@ pub(super) struct Plan<'a> {
     pub hold: Option<String>,
     /// What only the stage of an entry has.
     pub stage: Option<Stage>,
+}
+
+/// What only a stage does on its way.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// Descriptors of namespaces, and what of them is joined.
+    pub joins: Vec<(OwnedFd, i32, CString)>,
+    /// The files `tasks` of the cgroups to join.
+    pub cgroups: Vec<OwnedFd>,
+    /// Whether the command has a terminal.
+    pub terminal: bool,
+    /// Whether the command has no standard input.
+    pub reads_nothing: bool,
+    /// The value of `oom_score_adj`.
+    pub oom_score_adjustment: Option<i32>,
+    /// The filters that are installed after the others.
+    pub late: Vec<agent_seccomp::FilterProgram>,
+    /// The memory by which the stage reports to the launcher.
+    pub shared: Shared,
 }
 
 /// What only a container's init process does.

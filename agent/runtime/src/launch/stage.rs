@@ -17,7 +17,7 @@ use super::child::{self, ENTER, Step};
 use super::plan::command::Command;
 use super::plan::identity::ProcessIdentity;
 use super::plan::namespaces::Namespaces;
-use super::plan::{Plan, Stdio};
+use super::plan::{Plan, Stage, Stdio};
 
 /// The program's name, where it is executed as a stage.
 const NAME: &str = "agent-enter";
@@ -75,25 +75,6 @@ impl StoredFilter {
             flags: self.0,
         }
     }
-}
-
-/// What only a stage does on its way.
-#[derive(Debug)]
-pub struct Stage {
-    /// Descriptors of namespaces, and what of them is joined.
-    pub joins: Vec<(OwnedFd, i32, CString)>,
-    /// The files `tasks` of the cgroups to join.
-    pub cgroups: Vec<OwnedFd>,
-    /// Whether the command has a terminal.
-    pub terminal: bool,
-    /// Whether the command has no standard input.
-    pub reads_nothing: bool,
-    /// The value of `oom_score_adj`.
-    pub oom_score_adjustment: Option<i32>,
-    /// The filters that are installed after the others.
-    pub late: Vec<agent_seccomp::FilterProgram>,
-    /// The memory by which the stage reports to the launcher.
-    pub shared: Shared,
 }
 
 /// What the stage is called by when it is executed.
@@ -154,7 +135,6 @@ fn prepare() -> Result<(), Error> {
         &child::ENTER_EARLY
     };
     let plan = Plan {
-        steps,
         fault: message.fault,
         namespaces: Namespaces::default(),
         container: None,
@@ -175,7 +155,7 @@ fn prepare() -> Result<(), Error> {
             shared,
         }),
     };
-    child::run(&plan, Channel::shared(shared))
+    child::run(&plan, steps, Channel::shared(shared))
 }
 
 fn read(file: File) -> std::io::Result<Message> {

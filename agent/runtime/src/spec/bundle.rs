@@ -176,7 +176,11 @@ fn stop_signal(spec: &Spec) -> Result<Option<Signal>, String> {
 
 /// Where its cgroup is. The name that a bundle gives is used as far as it is one of `agent run`'s: which container a cgroup
 /// belongs to is told by its path, and other paths are those of other engines.
-fn cgroup(linux: &Linux, flags: &Flags, found: &SpecFacts) -> Result<(PathBuf, Option<String>), Error> {
+fn cgroup(
+    linux: &Linux,
+    flags: &Flags,
+    found: &SpecFacts,
+) -> Result<(PathBuf, Option<String>), Error> {
     let said = linux.cgroups_path().as_deref().map(Path::new);
     let said = said.filter(|path| !path.as_os_str().is_empty());
     let agents = said.and_then(Path::parent);

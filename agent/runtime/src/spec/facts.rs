@@ -13,9 +13,7 @@ use rustix::process::{Uid, geteuid, getrlimit};
 use super::bundle::Bundle;
 use super::flags::{Flags, Limits};
 use super::here::Here;
-use super::namespaces::{Net, NamespaceShare, UserChoice};
-use super::security::ULIMITS;
-use super::value::IdMap;
+use super::value::{IdMap, NamespaceShare, Net, ULIMITS, UserChoice};
 use super::{Error, SpecFacts, name};
 use crate::state;
 

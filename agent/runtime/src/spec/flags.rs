@@ -5,12 +5,9 @@ use std::path::PathBuf;
 use agent_model::units::Signal;
 use clap::{Args as _, FromArgMatches as _};
 
-use super::mounts::{Tmpfs, Volume};
-use super::namespaces::{NamespaceShare, Net, UserChoice};
-use super::security::{SecurityOption, Ulimit};
 use super::value::{
-    Assignment, Cpus, DeviceRate, IdMap, LogOption, MaybeNumber, MaybeSize, Set, Size, TimeOffset,
-    number_in,
+    Assignment, Cpus, DeviceRate, IdMap, LogOption, MaybeNumber, MaybeSize, NamespaceShare, Net,
+    SecurityOption, Set, Size, TimeOffset, Tmpfs, Ulimit, UserChoice, Volume, number_in,
 };
 
 /// The flags that a bundle replaces.
@@ -257,7 +254,7 @@ pub struct NetworkFlags {
     pub net: Net,
     /// The address of eth0: 10.0.3.2/24
     #[arg(long, value_name = "ADDRESS/LENGTH")]
-    pub ip: Option<super::namespaces::Address>,
+    pub ip: Option<super::value::Address>,
     /// The bridge for eth0's peer, so that containers reach each other; it is made if it is missing, and
     /// removed after its last container
     #[arg(long, value_name = "NAME")]
@@ -329,10 +326,10 @@ pub struct Limits {
 pub struct Security {
     /// Add a capability to docker's default 14: NET_ADMIN; ALL: all that this command has
     #[arg(long, value_name = "CAPABILITY")]
-    pub cap_add: Vec<super::security::CapabilityName>,
+    pub cap_add: Vec<super::value::CapabilityName>,
     /// Remove a capability; ALL: keep none but those of --cap-add
     #[arg(long, value_name = "CAPABILITY")]
-    pub cap_drop: Vec<super::security::CapabilityName>,
+    pub cap_drop: Vec<super::value::CapabilityName>,
     /// seccomp=unconfined or seccomp=FILE (docker's JSON): instead of docker's default system
     /// calls; no-new-privileges=false: let set-user-ID programs work; systempaths=unconfined: show
     /// all of /proc and /sys

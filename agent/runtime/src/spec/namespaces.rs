@@ -1,9 +1,7 @@
 //! Which namespaces a container has of its own, which it shares, and with whom.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use agent_host::pinned::Pinned;
 use agent_network::Network;
@@ -12,93 +10,8 @@ use oci_spec::runtime::{
 };
 
 use super::flags::{Flags, NetworkFlags};
-use super::value::IdMap;
+use super::value::{Address, IdMap, NamespaceShare, Net, UserChoice};
 use super::{Error, SpecFacts};
-
-/// Whose namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NamespaceShare {
-    Private,
-    Host,
-    Container(String),
-    Path(PathBuf),
-}
-
-/// Whose users.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UserChoice {
-    Auto,
-    Share(NamespaceShare),
-}
-
-/// What network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Net {
-    None,
-    Veth,
-    Share(NamespaceShare),
-}
-
-/// An address and the length of its network's prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address(pub Ipv4Addr, pub u8);
-
-impl FromStr for NamespaceShare {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once(':') {
-            None if text == "private" => Ok(Self::Private),
-            None if text == "host" => Ok(Self::Host),
-            Some(("container", name)) if !name.is_empty() => Ok(Self::Container(name.to_owned())),
-            Some(("ns", path)) if path.starts_with('/') => Ok(Self::Path(path.into())),
-            _ => Err("wanted: private, host, container:NAME or ns:/PATH".to_owned()),
-        }
-    }
-}
-
-impl FromStr for UserChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            _ => text
-                .parse()
-                .map(Self::Share)
-                .map_err(|error: String| format!("{error}, or auto")),
-        }
-    }
-}
-
-impl FromStr for Net {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let share = match text {
-            "none" => return Ok(Self::None),
-            "veth" => return Ok(Self::Veth),
-            _ => text.parse().ok().filter(|share| *share != NamespaceShare::Private),
-        };
-        let wanted = "wanted: none, veth, host, container:NAME or ns:/PATH";
-        share.map(Self::Share).ok_or_else(|| wanted.to_owned())
-    }
-}
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parsed = text.split_once('/').and_then(|(address, length)| {
-            let length: u8 = length.parse().ok().filter(|it| (1..=32).contains(it))?;
-            Some(Self(address.parse().ok()?, length))
-        });
-        parsed.ok_or_else(|| {
-            "wanted: an address and the length of its network's prefix, as in 10.0.3.2/24"
-                .to_owned()
-        })
-    }
-}
 
 /// The namespaces of a container, with what follows from them.
 pub(super) struct Namespaces {
@@ -127,7 +40,11 @@ pub(super) fn compile(flags: &Flags, found: &SpecFacts) -> Result<Namespaces, Er
         Net::Share(share) => share,
     };
     let offset = !asked.time_offset.is_empty();
-    let own_time = if offset { NamespaceShare::Private } else { NamespaceShare::Host };
+    let own_time = if offset {
+        NamespaceShare::Private
+    } else {
+        NamespaceShare::Host
+    };
     let time = asked.time.as_ref().unwrap_or(&own_time);
     let rows: [(Type, &'static str, &str, &NamespaceShare); 8] = [
         (Type::User, "--userns", "user", &user),

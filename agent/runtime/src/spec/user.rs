@@ -55,7 +55,11 @@ impl Users {
     ///
     /// # Errors
     /// There is no such user or group.
-    pub(super) fn find(&self, user: Option<&str>, groups: &[String]) -> Result<(User, String), Error> {
+    pub(super) fn find(
+        &self,
+        user: Option<&str>,
+        groups: &[String],
+    ) -> Result<(User, String), Error> {
         let text = user.unwrap_or_default();
         let (name, group) = match text.split_once(':') {
             Some((name, group)) => (name, Some(group)),

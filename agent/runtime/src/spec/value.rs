@@ -8,9 +8,16 @@ use agent_model::units::parse;
 
 mod clock;
 mod log;
+mod mount;
+mod namespace;
+mod security;
 
 pub use clock::{Clock, TimeOffset};
 pub use log::{LogOption, log_limits};
+pub use mount::{Tmpfs, Volume};
+pub use namespace::{Address, NamespaceShare, Net, UserChoice};
+pub(in crate::spec) use security::ULIMITS;
+pub use security::{CapabilityName, SecurityOption, Ulimit};
 
 /// Bytes, or bytes a second: `64m`, `1.5g`, `1048576`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

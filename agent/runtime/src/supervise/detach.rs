@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use super::observer::{Observer, SupervisorMessage, parse};
 use super::relay::pipe;
 use super::signals::Signals;
-use crate::state::{ProcessCondition, LockHolder};
+use crate::state::{LockHolder, ProcessCondition};
 
 /// The exit status where nobody waits for it any longer.
 const UNHEARD: u8 = 125;
@@ -176,7 +176,9 @@ impl SupervisorPatience {
     /// Why nobody waits for it any longer.
     fn ends(&mut self, supervisor: LockHolder) -> Option<String> {
         self.stopped = match supervisor.condition() {
-            ProcessCondition::Stopped | ProcessCondition::Traced => self.stopped.or(Some(Instant::now())),
+            ProcessCondition::Stopped | ProcessCondition::Traced => {
+                self.stopped.or(Some(Instant::now()))
+            }
             _ => None,
         };
         let is_over = self.began.elapsed() > Self::WORKING

@@ -8,7 +8,10 @@ use crate::state::LockHolder;
 use crate::{cgroup, launch, spec, state};
 
 /// Why a container could not be run, or a command about one failed.
-#[allow(missing_docs, reason = "the messages document the variants and their fields")]
+#[allow(
+    missing_docs,
+    reason = "the messages document the variants and their fields"
+)]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]

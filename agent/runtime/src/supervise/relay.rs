@@ -6,6 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::stdio::{dup2_stdin, dup2_stdout};
 
@@ -13,7 +14,6 @@ use super::flow::{Ended, Flow, Name};
 use super::killing::{Kill, Killing};
 use super::log;
 use super::signals::{Signals, Wish};
-use super::streams::nothing;
 use crate::terminal;
 
 /// The streams of a container.
@@ -120,7 +120,11 @@ impl Relay {
     ///
     /// # Errors
     /// As of [`Self::until_end`].
-    pub(super) fn drain(&mut self, process: BorrowedFd<'_>, signals: &mut Signals) -> io::Result<()> {
+    pub(super) fn drain(
+        &mut self,
+        process: BorrowedFd<'_>,
+        signals: &mut Signals,
+    ) -> io::Result<()> {
         self.each(|flow, _| match flow.name {
             Name::Input => Err(Ended::Done),
             Name::Output | Name::Errors => {
@@ -254,4 +258,10 @@ fn let_go(name: Name) {
 /// pipe(2)'s.
 pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+}
+
+/// The host's `/dev/null`.
+pub(super) fn nothing() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/dev/null", flags, Mode::empty())?)
 }

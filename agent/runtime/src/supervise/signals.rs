@@ -79,7 +79,11 @@ impl Signals {
     ///
     /// # Errors
     /// Where they cannot be read.
-    pub(super) fn pass_on(&mut self, process: BorrowedFd<'_>, has_terminal: bool) -> io::Result<Wish> {
+    pub(super) fn pass_on(
+        &mut self,
+        process: BorrowedFd<'_>,
+        has_terminal: bool,
+    ) -> io::Result<Wish> {
         let mut wish = Wish::None;
         let kept = std::mem::take(&mut self.kept).into_iter();
         let mut kept = kept.map(Some);

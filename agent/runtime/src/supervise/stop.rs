@@ -10,7 +10,7 @@ use agent_host::process::Process;
 use agent_sys::fork::send_signal;
 
 use super::{Error, clean, say};
-use crate::state::{self, ProcessCondition, LockHolder, Record, Status, Store, Waiter, ends};
+use crate::state::{self, LockHolder, ProcessCondition, Record, Status, Store, Waiter, ends};
 
 /// How long what is killed may take to be gone, and what starts to run.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -7,14 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use agent_host::faults::{Guard, guarded};
 use agent_sys::descriptor::is_same_open_file;
 use oci_spec::runtime::{BoxBuilder, Process};
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fcntl_getfl, fstat};
+use rustix::fs::{FileType, OFlags, SeekFrom, fcntl_getfl, fstat};
 use rustix::termios::isatty;
 
 use super::Error;
 use super::end::{End, file_type};
 use super::flow::{Flow, Name, Target};
 use super::log::{Stream, Writer};
-use super::relay::{Relay, pipe};
+use super::relay::{Relay, nothing, pipe};
 use crate::launch::Stdio;
 use crate::terminal::{self, Raw};
 
@@ -204,12 +204,6 @@ fn is_one_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
         let place = |file| rustix::fs::seek(file, SeekFrom::Current(0)).ok();
         flags == flags_too && place(one) == place(other)
     })
-}
-
-/// The host's `/dev/null`.
-pub(super) fn nothing() -> io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    Ok(rustix::fs::open("/dev/null", flags, Mode::empty())?)
 }
 
 /// A second descriptor of the same open file.

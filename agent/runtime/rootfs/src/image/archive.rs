@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use super::entries::{self, Bad, EntryKind};
 use super::input::Input;
-use super::packed::{self, Unpacked};
 use super::interruption::Stop;
+use super::packed::{self, Unpacked};
 use crate::budget::UnpackBudget;
 
 /// Links to files in an archive that lead on to others.
@@ -96,7 +96,11 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     /// It is none, or none that is read here.
-    pub(super) fn new(mut file: File, stop: &'a dyn Stop, budget: &mut UnpackBudget) -> Result<Self, Bad> {
+    pub(super) fn new(
+        mut file: File,
+        stop: &'a dyn Stop,
+        budget: &mut UnpackBudget,
+    ) -> Result<Self, Bad> {
         io::Seek::rewind(&mut file).map_err(Bad::whole)?;
         let members = members(&file, stop, budget)?;
         Ok(Self {
@@ -129,7 +133,11 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     /// There is none, it has another size, or it is compressed in a way that is not known here.
-    pub(super) fn unpacked(&self, path: &Path, size: Option<u64>) -> Result<Box<dyn Read + '_>, Bad> {
+    pub(super) fn unpacked(
+        &self,
+        path: &Path,
+        size: Option<u64>,
+    ) -> Result<Box<dyn Read + '_>, Bad> {
         let part = self.part(path)?;
         if let Some(size) = size.filter(|size| *size != part.left) {
             let what = format!("has {} bytes, and the manifest says {size}", part.left);
@@ -227,7 +235,11 @@ fn beside(path: &Path, to: &Path) -> Option<PathBuf> {
 }
 
 /// Copies into a file, each chunk once there is room for it.
-pub(super) fn fill(mut file: &File, mut from: impl Read, budget: &mut UnpackBudget) -> Result<(), Bad> {
+pub(super) fn fill(
+    mut file: &File,
+    mut from: impl Read,
+    budget: &mut UnpackBudget,
+) -> Result<(), Bad> {
     let mut chunk = vec![0; CHUNK];
     loop {
         let read = match from.read(&mut chunk) {

@@ -10,7 +10,6 @@ use std::path::{Component, Path, PathBuf};
 
 use tar::{EntryType, PaxExtensions};
 
-use super::packed::is_refused;
 use crate::budget::{UnpackBudget, check_path};
 use crate::inside::FileAccess;
 
@@ -267,4 +266,9 @@ pub(super) fn relative(name: &OsStr) -> Result<PathBuf, &'static str> {
         }
     }
     Ok(path)
+}
+
+/// Whether an error is one of `packed::refused`: it says all that there is to say.
+pub(super) fn is_refused(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::FileTooLarge && error.get_ref().is_some()
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, XattrFlags, fsetxattr, futimens};
 use rustix::io::Errno;
 
-use super::entries::{self, Bad, ArchiveEntry, EntryKind};
+use super::entries::{self, ArchiveEntry, Bad, EntryKind};
 use super::names::EntryNames;
 use super::packed::Counted;
 use crate::budget::{UnpackBudget, check_path};
@@ -45,7 +45,11 @@ struct Layer<'inside, 'root> {
 ///
 /// # Errors
 /// It is none, or what is in it would do harm.
-pub(super) fn apply(layer: impl Read, inside: &mut Inside<'_>, budget: &mut UnpackBudget) -> Result<(), Bad> {
+pub(super) fn apply(
+    layer: impl Read,
+    inside: &mut Inside<'_>,
+    budget: &mut UnpackBudget,
+) -> Result<(), Bad> {
     let mut archive = tar::Archive::new(layer);
     let mut layer = Layer {
         inside,
@@ -192,12 +196,19 @@ impl Layer<'_, '_> {
         }
         let made = self.inside.hard_link(path, &to);
         made.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Refused::Invalid("a link to a file that is not in the image"),
+            io::ErrorKind::NotFound => {
+                Refused::Invalid("a link to a file that is not in the image")
+            }
             _ => Refused::Io(error),
         })
     }
 
-    fn take_away(&mut self, path: &Path, name: &[u8], budget: &mut UnpackBudget) -> Result<(), Refused> {
+    fn take_away(
+        &mut self,
+        path: &Path,
+        name: &[u8],
+        budget: &mut UnpackBudget,
+    ) -> Result<(), Refused> {
         let path = match self.real(path, budget) {
             // A link on the way leads to nothing, and nothing is there.
             Err(Refused::Invalid(_)) => return Ok(()),

@@ -191,11 +191,6 @@ pub(super) fn refused(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, text)
 }
 
-/// Whether an error is one of [`refused`]: it says all that there is to say.
-pub(super) fn is_refused(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::FileTooLarge && error.get_ref().is_some()
-}
-
 /// Counts what is read.
 #[derive(Debug)]
 pub(super) struct Counted<R> {

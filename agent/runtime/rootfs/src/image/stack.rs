@@ -11,9 +11,9 @@ use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, move_mount,
 use rustix::process::fchdir;
 
 use super::disk::Disk;
-use crate::private_mounts::PrivateMounts;
 use crate::inside::{FileAccess, Inside};
 use crate::owners::OwnerMap;
+use crate::private_mounts::PrivateMounts;
 use crate::{Error, tree};
 
 /// Where overlays are mounted while they are made.

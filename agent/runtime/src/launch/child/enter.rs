@@ -9,7 +9,7 @@ use rustix::process::{
 use rustix::stdio::stdin;
 
 use super::{Child, Done, Failure, On as _};
-use crate::launch::stage::Stage;
+use crate::launch::plan::Stage;
 
 fn stage<'a>(child: &Child<'a>) -> Result<&'a Stage, Failure<'a>> {
     child.plan.stage.as_ref().ok_or(Errno::INVAL).on(c"stage")
