@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agent_engines::docker::{Client, State};
+use agent_engines::docker::Client;
 use agent_engines::intent;
 use agent_engines::intent::{Intent, Source};
 use agent_engines::witness::{Intents, Records, engine};

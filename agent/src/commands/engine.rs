@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use agent_engines::docker;
 use agent_engines::docker::{Client, EngineError, State};
-use agent_engines::witness::Intents;
 use agent_engines::witness::ask::Asker;
 use agent_engines::witness::engine::inspect;
+use agent_engines::witness::{Intents, Records};
+use agent_host::hierarchy::Hierarchies;
 use agent_model::lock::lock;
 use agent_model::text;
 use agent_pipeline::Shared;
 use agent_pipeline::look::{Look, look};
+use agent_registry::claim::Witnesses;
 use agent_registry::registry::Registry;
 use agent_registry::registry::names::Told;
 use anyhow::Context as _;
