@@ -1,4 +1,4 @@
-//! What `agent serve` answers: over TCP what a network may know, over the unix socket all.
+//! The HTTP server of `agent serve`. TCP serves only what a network may know; the unix socket serves everything.
 
 mod accept;
 mod admission;

@@ -73,7 +73,7 @@ pub fn init_steps() -> impl Iterator<Item = &'static str> {
     child::FIRST.iter().map(|step| step.name)
 }
 
-/// The steps of a process that enters a container, likewise.
+/// The steps of a process that enters a container, in their order.
 pub fn exec_steps() -> impl Iterator<Item = &'static str> {
     child::ENTER.iter().map(|step| step.name)
 }

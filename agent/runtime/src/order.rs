@@ -1,4 +1,4 @@
-//! What is wanted of a container: values, made from flags or a bundle, that the launcher carries out.
+//! The order of a container: values, made from flags or a bundle, that the launcher carries out.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
-//! From order to end: the process that stays with a container.
+//! Supervises a container from its order to its end.
 //!
-//! It is the one that launches it: the caller itself in the foreground, a copy of the caller for a detached container.
-//! It alone changes the container's state, and removes all that there is of it. What it leaves when it is killed, the
-//! next command of the agent removes ([`sweep`]).
+//! The supervisor is the process that launches: the caller itself in the foreground, a copy of it for a detached
+//! container. It alone changes the container's state, and it removes everything that it made. When it is killed, the
+//! next command of the agent removes the rest ([`sweep`]).
 
 mod clean;
 mod contain;

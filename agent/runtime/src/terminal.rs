@@ -1,5 +1,5 @@
-//! The terminal that `agent run -t` is called from: raw while the container has it, and restored after. And the other side
-//! of a container's.
+//! Sets the terminal of `agent run -t` raw while the container uses it, restores it afterwards, and handles the
+//! container's own terminal.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

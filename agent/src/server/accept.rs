@@ -1,4 +1,4 @@
-//! Accepts connections and carries them: each is charged to its peer, has its deadlines, and ends when the server stops.
+//! Accepts connections and serves them. Each is charged to its peer, has deadlines, and ends when the server stops.
 
 use std::convert::Infallible;
 use std::io;

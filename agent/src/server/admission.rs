@@ -1,6 +1,7 @@
-//! Who may have how many connections at once. A peer that has too many is refused. Where a side is full, the peer with the
-//! most connections makes room, so that nobody is kept out by another one's. Where each has one, only who is not being
-//! answered does.
+//! Bounds how many connections each peer has.
+//!
+//! A peer above its bound is refused. When a listener is full, the peer with the most connections loses one, so no peer
+//! can lock another out. Where each peer has one, only a connection without a request in progress is closed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,4 +1,4 @@
-//! The text of `/metrics` on its way to its readers, who share it.
+//! The text of `/metrics`, which its readers share.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

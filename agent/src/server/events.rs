@@ -1,4 +1,4 @@
-//! `/v1/events`: the stream, as NDJSON.
+//! Serves `/v1/events`, the stream of events, as NDJSON.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Everything but the stream: metrics, health, containers, namespaces.
+//! Serves metrics, health, containers and namespaces.
 
 use std::path::Path;
 use std::sync::Arc;

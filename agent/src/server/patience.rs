@@ -1,5 +1,5 @@
-//! How long a connection may stay as it is. One deadline holds at a time: for the first request, then for the whole of an
-//! answer and the next request, or for a stream's reader to take what waits for it.
+//! The deadlines of a connection. One holds at a time: for the first request, then for an answer with the next request,
+//! or for a stream's reader.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

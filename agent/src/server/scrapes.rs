@@ -1,4 +1,4 @@
-//! One scrape at a time, however many ask: those who ask while one is made share the next.
+//! Makes one scrape at a time. Requests that come meanwhile share the next one.
 
 use std::sync::{Arc, Mutex};
 

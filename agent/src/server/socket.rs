@@ -1,4 +1,4 @@
-//! The unix socket: one server holds it at a time.
+//! Binds the unix socket, which one server holds at a time.
 
 use std::fs::{DirBuilder, File, Metadata, TryLockError};
 use std::io;

@@ -1,4 +1,4 @@
-//! The limits that a caller is under, beside those that it asks for.
+//! The limits of the caller's own cgroups, which hold for what the caller starts.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What is claimed: a limit, and who intended it.
+//! A claim: a limit, its intended value, and who intended it.
 
 use agent_host::hierarchy::Version;
 use agent_host::system::page_size;

@@ -7,6 +7,7 @@ use agent_engines::intent::Intent;
 use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
 use agent_limits::limit::Kind;
+use agent_limits::limit::chain::Chain;
 use agent_model::container::{Container, ContainerKind};
 use agent_registry::path::Runtime;
 
@@ -152,7 +153,7 @@ fn set(gauge: &Gauge, container: Option<&Container>) -> Result<Vec<LimitClaim>, 
         .collect();
     let now = gauge.sample(&all)?;
     let limited = all.into_iter().zip(now.chains).filter(|(claim, chain)| {
-        let may_be_set = chain.as_ref().map_or(true, |chain| chain.has_own());
+        let may_be_set = chain.as_ref().map_or(true, Chain::has_own);
         may_be_set && !matches!(claim.kind, Kind::CpuWeight | Kind::CpusetMems)
     });
     Ok(limited.map(|(claim, _)| claim).collect())

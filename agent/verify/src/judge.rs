@@ -1,7 +1,7 @@
-//! Verdicts: what was intended against what files hold, what holds in the end, and what was observed. Pure.
+//! Judges limits: compares intended values with files, effective limits and observations. Pure.
 //!
-//! A limit that is not set as intended fails whatever was observed. One that is, and that the workload did not press
-//! against, is not proven: inconclusive, with what would press.
+//! A limit that is not set as intended fails, whatever was observed. A limit that the workload did not press against is
+//! inconclusive, and the reason says what would press.
 
 mod bound;
 mod cpu;

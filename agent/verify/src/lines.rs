@@ -1,5 +1,5 @@
-//! A report for the eye: the verdict, then a block for each limit, its verdict first and then the evidence. Ids of 64 digits
-//! stand in whole once, in what is judged.
+//! Formats a report for people: the verdict, then a block for each limit with its evidence. An id of 64 digits is
+//! printed in full once, in the subject.
 
 use agent_model::table::{ALARM, DIM, GOOD, NAME};
 use agent_model::text::{escape, width};

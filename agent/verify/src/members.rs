@@ -1,4 +1,4 @@
-//! Who is in a cgroup, so that it is seen when somebody moves a process out of it: there the limit does not bind it.
+//! Watches the members of a cgroup. A process that is moved out of it is not bound by the limit there.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The most that was seen in any sample of a run.
+//! The highest values of all samples of a run.
 
 use std::time::{Duration, Instant};
 

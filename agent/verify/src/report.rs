@@ -1,4 +1,4 @@
-//! What is reported: the contract of `agent verify --output json`.
+//! The contract of `agent verify --output json`.
 
 use agent_limits::limit::Quantity;
 use agent_model::clock::Moment;

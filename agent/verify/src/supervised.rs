@@ -1,4 +1,4 @@
-//! A workload's supervisor, as the verifier talks with it.
+//! The verifier's side of the protocol with a workload's supervisor.
 
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;

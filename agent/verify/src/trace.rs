@@ -1,4 +1,4 @@
-//! The OOM kills that were traced while a container ran: who, when, and by whose limit.
+//! The traced OOM kills of a run: the victim, the time, and the cgroup whose limit was hit.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

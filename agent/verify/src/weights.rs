@@ -1,4 +1,4 @@
-//! CPU weights: siblings on one CPU, and how they share it.
+//! Judges CPU weights: runs siblings on one CPU, and compares their shares.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,8 @@
-//! Network interfaces of a container.
+//! The network interfaces of a container.
 //!
-//! A pair of interfaces: `eth0` in the container, its peer `ag-NAME` on the host or in a bridge there. All that is made on
-//! the host is in the interface group [`GROUP`] from its first instant, so that it is found and removed after any death.
+//! The launcher makes a pair of interfaces: `eth0` in the container, and its peer `ag-NAME` on the host or in a bridge
+//! there. Everything on the host is in the interface group [`GROUP`] from the start, so the next command finds and
+//! removes it after any death.
 
 #![warn(missing_docs, unreachable_pub)]
 

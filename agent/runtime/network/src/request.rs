@@ -1,4 +1,4 @@
-//! What is asked of the kernel by rtnetlink(7): one request, one answer, without any runtime.
+//! Requests to the kernel by rtnetlink(7). Each request waits for its answer.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};

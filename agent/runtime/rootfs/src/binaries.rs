@@ -1,4 +1,4 @@
-//! A root file system of programs of this host, and of what their loaders need.
+//! Copies programs of this host, and the files that their loaders need, into a root file system.
 
 mod cache;
 mod elf;

@@ -1,5 +1,5 @@
-//! What a root file system may cost. Nobody has vouched for an image, so each length and count that it claims is taken
-//! from one budget before anything is spent on it.
+//! Bounds what a root file system costs. An image is not trusted, so each length and count that it claims is taken from
+//! one budget before memory or disk is used for it.
 
 use std::path::{Component, Path};
 

@@ -1,4 +1,4 @@
-//! Why there is no root file system.
+//! The error of this crate.
 
 use std::io;
 use std::path::{Path, PathBuf};

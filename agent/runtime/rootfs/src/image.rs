@@ -1,4 +1,4 @@
-//! Images: what `docker save` writes, and OCI layouts. Nobody has vouched for what is in them.
+//! Unpacks images: archives of `docker save`, and OCI layouts. Their content is not trusted.
 
 mod archive;
 mod disk;

@@ -1,4 +1,4 @@
-//! Writes into a root file system that may be hostile: no path leads out of it, whatever links it holds.
+//! Writes into a root file system that may be hostile. No path leads out of it, whatever links it holds.
 
 use std::ffi::{CString, OsStr};
 use std::io::{self, Read};

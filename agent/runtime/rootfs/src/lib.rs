@@ -1,5 +1,6 @@
-//! Root file systems: what an order asks for becomes a mount that is attached nowhere, so that nothing of it stays behind
-//! when this process dies.
+//! Makes root file systems from a directory, this host's files, programs or an image.
+//!
+//! Each becomes a detached mount, which the kernel removes when the last process that has it dies.
 
 #![warn(missing_docs, unreachable_pub)]
 

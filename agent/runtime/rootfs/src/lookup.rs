@@ -1,4 +1,4 @@
-//! Paths in a root file system that nobody vouches for: its links lead nowhere outside of it.
+//! Opens paths in an untrusted root file system. A link never leads out of it.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 

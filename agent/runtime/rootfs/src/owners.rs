@@ -1,4 +1,4 @@
-//! Who owns a file on this side of a user namespace.
+//! Maps the owners of files in the container to ids on this side of its user namespace.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! A mount namespace that nobody else sees, for what can only be done to mounts that are attached somewhere.
+//! A private mount namespace of this process, for changes that the kernel makes only to attached mounts.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;

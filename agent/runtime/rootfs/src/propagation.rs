@@ -1,4 +1,4 @@
-//! How mounts spread between mount namespaces (mount_namespaces(7)), by the words of OCI and mount(8).
+//! The propagation types of mounts (mount_namespaces(7)), as OCI and mount(8) name them.
 
 use oci_spec::runtime::Spec;
 

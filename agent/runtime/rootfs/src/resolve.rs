@@ -1,5 +1,7 @@
-//! The way to a directory in a root file system that may be hostile: its links are followed inside of it, one name after the
-//! other, so that it is known where the directory really is and what it took to find it.
+//! Resolves a directory in a root file system that may be hostile.
+//!
+//! It follows each link inside the root, one name after the other. So it knows the real path of the directory, and the
+//! cost of the look-up.
 
 use std::ffi::{OsStr, OsString};
 use std::io;

@@ -1,4 +1,4 @@
-//! The source of a root file system, and what an image says of its command.
+//! The source of a root file system, and the defaults of an image for its command.
 
 use std::path::PathBuf;
 

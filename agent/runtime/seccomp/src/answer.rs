@@ -1,4 +1,5 @@
-//! What the kernel would do by a filter, and a filter that also lets a few calls through which another is to refuse later.
+//! Computes what the kernel answers to a call by a filter, and makes a filter that allows a few calls which a later
+//! filter refuses.
 
 use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
 

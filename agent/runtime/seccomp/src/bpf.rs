@@ -1,8 +1,8 @@
-//! Verdicts as a program of the kernel's classic BPF (`include/uapi/linux/{filter,seccomp}.h`).
+//! Compiles verdicts to the kernel's classic BPF (`include/uapi/linux/{filter,seccomp}.h`).
 //!
-//! System calls with the same verdict that stand beside one another are a range, and a tree of comparisons finds the
-//! range: each call passes about eight of them, and the kernel, which tries all numbers once to remember the ones that
-//! are always allowed, is soon done.
+//! Neighbouring system calls with the same verdict form a range, and a tree of comparisons finds the range in about
+//! eight steps. The kernel runs the filter once for each number when it is installed, and remembers the calls that are
+//! always allowed.
 
 use libc::{
     BPF_ABS, BPF_ALU, BPF_AND, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_RET,

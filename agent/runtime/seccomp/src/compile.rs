@@ -1,4 +1,4 @@
-//! A profile to verdicts on numbers.
+//! Compiles a profile to a verdict for each system call's number.
 
 use std::collections::BTreeMap;
 

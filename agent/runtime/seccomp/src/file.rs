@@ -1,4 +1,4 @@
-//! Profiles in docker's JSON format.
+//! Reads profiles in docker's JSON format.
 
 use std::path::Path;
 

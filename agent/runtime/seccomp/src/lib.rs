@@ -1,7 +1,7 @@
-//! System call filters: docker's profiles, compiled to the kernel's classic BPF.
+//! Compiles docker's system call filters to the kernel's classic BPF.
 //!
-//! A profile (docker's default, or a file) becomes OCI's [`LinuxSeccomp`], which `--print-spec` shows; that becomes one
-//! program for all architectures and actions.
+//! A profile (docker's default, or a file) becomes OCI's [`LinuxSeccomp`], which `--print-spec` shows. [`compile()`]
+//! makes one program of it for all architectures and actions.
 
 #![warn(missing_docs, unreachable_pub)]
 

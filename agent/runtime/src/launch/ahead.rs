@@ -1,5 +1,7 @@
-//! A container in another's pid namespace. Its init process only builds it, out of sight of those that run there; the
-//! command then enters it, as one more process enters a container that runs.
+//! Launches a container in another container's pid namespace.
+//!
+//! The init process only builds the container, and the processes of that namespace cannot see it. The command then
+//! enters the container as `agent exec` does.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 

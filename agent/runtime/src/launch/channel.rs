@@ -1,5 +1,7 @@
-//! What the launcher and the new process tell each other, over a pair of sockets that keeps messages apart. That the
-//! other side is closed is a message too: the launcher has died, or the command runs.
+//! The protocol between the launcher and the new process, over a pair of sockets that keeps messages apart.
+//!
+//! Nothing between clone and exec allocates, so a message has a fixed form. A closed socket is a message too: the
+//! launcher has died, or the command runs.
 
 use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};

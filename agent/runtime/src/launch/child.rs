@@ -1,4 +1,4 @@
-//! The new process, until it executes the command: a table of steps, each a few system calls. Nothing here allocates.
+//! The new process until it executes the command: a table of steps, each of a few system calls. Nothing here allocates.
 
 mod enter;
 mod execute;

@@ -1,5 +1,6 @@
-//! A process in namespaces of others. One process in between joins them, since this one could not leave a user namespace
-//! again, and makes the new one beside itself.
+//! Starts a process in namespaces of other containers.
+//!
+//! A process in between joins them and clones the new process. The launcher could not leave a user namespace again.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 

@@ -1,7 +1,7 @@
-//! Which mounts are a container's own: what is found on another one is the host's.
+//! Checks that a path is on a mount of the container.
 //!
-//! The host can be reached from the container's root until the very end, since a user namespace may mount `/proc` only
-//! while it sees one. No look-up leads there; this is the check that none has.
+//! The host's root can be reached from the container's root until the last step, because a user namespace may mount
+//! `/proc` only while it sees another one. No look-up leads to the host; this check shows that none has.
 
 use std::cell::Cell;
 use std::ffi::CStr;

@@ -1,4 +1,4 @@
-//! Places in a root file system that nobody vouches for: mount points, and what is hidden or changed.
+//! Opens mount points, and paths that are hidden or changed, in an untrusted root file system.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -10,23 +10,23 @@ use rustix::io::Errno;
 
 use super::own_mounts::OwnMounts;
 
-/// As long as the kernel takes one.
+/// The longest path that the kernel takes.
 const PATH_BYTES: usize = 4096;
-/// Links that lead to nothing, one to the next: as many as the kernel follows.
+/// The most dangling links in a row, as the kernel has it.
 const MOST_LINKS: usize = 40;
 
-/// What a mount point must be.
+/// The type of file that a mount point must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NodeKind {
     Directory,
     File,
 }
 
-/// A directory in which places are looked up as if it were `/`.
+/// A directory in which paths are looked up as if it were `/`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Within<'a> {
     root: BorrowedFd<'a>,
-    /// The mounts that a place may be on, while others can be reached.
+    /// The mounts that a path may be on, while others can be reached.
     own: Option<&'a OwnMounts>,
 }
 
@@ -35,12 +35,12 @@ impl<'a> Within<'a> {
         Self { root, own }
     }
 
-    /// Opens a place as a path: nothing is read or written by that.
+    /// Opens a path with O_PATH, which reads and writes nothing.
     pub(super) fn open(self, path: &CStr, links: LinkPolicy) -> Result<OwnedFd, Errno> {
         self.open_for(path, links, OFlags::PATH)
     }
 
-    /// Opens a place.
+    /// Opens a path.
     pub(super) fn open_for(
         self,
         path: &CStr,
@@ -50,8 +50,8 @@ impl<'a> Within<'a> {
         self.own(lookup::open(self.root, relative(path), links, flags)?)
     }
 
-    /// Opens a mount point, which is made where it is missing, with the directories that it is in. Where it is a link to
-    /// nothing, that is made.
+    /// Opens a mount point, and makes it where it is missing, with its parent directories. Where it is a dangling link,
+    /// makes the target of the link.
     pub(super) fn mount_point(
         self,
         path: &CStr,
@@ -64,7 +64,7 @@ impl<'a> Within<'a> {
         }
     }
 
-    /// A place that is not on the container's own mounts is the host's.
+    /// Checks that an opened path is on the container's own mounts, and not the host's.
     fn own(self, place: OwnedFd) -> Result<OwnedFd, Errno> {
         if let Some(own) = self.own {
             own.check(place.as_fd())?;
@@ -98,7 +98,8 @@ impl<'a> Within<'a> {
         Err(Errno::LOOP)
     }
 
-    /// The deepest directory on the way to a place that is there, and where its path ends. The root is none.
+    /// Opens the deepest existing directory above a path, and returns where that directory's path ends. For the root it
+    /// returns none.
     fn deepest(self, text: &Text, links: LinkPolicy) -> Result<(Option<OwnedFd>, usize), Errno> {
         let mut there = text.length;
         loop {
@@ -113,7 +114,7 @@ impl<'a> Within<'a> {
         }
     }
 
-    /// Makes what is missing from `there` on, where nothing is yet.
+    /// Makes the missing directories from `there` on.
     fn make_from(
         self,
         mut parent: Option<OwnedFd>,
@@ -140,7 +141,7 @@ impl<'a> Within<'a> {
     }
 }
 
-/// Where the directory ends that the place is in which ends at `end`; 0 is the root.
+/// Returns the end of the parent's path, for a path that ends at `end`; 0 is the root.
 fn above(path: &[u8], end: usize) -> usize {
     let whole = path.get(..end).unwrap_or_default();
     let is_name = |byte: &u8| *byte != b'/';
@@ -172,7 +173,7 @@ fn make_one(parent: BorrowedFd<'_>, name: &CStr, kind: NodeKind) -> Result<Owned
     }
 }
 
-/// The same path without the slashes in front: it begins at the root that it is looked up in.
+/// A path without its leading slashes, because a look-up begins at its root.
 fn relative(path: &CStr) -> &CStr {
     let bytes = path.to_bytes_with_nul();
     let start = bytes.iter().position(|byte| *byte != b'/').unwrap_or(0);
@@ -182,7 +183,7 @@ fn relative(path: &CStr) -> &CStr {
     }
 }
 
-/// A path of no more than the kernel takes, with a NUL behind it.
+/// A path of bounded length, with a NUL at its end.
 struct Text {
     buffer: [u8; PATH_BYTES],
     length: usize,
@@ -221,7 +222,7 @@ impl Text {
         CStr::from_bytes_until_nul(&self.buffer).map_err(|_| Errno::NAMETOOLONG)
     }
 
-    /// Where the next name begins and ends, from `from` on.
+    /// Returns the begin and the end of the next name, from `from` on.
     fn component(&self, from: usize) -> Option<(usize, usize)> {
         let rest = self.bytes().get(from..)?;
         let start = from + rest.iter().position(|byte| *byte != b'/')?;
@@ -230,7 +231,7 @@ impl Text {
         Some((start, start + length.unwrap_or(name.len())))
     }
 
-    /// With what a link says in its place, which is the name from `start` to `end`.
+    /// Replaces the name from `start` to `end` by the target of its link.
     fn with_link(&self, start: usize, end: usize, target: &[u8]) -> Result<Self, Errno> {
         let is_absolute = target.first() == Some(&b'/');
         let mut text = Self::new(self.slice(0, if is_absolute { 0 } else { start }))?;

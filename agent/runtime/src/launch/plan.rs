@@ -1,4 +1,4 @@
-//! All that the new process does, made ready before it is cloned: strings as the kernel takes them, and open files.
+//! Prepares everything that the new process needs before it is cloned: strings in the kernel's form, and open files.
 
 pub(super) mod command;
 pub(super) mod identity;

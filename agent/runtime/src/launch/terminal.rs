@@ -1,4 +1,4 @@
-//! A terminal of a container that runs, opened from outside.
+//! Opens a terminal of a running container from outside.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 

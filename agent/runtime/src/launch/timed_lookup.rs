@@ -1,4 +1,5 @@
-//! A look-up that may never come back, as on a file system whose server hangs: a child makes it, and is given up in time.
+//! Looks a path up in a child process, and gives up after a deadline. A file system whose server hangs may never
+//! answer.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;

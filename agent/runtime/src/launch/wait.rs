@@ -1,4 +1,4 @@
-//! Waiting for a process that is launched: until it tells something or ends, a signal wants an end, or it takes too long.
+//! Waits for a process that is launched, until it sends a message or ends, a signal comes, or a deadline passes.
 
 use std::borrow::Cow;
 use std::io;
@@ -13,16 +13,16 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::Error;
 
-/// How long a launch may take: one that takes longer is held up by something that a person has to look at.
+/// How long a launch may take. A person has to look at the cause of a longer one.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a process that was killed may take to be gone.
+/// How long a killed process may take to end.
 pub(super) const DYING: Duration = Duration::from_secs(2);
 
-/// Between two looks for a fault that a test wants.
+/// The time between two checks for a fault that a test wants.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// A wait that ends.
+/// A wait with a deadline.
 pub(super) struct Wait<'a> {
     interrupts: &'a mut dyn Interrupts,
     patience: Duration,
@@ -31,7 +31,7 @@ pub(super) struct Wait<'a> {
 }
 
 impl<'a> Wait<'a> {
-    /// For `what`, for as long as `patience`.
+    /// Begins to wait for `what`, for at most `patience`.
     pub(super) fn new(
         interrupts: &'a mut dyn Interrupts,
         what: impl Into<Cow<'static, str>>,
@@ -45,11 +45,11 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Returns once something can be read from `descriptor`, which is at once where its other side has gone, or the process
-    /// that it is has ended. A test may want to look at something meanwhile.
+    /// Returns once `descriptor` is readable or hung up; a pidfd is readable when its process has ended. Calls `look`,
+    /// by which a test injects faults, while it waits.
     ///
     /// # Errors
-    /// A signal came, or it took too long.
+    /// A signal has come, or the deadline has passed.
     pub(super) fn until(
         &mut self,
         descriptor: BorrowedFd<'_>,
@@ -98,7 +98,7 @@ impl<'a> Wait<'a> {
     }
 }
 
-/// A process that ends when the launcher gives up.
+/// Kills a process on drop, unless it is disarmed.
 #[derive(Debug)]
 pub(super) struct KillGuard {
     pidfd: OwnedFd,
@@ -123,8 +123,7 @@ impl Drop for KillGuard {
     }
 }
 
-/// Kills a child, and lets it go. One that does not die, as in a frozen cgroup, is left to that signal: it dies when it
-/// goes on, whoever is its parent then.
+/// Kills a child and reaps it. A child in a frozen cgroup dies when it is thawed, and its next parent reaps it.
 pub(super) fn end(process: BorrowedFd<'_>) {
     let _ = pidfd_send_signal(process, Signal::KILL);
     comes(process, Instant::now() + DYING);
@@ -132,7 +131,7 @@ pub(super) fn end(process: BorrowedFd<'_>) {
     let _ = waitid(WaitId::PidFd(process), options);
 }
 
-/// Whether something can be read, or the other side has gone, until then: to be asked for what is about to end.
+/// Tells whether a descriptor becomes readable or hung up before a deadline. The caller asks for what is about to end.
 pub(super) fn comes(descriptor: BorrowedFd<'_>, until: Instant) -> bool {
     let mut waited = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
     let left = until.saturating_duration_since(Instant::now());

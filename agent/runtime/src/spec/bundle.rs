@@ -1,4 +1,4 @@
-//! An OCI bundle: a directory with a `config.json`, carried out as it is, or not at all.
+//! Reads an OCI bundle, a directory with a `config.json`. The agent carries it out completely, or refuses it.
 
 mod members;
 

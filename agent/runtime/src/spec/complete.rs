@@ -1,4 +1,4 @@
-//! What an image and the root file system add to an order.
+//! Completes an order with what the image and the root file system say.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Variables of the environment, `NAME=VALUE`.
+//! Handles the variables of an environment, `NAME=VALUE`.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What flags name on the host: containers, devices, ids, and what this process itself has.
+//! Looks up what flags name on the host (containers, devices, ids) and what this process may do.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Mounts: those of every container, volumes and tmpfs.
+//! Compiles the mounts of an order: those of every container, volumes and tmpfs.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Which namespaces a container has of its own, which it shares, and with whom.
+//! Compiles the namespaces of an order: new ones, shared ones, and the maps of users.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

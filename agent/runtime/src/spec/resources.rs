@@ -1,4 +1,4 @@
-//! Limits: flags to OCI's resources.
+//! Compiles the flags of limits to OCI's resources.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};

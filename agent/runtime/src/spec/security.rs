@@ -1,4 +1,4 @@
-//! What a container's processes may: capabilities, system calls, kernel settings, limits of their own.
+//! Compiles what a container's processes may do: capabilities, system calls, kernel settings, resource limits.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! Users and groups by the names that the container's own /etc/passwd and /etc/group give them (passwd(5), group(5)).
+//! Finds users and groups by name in the container's own /etc/passwd and /etc/group (passwd(5), group(5)).
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -1,4 +1,4 @@
-//! The values of flags, read from text. Units and forms are docker's.
+//! Parses the values of flags. Their units and forms are docker's.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;

@@ -1,4 +1,4 @@
-//! The process that another one waits for, and what keeps it from going on.
+//! The process that holds a lock, and the state of that process.
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,4 +1,5 @@
-//! Who may change the state of a container: its supervisor while it lives, and whoever cleans up after it.
+//! Locks the state of a container. The supervisor holds the lock while it lives, and a command that cleans up after it
+//! takes the lock then.
 
 use std::fs::{self, File};
 use std::io;
@@ -24,7 +25,7 @@ const LOCK: &str = "lock";
 /// No container can have this name.
 const MAKING: &str = ".lock";
 
-/// Held while bridges are made and removed. Likewise.
+/// The lock that a process holds while it makes or removes bridges. No container can have this name.
 const BRIDGES: &str = ".bridges.lock";
 
 /// What the directory of a container is called, with its name behind, while it is removed.

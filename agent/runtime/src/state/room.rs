@@ -1,5 +1,5 @@
-//! Room that is reserved: a file of the length that is needed later, which is then written in place and renamed. The end
-//! of a container can be written down where nothing else can be written any more.
+//! Reserves room for a file that must be written later, even when the disk is full. The file is written in place and
+//! renamed.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;

@@ -1,4 +1,4 @@
-//! Removing what there is of a container.
+//! Removes everything that a container has on the host.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,24 +11,24 @@ use super::{Error, stop};
 use crate::cgroup::{self, Cgroup, leaf};
 use crate::state::{Record, Store, logs};
 
-/// Removes what supervisors that were killed left: every command of the agent does that first. What cannot be removed
-/// now is tried again by the next. The names of the containers that are gone by it.
+/// Removes what killed supervisors left; every command of the agent begins with this. Returns the names of the
+/// containers that it removed. The next command tries the rest again.
 pub fn sweep(store: &Store) -> Vec<String> {
     let rest = end_abandoned(store);
     rest.sweep(store);
     rest.removed
 }
 
-/// What is left to remove once the containers of killed supervisors have ended.
+/// The work that is left once the containers of killed supervisors have ended.
 #[derive(Clone, Debug)]
 pub(super) struct Rest {
-    /// The names of those that had a record.
+    /// The names of containers that had a record.
     removed: Vec<String>,
-    /// A container that has not ended may still use its layers.
+    /// Whether all containers have ended. Another one may still use its layers.
     all_ended: bool,
 }
 
-/// Ends the containers of supervisors that were killed. The rest may wait: nobody is in its way.
+/// Ends the containers of killed supervisors. The rest of the work may wait, because it is in nobody's way.
 pub(super) fn end_abandoned(store: &Store) -> Rest {
     for error in store.adopt() {
         super::say(&text::error_line(&error));
@@ -52,7 +52,7 @@ pub(super) fn end_abandoned(store: &Store) -> Rest {
 }
 
 impl Rest {
-    /// Removes it.
+    /// Removes stray logs and layers.
     pub(super) fn sweep(&self, store: &Store) {
         store.remove_stray_logs();
         if self.all_ended
@@ -63,7 +63,7 @@ impl Rest {
     }
 }
 
-/// Kills and removes all that a container has on the host: processes, cgroups, interfaces.
+/// Kills and removes everything that a container has on the host: processes, cgroups, interfaces.
 pub(super) fn remains(record: &Record) -> Result<(), Error> {
     match cgroup(record)? {
         Some(cgroup) => {
@@ -82,7 +82,8 @@ pub(super) fn remains(record: &Record) -> Result<(), Error> {
     Ok(())
 }
 
-/// The cgroup that the record of a container says; none where it says none, or that is gone.
+/// Finds the cgroup that a container's record names. Returns none where the record names none, or that cgroup has been
+/// removed.
 ///
 /// # Errors
 /// The hierarchies cannot be read.
@@ -95,10 +96,10 @@ pub(super) fn cgroup(record: &Record) -> Result<Option<Cgroup>, Error> {
     Ok(found)
 }
 
-/// The cgroup of a container that runs, which one more process is to be in; none where it has none.
+/// Finds the cgroup of a running container for one more process. Returns a cgroup nowhere where the container has none.
 ///
 /// # Errors
-/// This process may not put others into it.
+/// This process may not move others into the cgroup.
 pub(super) fn joined(record: &Record) -> Result<Cgroup, Error> {
     let has_none = record
         .cgroups

@@ -1,4 +1,4 @@
-//! A container's life.
+//! Makes a container, stays with it until it ends, and removes it.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -26,8 +26,8 @@ use crate::order::Order;
 use crate::spec;
 use crate::state::{NameClaim, Record, Status, Store, logs};
 
-/// Makes a container, stays with it until it ends, and removes it. The `rest` of what others left is removed beside what
-/// its init process does.
+/// Makes a container, stays with it until it ends, and removes it. While the init process works, this process removes
+/// the `rest` that killed supervisors left.
 pub(super) fn contain(
     mut order: Order,
     store: &Store,
@@ -115,16 +115,16 @@ pub(super) fn contain(
     })
 }
 
-/// What a container is made with, beside its order.
+/// What [`live`] needs beside the order.
 struct Makes<'a> {
     claim: &'a NameClaim,
     ground: &'a Ground,
-    /// What may wait until the init process is at work.
+    /// Work that may wait until the init process runs.
     beside: &'a dyn Fn(),
     signals: &'a mut Signals,
 }
 
-/// How a container's init process ended, which is to be reaped.
+/// The end of a container's init process, which the caller reaps.
 struct Lived {
     code: u8,
     process: OwnedFd,
@@ -134,7 +134,7 @@ struct Lived {
 /// The exit status where this command failed, and not the container's.
 pub(super) const FAILED: u8 = 125;
 
-/// From the root file system to the last process's end.
+/// Runs a container from the root file system to the last process's end.
 fn live(
     order: &mut Order,
     tree: Option<RootFs>,
@@ -311,7 +311,7 @@ fn record(order: &Order, store: &Store, ground: &Ground) -> Record {
     }
 }
 
-/// The path of the container's cgroup below the base in each hierarchy.
+/// Returns the path of the container's cgroup below the base in each hierarchy.
 pub(super) fn cgroup_path(order: &Order) -> String {
     let linux = order.spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().clone());
@@ -350,7 +350,7 @@ fn begin<'a>(
     Ok(begun)
 }
 
-/// Whether all that runs in the container ends with its init process.
+/// Tells whether everything in the container ends with its init process.
 fn has_own_processes(spec: &Spec) -> bool {
     let linux = spec.linux().as_ref();
     let namespaces = linux.and_then(|linux| linux.namespaces().as_deref());
@@ -358,7 +358,7 @@ fn has_own_processes(spec: &Spec) -> bool {
     namespaces.is_some_and(|all| all.iter().any(own))
 }
 
-/// What a command of a spec may call.
+/// Compiles the system call filters of a spec.
 pub(super) fn filters(spec: &Spec) -> Result<Vec<agent_seccomp::FilterProgram>, Error> {
     let linux = spec.linux().as_ref();
     let profile = linux.and_then(|linux| linux.seccomp().as_ref());
@@ -371,7 +371,7 @@ pub(super) fn is_terminal(spec: &Spec) -> bool {
     process.and_then(Process::terminal) == Some(true)
 }
 
-/// The container's terminal has this one's size from the start.
+/// Gives the container's terminal the size of this one.
 fn remember_size(spec: &mut Spec, wanted: WantedStreams) {
     if let Some(process) = spec.process_mut().as_mut().filter(|_| wanted.terminal) {
         streams::set_size(process);
@@ -401,8 +401,8 @@ fn streams(
     made.map_err(Error::Streams)
 }
 
-/// What came of something that was done beside a new process. Where it failed because the process had, that is what is
-/// told.
+/// Returns the result of work that this process did while the new process ran. Where both failed, the error of the new
+/// process comes first.
 fn beside<T>(started: Started, came: Result<T, impl Into<Error>>) -> Result<(T, Started), Error> {
     match came {
         Ok(came) => Ok((came, started)),
@@ -410,7 +410,7 @@ fn beside<T>(started: Started, came: Result<T, impl Into<Error>>) -> Result<(T, 
     }
 }
 
-/// Connects the init process's network, while it mounts. What comes back lets it join its cgroups of v1.
+/// Connects the init process's network while it mounts. Returns the cgroups of v1 that it joins.
 fn place<'a>(order: &Order, cgroup: &'a Cgroup, started: &Started) -> Result<Entrances<'a>, Error> {
     network::connect(
         &order.network,
@@ -423,7 +423,7 @@ fn place<'a>(order: &Order, cgroup: &'a Cgroup, started: &Started) -> Result<Ent
     Ok(cgroup.entrances()?)
 }
 
-/// What a launch that took too long is to be told of: the cgroup, where that holds up what is in it.
+/// Replaces the error of a launch that took too long by the cgroup's, where the cgroup holds its processes up.
 pub(super) fn held_up(error: Error, cgroup: &Cgroup) -> Error {
     match (&error, cgroup.check()) {
         (Error::Launch(launch::Error::Late { .. }), Err(reason)) => reason.into(),
@@ -431,7 +431,7 @@ pub(super) fn held_up(error: Error, cgroup: &Cgroup) -> Error {
     }
 }
 
-/// How a process ended that has. It stays a zombie.
+/// Returns the exit status of a process that has ended, and leaves it a zombie.
 pub(super) fn end_of(process: BorrowedFd<'_>) -> Result<u8, Error> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     let status = waitid(WaitId::PidFd(process), options);
@@ -439,7 +439,7 @@ pub(super) fn end_of(process: BorrowedFd<'_>) -> Result<u8, Error> {
     Ok(status.as_ref().map_or(0, code))
 }
 
-/// As a shell has it.
+/// Returns the exit status as a shell shows it.
 fn code(status: &WaitIdStatus) -> u8 {
     let signal = status.terminating_signal();
     let code = status.exit_status().or(signal.map(|signal| 128 + signal));
@@ -447,7 +447,7 @@ fn code(status: &WaitIdStatus) -> u8 {
     code.map_or(0, |code| (code & 0xff) as u8)
 }
 
-/// Lets a process that has ended go.
+/// Reaps a process that has ended.
 pub(super) fn reap(process: BorrowedFd<'_>) {
     // Where that fails, its next parent does it.
     let _ = waitid(WaitId::PidFd(process), WaitIdOptions::EXITED);

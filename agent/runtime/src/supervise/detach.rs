@@ -1,4 +1,4 @@
-//! A supervisor of its own for a container that is to outlive the command that started it.
+//! Makes a supervisor for a container that outlives the command that started it.
 
 use std::fs::File;
 use std::io;

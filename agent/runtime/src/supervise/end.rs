@@ -1,5 +1,7 @@
-//! The ends of a stream. The caller's are open elsewhere too, in its shell and its other children: none of their flags
-//! may be changed, and each read and write must be one that does not block.
+//! Reads and writes the ends of a stream.
+//!
+//! The caller's shell and its other children share the caller's ends. So this module changes none of their flags, and
+//! makes only reads and writes that do not block.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,7 +28,7 @@ const PIPEFS_MAGIC: u64 = 0x5049_5045;
 enum Kind {
     /// One that only this process has in this mode, and that does not block: an end of a pipe that this process made.
     Own,
-    /// Likewise, of the container's terminal.
+    /// The controller of the container's terminal, which only this process has and which does not block.
     Controller,
     /// splice(2) can be told not to block.
     Pipe,

@@ -1,4 +1,4 @@
-//! Why a container could not be run.
+//! The error of a supervisor.
 
 use std::io;
 

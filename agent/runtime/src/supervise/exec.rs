@@ -1,4 +1,4 @@
-//! One more process in a container that runs.
+//! Runs one more process in a running container (`agent exec`).
 
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;

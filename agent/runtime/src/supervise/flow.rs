@@ -1,5 +1,7 @@
-//! A stream on its way from one descriptor to another: moved by splice(2) from pipe to pipe and from pipe to file, else
-//! read and written. What is on its way is bounded, so that who writes waits for who reads.
+//! Moves a stream from one descriptor to another.
+//!
+//! splice(2) moves it from a pipe to a pipe or a file; else the supervisor reads and writes it. The amount on its way
+//! is bounded, so a writer waits for its reader.
 
 use std::io;
 

@@ -1,5 +1,5 @@
-//! The end of a container's init process, asked for again and again until it comes. Meanwhile its streams go on, and
-//! signals are heard.
+//! Kills a container's init process, and repeats that until the process ends. The supervisor goes on relaying streams
+//! and signals meanwhile.
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Signals for the container that the agent gets instead.
+//! Receives the signals of the agent, and passes them on to the container.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,5 +1,7 @@
-//! What a container has as its standard streams: pipes of its own, or a terminal of its own. No open file of the host is
-//! among them: through `/proc/self/fd` it could be opened in another mode, and fchmod(2) works on any descriptor.
+//! Makes the standard streams of a container: pipes or a terminal of its own.
+//!
+//! The container gets no open file of the host. It could open one in another mode through `/proc/self/fd`, and
+//! fchmod(2) works on any descriptor.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,7 +20,7 @@ use super::relay::{Relay, nothing, pipe};
 use crate::launch::Stdio;
 use crate::terminal::{self, Raw};
 
-/// Which streams a command wants.
+/// The streams that a command wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WantedStreams {
     pub terminal: bool,
@@ -27,7 +29,7 @@ pub(super) struct WantedStreams {
 
 impl WantedStreams {
     /// # Errors
-    /// The standard input that is to be read is none that can be.
+    /// Standard input cannot be read.
     pub(super) fn check(self) -> Result<(), Error> {
         let input = io::stdin();
         if self.terminal && self.interactive && !isatty(&input) {
@@ -40,7 +42,7 @@ impl WantedStreams {
     }
 }
 
-/// Gives a process's terminal the size of this one, from its start.
+/// Gives a process's terminal the size of this one from the start.
 pub(super) fn set_size(process: &mut Process) {
     let Some(size) = terminal::size() else {
         return;
@@ -53,10 +55,10 @@ pub(super) fn set_size(process: &mut Process) {
     }
 }
 
-/// The streams of a command that runs in the foreground.
+/// Makes the streams of a command that runs in the foreground.
 ///
 /// # Errors
-/// No descriptor is to be had.
+/// The process has no free descriptor.
 pub(super) fn foreground(wanted: WantedStreams) -> io::Result<(Stdio, Relay)> {
     let mut relay = Relay::default();
     if wanted.terminal {
@@ -93,10 +95,10 @@ pub(super) fn foreground(wanted: WantedStreams) -> io::Result<(Stdio, Relay)> {
     Ok((stdio, relay))
 }
 
-/// The streams of a command whose output goes to a log.
+/// Makes the streams of a command whose output goes to a log.
 ///
 /// # Errors
-/// No descriptor is to be had.
+/// The process has no free descriptor.
 pub(super) fn logged(wanted: WantedStreams, log: Writer) -> io::Result<(Stdio, Relay)> {
     if !guarded(Guard::Streams) && !wanted.terminal {
         let stdio = Stdio::Files {
@@ -133,10 +135,11 @@ pub(super) fn logged(wanted: WantedStreams, log: Writer) -> io::Result<(Stdio, R
     Ok((stdio, relay))
 }
 
-/// Connects the container's terminal: to the agent's own, which is raw as long as what is returned lives, or to the log.
+/// Connects the container's terminal to the agent's own or to the log. The agent's own is raw for as long as the
+/// returned value lives.
 ///
 /// # Errors
-/// No descriptor is to be had.
+/// The process has no free descriptor.
 pub(super) fn connect(
     terminal: OwnedFd,
     wanted: WantedStreams,
@@ -164,7 +167,7 @@ pub(super) fn connect(
     Ok(raw)
 }
 
-/// The end that the container reads this stream of the caller's from.
+/// Returns the end that the container reads this stream of the caller's from.
 fn reading(own: BorrowedFd<'_>, relay: &mut Relay) -> io::Result<OwnedFd> {
     let (theirs, ours) = pipe()?;
     let from = End::of_caller(own, OFlags::RDONLY)?;
@@ -173,7 +176,7 @@ fn reading(own: BorrowedFd<'_>, relay: &mut Relay) -> io::Result<OwnedFd> {
     Ok(theirs)
 }
 
-/// The end that the container writes this stream of the caller's to.
+/// Returns the end that the container writes this stream of the caller's to.
 fn writing(name: Name, own: BorrowedFd<'_>, relay: &mut Relay) -> io::Result<OwnedFd> {
     let (ours, theirs) = pipe()?;
     let to = Target::End(End::of_caller(own, OFlags::WRONLY)?);
@@ -181,8 +184,8 @@ fn writing(name: Name, own: BorrowedFd<'_>, relay: &mut Relay) -> io::Result<Own
     Ok(theirs)
 }
 
-/// Whether what is written to one of the two comes behind what was written to the other: they are one open file, or the
-/// same pipe, terminal or device, or a file that both append to.
+/// Tells whether output to both descriptors ends up in one order. They are one open file, or the same pipe, terminal or
+/// device, or a file that both append to.
 fn is_one_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     let (Ok(found), Ok(found_too)) = (fstat(one), fstat(other)) else {
         return false;
@@ -206,7 +209,7 @@ fn is_one_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     })
 }
 
-/// A second descriptor of the same open file.
+/// Returns a second descriptor of the same open file.
 fn again(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     descriptor.try_clone_to_owned()
 }

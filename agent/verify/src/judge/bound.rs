@@ -1,7 +1,7 @@
-//! The limits that the caller is under: whether they hold for what it started, too.
+//! Judges whether the caller's limits hold for what the caller started.
 //!
-//! What is claimed is where the workload is: at or below the cgroup that has the limit. That shows without a stimulus. Where
-//! the limit is the one that holds, and the workload pressed against it, what was observed counts as well.
+//! Such a limit passes without a stimulus where the workload is at or below the cgroup that has the limit. Where it is
+//! the effective limit and the workload pressed against it, the observation counts as well.
 
 use agent_limits::limit::bound::{Bound, Standing};
 use agent_limits::limit::chain::Chain;

@@ -1,6 +1,6 @@
-//! CPU time: a quota holds where no more was used than it gives in the time.
+//! Judges CPU quotas. A quota holds where the cgroup used no more than the quota gives in that time.
 //!
-//! Only a period in which processes were throttled shows that they wanted more: how much was used is no sign of that.
+//! Only a throttled period shows that the processes wanted more CPU time.
 
 use agent_host::cgroup::Limit;
 use agent_host::hits::BURST;

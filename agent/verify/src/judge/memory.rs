@@ -1,4 +1,5 @@
-//! Memory: a limit holds where usage never went above it; the kernel reclaims, swaps or kills to see to that.
+//! Judges limits on memory. A limit holds where usage never exceeded it; the kernel reclaims, swaps or kills to keep
+//! it.
 
 use agent_host::hierarchy::Version;
 use agent_host::reading::Field;
@@ -24,7 +25,7 @@ const USAGE: [&str; 4] = [
 const HITS: [&str; 2] = ["memory.failcnt", "memory.events.local"];
 const EVENTS: [&str; 1] = ["memory.events"];
 
-/// Likewise, of memory and swap together and of swap alone.
+/// The same files of memory and swap together, and of swap alone.
 const BOTH_HITS: [&str; 1] = ["memory.memsw.failcnt"];
 const SWAP_USAGE: [&str; 2] = ["memory.swap.current", "memory.swap.peak"];
 const SWAP_HITS: [&str; 1] = ["memory.swap.events"];

@@ -1,4 +1,4 @@
-//! Processes and threads: a limit holds where there were never more; what would be one too many gets EAGAIN from fork(2).
+//! Judges limits on tasks. A limit holds where there were never more tasks; fork(2) returns EAGAIN for the next one.
 
 use agent_limits::limit::Held;
 

@@ -1,4 +1,4 @@
-//! Bytes and I/Os in a second, of a block device.
+//! Judges limits on the bytes and operations of a block device.
 
 use agent_host::hierarchy::Version;
 use agent_host::reading::{DeviceUse, Operation};

@@ -1,5 +1,5 @@
-//! CPUs: a set holds where nothing of the cgroup could run, or ran, anywhere else, although more of its threads wanted a CPU
-//! at the same time than the set has.
+//! Judges sets of CPUs and memory nodes. A set holds where no task could run elsewhere, although more tasks wanted a
+//! CPU than the set has.
 
 use agent_host::reading::Field;
 use agent_limits::limit::chain::Chain;

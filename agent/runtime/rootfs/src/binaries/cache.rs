@@ -1,4 +1,4 @@
-//! `/etc/ld.so.cache`, as glibc's ldconfig writes it (`sysdeps/generic/dl-cache.h`): which file has which library.
+//! Reads `/etc/ld.so.cache`, in which glibc's ldconfig maps libraries to files (`sysdeps/generic/dl-cache.h`).
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};

@@ -1,4 +1,4 @@
-//! What an ELF file says to its loader: elf(5), and the dynamic section of the System V ABI.
+//! Reads what a loader needs of an ELF file: the headers of elf(5), and the dynamic section of the System V ABI.
 
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};

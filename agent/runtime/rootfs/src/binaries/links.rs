@@ -1,4 +1,4 @@
-//! What a path leads through on this host: the links that have to be there too for it to lead there elsewhere.
+//! Follows a path of this host, and lists each symbolic link on it. A copy of the file needs the same links.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;

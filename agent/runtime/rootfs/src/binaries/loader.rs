@@ -1,5 +1,6 @@
-//! Which libraries a program's loader will look for, and where: ld.so(8), and musl's `ldso/dynlink.c`. Found by reading
-//! the files, since to run them (as ldd does) is to trust them.
+//! Finds the libraries that a program's loader will load, as ld.so(8) and musl's `ldso/dynlink.c` do.
+//!
+//! This module reads the files. ldd runs the program instead, which one does only with a program that one trusts.
 
 use std::cell::Cell;
 use std::collections::HashSet;

@@ -1,4 +1,4 @@
-//! The words that loaders replace in the paths of libraries: `$ORIGIN`, `$LIB` and `$PLATFORM` (ld.so(8)).
+//! Replaces the dynamic string tokens `$ORIGIN`, `$LIB` and `$PLATFORM` in the paths of libraries (ld.so(8)).
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};

@@ -1,4 +1,4 @@
-//! The archive that an image is in, as files by their paths.
+//! Reads the files of an image's archive by their paths.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,5 +1,7 @@
-//! A directory on disk for the layers of one image. Its lock is held as long as the container lives; one that nobody
-//! holds was left by a process that was killed, and the next command removes it.
+//! Keeps the layers of one image in a directory on disk.
+//!
+//! A process locks the directory for as long as the container lives. The next command removes a directory whose lock is
+//! free, because the process that made it was killed.
 
 use std::ffi::CStr;
 use std::fs::{self, DirBuilder, File};

@@ -1,6 +1,7 @@
-//! The entries of a tar archive that nobody has vouched for: ustar, with the extensions of pax and GNU.
+//! Reads the entries of an untrusted tar archive: ustar, with the extensions of pax and GNU.
 //!
-//! The crate reads the headers; the extensions, whose length an archive chooses, are read here, up to a limit.
+//! The crate `tar` reads the headers. An archive chooses the length of its extensions, so this module reads those, up
+//! to a limit.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};

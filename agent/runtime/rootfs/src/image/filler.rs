@@ -1,4 +1,5 @@
-//! A process that unpacks layers into memory, so that the container is charged for it, and the launcher stays where it is.
+//! Unpacks layers into memory in a process of its own. The kernel charges the container for that memory, and the
+//! launcher stays in its own cgroup.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};

@@ -1,4 +1,4 @@
-//! The file that `--image` names: a regular file, or a pipe that somebody writes into, as in `<(docker save web)`.
+//! Opens the file that `--image` names: a regular file or a pipe, as in `<(docker save web)`.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,5 +1,5 @@
-//! Signals that end the unpacking of an image: they are looked for whenever something is read, and while a process or a
-//! pipe is waited for.
+//! Ends the unpacking of an image by a signal. This module checks for one before each read, and while it waits for a
+//! process or a pipe.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -11,26 +11,26 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::Error;
 
-/// What ends the unpacking.
+/// Tells whether the unpacking is to end.
 pub(super) trait Stop {
-    /// Waits until something can be read, or the other side has gone; false where that does not come in time.
+    /// Waits until `descriptor` is readable or hung up. Returns false when `patience` is over.
     ///
     /// # Errors
-    /// It is to end.
+    /// A signal has come.
     fn wait(&self, descriptor: Option<BorrowedFd<'_>>, patience: Duration) -> io::Result<bool>;
 
-    /// Whether to go on.
+    /// Checks whether to go on.
     ///
     /// # Errors
-    /// Likewise.
+    /// A signal has come.
     fn check(&self) -> io::Result<()> {
         self.wait(None, Duration::ZERO).map(drop)
     }
 }
 
-/// Where signals come from, and the one that came.
+/// Ends the unpacking by the first signal that comes.
 pub(super) struct BySignal<'a> {
-    /// None: a signal ends the process.
+    /// None where the kernel ends this process by a signal.
     signals: RefCell<Option<&'a mut dyn Interrupts>>,
     came: Cell<Option<i32>>,
 }
@@ -43,7 +43,7 @@ impl<'a> BySignal<'a> {
         }
     }
 
-    /// What is to be said where a signal came.
+    /// Returns the error for the signal that came.
     pub(super) fn error(&self) -> Option<Error> {
         self.came.get().map(|signal| Error::Interrupted { signal })
     }

@@ -1,4 +1,4 @@
-//! One layer, applied to what is below it: image-spec, `layer.md`.
+//! Applies one layer to the layers below it (image-spec, `layer.md`).
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};

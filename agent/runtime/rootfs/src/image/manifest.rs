@@ -1,4 +1,4 @@
-//! Which files of an archive are an image: `manifest.json` as `docker save` writes it, or the OCI image layout
+//! Finds the files of an archive that are the image, by the `manifest.json` of `docker save` or by the OCI image layout
 //! (image-spec, `image-layout.md`).
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Which paths a layer has, in little memory however long they are.
+//! Remembers the paths of a layer in little memory, however long the paths are.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};

@@ -1,4 +1,5 @@
-//! How files are compressed: gzip and zstd are read, others are named. The unpacked size is compared with the packed size.
+//! Decompresses gzip and zstd, and names other compressions in an error. It bounds the unpacked size by the packed
+//! size.
 
 use std::io::{self, BufReader, Read};
 

@@ -1,5 +1,5 @@
-//! Layers on each other, with overlayfs: each is unpacked into what those below it give, so that the kernel itself keeps
-//! what the layer takes away.
+//! Stacks layers with overlayfs. Each layer is unpacked over those below it, so the kernel applies what the layer
+//! removes.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;

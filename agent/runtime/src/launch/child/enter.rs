@@ -1,4 +1,4 @@
-//! What a stage does beside what every new process does: it enters, and makes the copy that becomes visible.
+//! The steps that only a stage takes: it enters the container, and forks the copy that the container can see.
 
 use agent_sys::entry::Side;
 use rustix::io::Errno;

@@ -1,4 +1,4 @@
-//! The working directory, and the command.
+//! Steps that change the working directory and execute the command.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;

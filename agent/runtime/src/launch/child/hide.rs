@@ -1,4 +1,4 @@
-//! Paths of `/proc` and `/sys` that a container must not see, or not change.
+//! Steps that hide paths of `/proc` and `/sys` from the container, or make them read-only.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! Limits, ids, and privileges given up.
+//! Steps that set resource limits and ids, and give up privileges.
 
 use rustix::fs::Mode;
 use rustix::io::Errno;

@@ -1,4 +1,4 @@
-//! Mounts and device nodes.
+//! Steps that mount file systems and make device nodes.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! A pid 1 that waits for whatever dies in its namespace, and hands signals on to the command.
+//! A pid 1 that reaps each process of its namespace and passes signals on to the command.
 
 use std::ffi::CStr;
 

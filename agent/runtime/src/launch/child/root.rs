@@ -1,4 +1,4 @@
-//! A new root.
+//! Steps that change the root.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd as _;

@@ -1,4 +1,5 @@
-//! Kernel settings below `/proc/sys`. Those of interfaces are written once the launcher has connected the network.
+//! Steps that write kernel settings below `/proc/sys`. Those of interfaces come after the launcher has connected the
+//! network.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};

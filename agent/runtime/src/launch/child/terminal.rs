@@ -1,4 +1,4 @@
-//! Descriptors 0, 1 and 2, which may be a terminal of the container's own.
+//! Steps that set up descriptors 0, 1 and 2, which may be a terminal of the container.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 

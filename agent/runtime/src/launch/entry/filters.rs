@@ -1,4 +1,4 @@
-//! Filters of system calls on the way into a container.
+//! Checks that the container's filters let a process enter, and builds the filters for the way in.
 
 use agent_seccomp::Call;
 use agent_sys::entry::LAST_FORK;

@@ -1,4 +1,4 @@
-//! What is executed, and where it may be found.
+//! Prepares the command, its arguments and the paths where it may be found.
 
 use std::cell::OnceCell;
 use std::ffi::{CStr, CString};

@@ -1,4 +1,4 @@
-//! Who the command runs as, and what it may do.
+//! Prepares the ids, capabilities and resource limits of the command.
 
 use std::collections::HashSet;
 use std::ffi::CString;

@@ -1,4 +1,4 @@
-//! Mounts of a container: sources opened, options as the kernel takes them.
+//! Prepares the mounts of a container: opens their sources, and translates their options for the kernel.
 
 mod cgroups;
 mod nodes;

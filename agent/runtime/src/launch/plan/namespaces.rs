@@ -1,4 +1,4 @@
-//! Which namespaces are made, and which are joined.
+//! Decides which namespaces are made and which are joined.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;

@@ -1,5 +1,4 @@
-//! The members of OCI's configuration (runtime-spec 1.3, `specs-go/config.go`): which are carried out, and which are
-//! refused by name. None is left out in silence.
+//! The members of OCI's configuration (runtime-spec 1.3, `specs-go/config.go`). Each is carried out or refused by name.
 
 use serde_json::Value;
 

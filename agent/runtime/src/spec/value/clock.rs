@@ -1,4 +1,4 @@
-//! How far the clocks of a time namespace are ahead.
+//! Parses the offset of a clock in a time namespace.
 
 use std::str::FromStr;
 

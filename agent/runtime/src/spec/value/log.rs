@@ -1,4 +1,4 @@
-//! What a log may hold.
+//! Parses the bounds of a log.
 
 use std::ops::RangeInclusive;
 use std::str::FromStr;

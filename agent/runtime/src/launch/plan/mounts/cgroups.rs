@@ -1,4 +1,4 @@
-//! The cgroup hierarchies, as the container sees them from its cgroup namespace: mounted as the host has them.
+//! Prepares the mounts of the cgroup hierarchies, as the container sees them from its cgroup namespace.
 
 use std::ffi::{CStr, CString};
 use std::path::Path;

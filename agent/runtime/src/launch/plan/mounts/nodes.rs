@@ -1,4 +1,4 @@
-//! Device nodes.
+//! Prepares device nodes.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;

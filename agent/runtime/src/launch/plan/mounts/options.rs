@@ -1,4 +1,4 @@
-//! Options of a mount.
+//! Translates the options of a mount.
 
 use std::ffi::CString;
 

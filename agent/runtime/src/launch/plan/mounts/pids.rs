@@ -1,4 +1,4 @@
-//! `/proc` of a pid namespace that the container joins, made by the launcher, which is in another one.
+//! Mounts `/proc` of a pid namespace that the container joins. The launcher, which is in another one, makes the mount.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
