@@ -54,38 +54,38 @@ use self::plan::{ContainerPlan, Plan};
 use self::wait::{KillGuard, Wait};
 use super::order::Order;
 
-/// An init process that waits for [`Started::go`]. Dropped, it ends.
+/// An init process that waits for [`Started::go`]. It is killed on drop.
 #[derive(Debug)]
 pub struct Started {
-    /// As the host numbers it.
+    /// The pid of the init process, as the host counts.
     pub pid: Pid,
     /// A descriptor of the init process.
     pub pidfd: OwnedFd,
     channel: Channel,
     steps: &'static [Step],
     guard: KillGuard,
-    /// What is ahead where it only builds the container, and is not the one to run the command.
+    /// The entry that runs the command, where the init process only builds the container.
     ahead: Option<Ahead>,
 }
 
-/// The steps of an init process, in their order, as errors and fault points call them.
+/// Returns the names of an init process's steps in their order, as errors and fault points use them.
 pub fn init_steps() -> impl Iterator<Item = &'static str> {
     child::FIRST.iter().map(|step| step.name)
 }
 
-/// The steps of a process that enters a container, in their order.
+/// Returns the names of the steps of a process that enters a container, in their order.
 pub fn exec_steps() -> impl Iterator<Item = &'static str> {
     child::ENTER.iter().map(|step| step.name)
 }
 
-/// The command runs.
+/// A process that runs the command.
 #[derive(Debug)]
 pub struct Running {
     /// The pid of the init process, as the host counts.
     pub pid: Pid,
     /// A descriptor of the init process.
     pub pidfd: OwnedFd,
-    /// The other side of the container's terminal, where it was to have one.
+    /// The controller of the container's terminal, where the container has one.
     pub terminal: Option<OwnedFd>,
 }
 
@@ -94,7 +94,7 @@ pub struct Running {
 /// `root` is a detached mount, which becomes the root. The calling process has one thread.
 ///
 /// # Errors
-/// The order asks for what the kernel refuses, or what is not there.
+/// The kernel refuses what the order asks for, or something that the order names does not exist.
 pub fn launch(
     order: &Order,
     root: BorrowedFd<'_>,
@@ -152,7 +152,7 @@ pub fn launch(
     )
 }
 
-/// Whether the namespaces that were opened are of the containers that were named.
+/// Checks that the opened namespaces belong to the containers that the order names.
 fn check_members(order: &Order) -> Result<(), Error> {
     for (name, member) in &order.members {
         member.check().map_err(|_| {
@@ -165,13 +165,13 @@ fn check_members(order: &Order) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs one more process in a container, in all its namespaces and its root. It enters by itself, and when it is seen
-/// there it has nothing of the host's.
+/// Runs one more process in a container, in all of its namespaces and its root. The process enters by a stage; when the
+/// container can see it, it holds nothing of the host's.
 ///
-/// `container` is its init process.
+/// `container` is the container's init process.
 ///
 /// # Errors
-/// As of [`launch`]; or a signal came, or it took too long.
+/// As of [`launch`]; or a signal came, or the deadline passed.
 pub fn enter(
     container: &Pinned,
     process: &Process,
@@ -277,7 +277,7 @@ fn start(
     Ok(started)
 }
 
-/// Clones the process, with the time namespace's clocks set before anybody is in it.
+/// Clones the process. The clocks of its time namespace are set before any process is in that.
 fn born(
     plan: &Plan<'_>,
     cgroup: Option<BorrowedFd<'_>>,
@@ -321,8 +321,8 @@ fn refused(errno: Errno) -> Error {
     }
 }
 
-/// Gives the new user namespace its ids, and the root's files the owners that they have on the host, where their file
-/// system can do that.
+/// Maps the ids of the new user namespace. Gives the root's files the owners that they have on the host, where the file
+/// system supports that.
 fn map(plan: &Plan<'_>, started: &Started) -> Result<(), Error> {
     let namespaces = &plan.namespaces;
     let mapped = agent_host::launch::map_ids(started.pid, &namespaces.uid_map, &namespaces.gid_map);
@@ -347,7 +347,7 @@ fn map(plan: &Plan<'_>, started: &Started) -> Result<(), Error> {
 }
 
 impl Started {
-    /// Ends it, and says at what it had failed by then, if it had.
+    /// Kills the process, and returns the error of the step that failed before, if one did.
     pub fn failure(self) -> Option<Error> {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         let until = Instant::now() + wait::DYING;
@@ -375,11 +375,10 @@ impl Started {
         Error::of_step(name, errno, subject)
     }
 
-    /// Lets it join the cgroups of v1 whose files `tasks` these are, and go on to the command.
-    ///
+    /// Lets the process join the cgroups of v1 whose files `tasks` are given, and execute the command.
     /// # Errors
-    /// What failed in it since the clone; its [`Error::status`] is docker's exit status for that. The process has then
-    /// ended and been waited for. Or a signal came, or it took too long.
+    /// A step failed since the clone; [`Error::status`] is docker's exit status for it. The process has ended and was
+    /// reaped. Or a signal came, or the deadline passed.
     pub fn go(
         mut self,
         entrances: &Entrances<'_>,
@@ -404,8 +403,8 @@ impl Started {
         })
     }
 
-    /// Hears what it says until it has built the container, or runs the command: the container's terminal, where it has
-    /// one.
+    /// Reads the process's messages until the container is built or the command runs. Returns the container's terminal,
+    /// where it has one.
     fn hear_out(&self, interrupts: &mut dyn Interrupts) -> Result<Option<OwnedFd>, Error> {
         const WHAT: &str = "the container's init process";
         let failed = |errno| Error::step("go", WHAT, errno);

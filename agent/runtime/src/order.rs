@@ -10,13 +10,13 @@ use agent_rootfs::RootSource;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
-/// A container to be made.
+/// An order for a container.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// Letters, digits, `_`, `.` and `-`, the first a letter or digit; at most 63.
+    /// The name: letters, digits, `_`, `.` and `-`, the first a letter or digit; at most 63.
     pub name: String,
-    /// What OCI can say. `linux.cgroups_path` is the cgroup's path below the root of each hierarchy, `/agent/NAME`;
-    /// `root.path` is not used: [`Order::root`] holds more.
+    /// Everything that OCI can express. `linux.cgroups_path` is the cgroup's path below the root of each hierarchy,
+    /// `/agent/NAME`. `root.path` is not used, because [`Order::root`] holds more.
     pub spec: Spec,
     /// The source of the root file system.
     pub root: RootSource,
@@ -26,28 +26,31 @@ pub struct Order {
     pub members: BTreeMap<String, Pinned>,
     /// The system call that changes the root.
     pub change_root: ChangeRoot,
-    /// A reaper is pid 1, and the command its child.
+    /// Whether a reaper is pid 1, and the command its child.
     pub init: bool,
-    /// `process.terminal` of the spec says whether there is a terminal.
+    /// Whether the container reads the caller's standard input. `process.terminal` of the spec tells whether it has a
+    /// terminal.
     pub interactive: bool,
     /// The caller returns once the container has started (`-d`).
     pub detach: bool,
-    /// Remove its state when it ends (`--rm`); else `agent wait` and `agent logs` still find a detached one.
+    /// Whether the state is removed when the container ends (`--rm`). Else `agent wait` and `agent logs` find a
+    /// detached container afterwards.
     pub remove: bool,
-    /// How much is kept of what a detached one writes.
+    /// The bounds of a detached container's log.
     pub log: LogLimits,
-    /// Memory and swap together follow from `--memory` alone: left out where the kernel does not count swap.
+    /// Whether the limit of memory and swap follows from `--memory` alone. It is left out where the kernel does not
+    /// count swap.
     pub swap_implied: bool,
-    /// [`super::spec::complete`] makes `process` of the spec from it, once the root file system is there. `None`: the spec
-    /// is complete as it is.
+    /// What the user asked of the command. [`super::spec::complete`] makes `process` of the spec from it once the root
+    /// file system exists. None where the spec is complete.
     pub asked: Option<Asked>,
-    /// What whoever asked for it is to know.
+    /// Notes for the user.
     pub notes: Vec<String>,
-    /// By which `agent stop` asks it to end; none is SIGTERM.
+    /// The signal by which `agent stop` asks the container to end; none is SIGTERM.
     pub stop_signal: Option<Signal>,
 }
 
-/// How much is kept of what a container writes: `file_bytes` in each of `files` files.
+/// The bounds of a log: `file_bytes` in each of `files` files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLimits {
     /// The most bytes of a file.
@@ -66,10 +69,10 @@ impl Default for LogLimits {
     }
 }
 
-/// What was asked of the command, where an image and the files of the root file system have a say too.
+/// What the user asked of the command. An image and the root file system complete it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// Replaces the image's entrypoint; empty: there is to be none.
+    /// Replaces the image's entrypoint. An empty one removes it.
     pub entrypoint: Option<String>,
     /// The command, or the entrypoint's arguments.
     pub arguments: Vec<String>,
@@ -83,12 +86,12 @@ pub struct Asked {
     pub groups: Vec<String>,
 }
 
-/// How the root becomes the root.
+/// The way in which the container's root becomes the root of its processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeRoot {
     /// pivot_root(2): the host's mounts are detached.
     Pivot,
-    /// For teaching: nothing but the path is changed.
+    /// chroot(2), for teaching: only the path is changed.
     Chroot,
 }

@@ -16,14 +16,14 @@ use rustix::net::{
 };
 use rustix::process::Pid;
 
-/// Of a subject's text, in a message.
+/// The longest text of a subject in a message.
 const TEXT_BYTES: usize = 1024;
-/// Kind, step, number of the error.
+/// The bytes of the kind, the step and the number of the error.
 const HEAD_BYTES: usize = 6;
-/// Of cgroups that a new process is given: v1 has fewer hierarchies.
+/// The most cgroups that a new process is given. v1 has fewer hierarchies.
 const MOST_CGROUPS: usize = 32;
 
-/// What the launcher says.
+/// A message of the launcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum LauncherMessage {
@@ -33,24 +33,24 @@ pub(super) enum LauncherMessage {
     Go = b'g',
 }
 
-/// What the new process says.
+/// A message of the new process.
 #[derive(Debug)]
 pub(super) enum ChildReport {
-    /// A step failed: its place in the plan's table, why, and what it was about.
+    /// A step failed: its index in the table, the error, and the subject.
     Failed {
         step: u8,
         errno: Errno,
         subject: String,
     },
-    /// The container's terminal.
+    /// The controller of the container's terminal.
     Terminal(OwnedFd),
-    /// A process, whose pid is the host's number.
+    /// A process, with its pid as the host counts.
     Born { pid: Pid, pidfd: OwnedFd },
-    /// It has come to where the launcher is to die.
+    /// The process has come to the step at which the launcher is to die.
     Fault,
-    /// The container is there, and is to be entered.
+    /// The container is built, and the command may enter it.
     Built,
-    /// It has closed its side: the command runs, or it was killed.
+    /// The process has closed its side: the command runs, or the process was killed.
     Closed,
 }
 
@@ -60,18 +60,18 @@ const FAULT: u8 = b'X';
 const BORN: u8 = b'B';
 const BUILT: u8 = b'C';
 
-/// One side.
+/// One side of the protocol.
 #[derive(Debug)]
 pub(super) struct Channel(ChannelEnd);
 
 #[derive(Debug)]
 enum ChannelEnd {
     Socket(OwnedFd),
-    /// That of a process which is to have no descriptor: it reports, and nobody answers.
+    /// The side of a process that may have no descriptor. It reports through shared memory, and gets no answer.
     Shared(Shared),
 }
 
-/// The launcher's side, and the new process's.
+/// Returns the launcher's side, and the new process's.
 pub(super) fn pair() -> Result<(Channel, Channel), Errno> {
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
@@ -97,13 +97,12 @@ impl Channel {
         }
     }
 
-    /// What can be read when the other side has said something, or is gone.
+    /// Returns a descriptor that is readable when the other side has sent a message, or has closed its side.
     pub(super) fn descriptor(&self) -> Result<BorrowedFd<'_>, Errno> {
         self.socket().map(|socket| socket.as_fd())
     }
 
-    /// Gives its descriptor another number, whoever has that. The next number is returned, from which on there is none of
-    /// it.
+    /// Moves the descriptor to `number`, and closes what has that number. Returns the next free number.
     pub(super) fn move_to(&mut self, number: RawFd) -> Result<RawFd, Errno> {
         let ChannelEnd::Socket(socket) = &mut self.0 else {
             return Ok(number);
@@ -118,12 +117,12 @@ impl Channel {
         send(self.socket()?, &[word as u8], SendFlags::NOSIGNAL).map(drop)
     }
 
-    /// Says [`LauncherMessage::Go`], with the files `tasks` of the cgroups of v1 that the new process is to join.
+    /// Sends [`LauncherMessage::Go`] with the files `tasks` of the cgroups of v1 that the new process joins.
     pub(super) fn say_go(&self, tasks: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         self.give(&[LauncherMessage::Go as u8], tasks)
     }
 
-    /// Waits for [`LauncherMessage::Go`], and hands each file that comes with it to `join`.
+    /// Waits for [`LauncherMessage::Go`], and passes each file that comes with it to `join`.
     pub(super) fn wait_for_go(
         &self,
         mut join: impl FnMut(OwnedFd) -> Result<(), Errno>,
@@ -155,7 +154,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Waits for a word; EPIPE where the launcher is gone.
+    /// Waits for a message. Returns EPIPE where the launcher has died.
     pub(super) fn wait_for(&self, word: LauncherMessage) -> Result<(), Errno> {
         let mut said = [0u8];
         loop {
@@ -169,7 +168,7 @@ impl Channel {
         }
     }
 
-    /// Nobody is left to be told where this fails.
+    /// Reports a failed step. Where this fails, no launcher is left to read it.
     pub(super) fn fail(&self, step: u8, errno: Errno, subject: &CStr) {
         let socket = match &self.0 {
             ChannelEnd::Socket(socket) => socket,
@@ -190,7 +189,7 @@ impl Channel {
         let _ = rustix::io::write(socket, message.get(..length).unwrap_or(&message));
     }
 
-    /// Lets the launcher die; comes back when it is dead.
+    /// Asks the launcher to die, for a test, and returns when it is dead.
     pub(super) fn fault(&self) {
         match &self.0 {
             ChannelEnd::Socket(socket) => {
@@ -206,7 +205,7 @@ impl Channel {
         }
     }
 
-    /// Says that the container is there; comes back when the launcher is gone.
+    /// Reports that the container is built, and returns when the launcher is gone.
     pub(super) fn built(&self) {
         if let ChannelEnd::Socket(socket) = &self.0 {
             let _ = rustix::io::write(socket, &[BUILT; HEAD_BYTES]);
@@ -218,13 +217,13 @@ impl Channel {
         self.give(&[TERMINAL; HEAD_BYTES], &[terminal])
     }
 
-    /// Tells of a process that was made for the other side.
+    /// Sends a process that was made for the other side.
     pub(super) fn give_birth(&self, pid: Pid, pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
         let [a, b, c, d] = pid.as_raw_nonzero().get().to_ne_bytes();
         self.give(&[BORN, 0, a, b, c, d], &[pidfd])
     }
 
-    /// Sends a message with descriptors; E2BIG where they are too many.
+    /// Sends a message with descriptors. Returns E2BIG where there are too many.
     fn give(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_CGROUPS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -242,7 +241,7 @@ impl Channel {
         .map(drop)
     }
 
-    /// The next report.
+    /// Receives the next message.
     pub(super) fn hear(&self) -> Result<ChildReport, Errno> {
         let mut message = [0u8; HEAD_BYTES + TEXT_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

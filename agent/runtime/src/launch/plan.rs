@@ -38,19 +38,19 @@ pub(super) struct Plan<'a> {
     pub identity: ProcessIdentity,
     pub filters: &'a [agent_seccomp::FilterProgram],
     pub command: Command,
-    /// A reaper is to be pid 1, and the command its child: where this process's arguments and environment are, which the
-    /// container is not to see there.
+    /// The memory of this process's arguments and environment, where a reaper is pid 1 and the command its child. The
+    /// reaper clears it, because the container could read it.
     pub reaper: Option<StartArea>,
-    /// The step behind which the new process is to stop.
+    /// The step after which the new process stops itself, for a test.
     pub hold: Option<String>,
     /// What only the stage of an entry has.
     pub stage: Option<Stage>,
 }
 
-/// What only a stage does on its way.
+/// The part of a plan that only a stage has.
 #[derive(Debug)]
 pub(super) struct Stage {
-    /// Descriptors of namespaces, and what of them is joined.
+    /// Descriptors of namespaces, the types to join through each, and the subject for errors.
     pub joins: Vec<(OwnedFd, i32, CString)>,
     /// The files `tasks` of the cgroups to join.
     pub cgroups: Vec<OwnedFd>,
@@ -66,24 +66,24 @@ pub(super) struct Stage {
     pub shared: Shared,
 }
 
-/// What only a container's init process does.
+/// The part of a plan that only a container's init process has.
 #[derive(Debug)]
 pub(super) struct ContainerPlan<'a> {
     pub root: BorrowedFd<'a>,
     pub change_root: ChangeRoot,
-    /// Files of root in it are the container's root's, in a user namespace too. Not so for the host's tree, whose files
-    /// were never meant for the container.
+    /// Whether root's files in it belong to the container's root, in a user namespace too. It is false for the host's
+    /// own files, which are not meant for the container.
     pub maps_owners: bool,
     pub read_only: bool,
-    /// What the root's mount is to be at last; private until then.
+    /// The propagation type of the root's mount in the end. It is private until then.
     pub propagation: Option<Propagation>,
     pub host_name: Option<CString>,
     pub domain_name: Option<CString>,
     pub mounts: Mounts,
-    /// Paths below /proc/sys, and values.
+    /// Paths below /proc/sys, with their values.
     pub sysctl: Vec<(CString, CString)>,
     pub hidden: Hidden,
-    /// Of what is mounted late.
+    /// Hidden paths of what is mounted late.
     pub hidden_late: Hidden,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Hidden {
     pub read_only: Vec<CString>,
 }
 
-/// A string as the kernel takes it.
+/// Converts a string to the kernel's form.
 pub(super) fn text(value: impl AsRef<[u8]>) -> Result<CString, Error> {
     let value = value.as_ref();
     CString::new(value).map_err(|_| Error::Zero {
@@ -142,7 +142,7 @@ impl<'a> ContainerPlan<'a> {
     }
 }
 
-/// Programs in Go write an empty text for none.
+/// Leaves out empty texts, which programs in Go write for none.
 fn name(said: &Option<String>) -> Result<Option<CString>, Error> {
     let said = said.as_ref().filter(|name| !name.is_empty());
     said.map(text).transpose()
@@ -180,7 +180,7 @@ fn sysctl(linux: &Linux) -> Result<Vec<(CString, CString)>, Error> {
     Ok(all)
 }
 
-/// Descriptors 0, 1 and 2 of the new process.
+/// Returns descriptors 0, 1 and 2 of the new process.
 impl Stdio {
     pub(super) fn files(&self) -> Option<(Option<&OwnedFd>, &OwnedFd, &OwnedFd)> {
         match self {
