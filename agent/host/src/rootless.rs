@@ -18,7 +18,10 @@ use rustix::process::{Pid, WaitOptions, getpid};
 use crate::subordinate::{SubordinateRange, of_user};
 
 /// Why an ordinary user cannot run a container here.
-#[allow(missing_docs, reason = "the messages document the variants and their fields")]
+#[allow(
+    missing_docs,
+    reason = "the messages document the variants and their fields"
+)]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 mod request;
 
-use request::{LinkKind, NetworkLink, LinkSocket, Route};
+use request::{LinkKind, LinkSocket, NetworkLink, Route};
 
 /// The group of interfaces on the host that are the agent's: "agnt".
 pub const GROUP: u32 = 0x6167_6e74;
@@ -49,7 +49,10 @@ pub enum Network {
 pub type LockBridges<'a> = &'a dyn Fn() -> io::Result<File>;
 
 /// Why a container's interfaces cannot be made or removed.
-#[allow(missing_docs, reason = "the messages document the variants and their fields")]
+#[allow(
+    missing_docs,
+    reason = "the messages document the variants and their fields"
+)]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The lock of the bridges cannot be taken.

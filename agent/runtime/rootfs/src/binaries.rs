@@ -2,8 +2,8 @@
 
 mod cache;
 mod elf;
-mod loader;
 mod links;
+mod loader;
 mod tokens;
 
 use std::collections::BTreeSet;
@@ -156,7 +156,11 @@ impl CopyPlan {
     ///
     /// # Errors
     /// A file cannot be read or written, or there is no room for it.
-    pub(crate) fn write(&self, directory: BorrowedFd<'_>, budget: &mut UnpackBudget) -> Result<(), Error> {
+    pub(crate) fn write(
+        &self,
+        directory: BorrowedFd<'_>,
+        budget: &mut UnpackBudget,
+    ) -> Result<(), Error> {
         // Where the container has other ids, its root is mounted with those.
         let owners = OwnerMap::default();
         let mut inside = Inside::new(directory, &owners);
@@ -189,7 +193,11 @@ impl CopyPlan {
     }
 
     /// A program from a directory that is not in the container's PATH is called by its name all the same.
-    fn link_programs(&self, inside: &mut Inside<'_>, budget: &mut UnpackBudget) -> Result<(), Error> {
+    fn link_programs(
+        &self,
+        inside: &mut Inside<'_>,
+        budget: &mut UnpackBudget,
+    ) -> Result<(), Error> {
         for program in &self.programs {
             let (Some(directory), Some(name)) = (program.parent(), program.file_name()) else {
                 continue;
@@ -214,7 +222,8 @@ fn put(inside: &mut Inside<'_>, piece: &PathEntry, budget: &mut UnpackBudget) ->
     match piece {
         PathEntry::Link { path, target } => {
             let relative = relative(path);
-            let made = inside.symbolic_link(relative, target.as_os_str(), FileAccess::of_root(0o777));
+            let made =
+                inside.symbolic_link(relative, target.as_os_str(), FileAccess::of_root(0o777));
             made.map_err(Error::io("make the root's", relative))
         }
         PathEntry::File { path } => {

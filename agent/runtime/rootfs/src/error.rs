@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 /// Why a root file system cannot be made.
-#[allow(missing_docs, reason = "the messages document the variants and their fields")]
+#[allow(
+    missing_docs,
+    reason = "the messages document the variants and their fields"
+)]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("there is no {}: {wanted}", path.display())]

@@ -5,12 +5,12 @@ mod disk;
 mod entries;
 mod filler;
 mod input;
+mod interruption;
 mod layer;
 mod manifest;
 mod names;
 mod packed;
 mod stack;
-mod interruption;
 
 use std::fs::File;
 use std::io::Read;
@@ -23,10 +23,10 @@ pub use disk::{Disk, sweep};
 use entries::Bad;
 use filler::Filled;
 use input::Input;
+use interruption::{BySignal, Stop};
 pub use manifest::MOST_CONFIG_BYTES;
 use rustix::fs::{MemfdFlags, memfd_create};
 use stack::Stack;
-use interruption::{BySignal, Stop};
 
 use super::budget::UnpackBudget;
 use super::owners::OwnerMap;

@@ -127,7 +127,12 @@ impl<'root> Inside<'root> {
     }
 
     /// Makes a symbolic link, in the place of what is there. Where it leads to is nobody's business but the container's.
-    pub(crate) fn symbolic_link(&mut self, path: &Path, target: &OsStr, access: FileAccess) -> io::Result<()> {
+    pub(crate) fn symbolic_link(
+        &mut self,
+        path: &Path,
+        target: &OsStr,
+        access: FileAccess,
+    ) -> io::Result<()> {
         let name = named(path)?;
         let owner = self.owner(access)?;
         self.replace(path, |parent, name| fs::symlinkat(target, parent, name))?;
@@ -343,7 +348,9 @@ fn remove(parent: impl AsFd, name: impl Arg + Copy) -> io::Result<()> {
 }
 
 /// What is in a directory, but `.` and `..`; one after the other, since there can be many.
-pub(crate) fn names(directory: impl AsFd) -> Result<impl Iterator<Item = Result<CString, Errno>>, Errno> {
+pub(crate) fn names(
+    directory: impl AsFd,
+) -> Result<impl Iterator<Item = Result<CString, Errno>>, Errno> {
     let entries = Dir::read_from(directory)?;
     let names = entries.map(|entry| Ok(entry?.file_name().to_owned()));
     Ok(names.filter(|name| {

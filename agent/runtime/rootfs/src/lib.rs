@@ -4,7 +4,6 @@
 
 #![warn(missing_docs, unreachable_pub)]
 
-mod private_mounts;
 mod binaries;
 mod budget;
 mod error;
@@ -12,10 +11,11 @@ mod image;
 mod inside;
 pub mod lookup;
 mod owners;
+mod private_mounts;
 pub mod propagation;
+mod resolve;
 mod source;
 mod tree;
-mod resolve;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -75,8 +75,13 @@ pub fn prepare(
             mount
         }
         RootSource::Image(path) => {
-            let image =
-                image::unpack(path, &OwnerMap::of(spec), memory_limit(spec), charge, signals)?;
+            let image = image::unpack(
+                path,
+                &OwnerMap::of(spec),
+                memory_limit(spec),
+                charge,
+                signals,
+            )?;
             return Ok(RootFs {
                 mount: image.mount,
                 name: image.name.unwrap_or_else(|| source.name()),

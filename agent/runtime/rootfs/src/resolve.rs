@@ -41,7 +41,11 @@ pub(crate) struct ResolvedDirectory {
 ///
 /// # Errors
 /// Something else is there; a link on it leads to nothing (EEXIST), or all of them lead too far.
-pub(crate) fn find(root: BorrowedFd<'_>, path: &Path, steps: &mut u64) -> io::Result<ResolvedDirectory> {
+pub(crate) fn find(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    steps: &mut u64,
+) -> io::Result<ResolvedDirectory> {
     let is_root = path.as_os_str().is_empty();
     let plain = if is_root { Path::new(".") } else { path };
     let inside = lookup::inside(ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS);

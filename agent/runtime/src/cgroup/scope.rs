@@ -55,7 +55,11 @@ pub(super) enum Refusal {
 
 impl Scope {
     /// Asks the user's systemd for a scope, and waits until this process, which is under these limits, is in it.
-    pub(super) fn ask(hierarchies: &Hierarchies, v2: &Mounted, bounds: &Bounds) -> Result<Self, Refusal> {
+    pub(super) fn ask(
+        hierarchies: &Hierarchies,
+        v2: &Mounted,
+        bounds: &Bounds,
+    ) -> Result<Self, Refusal> {
         if hierarchies.layout() != Layout::V2 {
             return Err(Refusal::Version);
         }

@@ -166,7 +166,7 @@ pub(super) struct Child<'a> {
     hierarchies: Option<OwnedFd>,
     /// The container's side of its terminal.
     terminal: Option<OwnedFd>,
-    /// The streams that a reaper closes.
+    /// The memory that a reaper gives back (agent_sys::forget).
     memory: Option<Memory>,
 }
 

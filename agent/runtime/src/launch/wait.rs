@@ -141,18 +141,18 @@ pub(super) fn comes(descriptor: BorrowedFd<'_>, until: Instant) -> bool {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// No signal comes.
-    pub struct Silent {
+    pub(crate) struct Silent {
         pipe: Pipe,
         /// Open: the pipe does not end.
         _write: OwnedFd,
     }
 
     impl Silent {
-        pub fn new() -> Self {
+        pub(crate) fn new() -> Self {
             let (read, _write) = rustix::pipe::pipe().unwrap();
             let pipe = Pipe(read);
             Self { pipe, _write }

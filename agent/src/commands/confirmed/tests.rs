@@ -16,7 +16,7 @@ fn named(cgroup: &str, name: &str) -> RunningContainer {
 }
 
 /// Confirms what is below the directories of engines.
-fn fresh() -> Fresh {
+fn fresh() -> Confirmer {
     let believed = |claim: &Claim| {
         let starts = ["/docker/", "/agent/", "/user/agent/"];
         let believed = starts.iter().any(|it| claim.cgroup.starts_with(it));
@@ -26,7 +26,7 @@ fn fresh() -> Fresh {
             ..Confirmation::of(claim)
         })
     };
-    Fresh {
+    Confirmer {
         witnesses: Witnesses::new(believed),
         engine: None,
         by: EngineArgs::default(),
@@ -49,7 +49,7 @@ async fn found(name: &str) -> Result<Option<String>, String> {
         claimed("/evil/agent/only"),
         claimed(&format!("/evil/docker/{ID}")),
     ];
-    let known = Search::new(name, &found, &fresh()).any().await;
+    let known = ContainerSearch::new(name, &found, &fresh()).any().await;
     let known = known.map_err(|error| error.to_string())?;
     Ok(known.map(|it| it.container.cgroup))
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use agent_host::regular::{self, Links};
 
 use super::cache;
-use super::elf::{self, ElfTarget, ElfFile};
+use super::elf::{self, ElfFile, ElfTarget};
 use super::tokens::LoaderTokens;
 use crate::Error;
 

@@ -103,7 +103,8 @@ mod tests {
             big_endian: false,
             machine: 62,
         };
-        let replaced = |text: &str| LoaderTokens::of(kind).replace_in(text.as_ref(), Path::new("/opt/x"));
+        let replaced =
+            |text: &str| LoaderTokens::of(kind).replace_in(text.as_ref(), Path::new("/opt/x"));
         assert_eq!(replaced("$ORIGIN/../lib"), [Path::new("/opt/x/../lib")]);
         let both = replaced("/a/${ORIGIN}b/$PLATFORM");
         assert_eq!(both, [Path::new("/a//opt/xb/x86_64")]);

@@ -217,14 +217,14 @@ impl<R: Read> Read for Counted<R> {
 mod tests {
     use std::io::Write as _;
 
-    use flate2::Compression;
     use flate2::write::GzEncoder;
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
+    use super::super::entries::is_refused;
     use super::*;
 
     fn packed(chunk: &[u8], times: usize) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::best());
         for _ in 0..times {
             encoder.write_all(chunk).unwrap();
         }
