@@ -108,7 +108,7 @@ impl Patience {
 
     /// Whether the connection is to be closed already.
     #[cfg(test)]
-    pub async fn has_ended(&self) -> bool {
+    pub(crate) async fn has_ended(&self) -> bool {
         tokio::time::timeout(Duration::ZERO, self.end())
             .await
             .is_ok()
