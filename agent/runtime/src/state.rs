@@ -10,7 +10,7 @@
 //! | `config.json` | the OCI spec that is carried out, for `agent exec` |
 //! | `state.room` | room for the record of how a detached container ended |
 //!
-//! What a detached container wrote is elsewhere ([`logs`]).
+//! `state/logs.rs` tells where the output of a detached container is.
 //!
 //! The lock is one of fcntl(2): it belongs to the process, so that no child keeps it, and the kernel lets it go
 //! whatever the process dies of. A directory whose lock is free and whose record does not say `exited` is what a

@@ -3,7 +3,7 @@
 //! file's number, so that a reader sees where files are missing.
 //!
 //! A log is bounded: a file that is full becomes `log.1`, that before it `log.2`, and the oldest goes
-//! ([`Limits`](crate::order::LogLimits)). It is on a disk, in a directory of the container's own ([`place`]), so
+//! ([`Limits`](crate::order::LogLimits)). It is on a disk, in a directory of the container's own (`log/place.rs`), so
 //! that what a container writes takes neither memory nor room for another one's state.
 
 use std::fs::File;
