@@ -1,15 +1,15 @@
 //! The subcommands, one file for each: arguments and wiring only.
 
+mod confirmed;
 mod doctor;
-mod elsewhere;
 mod engine;
 mod exec;
-mod first_process;
+mod init_process;
 mod inspect;
-mod known;
 mod logs;
 mod mechanisms;
 mod ns;
+mod other_owners;
 mod ps;
 mod records;
 mod rm;
@@ -27,15 +27,18 @@ mod watch;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use agent_pipeline::Pipeline;
 use agent_runtime::launch::stage;
 use agent_runtime::state::Store;
 use agent_runtime::supervise;
 use agent_tracer::kernel::probes::{Mechanism, ProbeState};
 use clap::Subcommand;
 
-use agent_pipeline::Pipeline;
-
 /// The subcommands of the program.
+#[allow(
+    missing_docs,
+    reason = "clap prints the doc of each variant's arguments"
+)]
 #[derive(Subcommand)]
 pub enum Command {
     Serve(serve::Args),
@@ -55,6 +58,10 @@ pub enum Command {
 }
 
 /// `agent run` alone, so that a launch does not wait for the arguments of all other commands.
+#[allow(
+    missing_docs,
+    reason = "clap prints the doc of each variant's arguments"
+)]
 #[derive(Subcommand)]
 pub enum Launch {
     Run(Box<run::Args>),

@@ -1,4 +1,4 @@
-//! What `agent serve` answers: over TCP what a network may know, over the unix socket all.
+//! The HTTP server of `agent serve`. TCP serves only what a network may know; the unix socket serves everything.
 
 mod accept;
 mod admission;
@@ -7,17 +7,20 @@ mod events;
 mod pages;
 mod patience;
 mod scrapes;
-pub mod socket;
+pub(crate) mod socket;
 
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-pub use accept::listen;
+pub(crate) use accept::listen;
 use accept::{Service, Tcp};
 use admission::{Admission, Bounds};
+use agent_metrics::scrape::Scraper;
+use agent_metrics::traffic::{Side, Traffic};
 use agent_model::text;
+use agent_pipeline::PipelineState;
 use agent_stream::streams::EventStreams;
 use answer::Text;
 use axum::Router;
@@ -26,11 +29,6 @@ use scrapes::Scrapes;
 use socket::Socket;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
-
-use agent_metrics::scrape::Scraper;
-use agent_metrics::traffic::Side;
-use agent_metrics::traffic::Traffic;
-use agent_pipeline::PipelineState;
 
 /// How long open connections may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_millis(250);
@@ -45,7 +43,7 @@ const LONG_REQUEST: usize = 128 << 10;
 const SHORT_REQUEST: usize = 16 << 10;
 
 /// What the answers are made from.
-pub struct Server {
+pub(crate) struct Server {
     streams: Arc<EventStreams>,
     pipeline: Arc<OnceLock<Arc<PipelineState>>>,
     scrapes: Arc<Scrapes>,
@@ -55,7 +53,7 @@ pub struct Server {
 
 impl Server {
     /// One that is not ready yet; streams can be opened.
-    pub fn new(streams: Arc<EventStreams>, scraper: Scraper) -> Self {
+    pub(crate) fn new(streams: Arc<EventStreams>, scraper: Scraper) -> Self {
         let (stopping, _) = watch::channel(false);
         let pipeline = Arc::new(OnceLock::new());
         Self {
@@ -68,7 +66,7 @@ impl Server {
     }
 
     /// Tracing is under way.
-    pub fn set_ready(&self, pipeline: &Arc<PipelineState>) {
+    pub(crate) fn set_ready(&self, pipeline: &Arc<PipelineState>) {
         // There is one pipeline for the life of a server.
         let _ = self.pipeline.set(Arc::clone(pipeline));
         // Of the streams that were opened meanwhile.
@@ -87,7 +85,7 @@ fn scrapes(pipeline: &Arc<OnceLock<Arc<PipelineState>>>, scraper: Scraper) -> Ar
 }
 
 /// The servers, under way.
-pub struct Serving {
+pub(crate) struct Serving {
     server: Arc<Server>,
     /// Ends when all connections have.
     alive: mpsc::Receiver<Infallible>,
@@ -97,7 +95,7 @@ pub struct Serving {
 ///
 /// # Errors
 /// Where the socket cannot be given to the runtime.
-pub fn serve(
+pub(crate) fn serve(
     server: Arc<Server>,
     tcp: TcpListener,
     socket: &Socket,
@@ -132,7 +130,7 @@ pub fn serve(
 
 impl Serving {
     /// Takes no more requests, ends the streams, and waits a little for what is under way.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.server.stopping.send_replace(true);
         // What is not done in time is cut off.
         let _ = tokio::time::timeout(GRACE, self.alive.recv()).await;

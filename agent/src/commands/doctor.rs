@@ -13,6 +13,8 @@ use agent_tracer::kernel::choice::Mechanisms;
 use agent_tracer::kernel::probes::{ProbeState, ProbeStatus, see_events};
 use serde::Serialize;
 
+use crate::commands::screen::Output;
+
 /// Show what this kernel and these privileges allow, and why
 ///
 /// Loads and attaches every probe for a moment. Shows for each the mechanism that works, or the error
@@ -25,12 +27,6 @@ pub struct Args {
 
     #[command(flatten)]
     mechanisms: super::mechanisms::MechanismArgs,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Output {
-    Human,
-    Json,
 }
 
 /// The findings.
@@ -62,7 +58,7 @@ struct Hierarchy {
     mount: String,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let report = examine(args);
     let text = match args.output {
         Output::Human => human(&report),

@@ -6,25 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use agent_engines::docker;
+use agent_engines::docker::{Client, DockerState, EngineError};
+use agent_engines::witness::ask::Asker;
+use agent_engines::witness::engine::inspect;
+use agent_engines::witness::{Intents, Records};
+use agent_host::hierarchy::Hierarchies;
 use agent_model::lock::lock;
 use agent_model::text;
+use agent_pipeline::PipelineState;
+use agent_pipeline::look::{HostLook, look};
+use agent_registry::claim::Witnesses;
 use agent_registry::registry::Registry;
 use agent_registry::registry::names::EngineMessage;
 use anyhow::Context as _;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
-
-use super::known;
-use agent_engines::docker;
-use agent_engines::docker::Client;
-use agent_engines::docker::DockerState;
-use agent_engines::docker::EngineError;
-use agent_engines::witness::Intents;
-use agent_engines::witness::ask::Asker;
-use agent_engines::witness::engine::inspect;
-use agent_pipeline::PipelineState;
-use agent_pipeline::look::HostLook;
-use agent_pipeline::look::look;
 
 /// The time that a command waits for an engine's answer. On a busy machine an answer takes seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -95,7 +92,7 @@ impl EngineArgs {
     /// Scans the host once, and adds the names that the engine reports in time.
     pub async fn look(&self) -> anyhow::Result<HostLook> {
         let client = self.connect().await;
-        let witnesses = known::witnesses(Intents::Leave, client.as_ref().map(known::state))?;
+        let witnesses = witnesses(Intents::Leave, client.as_ref().map(state))?;
         let looked = tokio::task::spawn_blocking(move || look(Path::new("/"), &witnesses));
         let mut look = looked.await.context("the look panicked")??;
         if let Some(client) = client {
@@ -171,6 +168,23 @@ impl Engine {
             }
         });
     }
+}
+
+/// The records and engines that can confirm a claim.
+///
+/// # Errors
+/// The host's hierarchies cannot be found.
+pub(super) fn witnesses(
+    intents: Intents,
+    docker: Option<Arc<DockerState>>,
+) -> anyhow::Result<Witnesses> {
+    let records = Records::new(Hierarchies::discover(Path::new("/"))?, intents, docker);
+    Ok(Witnesses::new(move |claim| records.confirm(claim)))
+}
+
+/// The state of a connected engine.
+pub(super) fn state(client: &Client) -> Arc<DockerState> {
+    Arc::new(client.state())
 }
 
 /// Applies the engine's list of containers to the registry, and asks the engine about claims that no record confirms.

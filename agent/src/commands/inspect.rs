@@ -21,10 +21,11 @@ use agent_stream::value::parse_container;
 use agent_stream::{client, socket};
 use anyhow::Context as _;
 
+use super::confirmed::{self, Confirmer, ContainerSearch};
 use super::engine::EngineArgs;
-use super::first_process::own_process;
-use super::known::{self, Fresh, Search};
+use super::init_process::own_process;
 use super::{screen, unit};
+use crate::commands::screen::Output;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,12 +58,6 @@ pub struct Args {
     engine: EngineArgs,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Output {
-    Human,
-    Json,
-}
-
 /// The source of the lists of containers and namespaces.
 enum Inventory {
     Server {
@@ -73,12 +68,14 @@ enum Inventory {
     Look(Box<HostLook>),
 }
 
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (inventory, states) = args.inventory().await?;
     let all: Vec<Container> = states.iter().map(|it| it.container.clone()).collect();
     let target = &args.target;
     let is_trusted = matches!(inventory, Inventory::Server { trusted: true, .. });
-    let fresh = Fresh::new(&args.engine).await?.believing_server(is_trusted);
+    let fresh = Confirmer::new(&args.engine)
+        .await?
+        .believing_server(is_trusted);
     let found = process_of(target, &states, &fresh).await;
     let gone = |pid: u32| {
         let why = Process::new(Path::new("/"), pid).unseen();
@@ -91,7 +88,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         if let Some(said) = unit::explained(target) {
             anyhow::bail!(said);
         }
-        anyhow::bail!("{target} is no process's number, and {}", known::NOBODY);
+        anyhow::bail!("{target} is no process's number, and {}", confirmed::NOBODY);
     };
     let pid = NonZeroU32::new(process.number()).context("a process's number")?;
     let namespaces = inventory.namespaces(pid).await?;
@@ -128,17 +125,17 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn process_of(
     target: &str,
     states: &[ContainerState],
-    fresh: &Fresh,
+    fresh: &Confirmer,
 ) -> anyhow::Result<Option<Pinned>> {
-    let found = known::running(states);
-    let search = Search::new(target, &found, fresh);
+    let found = confirmed::running(states);
+    let search = ContainerSearch::new(target, &found, fresh);
     let named = search.whole().await?.and_then(|known| known.process);
     // A container of this user's in another user's cgroup is found only by its state.
     let own = || own_process(target);
     let number = || Pinned::open(target.parse().ok()?);
     Ok(match named.or_else(own).or_else(number) {
         Some(process) => Some(process),
-        None => search.begun().await?.and_then(|known| known.process),
+        None => search.by_prefix().await?.and_then(|known| known.process),
     })
 }
 
@@ -168,7 +165,7 @@ impl Args {
     }
 
     /// The intended limits of the process's container, where they are known.
-    async fn intent(&self, pid: u32, all: &[Container], fresh: &Fresh) -> Option<Intent> {
+    async fn intent(&self, pid: u32, all: &[Container], fresh: &Confirmer) -> Option<Intent> {
         let container = container_of(Path::new("/"), pid, all)?;
         let known = fresh.know(&(container, Some(pid))).await?;
         match known.intent(self.engine.socket()).await {

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use agent_engines::witness::Intents;
+use agent_pipeline::Pipeline;
 use agent_stream::client;
 use agent_stream::client::EventSource;
 use agent_stream::filter::EventFilter;
@@ -15,11 +17,9 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use super::engine::EngineArgs;
-use agent_engines::witness::Intents;
-use agent_pipeline::Pipeline;
 
 /// The events that a command wants, and how to get them.
-pub struct Wanted<'a> {
+pub(super) struct EventRequest<'a> {
     pub filter: EventFilter,
     pub socket: &'a Path,
     /// For tracing in this process, where no server listens.
@@ -27,9 +27,9 @@ pub struct Wanted<'a> {
     pub engine: &'a EngineArgs,
 }
 
-impl Wanted<'_> {
+impl EventRequest<'_> {
     /// Opens the stream for `command`. It has every wanted event that happens after this call.
-    pub async fn open(self, command: &str) -> anyhow::Result<EventSource> {
+    pub(super) async fn open(self, command: &str) -> anyhow::Result<EventSource> {
         match client::connect(self.socket, &self.filter).await {
             Ok(events) => Ok(EventSource::Server(events)),
             Err(nobody) if nobody.is_no_server() => {
@@ -56,7 +56,7 @@ impl Wanted<'_> {
         };
         let engine = self.engine.follow();
         let state = engine.as_ref().map(|engine| Arc::clone(&engine.state));
-        let witnesses = super::known::witnesses(Intents::Leave, state)?;
+        let witnesses = super::engine::witnesses(Intents::Leave, state)?;
         let start = move || Pipeline::start(Path::new("/"), &options, streams, witnesses);
         let pipeline = tokio::task::spawn_blocking(start)
             .await

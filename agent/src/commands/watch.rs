@@ -17,8 +17,9 @@ use anyhow::bail;
 
 use super::engine::EngineArgs;
 use super::mechanisms::MechanismArgs;
-use super::records::Wanted;
+use super::records::EventRequest;
 use super::screen;
+use crate::commands::screen::Output;
 
 const EXAMPLES: &str = "\
 An event is shown if it matches any value of each option that is given. Times are UTC. A line
@@ -107,12 +108,6 @@ pub struct Args {
     engine: EngineArgs,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
-    Human,
-    Json,
-}
-
 fn parse_limit(text: &str) -> Result<NonZeroU64, &'static str> {
     text.parse().map_err(|_| "want a whole number above 0")
 }
@@ -126,11 +121,11 @@ fn parse_output(text: &str) -> Result<Output, &'static str> {
 }
 
 /// Writes events to standard output until a bound is reached or nobody reads them any more.
-pub async fn run(args: Args) -> anyhow::Result<()> {
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let stdout = io::stdout();
     let closed = output::closed(stdout.as_fd().try_clone_to_owned()?)?;
     let filter = args.filter();
-    let wanted = Wanted {
+    let wanted = EventRequest {
         filter,
         socket: &args.socket,
         mechanisms: args.mechanisms.clone().into(),

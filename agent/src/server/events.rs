@@ -1,4 +1,4 @@
-//! `/v1/events`: the stream, as NDJSON.
+//! Serves `/v1/events`, the stream of events, as NDJSON.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ const LINE: usize = 1 << 12;
 /// Events from now on, one JSON object a line, until the reader goes or the server stops.
 ///
 /// A reader may be idle for as long as nothing waits for it. One that takes nothing of what waits is given up.
-pub async fn events(
+pub(super) async fn events(
     State(server): State<Arc<Server>>,
     Extension(patience): Extension<Patience>,
     RawQuery(query): RawQuery,
@@ -97,6 +97,7 @@ mod tests {
     use std::pin::pin;
     use std::time::Duration;
 
+    use agent_metrics::traffic::Reason;
     use agent_stream::filter::EventFilter;
     use agent_stream::samples;
     use agent_stream::streams::EventStreams;
@@ -104,7 +105,6 @@ mod tests {
     use tokio::time::{Instant, timeout};
 
     use super::*;
-    use agent_metrics::traffic::Reason;
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_may_be_idle_but_takes_what_waits() {

@@ -1,4 +1,4 @@
-//! What is claimed: a limit, and who intended it.
+//! A claim: a limit, its intended value, and who intended it.
 
 use agent_host::system::page_size;
 use agent_limits::limit::Expected;
@@ -8,7 +8,8 @@ use agent_model::limit::{Bound, Device, Kind, Quantity, Value};
 
 /// A limit that is to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub struct LimitClaim {
+    /// The kind of the limit.
     pub kind: Kind,
     /// Of a rate.
     pub device: Option<Device>,
@@ -22,7 +23,7 @@ pub struct Claim {
     pub bound: Option<Bound>,
 }
 
-impl Claim {
+impl LimitClaim {
     /// That `source` intended a value.
     pub fn new(kind: Kind, value: Value, source: impl Into<String>) -> Self {
         Self {

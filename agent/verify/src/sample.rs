@@ -18,7 +18,7 @@ use agent_model::clock::Moment;
 use agent_model::hierarchy::Version;
 use agent_model::limit::{Held, Kind};
 
-use super::claim::Claim;
+use super::claim::LimitClaim;
 use super::unread::Unread;
 
 /// A cgroup that is looked at again and again.
@@ -105,7 +105,7 @@ impl Gauge {
     ///
     /// # Errors
     /// [`Error::Gone`] where the cgroup is.
-    pub fn sample(&mut self, claims: &[Claim]) -> Result<Sample, Error> {
+    pub fn sample(&mut self, claims: &[LimitClaim]) -> Result<Sample, Error> {
         let (mut readings, errors) = self.files.read(&self.hierarchies, &self.directories);
         let limits = self.limits();
         // Its usage is the time's.
@@ -113,7 +113,7 @@ impl Gauge {
         let begun = Moment::now();
         let (hits, others) = Hits::read(&self.hierarchies, &self.membership);
         let counted = [begun, Moment::now()];
-        let chain = |claim: &Claim| match limits.chain(claim.kind, claim.device) {
+        let chain = |claim: &LimitClaim| match limits.chain(claim.kind, claim.device) {
             Ok(chain) => Ok(Ok(chain)),
             Err(gone @ Error::Gone { .. }) => Err(gone),
             Err(error) => Ok(Err(Unread::from(error))),

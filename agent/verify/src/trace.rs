@@ -1,14 +1,16 @@
-//! The OOM kills that were traced while a container ran: who, when, and by whose limit.
+//! The traced OOM kills of a run: the victim, the time, and the cgroup whose limit was hit.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_model::clock::Moment;
+use agent_model::limit::Kind;
 use agent_model::lock::lock;
 use agent_stream::client::EventSource;
 use agent_stream::stream_event::{EventDetails, StreamEvent};
 use tokio::time::{Instant, sleep};
 
+use super::claim::LimitClaim;
 use super::report::Victim;
 
 /// How long a kill that the kernel has counted may take to be told of.
@@ -31,6 +33,11 @@ struct Traced {
 }
 
 impl Trace {
+    /// Tells whether OOM kills matter for the verdicts on these claims.
+    pub fn is_of_use(claims: &[LimitClaim]) -> bool {
+        claims.iter().any(|claim| claim.kind == Kind::Memory)
+    }
+
     /// Collects what comes from now on. Needs a tokio runtime.
     pub fn collect(mut source: EventSource) -> Self {
         let traced = Arc::new(Mutex::new(Traced::default()));
@@ -75,7 +82,9 @@ impl Trace {
 /// When the kernel's counts were read: at the begin of a run and at its end, each from a moment to another.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
+    /// Just before and just after the reading at the begin.
     pub begin: [Moment; 2],
+    /// Just before and just after the reading at the end.
     pub end: [Moment; 2],
 }
 

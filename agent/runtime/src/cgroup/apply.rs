@@ -18,16 +18,22 @@ use super::{Error, Note, enable};
 /// A limit that was set: one link after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
+    /// What is limited.
     pub kind: Kind,
+    /// What was asked for.
     pub intended: Value,
+    /// The version of the hierarchy that has the file.
     pub version: Version,
+    /// The file that holds the limit.
     pub file: PathBuf,
+    /// The text that was written.
     pub written: String,
+    /// What the kernel says that the file holds.
     pub read_back: Held,
 }
 
 /// The directories of one cgroup, each with the hierarchy it is in.
-pub struct Limiter<'a> {
+pub(super) struct Limiter<'a> {
     pub made: &'a [(Place, Way)],
     pub page: u64,
     pub swap_implied: bool,
@@ -35,7 +41,7 @@ pub struct Limiter<'a> {
 
 impl Limiter<'_> {
     /// Writes all limits, in the order they stand in.
-    pub fn apply(&self, wanted: &Wanted) -> Result<(Vec<Evidence>, Vec<Note>), Error> {
+    pub(super) fn apply(&self, wanted: &Wanted) -> Result<(Vec<Evidence>, Vec<Note>), Error> {
         let mut evidence = Vec::new();
         let mut notes = Vec::new();
         for (kind, value) in &wanted.limits {

@@ -13,14 +13,14 @@ use agent_model::text::error_line;
 
 /// A limit that would hold no more, or may not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Escape {
+pub(super) enum Escape {
     Left(Bound),
     Unknown(Unknown),
 }
 
 /// The first of the limits that a process is under that would not hold for one in a new cgroup below `target`. A limit
 /// that cannot be read, here or there, may be one. `most_tasks` is the limit of tasks that the new cgroup itself will have.
-pub fn find(
+pub(super) fn find(
     hierarchies: &Hierarchies,
     v2: &Mounted,
     bounds: &Bounds,

@@ -22,6 +22,7 @@ use crate::cgroup::enable;
 /// detached supervisor closes all that it has from its caller.
 #[derive(Clone, Debug)]
 pub struct Ground {
+    /// The hierarchies of the host.
     pub hierarchies: Hierarchies,
     /// Empty where nothing is delegated to an ordinary user.
     bases: Vec<Base>,
@@ -304,7 +305,7 @@ impl Base {
 }
 
 /// Whether this process is an ordinary user's, or has root's number in a user namespace only.
-pub fn is_user() -> bool {
+pub(super) fn is_user() -> bool {
     !rustix::process::geteuid().is_root() || launch::is_in_user_namespace()
 }
 

@@ -5,7 +5,7 @@ use agent_model::limit::{Kind, Limit, Value};
 use super::Error;
 
 /// What the kernel takes, for people.
-pub fn wanted(kind: Kind) -> &'static str {
+pub(super) fn wanted(kind: Kind) -> &'static str {
     match kind {
         Kind::Memory | Kind::MemoryReservation | Kind::MemoryHigh => "at least a page, in bytes",
         Kind::MemorySwap => {
@@ -23,7 +23,7 @@ pub fn wanted(kind: Kind) -> &'static str {
 }
 
 /// Why the kernel may refuse what is in that range.
-pub fn refusal(kind: Kind) -> &'static str {
+pub(super) fn refusal(kind: Kind) -> &'static str {
     match kind {
         Kind::Memory | Kind::MemorySwap => "; see memory.stat there for what is in use",
         Kind::CpuQuota => "; on v1 it may not be more than that of the cgroup above",
@@ -36,7 +36,7 @@ pub fn refusal(kind: Kind) -> &'static str {
 }
 
 /// Whether a kernel takes it. What it would only round or clamp is not what was asked for either.
-pub fn check(kind: Kind, value: &Value, page: u64) -> Result<(), Error> {
+pub(super) fn check(kind: Kind, value: &Value, page: u64) -> Result<(), Error> {
     let is_iops = matches!(kind, Kind::ReadIops | Kind::WriteIops);
     let fits = match value {
         Value::Amount(Limit::Value(number)) if kind == Kind::Pids => *number >= 1,
@@ -68,7 +68,7 @@ pub fn check(kind: Kind, value: &Value, page: u64) -> Result<(), Error> {
 }
 
 /// The error of a value that is not in the range.
-pub fn out_of_range(kind: Kind, value: &str) -> Error {
+pub(super) fn out_of_range(kind: Kind, value: &str) -> Error {
     Error::Range {
         name: format!("--{}", kind.flag()),
         value: value.to_owned(),

@@ -7,19 +7,19 @@ use agent_model::limit::{Held, Kind, Limit, Value};
 const LIMITS: [Kind; 2] = [Kind::MemoryHigh, Kind::CpuWeight];
 
 /// The member for a limit; None where it is none of these, or the value is not of it.
-pub fn member(kind: Kind, value: &Value) -> Option<(String, String)> {
+pub(crate) fn member(kind: Kind, value: &Value) -> Option<(String, String)> {
     let file = file(kind)?;
     Some((file.name.to_owned(), file.write(kind, value)?))
 }
 
 /// The limit that a member of this name holds.
-pub fn limit(name: &str) -> Option<Kind> {
+pub(crate) fn limit(name: &str) -> Option<Kind> {
     let mut limits = LIMITS.into_iter();
     limits.find(|kind| file(*kind).is_some_and(|file| file.name == name))
 }
 
 /// How much of it the text asks for.
-pub fn value(kind: Kind, text: &str) -> Option<Value> {
+pub(crate) fn value(kind: Kind, text: &str) -> Option<Value> {
     match (kind, file(kind)?.held(kind, text.as_bytes(), None)?) {
         (Kind::CpuWeight, Held::Amount(Limit::Value(weight))) => Some(Value::Weight(weight)),
         (_, Held::Amount(limit)) => Some(Value::Amount(limit)),

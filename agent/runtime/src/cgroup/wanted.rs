@@ -16,6 +16,7 @@ const USUAL_PERIOD: u64 = 100_000;
 /// The limits, in the order in which they are to be written, and what else is to be written to files of v2.
 #[derive(Debug, Default)]
 pub struct Wanted {
+    /// Each limit, with its value.
     pub limits: Vec<(Kind, Value)>,
     /// Files of v2, and the text for each.
     pub files: BTreeMap<String, String>,

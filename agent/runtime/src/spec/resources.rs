@@ -1,4 +1,4 @@
-//! Limits: flags to OCI's resources.
+//! Compiles the flags of limits to OCI's resources.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
@@ -12,7 +12,7 @@ use oci_spec::runtime::{
 
 use super::flags::Limits;
 use super::value::{Cpus, DeviceRate, MaybeNumber, MaybeSize};
-use super::{Error, Found};
+use super::{Error, SpecFacts};
 use crate::cgroup::unified;
 
 /// The least memory that docker takes. With less a container does not come as far as its command.
@@ -30,7 +30,7 @@ const UNLIMITED: i64 = -1;
 type Devices = HashMap<String, (u32, u32)>;
 
 /// The resources of a new container, and whether its limit of memory and swap together was not asked for but follows.
-pub(super) fn compile(limits: &Limits, found: &Found) -> Result<(LinuxResources, bool), Error> {
+pub(super) fn compile(limits: &Limits, found: &SpecFacts) -> Result<(LinuxResources, bool), Error> {
     check_memory(limits)?;
     check_cpus(limits, found)?;
     let mut limits = limits.clone();
@@ -53,7 +53,7 @@ fn check_memory(limits: &Limits) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_cpus(limits: &Limits, found: &Found) -> Result<(), Error> {
+fn check_cpus(limits: &Limits, found: &SpecFacts) -> Result<(), Error> {
     if let (Some(Cpus(billionths)), Some(cpus)) = (limits.cpus, found.cpus)
         && billionths > cpus as u64 * 1_000_000_000
     {

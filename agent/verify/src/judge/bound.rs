@@ -1,20 +1,20 @@
-//! The limits that the caller is under: whether they hold for what it started, too.
+//! Judges whether the caller's limits hold for what the caller started.
 //!
-//! What is claimed is where the workload is: at or below the cgroup that has the limit. That shows without a stimulus. Where
-//! the limit is the one that holds, and the workload pressed against it, what was observed counts as well.
+//! Such a limit passes without a stimulus where the workload is at or below the cgroup that has the limit. Where it is
+//! the effective limit and the workload pressed against it, the observation counts as well.
 
 use agent_limits::limit::bound::Standing;
 use agent_limits::limit::chain::Chain;
 use agent_model::limit::Bound;
 
-use super::{Facts, Finding, Undone, observation};
+use super::{ClaimFacts, Finding, Undone, observation};
 use crate::report::{Check, Effective, InFile, Intended, Verdict};
 
 /// Who is said to intend it.
 const SOURCE: &str = "the caller";
 
 /// Judges one of them.
-pub fn judge(facts: &Facts<'_>, chain: &Chain, bound: &Bound) -> Check {
+pub(super) fn judge(facts: &ClaimFacts<'_>, chain: &Chain, bound: &Bound) -> Check {
     let links = chain.own.iter().chain(&chain.above);
     let mut same = links.filter(|link| link.cgroup == bound.link.cgroup);
     let Finding {
@@ -53,7 +53,7 @@ pub fn judge(facts: &Facts<'_>, chain: &Chain, bound: &Bound) -> Check {
 }
 
 /// A limit of the caller's that may be there, or not: nobody can say.
-pub fn unknown(limit: &'static str, reason: String) -> Check {
+pub(crate) fn unknown(limit: &'static str, reason: String) -> Check {
     Check {
         limit,
         device: None,
@@ -71,7 +71,7 @@ pub fn unknown(limit: &'static str, reason: String) -> Check {
     }
 }
 
-fn finding(facts: &Facts<'_>, chain: &Chain, bound: &Bound) -> Finding {
+fn finding(facts: &ClaimFacts<'_>, chain: &Chain, bound: &Bound) -> Finding {
     let later = match facts.undone {
         Some(Undone::Moved(moved)) => return Finding::of(Verdict::Fail, moved.to_string()),
         Some(Undone::Changed(changed)) => Some(changed),

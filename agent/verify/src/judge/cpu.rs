@@ -1,6 +1,6 @@
-//! CPU time: a quota holds where no more was used than it gives in the time.
+//! Judges CPU quotas. A quota holds where the cgroup used no more than the quota gives in that time.
 //!
-//! Only a period in which processes were throttled shows that they wanted more: how much was used is no sign of that.
+//! Only a throttled period shows that the processes wanted more CPU time.
 
 use agent_host::hits::BURST;
 use agent_host::reading::Field;
@@ -21,7 +21,7 @@ const WHY: &str = "2 % of what the quota gives, or one period's quota and a slic
 const USAGE: [&str; 2] = ["cpuacct.usage", "cpu.stat"];
 const STAT: [&str; 1] = ["cpu.stat"];
 
-pub fn quota(limit: &Held, run: &Run) -> Finding {
+pub(super) fn quota(limit: &Held, run: &Run) -> Finding {
     let Held::Quota {
         quota: Limit::Value(quota),
         period,

@@ -1,4 +1,4 @@
-//! Bytes and I/Os in a second, of a block device.
+//! Judges limits on the bytes and operations of a block device.
 
 use agent_host::reading::{DeviceUse, Operation};
 use agent_limits::limit::chain::Chain;
@@ -132,7 +132,7 @@ impl Rate {
     }
 }
 
-pub fn rate(chain: &Chain, effective: &Link, run: &Run) -> Finding {
+pub(super) fn rate(chain: &Chain, effective: &Link, run: &Run) -> Finding {
     let Some(device) = chain.device else {
         return Finding::of(Verdict::Inconclusive, "no device is named");
     };

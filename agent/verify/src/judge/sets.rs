@@ -1,5 +1,5 @@
-//! CPUs: a set holds where nothing of the cgroup could run, or ran, anywhere else, although more of its threads wanted a CPU
-//! at the same time than the set has.
+//! Judges sets of CPUs and memory nodes. A set holds where no task could run elsewhere, although more tasks wanted a
+//! CPU than the set has.
 
 use agent_host::reading::Field;
 use agent_limits::limit::chain::Chain;
@@ -12,7 +12,7 @@ use crate::report::{Observed, Stimulus, Verdict};
 const PER_CPU: [&str; 1] = ["cpuacct.usage_percpu"];
 const STATUS: [&str; 1] = ["status of a process"];
 
-pub fn cpus(limit: &Held, chain: &Chain, run: &Run) -> Finding {
+pub(super) fn cpus(limit: &Held, chain: &Chain, run: &Run) -> Finding {
     let Held::Numbers(set) = limit else {
         return Finding::of(Verdict::Inconclusive, "no set holds");
     };

@@ -28,8 +28,8 @@ fn bytes(mib: u64) -> Held {
     Held::Amount(Limit::Value(mib * MIB))
 }
 
-fn claim(kind: Kind, value: Value) -> Claim {
-    Claim::new(kind, value, "--flag")
+fn claim(kind: Kind, value: Value) -> LimitClaim {
+    LimitClaim::new(kind, value, "--flag")
 }
 
 fn chain(kind: Kind, own: Held) -> Chain {
@@ -111,8 +111,8 @@ fn run() -> Run {
     }
 }
 
-fn judged(claim: &Claim, chain: &Chain, run: Option<&Run>) -> (Verdict, String) {
-    let check = judge(Facts {
+fn judged(claim: &LimitClaim, chain: &Chain, run: Option<&Run>) -> (Verdict, String) {
+    let check = judge(ClaimFacts {
         claim,
         written: None,
         chain: &Ok(chain.clone()),
@@ -122,7 +122,7 @@ fn judged(claim: &Claim, chain: &Chain, run: Option<&Run>) -> (Verdict, String) 
     (check.verdict, check.reason)
 }
 
-fn memory_claim() -> Claim {
+fn memory_claim() -> LimitClaim {
     claim(Kind::Memory, Value::Amount(Limit::Value(150 * MIB)))
 }
 
@@ -160,7 +160,7 @@ fn a_limit_that_is_not_set_as_intended_fails() {
     );
 
     let undone = chain(Kind::Memory, Held::Amount(Limit::Max));
-    let check = judge(Facts {
+    let check = judge(ClaimFacts {
         claim: &claim,
         written: None,
         chain: &Ok(good.clone()),
@@ -198,7 +198,7 @@ fn what_somebody_does_meanwhile_is_no_pass() {
             "/cg/memory.max",
         ),
     ] {
-        let check = judge(Facts {
+        let check = judge(ClaimFacts {
             claim: &claim,
             written: None,
             chain: &Ok(good.clone()),
@@ -265,7 +265,7 @@ fn memory() {
     assert_eq!(judged(&claim, &chain, Some(&before)).0, Verdict::Pass);
 }
 
-fn quota(cpus: f64) -> (Claim, Chain) {
+fn quota(cpus: f64) -> (LimitClaim, Chain) {
     let quota = Limit::Value((cpus * 100_000.0) as u64);
     let period = 100_000;
     (

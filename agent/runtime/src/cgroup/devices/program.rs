@@ -45,7 +45,7 @@ const JUMP_IF_OTHER_THAN_REGISTER: u8 = 0x5d;
 const EXIT: u8 = 0x95;
 
 /// Attaches the rules to a cgroup, until it is removed.
-pub fn attach(cgroup: &Control, rules: &[Rule]) -> Result<(), Error> {
+pub(super) fn attach(cgroup: &Control, rules: &[Rule]) -> Result<(), Error> {
     let instructions = compile(rules);
     let program = agent_sys::bpf::Program {
         kind: CGROUP_DEVICE,
