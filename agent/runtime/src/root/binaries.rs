@@ -158,7 +158,7 @@ impl Plan {
     /// A file cannot be read or written, or there is no room for it.
     pub fn write(&self, directory: BorrowedFd<'_>, budget: &mut Budget) -> Result<(), Error> {
         // Where the container has other ids, its root is mounted with those.
-        let owners = Owners::default();
+        let owners = Owners::of_caller();
         let mut inside = Inside::new(directory, &owners);
         for name in MERGED {
             let on_host = Path::new("/").join(name);
