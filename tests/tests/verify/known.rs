@@ -21,7 +21,7 @@ const SLEEP: &[&str] = &["sleep", "1000"];
 #[ignore = "needs root"]
 fn nothing_passes_that_nothing_pressed_against() {
     for (flags, command) in [
-        (&["--cpus=0.5"][..], &["true"][..]),
+        (&["--cpus=1.5"][..], &["true"][..]),
         (
             &["--cpu-period=1000000", "--cpu-quota=500000"],
             &["sleep", "1"],
