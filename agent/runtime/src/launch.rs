@@ -28,7 +28,9 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use agent_host::faults::{self, guarded};
+use agent_host::interrupts::Interrupts;
 use agent_host::pinned::Pinned;
+use agent_network::Network;
 use agent_sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
 pub use cgroups::Cgroups;
 pub use entry::Entrances;
@@ -40,7 +42,6 @@ use rustix::fs::{Uid, fchown};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 pub use stdio::Stdio;
-pub use wait::Interrupts;
 
 use self::ahead::Ahead;
 use self::channel::{Channel, Report, Word};
@@ -51,8 +52,7 @@ use self::plan::identity::Identity;
 use self::plan::namespaces::{Join, Namespaces};
 use self::plan::{Container, Plan};
 use self::wait::{Guard, Wait};
-use super::order::{Network, Order};
-use super::seccomp;
+use super::order::Order;
 
 /// A first process that waits for [`Started::go`]. Dropped, it ends.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ pub fn launch(
     root: BorrowedFd<'_>,
     cgroups: &Cgroups<'_>,
     stdio: Stdio,
-    filters: &[seccomp::Program],
+    filters: &[agent_seccomp::Program],
     interrupts: &mut dyn Interrupts,
 ) -> Result<Started, Error> {
     let Some(process) = order.spec.process() else {
@@ -174,7 +174,7 @@ pub fn enter(
     process: &Process,
     entrances: &Entrances<'_>,
     stdio: Stdio,
-    filters: &[seccomp::Program],
+    filters: &[agent_seccomp::Program],
     interrupts: &mut dyn Interrupts,
 ) -> Result<Running, Error> {
     let (kinds, root) = agent_host::launch::surroundings(container)?;

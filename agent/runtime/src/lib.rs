@@ -6,13 +6,7 @@
 
 pub mod cgroup;
 pub mod launch;
-mod lookup;
-pub mod network;
 pub mod order;
-pub mod propagation;
-pub mod root;
-pub mod rootless;
-pub mod seccomp;
 mod setting;
 pub mod spec;
 pub mod state;

@@ -1,12 +1,12 @@
 //! What is wanted of a container: values, made from flags or a bundle, that the launcher carries out.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use agent_host::pinned::Pinned;
-use agent_model::text;
 use agent_model::units::Signal;
+use agent_network::Network;
+use agent_rootfs::RootSource;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
@@ -16,9 +16,9 @@ pub struct Order {
     /// Letters, digits, `_`, `.` and `-`, the first a letter or digit; at most 63.
     pub name: String,
     /// What OCI can say. `linux.cgroups_path` is the cgroup's path below the root of each hierarchy, `/agent/NAME`;
-    /// `root.path` is not used: [`Order::root`] says more.
+    /// `root.path` is not used: [`Order::root`] holds more.
     pub spec: Spec,
-    pub root: Root,
+    pub root: RootSource,
     pub network: Network,
     /// The first processes of the containers whose namespaces the spec names by `/proc/PID/ns`.
     pub members: BTreeMap<String, Pinned>,
@@ -76,58 +76,6 @@ pub struct Asked {
     pub groups: Vec<String>,
 }
 
-/// What an image says of the command that runs in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ImageConfig {
-    pub entrypoint: Vec<String>,
-    pub command: Vec<String>,
-    /// `NAME=VALUE`.
-    pub environment: Vec<String>,
-    pub directory: Option<PathBuf>,
-    pub user: Option<String>,
-    /// By which `agent stop` asks its command to end.
-    pub stop_signal: Option<Signal>,
-}
-
-/// Where the root file system comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Root {
-    Directory(PathBuf),
-    /// The host's tree, read-only, with a /tmp of its own.
-    Host,
-    /// Programs by name or path, with the libraries that their loader needs.
-    Binaries(Vec<PathBuf>),
-    /// What `docker save` writes, or an OCI layout, as a tar archive.
-    Image(PathBuf),
-}
-
-impl Root {
-    /// Whether it is made of what somebody else chose the size of.
-    pub const fn is_unpacked(&self) -> bool {
-        matches!(self, Self::Image(_))
-    }
-
-    /// What it is called where people look: an image's file until the image has said its name, a directory, `host`,
-    /// or the programs.
-    pub fn name(&self) -> String {
-        text::cut(&self.whole_name()).to_owned()
-    }
-
-    fn whole_name(&self) -> String {
-        match self {
-            Self::Directory(path) | Self::Image(path) => path.display().to_string(),
-            Self::Host => "host".to_owned(),
-            Self::Binaries(paths) => {
-                let names = paths.iter().map(|path| {
-                    let name = path.file_name().unwrap_or(path.as_os_str());
-                    name.to_string_lossy().into_owned()
-                });
-                names.collect::<Vec<_>>().join(",")
-            }
-        }
-    }
-}
-
 /// How the root becomes the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -135,21 +83,4 @@ pub enum ChangeRoot {
     Pivot,
     /// For teaching: nothing but the path is changed.
     Chroot,
-}
-
-/// What the network namespace holds. Which namespace it is, the spec says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Network {
-    /// The loopback interface, up.
-    None,
-    /// Somebody else's namespace, or the host's: left as it is.
-    Joined,
-    /// A pair of interfaces, one here as `eth0`, its peer on the host.
-    Veth {
-        /// Address and length of the prefix.
-        address: Option<(Ipv4Addr, u8)>,
-        /// A bridge on the host, made where it is not there.
-        bridge: Option<String>,
-    },
 }

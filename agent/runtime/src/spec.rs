@@ -24,6 +24,7 @@ use std::path::PathBuf;
 
 use agent_host::pinned::Pinned;
 use agent_model::text::escape;
+use agent_rootfs::{ImageConfig, RootSource};
 use bundle::Bundle;
 use caps::Capability;
 pub use flags::Flags;
@@ -33,8 +34,8 @@ pub use mounts::Volume;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
 use value::{Clock, IdRange};
 
-use super::order::{Asked, ChangeRoot, ImageConfig, Order, Root};
-use super::{seccomp, setting};
+use super::order::{Asked, ChangeRoot, Order};
+use super::setting;
 
 /// The version of OCI's runtime specification that has all that is written here.
 const VERSION: &str = "1.2.0";
@@ -109,7 +110,7 @@ pub enum Error {
     #[error("what OCI cannot say")]
     Oci(#[from] oci_spec::OciSpecError),
     #[error(transparent)]
-    Seccomp(#[from] seccomp::Error),
+    Seccomp(#[from] agent_seccomp::Error),
 }
 
 impl Error {
@@ -169,7 +170,7 @@ pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
     let source = source(flags, found)?;
     let mut root = oci_spec::runtime::Root::default();
     root.set_path(source.name().into());
-    root.set_readonly(Some(flags.root.read_only || source == Root::Host));
+    root.set_readonly(Some(flags.root.read_only || source == RootSource::Host));
     let mut spec = Spec::default();
     spec.set_version(VERSION.to_owned());
     spec.set_root(Some(root));
@@ -264,18 +265,18 @@ pub fn to_json(spec: &Spec) -> String {
 }
 
 /// Where the root file system comes from.
-fn source(flags: &Flags, found: &Found) -> Result<Root, Error> {
+fn source(flags: &Flags, found: &Found) -> Result<RootSource, Error> {
     let asked = &flags.root;
     let absolute = |flag, path: &PathBuf| found.here.absolute(flag, path);
     if let Some(path) = &asked.rootfs {
         return Ok(if path.as_os_str() == "host" {
-            Root::Host
+            RootSource::Host
         } else {
-            Root::Directory(absolute("--rootfs", path)?)
+            RootSource::Directory(absolute("--rootfs", path)?)
         });
     }
     if let Some(path) = &asked.image {
-        return Ok(Root::Image(absolute("--image", path)?));
+        return Ok(RootSource::Image(absolute("--image", path)?));
     }
     if asked.bin.is_empty() {
         return Err(Error::NoRoot);
@@ -298,7 +299,7 @@ fn source(flags: &Flags, found: &Found) -> Result<Root, Error> {
         }
     });
     let programs: Result<_, Error> = programs.collect();
-    Ok(Root::Binaries(programs?))
+    Ok(RootSource::Binaries(programs?))
 }
 
 /// The host name, where there is one to be set.

@@ -27,10 +27,11 @@ use agent_host::user_directory::{self, UserDirectory};
 use agent_limits::limit::bound::Bounds;
 use agent_model::text::note;
 use agent_model::units::Signal;
+use agent_network::Network;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
-use super::order::{ChangeRoot, Network};
+use super::order::ChangeRoot;
 
 mod files;
 mod former;
@@ -66,6 +67,8 @@ pub fn directories_of(root: &Path, user: u32) -> Vec<PathBuf> {
 
 /// Bytes of a record or a spec: no longer one is written, and whoever reads those of others reads none.
 pub const LARGEST: u64 = 1 << 20;
+
+const _: () = assert!(agent_rootfs::MOST_CONFIG_BYTES as u64 <= LARGEST / 2);
 
 /// Bytes of a name.
 const LONGEST_NAME: usize = 63;

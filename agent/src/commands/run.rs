@@ -3,11 +3,12 @@
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
+use agent_host::rootless;
 use agent_model::text;
 use agent_runtime::order::Order;
 use agent_runtime::spec::Flags;
 use agent_runtime::state::Store;
-use agent_runtime::{root, rootless, spec, supervise};
+use agent_runtime::{spec, supervise};
 
 use super::first_process::first_process;
 
@@ -77,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn configuration(mut order: Order) -> Result<String, supervise::Error> {
     supervise::sweep(&Store::of_user());
     rootless::enter()?;
-    let tree = root::prepare(&order, &|| Ok(()), None)?;
+    let tree = agent_rootfs::prepare(&order.root, &order.spec, &|| Ok(()), None)?;
     spec::complete(&mut order, tree.image.as_ref(), tree.mount.as_fd())?;
     Ok(spec::to_json(&order.spec))
 }

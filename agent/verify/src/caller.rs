@@ -6,6 +6,8 @@ use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
 use agent_limits::limit::bound::{Bound, Bounds, Standing};
 use agent_limits::limits::{Limits, bounds};
+use agent_model::container::Container;
+use agent_registry::path::Runtime;
 
 use super::claim::Claim;
 use super::judge::unknown;
@@ -48,10 +50,20 @@ impl Caller {
     }
 
     /// What it started is to be under them, and its record does not say which they were.
-    pub fn unsaid() -> Self {
+    fn unsaid() -> Self {
         Self {
             unsaid: true,
             ..Self::default()
+        }
+    }
+
+    /// Returns the limits that a container of `agent run` was started under, by the record of the container.
+    pub fn of_container(container: &Container, bounds: Option<&Bounds>) -> Self {
+        let is_agents = container.runtime == Runtime::Agent.name();
+        match bounds {
+            Some(bounds) => Self::binding(bounds),
+            None if container.confirmed == Some(true) && is_agents => Self::unsaid(),
+            None => Self::default(),
         }
     }
 

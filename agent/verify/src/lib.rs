@@ -5,14 +5,20 @@
 
 pub mod caller;
 pub mod claim;
+mod error;
+pub mod existing;
 pub mod judge;
+pub mod launched;
 pub mod lines;
 pub mod members;
 pub mod peaks;
 pub mod report;
 pub mod run;
 pub mod sample;
+pub mod suite;
 pub mod supervised;
 pub mod trace;
 pub mod unread;
 pub mod weights;
+
+pub use error::Error;

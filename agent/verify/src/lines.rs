@@ -1,12 +1,12 @@
 //! A report for the eye: the verdict, then a block for each limit, its verdict first and then the evidence. Ids of 64 digits
 //! stand in whole once, in what is judged.
 
+use agent_model::table::{ALARM, DIM, GOOD, NAME};
 use agent_model::text::{escape, width};
 use agent_model::units::size;
 use agent_registry::place::short;
 
 use super::report::{Check, Observed, Report, Scope, Stimulus, Subject, Verdict, Victim};
-use agent_model::table::{ALARM, DIM, GOOD, NAME};
 
 /// The columns before the text of a line of evidence.
 const MARGIN: usize = 12;

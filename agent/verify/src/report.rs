@@ -199,6 +199,25 @@ pub struct Cpu {
 }
 
 impl Report {
+    /// Makes a report with the verdict of all checks.
+    pub(crate) fn new(
+        scope: Scope,
+        subject: Subject,
+        workload: Option<Workload>,
+        checks: Vec<Check>,
+        notes: Vec<String>,
+    ) -> Self {
+        Self {
+            verdict: Self::overall(&checks),
+            scope,
+            subject,
+            workload,
+            checks,
+            not_judged: Vec::new(),
+            notes,
+        }
+    }
+
     /// The worst of them: a fail before what is inconclusive.
     pub fn overall(checks: &[Check]) -> Verdict {
         let deciding = checks.iter().filter(|check| check.decides());

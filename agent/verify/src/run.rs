@@ -11,11 +11,12 @@ use agent_host::writes::Writes;
 use agent_limits::limit::Kind;
 use agent_limits::limit::chain::Chain;
 use agent_model::units::size;
-use agent_runtime::supervise::held::{Limited, Written};
+use agent_runtime::supervise::observer::{Limited, Written};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::caller::Caller;
 use super::claim::Claim;
+use super::error::Error;
 use super::judge::{Dirtied, Host, Run, Undone};
 use super::members::Members;
 use super::peaks::Peaks;
@@ -26,23 +27,6 @@ use super::unread::AllUnread;
 
 /// Between two looks. What changes and changes back in less is seen by what it does.
 pub const PAUSE: Duration = Duration::from_millis(50);
-
-/// Why there is no verdict at all.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    Host(#[from] agent_host::Error),
-    #[error("{why}")]
-    Launch { status: u8, why: String },
-    #[error("cannot talk to the supervisor of the workload")]
-    Talk(#[from] io::Error),
-    #[error("the supervisor of the workload was killed")]
-    Killed,
-    #[error("the cgroup {cgroup} was removed during the run: no verdict")]
-    Vanished { cgroup: String },
-    #[error("interrupted: no verdict")]
-    Interrupted,
-}
 
 /// What was seen of a cgroup so far.
 pub struct Watch {

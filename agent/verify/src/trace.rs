@@ -3,12 +3,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use agent_limits::limit::Kind;
 use agent_model::clock::Moment;
 use agent_model::lock::lock;
 use agent_stream::record::{Event, Record};
 use agent_stream::source::Source;
 use tokio::time::{Instant, sleep};
 
+use super::claim::Claim;
 use super::report::Victim;
 
 /// How long a kill that the kernel has counted may take to be told of.
@@ -31,6 +33,11 @@ struct Traced {
 }
 
 impl Trace {
+    /// Tells whether OOM kills matter for the verdicts on these claims.
+    pub fn is_of_use(claims: &[Claim]) -> bool {
+        claims.iter().any(|claim| claim.kind == Kind::Memory)
+    }
+
     /// Collects what comes from now on. Needs a tokio runtime.
     pub fn collect(mut source: Source) -> Self {
         let traced = Arc::new(Mutex::new(Traced::default()));

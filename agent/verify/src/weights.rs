@@ -12,9 +12,10 @@ use futures_util::future::select_all;
 
 use super::caller::{Caller, once};
 use super::claim::Claim;
+use super::error::Error;
 use super::judge;
 use super::report::{Check, Observed, Stimulus, Tolerance, Verdict};
-use super::run::{Error, Watch, gauge, interrupt, ticks, until};
+use super::run::{Watch, gauge, interrupt, ticks, until};
 use super::supervised::Supervised;
 use super::unread::AllUnread;
 

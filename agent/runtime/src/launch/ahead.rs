@@ -11,7 +11,6 @@ use rustix::process::Pid;
 use super::entry::{Entry, Streams};
 use super::plan::namespaces::{Join, Namespaces};
 use super::{Error, Stdio, terminal};
-use crate::seccomp;
 
 /// What is ahead when the container is built.
 #[derive(Debug)]
@@ -20,7 +19,7 @@ pub struct Ahead {
     /// Whether the container is among somebody else's users, who alone have rights over the pid namespace then.
     users_first: bool,
     process: Process,
-    filters: Vec<seccomp::Program>,
+    filters: Vec<agent_seccomp::Program>,
     /// None where they are a terminal of the container's.
     streams: Option<Streams>,
 }
@@ -31,7 +30,7 @@ impl Ahead {
         pids: Join,
         namespaces: &Namespaces,
         process: &Process,
-        filters: &[seccomp::Program],
+        filters: &[agent_seccomp::Program],
         stdio: Stdio,
     ) -> Result<(Stdio, Self), Error> {
         let again = |file: &OwnedFd| {

@@ -4,13 +4,14 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use agent_host::interrupts::Interrupts;
 use agent_sys::launch::{Kin, Side, clone, exit};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::channel::{self, Report};
-use super::wait::{Guard, Interrupts, Wait};
+use super::wait::{Guard, Wait};
 use super::{Error, refused};
 
 /// How long a look-up may take.

@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
 use agent_host::faults::{self, guarded};
+use agent_host::interrupts::Interrupts;
 use agent_sys::entry::{Failed, Shared, execute_with};
 use agent_sys::launch::{Kin, Side, Strings, clone, exit};
 use agent_sys::start::own_executable;
@@ -35,9 +36,8 @@ use super::plan::command::Command;
 use super::plan::identity::Identity;
 use super::plan::namespaces::Join;
 use super::stage::{self, Message};
-use super::wait::{self, Guard, Interrupts, Wait};
+use super::wait::{self, Guard, Wait};
 use super::{Error, Running, refused};
-use crate::seccomp;
 
 const WHAT: &str = "the process that enters the container";
 
@@ -56,7 +56,7 @@ pub struct Entry {
     pub joins: Vec<Join>,
     pub root: OwnedFd,
     pub process: Process,
-    pub filters: Vec<seccomp::Program>,
+    pub filters: Vec<agent_seccomp::Program>,
     pub streams: Streams,
     /// The launcher's side of the terminal that they are, where they are one.
     pub terminal: Option<OwnedFd>,

@@ -3,12 +3,13 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
+use agent_host::interrupts::Interrupts;
 use agent_sys::launch::{Kin, Side, clone, enter, exit};
 use rustix::io::Errno;
 
 use super::channel::{self, Channel, Report};
 use super::plan::namespaces::Namespaces;
-use super::wait::{self, Guard, Interrupts, Wait};
+use super::wait::{self, Guard, Wait};
 use super::{Error, refused};
 
 const STEP: &str = "join";

@@ -3,12 +3,12 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+pub use agent_rootfs::lookup::Links;
 use rustix::fs::{Mode, OFlags, mkdirat, openat, readlinkat_raw};
 use rustix::io::Errno;
 
 use super::own::Own;
-use crate::lookup;
-pub use crate::lookup::Links;
+use agent_rootfs::lookup;
 
 /// As long as the kernel takes one.
 const PATH_BYTES: usize = 4096;

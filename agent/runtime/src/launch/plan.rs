@@ -10,6 +10,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use agent_host::interrupts::Interrupts;
+use agent_rootfs::RootSource;
+use agent_rootfs::propagation::Propagation;
 use agent_sys::launch::StartArea;
 use oci_spec::runtime::{Linux, Spec};
 
@@ -20,10 +23,9 @@ use self::namespaces::Namespaces;
 pub use super::Stdio;
 use super::child::Step;
 use super::stage::Stage;
-use super::{Cgroups, Error, Interrupts};
-use crate::order::{ChangeRoot, Order, Root};
-use crate::propagation::Propagation;
-use crate::{seccomp, setting};
+use super::{Cgroups, Error};
+use crate::order::{ChangeRoot, Order};
+use crate::setting;
 
 #[derive(Debug)]
 pub struct Plan<'a> {
@@ -36,7 +38,7 @@ pub struct Plan<'a> {
     pub joined_root: Option<OwnedFd>,
     pub stdio: Stdio,
     pub identity: Identity,
-    pub filters: &'a [seccomp::Program],
+    pub filters: &'a [agent_seccomp::Program],
     pub command: Command,
     /// A reaper is to be pid 1, and the command its child: where this process's arguments and environment are, which the
     /// container is not to see there.
@@ -109,7 +111,7 @@ impl<'a> Container<'a> {
         Ok(Self {
             root,
             change_root: order.change_root,
-            maps_owners: order.root != Root::Host,
+            maps_owners: order.root != RootSource::Host,
             read_only: is_read_only(spec),
             propagation: Propagation::of_root(spec)
                 .filter(|it| matches!(it.kind, libc::MS_SHARED | libc::MS_UNBINDABLE)),

@@ -18,7 +18,6 @@ use super::plan::command::Command;
 use super::plan::identity::Identity;
 use super::plan::namespaces::Namespaces;
 use super::plan::{Plan, Stdio};
-use crate::seccomp;
 
 /// The program's name, where it is executed as a stage.
 const NAME: &str = "agent-enter";
@@ -57,16 +56,16 @@ pub struct Message {
 pub struct Filter(u32, Vec<(u16, u8, u8, u32)>);
 
 impl Filter {
-    pub fn of(program: &seccomp::Program) -> Self {
+    pub fn of(program: &agent_seccomp::Program) -> Self {
         let instructions = program.instructions.iter();
         let instructions = instructions.map(|it| (it.code, it.jt, it.jf, it.k));
         Self(program.flags, instructions.collect())
     }
 
-    fn program(&self) -> seccomp::Program {
+    fn program(&self) -> agent_seccomp::Program {
         let instructions = self.1.iter();
         let instruction = |&(code, jt, jf, k): &_| libc::sock_filter { code, jt, jf, k };
-        seccomp::Program {
+        agent_seccomp::Program {
             instructions: instructions.map(instruction).collect(),
             flags: self.0,
         }
@@ -82,7 +81,7 @@ pub struct Stage {
     pub terminal: bool,
     pub reads_nothing: bool,
     pub oom_score_adjustment: Option<i32>,
-    pub late: Vec<seccomp::Program>,
+    pub late: Vec<agent_seccomp::Program>,
     pub shared: Shared,
 }
 

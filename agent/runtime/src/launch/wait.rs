@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use agent_host::faults;
+use agent_host::interrupts::Interrupts;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -20,18 +21,6 @@ pub const DYING: Duration = Duration::from_secs(2);
 
 /// Between two looks for a fault that a test wants.
 const LOOK: Duration = Duration::from_millis(2);
-
-/// Signals to this process, some of which end a wait.
-pub trait Interrupts {
-    /// What can be read when a signal has come.
-    fn descriptor(&self) -> BorrowedFd<'_>;
-
-    /// A signal that came and wants an end. Others are kept.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    fn ending(&mut self) -> io::Result<Option<i32>>;
-}
 
 /// A wait that ends.
 pub struct Wait<'a> {

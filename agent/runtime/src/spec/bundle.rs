@@ -8,13 +8,15 @@ use std::path::{Component, Path, PathBuf};
 
 use agent_host::regular::{self, Links};
 use agent_model::units::Signal;
+use agent_network::Network;
+use agent_rootfs::RootSource;
+use agent_rootfs::propagation::Propagation;
 use oci_spec::runtime::{Linux, LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, Spec};
 
 use self::members::Left;
 use super::flags::Flags;
 use super::{Error, Found, resources};
-use crate::order::{ChangeRoot, Network, Order, Root};
-use crate::propagation::Propagation;
+use crate::order::{ChangeRoot, Order};
 use crate::setting;
 use crate::state::LARGEST;
 
@@ -144,7 +146,7 @@ pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &Found) -> Result<O
     Ok(Order {
         name: found.name.clone(),
         spec,
-        root: Root::Directory(root),
+        root: RootSource::Directory(root),
         network,
         members: BTreeMap::new(),
         change_root: ChangeRoot::Pivot,

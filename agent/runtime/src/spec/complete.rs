@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use agent_rootfs::ImageConfig;
 use oci_spec::runtime::Process;
 
 use super::Error;
 use super::environment::last_of_each;
 use super::user::Users;
-use crate::order::{Asked, ImageConfig, Order};
+use crate::order::{Asked, Order};
 
 /// Where programs are looked for unless an image or a flag says otherwise: docker's.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

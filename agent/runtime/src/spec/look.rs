@@ -5,6 +5,7 @@ use std::path::Path;
 
 use agent_host::devices::block_device;
 use agent_host::pinned::Pinned;
+use agent_host::subordinate::{SubordinateRange, of_user};
 use agent_host::system;
 use caps::{CapSet, Capability};
 use rustix::process::{Uid, geteuid, getrlimit};
@@ -118,23 +119,16 @@ fn capabilities() -> HashSet<Capability> {
         .collect()
 }
 
-/// The ids that files like /etc/subuid give a user (subuid(5)), from 0 on inside.
-fn subordinate(directory: &Path, user: Uid) -> Result<(Vec<IdRange>, Vec<IdRange>), String> {
-    let accounts = std::fs::read_to_string(directory.join("passwd")).unwrap_or_default();
-    let of_user = |line: &&str| line.split(':').nth(2) == Some(&user.as_raw().to_string());
-    let name = accounts
-        .lines()
-        .find(of_user)
-        .and_then(|it| it.split(':').next());
-    let name = name.map_or_else(|| user.as_raw().to_string(), str::to_owned);
+/// The ids that subuid(5) and subgid(5) give a user, from 0 on inside.
+fn subordinate(etc: &Path, user: Uid) -> Result<(Vec<IdRange>, Vec<IdRange>), String> {
     let ranges = |file: &str| {
-        let path = directory.join(file);
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let ranges = ranges_of(&text, &[&name, &user.as_raw().to_string()]);
+        let (login, ranges) = of_user(etc, file, user.as_raw());
+        let ranges = in_a_row(&ranges);
         if ranges.is_empty() {
-            let path = path.display();
+            let path = etc.join(file).display().to_string();
+            let login = login.unwrap_or_else(|| user.to_string());
             return Err(format!(
-                "{path} gives {name} no ids; add a line, as in {name}:100000:65536"
+                "{path} gives {login} no ids; add a line, as in {login}:100000:65536"
             ));
         }
         Ok(ranges)
@@ -142,28 +136,19 @@ fn subordinate(directory: &Path, user: Uid) -> Result<(Vec<IdRange>, Vec<IdRange
     Ok((ranges("subuid")?, ranges("subgid")?))
 }
 
-fn ranges_of(text: &str, users: &[&str]) -> Vec<IdRange> {
+/// Maps the ids inside from 0 on to these ranges, one after the other.
+fn in_a_row(ranges: &[SubordinateRange]) -> Vec<IdRange> {
     let mut inside = 0_u32;
-    let mut ranges = Vec::new();
-    for line in text.lines() {
-        let mut parts = line.trim().split(':');
-        let (user, outside, count) = (parts.next(), parts.next(), parts.next());
-        let number = |part: Option<&str>| part.and_then(|it| it.parse::<u32>().ok());
-        if let (Some(user), Some(outside), Some(count)) = (user, number(outside), number(count))
-            && users.contains(&user)
-            && count > 0
-            && outside.checked_add(count).is_some()
-            && let Some(next) = inside.checked_add(count)
-        {
-            ranges.push(IdRange {
-                inside,
-                outside,
-                count,
-            });
-            inside = next;
-        }
-    }
-    ranges
+    let ranges = ranges.iter().map_while(|range| {
+        let begin = inside;
+        inside = inside.checked_add(range.count)?;
+        Some(IdRange {
+            inside: begin,
+            outside: range.first,
+            count: range.count,
+        })
+    });
+    ranges.collect()
 }
 
 #[cfg(test)]
@@ -187,10 +172,7 @@ mod tests {
             count,
         };
         assert_eq!(
-            ranges_of(
-                &std::fs::read_to_string(directory.path().join("subuid")).unwrap(),
-                &["web", "33"]
-            ),
+            in_a_row(&of_user(directory.path(), "subuid", 33).1),
             [range(0, 100_000, 65_536), range(65_536, 300_000, 10)]
         );
         let reason = subordinate(directory.path(), Uid::from_raw(33)).unwrap_err();

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use agent_host::pinned::Pinned;
+use agent_network::Network;
 use oci_spec::runtime::{
     LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType,
 };
@@ -13,7 +14,6 @@ use oci_spec::runtime::{
 use super::flags::{Flags, NetworkFlags};
 use super::value::IdRange;
 use super::{Error, Found};
-use crate::order::Network;
 
 /// Whose namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,6 @@ use oci_spec::runtime::{
 use super::flags::{Flags, Security};
 use super::{Error, Found};
 use crate::launch::too_few_descriptors;
-use crate::seccomp;
 
 /// Docker's default set (moby: oci/caps/defaults.go).
 const DEFAULT: [Capability; 14] = [
@@ -240,9 +239,9 @@ pub(super) fn filter(asked: &Security, kept: &[Capability]) -> Result<Option<Lin
             _ => None,
         });
     Ok(match last {
-        None => Some(seccomp::default_profile(kept)),
+        None => Some(agent_seccomp::default_profile(kept)),
         Some(None) => None,
-        Some(Some(path)) => Some(seccomp::read_profile(path, kept)?),
+        Some(Some(path)) => Some(agent_seccomp::read_profile(path, kept)?),
     })
 }
 

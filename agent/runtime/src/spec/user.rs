@@ -5,11 +5,11 @@ use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
 
 use agent_host::regular;
+use agent_rootfs::lookup::{self, Links};
 use oci_spec::runtime::User;
 use rustix::fs::OFlags;
 
 use super::Error;
-use crate::lookup::{self, Links};
 
 /// Bytes of a file that are read: who made the root file system is not trusted.
 const MOST: u64 = 4 << 20;

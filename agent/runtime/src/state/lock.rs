@@ -315,10 +315,12 @@ impl Store {
     ///
     /// # Errors
     /// Another process holds it for too long.
-    pub fn lock_bridges() -> Result<File, Error> {
+    pub fn lock_bridges() -> io::Result<File> {
         let store = Self::at(DIRECTORY);
-        store.make()?;
-        lock_file(store.path.join(BRIDGES))
+        let locked = store
+            .make()
+            .and_then(|()| lock_file(store.path.join(BRIDGES)));
+        locked.map_err(io::Error::other)
     }
 }
 

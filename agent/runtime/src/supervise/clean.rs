@@ -5,12 +5,11 @@ use std::path::Path;
 
 use agent_host::hierarchy::Hierarchies;
 use agent_model::text;
+use agent_network::{self as network, Network};
 
 use super::{Error, stop};
 use crate::cgroup::{self, Cgroup, leaf};
-use crate::order::Network;
 use crate::state::{Record, Store, logs};
-use crate::{network, root};
 
 /// Removes what supervisors that were killed left: every command of the agent does that first. What cannot be removed
 /// now is tried again by the next. The names of the containers that are gone by it.
@@ -57,7 +56,7 @@ impl Rest {
     pub fn sweep(&self, store: &Store) {
         store.remove_stray_logs();
         if self.all_ended
-            && let Err(error) = root::sweep()
+            && let Err(error) = agent_rootfs::sweep()
         {
             super::say(&format!("layers of images: {error}"));
         }
@@ -77,7 +76,7 @@ pub fn remains(record: &Record) -> Result<(), Error> {
         leaf::remove(path);
     }
     if matches!(record.network, Network::Veth { .. }) {
-        network::disconnect(&record.name)?;
+        network::disconnect(&record.name, &Store::lock_bridges)?;
     }
     logs::remove(record)?;
     Ok(())

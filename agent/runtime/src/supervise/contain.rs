@@ -1,26 +1,30 @@
 //! A container's life.
 
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use agent_host::interrupts::Interrupts as _;
 use agent_host::membership::Membership;
 use agent_host::{faults, process};
+use agent_network::{self as network, Network};
+use agent_rootfs::RootFs;
 use agent_sys::fork::send_signal;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, LinuxResources, Process, Spec};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, getpid, waitid};
 
 use super::clean::Rest;
+use super::observer::Observer;
 use super::relay::Relay;
 use super::signals::Signals;
 use super::streams::{self, Wanted};
-use super::{Error, Told, clean, log};
+use super::{Error, clean, log};
 use crate::cgroup::{self, Begun, Cgroup, Ground};
-use crate::launch::{self, Cgroups, Entrances, Interrupts as _, Started, Stdio};
-use crate::order::{Network, Order};
-use crate::root::{self, Tree};
+use crate::launch::{self, Cgroups, Entrances, Started, Stdio};
+use crate::order::Order;
+use crate::spec;
 use crate::state::{NameClaim, Record, Status, Store, logs};
-use crate::{network, seccomp, spec};
 
 /// Makes a container, stays with it until it ends, and removes it. The `rest` of what others left is removed beside what
 /// its first process does.
@@ -29,7 +33,7 @@ pub fn contain(
     store: &Store,
     ground: &Ground,
     rest: Option<Rest>,
-    told: &mut Told<'_>,
+    observer: &mut Observer,
 ) -> Result<u8, Error> {
     let wanted = Wanted {
         terminal: is_terminal(&order.spec),
@@ -41,7 +45,12 @@ pub fn contain(
     // A directory may be on a file system that hangs. As long as nothing is made, signals end this process at once.
     let tree = match order.root.is_unpacked() {
         true => None,
-        false => Some(root::prepare(&order, &|| Ok(()), None)?),
+        false => Some(agent_rootfs::prepare(
+            &order.root,
+            &order.spec,
+            &|| Ok(()),
+            None,
+        )?),
     };
     let claim = store.claim(&order.name)?;
     let mut signals = Signals::catch().map_err(Error::Streams)?;
@@ -64,7 +73,7 @@ pub fn contain(
         makes,
         &mut record,
         &mut limited,
-        told,
+        observer,
     );
     let Lived {
         code,
@@ -128,12 +137,12 @@ pub const FAILED: u8 = 125;
 /// From the root file system to the last process's end.
 fn live(
     order: &mut Order,
-    tree: Option<Tree>,
+    tree: Option<RootFs>,
     wanted: Wanted,
     makes: Makes<'_>,
     record: &mut Record,
     limited: &mut bool,
-    told: &mut Told<'_>,
+    observer: &mut Observer,
 ) -> Result<Lived, Error> {
     let Makes {
         claim,
@@ -151,10 +160,13 @@ fn live(
         begun.make_all()?;
         early = Some(begun);
     }
-    let charge = || early.as_ref().map_or(Ok(()), Begun::charge_this_process);
+    let charge = || {
+        let charged = early.as_ref().map_or(Ok(()), Begun::charge_this_process);
+        charged.map_err(io::Error::other)
+    };
     let tree = match tree {
         Some(tree) => tree,
-        None => root::prepare(order, &charge, Some(&mut *signals))?,
+        None => agent_rootfs::prepare(&order.root, &order.spec, &charge, Some(&mut *signals))?,
     };
     spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
     remember_size(&mut order.spec, wanted);
@@ -174,7 +186,7 @@ fn live(
     let is_nowhere = begun.is_nowhere();
     faults::point("begun");
     let (stdio, mut relay) = streams(order, wanted, claim, record)?;
-    if let Some(leash) = told.leash().map_err(Error::Streams)? {
+    if let Some(leash) = observer.leash().map_err(Error::Streams)? {
         relay.leash(leash);
     }
     begun.check()?;
@@ -199,13 +211,13 @@ fn live(
     others();
     *limited = true;
     for note in notes {
-        told.note(&note.0);
+        observer.note(&note.0);
     }
     faults::point("limited");
     cgroup.check()?;
     let pid = started.pid.as_raw_nonzero().get().unsigned_abs();
     let born = || Membership::of(Path::new("/"), pid);
-    let held = told.limited(&cgroup, || Ok(ground.joined(&born()?, &path)));
+    let held = observer.limited(&cgroup, || Ok(ground.joined(&born()?, &path)));
     let ((), started) = beside(started, held)?;
     let placed = place(order, &cgroup, &started);
     let (entrances, started) = beside(started, placed)?;
@@ -228,7 +240,7 @@ fn live(
         record.born = process::Process::new(Path::new("/"), pid).started().ok();
     }
     claim.write(record)?;
-    told.started(running.pid.as_raw_nonzero().get());
+    observer.started(running.pid.as_raw_nonzero().get());
 
     let mut raw = None;
     if let Some(terminal) = running.terminal {
@@ -251,16 +263,16 @@ fn live(
     let code = end_of(process.as_fd())?;
     faults::point("ended");
     // Mostly nothing is left in it, and the kernel says so by removing it. A verifier looks at it before that.
-    let is_gone = !told.looks_at_the_end() && cgroup.remove_empty();
+    let is_gone = !observer.is_verifier() && cgroup.remove_empty();
     if !is_gone {
         cgroup.kill()?;
     }
     let drained = relay.drain(process.as_fd(), signals);
     drained.map_err(Error::Wait)?;
     drop(raw);
-    told.ended(code);
+    observer.ended(code);
     if matches!(order.network, Network::Veth { .. }) {
-        network::disconnect(&order.name)?;
+        network::disconnect(&order.name, &Store::lock_bridges)?;
     }
     if !is_gone {
         cgroup.remove()?;
@@ -347,10 +359,10 @@ fn has_own_processes(spec: &Spec) -> bool {
 }
 
 /// What a command of a spec may call.
-pub fn filters(spec: &Spec) -> Result<Vec<seccomp::Program>, Error> {
+pub fn filters(spec: &Spec) -> Result<Vec<agent_seccomp::Program>, Error> {
     let linux = spec.linux().as_ref();
     let profile = linux.and_then(|linux| linux.seccomp().as_ref());
-    let filter = profile.map(seccomp::compile).transpose()?;
+    let filter = profile.map(agent_seccomp::compile).transpose()?;
     Ok(filter.into_iter().collect())
 }
 
@@ -405,6 +417,7 @@ fn place<'a>(order: &Order, cgroup: &'a Cgroup, started: &Started) -> Result<Ent
         &order.name,
         started.pid,
         started.pidfd.as_fd(),
+        &Store::lock_bridges,
     )?;
     faults::point("connected");
     Ok(cgroup.entrances()?)

@@ -1,26 +1,21 @@
 //! A supervisor of its own for a container that is to outlive the command that started it.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use agent_host::interrupts::Interrupts as _;
 use agent_sys::fork::{Side, fork, leave_parent};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
+use super::observer::{Observer, SupervisorMessage, parse};
 use super::relay::pipe;
 use super::signals::Signals;
-use crate::launch::Interrupts as _;
 use crate::state::{Condition, Holder};
-
-/// What the supervisor tells its caller, each in a line: a tag, and text.
-const NOTE: u8 = b'n';
-const STARTED: u8 = b's';
-/// With the exit status in front of the text, as three digits.
-const FAILED: u8 = b'f';
 
 /// The exit status where nobody waits for it any longer.
 const UNHEARD: u8 = 125;
@@ -33,10 +28,6 @@ const LOOK: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
-
-/// Where the supervisor tells how it goes.
-#[derive(Debug)]
-pub struct Caller(Option<File>);
 
 /// What the caller heard.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -53,7 +44,7 @@ pub enum Split {
     /// The one who was called, once the supervisor has started the container or given up.
     Caller(Heard),
     /// The supervisor.
-    Supervisor(Caller),
+    Supervisor(Observer),
 }
 
 /// Makes the supervisor, which has no other descriptors of this process's than `kept`.
@@ -66,42 +57,12 @@ pub fn split(kept: &[BorrowedFd<'_>]) -> io::Result<Split> {
         Side::Child => {
             drop(ours);
             leave_parent(&[kept, &[theirs.as_fd()]].concat())?;
-            Ok(Split::Supervisor(Caller(Some(File::from(theirs)))))
+            Ok(Split::Supervisor(Observer::Caller(File::from(theirs))))
         }
         Side::Parent(supervisor) => {
             drop(theirs);
             let mut signals = Signals::catch()?;
             hear(ours, supervisor, &mut signals).map(Split::Caller)
-        }
-    }
-}
-
-impl Caller {
-    pub fn note(&mut self, text: &str) {
-        self.tell(NOTE, text);
-    }
-
-    /// The container runs: the caller may go.
-    pub fn started(&mut self) {
-        self.tell(STARTED, "");
-        self.0 = None;
-    }
-
-    pub fn failed(&mut self, status: u8, why: &str) {
-        self.tell(FAILED, &format!("{status:03}{why}"));
-        self.0 = None;
-    }
-
-    fn tell(&mut self, tag: u8, text: &str) {
-        if let Some(pipe) = &mut self.0 {
-            let mut line = vec![tag];
-            line.extend(
-                text.bytes()
-                    .map(|byte| if byte == b'\n' { b' ' } else { byte }),
-            );
-            line.push(b'\n');
-            // The caller may have been killed: the container starts all the same.
-            let _ = pipe.write_all(&line);
         }
     }
 }
@@ -232,22 +193,15 @@ impl Patience {
 }
 
 impl Heard {
-    fn of(said: &[u8]) -> Self {
-        let mut heard = Heard::default();
-        for line in said.split(|&byte| byte == b'\n') {
-            let Some((tag, text)) = line.split_first() else {
-                continue;
-            };
-            let text = String::from_utf8_lossy(text);
-            match *tag {
-                NOTE => heard.notes.push(text.into_owned()),
-                STARTED => heard.started = true,
-                _ => {
-                    let split = text.split_at_checked(3);
-                    let failed = split
-                        .and_then(|(status, why)| Some((status.parse().ok()?, why.to_owned())));
-                    heard.failed = failed.or(heard.failed);
-                }
+    fn of(messages: &[u8]) -> Self {
+        let mut heard = Self::default();
+        let lines = messages.split(|&byte| byte == b'\n');
+        for message in lines.filter_map(|line| parse(line).ok()) {
+            match message {
+                SupervisorMessage::Note(note) => heard.notes.push(note),
+                SupervisorMessage::Started { .. } => heard.started = true,
+                SupervisorMessage::Failed { status, why } => heard.failed = Some((status, why)),
+                SupervisorMessage::Limited(_) | SupervisorMessage::Ended { .. } => {}
             }
         }
         heard
@@ -256,30 +210,32 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Error;
     use super::*;
 
-    fn heard(tell: impl FnOnce(&mut Caller)) -> Heard {
+    fn heard(report: impl FnOnce(&mut Observer)) -> Heard {
         let (ours, theirs) = pipe().unwrap();
-        let mut caller = Caller(Some(File::from(theirs)));
-        tell(&mut caller);
-        drop(caller);
-        let mut said = Vec::new();
-        io::Read::read_to_end(&mut File::from(ours), &mut said).unwrap();
-        Heard::of(&said)
+        let mut observer = Observer::Caller(File::from(theirs));
+        report(&mut observer);
+        drop(observer);
+        let mut messages = Vec::new();
+        io::Read::read_to_end(&mut File::from(ours), &mut messages).unwrap();
+        Heard::of(&messages)
     }
 
     #[test]
-    fn the_caller_hears_what_the_supervisor_tells() {
+    fn the_caller_hears_what_the_supervisor_reports() {
         assert_eq!(heard(|_| {}), Heard::default());
-        let told = heard(|caller| {
-            caller.note("a\nb");
-            caller.started();
-            caller.failed(125, "after the start nobody is told");
+        let reported = heard(|supervisor| {
+            supervisor.note("a\nb");
+            supervisor.started(1);
+            supervisor.failed(&Error::SupervisorKilled);
         });
-        assert_eq!(told.notes, ["a b"]);
-        assert!(told.started);
-        assert_eq!(told.failed, None);
-        let told = heard(|caller| caller.failed(7, "x: y"));
-        assert_eq!(told.failed, Some((7, "x: y".to_owned())));
+        assert_eq!(reported.notes, ["a\nb"]);
+        assert!(reported.started);
+        assert_eq!(reported.failed, None);
+        let why = Error::SupervisorKilled.to_string();
+        let reported = heard(|supervisor| supervisor.failed(&Error::SupervisorKilled));
+        assert_eq!(reported.failed, Some((125, why)));
     }
 }

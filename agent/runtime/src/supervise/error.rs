@@ -2,8 +2,10 @@
 
 use std::io;
 
+use agent_host::rootless;
+
 use crate::state::Holder;
-use crate::{cgroup, launch, network, root, rootless, seccomp, spec, state};
+use crate::{cgroup, launch, spec, state};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -12,13 +14,13 @@ pub enum Error {
     #[error(transparent)]
     Spec(#[from] spec::Error),
     #[error(transparent)]
-    Root(#[from] root::Error),
+    Root(#[from] agent_rootfs::Error),
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
     #[error(transparent)]
-    Seccomp(#[from] seccomp::Error),
+    Seccomp(#[from] agent_seccomp::Error),
     #[error(transparent)]
-    Network(#[from] network::Error),
+    Network(#[from] agent_network::Error),
     #[error(transparent)]
     Rootless(#[from] rootless::Error),
     #[error(transparent)]
@@ -29,9 +31,9 @@ pub enum Error {
     DirectoryAsInput,
     #[error("cannot start a supervisor")]
     Detach(#[source] io::Error),
-    /// As it said itself.
+    /// The supervisor reported this error.
     #[error("{why}")]
-    Told { status: u8, why: String },
+    Reported { status: u8, why: String },
     #[error("the supervisor of the container was killed before the container ran")]
     SupervisorKilled,
     #[error("cannot set up the container's standard streams")]
@@ -88,7 +90,7 @@ impl Error {
         match self {
             Self::Launch(error) => error.status(),
             Self::Root(error) => error.status(),
-            Self::Told { status, .. } => *status,
+            Self::Reported { status, .. } => *status,
             _ => 125,
         }
     }

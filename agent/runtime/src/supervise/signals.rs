@@ -3,9 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use agent_host::interrupts::Interrupts;
 use agent_sys::fork::{catch_signals, is_ignored, send_signal};
-
-use crate::launch::Interrupts;
 
 /// `struct signalfd_siginfo` (`include/uapi/linux/signalfd.h`), of which the number comes first.
 const RECORD_BYTES: usize = 128;

@@ -7,11 +7,7 @@ use agent_limits::limit::bound::{Bound, Standing};
 use agent_limits::limit::chain::Chain;
 
 use super::{Facts, Finding, Undone, observation};
-use crate::report::Check;
-use crate::report::Effective;
-use crate::report::InFile;
-use crate::report::Intended;
-use crate::report::Verdict;
+use crate::report::{Check, Effective, InFile, Intended, Verdict};
 
 /// Who is said to intend it.
 const SOURCE: &str = "the caller";

@@ -8,11 +8,7 @@ use agent_host::reading::Field;
 use agent_limits::limit::Held;
 
 use super::{Finding, Run};
-use crate::report::Cpu;
-use crate::report::Observed;
-use crate::report::Stimulus;
-use crate::report::Tolerance;
-use crate::report::Verdict;
+use crate::report::{Cpu, Observed, Stimulus, Tolerance, Verdict};
 
 /// Of the time that the quota gives.
 const SHARE: f64 = 0.02;

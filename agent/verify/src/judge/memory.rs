@@ -7,11 +7,7 @@ use agent_limits::limit::chain::Link;
 use agent_model::units::size;
 
 use super::{Finding, Run, number};
-use crate::report::Memory;
-use crate::report::Observed;
-use crate::report::Stimulus;
-use crate::report::Tolerance;
-use crate::report::Verdict;
+use crate::report::{Memory, Observed, Stimulus, Tolerance, Verdict};
 
 /// Pages that each CPU charges ahead (`MEMCG_CHARGE_BATCH`, `include/linux/memcontrol.h`).
 const BATCH: u64 = 64;

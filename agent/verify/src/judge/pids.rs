@@ -3,10 +3,7 @@
 use agent_limits::limit::Held;
 
 use super::{Finding, Run, number};
-use crate::report::Observed;
-use crate::report::Stimulus;
-use crate::report::Tolerance;
-use crate::report::Verdict;
+use crate::report::{Observed, Stimulus, Tolerance, Verdict};
 
 /// The files that say how many there were, and how many forks were refused.
 const CURRENT: [&str; 2] = ["pids.current", "pids.peak"];

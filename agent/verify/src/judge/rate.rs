@@ -7,10 +7,7 @@ use agent_limits::limit::{Device, Kind};
 use agent_model::units::size;
 
 use super::{Dirtied, Finding, Run, number};
-use crate::report::Observed;
-use crate::report::Stimulus;
-use crate::report::Tolerance;
-use crate::report::Verdict;
+use crate::report::{Observed, Stimulus, Tolerance, Verdict};
 
 /// Of what the limit gives.
 const SHARE: f64 = 0.1;

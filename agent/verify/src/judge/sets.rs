@@ -6,9 +6,7 @@ use agent_limits::limit::chain::Chain;
 use agent_limits::limit::{Held, Numbers};
 
 use super::{Finding, Run};
-use crate::report::Observed;
-use crate::report::Stimulus;
-use crate::report::Verdict;
+use crate::report::{Observed, Stimulus, Verdict};
 
 /// The files that say which CPUs were used, which may be, and who wants one.
 const PER_CPU: [&str; 1] = ["cpuacct.usage_percpu"];

@@ -1,16 +1,16 @@
 //! Filters of system calls on the way into a container.
 
+use agent_seccomp::Call;
 use agent_sys::entry::LAST_FORK;
 use oci_spec::runtime::Process;
 
 use crate::launch::Error;
 use crate::launch::stage::Filter;
-use crate::seccomp::{self, Call};
 
 /// Filters for the stage, and those for its copy. They are the stage's, but where one of them refuses a call by which the
 /// copy is made: the stage's then lets just these through, and the copy's own comes on top.
 pub fn split(
-    filters: &[seccomp::Program],
+    filters: &[agent_seccomp::Program],
     process: &Process,
     terminal: bool,
 ) -> Result<(Vec<Filter>, Vec<Filter>), Error> {

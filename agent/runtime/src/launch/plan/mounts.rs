@@ -10,6 +10,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use agent_host::interrupts::Interrupts;
 use agent_sys::launch::{MountAttributes, set_mount};
 use oci_spec::runtime::Spec;
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
@@ -22,7 +23,7 @@ use self::options::Options;
 use super::namespaces::Namespaces;
 use super::{path_text, text};
 use crate::launch::place::{Kind, Links};
-use crate::launch::{Cgroups, Error, Interrupts, apart};
+use crate::launch::{Cgroups, Error, apart};
 
 const STEP: &str = "mount";
 

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use agent_host::interrupts::Interrupts;
 use agent_host::pinned::Pinned;
 use agent_sys::launch::{MountAttributes, enter, set_mount};
 use rustix::fs::{PROC_SUPER_MAGIC, fstat, fstatfs};
@@ -15,7 +16,7 @@ use rustix::process::{chroot, fchdir};
 
 use crate::launch::place::{Links, Within};
 use crate::launch::plan::namespaces::Join;
-use crate::launch::wait::{Interrupts, Wait};
+use crate::launch::wait::Wait;
 use crate::launch::{Error, apart};
 
 /// A member's root may be on any file system.

@@ -17,11 +17,13 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use agent_host::interrupts::Interrupts;
 use archive::{Archive, Source};
 pub use disk::{Disk, sweep};
 use entries::Bad;
 use filler::Filled;
 use input::Input;
+pub use manifest::MOST_CONFIG_BYTES;
 use rustix::fs::{MemfdFlags, memfd_create};
 use stack::Stack;
 use stop::{BySignal, Stop};
@@ -29,8 +31,7 @@ use stop::{BySignal, Stop};
 use super::budget::Budget;
 use super::owners::Owners;
 use super::{Charge, Error};
-use crate::launch::Interrupts;
-use crate::order::ImageConfig;
+use crate::source::ImageConfig;
 
 /// Characters of what an error quotes of an image.
 const MOST_QUOTED: usize = 300;
@@ -65,7 +66,7 @@ pub fn unpack(
     let stop = BySignal::new(signals);
     let unpacked = unpack_until(path, owners, memory, charge, &stop);
     match stop.error() {
-        Some(error) => Err(error.into()),
+        Some(error) => Err(error),
         None => unpacked,
     }
 }

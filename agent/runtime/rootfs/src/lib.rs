@@ -7,29 +7,30 @@ mod budget;
 mod error;
 mod image;
 mod inside;
+pub mod lookup;
 mod owners;
+pub mod propagation;
+mod source;
 mod tree;
 mod way;
 
-use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
+use std::{fs, io};
 
+use agent_host::interrupts::Interrupts;
 use budget::Budget;
 pub use error::Error;
-pub use image::{Disk, sweep};
+pub use image::{Disk, MOST_CONFIG_BYTES, sweep};
 use oci_spec::runtime::Spec;
 use owners::Owners;
+use propagation::Propagation;
 use rustix::fs::{Mode, OFlags};
-
-use super::cgroup;
-use super::launch::Interrupts;
-use super::order::{ImageConfig, Order, Root};
-use super::propagation::Propagation;
+pub use source::{ImageConfig, RootSource};
 
 /// A root file system, ready to be attached.
 #[derive(Debug)]
-pub struct Tree {
+pub struct RootFs {
     /// The root of a detached mount, private, with all that is mounted below: to be moved into the container's mount
     /// namespace with move_mount(2). Devices on it cannot be opened.
     pub mount: OwnedFd,
@@ -42,7 +43,7 @@ pub struct Tree {
 }
 
 /// Lets the container be charged for what this process puts into memory from then on.
-pub type Charge<'a> = &'a dyn Fn() -> Result<(), cgroup::Error>;
+pub type Charge<'a> = &'a dyn Fn() -> io::Result<()>;
 
 /// Makes the root file system that an order asks for; a process that calls `charge` unpacks an image into memory. One of
 /// `signals` ends that; where there are none, the process has the kernel's own way to end by them.
@@ -52,43 +53,38 @@ pub type Charge<'a> = &'a dyn Fn() -> Result<(), cgroup::Error>;
 /// # Errors
 /// What is asked for is not there, or not what it should be.
 pub fn prepare(
-    order: &Order,
+    source: &RootSource,
+    spec: &Spec,
     charge: Charge<'_>,
     signals: Option<&mut dyn Interrupts>,
-) -> Result<Tree, Error> {
-    let root = &order.root;
-    let mount = match root {
-        Root::Directory(path) => {
-            let propagation = Propagation::of_root(&order.spec);
+) -> Result<RootFs, Error> {
+    let mount = match source {
+        RootSource::Directory(path) => {
+            let propagation = Propagation::of_root(spec);
             let is_slave = propagation.is_some_and(|it| it.kind == libc::MS_SLAVE);
             tree::of_directory(path, is_slave)?
         }
-        Root::Host => tree::of_host()?,
-        Root::Binaries(programs) => {
+        RootSource::Host => tree::of_host()?,
+        RootSource::Binaries(programs) => {
             let plan = binaries::plan(programs)?;
             let mount = tree::empty(tree::FOR_PROGRAMS)?;
             plan.write(mount.as_fd(), &mut Budget::of_memory(None, false))?;
             mount
         }
-        Root::Image(path) => {
-            let image = image::unpack(
-                path,
-                &Owners::of(&order.spec),
-                memory_limit(&order.spec),
-                charge,
-                signals,
-            )?;
-            return Ok(Tree {
+        RootSource::Image(path) => {
+            let image =
+                image::unpack(path, &Owners::of(spec), memory_limit(spec), charge, signals)?;
+            return Ok(RootFs {
                 mount: image.mount,
-                name: image.name.unwrap_or_else(|| root.name()),
+                name: image.name.unwrap_or_else(|| source.name()),
                 image: Some(image.config),
                 disk: image.disk,
             });
         }
     };
-    Ok(Tree {
+    Ok(RootFs {
         mount,
-        name: root.name(),
+        name: source.name(),
         image: None,
         disk: None,
     })

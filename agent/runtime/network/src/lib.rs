@@ -3,15 +3,14 @@
 //! A pair of interfaces: `eth0` in the container, its peer `ag-NAME` on the host or in a bridge there. All that is made on
 //! the host is in the interface group [`GROUP`] from its first instant, so that it is found and removed after any death.
 
+use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use rustix::process::Pid;
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
-
-use super::order::Network;
-use super::state::{self, Store};
+use serde::{Deserialize, Serialize};
 
 mod request;
 
@@ -26,10 +25,32 @@ const INSIDE: &str = "eth0";
 /// An interface's name has at most so many bytes (`IFNAMSIZ`, and its NUL).
 const LONGEST_NAME: usize = 15;
 
+/// What the network namespace holds. Which namespace it is, the spec says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// The loopback interface, up.
+    None,
+    /// Somebody else's namespace, or the host's: left as it is.
+    Joined,
+    /// A pair of interfaces, one here as `eth0`, its peer on the host.
+    Veth {
+        /// Address and length of the prefix.
+        address: Option<(Ipv4Addr, u8)>,
+        /// A bridge on the host, made where it is not there.
+        bridge: Option<String>,
+    },
+}
+
+/// Takes the lock that a process holds while it makes or removes bridges, until the file is closed.
+pub type LockBridges<'a> = &'a dyn Fn() -> io::Result<File>;
+
+/// Why a container's interfaces cannot be made or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The lock of the bridges cannot be taken.
     #[error(transparent)]
-    Lock(#[from] state::Error),
+    Lock(io::Error),
     #[error("network: {doing}: {source}{hint}", hint = hint(source))]
     Kernel { doing: String, source: io::Error },
     #[error(
@@ -78,6 +99,7 @@ pub fn connect(
     name: &str,
     pid: Pid,
     pidfd: BorrowedFd<'_>,
+    lock: LockBridges<'_>,
 ) -> Result<(), Error> {
     let Network::Veth { address, bridge } = network else {
         return Ok(());
@@ -85,7 +107,7 @@ pub fn connect(
     let host = Links::open().doing(|| "a netlink socket".to_owned())?;
     let gateway = match bridge {
         Some(bridge) => {
-            let _lock = Store::lock_bridges()?;
+            let _lock = lock().map_err(Error::Lock)?;
             let bridge = make_bridge(&host, bridge)?;
             make_pair(&host, name, pid, Some(bridge.index))?;
             addresses(&host, &bridge)?
@@ -126,7 +148,7 @@ pub fn connect(
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn disconnect(name: &str) -> Result<(), Error> {
+pub fn disconnect(name: &str, lock: LockBridges<'_>) -> Result<(), Error> {
     let host = Links::open().doing(|| "a netlink socket".to_owned())?;
     let peer = peer_name(name);
     if let Some(link) = host.find(&peer).doing(|| peer.clone())?
@@ -141,7 +163,7 @@ pub fn disconnect(name: &str) -> Result<(), Error> {
     if !bridges()?.iter().any(|bridge| bridge.group == GROUP) {
         return Ok(());
     }
-    let _lock = Store::lock_bridges()?;
+    let _lock = lock().map_err(Error::Lock)?;
     for bridge in bridges()?.iter().filter(|bridge| bridge.group == GROUP) {
         let doing = || format!("removing the bridge {}", bridge.name);
         if !host.has_ports(bridge.index).doing(doing)? {

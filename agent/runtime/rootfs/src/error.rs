@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::{cgroup, launch};
-
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("there is no {}: {wanted}", path.display())]
@@ -58,10 +56,10 @@ pub enum Error {
         #[source]
         source: Errno,
     },
-    #[error(transparent)]
-    Wait(#[from] launch::Error),
+    #[error("interrupted by signal {signal} while waiting for the image to be unpacked")]
+    Interrupted { signal: i32 },
     #[error("cannot charge the container for its image")]
-    Charge(#[source] cgroup::Error),
+    Charge(#[source] io::Error),
     /// What another process said, which had the error.
     #[error("{0}")]
     Said(String),
@@ -94,7 +92,7 @@ impl Error {
             Self::NotExecutable { .. } | Self::NotProgram { .. } | Self::NoInterpreter { .. } => {
                 126
             }
-            Self::Wait(error) => error.status(),
+            Self::Interrupted { signal } => 128 + *signal as u8,
             _ => 125,
         }
     }

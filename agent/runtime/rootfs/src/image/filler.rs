@@ -14,7 +14,7 @@ use rustix::process::{
 use serde::{Deserialize, Serialize};
 
 use super::stop::Stop;
-use crate::root::{Charge, Error};
+use crate::{Charge, Error};
 
 /// How long it may take to unpack all: as long as `agent run -d` waits for its supervisor.
 const PATIENCE: Duration = Duration::from_secs(600);

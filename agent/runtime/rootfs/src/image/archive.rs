@@ -10,7 +10,7 @@ use super::entries::{self, Bad, What};
 use super::input::Input;
 use super::packed::{self, Unpacked};
 use super::stop::Stop;
-use crate::root::budget::Budget;
+use crate::budget::Budget;
 
 /// Links to files in an archive that lead on to others.
 const MOST_LINKS: usize = 8;

@@ -6,9 +6,10 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use agent_host::interrupts::Interrupts;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::launch::{Error, Interrupts};
+use crate::Error;
 
 /// What ends the unpacking.
 pub trait Stop {
@@ -44,9 +45,7 @@ impl<'a> BySignal<'a> {
 
     /// What is to be said where a signal came.
     pub fn error(&self) -> Option<Error> {
-        let what = "the image to be unpacked".into();
-        let signal = self.came.get()?;
-        Some(Error::Interrupted { signal, what })
+        self.came.get().map(|signal| Error::Interrupted { signal })
     }
 }
 

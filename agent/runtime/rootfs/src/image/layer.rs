@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use super::entries::{self, Bad, Entry, What};
 use super::names::Names;
 use super::packed::Counted;
-use crate::root::budget::{Budget, check_path};
-use crate::root::inside::{self, Inside};
+use crate::budget::{Budget, check_path};
+use crate::inside::{self, Inside};
 
 /// A file of this name says that another, whose name follows, is gone.
 const GONE: &[u8] = b".wh.";

@@ -11,8 +11,8 @@ use std::path::{Component, Path, PathBuf};
 use tar::{EntryType, PaxExtensions};
 
 use super::packed::is_refused;
-use crate::root::budget::{Budget, check_path};
-use crate::root::inside::Access;
+use crate::budget::{Budget, check_path};
+use crate::inside::Access;
 
 /// Bytes of what says more about one entry: names, times, attributes.
 const LONGEST_EXTENSION: u64 = 1024 * 1024;

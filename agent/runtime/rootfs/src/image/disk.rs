@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use agent_host::launch::is_in_user_namespace;
+use agent_host::rootless;
 use agent_sys::fork::{Side, exit, fork};
 use rustix::fs::{
     AtFlags, CWD, FlockOperation, FsWord, Mode, OFlags, Stat, flock, fstat, fstatvfs, openat,
@@ -18,9 +19,8 @@ use rustix::io::Errno;
 use rustix::path::Arg;
 use rustix::process::{WaitOptions, geteuid, getpid, waitpid};
 
-use crate::root::budget::Budget;
-use crate::root::inside::names;
-use crate::rootless;
+use crate::budget::Budget;
+use crate::inside::names;
 
 /// Where those of root are.
 const OF_ROOT: &str = "/var/lib/agent/images";

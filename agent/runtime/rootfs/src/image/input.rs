@@ -10,7 +10,7 @@ use agent_host::regular::{self, Links};
 use rustix::fs::FileType;
 
 use super::stop::Stop;
-use crate::root::Error;
+use crate::Error;
 
 /// How long a writer may be silent.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -10,14 +10,14 @@ use serde::de::DeserializeOwned;
 
 use super::archive::Archive;
 use super::entries::{Bad, relative};
-use crate::order::ImageConfig;
-use crate::state::LARGEST as LARGEST_RECORD;
+use crate::source::ImageConfig;
 
 /// Bytes of a manifest, an index or a configuration.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
-/// Bytes of what an image says of its command: the container's record, which has as much beside, is to be read.
-const MOST_SAID: usize = (LARGEST_RECORD / 2) as usize;
+/// The most bytes that an image's configuration may give to its command. A container's record, of at most 1 MiB, holds
+/// them beside as much else.
+pub const MOST_CONFIG_BYTES: usize = 512 * 1024;
 
 /// Docker's own limit is 127, the kernel's 500.
 const MOST_LAYERS: usize = 256;
@@ -315,9 +315,9 @@ fn configuration(archive: &Archive, path: &Path) -> Result<ImageConfig, Bad> {
     let configuration: Configuration = json(archive, path)?;
     let settings = configuration.config.unwrap_or_default();
     let said = settings.bytes();
-    if said > MOST_SAID {
+    if said > MOST_CONFIG_BYTES {
         let what = format!(
-            "{said} bytes of entrypoint, command, variables, directory and user; wanted at most {MOST_SAID}"
+            "{said} bytes of entrypoint, command, variables, directory and user; wanted at most {MOST_CONFIG_BYTES}"
         );
         return Err(Bad::at(path, what));
     }

@@ -11,10 +11,10 @@ use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, move_mount,
 use rustix::process::fchdir;
 
 use super::disk::Disk;
-use crate::root::aside::Aside;
-use crate::root::inside::{Access, Inside};
-use crate::root::owners::Owners;
-use crate::root::{Error, tree};
+use crate::aside::Aside;
+use crate::inside::{Access, Inside};
+use crate::owners::Owners;
+use crate::{Error, tree};
 
 /// Where overlays are mounted while they are made.
 const PLACE: &str = "root";

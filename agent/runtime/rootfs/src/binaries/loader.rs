@@ -13,7 +13,7 @@ use agent_host::regular::{self, Links};
 use super::cache;
 use super::elf::{self, Kind, Object};
 use super::words::Words;
-use crate::root::Error;
+use crate::Error;
 
 /// Files that one program may have loaded: more than any does.
 const MOST_FILES: usize = 4096;
