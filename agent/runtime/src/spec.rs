@@ -7,6 +7,8 @@ mod bundle;
 mod complete;
 pub mod environment;
 pub mod flags;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod here;
 mod look;
 mod mounts;

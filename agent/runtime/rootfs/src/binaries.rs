@@ -2,6 +2,8 @@
 
 mod cache;
 mod elf;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod loader;
 mod trail;
 mod words;

@@ -4,6 +4,8 @@ mod archive;
 mod disk;
 mod entries;
 mod filler;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod input;
 mod layer;
 mod manifest;
