@@ -210,7 +210,7 @@ fn refusal(reason: Reason, service: &Service) -> String {
 }
 
 /// Carries a connection to its end.
-pub async fn carry(
+pub(super) async fn carry(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     admitted: Admitted,
     service: Arc<Service>,
