@@ -3,6 +3,7 @@
 
 mod directory;
 mod host;
+mod tar;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -63,12 +64,12 @@ pub fn seccomp(bytes: &[u8]) {
     });
 }
 
-/// An image in an archive, compressed or not.
+/// An image in an archive, compressed or not. Its headers get the right sums.
 pub fn archives(bytes: &[u8]) {
-    agent_rootfs::fuzz::archive(bytes);
+    agent_rootfs::fuzz::archive(&tar::with_sums(bytes));
 }
 
-/// A layer of an image.
+/// A layer of an image. Its headers get the right sums.
 ///
 /// # Panics
 /// Where a file is beside the root that the layer is applied to.
@@ -77,7 +78,7 @@ pub fn layers(bytes: &[u8]) {
         let root = directory.join("root");
         fs::create_dir(&root).expect("a directory");
         let opened = fs::File::open(&root).expect("a directory");
-        agent_rootfs::fuzz::layer(bytes, opened.as_fd());
+        agent_rootfs::fuzz::layer(&tar::with_sums(bytes), opened.as_fd());
         let names = fs::read_dir(directory).expect("a directory");
         let names: Vec<_> = names.flatten().map(|it| it.file_name()).collect();
         assert_eq!(names, ["root"], "something is outside");
