@@ -176,12 +176,15 @@ fn a_container_of_an_image_starts_and_stops_once() {
     }
     let marker = Container::new("marker");
     assert_eq!(run::status(&mut marker.run(&[], &["true"])), 0);
-    let is_marker = |it: &Value| it["container"]["name"] == *marker.name && it["action"] == "stop";
+    let end = format!("/agent/{}", marker.name);
+    let is_marker = |it: &Value| it["container"]["cgroup"] == *end && it["action"] == "stop";
     let records = watch.until(PATIENCE, is_marker);
     for (flags, container) in all {
+        // Not by its name: one that has ended before its record is read goes by its path.
+        let path = format!("/agent/{}", container.name);
         let own = records
             .iter()
-            .filter(|it| it["container"]["name"] == *container.name);
+            .filter(|it| it["container"]["cgroup"] == *path);
         let own: Vec<&Value> = own.collect();
         let actions: Vec<&Value> = own.iter().map(|it| &it["action"]).collect();
         assert_eq!(actions, ["start", "stop"], "{flags:?}: {records:#?}");
