@@ -152,7 +152,9 @@ fn set(gauge: &Gauge, container: Option<&Container>) -> Result<Vec<Claim>, Error
         .collect();
     let now = gauge.sample(&all)?;
     let limited = all.into_iter().zip(now.chains).filter(|(claim, chain)| {
-        let may_be_set = chain.as_ref().map_or(true, |chain| chain.has_own());
+        let may_be_set = chain
+            .as_ref()
+            .map_or(true, agent_limits::limit::chain::Chain::has_own);
         may_be_set && !matches!(claim.kind, Kind::CpuWeight | Kind::CpusetMems)
     });
     Ok(limited.map(|(claim, _)| claim).collect())
