@@ -6,3 +6,6 @@
 
 pub mod commands;
 mod server;
+
+#[cfg(feature = "fuzz")]
+pub use server::fuzz::requests as fuzz_requests;

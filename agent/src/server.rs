@@ -4,6 +4,8 @@ mod accept;
 mod admission;
 mod answer;
 mod events;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod pages;
 mod patience;
 mod scrapes;
@@ -103,29 +105,51 @@ pub(crate) fn serve(
     traffic: &Arc<Traffic>,
 ) -> io::Result<Serving> {
     let unix = tokio::net::UnixListener::from_std(socket.listener()?)?;
-    let public = Router::new()
-        .route("/", get(pages::landing))
-        .route("/metrics", get(pages::metrics))
-        .route("/healthz", get(pages::healthz))
-        .route("/readyz", get(pages::readyz));
-    let private = public
-        .clone()
-        .route("/v1/events", get(events::events))
-        .route("/v1/containers", get(pages::containers))
-        .route("/v1/namespaces", get(pages::namespaces));
     let (sender, alive) = mpsc::channel(1);
-    let service = |side, router: Router<Arc<Server>>, buffer| Service {
-        admission: Admission::new(side, Bounds::of(side, descriptors), Arc::clone(traffic)),
-        router: router.with_state(Arc::clone(&server)),
-        buffer,
-        stopping: server.stopping.subscribe(),
-        _alive: sender.clone(),
+    let service = |side, router, buffer| {
+        service(&server, side, router, buffer, descriptors, traffic, &sender)
     };
-    let public = service(Side::Tcp, public, SHORT_REQUEST);
-    let private = service(Side::Unix, private, LONG_REQUEST);
+    let public = service(Side::Tcp, public(), SHORT_REQUEST);
+    let private = service(Side::Unix, private(), LONG_REQUEST);
     tokio::spawn(accept::serve(Tcp::new(tcp), public));
     tokio::spawn(accept::serve(unix, private));
     Ok(Serving { server, alive })
+}
+
+/// What a network may know.
+fn public() -> Router<Arc<Server>> {
+    Router::new()
+        .route("/", get(pages::landing))
+        .route("/metrics", get(pages::metrics))
+        .route("/healthz", get(pages::healthz))
+        .route("/readyz", get(pages::readyz))
+}
+
+/// What the clients of the unix socket may know.
+fn private() -> Router<Arc<Server>> {
+    public()
+        .route("/v1/events", get(events::events))
+        .route("/v1/containers", get(pages::containers))
+        .route("/v1/namespaces", get(pages::namespaces))
+}
+
+/// What the connections of a side need, of a process that may have so many descriptors.
+fn service(
+    server: &Arc<Server>,
+    side: Side,
+    router: Router<Arc<Server>>,
+    buffer: usize,
+    descriptors: usize,
+    traffic: &Arc<Traffic>,
+    alive: &mpsc::Sender<Infallible>,
+) -> Service {
+    Service {
+        admission: Admission::new(side, Bounds::of(side, descriptors), Arc::clone(traffic)),
+        router: router.with_state(Arc::clone(server)),
+        buffer,
+        stopping: server.stopping.subscribe(),
+        _alive: alive.clone(),
+    }
 }
 
 impl Serving {

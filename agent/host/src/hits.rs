@@ -202,7 +202,7 @@ pub fn wanted_cpu(root: &Path, pids: &[i32]) -> Vec<Wanted> {
         let (ran, waited) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
         Some(Wanted {
             pid: *pid,
-            time: ran + waited,
+            time: ran.saturating_add(waited),
             now,
         })
     };

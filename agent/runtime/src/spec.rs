@@ -8,6 +8,8 @@ mod complete;
 pub(crate) mod environment;
 mod facts;
 pub mod flags;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod here;
 mod mounts;
 mod name;

@@ -209,7 +209,8 @@ fn refusal(reason: Reason, service: &Service) -> String {
     )
 }
 
-async fn carry(
+/// Carries a connection to its end.
+pub(super) async fn carry(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     admitted: Admitted,
     service: Arc<Service>,

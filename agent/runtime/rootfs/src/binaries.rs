@@ -2,6 +2,8 @@
 
 mod cache;
 mod elf;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod links;
 mod loader;
 mod tokens;
@@ -162,7 +164,7 @@ impl CopyPlan {
         budget: &mut UnpackBudget,
     ) -> Result<(), Error> {
         // Where the container has other ids, its root is mounted with those.
-        let owners = OwnerMap::default();
+        let owners = OwnerMap::of_caller();
         let mut inside = Inside::new(directory, &owners);
         for name in MERGED {
             let on_host = Path::new("/").join(name);

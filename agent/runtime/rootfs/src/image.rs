@@ -4,6 +4,8 @@ mod archive;
 mod disk;
 mod entries;
 mod filler;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod input;
 mod interruption;
 mod layer;

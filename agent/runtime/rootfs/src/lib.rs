@@ -7,6 +7,12 @@
 mod binaries;
 mod budget;
 mod error;
+/// Parsers of foreign files, as functions of bytes.
+#[cfg(feature = "fuzz")]
+pub mod fuzz {
+    pub use crate::binaries::fuzz::*;
+    pub use crate::image::fuzz::*;
+}
 mod image;
 mod inside;
 pub mod lookup;

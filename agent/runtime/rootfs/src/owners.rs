@@ -2,8 +2,9 @@
 
 use std::io;
 
-use oci_spec::runtime::{LinuxIdMapping, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, Spec};
 use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
 
 /// The ids of a container's users and groups, as this process counts them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,18 @@ impl OwnerMap {
         }
     }
 
+    /// Those of files that this process makes: an ordinary user, who can give files to nobody, is root in the container.
+    pub(crate) fn of_caller() -> Self {
+        let (user, group) = (geteuid(), getegid());
+        if user.is_root() {
+            return Self::default();
+        }
+        Self {
+            users: root_is(user.as_raw()),
+            groups: root_is(group.as_raw()),
+        }
+    }
+
     /// # Errors
     /// EOVERFLOW where the container has no such user.
     pub(crate) fn user(&self, inside: u32) -> io::Result<u32> {
@@ -35,6 +48,13 @@ impl OwnerMap {
     pub(crate) fn group(&self, inside: u32) -> io::Result<u32> {
         outside(&self.groups, inside)
     }
+}
+
+/// The container's root alone, as this id. Its builder cannot fail: every field has a default.
+fn root_is(id: u32) -> Vec<LinuxIdMapping> {
+    let mapping = LinuxIdMappingBuilder::default().container_id(0_u32);
+    let mapping = mapping.host_id(id).size(1_u32).build();
+    mapping.into_iter().collect()
 }
 
 fn outside(mappings: &[LinuxIdMapping], inside: u32) -> io::Result<u32> {
@@ -50,8 +70,6 @@ fn outside(mappings: &[LinuxIdMapping], inside: u32) -> io::Result<u32> {
 
 #[cfg(test)]
 mod tests {
-    use oci_spec::runtime::LinuxIdMappingBuilder;
-
     use super::*;
 
     fn mapping(inside: u32, outside: u32, size: u32) -> LinuxIdMapping {
