@@ -1,15 +1,15 @@
 //! The subcommands, one file for each: arguments and wiring only.
 
+mod confirmed;
 mod doctor;
-mod elsewhere;
 mod engine;
 mod exec;
-mod first_process;
+mod init_process;
 mod inspect;
-mod known;
 mod logs;
 mod mechanisms;
 mod ns;
+mod other_owners;
 mod ps;
 mod records;
 mod rm;
@@ -27,15 +27,18 @@ mod watch;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use agent_pipeline::Pipeline;
 use agent_runtime::launch::stage;
 use agent_runtime::state::Store;
 use agent_runtime::supervise;
-use agent_tracer::kernel::probes::{Mechanism, State};
+use agent_tracer::kernel::probes::{Mechanism, ProbeState};
 use clap::Subcommand;
 
-use agent_pipeline::Pipeline;
-
 /// The subcommands of the program.
+#[allow(
+    missing_docs,
+    reason = "clap prints the doc of each variant's arguments"
+)]
 #[derive(Subcommand)]
 pub enum Command {
     Serve(serve::Args),
@@ -254,15 +257,15 @@ fn report_probes(pipeline: &Pipeline, matters: impl Fn(&str) -> bool) {
     let kernel = agent_model::lock::lock(&pipeline.shared().kernel);
     for status in kernel.statuses().iter().filter(|it| matters(it.probe)) {
         match &status.state {
-            State::Failed { reason, .. } => tracing::warn!(
+            ProbeState::Failed { reason, .. } => tracing::warn!(
                 "probe {} is not attached: {reason}; not seen: {}",
                 status.probe,
                 status.loss
             ),
-            State::Off => {
+            ProbeState::Off => {
                 tracing::warn!("probe {} is off; not seen: {}", status.probe, status.loss);
             }
-            State::Attached => {}
+            ProbeState::Attached => {}
         }
     }
     let mut attached = kernel.statuses().iter().filter(|it| it.attached());

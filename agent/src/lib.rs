@@ -1,7 +1,11 @@
 //! See, run and prove containers on a Linux host. ARCHITECTURE.md has the picture.
 //!
-//! The modules stand in the order of the way of an event: arrows between them run down the list.
+//! This crate holds the subcommands (arguments and wiring) and the HTTP server. Other crates hold what they call.
 
-pub mod server;
+#![warn(missing_docs, unreachable_pub)]
 
 pub mod commands;
+mod server;
+
+#[cfg(feature = "fuzz")]
+pub use server::fuzz::requests as fuzz_requests;

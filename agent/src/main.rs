@@ -1,4 +1,4 @@
-//! The program: arguments in, exit status out.
+//! Parses the arguments, runs the subcommand, and returns its exit status.
 
 use std::io::Write as _;
 use std::process::ExitCode;

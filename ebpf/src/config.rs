@@ -1,11 +1,11 @@
 //! What the agent says at load time, and whether this program is the one to run.
 
-use agent_ebpf::{Config, FIELD_COUNT, Field, Namespace, Namespaces};
+use agent_ebpf::{FIELD_COUNT, Field, Namespace, NamespaceInodes, ProgramConfig};
 use aya_ebpf::{macros::map, maps::Array};
 
 /// Written by the agent before the programs are loaded; constants to the verifier.
 #[unsafe(no_mangle)]
-pub static CONFIG: Config = Config {
+pub static CONFIG: ProgramConfig = ProgramConfig {
     generation: 0,
     page_shift: 0,
     rings_mask: 0,
@@ -19,13 +19,13 @@ pub static CONFIG: Config = Config {
 #[map]
 static ACTIVE: Array<u64> = Array::with_max_entries(1, 0);
 
-/// The namespaces of the host: those of its first process.
+/// The namespaces of the host: those of its init process.
 #[map]
-static HOST: Array<Namespaces> = Array::with_max_entries(1, 0);
+static HOST: Array<NamespaceInodes> = Array::with_max_entries(1, 0);
 
-/// The namespaces of the host, once the agent has told them.
+/// The namespaces of the host, once the agent has written them.
 #[inline(always)]
-pub fn host() -> Option<&'static Namespaces> {
+pub fn host() -> Option<&'static NamespaceInodes> {
     HOST.get(0)
 }
 

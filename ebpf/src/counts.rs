@@ -4,8 +4,8 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use agent_ebpf::{
-    Bounds, CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Counts, NAMESPACE_TYPES, NamespaceType,
-    OVERFLOW, ProcessKey, Sent,
+    CONSTRAINTS, COUNTED_CGROUPS, Call, CgroupKey, Counts, NAMESPACE_TYPES, NamespaceType,
+    OVERFLOW, ProcessKey, RareBounds, Sent,
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -16,11 +16,11 @@ use aya_ebpf::{
 #[map]
 static COUNTS: HashMap<CgroupKey, Counts> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
-/// The first process of each cgroup that has one.
+/// The init process of each cgroup that has one.
 #[map]
 static INITS: HashMap<CgroupKey, ProcessKey> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
-/// The cgroup that each first process was first in. It may be in another one by now, below that.
+/// The cgroup that each init process was first in. It may be in another one by now, below that.
 #[map]
 static FIRSTS: HashMap<ProcessKey, CgroupKey> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
@@ -114,7 +114,7 @@ pub fn call(counts: *mut Counts, call: Call, flags: u64, failed: bool) {
 /// The bound in time keeps a cgroup from taking all of the reader's time; the bound in the ring
 /// keeps it from pushing out others when the reader gets no time.
 #[inline(always)]
-pub fn may_send(sent: *mut Sent, bounds: Bounds, now: u64, written: u64, read: u64) -> bool {
+pub fn may_send(sent: *mut Sent, bounds: RareBounds, now: u64, written: u64, read: u64) -> bool {
     // SAFETY: `sent` is of a map's value.
     let sent = unsafe { &mut *sent };
     let second = now / 1_000_000_000;
@@ -153,7 +153,7 @@ pub fn new_kills(memcg: &CgroupKey, now: u64) -> u64 {
     if now <= known {
         return 0;
     }
-    // Without room the next mark tells of these kills again: rather twice than never.
+    // Without room the next mark counts these kills again: rather twice than never.
     let _ = KILLS.insert(memcg, now, 0);
     now - known
 }
@@ -171,7 +171,7 @@ pub fn init_of(process: &ProcessKey) -> Option<CgroupKey> {
     unsafe { FIRSTS.get(process) }.copied()
 }
 
-/// Forgets a first process; false where it is none, or another CPU did.
+/// Forgets a init process; false where it is none, or another CPU did.
 #[inline(always)]
 pub fn forget_init(init: &ProcessKey) -> bool {
     let Some(key) = init_of(init) else {

@@ -1,8 +1,8 @@
 //! The only writer of the rings. What it cannot send it counts, kind by kind.
 
 use agent_ebpf::{
-    Bounds, FREQUENT_RINGS, FREQUENT_WAKE_BYTES, Header, KINDS, Kind, OOM_RESERVE, Outcomes,
-    RARE_RING_BYTES, Sent,
+    FREQUENT_RINGS, FREQUENT_WAKE_BYTES, Header, KINDS, OOM_RESERVE, RARE_RING_BYTES, RareBounds,
+    RecordKind, RecordOutcomes, Sent,
 };
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RINGBUF_HDR_SZ},
@@ -17,7 +17,7 @@ use crate::{
     task::{self, Pointer},
 };
 
-/// Records of namespace calls, OOM kills, cgroups, first processes and escapes.
+/// Records of namespace calls, OOM kills, cgroups, init processes and escapes.
 #[map]
 static RARE: RingBuf = RingBuf::with_byte_size(RARE_RING_BYTES, 0);
 
@@ -27,9 +27,9 @@ static RARE: RingBuf = RingBuf::with_byte_size(RARE_RING_BYTES, 0);
 #[map]
 static FREQUENT: Array<u32> = Array::with_max_entries(FREQUENT_RINGS, 0);
 
-/// What became of the records, by [`Kind`].
+/// What became of the records, by [`RecordKind`].
 #[map]
-static OUTCOMES: PerCpuArray<Outcomes> = PerCpuArray::with_max_entries(KINDS as u32, 0);
+static OUTCOMES: PerCpuArray<RecordOutcomes> = PerCpuArray::with_max_entries(KINDS as u32, 0);
 
 /// `BPF_RB_AVAIL_DATA`: the bytes written and not yet read.
 const UNREAD: u64 = 0;
@@ -39,7 +39,7 @@ const UNREAD: u64 = 0;
 const READ: u64 = 2;
 const WRITTEN: u64 = 3;
 
-/// Adds one to a counter of [`Outcomes`]. Atomically: where the kernel may preempt a program, as with
+/// Adds one to a counter of [`RecordOutcomes`]. Atomically: where the kernel may preempt a program, as with
 /// trampolines, another one of the same CPU can come in between.
 macro_rules! count {
     ($outcomes:ident.$counter:ident) => {
@@ -50,15 +50,15 @@ macro_rules! count {
 
 /// The counters of `kind` on this CPU, with one more `seen`.
 #[inline(always)]
-fn see(kind: Kind) -> Option<*mut Outcomes> {
+fn see(kind: RecordKind) -> Option<*mut RecordOutcomes> {
     let outcomes = OUTCOMES.get_ptr_mut(kind as u32)?;
     count!(outcomes.seen);
     Some(outcomes)
 }
 
-/// Counts an event that nobody asked for.
+/// Counts an event that no watcher wants.
 #[inline(always)]
-pub fn unwanted(kind: Kind) {
+pub fn unwanted(kind: RecordKind) {
     if let Some(outcomes) = see(kind) {
         count!(outcomes.unwanted);
     }
@@ -66,7 +66,7 @@ pub fn unwanted(kind: Kind) {
 
 /// Counts an event of which nothing could be kept.
 #[inline(always)]
-pub fn no_room(kind: Kind) {
+pub fn no_room(kind: RecordKind) {
     if let Some(outcomes) = see(kind) {
         count!(outcomes.no_room);
     }
@@ -75,15 +75,15 @@ pub fn no_room(kind: Kind) {
 /// Sends a record of `kind`: the header, with `caller`, the running task, is filled here, the rest
 /// by `fill`, which must write every field.
 #[inline(always)]
-pub fn send<T: 'static>(kind: Kind, fill: impl FnOnce(*mut T)) {
+pub fn send<T: 'static>(kind: RecordKind, fill: impl FnOnce(*mut T)) {
     let Some(outcomes) = see(kind) else { return };
     submit(kind, task::current(), outcomes, fill);
 }
 
-/// Likewise, but what the ring has left is kept for OOM kills.
+/// Sends a rare record, unless only the reserve for OOM kills is left in the ring.
 #[inline(always)]
 pub fn send_unless_full<T: 'static, const TYPED: bool>(
-    kind: Kind,
+    kind: RecordKind,
     caller: Pointer<TYPED>,
     fill: impl FnOnce(*mut T),
 ) {
@@ -96,13 +96,13 @@ pub fn send_unless_full<T: 'static, const TYPED: bool>(
     submit(kind, caller, outcomes, fill);
 }
 
-/// Likewise, within the bounds that keep one container, which has `sent`, from flooding the ring.
+/// Sends a rare record within the bounds that keep one container, which has `sent`, from flooding the ring.
 /// Whether the record is in the ring.
 #[inline(always)]
 pub fn send_bounded<T: 'static, const TYPED: bool>(
-    kind: Kind,
+    kind: RecordKind,
     caller: Pointer<TYPED>,
-    (sent, bounds): (*mut Sent, Bounds),
+    (sent, bounds): (*mut Sent, RareBounds),
     fill: impl FnOnce(*mut T),
 ) -> bool {
     let Some(outcomes) = see(kind) else {
@@ -133,9 +133,9 @@ fn positions() -> (u64, u64) {
 /// Whether there was room.
 #[inline(always)]
 fn submit<T: 'static, const TYPED: bool>(
-    kind: Kind,
+    kind: RecordKind,
     caller: Pointer<TYPED>,
-    outcomes: *mut Outcomes,
+    outcomes: *mut RecordOutcomes,
     fill: impl FnOnce(*mut T),
 ) -> bool {
     let Some(mut record) = RARE.reserve::<T>(0) else {
@@ -153,7 +153,7 @@ fn submit<T: 'static, const TYPED: bool>(
 /// Sends a record of a frequent event to the ring of these.
 #[inline(always)]
 pub fn send_frequent<T: 'static, const TYPED: bool>(
-    kind: Kind,
+    kind: RecordKind,
     caller: Pointer<TYPED>,
     fill: impl FnOnce(*mut T),
 ) {
@@ -199,7 +199,7 @@ fn wake<T>(ring: &RingBuf) -> u64 {
 }
 
 #[inline(always)]
-fn fill_header<const TYPED: bool>(kind: Kind, caller: Pointer<TYPED>, header: *mut Header) {
+fn fill_header<const TYPED: bool>(kind: RecordKind, caller: Pointer<TYPED>, header: *mut Header) {
     // SAFETY: every record begins with a header.
     let header = unsafe { &mut *header };
     header.kind = kind as u32;

@@ -1,14 +1,15 @@
 //! Escapes: a process of a container in a namespace of the host that its container does not have.
 //!
-//! A process is judged by its cgroup's baseline: where the first process was when it first executed
+//! A process is judged by its cgroup's baseline: where the init process was when it first executed
 //! a program. A cgroup made below has the same one, as long as its container has not too many of them. An engine's runtime comes into the container's
 //! cgroup from outside while it is still in namespaces of the host: it is a stranger there, with all
 //! that it starts, until it executes a program inside. From then on it is the container's own, wherever
 //! it moves. A process of a container makes no strangers.
 
 use agent_ebpf::{
-    Baseline, COUNTED_CGROUPS, CgroupKey, Counts, ESCAPE_BOUNDS, Escape, Field, How, Kind,
-    NAMESPACE_TYPES, Namespace, NamespaceType, Namespaces, ProcessKey, WATCHED_BELOW,
+    Baseline, COUNTED_CGROUPS, CgroupKey, Counts, ESCAPE_BOUNDS, EscapeRecord, Field, How,
+    NAMESPACE_TYPES, Namespace, NamespaceInodes, NamespaceType, ProcessKey, RecordKind,
+    WATCHED_BELOW,
 };
 use aya_ebpf::{
     macros::map,
@@ -20,7 +21,7 @@ use crate::{
     task::{self, Pointer, Probed, Typed},
 };
 
-/// Where the processes of each cgroup with a first process are expected to be.
+/// Where the processes of each cgroup with a init process are expected to be.
 #[map]
 static BASELINES: HashMap<CgroupKey, Baseline> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
@@ -48,13 +49,13 @@ const STRANGER: u8 = 1;
 #[map]
 static ESCAPED: LruHashMap<ProcessKey, u32> = LruHashMap::with_max_entries(8192, 0);
 
-/// Whether `cgroup` may have a first process: one that is made in a container may not.
+/// Whether `cgroup` may have a init process: one that is made in a container may not.
 #[inline(always)]
 pub fn may_begin(cgroup: &CgroupKey) -> bool {
     baseline(cgroup).is_none_or(|baseline| baseline.cgroup == *cgroup)
 }
 
-/// `task` is the first process of `cgroup`, and in the namespaces that are the container's.
+/// `task` is the init process of `cgroup`, and in the namespaces that are the container's.
 #[inline(always)]
 pub fn begin(cgroup: &CgroupKey, task: Typed) {
     let mut baseline = Baseline {
@@ -63,7 +64,7 @@ pub fn begin(cgroup: &CgroupKey, task: Typed) {
     };
     task::capture_namespaces(task.probed(), &mut baseline.namespaces);
     set_baseline(cgroup, &baseline);
-    // In a cgroup that had another first process before, it came as a stranger.
+    // In a cgroup that had another init process before, it came as a stranger.
     let _ = STRANGERS.insert(task::process(task), OWN, 0);
 }
 
@@ -112,7 +113,7 @@ pub fn removed(cgroup: &CgroupKey) {
 #[inline(always)]
 fn baseline(cgroup: &CgroupKey) -> Option<&'static Baseline> {
     // SAFETY: an entry that is replaced or removed while it is read is of a cgroup that ends, or
-    // whose first process does: what is judged by it then is over.
+    // whose init process does: what is judged by it then is over.
     let own = unsafe { BASELINES.get(cgroup) };
     if own.is_some() {
         return own;
@@ -130,8 +131,8 @@ pub fn is_inside(cgroup: &CgroupKey) -> bool {
 #[inline(always)]
 fn set_baseline(cgroup: &CgroupKey, baseline: &Baseline) {
     if BASELINES.insert(cgroup, baseline, 0).is_err() {
-        // Whoever waits for escapes hears that some may be missed, and the metrics say whose.
-        emit::no_room(Kind::Escape);
+        // Streams report that escapes may be missing, and the metrics say in which cgroup.
+        emit::no_room(RecordKind::Escape);
         if let Some(counts) = counts::of(cgroup) {
             // SAFETY: a map's value.
             counts::add(unsafe { &raw mut (*counts).unwatched }, 1);
@@ -141,22 +142,22 @@ fn set_baseline(cgroup: &CgroupKey, baseline: &Baseline) {
 }
 
 /// Where a process is, and where those of its container are expected to be.
-struct Found {
+struct Whereabouts {
     baseline: &'static Baseline,
-    host: &'static Namespaces,
-    now: Namespaces,
+    host: &'static NamespaceInodes,
+    now: NamespaceInodes,
     /// The bits of the types in which it is in the host's namespace, and its container is not.
     outside: u32,
 }
 
 /// `None` where `cgroup` is in no container with a baseline.
 #[inline(always)]
-fn compare<const TYPED: bool>(task: Pointer<TYPED>, cgroup: &CgroupKey) -> Option<Found> {
+fn compare<const TYPED: bool>(task: Pointer<TYPED>, cgroup: &CgroupKey) -> Option<Whereabouts> {
     let (baseline, host) = (baseline(cgroup)?, config::host()?);
-    let mut now = Namespaces::default();
+    let mut now = NamespaceInodes::default();
     task::capture_namespaces(task, &mut now);
     let outside = host_only(&now, &baseline.namespaces, host);
-    Some(Found {
+    Some(Whereabouts {
         baseline,
         host,
         now,
@@ -283,9 +284,9 @@ pub fn find(task: Probed, cgroup: &CgroupKey) {
     report(task, &process, outside & before, &found, How::Unseen);
 }
 
-/// Counts and tells what is new of the host's namespaces that a process is in.
+/// Counts and reports the host's namespaces that a process is newly in.
 #[inline(always)]
-fn report(task: Probed, process: &ProcessKey, outside: u32, found: &Found, how: How) {
+fn report(task: Probed, process: &ProcessKey, outside: u32, found: &Whereabouts, how: How) {
     // SAFETY: as in `born`.
     let mut known = unsafe { ESCAPED.get(process) }.copied().unwrap_or_default();
     let (uncounted, untold) = (outside & !known, outside & !(known >> NAMESPACE_TYPES));
@@ -303,7 +304,7 @@ fn report(task: Probed, process: &ProcessKey, outside: u32, found: &Found, how: 
         // SAFETY: a map's value.
         let counter = unsafe { &raw mut (*counts).escapes[*namespace as usize] };
         counts::add(counter, u64::from(uncounted >> i & 1));
-        // What found no room is told at the next call, exec or look.
+        // An escape without room in the ring is reported at the next call, exec or check.
         if tell(task, counts, *namespace, found.host, how) {
             known |= 1 << (i + NAMESPACE_TYPES);
         }
@@ -315,7 +316,7 @@ fn report(task: Probed, process: &ProcessKey, outside: u32, found: &Found, how: 
 /// is the first one, and has left namespaces of the host since, it was a runtime that executed itself:
 /// only now it is where the container is.
 #[inline(always)]
-fn settle(process: &ProcessKey, found: &Found) {
+fn settle(process: &ProcessKey, found: &Whereabouts) {
     let expected = found.baseline;
     if is_stranger(process) {
         let _ = STRANGERS.insert(process, OWN, 0);
@@ -337,25 +338,30 @@ fn tell(
     task: Probed,
     counts: *mut Counts,
     namespace: NamespaceType,
-    host: &Namespaces,
+    host: &NamespaceInodes,
     how: How,
 ) -> bool {
     // SAFETY: a map's value.
     let bounds = (unsafe { &raw mut (*counts).escapes_sent }, ESCAPE_BOUNDS);
-    emit::send_bounded(Kind::Escape, task, bounds, |record: *mut Escape| {
-        // SAFETY: `record` is the ring's.
-        unsafe {
-            (*record).namespace = namespace as u32;
-            (*record).inode = host[namespace.own() as usize];
-            (*record).how = how as u32;
-            (*record).zero = 0;
-        }
-    })
+    emit::send_bounded(
+        RecordKind::Escape,
+        task,
+        bounds,
+        |record: *mut EscapeRecord| {
+            // SAFETY: `record` is the ring's.
+            unsafe {
+                (*record).namespace = namespace as u32;
+                (*record).inode = host[namespace.own() as usize];
+                (*record).how = how as u32;
+                (*record).zero = 0;
+            }
+        },
+    )
 }
 
 /// The bits of the types in which `now` is the host's namespace and `baseline` is not.
 #[inline(always)]
-fn host_only(now: &Namespaces, baseline: &Namespaces, host: &Namespaces) -> u32 {
+fn host_only(now: &NamespaceInodes, baseline: &NamespaceInodes, host: &NamespaceInodes) -> u32 {
     let mut bits = 0;
     let mut i = 0;
     while i < NAMESPACE_TYPES {

@@ -4,9 +4,13 @@
 /// A field and where it stands: `member.member` of a struct, a struct's size or BTF id, or an enumerator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
+    /// The offset of `member.member` in a struct.
     Member(&'static str, &'static str),
+    /// The size of a struct.
     Size(&'static str),
+    /// The BTF id of a struct.
     Id(&'static str),
+    /// The value of an enumerator of an enum.
     Enumerator(&'static str, &'static str),
 }
 
@@ -19,9 +23,10 @@ pub const CAST: i32 = 0x0ca5_7000;
 
 macro_rules! fields {
     ($($field:ident: $need:ident $lookup:ident($($arg:literal),+),)*) => {
-        /// One value of [`Config::fields`].
+        /// One value of [`ProgramConfig::fields`].
         #[repr(usize)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the table names the field of the kernel")]
         pub enum Field { $($field,)* }
 
         /// How the agent finds each [`Field`], and whether a kernel must have it.
@@ -122,7 +127,7 @@ fields! {
 /// All that the programs are told when they are loaded.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct ProgramConfig {
     /// The programs run only while the `ACTIVE` map holds this number.
     pub generation: u64,
     /// Bytes of a page are 1 shifted left by this.
@@ -138,5 +143,6 @@ pub struct Config {
     pub exit_group_dead: u32,
 }
 
-const _: () =
-    assert!(size_of::<Config>() == 24 + (FIELD_COUNT + 2) * 4 && FIELD_COUNT.is_multiple_of(2));
+const _: () = assert!(
+    size_of::<ProgramConfig>() == 24 + (FIELD_COUNT + 2) * 4 && FIELD_COUNT.is_multiple_of(2)
+);

@@ -2,6 +2,7 @@
 //! the programs read, and the names of maps and programs. Both sides compile this file; it has no
 //! dependencies and no code that runs in the kernel.
 
+#![warn(missing_docs, unreachable_pub)]
 #![no_std]
 
 mod fields;

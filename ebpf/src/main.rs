@@ -17,8 +17,6 @@ mod emit;
 #[cfg(target_arch = "bpf")]
 mod escape;
 #[cfg(target_arch = "bpf")]
-mod memcg;
-#[cfg(target_arch = "bpf")]
 mod namespace_call;
 #[cfg(target_arch = "bpf")]
 mod plain;

@@ -1,9 +1,10 @@
-//! What is called what: the kinds of records, the namespaces, the hierarchies, the limits.
+//! Names and bounds: the kinds of records, the namespaces, the hierarchies, the limits of maps and rings.
 
 /// Declares an enum whose discriminants count from 0, with its names in the same order.
 macro_rules! named {
     ($(#[$meta:meta])* $type:ident, $count:ident { $($(#[$vmeta:meta])* $variant:ident = $name:literal,)* }) => {
         $(#[$meta])*
+        #[allow(missing_docs, reason = "a variant without a doc is said by its name")]
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum $type { $($(#[$vmeta])* $variant,)* }
@@ -30,7 +31,7 @@ macro_rules! named {
 
 named! {
     /// The kind of a record.
-    Kind, KINDS {
+    RecordKind, KINDS {
         Clone = "clone",
         Unshare = "unshare",
         Setns = "setns",
@@ -38,12 +39,12 @@ named! {
         CgroupMkdir = "cgroup_mkdir",
         CgroupRmdir = "cgroup_rmdir",
         CgroupPopulated = "cgroup_populated",
-        /// An exec. Sent while somebody wants it, and always for the first process of a cgroup with
+        /// An exec. Sent while a watcher wants it, and always for the init process of a cgroup with
         /// a mount namespace of its own.
         Exec = "exec",
-        /// The end of a process. Sent while somebody wants it, and always for a first process.
+        /// The end of a process. Sent while a watcher wants it, and always for a init process.
         Exit = "exit",
-        /// The birth of a process. Sent while somebody wants it.
+        /// The birth of a process. Sent while a watcher wants it.
         Fork = "fork",
         /// A process of a container is in a namespace of the host that the container does not have.
         Escape = "escape",
@@ -197,7 +198,8 @@ pub const WATCHED_BELOW: u64 = 1024;
 
 /// How many records of one sort a cgroup may send to the rare ring; more are counted as suppressed.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct RareBounds {
+    /// Records that one cgroup may send in a second.
     pub per_second: u64,
     /// Before what was in the ring is read: at most twice as many of its are unread.
     pub unread: u64,
@@ -206,7 +208,7 @@ pub struct Bounds {
 }
 
 /// The bounds of namespace calls: a cgroup's unread are about half of the ring.
-pub const CALL_BOUNDS: Bounds = Bounds {
+pub const CALL_BOUNDS: RareBounds = RareBounds {
     per_second: 10_000,
     unread: 1500,
     reserve: RARE_RING_RESERVE,
@@ -214,7 +216,7 @@ pub const CALL_BOUNDS: Bounds = Bounds {
 
 /// The bounds of escapes, of which namespace calls use up nothing: a container cannot hide one behind
 /// calls.
-pub const ESCAPE_BOUNDS: Bounds = Bounds {
+pub const ESCAPE_BOUNDS: RareBounds = RareBounds {
     per_second: 100,
     unread: 200,
     reserve: OOM_RESERVE,
@@ -243,6 +245,6 @@ pub const RARE_RING_BYTES: u32 = 1 << 21;
 /// and escapes, so that no container can push these out.
 pub const RARE_RING_RESERVE: u64 = RARE_RING_BYTES as u64 / 4;
 
-/// Bytes of the rare ring that records of cgroups, first processes and escapes leave free for those of
-/// OOM kills. What these records would have told is found by a scan.
+/// Bytes of the rare ring that records of cgroups, init processes and escapes leave free for those of
+/// OOM kills. A scan finds what such a record would have reported.
 pub const OOM_RESERVE: u64 = RARE_RING_RESERVE / 2;

@@ -6,8 +6,8 @@
 //! skips so. That is why a call that succeeded is counted at the beginning of what such a call does last.
 
 use agent_ebpf::{
-    CALL_BOUNDS, CLONE_NEW_ANY, Call, Clone, How, Kind, NAMESPACE_TYPES, NamespaceCall,
-    NamespaceType, Namespaces, PendingCall,
+    CALL_BOUNDS, CLONE_NEW_ANY, Call, CloneRecord, How, NAMESPACE_TYPES, NamespaceCallRecord,
+    NamespaceInodes, NamespaceType, PendingCall, RecordKind,
 };
 use aya_ebpf::{
     EbpfContext,
@@ -33,7 +33,7 @@ static UNDER_WAY: Array<u64> = Array::with_max_entries(1, 0);
 
 /// The running task's call, with these flags, begins.
 #[inline(always)]
-pub fn begin<C: EbpfContext>(ctx: &C, flags: u64, kind: Kind) {
+pub fn begin<C: EbpfContext>(ctx: &C, flags: u64, kind: RecordKind) {
     if !active() {
         return;
     }
@@ -58,7 +58,7 @@ pub fn begin<C: EbpfContext>(ctx: &C, flags: u64, kind: Kind) {
 
 /// The running task's call, of which `begin` was told, ends with `result`.
 #[inline(always)]
-pub fn end(result: i64, kind: Kind, call: Call) {
+pub fn end(result: i64, kind: RecordKind, call: Call) {
     if !active() {
         return;
     }
@@ -80,10 +80,10 @@ pub fn lose() {
     let Some(pending) = pending(thread) else {
         return;
     };
-    if pending.kind == Kind::Setns as u64 {
-        emit::no_room(Kind::Setns);
+    if pending.kind == RecordKind::Setns as u64 {
+        emit::no_room(RecordKind::Setns);
     } else {
-        emit::no_room(Kind::Unshare);
+        emit::no_room(RecordKind::Unshare);
     }
     take(thread);
 }
@@ -115,7 +115,7 @@ fn count_under_way(n: u64) {
 
 /// The running task's call ended with `result`.
 #[inline(always)]
-fn finish(pending: &PendingCall, result: i64, kind: Kind, call: Call) {
+fn finish(pending: &PendingCall, result: i64, kind: RecordKind, call: Call) {
     // unshare also unshares other things than namespaces (files, CLONE_FS).
     if matches!(call, Call::Unshare) && pending.flags & CLONE_NEW_ANY == 0 && result >= 0 {
         emit::unwanted(kind);
@@ -134,7 +134,7 @@ fn finish(pending: &PendingCall, result: i64, kind: Kind, call: Call) {
     counts::call(counts, call, types, result < 0);
     // SAFETY: a map's value.
     let bounds = (unsafe { &raw mut (*counts).calls_sent }, CALL_BOUNDS);
-    emit::send_bounded(kind, current, bounds, |record: *mut NamespaceCall| {
+    emit::send_bounded(kind, current, bounds, |record: *mut NamespaceCallRecord| {
         // SAFETY: `record` is the ring's.
         unsafe {
             (*record).before = pending.before;
@@ -162,18 +162,23 @@ pub fn cloned(child: Probed, flags: u64) {
     counts::call(counts, Call::Clone, flags, false);
     // SAFETY: a map's value.
     let bounds = (unsafe { &raw mut (*counts).calls_sent }, CALL_BOUNDS);
-    emit::send_bounded(Kind::Clone, current, bounds, |record: *mut Clone| {
-        // SAFETY: `record` is the ring's.
-        unsafe {
-            task::capture(child, &raw mut (*record).child);
-            (*record).flags = flags & CLONE_NEW_ANY;
-        }
-    });
+    emit::send_bounded(
+        RecordKind::Clone,
+        current,
+        bounds,
+        |record: *mut CloneRecord| {
+            // SAFETY: `record` is the ring's.
+            unsafe {
+                task::capture(child, &raw mut (*record).child);
+                (*record).flags = flags & CLONE_NEW_ANY;
+            }
+        },
+    );
 }
 
 /// The flags of the types in which the current task is no longer where it was.
 #[inline(always)]
-fn changed(before: &Namespaces) -> u64 {
+fn changed(before: &NamespaceInodes) -> u64 {
     let mut after = Default::default();
     task::capture_namespaces(task::current(), &mut after);
     let mut types = 0;

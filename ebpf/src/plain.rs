@@ -1,5 +1,5 @@
 //! Plain cgroups: those of no container, as most of a host's. Their events need not look for baselines, nor where there
-//! was no first process for first processes: a look into a map costs as much as the rest of an event.
+//! was no init process for init processes: a look into a map costs as much as the rest of an event.
 //!
 //! What was found of baselines holds for an epoch, which ends whenever some cgroup becomes a container's.
 
@@ -38,14 +38,14 @@ pub fn is_outside(counts: *mut Counts, cgroup: &CgroupKey) -> bool {
     true
 }
 
-/// Whether a first process is, or was, in the cgroup that has `counts`.
+/// Whether a init process is, or was, in the cgroup that has `counts`.
 #[inline(always)]
 pub fn had_first(counts: *mut Counts) -> bool {
     // SAFETY: a map's value.
     unsafe { (*counts).had_first != 0 }
 }
 
-/// A first process is in the cgroup that has `counts`.
+/// A init process is in the cgroup that has `counts`.
 #[inline(always)]
 pub fn has_first(counts: *mut Counts) {
     // SAFETY: a map's value, into which nothing else is ever written there.

@@ -13,8 +13,11 @@ pub const UNLIMITED: u64 = u64::MAX;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CgroupKey {
+    /// The cgroup's id in its hierarchy.
     pub id: u64,
+    /// The hierarchy's id; 0: v2.
     pub hierarchy: u32,
+    /// Padding, always 0.
     pub zero: u32,
 }
 
@@ -28,15 +31,17 @@ pub const OVERFLOW: CgroupKey = CgroupKey {
 /// A task's cgroups, by [`crate::Hierarchy`]. Id 0: there is no such hierarchy.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cgroups {
+pub struct TaskCgroups {
+    /// The cgroup's id in each hierarchy.
     pub ids: [u64; HIERARCHIES],
+    /// The hierarchy's id; 0: v2.
     pub hierarchies: [u32; HIERARCHIES],
     /// The cgroup's depth below the root of its hierarchy; 0 is the root.
     pub levels: [u32; HIERARCHIES],
 }
 
 /// Inode numbers by [`crate::Namespace`]. 0: the kernel has no such namespace, or the task none.
-pub type Namespaces = [u32; NAMESPACES];
+pub type NamespaceInodes = [u32; NAMESPACES];
 
 /// A task, as it was at the hook.
 #[repr(C)]
@@ -44,17 +49,24 @@ pub type Namespaces = [u32; NAMESPACES];
 pub struct Task {
     /// When the process (its thread group's leader) started, in ns of CLOCK_BOOTTIME.
     pub start_time: u64,
-    pub cgroups: Cgroups,
+    /// The task's cgroups.
+    pub cgroups: TaskCgroups,
+    /// The process id in the host's pid namespace.
     pub pid: u32,
+    /// The thread id in the host's pid namespace.
     pub tid: u32,
+    /// The parent's process id.
     pub ppid: u32,
     /// The pid in the task's own pid namespace.
     pub ns_pid: u32,
+    /// The real user id in the initial user namespace.
     pub uid: u32,
     /// Inode of the outermost pid namespace below the initial one; 0 where the task is in the
     /// initial one itself.
     pub outer_pid_namespace: u32,
-    pub namespaces: Namespaces,
+    /// The task's namespaces.
+    pub namespaces: NamespaceInodes,
+    /// The thread's name, ended by a NUL.
     pub comm: [u8; 16],
 }
 
@@ -62,7 +74,7 @@ impl Task {
     /// All zeros.
     pub const EMPTY: Self = Self {
         start_time: 0,
-        cgroups: Cgroups {
+        cgroups: TaskCgroups {
             ids: [0; HIERARCHIES],
             hierarchies: [0; HIERARCHIES],
             levels: [0; HIERARCHIES],
@@ -82,8 +94,9 @@ impl Task {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// A [`crate::Kind`].
+    /// A [`crate::RecordKind`].
     pub kind: u32,
+    /// Padding, always 0.
     pub zero: u32,
     /// ns of CLOCK_BOOTTIME.
     pub time: u64,
@@ -94,18 +107,24 @@ pub struct Header {
 /// A clone(2) or clone3(2) with a `CLONE_NEW*` flag.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Clone {
+pub struct CloneRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
+    /// The new process.
     pub child: Task,
+    /// The `CLONE_NEW*` bits that the call requested.
     pub flags: u64,
 }
 
 /// An unshare(2) or setns(2). The header's namespaces are those after the call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct NamespaceCall {
+pub struct NamespaceCallRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
-    pub before: Namespaces,
+    /// The caller's namespaces before the call.
+    pub before: NamespaceInodes,
+    /// The `CLONE_NEW*` bits that the call requested.
     pub flags: u64,
     /// 0 or a negative errno.
     pub result: i64,
@@ -114,44 +133,56 @@ pub struct NamespaceCall {
 /// A kill by the OOM killer. The header's task is the one whose allocation triggered it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Oom {
+pub struct OomRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
+    /// The process that the OOM killer killed.
     pub victim: Task,
     /// The memory cgroup whose limit was hit; id 0 where none was.
     pub owner: CgroupKey,
-    /// Bytes, or [`UNLIMITED`]; likewise below.
+    /// The limit in bytes, or [`UNLIMITED`].
     pub limit: u64,
+    /// The memory in use, in bytes.
     pub usage: u64,
     /// Of swap on v2, of memory and swap together on v1, as the kernel counts.
     pub swap_limit: u64,
+    /// The swap in use on v2, memory and swap together on v1, in bytes.
     pub swap_usage: u64,
+    /// The victim's anonymous memory, in bytes.
     pub anon: u64,
+    /// The victim's mapped files, in bytes.
     pub file: u64,
+    /// The victim's shared memory, in bytes.
     pub shmem: u64,
     /// Kills in the victim's memory cgroup so far: the kernel's own `oom_kill`.
     pub kills: u64,
     /// A [`crate::Constraint`].
     pub constraint: u32,
-    /// 1 where the victim is the first process of its cgroup.
+    /// 1 where the victim is the init process of its cgroup.
     pub init_killed: u32,
 }
 
 /// A cgroup was made.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct CgroupMkdir {
+pub struct CgroupMkdirRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
+    /// The new cgroup.
     pub cgroup: CgroupKey,
     /// Bytes of `path`, at most [`PATH_MAX`] - 1.
     pub path_len: u64,
+    /// The path from the hierarchy's root.
     pub path: [u8; PATH_MAX],
 }
 
 /// A cgroup was removed, or became populated or empty.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct CgroupChange {
+pub struct CgroupChangeRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
+    /// The cgroup.
     pub cgroup: CgroupKey,
     /// 1 where there are tasks in the cgroup or below it.
     pub populated: u64,
@@ -160,24 +191,30 @@ pub struct CgroupChange {
 /// The birth of a process. The header's task is the one that called clone(2).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Fork {
+pub struct ForkRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
+    /// The new process.
     pub child: Task,
 }
 
-/// Likewise of one that is where its caller is, in all cgroups and namespaces, as most are: it has the caller's name and
+/// A birth of a process that is in all cgroups and namespaces of its parent, as most are: it has the parent's name and
 /// user, and is its child. Half as long, for most of what a birth costs is what is written of it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct ForkBeside {
+pub struct ForkBesideRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
     /// As [`Task`] has them.
     pub start_time: u64,
+    /// The child's process id in the host's pid namespace.
     pub pid: u32,
+    /// The child's process id in its own pid namespace.
     pub ns_pid: u32,
 }
 
-impl ForkBeside {
+impl ForkBesideRecord {
+    /// The new process: the parent but for its ids and its start.
     pub fn child(&self) -> Task {
         Task {
             start_time: self.start_time,
@@ -193,10 +230,12 @@ impl ForkBeside {
 /// An exec.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Exec {
+pub struct ExecRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
     /// Bytes of the arguments, each with its NUL; `argv` has the first [`ARGV_MAX`] of them.
     pub argv_len: u64,
+    /// The arguments, each followed by a NUL.
     pub argv: [u8; ARGV_MAX],
 }
 
@@ -204,7 +243,8 @@ pub struct Exec {
 /// leader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Exit {
+pub struct ExitRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
     /// As wait(2) gives it: the signal in the low 7 bits, the exit code in bits 8 to 15.
     pub status: u32,
@@ -215,21 +255,26 @@ pub struct Exit {
 /// A process of a container is in a namespace of the host that its container does not have.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Escape {
+pub struct EscapeRecord {
+    /// The kind, the time and the task that caused the record.
     pub header: Header,
     /// A [`crate::NamespaceType`].
     pub namespace: u32,
+    /// The host's namespace.
     pub inode: u32,
     /// A [`crate::How`].
     pub how: u32,
+    /// Padding, always 0.
     pub zero: u32,
 }
 
 /// What became of the records of one kind on one CPU: `seen` is the sum of the others.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcomes {
+pub struct RecordOutcomes {
+    /// Records that a program wanted to send.
     pub seen: u64,
+    /// Records that are in the ring.
     pub submitted: u64,
     /// The ring was full.
     pub no_room: u64,
@@ -239,15 +284,17 @@ pub struct Outcomes {
     pub suppressed: u64,
 }
 
-/// How many records of one sort a cgroup sent lately, for [`crate::Bounds`].
+/// How many records of one sort a cgroup sent lately, for [`crate::RareBounds`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
     /// The second (CLOCK_BOOTTIME) that `in_second` counts in.
     pub second: u64,
+    /// Records that the cgroup sent in that second.
     pub in_second: u64,
     /// The position in the ring from which on `in_batch` counts.
     pub batch: u64,
+    /// Records that the cgroup sent in that batch.
     pub in_batch: u64,
 }
 
@@ -261,18 +308,21 @@ pub struct Counts {
     pub forks: u64,
     /// Threads born beside the first one of a process.
     pub threads: u64,
+    /// Padding to a cache line, always 0.
     pub birth_zeros: [u64; 6],
 
+    /// Programs that processes executed.
     pub execs: u64,
     /// Processes ended, by [`crate::Ending`].
     pub exits: [u64; ENDINGS],
     /// Cgroups below this container's whose processes are watched for escapes.
     pub below: u64,
+    /// Padding to a cache line, always 0.
     pub end_zeros: [u64; 2],
 
     /// The epoch of the `EPOCH` map in which the cgroup was found to be of no container.
     pub plain: u64,
-    /// 1 where a first process was, or is; with [`SHARED`], of what many cgroups share.
+    /// 1 where a init process was, or is; with [`SHARED`], of what many cgroups share.
     pub had_first: u64,
     /// Kills in this very cgroup.
     pub oom_kills: u64,
@@ -346,19 +396,22 @@ pub const SHARED: u64 = 2;
 pub struct ProcessKey {
     /// ns of CLOCK_BOOTTIME.
     pub start_time: u64,
+    /// The process id in the host's pid namespace.
     pub pid: u32,
+    /// Padding, always 0.
     pub zero: u32,
 }
 
-/// The namespaces that the processes of a cgroup are expected in: those of its first process when
+/// The namespaces that the processes of a cgroup are expected in: those of its init process when
 /// that first executed a program.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Baseline {
-    /// The cgroup of that first process. In what is made below it is the same: what is in a container
-    /// stays in it, and has no first process of its own.
+    /// The cgroup of that init process. In what is made below it is the same: what is in a container
+    /// stays in it, and has no init process of its own.
     pub cgroup: CgroupKey,
-    pub namespaces: Namespaces,
+    /// The namespaces of its init process.
+    pub namespaces: NamespaceInodes,
 }
 
 /// How a process ended, by what wait(2) says and whether the OOM killer chose it.
@@ -375,9 +428,11 @@ pub const fn ending(status: u32, oom_killed: bool) -> Ending {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct PendingCall {
-    pub before: Namespaces,
+    /// The caller's namespaces before the call.
+    pub before: NamespaceInodes,
+    /// The `CLONE_NEW*` bits that the call requested.
     pub flags: u64,
-    /// The number of the call's [`crate::Kind`].
+    /// The number of the call's [`crate::RecordKind`].
     pub kind: u64,
 }
 
@@ -390,20 +445,20 @@ macro_rules! no_padding {
 
 no_padding! {
     CgroupKey = 16;
-    Cgroups = 64;
+    TaskCgroups = 64;
     Task = 8 + 64 + 6 * 4 + 40 + 16;
     Header = 16 + 152;
-    Clone = 168 + 152 + 8;
-    NamespaceCall = 168 + 40 + 16;
-    Oom = 168 + 152 + 16 + 8 * 8 + 8;
-    CgroupMkdir = 168 + 16 + 8 + 1024;
-    CgroupChange = 168 + 16 + 8;
-    Fork = 168 + 152;
-    ForkBeside = 168 + 16;
-    Exec = 168 + 8 + 1024;
-    Exit = 168 + 8;
-    Escape = 168 + 16;
-    Outcomes = 40;
+    CloneRecord = 168 + 152 + 8;
+    NamespaceCallRecord = 168 + 40 + 16;
+    OomRecord = 168 + 152 + 16 + 8 * 8 + 8;
+    CgroupMkdirRecord = 168 + 16 + 8 + 1024;
+    CgroupChangeRecord = 168 + 16 + 8;
+    ForkRecord = 168 + 152;
+    ForkBesideRecord = 168 + 16;
+    ExecRecord = 168 + 8 + 1024;
+    ExitRecord = 168 + 8;
+    EscapeRecord = 168 + 16;
+    RecordOutcomes = 40;
     Sent = 32;
     Counts = 8 * LINE;
     ProcessKey = 16;

@@ -1,8 +1,8 @@
 //! The only reader of kernel memory for tasks: their ids, cgroups and namespaces.
 
 use agent_ebpf::{
-    ABSENT, CAST, CgroupKey, Cgroups, Field, HIERARCHIES, Hierarchy, Namespace, Namespaces,
-    ProcessKey, Task,
+    ABSENT, CAST, CgroupKey, Field, HIERARCHIES, Hierarchy, Namespace, NamespaceInodes, ProcessKey,
+    Task, TaskCgroups,
 };
 use aya_ebpf::helpers::{bpf_get_current_task, generated::bpf_probe_read_kernel};
 
@@ -237,7 +237,7 @@ pub fn comm<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Task) {
 
 /// The inodes of the ten namespaces of `task`; zeros where it has none (any more).
 #[inline(always)]
-pub fn capture_namespaces<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Namespaces) {
+pub fn capture_namespaces<const TYPED: bool>(task: Pointer<TYPED>, out: &mut NamespaceInodes) {
     let nsproxy = task.follow(Field::TaskNsproxy);
     let cred = task.follow(Field::TaskRealCred);
     let pid = task.follow(Field::TaskThreadPid);
@@ -281,7 +281,7 @@ pub fn mnt_namespace<const TYPED: bool>(task: Pointer<TYPED>) -> u32 {
 
 /// The cgroups of `task`, hierarchy by hierarchy.
 #[inline(always)]
-pub fn capture_cgroups<const TYPED: bool>(task: Pointer<TYPED>, out: &mut Cgroups) {
+pub fn capture_cgroups<const TYPED: bool>(task: Pointer<TYPED>, out: &mut TaskCgroups) {
     let css_set = task.follow(Field::TaskCgroups);
     let mut i = 0;
     while i < HIERARCHIES {

@@ -1,14 +1,14 @@
-//! Which of the frequent events somebody wants: forks, execs and exits are counted always, and sent
+//! Which frequent events a watcher wants: forks, execs and exits are always counted, and sent
 //! while they are asked for.
 
-use agent_ebpf::{COUNTED_CGROUPS, CgroupKey, Kind, WANTED_FILTERED};
+use agent_ebpf::{COUNTED_CGROUPS, CgroupKey, RecordKind, WANTED_FILTERED};
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
     maps::{Array, HashMap},
 };
 
-/// Bits `1 << Kind` of the kinds that somebody wants, and [`WANTED_FILTERED`].
+/// Bits `1 << RecordKind` of the kinds that a watcher wants, and [`WANTED_FILTERED`].
 #[map]
 static WANTED: Array<u64> = Array::with_max_entries(1, 0);
 
@@ -18,14 +18,14 @@ static WANTED: Array<u64> = Array::with_max_entries(1, 0);
 static EXCLUDED: HashMap<CgroupKey, u8> =
     HashMap::with_max_entries(COUNTED_CGROUPS, BPF_F_NO_PREALLOC);
 
-/// What is wanted of one kind of event.
+/// Whether a watcher wants events of one kind.
 #[derive(Clone, Copy)]
-pub struct Wanted(u64);
+pub struct KindDemand(u64);
 
-impl Wanted {
+impl KindDemand {
     /// Reads what is wanted of `kind` now.
     #[inline(always)]
-    pub fn of(kind: Kind) -> Self {
+    pub fn of(kind: RecordKind) -> Self {
         let wanted = WANTED.get(0).copied().unwrap_or_default();
         if wanted & (1 << kind as u32) == 0 {
             Self(0)

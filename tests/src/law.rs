@@ -3,6 +3,8 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::metrics::Metrics;
 use crate::serve::Serve;
 use crate::wait::{PATIENCE, wait_for};
@@ -136,6 +138,25 @@ pub fn assert_law(serve: &Serve) {
         broken.is_empty(),
         "events are not accounted for in {scrapes} scrapes: {broken:#?}"
     );
+}
+
+/// Checks the `lost` lines of the only stream of a server, which is filtered for one container: they are about records of others
+/// alone, as far as the server can tell. The stream's own queue lost nothing, and each record in a line is one that the kernel
+/// counts as not sent or not seen. The kernel does not say whose those are: the caller compares the container's records with its count.
+///
+/// # Panics
+/// Where a line is not accounted for.
+pub fn assert_others_lost(serve: &Serve, kind: &str, lines: &[Value]) {
+    let metrics = serve.metrics();
+    let queue = metrics.events("sink", kind, "lost");
+    assert_eq!(queue, 0, "the stream lost some of its own: {lines:?}");
+    let told = lines.iter().filter_map(|line| line["kinds"][kind].as_u64());
+    let told: u64 = told.sum();
+    let probe = if kind == "clone" { "fork" } else { kind };
+    let unseen = metrics.count("agent_probe_missed_total", &[("probe", probe)]);
+    let unsent = ["no_room", "suppressed"].map(|outcome| metrics.events("kernel", kind, outcome));
+    let lost = unseen + unsent.iter().sum::<u64>();
+    assert!(told <= lost, "{lost} are lost, and told are {lines:?}");
 }
 
 /// Likewise, where something of every kind happened, and somebody watched all of them.

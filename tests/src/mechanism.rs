@@ -31,6 +31,8 @@ pub fn trampolines() -> bool {
     let Some(other) = others.next() else {
         return true;
     };
-    println!("SKIPPED: needs trampolines, which the kernel refuses: {other}");
+    crate::skip(format_args!(
+        "needs trampolines, which the kernel refuses: {other}"
+    ));
     false
 }

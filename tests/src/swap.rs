@@ -24,7 +24,7 @@ impl Swap {
         let block = Path::new(BLOCK);
         let size = fs::read_to_string(block.join("disksize")).unwrap_or_default();
         if size.trim() != "0" {
-            println!("SKIPPED: needs {DEVICE} for itself, to swap to");
+            crate::skip(format_args!("needs {DEVICE} for itself, to swap to"));
             return None;
         }
         fs::write(block.join("disksize"), bytes.to_string()).expect("a size");

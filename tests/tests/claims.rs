@@ -48,10 +48,8 @@ fn refused(arguments: &[impl AsRef<std::ffi::OsStr> + std::fmt::Debug]) -> Strin
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nobody_enters_or_ends_what_only_claims_to_be_a_container() {
-    if !tests::root() {
-        return;
-    }
     let name = unique("enter");
     let mut container = forged(&format!("agent/{name}"));
     for command in [
@@ -69,10 +67,8 @@ fn nobody_enters_or_ends_what_only_claims_to_be_a_container() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_claim_is_shown_as_such_until_its_record_comes() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&["--docker-socket", "off"]);
     let mut watch = serve.watch(&["--kind", "container"]);
     let name = unique("later");
@@ -112,10 +108,8 @@ fn a_claim_is_shown_as_such_until_its_record_comes() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_runc_keeps_confirms_all_cgroups_of_its_container() {
-    if !tests::root() {
-        return;
-    }
     let directory = tempfile::tempdir().expect("a bundle");
     let rootfs = directory.path().join("rootfs/bin");
     fs::create_dir_all(&rootfs).expect("a root");
@@ -152,10 +146,8 @@ fn what_runc_keeps_confirms_all_cgroups_of_its_container() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn of_two_with_one_name_the_error_names_both() {
-    if !tests::root() {
-        return;
-    }
     let own = Container::start(Cgroup::new("both"), "mnt,net");
     let name = own.cgroup.name();
     let id = format!("{:0>64}", std::process::id());

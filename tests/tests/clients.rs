@@ -126,10 +126,8 @@ fn share() -> (usize, usize) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_flood_of_connections_and_slow_readers_hold_up_nobody() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let (outer, _inner) = Cgroup::below_another("clients");
     many(&outer, 1000);
@@ -221,10 +219,8 @@ fn open_for(address: SocketAddr, send: impl Fn(&mut TcpStream)) -> Duration {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_a_client_does_not_end_the_server_ends() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let address = serve.address().expect("it traces");
     let (head, idle) = thread::scope(|scope| {
@@ -259,10 +255,8 @@ fn what_a_client_does_not_end_the_server_ends() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_lies_in_the_way_of_a_lock_is_no_wait() {
-    if !tests::root() {
-        return;
-    }
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("agent.sock");
     let lock = directory.path().join("agent.sock.lock");
@@ -286,10 +280,8 @@ fn what_lies_in_the_way_of_a_lock_is_no_wait() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn another_users_server_is_told_and_does_nothing_to_the_terminal() {
-    if !tests::root() {
-        return;
-    }
     let clients = Clients::new();
     for (name, line, commands) in [
         (
@@ -349,10 +341,8 @@ fn with_series(serve: &Serve) -> (BTreeSet<String>, usize) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn series_are_bounded_and_the_same_ones_are_left_out() {
-    if !tests::root() {
-        return;
-    }
     let (outer, inner) = Cgroup::below_another("series");
     many(&outer, 100);
     let bound = 1200;

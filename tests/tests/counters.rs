@@ -16,10 +16,8 @@ fn oom_events(metrics: &Metrics, id: &str) -> u64 {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn kills_count_though_nobody_watches() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let before = serve.metrics();
     let limited = Limited::new("unwatched");
@@ -31,10 +29,8 @@ fn kills_count_though_nobody_watches() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_cgroup_removed_at_once_keeps_its_counters() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let before = serve.metrics();
     for _ in 0..5 {
@@ -67,10 +63,8 @@ fn a_cgroup_removed_at_once_keeps_its_counters() {
 
 /// All roles of kills have one epoch: the start of the agent.
 #[test]
+#[ignore = "needs root"]
 fn kills_before_the_start_do_not_count_and_the_next_is_told_once() {
-    if !tests::root() {
-        return;
-    }
     let mut limited = Limited::new("earlier");
     for _ in 0..3 {
         Hog::start(&limited.below, 1, TOO_MUCH).wait_until_killed();
@@ -105,10 +99,8 @@ fn kills_before_the_start_do_not_count_and_the_next_is_told_once() {
 
 /// The counts of a cgroup move when it is removed: no scrape may have them twice, or not at all.
 #[test]
+#[ignore = "needs root"]
 fn a_scrape_during_a_removal_adds_up_once() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let mut scrapes = Vec::new();
     let ids = thread::scope(|scope| {
@@ -157,10 +149,8 @@ fn end_in_a_cgroup() -> String {
 
 /// Counters live in maps that a path keeps, whatever becomes of the process.
 #[test]
+#[ignore = "needs root"]
 fn counters_go_on_after_a_kill_of_the_agent() {
-    if !tests::root() {
-        return;
-    }
     let directory = tempfile::tempdir().expect("a directory to mount at");
     let mounts = Mounts::new("bpf", directory.path());
     let pin = directory.path().join("agent");

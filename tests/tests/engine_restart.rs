@@ -9,10 +9,8 @@ use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
 
 #[test]
+#[ignore = "needs root"]
 fn an_engine_that_was_killed_is_heard_again() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let socket = docker.socket();
     let serve = Serve::start(&["--docker-socket", socket.to_str().expect("UTF-8")]);

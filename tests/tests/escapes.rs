@@ -75,10 +75,8 @@ fn assert_told_once(escapes: &[Value], container: &Container, serve: &Serve, how
 }
 
 #[test]
+#[ignore = "needs root"]
 fn by_setns() {
-    if !tests::root() {
-        return;
-    }
     let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let mut container = container(&into_host("setns-pid"));
@@ -92,10 +90,8 @@ fn by_setns() {
 
 /// Where only the tracepoints of 64-bit calls see setns, the exec shows it. What it starts is no further escape.
 #[test]
+#[ignore = "needs root"]
 fn by_a_call_of_32_bits_and_an_exec() {
-    if !tests::root() {
-        return;
-    }
     let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let script = format!("{} sh -c '/bin/true; /bin/true'", into_host("setns-pid32"));
@@ -110,10 +106,8 @@ fn by_a_call_of_32_bits_and_an_exec() {
 
 /// Nothing sees the call, and no exec comes after it: a look at all processes finds who stays there.
 #[test]
+#[ignore = "needs root"]
 fn by_a_call_that_no_probe_sees() {
-    if !tests::root() {
-        return;
-    }
     let _room = tests::quiet();
     let serve = Serve::start(&["--mechanism", "setns=syscall", "--syscall-probes", "off"]);
     let mut container = container(&format!("{} stay &", into_host("setns-pid")));
@@ -126,10 +120,8 @@ fn by_a_call_that_no_probe_sees() {
 
 /// It was there before the agent: its first process's namespaces are what is expected of it.
 #[test]
+#[ignore = "needs root"]
 fn from_a_container_that_is_older() {
-    if !tests::root() {
-        return;
-    }
     let _room = tests::quiet();
     let mut container = container(&into_host("setns-pid"));
     let serve = Serve::start(&[]);
@@ -142,10 +134,8 @@ fn from_a_container_that_is_older() {
 
 /// Of the cgroups below a container only so many are watched, and the metrics say of which containers more are not.
 #[test]
+#[ignore = "needs root"]
 fn of_too_many_cgroups_below_a_container_the_metrics_tell() {
-    if !tests::root() {
-        return;
-    }
     let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let container = container("true");
@@ -192,10 +182,8 @@ fn moves_below(cgroup: &Cgroup) -> String {
 
 /// So was the cgroup below it, with the process that escapes.
 #[test]
+#[ignore = "needs root"]
 fn from_a_cgroup_below_that_is_older() {
-    if !tests::root() {
-        return;
-    }
     let _room = tests::quiet();
     let cgroup = Cgroup::new("escape");
     let script = format!(
@@ -235,10 +223,8 @@ fn assert_told_by_exec(cgroup: Cgroup, script: &str, serve: &Serve) {
 
 /// Who puts himself into a cgroup that he makes in the container's is still the container's.
 #[test]
+#[ignore = "needs root"]
 fn from_a_cgroup_below() {
-    if !tests::root() {
-        return;
-    }
     let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("escape");
@@ -254,10 +240,8 @@ fn from_a_cgroup_below() {
 
 /// Whoever puts himself where he is already does not come from outside, though his parent is there.
 #[test]
+#[ignore = "needs root"]
 fn from_the_first_process_that_moves_itself() {
-    if !tests::root() {
-        return;
-    }
     let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("escape");
@@ -278,10 +262,8 @@ fn both(watch: &mut Watch) -> Vec<Value> {
 
 /// The second container of a cgroup is set up by a process that comes into it from outside, and becomes its first.
 #[test]
+#[ignore = "needs root"]
 fn from_a_cgroup_that_is_used_again() {
-    if !tests::root() {
-        return;
-    }
     let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let cgroup = Arc::new(Cgroup::new("escape"));
@@ -305,10 +287,8 @@ fn from_a_cgroup_that_is_used_again() {
 
 /// Who makes more namespace calls than are told still cannot hide an escape among them.
 #[test]
+#[ignore = "needs root"]
 fn behind_a_flood_of_calls() {
-    if !tests::root() {
-        return;
-    }
     let _room = tests::flood();
     let serve = Serve::start(&[]);
     let flood = format!(
@@ -336,10 +316,8 @@ fn behind_a_flood_of_calls() {
 
 /// As engines' runtimes and operators do: from outside into the container's cgroup, among the host's namespaces.
 #[test]
+#[ignore = "needs root"]
 fn who_comes_from_outside_escapes_nothing() {
-    if !tests::root() {
-        return;
-    }
     let _room = tests::quiet();
     let serve = Serve::start(&[]);
     let mut container = container("true");

@@ -43,10 +43,8 @@ fn unsent(metrics: &Metrics, kind: &str) -> u64 {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_full_pipe() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let serve = Serve::start(&[]);
     let (cgroup, other) = (Cgroup::new("full"), Cgroup::new("other"));
@@ -102,11 +100,9 @@ impl Drop for Stores {
 
 /// A user makes claims without end, and does all to make looking for what confirms them slow.
 #[test]
+#[ignore = "needs root"]
 fn claims_without_end_hold_up_nothing() {
     const USER: u32 = 64_713;
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let _stores = Stores::new(USER);
     let serve = Serve::start(&["--docker-socket", "off"]);
@@ -158,10 +154,8 @@ fn read(watch: &mut Child, kind: &str, wanted: u64) -> [u64; 2] {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_slow_reader() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("slow");
@@ -184,10 +178,8 @@ fn a_slow_reader() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn calls_without_end() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let serve = Serve::start(&[]);
     let (flooding, other) = (Cgroup::new("flooding"), Cgroup::new("other"));
@@ -225,10 +217,8 @@ fn calls_without_end() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn calls_while_the_server_gets_no_time() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let serve = Serve::start(&[]);
     let (flooding, other) = (Cgroup::new("flooding"), Cgroup::new("other"));

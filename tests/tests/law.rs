@@ -9,10 +9,8 @@ use tests::nscall;
 use tests::serve::Serve;
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_of_any_kind_is_lost_uncounted() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let _watch = serve.watch(&["--all"]);
     let limited = Limited::new("killed");

@@ -16,8 +16,9 @@ use tests::wait::PATIENCE;
 const FALLBACKS: [&str; 4] = ["--mechanism", "syscall", "--mechanism", "btf"];
 
 #[test]
+#[ignore = "needs root"]
 fn trampolines_come_first() {
-    if !tests::root() || !trampolines() {
+    if !trampolines() {
         return;
     }
     for name in TRAMPOLINES {
@@ -28,10 +29,8 @@ fn trampolines_come_first() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn each_probe_has_its_own_mechanism() {
-    if !tests::root() {
-        return;
-    }
     let unshare = probe("unshare", &["--mechanism", "unshare=syscall"]);
     assert_eq!(unshare["mechanism"], "syscall", "{unshare}");
     assert_eq!(unshare["state"], "attached", "{unshare}");
@@ -44,10 +43,8 @@ fn each_probe_has_its_own_mechanism() {
 
 /// By tracepoints of system calls, which are all that some hosts have.
 #[test]
+#[ignore = "needs root"]
 fn calls_are_seen_without_trampolines() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&FALLBACKS);
     let cgroup = Cgroup::new("fallback");
     let target = Container::start(Cgroup::new("target"), "mnt,net");
@@ -83,10 +80,8 @@ fn calls_are_seen_without_trampolines() {
 
 /// By the mark of the victim, and a walk up its cgroups.
 #[test]
+#[ignore = "needs root"]
 fn kills_are_seen_without_trampolines() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&FALLBACKS);
     let mut limited = Limited::new("fallback");
     let mut watch = limited.watch(&serve);
@@ -106,8 +101,9 @@ fn kills_are_seen_without_trampolines() {
 
 /// The tracepoints of 64-bit calls do not see them; what runs first in the kernel for both does.
 #[test]
+#[ignore = "needs root"]
 fn calls_of_32_bits_are_seen_by_trampolines() {
-    if !tests::root() || !trampolines() {
+    if !trampolines() {
         return;
     }
     let serve = Serve::start(&[]);

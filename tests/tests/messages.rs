@@ -59,10 +59,8 @@ fn what_is_spelled_alike_is_suggested() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_socket_on_which_nobody_listens_is_said() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     let missing = place.path().join("typo");
     let stale = place.path().join("stale");
@@ -115,10 +113,8 @@ fn by_nobody(directory: &Path, arguments: &[&str]) -> Command {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_ordinary_user_is_told_what_is_missing() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     let closed = place.path().join("closed");
     fs::create_dir(&closed).expect("a directory");
@@ -184,10 +180,8 @@ fn an_ordinary_user_is_told_what_is_missing() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_process_that_is_there_is_not_said_to_be_missing() {
-    if !tests::root() {
-        return;
-    }
     let ns = |pid: &str| {
         agent([
             "ns",
@@ -227,10 +221,8 @@ fn a_process_that_is_there_is_not_said_to_be_missing() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_units_name_is_explained() {
-    if !tests::root() {
-        return;
-    }
     let unit = format!("messages{}.service", std::process::id());
     let inspect =
         |name: &str| agent(["inspect", "--docker-socket", "off", "--socket", "off", name]);
@@ -270,10 +262,8 @@ fn a_units_name_is_explained() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn too_few_descriptors_are_refused_before_anything_is_made() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("messages-few");
     for few in 0..=3 {
         let flag = format!("nofile={few}");
@@ -311,10 +301,8 @@ fn too_few_descriptors_are_refused_before_anything_is_made() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_killed_supervisors_container_is_known_by_the_command_that_removes_it() {
-    if !tests::root() {
-        return;
-    }
     // No other test's command is the next one for this user's state.
     let files = Everybodys::new();
     for (words, status, wanted) in [
@@ -340,10 +328,8 @@ fn a_killed_supervisors_container_is_known_by_the_command_that_removes_it() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_session_and_a_service_are_the_hosts_own() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&["--docker-socket", "off"]);
     let container = Cgroup::new("messages-host");
     for unit in ["session-9.scope", "web.service", "plain"] {
@@ -370,10 +356,8 @@ fn a_session_and_a_service_are_the_hosts_own() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn hidden_processes_networks_are_told_once() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("messages-hidden");
     // Whoever has fewer capabilities does not see it where /proc hides processes.
     container.start(&["--cap-add", "ALL", "--net", "none"], &["sleep", "1000"]);
@@ -409,14 +393,12 @@ fn of_v2(directory: &Path) -> Option<(&'static str, &'static str, &'static str)>
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_advised_for_a_crowded_cgroup_is_what_the_kernel_takes() {
-    if !tests::root() {
-        return;
-    }
     let cgroup = Cgroup::strangers("messages-crowded", "web.service");
     let directory = cgroup.directory("");
     let Some((controller, file, value)) = of_v2(&directory) else {
-        println!("SKIPPED: needs a controller of v2");
+        tests::skip("needs a controller of v2");
         return;
     };
     let mut sleep = cgroup.command(program("sleep"));
@@ -457,10 +439,8 @@ fn what_is_advised_for_a_crowded_cgroup_is_what_the_kernel_takes() {
 
 /// A name is a name: what is advised follows from what failed.
 #[test]
+#[ignore = "needs root"]
 fn a_container_called_swan_is_told_what_any_other_is() {
-    if !tests::root() {
-        return;
-    }
     for name in ["swan", "memsw", "oom"] {
         let container = Container::new(name);
         // No less than a page is left to a process.

@@ -58,10 +58,8 @@ fn two() -> (Container, Container) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn namespaces_and_who_shares_them() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&["--docker-socket", "off"]);
     let (first, second) = two();
     let name = |container: &Container| {
@@ -123,10 +121,8 @@ fn namespaces_and_who_shares_them() {
 
 /// As `ip netns add` leaves it: a network without processes, which a mount holds.
 #[test]
+#[ignore = "needs root"]
 fn what_a_mount_holds_is_there() {
-    if !tests::root() {
-        return;
-    }
     let directory = tempfile::tempdir().expect("a directory to mount at");
     let mounts = Mounts::new("tmpfs", directory.path());
     let held = directory.path().join("lab");
@@ -169,10 +165,8 @@ fn what_a_mount_holds_is_there() {
 /// Namespaces that the main thread of no process is in: a thread's, an open descriptor's, one for children to come, and one
 /// that is mounted in another mount namespace.
 #[test]
+#[ignore = "needs root"]
 fn what_else_holds_a_namespace() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&["--docker-socket", "off"]);
     let mut thread = Command::new(tests::nscall::binary());
     let (thread, number) = Odd::start(thread.args(["thread", "net"]));
@@ -264,10 +258,8 @@ fn what_else_holds_a_namespace() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_graph_is_one_that_graphviz_takes() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&["--docker-socket", "off"]);
     let (first, second) = two();
     // A process with a namespace of its own chooses its name: what has a meaning in the language, and
@@ -339,10 +331,8 @@ fn dot(graph: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_not_there_is_told() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&["--docker-socket", "off"]);
     // Above what any kernel gives out.
     let most: u32 = fs::read_to_string("/proc/sys/kernel/pid_max")

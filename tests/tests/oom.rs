@@ -20,10 +20,8 @@ use tests::wait::{PATIENCE, wait_for};
 const TOLERANCE: u64 = 1 << 20;
 
 #[test]
+#[ignore = "needs root"]
 fn the_parent_whose_limit_it_is_is_told() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let mut limited = Limited::new("parent");
     let mut watch = limited.watch(&serve);
@@ -62,10 +60,8 @@ fn the_parent_whose_limit_it_is_is_told() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn each_process_is_told_once_however_many_threads_it_has() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     for threads in [1, 8] {
         let mut limited = Limited::new("threads");
@@ -113,12 +109,10 @@ impl Drop for Frozen<'_> {
 
 /// The OOM killer chooses a process that was killed already: it marks and thaws it, and counts no kill.
 #[test]
+#[ignore = "needs root"]
 fn a_mark_of_what_was_killed_already_is_no_kill() {
-    if !tests::root() {
-        return;
-    }
     if !Cgroup::is_v1("freezer") {
-        println!("SKIPPED: needs the freezer of v1, which holds up SIGKILL");
+        tests::skip("needs the freezer of v1, which holds up SIGKILL");
         return;
     }
     let serve = Serve::start(&[]);
@@ -156,10 +150,8 @@ fn a_mark_of_what_was_killed_already_is_no_kill() {
 
 /// Memory is freed by those that are killed from outside while the OOM killer works.
 #[test]
+#[ignore = "needs root"]
 fn processes_killed_while_they_allocate_are_counted_as_the_kernel_does() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let mut limited = Limited::new("storm");
     let mut watch = limited.watch(&serve);
@@ -197,12 +189,10 @@ fn processes_killed_while_they_allocate_are_counted_as_the_kernel_does() {
 
 /// A cgroup whose tasks wait at its limit is full, and was short of memory, and yet kills nobody.
 #[test]
+#[ignore = "needs root"]
 fn a_full_cgroup_below_is_not_the_owner() {
-    if !tests::root() {
-        return;
-    }
     if !Cgroup::is_v1("memory") {
-        println!("SKIPPED: needs the memory controller of v1, where tasks can wait at a limit");
+        tests::skip("needs the memory controller of v1, where tasks can wait at a limit");
         return;
     }
     let serve = Serve::start(&[]);
@@ -241,14 +231,12 @@ fn a_full_cgroup_below_is_not_the_owner() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_limit_on_memory_and_swap_together_is_told() {
-    if !tests::root() {
-        return;
-    }
     let file = "memory.memsw.limit_in_bytes";
     let mut limited = Limited::new("memsw");
     if !limited.container.directory("memory").join(file).exists() {
-        println!("SKIPPED: needs the memory controller of v1 with swap accounting");
+        tests::skip("needs the memory controller of v1 with swap accounting");
         return;
     }
     limited.container.write("memory", file, &LIMIT.to_string());
@@ -268,10 +256,8 @@ fn a_limit_on_memory_and_swap_together_is_told() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_death_of_the_first_process_is_the_container_s() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("first");
     set_limit(&cgroup, LIMIT);
@@ -290,10 +276,8 @@ fn the_death_of_the_first_process_is_the_container_s() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_death_of_a_later_process_is_not_the_container_s() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("later");
     set_limit(&cgroup, LIMIT);

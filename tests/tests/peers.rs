@@ -46,10 +46,8 @@ fn closed(serve: &Serve, reason: &str) -> u64 {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_ids_of_a_range_are_one_client() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let serve = Serve::start(&[]);
     let address = serve.address().expect("it traces");
@@ -63,10 +61,8 @@ fn the_ids_of_a_range_are_one_client() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn who_is_being_answered_stays() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     // An answer is longer than what the kernel takes for a client that does not read.
     let (outer, _inner) = Cgroup::below_another("peers");

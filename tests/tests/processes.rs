@@ -43,10 +43,8 @@ fn lives(records: Vec<Value>) -> Vec<Value> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_process_from_birth_to_end() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("life");
     let mut watch = serve.watch(&["--all", "--container", cgroup.name()]);
@@ -85,10 +83,8 @@ fn a_process_from_birth_to_end() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_child_is_at_its_birth_who_it_is_at_its_end() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("births");
     let mut watch = serve.watch(&["--kind", "fork,exit", "--container", cgroup.name()]);
@@ -117,10 +113,8 @@ fn a_child_is_at_its_birth_who_it_is_at_its_end() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn how_processes_end() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("ends");
     let mut watch = serve.watch(&["--kind", "exit", "--container", cgroup.name()]);
@@ -167,10 +161,8 @@ fn how_processes_end() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn arguments_are_bounded() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("argv");
     let mut watch = serve.watch(&["--kind", "exec", "--container", cgroup.name()]);
@@ -195,10 +187,8 @@ fn flood(cgroup: &Cgroup) {
 
 /// It goes into a cgroup that was made, and looked at by the programs, before there was a container.
 #[test]
+#[ignore = "needs root"]
 fn the_end_of_a_first_process_in_an_older_cgroup_below() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let own = Cgroup::new("own");
     let below = own.child("below");
@@ -222,10 +212,8 @@ fn the_end_of_a_first_process_in_an_older_cgroup_below() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_is_sent_that_nobody_wants() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let (wanted, other) = (Cgroup::new("wanted"), Cgroup::new("other"));
     let sent = || serve.metrics().events("kernel", "exit", "submitted");
@@ -279,10 +267,8 @@ fn nothing_is_sent_that_nobody_wants() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_watcher_of_everything_without_a_server() {
-    if !tests::root() {
-        return;
-    }
     let cgroup = Cgroup::new("lone");
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("nobody.sock");

@@ -13,10 +13,8 @@ use tests::veth::Veth;
 use tests::wait::{PATIENCE, wait_for};
 
 #[test]
+#[ignore = "needs root"]
 fn promtool_has_nothing_to_say() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let _odd = Odd::new();
     let metrics = serve.metrics();
@@ -32,10 +30,8 @@ fn promtool_has_nothing_to_say() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn prometheus_scrapes_whatever_a_name_holds() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let odd = Odd::new();
     let prometheus = Prometheus::start(serve.address().expect("it traces"));
@@ -54,10 +50,8 @@ fn prometheus_scrapes_whatever_a_name_holds() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn prometheus_answers_how_busy_a_docker_container_is() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let serve = docker.serve();
     let prometheus = Prometheus::start(serve.address().expect("it traces"));
@@ -119,10 +113,8 @@ const QUERIES: [&str; 11] = [
 ];
 
 #[test]
+#[ignore = "needs root"]
 fn prometheus_answers_the_queries_of_public_dashboards() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let serve = docker.serve();
     let prometheus = Prometheus::start(serve.address().expect("it traces"));

@@ -72,10 +72,8 @@ impl Drop for Busy {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_s_state_and_use_are_those_of_the_kernel() {
-    if !tests::root() {
-        return;
-    }
     let parent = Cgroup::new("limits");
     set_limit(&parent, LIMIT);
     let serve = Serve::start(&["--docker-socket", "off"]);
@@ -161,10 +159,8 @@ fn a_container_s_state_and_use_are_those_of_the_kernel() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_tighter_limit_above_is_told_as_in_the_metrics() {
-    if !tests::root() {
-        return;
-    }
     let (above, cgroup) = Cgroup::below_another("tight");
     set_limit(&above, LIMIT);
     set_limit(&cgroup, 2 * LIMIT);
@@ -186,10 +182,8 @@ fn a_tighter_limit_above_is_told_as_in_the_metrics() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_gone_is_shown_to_who_asks() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&["--docker-socket", "off"]);
     let first = First {
         script: "read",
@@ -220,10 +214,8 @@ fn what_is_gone_is_shown_to_who_asks() {
 
 /// A container of `agent run` is kept when it ends, until somebody removes it.
 #[test]
+#[ignore = "needs root"]
 fn each_state_has_its_word() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&["--docker-socket", "off"]);
     let socket = serve.socket();
     let run = run::Container::new("states");
@@ -262,10 +254,8 @@ fn each_state_has_its_word() {
 
 /// Its cgroup was gone before anybody looked; its record is there.
 #[test]
+#[ignore = "needs root"]
 fn one_that_ended_before_the_server_started_is_listed() {
-    if !tests::root() {
-        return;
-    }
     let kept = run::Container::new("kept");
     kept.start(&[], &["true"]);
     wait_for("it has ended", PATIENCE, || {
@@ -295,10 +285,8 @@ fn one_that_ended_before_the_server_started_is_listed() {
 
 /// A server of before there were states.
 #[test]
+#[ignore = "needs root"]
 fn a_server_that_says_no_state_is_understood() {
-    if !tests::root() {
-        return;
-    }
     let cgroup = Cgroup::new("older");
     let name = cgroup.name().to_owned();
     let _container = Container::run(cgroup, First::default());
@@ -333,10 +321,8 @@ fn a_server_that_says_no_state_is_understood() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_engine_that_does_not_answer_is_said() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     let socket = place.path().join("docker.sock");
     // The kernel takes the connections.
@@ -361,10 +347,8 @@ fn an_engine_that_does_not_answer_is_said() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_reader_that_goes_is_no_error() {
-    if !tests::root() {
-        return;
-    }
     let mut ps = agent(["ps", "--docker-socket", "off", "--socket", "off"]);
     let mut ps = ps.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let ps = ps.as_mut().expect("agent ps can be run");
@@ -374,10 +358,8 @@ fn a_reader_that_goes_is_no_error() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn colours_are_for_terminals() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&["--docker-socket", "off"]);
     assert!(!ps(&serve.socket(), &[]).contains('\x1b'));
     let line = format!(

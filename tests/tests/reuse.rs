@@ -67,10 +67,8 @@ fn assert_inherited<T>(watch: &mut Watch, mut free: impl FnMut(&mut Watch) -> (u
 
 /// In one test: in several, one would take the number that another waits for.
 #[test]
+#[ignore = "needs root"]
 fn the_number_of_a_namespace() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let mut watch = serve.watch(&["--kind", "setns,container"]);
     of_a_container_that_stopped(&mut watch);
@@ -153,10 +151,8 @@ impl Drop for Stranger {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_path_of_a_cgroup() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let name = format!("again-{}", std::process::id());
     // Of one path the counters go on.
@@ -187,10 +183,8 @@ fn the_path_of_a_cgroup() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_pid_of_a_first_process() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let mut watch = serve.watch(&["--kind", "unshare,container"]);
     let first = |code: u8| format!("read; unshare -u true; exit {code}");

@@ -86,10 +86,8 @@ fn is_own_or_shared(kind: &str, flag: &str, private: &[&str]) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn processes_are_its_own_or_shared() {
-    if !tests::root() {
-        return;
-    }
     is_own_or_shared("pid", "--pid", &[]);
     assert_eq!(said(&[], "echo $$; cd /proc; echo [0-9]*"), "1\n1");
     let first = running(&[]);
@@ -101,10 +99,8 @@ fn processes_are_its_own_or_shared() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn mounts_are_its_own_or_propagate() {
-    if !tests::root() {
-        return;
-    }
     let own = namespace("self", "mnt");
     let before = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
     let container = running(&["--tmpfs", "/mnt:size=1m"]);
@@ -126,10 +122,8 @@ fn mounts_are_its_own_or_propagate() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_volume_receives_mounts_as_asked() {
-    if !tests::root() {
-        return;
-    }
     // In a mount namespace of its own: nothing of it is seen elsewhere.
     let shared = Shared::new();
     let volume = |propagation: &str| format!("{}:/mnt:{propagation}", shared.path().display());
@@ -148,10 +142,8 @@ fn a_volume_receives_mounts_as_asked() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_volume_is_read_only_where_asked() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     fs::write(place.path().join("file"), "read").expect("a file");
     let volume = |options: &str| format!("{}:/mnt{options}", place.path().display());
@@ -166,10 +158,8 @@ fn a_volume_is_read_only_where_asked() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_network_is_its_own_or_shared() {
-    if !tests::root() {
-        return;
-    }
     is_own_or_shared("net", "--net", &[]);
     assert_eq!(
         said(&[], "ls /sys/class/net; cat /sys/class/net/lo/flags"),
@@ -183,10 +173,8 @@ fn the_network_is_its_own_or_shared() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_network_namespace_of_ip_netns_is_joined() {
-    if !tests::root() {
-        return;
-    }
     let name = format!("isolation-{}", std::process::id());
     let netns = |what: &str| {
         let status = Command::new("ip").args(["netns", what, &name]).status();
@@ -208,10 +196,8 @@ fn a_network_namespace_of_ip_netns_is_joined() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn ipc_objects_are_its_own_or_shared() {
-    if !tests::root() {
-        return;
-    }
     is_own_or_shared("ipc", "--ipc", &[]);
     let queues = "ipcs -q | grep -c 0x || true";
     let first = running(&[]);
@@ -223,10 +209,8 @@ fn ipc_objects_are_its_own_or_shared() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_host_name_is_its_own_or_shared() {
-    if !tests::root() {
-        return;
-    }
     is_own_or_shared("uts", "--uts", &[]);
     let hostname = || fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
     let host = hostname();
@@ -241,10 +225,8 @@ fn the_host_name_is_its_own_or_shared() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn cgroups_are_seen_from_its_own_or_from_the_hosts() {
-    if !tests::root() {
-        return;
-    }
     is_own_or_shared("cgroup", "--cgroupns", &[]);
     let pids = "grep -E ':pids:|^0::' /proc/self/cgroup | sort | head -n 1 | cut -d: -f3";
     assert_eq!(said(&[], pids), "/");
@@ -259,10 +241,8 @@ fn cgroups_are_seen_from_its_own_or_from_the_hosts() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn users_are_its_own_or_shared() {
-    if !tests::root() {
-        return;
-    }
     let map = ["--uid-map", "0:100000:65536"];
     is_own_or_shared("user", "--userns", &map);
     let mapped = said(
@@ -289,10 +269,8 @@ fn users_are_its_own_or_shared() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn users_are_those_of_etc_subuid() {
-    if !tests::root() {
-        return;
-    }
     // Others' files stay as they are.
     let mounts = Mounts::new("tmpfs", "/etc");
     let write = "for kind in uid gid; do echo 0:200000:7 >/etc/sub$kind; done";
@@ -315,10 +293,8 @@ fn users_are_those_of_etc_subuid() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn clocks_are_its_own_or_shared() {
-    if !tests::root() {
-        return;
-    }
     let day = ["--time-offset", "1d"];
     is_own_or_shared("time", "--time", &day);
     let uptime = |text: &str| -> f64 {

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tests::agent::agent;
 use tests::program::program;
-use tests::root;
 use tests::rootfs::Rootfs;
 use tests::wait::{PATIENCE, wait_for};
 
@@ -104,10 +103,8 @@ fn exists(interface: &str) -> bool {
 const NAMES: &str = "/bin/busybox ip -o link | /bin/busybox sed 's/^[0-9]*: //; s/[:@].*//'";
 
 #[test]
+#[ignore = "needs root"]
 fn without_a_network_there_is_a_loopback_interface_and_it_works() {
-    if !root() {
-        return;
-    }
     let containers = Containers::new();
     for flags in [&[][..], &["--net", "none"]] {
         assert_eq!(containers.said(flags, NAMES), "lo\n");
@@ -121,10 +118,8 @@ fn without_a_network_there_is_a_loopback_interface_and_it_works() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_hosts_network_can_be_had() {
-    if !root() {
-        return;
-    }
     let containers = Containers::new();
     let ours = fs::read_link("/proc/self/ns/net").expect("a namespace");
     let theirs = containers.said(
@@ -137,10 +132,8 @@ fn the_hosts_network_can_be_had() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn two_containers_on_a_bridge_talk_and_the_bridge_goes_with_them() {
-    if !root() {
-        return;
-    }
     let mut containers = Containers::new();
     let (net, bridge) = (containers.number, format!("agbr{}", containers.number));
     let [first, second] = [2, 3].map(|host| format!("10.213.{net}.{host}/24"));
@@ -167,10 +160,8 @@ fn two_containers_on_a_bridge_talk_and_the_bridge_goes_with_them() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_host_talks_to_a_container_and_is_its_way_out() {
-    if !root() {
-        return;
-    }
     let mut containers = Containers::new();
     let (net, bridge) = (containers.number, format!("mybr{}", containers.number));
     // A bridge that is the user's: with an address, and it stays.
@@ -205,10 +196,8 @@ fn the_host_talks_to_a_container_and_is_its_way_out() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_a_killed_supervisor_left_goes_with_the_next_command() {
-    if !root() {
-        return;
-    }
     let mut containers = Containers::new();
     let bridge = format!("agbr{}", containers.number);
     let name = containers.start(
@@ -251,10 +240,8 @@ fn supervisor(name: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_namespace_of_ip_netns_can_be_joined() {
-    if !root() {
-        return;
-    }
     let containers = Containers::new();
     let name = format!("agns{}", containers.number);
     assert!(ip(&["netns", "add", &name]).status.success());
@@ -268,10 +255,8 @@ fn a_namespace_of_ip_netns_can_be_joined() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_cannot_be_is_told_in_one_line() {
-    if !root() {
-        return;
-    }
     let containers = Containers::new();
     for (flags, wanted) in [
         (&["--net", "veth", "--bridge", "lo"][..], "lo"),
@@ -303,10 +288,8 @@ fn what_cannot_be_is_told_in_one_line() {
 
 /// The launcher makes the interface while the new process mounts. A setting of it waits for that.
 #[test]
+#[ignore = "needs root"]
 fn settings_of_interfaces_are_written_when_those_are_there() {
-    if !root() {
-        return;
-    }
     let containers = Containers::new();
     let read = |setting: &str| format!("/bin/busybox cat /proc/sys/{setting}");
     for (flags, setting, value) in [

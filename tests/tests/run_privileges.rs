@@ -41,10 +41,8 @@ const NONE: &str = "0000000000000000";
 const DEFAULT: &str = "00000000a80425fb";
 
 #[test]
+#[ignore = "needs root"]
 fn capabilities_are_dockers_unless_asked_otherwise() {
-    if !tests::root() {
-        return;
-    }
     for set in ["CapPrm", "CapEff", "CapBnd"] {
         assert_eq!(status(&[], set), DEFAULT, "{set}");
     }
@@ -62,10 +60,8 @@ fn capabilities_are_dockers_unless_asked_otherwise() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_ordinary_user_has_no_capabilities() {
-    if !tests::root() {
-        return;
-    }
     let user = ["--user", "1234:4321", "--group-add", "77"];
     assert_eq!(said(&user, "id -u; id -g; id -G"), "1234\n4321\n4321 77");
     for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
@@ -79,10 +75,8 @@ fn an_ordinary_user_has_no_capabilities() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn no_new_privileges_and_a_filter_unless_asked_otherwise() {
-    if !tests::root() {
-        return;
-    }
     assert_eq!(status(&[], "NoNewPrivs"), "1");
     assert_eq!(status(&[], "Seccomp"), "2");
     let may = ["--security-opt", "no-new-privileges=false"];
@@ -97,10 +91,8 @@ fn no_new_privileges_and_a_filter_unless_asked_otherwise() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_filter_can_be_a_file() {
-    if !tests::root() {
-        return;
-    }
     let file = tempfile::NamedTempFile::new().expect("a file");
     let profile = json!({
         "defaultAction": "SCMP_ACT_ALLOW",
@@ -123,10 +115,8 @@ fn a_filter_can_be_a_file() {
 
 /// What enters a container is forked, and its filter is there before: one that refuses forks refuses them to the command.
 #[test]
+#[ignore = "needs root"]
 fn a_filter_that_refuses_forks_lets_commands_enter_and_holds_them() {
-    if !tests::root() {
-        return;
-    }
     let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names":
         ["clone", "clone3", "fork", "vfork", "setsid"], "action": "SCMP_ACT_ERRNO"}]}"#;
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -147,10 +137,8 @@ fn a_filter_that_refuses_forks_lets_commands_enter_and_holds_them() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_kernel_is_hidden_and_read_only() {
-    if !tests::root() {
-        return;
-    }
     let hidden = "for path in /proc/keys /proc/timer_list /proc/interrupts; do
         test -e $path || continue; wc -c < $path; done; ls -A /sys/firmware /proc/acpi 2>/dev/null | grep -v :";
     let seen = said(&[], hidden);
@@ -177,10 +165,8 @@ fn the_kernel_is_hidden_and_read_only() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn dev_has_the_standard_nodes_and_no_more() {
-    if !tests::root() {
-        return;
-    }
     assert_eq!(
         said(
             &[],
@@ -199,10 +185,8 @@ fn dev_has_the_standard_nodes_and_no_more() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_process_is_as_its_flags_say() {
-    if !tests::root() {
-        return;
-    }
     assert_eq!(said(&["-w", "/usr/bin"], "pwd"), "/usr/bin");
     assert_eq!(said(&["-e", "COLOUR=blue"], "echo $COLOUR"), "blue");
     assert_eq!(
@@ -233,10 +217,8 @@ fn a_process_is_as_its_flags_say() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_limit_above_the_hard_one_is_refused() {
-    if !tests::root() {
-        return;
-    }
     // Without CAP_SYS_RESOURCE, which a test may lack as well as not.
     let (_container, run) = script(&["--ulimit", "nofile=5000:5000"], "true");
     let program = run.get_program().to_owned();
@@ -256,10 +238,8 @@ fn a_limit_above_the_hard_one_is_refused() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_reaper_is_pid_1_where_asked() {
-    if !tests::root() {
-        return;
-    }
     assert_eq!(
         said(
             &["--init"],
@@ -282,10 +262,8 @@ fn a_reaper_is_pid_1_where_asked() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_is_written_to_a_read_only_root() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("privileges");
     let ended = output(&mut container.run(&["--read-only"], &["touch", "/x"]));
     let said = String::from_utf8_lossy(&ended.stderr);
@@ -295,10 +273,8 @@ fn nothing_is_written_to_a_read_only_root() {
 
 /// The teaching flag: whoever may use chroot(2) leaves a chroot again, and no pivot_root.
 #[test]
+#[ignore = "needs root"]
 fn a_chroot_can_be_left_and_a_pivot_cannot() {
-    if !tests::root() {
-        return;
-    }
     let outside = tempfile::tempdir_in("/var/tmp").expect("a directory");
     fs::write(outside.path().join("marker"), "").expect("a file");
     // The known way out: a root that is below the working directory, and then up.
@@ -321,10 +297,8 @@ fn a_chroot_can_be_left_and_a_pivot_cannot() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn links_of_a_root_lead_nowhere_else() {
-    if !tests::root() {
-        return;
-    }
     let root = tempfile::tempdir().expect("a directory");
     let outside = tempfile::tempdir().expect("a directory");
     fs::create_dir(root.path().join("bin")).expect("a directory");
@@ -368,10 +342,8 @@ fn links_of_a_root_lead_nowhere_else() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_directory_is_no_standard_stream() {
-    if !tests::root() {
-        return;
-    }
     let (_container, mut run) = script(&["-i"], "ls /proc/self/fd/0/");
     run.stdin(fs::File::open("/").expect("the root"));
     let ended = output(&mut run);

@@ -25,10 +25,8 @@ fn list(serve: &Serve, command: &str, container: &Container) -> Vec<Value> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_stream_shows_the_launch_and_the_end() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let serve = Serve::start(&["--docker-socket", "off"]);
     let mut watch = serve.watch(&["--kind", "clone,unshare,container"]);
@@ -89,10 +87,8 @@ fn the_stream_shows_the_launch_and_the_end() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn lists_and_metrics_have_it_at_once() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let serve = Serve::start(&["--docker-socket", "off"]);
     let listed = Container::new("listed");
@@ -147,10 +143,8 @@ fn lists_and_metrics_have_it_at_once() {
 
 /// Helpers of the launcher are in its cgroup before the first process is, and it is empty in between.
 #[test]
+#[ignore = "needs root"]
 fn a_container_of_an_image_starts_and_stops_once() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let place = tempfile::tempdir().expect("a directory");
     let layers = [
@@ -204,10 +198,8 @@ fn a_container_of_an_image_starts_and_stops_once() {
 
 /// No first process was seen, so that somebody may still come: it stops all the same.
 #[test]
+#[ignore = "needs root"]
 fn a_container_whose_first_process_is_not_seen_stops_a_little_later() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let serve = Serve::start(&["--docker-socket", "off"]);
     let mut watch = serve.watch(&["--kind", "container"]);
@@ -226,10 +218,8 @@ fn a_container_whose_first_process_is_not_seen_stops_a_little_later() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_chroot_does_not_isolate_is_said() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let serve = Serve::start(&["--docker-socket", "off"]);
     let mut watch = serve.watch(&["--kind", "container"]);
@@ -244,10 +234,8 @@ fn what_chroot_does_not_isolate_is_said() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_that_another_engine_made_can_be_shared_with() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     // Not of `agent run`: nothing is written of it.
     let other = container::Container::start(tests::cgroup::Cgroup::new("other"), "mnt,net,uts");

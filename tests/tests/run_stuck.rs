@@ -62,10 +62,8 @@ fn assert_refused(ended: &Output, wanted: &[&str]) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn exec_into_a_paused_container_says_that_it_is() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let container = Container::new("paused");
     container.start(&[], &["sleep", "1000"]);
@@ -83,10 +81,8 @@ fn exec_into_a_paused_container_says_that_it_is() {
 
 /// It is paused between the look at it and the entry.
 #[test]
+#[ignore = "needs root"]
 fn exec_that_is_held_up_ends_at_a_signal() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let container = Container::new("pausing");
     container.start(&[], &["sleep", "1000"]);
@@ -133,10 +129,8 @@ fn exec_that_is_held_up_ends_at_a_signal() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn run_below_a_frozen_cgroup_says_that_it_is() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let parent = Cgroup::new("frozen");
     let container = Container::new("below");
@@ -153,10 +147,8 @@ fn run_below_a_frozen_cgroup_says_that_it_is() {
 
 /// The kernel of v1 lets nobody die who is frozen. Output and signals go on while the end is waited for, which takes 10 s.
 #[test]
+#[ignore = "needs root"]
 fn a_foreground_run_whose_process_cannot_die_says_so() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let parent = Cgroup::new("frozen");
     let container = Container::new("undying");
@@ -198,16 +190,14 @@ fn a_foreground_run_whose_process_cannot_die_says_so() {
 
 /// Memory of v1 alone can be without a killer.
 #[test]
+#[ignore = "needs root"]
 fn exec_into_a_container_that_waits_for_memory_says_that_it_does() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let container = Container::new("thirsty");
     container.start(&["-m", "16m"], &["sleep", "1000"]);
     let name = format!("agent/{}/memory.oom_control", container.name);
     let Some(control) = roots().map(|root| root.join(&name)).find(|it| it.exists()) else {
-        println!("not on this host: v2 has no cgroup whose processes wait for memory");
+        tests::skip("v2 has no cgroup whose processes wait for memory");
         return;
     };
     fs::write(&control, "1").expect("oom_control");
@@ -237,10 +227,8 @@ fn exec_into_a_container_that_waits_for_memory_says_that_it_does() {
 
 /// A container may make cgroups below its own where it is given them to write to; the test makes them in its place.
 #[test]
+#[ignore = "needs root"]
 fn a_container_that_is_frozen_below_its_cgroup_is_ended() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     for number in 0.. {
         let container = Container::new("below");
@@ -264,10 +252,8 @@ fn a_container_that_is_frozen_below_its_cgroup_is_ended() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn more_cgroups_than_descriptors_hold_up_no_end() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     const DESCRIPTORS: usize = 128;
     let container = Container::new("many");

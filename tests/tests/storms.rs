@@ -72,10 +72,8 @@ fn assert_counted(serve: &Serve, cgroup: &Cgroup, counts: [(&str, u64); 3]) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn ten_thousand_processes_of_fifty_containers() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let untraced = untraced_life();
     let serve = Serve::start(&[]);
@@ -180,11 +178,9 @@ fn check_exits(records: &[Value], executed: &HashMap<String, Executed>) -> f64 {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn threads_that_end_together_are_one_exit() {
     const THREADS: usize = 16;
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let threaded: usize = fewer(1000, 100);
     let serve = Serve::start(&[]);
@@ -222,10 +218,8 @@ fn threads_that_end_together_are_one_exit() {
 
 /// Nothing is lost of as many as this a second.
 #[test]
+#[ignore = "needs root"]
 fn two_hundred_thousand_processes() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let lost = watched_storm(&format!(
         "--procs 2 --rate {} vfork {}",
@@ -237,10 +231,8 @@ fn two_hundred_thousand_processes() {
 
 /// As many as the machine makes, without a pause in which the agent could run: it says exactly what it had no time for.
 #[test]
+#[ignore = "needs root"]
 fn two_hundred_thousand_processes_at_full_speed() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     watched_storm(&format!("--procs 2 vfork {}", processes()));
 }

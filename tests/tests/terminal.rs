@@ -51,10 +51,8 @@ fn in_pipe(line: &str) -> Command {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn colours_are_for_terminals_without_no_color() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let coloured = watched(&serve, on_terminal);
     assert!(coloured.contains("\x1b["), "{coloured:?}");

@@ -51,10 +51,8 @@ impl Drop for Planted {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_planted_directory_locks_nobody_out() {
-    if !tests::root() {
-        return;
-    }
     let _planted = Planted::new();
     let directory = tempfile::tempdir_in("/tmp").expect("a directory");
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("own");
@@ -105,11 +103,9 @@ impl Drop for Directories {
 /// Whoever is not told of it, as by cron(8), has state in the user's own directory too; a container that was made before
 /// there was one is still found.
 #[test]
+#[ignore = "needs root"]
 fn the_runtime_directory_serves_untold() {
     const OTHER: u32 = 64_013;
-    if !tests::root() {
-        return;
-    }
     let [runtime, shared] = ["/run/user", "/tmp/agent"].map(PathBuf::from);
     let own = Directories([
         runtime.join(OTHER.to_string()),

@@ -21,10 +21,8 @@ fn is_unshare_of(record: &Value, types: &[&str]) -> bool {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_killed_watcher() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("killed");
     let mut killed = serve.watch(&["--container", cgroup.name()]);
@@ -43,10 +41,8 @@ fn a_killed_watcher() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn two_watchers() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("both");
     let arguments = ["--kind", "unshare", "--container", cgroup.name()];
@@ -63,10 +59,8 @@ fn two_watchers() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_watcher_that_comes_before_the_probes() {
-    if !tests::root() {
-        return;
-    }
     let cgroup = Cgroup::new("early");
     let serve = Serve::spawn(&[]);
     wait_for("the socket is there", PATIENCE, || {
@@ -98,10 +92,8 @@ fn a_watcher_that_comes_before_the_probes() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_watcher_without_a_server() {
-    if !tests::root() {
-        return;
-    }
     let cgroup = Cgroup::new("alone");
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("nobody.sock");
@@ -125,10 +117,8 @@ fn a_watcher_without_a_server() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_reader_that_goes() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("gone");
     // Before an event, and at one.
@@ -147,10 +137,8 @@ fn a_reader_that_goes() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_a_watcher_asks_for() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let (cgroup, other) = (Cgroup::new("asked"), Cgroup::new("other"));
     let of_cgroup = ["--container", cgroup.name()];
@@ -208,10 +196,8 @@ fn what_a_watcher_asks_for() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_watcher_with_a_time() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("time");
     let started = Instant::now();

@@ -1,6 +1,7 @@
 //! Developer commands: `cargo xtask --help`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -11,6 +12,7 @@ mod command;
 mod crun;
 mod deny;
 mod dist;
+mod fuzz;
 mod packages;
 mod rules;
 mod run;
@@ -114,6 +116,23 @@ enum Task {
         quick: bool,
     },
 
+    /// Let a fuzzer look for bytes that a parser of the agent does not stand
+    ///
+    /// Runs each target of tests/fuzz, or one. New inputs go to target/fuzz, and inputs that fail to target/fuzz/failures.
+    /// The inputs in tests/fuzz/corpus are replayed by `cargo test`.
+    ///
+    ///     cargo xtask fuzz
+    ///     cargo xtask fuzz elf --for 10m
+    #[command(verbatim_doc_comment)]
+    Fuzz {
+        /// One of the targets; all where there is none
+        target: Option<String>,
+
+        /// How long each target runs, such as 60s or 10m
+        #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = fuzz::parse_time)]
+        time: Duration,
+    },
+
     /// Measure what the agent costs, and how soon it tells
     ///
     /// Builds in release, and runs as root. Leave the machine alone meanwhile. Exits with 1 where what was measured is
@@ -167,6 +186,7 @@ fn main() -> ExitCode {
             debian,
             quick,
         }),
+        Task::Fuzz { target, time } => fuzz::run(target.as_deref(), time),
         Task::Bench { arguments } => bench::bench(&arguments),
         Task::Dist => dist::dist(),
         Task::Check => check::run(),

@@ -22,6 +22,9 @@ const LINKER: &str = "0.10.3";
 /// The cargo-deny that `cargo xtask deny` runs.
 const DENY: &str = "0.20.2";
 
+/// The cargo-fuzz that `cargo xtask fuzz` runs.
+const FUZZ: &str = "0.13.2";
+
 /// `cargo xtask setup`.
 pub fn run() -> Result<()> {
     println!("setup: installing what is missing");
@@ -62,15 +65,25 @@ pub fn for_dist(target: &str) -> Result<()> {
 
 /// What `cargo xtask deny` needs.
 pub fn for_deny() -> Result<()> {
-    if version_of("cargo-deny")?.as_deref() == Some(DENY) {
+    tool("cargo-deny", DENY, "checks dependencies")
+}
+
+/// What `cargo xtask fuzz` needs.
+pub fn for_fuzz() -> Result<()> {
+    for_run()?;
+    tool("cargo-fuzz", FUZZ, "builds targets of libFuzzer")
+}
+
+/// A tool that itself works for a second: building it without optimization is quicker.
+fn tool(name: &str, version: &str, what_for: &str) -> Result<()> {
+    if version_of(name)?.as_deref() == Some(version) {
         return Ok(());
     }
     println!(
-        "setup: building cargo-deny {DENY}, which checks dependencies, into {} (some minutes)",
+        "setup: building {name} {version}, which {what_for}, into {} (some minutes)",
         tools().display()
     );
-    // It runs for a second, so building it without optimization is quicker.
-    install("cargo-deny", DENY, &["--debug"])
+    install(name, version, &["--debug"])
 }
 
 fn components() -> Result<()> {

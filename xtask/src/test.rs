@@ -16,10 +16,12 @@ pub fn run(arguments: &[String], harness: &[String]) -> Result<()> {
     announce("tests on this machine's kernel");
     let runner = sudo::runner()?;
     let mut tests = cargo(&["test", "--workspace", "--features", "agent/faults"])?;
-    tests.args(runner).args(arguments);
-    if !harness.is_empty() {
-        tests.arg("--").args(harness);
+    tests.args(runner).args(arguments).arg("--");
+    // With root, nothing is to be left out.
+    if !harness.iter().any(|argument| argument == "--ignored") {
+        tests.arg("--include-ignored");
     }
+    tests.args(harness);
     // In this process's place, so that cargo's own closing lines close this too.
     exec(&mut tests)
 }

@@ -1,8 +1,8 @@
-//! The engine's own names: docker, or what speaks its protocol, on a unix socket.
+//! The names that docker, or an engine with its protocol, gives its containers.
 //!
-//! A container's `create` event comes before its cgroup is made, so that its name is known before
-//! the first process runs. Asking after an event of the kernel would miss what lives shortly. A name is
-//! given to a cgroup once the container's process, or a record of the launcher, confirms that it is its.
+//! A container's `create` event comes before its cgroup is made, so the agent knows its name before the init process runs.
+//! To ask after an event of the kernel would miss short-lived containers. A cgroup gets the name once the container's
+//! process, or a record of the launcher, confirms that the cgroup is the container's.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use agent_host::process::Process;
 use agent_model::lock::lock;
 use agent_model::text;
-use agent_registry::registry::names::{Named, Run, Told};
+use agent_registry::registry::names::{EngineMessage, Named, RunState};
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, EventMessage, HostConfig};
 use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
 use bollard::{API_DEFAULT_VERSION, Docker};
@@ -28,33 +28,37 @@ use agent_model::warn_once::WarnOnce;
 /// The name of the engine, in metrics.
 pub const DOCKER: &str = "docker";
 
-/// Where docker listens unless told otherwise.
+/// The default path of docker's socket.
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
-/// What an answer may take.
+/// How long an answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Between two questions whether it still answers: a stream without events says nothing of that.
+/// How often the agent pings the engine, since a stream without events does not show a dead one.
 const PING_EVERY: Duration = Duration::from_secs(10);
 
-/// Between two attempts: where nobody listens yet, and at most where somebody does not answer well.
+/// The time between two attempts to connect while nobody listens.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
+/// The most time between two attempts, which doubles after each error.
 const RETRY_AFTER_AT_MOST: Duration = Duration::from_secs(10);
 
-/// Of the events before the stream is open, those of this time are asked for: the engine answers a
-/// moment before it listens.
+/// How far back the agent asks for events: the engine answers a moment before it sends them.
 const OVERLAP: Duration = Duration::from_secs(2);
 
-/// Words of an engine that wait to be heard, and events while the list is under way.
+/// The room for messages of an engine, and for events that arrive before its list.
 const QUEUE: usize = 1024;
 
-/// The events that tell or end a name, change limits, or say whether it runs.
+/// The events that set or end a name, change limits, or start or end a container.
 const EVENTS: [&str; 8] = [
     "create", "start", "restart", "rename", "update", "die", "destroy", "remove",
 ];
 
-/// Why an engine tells no names.
+/// Why an engine does not report its containers.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum EngineError {
     #[error("nobody listens")]
     Absent,
@@ -70,30 +74,31 @@ pub enum EngineError {
     Ended,
 }
 
-/// How it stands with an engine, for the metrics.
+/// The state of the connection to an engine, for the metrics.
 #[derive(Debug, Default)]
-pub struct State {
+pub struct DockerState {
+    /// Whether the agent follows the engine's events.
     pub connected: AtomicBool,
-    /// Attempts that failed though somebody listened, and connections that broke off.
+    /// Failed attempts to connect while somebody listened, and broken connections.
     pub errors: AtomicU64,
-    /// Containers whose intended limits it was asked for in vain.
+    /// Containers whose intended limits the engine did not report.
     pub unanswered: AtomicU64,
     exec_root: Mutex<Option<PathBuf>>,
 }
 
-impl State {
-    /// Where its launcher leaves records, where it was started with other than the usual directory.
+impl DockerState {
+    /// The directory of its launcher's records, if docker was started with `--exec-root`.
     pub fn exec_root(&self) -> Option<PathBuf> {
         lock(&self.exec_root).clone()
     }
 }
 
-/// What an engine says of one container.
+/// What an engine reports of one container.
 #[derive(Clone, Debug, Default)]
 pub struct Inspected {
-    /// What was asked for when it was made, or since.
+    /// The limits that its user asked for when it was made, or since.
     pub config: HostConfig,
-    /// Its first process; `None` while it does not run.
+    /// The host pid of its init process; `None` while it does not run.
     pub process: Option<u32>,
 }
 
@@ -103,11 +108,11 @@ pub struct Client {
     exec_root: Option<PathBuf>,
 }
 
-/// Follows the engine on `socket` for as long as somebody takes what it tells. One that is slow,
-/// dead or comes later holds up nobody. Needs a tokio runtime.
-pub fn follow(socket: String) -> (Arc<State>, mpsc::Receiver<Told>) {
+/// Follows the engine on `socket` until the receiver is dropped. A slow, dead or late engine delays nobody. Needs a tokio
+/// runtime.
+pub fn follow(socket: String) -> (Arc<DockerState>, mpsc::Receiver<EngineMessage>) {
     let (told, heard) = mpsc::channel(QUEUE);
-    let state = Arc::new(State::default());
+    let state = Arc::new(DockerState::default());
     let follower = Follower {
         socket,
         told,
@@ -118,33 +123,35 @@ pub fn follow(socket: String) -> (Arc<State>, mpsc::Receiver<Told>) {
 }
 
 impl Client {
+    /// Connects to the engine on `socket`.
+    ///
     /// # Errors
-    /// Where nobody listens, or no answer comes.
+    /// Nobody listens, or no answer comes.
     pub async fn connect(socket: &str) -> Result<Self, EngineError> {
         let (docker, exec_root) = connect(socket).await?;
         Ok(Self { docker, exec_root })
     }
 
-    /// How it stands with the engine.
-    pub fn state(&self) -> State {
-        State {
+    /// The state of this connection.
+    pub fn state(&self) -> DockerState {
+        DockerState {
             exec_root: Mutex::new(self.exec_root.clone()),
-            ..State::default()
+            ..DockerState::default()
         }
     }
 
     /// All containers that the engine has, running or not.
     ///
     /// # Errors
-    /// Where no answer comes.
-    pub async fn list(&self) -> Result<Told, EngineError> {
+    /// No answer comes.
+    pub async fn list(&self) -> Result<EngineMessage, EngineError> {
         within(all(&self.docker)).await
     }
 
-    /// What the engine says of a container; `None` where it has none of this full id.
+    /// What the engine reports of a container; `None` if it has none with this full id.
     ///
     /// # Errors
-    /// Where no answer comes.
+    /// No answer comes.
     pub async fn inspect(&self, id: &str) -> Result<Option<Inspected>, EngineError> {
         within(inspect(&self.docker, id)).await
     }
@@ -152,8 +159,8 @@ impl Client {
 
 struct Follower {
     socket: String,
-    told: mpsc::Sender<Told>,
-    state: Arc<State>,
+    told: mpsc::Sender<EngineMessage>,
+    state: Arc<DockerState>,
 }
 
 impl Follower {
@@ -183,11 +190,11 @@ impl Follower {
         }
     }
 
-    /// One connection, to its end; `Ok` where nobody wants to hear more.
+    /// Follows one connection to its end; `Ok` when the receiver is dropped.
     async fn session(&self) -> Result<(), EngineError> {
         let (docker, exec_root) = connect(&self.socket).await?;
         *lock(&self.state.exec_root) = exec_root;
-        // First the events, then the list, so that nothing falls between.
+        // Ask for events first and for the list then, so that nothing is missed between.
         let mut events = std::pin::pin!(events(&docker));
         let (all, early) = within(list_beside(&docker, &mut events)).await?;
         let mut told = vec![all];
@@ -218,9 +225,9 @@ impl Follower {
     }
 }
 
-/// A client that speaks the engine's version of the protocol, and where the engine has its records.
+/// A client with the engine's version of the protocol, and the directory of the engine's records.
 async fn connect(socket: &str) -> Result<(Docker, Option<PathBuf>), EngineError> {
-    // The client's own errors do not tell nobody from a bad answer.
+    // The client's own errors do not tell an absent engine from a bad answer.
     let listens = UnixStream::connect(PathBuf::from(socket)).await;
     let stream = listens.map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => EngineError::Absent,
@@ -228,15 +235,15 @@ async fn connect(socket: &str) -> Result<(Docker, Option<PathBuf>), EngineError>
     })?;
     let exec_root = exec_root(&stream);
     drop(stream);
-    // Its own patience is for the stream, which begins to answer before there is an event.
+    // The client's own timeout is for the stream, which begins to answer before there is an event.
     let patience = 2 * ANSWER_WITHIN.as_secs();
     let docker = Docker::connect_with_unix(socket, patience, API_DEFAULT_VERSION)?;
     let docker = within(async { Ok(docker.negotiate_version().await?) }).await?;
     Ok((docker, exec_root))
 }
 
-/// What the engine that listens was started with as `--exec-root`; `None` where it was not, or another program, such as
-/// systemd, listens for it. Only root's is believed: its records are.
+/// The `--exec-root` of the engine that listens; `None` without that option, or if another program, such as systemd, listens
+/// for the engine. Only root's engine counts, since only root's records confirm any cgroup.
 fn exec_root(stream: &UnixStream) -> Option<PathBuf> {
     const OPTION: &str = "--exec-root";
     let peer = stream.peer_cred().ok().filter(|peer| peer.uid() == 0)?;
@@ -272,11 +279,11 @@ fn events(docker: &Docker) -> impl Stream<Item = Result<EventMessage, bollard::e
     }))
 }
 
-/// The list, and what the events told meanwhile, which is newer.
+/// The list, and the messages of events that arrived meanwhile, which are newer.
 async fn list_beside(
     docker: &Docker,
     events: &mut (impl Stream<Item = Result<EventMessage, bollard::errors::Error>> + Unpin),
-) -> Result<(Told, Vec<Told>), EngineError> {
+) -> Result<(EngineMessage, Vec<EngineMessage>), EngineError> {
     let mut early = Vec::new();
     let mut listed = std::pin::pin!(all(docker));
     loop {
@@ -291,13 +298,13 @@ async fn list_beside(
     }
 }
 
-async fn all(docker: &Docker) -> Result<Told, EngineError> {
+async fn all(docker: &Docker) -> Result<EngineMessage, EngineError> {
     let options = ListContainersOptions {
         all: true,
         ..ListContainersOptions::default()
     };
     let listed = docker.list_containers(Some(options)).await?;
-    Ok(Told::All(
+    Ok(EngineMessage::All(
         listed.into_iter().filter_map(from_list).collect(),
     ))
 }
@@ -306,7 +313,7 @@ async fn inspect(docker: &Docker, id: &str) -> Result<Option<Inspected>, EngineE
     use bollard::errors::Error::DockerResponseServerError as Refused;
     let found = docker.inspect_container(id, None::<InspectContainerOptions>);
     match found.await {
-        // It takes names too, and beginnings of ids.
+        // docker accepts names and starts of ids too.
         Ok(found) if found.id.as_deref() != Some(id) => Ok(None),
         Ok(found) => {
             let pid = found.state.and_then(|state| state.pid);
@@ -324,7 +331,7 @@ async fn inspect(docker: &Docker, id: &str) -> Result<Option<Inspected>, EngineE
 }
 
 fn from_list(listed: ContainerSummary) -> Option<(String, Named)> {
-    // Beside its own, a container may have a name in each that links to it: "/other/alias".
+    // Beside its own name, a container may have one in each container that links to it: "/other/alias".
     let mut names = listed.names.unwrap_or_default().into_iter();
     let own = names.find_map(|name| {
         let name = name.strip_prefix('/').unwrap_or(&name);
@@ -334,24 +341,26 @@ fn from_list(listed: ContainerSummary) -> Option<(String, Named)> {
         name: own.unwrap_or_default(),
         image: listed.image.unwrap_or_default(),
         run: match listed.state {
-            None => Run::Unsaid,
-            Some(ContainerSummaryStateEnum::CREATED) => Run::Never,
-            Some(ContainerSummaryStateEnum::EXITED | ContainerSummaryStateEnum::DEAD) => Run::Ended,
-            Some(_) => Run::Started,
+            None => RunState::Unreported,
+            Some(ContainerSummaryStateEnum::CREATED) => RunState::Never,
+            Some(ContainerSummaryStateEnum::EXITED | ContainerSummaryStateEnum::DEAD) => {
+                RunState::Ended
+            }
+            Some(_) => RunState::Started,
         },
     };
     Some((listed.id?, named))
 }
 
-fn from_event(event: EventMessage) -> Option<Told> {
+fn from_event(event: EventMessage) -> Option<EngineMessage> {
     let actor = event.actor?;
     let id = actor.id?;
     let run = match event.action.as_deref() {
-        Some("destroy" | "remove") => return Some(Told::Removed(id)),
-        Some("die") => return Some(Told::Ended(id)),
-        Some("create") => Run::Never,
-        Some("start" | "restart") => Run::Started,
-        _ => Run::Unsaid,
+        Some("destroy" | "remove") => return Some(EngineMessage::Removed(id)),
+        Some("die") => return Some(EngineMessage::Ended(id)),
+        Some("create") => RunState::Never,
+        Some("start" | "restart") => RunState::Started,
+        _ => RunState::Unreported,
     };
     let mut attributes = actor.attributes?;
     let mut attribute = |name| attributes.remove(name).unwrap_or_default();
@@ -360,7 +369,7 @@ fn from_event(event: EventMessage) -> Option<Told> {
         image: attribute("image"),
         run,
     };
-    Some(Told::Named(id, named))
+    Some(EngineMessage::Named(id, named))
 }
 
 #[cfg(test)]

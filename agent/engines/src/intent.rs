@@ -1,4 +1,4 @@
-//! What the limits of a container are meant to be, asked of whoever made it.
+//! The intended limits of a container or unit, as its maker reports them.
 
 use std::path::Path;
 
@@ -16,13 +16,17 @@ mod own;
 mod systemd;
 mod unjudged;
 
-pub use agent_limits::limit::{Intent, Source};
+pub use agent_model::limit::{Intent, Source};
 pub use expect::expect;
 pub use own::of_spec;
 pub use unjudged::not_judged;
 
-/// Why it cannot be said what is intended.
+/// Why the intended limits are not known.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum Error {
     #[error(
         "docker on {socket} does not say what the limits of container {id} are meant to be; --docker-socket off does \
@@ -62,6 +66,7 @@ pub enum Error {
 }
 
 impl Error {
+    /// An engine's failure to report a container's limits.
     pub fn engine(socket: &str, id: &str, source: EngineError) -> Self {
         Self::Engine {
             socket: socket.to_owned(),
@@ -71,11 +76,11 @@ impl Error {
     }
 }
 
-/// What the limits of `container` are meant to be, where the engine on `docker_socket` or systemd knows. Of a container
-/// of `agent run` the record that confirms it says so; of one that is not confirmed nobody does.
+/// The intended limits of `container`, if the engine on `docker_socket` or systemd knows them. The record that confirms a
+/// container of `agent run` has its limits; an unconfirmed container has none.
 ///
 /// # Errors
-/// Whoever should know does not say, or says what is no limit.
+/// The engine or systemd does not answer, or reports a value that is no limit.
 pub async fn of_container(
     container: &Container,
     docker_socket: Option<&str>,
@@ -92,7 +97,7 @@ pub async fn of_container(
     }
 }
 
-/// What the engine was asked for; `None` where nobody listens, or it has no such container.
+/// The limits that docker was asked for; `None` if nobody listens, or if docker has no such container.
 async fn of_docker(socket: &str, id: &str) -> Result<Option<Intent>, Error> {
     let asked = async { Client::connect(socket).await?.inspect(id).await };
     match asked.await {
@@ -102,10 +107,10 @@ async fn of_docker(socket: &str, id: &str) -> Result<Option<Intent>, Error> {
     }
 }
 
-/// What docker's configuration of a container asks for.
+/// The limits that docker's configuration of a container asks for.
 ///
 /// # Errors
-/// It has what is no limit.
+/// The configuration has a value that is no limit.
 pub fn of_config(id: &str, config: &HostConfig) -> Result<Intent, Error> {
     let device = |path: &str| block_device(Path::new(path));
     let limits = docker::limits(config, device, page_size());

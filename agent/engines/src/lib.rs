@@ -1,7 +1,10 @@
-//! What engines say of their containers: names and images ([`docker`]), the limits that were intended ([`intent`]), and
-//! whether a cgroup is the container's that its path claims ([`witness`]).
+//! What engines report of their containers: names and images ([`docker`]), intended limits ([`intent`]), and whether a
+//! cgroup belongs to the container that its path claims ([`witness`]). `agent run` is one of the engines.
 //!
-//! Containers of `agent run` are one engine's among others: the runtime keeps their state.
+//! [`docker::follow`] follows docker's events, [`intent::Intent`] is a container's intended limits, and
+//! [`witness::Records`] confirms claims. Nothing here may be called under the registry's lock, since it reads files.
+
+#![warn(missing_docs, unreachable_pub)]
 
 pub mod docker;
 pub mod intent;

@@ -1,15 +1,16 @@
-//! What confirms a claim: the records that whoever made a container leaves, of root or of the user whose cgroup it is.
+//! What confirms a claim: the records that a container's maker leaves. A record belongs to root, or to the user whose cgroup
+//! the container has.
 //!
-//! A record is read without following a link, without waiting, and in part only where it is too long. A record of root
-//! confirms any cgroup, one of another user only a cgroup that is delegated to that user: the kernel lets nobody else
-//! own its directory. Each look opens about ten files at most, so it is for a container's birth and for commands.
+//! The witness opens a record without following links and without waiting, and refuses one that is too long. A record of
+//! root confirms any cgroup; one of another user confirms only a cgroup that is delegated to that user, whose directory
+//! nobody else can own. To confirm a claim takes about ten files at most, so it is for a container's birth and for commands.
 
 pub mod ask;
 pub mod engine;
 mod evidence;
 mod file;
 pub mod own;
-mod places;
+mod record_paths;
 mod unread;
 
 use std::path::PathBuf;
@@ -22,25 +23,30 @@ use agent_registry::claim::{Claim, Confirmation};
 use agent_registry::path::Runtime;
 pub use own::Intents;
 
-use crate::docker::State;
+use crate::docker::DockerState;
 
-/// Where dockerd and its containerd keep what they leave, unless told otherwise.
+/// The default directory of the records of dockerd and its containerd.
 const DOCKER: &str = "/run/docker";
 
 /// Reads records.
 #[derive(Debug)]
 pub struct Records {
-    /// Where the host's tree is.
+    /// The root of the host's files.
     root: PathBuf,
     hierarchies: Hierarchies,
     intents: Intents,
-    /// That of docker, which may say that it keeps its records elsewhere.
-    docker: Option<Arc<State>>,
+    /// The connection to docker, which knows docker's directory of records.
+    docker: Option<Arc<DockerState>>,
     stores: own::Stores,
 }
 
 impl Records {
-    pub fn new(hierarchies: Hierarchies, intents: Intents, docker: Option<Arc<State>>) -> Self {
+    /// Reads records of containers in `hierarchies`.
+    pub fn new(
+        hierarchies: Hierarchies,
+        intents: Intents,
+        docker: Option<Arc<DockerState>>,
+    ) -> Self {
         Self {
             root: hierarchies.root().to_owned(),
             hierarchies,
@@ -50,7 +56,7 @@ impl Records {
         }
     }
 
-    /// What confirms `claim`; `None` where no record does.
+    /// What confirms `claim`; `None` if no record does.
     pub fn confirm(&self, claim: &Claim) -> Option<Confirmation> {
         if !guarded(Guard::Identity) {
             return Some(Confirmation::of(claim));
@@ -61,7 +67,7 @@ impl Records {
         users.find_map(|user| {
             let mut confirmation = self.confirm_by(user, claim)?;
             confirmation.user = user;
-            // Beside its own a user's record may name anybody's.
+            // A user's record may name other users' cgroups too.
             let is_theirs = |path: &String| self.hierarchies.owner_of(path) == Some(user);
             confirmation
                 .cgroups
@@ -75,7 +81,7 @@ impl Records {
         if claim.runtime == Runtime::Agent {
             return self.stores.confirm(&self.root, claim, user, self.intents);
         }
-        let places = places::of(&self.root, &self.docker_root(), claim, user);
+        let places = record_paths::of(&self.root, &self.docker_root(), claim, user);
         places.into_iter().find_map(|place| {
             let evidence = place.read()?;
             evidence.confirm(claim, &self.root, &self.hierarchies)
@@ -88,8 +94,8 @@ impl Records {
     }
 }
 
-/// What the cgroups of the first process of container `id` say: those that have its form and id are its own, and of those
-/// above one another the outermost. `None` where there is none.
+/// What the cgroups of the init process of container `id` confirm: those with an engine's form and this id are its own, and
+/// of nested ones the outermost. `None` if there is none.
 fn confirm_by_process(id: &str, process: u32, membership: &Membership) -> Option<Confirmation> {
     let claims = membership.paths().filter_map(|(_, path)| Claim::of(path));
     let mut claims = claims.filter(|claim| claim.id == id);

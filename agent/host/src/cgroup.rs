@@ -4,16 +4,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use agent_model::hierarchy::Version;
 
 use super::Error;
-use super::file::{File, number};
-use super::hierarchy::Version;
+use super::cgroup_files::{CgroupFile, file_with};
+use super::file::File;
 use super::meminfo::{self, Meminfo};
-
-/// v1 has no word for "no limit": it writes the highest number of whole pages below 2^63, which is
-/// at least this with pages of up to 64 KiB (`PAGE_COUNTER_MAX`, `include/linux/page_counter.h`).
-pub(super) const V1_NO_LIMIT: u64 = 0x7FFF_FFFF_FFFF_0000;
+use super::reading::{Field, Reading};
 
 /// A cgroup's directory in one hierarchy: `Hierarchies::directory` makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,27 +19,6 @@ pub struct Directory {
     pub path: PathBuf,
     /// v2's root has no files of memory: there it is the host's, in `/proc/meminfo`.
     pub meminfo: Option<PathBuf>,
-}
-
-/// A limit on something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Limit {
-    Max,
-    Value(u64),
-}
-
-impl Limit {
-    /// A limit, however the kernel writes that there is none.
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        match text {
-            b"max" | b"-1" => Some(Self::Max),
-            text => match number(text)? {
-                V1_NO_LIMIT.. => Some(Self::Max),
-                value => Some(Self::Value(value)),
-            },
-        }
-    }
 }
 
 /// Memory of a cgroup and those below it, in bytes.
@@ -54,30 +30,6 @@ pub struct Memory {
     pub working_set: u64,
 }
 
-/// What the files of memory are called.
-struct MemoryNames {
-    usage: &'static str,
-    inactive_file: &'static str,
-    oom_kills: &'static str,
-}
-
-impl Version {
-    const fn memory(self) -> MemoryNames {
-        match self {
-            Self::V1 => MemoryNames {
-                usage: "memory.usage_in_bytes",
-                inactive_file: "total_inactive_file",
-                oom_kills: "memory.oom_control",
-            },
-            Self::V2 => MemoryNames {
-                usage: "memory.current",
-                inactive_file: "inactive_file",
-                oom_kills: "memory.events.local",
-            },
-        }
-    }
-}
-
 /// Every one gives [`Error::Gone`] where the cgroup does not exist any more, or does not have the
 /// controller.
 impl Directory {
@@ -86,11 +38,8 @@ impl Directory {
         if let Some(meminfo) = &self.meminfo {
             return meminfo::read(meminfo.clone()).map(|it| host_memory(&it));
         }
-        let names = self.version.memory();
-        let usage = self.read(names.usage)?.number()?;
-        let inactive_file: u64 = self
-            .read("memory.stat")?
-            .expect_number_of(names.inactive_file, "a row of inactive file pages")?;
+        let usage = self.value(Field::MemoryUsage)?;
+        let inactive_file = self.value(Field::InactiveFile)?;
         Ok(Memory {
             usage,
             working_set: usage.saturating_sub(inactive_file),
@@ -99,24 +48,13 @@ impl Directory {
 
     /// CPU time used by the cgroup and those below it, of v1's `cpuacct` or of any cgroup of v2.
     pub fn cpu_usage(&self) -> Result<Duration, Error> {
-        match self.version {
-            Version::V1 => {
-                let usage = self.read("cpuacct.usage")?;
-                Ok(Duration::from_nanos(usage.number()?))
-            }
-            Version::V2 => {
-                let stat = self.read("cpu.stat")?;
-                let usage = stat.expect_number_of("usage_usec", "a row \"usage_usec N\"")?;
-                Ok(Duration::from_micros(usage))
-            }
-        }
+        Ok(Duration::from_nanos(self.value(Field::CpuUsage)?))
     }
 
     /// Kills by the OOM killer in this very cgroup, those below it not counted. None where the
     /// kernel does not count them (v1 before 4.13).
     pub fn oom_kills(&self) -> Result<Option<u64>, Error> {
-        self.read(self.version.memory().oom_kills)?
-            .number_of("oom_kill")
+        self.row(own_kills(self.version), "oom_kill")
     }
 
     /// Whether what is in it is stopped by the freezer: of v1's `freezer`, or of any cgroup of v2.
@@ -148,8 +86,35 @@ impl Directory {
         Error::malformed(self.path.join(name), text.as_bytes(), "a limit")
     }
 
+    /// What a file of the table says.
+    pub fn reading(&self, file: &CgroupFile) -> Result<Reading, Error> {
+        let read = self.read(file.name)?;
+        let mut reading = Reading::default();
+        match file.parse(&read.bytes, &mut reading) {
+            Ok(()) => Ok(reading),
+            Err(wanted) => Err(read.malformed(&read.bytes, wanted)),
+        }
+    }
+
+    /// The number of a field.
+    fn value(&self, field: Field) -> Result<u64, Error> {
+        let path = || self.path.clone();
+        let (file, row) =
+            file_with(field, self.version).ok_or_else(|| Error::Gone { path: path() })?;
+        let value = self.reading(file)?.number(field);
+        value.ok_or_else(|| Error::malformed(path().join(file.name), b"no such row", row))
+    }
+
     fn read(&self, name: &str) -> Result<File, Error> {
         File::read(self.path.join(name))
+    }
+}
+
+/// The file that counts the kills in one cgroup alone.
+pub(super) const fn own_kills(version: Version) -> &'static str {
+    match version {
+        Version::V1 => "memory.oom_control",
+        Version::V2 => "memory.events.local",
     }
 }
 
@@ -255,24 +220,6 @@ mod tests {
             working_set: 50 * 1024,
         };
         assert_eq!(cgroup.memory().unwrap(), memory);
-    }
-
-    #[test]
-    fn limits() {
-        for (text, limit) in [
-            ("9223372036854771712", Some(Limit::Max)),
-            ("9223372036854710272", Some(Limit::Max)),
-            (
-                "9223372036854710271",
-                Some(Limit::Value(9_223_372_036_854_710_271)),
-            ),
-            ("0", Some(Limit::Value(0))),
-            ("max", Some(Limit::Max)),
-            ("-1", Some(Limit::Max)),
-            ("many", None),
-        ] {
-            assert_eq!(Limit::parse(text.as_bytes()), limit, "{text}");
-        }
     }
 
     #[test]

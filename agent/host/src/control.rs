@@ -8,10 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use agent_model::hierarchy::Version;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
-
-use super::hierarchy::Version;
 
 /// The file with the processes of a cgroup, on v1 and v2.
 pub const PROCESSES: &str = "cgroup.procs";

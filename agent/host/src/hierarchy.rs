@@ -6,20 +6,12 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use agent_model::hierarchy::Version;
 
 use super::cgroup::Directory;
 use super::file::{File, number, words};
 use super::mount::{Mount, Mounts};
 use super::{Error, path};
-
-/// Which interface a hierarchy has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Version {
-    V1,
-    V2,
-}
 
 /// Which versions of cgroups the host has mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

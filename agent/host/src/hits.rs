@@ -3,10 +3,14 @@
 
 use std::path::Path;
 
+use agent_model::hierarchy::Version;
+use agent_model::limit::Kind;
+
 use super::Error;
-use super::cgroup::{Directory, Limit};
+use super::cgroup::{Directory, own_kills};
+use super::cgroup_files::files_of;
 use super::file::File;
-use super::hierarchy::{Hierarchies, Version};
+use super::hierarchy::Hierarchies;
 use super::membership::Membership;
 use super::meminfo;
 use super::population::below;
@@ -96,7 +100,7 @@ impl Hits {
         self.forks_refused = keep(row(pids, "pids.events.local", REFUSED), errors);
         if self.forks_refused.is_none() {
             self.forks_refused = keep(row(pids, "pids.events", REFUSED), errors);
-            self.forks_refused_below = keep(refused_below(&pids.path), errors);
+            self.forks_refused_below = keep(refused_below(&pids.path, pids.version), errors);
         }
     }
 }
@@ -115,12 +119,11 @@ fn keep<T>(read: Result<Option<T>, Error>, errors: &mut Vec<Error>) -> Option<T>
 }
 
 /// Forks that were refused in the cgroups below that have no limit of their own.
-fn refused_below(path: &Path) -> Result<Option<u64>, Error> {
+fn refused_below(path: &Path, version: Version) -> Result<Option<u64>, Error> {
     let mut all = 0;
     for below in below(path) {
         // A cgroup that is removed meanwhile has taken its count with it.
-        let own = there(File::read(below.join("pids.max")))?;
-        if own.is_some_and(|own| own.text() != b"max") {
+        if is_limited(&below, Kind::Pids, version)? {
             continue;
         }
         let file = there(File::read(below.join("pids.events")))?;
@@ -128,7 +131,7 @@ fn refused_below(path: &Path) -> Result<Option<u64>, Error> {
             .map(|file| file.number_of::<u64>(REFUSED))
             .transpose()?;
         all += own.flatten().unwrap_or_default();
-        all += refused_below(&below)?.unwrap_or_default();
+        all += refused_below(&below, version)?.unwrap_or_default();
     }
     Ok(Some(all))
 }
@@ -136,11 +139,7 @@ fn refused_below(path: &Path) -> Result<Option<u64>, Error> {
 /// Kills in a cgroup and in those below that have no limit of their own; `None` where the kernel does not count those of one
 /// cgroup alone.
 fn kills_here(path: &Path, version: Version) -> Result<Option<u64>, Error> {
-    let (limit, count) = match version {
-        Version::V1 => ("memory.limit_in_bytes", "memory.oom_control"),
-        Version::V2 => ("memory.max", "memory.events.local"),
-    };
-    let file = there(File::read(path.join(count)))?;
+    let file = there(File::read(path.join(own_kills(version))))?;
     let own = file
         .map(|file| file.number_of::<u64>("oom_kill"))
         .transpose()?;
@@ -148,13 +147,23 @@ fn kills_here(path: &Path, version: Version) -> Result<Option<u64>, Error> {
         return Ok(None);
     };
     for below in below(path) {
-        let own = there(File::read(below.join(limit)))?;
-        let is_limited = own.is_some_and(|own| Limit::parse(own.text()) != Some(Limit::Max));
-        if !is_limited {
+        if !is_limited(&below, Kind::Memory, version)? {
             kills += kills_here(&below, version)?.unwrap_or_default();
         }
     }
     Ok(Some(kills))
+}
+
+/// Whether the cgroup at `path` has a limit of its own. One that is gone has none.
+fn is_limited(path: &Path, kind: Kind, version: Version) -> Result<bool, Error> {
+    for file in files_of(kind, version) {
+        let own = there(File::read(path.join(file.name)))?;
+        let held = own.map(|own| file.held(kind, own.text(), None));
+        if held.is_some_and(|held| held.is_none_or(|held| !held.is_none())) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// v1 counts a kill in the very cgroup of the victim.
@@ -194,7 +203,7 @@ pub fn wanted_cpu(root: &Path, pids: &[i32]) -> Vec<Wanted> {
         let (ran, waited) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
         Some(Wanted {
             pid: *pid,
-            time: ran + waited,
+            time: ran.saturating_add(waited),
             now,
         })
     };

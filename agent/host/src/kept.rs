@@ -17,8 +17,8 @@ use reader::Reader;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::Error;
+use super::cgroup_files::FILES;
 use super::changes::{Changed, Changes, Watch};
-use super::files::FILES;
 use super::hierarchy::{Hierarchies, Mounted};
 use super::reading::{REMEMBERED_A_FILE, Reading};
 
@@ -303,7 +303,7 @@ impl Kept {
 }
 
 fn is_settings(file: usize) -> bool {
-    FILES[file].form.is_of_settings()
+    FILES[file].is_of_settings()
 }
 
 fn plans(hierarchies: &Hierarchies, errors: &mut ReadErrors) -> Vec<Plan> {
@@ -312,7 +312,8 @@ fn plans(hierarchies: &Hierarchies, errors: &mut ReadErrors) -> Vec<Plan> {
         let mount = openat(CWD, &mounted.mount, flags, Mode::empty());
         let mount = mount.map_err(|errno| Error::new(mounted.mount.clone(), errno.into()));
         let files = FILES.iter().enumerate();
-        let files = files.filter(|(_, file)| file.is_in(mounted, hierarchies));
+        let files =
+            files.filter(|(_, file)| file.has_metrics() && file.is_in(mounted, hierarchies));
         let files: Vec<usize> = files.map(|(index, _)| index).collect();
         Some(Plan {
             mount: errors.keep(mount)?,

@@ -2,6 +2,8 @@
 //! cgroups. Every reader takes the root path (`/`), so that a test can hand it a tree of its own.
 
 pub mod cgroup;
+pub mod cgroup_files;
+pub mod cgroup_format;
 pub mod changes;
 pub mod control;
 pub mod descriptors;
@@ -9,13 +11,12 @@ pub mod devices;
 pub mod faults;
 pub mod fdinfo;
 mod file;
-mod files;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
-mod form;
 pub mod held;
 pub mod hierarchy;
 pub mod hits;
+pub mod interrupts;
 pub mod kept;
 pub mod launch;
 pub mod membership;
@@ -31,6 +32,7 @@ pub mod population;
 pub mod process;
 pub mod reading;
 pub mod regular;
+pub mod rootless;
 pub mod status;
 pub mod subordinate;
 pub mod system;

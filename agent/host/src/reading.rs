@@ -1,6 +1,11 @@
 //! What the files of one cgroup said.
 
-use super::cgroup::Limit;
+use std::sync::LazyLock;
+
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Device, Held, Kind, Limit};
+
+use super::cgroup_files::{files_of, tightest_of};
 
 macro_rules! fields {
     ($($(#[$meta:meta])* $field:ident,)*) => {
@@ -129,6 +134,32 @@ impl Reading {
         }
     }
 
+    /// What is known of the cgroup's own limit. It is not read where the tightest of it and those above is none.
+    pub fn own(&self, kind: Kind) -> Seen {
+        let Place { fields, tightest } = &PLACES[kind as usize];
+        let held = fields.first().and_then(|field| {
+            let tightest = tightest.and_then(|tightest| self.limit(tightest));
+            let limit = self.limit(*field);
+            let limit = limit.or(tightest.filter(|limit| *limit == Limit::Max))?;
+            Some(match fields.get(1) {
+                None => Held::Amount(limit),
+                Some(period) => Held::Quota {
+                    quota: limit,
+                    period: self.number(*period).filter(|period| *period > 0)?,
+                },
+            })
+        });
+        Seen::of(held, fields.iter().any(|field| self.is_unread(*field)))
+    }
+
+    /// What the kernel says is the tightest limit of the cgroup and those above it. v2's says it of none.
+    pub fn tightest(&self, kind: Kind) -> Seen {
+        let Some(field) = PLACES[kind as usize].tightest else {
+            return Seen::Nothing;
+        };
+        Seen::of(self.limit(field).map(Held::Amount), self.is_unread(field))
+    }
+
     /// The values of some fields, to be put back by [`Reading::put`].
     pub(super) fn take(&self, fields: &[Field]) -> [u64; REMEMBERED_A_FILE] {
         let mut values = [ABSENT; REMEMBERED_A_FILE];
@@ -145,7 +176,8 @@ impl Reading {
     }
 
     /// The use of a device, a new one where it has none. None: there are too many.
-    pub fn device(&mut self, major: u32, minor: u32) -> Option<&mut DeviceUse> {
+    pub fn device(&mut self, of: Device) -> Option<&mut DeviceUse> {
+        let Device { major, minor } = of;
         let found = |device: &DeviceUse| (device.major, device.minor) == (major, minor);
         let at = match self.devices.iter().position(found) {
             Some(at) => at,
@@ -165,6 +197,63 @@ impl Reading {
         self.devices.get_mut(at)
     }
 }
+
+/// A limit, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Seen {
+    /// There is none, nor a file for it.
+    #[default]
+    Nothing,
+    /// A file holds it.
+    Held(Held),
+    /// Its file is there, and could not be read.
+    Unread,
+}
+
+impl Seen {
+    fn of(held: Option<Held>, is_unread: bool) -> Self {
+        match held {
+            Some(held) => Self::Held(held),
+            None if is_unread => Self::Unread,
+            None => Self::Nothing,
+        }
+    }
+
+    pub fn held(&self) -> Option<&Held> {
+        match self {
+            Self::Held(held) => Some(held),
+            Self::Nothing | Self::Unread => None,
+        }
+    }
+
+    /// The tighter of the two. What could not be read may be tighter than any other.
+    #[must_use]
+    pub fn tighter(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unread, _) | (_, Self::Unread) => Self::Unread,
+            (Self::Held(one), Self::Held(other)) => Self::Held(one.tighter(other)),
+            (Self::Nothing, seen) | (seen, Self::Nothing) => seen,
+        }
+    }
+}
+
+/// Where a reading has a limit.
+struct Place {
+    /// The number, and the period of a quota.
+    fields: Vec<Field>,
+    /// The tightest of the cgroup and those above it.
+    tightest: Option<Field>,
+}
+
+/// By kind of limit. The fields are the same on both versions.
+static PLACES: LazyLock<[Place; Kind::ALL.len()]> = LazyLock::new(|| {
+    Kind::ALL.map(|kind| Place {
+        fields: files_of(kind, Version::V2)
+            .flat_map(|file| file.fields.iter().copied())
+            .collect(),
+        tightest: tightest_of(kind, Version::V1).map(|(_, field)| field),
+    })
+});
 
 /// Fields that are remembered of one file at most.
 pub(super) const REMEMBERED_A_FILE: usize = 2;

@@ -13,6 +13,48 @@ const BLOCK: u32 = 65_536;
 /// Bytes of a file of accounts.
 const LARGEST: u64 = 4 << 20;
 
+/// A range of subordinate ids: the ids of users, or of groups, that an ordinary user may map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubordinateRange {
+    /// The first id of the range.
+    pub first: u32,
+    /// The number of ids in the range.
+    pub count: u32,
+}
+
+/// Reads the ranges that the file `name` (`subuid` or `subgid`) of the directory `etc` gives to a user, by login name or
+/// by number. Returns the user's login name too, where the user has an account.
+pub fn of_user(etc: &Path, name: &str, user: u32) -> (Option<String>, Vec<SubordinateRange>) {
+    let accounts = text(&etc.join("passwd"));
+    let mut accounts = accounts.lines().filter_map(account);
+    let login = accounts.find(|(_, id)| *id == user).map(|(login, _)| login);
+    let number = user.to_string();
+    let text = text(&etc.join(name));
+    let own = ranges(&text).filter_map(|(account, range)| {
+        let is_theirs = account == number || Some(account) == login;
+        let is_range = range.count > 0 && range.first.checked_add(range.count).is_some();
+        (is_theirs && is_range).then_some(range)
+    });
+    (login.map(str::to_owned), own.collect())
+}
+
+/// Parses the lines of subuid(5) or subgid(5), `ACCOUNT:FIRST:COUNT`, and leaves out other lines.
+fn ranges(text: &str) -> impl Iterator<Item = (&str, SubordinateRange)> {
+    text.lines().filter_map(|line| {
+        let mut fields = line.trim().split(':');
+        let account = fields.next()?;
+        let first = fields.next()?.parse().ok()?;
+        let count = fields.next()?.parse().ok()?;
+        Some((account, SubordinateRange { first, count }))
+    })
+}
+
+/// Reads a file of accounts. A file that cannot be read has no lines.
+fn text(path: &Path) -> String {
+    let bytes = regular::read(path, Links::Followed, LARGEST).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// To whom an id belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Whose {
@@ -54,12 +96,6 @@ impl Watched {
         let before = std::mem::replace(&mut self.seen, found);
         before != found
     }
-
-    /// Lines of fields; none where it cannot be read.
-    fn text(&self) -> String {
-        let bytes = regular::read(&self.path, Links::Followed, LARGEST).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
 }
 
 impl Subordinates {
@@ -76,7 +112,7 @@ impl Subordinates {
     pub fn whose(&mut self, user: u32) -> Whose {
         // Both are to be looked at.
         if self.ranges.has_changed() | self.accounts.has_changed() {
-            self.known = Known::read(&self.accounts.text(), &self.ranges.text());
+            self.known = Known::read(&text(&self.accounts.path), &text(&self.ranges.path));
         }
         self.known.whose(user)
     }
@@ -85,13 +121,12 @@ impl Subordinates {
 impl Known {
     fn read(accounts: &str, ranges: &str) -> Self {
         let accounts: HashMap<&str, u32> = accounts.lines().filter_map(account).collect();
-        let ranges = ranges.lines().filter_map(|line| {
-            let mut fields = line.split(':');
-            let who = fields.next()?;
-            let first = fields.next()?.parse().ok()?;
-            let count = fields.next()?.trim().parse().ok()?;
-            let owner = who.parse().ok().or_else(|| accounts.get(who).copied());
-            Some((first, count, owner.map_or(Whose::Range(first), Whose::User)))
+        let ranges = self::ranges(ranges).map(|(account, range)| {
+            let owner = account.parse().ok();
+            let owner = owner.or_else(|| accounts.get(account).copied());
+            let first = range.first;
+            let owner = owner.map_or(Whose::Range(first), Whose::User);
+            (first, range.count, owner)
         });
         Self {
             ranges: ranges.collect(),
@@ -120,6 +155,21 @@ fn account(line: &str) -> Option<(&str, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_are_a_users_by_login_name_and_number() {
+        let etc = tempfile::tempdir().unwrap();
+        let accounts = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/:/bin/sh\nodd\n";
+        fs::write(etc.path().join("passwd"), accounts).unwrap();
+        let text = "a:1:2\nann:100000:65536\nann:5:5\n1000:300000:10\nann:x:1\nann:5:0\nann:4294967295:9\n";
+        fs::write(etc.path().join("subuid"), text).unwrap();
+        let (login, ranges) = of_user(etc.path(), "subuid", 1000);
+        let ranges: Vec<_> = ranges.iter().map(|it| (it.first, it.count)).collect();
+        assert_eq!(login.as_deref(), Some("ann"));
+        assert_eq!(ranges, [(100_000, 65_536), (5, 5), (300_000, 10)]);
+        assert_eq!(of_user(etc.path(), "subuid", 1), (None, Vec::new()));
+        assert_eq!(of_user(etc.path(), "subgid", 1000).1, []);
+    }
 
     #[test]
     fn an_id_is_whose_it_is_by_the_files_as_they_are() {

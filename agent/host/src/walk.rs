@@ -163,9 +163,10 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, symlink};
     use std::path::Path;
 
+    use agent_model::hierarchy::Version;
+
     use super::*;
     use crate::fixture::tree;
-    use crate::hierarchy::Version;
 
     fn mounted(mount: &Path, root: &str) -> Mounted {
         Mounted {

@@ -5,40 +5,41 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use agent_ebpf::{CgroupKey, Counts, Task};
-use agent_host::cgroup::{Directory, Limit};
+use agent_engines::witness::own;
+use agent_host::cgroup::Directory;
 use agent_host::hierarchy::{Hierarchies, Mounted};
 use agent_host::membership::Membership;
-use agent_limits::limit::chain::Link;
-use agent_limits::limit::{Held, Intent, Kind};
 use agent_limits::limits::Limits;
 use agent_model::clock::{Clock, Moment};
 use agent_model::container::{Container, ContainerKind, Namespaces};
+use agent_model::limit::{Held, Intent, Kind, Limit, Link};
+use agent_registry::location::TaskLocation;
 use agent_registry::path::Runtime;
-use agent_registry::place::Where;
 use agent_registry::registry::{Cgroup, Registry};
 use serde::{Deserialize, Serialize};
 
 use super::idle;
-use agent_engines::witness::own;
 
 /// A container now: one of `/v1/containers`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerState {
+    /// The container, unit or cgroup.
     #[serde(flatten)]
     pub container: Container,
     /// A server that is older does not say it.
     #[serde(default)]
-    pub state: Condition,
+    pub state: ContainerCondition,
+    /// Whether it has tasks.
     pub running: bool,
-    /// RFC 3339: when its cgroup was gone; null while that exists, and where nobody here saw it go.
+    /// RFC 3339: when its cgroup was removed; null while it exists, and if the agent did not see the removal.
     pub removed: Option<String>,
-    /// The first process; null where it is not known.
+    /// The init process; null where it is not known.
     pub pid: Option<u32>,
-    /// RFC 3339: when its first process started; null while it does not run.
+    /// RFC 3339: when its init process started; null while it does not run.
     pub started: Option<Moment>,
-    /// In its cgroup and those below.
+    /// The number of processes in its cgroup and those below.
     pub processes: u32,
-    /// With the page cache; null where memory is not accounted, likewise below.
+    /// Memory in use with the page cache; null, like the next fields, if the kernel does not account memory.
     pub memory_usage_bytes: Option<u64>,
     /// Without the inactive part of the page cache.
     pub memory_working_set_bytes: Option<u64>,
@@ -48,23 +49,24 @@ pub struct ContainerState {
     pub memory_effective_limit_bytes: Option<u64>,
     /// Used so far.
     pub cpu_usage_seconds: Option<f64>,
-    /// Of one CPU, over the last moment; null where that was not measured.
+    /// The share of one CPU that it used over the last interval; null if it was not measured.
     pub cpu_percent: Option<f64>,
     /// Kills of its processes, in its cgroup and those below, by the OOM killer.
     pub oom_kills: u64,
-    /// Those of the first process.
+    /// The namespaces of the init process.
     pub namespaces: Option<Namespaces>,
-    /// What its limits are meant to be, and who says so; absent where nobody does.
+    /// The intended limits and who set them; absent if they are not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intended: Option<Intent>,
 }
 
-/// How it stands with a container.
+/// The state of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Condition {
+pub enum ContainerCondition {
     /// Its engine has made it, and never started it.
     Created,
+    /// It has tasks.
     Running,
     /// It runs, and the freezer stops it.
     Paused,
@@ -74,15 +76,16 @@ pub enum Condition {
     Exited,
     /// Its engine does not have it any more.
     Removed,
-    /// Its cgroup is gone, and nobody says whether its engine has it.
+    /// Its cgroup is removed, and no engine reported whether it still has the container.
     Gone,
-    /// The server does not say it, or in a word that is not known here.
+    /// The server is of another version and does not report it, or reports one that is unknown here.
     #[default]
     #[serde(other)]
     Unknown,
 }
 
-impl Condition {
+impl ContainerCondition {
+    /// The condition as tables and JSON write it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -99,7 +102,7 @@ impl Condition {
 
 /// A container whose files are still to be read: that needs no lock.
 #[derive(Debug)]
-pub struct Unread {
+pub struct UnreadContainer {
     state: ContainerState,
     user: u32,
     membership: Membership,
@@ -115,14 +118,14 @@ pub fn find(
     tasks: &[Task],
     counts: Option<&HashMap<CgroupKey, Counts>>,
     removed: bool,
-) -> Vec<Unread> {
+) -> Vec<UnreadContainer> {
     let processes = processes(registry, tasks);
     let clock = Clock::now();
     let containers = registry.all().filter(|cgroup| cgroup.is_container());
     let wanted = containers.filter(|cgroup| removed || cgroup.gone.is_none());
-    let mut found: Vec<Unread> = wanted
+    let mut found: Vec<UnreadContainer> = wanted
         .map(|cgroup| {
-            let mut unread = Unread {
+            let mut unread = UnreadContainer {
                 state: state(registry, cgroup, &processes, clock),
                 user: cgroup.user(),
                 membership: membership(cgroup),
@@ -133,11 +136,11 @@ pub fn find(
         })
         .collect();
     if removed {
-        found.extend(idle::of_engines(registry).map(Unread::of_nothing));
+        found.extend(idle::of_engines(registry).map(UnreadContainer::of_nothing));
     }
     found.sort_by(|a, b| order(&a.state).cmp(&order(&b.state)));
     // Of several of one path the first in their order, which is the living, has what is below.
-    let mut by_cgroup: HashMap<String, &mut Unread> = HashMap::new();
+    let mut by_cgroup: HashMap<String, &mut UnreadContainer> = HashMap::new();
     for unread in found.iter_mut().rev() {
         by_cgroup.insert(unread.state.container.cgroup.clone(), unread);
     }
@@ -157,7 +160,7 @@ fn order(state: &ContainerState) -> (&str, &Option<String>) {
 fn processes(registry: &Registry, tasks: &[Task]) -> HashMap<String, u32> {
     let mut processes: HashMap<String, u32> = HashMap::new();
     for task in tasks {
-        if let Where::In(container) = registry.locate(task)
+        if let TaskLocation::In(container) = registry.locate(task)
             && container.kind == ContainerKind::Container
         {
             *processes.entry(container.cgroup.clone()).or_default() += 1;
@@ -167,18 +170,18 @@ fn processes(registry: &Registry, tasks: &[Task]) -> HashMap<String, u32> {
 }
 
 /// As far as the registry knows.
-fn condition(registry: &Registry, cgroup: &Cgroup) -> Condition {
+fn condition(registry: &Registry, cgroup: &Cgroup) -> ContainerCondition {
     if cgroup.gone.is_none() {
         return if cgroup.life.running() {
-            Condition::Running
+            ContainerCondition::Running
         } else {
-            Condition::Stopped
+            ContainerCondition::Stopped
         };
     }
-    match registry.is_had(&cgroup.container.id) {
-        Some(true) => Condition::Exited,
-        Some(false) => Condition::Removed,
-        None => Condition::Gone,
+    match registry.engine_has(&cgroup.container.id) {
+        Some(true) => ContainerCondition::Exited,
+        Some(false) => ContainerCondition::Removed,
+        None => ContainerCondition::Gone,
     }
 }
 
@@ -247,7 +250,7 @@ fn bytes(link: &Link) -> Option<u64> {
     }
 }
 
-impl Unread {
+impl UnreadContainer {
     /// It has no cgroup.
     fn of_nothing(state: ContainerState) -> Self {
         Self {
@@ -259,7 +262,7 @@ impl Unread {
     }
 
     /// Adds the kills in a cgroup of the container: the kernel counts a kill in the very cgroup of the victim. Files tell of
-    /// all kills in the living, counts of those in the removed too, but only since the start of who counts.
+    /// all kills in living cgroups. Counts include removed cgroups, but only since the counting process started.
     fn add_kills(
         &mut self,
         cgroup: &Cgroup,
@@ -280,20 +283,20 @@ impl Unread {
         let mut state = self.state;
         let directory = |mounted| directory(&self.membership, hierarchies, mounted);
         match state.state {
-            Condition::Running => {
+            ContainerCondition::Running => {
                 let freezers = [hierarchies.of_controller("freezer"), hierarchies.by_id(0)];
                 let mut there = freezers.into_iter().filter_map(directory);
                 if there.any(|it| it.is_frozen().unwrap_or(false)) {
-                    state.state = Condition::Paused;
+                    state.state = ContainerCondition::Paused;
                 }
             }
-            // Of a claim nobody knows whose it was.
-            Condition::Gone if is_own(&state.container) => {
+            // The owner of an unconfirmed cgroup is unknown.
+            ContainerCondition::Gone if is_own(&state.container) => {
                 let kept = own::is_kept(Path::new("/"), &state.container.id, self.user);
                 state.state = if kept {
-                    Condition::Exited
+                    ContainerCondition::Exited
                 } else {
-                    Condition::Removed
+                    ContainerCondition::Removed
                 };
             }
             _ => {}
@@ -440,9 +443,9 @@ mod tests {
         };
         assert_eq!(read(&told), state.state);
         told["state"] = "hibernating".into();
-        assert_eq!(read(&told), Condition::Unknown);
+        assert_eq!(read(&told), ContainerCondition::Unknown);
         told.as_object_mut().unwrap().remove("state");
-        assert_eq!(read(&told), Condition::Unknown);
+        assert_eq!(read(&told), ContainerCondition::Unknown);
 
         let mut later = [state.clone()];
         later[0].cpu_usage_seconds = Some(1.6);

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use agent_model::container::{Container, ContainerKind};
+use agent_registry::location::{UNKNOWN, short};
 use agent_registry::path::Runtime;
-use agent_registry::place::{UNKNOWN, short};
 use agent_registry::registry::Registry;
-use agent_registry::registry::names::Run;
+use agent_registry::registry::names::RunState;
 
-use super::containers::{Condition, ContainerState};
+use super::containers::{ContainerCondition, ContainerState};
 use agent_engines::witness::own;
 
 /// Those of engines, of which no cgroup is remembered either.
@@ -17,8 +17,8 @@ pub fn of_engines(registry: &Registry) -> impl Iterator<Item = ContainerState> {
     let known = registry.without_cgroup().into_iter();
     known.map(|(id, named)| {
         let condition = match named.run {
-            Run::Never => Condition::Created,
-            _ => Condition::Exited,
+            RunState::Never => ContainerCondition::Created,
+            _ => ContainerCondition::Exited,
         };
         let or = |said: &str, otherwise: &str| match said {
             "" => otherwise.to_owned(),
@@ -56,12 +56,12 @@ pub fn add_kept(root: &Path, states: &mut Vec<ContainerState>) {
             cgroup,
         };
         let is_known = known.contains(&(container.id.clone(), container.cgroup.clone()));
-        (!is_known).then(|| state(container, Condition::Exited))
+        (!is_known).then(|| state(container, ContainerCondition::Exited))
     });
     states.extend(kept);
 }
 
-fn state(container: Container, condition: Condition) -> ContainerState {
+fn state(container: Container, condition: ContainerCondition) -> ContainerState {
     ContainerState {
         container,
         state: condition,

@@ -1,5 +1,10 @@
-//! What there is now, as values and for the eye: containers with their state and use, namespaces
-//! with who is in them.
+//! What exists now, as values, tables, graphs and JSON: containers with their state and use, namespaces with their
+//! processes, and all about one process.
+//!
+//! [`containers::ContainerState`], [`namespaces::NamespaceState`] and [`inspect::ProcessReport`] are the values. Files are
+//! read through `agent-host` only.
+
+#![warn(missing_docs, unreachable_pub)]
 
 pub mod containers;
 pub mod dot;
@@ -12,12 +17,14 @@ pub mod ps;
 use agent_model::container::Container;
 use serde::{Deserialize, Serialize};
 
-/// A container, where another thing is told of.
+/// The names of a container, in a report on something else.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ContainerName {
+    /// The container's name.
     pub name: String,
     /// The engine's full id.
     pub id: String,
+    /// The engine's name.
     pub runtime: String,
 }
 

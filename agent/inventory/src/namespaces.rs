@@ -11,7 +11,7 @@ use agent_host::{held, namespace};
 use agent_model::container::ContainerKind;
 use agent_model::names::comm;
 use agent_model::names::is_named;
-use agent_registry::place::Where;
+use agent_registry::location::TaskLocation;
 use agent_registry::registry::Registry;
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +20,10 @@ use super::ContainerName;
 /// A namespace now: one of `/v1/namespaces`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceState {
+    /// The entry of `/proc/PID/ns`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// The inode number.
     pub inode: u32,
     /// Whether it is the host's own.
     pub host: bool,
@@ -33,14 +35,15 @@ pub struct NamespaceState {
     pub containers: Vec<ContainerName>,
     /// Where it is mounted, which holds it when no process is in it any more.
     pub mounts: Vec<String>,
-    /// What else holds it where the main thread of no process is in it, or of the one that was asked for not: of many some.
+    /// Some of what else holds it, if no process's main thread is in it, or not that of the requested process.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub holders: Vec<Holder>,
+    pub holders: Vec<NamespaceHolder>,
 }
 
 /// What holds a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub struct NamespaceHolder {
+    /// The process id in the host's pid namespace.
     pub pid: u32,
     /// What is not UTF-8 is replaced by U+FFFD; empty where it is not known.
     pub comm: String,
@@ -55,12 +58,13 @@ impl NamespaceState {
     }
 }
 
-/// Holders of one namespace that are told of.
+/// How many holders of one namespace are listed.
 const HOLDERS_AT_MOST: usize = 8;
 
-/// Whose a namespace is: of the processes in it the one that started first.
+/// The oldest of the processes in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Eldest {
+    /// The process id in the host's pid namespace.
     pub pid: u32,
     /// What is not UTF-8 is replaced by U+FFFD.
     pub comm: String,
@@ -76,7 +80,7 @@ pub struct Eldest {
 /// Which namespaces to show: also the query of `GET /v1/namespaces`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wanted {
+pub struct NamespaceQuery {
     /// Of this type.
     #[serde(rename = "type")]
     pub kind: Option<String>,
@@ -87,7 +91,7 @@ pub struct Wanted {
 }
 
 /// A namespace, while the tasks in it are gone through.
-struct Found {
+struct NamespaceTasks {
     state: NamespaceState,
     /// Who has processes in it.
     containers: BTreeSet<ContainerName>,
@@ -100,11 +104,11 @@ pub fn find(
     tasks: &[Task],
     mounted: &[Mounted],
     held: &[Held],
-    wanted: &Wanted,
+    wanted: &NamespaceQuery,
 ) -> Vec<NamespaceState> {
     let mut sorted: Vec<&Task> = tasks.iter().collect();
     sorted.sort_by_key(|task| (task.start_time, task.pid));
-    let mut found: BTreeMap<(&str, u32), Found> = BTreeMap::new();
+    let mut found: BTreeMap<(&str, u32), NamespaceTasks> = BTreeMap::new();
     for task in &sorted {
         let container = container(registry, task);
         for namespace in own() {
@@ -113,7 +117,7 @@ pub fn find(
                 continue;
             }
             let here = found.entry((namespace.name(), inode));
-            let here = here.or_insert_with(|| Found::new(registry, namespace, inode));
+            let here = here.or_insert_with(|| NamespaceTasks::new(registry, namespace, inode));
             here.add(task, container.as_ref());
             here.has_wanted_process |= wanted.pid.is_some_and(|pid| pid.get() == task.pid);
         }
@@ -121,7 +125,8 @@ pub fn find(
     for mounted in mounted {
         if let Some(namespace) = own().find(|it| it.name() == mounted.kind) {
             let here = found.entry((namespace.name(), mounted.inode));
-            let here = here.or_insert_with(|| Found::new(registry, namespace, mounted.inode));
+            let here =
+                here.or_insert_with(|| NamespaceTasks::new(registry, namespace, mounted.inode));
             here.state.mounts.push(mounted.point.clone());
         }
     }
@@ -129,7 +134,7 @@ pub fn find(
     for held in held {
         if let Some(namespace) = own().find(|it| it.name() == held.kind) {
             let here = found.entry((namespace.name(), held.inode));
-            let here = here.or_insert_with(|| Found::new(registry, namespace, held.inode));
+            let here = here.or_insert_with(|| NamespaceTasks::new(registry, namespace, held.inode));
             let task = by_pid.get(&held.pid).copied();
             let container = task.and_then(|task| container(registry, task));
             let is_wanted = wanted.pid.is_some_and(|pid| pid.get() == held.pid);
@@ -145,8 +150,8 @@ pub fn find(
     states.filter(|state| wanted.takes(state)).collect()
 }
 
-impl Found {
-    /// One that nobody is in yet.
+impl NamespaceTasks {
+    /// A namespace without processes.
     fn new(registry: &Registry, namespace: Namespace, inode: u32) -> Self {
         Self {
             state: NamespaceState {
@@ -179,7 +184,7 @@ impl Found {
     ) {
         // A mount that is seen here is in the copies of this mount namespace too.
         let is_seen = matches!(held.how, How::Mount(_)) && !self.state.mounts.is_empty();
-        // Who is asked for is told of wherever it is not itself.
+        // The requested process is listed as a holder of each namespace that it is not in.
         let is_asked = wanted && !self.has_wanted_process;
         let is_used = self.state.processes > 0 && !is_asked;
         if is_used || is_seen || self.state.holders.len() >= HOLDERS_AT_MOST {
@@ -194,7 +199,7 @@ impl Found {
             How::Children(file) => (*file).to_owned(),
             How::Mount(point) => format!("mount {point}"),
         };
-        self.state.holders.push(Holder {
+        self.state.holders.push(NamespaceHolder {
             pid: held.pid,
             comm: task.map(comm).unwrap_or_default(),
             by,
@@ -222,7 +227,7 @@ fn own() -> impl Iterator<Item = Namespace> {
 
 fn container(registry: &Registry, task: &Task) -> Option<ContainerName> {
     match registry.locate(task) {
-        Where::In(container) if container.kind == ContainerKind::Container => {
+        TaskLocation::In(container) if container.kind == ContainerKind::Container => {
             Some(ContainerName::from(&*container))
         }
         _ => None,
@@ -250,7 +255,7 @@ pub fn read_owners(mut states: Vec<NamespaceState>) -> Vec<NamespaceState> {
     states
 }
 
-impl Wanted {
+impl NamespaceQuery {
     /// What processes hold besides: of all, or of the one that is wanted.
     pub fn held(&self, root: &Path) -> Vec<Held> {
         match self.pid {
@@ -295,7 +300,7 @@ mod tests {
 
     use super::*;
 
-    const HOST: agent_ebpf::Namespaces = [1; agent_ebpf::NAMESPACES];
+    const HOST: agent_ebpf::NamespaceInodes = [1; agent_ebpf::NAMESPACES];
 
     fn task(pid: u32, net: u32, cgroup: u64) -> Task {
         let mut task = Task {
@@ -334,7 +339,7 @@ mod tests {
                 .find(|(it, _)| it == name)
                 .map(|it| it.1.clone())
         };
-        let wanted = Wanted {
+        let wanted = NamespaceQuery {
             kind: get("type"),
             container: get("container"),
             pid: get("pid").map(|pid| pid.parse().unwrap()),

@@ -4,7 +4,7 @@ use agent_model::container::Container;
 use agent_model::names::{NONE, quoted};
 use agent_model::units::size;
 
-use super::containers::{Condition, ContainerState};
+use super::containers::{ContainerCondition, ContainerState};
 use agent_model::table::{ALARM, Align, Cell, Column, DIM, GOOD, NAME, PLAIN, render};
 
 const COLUMNS: [Column; 8] = [
@@ -28,7 +28,11 @@ pub fn table(states: &[ContainerState], columns: usize, colour: bool) -> String 
 
 /// Whether it has no cgroup.
 fn is_over(state: &ContainerState) -> bool {
-    state.removed.is_some() || matches!(state.state, Condition::Created | Condition::Exited)
+    state.removed.is_some()
+        || matches!(
+            state.state,
+            ContainerCondition::Created | ContainerCondition::Exited
+        )
 }
 
 /// The engine; with a mark where only the cgroup's path claims it.
@@ -42,7 +46,7 @@ fn runtime(container: &Container) -> Cell {
 fn row(state: &ContainerState) -> [Cell; 8] {
     let none = || NONE.to_owned();
     let state_colour = match state.state {
-        Condition::Running => GOOD,
+        ContainerCondition::Running => GOOD,
         _ => DIM,
     };
     let memory = state.memory_working_set_bytes.map_or_else(none, size);

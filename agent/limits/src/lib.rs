@@ -1,4 +1,4 @@
-//! Limits: which file of which controller holds each, what is intended, and what a cgroup and those above it have.
+//! Limits: what the files of a cgroup are to hold, what it and those above it hold, and where that differs.
 //!
 //! [`limit`] is pure. [`limits`] reads, by the readers of `agent-host`. Nothing here writes to a cgroup.
 

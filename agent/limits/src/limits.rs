@@ -6,19 +6,21 @@ use std::path::PathBuf;
 
 use agent_host::Error;
 use agent_host::cgroup::Directory;
-use agent_host::hierarchy::{Hierarchies, Mounted, Version};
+use agent_host::cgroup_files::{CgroupFile, controller_of, files_of, tightest_of};
+use agent_host::hierarchy::{Hierarchies, Mounted};
 use agent_host::membership::Membership;
 use agent_host::path::with_parents;
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Device, Held, Kind, Link};
 
-use crate::limit::chain::{Chain, Link, Missing};
-use crate::limit::{Device, File, Form, Kind, TABLE};
+use crate::limit::chain::{Chain, Missing};
 
 mod bounds;
 mod files;
 pub mod passing;
 
 pub use bounds::bounds;
-use files::{ABOVE_ROOT, above_files, is_apart, link};
+use files::{ABOVE_ROOT, is_apart, link};
 
 /// Reads limits; each time anew.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +84,7 @@ impl<'a> Limits<'a> {
             let devices = self.devices(kind).into_iter();
             devices.map(|device| (kind, Some(device))).collect()
         };
-        TABLE.iter().flat_map(|row| of_kind(row.kind)).collect()
+        Kind::ALL.into_iter().flat_map(of_kind).collect()
     }
 
     /// The devices that a rate can be limited on: those with rows in the files of the cgroup, or of one above that
@@ -116,9 +118,8 @@ impl<'a> Limits<'a> {
             .take(bound_by)
             .filter_map(|path| self.hierarchies.directory(place.mounted, &path));
         let of = |directory: Directory| {
-            let files = kind.files(version).iter();
-            files.map(move |file| match directory.text(file.name) {
-                Ok(text) => Ok(file.form.devices(&text)),
+            files_of(kind, version).map(move |file| match directory.text(file.name) {
+                Ok(text) => Ok(file.devices(text.as_bytes())),
                 Err(Error::Gone { .. }) => Ok(Vec::new()),
                 Err(error) => Err(error),
             })
@@ -133,20 +134,19 @@ impl<'a> Limits<'a> {
     }
 
     fn place(&self, kind: Kind) -> Result<Seat<'a>, (Version, Missing)> {
-        let controller = &kind.row().controller;
-        let of = |version, name| {
-            let found = self.hierarchies.of_controller(name);
+        let of = |version| {
+            let found = self.hierarchies.of_controller(controller_of(kind, version));
             found.filter(|mounted| mounted.version == version)
         };
-        let v1 = of(Version::V1, controller.v1);
-        let Some(mounted) = v1.or_else(|| of(Version::V2, controller.v2)) else {
-            let controller = controller.v2.to_owned();
+        let name = || controller_of(kind, Version::V2).to_owned();
+        let Some(mounted) = of(Version::V1).or_else(|| of(Version::V2)) else {
+            let controller = name();
             return Err((Version::V2, Missing::NoController { controller }));
         };
         match self.membership.path(mounted) {
             Some(path) => Ok(Seat { mounted, path }),
             None => {
-                let controller = controller.v2.to_owned();
+                let controller = name();
                 Err((mounted.version, Missing::NoCgroup { controller }))
             }
         }
@@ -158,23 +158,22 @@ impl<'a> Limits<'a> {
         kind: Kind,
         device: Option<Device>,
     ) -> Result<Result<Link, Missing>, Error> {
-        let files = kind.files(place.mounted.version);
         let Some(directory) = self.hierarchies.directory(place.mounted, place.path) else {
-            let controller = kind.row().controller.v2.to_owned();
+            let controller = controller_of(kind, Version::V2).to_owned();
             return Ok(Err(Missing::NoCgroup { controller }));
         };
-        match link(&directory, place.path, files, device)? {
+        match link(&directory, place.path, kind, device, |file| file.name)? {
             Some(link) => Ok(Ok(link)),
             None if !directory.path.is_dir() => Err(Error::Gone {
                 path: directory.path,
             }),
-            None => Ok(Err(self.missing(place, kind, files))),
+            None => Ok(Err(self.missing(place, kind))),
         }
     }
 
-    fn missing(&self, place: &Seat<'_>, kind: Kind, files: &[File]) -> Missing {
+    fn missing(&self, place: &Seat<'_>, kind: Kind) -> Missing {
         const PASSED_ON: &str = "cgroup.subtree_control";
-        let controller = kind.row().controller.v2;
+        let controller = controller_of(kind, Version::V2);
         let without = |path: &str| -> Option<PathBuf> {
             let directory = self.hierarchies.directory(place.mounted, path)?;
             let passed = directory.text(PASSED_ON).unwrap_or_default();
@@ -195,7 +194,8 @@ impl<'a> Limits<'a> {
                 advice,
             };
         }
-        let file = files.last().map_or(kind.flag(), |file| file.name);
+        let file = files_of(kind, place.mounted.version).next();
+        let file = file.map_or(kind.flag(), |file| file.name);
         Missing::NoFile {
             file: file.to_owned(),
         }
@@ -208,7 +208,8 @@ impl<'a> Limits<'a> {
         kind: Kind,
         device: Option<Device>,
     ) -> Result<Vec<Link>, Error> {
-        let files = above_files(kind, place.mounted.version);
+        // Of sets what is really there binds those below, and not what was asked for.
+        let in_effect = |file: &CgroupFile| file.in_effect.unwrap_or(file.name);
         let mut links = Vec::new();
         for path in with_parents(place.path).skip(1) {
             let Some(directory) = self.hierarchies.directory(place.mounted, &path) else {
@@ -218,7 +219,7 @@ impl<'a> Limits<'a> {
             if is_apart(&directory, kind) {
                 break;
             }
-            links.extend(link(&directory, &path, &files, device)?);
+            links.extend(link(&directory, &path, kind, device, in_effect)?);
         }
         Ok(links)
     }
@@ -226,36 +227,29 @@ impl<'a> Limits<'a> {
     /// v1's kernel says which limit of memory holds in the end. A limit that is out of sight is counted to the nearest
     /// cgroup that is.
     fn told_by_the_kernel(&self, place: &Seat<'_>, kind: Kind) -> Result<Option<Link>, Error> {
-        let row = match (kind, place.mounted.version) {
-            (Kind::Memory, Version::V1) => "hierarchical_memory_limit ",
-            (Kind::MemorySwap, Version::V1) => "hierarchical_memsw_limit ",
-            _ => return Ok(None),
+        let Some((file, field)) = tightest_of(kind, place.mounted.version) else {
+            return Ok(None);
         };
         let seen = |path: &str| self.hierarchies.directory(place.mounted, path);
         let Some(directory) = seen(place.path) else {
             return Ok(None);
         };
-        let stat = match directory.text(STAT) {
+        let reading = match directory.reading(file) {
             Err(Error::Gone { .. }) => return Ok(None),
-            stat => stat?,
+            reading => reading?,
         };
-        let Some(text) = stat.lines().find_map(|line| line.strip_prefix(row)) else {
+        let Some(limit) = reading.limit(field) else {
             return Ok(None);
-        };
-        let Some(held) = Form::Bytes.read(text, None) else {
-            return Err(directory.odd(STAT, text));
         };
         let hidden = with_parents(place.path).find(|path| seen(path).is_none());
         Ok(Some(Link {
             cgroup: hidden.map_or_else(|| ABOVE_ROOT.to_owned(), Cow::into_owned),
-            file: directory.path.join(STAT),
-            text: text.to_owned(),
-            held,
+            file: directory.path.join(file.name),
+            text: limit.to_string(),
+            held: Held::Amount(limit),
         }))
     }
 }
-
-const STAT: &str = "memory.stat";
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use agent_host::fdinfo;
 use agent_host::kept::Sizes;
 use agent_host::system::System;
 use agent_model::lock::lock;
-use agent_stream::kind::Kind as StreamKind;
+use agent_stream::kind::EventKind as StreamKind;
 use agent_tracer::kernel::runs::Runs;
 use prometheus::{
     CounterVec, Encoder, GaugeVec, IntCounterVec, IntGaugeVec, Registry, TextEncoder,
@@ -21,7 +21,7 @@ use super::catalogue::{self, Metric};
 use super::series::{Bound, LeftOut, Sort};
 use super::traffic::{Reason, Side, Traffic};
 use agent_engines::docker;
-use agent_pipeline::Shared;
+use agent_pipeline::PipelineState;
 
 /// Why the metrics cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,7 @@ pub struct AgentMetrics {
     bpf_run_time: CounterVec,
     /// Whether the kernel was told to measure programs, whatever its own setting says.
     bpf_stats: bool,
-    engine: Option<Arc<docker::State>>,
+    engine: Option<Arc<docker::DockerState>>,
     engine_connected: IntGaugeVec,
     engine_errors: IntCounterVec,
     engine_unanswered: IntCounterVec,
@@ -98,7 +98,7 @@ impl AgentMetrics {
     /// Where two metrics of the catalogue have one name.
     pub fn new(
         bpf_stats: bool,
-        engine: Option<Arc<docker::State>>,
+        engine: Option<Arc<docker::DockerState>>,
         traffic: Arc<Traffic>,
     ) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
@@ -149,7 +149,7 @@ impl AgentMetrics {
     ///
     /// # Errors
     /// Where the crate cannot write them.
-    pub fn text(&self, shared: &Shared, scrape: Scrape) -> Result<String, EncodeError> {
+    pub fn text(&self, shared: &PipelineState, scrape: Scrape) -> Result<String, EncodeError> {
         self.take_events(shared);
         self.take_kernel(shared);
         self.take_registry(shared);
@@ -197,9 +197,9 @@ impl AgentMetrics {
     }
 
     /// What came in at each stage, and what became of it.
-    fn take_events(&self, shared: &Shared) {
+    fn take_events(&self, shared: &PipelineState) {
         let counts = lock(&shared.counts);
-        for kind in agent_ebpf::Kind::ALL {
+        for kind in agent_ebpf::RecordKind::ALL {
             let name = kind.name();
             if let Ok(outcomes) = counts.outcomes(*kind) {
                 for (outcome, value) in [
@@ -243,7 +243,7 @@ impl AgentMetrics {
         }
     }
 
-    fn take_kernel(&self, shared: &Shared) {
+    fn take_kernel(&self, shared: &PipelineState) {
         let root = Path::new("/");
         let (probes, programs, maps) = {
             let kernel = lock(&shared.kernel);
@@ -283,7 +283,7 @@ impl AgentMetrics {
         }
     }
 
-    fn take_engine(&self, shared: &Shared) {
+    fn take_engine(&self, shared: &PipelineState) {
         let registry = lock(&shared.registry);
         self.engine_names
             .with_label_values(&[] as &[&str])
@@ -316,7 +316,7 @@ impl AgentMetrics {
         }
     }
 
-    fn take_registry(&self, shared: &Shared) {
+    fn take_registry(&self, shared: &PipelineState) {
         let registry = lock(&shared.registry);
         let (live, dead) = registry.sizes();
         self.registry_cgroups

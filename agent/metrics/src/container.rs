@@ -14,11 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_ebpf::Counts;
-use agent_host::cgroup::Limit;
 use agent_host::kept::Directory;
 use agent_host::network::Interface;
 use agent_host::reading::{Field, Reading};
-use agent_limits::limit::Intent;
+use agent_model::limit::{Intent, Limit};
 pub use effective::set_bounds;
 use effective::{BOUNDED, Bound};
 

@@ -13,7 +13,7 @@ use agent_host::kept::{Directory, ReadErrors};
 use agent_host::reading::Field;
 use agent_host::system::Capacity;
 use agent_model::clock::Clock;
-use agent_registry::place::UNKNOWN;
+use agent_registry::location::UNKNOWN;
 use agent_registry::registry;
 use agent_registry::registry::{ROOT_ID, Registry};
 
@@ -48,7 +48,7 @@ impl Found {
         counts: &AllCounts,
         choice: Choice<'_>,
     ) -> Self {
-        choice.seen.retain(registry.told());
+        choice.seen.retain(registry.with_series());
         let order = in_order(hierarchies);
         let mut found = Self::default();
         let (root, directories) = root(hierarchies, counts);

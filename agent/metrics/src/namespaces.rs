@@ -1,11 +1,11 @@
 //! Whose network interfaces are whose: those of a network namespace are the one container's whose
-//! first process was there first. What shares them with it, or with the host, has none.
+//! init process was there first. What shares them with it, or with the host, has none.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Once;
 
-use agent_ebpf::{Namespace, Namespaces, Task};
+use agent_ebpf::{Namespace, NamespaceInodes, Task};
 use agent_host::kept::ReadErrors;
 use agent_host::process::Process;
 use agent_host::{Error, network};
@@ -18,7 +18,7 @@ use super::container::Cgroup;
 pub struct Candidates {
     /// The inode of the host's.
     host: u32,
-    /// By inode: the owner's index among the cgroups of the scrape, and its first process.
+    /// By inode: the owner's index among the cgroups of the scrape, and its init process.
     owners: HashMap<u32, Candidate>,
 }
 
@@ -34,7 +34,7 @@ pub(super) const HOST: usize = 0;
 
 impl Candidates {
     /// The namespaces of the host.
-    pub fn set_host(&mut self, host: &Namespaces) {
+    pub fn set_host(&mut self, host: &NamespaceInodes) {
         self.host = host[Namespace::Net as usize];
     }
 

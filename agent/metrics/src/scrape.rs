@@ -20,7 +20,7 @@ use super::series::{Bounds, Choice, Seen};
 use super::text::{Value, Writer};
 use super::which::Which;
 use agent_model::warn_once::WarnOnce;
-use agent_pipeline::Shared;
+use agent_pipeline::PipelineState;
 
 /// Descriptors that are kept at most: each costs the kernel some memory.
 const DESCRIPTORS_AT_MOST: usize = 32_768;
@@ -65,12 +65,15 @@ impl Scraper {
     ///
     /// # Errors
     /// Where the kernel's counters cannot be read.
-    pub fn scrape(&self, shared: &Shared) -> Result<impl Iterator<Item = String>, CountsError> {
+    pub fn scrape(
+        &self,
+        shared: &PipelineState,
+    ) -> Result<impl Iterator<Item = String>, CountsError> {
         let answer = self.read(shared)?;
         Ok(self.text(shared, answer))
     }
 
-    fn read(&self, shared: &Shared) -> Result<Answer, CountsError> {
+    fn read(&self, shared: &PipelineState) -> Result<Answer, CountsError> {
         let started = Instant::now();
         let root = Path::new("/");
         let mut processes = processes(shared);
@@ -133,7 +136,7 @@ impl Scraper {
     }
 
     /// The text of an answer.
-    fn text(&self, shared: &Shared, answer: Answer) -> impl Iterator<Item = String> {
+    fn text(&self, shared: &PipelineState, answer: Answer) -> impl Iterator<Item = String> {
         let Answer {
             started,
             mut cgroups,
@@ -171,7 +174,7 @@ impl Scraper {
 }
 
 /// How many processes each cgroup has, in all hierarchies that the kernel side looks at.
-fn processes(shared: &Shared) -> Option<Processes> {
+fn processes(shared: &PipelineState) -> Option<Processes> {
     let tasks = lock(&shared.kernel).snapshot();
     let tasks = tasks.inspect_err(|error| {
         let why = text::error_line(error);

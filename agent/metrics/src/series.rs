@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_ebpf::CgroupKey;
-use agent_registry::place::Rank;
+use agent_registry::location::Rank;
 use agent_registry::registry::{Cgroup, Registry};
 
 use super::found::label_path;
@@ -244,7 +244,9 @@ impl Choice<'_> {
     /// Those for which there is room, as far as is known before they are read, and how many have none. `order` is that of
     /// hierarchies.
     pub fn of<'a>(&self, registry: &'a Registry, order: &[u32]) -> (Vec<&'a Cgroup>, LeftOut) {
-        let wanted = registry.told().filter(|cgroup| self.which.wants(cgroup));
+        let wanted = registry
+            .with_series()
+            .filter(|cgroup| self.which.wants(cgroup));
         let mut wanted: Vec<_> = wanted.collect();
         wanted.sort_by_cached_key(|cgroup| in_order(cgroup));
         take_turns(&mut wanted);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use agent_host::path::with_parents;
-use agent_registry::registry::{Cgroup, Directory};
+use agent_registry::registry::{Cgroup, CgroupDirectory};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Which {
@@ -33,7 +33,7 @@ pub fn is_among(cgroup: &Cgroup, above: &HashSet<(u32, Cow<'_, str>)>) -> bool {
     })
 }
 
-fn living(cgroup: &Cgroup) -> impl Iterator<Item = &Directory> {
+fn living(cgroup: &Cgroup) -> impl Iterator<Item = &CgroupDirectory> {
     cgroup
         .directories
         .iter()
@@ -41,7 +41,7 @@ fn living(cgroup: &Cgroup) -> impl Iterator<Item = &Directory> {
 }
 
 /// By hierarchy, the paths above a directory.
-fn parents(directory: &Directory) -> impl Iterator<Item = (u32, Cow<'_, str>)> {
+fn parents(directory: &CgroupDirectory) -> impl Iterator<Item = (u32, Cow<'_, str>)> {
     let paths = with_parents(&directory.path).skip(1);
     paths.map(|path| (directory.key.hierarchy, path))
 }

@@ -1,4 +1,4 @@
-//! The kernel's clock, told as people tell time.
+//! Conversion of the kernel's boot time to dates and times of day.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -17,6 +17,7 @@ pub struct Moment(SystemTime);
 const LAST: u64 = 253_402_300_799;
 
 impl Moment {
+    /// The time of the wall clock.
     pub fn now() -> Self {
         SystemTime::now().into()
     }
@@ -38,18 +39,18 @@ impl From<SystemTime> for Moment {
 }
 
 /// A moment as it is written.
-type Text = [u8; "2026-11-22T10:11:12.345678901Z".len()];
+type Rfc3339 = [u8; "2026-11-22T10:11:12.345678901Z".len()];
 
 /// How much of it is the second's, with the point.
 const SECOND: usize = "2026-11-22T10:11:12.".len();
 
 thread_local! {
-    /// The last one of this thread: many records are of the same second, and its date takes longer to tell than all else.
-    static LAST_TEXT: Cell<(u64, Text)> = const { Cell::new((0, *b"1970-01-01T00:00:00.000000000Z")) };
+    /// The last text of this thread: many events happen in the same second, and to compute its date takes longest.
+    static LAST_TEXT: Cell<(u64, Rfc3339)> = const { Cell::new((0, *b"1970-01-01T00:00:00.000000000Z")) };
 }
 
 impl Moment {
-    fn text(self) -> Text {
+    fn text(self) -> Rfc3339 {
         let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (second, mut text) = LAST_TEXT.get();
         if second != since.as_secs() {
@@ -110,7 +111,7 @@ impl Clock {
         Self::measure().0
     }
 
-    /// The same one, unless the wall clock was set meanwhile: one moment is always told alike.
+    /// The same clock, unless the wall clock was set meanwhile, so that one moment is always written alike.
     #[must_use]
     pub fn kept(self) -> Self {
         let (now, within) = Self::measure();

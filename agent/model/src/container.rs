@@ -18,10 +18,11 @@ pub enum ContainerKind {
     Cgroup,
 }
 
-/// What a task is in.
+/// A container, unit, sandbox or cgroup that a task is attributed to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Container {
+    /// What it is.
     pub kind: ContainerKind,
     /// The engine's full id of a container that is confirmed, the namespace of a sandbox
     /// (`pid:[4026532201]`), else the cgroup's path.
@@ -43,6 +44,10 @@ pub struct Container {
 }
 
 /// Inode numbers of the entries of `/proc/PID/ns`; 0 where the kernel has none.
+#[expect(
+    missing_docs,
+    reason = "each field is named as its entry of /proc/PID/ns"
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Namespaces {
@@ -58,8 +63,8 @@ pub struct Namespaces {
     pub uts: u32,
 }
 
-impl From<&agent_ebpf::Namespaces> for Namespaces {
-    fn from(inodes: &agent_ebpf::Namespaces) -> Self {
+impl From<&agent_ebpf::NamespaceInodes> for Namespaces {
+    fn from(inodes: &agent_ebpf::NamespaceInodes) -> Self {
         let at = |namespace: Namespace| inodes[namespace as usize];
         Self {
             cgroup: at(Namespace::Cgroup),
@@ -76,11 +81,14 @@ impl From<&agent_ebpf::Namespaces> for Namespaces {
     }
 }
 
+/// What became of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Action {
+pub enum ContainerAction {
+    /// It started.
     Start,
+    /// It stopped.
     Stop,
 }
 
@@ -92,6 +100,8 @@ pub struct Exit {
     pub code: u8,
     /// The signal that ended it, or 0.
     pub signal: u8,
+    /// Whether the OOM killer killed the process.
     pub oom_killed: bool,
+    /// The lifetime of the process in milliseconds.
     pub duration_ms: u64,
 }

@@ -1,10 +1,15 @@
-//! What all rooms share: typed events and their moments, text that is safe to show, and numbers with units.
+//! The nouns that all crates share: [`container::Container`], its limits, the typed [`event::Event`], [`clock::Moment`], text that is
+//! safe to show, tables, and numbers with units.
 //!
 //! Nothing here opens a file or asks another process. [`clock`] reads the kernel's clocks.
+
+#![warn(missing_docs, unreachable_pub)]
 
 pub mod clock;
 pub mod container;
 pub mod event;
+pub mod hierarchy;
+pub mod limit;
 pub mod lock;
 pub mod names;
 pub mod table;

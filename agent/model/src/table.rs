@@ -7,19 +7,26 @@ const GAP: usize = 1;
 
 /// What a cell's colour says: the parameter of SGR (ECMA-48).
 pub const PLAIN: &str = "";
+/// Text that matters less; like the other colours a parameter of SGR (ECMA-48).
 pub const DIM: &str = "2";
+/// A name.
 pub const NAME: &str = "1";
+/// What is as it should be.
 pub const GOOD: &str = "32";
+/// What needs attention.
 pub const ALARM: &str = "1;31";
 
 /// Raw text, and its colour.
 #[derive(Clone, Debug)]
 pub struct Cell {
+    /// The text, not escaped yet.
     pub text: String,
+    /// One of the colours above, or "" for none.
     pub colour: &'static str,
 }
 
 impl Cell {
+    /// A cell with a colour.
     pub fn new(text: impl Into<String>, colour: &'static str) -> Self {
         Self {
             text: text.into(),
@@ -27,6 +34,7 @@ impl Cell {
         }
     }
 
+    /// A cell without a colour.
     pub fn plain(text: impl Into<String>) -> Self {
         Self::new(text, PLAIN)
     }
@@ -35,7 +43,9 @@ impl Cell {
 /// Where a column's text stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
+    /// Text begins at the left edge.
     Left,
+    /// Text ends at the right edge.
     Right,
 }
 

@@ -89,21 +89,21 @@ pub fn shell_word(word: &str) -> Cow<'_, str> {
     Cow::Owned(format!("'{}'", word.replace('\'', "'\\''")))
 }
 
-/// What a line begins with that tells of no error.
+/// The start of a line that reports no error.
 pub const NOTE: &str = "agent: note: ";
 
-/// Says something that is no error on standard error. Where nobody reads that, the exit status says enough.
+/// Writes a note that is no error to standard error. A closed standard error is ignored.
 pub fn note(text: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "{NOTE}{}", said(text));
 }
 
-/// Of an error that is longer, so many bytes at its begin and its end are said: it may quote what somebody wrote into an
-/// image, and what is to be done stands at the end.
+/// How many bytes of a longer error are shown at its begin and at its end: it may quote text from an
+/// image, and the advice stands at the end.
 const BEGIN_BYTES: usize = 1500;
 const END_BYTES: usize = 500;
 
-/// Untrusted `text` for an error or a note: without what could forge a line, and at most so much of it that it is read.
+/// Untrusted `text` for an error or a note: escaped, so that it cannot forge a line, and cut to a readable length.
 pub fn said(text: &str) -> Cow<'_, str> {
     let escaped = escape(text);
     if escaped.len() <= BEGIN_BYTES + END_BYTES {
@@ -114,7 +114,7 @@ pub fn said(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{begin}{CUT}{end}"))
 }
 
-/// An error and its causes in one line, each as [`said`]. Of each its first line: the kernel's verifier has many.
+/// An error and its causes in one line: the first line of each, since the kernel's verifier writes many.
 pub fn error_line(error: &(dyn Error + 'static)) -> String {
     let mut line = String::new();
     let mut cause = Some(error);

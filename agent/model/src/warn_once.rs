@@ -9,6 +9,7 @@ use crate::lock::lock;
 pub struct WarnOnce(Mutex<Option<String>>);
 
 impl WarnOnce {
+    /// A warning that was not given yet.
     pub const fn new() -> Self {
         Self(Mutex::new(None))
     }

@@ -1,8 +1,8 @@
-//! Looking for what confirms a claim, so that no flood of claims holds up the thread that reads the rings.
+//! Who confirms a claim, so that no flood of claims delays the thread that reads the rings.
 //!
-//! That thread looks by itself, so that a container has its name from its first record on, as long as that is worth it:
-//! what it spends on claims that nothing confirms, and on those of users' cgroups, is bounded. Further claims go to a
-//! thread of their own, which takes one from each parent cgroup in turn: who makes many keeps others waiting for few.
+//! That thread confirms claims itself, so that a container has its name from its first event on. The time that it spends on
+//! claims that no record confirms, and on those of users' cgroups, is bounded. Further claims go to the thread `witness`,
+//! which takes one from each parent cgroup in turn: a flood below one parent does not delay the claims of others.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -12,57 +12,57 @@ use std::time::{Duration, Instant};
 use agent_model::lock::lock;
 use agent_registry::claim::{Claim, Confirmation};
 
-/// The part of its time that the reading thread spends on claims in vain, at most: one in so many.
+/// The reading thread spends at most one part in so many of its time on claims that it does not confirm.
 const SHARE: u32 = 8;
 
-/// What it may spend at once.
+/// How much of such time it may save up.
 const SAVED_AT_MOST: Duration = Duration::from_millis(50);
 
-/// Claims that wait, at most. Those beyond are looked for when there is room.
+/// How many claims wait. The pipeline finds further ones again when there is room.
 const WAITING_AT_MOST: usize = 4096;
 
-/// What the reading thread may still spend in vain.
+/// The time that the reading thread may still spend on claims that it does not confirm.
 #[derive(Debug)]
-pub struct Allowance {
+pub(crate) struct Allowance {
     left: Duration,
     since: Instant,
 }
 
 impl Allowance {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             left: SAVED_AT_MOST,
             since: Instant::now(),
         }
     }
 
-    pub fn is_left(&mut self) -> bool {
+    pub(crate) fn is_left(&mut self) -> bool {
         let earned = self.since.elapsed() / SHARE;
         self.since = Instant::now();
         self.left = (self.left + earned).min(SAVED_AT_MOST);
         !self.left.is_zero()
     }
 
-    pub fn spend(&mut self, time: Duration) {
+    pub(crate) fn spend(&mut self, time: Duration) {
         self.left = self.left.saturating_sub(time);
     }
 }
 
-/// Claims that wait for the other thread, and what it found.
+/// Claims that wait for the thread `witness`, and the confirmations that it found.
 #[derive(Debug, Default)]
-pub struct Waiting {
-    state: Mutex<State>,
+pub(crate) struct Waiting {
+    state: Mutex<WaitingState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WaitingState {
     claims: Turns,
     found: Vec<Confirmation>,
     stops: bool,
 }
 
-/// Claims by the cgroup that they are made in, whose turns come one after the other.
+/// Claims by parent cgroup. The parents take turns.
 #[derive(Debug, Default)]
 struct Turns {
     of: HashMap<String, VecDeque<Claim>>,
@@ -71,7 +71,7 @@ struct Turns {
 }
 
 impl Turns {
-    /// False where there is no room.
+    /// Adds a claim; false if there is no room.
     fn push(&mut self, claim: Claim) -> bool {
         if self.count >= WAITING_AT_MOST {
             return false;
@@ -102,25 +102,25 @@ impl Turns {
 }
 
 impl Waiting {
-    /// Lets a claim be looked for; false where too many wait.
-    pub fn push(&self, claim: Claim) -> bool {
+    /// Adds a claim for the thread `witness`; false if too many wait.
+    pub(crate) fn push(&self, claim: Claim) -> bool {
         let pushed = lock(&self.state).claims.push(claim);
         self.changed.notify_one();
         pushed
     }
 
-    /// For how many more there is room.
-    pub fn room(&self) -> usize {
+    /// How many more claims there is room for.
+    pub(crate) fn room(&self) -> usize {
         WAITING_AT_MOST.saturating_sub(lock(&self.state).claims.count)
     }
 
-    /// What was found since this was last asked.
-    pub fn take_found(&self) -> Vec<Confirmation> {
+    /// The confirmations since the last call.
+    pub(crate) fn take_found(&self) -> Vec<Confirmation> {
         std::mem::take(&mut lock(&self.state).found)
     }
 
-    /// Looks for one claim after the other, until it is to stop; `found` is called where something was found.
-    pub fn serve(&self, look: impl Fn(&Claim) -> Option<Confirmation>, found: impl Fn()) {
+    /// Confirms one claim after the other until [`Self::stop`]. Calls `found` for each confirmation.
+    pub(crate) fn serve(&self, look: impl Fn(&Claim) -> Option<Confirmation>, found: impl Fn()) {
         loop {
             let mut state = lock(&self.state);
             let claim = loop {
@@ -145,7 +145,7 @@ impl Waiting {
         }
     }
 
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         lock(&self.state).stops = true;
         self.changed.notify_all();
     }

@@ -1,37 +1,37 @@
-//! What watchers want of the frequent events, told to the kernel.
+//! Which frequent events the watchers want: the pipeline writes it to the kernel's maps.
 
 use std::collections::HashSet;
 
-use agent_ebpf::{CgroupKey, Hierarchy, Kind};
+use agent_ebpf::{CgroupKey, Hierarchy, RecordKind};
 use agent_host::hierarchy::Hierarchies;
 use agent_model::container::Container;
+use agent_registry::location::{Rank, UNKNOWN};
 use agent_registry::path::Runtime;
-use agent_registry::place::{Rank, UNKNOWN};
 use agent_registry::registry::{Cgroup, Registry};
-use agent_stream::filter::Filter;
-use agent_stream::kind::Kind as StreamKind;
-use agent_stream::streams::Streams;
-use agent_tracer::kernel::frequent::Wanted;
+use agent_stream::filter::EventFilter;
+use agent_stream::kind::EventKind as StreamKind;
+use agent_stream::streams::EventStreams;
+use agent_tracer::kernel::frequent::FrequentDemand;
 use aya::maps::MapError;
 
-/// The kinds that are sent on demand only.
-const ON_DEMAND: [(Kind, StreamKind); 3] = [
-    (Kind::Fork, StreamKind::Fork),
-    (Kind::Exec, StreamKind::Exec),
-    (Kind::Exit, StreamKind::Exit),
+/// The kinds that the kernel side sends on demand only.
+const ON_DEMAND: [(RecordKind, StreamKind); 3] = [
+    (RecordKind::Fork, StreamKind::Fork),
+    (RecordKind::Exec, StreamKind::Exec),
+    (RecordKind::Exit, StreamKind::Exit),
 ];
 
-/// What the kernel was told last.
-pub struct Demand {
-    wanted: Wanted,
-    /// The hierarchies by which tasks are counted, and so excluded.
+/// What the kernel's maps hold.
+pub(crate) struct Demand {
+    wanted: FrequentDemand,
+    /// The hierarchies by which the kernel side counts tasks, and excludes them.
     hierarchies: Vec<u32>,
-    kinds: Vec<Kind>,
+    kinds: Vec<RecordKind>,
     excluded: HashSet<CgroupKey>,
 }
 
 impl Demand {
-    pub fn new(wanted: Wanted, hierarchies: &Hierarchies) -> Self {
+    pub(crate) fn new(wanted: FrequentDemand, hierarchies: &Hierarchies) -> Self {
         let controllers = Hierarchy::ALL.iter().map(|hierarchy| hierarchy.name());
         let of_v1 = controllers.filter_map(|name| hierarchies.of_controller(name));
         let v2 = 0;
@@ -43,27 +43,31 @@ impl Demand {
         }
     }
 
-    /// Whether anything is wanted.
-    pub fn is_some(&self) -> bool {
+    /// Whether a watcher wants any frequent kind.
+    pub(crate) fn is_some(&self) -> bool {
         !self.kinds.is_empty()
     }
 
-    /// Tells the kernel what the streams want now. A cgroup that is not known yet is not excluded,
-    /// and none whose name is still to come: of docker's, or of one that nobody has confirmed yet.
+    /// Writes what the streams want. A cgroup that the registry does not know is not excluded, and neither is one that may
+    /// still get a name: an unconfirmed one, or one of docker's without an image.
     ///
     /// # Errors
-    /// Where a map cannot be written.
-    pub fn update(&mut self, streams: &Streams, registry: &Registry) -> Result<(), MapError> {
+    /// A map cannot be written.
+    pub(crate) fn update(
+        &mut self,
+        streams: &EventStreams,
+        registry: &Registry,
+    ) -> Result<(), MapError> {
         let filters = streams.filters();
         let want = |kind: StreamKind| filters.iter().any(|filter| filter.wants(kind));
         let kinds = ON_DEMAND.into_iter().filter(|(_, kind)| want(*kind));
-        let kinds: Vec<Kind> = kinds.map(|(kind, _)| kind).collect();
+        let kinds: Vec<RecordKind> = kinds.map(|(kind, _)| kind).collect();
         let excluded = if kinds.is_empty() {
             HashSet::new()
         } else {
             self.excludable(&filters, registry)
         };
-        // What is to come goes first, so that nothing is missed between.
+        // Include first and exclude last, so that nothing is missed between.
         for key in self.excluded.difference(&excluded) {
             self.wanted.include(*key);
         }
@@ -72,7 +76,7 @@ impl Demand {
             .set(kinds.iter().copied(), !excluded.is_empty())?;
         self.kinds = kinds;
         for key in excluded {
-            // Of one that finds no room, more is sent than is wanted.
+            // If the map has no room for a cgroup, the kernel side sends its events although nobody wants them.
             if !self.excluded.contains(&key) && self.wanted.exclude(key).is_ok() {
                 self.excluded.insert(key);
             }
@@ -80,8 +84,8 @@ impl Demand {
         Ok(())
     }
 
-    /// The living cgroups whose tasks no watcher wants to hear of.
-    fn excludable(&self, filters: &[Filter], registry: &Registry) -> HashSet<CgroupKey> {
+    /// The living cgroups whose tasks' events no watcher wants.
+    fn excludable(&self, filters: &[EventFilter], registry: &Registry) -> HashSet<CgroupKey> {
         let is_excluded = |cgroup: &&Cgroup| {
             let container = (cgroup.rank == Rank::Container).then_some(&*cgroup.container);
             let is_named = |it: &Container| {

@@ -1,5 +1,5 @@
-//! Containers that became empty before their first process was seen. An engine's short helpers come and go before that
-//! process, so a container has ended only when nobody comes for a while.
+//! Containers that became empty before their init process was seen. An engine's short-lived helpers come and go before the
+//! init process, so such a container has stopped only when it stays empty for a while.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,34 +7,35 @@ use std::time::{Duration, Instant};
 use agent_ebpf::CgroupKey;
 use agent_model::clock::Clock;
 use agent_model::event::{Body, Event};
-use agent_registry::life::Spell;
+use agent_registry::life::EmptyPeriod;
 use agent_registry::registry::Registry;
-use agent_stream::record::Record;
+use agent_stream::stream_event::StreamEvent;
 
-use crate::attribute::told;
+use agent_stream::describe::describe;
 
-/// How long nobody has to come. `agent run` and runc are done with their helpers within milliseconds of the first process.
+/// How long a container stays empty before it has stopped. The helpers of `agent run` and runc end within milliseconds of
+/// the start of the init process.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// The most containers that are waited for. Beyond that, the one that became empty first is taken to have ended.
+/// How many containers are waited for. Beyond that, the one that became empty first counts as stopped.
 const AT_MOST: usize = 1024;
 
-/// In the order in which they became empty.
+/// The empty containers, in the order in which they became empty.
 #[derive(Debug, Default)]
-pub struct Ending(VecDeque<Empty>);
+pub(crate) struct EmptyContainers(VecDeque<Empty>);
 
 #[derive(Debug)]
 struct Empty {
     since: Instant,
     cgroup: CgroupKey,
-    spell: Spell,
-    /// By which it became empty.
+    spell: EmptyPeriod,
+    /// The event that made it empty.
     event: Box<Event>,
 }
 
-impl Ending {
-    /// Remembers the event if by it a container became empty that may be populated again.
-    pub fn note(&mut self, event: &Event, registry: &mut Registry, now: Instant) {
+impl EmptyContainers {
+    /// Remembers the event if it made a container empty that may be populated again.
+    pub(crate) fn note(&mut self, event: &Event, registry: &mut Registry, now: Instant) {
         let (Body::CgroupPopulated { cgroup, .. } | Body::CgroupRmdir { cgroup }) = &event.body
         else {
             return;
@@ -51,12 +52,17 @@ impl Ending {
     }
 
     /// Whether there are too many of them.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.0.len() > AT_MOST
     }
 
-    /// Of those that were empty for long enough, that they have stopped.
-    pub fn ended(&mut self, registry: &mut Registry, clock: Clock, now: Instant) -> Vec<Record> {
+    /// Ends the lives of containers that were empty for long enough, and returns their stops.
+    pub(crate) fn ended(
+        &mut self,
+        registry: &mut Registry,
+        clock: Clock,
+        now: Instant,
+    ) -> Vec<StreamEvent> {
         let mut records = Vec::new();
         while let Some(first) = self.0.front() {
             if now.duration_since(first.since) < WAIT && !self.is_full() {
@@ -66,7 +72,7 @@ impl Ending {
                 break;
             };
             if let Some(change) = registry.end_empty(empty.cgroup, empty.spell) {
-                records.extend(told(&empty.event, Some(&change), registry, clock));
+                records.extend(describe(&empty.event, Some(&change), registry, clock));
             }
         }
         records
@@ -78,8 +84,8 @@ mod tests {
     use std::time::SystemTime;
 
     use agent_ebpf::{NAMESPACES, Task};
-    use agent_model::container::Action;
-    use agent_stream::record;
+    use agent_model::container::ContainerAction;
+    use agent_stream::stream_event::EventDetails;
 
     use super::*;
 
@@ -94,7 +100,7 @@ mod tests {
     /// Containers, each with one directory.
     struct Host {
         registry: Registry,
-        ending: Ending,
+        ending: EmptyContainers,
         began: Instant,
     }
 
@@ -107,7 +113,7 @@ mod tests {
             }
             Self {
                 registry,
-                ending: Ending::default(),
+                ending: EmptyContainers::default(),
                 began: Instant::now(),
             }
         }
@@ -126,18 +132,18 @@ mod tests {
                 &mut self.registry,
                 self.began + Duration::from_millis(at),
             );
-            change.is_some_and(|change| change.action == Action::Start)
+            change.is_some_and(|change| change.action == ContainerAction::Start)
         }
 
         /// How many containers have stopped by then.
         fn stopped(&mut self, at: u64) -> usize {
             let now = self.began + Duration::from_millis(at);
             let records = self.ending.ended(&mut self.registry, Clock::now(), now);
-            let stop = |it: &Record| {
+            let stop = |it: &StreamEvent| {
                 matches!(
-                    it.event,
-                    record::Event::Container {
-                        action: Action::Stop,
+                    it.details,
+                    EventDetails::Container {
+                        action: ContainerAction::Stop,
                         ..
                     }
                 )
@@ -181,7 +187,7 @@ mod tests {
         host.populated(20, false, 10);
         let counts = agent_ebpf::Counts::default();
         let change = host.registry.remove(key(20), &counts, Instant::now());
-        assert_eq!(change.unwrap().action, Action::Stop);
+        assert_eq!(change.unwrap().action, ContainerAction::Stop);
         assert_eq!(host.stopped(5000), 0);
     }
 

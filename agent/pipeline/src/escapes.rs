@@ -1,19 +1,19 @@
-//! The thread that lets all processes be looked at for escapes.
+//! The thread that makes the kernel side check all processes for escapes.
 //!
-//! A probe does not see all of them: the kernel skips a program on a CPU where another task was preempted in that same
-//! program (`__bpf_prog_enter_recur`, `kernel/bpf/trampoline.c`), which a container can bring about by many calls; and a
-//! record may find no room.
+//! A probe misses some: the kernel skips a program on a CPU where another task was preempted in the same program
+//! (`__bpf_prog_enter_recur`, `kernel/bpf/trampoline.c`), which a container can provoke with many calls. A ring may also
+//! have no room for a record.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::park_timeout;
 use std::time::Duration;
 
-/// How often. An escape is told at the second look that finds it.
+/// How often the kernel side checks. It reports an escape at the second check that finds it.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Looks until `stop`; whoever sets it wakes this thread.
-pub fn recheck(program: &OwnedFd, stop: &AtomicBool) {
+/// Checks until `stop` is set. The thread that sets it wakes this one.
+pub(crate) fn recheck(program: &OwnedFd, stop: &AtomicBool) {
     let mut failed = false;
     loop {
         park_timeout(INTERVAL);
@@ -21,12 +21,12 @@ pub fn recheck(program: &OwnedFd, stop: &AtomicBool) {
             return;
         }
         let looked = agent_sys::bpf::iterate(program.as_fd());
-        // It prints nothing: to read to the end is what runs it.
+        // The iterator prints nothing; to read it to its end runs it.
         let looked = looked.and_then(|mut it| std::io::copy(&mut it, &mut std::io::sink()));
         if let Err(error) = &looked
             && !failed
         {
-            tracing::warn!(%error, "processes cannot be looked at: escapes that no probe sees stay unseen");
+            tracing::warn!(%error, "processes cannot be checked for escapes that no probe saw");
         }
         failed = looked.is_err();
     }

@@ -1,6 +1,12 @@
-//! The way of an event: ring, decode, attribute, fan out. The only place where the stages meet.
+//! The tracing thread: it reads a record from a ring, decodes it, attributes it and publishes it. The stages meet only here.
+//!
+//! [`Pipeline`] runs the threads, [`PipelineState`] is what they share with scrapes and streams, and [`look::look`] reads the
+//! host once without tracing it.
+//!
+//! No lock may be held here while a file is read, an engine is asked or a reader is waited for.
 
-mod attribute;
+#![warn(missing_docs, unreachable_pub)]
+
 mod confirm;
 mod demand;
 mod ending;
@@ -9,41 +15,36 @@ pub mod look;
 mod missed;
 mod reader;
 mod scan;
+mod state;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use agent_ebpf::{KINDS, Kind};
 use agent_host::hierarchy::Hierarchies;
 use agent_model::lock::lock;
-use agent_model::text;
 use agent_registry::claim::{Claim, Witnesses};
 use agent_registry::registry::Registry;
-use agent_stream::filter::Filter;
-use agent_stream::streams::{Stream, Streams, TooMany};
-use agent_tracer::kernel::counts::KernelCounts;
+use agent_stream::streams::EventStreams;
 use agent_tracer::kernel::probes::see_events;
-use agent_tracer::kernel::{Kernel, KernelError, Loaded, Options};
+use agent_tracer::kernel::{KernelError, LoadedKernel, TraceOptions};
 use confirm::Waiting;
 use demand::Demand;
-use reader::Reader;
+use reader::RingReader;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
+pub use state::{Decoded, PipelineState};
 
-use agent_model::warn_once::WarnOnce;
-
-/// Claims that are looked for before anything is read from the rings; for others later.
+/// How many claims the pipeline confirms before it reads the rings. It confirms the others later.
 const CLAIMS_AT_FIRST: usize = 8192;
-
-/// Claims that are looked at again for one command, some 50 µs each, and how long at most.
-const CLAIMS_AT_MOST: usize = 1024;
-const LOOKED_AT_MOST: Duration = Duration::from_millis(100);
 
 /// Why tracing cannot start.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum PipelineError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -55,50 +56,26 @@ pub enum PipelineError {
     Thread(#[source] std::io::Error),
 }
 
-/// What became of the rings' records of one kind. `decoded` and `undecodable` add up to what the
-/// kernel submitted.
-#[derive(Debug, Default)]
-pub struct Decoded {
-    pub decoded: AtomicU64,
-    pub undecodable: AtomicU64,
-}
-
-/// What the tracing thread and its readers share.
-pub struct Shared {
-    pub registry: Mutex<Registry>,
-    pub counts: Mutex<KernelCounts>,
-    pub kernel: Mutex<Kernel>,
-    pub hierarchies: Hierarchies,
-    pub streams: Arc<Streams>,
-    witnesses: Witnesses,
-    /// Claims that somebody else than the tracing thread is to look for.
-    waiting: Waiting,
-    demand: Mutex<Demand>,
-    decoded: [Decoded; KINDS],
-    stop: AtomicBool,
-    wake: OwnedFd,
-}
-
-/// Tracing, under way on a thread of its own. Dropping it detaches all probes.
+/// The running threads. Dropping it stops them and detaches all probes.
 pub struct Pipeline {
-    shared: Arc<Shared>,
+    shared: Arc<PipelineState>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Pipeline {
-    /// Attaches the probes, scans what was there before, and starts to read the ring. When this
-    /// returns, nothing is missed any more. `witnesses` are asked what confirms a container's claim.
+    /// Attaches the probes, scans the cgroups and processes that exist, and starts to read the rings. From its return on
+    /// every event reaches the streams or is counted as lost. `witnesses` confirms claims.
     ///
     /// # Errors
-    /// Where the kernel refuses, or the host's cgroups cannot be read.
+    /// The kernel refuses, or the host's cgroups cannot be read.
     pub fn start(
         root: &Path,
-        options: &Options,
-        streams: Arc<Streams>,
+        options: &TraceOptions,
+        streams: Arc<EventStreams>,
         witnesses: Witnesses,
     ) -> Result<Self, PipelineError> {
         let hierarchies = Hierarchies::discover(root)?;
-        let Loaded {
+        let LoadedKernel {
             kernel,
             mut counts,
             ring,
@@ -112,7 +89,7 @@ impl Pipeline {
         if !see_events(kernel.statuses()) {
             return Err(PipelineError::Blind);
         }
-        // Attached first and scanned then, so that nothing falls between.
+        // Attach first and scan then, so that nothing is missed between.
         let mut registry = Registry::new(host);
         scan::directories(&hierarchies, |chunk| scan::add(&mut registry, chunk));
         let claims = registry.new_claims(CLAIMS_AT_FIRST);
@@ -122,7 +99,7 @@ impl Pipeline {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| PipelineError::Thread(error.into()))?;
         let demand = Mutex::new(Demand::new(wanted, &hierarchies));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PipelineState {
             registry: Mutex::new(registry),
             counts: Mutex::new(counts),
             kernel: Mutex::new(kernel),
@@ -135,9 +112,9 @@ impl Pipeline {
             stop: AtomicBool::new(false),
             wake,
         });
-        // Of the streams that were open before.
+        // Streams may be open already.
         shared.update_demand();
-        let reader = Reader::new(Arc::clone(&shared), ring, frequent, log);
+        let reader = RingReader::new(Arc::clone(&shared), ring, frequent, log);
         let mut pipeline = Self {
             shared: Arc::clone(&shared),
             threads: Vec::new(),
@@ -166,7 +143,8 @@ impl Pipeline {
         Ok(())
     }
 
-    pub fn shared(&self) -> &Arc<Shared> {
+    /// What the tracing thread shares with its readers.
+    pub fn shared(&self) -> &Arc<PipelineState> {
         &self.shared
     }
 }
@@ -180,59 +158,8 @@ impl Drop for Pipeline {
             thread.thread().unpark();
         }
         for thread in self.threads.drain(..) {
-            // A panic there was printed already.
+            // The panic hook has printed a panic of the thread.
             let _ = thread.join();
         }
-    }
-}
-
-impl Shared {
-    /// What became of the rings' records of `kind`.
-    pub fn decoded(&self, kind: Kind) -> &Decoded {
-        &self.decoded[kind as usize]
-    }
-
-    /// Opens a stream. All that `filter` wants and that happens after this is in it.
-    ///
-    /// # Errors
-    /// When too many are open.
-    pub fn open(&self, filter: Filter) -> Result<Stream, TooMany> {
-        let stream = self.streams.open(filter)?;
-        self.update_demand();
-        self.wake_reader();
-        Ok(stream)
-    }
-
-    /// Tells the kernel what the streams want.
-    pub fn update_demand(&self) {
-        static UNTOLD: WarnOnce = WarnOnce::new();
-        let registry = lock(&self.registry);
-        match lock(&self.demand).update(&self.streams, &registry) {
-            Ok(()) => UNTOLD.clear(),
-            Err(error) => {
-                let why = text::error_line(&error);
-                let what = "the kernel cannot be told which events are wanted";
-                UNTOLD.warn(&format!("{what}: {why}"));
-            }
-        }
-    }
-
-    /// Looks again for what confirms the claims that nothing did: an engine may leave its record a moment after it
-    /// makes the cgroup. For commands that name containers.
-    pub fn confirm_claims(&self) {
-        let claims = lock(&self.registry).unconfirmed(CLAIMS_AT_MOST);
-        let began = Instant::now();
-        let in_time = claims
-            .iter()
-            .take_while(|_| began.elapsed() < LOOKED_AT_MOST);
-        let confirmed: Vec<_> = in_time
-            .filter_map(|claim| self.witnesses.confirm(claim))
-            .collect();
-        lock(&self.registry).confirm(confirmed);
-    }
-
-    fn wake_reader(&self) {
-        // It fails where a wake-up is under way already.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 }

@@ -1,4 +1,4 @@
-//! One look at the host, without tracing it.
+//! One look at the host without tracing it.
 
 use std::path::Path;
 
@@ -10,19 +10,22 @@ use agent_tracer::kernel;
 
 use super::{PipelineError, scan};
 
-/// What there was at one moment.
+/// The host at one moment.
 #[derive(Debug)]
-pub struct Look {
+pub struct HostLook {
+    /// Every cgroup, and the container that it belongs to.
     pub registry: Registry,
+    /// The host's cgroup hierarchies.
     pub hierarchies: Hierarchies,
+    /// Every process's main thread.
     pub tasks: Vec<Task>,
 }
 
-/// Finds all cgroups and processes. `witnesses` are asked what confirms a container's claim.
+/// Finds all cgroups and processes. `witnesses` confirms claims.
 ///
 /// # Errors
-/// Where the kernel refuses, or the host's cgroups cannot be read.
-pub fn look(root: &Path, witnesses: &Witnesses) -> Result<Look, PipelineError> {
+/// The kernel refuses, or the host's cgroups cannot be read.
+pub fn look(root: &Path, witnesses: &Witnesses) -> Result<HostLook, PipelineError> {
     let hierarchies = Hierarchies::discover(root)?;
     let (host, mut tasks) = kernel::look()?;
     let mut registry = Registry::new(host);
@@ -33,7 +36,7 @@ pub fn look(root: &Path, witnesses: &Witnesses) -> Result<Look, PipelineError> {
     for task in &tasks {
         registry.set_found(task);
     }
-    Ok(Look {
+    Ok(HostLook {
         registry,
         hierarchies,
         tasks,

@@ -1,52 +1,52 @@
-//! Runs of programs that the kernel skipped: what they would have seen is lost.
+//! Runs of programs that the kernel skipped: the events that they would have sent are lost.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent_stream::kind::Kind;
+use agent_stream::kind::EventKind;
 use agent_tracer::kernel::runs::{Programs, Runs};
 
-/// How often the kernel is asked: it opens and reads a file for each program.
+/// How often the pipeline asks the kernel, which costs a file for each program.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The kinds of records that a run of each probe's programs may make.
-const KINDS: [(&str, &[Kind]); 9] = [
-    ("cgroup_mkdir", &[Kind::Container]),
-    ("cgroup_rmdir", &[Kind::Container]),
-    ("cgroup_populated", &[Kind::Container]),
-    ("fork", &[Kind::Fork, Kind::Clone]),
-    ("exec", &[Kind::Exec, Kind::Escape]),
-    ("exit", &[Kind::Exit]),
-    ("oom", &[Kind::Oom]),
-    ("unshare", &[Kind::Unshare, Kind::Escape]),
-    ("setns", &[Kind::Setns, Kind::Escape]),
+/// The kinds of events that a run of each probe's programs may send.
+const KINDS: [(&str, &[EventKind]); 9] = [
+    ("cgroup_mkdir", &[EventKind::Container]),
+    ("cgroup_rmdir", &[EventKind::Container]),
+    ("cgroup_populated", &[EventKind::Container]),
+    ("fork", &[EventKind::Fork, EventKind::Clone]),
+    ("exec", &[EventKind::Exec, EventKind::Escape]),
+    ("exit", &[EventKind::Exit]),
+    ("oom", &[EventKind::Oom]),
+    ("unshare", &[EventKind::Unshare, EventKind::Escape]),
+    ("setns", &[EventKind::Setns, EventKind::Escape]),
 ];
 
-/// What was skipped so far, probe by probe.
+/// How many runs the kernel has skipped so far, by probe.
 #[derive(Debug)]
-pub struct Missed {
+pub(crate) struct Missed {
     known: HashMap<&'static str, u64>,
     asked: Instant,
 }
 
-/// What was skipped, by the kinds of records that it may have been, and the time in which it was.
+/// Skipped runs by the kinds of events that they may have sent, and the time in which the kernel skipped them.
 #[derive(Debug, Default)]
-pub struct Skipped {
-    pub kinds: Vec<(Kind, u64)>,
+pub(crate) struct Skipped {
+    pub kinds: Vec<(EventKind, u64)>,
     pub within: Duration,
 }
 
 impl Missed {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             known: HashMap::new(),
             asked: Instant::now(),
         }
     }
 
-    /// What was skipped since the kernel was last asked; nothing where that was a moment ago.
-    pub fn since_last(&mut self, programs: &Programs) -> Skipped {
+    /// The runs that the kernel skipped since the last call; none if that was less than a second ago.
+    pub(crate) fn since_last(&mut self, programs: &Programs) -> Skipped {
         let within = self.asked.elapsed();
         if within < INTERVAL {
             return Skipped::default();
@@ -56,7 +56,7 @@ impl Missed {
         Skipped { kinds, within }
     }
 
-    fn grown_to(&mut self, runs: &HashMap<&'static str, Runs>) -> Vec<(Kind, u64)> {
+    fn grown_to(&mut self, runs: &HashMap<&'static str, Runs>) -> Vec<(EventKind, u64)> {
         let mut lost = Vec::new();
         for (probe, kinds) in KINDS {
             let sum = runs.get(probe).map_or(0, |runs| runs.missed);
@@ -86,13 +86,13 @@ mod tests {
         };
         let sums = |setns| HashMap::from([("setns", runs(setns)), ("exit", runs(0))]);
         assert_eq!(missed.grown_to(&sums(0)), []);
-        let lost = [(Kind::Setns, 3), (Kind::Escape, 3)];
+        let lost = [(EventKind::Setns, 3), (EventKind::Escape, 3)];
         assert_eq!(missed.grown_to(&sums(3)), lost);
         assert_eq!(missed.grown_to(&sums(3)), []);
         assert_eq!(missed.grown_to(&sums(2)), []);
         assert_eq!(
             missed.grown_to(&sums(4)),
-            [(Kind::Setns, 1), (Kind::Escape, 1)]
+            [(EventKind::Setns, 1), (EventKind::Escape, 1)]
         );
     }
 

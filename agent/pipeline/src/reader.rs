@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use agent_ebpf::{CgroupKey, Counts, KINDS, Kind, Outcomes, Task};
+use agent_ebpf::{CgroupKey, Counts, KINDS, RecordKind, RecordOutcomes, Task};
 use agent_model::clock::Clock;
 use agent_model::event::{Body, Event};
 use agent_model::lock::lock;
 use agent_model::{clock, text};
 use agent_registry::claim::{Claim, Confirmation};
+use agent_registry::learn::learn;
 use agent_registry::registry::{Registry, keys};
-use agent_stream::kind::Kind as StreamKind;
-use agent_stream::say::say;
+use agent_stream::describe::describe;
+use agent_stream::kind::EventKind as StreamKind;
 use agent_sys::ring::Ring;
 use agent_tracer::decode;
 use agent_tracer::kernel::counts::KernelCounts;
@@ -24,62 +25,63 @@ use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::confirm::Allowance;
-use super::ending::Ending;
+use super::ending::EmptyContainers;
 use super::missed::{Missed, Skipped};
-use super::{Shared, scan};
-use crate::attribute::attribute;
+use super::scan;
+use super::state::PipelineState;
+
 use agent_model::warn_once::WarnOnce;
 
-/// How often losses, and what watchers want, are looked at.
+/// How often the reader looks at losses, and at what watchers want.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long a frequent record waits at most: they wake the reader only when many wait.
+/// How long a frequent record waits at most. Frequent records wake the reader only when many wait.
 const FREQUENT_INTERVAL: Duration = Duration::from_millis(20);
 
-/// At most one scan for cgroups that were born unseen in this time.
+/// The least time between two scans for cgroups that the registry does not know.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Of the time, scans take one part in so many at most.
+/// Scans take at most one part in so many of the time.
 const SCAN_SHARE: u32 = 4;
 
 static UNREAD: WarnOnce = WarnOnce::new();
 static NO_EVENT: WarnOnce = WarnOnce::new();
 
-/// How often the rare ring is read for the birth of the cgroup that a frequent record is of. The
-/// birth was sent before, but may stand behind a record that another CPU is writing.
+/// How often the reader looks in the rare ring for the record of an unknown cgroup's birth. The kernel side sent it before
+/// the frequent record, but it may be behind a record that another CPU is writing.
 const TRIES: u32 = 16;
 
-/// Cgroups remembered at most for not having been found.
+/// How many cgroups that a scan did not find are remembered.
 const LACKING_AT_MOST: usize = 4096;
 
-/// The thread's own.
-pub struct Reader {
-    shared: Arc<Shared>,
+/// The state of the tracing thread.
+pub(crate) struct RingReader {
+    shared: Arc<PipelineState>,
     rare: Ring,
-    /// Mapped while somebody wants what is in them, and until they are empty then.
+    /// Mapped while a watcher wants frequent events, and until the rings are empty afterwards.
     frequent: Option<Rings>,
     unwanted: Option<Instant>,
     frequent_map: Frequent,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     clock: Clock,
-    /// Losses in the kernel that streams were told of, by [`Kind`].
+    /// Losses in the kernel that were reported to streams, by [`RecordKind`].
     known_losses: [u64; KINDS],
     programs: Arc<Programs>,
     missed: Missed,
-    ending: Ending,
+    ending: EmptyContainers,
     looked: Instant,
     scanned: Instant,
     scan_took: Duration,
-    /// Whether records of births or deaths of cgroups were lost since the last scan.
+    /// Whether records of made or removed cgroups were lost since the last scan.
     lost_births: bool,
     /// Cgroups that were not found since the last scan.
     lacking: HashSet<CgroupKey>,
     allowance: Allowance,
 }
 
-impl Reader {
-    pub fn new(
-        shared: Arc<Shared>,
+impl RingReader {
+    pub(crate) fn new(
+        shared: Arc<PipelineState>,
         rare: Ring,
         frequent_map: Frequent,
         log: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -96,7 +98,7 @@ impl Reader {
             known_losses: [0; KINDS],
             programs,
             missed: Missed::new(),
-            ending: Ending::default(),
+            ending: EmptyContainers::default(),
             looked: Instant::now(),
             scanned: Instant::now(),
             scan_took: Duration::ZERO,
@@ -107,7 +109,7 @@ impl Reader {
     }
 
     /// Reads until the pipeline stops.
-    pub fn run(mut self) {
+    pub(crate) fn run(mut self) {
         while !self.shared.stop.load(Ordering::Relaxed) {
             self.follow_demand();
             self.wait();
@@ -129,7 +131,7 @@ impl Reader {
         }
     }
 
-    /// Maps the frequent rings while somebody wants what is in them.
+    /// Maps the frequent rings while a watcher wants frequent events.
     fn follow_demand(&mut self) {
         if lock(&self.shared.demand).is_some() {
             self.unwanted = None;
@@ -144,14 +146,14 @@ impl Reader {
             }
             return;
         }
-        // Programs that were running when the kernel was told may be sending still.
+        // Programs that ran while the demand changed may still send.
         let unwanted = *self.unwanted.get_or_insert_with(Instant::now);
         if unwanted.elapsed() >= LOOK_INTERVAL && !self.read_frequent() {
             self.frequent = None;
         }
     }
 
-    /// Until there is something to read or to look at.
+    /// Waits until a ring has records, or an interval has passed.
     fn wait(&self) {
         let interval = if self.frequent.is_some() {
             FREQUENT_INTERVAL
@@ -169,20 +171,19 @@ impl Reader {
         let mut descriptors: Vec<_> = descriptors
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
             .collect();
-        // Interrupted or not: what there is to do is looked at anyway.
+        // After an interrupted wait the reader looks at the rings as after any other.
         let _ = poll(&mut descriptors, Some(&timeout));
-        // Not to be woken by the same again.
+        // Reset the counter, so that the next poll waits.
         let _ = rustix::io::read(&self.shared.wake, &mut [0u8; 8]);
     }
 
-    /// Reads what is there: what is rare first. A flood must not keep this thread from everything
-    /// else.
+    /// Reads the rings, rare records first. A flood must not keep this thread from its other work.
     fn drain(&mut self) {
         let began = Instant::now();
         while began.elapsed() < LOOK_INTERVAL && (self.read_rare() || self.read_frequent()) {}
     }
 
-    /// Takes one record of the rare ring; false where there is none.
+    /// Takes one record of the rare ring; false if there is none.
     fn read_rare(&mut self) -> bool {
         let Some(read) = self.rare.next(read) else {
             return false;
@@ -200,7 +201,8 @@ impl Reader {
         if !matches!(event.body, Body::CgroupMkdir { .. }) {
             registry.confirm(confirmed.take());
         }
-        let record = attribute(&event, &mut registry, self.clock, take);
+        let change = learn(&event, &mut registry, self.clock, take);
+        let record = describe(&event, change.as_ref(), &registry, self.clock);
         registry.confirm(confirmed);
         self.ending.note(&event, &mut registry, Instant::now());
         if matches!(event.body, Body::Exec(_)) {
@@ -216,11 +218,10 @@ impl Reader {
         true
     }
 
-    /// What confirms the claim of a cgroup that was made, or whose first process executes a program: engines leave their
-    /// records before the one or before the other. Nothing is read for any other record, nor twice for one container in
-    /// many hierarchies.
+    /// Confirms the claim of a new cgroup, or of one whose init process executes a program: engines leave their records
+    /// before one of the two. No other event makes the reader open files, and a container in many hierarchies does so once.
     ///
-    /// Where that took too much time lately, somebody else looks.
+    /// If that took too much time lately, the claim goes to the thread `witness`.
     fn look_for_confirmation(&mut self, event: &Event) -> Option<Confirmation> {
         let mut registry = lock(&self.shared.registry);
         let claim = match &event.body {
@@ -245,15 +246,15 @@ impl Reader {
         found
     }
 
-    /// Whether there was no scan lately, and those that there were leave most of the time to the rings.
+    /// Whether the last scan is long enough ago to leave most of the time to the rings.
     fn may_scan(&self) -> bool {
         self.scanned.elapsed() >= SCAN_INTERVAL.max(self.scan_took * SCAN_SHARE)
     }
 
-    /// Looks which cgroups there are. Nothing is locked but while some of them are told to the registry.
+    /// Scans for cgroups. The registry is locked only while a chunk of them is added.
     fn scan(&mut self) {
         let began = Instant::now();
-        let Shared {
+        let PipelineState {
             hierarchies,
             registry,
             counts,
@@ -270,7 +271,7 @@ impl Reader {
         self.confirm_found();
     }
 
-    /// Lets be confirmed what a scan found, and what there was no room for.
+    /// Hands the thread `witness` the claims that a scan found, and those for which it had no room.
     fn confirm_found(&self) {
         let room = self.shared.waiting.room();
         for claim in lock(&self.shared.registry).new_claims(room) {
@@ -285,7 +286,7 @@ impl Reader {
         }
     }
 
-    /// Tells streams of containers that have stopped since nobody came into them for a while.
+    /// Publishes the stops of containers that stayed empty for long enough.
     fn end_empty(&mut self) {
         let now = Instant::now();
         let mut registry = lock(&self.shared.registry);
@@ -296,7 +297,7 @@ impl Reader {
         }
     }
 
-    /// Takes one record of the frequent rings; false where there is none.
+    /// Takes one record of the frequent rings; false if there is none.
     fn read_frequent(&mut self) -> bool {
         let Some(read) = self.frequent.as_mut().and_then(|rings| rings.next(read)) else {
             return false;
@@ -307,15 +308,15 @@ impl Reader {
         if let Some(cgroup) = lacking {
             self.look_for(cgroup, &event);
         }
-        let record = say(&event, None, &lock(&self.shared.registry), self.clock);
+        let record = describe(&event, None, &lock(&self.shared.registry), self.clock);
         if let Some(record) = record {
             self.shared.streams.publish(record);
         }
         true
     }
 
-    /// Rare and frequent rings are not ordered against each other: the birth of the event's cgroup may not
-    /// be read yet.
+    /// Looks for the event's cgroup in the rare ring: the rings are not ordered against each other, so the record of its
+    /// birth may still be there.
     fn look_for(&mut self, cgroup: CgroupKey, event: &Event) {
         if self.lacking.contains(&cgroup) && !self.may_scan() {
             return;
@@ -336,15 +337,15 @@ impl Reader {
         }
     }
 
-    /// Tells streams of records that the kernel could not send in the time that has gone by.
+    /// Reports to streams the records that the kernel side lost in the last `time`.
     fn tell_losses(&mut self, time: Duration) {
         let Skipped { mut kinds, within } = self.missed.since_last(&self.programs);
         let losses = &mut kinds;
-        for kind in Kind::ALL {
+        for kind in RecordKind::ALL {
             let Ok(outcomes) = lock(&self.shared.counts).outcomes(*kind) else {
                 continue;
             };
-            let Outcomes {
+            let RecordOutcomes {
                 no_room,
                 suppressed,
                 ..
@@ -369,19 +370,19 @@ impl Reader {
     }
 }
 
-/// A cgroup's first process executes a program.
+/// Updates the kernel's maps when a cgroup's init process executes a program.
 fn begin(task: &Task, registry: &Registry, counts: &mut KernelCounts) {
     if let Some(key) = registry.counted_outside_containers(task) {
-        // A service's mounts say nothing of the containers that it makes below.
+        // A service's namespaces are no baseline for the containers that it makes below.
         counts.forget_baseline(key);
     } else if let Some(key) = keys(task).next() {
         scan::lend(key, registry, counts);
     }
 }
 
-/// What a record says it is, and what it tells.
+/// A record's kind, and its event.
 type Read = (
-    Result<Kind, decode::DecodeError>,
+    Result<RecordKind, decode::DecodeError>,
     Result<Event, decode::DecodeError>,
 );
 
@@ -389,8 +390,8 @@ fn read(bytes: &[u8]) -> Read {
     (decode::kind(bytes), decode::decode(bytes))
 }
 
-/// The event, counted as what it is.
-fn counted((kind, event): Read, shared: &Shared) -> Result<Event, decode::DecodeError> {
+/// The event of a record, after it was counted by its kind.
+fn counted((kind, event): Read, shared: &PipelineState) -> Result<Event, decode::DecodeError> {
     let decoded = kind.ok().map(|kind| &shared.decoded[kind as usize]);
     match &event {
         Ok(_) => {
@@ -409,7 +410,7 @@ fn counted((kind, event): Read, shared: &Shared) -> Result<Event, decode::Decode
     event
 }
 
-/// A cgroup that the event is of and that is not known.
+/// A cgroup of the event's tasks that the registry does not know.
 fn lacking(registry: &Registry, event: &Event) -> Option<CgroupKey> {
     let child = match &event.body {
         Body::Fork { child } => registry.lacking_of(child),
@@ -418,17 +419,19 @@ fn lacking(registry: &Registry, event: &Event) -> Option<CgroupKey> {
     child.or_else(|| registry.lacking_of(&event.caller))
 }
 
-/// The kind under which a stream misses a record.
-fn stream_kind(kind: Kind) -> StreamKind {
+/// The kind under which a stream reports the loss of a record.
+fn stream_kind(kind: RecordKind) -> StreamKind {
     match kind {
-        Kind::Clone => StreamKind::Clone,
-        Kind::Unshare => StreamKind::Unshare,
-        Kind::Setns => StreamKind::Setns,
-        Kind::Oom => StreamKind::Oom,
-        Kind::CgroupMkdir | Kind::CgroupRmdir | Kind::CgroupPopulated => StreamKind::Container,
-        Kind::Exec => StreamKind::Exec,
-        Kind::Exit => StreamKind::Exit,
-        Kind::Fork => StreamKind::Fork,
-        Kind::Escape => StreamKind::Escape,
+        RecordKind::Clone => StreamKind::Clone,
+        RecordKind::Unshare => StreamKind::Unshare,
+        RecordKind::Setns => StreamKind::Setns,
+        RecordKind::Oom => StreamKind::Oom,
+        RecordKind::CgroupMkdir | RecordKind::CgroupRmdir | RecordKind::CgroupPopulated => {
+            StreamKind::Container
+        }
+        RecordKind::Exec => StreamKind::Exec,
+        RecordKind::Exit => StreamKind::Exit,
+        RecordKind::Fork => StreamKind::Fork,
+        RecordKind::Escape => StreamKind::Escape,
     }
 }

@@ -1,4 +1,4 @@
-//! What was there before the probes.
+//! Scans of cgroups and processes that existed before the probes, or whose records were lost.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -9,27 +9,27 @@ use agent_host::hierarchy::Hierarchies;
 use agent_host::walk::{Dir, walk};
 use agent_model::lock::lock;
 use agent_model::text;
-use agent_registry::place::{Rank, Where};
+use agent_registry::location::{Rank, TaskLocation};
 use agent_registry::registry::{ROOT_ID, Registry, keys};
 use agent_tracer::kernel::counts::KernelCounts;
 
 use agent_model::warn_once::WarnOnce;
 
-/// Directories that are told at once: so long is the registry locked.
+/// How many directories are added at once, which bounds how long the registry is locked.
 const CHUNK: usize = 256;
 
-/// Cgroups that were found.
-pub type Directories = Vec<(CgroupKey, Dir)>;
+/// Directories that a scan found.
+pub(crate) type FoundDirectories = Vec<(CgroupKey, Dir)>;
 
-/// Finds every cgroup there is, and gives them to `tell` some at a time, so that nothing is locked meanwhile. Their keys,
-/// where all of them could be read.
-pub fn directories(
+/// Finds every cgroup, and passes them to `tell` in chunks, so that no lock is held while directories are read. Returns
+/// their keys; `None` if some could not be read.
+pub(crate) fn directories(
     hierarchies: &Hierarchies,
-    mut tell: impl FnMut(&mut Directories),
+    mut tell: impl FnMut(&mut FoundDirectories),
 ) -> Option<HashSet<CgroupKey>> {
     let mut found = HashSet::new();
     let mut complete = true;
-    let mut chunk = Directories::with_capacity(CHUNK);
+    let mut chunk = FoundDirectories::with_capacity(CHUNK);
     for mounted in hierarchies.all() {
         let walked = walk(mounted, |directory| {
             let key = CgroupKey {
@@ -64,18 +64,18 @@ pub fn directories(
 
 static INCOMPLETE: WarnOnce = WarnOnce::new();
 
-/// Tells the registry of them.
-pub fn add(registry: &mut Registry, directories: &mut Directories) {
+/// Adds directories to the registry.
+pub(crate) fn add(registry: &mut Registry, directories: &mut FoundDirectories) {
     for (key, directory) in directories.drain(..) {
         registry.add(key, &directory.path, directory.created);
     }
 }
 
-/// Tells which containers run, which process is the first of each, and where the others belong.
+/// Finds the running containers and their init processes, and writes the baselines of all of their processes.
 ///
-/// The first is the one that started first; but an engine's runtime, which still is among the host's
-/// mounts, only where there is no other.
-pub fn processes(tasks: &[Task], registry: &mut Registry, counts: &mut KernelCounts) {
+/// The init process is the oldest one. A process in the host's mount namespace, such as an engine's runtime before it
+/// enters the container, is taken only if there is no other.
+pub(crate) fn processes(tasks: &[Task], registry: &mut Registry, counts: &mut KernelCounts) {
     let mnt = Namespace::Mnt as usize;
     let host = registry.host()[mnt];
     let mut sorted: Vec<&Task> = tasks.iter().collect();
@@ -87,15 +87,14 @@ pub fn processes(tasks: &[Task], registry: &mut Registry, counts: &mut KernelCou
     set_baselines(&baselines, tasks, registry, counts);
 }
 
-/// Tells the programs the first process of each container; where its processes belong, by the
-/// container's path.
+/// Writes the init process of each container to the kernel's maps. Returns the baselines by the containers' paths.
 fn set_inits(registry: &Registry, counts: &mut KernelCounts) -> HashMap<String, Baseline> {
     let mut baselines = HashMap::new();
     for container in registry.containers() {
         let Some(init) = container.life.init() else {
             continue;
         };
-        // It is counted by one hierarchy, and may be in a cgroup below its container's there.
+        // One hierarchy counts it, and there it may be in a cgroup below its container's.
         let Some(counted) = keys(init).next() else {
             continue;
         };
@@ -113,8 +112,7 @@ fn set_inits(registry: &Registry, counts: &mut KernelCounts) -> HashMap<String, 
     baselines
 }
 
-/// Tells the programs where the processes of each container belong: those that there are, and those
-/// that will come into its cgroups and those below.
+/// Writes the baseline of each container to the kernel's maps, for its processes and for its cgroups and those below.
 fn set_baselines(
     baselines: &HashMap<String, Baseline>,
     tasks: &[Task],
@@ -131,13 +129,13 @@ fn set_baselines(
         }
     }
     for task in tasks {
-        if let Where::In(container) = registry.locate(task)
+        if let TaskLocation::In(container) = registry.locate(task)
             && let Some((path, _)) = baselines.get_key_value(&container.cgroup)
         {
             below.entry(path).or_default().extend(keys(task).next());
         }
     }
-    // Root's find room first.
+    // Root's containers find room first.
     let mut sorted: Vec<_> = baselines.iter().collect();
     sorted.sort_by_key(|(_, baseline)| registry.borrower(baseline.cgroup));
     for (path, baseline) in sorted {
@@ -147,8 +145,8 @@ fn set_baselines(
     }
 }
 
-/// Whose is the place that the first process of a cgroup, and what is expected of those there, have in the kernel's maps.
-pub fn lend(key: CgroupKey, registry: &Registry, counts: &mut KernelCounts) {
+/// Notes who uses the entries of the kernel's maps for a cgroup's init process and baseline.
+pub(crate) fn lend(key: CgroupKey, registry: &Registry, counts: &mut KernelCounts) {
     match registry.borrower(key) {
         Some(borrower) => {
             let is_lent = |key| registry.borrower(key).is_some();
@@ -158,9 +156,9 @@ pub fn lend(key: CgroupKey, registry: &Registry, counts: &mut KernelCounts) {
     }
 }
 
-/// Tells the programs how many kills each cgroup had before they are attached, so that they count those after. A kill between
-/// is news with the next one.
-pub fn oom_kills(hierarchies: &Hierarchies, counts: &mut KernelCounts) {
+/// Writes how many OOM kills each cgroup has had to the kernel's maps, so that the programs count later ones only. A kill
+/// between this call and the attachment counts with the next one.
+pub(crate) fn oom_kills(hierarchies: &Hierarchies, counts: &mut KernelCounts) {
     let Some(memory) = hierarchies.of_controller("memory") else {
         return;
     };
@@ -172,7 +170,7 @@ pub fn oom_kills(hierarchies: &Hierarchies, counts: &mut KernelCounts) {
             zero: 0,
         };
         let files = hierarchies.directory(memory, &directory.path);
-        // A cgroup that is gone by now has no next kill.
+        // A cgroup that was removed meanwhile has no next kill.
         let kills = files.and_then(|files| files.oom_kills().ok().flatten());
         if let Some(kills) = kills.filter(|kills| *kills > 0) {
             failed = failed.take().or(counts.set_oom_kills(key, kills).err());
@@ -185,16 +183,24 @@ pub fn oom_kills(hierarchies: &Hierarchies, counts: &mut KernelCounts) {
     }
 }
 
-/// Removes what earlier processes counted in cgroups, `kept`, that are gone.
-pub fn forget_gone(kept: HashSet<CgroupKey>, registry: &Registry, counts: &mut KernelCounts) {
+/// Removes the pinned counts of cgroups that no longer exist. `kept` has the cgroups with pinned counts.
+pub(crate) fn forget_gone(
+    kept: HashSet<CgroupKey>,
+    registry: &Registry,
+    counts: &mut KernelCounts,
+) {
     let gone = kept.into_iter();
     for key in gone.filter(|key| key.id != ROOT_ID && registry.get(*key).is_none()) {
         counts.take(key);
     }
 }
 
-/// Looks which cgroups there are after records of births or deaths were lost.
-pub fn again(hierarchies: &Hierarchies, registry: &Mutex<Registry>, counts: &Mutex<KernelCounts>) {
+/// Scans for cgroups after records of made or removed ones were lost.
+pub(crate) fn again(
+    hierarchies: &Hierarchies,
+    registry: &Mutex<Registry>,
+    counts: &Mutex<KernelCounts>,
+) {
     let known: Vec<CgroupKey> = lock(registry).living().collect();
     let Some(found) = directories(hierarchies, |chunk| add(&mut lock(registry), chunk)) else {
         return;
@@ -203,7 +209,7 @@ pub fn again(hierarchies: &Hierarchies, registry: &Mutex<Registry>, counts: &Mut
     for chunk in gone.collect::<Vec<_>>().chunks(CHUNK) {
         let (mut registry, mut counts) = (lock(registry), lock(counts));
         for key in chunk {
-            // Streams were told that they miss starts and stops.
+            // The streams got a `lost` event for the missing starts and stops.
             registry.remove(*key, &counts.take(*key), Instant::now());
         }
     }

@@ -1,33 +1,32 @@
 //! What a cgroup's path claims, and what confirms it.
 //!
-//! Who may make cgroups below some cgroup chooses their names, so a path that has an engine's form is a claim and no
-//! identity. A claim is confirmed by a record that only its owner can write: the state of `agent run`, the engine's
-//! answer, or what the engine's launcher leaves in `/run`. Records are read elsewhere; here are their words.
+//! A user who may make cgroups chooses their names, so a path of an engine's form is a claim and no identity. A record
+//! that only its owner can write confirms it: the state of `agent run`, the engine's answer, or what the engine's launcher
+//! leaves in `/run`. Another crate reads these records; this file has the types.
 
 use std::fmt;
 use std::sync::Arc;
 
-use agent_limits::limit::Intent;
-use agent_limits::limit::bound::Bounds;
+use agent_model::limit::{Bounds, Intent};
 
-use super::path::{Identity, Runtime, identify};
-use super::registry::names::Named;
+use super::path::{PathIdentity, Runtime, identify};
 
 /// A container that a cgroup's path names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
+    /// The engine that the path's form is of.
     pub runtime: Runtime,
-    /// The engine's full id, or the name where the engine goes by names.
+    /// The engine's full id, or the name if the engine identifies containers by name.
     pub id: String,
-    /// The container's own cgroup, as the path has it.
+    /// The path of the container's own cgroup.
     pub cgroup: String,
 }
 
 impl Claim {
-    /// The claim of a cgroup at `path`, or of the container's cgroup that it is below.
+    /// The claim that `path` makes. A path below a container's cgroup makes the container's claim.
     pub fn of(path: &str) -> Option<Self> {
         let place = identify(readable(path));
-        let Identity::Container { runtime, id, .. } = place.identity else {
+        let PathIdentity::Container { runtime, id, .. } = place.identity else {
             return None;
         };
         let cgroup = place.cgroup.to_owned();
@@ -38,40 +37,41 @@ impl Claim {
         })
     }
 
-    /// Whether the cgroup at `path` is the claimed one, or below it.
+    /// Whether the cgroup at `path` is the claimed one or below it.
     pub fn covers(&self, path: &str) -> bool {
         let below = readable(path).strip_prefix(&*self.cgroup);
         below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
     }
 }
 
-/// A path without the second slash that stands before one with bytes that are not UTF-8 (`host::path`). What is below a
-/// container's cgroup is the container's, whatever its name.
+/// A path without its second slash. `host::path` puts one before a path with bytes that are not UTF-8; such a cgroup below
+/// a container's still belongs to the container.
 pub(super) fn readable(path: &str) -> &str {
     let odd = path.strip_prefix('/').filter(|path| path.starts_with('/'));
     odd.unwrap_or(path)
 }
 
-/// A claim that holds.
+/// What a record says of a claim that it confirms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confirmation {
+    /// The container's id, as in the claim.
     pub id: String,
-    /// Whose record it is. A user calls their containers what they like.
+    /// The user who owns the record. An ordinary user gives containers any name.
     pub user: u32,
-    /// The container's own cgroups: mostly one path, the same in all hierarchies. The first is the claimed one.
+    /// The paths of the container's own cgroups: mostly one, the same in all hierarchies. The first is the claimed one.
     pub cgroups: Vec<String>,
-    /// A process of the container, as the record has it: its first one.
+    /// The host pid of the container's init process, if the record has it.
     pub process: Option<u32>,
-    /// What the container is called, where the record says it.
+    /// The container's name and image, if the record has them.
     pub named: Option<Named>,
-    /// What its limits are meant to be, likewise.
+    /// The intended limits, if the record has them.
     pub intended: Option<Arc<Intent>>,
-    /// The limits of its caller that it is to be under, likewise.
+    /// The limits of the container's caller that apply to it too, if the record has them.
     pub bounds: Option<Arc<Bounds>>,
 }
 
 impl Confirmation {
-    /// What confirms `claim` and says no more.
+    /// A confirmation of `claim` that says no more than the claim.
     pub fn of(claim: &Claim) -> Self {
         Self {
             id: claim.id.clone(),
@@ -84,7 +84,7 @@ impl Confirmation {
         }
     }
 
-    /// The same with the claimed cgroup as the first; `None` where it is none of them.
+    /// The same with the claimed cgroup as the first; `None` if the confirmation does not name it.
     pub fn first(mut self, claim: &Claim) -> Option<Self> {
         let at = self.cgroups.iter().position(|it| *it == claim.cgroup)?;
         self.cgroups.swap(0, at);
@@ -92,23 +92,49 @@ impl Confirmation {
     }
 }
 
-type Look = dyn Fn(&Claim) -> Option<Confirmation> + Send + Sync;
+/// An engine's name, image and run state of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// The name; empty: the engine did not report it.
+    pub name: String,
+    /// The image; empty: the engine did not report it.
+    pub image: String,
+    /// Whether the container runs.
+    pub run: RunState,
+}
 
-/// Who is asked about a claim. It reads files, so nobody asks it who holds the registry.
+/// Whether a container runs, as its engine last reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunState {
+    /// The engine did not report it.
+    #[default]
+    Unreported,
+    /// The engine made the container and never started it.
+    Never,
+    /// It runs.
+    Started,
+    /// Its init process has ended.
+    Ended,
+}
+
+type ConfirmClaim = dyn Fn(&Claim) -> Option<Confirmation> + Send + Sync;
+
+/// The function that looks for records which confirm a claim. It reads files: call it without the registry's lock.
 #[derive(Clone)]
-pub struct Witnesses(Arc<Look>);
+pub struct Witnesses(Arc<ConfirmClaim>);
 
 impl Witnesses {
+    /// Wraps the function.
     pub fn new(look: impl Fn(&Claim) -> Option<Confirmation> + Send + Sync + 'static) -> Self {
         Self(Arc::new(look))
     }
 
-    /// What confirms `claim`; `None` where nothing does.
+    /// What confirms `claim`; `None` if no record does.
     pub fn confirm(&self, claim: &Claim) -> Option<Confirmation> {
         (self.0)(claim)
     }
 
-    /// What confirms each of `claims` that is confirmed.
+    /// The confirmations of those of `claims` that a record confirms.
     pub fn confirm_all(&self, claims: &[Claim]) -> Vec<Confirmation> {
         claims.iter().filter_map(|it| self.confirm(it)).collect()
     }

@@ -6,18 +6,19 @@ use agent_ebpf::{CgroupKey, Counts};
 use agent_model::clock::Clock;
 use agent_model::event::{Body, Event};
 
-use crate::life::Change;
+use crate::life::LifeChange;
 use crate::registry::Registry;
 
-/// Changes the registry by an event of the rare ring. An exec or exit in that ring is that of a cgroup's init process.
+/// Applies an event of the rare ring to the registry, and returns the start or stop of a container that it causes. An exec
+/// or exit in that ring is one of a cgroup's init process.
 ///
-/// `take` gives what the kernel counted in a cgroup that is gone.
+/// `take` takes the kernel's counts of a removed cgroup.
 pub fn learn(
     event: &Event,
     registry: &mut Registry,
     clock: Clock,
     take: impl FnOnce(CgroupKey) -> Counts,
-) -> Option<Change> {
+) -> Option<LifeChange> {
     match &event.body {
         Body::CgroupMkdir { cgroup, path } => {
             registry.add(*cgroup, path, clock.wall(event.time));

@@ -1,15 +1,23 @@
-//! When a container runs: from when the first of its cgroups holds a task until the last is empty.
+//! When a container runs: from the moment when the first of its cgroups has a task until the last is empty.
 //!
-//! An engine's short helpers may be in the cgroups before the first process is. So where none was seen, a container that
-//! becomes empty has not ended yet: it may be populated again, and else ends when its cgroup is removed or somebody says
-//! that it was empty for long enough.
+//! An engine's short-lived helpers may be in the cgroups before the init process. So a container that becomes empty before
+//! its init process was seen has not stopped yet. It may be populated again; otherwise it stops when its cgroup is removed
+//! or the pipeline decides that it was empty for long enough.
 
 use std::sync::Arc;
 
 use agent_ebpf::Task;
-use agent_model::container::{Action, Container, Exit};
+use agent_model::container::{Container, ContainerAction, Exit};
 
-use super::registry::exit;
+/// How a process ended, from its wait status (wait(2)) and its lifetime in ns.
+pub fn exit(status: u32, oom_killed: bool, duration: u64) -> Exit {
+    Exit {
+        code: (status >> 8) as u8,
+        signal: (status & 0x7f) as u8,
+        oom_killed,
+        duration_ms: duration / 1_000_000,
+    }
+}
 
 /// A container's life.
 #[derive(Clone, Debug, Default)]
@@ -19,108 +27,110 @@ pub struct Life {
     init: Option<Task>,
     oom_killed: bool,
     exit: Option<Exit>,
-    /// It is empty, and no first process was seen: for the time that has this number.
-    empty: Option<Spell>,
-    /// The last of these that somebody was told of.
-    told: Spell,
-    spells: Spell,
+    /// The current empty period, if no init process was seen.
+    empty: Option<EmptyPeriod>,
+    /// The last period that [`Life::take_empty`] returned.
+    reported: EmptyPeriod,
+    periods: EmptyPeriod,
 }
 
-/// Numbers the times in which a container was empty before its first process was seen.
-pub type Spell = u32;
+/// The number of a period in which a container was empty before its init process was seen.
+pub type EmptyPeriod = u32;
 
 /// A container started or stopped.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Change {
-    pub action: Action,
+pub struct LifeChange {
+    /// Which of the two.
+    pub action: ContainerAction,
+    /// The container.
     pub container: Arc<Container>,
-    /// How its first process ended, where that was seen.
+    /// How its init process ended, if the agent saw it.
     pub exit: Option<Exit>,
 }
 
 impl Life {
-    /// There are tasks in it at `time`, or there are none.
-    pub fn set_populated(
+    /// Sets whether the container has tasks at `time`.
+    pub(crate) fn set_populated(
         &mut self,
         populated: bool,
         time: u64,
         container: &Arc<Container>,
-    ) -> Option<Change> {
+    ) -> Option<LifeChange> {
         match (populated, self.running()) {
             (true, true) => self.empty = None,
             (true, false) => return Some(self.start(time, container)),
             (false, true) if self.init.is_some() => return self.end(container),
             (false, true) if self.empty.is_none() => {
-                self.spells = self.spells.wrapping_add(1);
-                self.empty = Some(self.spells);
+                self.periods = self.periods.wrapping_add(1);
+                self.empty = Some(self.periods);
             }
             (false, _) => {}
         }
         None
     }
 
-    fn start(&mut self, time: u64, container: &Arc<Container>) -> Change {
+    fn start(&mut self, time: u64, container: &Arc<Container>) -> LifeChange {
         *self = Self {
             started: Some(time),
-            told: self.told,
-            spells: self.spells,
+            reported: self.reported,
+            periods: self.periods,
             ..Self::default()
         };
-        Change {
-            action: Action::Start,
+        LifeChange {
+            action: ContainerAction::Start,
             container: Arc::clone(container),
             exit: None,
         }
     }
 
-    /// Its life is over, if it has one.
-    pub fn end(&mut self, container: &Arc<Container>) -> Option<Change> {
+    /// Ends the container's life; `None` if it does not run.
+    pub(crate) fn end(&mut self, container: &Arc<Container>) -> Option<LifeChange> {
         self.started?;
-        let (told, spells) = (self.told, self.spells);
+        let (reported, periods) = (self.reported, self.periods);
         let ended = std::mem::replace(
             self,
             Self {
-                told,
-                spells,
+                reported,
+                periods,
                 ..Self::default()
             },
         );
-        Some(Change {
-            action: Action::Stop,
+        Some(LifeChange {
+            action: ContainerAction::Stop,
             container: Arc::clone(container),
             exit: ended.exit,
         })
     }
 
-    /// The time in which it is empty and may be populated again, told once.
-    pub fn take_empty(&mut self) -> Option<Spell> {
-        let empty = self.empty.filter(|it| *it != self.told)?;
-        self.told = empty;
+    /// The current empty period, returned once.
+    pub(crate) fn take_empty(&mut self) -> Option<EmptyPeriod> {
+        let empty = self.empty.filter(|it| *it != self.reported)?;
+        self.reported = empty;
         Some(empty)
     }
 
-    /// Whether it is empty since that time.
-    pub fn is_empty(&self, spell: Spell) -> bool {
+    /// Whether the container is still in this empty period.
+    pub(crate) fn is_empty(&self, spell: EmptyPeriod) -> bool {
         self.empty == Some(spell)
     }
 
-    /// Whether it has a life: tasks are in it, or it is not known yet that no more will be.
+    /// Whether the container runs: it has tasks, or it is in an empty period and has not stopped.
     pub fn running(&self) -> bool {
         self.started.is_some()
     }
 
-    /// When it started, in ns of CLOCK_BOOTTIME.
+    /// When the container started, in ns of CLOCK_BOOTTIME.
     pub fn started(&self) -> Option<u64> {
         self.started
     }
 
-    /// Its first process, while that lives.
+    /// The init process while it lives.
     pub fn init(&self) -> Option<&Task> {
         self.init.as_ref().filter(|_| self.exit.is_none())
     }
 
-    /// Says which process is its first one. The first that is told stays.
-    pub fn set_init(&mut self, task: &Task) {
+    /// Sets the init process, unless one is set.
+    pub(crate) fn set_init(&mut self, task: &Task) {
         if self.init.is_none() {
             self.init = Some(*task);
         }
@@ -131,9 +141,8 @@ impl Life {
         init.is_some_and(|init| (init.pid, init.start_time) == (task.pid, task.start_time))
     }
 
-    /// A task has other namespaces now. Those of the first process, which are its main thread's,
-    /// are its container's.
-    pub fn set_namespaces(&mut self, task: &Task) {
+    /// Notes that a task has other namespaces. The container's namespaces are those of the init process's main thread.
+    pub(crate) fn set_namespaces(&mut self, task: &Task) {
         if self.is_init(task)
             && task.pid == task.tid
             && let Some(init) = &mut self.init
@@ -142,16 +151,16 @@ impl Life {
         }
     }
 
-    /// A process ended at `time`, with this wait status.
-    pub fn set_exit(&mut self, task: &Task, status: u32, time: u64) {
+    /// Notes that a process ended at `time`, with this wait status.
+    pub(crate) fn set_exit(&mut self, task: &Task, status: u32, time: u64) {
         if self.is_init(task) {
             let duration = time.saturating_sub(task.start_time);
             self.exit = Some(exit(status, self.oom_killed, duration));
         }
     }
 
-    /// A process was killed by the OOM killer.
-    pub fn set_oom_killed(&mut self, task: &Task) {
+    /// Notes that the OOM killer killed a process.
+    pub(crate) fn set_oom_killed(&mut self, task: &Task) {
         self.oom_killed |= self.is_init(task);
     }
 }

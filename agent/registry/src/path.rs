@@ -1,13 +1,12 @@
 //! The grammar of cgroup paths: which container or systemd unit a path names.
 //!
-//! Engines say what a cgroup is by its name and its place only, so the heart of this is a table
-//! (`rules.rs`) with one row for each form of name. A path is read from the root inwards and the
-//! **outermost** container wins: a container that is delegated a subtree may name the cgroups in it
-//! after another one, and stays itself. For the same reason all that is below a container's cgroup
-//! is the container's, nspawn's `supervisor` and LXC's `monitor` included.
+//! Only its name and its parents say what an engine made a cgroup for, so the heart of this module is a table (`rules.rs`)
+//! with one row for each form of name. A path is read from the root inwards, and the **outermost** container wins: a
+//! container with a delegated subtree may name the cgroups in it after another container. For the same reason every cgroup
+//! below a container's belongs to the container, nspawn's `supervisor` and LXC's `monitor` included.
 //!
-//! What a path cannot tell is who made it: whoever may make cgroups below a unit or a plain cgroup
-//! (a user, below `user@UID.service`) may name them after any container of the host.
+//! A path does not say who made it. A user who may make cgroups below a unit or a plain cgroup (such as
+//! `user@UID.service`) may name them after any container of the host.
 
 #[cfg(test)]
 mod properties;
@@ -17,6 +16,7 @@ mod tests;
 
 /// The engine that made a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "an engine's name says all")]
 pub enum Runtime {
     Docker,
     Containerd,
@@ -29,7 +29,7 @@ pub enum Runtime {
     /// An engine behind Kubernetes' runtime interface that leaves no name in the path (containerd
     /// and dockershim under the cgroupfs driver).
     Cri,
-    /// A container by its form, of an engine that leaves no name in the path.
+    /// An engine that leaves no name in the path.
     Unknown,
 }
 
@@ -52,6 +52,7 @@ impl Runtime {
 
 /// The quality of service class of a Kubernetes pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are Kubernetes'")]
 pub enum Qos {
     Guaranteed,
     Burstable,
@@ -74,79 +75,84 @@ impl Qos {
 pub struct Pod {
     /// As the API server writes it: a UUID with `-`, or the 32 hexadecimal digits of a static pod.
     pub uid: String,
+    /// The class in the path.
     pub qos: Qos,
 }
 
 /// What a cgroup path names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Identity {
+pub enum PathIdentity {
+    /// A container of an engine.
     Container {
+        /// The engine.
         runtime: Runtime,
-        /// The engine's full id (64 lower-case hexadecimal digits) or, of engines that go by names,
-        /// the name: 1 to 255 bytes of `A-Za-z0-9_.-` that begin with a letter or digit.
+        /// The engine's full id (64 lower-case hexadecimal digits). Of engines that identify containers by name, the
+        /// name: 1 to 255 bytes of `A-Za-z0-9_.-` that begin with a letter or digit.
         id: String,
+        /// The pod, if the parents name one.
         pod: Option<Pod>,
     },
-    /// A systemd service, scope or slice, named as `systemctl` prints it.
-    Unit { name: String },
-    /// Neither of them, a pod's and an engine's parent directories among these.
+    /// A systemd service, scope or slice.
+    Unit {
+        /// The name as `systemctl` prints it.
+        name: String,
+    },
+    /// Any other cgroup, such as a pod's or the parent of an engine's containers.
     Cgroup,
-    /// The hierarchy's root: what runs there is the host's.
+    /// The hierarchy's root: its tasks are the host's.
     Root,
 }
 
-/// An identity, and where it is.
+/// What a path names, and which cgroup of the path has that name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place<'a> {
-    pub identity: Identity,
-    /// The cgroup that the identity names: the given path, or the part of it that leads to the
-    /// container or unit.
+pub struct NamedCgroup<'a> {
+    /// What the path names.
+    pub identity: PathIdentity,
+    /// The named cgroup: the given path, or the part of it that leads to the container or unit.
     pub cgroup: &'a str,
 }
 
-/// Says what `path` names. It is absolute, from a hierarchy's root (`/`) on, as in
-/// `/proc/PID/cgroup` (cgroups(7)) but without the ` (deleted)` that the kernel appends there to
-/// the path of a removed cgroup.
+/// Reads what `path` names. The path is absolute from a hierarchy's root (`/`), as in `/proc/PID/cgroup` (cgroups(7)), but
+/// without the ` (deleted)` that the kernel appends to the path of a removed cgroup.
 ///
-/// Any text may be given. Nothing is seen in a relative path or behind a component that no cgroup
-/// can have (empty, `.`, `..`). The kernel begins a path with `/..` when it leads out of the
-/// reader's cgroup namespace: that is [`Identity::Cgroup`], as the containers around it are not in
-/// the path.
-pub fn identify(path: &str) -> Place<'_> {
+/// Any text may be given. A relative path names nothing, and neither does the part of a path behind a component that no
+/// cgroup can have (empty, `.`, `..`). The kernel begins a path with `/..` when it leads out of the reader's cgroup
+/// namespace. Such a path is a [`PathIdentity::Cgroup`], since it does not contain the containers around the cgroup.
+pub fn identify(path: &str) -> NamedCgroup<'_> {
     let mut containers = descend(path).filter_map(|step| step.named(rules::container(&step)));
     let units = descend(path).filter_map(|step| step.named(unit(step.name)));
     let outermost = containers.next();
-    outermost.or_else(|| units.last()).unwrap_or(Place {
+    outermost.or_else(|| units.last()).unwrap_or(NamedCgroup {
         identity: if path == "/" {
-            Identity::Root
+            PathIdentity::Root
         } else {
-            Identity::Cgroup
+            PathIdentity::Cgroup
         },
         cgroup: path,
     })
 }
 
-/// One cgroup on the way from the root to a path's end.
-struct Step<'a> {
+/// One component of a path.
+struct PathComponent<'a> {
     /// The parent's path, "" for the root.
     above: &'a str,
     name: &'a str,
     path: &'a str,
 }
 
-impl<'a> Step<'a> {
-    fn named(&self, identity: Option<Identity>) -> Option<Place<'a>> {
+impl<'a> PathComponent<'a> {
+    fn named(&self, identity: Option<PathIdentity>) -> Option<NamedCgroup<'a>> {
         let cgroup = self.path;
-        identity.map(|identity| Place { identity, cgroup })
+        identity.map(|identity| NamedCgroup { identity, cgroup })
     }
 }
 
-fn descend(path: &str) -> impl Iterator<Item = Step<'_>> {
+fn descend(path: &str) -> impl Iterator<Item = PathComponent<'_>> {
     let absolute = if path.starts_with('/') { path } else { "" };
     let steps = absolute.match_indices('/').map(|(slash, _)| {
         let (above, rest) = absolute.split_at(slash);
         let name_len = rest[1..].find('/').unwrap_or(rest.len() - 1);
-        Step {
+        PathComponent {
             above,
             name: &rest[1..=name_len],
             path: &absolute[..=slash + name_len],
@@ -155,10 +161,9 @@ fn descend(path: &str) -> impl Iterator<Item = Step<'_>> {
     steps.take_while(|step| !matches!(step.name, "" | "." | ".."))
 }
 
-/// Reads a unit's name from a cgroup's. systemd puts a `_` before a name that begins with one or
-/// that the kernel might use for a file, such as `memory.service` (src/basic/cgroup-util.c,
-/// cg_escape).
-fn unit(name: &str) -> Option<Identity> {
+/// Reads a unit's name from a cgroup's. systemd puts a `_` before a name that begins with one, and before one that the
+/// kernel might use for a file, such as `memory.service` (src/basic/cgroup-util.c, cg_escape).
+fn unit(name: &str) -> Option<PathIdentity> {
     /// Bytes; systemd.unit(5).
     const UNIT_NAME_MAX: usize = 255;
     let name = name.strip_prefix('_').unwrap_or(name);
@@ -168,7 +173,7 @@ fn unit(name: &str) -> Option<Identity> {
         && !stem.is_empty()
         && stem.bytes().all(allowed)
         && name.len() <= UNIT_NAME_MAX;
-    is_unit.then(|| Identity::Unit {
+    is_unit.then(|| PathIdentity::Unit {
         name: name.to_owned(),
     })
 }

@@ -1,79 +1,70 @@
-//! Every cgroup that there is or was a little while ago, and which container it belongs to. Values
-//! in, values out: what it is told comes from the kernel's events, from one scan at start, and from
-//! engines.
+//! Every cgroup that exists or existed a little while ago, and which container it belongs to. The kernel's events, a scan
+//! at start and the engines' messages arrive as values.
 
 mod cgroup;
 mod confirmed;
+mod counted;
 mod dead;
 mod lives;
 pub mod names;
 mod owners;
 mod shares;
-mod subtree;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use agent_ebpf::{CgroupKey, Counts, HIERARCHIES, Namespaces, Task};
-use agent_model::container::{Container, ContainerKind, Exit};
-pub use cgroup::{Cgroup, Directory};
-use dead::{Dead, Owner, Rare};
-pub use shares::Borrower;
-use shares::Directories;
+use agent_ebpf::{CgroupKey, Counts, HIERARCHIES, NamespaceInodes, Task};
+use agent_model::container::{Container, ContainerKind};
+use cgroup::Id;
+pub use cgroup::{Cgroup, CgroupDirectory};
+pub use dead::{DEAD_AT_MOST, DEAD_FOR};
+use dead::{Dead, DeadOwner, Rare};
+use shares::DirectoryShares;
+pub use shares::{Borrower, DIRECTORIES_AT_MOST};
 
-use super::life::{Change, Life};
-use super::place::{self, Rank, Where};
+use super::life::{Life, LifeChange};
+use super::location::{self, Rank, TaskLocation};
 
-/// How long a cgroup that is gone stays known, and how many of them at most.
-pub const DEAD_FOR: Duration = Duration::from_secs(15 * 60);
-pub const DEAD_AT_MOST: usize = 4096;
-
-/// Directories of cgroups that are known at most, the dead included. A test fills fewer in a second.
-pub const DIRECTORIES_AT_MOST: usize = 1 << if cfg!(test) { 15 } else { 18 };
-
-/// The id of the root of every hierarchy: its node is the first that kernfs makes.
+/// The id of the root of every hierarchy: kernfs makes its node first.
 pub const ROOT_ID: u64 = 1;
 
-/// The root of v2, under which a task is counted that is in no other cgroup.
+/// The root of v2. The kernel side counts a task that is in no other cgroup under it.
 const ROOT: CgroupKey = CgroupKey {
     id: ROOT_ID,
     hierarchy: 0,
     zero: 0,
 };
 
-/// Names one [`Cgroup`]; never given out twice.
-type Id = u64;
-
-/// By a number that the kernel or this program gives, so that nobody can choose many that collide: each record of a storm
-/// looks up a dozen.
+/// A map with a quick hash, for keys that the kernel or this program numbers, so that nobody can choose colliding ones.
+/// Each record of a storm looks up a dozen keys.
 type Numbered<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// All cgroups.
 #[derive(Debug)]
 pub struct Registry {
-    host: Namespaces,
+    host: NamespaceInodes,
     /// Boxed: a table has room for up to twice as many as it holds.
     cgroups: Numbered<Id, Box<Cgroup>>,
     by_key: Numbered<CgroupKey, Id>,
-    /// The living, by path; a confirmed container may have several.
+    /// Living cgroups by path; a confirmed container may have several paths.
     by_path: HashMap<String, Id>,
-    /// Of the dead the last of each path.
+    /// The last removed cgroup of each path.
     dead_by_path: HashMap<String, Id>,
     dead: Dead,
-    owners: owners::Owners,
-    shares: Directories,
+    owners: owners::NamespaceOwners,
+    shares: DirectoryShares,
     next: Id,
-    /// How often claims were given to who looks again.
+    /// How often [`Registry::unconfirmed`] returned claims.
     given: u64,
     refused: u64,
     unknown: Counts,
-    names: names::Names,
+    names: names::EngineNames,
 }
 
 impl Registry {
-    /// An empty one. `host` is the host's own namespaces.
-    pub fn new(host: Namespaces) -> Self {
+    /// An empty registry. `host` has the host's own namespaces.
+    pub fn new(host: NamespaceInodes) -> Self {
         Self {
             host,
             cgroups: Numbered::default(),
@@ -81,22 +72,22 @@ impl Registry {
             by_path: HashMap::new(),
             dead_by_path: HashMap::new(),
             dead: Dead::default(),
-            owners: owners::Owners::default(),
-            shares: Directories::default(),
+            owners: owners::NamespaceOwners::default(),
+            shares: DirectoryShares::default(),
             next: 0,
             given: 0,
             refused: 0,
             unknown: Counts::default(),
-            names: names::Names::default(),
+            names: names::EngineNames::default(),
         }
     }
 
     /// The host's own namespaces.
-    pub fn host(&self) -> &Namespaces {
+    pub fn host(&self) -> &NamespaceInodes {
         &self.host
     }
 
-    /// A cgroup was made, or found. Telling it twice is the same as once.
+    /// Adds a cgroup that was made or found. A second call with the same key changes nothing.
     pub fn add(&mut self, key: CgroupKey, path: &str, created: SystemTime) {
         if path == "/" || self.by_key.contains_key(&key) {
             return;
@@ -116,10 +107,10 @@ impl Registry {
         self.by_key.insert(key, id);
     }
 
-    /// Makes a cgroup that has no directory yet.
+    /// Makes a cgroup without directories.
     fn make(&mut self, path: &str, created: SystemTime) -> Id {
-        let place = place::of(path);
-        // What is below a container's cgroup is the container's, confirmed or not.
+        let place = location::of(path);
+        // A cgroup below a container's belongs to the container, confirmed or not.
         let above = place.claim.as_ref().filter(|_| !place.own);
         let above = above.and_then(|claim| self.container_at(&claim.cgroup));
         let (container, user) = above.unwrap_or_else(|| (Arc::new(place.container), 0));
@@ -145,21 +136,21 @@ impl Registry {
         self.next
     }
 
-    /// The container whose own cgroup is at `path`, and whose it is.
+    /// The container whose own cgroup is at `path`, and the user who owns it.
     fn container_at(&self, path: &str) -> Option<(Arc<Container>, u32)> {
         let cgroup = self.cgroups.get(self.by_path.get(path)?)?;
         Some((Arc::clone(&cgroup.container), cgroup.user))
     }
 
-    /// Takes what was counted in the last of the dead with this path. One path is one series, so that the counters of
-    /// a container that is restarted go on.
+    /// Takes the counts of the last removed cgroup with this path. One path is one series, so the counters of a restarted
+    /// container continue.
     fn inherit(&mut self, path: &str) -> Option<Box<Counts>> {
         let dead = self.dead_by_path.remove(path)?;
         self.cgroups.get_mut(&dead)?.past.take()
     }
 
-    /// A cgroup was removed; `counts` is what the kernel counted in it.
-    pub fn remove(&mut self, key: CgroupKey, counts: &Counts, now: Instant) -> Option<Change> {
+    /// Removes a cgroup that the kernel removed. `counts` has what the kernel side counted in it.
+    pub fn remove(&mut self, key: CgroupKey, counts: &Counts, now: Instant) -> Option<LifeChange> {
         let mut change = self.set_populated(key, false, 0);
         let Some(&id) = self.by_key.get(&key) else {
             self.unknown.add(counts);
@@ -195,7 +186,7 @@ impl Registry {
         change
     }
 
-    /// Forgets the dead that are too old, or too many.
+    /// Forgets removed cgroups that are too old or too many.
     pub fn forget(&mut self, now: Instant) {
         while let Some(id) = self.dead.next_to_forget(now) {
             if let Some(cgroup) = self.cgroups.remove(&id) {
@@ -210,8 +201,8 @@ impl Registry {
         }
     }
 
-    /// What the task is in.
-    pub fn locate(&self, task: &Task) -> Where {
+    /// Where the task is.
+    pub fn locate(&self, task: &Task) -> TaskLocation {
         let mut best: Option<&Cgroup> = None;
         let mut unknown = false;
         for key in keys(task) {
@@ -224,22 +215,22 @@ impl Registry {
             }
         }
         let best = best.map(|cgroup| (cgroup.rank, &cgroup.container));
-        place::decide(best, unknown, task, &self.host)
+        location::decide(best, unknown, task, &self.host)
     }
 
-    /// The cgroup that the task is counted under, if that is known to be no container's: what is
-    /// expected of a container's processes is not of those there.
+    /// The cgroup that the kernel side counts the task under, if the task is known to be in no container. Such a cgroup has
+    /// no baseline.
     pub fn counted_outside_containers(&self, task: &Task) -> Option<CgroupKey> {
         let inside = match self.locate(task) {
-            Where::In(container) => container.kind == ContainerKind::Container,
-            Where::Unknown => true,
-            Where::Host => false,
+            TaskLocation::In(container) => container.kind == ContainerKind::Container,
+            TaskLocation::Unknown => true,
+            TaskLocation::Host => false,
         };
         let key = keys(task).next().unwrap_or(ROOT);
         (!inside).then_some(key)
     }
 
-    /// Who is lent a place in the kernel's maps for the cgroup; `None` where it is the own one of a container of root's.
+    /// Whose share of the kernel's maps an entry for the cgroup uses; `None` for the own cgroup of a container of root's.
     pub fn borrower(&self, key: CgroupKey) -> Option<Borrower> {
         let cgroup = self.get(key).filter(|it| it.is_confirmed());
         let Some(cgroup) = cgroup else {
@@ -253,12 +244,12 @@ impl Registry {
         (!cgroup.own).then(|| Borrower::Below(own.map_or(0, |it| it.key.id)))
     }
 
-    /// A cgroup of the task that is not known, so that a scan may help.
+    /// A cgroup of the task that the registry does not know, so that a scan may help.
     pub fn lacking_of(&self, task: &Task) -> Option<CgroupKey> {
         keys(task).find(|key| !self.by_key.contains_key(key))
     }
 
-    /// The cgroup with this key, also a dead one.
+    /// The cgroup with this key, also a removed one.
     pub fn get(&self, key: CgroupKey) -> Option<&Cgroup> {
         self.cgroups.get(self.by_key.get(&key)?).map(|it| &**it)
     }
@@ -273,58 +264,58 @@ impl Registry {
         Some(&directory.path)
     }
 
-    /// Every cgroup, the dead included.
+    /// Every cgroup, the removed included.
     pub fn all(&self) -> impl Iterator<Item = &Cgroup> {
         self.cgroups.values().map(|it| &**it)
     }
 
-    /// Those that have series: the living, and the dead in which something rare happened.
-    pub fn told(&self) -> impl Iterator<Item = &Cgroup> {
-        let dead = self.dead.told();
+    /// The cgroups that have series in `/metrics`: the living, and the removed in which something rare happened.
+    pub fn with_series(&self) -> impl Iterator<Item = &Cgroup> {
+        let dead = self.dead.with_series();
         let dead = dead.filter_map(|id| self.cgroups.get(&id).map(|it| &**it));
-        // What was counted in some is on the account of their successor.
+        // A successor with the same path has taken the counts of some.
         let dead = dead.filter(|cgroup| cgroup.past.is_some());
         self.all().filter(|it| it.gone.is_none()).chain(dead)
     }
 
-    /// The own cgroups of containers that are not gone.
+    /// The own cgroups of containers that exist.
     pub fn containers(&self) -> impl Iterator<Item = &Cgroup> {
         self.all()
             .filter(|cgroup| cgroup.own && cgroup.rank == Rank::Container && cgroup.gone.is_none())
     }
 
-    /// The keys of all directories that are not gone.
+    /// The keys of all directories that exist.
     pub fn living(&self) -> impl Iterator<Item = CgroupKey> {
         self.all().flat_map(Cgroup::living)
     }
 
-    /// What was counted in cgroups that were never known.
+    /// What the kernel side counted in cgroups that the registry never knew.
     pub fn unknown(&self) -> &Counts {
         &self.unknown
     }
 
-    /// How many cgroups live, and how many are dead and known.
+    /// How many living and how many removed cgroups the registry knows.
     pub fn sizes(&self) -> (usize, usize) {
         let dead = self.dead.len();
         (self.cgroups.len() - dead, dead)
     }
 
-    /// How many cgroups found no room.
+    /// How many cgroups the registry had no room for.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 }
 
-/// Whose it was, for who gives way where the dead are too many.
-fn owner_of(cgroup: &Cgroup) -> Owner {
+/// The owner of a removed cgroup, which decides who gives way when too many are remembered.
+fn owner_of(cgroup: &Cgroup) -> DeadOwner {
     match cgroup.user() {
-        _ if !cgroup.is_container() || !cgroup.is_confirmed() => Owner::Other,
-        0 => Owner::Root,
-        user => Owner::User(user),
+        _ if !cgroup.is_container() || !cgroup.is_confirmed() => DeadOwner::Other,
+        0 => DeadOwner::Root,
+        user => DeadOwner::User(user),
     }
 }
 
-/// The non-root cgroups of a task, in the order in which it is counted.
+/// The non-root cgroups of a task, in the order memory, pids, cpu, v2. The kernel side counts the task under the first.
 pub fn keys(task: &Task) -> impl Iterator<Item = CgroupKey> + use<> {
     let cgroups = task.cgroups;
     (0..HIERARCHIES)
@@ -334,16 +325,6 @@ pub fn keys(task: &Task) -> impl Iterator<Item = CgroupKey> + use<> {
             hierarchy: cgroups.hierarchies[i],
             zero: 0,
         })
-}
-
-/// How a container's first process ended, by its wait status (wait(2)).
-pub fn exit(status: u32, oom_killed: bool, duration: u64) -> Exit {
-    Exit {
-        code: (status >> 8) as u8,
-        signal: (status & 0x7f) as u8,
-        oom_killed,
-        duration_ms: duration / 1_000_000,
-    }
 }
 
 #[cfg(test)]

@@ -15,15 +15,16 @@ mod freezer;
 mod ground;
 pub mod leaf;
 mod place;
+mod range;
 mod scope;
 mod stuck;
+pub(crate) mod unified;
 mod wanted;
 
 use agent_host::control::{Control, TASKS};
-use agent_host::hierarchy::{Hierarchies, Mounted, Version};
-use agent_host::system::page_size;
-use agent_limits::limit::Evidence;
-use apply::Limiter;
+use agent_host::hierarchy::{Hierarchies, Mounted};
+use agent_model::hierarchy::Version;
+pub use apply::Evidence;
 pub use begun::Begun;
 pub use error::Error;
 pub use ground::{Ground, tag};
@@ -58,31 +59,6 @@ impl Cgroup {
     /// That of a container that has none.
     pub fn nowhere() -> Self {
         Self::new("")
-    }
-
-    /// Makes it in these hierarchies, with what is to be limited there.
-    fn make(
-        &mut self,
-        places: Vec<Place>,
-        names: &[&str],
-        wanted: &Wanted,
-        swap_implied: bool,
-    ) -> Result<Vec<Note>, Error> {
-        for place in places {
-            let way = place.make(names)?;
-            if place.version == Version::V2 {
-                enable::usual(&way);
-            }
-            self.add(place, way, names);
-        }
-        let limiter = Limiter {
-            made: &self.made,
-            page: page_size(),
-            swap_implied,
-        };
-        let (evidence, notes) = limiter.apply(wanted)?;
-        self.evidence.extend(evidence);
-        Ok(notes)
     }
 
     fn add(&mut self, place: Place, way: Way, names: &[&str]) {

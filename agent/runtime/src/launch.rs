@@ -8,7 +8,6 @@
 //!   command runs, as a [`Running`], or with the step at which it failed.
 
 mod ahead;
-mod apart;
 mod cgroups;
 mod channel;
 mod child;
@@ -16,19 +15,22 @@ mod entry;
 mod error;
 mod executable;
 mod join;
-mod own;
+mod own_mounts;
 mod place;
 mod plan;
 pub mod stage;
 mod stdio;
 mod terminal;
+mod timed_lookup;
 mod wait;
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use agent_host::faults::{self, guarded};
+use agent_host::interrupts::Interrupts;
 use agent_host::pinned::Pinned;
+use agent_network::Network;
 use agent_sys::launch::{Kin, Side, clone, enter as enter_namespace, map_owners, unshare};
 pub use cgroups::Cgroups;
 pub use entry::Entrances;
@@ -40,64 +42,65 @@ use rustix::fs::{Uid, fchown};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 pub use stdio::Stdio;
-pub use wait::Interrupts;
 
 use self::ahead::Ahead;
-use self::channel::{Channel, Report, Word};
+use self::channel::{Channel, ChildReport, LauncherMessage};
 use self::child::Step;
 use self::entry::{Entry, Streams};
 use self::plan::command::Command;
-use self::plan::identity::Identity;
+use self::plan::identity::ProcessIdentity;
 use self::plan::namespaces::{Join, Namespaces};
-use self::plan::{Container, Plan};
-use self::wait::{Guard, Wait};
-use super::order::{Network, Order};
-use super::seccomp;
+use self::plan::{ContainerPlan, Plan};
+use self::wait::{KillGuard, Wait};
+use super::order::Order;
 
-/// A first process that waits for [`Started::go`]. Dropped, it ends.
+/// An init process that waits for [`Started::go`]. It is killed on drop.
 #[derive(Debug)]
 pub struct Started {
-    /// As the host numbers it.
+    /// The pid of the init process, as the host counts.
     pub pid: Pid,
+    /// A descriptor of the init process.
     pub pidfd: OwnedFd,
     channel: Channel,
     steps: &'static [Step],
-    guard: Guard,
-    /// What is ahead where it only builds the container, and is not the one to run the command.
+    guard: KillGuard,
+    /// The entry that runs the command, where the init process only builds the container.
     ahead: Option<Ahead>,
 }
 
-/// The steps of an init process, in their order, as errors and fault points call them.
+/// Returns the names of an init process's steps in their order, as errors and fault points use them.
 pub fn init_steps() -> impl Iterator<Item = &'static str> {
     child::FIRST.iter().map(|step| step.name)
 }
 
-/// The steps of a process that enters a container, likewise.
+/// Returns the names of the steps of a process that enters a container, in their order.
 pub fn exec_steps() -> impl Iterator<Item = &'static str> {
     child::ENTER.iter().map(|step| step.name)
 }
 
-/// The command runs.
+/// A process that runs the command.
 #[derive(Debug)]
 pub struct Running {
+    /// The pid of the init process, as the host counts.
     pub pid: Pid,
+    /// A descriptor of the init process.
     pub pidfd: OwnedFd,
-    /// The other side of the container's terminal, where it was to have one.
+    /// The controller of the container's terminal, where the container has one.
     pub terminal: Option<OwnedFd>,
 }
 
-/// Starts a container's first process.
+/// Starts a container's init process.
 ///
 /// `root` is a detached mount, which becomes the root. The calling process has one thread.
 ///
 /// # Errors
-/// The order asks for what the kernel refuses, or what is not there.
+/// The kernel refuses what the order asks for, or something that the order names does not exist.
 pub fn launch(
     order: &Order,
     root: BorrowedFd<'_>,
     cgroups: &Cgroups<'_>,
     stdio: Stdio,
-    filters: &[seccomp::Program],
+    filters: &[agent_seccomp::FilterProgram],
     interrupts: &mut dyn Interrupts,
 ) -> Result<Started, Error> {
     let Some(process) = order.spec.process() else {
@@ -109,13 +112,13 @@ pub fn launch(
     let connected = matches!(order.network, Network::Veth { .. });
     let mut namespaces = Namespaces::new(order.spec.linux().as_ref().unwrap_or(&empty), connected)?;
     check_members(order)?;
-    let container = Container::new(order, root, &namespaces, cgroups, interrupts)?;
+    let container = ContainerPlan::new(order, root, &namespaces, cgroups, interrupts)?;
     let (steps, stdio, ahead) = if guarded(faults::Guard::Entry)
         && let Some(pids) = namespaces.take_joined(libc::CLONE_NEWPID)
     {
         if order.init {
             return Err(Error::invalid(
-                "--init: the container is in another's pid namespace, whose first process reaps; leave --init out",
+                "--init: the container is in another's pid namespace, whose init process reaps; leave --init out",
             ));
         }
         let (given, ahead) = Ahead::new(pids, &namespaces, process, filters, stdio.above()?)?;
@@ -124,13 +127,12 @@ pub fn launch(
         (&child::FIRST[..], stdio.above()?, None)
     };
     let plan = Plan {
-        steps,
         fault: faults::wanted().and_then(|step| number_of(steps, &step)),
         namespaces,
         container: Some(container),
         joined_root: None,
         stdio,
-        identity: Identity::new(process)?,
+        identity: ProcessIdentity::new(process)?,
         filters,
         command: Command::new(process, "/")?,
         reaper: order
@@ -142,6 +144,7 @@ pub fn launch(
     };
     start(
         &plan,
+        steps,
         cgroups.born,
         process.oom_score_adj(),
         ahead,
@@ -149,12 +152,12 @@ pub fn launch(
     )
 }
 
-/// Whether the namespaces that were opened are of the containers that were named.
+/// Checks that the opened namespaces belong to the containers that the order names.
 fn check_members(order: &Order) -> Result<(), Error> {
     for (name, member) in &order.members {
         member.check().map_err(|_| {
             Error::invalid(format!(
-                "container:{name}: its first process, {}, has ended since it was found; none of its namespaces is joined",
+                "container:{name}: its init process, {}, has ended since it was found; none of its namespaces is joined",
                 member.number()
             ))
         })?;
@@ -162,19 +165,19 @@ fn check_members(order: &Order) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs one more process in a container, in all its namespaces and its root. It enters by itself, and when it is seen
-/// there it has nothing of the host's.
+/// Runs one more process in a container, in all of its namespaces and its root. The process enters by a stage; when the
+/// container can see it, it holds nothing of the host's.
 ///
-/// `container` is its first process.
+/// `container` is the container's init process.
 ///
 /// # Errors
-/// As of [`launch`]; or a signal came, or it took too long.
+/// As of [`launch`]; or a signal came, or the deadline passed.
 pub fn enter(
     container: &Pinned,
     process: &Process,
     entrances: &Entrances<'_>,
     stdio: Stdio,
-    filters: &[seccomp::Program],
+    filters: &[agent_seccomp::FilterProgram],
     interrupts: &mut dyn Interrupts,
 ) -> Result<Running, Error> {
     let (kinds, root) = agent_host::launch::surroundings(container)?;
@@ -230,6 +233,7 @@ fn number_of(steps: &[Step], name: &str) -> Option<usize> {
 
 fn start(
     plan: &Plan<'_>,
+    steps: &'static [Step],
     cgroup: Option<BorrowedFd<'_>>,
     oom_score: Option<i32>,
     ahead: Option<Ahead>,
@@ -241,13 +245,13 @@ fn start(
     let (pid, pidfd) = match born(plan, cgroup, interrupts)? {
         Side::Child => {
             drop(ours);
-            child::run(plan, theirs)
+            child::run(plan, steps, theirs)
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
     faults::point("cloned");
-    let guard = Guard::new(pidfd.try_clone().map_err(|source| Error::Step {
+    let guard = KillGuard::new(pidfd.try_clone().map_err(|source| Error::Step {
         step: "clone",
         subject: "new process".to_owned(),
         source,
@@ -256,7 +260,7 @@ fn start(
         pid,
         pidfd,
         channel: ours,
-        steps: plan.steps,
+        steps,
         guard,
         ahead,
     };
@@ -273,7 +277,7 @@ fn start(
     Ok(started)
 }
 
-/// Clones the process, with the time namespace's clocks set before anybody is in it.
+/// Clones the process. The clocks of its time namespace are set before any process is in that.
 fn born(
     plan: &Plan<'_>,
     cgroup: Option<BorrowedFd<'_>>,
@@ -317,8 +321,8 @@ fn refused(errno: Errno) -> Error {
     }
 }
 
-/// Gives the new user namespace its ids, and the root's files the owners that they have on the host, where their file
-/// system can do that.
+/// Maps the ids of the new user namespace. Gives the root's files the owners that they have on the host, where the file
+/// system supports that.
 fn map(plan: &Plan<'_>, started: &Started) -> Result<(), Error> {
     let namespaces = &plan.namespaces;
     let mapped = agent_host::launch::map_ids(started.pid, &namespaces.uid_map, &namespaces.gid_map);
@@ -338,25 +342,28 @@ fn map(plan: &Plan<'_>, started: &Started) -> Result<(), Error> {
     }
     started
         .channel
-        .say(Word::Mapped)
+        .say(LauncherMessage::Mapped)
         .map_err(|errno| Error::step("map", "new process", errno))
 }
 
 impl Started {
-    /// Ends it, and says at what it had failed by then, if it had.
+    /// Kills the process, and returns the error of the step that failed before, if one did.
     pub fn failure(self) -> Option<Error> {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         let until = Instant::now() + wait::DYING;
         // One that cannot die, as where a file system hangs, tells nothing.
         while wait::comes(self.channel.descriptor().ok()?, until) {
             match self.channel.hear().ok()? {
-                Report::Failed {
+                ChildReport::Failed {
                     step,
                     errno,
                     subject,
                 } => return Some(self.error(step, errno, subject)),
-                Report::Closed => return None,
-                Report::Terminal(_) | Report::Fault | Report::Born { .. } | Report::Built => {}
+                ChildReport::Closed => return None,
+                ChildReport::Terminal(_)
+                | ChildReport::Fault
+                | ChildReport::Born { .. }
+                | ChildReport::Built => {}
             }
         }
         None
@@ -368,11 +375,10 @@ impl Started {
         Error::of_step(name, errno, subject)
     }
 
-    /// Lets it join the cgroups of v1 whose files `tasks` these are, and go on to the command.
-    ///
+    /// Lets the process join the cgroups of v1 whose files `tasks` are given, and execute the command.
     /// # Errors
-    /// What failed in it since the clone; its [`Error::status`] is docker's exit status for that. The process has then
-    /// ended and been waited for. Or a signal came, or it took too long.
+    /// A step failed since the clone; [`Error::status`] is docker's exit status for it. The process has ended and was
+    /// reaped. Or a signal came, or the deadline passed.
     pub fn go(
         mut self,
         entrances: &Entrances<'_>,
@@ -397,27 +403,27 @@ impl Started {
         })
     }
 
-    /// Hears what it says until it has built the container, or runs the command: the container's terminal, where it has
-    /// one.
+    /// Reads the process's messages until the container is built or the command runs. Returns the container's terminal,
+    /// where it has one.
     fn hear_out(&self, interrupts: &mut dyn Interrupts) -> Result<Option<OwnedFd>, Error> {
-        const WHAT: &str = "the container's first process";
+        const WHAT: &str = "the container's init process";
         let failed = |errno| Error::step("go", WHAT, errno);
         let mut wait = Wait::new(interrupts, WHAT, wait::PATIENCE);
         let mut terminal = None;
         loop {
             wait.until(self.channel.descriptor().map_err(failed)?, || {})?;
             match self.channel.hear().map_err(failed)? {
-                Report::Terminal(received) => terminal = Some(received),
-                Report::Fault => faults::die(),
-                Report::Failed {
+                ChildReport::Terminal(received) => terminal = Some(received),
+                ChildReport::Fault => faults::die(),
+                ChildReport::Failed {
                     step,
                     errno,
                     subject,
                 } => return Err(self.error(step, errno, subject)),
-                Report::Born { .. } => {}
-                Report::Built => return Ok(terminal),
-                Report::Closed if self.ahead.is_some() => return Err(failed(Errno::CHILD)),
-                Report::Closed => return Ok(terminal),
+                ChildReport::Born { .. } => {}
+                ChildReport::Built => return Ok(terminal),
+                ChildReport::Closed if self.ahead.is_some() => return Err(failed(Errno::CHILD)),
+                ChildReport::Closed => return Ok(terminal),
             }
         }
     }

@@ -1,20 +1,16 @@
-//! `agent run`: launches containers.
+//! Launches containers (`agent run`) and cleans up after them.
 //!
-//! An [`order::Order`] says what is wanted; its OCI `Spec` says all that OCI can say. Data flows one way: flags → order →
-//! cgroup, root file system → launch → supervision. The process that launches has one thread, from its start to the
-//! container's end.
+//! An [`order::Order`] describes a container, and its OCI `Spec` everything that OCI can express. Data flows one way:
+//! flags → order → cgroup, root file system → launch → supervision. The process that launches has one thread until the
+//! container ends.
+
+#![warn(missing_docs, unreachable_pub)]
 
 pub mod cgroup;
 pub mod launch;
-mod lookup;
-pub mod network;
 pub mod order;
-pub mod propagation;
-pub mod root;
-pub mod rootless;
-pub mod seccomp;
 mod setting;
 pub mod spec;
 pub mod state;
 pub mod supervise;
-pub mod terminal;
+mod terminal;

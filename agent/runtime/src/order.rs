@@ -1,52 +1,61 @@
-//! What is wanted of a container: values, made from flags or a bundle, that the launcher carries out.
+//! The order of a container: values, made from flags or a bundle, that the launcher carries out.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use agent_host::pinned::Pinned;
-use agent_model::text;
 use agent_model::units::Signal;
+use agent_network::Network;
+use agent_rootfs::RootSource;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
-/// A container to be made.
+/// An order for a container.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// Letters, digits, `_`, `.` and `-`, the first a letter or digit; at most 63.
+    /// The name: letters, digits, `_`, `.` and `-`, the first a letter or digit; at most 63.
     pub name: String,
-    /// What OCI can say. `linux.cgroups_path` is the cgroup's path below the root of each hierarchy, `/agent/NAME`;
-    /// `root.path` is not used: [`Order::root`] says more.
+    /// Everything that OCI can express. `linux.cgroups_path` is the cgroup's path below the root of each hierarchy,
+    /// `/agent/NAME`. `root.path` is not used, because [`Order::root`] holds more.
     pub spec: Spec,
-    pub root: Root,
+    /// The source of the root file system.
+    pub root: RootSource,
+    /// The interfaces of the network namespace.
     pub network: Network,
-    /// The first processes of the containers whose namespaces the spec names by `/proc/PID/ns`.
+    /// The init processes of the containers whose namespaces the spec names by `/proc/PID/ns`.
     pub members: BTreeMap<String, Pinned>,
+    /// The system call that changes the root.
     pub change_root: ChangeRoot,
-    /// A reaper is pid 1, and the command its child.
+    /// Whether a reaper is pid 1, and the command its child.
     pub init: bool,
-    /// `process.terminal` of the spec says whether there is a terminal.
+    /// Whether the container reads the caller's standard input. `process.terminal` of the spec tells whether it has a
+    /// terminal.
     pub interactive: bool,
+    /// The caller returns once the container has started (`-d`).
     pub detach: bool,
-    /// Remove its state when it ends (`--rm`); else `agent wait` and `agent logs` still find a detached one.
+    /// Whether the state is removed when the container ends (`--rm`). Else `agent wait` and `agent logs` find a
+    /// detached container afterwards.
     pub remove: bool,
-    /// How much is kept of what a detached one writes.
+    /// The bounds of a detached container's log.
     pub log: LogLimits,
-    /// Memory and swap together follow from `--memory` alone: left out where the kernel does not count swap.
+    /// Whether the limit of memory and swap follows from `--memory` alone. It is left out where the kernel does not
+    /// count swap.
     pub swap_implied: bool,
-    /// [`super::spec::complete`] makes `process` of the spec from it, once the root file system is there. `None`: the spec
-    /// is complete as it is.
+    /// What the user asked of the command. [`super::spec::complete`] makes `process` of the spec from it once the root
+    /// file system exists. None where the spec is complete.
     pub asked: Option<Asked>,
-    /// What whoever asked for it is to know.
+    /// Notes for the user.
     pub notes: Vec<String>,
-    /// By which `agent stop` asks it to end; none is SIGTERM.
+    /// The signal by which `agent stop` asks the container to end; none is SIGTERM.
     pub stop_signal: Option<Signal>,
 }
 
-/// How much is kept of what a container writes: `file_bytes` in each of `files` files.
+/// The bounds of a log: `file_bytes` in each of `files` files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLimits {
+    /// The most bytes of a file.
     pub file_bytes: u64,
+    /// The number of files.
     pub files: u32,
 }
 
@@ -60,15 +69,16 @@ impl Default for LogLimits {
     }
 }
 
-/// What was asked of the command, where an image and the files of the root file system have a say too.
+/// What the user asked of the command. An image and the root file system complete it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// Replaces the image's entrypoint; empty: there is to be none.
+    /// Replaces the image's entrypoint. An empty one removes it.
     pub entrypoint: Option<String>,
     /// The command, or the entrypoint's arguments.
     pub arguments: Vec<String>,
     /// `NAME=VALUE`.
     pub environment: Vec<String>,
+    /// The working directory.
     pub directory: Option<PathBuf>,
     /// `USER[:GROUP]`, names or numbers.
     pub user: Option<String>,
@@ -76,80 +86,12 @@ pub struct Asked {
     pub groups: Vec<String>,
 }
 
-/// What an image says of the command that runs in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ImageConfig {
-    pub entrypoint: Vec<String>,
-    pub command: Vec<String>,
-    /// `NAME=VALUE`.
-    pub environment: Vec<String>,
-    pub directory: Option<PathBuf>,
-    pub user: Option<String>,
-    /// By which `agent stop` asks its command to end.
-    pub stop_signal: Option<Signal>,
-}
-
-/// Where the root file system comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Root {
-    Directory(PathBuf),
-    /// The host's tree, read-only, with a /tmp of its own.
-    Host,
-    /// Programs by name or path, with the libraries that their loader needs.
-    Binaries(Vec<PathBuf>),
-    /// What `docker save` writes, or an OCI layout, as a tar archive.
-    Image(PathBuf),
-}
-
-impl Root {
-    /// Whether it is made of what somebody else chose the size of.
-    pub const fn is_unpacked(&self) -> bool {
-        matches!(self, Self::Image(_))
-    }
-
-    /// What it is called where people look: an image's file until the image has said its name, a directory, `host`,
-    /// or the programs.
-    pub fn name(&self) -> String {
-        text::cut(&self.whole_name()).to_owned()
-    }
-
-    fn whole_name(&self) -> String {
-        match self {
-            Self::Directory(path) | Self::Image(path) => path.display().to_string(),
-            Self::Host => "host".to_owned(),
-            Self::Binaries(paths) => {
-                let names = paths.iter().map(|path| {
-                    let name = path.file_name().unwrap_or(path.as_os_str());
-                    name.to_string_lossy().into_owned()
-                });
-                names.collect::<Vec<_>>().join(",")
-            }
-        }
-    }
-}
-
-/// How the root becomes the root.
+/// The way in which the container's root becomes the root of its processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeRoot {
+    /// pivot_root(2): the host's mounts are detached.
     Pivot,
-    /// For teaching: nothing but the path is changed.
+    /// chroot(2), for teaching: only the path is changed.
     Chroot,
-}
-
-/// What the network namespace holds. Which namespace it is, the spec says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Network {
-    /// The loopback interface, up.
-    None,
-    /// Somebody else's namespace, or the host's: left as it is.
-    Joined,
-    /// A pair of interfaces, one here as `eth0`, its peer on the host.
-    Veth {
-        /// Address and length of the prefix.
-        address: Option<(Ipv4Addr, u8)>,
-        /// A bridge on the host, made where it is not there.
-        bridge: Option<String>,
-    },
 }

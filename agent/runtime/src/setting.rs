@@ -4,7 +4,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 
 /// The path of a setting below `/proc/sys`. The separator that comes first in its name stands between directories, and the
 /// other one for itself (sysctl.d(5)): `net.ipv4.conf.eth0/5.forwarding` and `net/ipv4/conf/eth0.5/forwarding` are one.
-pub fn path(name: &str) -> String {
+pub(crate) fn path(name: &str) -> String {
     if name
         .find(['.', '/'])
         .is_none_or(|at| name[at..].starts_with('/'))
@@ -20,7 +20,7 @@ pub fn path(name: &str) -> String {
 }
 
 /// The name of the setting with this path, with dots between directories, as other runtimes want it.
-pub fn dotted(path: &str) -> String {
+pub(crate) fn dotted(path: &str) -> String {
     let swapped = path.chars().map(|letter| match letter {
         '.' => '/',
         '/' => '.',
@@ -52,7 +52,7 @@ const OWN: [(&str, LinuxNamespaceType, &str); 11] = {
 ///
 /// # Errors
 /// It is no namespace's own, or not one of the container's.
-pub fn check(path: &str, is_new: impl Fn(LinuxNamespaceType) -> bool) -> Result<(), String> {
+pub(crate) fn check(path: &str, is_new: impl Fn(LinuxNamespaceType) -> bool) -> Result<(), String> {
     let fits = |own: &str| match own.ends_with('/') {
         true => path.starts_with(own),
         false => path == own,

@@ -1,14 +1,16 @@
 //! Flags to an order: pure.
 //!
-//! [`Flags`] are what a person wrote, [`Found`] what was looked up on the host for them, [`compile`] makes an [`Order`] of
+//! [`Flags`] are what a person wrote, [`SpecFacts`] what was looked up on the host for them, [`compile`] makes an [`Order`] of
 //! the two. An image and the root file system's /etc/passwd are there only later: [`complete()`] adds what they say.
 
 mod bundle;
 mod complete;
-pub mod environment;
+pub(crate) mod environment;
+mod facts;
 pub mod flags;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod here;
-mod look;
 mod mounts;
 mod name;
 mod namespaces;
@@ -24,49 +26,54 @@ use std::path::PathBuf;
 
 use agent_host::pinned::Pinned;
 use agent_model::text::escape;
+use agent_rootfs::{ImageConfig, RootSource};
 use bundle::Bundle;
 use caps::Capability;
+pub use facts::look;
 pub use flags::Flags;
 use here::Here;
-pub use look::look;
-pub use mounts::Volume;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
-use value::{Clock, IdRange};
+pub use value::Volume;
+use value::{Clock, IdMap};
 
-use super::order::{Asked, ChangeRoot, ImageConfig, Order, Root};
-use super::{seccomp, setting};
+use super::order::{Asked, ChangeRoot, Order};
+use super::setting;
 
-/// The version of OCI's runtime specification that has all that is written here.
+/// The version of OCI's runtime specification that a spec follows.
 const VERSION: &str = "1.2.0";
 
-/// What was looked up on the host.
+/// Facts that were looked up on the host.
 #[derive(Clone, Debug)]
-pub struct Found {
-    /// What the container is called.
+pub struct SpecFacts {
+    /// The name of the container.
     pub name: String,
-    /// Where relative paths begin.
+    /// The directory where relative paths begin.
     pub here: Here,
     /// The caller's own variables.
     pub variables: HashMap<String, String>,
-    /// The first processes of the containers that are named.
+    /// The init processes of the containers that flags name.
     pub containers: BTreeMap<String, Result<Pinned, String>>,
-    /// Numbers of the block devices that are named.
+    /// The numbers of the block devices that flags name.
     pub devices: HashMap<String, (u32, u32)>,
     /// The caller's hard limits, by the names of `--ulimit`.
     pub hard_limits: HashMap<&'static str, u64>,
     /// User ids and group ids that /etc/subuid and /etc/subgid give the caller, or why there are none.
-    pub subordinate: Result<(Vec<IdRange>, Vec<IdRange>), String>,
-    /// What this process can give.
+    pub subordinate: Result<(Vec<IdMap>, Vec<IdMap>), String>,
+    /// The capabilities that this process can give.
     pub capabilities: HashSet<Capability>,
-    /// CPUs that are online.
+    /// The number of online CPUs.
     pub cpus: Option<usize>,
-    /// The caller is an ordinary user, and the container's users are those of a user namespace that is made before.
+    /// Whether the caller is an ordinary user. The container is then in a user namespace that is made before.
     pub rootless: bool,
-    /// What `--bundle` names.
+    /// The bundle that `--bundle` names.
     pub bundle: Option<Bundle>,
 }
 
-/// Why flags, or a bundle, are no order. Docker exits with 125 for all of them.
+/// Why flags or a bundle make no order. Docker exits with 125 for all of these.
+#[allow(
+    missing_docs,
+    reason = "the messages document the variants and their fields"
+)]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("no command to run: name one after the flags, or use an image that has one")]
@@ -109,7 +116,7 @@ pub enum Error {
     #[error("what OCI cannot say")]
     Oci(#[from] oci_spec::OciSpecError),
     #[error(transparent)]
-    Seccomp(#[from] seccomp::Error),
+    Seccomp(#[from] agent_seccomp::Error),
 }
 
 impl Error {
@@ -131,11 +138,11 @@ impl Error {
     }
 }
 
-/// Makes an order of flags. Of files it reads the seccomp profile that they name.
+/// Compiles flags to an order. It reads no file but the seccomp profile that they name.
 ///
 /// # Errors
-/// A value that is none, or flags that exclude each other.
-pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
+/// A value is invalid, or flags exclude each other.
+pub fn compile(flags: &Flags, found: &SpecFacts) -> Result<Order, Error> {
     if let Some(bundle) = &found.bundle {
         return bundle::compile(flags, bundle, found);
     }
@@ -169,7 +176,7 @@ pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
     let source = source(flags, found)?;
     let mut root = oci_spec::runtime::Root::default();
     root.set_path(source.name().into());
-    root.set_readonly(Some(flags.root.read_only || source == Root::Host));
+    root.set_readonly(Some(flags.root.read_only || source == RootSource::Host));
     let mut spec = Spec::default();
     spec.set_version(VERSION.to_owned());
     spec.set_root(Some(root));
@@ -202,24 +209,24 @@ pub fn compile(flags: &Flags, found: &Found) -> Result<Order, Error> {
     })
 }
 
-/// The containers whose namespaces are shared.
-fn members(found: &Found) -> BTreeMap<String, Pinned> {
+/// Returns the containers whose namespaces are shared.
+fn members(found: &SpecFacts) -> BTreeMap<String, Pinned> {
     let found = found.containers.iter();
     let found = found.filter_map(|(name, it)| Some((name.clone(), it.as_ref().ok()?.clone())));
     found.collect()
 }
 
-/// The limits that flags ask for, without what would follow from them for a new container. Of the host it looks up the
-/// devices that they name.
+/// Compiles the limits that flags ask for, without those that would follow from them for a new container. It looks up
+/// the devices that they name.
 ///
 /// # Errors
-/// A value that is none, or flags that exclude each other.
+/// A value is invalid, or flags exclude each other.
 pub fn limits(limits: &flags::Limits) -> Result<LinuxResources, Error> {
-    resources::asked(limits, &look::devices(limits))
+    resources::asked(limits, &facts::devices(limits))
 }
 
-/// Completes the command of an order: entrypoint, arguments, environment, directory and user, by what the image and the
-/// root file system's /etc/passwd and /etc/group say. To be called once, when the root is there and before the launch.
+/// Completes the command of an order (entrypoint, arguments, environment, directory, user) by the image and by the root
+/// file system's /etc/passwd and /etc/group. The caller calls it once, after the root exists and before the launch.
 ///
 /// # Errors
 /// There is no command, or no such user or group.
@@ -231,8 +238,8 @@ pub fn complete(
     complete::complete(order, image, &user::Users::read(root)?)
 }
 
-/// The user that a process is to run as, in a root file system: `user` is `USER[:GROUP]`, names or numbers, and `groups`
-/// more groups. With it the directory that is its home.
+/// Finds a user in a root file system, and the user's home directory. `user` is `USER[:GROUP]`, names or numbers, and
+/// `groups` are more groups.
 ///
 /// # Errors
 /// There is no such user or group.
@@ -244,7 +251,7 @@ pub fn user_in(
     user::Users::read(root)?.find(user, groups)
 }
 
-/// A spec as people read it, the same each time.
+/// Formats a spec for people, the same each time.
 pub fn to_json(spec: &Spec) -> String {
     // A spec has nothing that JSON has not: its maps have texts as keys.
     let mut value = serde_json::to_value(spec).unwrap_or_default();
@@ -263,19 +270,19 @@ pub fn to_json(spec: &Spec) -> String {
     format!("{value:#}\n")
 }
 
-/// Where the root file system comes from.
-fn source(flags: &Flags, found: &Found) -> Result<Root, Error> {
+/// Returns the source of the root file system.
+fn source(flags: &Flags, found: &SpecFacts) -> Result<RootSource, Error> {
     let asked = &flags.root;
     let absolute = |flag, path: &PathBuf| found.here.absolute(flag, path);
     if let Some(path) = &asked.rootfs {
         return Ok(if path.as_os_str() == "host" {
-            Root::Host
+            RootSource::Host
         } else {
-            Root::Directory(absolute("--rootfs", path)?)
+            RootSource::Directory(absolute("--rootfs", path)?)
         });
     }
     if let Some(path) = &asked.image {
-        return Ok(Root::Image(absolute("--image", path)?));
+        return Ok(RootSource::Image(absolute("--image", path)?));
     }
     if asked.bin.is_empty() {
         return Err(Error::NoRoot);
@@ -298,13 +305,13 @@ fn source(flags: &Flags, found: &Found) -> Result<Root, Error> {
         }
     });
     let programs: Result<_, Error> = programs.collect();
-    Ok(Root::Binaries(programs?))
+    Ok(RootSource::Binaries(programs?))
 }
 
-/// The host name, where there is one to be set.
+/// Returns the host name, where the container has a UTS namespace for it.
 fn hostname(
     flags: &Flags,
-    found: &Found,
+    found: &SpecFacts,
     namespaces: &namespaces::Namespaces,
 ) -> Result<Option<String>, Error> {
     let asked = &flags.namespaces.hostname;
@@ -324,7 +331,7 @@ fn hostname(
     }
 }
 
-/// The settings of its namespaces.
+/// Checks the kernel settings of the container's namespaces.
 fn sysctls(
     flags: &Flags,
     namespaces: &namespaces::Namespaces,
@@ -354,8 +361,8 @@ fn time_offsets(flags: &Flags) -> Option<HashMap<String, oci_spec::runtime::Linu
     (!offsets.is_empty()).then_some(offsets)
 }
 
-/// What the image and the root file system have a say in.
-fn asked(flags: &Flags, found: &Found) -> Result<Asked, Error> {
+/// Collects what an image and the root file system complete.
+fn asked(flags: &Flags, found: &SpecFacts) -> Result<Asked, Error> {
     let asked = &flags.process;
     let mut environment = Vec::new();
     for variable in &asked.env {

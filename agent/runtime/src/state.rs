@@ -10,7 +10,7 @@
 //! | `config.json` | the OCI spec that is carried out, for `agent exec` |
 //! | `state.room` | room for the record of how a detached container ended |
 //!
-//! What a detached container wrote is elsewhere ([`logs`]).
+//! `state/logs.rs` tells where the output of a detached container is.
 //!
 //! The lock is one of fcntl(2): it belongs to the process, so that no child keeps it, and the kernel lets it go
 //! whatever the process dies of. A directory whose lock is free and whose record does not say `exited` is what a
@@ -24,33 +24,35 @@ use std::{fs, io};
 
 use agent_host::owner::Owner;
 use agent_host::user_directory::{self, UserDirectory};
-use agent_limits::limit::bound::Bounds;
+use agent_model::limit::Bounds;
 use agent_model::text::note;
 use agent_model::units::Signal;
+use agent_network::Network;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
-use super::order::{ChangeRoot, Network};
+use super::order::ChangeRoot;
 
 mod files;
 mod former;
 mod holder;
 mod lock;
-pub mod logs;
+pub(crate) mod logs;
 mod room;
 
-pub use holder::{Condition, Holder, ends};
+pub use holder::{LockHolder, ProcessCondition, ends};
 pub use lock::{NameClaim, Waiter};
 
-/// Where the state is of the containers that root starts.
+/// The directory with the state of root's containers.
 pub const DIRECTORY: &str = "/run/agent-containers";
 
-/// What the files with a [`Record`] and with the spec are called.
+/// The name of the file with a [`Record`].
 pub const RECORD: &str = "state.json";
+/// The name of the file with the spec.
 pub const CONFIG: &str = "config.json";
 
-/// Where the state of a user's containers may be, on a host whose tree is at `root`: other than [`Store::of_user`], for
-/// whoever looks from outside.
+/// Returns the directories that may hold the state of a user's containers, on a host whose root is `root`. Other users'
+/// commands look there; [`Store::of_user`] is for the user's own.
 pub fn directories_of(root: &Path, user: u32) -> Vec<PathBuf> {
     let (runtime, shared) = match user {
         0 => (root.join("run"), Vec::new()),
@@ -64,77 +66,92 @@ pub fn directories_of(root: &Path, user: u32) -> Vec<PathBuf> {
     own.into_iter().chain(shared).collect()
 }
 
-/// Bytes of a record or a spec: no longer one is written, and whoever reads those of others reads none.
+/// The most bytes of a record or a spec. No longer one is written or read.
 pub const LARGEST: u64 = 1 << 20;
 
-/// Bytes of a name.
+const _: () = assert!(agent_rootfs::MOST_CONFIG_BYTES as u64 <= LARGEST / 2);
+
+/// The most bytes of a name.
 const LONGEST_NAME: usize = 63;
 
-/// What is written of a container.
+/// The record of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
+    /// The name of the container.
     pub name: String,
-    /// What the root file system is called: an image, a directory, `host`, the programs in it.
+    /// The name of the root file system: an image, a directory, `host`, or its programs.
     pub image: String,
-    /// The path of the cgroup in v2, else in the first hierarchy of v1 that has it. Empty where there is none.
+    /// The path of the cgroup in v2, else in the first hierarchy of v1 that has it. It is empty where there is none.
     pub cgroup: PathBuf,
-    /// Its path in each hierarchy that has it, by the hierarchy's controllers; v2 is the empty name. `None`: an agent
-    /// wrote this that made it at `cgroup` in every hierarchy.
+    /// The path of the cgroup in each hierarchy, by the hierarchy's controllers; v2 has the empty name. None where an
+    /// older agent made the cgroup at `cgroup` in every hierarchy.
     #[serde(default)]
     pub cgroups: Option<BTreeMap<String, String>>,
-    /// The cgroup of v2 in which the supervisor is by itself, where the agent made one for that.
+    /// The cgroup of v2 that holds only the supervisor, where the agent made one.
     #[serde(default)]
     pub leaf: Option<PathBuf>,
-    /// When the first process started, in ticks since boot, where no cgroup tells what is the container's.
+    /// The start of the init process in ticks since boot, where no cgroup tells which processes are the container's.
     #[serde(default)]
     pub born: Option<u64>,
-    /// The limits that its caller was under and it is to be under; none where its place is root's, or was said. `None`: an
-    /// agent wrote this that did not keep them.
+    /// The caller's limits, which hold for the container too. They are empty where root or the user chose the place.
+    /// None where an older agent wrote the record.
     #[serde(default)]
     pub bounds: Option<Bounds>,
+    /// The pid of the supervisor.
     pub supervisor: i32,
+    /// How far the container has come.
     pub status: Status,
-    /// RFC 3339.
+    /// The time of creation, as in RFC 3339.
     pub created: String,
+    /// Whether the caller left once the container had started.
     pub detached: bool,
-    /// Whether nothing stays when it ends.
+    /// Whether the state is removed when the container ends.
     pub remove: bool,
+    /// The system call that changed the root.
     pub change_root: ChangeRoot,
+    /// The interfaces of its network namespace.
     pub network: Network,
-    /// By which its command is asked to end, where that is not SIGTERM.
+    /// The signal that asks the command to end, where that is not SIGTERM.
     #[serde(default)]
     pub stop_signal: Option<Signal>,
-    /// Whether a limit of memory and swap together was asked for, where it has one, and does not follow from that of memory.
+    /// Whether the user asked for a limit of memory and swap together, and it does not just follow from that of memory.
     #[serde(default)]
     pub swap_asked: bool,
-    /// The directory of its log, where that is not the one of its state.
+    /// The directory of the log, where that is not the directory of the state.
     #[serde(default)]
     pub log: Option<PathBuf>,
 }
 
 impl Record {
-    /// Whether it stays to be looked at when the container has ended.
+    /// Tells whether the state remains when the container has ended.
     pub const fn stays(&self) -> bool {
         self.detached && !self.remove
     }
 }
 
+/// How far a container has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Not running its program yet.
+    /// The command does not run yet.
     Creating,
+    /// The command runs.
     Running {
-        /// The first process, as the host counts.
+        /// The init process, as the host counts.
         pid: i32,
     },
+    /// The command has ended.
     Exited {
-        /// As the shell has it: 128 and the number of the signal that it died of, else what it gave.
+        /// The exit status, or 128 and the number of the signal that killed the init process.
         code: u8,
     },
 }
 
 /// Why the state cannot be read, made or changed.
+#[allow(
+    missing_docs,
+    reason = "the messages document the variants and their fields"
+)]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
@@ -168,7 +185,7 @@ pub enum Error {
     Locked {
         path: PathBuf,
         seconds: u64,
-        holder: Holder,
+        holder: LockHolder,
     },
     #[error("{}", path.display())]
     Io {
@@ -200,12 +217,12 @@ impl Error {
 #[derive(Clone, Debug)]
 pub struct Store {
     path: PathBuf,
-    /// Where older agents kept it.
+    /// The directory of older agents.
     former: Option<PathBuf>,
 }
 
 impl Store {
-    /// That of the user who calls: to be opened before a user namespace is entered.
+    /// Returns the caller's store. The process opens it before it enters a user namespace.
     pub fn of_user() -> Self {
         let user = rustix::process::geteuid();
         if user.is_root() {
@@ -243,15 +260,15 @@ impl Store {
         Self::at(parent.join("containers"))
     }
 
-    /// The one in /tmp, as long as it holds a container: whoever is not told a directory finds those made before there
-    /// was one.
+    /// Returns the store in /tmp while it holds a container. A user without XDG_RUNTIME_DIR finds there what was made
+    /// before.
     fn in_use_below_tmp(user: u32) -> Option<Self> {
         let places = user_directory::all_of(Path::new("/tmp"), user).into_iter();
         let mut stores = places.map(|path| Self::at(path.join("containers")));
         stores.find(|store| !store.names().is_empty())
     }
 
-    /// The one at `path`, which is made when a container is.
+    /// Returns the store at `path`. The first container makes the directory.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -259,11 +276,12 @@ impl Store {
         }
     }
 
+    /// Returns the directory of the store.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The names of all containers, in no order.
+    /// Returns the names of all containers, in no order.
     pub fn names(&self) -> Vec<String> {
         if self.check().is_err() {
             return Vec::new();
@@ -273,23 +291,23 @@ impl Store {
         names.filter(|name| is_name(name)).collect()
     }
 
-    /// What is written of a container.
+    /// Reads the record of a container.
     ///
     /// # Errors
-    /// [`Error::Unknown`] also where nothing is written yet.
+    /// [`Error::Unknown`], also where nothing is written yet.
     pub fn read(&self, name: &str) -> Result<Record, Error> {
         self.parse(name, RECORD)
     }
 
-    /// The spec that a container was made by.
+    /// Reads the spec by which a container was made.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// The file cannot be read.
     pub fn spec(&self, name: &str) -> Result<Spec, Error> {
         self.parse(name, CONFIG)
     }
 
-    /// What is written of all containers that can be read.
+    /// Reads the records of all containers, and leaves out what cannot be read.
     pub fn records(&self) -> Vec<Record> {
         let names = self.names();
         names.iter().filter_map(|it| self.read(it).ok()).collect()
@@ -306,10 +324,10 @@ impl Store {
         serde_json::from_slice(&bytes).map_err(|source| Error::Malformed { path, source })
     }
 
-    /// The directory of a container, which may not be there.
+    /// Returns the directory of a container, which may not exist.
     ///
     /// # Errors
-    /// Where no container can have this name, or others may write to the store.
+    /// No container can have this name, or others may write to the store.
     pub fn directory(&self, name: &str) -> Result<PathBuf, Error> {
         if !is_name(name) {
             return Err(Error::Name { name: name.into() });
@@ -318,8 +336,8 @@ impl Store {
         Ok(self.path.join(name))
     }
 
-    /// Whether what is there is this user's alone: a record says what is killed and removed, and anybody may have made
-    /// a directory in /tmp before this user did.
+    /// Checks that the store belongs to this user alone. A record tells what is killed and removed, and anybody may
+    /// have made a directory in /tmp first.
     fn check(&self) -> Result<(), Error> {
         let parent = self.path.parent().unwrap_or(&self.path);
         type IsSafe = fn(Owner, &fs::Metadata) -> bool;
@@ -344,7 +362,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes the directory, where it is not there: nobody else may write to it, or to one above it that is made.
+    /// Makes the directory where it does not exist. No other user may write to it, or to a parent that is made.
     fn make(&self) -> Result<(), Error> {
         let parent = self.path.parent().unwrap_or(&self.path);
         for path in [parent, &self.path] {
@@ -359,7 +377,7 @@ impl Store {
     }
 }
 
-/// Says it once, on standard error.
+/// Prints a note once on standard error.
 fn say_instead(planted: &Path, used: &Path) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
@@ -370,7 +388,7 @@ fn say_instead(planted: &Path, used: &Path) {
     });
 }
 
-/// Whether a container can have this name, which is one of a directory too.
+/// Tells whether a container can have this name. A directory has the same name.
 pub fn is_name(name: &str) -> bool {
     let taken = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     name.len() <= LONGEST_NAME

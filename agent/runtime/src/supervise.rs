@@ -1,8 +1,8 @@
-//! From order to end: the process that stays with a container.
+//! Supervises a container from its order to its end.
 //!
-//! It is the one that launches it: the caller itself in the foreground, a copy of the caller for a detached container.
-//! It alone changes the container's state, and removes all that there is of it. What it leaves when it is killed, the
-//! next command of the agent removes ([`sweep`]).
+//! The supervisor is the process that launches: the caller itself in the foreground, a copy of it for a detached
+//! container. It alone changes the container's state, and it removes everything that it made. When it is killed, the
+//! next command of the agent removes the rest ([`sweep`]).
 
 mod clean;
 mod contain;
@@ -11,31 +11,31 @@ mod end;
 mod error;
 pub mod exec;
 mod flow;
-pub mod held;
 mod killing;
 pub mod log;
+pub mod observer;
 mod relay;
 mod signals;
 mod stop;
 mod streams;
+pub mod verifier;
 
-use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::io::Write as _;
 use std::path::Path;
 
 use agent_host::hierarchy::Hierarchies;
-use agent_host::membership::Membership;
+use agent_host::rootless;
 use agent_host::system::page_size;
-use agent_model::text::{self, note as say};
+use agent_model::text::note as say;
 use clean::Rest;
 pub use clean::sweep;
-use detach::{Caller, Split};
+use detach::Split;
 pub use error::Error;
+use observer::Observer;
 pub use stop::{remove, running, stop};
 
-use super::cgroup::{self, Cgroup, Ground, Wanted};
+use super::cgroup::{self, Ground, Wanted};
 use super::order::Order;
-use super::rootless;
 use super::state::Store;
 
 /// Runs a container to its end, or, where the order says so, until it runs detached. The exit status is as docker's:
@@ -73,16 +73,15 @@ fn run_at(order: Order, store: &Store, ground: &Ground, rest: Rest) -> Result<u8
         say(&note);
     }
     if !order.detach {
-        return contain::contain(order, store, ground, Some(rest), &mut Told::Here);
+        return contain::contain(order, store, ground, Some(rest), &mut Observer::User);
     }
     let name = order.name.clone();
     match detach::split().map_err(Error::Detach)? {
         Split::Supervisor(mut caller) => {
-            let mut told = Told::Caller(&mut caller);
-            let ended = contain::contain(order, store, ground, Some(rest), &mut told);
-            // Where the container has started, nobody hears it any more.
+            let ended = contain::contain(order, store, ground, Some(rest), &mut caller);
+            // Once the container has started, the caller has left.
             if let Err(error) = &ended {
-                caller.failed(error.status(), &text::error_line(error));
+                caller.failed(error);
             }
             ended.or(Ok(0))
         }
@@ -93,7 +92,7 @@ fn run_at(order: Order, store: &Store, ground: &Ground, rest: Rest) -> Result<u8
                 sweep(store);
             }
             match heard.failed {
-                Some((status, why)) if !heard.started => Err(Error::Told { status, why }),
+                Some((status, why)) if !heard.started => Err(Error::Reported { status, why }),
                 _ if !heard.started => Err(Error::SupervisorKilled),
                 _ => {
                     // docker prints what the container is called by. Whoever does not read it knows.
@@ -101,66 +100,6 @@ fn run_at(order: Order, store: &Store, ground: &Ground, rest: Rest) -> Result<u8
                     Ok(0)
                 }
             }
-        }
-    }
-}
-
-/// Who is told how the start goes.
-enum Told<'a> {
-    /// Whoever reads standard error.
-    Here,
-    Caller(&'a mut Caller),
-    /// Who looks at the container before it runs, and before it is removed.
-    Verifier(&'a mut held::Verifier),
-}
-
-impl Told<'_> {
-    fn note(&mut self, note: &str) {
-        match self {
-            Self::Here => say(note),
-            Self::Caller(caller) => caller.note(note),
-            Self::Verifier(verifier) => verifier.note(note),
-        }
-    }
-
-    /// The cgroup is made and limited, and what may be in it (on v2) does not run the command yet.
-    fn limited(
-        &mut self,
-        cgroup: &Cgroup,
-        joined: impl FnOnce() -> Result<Membership, agent_host::Error>,
-    ) -> Result<(), Error> {
-        if let Self::Verifier(verifier) = self {
-            let membership = joined().map_err(cgroup::Error::from)?;
-            verifier.limited(cgroup, membership);
-        }
-        Ok(())
-    }
-
-    fn started(&mut self, pid: i32) {
-        match self {
-            Self::Here => {}
-            Self::Caller(caller) => caller.started(),
-            Self::Verifier(verifier) => verifier.started(pid),
-        }
-    }
-
-    /// All processes have ended, and the cgroup is still there.
-    fn ended(&mut self, code: u8) {
-        if let Self::Verifier(verifier) = self {
-            verifier.ended(code);
-        }
-    }
-
-    /// Whether somebody looks at the cgroup before it is removed.
-    const fn looks_at_the_end(&self) -> bool {
-        matches!(self, Self::Verifier(_))
-    }
-
-    /// What ends the container when it is let go.
-    fn leash(&self) -> io::Result<Option<OwnedFd>> {
-        match self {
-            Self::Verifier(verifier) => verifier.leash().map(Some),
-            Self::Here | Self::Caller(_) => Ok(None),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The terminal that `agent run -t` is called from: raw while the container has it, and restored after. And the other side
-//! of a container's.
+//! Sets the terminal of `agent run -t` raw while the container uses it, restores it afterwards, and handles the
+//! container's own terminal.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,14 +14,14 @@ use rustix::termios::{
 ///
 /// # Errors
 /// ioctl_tty(2)'s.
-pub fn other_side(controller: impl AsFd) -> Result<OwnedFd, Errno> {
+pub(crate) fn other_side(controller: impl AsFd) -> Result<OwnedFd, Errno> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     ioctl_tiocgptpeer(controller, flags)
 }
 
 /// A terminal in raw mode. Dropping it restores what it was.
 #[derive(Debug)]
-pub struct Raw {
+pub(crate) struct Raw {
     terminal: OwnedFd,
     before: Termios,
 }
@@ -31,7 +31,7 @@ impl Raw {
     ///
     /// # Errors
     /// It is no terminal.
-    pub fn of(terminal: impl AsFd) -> io::Result<Self> {
+    pub(crate) fn of(terminal: impl AsFd) -> io::Result<Self> {
         let terminal = terminal.as_fd().try_clone_to_owned()?;
         let before = tcgetattr(&terminal)?;
         let mut raw = before.clone();
@@ -50,7 +50,7 @@ impl Drop for Raw {
 }
 
 /// Whose size the container's terminal has: the first of the standard streams that is a terminal.
-pub fn size() -> Option<Winsize> {
+pub(crate) fn size() -> Option<Winsize> {
     let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
     let streams = [input.as_fd(), output.as_fd(), errors.as_fd()];
     let terminal = streams.into_iter().find(|stream| isatty(stream))?;
@@ -58,7 +58,7 @@ pub fn size() -> Option<Winsize> {
 }
 
 /// Gives the container's terminal this terminal's size. Its foreground processes get a SIGWINCH where that is another.
-pub fn follow_size(container: impl AsFd) {
+pub(crate) fn follow_size(container: impl AsFd) {
     if let Some(size) = size() {
         // The container may have ended.
         let _ = tcsetwinsize(container, size);

@@ -3,14 +3,17 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use agent_host::hierarchy::{Hierarchies, Version};
+use agent_host::hierarchy::Hierarchies;
 use agent_host::system::System;
+use agent_model::hierarchy::Version;
 use agent_model::text;
 use agent_tracer::kernel;
-use agent_tracer::kernel::Options;
+use agent_tracer::kernel::TraceOptions;
 use agent_tracer::kernel::choice::Mechanisms;
-use agent_tracer::kernel::probes::{State, Status, see_events};
+use agent_tracer::kernel::probes::{ProbeState, ProbeStatus, see_events};
 use serde::Serialize;
+
+use crate::commands::screen::Output;
 
 /// Show what this kernel and these privileges allow, and why
 ///
@@ -26,12 +29,6 @@ pub struct Args {
     mechanisms: super::mechanisms::MechanismArgs,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Output {
-    Human,
-    Json,
-}
-
 /// The findings.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -43,7 +40,7 @@ struct Report {
     cgroups: Cgroups,
     /// How the agent reaches tracefs, or why it cannot.
     tracefs: String,
-    probes: Vec<Status>,
+    probes: Vec<ProbeStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,7 +58,7 @@ struct Hierarchy {
     mount: String,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let report = examine(args);
     let text = match args.output {
         Output::Human => human(&report),
@@ -102,8 +99,8 @@ fn examine(args: &Args) -> Report {
 }
 
 /// The status of each probe, or the reason why no probe can be loaded.
-fn try_probes(mechanisms: Mechanisms) -> (Vec<Status>, Option<String>) {
-    let options = Options {
+fn try_probes(mechanisms: Mechanisms) -> (Vec<ProbeStatus>, Option<String>) {
+    let options = TraceOptions {
         mechanisms,
         pin: None,
     };
@@ -163,9 +160,9 @@ fn human(report: &Report) -> String {
     }
     for status in &report.probes {
         let (state, reason) = match &status.state {
-            State::Attached => ("attached".to_owned(), None),
-            State::Off => ("off".to_owned(), None),
-            State::Failed { errno, reason } => {
+            ProbeState::Attached => ("attached".to_owned(), None),
+            ProbeState::Off => ("off".to_owned(), None),
+            ProbeState::Failed { errno, reason } => {
                 let errno = errno.clone().unwrap_or_else(|| "failed".to_owned());
                 (errno, Some(reason))
             }

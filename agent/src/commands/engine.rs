@@ -6,25 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use agent_engines::docker;
+use agent_engines::docker::{Client, DockerState, EngineError};
+use agent_engines::witness::ask::Asker;
+use agent_engines::witness::engine::inspect;
+use agent_engines::witness::{Intents, Records};
+use agent_host::hierarchy::Hierarchies;
 use agent_model::lock::lock;
 use agent_model::text;
+use agent_pipeline::PipelineState;
+use agent_pipeline::look::{HostLook, look};
+use agent_registry::claim::Witnesses;
 use agent_registry::registry::Registry;
-use agent_registry::registry::names::Told;
+use agent_registry::registry::names::EngineMessage;
 use anyhow::Context as _;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
-
-use super::known;
-use agent_engines::docker;
-use agent_engines::docker::Client;
-use agent_engines::docker::EngineError;
-use agent_engines::docker::State;
-use agent_engines::witness::Intents;
-use agent_engines::witness::ask::Asker;
-use agent_engines::witness::engine::inspect;
-use agent_pipeline::Shared;
-use agent_pipeline::look::Look;
-use agent_pipeline::look::look;
 
 /// The time that a command waits for an engine's answer. On a busy machine an answer takes seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -44,8 +41,8 @@ pub struct EngineArgs {
 /// An engine whose events this process follows.
 pub struct Engine {
     socket: String,
-    pub state: Arc<State>,
-    told: Receiver<Told>,
+    pub state: Arc<DockerState>,
+    told: Receiver<EngineMessage>,
     asker: Option<Asker>,
 }
 
@@ -93,9 +90,9 @@ impl EngineArgs {
     }
 
     /// Scans the host once, and adds the names that the engine reports in time.
-    pub async fn look(&self) -> anyhow::Result<Look> {
+    pub async fn look(&self) -> anyhow::Result<HostLook> {
         let client = self.connect().await;
-        let witnesses = known::witnesses(Intents::Leave, client.as_ref().map(known::state))?;
+        let witnesses = witnesses(Intents::Leave, client.as_ref().map(state))?;
         let looked = tokio::task::spawn_blocking(move || look(Path::new("/"), &witnesses));
         let mut look = looked.await.context("the look panicked")??;
         if let Some(client) = client {
@@ -120,14 +117,14 @@ impl EngineArgs {
 impl Engine {
     /// Asks the engine for the intended limits of each container that it reports.
     #[must_use]
-    pub fn asking(mut self, shared: &Arc<Shared>) -> Self {
+    pub fn asking(mut self, shared: &Arc<PipelineState>) -> Self {
         let (socket, state) = (self.socket.clone(), Arc::clone(&self.state));
         self.asker = Some(Asker::start(socket, state, telling(shared)));
         self
     }
 
     /// Applies the engine's events to the registry: the queued ones at once, later ones as they arrive.
-    pub fn tell(self, shared: &Arc<Shared>) {
+    pub fn tell(self, shared: &Arc<PipelineState>) {
         let Self {
             socket,
             state,
@@ -137,11 +134,11 @@ impl Engine {
         let tell = telling(shared);
         let looking = Arc::downgrade(shared);
         // The name comes first, because the registry keeps intended limits with the name.
-        let hear = move |told: Told| {
+        let hear = move |told: EngineMessage| {
             let named = told.clone();
             let is_heard = tell(told);
             // Once the engine has answered, the directory of its records is known.
-            if matches!(named, Told::All(_))
+            if matches!(named, EngineMessage::All(_))
                 && let Some(shared) = looking.upgrade()
             {
                 shared.confirm_claims();
@@ -173,14 +170,31 @@ impl Engine {
     }
 }
 
+/// The records and engines that can confirm a claim.
+///
+/// # Errors
+/// The host's hierarchies cannot be found.
+pub(super) fn witnesses(
+    intents: Intents,
+    docker: Option<Arc<DockerState>>,
+) -> anyhow::Result<Witnesses> {
+    let records = Records::new(Hierarchies::discover(Path::new("/"))?, intents, docker);
+    Ok(Witnesses::new(move |claim| records.confirm(claim)))
+}
+
+/// The state of a connected engine.
+pub(super) fn state(client: &Client) -> Arc<DockerState> {
+    Arc::new(client.state())
+}
+
 /// Applies the engine's list of containers to the registry, and asks the engine about claims that no record confirms.
 async fn tell(client: &Client, registry: &mut Registry) -> Result<(), EngineError> {
     let told = client.list().await?;
     let known: HashSet<String> = match &told {
-        Told::All(all) => all.iter().map(|(id, _)| id.clone()).collect(),
+        EngineMessage::All(all) => all.iter().map(|(id, _)| id.clone()).collect(),
         _ => HashSet::new(),
     };
-    registry.tell(told, Instant::now());
+    registry.apply(told, Instant::now());
     let claims = registry.unconfirmed(usize::MAX).into_iter();
     let ids: HashSet<String> = claims.map(|claim| claim.id).collect();
     for id in ids.intersection(&known) {
@@ -192,11 +206,11 @@ async fn tell(client: &Client, registry: &mut Registry) -> Result<(), EngineErro
 }
 
 /// A function that applies a message to the registry. It returns false once the registry has been dropped.
-fn telling(shared: &Arc<Shared>) -> impl Fn(Told) -> bool + Send + 'static {
+fn telling(shared: &Arc<PipelineState>) -> impl Fn(EngineMessage) -> bool + Send + 'static {
     let shared = Arc::downgrade(shared);
     move |told| {
         let shared = shared.upgrade();
-        let known = shared.map(|shared| lock(&shared.registry).tell(told, Instant::now()));
+        let known = shared.map(|shared| lock(&shared.registry).apply(told, Instant::now()));
         known.is_some()
     }
 }

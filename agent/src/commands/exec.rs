@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use agent_runtime::supervise::exec;
 
-use super::elsewhere::{Action, explained};
+use super::other_owners::{ContainerAction, explained};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,13 +54,13 @@ pub struct Args {
     command: Vec<String>,
 }
 
-pub fn run(args: Args) -> ExitCode {
+pub(super) fn run(args: Args) -> ExitCode {
     let request = request(args);
     let status = super::protect().and_then(|()| exec::exec(&request));
     let status = status.map_err(|error| {
         let status = error.status();
         let (name, command) = (&request.container, &request.command);
-        super::complain(explained(error, Action::Exec, name, command).as_ref());
+        super::complain(explained(error, ContainerAction::Exec, name, command).as_ref());
         status
     });
     ExitCode::from(status.unwrap_or_else(|status| status))

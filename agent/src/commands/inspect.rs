@@ -8,28 +8,24 @@ use agent_host::Error;
 use agent_host::membership::Membership;
 use agent_host::pinned::Pinned;
 use agent_host::process::Process;
-use agent_limits::limit::Intent;
+use agent_inventory::containers::ContainerState;
+use agent_inventory::inspect::{ProcessReport, container_of, page, read};
+use agent_inventory::namespaces::{NamespaceQuery, NamespaceState};
+use agent_inventory::{containers, namespaces};
 use agent_model::container::Container;
+use agent_model::limit::Intent;
 use agent_model::text::escape_json;
+use agent_pipeline::look::HostLook;
 use agent_stream::client::ClientError;
 use agent_stream::value::parse_container;
 use agent_stream::{client, socket};
 use anyhow::Context as _;
 
+use super::confirmed::{self, Confirmer, ContainerSearch};
 use super::engine::EngineArgs;
-use super::first_process::own_process;
-use super::known::{self, Fresh, Search};
+use super::init_process::own_process;
 use super::{screen, unit};
-use agent_inventory::containers;
-use agent_inventory::containers::ContainerState;
-use agent_inventory::inspect::Report;
-use agent_inventory::inspect::container_of;
-use agent_inventory::inspect::page;
-use agent_inventory::inspect::read;
-use agent_inventory::namespaces;
-use agent_inventory::namespaces::NamespaceState;
-use agent_inventory::namespaces::Wanted;
-use agent_pipeline::look::Look;
+use crate::commands::screen::Output;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,12 +58,6 @@ pub struct Args {
     engine: EngineArgs,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Output {
-    Human,
-    Json,
-}
-
 /// The source of the lists of containers and namespaces.
 enum Inventory {
     Server {
@@ -75,15 +65,17 @@ enum Inventory {
         /// Whether the server is root's or this user's.
         trusted: bool,
     },
-    Look(Box<Look>),
+    Look(Box<HostLook>),
 }
 
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (inventory, states) = args.inventory().await?;
     let all: Vec<Container> = states.iter().map(|it| it.container.clone()).collect();
     let target = &args.target;
     let is_trusted = matches!(inventory, Inventory::Server { trusted: true, .. });
-    let fresh = Fresh::new(&args.engine).await?.believing_server(is_trusted);
+    let fresh = Confirmer::new(&args.engine)
+        .await?
+        .believing_server(is_trusted);
     let found = process_of(target, &states, &fresh).await;
     let gone = |pid: u32| {
         let why = Process::new(Path::new("/"), pid).unseen();
@@ -96,7 +88,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         if let Some(said) = unit::explained(target) {
             anyhow::bail!(said);
         }
-        anyhow::bail!("{target} is no process's number, and {}", known::NOBODY);
+        anyhow::bail!("{target} is no process's number, and {}", confirmed::NOBODY);
     };
     let pid = NonZeroU32::new(process.number()).context("a process's number")?;
     let namespaces = inventory.namespaces(pid).await?;
@@ -111,7 +103,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Another process may have the same pid by this time.
     let is_itself = process.check().is_ok();
     let report = match read {
-        Ok(report) if is_itself => Report {
+        Ok(report) if is_itself => ProcessReport {
             not_judged: match Membership::of(Path::new("/"), pid.get()) {
                 Ok(membership) => unit::not_judged(&membership).await,
                 Err(_) => Vec::new(),
@@ -133,17 +125,17 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn process_of(
     target: &str,
     states: &[ContainerState],
-    fresh: &Fresh,
+    fresh: &Confirmer,
 ) -> anyhow::Result<Option<Pinned>> {
-    let found = known::running(states);
-    let search = Search::new(target, &found, fresh);
+    let found = confirmed::running(states);
+    let search = ContainerSearch::new(target, &found, fresh);
     let named = search.whole().await?.and_then(|known| known.process);
     // A container of this user's in another user's cgroup is found only by its state.
     let own = || own_process(target);
     let number = || Pinned::open(target.parse().ok()?);
     Ok(match named.or_else(own).or_else(number) {
         Some(process) => Some(process),
-        None => search.begun().await?.and_then(|known| known.process),
+        None => search.by_prefix().await?.and_then(|known| known.process),
     })
 }
 
@@ -173,7 +165,7 @@ impl Args {
     }
 
     /// The intended limits of the process's container, where they are known.
-    async fn intent(&self, pid: u32, all: &[Container], fresh: &Fresh) -> Option<Intent> {
+    async fn intent(&self, pid: u32, all: &[Container], fresh: &Confirmer) -> Option<Intent> {
         let container = container_of(Path::new("/"), pid, all)?;
         let known = fresh.know(&(container, Some(pid))).await?;
         match known.intent(self.engine.socket()).await {
@@ -186,14 +178,14 @@ impl Args {
     }
 
     /// Scans the host in this process.
-    async fn alone(&self) -> anyhow::Result<Box<Look>> {
+    async fn alone(&self) -> anyhow::Result<Box<HostLook>> {
         super::need_privileges("inspect without a server")?;
         super::log_to_stderr("warn");
         Ok(Box::new(self.engine.look().await?))
     }
 }
 
-fn states(look: &Look) -> Vec<ContainerState> {
+fn states(look: &HostLook) -> Vec<ContainerState> {
     let found = containers::find(&look.registry, &look.hierarchies, &look.tasks, None, false);
     let found = found.into_iter();
     found.map(|unread| unread.read(&look.hierarchies)).collect()
@@ -208,9 +200,9 @@ impl Inventory {
     }
 
     async fn all_namespaces(&self, pid: NonZeroU32) -> anyhow::Result<Vec<NamespaceState>> {
-        let wanted = Wanted {
+        let wanted = NamespaceQuery {
             pid: Some(pid),
-            ..Wanted::default()
+            ..NamespaceQuery::default()
         };
         Ok(match self {
             Self::Server { socket, .. } => {

@@ -9,7 +9,7 @@ use agent_runtime::state::Store;
 use agent_runtime::supervise::log::{Reader, Stream};
 use anyhow::Context as _;
 
-use super::elsewhere::{Action, explained};
+use super::other_owners::{ContainerAction, explained};
 
 /// The pause between two reads of a log that is followed.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -36,12 +36,13 @@ pub struct Args {
 }
 
 /// Runs the command. `swept` names containers with a killed supervisor, which this command has just removed.
-pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
     let name = &args.container;
     super::need_not_swept(name, swept)?;
     let waiter = store.waiter(name);
-    let waiter = waiter.map_err(|error| explained(error.into(), Action::Logs, name, &[]))?;
+    let waiter =
+        waiter.map_err(|error| explained(error.into(), ContainerAction::Logs, name, &[]))?;
     let directory = store.log(&args.container)?;
     let mut reader = Reader::open(&directory).with_context(|| {
         format!(

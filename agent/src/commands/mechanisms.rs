@@ -1,13 +1,13 @@
 //! The arguments that choose the mechanisms of tracing.
 
-use agent_tracer::kernel::choice::{Choice, Mechanisms, SyscallProbes};
+use agent_tracer::kernel::choice::{MechanismChoice, Mechanisms, SyscallProbes};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct MechanismArgs {
     /// The mechanism for the probes of a group (unshare, setns or oom), or of all: trampoline, btf (oom
     /// only), syscall (unshare and setns only); may be repeated [default: the first of these that loads]
     #[arg(long = "mechanism", value_name = "[GROUP=]MECHANISM")]
-    choices: Vec<Choice>,
+    choices: Vec<MechanismChoice>,
 
     /// Whether to attach system call tracepoints for unshare and setns, which slow every system call of the
     /// host by about 35 ns; auto: only where no cheaper mechanism loads

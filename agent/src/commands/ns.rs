@@ -7,6 +7,10 @@ use std::process::ExitCode;
 use agent_ebpf::NamespaceType;
 use agent_host::namespace;
 use agent_host::process::Process;
+use agent_inventory::dot::graph;
+use agent_inventory::namespaces;
+use agent_inventory::namespaces::{NamespaceQuery, NamespaceState};
+use agent_inventory::ns::table;
 use agent_model::text::escape_json;
 use agent_stream::value::{parse_container, parse_namespace, parse_pid};
 use agent_stream::{client, socket};
@@ -14,11 +18,6 @@ use anyhow::Context as _;
 
 use super::engine::EngineArgs;
 use super::screen;
-use agent_inventory::dot::graph;
-use agent_inventory::namespaces;
-use agent_inventory::namespaces::NamespaceState;
-use agent_inventory::namespaces::Wanted;
-use agent_inventory::ns::table;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,7 +50,7 @@ pub struct Args {
 
     /// human: a table; json: a list of objects; dot: a graph for graphviz
     #[arg(long, value_name = "human|json|dot", default_value = "human")]
-    output: Output,
+    output: GraphOutput,
 
     /// The unix socket of agent serve; off: ask no server
     #[arg(long, value_name = "PATH|off", env = socket::VARIABLE, default_value = socket::DEFAULT, value_parser = super::socket::asked())]
@@ -62,13 +61,13 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Output {
+enum GraphOutput {
     Human,
     Json,
     Dot,
 }
 
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let wanted = args.wanted();
     let path = format!("/v1/namespaces?{}", wanted.query());
     let states = match client::fetch(&args.socket, &path).await {
@@ -84,15 +83,17 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     args.need_found(&states)?;
     super::print(&match args.output {
-        Output::Human => table(&states, screen::columns(), screen::colour()),
-        Output::Json => escape_json(&serde_json::to_string_pretty(&states)?).into_owned() + "\n",
-        Output::Dot => graph(&states),
+        GraphOutput::Human => table(&states, screen::columns(), screen::colour()),
+        GraphOutput::Json => {
+            escape_json(&serde_json::to_string_pretty(&states)?).into_owned() + "\n"
+        }
+        GraphOutput::Dot => graph(&states),
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Scans the host in this process.
-async fn alone(args: &Args, wanted: &Wanted) -> anyhow::Result<Vec<NamespaceState>> {
+async fn alone(args: &Args, wanted: &NamespaceQuery) -> anyhow::Result<Vec<NamespaceState>> {
     super::need_privileges("ns without a server")?;
     super::log_to_stderr("warn");
     let look = args.engine.look().await?;
@@ -103,8 +104,8 @@ async fn alone(args: &Args, wanted: &Wanted) -> anyhow::Result<Vec<NamespaceStat
 }
 
 impl Args {
-    fn wanted(&self) -> Wanted {
-        Wanted {
+    fn wanted(&self) -> NamespaceQuery {
+        NamespaceQuery {
             kind: self.kind.map(|kind| kind.name().to_owned()),
             container: self.container.clone(),
             pid: self.pid,
@@ -129,7 +130,7 @@ impl Args {
             if let Some(said) = super::unit::explained(container) {
                 anyhow::bail!("--container {said}");
             }
-            anyhow::bail!("--container {container}: {}", super::known::NOBODY);
+            anyhow::bail!("--container {container}: {}", super::confirmed::NOBODY);
         }
         Ok(())
     }

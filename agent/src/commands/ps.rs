@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use agent_inventory::containers::{ContainerState, set_cpu_percent};
+use agent_inventory::ps::table;
+use agent_inventory::{containers, idle};
 use agent_model::text::escape_json;
 use agent_stream::client::ClientError;
 use agent_stream::{client, socket};
@@ -11,11 +14,7 @@ use anyhow::Context as _;
 
 use super::engine::EngineArgs;
 use super::screen;
-use agent_inventory::containers;
-use agent_inventory::containers::ContainerState;
-use agent_inventory::containers::set_cpu_percent;
-use agent_inventory::idle;
-use agent_inventory::ps::table;
+use crate::commands::screen::Output;
 
 /// The time between the two readings of CPU time.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -53,13 +52,7 @@ pub struct Args {
     engine: EngineArgs,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Output {
-    Human,
-    Json,
-}
-
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let states = match of_server(&args).await {
         Ok(states) => states,
         Err(nobody) if nobody.is_no_server() => {

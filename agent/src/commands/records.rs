@@ -3,60 +3,60 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use agent_engines::witness::Intents;
+use agent_pipeline::Pipeline;
 use agent_stream::client;
-use agent_stream::filter::Filter;
-use agent_stream::kind::Kind;
-use agent_stream::record::Record;
-use agent_stream::source::Source;
-use agent_stream::streams::Streams;
-use agent_tracer::kernel::Options;
+use agent_stream::client::EventSource;
+use agent_stream::filter::EventFilter;
+use agent_stream::kind::EventKind;
+use agent_stream::stream_event::StreamEvent;
+use agent_stream::streams::EventStreams;
+use agent_tracer::kernel::TraceOptions;
 use agent_tracer::kernel::choice::Mechanisms;
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use super::engine::EngineArgs;
-use agent_engines::witness::Intents;
-use agent_pipeline::Pipeline;
 
 /// The events that a command wants, and how to get them.
-pub struct Wanted<'a> {
-    pub filter: Filter,
+pub(super) struct EventRequest<'a> {
+    pub filter: EventFilter,
     pub socket: &'a Path,
     /// For tracing in this process, where no server listens.
     pub mechanisms: Mechanisms,
     pub engine: &'a EngineArgs,
 }
 
-impl Wanted<'_> {
+impl EventRequest<'_> {
     /// Opens the stream for `command`. It has every wanted event that happens after this call.
-    pub async fn open(self, command: &str) -> anyhow::Result<Source> {
+    pub(super) async fn open(self, command: &str) -> anyhow::Result<EventSource> {
         match client::connect(self.socket, &self.filter).await {
-            Ok(events) => Ok(Source::Server(events)),
+            Ok(events) => Ok(EventSource::Server(events)),
             Err(nobody) if nobody.is_no_server() => {
                 let said = nobody.named_in_vain();
                 let records = self.alone(command).await.context(nobody)?;
                 said.iter().for_each(|said| super::note(said));
-                Ok(Source::Alone(records))
+                Ok(EventSource::Alone(records))
             }
             Err(error) => Err(error.into()),
         }
     }
 
     /// Traces the host in this process, for this stream alone.
-    async fn alone(self, command: &str) -> anyhow::Result<mpsc::Receiver<Arc<Record>>> {
+    async fn alone(self, command: &str) -> anyhow::Result<mpsc::Receiver<Arc<StreamEvent>>> {
         super::need_privileges(&format!("{command} without a server"))?;
         super::log_to_stderr("warn");
         // A probe has the name of the kind of event that it reports.
         let kinds = self.filter.kinds.clone();
-        let streams = Arc::new(Streams::default());
+        let streams = Arc::new(EventStreams::default());
         let mut stream = streams.open(self.filter)?;
-        let options = Options {
+        let options = TraceOptions {
             mechanisms: self.mechanisms,
             pin: None,
         };
         let engine = self.engine.follow();
         let state = engine.as_ref().map(|engine| Arc::clone(&engine.state));
-        let witnesses = super::known::witnesses(Intents::Leave, state)?;
+        let witnesses = super::engine::witnesses(Intents::Leave, state)?;
         let start = move || Pipeline::start(Path::new("/"), &options, streams, witnesses);
         let pipeline = tokio::task::spawn_blocking(start)
             .await
@@ -66,7 +66,7 @@ impl Wanted<'_> {
             engine.asking(shared).tell(shared);
         }
         super::report_probes(&pipeline, |probe| {
-            let mut others = Kind::ALL.iter().filter(|kind| !kinds.contains(kind));
+            let mut others = EventKind::ALL.iter().filter(|kind| !kinds.contains(kind));
             kinds.is_empty() || others.all(|kind| kind.name() != probe)
         });
         let (sender, receiver) = mpsc::channel(1);

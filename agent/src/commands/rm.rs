@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use agent_runtime::state::Store;
 use agent_runtime::supervise;
 
-use super::elsewhere::{Action, explained};
+use super::other_owners::{ContainerAction, explained};
 
 /// Remove containers that have ended, with their logs
 ///
@@ -23,13 +23,13 @@ pub struct Args {
 }
 
 /// Runs the command. `swept` names containers with a killed supervisor, which this command has just removed.
-pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
     super::each(&args.containers, |name| {
         if swept.iter().any(|it| it == name) {
             return Ok(());
         }
         let removed = supervise::remove(&store, name, args.force);
-        removed.map_err(|error| explained(error, Action::Remove, name, &[]))
+        removed.map_err(|error| explained(error, ContainerAction::Remove, name, &[]))
     })
 }

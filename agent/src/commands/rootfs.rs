@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use agent_runtime::root;
-
 /// Make a root file system from programs of this host, for agent run --rootfs
 ///
 /// Copies the programs, their loaders, and every library that the loaders will look for. It finds the
@@ -27,7 +25,7 @@ pub struct Args {
 
 /// # Errors
 /// A program is not there, or the directory is not empty.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    root::make_directory(&args.directory, &args.bin)?;
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    agent_rootfs::make_directory(&args.directory, &args.bin)?;
     Ok(ExitCode::SUCCESS)
 }

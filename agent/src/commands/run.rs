@@ -3,13 +3,14 @@
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
+use agent_host::rootless;
 use agent_model::text;
 use agent_runtime::order::Order;
 use agent_runtime::spec::Flags;
 use agent_runtime::state::Store;
-use agent_runtime::{root, rootless, spec, supervise};
+use agent_runtime::{spec, supervise};
 
-use super::first_process::first_process;
+use super::init_process::init_process;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,13 +52,13 @@ const USAGE: &str = "agent run --rootfs DIR|host [OPTIONS] COMMAND [ARG]...
        agent run --image FILE [OPTIONS] [COMMAND [ARG]...]
        agent run --bundle DIR [--name NAME] [-d] [-i] [--rm] [--cgroup-parent PATH]";
 
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let flags = &args.flags;
     let print = flags.manner.print_spec;
     if !print && let Err(error) = super::protect() {
         return Ok(super::exit_of_container(Err(error)));
     }
-    let compiled = spec::look(flags, first_process).and_then(|found| spec::compile(flags, &found));
+    let compiled = spec::look(flags, init_process).and_then(|found| spec::compile(flags, &found));
     let order = match compiled {
         Ok(order) => order,
         Err(error) => return Ok(super::exit_of_container(Err(error.into()))),
@@ -77,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn configuration(mut order: Order) -> Result<String, supervise::Error> {
     supervise::sweep(&Store::of_user());
     rootless::enter()?;
-    let tree = root::prepare(&order, &|| Ok(()), None)?;
+    let tree = agent_rootfs::prepare(&order.root, &order.spec, &|| Ok(()), None)?;
     spec::complete(&mut order, tree.image.as_ref(), tree.mount.as_fd())?;
     Ok(spec::to_json(&order.spec))
 }

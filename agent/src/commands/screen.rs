@@ -1,15 +1,22 @@
-//! The width and colour of standard output.
+//! The form, width and colour of what commands print.
 
 use std::env;
 use std::io::{self, IsTerminal as _};
 
 use rustix::termios::tcgetwinsize;
 
+/// The form of what a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    Human,
+    Json,
+}
+
 /// The width without a terminal and without COLUMNS: enough for most events.
 const COLUMNS: usize = 160;
 
 /// The width of the terminal, else the variable COLUMNS, else [`COLUMNS`].
-pub fn columns() -> usize {
+pub(super) fn columns() -> usize {
     let terminal = tcgetwinsize(io::stdout())
         .ok()
         .map(|it| usize::from(it.ws_col));
@@ -19,6 +26,6 @@ pub fn columns() -> usize {
 }
 
 /// Whether to colour the output (<https://no-color.org>).
-pub fn colour() -> bool {
+pub(super) fn colour() -> bool {
     io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
 }

@@ -5,10 +5,17 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use agent_engines::witness::Intents;
 use agent_host::descriptors::raise_limit;
+use agent_metrics::agent::AgentMetrics;
+use agent_metrics::scrape::Scraper;
+use agent_metrics::series::Bounds;
+use agent_metrics::traffic::Traffic;
+use agent_metrics::which::Which;
+use agent_pipeline::Pipeline;
 use agent_stream::socket;
-use agent_stream::streams::Streams;
-use agent_tracer::kernel::Options;
+use agent_stream::streams::EventStreams;
+use agent_tracer::kernel::TraceOptions;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,13 +23,6 @@ use super::engine::EngineArgs;
 use crate::server;
 use crate::server::Server;
 use crate::server::socket::Socket;
-use agent_engines::witness::Intents;
-use agent_metrics::agent::AgentMetrics;
-use agent_metrics::scrape::Scraper;
-use agent_metrics::series::Bounds;
-use agent_metrics::traffic::Traffic;
-use agent_metrics::which::Which;
-use agent_pipeline::Pipeline;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -117,7 +117,7 @@ impl Args {
 }
 
 /// Serves until a signal ends it.
-pub async fn run(args: Args) -> anyhow::Result<()> {
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     super::log_to_stderr("info");
     super::need_privileges("serve")?;
     // Signals are caught before anything is made that must be removed at the end.
@@ -132,7 +132,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         )
     })?;
     let address = listener.local_addr()?;
-    let streams = Arc::new(Streams::default());
+    let streams = Arc::new(EventStreams::default());
     // The kernel measures while this descriptor is open.
     let bpf_stats = args.bpf_stats.then(measure_programs).transpose()?;
     let engine = args.engine.follow();
@@ -150,11 +150,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         &traffic,
     )?;
 
-    let options = Options {
+    let options = TraceOptions {
         mechanisms: args.mechanisms.into(),
         pin: args.pin_path,
     };
-    let witnesses = super::known::witnesses(Intents::Read, state)?;
+    let witnesses = super::engine::witnesses(Intents::Read, state)?;
     let start = tokio::task::spawn_blocking(move || {
         Pipeline::start(std::path::Path::new("/"), &options, streams, witnesses)
     });

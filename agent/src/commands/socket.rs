@@ -11,7 +11,7 @@ use thiserror::Error;
 
 /// Why a value is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ValueError {
+pub(super) enum ValueError {
     #[error(
         "want off or a path with a slash; {} is that file in the working directory",
         here(name)
@@ -35,7 +35,7 @@ fn here(name: &Path) -> String {
 }
 
 /// The socket of the server to ask; `off` asks none.
-pub fn asked() -> impl TypedValueParser<Value = PathBuf> {
+pub(super) fn asked() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|told: OsString| match PathBuf::from(told) {
         path if path == Path::new(OFF) || has_slash(&path) => Ok(path),
         name => Err(ValueError::Asked { name }),
@@ -43,7 +43,7 @@ pub fn asked() -> impl TypedValueParser<Value = PathBuf> {
 }
 
 /// The socket of an engine; `off` and the empty string ask none.
-pub fn of_engine() -> impl TypedValueParser<Value = String> {
+pub(super) fn of_engine() -> impl TypedValueParser<Value = String> {
     StringValueParser::new().try_map(|told: String| match &*told {
         "" | OFF => Ok(told),
         _ if has_slash(Path::new(&told)) => Ok(told),
@@ -52,7 +52,7 @@ pub fn of_engine() -> impl TypedValueParser<Value = String> {
 }
 
 /// The socket that `agent serve` makes.
-pub fn made() -> impl TypedValueParser<Value = PathBuf> {
+pub(super) fn made() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(|told: OsString| match PathBuf::from(told) {
         path if has_slash(&path) => Ok(path),
         name if name == Path::new(OFF) => Err(ValueError::Off),

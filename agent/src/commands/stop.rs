@@ -7,7 +7,7 @@ use agent_runtime::spec::value::number_in;
 use agent_runtime::state::Store;
 use agent_runtime::supervise;
 
-use super::elsewhere::{Action, explained};
+use super::other_owners::{ContainerAction, explained};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,7 +32,7 @@ pub struct Args {
 }
 
 /// Runs the command. `swept` names containers with a killed supervisor, which this command has just removed.
-pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
     let patience = Duration::from_secs(args.time.into());
     super::each(&args.containers, |name| {
@@ -40,6 +40,6 @@ pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
             return Ok(());
         }
         let stopped = supervise::stop(&store, name, patience);
-        stopped.map_err(|error| explained(error, Action::Stop, name, &[]))
+        stopped.map_err(|error| explained(error, ContainerAction::Stop, name, &[]))
     })
 }

@@ -3,17 +3,16 @@
 
 use std::path::Path;
 
+use agent_engines::intent;
 use agent_host::membership::Membership;
 use agent_host::process;
 use agent_model::text;
-
-use agent_engines::intent;
 
 /// The suffixes of units that have a cgroup (systemd.unit(5)).
 const SUFFIXES: [&str; 3] = [".service", ".scope", ".slice"];
 
 /// An explanation where `name` is that of a unit: a process of it, and the commands that show it. None for other names.
-pub fn explained(name: &str) -> Option<String> {
+pub(super) fn explained(name: &str) -> Option<String> {
     if !SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) || name.contains('/') {
         return None;
     }
@@ -33,7 +32,7 @@ pub fn explained(name: &str) -> Option<String> {
 }
 
 /// The limits that the unit of these cgroups asks for and that no command judges. Prints an error where systemd does not answer.
-pub async fn not_judged(membership: &Membership) -> Vec<String> {
+pub(super) async fn not_judged(membership: &Membership) -> Vec<String> {
     match intent::not_judged(membership).await {
         Ok(asked) => asked,
         Err(error) => {

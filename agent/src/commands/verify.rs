@@ -1,23 +1,30 @@
 //! `agent verify`: proves that limits hold, or says why not.
 
 mod arguments;
-mod launched;
-mod standing;
-mod suite;
+mod existing;
 
 use std::process::ExitCode;
 
-pub use arguments::Args;
-use arguments::{Form, Output};
-
-use super::screen;
-use agent_verify::lines;
-use agent_verify::lines::Screen;
-use agent_verify::report::Check;
+use agent_model::text;
+use agent_runtime::spec::flags::Flags;
+use agent_stream::filter::EventFilter;
+use agent_stream::kind;
+use agent_tracer::kernel::choice::{Mechanisms, SyscallProbes};
+use agent_verify::claim::LimitClaim;
+use agent_verify::launched::{self, LimitedCommand, hold_all};
+use agent_verify::lines::{self, ReportScreen};
 use agent_verify::report::Report;
-use agent_verify::report::Scope;
-use agent_verify::report::Subject;
-use agent_verify::report::Workload;
+use agent_verify::run::Watch;
+use agent_verify::suite::{self, SuiteJob};
+use agent_verify::trace::Trace;
+use agent_verify::{Error, weights};
+pub(super) use arguments::Args;
+use arguments::Form;
+
+use super::init_process::init_process;
+use super::records::EventRequest;
+use super::screen;
+use super::screen::Output;
 
 /// The exit status where nothing could be judged.
 const NO_VERDICT: u8 = 2;
@@ -25,43 +32,28 @@ const NO_VERDICT: u8 = 2;
 /// The exit status of misuse (`EX_USAGE` of sysexits.h).
 const MISUSE: u8 = 64;
 
-/// Why there is no report.
-#[derive(Debug)]
-pub enum Failure {
-    /// The arguments contradict each other.
-    Misuse(anyhow::Error),
-    /// The attempt failed, so there is no verdict.
-    NoVerdict(anyhow::Error),
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::NoVerdict(error.into())
-    }
-}
-
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reported = match args.form() {
-        Form::Launch => launched::limits(args),
-        Form::Weights(weights) => launched::weights(args, weights),
-        Form::Suite(jobs) => suite::run(args, jobs),
-        Form::Standing(target) => standing::run(args, &target),
+        Form::Launch => limits(args),
+        Form::Weights(weights) => split(args, &weights.0),
+        Form::Suite(jobs) => run_suite(args, jobs),
+        Form::Standing(target) => existing::run(args, &target),
     };
-    let (error, status) = match reported {
+    let error = match reported {
         Ok(report) => {
             super::print(&text(&report, args)?)?;
             return Ok(ExitCode::from(report.verdict.status()));
         }
-        Err(Failure::Misuse(error)) => (error, MISUSE),
-        Err(Failure::NoVerdict(error)) => (error, NO_VERDICT),
+        Err(error) => error,
     };
     super::complain(error.as_ref());
-    Ok(ExitCode::from(status))
+    let is_misuse = error.downcast_ref().is_some_and(Error::is_misuse);
+    Ok(ExitCode::from(if is_misuse { MISUSE } else { NO_VERDICT }))
 }
 
 fn text(report: &Report, args: &Args) -> anyhow::Result<String> {
     let columns = screen::columns().min(arguments::COLUMNS);
-    let screen = Screen::new(columns, screen::colour());
+    let screen = ReportScreen::new(columns, screen::colour());
     Ok(match (args.output, args.form()) {
         (Output::Json, _) => serde_json::to_string_pretty(report)? + "\n",
         (Output::Human, Form::Suite(_)) => lines::table(report, screen),
@@ -69,20 +61,135 @@ fn text(report: &Report, args: &Args) -> anyhow::Result<String> {
     })
 }
 
-fn report(
-    scope: Scope,
-    subject: Subject,
-    workload: Option<Workload>,
-    checks: Vec<Check>,
-    notes: Vec<String>,
-) -> Report {
-    Report {
-        verdict: Report::overall(&checks),
-        scope,
-        subject,
-        workload,
-        checks,
-        not_judged: Vec::new(),
-        notes,
+/// `agent verify LIMITS… COMMAND`.
+fn limits(args: &Args) -> anyhow::Result<Report> {
+    let command = LimitedCommand::of(flags(args)?, init_process)?;
+    if command.claims().is_empty() {
+        return Err(Error::NoLimit.into());
+    }
+    super::protect()?;
+    launch(args, &command)
+}
+
+/// Launches a command, and judges its limits.
+fn launch(args: &Args, command: &LimitedCommand) -> anyhow::Result<Report> {
+    let held = hold_all(std::slice::from_ref(command))?;
+    super::runtime()?.block_on(async {
+        let (trace, note) = trace(args, command.claims()).await;
+        let mut line = ProgressLine::new();
+        let mut show = |watch: &Watch| line.show(watch);
+        let judged = command.judge(held, trace.as_ref(), args.time, &mut show);
+        let judged = judged.await;
+        line.clear();
+        let mut report = judged?;
+        report.notes.splice(0..0, note);
+        Ok(report)
+    })
+}
+
+/// `agent verify --weights`.
+fn split(args: &Args, weights: &[u64]) -> anyhow::Result<Report> {
+    let commands = LimitedCommand::with_weights(flags(args)?, weights, init_process)?;
+    super::protect()?;
+    let held = hold_all(&commands)?;
+    let time = args.time.unwrap_or(weights::USUAL);
+    Ok(super::runtime()?.block_on(launched::judge_weights(&commands, held, time))?)
+}
+
+/// `agent verify --suite`.
+fn run_suite(args: &Args, jobs: &[SuiteJob]) -> anyhow::Result<Report> {
+    suite::check()?;
+    super::protect()?;
+    let reports = jobs.iter().map(|job| {
+        let Some(prepared) = job.prepare(flags(args)?, init_process)? else {
+            return Ok(None);
+        };
+        match &prepared.commands[..] {
+            [command] => launch(args, command).map(Some),
+            commands => {
+                let held = hold_all(commands)?;
+                let judged = launched::judge_weights(commands, held, suite::SHARING);
+                Ok(Some(super::runtime()?.block_on(judged)?))
+            }
+        }
+    });
+    Ok(suite::report(reports.collect::<anyhow::Result<_>>()?))
+}
+
+/// The flags of the container that the workload runs in.
+fn flags(args: &Args) -> anyhow::Result<Flags> {
+    let mut flags = Flags::none()?;
+    flags.command.clone_from(&args.command);
+    flags.limits.clone_from(&args.limits);
+    flags.root.rootfs.clone_from(&args.rootfs);
+    flags.root.bin.clone_from(&args.bin);
+    flags.root.image.clone_from(&args.image);
+    flags.root.volume.clone_from(&args.volume);
+    if args.bin.is_empty() && args.image.is_none() && args.rootfs.is_none() {
+        flags.root.rootfs = Some("host".into());
+    }
+    if flags.root.rootfs.as_deref() == Some("host".as_ref()) {
+        // The rest is read-only, and workloads write to their working directory.
+        flags.process.workdir = Some("/tmp".into());
+    }
+    Ok(flags)
+}
+
+/// Follows the OOM kills. Without a server, and where this process cannot trace, a note says why there are none.
+async fn trace(args: &Args, claims: &[LimitClaim]) -> (Option<Trace>, Option<String>) {
+    if !Trace::is_of_use(claims) {
+        return (None, None);
+    }
+    let wanted = EventRequest {
+        filter: EventFilter {
+            kinds: [kind::EventKind::Oom].into(),
+            ..EventFilter::default()
+        },
+        socket: &args.socket,
+        mechanisms: Mechanisms {
+            syscall_probes: SyscallProbes::Off,
+            ..Mechanisms::default()
+        },
+        engine: &args.engine,
+    };
+    match wanted.open("verify").await {
+        Ok(source) => (Some(Trace::collect(source)), None),
+        Err(error) => {
+            let why = text::error_line(error.as_ref());
+            let note = format!("OOM kills are counted and not traced: {why}");
+            (None, Some(note))
+        }
+    }
+}
+
+/// A line with what is used of each limit, on a terminal only.
+struct ProgressLine {
+    terminal: bool,
+    shown: bool,
+}
+
+impl ProgressLine {
+    fn new() -> Self {
+        use std::io::IsTerminal as _;
+        Self {
+            terminal: std::io::stderr().is_terminal(),
+            shown: false,
+        }
+    }
+
+    fn show(&mut self, watch: &Watch) {
+        if self.terminal {
+            let line = watch.line();
+            let line = text::escape(&line);
+            let line = text::fit(&line, screen::columns().saturating_sub(1));
+            eprint!("\r{line}\x1b[K");
+            self.shown = true;
+        }
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            eprint!("\r\x1b[K");
+        }
     }
 }

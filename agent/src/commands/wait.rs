@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use agent_runtime::state::{Status, Store};
 use anyhow::Context as _;
 
-use super::elsewhere::{Action, explained};
+use super::other_owners::{ContainerAction, explained};
 
 /// Wait until containers have ended, and print their exit statuses
 ///
@@ -19,12 +19,13 @@ pub struct Args {
 }
 
 /// Runs the command. `swept` names containers with a killed supervisor, which this command has just removed.
-pub fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, swept: &[String]) -> anyhow::Result<ExitCode> {
     let store = Store::of_user();
     super::each(&args.containers, |name| {
         super::need_not_swept(name, swept)?;
         let waiter = store.waiter(name);
-        let waiter = waiter.map_err(|error| explained(error.into(), Action::Wait, name, &[]))?;
+        let waiter =
+            waiter.map_err(|error| explained(error.into(), ContainerAction::Wait, name, &[]))?;
         let code = match store.read(name).map(|record| record.status) {
             Ok(Status::Exited { code }) => code,
             _ => waiter

@@ -7,18 +7,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_ebpf::NamespaceType;
-use agent_stream::filter::Filter;
-use agent_stream::kind::Kind;
-use agent_stream::output::{Bounds, End, Format, Screen};
-use agent_stream::source::Source;
+use agent_stream::client::EventSource;
+use agent_stream::filter::EventFilter;
+use agent_stream::kind::EventKind;
+use agent_stream::output::{HumanScreen, OutputEnd, OutputFormat, StopAfter};
 use agent_stream::value::{parse_comm, parse_container, parse_kind, parse_namespace, parse_pid};
 use agent_stream::{output, socket};
 use anyhow::bail;
 
 use super::engine::EngineArgs;
 use super::mechanisms::MechanismArgs;
-use super::records::Wanted;
+use super::records::EventRequest;
 use super::screen;
+use crate::commands::screen::Output;
 
 const EXAMPLES: &str = "\
 An event is shown if it matches any value of each option that is given. Times are UTC. A line
@@ -49,7 +50,7 @@ pub struct Args {
     /// Only events of these kinds: clone, unshare, setns, oom, container, escape, lost (the default), fork,
     /// exec, exit
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = parse_kind)]
-    kinds: Vec<Kind>,
+    kinds: Vec<EventKind>,
 
     /// Events of all kinds: forks, execs and exits as well
     #[arg(long, conflicts_with = "kinds")]
@@ -107,12 +108,6 @@ pub struct Args {
     engine: EngineArgs,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
-    Human,
-    Json,
-}
-
 fn parse_limit(text: &str) -> Result<NonZeroU64, &'static str> {
     text.parse().map_err(|_| "want a whole number above 0")
 }
@@ -126,11 +121,11 @@ fn parse_output(text: &str) -> Result<Output, &'static str> {
 }
 
 /// Writes events to standard output until a bound is reached or nobody reads them any more.
-pub async fn run(args: Args) -> anyhow::Result<()> {
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let stdout = io::stdout();
     let closed = output::closed(stdout.as_fd().try_clone_to_owned()?)?;
     let filter = args.filter();
-    let wanted = Wanted {
+    let wanted = EventRequest {
         filter,
         socket: &args.socket,
         mechanisms: args.mechanisms.clone().into(),
@@ -138,24 +133,24 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     let source = wanted.open("watch").await?;
     let name = match source {
-        Source::Server(_) => "agent serve",
-        Source::Alone(_) => "the tracer",
+        EventSource::Server(_) => "agent serve",
+        EventSource::Alone(_) => "the tracer",
     };
-    let bounds = Bounds {
-        records: args.limit,
+    let bounds = StopAfter {
+        events: args.limit,
         time: args.time,
     };
     match output::run(source, stdout, closed, format(args.output), bounds).await? {
-        End::Bound | End::Closed => Ok(()),
-        End::Source => bail!("{name} ended the stream"),
+        OutputEnd::Bound | OutputEnd::Closed => Ok(()),
+        OutputEnd::Source => bail!("{name} ended the stream"),
     }
 }
 
 impl Args {
-    fn filter(&self) -> Filter {
-        Filter {
+    fn filter(&self) -> EventFilter {
+        EventFilter {
             kinds: if self.all {
-                Kind::ALL.into()
+                EventKind::ALL.into()
             } else {
                 self.kinds.iter().copied().collect()
             },
@@ -168,11 +163,11 @@ impl Args {
     }
 }
 
-fn format(output: Output) -> Format {
+fn format(output: Output) -> OutputFormat {
     let is_terminal = io::stdout().is_terminal();
     match output {
-        Output::Json => Format::Json,
-        Output::Human => Format::Human(Screen {
+        Output::Json => OutputFormat::Json,
+        Output::Human => OutputFormat::Human(HumanScreen {
             columns: screen::columns,
             colour: screen::colour(),
             header: is_terminal,
@@ -291,7 +286,7 @@ mod tests {
     #[test]
     fn the_help_teaches() {
         let help = Command::command().render_long_help().to_string();
-        for kind in Kind::ALL {
+        for kind in EventKind::ALL {
             assert!(help.contains(kind.name()), "{kind:?}");
         }
         for namespace in NamespaceType::ALL {

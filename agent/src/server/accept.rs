@@ -1,4 +1,4 @@
-//! Accepts connections and carries them: each is charged to its peer, has its deadlines, and ends when the server stops.
+//! Accepts connections and serves them. Each is charged to its peer, has deadlines, and ends when the server stops.
 
 use std::convert::Infallible;
 use std::io;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use agent_host::peer::{FarEnd, FarEnds};
 use agent_host::subordinate::{Subordinates, Whose};
+use agent_metrics::traffic::Reason;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -25,7 +26,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::admission::{Admission, Admitted, Peer};
-use agent_metrics::traffic::Reason;
 
 /// Connections that the kernel holds until they are accepted: a flood of them is to find room, for a client that finds none
 /// tries again after a second.
@@ -41,7 +41,7 @@ const DESCRIPTOR_AFTER: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// Where the address cannot be used.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -54,7 +54,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Where connections come from.
-pub trait Entrance {
+pub(super) trait Entrance {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
     /// The next connection.
@@ -68,7 +68,7 @@ pub trait Entrance {
 }
 
 /// The TCP side.
-pub struct Tcp {
+pub(super) struct Tcp {
     listener: TcpListener,
     /// None: the kernel does not tell.
     holders: Option<FarEnds>,
@@ -76,7 +76,7 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    pub fn new(listener: TcpListener) -> Self {
+    pub(super) fn new(listener: TcpListener) -> Self {
         let holders = FarEnds::new();
         if holders.is_none() {
             tracing::warn!(
@@ -137,7 +137,7 @@ impl Entrance for UnixListener {
 }
 
 /// What a side needs to serve its connections.
-pub struct Service {
+pub(super) struct Service {
     pub admission: Arc<Admission>,
     pub router: Router,
     /// Bytes of a request's head, and of an answer that waits for its client beside the kernel's, at most.
@@ -148,7 +148,7 @@ pub struct Service {
 }
 
 /// Accepts connections until the server stops.
-pub async fn serve(mut entrance: impl Entrance, service: Service) {
+pub(super) async fn serve(mut entrance: impl Entrance, service: Service) {
     let service = Arc::new(service);
     let mut stopping = service.stopping.clone();
     loop {
@@ -209,7 +209,8 @@ fn refusal(reason: Reason, service: &Service) -> String {
     )
 }
 
-async fn carry(
+/// Carries a connection to its end.
+pub(super) async fn carry(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     admitted: Admitted,
     service: Arc<Service>,

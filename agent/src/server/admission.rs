@@ -1,21 +1,20 @@
-//! Who may have how many connections at once. A peer that has too many is refused. Where a side is full, the peer with the
-//! most connections makes room, so that nobody is kept out by another one's. Where each has one, only who is not being
-//! answered does.
+//! Bounds how many connections each peer has.
+//!
+//! A peer above its bound is refused. When a listener is full, the peer with the most connections loses one, so no peer
+//! can lock another out. Where each peer has one, only a connection without a request in progress is closed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
+use agent_metrics::traffic::{Reason, Side, Traffic};
 use agent_model::lock::lock;
 
 use super::patience::Patience;
-use agent_metrics::traffic::Reason;
-use agent_metrics::traffic::Side;
-use agent_metrics::traffic::Traffic;
 
 /// To whom a connection is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Peer {
+pub(super) enum Peer {
     /// A user of this host.
     User(u32),
     /// Somebody on this host who has the range of user ids that begins here.
@@ -28,7 +27,7 @@ pub enum Peer {
 
 impl Peer {
     /// The peer with this address, of another host.
-    pub fn at(address: IpAddr) -> Self {
+    pub(super) fn at(address: IpAddr) -> Self {
         Self::Network(match address.to_canonical() {
             IpAddr::V6(address) => {
                 let [a, b, c, d, ..] = address.segments();
@@ -41,7 +40,7 @@ impl Peer {
 
 /// Connections that may be open at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub(super) struct Bounds {
     pub peer: usize,
     pub side: usize,
 }
@@ -49,7 +48,7 @@ pub struct Bounds {
 impl Bounds {
     /// Those of a side, where this process may have so many descriptors. Both sides have a quarter of them at most, and half is
     /// for cgroups' files: what is left is the agent's own, whatever clients do.
-    pub fn of(side: Side, descriptors: usize) -> Self {
+    pub(super) fn of(side: Side, descriptors: usize) -> Self {
         let share = descriptors / 8;
         match side {
             Side::Tcp => {
@@ -69,7 +68,7 @@ impl Bounds {
 
 /// The connections of one side.
 #[derive(Debug)]
-pub struct Admission {
+pub(super) struct Admission {
     side: Side,
     bounds: Bounds,
     traffic: Arc<Traffic>,
@@ -86,14 +85,14 @@ struct Open {
 
 /// A connection that was admitted. Dropping it makes room.
 #[derive(Debug)]
-pub struct Admitted {
+pub(super) struct Admitted {
     admission: Arc<Admission>,
     number: u64,
     pub patience: Patience,
 }
 
 impl Admission {
-    pub fn new(side: Side, bounds: Bounds, traffic: Arc<Traffic>) -> Arc<Self> {
+    pub(super) fn new(side: Side, bounds: Bounds, traffic: Arc<Traffic>) -> Arc<Self> {
         Arc::new(Self {
             side,
             bounds,
@@ -102,16 +101,16 @@ impl Admission {
         })
     }
 
-    pub fn bounds(&self) -> Bounds {
+    pub(super) fn bounds(&self) -> Bounds {
         self.bounds
     }
 
-    pub fn count(&self, reason: Reason) {
+    pub(super) fn count(&self, reason: Reason) {
         self.traffic.count(self.side, reason);
     }
 
     /// Admits a connection of `peer`, or says why not.
-    pub fn admit(self: &Arc<Self>, peer: Peer) -> Result<Admitted, Reason> {
+    pub(super) fn admit(self: &Arc<Self>, peer: Peer) -> Result<Admitted, Reason> {
         let mut open = lock(&self.open);
         let has = open.by_peer.get(&peer).copied().unwrap_or_default();
         // Who cannot be told from others must not keep them out.
@@ -176,7 +175,7 @@ impl Open {
 
 impl Admitted {
     /// It is closed because of this.
-    pub fn count(&self, reason: Reason) {
+    pub(super) fn count(&self, reason: Reason) {
         self.admission.count(reason);
     }
 }

@@ -1,4 +1,4 @@
-//! The text of `/metrics` on its way to its readers, who share it.
+//! The text of `/metrics`, which its readers share.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -17,18 +17,18 @@ const HELD_TEXTS: usize = 2;
 /// Why an answer is cut short.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer was read so slowly that newer ones needed its memory")]
-pub struct TooSlow;
+pub(super) struct TooSlow;
 
 /// The text of one scrape.
 #[derive(Debug)]
-pub struct Text {
+pub(super) struct Text {
     /// None: its memory was needed.
     chunks: Mutex<Option<Vec<Bytes>>>,
     bytes: usize,
 }
 
 impl Text {
-    pub fn new(chunks: impl Iterator<Item = String>) -> Self {
+    pub(super) fn new(chunks: impl Iterator<Item = String>) -> Self {
         let chunks: Vec<_> = chunks.map(Bytes::from).collect();
         Self {
             bytes: chunks.iter().map(Bytes::len).sum(),
@@ -55,12 +55,12 @@ impl Drop for Text {
 
 /// The texts that somebody reads.
 #[derive(Debug, Default)]
-pub struct Held(Mutex<VecDeque<Weak<Text>>>);
+pub(super) struct Held(Mutex<VecDeque<Weak<Text>>>);
 
 impl Held {
     /// Takes a new one. Where all of them are too large, the oldest lose their memory: who has not read one by the time of so
     /// many others is slow.
-    pub fn push(&self, text: &Arc<Text>) {
+    pub(super) fn push(&self, text: &Arc<Text>) {
         let mut held = lock(&self.0);
         held.retain(|text| text.strong_count() > 0);
         held.push_back(Arc::downgrade(text));
@@ -77,7 +77,7 @@ impl Held {
 }
 
 /// A text as the body of an answer.
-pub struct Answer {
+pub(super) struct Answer {
     text: Arc<Text>,
     next: usize,
     left: usize,

@@ -1,12 +1,12 @@
-//! `/v1/events`: the stream, as NDJSON.
+//! Serves `/v1/events`, the stream of events, as NDJSON.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use agent_model::text;
 use agent_stream::query;
-use agent_stream::record::Record;
-use agent_stream::streams::Stream;
+use agent_stream::stream_event::StreamEvent;
+use agent_stream::streams::EventStream;
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
@@ -26,7 +26,7 @@ const LINE: usize = 1 << 12;
 /// Events from now on, one JSON object a line, until the reader goes or the server stops.
 ///
 /// A reader may be idle for as long as nothing waits for it. One that takes nothing of what waits is given up.
-pub async fn events(
+pub(super) async fn events(
     State(server): State<Arc<Server>>,
     Extension(patience): Extension<Patience>,
     RawQuery(query): RawQuery,
@@ -59,7 +59,7 @@ fn refuse(status: StatusCode, error: &(dyn std::error::Error + 'static)) -> Resp
 }
 
 fn lines(
-    stream: Stream,
+    stream: EventStream,
     stopping: watch::Receiver<bool>,
     patience: Patience,
 ) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
@@ -86,7 +86,7 @@ fn lines(
     )
 }
 
-fn push_line(lines: &mut Vec<u8>, record: &Record) {
+fn push_line(lines: &mut Vec<u8>, record: &StreamEvent) {
     // A record is made of strings and numbers: it is always JSON.
     let _ = serde_json::to_writer(&mut *lines, record);
     lines.push(b'\n');
@@ -97,21 +97,21 @@ mod tests {
     use std::pin::pin;
     use std::time::Duration;
 
-    use agent_stream::filter::Filter;
+    use agent_metrics::traffic::Reason;
+    use agent_stream::filter::EventFilter;
     use agent_stream::samples;
-    use agent_stream::streams::Streams;
+    use agent_stream::streams::EventStreams;
     use futures_util::StreamExt as _;
     use tokio::time::{Instant, timeout};
 
     use super::*;
-    use agent_metrics::traffic::Reason;
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_may_be_idle_but_takes_what_waits() {
-        let streams = Streams::default();
+        let streams = EventStreams::default();
         let (_stopping, stopped) = watch::channel(false);
         let patience = Patience::new();
-        let stream = streams.open(Filter::default()).unwrap();
+        let stream = streams.open(EventFilter::default()).unwrap();
         let mut lines = pin!(lines(stream, stopped, patience.clone()));
         tokio::select! {
             reason = patience.end() => panic!("an idle stream ended: {reason:?}"),

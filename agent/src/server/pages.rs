@@ -1,11 +1,13 @@
-//! Everything but the stream: metrics, health, containers, namespaces.
+//! Serves metrics, health, containers and namespaces.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use agent_host::namespace;
+use agent_inventory::{containers, idle, namespaces};
 use agent_model::lock::lock;
 use agent_model::text;
+use agent_pipeline::PipelineState;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Query, State};
@@ -15,12 +17,8 @@ use serde::Deserialize;
 
 use super::Server;
 use super::answer::Answer;
-use agent_inventory::containers;
-use agent_inventory::idle;
-use agent_inventory::namespaces;
-use agent_pipeline::Shared;
 
-pub async fn landing() -> Html<&'static str> {
+pub(super) async fn landing() -> Html<&'static str> {
     Html(
         "<!doctype html><title>agent</title><h1>agent</h1>\
          <p>What containers do to the kernel of this host.\
@@ -30,18 +28,18 @@ pub async fn landing() -> Html<&'static str> {
     )
 }
 
-pub async fn healthz() -> &'static str {
+pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-pub async fn readyz(State(server): State<Arc<Server>>) -> Response {
+pub(super) async fn readyz(State(server): State<Arc<Server>>) -> Response {
     match server.pipeline.get() {
         Some(_) => "ready\n".into_response(),
         None => not_ready(),
     }
 }
 
-pub const NOT_READY: &str = "not ready: the probes are being attached\n";
+pub(super) const NOT_READY: &str = "not ready: the probes are being attached\n";
 
 fn not_ready() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, NOT_READY).into_response()
@@ -51,7 +49,9 @@ fn not_ready() -> Response {
 async fn blocking<T, F>(server: Arc<Server>, read: F) -> Response
 where
     T: IntoResponse + Send + 'static,
-    F: FnOnce(&Server, &Arc<Shared>) -> Result<T, Box<dyn std::error::Error>> + Send + 'static,
+    F: FnOnce(&Server, &Arc<PipelineState>) -> Result<T, Box<dyn std::error::Error>>
+        + Send
+        + 'static,
 {
     let _one_of_few = server.lists.acquire().await;
     let making = Arc::clone(&server);
@@ -75,7 +75,7 @@ where
         .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
-pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
+pub(super) async fn metrics(State(server): State<Arc<Server>>) -> Response {
     if server.pipeline.get().is_none() {
         return not_ready();
     }
@@ -91,13 +91,13 @@ pub async fn metrics(State(server): State<Arc<Server>>) -> Response {
 /// The query of `/v1/containers`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WantedContainers {
+pub(super) struct WantedContainers {
     /// Those too that do not run and have no cgroup: that engines have, that are kept, or that are removed and remembered.
     #[serde(default)]
     removed: bool,
 }
 
-pub async fn containers(
+pub(super) async fn containers(
     State(server): State<Arc<Server>>,
     Query(wanted): Query<WantedContainers>,
 ) -> Response {
@@ -128,9 +128,9 @@ pub async fn containers(
     .await
 }
 
-pub async fn namespaces(
+pub(super) async fn namespaces(
     State(server): State<Arc<Server>>,
-    Query(wanted): Query<namespaces::Wanted>,
+    Query(wanted): Query<namespaces::NamespaceQuery>,
 ) -> Response {
     blocking(server, move |_, shared| {
         let tasks = lock(&shared.kernel).snapshot()?;

@@ -1,14 +1,13 @@
-//! How long a connection may stay as it is. One deadline holds at a time: for the first request, then for the whole of an
-//! answer and the next request, or for a stream's reader to take what waits for it.
+//! The deadlines of a connection. One holds at a time: for the first request, then for an answer with the next request,
+//! or for a stream's reader.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use agent_metrics::traffic::Reason;
 use agent_model::lock::lock;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
-
-use agent_metrics::traffic::Reason;
 
 /// A new connection sends its first request within this time.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
@@ -20,7 +19,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 const ANSWERED_FOR: Duration = Duration::from_secs(10);
 
 /// A stream's reader takes something of what waits for it within this time.
-pub const LINES_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const LINES_WITHIN: Duration = Duration::from_secs(60);
 
 /// How often a connection without a deadline is looked at. It is less than any deadline, so none is missed, and setting one
 /// need not wake anybody.
@@ -28,10 +27,10 @@ const LOOK: Duration = Duration::from_secs(30);
 
 /// The patience that the server has with one connection. Clones are of the same connection.
 #[derive(Clone, Debug)]
-pub struct Patience(Arc<Shared>);
+pub(super) struct Patience(Arc<PatienceState>);
 
 #[derive(Debug)]
-struct Shared {
+struct PatienceState {
     state: Mutex<State>,
     asked: Mutex<Option<Instant>>,
     is_cut: Notify,
@@ -47,8 +46,8 @@ enum State {
 
 impl Patience {
     /// That with a connection that was just opened.
-    pub fn new() -> Self {
-        Self(Arc::new(Shared {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(PatienceState {
             state: Mutex::new(State::Until(Instant::now() + REQUEST_WITHIN)),
             asked: Mutex::default(),
             is_cut: Notify::new(),
@@ -56,29 +55,29 @@ impl Patience {
     }
 
     /// The connection may go on for this time from now.
-    pub fn allow(&self, time: Duration) {
+    pub(super) fn allow(&self, time: Duration) {
         self.set(State::Until(Instant::now() + time));
     }
 
     /// The connection asked for something.
-    pub fn answer(&self) {
+    pub(super) fn answer(&self) {
         *lock(&self.0.asked) = Some(Instant::now());
         self.allow(ANSWER_WITHIN);
     }
 
     /// Whether it asked a short while ago.
-    pub fn is_answered(&self) -> bool {
+    pub(super) fn is_answered(&self) -> bool {
         let asked = *lock(&self.0.asked);
         asked.is_some_and(|asked| asked.elapsed() < ANSWERED_FOR)
     }
 
     /// The connection may go on for as long as its client likes.
-    pub fn lift(&self) {
+    pub(super) fn lift(&self) {
         self.set(State::WithoutEnd);
     }
 
     /// Ends the connection.
-    pub fn cut(&self, reason: Reason) {
+    pub(super) fn cut(&self, reason: Reason) {
         self.set(State::Cut(reason));
         self.0.is_cut.notify_one();
     }
@@ -91,7 +90,7 @@ impl Patience {
     }
 
     /// Waits until the connection is to be closed, and says why.
-    pub async fn end(&self) -> Reason {
+    pub(super) async fn end(&self) -> Reason {
         loop {
             let state = *lock(&self.0.state);
             let look = match state {
@@ -109,7 +108,7 @@ impl Patience {
 
     /// Whether the connection is to be closed already.
     #[cfg(test)]
-    pub async fn has_ended(&self) -> bool {
+    pub(crate) async fn has_ended(&self) -> bool {
         tokio::time::timeout(Duration::ZERO, self.end())
             .await
             .is_ok()

@@ -1,4 +1,4 @@
-//! One scrape at a time, however many ask: those who ask while one is made share the next.
+//! Makes one scrape at a time. Requests that come meanwhile share the next one.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 use super::answer::{Held, Text};
 
 /// What a scrape gives, or why it gives nothing.
-pub type Scraped = Result<Arc<Text>, Arc<str>>;
+pub(super) type Scraped = Result<Arc<Text>, Arc<str>>;
 
 /// Makes the texts of scrapes, one after the other.
-pub struct Scrapes {
+pub(super) struct Scrapes {
     make: Box<dyn Fn() -> Result<Text, String> + Send + Sync>,
     queue: Mutex<Queue>,
     held: Held,
@@ -24,7 +24,9 @@ struct Queue {
 }
 
 impl Scrapes {
-    pub fn new(make: impl Fn() -> Result<Text, String> + Send + Sync + 'static) -> Arc<Self> {
+    pub(super) fn new(
+        make: impl Fn() -> Result<Text, String> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             make: Box::new(make),
             queue: Mutex::default(),
@@ -33,7 +35,7 @@ impl Scrapes {
     }
 
     /// The text of a scrape that begins after this call.
-    pub async fn next(self: &Arc<Self>) -> Scraped {
+    pub(super) async fn next(self: &Arc<Self>) -> Scraped {
         let (sender, receiver) = oneshot::channel();
         let is_served = {
             let mut queue = lock(&self.queue);

@@ -1,4 +1,4 @@
-//! The unix socket: one server holds it at a time.
+//! Binds the unix socket, which one server holds at a time.
 
 use std::fs::{DirBuilder, File, Metadata, TryLockError};
 use std::io;
@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 /// Why the socket cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub enum SocketError {
+pub(crate) enum SocketError {
     #[error("--socket {}: held by the agent with pid {pid}; stop that one, or pass another path", path.display())]
     Held { path: PathBuf, pid: String },
     #[error("--socket {}: {} is not a file of this user's; remove it, or pass another path", socket.display(), path.display())]
@@ -29,7 +29,7 @@ pub enum SocketError {
 
 /// The bound socket. Dropping it removes its file.
 #[derive(Debug)]
-pub struct Socket {
+pub(crate) struct Socket {
     path: PathBuf,
     listener: UnixListener,
     _lock: Lock,
@@ -40,7 +40,7 @@ impl Socket {
     ///
     /// # Errors
     /// Where another one holds it, or the path is not writable.
-    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+    pub(crate) fn bind(path: &Path) -> Result<Self, SocketError> {
         let make = |source| SocketError::Make {
             path: path.to_owned(),
             source,
@@ -64,7 +64,7 @@ impl Socket {
     ///
     /// # Errors
     /// Where there are too many descriptors.
-    pub fn listener(&self) -> io::Result<UnixListener> {
+    pub(crate) fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
     }
 }

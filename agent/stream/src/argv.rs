@@ -1,20 +1,21 @@
-//! The arguments of an exec, as they come from the kernel: bytes, bounded. As words they could take
-//! many times as much memory, and whoever executes chooses them.
+//! The arguments of an exec as the kernel sends them: at most 1,024 bytes. As separate strings they could take many times
+//! as much memory, and the process that executes chooses them.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Words, each followed by a NUL, but for a last one that is cut.
+/// The arguments, each followed by a NUL; a cut last argument has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Argv(Box<[u8]>);
 
 impl Argv {
+    /// Copies the bytes of a event.
     pub fn new(bytes: &[u8]) -> Self {
         Self(bytes.into())
     }
 
-    /// What is not UTF-8 in a word is replaced by U+FFFD.
+    /// The arguments one by one. Bytes that are not UTF-8 become U+FFFD.
     pub fn words(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let words = self.0.strip_suffix(b"\0").unwrap_or(&self.0);
         let words = (!self.0.is_empty()).then(|| words.split(|&byte| byte == 0));

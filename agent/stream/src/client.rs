@@ -1,9 +1,9 @@
-//! The stream of a running `agent serve`, over its unix socket.
+//! The client of a running `agent serve`: HTTP over its unix socket.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use agent_model::text::{escape, note};
@@ -16,31 +16,37 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::filter::Filter;
+use super::filter::EventFilter;
 use super::lines::{Lines, LongLine};
 use super::query;
-use crate::socket as place;
+use super::stream_event::StreamEvent;
+use crate::socket::{DEFAULT, OFF};
 
-/// Bytes of a refusal that are read.
+/// The client reads at most this many bytes of a refusal.
 const REFUSAL_MAX: usize = 4096;
-/// Bytes of a whole answer that are read: enough for the containers that a host can have.
+/// The client reads at most this many bytes of an answer: enough for the containers that a host can have.
 const ANSWER_MAX: usize = 256 << 20;
 /// How long the server may take to begin its answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Why there is no stream, or no more of it.
+/// Why the client has no answer, or why its stream ended.
 #[derive(Debug, Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum ClientError {
     #[error("no agent serve on {}", socket.display())]
     NoServer { socket: PathBuf, source: io::Error },
-    #[error("no server is asked (--socket {})", place::OFF)]
+    #[error("no server is asked (--socket {OFF})")]
     Off,
     #[error("whether agent serve listens on {} this user may not find out: {} {reason}; run it with sudo", socket.display(), at.display())]
     Denied {
         socket: PathBuf,
-        /// Who keeps this user out: the socket, or a directory above.
+        /// The path that keeps this user out: the socket, or a directory above.
         at: PathBuf,
         reason: String,
         source: io::Error,
@@ -78,20 +84,20 @@ pub enum ClientError {
     Broken(#[source] hyper::Error),
     #[error("the stream of agent serve ended within a line")]
     Cut,
-    #[error("the stream of agent serve has a line that is no record's")]
+    #[error("the stream of agent serve has a line that is no event's")]
     Line(#[from] LongLine),
 }
 
 impl ClientError {
-    /// Whether nobody listens, so that one may as well do without.
+    /// Whether no server listens or none may be asked, so that a command may look by itself.
     pub fn is_no_server(&self) -> bool {
         matches!(self, Self::NoServer { .. } | Self::Off)
     }
 
-    /// What is to be said where a command goes on without a server: somebody named a socket on which none listens.
+    /// The warning of a command that goes on without a server although the user named a socket.
     pub fn named_in_vain(&self) -> Option<String> {
         match self {
-            Self::NoServer { socket, source } if socket != Path::new(place::DEFAULT) => {
+            Self::NoServer { socket, source } if socket != Path::new(DEFAULT) => {
                 let socket = socket.display();
                 Some(format!(
                     "no agent serve on --socket {socket} ({source}): this command looks by itself"
@@ -105,33 +111,33 @@ impl ClientError {
 /// Whose server may answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
-    /// Anybody's; standard error says whose, if it is neither root's nor this user's.
-    Told,
+    /// Any user's. The client warns on standard error unless the server is root's or this user's.
+    AnyUser,
     /// Root's or this user's.
-    Own,
+    RootOrSelf,
 }
 
-/// Asks the server on `socket` for the events that `filter` wants. Needs a tokio runtime.
-pub async fn connect(socket: &Path, filter: &Filter) -> Result<Events, ClientError> {
+/// Asks the server on `socket` for the events that `filter` matches. Needs a tokio runtime.
+pub async fn connect(socket: &Path, filter: &EventFilter) -> Result<ServerEvents, ClientError> {
     let path = format!("/v1/events?{}", query::write(filter));
-    let body = get(socket, &path, Trust::Told).await?;
-    Ok(Events {
+    let body = get(socket, &path, Trust::AnyUser).await?;
+    Ok(ServerEvents {
         body: Some(body),
         lines: Lines::default(),
     })
 }
 
-/// Asks for the whole of an answer of the server on `socket`, as JSON. Needs a tokio runtime.
+/// Reads the whole JSON answer of the server on `socket` to a GET of `path`. Needs a tokio runtime.
 pub async fn fetch<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, ClientError> {
-    fetch_of(socket, path, Trust::Told).await
+    fetch_of(socket, path, Trust::AnyUser).await
 }
 
-/// Likewise, of root's server or this user's: for what is acted upon and not shown.
+/// Reads an answer as [`fetch`] does, and refuses one of another user's server: for answers that the agent acts upon.
 pub async fn fetch_trusted<T: DeserializeOwned>(
     socket: &Path,
     path: &str,
 ) -> Result<T, ClientError> {
-    fetch_of(socket, path, Trust::Own).await
+    fetch_of(socket, path, Trust::RootOrSelf).await
 }
 
 async fn fetch_of<T: DeserializeOwned>(
@@ -152,10 +158,10 @@ async fn fetch_of<T: DeserializeOwned>(
     })
 }
 
-/// The body of what the server on `socket` answers to a GET of `path`, where that is a good answer.
+/// The body of the answer to a GET of `path`. A status other than 200 is an error.
 async fn get(socket: &Path, path: &str, trust: Trust) -> Result<Incoming, ClientError> {
     let request = request(path)?;
-    if socket == Path::new(place::OFF) {
+    if socket == Path::new(OFF) {
         return Err(ClientError::Off);
     }
     let stream = UnixStream::connect(socket)
@@ -163,8 +169,8 @@ async fn get(socket: &Path, path: &str, trust: Trust) -> Result<Incoming, Client
         .map_err(|source| connect_error(socket, source))?;
     if let Some(user) = stranger(&stream) {
         match trust {
-            Trust::Told => say_stranger(socket, user),
-            Trust::Own => {
+            Trust::AnyUser => warn_of_stranger(socket, user),
+            Trust::RootOrSelf => {
                 let socket = socket.into();
                 return Err(ClientError::Foreign { socket, user });
             }
@@ -190,7 +196,7 @@ async fn get(socket: &Path, path: &str, trust: Trust) -> Result<Incoming, Client
     Ok(body)
 }
 
-/// The user whose process listens, if it is neither root nor this user. What cannot be told is nobody's (the overflow uid).
+/// The user whose process listens, if it is neither root nor this user. An unknown user counts as the overflow uid.
 fn stranger(stream: &UnixStream) -> Option<u32> {
     const OVERFLOW: u32 = 65_534;
     let user = stream.peer_cred().map_or(OVERFLOW, |peer| peer.uid());
@@ -198,8 +204,8 @@ fn stranger(stream: &UnixStream) -> Option<u32> {
     (user != 0 && user != own).then_some(user)
 }
 
-/// Says it once, on standard error: what follows is not the host's word.
-fn say_stranger(socket: &Path, user: u32) {
+/// Warns once, on standard error, that another user wrote what follows.
+fn warn_of_stranger(socket: &Path, user: u32) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
         let socket = socket.display();
@@ -228,7 +234,8 @@ fn connect_error(socket: &Path, source: io::Error) -> ClientError {
     }
 }
 
-/// What keeps this user from a socket: the first directory above that may not be searched, else the socket itself.
+/// The path that keeps this user from a socket, and why: the first directory above that this user may not search, else the
+/// socket itself.
 fn kept_out(socket: &Path) -> (PathBuf, String) {
     let whose = |path: &Path| {
         let found = path.symlink_metadata().ok();
@@ -265,12 +272,12 @@ async fn send(
     request: Request<Empty<Bytes>>,
 ) -> Result<Response<Incoming>, hyper::Error> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends by itself when the body is read or dropped; its error arrives at the body too.
+    // The task ends when the body is read or dropped. Its error arrives at the body too.
     tokio::spawn(connection);
     sender.send_request(request).await
 }
 
-/// The first line of a refusal; what cannot be read of it is left out.
+/// The first line of a refusal, as far as it can be read.
 async fn first_line(mut body: Incoming) -> String {
     let mut text = Vec::new();
     while text.len() < REFUSAL_MAX && !text.contains(&b'\n') {
@@ -284,17 +291,17 @@ async fn first_line(mut body: Incoming) -> String {
     escape(text.lines().next().unwrap_or_default()).into_owned()
 }
 
-/// The lines of a stream: JSON, one record each.
+/// The lines of a stream: one event in JSON each.
 #[derive(Debug)]
-pub struct Events {
-    /// None: the stream has ended.
+pub struct ServerEvents {
+    /// `None`: the stream has ended.
     body: Option<Incoming>,
     lines: Lines,
 }
 
-impl Events {
-    /// The next lines, whole and with their ends; None where the server ended the stream. Some may
-    /// be empty, to keep a connection alive. After an error there is nothing more.
+impl ServerEvents {
+    /// The next whole lines, with their line ends; `None` when the server has ended the stream. The server sends empty
+    /// lines to keep the connection alive. After an error the stream is at its end.
     pub async fn next(&mut self) -> Option<Result<Bytes, ClientError>> {
         let lines = self.read().await.transpose();
         if !matches!(lines, Some(Ok(_))) {
@@ -316,6 +323,46 @@ impl Events {
                 Some(Err(source)) => return Err(ClientError::Broken(source)),
                 None if self.lines.is_empty() => return Ok(None),
                 None => return Err(ClientError::Cut),
+            }
+        }
+    }
+}
+
+/// What a source gives an output.
+#[derive(Debug)]
+pub(crate) enum SourceItem {
+    /// Events in JSON, a line each, as the server wrote them.
+    Lines(Bytes),
+    Event(Arc<StreamEvent>),
+}
+
+/// Where the events of an output come from.
+pub enum EventSource {
+    /// A running `agent serve`.
+    Server(ServerEvents),
+    /// This process, which traces by itself.
+    Alone(mpsc::Receiver<Arc<StreamEvent>>),
+}
+
+impl EventSource {
+    /// The next event or lines of events; `None` at the end.
+    pub(super) async fn next(&mut self) -> Option<Result<SourceItem, ClientError>> {
+        match self {
+            Self::Server(events) => Some(events.next().await?.map(SourceItem::Lines)),
+            Self::Alone(events) => events.recv().await.map(SourceItem::Event).map(Ok),
+        }
+    }
+
+    /// The next events; `None` at the end, and at a line that is not an event.
+    pub async fn events(&mut self) -> Option<Vec<Arc<StreamEvent>>> {
+        match self.next().await?.ok()? {
+            SourceItem::Event(event) => Some(vec![event]),
+            SourceItem::Lines(lines) => {
+                let lines = lines.split(|&byte| byte == b'\n');
+                let lines = lines.filter(|line| !line.is_empty());
+                lines
+                    .map(|line| serde_json::from_slice(line).ok().map(Arc::new))
+                    .collect()
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Which records a watcher wants.
+//! Which events a watcher wants.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -7,31 +7,33 @@ use agent_ebpf::NamespaceType;
 use agent_model::container::{Container, ContainerKind};
 use agent_model::names::is_named;
 
-use super::kind::Kind;
-use super::record::{Caller, Event, Joined, NamespaceCall, Process, Record, Subject};
+use super::kind::EventKind;
+use super::stream_event::{
+    Caller, EventDetails, EventProcess, EventSubject, Joined, NamespaceCall, StreamEvent,
+};
 
-/// What a watcher wants. An empty set asks for nothing in particular; of several values any will
-/// do, and all sets must be content. `lost` always passes: no filter hides a gap.
+/// Which events a watcher wants. An empty set matches every event, a set with values matches an event that has one of
+/// them, and an event must match all sets. `lost` always matches: no filter hides a gap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Empty: all but the frequent ones.
-    pub kinds: BTreeSet<Kind>,
+pub struct EventFilter {
+    /// The wanted kinds. Empty: all kinds but the frequent ones.
+    pub kinds: BTreeSet<EventKind>,
     /// Names, ids, or the first 12 or more hexadecimal digits of ids, of any container in the
     /// event: the caller's, a child's, a victim's, the one whose namespaces are entered.
     pub containers: BTreeSet<String>,
-    /// Of any process or thread in the event, as the host counts them.
+    /// Host pids or tids of any task in the event.
     pub pids: BTreeSet<NonZeroU32>,
-    /// Types that a namespace call asked for or changed, or that an escape is of.
+    /// Namespace types that a call requested or changed, or that a process escaped to.
     pub namespaces: BTreeSet<NamespaceType>,
-    /// Of any process in the event.
+    /// Thread names of any process in the event.
     pub comms: BTreeSet<String>,
-    /// Only what the host's own processes did: outside of containers and sandboxes.
+    /// Whether the caller must be a process of the host, outside of containers and sandboxes.
     pub host: bool,
 }
 
-impl Filter {
-    /// Whether the watcher wants any records of `kind`.
-    pub fn wants(&self, kind: Kind) -> bool {
+impl EventFilter {
+    /// Whether the watcher wants any event of `kind`.
+    pub fn wants(&self, kind: EventKind) -> bool {
         if self.kinds.is_empty() {
             !kind.is_frequent()
         } else {
@@ -41,33 +43,33 @@ impl Filter {
 
     /// Whether the watcher wants any of the frequent kinds.
     pub fn wants_frequent(&self) -> bool {
-        Kind::FREQUENT.into_iter().any(|kind| self.wants(kind))
+        EventKind::FREQUENT.into_iter().any(|kind| self.wants(kind))
     }
 
-    /// Whether the watcher cannot want any fork, exec or exit by the tasks of a cgroup: one that is
-    /// a container's or below it (`container`), or any other.
+    /// Whether no fork, exec or exit by the tasks of a cgroup can match. `container` is the container that the cgroup
+    /// belongs to, if it belongs to one.
     pub fn excludes_cgroup(&self, container: Option<&Container>) -> bool {
         if !self.wants_frequent() {
             return true;
         }
-        // Of any other cgroup, the tasks may be in a container by another hierarchy, or in a sandbox.
+        // The tasks of any other cgroup may be in a container by another hierarchy, or in a sandbox.
         let of_another = !self.containers.is_empty()
             && container.is_some_and(|container| !self.names(container));
         (self.host && container.is_some()) || of_another
     }
 
-    /// Whether the watcher wants `record`.
-    pub fn matches(&self, record: &Record) -> bool {
-        let kind = Kind::of(&record.event);
-        if kind == Kind::Lost {
+    /// Whether the watcher wants this event.
+    pub fn matches(&self, event: &StreamEvent) -> bool {
+        let kind = EventKind::of(&event.details);
+        if kind == EventKind::Lost {
             return true;
         }
         self.wants(kind)
-            && (self.containers.is_empty() || containers(record).any(|it| self.names(it)))
-            && (self.pids.is_empty() || processes(record).any(|it| self.counts(it)))
-            && (self.namespaces.is_empty() || self.touched_by(&record.event))
-            && (self.comms.is_empty() || processes(record).any(|it| self.comms.contains(&it.comm)))
-            && (!self.host || record.caller.as_ref().is_some_and(is_on_host))
+            && (self.containers.is_empty() || containers(event).any(|it| self.names(it)))
+            && (self.pids.is_empty() || processes(event).any(|it| self.counts(it)))
+            && (self.namespaces.is_empty() || self.touched_by(&event.details))
+            && (self.comms.is_empty() || processes(event).any(|it| self.comms.contains(&it.comm)))
+            && (!self.host || event.caller.as_ref().is_some_and(is_on_host))
     }
 
     fn names(&self, container: &Container) -> bool {
@@ -75,15 +77,15 @@ impl Filter {
         wanted.any(|wanted| is_named(&container.name, &container.id, wanted))
     }
 
-    fn counts(&self, process: &Process) -> bool {
+    fn counts(&self, process: &EventProcess) -> bool {
         [process.pid, process.tid]
             .into_iter()
             .filter_map(NonZeroU32::new)
             .any(|id| self.pids.contains(&id))
     }
 
-    fn touched_by(&self, event: &Event) -> bool {
-        if let Event::Escape { namespace, .. } = event {
+    fn touched_by(&self, event: &EventDetails) -> bool {
+        if let EventDetails::Escape { namespace, .. } = event {
             return self.namespaces.iter().any(|it| it.name() == namespace);
         }
         namespace_call(event)
@@ -94,35 +96,32 @@ impl Filter {
 fn is_on_host(caller: &Caller) -> bool {
     let of_host = |container: &Container| match container.kind {
         ContainerKind::Container | ContainerKind::Sandbox => false,
-        // A login session is a scope.
+        // A login session is a scope, and its processes are the host's.
         ContainerKind::Unit | ContainerKind::Cgroup => true,
     };
     !caller.container_unknown && caller.container.as_deref().is_none_or(of_host)
 }
 
-/// The processes of an event beside its caller.
-fn subjects(event: &Event) -> impl Iterator<Item = &Subject> {
+/// The processes of an event other than its caller.
+fn subjects(event: &EventDetails) -> impl Iterator<Item = &EventSubject> {
     let subjects = match event {
-        Event::Clone { child, .. } | Event::Fork { child } => [Some(child), None],
-        Event::Oom(oom) => [Some(&oom.victim), Some(&oom.trigger)],
+        EventDetails::Clone { child, .. } | EventDetails::Fork { child } => [Some(child), None],
+        EventDetails::Oom(oom) => [Some(&oom.victim), Some(&oom.trigger)],
         _ => [None, None],
     };
     subjects.into_iter().flatten()
 }
 
-fn processes(record: &Record) -> impl Iterator<Item = &Process> {
-    let caller = record.caller.iter().map(|it| &it.process);
-    caller.chain(subjects(&record.event).map(|it| &it.process))
+fn processes(event: &StreamEvent) -> impl Iterator<Item = &EventProcess> {
+    let caller = event.caller.iter().map(|it| &it.process);
+    caller.chain(subjects(&event.details).map(|it| &it.process))
 }
 
-fn containers(record: &Record) -> impl Iterator<Item = &Container> {
-    let caller = record
-        .caller
-        .iter()
-        .filter_map(|it| it.container.as_deref());
-    let subjects = subjects(&record.event).filter_map(|it| it.container.as_deref());
-    let joined = match &record.event {
-        Event::Setns {
+fn containers(event: &StreamEvent) -> impl Iterator<Item = &Container> {
+    let caller = event.caller.iter().filter_map(|it| it.container.as_deref());
+    let subjects = subjects(&event.details).filter_map(|it| it.container.as_deref());
+    let joined = match &event.details {
+        EventDetails::Setns {
             joined: Some(Joined::Container(container)),
             ..
         } => Some(&**container),
@@ -131,11 +130,11 @@ fn containers(record: &Record) -> impl Iterator<Item = &Container> {
     caller.chain(subjects).chain(joined)
 }
 
-fn namespace_call(event: &Event) -> Option<&NamespaceCall> {
+fn namespace_call(event: &EventDetails) -> Option<&NamespaceCall> {
     match event {
-        Event::Clone { call, .. } | Event::Unshare { call } | Event::Setns { call, .. } => {
-            Some(call)
-        }
+        EventDetails::Clone { call, .. }
+        | EventDetails::Unshare { call }
+        | EventDetails::Setns { call, .. } => Some(call),
         _ => None,
     }
 }
@@ -162,17 +161,17 @@ mod tests {
     use crate::{query, samples};
 
     /// The filter that `query` asks for.
-    fn filter(query: &str) -> Filter {
+    fn filter(query: &str) -> EventFilter {
         query::parse(query).unwrap()
     }
 
     #[track_caller]
-    fn check(record: &Record, wanted: &[&str], unwanted: &[&str]) {
+    fn check(event: &StreamEvent, wanted: &[&str], unwanted: &[&str]) {
         for query in wanted {
-            assert!(filter(query).matches(record), "{query} wants it");
+            assert!(filter(query).matches(event), "{query} wants it");
         }
         for query in unwanted {
-            assert!(!filter(query).matches(record), "{query} does not want it");
+            assert!(!filter(query).matches(event), "{query} does not want it");
         }
     }
 
@@ -221,7 +220,7 @@ mod tests {
     fn the_start_of_a_path_is_no_id() {
         let service = Some(samples::service());
         check(
-            &samples::by(1, "cron", service, samples::unshare().event),
+            &samples::by(1, "cron", service, samples::unshare().details),
             &[
                 "container=cron.service",
                 "container=/system.slice/cron.service",
@@ -235,7 +234,7 @@ mod tests {
         let (web, service) = (Some(samples::web()), Some(samples::service()));
         let call = || samples::call(&["net"], &[], "0");
         let child = samples::subject(8, "child", web.clone());
-        let clone = Event::Clone {
+        let clone = EventDetails::Clone {
             call: call(),
             child,
         };
@@ -257,7 +256,7 @@ mod tests {
                 7,
                 "nsenter",
                 service.clone(),
-                Event::Setns {
+                EventDetails::Setns {
                     call: call(),
                     joined,
                 },
@@ -265,12 +264,12 @@ mod tests {
             &["container=web-1", "container=cron.service"],
             &["container=db-1"],
         );
-        let Event::Oom(mut oom) = samples::oom().event else {
+        let EventDetails::Oom(mut oom) = samples::oom().details else {
             panic!("not an OOM kill");
         };
         oom.victim.container = service;
         check(
-            &samples::by(4712, "stress-ng-vm", web, Event::Oom(oom)),
+            &samples::by(4712, "stress-ng-vm", web, EventDetails::Oom(oom)),
             &[
                 "container=web-1",
                 "container=cron.service",
@@ -284,39 +283,35 @@ mod tests {
 
     #[test]
     fn a_thread_counts_by_its_own_number() {
-        let mut record = samples::unshare();
-        let process = &mut record.caller.as_mut().unwrap().process;
+        let mut event = samples::unshare();
+        let process = &mut event.caller.as_mut().unwrap().process;
         (process.tid, process.ppid, process.ns_pid) = (1235, 1236, 1237);
-        check(
-            &record,
-            &["pid=1234", "pid=1235"],
-            &["pid=1236", "pid=1237"],
-        );
+        check(&event, &["pid=1234", "pid=1235"], &["pid=1236", "pid=1237"]);
     }
 
     #[test]
     fn a_namespace_counts_when_asked_for_or_changed() {
-        let record = |requested: &[&str], changed: &[(&str, u32, u32)], result| {
+        let event = |requested: &[&str], changed: &[(&str, u32, u32)], result| {
             let call = samples::call(requested, changed, result);
-            samples::by(1, "sh", None, Event::Unshare { call })
+            samples::by(1, "sh", None, EventDetails::Unshare { call })
         };
         check(
-            &record(&["net"], &[], "EPERM"),
+            &event(&["net"], &[], "EPERM"),
             &["namespace=net"],
             &["namespace=user"],
         );
         check(
-            &record(&[], &[("mnt", 1, 2)], "0"),
+            &event(&[], &[("mnt", 1, 2)], "0"),
             &["namespace=mnt", "namespace=mount"],
             &["namespace=net"],
         );
         check(
-            &record(&[], &[("pid_for_children", 1, 2)], "0"),
+            &event(&[], &[("pid_for_children", 1, 2)], "0"),
             &["namespace=pid"],
             &["namespace=time"],
         );
         check(
-            &record(&[], &[("time_for_children", 1, 2)], "0"),
+            &event(&[], &[("time_for_children", 1, 2)], "0"),
             &["namespace=net&namespace=time"],
             &[],
         );
@@ -324,13 +319,18 @@ mod tests {
 
     #[test]
     fn the_host_is_where_no_container_is() {
-        let event = samples::unshare().event;
-        let mut record = samples::by(1, "sh", None, event);
-        check(&record, &["host=true", "host=false"], &[]);
-        record.caller.as_mut().unwrap().container_unknown = true;
-        check(&record, &["host=false"], &["host=true"]);
+        let event = samples::unshare().details;
+        let mut event = samples::by(1, "sh", None, event);
+        check(&event, &["host=true", "host=false"], &[]);
+        event.caller.as_mut().unwrap().container_unknown = true;
+        check(&event, &["host=false"], &["host=true"]);
         check(&samples::unshare(), &["host=false"], &["host=true"]);
-        let mut own = samples::by(1, "sh", Some(samples::service()), samples::unshare().event);
+        let mut own = samples::by(
+            1,
+            "sh",
+            Some(samples::service()),
+            samples::unshare().details,
+        );
         check(&own, &["host=true", "host=false"], &[]);
         for (kind, is_host) in [
             (ContainerKind::Unit, true),
@@ -351,52 +351,52 @@ mod tests {
         }
 
         #[test]
-        fn what_takes_part_is_found(record in samples::record()) {
-            let all = || Filter { kinds: Kind::ALL.into(), ..Filter::default() };
-            prop_assert!(all().matches(&record));
-            for process in processes(&record) {
+        fn what_takes_part_is_found(event in samples::event()) {
+            let all = || EventFilter { kinds: EventKind::ALL.into(), ..EventFilter::default() };
+            prop_assert!(all().matches(&event));
+            for process in processes(&event) {
                 let pids = NonZeroU32::new(process.pid).into_iter().collect();
                 let comms = [process.comm.clone()].into();
-                let filter = Filter { pids, comms, ..all() };
-                prop_assert!(filter.matches(&record));
+                let filter = EventFilter { pids, comms, ..all() };
+                prop_assert!(filter.matches(&event));
             }
-            for container in containers(&record) {
+            for container in containers(&event) {
                 let containers = [container.id.clone()].into();
-                let filter = Filter { containers, ..all() };
-                prop_assert!(filter.matches(&record));
+                let filter = EventFilter { containers, ..all() };
+                prop_assert!(filter.matches(&event));
             }
         }
 
         #[test]
         fn what_a_cgroup_is_excluded_for_is_not_wanted(
             filter in samples::filter(),
-            record in samples::record(),
+            event in samples::event(),
         ) {
-            let caller = record.caller.as_ref();
+            let caller = event.caller.as_ref();
             let container = caller.and_then(|it| it.container.as_deref());
             let own = container.filter(|it| it.kind == ContainerKind::Container);
             let in_cgroup = caller.is_some_and(|it| it.container_unknown) || container.is_some();
             // A fork may be wanted for its child, whose cgroup is looked at as well.
-            let frequent = matches!(record.event, Event::Exec { .. } | Event::Exit { .. });
+            let frequent = matches!(event.details, EventDetails::Exec { .. } | EventDetails::Exit { .. });
             if frequent && in_cgroup && filter.excludes_cgroup(own) {
-                prop_assert!(!filter.matches(&record));
+                prop_assert!(!filter.matches(&event));
             }
         }
 
         #[test]
-        fn all_options_must_hold(filter in samples::filter(), record in samples::record()) {
-            let Filter { kinds, containers, pids, namespaces, comms, host } = filter.clone();
-            let all = || Filter { kinds: Kind::ALL.into(), ..Filter::default() };
+        fn all_options_must_hold(filter in samples::filter(), event in samples::event()) {
+            let EventFilter { kinds, containers, pids, namespaces, comms, host } = filter.clone();
+            let all = || EventFilter { kinds: EventKind::ALL.into(), ..EventFilter::default() };
             let options = [
-                Filter { kinds, ..Filter::default() },
-                Filter { containers, ..all() },
-                Filter { pids, ..all() },
-                Filter { namespaces, ..all() },
-                Filter { comms, ..all() },
-                Filter { host, ..all() },
+                EventFilter { kinds, ..EventFilter::default() },
+                EventFilter { containers, ..all() },
+                EventFilter { pids, ..all() },
+                EventFilter { namespaces, ..all() },
+                EventFilter { comms, ..all() },
+                EventFilter { host, ..all() },
             ];
-            let all = options.iter().all(|it| it.matches(&record));
-            prop_assert_eq!(filter.matches(&record), all);
+            let all = options.iter().all(|it| it.matches(&event));
+            prop_assert_eq!(filter.matches(&event), all);
         }
     }
 }

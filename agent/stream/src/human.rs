@@ -1,20 +1,27 @@
-//! A record as one line for people: aligned columns, no wider than the screen.
+//! An event as one line for people: aligned columns, no wider than the screen.
 
-use agent_model::container::Action;
+use std::collections::BTreeMap;
+
+use agent_model::clock::Moment;
+use agent_model::container::{Container, ContainerAction, ContainerKind, Exit};
+use agent_model::names::{HOST, NONE, UNKNOWN, quoted};
 use agent_model::text::{escape, fit, width};
+use agent_model::units::{duration, signal_name, size};
 
-use agent_model::names::{HOST, NONE, UNKNOWN};
+use super::argv::Argv;
+use super::filter::namespace_type;
+use super::kind::EventKind;
+use super::stream_event::{
+    Caller, EventDetails, EventProcess, EventSubject, Joined, LimitOwner, NamespaceCall, Oom,
+    StreamEvent,
+};
 
-use super::details::{details, failed, name};
-use super::kind::Kind;
-use super::record::{Caller, Event, Process, Record};
-
-/// The columns of a wide screen, on which longer names have room.
+/// The width of a wide screen, which has room for longer names.
 const WIDE: usize = 112;
-/// The column between two columns.
+/// The space between two columns.
 const GAP: usize = 1;
 
-/// What a cell's colour says; the text of each is the parameter of SGR (ECMA-48).
+/// The colours of cells, as parameters of SGR (ECMA-48).
 const PLAIN: &str = "";
 const DIM: &str = "2";
 const NAME: &str = "1";
@@ -23,13 +30,13 @@ const LIFE: &str = "32";
 const WARNING: &str = "33";
 const ALARM: &str = "1;31";
 
-/// A part of a line: raw text, and its colour.
-struct Cell {
+/// A cell of a line: text that is not escaped yet, and its colour.
+struct LineCell {
     text: String,
     colour: &'static str,
 }
 
-impl Cell {
+impl LineCell {
     fn new(text: impl Into<String>, colour: &'static str) -> Self {
         Self {
             text: text.into(),
@@ -38,93 +45,100 @@ impl Cell {
     }
 }
 
-/// What the columns of [`line()`] are called, on a line of at most `columns`.
-pub fn header(columns: usize, colour: bool) -> String {
+/// The names of the columns of [`line()`], on a line of at most `columns` columns.
+pub(crate) fn header(columns: usize, colour: bool) -> String {
     let names = ["TIME (UTC)", "EVENT", "CONTAINER", "PROCESS", "DETAILS"];
-    render(&names.map(|name| Cell::new(name, DIM)), columns, colour)
+    render(&names.map(|name| LineCell::new(name, DIM)), columns, colour)
 }
 
-/// `record` on one line of at most `columns`, without its end: time of day in UTC, kind, the
-/// caller's container, the caller, details. Whatever the record holds, the only control
-/// characters in the line are those that set its colours, and these only with `colour`.
-pub fn line(record: &Record, columns: usize, colour: bool) -> String {
-    let caller = record.caller.as_ref();
+/// `event` on one line of at most `columns` columns, without a line end: time of day in UTC, kind, the caller's container,
+/// the caller, details. The only control characters in the line are those that set its colours, and these only with
+/// `colour`.
+pub(crate) fn line(event: &StreamEvent, columns: usize, colour: bool) -> String {
+    let caller = event.caller.as_ref();
     let cells = [
-        Cell::new(record.time.time_of_day(), DIM),
-        Cell::new(Kind::of(&record.event).name(), kind_colour(&record.event)),
+        LineCell::new(event.time.time_of_day(), DIM),
+        LineCell::new(
+            EventKind::of(&event.details).name(),
+            kind_colour(&event.details),
+        ),
         container(caller),
-        Cell::new(
+        LineCell::new(
             caller.map_or(NONE.into(), |it| process(&it.process, columns)),
             PLAIN,
         ),
-        Cell::new(details(record), details_colour(&record.event)),
+        LineCell::new(details(event), details_colour(&event.details)),
     ];
     render(&cells, columns, colour)
 }
 
-/// The widths of all columns but the last, which has the rest.
+/// The widths of all columns but the last, which takes the rest.
 fn widths(columns: usize) -> [usize; 4] {
     let (container, process) = if columns < WIDE { (12, 15) } else { (24, 24) };
     [12, 9, container, process]
 }
 
-fn container(caller: Option<&Caller>) -> Cell {
+fn container(caller: Option<&Caller>) -> LineCell {
     match caller {
-        None => Cell::new(NONE, DIM),
+        None => LineCell::new(NONE, DIM),
         Some(Caller {
             container: Some(container),
             ..
-        }) => Cell::new(name(container), NAME),
+        }) => LineCell::new(name(container), NAME),
         Some(Caller {
             container_unknown: true,
             ..
-        }) => Cell::new(UNKNOWN, WARNING),
-        Some(_) => Cell::new(HOST, DIM),
+        }) => LineCell::new(UNKNOWN, WARNING),
+        Some(_) => LineCell::new(HOST, DIM),
     }
 }
 
 /// `comm(pid)`, in which only the comm is cut.
-fn process(process: &Process, columns: usize) -> String {
+fn process(process: &EventProcess, columns: usize) -> String {
     let [.., column] = widths(columns);
     let pid = format!("({})", process.pid);
     let comm = escape(&process.comm);
     format!("{}{pid}", fit(&comm, column.saturating_sub(pid.len())))
 }
 
-fn kind_colour(event: &Event) -> &'static str {
+fn kind_colour(event: &EventDetails) -> &'static str {
     match event {
-        Event::Clone { .. } | Event::Unshare { .. } | Event::Setns { .. } => CALL,
-        Event::Container { .. } => LIFE,
-        Event::Fork { .. } | Event::Exec { .. } | Event::Exit { .. } => PLAIN,
-        Event::Oom(_) | Event::Escape { .. } => ALARM,
-        Event::Lost { .. } => WARNING,
+        EventDetails::Clone { .. } | EventDetails::Unshare { .. } | EventDetails::Setns { .. } => {
+            CALL
+        }
+        EventDetails::Container { .. } => LIFE,
+        EventDetails::Fork { .. } | EventDetails::Exec { .. } | EventDetails::Exit { .. } => PLAIN,
+        EventDetails::Oom(_) | EventDetails::Escape { .. } => ALARM,
+        EventDetails::Lost { .. } => WARNING,
     }
 }
 
-fn details_colour(event: &Event) -> &'static str {
+fn details_colour(event: &EventDetails) -> &'static str {
     match event {
-        Event::Clone { call, .. } | Event::Unshare { call } | Event::Setns { call, .. }
+        EventDetails::Clone { call, .. }
+        | EventDetails::Unshare { call }
+        | EventDetails::Setns { call, .. }
             if failed(call) =>
         {
             WARNING
         }
-        Event::Container {
-            action: Action::Stop,
+        EventDetails::Container {
+            action: ContainerAction::Stop,
             exit: Some(exit),
         }
-        | Event::Exit { exit }
+        | EventDetails::Exit { exit }
             if exit.oom_killed =>
         {
             ALARM
         }
-        Event::Oom(_) | Event::Escape { .. } => ALARM,
-        Event::Lost { .. } => WARNING,
+        EventDetails::Oom(_) | EventDetails::Escape { .. } => ALARM,
+        EventDetails::Lost { .. } => WARNING,
         _ => PLAIN,
     }
 }
 
-/// The only place where text gets into a line: each cell is escaped, cut and filled up here.
-fn render(cells: &[Cell; 5], columns: usize, colour: bool) -> String {
+/// Makes a line of cells. Text gets into a line only here: each cell is escaped, cut and padded.
+fn render(cells: &[LineCell; 5], columns: usize, colour: bool) -> String {
     let [time, kind, container, process] = widths(columns);
     let widths = [time, kind, container, process, usize::MAX];
     let mut line = String::new();
@@ -150,189 +164,228 @@ fn render(cells: &[Cell; 5], columns: usize, colour: bool) -> String {
     line
 }
 
-#[cfg(test)]
-mod tests {
-    use agent_model::container::{Action, Container, Exit};
-    use proptest::prelude::*;
-    use unicode_width::UnicodeWidthStr;
+/// The number of characters of an id that people use for the whole.
+const SHORT_ID: usize = 12;
 
-    use super::*;
-    use crate::record::Joined;
-    use crate::samples;
-
-    fn stop() -> Event {
-        let exit = Exit {
-            code: 0,
-            signal: 9,
-            oom_killed: true,
-            duration_ms: 1_250,
-        };
-        Event::Container {
-            action: Action::Stop,
-            exit: Some(exit),
+/// The details column. The most important comes first, since the line is cut at the screen's edge.
+fn details(event: &StreamEvent) -> String {
+    match &event.details {
+        EventDetails::Clone { call, child } => clone(call, child),
+        EventDetails::Unshare { call } => namespace_call(call, ""),
+        EventDetails::Setns { call, joined } => setns(call, joined.as_ref()),
+        EventDetails::Oom(oom) => oom_kill(oom, event.caller.as_ref()),
+        EventDetails::Fork { child } => format!("child {}", born(child)),
+        EventDetails::Exec {
+            argv,
+            argv_truncated,
+        } => command(argv, *argv_truncated),
+        EventDetails::Exit { exit } => ended(exit),
+        EventDetails::Escape {
+            namespace,
+            inode,
+            how,
+        } => escaped(namespace, *inode, how),
+        EventDetails::Container { action, exit } => {
+            let container = event.caller.as_ref().and_then(|it| it.container.as_deref());
+            match action {
+                ContainerAction::Start => start(container),
+                ContainerAction::Stop => stop(exit.as_ref()),
+            }
         }
-    }
-
-    fn clone(result: &str) -> Event {
-        let call = samples::call(&["pid", "net"], &[("net", 1, 2), ("pid", 3, 4)], result);
-        let mut child = samples::subject(1235, "sh", None);
-        child.process.ns_pid = 1;
-        Event::Clone { call, child }
-    }
-
-    fn setns() -> Event {
-        let call = samples::call(&["net"], &[("net", 4_026_531_840, 4_026_532_201)], "0");
-        Event::Setns {
-            call,
-            joined: Some(Joined::Container(samples::web())),
-        }
-    }
-
-    fn one_of_each() -> Vec<Record> {
-        let mut unknown = samples::by(77, "a rather long n", None, clone("EPERM"));
-        if let Some(caller) = &mut unknown.caller {
-            caller.container_unknown = true;
-        }
-        vec![
-            samples::unshare(),
-            samples::by(1_234_567, "runc:[1:CHILD]", None, clone("0")),
-            unknown,
-            samples::by(1240, "nsenter", Some(samples::service()), setns()),
-            samples::oom(),
-            samples::by(1300, "日本日本\x1b", Some(samples::web()), stop()),
-            samples::lost(),
-        ]
-    }
-
-    fn screen(columns: usize, colour: bool) -> Vec<String> {
-        let mut lines = vec![header(columns, colour)];
-        lines.extend(one_of_each().iter().map(|it| line(it, columns, colour)));
-        lines
-    }
-
-    #[test]
-    fn lines_on_a_screen_of_80_columns() {
-        assert_eq!(
-            screen(80, false),
-            [
-                "TIME (UTC)   EVENT     CONTAINER    PROCESS         DETAILS",
-                "10:11:12.345 unshare   web-1        unshare(1234)   net: 4026531840 → 4026532201",
-                "10:11:12.345 clone     host         runc:…(1234567) pid,net → child 1235 (pid 1…",
-                "10:11:12.345 clone     ?            a rather l…(77) pid,net → child 1235 (pid 1…",
-                "10:11:12.345 setns     cron.service nsenter(1240)   net of web-1: 4026531840 → …",
-                "10:11:12.345 oom       web-1        stress-n…(4712) killed stress-ng(4711) rss …",
-                "10:11:12.345 container web-1        日本日本…(1300) stop exit 137 (SIGKILL, OOM…",
-                "10:11:12.345 lost      -            -               12 clone, 3 oom since 10:11…",
-            ]
-        );
-    }
-
-    #[test]
-    fn lines_on_a_wide_screen() {
-        let padded = |container: &str, process: &str| format!("{container:24} {process:24}");
-        let lines = screen(160, false);
-        for (line, (kind, names, details)) in lines[1..].iter().zip([
-            (
-                "unshare  ",
-                padded("web-1", "unshare(1234)"),
-                "net: 4026531840 → 4026532201",
-            ),
-            (
-                "clone    ",
-                padded("host", "runc:[1:CHILD](1234567)"),
-                "pid,net → child 1235 (pid 1 inside): net 1 → 2, pid 3 → 4",
-            ),
-            (
-                "clone    ",
-                padded("?", "a rather long n(77)"),
-                "pid,net → child 1235 (pid 1 inside) failed: EPERM",
-            ),
-            (
-                "setns    ",
-                padded("cron.service", "nsenter(1240)"),
-                "net of web-1: 4026531840 → 4026532201",
-            ),
-            (
-                "oom      ",
-                padded("web-1", "stress-ng-vm(4712)"),
-                "killed stress-ng(4711) rss 49.8M, limit 50.0M of /parent hit",
-            ),
-            (
-                "container",
-                format!("{:24} 日本日本\\x1b(1300)      ", "web-1"),
-                "stop exit 137 (SIGKILL, OOM) after 1.2s",
-            ),
-            (
-                "lost     ",
-                padded("-", "-"),
-                "12 clone, 3 oom since 10:11:10.000",
-            ),
-        ]) {
-            assert_eq!(*line, format!("10:11:12.345 {kind} {names} {details}"));
-        }
-    }
-
-    #[test]
-    fn a_container_cannot_pass_for_the_host() {
-        let impostor = Container {
-            name: "host".into(),
-            ..Container::clone(&samples::web())
-        };
-        let event = samples::unshare().event;
-        let line = line(
-            &samples::by(1, "sh", Some(impostor.into()), event),
-            80,
-            false,
-        );
-        assert!(
-            line.starts_with("10:11:12.345 unshare   \"host\"       sh(1) "),
-            "{line}"
-        );
-    }
-
-    #[test]
-    fn colours_say_what_matters() {
-        let lines = screen(80, true);
-        for (line, colour) in lines
-            .iter()
-            .zip([DIM, CALL, CALL, WARNING, CALL, ALARM, ALARM, WARNING])
-        {
-            assert!(line.contains(&format!("\x1b[{colour}m")), "{line}");
-        }
-    }
-
-    /// `line` without the colours that this module sets.
-    fn without_colour(line: &str) -> String {
-        let mut plain = line.replace("\x1b[0m", "");
-        for colour in [DIM, NAME, CALL, LIFE, WARNING, ALARM] {
-            plain = plain.replace(&format!("\x1b[{colour}m"), "");
-        }
-        plain
-    }
-
-    proptest! {
-        #[test]
-        fn no_record_leaves_its_line_or_sets_a_colour(record in samples::record(), columns in 0..200_usize) {
-            let plain = line(&record, columns, false);
-            prop_assert_eq!(&escape(&plain), &plain);
-            prop_assert!(width(&plain) <= columns, "{}", plain);
-            prop_assert!(plain.width() <= columns, "{}", plain);
-            prop_assert_eq!(without_colour(&line(&record, columns, true)), plain);
-        }
-
-        #[test]
-        fn columns_are_aligned(record in samples::record(), columns in 80..200_usize) {
-            let plain = line(&record, columns, false);
-            let head = header(columns, false);
-            let details_at = head.find("DETAILS").unwrap();
-            let mut used = 0;
-            let before: String = plain.chars().take_while(|c| {
-                let here = used < details_at;
-                used += width(c.encode_utf8(&mut [0; 4]));
-                here
-            }).collect();
-            prop_assert_eq!(width(&before), details_at, "{}", plain);
-            prop_assert!(before.ends_with(' '), "{}", plain);
-        }
+        EventDetails::Lost { kinds, since } => lost(kinds, *since),
     }
 }
+
+/// A container's name, in quotes if it reads like the host, none or unknown.
+fn name(container: &Container) -> String {
+    quoted(&container.name)
+}
+
+/// Whether the call returned an errno.
+fn failed(call: &NamespaceCall) -> bool {
+    // Empty: the probe's mechanism does not see the result.
+    !matches!(call.result.as_str(), "0" | "")
+}
+
+fn clone(call: &NamespaceCall, child: &EventSubject) -> String {
+    namespace_call(call, &format!(" → child {}", born(child)))
+}
+
+/// A new process, as in `1235 (pid 7 inside)`.
+fn born(child: &EventSubject) -> String {
+    let EventProcess { pid, ns_pid, .. } = child.process;
+    if ns_pid == pid {
+        pid.to_string()
+    } else {
+        format!("{pid} (pid {ns_pid} inside)")
+    }
+}
+
+/// The arguments as a shell would take them.
+fn command(argv: &Argv, truncated: bool) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "%+,-./:=@_".contains(c);
+    let words = argv.words().map(|word| {
+        if !word.is_empty() && word.chars().all(plain) {
+            word.into_owned()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    });
+    let more = truncated.then(|| "…".to_owned());
+    words.chain(more).collect::<Vec<_>>().join(" ")
+}
+
+fn escaped(namespace: &str, inode: u32, how: &str) -> String {
+    let by = if how == "unseen" {
+        ", seen later".to_owned()
+    } else {
+        format!(" by {how}")
+    };
+    format!("in the host's {namespace} namespace {inode}{by}")
+}
+
+fn setns(call: &NamespaceCall, joined: Option<&Joined>) -> String {
+    match joined {
+        None => namespace_call(call, ""),
+        Some(Joined::Host(host)) => namespace_call(call, &format!(" of {host}")),
+        Some(Joined::Container(it)) => namespace_call(call, &format!(" of {}", name(it))),
+    }
+}
+
+/// A call, as in `net: 4026531840 → 4026532201`, with `target` after the types.
+fn namespace_call(call: &NamespaceCall, target: &str) -> String {
+    let types = types(call);
+    if failed(call) {
+        return format!("{types}{target} failed: {}", call.result);
+    }
+    format!("{types}{target}: {}", changes(call, &types))
+}
+
+/// The requested types, else those that changed, as in `pid,net`.
+fn types(call: &NamespaceCall) -> String {
+    if call.requested.is_empty() {
+        let changed: Vec<_> = call.changed.keys().map(String::as_str).collect();
+        return changed.join(",");
+    }
+    call.requested.join(",")
+}
+
+/// The changed namespaces, with their names unless `types` names the only one.
+fn changes(call: &NamespaceCall, types: &str) -> String {
+    if call.changed.is_empty() {
+        return "unchanged".into();
+    }
+    let named = call.changed.len() > 1;
+    let changes = call.changed.iter().map(|(entry, change)| {
+        let inodes = format!("{} → {}", change.from, change.to);
+        if !named && namespace_type(entry) == namespace_type(types) {
+            inodes
+        } else {
+            format!("{entry} {inodes}")
+        }
+    });
+    changes.collect::<Vec<_>>().join(", ")
+}
+
+fn oom_kill(oom: &Oom, caller: Option<&Caller>) -> String {
+    let EventProcess { comm, pid, .. } = &oom.victim.process;
+    let init = if oom.init_killed { "init " } else { "" };
+    let elsewhere = oom.victim.container.as_ref() != caller.and_then(|it| it.container.as_ref());
+    let whose = match (&oom.victim.container, elsewhere) {
+        (_, false) => String::new(),
+        (None, true) => format!(" of {HOST}"),
+        (Some(container), true) => format!(" of {}", name(container)),
+    };
+    let rss = [oom.rss.anon_bytes, oom.rss.file_bytes, oom.rss.shmem_bytes];
+    let rss = size(rss.into_iter().fold(0, u64::saturating_add));
+    format!(
+        "killed {init}{comm}({pid}){whose} rss {rss}, {}",
+        shortage(oom)
+    )
+}
+
+fn shortage(oom: &Oom) -> String {
+    match (&oom.limit_owner, oom.constraint.as_str()) {
+        (
+            Some(LimitOwner {
+                cgroup,
+                limit_bytes: Some(limit),
+                ..
+            }),
+            _,
+        ) => {
+            let limit = size(*limit);
+            match &oom.victim.container {
+                // The container column names it already, and the path may be long.
+                Some(container) if container.cgroup == *cgroup => format!("its limit {limit} hit"),
+                _ => format!("limit {limit} of {cgroup} hit"),
+            }
+        }
+        (
+            Some(LimitOwner {
+                cgroup,
+                usage_bytes,
+                ..
+            }),
+            _,
+        ) => {
+            format!("{} used by {cgroup}", size(*usage_bytes))
+        }
+        (None, "none") => "the host is out of memory".into(),
+        (None, constraint) => format!("out of memory by {constraint}"),
+    }
+}
+
+fn start(container: Option<&Container>) -> String {
+    let mut words = vec!["start".to_owned()];
+    if let Some(it) = container.filter(|it| it.kind == ContainerKind::Container) {
+        let is_claim = it.confirmed == Some(false);
+        let (mark, digits) = if is_claim { ("?", 0) } else { ("", SHORT_ID) };
+        let id = it.id.chars().take(digits).collect();
+        words.extend(
+            [format!("{}{mark}", it.runtime), it.image.clone(), id]
+                .into_iter()
+                .filter(|it| !it.is_empty()),
+        );
+    }
+    words.join(" ")
+}
+
+fn stop(exit: Option<&Exit>) -> String {
+    exit.map_or("stop".into(), |exit| format!("stop {}", ended(exit)))
+}
+
+/// The end of a process, as in `exit 137 (SIGKILL, OOM) after 1.2s`.
+fn ended(exit: &Exit) -> String {
+    let status = match exit.signal {
+        0 => u16::from(exit.code),
+        signal => 128 + u16::from(signal),
+    };
+    let mut reasons = Vec::new();
+    if exit.signal != 0 {
+        reasons.push(signal_name(exit.signal));
+    }
+    if exit.oom_killed {
+        reasons.push("OOM".into());
+    }
+    let reasons = if reasons.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", reasons.join(", "))
+    };
+    format!(
+        "exit {status}{reasons} after {}",
+        duration(exit.duration_ms)
+    )
+}
+
+fn lost(kinds: &BTreeMap<String, u64>, since: Moment) -> String {
+    let counts: Vec<_> = kinds
+        .iter()
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    format!("{} since {}", counts.join(", "), since.time_of_day())
+}
+
+#[cfg(test)]
+mod tests;

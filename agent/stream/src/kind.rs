@@ -1,10 +1,14 @@
-//! The kinds of a stream's records.
+//! The kinds of a stream's events.
 
-use super::record::Event;
+use super::stream_event::EventDetails;
 
-/// The kind of a record: its `kind` in JSON, and what `--kind` takes.
+/// The kind of an event: its `kind` in JSON, and a value of `--kind`. [`EventDetails`] describes each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+#[expect(
+    missing_docs,
+    reason = "each variant is named as its variant of EventDetails"
+)]
+pub enum EventKind {
     Clone,
     Unshare,
     Setns,
@@ -17,7 +21,8 @@ pub enum Kind {
     Lost,
 }
 
-impl Kind {
+impl EventKind {
+    /// All kinds, in the order of their discriminants.
     pub const ALL: [Self; 10] = [
         Self::Clone,
         Self::Unshare,
@@ -31,13 +36,15 @@ impl Kind {
         Self::Lost,
     ];
 
-    /// Those that every program on the host makes many of: a watcher gets them when it asks.
+    /// The kinds that every program on the host causes often. A watcher gets them only when it asks for them.
     pub const FREQUENT: [Self; 3] = [Self::Fork, Self::Exec, Self::Exit];
 
+    /// Whether a watcher gets the kind only when it asks for it.
     pub fn is_frequent(self) -> bool {
         Self::FREQUENT.contains(&self)
     }
 
+    /// The kind as JSON and `--kind` write it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Clone => "clone",
@@ -53,18 +60,19 @@ impl Kind {
         }
     }
 
-    pub const fn of(event: &Event) -> Self {
+    /// The kind of an event.
+    pub const fn of(event: &EventDetails) -> Self {
         match event {
-            Event::Clone { .. } => Self::Clone,
-            Event::Unshare { .. } => Self::Unshare,
-            Event::Setns { .. } => Self::Setns,
-            Event::Oom(_) => Self::Oom,
-            Event::Container { .. } => Self::Container,
-            Event::Escape { .. } => Self::Escape,
-            Event::Fork { .. } => Self::Fork,
-            Event::Exec { .. } => Self::Exec,
-            Event::Exit { .. } => Self::Exit,
-            Event::Lost { .. } => Self::Lost,
+            EventDetails::Clone { .. } => Self::Clone,
+            EventDetails::Unshare { .. } => Self::Unshare,
+            EventDetails::Setns { .. } => Self::Setns,
+            EventDetails::Oom(_) => Self::Oom,
+            EventDetails::Container { .. } => Self::Container,
+            EventDetails::Escape { .. } => Self::Escape,
+            EventDetails::Fork { .. } => Self::Fork,
+            EventDetails::Exec { .. } => Self::Exec,
+            EventDetails::Exit { .. } => Self::Exit,
+            EventDetails::Lost { .. } => Self::Lost,
         }
     }
 }
@@ -78,9 +86,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_kind_is_named_as_in_json(record in samples::record()) {
-            let json = serde_json::to_value(&record).unwrap();
-            prop_assert_eq!(&json["kind"], Kind::of(&record.event).name());
+        fn a_kind_is_named_as_in_json(event in samples::event()) {
+            let json = serde_json::to_value(&event).unwrap();
+            prop_assert_eq!(&json["kind"], EventKind::of(&event.details).name());
         }
     }
 }

@@ -1,22 +1,27 @@
-//! The live stream of events.
+//! The live stream of events: what it says, who gets it, and how it becomes lines.
+//!
+//! [`describe::describe`] makes a [`stream_event::StreamEvent`] of a kernel event, [`streams::EventStreams`] queues it for
+//! the readers whose [`filter::EventFilter`] matches it, and [`output::run`] writes it to a pipe, a file or a terminal.
+//! [`client`] reads the stream of a running `agent serve`.
+//!
+//! This crate may not read `/proc`, cgroup files or rings, and no reader may delay another.
+
+#![warn(missing_docs, unreachable_pub)]
 
 pub mod argv;
 pub mod client;
-pub mod details;
+pub mod describe;
 pub mod filter;
 pub mod human;
 pub mod kind;
 mod lines;
 pub mod output;
 pub mod query;
-pub mod record;
 mod repeated;
-pub mod say;
 pub mod socket;
-pub mod source;
+pub mod stream_event;
 pub mod streams;
 pub mod value;
-mod writer;
 
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;

@@ -1,53 +1,53 @@
-//! Whole lines out of chunks.
+//! Splits the chunks of a connection into whole lines.
 
 use hyper::body::Bytes;
 use memchr::{memchr, memrchr};
 use thiserror::Error;
 
-/// The longest line that is taken, in bytes.
-pub const LINE_MAX: usize = 1 << 20;
+/// The longest line that the client accepts, in bytes.
+pub(crate) const LINE_MAX: usize = 1 << 20;
 
-/// A line is longer than any record.
+/// A line is longer than [`LINE_MAX`], which no event reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a line has more than {LINE_MAX} bytes")]
 pub struct LongLine;
 
-/// Splits chunks into lines, which may begin in one and end in another.
+/// Splits chunks into lines. A line may begin in one chunk and end in a later one.
 #[derive(Debug, Default)]
-pub struct Lines {
-    /// The beginning of a line whose end has not come.
-    begun: Vec<u8>,
-    /// What was not looked at yet.
+pub(crate) struct Lines {
+    /// The beginning of a line whose end has not arrived.
+    partial: Vec<u8>,
+    /// The rest of the last chunk.
     chunk: Bytes,
 }
 
 impl Lines {
-    /// Takes the next chunk, once [`Self::next`] has given all lines of the one before.
-    pub fn add(&mut self, chunk: Bytes) {
+    /// Takes the next chunk. The caller has called [`Self::next`] until it returned `None`.
+    pub(crate) fn add(&mut self, chunk: Bytes) {
         self.chunk = chunk;
     }
 
-    /// Whether nothing was given that is not in a line yet.
-    pub fn is_empty(&self) -> bool {
-        self.begun.is_empty() && self.chunk.is_empty()
+    /// Whether every byte so far was part of a returned line.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.partial.is_empty() && self.chunk.is_empty()
     }
 
-    /// The next lines, as many as are whole, with their ends; None where it takes another chunk.
-    pub fn next(&mut self) -> Result<Option<Bytes>, LongLine> {
-        if self.begun.is_empty()
+    /// All whole lines that have arrived, with their line ends; `None` when another chunk is needed.
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, LongLine> {
+        if self.partial.is_empty()
             && let Some(last) = memrchr(b'\n', &self.chunk)
         {
             return Ok(Some(self.chunk.split_to(last + 1)));
         }
         let end = memchr(b'\n', &self.chunk);
-        if self.begun.len() + end.unwrap_or(self.chunk.len()) > LINE_MAX {
+        if self.partial.len() + end.unwrap_or(self.chunk.len()) > LINE_MAX {
             return Err(LongLine);
         }
         let part = self
             .chunk
             .split_to(end.map_or(self.chunk.len(), |end| end + 1));
-        self.begun.extend_from_slice(&part);
-        Ok(end.map(|_| std::mem::take(&mut self.begun).into()))
+        self.partial.extend_from_slice(&part);
+        Ok(end.map(|_| std::mem::take(&mut self.partial).into()))
     }
 }
 

@@ -4,14 +4,15 @@
 use form_urlencoded::Serializer;
 use thiserror::Error;
 
-use super::filter::Filter;
+use super::filter::EventFilter;
 use super::value::{
-    ValueError, parse_comm, parse_container, parse_host, parse_kind, parse_namespace, parse_pid,
+    FilterValueError, parse_comm, parse_container, parse_host, parse_kind, parse_namespace,
+    parse_pid,
 };
 
-type Add = fn(&mut Filter, &str) -> Result<(), ValueError>;
+type Add = fn(&mut EventFilter, &str) -> Result<(), FilterValueError>;
 
-/// What a query may hold, and how each value of it gets into the filter.
+/// The parameters of a query, and how each adds its value to the filter.
 const PARAMETERS: [(&str, Add); 6] = [
     ("kind", |filter, value| {
         filter.kinds.insert(parse_kind(value)?);
@@ -39,8 +40,12 @@ const PARAMETERS: [(&str, Add); 6] = [
     }),
 ];
 
-/// Why a query is no filter.
+/// Why a query cannot be read as a filter.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum QueryError {
     #[error("unknown parameter {name:?}: want one of {}", PARAMETERS.map(|(it, _)| it).join(", "))]
     Parameter { name: String },
@@ -48,12 +53,12 @@ pub enum QueryError {
     Value {
         parameter: &'static str,
         value: String,
-        source: ValueError,
+        source: FilterValueError,
     },
 }
 
-/// The query that [`parse`] reads as `filter`; empty where the filter wants all.
-pub fn write(filter: &Filter) -> String {
+/// The query that [`parse`] reads as `filter`; empty for the default filter.
+pub fn write(filter: &EventFilter) -> String {
     let mut query = Serializer::new(String::new());
     query.extend_pairs(filter.kinds.iter().map(|it| ("kind", it.name())));
     query.extend_pairs(filter.containers.iter().map(|it| ("container", it)));
@@ -66,9 +71,9 @@ pub fn write(filter: &Filter) -> String {
     query.finish()
 }
 
-/// The filter that `query`, without its `?`, asks for.
-pub fn parse(query: &str) -> Result<Filter, QueryError> {
-    let mut filter = Filter::default();
+/// Reads a query, without its `?`, as a filter.
+pub fn parse(query: &str) -> Result<EventFilter, QueryError> {
+    let mut filter = EventFilter::default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let Some((parameter, add)) = PARAMETERS.into_iter().find(|(it, _)| *it == name) else {
             return Err(QueryError::Parameter {
@@ -98,9 +103,9 @@ mod tests {
         assert_eq!(filter.comms, ["a b&".to_owned()].into());
         assert!(filter.host);
         assert_eq!(write(&filter), query);
-        assert_eq!(write(&Filter::default()), "");
-        assert_eq!(parse("").unwrap(), Filter::default());
-        assert_eq!(parse("host=false").unwrap(), Filter::default());
+        assert_eq!(write(&EventFilter::default()), "");
+        assert_eq!(parse("").unwrap(), EventFilter::default());
+        assert_eq!(parse("host=false").unwrap(), EventFilter::default());
     }
 
     #[test]

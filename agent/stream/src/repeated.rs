@@ -1,5 +1,5 @@
-//! What many records in a row have in common is put into JSON once: most of a line is the container and the namespaces,
-//! and those of a busy cgroup's are the same each time.
+//! A cache of the JSON that many events in a row share: most of a line is the container and the namespaces, and those of
+//! a busy cgroup are the same in each event.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -10,49 +10,52 @@ use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-/// Values that are remembered, each in the place that its number gives it.
-const PLACES: usize = 16;
+/// The slots of a cache. A value's hash chooses its slot.
+const SLOTS: usize = 16;
 
-type Remembered<T> = RefCell<[Option<(T, Box<RawValue>)>; PLACES]>;
+type Cache<T> = RefCell<[Option<(T, Box<RawValue>)>; SLOTS]>;
 
 thread_local! {
-    static CONTAINERS: Remembered<Arc<Container>> = RefCell::default();
-    static NAMESPACES: Remembered<Namespaces> = RefCell::default();
+    static CONTAINERS: Cache<Arc<Container>> = RefCell::default();
+    static NAMESPACES: Cache<Namespaces> = RefCell::default();
 }
 
-/// For fields that are written as JSON and nothing else.
-pub fn container<S: Serializer>(
+/// Serializes a container, for fields that are written as JSON only.
+pub(crate) fn container<S: Serializer>(
     value: &Option<Arc<Container>>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     let Some(value) = value else {
         return serializer.serialize_none();
     };
-    // Allocations are 16 bytes apart at least, and mostly more.
-    let number = Arc::as_ptr(value) as usize >> 6;
-    write(&CONTAINERS, value, number, Arc::ptr_eq, serializer)
+    // Allocations are at least 16 bytes apart, and mostly more.
+    let hash = Arc::as_ptr(value) as usize >> 6;
+    write(&CONTAINERS, value, hash, Arc::ptr_eq, serializer)
 }
 
-/// Likewise.
-pub fn namespaces<S: Serializer>(value: &Namespaces, serializer: S) -> Result<S::Ok, S::Error> {
-    let number = value.mnt as usize;
-    write(&NAMESPACES, value, number, PartialEq::eq, serializer)
+/// Serializes namespaces, for fields that are written as JSON only.
+pub(crate) fn namespaces<S: Serializer>(
+    value: &Namespaces,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let hash = value.mnt as usize;
+    write(&NAMESPACES, value, hash, PartialEq::eq, serializer)
 }
 
 fn write<T: Clone + Serialize, S: Serializer>(
-    remembered: &'static LocalKey<Remembered<T>>,
+    cache: &'static LocalKey<Cache<T>>,
     value: &T,
-    number: usize,
-    is: impl Fn(&T, &T) -> bool,
+    hash: usize,
+    is_same: impl Fn(&T, &T) -> bool,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    remembered.with_borrow_mut(|places| {
-        let place = &mut places[number % PLACES];
-        match place {
-            Some((known, json)) if is(known, value) => json.serialize(serializer),
+    cache.with_borrow_mut(|slots| {
+        let slot = &mut slots[hash % SLOTS];
+        match slot {
+            Some((cached, json)) if is_same(cached, value) => json.serialize(serializer),
             _ => {
                 let json = to_raw_value(value).map_err(S::Error::custom)?;
-                let (_, json) = place.insert((value.clone(), json));
+                let (_, json) = slot.insert((value.clone(), json));
                 json.serialize(serializer)
             }
         }
@@ -63,20 +66,20 @@ fn write<T: Clone + Serialize, S: Serializer>(
 mod tests {
     use proptest::prelude::*;
 
-    use crate::record::Record;
     use crate::samples;
+    use crate::stream_event::StreamEvent;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn a_record_says_its_own(
-            records in prop::collection::vec(samples::record(), 1..8),
+            events in prop::collection::vec(samples::event(), 1..8),
             order in prop::collection::vec(0..8_usize, 40),
         ) {
             for at in order {
-                let record = &records[at % records.len()];
-                let line = serde_json::to_string(record).unwrap();
-                prop_assert_eq!(&serde_json::from_str::<Record>(&line).unwrap(), record);
+                let event = &events[at % events.len()];
+                let line = serde_json::to_string(event).unwrap();
+                prop_assert_eq!(&serde_json::from_str::<StreamEvent>(&line).unwrap(), event);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Records and filters for tests: a few of each kind to read, and any at all for properties.
+//! Events and filters for tests: readable samples, and strategies for property tests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::sync::Arc;
 use agent_model::clock::Moment;
 use agent_model::container::{Container, ContainerKind, Namespaces};
 
-use super::record::*;
+use super::stream_event::*;
 
 mod any;
 
-pub use any::{filter, record};
+pub use any::{event, filter};
 
 /// The id of [`web`].
 pub const WEB_ID: &str = "4f5e9e8d7c6b0123456789abcdef0123456789abcdef0123456789abcdef0123";
 
-/// When most of it happened.
+/// The time of the samples.
 pub const TIME: &str = "2026-11-22T10:11:12.345678901Z";
 
 fn moment(text: &str) -> Moment {
@@ -48,8 +48,9 @@ pub fn service() -> Arc<Container> {
     })
 }
 
-pub fn process(pid: u32, comm: &str) -> Process {
-    Process {
+/// A process of root.
+pub fn process(pid: u32, comm: &str) -> EventProcess {
+    EventProcess {
         pid,
         tid: pid,
         ppid: 1,
@@ -60,27 +61,34 @@ pub fn process(pid: u32, comm: &str) -> Process {
     }
 }
 
-pub fn subject(pid: u32, comm: &str, container: Option<Arc<Container>>) -> Subject {
-    Subject {
+/// A process in `container`.
+pub fn subject(pid: u32, comm: &str, container: Option<Arc<Container>>) -> EventSubject {
+    EventSubject {
         process: process(pid, comm),
         container,
     }
 }
 
+/// A namespace call; `changed` has names in `/proc/PID/ns` with the inodes before and after.
 pub fn call(requested: &[&str], changed: &[(&str, u32, u32)], result: &str) -> NamespaceCall {
     NamespaceCall {
         requested: requested.iter().map(|it| (*it).into()).collect(),
         changed: changed
             .iter()
-            .map(|&(entry, from, to)| (entry.into(), Change { from, to }))
+            .map(|&(entry, from, to)| (entry.into(), InodeChange { from, to }))
             .collect(),
         result: result.into(),
     }
 }
 
-/// A record of `event`, done by process `pid` in `container`.
-pub fn by(pid: u32, comm: &str, container: Option<Arc<Container>>, event: Event) -> Record {
-    Record {
+/// An event with these details, caused by process `pid` in `container`.
+pub fn by(
+    pid: u32,
+    comm: &str,
+    container: Option<Arc<Container>>,
+    details: EventDetails,
+) -> StreamEvent {
+    StreamEvent {
         time: moment(TIME),
         caller: Some(Caller {
             process: process(pid, comm),
@@ -88,18 +96,18 @@ pub fn by(pid: u32, comm: &str, container: Option<Arc<Container>>, event: Event)
             container_unknown: false,
             namespaces: Namespaces::default(),
         }),
-        event,
+        details,
     }
 }
 
 /// `unshare -n` in [`web`].
-pub fn unshare() -> Record {
+pub fn unshare() -> StreamEvent {
     let call = call(&["net"], &[("net", 4_026_531_840, 4_026_532_201)], "0");
-    by(1234, "unshare", Some(web()), Event::Unshare { call })
+    by(1234, "unshare", Some(web()), EventDetails::Unshare { call })
 }
 
 /// A kill by the limit of the parent of [`web`], triggered by another process.
-pub fn oom() -> Record {
+pub fn oom() -> StreamEvent {
     let oom = Oom {
         constraint: "memcg".into(),
         victim: subject(4711, "stress-ng", Some(web())),
@@ -119,14 +127,20 @@ pub fn oom() -> Record {
         init_killed: false,
         victim_cgroup: Some("/docker/597c7dadfbd3".to_owned()),
     };
-    by(4712, "stress-ng-vm", Some(web()), Event::Oom(Box::new(oom)))
+    by(
+        4712,
+        "stress-ng-vm",
+        Some(web()),
+        EventDetails::Oom(Box::new(oom)),
+    )
 }
 
-pub fn lost() -> Record {
-    Record {
+/// A loss of two kinds.
+pub fn lost() -> StreamEvent {
+    StreamEvent {
         time: moment(TIME),
         caller: None,
-        event: Event::Lost {
+        details: EventDetails::Lost {
             kinds: BTreeMap::from([("clone".into(), 12), ("oom".into(), 3)]),
             since: moment("2026-11-22T10:11:10.000000001Z"),
         },

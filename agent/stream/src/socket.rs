@@ -1,18 +1,18 @@
-//! Where the unix socket of `agent serve` is.
+//! The path of the unix socket of `agent serve`.
 
 use std::path::PathBuf;
 
-/// Where the socket is unless told otherwise.
+/// The path if neither a flag nor the environment names another.
 pub const DEFAULT: &str = "/run/agent/agent.sock";
 
-/// The variable of the environment that says where it is, for commands without a flag for that too.
+/// The environment variable that names the path, also for commands without `--socket`.
 pub const VARIABLE: &str = "AGENT_SOCKET";
 
-/// What stands for no socket: no server is asked.
+/// The value of `--socket` that makes a command ask no server.
 pub const OFF: &str = "off";
 
-/// Where the socket is for a command that has no flag for it.
+/// The path for a command that has no `--socket`: that of [`VARIABLE`], else [`DEFAULT`].
 pub fn named() -> PathBuf {
-    let told = std::env::var_os(VARIABLE).filter(|told| !told.is_empty());
-    told.map_or_else(|| DEFAULT.into(), PathBuf::from)
+    let named = std::env::var_os(VARIABLE).filter(|it| !it.is_empty());
+    named.map_or_else(|| DEFAULT.into(), PathBuf::from)
 }

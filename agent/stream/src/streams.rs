@@ -1,5 +1,4 @@
-//! The streams that are open. Each has a bounded queue of its own: a slow one loses its own
-//! records, counted, and holds up nobody.
+//! The open streams. Each has a bounded queue of its own: a slow reader loses its own events, counted, and delays nobody.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,86 +9,87 @@ use agent_model::clock::Moment;
 use agent_model::lock::lock;
 use tokio::sync::mpsc;
 
-use super::filter::Filter;
-use super::kind::Kind;
-use super::record::{Event, Record};
+use super::filter::EventFilter;
+use super::kind::EventKind;
+use super::stream_event::{EventDetails, StreamEvent};
 
-/// Records that wait for one reader at most. A record is shared by all that it waits for.
-pub const QUEUE: usize = 8192;
+/// The room of a queue, in events. The queues of all readers share an event.
+pub(crate) const QUEUE: usize = 8192;
 
-/// Likewise for a reader of frequent ones: two seconds of forks and exits at 30,000 processes a
-/// second, for which a host that is that busy may not let the reader run.
+/// The room of the queue of a reader of frequent events: two seconds of forks and exits at 30,000 processes a second. A
+/// host that is that busy may not let the reader run for so long.
 const FREQUENT_QUEUE: usize = 131_072;
 
-/// How long a reader of frequent records lets them gather when none is left: to wake it for each
-/// would cost more than all else.
+/// How long a reader of frequent events lets them gather when none is left: to wake it for each costs more than all else.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// Streams that can be open at once.
+/// The most streams that can be open at once.
 pub const STREAMS_AT_MOST: usize = 64;
 
-/// What became of the records of one kind, over all streams. Once things are quiet, `matched` is
-/// `written` + `lost`.
+/// What became of the events of one kind, over all streams. Once the host is quiet, `matched` is `written` + `lost`.
 #[derive(Debug, Default)]
-pub struct Outcomes {
+pub struct StreamOutcomes {
+    /// Events that a stream's filter matched.
     pub matched: AtomicU64,
+    /// Events that a reader wrote.
     pub written: AtomicU64,
+    /// Events for which a queue had no room, or that a reader left unwritten.
     pub lost: AtomicU64,
 }
 
-/// All streams.
+/// All open streams.
 #[derive(Debug, Default)]
-pub struct Streams {
-    open: Mutex<Vec<Arc<Shared>>>,
-    outcomes: Arc<[Outcomes; Kind::ALL.len()]>,
+pub struct EventStreams {
+    open: Mutex<Vec<Arc<Subscription>>>,
+    outcomes: Arc<[StreamOutcomes; EventKind::ALL.len()]>,
 }
 
-/// What the two ends of a stream share.
+/// What the publishing and the reading end of a stream share.
 #[derive(Debug)]
-struct Shared {
-    filter: Filter,
-    queue: mpsc::Sender<Arc<Record>>,
-    /// What was lost and not yet told.
-    untold: Mutex<Untold>,
+struct Subscription {
+    filter: EventFilter,
+    queue: mpsc::Sender<Arc<StreamEvent>>,
+    /// What the stream lost since its last `lost` event.
+    unreported: Mutex<UnreportedLoss>,
 }
 
 #[derive(Debug, Default)]
-struct Untold {
+struct UnreportedLoss {
     kinds: BTreeMap<&'static str, u64>,
     since: Option<Moment>,
 }
 
-/// The reading end of a stream. What it was given and did not say is written counts as lost.
+/// The reading end of a stream. An event that the reader took counts as written when it asks for the next one, else as lost.
 #[derive(Debug)]
-pub struct Stream {
-    shared: Arc<Shared>,
-    queue: mpsc::Receiver<Arc<Record>>,
-    outcomes: Arc<[Outcomes; Kind::ALL.len()]>,
-    /// Given to the reader, and not yet written, by [`Kind`].
-    unwritten: [u64; Kind::ALL.len()],
+pub struct EventStream {
+    shared: Arc<Subscription>,
+    queue: mpsc::Receiver<Arc<StreamEvent>>,
+    outcomes: Arc<[StreamOutcomes; EventKind::ALL.len()]>,
+    /// Events that the reader took and has not written yet, by [`EventKind`].
+    unwritten: [u64; EventKind::ALL.len()],
 }
 
-/// No more streams can be opened.
+/// [`STREAMS_AT_MOST`] streams are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{STREAMS_AT_MOST} streams are open already; close one")]
 pub struct TooMany;
 
-impl Streams {
-    /// Opens a stream of the records that `filter` matches.
+impl EventStreams {
+    /// Opens a stream of the events that `filter` matches.
     ///
     /// # Errors
     /// When [`STREAMS_AT_MOST`] are open.
-    pub fn open(&self, filter: Filter) -> Result<Stream, TooMany> {
+    pub fn open(&self, filter: EventFilter) -> Result<EventStream, TooMany> {
         let room = if filter.wants_frequent() {
             FREQUENT_QUEUE
         } else {
             QUEUE
         };
         let (sender, receiver) = mpsc::channel(room);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Subscription {
             filter,
             queue: sender,
-            untold: Mutex::default(),
+            unreported: Mutex::default(),
         });
         let mut open = self.all();
         if open.len() >= STREAMS_AT_MOST {
@@ -97,7 +97,7 @@ impl Streams {
         }
         open.push(Arc::clone(&shared));
         let outcomes = Arc::clone(&self.outcomes);
-        Ok(Stream {
+        Ok(EventStream {
             shared,
             queue: receiver,
             outcomes,
@@ -105,52 +105,52 @@ impl Streams {
         })
     }
 
-    /// Gives `record` to every stream that wants it. Never waits.
-    pub fn publish(&self, record: Record) {
-        let record = Arc::new(record);
-        let outcomes = &self.outcomes[Kind::of(&record.event) as usize];
+    /// Queues an event for every stream whose filter matches it. Never waits.
+    pub fn publish(&self, event: StreamEvent) {
+        let event = Arc::new(event);
+        let outcomes = &self.outcomes[EventKind::of(&event.details) as usize];
         for stream in self.all().iter() {
-            if stream.filter.matches(&record) {
+            if stream.filter.matches(&event) {
                 outcomes.matched.fetch_add(1, Ordering::Relaxed);
-                if !stream.offer(&record) {
+                if !stream.offer(&event) {
                     outcomes.lost.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }
     }
 
-    /// Tells every stream that wants these kinds what was lost before it came to any stream.
-    pub fn publish_loss(&self, kinds: &[(Kind, u64)], since: Moment) {
+    /// Reports to every stream that wants one of these kinds how many events were lost before they reached any stream.
+    pub fn publish_loss(&self, kinds: &[(EventKind, u64)], since: Moment) {
         for stream in self.all().iter() {
             let wanted = kinds.iter().filter(|(kind, _)| stream.filter.wants(*kind));
             for (kind, lost) in wanted {
-                lock(&stream.untold).add(*kind, *lost, since);
+                lock(&stream.unreported).add(*kind, *lost, since);
             }
-            stream.tell();
+            stream.report_loss();
         }
     }
 
-    /// Those that somebody reads.
-    fn all(&self) -> MutexGuard<'_, Vec<Arc<Shared>>> {
+    /// The streams that still have a reader.
+    fn all(&self) -> MutexGuard<'_, Vec<Arc<Subscription>>> {
         let mut open = lock(&self.open);
         open.retain(|stream| !stream.queue.is_closed());
         open
     }
 
     /// The filters of all streams.
-    pub fn filters(&self) -> Vec<Filter> {
+    pub fn filters(&self) -> Vec<EventFilter> {
         let all = self.all();
         all.iter().map(|stream| stream.filter.clone()).collect()
     }
 
-    /// How many are open.
+    /// How many streams are open.
     pub fn count(&self) -> usize {
         self.all().len()
     }
 
-    /// Records that wait in the fullest queue, and its room.
+    /// The number of events in the fullest queue, and its room.
     pub fn fullest_queue(&self) -> (usize, usize) {
-        let lengths = |stream: &Arc<Shared>| {
+        let lengths = |stream: &Arc<Subscription>| {
             let room = stream.queue.max_capacity();
             (room - stream.queue.capacity(), room)
         };
@@ -161,32 +161,31 @@ impl Streams {
             .unwrap_or((0, QUEUE))
     }
 
-    /// What became of the records of `kind`.
-    pub fn outcomes(&self, kind: Kind) -> &Outcomes {
+    /// What became of the events of `kind`.
+    pub fn outcomes(&self, kind: EventKind) -> &StreamOutcomes {
         &self.outcomes[kind as usize]
     }
 }
 
-impl Shared {
-    /// Puts the record into the queue, behind a word on what was lost before it; false if there is
-    /// no room.
-    fn offer(&self, record: &Arc<Record>) -> bool {
-        if self.tell() && self.queue.try_send(Arc::clone(record)).is_ok() {
+impl Subscription {
+    /// Queues the event behind a `lost` event for what was lost before it; false if there is no room.
+    fn offer(&self, event: &Arc<StreamEvent>) -> bool {
+        if self.report_loss() && self.queue.try_send(Arc::clone(event)).is_ok() {
             return true;
         }
-        lock(&self.untold).add(Kind::of(&record.event), 1, record.time);
+        lock(&self.unreported).add(EventKind::of(&event.details), 1, event.time);
         false
     }
 
-    /// Puts a word on what was lost into the queue; false if there is no room.
-    fn tell(&self) -> bool {
-        let mut untold = lock(&self.untold);
-        if untold.kinds.is_empty() {
+    /// Queues a `lost` event if there is a loss to report; false if there is no room.
+    fn report_loss(&self) -> bool {
+        let mut unreported = lock(&self.unreported);
+        if unreported.kinds.is_empty() {
             return true;
         }
         match self.queue.try_reserve() {
             Ok(slot) => {
-                slot.send(Arc::new(untold.take()));
+                slot.send(Arc::new(unreported.take()));
                 true
             }
             Err(_) => false,
@@ -194,18 +193,18 @@ impl Shared {
     }
 }
 
-impl Untold {
-    fn add(&mut self, kind: Kind, lost: u64, since: Moment) {
+impl UnreportedLoss {
+    fn add(&mut self, kind: EventKind, lost: u64, since: Moment) {
         *self.kinds.entry(kind.name()).or_default() += lost;
         self.since.get_or_insert(since);
     }
 
-    fn take(&mut self) -> Record {
+    fn take(&mut self) -> StreamEvent {
         let kinds = std::mem::take(&mut self.kinds);
-        Record {
+        StreamEvent {
             time: Moment::now(),
             caller: None,
-            event: Event::Lost {
+            details: EventDetails::Lost {
                 kinds: kinds
                     .into_iter()
                     .map(|(kind, lost)| (kind.to_owned(), lost))
@@ -216,39 +215,39 @@ impl Untold {
     }
 }
 
-impl Stream {
-    /// The next record, in the order of publication. Asking says that those before are written.
-    pub async fn next(&mut self) -> Arc<Record> {
+impl EventStream {
+    /// The next event, in the order of publication. By asking, the reader says that it has written those before.
+    pub async fn next(&mut self) -> Arc<StreamEvent> {
         self.wrote();
-        let record = match self.queue.try_recv() {
-            Ok(record) => record,
+        let event = match self.queue.try_recv() {
+            Ok(event) => event,
             Err(_) => self.wait().await,
         };
-        self.unwritten[Kind::of(&record.event) as usize] += 1;
-        record
+        self.unwritten[EventKind::of(&event.details) as usize] += 1;
+        event
     }
 
-    async fn wait(&mut self) -> Arc<Record> {
+    async fn wait(&mut self) -> Arc<StreamEvent> {
         if self.shared.filter.wants_frequent() {
             tokio::time::sleep(GATHER).await;
         }
-        // What was lost when the queue was full is told at the latest when it is empty.
-        self.shared.tell();
+        // A loss while the queue was full is reported at the latest when it is empty.
+        self.shared.report_loss();
         match self.queue.recv().await {
-            Some(record) => record,
-            // Cannot be: the other end is in `shared`.
+            Some(event) => event,
+            // Unreachable: `shared` holds the other end.
             None => std::future::pending().await,
         }
     }
 
-    /// The next record, if one waits, for a reader that writes several at once.
-    pub fn next_waiting(&mut self) -> Option<Arc<Record>> {
-        let record = self.queue.try_recv().ok()?;
-        self.unwritten[Kind::of(&record.event) as usize] += 1;
-        Some(record)
+    /// The next event, if one is queued, for a reader that writes several at once.
+    pub fn next_waiting(&mut self) -> Option<Arc<StreamEvent>> {
+        let event = self.queue.try_recv().ok()?;
+        self.unwritten[EventKind::of(&event.details) as usize] += 1;
+        Some(event)
     }
 
-    /// Counts what was given as written.
+    /// Counts the events that the reader took as written.
     fn wrote(&mut self) {
         for (unwritten, outcomes) in self.unwritten.iter_mut().zip(&*self.outcomes) {
             let written = std::mem::take(unwritten);
@@ -257,9 +256,9 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for EventStream {
     fn drop(&mut self) {
-        // Closed first, so that nothing comes into the queue behind the count.
+        // Close first, so that no event enters the queue after the count.
         self.queue.close();
         while self.next_waiting().is_some() {}
         for (unwritten, outcomes) in self.unwritten.iter().zip(&*self.outcomes) {
@@ -273,8 +272,8 @@ mod tests {
     use super::*;
     use crate::samples;
 
-    fn outcomes(streams: &Streams, kind: Kind) -> [u64; 3] {
-        let Outcomes {
+    fn outcomes(streams: &EventStreams, kind: EventKind) -> [u64; 3] {
+        let StreamOutcomes {
             matched,
             written,
             lost,
@@ -282,21 +281,21 @@ mod tests {
         [matched, written, lost].map(|counter| counter.load(Ordering::Relaxed))
     }
 
-    fn lost(record: &Record) -> Option<u64> {
-        match &record.event {
-            Event::Lost { kinds, .. } => Some(kinds.values().sum()),
+    fn lost(event: &StreamEvent) -> Option<u64> {
+        match &event.details {
+            EventDetails::Lost { kinds, .. } => Some(kinds.values().sum()),
             _ => None,
         }
     }
 
     #[tokio::test]
     async fn a_slow_reader_loses_its_own_and_is_told_how_many() {
-        let streams = Streams::default();
-        let mut slow = streams.open(Filter::default()).unwrap();
+        let streams = EventStreams::default();
+        let mut slow = streams.open(EventFilter::default()).unwrap();
         for _ in 0..QUEUE + 5 {
             streams.publish(samples::unshare());
         }
-        let mut quick = streams.open(Filter::default()).unwrap();
+        let mut quick = streams.open(EventFilter::default()).unwrap();
         streams.publish(samples::unshare());
         assert_eq!(lost(&*quick.next().await), None);
         for _ in 0..QUEUE {
@@ -308,15 +307,15 @@ mod tests {
         drop((slow, quick));
         let all = QUEUE as u64 + 5 + 2 + 2;
         assert_eq!(
-            outcomes(&streams, Kind::Unshare),
+            outcomes(&streams, EventKind::Unshare),
             [all, QUEUE as u64, all - QUEUE as u64]
         );
     }
 
     #[tokio::test]
     async fn the_word_on_a_loss_stands_where_the_gap_is() {
-        let streams = Streams::default();
-        let mut stream = streams.open(Filter::default()).unwrap();
+        let streams = EventStreams::default();
+        let mut stream = streams.open(EventFilter::default()).unwrap();
         for _ in 0..QUEUE + 1 {
             streams.publish(samples::unshare());
         }
@@ -333,35 +332,35 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_kernel_lost_is_told_to_those_who_want_it() {
-        let streams = Streams::default();
-        let kinds = [Kind::Oom].into_iter().collect();
+        let streams = EventStreams::default();
+        let kinds = [EventKind::Oom].into_iter().collect();
         let mut oom = streams
-            .open(Filter {
+            .open(EventFilter {
                 kinds,
-                ..Filter::default()
+                ..EventFilter::default()
             })
             .unwrap();
         let then = samples::TIME.parse().unwrap();
-        streams.publish_loss(&[(Kind::Clone, 3)], then);
-        streams.publish_loss(&[(Kind::Oom, 2)], then);
+        streams.publish_loss(&[(EventKind::Clone, 3)], then);
+        streams.publish_loss(&[(EventKind::Oom, 2)], then);
         assert_eq!(lost(&*oom.next().await), Some(2));
     }
 
     #[test]
     fn what_nobody_read_is_lost() {
-        let streams = Streams::default();
-        let stream = streams.open(Filter::default()).unwrap();
+        let streams = EventStreams::default();
+        let stream = streams.open(EventFilter::default()).unwrap();
         streams.publish(samples::oom());
         drop(stream);
         streams.publish(samples::oom());
-        assert_eq!(outcomes(&streams, Kind::Oom), [1, 0, 1]);
+        assert_eq!(outcomes(&streams, EventKind::Oom), [1, 0, 1]);
         assert_eq!(streams.count(), 0);
     }
 
     #[test]
     fn streams_are_bounded() {
-        let streams = Streams::default();
-        let open = |_| streams.open(Filter::default());
+        let streams = EventStreams::default();
+        let open = |_| streams.open(EventFilter::default());
         let mut all: Vec<_> = (0..STREAMS_AT_MOST).map(|i| open(i).unwrap()).collect();
         assert_eq!(open(0).unwrap_err(), TooMany);
         all.pop();

@@ -1,19 +1,23 @@
-//! What a filter's options take, on the command line and in a query.
+//! The values of a filter's options, on the command line and in a query.
 
 use std::num::{NonZeroU32, ParseIntError};
 
 use agent_ebpf::NamespaceType;
 use thiserror::Error;
 
-use super::kind::Kind;
+use super::kind::EventKind;
 
-/// Bytes of a thread's name (`TASK_COMM_LEN` of `include/linux/sched.h`, without its NUL).
+/// The longest thread name in bytes (`TASK_COMM_LEN` of `include/linux/sched.h`, without its NUL).
 const COMM_MAX: usize = 15;
 
-/// Why a value is none of what a filter takes. The text says what is wanted.
+/// Why a filter does not take a value. The message says what it takes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ValueError {
-    #[error("want one of {}", Kind::ALL.map(Kind::name).join(", "))]
+#[expect(
+    missing_docs,
+    reason = "each variant is named as its option, and its message says the rest"
+)]
+pub enum FilterValueError {
+    #[error("want one of {}", EventKind::ALL.map(EventKind::name).join(", "))]
     Kind,
     #[error("want a container's name or id")]
     Container,
@@ -23,7 +27,7 @@ pub enum ValueError {
     Namespace,
     #[error("want at most {COMM_MAX} bytes, as many as the kernel keeps: {kept:?}")]
     Comm {
-        /// What the kernel keeps of it.
+        /// The part that the kernel keeps.
         kept: String,
     },
     #[error("want true or false")]
@@ -34,34 +38,37 @@ fn namespace_names() -> Vec<&'static str> {
     NamespaceType::ALL.iter().map(|it| it.name()).collect()
 }
 
-pub fn parse_kind(text: &str) -> Result<Kind, ValueError> {
-    let mut kinds = Kind::ALL.into_iter();
+/// An event kind by its name.
+pub fn parse_kind(text: &str) -> Result<EventKind, FilterValueError> {
+    let mut kinds = EventKind::ALL.into_iter();
     kinds
         .find(|kind| kind.name() == text)
-        .ok_or(ValueError::Kind)
+        .ok_or(FilterValueError::Kind)
 }
 
-pub fn parse_container(text: &str) -> Result<String, ValueError> {
+/// A container's name, id or start of an id: any text but the empty one.
+pub fn parse_container(text: &str) -> Result<String, FilterValueError> {
     if text.is_empty() {
-        return Err(ValueError::Container);
+        return Err(FilterValueError::Container);
     }
     Ok(text.to_owned())
 }
 
-pub fn parse_pid(text: &str) -> Result<NonZeroU32, ValueError> {
-    text.parse().map_err(ValueError::Pid)
+/// A process or thread id above 0.
+pub fn parse_pid(text: &str) -> Result<NonZeroU32, FilterValueError> {
+    text.parse().map_err(FilterValueError::Pid)
 }
 
 /// A namespace type by its name in `/proc/PID/ns`; `mount` is `mnt`.
-pub fn parse_namespace(text: &str) -> Result<NamespaceType, ValueError> {
+pub fn parse_namespace(text: &str) -> Result<NamespaceType, FilterValueError> {
     let name = if text == "mount" { "mnt" } else { text };
     let mut types = NamespaceType::ALL.iter();
     let found = types.find(|it| it.name() == name);
-    found.copied().ok_or(ValueError::Namespace)
+    found.copied().ok_or(FilterValueError::Namespace)
 }
 
-/// A thread's name. A longer one than the kernel keeps would match nothing.
-pub fn parse_comm(text: &str) -> Result<String, ValueError> {
+/// A thread's name of at most 15 bytes. A longer one than the kernel keeps would match nothing.
+pub fn parse_comm(text: &str) -> Result<String, FilterValueError> {
     let mut bytes = 0;
     let kept: String = text
         .chars()
@@ -71,12 +78,12 @@ pub fn parse_comm(text: &str) -> Result<String, ValueError> {
         })
         .collect();
     if kept.len() < text.len() {
-        return Err(ValueError::Comm { kept });
+        return Err(FilterValueError::Comm { kept });
     }
     Ok(kept)
 }
 
-/// The least number of bytes that `c` stands for in a record's comm: U+FFFD may be any one byte.
+/// The least number of bytes in the kernel that `c` stands for in an event's comm: U+FFFD may stand for any one byte.
 fn kernel_bytes(c: char) -> usize {
     if c == char::REPLACEMENT_CHARACTER {
         1
@@ -85,8 +92,9 @@ fn kernel_bytes(c: char) -> usize {
     }
 }
 
-pub fn parse_host(text: &str) -> Result<bool, ValueError> {
-    text.parse().map_err(|_| ValueError::Host)
+/// `true` or `false`. Only a query has this value.
+pub(crate) fn parse_host(text: &str) -> Result<bool, FilterValueError> {
+    text.parse().map_err(|_| FilterValueError::Host)
 }
 
 #[cfg(test)]
@@ -98,12 +106,12 @@ mod tests {
         assert_eq!(parse_comm("").unwrap(), "");
         assert_eq!(parse_comm("123456789012345").unwrap(), "123456789012345");
         let kept = |text| match parse_comm(text) {
-            Err(ValueError::Comm { kept }) => kept,
+            Err(FilterValueError::Comm { kept }) => kept,
             other => panic!("{other:?}"),
         };
         assert_eq!(kept("1234567890123456"), "123456789012345");
         assert_eq!(kept("日日日日日日"), "日日日日日");
-        // 15 bytes that are no UTF-8, as a record shows them.
+        // 15 bytes that are no UTF-8, as a event shows them.
         let replaced = "\u{fffd}".repeat(15);
         assert_eq!(parse_comm(&replaced).unwrap(), replaced);
     }

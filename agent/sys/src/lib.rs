@@ -55,23 +55,23 @@ macro_rules! contract {
 }
 
 contract!(
-    CgroupChange,
+    CgroupChangeRecord,
     CgroupKey,
-    CgroupMkdir,
-    Clone,
-    Config,
+    CgroupMkdirRecord,
+    CloneRecord,
+    ProgramConfig,
     Baseline,
     Counts,
-    Escape,
-    Exec,
-    Exit,
-    Fork,
-    ForkBeside,
+    EscapeRecord,
+    ExecRecord,
+    ExitRecord,
+    ForkRecord,
+    ForkBesideRecord,
     Header,
-    NamespaceCall,
+    NamespaceCallRecord,
     ProcessKey,
-    Oom,
-    Outcomes,
+    OomRecord,
+    RecordOutcomes,
     Task
 );
 

@@ -1,21 +1,26 @@
 //! Records of the ring, checked: bytes to a typed [`Event`].
 
 use agent_ebpf::{
-    ARGV_MAX, CgroupChange, CgroupMkdir, Clone as CloneRecord, Constraint, Escape, Exec, Exit,
-    Fork, ForkBeside, Header, How, Kind, NamespaceCall, NamespaceType, Oom, PATH_MAX,
+    ARGV_MAX, CgroupChangeRecord, CgroupMkdirRecord, CloneRecord, Constraint, EscapeRecord,
+    ExecRecord, ExitRecord, ForkBesideRecord, ForkRecord, Header, How, NamespaceCallRecord,
+    NamespaceType, OomRecord, PATH_MAX, RecordKind,
 };
 use agent_model::event::{Arguments, Body, Event};
 use agent_sys::{Contract, from_bytes};
 
-/// Why bytes are no event.
+/// Why bytes of a ring are not an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum DecodeError {
     #[error("a record of {0} bytes is too short to say its kind")]
     Short(usize),
     #[error("no kind of record has the number {0}")]
     Kind(u32),
     #[error("a record of kind {} cannot have {bytes} bytes", kind.name())]
-    Size { kind: Kind, bytes: usize },
+    Size { kind: RecordKind, bytes: usize },
     #[error("a path of {0} bytes is longer than a record")]
     Path(u64),
     #[error("no OOM constraint has the number {0}")]
@@ -26,17 +31,17 @@ pub enum DecodeError {
     How(u32),
 }
 
-/// The kind that a record says it is.
+/// The kind in a record's header.
 ///
 /// # Errors
-/// Where it says none.
-pub fn kind(bytes: &[u8]) -> Result<Kind, DecodeError> {
+/// The record is too short or has an unknown kind.
+pub fn kind(bytes: &[u8]) -> Result<RecordKind, DecodeError> {
     let number = bytes.first_chunk().ok_or(DecodeError::Short(bytes.len()))?;
     let number = u32::from_ne_bytes(*number);
-    Kind::from_number(number).ok_or(DecodeError::Kind(number))
+    RecordKind::from_number(number).ok_or(DecodeError::Kind(number))
 }
 
-/// When what a record tells happened, in ns of CLOCK_BOOTTIME; 0 of what is no record.
+/// The time in a record's header, in ns of CLOCK_BOOTTIME; 0 if the bytes are no record.
 pub fn time(bytes: &[u8]) -> u64 {
     let header = bytes.get(..size_of::<Header>());
     header
@@ -44,27 +49,27 @@ pub fn time(bytes: &[u8]) -> u64 {
         .map_or(0, |it| it.time)
 }
 
-/// The event that a record of the ring tells.
+/// The event of a record.
 ///
 /// # Errors
-/// Where the bytes are no record.
+/// The bytes are no record of a known kind.
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let kind = kind(bytes)?;
     match kind {
-        Kind::Clone => {
+        RecordKind::Clone => {
             let record: CloneRecord = read(kind, bytes)?;
             Ok(event(&record.header, Body::Clone(Box::new(record))))
         }
-        Kind::Unshare => {
-            let record: NamespaceCall = read(kind, bytes)?;
+        RecordKind::Unshare => {
+            let record: NamespaceCallRecord = read(kind, bytes)?;
             Ok(event(&record.header, Body::Unshare(record)))
         }
-        Kind::Setns => {
-            let record: NamespaceCall = read(kind, bytes)?;
+        RecordKind::Setns => {
+            let record: NamespaceCallRecord = read(kind, bytes)?;
             Ok(event(&record.header, Body::Setns(record)))
         }
-        Kind::Oom => {
-            let record: Oom = read(kind, bytes)?;
+        RecordKind::Oom => {
+            let record: OomRecord = read(kind, bytes)?;
             let constraint = Constraint::from_number(record.constraint)
                 .ok_or(DecodeError::Constraint(record.constraint))?;
             Ok(event(
@@ -72,8 +77,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
                 Body::Oom(Box::new(record), constraint),
             ))
         }
-        Kind::CgroupMkdir => {
-            let record: CgroupMkdir = read(kind, bytes)?;
+        RecordKind::CgroupMkdir => {
+            let record: CgroupMkdirRecord = read(kind, bytes)?;
             let path = path(&record)?;
             Ok(event(
                 &record.header,
@@ -83,8 +88,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
                 },
             ))
         }
-        Kind::CgroupRmdir => {
-            let record: CgroupChange = read(kind, bytes)?;
+        RecordKind::CgroupRmdir => {
+            let record: CgroupChangeRecord = read(kind, bytes)?;
             Ok(event(
                 &record.header,
                 Body::CgroupRmdir {
@@ -92,8 +97,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
                 },
             ))
         }
-        Kind::CgroupPopulated => {
-            let record: CgroupChange = read(kind, bytes)?;
+        RecordKind::CgroupPopulated => {
+            let record: CgroupChangeRecord = read(kind, bytes)?;
             let populated = record.populated != 0;
             let body = Body::CgroupPopulated {
                 cgroup: record.cgroup,
@@ -101,12 +106,12 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             };
             Ok(event(&record.header, body))
         }
-        Kind::Exec => {
-            let record: Exec = read(kind, bytes)?;
+        RecordKind::Exec => {
+            let record: ExecRecord = read(kind, bytes)?;
             Ok(event(&record.header, Body::Exec(arguments(&record))))
         }
-        Kind::Exit => {
-            let record: Exit = read(kind, bytes)?;
+        RecordKind::Exit => {
+            let record: ExitRecord = read(kind, bytes)?;
             Ok(event(
                 &record.header,
                 Body::Exit {
@@ -115,17 +120,17 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
                 },
             ))
         }
-        Kind::Fork => {
-            if let Some(record) = from_bytes::<ForkBeside>(bytes) {
+        RecordKind::Fork => {
+            if let Some(record) = from_bytes::<ForkBesideRecord>(bytes) {
                 let child = record.child();
                 return Ok(event(&record.header, Body::Fork { child }));
             }
-            let record: Fork = read(kind, bytes)?;
+            let record: ForkRecord = read(kind, bytes)?;
             let child = record.child;
             Ok(event(&record.header, Body::Fork { child }))
         }
-        Kind::Escape => {
-            let record: Escape = read(kind, bytes)?;
+        RecordKind::Escape => {
+            let record: EscapeRecord = read(kind, bytes)?;
             let namespace = NamespaceType::from_number(record.namespace)
                 .ok_or(DecodeError::NamespaceType(record.namespace))?;
             let how = How::from_number(record.how).ok_or(DecodeError::How(record.how))?;
@@ -139,7 +144,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     }
 }
 
-fn read<T: Contract>(kind: Kind, bytes: &[u8]) -> Result<T, DecodeError> {
+fn read<T: Contract>(kind: RecordKind, bytes: &[u8]) -> Result<T, DecodeError> {
     // The ring rounds a record's size up to 8 bytes; all are multiples of it.
     from_bytes(bytes).ok_or(DecodeError::Size {
         kind,
@@ -155,7 +160,7 @@ fn event(header: &Header, body: Body) -> Event {
     }
 }
 
-fn arguments(record: &Exec) -> Arguments {
+fn arguments(record: &ExecRecord) -> Arguments {
     let length = usize::try_from(record.argv_len).unwrap_or(usize::MAX);
     Arguments {
         bytes: record.argv[..length.min(ARGV_MAX)].into(),
@@ -163,7 +168,7 @@ fn arguments(record: &Exec) -> Arguments {
     }
 }
 
-fn path(record: &CgroupMkdir) -> Result<String, DecodeError> {
+fn path(record: &CgroupMkdirRecord) -> Result<String, DecodeError> {
     let length = usize::try_from(record.path_len)
         .ok()
         .filter(|length| *length < PATH_MAX);
@@ -180,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    fn header(kind: Kind) -> Header {
+    fn header(kind: RecordKind) -> Header {
         Header {
             kind: kind as u32,
             time: 7,
@@ -188,7 +193,7 @@ mod tests {
         }
     }
 
-    fn mkdir(path_len: u64) -> CgroupMkdir {
+    fn mkdir(path_len: u64) -> CgroupMkdirRecord {
         let mut path = [0; PATH_MAX];
         path[..5].copy_from_slice(b"/a/\xffb");
         let cgroup = CgroupKey {
@@ -196,8 +201,8 @@ mod tests {
             hierarchy: 4,
             zero: 0,
         };
-        CgroupMkdir {
-            header: header(Kind::CgroupMkdir),
+        CgroupMkdirRecord {
+            header: header(RecordKind::CgroupMkdir),
             cgroup,
             path_len,
             path,
@@ -225,7 +230,7 @@ mod tests {
         assert_eq!(decode(&[1, 2]).unwrap_err(), DecodeError::Short(2));
         assert_eq!(decode(&[99, 0, 0, 0]).unwrap_err(), DecodeError::Kind(99));
         let error = DecodeError::Size {
-            kind: Kind::Clone,
+            kind: RecordKind::Clone,
             bytes: 8,
         };
         assert_eq!(decode(&[0; 8]).unwrap_err(), error);
@@ -234,8 +239,8 @@ mod tests {
             decode(as_bytes(&mkdir(PATH_MAX as u64))).unwrap_err(),
             error
         );
-        let exit = Exit {
-            header: header(Kind::Exit),
+        let exit = ExitRecord {
+            header: header(RecordKind::Exit),
             status: 9,
             oom_killed: 0,
         };

@@ -17,18 +17,18 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agent_ebpf::{Namespaces, RARE_RING_BYTES, Task};
+use agent_ebpf::{NamespaceInodes, RARE_RING_BYTES, Task};
 use agent_host::fdinfo;
 use agent_sys::ring::Ring;
 use attempt::{Attached, Attempt, begin_all};
 use aya::maps::{Array, MapData, MapError};
 use aya_log::EbpfLogger;
 use choice::Mechanisms;
-use config::{ConfigError, Facts};
+use config::{ConfigError, KernelFacts};
 use counts::{CountsError, KernelCounts};
-use frequent::{Frequent, Wanted};
-use object::{Object, ObjectError};
-use probes::{PROBES, Status, Way};
+use frequent::{Frequent, FrequentDemand};
+use object::{BpfObject, ObjectError};
+use probes::{MechanismPrograms, PROBES, ProbeStatus};
 use program::{Hook, Loader, ProbeError};
 use runs::Programs;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -38,6 +38,10 @@ pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
 /// Why nothing can be traced.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum KernelError {
     #[error(
         "{BTF_PATH}: this kernel shows no type information (BTF), which tracing needs: \
@@ -57,7 +61,7 @@ pub enum KernelError {
     #[error("the processes of the host cannot be listed")]
     Snapshot(#[from] SnapshotError),
     #[error(
-        "this process does not see the host's first process: run it in the host's pid namespace (docker: --pid=host)"
+        "this process does not see the host's init process: run it in the host's pid namespace (docker: --pid=host)"
     )]
     PidNamespace,
     #[error(transparent)]
@@ -76,6 +80,10 @@ impl From<ObjectError> for KernelError {
 
 /// Why the processes of the host cannot be listed.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum SnapshotError {
     #[error(transparent)]
     Program(#[from] ProbeError),
@@ -83,9 +91,10 @@ pub enum SnapshotError {
     Read(#[from] io::Error),
 }
 
-/// How to load.
+/// Options of a load.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct TraceOptions {
+    /// The mechanisms that the user chose for probes.
     pub mechanisms: Mechanisms,
     /// A directory on a bpffs under which the maps outlive the process.
     pub pin: Option<PathBuf>,
@@ -93,13 +102,13 @@ pub struct Options {
 
 /// The programs in the kernel, before they run.
 pub struct Ready {
-    object: Object,
+    object: BpfObject,
     attempts: Vec<Attempt>,
     snapshot: OwnedFd,
     recheck: Option<OwnedFd>,
     active: Array<MapData, u64>,
-    host: Array<MapData, Namespaces>,
-    facts: Facts,
+    host: Array<MapData, NamespaceInodes>,
+    facts: KernelFacts,
 }
 
 /// The attached programs. Dropping it detaches them.
@@ -108,7 +117,7 @@ pub struct Kernel {
     recheck: Option<OwnedFd>,
     programs: Arc<Programs>,
     links: Vec<OwnedFd>,
-    statuses: Vec<Status>,
+    statuses: Vec<ProbeStatus>,
     maps: Vec<(String, OwnedFd)>,
 }
 
@@ -120,13 +129,18 @@ impl std::fmt::Debug for Kernel {
     }
 }
 
-/// What comes of loading, in the parts that different threads use.
-pub struct Loaded {
+/// The loaded programs and maps, in the parts that different threads use.
+pub struct LoadedKernel {
+    /// The programs, ready to be attached.
     pub kernel: Ready,
+    /// The kernel side's counts.
     pub counts: KernelCounts,
+    /// The rare ring.
     pub ring: Ring,
+    /// The frequent rings.
     pub frequent: Frequent,
-    pub wanted: Wanted,
+    /// What the kernel side sends to the frequent rings.
+    pub wanted: FrequentDemand,
     /// The programs' own diagnostics.
     pub log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
@@ -135,7 +149,7 @@ pub struct Loaded {
 ///
 /// # Errors
 /// Where the kernel has no type information, or refuses.
-pub fn load(options: &Options) -> Result<Loaded, KernelError> {
+pub fn load(options: &TraceOptions) -> Result<LoadedKernel, KernelError> {
     // Kernels before 5.11 take maps and programs for locked memory. Where it may not be raised,
     // what is refused says so.
     let unlimited = Rlimit {
@@ -146,12 +160,12 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
     let mut facts = read_facts()?;
     facts.config.generation = unique();
     facts.config.rings_mask = u64::from(frequent::rings() - 1);
-    let mut object = Object::new(&facts, options.pin.as_deref())?;
+    let mut object = BpfObject::new(&facts, options.pin.as_deref())?;
     let counts = KernelCounts::new(&mut object)?;
     let ring = object.take_ring("RARE")?;
     let ring = Ring::map(ring, RARE_RING_BYTES).map_err(MapError::from)?;
     let frequent = Frequent::new(&mut object);
-    let wanted = Wanted::new(&mut object)?;
+    let wanted = FrequentDemand::new(&mut object)?;
     let (active, host) = (object.take_map("ACTIVE")?, object.take_map("HOST")?);
     let loader = Loader {
         object: &object,
@@ -170,7 +184,7 @@ pub fn load(options: &Options) -> Result<Loaded, KernelError> {
         host,
         facts,
     };
-    Ok(Loaded {
+    Ok(LoadedKernel {
         kernel,
         counts,
         ring,
@@ -187,9 +201,9 @@ const SNAPSHOT: Hook = Hook::Iterator("bpf_iter_task");
 ///
 /// # Errors
 /// Where the kernel has no type information, or refuses.
-pub fn look() -> Result<(Namespaces, Vec<Task>), KernelError> {
+pub fn look() -> Result<(NamespaceInodes, Vec<Task>), KernelError> {
     let facts = read_facts()?;
-    let object = Object::new(&facts, None)?;
+    let object = BpfObject::new(&facts, None)?;
     let loader = Loader {
         object: &object,
         facts: &facts,
@@ -214,15 +228,15 @@ fn load_recheck(loader: Loader<'_>) -> Option<OwnedFd> {
 }
 
 /// The host's namespaces: those of init or kthreadd, which the kernel itself started.
-fn host_of(tasks: &[Task]) -> Result<Namespaces, KernelError> {
+fn host_of(tasks: &[Task]) -> Result<NamespaceInodes, KernelError> {
     let first = tasks.iter().find(|task| task.ppid == 0);
     Ok(first.ok_or(KernelError::PidNamespace)?.namespaces)
 }
 
-fn read_facts() -> Result<Facts, KernelError> {
+fn read_facts() -> Result<KernelFacts, KernelError> {
     let btf = std::fs::read(BTF_PATH).map_err(KernelError::NoBtf)?;
     let ways = PROBES.iter().flat_map(|probe| probe.ways);
-    let hooks = ways.flat_map(Way::hooks).chain([SNAPSHOT]);
+    let hooks = ways.flat_map(MechanismPrograms::hooks).chain([SNAPSHOT]);
     Ok(config::find(&btf, hooks.filter_map(Hook::name))?)
 }
 
@@ -233,12 +247,12 @@ fn unique() -> u64 {
 }
 
 impl Ready {
-    /// Attaches each probe on its own, one that fails leaves the others, and tells the namespaces
+    /// Attaches each probe by itself, so that one that fails leaves the others, and finds the namespaces
     /// of the host.
     ///
     /// # Errors
-    /// Where the host's first process cannot be seen.
-    pub fn attach(mut self) -> Result<(Kernel, Namespaces), KernelError> {
+    /// Where the host's init process cannot be seen.
+    pub fn attach(mut self) -> Result<(Kernel, NamespaceInodes), KernelError> {
         let namespaces = host_of(&snapshot(&self.snapshot)?)?;
         self.host.set(0, namespaces, 0)?;
         self.active.set(0, self.facts.config.generation, 0)?;
@@ -285,7 +299,7 @@ impl Kernel {
     }
 
     /// What became of each probe.
-    pub fn statuses(&self) -> &[Status] {
+    pub fn statuses(&self) -> &[ProbeStatus] {
         &self.statuses
     }
 
@@ -308,7 +322,7 @@ fn snapshot(program: &OwnedFd) -> Result<Vec<Task>, SnapshotError> {
     Ok(tasks.filter_map(agent_sys::from_bytes).collect())
 }
 
-/// What the programs say, where somebody would see it.
+/// Starts to log the programs' diagnostics, if they would be shown.
 fn log(attempts: &[Attempt]) -> Option<EbpfLogger<&'static dyn log::Log>> {
     if !tracing::enabled!(tracing::Level::DEBUG) {
         return None;
@@ -320,7 +334,7 @@ fn log(attempts: &[Attempt]) -> Option<EbpfLogger<&'static dyn log::Log>> {
             let [id] = fdinfo::numbers(Path::new("/"), program.as_fd(), ["prog_id:"]).ok()?;
             id
         });
-    // Not every program says something.
+    // Only some programs have diagnostics.
     ids.filter_map(|id| EbpfLogger::init_from_id(id as u32).ok())
         .next()
 }

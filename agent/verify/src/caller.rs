@@ -1,19 +1,22 @@
-//! The limits that a caller is under, beside those that it asks for.
+//! The limits of the caller's own cgroups, which hold for what the caller starts.
 
 use std::path::Path;
 
 use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
-use agent_limits::limit::bound::{Bound, Bounds, Standing};
+use agent_limits::limit::bound::Standing;
 use agent_limits::limits::{Limits, bounds};
+use agent_model::container::Container;
+use agent_model::limit::{Bound, Bounds};
+use agent_registry::path::Runtime;
 
-use super::claim::Claim;
+use super::claim::LimitClaim;
 use super::judge::unknown;
 use super::report::Check;
 
 /// What is known of them.
 #[derive(Clone, Debug, Default)]
-pub struct Caller {
+pub struct CallerLimits {
     bounds: Bounds,
     /// Whether what it starts is to be under them.
     binds: bool,
@@ -24,7 +27,7 @@ pub struct Caller {
 /// What a check is called where not even the kinds of the limits are known.
 const ANY: &str = "limits";
 
-impl Caller {
+impl CallerLimits {
     /// Of this process, which is about to start something.
     ///
     /// # Errors
@@ -48,17 +51,27 @@ impl Caller {
     }
 
     /// What it started is to be under them, and its record does not say which they were.
-    pub fn unsaid() -> Self {
+    fn unsaid() -> Self {
         Self {
             unsaid: true,
             ..Self::default()
         }
     }
 
+    /// Returns the limits that a container of `agent run` was started under, by the record of the container.
+    pub fn of_container(container: &Container, bounds: Option<&Bounds>) -> Self {
+        let is_agents = container.runtime == Runtime::Agent.name();
+        match bounds {
+            Some(bounds) => Self::binding(bounds),
+            None if container.confirmed == Some(true) && is_agents => Self::unsaid(),
+            None => Self::default(),
+        }
+    }
+
     /// What is to be judged, beside these claims.
-    pub fn beside(&self, mut claims: Vec<Claim>) -> Vec<Claim> {
+    pub fn beside(&self, mut claims: Vec<LimitClaim>) -> Vec<LimitClaim> {
         let bounds = self.bounds.known.iter().filter(|_| self.binds);
-        claims.extend(bounds.map(Claim::of_caller));
+        claims.extend(bounds.map(LimitClaim::of_caller));
         claims
     }
 
@@ -88,7 +101,7 @@ impl Caller {
                 return false;
             };
             let own = chain.own.as_ref().ok().map(|own| own.cgroup.clone());
-            let left = !matches!(bound.standing(&chain), Standing::Holds(_));
+            let left = !matches!(chain.standing(bound), Standing::Holds(_));
             place = place.take().or(own.filter(|_| left));
             left
         };

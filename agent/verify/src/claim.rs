@@ -1,14 +1,15 @@
-//! What is claimed: a limit, and who intended it.
+//! A claim: a limit, its intended value, and who intended it.
 
-use agent_host::hierarchy::Version;
 use agent_host::system::page_size;
-use agent_limits::limit::bound::Bound;
+use agent_limits::limit::Expected;
 use agent_limits::limit::chain::Chain;
-use agent_limits::limit::{Device, Expected, Kind, Quantity, Value};
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Bound, Device, Kind, Quantity, Value};
 
 /// A limit that is to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub struct LimitClaim {
+    /// The kind of the limit.
     pub kind: Kind,
     /// Of a rate.
     pub device: Option<Device>,
@@ -22,7 +23,7 @@ pub struct Claim {
     pub bound: Option<Bound>,
 }
 
-impl Claim {
+impl LimitClaim {
     /// That `source` intended a value.
     pub fn new(kind: Kind, value: Value, source: impl Into<String>) -> Self {
         Self {
@@ -64,8 +65,7 @@ impl Claim {
 
     /// What the files are to hold; `None` where nobody says, or this version has no such limit.
     pub fn held(&self, version: Version) -> Option<Expected> {
-        self.kind
-            .held(version, self.intended.as_ref()?, page_size())
+        Expected::of(self.kind, version, self.intended.as_ref()?, page_size())
     }
 
     /// What was intended, with its unit.

@@ -1,7 +1,7 @@
-//! Verdicts: what was intended against what files hold, what holds in the end, and what was observed. Pure.
+//! Judges limits: compares intended values with files, effective limits and observations. Pure.
 //!
-//! A limit that is not set as intended fails whatever was observed. One that is, and that the workload did not press
-//! against, is not proven: inconclusive, with what would press.
+//! A limit that is not set as intended fails, whatever was observed. A limit that the workload did not press against is
+//! inconclusive, and the reason says what would press.
 
 mod bound;
 mod cpu;
@@ -12,12 +12,14 @@ mod sets;
 
 use std::path::PathBuf;
 
-use agent_host::hierarchy::Version;
+use agent_host::cgroup_files::is_in_pages;
 use agent_host::system::page_size;
-use agent_limits::limit::chain::{Chain, Drift, Link, Missing};
-use agent_limits::limit::{Expected, Held, Kind};
+use agent_limits::limit::Expected;
+use agent_limits::limit::chain::{Chain, Drift, Missing};
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Held, Kind, Link};
 
-use super::claim::Claim;
+use super::claim::LimitClaim;
 use super::members::Moved;
 use super::peaks::Peaks;
 use super::report::{
@@ -27,8 +29,8 @@ use super::sample::Sample;
 use super::unread::{AllUnread, Unread};
 
 /// What is known of one claim.
-pub struct Facts<'a> {
-    pub claim: &'a Claim,
+pub(crate) struct ClaimFacts<'a> {
+    pub claim: &'a LimitClaim,
     /// What the agent wrote, if it did.
     pub written: Option<InFile>,
     /// Before the run, or now.
@@ -68,11 +70,11 @@ pub struct Run {
     pub cpus: usize,
 }
 
-/// What the first process and those that it waited for wrote, into the page cache too.
+/// What the init process and those that it waited for wrote, into the page cache too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dirtied {
     Bytes(u64),
-    /// How much it was is not to be had of the first process.
+    /// How much it was is not to be had of the init process.
     Unknown {
         pid: i32,
     },
@@ -90,7 +92,7 @@ pub struct Host {
 }
 
 /// What an observation comes to.
-pub struct Finding {
+pub(crate) struct Finding {
     pub stimulus: Option<Stimulus>,
     pub observed: Option<Observed>,
     pub tolerance: Option<Tolerance>,
@@ -148,10 +150,10 @@ impl Finding {
     }
 }
 
-pub use bound::unknown;
+pub(crate) use bound::unknown;
 
 /// A check of a limit that cannot be read.
-fn unread(claim: &Claim, unread: &Unread) -> Check {
+fn unread(claim: &LimitClaim, unread: &Unread) -> Check {
     let reason = format!("{unread}; so which limit holds is not known");
     Check {
         caller: claim.bound.is_some(),
@@ -161,7 +163,7 @@ fn unread(claim: &Claim, unread: &Unread) -> Check {
     }
 }
 
-fn intended(claim: &Claim) -> Option<Intended> {
+fn intended(claim: &LimitClaim) -> Option<Intended> {
     claim.intended().map(|value| Intended {
         value,
         source: claim.source.clone(),
@@ -170,7 +172,7 @@ fn intended(claim: &Claim) -> Option<Intended> {
 }
 
 /// Judges one claim.
-pub fn judge(facts: Facts<'_>) -> Check {
+pub(crate) fn judge(facts: ClaimFacts<'_>) -> Check {
     let chain = match facts.chain {
         Ok(chain) => chain,
         Err(error) => return unread(facts.claim, error),
@@ -224,7 +226,7 @@ pub fn judge(facts: Facts<'_>) -> Check {
 }
 
 /// Of what nobody intended nothing passes, and how it is set is no fail.
-fn of_nobody(finding: Finding, facts: &Facts<'_>) -> Finding {
+fn of_nobody(finding: Finding, facts: &ClaimFacts<'_>) -> Finding {
     let reason = format!(
         "{}; nobody says what was intended: {}",
         finding.reason, facts.claim.source
@@ -252,11 +254,11 @@ fn doubt(undone: Option<&Undone>) -> Option<String> {
     }
 }
 
-fn read_back(facts: &Facts<'_>, chain: &Chain, own: &Link) -> InFile {
+fn read_back(facts: &ClaimFacts<'_>, chain: &Chain, own: &Link) -> InFile {
     let written = facts.written.as_ref();
     let rounded = written.is_some_and(|it| it.text != own.text && !own.held.is_none());
-    let in_pages = chain.kind.is_in_pages();
-    let pages = (rounded && in_pages).then(|| "the kernel keeps whole pages".to_owned());
+    let pages =
+        (rounded && is_in_pages(chain.kind)).then(|| "the kernel keeps whole pages".to_owned());
     InFile {
         file: own.file.display().to_string(),
         text: own.text.clone(),
@@ -265,7 +267,7 @@ fn read_back(facts: &Facts<'_>, chain: &Chain, own: &Link) -> InFile {
 }
 
 /// That the file has another word for what was intended: v1 has shares and v2 weights.
-fn converted(facts: &Facts<'_>, chain: &Chain, own: &Link) -> Option<String> {
+fn converted(facts: &ClaimFacts<'_>, chain: &Chain, own: &Link) -> Option<String> {
     let intended = facts.claim.intended()?;
     let held = chain.quantity(&own.held);
     let is_weight = chain.kind == Kind::CpuWeight;
@@ -290,7 +292,11 @@ fn with_advice(missing: &Missing) -> String {
 }
 
 /// What is wrong with how the limit is set, if anything is.
-fn configuration(facts: &Facts<'_>, chain: &Chain, intended: Option<&Expected>) -> Option<Finding> {
+fn configuration(
+    facts: &ClaimFacts<'_>,
+    chain: &Chain,
+    intended: Option<&Expected>,
+) -> Option<Finding> {
     let fail = |reason: String| Some(Finding::of(Verdict::Fail, reason));
     match facts.undone {
         Some(Undone::Changed(changed)) => return fail(change(chain, changed)),
@@ -340,7 +346,7 @@ fn change(before: &Chain, changed: &Chain) -> String {
 }
 
 /// Nothing but files was looked at, and they are as they should be.
-fn configured_well(facts: &Facts<'_>, chain: &Chain) -> Finding {
+fn configured_well(facts: &ClaimFacts<'_>, chain: &Chain) -> Finding {
     let reason = match (chain.effective(), facts.claim.intended.is_some()) {
         (None, true) => "no limit is intended, and none holds".to_owned(),
         (None, false) => "none holds".to_owned(),
@@ -390,7 +396,7 @@ fn observation(kind: Kind, effective: &Link, chain: &Chain, run: &Run) -> Findin
 /// The number of a limit that is one.
 fn number(held: &Held) -> u64 {
     match held {
-        Held::Amount(agent_host::cgroup::Limit::Value(number)) => *number,
+        Held::Amount(agent_model::limit::Limit::Value(number)) => *number,
         _ => u64::MAX,
     }
 }

@@ -1,18 +1,26 @@
-//! `agent verify`: whether limits hold, by the kernel's own numbers.
+//! Judges whether limits hold, by the kernel's own numbers (`agent verify`).
 //!
-//! Evidence goes one way: claim (what was intended) → chain (what files hold, the cgroup's and those above) → run (what
-//! the kernel counted meanwhile) → judge (pure: one verdict and its reason for each claim) → report.
+//! Evidence flows one way: claim (what was intended) → chain (what the files of the cgroup and its ancestors hold) →
+//! run (what the kernel counted) → judge (pure: one verdict with its reason for each claim) → report.
+
+#![warn(missing_docs, unreachable_pub)]
 
 pub mod caller;
 pub mod claim;
-pub mod judge;
+mod error;
+pub mod existing;
+mod judge;
+pub mod launched;
 pub mod lines;
-pub mod members;
-pub mod peaks;
+mod members;
+mod peaks;
 pub mod report;
 pub mod run;
-pub mod sample;
-pub mod supervised;
+mod sample;
+pub mod suite;
+mod supervised;
 pub mod trace;
-pub mod unread;
+mod unread;
 pub mod weights;
+
+pub use error::Error;

@@ -1,12 +1,12 @@
-//! A report for the eye: the verdict, then a block for each limit, its verdict first and then the evidence. Ids of 64 digits
-//! stand in whole once, in what is judged.
+//! Formats a report for people: the verdict, then a block for each limit with its evidence. An id of 64 digits is
+//! printed in full once, in the subject.
 
+use agent_model::table::{ALARM, DIM, GOOD, NAME};
 use agent_model::text::{escape, width};
 use agent_model::units::size;
-use agent_registry::place::short;
+use agent_registry::location::short;
 
-use super::report::{Check, Observed, Report, Scope, Stimulus, Subject, Verdict, Victim};
-use agent_model::table::{ALARM, DIM, GOOD, NAME};
+use super::report::{Check, Observed, Report, ReportSubject, Scope, Stimulus, Verdict, Victim};
 
 /// The columns before the text of a line of evidence.
 const MARGIN: usize = 12;
@@ -19,14 +19,15 @@ const DOUBT: &str = "33";
 
 /// How wide, and whether coloured.
 #[derive(Clone, Copy)]
-pub struct Screen {
+pub struct ReportScreen {
     columns: usize,
     colour: bool,
     /// The columns before the text of a line.
     margin: usize,
 }
 
-impl Screen {
+impl ReportScreen {
+    /// Describes a screen with so many columns.
     pub fn new(columns: usize, colour: bool) -> Self {
         Self {
             columns,
@@ -37,7 +38,7 @@ impl Screen {
 }
 
 /// All of it.
-pub fn report(report: &Report, screen: Screen) -> String {
+pub fn report(report: &Report, screen: ReportScreen) -> String {
     let mut text = String::new();
     let scope = match report.scope {
         Scope::Run => "",
@@ -46,7 +47,7 @@ pub fn report(report: &Report, screen: Screen) -> String {
     let verdict = report.verdict;
     let word = format!("{}{scope}", verdict.name());
     line("verdict", &word, colour(verdict), screen, &mut text);
-    let Subject { name, cgroup } = &report.subject;
+    let ReportSubject { name, cgroup } = &report.subject;
     let called = match name == cgroup {
         true => cgroup.clone(),
         false => format!("{name}, {cgroup}"),
@@ -68,10 +69,10 @@ pub fn report(report: &Report, screen: Screen) -> String {
 }
 
 /// A line for each limit.
-pub fn table(report: &Report, screen: Screen) -> String {
+pub fn table(report: &Report, screen: ReportScreen) -> String {
     let mut text = String::new();
     let names = report.checks.iter().map(|check| name(check).len());
-    let screen = Screen {
+    let screen = ReportScreen {
         margin: MARGIN.max(names.max().unwrap_or(0) + 3),
         ..screen
     };
@@ -102,7 +103,7 @@ fn name(check: &Check) -> String {
     }
 }
 
-fn block(check: &Check, screen: Screen, out: &mut String) {
+fn block(check: &Check, screen: ReportScreen, out: &mut String) {
     let title = match &check.device {
         Some(device) => format!("{} {device}", name(check)),
         None => name(check),
@@ -292,7 +293,7 @@ fn number(number: Option<f64>, digits: usize) -> String {
 
 fn victim(victim: &Victim) -> String {
     let what = if victim.init {
-        ", its first process"
+        ", its init process"
     } else {
         ""
     };
@@ -311,7 +312,7 @@ fn colour(verdict: Verdict) -> &'static str {
 }
 
 /// A name and a text, folded between words to the screen's width.
-fn line(name: &str, text: &str, colour: &str, screen: Screen, out: &mut String) {
+fn line(name: &str, text: &str, colour: &str, screen: ReportScreen, out: &mut String) {
     let room = screen.columns.saturating_sub(screen.margin).max(20);
     let text = escape(text);
     let mut name = name;
@@ -342,7 +343,7 @@ fn folded(text: &str, room: usize) -> Vec<String> {
     lines
 }
 
-fn paint(text: &str, colour: &str, screen: Screen, out: &mut String) {
+fn paint(text: &str, colour: &str, screen: ReportScreen, out: &mut String) {
     if screen.colour && !colour.is_empty() {
         out.push_str(&format!("\x1b[{colour}m{text}\x1b[0m"));
     } else {
@@ -368,7 +369,7 @@ mod tests {
         assert_eq!(folded("a bb ccc dddd", 6), ["a bb", "ccc", "dddd"]);
         assert_eq!(folded("longer-than-that b", 6), ["longer-than-that", "b"]);
         let mut out = String::new();
-        let screen = Screen::new(32, false);
+        let screen = ReportScreen::new(32, false);
         line(
             "read back",
             "1 2 3 4 5 6 7 8 9 10 11\x1b",

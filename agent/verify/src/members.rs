@@ -1,4 +1,4 @@
-//! Who is in a cgroup, so that it is seen when somebody moves a process out of it: there the limit does not bind it.
+//! Watches the members of a cgroup. A process that is moved out of it is not bound by the limit there.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,14 +6,14 @@ use std::path::Path;
 
 use agent_host::membership::Membership;
 use agent_host::process::Process;
-use agent_limits::limit::Kind;
+use agent_model::limit::Kind;
 
 use super::sample::Gauge;
 use super::trace::is_within;
 
 /// The processes of one look, each with when it started: a pid may be another process's at the next.
 #[derive(Debug, Default)]
-pub struct Members(BTreeMap<i32, u64>);
+pub(crate) struct Members(BTreeMap<i32, u64>);
 
 /// A process that is elsewhere now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl fmt::Display for Moved {
 
 impl Members {
     /// Looks again: one that was moved out since the last time, and where to, in the hierarchy that limits `kind`.
-    pub fn look(&mut self, gauge: &Gauge, kind: Kind) -> Option<Moved> {
+    pub(crate) fn look(&mut self, gauge: &Gauge, kind: Kind) -> Option<Moved> {
         let mut before = std::mem::take(&mut self.0);
         for pid in gauge.processes(kind) {
             // One that has just ended is nobody.

@@ -1,11 +1,13 @@
-//! The most that was seen in any sample of a run.
+//! The highest values of all samples of a run.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agent_host::reading::Field;
 
-use super::run::PAUSE;
 use super::sample::Sample;
+
+/// The time between two samples. A limit that another process changes back sooner shows in what the kernel counted.
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 /// `None`: no sample said it.
 #[derive(Clone, Debug, Default)]

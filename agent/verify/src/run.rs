@@ -8,49 +8,34 @@ use agent_host::hierarchy::Hierarchies;
 use agent_host::hits::written_bytes;
 use agent_host::reading::Field;
 use agent_host::writes::Writes;
-use agent_limits::limit::Kind;
 use agent_limits::limit::chain::Chain;
+use agent_model::limit::Kind;
 use agent_model::units::size;
-use agent_runtime::supervise::held::{Limited, Written};
+use agent_runtime::supervise::observer::{Limited, Written};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use super::caller::Caller;
-use super::claim::Claim;
+use super::caller::CallerLimits;
+use super::claim::LimitClaim;
+use super::error::Error;
 use super::judge::{Dirtied, Host, Run, Undone};
 use super::members::Members;
-use super::peaks::Peaks;
+use super::peaks::{PAUSE, Peaks};
 use super::sample::{Gauge, Sample};
 use super::supervised::Supervised;
 use super::trace::{Trace, Window};
 use super::unread::AllUnread;
 
-/// Between two looks. What changes and changes back in less is seen by what it does.
-pub const PAUSE: Duration = Duration::from_millis(50);
-
-/// Why there is no verdict at all.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    Host(#[from] agent_host::Error),
-    #[error("{why}")]
-    Launch { status: u8, why: String },
-    #[error("cannot talk to the supervisor of the workload")]
-    Talk(#[from] io::Error),
-    #[error("the supervisor of the workload was killed")]
-    Killed,
-    #[error("the cgroup {cgroup} was removed during the run: no verdict")]
-    Vanished { cgroup: String },
-    #[error("interrupted: no verdict")]
-    Interrupted,
-}
-
 /// What was seen of a cgroup so far.
 pub struct Watch {
+    /// The reader of the cgroup.
     pub gauge: Gauge,
-    pub claims: Vec<Claim>,
+    /// The limits that are judged.
+    pub claims: Vec<LimitClaim>,
+    /// The sample at the start.
     pub before: Sample,
     /// The workload runs.
     pub first: Sample,
+    /// The last sample.
     pub after: Sample,
     /// By claim.
     pub undone: Vec<Option<Undone>>,
@@ -65,7 +50,7 @@ impl Watch {
     ///
     /// # Errors
     /// The cgroup cannot be read.
-    pub fn begin(gauge: Gauge, claims: Vec<Claim>) -> Result<Self, Error> {
+    pub fn begin(mut gauge: Gauge, claims: Vec<LimitClaim>) -> Result<Self, Error> {
         let before = gauge.sample(&claims)?;
         let mut writes = Writes::begin();
         for file in before.chains.iter().flatten().flat_map(Chain::own_files) {
@@ -212,11 +197,15 @@ impl Watch {
 
 /// A workload that ran.
 pub struct Ran {
+    /// The samples of the run.
     pub watch: Watch,
+    /// What the samples come to.
     pub run: Run,
+    /// The limits that the supervisor wrote.
     pub written: Vec<Written>,
     /// `None` where it was ended.
     pub code: Option<u8>,
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
@@ -229,8 +218,8 @@ pub type Progress<'a> = &'a mut dyn FnMut(&Watch);
 /// It cannot be launched, or its cgroup not be read.
 pub async fn launch(
     mut supervised: Supervised,
-    claims: Vec<Claim>,
-    caller: &Caller,
+    claims: Vec<LimitClaim>,
+    caller: &CallerLimits,
     trace: Option<&Trace>,
     time: Option<Duration>,
     progress: Progress<'_>,
@@ -296,7 +285,7 @@ pub async fn launch(
 /// It cannot be read, or is removed meanwhile.
 pub async fn watch(
     gauge: Gauge,
-    claims: Vec<Claim>,
+    claims: Vec<LimitClaim>,
     trace: Option<&Trace>,
     time: Duration,
     progress: Progress<'_>,

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use agent_ebpf::CgroupKey;
 use agent_host::Error;
+use agent_host::cgroup_files::{FILES, controller_of};
 use agent_host::hierarchy::Hierarchies;
 use agent_host::hits::{Hits, allowed_cpus};
 use agent_host::kept::{Directory, Kept};
@@ -12,19 +13,21 @@ use agent_host::membership::Membership;
 use agent_host::population::{processes, runnable};
 use agent_host::reading::Reading;
 use agent_limits::limit::chain::Chain;
-use agent_limits::limit::{Held, Kind};
 use agent_limits::limits::Limits;
 use agent_model::clock::Moment;
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Held, Kind};
 
-use super::claim::Claim;
+use super::claim::LimitClaim;
 use super::unread::Unread;
 
 /// A cgroup that is looked at again and again.
 pub struct Gauge {
     hierarchies: Hierarchies,
     membership: Membership,
-    /// For the reader of `/metrics`, which here keeps nothing.
     directories: [Vec<Directory>; 1],
+    /// The files stay open from one look to the next.
+    files: Kept,
 }
 
 /// What was found at one moment.
@@ -54,7 +57,7 @@ pub struct Processes {
 impl Gauge {
     pub fn new(hierarchies: Hierarchies, membership: Membership) -> Self {
         let directories = membership.paths().map(|(hierarchy, path)| Directory {
-            // Only what is kept goes by its key.
+            // It is the only one there.
             key: CgroupKey {
                 id: 0,
                 hierarchy,
@@ -67,6 +70,7 @@ impl Gauge {
             hierarchies,
             membership,
             directories,
+            files: Kept::new(FILES.len(), 0),
         }
     }
 
@@ -78,9 +82,8 @@ impl Gauge {
 
     /// That of another cgroup there.
     pub fn path_of<'a>(&self, membership: &'a Membership, kind: Kind) -> Option<&'a str> {
-        let controller = &kind.row().controller;
-        let of = |name| self.hierarchies.of_controller(name);
-        let mounted = of(controller.v1).or_else(|| of(controller.v2))?;
+        let of = |version| self.hierarchies.of_controller(controller_of(kind, version));
+        let mounted = of(Version::V1).or_else(|| of(Version::V2))?;
         membership.path(mounted)
     }
 
@@ -102,15 +105,15 @@ impl Gauge {
     ///
     /// # Errors
     /// [`Error::Gone`] where the cgroup is.
-    pub fn sample(&self, claims: &[Claim]) -> Result<Sample, Error> {
+    pub fn sample(&mut self, claims: &[LimitClaim]) -> Result<Sample, Error> {
+        let (mut readings, errors) = self.files.read(&self.hierarchies, &self.directories);
         let limits = self.limits();
-        let (mut readings, errors) = Kept::new(0, 0).read(&self.hierarchies, &self.directories);
         // Its usage is the time's.
         let at = Instant::now();
         let begun = Moment::now();
         let (hits, others) = Hits::read(&self.hierarchies, &self.membership);
         let counted = [begun, Moment::now()];
-        let chain = |claim: &Claim| match limits.chain(claim.kind, claim.device) {
+        let chain = |claim: &LimitClaim| match limits.chain(claim.kind, claim.device) {
             Ok(chain) => Ok(Ok(chain)),
             Err(gone @ Error::Gone { .. }) => Err(gone),
             Err(error) => Ok(Err(Unread::from(error))),
@@ -160,3 +163,40 @@ impl Gauge {
 
 /// Threads that are counted at most: more than there are CPUs in any set that leaves some out.
 const ENOUGH: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use agent_host::fixture::{add, tree};
+    use agent_host::reading::Field;
+
+    use super::*;
+
+    #[test]
+    fn files_stay_open_from_look_to_look() {
+        let root = tree(&[
+            (
+                "proc/self/mountinfo",
+                "30 23 0:26 / /cg rw - cgroup2 cgroup2 rw\n",
+            ),
+            ("proc/self/cgroup", "0::/\n"),
+            ("cg/cgroup.controllers", "memory pids\n"),
+            ("cg/a/pids.current", "1\n"),
+            ("cg/a/pids.max", "9\n"),
+        ]);
+        let hierarchies = Hierarchies::discover(root.path()).unwrap();
+        let membership = Membership::at(&hierarchies, "/a");
+        let mut gauge = Gauge::new(hierarchies, membership);
+        for (tasks, most) in [("2\n", "7\n"), ("3\n", "8\n")] {
+            add(
+                root.path(),
+                &[("cg/a/pids.current", tasks), ("cg/a/pids.max", most)],
+            );
+            let sample = gauge.sample(&[]).unwrap();
+            // A limit is read anew too: nothing is remembered where nobody watches who writes.
+            for (field, text) in [(Field::Threads, tasks), (Field::ThreadsMax, most)] {
+                assert_eq!(sample.reading.number(field), text.trim().parse().ok());
+            }
+            assert_eq!(gauge.files.sizes().descriptors, 2);
+        }
+    }
+}

@@ -1,19 +1,19 @@
-//! A workload's supervisor, as the verifier talks with it.
+//! The verifier's side of the protocol with a workload's supervisor.
 
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
 
-use agent_runtime::supervise::held::{GO, Limited, STOP, Word};
+use agent_runtime::supervise::observer::{Limited, SupervisorMessage, VerifierAnswer, line, parse};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::run::Error;
+use super::error::Error;
 
 /// A container that waits to be launched, and its supervisor, which says how it goes.
 #[derive(Debug)]
 pub struct Supervised {
-    words: Lines<BufReader<OwnedReadHalf>>,
+    messages: Lines<BufReader<OwnedReadHalf>>,
     answers: OwnedWriteHalf,
     pub notes: Vec<String>,
 }
@@ -25,9 +25,9 @@ impl Supervised {
     /// The socket cannot be used.
     pub fn new(stream: StdStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        let (words, answers) = UnixStream::from_std(stream)?.into_split();
+        let (messages, answers) = UnixStream::from_std(stream)?.into_split();
         Ok(Self {
-            words: BufReader::new(words).lines(),
+            messages: BufReader::new(messages).lines(),
             answers,
             notes: Vec::new(),
         })
@@ -35,19 +35,19 @@ impl Supervised {
 
     /// Launches it, as far as its cgroup.
     pub async fn limit(&mut self) -> Result<Limited, Error> {
-        self.answer(GO).await?;
+        self.answer(VerifierAnswer::Go).await?;
         loop {
-            if let Word::Limited(limited) = self.hear().await? {
+            if let SupervisorMessage::Limited(limited) = self.hear().await? {
                 return Ok(limited);
             }
         }
     }
 
-    /// Starts the command: its first process.
+    /// Starts the command: its init process.
     pub async fn start(&mut self) -> Result<i32, Error> {
-        self.answer(GO).await?;
+        self.answer(VerifierAnswer::Go).await?;
         loop {
-            if let Word::Started { pid } = self.hear().await? {
+            if let SupervisorMessage::Started { pid } = self.hear().await? {
                 return Ok(pid);
             }
         }
@@ -56,7 +56,7 @@ impl Supervised {
     /// Waits for the end of all its processes. May be dropped and called again.
     pub async fn end(&mut self) -> Result<u8, Error> {
         loop {
-            if let Word::Ended { code } = self.hear().await? {
+            if let SupervisorMessage::Ended { code } = self.hear().await? {
                 return Ok(code);
             }
         }
@@ -64,34 +64,36 @@ impl Supervised {
 
     /// Ends all its processes.
     pub async fn stop(&mut self) -> Result<(), Error> {
-        self.answer(STOP).await
+        self.answer(VerifierAnswer::Stop).await
     }
 
     /// Lets its cgroup be removed, and waits until all of it is.
     pub async fn remove(mut self) -> Result<Vec<String>, Error> {
-        self.answer(GO).await?;
-        while let Some(line) = self.words.next_line().await? {
-            if let Ok(Word::Failed { status, why }) = serde_json::from_str(&line) {
+        self.answer(VerifierAnswer::Go).await?;
+        while let Some(line) = self.messages.next_line().await? {
+            if let Ok(SupervisorMessage::Failed { status, why }) = parse(line.as_bytes()) {
                 return Err(Error::Launch { status, why });
             }
         }
         Ok(self.notes)
     }
 
-    async fn hear(&mut self) -> Result<Word, Error> {
+    async fn hear(&mut self) -> Result<SupervisorMessage, Error> {
         loop {
-            let line = self.words.next_line().await?.ok_or(Error::Killed)?;
-            match serde_json::from_str(&line).map_err(io::Error::from)? {
-                Word::Note(note) => self.notes.push(note),
-                Word::Failed { status, why } => return Err(Error::Launch { status, why }),
-                word => return Ok(word),
+            let line = self.messages.next_line().await?.ok_or(Error::Killed)?;
+            match parse(line.as_bytes())? {
+                SupervisorMessage::Note(note) => self.notes.push(note),
+                SupervisorMessage::Failed { status, why } => {
+                    return Err(Error::Launch { status, why });
+                }
+                message => return Ok(message),
             }
         }
     }
 
-    async fn answer(&mut self, text: &str) -> Result<(), Error> {
-        match self.answers.write_all(text.as_bytes()).await {
-            // Why it has gone, it has said, or is not to be known.
+    async fn answer(&mut self, answer: VerifierAnswer) -> Result<(), Error> {
+        match self.answers.write_all(&line(&answer)).await {
+            // A supervisor that ended has sent its error. One that was killed sends none.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             written => Ok(written?),
         }

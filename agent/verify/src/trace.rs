@@ -1,14 +1,16 @@
-//! The OOM kills that were traced while a container ran: who, when, and by whose limit.
+//! The traced OOM kills of a run: the victim, the time, and the cgroup whose limit was hit.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_model::clock::Moment;
+use agent_model::limit::Kind;
 use agent_model::lock::lock;
-use agent_stream::record::{Event, Record};
-use agent_stream::source::Source;
+use agent_stream::client::EventSource;
+use agent_stream::stream_event::{EventDetails, StreamEvent};
 use tokio::time::{Instant, sleep};
 
+use super::claim::LimitClaim;
 use super::report::Victim;
 
 /// How long a kill that the kernel has counted may take to be told of.
@@ -31,12 +33,17 @@ struct Traced {
 }
 
 impl Trace {
+    /// Tells whether OOM kills matter for the verdicts on these claims.
+    pub fn is_of_use(claims: &[LimitClaim]) -> bool {
+        claims.iter().any(|claim| claim.kind == Kind::Memory)
+    }
+
     /// Collects what comes from now on. Needs a tokio runtime.
-    pub fn collect(mut source: Source) -> Self {
+    pub fn collect(mut source: EventSource) -> Self {
         let traced = Arc::new(Mutex::new(Traced::default()));
         let trace = Self(Arc::clone(&traced));
         tokio::spawn(async move {
-            while let Some(records) = source.records().await {
+            while let Some(records) = source.events().await {
                 let mut traced = lock(&traced);
                 records.iter().for_each(|record| traced.add(record));
             }
@@ -75,7 +82,9 @@ impl Trace {
 /// When the kernel's counts were read: at the begin of a run and at its end, each from a moment to another.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
+    /// Just before and just after the reading at the begin.
     pub begin: [Moment; 2],
+    /// Just before and just after the reading at the end.
     pub end: [Moment; 2],
 }
 
@@ -106,9 +115,9 @@ pub(super) fn is_within(path: &str, cgroup: &str) -> bool {
 }
 
 impl Traced {
-    fn add(&mut self, record: &Record) {
-        match &record.event {
-            Event::Oom(oom) => {
+    fn add(&mut self, record: &StreamEvent) {
+        match &record.details {
+            EventDetails::Oom(oom) => {
                 let subject = self.subject.as_deref();
                 let container = oom.victim.container.as_deref();
                 let cgroup = oom.victim_cgroup.as_deref();
@@ -130,7 +139,7 @@ impl Traced {
                     limit_owner: oom.limit_owner.as_ref().map(|owner| owner.cgroup.clone()),
                 });
             }
-            Event::Lost { .. } => self.incomplete = true,
+            EventDetails::Lost { .. } => self.incomplete = true,
             _ => {}
         }
     }

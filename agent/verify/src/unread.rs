@@ -1,4 +1,4 @@
-//! What could not be read, and so is not known. Such an observation is none; it does not count as 0.
+//! Files that cannot be read. Their values are unknown, and do not count as 0.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,20 +1,20 @@
-//! CPU weights: siblings on one CPU, and how they share it.
+//! Judges CPU weights: runs siblings on one CPU, and compares their shares.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent_host::cgroup::Limit;
 use agent_host::hits::{Wanted, wanted_cpu};
 use agent_host::reading::Field;
-use agent_limits::limit::{Held, Kind};
+use agent_model::limit::{Held, Kind, Limit};
 use futures_util::future::select_all;
 
-use super::caller::{Caller, once};
-use super::claim::Claim;
+use super::caller::{CallerLimits, once};
+use super::claim::LimitClaim;
+use super::error::Error;
 use super::judge;
 use super::report::{Check, Observed, Stimulus, Tolerance, Verdict};
-use super::run::{Error, Watch, gauge, interrupt, ticks, until};
+use super::run::{Watch, gauge, interrupt, ticks, until};
 use super::supervised::Supervised;
 use super::unread::AllUnread;
 
@@ -53,7 +53,7 @@ struct Want {
 
 /// What one sibling came to.
 #[derive(Clone, Copy, Debug)]
-struct Share {
+struct CpuShare {
     weight: f64,
     /// Seconds of CPU time; `None` where that cannot be read.
     used: Option<f64>,
@@ -66,8 +66,8 @@ struct Share {
 /// One cannot be launched, or its cgroup not be read.
 pub async fn split(
     supervised: Vec<Supervised>,
-    claims: Vec<Claim>,
-    caller: &Caller,
+    claims: Vec<LimitClaim>,
+    caller: &CallerLimits,
     time: Duration,
 ) -> Result<(Vec<Check>, Vec<String>), Error> {
     let mut interrupt = interrupt()?;
@@ -195,7 +195,7 @@ impl Want {
 impl Sibling {
     /// How it stands with a claim, by what files say.
     fn configured(&self, at: usize) -> Check {
-        judge::judge(judge::Facts {
+        judge::judge(judge::ClaimFacts {
             claim: &self.watch.claims[at],
             written: None,
             chain: &self.watch.before.chains[at],
@@ -204,7 +204,7 @@ impl Sibling {
         })
     }
 
-    fn share(&self) -> Share {
+    fn share(&self) -> CpuShare {
         let (before, after) = (&self.watch.before, &self.watch.after);
         let usage = |it: &super::sample::Sample| it.reading.number(Field::CpuUsage);
         let used = usage(after).zip(usage(before));
@@ -219,7 +219,7 @@ impl Sibling {
             Some(Held::Amount(Limit::Value(weight))) => *weight as f64,
             _ => 0.0,
         };
-        Share {
+        CpuShare {
             weight,
             used,
             wanting: wanted.sum::<u64>() as f64 / 1e9 / time.max(f64::EPSILON),
@@ -228,7 +228,7 @@ impl Sibling {
 }
 
 fn judge_all(siblings: &[Sibling]) -> Vec<Check> {
-    let shares: Vec<Share> = siblings.iter().map(Sibling::share).collect();
+    let shares: Vec<CpuShare> = siblings.iter().map(Sibling::share).collect();
     let of_weight = siblings.iter().enumerate().map(|(at, sibling)| {
         let configured = sibling.configured(0);
         if configured.verdict == Verdict::Pass {
@@ -266,10 +266,10 @@ fn unseen(siblings: &[Sibling], check: Check) -> Check {
 }
 
 /// How one sibling did beside the others. What others took from all of them does not matter.
-fn judged(shares: &[Share], used: &[f64], at: usize, check: Check) -> Check {
+fn judged(shares: &[CpuShare], used: &[f64], at: usize, check: Check) -> Check {
     let all: f64 = used.iter().sum();
     let weights: f64 = shares.iter().map(|it| it.weight).sum();
-    let Share {
+    let CpuShare {
         weight, wanting, ..
     } = shares[at];
     let used = used[at];

@@ -4,7 +4,7 @@
 //! `void trace_cgroup_notify_populated(struct cgroup *cgrp, const char *path, int val)`
 //! (`include/trace/events/cgroup.h`).
 
-use agent_ebpf::{CgroupChange, CgroupMkdir, Field, Kind, PATH_MAX};
+use agent_ebpf::{CgroupChangeRecord, CgroupMkdirRecord, Field, PATH_MAX, RecordKind};
 use aya_ebpf::{
     helpers::generated::bpf_probe_read_kernel_str, macros::btf_tracepoint,
     programs::BtfTracePointContext,
@@ -26,9 +26,9 @@ pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> i32 {
     let key = task::key(cgroup);
     escape::made(&key, &task::parent_key(cgroup));
     emit::send_unless_full(
-        Kind::CgroupMkdir,
+        RecordKind::CgroupMkdir,
         task::current(),
-        |record: *mut CgroupMkdir| {
+        |record: *mut CgroupMkdirRecord| {
             // SAFETY: `record` is the ring's; the helper writes at most PATH_MAX bytes of `path`.
             unsafe {
                 (*record).cgroup = key;
@@ -48,7 +48,7 @@ pub fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
         escape::removed(&task::key(Typed::argument(ctx.arg(0), Field::CgroupId)));
     }
     change(
-        Kind::CgroupRmdir,
+        RecordKind::CgroupRmdir,
         Typed::argument(ctx.arg(0), Field::CgroupId),
         0,
     )
@@ -58,18 +58,18 @@ pub fn cgroup_rmdir(ctx: BtfTracePointContext) -> i32 {
 pub fn cgroup_populated(ctx: BtfTracePointContext) -> i32 {
     let populated: i32 = ctx.arg(2);
     change(
-        Kind::CgroupPopulated,
+        RecordKind::CgroupPopulated,
         Typed::argument(ctx.arg(0), Field::CgroupId),
         u64::from(populated != 0),
     )
 }
 
 #[inline(always)]
-fn change(kind: Kind, cgroup: Typed, populated: u64) -> i32 {
+fn change(kind: RecordKind, cgroup: Typed, populated: u64) -> i32 {
     if !active() {
         return 0;
     }
-    emit::send_unless_full(kind, task::current(), |record: *mut CgroupChange| {
+    emit::send_unless_full(kind, task::current(), |record: *mut CgroupChangeRecord| {
         // SAFETY: `record` is the ring's.
         unsafe {
             (*record).cgroup = task::key(cgroup);

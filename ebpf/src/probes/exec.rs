@@ -1,9 +1,9 @@
-//! exec: each is counted and checked for an escape; that of a cgroup's first process is always sent.
+//! exec: each is counted and checked for an escape; that of a cgroup's init process is always sent.
 //!
 //! `void trace_sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
 //! (`include/trace/events/sched.h`): in the task, when the exec can no longer fail.
 
-use agent_ebpf::{ARGV_MAX, CgroupKey, Exec, Field, How, Kind, Namespace};
+use agent_ebpf::{ARGV_MAX, CgroupKey, ExecRecord, Field, How, Namespace, RecordKind};
 use aya_ebpf::{
     helpers::generated::bpf_probe_read_user, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
@@ -12,7 +12,7 @@ use crate::{
     config::{active, is_host},
     counts, emit, escape, plain,
     task::{self, Pointer, Typed},
-    wanted::Wanted,
+    wanted::KindDemand,
 };
 
 #[btf_tracepoint(function = "sched_process_exec")]
@@ -31,16 +31,16 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
         plain::has_first(counts);
         escape::begin(&key, task);
         let task = task.probed();
-        emit::send_unless_full(Kind::Exec, task, |record| fill(task, record));
+        emit::send_unless_full(RecordKind::Exec, task, |record| fill(task, record));
         return 0;
     }
     if !plain::is_outside(counts, &key) {
         escape::check(task, &key, How::Unseen);
     }
-    if Wanted::of(Kind::Exec).from(&key) {
-        emit::send_frequent(Kind::Exec, task, |record| fill(task, record));
+    if KindDemand::of(RecordKind::Exec).from(&key) {
+        emit::send_frequent(RecordKind::Exec, task, |record| fill(task, record));
     } else {
-        emit::unwanted(Kind::Exec);
+        emit::unwanted(RecordKind::Exec);
     }
     0
 }
@@ -52,7 +52,7 @@ fn may_be_first(task: Typed, cgroup: &CgroupKey) -> bool {
     if is_host(Namespace::Mnt, task::mnt_namespace(task)) {
         return false;
     }
-    // The first process comes from outside; what a process of the cgroup starts is a later one.
+    // The init process enters from outside; a process that another one of the cgroup starts is a later one.
     let parent = task.follow(Field::TaskRealParent);
     !task::share_cgroups(task, parent)
         && task::counted_cgroup(parent) != *cgroup
@@ -61,7 +61,7 @@ fn may_be_first(task: Typed, cgroup: &CgroupKey) -> bool {
 
 /// The arguments, from where the exec just put them.
 #[inline(always)]
-fn fill<const TYPED: bool>(task: Pointer<TYPED>, record: *mut Exec) {
+fn fill<const TYPED: bool>(task: Pointer<TYPED>, record: *mut ExecRecord) {
     let mm = task.follow(Field::TaskMm);
     let start: u64 = mm.load(Field::MmArgStart);
     let end: u64 = mm.load(Field::MmArgEnd);

@@ -1,9 +1,9 @@
-//! The end of a process: each is counted; that of a cgroup's first process is always sent.
+//! The end of a process: each is counted; that of a cgroup's init process is always sent.
 //!
 //! `void trace_sched_process_exit(struct task_struct *p, bool group_dead)`
 //! (`include/trace/events/sched.h`); older kernels have no `group_dead`.
 
-use agent_ebpf::{ABSENT, CgroupKey, Counts, Exit, Field, Kind, ProcessKey, ending};
+use agent_ebpf::{ABSENT, CgroupKey, Counts, ExitRecord, Field, ProcessKey, RecordKind, ending};
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     macros::{btf_tracepoint, map},
@@ -15,7 +15,7 @@ use crate::{
     config::{active, config, field},
     counts, emit, escape, namespace_call, plain,
     task::{self, Typed},
-    wanted::Wanted,
+    wanted::KindDemand,
 };
 
 /// `SIGNAL_GROUP_EXIT` (`include/linux/sched/signal.h`).
@@ -49,7 +49,7 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     let ending = ending(status, status & 0x7f == SIGKILL && oom_killed(task));
     // SAFETY: a map's value; the index is the enum's own.
     counts::add(unsafe { &raw mut (*counts).exits[ending as usize] }, 1);
-    let fill = |record: *mut Exit| {
+    let fill = |record: *mut ExitRecord| {
         // SAFETY: `record` is the ring's.
         let record = unsafe { &mut *record };
         // The last thread need not be the leader, by which the process is known.
@@ -61,16 +61,16 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
         record.oom_killed = oom_killed(task).into();
     };
     if forget(task, counts, &key) {
-        emit::send_unless_full(Kind::Exit, task.probed(), fill);
-    } else if Wanted::of(Kind::Exit).from(&key) {
-        emit::send_frequent(Kind::Exit, task, fill);
+        emit::send_unless_full(RecordKind::Exit, task.probed(), fill);
+    } else if KindDemand::of(RecordKind::Exit).from(&key) {
+        emit::send_frequent(RecordKind::Exit, task, fill);
     } else {
-        emit::unwanted(Kind::Exit);
+        emit::unwanted(RecordKind::Exit);
     }
     0
 }
 
-/// Forgets what is known of the process of `task`, in `cgroup`, which has `counts`; whether it was a first process.
+/// Forgets what is known of the process of `task`, in `cgroup`, which has `counts`; whether it was a init process.
 #[inline(always)]
 fn forget(task: Typed, counts: *mut Counts, cgroup: &CgroupKey) -> bool {
     let is_outside = plain::is_outside(counts, cgroup);

@@ -3,7 +3,7 @@
 //! `void trace_task_newtask(struct task_struct *task, unsigned long clone_flags)`
 //! (`include/trace/events/task.h`): in the parent, once the child is complete and before it runs.
 
-use agent_ebpf::{CLONE_NEW_ANY, Field, Fork, ForkBeside, Kind};
+use agent_ebpf::{CLONE_NEW_ANY, Field, ForkBesideRecord, ForkRecord, RecordKind};
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     counts, emit, escape, namespace_call,
     plain::is_outside,
     task::{self, Pointer, Typed},
-    wanted::Wanted,
+    wanted::KindDemand,
 };
 
 /// `include/uapi/linux/sched.h`.
@@ -59,15 +59,15 @@ fn born<const TYPED: bool>(caller: Pointer<TYPED>, child: Typed, flags: u64) {
         counts::add(unsafe { &raw mut (*counts).threads }, 1);
         return;
     }
-    // SAFETY: likewise.
+    // SAFETY: a map's value.
     counts::add(unsafe { &raw mut (*counts).forks }, 1);
     if cgroup != from || !is_outside(counts, &from) {
         escape::born(child, &cgroup, caller, &from);
     }
-    let wanted = Wanted::of(Kind::Fork);
+    let wanted = KindDemand::of(RecordKind::Fork);
     if wanted.from(&from) || (cgroup != from && wanted.from(&cgroup)) {
         if flags & ELSEWHERE == 0 && task::is_beside(child, caller) {
-            emit::send_frequent(Kind::Fork, caller, |record: *mut ForkBeside| {
+            emit::send_frequent(RecordKind::Fork, caller, |record: *mut ForkBesideRecord| {
                 // SAFETY: `record` is the ring's.
                 let record = unsafe { &mut *record };
                 record.start_time = child.load(Field::TaskStartBoottime);
@@ -75,12 +75,12 @@ fn born<const TYPED: bool>(caller: Pointer<TYPED>, child: Typed, flags: u64) {
                 record.ns_pid = task::own_number(child);
             });
         } else {
-            emit::send_frequent(Kind::Fork, caller, |record: *mut Fork| {
+            emit::send_frequent(RecordKind::Fork, caller, |record: *mut ForkRecord| {
                 // SAFETY: `record` is the ring's.
                 unsafe { task::capture(child, &raw mut (*record).child) };
             });
         }
     } else {
-        emit::unwanted(Kind::Fork);
+        emit::unwanted(RecordKind::Fork);
     }
 }

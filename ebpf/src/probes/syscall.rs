@@ -4,32 +4,32 @@
 //! (`include/linux/syscalls.h`); a tracepoint's arguments begin at byte 16. They do not see the
 //! calls of 32-bit programs.
 
-use agent_ebpf::{Call, Kind};
+use agent_ebpf::{Call, RecordKind};
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 
 use crate::namespace_call::{begin, end};
 
 #[tracepoint]
 pub fn unshare_enter(ctx: TracePointContext) -> u32 {
-    begin(&ctx, word(&ctx, 16), Kind::Unshare);
+    begin(&ctx, word(&ctx, 16), RecordKind::Unshare);
     0
 }
 
 #[tracepoint]
 pub fn unshare_exit(ctx: TracePointContext) -> u32 {
-    end(word(&ctx, 16) as i64, Kind::Unshare, Call::Unshare);
+    end(word(&ctx, 16) as i64, RecordKind::Unshare, Call::Unshare);
     0
 }
 
 #[tracepoint]
 pub fn setns_enter(ctx: TracePointContext) -> u32 {
-    begin(&ctx, word(&ctx, 24), Kind::Setns);
+    begin(&ctx, word(&ctx, 24), RecordKind::Setns);
     0
 }
 
 #[tracepoint]
 pub fn setns_exit(ctx: TracePointContext) -> u32 {
-    end(word(&ctx, 16) as i64, Kind::Setns, Call::Setns);
+    end(word(&ctx, 16) as i64, RecordKind::Setns, Call::Setns);
     0
 }
 

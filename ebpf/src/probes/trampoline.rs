@@ -10,7 +10,7 @@
 //! `void perf_event_namespaces(struct task_struct *task)` (`kernel/events/core.c`) is what both do last where they succeed
 //! (`ksys_unshare`, `kernel/fork.c`; `setns`, `kernel/nsproxy.c`).
 
-use agent_ebpf::{Call, Field, Kind};
+use agent_ebpf::{Call, Field, RecordKind};
 use aya_ebpf::{
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
@@ -23,26 +23,26 @@ use crate::{
 
 #[fentry(function = "ksys_unshare")]
 pub fn unshare_fentry(ctx: FEntryContext) -> i32 {
-    begin(&ctx, ctx.arg(0), Kind::Unshare);
+    begin(&ctx, ctx.arg(0), RecordKind::Unshare);
     0
 }
 
 #[fexit(function = "ksys_unshare")]
 pub fn unshare_fexit(ctx: FExitContext) -> i32 {
     let result: i32 = ctx.arg(1);
-    end(result.into(), Kind::Unshare, Call::Unshare);
+    end(result.into(), RecordKind::Unshare, Call::Unshare);
     0
 }
 
 #[fentry(function = "perf_event_namespaces")]
 pub fn unshare_done(_ctx: FEntryContext) -> i32 {
-    end(0, Kind::Unshare, Call::Unshare);
+    end(0, RecordKind::Unshare, Call::Unshare);
     0
 }
 
 #[fentry(function = "perf_event_namespaces")]
 pub fn setns_done(_ctx: FEntryContext) -> i32 {
-    end(0, Kind::Setns, Call::Setns);
+    end(0, RecordKind::Setns, Call::Setns);
     0
 }
 
@@ -53,7 +53,7 @@ pub fn setns_fentry(ctx: FEntryContext) -> i32 {
 
 #[fexit(function = "__x64_sys_setns")]
 pub fn setns_fexit(ctx: FExitContext) -> i32 {
-    end(ctx.arg(1), Kind::Setns, Call::Setns);
+    end(ctx.arg(1), RecordKind::Setns, Call::Setns);
     0
 }
 
@@ -64,7 +64,7 @@ pub fn setns32_fentry(ctx: FEntryContext) -> i32 {
 
 #[fexit(function = "__ia32_sys_setns")]
 pub fn setns32_fexit(ctx: FExitContext) -> i32 {
-    end(ctx.arg(1), Kind::Setns, Call::Setns);
+    end(ctx.arg(1), RecordKind::Setns, Call::Setns);
     0
 }
 
@@ -73,6 +73,6 @@ fn setns(ctx: &FEntryContext, flags: Field) -> i32 {
     let registers = Typed::new(ctx.arg(0));
     // An int, whatever the upper half of the register holds.
     let flags: u32 = registers.load(flags);
-    begin(ctx, flags.into(), Kind::Setns);
+    begin(ctx, flags.into(), RecordKind::Setns);
     0
 }

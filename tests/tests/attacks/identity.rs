@@ -73,10 +73,8 @@ const ATTACKS: [Attack; 12] = [
 ];
 
 #[test]
+#[ignore = "needs root"]
 fn claims_of_an_identity() {
-    if !tests::root() {
-        return;
-    }
     judge(Kind::Identity, &ATTACKS);
 }
 

@@ -96,10 +96,8 @@ const ATTACKS: [Attack; 18] = [
 ];
 
 #[test]
+#[ignore = "needs root"]
 fn standard_streams() {
-    if !tests::root() {
-        return;
-    }
     judge(Kind::Streams, &ATTACKS);
 }
 

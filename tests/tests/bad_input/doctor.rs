@@ -5,10 +5,8 @@ use tests::agent::agent;
 use super::{assert_plain, outcome};
 
 #[test]
+#[ignore = "needs root"]
 fn the_doctor_finds_every_probe() {
-    if !tests::root() {
-        return;
-    }
     let (status, json, stderr) = outcome(&mut agent(["doctor", "--output", "json"]));
     assert_eq!((status, &*stderr), (0, ""));
     let report: serde_json::Value = serde_json::from_str(&json).expect("JSON");
@@ -38,10 +36,8 @@ fn the_doctor_finds_every_probe() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_doctor_tries_the_mechanisms_that_are_asked_for() {
-    if !tests::root() {
-        return;
-    }
     let forced = ["doctor", "--output", "json", "--mechanism", "syscall"];
     let forced = forced.iter().chain(&["--mechanism", "oom=btf"]);
     let (status, json, stderr) = outcome(&mut agent(forced));

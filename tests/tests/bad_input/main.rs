@@ -232,10 +232,8 @@ fn without_root_it_says_so() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn without_type_information_it_says_so() {
-    if !tests::root() {
-        return;
-    }
     // An empty file system hides it.
     let mounts = Mounts::new("tmpfs", "/sys/kernel/btf");
     let clean = Clean::new();
@@ -283,10 +281,8 @@ fn serve(listen: &str, socket: &Path) -> Command {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_port_in_use_is_told() {
-    if !tests::root() {
-        return;
-    }
     let clean = Clean::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("its address").to_string();
@@ -296,10 +292,8 @@ fn a_port_in_use_is_told() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_socket_that_cannot_be_made_is_told() {
-    if !tests::root() {
-        return;
-    }
     let clean = Clean::new();
     let file = clean.0.path().join("precious");
     fs::write(&file, "data").expect("a file");
@@ -320,10 +314,8 @@ fn a_socket_that_cannot_be_made_is_told() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_pin_path_elsewhere_is_told() {
-    if !tests::root() {
-        return;
-    }
     let clean = Clean::new();
     let path = clean.0.path().join("pins");
     let mut serve = serve("127.0.0.1:0", &clean.socket());
@@ -365,10 +357,8 @@ impl Drop for Running {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_second_server_is_told_who_is_the_first() {
-    if !tests::root() {
-        return;
-    }
     let clean = Clean::new();
     let first = Running::start(&clean.socket());
     let pid = format!("pid {};", first.child.id());
@@ -382,10 +372,8 @@ fn a_second_server_is_told_who_is_the_first() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_a_killed_server_left_is_replaced() {
-    if !tests::root() {
-        return;
-    }
     let clean = Clean::new();
     let mut first = Running::start(&clean.socket());
     kill(&mut first.child);
@@ -396,10 +384,8 @@ fn what_a_killed_server_left_is_replaced() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn both_signals_end_it_well() {
-    if !tests::root() {
-        return;
-    }
     for signal in [Signal::TERM, Signal::INT] {
         let clean = Clean::new();
         Running::start(&clean.socket()).end_by(signal);
@@ -434,10 +420,8 @@ fn nobody_who_reads_is_no_error() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_server_goes_on_when_nobody_reads_its_log() {
-    if !tests::root() {
-        return;
-    }
     let clean = Clean::new();
     let mut command = serve("127.0.0.1:0", &clean.socket());
     let mut child = command.stderr(closed_pipe()).spawn().expect("agent serve");

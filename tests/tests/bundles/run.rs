@@ -51,7 +51,7 @@ pub fn has_runc() -> bool {
         .iter()
         .any(|it| Path::new(it).is_file());
     if !is_here {
-        println!("SKIPPED: needs runc, Debian's package");
+        tests::skip("needs runc, Debian's package");
     }
     is_here
 }

@@ -11,10 +11,8 @@ use tests::wait::PATIENCE;
 use crate::{MAY_UNSHARE, assert_is, get, is_unshare_of_net};
 
 #[test]
+#[ignore = "needs root"]
 fn the_runtime_s_namespaces_become_the_container_s() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let serve = docker.serve();
     let container = docker.create(&[], &["sleep", "1000"]);
@@ -41,10 +39,8 @@ fn the_runtime_s_namespaces_become_the_container_s() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn calls_inside_and_into_a_container_are_told_apart() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let serve = docker.serve();
     let container = docker.run(&MAY_UNSHARE, &["sleep", "1000"]);
@@ -71,10 +67,8 @@ fn calls_inside_and_into_a_container_are_told_apart() {
 
 /// It may write to the host's cgroups, as a privileged one may.
 #[test]
+#[ignore = "needs root"]
 fn a_container_cannot_pass_for_another() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let serve = docker.serve();
     let other = docker.run(&[], &["sleep", "1000"]);

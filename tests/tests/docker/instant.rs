@@ -37,10 +37,8 @@ struct Instant {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_of_an_instant_has_name_and_image_everywhere_and_for_good() {
-    if !tests::root() {
-        return;
-    }
     let _alone = tests::alone();
     let docker = Docker::start();
     let serve = docker.serve();

@@ -10,10 +10,8 @@ use tests::wait::{PATIENCE, wait_for};
 use crate::{MAY_UNSHARE, assert_is, get, is_unshare_of_net, state};
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_starts_and_stops_once() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let serve = docker.serve();
     let mut watch = serve.watch(&["--kind", "container"]);
@@ -65,10 +63,8 @@ fn a_container_starts_and_stops_once() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_of_an_instant_is_seen() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let serve = docker.serve();
     let mut watch = serve.watch(&["--kind", "container"]);
@@ -97,10 +93,8 @@ fn a_container_of_an_instant_is_seen() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_older_than_the_agent_is_known() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let container = docker.run(&MAY_UNSHARE, &["sleep", "1000"]);
     // A container's first process is the oldest, not the one with the lowest number.

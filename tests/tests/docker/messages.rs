@@ -7,10 +7,8 @@ use tests::agent::agent;
 use tests::docker::{Docker, namespace};
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_dockers_is_said_to_be_and_what_a_server_knows_is_used() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     // It hears an engine that no other command hears by itself.
     let serve = docker.serve();

@@ -16,10 +16,8 @@ use tests::watch::Watch;
 use crate::{mentions, state};
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_looked_at_without_a_server_has_names_too() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let container = docker.run(&["--name", "alone"], &["sleep", "1000"]);
     let socket = docker.socket();
@@ -70,10 +68,8 @@ fn what_is_looked_at_without_a_server_has_names_too() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_engine_that_comes_later_names_what_runs_already() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let directory = tempfile::tempdir().expect("a directory for the socket");
     let socket = directory.path().join("docker.sock");
@@ -102,10 +98,8 @@ fn an_engine_that_comes_later_names_what_runs_already() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_engine_that_never_answers_delays_nothing() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let directory = tempfile::tempdir().expect("a directory for the socket");
     let socket = directory.path().join("docker.sock");

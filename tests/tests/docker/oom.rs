@@ -29,10 +29,8 @@ const OF_THE_LIVING: [&str; 6] = [
 ];
 
 #[test]
+#[ignore = "needs root"]
 fn an_oom_kill_is_that_of_the_container() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let serve = docker.serve();
     let command = format!("{}; echo over; sleep 1000", [KILLED; KILLS].join("; "));
@@ -78,10 +76,8 @@ fn assert_oom(record: &Value, container: &Container<'_>) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_count_of_oom_kills_outlives_the_container() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let serve = docker.serve();
     let command = format!("while :; do {KILLED}; done");

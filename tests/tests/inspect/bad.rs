@@ -9,10 +9,8 @@ use tests::serve::Serve;
 use crate::{NOBODY, SLEEP, call};
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_not_there_is_told() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&["--docker-socket", "off"]);
     // Above what any kernel gives out.
     let most: u32 = fs::read_to_string("/proc/sys/kernel/pid_max")

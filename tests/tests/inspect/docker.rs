@@ -19,10 +19,8 @@ fn report(docker: &Docker, target: &str) -> Value {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_by_name_and_by_id() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let limits = ["--memory=64m", "--cpus=0.5", "--pids-limit=50"];
     let container = docker.run(&limits, &["sleep", "1000"]);

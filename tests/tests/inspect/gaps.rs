@@ -23,10 +23,8 @@ fn opened(flags: &[&str]) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_flags_open() {
-    if !tests::root() {
-        return;
-    }
     for (flags, about) in [
         (&["--chroot"][..], &["root"][..]),
         (&["--pid", "host"], &["pid"]),
@@ -41,10 +39,8 @@ fn what_flags_open() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_chroot_is_told_from_a_new_root() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("inspect-chroot");
     container.start(&["--chroot"], SLEEP);
     let report = alone(&container.name);
@@ -63,10 +59,8 @@ fn a_chroot_is_told_from_a_new_root() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn who_shares_a_namespace_is_named_on_both_sides() {
-    if !tests::root() {
-        return;
-    }
     let (first, second) = (Container::new("inspect-one"), Container::new("inspect-two"));
     first.start(&[], SLEEP);
     let shared = format!("container:{}", first.name);
@@ -87,10 +81,8 @@ fn who_shares_a_namespace_is_named_on_both_sides() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn which_way_mounts_go_is_told() {
-    if !tests::root() {
-        return;
-    }
     let shared = Shared::new();
     for (propagation, count, way) in [
         ("rprivate", "private", json!(null)),
@@ -114,10 +106,8 @@ fn which_way_mounts_go_is_told() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn mapped_ids_are_nobody_s_outside() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("inspect-user");
     let flags = ["--uid-map", "0:100000:65536", "--cap-add", "SYS_ADMIN"];
     container.start(&flags, SLEEP);

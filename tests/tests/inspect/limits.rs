@@ -21,10 +21,8 @@ fn file() -> &'static str {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn limits_are_those_that_were_set() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("inspect-limits");
     let flags = ["-m", "64m", "--cpus", "0.5", "--pids-limit", "50"];
     container.start(&flags, SLEEP);
@@ -58,10 +56,8 @@ fn limits_are_those_that_were_set() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_tighter_parent_is_named() {
-    if !tests::root() {
-        return;
-    }
     let parent = Cgroup::new("inspect-parent");
     set_limit(&parent, 64 * MIB);
     let container = Container::new("inspect-shadowed");

@@ -116,10 +116,8 @@ const CAPABILITIES: [&str; 14] = [
 ];
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_is_what_the_kernel_says_of_it() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&["--docker-socket", "off"]);
     let container = Container::new("inspect");
     container.start(&[], SLEEP);

@@ -34,10 +34,8 @@ impl Drop for Waiting {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_process_of_the_host_shares_all_with_it() {
-    if !tests::root() {
-        return;
-    }
     let own = std::process::id().to_string();
     let report = alone(&own);
     assert_eq!(report["container"], Value::Null);
@@ -67,10 +65,8 @@ fn a_process_of_the_host_shares_all_with_it() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_root_is_told_by_how_it_was_changed() {
-    if !tests::root() {
-        return;
-    }
     let mut chroot = Command::new(program("chroot"));
     let chroot = chroot.arg(rootfs()).args(["sleep", "1000"]);
     let report = Waiting::start(chroot, "sleep").report();
@@ -88,10 +84,8 @@ fn a_root_is_told_by_how_it_was_changed() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_name_cannot_reach_the_terminal() {
-    if !tests::root() {
-        return;
-    }
     let directory = tempfile::tempdir().expect("a directory");
     let name = "a\x1b[31m\u{202e}b";
     let link = directory.path().join(name);
@@ -106,10 +100,8 @@ fn a_name_cannot_reach_the_terminal() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_closed_is_told_in_its_place() {
-    if !tests::root() {
-        return;
-    }
     // Closed to a root that lacks one of init's capabilities.
     let open = std::fs::read_link("/proc/1/root").is_ok();
     let report = alone("1");
@@ -126,10 +118,8 @@ fn what_is_closed_is_told_in_its_place() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn colours_are_for_terminals() {
-    if !tests::root() {
-        return;
-    }
     let own = std::process::id();
     let line = format!(
         "{} inspect {own} --docker-socket off --socket {NOBODY}",

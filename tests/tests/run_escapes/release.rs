@@ -4,16 +4,13 @@ use std::fs;
 use std::process::Command;
 
 use tests::program::script;
-use tests::root;
 use tests::wait::{PATIENCE, poll, wait_for};
 
 use super::attacker::{attack, careless, name, rootfs, run, said, works_unguarded};
 
 #[test]
+#[ignore = "needs root"]
 fn no_release_agent_is_set() {
-    if !root() {
-        return;
-    }
     let rootfs = rootfs();
     let (agent, mark) = (
         rootfs.outside().join("agent"),

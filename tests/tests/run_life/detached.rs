@@ -10,10 +10,8 @@ use tests::run::{Container, output, status, text};
 use tests::wait::{PATIENCE, wait_for};
 
 #[test]
+#[ignore = "needs root"]
 fn output_is_logged_and_the_end_remembered() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("logged");
     let command = "printf 'a\\0\\377b'; echo errors >&2; cat; exit 5";
     container.start(&[], &["sh", "-c", command]);
@@ -32,10 +30,8 @@ fn output_is_logged_and_the_end_remembered() {
 
 /// Between clone and exec nothing may wait for a thread that is not there.
 #[test]
+#[ignore = "needs root"]
 fn a_supervisor_has_one_thread() {
-    if !tests::root() {
-        return;
-    }
     for flags in [&[][..], &["-t"], &["--net", "veth"]] {
         let container = Container::new("thread");
         container.start(flags, &["sleep", "1000"]);
@@ -46,10 +42,8 @@ fn a_supervisor_has_one_thread() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_log_is_followed_to_the_end() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("followed");
     let command = "trap 'echo last; exit 0' TERM; echo first; while :; do sleep 0.02; done";
     container.start(&["--rm"], &["sh", "-c", command]);
@@ -84,10 +78,8 @@ fn a_log_is_followed_to_the_end() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn who_does_not_obey_is_killed() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("deaf");
     container.start(&[], &["sh", "-c", "sleep 1000 & sleep 1000 & wait"]);
     let began = Instant::now();
@@ -103,10 +95,8 @@ fn who_does_not_obey_is_killed() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_failed_start_is_told_and_leaves_nothing() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("failed");
     for (command, wanted) in [("nothing-of-this-name", 127), ("/bin/data", 126)] {
         let ended = output(&mut container.run(&["-d"], &[command]));
@@ -119,10 +109,8 @@ fn a_failed_start_is_told_and_leaves_nothing() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_command_joins_a_container() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("joined");
     container.start(&["--memory", "64m"], &["sleep", "1000"]);
     let first = container.pid();
@@ -179,10 +167,8 @@ fn a_command_joins_a_container() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_asked_of_a_command() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("asked");
     container.start(&["-e", "A=first", "-e", "B=kept"], &["sleep", "1000"]);
     let script = "pwd; echo $A $B; id -u; id -g; exit 3";
@@ -209,10 +195,8 @@ fn what_is_asked_of_a_command() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn names_are_no_paths() {
-    if !tests::root() {
-        return;
-    }
     // A link where a directory of state would be, to one that looks like one.
     let elsewhere = tempfile::tempdir().expect("a directory");
     fs::write(elsewhere.path().join("lock"), "").expect("a file");

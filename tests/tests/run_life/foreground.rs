@@ -14,10 +14,8 @@ const OBEDIENT: &str =
     "trap 'exit 9' TERM; trap 'exit 8' USR1; echo ready; while :; do sleep 0.02; done";
 
 #[test]
+#[ignore = "needs root"]
 fn exit_statuses_are_dockers() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("status");
     for (command, wanted) in [
         (&["true"][..], 0),
@@ -49,10 +47,8 @@ fn exit_statuses_are_dockers() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn streams_are_untouched() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("streams");
     // All bytes, and more than a pipe holds.
     let bytes: Vec<u8> = (0..1 << 20).map(|n: u32| (n ^ (n >> 8)) as u8).collect();
@@ -74,10 +70,8 @@ fn streams_are_untouched() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn input_is_there_on_request_only() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("input");
     let mut cat = container.run(&[], &["cat"]);
     // It stays open, and has something to read.
@@ -97,10 +91,8 @@ fn input_is_there_on_request_only() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_reader_that_goes_is_noticed() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("reader");
     let mut yes = container.run(&[], &["yes"]);
     yes.stdout(Stdio::piped()).stderr(Stdio::null());
@@ -129,10 +121,8 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn signals_are_passed_on() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("signals");
     for flags in [&[][..], &["--init"]] {
         for (sent, wanted) in [(Signal::TERM, 9), (Signal::USR1, 8)] {
@@ -146,10 +136,8 @@ fn signals_are_passed_on() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_third_wish_for_an_end_kills() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("impatient");
     let deaf = "trap '' INT; echo ready; while :; do sleep 1; done";
     let (mut agent, _lines) = ready(container.run(&[], &["sh", "-c", deaf]));
@@ -177,10 +165,8 @@ fn the_third_wish_for_an_end_kills() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_name_is_one_containers() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("name");
     let mut first = container.run(&[], &["sleep", "1000"]);
     let mut first = first.spawn().expect("the program can be run");
@@ -199,10 +185,8 @@ fn a_name_is_one_containers() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn processes_that_stay_behind_end_with_the_first() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("behind");
     // With the host's pids, no namespace ends them; they have the output open, and nothing is lost of it.
     let command = "(trap '' TERM HUP; echo behind; sleep 1000) & sleep 0.1; echo first";
@@ -213,10 +197,8 @@ fn processes_that_stay_behind_end_with_the_first() {
 
 /// All that docker passes on, but for SIGQUIT: as the third wish for an end it is the last.
 #[test]
+#[ignore = "needs root"]
 fn every_signal_is_passed_on_that_docker_passes_on() {
-    if !tests::root() {
-        return;
-    }
     const KEPT: [i32; 8] = [
         libc::SIGQUIT,
         libc::SIGKILL,

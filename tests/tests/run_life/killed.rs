@@ -93,10 +93,8 @@ impl Everywhere {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_is_left_of_a_launcher_killed_at_any_step() {
-    if !tests::root() {
-        return;
-    }
     let everywhere = Everywhere::new();
     let root = ["--rootfs", rootfs().to_str().expect("UTF-8")];
     for step in some(SUPERVISOR.into_iter().chain(launch::init_steps()), 12) {
@@ -112,10 +110,8 @@ fn nothing_is_left_of_a_launcher_killed_at_any_step() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_supervisor_that_is_killed_at_a_step_is_told_of() {
-    if !tests::root() {
-        return;
-    }
     for step in ["claimed", "limited", "mount", "exec"] {
         let container = Container::new("told");
         let mut run = container.run(&["-d"], &["sleep", "1000"]);
@@ -130,10 +126,8 @@ fn a_supervisor_that_is_killed_at_a_step_is_told_of() {
 
 /// The container goes on without it.
 #[test]
+#[ignore = "needs root"]
 fn nothing_is_left_of_an_exec_that_is_killed() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("exec");
     container.start(&[], &["sleep", "1000"]);
     let before = container.processes();
@@ -164,10 +158,8 @@ fn nothing_is_left_of_an_exec_that_is_killed() {
 
 /// Neither of it, nor of what it had built, nor of the process that was to enter.
 #[test]
+#[ignore = "needs root"]
 fn nothing_is_left_of_a_launcher_killed_on_its_way_into_a_pid_namespace() {
-    if !tests::root() {
-        return;
-    }
     let other = Container::new("pids");
     other.start(&[], &["sleep", "1000"]);
     let container = Container::new("joining");
@@ -194,10 +186,8 @@ fn kill(pid: i64) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_is_left_of_a_supervisor_that_is_killed() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("supervisor");
     let deaf = ["sh", "-c", "trap '' HUP TERM; (sleep 1000) & sleep 1000"];
     container.start(&["--net", "veth", "--pid", "host"], &deaf);
@@ -216,10 +206,8 @@ fn nothing_is_left_of_a_supervisor_that_is_killed() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_first_process_that_is_killed_ends_the_container() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("first");
     container.start(&[], &["sleep", "1000"]);
     kill(container.pid().into());
@@ -231,10 +219,8 @@ fn a_first_process_that_is_killed_ends_the_container() {
 
 /// The cgroups of the other hierarchies are empty at the end, and removed before this one is looked at.
 #[test]
+#[ignore = "needs root"]
 fn what_is_in_one_hierarchy_only_ends_with_the_container() {
-    if !tests::root() {
-        return;
-    }
     for root in roots() {
         let container = Container::new("partly");
         container.start(&["--rm"], &["sleep", "1000"]);

@@ -100,10 +100,8 @@ impl Drop for Tmux {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_terminal_works_and_is_restored() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("tty");
     let tmux = Tmux::new("tty");
     tmux.enter("host>", "stty -g > /tmp/agent-stty-$$; echo host $((1+1))");
@@ -155,10 +153,8 @@ fn a_terminal_works_and_is_restored() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_command_has_a_terminal_of_its_own() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("exectty");
     container.start(&["--rm"], &["sleep", "1000"]);
     let tmux = Tmux::new("exectty");
@@ -179,10 +175,8 @@ fn a_command_has_a_terminal_of_its_own() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_agents_terminal_is_not_the_containers() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("notty");
     let tmux = Tmux::new("notty");
     // Without -t it has pipes, through which all goes all the same.

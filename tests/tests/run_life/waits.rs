@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -34,10 +34,8 @@ fn wait_until_stopped(pid: Pid) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_stopped_supervisor_holds_up_no_end() {
-    if !tests::root() {
-        return;
-    }
     for (name, words) in [("stop", ["stop", "-t0"]), ("remove", ["rm", "-f"])] {
         let (container, supervisor) = stopped(name);
         let ended = output(&mut container.agent(words[0], &[words[1]], &[]));
@@ -55,10 +53,8 @@ fn a_stopped_supervisor_holds_up_no_end() {
 
 /// The wait itself is what the user asked for.
 #[test]
+#[ignore = "needs root"]
 fn who_waits_hears_that_the_supervisor_is_stopped() {
-    if !tests::root() {
-        return;
-    }
     let (container, supervisor) = stopped("heard");
     let mut wait = container.agent("wait", &[], &[]);
     wait.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -75,34 +71,13 @@ fn who_waits_hears_that_the_supervisor_is_stopped() {
 
 /// It begins to make a container, and does not go on.
 #[test]
+#[ignore = "needs root"]
 fn one_that_is_never_made_is_removed() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("unmade");
-    // A root file system that is a FIFO's end away: the archive is read from it.
-    let place = tempfile::tempdir().expect("a directory");
-    let fifo = place.path().join("image.tar");
-    let made = Command::new("mkfifo").arg(&fifo).status();
-    assert!(made.is_ok_and(|status| status.success()));
-    let mut run = tests::agent::agent(["run", "--name", &container.name, "--image"]);
-    let mut run = run
-        .arg(&fifo)
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("the program can be run");
-    let supervisor = Pid::from_child(&run);
-    let recorded = Path::new(STATE).join(&container.name).join("state.json");
-    let begun = tests::wait::poll(PATIENCE, || {
-        let ended = run.try_wait().ok().flatten().is_some();
-        (ended || recorded.exists()).then_some(ended)
-    });
-    if begun == Some(true) {
-        // Images are not read from FIFOs: it has said so and is gone.
-        return;
-    }
-    kill_process(supervisor, Signal::STOP).expect("a process");
-    wait_until_stopped(supervisor);
+    let mut run = container.run(&[], &["sleep", "1000"]);
+    run.env("AGENT_HOLD", "recorded").stdin(Stdio::null());
+    let mut run = run.spawn().expect("the program can be run");
+    wait_until_stopped(Pid::from_child(&run));
     let began = Instant::now();
     let ended = output(&mut container.agent("stop", &[], &[]));
     let said = String::from_utf8_lossy(&ended.stderr);
@@ -129,10 +104,8 @@ fn held_supervisor(caller: u32) -> Pid {
 
 /// Who starts it is told to end, or waits too long.
 #[test]
+#[ignore = "needs root"]
 fn nothing_is_started_behind_the_callers_back() {
-    if !tests::root() {
-        return;
-    }
     for (step, signal) in [
         ("claimed", Some(Signal::INT)),
         ("recorded", Some(Signal::TERM)),
@@ -180,12 +153,10 @@ const HUNG: &str = r#"
 
 /// A volume on a file system whose server hangs.
 #[test]
+#[ignore = "needs root"]
 fn a_volume_that_hangs_holds_up_nothing() {
-    if !tests::root() {
-        return;
-    }
     if !Path::new("/dev/fuse").exists() {
-        println!("SKIPPED: this kernel has no FUSE, and no other file system hangs at will");
+        tests::skip("this kernel has no FUSE, and no other file system hangs at will");
         return;
     }
     let place = tempfile::tempdir().expect("a directory");
@@ -239,10 +210,8 @@ const LOCK: &str = r#"
 "#;
 
 #[test]
+#[ignore = "needs root"]
 fn a_lock_that_is_never_let_go_is_named() {
-    if !tests::root() {
-        return;
-    }
     let run = Mounts::new("tmpfs", "/run");
     let agent = |words: &[&str]| {
         let mut command = run.command(binary());
@@ -277,10 +246,8 @@ fn a_lock_that_is_never_let_go_is_named() {
 
 /// Commands look at the state of every container.
 #[test]
+#[ignore = "needs root"]
 fn a_fifo_in_the_state_holds_up_nothing() {
-    if !tests::root() {
-        return;
-    }
     let run = Mounts::new("tmpfs", "/run");
     for file in ["lock", "state.json", "config.json"] {
         let script = format!(

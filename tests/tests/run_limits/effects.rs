@@ -9,7 +9,6 @@ use tests::agent::binary;
 use tests::alone;
 use tests::disk::Disk;
 use tests::program::program;
-use tests::root;
 use tests::run::{Container, output, rootfs, wait_until_it_runs};
 use tests::wait::{PATIENCE, wait_for};
 
@@ -19,10 +18,8 @@ use super::{file, text};
 const WINDOW: Duration = Duration::from_secs(4);
 
 #[test]
+#[ignore = "needs root"]
 fn memory_is_killed_at_the_limit() {
-    if !root() {
-        return;
-    }
     let container = Container::new("limits-oom");
     let flags = ["--memory=20m", "--memory-swap=20m"];
     // As it ends every line is one that is kept: there is none.
@@ -50,10 +47,8 @@ fn memory_is_killed_at_the_limit() {
 
 /// A first process makes its namespaces in its cgroup on v2, and their memory counts.
 #[test]
+#[ignore = "needs root"]
 fn the_least_memory_lets_a_container_start() {
-    if !root() {
-        return;
-    }
     let container = Container::new("limits-least");
     let flags = ["--memory=6m", "--memory-swap=6m"];
     let status = tests::run::status(&mut container.run(&flags, &["true"]));
@@ -62,10 +57,8 @@ fn the_least_memory_lets_a_container_start() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_first_process_that_is_killed_gives_137() {
-    if !root() {
-        return;
-    }
     let container = Container::new("limits-oom-first");
     let flags = ["--memory=20m", "--memory-swap=20m"];
     let status = tests::run::status(&mut container.run(&flags, &["busybox", "tail", "/dev/zero"]));
@@ -74,10 +67,8 @@ fn a_first_process_that_is_killed_gives_137() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_fork_beyond_the_limit_fails() {
-    if !root() {
-        return;
-    }
     let container = Container::new("limits-pids");
     let script = "for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; echo all";
     let ended = output(&mut container.run(&["--pids-limit=5"], &["sh", "-c", script]));
@@ -95,10 +86,8 @@ fn a_fork_beyond_the_limit_fails() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn cpu_time_is_the_quotas() {
-    if !root() {
-        return;
-    }
     let _alone = alone();
     // Little enough that it is to be had on a machine that is busy.
     const SHARE: f64 = 0.2;
@@ -131,11 +120,9 @@ fn cpu_time(container: &Container) -> u64 {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn writes_keep_to_the_rate() {
     const RATE: u64 = 2 << 20;
-    if !root() {
-        return;
-    }
     let _alone = alone();
     let disk = Disk::new();
     let container = Container::new("limits-io");

@@ -7,18 +7,16 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tests::alone;
 use tests::rootless::{Delegated, Everybodys, USER, limit_memory, wait_until_dead};
 use tests::run::{output, text};
 use tests::wait::{PATIENCE, poll, wait_for};
-use tests::{alone, root};
 
 use super::refused;
 
 #[test]
+#[ignore = "needs root"]
 fn without_a_cgroup_it_runs_without_limits_and_says_so() {
-    if !root() {
-        return;
-    }
     let files = Everybodys::new();
     let ended = output(&mut files.run(&[], &["id", "-u"]));
     let said = String::from_utf8_lossy(&ended.stderr);
@@ -43,10 +41,8 @@ fn why(said: &str) -> &str {
 
 /// Without a cgroup only a pid namespace of its own tells what runs in a container, and ends with it.
 #[test]
+#[ignore = "needs root"]
 fn without_a_cgroup_it_has_its_own_processes() {
-    if !root() {
-        return;
-    }
     let files = Everybodys::new();
     for flag in ["--pid=host", "--pid=ns:/proc/self/ns/pid"] {
         let said = refused(&mut files.run(&[flag], &["true"]), 125);
@@ -56,10 +52,8 @@ fn without_a_cgroup_it_has_its_own_processes() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_map_that_the_kernel_refuses_is_one_line() {
-    if !root() {
-        return;
-    }
     let files = Everybodys::new();
     // In the user's namespace there is no such id.
     let said = refused(&mut files.run(&["--uid-map=0:7:1"], &["true"]), 125);
@@ -81,10 +75,8 @@ const NO_ROOM: &str = r#"
 "#;
 
 #[test]
+#[ignore = "needs root"]
 fn without_user_namespaces_it_says_so() {
-    if !root() {
-        return;
-    }
     let files = Everybodys::new();
     let run = files.run(&[], &["true"]);
     let mut call = Command::new("perl");
@@ -103,10 +95,8 @@ fn without_user_namespaces_it_says_so() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn in_a_delegated_cgroup_limits_hold() {
-    if !root() {
-        return;
-    }
     let _alone = alone();
     let files = Everybodys::new();
     let delegated = Delegated::new("limits-delegated", &files);
@@ -133,10 +123,8 @@ fn in_a_delegated_cgroup_limits_hold() {
 
 /// A limit of the caller's own cgroup, though a cgroup above is delegated too.
 #[test]
+#[ignore = "needs root"]
 fn a_container_stays_under_the_limits_of_its_caller() {
-    if !root() {
-        return;
-    }
     let _alone = alone();
     let files = Everybodys::new();
     let delegated = Delegated::new("limits-caller", &files);
@@ -169,10 +157,8 @@ fn a_container_stays_under_the_limits_of_its_caller() {
 
 /// From a cgroup that is not the user's, as a login shell's.
 #[test]
+#[ignore = "needs root"]
 fn a_detached_container_is_reached_from_elsewhere() {
-    if !root() {
-        return;
-    }
     let _alone = alone();
     let files = Everybodys::new();
     let delegated = Delegated::new("limits-reached", &files);
@@ -206,10 +192,8 @@ fn a_detached_container_is_reached_from_elsewhere() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn without_a_cgroup_a_detached_container_is_reached() {
-    if !root() {
-        return;
-    }
     let files = Everybodys::new();
     let deaf = "trap '' TERM; while :; do sleep 1; done";
     for end in [&["stop", "-t", "1", "web"][..], &["rm", "-f", "web"]] {
@@ -226,10 +210,8 @@ fn without_a_cgroup_a_detached_container_is_reached() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn without_a_cgroup_the_third_wish_is_the_last() {
-    if !root() {
-        return;
-    }
     let files = Everybodys::new();
     let deaf = "trap '' INT; echo deaf; while :; do sleep 1; done";
     let mut run = files.run(&[], &["sh", "-c", deaf]);
@@ -251,10 +233,8 @@ fn without_a_cgroup_the_third_wish_is_the_last() {
 
 /// The program asks not to be killed with its parent, and its supervisor is killed.
 #[test]
+#[ignore = "needs root"]
 fn without_a_cgroup_nothing_outlives_its_supervisor() {
-    if !root() {
-        return;
-    }
     let files = Everybodys::new();
     // prctl(PR_SET_PDEATHSIG, 0)
     let outlive = "syscall(157, 1, 0); print STDERR 1; sleep 1000";
@@ -274,10 +254,8 @@ fn without_a_cgroup_nothing_outlives_its_supervisor() {
 
 /// Where another user has made the directory in /tmp in which this user's containers would be.
 #[test]
+#[ignore = "needs root"]
 fn a_planted_directory_locks_nobody_out() {
-    if !root() {
-        return;
-    }
     let files = Everybodys::new();
     let user = 60_000 + std::process::id() % 5000;
     let planted = PathBuf::from(format!("/tmp/agent-{user}"));

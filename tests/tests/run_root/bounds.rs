@@ -77,12 +77,10 @@ fn about<'a>(kind: tar::EntryType, bytes: &'a [u8]) -> Entry<'a> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn layers_that_claim_or_hold_too_much() {
     use tar::EntryType::{GNULongName, GNUSparse, XHeader};
 
-    if !tests::root() {
-        return;
-    }
     let long = "n".repeat(1 << 20);
     let path = record("path", &"p".repeat(5000));
     let comment = record("comment", &"c".repeat(600 << 10));
@@ -161,10 +159,8 @@ fn layers_that_claim_or_hold_too_much() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn archives_that_claim_or_hold_too_much() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     let manifest = |bytes: &[u8]| layer(&[file("manifest.json", bytes)]);
     let names: Vec<String> = (0..100_000)
@@ -217,10 +213,8 @@ fn archives_that_claim_or_hold_too_much() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_large_beside_the_limit_goes_to_disk() {
-    if !tests::root() {
-        return;
-    }
     // No more compressible than programs are.
     let bytes: Vec<u8> = (0..40_u32 << 20)
         .map(|it| (it.wrapping_mul(2_654_435_761) >> 13) as u8)
@@ -273,10 +267,8 @@ fn what_is_large_beside_the_limit_goes_to_disk() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_image_comes_through_a_pipe() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     for (name, bytes) in [
         ("plain", saved(&[shell()], &json!({}))),
@@ -295,10 +287,8 @@ fn an_image_comes_through_a_pipe() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn one_that_is_killed_leaves_nothing() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     let path = fifo(place.path(), "image");
     let mut run = agent(["run", "--image"]);

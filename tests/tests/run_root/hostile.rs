@@ -77,10 +77,8 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_path_that_climbs_out() {
-    if !tests::root() {
-        return;
-    }
     let place = Place::new();
     let attack = layer(&[file("../outside/victim", b"owned")]);
     place.trusting(&attack);
@@ -96,10 +94,8 @@ fn a_path_that_climbs_out() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_absolute_path() {
-    if !tests::root() {
-        return;
-    }
     let place = Place::new();
     let victim = place.victim();
     let attack = layer(&[file(text(&victim), b"owned")]);
@@ -118,10 +114,8 @@ fn an_absolute_path() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_file_through_a_link() {
-    if !tests::root() {
-        return;
-    }
     let up = "../../../../../../../..";
     for relative in [false, true] {
         let attack = |outside: &Path| {
@@ -161,10 +155,8 @@ fn a_file_through_a_link() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_link_in_a_layer_below() {
-    if !tests::root() {
-        return;
-    }
     let place = Place::new();
     let outside = place.outside();
     let below = layer(&[symbolic_link("link", text(&outside))]);
@@ -176,10 +168,8 @@ fn a_link_in_a_layer_below() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_file_written_through_a_link_at_its_end() {
-    if !tests::root() {
-        return;
-    }
     let place = Place::new();
     let victim = place.victim();
     let attack = layer(&[symbolic_link("link", text(&victim)), file("link", b"mine")]);
@@ -189,10 +179,8 @@ fn a_file_written_through_a_link_at_its_end() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_hard_link_to_a_file_outside() {
-    if !tests::root() {
-        return;
-    }
     let place = Place::new();
     let victim = place.victim();
     let attack = layer(&[hard_link("mine", text(&victim))]);
@@ -217,10 +205,8 @@ fn a_hard_link_to_a_file_outside() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_device() {
-    if !tests::root() {
-        return;
-    }
     // `/dev/zero`, as a disk would be.
     let attack = layer(&[
         device("mine", 1, 5),
@@ -270,10 +256,8 @@ fn take_away_trusting(root: &Path, mark: &str) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_mark_that_takes_away_what_is_outside() {
-    if !tests::root() {
-        return;
-    }
     let through = |outside: &Path| {
         layer(&[
             symbolic_link("link", text(outside)),
@@ -307,10 +291,8 @@ fn a_mark_that_takes_away_what_is_outside() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn more_than_there_is_room_for() {
-    if !tests::root() {
-        return;
-    }
     let endless = Entry {
         size: Some(1 << 40),
         ..file("endless", b"")

@@ -73,10 +73,8 @@ fn assert_seen(seen: &str) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn layers_add_change_and_take_away() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     let config = json!({});
     let archives = [
@@ -92,10 +90,8 @@ fn layers_add_change_and_take_away() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_image_says_what_runs_and_how() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     let config = json!({
         "Entrypoint": ["/bin/sh", "-c"],
@@ -123,10 +119,8 @@ fn an_image_says_what_runs_and_how() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_written_is_thrown_away() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     let bytes = saved(&[shell(), layer(&[file("data", b"whole")])], &json!({}));
     let image = write(place.path(), "image.tar", &bytes);
@@ -144,10 +138,8 @@ fn what_is_written_is_thrown_away() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn in_a_user_namespace_files_have_its_owners() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     let owned = |id| Entry {
         owner: (id, id),
@@ -175,10 +167,8 @@ fn in_a_user_namespace_files_have_its_owners() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_docker_saves() {
-    if !tests::root() {
-        return;
-    }
     let docker = Docker::start();
     let place = tempfile::tempdir().expect("a directory");
     let path = place.path().join("saved.tar");
@@ -215,10 +205,8 @@ fn what_docker_saves() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_no_image_is_said() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     let directory = place.path().to_str().expect("UTF-8");
     let whole = saved(&[shell()], &json!({}));
@@ -264,10 +252,8 @@ fn what_is_no_image_is_said() {
 
 /// A layer may be compressed in either way, and so may the archive; of frames, and of ones to be skipped.
 #[test]
+#[ignore = "needs root"]
 fn what_zstd_has_compressed() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     let (first, second) = (shell(), layer(&[file("data", b"of the second layer")]));
     let middle = first.len() / 2;
@@ -366,11 +352,9 @@ impl Listed {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn names_of_one_digest_are_one_image_in_whatever_index() {
     use Listed::{First, IndexOfFirst, IndexOfForeign, IndexOfIndex, Second};
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     for (index, names) in [
         &[("a:1", First), ("a:latest", First)][..],
@@ -400,10 +384,8 @@ fn names_of_one_digest_are_one_image_in_whatever_index() {
 
 /// The image's signal, or that of the flag, and of a bundle's annotation.
 #[test]
+#[ignore = "needs root"]
 fn a_container_is_stopped_by_the_signal_that_its_image_says() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     let script = "trap 'exit 8' USR1; trap 'exit 9' TERM; trap 'exit 10' USR2; touch /ready; while :; do cat /dev/null; done";
     let config = json!({"StopSignal": "SIGUSR1", "Cmd": ["sh", "-c", script]});

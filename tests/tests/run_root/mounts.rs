@@ -24,10 +24,8 @@ fn file(place: &TempDir, content: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_a_link_leads_to_is_made_in_the_root() {
-    if !tests::root() {
-        return;
-    }
     let (root, host) = (small(), tempfile::tempdir().expect("a directory"));
     let file = file(&host, "mounted\n");
     let unique = format!("agent-{}", std::process::id());
@@ -60,10 +58,8 @@ fn what_a_link_leads_to_is_made_in_the_root() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_mount_below_another_is_not_hidden() {
-    if !tests::root() {
-        return;
-    }
     let (root, host) = (small(), tempfile::tempdir().expect("a directory"));
     let volume = format!("{}:/data", host.path().display());
     let script = "echo lost >/data/sub/file; echo kept >/data/file; cat /data/sub/file";
@@ -121,10 +117,8 @@ fn add(spec: &mut Value, mount: &Value) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_bundle_keeps_the_order_of_its_mounts_and_what_it_hides_in_them() {
-    if !tests::root() {
-        return;
-    }
     let (root, place) = (small(), tempfile::tempdir().expect("a directory"));
     let command = ["cat", "/sys/fs/cgroup/file"];
     let over = json!({"destination": "/sys/fs/cgroup", "type": "tmpfs", "source": "tmpfs"});
@@ -154,10 +148,8 @@ fn a_bundle_keeps_the_order_of_its_mounts_and_what_it_hides_in_them() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_overlay_of_a_bundle_is_of_the_hosts_directories() {
-    if !tests::root() {
-        return;
-    }
     let (root, place) = (small(), tempfile::tempdir().expect("a directory"));
     for layer in ["lower", "upper", "work"] {
         fs::create_dir(place.path().join(layer)).expect("a directory");
@@ -176,10 +168,8 @@ fn an_overlay_of_a_bundle_is_of_the_hosts_directories() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_link_stands_in_for_no_root_of_a_bundle() {
-    if !tests::root() {
-        return;
-    }
     let (root, place) = (small(), tempfile::tempdir().expect("a directory"));
     let inside = root.path().join("inside");
     fs::create_dir(&inside).expect("a directory");
@@ -201,10 +191,8 @@ fn a_link_stands_in_for_no_root_of_a_bundle() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn relative_paths_need_a_working_directory_that_is_there() {
-    if !tests::root() {
-        return;
-    }
     let root = small();
     fs::create_dir(root.path().join("etc")).expect("a directory");
     let mounted = "mkdir -p gone/etc && cd gone && mount -t tmpfs none ../gone && exec \"$@\"";

@@ -59,10 +59,8 @@ fn assert_ended(mut run: Child, signal: Signal, container: &Container) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_pipe_that_is_silent_is_left_at_a_signal() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     let path = place.path().join("image");
     mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).expect("a FIFO");
@@ -82,10 +80,8 @@ fn a_pipe_that_is_silent_is_left_at_a_signal() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn unpacking_into_memory_ends_at_a_signal() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::tempdir().expect("a directory");
     let image = write(place.path(), "image.tar", &saved(&[shell()], &json!({})));
     for signal in SIGNALS {
@@ -115,8 +111,10 @@ fn on_disk(container: &Container, place: &Path) -> Child {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn unpacking_to_disk_ends_at_a_signal_and_when_it_is_killed() {
-    if !tests::root() || !has_disk() {
+    if !has_disk() {
+        tests::skip("needs /var/lib/agent on a disk");
         return;
     }
     let place = tempfile::tempdir().expect("a directory");
@@ -140,10 +138,8 @@ fn unpacking_to_disk_ends_at_a_signal_and_when_it_is_killed() {
 
 /// The copy of an archive that comes through a pipe, where there is no disk: the container pays for it.
 #[test]
+#[ignore = "needs root"]
 fn a_copy_in_memory_is_charged_to_the_container() {
-    if !tests::root() {
-        return;
-    }
     let large: Vec<u8> = (0..20_u32 << 20)
         .map(|it| (it.wrapping_mul(2_654_435_761) >> 13) as u8)
         .collect();
@@ -173,7 +169,7 @@ fn a_copy_in_memory_is_charged_to_the_container() {
     wait_for_end(&mut run, "it runs to its end");
     container.assert_gone();
     let Some(peak) = peak else {
-        println!("SKIPPED: this kernel tells no highest use of memory");
+        tests::skip("this kernel tells no highest use of memory");
         return;
     };
     let peak: usize = peak.trim().parse().expect("a number");

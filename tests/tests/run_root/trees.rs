@@ -26,10 +26,8 @@ pub fn small() -> tempfile::TempDir {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_directory_is_the_root() {
-    if !tests::root() {
-        return;
-    }
     let place = small();
     fs::write(place.path().join("mine"), "read").expect("a file");
     let root = place.path().to_str().expect("UTF-8");
@@ -45,10 +43,8 @@ fn a_directory_is_the_root() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_link_to_a_directory_is_refused() {
-    if !tests::root() {
-        return;
-    }
     let place = small();
     let links = tempfile::tempdir().expect("a directory");
     let link = links.path().join("link");
@@ -61,10 +57,8 @@ fn a_link_to_a_directory_is_refused() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_mounted_below_is_there_too() {
-    if !tests::root() {
-        return;
-    }
     let place = small();
     let below = place.path().join("below");
     fs::create_dir(&below).expect("a directory");
@@ -87,10 +81,8 @@ fn what_is_mounted_below_is_there_too() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn no_device_of_a_directory_opens() {
-    if !tests::root() {
-        return;
-    }
     let place = small();
     let root = place.path().to_str().expect("UTF-8");
     let made = Command::new(program("mknod"))
@@ -112,10 +104,8 @@ fn no_device_of_a_directory_opens() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_hosts_tree_is_read_only() {
-    if !tests::root() {
-        return;
-    }
     let mine = tempfile::NamedTempFile::new_in("/var/tmp").expect("a file");
     let _ = mine;
     let script = "
@@ -136,10 +126,8 @@ fn the_hosts_tree_is_read_only() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_hosts_services_are_out_of_reach() {
-    if !tests::root() {
-        return;
-    }
     let place = tempfile::Builder::new()
         .prefix("agent-test-")
         .tempdir_in("/run");
@@ -157,15 +145,13 @@ fn the_hosts_services_are_out_of_reach() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_no_root_is_said() {
     let run = |root: &str| {
         let mut run = agent(["run", "--rootfs", root]);
         run.arg("true");
         Came::of(run).badly(125)
     };
-    if !tests::root() {
-        return;
-    }
     let said = run("/nowhere");
     assert!(
         said.contains("there is no /nowhere: --rootfs wants a directory"),
@@ -179,10 +165,8 @@ fn what_is_no_root_is_said() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn no_mount_stays() {
-    if !tests::root() {
-        return;
-    }
     let place = small();
     let image = write(place.path(), "image.tar", &saved(&[shell()], &json!({})));
     let root = place.path().to_str().expect("UTF-8");

@@ -6,10 +6,8 @@ use tests::process::wait_for_end;
 use tests::run::{Container, output, text};
 
 #[test]
+#[ignore = "needs root"]
 fn a_child_that_goes_on_writing_holds_nobody_up() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("behind");
     container.start(&[], &["sleep", "1000"]);
     for flags in [&[][..], &["-t"]] {
@@ -38,10 +36,8 @@ fn a_child_that_goes_on_writing_holds_nobody_up() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn all_that_a_command_wrote_arrives() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("all");
     container.start(&[], &["sleep", "1000"]);
     for flags in [&[][..], &["-t"]] {

@@ -11,10 +11,8 @@ use tests::wait::{PATIENCE, wait_for};
 
 /// Nothing that the container has open is what its caller gave.
 #[test]
+#[ignore = "needs root"]
 fn descriptors_are_the_containers_own() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("own");
     let (from, to) = pipe().expect("a pipe");
     let link = |descriptor: &dyn std::os::fd::AsRawFd| {
@@ -46,10 +44,8 @@ fn descriptors_are_the_containers_own() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn without_i_not_a_byte_is_read() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("unread");
     let (from, to) = pipe().expect("a pipe");
     (&to).write_all(b"secret").expect("a pipe");
@@ -63,11 +59,9 @@ fn without_i_not_a_byte_is_read() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_slow_reader_stops_the_container() {
     const BYTES: usize = 16 << 20;
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("slow");
     let count = (BYTES >> 16).to_string();
     let script = format!("exec /bin/busybox dd if=/dev/zero bs=64k count={count}");
@@ -108,10 +102,8 @@ fn a_slow_reader_stops_the_container() {
 
 /// What is in the pipes when the container ends arrives however late it is read.
 #[test]
+#[ignore = "needs root"]
 fn nothing_is_lost_at_the_end() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("late");
     let script = "/bin/busybox seq 1 8000; echo end >&2";
     for flags in [&[][..], &["-t"]] {
@@ -137,10 +129,8 @@ fn nothing_is_lost_at_the_end() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_reader_that_has_gone_is_a_broken_pipe() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("gone");
     // Each write is a small one: no pipe is full.
     let script = "trap '' PIPE; echo ready; while echo x 2>/dev/null; do sleep 0.02; done; exit 9";
@@ -155,10 +145,8 @@ fn a_reader_that_has_gone_is_a_broken_pipe() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_the_container_closes_is_closed_for_its_caller() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("closes");
     let script = "echo last; exec <&- >&- ; echo closed >&2; exec sleep 1000";
     let mut run = container.run(&["-i"], &["sh", "-c", script]);
@@ -181,10 +169,8 @@ fn what_the_container_closes_is_closed_for_its_caller() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn output_that_cannot_be_written_is_told() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("devfull");
     let full = || {
         File::options()

@@ -40,10 +40,8 @@ fn cat(input: impl Into<Stdio>) -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn input_of_every_kind() {
-    if !tests::root() {
-        return;
-    }
     let bytes = bytes();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("file");
@@ -96,10 +94,8 @@ fn all_of(mut from: impl std::io::Read + Send + 'static) -> thread::JoinHandle<V
 }
 
 #[test]
+#[ignore = "needs root"]
 fn output_of_every_kind() {
-    if !tests::root() {
-        return;
-    }
     let bytes = bytes();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("file");
@@ -154,10 +150,8 @@ fn output_of_every_kind() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_terminal_that_is_not_the_containers() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("kinds");
     let pty = Pty::new();
     let terminal = || pty.terminal.try_clone().expect("a descriptor");
@@ -192,10 +186,8 @@ fn shell(container: &Container, flags: &str, line: &str) -> Command {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn streams_that_are_closed() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("closed");
     assert_eq!(
         text(&mut shell(&container, "-i", "RUN cat <&-; echo $?")),
@@ -211,10 +203,8 @@ fn streams_that_are_closed() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_written_to_one_file_keeps_its_order() {
-    if !tests::root() {
-        return;
-    }
     let script = "i=0; while test $i -lt 300; do echo o$i; echo e$i >&2; i=$((i+1)); done";
     let wanted: String = (0..300).map(|n| format!("o{n}\ne{n}\n")).collect();
     let container = Container::new("order");

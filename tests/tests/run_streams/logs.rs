@@ -36,11 +36,9 @@ fn files(container: &Container) -> Vec<(String, u64)> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_log_is_bounded_and_goes_with_its_container() {
     const BOUND: u64 = 64 << 10;
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("bounded");
     let flags = ["--log-opt", "max-size=64k", "--log-opt", "max-file=3"];
     container.start(&flags, &["/bin/busybox", "seq", "1", "100000"]);
@@ -70,10 +68,8 @@ fn a_log_is_bounded_and_goes_with_its_container() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_log_is_followed_over_its_files() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("rotated");
     let flags = ["--log-opt", "max-size=64k", "--log-opt", "max-file=1000"];
     let script = "while test ! -e /tmp/go; do sleep 0.02; done; exec /bin/busybox seq 1 60000";
@@ -117,10 +113,8 @@ fn a_log_is_followed_over_its_files() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_log_goes_with_a_supervisor_that_is_killed() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("orphan");
     container.start(&[], &["sh", "-c", "echo said; exec sleep 1000"]);
     assert!(directory(&container).exists());
@@ -133,10 +127,8 @@ fn a_log_goes_with_a_supervisor_that_is_killed() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_log_without_a_container_goes() {
-    if !tests::root() {
-        return;
-    }
     // As after a restart of the host, whose state was in memory.
     let container = Container::new("stray");
     let elsewhere = tempfile::tempdir().expect("a directory");
@@ -157,10 +149,8 @@ fn a_log_without_a_container_goes() {
 
 /// Agents of before wrote the log beside the state.
 #[test]
+#[ignore = "needs root"]
 fn an_older_log_is_read() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("older");
     container.start(&[], &["true"]);
     text(&mut container.agent("wait", &[], &[]));
@@ -181,10 +171,8 @@ fn an_older_log_is_read() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_kept_is_checked() {
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("options");
     for option in [
         "max-size=-1",

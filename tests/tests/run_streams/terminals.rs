@@ -19,10 +19,8 @@ const CLOSED: [(&str, &str); 2] = [
 ];
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_written_to_a_terminal_that_was_closed_arrives() {
-    if !tests::root() {
-        return;
-    }
     for (name, script) in CLOSED {
         let script = ["sh", "-c", script];
         let container = Container::new("closed");
@@ -59,13 +57,11 @@ fn what_is_written_to_a_terminal_that_was_closed_arrives() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn input_reaches_a_terminal_that_was_hung_up() {
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::process::Stdio;
 
-    if !tests::root() {
-        return;
-    }
     let container = Container::new("typed");
     // script(1) gives the agent a terminal.
     let mut run = container.run(

@@ -51,6 +51,7 @@ fn assert_is_the_subtree(serve: &Serve, name: &str, path: &str) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn podmans_container_is_the_subtree_that_podman_made() {
     if !can_run() {
         return;
@@ -95,6 +96,7 @@ impl Drop for Machine {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nspawns_machine_is_the_subtree_that_nspawn_made() {
     if !can_run() {
         return;

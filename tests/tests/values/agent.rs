@@ -9,10 +9,8 @@ use tests::serve::Serve;
 use tests::wait::{PATIENCE, wait_for};
 
 #[test]
+#[ignore = "needs root"]
 fn descriptors_are_kept_and_given_back() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let kept = || serve.metrics().count("agent_kept_descriptors", &[]);
     let cgroup = Cgroup::new("kept");
@@ -46,10 +44,8 @@ fn open_files(pid: u32, part: &str) -> usize {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn bpf_programs_are_measured_on_request() {
-    if !tests::root() {
-        return;
-    }
     let names = ["agent_bpf_run_count_total", "agent_bpf_run_seconds_total"];
     let sysctl = fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").expect("a setting");
     let serve = Serve::start(&[]);

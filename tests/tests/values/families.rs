@@ -15,10 +15,8 @@ const CADVISOR: &str = include_str!("../../fixtures/cadvisor-0.51-families.tsv")
 const FAMILIES: usize = 30;
 
 #[test]
+#[ignore = "needs root"]
 fn families_are_as_cadvisor_has_them() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let container = Container::start(Cgroup::new("families"), "mnt,net");
     let _veth = Veth::new(container.pid);

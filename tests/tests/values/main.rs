@@ -95,10 +95,8 @@ fn start_unread(cgroup: &Cgroup, directory: &Path) -> Unread {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_a_container_used_is_what_the_kernel_says() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("values");
     limit(&cgroup);
@@ -219,10 +217,8 @@ fn what_a_container_used_is_what_the_kernel_says() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_below_a_limit_has_it_too() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("effective");
     limit(&cgroup);
@@ -260,10 +256,8 @@ fn what_is_below_a_limit_has_it_too() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_limit_that_changes_is_seen_at_the_next_scrape() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let cgroup = Cgroup::new("changes");
     limit(&cgroup);
@@ -317,10 +311,8 @@ fn traffic(metrics: &Metrics, way: &str, id: &str) -> [Option<f64>; 4] {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_came_over_a_veth_is_what_was_sent() {
-    if !tests::root() {
-        return;
-    }
     let serve = Serve::start(&[]);
     let container = Container::start(Cgroup::new("veth"), "mnt,net");
     let shares = Container::start(Cgroup::new("hostnet"), "mnt");

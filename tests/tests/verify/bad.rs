@@ -6,7 +6,6 @@ use std::process::{Command, Stdio};
 use tests::agent::binary;
 use tests::cgroup::{Cgroup, directory, remove, roots};
 use tests::program;
-use tests::root;
 use tests::wait::{PATIENCE, wait_for};
 
 use super::{judged, report, verify};
@@ -54,10 +53,8 @@ fn what_makes_no_sense_is_misuse() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_not_there_gives_no_verdict() {
-    if !root() {
-        return;
-    }
     let most = fs::read_to_string("/proc/sys/kernel/pid_max").expect("a number");
     let no_process = format!("--pid {}", most.trim());
     for (arguments, words) in [
@@ -90,10 +87,8 @@ fn containers() -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_cgroup_that_is_removed_meanwhile_gives_no_verdict() {
-    if !root() {
-        return;
-    }
     let cgroup = Cgroup::new("verify-removed");
     cgroup.write("pids", "pids.max", "50");
     let mut verify = verify(&["--cgroup", &cgroup.path(), "--for=20s"]);
@@ -138,15 +133,11 @@ fn a_suite_without_stress_ng_names_the_package() {
 
 /// Both who looks and who launches are told which file to change.
 #[test]
+#[ignore = "needs root"]
 fn the_file_that_keeps_a_controller_off_is_named() {
-    if !root() {
-        return;
-    }
     let root = directory("memory", "/");
     if Cgroup::is_v1("memory") {
-        println!(
-            "SKIPPED: needs the memory controller of v2, which a cgroup does not give by itself"
-        );
+        tests::skip("needs the memory controller of v2, which a cgroup does not give by itself");
         return;
     }
     let name = format!("off-{}", std::process::id());

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use tests::alone;
 use tests::cgroup::Cgroup;
 use tests::rootless::{Delegated, Everybodys, limit_memory};
 use tests::run::{output, text};
 use tests::serve::Serve;
-use tests::{alone, root};
 
 use super::output::assert_fits;
 use super::{MEMORY, NOBODY, assert_verdict, file, verdict, verify, write};
@@ -88,10 +88,8 @@ fn check(report: &Value, limit: &str, caller: bool) -> Value {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_callers_limit_is_the_one_that_holds() {
-    if !root() {
-        return;
-    }
     let _alone = alone();
     let limited = Limited::new("verify-caller", Everybodys::new());
     let report = limited.report(&["-m", "200m"], &ALLOCATE);
@@ -110,10 +108,8 @@ fn the_callers_limit_is_the_one_that_holds() {
 
 /// For people: the caller's beside the one that was asked for, in 80 columns.
 #[test]
+#[ignore = "needs root"]
 fn the_callers_limit_is_told_line_by_line() {
-    if !root() {
-        return;
-    }
     let _alone = alone();
     let limited = Limited::new("verify-page", Everybodys::new());
     let mut verify = limited.verify(&["-m", "200m", "--output=human"], &ALLOCATE);
@@ -133,10 +129,8 @@ fn the_callers_limit_is_told_line_by_line() {
 
 /// One that nobody asked for, of which only the place tells that it holds.
 #[test]
+#[ignore = "needs root"]
 fn the_callers_limit_holds_beside_others() {
-    if !root() {
-        return;
-    }
     let _alone = alone();
     let limited = Limited::new("verify-beside", Everybodys::new());
     let forks = "i=0; while [ $i -lt 30 ]; do sleep 1 & i=$((i+1)); done 2>/dev/null; wait";
@@ -159,10 +153,8 @@ fn the_callers_limit_holds_beside_others() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_that_is_placed_outside_fails() {
-    if !root() {
-        return;
-    }
     let _alone = alone();
     let limited = Limited::new("verify-outside", Everybodys::new());
     let mut verify = limited.verify(&["--output=json", "-m", "20m"], &ALLOCATE);
@@ -197,10 +189,8 @@ fn close(cgroup: &Cgroup) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_limit_of_the_callers_that_cannot_be_read_is_not_passed() {
-    if !root() {
-        return;
-    }
     let _alone = alone();
     let limited = Limited::new("verify-unknown", Everybodys::new());
     close(&limited.delegated.inner);
@@ -214,10 +204,8 @@ fn a_limit_of_the_callers_that_cannot_be_read_is_not_passed() {
 
 /// A root's container is where root's are, and one is told what that leaves.
 #[test]
+#[ignore = "needs root"]
 fn root_is_told_of_what_it_leaves() {
-    if !root() {
-        return;
-    }
     let cgroup = Cgroup::strangers("verify-root", "scope");
     limit_memory(&cgroup, LIMIT);
     let pressing = "stress-ng --vm 1 --vm-bytes 60M --vm-keep --timeout 2s";
@@ -246,10 +234,8 @@ fn standing(serve: &Serve, path: &str) -> Value {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_that_runs_is_held_against_its_callers_limits() {
-    if !root() {
-        return;
-    }
     let _alone = alone();
     let serve = Serve::start(&["--docker-socket", "off"]);
     let limited = Limited::new("verify-started", Everybodys::of_session());

@@ -1,7 +1,7 @@
 //! CPU time.
 
 use serde_json::Value;
-use tests::{alone, root};
+use tests::alone;
 
 use super::{judged, report, verify};
 
@@ -10,10 +10,8 @@ fn busy(flags: &[&str], workers: &str) -> Value {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_quota_holds_one_worker_and_four() {
-    if !root() {
-        return;
-    }
     let _alone = alone();
     for workers in ["1", "4"] {
         let report = busy(&["--cpus=0.2", "--for=5s"], workers);
@@ -34,19 +32,15 @@ fn a_quota_holds_one_worker_and_four() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_quota_that_nobody_can_use_up_is_not_proven() {
-    if !root() {
-        return;
-    }
     let report = busy(&["--cpus=64", "--for=1s"], "1");
     judged(&report, "inconclusive", &["64 CPUs cannot be used up"]);
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_quota_that_is_not_used_up_is_not_proven() {
-    if !root() {
-        return;
-    }
     // One thread cannot use that much in any period, however long it takes to start.
     let mut verify = verify(&["--cpus=1.5", "--for=500ms"]);
     let report = report(verify.args(["--", "sleep", "100"]));

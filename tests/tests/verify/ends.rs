@@ -4,7 +4,6 @@ use std::fs;
 use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tests::root;
 use tests::wait::{PATIENCE, wait_for};
 
 use super::{Running, of, verdict, verify};
@@ -26,38 +25,30 @@ fn end(signal: Signal) -> (Option<i32>, String) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_is_left_of_one_that_is_interrupted() {
-    if !root() {
-        return;
-    }
     let (status, said) = end(Signal::INT);
     assert_eq!(status, Some(2), "{said}");
     assert_eq!(said, "agent: interrupted: no verdict\n");
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_is_left_of_one_that_is_terminated() {
-    if !root() {
-        return;
-    }
     end(Signal::TERM);
 }
 
 /// Its supervisor sees that it has gone.
 #[test]
+#[ignore = "needs root"]
 fn nothing_is_left_of_one_that_is_killed() {
-    if !root() {
-        return;
-    }
     let (status, said) = end(Signal::KILL);
     assert_eq!((status, &*said), (None, ""));
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_is_left_of_siblings_whose_verifier_is_killed() {
-    if !root() {
-        return;
-    }
     let Running {
         mut verifier,
         container,
@@ -88,10 +79,8 @@ fn unread(arguments: &[&str], script: &str) -> Child {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_workload_is_ended_whose_output_nobody_reads() {
-    if !root() {
-        return;
-    }
     let mut verifier = unread(&["--for=500ms"], "while :; do echo 0123456789; done");
     wait_for("the verifier ends", PATIENCE, || {
         verifier.try_wait().expect("a child").map(drop)
@@ -104,10 +93,8 @@ fn a_workload_is_ended_whose_output_nobody_reads() {
 
 /// The command has ended, and what it wrote waits for who does not read it.
 #[test]
+#[ignore = "needs root"]
 fn a_signal_ends_the_wait_for_output_to_be_read() {
-    if !root() {
-        return;
-    }
     // One pipe holds 64 KiB: that of standard error, and the container's own.
     let verifier = unread(&[], "head -c 100000 /dev/zero");
     let pid = Pid::from_child(&verifier);

@@ -3,10 +3,10 @@
 use std::process::Command;
 
 use serde_json::Value;
+use tests::alone;
 use tests::cgroup::Cgroup;
 use tests::disk::Disk;
 use tests::program::program;
-use tests::{alone, root};
 
 use super::{judged, report, verify};
 
@@ -29,10 +29,8 @@ fn writing(script: &str) -> Value {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn direct_writes_keep_to_the_rate() {
-    if !root() {
-        return;
-    }
     let _alone = alone();
     let script = "while :; do dd if=/dev/zero of=/mnt/file bs=64k count=256 oflag=direct conv=notrunc 2>/dev/null || exit; done";
     let check = judged(&writing(script), "pass", &["held at 2.0M/s"]);
@@ -42,10 +40,8 @@ fn direct_writes_keep_to_the_rate() {
 
 /// The kernel's threads write the page cache, in the root cgroup on v1.
 #[test]
+#[ignore = "needs root"]
 fn buffered_writes_are_limited_by_v2_alone() {
-    if !root() {
-        return;
-    }
     let _alone = alone();
     let script = "dd if=/dev/zero of=/mnt/file bs=1M count=40; sleep 100";
     let report = writing(script);

@@ -11,7 +11,6 @@ use tests::cgroup::{Cgroup, directory};
 use tests::docker::Docker;
 use tests::memory::{self, Hog, set_limit};
 use tests::process::{kill, wait_until_it_is};
-use tests::root;
 use tests::run::Container;
 
 use super::{NOBODY, assert_verdict, check, judged, report, verdict, verify, verify_with};
@@ -19,10 +18,8 @@ use super::{NOBODY, assert_verdict, check, judged, report, verdict, verify, veri
 const SLEEP: &[&str] = &["sleep", "1000"];
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_passes_that_nothing_pressed_against() {
-    if !root() {
-        return;
-    }
     for (flags, command) in [
         (&["--cpus=1.5"][..], &["true"][..]),
         (
@@ -39,10 +36,8 @@ fn nothing_passes_that_nothing_pressed_against() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_passes_that_nobody_is_known_to_have_intended() {
-    if !root() {
-        return;
-    }
     // One that no engine, systemd or agent made.
     let nobodys = Cgroup::strangers("verify-nobodys", "web");
     set_limit(&nobodys, 64 << 20);
@@ -70,10 +65,8 @@ fn nothing_passes_that_nobody_is_known_to_have_intended() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_server_that_hears_the_engine_is_asked_first() {
-    if !root() {
-        return;
-    }
     let docker = Docker::start();
     let serve = docker.serve();
     let container = docker.run(&["--memory=64m", "--pids-limit=50"], SLEEP);
@@ -101,10 +94,8 @@ fn a_server_that_hears_the_engine_is_asked_first() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_docker_makes_of_another_limit_does_not_decide() {
-    if !root() {
-        return;
-    }
     let docker = Docker::start();
     // Each is killed, and the shell lives.
     let command = "while :; do busybox dd if=/dev/zero of=/dev/null bs=256M count=1; done";
@@ -120,10 +111,8 @@ fn what_docker_makes_of_another_limit_does_not_decide() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn kills_in_a_cgroup_below_are_found() {
-    if !root() {
-        return;
-    }
     let outer = Cgroup::new("verify-below");
     let inner = outer.child("inner");
     set_limit(&inner, 32 << 20);
@@ -165,10 +154,8 @@ fn without(file: &Path, socket: &Path, arguments: &[&str]) -> Command {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_cannot_be_read_is_named_and_no_verdict() {
-    if !root() {
-        return;
-    }
     let directory_of_socket = tempfile::tempdir().expect("a directory");
     let socket = directory_of_socket.path().join("socket");
     let _listener = UnixListener::bind(&socket).expect("a socket");
@@ -204,10 +191,8 @@ fn what_cannot_be_read_is_named_and_no_verdict() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_limit_of_swap_that_cannot_be_read_is_no_verdict() {
-    if !root() {
-        return;
-    }
     let directory_of_socket = tempfile::tempdir().expect("a directory");
     let socket = directory_of_socket.path().join("socket");
     let _listener = UnixListener::bind(&socket).expect("a socket");
@@ -234,10 +219,8 @@ fn a_limit_of_swap_that_cannot_be_read_is_no_verdict() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_limit_of_swap_decides_where_it_was_asked_for() {
-    if !root() {
-        return;
-    }
     for (flags, follows) in [
         (&["--memory=64m"][..], true),
         (&["--memory=64m", "--memory-swap=128m"], false),
@@ -252,10 +235,8 @@ fn a_limit_of_swap_decides_where_it_was_asked_for() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_burst_is_no_fail() {
-    if !root() {
-        return;
-    }
     let _alone = tests::alone();
     let container = Container::new("verify-burst");
     container.start(

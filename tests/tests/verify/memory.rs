@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde_json::Value;
 use tests::cgroup::Cgroup;
 use tests::memory::set_limit;
-use tests::root;
 use tests::serve::Serve;
 use tests::slow::load;
 use tests::wait::{PATIENCE, wait_for};
@@ -22,10 +21,8 @@ const LIMIT: u64 = 150 << 20;
 const TOO_MUCH: &str = "stress-ng --vm 1 --vm-bytes 300M --vm-keep --timeout 5s";
 
 #[test]
+#[ignore = "needs root"]
 fn a_limit_that_is_run_into_holds() {
-    if !root() {
-        return;
-    }
     let report = report(verify(&["--memory", "150M", "--"]).args(load(TOO_MUCH)));
     let check = judged(&report, "pass", &["held at 150.0M", "OOM-killed"]);
     assert_killed(&check);
@@ -57,10 +54,8 @@ fn assert_killed(check: &Value) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_server_tells_of_the_victims() {
-    if !root() {
-        return;
-    }
     let serve = Serve::start(&["--docker-socket", "off"]);
     let mut verify = verify_with(serve.socket(), "off");
     let report = report(verify.args(["--memory", "150M", "--"]).args(load(TOO_MUCH)));
@@ -69,10 +64,8 @@ fn a_server_tells_of_the_victims() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_not_pressed_against_is_not_proven() {
-    if !root() {
-        return;
-    }
     let mut verify = verify(&["--memory", "150M", "--pids-limit", "100", "--for", "500ms"]);
     let report = report(verify.args(["--", "sleep", "100"]));
     assert_eq!(verdict(&report), "inconclusive");
@@ -86,10 +79,8 @@ fn what_is_not_pressed_against_is_not_proven() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_parent_that_is_tighter_is_named() {
-    if !root() {
-        return;
-    }
     let parent = Cgroup::new("verify-above");
     set_limit(&parent, 32 << 20);
     let flag = format!("--cgroup-parent={}", parent.path());
@@ -114,10 +105,8 @@ fn raise(running: &Running, text: &str) -> PathBuf {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_limit_that_is_undone_does_not_hold() {
-    if !root() {
-        return;
-    }
     let running = Running::start(&["--memory=64M", "--for=2s"]);
     let file = raise(&running, unlimited());
     let words = [&*file.display().to_string(), "during the run", "no limit"];
@@ -128,10 +117,8 @@ fn a_limit_that_is_undone_does_not_hold() {
 const UNDONE: Duration = Duration::from_millis(300);
 
 #[test]
+#[ignore = "needs root"]
 fn a_limit_that_is_undone_and_done_again_does_not_hold() {
-    if !root() {
-        return;
-    }
     let running = Running::start(&["--memory=64M", "--for=3s"]);
     let file = raise(&running, &(128_u64 << 20).to_string());
     std::thread::sleep(UNDONE);
@@ -141,10 +128,8 @@ fn a_limit_that_is_undone_and_done_again_does_not_hold() {
 
 /// Nobody has to see it: the kernel's peak tells.
 #[test]
+#[ignore = "needs root"]
 fn what_was_used_above_the_limit_is_told_afterwards() {
-    if !root() {
-        return;
-    }
     let marker = marker();
     let script = "stress-ng --vm 1 --vm-bytes 100M --vm-keep --timeout 60s & sleep $1";
     let mut verify = verify(&["--memory=64M", "--for=6s", "--"]);

@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use tests::agent::agent;
-use tests::root;
 
 use super::NOBODY;
 
@@ -26,10 +25,8 @@ pub fn assert_fits(page: &str, columns: usize) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_evidence_is_told_line_by_line() {
-    if !root() {
-        return;
-    }
     let command = [
         "--memory=64M",
         "--pids-limit=50",
@@ -64,10 +61,8 @@ fn the_evidence_is_told_line_by_line() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_suite_is_a_table_and_passes() {
-    if !root() {
-        return;
-    }
     let _alone = tests::alone();
     let (page, status) = page(&["--suite"], |it| {
         it.env("COLUMNS", "80").env("NO_COLOR", "1");
@@ -98,10 +93,8 @@ fn the_suite_is_a_table_and_passes() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn one_job_of_the_suite_is_chosen() {
-    if !root() {
-        return;
-    }
     let (page, status) = page(&["--suite=pids"], |_| ());
     assert_eq!(status, Some(0), "{page}");
     assert!(page.contains("pids-limit pass"), "{page}");

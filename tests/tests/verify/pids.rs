@@ -1,7 +1,6 @@
 //! Processes and threads.
 
 use serde_json::Value;
-use tests::root;
 use tests::slow::load;
 
 use super::{PIDS, Running, judged, report, verify, write};
@@ -27,20 +26,16 @@ fn assert_held(report: &Value) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn forks_beyond_the_limit_are_refused() {
-    if !root() {
-        return;
-    }
     let command = load("stress-ng --fork 8 --fork-max 64 --timeout 3s");
     let command: Vec<&str> = command.iter().map(|word| &**word).collect();
     assert_held(&limited(&[], &command));
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_fork_bomb_is_held() {
-    if !root() {
-        return;
-    }
     assert_held(&limited(
         &["--for=2s"],
         &["sh", "-c", "b() { b | b & }; b; sleep 100"],
@@ -48,10 +43,8 @@ fn a_fork_bomb_is_held() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn few_forks_prove_nothing() {
-    if !root() {
-        return;
-    }
     // 17 processes.
     let report = limited(&[], &["stress-ng", "--fork", "8", "--timeout", "1s"]);
     let check = judged(&report, "inconclusive", &["of 50 tasks", "--fork-max"]);
@@ -59,10 +52,8 @@ fn few_forks_prove_nothing() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_limit_that_is_undone_does_not_hold() {
-    if !root() {
-        return;
-    }
     let running = Running::start(&["--pids-limit=50", "--for=2s"]);
     let [controller, name] = PIDS;
     write(&running.file(controller, name), "max");

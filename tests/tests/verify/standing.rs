@@ -9,7 +9,6 @@ use tests::agent::agent;
 use tests::cgroup::{Cgroup, directory};
 use tests::docker::Docker;
 use tests::memory::set_limit;
-use tests::root;
 use tests::run::{self, Container};
 
 use super::{
@@ -26,10 +25,8 @@ fn of_docker(docker: &Docker, name: &str, flags: &[&str]) -> Value {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_of_docker_is_held_against_what_docker_was_asked_for() {
-    if !root() {
-        return;
-    }
     let docker = Docker::start();
     let flags = ["--memory=64m", "--cpus=0.5", "--pids-limit=50"];
     let container = docker.run(&flags, SLEEP);
@@ -65,10 +62,8 @@ fn a_container_of_docker_is_held_against_what_docker_was_asked_for() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_workload_of_docker_that_presses_is_proven() {
-    if !root() {
-        return;
-    }
     let docker = Docker::start();
     let command = ["stress-ng", "--fork", "4", "--fork-max", "64"];
     let container = docker.run(&["--pids-limit=50"], &command);
@@ -78,10 +73,8 @@ fn a_workload_of_docker_that_presses_is_proven() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_docker_was_asked_for_is_inspected() {
-    if !root() {
-        return;
-    }
     let docker = Docker::start();
     let container = docker.run(&["--memory=64m"], SLEEP);
     let mut inspect = agent(["inspect", container.id(), "--output", "json", "--socket"]);
@@ -101,10 +94,8 @@ fn what_docker_was_asked_for_is_inspected() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_of_agent_run_is_held_against_its_flags() {
-    if !root() {
-        return;
-    }
     let container = Container::new("verify-standing");
     container.start(&["--memory=64m", "--pids-limit=50"], SLEEP);
     let by_name = || report(&mut verify(&["--container", &container.name]));
@@ -125,10 +116,8 @@ fn a_container_of_agent_run_is_held_against_its_flags() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_record_that_cannot_be_read_proves_nothing() {
-    if !root() {
-        return;
-    }
     let container = Container::new("verify-unread");
     container.start(&["--memory=64m"], SLEEP);
     let [controller, files] = MEMORY;
@@ -182,10 +171,8 @@ fn expecting(form: &[String; 2], expected: &[&str]) -> Command {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_cgroup_is_held_against_what_is_expected() {
-    if !root() {
-        return;
-    }
     let cgroup = Cgroup::new("verify-cgroup");
     set_limit(&cgroup, 64 << 20);
     cgroup.write("pids", "pids.max", "50");

@@ -1,8 +1,8 @@
 //! Siblings that share a CPU.
 
 use serde_json::Value;
+use tests::alone;
 use tests::cgroup::Cgroup;
-use tests::{alone, root};
 
 use super::{assert_verdict, report, verdict, verify};
 
@@ -11,10 +11,8 @@ fn split(flags: &[&str], command: &[&str]) -> Value {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn each_gets_its_share() {
-    if !root() {
-        return;
-    }
     let _alone = alone();
     for (weights, shares) in [
         ("100:300", [(100_u32, 1024_u32), (300, 3072)]),
@@ -45,10 +43,8 @@ fn cpu_time(check: &Value) -> f64 {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn who_sleeps_proves_nothing() {
-    if !root() {
-        return;
-    }
     let report = split(&["--weights=100:300", "--for=500ms"], &["sleep", "100"]);
     assert_eq!(verdict(&report), "inconclusive");
     for check in report["checks"].as_array().expect("a list") {

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::*;
 
-async fn list(socket: &str) -> Result<Told, EngineError> {
+async fn list(socket: &str) -> Result<EngineMessage, EngineError> {
     Client::connect(socket).await?.list().await
 }
 
@@ -24,12 +24,12 @@ fn named(id: &str, name: &str) -> (String, Named) {
     let named = Named {
         name: name.to_owned(),
         image: "busybox".to_owned(),
-        run: Run::Unsaid,
+        run: RunState::Unreported,
     };
     (id.to_owned(), named)
 }
 
-fn with(run: Run, (id, named): (String, Named)) -> (String, Named) {
+fn with(run: RunState, (id, named): (String, Named)) -> (String, Named) {
     (id, Named { run, ..named })
 }
 
@@ -78,10 +78,10 @@ async fn what_happens_during_the_list_is_newer_than_the_list() {
     let directory = TempDir::new().unwrap();
     let (socket, events) = engine(&directory);
     let (state, mut told) = follow(socket);
-    let old = with(Run::Ended, named("a", "old"));
-    assert_eq!(told.recv().await, Some(Told::All(vec![old])));
+    let old = with(RunState::Ended, named("a", "old"));
+    assert_eq!(told.recv().await, Some(EngineMessage::All(vec![old])));
     let (id, newer) = named("a", "newer");
-    assert_eq!(told.recv().await, Some(Told::Named(id, newer)));
+    assert_eq!(told.recv().await, Some(EngineMessage::Named(id, newer)));
     // In two parts, as a stream may come.
     let created = event("create", "b", "db");
     let (head, tail) = created.split_at(20);
@@ -95,12 +95,18 @@ async fn what_happens_during_the_list_is_newer_than_the_list() {
         events.send(Ok(part.into())).unwrap();
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    for run in [Run::Never, Run::Started] {
+    for run in [RunState::Never, RunState::Started] {
         let (id, db) = with(run, named("b", "db"));
-        assert_eq!(told.recv().await, Some(Told::Named(id, db)));
+        assert_eq!(told.recv().await, Some(EngineMessage::Named(id, db)));
     }
-    assert_eq!(told.recv().await, Some(Told::Ended("b".to_owned())));
-    assert_eq!(told.recv().await, Some(Told::Removed("b".to_owned())));
+    assert_eq!(
+        told.recv().await,
+        Some(EngineMessage::Ended("b".to_owned()))
+    );
+    assert_eq!(
+        told.recv().await,
+        Some(EngineMessage::Removed("b".to_owned()))
+    );
     assert!(state.connected.load(Ordering::Relaxed));
     assert_eq!(state.errors.load(Ordering::Relaxed), 0);
 }

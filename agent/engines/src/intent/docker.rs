@@ -1,7 +1,6 @@
-//! What docker was asked for, by its own words for it.
+//! Docker's configuration of a container as limits.
 
-use agent_host::cgroup::Limit;
-use agent_limits::limit::{Kind, Value};
+use agent_model::limit::{Kind, Limit, Value};
 use agent_runtime::cgroup::{Error, Wanted};
 use bollard::models::{HostConfig, ThrottleDevice};
 use oci_spec::runtime::{
@@ -9,15 +8,15 @@ use oci_spec::runtime::{
     LinuxThrottleDeviceBuilder,
 };
 
-/// Microseconds that docker counts `--cpus` in.
+/// The period in which docker counts `--cpus`, in microseconds.
 const PERIOD: i64 = 100_000;
 
-/// The limits that a container's configuration asks for. `device` gives the numbers of a block device; of one that is
-/// gone there is no limit.
+/// The limits that a container's configuration asks for. `device` gives the major and minor number of a block device; a
+/// removed device has no limit.
 ///
 /// # Errors
-/// A number that no kernel takes.
-pub fn limits(
+/// The configuration has a number that no kernel takes.
+pub(super) fn limits(
     config: &HostConfig,
     device: impl Fn(&str) -> Option<(u32, u32)>,
     page: u64,
@@ -29,8 +28,8 @@ pub fn limits(
     Ok(limits)
 }
 
-/// `docker update` of memory alone leaves what docker says of memory and swap together, and on v2 the file of swap too.
-/// Where nobody asked for a limit of both, it was twice the memory of then.
+/// `docker update` of memory alone changes neither docker's limit of memory and swap together nor v2's swap file. If nobody
+/// asked for a limit of both, that limit is twice the memory limit before the update.
 fn may_be_of_earlier(value: &mut Value) {
     if let Value::Swap {
         memory,
@@ -42,7 +41,7 @@ fn may_be_of_earlier(value: &mut Value) {
     }
 }
 
-/// What docker makes of it for the runtime (`WithResources`, daemon/oci_linux.go).
+/// The OCI resources that docker makes of the configuration (`WithResources`, daemon/oci_linux.go).
 fn resources(config: &HostConfig, device: impl Fn(&str) -> Option<(u32, u32)>) -> LinuxResources {
     let mut memory = LinuxMemory::default();
     memory.set_limit(config.memory);
@@ -100,7 +99,7 @@ fn throttle(
 
 #[cfg(test)]
 mod tests {
-    use agent_limits::limit::Device;
+    use agent_model::limit::Device;
     use proptest::prelude::*;
 
     use super::*;
@@ -141,7 +140,7 @@ mod tests {
             "CpuShares":512,"CpusetCpus":"0-1","CpusetMems":"0","PidsLimit":50,
             "BlkioDeviceReadBps":[{"Path":"/dev/loop3","Rate":1048576}],
             "BlkioDeviceWriteIOps":[{"Path":"/dev/loop3","Rate":9}]}"#;
-        let numbers = |text| Value::Numbers(agent_limits::limit::Numbers::parse(text).unwrap());
+        let numbers = |text| Value::Numbers(agent_model::limit::Numbers::parse(text).unwrap());
         let device = Device { major: 7, minor: 3 };
         let rate = |rate| Value::Rate {
             device,

@@ -1,4 +1,4 @@
-//! What the person who looks expects: `--expect memory=64m`, by the flags of `agent run`.
+//! The limits that the user of a command expects: `--expect memory=64m`, with the flags of `agent run` as keys.
 
 use agent_host::system::page_size;
 use agent_runtime::cgroup::Wanted;
@@ -9,13 +9,13 @@ use clap::{Args as _, FromArgMatches as _};
 
 use super::{Error, Intent, Source};
 
-/// The flag among those of limits that is none.
+/// A flag in the group of limits that is not a limit.
 const NO_LIMIT: &str = "cgroup-parent";
 
 /// Reads `KEY=VALUE`, where KEY is a limit's flag of `agent run` without its dashes.
 ///
 /// # Errors
-/// A key or value that is none, or those that exclude each other.
+/// A key or value is unknown, or two of them exclude each other.
 pub fn expect(words: &[String]) -> Result<Intent, Error> {
     let command = Limits::augment_args(clap::Command::new("--expect").no_binary_name(true));
     let command = command.disable_help_flag(true);
@@ -40,13 +40,13 @@ pub fn expect(words: &[String]) -> Result<Intent, Error> {
     Ok(Intent::new(wanted.limits, Source::Expect))
 }
 
-/// Says which of the words clap refused, and why.
+/// The word that clap refused, and why.
 fn refused(words: &[String], error: &clap::Error) -> Error {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
         _ => "",
     };
-    // `--memory <BYTES>`; of a flag that is there twice no value.
+    // `--memory <BYTES>`; for a repeated flag clap reports no value.
     let flag = text(ContextKind::InvalidArg).trim_start_matches('-');
     let key = flag.split(' ').next().unwrap_or_default();
     let value = text(ContextKind::InvalidValue);
@@ -66,8 +66,7 @@ fn refused(words: &[String], error: &clap::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use agent_host::cgroup::Limit;
-    use agent_limits::limit::{Kind, Value};
+    use agent_model::limit::{Kind, Limit, Value};
     use agent_model::text::error_line;
     use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Containers of `agent run`: what its state has of them.
+//! The intended limits of containers of `agent run`, from their specs.
 
 use agent_host::system::page_size;
 use agent_runtime::cgroup::Wanted;
@@ -6,10 +6,10 @@ use oci_spec::runtime::Spec;
 
 use super::{Error, Intent, Source};
 
-/// The limits in the spec that a container was made by.
+/// The limits in a container's spec.
 ///
 /// # Errors
-/// The spec has what is no limit.
+/// The spec has a value that is no limit.
 pub fn of_spec(name: &str, spec: &Spec) -> Result<Intent, Error> {
     let linux = spec.linux().clone().unwrap_or_default();
     let resources = linux.resources().clone().unwrap_or_default();
@@ -23,8 +23,7 @@ pub fn of_spec(name: &str, spec: &Spec) -> Result<Intent, Error> {
 
 #[cfg(test)]
 mod tests {
-    use agent_host::cgroup::Limit;
-    use agent_limits::limit::{Kind, Value};
+    use agent_model::limit::{Kind, Limit, Value};
 
     use super::*;
 

@@ -4,9 +4,8 @@ pub(super) mod bus;
 
 use std::path::Path;
 
-use agent_host::cgroup::Limit;
-use agent_limits::limit::{Kind, Value};
 use agent_model::container::Container;
+use agent_model::limit::{Kind, Limit, Value};
 
 use self::bus::{Odd, Properties, Sockets};
 use super::{Error, Intent, Source};
@@ -20,7 +19,7 @@ const LEAST: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
 
 /// The limits of a unit; `None` where systemd does not run, or does not know the unit: a user's own systemd has units too.
-pub async fn of_unit(container: &Container) -> Result<Option<Intent>, Error> {
+pub(super) async fn of_unit(container: &Container) -> Result<Option<Intent>, Error> {
     let limits = of_properties(container, Properties::limits).await?;
     Ok(limits.map(|limits| Intent::new(limits, Source::Systemd)))
 }
@@ -114,7 +113,7 @@ impl Properties {
 
 #[cfg(test)]
 mod tests {
-    use agent_limits::limit::Numbers;
+    use agent_model::limit::Numbers;
     use zbus::Variant;
 
     use super::*;

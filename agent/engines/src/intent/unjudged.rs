@@ -1,8 +1,8 @@
-//! What a unit of systemd's asks of the kernel, and no command here judges: it is reported, not passed over.
+//! Resource settings of a systemd unit that `agent verify` does not judge: it lists them instead of ignoring them.
 
 use agent_host::membership::Membership;
 use agent_model::container::ContainerKind;
-use agent_registry::place;
+use agent_registry::location;
 
 use super::systemd::bus::{Odd, Properties};
 use super::{Error, systemd};
@@ -36,12 +36,12 @@ const PROPERTIES: [(&str, Type); 13] = [
     ("StartupIOWeight", Type::Number),
 ];
 
-/// `PROPERTY=VALUE` of each that is asked for, of the unit that a process is in; none where systemd does not run.
+/// `PROPERTY=VALUE` of each such setting of the unit that a process is in; none if systemd does not run.
 ///
 /// # Errors
-/// systemd cannot be asked.
+/// systemd does not answer.
 pub async fn not_judged(membership: &Membership) -> Result<Vec<String>, Error> {
-    let places = membership.paths().map(|(_, path)| place::of(path));
+    let places = membership.paths().map(|(_, path)| location::of(path));
     let unit = places.max_by_key(|place| place.rank);
     let unit = unit.map(|place| place.container);
     let Some(unit) = unit.filter(|unit| unit.kind == ContainerKind::Unit) else {

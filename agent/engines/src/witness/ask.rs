@@ -1,31 +1,31 @@
-//! Asks docker what the limits of its containers are meant to be, and which process is the first of each, one container
-//! after the other. Whoever names containers does not wait for it: one that is slow or dead delays its own answers only.
+//! Asks docker for the intended limits and the init process of its containers, one container after the other. Nothing waits
+//! for the answers: a slow or dead docker delays only them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use agent_model::text;
-use agent_registry::registry::names::{NAMES_AT_MOST, Told};
+use agent_registry::registry::names::{EngineMessage, NAMES_AT_MOST};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::engine::inspect;
-use crate::docker::{Client, EngineError, State};
+use crate::docker::{Client, DockerState, EngineError};
 use crate::intent::{Error, of_config};
 
-/// Asks for containers, for as long as it is there.
+/// Asks for containers until it is dropped.
 #[derive(Debug)]
 pub struct Asker {
     ids: Sender<String>,
-    state: Arc<State>,
+    state: Arc<DockerState>,
 }
 
 impl Asker {
-    /// Asks the engine on `socket`, and passes each answer to `tell` for as long as that says that it was heard. What
-    /// found no answer is counted in `state`. Needs a tokio runtime.
+    /// Asks the engine on `socket`, and passes each answer to `tell` until that returns false. `state` counts the containers
+    /// without an answer. Needs a tokio runtime.
     pub fn start(
         socket: String,
-        state: Arc<State>,
-        tell: impl Fn(Told) -> bool + Send + 'static,
+        state: Arc<DockerState>,
+        tell: impl Fn(EngineMessage) -> bool + Send + 'static,
     ) -> Self {
         let (ids, asked) = mpsc::channel(NAMES_AT_MOST);
         let unanswered = Arc::clone(&state);
@@ -33,12 +33,15 @@ impl Asker {
         Self { ids, state }
     }
 
-    /// Has the engine asked for the containers that it just told of.
-    pub fn ask(&self, told: &Told) {
+    /// Asks for the containers in a message of the engine.
+    pub fn ask(&self, told: &EngineMessage) {
         match told {
-            Told::Named(id, _) => self.ask_for(id),
-            Told::All(all) => all.iter().for_each(|(id, _)| self.ask_for(id)),
-            Told::Intended(..) | Told::Confirmed(_) | Told::Ended(_) | Told::Removed(_) => {}
+            EngineMessage::Named(id, _) => self.ask_for(id),
+            EngineMessage::All(all) => all.iter().for_each(|(id, _)| self.ask_for(id)),
+            EngineMessage::Intended(..)
+            | EngineMessage::Confirmed(_)
+            | EngineMessage::Ended(_)
+            | EngineMessage::Removed(_) => {}
         }
     }
 
@@ -51,9 +54,9 @@ impl Asker {
 
 async fn answer_all(
     socket: &str,
-    state: &State,
+    state: &DockerState,
     mut asked: Receiver<String>,
-    tell: impl Fn(Told) -> bool,
+    tell: impl Fn(EngineMessage) -> bool,
 ) {
     let mut client = None;
     while let Some(id) = asked.recv().await {
@@ -72,8 +75,12 @@ async fn answer_all(
     }
 }
 
-/// By the connection there is, or a new one.
-async fn answer(socket: &str, client: &mut Option<Client>, id: &str) -> Result<Vec<Told>, Error> {
+/// The answer for one container, over the connection that exists or a new one.
+async fn answer(
+    socket: &str,
+    client: &mut Option<Client>,
+    id: &str,
+) -> Result<Vec<EngineMessage>, Error> {
     let found = async {
         let connected = match client.take() {
             Some(connected) => connected,
@@ -89,8 +96,8 @@ async fn answer(socket: &str, client: &mut Option<Client>, id: &str) -> Result<V
         return Ok(Vec::new());
     };
     let intent = of_config(id, &found.config)?;
-    let intended = Told::Intended(id.to_owned(), Arc::new(intent));
-    let confirmed = confirmation.map(Told::Confirmed);
+    let intended = EngineMessage::Intended(id.to_owned(), Arc::new(intent));
+    let confirmed = confirmation.map(EngineMessage::Confirmed);
     Ok(confirmed.into_iter().chain([intended]).collect())
 }
 
@@ -98,8 +105,7 @@ async fn answer(socket: &str, client: &mut Option<Client>, id: &str) -> Result<V
 mod tests {
     use std::time::Duration;
 
-    use agent_host::cgroup::Limit;
-    use agent_limits::limit::{Kind, Source, Value};
+    use agent_model::limit::{Kind, Limit, Source, Value};
     use agent_registry::registry::names::Named;
     use axum::Router;
     use axum::extract::Request;
@@ -139,14 +145,16 @@ mod tests {
     #[tokio::test]
     async fn each_that_is_told_of_is_asked_for() {
         let directory = TempDir::new().unwrap();
-        let state = Arc::new(State::default());
+        let state = Arc::new(DockerState::default());
         let (answers, mut answered) = mpsc::unbounded_channel();
         let tell = move |told| answers.send(told).is_ok();
         let asker = Asker::start(engine(&directory), Arc::clone(&state), tell);
         let named = |id: &str| (id.to_owned(), Named::default());
-        asker.ask(&Told::All(["a", "c", "d", "e"].map(named).to_vec()));
-        asker.ask(&Told::Removed("a".to_owned()));
-        asker.ask(&Told::Named("b".to_owned(), Named::default()));
+        asker.ask(&EngineMessage::All(
+            ["a", "c", "d", "e"].map(named).to_vec(),
+        ));
+        asker.ask(&EngineMessage::Removed("a".to_owned()));
+        asker.ask(&EngineMessage::Named("b".to_owned(), Named::default()));
         let mut next = async || {
             timeout(Duration::from_secs(10), answered.recv())
                 .await
@@ -155,7 +163,7 @@ mod tests {
         for (id, tasks) in [("a", 50), ("b", 60)] {
             let limit = Value::Amount(Limit::Value(tasks));
             let intent = Intent::new(vec![(Kind::Pids, limit)], Source::Docker);
-            let wanted = Told::Intended(id.to_owned(), Arc::new(intent));
+            let wanted = EngineMessage::Intended(id.to_owned(), Arc::new(intent));
             assert_eq!(next().await, Some(wanted));
         }
         assert_eq!(state.unanswered.load(Ordering::Relaxed), 1);

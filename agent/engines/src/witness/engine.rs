@@ -1,4 +1,4 @@
-//! What docker's answer confirms: the cgroup of the process that it calls a container's first.
+//! What docker's answer confirms: the cgroup of the process that it reports as a container's init process.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use agent_registry::claim::Confirmation;
 use super::confirm_by_process;
 use crate::docker::{Client, EngineError, Inspected};
 
-/// What the engine says of the container with this full id, and what that confirms. `None` where it has none.
+/// What the engine reports of the container with this full id, and what that confirms. `None` if it has none.
 ///
-/// The engine is asked again once the process's cgroups are read: where it still names the process, the process had not
-/// ended, and nobody else had its number.
+/// After the process's cgroups were read, the engine is asked again. If it still reports the process, the process had not
+/// ended, and no other process had its number.
 ///
 /// # Errors
 /// No answer comes.

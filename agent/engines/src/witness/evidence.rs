@@ -1,4 +1,4 @@
-//! What a record says: which cgroup a container has, and which process is its first.
+//! What a record says: a container's cgroup and its init process.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,47 +12,61 @@ use serde::Deserialize;
 
 use super::confirm_by_process;
 use super::file::Document;
-use super::places::Form;
+
+/// The format of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RecordForm {
+    /// An OCI bundle's `config.json`; the pid is in a file beside it, of this name.
+    Bundle { pid: &'static str },
+    /// runc's `state.json`.
+    Runc,
+    /// crun's `status`.
+    Crun,
+    /// systemd-machined's file on a machine.
+    Machine,
+    /// The configuration of a container of LXC, which puts cgroups at known paths by default.
+    Lxc,
+}
 
 /// What a record says of a container.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Evidence {
+pub(super) struct RecordContents {
     cgroup: Stated,
-    process: Option<Process>,
+    process: Option<RecordedProcess>,
     user: u32,
 }
 
-/// Where its cgroup is.
+/// How a record states the cgroup.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Stated {
     #[default]
     Nowhere,
-    /// As an OCI configuration has it: a path, or `SLICE:PREFIX:NAME` of systemd's.
+    /// In the form of an OCI configuration: a path, or `SLICE:PREFIX:NAME` for systemd.
     OciPath(String),
     /// The path below the root of each hierarchy.
     Path(String),
-    /// Where LXC puts it unless told otherwise (src/lxc/cgroups/cgroup.h).
+    /// LXC's default (src/lxc/cgroups/cgroup.h).
     Usual,
     /// The directories, by controller.
     Directories(Vec<PathBuf>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Process {
+struct RecordedProcess {
     pid: u32,
-    started: Started,
+    started: ProcessStart,
 }
 
-/// What tells a process from a later one with its number.
+/// What tells a process from a later one with the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Started {
+enum ProcessStart {
     /// In ticks since boot.
     At(u64),
     Before(SystemTime),
 }
 
 #[derive(Deserialize)]
-struct Config {
+struct ContainerConfig {
     linux: Option<Linux>,
 }
 
@@ -79,50 +93,53 @@ struct CrunStatus {
     cgroup_path: Option<String>,
 }
 
-impl Evidence {
+impl RecordContents {
     /// Reads a record of `user`; `beside` reads a file in the same directory.
-    pub fn of(
-        form: Form,
+    pub(super) fn of(
+        form: RecordForm,
         record: &Document,
         beside: impl Fn(&str) -> Option<Document>,
         user: u32,
     ) -> Option<Self> {
         let json = &record.bytes;
         let (cgroup, process) = match form {
-            Form::Bundle { pid } => {
-                let config: Config = serde_json::from_slice(json).ok()?;
+            RecordForm::Bundle { pid } => {
+                let config: ContainerConfig = serde_json::from_slice(json).ok()?;
                 let path = config.linux?.cgroups_path?;
                 let process = beside(pid).and_then(|file| {
                     let text = String::from_utf8_lossy(&file.bytes).into_owned();
-                    Process::written(text.trim(), file.written)
+                    RecordedProcess::written(text.trim(), file.written)
                 });
                 (Stated::OciPath(path), process)
             }
-            Form::Runc => {
+            RecordForm::Runc => {
                 let state: RuncState = serde_json::from_slice(json).ok()?;
-                let process = Process {
+                let process = RecordedProcess {
                     pid: state.init_process_pid,
-                    started: Started::At(state.init_process_start),
+                    started: ProcessStart::At(state.init_process_start),
                 };
                 let directories = state.cgroup_paths.into_values().collect();
                 (Stated::Directories(directories), Some(process))
             }
-            Form::Crun => {
+            RecordForm::Crun => {
                 let status: CrunStatus = serde_json::from_slice(json).ok()?;
                 let started = status.started;
-                let process = Process {
+                let process = RecordedProcess {
                     pid: status.pid,
-                    started: started.map_or(Started::Before(record.written), Started::At),
+                    started: started.map_or(ProcessStart::Before(record.written), ProcessStart::At),
                 };
                 let path = status.cgroup_path.unwrap_or_default();
                 (Stated::Path(absolute(&path)), Some(process))
             }
-            Form::Machine => {
+            RecordForm::Machine => {
                 let text = String::from_utf8_lossy(json);
                 let leader = text.lines().find_map(|line| line.strip_prefix("LEADER="));
-                (Stated::Nowhere, Process::written(leader?, record.written))
+                (
+                    Stated::Nowhere,
+                    RecordedProcess::written(leader?, record.written),
+                )
             }
-            Form::Lxc => (Stated::Usual, None),
+            RecordForm::Lxc => (Stated::Usual, None),
         };
         Some(Self {
             cgroup,
@@ -131,14 +148,14 @@ impl Evidence {
         })
     }
 
-    /// What it confirms of `claim`.
-    pub fn confirm(
+    /// What the record confirms of `claim`.
+    pub(super) fn confirm(
         &self,
         claim: &Claim,
         root: &Path,
         hierarchies: &Hierarchies,
     ) -> Option<Confirmation> {
-        let is_alive = |process: &Process| process.is_itself(root);
+        let is_alive = |process: &RecordedProcess| process.is_itself(root);
         let stated = Confirmation {
             cgroups: self.stated(claim, hierarchies),
             process: self.process.filter(is_alive).map(|process| process.pid),
@@ -149,7 +166,7 @@ impl Evidence {
         }
         let process = self.process?;
         let membership = Membership::of(root, process.pid).ok()?;
-        // Looked at afterwards: who has the number now had it when its cgroups were read.
+        // Check afterwards: a process that has the pid now had it when its cgroups were read.
         process.is_itself(root).then_some(())?;
         let confirmation = confirm_by_process(&claim.id, process.pid, &membership)?;
         confirmation.first(claim)
@@ -157,7 +174,7 @@ impl Evidence {
 
     /// The paths of the container's own cgroups that the record states.
     fn stated(&self, claim: &Claim, hierarchies: &Hierarchies) -> Vec<String> {
-        // Of several forms the one that is claimed.
+        // A record may allow several paths; the claim selects one.
         let claimed = |paths: &mut dyn Iterator<Item = String>| {
             paths.filter(|path| *path == claim.cgroup).collect()
         };
@@ -189,8 +206,7 @@ impl Evidence {
         own
     }
 
-    /// The path of `SLICE:PREFIX:NAME` (runc's libcontainer/cgroups/systemd): a scope in the tree of the user's own
-    /// systemd.
+    /// The path of `SLICE:PREFIX:NAME` (runc's libcontainer/cgroups/systemd): a scope of the user's own systemd.
     fn of_systemd(&self, text: &str) -> Option<String> {
         let mut parts = text.splitn(3, ':');
         let (slice, prefix, name) = (parts.next()?, parts.next()?, parts.next()?);
@@ -219,23 +235,23 @@ fn absolute(path: &str) -> String {
     format!("/{}", path.trim_start_matches('/'))
 }
 
-impl Process {
-    /// One that a file written at that time names.
+impl RecordedProcess {
+    /// The process whose pid is the text of a file that was written at this time.
     fn written(text: &str, at: SystemTime) -> Option<Self> {
         Some(Self {
             pid: text.parse().ok()?,
-            started: Started::Before(at),
+            started: ProcessStart::Before(at),
         })
     }
 
-    /// Whether who has the number is the one that the record is of.
+    /// Whether the process that has the pid is the one in the record.
     fn is_itself(&self, root: &Path) -> bool {
-        /// A clock that was set meanwhile may be off by this.
+        /// How far off a clock that was set meanwhile may be.
         const TOLERANCE: Duration = Duration::from_secs(1);
         let process = HostProcess::new(root, self.pid);
         match self.started {
-            Started::At(ticks) => process.started().is_ok_and(|it| it == ticks),
-            Started::Before(time) => {
+            ProcessStart::At(ticks) => process.started().is_ok_and(|it| it == ticks),
+            ProcessStart::Before(time) => {
                 let started = process.started_at();
                 started.is_ok_and(|started| started <= time + TOLERANCE)
             }

@@ -1,11 +1,11 @@
-//! Opens a record that another program wrote, and that its owner alone may have written.
+//! Opens a record of another program, if only its owner can have written it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use agent_host::owner::Owner;
@@ -17,16 +17,16 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, StatxFlags, openat2, 
 
 /// A record, as it was when it was read.
 #[derive(Debug)]
-pub struct Document {
+pub(super) struct Document {
     pub bytes: Vec<u8>,
     pub written: SystemTime,
 }
 
-/// Reads `path` below the directory `base`. `None` where it is not there, a part of it is a link, it is no file, or
-/// somebody else than `owner` may write to it.
-pub fn read(base: &Path, path: &Path, owner: u32) -> Option<Document> {
+/// Reads `path` below the directory `base`. `None` if it does not exist, is no file or too long, if a part of the path is a
+/// link, or if another user than `owner` may write to it.
+pub(super) fn read(base: &Path, path: &Path, owner: u32) -> Option<Document> {
     let base = directory(base, owner)?;
-    // What a user mounts there, as by fuse(4), answers when that user likes.
+    // A file system that a user mounts, as with fuse(4), may answer late or never.
     let links = Links::Nowhere { mounts: owner == 0 };
     let file = regular::open_at(&base, path, OFlags::RDONLY, links).ok()?;
     let found = file.metadata().ok()?;
@@ -39,8 +39,12 @@ pub fn read(base: &Path, path: &Path, owner: u32) -> Option<Document> {
     Some(Document { bytes, written })
 }
 
-/// The names in a directory below `base` that is the owner's alone.
-pub fn names(base: &Path, path: &Path, owner: u32) -> Option<impl Iterator<Item = OsString>> {
+/// The names in a directory below `base` that only the owner may write to.
+pub(super) fn names(
+    base: &Path,
+    path: &Path,
+    owner: u32,
+) -> Option<impl Iterator<Item = OsString>> {
     let base = directory(base, owner)?;
     let mut beneath =
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -57,8 +61,8 @@ pub fn names(base: &Path, path: &Path, owner: u32) -> Option<impl Iterator<Item 
     Some(names.filter(|name| name != "." && name != ".."))
 }
 
-/// Opens a directory that is the owner's alone, to look below it. Those above it are root's to choose; it may be a user's
-/// own mount, and is asked nothing before that is out of the question.
+/// Opens a directory that only the owner may write to. Root controls the directories above it. It may be a user's own mount,
+/// so it is asked nothing before that is excluded.
 fn directory(path: &Path, owner: u32) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::open(path, flags, Mode::empty()).ok()?;
@@ -68,5 +72,10 @@ fn directory(path: &Path, owner: u32) -> Option<OwnedFd> {
     (is_own && (owner == 0 || !mount::is_users(found.stx_mnt_id))).then_some(opened)
 }
 
-/// As the kernel has it, without asking a file system's server.
+/// Flags of statx(2) that return what the kernel has, without asking a file system's server.
 const UNASKED: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::STATX_DONT_SYNC);
+
+/// The path of a file that could not be read; `None` if it does not exist.
+pub(super) fn is_there(path: PathBuf) -> Option<PathBuf> {
+    std::fs::symlink_metadata(&path).is_ok().then_some(path)
+}

@@ -1,4 +1,4 @@
-//! Containers of `agent run`: their state says which cgroup each has.
+//! Records of containers of `agent run`: the runtime's state says which cgroup each has.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use agent_limits::limit::bound::Bounds;
+use agent_model::limit::Bounds;
 use agent_model::lock::lock;
 use agent_model::text;
 use agent_registry::claim::{Claim, Confirmation};
@@ -16,28 +16,30 @@ use agent_runtime::order::ChangeRoot;
 use agent_runtime::state::{CONFIG, RECORD, Record, Status, directories_of};
 use oci_spec::runtime::Spec;
 
-use super::{file, unread};
+use super::file;
 use crate::intent;
 
-/// Whether the limits that a container is meant to have are read, which takes longer.
+/// Whether the witness reads the intended limits too, which takes longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intents {
+    /// The intended limits are read.
     Read,
+    /// The intended limits are not read.
     Leave,
 }
 
-/// For how long it is believed where a user's state is: one of the places is looked for among all files of /tmp.
-const KEPT: Duration = Duration::from_millis(200);
+/// How long the paths of a user's state are cached: one of them is looked for among all files of /tmp.
+const CACHED_FOR: Duration = Duration::from_millis(200);
 
-/// Of a user's state, containers that are listed.
+/// How many containers of a user's state are listed.
 const KEPT_AT_MOST: usize = 4096;
 
-/// Where the state of users is, of whom claims were looked for lately.
+/// A cache of the directories of users' states.
 #[derive(Debug, Default)]
 pub struct Stores(Mutex<HashMap<u32, (Instant, Vec<PathBuf>)>>);
 
 impl Stores {
-    /// What `user`'s state confirms of a claim. It is written before the cgroup is made.
+    /// What `user`'s state confirms of a claim. The runtime writes it before it makes the cgroup.
     pub fn confirm(
         &self,
         root: &Path,
@@ -51,7 +53,7 @@ impl Stores {
 
     fn of(&self, root: &Path, user: u32) -> Vec<PathBuf> {
         let mut kept = lock(&self.0);
-        kept.retain(|_, (since, _)| since.elapsed() < KEPT);
+        kept.retain(|_, (since, _)| since.elapsed() < CACHED_FOR);
         if let Some((_, stores)) = kept.get(&user) {
             return stores.clone();
         }
@@ -78,7 +80,7 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
         Intents::Leave => None,
         Intents::Read => read(CONFIG).and_then(|config| intended(&record, &config.bytes)),
     };
-    // Those of root may leave their caller's limits, and did so before the record said it.
+    // A record without the caller's limits is of a container of root's, which may leave them.
     let bounds = record.bounds.clone();
     let bounds = bounds.or_else(|| (user == 0).then(Bounds::default));
     let confirmation = Confirmation {
@@ -92,7 +94,7 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
     confirmation.first(claim)
 }
 
-/// Whether `user`'s state has a container of this name that has ended and was kept.
+/// Whether `user`'s state has an exited container of this name.
 pub fn is_kept(root: &Path, name: &str, user: u32) -> bool {
     let cgroup = String::new();
     let claim = Claim {
@@ -108,8 +110,7 @@ pub fn is_kept(root: &Path, name: &str, user: u32) -> bool {
     })
 }
 
-/// Containers of `agent run` that have ended and are kept: root's, and those of users that are logged in; their records, and
-/// whose each is.
+/// The records of exited containers of `agent run` with their users: root's, and those of users who are logged in.
 pub fn kept(root: &Path) -> Vec<(Record, u32)> {
     let users = std::fs::read_dir(root.join("run/user"))
         .into_iter()
@@ -142,7 +143,7 @@ fn kept_of(root: &Path, user: u32) -> Vec<(Record, u32)> {
     found
 }
 
-/// Where a file of `user`'s state on the container is, if it is there and cannot be read.
+/// The path of a file of `user`'s state on the container that exists and cannot be read.
 pub fn unread(root: &Path, claim: &Claim, user: u32) -> Option<PathBuf> {
     let files = [(RECORD, is_record as IsWell), (CONFIG, is_spec)];
     let mut stores = directories_of(root, user).into_iter();
@@ -152,7 +153,7 @@ pub fn unread(root: &Path, claim: &Claim, user: u32) -> Option<PathBuf> {
             read.is_none_or(|file| !is_well(&file.bytes))
         });
         let mut paths = unread.map(|(name, _)| store.join(&claim.id).join(name));
-        paths.find_map(unread::is_there)
+        paths.find_map(file::is_there)
     })
 }
 
@@ -168,16 +169,16 @@ fn is_spec(bytes: &[u8]) -> bool {
 
 /// A file of `user`'s state on the container.
 fn read(store: &Path, claim: &Claim, name: &str, user: u32) -> Option<file::Document> {
-    // Anybody may have made the directory above the store before its user did, but not as that user's.
+    // Another user may have made the directory above the store first, but cannot make it this user's.
     let parent = store.parent()?;
     let below = PathBuf::from(store.file_name().unwrap_or(OsStr::new("."))).join(&claim.id);
     file::read(parent, &below.join(name), user)
 }
 
-/// More than a host has. The witness looks in each of them for the owner of each cgroup.
+/// The most cgroups of a record that the witness looks at, more than a host has hierarchies.
 const HIERARCHIES_AT_MOST: usize = 64;
 
-/// Where a record says that the container's cgroups are.
+/// The paths of the container's cgroups in its record.
 fn cgroups(record: &Record) -> Vec<String> {
     let others = record.cgroups.iter().flat_map(BTreeMap::values);
     let others = others.take(HIERARCHIES_AT_MOST).cloned();
@@ -188,7 +189,7 @@ fn cgroups(record: &Record) -> Vec<String> {
     all
 }
 
-/// What a container is called, and where its files come from.
+/// A container's name, and the image that its root file system is of.
 pub fn named(record: Record) -> Named {
     let image = match record.change_root {
         ChangeRoot::Pivot => record.image,

@@ -6,13 +6,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use agent_model::hierarchy::Version;
 use rustix::fs::{Access, AtFlags, Mode, OFlags, accessat, openat};
 use rustix::io::{Errno, pread};
 
 use super::{Directory, Entry, Job, Kept, Last, Plan, ReadErrors, Slot};
 use crate::Error;
-use crate::files::FILES;
-use crate::hierarchy::{Hierarchies, Version};
+use crate::cgroup_files::FILES;
+use crate::hierarchy::Hierarchies;
 use crate::reading::{Field, Reading};
 
 /// Holds the usual file. The longest say how much was read of each block device: some 150 bytes of one.
@@ -84,13 +85,11 @@ impl<'a> Reader<'a> {
                     let is_watched = watch.is_some();
                     let read = self.read_into(&source, is_watched, slot, &mut buffer, reading);
                     if read.is_err() {
-                        reading.set_unread(&FILES[index].form.all_fields());
+                        reading.set_unread(&FILES[index].all_fields());
                         errors.keep(read);
-                    } else if let Some(moves) = &FILES[index].moves_with {
-                        let said = reading.take(moves.fields);
-                        *last = reading
-                            .number(moves.with)
-                            .map(|at| Box::new(Last { at, said }));
+                    } else if let Some(with) = FILES[index].moves_with {
+                        let said = reading.take(FILES[index].fields);
+                        *last = reading.number(with).map(|at| Box::new(Last { at, said }));
                     }
                 }
                 if plan.mounted.version == Version::V2 && &*directory.path == "/" {
@@ -110,22 +109,21 @@ impl<'a> Reader<'a> {
         reading: &mut Reading,
     ) -> Result<(), Error> {
         let file = &FILES[source.index];
-        let fields = file.form.fields();
         if !(file.needed)(reading) {
             return Ok(());
         }
         if let Slot::Known(values) = slot {
-            reading.put(fields, *values);
+            reading.put(file.fields, *values);
             return Ok(());
         }
         let Some(text) = self.read_file(source, slot, buffer)? else {
             return Ok(());
         };
-        let parsed = file.form.parse(text, reading);
+        let parsed = file.parse(text, reading);
         parsed.map_err(|wanted| Error::malformed(source.path(), text, wanted))?;
         if is_watched && (file.settled)(reading) {
             self.close(slot);
-            *slot = Slot::Known(reading.take(fields));
+            *slot = Slot::Known(reading.take(file.fields));
         }
         Ok(())
     }
@@ -219,12 +217,13 @@ fn read_whole(descriptor: &OwnedFd, buffer: &mut Vec<u8>) -> Result<usize, Errno
 
 /// Whether the file says what it said last; then that is in `reading`.
 fn is_unchanged(source: &Source<'_>, last: Option<&Last>, reading: &mut Reading) -> bool {
-    let (Some(moves), Some(last)) = (&FILES[source.index].moves_with, last) else {
+    let file = &FILES[source.index];
+    let (Some(with), Some(last)) = (file.moves_with, last) else {
         return false;
     };
-    let is_same = reading.number(moves.with) == Some(last.at);
+    let is_same = reading.number(with) == Some(last.at);
     if is_same {
-        reading.put(moves.fields, last.said);
+        reading.put(file.fields, last.said);
     }
     is_same
 }

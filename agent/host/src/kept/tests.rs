@@ -4,10 +4,10 @@ mod v2;
 
 use std::path::Path;
 
+use agent_model::limit::Limit;
 use tempfile::TempDir;
 
 use super::*;
-use crate::cgroup::Limit;
 use crate::fixture::{add, tree};
 use crate::reading::{DEVICES_AT_MOST, Field, Operation};
 

@@ -1,11 +1,11 @@
 //! What a process is not isolated from. Pure.
 
 use agent_host::process::IdRange;
-use agent_limits::limit::Kind;
+use agent_model::limit::Kind;
 use agent_model::names::quoted;
 use serde::Serialize;
 
-use super::{ChangedRoot, Namespace, Report};
+use super::{ChangedRoot, Namespace, ProcessReport};
 
 /// Something that a process shares with the host or with another container, or that nothing keeps it from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -13,6 +13,7 @@ pub struct Gap {
     /// One word for it: the type of a namespace, `root`, `mounts`, `uid`, `capabilities`, `no_new_privs`, `seccomp`, or
     /// the name of a limit.
     pub about: String,
+    /// A sentence that says what is not isolated.
     pub text: String,
 }
 
@@ -41,7 +42,7 @@ const LIMITS: [(Kind, &str); 3] = [
 ];
 
 /// In the order of the report.
-pub fn gaps(report: &Report) -> Vec<Gap> {
+pub(super) fn gaps(report: &ProcessReport) -> Vec<Gap> {
     let namespaces = report.namespaces.iter().filter_map(namespace);
     let rest = [
         root(report),
@@ -72,7 +73,7 @@ fn namespace(namespace: &Namespace) -> Option<Gap> {
         names.collect::<Vec<_>>().join(", ")
     };
     match namespace {
-        // What that means is told of its ids.
+        // The gap of its ids says what that means.
         Namespace { host: true, .. } if kind == "user" => None,
         Namespace { host: true, .. } => Some(gap(kind, format!("{kind} namespace is the host's"))),
         Namespace { shared_with, .. } if !shared_with.is_empty() => Some(gap(
@@ -83,7 +84,7 @@ fn namespace(namespace: &Namespace) -> Option<Gap> {
     }
 }
 
-fn root(report: &Report) -> Option<Gap> {
+fn root(report: &ProcessReport) -> Option<Gap> {
     let root = report.root.value.as_ref()?;
     let text = match root.how {
         ChangedRoot::PivotRoot => return None,
@@ -93,7 +94,7 @@ fn root(report: &Report) -> Option<Gap> {
     Some(gap("root", text))
 }
 
-fn mounts(report: &Report) -> Option<Gap> {
+fn mounts(report: &ProcessReport) -> Option<Gap> {
     let mounts = report.mounts.value.as_ref()?;
     let with_host = mounts.with_host();
     let points: Vec<&str> = with_host.map(|(mount, _)| &*mount.mount.point).collect();
@@ -108,7 +109,7 @@ fn mounts(report: &Report) -> Option<Gap> {
     Some(gap("mounts", text))
 }
 
-fn uid(report: &Report) -> Option<Gap> {
+fn uid(report: &ProcessReport) -> Option<Gap> {
     const HOSTS: &str = "uid 0 is the host's uid 0";
     let map = report.uid_map.value.as_ref()?;
     if outside(map, 0) != Some(0) {
@@ -130,13 +131,13 @@ fn outside(map: &[IdRange], id: u32) -> Option<u32> {
     })
 }
 
-fn is_in_host(report: &Report, kind: &str) -> bool {
+fn is_in_host(report: &ProcessReport, kind: &str) -> bool {
     let mut namespaces = report.namespaces.iter();
     namespaces.any(|it| it.kind == kind && it.host)
 }
 
 /// In a user namespace of its own they are good for that only.
-fn capabilities(report: &Report) -> Option<Gap> {
+fn capabilities(report: &ProcessReport) -> Option<Gap> {
     let held = report.capabilities.get("permitted")?.value.as_ref()?;
     if !is_in_host(report, "user") {
         return None;
@@ -149,17 +150,17 @@ fn capabilities(report: &Report) -> Option<Gap> {
     (!names.is_empty()).then(|| gap("capabilities", format!("has {}", names.join(", "))))
 }
 
-fn no_new_privs(report: &Report) -> Option<Gap> {
+fn no_new_privs(report: &ProcessReport) -> Option<Gap> {
     let text = "no_new_privs off: programs with set-user-ID give privileges";
     (report.no_new_privs.value == Some(false)).then(|| gap("no_new_privs", text))
 }
 
-fn seccomp(report: &Report) -> Option<Gap> {
+fn seccomp(report: &ProcessReport) -> Option<Gap> {
     let text = "seccomp off: every system call is allowed";
     (report.seccomp.value == Some("off")).then(|| gap("seccomp", text))
 }
 
-fn limit(report: &Report, (kind, text): &(Kind, &str)) -> Option<Gap> {
+fn limit(report: &ProcessReport, (kind, text): &(Kind, &str)) -> Option<Gap> {
     // Where it is not known which cgroups it is in, neither are their limits.
     report.cgroups.value.as_ref()?;
     let mut limits = report.limits.iter();
@@ -175,9 +176,9 @@ mod tests {
     use super::*;
     use crate::ContainerName;
     use crate::inspect::Fact;
-    use crate::inspect::Limit;
-    use crate::inspect::Mounts;
-    use crate::inspect::Root;
+    use crate::inspect::LimitReport;
+    use crate::inspect::ProcessRoot;
+    use crate::inspect::ReachableMounts;
 
     fn fact<T>(value: T) -> Fact<T> {
         Fact {
@@ -211,25 +212,29 @@ mod tests {
         }
     }
 
-    fn report(namespaces: Vec<Namespace>, how: ChangedRoot, capabilities: &[&str]) -> Report {
+    fn report(
+        namespaces: Vec<Namespace>,
+        how: ChangedRoot,
+        capabilities: &[&str],
+    ) -> ProcessReport {
         let names = capabilities.iter().map(|it| (*it).to_owned()).collect();
         let all = IdRange {
             inside: 0,
             outside: 0,
             count: u32::MAX,
         };
-        Report {
+        ProcessReport {
             pid: 7,
             container: None,
             comm: fact(String::new()),
             executable: unreadable(),
             namespaces,
             threads: Vec::new(),
-            root: fact(Root {
+            root: fact(ProcessRoot {
                 how,
                 path: "/".to_owned(),
             }),
-            mounts: fact(Mounts::new(vec![], &None)),
+            mounts: fact(ReachableMounts::new(vec![], &None)),
             uid_map: fact(vec![all]),
             gid_map: fact(vec![all]),
             capabilities: BTreeMap::from([("permitted", fact(names))]),
@@ -238,14 +243,14 @@ mod tests {
             seccomp_filters: fact(1),
             cgroups: fact(vec![]),
             limits: LIMITS
-                .map(|(kind, _)| Limit::unreadable(kind, None, String::new()))
+                .map(|(kind, _)| LimitReport::unreadable(kind, None, String::new()))
                 .into(),
             not_judged: vec![],
             not_isolated: vec![],
         }
     }
 
-    fn texts(report: &Report) -> Vec<String> {
+    fn texts(report: &ProcessReport) -> Vec<String> {
         gaps(report).into_iter().map(|gap| gap.text).collect()
     }
 

@@ -5,7 +5,10 @@ use agent_host::status::SETS;
 use agent_model::names::quoted;
 use agent_model::text::{escape, fit, width};
 
-use super::{ChangedRoot, Fact, Limit, Mounts, Namespace, Report, Root, ThreadNamespace};
+use super::{
+    ChangedRoot, Fact, LimitReport, Namespace, ProcessReport, ProcessRoot, ReachableMounts,
+    ThreadNamespace,
+};
 use agent_model::table::{ALARM, DIM, NAME, PLAIN};
 
 /// Columns before a row's label, and of the label.
@@ -15,7 +18,7 @@ const LABEL: usize = 21;
 /// Columns that a row's text has at least, however narrow the screen.
 const LEAST: usize = 20;
 
-/// Mounts that are told of one by one.
+/// How many mounts are listed one by one.
 const MOUNTS_SHOWN: usize = 10;
 
 /// More than half of all capabilities: those that are not held are the shorter list.
@@ -23,7 +26,7 @@ const MANY: usize = 21;
 
 /// No wider than `columns`. Whatever a container is called, the only control characters are those that set colours, and
 /// these only with `colour`.
-pub fn page(report: &Report, columns: usize, colour: bool) -> String {
+pub fn page(report: &ProcessReport, columns: usize, colour: bool) -> String {
     let mut page = Page {
         text: String::new(),
         columns,
@@ -77,12 +80,12 @@ pub fn page(report: &Report, columns: usize, colour: bool) -> String {
     page.text
 }
 
-fn directory(report: &Report) -> String {
+fn directory(report: &ProcessReport) -> String {
     let comm = &report.comm.source;
     comm.strip_suffix("/comm").unwrap_or(comm).to_owned()
 }
 
-fn process(page: &mut Page, report: &Report) {
+fn process(page: &mut Page, report: &ProcessReport) {
     let source = format!("{}, {}", report.comm.source, report.executable.source);
     page.heading("process", &source);
     page.row("pid", &report.pid.to_string());
@@ -132,7 +135,7 @@ fn whose(namespace: &Namespace) -> String {
     format!("{} {whose}, {processes} in it", namespace.inode)
 }
 
-fn came_by(root: &Root, mounts: &Fact<Mounts>) -> String {
+fn came_by(root: &ProcessRoot, mounts: &Fact<ReachableMounts>) -> String {
     let how = match root.how {
         ChangedRoot::Unchanged => "the host's, unchanged".to_owned(),
         ChangedRoot::PivotRoot => "pivot_root: it is that of its mount namespace".to_owned(),
@@ -151,7 +154,7 @@ fn came_by(root: &Root, mounts: &Fact<Mounts>) -> String {
     }
 }
 
-fn mounts(page: &mut Page, fact: &Fact<Mounts>) {
+fn mounts(page: &mut Page, fact: &Fact<ReachableMounts>) {
     page.heading("mounts", &fact.source);
     let Some(mounts) = &fact.value else {
         page.fact("", fact, |_| String::new());
@@ -195,7 +198,7 @@ fn ids(map: &[IdRange]) -> String {
     ranges.collect::<Vec<_>>().join(", ")
 }
 
-fn privileges(page: &mut Page, report: &Report) {
+fn privileges(page: &mut Page, report: &ProcessReport) {
     page.heading("privileges", &format!("{}/status", directory(report)));
     let [(first, _), ..] = SETS;
     let effective = report
@@ -234,15 +237,15 @@ fn held(names: &[String]) -> String {
     }
 }
 
-/// Hierarchies in which it has the same path are told of together.
-fn cgroups(page: &mut Page, report: &Report) {
+/// Hierarchies in which it has the same path share a line.
+fn cgroups(page: &mut Page, report: &ProcessReport) {
     page.heading("cgroups", &report.cgroups.source);
     let Some(all) = &report.cgroups.value else {
         page.fact("", &report.cgroups, |_| String::new());
         return;
     };
     for (at, cgroup) in all.iter().enumerate() {
-        let is_same = |other: &&super::Cgroup| other.path == cgroup.path;
+        let is_same = |other: &&super::ProcessCgroup| other.path == cgroup.path;
         if all[..at].iter().any(|other| is_same(&other)) {
             continue;
         }
@@ -253,7 +256,7 @@ fn cgroups(page: &mut Page, report: &Report) {
 }
 
 /// `150.0M (memory.limit_in_bytes), limited by /kubepods: 100.0M`
-fn limit(limit: &Limit) -> String {
+fn limit(limit: &LimitReport) -> String {
     if let Some(reason) = &limit.unreadable {
         return unreadable(reason);
     }
@@ -279,7 +282,7 @@ fn limit(limit: &Limit) -> String {
 }
 
 /// What is to be done for limits that are missing, each once.
-fn advices(report: &Report) -> Vec<String> {
+fn advices(report: &ProcessReport) -> Vec<String> {
     let all = report.limits.iter().filter_map(|it| it.advice.clone());
     let mut advices: Vec<String> = all.collect();
     advices.dedup();

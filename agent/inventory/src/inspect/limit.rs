@@ -1,22 +1,24 @@
-//! A limit as `agent inspect` tells of it: intended, held by the cgroup itself, and in effect. Pure.
+//! A limit in the report of `agent inspect`: intended, set in the cgroup itself, and effective. Pure.
 
-use agent_limits::limit::chain::{Chain, Drift, Link, Missing};
-use agent_limits::limit::{Device, Expected, Held, Kind};
+use agent_limits::limit::Expected;
+use agent_limits::limit::chain::{Chain, Drift, Missing};
+use agent_model::limit::{Device, Held, Kind, Link};
 use serde::Serialize;
 
 use super::source;
 
+/// A limit of the process: what its cgroup's file holds, and the tightest ancestor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Limit {
+pub struct LimitReport {
     /// Named as the flag of `agent run`.
     pub limit: &'static str,
     /// The block device `MAJOR:MINOR` that a rate is of.
     pub device: Option<String>,
-    /// What its file was to hold; null where nobody says.
+    /// The intended value of its file; null if it is not known.
     pub intended: Option<String>,
     /// What the cgroup's own file holds; null where it cannot have the limit.
     pub own: Option<Holds>,
-    /// What holds in the end; null where nothing limits it.
+    /// The effective limit; null if nothing limits it.
     pub effective: Option<Holds>,
     /// Where intended, own and effective part: `missing`, `written`, `shadowed`.
     pub drift: Option<&'static str>,
@@ -28,6 +30,7 @@ pub struct Limit {
     /// Why its files cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
+    /// The limit.
     #[serde(skip)]
     pub kind: Kind,
     /// What was intended, with its unit.
@@ -40,8 +43,11 @@ pub struct Limit {
 pub struct Holds {
     /// As the kernel writes it on v2: `max` is no limit; a quota has its period behind it.
     pub value: String,
+    /// The path of the cgroup.
     pub cgroup: String,
+    /// The file that holds the limit.
     pub source: String,
+    /// The value in the file.
     #[serde(skip)]
     pub held: Held,
     /// The value with its unit.
@@ -49,8 +55,8 @@ pub struct Holds {
     pub shown: String,
 }
 
-impl Limit {
-    /// `intended` is what its file was to hold, where somebody says.
+impl LimitReport {
+    /// Makes the report of one limit. `intended` is the intended value, if it is known.
     pub fn of(chain: &Chain, intended: Option<&Expected>) -> Self {
         Self {
             intended: intended.map(|it| it.held.to_string()),
@@ -88,13 +94,13 @@ impl Limit {
         }
     }
 
-    /// Whether there is a file for it, or it limits something; a rate is told of only where it does.
+    /// Whether the limit has a file or is in effect. A rate is listed only if it is in effect.
     pub fn says_something(&self) -> bool {
         let has_file = self.own.is_some() && !self.kind.is_rate();
         has_file || self.effective.is_some() || self.drift.is_some()
     }
 
-    /// What holds, where it is another cgroup's and tighter than its own.
+    /// The effective limit, if it is another cgroup's and tighter than its own.
     pub fn shadow(&self) -> Option<&Holds> {
         let own = self.own.as_ref().map(|own| &own.cgroup);
         self.effective
@@ -126,8 +132,8 @@ impl Holds {
 mod tests {
     use std::path::PathBuf;
 
-    use agent_host::cgroup::Limit as Amount;
-    use agent_host::hierarchy::Version;
+    use agent_model::hierarchy::Version;
+    use agent_model::limit::Limit as Amount;
 
     use super::*;
 
@@ -156,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_chain_in_words() {
-        let shadowed = Limit::of(&chain(Ok(link("/a/b", held(150)))), Some(&held(150).into()));
+        let shadowed =
+            LimitReport::of(&chain(Ok(link("/a/b", held(150)))), Some(&held(150).into()));
         assert_eq!(
             (shadowed.limit, shadowed.drift),
             ("memory", Some("shadowed"))
@@ -167,7 +174,7 @@ mod tests {
         assert_eq!((&*shadow.value, &*shadow.cgroup), ("100", "/a"));
         assert_eq!(shadowed.intended.as_deref(), Some("150"));
 
-        let tighter = Limit::of(&chain(Ok(link("/a/b", held(50)))), Some(&held(60).into()));
+        let tighter = LimitReport::of(&chain(Ok(link("/a/b", held(50)))), Some(&held(60).into()));
         assert_eq!((tighter.shadow(), tighter.drift), (None, Some("written")));
     }
 
@@ -176,15 +183,15 @@ mod tests {
         let missing = Missing::NoFile {
             file: "memory.max".to_owned(),
         };
-        let bound = Limit::of(&chain(Err(missing.clone())), None);
+        let bound = LimitReport::of(&chain(Err(missing.clone())), None);
         assert!(bound.says_something());
         assert!(bound.missing.as_ref().unwrap().contains("memory.max"));
         let free = Chain {
             above: vec![],
             ..chain(Err(missing))
         };
-        assert!(!Limit::of(&free, None).says_something());
-        assert!(Limit::of(&free, Some(&held(1).into())).says_something());
+        assert!(!LimitReport::of(&free, None).says_something());
+        assert!(LimitReport::of(&free, Some(&held(1).into())).says_something());
     }
 
     #[test]
@@ -195,10 +202,10 @@ mod tests {
             above: vec![],
             ..chain(Ok(link("/a/b", held)))
         };
-        let limited = Limit::of(&rate(held(5)), None);
+        let limited = LimitReport::of(&rate(held(5)), None);
         assert_eq!(limited.device.as_deref(), Some("8:0"));
         assert!(limited.says_something());
-        let none = Limit::of(&rate(Held::Amount(Amount::Max)), None);
+        let none = LimitReport::of(&rate(Held::Amount(Amount::Max)), None);
         assert!(!none.says_something());
     }
 }

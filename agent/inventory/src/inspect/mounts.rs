@@ -7,34 +7,45 @@ use serde::Serialize;
 
 /// The mounts that a process can reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Mounts {
+pub struct ReachableMounts {
     /// How many of them are of each propagation: mount_namespaces(7).
     pub private: usize,
+    /// The number of shared mounts.
     pub shared: usize,
+    /// The number of slave mounts.
     pub slave: usize,
+    /// The number of unbindable mounts.
     pub unbindable: usize,
-    pub all: Vec<Mount>,
+    /// All of them.
+    pub all: Vec<ReachableMount>,
 }
 
+/// A mount, and whether mount events pass between it and the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Mount {
+pub struct ReachableMount {
+    /// The mount.
     #[serde(flatten)]
     pub mount: MountPoint,
     /// Which way mounts go between it and the host's; null: neither way, or it is the host's own.
     pub propagates: Option<Propagates>,
 }
 
+/// How mount events pass between the host and the process (mount_namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Propagates {
+    /// Mounts made on either side appear on the other.
     BothWays,
+    /// Mounts made on the host appear here.
     FromHost,
+    /// Mounts made here appear on the host.
     ToHost,
 }
 
 /// The root of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Root {
+pub struct ProcessRoot {
+    /// How the root was changed.
     pub how: ChangedRoot,
     /// In its mount namespace.
     pub path: String,
@@ -53,11 +64,11 @@ pub enum ChangedRoot {
 }
 
 /// What the host has mounted, for a process that is in a mount namespace of its own.
-pub type HostMounts = Option<Vec<MountPoint>>;
+pub(super) type HostMounts = Option<Vec<MountPoint>>;
 
 /// `link` is where `/proc/PID/root` leads, by which the kernel writes the path in the process's own mount namespace:
 /// `/` is the root of that.
-pub fn root(link: &str, mounts: &[MountPoint], host: &HostMounts) -> Root {
+pub(super) fn root(link: &str, mounts: &[MountPoint], host: &HostMounts) -> ProcessRoot {
     let at_root = |mounts: &[MountPoint]| {
         // The one on top of others is the last.
         let on_top = mounts.iter().rfind(|mount| mount.point == "/");
@@ -71,13 +82,14 @@ pub fn root(link: &str, mounts: &[MountPoint], host: &HostMounts) -> Root {
         Some(host) if own == at_root(host) => ChangedRoot::Unchanged,
         Some(_) => ChangedRoot::PivotRoot,
     };
-    Root {
+    ProcessRoot {
         how,
         path: link.to_owned(),
     }
 }
 
-impl Mounts {
+impl ReachableMounts {
+    /// Compares the mounts with the host's.
     pub fn new(mounts: Vec<MountPoint>, host: &HostMounts) -> Self {
         let host = Groups::of(host.as_deref().unwrap_or_default());
         let count = |propagation| {
@@ -93,7 +105,7 @@ impl Mounts {
             unbindable: count("unbindable"),
             all: mounts
                 .iter()
-                .map(|mount| Mount {
+                .map(|mount| ReachableMount {
                     propagates: host.propagates(mount),
                     mount: mount.clone(),
                 })
@@ -102,7 +114,7 @@ impl Mounts {
     }
 
     /// Those that mounts go between and the host's.
-    pub fn with_host(&self) -> impl Iterator<Item = (&Mount, Propagates)> {
+    pub fn with_host(&self) -> impl Iterator<Item = (&ReachableMount, Propagates)> {
         self.all
             .iter()
             .filter_map(|mount| Some((mount, mount.propagates?)))
@@ -110,7 +122,7 @@ impl Mounts {
 }
 
 /// A mount's propagation in one word. One that is a slave too is shared.
-pub fn propagation(mount: &MountPoint) -> &'static str {
+pub(super) fn propagation(mount: &MountPoint) -> &'static str {
     match mount {
         MountPoint {
             shared: Some(_), ..
@@ -196,7 +208,7 @@ mod tests {
             ("/srv", vec![], None, ChangedRoot::Chroot),
             ("/", vec![], Some(plain()), ChangedRoot::Chroot),
         ] {
-            let wanted = Root {
+            let wanted = ProcessRoot {
                 how,
                 path: link.to_owned(),
             };
@@ -217,7 +229,7 @@ mod tests {
             mount("/e", None, None),
             apart,
         ];
-        let mounts = Mounts::new(own.clone(), &Some(host));
+        let mounts = ReachableMounts::new(own.clone(), &Some(host));
         let counts = (
             mounts.private,
             mounts.shared,
@@ -237,6 +249,6 @@ mod tests {
         ];
         assert_eq!(with_host, wanted);
         // In the host's own mount namespace all are the host's.
-        assert_eq!(Mounts::new(own, &None).with_host().count(), 0);
+        assert_eq!(ReachableMounts::new(own, &None).with_host().count(), 0);
     }
 }

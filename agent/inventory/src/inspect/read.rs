@@ -3,20 +3,25 @@
 use std::path::Path;
 
 use agent_host::held::How;
-use agent_host::hierarchy::{Hierarchies, Mounted, Version};
+use agent_host::hierarchy::{Hierarchies, Mounted};
 use agent_host::membership::Membership;
 use agent_host::mount::MountPoint;
 use agent_host::process::Process;
 use agent_host::status::{SETS, Status};
 use agent_host::system::page_size;
 use agent_host::{Error, held};
-use agent_limits::limit::Intent;
+use agent_limits::limit::Expected;
 use agent_limits::limits::Limits;
 use agent_model::container::Container;
+use agent_model::hierarchy::Version;
+use agent_model::limit::Intent;
 
 use super::gaps::gaps;
 use super::mounts::{self, HostMounts};
-use super::{Cgroup, Fact, Limit, Mounts, Namespace, Report, ThreadNamespace, reason, source};
+use super::{
+    Fact, LimitReport, Namespace, ProcessCgroup, ProcessReport, ReachableMounts, ThreadNamespace,
+    reason, source,
+};
 use crate::namespaces::NamespaceState;
 
 /// Where a namespace was seen whose file in `/proc` is closed.
@@ -52,7 +57,7 @@ pub fn read(
     containers: &[Container],
     namespaces: &[NamespaceState],
     intent: Option<&Intent>,
-) -> Result<Report, Error> {
+) -> Result<ProcessReport, Error> {
     let process = Process::new(root, pid);
     let started = process.started()?;
     let membership = Membership::of(root, pid);
@@ -70,7 +75,7 @@ pub fn read(
     });
     let status = process.status();
     let of = |file: &str| source(&process.path(file));
-    let mut report = Report {
+    let mut report = ProcessReport {
         pid,
         comm: Fact::of(of("comm"), process.comm()),
         executable: Fact::of(of("exe"), process.link("exe")),
@@ -85,7 +90,7 @@ pub fn read(
             of("mountinfo"),
             trees
                 .as_ref()
-                .map(|(own, host)| Mounts::new(own.clone(), host)),
+                .map(|(own, host)| ReachableMounts::new(own.clone(), host)),
         ),
         uid_map: Fact::of(of("uid_map"), process.ids("uid_map")),
         gid_map: Fact::of(of("gid_map"), process.ids("gid_map")),
@@ -191,10 +196,10 @@ fn allowed<T>(
     Fact::of(place, status.as_ref().map(of))
 }
 
-fn cgroups(membership: &Membership, hierarchies: &Hierarchies) -> Vec<Cgroup> {
+fn cgroups(membership: &Membership, hierarchies: &Hierarchies) -> Vec<ProcessCgroup> {
     let paths = membership.paths();
     let cgroup = |(id, path): (u32, &str)| {
-        Some(Cgroup {
+        Some(ProcessCgroup {
             hierarchy: hierarchy(hierarchies.by_id(id)?),
             path: path.to_owned(),
         })
@@ -211,14 +216,15 @@ fn hierarchy(mounted: &Mounted) -> String {
 }
 
 /// All that there is a file for, or that limits something.
-fn limits(limits: &Limits<'_>, intent: Option<&Intent>) -> Vec<Limit> {
+fn limits(limits: &Limits<'_>, intent: Option<&Intent>) -> Vec<LimitReport> {
     let all = limits.all().into_iter();
     let told = all.filter_map(|(kind, device)| match limits.chain(kind, device) {
         Ok(chain) => {
-            let intended = intent.and_then(|it| it.held(kind, device, chain.version, page_size()));
-            Some(Limit::of(&chain, intended.as_ref())).filter(Limit::says_something)
+            let intended = intent
+                .and_then(|it| Expected::intended(it, kind, device, chain.version, page_size()));
+            Some(LimitReport::of(&chain, intended.as_ref())).filter(LimitReport::says_something)
         }
-        Err(error) => Some(Limit::unreadable(kind, device, reason(&error))),
+        Err(error) => Some(LimitReport::unreadable(kind, device, reason(&error))),
     });
     told.collect()
 }

@@ -1,36 +1,8 @@
-//! The limits that a process is under: those of its cgroups, and of the cgroups above them. What it starts is to be under
-//! them too.
+//! Whether a cgroup is under a limit that a process is under.
 
-use agent_host::hierarchy::Version;
-use serde::{Deserialize, Serialize};
+use agent_model::limit::{Bound, Link};
 
-use super::chain::{Chain, Link};
-use super::{Device, Kind, Quantity};
-
-/// The limits that a process was under at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bounds {
-    /// Of each kind that is limited the tightest; of a rate one for each device.
-    pub known: Vec<Bound>,
-    pub unknown: Vec<Unknown>,
-}
-
-/// One of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bound {
-    pub kind: Kind,
-    pub device: Option<Device>,
-    pub version: Version,
-    /// The cgroup that has the limit, and what the limit was.
-    pub link: Link,
-}
-
-/// A limit that may be there, and cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unknown {
-    pub kind: Kind,
-    pub why: String,
-}
+use super::chain::Chain;
 
 /// How a bound stands for a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,36 +17,23 @@ pub enum Standing<'a> {
     Outside,
 }
 
-impl Bound {
-    /// What the limit was, with its unit.
-    pub fn quantity(&self) -> Quantity {
-        Quantity::of_held(self.kind, self.version, &self.link.held)
-    }
-
-    /// How it stands for the cgroup whose limits of this kind are `chain`. A limit of the cgroup's own says nothing: others
+impl Chain {
+    /// How a bound of this kind stands for the cgroup. A limit of the cgroup's own says nothing: others
     /// that are started beside it are not under that one.
-    pub fn standing<'a>(&self, chain: &'a Chain) -> Standing<'a> {
-        let links = || chain.own.iter().chain(&chain.above);
-        let holds = |link: &Link| !self.link.is_tighter_than(Some(&link.held));
-        let same = links().find(|link| link.cgroup == self.link.cgroup);
-        let alike = chain.above.iter().find(|link| holds(link));
+    pub fn standing<'a>(&'a self, bound: &Bound) -> Standing<'a> {
+        let links = || self.own.iter().chain(&self.above);
+        let holds = |link: &Link| !bound.link.is_tighter_than(Some(&link.held));
+        let same = links().find(|link| link.cgroup == bound.link.cgroup);
+        let alike = self.above.iter().find(|link| holds(link));
         match (same, alike) {
             (Some(same), _) if holds(same) => Standing::Holds(same),
             (_, Some(alike)) => Standing::Holds(alike),
             (Some(same), None) => Standing::Loosened(same),
-            (None, None) => match &chain.own {
-                Ok(own) if is_below(&own.cgroup, &self.link.cgroup) => Standing::Flat,
+            (None, None) => match &self.own {
+                Ok(own) if is_below(&own.cgroup, &bound.link.cgroup) => Standing::Flat,
                 _ => Standing::Outside,
             },
         }
-    }
-
-    /// Its limit, and whose it is, in a few words.
-    pub fn words(&self) -> String {
-        let device = self.device.map(|device| format!(" of {device}"));
-        let (flag, held) = (self.kind.flag(), self.quantity().text);
-        let device = device.unwrap_or_default();
-        format!("{flag}{device} {held} of {}", self.link.cgroup)
     }
 }
 
@@ -87,10 +46,10 @@ fn is_below(path: &str, cgroup: &str) -> bool {
 mod tests {
     use std::path::PathBuf;
 
-    use agent_host::cgroup::Limit;
+    use agent_model::hierarchy::Version;
+    use agent_model::limit::{Held, Kind, Limit};
 
     use super::*;
-    use crate::limit::Held;
 
     fn link(cgroup: &str, limit: Limit) -> Link {
         Link {
@@ -122,7 +81,7 @@ mod tests {
         let of = |path: &str, own: Limit, above: [(&str, Limit); 2]| {
             let above = above.map(|(cgroup, limit)| link(cgroup, limit));
             let chain = chain(link(path, own), above.to_vec());
-            match bound.standing(&chain) {
+            match chain.standing(&bound) {
                 Standing::Holds(link) => format!("holds by {}", link.cgroup),
                 Standing::Loosened(link) => format!("{} is looser", link.cgroup),
                 other => format!("{other:?}"),
@@ -177,8 +136,8 @@ mod tests {
             assert_eq!(of(path, own, above), wanted, "{path} {above:?}");
         }
         let flat = chain(link("/u/s/c", max), Vec::new());
-        assert_eq!(bound.standing(&flat), Standing::Flat);
+        assert_eq!(flat.standing(&bound), Standing::Flat);
         let beside = chain(link("/u/sc", max), Vec::new());
-        assert_eq!(bound.standing(&beside), Standing::Outside);
+        assert_eq!(beside.standing(&bound), Standing::Outside);
     }
 }

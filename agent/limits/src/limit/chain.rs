@@ -3,29 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use agent_host::hierarchy::Version;
-use serde::{Deserialize, Serialize};
+use agent_host::cgroup_files::files_of;
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Device, Held, Kind, Limit, Link, Quantity};
 
-use super::{Device, Expected, Form, Held, Kind, Quantity, Value, line_weight_of_shares};
-
-/// A limit as one cgroup has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
-    /// The cgroup's path in the hierarchy.
-    pub cgroup: String,
-    pub file: PathBuf,
-    /// As the kernel writes it; of two files, both with a space between them.
-    pub text: String,
-    pub held: Held,
-}
-
-impl Link {
-    /// Whether it changes what holds without it.
-    pub fn is_tighter_than(&self, other: Option<&Held>) -> bool {
-        let tightens = |other: &Held| other.clone().tighter(self.held.clone()) != *other;
-        !self.held.is_none() && other.is_none_or(tightens)
-    }
-}
+use super::Expected;
 
 /// Why a cgroup cannot have a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +114,7 @@ impl Chain {
 
     /// Whether the cgroup has a limit of its own. v2 protects nothing where nobody asks for it.
     pub fn has_own(&self) -> bool {
-        let nothing = Held::Amount(agent_host::cgroup::Limit::Value(0));
+        let nothing = Held::Amount(Limit::Value(0));
         let unprotected = (self.kind == Kind::MemoryReservation).then_some(nothing);
         let own = self.own.as_ref();
         own.is_ok_and(|own| !own.held.is_none() && Some(&own.held) != unprotected.as_ref())
@@ -141,7 +123,7 @@ impl Chain {
     /// The files that hold the cgroup's own limit.
     pub fn own_files(&self) -> impl Iterator<Item = PathBuf> {
         self.own.iter().flat_map(|own| {
-            let files = self.kind.files(self.version).iter();
+            let files = files_of(self.kind, self.version);
             files.map(|file| own.file.with_file_name(file.name))
         })
     }
@@ -183,94 +165,9 @@ impl Chain {
     }
 }
 
-impl Kind {
-    /// Whether the limits of the cgroups above hold too. Weights count among siblings, protection is shared out among
-    /// them; v1's throttling of block devices is flat (`throtl_pd_init`, block/blk-throttle.c).
-    pub fn is_inherited(self, version: Version) -> bool {
-        match self {
-            Self::Memory
-            | Self::MemorySwap
-            | Self::MemoryHigh
-            | Self::CpuQuota
-            | Self::CpusetCpus
-            | Self::CpusetMems
-            | Self::Pids => true,
-            Self::MemoryReservation | Self::CpuWeight => false,
-            Self::ReadBps | Self::WriteBps | Self::ReadIops | Self::WriteIops => {
-                version == Version::V2
-            }
-        }
-    }
-
-    /// What the files are to hold of a value; `None` where this version has no such limit.
-    pub fn held(self, version: Version, value: &Value, page: u64) -> Option<Expected> {
-        let held = self.written(version, value, page)?;
-        let other = match (self, version, value) {
-            (Self::CpuWeight, Version::V2, Value::Shares(shares)) => {
-                let weight = line_weight_of_shares(*shares);
-                Some(Held::Amount(agent_host::cgroup::Limit::Value(weight)))
-            }
-            (
-                Self::MemorySwap,
-                Version::V2,
-                Value::Swap {
-                    both,
-                    earlier: Some(memory),
-                    ..
-                },
-            ) => {
-                let earlier = Value::Swap {
-                    memory: *memory,
-                    both: *both,
-                    earlier: None,
-                };
-                self.written(version, &earlier, page)
-            }
-            _ => None,
-        };
-        Some(Expected { held, other })
-    }
-
-    /// What the files hold once a value was written to them by `agent run`.
-    fn written(self, version: Version, value: &Value, page: u64) -> Option<Held> {
-        let device = value.device();
-        let files = self.files(version).iter();
-        let parts: Option<Vec<(Form, Held)>> = files
-            .map(|file| {
-                let held = file.form.read(&file.form.write(value)?, device)?;
-                Some((file.form, file.form.kept(held, page)))
-            })
-            .collect();
-        Held::of_parts(parts?)
-    }
-}
-
-impl Held {
-    /// One limit of what its files hold: v1 has quota and period apart.
-    pub fn of_parts(parts: impl IntoIterator<Item = (Form, Self)>) -> Option<Self> {
-        let mut period = None;
-        let mut whole = None;
-        for (form, held) in parts {
-            match (form, held) {
-                (Form::Period, Self::Amount(agent_host::cgroup::Limit::Value(value))) => {
-                    period = Some(value);
-                }
-                (_, held) => whole = Some(held),
-            }
-        }
-        Some(match (whole?, period) {
-            (Self::Amount(quota), Some(period)) => Self::Quota { quota, period },
-            (whole, _) => whole,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use agent_host::cgroup::Limit;
-
     use super::*;
-    use crate::limit::Numbers;
 
     fn amount(limit: u64) -> Held {
         Held::Amount(Limit::Value(limit))
@@ -372,57 +269,5 @@ mod tests {
             ..of(Kind::MemoryReservation, NONE)
         };
         assert!(!none.has_own());
-    }
-
-    #[test]
-    fn shares_are_kept_as_either_weight_that_runtimes_make_of_them() {
-        let held = Kind::CpuWeight.held(Version::V2, &Value::Shares(512), 4096);
-        let held = held.unwrap();
-        for (weight, wanted) in [(20, true), (59, true), (512, false), (100, false)] {
-            assert_eq!(held.allows(&amount(weight)), wanted, "{weight}");
-        }
-        let v1 = Kind::CpuWeight.held(Version::V1, &Value::Shares(512), 4096);
-        assert_eq!(v1, Some(amount(512).into()));
-    }
-
-    #[test]
-    fn what_files_are_to_hold() {
-        let quota = Value::Quota {
-            quota: Limit::Value(50_000),
-            period: 100_000,
-        };
-        let wanted = Held::Quota {
-            quota: Limit::Value(50_000),
-            period: 100_000,
-        };
-        for version in [Version::V1, Version::V2] {
-            assert_eq!(
-                Kind::CpuQuota.held(version, &quota, 4096),
-                Some(wanted.clone().into())
-            );
-        }
-        let swap = |earlier| Value::Swap {
-            memory: 4096,
-            both: Limit::Value(12_289),
-            earlier,
-        };
-        let held = |version, earlier| Kind::MemorySwap.held(version, &swap(earlier), 4096);
-        assert_eq!(held(Version::V1, None), Some(amount(12_288).into()));
-        assert_eq!(held(Version::V2, None), Some(amount(8192).into()));
-        // What limits both does not depend on what memory was.
-        assert_eq!(held(Version::V1, Some(8192)), held(Version::V1, None));
-        let either = held(Version::V2, Some(8192)).unwrap();
-        for (bytes, wanted) in [(8192, true), (4096, true), (0, false), (12_288, false)] {
-            assert_eq!(either.allows(&amount(bytes)), wanted, "{bytes}");
-        }
-        let high = Value::Amount(Limit::Value(4096));
-        assert_eq!(Kind::MemoryHigh.held(Version::V1, &high, 4096), None);
-        // Half a CPU is half a CPU in whatever period, and no set is no limit.
-        let other = Held::Quota {
-            quota: Limit::Value(25_000),
-            period: 50_000,
-        };
-        assert!(wanted.is_same(&wanted) && !wanted.is_same(&other));
-        assert!(Held::Numbers(Numbers::default()).is_none());
     }
 }

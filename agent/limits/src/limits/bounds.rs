@@ -3,12 +3,11 @@
 use agent_host::Error;
 use agent_host::hierarchy::Hierarchies;
 use agent_host::membership::Membership;
+use agent_model::limit::{Bound, Bounds, Device, Held, Kind, Link, Unknown};
 use agent_model::text::error_line;
 
 use super::{Limits, Seat};
-use crate::limit::bound::{Bound, Bounds, Unknown};
-use crate::limit::chain::{Chain, Link, Missing};
-use crate::limit::{Device, Held, Kind, TABLE};
+use crate::limit::chain::{Chain, Missing};
 
 /// Those of the process with this membership, at this moment. What cannot be read is unknown.
 pub fn bounds(hierarchies: &Hierarchies, membership: &Membership) -> Bounds {
@@ -17,17 +16,12 @@ pub fn bounds(hierarchies: &Hierarchies, membership: &Membership) -> Bounds {
         membership,
     };
     let mut bounds = Bounds::default();
-    for kind in TABLE.iter().map(|row| row.kind).filter(|kind| binds(*kind)) {
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.binds()) {
         if let Err(why) = add(&limits, kind, &mut bounds.known) {
             bounds.unknown.push(Unknown { kind, why });
         }
     }
     bounds
-}
-
-/// A weight counts among siblings only, and `memory.low` protects.
-fn binds(kind: Kind) -> bool {
-    !matches!(kind, Kind::CpuWeight | Kind::MemoryReservation)
 }
 
 fn add(limits: &Limits<'_>, kind: Kind, bounds: &mut Vec<Bound>) -> Result<(), String> {
@@ -155,7 +149,7 @@ mod tests {
         let odd = [("u/memory.max", "many\n"), ("u/s/memory.max", "max\n")];
         assert_eq!(kinds(read(&odd, "/u/s")), [Kind::Memory]);
         // A cgroup that no mount shows, or that is gone.
-        let all = TABLE.iter().map(|row| row.kind).filter(|kind| binds(*kind));
+        let all = Kind::ALL.into_iter().filter(|kind| kind.binds());
         let all: Vec<Kind> = all.collect();
         assert_eq!(kinds(read(&[], "/u/s")), all);
     }

@@ -2,71 +2,51 @@
 
 use agent_host::Error;
 use agent_host::cgroup::Directory;
-use agent_host::hierarchy::Version;
-
-use crate::limit::chain::Link;
-use crate::limit::{Device, File, Form, Held, Kind};
+use agent_host::cgroup_files::{CgroupFile, controller_of, files_of};
+use agent_host::cgroup_format::whole;
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Device, Kind, Link};
 
 /// The cgroup above the hierarchy's root as it is seen here (cgroup_namespaces(7)).
 pub const ABOVE_ROOT: &str = "/..";
 
-/// Of sets what is really there binds those below, and not what was asked for.
-pub fn above_files(kind: Kind, version: Version) -> Vec<File> {
-    let files = kind.files(version);
-    let in_effect = |name: &'static str| {
-        vec![File {
-            name,
-            form: Form::Numbers,
-        }]
-    };
-    match (kind, version) {
-        (Kind::CpusetCpus, Version::V1) => in_effect("cpuset.effective_cpus"),
-        (Kind::CpusetMems, Version::V1) => in_effect("cpuset.effective_mems"),
-        (Kind::CpusetCpus, Version::V2) => in_effect("cpuset.cpus.effective"),
-        (Kind::CpusetMems, Version::V2) => in_effect("cpuset.mems.effective"),
-        _ => files.to_vec(),
-    }
-}
-
 /// v1 before 5.11: memory of the cgroups below is not charged to this one unless it says so.
 pub fn is_apart(directory: &Directory, kind: Kind) -> bool {
-    let is_memory = kind.row().controller.v1 == "memory";
-    is_memory
+    controller_of(kind, Version::V1) == "memory"
         && directory.version == Version::V1
         && directory
             .text("memory.use_hierarchy")
             .is_ok_and(|text| text == "0")
 }
 
-/// What the files of one cgroup hold; `None` where one is not there.
+/// What the files of one cgroup hold, each by the name that `name` gives it; `None` where one is not there.
 pub fn link(
     directory: &Directory,
     cgroup: &str,
-    files: &[File],
+    kind: Kind,
     device: Option<Device>,
+    name: impl Fn(&CgroupFile) -> &'static str,
 ) -> Result<Option<Link>, Error> {
+    let files = files_of(kind, directory.version);
     let mut parts = Vec::new();
-    // The kernel's order: the quota before its period.
     let mut texts = Vec::new();
-    for file in files {
-        let text = match directory.text(file.name) {
+    for file in files.clone() {
+        let name = name(file);
+        let text = match directory.text(name) {
             Ok(text) => text,
             Err(Error::Gone { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let Some(held) = file.form.read(&text, device) else {
-            return Err(directory.odd(file.name, &text));
+        let Some(held) = file.held(kind, text.as_bytes(), device) else {
+            return Err(directory.odd(name, &text));
         };
-        parts.push((file.form, held));
-        texts.insert(0, text);
+        parts.push(held);
+        texts.push(text);
     }
-    let Some(last) = files.last() else {
-        return Ok(None);
-    };
-    let held = Held::of_parts(parts);
-    Ok(held.map(|held| Link {
+    let first = files.map(name).next();
+    Ok(first.zip(whole(parts)).map(|(first, held)| Link {
         cgroup: cgroup.to_owned(),
-        file: directory.path.join(last.name),
+        file: directory.path.join(first),
         text: texts.join(" "),
         held,
     }))

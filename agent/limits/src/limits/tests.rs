@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use agent_host::cgroup::Limit;
 use agent_host::fixture::{add, tree};
+use agent_model::limit::{Held, Limit};
 
 use super::*;
-use crate::limit::Held;
 
 const V2: &str = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
 const V1: &str = "\

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use agent_host::hierarchy::Version;
-use agent_host::reading::Reading;
+use agent_host::reading::{Reading, Seen};
 use agent_host::system::page_size;
-use agent_limits::limit::chain::{Chain, Drift, Link, Missing};
-use agent_limits::limit::{Held, Kind};
+use agent_limits::limit::Expected;
+use agent_limits::limit::chain::{Chain, Drift, Missing};
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Held, Kind, Link};
 
-use super::effective::{BOUNDED, Bound, Seen};
+use super::effective::{BOUNDED, Bound};
 use super::{Cgroup, Samples, Source};
 use crate::catalogue;
 use crate::text::Value;
@@ -25,8 +26,8 @@ fn all(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
         return;
     }
     let page = page_size();
-    for (bounded, bound) in BOUNDED.iter().zip(&cgroup.bounds) {
-        one(cgroup, bounded.kind, bound, page, out);
+    for (kind, bound) in BOUNDED.into_iter().zip(&cgroup.bounds) {
+        one(cgroup, kind, bound, page, out);
     }
 }
 
@@ -38,7 +39,8 @@ fn one(cgroup: &Cgroup, kind: Kind, bound: &Bound, page: u64, out: &mut Samples<
     let version = bound.version.unwrap_or(Version::V2);
     let intent = cgroup.intended.as_ref();
     // 0 would say that the limit is as intended.
-    let Some(intended) = intent.and_then(|intent| intent.held(kind, None, version, page)) else {
+    let intended = intent.and_then(|it| Expected::intended(it, kind, None, version, page));
+    let Some(intended) = intended else {
         return;
     };
     let drift = chain(kind, version, bound).drift(Some(&intended));

@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 
-use agent_host::cgroup::Limit;
-use agent_host::hierarchy::Version;
+use agent_host::cgroup_files::controller_of;
 use agent_host::path;
-use agent_host::reading::Field;
-use agent_limits::limit::{Held, Kind};
+use agent_host::reading::Seen;
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Held, Kind, Limit};
 
-use super::spec::own;
 use super::{Cgroup, Directories, Source};
 use crate::catalogue;
 use crate::text::Value;
@@ -28,54 +27,8 @@ pub const SOURCES: &[Source] = &[
     },
 ];
 
-/// A limit that is looked at in cgroups and in those above them.
-pub struct Bounded {
-    pub kind: Kind,
-    own: fn(&Cgroup) -> Option<Held>,
-    /// What the own one is read of.
-    fields: &'static [Field],
-    /// The tightest of the cgroup and those above it, where the kernel says that.
-    tree: Option<Field>,
-}
-
-pub const BOUNDED: [Bounded; 4] = [
-    Bounded {
-        kind: Kind::Memory,
-        own: |cgroup| amount(own(cgroup, Field::MemoryLimit, Field::TreeMemoryLimit)),
-        fields: &[Field::MemoryLimit],
-        tree: Some(Field::TreeMemoryLimit),
-    },
-    Bounded {
-        kind: Kind::MemorySwap,
-        own: |cgroup| amount(own(cgroup, Field::SwapLimit, Field::TreeSwapLimit)),
-        fields: &[Field::SwapLimit],
-        tree: Some(Field::TreeSwapLimit),
-    },
-    Bounded {
-        kind: Kind::CpuQuota,
-        own: quota,
-        fields: &[Field::CpuQuota, Field::CpuPeriod],
-        tree: None,
-    },
-    Bounded {
-        kind: Kind::Pids,
-        own: |cgroup| amount(cgroup.reading.limit(Field::ThreadsMax)),
-        fields: &[Field::ThreadsMax],
-        tree: None,
-    },
-];
-
-/// A limit, as far as it is known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Seen {
-    /// There is none, nor a file for it.
-    #[default]
-    Nothing,
-    /// A file holds it.
-    Held(Held),
-    /// Its file is there, and could not be read.
-    Unread,
-}
+/// The limits that are looked at in cgroups and in those above them.
+pub const BOUNDED: [Kind; 4] = [Kind::Memory, Kind::MemorySwap, Kind::CpuQuota, Kind::Pids];
 
 /// What one limit of a cgroup is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,81 +36,16 @@ pub struct Bound {
     /// Of the hierarchy that has the controller.
     pub version: Option<Version>,
     pub own: Seen,
-    /// The tightest of those above it; with the own one where `is_told`.
+    /// The tightest of those above it; where the kernel says it, the tightest of all.
     pub above: Seen,
-    /// Whether the kernel itself says which limit is the tightest.
-    is_told: bool,
-}
-
-impl Seen {
-    pub fn held(&self) -> Option<&Held> {
-        match self {
-            Self::Held(held) => Some(held),
-            Self::Nothing | Self::Unread => None,
-        }
-    }
-
-    /// The tighter of the two. What could not be read may be tighter than any other.
-    fn tighter(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Unread, _) | (_, Self::Unread) => Self::Unread,
-            (Self::Held(one), Self::Held(other)) => Self::Held(one.tighter(other)),
-            (Self::Nothing, seen) | (seen, Self::Nothing) => seen,
-        }
-    }
-}
-
-impl Bound {
     /// The tightest of all, where that is known.
-    fn effective(&self) -> Option<Held> {
-        let own = match &self.own {
-            Seen::Unread if self.is_told => Seen::Nothing,
-            own => own.clone(),
-        };
-        own.tighter(self.above.clone()).held().cloned()
-    }
-}
-
-impl Bounded {
-    fn own(&self, cgroup: &Cgroup) -> Seen {
-        match (self.own)(cgroup) {
-            Some(held) => Seen::Held(held),
-            None => unread(self.fields, cgroup),
-        }
-    }
-
-    fn told(&self, cgroup: &Cgroup) -> Option<Held> {
-        amount(cgroup.reading.limit(self.tree?))
-    }
-
-    /// Of those above where the kernel tells it, and cannot be asked.
-    fn untold(&self, cgroup: &Cgroup) -> Seen {
-        unread(self.tree.as_slice(), cgroup)
-    }
-}
-
-fn unread(fields: &[Field], cgroup: &Cgroup) -> Seen {
-    match fields.iter().any(|it| cgroup.reading.is_unread(*it)) {
-        true => Seen::Unread,
-        false => Seen::Nothing,
-    }
-}
-
-fn amount(limit: Option<Limit>) -> Option<Held> {
-    limit.map(Held::Amount)
-}
-
-fn quota(cgroup: &Cgroup) -> Option<Held> {
-    let quota = cgroup.reading.limit(Field::CpuQuota)?;
-    let period = cgroup.number(Field::CpuPeriod).filter(|it| *it > 0)?;
-    Some(Held::Quota { quota, period })
+    effective: Option<Held>,
 }
 
 /// In the unit of the limit's metric: CPU time in billionths of a CPU.
 fn effective(cgroup: &Cgroup, kind: Kind) -> Option<u64> {
-    let mut bounds = BOUNDED.iter().zip(&cgroup.bounds);
-    let (_, bound) = bounds.find(|(bounded, _)| bounded.kind == kind)?;
-    match bound.effective()? {
+    let at = BOUNDED.iter().position(|bounded| *bounded == kind)?;
+    match *cgroup.bounds[at].effective.as_ref()? {
         Held::Amount(Limit::Value(limit)) => Some(limit),
         Held::Quota {
             quota: Limit::Value(quota),
@@ -173,55 +61,46 @@ pub fn set_bounds(
     directories: &[Directories],
     hierarchy: impl Fn(&str) -> Option<(u32, Version)>,
 ) {
-    for (index, bounded) in BOUNDED.iter().enumerate() {
-        // The controllers of these limits go by one name.
-        let found = hierarchy(bounded.kind.row().controller.v2);
-        let above = above(cgroups, directories, found.map(|(id, _)| id), bounded);
-        for (cgroup, above) in cgroups.iter_mut().zip(above) {
+    for (index, kind) in BOUNDED.into_iter().enumerate() {
+        // The controllers of these limits have one name on both versions.
+        let (id, version) = hierarchy(controller_of(kind, Version::V2)).unzip();
+        let paths = directories.iter().map(|directories| {
+            let mut there = directories.iter();
+            let directory = there.find(|it| Some(it.key.hierarchy) == id)?;
+            Some(&*directory.path)
+        });
+        let paths: Vec<Option<&str>> = paths.collect();
+        let own: Vec<Seen> = cgroups.iter().map(|it| it.reading.own(kind)).collect();
+        let limited = paths.iter().zip(&own).filter_map(|(path, own)| {
+            let binds = *own == Seen::Unread || own.held().is_some_and(|held| !held.is_none());
+            binds.then_some(((*path)?, own))
+        });
+        let limited: HashMap<&str, &Seen> = limited.collect();
+        let each = cgroups.iter_mut().zip(&own).zip(&paths);
+        for ((cgroup, own), path) in each {
+            // What v1's kernel says is all: a limit above may be out of the agent's sight, or not bind those below.
+            let (above, effective) = match cgroup.reading.tightest(kind) {
+                all @ Seen::Held(_) => (all.clone(), all),
+                // Most hosts have few limits, or none.
+                unknown => {
+                    let path = path.filter(|_| !limited.is_empty());
+                    let above = path.map_or(Seen::Nothing, |path| tightest_above(path, &limited));
+                    let above = above.tighter(unknown);
+                    (above.clone(), above.tighter(own.clone()))
+                }
+            };
             cgroup.bounds[index] = Bound {
-                version: found.map(|(_, version)| version),
-                own: bounded.own(cgroup),
+                version,
+                own: own.clone(),
                 above,
-                is_told: bounded.told(cgroup).is_some(),
+                effective: effective.held().cloned(),
             };
         }
     }
 }
 
-/// By cgroup, the tightest of all above it in the hierarchy.
-fn above(
-    cgroups: &[Cgroup],
-    directories: &[Directories],
-    hierarchy: Option<u32>,
-    bounded: &Bounded,
-) -> Vec<Seen> {
-    let paths = directories.iter().map(|directories| {
-        let mut there = directories.iter();
-        let directory = there.find(|it| Some(it.key.hierarchy) == hierarchy)?;
-        Some(&*directory.path)
-    });
-    let paths: Vec<Option<&str>> = paths.collect();
-    let limited = cgroups.iter().zip(&paths).filter_map(|(cgroup, path)| {
-        let own = bounded.own(cgroup);
-        let binds = own == Seen::Unread || own.held().is_some_and(|held| !held.is_none());
-        binds.then_some(((*path)?, own))
-    });
-    let limited: HashMap<&str, Seen> = limited.collect();
-    let tightest = |path: &str| {
-        let above = path::with_parents(path).skip(1);
-        let seen = above.filter_map(|path| limited.get(&*path)).cloned();
-        seen.reduce(Seen::tighter).unwrap_or_default()
-    };
-    // Most hosts have few limits, or none.
-    let none = limited.is_empty();
-    let each = cgroups.iter().zip(&paths);
-    // What v1's kernel says is all: a limit above may be out of the agent's sight, or not bind those below.
-    each.map(|(cgroup, path)| match bounded.told(cgroup) {
-        Some(told) => Seen::Held(told),
-        None => {
-            let seen = path.filter(|_| !none).map(tightest);
-            seen.unwrap_or_default().tighter(bounded.untold(cgroup))
-        }
-    })
-    .collect()
+fn tightest_above(path: &str, limited: &HashMap<&str, &Seen>) -> Seen {
+    let above = path::with_parents(path).skip(1);
+    let seen = above.filter_map(|path| limited.get(&*path).copied().cloned());
+    seen.reduce(Seen::tighter).unwrap_or_default()
 }

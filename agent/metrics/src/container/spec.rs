@@ -1,8 +1,8 @@
 //! What was asked for: the limits of the very cgroup.
 
-use agent_host::cgroup::Limit;
 use agent_host::reading::Field;
-use agent_limits::limit::{Kind, Value, is_weight_of_shares, line_shares_of_weight};
+use agent_model::limit::weight::{Scale, shares_of_weight, weight_of_shares};
+use agent_model::limit::{Held, Kind, Limit, Value};
 
 use super::{Cgroup, Source};
 use crate::catalogue;
@@ -22,7 +22,7 @@ pub const SOURCES: &[Source] = &[
     },
     Source {
         metric: &catalogue::MEMORY_LIMIT,
-        write: |cgroup, out| out.limit(own(cgroup, Field::MemoryLimit, Field::TreeMemoryLimit)),
+        write: |cgroup, out| out.number(own(cgroup, Kind::Memory)),
     },
     Source {
         metric: &catalogue::MEMORY_RESERVATION,
@@ -30,15 +30,16 @@ pub const SOURCES: &[Source] = &[
     },
     Source {
         metric: &catalogue::MEMORY_SWAP_LIMIT,
-        write: |cgroup, out| out.limit(own(cgroup, Field::SwapLimit, Field::TreeSwapLimit)),
+        write: |cgroup, out| out.number(own(cgroup, Kind::MemorySwap)),
     },
 ];
 
-/// The own limit. It is not read where the tightest of all above is none.
-pub fn own(cgroup: &Cgroup, own: Field, tree: Field) -> Option<Limit> {
-    let tree = cgroup.reading.limit(tree);
-    let none = tree.filter(|limit| *limit == Limit::Max);
-    cgroup.reading.limit(own).or(none)
+/// The cgroup's own limit. No limit is 0, as cAdvisor has it.
+fn own(cgroup: &Cgroup, kind: Kind) -> Option<u64> {
+    match cgroup.reading.own(kind).held()? {
+        Held::Amount(Limit::Value(limit)) => Some(*limit),
+        _ => Some(0),
+    }
 }
 
 /// v1's shares. Of v2's weight those that were asked for, where that is what a runtime makes of them; else cAdvisor's.
@@ -51,6 +52,7 @@ fn shares(cgroup: &Cgroup) -> Option<u64> {
         (Kind::CpuWeight, Value::Shares(shares)) => Some(*shares),
         _ => None,
     });
-    let made = asked.find(|shares| is_weight_of_shares(weight, *shares));
-    Some(made.unwrap_or_else(|| line_shares_of_weight(weight)))
+    let makes = |shares, scale| weight_of_shares(shares, scale) == weight;
+    let made = asked.find(|it| makes(*it, Scale::Curve) || makes(*it, Scale::Line));
+    Some(made.unwrap_or_else(|| shares_of_weight(weight, Scale::Line)))
 }

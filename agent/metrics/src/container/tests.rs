@@ -3,10 +3,10 @@
 mod drift;
 
 use agent_ebpf::{Call, Counts, Ending, NamespaceType};
-use agent_host::hierarchy::Version;
 use agent_host::network::Traffic;
 use agent_host::reading::{DeviceUse, Operation};
-use agent_limits::limit::Kind;
+use agent_model::hierarchy::Version;
+use agent_model::limit::Kind;
 
 use super::*;
 use crate::catalogue;
@@ -343,8 +343,8 @@ fn shares_are_those_that_were_asked_for() {
         let mut container = living("/c");
         container.reading.set(Field::CpuWeight, weight);
         container.intended = asked.map(|asked| {
-            let limits = vec![(Kind::CpuWeight, agent_limits::limit::Value::Shares(asked))];
-            let source = agent_limits::limit::Source::Docker;
+            let limits = vec![(Kind::CpuWeight, agent_model::limit::Value::Shares(asked))];
+            let source = agent_model::limit::Source::Docker;
             Arc::new(Intent::new(limits, source))
         });
         let text = written(&[container]);

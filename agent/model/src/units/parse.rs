@@ -1,6 +1,7 @@
 //! Sizes and times as people write them, to whole numbers: the only parser of each. Every number is checked: what overflows
 //! is none.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Digits that a number may have after the point.
@@ -10,7 +11,7 @@ const ONE: u128 = 10_u128.pow(SCALE);
 /// What a size may be at most: OCI's numbers have a sign.
 const MOST_BYTES: u64 = i64::MAX.unsigned_abs();
 
-/// The longest time that a command may be told to take: what is later than that has no clock here.
+/// The longest time that a user may give a command: clocks end later.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// A decimal number without sign, in billionths.
@@ -25,10 +26,22 @@ pub fn decimal(text: &str) -> Option<u128> {
     whole.checked_mul(ONE)?.checked_add(padded.parse().ok()?)
 }
 
+/// Bytes, or bytes a second: `64m`, `1.5g`, `1048576`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        bytes(text).map(Self)
+    }
+}
+
 /// Bytes: `64m`, `1.5g`, `1048576`. Units are docker's, each 1024 times the one before.
 ///
 /// # Errors
-/// It is none, or more than OCI can say.
+/// The text is no size, or the size is larger than OCI's numbers.
 pub fn bytes(text: &str) -> Result<u64, String> {
     const WANTED: &str = "wanted: a number of bytes, with b, k, m, g or t behind it, as in 64m";
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
@@ -66,7 +79,7 @@ pub fn nanoseconds(text: &str) -> Option<u128> {
 /// How long a command is to take: `500ms`, `10s`, `1h 30m`.
 ///
 /// # Errors
-/// It is none, nothing, or longer than any clock goes.
+/// The text is no time, is zero, or is longer than the longest time.
 pub fn duration(text: &str) -> Result<Duration, &'static str> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration > LONGEST => Err("want at most 100 years"),

@@ -74,7 +74,7 @@ fn soup() -> impl Strategy<Value = String> {
 }
 
 fn check(path: &str) -> Result<(), TestCaseError> {
-    let Place { identity, cgroup } = identify(path);
+    let NamedCgroup { identity, cgroup } = identify(path);
     let below = path.strip_prefix(cgroup);
     prop_assert!(
         below.is_some_and(|below| below.is_empty() || below.starts_with('/')),
@@ -82,13 +82,13 @@ fn check(path: &str) -> Result<(), TestCaseError> {
     );
     let name = cgroup.rsplit('/').next().unwrap_or_default();
     match identity {
-        Identity::Container { id, .. } => {
+        PathIdentity::Container { id, .. } => {
             prop_assert!(name.contains(&id) || unescaped(name).contains(&id), "{id}");
             prop_assert!((1..=255).contains(&id.len()));
         }
-        Identity::Unit { name: unit } => prop_assert!(name.ends_with(&unit), "{unit}"),
-        Identity::Cgroup => prop_assert_eq!(cgroup, path),
-        Identity::Root => prop_assert_eq!(path, "/"),
+        PathIdentity::Unit { name: unit } => prop_assert!(name.ends_with(&unit), "{unit}"),
+        PathIdentity::Cgroup => prop_assert_eq!(cgroup, path),
+        PathIdentity::Root => prop_assert_eq!(path, "/"),
     }
     Ok(())
 }
@@ -109,7 +109,7 @@ fn unescaped(text: &str) -> String {
 }
 
 fn is_container(path: &str) -> bool {
-    matches!(identify(path).identity, Identity::Container { .. })
+    matches!(identify(path).identity, PathIdentity::Container { .. })
 }
 
 proptest! {
@@ -130,7 +130,7 @@ proptest! {
     fn every_form_gives_its_id((path, id) in container()) {
         let place = identify(&path);
         prop_assert_eq!(place.cgroup, &path);
-        let Identity::Container { id: found, .. } = place.identity else {
+        let PathIdentity::Container { id: found, .. } = place.identity else {
             return Err(TestCaseError::fail(format!("{path}: no container")));
         };
         prop_assert_eq!(found, id);
@@ -178,7 +178,7 @@ proptest! {
         let cgroupfs = format!("/{}/{ID}", names.join("/"));
         let systemd = format!("/{slice}.slice/docker-{ID}.scope");
         for path in [cgroupfs, systemd] {
-            let Identity::Container { pod, .. } = identify(&path).identity else {
+            let PathIdentity::Container { pod, .. } = identify(&path).identity else {
                 return Err(TestCaseError::fail(format!("{path}: no container")));
             };
             prop_assert_eq!(&pod, &expected);

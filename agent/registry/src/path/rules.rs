@@ -1,14 +1,14 @@
 //! The forms in which engines name the cgroups of containers.
 
-use super::{Identity, Pod, Qos, Runtime, Step};
+use super::{PathComponent, PathIdentity, Pod, Qos, Runtime};
 
-/// Says which container this cgroup was made for, if any.
-pub(super) fn container(step: &Step<'_>) -> Option<Identity> {
+/// The container that an engine made this cgroup for, if one did.
+pub(super) fn container(step: &PathComponent<'_>) -> Option<PathIdentity> {
     let (above, name) = unfold(step);
     let (rule, id) = RULES
         .iter()
         .find_map(|rule| Some((rule, rule.id_of(above, name)?)))?;
-    Some(Identity::Container {
+    Some(PathIdentity::Container {
         runtime: rule.runtime?,
         id,
         pod: pod(above),
@@ -16,8 +16,8 @@ pub(super) fn container(step: &Step<'_>) -> Option<Identity> {
 }
 
 /// One form of name.
-struct Rule {
-    /// `None`: a cgroup that an engine makes beside or around its containers.
+struct PathRule {
+    /// `None`: an engine makes such a cgroup beside or around its containers.
     runtime: Option<Runtime>,
     below: Below,
     prefix: &'static str,
@@ -42,9 +42,9 @@ use Runtime::{Agent, Containerd, Cri, Crio, Docker, Lxc, Nspawn, Podman, Unknown
 
 /// The first row that fits decides.
 #[rustfmt::skip]
-const RULES: &[Rule] = &[
-    // Not containers: monitors, where LXC puts itself before it removes a cgroup, the pods of
-    // podman's cgroupfs manager, the virtual machines of libvirt.
+const RULES: &[PathRule] = &[
+    // Not containers: monitors, the cgroup that LXC enters before it removes another, the pods of podman's cgroupfs
+    // manager, the virtual machines of libvirt.
     rule(None,             Anything,             "crio-conmon-",     "",         any),
     rule(None,             Anything,             "libpod-conmon-",   "",         any),
     rule(None,             Anything,             "lxc.monitor.",     "",         any),
@@ -79,16 +79,14 @@ const RULES: &[Rule] = &[
     rule(Some(Lxc),        Dir("lxc.payload"),   "",                 "",         name),
     rule(Some(Lxc),        Dir("lxc"),           "",                 "",         name),
 
-    // systemd: units/systemd-nspawn@.service, src/machine/machine-dbus.c. libvirt has its own
-    // containers put there too.
+    // systemd: units/systemd-nspawn@.service, src/machine/machine-dbus.c. libvirt's containers are there too.
     rule(Some(Nspawn),     Dir("machine.slice"), "systemd-nspawn@",  ".service", machine),
     rule(Some(Unknown),    Dir("machine.slice"), "machine-",         ".scope",   libvirt_container),
     rule(Some(Nspawn),     Dir("machine.slice"), "machine-",         ".scope",   machine),
 
     rule(Some(Agent),      Dir("agent"),         "",                 "",         name),
 
-    // Nothing but the id: CRI engines and docker's --cgroup-parent, both under their cgroupfs
-    // drivers.
+    // Only the id: CRI engines and docker's --cgroup-parent, both with their cgroupfs drivers.
     rule(Some(Cri),        PodDir,               "",                 "",         hex),
     rule(Some(Unknown),    Anything,             "",                 "",         hex),
 ];
@@ -99,8 +97,8 @@ const fn rule(
     prefix: &'static str,
     suffix: &'static str,
     id: fn(&str) -> Option<String>,
-) -> Rule {
-    Rule {
+) -> PathRule {
+    PathRule {
         runtime,
         below,
         prefix,
@@ -109,7 +107,7 @@ const fn rule(
     }
 }
 
-impl Rule {
+impl PathRule {
     fn id_of(&self, above: &str, name: &str) -> Option<String> {
         let id = name.strip_prefix(self.prefix)?.strip_suffix(self.suffix)?;
         self.below.admits(above).then(|| (self.id)(id))?
@@ -127,10 +125,9 @@ impl Below {
     }
 }
 
-/// Gives a cgroup's parent and name. containerd names a container `SLICE:cri-containerd:ID` for
-/// runc's systemd driver; a runtime without that driver takes it for a directory's name, and the
-/// slice, which says the pod, stands in it.
-fn unfold<'a>(step: &Step<'a>) -> (&'a str, &'a str) {
+/// A cgroup's parent and name. containerd names a container `SLICE:cri-containerd:ID` for runc's systemd driver. A runtime
+/// without that driver makes a directory of that name, so the slice that names the pod is in the name.
+fn unfold<'a>(step: &PathComponent<'a>) -> (&'a str, &'a str) {
     const END: &str = ".slice";
     match step.name.find(".slice:cri-containerd:") {
         Some(stem) => (
@@ -141,9 +138,8 @@ fn unfold<'a>(step: &Step<'a>) -> (&'a str, &'a str) {
     }
 }
 
-/// Reads the pod from its cgroup's path: `…/kubepods/QOS/podUID`, or `…-kubepods-QOS-podUID.slice`
-/// with `_` for the UID's `-`; a guaranteed pod has no QOS (kubernetes
-/// pkg/kubelet/cm/cgroup_manager_linux.go, ToSystemd and ToCgroupfs).
+/// Reads the pod from its cgroup's path: `…/kubepods/QOS/podUID`, or `…-kubepods-QOS-podUID.slice` with `_` for the UID's
+/// `-`. A guaranteed pod has no QOS (kubernetes pkg/kubelet/cm/cgroup_manager_linux.go, ToSystemd and ToCgroupfs).
 fn pod(path: &str) -> Option<Pod> {
     let dir = path.rsplit('/').next()?;
     match dir.strip_suffix(".slice") {
@@ -175,7 +171,7 @@ fn any(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// The id that docker, podman and the CRI engines draw for a container.
+/// The random id that docker, podman and the CRI engines give a container.
 fn hex(text: &str) -> Option<String> {
     (text.len() == 64 && is_hex(text)).then(|| text.to_owned())
 }
@@ -185,7 +181,7 @@ fn is_hex(text: &str) -> bool {
         .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// A name that somebody chose. The engines' own rules are within this one.
+/// A name that a user chose. Every name that an engine allows fits this rule.
 fn name(text: &str) -> Option<String> {
     /// Bytes: no cgroup has a longer name.
     const NAME_MAX: usize = 255;

@@ -30,23 +30,23 @@ pub(super) fn spell(text: &str) -> String {
 }
 
 /// An identity as the tables write it.
-fn describe(identity: &Identity) -> String {
+fn describe(identity: &PathIdentity) -> String {
     match identity {
-        Identity::Container {
+        PathIdentity::Container {
             runtime,
             id,
             pod: None,
         } => format!("{} {id}", runtime.name()),
-        Identity::Container {
+        PathIdentity::Container {
             runtime,
             id,
             pod: Some(Pod { uid, qos }),
         } => {
             format!("{} {id} in {} {uid}", runtime.name(), qos.name())
         }
-        Identity::Unit { name } => format!("unit {name}"),
-        Identity::Cgroup => "cgroup".to_owned(),
-        Identity::Root => "root".to_owned(),
+        PathIdentity::Unit { name } => format!("unit {name}"),
+        PathIdentity::Cgroup => "cgroup".to_owned(),
+        PathIdentity::Root => "root".to_owned(),
     }
 }
 

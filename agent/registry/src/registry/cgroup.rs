@@ -1,60 +1,64 @@
 //! One cgroup of the registry.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use agent_ebpf::{CgroupKey, Counts};
-use agent_limits::limit::Intent;
 use agent_model::container::Container;
+use agent_model::limit::Intent;
 
 use crate::claim::Claim;
 use crate::life::Life;
+use crate::location::Rank;
 use crate::path::Runtime;
-use crate::place::Rank;
 
-/// Directories of one cgroup that are gone and still known: more than there are hierarchies.
+/// The number of one [`Cgroup`], never reused.
+pub(super) type Id = u64;
+
+/// How many removed directories of one cgroup are remembered: more than there are hierarchies.
 pub(super) const GONE_AT_MOST: usize = 64;
 
-/// A cgroup as people see it: the directories of one path, or of one container, in all
-/// hierarchies.
+/// A cgroup as people see it: the directories of one path or of one container in all hierarchies.
 #[derive(Debug)]
 pub struct Cgroup {
-    /// What its tasks are in.
+    /// The container, unit or cgroup that its tasks are attributed to.
     pub container: Arc<Container>,
-    /// Which container its path claims, where it is in one.
+    /// The container that its path claims, if it claims one.
     pub claim: Option<Claim>,
     /// Whether this is the container's own cgroup, not one below it.
     pub own: bool,
+    /// How much its path says about its tasks.
     pub rank: Rank,
-    /// What a container's own limits are meant to be, where whoever made it says so.
+    /// The intended limits of a container's own cgroup, if its engine has reported them.
     pub intended: Option<Arc<Intent>>,
-    /// Where it is in each hierarchy, in the order of birth.
-    pub directories: Vec<Directory>,
+    /// Its directories in the hierarchies, in the order in which they were made.
+    pub directories: Vec<CgroupDirectory>,
+    /// When the first of its directories was made.
     pub created: SystemTime,
-    /// When it was last seen alive; `None` while it is.
+    /// When the last of its directories was removed; `None` while one exists.
     pub gone: Option<SystemTime>,
-    /// Boxed: most of the living have none.
+    /// Boxed: most living cgroups have none.
     pub(super) past: Option<Box<Counts>>,
+    /// Whether it runs, and its init process.
     pub life: Life,
     /// Its first directory's path, by which the registry finds it.
     pub(super) path: String,
-    /// Whose record confirms the claim of the container that it is, or is below. What an engine of root's says of an id is not said of it where
-    /// that is another user.
+    /// The user whose record confirms the claim. An engine of root's does not name an ordinary user's container, even one
+    /// with the same id.
     pub(super) user: u32,
-    /// How often somebody looked for what confirms its claim, as the kernel's events told of it.
+    /// How often an event made the pipeline look for a confirmation of the claim.
     pub(super) looks: u8,
-    /// When the claim was last given to somebody who looks again, counted by such looks.
+    /// The call of [`super::Registry::unconfirmed`] that last returned the claim.
     pub(super) given: u64,
 }
 
 impl Cgroup {
-    /// Whether it is a container's own.
+    /// Whether it is a container's own cgroup.
     pub fn is_container(&self) -> bool {
         self.own && self.rank == Rank::Container
     }
 
-    /// Whether `agent run` made it, by its claim.
+    /// Whether its path claims a container of `agent run`.
     pub(super) fn is_own(&self) -> bool {
         let claim = self.claim.as_ref();
         claim.is_some_and(|claim| claim.runtime == Runtime::Agent)
@@ -65,27 +69,13 @@ impl Cgroup {
         self.container.confirmed == Some(true)
     }
 
-    /// The ordinary user whose container it is or is below; 0 for root's, an engine's, and what is in none.
+    /// The ordinary user who owns the container that it belongs to; 0 for root's and engines' containers, and outside of
+    /// containers.
     pub fn user(&self) -> u32 {
         self.user
     }
 
-    /// What was counted in it so far; `counts` is what the kernel side has counted in the living.
-    pub fn counted(&self, counts: &HashMap<CgroupKey, Counts>) -> Counts {
-        let living = self.directories.iter();
-        let living = living.filter_map(|directory| counts.get(&directory.key));
-        living.fold(self.past(), |mut sum, counts| {
-            sum.add(counts);
-            sum
-        })
-    }
-
-    /// What was counted in directories that are gone, and under its path before it.
-    pub fn past(&self) -> Counts {
-        self.past.as_deref().copied().unwrap_or_default()
-    }
-
-    /// The keys of its directories that are not gone.
+    /// The keys of its directories that exist.
     pub fn living(&self) -> impl Iterator<Item = CgroupKey> {
         let living = self.directories.iter().filter(|it| !it.gone);
         living.map(|directory| directory.key)
@@ -97,11 +87,11 @@ impl Cgroup {
         directories.chain([&*self.path])
     }
 
-    /// It is in one more hierarchy, in most of them by the same path.
+    /// Adds its directory in one more hierarchy. Directories with the same path share the text.
     pub(super) fn add_directory(&mut self, key: CgroupKey, path: &str) {
         let mut known = self.directories.iter().map(|directory| &directory.path);
         let known = known.find(|known| ***known == *path).cloned();
-        let directory = Directory {
+        let directory = CgroupDirectory {
             key,
             path: known.unwrap_or_else(|| path.into()),
             gone: false,
@@ -111,9 +101,9 @@ impl Cgroup {
         self.directories.push(directory);
     }
 
-    /// Forgets the oldest of the directories that are gone, where one path is made and removed in
-    /// one hierarchy again and again while it stays in another.
-    pub(super) fn forget_directories(&mut self) -> Vec<Directory> {
+    /// Forgets the oldest removed directories if there are too many: a program may make and remove one path in one
+    /// hierarchy again and again while it exists in another.
+    pub(super) fn forget_directories(&mut self) -> Vec<CgroupDirectory> {
         let gone = self.directories.iter().filter(|directory| directory.gone);
         let mut surplus = gone.count().saturating_sub(GONE_AT_MOST);
         let mut forgotten = Vec::new();
@@ -131,9 +121,12 @@ impl Cgroup {
 
 /// A cgroup's directory in one hierarchy.
 #[derive(Clone, Debug)]
-pub struct Directory {
+pub struct CgroupDirectory {
+    /// Its hierarchy and id.
     pub key: CgroupKey,
+    /// Its path from the hierarchy's root.
     pub path: Arc<str>,
+    /// Whether the kernel has removed it.
     pub gone: bool,
     pub(super) populated: bool,
 }

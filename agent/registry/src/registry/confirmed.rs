@@ -1,4 +1,4 @@
-//! Claims that are confirmed: from then on a container has its id, its name and all of its cgroups.
+//! Confirmed claims: a confirmed container has its id, its name and all of its cgroups.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -7,16 +7,16 @@ use std::sync::Arc;
 use agent_ebpf::Task;
 use agent_model::container::Container;
 
-use super::names::call;
+use super::names::set_name;
 use super::{Cgroup, Id, Registry};
 use crate::claim::{Claim, Confirmation};
-use crate::place::short;
+use crate::location::short;
 
-/// How often the kernel's events make somebody look for what confirms one claim.
+/// How often events make the pipeline look for a confirmation of one claim.
 const LOOKS_AT_MOST: u8 = 8;
 
 impl Registry {
-    /// Whether nobody looked yet for what confirms the claim of the living cgroup at `path`; from now on somebody did.
+    /// Whether nobody has looked for a confirmation of the cgroup at `path`. Marks it as looked for.
     pub fn is_new_claim(&mut self, path: &str) -> bool {
         let Some(id) = self.by_path.get(path) else {
             return true;
@@ -29,7 +29,7 @@ impl Registry {
         })
     }
 
-    /// At most `most` claims of living cgroups that nobody looked for yet; from now on somebody did.
+    /// At most `most` claims of living cgroups for which nobody has looked for a confirmation. Marks them as looked for.
     pub fn new_claims(&mut self, most: usize) -> Vec<Claim> {
         let cgroups = self.cgroups.values_mut();
         let new = cgroups.filter(|it| it.is_container() && it.gone.is_none() && it.looks == 0);
@@ -40,7 +40,7 @@ impl Registry {
         claims.collect()
     }
 
-    /// At most `most` claims of living cgroups that nobody has confirmed: those that were not given for the longest time,
+    /// At most `most` unconfirmed claims of living cgroups: those that this method has not returned for the longest time,
     /// the youngest first.
     pub fn unconfirmed(&mut self, most: usize) -> Vec<Claim> {
         self.given += 1;
@@ -57,8 +57,8 @@ impl Registry {
         given.collect()
     }
 
-    /// The claim of the container that the task is in, where nobody has confirmed it. It is given a few times only: who
-    /// executes one program after the other makes nobody read files for each.
+    /// The claim of the container that the task is in, if it is unconfirmed. The registry returns it eight times at most,
+    /// so that a container that executes many programs does not make the pipeline read files for each.
     pub fn claim_of(&mut self, task: &Task) -> Option<Claim> {
         let container = self.locate(task).container()?;
         let id = self.by_path.get(&container.cgroup)?;
@@ -70,18 +70,18 @@ impl Registry {
         cgroup.claim.clone()
     }
 
-    /// How many living containers are confirmed, and how many only claimed.
+    /// How many living containers are confirmed, and how many are not.
     pub fn confirmed_sizes(&self) -> (usize, usize) {
         let confirmed = self.containers().filter(|it| it.is_confirmed()).count();
         (confirmed, self.containers().count() - confirmed)
     }
 
-    /// Claims hold: the cgroups that are there and claim no other id are the containers'.
+    /// Confirms claims. The confirmed cgroups that exist and claim the same id become the containers'.
     pub fn confirm(&mut self, confirmations: impl IntoIterator<Item = Confirmation>) {
         let mut changed: HashMap<String, (Arc<Container>, u32)> = HashMap::new();
         for confirmation in confirmations {
             if let Some(main) = self.gather(&confirmation)
-                && let Some((cgroup, container)) = self.called(main, confirmation)
+                && let Some((cgroup, container)) = self.identified(main, confirmation)
                 && container != *cgroup.container
             {
                 let user = cgroup.user;
@@ -91,7 +91,7 @@ impl Registry {
         if changed.is_empty() {
             return;
         }
-        // The dead at these paths were other containers'.
+        // Removed cgroups at these paths were other containers'.
         let living = self.cgroups.values_mut().filter(|it| it.gone.is_none());
         for cgroup in living.filter(|it| it.claim.is_some()) {
             if let Some((container, user)) = changed.get(&cgroup.container.cgroup) {
@@ -101,7 +101,7 @@ impl Registry {
         }
     }
 
-    /// Makes one of the cgroups that are a container's.
+    /// Joins the cgroups of a container into one, and returns it.
     fn gather(&mut self, confirmation: &Confirmation) -> Option<Id> {
         let found = confirmation.cgroups.iter();
         let found = found.filter_map(|path| self.by_path.get(path.as_str()).copied());
@@ -118,15 +118,15 @@ impl Registry {
         Some(*main)
     }
 
-    /// What a container that is confirmed goes by, with its own cgroup.
-    fn called(&mut self, main: Id, confirmation: Confirmation) -> Option<(&Cgroup, Container)> {
+    /// A confirmed container with its id, name and image, and its own cgroup.
+    fn identified(&mut self, main: Id, confirmation: Confirmation) -> Option<(&Cgroup, Container)> {
         let cgroup = self.cgroups.get_mut(&main)?;
         cgroup.user = confirmation.user;
-        let (told, intended) = if cgroup.is_own() || cgroup.user != 0 {
+        let (named, intended) = if cgroup.is_own() || cgroup.user != 0 {
             (confirmation.named, confirmation.intended)
         } else {
-            let told = self.names.get(&confirmation.id).cloned();
-            (told, self.names.intended(&confirmation.id))
+            let named = self.names.get(&confirmation.id).cloned();
+            (named, self.names.intended(&confirmation.id))
         };
         cgroup.looks = cgroup.looks.max(1);
         cgroup.intended = intended.or(cgroup.intended.take());
@@ -136,13 +136,14 @@ impl Registry {
             container.id = confirmation.id;
             container.confirmed = Some(true);
         }
-        if let Some(named) = told {
-            call(&mut container, &named);
+        if let Some(named) = named {
+            set_name(&mut container, &named);
         }
         Some((cgroup, container))
     }
 
-    /// Moves all that is known of the cgroup `other` to `main`: they are one container's, in other hierarchies.
+    /// Moves all that the registry knows of the cgroup `other` to `main`: both are one container's, in different
+    /// hierarchies.
     fn join(&mut self, main: Id, other: Id) {
         if main == other {
             return;

@@ -1,19 +1,24 @@
-//! The dead that stay known, and which of them have series.
+//! The removed cgroups that the registry remembers, and which of them have series.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agent_ebpf::{Counts, Ending};
 
-use super::{DEAD_AT_MOST, DEAD_FOR, Id};
+use super::cgroup::Id;
 
-/// Dead cgroups that have series at most.
-pub const TOLD_AT_MOST: usize = 512;
+/// How long the registry remembers a removed cgroup.
+pub const DEAD_FOR: Duration = Duration::from_secs(15 * 60);
+/// How many removed cgroups the registry remembers.
+pub const DEAD_AT_MOST: usize = 4096;
 
-/// Whose a dead cgroup was.
+/// How many removed cgroups have series.
+const WITH_SERIES_AT_MOST: usize = 512;
+
+/// Who owned a removed cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Owner {
-    /// No confirmed container's.
+pub(super) enum DeadOwner {
+    /// Nobody who is known: it belonged to no confirmed container.
     Other,
     /// An ordinary user's container.
     User(u32),
@@ -21,23 +26,23 @@ pub enum Owner {
     Root,
 }
 
-impl Owner {
+impl DeadOwner {
     const fn is_user(self) -> bool {
         matches!(self, Self::User(_))
     }
 }
 
-/// What happens so rarely that it is told of a cgroup that is gone; more is greater.
+/// What happens so rarely that a removed cgroup keeps its series for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rare {
+pub(super) enum Rare {
     /// Escapes, and processes that ended by a signal.
     Other,
     OomKill,
 }
 
 impl Rare {
-    /// The most that happened among `counts`.
-    pub fn of(counts: &Counts) -> Option<Self> {
+    /// The rarest that happened among `counts`.
+    pub(super) fn of(counts: &Counts) -> Option<Self> {
         let ended = |ending: Ending| counts.exits[ending as usize] > 0;
         let kills = counts.oom_kills + counts.oom_limit_kills;
         let others = ended(Ending::Signal) || counts.escapes.iter().any(|it| *it > 0);
@@ -49,22 +54,22 @@ impl Rare {
     }
 }
 
-/// Dead cgroups by owner, in the order of death.
+/// Removed cgroups by owner, in the order of removal.
 #[derive(Debug, Default)]
 struct Queues {
-    by: BTreeMap<Owner, VecDeque<(Instant, Id)>>,
+    by: BTreeMap<DeadOwner, VecDeque<(Instant, Id)>>,
     all: usize,
     users: usize,
 }
 
 impl Queues {
-    fn push(&mut self, owner: Owner, died: Instant, id: Id) {
+    fn push(&mut self, owner: DeadOwner, died: Instant, id: Id) {
         self.by.entry(owner).or_default().push_back((died, id));
         self.all += 1;
         self.users += usize::from(owner.is_user());
     }
 
-    fn pop(&mut self, owner: Owner) -> Option<Id> {
+    fn pop(&mut self, owner: DeadOwner) -> Option<Id> {
         let dead = self.by.get_mut(&owner)?;
         let id = dead.pop_front().map(|(_, id)| id);
         if dead.is_empty() {
@@ -85,13 +90,13 @@ impl Queues {
         self.pop(owner)
     }
 
-    /// Who gives way where there is room for `most`: plain cgroups; of users who have more than half together the one with
-    /// the most; then root.
-    fn pop_surplus(&mut self, most: usize) -> Option<(Owner, Id)> {
-        let owner = if self.by.contains_key(&Owner::Other) {
-            Owner::Other
-        } else if self.users <= most / 2 && self.by.contains_key(&Owner::Root) {
-            Owner::Root
+    /// Removes the oldest cgroup of the owner who gives way when there is room for `most`: first nobody's; then, if users
+    /// together have more than half, the user with the most; then root's.
+    fn pop_surplus(&mut self, most: usize) -> Option<(DeadOwner, Id)> {
+        let owner = if self.by.contains_key(&DeadOwner::Other) {
+            DeadOwner::Other
+        } else if self.users <= most / 2 && self.by.contains_key(&DeadOwner::Root) {
+            DeadOwner::Root
         } else {
             let users = self.by.iter().filter(|(owner, _)| owner.is_user());
             users.max_by_key(|(_, dead)| dead.len()).map(|it| *it.0)?
@@ -100,9 +105,9 @@ impl Queues {
     }
 }
 
-/// All that are dead and known.
+/// All removed cgroups that the registry remembers.
 #[derive(Debug, Default)]
-pub struct Dead {
+pub(super) struct Dead {
     /// Those that have no series.
     silent: Queues,
     /// Those that have series.
@@ -111,40 +116,40 @@ pub struct Dead {
 }
 
 impl Dead {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.silent.all + self.others.all + self.kills.all
     }
 
-    /// One died; `rare` is what happened in it. Where too many have series, the oldest lose theirs: first those without
-    /// OOM kills, then the others.
-    pub fn push(&mut self, rare: Option<Rare>, owner: Owner, died: Instant, id: Id) {
+    /// Adds a removed cgroup; `rare` is what happened in it. When too many have series, the oldest lose theirs: first those
+    /// without OOM kills, then the others.
+    pub(super) fn push(&mut self, rare: Option<Rare>, owner: DeadOwner, died: Instant, id: Id) {
         let queues = match rare {
             None => &mut self.silent,
             Some(Rare::Other) => &mut self.others,
             Some(Rare::OomKill) => &mut self.kills,
         };
         queues.push(owner, died, id);
-        while self.others.all + self.kills.all > TOLD_AT_MOST {
-            let told = if self.others.all > 0 {
+        while self.others.all + self.kills.all > WITH_SERIES_AT_MOST {
+            let with_series = if self.others.all > 0 {
                 &mut self.others
             } else {
                 &mut self.kills
             };
-            let Some((owner, id)) = told.pop_surplus(TOLD_AT_MOST) else {
+            let Some((owner, id)) = with_series.pop_surplus(WITH_SERIES_AT_MOST) else {
                 return;
             };
             self.silent.push(owner, died, id);
         }
     }
 
-    /// Those that have series.
-    pub fn told(&self) -> impl Iterator<Item = Id> {
+    /// The cgroups that have series.
+    pub(super) fn with_series(&self) -> impl Iterator<Item = Id> {
         let queues = self.kills.by.values().chain(self.others.by.values());
         queues.flatten().map(|(_, id)| *id)
     }
 
-    /// The next one that is too old, or one too many.
-    pub fn next_to_forget(&mut self, now: Instant) -> Option<Id> {
+    /// The next cgroup to forget: one that is too old, or one too many.
+    pub(super) fn next_to_forget(&mut self, now: Instant) -> Option<Id> {
         if self.silent.all > DEAD_AT_MOST {
             return self.silent.pop_surplus(DEAD_AT_MOST).map(|it| it.1);
         }
@@ -160,20 +165,20 @@ mod tests {
     #[test]
     fn of_those_with_series_oom_kills_stay_longest() {
         let (mut dead, now) = (Dead::default(), Instant::now());
-        let most = TOLD_AT_MOST as u64;
+        let most = WITH_SERIES_AT_MOST as u64;
         for id in 0..most {
-            dead.push(Some(Rare::OomKill), Owner::User(7), now, id);
+            dead.push(Some(Rare::OomKill), DeadOwner::User(7), now, id);
         }
         for id in most..3 * most {
-            dead.push(Some(Rare::Other), Owner::Root, now, id);
-            dead.push(None, Owner::Root, now, 10 * most + id);
+            dead.push(Some(Rare::Other), DeadOwner::Root, now, id);
+            dead.push(None, DeadOwner::Root, now, 10 * most + id);
         }
-        assert!(dead.told().eq(0..most));
+        assert!(dead.with_series().eq(0..most));
         // Of kills the users' have half.
         for id in 3 * most..4 * most {
-            dead.push(Some(Rare::OomKill), Owner::Root, now, id);
+            dead.push(Some(Rare::OomKill), DeadOwner::Root, now, id);
         }
-        let (users, roots): (Vec<u64>, Vec<u64>) = dead.told().partition(|id| *id < most);
+        let (users, roots): (Vec<u64>, Vec<u64>) = dead.with_series().partition(|id| *id < most);
         assert_eq!((users.len(), roots.len()), (256, 256));
         // All are known still.
         assert_eq!(dead.len() as u64, 6 * most);
@@ -212,13 +217,13 @@ mod tests {
             forgotten
         };
         let most = DEAD_AT_MOST as u64;
-        assert_eq!(push(Owner::Root, 0..10), [0_u64; 0]);
-        assert_eq!(push(Owner::User(7), 10..20), [0_u64; 0]);
+        assert_eq!(push(DeadOwner::Root, 0..10), [0_u64; 0]);
+        assert_eq!(push(DeadOwner::User(7), 10..20), [0_u64; 0]);
         // User 8 forgets its own only, however many they are.
-        let of_8 = push(Owner::User(8), 20..20 + 2 * most);
+        let of_8 = push(DeadOwner::User(8), 20..20 + 2 * most);
         assert!(of_8.iter().all(|id| *id >= 20));
         // Root has the other half, and all that users do not have.
-        let of_root = push(Owner::Root, 100_000..100_000 + 2 * most);
+        let of_root = push(DeadOwner::Root, 100_000..100_000 + 2 * most);
         assert!(of_root.iter().filter(|id| **id < 10).count() == 10);
         assert!(of_root.iter().all(|id| !(10..20).contains(id)));
         assert_eq!(dead.len(), DEAD_AT_MOST);

@@ -1,26 +1,31 @@
-//! What becomes of containers: whether something runs in them, and how their first processes began and ended.
+//! What the registry learns of containers' lives: whether they run, and how their init processes began and ended.
 
 use agent_ebpf::{CgroupKey, Task};
 
 use super::{Cgroup, Registry, keys};
-use crate::life::{Change, Spell};
-use crate::place::Where;
+use crate::life::{EmptyPeriod, LifeChange};
+use crate::location::TaskLocation;
 
 impl Registry {
-    /// A cgroup became populated or empty at `time` (ns of CLOCK_BOOTTIME).
-    pub fn set_populated(&mut self, key: CgroupKey, populated: bool, time: u64) -> Option<Change> {
+    /// Notes that a cgroup became populated or empty at `time` (ns of CLOCK_BOOTTIME).
+    pub fn set_populated(
+        &mut self,
+        key: CgroupKey,
+        populated: bool,
+        time: u64,
+    ) -> Option<LifeChange> {
         let id = *self.by_key.get(&key)?;
         self.live(id, |cgroup| cgroup.set_populated(key, populated, time))?
     }
 
-    /// The time in which the container whose own cgroup this is is empty, and may be populated again; told once.
-    pub fn take_empty(&mut self, key: CgroupKey) -> Option<Spell> {
+    /// The current empty period of the container whose own cgroup this is, returned once.
+    pub fn take_empty(&mut self, key: CgroupKey) -> Option<EmptyPeriod> {
         let cgroup = self.cgroups.get_mut(self.by_key.get(&key)?)?;
         cgroup.life.take_empty().filter(|_| cgroup.is_container())
     }
 
-    /// The container is empty for so long that it has ended, if that is still the same time.
-    pub fn end_empty(&mut self, key: CgroupKey, spell: Spell) -> Option<Change> {
+    /// Ends the container's life, if it is still in this empty period.
+    pub fn end_empty(&mut self, key: CgroupKey, spell: EmptyPeriod) -> Option<LifeChange> {
         let id = *self.by_key.get(&key)?;
         self.live(id, |cgroup| {
             let is_same = cgroup.life.is_empty(spell);
@@ -28,16 +33,15 @@ impl Registry {
         })?
     }
 
-    /// The task is the first process of its cgroup.
+    /// Notes that the task is the init process of its cgroup.
     pub fn set_init(&mut self, task: &Task) {
         self.live_of(task, |cgroup| cgroup.life.set_init(task));
     }
 
-    /// The task was there before the probes. Whether its container has no first process yet, so
-    /// that it is this one.
+    /// Notes a task that a scan found. Returns whether it starts its container, whose init process it then is.
     pub fn set_found(&mut self, task: &Task) -> bool {
         let found = self.live_of(task, |cgroup| {
-            // Only of these hierarchies does a task say that it is in them.
+            // A task shows its cgroup in these hierarchies only.
             let hierarchies = keys(task).map(|key| key.hierarchy);
             for hierarchy in hierarchies {
                 let directories = cgroup.directories.iter_mut();
@@ -53,17 +57,17 @@ impl Registry {
         found == Some(true)
     }
 
-    /// The task has other namespaces now.
+    /// Notes that the task has other namespaces.
     pub fn set_namespaces(&mut self, task: &Task) {
         self.live_of(task, |cgroup| cgroup.life.set_namespaces(task));
     }
 
-    /// The task, a whole process, ended at `time` with this wait status.
+    /// Notes that a process ended at `time` (ns of CLOCK_BOOTTIME) with this wait status (wait(2)).
     pub fn set_exit(&mut self, task: &Task, status: u32, time: u64) {
         self.live_of(task, |cgroup| cgroup.life.set_exit(task, status, time));
     }
 
-    /// The task was killed by the OOM killer.
+    /// Notes that the OOM killer killed the task.
     pub fn set_oom_killed(&mut self, task: &Task) {
         self.live_of(task, |cgroup| cgroup.life.set_oom_killed(task));
     }
@@ -71,8 +75,8 @@ impl Registry {
     /// Changes the life of the container whose own cgroup the task is in or below.
     fn live_of<T>(&mut self, task: &Task, change: impl FnOnce(&mut Cgroup) -> T) -> Option<T> {
         let container = match self.locate(task) {
-            Where::In(container) => container,
-            Where::Host | Where::Unknown => return None,
+            TaskLocation::In(container) => container,
+            TaskLocation::Host | TaskLocation::Unknown => return None,
         };
         let id = *self.by_path.get(&container.cgroup)?;
         self.cgroups.get(&id).filter(|it| it.is_container())?;
@@ -81,14 +85,14 @@ impl Registry {
 }
 
 impl Cgroup {
-    /// Nothing is in it, as it is gone.
-    pub(super) fn end(&mut self) -> Option<Change> {
+    /// Ends its life, as it was removed.
+    pub(super) fn end(&mut self) -> Option<LifeChange> {
         let is_container = self.is_container();
         let ended = self.life.end(&self.container);
         ended.filter(|_| is_container)
     }
 
-    fn set_populated(&mut self, key: CgroupKey, populated: bool, time: u64) -> Option<Change> {
+    fn set_populated(&mut self, key: CgroupKey, populated: bool, time: u64) -> Option<LifeChange> {
         let mut directories = self.directories.iter_mut();
         directories.find(|it| it.key == key)?.populated = populated;
         if !self.is_container() {

@@ -1,78 +1,60 @@
-//! What engines say of their containers: names, images and intended limits by id, of those that exist and of
-//! those removed a little while ago, whether their cgroup is known or not.
+//! What engines report of their containers: names, images and intended limits by id. The registry remembers them for
+//! containers that exist or were removed a little while ago, whether it knows their cgroup or not.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use agent_limits::limit::Intent;
 use agent_model::container::Container;
+use agent_model::limit::Intent;
 use agent_model::text::cut;
 
 use super::{Cgroup, DEAD_FOR, Registry};
 use crate::claim::Confirmation;
+pub use crate::claim::{Named, RunState};
 
-/// Containers whose names are known at most, the removed included.
+/// How many containers' names the registry remembers, the removed included.
 pub const NAMES_AT_MOST: usize = 16_384;
 
-/// What an engine calls a container, and how it stands with it. An empty text says nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Named {
-    pub name: String,
-    pub image: String,
-    pub run: Run,
-}
-
-/// Whether a container runs, as its engine said last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Run {
-    #[default]
-    Unsaid,
-    /// It was made, and never started.
-    Never,
-    Started,
-    Ended,
-}
-
-/// What an engine tells.
+/// What an engine reports. Containers are named by their full ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// A container, by its full id, is called so from now on.
+pub enum EngineMessage {
+    /// A container has this name, image and state.
     Named(String, Named),
-    /// A container that was named is meant to have these limits from now on.
+    /// A container that was named has these intended limits.
     Intended(String, Arc<Intent>),
-    /// A container runs, and these cgroups are its own.
+    /// A container runs, and these are its own cgroups.
     Confirmed(Confirmation),
-    /// Its first process has ended.
+    /// A container's init process has ended.
     Ended(String),
-    /// It was removed.
+    /// The engine removed a container.
     Removed(String),
-    /// These are all that there are.
+    /// All containers that the engine has.
     All(Vec<(String, Named)>),
 }
 
 /// Names by id.
 #[derive(Debug, Default)]
-pub(super) struct Names {
-    by_id: HashMap<String, Entry>,
+pub(super) struct EngineNames {
+    by_id: HashMap<String, NamedEntry>,
     /// In the order of removal.
     removed: VecDeque<(Instant, String)>,
     refused: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct NamedEntry {
     named: Named,
     intended: Option<Arc<Intent>>,
     removed: Option<Instant>,
 }
 
-impl Names {
-    pub fn get(&self, id: &str) -> Option<&Named> {
+impl EngineNames {
+    pub(super) fn get(&self, id: &str) -> Option<&Named> {
         Some(&self.by_id.get(cut(id))?.named)
     }
 
-    pub fn intended(&self, id: &str) -> Option<Arc<Intent>> {
+    pub(super) fn intended(&self, id: &str) -> Option<Arc<Intent>> {
         self.by_id.get(cut(id))?.intended.clone()
     }
 
@@ -82,7 +64,7 @@ impl Names {
         }
     }
 
-    /// Whether that is news.
+    /// Sets a name, and returns whether it differs from the one before.
     fn set(&mut self, id: &str, named: Named, now: Instant) -> bool {
         let id = cut(id);
         let named = Named {
@@ -93,20 +75,20 @@ impl Names {
         if let Some(entry) = self.by_id.get_mut(id) {
             entry.removed = None;
             let run = match named.run {
-                Run::Unsaid => entry.named.run,
-                said => said,
+                RunState::Unreported => entry.named.run,
+                reported => reported,
             };
             let named = Named { run, ..named };
-            let is_news = entry.named != named;
+            let differs = entry.named != named;
             entry.named = named;
-            return is_news;
+            return differs;
         }
         self.forget(now);
         if self.by_id.len() >= NAMES_AT_MOST {
             self.refused += 1;
             return false;
         }
-        let entry = Entry {
+        let entry = NamedEntry {
             named,
             intended: None,
             removed: None,
@@ -117,7 +99,7 @@ impl Names {
 
     fn end(&mut self, id: &str) {
         if let Some(entry) = self.by_id.get_mut(cut(id)) {
-            entry.named.run = Run::Ended;
+            entry.named.run = RunState::Ended;
         }
     }
 
@@ -131,7 +113,7 @@ impl Names {
         }
     }
 
-    /// What is not in the list was removed.
+    /// Marks the containers that are not in the list as removed.
     fn remove_others(&mut self, all: &[(String, Named)], now: Instant) {
         let all: HashSet<&str> = all.iter().map(|(id, _)| cut(id)).collect();
         let known = self.by_id.keys();
@@ -141,14 +123,14 @@ impl Names {
         }
     }
 
-    /// Forgets what was removed long ago, and the oldest of it where there is no room for one more.
+    /// Forgets containers that were removed long ago, and the oldest removed ones when there is no room for one more.
     fn forget(&mut self, now: Instant) {
         while let Some((removed, id)) = self.removed.front() {
             let is_old = now.duration_since(*removed) >= DEAD_FOR;
             if !is_old && self.by_id.len() < NAMES_AT_MOST && self.removed.len() < NAMES_AT_MOST {
                 return;
             }
-            // What an engine named again was not removed then.
+            // The engine may have named it again since.
             let entry = self.by_id.get(id);
             if entry.is_some_and(|entry| entry.removed == Some(*removed)) {
                 self.by_id.remove(id);
@@ -159,34 +141,34 @@ impl Names {
 }
 
 impl Registry {
-    /// An engine says what its containers are called: those that are confirmed, living or dead, get
-    /// the name at once, others when they are.
-    pub fn tell(&mut self, told: Told, now: Instant) {
-        match told {
-            Told::Named(id, named) => {
+    /// Applies an engine's message. Confirmed containers, living or removed, get a name at once; the others get it when
+    /// they are confirmed.
+    pub fn apply(&mut self, message: EngineMessage, now: Instant) {
+        match message {
+            EngineMessage::Named(id, named) => {
                 if self.names.set(&id, named, now) {
-                    self.call(|container| container.id == id);
+                    self.set_names(|container| container.id == id);
                 }
             }
-            Told::Intended(id, intent) => {
+            EngineMessage::Intended(id, intent) => {
                 self.names.intend(&id, &intent);
                 self.intend(&id, &intent);
             }
-            Told::Confirmed(confirmation) => self.confirm([confirmation]),
-            Told::Ended(id) => self.names.end(&id),
-            Told::Removed(id) => self.names.remove(&id, now),
-            Told::All(all) => {
+            EngineMessage::Confirmed(confirmation) => self.confirm([confirmation]),
+            EngineMessage::Ended(id) => self.names.end(&id),
+            EngineMessage::Removed(id) => self.names.remove(&id, now),
+            EngineMessage::All(all) => {
                 self.names.remove_others(&all, now);
                 for (id, named) in all {
                     self.names.set(&id, named, now);
                 }
-                self.call(|_| true);
+                self.set_names(|_| true);
             }
         }
         self.names.forget(now);
     }
 
-    /// Gives the container, if it is there and confirmed, the limits that it is meant to have.
+    /// Sets the intended limits of the container, if it is known and confirmed.
     fn intend(&mut self, id: &str, intent: &Arc<Intent>) {
         for cgroup in self.cgroups.values_mut() {
             if cgroup.is_container() && is_engines(cgroup) && cgroup.container.id == id {
@@ -195,8 +177,8 @@ impl Registry {
         }
     }
 
-    /// Gives those of the confirmed containers that are `concerned` the names that are known.
-    fn call(&mut self, concerned: impl Fn(&Container) -> bool) {
+    /// Gives the confirmed containers that `concerned` selects the names that the engine reported.
+    fn set_names(&mut self, concerned: impl Fn(&Container) -> bool) {
         let users: HashSet<String> = {
             let users = self.cgroups.values().filter(|it| it.user != 0);
             users.map(|it| it.container.cgroup.clone()).collect()
@@ -205,62 +187,63 @@ impl Registry {
         let cgroups = cgroups.filter(|it| !users.contains(&it.container.cgroup));
         for cgroup in cgroups.filter(|cgroup| concerned(&cgroup.container)) {
             if let Some(named) = self.names.get(&cgroup.container.id)
-                && !is_called(&cgroup.container, named)
+                && !has_name(&cgroup.container, named)
             {
-                call(Arc::make_mut(&mut cgroup.container), named);
+                set_name(Arc::make_mut(&mut cgroup.container), named);
             }
         }
     }
 
-    /// Whether an engine has the container with this id, running or not; `None` where none said so.
-    pub fn is_had(&self, id: &str) -> Option<bool> {
+    /// Whether an engine has the container with this id, running or not; `None` if no engine reported it.
+    pub fn engine_has(&self, id: &str) -> Option<bool> {
         let entry = self.names.by_id.get(cut(id))?;
         Some(entry.removed.is_none())
     }
 
-    /// Containers that an engine has and that do not run, of which no cgroup is known, not even as one that is gone: by id.
+    /// Containers by id that an engine has, that do not run, and of which the registry knows no cgroup, not even a removed
+    /// one.
     pub fn without_cgroup(&self) -> Vec<(&str, &Named)> {
         let own = self.all().filter(|it| it.is_container());
         let known: HashSet<&str> = own.map(|it| &*it.container.id).collect();
         let had = self.names.by_id.iter();
         let had = had.filter(|(id, entry)| {
-            let is_idle = matches!(entry.named.run, Run::Never | Run::Ended);
+            let is_idle = matches!(entry.named.run, RunState::Never | RunState::Ended);
             is_idle && entry.removed.is_none() && !known.contains(&***id)
         });
         had.map(|(id, entry)| (&**id, &entry.named)).collect()
     }
 
-    /// How many containers have a name by their engine, those removed a while ago included.
+    /// How many containers an engine has named, those removed a while ago included.
     pub fn named(&self) -> usize {
         self.names.by_id.len()
     }
 
-    /// How many names found no room.
+    /// How many names the registry had no room for.
     pub fn names_refused(&self) -> u64 {
         self.names.refused
     }
 }
 
-/// Whether an engine's answer, not our own state or a user's record, is what names it.
+/// Whether an engine of root's names it, not the state of `agent run` or a user's record.
 fn is_engines(cgroup: &Cgroup) -> bool {
     cgroup.is_confirmed() && !cgroup.is_own() && cgroup.user == 0
 }
 
-/// Gives a container the name that its engine gave it.
-pub(super) fn call(container: &mut Container, named: &Named) {
-    for (text, said) in [
+/// Gives a container the name and image that its engine reported.
+pub(super) fn set_name(container: &mut Container, named: &Named) {
+    for (text, reported) in [
         (&mut container.name, &named.name),
         (&mut container.image, &named.image),
     ] {
-        if !said.is_empty() {
-            cut(said).clone_into(text);
+        if !reported.is_empty() {
+            cut(reported).clone_into(text);
         }
     }
 }
 
-fn is_called(container: &Container, named: &Named) -> bool {
-    let says = |text: &str, said: &str| said.is_empty() || text == said;
-    says(&container.name, &named.name) && says(&container.image, &named.image)
+fn has_name(container: &Container, named: &Named) -> bool {
+    let is_set = |text: &str, reported: &str| reported.is_empty() || text == reported;
+    is_set(&container.name, &named.name) && is_set(&container.image, &named.image)
 }
 
 #[cfg(test)]

@@ -1,19 +1,19 @@
-//! Whose each namespace is, by the first processes of containers: a setns looks it up, and there may be as many as a container
-//! can make.
+//! The container that owns each namespace: an index by the namespaces of containers' init processes. Each setns looks its
+//! namespaces up here.
 
 use std::sync::Arc;
 
-use agent_ebpf::Namespaces;
+use agent_ebpf::NamespaceInodes;
 use agent_model::container::Container;
 
 use super::{Cgroup, Id, Numbered, Registry};
 
-/// Namespaces, by index among the ten and inode, with the cgroups whose first process is there.
+/// The cgroups whose init process is in a namespace, by the namespace's index among the ten and its inode.
 #[derive(Debug, Default)]
-pub(super) struct Owners(Numbered<(usize, u32), Vec<Id>>);
+pub(super) struct NamespaceOwners(Numbered<(usize, u32), Vec<Id>>);
 
-impl Owners {
-    fn set(&mut self, id: Id, before: Option<Namespaces>, after: Option<Namespaces>) {
+impl NamespaceOwners {
+    fn set(&mut self, id: Id, before: Option<NamespaceInodes>, after: Option<NamespaceInodes>) {
         if before == after {
             return;
         }
@@ -33,17 +33,17 @@ impl Owners {
     }
 }
 
-fn keys(namespaces: &Namespaces) -> impl Iterator<Item = (usize, u32)> {
+fn keys(namespaces: &NamespaceInodes) -> impl Iterator<Item = (usize, u32)> {
     let namespaces = namespaces.iter().copied().enumerate();
     namespaces.filter(|(_, inode)| *inode != 0)
 }
 
-/// Where the first process of a cgroup is, while it runs.
-fn namespaces(cgroup: &Cgroup, host: &Namespaces) -> Option<Namespaces> {
+/// The namespaces of a cgroup's init process while the container runs, but for the host's.
+fn namespaces(cgroup: &Cgroup, host: &NamespaceInodes) -> Option<NamespaceInodes> {
     let init = cgroup.life.init();
     let init = init.filter(|_| cgroup.is_container() && cgroup.life.running())?;
     let mut namespaces = init.namespaces;
-    // The host's are nobody's: most containers are in some.
+    // Most containers are in some namespaces of the host, which no container owns.
     for (own, host) in namespaces.iter_mut().zip(host) {
         if own == host {
             *own = 0;
@@ -53,7 +53,7 @@ fn namespaces(cgroup: &Cgroup, host: &Namespaces) -> Option<Namespaces> {
 }
 
 impl Registry {
-    /// Changes what is known of a cgroup's life.
+    /// Changes a cgroup's life, and keeps the index of namespaces up to date.
     pub(super) fn live<T>(&mut self, id: Id, change: impl FnOnce(&mut Cgroup) -> T) -> Option<T> {
         let cgroup = self.cgroups.get_mut(&id)?;
         let before = namespaces(cgroup, &self.host);
@@ -63,16 +63,16 @@ impl Registry {
         Some(changed)
     }
 
-    /// A cgroup that became a part of another is on its own no more.
+    /// Removes the namespaces of a cgroup that becomes a part of another.
     pub(super) fn forget_life(&mut self, id: Id, cgroup: &Cgroup) {
         let before = namespaces(cgroup, &self.host);
         self.owners.set(id, before, None);
     }
 
-    /// The container whose first process is in this namespace, by its index among the ten
-    /// (`agent_ebpf::Namespace`) and its inode; of several the one that was there first.
+    /// The container whose init process is in this namespace, given by its index among the ten (`agent_ebpf::Namespace`)
+    /// and its inode. If there are several, the one whose init process is the oldest.
     ///
-    /// A namespace whose number is given out again has no such process: it is nobody's then.
+    /// When the kernel reuses an inode number, the new namespace has no owner until an init process is in it.
     pub fn owner(&self, namespace: usize, inode: u32) -> Option<&Arc<Container>> {
         let ids = self.owners.0.get(&(namespace, inode))?.iter();
         let owners = ids.filter_map(|id| {

@@ -1,22 +1,26 @@
-//! How the registry's room is shared out, so that nobody who may make cgroups leaves none for others.
+//! The shares of the registry's room, so that nobody who may make cgroups can fill all of it.
 
 use std::collections::HashMap;
 
-use super::DIRECTORIES_AT_MOST;
 use crate::claim::Claim;
 
-/// Directories below one cgroup of the top, and below one container's cgroup, at most. A user's cgroups are all below
-/// `user.slice`, or below what was given to that user.
+/// How many directories of cgroups the registry knows, the removed included. A test has a smaller bound, which it fills
+/// in a second.
+pub const DIRECTORIES_AT_MOST: usize = 1 << if cfg!(test) { 15 } else { 18 };
+
+/// How many directories the registry knows below one top-level cgroup. A user's cgroups are all below `user.slice`, or
+/// below a cgroup that was delegated to that user.
 const TOP_AT_MOST: usize = DIRECTORIES_AT_MOST / 4 * 3;
+/// How many directories the registry knows below one container's cgroup.
 const CONTAINER_AT_MOST: usize = DIRECTORIES_AT_MOST / 8;
 
-/// How many directories there are, by where they are.
+/// How many directories there are below each cgroup that has a share.
 #[derive(Debug, Default)]
-pub struct Directories(HashMap<String, usize>);
+pub(super) struct DirectoryShares(HashMap<String, usize>);
 
-impl Directories {
-    /// Counts one more at `path`; false where it has no room.
-    pub fn add(&mut self, path: &str) -> bool {
+impl DirectoryShares {
+    /// Counts one more directory at `path`; false if its share is full.
+    pub(super) fn add(&mut self, path: &str) -> bool {
         let shares = shares(path);
         let mut all = shares.iter().flatten();
         if all.any(|(at, most)| self.0.get(at).is_some_and(|it| it >= most)) {
@@ -28,7 +32,7 @@ impl Directories {
         true
     }
 
-    pub fn remove(&mut self, path: &str) {
+    pub(super) fn remove(&mut self, path: &str) {
         for (at, _) in shares(path).into_iter().flatten() {
             let left = self.0.get_mut(&at).map(|count| {
                 *count = count.saturating_sub(1);
@@ -41,33 +45,34 @@ impl Directories {
     }
 }
 
-/// The cgroups above `path` that have shares, and how large those are.
+/// The cgroups above `path` that have shares, and their sizes.
 fn shares(path: &str) -> [Option<(String, usize)>; 2] {
     let top = path.trim_start_matches('/').split('/').next();
-    // No container is at the top by its name alone.
+    // A top-level name alone claims no container.
     let top = top.map(|top| (top.to_owned(), TOP_AT_MOST));
     let container = Claim::of(path).filter(|claim| claim.cgroup != path);
     let container = container.map(|claim| (claim.cgroup, CONTAINER_AT_MOST));
     [top, container]
 }
 
-/// Whose is a place that is lent.
+/// Who uses an entry of the kernel's maps that others may need more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Borrower {
-    /// Nobody's who is known.
+    /// A cgroup of no confirmed container.
     Unconfirmed,
+    /// A container of this ordinary user.
     User(u32),
     /// A cgroup below a container of root's, whose own cgroup has this id.
     Below(u64),
 }
 
 impl Borrower {
-    /// A number that no other has.
+    /// A number that differs from every other borrower's.
     pub fn number(self) -> u64 {
         match self {
             Self::Unconfirmed => u64::MAX,
             Self::User(user) => user.into(),
-            // An id counts the cgroups that a hierarchy ever had.
+            // An id is less than the number of cgroups that a hierarchy ever had, so the sum does not overflow into `MAX`.
             Self::Below(id) => id.saturating_add(1 << 32),
         }
     }
@@ -79,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_share_is_what_is_below_the_top_and_below_a_container() {
-        let mut directories = Directories::default();
+        let mut directories = DirectoryShares::default();
         let below = |number: usize| format!("/a/agent/web/{number}");
         assert!((0..CONTAINER_AT_MOST).all(|number| directories.add(&below(number))));
         assert!(!directories.add("/a/agent/web/more"));

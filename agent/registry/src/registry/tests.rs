@@ -1,16 +1,18 @@
 //! What the registry knows, told by hand.
 
+mod counted;
 mod shares;
-mod subtree;
 
-use agent_model::container::{Action, ContainerKind};
+use agent_model::container::{ContainerAction, ContainerKind};
 
 use super::cgroup::GONE_AT_MOST;
+use std::time::Duration;
+
 use super::*;
 use crate::claim::{Claim, Confirmation};
 
 const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b59";
-const HOST: Namespaces = [1; agent_ebpf::NAMESPACES];
+const HOST: NamespaceInodes = [1; agent_ebpf::NAMESPACES];
 const MEMORY: u32 = 4;
 const PIDS: u32 = 8;
 const NET: usize = agent_ebpf::Namespace::Net as usize;
@@ -64,12 +66,12 @@ fn docker() -> Registry {
 
 fn name(registry: &Registry, task: &Task) -> String {
     match registry.locate(task) {
-        Where::In(container) => container.name.clone(),
+        TaskLocation::In(container) => container.name.clone(),
         other => format!("{other:?}"),
     }
 }
 
-fn remove(registry: &mut Registry, key: CgroupKey) -> Option<Change> {
+fn remove(registry: &mut Registry, key: CgroupKey) -> Option<LifeChange> {
     registry.remove(key, &Counts::default(), Instant::now())
 }
 
@@ -95,7 +97,7 @@ fn a_container_is_found_in_any_hierarchy() {
 fn it_starts_with_the_first_directory_and_stops_with_the_last() {
     let mut registry = docker();
     let start = registry.set_populated(key(MEMORY, 20), true, 100).unwrap();
-    assert_eq!((start.action, start.exit), (Action::Start, None));
+    assert_eq!((start.action, start.exit), (ContainerAction::Start, None));
     assert_eq!(registry.set_populated(key(PIDS, 30), true, 101), None);
     registry.set_init(&task(5, 20, 30));
     registry.set_init(&task(6, 20, 30));
@@ -107,7 +109,7 @@ fn it_starts_with_the_first_directory_and_stops_with_the_last() {
     let exit = stop.exit.unwrap();
     assert_eq!(
         (stop.action, stop.container.id.as_str()),
-        (Action::Stop, ID)
+        (ContainerAction::Stop, ID)
     );
     assert_eq!(
         (exit.code, exit.signal, exit.oom_killed, exit.duration_ms),
@@ -119,20 +121,20 @@ fn it_starts_with_the_first_directory_and_stops_with_the_last() {
             .set_populated(key(PIDS, 30), true, 300)
             .unwrap()
             .action,
-        Action::Start
+        ContainerAction::Start
     );
     assert_eq!(registry.set_populated(key(PIDS, 30), false, 301), None);
     let spell = registry.take_empty(key(PIDS, 30)).unwrap();
     let stop = registry.end_empty(key(PIDS, 30), spell).unwrap();
-    assert_eq!((stop.action, stop.exit), (Action::Stop, None));
+    assert_eq!((stop.action, stop.exit), (ContainerAction::Stop, None));
 }
 
-/// Those of an engine that come before the first process does.
+/// Those of an engine that come before the init process does.
 #[test]
 fn helpers_are_no_life_of_their_own() {
     let mut registry = docker();
     let start = registry.set_populated(key(MEMORY, 20), true, 100).unwrap();
-    assert_eq!(start.action, Action::Start);
+    assert_eq!(start.action, ContainerAction::Start);
     assert_eq!(registry.set_populated(key(MEMORY, 20), false, 200), None);
     let spell = registry.take_empty(key(MEMORY, 20)).unwrap();
     assert_eq!(registry.take_empty(key(PIDS, 30)), None);
@@ -142,13 +144,13 @@ fn helpers_are_no_life_of_their_own() {
     // With it, the end is the end.
     registry.set_init(&task(5, 20, 30));
     let stop = registry.set_populated(key(PIDS, 30), false, 400).unwrap();
-    assert_eq!(stop.action, Action::Stop);
+    assert_eq!(stop.action, ContainerAction::Stop);
     // And so is the removal without it.
     registry.set_populated(key(PIDS, 30), true, 500);
     assert_eq!(registry.set_populated(key(PIDS, 30), false, 600), None);
     assert_eq!(remove(&mut registry, key(PIDS, 30)), None);
     let stop = remove(&mut registry, key(MEMORY, 20)).unwrap();
-    assert_eq!(stop.action, Action::Stop);
+    assert_eq!(stop.action, ContainerAction::Stop);
 }
 
 #[test]
@@ -158,7 +160,7 @@ fn a_removed_directory_is_an_empty_one() {
     registry.set_init(&task(5, 20, 30));
     assert_eq!(
         remove(&mut registry, key(MEMORY, 20)).unwrap().action,
-        Action::Stop
+        ContainerAction::Stop
     );
     assert_eq!(remove(&mut registry, key(PIDS, 30)), None);
 }
@@ -229,7 +231,7 @@ fn another_path_with_the_same_id_is_another_container() {
     let stop = registry.set_populated(key(MEMORY, 22), false, 102).unwrap();
     assert_eq!(
         (stop.action, stop.container.cgroup.as_str()),
-        (Action::Stop, forged.as_str())
+        (ContainerAction::Stop, forged.as_str())
     );
     registry.set_populated(key(MEMORY, 22), true, 103);
     registry.set_init(&task(5, 22, 1));
@@ -367,7 +369,7 @@ fn what_was_found_runs_and_its_oldest_process_is_the_first() {
     );
     assert_eq!(registry.set_populated(key(MEMORY, 20), false, 200), None);
     let stop = registry.set_populated(key(PIDS, 30), false, 201);
-    assert_eq!(stop.unwrap().action, Action::Stop);
+    assert_eq!(stop.unwrap().action, ContainerAction::Stop);
 }
 
 #[test]

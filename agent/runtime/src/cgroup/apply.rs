@@ -1,19 +1,39 @@
 //! Writing limits, and reading each back.
 
 use std::io;
+use std::path::PathBuf;
 
+use agent_host::cgroup_files::{CgroupFile, controller_of, files_of, limits_of};
 use agent_host::control::Control;
-use agent_host::hierarchy::Version;
-use agent_limits::limit::{Evidence, File, Form, Held, Kind, Numbers, Value};
 use agent_limits::limits::passing;
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Held, Kind, Value};
 use rustix::io::Errno;
 
 use super::place::{Place, Way};
+use super::range::{out_of_range, refusal};
 use super::wanted::Wanted;
 use super::{Error, Note, enable};
 
+/// A limit that was set: one link after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// What is limited.
+    pub kind: Kind,
+    /// What was asked for.
+    pub intended: Value,
+    /// The version of the hierarchy that has the file.
+    pub version: Version,
+    /// The file that holds the limit.
+    pub file: PathBuf,
+    /// The text that was written.
+    pub written: String,
+    /// What the kernel says that the file holds.
+    pub read_back: Held,
+}
+
 /// The directories of one cgroup, each with the hierarchy it is in.
-pub struct Limiter<'a> {
+pub(super) struct Limiter<'a> {
     pub made: &'a [(Place, Way)],
     pub page: u64,
     pub swap_implied: bool,
@@ -21,7 +41,7 @@ pub struct Limiter<'a> {
 
 impl Limiter<'_> {
     /// Writes all limits, in the order they stand in.
-    pub fn apply(&self, wanted: &Wanted) -> Result<(Vec<Evidence>, Vec<Note>), Error> {
+    pub(super) fn apply(&self, wanted: &Wanted) -> Result<(Vec<Evidence>, Vec<Note>), Error> {
         let mut evidence = Vec::new();
         let mut notes = Vec::new();
         for (kind, value) in &wanted.limits {
@@ -46,13 +66,14 @@ impl Limiter<'_> {
 
     fn limit(&self, kind: Kind, value: &Value) -> Result<Vec<Evidence>, Error> {
         let name = format!("--{}", kind.flag());
-        let controller = &kind.row().controller;
-        let (version, cgroup) = self.cgroup_with(&name, controller.v1, controller.v2)?;
-        let files = kind.files(version);
+        let controllers = [Version::V1, Version::V2].map(|version| controller_of(kind, version));
+        let (version, cgroup) = self.cgroup_with(&name, controllers)?;
+        // The period of a quota is written before the quota.
+        let files: Vec<_> = files_of(kind, version).rev().collect();
         if files.is_empty() {
             let has_v1 = version == Version::V1;
             let (found, wanted) = if has_v1 { ("v1", "v2") } else { ("v2", "v1") };
-            let controller = controller.v1.to_owned();
+            let controller = controllers[0].to_owned();
             return Err(Error::Version {
                 name,
                 controller,
@@ -60,12 +81,12 @@ impl Limiter<'_> {
                 found,
             });
         }
-        let set = |file: &File| set(cgroup, kind, *file, value, self.page);
-        files.iter().map(set).collect()
+        let set = |file| set(cgroup, kind, file, value, self.page);
+        files.into_iter().map(set).collect()
     }
 
     /// The directory in the hierarchy that has a controller, which goes by two names.
-    fn cgroup_with(&self, name: &str, v1: &str, v2: &str) -> Result<(Version, &Control), Error> {
+    fn cgroup_with(&self, name: &str, [v1, v2]: [&str; 2]) -> Result<(Version, &Control), Error> {
         let in_hierarchy = |version, controller: &str| {
             self.made
                 .iter()
@@ -114,7 +135,7 @@ impl Limiter<'_> {
     fn write_as_it_is(&self, file: &str, text: &str) -> Result<(), Error> {
         let name = format!("linux.resources.unified {file:?}");
         let controller = file.split('.').next().unwrap_or(file);
-        let (version, cgroup) = self.cgroup_with(&name, controller, controller)?;
+        let (version, cgroup) = self.cgroup_with(&name, [controller; 2])?;
         if version == Version::V1 {
             return Err(Error::Version {
                 name,
@@ -143,59 +164,42 @@ impl Limiter<'_> {
 fn set(
     cgroup: &Control,
     kind: Kind,
-    file: File,
+    file: &CgroupFile,
     value: &Value,
     page: u64,
 ) -> Result<Evidence, Error> {
     let name = format!("--{}", kind.flag());
-    let device = value.device();
-    let written = file.form.write(value).ok_or_else(|| Error::Range {
-        name: name.clone(),
-        value: value.to_string(),
-        wanted: kind.row().wanted.to_owned(),
-    })?;
-    // Both are the kernel's word for no limit, and each version knows its own only.
-    let written = match (cgroup.version, written.as_str()) {
-        (Version::V2, "-1") => "max".to_owned(),
-        _ => written,
-    };
-    let text = exchange(cgroup, &name, file.name, &written, kind.row().refusal)?;
-    let read_back = file.form.read(&text, device);
-    let intended = file
-        .form
-        .read(&written, device)
-        .map(|held| file.form.kept(held, page));
-    let read_back = match read_back {
-        Some(held) if Some(&held) == intended.as_ref() && takes_effect(cgroup, file, &held) => held,
-        _ => {
-            return Err(Error::Kept {
-                name,
-                file: cgroup.path.join(file.name),
-                written,
-                kept: text.trim().to_owned(),
-            });
-        }
-    };
-    Ok(Evidence {
-        kind,
-        intended: value.clone(),
-        version: cgroup.version,
-        file: cgroup.path.join(file.name),
-        written,
-        read_back,
-    })
+    let written = file.write(kind, value);
+    let written = written.ok_or_else(|| out_of_range(kind, &value.to_string()))?;
+    let text = exchange(cgroup, &name, file.name, &written, refusal(kind))?;
+    let held = |text: &str| file.held(kind, text.as_bytes(), value.device());
+    let intended = held(&written).map(|held| file.kept(held, page));
+    let read_back = held(&text).filter(|held| Some(held) == intended.as_ref());
+    match read_back.filter(|held| takes_effect(cgroup, kind, file, held)) {
+        Some(read_back) => Ok(Evidence {
+            kind,
+            intended: value.clone(),
+            version: cgroup.version,
+            file: cgroup.path.join(file.name),
+            written,
+            read_back,
+        }),
+        None => Err(Error::Kept {
+            name,
+            file: cgroup.path.join(file.name),
+            written,
+            kept: text.trim().to_owned(),
+        }),
+    }
 }
 
 /// v2 keeps CPUs and nodes that the cgroup above does not have, and uses others in their stead.
-fn takes_effect(cgroup: &Control, file: File, held: &Held) -> bool {
-    if cgroup.version == Version::V1 || file.form != Form::Numbers {
+fn takes_effect(cgroup: &Control, kind: Kind, file: &CgroupFile, held: &Held) -> bool {
+    let Some(name) = file.in_effect.filter(|_| file.version == Version::V2) else {
         return true;
-    }
-    let effective = cgroup
-        .read(&format!("{}.effective", file.name))
-        .unwrap_or_default();
-    let effective = Numbers::parse(effective.trim()).map(Held::Numbers);
-    effective.as_ref() == Some(held)
+    };
+    let effective = cgroup.read(name).unwrap_or_default();
+    file.held(kind, effective.as_bytes(), None).as_ref() == Some(held)
 }
 
 /// What to do where the kernel has no file for a limit of swap.
@@ -213,7 +217,8 @@ fn exchange(
     match cgroup.exchange(file, text) {
         Ok(read) => read.map_err(Error::io(&path)),
         Err(source) => {
-            let missing = match Kind::MemorySwap.is_in(file) {
+            let limits = limits_of(file, cgroup.version);
+            let missing = match limits.contains(&Kind::MemorySwap) {
                 true => NO_SWAP_COUNTED,
                 false => "; leave it out",
             };
@@ -224,7 +229,7 @@ fn exchange(
 
 fn refused(
     name: &str,
-    file: std::path::PathBuf,
+    file: PathBuf,
     (text, [missing, refusal]): (&str, [&'static str; 2]),
     source: io::Error,
 ) -> Error {

@@ -4,13 +4,14 @@
 use std::os::fd::BorrowedFd;
 
 use agent_host::control::{PROCESSES, TASKS};
-use agent_host::hierarchy::Version;
 use agent_host::system::page_size;
+use agent_model::hierarchy::Version;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
+use super::apply::Limiter;
 use super::ground::Ground;
 use super::place::Place;
-use super::{Cgroup, Error, Note, Wanted, devices, names};
+use super::{Cgroup, Error, Note, Wanted, devices, enable, names};
 
 /// A cgroup that is there in v2, where that is mounted, and in no hierarchy of v1 yet. Dropped, nothing of it stays.
 #[derive(Debug)]
@@ -67,8 +68,7 @@ impl<'a> Begun<'a> {
             notes: Vec::new(),
             is_whole: false,
         };
-        let notes = begun.cgroup.make(v2, &begun.names, &wanted, swap_implied)?;
-        begun.notes.extend(notes);
+        begun.make(v2, &wanted)?;
         devices::apply(&begun.cgroup.made, rules)?;
         Ok(begun)
     }
@@ -111,12 +111,30 @@ impl<'a> Begun<'a> {
             return Ok(());
         }
         let places = std::mem::take(&mut self.places);
-        let notes = self
-            .cgroup
-            .make(places, &self.names, &self.wanted, self.swap_implied)?;
-        self.notes.extend(notes);
+        let wanted = std::mem::take(&mut self.wanted);
+        self.make(places, &wanted)?;
         devices::apply(&self.cgroup.made, self.devices)?;
         self.is_whole = true;
+        Ok(())
+    }
+
+    /// Makes it in these hierarchies, with what is to be limited there.
+    fn make(&mut self, places: Vec<Place>, wanted: &Wanted) -> Result<(), Error> {
+        for place in places {
+            let way = place.make(&self.names)?;
+            if place.version == Version::V2 {
+                enable::usual(&way);
+            }
+            self.cgroup.add(place, way, &self.names);
+        }
+        let limiter = Limiter {
+            made: &self.cgroup.made,
+            page: page_size(),
+            swap_implied: self.swap_implied,
+        };
+        let (evidence, notes) = limiter.apply(wanted)?;
+        self.cgroup.evidence.extend(evidence);
+        self.notes.extend(notes);
         Ok(())
     }
 

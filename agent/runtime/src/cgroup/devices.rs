@@ -4,9 +4,9 @@
 
 use std::io::Write as _;
 
-use agent_host::cgroup::Limit;
 use agent_host::control::Control;
-use agent_host::hierarchy::Version;
+use agent_model::hierarchy::Version;
+use agent_model::limit::Limit;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use rustix::fs::OFlags;
 
@@ -49,7 +49,7 @@ impl Access {
 }
 
 /// Limits a container to these rules.
-pub fn apply(made: &[(Place, Way)], rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
+pub(super) fn apply(made: &[(Place, Way)], rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
     let rules = rules.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     // An ordinary user's containers are in a user namespace, where the kernel lets nobody make or mount a device.
     if rules.is_empty() || made.iter().all(|(place, _)| place.user) {

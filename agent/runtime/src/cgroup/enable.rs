@@ -10,7 +10,7 @@ const FILE: &str = "cgroup.subtree_control";
 const USUAL: [&str; 5] = ["cpu", "memory", "pids", "io", "cpuset"];
 
 /// Passes on what there is, where the cgroups are ours.
-pub fn usual(way: &Way) {
+pub(super) fn usual(way: &Way) {
     let ours = way.cgroups.iter().skip(way.others);
     let above = way.cgroups.len().saturating_sub(way.others + 1);
     for cgroup in ours.take(above) {
@@ -27,13 +27,13 @@ pub fn usual(way: &Way) {
 }
 
 /// Whether a cgroup has any of what those below it are to be given.
-pub fn is_useful(cgroup: &Control) -> bool {
+pub(super) fn is_useful(cgroup: &Control) -> bool {
     let there = cgroup.read("cgroup.controllers").unwrap_or_default();
     there.split_whitespace().any(|name| USUAL.contains(&name))
 }
 
 /// Takes all controllers from the cgroups below, as far as these let it.
-pub fn none(cgroup: &Control) {
+pub(super) fn none(cgroup: &Control) {
     let passed = cgroup.read(FILE).unwrap_or_default();
     for name in passed.split_whitespace() {
         let _ = cgroup.write(FILE, &format!("-{name}"));
@@ -41,13 +41,13 @@ pub fn none(cgroup: &Control) {
 }
 
 /// Whether the base itself does not have a controller: nobody but who made it can give it one.
-pub fn lacks(base: &Control, controller: &str) -> bool {
+pub(super) fn lacks(base: &Control, controller: &str) -> bool {
     let there = base.read("cgroup.controllers").unwrap_or_default();
     !there.split_whitespace().any(|name| name == controller)
 }
 
 /// The highest file on the way to the cgroup in which `controller` is missing.
-pub fn missing(way: &Way, controller: &str) -> Option<std::path::PathBuf> {
+pub(super) fn missing(way: &Way, controller: &str) -> Option<std::path::PathBuf> {
     let (_, above) = way.cgroups.split_last()?;
     let lacks = |cgroup: &&Control| {
         let passed = cgroup.read(FILE).unwrap_or_default();

@@ -3,25 +3,24 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use agent_host::cgroup::Limit;
 use agent_host::hierarchy::{Hierarchies, Mounted};
 use agent_host::membership::Membership;
-use agent_limits::limit::bound::{Bound, Bounds, Standing, Unknown};
-use agent_limits::limit::chain::{Chain, Link};
-use agent_limits::limit::{Held, Kind};
+use agent_limits::limit::bound::Standing;
+use agent_limits::limit::chain::Chain;
 use agent_limits::limits::Limits;
+use agent_model::limit::{Bound, Bounds, Held, Kind, Limit, Link, Unknown};
 use agent_model::text::error_line;
 
 /// A limit that would hold no more, or may not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Escape {
+pub(super) enum Escape {
     Left(Bound),
     Unknown(Unknown),
 }
 
 /// The first of the limits that a process is under that would not hold for one in a new cgroup below `target`. A limit
 /// that cannot be read, here or there, may be one. `most_tasks` is the limit of tasks that the new cgroup itself will have.
-pub fn find(
+pub(super) fn find(
     hierarchies: &Hierarchies,
     v2: &Mounted,
     bounds: &Bounds,
@@ -45,7 +44,7 @@ pub fn find(
                 return Some(Escape::Unknown(Unknown { kind, why }));
             }
         };
-        let holds = |chain: &Chain| matches!(bound.standing(chain), Standing::Holds(_));
+        let holds = |chain: &Chain| matches!(chain.standing(bound), Standing::Holds(_));
         let left = !holds(&there)
             && (bound.kind != Kind::Pids || !holds(&with_usual(there, &new, &most_tasks)));
         left.then(|| Escape::Left(bound.clone()))

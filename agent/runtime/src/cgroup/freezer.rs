@@ -1,7 +1,7 @@
 //! What stops all that is in a cgroup and below it: one freezer for each version.
 
 use agent_host::control::Control;
-use agent_host::hierarchy::Version;
+use agent_model::hierarchy::Version;
 
 use super::place::Place;
 
@@ -56,21 +56,21 @@ const FREEZERS: [Freezer; 2] = [
 ];
 
 /// Stops what is in it. A cgroup without the file of a freezer is not stopped by that one.
-pub fn freeze(cgroup: &Control) {
+pub(super) fn freeze(cgroup: &Control) {
     for freezer in &FREEZERS {
         let _ = cgroup.write(freezer.file, freezer.frozen);
     }
 }
 
 /// Lets go what is in it, where no cgroup above stops that.
-pub fn thaw(cgroup: &Control) {
+pub(super) fn thaw(cgroup: &Control) {
     for freezer in &FREEZERS {
         let _ = cgroup.write(freezer.file, freezer.thawed);
     }
 }
 
 /// What lets go what is in it, where that is stopped.
-pub fn how_to_thaw(place: &Place, cgroup: &Control) -> Option<&'static str> {
+pub(super) fn how_to_thaw(place: &Place, cgroup: &Control) -> Option<&'static str> {
     let freezers = FREEZERS.iter().filter(|freezer| (freezer.is_in)(place));
     let mut signs = freezers.flat_map(|freezer| freezer.signs);
     let shows = |sign: &&Sign| {

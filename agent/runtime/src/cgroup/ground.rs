@@ -6,11 +6,12 @@ use std::path::Path;
 
 use agent_host::control::Control;
 use agent_host::faults::{Guard, guarded};
-use agent_host::hierarchy::{Hierarchies, Mounted, Version};
+use agent_host::hierarchy::{Hierarchies, Mounted};
 use agent_host::launch;
 use agent_host::membership::Membership;
-use agent_limits::limit::bound::Bounds;
 use agent_limits::limits::bounds;
+use agent_model::hierarchy::Version;
+use agent_model::limit::Bounds;
 
 use super::place::{AGENT, Place};
 use super::scope::Scope;
@@ -21,6 +22,7 @@ use crate::cgroup::enable;
 /// detached supervisor closes all that it has from its caller.
 #[derive(Clone, Debug)]
 pub struct Ground {
+    /// The hierarchies of the host.
     pub hierarchies: Hierarchies,
     /// Empty where nothing is delegated to an ordinary user.
     bases: Vec<Base>,
@@ -303,7 +305,7 @@ impl Base {
 }
 
 /// Whether this process is an ordinary user's, or has root's number in a user namespace only.
-pub fn is_user() -> bool {
+pub(super) fn is_user() -> bool {
     !rustix::process::geteuid().is_root() || launch::is_in_user_namespace()
 }
 

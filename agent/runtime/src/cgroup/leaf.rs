@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 
 use agent_host::control::{Control, PROCESSES};
-use agent_host::hierarchy::{Hierarchies, Version};
+use agent_host::hierarchy::Hierarchies;
+use agent_model::hierarchy::Version;
 use rustix::io::Errno;
 use rustix::process::getpid;
 

@@ -4,20 +4,21 @@ use std::io;
 use std::path::Path;
 
 use agent_host::control::Control;
-use agent_host::hierarchy::{Mounted, Version};
+use agent_host::hierarchy::Mounted;
+use agent_model::hierarchy::Version;
 use rustix::io::Errno;
 
 use super::Error;
 
 /// The cgroup in which those of `agent run` are.
-pub const AGENT: &str = "agent";
+pub(super) const AGENT: &str = "agent";
 
 /// Others may remove a parent that is empty, before the child is made.
 const TRIES: usize = 100;
 
 /// A hierarchy, and the cgroup in it that is there already.
 #[derive(Debug)]
-pub struct Place {
+pub(super) struct Place {
     pub version: Version,
     pub controllers: Vec<String>,
     pub base: Control,
@@ -34,7 +35,7 @@ pub struct Place {
 
 /// A cgroup that was made, and those above it that may be told to give it controllers.
 #[derive(Debug)]
-pub struct Way {
+pub(super) struct Way {
     /// From the base to the cgroup.
     pub cgroups: Vec<Control>,
     /// How many of the first of them are others'.
@@ -43,7 +44,7 @@ pub struct Way {
 
 impl Place {
     /// The cgroup at `path` in a hierarchy, whose directory is this.
-    pub fn at(mounted: &Mounted, path: &str, directory: &Path) -> Result<Self, Error> {
+    pub(super) fn at(mounted: &Mounted, path: &str, directory: &Path) -> Result<Self, Error> {
         let base = Control::open(mounted.version, directory);
         Ok(Self {
             version: mounted.version,
@@ -56,12 +57,12 @@ impl Place {
         })
     }
 
-    pub fn has(&self, controller: &str) -> bool {
+    pub(super) fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|name| name == controller)
     }
 
     /// Makes the cgroup with these names below one another, and those above it that are missing.
-    pub fn make(&self, names: &[&str]) -> Result<Way, Error> {
+    pub(super) fn make(&self, names: &[&str]) -> Result<Way, Error> {
         for _ in 0..TRIES {
             match self.try_make(names) {
                 Err(Error::Io { source, .. })
@@ -73,7 +74,7 @@ impl Place {
     }
 
     /// The way to the cgroup with these names below one another; none where it is not there.
-    pub fn find(&self, names: &[&str]) -> Result<Option<Way>, Error> {
+    pub(super) fn find(&self, names: &[&str]) -> Result<Option<Way>, Error> {
         let base = self.base.again().map_err(Error::io(&self.base.path))?;
         let mut cgroups = vec![base];
         for name in names {

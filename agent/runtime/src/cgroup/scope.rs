@@ -12,8 +12,8 @@ use agent_host::launch;
 use agent_host::membership::Membership;
 use agent_host::path::with_parents;
 use agent_host::process::Process;
-use agent_limits::limit::bound::Bounds;
 use agent_limits::limits::bounds;
+use agent_model::limit::Bounds;
 
 use super::Error;
 use super::escape::{self, Escape};
@@ -36,14 +36,14 @@ const MANAGER: [&str; 3] = [
 
 /// A scope that this process is in.
 #[derive(Debug)]
-pub struct Scope {
+pub(super) struct Scope {
     /// Its cgroup's path in v2.
     pub path: String,
 }
 
 /// Why this process is not put into one.
 #[derive(Debug)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// Controllers are on v1, and systemd delegates none of those.
     Version,
     NoManager,
@@ -55,7 +55,11 @@ pub enum Refusal {
 
 impl Scope {
     /// Asks the user's systemd for a scope, and waits until this process, which is under these limits, is in it.
-    pub fn ask(hierarchies: &Hierarchies, v2: &Mounted, bounds: &Bounds) -> Result<Self, Refusal> {
+    pub(super) fn ask(
+        hierarchies: &Hierarchies,
+        v2: &Mounted,
+        bounds: &Bounds,
+    ) -> Result<Self, Refusal> {
         if hierarchies.layout() != Layout::V2 {
             return Err(Refusal::Version);
         }
@@ -91,7 +95,7 @@ impl Scope {
 
 /// Sees to it that this process may make others in the cgroup `target`, where it may not yet: cgroups(7) wants the nearest
 /// cgroup above both to be the user's.
-pub fn approach(hierarchies: &Hierarchies, v2: &Mounted, target: &str) -> Result<(), Error> {
+pub(super) fn approach(hierarchies: &Hierarchies, v2: &Mounted, target: &str) -> Result<(), Error> {
     let membership = Membership::own(hierarchies.root())?;
     let own = membership.path(v2).unwrap_or("/");
     if is_within_reach(hierarchies, v2, own, target) {

@@ -1,7 +1,7 @@
 //! Cgroups in which no process gets on: whoever joins them waits without end.
 
 use agent_host::control::Control;
-use agent_host::hierarchy::Version;
+use agent_model::hierarchy::Version;
 
 use super::{Cgroup, Error, freezer};
 

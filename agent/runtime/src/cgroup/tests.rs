@@ -1,8 +1,9 @@
 //! On a tree that looks like a host's: the kernel's own files are tested by `tests/tests/run_limits`.
 
 use agent_host::fixture::tree;
-use agent_limits::limit::Kind;
+use agent_model::limit::Kind;
 
+use super::apply::Limiter;
 use super::*;
 
 #[test]

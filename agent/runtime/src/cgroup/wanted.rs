@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use agent_host::cgroup::Limit;
-use agent_limits::limit::{Device, Kind, Numbers, Value};
+use agent_host::cgroup_files::controller_of;
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Device, Kind, Limit, Numbers, Value};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
-use super::Error;
+use super::range::{check, out_of_range};
+use super::{Error, unified};
 
 /// Of a period, where none is given: the kernel's own.
 const USUAL_PERIOD: u64 = 100_000;
@@ -14,6 +16,7 @@ const USUAL_PERIOD: u64 = 100_000;
 /// The limits, in the order in which they are to be written, and what else is to be written to files of v2.
 #[derive(Debug, Default)]
 pub struct Wanted {
+    /// Each limit, with its value.
     pub limits: Vec<(Kind, Value)>,
     /// Files of v2, and the text for each.
     pub files: BTreeMap<String, String>,
@@ -71,7 +74,7 @@ impl Wanted {
         let of_file = |file: &str| is(file.split('.').next().unwrap_or(file));
         let limits = self
             .limits
-            .extract_if(.., |(kind, _)| is(kind.row().controller.v1));
+            .extract_if(.., |(kind, _)| is(controller_of(*kind, Version::V1)));
         let files = self.files.extract_if(.., |file, _| of_file(file));
         Self {
             limits: limits.collect(),
@@ -145,24 +148,15 @@ impl Wanted {
         Ok(())
     }
 
-    /// What `unified` of the spec has: limits that have a name of v2 only are known ones here, on v1 too where it can.
-    fn add_file(&mut self, file: &str, text: &str) -> Result<(), Error> {
-        let known = match file {
-            "memory.high" => Some((Kind::MemoryHigh, Value::Amount as fn(Limit) -> Value)),
-            _ => None,
-        };
-        if let Some((kind, value)) = known {
-            let limit = amount(text).ok_or_else(|| out_of_range(kind, text))?;
-            self.limits.push((kind, value(limit)));
-        } else if file == "cpu.weight" {
-            let weight = text
-                .parse()
-                .map_err(|_| out_of_range(Kind::CpuWeight, text))?;
-            self.limits.push((Kind::CpuWeight, Value::Weight(weight)));
-        } else if is_file(file) {
-            self.files.insert(file.to_owned(), text.to_owned());
+    /// What `unified` of the spec has: limits that OCI has no other member for are known ones here, on v1 too where it can.
+    fn add_file(&mut self, name: &str, text: &str) -> Result<(), Error> {
+        if let Some(kind) = unified::limit(name) {
+            let value = unified::value(kind, text).ok_or_else(|| out_of_range(kind, text))?;
+            self.limits.push((kind, value));
+        } else if is_file(name) {
+            self.files.insert(name.to_owned(), text.to_owned());
         } else {
-            let name = format!("unified {file:?}");
+            let name = format!("unified {name:?}");
             return Err(Error::Unsupported { name });
         }
         Ok(())
@@ -183,13 +177,6 @@ fn signed(number: Option<i64>) -> Option<Limit> {
     }
 }
 
-fn amount(text: &str) -> Option<Limit> {
-    match text {
-        "max" => Some(Limit::Max),
-        text => text.parse().ok().map(Limit::Value),
-    }
-}
-
 fn rate(kind: Kind, device: &LinuxThrottleDevice) -> Result<Value, Error> {
     let number =
         |number: i64| u32::try_from(number).map_err(|_| out_of_range(kind, &number.to_string()));
@@ -200,46 +187,6 @@ fn rate(kind: Kind, device: &LinuxThrottleDevice) -> Result<Value, Error> {
         },
         limit: Limit::Value(device.rate()),
     })
-}
-
-/// Whether a kernel takes it. What it would only round or clamp is not what was asked for either.
-fn check(kind: Kind, value: &Value, page: u64) -> Result<(), Error> {
-    let is_iops = matches!(kind, Kind::ReadIops | Kind::WriteIops);
-    let fits = match value {
-        Value::Amount(Limit::Value(number)) if kind == Kind::Pids => *number >= 1,
-        Value::Amount(Limit::Value(bytes)) => *bytes >= page,
-        Value::Swap {
-            memory,
-            both: Limit::Value(both),
-            ..
-        } => both >= memory,
-        Value::Amount(Limit::Max) | Value::Swap { .. } => true,
-        Value::Quota { quota, period } => {
-            let enough = !matches!(quota, Limit::Value(..1000));
-            enough && (1000..=1_000_000).contains(period)
-        }
-        Value::Shares(shares) => (2..=262_144).contains(shares),
-        Value::Weight(weight) => (1..=10_000).contains(weight),
-        Value::Numbers(numbers) => !numbers.is_empty(),
-        Value::Rate {
-            limit: Limit::Value(rate),
-            ..
-        } => *rate >= 1 && !(is_iops && *rate > u64::from(u32::MAX)),
-        Value::Rate { .. } => true,
-    };
-    if fits {
-        Ok(())
-    } else {
-        Err(out_of_range(kind, &value.to_string()))
-    }
-}
-
-fn out_of_range(kind: Kind, value: &str) -> Error {
-    Error::Range {
-        name: format!("--{}", kind.flag()),
-        value: value.to_owned(),
-        wanted: kind.row().wanted.to_owned(),
-    }
 }
 
 /// What a bundle may ask for and is not known here: an error rather than a limit that is not applied.

@@ -1,5 +1,7 @@
-//! A container in another's pid namespace. Its first process only builds it, out of sight of those that run there; the
-//! command then enters it, as one more process enters a container that runs.
+//! Launches a container in another container's pid namespace.
+//!
+//! The init process only builds the container, and the processes of that namespace cannot see it. The command then
+//! enters the container as `agent exec` does.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -11,27 +13,26 @@ use rustix::process::Pid;
 use super::entry::{Entry, Streams};
 use super::plan::namespaces::{Join, Namespaces};
 use super::{Error, Stdio, terminal};
-use crate::seccomp;
 
 /// What is ahead when the container is built.
 #[derive(Debug)]
-pub struct Ahead {
+pub(super) struct Ahead {
     pids: Join,
     /// Whether the container is among somebody else's users, who alone have rights over the pid namespace then.
     users_first: bool,
     process: Process,
-    filters: Vec<seccomp::Program>,
+    filters: Vec<agent_seccomp::FilterProgram>,
     /// None where they are a terminal of the container's.
     streams: Option<Streams>,
 }
 
 impl Ahead {
     /// With what the process that builds is to have as its streams.
-    pub fn new(
+    pub(super) fn new(
         pids: Join,
         namespaces: &Namespaces,
         process: &Process,
-        filters: &[seccomp::Program],
+        filters: &[agent_seccomp::FilterProgram],
         stdio: Stdio,
     ) -> Result<(Stdio, Self), Error> {
         let again = |file: &OwnedFd| {
@@ -69,7 +70,7 @@ impl Ahead {
     }
 
     /// The way into the container that the process `built` is in.
-    pub fn entry(self, built: Pid, controller: Option<OwnedFd>) -> Result<Entry, Error> {
+    pub(super) fn entry(self, built: Pid, controller: Option<OwnedFd>) -> Result<Entry, Error> {
         let built = Pinned::open(built.as_raw_nonzero().get())
             .ok_or_else(|| Error::step("join", "the container", Errno::SRCH))?;
         let (kinds, root) = agent_host::launch::surroundings(&built)?;

@@ -1,4 +1,4 @@
-//! What a launch is told of cgroups.
+//! The cgroups that a launch uses.
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;

@@ -1,5 +1,7 @@
-//! What the launcher and the new process tell each other, over a pair of sockets that keeps messages apart. That the
-//! other side is closed is a message too: the launcher has died, or the command runs.
+//! The protocol between the launcher and the new process, over a pair of sockets that keeps messages apart.
+//!
+//! Nothing between clone and exec allocates, so a message has a fixed form. A closed socket is a message too: the
+//! launcher has died, or the command runs.
 
 use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
@@ -14,41 +16,41 @@ use rustix::net::{
 };
 use rustix::process::Pid;
 
-/// Of a subject's text, in a message.
+/// The longest text of a subject in a message.
 const TEXT_BYTES: usize = 1024;
-/// Kind, step, number of the error.
+/// The bytes of the kind, the step and the number of the error.
 const HEAD_BYTES: usize = 6;
-/// Of cgroups that a new process is given: v1 has fewer hierarchies.
+/// The most cgroups that a new process is given. v1 has fewer hierarchies.
 const MOST_CGROUPS: usize = 32;
 
-/// What the launcher says.
+/// A message of the launcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Word {
+pub(super) enum LauncherMessage {
     /// The user namespace has its maps.
     Mapped = b'm',
     /// Cgroups and network are ready.
     Go = b'g',
 }
 
-/// What the new process says.
+/// A message of the new process.
 #[derive(Debug)]
-pub enum Report {
-    /// A step failed: its place in the plan's table, why, and what it was about.
+pub(super) enum ChildReport {
+    /// A step failed: its index in the table, the error, and the subject.
     Failed {
         step: u8,
         errno: Errno,
         subject: String,
     },
-    /// The container's terminal.
+    /// The controller of the container's terminal.
     Terminal(OwnedFd),
-    /// A process, whose pid is the host's number.
+    /// A process, with its pid as the host counts.
     Born { pid: Pid, pidfd: OwnedFd },
-    /// It has come to where the launcher is to die.
+    /// The process has come to the step at which the launcher is to die.
     Fault,
-    /// The container is there, and is to be entered.
+    /// The container is built, and the command may enter it.
     Built,
-    /// It has closed its side: the command runs, or it was killed.
+    /// The process has closed its side: the command runs, or the process was killed.
     Closed,
 }
 
@@ -58,56 +60,59 @@ const FAULT: u8 = b'X';
 const BORN: u8 = b'B';
 const BUILT: u8 = b'C';
 
-/// One side.
+/// One side of the protocol.
 #[derive(Debug)]
-pub struct Channel(End);
+pub(super) struct Channel(ChannelEnd);
 
 #[derive(Debug)]
-enum End {
+enum ChannelEnd {
     Socket(OwnedFd),
-    /// That of a process which is to have no descriptor: it reports, and nobody answers.
+    /// The side of a process that may have no descriptor. It reports through shared memory, and gets no answer.
     Shared(Shared),
 }
 
-/// The launcher's side, and the new process's.
-pub fn pair() -> Result<(Channel, Channel), Errno> {
+/// Returns the launcher's side, and the new process's.
+pub(super) fn pair() -> Result<(Channel, Channel), Errno> {
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
         SocketFlags::CLOEXEC,
         None,
     )?;
-    Ok((Channel(End::Socket(ours)), Channel(End::Socket(theirs))))
+    Ok((
+        Channel(ChannelEnd::Socket(ours)),
+        Channel(ChannelEnd::Socket(theirs)),
+    ))
 }
 
 impl Channel {
-    pub const fn shared(shared: Shared) -> Self {
-        Self(End::Shared(shared))
+    pub(super) const fn shared(shared: Shared) -> Self {
+        Self(ChannelEnd::Shared(shared))
     }
 
     fn socket(&self) -> Result<&OwnedFd, Errno> {
         match &self.0 {
-            End::Socket(socket) => Ok(socket),
-            End::Shared(_) => Err(Errno::NOTSOCK),
+            ChannelEnd::Socket(socket) => Ok(socket),
+            ChannelEnd::Shared(_) => Err(Errno::NOTSOCK),
         }
     }
 
-    /// What can be read when the other side has said something, or is gone.
-    pub fn descriptor(&self) -> Result<BorrowedFd<'_>, Errno> {
+    /// Returns a descriptor that is readable when the other side has sent a message, or has closed its side.
+    pub(super) fn descriptor(&self) -> Result<BorrowedFd<'_>, Errno> {
         self.socket().map(|socket| socket.as_fd())
     }
 
-    pub fn say(&self, word: Word) -> Result<(), Errno> {
+    pub(super) fn say(&self, word: LauncherMessage) -> Result<(), Errno> {
         send(self.socket()?, &[word as u8], SendFlags::NOSIGNAL).map(drop)
     }
 
-    /// Says [`Word::Go`], with the files `tasks` of the cgroups of v1 that the new process is to join.
-    pub fn say_go(&self, tasks: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-        self.give(&[Word::Go as u8], tasks)
+    /// Sends [`LauncherMessage::Go`] with the files `tasks` of the cgroups of v1 that the new process joins.
+    pub(super) fn say_go(&self, tasks: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        self.give(&[LauncherMessage::Go as u8], tasks)
     }
 
-    /// Waits for [`Word::Go`], and hands each file that comes with it to `join`.
-    pub fn wait_for_go(
+    /// Waits for [`LauncherMessage::Go`], and passes each file that comes with it to `join`.
+    pub(super) fn wait_for_go(
         &self,
         mut join: impl FnMut(OwnedFd) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
@@ -125,7 +130,7 @@ impl Channel {
         };
         match said {
             _ if length == 0 => return Err(Errno::PIPE),
-            [word] if word == Word::Go as u8 => {}
+            [word] if word == LauncherMessage::Go as u8 => {}
             _ => return Err(Errno::PROTO),
         }
         for message in ancillary.drain() {
@@ -138,8 +143,8 @@ impl Channel {
         Ok(())
     }
 
-    /// Waits for a word; EPIPE where the launcher is gone.
-    pub fn wait_for(&self, word: Word) -> Result<(), Errno> {
+    /// Waits for a message. Returns EPIPE where the launcher has died.
+    pub(super) fn wait_for(&self, word: LauncherMessage) -> Result<(), Errno> {
         let mut said = [0u8];
         loop {
             match rustix::io::read(self.socket()?, &mut said) {
@@ -152,11 +157,11 @@ impl Channel {
         }
     }
 
-    /// Nobody is left to be told where this fails.
-    pub fn fail(&self, step: u8, errno: Errno, subject: &CStr) {
+    /// Reports a failed step. Where this fails, no launcher is left to read it.
+    pub(super) fn fail(&self, step: u8, errno: Errno, subject: &CStr) {
         let socket = match &self.0 {
-            End::Socket(socket) => socket,
-            End::Shared(shared) => return shared.fail(step, errno, subject),
+            ChannelEnd::Socket(socket) => socket,
+            ChannelEnd::Shared(shared) => return shared.fail(step, errno, subject),
         };
         let mut message = [0u8; HEAD_BYTES + TEXT_BYTES];
         let text = subject.to_bytes();
@@ -173,14 +178,14 @@ impl Channel {
         let _ = rustix::io::write(socket, message.get(..length).unwrap_or(&message));
     }
 
-    /// Lets the launcher die; comes back when it is dead.
-    pub fn fault(&self) {
+    /// Asks the launcher to die, for a test, and returns when it is dead.
+    pub(super) fn fault(&self) {
         match &self.0 {
-            End::Socket(socket) => {
+            ChannelEnd::Socket(socket) => {
                 let _ = rustix::io::write(socket, &[FAULT; HEAD_BYTES]);
-                let _ = self.wait_for(Word::Go);
+                let _ = self.wait_for(LauncherMessage::Go);
             }
-            End::Shared(shared) => {
+            ChannelEnd::Shared(shared) => {
                 shared.fault();
                 while !shared.launcher_died() {
                     std::hint::spin_loop();
@@ -189,25 +194,25 @@ impl Channel {
         }
     }
 
-    /// Says that the container is there; comes back when the launcher is gone.
-    pub fn built(&self) {
-        if let End::Socket(socket) = &self.0 {
+    /// Reports that the container is built, and returns when the launcher is gone.
+    pub(super) fn built(&self) {
+        if let ChannelEnd::Socket(socket) = &self.0 {
             let _ = rustix::io::write(socket, &[BUILT; HEAD_BYTES]);
-            let _ = self.wait_for(Word::Go);
+            let _ = self.wait_for(LauncherMessage::Go);
         }
     }
 
-    pub fn give_terminal(&self, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
+    pub(super) fn give_terminal(&self, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
         self.give(&[TERMINAL; HEAD_BYTES], &[terminal])
     }
 
-    /// Tells of a process that was made for the other side.
-    pub fn give_birth(&self, pid: Pid, pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+    /// Sends a process that was made for the other side.
+    pub(super) fn give_birth(&self, pid: Pid, pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
         let [a, b, c, d] = pid.as_raw_nonzero().get().to_ne_bytes();
         self.give(&[BORN, 0, a, b, c, d], &[pidfd])
     }
 
-    /// Sends a message with descriptors; E2BIG where they are too many.
+    /// Sends a message with descriptors. Returns E2BIG where there are too many.
     fn give(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_CGROUPS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -225,8 +230,8 @@ impl Channel {
         .map(drop)
     }
 
-    /// The next report.
-    pub fn hear(&self) -> Result<Report, Errno> {
+    /// Receives the next message.
+    pub(super) fn hear(&self) -> Result<ChildReport, Errno> {
         let mut message = [0u8; HEAD_BYTES + TEXT_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -242,18 +247,18 @@ impl Channel {
         };
         let message = message.get(..length).unwrap_or_default();
         match message {
-            [] => Ok(Report::Closed),
-            [FAILED, step, a, b, c, d, text @ ..] => Ok(Report::Failed {
+            [] => Ok(ChildReport::Closed),
+            [FAILED, step, a, b, c, d, text @ ..] => Ok(ChildReport::Failed {
                 step: *step,
                 errno: Errno::from_raw_os_error(i32::from_ne_bytes([*a, *b, *c, *d])),
                 subject: String::from_utf8_lossy(text).into_owned(),
             }),
-            [FAULT, ..] => Ok(Report::Fault),
-            [BUILT, ..] => Ok(Report::Built),
-            [TERMINAL, ..] => Ok(Report::Terminal(descriptor(&mut ancillary)?)),
+            [FAULT, ..] => Ok(ChildReport::Fault),
+            [BUILT, ..] => Ok(ChildReport::Built),
+            [TERMINAL, ..] => Ok(ChildReport::Terminal(descriptor(&mut ancillary)?)),
             [BORN, _, a, b, c, d] => {
                 let pid = Pid::from_raw(i32::from_ne_bytes([*a, *b, *c, *d]));
-                Ok(Report::Born {
+                Ok(ChildReport::Born {
                     pid: pid.ok_or(Errno::PROTO)?,
                     pidfd: descriptor(&mut ancillary)?,
                 })

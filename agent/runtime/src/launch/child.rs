@@ -1,4 +1,4 @@
-//! The new process, until it executes the command: a table of steps, each a few system calls. Nothing here allocates.
+//! The new process until it executes the command: a table of steps, each of a few system calls. Nothing here allocates.
 
 mod enter;
 mod execute;
@@ -20,22 +20,22 @@ use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, move_mount};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-pub use self::execute::NO_INTERPRETER;
+pub(super) use self::execute::NO_INTERPRETER;
 use super::channel::Channel;
-use super::own::Own;
+use super::own_mounts::OwnMounts;
 use super::place::Within;
-use super::plan::{Container, Plan};
+use super::plan::{ContainerPlan, Plan};
 
-/// Why a step failed, and what it was about.
+/// The error of a failed step, and its subject.
 #[derive(Clone, Copy, Debug)]
-pub struct Failure<'a> {
+pub(super) struct Failure<'a> {
     errno: Errno,
     subject: &'a CStr,
 }
 
 type Done<'a> = Result<(), Failure<'a>>;
 
-/// Says what a failed system call was about.
+/// Adds the subject to the error of a failed system call.
 trait On<T> {
     fn on(self, subject: &CStr) -> Result<T, Failure<'_>>;
 }
@@ -53,10 +53,10 @@ impl<T> On<T> for std::io::Result<T> {
     }
 }
 
-/// A step on the way from clone to exec.
+/// A step between clone and exec.
 #[derive(Clone, Copy, Debug)]
-pub struct Step {
-    /// As errors and fault points call it.
+pub(super) struct Step {
+    /// The name of the step in errors and fault points.
     pub name: &'static str,
     run: for<'a> fn(&mut Child<'a>) -> Done<'a>,
 }
@@ -67,8 +67,8 @@ impl Step {
     }
 }
 
-/// Of a container's init process.
-pub const FIRST: [Step; 25] = [
+/// The steps of a container's init process.
+pub(super) const FIRST: [Step; 25] = [
     Step::new("tie", tie),
     Step::new("memory", reaper::look),
     Step::new("map", identity::become_root),
@@ -96,18 +96,18 @@ pub const FIRST: [Step; 25] = [
     Step::new(EXEC, execute::execute),
 ];
 
-/// Of a process that only builds the container: all before the command's own.
-pub fn building() -> &'static [Step] {
+/// The steps of a process that only builds the container: all before the command's own.
+pub(super) fn building() -> &'static [Step] {
     const COMMAND: &str = "stdio";
     let end = FIRST.iter().position(|step| step.name == COMMAND);
     FIRST.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
-/// What a failed pivot_root(2) is about.
-pub const PIVOT: &str = "pivot_root";
+/// The subject of a failed pivot_root(2).
+pub(super) const PIVOT: &str = "pivot_root";
 
-/// Of a process that enters a container: what comes after the fork is done by the copy, in sight of all that run there.
-pub const ENTER: [Step; 17] = [
+/// The steps of a process that enters a container. The copy takes those after the fork, and the container can see it.
+pub(super) const ENTER: [Step; 17] = [
     Step::new("tie", tie),
     Step::new("oom-score-adj", enter::oom_score),
     Step::new("cgroup", enter::cgroups),
@@ -127,12 +127,12 @@ pub const ENTER: [Step; 17] = [
     Step::new(EXEC, execute::execute),
 ];
 
-/// Where it forks, and where it has joined the namespaces.
+/// The indices of the fork, and of the step after which all namespaces are joined.
 const FORK: usize = 13;
 const JOINED: usize = 4;
 
-/// The same with the fork too early, which is what `entry`, the guard, guards against.
-pub const ENTER_EARLY: [Step; 17] = {
+/// The same steps with an early fork, which the guard `entry` guards against. Only tests use it.
+pub(super) const ENTER_EARLY: [Step; 17] = {
     let mut steps = ENTER;
     let mut at = FORK;
     while at > JOINED {
@@ -143,24 +143,24 @@ pub const ENTER_EARLY: [Step; 17] = {
     steps
 };
 
-/// The step whose failure is the command's.
-pub const EXEC: &str = "exec";
+/// The name of the step whose failure is the command's.
+pub(super) const EXEC: &str = "exec";
 
-/// What the steps share.
-pub struct Child<'a> {
+/// The state that the steps share.
+pub(super) struct Child<'a> {
     last: &'a Last,
     plan: &'a Plan<'a>,
-    container: Option<&'a Container<'a>>,
+    container: Option<&'a ContainerPlan<'a>>,
     channel: Channel,
     /// The container's root.
     root: Option<BorrowedFd<'a>>,
-    /// Its mounts, while those of the host can be reached.
-    own: Option<Own>,
+    /// The container's mounts, while the host's can be reached.
+    own: Option<OwnMounts>,
     /// The container's own `/proc`, as the launcher mounted it.
     proc: Option<OwnedFd>,
-    /// What is mounted at `/proc` and `/sys`.
+    /// The mounts at `/proc` and `/sys`.
     kernels: [Option<OwnedFd>; hide::KERNELS_COUNT],
-    /// Where the settings of interfaces are, where some are wanted.
+    /// The directory with the settings of interfaces, where the order sets some.
     interfaces: [Option<OwnedFd>; settings::INTERFACES_COUNT],
     dev: Option<OwnedFd>,
     terminals: Option<OwnedFd>,
@@ -168,15 +168,15 @@ pub struct Child<'a> {
     hierarchies: Option<OwnedFd>,
     /// The container's side of its terminal.
     terminal: Option<OwnedFd>,
-    /// What a reaper is to leave.
+    /// The memory that a reaper gives back (agent_sys::forget).
     memory: Option<Memory>,
 }
 
-/// Does all of the plan. It never returns.
-pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
+/// Takes all steps of the plan, and never returns.
+pub(super) fn run(plan: &Plan<'_>, steps: &'static [Step], channel: Channel) -> ! {
     finish(|last| {
         let mut child = Child::new(plan, channel, last);
-        for (index, step) in plan.steps.iter().enumerate() {
+        for (index, step) in steps.iter().enumerate() {
             if plan.fault == Some(index) {
                 child.channel.fault();
             }
@@ -196,7 +196,7 @@ pub fn run(plan: &Plan<'_>, channel: Channel) -> ! {
     })
 }
 
-/// Nobody sees it: the launcher has the failure itself.
+/// Ends the process. Its exit status does not matter, because the launcher has the failure itself.
 const FAILED: u8 = 125;
 
 impl<'a> Child<'a> {
@@ -219,7 +219,7 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// Of what the steps have opened, the channel stays.
+    /// Closes all that the steps have opened, except the channel.
     fn drop_descriptors(&mut self) {
         (self.root, self.proc, self.dev) = (None, None, None);
         self.kernels = [const { None }; hide::KERNELS_COUNT];
@@ -227,17 +227,17 @@ impl<'a> Child<'a> {
         (self.terminals, self.hierarchies, self.terminal) = (None, None, None);
     }
 
-    fn container(&self) -> Result<&'a Container<'a>, Failure<'a>> {
+    fn container(&self) -> Result<&'a ContainerPlan<'a>, Failure<'a>> {
         self.container.ok_or(Errno::INVAL).on(c"container")
     }
 
-    /// Where the container's paths are looked up.
+    /// Returns the directory in which the container's paths are looked up.
     fn root(&self) -> Result<Within<'_>, Failure<'a>> {
         let root = self.root.ok_or(Errno::INVAL).on(c"root")?;
         Ok(Within::new(root, self.own.as_ref()))
     }
 
-    /// Attaches a detached mount: it is the container's own from then on.
+    /// Attaches a detached mount, and records it as the container's own.
     fn attach(&self, mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
         let flags =
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
@@ -246,19 +246,19 @@ impl<'a> Child<'a> {
     }
 }
 
-/// Ends with the launcher.
+/// Lets the kernel kill this process when the launcher dies.
 fn tie<'a>(_: &mut Child<'a>) -> Done<'a> {
     set_parent_process_death_signal(Some(Signal::KILL)).on(c"parent's death")
 }
 
-/// A session of its own: the host's terminal is not its controlling one, and takes no input from it. And no keys of the
-/// host's.
+/// Makes a session, so the host's terminal cannot send input or signals to it. Takes an empty session keyring, so the
+/// process has none of the host's keys.
 fn session<'a>(_: &mut Child<'a>) -> Done<'a> {
     rustix::process::setsid().on(c"session")?;
     leave_keys()
 }
 
-/// Takes a session keyring that is empty.
+/// Takes an empty session keyring.
 fn leave_keys<'a>() -> Done<'a> {
     match agent_sys::launch::join_new_keyring() {
         // No keys in this kernel, or no room for more: none of the host's either way.
@@ -286,9 +286,8 @@ fn network<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-/// For its cgroups, and its network. It joins its cgroups of v1 by itself: for a thread that writes `0`, itself, the
-/// kernel takes no lock that waits until all CPUs have been seen at rest (`cgroup_attach_lock`,
-/// kernel/cgroup/cgroup.c), as it does for a process that another one moves.
+/// Waits for the cgroups and the network. The process joins its cgroups of v1 itself. When a thread writes `0` for
+/// itself, the kernel takes no lock that waits for all CPUs (`cgroup_attach_lock`, kernel/cgroup/cgroup.c).
 fn wait<'a>(child: &mut Child<'a>) -> Done<'a> {
     let mut joined = Ok(());
     let go = child.channel.wait_for_go(|tasks| {
@@ -300,7 +299,7 @@ fn wait<'a>(child: &mut Child<'a>) -> Done<'a> {
     unshare(child, libc::CLONE_NEWCGROUP).on(c"cgroup namespace")
 }
 
-/// Makes a namespace of this type where it is to be new, and for this process to make.
+/// Makes a namespace of this type, where the plan leaves that to this process.
 fn unshare(child: &Child<'_>, kind: i32) -> Result<(), Errno> {
     let namespaces = &child.plan.namespaces;
     match namespaces.new & namespaces.unshared & kind {

@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
 use agent_host::faults::{self, guarded};
+use agent_host::interrupts::Interrupts;
 use agent_sys::entry::{Failed, Shared, execute_with};
 use agent_sys::launch::{Kin, Side, Strings, clone, exit};
 use agent_sys::start::own_executable;
@@ -32,12 +33,11 @@ use rustix::process::{
 };
 
 use super::plan::command::Command;
-use super::plan::identity::Identity;
+use super::plan::identity::ProcessIdentity;
 use super::plan::namespaces::Join;
 use super::stage::{self, Message};
-use super::wait::{self, Guard, Interrupts, Wait};
+use super::wait::{self, KillGuard, Wait};
 use super::{Error, Running, refused};
-use crate::seccomp;
 
 const WHAT: &str = "the process that enters the container";
 
@@ -49,56 +49,55 @@ fn step(source: io::Error) -> Error {
     }
 }
 
-/// Where a process goes, and as what.
+/// A way into a container, and the process that takes it.
 #[derive(Debug)]
-pub struct Entry {
-    /// Joined in this order; the last of those with a pid namespace is where the command runs.
+pub(super) struct Entry {
+    /// The namespaces to join, in this order. The command runs in the last pid namespace.
     pub joins: Vec<Join>,
     pub root: OwnedFd,
     pub process: Process,
-    pub filters: Vec<seccomp::Program>,
+    pub filters: Vec<agent_seccomp::FilterProgram>,
     pub streams: Streams,
-    /// The launcher's side of the terminal that they are, where they are one.
+    /// The controller of the terminal, where the streams are one.
     pub terminal: Option<OwnedFd>,
 }
 
-/// Descriptors 0, 1 and 2, none of which has one of these numbers.
+/// Descriptors 0, 1 and 2 of the command. None has one of these numbers yet.
 #[derive(Debug)]
-pub struct Streams {
-    /// None: the command reads nothing.
+pub(super) struct Streams {
+    /// None where the command reads nothing.
     pub input: Option<OwnedFd>,
     pub output: OwnedFd,
     pub errors: OwnedFd,
 }
 
-/// The ways into a container's cgroups.
+/// Descriptors by which a process joins the container's cgroups.
 #[derive(Debug)]
 pub struct Entrances<'a> {
     /// The directory in v2, for `CLONE_INTO_CGROUP`.
     pub v2: Option<BorrowedFd<'a>>,
-    /// Files of v1 to which a process writes that it comes in.
+    /// The files `tasks` of v1, to which a process writes to join.
     pub v1: Vec<OwnedFd>,
 }
 
 impl Entry {
-    /// Lets the command run.
-    ///
+    /// Runs the command.
     /// # Errors
-    /// What failed on the way to it, or a signal that came instead. No process is left then, but for one that cannot die
-    /// as long as its cgroup is frozen.
-    pub fn go(
+    /// A step failed, or a signal came. No process is left then, but for one that cannot die while its cgroup is
+    /// frozen.
+    pub(super) fn go(
         self,
         entrances: &Entrances<'_>,
         interrupts: &mut dyn Interrupts,
     ) -> Result<Running, Error> {
         faults::point("clone");
         // What is wrong with them is said here.
-        Identity::new(&self.process)?;
+        ProcessIdentity::new(&self.process)?;
         Command::new(&self.process, "/")?;
         let (file, shared) = share(&self.message(entrances)?).map_err(step)?;
         let pidfd = self.start(entrances, file.as_fd(), &shared)?;
         faults::point("cloned");
-        let stage = Guard::new(pidfd.try_clone().map_err(step)?);
+        let stage = KillGuard::new(pidfd.try_clone().map_err(step)?);
         let look = || {
             if shared.is_fault() {
                 faults::die();
@@ -129,7 +128,7 @@ impl Entry {
         }
     }
 
-    /// Starts the stage, with all that it gets.
+    /// Starts the stage, with everything that it needs.
     fn start(
         &self,
         entrances: &Entrances<'_>,
@@ -160,7 +159,7 @@ impl Entry {
         }
     }
 
-    /// The stage's descriptors, in the order in which it expects them.
+    /// Returns the stage's descriptors in the order in which it expects them.
     fn given<'a>(
         &'a self,
         entrances: &'a Entrances<'_>,
@@ -232,7 +231,7 @@ impl Entry {
     }
 }
 
-/// What the stage has in memory of the host's.
+/// What the stage has of the host's in memory.
 fn environment() -> Strings {
     if guarded(faults::Guard::Entry) {
         return Strings::new(Vec::new());
@@ -247,7 +246,7 @@ fn environment() -> Strings {
     Strings::new(variables.collect())
 }
 
-/// A file in memory with the message, whose beginning is shared with the stage and its copy.
+/// Makes a file in memory with the message. The launcher shares its beginning with the stage and its copy.
 fn share(message: &Message) -> io::Result<(OwnedFd, Shared)> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = File::from(memfd_create(c"entry", flags)?);
@@ -260,7 +259,7 @@ fn share(message: &Message) -> io::Result<(OwnedFd, Shared)> {
     Ok((file.into(), shared))
 }
 
-/// The copy, where there is one: a child of this process's, whatever anybody wrote into the memory.
+/// Finds the copy, if there is one. Only a child of this process counts, whatever stands in the shared memory.
 fn copy(shared: &Shared) -> Option<(Pid, OwnedFd)> {
     let pid = Pid::from_raw(shared.born()?)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;

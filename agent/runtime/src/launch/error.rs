@@ -7,6 +7,11 @@ use rustix::io::Errno;
 
 use super::child::{EXEC, NO_INTERPRETER, PIVOT};
 
+/// Why a container did not start.
+#[allow(
+    missing_docs,
+    reason = "the messages document the variants and their fields"
+)]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.

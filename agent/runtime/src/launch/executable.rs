@@ -1,4 +1,4 @@
-//! This program's own file, which no container may write (CVE-2019-5736).
+//! Protects this program's file, which no container may write to (CVE-2019-5736).
 
 use std::ffi::{CStr, CString};
 use std::fs::File;

@@ -1,14 +1,16 @@
-//! A process in namespaces of others. One process in between joins them, since this one could not leave a user namespace
-//! again, and makes the new one beside itself.
+//! Starts a process in namespaces of other containers.
+//!
+//! A process in between joins them and clones the new process. The launcher could not leave a user namespace again.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
+use agent_host::interrupts::Interrupts;
 use agent_sys::launch::{Kin, Side, clone, enter, exit};
 use rustix::io::Errno;
 
-use super::channel::{self, Channel, Report};
+use super::channel::{self, Channel, ChildReport};
 use super::plan::namespaces::Namespaces;
-use super::wait::{self, Guard, Interrupts, Wait};
+use super::wait::{self, KillGuard, Wait};
 use super::{Error, refused};
 
 const STEP: &str = "join";
@@ -16,7 +18,7 @@ const WHAT: &str = "the process that joins the namespaces";
 const CLONE: u8 = u8::MAX;
 
 /// Clones a process that is in the namespaces joined, and in the new ones.
-pub fn born(
+pub(super) fn born(
     namespaces: &Namespaces,
     cgroup: Option<BorrowedFd<'_>>,
     interrupts: &mut dyn Interrupts,
@@ -33,18 +35,20 @@ pub fn born(
         },
         Side::Parent { pidfd, .. } => {
             drop(theirs);
-            let between = Guard::new(pidfd);
+            let between = KillGuard::new(pidfd);
             let descriptor = ours.descriptor().map_err(failed)?;
             Wait::new(interrupts, WHAT, wait::PATIENCE).until(descriptor, || {})?;
             let report = ours.hear();
             // It has no more to do.
             drop(between);
             match report.map_err(failed)? {
-                Report::Born { pid, pidfd } => Ok(Side::Parent { pid, pidfd }),
-                Report::Failed {
+                ChildReport::Born { pid, pidfd } => Ok(Side::Parent { pid, pidfd }),
+                ChildReport::Failed {
                     step: CLONE, errno, ..
                 } => Err(refused(errno)),
-                Report::Failed { errno, subject, .. } => Err(Error::step(STEP, subject, errno)),
+                ChildReport::Failed { errno, subject, .. } => {
+                    Err(Error::step(STEP, subject, errno))
+                }
                 _ => Err(failed(Errno::CHILD)),
             }
         }

@@ -1,60 +1,70 @@
-//! Places in a root file system that nobody vouches for: mount points, and what is hidden or changed.
+//! Opens mount points, and paths that are hidden or changed, in an untrusted root file system.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use agent_rootfs::lookup;
+pub(super) use agent_rootfs::lookup::LinkPolicy;
 use rustix::fs::{Mode, OFlags, mkdirat, openat, readlinkat_raw};
 use rustix::io::Errno;
 
-use super::own::Own;
-use crate::lookup;
-pub use crate::lookup::Links;
+use super::own_mounts::OwnMounts;
 
-/// As long as the kernel takes one.
+/// The longest path that the kernel takes.
 const PATH_BYTES: usize = 4096;
-/// Links that lead to nothing, one to the next: as many as the kernel follows.
+/// The most dangling links in a row, as the kernel has it.
 const MOST_LINKS: usize = 40;
 
-/// What a mount point must be.
+/// The type of file that a mount point must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum NodeKind {
     Directory,
     File,
 }
 
-/// A directory in which places are looked up as if it were `/`.
+/// A directory in which paths are looked up as if it were `/`.
 #[derive(Clone, Copy, Debug)]
-pub struct Within<'a> {
+pub(super) struct Within<'a> {
     root: BorrowedFd<'a>,
-    /// The mounts that a place may be on, while others can be reached.
-    own: Option<&'a Own>,
+    /// The mounts that a path may be on, while others can be reached.
+    own: Option<&'a OwnMounts>,
 }
 
 impl<'a> Within<'a> {
-    pub const fn new(root: BorrowedFd<'a>, own: Option<&'a Own>) -> Self {
+    pub(super) const fn new(root: BorrowedFd<'a>, own: Option<&'a OwnMounts>) -> Self {
         Self { root, own }
     }
 
-    /// Opens a place as a path: nothing is read or written by that.
-    pub fn open(self, path: &CStr, links: Links) -> Result<OwnedFd, Errno> {
+    /// Opens a path with O_PATH, which reads and writes nothing.
+    pub(super) fn open(self, path: &CStr, links: LinkPolicy) -> Result<OwnedFd, Errno> {
         self.open_for(path, links, OFlags::PATH)
     }
 
-    /// Opens a place.
-    pub fn open_for(self, path: &CStr, links: Links, flags: OFlags) -> Result<OwnedFd, Errno> {
+    /// Opens a path.
+    pub(super) fn open_for(
+        self,
+        path: &CStr,
+        links: LinkPolicy,
+        flags: OFlags,
+    ) -> Result<OwnedFd, Errno> {
         self.own(lookup::open(self.root, relative(path), links, flags)?)
     }
 
-    /// Opens a mount point, which is made where it is missing, with the directories that it is in. Where it is a link to
-    /// nothing, that is made.
-    pub fn mount_point(self, path: &CStr, kind: Kind, links: Links) -> Result<OwnedFd, Errno> {
+    /// Opens a mount point, and makes it where it is missing, with its parent directories. Where it is a dangling link,
+    /// makes the target of the link.
+    pub(super) fn mount_point(
+        self,
+        path: &CStr,
+        kind: NodeKind,
+        links: LinkPolicy,
+    ) -> Result<OwnedFd, Errno> {
         match self.open(path, links) {
             Err(Errno::NOENT) => self.make(path, kind, links),
             done => done,
         }
     }
 
-    /// A place that is not on the container's own mounts is the host's.
+    /// Checks that an opened path is on the container's own mounts, and not the host's.
     fn own(self, place: OwnedFd) -> Result<OwnedFd, Errno> {
         if let Some(own) = self.own {
             own.check(place.as_fd())?;
@@ -62,7 +72,7 @@ impl<'a> Within<'a> {
         Ok(place)
     }
 
-    fn make(self, path: &CStr, kind: Kind, links: Links) -> Result<OwnedFd, Errno> {
+    fn make(self, path: &CStr, kind: NodeKind, links: LinkPolicy) -> Result<OwnedFd, Errno> {
         let mut text = Text::new(path.to_bytes())?;
         for _ in 0..MOST_LINKS {
             let (parent, there) = self.deepest(&text, links)?;
@@ -73,7 +83,7 @@ impl<'a> Within<'a> {
             let directory = parent.as_ref().map_or(self.root, |parent| parent.as_fd());
             let mut target = [0u8; PATH_BYTES];
             match readlinkat_raw(directory, Text::new(name)?.as_c_str()?, &mut target) {
-                Ok(_) if links == Links::Refuse => return Err(Errno::LOOP),
+                Ok(_) if links == LinkPolicy::Refuse => return Err(Errno::LOOP),
                 Ok(length) => {
                     let target = target.get(..length).ok_or(Errno::NAMETOOLONG)?;
                     text = text.with_link(start, end, target)?;
@@ -88,8 +98,9 @@ impl<'a> Within<'a> {
         Err(Errno::LOOP)
     }
 
-    /// The deepest directory on the way to a place that is there, and where its path ends. The root is none.
-    fn deepest(self, text: &Text, links: Links) -> Result<(Option<OwnedFd>, usize), Errno> {
+    /// Opens the deepest existing directory above a path, and returns where that directory's path ends. For the root it
+    /// returns none.
+    fn deepest(self, text: &Text, links: LinkPolicy) -> Result<(Option<OwnedFd>, usize), Errno> {
         let mut there = text.length;
         loop {
             there = above(text.bytes(), there);
@@ -103,18 +114,18 @@ impl<'a> Within<'a> {
         }
     }
 
-    /// Makes what is missing from `there` on, where nothing is yet.
+    /// Makes the missing directories from `there` on.
     fn make_from(
         self,
         mut parent: Option<OwnedFd>,
         text: &Text,
         mut there: usize,
-        kind: Kind,
-        links: Links,
+        kind: NodeKind,
+        links: LinkPolicy,
     ) -> Result<OwnedFd, Errno> {
         while let Some((start, end)) = text.component(there) {
             let is_last = text.component(end).is_none();
-            let kind = if is_last { kind } else { Kind::Directory };
+            let kind = if is_last { kind } else { NodeKind::Directory };
             let made = match text.slice(start, end) {
                 // From the root on: upwards must not lead out of it.
                 b"." | b".." => self.open(Text::new(text.slice(0, end))?.as_c_str()?, links)?,
@@ -130,7 +141,7 @@ impl<'a> Within<'a> {
     }
 }
 
-/// Where the directory ends that the place is in which ends at `end`; 0 is the root.
+/// Returns the end of the parent's path, for a path that ends at `end`; 0 is the root.
 fn above(path: &[u8], end: usize) -> usize {
     let whole = path.get(..end).unwrap_or_default();
     let is_name = |byte: &u8| *byte != b'/';
@@ -143,26 +154,26 @@ fn above(path: &[u8], end: usize) -> usize {
     parent.iter().rposition(is_name).map_or(0, |at| at + 1)
 }
 
-fn make_one(parent: BorrowedFd<'_>, name: &CStr, kind: Kind) -> Result<OwnedFd, Errno> {
+fn make_one(parent: BorrowedFd<'_>, name: &CStr, kind: NodeKind) -> Result<OwnedFd, Errno> {
     let directory = Mode::from_raw_mode(0o755);
     let file = Mode::from_raw_mode(0o644);
     let path = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match kind {
-        Kind::Directory => {
+        NodeKind::Directory => {
             match mkdirat(parent, name, directory) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno),
             }
             openat(parent, name, path | OFlags::DIRECTORY, Mode::empty())
         }
-        Kind::File => {
+        NodeKind::File => {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             openat(parent, name, flags, file)
         }
     }
 }
 
-/// The same path without the slashes in front: it begins at the root that it is looked up in.
+/// A path without its leading slashes, because a look-up begins at its root.
 fn relative(path: &CStr) -> &CStr {
     let bytes = path.to_bytes_with_nul();
     let start = bytes.iter().position(|byte| *byte != b'/').unwrap_or(0);
@@ -172,7 +183,7 @@ fn relative(path: &CStr) -> &CStr {
     }
 }
 
-/// A path of no more than the kernel takes, with a NUL behind it.
+/// A path of bounded length, with a NUL at its end.
 struct Text {
     buffer: [u8; PATH_BYTES],
     length: usize,
@@ -211,7 +222,7 @@ impl Text {
         CStr::from_bytes_until_nul(&self.buffer).map_err(|_| Errno::NAMETOOLONG)
     }
 
-    /// Where the next name begins and ends, from `from` on.
+    /// Returns the begin and the end of the next name, from `from` on.
     fn component(&self, from: usize) -> Option<(usize, usize)> {
         let rest = self.bytes().get(from..)?;
         let start = from + rest.iter().position(|byte| *byte != b'/')?;
@@ -220,7 +231,7 @@ impl Text {
         Some((start, start + length.unwrap_or(name.len())))
     }
 
-    /// With what a link says in its place, which is the name from `start` to `end`.
+    /// Replaces the name from `start` to `end` by the target of its link.
     fn with_link(&self, start: usize, end: usize, target: &[u8]) -> Result<Self, Errno> {
         let is_absolute = target.first() == Some(&b'/');
         let mut text = Self::new(self.slice(0, if is_absolute { 0 } else { start }))?;
@@ -245,10 +256,10 @@ mod tests {
     fn mount_point(
         root: &OwnedFd,
         path: &CStr,
-        kind: Kind,
-        links: Links,
+        kind: NodeKind,
+        links: LinkPolicy,
     ) -> Result<OwnedFd, Errno> {
-        let own = Own::at(c"/nowhere");
+        let own = OwnMounts::at(c"/nowhere");
         own.add(root.as_fd()).unwrap();
         Within::new(root.as_fd(), Some(&own)).mount_point(path, kind, links)
     }
@@ -257,11 +268,11 @@ mod tests {
     fn makes_what_is_missing() {
         let root = tempfile::tempdir().unwrap();
         let fd = directory(root.path());
-        mount_point(&fd, c"/a//b/c", Kind::File, Links::Follow).unwrap();
+        mount_point(&fd, c"/a//b/c", NodeKind::File, LinkPolicy::Follow).unwrap();
         assert!(root.path().join("a/b/c").is_file());
-        mount_point(&fd, c"a/b/d/", Kind::Directory, Links::Refuse).unwrap();
+        mount_point(&fd, c"a/b/d/", NodeKind::Directory, LinkPolicy::Refuse).unwrap();
         assert!(root.path().join("a/b/d").is_dir());
-        mount_point(&fd, c"//e/", Kind::Directory, Links::Refuse).unwrap();
+        mount_point(&fd, c"//e/", NodeKind::Directory, LinkPolicy::Refuse).unwrap();
         assert!(root.path().join("e").is_dir());
     }
 
@@ -272,7 +283,7 @@ mod tests {
         std::fs::create_dir(&root).unwrap();
         let fd = directory(&root);
         for path in [c"new/../../../up", c"new/./../../x/../up", c"../up"] {
-            mount_point(&fd, path, Kind::Directory, Links::Refuse).unwrap();
+            mount_point(&fd, path, NodeKind::Directory, LinkPolicy::Refuse).unwrap();
         }
         assert!(root.join("new").is_dir() && root.join("up").is_dir());
         assert!(!parent.path().join("up").exists());
@@ -289,13 +300,13 @@ mod tests {
         symlink("/run", root.path().join("inside")).unwrap();
 
         // Absolute links are the root's own. This one leads to nothing there, which is made.
-        mount_point(&fd, c"absolute/x", Kind::Directory, Links::Follow).unwrap();
+        mount_point(&fd, c"absolute/x", NodeKind::Directory, LinkPolicy::Follow).unwrap();
         assert!(!outside.path().join("x").exists());
         let inside = outside.path().strip_prefix("/").unwrap();
         assert!(root.path().join(inside).join("x").is_dir());
-        mount_point(&fd, c"up/x", Kind::Directory, Links::Follow).unwrap();
+        mount_point(&fd, c"up/x", NodeKind::Directory, LinkPolicy::Follow).unwrap();
         assert!(root.path().join("x").is_dir());
-        mount_point(&fd, c"inside/y", Kind::Directory, Links::Follow).unwrap();
+        mount_point(&fd, c"inside/y", NodeKind::Directory, LinkPolicy::Follow).unwrap();
         assert!(root.path().join("run/y").is_dir());
     }
 
@@ -305,7 +316,7 @@ mod tests {
         let fd = directory(root.path());
         std::fs::create_dir(root.path().join("run")).unwrap();
         symlink("/run", root.path().join("proc")).unwrap();
-        let refused = mount_point(&fd, c"/proc", Kind::Directory, Links::Refuse);
+        let refused = mount_point(&fd, c"/proc", NodeKind::Directory, LinkPolicy::Refuse);
         assert_eq!(refused.unwrap_err(), Errno::LOOP);
     }
 
@@ -322,17 +333,17 @@ mod tests {
         link("/to/two", "one");
         link("./three//", "to-two");
         link("loop", "loop");
-        let follow = Links::Follow;
-        mount_point(&fd, c"/etc/conf", Kind::File, follow).unwrap();
+        let follow = LinkPolicy::Follow;
+        mount_point(&fd, c"/etc/conf", NodeKind::File, follow).unwrap();
         assert!(root.path().join("run/resolv/conf").is_file());
-        mount_point(&fd, c"/var/run/x", Kind::File, follow).unwrap();
+        mount_point(&fd, c"/var/run/x", NodeKind::File, follow).unwrap();
         assert!(root.path().join("run/x").is_file());
-        mount_point(&fd, c"one/x", Kind::Directory, follow).unwrap();
+        mount_point(&fd, c"one/x", NodeKind::Directory, follow).unwrap();
         assert!(root.path().join("to/two/x").is_dir());
-        mount_point(&fd, c"to-two", Kind::Directory, follow).unwrap();
+        mount_point(&fd, c"to-two", NodeKind::Directory, follow).unwrap();
         assert!(root.path().join("three").is_dir());
-        for (name, links) in [(c"loop/x", follow), (c"var/run/y", Links::Refuse)] {
-            let refused = mount_point(&fd, name, Kind::File, links);
+        for (name, links) in [(c"loop/x", follow), (c"var/run/y", LinkPolicy::Refuse)] {
+            let refused = mount_point(&fd, name, NodeKind::File, links);
             assert_eq!(refused.unwrap_err(), Errno::LOOP);
         }
     }
@@ -340,14 +351,14 @@ mod tests {
     #[test]
     fn a_place_on_a_mount_of_somebody_else_is_refused() {
         let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        let own = Own::at(c"/nowhere");
+        let own = OwnMounts::at(c"/nowhere");
         own.add(root.as_fd()).unwrap();
         let within = Within::new(root.as_fd(), Some(&own));
-        let refused = within.open(c"/proc/self/status", Links::Follow);
+        let refused = within.open(c"/proc/self/status", LinkPolicy::Follow);
         assert_eq!(refused.unwrap_err(), Errno::XDEV);
         assert!(
             Within::new(root.as_fd(), None)
-                .open(c"/proc/self", Links::Follow)
+                .open(c"/proc/self", LinkPolicy::Follow)
                 .is_ok()
         );
     }

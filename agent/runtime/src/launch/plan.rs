@@ -1,81 +1,100 @@
-//! All that the new process does, made ready before it is cloned: strings as the kernel takes them, and open files.
+//! Prepares everything that the new process needs before it is cloned: strings in the kernel's form, and open files.
 
-pub mod command;
-pub mod identity;
-pub mod mounts;
-pub mod namespaces;
+pub(super) mod command;
+pub(super) mod identity;
+pub(super) mod mounts;
+pub(super) mod namespaces;
 
 use std::ffi::CString;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use agent_host::interrupts::Interrupts;
+use agent_rootfs::RootSource;
+use agent_rootfs::propagation::Propagation;
+use agent_sys::entry::KeptFromCopies;
 use agent_sys::start_area::StartArea;
 use oci_spec::runtime::{Linux, Spec};
 
 use self::command::Command;
-use self::identity::Identity;
+use self::identity::ProcessIdentity;
 use self::mounts::Mounts;
 use self::namespaces::Namespaces;
-pub use super::Stdio;
-use super::child::Step;
-use super::stage::Stage;
-use super::{Cgroups, Error, Interrupts};
-use crate::order::{ChangeRoot, Order, Root};
-use crate::propagation::Propagation;
-use crate::{seccomp, setting};
+pub(super) use super::Stdio;
+use super::{Cgroups, Error};
+use crate::order::{ChangeRoot, Order};
+use crate::setting;
 
 #[derive(Debug)]
-pub struct Plan<'a> {
-    pub steps: &'static [Step],
-    /// The place in `steps` where the launcher is to die.
+pub(super) struct Plan<'a> {
+    /// The index of the step at which the launcher is to die.
     pub fault: Option<usize>,
     pub namespaces: Namespaces,
-    pub container: Option<Container<'a>>,
+    pub container: Option<ContainerPlan<'a>>,
     /// The root of the container that is joined.
     pub joined_root: Option<OwnedFd>,
     pub stdio: Stdio,
-    pub identity: Identity,
-    pub filters: &'a [seccomp::Program],
+    pub identity: ProcessIdentity,
+    pub filters: &'a [agent_seccomp::FilterProgram],
     pub command: Command,
-    /// A reaper is to be pid 1, and the command its child: where this process's arguments and environment are, which the
-    /// container is not to see there.
+    /// The memory of this process's arguments and environment, where a reaper is pid 1 and the command its child. The
+    /// reaper clears it, because the container could read it.
     pub reaper: Option<StartArea>,
-    /// The step behind which the new process is to stop.
+    /// The step after which the new process stops itself, for a test.
     pub hold: Option<String>,
     /// What only the stage of an entry has.
     pub stage: Option<Stage>,
 }
 
-/// What only a container's first process does.
+/// The part of a plan that only a stage has.
 #[derive(Debug)]
-pub struct Container<'a> {
+pub(super) struct Stage {
+    /// Descriptors of namespaces, the types to join through each, and the subject for errors.
+    pub joins: Vec<(OwnedFd, i32, CString)>,
+    /// The files `tasks` of the cgroups to join.
+    pub cgroups: Vec<OwnedFd>,
+    /// Whether the command has a terminal.
+    pub terminal: bool,
+    /// Whether the command has no standard input.
+    pub reads_nothing: bool,
+    /// The value of `oom_score_adj`.
+    pub oom_score_adjustment: Option<i32>,
+    /// The filters that are installed after the others.
+    pub late: Vec<agent_seccomp::FilterProgram>,
+    /// The memory by which the stage reports to the launcher.
+    pub shared: KeptFromCopies,
+}
+
+/// The part of a plan that only a container's init process has.
+#[derive(Debug)]
+pub(super) struct ContainerPlan<'a> {
     pub root: BorrowedFd<'a>,
     pub change_root: ChangeRoot,
-    /// Files of root in it are the container's root's, in a user namespace too. Not so for the host's tree, whose files
-    /// were never meant for the container.
+    /// Whether root's files in it belong to the container's root, in a user namespace too. It is false for the host's
+    /// own files, which are not meant for the container.
     pub maps_owners: bool,
     pub read_only: bool,
-    /// What the root's mount is to be at last; private until then.
+    /// The propagation type of the root's mount in the end. It is private until then.
     pub propagation: Option<Propagation>,
     pub host_name: Option<CString>,
     pub domain_name: Option<CString>,
     pub mounts: Mounts,
-    /// Paths below /proc/sys, and values.
+    /// Paths below /proc/sys, with their values.
     pub sysctl: Vec<(CString, CString)>,
     pub hidden: Hidden,
-    /// Of what is mounted late.
+    /// Hidden paths of what is mounted late.
     pub hidden_late: Hidden,
 }
 
 /// Paths that a container must not see, or not change.
 #[derive(Debug, Default)]
-pub struct Hidden {
+pub(super) struct Hidden {
     pub masked: Vec<CString>,
     pub read_only: Vec<CString>,
 }
 
-/// A string as the kernel takes it.
+/// Converts a string to the kernel's form.
 pub(super) fn text(value: impl AsRef<[u8]>) -> Result<CString, Error> {
     let value = value.as_ref();
     CString::new(value).map_err(|_| Error::Zero {
@@ -87,8 +106,8 @@ pub(super) fn path_text(path: &Path) -> Result<CString, Error> {
     text(path.as_os_str().as_bytes())
 }
 
-impl<'a> Container<'a> {
-    pub fn new(
+impl<'a> ContainerPlan<'a> {
+    pub(super) fn new(
         order: &Order,
         root: BorrowedFd<'a>,
         namespaces: &Namespaces,
@@ -109,7 +128,7 @@ impl<'a> Container<'a> {
         Ok(Self {
             root,
             change_root: order.change_root,
-            maps_owners: order.root != Root::Host,
+            maps_owners: order.root != RootSource::Host,
             read_only: is_read_only(spec),
             propagation: Propagation::of_root(spec)
                 .filter(|it| matches!(it.kind, libc::MS_SHARED | libc::MS_UNBINDABLE)),
@@ -123,7 +142,7 @@ impl<'a> Container<'a> {
     }
 }
 
-/// Programs in Go write an empty text for none.
+/// Leaves out empty texts, which programs in Go write for none.
 fn name(said: &Option<String>) -> Result<Option<CString>, Error> {
     let said = said.as_ref().filter(|name| !name.is_empty());
     said.map(text).transpose()
@@ -161,7 +180,7 @@ fn sysctl(linux: &Linux) -> Result<Vec<(CString, CString)>, Error> {
     Ok(all)
 }
 
-/// Descriptors 0, 1 and 2 of the new process.
+/// Returns descriptors 0, 1 and 2 of the new process.
 impl Stdio {
     pub(super) fn files(&self) -> Option<(Option<&OwnedFd>, &OwnedFd, &OwnedFd)> {
         match self {

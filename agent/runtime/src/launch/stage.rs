@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 
-use agent_sys::entry::{KeptFromCopies, Shared};
+use agent_sys::entry::Shared;
 use agent_sys::launch::Strings;
 use oci_spec::runtime::Process;
 use rustix::io::Errno;
@@ -15,101 +15,93 @@ use super::Error;
 use super::channel::Channel;
 use super::child::{self, ENTER, Step};
 use super::plan::command::Command;
-use super::plan::identity::Identity;
+use super::plan::identity::ProcessIdentity;
 use super::plan::namespaces::Namespaces;
-use super::plan::{Plan, Stdio};
-use crate::seccomp;
+use super::plan::{Plan, Stage, Stdio};
 
-/// The program's name, where it is executed as a stage.
+/// The program's name when it is executed as a stage.
 const NAME: &str = "agent-enter";
 
-/// Descriptors before those that the message counts: the streams, the message, the root.
+/// The descriptors before those that the message counts: the streams, the message, the root.
 const MESSAGE: usize = 3;
 const ROOT: usize = 4;
 const FIRST: usize = 5;
 
-/// The step that fails where the stage cannot be executed, which no table has.
+/// The name of the step that fails where the stage cannot be executed. No table has it.
 pub const EXECUTED: u8 = u8::MAX;
 
-/// What a stage has to know: nothing but what the command gets too.
+/// The message to a stage. It holds only what the command gets too.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Message {
+    /// The process of the container's spec, with the command.
     pub process: Process,
-    /// What is joined through each of the descriptors behind the root (`CLONE_NEW*`).
+    /// The types of namespaces to join through each descriptor after the root (`CLONE_NEW*`).
     pub joins: Vec<i32>,
-    /// How many descriptors there are behind those, to enter cgroups by.
+    /// The number of the descriptors after those, by which the stage joins cgroups.
     pub cgroups: usize,
-    /// The streams are a terminal.
+    /// Whether the streams are a terminal.
     pub terminal: bool,
-    /// The command is to read nothing.
+    /// Whether the command reads nothing.
     pub reads_nothing: bool,
-    pub filters: Vec<Filter>,
-    /// Those that only the copy has.
-    pub late: Vec<Filter>,
-    /// The step at which the launcher is to die, and the one behind which this process is to stop.
+    /// The system call filters of the command.
+    pub filters: Vec<StoredFilter>,
+    /// The filters that only the copy has.
+    pub late: Vec<StoredFilter>,
+    /// The step at which a fault point kills the launcher.
     pub fault: Option<usize>,
+    /// The step after which a test stops the stage.
     pub hold: Option<String>,
+    /// Whether the stage enters by the guarded steps; only tests choose the others.
     pub guarded: bool,
 }
 
-/// A filter of system calls: flags and instructions.
+/// A system call filter: flags and instructions.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Filter(u32, Vec<(u16, u8, u8, u32)>);
+pub struct StoredFilter(u32, Vec<(u16, u8, u8, u32)>);
 
-impl Filter {
-    pub fn of(program: &seccomp::Program) -> Self {
+impl StoredFilter {
+    /// Copies the instructions of a filter.
+    pub fn of(program: &agent_seccomp::FilterProgram) -> Self {
         let instructions = program.instructions.iter();
         let instructions = instructions.map(|it| (it.code, it.jt, it.jf, it.k));
         Self(program.flags, instructions.collect())
     }
 
-    fn program(&self) -> seccomp::Program {
+    fn program(&self) -> agent_seccomp::FilterProgram {
         let instructions = self.1.iter();
         let instruction = |&(code, jt, jf, k): &_| libc::sock_filter { code, jt, jf, k };
-        seccomp::Program {
+        agent_seccomp::FilterProgram {
             instructions: instructions.map(instruction).collect(),
             flags: self.0,
         }
     }
 }
 
-/// What only a stage does on its way.
-#[derive(Debug)]
-pub struct Stage {
-    /// Descriptors of namespaces, and what of them is joined.
-    pub joins: Vec<(OwnedFd, i32, CString)>,
-    pub cgroups: Vec<OwnedFd>,
-    pub terminal: bool,
-    pub reads_nothing: bool,
-    pub oom_score_adjustment: Option<i32>,
-    pub late: Vec<seccomp::Program>,
-    pub shared: KeptFromCopies,
-}
-
-/// What the stage is called by when it is executed.
+/// Returns the arguments with which the stage is executed.
 pub fn arguments() -> Strings {
     Strings::new(CString::new(NAME).into_iter().collect())
 }
 
-/// The name of a step by its number, and the other way.
+/// Returns the name of a step by its number.
 pub fn name(step: u8) -> &'static str {
     ENTER
         .get(usize::from(step))
         .map_or("execute", |step| step.name)
 }
 
+/// Returns the index of a step of the stage by its name.
 pub fn step(name: &str) -> Option<usize> {
     ENTER.iter().position(|step| step.name == name)
 }
 
-/// Whether this process was executed as a stage.
+/// Tells whether this process was executed as a stage.
 #[must_use]
 pub fn is_wanted() -> bool {
     let mut arguments = std::env::args_os();
     arguments.next().is_some_and(|name| name == NAME) && arguments.next().is_none()
 }
 
-/// Enters, and becomes the command.
+/// Enters the container, and executes the command.
 pub fn run() -> ! {
     // Without a message there is nobody to tell.
     let _ = prepare();
@@ -136,20 +128,19 @@ fn prepare() -> Result<(), Error> {
     let first = numbers().end;
     let cgroups: Result<Vec<OwnedFd>, Error> =
         (first..first + message.cgroups).map(inherited).collect();
-    let filters: Vec<_> = message.filters.iter().map(Filter::program).collect();
+    let filters: Vec<_> = message.filters.iter().map(StoredFilter::program).collect();
     let steps: &'static [Step] = if message.guarded {
         &ENTER
     } else {
         &child::ENTER_EARLY
     };
     let plan = Plan {
-        steps,
         fault: message.fault,
         namespaces: Namespaces::default(),
         container: None,
         joined_root: Some(inherited(ROOT)?),
         stdio: Stdio::Terminal,
-        identity: Identity::new(&message.process)?,
+        identity: ProcessIdentity::new(&message.process)?,
         filters: &filters,
         command: Command::new(&message.process, "/")?,
         reaper: None,
@@ -160,11 +151,11 @@ fn prepare() -> Result<(), Error> {
             terminal: message.terminal,
             reads_nothing: message.reads_nothing,
             oom_score_adjustment: message.process.oom_score_adj(),
-            late: message.late.iter().map(Filter::program).collect(),
+            late: message.late.iter().map(StoredFilter::program).collect(),
             shared: kept,
         }),
     };
-    child::run(&plan, Channel::shared(shared))
+    child::run(&plan, steps, Channel::shared(shared))
 }
 
 fn read(file: File) -> std::io::Result<Message> {

@@ -9,10 +9,13 @@ use super::Error;
 /// What the command has as descriptors 0, 1 and 2.
 #[derive(Debug)]
 pub enum Stdio {
+    /// Files of the launcher.
     Files {
         /// `None`: the container's own `/dev/null`.
         stdin: Option<OwnedFd>,
+        /// The standard output.
         stdout: OwnedFd,
+        /// The standard error.
         stderr: OwnedFd,
     },
     /// A terminal of the container's own, whose other side [`super::Running::terminal`] is.

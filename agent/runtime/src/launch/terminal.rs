@@ -1,4 +1,4 @@
-//! A terminal of a container that runs, opened from outside.
+//! Opens a terminal of a running container from outside.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -8,19 +8,19 @@ use rustix::pty::unlockpt;
 
 use super::Error;
 use super::entry::Streams;
-use super::place::{Links, Within};
+use super::place::{LinkPolicy, Within};
 use crate::terminal::other_side;
 
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 const PLACE: &str = "/dev/pts/ptmx";
 
 /// A new terminal of the container with this root: the launcher's side.
-pub fn open(root: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+pub(super) fn open(root: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
     open_in(root).map_err(|errno| Error::step("terminal", PLACE, errno))
 }
 
 fn open_in(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let terminals = Within::new(root, None).open(c"/dev/pts", Links::Refuse)?;
+    let terminals = Within::new(root, None).open(c"/dev/pts", LinkPolicy::Refuse)?;
     if fstatfs(&terminals)?.f_type as u64 != DEVPTS_SUPER_MAGIC {
         return Err(Errno::NODEV);
     }
@@ -32,7 +32,7 @@ fn open_in(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 }
 
 /// The other side of a terminal, as three streams.
-pub fn streams(controller: BorrowedFd<'_>) -> Result<Streams, Error> {
+pub(super) fn streams(controller: BorrowedFd<'_>) -> Result<Streams, Error> {
     let open = || -> Result<_, Errno> {
         let terminal = other_side(controller)?;
         let again = || fcntl_dupfd_cloexec(&terminal, 0);

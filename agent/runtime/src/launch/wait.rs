@@ -1,4 +1,4 @@
-//! Waiting for a process that is launched: until it tells something or ends, a signal wants an end, or it takes too long.
+//! Waits for a process that is launched, until it sends a message or ends, a signal comes, or a deadline passes.
 
 use std::borrow::Cow;
 use std::io;
@@ -6,35 +6,24 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use agent_host::faults;
+use agent_host::interrupts::Interrupts;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::Error;
 
-/// How long a launch may take: one that takes longer is held up by something that a person has to look at.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a launch may take. A person has to look at the cause of a longer one.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a process that was killed may take to be gone.
-pub const DYING: Duration = Duration::from_secs(2);
+/// How long a killed process may take to end.
+pub(super) const DYING: Duration = Duration::from_secs(2);
 
-/// Between two looks for a fault that a test wants.
+/// The time between two checks for a fault that a test wants.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Signals to this process, some of which end a wait.
-pub trait Interrupts {
-    /// What can be read when a signal has come.
-    fn descriptor(&self) -> BorrowedFd<'_>;
-
-    /// A signal that came and wants an end. Others are kept.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    fn ending(&mut self) -> io::Result<Option<i32>>;
-}
-
-/// A wait that ends.
-pub struct Wait<'a> {
+/// A wait with a deadline.
+pub(super) struct Wait<'a> {
     interrupts: &'a mut dyn Interrupts,
     patience: Duration,
     deadline: Instant,
@@ -42,8 +31,8 @@ pub struct Wait<'a> {
 }
 
 impl<'a> Wait<'a> {
-    /// For `what`, for as long as `patience`.
-    pub fn new(
+    /// Begins to wait for `what`, for at most `patience`.
+    pub(super) fn new(
         interrupts: &'a mut dyn Interrupts,
         what: impl Into<Cow<'static, str>>,
         patience: Duration,
@@ -56,12 +45,12 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Returns once something can be read from `descriptor`, which is at once where its other side has gone, or the process
-    /// that it is has ended. A test may want to look at something meanwhile.
+    /// Returns once `descriptor` is readable or hung up; a pidfd is readable when its process has ended. Calls `look`,
+    /// by which a test injects faults, while it waits.
     ///
     /// # Errors
-    /// A signal came, or it took too long.
-    pub fn until(
+    /// A signal has come, or the deadline has passed.
+    pub(super) fn until(
         &mut self,
         descriptor: BorrowedFd<'_>,
         mut look: impl FnMut(),
@@ -109,24 +98,24 @@ impl<'a> Wait<'a> {
     }
 }
 
-/// A process that ends when the launcher gives up.
+/// Kills a process on drop, unless it is disarmed.
 #[derive(Debug)]
-pub struct Guard {
+pub(super) struct KillGuard {
     pidfd: OwnedFd,
     armed: bool,
 }
 
-impl Guard {
-    pub const fn new(pidfd: OwnedFd) -> Self {
+impl KillGuard {
+    pub(super) const fn new(pidfd: OwnedFd) -> Self {
         Self { pidfd, armed: true }
     }
 
-    pub const fn disarm(&mut self) {
+    pub(super) const fn disarm(&mut self) {
         self.armed = false;
     }
 }
 
-impl Drop for Guard {
+impl Drop for KillGuard {
     fn drop(&mut self) {
         if self.armed {
             end(self.pidfd.as_fd());
@@ -134,17 +123,16 @@ impl Drop for Guard {
     }
 }
 
-/// Kills a child, and lets it go. One that does not die, as in a frozen cgroup, is left to that signal: it dies when it
-/// goes on, whoever is its parent then.
-pub fn end(process: BorrowedFd<'_>) {
+/// Kills a child and reaps it. A child in a frozen cgroup dies when it is thawed, and its next parent reaps it.
+pub(super) fn end(process: BorrowedFd<'_>) {
     let _ = pidfd_send_signal(process, Signal::KILL);
     comes(process, Instant::now() + DYING);
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     let _ = waitid(WaitId::PidFd(process), options);
 }
 
-/// Whether something can be read, or the other side has gone, until then: to be asked for what is about to end.
-pub fn comes(descriptor: BorrowedFd<'_>, until: Instant) -> bool {
+/// Tells whether a descriptor becomes readable or hung up before a deadline. The caller asks for what is about to end.
+pub(super) fn comes(descriptor: BorrowedFd<'_>, until: Instant) -> bool {
     let mut waited = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
     let left = until.saturating_duration_since(Instant::now());
     let left = Timespec::try_from(left).ok();
@@ -153,18 +141,18 @@ pub fn comes(descriptor: BorrowedFd<'_>, until: Instant) -> bool {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// No signal comes.
-    pub struct Silent {
+    pub(crate) struct Silent {
         pipe: Pipe,
         /// Open: the pipe does not end.
         _write: OwnedFd,
     }
 
     impl Silent {
-        pub fn new() -> Self {
+        pub(crate) fn new() -> Self {
             let (read, _write) = rustix::pipe::pipe().unwrap();
             let pipe = Pipe(read);
             Self { pipe, _write }

@@ -1,4 +1,4 @@
-//! An OCI bundle: a directory with a `config.json`, carried out as it is, or not at all.
+//! Reads an OCI bundle, a directory with a `config.json`. The agent carries it out completely, or refuses it.
 
 mod members;
 
@@ -8,13 +8,15 @@ use std::path::{Component, Path, PathBuf};
 
 use agent_host::regular::{self, Links};
 use agent_model::units::Signal;
+use agent_network::Network;
+use agent_rootfs::RootSource;
+use agent_rootfs::propagation::Propagation;
 use oci_spec::runtime::{Linux, LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, Spec};
 
 use self::members::Left;
 use super::flags::Flags;
-use super::{Error, Found, resources};
-use crate::order::{ChangeRoot, Network, Order, Root};
-use crate::propagation::Propagation;
+use super::{Error, SpecFacts, resources};
+use crate::order::{ChangeRoot, Order};
 use crate::setting;
 use crate::state::LARGEST;
 
@@ -99,7 +101,7 @@ fn has_no_link(root: &Path) -> Result<(), String> {
 }
 
 /// The order that a bundle's configuration comes to.
-pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &Found) -> Result<Order, Error> {
+pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &SpecFacts) -> Result<Order, Error> {
     let mut spec = bundle.spec.clone();
     let path = bundle.directory.join(CONFIGURATION);
     let refuse = |reason: String| Error::Bundle {
@@ -144,7 +146,7 @@ pub(super) fn compile(flags: &Flags, bundle: &Bundle, found: &Found) -> Result<O
     Ok(Order {
         name: found.name.clone(),
         spec,
-        root: Root::Directory(root),
+        root: RootSource::Directory(root),
         network,
         members: BTreeMap::new(),
         change_root: ChangeRoot::Pivot,
@@ -174,7 +176,11 @@ fn stop_signal(spec: &Spec) -> Result<Option<Signal>, String> {
 
 /// Where its cgroup is. The name that a bundle gives is used as far as it is one of `agent run`'s: which container a cgroup
 /// belongs to is told by its path, and other paths are those of other engines.
-fn cgroup(linux: &Linux, flags: &Flags, found: &Found) -> Result<(PathBuf, Option<String>), Error> {
+fn cgroup(
+    linux: &Linux,
+    flags: &Flags,
+    found: &SpecFacts,
+) -> Result<(PathBuf, Option<String>), Error> {
     let said = linux.cgroups_path().as_deref().map(Path::new);
     let said = said.filter(|path| !path.as_os_str().is_empty());
     let agents = said.and_then(Path::parent);

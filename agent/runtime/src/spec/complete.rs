@@ -1,13 +1,14 @@
-//! What an image and the root file system add to an order.
+//! Completes an order with what the image and the root file system say.
 
 use std::path::{Path, PathBuf};
 
+use agent_rootfs::ImageConfig;
 use oci_spec::runtime::Process;
 
 use super::Error;
 use super::environment::last_of_each;
 use super::user::Users;
-use crate::order::{Asked, ImageConfig, Order};
+use crate::order::{Asked, Order};
 
 /// Where programs are looked for unless an image or a flag says otherwise: docker's.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -1,10 +1,10 @@
-//! Variables of the environment, `NAME=VALUE`.
+//! Handles the variables of an environment, `NAME=VALUE`.
 
 use std::collections::HashMap;
 
 /// Of each name the last variable, where the first one stood. An image may have very many, and the time is proportional
 /// to their number.
-pub fn last_of_each(variables: impl IntoIterator<Item = String>) -> Vec<String> {
+pub(crate) fn last_of_each(variables: impl IntoIterator<Item = String>) -> Vec<String> {
     let variables: Vec<String> = variables.into_iter().collect();
     let mut lasts: HashMap<&str, usize> = HashMap::with_capacity(variables.len());
     for (at, variable) in variables.iter().enumerate() {

@@ -3,14 +3,12 @@
 use std::path::PathBuf;
 
 use agent_model::units::Signal;
+use agent_model::units::parse::Size;
 use clap::{Args as _, FromArgMatches as _};
 
-use super::mounts::{Tmpfs, Volume};
-use super::namespaces::{Net, Share, UserChoice};
-use super::security::{SecurityOption, Ulimit};
 use super::value::{
-    Assignment, Cpus, DeviceRate, IdRange, LogOption, MaybeNumber, MaybeSize, Set, Size,
-    TimeOffset, number_in,
+    Assignment, Cpus, DeviceRate, IdMap, LogOption, MaybeNumber, MaybeSize, NamespaceShare, Net,
+    SecurityOption, Set, TimeOffset, Tmpfs, Ulimit, UserChoice, Volume, number_in,
 };
 
 /// The flags that a bundle replaces.
@@ -66,6 +64,7 @@ const NOT_WITH_BUNDLE: [&str; 48] = [
 ];
 
 /// The flags of `agent run` as the user wrote them.
+#[allow(missing_docs, reason = "clap prints the doc of a flattened field")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct Flags {
     /// The command and its arguments; with --image, by default the image's own
@@ -207,19 +206,19 @@ pub struct ProcessFlags {
 pub struct NamespaceFlags {
     /// The pid namespace: the processes that the container sees, and its pid 1
     #[arg(long, value_name = "WHOSE", default_value = "private")]
-    pub pid: Share,
+    pub pid: NamespaceShare,
     /// The ipc namespace: System V IPC and message queues; host: its /dev/shm too
     #[arg(long, value_name = "WHOSE", default_value = "private")]
-    pub ipc: Share,
+    pub ipc: NamespaceShare,
     /// The uts namespace: the host name
     #[arg(long, value_name = "WHOSE", default_value = "private")]
-    pub uts: Share,
+    pub uts: NamespaceShare,
     /// The cgroup namespace: the cgroup that the container sees as the root
     #[arg(long, value_name = "WHOSE", default_value = "private")]
-    pub cgroupns: Share,
+    pub cgroupns: NamespaceShare,
     /// The time namespace: the clocks monotonic and boottime
     #[arg(long, value_name = "WHOSE", conflicts_with = "time_offset")]
-    pub time: Option<Share>,
+    pub time: Option<NamespaceShare>,
     /// Shift clocks in a new time namespace: 1d, monotonic=-2h, boottime=90.5
     #[arg(long, value_name = "[CLOCK=]OFFSET", allow_hyphen_values = true)]
     pub time_offset: Vec<TimeOffset>,
@@ -228,10 +227,10 @@ pub struct NamespaceFlags {
     pub userns: Option<UserChoice>,
     /// Map user ids, in a new user namespace
     #[arg(long, value_name = "INSIDE:HOST:COUNT")]
-    pub uid_map: Vec<IdRange>,
+    pub uid_map: Vec<IdMap>,
     /// Map group ids; by default as --uid-map
     #[arg(long, value_name = "INSIDE:HOST:COUNT")]
-    pub gid_map: Vec<IdRange>,
+    pub gid_map: Vec<IdMap>,
     /// The host name; by default the container's name
     #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
@@ -256,7 +255,7 @@ pub struct NetworkFlags {
     pub net: Net,
     /// The address of eth0: 10.0.3.2/24
     #[arg(long, value_name = "ADDRESS/LENGTH")]
-    pub ip: Option<super::namespaces::Address>,
+    pub ip: Option<super::value::Address>,
     /// The bridge for eth0's peer, so that containers reach each other; it is made if it is missing, and
     /// removed after its last container
     #[arg(long, value_name = "NAME")]
@@ -328,10 +327,10 @@ pub struct Limits {
 pub struct Security {
     /// Add a capability to docker's default 14: NET_ADMIN; ALL: all that this command has
     #[arg(long, value_name = "CAPABILITY")]
-    pub cap_add: Vec<super::security::CapabilityName>,
+    pub cap_add: Vec<super::value::CapabilityName>,
     /// Remove a capability; ALL: keep none but those of --cap-add
     #[arg(long, value_name = "CAPABILITY")]
-    pub cap_drop: Vec<super::security::CapabilityName>,
+    pub cap_drop: Vec<super::value::CapabilityName>,
     /// seccomp=unconfined or seccomp=FILE (docker's JSON): instead of docker's default system
     /// calls; no-new-privileges=false: let set-user-ID programs work; systempaths=unconfined: show
     /// all of /proc and /sys

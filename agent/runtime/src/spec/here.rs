@@ -1,4 +1,4 @@
-//! Where relative paths begin.
+//! Resolves relative paths of flags from the working directory.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;

@@ -1,4 +1,4 @@
-//! Names for containers that nobody named.
+//! Makes names for containers that the user does not name.
 
 use std::hash::{BuildHasher as _, RandomState};
 

@@ -1,16 +1,19 @@
-//! Limits: flags to OCI's resources.
+//! Compiles the flags of limits to OCI's resources.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
+use agent_model::limit::{Kind, Limit, Value};
+use agent_model::units::parse::Size;
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxPids,
     LinuxResources, LinuxThrottleDevice, LinuxThrottleDeviceBuilder,
 };
 
 use super::flags::Limits;
-use super::value::{Cpus, DeviceRate, MaybeNumber, MaybeSize, Size};
-use super::{Error, Found};
+use super::value::{Cpus, DeviceRate, MaybeNumber, MaybeSize};
+use super::{Error, SpecFacts};
+use crate::cgroup::unified;
 
 /// The least memory that docker takes. With less a container does not come as far as its command.
 const LEAST_MEMORY: Size = Size(6 << 20);
@@ -27,7 +30,7 @@ const UNLIMITED: i64 = -1;
 type Devices = HashMap<String, (u32, u32)>;
 
 /// The resources of a new container, and whether its limit of memory and swap together was not asked for but follows.
-pub(super) fn compile(limits: &Limits, found: &Found) -> Result<(LinuxResources, bool), Error> {
+pub(super) fn compile(limits: &Limits, found: &SpecFacts) -> Result<(LinuxResources, bool), Error> {
     check_memory(limits)?;
     check_cpus(limits, found)?;
     let mut limits = limits.clone();
@@ -50,7 +53,7 @@ fn check_memory(limits: &Limits) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_cpus(limits: &Limits, found: &Found) -> Result<(), Error> {
+fn check_cpus(limits: &Limits, found: &SpecFacts) -> Result<(), Error> {
     if let (Some(Cpus(billionths)), Some(cpus)) = (limits.cpus, found.cpus)
         && billionths > cpus as u64 * 1_000_000_000
     {
@@ -72,7 +75,7 @@ pub(super) fn asked(limits: &Limits, devices: &Devices) -> Result<LinuxResources
         pids
     }));
     resources.set_block_io(block_io(limits, devices)?);
-    resources.set_unified(unified(limits)?);
+    resources.set_unified(unified(limits));
     Ok(resources)
 }
 
@@ -161,15 +164,19 @@ fn bandwidth(limits: &Limits) -> Result<(Option<i64>, Option<u64>), Error> {
     Ok((Some(i64::try_from(quota).unwrap_or(i64::MAX)), Some(PERIOD)))
 }
 
-/// What only v2 has.
-fn unified(limits: &Limits) -> Result<Option<HashMap<String, String>>, Error> {
-    let high = limits.memory_high.map(|size| ("memory.high", size.0));
-    let weight = limits.cpu_weight.map(|weight| ("cpu.weight", weight));
+/// What OCI has no other member for.
+fn unified(limits: &Limits) -> Option<HashMap<String, String>> {
+    let high = limits.memory_high.map(|Size(bytes)| {
+        let limit = Limit::Value(bytes);
+        (Kind::MemoryHigh, Value::Amount(limit))
+    });
+    let weight = limits.cpu_weight;
+    let weight = weight.map(|weight| (Kind::CpuWeight, Value::Weight(weight)));
     let both = [high, weight].into_iter().flatten();
-    let both: HashMap<String, String> = both
-        .map(|(file, value)| (file.to_owned(), value.to_string()))
+    let members: HashMap<_, _> = both
+        .filter_map(|(kind, value)| unified::member(kind, &value))
         .collect();
-    Ok((!both.is_empty()).then_some(both))
+    (!members.is_empty()).then_some(members)
 }
 
 fn block_io(limits: &Limits, devices: &Devices) -> Result<Option<LinuxBlockIo>, Error> {

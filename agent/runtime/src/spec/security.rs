@@ -1,18 +1,16 @@
-//! What a container's processes may: capabilities, system calls, kernel settings, limits of their own.
+//! Compiles what a container's processes may do: capabilities, system calls, kernel settings, resource limits.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
-use std::str::FromStr;
 
 use caps::Capability;
 use oci_spec::runtime::{
-    Capabilities, LinuxCapabilities, LinuxSeccomp, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
+    Capabilities, LinuxCapabilities, LinuxSeccomp, PosixRlimit, PosixRlimitBuilder,
 };
 
 use super::flags::{Flags, Security};
-use super::{Error, Found};
+use super::value::{CapabilityName, SecurityOption};
+use super::{Error, SpecFacts};
 use crate::launch::too_few_descriptors;
-use crate::seccomp;
 
 /// Docker's default set (moby: oci/caps/defaults.go).
 const DEFAULT: [Capability; 14] = [
@@ -57,133 +55,8 @@ pub(super) const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// A capability, or `ALL`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CapabilityName {
-    All,
-    One(Capability),
-}
-
-/// One of docker's `--security-opt`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecurityOption {
-    NoNewPrivileges(bool),
-    SeccompUnconfined,
-    SeccompProfile(PathBuf),
-    SystemPathsUnconfined,
-}
-
-/// `NAME=SOFT[:HARD]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ulimit {
-    pub kind: PosixRlimitType,
-    pub name: &'static str,
-    pub soft: u64,
-    pub hard: u64,
-}
-
-/// Docker's names of limits (getrlimit(2)), and how to ask what they are; the library cannot ask for all.
-pub(super) const ULIMITS: [(&str, PosixRlimitType, Option<rustix::process::Resource>); 15] = {
-    use PosixRlimitType as Type;
-    use rustix::process::Resource;
-    [
-        ("core", Type::RlimitCore, Some(Resource::Core)),
-        ("cpu", Type::RlimitCpu, Some(Resource::Cpu)),
-        ("data", Type::RlimitData, Some(Resource::Data)),
-        ("fsize", Type::RlimitFsize, Some(Resource::Fsize)),
-        ("locks", Type::RlimitLocks, Some(Resource::Locks)),
-        ("memlock", Type::RlimitMemlock, Some(Resource::Memlock)),
-        ("msgqueue", Type::RlimitMsgqueue, Some(Resource::Msgqueue)),
-        ("nice", Type::RlimitNice, Some(Resource::Nice)),
-        ("nofile", Type::RlimitNofile, Some(Resource::Nofile)),
-        ("nproc", Type::RlimitNproc, Some(Resource::Nproc)),
-        ("rss", Type::RlimitRss, Some(Resource::Rss)),
-        ("rtprio", Type::RlimitRtprio, Some(Resource::Rtprio)),
-        ("rttime", Type::RlimitRttime, None),
-        (
-            "sigpending",
-            Type::RlimitSigpending,
-            Some(Resource::Sigpending),
-        ),
-        ("stack", Type::RlimitStack, Some(Resource::Stack)),
-    ]
-};
-
-impl FromStr for CapabilityName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let upper = text.to_ascii_uppercase();
-        if upper == "ALL" {
-            return Ok(Self::All);
-        }
-        let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
-        match format!("CAP_{name}").parse() {
-            Ok(capability) => Ok(Self::One(capability)),
-            Err(_) => Err("wanted: a name of capabilities(7), as in NET_ADMIN, or ALL".to_owned()),
-        }
-    }
-}
-
-impl FromStr for SecurityOption {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, value) = match text.split_once(['=', ':']) {
-            Some((name, value)) => (name, Some(value)),
-            None => (text, None),
-        };
-        match (name, value) {
-            ("no-new-privileges", None | Some("true")) => Ok(Self::NoNewPrivileges(true)),
-            ("no-new-privileges", Some("false")) => Ok(Self::NoNewPrivileges(false)),
-            ("seccomp", Some("unconfined")) => Ok(Self::SeccompUnconfined),
-            ("seccomp", Some(path)) if !path.is_empty() => Ok(Self::SeccompProfile(path.into())),
-            ("systempaths", Some("unconfined")) => Ok(Self::SystemPathsUnconfined),
-            _ => Err(
-                "wanted: seccomp=unconfined, seccomp=FILE, no-new-privileges[=false] or \
-                 systempaths=unconfined"
-                    .to_owned(),
-            ),
-        }
-    }
-}
-
-impl FromStr for Ulimit {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wanted = || {
-            let names: Vec<&str> = ULIMITS.iter().map(|(name, ..)| *name).collect();
-            format!(
-                "wanted: NAME=SOFT[:HARD], as in nofile=1024:4096; names are {}",
-                names.join(", ")
-            )
-        };
-        let (name, limits) = text.split_once('=').ok_or_else(wanted)?;
-        let known = ULIMITS.iter().find(|(known, ..)| *known == name);
-        let &(name, kind, _) = known.ok_or_else(wanted)?;
-        let number = |text: &str| match text {
-            "-1" | "unlimited" => Ok(u64::MAX),
-            _ => text.parse().map_err(|_| wanted()),
-        };
-        let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
-        let (soft, hard) = (number(soft)?, number(hard)?);
-        if soft > hard {
-            return Err(format!(
-                "the soft limit {soft} is above the hard limit {hard}"
-            ));
-        }
-        Ok(Self {
-            kind,
-            name,
-            soft,
-            hard,
-        })
-    }
-}
-
-/// The capabilities of the container, as sets for its first process: root's. Ambient and inheritable ones there are none.
-pub(super) fn capabilities(asked: &Security, found: &Found) -> Result<Vec<Capability>, Error> {
+/// The capabilities of the container, as sets for its init process: root's. Ambient and inheritable ones there are none.
+pub(super) fn capabilities(asked: &Security, found: &SpecFacts) -> Result<Vec<Capability>, Error> {
     use CapabilityName::{All, One};
     let held = &found.capabilities;
     let added_all = asked.cap_add.contains(&All);
@@ -240,9 +113,9 @@ pub(super) fn filter(asked: &Security, kept: &[Capability]) -> Result<Option<Lin
             _ => None,
         });
     Ok(match last {
-        None => Some(seccomp::default_profile(kept)),
+        None => Some(agent_seccomp::default_profile(kept)),
         Some(None) => None,
-        Some(Some(path)) => Some(seccomp::read_profile(path, kept)?),
+        Some(Some(path)) => Some(agent_seccomp::read_profile(path, kept)?),
     })
 }
 
@@ -260,7 +133,7 @@ pub(super) fn no_new_privileges(asked: &Security) -> bool {
 }
 
 /// The limits of its processes.
-pub(super) fn rlimits(flags: &Flags, found: &Found) -> Result<Option<Vec<PosixRlimit>>, Error> {
+pub(super) fn rlimits(flags: &Flags, found: &SpecFacts) -> Result<Option<Vec<PosixRlimit>>, Error> {
     let mut limits: Vec<(&'static str, PosixRlimit)> = Vec::new();
     for asked in &flags.process.ulimit {
         let most = found

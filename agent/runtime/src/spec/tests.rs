@@ -1,12 +1,12 @@
 //! Flags to orders.
 
+use agent_network::Network;
 use clap::Parser as _;
 use oci_spec::runtime::LinuxNamespaceType;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::order::Network;
 
 #[derive(clap::Parser)]
 #[command(no_binary_name = true, disable_help_flag = true)]
@@ -19,8 +19,8 @@ fn this_process() -> Pinned {
     Pinned::open(std::process::id().cast_signed()).unwrap()
 }
 
-fn found() -> Found {
-    Found {
+fn found() -> SpecFacts {
+    SpecFacts {
         name: "web".to_owned(),
         here: Here::at("/home/me"),
         variables: HashMap::from([("LANG".to_owned(), "C".to_owned())]),
@@ -319,11 +319,11 @@ fn namespaces_are_shared_as_asked() {
     assert!(found("--userns auto").contains(&(User, None)));
     assert!(found("--time-offset 1d").contains(&(Time, None)));
     let network = |line: &str| order(&format!("{line} --rootfs / ls")).network;
-    assert_eq!(network(""), super::super::order::Network::None);
-    assert_eq!(network("--net host"), super::super::order::Network::Joined);
+    assert_eq!(network(""), agent_network::Network::None);
+    assert_eq!(network("--net host"), agent_network::Network::Joined);
     assert!(matches!(
         network("--net veth --ip 10.0.3.2/24 --bridge b0"),
-        super::super::order::Network::Veth {
+        agent_network::Network::Veth {
             address: Some((_, 24)),
             bridge: Some(_)
         }
@@ -404,7 +404,7 @@ fn the_rest_of_the_flags() {
     assert_eq!(order.change_root, ChangeRoot::Chroot);
     assert_eq!(
         order.root,
-        Root::Binaries(vec!["sh".into(), "/home/me/./tool".into()])
+        RootSource::Binaries(vec!["sh".into(), "/home/me/./tool".into()])
     );
     assert_eq!(order.root.name(), "sh,tool");
     let process = order.spec.process().as_ref().unwrap();

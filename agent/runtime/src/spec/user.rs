@@ -1,22 +1,22 @@
-//! Users and groups by the names that the container's own /etc/passwd and /etc/group give them (passwd(5), group(5)).
+//! Finds users and groups by name in the container's own /etc/passwd and /etc/group (passwd(5), group(5)).
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
 
 use agent_host::regular;
+use agent_rootfs::lookup::{self, LinkPolicy};
 use oci_spec::runtime::User;
 use rustix::fs::OFlags;
 
 use super::Error;
-use crate::lookup::{self, Links};
 
 /// Bytes of a file that are read: who made the root file system is not trusted.
 const MOST: u64 = 4 << 20;
 
 /// The two files.
 #[derive(Clone, Debug, Default)]
-pub struct Users {
+pub(super) struct Users {
     passwd: String,
     group: String,
 }
@@ -41,7 +41,7 @@ impl Users {
     ///
     /// # Errors
     /// It cannot be read, or is no file.
-    pub fn read(root: BorrowedFd<'_>) -> Result<Self, Error> {
+    pub(super) fn read(root: BorrowedFd<'_>) -> Result<Self, Error> {
         let read = |path: &'static str| {
             read_below(root, path).map_err(|source| Error::Accounts { path, source })
         };
@@ -55,7 +55,11 @@ impl Users {
     ///
     /// # Errors
     /// There is no such user or group.
-    pub fn find(&self, user: Option<&str>, groups: &[String]) -> Result<(User, String), Error> {
+    pub(super) fn find(
+        &self,
+        user: Option<&str>,
+        groups: &[String],
+    ) -> Result<(User, String), Error> {
         let text = user.unwrap_or_default();
         let (name, group) = match text.split_once(':') {
             Some((name, group)) => (name, Some(group)),
@@ -138,7 +142,7 @@ impl Users {
 /// Reads a file below `root` that may be made to mislead: links lead nowhere else, and nothing but a file is read.
 fn read_below(root: BorrowedFd<'_>, path: &str) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match lookup::open(root, path, Links::Follow, flags) {
+    let file = match lookup::open(root, path, LinkPolicy::Follow, flags) {
         Ok(file) => File::from(file),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(String::new()),
         Err(errno) => return Err(errno.into()),

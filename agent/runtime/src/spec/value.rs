@@ -1,25 +1,30 @@
-//! The values of flags, read from text. Units and forms are docker's.
+//! Parses the values of flags. Their units and forms are docker's.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use agent_model::units::parse;
+use agent_model::units::parse::{self, Size};
 
 mod clock;
 mod log;
+mod mount;
+mod namespace;
+mod security;
 
 pub use clock::{Clock, TimeOffset};
 pub use log::{LogOption, log_limits};
-
-/// Bytes, or bytes a second: `64m`, `1.5g`, `1048576`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(pub u64);
+pub use mount::{Tmpfs, Volume};
+pub use namespace::{Address, NamespaceShare, Net, UserChoice};
+pub(in crate::spec) use security::ULIMITS;
+pub use security::{CapabilityName, SecurityOption, Ulimit};
 
 /// A size, or none: `-1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaybeSize {
+    /// No limit.
     Unlimited,
+    /// A number of bytes.
     Size(Size),
 }
 
@@ -30,43 +35,44 @@ pub struct Cpus(pub u64);
 /// `-1`, or a number of at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaybeNumber {
+    /// No limit.
     Unlimited,
+    /// A number.
     Number(i64),
 }
 
 /// `PATH:VALUE`: what a device may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceRate<T> {
+    /// The path of the block device.
     pub path: String,
+    /// The limit, for each second.
     pub rate: T,
 }
 
 /// `NAME=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
+    /// The text before `=`.
     pub name: String,
+    /// The text after `=`.
     pub value: String,
 }
 
 /// `CONTAINER:HOST:SIZE`: ids inside, ids outside, how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IdRange {
+pub struct IdMap {
+    /// The first id in the container.
     pub inside: u32,
+    /// The first id on the host.
     pub outside: u32,
+    /// The number of ids.
     pub count: u32,
 }
 
 /// A list of CPUs or memory nodes: `0-3,8`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set(pub String);
-
-impl FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse::bytes(text).map(Self)
-    }
-}
 
 impl FromStr for MaybeSize {
     type Err = String;
@@ -136,7 +142,7 @@ impl FromStr for Assignment {
     }
 }
 
-impl FromStr for IdRange {
+impl FromStr for IdMap {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -252,7 +258,7 @@ mod tests {
 
     #[test]
     fn ranges_of_ids() {
-        let range = "0:100000:65536".parse::<IdRange>().unwrap();
+        let range = "0:100000:65536".parse::<IdMap>().unwrap();
         assert_eq!(
             (range.inside, range.outside, range.count),
             (0, 100_000, 65_536)
@@ -265,7 +271,7 @@ mod tests {
             "1:0:4294967295",
             "4294967295:0:1",
         ] {
-            assert!(text.parse::<IdRange>().is_err(), "{text}");
+            assert!(text.parse::<IdMap>().is_err(), "{text}");
         }
     }
 

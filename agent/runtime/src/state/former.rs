@@ -14,7 +14,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use super::{Error, Store, is_name};
 
 /// Where root's were.
-pub const DIRECTORY: &str = "/run/agent/containers";
+pub(super) const DIRECTORY: &str = "/run/agent/containers";
 
 impl Store {
     /// Takes over what older agents left, and says what cannot be.

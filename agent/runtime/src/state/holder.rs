@@ -1,4 +1,4 @@
-//! The process that another one waits for, and what keeps it from going on.
+//! The process that holds a lock, and the state of that process.
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,23 +13,27 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// A process that holds a lock. `None` is one that this process's pid namespace does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holder(Option<Pid>);
+pub struct LockHolder(Option<Pid>);
 
 /// What a process does, as far as a process that waits for it cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
+pub enum ProcessCondition {
     /// By a signal, as SIGSTOP or that of ^Z.
     Stopped,
     /// By a debugger.
     Traced,
     /// In the kernel, which lets no signal in.
     Waits,
+    /// The process has ended.
     Ended,
+    /// The process runs, or can run.
     Runs,
+    /// The kernel does not tell its state.
     Unknown,
 }
 
-impl Holder {
+impl LockHolder {
+    /// Names the process that holds a lock; none where it is not known.
     pub const fn new(pid: Option<Pid>) -> Self {
         Self(pid)
     }
@@ -39,17 +43,18 @@ impl Holder {
         self.0.map_or(0, |pid| pid.as_raw_nonzero().get())
     }
 
-    pub fn condition(self) -> Condition {
+    /// Reads the state of the process from the kernel.
+    pub fn condition(self) -> ProcessCondition {
         let Ok(pid) = u32::try_from(self.pid()) else {
-            return Condition::Unknown;
+            return ProcessCondition::Unknown;
         };
         match Process::new(Path::new("/"), pid).state() {
-            Ok(b'T') => Condition::Stopped,
-            Ok(b't') => Condition::Traced,
-            Ok(b'D') => Condition::Waits,
-            Ok(b'Z' | b'X') => Condition::Ended,
-            Ok(_) => Condition::Runs,
-            Err(_) => Condition::Unknown,
+            Ok(b'T') => ProcessCondition::Stopped,
+            Ok(b't') => ProcessCondition::Traced,
+            Ok(b'D') => ProcessCondition::Waits,
+            Ok(b'Z' | b'X') => ProcessCondition::Ended,
+            Ok(_) => ProcessCondition::Runs,
+            Err(_) => ProcessCondition::Unknown,
         }
     }
 
@@ -93,19 +98,21 @@ pub fn ends(process: &impl AsFd, patience: Duration) -> bool {
     }
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for LockHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(pid) = self.0.map(Pid::as_raw_nonzero) else {
             return f.write_str("by a process of another pid namespace");
         };
         write!(f, "process {pid} ")?;
         match self.condition() {
-            Condition::Stopped => write!(f, "is stopped; kill -CONT {pid} lets it go on"),
-            Condition::Traced => f.write_str("is stopped by a debugger"),
-            Condition::Waits => f.write_str("waits in the kernel, where no signal reaches it"),
-            Condition::Ended => f.write_str("has ended"),
-            Condition::Runs => f.write_str("runs"),
-            Condition::Unknown => f.write_str("cannot be looked at"),
+            ProcessCondition::Stopped => write!(f, "is stopped; kill -CONT {pid} lets it go on"),
+            ProcessCondition::Traced => f.write_str("is stopped by a debugger"),
+            ProcessCondition::Waits => {
+                f.write_str("waits in the kernel, where no signal reaches it")
+            }
+            ProcessCondition::Ended => f.write_str("has ended"),
+            ProcessCondition::Runs => f.write_str("runs"),
+            ProcessCondition::Unknown => f.write_str("cannot be looked at"),
         }
     }
 }

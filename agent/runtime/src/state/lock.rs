@@ -1,4 +1,5 @@
-//! Who may change the state of a container: its supervisor while it lives, and whoever cleans up after it.
+//! Locks the state of a container. The supervisor holds the lock while it lives, and a command that cleans up after it
+//! takes the lock then.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,33 +15,33 @@ use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::files::{self, replace};
 use super::{
-    CONFIG, Condition, DIRECTORY, Error, Holder, LARGEST, RECORD, Record, Status, Store, is_name,
-    room,
+    CONFIG, DIRECTORY, Error, LARGEST, LockHolder, ProcessCondition, RECORD, Record, Status, Store,
+    is_name, room,
 };
 
 const LOCK: &str = "lock";
 
-/// Held while a directory is made together with its lock, and while locks are looked for that nobody holds.
-/// No container can have this name.
+/// The lock that a process holds while it makes a directory with its lock, or looks for locks that nobody holds. No
+/// container can have this name.
 const MAKING: &str = ".lock";
 
-/// Held while bridges are made and removed. Likewise.
+/// The lock that a process holds while it makes or removes bridges. No container can have this name.
 const BRIDGES: &str = ".bridges.lock";
 
-/// What the directory of a container is called, with its name behind, while it is removed.
+/// The prefix of a container's directory while it is removed.
 const GONE: &str = ".gone.";
 
-/// How long another command may hold what this one needs.
+/// How long another command may hold a lock that this one needs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Between two looks at what another command holds.
+/// The time between two attempts to take a lock.
 const PAUSE: Duration = Duration::from_micros(500);
 
-/// Between two looks at a supervisor whose end is waited for.
+/// The time between two checks whether a supervisor has ended.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A container whose state only this process may change. Opening its lock once more in this process and closing it
-/// would let it go: fcntl_locking(2).
+/// A container whose state only this process may change. The process must not open and close the lock's file again,
+/// because that releases the lock: fcntl_locking(2).
 #[derive(Debug)]
 pub struct NameClaim {
     name: String,
@@ -49,22 +50,23 @@ pub struct NameClaim {
 }
 
 impl NameClaim {
+    /// Returns the name of the container.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The directory that is this container's.
+    /// Returns the directory of the container.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// What the one who had it before wrote; `None` where it came to nothing.
+    /// Reads the record of the previous holder. Returns none where that wrote none.
     pub fn record(&self) -> Option<Record> {
         serde_json::from_slice(&files::read(&self.directory.join(RECORD)).ok()?).ok()
     }
 
     /// # Errors
-    /// Where it cannot be written.
+    /// The record cannot be written.
     pub fn write(&self, record: &Record) -> Result<(), Error> {
         let path = self.directory.join(RECORD);
         let text = readable(&path, serde_json::to_vec_pretty(record))?;
@@ -79,14 +81,14 @@ impl NameClaim {
     }
 
     /// # Errors
-    /// Where it cannot be written.
+    /// The spec cannot be written.
     pub fn write_spec(&self, spec: &Spec) -> Result<(), Error> {
         let path = self.directory.join(CONFIG);
         replace(&path, &readable(&path, serde_json::to_vec(spec))?)
     }
 
-    /// Whether it has ended as it should, and its end is to be known: its record says so, or the word that its supervisor
-    /// left when the record could not be written.
+    /// Tells whether the container has ended properly. Its record says so, or the word that its supervisor left in the
+    /// lock when the record could not be written.
     fn stays(&self) -> bool {
         self.record().is_some_and(|record| {
             let ended = matches!(record.status, Status::Exited { .. });
@@ -95,19 +97,17 @@ impl NameClaim {
         })
     }
 
-    /// Leaves word of how it ended, for those who wait: they have the file open even when it is removed.
-    ///
+    /// Writes the exit status into the lock, for those who wait. They have the file open even after its removal.
     /// # Errors
-    /// Where it cannot be written.
+    /// The file cannot be written.
     pub fn leave_word(&self, code: u8) -> Result<(), Error> {
         let written = self.lock.write_all_at(word(Some(code)).as_bytes(), 0);
         written.map_err(Error::io(&self.directory))
     }
 
-    /// Removes all that is known of it.
-    ///
+    /// Removes the state of the container.
     /// # Errors
-    /// Where something cannot be removed.
+    /// Something cannot be removed.
     pub fn remove(self) -> Result<(), Error> {
         // At once gone for all others, and the lock with it: who claims the name next makes another.
         let gone = format!("{GONE}{}.{}", self.name, std::process::id());
@@ -127,7 +127,7 @@ impl NameClaim {
     }
 }
 
-/// What is to be written to `path`, where those who read it take as much.
+/// Encodes what is written to `path`, and refuses more than its readers accept.
 fn readable(path: &Path, text: serde_json::Result<Vec<u8>>) -> Result<Vec<u8>, Error> {
     let path = path.to_owned();
     match text {
@@ -148,25 +148,30 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Whether its supervisor lives, or somebody cleans up after it.
+    /// Tells whether its supervisor lives, or another command cleans up after it.
     pub fn is_held(&self) -> bool {
         self.holder().is_some()
     }
 
-    /// Its supervisor, or who cleans up after it.
-    pub fn holder(&self) -> Option<Holder> {
+    /// Returns the supervisor, or the command that cleans up after it.
+    pub fn holder(&self) -> Option<LockHolder> {
         holder(&self.lock)
     }
 
-    /// Waits until its supervisor has ended, and says how the container ended; `None` where the supervisor was killed.
-    /// A supervisor that is stopped is told of once.
+    /// Waits until the supervisor has ended, and returns how the container ended. Returns none where the supervisor was
+    /// killed. Prints one note where the supervisor is stopped.
     ///
     /// # Errors
-    /// Where its word cannot be read.
-    pub fn wait(self, mut stopped: impl FnMut(Holder)) -> Result<Option<u8>, Error> {
+    /// The lock cannot be read.
+    pub fn wait(self, mut stopped: impl FnMut(LockHolder)) -> Result<Option<u8>, Error> {
         let mut told = false;
         while let Some(holder) = self.holder() {
-            if !told && matches!(holder.condition(), Condition::Stopped | Condition::Traced) {
+            if !told
+                && matches!(
+                    holder.condition(),
+                    ProcessCondition::Stopped | ProcessCondition::Traced
+                )
+            {
                 stopped(holder);
                 told = true;
             }
@@ -177,10 +182,10 @@ impl Waiter {
 }
 
 impl Store {
-    /// Takes a name that nobody has. What a dead supervisor left under it has to be cleaned before.
+    /// Takes a name that nobody has. The caller cleans up before what a dead supervisor left under it.
     ///
     /// # Errors
-    /// [`Error::Running`] and [`Error::Ended`] where somebody has it.
+    /// [`Error::Running`] and [`Error::Ended`] where another container has the name.
     pub fn claim(&self, name: &str) -> Result<NameClaim, Error> {
         let directory = self.directory(name)?;
         self.make()?;
@@ -211,11 +216,11 @@ impl Store {
         }
     }
 
-    /// Takes over what nobody holds: a container that has ended, or one whose supervisor was killed. `None` where there
-    /// is none, or somebody holds it.
+    /// Takes over a container that has ended, or whose supervisor was killed. Returns none where there is none, or
+    /// another process holds it.
     ///
     /// # Errors
-    /// Where that cannot be found out.
+    /// The lock cannot be read.
     pub fn take_over(&self, name: &str) -> Result<Option<NameClaim>, Error> {
         let directory = self.directory(name)?;
         let path = directory.join(LOCK);
@@ -253,7 +258,7 @@ impl Store {
         }))
     }
 
-    /// What supervisors left that were killed.
+    /// Takes over everything that killed supervisors left.
     pub fn abandoned(&self) -> Vec<NameClaim> {
         if self.check().is_err() {
             return Vec::new();
@@ -305,25 +310,27 @@ impl Store {
         })
     }
 
-    /// One at a time, until the file is closed.
+    /// Takes the lock under which containers are made, until the file is closed.
     pub(super) fn lock_making(&self) -> Result<File, Error> {
         debug_assert!(!is_name(MAKING));
         lock_file(self.path.join(MAKING))
     }
 
-    /// Held while bridges are made and removed, until the file is closed.
+    /// Takes the lock of bridges, until the file is closed.
     ///
     /// # Errors
-    /// Another process holds it for too long.
-    pub fn lock_bridges() -> Result<File, Error> {
+    /// Another process holds the lock for too long.
+    pub fn lock_bridges() -> io::Result<File> {
         let store = Self::at(DIRECTORY);
-        store.make()?;
-        lock_file(store.path.join(BRIDGES))
+        let locked = store
+            .make()
+            .and_then(|()| lock_file(store.path.join(BRIDGES)));
+        locked.map_err(io::Error::other)
     }
 }
 
-/// Removes a directory that whoever began to remove it left; two do the same where that one was not killed. Whether it is
-/// such a directory.
+/// Removes a directory whose removal another process began. Returns whether it is one. Two processes may do that at
+/// once.
 fn remove_if_gone(entry: &fs::DirEntry) -> bool {
     let name = entry.file_name();
     let is_gone = name.as_encoded_bytes().starts_with(GONE.as_bytes());
@@ -333,7 +340,7 @@ fn remove_if_gone(entry: &fs::DirEntry) -> bool {
     is_gone
 }
 
-/// Takes the lock at `path`, which is made where it is not there.
+/// Takes the lock at `path`, and makes the file where it does not exist.
 fn lock_file(path: PathBuf) -> Result<File, Error> {
     let lock = files::open_or_create(&path)?;
     let deadline = Instant::now() + PATIENCE;
@@ -350,7 +357,7 @@ fn lock_file(path: PathBuf) -> Result<File, Error> {
     }
 }
 
-/// How a container ended, where its supervisor left word of that.
+/// Reads how a container ended, where its supervisor wrote that into the lock.
 fn left_word(lock: &File) -> io::Result<Option<u8>> {
     let mut word = [0; 16];
     let length = lock.read_at(&mut word, 0)?;
@@ -358,13 +365,13 @@ fn left_word(lock: &File) -> io::Result<Option<u8>> {
     Ok(word.trim_matches(['\0', ' ', '\n']).parse().ok())
 }
 
-/// That word, or room for it: of the same length.
+/// Encodes an exit status, or room for one, in a fixed length.
 fn word(code: Option<u8>) -> String {
     let code = code.map(|code| code.to_string()).unwrap_or_default();
     format!("{code:3}\n")
 }
 
-fn locked(path: PathBuf, holder: Holder) -> Error {
+fn locked(path: PathBuf, holder: LockHolder) -> Error {
     let seconds = PATIENCE.as_secs();
     Error::Locked {
         path,
@@ -373,8 +380,8 @@ fn locked(path: PathBuf, holder: Holder) -> Error {
     }
 }
 
-/// The process that has a lock for writing.
-fn holder(lock: &File) -> Option<Holder> {
+/// Returns the process that holds a lock for writing.
+fn holder(lock: &File) -> Option<LockHolder> {
     let held = fcntl_getlk(lock, &Flock::from(FlockType::ReadLock)).ok()??;
-    Some(Holder::new(held.pid))
+    Some(LockHolder::new(held.pid))
 }

@@ -98,7 +98,7 @@ impl Store {
 ///
 /// # Errors
 /// It cannot be removed.
-pub fn remove(record: &Record) -> Result<(), Error> {
+pub(crate) fn remove(record: &Record) -> Result<(), Error> {
     let Some(path) = &record.log else {
         return Ok(());
     };

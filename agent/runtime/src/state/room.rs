@@ -1,5 +1,5 @@
-//! Room that is reserved: a file of the length that is needed later, which is then written in place and renamed. The end
-//! of a container can be written down where nothing else can be written any more.
+//! Reserves room for a file that must be written later, even when the disk is full. The file is written in place and
+//! renamed.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -14,13 +14,13 @@ const GROWTH: usize = 4096;
 ///
 /// # Errors
 /// There is no room.
-pub fn reserve(path: &Path, like: &[u8]) -> Result<(), Error> {
+pub(super) fn reserve(path: &Path, like: &[u8]) -> Result<(), Error> {
     let blank = vec![b' '; like.len() + GROWTH];
     files::write_anew(&room(path), &blank)
 }
 
 /// Whether room was reserved.
-pub fn is_there(path: &Path) -> bool {
+pub(super) fn is_there(path: &Path) -> bool {
     room(path).is_file()
 }
 
@@ -28,7 +28,7 @@ pub fn is_there(path: &Path) -> bool {
 ///
 /// # Errors
 /// Nothing was reserved, or it was too little.
-pub fn fill(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub(super) fn fill(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let room = room(path);
     let file = files::open(&room)?;
     let written = file.write_all_at(bytes, 0);

@@ -1,36 +1,35 @@
-//! Removing what there is of a container.
+//! Removes everything that a container has on the host.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use agent_host::hierarchy::Hierarchies;
 use agent_model::text;
+use agent_network::{self as network, Network};
 
 use super::{Error, stop};
 use crate::cgroup::{self, Cgroup, leaf};
-use crate::order::Network;
 use crate::state::{Record, Store, logs};
-use crate::{network, root};
 
-/// Removes what supervisors that were killed left: every command of the agent does that first. What cannot be removed
-/// now is tried again by the next. The names of the containers that are gone by it.
+/// Removes what killed supervisors left; every command of the agent begins with this. Returns the names of the
+/// containers that it removed. The next command tries the rest again.
 pub fn sweep(store: &Store) -> Vec<String> {
     let rest = end_abandoned(store);
     rest.sweep(store);
     rest.removed
 }
 
-/// What is left to remove once the containers of killed supervisors have ended.
+/// The work that is left once the containers of killed supervisors have ended.
 #[derive(Clone, Debug)]
-pub struct Rest {
-    /// The names of those that had a record.
+pub(super) struct Rest {
+    /// The names of containers that had a record.
     removed: Vec<String>,
-    /// A container that has not ended may still use its layers.
+    /// Whether all containers have ended. Another one may still use its layers.
     all_ended: bool,
 }
 
-/// Ends the containers of supervisors that were killed. The rest may wait: nobody is in its way.
-pub fn end_abandoned(store: &Store) -> Rest {
+/// Ends the containers of killed supervisors. The rest of the work may wait, because it is in nobody's way.
+pub(super) fn end_abandoned(store: &Store) -> Rest {
     for error in store.adopt() {
         super::say(&text::error_line(&error));
     }
@@ -53,19 +52,19 @@ pub fn end_abandoned(store: &Store) -> Rest {
 }
 
 impl Rest {
-    /// Removes it.
-    pub fn sweep(&self, store: &Store) {
+    /// Removes stray logs and layers.
+    pub(super) fn sweep(&self, store: &Store) {
         store.remove_stray_logs();
         if self.all_ended
-            && let Err(error) = root::sweep()
+            && let Err(error) = agent_rootfs::sweep()
         {
             super::say(&format!("layers of images: {error}"));
         }
     }
 }
 
-/// Kills and removes all that a container has on the host: processes, cgroups, interfaces.
-pub fn remains(record: &Record) -> Result<(), Error> {
+/// Kills and removes everything that a container has on the host: processes, cgroups, interfaces.
+pub(super) fn remains(record: &Record) -> Result<(), Error> {
     match cgroup(record)? {
         Some(cgroup) => {
             cgroup.kill()?;
@@ -77,17 +76,18 @@ pub fn remains(record: &Record) -> Result<(), Error> {
         leaf::remove(path);
     }
     if matches!(record.network, Network::Veth { .. }) {
-        network::disconnect(&record.name)?;
+        network::disconnect(&record.name, &Store::lock_bridges)?;
     }
     logs::remove(record)?;
     Ok(())
 }
 
-/// The cgroup that the record of a container says; none where it says none, or that is gone.
+/// Finds the cgroup that a container's record names. Returns none where the record names none, or that cgroup has been
+/// removed.
 ///
 /// # Errors
 /// The hierarchies cannot be read.
-pub fn cgroup(record: &Record) -> Result<Option<Cgroup>, Error> {
+pub(super) fn cgroup(record: &Record) -> Result<Option<Cgroup>, Error> {
     let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
     let found = match &record.cgroups {
         Some(cgroups) => Cgroup::at(&hierarchies, cgroups)?,
@@ -96,11 +96,11 @@ pub fn cgroup(record: &Record) -> Result<Option<Cgroup>, Error> {
     Ok(found)
 }
 
-/// The cgroup of a container that runs, which one more process is to be in; none where it has none.
+/// Finds the cgroup of a running container for one more process. Returns a cgroup nowhere where the container has none.
 ///
 /// # Errors
-/// This process may not put others into it.
-pub fn joined(record: &Record) -> Result<Cgroup, Error> {
+/// This process may not move others into the cgroup.
+pub(super) fn joined(record: &Record) -> Result<Cgroup, Error> {
     let has_none = record
         .cgroups
         .as_ref()

@@ -1,37 +1,41 @@
-//! A container's life.
+//! Makes a container, stays with it until it ends, and removes it.
 
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use agent_host::interrupts::Interrupts as _;
 use agent_host::membership::Membership;
 use agent_host::{faults, process};
+use agent_network::{self as network, Network};
+use agent_rootfs::RootFs;
 use agent_sys::fork::send_signal;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, LinuxResources, Process, Spec};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, getpid, waitid};
 
 use super::clean::Rest;
+use super::observer::Observer;
 use super::relay::Relay;
 use super::signals::Signals;
-use super::streams::{self, Wanted};
-use super::{Error, Told, clean, log};
+use super::streams::{self, WantedStreams};
+use super::{Error, clean, log};
 use crate::cgroup::{self, Begun, Cgroup, Ground};
-use crate::launch::{self, Cgroups, Entrances, Interrupts as _, Started, Stdio};
-use crate::order::{Network, Order};
-use crate::root::{self, Tree};
+use crate::launch::{self, Cgroups, Entrances, Started, Stdio};
+use crate::order::Order;
+use crate::spec;
 use crate::state::{NameClaim, Record, Status, Store, logs};
-use crate::{network, seccomp, spec};
 
-/// Makes a container, stays with it until it ends, and removes it. The `rest` of what others left is removed beside what
-/// its first process does.
-pub fn contain(
+/// Makes a container, stays with it until it ends, and removes it. While the init process works, this process removes
+/// the `rest` that killed supervisors left.
+pub(super) fn contain(
     mut order: Order,
     store: &Store,
     ground: &Ground,
     rest: Option<Rest>,
-    told: &mut Told<'_>,
+    observer: &mut Observer,
 ) -> Result<u8, Error> {
-    let wanted = Wanted {
+    let wanted = WantedStreams {
         terminal: is_terminal(&order.spec),
         interactive: order.interactive,
     };
@@ -41,7 +45,12 @@ pub fn contain(
     // A directory may be on a file system that hangs. As long as nothing is made, signals end this process at once.
     let tree = match order.root.is_unpacked() {
         true => None,
-        false => Some(root::prepare(&order, &|| Ok(()), None)?),
+        false => Some(agent_rootfs::prepare(
+            &order.root,
+            &order.spec,
+            &|| Ok(()),
+            None,
+        )?),
     };
     let claim = store.claim(&order.name)?;
     let mut signals = Signals::catch().map_err(Error::Streams)?;
@@ -64,7 +73,7 @@ pub fn contain(
         makes,
         &mut record,
         &mut limited,
-        told,
+        observer,
     );
     let Lived {
         code,
@@ -106,16 +115,16 @@ pub fn contain(
     })
 }
 
-/// What a container is made with, beside its order.
+/// What [`live`] needs beside the order.
 struct Makes<'a> {
     claim: &'a NameClaim,
     ground: &'a Ground,
-    /// What may wait until the first process is at work.
+    /// Work that may wait until the init process runs.
     beside: &'a dyn Fn(),
     signals: &'a mut Signals,
 }
 
-/// How a container's init process ended, which is to be reaped.
+/// The end of a container's init process, which the caller reaps.
 struct Lived {
     code: u8,
     process: OwnedFd,
@@ -123,17 +132,17 @@ struct Lived {
 }
 
 /// The exit status where this command failed, and not the container's.
-pub const FAILED: u8 = 125;
+pub(super) const FAILED: u8 = 125;
 
-/// From the root file system to the last process's end.
+/// Runs a container from the root file system to the last process's end.
 fn live(
     order: &mut Order,
-    tree: Option<Tree>,
-    wanted: Wanted,
+    tree: Option<RootFs>,
+    wanted: WantedStreams,
     makes: Makes<'_>,
     record: &mut Record,
     limited: &mut bool,
-    told: &mut Told<'_>,
+    observer: &mut Observer,
 ) -> Result<Lived, Error> {
     let Makes {
         claim,
@@ -151,10 +160,13 @@ fn live(
         begun.make_all()?;
         early = Some(begun);
     }
-    let charge = || early.as_ref().map_or(Ok(()), Begun::charge_this_process);
+    let charge = || {
+        let charged = early.as_ref().map_or(Ok(()), Begun::charge_this_process);
+        charged.map_err(io::Error::other)
+    };
     let tree = match tree {
         Some(tree) => tree,
-        None => root::prepare(order, &charge, Some(&mut *signals))?,
+        None => agent_rootfs::prepare(&order.root, &order.spec, &charge, Some(&mut *signals))?,
     };
     spec::complete(order, tree.image.as_ref(), tree.mount.as_fd())?;
     remember_size(&mut order.spec, wanted);
@@ -174,7 +186,7 @@ fn live(
     let is_nowhere = begun.is_nowhere();
     faults::point("begun");
     let (stdio, mut relay) = streams(order, wanted, claim, record)?;
-    if let Some(leash) = told.leash().map_err(Error::Streams)? {
+    if let Some(leash) = observer.leash().map_err(Error::Streams)? {
         relay.leash(leash);
     }
     begun.check()?;
@@ -199,13 +211,13 @@ fn live(
     others();
     *limited = true;
     for note in notes {
-        told.note(&note.0);
+        observer.note(&note.0);
     }
     faults::point("limited");
     cgroup.check()?;
     let pid = started.pid.as_raw_nonzero().get().unsigned_abs();
     let born = || Membership::of(Path::new("/"), pid);
-    let held = told.limited(&cgroup, || Ok(ground.joined(&born()?, &path)));
+    let held = observer.limited(&cgroup, || Ok(ground.joined(&born()?, &path)));
     let ((), started) = beside(started, held)?;
     let placed = place(order, &cgroup, &started);
     let (entrances, started) = beside(started, placed)?;
@@ -228,7 +240,7 @@ fn live(
         record.born = process::Process::new(Path::new("/"), pid).started().ok();
     }
     claim.write(record)?;
-    told.started(running.pid.as_raw_nonzero().get());
+    observer.started(running.pid.as_raw_nonzero().get());
 
     let mut raw = None;
     if let Some(terminal) = running.terminal {
@@ -251,16 +263,16 @@ fn live(
     let code = end_of(process.as_fd())?;
     faults::point("ended");
     // Mostly nothing is left in it, and the kernel says so by removing it. A verifier looks at it before that.
-    let is_gone = !told.looks_at_the_end() && cgroup.remove_empty();
+    let is_gone = !observer.is_verifier() && cgroup.remove_empty();
     if !is_gone {
         cgroup.kill()?;
     }
     let drained = relay.drain(process.as_fd(), signals);
     drained.map_err(Error::Wait)?;
     drop(raw);
-    told.ended(code);
+    observer.ended(code);
     if matches!(order.network, Network::Veth { .. }) {
-        network::disconnect(&order.name)?;
+        network::disconnect(&order.name, &Store::lock_bridges)?;
     }
     if !is_gone {
         cgroup.remove()?;
@@ -299,8 +311,8 @@ fn record(order: &Order, store: &Store, ground: &Ground) -> Record {
     }
 }
 
-/// The path of the container's cgroup below the base in each hierarchy.
-pub fn cgroup_path(order: &Order) -> String {
+/// Returns the path of the container's cgroup below the base in each hierarchy.
+pub(super) fn cgroup_path(order: &Order) -> String {
     let linux = order.spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().clone());
     path.map_or_else(
@@ -309,7 +321,7 @@ pub fn cgroup_path(order: &Order) -> String {
     )
 }
 
-pub fn resources(spec: &Spec) -> LinuxResources {
+pub(super) fn resources(spec: &Spec) -> LinuxResources {
     let linux = spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().clone());
     resources.unwrap_or_default()
@@ -323,7 +335,7 @@ fn begin<'a>(
     resources: &'a LinuxResources,
 ) -> Result<Begun<'a>, Error> {
     let begun = Begun::new(ground, path, resources, order.swap_implied)?;
-    // What the first process starts would outlive a supervisor that is killed, and nobody would find it.
+    // What the init process starts would outlive a supervisor that is killed, and nobody would find it.
     if begun.is_nowhere() && !has_own_processes(&order.spec) {
         let name = "a shared --pid".to_owned();
         let why = ground.why().to_owned();
@@ -338,7 +350,7 @@ fn begin<'a>(
     Ok(begun)
 }
 
-/// Whether all that runs in the container ends with its first process.
+/// Tells whether everything in the container ends with its init process.
 fn has_own_processes(spec: &Spec) -> bool {
     let linux = spec.linux().as_ref();
     let namespaces = linux.and_then(|linux| linux.namespaces().as_deref());
@@ -346,21 +358,21 @@ fn has_own_processes(spec: &Spec) -> bool {
     namespaces.is_some_and(|all| all.iter().any(own))
 }
 
-/// What a command of a spec may call.
-pub fn filters(spec: &Spec) -> Result<Vec<seccomp::Program>, Error> {
+/// Compiles the system call filters of a spec.
+pub(super) fn filters(spec: &Spec) -> Result<Vec<agent_seccomp::FilterProgram>, Error> {
     let linux = spec.linux().as_ref();
     let profile = linux.and_then(|linux| linux.seccomp().as_ref());
-    let filter = profile.map(seccomp::compile).transpose()?;
+    let filter = profile.map(agent_seccomp::compile).transpose()?;
     Ok(filter.into_iter().collect())
 }
 
-pub fn is_terminal(spec: &Spec) -> bool {
+pub(super) fn is_terminal(spec: &Spec) -> bool {
     let process = spec.process().as_ref();
     process.and_then(Process::terminal) == Some(true)
 }
 
-/// The container's terminal has this one's size from the start.
-fn remember_size(spec: &mut Spec, wanted: Wanted) {
+/// Gives the container's terminal the size of this one.
+fn remember_size(spec: &mut Spec, wanted: WantedStreams) {
     if let Some(process) = spec.process_mut().as_mut().filter(|_| wanted.terminal) {
         streams::set_size(process);
     }
@@ -368,7 +380,7 @@ fn remember_size(spec: &mut Spec, wanted: Wanted) {
 
 fn streams(
     order: &Order,
-    wanted: Wanted,
+    wanted: WantedStreams,
     claim: &NameClaim,
     record: &Record,
 ) -> Result<(Stdio, Relay), Error> {
@@ -389,8 +401,8 @@ fn streams(
     made.map_err(Error::Streams)
 }
 
-/// What came of something that was done beside a new process. Where it failed because the process had, that is what is
-/// told.
+/// Returns the result of work that this process did while the new process ran. Where both failed, the error of the new
+/// process comes first.
 fn beside<T>(started: Started, came: Result<T, impl Into<Error>>) -> Result<(T, Started), Error> {
     match came {
         Ok(came) => Ok((came, started)),
@@ -398,35 +410,36 @@ fn beside<T>(started: Started, came: Result<T, impl Into<Error>>) -> Result<(T, 
     }
 }
 
-/// Connects the first process's network, while it mounts. What comes back lets it join its cgroups of v1.
+/// Connects the init process's network while it mounts. Returns the cgroups of v1 that it joins.
 fn place<'a>(order: &Order, cgroup: &'a Cgroup, started: &Started) -> Result<Entrances<'a>, Error> {
     network::connect(
         &order.network,
         &order.name,
         started.pid,
         started.pidfd.as_fd(),
+        &Store::lock_bridges,
     )?;
     faults::point("connected");
     Ok(cgroup.entrances()?)
 }
 
-/// What a launch that took too long is to be told of: the cgroup, where that holds up what is in it.
-pub fn held_up(error: Error, cgroup: &Cgroup) -> Error {
+/// Replaces the error of a launch that took too long by the cgroup's, where the cgroup holds its processes up.
+pub(super) fn held_up(error: Error, cgroup: &Cgroup) -> Error {
     match (&error, cgroup.check()) {
         (Error::Launch(launch::Error::Late { .. }), Err(reason)) => reason.into(),
         _ => error,
     }
 }
 
-/// How a process ended that has. It stays a zombie.
-pub fn end_of(process: BorrowedFd<'_>) -> Result<u8, Error> {
+/// Returns the exit status of a process that has ended, and leaves it a zombie.
+pub(super) fn end_of(process: BorrowedFd<'_>) -> Result<u8, Error> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     let status = waitid(WaitId::PidFd(process), options);
     let status = status.map_err(|errno| Error::Wait(errno.into()))?;
     Ok(status.as_ref().map_or(0, code))
 }
 
-/// As a shell has it.
+/// Returns the exit status as a shell shows it.
 fn code(status: &WaitIdStatus) -> u8 {
     let signal = status.terminating_signal();
     let code = status.exit_status().or(signal.map(|signal| 128 + signal));
@@ -434,8 +447,8 @@ fn code(status: &WaitIdStatus) -> u8 {
     code.map_or(0, |code| (code & 0xff) as u8)
 }
 
-/// Lets a process that has ended go.
-pub fn reap(process: BorrowedFd<'_>) {
+/// Reaps a process that has ended.
+pub(super) fn reap(process: BorrowedFd<'_>) {
     // Where that fails, its next parent does it.
     let _ = waitid(WaitId::PidFd(process), WaitIdOptions::EXITED);
 }

@@ -1,26 +1,21 @@
-//! A supervisor of its own for a container that is to outlive the command that started it.
+//! Makes a supervisor for a container that outlives the command that started it.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use agent_host::interrupts::Interrupts as _;
 use agent_sys::fork::{Side, fork, leave_parent};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
+use super::observer::{Observer, SupervisorMessage, parse};
 use super::relay::pipe;
 use super::signals::Signals;
-use crate::launch::Interrupts as _;
-use crate::state::{Condition, Holder};
-
-/// What the supervisor tells its caller, each in a line: a tag, and text.
-const NOTE: u8 = b'n';
-const STARTED: u8 = b's';
-/// With the exit status in front of the text, as three digits.
-const FAILED: u8 = b'f';
+use crate::state::{LockHolder, ProcessCondition};
 
 /// The exit status where nobody waits for it any longer.
 const UNHEARD: u8 = 125;
@@ -34,13 +29,9 @@ const LOOK: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// Where the supervisor tells how it goes.
-#[derive(Debug)]
-pub struct Caller(Option<File>);
-
 /// What the caller heard.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Heard {
+pub(super) struct Heard {
     pub notes: Vec<String>,
     pub started: bool,
     /// The exit status, and why.
@@ -49,24 +40,24 @@ pub struct Heard {
 
 /// Who goes on.
 #[derive(Debug)]
-pub enum Split {
+pub(super) enum Split {
     /// The one who was called, once the supervisor has started the container or given up.
     Caller(Heard),
     /// The supervisor.
-    Supervisor(Caller),
+    Supervisor(Observer),
 }
 
 /// Makes the supervisor, which has none of the descriptors that this program was started with.
 ///
 /// # Errors
 /// No process is to be had.
-pub fn split() -> io::Result<Split> {
+pub(super) fn split() -> io::Result<Split> {
     let (ours, theirs) = pipe()?;
     match fork()? {
         Side::Child => {
             drop(ours);
             leave_parent()?;
-            Ok(Split::Supervisor(Caller(Some(File::from(theirs)))))
+            Ok(Split::Supervisor(Observer::Caller(File::from(theirs))))
         }
         Side::Parent(supervisor) => {
             drop(theirs);
@@ -76,42 +67,12 @@ pub fn split() -> io::Result<Split> {
     }
 }
 
-impl Caller {
-    pub fn note(&mut self, text: &str) {
-        self.tell(NOTE, text);
-    }
-
-    /// The container runs: the caller may go.
-    pub fn started(&mut self) {
-        self.tell(STARTED, "");
-        self.0 = None;
-    }
-
-    pub fn failed(&mut self, status: u8, why: &str) {
-        self.tell(FAILED, &format!("{status:03}{why}"));
-        self.0 = None;
-    }
-
-    fn tell(&mut self, tag: u8, text: &str) {
-        if let Some(pipe) = &mut self.0 {
-            let mut line = vec![tag];
-            line.extend(
-                text.bytes()
-                    .map(|byte| if byte == b'\n' { b' ' } else { byte }),
-            );
-            line.push(b'\n');
-            // The caller may have been killed: the container starts all the same.
-            let _ = pipe.write_all(&line);
-        }
-    }
-}
-
 /// Reads to the end. Where a signal comes, or the supervisor does not go on for too long, that is to end, and its end is
 /// waited for: nothing is started behind the caller's back.
 fn hear(pipe: OwnedFd, supervisor: Pid, signals: &mut Signals) -> io::Result<Heard> {
     let mut said = Vec::new();
     let mut piece = [0; 4096];
-    let mut patience = Patience::new();
+    let mut patience = SupervisorPatience::new();
     let mut given_up: Option<GivenUp> = None;
     loop {
         let mut waited = [
@@ -122,7 +83,7 @@ fn hear(pipe: OwnedFd, supervisor: Pid, signals: &mut Signals) -> io::Result<Hea
         let is_ready = !waited[0].revents().is_empty();
         match &given_up {
             None => {
-                let holder = Holder::new(Some(supervisor));
+                let holder = LockHolder::new(Some(supervisor));
                 let late = matches!(polled, Ok(0))
                     .then(|| patience.ends(holder))
                     .flatten();
@@ -176,15 +137,15 @@ impl GivenUp {
 
     /// Kills it where it does not end: what it leaves is removed by the next look.
     fn insist(&self, supervisor: Pid) {
-        if self.since.elapsed() > Patience::STOPPED {
+        if self.since.elapsed() > SupervisorPatience::STOPPED {
             let _ = kill_process(supervisor, Signal::KILL);
         }
     }
 }
 
 /// Waits for a child that has just ended, or is about to.
-pub fn reap(child: Pid) {
-    let deadline = Instant::now() + Patience::STOPPED;
+pub(super) fn reap(child: Pid) {
+    let deadline = Instant::now() + SupervisorPatience::STOPPED;
     loop {
         match waitpid(Some(child), WaitOptions::NOHANG) {
             Ok(None) if Instant::now() < deadline => sleep(PAUSE),
@@ -195,13 +156,13 @@ pub fn reap(child: Pid) {
 }
 
 /// How long a supervisor may take: one that works unpacks an image, one that is stopped does nothing.
-struct Patience {
+struct SupervisorPatience {
     began: Instant,
     /// Since when it is stopped.
     stopped: Option<Instant>,
 }
 
-impl Patience {
+impl SupervisorPatience {
     const WORKING: Duration = Duration::from_secs(600);
     const STOPPED: Duration = Duration::from_secs(10);
 
@@ -213,9 +174,11 @@ impl Patience {
     }
 
     /// Why nobody waits for it any longer.
-    fn ends(&mut self, supervisor: Holder) -> Option<String> {
+    fn ends(&mut self, supervisor: LockHolder) -> Option<String> {
         self.stopped = match supervisor.condition() {
-            Condition::Stopped | Condition::Traced => self.stopped.or(Some(Instant::now())),
+            ProcessCondition::Stopped | ProcessCondition::Traced => {
+                self.stopped.or(Some(Instant::now()))
+            }
             _ => None,
         };
         let is_over = self.began.elapsed() > Self::WORKING
@@ -232,22 +195,15 @@ impl Patience {
 }
 
 impl Heard {
-    fn of(said: &[u8]) -> Self {
-        let mut heard = Heard::default();
-        for line in said.split(|&byte| byte == b'\n') {
-            let Some((tag, text)) = line.split_first() else {
-                continue;
-            };
-            let text = String::from_utf8_lossy(text);
-            match *tag {
-                NOTE => heard.notes.push(text.into_owned()),
-                STARTED => heard.started = true,
-                _ => {
-                    let split = text.split_at_checked(3);
-                    let failed = split
-                        .and_then(|(status, why)| Some((status.parse().ok()?, why.to_owned())));
-                    heard.failed = failed.or(heard.failed);
-                }
+    fn of(messages: &[u8]) -> Self {
+        let mut heard = Self::default();
+        let lines = messages.split(|&byte| byte == b'\n');
+        for message in lines.filter_map(|line| parse(line).ok()) {
+            match message {
+                SupervisorMessage::Note(note) => heard.notes.push(note),
+                SupervisorMessage::Started { .. } => heard.started = true,
+                SupervisorMessage::Failed { status, why } => heard.failed = Some((status, why)),
+                SupervisorMessage::Limited(_) | SupervisorMessage::Ended { .. } => {}
             }
         }
         heard
@@ -256,30 +212,32 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Error;
     use super::*;
 
-    fn heard(tell: impl FnOnce(&mut Caller)) -> Heard {
+    fn heard(report: impl FnOnce(&mut Observer)) -> Heard {
         let (ours, theirs) = pipe().unwrap();
-        let mut caller = Caller(Some(File::from(theirs)));
-        tell(&mut caller);
-        drop(caller);
-        let mut said = Vec::new();
-        io::Read::read_to_end(&mut File::from(ours), &mut said).unwrap();
-        Heard::of(&said)
+        let mut observer = Observer::Caller(File::from(theirs));
+        report(&mut observer);
+        drop(observer);
+        let mut messages = Vec::new();
+        io::Read::read_to_end(&mut File::from(ours), &mut messages).unwrap();
+        Heard::of(&messages)
     }
 
     #[test]
-    fn the_caller_hears_what_the_supervisor_tells() {
+    fn the_caller_hears_what_the_supervisor_reports() {
         assert_eq!(heard(|_| {}), Heard::default());
-        let told = heard(|caller| {
-            caller.note("a\nb");
-            caller.started();
-            caller.failed(125, "after the start nobody is told");
+        let reported = heard(|supervisor| {
+            supervisor.note("a\nb");
+            supervisor.started(1);
+            supervisor.failed(&Error::SupervisorKilled);
         });
-        assert_eq!(told.notes, ["a b"]);
-        assert!(told.started);
-        assert_eq!(told.failed, None);
-        let told = heard(|caller| caller.failed(7, "x: y"));
-        assert_eq!(told.failed, Some((7, "x: y".to_owned())));
+        assert_eq!(reported.notes, ["a\nb"]);
+        assert!(reported.started);
+        assert_eq!(reported.failed, None);
+        let why = Error::SupervisorKilled.to_string();
+        let reported = heard(|supervisor| supervisor.failed(&Error::SupervisorKilled));
+        assert_eq!(reported.failed, Some((125, why)));
     }
 }

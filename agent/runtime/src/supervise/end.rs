@@ -1,5 +1,7 @@
-//! The ends of a stream. The caller's are open elsewhere too, in its shell and its other children: none of their flags
-//! may be changed, and each read and write must be one that does not block.
+//! Reads and writes the ends of a stream.
+//!
+//! The caller's shell and its other children share the caller's ends. So this module changes none of their flags, and
+//! makes only reads and writes that do not block.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,7 +28,7 @@ const PIPEFS_MAGIC: u64 = 0x5049_5045;
 enum Kind {
     /// One that only this process has in this mode, and that does not block: an end of a pipe that this process made.
     Own,
-    /// Likewise, of the container's terminal.
+    /// The controller of the container's terminal, which only this process has and which does not block.
     Controller,
     /// splice(2) can be told not to block.
     Pipe,
@@ -42,7 +44,7 @@ enum Kind {
 
 /// One end of a stream.
 #[derive(Debug)]
-pub struct End {
+pub(super) struct End {
     descriptor: OwnedFd,
     kind: Kind,
     is_pipe: bool,
@@ -55,7 +57,7 @@ impl End {
     ///
     /// # Errors
     /// fcntl(2)'s.
-    pub fn own(descriptor: OwnedFd) -> io::Result<Self> {
+    pub(super) fn own(descriptor: OwnedFd) -> io::Result<Self> {
         let flags = rustix::fs::fcntl_getfl(&descriptor)?;
         rustix::fs::fcntl_setfl(&descriptor, flags | OFlags::NONBLOCK)?;
         let is_pipe = file_type(descriptor.as_fd())? == FileType::Fifo;
@@ -72,7 +74,7 @@ impl End {
     ///
     /// # Errors
     /// fcntl(2)'s.
-    pub fn controller(descriptor: OwnedFd) -> io::Result<Self> {
+    pub(super) fn controller(descriptor: OwnedFd) -> io::Result<Self> {
         let own = Self::own(descriptor)?;
         Ok(Self {
             // Where it cannot be opened, the terminal is at its end once nobody has it open.
@@ -86,7 +88,7 @@ impl End {
     ///
     /// # Errors
     /// No descriptor is to be had.
-    pub fn of_caller(stream: BorrowedFd<'_>, mode: OFlags) -> io::Result<Self> {
+    pub(super) fn of_caller(stream: BorrowedFd<'_>, mode: OFlags) -> io::Result<Self> {
         let kind = match file_type(stream)? {
             FileType::Fifo => {
                 let magic = fstatfs(stream).map(|found| found.f_type as u64);
@@ -112,25 +114,25 @@ impl End {
         })
     }
 
-    pub const fn is_pipe(&self) -> bool {
+    pub(super) const fn is_pipe(&self) -> bool {
         self.is_pipe
     }
 
     /// Whether splice(2) may move what is in a pipe to this end. Files are read instead: their pages, which are the
     /// host's page cache, are not to be in a pipe of the container's.
-    pub const fn takes_from_pipes(&self) -> bool {
+    pub(super) const fn takes_from_pipes(&self) -> bool {
         self.is_pipe || matches!(self.kind, Kind::Other)
     }
 
     /// Lets a pipe of this process's own hold more. An ordinary user may be refused that.
-    pub fn enlarge(&self, bytes: usize) {
+    pub(super) fn enlarge(&self, bytes: usize) {
         if self.is_pipe && self.kind == Kind::Own {
             let _ = fcntl_setpipe_size(&self.descriptor, bytes);
         }
     }
 
     /// What poll(2) says of it, though nothing is asked for, once nobody is at the other side.
-    pub const fn when_gone(&self) -> PollFlags {
+    pub(super) const fn when_gone(&self) -> PollFlags {
         match self.kind {
             Kind::Own | Kind::Pipe | Kind::Socket | Kind::Terminal => {
                 PollFlags::ERR.union(PollFlags::HUP)
@@ -143,7 +145,7 @@ impl End {
     ///
     /// # Errors
     /// AGAIN where nothing is; else read(2)'s. A terminal of the caller's that is hung up is at its end.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
         if self.kind == Kind::Socket {
             return rustix::net::recv(&self.descriptor, buffer, RecvFlags::DONTWAIT)
                 .map(|(n, _)| n);
@@ -169,7 +171,7 @@ impl End {
     ///
     /// # Errors
     /// AGAIN where there is none; PIPE where nobody reads, also of a terminal; else write(2)'s.
-    pub fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
+    pub(super) fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
         let few = bytes.get(..WRITTEN_AT_ONCE).unwrap_or(bytes);
         match self.kind {
             Kind::Socket => {
@@ -207,6 +209,6 @@ fn hung_up(errno: Errno) -> Errno {
     }
 }
 
-pub fn file_type(descriptor: BorrowedFd<'_>) -> Result<FileType, Errno> {
+pub(super) fn file_type(descriptor: BorrowedFd<'_>) -> Result<FileType, Errno> {
     fstat(descriptor).map(|found| FileType::from_raw_mode(found.st_mode))
 }

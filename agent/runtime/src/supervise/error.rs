@@ -1,10 +1,17 @@
-//! Why a container could not be run.
+//! The error of a supervisor.
 
 use std::io;
 
-use crate::state::Holder;
-use crate::{cgroup, launch, network, root, rootless, seccomp, spec, state};
+use agent_host::rootless;
 
+use crate::state::LockHolder;
+use crate::{cgroup, launch, spec, state};
+
+/// Why a container could not be run, or a command about one failed.
+#[allow(
+    missing_docs,
+    reason = "the messages document the variants and their fields"
+)]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -12,13 +19,13 @@ pub enum Error {
     #[error(transparent)]
     Spec(#[from] spec::Error),
     #[error(transparent)]
-    Root(#[from] root::Error),
+    Root(#[from] agent_rootfs::Error),
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
     #[error(transparent)]
-    Seccomp(#[from] seccomp::Error),
+    Seccomp(#[from] agent_seccomp::Error),
     #[error(transparent)]
-    Network(#[from] network::Error),
+    Network(#[from] agent_network::Error),
     #[error(transparent)]
     Rootless(#[from] rootless::Error),
     #[error(transparent)]
@@ -29,9 +36,9 @@ pub enum Error {
     DirectoryAsInput,
     #[error("cannot start a supervisor")]
     Detach(#[source] io::Error),
-    /// As it said itself.
+    /// The supervisor reported this error.
     #[error("{why}")]
-    Told { status: u8, why: String },
+    Reported { status: u8, why: String },
     #[error("the supervisor of the container was killed before the container ran")]
     SupervisorKilled,
     #[error("cannot set up the container's standard streams")]
@@ -54,7 +61,7 @@ pub enum Error {
     #[error("the container {name:?} runs: agent stop {name} ends it, agent rm -f {name} kills it")]
     StillRunning { name: String },
     #[error(
-        "the first process of the container {name:?} has not ended {seconds} s after it was killed: it waits in the kernel, or its cgroup is frozen"
+        "the init process of the container {name:?} has not ended {seconds} s after it was killed: it waits in the kernel, or its cgroup is frozen"
     )]
     Hangs { name: String, seconds: u64 },
     #[error(
@@ -64,7 +71,7 @@ pub enum Error {
     Creating {
         name: String,
         seconds: u64,
-        supervisor: Holder,
+        supervisor: LockHolder,
     },
     #[error(
         "waited {seconds} s for the supervisor of the container {name:?} to clean up: {supervisor}"
@@ -72,7 +79,7 @@ pub enum Error {
     Supervisor {
         name: String,
         seconds: u64,
-        supervisor: Holder,
+        supervisor: LockHolder,
     },
     #[error("cannot signal the container {name:?}")]
     Signal {
@@ -88,7 +95,7 @@ impl Error {
         match self {
             Self::Launch(error) => error.status(),
             Self::Root(error) => error.status(),
-            Self::Told { status, .. } => *status,
+            Self::Reported { status, .. } => *status,
             _ => 125,
         }
     }

@@ -1,4 +1,4 @@
-//! One more process in a container that runs.
+//! Runs one more process in a running container (`agent exec`).
 
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -10,22 +10,27 @@ use oci_spec::runtime::{Process, Spec};
 use super::contain::{FAILED, end_of, filters, held_up, reap};
 use super::signals::Signals;
 use super::stop::first_process;
-use super::streams::{self, Wanted};
+use super::streams::{self, WantedStreams};
 use super::{Error, clean, sweep};
 use crate::state::Store;
 use crate::{launch, spec};
 
-/// What is to be run, and where it differs from the container's first process.
+/// What is to be run, and where it differs from the container's init process.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// The name of the container.
     pub container: String,
+    /// The command and its arguments.
     pub command: Vec<String>,
     /// `NAME=VALUE`, beside those of the container.
     pub environment: Vec<String>,
+    /// The working directory.
     pub directory: Option<PathBuf>,
     /// `USER[:GROUP]`.
     pub user: Option<String>,
+    /// Whether the command has a terminal of its own (`-t`).
     pub terminal: bool,
+    /// Whether the command reads this process's standard input (`-i`).
     pub interactive: bool,
 }
 
@@ -37,7 +42,7 @@ pub struct Request {
 pub fn exec(request: &Request) -> Result<u8, Error> {
     let store = Store::of_user();
     let swept = sweep(&store);
-    let wanted = Wanted {
+    let wanted = WantedStreams {
         terminal: request.terminal,
         interactive: request.interactive,
     };

@@ -1,5 +1,7 @@
-//! A stream on its way from one descriptor to another: moved by splice(2) from pipe to pipe and from pipe to file, else
-//! read and written. What is on its way is bounded, so that who writes waits for who reads.
+//! Moves a stream from one descriptor to another.
+//!
+//! splice(2) moves it from a pipe to a pipe or a file; else the supervisor reads and writes it. The amount on its way
+//! is bounded, so a writer waits for its reader.
 
 use std::io;
 
@@ -27,14 +29,14 @@ const TERMINAL_BYTES: usize = 64 << 10;
 
 /// Which of the command's streams it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Name {
+pub(super) enum Name {
     Input,
     Output,
     Errors,
 }
 
 impl Name {
-    pub const fn text(self) -> &'static str {
+    pub(super) const fn text(self) -> &'static str {
         match self {
             Self::Input => "standard input",
             Self::Output => "standard output",
@@ -45,14 +47,14 @@ impl Name {
 
 /// Where a stream goes.
 #[derive(Debug)]
-pub enum Target {
+pub(super) enum Target {
     End(End),
     Log(Stream),
 }
 
 /// Why a stream does not go on.
 #[derive(Debug)]
-pub enum Ended {
+pub(super) enum Ended {
     /// All of it was moved.
     Done,
     /// Nobody reads it.
@@ -68,7 +70,7 @@ enum Waits {
 
 /// A stream on its way.
 #[derive(Debug)]
-pub struct Flow {
+pub(super) struct Flow {
     pub name: Name,
     from: End,
     to: Target,
@@ -83,7 +85,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    pub fn new(name: Name, from: End, to: Target) -> Self {
+    pub(super) fn new(name: Name, from: End, to: Target) -> Self {
         let splices = match &to {
             Target::End(to) => from.is_pipe() && to.takes_from_pipes(),
             Target::Log(_) => false,
@@ -102,7 +104,7 @@ impl Flow {
     }
 
     /// What poll(2) is to look at: the side that the stream waits for, and whether the reader goes meanwhile.
-    pub fn polled(&self) -> impl Iterator<Item = PollFd<'_>> {
+    pub(super) fn polled(&self) -> impl Iterator<Item = PollFd<'_>> {
         let target = match &self.to {
             Target::End(to) => Some(to),
             Target::Log(_) => None,
@@ -122,7 +124,7 @@ impl Flow {
     ///
     /// # Errors
     /// The stream goes no further.
-    pub fn go_on(
+    pub(super) fn go_on(
         &mut self,
         found: &[PollFlags],
         log: Option<&mut log::Writer>,
@@ -140,7 +142,7 @@ impl Flow {
     }
 
     /// From here on, only what is in the pipe or terminal by now is moved: whoever still writes is not waited for.
-    pub fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         let there = if self.from.is_pipe() {
             ioctl_fionread(&self.from).map_or(0, |bytes| bytes as usize)
         } else {
@@ -153,7 +155,7 @@ impl Flow {
     ///
     /// # Errors
     /// The stream goes no further: [`Ended::Done`] where nothing is left.
-    pub fn finish(&mut self, mut log: Option<&mut log::Writer>) -> Result<(), Ended> {
+    pub(super) fn finish(&mut self, mut log: Option<&mut log::Writer>) -> Result<(), Ended> {
         while self.waits == Waits::ForSource {
             self.step(log.as_deref_mut())?;
         }

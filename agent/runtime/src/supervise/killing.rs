@@ -1,12 +1,12 @@
-//! The end of a container's first process, asked for again and again until it comes. Meanwhile its streams go on, and
-//! signals are heard.
+//! Kills a container's init process, and repeats that until the process ends. The supervisor goes on relaying streams
+//! and signals meanwhile.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 /// How a process, and what came of it, is to be ended at once: what is sent at each call. One may not be enough, as others
 /// are born meanwhile.
-pub type Kill<'a> = &'a mut dyn FnMut();
+pub(super) type Kill<'a> = &'a mut dyn FnMut();
 
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -16,14 +16,14 @@ const PAUSES: (Duration, Duration) = (Duration::from_micros(200), Duration::from
 
 /// It has been asked for.
 #[derive(Debug)]
-pub struct Killing {
+pub(super) struct Killing {
     deadline: Instant,
     next: Instant,
     pause: Duration,
 }
 
 impl Killing {
-    pub fn begin() -> Self {
+    pub(super) fn begin() -> Self {
         let now = Instant::now();
         Self {
             deadline: now + PATIENCE,
@@ -33,7 +33,7 @@ impl Killing {
     }
 
     /// How long it is until the next try.
-    pub fn pause(&self) -> Duration {
+    pub(super) fn pause(&self) -> Duration {
         self.next.saturating_duration_since(Instant::now())
     }
 
@@ -41,7 +41,7 @@ impl Killing {
     ///
     /// # Errors
     /// It takes too long.
-    pub fn go_on(&mut self, kill: Kill<'_>) -> io::Result<()> {
+    pub(super) fn go_on(&mut self, kill: Kill<'_>) -> io::Result<()> {
         let now = Instant::now();
         if now < self.next {
             return Ok(());

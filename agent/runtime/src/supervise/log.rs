@@ -3,7 +3,7 @@
 //! file's number, so that a reader sees where files are missing.
 //!
 //! A log is bounded: a file that is full becomes `log.1`, that before it `log.2`, and the oldest goes
-//! ([`Limits`](crate::order::LogLimits)). It is on a disk, in a directory of the container's own ([`place`]), so
+//! ([`Limits`](crate::order::LogLimits)). It is on a disk, in a directory of the container's own (`log/place.rs`), so
 //! that what a container writes takes neither memory nor room for another one's state.
 
 use std::fs::File;
@@ -25,12 +25,15 @@ const HEADER_BYTES: usize = 8;
 /// More than any piece that is written.
 const LONGEST_PIECE: usize = 1 << 20;
 
+/// The stream that the container wrote to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stream {
     /// No stream: the number of the file, eight bytes, the highest first.
     Number = 0,
+    /// Standard output.
     Output = 1,
+    /// Standard error.
     Errors = 2,
 }
 

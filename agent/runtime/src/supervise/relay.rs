@@ -1,11 +1,12 @@
-//! Between a container's start and its end: its streams are moved, and signals are passed on. One thread does both, so
-//! nothing here blocks but poll(2).
+//! Relays a container's streams and signals between its start and its end. One thread does both, so only poll(2)
+//! blocks.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::stdio::{dup2_stdin, dup2_stdout};
 
@@ -13,78 +14,78 @@ use super::flow::{Ended, Flow, Name};
 use super::killing::{Kill, Killing};
 use super::log;
 use super::signals::{Signals, Wish};
-use super::streams::nothing;
 use crate::terminal;
 
 /// The streams of a container.
 #[derive(Debug, Default)]
-pub struct Relay {
+pub(super) struct Relay {
     flows: Vec<Flow>,
     log: Option<log::Writer>,
-    /// The other side of the container's terminal.
+    /// The controller of the container's terminal.
     terminal: Option<OwnedFd>,
-    /// Descriptors that only have to stay open.
+    /// Descriptors that stay open until the container ends.
     held: Vec<OwnedFd>,
-    /// Once it can be read, or is hung up, the init process is to be ended, and nothing is waited for.
+    /// The descriptor of a verifier. When it is readable or hung up, the relay kills the init process and waits for
+    /// nothing else.
     leash: Option<OwnedFd>,
-    /// Until when output is moved, once it was.
+    /// The deadline for output that the command had written before it ended.
     pulled: Option<Instant>,
-    /// Whether something that the container wrote could not be passed on.
+    /// Whether output of the container was lost.
     lost_output: bool,
 }
 
-/// How long what was written before is moved once nobody waits for more.
+/// How long the relay moves earlier output once nobody waits for more.
 const LAST: Duration = Duration::from_secs(1);
 
-/// What poll(2) found.
-struct Found {
+/// The descriptors that poll(2) reported.
+struct ChosenPipe {
     signals: bool,
     process: bool,
     leash: bool,
-    /// For each flow, in the order of [`Flow::polled`].
+    /// One entry for each flow, in the order of [`Flow::polled`].
     flows: Vec<Vec<PollFlags>>,
 }
 
 impl Relay {
-    /// A relay to a log.
-    pub fn to_log(log: log::Writer) -> Self {
+    /// Makes a relay to a log.
+    pub(super) fn to_log(log: log::Writer) -> Self {
         Self {
             log: Some(log),
             ..Self::default()
         }
     }
 
-    pub fn add(&mut self, flow: Flow) {
+    pub(super) fn add(&mut self, flow: Flow) {
         self.flows.push(flow);
     }
 
-    /// Keeps it open to the end.
-    pub fn hold(&mut self, descriptor: OwnedFd) {
+    /// Keeps a descriptor open until the container ends.
+    pub(super) fn hold(&mut self, descriptor: OwnedFd) {
         self.held.push(descriptor);
     }
 
-    /// Ends the init process once this can be read, or its other side is gone.
-    pub fn leash(&mut self, leash: OwnedFd) {
+    /// Kills the init process once `leash` is readable or hung up.
+    pub(super) fn leash(&mut self, leash: OwnedFd) {
         self.leash = Some(leash);
     }
 
-    /// Follows this terminal's size with the container's, from here on.
-    pub fn follow_size(&mut self, terminal: OwnedFd) {
+    /// Gives the container's terminal the size of this one, now and whenever it changes.
+    pub(super) fn follow_size(&mut self, terminal: OwnedFd) {
         terminal::follow_size(&terminal);
         self.terminal = Some(terminal);
     }
 
-    /// Whether something that the container wrote could not be passed on, for another reason than that nobody reads it.
-    pub const fn lost_output(&self) -> bool {
+    /// Tells whether output of the container was lost, although somebody read it.
+    pub(super) const fn lost_output(&self) -> bool {
         self.lost_output
     }
 
-    /// Moves streams and passes signals on until `process` has ended.
+    /// Relays streams and signals until `process` has ended.
     ///
     /// # Errors
-    /// poll(2)'s, or [`io::ErrorKind::TimedOut`] where the process was killed and does not end. What becomes of streams is
-    /// none.
-    pub fn until_end(
+    /// poll(2) failed, or the error is [`io::ErrorKind::TimedOut`]: the process was killed and does not end. Errors of
+    /// streams are none.
+    pub(super) fn until_end(
         &mut self,
         process: BorrowedFd<'_>,
         signals: &mut Signals,
@@ -115,12 +116,16 @@ impl Relay {
         }
     }
 
-    /// Moves what the command had written when it ended. Its readers may take all the time that there is, but for a user
-    /// who wants an end, and a leash that is pulled: who else still has the other sides open is not waited for.
+    /// Moves the output that the command had written when it ended. A slow reader may take its time, unless the user
+    /// wants an end. The relay does not wait for other processes that have the streams open.
     ///
     /// # Errors
     /// As of [`Self::until_end`].
-    pub fn drain(&mut self, process: BorrowedFd<'_>, signals: &mut Signals) -> io::Result<()> {
+    pub(super) fn drain(
+        &mut self,
+        process: BorrowedFd<'_>,
+        signals: &mut Signals,
+    ) -> io::Result<()> {
         self.each(|flow, _| match flow.name {
             Name::Input => Err(Ended::Done),
             Name::Output | Name::Errors => {
@@ -157,13 +162,13 @@ impl Relay {
         self.pulled = Some(Instant::now());
     }
 
-    /// Waits until there is something to do, or for that time.
+    /// Waits until a descriptor is ready, or until the time is over.
     fn wait(
         &self,
         signals: &Signals,
         process: Option<BorrowedFd<'_>>,
         time: Option<Duration>,
-    ) -> io::Result<Found> {
+    ) -> io::Result<ChosenPipe> {
         let mut polled = vec![PollFd::new(signals, PollFlags::IN)];
         let others = process.map(|process| PollFd::from_borrowed_fd(process, PollFlags::IN));
         polled.extend(others);
@@ -184,7 +189,7 @@ impl Relay {
         let mut found = polled.iter().map(PollFd::revents);
         let mut is_ready =
             |is_polled: bool| is_polled && found.next().is_some_and(|flags| !flags.is_empty());
-        Ok(Found {
+        Ok(ChosenPipe {
             signals: is_ready(true),
             process: is_ready(process.is_some()),
             leash: is_ready(leash.is_some()),
@@ -200,7 +205,7 @@ impl Relay {
         self.each(|flow, log| flow.go_on(found.next().map_or(&[], Vec::as_slice), log));
     }
 
-    /// Does something with each stream, and drops those that go no further.
+    /// Calls a function for each flow, and drops the flows that have ended.
     fn each(
         &mut self,
         mut act: impl FnMut(&mut Flow, Option<&mut log::Writer>) -> Result<(), Ended>,
@@ -234,8 +239,8 @@ fn tell(name: Name, error: &io::Error) {
     super::say(&format!("{}: {error}; {done}", name.text()));
 }
 
-/// Closes this process's own descriptor of a stream, as all who have it must before its other side sees the end. Standard
-/// error stays: it is this process's too.
+/// Closes this process's descriptor of a stream, because the other side sees the end only when every copy is closed.
+/// Standard error stays open for messages.
 fn let_go(name: Name) {
     // Where it cannot be opened, the other side sees the end with that of this process.
     let Ok(nothing) = nothing() else {
@@ -248,10 +253,16 @@ fn let_go(name: Name) {
     };
 }
 
-/// A pipe whose ends no program inherits: what is read from, what is written to.
+/// Makes a pipe that no program inherits. Returns the end to read from, and the end to write to.
 ///
 /// # Errors
-/// pipe(2)'s.
-pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+/// pipe(2) failed.
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+}
+
+/// Opens the host's `/dev/null`.
+pub(super) fn nothing() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/dev/null", flags, Mode::empty())?)
 }

@@ -1,11 +1,10 @@
-//! Signals for the container that the agent gets instead.
+//! Receives the signals of the agent, and passes them on to the container.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use agent_host::interrupts::Interrupts;
 use agent_sys::fork::{catch_signals, is_ignored, send_signal};
-
-use crate::launch::Interrupts;
 
 /// `struct signalfd_siginfo` (`include/uapi/linux/signalfd.h`), of which the number comes first.
 const RECORD_BYTES: usize = 128;
@@ -36,7 +35,7 @@ const PATIENCE: usize = 3;
 
 /// Signals that wait to be passed on.
 #[derive(Debug)]
-pub struct Signals {
+pub(super) struct Signals {
     descriptor: OwnedFd,
     ending: usize,
     /// Came before there was anybody to have them.
@@ -46,7 +45,7 @@ pub struct Signals {
 
 /// What is to be done about the signals that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub(super) enum Wish {
     /// They were passed on.
     None,
     /// The terminal has another size.
@@ -61,7 +60,7 @@ impl Signals {
     ///
     /// # Errors
     /// signalfd(2)'s.
-    pub fn catch() -> io::Result<Self> {
+    pub(super) fn catch() -> io::Result<Self> {
         let signals = (1..=LAST).filter(|signal| !OWN.contains(signal));
         Ok(Self {
             descriptor: catch_signals(signals)?,
@@ -72,7 +71,7 @@ impl Signals {
     }
 
     /// Whether a user asked for an end since this was last asked.
-    pub fn end_is_wanted(&mut self) -> bool {
+    pub(super) fn end_is_wanted(&mut self) -> bool {
         std::mem::take(&mut self.end_wanted)
     }
 
@@ -80,7 +79,11 @@ impl Signals {
     ///
     /// # Errors
     /// Where they cannot be read.
-    pub fn pass_on(&mut self, process: BorrowedFd<'_>, has_terminal: bool) -> io::Result<Wish> {
+    pub(super) fn pass_on(
+        &mut self,
+        process: BorrowedFd<'_>,
+        has_terminal: bool,
+    ) -> io::Result<Wish> {
         let mut wish = Wish::None;
         let kept = std::mem::take(&mut self.kept).into_iter();
         let mut kept = kept.map(Some);

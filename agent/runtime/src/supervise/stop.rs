@@ -1,4 +1,4 @@
-//! Ending a container from outside: its supervisor sees it end, and removes it.
+//! Ends a container from outside. Its supervisor notices the end, and removes the container.
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -10,18 +10,19 @@ use agent_host::process::Process;
 use agent_sys::fork::send_signal;
 
 use super::{Error, clean, say};
-use crate::state::{self, Condition, Holder, Record, Status, Store, Waiter, ends};
+use crate::state::{self, LockHolder, ProcessCondition, Record, Status, Store, Waiter, ends};
 
-/// How long what is killed may take to be gone, and what starts to run.
+/// How long a killed process may take to end, and a container to start.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Between two looks at the state.
+/// The time between two readings of the state.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Asks a container's first process to end, and kills all of it after `patience`. One that has ended is no error.
+/// Asks a container's init process to end, and kills the whole container after `patience`. A container that has ended
+/// is no error.
 ///
 /// # Errors
-/// There is none of this name, or it cannot be ended.
+/// There is no container of this name, or it cannot be ended.
 pub fn stop(store: &Store, name: &str, patience: Duration) -> Result<(), Error> {
     let (record, process) = match first_process(store, name) {
         Err(Error::NotRunning { .. }) => return Ok(()),
@@ -44,10 +45,10 @@ pub fn stop(store: &Store, name: &str, patience: Duration) -> Result<(), Error> 
     wait_for_supervisor(store, name)
 }
 
-/// Removes what is known of a container that has ended; with `force`, ends one that runs.
+/// Removes the state of a container that has ended. With `force`, kills a running one first.
 ///
 /// # Errors
-/// There is none of this name, it runs, or it cannot be removed.
+/// There is no container of this name, it runs, or it cannot be removed.
 pub fn remove(store: &Store, name: &str, force: bool) -> Result<(), Error> {
     if store.waiter(name)?.is_held() {
         if !force {
@@ -65,7 +66,7 @@ pub fn remove(store: &Store, name: &str, force: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Kills a container, and its supervisor too where that does not clean up.
+/// Kills a container, and its supervisor too where the supervisor does not clean up.
 fn end(store: &Store, name: &str) -> Result<(), Error> {
     let ended = match first_process(store, name) {
         Ok((record, process)) => {
@@ -82,11 +83,11 @@ fn end(store: &Store, name: &str) -> Result<(), Error> {
     }
 }
 
-/// The record of a container that runs, and its first process.
+/// Finds the record and the init process of a running container.
 ///
 /// # Errors
-/// It does not run.
-pub fn first_process(store: &Store, name: &str) -> Result<(Record, Pinned), Error> {
+/// The container does not run.
+pub(super) fn first_process(store: &Store, name: &str) -> Result<(Record, Pinned), Error> {
     let waiter = store.waiter(name)?;
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -115,7 +116,7 @@ pub fn first_process(store: &Store, name: &str) -> Result<(Record, Pinned), Erro
     }
 }
 
-/// The first process of a container, if that runs at this moment.
+/// Finds the init process of a container that runs at this moment.
 pub fn running(store: &Store, name: &str) -> Option<Pinned> {
     let waiter = store.waiter(name).ok()?;
     let Status::Running { pid } = store.read(name).ok()?.status else {
@@ -124,7 +125,7 @@ pub fn running(store: &Store, name: &str) -> Option<Pinned> {
     Some(still_running(store, name, &waiter, pid)?.1)
 }
 
-/// The record and the first process of a container, where `pid` still is its number.
+/// Returns the record and the init process of a container, where `pid` still is that process.
 fn still_running(store: &Store, name: &str, waiter: &Waiter, pid: i32) -> Option<(Record, Pinned)> {
     let process = Pinned::open(pid)?;
     // A supervisor lets nobody have the number before it has changed the record.
@@ -132,8 +133,8 @@ fn still_running(store: &Store, name: &str, waiter: &Waiter, pid: i32) -> Option
     (record.status == Status::Running { pid }).then_some((record, process))
 }
 
-/// Kills all of a container that runs: what is in its cgroup; where it has none, its first process, with which its pid
-/// namespace ends.
+/// Kills a running container: all processes of its cgroup. Without a cgroup, kills the init process, and the kernel
+/// ends its pid namespace.
 fn kill(record: &Record, process: &Pinned) -> Result<(), Error> {
     if let Some(cgroup) = clean::cgroup(record)? {
         cgroup.kill()?;
@@ -157,12 +158,11 @@ fn kill_process(name: &str, process: &Pinned) -> Result<(), Error> {
     Err(Error::Hangs { name, seconds })
 }
 
-/// Kills the first process of a container without a cgroup, if it is still there: with it ends all that is in its pid
-/// namespace.
+/// Kills the init process of a container without a cgroup. The kernel then kills everything in its pid namespace.
 ///
 /// # Errors
-/// It does not end.
-pub fn kill_first(record: &Record) -> Result<(), Error> {
+/// The process does not end.
+pub(super) fn kill_first(record: &Record) -> Result<(), Error> {
     let (Status::Running { pid }, Some(born)) = (&record.status, record.born) else {
         return Ok(());
     };
@@ -176,12 +176,12 @@ pub fn kill_first(record: &Record) -> Result<(), Error> {
     }
 }
 
-/// Waits until a container's supervisor has cleaned up after it. One that is stopped is made to go on.
+/// Waits until a container's supervisor has cleaned up. A stopped supervisor is continued.
 fn wait_for_supervisor(store: &Store, name: &str) -> Result<(), Error> {
     let deadline = Instant::now() + PATIENCE;
     let mut told = false;
     while let Some(supervisor) = holder(store, name) {
-        if supervisor.condition() == Condition::Stopped {
+        if supervisor.condition() == ProcessCondition::Stopped {
             if !told {
                 let pid = supervisor.pid();
                 say(&format!(
@@ -220,6 +220,6 @@ fn kill_supervisor(store: &Store, name: &str) -> Result<(), Error> {
     }
 }
 
-fn holder(store: &Store, name: &str) -> Option<Holder> {
+fn holder(store: &Store, name: &str) -> Option<LockHolder> {
     store.waiter(name).ok()?.holder()
 }

@@ -1,5 +1,7 @@
-//! What a container has as its standard streams: pipes of its own, or a terminal of its own. No open file of the host is
-//! among them: through `/proc/self/fd` it could be opened in another mode, and fchmod(2) works on any descriptor.
+//! Makes the standard streams of a container: pipes or a terminal of its own.
+//!
+//! The container gets no open file of the host. It could open one in another mode through `/proc/self/fd`, and
+//! fchmod(2) works on any descriptor.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,28 +9,28 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use agent_host::faults::{Guard, guarded};
 use agent_sys::descriptor::is_same_open_file;
 use oci_spec::runtime::{BoxBuilder, Process};
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fcntl_getfl, fstat};
+use rustix::fs::{FileType, OFlags, SeekFrom, fcntl_getfl, fstat};
 use rustix::termios::isatty;
 
 use super::Error;
 use super::end::{End, file_type};
 use super::flow::{Flow, Name, Target};
 use super::log::{Stream, Writer};
-use super::relay::{Relay, pipe};
+use super::relay::{Relay, nothing, pipe};
 use crate::launch::Stdio;
 use crate::terminal::{self, Raw};
 
-/// Which streams a command wants.
+/// The streams that a command wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub(super) struct WantedStreams {
     pub terminal: bool,
     pub interactive: bool,
 }
 
-impl Wanted {
+impl WantedStreams {
     /// # Errors
-    /// The standard input that is to be read is none that can be.
-    pub fn check(self) -> Result<(), Error> {
+    /// Standard input cannot be read.
+    pub(super) fn check(self) -> Result<(), Error> {
         let input = io::stdin();
         if self.terminal && self.interactive && !isatty(&input) {
             return Err(Error::NoTerminal);
@@ -40,8 +42,8 @@ impl Wanted {
     }
 }
 
-/// Gives a process's terminal the size of this one, from its start.
-pub fn set_size(process: &mut Process) {
+/// Gives a process's terminal the size of this one from the start.
+pub(super) fn set_size(process: &mut Process) {
     let Some(size) = terminal::size() else {
         return;
     };
@@ -53,11 +55,11 @@ pub fn set_size(process: &mut Process) {
     }
 }
 
-/// The streams of a command that runs in the foreground.
+/// Makes the streams of a command that runs in the foreground.
 ///
 /// # Errors
-/// No descriptor is to be had.
-pub fn foreground(wanted: Wanted) -> io::Result<(Stdio, Relay)> {
+/// The process has no free descriptor.
+pub(super) fn foreground(wanted: WantedStreams) -> io::Result<(Stdio, Relay)> {
     let mut relay = Relay::default();
     if wanted.terminal {
         return Ok((Stdio::Terminal, relay));
@@ -93,11 +95,11 @@ pub fn foreground(wanted: Wanted) -> io::Result<(Stdio, Relay)> {
     Ok((stdio, relay))
 }
 
-/// The streams of a command whose output goes to a log.
+/// Makes the streams of a command whose output goes to a log.
 ///
 /// # Errors
-/// No descriptor is to be had.
-pub fn logged(wanted: Wanted, log: Writer) -> io::Result<(Stdio, Relay)> {
+/// The process has no free descriptor.
+pub(super) fn logged(wanted: WantedStreams, log: Writer) -> io::Result<(Stdio, Relay)> {
     if !guarded(Guard::Streams) && !wanted.terminal {
         let stdio = Stdio::Files {
             stdin: None,
@@ -133,13 +135,14 @@ pub fn logged(wanted: Wanted, log: Writer) -> io::Result<(Stdio, Relay)> {
     Ok((stdio, relay))
 }
 
-/// Connects the container's terminal: to the agent's own, which is raw as long as what is returned lives, or to the log.
+/// Connects the container's terminal to the agent's own or to the log. The agent's own is raw for as long as the
+/// returned value lives.
 ///
 /// # Errors
-/// No descriptor is to be had.
-pub fn connect(
+/// The process has no free descriptor.
+pub(super) fn connect(
     terminal: OwnedFd,
-    wanted: Wanted,
+    wanted: WantedStreams,
     logged: bool,
     relay: &mut Relay,
 ) -> io::Result<Option<Raw>> {
@@ -164,7 +167,7 @@ pub fn connect(
     Ok(raw)
 }
 
-/// The end that the container reads this stream of the caller's from.
+/// Returns the end that the container reads this stream of the caller's from.
 fn reading(own: BorrowedFd<'_>, relay: &mut Relay) -> io::Result<OwnedFd> {
     let (theirs, ours) = pipe()?;
     let from = End::of_caller(own, OFlags::RDONLY)?;
@@ -173,7 +176,7 @@ fn reading(own: BorrowedFd<'_>, relay: &mut Relay) -> io::Result<OwnedFd> {
     Ok(theirs)
 }
 
-/// The end that the container writes this stream of the caller's to.
+/// Returns the end that the container writes this stream of the caller's to.
 fn writing(name: Name, own: BorrowedFd<'_>, relay: &mut Relay) -> io::Result<OwnedFd> {
     let (ours, theirs) = pipe()?;
     let to = Target::End(End::of_caller(own, OFlags::WRONLY)?);
@@ -181,8 +184,8 @@ fn writing(name: Name, own: BorrowedFd<'_>, relay: &mut Relay) -> io::Result<Own
     Ok(theirs)
 }
 
-/// Whether what is written to one of the two comes behind what was written to the other: they are one open file, or the
-/// same pipe, terminal or device, or a file that both append to.
+/// Tells whether output to both descriptors ends up in one order. They are one open file, or the same pipe, terminal or
+/// device, or a file that both append to.
 fn is_one_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     let (Ok(found), Ok(found_too)) = (fstat(one), fstat(other)) else {
         return false;
@@ -206,13 +209,7 @@ fn is_one_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     })
 }
 
-/// The host's `/dev/null`.
-pub fn nothing() -> io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    Ok(rustix::fs::open("/dev/null", flags, Mode::empty())?)
-}
-
-/// A second descriptor of the same open file.
+/// Returns a second descriptor of the same open file.
 fn again(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     descriptor.try_clone_to_owned()
 }

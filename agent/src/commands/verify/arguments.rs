@@ -9,11 +9,14 @@ use agent_runtime::spec::flags::Limits;
 use agent_runtime::spec::value::number_in;
 use agent_stream::socket;
 use agent_stream::value::{parse_container, parse_pid};
+use agent_verify::suite::SuiteJob;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
 use crate::commands::engine::EngineArgs;
+use crate::commands::screen::Output;
 
 /// The widest report for people.
-pub const COLUMNS: usize = 80;
+pub(super) const COLUMNS: usize = 80;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -106,9 +109,10 @@ pub struct Args {
         num_args = 0..=1,
         default_missing_value = "memory,cpu,weight,pids,io",
         value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(SuiteJob::NAMES).try_map(|name| name.parse::<SuiteJob>()),
         conflicts_with_all = NOT_WHERE_IT_STANDS
     )]
-    pub suite: Option<Vec<super::suite::Job>>,
+    pub suite: Option<Vec<SuiteJob>>,
 
     /// Verify a running container, by name or id, against the limits that its engine was asked for
     #[arg(long, value_name = "NAME|ID", value_parser = parse_container, conflicts_with_all = NOT_WHERE_IT_STANDS)]
@@ -181,12 +185,6 @@ pub struct Args {
     pub limits: Limits,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    Human,
-    Json,
-}
-
 /// CPU weights of siblings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weights(pub Vec<u64>);
@@ -208,7 +206,7 @@ impl FromStr for Weights {
 pub enum Form<'a> {
     Launch,
     Weights(&'a Weights),
-    Suite(&'a [super::suite::Job]),
+    Suite(&'a [SuiteJob]),
     Standing(Target<'a>),
 }
 

@@ -17,7 +17,7 @@ use super::*;
 use crate::lines::LINE_MAX;
 
 /// A socket on which the one client gets `answer`, whatever it asks, and then the end.
-pub fn answering(answer: impl Into<Vec<u8>>) -> (TempDir, PathBuf) {
+pub(crate) fn answering(answer: impl Into<Vec<u8>>) -> (TempDir, PathBuf) {
     let (dir, socket) = path();
     let listener = UnixListener::bind(&socket).unwrap();
     let answer = answer.into();
@@ -47,11 +47,11 @@ async fn serve(events: Router) -> (TempDir, PathBuf) {
 }
 
 async fn refusal(socket: &Path) -> ClientError {
-    connect(socket, &Filter::default()).await.unwrap_err()
+    connect(socket, &EventFilter::default()).await.unwrap_err()
 }
 
 /// All lines up to the end or an error.
-async fn lines(mut events: Events) -> (Vec<String>, Option<ClientError>) {
+async fn lines(mut events: ServerEvents) -> (Vec<String>, Option<ClientError>) {
     let mut lines: Vec<String> = Vec::new();
     while let Some(some) = events.next().await {
         match some {
@@ -134,9 +134,9 @@ async fn a_socket_that_cannot_be_used_is_not_nobody() {
 async fn a_filter_may_be_too_long() {
     let (_dir, socket) = path();
     let containers = (0..5000).map(|i| format!("container-{i:05}")).collect();
-    let filter = Filter {
+    let filter = EventFilter {
         containers,
-        ..Filter::default()
+        ..EventFilter::default()
     };
     let error = connect(&socket, &filter).await.unwrap_err();
     assert!(matches!(error, ClientError::Filter { .. }), "{error:?}");
@@ -167,7 +167,7 @@ async fn a_stream_that_breaks_off_is_told_after_its_lines() {
         ("content-length: 4\r\n\r\n{}\n{", false),
     ] {
         let (_dir, socket) = answering(format!("{head}{answer}"));
-        let stream = connect(&socket, &Filter::default()).await.unwrap();
+        let stream = connect(&socket, &EventFilter::default()).await.unwrap();
         let (lines, error) = lines(stream).await;
         assert_eq!(lines, ["{}"]);
         match error {
@@ -186,7 +186,7 @@ async fn a_line_without_end_is_not_gathered_for_ever() {
         2 * LINE_MAX
     );
     let (_dir, socket) = answering(format!("{head}{{}}\n{line}"));
-    let stream = connect(&socket, &Filter::default()).await.unwrap();
+    let stream = connect(&socket, &EventFilter::default()).await.unwrap();
     let (lines, error) = lines(stream).await;
     assert_eq!(lines, ["{}"]);
     assert!(matches!(error, Some(ClientError::Line(_))), "{error:?}");

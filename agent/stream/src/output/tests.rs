@@ -1,4 +1,6 @@
-//! How records look.
+//! How events look.
+
+mod lines;
 
 use std::io::{PipeReader, PipeWriter, Read, pipe};
 use std::sync::Arc;
@@ -9,51 +11,53 @@ use tokio::net::unix::pipe::Receiver;
 use super::*;
 use crate::client::connect;
 use crate::client::tests::answering;
-use crate::filter::Filter;
-use crate::kind::Kind;
-use crate::record::Record;
+use crate::filter::EventFilter;
+use crate::kind::EventKind;
+use crate::stream_event::StreamEvent;
 use crate::{human, samples};
 
-const HUMAN: Format = Format::Human(Screen {
+const HUMAN: OutputFormat = OutputFormat::Human(HumanScreen {
     columns: || 80,
     colour: false,
     header: false,
 });
-const FOREVER: Bounds = Bounds {
-    records: None,
+const FOREVER: StopAfter = StopAfter {
+    events: None,
     time: None,
 };
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn kinds(output: &str) -> Vec<String> {
-    let kind = |line| serde_json::from_str::<Record>(line).map(|it| Kind::of(&it.event).name());
+    let kind = |line| {
+        serde_json::from_str::<StreamEvent>(line).map(|it| EventKind::of(&it.details).name())
+    };
     output
         .lines()
         .map(|line| kind(line).unwrap().to_owned())
         .collect()
 }
 
-/// A source that gives `records` and ends.
-fn records(records: impl IntoIterator<Item = Record>) -> Source {
+/// A source that gives `events` and ends.
+fn events(events: impl IntoIterator<Item = StreamEvent>) -> EventSource {
     let (sender, receiver) = mpsc::channel(16);
-    for record in records {
-        sender.try_send(Arc::new(record)).unwrap();
+    for event in events {
+        sender.try_send(Arc::new(event)).unwrap();
     }
-    Source::Alone(receiver)
+    EventSource::Alone(receiver)
 }
 
 /// A source that gives nothing, as long as the sender lives.
-fn quiet() -> (mpsc::Sender<Arc<Record>>, Source) {
+fn quiet() -> (mpsc::Sender<Arc<StreamEvent>>, EventSource) {
     let (sender, receiver) = mpsc::channel(16);
-    (sender, Source::Alone(receiver))
+    (sender, EventSource::Alone(receiver))
 }
 
 async fn output(
-    source: Source,
-    format: Format,
-    bounds: Bounds,
-) -> (Result<End, OutputError>, String) {
+    source: EventSource,
+    format: OutputFormat,
+    bounds: StopAfter,
+) -> (Result<OutputEnd, OutputError>, String) {
     let (mut reader, writer) = pipe().unwrap();
     let end = timeout(PATIENCE, run(source, writer, pending(), format, bounds))
         .await
@@ -63,27 +67,27 @@ async fn output(
     (end, output)
 }
 
-async fn server(lines: &str) -> Source {
+async fn server(lines: &str) -> EventSource {
     let (_dir, socket) = answering(format!(
         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{lines}",
         lines.len()
     ));
-    Source::Server(connect(&socket, &Filter::default()).await.unwrap())
+    EventSource::Server(connect(&socket, &EventFilter::default()).await.unwrap())
 }
 
 #[tokio::test]
 async fn all_is_written_until_the_source_ends() {
-    let source = records([samples::unshare(), samples::oom(), samples::lost()]);
-    let (end, output) = output(source, Format::Json, FOREVER).await;
-    assert_eq!(end.unwrap(), End::Source);
+    let source = events([samples::unshare(), samples::oom(), samples::lost()]);
+    let (end, output) = output(source, OutputFormat::Json, FOREVER).await;
+    assert_eq!(end.unwrap(), OutputEnd::Source);
     assert_eq!(kinds(&output), ["unshare", "oom", "lost"]);
 }
 
 #[tokio::test]
 async fn a_limit_does_not_count_losses() {
     for (limit, written) in [(1, 2), (2, 4), (3, 5)] {
-        let bounds = Bounds {
-            records: NonZeroU64::new(limit),
+        let bounds = StopAfter {
+            events: NonZeroU64::new(limit),
             time: None,
         };
         let all = [
@@ -97,9 +101,9 @@ async fn a_limit_does_not_count_losses() {
             .each_ref()
             .map(|it| serde_json::to_string(it).unwrap() + "\n")
             .concat();
-        for source in [records(all), server(&json).await] {
-            let (end, output) = output(source, Format::Json, bounds).await;
-            assert_eq!(end.unwrap(), End::Bound);
+        for source in [events(all), server(&json).await] {
+            let (end, output) = output(source, OutputFormat::Json, bounds).await;
+            assert_eq!(end.unwrap(), OutputEnd::Bound);
             assert_eq!(output.lines().count(), written);
         }
     }
@@ -109,12 +113,12 @@ async fn a_limit_does_not_count_losses() {
 async fn a_limit_ends_a_source_that_goes_on() {
     let (sender, source) = quiet();
     sender.send(Arc::new(samples::oom())).await.unwrap();
-    let bounds = Bounds {
-        records: NonZeroU64::new(1),
+    let bounds = StopAfter {
+        events: NonZeroU64::new(1),
         time: None,
     };
     let (end, output) = output(source, HUMAN, bounds).await;
-    assert_eq!(end.unwrap(), End::Bound);
+    assert_eq!(end.unwrap(), OutputEnd::Bound);
     assert_eq!(output, human::line(&samples::oom(), 80, false) + "\n");
     drop(sender);
 }
@@ -123,7 +127,7 @@ async fn a_limit_ends_a_source_that_goes_on() {
 async fn a_line_is_out_before_the_next_comes() {
     let (sender, source) = quiet();
     let (reader, writer) = pipe().unwrap();
-    let format = Format::Human(Screen {
+    let format = OutputFormat::Human(HumanScreen {
         columns: || 80,
         colour: true,
         header: true,
@@ -141,7 +145,7 @@ async fn a_line_is_out_before_the_next_comes() {
     drop(sender);
     assert_eq!(
         timeout(PATIENCE, running).await.unwrap().unwrap().unwrap(),
-        End::Source
+        OutputEnd::Source
     );
 }
 
@@ -149,12 +153,12 @@ async fn a_line_is_out_before_the_next_comes() {
 async fn time_ends_a_quiet_source() {
     let (sender, source) = quiet();
     sender.send(Arc::new(samples::oom())).await.unwrap();
-    let bounds = Bounds {
-        records: None,
+    let bounds = StopAfter {
+        events: None,
         time: Some(Duration::from_millis(50)),
     };
-    let (end, output) = output(source, Format::Json, bounds).await;
-    assert_eq!(end.unwrap(), End::Bound);
+    let (end, output) = output(source, OutputFormat::Json, bounds).await;
+    assert_eq!(end.unwrap(), OutputEnd::Bound);
     assert_eq!(kinds(&output), ["oom"]);
 }
 
@@ -174,14 +178,14 @@ async fn time_ends_although_nobody_reads() {
     let (_reader, writer) = full_pipe();
     let (sender, source) = quiet();
     sender.send(Arc::new(samples::oom())).await.unwrap();
-    let bounds = Bounds {
-        records: None,
+    let bounds = StopAfter {
+        events: None,
         time: Some(Duration::from_millis(50)),
     };
-    let running = run(source, writer, pending(), Format::Json, bounds);
+    let running = run(source, writer, pending(), OutputFormat::Json, bounds);
     assert_eq!(
         timeout(PATIENCE, running).await.unwrap().unwrap(),
-        End::Bound
+        OutputEnd::Bound
     );
 }
 
@@ -189,11 +193,11 @@ async fn time_ends_although_nobody_reads() {
 async fn a_closed_pipe_is_a_good_end() {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
-    let source = records([samples::oom()]);
+    let source = events([samples::oom()]);
     let end = run(source, writer, pending(), HUMAN, FOREVER)
         .await
         .unwrap();
-    assert_eq!(end, End::Closed);
+    assert_eq!(end, OutputEnd::Closed);
 }
 
 #[tokio::test]
@@ -205,7 +209,7 @@ async fn a_pipe_closed_in_silence_is_a_good_end() {
     drop(reader);
     assert_eq!(
         timeout(PATIENCE, running).await.unwrap().unwrap().unwrap(),
-        End::Closed
+        OutputEnd::Closed
     );
 }
 
@@ -218,7 +222,7 @@ async fn a_full_pipe_may_be_closed() {
     drop(reader);
     assert_eq!(
         timeout(PATIENCE, running).await.unwrap().unwrap().unwrap(),
-        End::Closed
+        OutputEnd::Closed
     );
 }
 
@@ -243,7 +247,12 @@ async fn another_write_error_is_told() {
 #[tokio::test]
 async fn a_source_that_breaks_is_told_after_what_it_gave() {
     let line = serde_json::to_string(&samples::oom()).unwrap();
-    let (end, output) = output(server(&format!("{line}\n{{")).await, Format::Json, FOREVER).await;
+    let (end, output) = output(
+        server(&format!("{line}\n{{")).await,
+        OutputFormat::Json,
+        FOREVER,
+    )
+    .await;
     assert_eq!(kinds(&output), ["oom"]);
     assert!(
         matches!(end, Err(OutputError::Source(ClientError::Cut))),

@@ -1,18 +1,18 @@
-//! Any records and filters at all, for properties.
+//! Any events and filters at all, for properties.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use agent_ebpf::NamespaceType;
 use agent_model::clock::Moment;
-use agent_model::container::{Action, Container, ContainerKind, Exit, Namespaces};
+use agent_model::container::{Container, ContainerAction, ContainerKind, Exit, Namespaces};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
-use super::super::filter::Filter;
-use super::super::kind::Kind;
-use super::super::record::*;
+use super::super::filter::EventFilter;
+use super::super::kind::EventKind;
+use super::super::stream_event::*;
 use super::super::value::parse_comm;
 
 /// Text as a container may choose it: what it may look like, what terminals obey, and anything.
@@ -56,9 +56,9 @@ fn time() -> impl Strategy<Value = Moment> {
     any::<u64>().prop_map(|ns| (UNIX_EPOCH + Duration::from_nanos(ns)).into())
 }
 
-fn any_process() -> impl Strategy<Value = Process> {
+fn any_process() -> impl Strategy<Value = EventProcess> {
     (any::<[u32; 5]>(), text(), time()).prop_map(
-        |([pid, tid, ppid, ns_pid, uid], comm, start_time)| Process {
+        |([pid, tid, ppid, ns_pid, uid], comm, start_time)| EventProcess {
             pid,
             tid,
             ppid,
@@ -91,9 +91,9 @@ fn any_container() -> impl Strategy<Value = Container> {
     )
 }
 
-fn any_subject() -> BoxedStrategy<Subject> {
+fn any_subject() -> BoxedStrategy<EventSubject> {
     (any_process(), option::of(any_container()))
-        .prop_map(|(process, container)| Subject {
+        .prop_map(|(process, container)| EventSubject {
             process,
             container: container.map(Arc::new),
         })
@@ -156,7 +156,7 @@ fn any_call() -> impl Strategy<Value = NamespaceCall> {
             text()
         ]
     };
-    let change = any::<(u32, u32)>().prop_map(|(from, to)| Change { from, to });
+    let change = any::<(u32, u32)>().prop_map(|(from, to)| InodeChange { from, to });
     let result = prop_oneof![Just("0".to_owned()), Just("EPERM".to_owned()), text()];
     (vec(name(), 0..4), btree_map(name(), change, 0..4), result).prop_map(
         |(requested, changed, result)| NamespaceCall {
@@ -227,52 +227,52 @@ fn any_exit() -> impl Strategy<Value = Exit> {
     })
 }
 
-fn any_event() -> BoxedStrategy<Event> {
-    let action = prop::sample::select(vec![Action::Start, Action::Stop]);
+fn any_details() -> BoxedStrategy<EventDetails> {
+    let action = prop::sample::select(vec![ContainerAction::Start, ContainerAction::Stop]);
     prop_oneof![
-        (any_call(), any_subject()).prop_map(|(call, child)| Event::Clone { call, child }),
-        any_call().prop_map(|call| Event::Unshare { call }),
+        (any_call(), any_subject()).prop_map(|(call, child)| EventDetails::Clone { call, child }),
+        any_call().prop_map(|call| EventDetails::Unshare { call }),
         (any_call(), option::of(any_joined()))
-            .prop_map(|(call, joined)| Event::Setns { call, joined }),
-        any_oom().prop_map(|oom| Event::Oom(Box::new(oom))),
-        any_subject().prop_map(|child| Event::Fork { child }),
-        (vec(text(), 0..4), any::<bool>()).prop_map(|(argv, argv_truncated)| Event::Exec {
+            .prop_map(|(call, joined)| EventDetails::Setns { call, joined }),
+        any_oom().prop_map(|oom| EventDetails::Oom(Box::new(oom))),
+        any_subject().prop_map(|child| EventDetails::Fork { child }),
+        (vec(text(), 0..4), any::<bool>()).prop_map(|(argv, argv_truncated)| EventDetails::Exec {
             // No argument has a NUL in it.
             argv: argv.iter().map(|word| word.replace('\0', "")).collect(),
             argv_truncated,
         }),
-        any_exit().prop_map(|exit| Event::Exit { exit }),
-        (text(), any::<u32>(), text()).prop_map(|(namespace, inode, how)| Event::Escape {
+        any_exit().prop_map(|exit| EventDetails::Exit { exit }),
+        (text(), any::<u32>(), text()).prop_map(|(namespace, inode, how)| EventDetails::Escape {
             namespace,
             inode,
             how,
         }),
         (action, option::of(any_exit()))
-            .prop_map(|(action, exit)| Event::Container { action, exit }),
+            .prop_map(|(action, exit)| EventDetails::Container { action, exit }),
         (btree_map(text(), any::<u64>(), 0..6), time())
-            .prop_map(|(kinds, since)| Event::Lost { kinds, since }),
+            .prop_map(|(kinds, since)| EventDetails::Lost { kinds, since }),
     ]
     .boxed()
 }
 
-/// Any record that the types allow.
-pub fn record() -> BoxedStrategy<Record> {
-    (time(), option::weighted(0.9, any_caller()), any_event())
-        .prop_map(|(time, caller, event)| Record {
+/// Any event that the types allow.
+pub fn event() -> BoxedStrategy<StreamEvent> {
+    (time(), option::weighted(0.9, any_caller()), any_details())
+        .prop_map(|(time, caller, details)| StreamEvent {
             time,
             caller,
-            event,
+            details,
         })
         .boxed()
 }
 
 /// Any filter that can be asked for.
-pub fn filter() -> BoxedStrategy<Filter> {
+pub fn filter() -> BoxedStrategy<EventFilter> {
     let container = text().prop_filter("no container has an empty name", |it| !it.is_empty());
     let comm =
         text().prop_map(|it| parse_comm(&it).unwrap_or_else(|_| it.chars().take(3).collect()));
     (
-        btree_set(prop::sample::select(Kind::ALL.to_vec()), 0..3),
+        btree_set(prop::sample::select(EventKind::ALL.to_vec()), 0..3),
         btree_set(container, 0..3),
         btree_set(any::<std::num::NonZeroU32>(), 0..3),
         btree_set(prop::sample::select(NamespaceType::ALL.to_vec()), 0..3),
@@ -280,7 +280,7 @@ pub fn filter() -> BoxedStrategy<Filter> {
         any::<bool>(),
     )
         .prop_map(
-            |(kinds, containers, pids, namespaces, comms, host)| Filter {
+            |(kinds, containers, pids, namespaces, comms, host)| EventFilter {
                 kinds,
                 containers,
                 pids,

@@ -4,35 +4,39 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::probes::{Mechanism, PassedOver, Probe, State, Status, Way};
+use super::probes::{Mechanism, MechanismPrograms, PassedOver, Probe, ProbeState, ProbeStatus};
 use super::program::{self, Hook, Loader, ProbeError};
 
 /// A program in the kernel.
-struct Loaded {
+struct LoadedProgram {
     name: &'static str,
     hook: Hook,
     descriptor: OwnedFd,
 }
 
 /// A probe, loaded by one mechanism.
-pub struct Attempt {
+pub(super) struct Attempt {
     probe: &'static Probe,
-    loaded: Option<(Mechanism, Vec<Loaded>)>,
+    loaded: Option<(Mechanism, Vec<LoadedProgram>)>,
     /// The ways that are left should this one not do.
-    others: std::vec::IntoIter<&'static Way>,
+    others: std::vec::IntoIter<&'static MechanismPrograms>,
     passed_over: Vec<PassedOver>,
 }
 
 /// What must be kept for a probe to stay attached.
 #[derive(Default)]
-pub struct Attached {
+pub(super) struct Attached {
     pub programs: Vec<OwnedFd>,
     pub links: Vec<OwnedFd>,
 }
 
 impl Attempt {
     /// Loads the programs of the first of `ways` whose programs the kernel takes.
-    fn begin(loader: Loader<'_>, probe: &'static Probe, ways: Vec<&'static Way>) -> Self {
+    fn begin(
+        loader: Loader<'_>,
+        probe: &'static Probe,
+        ways: Vec<&'static MechanismPrograms>,
+    ) -> Self {
         let mut attempt = Self {
             probe,
             loaded: None,
@@ -61,16 +65,16 @@ impl Attempt {
     }
 
     /// The programs that are loaded.
-    pub fn programs(&self) -> impl Iterator<Item = &OwnedFd> {
+    pub(super) fn programs(&self) -> impl Iterator<Item = &OwnedFd> {
         let programs = self.loaded.iter().flat_map(|(_, programs)| programs);
         programs.map(|program| &program.descriptor)
     }
 
     /// Attaches what is loaded, or what comes next where that cannot be attached.
-    pub fn attach(mut self, loader: Loader<'_>) -> (Status, Attached) {
+    pub(super) fn attach(mut self, loader: Loader<'_>) -> (ProbeStatus, Attached) {
         while let Some((mechanism, programs)) = self.loaded.take() {
             match attach(programs) {
-                Ok(attached) => return (self.status(mechanism, State::Attached), attached),
+                Ok(attached) => return (self.status(mechanism, ProbeState::Attached), attached),
                 Err(error) => self.pass_over(mechanism, &error),
             }
             self.load_next(loader);
@@ -78,19 +82,19 @@ impl Attempt {
         let status = match self.passed_over.pop() {
             Some(last) => {
                 let PassedOver { errno, reason, .. } = last;
-                self.status(last.mechanism, State::Failed { errno, reason })
+                self.status(last.mechanism, ProbeState::Failed { errno, reason })
             }
             None => {
                 let last = self.probe.ways.last();
                 let mechanism = last.map_or(Mechanism::Btf, |way| way.mechanism);
-                self.status(mechanism, State::Off)
+                self.status(mechanism, ProbeState::Off)
             }
         };
         (status, Attached::default())
     }
 
-    fn status(self, mechanism: Mechanism, state: State) -> Status {
-        Status {
+    fn status(self, mechanism: Mechanism, state: ProbeState) -> ProbeStatus {
+        ProbeStatus {
             probe: self.probe.name,
             mechanism,
             state,
@@ -100,11 +104,11 @@ impl Attempt {
     }
 }
 
-fn load(loader: Loader<'_>, way: &Way) -> Result<Vec<Loaded>, ProbeError> {
+fn load(loader: Loader<'_>, way: &MechanismPrograms) -> Result<Vec<LoadedProgram>, ProbeError> {
     let found = way.where_found.iter().filter(|(_, hook)| loader.has(*hook));
     let programs = way.programs.iter().chain(found).map(|&(name, hook)| {
         let descriptor = loader.load(name, hook)?;
-        Ok(Loaded {
+        Ok(LoadedProgram {
             name,
             hook,
             descriptor,
@@ -113,9 +117,9 @@ fn load(loader: Loader<'_>, way: &Way) -> Result<Vec<Loaded>, ProbeError> {
     programs.collect()
 }
 
-fn attach(programs: Vec<Loaded>) -> Result<Attached, ProbeError> {
+fn attach(programs: Vec<LoadedProgram>) -> Result<Attached, ProbeError> {
     let mut attached = Attached::default();
-    for Loaded {
+    for LoadedProgram {
         name,
         hook,
         descriptor,
@@ -131,10 +135,10 @@ fn attach(programs: Vec<Loaded>) -> Result<Attached, ProbeError> {
 
 /// Loads the programs of all probes, on all CPUs: the verifier takes milliseconds for each, and
 /// runs for several at once. In the order of `probes`.
-pub fn begin_all(
+pub(super) fn begin_all(
     loader: Loader<'_>,
     probes: &'static [Probe],
-    ways: impl Fn(&'static Probe) -> Vec<&'static Way> + Sync,
+    ways: impl Fn(&'static Probe) -> Vec<&'static MechanismPrograms> + Sync,
 ) -> Vec<Attempt> {
     let next = AtomicUsize::new(0);
     let work = || {

@@ -5,6 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 /// What can be wrong with type information.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum BtfError {
     #[error("not BTF: {0}")]
     Malformed(&'static str),

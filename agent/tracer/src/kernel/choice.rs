@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::probes::{Mechanism, PROBES, Probe, Way};
+use super::probes::{Mechanism, MechanismPrograms, PROBES, Probe};
 
 /// Whether to attach probes that every system call of the host pays for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -18,7 +18,7 @@ pub enum SyscallProbes {
 
 /// A mechanism that is wanted, whatever else there is: of one probe, or of all that have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct MechanismChoice {
     probe: Option<&'static str>,
     mechanism: Mechanism,
 }
@@ -26,14 +26,15 @@ pub struct Choice {
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Mechanisms {
+    /// Which mechanism sees namespace calls.
     pub syscall_probes: SyscallProbes,
     /// Of two for one probe the later one holds.
-    pub choices: Vec<Choice>,
+    pub choices: Vec<MechanismChoice>,
 }
 
 impl Mechanisms {
     /// The ways to try, best first.
-    pub fn ways(&self, probe: &'static Probe) -> Vec<&'static Way> {
+    pub fn ways(&self, probe: &'static Probe) -> Vec<&'static MechanismPrograms> {
         let choices = self.choices.iter().rev();
         let mut chosen = choices
             .filter(|choice| choice.probe.is_none_or(|name| name == probe.name))
@@ -45,7 +46,7 @@ impl Mechanisms {
         });
         let ways = wanted.map_or_else(|| probe.ways.iter().collect(), |way| vec![way]);
         let off = self.syscall_probes == SyscallProbes::Off;
-        let allowed = |way: &&Way| !(off && way.mechanism == Mechanism::Syscall);
+        let allowed = |way: &&MechanismPrograms| !(off && way.mechanism == Mechanism::Syscall);
         ways.into_iter().filter(allowed).collect()
     }
 }
@@ -60,7 +61,7 @@ fn one_of(names: impl Iterator<Item = &'static str>) -> String {
 }
 
 /// `MECHANISM` or `PROBE=MECHANISM`.
-impl FromStr for Choice {
+impl FromStr for MechanismChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -177,7 +178,11 @@ mod tests {
                 "want trampoline or btf or syscall, or GROUP=MECHANISM",
             ),
         ] {
-            assert_eq!(text.parse::<Choice>(), Err(wanted.to_owned()), "{text}");
+            assert_eq!(
+                text.parse::<MechanismChoice>(),
+                Err(wanted.to_owned()),
+                "{text}"
+            );
         }
     }
 }

@@ -1,14 +1,20 @@
-//! What the BPF programs are told: where this kernel has the fields that they read.
+//! The configuration of the BPF programs: the offsets of the kernel fields that they read.
 
 use std::collections::{HashMap, HashSet};
 
-use agent_ebpf::{ABSENT, Config, FIELD_COUNT, FIELDS, Lookup, Need};
+use agent_ebpf::{ABSENT, FIELD_COUNT, FIELDS, Lookup, Need, ProgramConfig};
 
 use super::btf::{Btf, BtfError};
-use super::program::MARK_VICTIM;
 
-/// Why the programs cannot be told.
+/// The tracepoint that old kernels have with another prototype.
+pub(crate) const MARK_VICTIM: &str = "btf_trace_mark_victim";
+
+/// Why there is no configuration for this kernel.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum ConfigError {
     #[error("the kernel's type information cannot be read")]
     Btf(#[from] BtfError),
@@ -16,10 +22,11 @@ pub enum ConfigError {
     Missing(String),
 }
 
-/// What else than offsets this kernel's type information tells.
+/// What this kernel's type information says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    pub config: Config,
+pub struct KernelFacts {
+    /// What the programs read at their load.
+    pub config: ProgramConfig,
     /// Whether `mark_victim` gives the task; old kernels give its pid alone.
     pub mark_victim_gives_task: bool,
     /// The ids of what programs hook, by the names.
@@ -34,8 +41,11 @@ const PROCESS_EXIT: &str = "btf_trace_sched_process_exit";
 /// Finds the fields, and what is to be hooked, in `btf` (`/sys/kernel/btf/vmlinux`).
 ///
 /// # Errors
-/// Where it is no BTF, or lacks what every capture needs.
-pub fn find(btf: &[u8], hooks: impl Iterator<Item = &'static str>) -> Result<Facts, ConfigError> {
+/// It is no BTF, or lacks a required field.
+pub fn find(
+    btf: &[u8],
+    hooks: impl Iterator<Item = &'static str>,
+) -> Result<KernelFacts, ConfigError> {
     let hooks: HashSet<&'static str> = hooks.collect();
     let wanted: HashSet<&'static str> = FIELDS
         .iter()
@@ -64,8 +74,8 @@ pub fn find(btf: &[u8], hooks: impl Iterator<Item = &'static str>) -> Result<Fac
         let id = btf.typedef(name).or_else(|| btf.function(name))?;
         Some((name, id))
     });
-    Ok(Facts {
-        config: Config {
+    Ok(KernelFacts {
+        config: ProgramConfig {
             generation: 0,
             rings_mask: 0,
             page_shift: u64::from(rustix::param::page_size().trailing_zeros()),
@@ -94,7 +104,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::BTF_PATH;
-    use crate::kernel::probes::{PROBES, Way};
+    use crate::kernel::probes::{MechanismPrograms, PROBES};
     use crate::kernel::program::Hook;
 
     /// This kernel's type information, read by another reader.
@@ -102,7 +112,10 @@ mod tests {
     fn what_is_hooked_has_the_id_that_others_find() {
         let bytes = std::fs::read(BTF_PATH).expect("the kernel's type information");
         let ways = PROBES.iter().flat_map(|probe| probe.ways);
-        let hooks: HashSet<_> = ways.flat_map(Way::hooks).filter_map(Hook::name).collect();
+        let hooks: HashSet<_> = ways
+            .flat_map(MechanismPrograms::hooks)
+            .filter_map(Hook::name)
+            .collect();
         let facts = find(&bytes, hooks.iter().copied()).expect("facts");
         let others = OthersBtf::from_sys_fs().expect("the kernel's type information");
         for name in hooks {

@@ -1,20 +1,24 @@
 //! The counters that the BPF programs keep.
 
 use agent_ebpf::{
-    Baseline, CONSTRAINTS, CgroupKey, Constraint, Counts, Kind, OVERFLOW, Outcomes, ProcessKey,
-    SHARED, Task, WATCHED_BELOW,
+    Baseline, CONSTRAINTS, CgroupKey, Constraint, Counts, OVERFLOW, ProcessKey, RecordKind,
+    RecordOutcomes, SHARED, Task, WATCHED_BELOW,
 };
 use agent_sys::Plain;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 
 use super::lent::Lent;
-use super::object::{Object, ObjectError};
+use super::object::{BpfObject, ObjectError};
 
 /// Why a counter cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum CountsError {
     #[error(transparent)]
-    Object(#[from] ObjectError),
+    BpfObject(#[from] ObjectError),
     #[error("a BPF map cannot be used")]
     Map(#[from] MapError),
 }
@@ -37,16 +41,16 @@ pub struct KernelCounts {
     taken_back: std::collections::HashSet<CgroupKey>,
     epoch: Array<MapData, u64>,
     kills: HashMap<MapData, Plain<CgroupKey>, u64>,
-    outcomes: PerCpuArray<MapData, Plain<Outcomes>>,
+    outcomes: PerCpuArray<MapData, Plain<RecordOutcomes>>,
     oom_kills: Array<MapData, u64>,
 }
 
 impl KernelCounts {
-    /// Takes the maps, and makes the entry that counts what finds no room.
+    /// Takes the maps, and makes the entry that counts cgroups without an entry of their own.
     ///
     /// # Errors
     /// Where a map is missing, or another.
-    pub fn new(object: &mut Object) -> Result<Self, CountsError> {
+    pub fn new(object: &mut BpfObject) -> Result<Self, CountsError> {
         let mut counts = Self {
             counts: object.take_map("COUNTS")?,
             inits: object.take_map("INITS")?,
@@ -117,7 +121,7 @@ impl KernelCounts {
         counts
     }
 
-    /// Takes a cgroup's first process, and what is expected of those there, out of the kernel.
+    /// Removes a cgroup's init process and baseline from the maps.
     fn forget_first(&mut self, key: CgroupKey) {
         if let Ok(init) = self.inits.get(&Plain(key), 0) {
             let _ = self.firsts.remove(&init);
@@ -126,8 +130,8 @@ impl KernelCounts {
         let _ = self.baselines.remove(&Plain(key));
     }
 
-    /// The first process of a cgroup is known that has its place only as long as such ones have not too many. Of those that
-    /// are one too many, only what `is_lent` still is one.
+    /// Lends the entries of a cgroup to a borrower. When too many are lent, the oldest of the borrower with the most lose theirs,
+    /// if `is_lent` says that they are still lent.
     pub fn lend(&mut self, key: CgroupKey, borrower: u64, is_lent: impl Fn(CgroupKey) -> bool) {
         self.taken_back.remove(&key);
         self.lent.lend(key, borrower);
@@ -139,13 +143,13 @@ impl KernelCounts {
         }
     }
 
-    /// The cgroup is of root's container, and its place is its own.
+    /// Notes that a cgroup's entries are its own, since it is a container's of root.
     pub fn give(&mut self, key: CgroupKey) {
         self.lent.remove(key);
         self.taken_back.remove(&key);
     }
 
-    /// Says how many kills the kernel has counted in a cgroup before the programs are attached: they count those after.
+    /// Writes how many kills the kernel counted in a cgroup before the programs are attached: they count later ones.
     ///
     /// # Errors
     /// Where the map is full.
@@ -153,7 +157,7 @@ impl KernelCounts {
         Ok(self.kills.insert(Plain(key), kills, 0)?)
     }
 
-    /// Says which process is the first of a cgroup that is older than the programs.
+    /// Writes the init process of a cgroup that is older than the programs.
     pub fn set_init(&mut self, key: CgroupKey, task: &Task) {
         let init = ProcessKey {
             start_time: task.start_time,
@@ -166,11 +170,11 @@ impl KernelCounts {
         }
     }
 
-    /// Says where the processes of a container that is older than the programs belong, and of `below`, the cgroups below
+    /// Writes the baseline of a container that is older than the programs, also for `below`, the cgroups below
     /// its own.
     pub fn set_baseline(&mut self, baseline: Baseline, below: impl Iterator<Item = CgroupKey>) {
         let own = baseline.cgroup;
-        // Likewise.
+        // An entry that a program or an earlier process made stays.
         let _ = self.baselines.insert(Plain(own), Plain(baseline), NOEXIST);
         for key in below.filter(|key| *key != own).take(WATCHED_BELOW as usize) {
             let _ = self.below.insert(Plain(key), Plain(own), NOEXIST);
@@ -195,16 +199,18 @@ impl KernelCounts {
     ///
     /// # Errors
     /// Where the map cannot be read.
-    pub fn outcomes(&self, kind: Kind) -> Result<Outcomes, CountsError> {
+    pub fn outcomes(&self, kind: RecordKind) -> Result<RecordOutcomes, CountsError> {
         let cpus = self.outcomes.get(&(kind as u32), 0)?;
         Ok(cpus
             .iter()
-            .fold(Outcomes::default(), |sum, Plain(cpu)| Outcomes {
-                seen: sum.seen + cpu.seen,
-                submitted: sum.submitted + cpu.submitted,
-                no_room: sum.no_room + cpu.no_room,
-                unwanted: sum.unwanted + cpu.unwanted,
-                suppressed: sum.suppressed + cpu.suppressed,
+            .fold(RecordOutcomes::default(), |sum, Plain(cpu)| {
+                RecordOutcomes {
+                    seen: sum.seen + cpu.seen,
+                    submitted: sum.submitted + cpu.submitted,
+                    no_room: sum.no_room + cpu.no_room,
+                    unwanted: sum.unwanted + cpu.unwanted,
+                    suppressed: sum.suppressed + cpu.suppressed,
+                }
             }))
     }
 

@@ -1,16 +1,16 @@
-//! The frequent events: forks, execs and exits, which are sent only while somebody wants them.
+//! The frequent events: forks, execs and exits. The kernel side sends them only while a watcher wants them.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use agent_ebpf::{CgroupKey, FREQUENT_BYTES, FREQUENT_RINGS, Kind, WANTED_FILTERED};
+use agent_ebpf::{CgroupKey, FREQUENT_BYTES, FREQUENT_RINGS, RecordKind, WANTED_FILTERED};
 use agent_host::system::cpus;
 use agent_sys::Plain;
 use agent_sys::ring::Ring;
 use aya::maps::{Array, HashMap, MapData, MapError};
 
-use super::object::{Object, ObjectError};
+use super::object::{BpfObject, ObjectError};
 use crate::decode;
 
 /// How many rings the CPUs of this host share: a power of two.
@@ -28,7 +28,7 @@ pub struct Frequent {
 }
 
 impl Frequent {
-    pub(super) fn new(object: &mut Object) -> Self {
+    pub(super) fn new(object: &mut BpfObject) -> Self {
         let rings = std::mem::take(&mut object.frequent);
         Self { rings }
     }
@@ -50,10 +50,10 @@ impl Frequent {
 pub struct Rings(Vec<Ring>);
 
 impl Rings {
-    /// What `take` makes of the next record, the oldest that there is. None: there is none yet.
+    /// What `take` makes of the oldest record in the rings; `None` if they are empty.
     ///
-    /// What one record tells may follow from what another one does, as the end of a process from its birth, on another CPU. That
-    /// one was there first, but its ring may have been looked at before: so all are looked at again, until none has an older
+    /// An event may be a consequence of one on another CPU, as the end of a process follows its birth. The earlier record
+    /// was in its ring first, but that ring may have been checked before. So all rings are checked again until none has an older
     /// one.
     pub fn next<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let mut oldest = self.oldest();
@@ -75,19 +75,20 @@ impl Rings {
         heads.min()
     }
 
+    /// The descriptors of the rings, for poll(2).
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.0.iter().map(|ring| ring.as_fd())
     }
 }
 
-/// What is wanted of the frequent events.
-pub struct Wanted {
+/// The maps that say which frequent events the kernel side sends.
+pub struct FrequentDemand {
     wanted: Array<MapData, u64>,
     excluded: HashMap<MapData, Plain<CgroupKey>, u8>,
 }
 
-impl Wanted {
-    pub(super) fn new(object: &mut Object) -> Result<Self, ObjectError> {
+impl FrequentDemand {
+    pub(super) fn new(object: &mut BpfObject) -> Result<Self, ObjectError> {
         Ok(Self {
             wanted: object.take_map("WANTED")?,
             excluded: object.take_map("EXCLUDED")?,
@@ -101,7 +102,7 @@ impl Wanted {
     /// Where the map cannot be written.
     pub fn set(
         &mut self,
-        kinds: impl IntoIterator<Item = Kind>,
+        kinds: impl IntoIterator<Item = RecordKind>,
         filtered: bool,
     ) -> Result<(), MapError> {
         let kinds = kinds.into_iter();

@@ -1,5 +1,5 @@
-//! Places in the kernel's maps that any but the own cgroups of root's and its engines' containers have. Those have half of them
-//! together, so that root's find room however many cgroups with first processes a user or a container makes.
+//! Entries of the kernel's maps that are lent: all but those of the own cgroups of root's containers. Lent ones are half of them
+//! together, so that root's find room however many cgroups with init processes a user or a container makes.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,18 +7,19 @@ use agent_ebpf::{COUNTED_CGROUPS, CgroupKey};
 
 const AT_MOST: usize = COUNTED_CGROUPS as usize / 2;
 
+/// The entries of the kernel's maps that borrowers use, each borrower's in the order of use.
 #[derive(Debug, Default)]
 pub struct Lent {
     next: u64,
     by_key: HashMap<CgroupKey, (u64, u64)>,
-    /// In the order in which they were lent.
+    /// The entries in the order in which they were lent.
     by_borrower: BTreeMap<u64, BTreeMap<u64, CgroupKey>>,
 }
 
 impl Lent {
-    /// Lends a place to `key`, which is of `borrower`: any number that is that one's alone.
+    /// Lends an entry to `key`, a cgroup of `borrower`, which is a number that no other borrower has.
     pub fn lend(&mut self, key: CgroupKey, borrower: u64) {
-        // It may be a user's by now, or root's, that was nobody's.
+        // A cgroup of nobody's may have become a user's or root's.
         self.remove(key);
         self.next += 1;
         self.by_key.insert(key, (borrower, self.next));
@@ -26,7 +27,7 @@ impl Lent {
         places.insert(self.next, key);
     }
 
-    /// Takes a place back, where too many are lent: the oldest of whoever has the most.
+    /// Takes an entry back when too many are lent: the oldest of the borrower with the most.
     pub fn surplus(&mut self) -> Option<CgroupKey> {
         if self.by_key.len() <= AT_MOST {
             return None;
@@ -38,7 +39,7 @@ impl Lent {
         Some(oldest)
     }
 
-    /// The place is none, or is not lent.
+    /// Notes that the entry does not exist or is not lent.
     pub fn remove(&mut self, key: CgroupKey) {
         let Some((borrower, number)) = self.by_key.remove(&key) else {
             return;

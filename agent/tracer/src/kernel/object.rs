@@ -21,7 +21,7 @@ use aya_obj::generated::{
 use aya_obj::relocation::EbpfRelocationError;
 use aya_obj::{EbpfSectionKind, ParseError};
 
-use super::config::Facts;
+use super::config::KernelFacts;
 
 /// The bytes of the object.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf"));
@@ -72,7 +72,7 @@ impl ObjectError {
 }
 
 /// The object, in the kernel as far as it can be without its programs.
-pub struct Object {
+pub struct BpfObject {
     maps: HashMap<String, Map>,
     /// The rings of frequent records.
     pub frequent: Vec<OwnedFd>,
@@ -88,12 +88,12 @@ pub struct Code {
     pub instructions: Vec<bpf_insn>,
 }
 
-impl Object {
+impl BpfObject {
     /// Makes the maps, or takes them from where an earlier process pinned them.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn new(facts: &Facts, pins: Option<&Path>) -> Result<Self, ObjectError> {
+    pub fn new(facts: &KernelFacts, pins: Option<&Path>) -> Result<Self, ObjectError> {
         let config = &facts.config;
         if let Some(directory) = pins {
             make_pin_directory(directory)

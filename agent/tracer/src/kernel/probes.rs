@@ -3,23 +3,26 @@
 use agent_model::text;
 use serde::Serialize;
 
-use super::program::{Hook, MARK_VICTIM, ProbeError};
+use super::config::MARK_VICTIM;
+use super::program::{Hook, ProbeError};
 
 /// How a probe comes to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mechanism {
-    /// A BPF trampoline (`fentry`, `fexit`): costs nothing but where it is hit.
+    /// A BPF trampoline (`fentry`, `fexit`): costs nothing except where it is hit.
     Trampoline,
-    /// A BTF tracepoint (`tp_btf`): likewise.
+    /// A BTF tracepoint (`tp_btf`): costs nothing except where it is hit.
     Btf,
     /// A system call's tracepoint: while one is attached, every system call of the host pays.
     Syscall,
 }
 
 impl Mechanism {
+    /// All mechanisms, in the order in which they are tried.
     pub const ALL: [Self; 3] = [Self::Trampoline, Self::Btf, Self::Syscall];
 
+    /// The name in `--mechanism` and `agent doctor`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Trampoline => "trampoline",
@@ -31,15 +34,16 @@ impl Mechanism {
 
 /// The programs that see a probe's events by one mechanism.
 #[derive(Debug)]
-pub struct Way {
+pub struct MechanismPrograms {
+    /// The mechanism.
     pub mechanism: Mechanism,
     /// Program, and what it hooks, in the order of attachment.
     pub programs: &'static [(&'static str, Hook)],
-    /// Likewise, where the kernel has what they hook.
+    /// Further programs, attached if the kernel has what they hook.
     pub where_found: &'static [(&'static str, Hook)],
 }
 
-impl Way {
+impl MechanismPrograms {
     const fn new(mechanism: Mechanism, programs: &'static [(&'static str, Hook)]) -> Self {
         Self {
             mechanism,
@@ -63,16 +67,17 @@ impl Way {
 /// What sees one kind of event.
 #[derive(Debug)]
 pub struct Probe {
+    /// The name in `agent doctor` and metrics.
     pub name: &'static str,
     /// How it can be attached, best first.
-    pub ways: &'static [Way],
-    /// What is not seen without it.
+    pub ways: &'static [MechanismPrograms],
+    /// What the agent does not see without it.
     pub loss: &'static str,
 }
 
 impl Probe {
     /// The way by this mechanism.
-    pub fn way(&self, mechanism: Mechanism) -> Option<&'static Way> {
+    pub fn way(&self, mechanism: Mechanism) -> Option<&'static MechanismPrograms> {
         self.ways.iter().find(|way| way.mechanism == mechanism)
     }
 }
@@ -82,7 +87,7 @@ impl Probe {
 pub const PROBES: &[Probe] = &[
     Probe {
         name: "cgroup_mkdir",
-        ways: &[Way::new(
+        ways: &[MechanismPrograms::new(
             Mechanism::Btf,
             &[("cgroup_mkdir", Hook::Tracepoint("btf_trace_cgroup_mkdir"))],
         )],
@@ -90,7 +95,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "cgroup_rmdir",
-        ways: &[Way::new(
+        ways: &[MechanismPrograms::new(
             Mechanism::Btf,
             &[("cgroup_rmdir", Hook::Tracepoint("btf_trace_cgroup_rmdir"))],
         )],
@@ -98,7 +103,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "cgroup_populated",
-        ways: &[Way::new(
+        ways: &[MechanismPrograms::new(
             Mechanism::Btf,
             &[(
                 "cgroup_populated",
@@ -109,7 +114,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "attach",
-        ways: &[Way::new(
+        ways: &[MechanismPrograms::new(
             Mechanism::Btf,
             &[("attach", Hook::Tracepoint("btf_trace_cgroup_attach_task"))],
         )],
@@ -117,7 +122,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "fork",
-        ways: &[Way::new(
+        ways: &[MechanismPrograms::new(
             Mechanism::Btf,
             &[("fork", Hook::Tracepoint("btf_trace_task_newtask"))],
         )],
@@ -125,7 +130,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "exec",
-        ways: &[Way::new(
+        ways: &[MechanismPrograms::new(
             Mechanism::Btf,
             &[("exec", Hook::Tracepoint("btf_trace_sched_process_exec"))],
         )],
@@ -133,7 +138,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "exit",
-        ways: &[Way::new(
+        ways: &[MechanismPrograms::new(
             Mechanism::Btf,
             &[("exit", Hook::Tracepoint("btf_trace_sched_process_exit"))],
         )],
@@ -142,21 +147,21 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: "oom",
         ways: &[
-            Way::new(
+            MechanismPrograms::new(
                 Mechanism::Trampoline,
                 &[
                     ("oom_fentry", Hook::Entry("oom_kill_process")),
                     ("oom", Hook::Tracepoint(MARK_VICTIM)),
                 ],
             ),
-            Way::new(Mechanism::Btf, &[("oom", Hook::Tracepoint(MARK_VICTIM))]),
+            MechanismPrograms::new(Mechanism::Btf, &[("oom", Hook::Tracepoint(MARK_VICTIM))]),
         ],
         loss: "OOM kills",
     },
     Probe {
         name: "unshare",
         ways: &[
-            Way::new(
+            MechanismPrograms::new(
                 Mechanism::Trampoline,
                 &[
                     ("unshare_fexit", Hook::Exit("ksys_unshare")),
@@ -164,7 +169,7 @@ pub const PROBES: &[Probe] = &[
                 ],
             )
             .and_where_found(&[("unshare_done", Hook::Entry("perf_event_namespaces"))]),
-            Way::new(
+            MechanismPrograms::new(
                 Mechanism::Syscall,
                 &[
                     ("unshare_exit", Hook::Syscall("sys_exit_unshare")),
@@ -177,7 +182,7 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: "setns",
         ways: &[
-            Way::new(
+            MechanismPrograms::new(
                 Mechanism::Trampoline,
                 &[
                     ("setns_fexit", Hook::Exit("__x64_sys_setns")),
@@ -189,7 +194,7 @@ pub const PROBES: &[Probe] = &[
                 ("setns32_fexit", Hook::Exit("__ia32_sys_setns")),
                 ("setns32_fentry", Hook::Entry("__ia32_sys_setns")),
             ]),
-            Way::new(
+            MechanismPrograms::new(
                 Mechanism::Syscall,
                 &[
                     ("setns_exit", Hook::Syscall("sys_exit_setns")),
@@ -204,13 +209,16 @@ pub const PROBES: &[Probe] = &[
 /// What became of a probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-pub enum State {
+pub enum ProbeState {
+    /// It is attached.
     Attached,
     /// Not asked for.
     Off,
+    /// No mechanism works.
     Failed {
         /// The name of the errno, where there is one.
         errno: Option<String>,
+        /// Why, with the errno's name.
         reason: String,
     },
 }
@@ -218,13 +226,16 @@ pub enum State {
 /// A mechanism by which a probe cannot be attached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PassedOver {
+    /// The mechanism that does not work here.
     pub mechanism: Mechanism,
     /// The name of the errno, where there is one.
     pub errno: Option<String>,
+    /// Why.
     pub reason: String,
 }
 
 impl PassedOver {
+    /// Notes why a mechanism does not work here.
     pub fn new(mechanism: Mechanism, error: &ProbeError) -> Self {
         Self {
             mechanism,
@@ -236,25 +247,29 @@ impl PassedOver {
 
 /// A probe and what became of it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Status {
+pub struct ProbeStatus {
+    /// The probe's name.
     pub probe: &'static str,
+    /// The mechanism that works, or that was tried last.
     pub mechanism: Mechanism,
+    /// Whether it is attached.
     #[serde(flatten)]
-    pub state: State,
+    pub state: ProbeState,
     /// Better mechanisms, and why it is none of them.
     pub passed_over: Vec<PassedOver>,
     /// What is not seen without it.
     pub loss: &'static str,
 }
 
-impl Status {
+impl ProbeStatus {
+    /// Whether the probe is attached.
     pub fn attached(&self) -> bool {
-        self.state == State::Attached
+        self.state == ProbeState::Attached
     }
 }
 
-/// Whether any kind of event that streams tell of is seen: what makes tracing worth while.
-pub fn see_events(statuses: &[Status]) -> bool {
+/// Whether the probes see any kind of event that streams show.
+pub fn see_events(statuses: &[ProbeStatus]) -> bool {
     const EVENTS: [&str; 6] = ["oom", "unshare", "setns", "fork", "exec", "exit"];
     let mut attached = statuses.iter().filter(|status| status.attached());
     attached.any(|status| EVENTS.contains(&status.probe))

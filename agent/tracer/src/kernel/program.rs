@@ -6,8 +6,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-use super::config::Facts;
-use super::object::Object;
+use super::config::{KernelFacts, MARK_VICTIM};
+use super::object::BpfObject;
 
 /// What a program hooks. The names are those of the kernel's type information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,7 +16,7 @@ pub enum Hook {
     Tracepoint(&'static str),
     /// The beginning of a function, by a BPF trampoline.
     Entry(&'static str),
-    /// The end of a function, likewise.
+    /// The end of a function, by a BPF trampoline.
     Exit(&'static str),
     /// An iterator, `bpf_iter_NAME`.
     Iterator(&'static str),
@@ -50,7 +50,7 @@ impl Hook {
     }
 
     /// The id of what is hooked; 0 where it has none.
-    fn traced(self, facts: &Facts) -> Result<u32, ProbeError> {
+    fn traced(self, facts: &KernelFacts) -> Result<u32, ProbeError> {
         let Some(name) = self.name() else {
             return Ok(0);
         };
@@ -65,11 +65,12 @@ impl Hook {
     }
 }
 
-/// The tracepoint that old kernels have with another prototype.
-pub const MARK_VICTIM: &str = "btf_trace_mark_victim";
-
 /// Why a probe is not attached.
 #[derive(Debug, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each variant and its fields are"
+)]
 pub enum ProbeError {
     #[error("the BPF object has no program {0}")]
     NoProgram(&'static str),
@@ -108,15 +109,17 @@ impl ProbeError {
 /// What programs are loaded from.
 #[derive(Clone, Copy)]
 pub struct Loader<'a> {
-    pub object: &'a Object,
-    pub facts: &'a Facts,
+    /// The loaded maps.
+    pub object: &'a BpfObject,
+    /// What this kernel's type information says.
+    pub facts: &'a KernelFacts,
 }
 
 impl Loader<'_> {
     /// Loads a program. Nothing is attached.
     ///
     /// # Errors
-    /// Where the kernel refuses it, or has not what it hooks.
+    /// The kernel refuses it, or does not have what it hooks.
     pub fn load(self, name: &'static str, hook: Hook) -> Result<OwnedFd, ProbeError> {
         let code = self.object.code(name).ok_or(ProbeError::NoProgram(name))?;
         let (kind, attach) = hook.numbers();
@@ -135,7 +138,7 @@ impl Loader<'_> {
         })
     }
 
-    /// Whether the kernel has what is hooked, as far as its type information tells.
+    /// Whether the kernel has what the program hooks, by its type information.
     pub fn has(self, hook: Hook) -> bool {
         hook.traced(self.facts).is_ok()
     }

@@ -1,4 +1,4 @@
-//! What the kernel tells of the programs of each probe: it skips one on a CPU where another task was preempted in it.
+//! The kernel's counts of runs of each probe's programs: it skips a program on a CPU where another task was preempted in it.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -14,7 +14,9 @@ const ROWS: [&str; 3] = ["recursion_misses:", "run_cnt:", "run_time_ns:"];
 pub struct Runs {
     /// Runs that were skipped.
     pub missed: u64,
+    /// How often the programs ran.
     pub count: u64,
+    /// How long they ran in all.
     pub nanoseconds: u64,
 }
 
@@ -23,6 +25,7 @@ pub struct Runs {
 pub struct Programs(Vec<(&'static str, OwnedFd)>);
 
 impl Programs {
+    /// Keeps the programs' descriptors, by probe.
     pub const fn new(programs: Vec<(&'static str, OwnedFd)>) -> Self {
         Self(programs)
     }

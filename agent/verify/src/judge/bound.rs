@@ -1,23 +1,20 @@
-//! The limits that the caller is under: whether they hold for what it started, too.
+//! Judges whether the caller's limits hold for what the caller started.
 //!
-//! What is claimed is where the workload is: at or below the cgroup that has the limit. That shows without a stimulus. Where
-//! the limit is the one that holds, and the workload pressed against it, what was observed counts as well.
+//! Such a limit passes without a stimulus where the workload is at or below the cgroup that has the limit. Where it is
+//! the effective limit and the workload pressed against it, the observation counts as well.
 
-use agent_limits::limit::bound::{Bound, Standing};
+use agent_limits::limit::bound::Standing;
 use agent_limits::limit::chain::Chain;
+use agent_model::limit::Bound;
 
-use super::{Facts, Finding, Undone, observation};
-use crate::report::Check;
-use crate::report::Effective;
-use crate::report::InFile;
-use crate::report::Intended;
-use crate::report::Verdict;
+use super::{ClaimFacts, Finding, Undone, observation};
+use crate::report::{Check, Effective, InFile, Intended, Verdict};
 
 /// Who is said to intend it.
 const SOURCE: &str = "the caller";
 
 /// Judges one of them.
-pub fn judge(facts: &Facts<'_>, chain: &Chain, bound: &Bound) -> Check {
+pub(super) fn judge(facts: &ClaimFacts<'_>, chain: &Chain, bound: &Bound) -> Check {
     let links = chain.own.iter().chain(&chain.above);
     let mut same = links.filter(|link| link.cgroup == bound.link.cgroup);
     let Finding {
@@ -56,7 +53,7 @@ pub fn judge(facts: &Facts<'_>, chain: &Chain, bound: &Bound) -> Check {
 }
 
 /// A limit of the caller's that may be there, or not: nobody can say.
-pub fn unknown(limit: &'static str, reason: String) -> Check {
+pub(crate) fn unknown(limit: &'static str, reason: String) -> Check {
     Check {
         limit,
         device: None,
@@ -74,7 +71,7 @@ pub fn unknown(limit: &'static str, reason: String) -> Check {
     }
 }
 
-fn finding(facts: &Facts<'_>, chain: &Chain, bound: &Bound) -> Finding {
+fn finding(facts: &ClaimFacts<'_>, chain: &Chain, bound: &Bound) -> Finding {
     let later = match facts.undone {
         Some(Undone::Moved(moved)) => return Finding::of(Verdict::Fail, moved.to_string()),
         Some(Undone::Changed(changed)) => Some(changed),
@@ -113,7 +110,7 @@ fn finding(facts: &Facts<'_>, chain: &Chain, bound: &Bound) -> Finding {
 /// Why it does not hold, if it does not.
 fn broken(bound: &Bound, chain: &Chain) -> Option<String> {
     let limit = bound.words();
-    match bound.standing(chain) {
+    match chain.standing(bound) {
         Standing::Holds(_) => None,
         Standing::Loosened(link) => {
             let held = chain.quantity(&link.held).text;
@@ -136,7 +133,7 @@ fn broken(bound: &Bound, chain: &Chain) -> Option<String> {
 
 /// By which cgroup it holds.
 fn under(bound: &Bound, chain: &Chain) -> String {
-    match bound.standing(chain) {
+    match chain.standing(bound) {
         Standing::Holds(link) if link.cgroup != bound.link.cgroup => {
             format!("it is under {}, whose limit is as tight", link.cgroup)
         }

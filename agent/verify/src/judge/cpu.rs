@@ -1,18 +1,13 @@
-//! CPU time: a quota holds where no more was used than it gives in the time.
+//! Judges CPU quotas. A quota holds where the cgroup used no more than the quota gives in that time.
 //!
-//! Only a period in which processes were throttled shows that they wanted more: how much was used is no sign of that.
+//! Only a throttled period shows that the processes wanted more CPU time.
 
-use agent_host::cgroup::Limit;
 use agent_host::hits::BURST;
 use agent_host::reading::Field;
-use agent_limits::limit::Held;
+use agent_model::limit::{Held, Limit};
 
 use super::{Finding, Run};
-use crate::report::Cpu;
-use crate::report::Observed;
-use crate::report::Stimulus;
-use crate::report::Tolerance;
-use crate::report::Verdict;
+use crate::report::{Cpu, Observed, Stimulus, Tolerance, Verdict};
 
 /// Of the time that the quota gives.
 const SHARE: f64 = 0.02;
@@ -26,7 +21,7 @@ const WHY: &str = "2 % of what the quota gives, or one period's quota and a slic
 const USAGE: [&str; 2] = ["cpuacct.usage", "cpu.stat"];
 const STAT: [&str; 1] = ["cpu.stat"];
 
-pub fn quota(limit: &Held, run: &Run) -> Finding {
+pub(super) fn quota(limit: &Held, run: &Run) -> Finding {
     let Held::Quota {
         quota: Limit::Value(quota),
         period,

@@ -1,17 +1,13 @@
-//! Memory: a limit holds where usage never went above it; the kernel reclaims, swaps or kills to see to that.
+//! Judges limits on memory. A limit holds where usage never exceeded it; the kernel reclaims, swaps or kills to keep
+//! it.
 
-use agent_host::hierarchy::Version;
 use agent_host::reading::Field;
-use agent_limits::limit::Held;
-use agent_limits::limit::chain::Link;
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Held, Link};
 use agent_model::units::size;
 
 use super::{Finding, Run, number};
-use crate::report::Memory;
-use crate::report::Observed;
-use crate::report::Stimulus;
-use crate::report::Tolerance;
-use crate::report::Verdict;
+use crate::report::{Memory, Observed, Stimulus, Tolerance, Verdict};
 
 /// Pages that each CPU charges ahead (`MEMCG_CHARGE_BATCH`, `include/linux/memcontrol.h`).
 const BATCH: u64 = 64;
@@ -28,7 +24,7 @@ const USAGE: [&str; 4] = [
 const HITS: [&str; 2] = ["memory.failcnt", "memory.events.local"];
 const EVENTS: [&str; 1] = ["memory.events"];
 
-/// Likewise, of memory and swap together and of swap alone.
+/// The same files of memory and swap together, and of swap alone.
 const BOTH_HITS: [&str; 1] = ["memory.memsw.failcnt"];
 const SWAP_USAGE: [&str; 2] = ["memory.swap.current", "memory.swap.peak"];
 const SWAP_HITS: [&str; 1] = ["memory.swap.events"];
@@ -40,7 +36,7 @@ struct Peak {
     sampled: bool,
 }
 
-pub fn memory(effective: &Link, run: &Run) -> Finding {
+pub(super) fn memory(effective: &Link, run: &Run) -> Finding {
     let limit = number(&effective.held);
     let slack = tolerance(run);
     let peak = peak(run);
@@ -229,7 +225,7 @@ impl Swap {
     }
 }
 
-pub fn swap(limit: &Held, version: Version, run: &Run) -> Finding {
+pub(super) fn swap(limit: &Held, version: Version, run: &Run) -> Finding {
     let limit = number(limit);
     let swap = Swap::of(version, run);
     let reached = limit > 0 && swap.peak.is_some_and(|peak| peak >= limit);
@@ -264,7 +260,7 @@ pub fn swap(limit: &Held, version: Version, run: &Run) -> Finding {
 }
 
 /// memory.high does not keep usage below it: it slows down who goes above.
-pub fn high(limit: &Held, run: &Run) -> Finding {
+pub(super) fn high(limit: &Held, run: &Run) -> Finding {
     let limit = number(limit);
     let peak = peak(run);
     let slowed = run.counted(|it| it.hits.high);

@@ -1,18 +1,15 @@
-//! Processes and threads: a limit holds where there were never more; what would be one too many gets EAGAIN from fork(2).
+//! Judges limits on tasks. A limit holds where there were never more tasks; fork(2) returns EAGAIN for the next one.
 
-use agent_limits::limit::Held;
+use agent_model::limit::Held;
 
 use super::{Finding, Run, number};
-use crate::report::Observed;
-use crate::report::Stimulus;
-use crate::report::Tolerance;
-use crate::report::Verdict;
+use crate::report::{Observed, Stimulus, Tolerance, Verdict};
 
 /// The files that say how many there were, and how many forks were refused.
 const CURRENT: [&str; 2] = ["pids.current", "pids.peak"];
 const EVENTS: [&str; 2] = ["pids.events", "pids.events.local"];
 
-pub fn pids(limit: &Held, run: &Run) -> Finding {
+pub(super) fn pids(limit: &Held, run: &Run) -> Finding {
     let limit = number(limit);
     // The kernel's own peak is that of the cgroup's life.
     let kept = run.grown(|it| it.hits.pids_peak);

@@ -1,16 +1,13 @@
-//! Bytes and I/Os in a second, of a block device.
+//! Judges limits on the bytes and operations of a block device.
 
-use agent_host::hierarchy::Version;
 use agent_host::reading::{DeviceUse, Operation};
-use agent_limits::limit::chain::{Chain, Link};
-use agent_limits::limit::{Device, Kind};
+use agent_limits::limit::chain::Chain;
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Device, Kind, Link};
 use agent_model::units::size;
 
 use super::{Dirtied, Finding, Run, number};
-use crate::report::Observed;
-use crate::report::Stimulus;
-use crate::report::Tolerance;
-use crate::report::Verdict;
+use crate::report::{Observed, Stimulus, Tolerance, Verdict};
 
 /// Of what the limit gives.
 const SHARE: f64 = 0.1;
@@ -135,7 +132,7 @@ impl Rate {
     }
 }
 
-pub fn rate(chain: &Chain, effective: &Link, run: &Run) -> Finding {
+pub(super) fn rate(chain: &Chain, effective: &Link, run: &Run) -> Finding {
     let Some(device) = chain.device else {
         return Finding::of(Verdict::Inconclusive, "no device is named");
     };

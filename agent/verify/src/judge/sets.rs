@@ -1,20 +1,18 @@
-//! CPUs: a set holds where nothing of the cgroup could run, or ran, anywhere else, although more of its threads wanted a CPU
-//! at the same time than the set has.
+//! Judges sets of CPUs and memory nodes. A set holds where no task could run elsewhere, although more tasks wanted a
+//! CPU than the set has.
 
 use agent_host::reading::Field;
 use agent_limits::limit::chain::Chain;
-use agent_limits::limit::{Held, Numbers};
+use agent_model::limit::{Held, Numbers};
 
 use super::{Finding, Run};
-use crate::report::Observed;
-use crate::report::Stimulus;
-use crate::report::Verdict;
+use crate::report::{Observed, Stimulus, Verdict};
 
 /// The files that say which CPUs were used, which may be, and who wants one.
 const PER_CPU: [&str; 1] = ["cpuacct.usage_percpu"];
 const STATUS: [&str; 1] = ["status of a process"];
 
-pub fn cpus(limit: &Held, chain: &Chain, run: &Run) -> Finding {
+pub(super) fn cpus(limit: &Held, chain: &Chain, run: &Run) -> Finding {
     let Held::Numbers(set) = limit else {
         return Finding::of(Verdict::Inconclusive, "no set holds");
     };

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use agent_host::cgroup::Limit;
-use agent_host::hierarchy::Version;
 use agent_host::hits::Hits;
 use agent_host::reading::{Field, Operation, Reading};
-use agent_limits::limit::{Device, Numbers, Value};
+use agent_model::hierarchy::Version;
+use agent_model::limit::{Device, Limit, Numbers, Value};
 
 use super::*;
 use crate::sample::Processes;
@@ -29,8 +28,8 @@ fn bytes(mib: u64) -> Held {
     Held::Amount(Limit::Value(mib * MIB))
 }
 
-fn claim(kind: Kind, value: Value) -> Claim {
-    Claim::new(kind, value, "--flag")
+fn claim(kind: Kind, value: Value) -> LimitClaim {
+    LimitClaim::new(kind, value, "--flag")
 }
 
 fn chain(kind: Kind, own: Held) -> Chain {
@@ -112,8 +111,8 @@ fn run() -> Run {
     }
 }
 
-fn judged(claim: &Claim, chain: &Chain, run: Option<&Run>) -> (Verdict, String) {
-    let check = judge(Facts {
+fn judged(claim: &LimitClaim, chain: &Chain, run: Option<&Run>) -> (Verdict, String) {
+    let check = judge(ClaimFacts {
         claim,
         written: None,
         chain: &Ok(chain.clone()),
@@ -123,7 +122,7 @@ fn judged(claim: &Claim, chain: &Chain, run: Option<&Run>) -> (Verdict, String) 
     (check.verdict, check.reason)
 }
 
-fn memory_claim() -> Claim {
+fn memory_claim() -> LimitClaim {
     claim(Kind::Memory, Value::Amount(Limit::Value(150 * MIB)))
 }
 
@@ -161,7 +160,7 @@ fn a_limit_that_is_not_set_as_intended_fails() {
     );
 
     let undone = chain(Kind::Memory, Held::Amount(Limit::Max));
-    let check = judge(Facts {
+    let check = judge(ClaimFacts {
         claim: &claim,
         written: None,
         chain: &Ok(good.clone()),
@@ -199,7 +198,7 @@ fn what_somebody_does_meanwhile_is_no_pass() {
             "/cg/memory.max",
         ),
     ] {
-        let check = judge(Facts {
+        let check = judge(ClaimFacts {
             claim: &claim,
             written: None,
             chain: &Ok(good.clone()),
@@ -266,7 +265,7 @@ fn memory() {
     assert_eq!(judged(&claim, &chain, Some(&before)).0, Verdict::Pass);
 }
 
-fn quota(cpus: f64) -> (Claim, Chain) {
+fn quota(cpus: f64) -> (LimitClaim, Chain) {
     let quota = Limit::Value((cpus * 100_000.0) as u64);
     let period = 100_000;
     (
@@ -343,7 +342,8 @@ fn rates() {
         };
         let mut run = run();
         run.dirtied = dirtied.map_or(Dirtied::NotAsked, Dirtied::Bytes);
-        let used = run.last.reading.device(7, 0).unwrap();
+        let of = Device { major: 7, minor: 0 };
+        let used = run.last.reading.device(of).unwrap();
         used.bytes[Operation::Write as usize] = Some(mib * MIB);
         used.count[Operation::Write as usize] = Some(mib);
         let (verdict, reason) = judged(&claim, &chain, Some(&run));

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent_limits::limit::Numbers;
+use agent_model::limit::Numbers;
 use tokio::time::timeout;
 use zbus::connection::Builder;
 use zbus::{Connection, OwnedVariant, Variant, fdo};

@@ -73,7 +73,7 @@ fn host() -> tempfile::TempDir {
     ])
 }
 
-fn report(root: &Path, name: &str) -> Report {
+fn report(root: &Path, name: &str) -> ProcessReport {
     let container = Container {
         kind: ContainerKind::Container,
         id: "web".to_owned(),
@@ -164,7 +164,7 @@ fn a_fact_and_what_is_to_be_done_stand_apart() {
 #[test]
 fn what_is_not_judged_is_told() {
     let root = host();
-    let report = Report {
+    let report = ProcessReport {
         not_judged: vec!["MemoryMin=16777216".to_owned()],
         ..report(root.path(), "web")
     };

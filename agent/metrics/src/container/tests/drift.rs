@@ -27,14 +27,14 @@ fn drifts_of(
         is_container: true,
         ..living("/a/c")
     };
-    let quota = agent_limits::limit::Value::Quota {
+    let quota = agent_model::limit::Value::Quota {
         quota: Limit::Value(50_000),
         period: 100_000,
     };
-    let memory = agent_limits::limit::Value::Amount(Limit::Value(4096));
+    let memory = agent_model::limit::Value::Amount(Limit::Value(4096));
     container.intended = Some(Arc::new(Intent::new(
         vec![(Kind::Memory, memory), (Kind::CpuQuota, quota)],
-        agent_limits::limit::Source::Docker,
+        agent_model::limit::Source::Docker,
     )));
     let reading = &mut container.reading;
     reading.set(Field::MemoryUsage, 1);
@@ -72,7 +72,7 @@ fn what_nobody_is_known_to_have_asked_for_has_no_drift() {
     reading.set_limit(Field::ThreadsMax, Limit::Value(9));
     for intended in [None, Some(Vec::new())] {
         container.intended = intended.map(|limits| {
-            let source = agent_limits::limit::Source::AgentRun;
+            let source = agent_model::limit::Source::AgentRun;
             Arc::new(Intent::new(limits, source))
         });
         let mut cgroups = [container.clone()];

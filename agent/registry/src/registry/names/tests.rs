@@ -3,8 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use agent_ebpf::CgroupKey;
-use agent_host::cgroup::Limit;
-use agent_limits::limit::{Kind, Source, Value};
+use agent_model::limit::{Kind, Limit, Source, Value};
 use agent_model::text::NAME_BYTES;
 
 use super::*;
@@ -14,14 +13,14 @@ const ID: &str = "9adc5277a29e0d474e8b1b1f44dd6af50352684d11bcb255637520a05f975b
 
 fn named(name: &str) -> Named {
     Named {
-        run: Run::Unsaid,
+        run: RunState::Unreported,
         name: name.to_owned(),
         image: "busybox".to_owned(),
     }
 }
 
-fn told(id: &str, name: &str) -> Told {
-    Told::Named(id.to_owned(), named(name))
+fn told(id: &str, name: &str) -> EngineMessage {
+    EngineMessage::Named(id.to_owned(), named(name))
 }
 
 fn registry() -> Registry {
@@ -76,14 +75,17 @@ fn what_an_engine_says_is_not_said_of_a_users_claim() {
         ..Confirmation::of(&claim)
     };
     let (mut before, mut after) = (registry(), registry());
-    before.tell(told(ID, "web"), Instant::now());
+    before.apply(told(ID, "web"), Instant::now());
     for registry in [&mut before, &mut after] {
         add_claimed(registry);
         registry.confirm([by_user.clone()]);
     }
-    after.tell(told(ID, "web"), Instant::now());
+    after.apply(told(ID, "web"), Instant::now());
     for mut registry in [before, after] {
-        registry.tell(Told::Intended(ID.to_owned(), intent(9)), Instant::now());
+        registry.apply(
+            EngineMessage::Intended(ID.to_owned(), intent(9)),
+            Instant::now(),
+        );
         assert_called(&registry, &ID[..12], "unknown");
         let cgroup = registry.get(key(20)).unwrap();
         assert!(cgroup.intended.is_none());
@@ -93,17 +95,20 @@ fn what_an_engine_says_is_not_said_of_a_users_claim() {
 #[test]
 fn a_name_holds_whether_it_is_told_before_the_cgroup_or_after() {
     let (mut before, mut after) = (registry(), registry());
-    before.tell(told(ID, "web"), Instant::now());
+    before.apply(told(ID, "web"), Instant::now());
     add(&mut before);
     add(&mut after);
     assert_called(&after, &ID[..12], "unknown");
-    after.tell(told(ID, "web"), Instant::now());
+    after.apply(told(ID, "web"), Instant::now());
     for mut registry in [before, after] {
         assert_called(&registry, "web", "busybox");
-        registry.tell(told(ID, "other"), Instant::now());
-        registry.tell(Told::Removed(ID.to_owned()), Instant::now());
+        registry.apply(told(ID, "other"), Instant::now());
+        registry.apply(EngineMessage::Removed(ID.to_owned()), Instant::now());
         assert_called(&registry, "other", "busybox");
-        registry.tell(Told::Named(ID.to_owned(), Named::default()), Instant::now());
+        registry.apply(
+            EngineMessage::Named(ID.to_owned(), Named::default()),
+            Instant::now(),
+        );
         assert_called(&registry, "other", "busybox");
     }
 }
@@ -113,13 +118,16 @@ fn intended_limits_are_those_of_the_container_and_no_other() {
     let intended =
         |registry: &Registry| [20, 21].map(|id| registry.get(key(id)).unwrap().intended.clone());
     let tell = |registry: &mut Registry, tasks| {
-        registry.tell(Told::Intended(ID.to_owned(), intent(tasks)), Instant::now());
+        registry.apply(
+            EngineMessage::Intended(ID.to_owned(), intent(tasks)),
+            Instant::now(),
+        );
     };
     let (mut before, mut after) = (registry(), registry());
     for registry in [&mut before, &mut after] {
         // Of one that nobody named nothing is kept.
         tell(registry, 1);
-        registry.tell(told(ID, "web"), Instant::now());
+        registry.apply(told(ID, "web"), Instant::now());
     }
     tell(&mut before, 50);
     add(&mut before);
@@ -129,7 +137,7 @@ fn intended_limits_are_those_of_the_container_and_no_other() {
     for mut registry in [before, after] {
         assert_eq!(intended(&registry), [Some(intent(50)), None]);
         tell(&mut registry, 70);
-        registry.tell(told(ID, "other"), Instant::now());
+        registry.apply(told(ID, "other"), Instant::now());
         assert_eq!(intended(&registry), [Some(intent(70)), None]);
     }
 }
@@ -141,8 +149,8 @@ fn a_dead_container_gets_its_name_too() {
     for id in [21, 20] {
         registry.remove(key(id), &agent_ebpf::Counts::default(), Instant::now());
     }
-    registry.tell(
-        Told::All(vec![(ID.to_owned(), named("late"))]),
+    registry.apply(
+        EngineMessage::All(vec![(ID.to_owned(), named("late"))]),
         Instant::now(),
     );
     assert_called(&registry, "late", "busybox");
@@ -152,13 +160,16 @@ fn a_dead_container_gets_its_name_too() {
 fn a_claim_has_no_name_until_it_is_confirmed() {
     let mut registry = registry();
     let path = format!("/docker/{ID}");
-    registry.tell(told(ID, "web"), Instant::now());
+    registry.apply(told(ID, "web"), Instant::now());
     add_claimed(&mut registry);
-    registry.tell(
-        Told::All(vec![(ID.to_owned(), named("web"))]),
+    registry.apply(
+        EngineMessage::All(vec![(ID.to_owned(), named("web"))]),
         Instant::now(),
     );
-    registry.tell(Told::Intended(ID.to_owned(), intent(5)), Instant::now());
+    registry.apply(
+        EngineMessage::Intended(ID.to_owned(), intent(5)),
+        Instant::now(),
+    );
     assert_called(&registry, &path, "unknown");
     assert_eq!(registry.get(key(20)).unwrap().intended, None);
     // Another cgroup's confirmation is not this one's.
@@ -186,9 +197,12 @@ fn a_container_of_agent_run_is_called_by_its_own_state_and_nobody_else() {
         ..Confirmation::of(&Claim::of("/agent/web").unwrap())
     };
     registry.confirm([confirmation]);
-    registry.tell(told("web", "other"), Instant::now());
-    registry.tell(Told::Intended("web".to_owned(), intent(7)), Instant::now());
-    registry.tell(Told::All(Vec::new()), Instant::now());
+    registry.apply(told("web", "other"), Instant::now());
+    registry.apply(
+        EngineMessage::Intended("web".to_owned(), intent(7)),
+        Instant::now(),
+    );
+    registry.apply(EngineMessage::All(Vec::new()), Instant::now());
     assert_called(&registry, "web", "busybox");
     let intended = |id| registry.get(key(id)).unwrap().intended.clone();
     assert_eq!([20, 21, 22].map(intended), [Some(intent(50)), None, None]);
@@ -202,12 +216,12 @@ fn an_id_that_is_too_long_is_cut_everywhere() {
     let now = Instant::now();
     let long = "x".repeat(NAME_BYTES + 1);
     for name in ["old", "new"] {
-        registry.tell(told(&long, name), now);
-        registry.tell(Told::All(vec![(long.clone(), named(name))]), now);
+        registry.apply(told(&long, name), now);
+        registry.apply(EngineMessage::All(vec![(long.clone(), named(name))]), now);
     }
     assert_eq!(registry.names.get(&long).unwrap().name, "new");
     assert_eq!((registry.named(), registry.names.removed.len()), (1, 0));
-    registry.tell(Told::Removed(long), now);
+    registry.apply(EngineMessage::Removed(long), now);
     assert_eq!(registry.names.removed.len(), 1);
 }
 
@@ -215,13 +229,13 @@ fn an_id_that_is_too_long_is_cut_everywhere() {
 fn the_removed_are_forgotten_after_a_while() {
     let mut registry = registry();
     let now = Instant::now();
-    registry.tell(told("a", "a"), now);
-    registry.tell(told("b", "b"), now);
+    registry.apply(told("a", "a"), now);
+    registry.apply(told("b", "b"), now);
     // Not in the list: it was removed while nobody listened.
-    registry.tell(Told::All(vec![("b".to_owned(), named("b"))]), now);
-    registry.tell(told("c", "c"), now + DEAD_FOR - Duration::from_secs(1));
+    registry.apply(EngineMessage::All(vec![("b".to_owned(), named("b"))]), now);
+    registry.apply(told("c", "c"), now + DEAD_FOR - Duration::from_secs(1));
     assert_eq!(registry.named(), 3);
-    registry.tell(told("d", "d"), now + DEAD_FOR);
+    registry.apply(told("d", "d"), now + DEAD_FOR);
     assert_eq!(registry.named(), 3);
     assert!(registry.names.get("a").is_none());
 }
@@ -231,15 +245,15 @@ fn there_is_a_bound_and_the_removed_make_room() {
     let mut registry = registry();
     let now = Instant::now();
     for i in 0..NAMES_AT_MOST {
-        registry.tell(told(&i.to_string(), "x"), now);
+        registry.apply(told(&i.to_string(), "x"), now);
     }
-    registry.tell(told("one", "more"), now);
+    registry.apply(told("one", "more"), now);
     assert_eq!(
         (registry.named(), registry.names_refused()),
         (NAMES_AT_MOST, 1)
     );
-    registry.tell(Told::Removed("7".to_owned()), now);
-    registry.tell(told("one", "more"), now);
+    registry.apply(EngineMessage::Removed("7".to_owned()), now);
+    registry.apply(told("one", "more"), now);
     assert_eq!(
         (registry.named(), registry.names_refused()),
         (NAMES_AT_MOST, 1)
@@ -247,8 +261,8 @@ fn there_is_a_bound_and_the_removed_make_room() {
     assert!(registry.names.get("one").is_some() && registry.names.get("7").is_none());
     // Made and removed again and again.
     for _ in 0..2 * NAMES_AT_MOST {
-        registry.tell(told("one", "more"), now);
-        registry.tell(Told::Removed("one".to_owned()), now);
+        registry.apply(told("one", "more"), now);
+        registry.apply(EngineMessage::Removed("one".to_owned()), now);
     }
     assert!(registry.names.removed.len() <= NAMES_AT_MOST);
     assert_eq!(cut(&"ü".repeat(300)).len(), NAME_BYTES);
@@ -262,12 +276,17 @@ fn what_an_engine_has_and_does_not_run_is_known_without_a_cgroup() {
         run,
         ..named("web")
     };
-    let runs = [Run::Unsaid, Run::Never, Run::Started, Run::Ended];
+    let runs = [
+        RunState::Unreported,
+        RunState::Never,
+        RunState::Started,
+        RunState::Ended,
+    ];
     let list = ["a", "b", "c", "d"]
         .map(str::to_owned)
         .into_iter()
         .zip(runs.map(with));
-    registry.tell(Told::All(list.collect()), now);
+    registry.apply(EngineMessage::All(list.collect()), now);
     let known = |registry: &Registry| {
         let mut known: Vec<_> = registry
             .without_cgroup()
@@ -278,16 +297,22 @@ fn what_an_engine_has_and_does_not_run_is_known_without_a_cgroup() {
         known
     };
     let of = |id: &str, run| (id.to_owned(), run);
-    assert_eq!(known(&registry), [of("b", Run::Never), of("d", Run::Ended)]);
-    registry.tell(Told::Ended("c".to_owned()), now);
-    registry.tell(Told::Named("b".to_owned(), with(Run::Started)), now);
+    assert_eq!(
+        known(&registry),
+        [of("b", RunState::Never), of("d", RunState::Ended)]
+    );
+    registry.apply(EngineMessage::Ended("c".to_owned()), now);
+    registry.apply(
+        EngineMessage::Named("b".to_owned(), with(RunState::Started)),
+        now,
+    );
     // A new name says nothing of that.
-    registry.tell(Told::Named("c".to_owned(), named("db")), now);
-    registry.tell(Told::Removed("d".to_owned()), now);
-    assert_eq!(known(&registry), [of("c", Run::Ended)]);
+    registry.apply(EngineMessage::Named("c".to_owned(), named("db")), now);
+    registry.apply(EngineMessage::Removed("d".to_owned()), now);
+    assert_eq!(known(&registry), [of("c", RunState::Ended)]);
     // Whose cgroup is known is told of by that.
     let id = "c".repeat(64);
-    registry.tell(Told::Named(id.clone(), with(Run::Ended)), now);
+    registry.apply(EngineMessage::Named(id.clone(), with(RunState::Ended)), now);
     assert_eq!(known(&registry).len(), 2);
     let key = CgroupKey {
         id: 20,
@@ -299,5 +324,5 @@ fn what_an_engine_has_and_does_not_run_is_known_without_a_cgroup() {
     // Anybody may make a cgroup that claims to be it.
     assert_eq!(known(&registry).len(), 2);
     registry.confirm([Confirmation::of(&Claim::of(&path).unwrap())]);
-    assert_eq!(known(&registry), [of("c", Run::Ended)]);
+    assert_eq!(known(&registry), [of("c", RunState::Ended)]);
 }

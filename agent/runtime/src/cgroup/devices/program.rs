@@ -3,8 +3,8 @@
 
 use std::os::fd::AsFd as _;
 
-use agent_host::cgroup::Limit;
 use agent_host::control::Control;
+use agent_model::limit::Limit;
 use aya_obj::generated::bpf_insn;
 
 use super::{Access, Kind, Rule};
@@ -45,7 +45,7 @@ const JUMP_IF_OTHER_THAN_REGISTER: u8 = 0x5d;
 const EXIT: u8 = 0x95;
 
 /// Attaches the rules to a cgroup, until it is removed.
-pub fn attach(cgroup: &Control, rules: &[Rule]) -> Result<(), Error> {
+pub(super) fn attach(cgroup: &Control, rules: &[Rule]) -> Result<(), Error> {
     let instructions = compile(rules);
     let program = agent_sys::bpf::Program {
         kind: CGROUP_DEVICE,

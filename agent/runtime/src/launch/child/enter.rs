@@ -1,4 +1,4 @@
-//! What a stage does beside what every new process does: it enters, and makes the copy that becomes visible.
+//! The steps that only a stage takes: it enters the container, and forks the copy that the container can see.
 
 use agent_sys::entry::Side;
 use rustix::io::Errno;
@@ -9,14 +9,14 @@ use rustix::process::{
 use rustix::stdio::stdin;
 
 use super::{Child, Done, Failure, On as _};
-use crate::launch::stage::Stage;
+use crate::launch::plan::Stage;
 
 fn stage<'a>(child: &Child<'a>) -> Result<&'a Stage, Failure<'a>> {
     child.plan.stage.as_ref().ok_or(Errno::INVAL).on(c"stage")
 }
 
 /// While it sees the host's `/proc`.
-pub fn oom_score<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn oom_score<'a>(child: &mut Child<'a>) -> Done<'a> {
     let Some(score) = stage(child)?.oom_score_adjustment else {
         return Ok(());
     };
@@ -24,14 +24,14 @@ pub fn oom_score<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// By writing itself into them: v1 makes whoever moves another process wait for a grace period of the kernel.
-pub fn cgroups<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn cgroups<'a>(child: &mut Child<'a>) -> Done<'a> {
     for file in &stage(child)?.cgroups {
         rustix::io::write(file, b"0").on(c"cgroup")?;
     }
     Ok(())
 }
 
-pub fn join<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn join<'a>(child: &mut Child<'a>) -> Done<'a> {
     for (namespace, kinds, index) in &stage(child)?.joins {
         agent_sys::launch::enter(std::os::fd::AsFd::as_fd(namespace), *kinds).on(index)?;
     }
@@ -39,12 +39,12 @@ pub fn join<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// The host's keys are out of reach.
-pub fn keys<'a>(_: &mut Child<'a>) -> Done<'a> {
+pub(super) fn keys<'a>(_: &mut Child<'a>) -> Done<'a> {
     super::leave_keys()
 }
 
 /// Gives the terminal to the command's user. A user namespace of one id has no other owner to give.
-pub fn own_terminal<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn own_terminal<'a>(child: &mut Child<'a>) -> Done<'a> {
     if !stage(child)?.terminal {
         return Ok(());
     }
@@ -55,7 +55,7 @@ pub fn own_terminal<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// What the command reads where it is to read nothing: of the container, not of the host.
-pub fn read_nothing<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn read_nothing<'a>(child: &mut Child<'a>) -> Done<'a> {
     if !stage(child)?.reads_nothing {
         return Ok(());
     }
@@ -65,7 +65,7 @@ pub fn read_nothing<'a>(child: &mut Child<'a>) -> Done<'a> {
 
 /// Nobody without CAP_SYS_PTRACE looks into the copy. To be called when ids and capabilities are the command's: their
 /// change would undo it.
-pub fn hide(child: &Child<'_>) -> Result<(), Errno> {
+pub(super) fn hide(child: &Child<'_>) -> Result<(), Errno> {
     match child.plan.stage {
         Some(_) => set_dumpable_behavior(DumpableBehavior::NotDumpable),
         None => Ok(()),
@@ -73,7 +73,7 @@ pub fn hide(child: &Child<'_>) -> Result<(), Errno> {
 }
 
 /// The copy goes on; this process waits until that executes the command, and ends.
-pub fn fork<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn fork<'a>(child: &mut Child<'a>) -> Done<'a> {
     let shared = &stage(child)?.shared;
     match agent_sys::entry::fork_last(shared).on(c"copy")? {
         Side::Copy => Ok(()),
@@ -82,7 +82,7 @@ pub fn fork<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// A session of the copy's own, with the terminal.
-pub fn lead<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn lead<'a>(child: &mut Child<'a>) -> Done<'a> {
     setsid().on(c"session")?;
     if stage(child)?.terminal {
         ioctl_tiocsctty(stdin()).on(c"terminal")?;
@@ -91,7 +91,7 @@ pub fn lead<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// The copy ends with the launcher, also where that has died before.
-pub fn tie<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn tie<'a>(child: &mut Child<'a>) -> Done<'a> {
     set_parent_process_death_signal(Some(Signal::KILL)).on(c"parent's death")?;
     let stage = stage(child)?;
     if stage.shared.launcher_died() {

@@ -1,4 +1,4 @@
-//! The working directory, and the command.
+//! Steps that change the working directory and execute the command.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -7,25 +7,25 @@ use rustix::io::Errno;
 use rustix::process::fchdir;
 
 use super::{Child, Done, Failure, On as _};
-use crate::launch::place::{Kind, Links};
+use crate::launch::place::{LinkPolicy, NodeKind};
 
 /// Inside the root whatever links say, `/proc/self/fd` among them: descriptors of the launcher are still open here.
 /// It is made where it is missing, as docker does.
-pub fn enter_directory<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn enter_directory<'a>(child: &mut Child<'a>) -> Done<'a> {
     let path = &child.plan.command.directory;
     fchdir(directory(child)?).on(path)
 }
 
 /// The working directory.
-pub fn directory<'a>(child: &Child<'a>) -> Result<OwnedFd, Failure<'a>> {
+pub(super) fn directory<'a>(child: &Child<'a>) -> Result<OwnedFd, Failure<'a>> {
     let path = &child.plan.command.directory;
     let root = child.root()?;
-    let directory = root.mount_point(path, Kind::Directory, Links::Follow);
+    let directory = root.mount_point(path, NodeKind::Directory, LinkPolicy::Follow);
     directory.on(path)
 }
 
 /// Stands for a command that is there, and whose loader or interpreter is not: the kernel has one error for both.
-pub const NO_INTERPRETER: Errno = Errno::LIBACC;
+pub(crate) const NO_INTERPRETER: Errno = Errno::LIBACC;
 
 fn is_there(path: &CStr) -> bool {
     rustix::fs::stat(path).is_ok()
@@ -33,14 +33,14 @@ fn is_there(path: &CStr) -> bool {
 
 /// Closes all but the standard streams and the channel, before the command's path is looked up: through a descriptor that
 /// is still open, the path could lead to the host. The channel closes at exec.
-pub fn leave_descriptors<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn leave_descriptors<'a>(child: &mut Child<'a>) -> Done<'a> {
     agent_sys::launch::reset_signals();
     child.drop_descriptors();
     let channel = child.channel.descriptor().ok();
     child.last.close_others(channel).on(c"descriptors")
 }
 
-pub fn execute<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn execute<'a>(child: &mut Child<'a>) -> Done<'a> {
     let command = &child.plan.command;
     let candidates = &command.candidates;
     let mut denied = None;

@@ -1,4 +1,4 @@
-//! Paths of `/proc` and `/sys` that a container must not see, or not change.
+//! Steps that hide paths of `/proc` and `/sys` from the container, or make them read-only.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -15,20 +15,20 @@ use rustix::mount::{
 };
 
 use super::{Child, Done, On as _};
-use crate::launch::place::{Links, Within};
+use crate::launch::place::{LinkPolicy, Within};
 
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 
-pub fn masked<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn masked<'a>(child: &mut Child<'a>) -> Done<'a> {
     mask(child, &child.container()?.hidden.masked)
 }
 
-pub fn read_only<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn read_only<'a>(child: &mut Child<'a>) -> Done<'a> {
     protect(child, &child.container()?.hidden.read_only)
 }
 
 /// In what was mounted late.
-pub fn late<'a>(child: &Child<'a>) -> Done<'a> {
+pub(super) fn late<'a>(child: &Child<'a>) -> Done<'a> {
     let hidden = &child.container()?.hidden_late;
     mask(child, &hidden.masked)?;
     protect(child, &hidden.read_only)
@@ -107,7 +107,7 @@ fn empty_file() -> Result<OwnedFd, Errno> {
 /// Found without links, and looked at, so that nothing else can stand in for it.
 fn null_device(child: &Child<'_>) -> Result<OwnedFd, Errno> {
     let root = child.root().map_err(|failure| failure.errno)?;
-    let device = root.open(c"/dev/null", Links::Refuse)?;
+    let device = root.open(c"/dev/null", LinkPolicy::Refuse)?;
     let stat = fstat(&device)?;
     let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == makedev(1, 3);
@@ -148,7 +148,7 @@ const KERNELS: [Kernels; KERNELS_COUNT] = [
     },
 ];
 
-pub const KERNELS_COUNT: usize = 2;
+pub(super) const KERNELS_COUNT: usize = 2;
 
 /// Other file systems are mounted here.
 const CGROUPS: &[u8] = b"/sys/fs/cgroup";
@@ -191,15 +191,15 @@ fn look(child: &Child<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
     let known = all.find_map(|(kernels, kept)| Some((kernels, kept, kernels.rest(path)?)));
     let Some((kernels, kept, rest)) = known else {
         let root = child.root().map_err(|failure| failure.errno)?;
-        return root.open(path, Links::Follow);
+        return root.open(path, LinkPolicy::Follow);
     };
     let place = match kept {
         Some(mount) if guarded(Guard::RootLookup) => {
-            Within::new(mount.as_fd(), child.own.as_ref()).open(rest, Links::Refuse)?
+            Within::new(mount.as_fd(), child.own.as_ref()).open(rest, LinkPolicy::Refuse)?
         }
         _ => {
             let root = child.root().map_err(|failure| failure.errno)?;
-            root.open(path, Links::Refuse)?
+            root.open(path, LinkPolicy::Refuse)?
         }
     };
     // What is there must be of the kernel's file system of that name.

@@ -1,4 +1,4 @@
-//! Limits, ids, and privileges given up.
+//! Steps that set resource limits and ids, and give up privileges.
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -9,17 +9,20 @@ use rustix::thread::{
 };
 
 use super::{Child, Done, On as _, enter};
-use crate::launch::channel::Word;
+use crate::launch::channel::LauncherMessage;
 
 /// More than any kernel has.
 const CAPABILITIES: u8 = 64;
 
 /// In another user namespace than the launcher's: its root, once the ids are mapped.
-pub fn become_root<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn become_root<'a>(child: &mut Child<'a>) -> Done<'a> {
     umask(Mode::empty());
     let namespaces = &child.plan.namespaces;
     if namespaces.has(libc::CLONE_NEWUSER) {
-        child.channel.wait_for(Word::Mapped).on(c"launcher")?;
+        child
+            .channel
+            .wait_for(LauncherMessage::Mapped)
+            .on(c"launcher")?;
     } else if !namespaces.joins(libc::CLONE_NEWUSER) {
         return Ok(());
     }
@@ -37,7 +40,7 @@ pub fn become_root<'a>(child: &mut Child<'a>) -> Done<'a> {
     set_parent_process_death_signal(Some(Signal::KILL)).on(c"parent's death")
 }
 
-pub fn limit<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn limit<'a>(child: &mut Child<'a>) -> Done<'a> {
     for wanted in &child.plan.identity.limits {
         prlimit(None, wanted.resource, wanted.limit).on(&wanted.subject)?;
     }
@@ -45,7 +48,7 @@ pub fn limit<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// Takes on the command's user and groups, and keeps the capabilities until [`give_up`].
-pub fn become_user<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn become_user<'a>(child: &mut Child<'a>) -> Done<'a> {
     let identity = &child.plan.identity;
     if !identity.no_new_privileges {
         // Later it could not.
@@ -74,7 +77,7 @@ pub fn become_user<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// Only what the command may have is left. What comes after it needs no more.
-pub fn give_up<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn give_up<'a>(child: &mut Child<'a>) -> Done<'a> {
     give_up_all(child)?;
     let identity = &child.plan.identity;
     for capability in 0..CAPABILITIES {
@@ -91,7 +94,7 @@ pub fn give_up<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// The part that goes for a reaper too.
-pub fn give_up_all<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn give_up_all<'a>(child: &mut Child<'a>) -> Done<'a> {
     let identity = &child.plan.identity;
     clear_ambient_capability_set().on(c"ambient set")?;
     set_capabilities(None, identity.capabilities).on(c"capabilities")?;

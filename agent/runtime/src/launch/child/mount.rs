@@ -1,4 +1,4 @@
-//! Mounts and device nodes.
+//! Steps that mount file systems and make device nodes.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -16,11 +16,11 @@ use rustix::process::fchdir;
 
 use super::hide::set_read_only;
 use super::{Child, Done, On as _};
-use crate::launch::place::{Kind, Links, Within};
+use crate::launch::place::{LinkPolicy, NodeKind, Within};
 use crate::launch::plan::mounts::{Fresh, Hierarchy, Mount, Node, OwnCgroup, Role, What};
 
 /// All but those that wait for the cgroup namespace.
-pub fn all<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn all<'a>(child: &mut Child<'a>) -> Done<'a> {
     let mounts = child.container()?.mounts.all.iter();
     mounts
         .filter(|mount| !mount.late)
@@ -28,7 +28,7 @@ pub fn all<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// The others, and what is hidden in them.
-pub fn late<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn late<'a>(child: &mut Child<'a>) -> Done<'a> {
     let mounts = child.container()?.mounts.all.iter();
     mounts
         .filter(|mount| mount.late)
@@ -170,13 +170,13 @@ fn device(child: &Child<'_>, dev: BorrowedFd<'_>, node: &Node) -> Result<(), Err
     let path = node.path.as_c_str();
     let within = Within::new(dev, child.own.as_ref());
     if let Some(bind) = &node.bind {
-        let place = within.mount_point(path, Kind::File, Links::Refuse)?;
+        let place = within.mount_point(path, NodeKind::File, LinkPolicy::Refuse)?;
         return child.attach(bind.as_fd(), place.as_fd());
     }
     match mknodat(dev, path, node.file_type, node.mode, node.device) {
         Err(Errno::NOENT) => {
             // It has a directory of its own: a file makes that, and gives way.
-            drop(within.mount_point(path, Kind::File, Links::Refuse)?);
+            drop(within.mount_point(path, NodeKind::File, LinkPolicy::Refuse)?);
             rustix::fs::unlinkat(dev, path, AtFlags::empty())?;
             mknodat(dev, path, node.file_type, node.mode, node.device)?;
         }

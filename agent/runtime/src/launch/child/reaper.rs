@@ -1,4 +1,4 @@
-//! A pid 1 that waits for whatever dies in its namespace, and hands signals on to the command.
+//! A pid 1 that reaps each process of its namespace and passes signals on to the command.
 
 use std::ffi::CStr;
 
@@ -15,7 +15,7 @@ use crate::launch::plan::Stdio;
 const NAME: &CStr = c"init";
 
 /// Looks where this process's memory is, while the host's `/proc` can be reached. It grows no more: nothing allocates.
-pub fn look<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn look<'a>(child: &mut Child<'a>) -> Done<'a> {
     if child.plan.reaper.is_some() {
         child.memory = Some(Memory::of_own().on(Memory::FILE)?);
     }
@@ -23,7 +23,7 @@ pub fn look<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// Splits in two, where a reaper is wanted: this process stays as the reaper, and the new one goes on to the command.
-pub fn split<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn split<'a>(child: &mut Child<'a>) -> Done<'a> {
     let Some(area) = &child.plan.reaper else {
         return Ok(());
     };

@@ -1,4 +1,4 @@
-//! A new root.
+//! Steps that change the root.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd as _;
@@ -11,7 +11,7 @@ use rustix::mount::{
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
 
 use super::{Child, Done, On as _};
-use crate::launch::own::Own;
+use crate::launch::own_mounts::OwnMounts;
 use crate::order::ChangeRoot;
 
 /// Where the root is mounted until it is the root: a directory that every host has, and in which nothing is looked up.
@@ -21,14 +21,14 @@ const PIVOT_PLACE: &CStr = c"/proc/fs";
 const CHROOT_PLACE: &CStr = c"/tmp";
 
 /// What is mounted from here on stays in this mount namespace.
-pub fn be_private<'a>(_: &mut Child<'a>) -> Done<'a> {
+pub(super) fn be_private<'a>(_: &mut Child<'a>) -> Done<'a> {
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change(c"/", flags).on(c"/")
 }
 
 /// Attaches the root, so that mounts can be attached in it. It is not the root yet: once it is, the old one lies over it,
 /// and every `..` that arrives there would lead to the host.
-pub fn attach<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn attach<'a>(child: &mut Child<'a>) -> Done<'a> {
     let container = child.container()?;
     let place = match container.change_root {
         ChangeRoot::Pivot => PIVOT_PLACE,
@@ -36,15 +36,15 @@ pub fn attach<'a>(child: &mut Child<'a>) -> Done<'a> {
     };
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(container.root, c"", CWD, place, flags).on(place)?;
-    let own = Own::at(place);
+    let own = OwnMounts::at(place);
     own.add(container.root).on(c"root")?;
     child.root = Some(container.root);
     child.own = Some(own);
     Ok(())
 }
 
-/// Joins the root of a container's first process, which is not its mount namespace's after a chroot.
-pub fn join<'a>(child: &mut Child<'a>) -> Done<'a> {
+/// Joins the root of a container's init process, which is not its mount namespace's after a chroot.
+pub(super) fn join<'a>(child: &mut Child<'a>) -> Done<'a> {
     if let Some(root) = &child.plan.joined_root {
         fchdir(root).on(c"root")?;
         chroot(c".").on(c"root")?;
@@ -55,7 +55,7 @@ pub fn join<'a>(child: &mut Child<'a>) -> Done<'a> {
 
 /// Enters the root, and lets go of the old one: nothing of that can be found any more. It was needed until now, since a
 /// user namespace may mount `/proc` only while it sees one. No path is looked up between the two.
-pub fn enter<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn enter<'a>(child: &mut Child<'a>) -> Done<'a> {
     let container = child.container()?;
     match container.change_root {
         ChangeRoot::Pivot => {

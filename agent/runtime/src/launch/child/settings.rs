@@ -1,4 +1,5 @@
-//! Kernel settings below `/proc/sys`. Those of interfaces are written once the launcher has connected the network.
+//! Steps that write kernel settings below `/proc/sys`. Those of interfaces come after the launcher has connected the
+//! network.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -8,7 +9,7 @@ use rustix::io::Errno;
 
 use super::hide::is_of;
 use super::{Child, Done, On as _};
-use crate::launch::place::{Links, Within};
+use crate::launch::place::{LinkPolicy, Within};
 
 /// Each has a directory for each interface, besides `all` and `default`.
 const INTERFACES: [&CStr; INTERFACES_COUNT] = [
@@ -19,7 +20,7 @@ const INTERFACES: [&CStr; INTERFACES_COUNT] = [
     c"sys/net/mpls/conf",
 ];
 
-pub const INTERFACES_COUNT: usize = 5;
+pub(super) const INTERFACES_COUNT: usize = 5;
 
 /// The number of the directory of interfaces that a setting is in, and its path below that.
 fn of_interface(path: &CStr) -> Option<(usize, &CStr)> {
@@ -31,7 +32,7 @@ fn of_interface(path: &CStr) -> Option<(usize, &CStr)> {
 }
 
 /// Writes all but those of interfaces, whose directories it opens: later, what is read-only lies over them.
-pub fn early<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn early<'a>(child: &mut Child<'a>) -> Done<'a> {
     for (path, value) in &child.container()?.sysctl {
         let proc = child.proc.as_ref().ok_or(Errno::NOENT).on(path)?;
         let Some((number, _)) = of_interface(path) else {
@@ -47,7 +48,7 @@ pub fn early<'a>(child: &mut Child<'a>) -> Done<'a> {
 }
 
 /// Writes those of interfaces.
-pub fn late<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn late<'a>(child: &mut Child<'a>) -> Done<'a> {
     for (path, value) in &child.container()?.sysctl {
         if let Some((number, rest)) = of_interface(path) {
             let directory = child.interfaces[number].as_ref();
@@ -77,7 +78,7 @@ fn open(
     flags: OFlags,
 ) -> Result<OwnedFd, Errno> {
     let within = Within::new(directory, child.own.as_ref());
-    let file = within.open_for(path, Links::Refuse, flags)?;
+    let file = within.open_for(path, LinkPolicy::Refuse, flags)?;
     is_of(file.as_fd(), PROC_SUPER_MAGIC as u64)?;
     Ok(file)
 }

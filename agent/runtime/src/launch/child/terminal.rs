@@ -1,4 +1,4 @@
-//! Descriptors 0, 1 and 2, which may be a terminal of the container's own.
+//! Steps that set up descriptors 0, 1 and 2, which may be a terminal of the container.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -13,12 +13,12 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use super::hide::is_of;
 use super::{Child, Done, On as _};
 use crate::launch::Stdio;
-use crate::launch::place::{Kind, Links, Within};
+use crate::launch::place::{LinkPolicy, NodeKind, Within};
 
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 
 /// Opens a terminal in the container's `/dev/pts`, gives its other side to the launcher, and shows it as `/dev/console`.
-pub fn make<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn make<'a>(child: &mut Child<'a>) -> Done<'a> {
     if !matches!(child.plan.stdio, Stdio::Terminal) {
         return Ok(());
     }
@@ -44,7 +44,7 @@ fn open(child: &Child<'_>) -> Result<OwnedFd, Errno> {
         Some(terminals) => terminals,
         None => {
             let root = child.root().map_err(|failure| failure.errno)?;
-            found = root.open(c"/dev/pts", Links::Refuse)?;
+            found = root.open(c"/dev/pts", LinkPolicy::Refuse)?;
             is_of(found.as_fd(), DEVPTS_SUPER_MAGIC)?;
             &found
         }
@@ -56,14 +56,14 @@ fn open(child: &Child<'_>) -> Result<OwnedFd, Errno> {
 
 fn console(child: &Child<'_>, dev: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> Result<(), Errno> {
     let within = Within::new(dev, child.own.as_ref());
-    let place = within.mount_point(c"console", Kind::File, Links::Refuse)?;
+    let place = within.mount_point(c"console", NodeKind::File, LinkPolicy::Refuse)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
     child.attach(open_tree(terminal, c"", flags)?.as_fd(), place.as_fd())
 }
 
-pub fn connect<'a>(child: &mut Child<'a>) -> Done<'a> {
+pub(super) fn connect<'a>(child: &mut Child<'a>) -> Done<'a> {
     if let Some(terminal) = &child.terminal {
         ioctl_tiocsctty(terminal).on(c"terminal")?;
         let (uid, gid) = (child.plan.identity.uid, None);

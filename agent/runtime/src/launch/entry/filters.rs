@@ -1,19 +1,19 @@
-//! Filters of system calls on the way into a container.
+//! Checks that the container's filters let a process enter, and builds the filters for the way in.
 
+use agent_seccomp::Call;
 use agent_sys::entry::LAST_FORK;
 use oci_spec::runtime::Process;
 
 use crate::launch::Error;
-use crate::launch::stage::Filter;
-use crate::seccomp::{self, Call};
+use crate::launch::stage::StoredFilter;
 
 /// Filters for the stage, and those for its copy. They are the stage's, but where one of them refuses a call by which the
 /// copy is made: the stage's then lets just these through, and the copy's own comes on top.
-pub fn split(
-    filters: &[seccomp::Program],
+pub(super) fn split(
+    filters: &[agent_seccomp::FilterProgram],
     process: &Process,
     terminal: bool,
-) -> Result<(Vec<Filter>, Vec<Filter>), Error> {
+) -> Result<(Vec<StoredFilter>, Vec<StoredFilter>), Error> {
     let mut calls = vec![
         Call::new("clone", libc::SYS_clone, [Some(LAST_FORK), None]),
         Call::new("setsid", libc::SYS_setsid, [None; 2]),
@@ -34,7 +34,7 @@ pub fn split(
     }
     let refused = |call: &&Call| filters.iter().any(|filter| !filter.allows(call));
     let Some(refused) = calls.iter().find(refused) else {
-        return Ok((filters.iter().map(Filter::of).collect(), Vec::new()));
+        return Ok((filters.iter().map(StoredFilter::of).collect(), Vec::new()));
     };
     if process.no_new_privileges() != Some(true) {
         return Err(Error::invalid(format!(
@@ -48,7 +48,7 @@ pub fn split(
     let relaxed: Result<Vec<_>, _> = relaxed.collect();
     let relaxed = relaxed.map_err(|error| Error::invalid(error.to_string()))?;
     Ok((
-        relaxed.iter().map(Filter::of).collect(),
-        filters.iter().map(Filter::of).collect(),
+        relaxed.iter().map(StoredFilter::of).collect(),
+        filters.iter().map(StoredFilter::of).collect(),
     ))
 }

@@ -1,4 +1,4 @@
-//! What is executed, and where it may be found.
+//! Prepares the command, its arguments and the paths where it may be found.
 
 use std::cell::OnceCell;
 use std::ffi::{CStr, CString};
@@ -22,7 +22,7 @@ const STRING_BYTES: usize = 128 << 10;
 const ALL_BYTES: usize = 6 << 20;
 
 #[derive(Debug)]
-pub struct Command {
+pub(crate) struct Command {
     pub candidates: Candidates,
     pub arguments: Strings,
     pub environment: Strings,
@@ -32,7 +32,7 @@ pub struct Command {
 
 impl Command {
     /// `home` is for HOME, where the environment lacks it.
-    pub fn new(process: &Process, home: &str) -> Result<Self, Error> {
+    pub(crate) fn new(process: &Process, home: &str) -> Result<Self, Error> {
         let arguments = process.args().as_deref().unwrap_or_default();
         let [name, ..] = arguments else {
             return Err(Error::invalid("command: empty; say what to run"));
@@ -96,7 +96,7 @@ fn variable<'a>(environment: &'a [String], name: &str) -> Option<&'a str> {
 /// The paths that may be the command's, by execvp(3)'s rules; the first that can be executed, is. Each is put together when
 /// it is tried: an image may name a hundred thousand directories.
 #[derive(Debug)]
-pub struct Candidates {
+pub(crate) struct Candidates {
     name: String,
     /// None: the name is a path.
     path: Option<String>,
@@ -105,7 +105,7 @@ pub struct Candidates {
 
 /// A path, in place: a new process allocates nothing.
 #[derive(Clone)]
-pub struct Candidate([u8; PATH_BYTES]);
+pub(crate) struct Candidate([u8; PATH_BYTES]);
 
 impl Candidates {
     fn new(name: &str, environment: &[String]) -> Result<Self, Error> {
@@ -129,7 +129,7 @@ impl Candidates {
     }
 
     /// Each in turn. One that is longer than a path may be is none.
-    pub fn all(&self) -> impl Iterator<Item = Candidate> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = Candidate> {
         let alone = self.path.is_none();
         let alone = alone.then(|| Candidate::of(&[&self.name])).flatten();
         let directories = self.path.iter().flat_map(|path| path.split(':'));
@@ -141,7 +141,7 @@ impl Candidates {
     }
 
     /// Keeps the one that the new process fails by.
-    pub fn failed(&self, candidate: Candidate) -> &CStr {
+    pub(crate) fn failed(&self, candidate: Candidate) -> &CStr {
         self.failed.get_or_init(|| candidate).path()
     }
 }
@@ -162,7 +162,7 @@ impl Candidate {
         Some(Self(bytes))
     }
 
-    pub fn path(&self) -> &CStr {
+    pub(crate) fn path(&self) -> &CStr {
         CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
     }
 }

@@ -1,4 +1,4 @@
-//! Who the command runs as, and what it may do.
+//! Prepares the ids, capabilities and resource limits of the command.
 
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -34,7 +34,7 @@ const RESOURCES: [(PosixRlimitType, Resource); 16] = [
 ];
 
 #[derive(Debug)]
-pub struct Identity {
+pub(crate) struct ProcessIdentity {
     pub uid: Uid,
     pub gid: Gid,
     pub groups: Vec<Gid>,
@@ -47,14 +47,14 @@ pub struct Identity {
 }
 
 #[derive(Debug)]
-pub struct Limit {
+pub(crate) struct Limit {
     pub resource: Resource,
     pub limit: Rlimit,
     pub subject: CString,
 }
 
-impl Identity {
-    pub fn new(process: &Process) -> Result<Self, Error> {
+impl ProcessIdentity {
+    pub(crate) fn new(process: &Process) -> Result<Self, Error> {
         let user = process.user();
         let groups = user.additional_gids().as_deref().unwrap_or_default();
         let sets = process.capabilities().as_ref();

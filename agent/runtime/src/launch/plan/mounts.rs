@@ -1,4 +1,4 @@
-//! Mounts of a container: sources opened, options as the kernel takes them.
+//! Prepares the mounts of a container: opens their sources, and translates their options for the kernel.
 
 mod cgroups;
 mod nodes;
@@ -10,34 +10,35 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use agent_host::interrupts::Interrupts;
 use agent_sys::launch::{MountAttributes, set_mount};
 use oci_spec::runtime::Spec;
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountFlags, OpenTreeFlags, open_tree};
 
-pub use self::nodes::Node;
+pub(crate) use self::nodes::Node;
 use self::nodes::nodes;
 use self::options::Options;
 use super::namespaces::Namespaces;
 use super::{path_text, text};
-use crate::launch::place::{Kind, Links};
-use crate::launch::{Cgroups, Error, Interrupts, apart};
+use crate::launch::place::{LinkPolicy, NodeKind};
+use crate::launch::{Cgroups, Error, timed_lookup};
 
 const STEP: &str = "mount";
 
 #[derive(Debug)]
-pub struct Mounts {
+pub(crate) struct Mounts {
     pub all: Vec<Mount>,
     pub nodes: Vec<Node>,
 }
 
 #[derive(Debug)]
-pub struct Mount {
+pub(crate) struct Mount {
     /// Absolute, without `..`.
     pub target: CString,
-    pub kind: Kind,
-    pub links: Links,
+    pub kind: NodeKind,
+    pub links: LinkPolicy,
     pub what: What,
     /// Waits for the cgroup namespace: shows it, or is mounted where one is that does.
     pub late: bool,
@@ -47,7 +48,7 @@ pub struct Mount {
 
 /// A cgroup hierarchy as mount(2) takes it: in one call, where a launch has nine of them to mount.
 #[derive(Debug)]
-pub struct Hierarchy {
+pub(crate) struct Hierarchy {
     /// Of its directory.
     pub name: CString,
     pub options: CString,
@@ -55,7 +56,7 @@ pub struct Hierarchy {
 }
 
 #[derive(Debug)]
-pub enum What {
+pub(crate) enum What {
     /// A new instance of a file system, made by the new process in its namespaces.
     Fresh(Fresh),
     /// A part of the host's tree, cut out already.
@@ -66,13 +67,13 @@ pub enum What {
 
 /// A cgroup where the host has it. In a hierarchy of v1 it is not there before the new process waits.
 #[derive(Debug)]
-pub struct OwnCgroup {
+pub(crate) struct OwnCgroup {
     pub directory: CString,
     pub attributes: MountAttributes,
 }
 
 #[derive(Debug)]
-pub struct Fresh {
+pub(crate) struct Fresh {
     pub kind: CString,
     pub source: CString,
     pub options: Vec<(CString, Option<CString>)>,
@@ -89,7 +90,7 @@ pub struct Fresh {
 
 /// What else the launcher does with a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     Plain,
     /// `/proc`: kernel settings are made through it.
     Proc,
@@ -105,7 +106,7 @@ pub enum Role {
 
 impl Mount {
     #[must_use]
-    pub fn role(&self) -> Role {
+    pub(crate) fn role(&self) -> Role {
         match &self.what {
             What::Fresh(fresh) => fresh.role,
             What::Bind(_) => Role::Plain,
@@ -114,13 +115,13 @@ impl Mount {
     }
 
     #[must_use]
-    pub fn is_proc(&self) -> bool {
+    pub(crate) fn is_proc(&self) -> bool {
         self.role() == Role::Proc
     }
 }
 
 impl Mounts {
-    pub fn new(
+    pub(crate) fn new(
         spec: &Spec,
         namespaces: &Namespaces,
         cgroups: &Cgroups<'_>,
@@ -146,7 +147,7 @@ impl Mounts {
 
     /// Whether something is mounted late above a path, or below it.
     #[must_use]
-    pub fn is_late(&self, path: &Path) -> bool {
+    pub(crate) fn is_late(&self, path: &Path) -> bool {
         let mut late = self.all.iter().filter(|mount| mount.late);
         late.any(|mount| {
             let target = mount.target_path();
@@ -195,7 +196,7 @@ impl Mount {
             bind(mount, &options, interrupts)?
         } else {
             let fresh = fresh(mount, kind, options, namespaces, interrupts)?;
-            (What::Fresh(fresh), Kind::Directory)
+            (What::Fresh(fresh), NodeKind::Directory)
         };
         // The kernel's own file systems are where they are looked for, whatever links the root has.
         let links = match &what {
@@ -206,9 +207,9 @@ impl Mount {
             | What::Cgroup(_)
                 if !is_kernels(destination) =>
             {
-                Links::Follow
+                LinkPolicy::Follow
             }
-            _ => Links::Refuse,
+            _ => LinkPolicy::Refuse,
         };
         Ok(Self {
             target: path_text(destination)?,
@@ -231,7 +232,7 @@ fn bind(
     mount: &oci_spec::runtime::Mount,
     options: &Options,
     interrupts: &mut dyn Interrupts,
-) -> Result<(What, Kind), Error> {
+) -> Result<(What, NodeKind), Error> {
     let destination = mount.destination().display();
     let Some(source) = mount.source() else {
         return Err(Error::invalid(format!(
@@ -250,9 +251,9 @@ fn bind(
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     let cut_out = || open_tree(CWD, source.as_path(), flags);
-    let tree = match apart::is_at_hand(source) {
+    let tree = match timed_lookup::is_at_hand(source) {
         true => cut_out(),
-        false => apart::open(&mut apart::wait_for(interrupts, source), cut_out)?,
+        false => timed_lookup::open(&mut timed_lookup::wait_for(interrupts, source), cut_out)?,
     };
     let tree = tree.map_err(|errno| Error::step(STEP, subject(), errno))?;
     let attributes = MountAttributes {
@@ -266,8 +267,8 @@ fn bind(
     let stat = statx(&tree, c"", flags, StatxFlags::TYPE)
         .map_err(|errno| Error::step(STEP, subject(), errno))?;
     let kind = match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
-        FileType::Directory => Kind::Directory,
-        _ => Kind::File,
+        FileType::Directory => NodeKind::Directory,
+        _ => NodeKind::File,
     };
     Ok((What::Bind(tree), kind))
 }

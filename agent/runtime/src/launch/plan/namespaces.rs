@@ -1,4 +1,4 @@
-//! Which namespaces are made, and which are joined.
+//! Decides which namespaces are made and which are joined.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -23,7 +23,7 @@ const KINDS: [(LinuxNamespaceType, i32, &str); 8] = [
 ];
 
 #[derive(Debug, Default)]
-pub struct Namespaces {
+pub(crate) struct Namespaces {
     /// `CLONE_NEW*` of those that the container has for itself.
     pub new: i32,
     /// Those of them that the new process makes by itself: of cgroups, once it is in its own; of the network, for which
@@ -38,7 +38,7 @@ pub struct Namespaces {
 
 /// Namespaces to be joined through one descriptor.
 #[derive(Debug)]
-pub struct Join {
+pub(crate) struct Join {
     pub namespace: OwnedFd,
     /// `CLONE_NEW*`.
     pub kinds: i32,
@@ -47,7 +47,7 @@ pub struct Join {
 
 impl Namespaces {
     /// With `connected`, the launcher puts an interface into the network, which so must be there from the clone on.
-    pub fn new(linux: &Linux, connected: bool) -> Result<Self, Error> {
+    pub(crate) fn new(linux: &Linux, connected: bool) -> Result<Self, Error> {
         let mut namespaces = Self {
             unshared: libc::CLONE_NEWCGROUP | if connected { 0 } else { libc::CLONE_NEWNET },
             ..Self::default()
@@ -87,42 +87,42 @@ impl Namespaces {
     }
 
     #[must_use]
-    pub const fn has(&self, kind: i32) -> bool {
+    pub(crate) const fn has(&self, kind: i32) -> bool {
         self.new & kind != 0
     }
 
     /// Whether the container's user namespace is not the launcher's.
     #[must_use]
-    pub fn other_users(&self) -> bool {
+    pub(crate) fn other_users(&self) -> bool {
         self.has(libc::CLONE_NEWUSER) || self.joins(libc::CLONE_NEWUSER)
     }
 
     #[must_use]
-    pub fn joins(&self, kind: i32) -> bool {
+    pub(crate) fn joins(&self, kind: i32) -> bool {
         self.joined.iter().any(|join| join.kinds & kind != 0)
     }
 
     /// The one of this kind that is joined by itself.
     #[must_use]
-    pub fn joined_through(&self, kind: i32) -> Option<&Join> {
+    pub(crate) fn joined_through(&self, kind: i32) -> Option<&Join> {
         self.joined.iter().find(|join| join.kinds == kind)
     }
 
     /// Takes one that is joined by itself out of those that are joined.
-    pub fn take_joined(&mut self, kind: i32) -> Option<Join> {
+    pub(crate) fn take_joined(&mut self, kind: i32) -> Option<Join> {
         let at = self.joined.iter().position(|join| join.kinds == kind)?;
         Some(self.joined.remove(at))
     }
 
     /// Those that clone3 makes. The time namespace is made with its offsets before.
     #[must_use]
-    pub const fn cloned(&self) -> i32 {
+    pub(crate) const fn cloned(&self) -> i32 {
         self.new & !self.unshared & !libc::CLONE_NEWTIME
     }
 
     /// Whether this process is in a user namespace already that may not make device nodes.
     #[must_use]
-    pub fn is_unprivileged(&self) -> bool {
+    pub(crate) fn is_unprivileged(&self) -> bool {
         agent_host::launch::is_in_user_namespace()
     }
 

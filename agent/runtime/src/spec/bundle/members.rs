@@ -1,5 +1,4 @@
-//! The members of OCI's configuration (runtime-spec 1.3, `specs-go/config.go`): which are carried out, and which are
-//! refused by name. None is left out in silence.
+//! The members of OCI's configuration (runtime-spec 1.3, `specs-go/config.go`). Each is carried out or refused by name.
 
 use serde_json::Value;
 
@@ -171,7 +170,7 @@ pub(super) struct Left {
 const MOST_NAMED: usize = 8;
 
 impl Left {
-    pub fn of(configuration: &Value) -> Self {
+    pub(super) fn of(configuration: &Value) -> Self {
         let mut left = Self::default();
         left.look(configuration, "");
         left

@@ -1,4 +1,4 @@
-//! How far the clocks of a time namespace are ahead.
+//! Parses the offset of a clock in a time namespace.
 
 use std::str::FromStr;
 
@@ -9,18 +9,23 @@ use agent_model::units::parse::{SCALE, nanoseconds};
 pub struct TimeOffset {
     /// None: both.
     pub clock: Option<Clock>,
+    /// The whole seconds, rounded down.
     pub seconds: i64,
+    /// The rest, 0 to 999,999,999.
     pub nanoseconds: u32,
 }
 
 /// The clocks that a time namespace can shift (time_namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Clock {
+    /// CLOCK_MONOTONIC.
     Monotonic,
+    /// CLOCK_BOOTTIME.
     Boottime,
 }
 
 impl Clock {
+    /// All clocks of a time namespace.
     pub const ALL: [Self; 2] = [Self::Monotonic, Self::Boottime];
 
     /// OCI's and the kernel's word for it.

@@ -1,4 +1,4 @@
-//! What a log may hold.
+//! Parses the bounds of a log.
 
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -9,7 +9,9 @@ use crate::order::LogLimits;
 /// `max-size=BYTES` or `max-file=NUMBER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogOption {
+    /// The most bytes of a file.
     MaxSize(u64),
+    /// The number of files.
     MaxFile(u32),
 }
 

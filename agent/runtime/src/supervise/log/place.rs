@@ -1,4 +1,4 @@
-//! The directory of a log: made, opened without following links, and removed.
+//! Makes, opens and removes the directory of a log. It follows no link.
 
 use std::fs::{self, DirBuilder};
 use std::io;

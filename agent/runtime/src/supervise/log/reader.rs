@@ -15,6 +15,7 @@ use super::{Stream, first_piece, inode, name, place};
 /// How often the files are opened anew where they change meanwhile.
 const ATTEMPTS: usize = 8;
 
+/// Reads what a container wrote, in order.
 #[derive(Debug)]
 pub struct Reader {
     directory: OwnedFd,

@@ -19,6 +19,7 @@ const NEXT: &str = "log.new";
 /// What is at the beginning of each file.
 const NUMBER_BYTES: usize = HEADER_BYTES + size_of::<u64>();
 
+/// Writes what a container writes to the files of its log.
 #[derive(Debug)]
 pub struct Writer {
     directory: OwnedFd,

@@ -16,7 +16,7 @@ fn what_cannot_be_read_is_not_0_and_the_file_is_named() {
     let (quota_claim, quota_chain) = quota(0.5);
     let tasks = Held::Amount(Limit::Value(50));
     let pids_claim = claim(Kind::Pids, Value::Amount(Limit::Value(50)));
-    let cases: [(&str, Claim, Chain, Take); 6] = [
+    let cases: [(&str, LimitClaim, Chain, Take); 6] = [
         (
             "cpu.stat",
             quota_claim.clone(),
@@ -90,7 +90,7 @@ fn a_limit_that_cannot_be_read_is_no_verdict() {
         path: PathBuf::from("/cg/a/memory.max"),
         source: std::io::Error::from(std::io::ErrorKind::PermissionDenied),
     };
-    let check = judge(Facts {
+    let check = judge(ClaimFacts {
         claim: &memory_claim(),
         written: None,
         chain: &Err(error.into()),
@@ -108,7 +108,7 @@ fn a_limit_that_cannot_be_read_is_no_verdict() {
 
 #[test]
 fn what_nobody_intended_does_not_pass() {
-    let own = Claim::own(Kind::Memory, None, "--expect LIMIT=VALUE says it");
+    let own = LimitClaim::own(Kind::Memory, None, "--expect LIMIT=VALUE says it");
     let good = chain(Kind::Memory, bytes(150));
     let mut shadowed = good.clone();
     shadowed.above = vec![link("/agent", bytes(100))];
@@ -234,13 +234,13 @@ fn what_follows_from_another_limit_does_not_decide() {
         both,
         earlier: None,
     };
-    let claim = Claim {
+    let claim = LimitClaim {
         by_default: true,
         ..claim(Kind::MemorySwap, value)
     };
     let chain = chain(Kind::MemorySwap, bytes(150));
     let check = |run| {
-        judge(Facts {
+        judge(ClaimFacts {
             claim: &claim,
             written: None,
             chain: &Ok(chain.clone()),
@@ -252,7 +252,7 @@ fn what_follows_from_another_limit_does_not_decide() {
     let open = check(Some(&quiet));
     assert_eq!(open.verdict, Verdict::Inconclusive);
     assert!(!open.decides() && check(None).decides());
-    let pass = judge(Facts {
+    let pass = judge(ClaimFacts {
         claim: &memory_claim(),
         written: None,
         chain: &Ok(self::chain(Kind::Memory, bytes(150))),

@@ -1,14 +1,15 @@
-//! The cgroup hierarchies, as the container sees them from its cgroup namespace: mounted as the host has them.
+//! Prepares the mounts of the cgroup hierarchies, as the container sees them from its cgroup namespace.
 
 use std::ffi::{CStr, CString};
 use std::path::Path;
 
-use agent_host::hierarchy::{Mounted, Version};
+use agent_host::hierarchy::Mounted;
+use agent_model::hierarchy::Version;
 use agent_sys::launch::MountAttributes;
 use rustix::mount::{MountAttrFlags, MountFlags};
 
 use super::{Fresh, Hierarchy, Mount, Options, OwnCgroup, Role, What};
-use crate::launch::place::{Kind, Links};
+use crate::launch::place::{LinkPolicy, NodeKind};
 use crate::launch::plan::namespaces::Namespaces;
 use crate::launch::plan::{path_text, text};
 use crate::launch::{Cgroups, Error};
@@ -17,7 +18,7 @@ type Settings = Vec<(CString, Option<CString>)>;
 
 /// One mount where the host has v2 only; else a directory with one mount for each hierarchy. A container in the host's
 /// cgroup namespace would see all cgroups of the host in them: it gets its own instead.
-pub fn mounts(
+pub(super) fn mounts(
     mount: &oci_spec::runtime::Mount,
     namespaces: &Namespaces,
     cgroups: &Cgroups<'_>,
@@ -142,8 +143,8 @@ fn one(
 ) -> Result<Mount, Error> {
     Ok(Mount {
         target: path_text(place)?,
-        kind: Kind::Directory,
-        links: Links::Refuse,
+        kind: NodeKind::Directory,
+        links: LinkPolicy::Refuse,
         what: What::Fresh(Fresh {
             made: None,
             kind: kind.to_owned(),

@@ -1,4 +1,4 @@
-//! Device nodes.
+//! Prepares device nodes.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -14,7 +14,7 @@ use crate::launch::Error;
 
 /// A device node in `/dev`.
 #[derive(Debug)]
-pub struct Node {
+pub(crate) struct Node {
     /// Below `/dev`.
     pub path: CString,
     pub mode: Mode,

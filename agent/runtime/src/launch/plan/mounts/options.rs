@@ -1,12 +1,12 @@
-//! Options of a mount.
+//! Translates the options of a mount.
 
 use std::ffi::CString;
 
+use agent_rootfs::propagation::Propagation;
 use agent_sys::launch::MountAttributes;
 
 use super::text;
 use crate::launch::Error;
-use crate::propagation::Propagation;
 
 /// Options of a mount, sorted by who understands them.
 #[derive(Debug, Default)]

@@ -1,0 +1,314 @@
+//! The network interfaces of a container.
+//!
+//! The launcher makes a pair of interfaces: `eth0` in the container, and its peer `ag-NAME` on the host or in a bridge
+//! there. Everything on the host is in the interface group [`GROUP`] from the start, so the next command finds and
+//! removes it after any death.
+
+#![warn(missing_docs, unreachable_pub)]
+
+use std::fs::File;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use rustix::process::Pid;
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use serde::{Deserialize, Serialize};
+
+mod request;
+
+use request::{LinkKind, LinkSocket, NetworkLink, Route};
+
+/// The group of interfaces on the host that are the agent's: "agnt".
+pub const GROUP: u32 = 0x6167_6e74;
+
+/// The interface in the container.
+const INSIDE: &str = "eth0";
+
+/// An interface's name has at most so many bytes (`IFNAMSIZ`, and its NUL).
+const LONGEST_NAME: usize = 15;
+
+/// What the network namespace holds. Which namespace it is, the spec says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// The loopback interface, up.
+    None,
+    /// Somebody else's namespace, or the host's: left as it is.
+    Joined,
+    /// A pair of interfaces, one here as `eth0`, its peer on the host.
+    Veth {
+        /// Address and length of the prefix.
+        address: Option<(Ipv4Addr, u8)>,
+        /// A bridge on the host, made where it is not there.
+        bridge: Option<String>,
+    },
+}
+
+/// Takes the lock that a process holds while it makes or removes bridges, until the file is closed.
+pub type LockBridges<'a> = &'a dyn Fn() -> io::Result<File>;
+
+/// Why a container's interfaces cannot be made or removed.
+#[allow(
+    missing_docs,
+    reason = "the messages document the variants and their fields"
+)]
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The lock of the bridges cannot be taken.
+    #[error(transparent)]
+    Lock(io::Error),
+    #[error("network: {doing}: {source}{hint}", hint = hint(source))]
+    Kernel { doing: String, source: io::Error },
+    #[error(
+        "--bridge {0}: there is an interface of this name, and it is no bridge; take another name"
+    )]
+    NoBridge(String),
+    #[error("--bridge {0:?}: wanted: 1 to 15 letters, digits, '-', '_' and '.'")]
+    Name(String),
+    #[error(
+        "--net veth: {0} is there already, and not this container's; give the container another --name"
+    )]
+    Taken(String),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => "; interfaces on the host need root (CAP_NET_ADMIN): use --net none",
+        Some(libc::EOPNOTSUPP) => "; the kernel lacks it: modprobe veth, or bridge",
+        _ => "",
+    }
+}
+
+/// Says what was being done.
+trait Doing<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;
+}
+
+impl<T> Doing<T> for io::Result<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
+        self.map_err(|source| Error::Kernel {
+            doing: what(),
+            source,
+        })
+    }
+}
+
+/// Gives the network namespace of a container what its order wants, beyond the loopback interface, which the
+/// container's init process brings up by itself ([`agent_sys::interface::loopback_up`]).
+///
+/// `pid` is the container's init process, not yet running its command, and `pidfd` the same.
+///
+/// # Errors
+/// The kernel refuses, or a name is taken.
+pub fn connect(
+    network: &Network,
+    name: &str,
+    pid: Pid,
+    pidfd: BorrowedFd<'_>,
+    lock: LockBridges<'_>,
+) -> Result<(), Error> {
+    let Network::Veth { address, bridge } = network else {
+        return Ok(());
+    };
+    let host = LinkSocket::open().doing(|| "a netlink socket".to_owned())?;
+    let gateway = match bridge {
+        Some(bridge) => {
+            let _lock = lock().map_err(Error::Lock)?;
+            let bridge = make_bridge(&host, bridge)?;
+            make_pair(&host, name, pid, Some(bridge.index))?;
+            addresses(&host, &bridge)?
+        }
+        None => {
+            make_pair(&host, name, pid, None)?;
+            Vec::new()
+        }
+    };
+    let inside = enter(&host, pidfd)?;
+    let eth0 = inside
+        .find(INSIDE)
+        .and_then(|link| link.ok_or_else(|| io::ErrorKind::NotFound.into()))
+        .doing(|| format!("{INSIDE} in the container"))?;
+    inside
+        .set_up(eth0.index)
+        .doing(|| format!("bringing up {INSIDE} in the container"))?;
+    let Some((address, length)) = *address else {
+        return Ok(());
+    };
+    inside
+        .add_address(eth0.index, address, length)
+        .doing(|| format!("--ip {address}/{length}"))?;
+    let gateway = gateway
+        .into_iter()
+        .find(|gateway| *gateway != address && same_net(*gateway, address, length));
+    if let Some(gateway) = gateway {
+        let route = Route { gateway };
+        inside
+            .add_route(&route)
+            .doing(|| format!("the route over {gateway}"))?;
+    }
+    Ok(())
+}
+
+/// Removes what [`connect`] left on the host for the container called `name`: its interface, and bridges that the agent
+/// made and nobody uses. Nothing there is no error, so that anyone may clean after anyone.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn disconnect(name: &str, lock: LockBridges<'_>) -> Result<(), Error> {
+    let host = LinkSocket::open().doing(|| "a netlink socket".to_owned())?;
+    let peer = peer_name(name);
+    if let Some(link) = host.find(&peer).doing(|| peer.clone())?
+        && is_of(&link, name)
+    {
+        gone_is_well(host.remove(link.index)).doing(|| format!("removing {peer}"))?;
+    }
+    let bridges = || {
+        host.all(LinkKind::Bridge)
+            .doing(|| "the host's bridges".to_owned())
+    };
+    if !bridges()?.iter().any(|bridge| bridge.group == GROUP) {
+        return Ok(());
+    }
+    let _lock = lock().map_err(Error::Lock)?;
+    for bridge in bridges()?.iter().filter(|bridge| bridge.group == GROUP) {
+        let doing = || format!("removing the bridge {}", bridge.name);
+        if !host.has_ports(bridge.index).doing(doing)? {
+            gone_is_well(host.remove(bridge.index)).doing(doing)?;
+        }
+    }
+    Ok(())
+}
+
+/// The host's end of a container's pair: `ag-NAME`, or where that is too long, its begin and a hash.
+#[must_use]
+pub fn peer_name(name: &str) -> String {
+    let whole = format!("ag-{name}");
+    if whole.len() <= LONGEST_NAME {
+        return whole;
+    }
+    // FNV-1a: the same in every version of the agent, which must find what another one made.
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    let begin: String = name.chars().take(4).collect();
+    format!("ag-{begin}{hash:08x}")
+}
+
+/// What `ip link` shows beside the peer.
+fn alias(name: &str) -> String {
+    format!("agent run {name}")
+}
+
+/// Whether an interface with the peer's name was made for the container: it has no alias yet where its maker died.
+fn is_of(link: &NetworkLink, name: &str) -> bool {
+    link.group == GROUP
+        && link
+            .alias
+            .as_ref()
+            .is_none_or(|found| *found == alias(name))
+}
+
+fn make_pair(host: &LinkSocket, name: &str, pid: Pid, bridge: Option<u32>) -> Result<(), Error> {
+    let peer = peer_name(name);
+    // Of a container of this name that is gone; its namespace is taken down behind everyone's back.
+    if let Some(link) = host.find(&peer).doing(|| peer.clone())? {
+        if !is_of(&link, name) {
+            return Err(Error::Taken(peer));
+        }
+        gone_is_well(host.remove(link.index)).doing(|| format!("removing {peer}"))?;
+    }
+    host.add_pair(&peer, INSIDE, pid, bridge)
+        .doing(|| format!("making {peer}"))?;
+    host.set_alias(&peer, &alias(name))
+        .doing(|| format!("naming {peer}"))
+}
+
+fn make_bridge(host: &LinkSocket, name: &str) -> Result<NetworkLink, Error> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let length = 1..=LONGEST_NAME;
+    if !length.contains(&name.len()) || !name.chars().all(allowed) || [".", ".."].contains(&name) {
+        return Err(Error::Name(name.to_owned()));
+    }
+    let doing = || format!("making the bridge {name}");
+    if host.find(name).doing(doing)?.is_none() {
+        host.add_bridge(name).doing(doing)?;
+    }
+    match host.find(name).doing(doing)? {
+        Some(link) if link.kind == LinkKind::Bridge => Ok(link),
+        _ => Err(Error::NoBridge(name.to_owned())),
+    }
+}
+
+fn addresses(host: &LinkSocket, bridge: &NetworkLink) -> Result<Vec<Ipv4Addr>, Error> {
+    host.addresses(bridge.index)
+        .doing(|| format!("the addresses of {}", bridge.name))
+}
+
+fn same_net(one: Ipv4Addr, other: Ipv4Addr, length: u8) -> bool {
+    let mask = u32::MAX
+        .checked_shl(32 - u32::from(length.min(32)))
+        .unwrap_or(0);
+    one.to_bits() & mask == other.to_bits() & mask
+}
+
+/// A socket in the container's network namespace. A socket stays where it was made, so that this thread can go back.
+fn enter(host: &LinkSocket, pidfd: BorrowedFd<'_>) -> Result<LinkSocket, Error> {
+    let back = agent_sys::interface::namespace_of(host.as_fd())
+        .doing(|| "the host's namespace".to_owned())?;
+    let go = |to| {
+        move_into_thread_name_spaces(to, ThreadNameSpaceType::NETWORK).map_err(io::Error::from)
+    };
+    go(pidfd).doing(|| "entering the container's namespace".to_owned())?;
+    let inside = LinkSocket::open();
+    go(back.as_fd()).doing(|| "leaving the container's namespace".to_owned())?;
+    inside.doing(|| "a netlink socket in the container".to_owned())
+}
+
+fn gone_is_well(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_have_names_that_fit_and_differ() {
+        assert_eq!(peer_name("web"), "ag-web");
+        assert_eq!(peer_name("twelve-chars"), "ag-twelve-chars");
+        let (one, other) = (peer_name("thirteen-chars-1"), peer_name("thirteen-chars-2"));
+        assert_ne!(one, other);
+        assert!(
+            one.starts_with("ag-thir") && one.len() == LONGEST_NAME,
+            "{one}"
+        );
+    }
+
+    #[test]
+    fn nets_are_compared_by_their_prefix() {
+        let [one, other] = [Ipv4Addr::new(10, 0, 3, 1), Ipv4Addr::new(10, 0, 4, 1)];
+        assert!(same_net(one, other, 16));
+        assert!(!same_net(one, other, 24));
+        assert!(same_net(one, other, 0));
+        assert!(same_net(one, one, 32));
+    }
+
+    #[test]
+    fn only_the_containers_own_interface_is_its() {
+        let link = |group, alias: Option<&str>| NetworkLink {
+            index: 1,
+            name: "ag-web".to_owned(),
+            kind: LinkKind::Pair,
+            group,
+            alias: alias.map(str::to_owned),
+        };
+        assert!(is_of(&link(GROUP, None), "web"));
+        assert!(is_of(&link(GROUP, Some("agent run web")), "web"));
+        assert!(!is_of(&link(GROUP, Some("agent run other")), "web"));
+        assert!(!is_of(&link(0, None), "web"));
+    }
+}

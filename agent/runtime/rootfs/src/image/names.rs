@@ -1,0 +1,27 @@
+//! Remembers the paths of a layer in little memory, however long the paths are.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::Path;
+
+/// A set of paths, each as a number that is drawn by a key of this process: an archive cannot make two alike.
+#[derive(Debug, Default)]
+pub(super) struct EntryNames {
+    key: RandomState,
+    held: HashSet<u64>,
+}
+
+impl EntryNames {
+    /// Whether it is new.
+    pub(super) fn insert(&mut self, path: &Path) -> bool {
+        self.held.insert(self.number(path))
+    }
+
+    pub(super) fn has(&self, path: &Path) -> bool {
+        self.held.contains(&self.number(path))
+    }
+
+    fn number(&self, path: &Path) -> u64 {
+        self.key.hash_one(path.as_os_str())
+    }
+}
