@@ -40,7 +40,7 @@ pub enum Error {
 
 /// A property whose value is of another type than systemd documents.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Odd {
+pub(in crate::intent) struct Odd {
     pub property: &'static str,
     pub value: String,
     pub wanted: &'static str,
@@ -48,7 +48,7 @@ pub struct Odd {
 
 /// Where systemd listens.
 #[derive(Clone, Debug)]
-pub struct Sockets {
+pub(super) struct Sockets {
     pub private: PathBuf,
     pub bus: PathBuf,
     pub patience: Duration,
@@ -69,7 +69,7 @@ impl Sockets {
     ///
     /// # Errors
     /// systemd cannot be asked, or does not answer in time.
-    pub async fn properties(&self, unit: &str) -> Result<Option<Properties>, Error> {
+    pub(super) async fn properties(&self, unit: &str) -> Result<Option<Properties>, Error> {
         let Some(interface) = interface(unit) else {
             return Ok(None);
         };
@@ -173,11 +173,11 @@ fn is_unknown(error: &zbus::Error) -> bool {
 
 /// Of a unit, by their names.
 #[derive(Debug, Default)]
-pub struct Properties(HashMap<String, OwnedVariant>);
+pub(in crate::intent) struct Properties(HashMap<String, OwnedVariant>);
 
 impl Properties {
     /// The value of a property, where it is of the type that `read` reads. `None` where this systemd does not have it.
-    pub fn read<'a, T>(
+    fn read<'a, T>(
         &'a self,
         property: &'static str,
         wanted: &'static str,
@@ -193,7 +193,7 @@ impl Properties {
         })
     }
 
-    pub fn text(&self, property: &'static str) -> Result<&str, Odd> {
+    pub(in crate::intent) fn text(&self, property: &'static str) -> Result<&str, Odd> {
         let read = |value: &'_ Variant<'static>| matches!(value, Variant::Str(_)).then_some(());
         self.read(property, "a text", read)?;
         Ok(match self.0.get(property).map(|value| &**value) {
@@ -203,19 +203,25 @@ impl Properties {
     }
 
     /// A number of bytes, microseconds or tasks, or a weight; `None` where nothing is asked for.
-    pub fn number(&self, property: &'static str) -> Result<Option<u64>, Odd> {
+    pub(in crate::intent) fn number(&self, property: &'static str) -> Result<Option<u64>, Odd> {
         let number = self.read(property, "a number of 64 bits", number)?;
         Ok(number.filter(|number| *number != UNSET))
     }
 
     /// CPUs or memory nodes; `None` where nothing is asked for.
-    pub fn numbers(&self, property: &'static str) -> Result<Option<Numbers>, Odd> {
+    pub(in crate::intent) fn numbers(
+        &self,
+        property: &'static str,
+    ) -> Result<Option<Numbers>, Odd> {
         let numbers = self.read(property, "an array of bytes, a bit for each number", bits)?;
         Ok(numbers.filter(|numbers| !numbers.is_empty()))
     }
 
     /// Pairs of a path and a number.
-    pub fn by_path(&self, property: &'static str) -> Result<Vec<(String, u64)>, Odd> {
+    pub(in crate::intent) fn by_path(
+        &self,
+        property: &'static str,
+    ) -> Result<Vec<(String, u64)>, Odd> {
         let pairs = self.read(property, "an array of paths and numbers", pairs)?;
         Ok(pairs.unwrap_or_default())
     }
@@ -263,7 +269,7 @@ fn pairs(value: &Variant<'_>) -> Option<Vec<(String, u64)>> {
 }
 
 #[cfg(test)]
-pub mod fake {
+mod fake {
     //! A systemd that has one unit.
 
     use futures_util::StreamExt as _;
@@ -286,7 +292,7 @@ pub mod fake {
 
     /// What it does when it is asked.
     #[derive(Clone, Copy, Debug)]
-    pub enum Answer {
+    pub(super) enum Answer {
         /// The properties of `web.service`, and an error for others.
         Unit(fn() -> Properties),
         /// It accepts, and says nothing.
@@ -296,7 +302,7 @@ pub mod fake {
     }
 
     /// Where it listens, as systemd itself; nobody listens at the bus.
-    pub fn start(answer: Answer) -> (TempDir, Sockets) {
+    pub(super) fn start(answer: Answer) -> (TempDir, Sockets) {
         let directory = tempfile::tempdir().expect("a directory");
         let sockets = Sockets {
             private: directory.path().join("private"),
