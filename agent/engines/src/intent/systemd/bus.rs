@@ -334,7 +334,7 @@ mod fake {
         let mut messages = MessageStream::from(&connection);
         while let Some(Ok(message)) = messages.next().await {
             let header = message.header();
-            let path = header.path().map(|path| path.as_str());
+            let path = header.path().map(zbus::ObjectPath::as_str);
             let interface: String = message.body().deserialize().expect("an interface");
             let is_it = path == Some("/org/freedesktop/systemd1/unit/web_2eservice")
                 && interface == "org.freedesktop.systemd1.Service"
