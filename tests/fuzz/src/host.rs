@@ -28,9 +28,12 @@ const V1_PATHS: &str = "4:cpu,cpuacct,memory,pids,blkio,cpuset,freezer:/web\n";
 /// Where the cgroup is, in both.
 const CGROUP: &str = "sys/fs/cgroup/web";
 
+/// Reads a file below a root directory.
+type Reader = fn(&Path);
+
 /// The files that an input is put into, with what reads them.
 #[rustfmt::skip]
-const FILES: [(&str, fn(&Path)); 25] = [
+const FILES: [(&str, Reader); 25] = [
     ("proc/1/stat",                 of_process),
     ("proc/1/status",               of_process),
     ("proc/1/cmdline",              of_process),
