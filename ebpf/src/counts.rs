@@ -171,7 +171,7 @@ pub fn init_of(process: &ProcessKey) -> Option<CgroupKey> {
     unsafe { FIRSTS.get(process) }.copied()
 }
 
-/// Forgets a init process; false where it is none, or another CPU did.
+/// Forgets an init process; false where it is none, or another CPU did.
 #[inline(always)]
 pub fn forget_init(init: &ProcessKey) -> bool {
     let Some(key) = init_of(init) else {

@@ -21,7 +21,7 @@ use crate::{
     task::{self, Pointer, Probed, Typed},
 };
 
-/// Where the processes of each cgroup with a init process are expected to be.
+/// Where the processes of each cgroup with an init process are expected to be.
 #[map]
 static BASELINES: HashMap<CgroupKey, Baseline> = HashMap::with_max_entries(COUNTED_CGROUPS, 0);
 
@@ -49,7 +49,7 @@ const STRANGER: u8 = 1;
 #[map]
 static ESCAPED: LruHashMap<ProcessKey, u32> = LruHashMap::with_max_entries(8192, 0);
 
-/// Whether `cgroup` may have a init process: one that is made in a container may not.
+/// Whether `cgroup` may have an init process: one that is made in a container may not.
 #[inline(always)]
 pub fn may_begin(cgroup: &CgroupKey) -> bool {
     baseline(cgroup).is_none_or(|baseline| baseline.cgroup == *cgroup)

@@ -42,7 +42,7 @@ named! {
         /// An exec. Sent while a watcher wants it, and always for the init process of a cgroup with
         /// a mount namespace of its own.
         Exec = "exec",
-        /// The end of a process. Sent while a watcher wants it, and always for a init process.
+        /// The end of a process. Sent while a watcher wants it, and always for an init process.
         Exit = "exit",
         /// The birth of a process. Sent while a watcher wants it.
         Fork = "fork",

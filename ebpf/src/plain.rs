@@ -38,14 +38,14 @@ pub fn is_outside(counts: *mut Counts, cgroup: &CgroupKey) -> bool {
     true
 }
 
-/// Whether a init process is, or was, in the cgroup that has `counts`.
+/// Whether an init process is, or was, in the cgroup that has `counts`.
 #[inline(always)]
 pub fn had_first(counts: *mut Counts) -> bool {
     // SAFETY: a map's value.
     unsafe { (*counts).had_first != 0 }
 }
 
-/// A init process is in the cgroup that has `counts`.
+/// An init process is in the cgroup that has `counts`.
 #[inline(always)]
 pub fn has_first(counts: *mut Counts) {
     // SAFETY: a map's value, into which nothing else is ever written there.

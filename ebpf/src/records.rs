@@ -322,7 +322,7 @@ pub struct Counts {
 
     /// The epoch of the `EPOCH` map in which the cgroup was found to be of no container.
     pub plain: u64,
-    /// 1 where a init process was, or is; with [`SHARED`], of what many cgroups share.
+    /// 1 where an init process was, or is; with [`SHARED`], of what many cgroups share.
     pub had_first: u64,
     /// Kills in this very cgroup.
     pub oom_kills: u64,

@@ -70,7 +70,7 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Forgets what is known of the process of `task`, in `cgroup`, which has `counts`; whether it was a init process.
+/// Forgets what is known of the process of `task`, in `cgroup`, which has `counts`; whether it was an init process.
 #[inline(always)]
 fn forget(task: Typed, counts: *mut Counts, cgroup: &CgroupKey) -> bool {
     let is_outside = plain::is_outside(counts, cgroup);
