@@ -1,6 +1,7 @@
-//! See, run and prove containers on a Linux host. ARCHITECTURE.md has the picture.
+//! The program `agent`: observes and runs containers on a Linux host, and verifies their limits. ARCHITECTURE.md
+//! describes the parts.
 //!
-//! This crate holds the subcommands (arguments and wiring) and the HTTP server. Other crates hold what they call.
+//! This crate has the subcommands (arguments and wiring) and the HTTP server. Other crates have what these call.
 
 #![warn(missing_docs, unreachable_pub)]
 

@@ -7,7 +7,7 @@ use agent::commands::{self, Command};
 use agent_model::text;
 use clap::Parser as _;
 
-/// musl's own takes twice the time for a launch.
+/// With musl's own allocator a launch takes twice the time.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     let command = match Cli::try_parse().map(|cli| cli.command) {
         Ok(command) => command,
         Err(error) if !error.use_stderr() => {
-            // Help and version: a closed pipe is the reader's wish.
+            // Help and version go to standard output. A closed pipe is no error: the reader wants no more.
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says in one line what was wrong with the arguments.
+/// Prints an error of the arguments in one line, and returns the exit status of misuse.
 fn misuse(error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind;
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
@@ -79,10 +79,10 @@ fn misuse(error: &clap::Error) -> ExitCode {
     ExitCode::from(misuse_status())
 }
 
-/// Names that are suggested, at most.
+/// The most names that are suggested.
 const SUGGESTED: usize = 2;
 
-/// What was meant perhaps: what is spelled alike.
+/// Formats the names with a similar spelling that clap suggests.
 fn suggested(error: &clap::Error) -> Option<String> {
     use clap::error::{ContextKind, ContextValue};
     const KINDS: [ContextKind; 3] = [
@@ -95,13 +95,14 @@ fn suggested(error: &clap::Error) -> Option<String> {
         Some(ContextValue::Strings(names)) => names.clone(),
         _ => Vec::new(),
     });
-    // What is most alike is the last.
+    // clap's last suggestion is the most similar one.
     let names: Vec<String> = names.map(|name| format!("'{name}'")).collect();
     let names: Vec<String> = names.into_iter().rev().take(SUGGESTED).collect();
     (!names.is_empty()).then(|| format!("; did you mean {}?", names.join(" or ")))
 }
 
-/// docker's for its commands that end as the container's command does.
+/// Returns the exit status of misuse. That of `run` and `exec` is docker's, because their other statuses are those of
+/// the container's command.
 fn misuse_status() -> u8 {
     if commands::is(&["run", "exec"]) {
         return 125;
@@ -109,7 +110,7 @@ fn misuse_status() -> u8 {
     MISUSE
 }
 
-/// Says it on standard error. Where nobody reads that, the exit status says enough.
+/// Prints an error on standard error. Where standard error is closed, the exit status is all that remains.
 fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "agent: {text}");
 }

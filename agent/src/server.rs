@@ -32,19 +32,20 @@ use socket::Socket;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-/// How long open connections may go on after a stop was asked for.
+/// How long open connections may continue after [`Serving::stop`] was called.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// Answers of `/v1/containers` and `/v1/namespaces` that are made at once; who asks for more waits.
+/// The number of answers of `/v1/containers` and `/v1/namespaces` that are made at the same time. Further requests
+/// wait.
 const LISTS_AT_ONCE: usize = 4;
 
-/// Bytes of a request's head on the unix socket: a filter may have many names.
+/// The most bytes of a request's head on the unix socket, where a filter may have many names.
 const LONG_REQUEST: usize = 128 << 10;
 
-/// Bytes of a request's head on TCP, where nothing is to be asked for but a page.
+/// The most bytes of a request's head on TCP, where a request has nothing but a page's path.
 const SHORT_REQUEST: usize = 16 << 10;
 
-/// What the answers are made from.
+/// The state that the handlers share.
 pub(crate) struct Server {
     streams: Arc<EventStreams>,
     pipeline: Arc<OnceLock<Arc<PipelineState>>>,
@@ -54,7 +55,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// One that is not ready yet; streams can be opened.
+    /// Makes a server that is not ready yet. Clients can open event streams already.
     pub(crate) fn new(streams: Arc<EventStreams>, scraper: Scraper) -> Self {
         let (stopping, _) = watch::channel(false);
         let pipeline = Arc::new(OnceLock::new());
@@ -67,11 +68,11 @@ impl Server {
         }
     }
 
-    /// Tracing is under way.
+    /// Makes the server ready, once the pipeline traces.
     pub(crate) fn set_ready(&self, pipeline: &Arc<PipelineState>) {
-        // There is one pipeline for the life of a server.
+        // A server has only one pipeline in its life.
         let _ = self.pipeline.set(Arc::clone(pipeline));
-        // Of the streams that were opened meanwhile.
+        // The pipeline does not know yet what the streams want that were opened before.
         pipeline.update_demand();
     }
 }
@@ -86,17 +87,18 @@ fn scrapes(pipeline: &Arc<OnceLock<Arc<PipelineState>>>, scraper: Scraper) -> Ar
     })
 }
 
-/// The servers, under way.
+/// The running servers.
 pub(crate) struct Serving {
     server: Arc<Server>,
-    /// Ends when all connections have.
+    /// The channel closes when all connections have ended.
     alive: mpsc::Receiver<Infallible>,
 }
 
-/// Serves on both until [`Serving::stop`], in a process that may have so many descriptors.
+/// Serves on the TCP listener and the unix socket until [`Serving::stop`]. `descriptors` is the number that this
+/// process may have open.
 ///
 /// # Errors
-/// Where the socket cannot be given to the runtime.
+/// The socket cannot be registered with the runtime.
 pub(crate) fn serve(
     server: Arc<Server>,
     tcp: TcpListener,
@@ -116,7 +118,7 @@ pub(crate) fn serve(
     Ok(Serving { server, alive })
 }
 
-/// What a network may know.
+/// The pages that a network may read.
 fn public() -> Router<Arc<Server>> {
     Router::new()
         .route("/", get(pages::landing))
@@ -125,7 +127,7 @@ fn public() -> Router<Arc<Server>> {
         .route("/readyz", get(pages::readyz))
 }
 
-/// What the clients of the unix socket may know.
+/// The pages that the clients of the unix socket may read.
 fn private() -> Router<Arc<Server>> {
     public()
         .route("/v1/events", get(events::events))
@@ -133,7 +135,7 @@ fn private() -> Router<Arc<Server>> {
         .route("/v1/namespaces", get(pages::namespaces))
 }
 
-/// What the connections of a side need, of a process that may have so many descriptors.
+/// Makes the state that the connections of a side share. `buffer` is the most bytes of a request's head.
 fn service(
     server: &Arc<Server>,
     side: Side,
@@ -153,10 +155,10 @@ fn service(
 }
 
 impl Serving {
-    /// Takes no more requests, ends the streams, and waits a little for what is under way.
+    /// Accepts no more connections, ends the streams, and waits up to 250 ms for answers in progress.
     pub(crate) async fn stop(mut self) {
         self.server.stopping.send_replace(true);
-        // What is not done in time is cut off.
+        // An answer that takes longer is cut off.
         let _ = tokio::time::timeout(GRACE, self.alive.recv()).await;
     }
 }

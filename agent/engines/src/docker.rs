@@ -1,8 +1,8 @@
-//! The names that docker, or an engine with its protocol, gives its containers.
+//! Reads the names that docker, or an engine with its protocol, gives its containers.
 //!
-//! A container's `create` event comes before its cgroup is made, so the agent knows its name before the init process runs.
-//! To ask after an event of the kernel would miss short-lived containers. A cgroup gets the name once the container's
-//! process, or a record of the launcher, confirms that the cgroup is the container's.
+//! A container's `create` event comes before its cgroup is made, so the agent knows its name before the init process
+//! runs. A query after an event of the kernel would miss short-lived containers. A cgroup gets the name once the
+//! container's process, or a record of the launcher, confirms that the cgroup is the container's.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -42,10 +42,10 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// The most time between two attempts, which doubles after each error.
 const RETRY_AFTER_AT_MOST: Duration = Duration::from_secs(10);
 
-/// How far back the agent asks for events: the engine answers a moment before it sends them.
+/// How far back the agent asks for events, as the engine answers a moment before it sends them.
 const OVERLAP: Duration = Duration::from_secs(2);
 
-/// The room for messages of an engine, and for events that arrive before its list.
+/// The capacity for messages of an engine, and for events that arrive before its list.
 const QUEUE: usize = 1024;
 
 /// The events that set or end a name, change limits, or start or end a container.
@@ -87,7 +87,7 @@ pub struct DockerState {
 }
 
 impl DockerState {
-    /// The directory of its launcher's records, if docker was started with `--exec-root`.
+    /// The directory of the records of docker's launcher, if docker was started with `--exec-root`.
     pub fn exec_root(&self) -> Option<PathBuf> {
         lock(&self.exec_root).clone()
     }
@@ -96,7 +96,7 @@ impl DockerState {
 /// What an engine reports of one container.
 #[derive(Clone, Debug, Default)]
 pub struct Inspected {
-    /// The limits that its user asked for when it was made, or since.
+    /// The limits that its user asked for, when the container was made or by a later update.
     pub config: HostConfig,
     /// The host pid of its init process; `None` while it does not run.
     pub process: Option<u32>,
@@ -194,7 +194,7 @@ impl Follower {
     async fn session(&self) -> Result<(), EngineError> {
         let (docker, exec_root) = connect(&self.socket).await?;
         *lock(&self.state.exec_root) = exec_root;
-        // Ask for events first and for the list then, so that nothing is missed between.
+        // Events are requested before the list, so that nothing is missed in between.
         let mut events = std::pin::pin!(events(&docker));
         let (all, early) = within(list_beside(&docker, &mut events)).await?;
         let mut told = vec![all];
@@ -227,7 +227,7 @@ impl Follower {
 
 /// A client with the engine's version of the protocol, and the directory of the engine's records.
 async fn connect(socket: &str) -> Result<(Docker, Option<PathBuf>), EngineError> {
-    // The client's own errors do not tell an absent engine from a bad answer.
+    // The client's own errors do not distinguish an absent engine from a bad answer.
     let listens = UnixStream::connect(PathBuf::from(socket)).await;
     let stream = listens.map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => EngineError::Absent,
@@ -331,7 +331,7 @@ async fn inspect(docker: &Docker, id: &str) -> Result<Option<Inspected>, EngineE
 }
 
 fn from_list(listed: ContainerSummary) -> Option<(String, Named)> {
-    // Beside its own name, a container may have one in each container that links to it: "/other/alias".
+    // A container has its own name, and one in each container that links to it: "/other/alias".
     let mut names = listed.names.unwrap_or_default().into_iter();
     let own = names.find_map(|name| {
         let name = name.strip_prefix('/').unwrap_or(&name);

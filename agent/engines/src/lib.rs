@@ -2,7 +2,7 @@
 //! cgroup belongs to the container that its path claims ([`witness`]). `agent run` is one of the engines.
 //!
 //! [`docker::follow`] follows docker's events, [`intent::Intent`] is a container's intended limits, and
-//! [`witness::Records`] confirms claims. Nothing here may be called under the registry's lock, since it reads files.
+//! [`witness::Records`] confirms claims. Functions of this crate read files, so no caller may hold the registry's lock.
 
 #![warn(missing_docs, unreachable_pub)]
 

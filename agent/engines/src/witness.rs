@@ -1,9 +1,10 @@
-//! What confirms a claim: the records that a container's maker leaves. A record belongs to root, or to the user whose cgroup
-//! the container has.
+//! Confirms claims by the records that a container's maker leaves. A record belongs to root, or to the user who owns
+//! the container's cgroup.
 //!
-//! The witness opens a record without following links and without waiting, and refuses one that is too long. A record of
-//! root confirms any cgroup; one of another user confirms only a cgroup that is delegated to that user, whose directory
-//! nobody else can own. To confirm a claim takes about ten files at most, so it is for a container's birth and for commands.
+//! The witness opens a record without following links and without waiting, and refuses one that is too long. A record
+//! of root's confirms any cgroup. A record of another user's confirms only a cgroup that is delegated to that user,
+//! whose directory nobody else can own. A confirmation reads about ten files at most, so it is meant for a container's
+//! birth and for commands.
 
 pub mod ask;
 pub mod engine;
@@ -94,8 +95,8 @@ impl Records {
     }
 }
 
-/// What the cgroups of the init process of container `id` confirm: those with an engine's form and this id are its own, and
-/// of nested ones the outermost. `None` if there is none.
+/// What the cgroups of the init process of container `id` confirm. The cgroups in an engine's form with this id are the
+/// container's own; where they are nested, the outermost is. `None` if there is none.
 fn confirm_by_process(id: &str, process: u32, membership: &Membership) -> Option<Confirmation> {
     let claims = membership.paths().filter_map(|(_, path)| Claim::of(path));
     let mut claims = claims.filter(|claim| claim.id == id);

@@ -12,28 +12,27 @@ use super::file::File;
 use super::meminfo::{self, Meminfo};
 use super::reading::{Field, Reading};
 
-/// A cgroup's directory in one hierarchy: `Hierarchies::directory` makes it.
+/// A cgroup's directory in one hierarchy. `Hierarchies::directory` makes the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
     pub version: Version,
     pub path: PathBuf,
-    /// v2's root has no files of memory: there it is the host's, in `/proc/meminfo`.
+    /// The path of `/proc/meminfo`, for v2's root cgroup: it has no memory files, and its memory is the host's.
     pub meminfo: Option<PathBuf>,
 }
 
-/// Memory of a cgroup and those below it, in bytes.
+/// The memory of a cgroup and of the cgroups below it, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// With the page cache.
+    /// Includes the page cache.
     pub usage: u64,
-    /// Usage without the inactive part of the page cache, as cAdvisor and the kubelet have it.
+    /// Usage without the inactive part of the page cache, as cAdvisor and the kubelet compute it.
     pub working_set: u64,
 }
 
-/// Every one gives [`Error::Gone`] where the cgroup does not exist any more, or does not have the
-/// controller.
+/// Every method returns [`Error::Gone`] where the cgroup no longer exists, or does not have the controller.
 impl Directory {
-    /// Memory now.
+    /// The memory that is in use now.
     pub fn memory(&self) -> Result<Memory, Error> {
         if let Some(meminfo) = &self.meminfo {
             return meminfo::read(meminfo.clone()).map(|it| host_memory(&it));
@@ -46,18 +45,19 @@ impl Directory {
         })
     }
 
-    /// CPU time used by the cgroup and those below it, of v1's `cpuacct` or of any cgroup of v2.
+    /// The CPU time that the cgroup and those below it have used: from v1's `cpuacct`, or from any cgroup of v2.
     pub fn cpu_usage(&self) -> Result<Duration, Error> {
         Ok(Duration::from_nanos(self.value(Field::CpuUsage)?))
     }
 
-    /// Kills by the OOM killer in this very cgroup, those below it not counted. None where the
+    /// The number of processes that the OOM killer has killed in this cgroup, without those below it. None where the
     /// kernel does not count them (v1 before 4.13).
     pub fn oom_kills(&self) -> Result<Option<u64>, Error> {
         self.row(own_kills(self.version), "oom_kill")
     }
 
-    /// Whether what is in it is stopped by the freezer: of v1's `freezer`, or of any cgroup of v2.
+    /// Whether the freezer has stopped the cgroup's processes. The directory is one of v1's `freezer`, or of any cgroup
+    /// of v2.
     pub fn is_frozen(&self) -> Result<bool, Error> {
         match self.version {
             Version::V1 => Ok(self.text("freezer.state")? != "THAWED"),
@@ -65,28 +65,28 @@ impl Directory {
         }
     }
 
-    /// What a file of it says, without the line's end.
+    /// The text of a file of the cgroup, without the newline at its end.
     pub fn text(&self, name: &str) -> Result<String, Error> {
         let file = self.read(name)?;
         Ok(String::from_utf8_lossy(file.text()).into_owned())
     }
 
-    /// The number that is all that a file of it holds.
+    /// The number that is the whole text of a file.
     pub fn number(&self, name: &str) -> Result<u64, Error> {
         self.read(name)?.number()
     }
 
-    /// The number behind `key` in a file of rows; None where there is no such row.
+    /// The number after `key` in a file of rows; None where there is no such row.
     pub fn row(&self, name: &str, key: &str) -> Result<Option<u64>, Error> {
         self.read(name)?.number_of(key)
     }
 
-    /// What to say of a file that holds what no kernel writes there.
+    /// The error for a file whose text no kernel writes.
     pub fn odd(&self, name: &str, text: &str) -> Error {
         Error::malformed(self.path.join(name), text.as_bytes(), "a limit")
     }
 
-    /// What a file of the table says.
+    /// Reads a file of the table [`FILES`](super::cgroup_files::FILES).
     pub fn reading(&self, file: &CgroupFile) -> Result<Reading, Error> {
         let read = self.read(file.name)?;
         let mut reading = Reading::default();
@@ -110,7 +110,7 @@ impl Directory {
     }
 }
 
-/// The file that counts the kills in one cgroup alone.
+/// The file that counts the OOM kills in one cgroup alone.
 pub(super) const fn own_kills(version: Version) -> &'static str {
     match version {
         Version::V1 => "memory.oom_control",
@@ -118,7 +118,7 @@ pub(super) const fn own_kills(version: Version) -> &'static str {
     }
 }
 
-/// What v2's root would say.
+/// The memory of v2's root cgroup, from the host's.
 fn host_memory(meminfo: &Meminfo) -> Memory {
     let usage = meminfo.mem_total.saturating_sub(meminfo.mem_free);
     Memory {

@@ -1,6 +1,7 @@
-//! The table of cgroup files: `Documentation/admin-guide/cgroup-v1/` and `cgroup-v2.rst` of the kernel. Each row says
-//! what a file is called on its version, what its text is, which limit it holds, and which numbers of metrics it has.
-//! [`cgroup_format`](super::cgroup_format) reads all of them; what is written to them is here.
+//! The table of cgroup files: `Documentation/admin-guide/cgroup-v1/` and `cgroup-v2.rst` of the kernel. Each row has a
+//! file's name on its version and the format of its text. It has the limits that the file holds, and its numbers for
+//! metrics. [`cgroup_format`](super::cgroup_format) parses the files. This module makes the texts that are written to
+//! them.
 
 use agent_model::hierarchy::Version;
 use agent_model::limit::weight::{Scale, shares_of_weight, weight_of_shares};
@@ -13,22 +14,24 @@ use super::reading::{Field, Reading};
 /// A file of a cgroup.
 pub struct CgroupFile {
     pub version: Version,
-    /// None: v2 has it without one.
+    /// None: v2 has the file whatever controllers are enabled.
     pub controller: Option<&'static str>,
     pub name: &'static str,
     pub format: Format,
     pub unit: Unit,
-    /// The limits that it holds, or a part of. They change only where somebody writes to the file.
+    /// The limits that the file holds, or of which it holds a part. Only a write to the file changes them.
     pub limits: &'static [Kind],
-    /// The numbers that metrics are made of. Of [`Format::Rows`] here stand those that may be remembered.
+    /// The numbers that metrics are made of. For [`Format::Rows`], the rows name the fields, and this lists those that
+    /// may be remembered.
     pub fields: &'static [Field],
-    /// The file that says what holds of what was asked for here, which may be less.
+    /// The file with the effective setting, which may be less than what was written to this file.
     pub in_effect: Option<&'static str>,
-    /// Whether it says more than what was read before; those before it in [`FILES`] were.
+    /// Whether the file adds to a reading of the files before it in [`FILES`].
     pub needed: fn(&Reading) -> bool,
-    /// Whether a limit written beside it is all that can change what it says.
+    /// Whether only a write to a limit in the same directory can change what the file holds.
     pub settled: fn(&Reading) -> bool,
-    /// It says nothing new while this field that was read before it is the same. One file of a hierarchy at most.
+    /// The file is unchanged while this field, which was read before it, is unchanged. At most one file of a hierarchy
+    /// has this.
     pub moves_with: Option<Field>,
 }
 
@@ -75,7 +78,7 @@ const MEMORY_STAT_V1: &[Row] = &[
     row("total_active_file", Field::ActiveFile, Bytes),
 ];
 
-/// v2's.
+/// v2's `memory.stat`.
 const MEMORY_STAT_V2: &[Row] = &[
     row("anon", Field::Rss, Bytes),
     row("file", Field::Cache, Bytes),
@@ -93,7 +96,7 @@ const CPU_STAT_V1: &[Row] = &[
     row("throttled_time", Field::ThrottledTime, Nanoseconds),
 ];
 
-/// v2's.
+/// v2's `cpu.stat`.
 const CPU_STAT_V2: &[Row] = &[
     row("usage_usec", Field::CpuUsage, Microseconds),
     row("user_usec", Field::CpuUser, Microseconds),
@@ -110,7 +113,7 @@ const CPUACCT_STAT: &[Row] = &[
 
 const LIMIT_HITS: &[Row] = &[row("max", Field::Failcnt, Count)];
 
-/// No controller.
+/// The file needs no controller.
 const ANY: &str = "";
 
 const fn file(
@@ -140,7 +143,7 @@ const fn file(
     }
 }
 
-/// `VERSION CONTROLLER FILE: FORMAT UNIT [LIMITS] [FIELDS];`, and what else is to be said of it.
+/// `VERSION CONTROLLER FILE: FORMAT UNIT [LIMITS] [FIELDS];`, with other members of the row before the semicolon.
 macro_rules! files {
     ($($version:ident $controller:tt $name:literal: $format:tt $unit:ident [$($limit:ident)*] [$($field:ident)*]
         $($more:ident($value:expr))*;)*) => {
@@ -156,9 +159,9 @@ macro_rules! files {
     };
 }
 
-/// All files: what is read each time before what is read seldom, since the first ones are kept open where not all can
-/// be. A kept descriptor spares the same whichever file it is of. Of two files of a limit, the second is to be written
-/// first: a quota is of the period that is there.
+/// All files. Files that are read each time come before those that are read seldom: where descriptors do not suffice
+/// for all, the first files are kept open. A kept descriptor saves the same time for every file. Of two files of one
+/// limit, the caller writes the second first: the kernel checks a quota against the period that is set.
 pub const FILES: &[CgroupFile] = files! {
     V1 "memory" "memory.usage_in_bytes": Number Bytes [] [MemoryUsage];
     V1 "memory" "memory.stat": (Rows(MEMORY_STAT_V1)) Bytes [] [];
@@ -192,10 +195,10 @@ pub const FILES: &[CgroupFile] = files! {
     V2 "cpu" "cpu.max": QuotaAndPeriod Microseconds [CpuQuota] [CpuQuota CpuPeriod];
     V2 "pids" "pids.max": Limit Count [Pids] [ThreadsMax];
     V2 "memory" "memory.swap.max": Limit Bytes [MemorySwap] [SwapLimit];
-    // cAdvisor calls it the reservation; what protects memory is memory.low.
+    // cAdvisor exports memory.high as the reservation. The file that protects memory is memory.low.
     V2 "memory" "memory.high": Limit Bytes [MemoryHigh] [Reservation];
     V2 "cpu" "cpu.weight": Number Weight [CpuWeight] [CpuWeight];
-    // Of these there are no metrics.
+    // These files have no metrics.
     V2 "memory" "memory.low": Limit Bytes [MemoryReservation] [];
     V1 "cpuset" "cpuset.cpus": Numbers Count [CpusetCpus] [] in_effect(Some("cpuset.effective_cpus"));
     V2 "cpuset" "cpuset.cpus": Numbers Count [CpusetCpus] [] in_effect(Some("cpuset.cpus.effective"));
@@ -208,7 +211,7 @@ pub const FILES: &[CgroupFile] = files! {
     V2 "io" "io.max": DeviceRates PerSecond [ReadBps WriteBps ReadIops WriteIops] [];
 };
 
-/// The kernel says of the tightest limit above whether there can be one of the cgroup's own.
+/// Whether the cgroup may have a limit of its own: without any limit on it and its ancestors it has none.
 fn has_memory_limit(reading: &Reading) -> bool {
     reading.limit(Field::TreeMemoryLimit) != Some(Limit::Max)
 }
@@ -217,12 +220,12 @@ fn has_swap_limit(reading: &Reading) -> bool {
     reading.limit(Field::TreeSwapLimit) != Some(Limit::Max)
 }
 
-/// Without a quota nothing is throttled, and cAdvisor says nothing of it.
+/// Without a quota the kernel throttles nothing, and cAdvisor exports no throttling metrics.
 fn has_quota(reading: &Reading) -> bool {
     reading.number(Field::CpuQuota).is_some()
 }
 
-/// What nothing limits hits no limit.
+/// Without a limit on the cgroup and its ancestors, the counter of failures does not move.
 fn has_no_memory_limit(reading: &Reading) -> bool {
     !has_memory_limit(reading)
 }
@@ -232,29 +235,29 @@ fn has_devices(reading: &Reading) -> bool {
 }
 
 impl CgroupFile {
-    /// Whether cgroups of the hierarchy have it.
+    /// Returns whether cgroups of the hierarchy have the file.
     pub fn is_in(&self, mounted: &Mounted, hierarchies: &Hierarchies) -> bool {
         if self.version != mounted.version {
             return false;
         }
         let Some(controller) = self.controller else {
-            // v1's account of CPU time is the finer one where there are both.
+            // Where both versions account CPU time, v1's numbers are used, as they are finer.
             return self.name != "cpu.stat" || hierarchies.of_cpu_usage() == Some(mounted);
         };
         mounted.controllers.iter().any(|name| name == controller)
     }
 
-    /// Whether it holds limits.
+    /// Returns whether the file holds limits.
     pub const fn is_of_settings(&self) -> bool {
         !self.limits.is_empty()
     }
 
-    /// Whether metrics are made of it.
+    /// Returns whether the file has numbers for metrics.
     pub const fn has_metrics(&self) -> bool {
         !self.is_of_settings() || !self.fields.is_empty()
     }
 
-    /// What is written to it for this value of a limit; None where it is no value of what the file holds.
+    /// Returns the text that sets the limit to this value. Returns None where the file cannot hold such a value.
     pub fn write(&self, kind: Kind, value: &Value) -> Option<String> {
         Some(match (self.format, self.unit, value) {
             (Format::Limit, Unit::Bytes | Unit::Count, Value::Amount(limit))
@@ -291,7 +294,7 @@ impl CgroupFile {
         })
     }
 
-    /// v1's counter of tasks alone has v2's text for no limit.
+    /// Returns the text of a limit. Of v1's files, only `pids.max` takes `max` for no limit; the others take -1.
     fn limit_text(&self, limit: Limit) -> String {
         match (limit, self.version, self.unit) {
             (Limit::Max, Version::V1, Unit::Bytes | Unit::Microseconds) => "-1".to_owned(),
@@ -299,7 +302,7 @@ impl CgroupFile {
         }
     }
 
-    /// What the kernel keeps of what was written: it rounds bytes down to whole pages.
+    /// Returns the value that the kernel keeps of what was written: it rounds bytes down to whole pages.
     pub fn kept(&self, written: Held, page: u64) -> Held {
         match (self.unit, written) {
             (Unit::Bytes, Held::Amount(Limit::Value(bytes))) => {
@@ -309,7 +312,7 @@ impl CgroupFile {
         }
     }
 
-    /// All fields that it may fill.
+    /// Returns all fields that the file may fill.
     pub fn all_fields(&self) -> Vec<Field> {
         match self.format {
             Rows(rows) => rows.iter().map(|row| row.field).collect(),
@@ -325,7 +328,7 @@ impl CgroupFile {
     }
 }
 
-/// Of what is limited in v2's file of rates.
+/// Returns the key of a limit in a row of v2's `io.max`.
 pub(super) const fn rate_key(kind: Kind) -> &'static str {
     match kind {
         Kind::ReadBps => "rbps",
@@ -335,7 +338,7 @@ pub(super) const fn rate_key(kind: Kind) -> &'static str {
     }
 }
 
-/// The files that hold a limit; none where this version cannot limit it.
+/// Returns the files that hold a limit: none where this version cannot set it.
 pub fn files_of(
     limit: Kind,
     version: Version,
@@ -344,14 +347,14 @@ pub fn files_of(
     FILES.iter().filter(holds)
 }
 
-/// The limits that a file of this name holds.
+/// Returns the limits that the file of this name holds.
 pub fn limits_of(name: &str, version: Version) -> &'static [Kind] {
     let mut files = FILES.iter();
     let file = files.find(|file| file.version == version && file.name == name);
     file.map_or(&[], |file| file.limits)
 }
 
-/// The file that says which limit is the tightest of the cgroup and those above it, and the field of it there.
+/// Returns the file that reports the tightest limit of the cgroup and its ancestors, and the field that holds it.
 pub fn tightest_of(limit: Kind, version: Version) -> Option<(&'static CgroupFile, Field)> {
     let of_version = FILES.iter().filter(|file| file.version == version);
     let mut rows = of_version.flat_map(|file| file.rows().iter().map(move |row| (file, row)));
@@ -359,7 +362,7 @@ pub fn tightest_of(limit: Kind, version: Version) -> Option<(&'static CgroupFile
     Some((file, row.field))
 }
 
-/// The file that has the number of a field, and the key of its row.
+/// Returns the file that holds a field, and the key of its row.
 pub fn file_with(field: Field, version: Version) -> Option<(&'static CgroupFile, &'static str)> {
     let mut files = FILES.iter().filter(|file| file.version == version);
     files.find_map(
@@ -370,9 +373,9 @@ pub fn file_with(field: Field, version: Version) -> Option<(&'static CgroupFile,
     )
 }
 
-/// What has the limit in a hierarchy of this version.
+/// Returns the controller that enforces a limit on this version.
 pub fn controller_of(limit: Kind, version: Version) -> &'static str {
-    // v2 can limit everything.
+    // v2 has a file for every kind of limit.
     let controller = files_of(limit, Version::V2)
         .next()
         .and_then(|file| file.controller);
@@ -382,7 +385,7 @@ pub fn controller_of(limit: Kind, version: Version) -> &'static str {
     }
 }
 
-/// Whether the kernel keeps whole pages of it.
+/// Returns whether the kernel rounds this limit to whole pages.
 pub fn is_in_pages(limit: Kind) -> bool {
     files_of(limit, Version::V2).any(|file| file.unit == Bytes)
 }

@@ -1,4 +1,4 @@
-//! The formats of cgroup files, and what the text of each says: one parser for the whole table.
+//! The formats of cgroup files, and one parser for the whole table.
 
 use agent_model::limit::{Device, Held, Kind, Limit, Numbers};
 
@@ -6,11 +6,11 @@ use super::cgroup_files::{CgroupFile, rate_key};
 use super::file::{number, words};
 use super::reading::{DeviceUse, Field, Operation, Reading};
 
-/// v1 has no text for "no limit": it writes the highest number of whole pages below 2^63, which is
-/// at least this with pages of up to 64 KiB (`PAGE_COUNTER_MAX`, `include/linux/page_counter.h`).
+/// v1 has no text for "no limit": it writes the highest number of whole pages below 2^63. That is at least this number
+/// with pages of up to 64 KiB (`PAGE_COUNTER_MAX`, `include/linux/page_counter.h`).
 const V1_NO_LIMIT: u64 = 0x7FFF_FFFF_FFFF_0000;
 
-/// A limit, however the kernel writes that there is none.
+/// Parses a limit, in each way that the kernel writes that there is none.
 fn limit(text: &[u8]) -> Option<Limit> {
     match text {
         b"max" | b"-1" => Some(Limit::Max),
@@ -21,14 +21,14 @@ fn limit(text: &[u8]) -> Option<Limit> {
     }
 }
 
-/// What a file's text is.
+/// The format of a file's text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Format {
     /// One number.
     Number,
-    /// A number, or what stands for no limit.
+    /// A number, or a text for no limit.
     Limit,
-    /// Rows `KEY NUMBER`, in the kernel's order, which makes the search short.
+    /// Rows `KEY NUMBER`. The table lists them in the kernel's order, which makes the search short.
     Rows(&'static [Row]),
     /// `QUOTA PERIOD`.
     QuotaAndPeriod,
@@ -46,10 +46,11 @@ pub enum Format {
     DeviceRates,
 }
 
-/// What a number counts. Fields have times in nanoseconds, but for limits, which have the file's unit.
+/// The unit of a number in a file. Fields of a [`Reading`] have times in nanoseconds; limits keep the unit of their
+/// file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// The kernel keeps whole pages of a limit.
+    /// The kernel rounds a limit in bytes to whole pages.
     Bytes,
     Count,
     Nanoseconds,
@@ -67,12 +68,12 @@ pub struct Row {
     pub key: &'static str,
     pub field: Field,
     pub unit: Unit,
-    /// It is this limit, the tightest of the cgroup and those above it.
+    /// The number is this limit: the tightest of the cgroup and its ancestors.
     pub tightest: Option<Kind>,
 }
 
 impl Unit {
-    /// How many units of a field it is.
+    /// Returns by what a number in this unit is multiplied for its field.
     const fn in_field(self) -> u64 {
         match self {
             Self::Microseconds => 1000,
@@ -83,10 +84,10 @@ impl Unit {
 }
 
 impl CgroupFile {
-    /// Puts what `text` says into `reading`.
+    /// Parses `text` into `reading`.
     ///
     /// # Errors
-    /// What was expected instead.
+    /// Text that does not have the format: the error says what was expected.
     pub fn parse(&self, text: &[u8], reading: &mut Reading) -> Result<(), &'static str> {
         if let Some(limit) = self.limits.first() {
             let held = self.held(*limit, text, None);
@@ -114,7 +115,8 @@ impl CgroupFile {
         }
     }
 
-    /// What `text` says of a limit; of `device`, where the file has a row for each. None where no kernel writes this.
+    /// Parses a limit from `text`. Where the file has a row for each device, the row of `device` is read. Returns None
+    /// where the text does not have the format.
     pub fn held(&self, kind: Kind, text: &[u8], device: Option<Device>) -> Option<Held> {
         let text = text.trim_ascii();
         Some(match self.format {
@@ -142,7 +144,7 @@ impl CgroupFile {
         })
     }
 
-    /// The devices that it has rows for.
+    /// Returns the devices that have a row in `text`.
     pub fn devices(&self, text: &[u8]) -> Vec<Device> {
         match self.format {
             Format::DeviceRate | Format::DeviceRates => {
@@ -164,7 +166,7 @@ impl CgroupFile {
     }
 }
 
-/// One limit of what its files hold, in their order: v1 has a quota and its period apart.
+/// Joins the parts of one limit, in the order of its files: v1 has a file for a quota and one for its period.
 pub fn whole(parts: impl IntoIterator<Item = Held>) -> Option<Held> {
     parts.into_iter().reduce(|whole, next| match (whole, next) {
         (Held::Amount(quota), Held::Amount(Limit::Value(period))) => Held::Quota { quota, period },
@@ -177,7 +179,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     lines.filter(|line| !line.is_empty())
 }
 
-/// `MAJOR:MINOR`. None: the row is of all devices.
+/// Parses `MAJOR:MINOR`. Returns None for another word: the row is of all devices.
 fn device(word: &[u8]) -> Option<Device> {
     let colon = word.iter().position(|&byte| byte == b':')?;
     Some(Device {
@@ -186,7 +188,7 @@ fn device(word: &[u8]) -> Option<Device> {
     })
 }
 
-/// What follows a device in its row.
+/// Returns the words after the device in its row.
 fn device_words(text: &[u8], of: Device) -> impl Iterator<Item = &[u8]> {
     let mut rows = lines(text).map(words);
     let row = rows.find_map(|mut row| (device(row.next()?)? == of).then_some(row));
@@ -208,7 +210,7 @@ fn parse_rows(rows: &[Row], text: &[u8], reading: &mut Reading) -> Result<(), &'
         let Row { field, unit, .. } = rows[at];
         let value: u64 = number(value.trim_ascii()).ok_or("a number after each key")?;
         match value {
-            // Nothing but a limit comes near.
+            // Only a limit is as large as this.
             V1_NO_LIMIT.. => reading.set_limit(field, Limit::Max),
             value => reading.set(field, value.saturating_mul(unit.in_field())),
         }

@@ -1,5 +1,5 @@
-//! Tells in which directories a file was written to (inotify(7)). A cgroup's limits change by a
-//! write and by nothing else, so that what was read of them holds until then.
+//! Reports in which directories somebody wrote to a file (inotify(7)). Only a write changes a cgroup's limits, so
+//! limits that were read stay valid until one is reported.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -12,11 +12,11 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 
 use super::file::File;
 
-/// Where v2 says which controllers there are in the cgroups below: a write makes and removes files
-/// there, and nobody tells of that.
+/// The file of v2 that lists the controllers of the cgroups below. A write to it makes and removes files there, and
+/// inotify reports neither.
 const CONTROLLERS_BELOW: &[u8] = b"cgroup.subtree_control";
 
-/// Room for some 200 events.
+/// Space for some 200 events.
 const BUFFER_BYTES: usize = 8 << 10;
 
 /// The directories that are watched.
@@ -27,20 +27,20 @@ pub struct Changes {
     watched: HashMap<i32, CgroupKey>,
 }
 
-/// Where something changed since the last time.
+/// Where something has changed since the last call.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Changed {
     In(Vec<CgroupKey>),
-    /// More than the kernel keeps, or which files there are.
+    /// The kernel's queue overflowed, or files may have appeared or gone.
     Everywhere,
 }
 
-/// A directory that is watched, until it is given to [`Changes::forget`].
+/// A watched directory. [`Changes::forget`] ends the watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watch(i32);
 
-/// How many directories may be watched: half of what a user may have
-/// (`fs.inotify.max_user_watches`), as others of that user watch too.
+/// Returns how many directories may be watched: half of the user's limit (`fs.inotify.max_user_watches`), as other
+/// programs of that user watch files too.
 pub fn watches_allowed(root: &Path) -> usize {
     let file = File::read(root.join("proc/sys/fs/inotify/max_user_watches"));
     // A kernel without the file has no inotify.
@@ -49,7 +49,7 @@ pub fn watches_allowed(root: &Path) -> usize {
 }
 
 impl Changes {
-    /// Watches at most `limit` directories, and none where the kernel gives no instance.
+    /// Watches at most `limit` directories. Watches none where the kernel refuses an inotify instance.
     pub fn new(limit: usize) -> Self {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
         Self {
@@ -64,7 +64,7 @@ impl Changes {
         self.watched.len()
     }
 
-    /// Watches a directory from now on. None: there are enough, or it is gone.
+    /// Watches a directory from now on. Returns None where the limit is reached or the directory is gone.
     pub fn watch(&mut self, directory: &Path, key: CgroupKey) -> Option<Watch> {
         if self.watched.len() >= self.limit {
             return None;
@@ -79,12 +79,12 @@ impl Changes {
         if let Some(inotify) = &self.inotify
             && self.watched.remove(&watch).is_some()
         {
-            // With the directory it went away of itself.
+            // The kernel has removed the watch where the directory is gone.
             let _ = inotify::remove_watch(inotify, watch);
         }
     }
 
-    /// What changed since the last call.
+    /// Returns what has changed since the last call.
     pub fn take(&mut self) -> Changed {
         let mut keys = Vec::new();
         let Some(inotify) = &self.inotify else {
@@ -93,7 +93,7 @@ impl Changes {
         let mut buffer = [const { MaybeUninit::uninit() }; BUFFER_BYTES];
         let mut events = Reader::new(inotify, &mut buffer);
         let mut everywhere = false;
-        // It ends with EAGAIN.
+        // `next` fails with EAGAIN when no event is left.
         while let Ok(event) = events.next() {
             everywhere |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
             let name = event.file_name().map(CStr::to_bytes);

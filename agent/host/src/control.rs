@@ -1,5 +1,5 @@
-//! A cgroup's directory in one hierarchy, to change it: made, written to, removed. What is read and written goes through
-//! the directory's descriptor, so that it is that very cgroup's, whatever is done to its path meanwhile.
+//! Changes a cgroup in one hierarchy: makes it, writes to it, removes it. Reads and writes go through the directory's
+//! descriptor, so that they reach that very cgroup, whatever happens to its path.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
@@ -18,10 +18,10 @@ pub const PROCESSES: &str = "cgroup.procs";
 /// The file with the threads of a cgroup, on v1.
 pub const TASKS: &str = "tasks";
 
-/// What only a privileged process may set (xattr(7)).
+/// The extended attribute that marks a cgroup of the agent. Only a privileged process may set it (xattr(7)).
 const CLAIM: &str = "trusted.agent";
 
-/// What most files of a cgroup fit in.
+/// A size that most files of a cgroup fit in.
 const BYTES: usize = 512;
 
 const DIRECTORY: OFlags = OFlags::RDONLY
@@ -41,7 +41,7 @@ impl Control {
     /// The cgroup whose directory is at `path`.
     ///
     /// # Errors
-    /// open(2)'s.
+    /// Those of open(2).
     pub fn open(version: Version, path: &Path) -> io::Result<Self> {
         let directory = rustix::fs::open(path, DIRECTORY, Mode::empty())?;
         Ok(Self {
@@ -51,10 +51,10 @@ impl Control {
         })
     }
 
-    /// The same once more.
+    /// Duplicates the value, with a descriptor of its own.
     ///
     /// # Errors
-    /// No descriptor is to be had.
+    /// No descriptor can be made.
     pub fn again(&self) -> io::Result<Self> {
         Ok(Self {
             version: self.version,
@@ -63,10 +63,11 @@ impl Control {
         })
     }
 
-    /// The cgroup `name` below it, which is made where it is not there; and whether it was.
+    /// Opens the cgroup `name` below this one, and creates it first where it does not exist. The bool is whether this
+    /// call created it.
     ///
     /// # Errors
-    /// mkdir(2)'s and open(2)'s.
+    /// Those of mkdir(2) and open(2).
     pub fn make(&self, name: &str) -> io::Result<(Self, bool)> {
         let made = match rustix::fs::mkdirat(&self.directory, name, Mode::from(0o755)) {
             Ok(()) => true,
@@ -76,10 +77,10 @@ impl Control {
         Ok((self.below(name)?, made))
     }
 
-    /// The cgroup `name` below it.
+    /// Opens the cgroup `name` below this one.
     ///
     /// # Errors
-    /// open(2)'s.
+    /// Those of open(2).
     pub fn below(&self, name: &str) -> io::Result<Self> {
         let directory = rustix::fs::openat(&self.directory, name, DIRECTORY, Mode::empty())?;
         Ok(Self {
@@ -89,20 +90,20 @@ impl Control {
         })
     }
 
-    /// Remembers, in the cgroup itself, that the agent made it, where that is allowed.
+    /// Marks the cgroup as made by the agent, where this process may.
     pub fn claim(&self) {
         let flags = rustix::fs::XattrFlags::empty();
-        // Else it stays when it is empty.
+        // Without the mark, the agent does not remove the cgroup when it is empty.
         let _ = rustix::fs::fsetxattr(&self.directory, CLAIM, b"", flags);
     }
 
-    /// Whether the agent made it.
+    /// Whether the cgroup has the mark of [`Control::claim`].
     #[must_use]
     pub fn is_claimed(&self) -> bool {
         rustix::fs::fgetxattr(&self.directory, CLAIM, &mut [0_u8; 0][..]).is_ok()
     }
 
-    /// The cgroup `name` below it, which may be any name that the kernel takes.
+    /// Opens the cgroup `name` below this one. The name may be any that the kernel takes.
     fn below_name(&self, name: &OsStr) -> io::Result<Self> {
         let directory = rustix::fs::openat(&self.directory, name, DIRECTORY, Mode::empty())?;
         Ok(Self {
@@ -112,7 +113,7 @@ impl Control {
         })
     }
 
-    /// The cgroup that it is in.
+    /// Opens the parent cgroup.
     fn above(&self) -> io::Result<Self> {
         let directory = rustix::fs::openat(&self.directory, c"..", DIRECTORY, Mode::empty())?;
         Ok(Self {
@@ -122,13 +123,13 @@ impl Control {
         })
     }
 
-    /// The names of the cgroups right below it.
+    /// The names of the child cgroups.
     ///
     /// # Errors
     /// Those of reading a directory.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
-        // A directory with none below it has two links (`kernfs_refresh_inode`, fs/kernfs/inode.c).
+        // A directory without subdirectories has two links (`kernfs_refresh_inode`, fs/kernfs/inode.c).
         if rustix::fs::fstat(&self.directory)?.st_nlink == 2 {
             return Ok(names);
         }
@@ -142,12 +143,13 @@ impl Control {
         Ok(names)
     }
 
-    /// Goes through this cgroup and all below it. `enter` gets each before those below it; `leave` gets the one that it
-    /// is in, and its name, after them. What a container makes there is as wide and as deep as it likes: two descriptors
-    /// are open at a time.
+    /// Visits this cgroup and all below it. `enter` is called with each cgroup before those below it. `leave` is called
+    /// with the parent of each and its name, after those below it. A container may make cgroups as wide and as deep as
+    /// it likes, so only two descriptors are open at a time.
     ///
     /// # Errors
-    /// Those of looking there, and of `enter` and `leave`. A cgroup that is removed meanwhile is left out.
+    /// Those of opening and reading the directories, and of `enter` and `leave`. A cgroup that is removed meanwhile is
+    /// left out.
     pub fn walk(
         &self,
         enter: &mut dyn FnMut(&Self) -> io::Result<()>,
@@ -178,10 +180,10 @@ impl Control {
         Ok(())
     }
 
-    /// Removes the cgroup of this name below it.
+    /// Removes the child cgroup of this name.
     ///
     /// # Errors
-    /// rmdir(2)'s.
+    /// Those of rmdir(2).
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         let name = CString::new(name.as_bytes())?;
         Ok(rustix::fs::unlinkat(
@@ -191,30 +193,32 @@ impl Control {
         )?)
     }
 
-    /// What a file of it holds.
+    /// Reads a file of the cgroup.
     ///
     /// # Errors
-    /// Those of opening and reading it.
+    /// Those of opening and reading the file.
     pub fn read(&self, file: &str) -> io::Result<String> {
-        // Most are read at once. Behind `take`, the standard library does not ask for a size, which these files do not have.
+        // One read suffices for most files. Through `take`, the standard library does not query the file's size, which
+        // these files do not have.
         let mut text = String::with_capacity(BYTES);
         let file = self.file(file, OFlags::RDONLY)?;
         file.take(u64::MAX).read_to_string(&mut text)?;
         Ok(text)
     }
 
-    /// Writes to a file of it, in one call.
+    /// Writes to a file of the cgroup, in one call.
     ///
     /// # Errors
-    /// Those of opening it, and what the kernel refuses the text with.
+    /// Those of opening the file, and the kernel's error where it refuses the text.
     pub fn write(&self, file: &str, text: &str) -> io::Result<()> {
         self.file(file, OFlags::WRONLY)?.write_all(text.as_bytes())
     }
 
-    /// Writes to a file of it, in one call, and gives what it holds then. The outer result is that of the writing.
+    /// Writes to a file of the cgroup, in one call, and reads the file back. The outer result is that of the write, the
+    /// inner one that of the read.
     ///
     /// # Errors
-    /// As of [`Control::write`], and of reading.
+    /// As of [`Control::write`], and those of the read.
     pub fn exchange(&self, file: &str, text: &str) -> io::Result<io::Result<String>> {
         let mut file = self.file(file, OFlags::RDWR)?;
         file.write_all(text.as_bytes())?;
@@ -224,10 +228,10 @@ impl Control {
         Ok(read.map(|_| held))
     }
 
-    /// A file of it, open.
+    /// Opens a file of the cgroup.
     ///
     /// # Errors
-    /// open(2)'s.
+    /// Those of open(2).
     pub fn file(&self, file: &str, flags: OFlags) -> io::Result<fs::File> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::openat(&self.directory, file, flags, Mode::empty())?;
@@ -244,7 +248,7 @@ impl Control {
         .is_ok()
     }
 
-    /// Whether this user may put processes into it, and cgroups below it.
+    /// Whether this user may move processes into the cgroup and create cgroups below it.
     pub fn is_writable(&self) -> bool {
         let may = |path: &str| {
             let write = rustix::fs::Access::WRITE_OK;
@@ -253,13 +257,13 @@ impl Control {
         may(".") && may(PROCESSES)
     }
 
-    /// The processes in it; 0 for each that this process's pid namespace does not have.
+    /// The pids of the processes in the cgroup. A process outside this process's pid namespace has the pid 0.
     ///
     /// # Errors
-    /// Those of reading them.
+    /// Those of reading the file.
     pub fn processes(&self) -> io::Result<Vec<i32>> {
         let text = match self.read(PROCESSES) {
-            // A cgroup that is removed has none, nor has one that takes single threads only.
+            // A removed cgroup has no processes. Neither has a threaded cgroup, of which `cgroup.procs` cannot be read.
             Err(error) if is_none(&error) => return Ok(Vec::new()),
             text => text?,
         };
@@ -280,11 +284,11 @@ impl AsFd for Control {
     }
 }
 
-/// How many processes are in the cgroup whose file `file` is; none in the root of a hierarchy, where they are in nobody's
-/// way.
+/// Returns how many processes are in the cgroup that has the file `file`. Returns 0 for v2's root and on v1, where a
+/// cgroup's processes do not keep it from controlling the cgroups below.
 pub fn occupants(file: &Path) -> usize {
     let directory = file.parent().unwrap_or(file);
-    // The root has no such file (cgroup-v2.rst, "Core Interface Files").
+    // v2's root has no such file (cgroup-v2.rst, "Core Interface Files").
     if !directory.join("cgroup.events").exists() {
         return 0;
     }

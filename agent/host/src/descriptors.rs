@@ -1,8 +1,8 @@
-//! How many descriptors this process may have open (getrlimit(2)).
+//! The limit of open descriptors of this process (getrlimit(2)).
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the limit as far as it may be, and tells it.
+/// Raises the soft limit to the hard limit. Returns the limit that applies then.
 pub fn raise_limit() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -13,6 +13,6 @@ pub fn raise_limit() -> usize {
         Ok(()) => maximum,
         Err(_) => current,
     };
-    // Without a limit there is the kernel's own, `fs.nr_open`, which is as much as nobody needs.
+    // Without a limit the kernel's own `fs.nr_open` applies, which is more than any process needs.
     limit.map_or(1 << 20, |limit| limit as usize)
 }

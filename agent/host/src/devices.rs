@@ -1,4 +1,4 @@
-//! The names of block devices, and their numbers.
+//! The names and numbers of block devices.
 
 use std::collections::HashMap;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -21,7 +21,7 @@ impl Devices {
         }
     }
 
-    /// `/dev/NAME`; empty where the device is gone.
+    /// Returns `/dev/NAME`; empty where the device is gone.
     pub fn name(&mut self, major: u32, minor: u32) -> Arc<str> {
         let name = self.names.entry((major, minor)).or_insert_with(|| {
             let path = format!("sys/dev/block/{major}:{minor}/uevent");
@@ -32,7 +32,7 @@ impl Devices {
     }
 }
 
-/// Major and minor number of the block device that a path names.
+/// Returns the major and minor number of the block device at `path`.
 pub fn block_device(path: &Path) -> Option<(u32, u32)> {
     let found = path.metadata().ok()?;
     let number = found.rdev();
@@ -40,8 +40,8 @@ pub fn block_device(path: &Path) -> Option<(u32, u32)> {
     found.file_type().is_block_device().then_some(numbers)
 }
 
-/// The path of the whole block device that the files in a directory are on; `None` where that is no one device, as with
-/// overlayfs and btrfs.
+/// Returns the path of the whole block device that holds the files of a directory. Returns `None` where there is no
+/// single device, as with overlayfs and btrfs.
 pub fn disk_below(root: &Path, directory: &Path) -> Option<String> {
     let number = directory.metadata().ok()?.dev();
     let numbers = (rustix::fs::major(number), rustix::fs::minor(number));
@@ -60,7 +60,7 @@ pub fn disk_below(root: &Path, directory: &Path) -> Option<String> {
     (!name.is_empty()).then(|| name.to_string())
 }
 
-/// That of the row `DEVNAME=NAME`.
+/// Returns the name in the row `DEVNAME=NAME`; empty without that row.
 fn device_name(uevent: &File) -> Arc<str> {
     let name = uevent
         .lines()

@@ -1,26 +1,26 @@
 //! Fault points and guards, for the tests of this program.
 //!
-//! Without the cargo feature `faults` nothing here does anything, and the compiler leaves it out: `cargo xtask dist`
-//! checks that the shipped file has none of it.
+//! Without the cargo feature `faults` these functions do nothing, and the compiler leaves them out. `cargo xtask dist`
+//! checks that the released file has none of them.
 //!
-//! - At a *fault point* a test lets the launcher die, as a `kill -9` there would: `AGENT_FAULT=STEP`.
-//! - At the same points a test stops a process, to look at it there: `AGENT_HOLD=STEP`. It goes on at a SIGCONT. A step of a launch
-//!   stops behind itself, and `fork` of an entry in the process that has become visible.
-//! - A *guard* is what stops one kind of attack. A test turns it off, to show that the attack works without it:
+//! - At a *fault point* a test makes the launcher die, as by `kill -9`: `AGENT_FAULT=STEP`.
+//! - At the same points a test stops a process, to inspect it: `AGENT_HOLD=STEP`. The process continues at a SIGCONT. A
+//!   step of a launch stops after it is done. `fork` of an entry stops in the process that has become visible.
+//! - A *guard* stops one kind of attack. A test turns it off, to show that the attack works without it:
 //!   `AGENT_UNGUARDED=GUARD,GUARD`.
 
-/// What stops one kind of attack.
+/// A guard: a check that stops one kind of attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
-    /// A path in a root file system leads to nothing outside of it.
+    /// No path in a root file system leads out of it.
     RootLookup,
-    /// A process that enters a container shows it nothing of the host.
+    /// A process that enters a container does not expose anything of the host to it.
     Entry,
     /// No standard stream of a container is an open file of the host.
     Streams,
-    /// A cgroup is a container's only where its engine says so.
+    /// A cgroup is a container's only if its engine confirms it.
     Identity,
-    /// An ordinary user's container is at or below its caller's cgroup.
+    /// An ordinary user's container is in its caller's cgroup or below it.
     Placement,
 }
 
@@ -119,24 +119,24 @@ mod switches {
         true
     }
 
-    /// The step at which this process is to die: none.
+    /// The step at which this process is to die: none without the feature.
     #[must_use]
     pub const fn wanted() -> Option<String> {
         None
     }
 
-    /// The step at which this process is to stop: none.
+    /// The step at which this process is to stop: none without the feature.
     #[must_use]
     pub const fn held() -> Option<String> {
         None
     }
 
-    /// Called at no fault point: there are none.
+    /// Does nothing: without the feature there are no fault points.
     pub const fn hold() {}
 
-    /// A fault point: nothing.
+    /// Does nothing: without the feature there are no fault points.
     pub const fn point(_: &str) {}
 
-    /// Called at no fault point: there are none.
+    /// Does nothing: without the feature there are no fault points.
     pub const fn die() {}
 }

@@ -1,4 +1,4 @@
-//! What the kernel tells of this process's own descriptors (proc_pid_fdinfo(5)).
+//! What the kernel reports about this process's own descriptors (proc_pid_fdinfo(5)).
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
@@ -6,11 +6,11 @@ use std::path::Path;
 use super::Error;
 use super::file::File;
 
-/// The numbers in the rows `keys` of a descriptor, as `memlock:` of a BPF map or
-/// `recursion_misses:` of a BPF program. None: this kernel has no such row.
+/// Returns the numbers in the rows `keys` of a descriptor, such as `memlock:` of a BPF map or `recursion_misses:` of a
+/// BPF program. None: the kernel writes no such row.
 ///
 /// # Errors
-/// Where `/proc/self/fdinfo` cannot be read, or has something else than a number there.
+/// `/proc/self/fdinfo` cannot be read, or a row does not hold a number.
 pub fn numbers<const N: usize>(
     root: &Path,
     descriptor: BorrowedFd<'_>,

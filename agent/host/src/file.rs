@@ -1,5 +1,5 @@
-//! One small file of the kernel's, read whole, and the formats that many of them share: a number,
-//! and rows of a key and a number.
+//! Reads one small file of the kernel whole, and parses the formats that many of them share: a number, and rows of a
+//! key and a number.
 
 use std::fs;
 use std::io::Read;
@@ -8,13 +8,13 @@ use std::str::FromStr;
 
 use super::Error;
 
-/// No file read here comes near: the longest, `cgroup.procs`, has 8 bytes a process.
+/// No file that is read here is nearly as long: the longest, `cgroup.procs`, has 8 bytes for each process.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Holds all but the longest, and spares the probing reads of a buffer that grows.
+/// Holds all but the longest files, and avoids the extra reads of a buffer that grows.
 const USUAL_BYTES: usize = 4096;
 
-/// What a file held when it was read.
+/// The content of a file.
 pub(super) struct File {
     pub path: PathBuf,
     pub bytes: Vec<u8>,
@@ -38,26 +38,26 @@ impl File {
         }
     }
 
-    /// The lines, without their ends.
+    /// The lines that are not empty, without their newlines.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes
             .split(|&byte| byte == b'\n')
             .filter(|line| !line.is_empty())
     }
 
-    /// What a file of one line says.
+    /// The text of a file of one line, without the newline.
     pub fn text(&self) -> &[u8] {
         self.bytes.trim_ascii()
     }
 
-    /// What a file of one line says, where it is UTF-8.
+    /// The text of a file of one line, which must be UTF-8.
     pub fn string(&self) -> Result<String, Error> {
         str::from_utf8(self.text())
             .map(str::to_owned)
             .map_err(|_| self.malformed(self.text(), "UTF-8"))
     }
 
-    /// The number that is all that the file holds.
+    /// The number that is the file's whole text.
     pub fn number(&self) -> Result<u64, Error> {
         number(self.text()).ok_or_else(|| self.malformed(self.text(), "a number"))
     }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 /// link to TEXT, and a path that ends with `/` a directory.
 ///
 /// # Panics
-/// They cannot be made.
+/// The files cannot be made.
 pub fn tree<Content: AsRef<[u8]>>(files: &[(&str, Content)]) -> TempDir {
     let root = tempfile::tempdir().expect("a temporary directory can be made");
     add(root.path(), files);
@@ -22,7 +22,7 @@ pub fn tree<Content: AsRef<[u8]>>(files: &[(&str, Content)]) -> TempDir {
 /// Adds `files` to the tree at `root`, or replaces them.
 ///
 /// # Panics
-/// They cannot be made.
+/// The files cannot be made.
 pub fn add<Content: AsRef<[u8]>>(root: &Path, files: &[(&str, Content)]) {
     for (path, content) in files {
         make(&root.join(path), content.as_ref()).expect("a file of the tree can be made");

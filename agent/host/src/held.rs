@@ -1,6 +1,6 @@
-//! What holds namespaces besides the main threads of processes: other threads, open descriptors, children to come, and
-//! mounts in other mount namespaces. A process that this one may not look into, or that ends
-//! meanwhile, is left out.
+//! What holds namespaces besides the main threads of processes: other threads, open descriptors, the namespaces of
+//! future children, and mounts in other mount namespaces. A process is left out if it ends meanwhile, or if this
+//! process may not inspect it.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 
 use super::namespace::{mounted_at, parse};
 
-/// The types, as in the names of `/proc/PID/ns`.
+/// The types of namespaces, as `/proc/PID/ns` names them.
 const TYPES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
-/// Those that children will be in.
+/// The files of `/proc/PID/ns` with the namespaces that future children will be in.
 const OF_CHILDREN: [&str; 2] = ["pid_for_children", "time_for_children"];
 
-/// A namespace, and what holds it.
+/// A namespace, and the process that holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// `net`.
+    /// The type, such as `net`.
     pub kind: String,
     pub inode: u32,
     pub pid: u32,
@@ -28,21 +28,21 @@ pub struct Held {
 /// How a process holds a namespace that its main thread is not in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum How {
-    /// Its thread of this number is in it.
+    /// The thread with this number is in the namespace.
     Thread(u32),
-    /// Its descriptor of this number is open.
+    /// The descriptor with this number refers to the namespace.
     Descriptor(u32),
-    /// Its children will be in it, by this file.
+    /// Future children will be in the namespace, as this file of `/proc/PID/ns` says.
     Children(&'static str),
-    /// It is mounted here in the mount namespace of the process.
+    /// The namespace is mounted at this path in the mount namespace of the process.
     Mount(String),
 }
 
-/// All that processes hold.
+/// Returns every namespace that a process holds, and once for each mount namespace the namespaces mounted in it.
 pub fn all(root: &Path) -> Vec<Held> {
     let proc = root.join("proc");
     let mut held = Vec::new();
-    // Those of this one are told as mounts.
+    // `namespace::mounted` reports the mounts of this process's mount namespace.
     let own = link(&proc.join("self/ns/mnt")).map(|(_, inode)| inode);
     let mut mounts: HashSet<u32> = own.into_iter().collect();
     for pid in numbers(&proc) {
@@ -64,7 +64,7 @@ pub fn all(root: &Path) -> Vec<Held> {
     held
 }
 
-/// What one process holds. Mounts are their namespace's.
+/// Returns what one process holds, without the mounts in its mount namespace.
 pub fn by(root: &Path, pid: u32) -> Vec<Held> {
     let process = root.join("proc").join(pid.to_string());
     of_process(&process, pid, &namespaces(&process))
@@ -93,7 +93,7 @@ fn of_process(process: &Path, pid: u32, main: &HashMap<String, u32>) -> Vec<Held
     held.collect()
 }
 
-/// The namespaces of a process's threads in which its main thread is not.
+/// Returns the namespaces of a process's threads that differ from those of its main thread.
 pub fn by_threads(root: &Path, pid: u32) -> Vec<Held> {
     let process = root.join("proc").join(pid.to_string());
     let threads = of_threads(&process, pid, &namespaces(&process));
@@ -120,21 +120,21 @@ fn of_threads(process: &Path, pid: u32, main: &HashMap<String, u32>) -> Vec<(u32
     found
 }
 
-/// Those of a process or thread.
+/// Returns the inodes of a task's namespaces by type.
 fn namespaces(task: &Path) -> HashMap<String, u32> {
     let of = TYPES.iter().map(|name| task.join("ns").join(name));
     of.filter_map(|path| link(&path)).collect()
 }
 
-/// The namespace that a link of `/proc` leads to.
+/// Returns the namespace that a link of `/proc` refers to.
 fn link(path: &PathBuf) -> Option<(String, u32)> {
     let target = fs::read_link(path).ok()?;
     let (kind, inode) = parse(target.as_os_str().as_encoded_bytes())?;
-    // Pipes and sockets are written alike.
+    // The links of pipes and sockets have the same form.
     TYPES.contains(&&*kind).then_some((kind, inode))
 }
 
-/// The numbers among the names in a directory.
+/// Returns the names in a directory that are numbers.
 fn numbers(directory: &Path) -> Vec<u32> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let number = |name: &OsStr| name.to_str()?.parse().ok();
@@ -186,7 +186,7 @@ mod tests {
             ]
         );
         assert_eq!(by_threads(root.path(), 5).len(), 1);
-        // Of one process without the mounts that it sees.
+        // `by` leaves out the mounts.
         assert_eq!(by(root.path(), 5), all(root.path())[..3]);
         assert_eq!(by(root.path(), 6), []);
     }

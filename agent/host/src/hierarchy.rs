@@ -18,24 +18,23 @@ use super::{Error, path};
 pub enum Layout {
     V1,
     V2,
-    /// Both. A controller is in one of them only.
+    /// Both versions. Each controller is in one of them only.
     Hybrid,
 }
 
-/// A hierarchy, and one place where it is mounted.
+/// A hierarchy, and one directory where it is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
     /// The kernel's `cgroup_root.hierarchy_id`; 0 is v2.
     pub id: u32,
     pub version: Version,
-    /// v1: those bound to the hierarchy. v2: those that it has available at its root.
+    /// On v1, the controllers that are bound to the hierarchy. On v2, those in `cgroup.controllers` of its root.
     pub controllers: Vec<String>,
-    /// A v1 hierarchy's name, as `systemd` in `name=systemd`.
+    /// The name of a v1 hierarchy, such as `systemd` of `name=systemd`.
     pub name: Option<String>,
-    /// The directory, below the root path that was given.
+    /// The mount point, below the root path that the caller gave.
     pub mount: PathBuf,
-    /// The path in the hierarchy of the cgroup that is mounted there: "/", unless no mount shows
-    /// the whole hierarchy.
+    /// The path, in the hierarchy, of the cgroup that is mounted there: "/", unless no mount shows the whole hierarchy.
     pub root: String,
 }
 
@@ -47,10 +46,10 @@ pub struct Hierarchies {
 }
 
 impl Hierarchies {
-    /// Finds them in `/proc/self/mountinfo` and `/proc/self/cgroup`.
+    /// Finds the hierarchies in `/proc/self/mountinfo` and `/proc/self/cgroup`.
     ///
     /// # Errors
-    /// [`Error::NoCgroups`] where none is mounted; else what reading these files gives.
+    /// [`Error::NoCgroups`] where none is mounted; otherwise those of reading these files.
     pub fn discover(root: &Path) -> Result<Self, Error> {
         let mountinfo = File::read(root.join("proc/self/mountinfo"))?;
         let mounts = Mounts::parse(&mountinfo)?;
@@ -74,12 +73,12 @@ impl Hierarchies {
         Ok(Self { mounted, root })
     }
 
-    /// Where the host's tree is.
+    /// The root path that the caller gave.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// All of them, in the order of `/proc/self/cgroup`.
+    /// All hierarchies, in the order of `/proc/self/cgroup`.
     pub fn all(&self) -> &[Mounted] {
         &self.mounted
     }
@@ -98,7 +97,7 @@ impl Hierarchies {
         }
     }
 
-    /// The hierarchy that has `controller`. It is never in two.
+    /// The hierarchy that has `controller`: at most one has it.
     pub fn of_controller(&self, controller: &str) -> Option<&Mounted> {
         self.mounted
             .iter()
@@ -110,8 +109,8 @@ impl Hierarchies {
         self.of_controller("cpuacct").or_else(|| self.by_id(0))
     }
 
-    /// The one user who owns the directories of the cgroup at `path`; `None` where no hierarchy has it, or they are of
-    /// several users. Who owns one may make cgroups below it.
+    /// Returns the one user who owns the directories of the cgroup at `path`. Returns `None` where no hierarchy has the
+    /// cgroup, or several users own its directories. The owner of a directory may create cgroups in it.
     pub fn owner_of(&self, path: &str) -> Option<u32> {
         let directories = self.mounted.iter();
         let directories = directories.filter_map(|mounted| self.directory(mounted, path));
@@ -121,23 +120,23 @@ impl Hierarchies {
         owners.all(|other| other == owner).then_some(owner)
     }
 
-    /// The path, in its hierarchy, of the cgroup whose directory is `directory`. `None` where it is below no mount of a
-    /// hierarchy.
+    /// Returns the path, in its hierarchy, of the cgroup whose directory is `directory`. Returns `None` where the
+    /// directory is below no mount of a hierarchy.
     pub fn path_of(&self, directory: &Path) -> Option<String> {
         let below = self.mounted.iter().filter_map(|mounted| {
             let below = directory.strip_prefix(&mounted.mount).ok()?;
             Some((mounted, below))
         });
-        // Of mounts below one another the innermost.
+        // Where one mount is below another, the inner one applies.
         let (mounted, below) = below.min_by_key(|(_, below)| below.as_os_str().len())?;
         let root = path::to_bytes(&mounted.root);
         let root = Path::new(std::ffi::OsStr::from_bytes(&root));
         Some(path::to_text(root.join(below).as_os_str().as_bytes()))
     }
 
-    /// Where the files of the cgroup at `path` in the hierarchy `mounted` are, as
-    /// [`walk`](super::walk::walk) and [`to_text`](super::path::to_text) write paths. None where
-    /// the mount does not show it.
+    /// Returns the directory of the cgroup at `path` in the hierarchy `mounted`. The path is as
+    /// [`walk`](super::walk::walk) and [`to_text`](super::path::to_text) write it. Returns None where the mount does
+    /// not show the cgroup.
     pub fn directory(&self, mounted: &Mounted, path: &str) -> Option<Directory> {
         let below = mounted.below_root(path)?;
         let is_root = path == "/" && mounted.version == Version::V2;
@@ -175,7 +174,7 @@ impl Mounted {
         })
     }
 
-    /// `path`, relative to the mount.
+    /// Returns `path` relative to the mount point. Returns None where the mount does not show it.
     pub(super) fn below_root(&self, path: &str) -> Option<PathBuf> {
         let (path, root) = (path::to_bytes(path), path::to_bytes(&self.root));
         let below = path.strip_prefix(root.strip_suffix(b"/").unwrap_or(&root))?;
@@ -187,8 +186,8 @@ impl Mounted {
     }
 }
 
-/// A line of `/proc/PID/cgroup`: the hierarchy's id, and its controllers and `name=NAME`; none is
-/// v2.
+/// Parses a line of `/proc/PID/cgroup`: the hierarchy's id, then its controllers and `name=NAME`. A line of v2 has the
+/// id 0 and neither of them.
 fn parse_hierarchy<'a>(file: &File, line: &'a [u8]) -> Result<(u32, Vec<&'a str>), Error> {
     let malformed = || file.malformed(line, "ID:CONTROLLERS:PATH");
     let mut fields = line.splitn(3, |&byte| byte == b':');

@@ -1,5 +1,5 @@
-//! What the kernel counts of limits that were run into: `memory.events`, `memory.oom_control`, `pids.events` and what
-//! stands beside them (Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst and cgroup-v1/pids.rst).
+//! How often limits were hit, as the kernel counts: `memory.events`, `memory.oom_control`, `pids.events` and related
+//! files (Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst and cgroup-v1/pids.rst).
 
 use std::path::Path;
 
@@ -15,37 +15,39 @@ use super::membership::Membership;
 use super::meminfo;
 use super::population::below;
 
-/// Of one cgroup. `None`: this kernel does not say.
+/// The counts of one cgroup. `None`: this kernel does not report the number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hits {
-    /// Kills by the OOM killer in it and below.
+    /// OOM kills in the cgroup and below it.
     pub oom_kills: Option<u64>,
-    /// Those that no limit of a cgroup below can be the cause of: in it, and in those below without a limit of their own.
+    /// The OOM kills that no limit of a cgroup below can have caused: those in the cgroup itself, and in cgroups below
+    /// it that are under no limit of their own.
     pub oom_kills_here: Option<u64>,
-    /// How often it was held up for being above `memory.high` of v2.
+    /// How often the kernel throttled the cgroup because its usage was above v2's `memory.high`.
     pub high: Option<u64>,
-    /// v1: the most of memory and swap together, in bytes, and how often that limit was hit.
+    /// v1: the peak of memory and swap together, in bytes, and how often its limit was hit.
     pub both_peak: Option<u64>,
     pub both_hits: Option<u64>,
-    /// v2: the most of swap, in bytes, and how often there was no more of it.
+    /// v2: the peak of swap, in bytes, and how often the swap limit was hit.
     pub swap_peak: Option<u64>,
     pub swap_hits: Option<u64>,
-    /// Forks that failed with EAGAIN: of the cgroup's own processes, or by its own limit, as the kernel counts.
+    /// Forks that the pids controller refused with EAGAIN. The kernel counts them in the cgroup that forked, or in the
+    /// cgroup whose limit refused them (6.11 and newer, v2).
     pub forks_refused: Option<u64>,
-    /// Likewise in the cgroups below, where the kernel counts them there (all of v1, v2 before 6.11), but for those that are
-    /// under a limit of their own: which of the two refused the fork, the kernel does not say.
+    /// Refused forks in the cgroups below, where the kernel counts them in the cgroup that forked (v1, and v2 before
+    /// 6.11). Cgroups under a limit of their own are left out: the kernel does not say which limit refused the fork.
     pub forks_refused_below: Option<u64>,
-    /// The most processes and threads that there were.
+    /// The peak number of tasks (processes and threads).
     pub pids_peak: Option<u64>,
-    /// v1: CPU time of each CPU in nanoseconds.
+    /// v1: the CPU time on each CPU, in nanoseconds.
     pub cpus: Vec<u64>,
-    /// CPU time in microseconds that a quota which was not used up gives later (`cpu.cfs_burst_us`, `cpu.max.burst`).
+    /// The CPU time, in microseconds, that unused quota adds to later periods (`cpu.cfs_burst_us`, `cpu.max.burst`).
     pub burst: Option<u64>,
 }
 
 impl Hits {
-    /// Reads them, with an error for each file that cannot be read or says what no kernel says. A file that is not there
-    /// says nothing; of a cgroup that is gone, none does.
+    /// Reads the counts, with an error for each file that cannot be read or parsed. A file that does not exist leaves
+    /// its counts at `None`; so does every file of a cgroup that is gone.
     pub fn read(hierarchies: &Hierarchies, membership: &Membership) -> (Self, Vec<Error>) {
         let directory = |controller: &str| {
             let mounted = hierarchies.of_controller(controller)?;
@@ -96,7 +98,7 @@ impl Hits {
 
     fn read_pids(&mut self, pids: &Directory, errors: &mut Vec<Error>) {
         self.pids_peak = keep(number(pids, "pids.peak"), errors);
-        // What is local is counted where the limit is, wherever the fork was (6.11 and newer, not on v1).
+        // The local file counts a refused fork at the limit, wherever the fork was (v2, 6.11 and newer).
         self.forks_refused = keep(row(pids, "pids.events.local", REFUSED), errors);
         if self.forks_refused.is_none() {
             self.forks_refused = keep(row(pids, "pids.events", REFUSED), errors);
@@ -105,10 +107,10 @@ impl Hits {
     }
 }
 
-/// The files of [`Hits::burst`], on v1 and on v2.
+/// The files of [`Hits::burst`]: on v1, on v2.
 pub const BURST: [&str; 2] = ["cpu.cfs_burst_us", "cpu.max.burst"];
 
-/// The row of refused forks.
+/// The key of the row that counts refused forks.
 const REFUSED: &str = "max";
 
 fn keep<T>(read: Result<Option<T>, Error>, errors: &mut Vec<Error>) -> Option<T> {
@@ -118,11 +120,11 @@ fn keep<T>(read: Result<Option<T>, Error>, errors: &mut Vec<Error>) -> Option<T>
     })
 }
 
-/// Forks that were refused in the cgroups below that have no limit of their own.
+/// Counts the refused forks in the cgroups below that are under no limit of their own.
 fn refused_below(path: &Path, version: Version) -> Result<Option<u64>, Error> {
     let mut all = 0;
     for below in below(path) {
-        // A cgroup that is removed meanwhile has taken its count with it.
+        // The count of a cgroup that is removed meanwhile is lost.
         if is_limited(&below, Kind::Pids, version)? {
             continue;
         }
@@ -136,8 +138,8 @@ fn refused_below(path: &Path, version: Version) -> Result<Option<u64>, Error> {
     Ok(Some(all))
 }
 
-/// Kills in a cgroup and in those below that have no limit of their own; `None` where the kernel does not count those of one
-/// cgroup alone.
+/// Counts the OOM kills in a cgroup and in those below it that are under no limit of their own. Returns `None` where
+/// the kernel does not count the kills of one cgroup alone.
 fn kills_here(path: &Path, version: Version) -> Result<Option<u64>, Error> {
     let file = there(File::read(path.join(own_kills(version))))?;
     let own = file
@@ -154,7 +156,7 @@ fn kills_here(path: &Path, version: Version) -> Result<Option<u64>, Error> {
     Ok(Some(kills))
 }
 
-/// Whether the cgroup at `path` has a limit of its own. One that is gone has none.
+/// Whether the cgroup at `path` has a limit of its own. A removed cgroup has none.
 fn is_limited(path: &Path, kind: Kind, version: Version) -> Result<bool, Error> {
     for file in files_of(kind, version) {
         let own = there(File::read(path.join(file.name)))?;
@@ -166,7 +168,7 @@ fn is_limited(path: &Path, kind: Kind, version: Version) -> Result<bool, Error> 
     Ok(false)
 }
 
-/// v1 counts a kill in the very cgroup of the victim.
+/// Counts the OOM kills in a cgroup and below it. v1 counts a kill in the victim's cgroup only.
 fn kills_below(path: &Path) -> Result<Option<u64>, Error> {
     let Some(file) = there(File::read(path.join("memory.oom_control")))? else {
         return Ok(None);
@@ -174,25 +176,25 @@ fn kills_below(path: &Path) -> Result<Option<u64>, Error> {
     let Some(mut kills) = file.number_of::<u64>("oom_kill")? else {
         return Ok(None);
     };
-    // A cgroup that is removed meanwhile has taken its count with it.
+    // The count of a cgroup that is removed meanwhile is lost.
     for below in below(path) {
         kills += kills_below(&below)?.unwrap_or_default();
     }
     Ok(Some(kills))
 }
 
-/// How much a process wanted a CPU.
+/// For how long a process ran or waited for a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub pid: i32,
-    /// How long it ran or waited so far, in nanoseconds; the wait that goes on now is not counted yet.
+    /// The time that it has run or waited, in nanoseconds. A wait that has not ended is not included.
     pub time: u64,
-    /// It runs or waits now.
+    /// Whether it runs or waits now.
     pub now: bool,
 }
 
-/// How much processes wanted a CPU: `/proc/PID/schedstat` (Documentation/scheduler/sched-stats.rst) and the state in
-/// `/proc/PID/status`. One that has ended is left out.
+/// Returns for how long processes ran or waited for a CPU: `/proc/PID/schedstat`
+/// (Documentation/scheduler/sched-stats.rst) and the state in `/proc/PID/status`. A process that has ended is left out.
 pub fn wanted_cpu(root: &Path, pids: &[i32]) -> Vec<Wanted> {
     let wanted = |pid: &i32| {
         let status = File::read(root.join(format!("proc/{pid}/status"))).ok()?;
@@ -210,21 +212,21 @@ pub fn wanted_cpu(root: &Path, pids: &[i32]) -> Vec<Wanted> {
     pids.iter().filter_map(wanted).collect()
 }
 
-/// Bytes that a process and those that it has waited for caused to be written to block devices, also those that are in
-/// the page cache yet (`write_bytes` of `/proc/PID/io`).
+/// The bytes that a process, and the children that it has waited for, caused to be written to block devices. Bytes that
+/// are still in the page cache are included (`write_bytes` of `/proc/PID/io`).
 pub fn written_bytes(root: &Path, pid: i32) -> Option<u64> {
     let file = File::read(root.join(format!("proc/{pid}/io"))).ok()?;
     file.number_of("write_bytes:").ok()?
 }
 
-/// The CPUs that a process may use (`Cpus_allowed_list` of `/proc/PID/status`), as the kernel writes them.
+/// The CPUs that a process may use, as the kernel writes them (`Cpus_allowed_list` of `/proc/PID/status`).
 pub fn allowed_cpus(root: &Path, pid: i32) -> Option<String> {
     let file = File::read(root.join(format!("proc/{pid}/status"))).ok()?;
     let word = file.word_of("Cpus_allowed_list:")?;
     Some(String::from_utf8_lossy(word).into_owned())
 }
 
-/// Bytes of swap that the host has.
+/// The host's swap, in bytes.
 pub fn swap_total(root: &Path) -> Option<u64> {
     let meminfo = meminfo::read(root.join("proc/meminfo")).ok()?;
     Some(meminfo.swap_total)

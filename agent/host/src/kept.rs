@@ -1,6 +1,5 @@
-//! Reads the files of all cgroups, again and again, and keeps them open in between: a `pread` costs
-//! a fifth of looking a file up. What cannot be kept, for want of descriptors, is opened each time.
-//! Settings are remembered until somebody writes to one.
+//! Reads the files of all cgroups repeatedly, and keeps them open in between: a `pread` costs a fifth of a path lookup.
+//! A file for which no descriptor is left is opened each time. Settings are remembered until somebody writes to one.
 
 mod reader;
 
@@ -25,33 +24,33 @@ use super::reading::{REMEMBERED_A_FILE, Reading};
 /// Fewer cgroups than this are not worth another thread.
 const CGROUPS_A_THREAD: usize = 128;
 
-/// Threads that read at most: the kernel's own locks allow for few.
+/// The most threads that read: the kernel's own locks allow for few.
 const THREADS_AT_MOST: usize = 2;
 
 /// A cgroup's directory in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
     pub key: CgroupKey,
-    /// As [`path::to_text`](super::path::to_text) writes it.
+    /// The path, as [`path::to_text`](super::path::to_text) writes it.
     pub path: Arc<str>,
 }
 
-/// Files that could not be read, those of cgroups removed meanwhile excepted.
+/// The errors of files that could not be read, without those of cgroups that were removed meanwhile.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct ReadErrors {
     pub count: u64,
-    /// One for the log.
+    /// The first error, for the log.
     pub first: Option<Error>,
-    /// Some of the others.
+    /// The errors after the first, at most 31.
     pub others: Vec<Error>,
 }
 
-/// Errors beside the first that are kept.
+/// The most errors that are kept beside the first.
 const OTHERS_AT_MOST: usize = 31;
 
 impl ReadErrors {
-    /// The value, if there is one; counts an error that is worth it.
+    /// Returns the value, if there is one. Counts and keeps an error, unless it is [`Error::Gone`].
     pub fn keep<T>(&mut self, read: Result<T, Error>) -> Option<T> {
         match read {
             Ok(value) => Some(value),
@@ -64,7 +63,7 @@ impl ReadErrors {
         }
     }
 
-    /// All that are kept.
+    /// All errors that were kept.
     pub fn into_kept(self) -> impl Iterator<Item = Error> {
         self.first.into_iter().chain(self.others)
     }
@@ -83,31 +82,31 @@ impl ReadErrors {
     }
 }
 
-/// How much is kept.
+/// The numbers of open descriptors and watched directories.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
     pub descriptors: usize,
     pub descriptors_limit: usize,
-    /// Directories with settings that are remembered.
+    /// Directories whose settings are remembered.
     pub watched: usize,
-    /// Directories with settings that are read each time.
+    /// Directories whose settings are read each time.
     pub unwatched: usize,
 }
 
-/// The descriptors kept, and what decides which.
+/// The open descriptors, the remembered settings, and what decides which are kept.
 #[derive(Debug, Default)]
 pub struct Kept {
     limit: usize,
     plans: Vec<Plan>,
     entries: HashMap<CgroupKey, Entry>,
     changes: Changes,
-    /// How many cgroups each of [`FILES`] was read of, the last time.
+    /// In how many cgroups each of [`FILES`] was read the last time.
     reads: Vec<u32>,
     open: usize,
     round: u32,
 }
 
-/// What to read of a cgroup in one hierarchy.
+/// The files to read of each cgroup in one hierarchy.
 #[derive(Debug)]
 struct Plan {
     mounted: Mounted,
@@ -117,21 +116,21 @@ struct Plan {
     has_settings: bool,
 }
 
-/// What is kept of a cgroup in one hierarchy.
+/// The files of one cgroup in one hierarchy.
 #[derive(Debug)]
 struct Entry {
-    /// None: what is written there goes unseen, and nothing is remembered.
+    /// None: writes in the directory are not reported, and nothing is remembered.
     watch: Option<Watch>,
-    /// By file of the hierarchy's plan.
+    /// One for each file of the hierarchy's plan.
     slots: Box<[Slot]>,
-    /// Few hierarchies have such a file.
+    /// For the hierarchy's file with `moves_with`, which few hierarchies have.
     last: Option<Box<Last>>,
 }
 
-/// What the file said that changes with a field only.
+/// The values of the file that changes with one field only.
 #[derive(Clone, Copy, Debug)]
 struct Last {
-    /// The field's value then.
+    /// The field's value when the file was read.
     at: u64,
     said: [u64; REMEMBERED_A_FILE],
 }
@@ -141,23 +140,23 @@ struct Last {
 enum Slot {
     #[default]
     Closed,
-    /// It is not there.
+    /// The file does not exist.
     Missing,
     Open(OwnedFd),
-    /// What it says is known, until somebody writes to it.
+    /// The values, which hold until somebody writes to the file.
     Known([u64; REMEMBERED_A_FILE]),
 }
 
-/// A cgroup being read.
+/// A cgroup that is being read.
 struct Job<'a> {
     directories: &'a [Directory],
-    /// By directory.
+    /// One for each directory.
     entries: Vec<Entry>,
     reading: Reading,
 }
 
 impl Kept {
-    /// Keeps at most `limit` descriptors, and watches at most as many directories as `watches`.
+    /// Keeps at most `limit` descriptors, and watches at most `watches` directories.
     pub fn new(limit: usize, watches: usize) -> Self {
         Self {
             limit,
@@ -180,7 +179,7 @@ impl Kept {
         }
     }
 
-    /// Reads all files of each cgroup. Those of cgroups that are not among them are closed.
+    /// Reads all files of each cgroup. Closes the files of cgroups that are not in `cgroups`.
     pub fn read(
         &mut self,
         hierarchies: &Hierarchies,
@@ -207,7 +206,7 @@ impl Kept {
                 .collect();
             errors.add(reader.read_all(first.unwrap_or_default()));
             for other in others {
-                // A panic there was printed already.
+                // The thread has printed its panic.
                 errors.add(other.join().unwrap_or_default());
             }
         });
@@ -219,7 +218,7 @@ impl Kept {
         for job in jobs {
             let keys = job.directories.iter().map(|directory| directory.key);
             let entries = keys.zip(job.entries);
-            // Of half of v1's hierarchies nothing is read.
+            // Half of v1's hierarchies have no file to read.
             self.entries
                 .extend(entries.filter(|(_, entry)| !entry.slots.is_empty()));
             readings.push(job.reading);
@@ -227,7 +226,7 @@ impl Kept {
         (readings, errors)
     }
 
-    /// Forgets settings, and that files were missing, where something was written.
+    /// Forgets the settings and the missing files of directories in which somebody has written.
     fn forget_changed(&mut self) {
         let forget = |entry: &mut Entry| {
             let known = |slot: &&mut Slot| matches!(slot, Slot::Known(_) | Slot::Missing);
@@ -247,9 +246,9 @@ impl Kept {
         }
     }
 
-    /// Hands each cgroup what is kept of it.
+    /// Moves each cgroup's entries into its job.
     fn jobs<'a>(&mut self, cgroups: &'a [Vec<Directory>]) -> Vec<Job<'a>> {
-        // Before others are watched: a path that is used again may give the same watch.
+        // This comes before new watches: the kernel may give the same watch for a path that is used again.
         self.close_others(cgroups);
         let mut before = mem::take(&mut self.entries);
         let jobs = cgroups.iter().map(|directories| {
@@ -268,7 +267,7 @@ impl Kept {
         jobs.collect()
     }
 
-    /// Closes what is kept of all but these.
+    /// Closes the files of all cgroups but these.
     fn close_others(&mut self, cgroups: &[Vec<Directory>]) {
         let directories = cgroups.iter().flatten();
         let stay: HashSet<CgroupKey> = directories.map(|directory| directory.key).collect();
@@ -285,7 +284,7 @@ impl Kept {
         let plan = self.plans.iter().find(|plan| plan.has(directory));
         let files = plan.map_or(&[][..], |plan| &plan.files);
         for &file in files {
-            // As many more are expected to be open.
+            // The reader expects this file to be open in one more cgroup.
             self.reads[file] += u32::from(!is_settings(file));
         }
         Entry {
@@ -330,7 +329,7 @@ impl Plan {
         self.mounted.id == directory.key.hierarchy
     }
 
-    /// None: the mount does not show it.
+    /// None where the mount does not show the directory.
     fn path(&self, directory: &Directory) -> Option<PathBuf> {
         let below = self.mounted.below_root(&directory.path)?;
         Some(self.mounted.mount.join(below))

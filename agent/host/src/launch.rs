@@ -1,5 +1,5 @@
-//! What a launcher writes about a process that it starts: proc_pid_uid_map(5), time_namespaces(7),
-//! proc_pid_oom_score_adj(5).
+//! Reads and writes the files of `/proc` that a launcher needs for its processes: proc_pid_uid_map(5),
+//! time_namespaces(7), proc_pid_oom_score_adj(5).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -13,7 +13,7 @@ use rustix::process::Pid;
 
 use super::pinned::Pinned;
 
-/// A file that could not be written or read.
+/// A file that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {source}", path.display())]
 pub struct Error {
@@ -21,7 +21,7 @@ pub struct Error {
     pub source: io::Error,
 }
 
-/// Gives a new user namespace, by a process in it, the maps of its ids.
+/// Writes the id maps of a new user namespace. `pid` is a process in it.
 ///
 /// # Errors
 /// The kernel refuses a map.
@@ -31,20 +31,23 @@ pub fn map_ids(pid: Pid, uids: &str, gids: &str) -> Result<(), Error> {
     write(directory.join("gid_map"), gids)
 }
 
-/// Maps the root of this process's user namespace to one user and one group outside, as everybody may with their own.
+/// Maps root in this process's user namespace to one user and one group outside. Every user may map their own ids so.
 ///
 /// # Errors
-/// They are mapped already, or are others'.
+/// The ids are mapped already, or are not the caller's.
 pub fn map_one_id(user: u32, group: u32) -> Result<(), Error> {
     let directory = Path::new("/proc/self");
     write(directory.join("uid_map"), &format!("0 {user} 1"))?;
-    // Else a group that denies something could be left.
+    // The kernel demands this first: a process that could drop a group could gain access that the group is denied
+    // (user_namespaces(7)).
     write(directory.join("setgroups"), "deny")?;
     write(directory.join("gid_map"), &format!("0 {group} 1"))
 }
 
+/// Sets the `oom_score_adj` of a process.
+///
 /// # Errors
-/// The kernel refuses it, as it does a lower value than now without CAP_SYS_RESOURCE.
+/// The kernel refuses the value: without CAP_SYS_RESOURCE it refuses one lower than before.
 pub fn set_oom_score_adjustment(pid: Pid, adjustment: i32) -> Result<(), Error> {
     write(
         directory(pid).join("oom_score_adj"),
@@ -52,7 +55,7 @@ pub fn set_oom_score_adjustment(pid: Pid, adjustment: i32) -> Result<(), Error> 
     )
 }
 
-/// The same of this process itself.
+/// Sets `oom_score_adj` of this process.
 ///
 /// # Errors
 /// As of [`set_oom_score_adjustment`].
@@ -64,15 +67,15 @@ pub fn set_own_oom_score_adjustment(adjustment: i32) -> io::Result<()> {
 /// Sets the clocks of the time namespace that this process's children will be in.
 ///
 /// # Errors
-/// An offset is out of range, or somebody is in the namespace already.
+/// An offset is out of range, or a process has entered the namespace already.
 pub fn set_time_offsets(offsets: &str) -> Result<(), Error> {
     write(PathBuf::from("/proc/self/timens_offsets"), offsets)
 }
 
-/// This process's namespace of that name (`time`, `pid` …).
+/// Opens this process's namespace of the type `name` (such as `time` or `pid`).
 ///
 /// # Errors
-/// The kernel does not have it.
+/// The kernel does not have this type of namespace.
 pub fn own_namespace(name: &str) -> Result<OwnedFd, Error> {
     let path = Path::new("/proc/self/ns").join(name);
     match File::open(&path) {
@@ -81,7 +84,7 @@ pub fn own_namespace(name: &str) -> Result<OwnedFd, Error> {
     }
 }
 
-/// A process's user namespace.
+/// Opens a process's user namespace.
 ///
 /// # Errors
 /// The process is gone.
@@ -93,7 +96,7 @@ pub fn user_namespace(pid: Pid) -> Result<OwnedFd, Error> {
     }
 }
 
-/// Whether this process's user namespace is not the first one.
+/// Whether this process is in another user namespace than the initial one.
 #[must_use]
 pub fn is_in_user_namespace() -> bool {
     const ALL: &str = "4294967295";
@@ -101,7 +104,8 @@ pub fn is_in_user_namespace() -> bool {
         .is_ok_and(|map| !map.split_whitespace().eq(["0", "0", ALL]))
 }
 
-/// One of this process's descriptors, opened once more: flags that are changed are those of the new one only.
+/// Opens the file of one of this process's descriptors again. The new descriptor has its own file status flags, so a
+/// change of them does not affect the old one.
 ///
 /// # Errors
 /// There is no `/proc`, or this user may not open the file.
@@ -110,7 +114,7 @@ pub fn reopen(descriptor: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd, Errn
     rustix::fs::open(path, flags, Mode::empty())
 }
 
-/// Where the arguments and environment of this process are.
+/// Returns where the arguments and environment of this process are in its memory.
 ///
 /// # Errors
 /// There is no `/proc`.
@@ -119,7 +123,7 @@ pub fn start_area() -> Result<StartArea, Error> {
     StartArea::of_own().map_err(|source| Error { path, source })
 }
 
-/// The names of the namespaces that a process is in, and their flags.
+/// The types of namespaces, as `/proc/PID/ns` names them, and their clone flags.
 const KINDS: [(&str, i32); 8] = [
     ("user", libc::CLONE_NEWUSER),
     ("mnt", libc::CLONE_NEWNS),
@@ -131,7 +135,8 @@ const KINDS: [(&str, i32); 8] = [
     ("time", libc::CLONE_NEWTIME),
 ];
 
-/// In which namespaces (`CLONE_NEW*`) a process is that this one is not in, and its root.
+/// Returns the types of namespaces (`CLONE_NEW*`) in which a process differs from this one, and the process's root
+/// directory.
 ///
 /// # Errors
 /// The process is gone.
@@ -141,7 +146,7 @@ pub fn surroundings(process: &Pinned) -> Result<(i32, OwnedFd), Error> {
     let mut kinds = 0;
     for (name, flag) in KINDS {
         let Ok(own) = fs::read_link(Path::new("/proc/self/ns").join(name)) else {
-            // A kernel without it.
+            // This kernel does not have this type.
             continue;
         };
         let path = theirs.join(name);
@@ -158,7 +163,8 @@ pub fn surroundings(process: &Pinned) -> Result<(i32, OwnedFd), Error> {
     found.map_err(|source| Error { path, source })
 }
 
-/// What a user of a process's user namespace is called in this one.
+/// Maps a user id of a process's user namespace to the id in this process's user namespace. Returns None where it is
+/// not mapped, or the process is gone.
 #[must_use]
 pub fn user_outside(process: &Pinned, user: u32) -> Option<u32> {
     let map = fs::read_to_string(directory(process.pid()).join("uid_map")).ok()?;
@@ -173,7 +179,7 @@ pub fn user_outside(process: &Pinned, user: u32) -> Option<u32> {
     })
 }
 
-/// A process's namespaces of these kinds (`CLONE_NEW*`), the users' first, and the kind of each.
+/// Opens a process's namespaces of these types (`CLONE_NEW*`), the user namespace first. Returns each with its type.
 ///
 /// # Errors
 /// The process is gone.
@@ -193,7 +199,8 @@ pub fn namespaces(process: &Pinned, kinds: i32) -> Result<Vec<(OwnedFd, i32)>, E
     Ok(found)
 }
 
-/// What the kernel calls a namespace: the text of the links that lead to it; empty where it is none.
+/// Returns the kernel's name of a namespace: the text of the links that refer to it, such as `net:[4026531840]`.
+/// Returns an empty text where `/proc` cannot be read.
 #[must_use]
 pub fn namespace_name(namespace: BorrowedFd<'_>) -> String {
     use std::os::fd::AsRawFd as _;
@@ -202,14 +209,14 @@ pub fn namespace_name(namespace: BorrowedFd<'_>) -> String {
     text.to_string_lossy().into_owned()
 }
 
-/// The text of a link below an open directory.
+/// Returns the target of a link below an open directory.
 #[must_use]
 pub fn name_at(directory: BorrowedFd<'_>, path: &str) -> Option<String> {
     let text = rustix::fs::readlinkat(directory, path, Vec::new()).ok()?;
     text.into_string().ok()
 }
 
-/// What a process is numbered in its own pid namespace.
+/// Returns the pid of a process in its own pid namespace.
 ///
 /// # Errors
 /// The process is gone.
@@ -225,7 +232,7 @@ pub fn number_inside(pid: Pid) -> Result<i32, Error> {
     number.map_err(|source| Error { path, source })
 }
 
-/// The processes in the pid namespace that the kernel calls so.
+/// Returns the processes in the pid namespace with this name, as [`namespace_name`] returns it.
 pub fn members_of_pids(name: &str) -> impl Iterator<Item = Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|it| it.file_name().to_str()?.parse().ok());
@@ -239,7 +246,7 @@ fn directory(pid: Pid) -> PathBuf {
     PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()))
 }
 
-/// In one write, as these files want it.
+/// Writes the value in one call, as these files require.
 fn write(path: PathBuf, value: &str) -> Result<(), Error> {
     let written = OpenOptions::new()
         .write(true)

@@ -1,5 +1,5 @@
-//! The host as the kernel tells it: the only place that opens `/proc`, `/sys` and the files of
-//! cgroups. Every reader takes the root path (`/`), so that a test can hand it a tree of its own.
+//! The host as the kernel reports it. This crate alone opens `/proc`, `/sys` and the files of cgroups. Every reader
+//! takes the root path (`/`), so that a test can pass a directory of its own.
 
 pub mod cgroup;
 pub mod cgroup_files;
@@ -43,20 +43,20 @@ pub mod writes;
 use std::io;
 use std::path::PathBuf;
 
-/// Bytes of a line that an error shows.
+/// The number of bytes of a line that an error shows.
 pub const SHOWN_BYTES: usize = 128;
 
-/// Why something of the host cannot be read.
+/// Why a file of the host cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// ENOENT, ENODEV or ESRCH: the cgroup or process has ended, or has no such file.
+    /// ENOENT, ENODEV or ESRCH: the cgroup or process has ended, or it has no such file.
     #[error("{} is gone", path.display())]
     Gone { path: PathBuf },
-    /// The kernel wrote something that is not the format known here.
+    /// The file's text is not in the format that this crate knows.
     #[error("{}: found {line:?}, wanted {wanted}", path.display())]
     Malformed {
         path: PathBuf,
-        /// The line, at most [`SHOWN_BYTES`] of it.
+        /// The first [`SHOWN_BYTES`] bytes of the line.
         line: String,
         wanted: &'static str,
     },

@@ -1,4 +1,4 @@
-//! In which cgroups something is: its path in each hierarchy (cgroups(7), `/proc/PID/cgroup`).
+//! The cgroups of a process or container: its path in each hierarchy (cgroups(7), `/proc/PID/cgroup`).
 
 use std::path::Path;
 
@@ -8,15 +8,15 @@ use super::file::File;
 use super::hierarchy::{Hierarchies, Mounted};
 use super::{Error, path};
 
-/// A cgroup, as it is spread over the hierarchies.
+/// A path in each hierarchy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
-    /// By the hierarchy's id.
+    /// The hierarchy's id, and the path in it.
     paths: Vec<(u32, String)>,
 }
 
 impl Membership {
-    /// That of this process.
+    /// The cgroups of this process.
     ///
     /// # Errors
     /// `/proc/self/cgroup` cannot be read.
@@ -24,7 +24,7 @@ impl Membership {
         Self::read(root, "self")
     }
 
-    /// That of a process.
+    /// The cgroups of a process.
     ///
     /// # Errors
     /// [`Error::Gone`] where there is no such process.
@@ -32,7 +32,7 @@ impl Membership {
         Self::read(root, &pid.to_string())
     }
 
-    /// The cgroup of this path in every hierarchy that has one; empty where none does.
+    /// The cgroup at this path in every hierarchy that has one; empty where none has.
     pub fn at(hierarchies: &Hierarchies, path: &str) -> Self {
         let all = hierarchies.all().iter();
         let there = all.filter(|mounted| {
@@ -52,7 +52,7 @@ impl Membership {
         Ok(paths.collect())
     }
 
-    /// The same, with `path` in place of each path that `is_below` it.
+    /// Returns a copy in which each path for which `is_below` holds is replaced by `path`.
     pub fn above(&self, is_below: impl Fn(&str) -> bool, path: &str) -> Self {
         let paths = self.paths().map(|(id, found)| {
             let above = if is_below(found) { path } else { found };
@@ -65,7 +65,7 @@ impl Membership {
         self.paths.is_empty()
     }
 
-    /// The path in a hierarchy.
+    /// The path in one hierarchy.
     pub fn path(&self, mounted: &Mounted) -> Option<&str> {
         let mut paths = self.paths.iter();
         paths

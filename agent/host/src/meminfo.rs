@@ -8,7 +8,7 @@ pub(super) use procfs_core::Meminfo;
 use super::Error;
 use super::file::File;
 
-/// Reads a file such as `/proc/meminfo`. All numbers are in bytes.
+/// Reads a file in the format of `/proc/meminfo`. All numbers are in bytes.
 pub(super) fn read(path: PathBuf) -> Result<Meminfo, Error> {
     let file = File::read(path)?;
     Meminfo::from_buf_read(&*file.bytes)

@@ -10,22 +10,22 @@ use super::{Error, path};
 /// A mount, as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MountPoint {
-    /// Where: a path below the root of who has the mount.
+    /// The mount point: a path below the root directory of the process whose mounts these are.
     pub point: String,
-    /// What is mounted: a path in the file system.
+    /// The directory or file that is mounted: a path in the file system.
     pub root: String,
-    /// The kind of file system.
+    /// The type of the file system.
     #[serde(rename = "type")]
     pub kind: String,
     /// The number of the file system's device: `MAJOR:MINOR`.
     pub device: String,
-    /// Those of this mount, as `ro,nosuid`.
+    /// The options of this mount, such as `ro,nosuid`.
     pub options: String,
-    /// The group of mounts that what is mounted in one of them appears in.
+    /// The number of the mount's peer group: a mount made below one member appears below all members.
     pub shared: Option<u32>,
-    /// The group of which it gets what is mounted there.
+    /// The number of the peer group from which this mount receives new mounts, and to which it sends none.
     pub master: Option<u32>,
-    /// Whether it can be bound nowhere else.
+    /// Whether the kernel refuses a bind mount of this mount.
     pub unbindable: bool,
 }
 
@@ -53,8 +53,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Whether the mount of this number (`STATX_MNT_ID`) is of a kind that ordinary users mount, and whose server may never
-/// answer: fuse(4). One that is not there is taken for one.
+/// Returns whether the mount with this id (`STATX_MNT_ID`) is of fuse(4), which ordinary users can mount, and whose
+/// server may never answer. A mount that is not listed counts as one.
 pub fn is_users(id: u64) -> bool {
     let Ok(file) = File::read("/proc/self/mountinfo".into()) else {
         return true;
@@ -69,15 +69,15 @@ pub(super) struct Mount<'a> {
     id: u64,
     parent: u64,
     device: &'a [u8],
-    /// What is mounted: a path in the file system.
+    /// The directory or file that is mounted: a path in the file system.
     pub root: Vec<u8>,
-    /// Where: begins with `/`.
+    /// The mount point. It begins with `/`.
     pub point: Vec<u8>,
     flags: &'a [u8],
-    /// As `shared:3`.
+    /// The optional fields, such as `shared:3`.
     propagation: Vec<&'a [u8]>,
     kind: &'a [u8],
-    /// The file system's.
+    /// The options of the file system.
     options: &'a [u8],
 }
 
@@ -113,7 +113,7 @@ impl<'a> Mount<'a> {
         })
     }
 
-    /// The number of the group of mounts that a tag names.
+    /// The number of the peer group in the optional field `tag`.
     fn group(&self, tag: &str) -> Option<u32> {
         let mut tags = self.propagation.iter();
         tags.find_map(|it| number(it.strip_prefix(tag.as_bytes())?.strip_prefix(b":")?))
@@ -124,15 +124,15 @@ impl<'a> Mount<'a> {
         options.any(|option| option == tag.as_bytes())
     }
 
-    /// Whether this mount hides `other`: it is mounted on `other`'s root, or beside it on a
-    /// directory above `other`'s point.
+    /// Whether this mount hides `other`. It does where it is mounted on the root of `other`. It also does where it has
+    /// the same parent, and is mounted on a directory above the mount point of `other`.
     fn covers(&self, other: &Mount) -> bool {
         let on_root = self.parent == other.id && self.point == other.point;
         let above = self.parent == other.parent && other.is_below(self);
         self.id != other.id && self.id != other.parent && (on_root || above)
     }
 
-    /// Whether looking up this mount's point leads past `other`'s.
+    /// Whether the lookup of this mount's point passes through the point of `other`.
     fn is_below(&self, other: &Mount) -> bool {
         let point = other.point.strip_suffix(b"/").unwrap_or(&other.point);
         let below = self.point.strip_prefix(point);
@@ -154,8 +154,7 @@ impl<'a> Mounts<'a> {
         by_id.collect::<Result<_, _>>().map(Self)
     }
 
-    /// A reachable mount of this kind with all of these options; one of the whole hierarchy if
-    /// there is any.
+    /// Finds a reachable mount of this type with all of these options. A mount of the whole hierarchy is preferred.
     pub fn find(&self, kind: &[u8], tags: &[&str]) -> Option<&Mount<'a>> {
         let fits = |mount: &&Mount| {
             mount.kind == kind && tags.iter().all(|tag| mount.has(tag)) && self.reachable(mount)
@@ -165,12 +164,13 @@ impl<'a> Mounts<'a> {
         whole.or_else(|| fitting().next())
     }
 
-    /// All mounts of this kind, reachable or not.
+    /// All mounts of this type, reachable or not.
     pub fn of_kind(&self, kind: &[u8]) -> impl Iterator<Item = &Mount<'a>> {
         self.0.values().filter(move |mount| mount.kind == kind)
     }
 
-    /// Whether a mount's point leads to it: nothing is mounted over it, nor over a directory above.
+    /// Whether a lookup of the mount point leads to the mount: nothing is mounted over it, or over a directory above
+    /// it.
     fn reachable(&self, mount: &Mount) -> bool {
         let mut mount = mount;
         // A chain of parents is never longer than there are mounts.
@@ -179,7 +179,7 @@ impl<'a> Mounts<'a> {
                 return false;
             }
             match self.0.get(&mount.parent) {
-                // The first mount of all is its own parent.
+                // The root of the mount tree is its own parent.
                 Some(parent) if parent.id != mount.id => mount = parent,
                 _ => return true,
             }
@@ -229,7 +229,7 @@ mod tests {
         File { path, bytes }
     }
 
-    /// Where the file system of this kind and these options is, if it is anywhere.
+    /// Returns where the file system of this type with these options is mounted.
     fn point(text: &str, kind: &str, tags: &[&str]) -> Option<String> {
         let file = file(text);
         let mounts = Mounts::parse(&file).unwrap();
@@ -251,7 +251,7 @@ mod tests {
         );
     }
 
-    /// Any user with fusermount(1) can make such a mount. procfs, the crate, reads none of the mounts then.
+    /// Any user with fusermount(1) can make such a mount, for which the crate procfs rejects the whole file.
     #[test]
     fn a_name_that_is_no_text_hides_no_other_mount() {
         use procfs_core::FromBufRead as _;

@@ -1,4 +1,4 @@
-//! What the kernel tells of a namespace itself (ioctl_ns(2)), and where namespaces are mounted.
+//! What the kernel reports about a namespace (ioctl_ns(2)), and where namespaces are mounted.
 
 use std::fs;
 use std::os::fd::AsFd as _;
@@ -10,17 +10,18 @@ use super::file::{File, number};
 use super::mount::Mounts;
 use super::{Error, path};
 
-/// A namespace that a mount holds, as `ip netns add` and engines make them: it stays when no process is in it any more.
+/// A namespace that is bind-mounted, as `ip netns add` and engines do. The mount keeps the namespace when no process is
+/// in it any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
     /// `net`, as in the names of `/proc/PID/ns`.
     pub kind: String,
     pub inode: u32,
-    /// Where, as [`path::to_text`] writes paths.
+    /// The mount point, as [`path::to_text`] writes paths.
     pub point: String,
 }
 
-/// All of them in the mount namespace of this process.
+/// Returns all namespaces that are mounted in the mount namespace of this process.
 ///
 /// # Errors
 /// `/proc/self/mountinfo` cannot be read.
@@ -28,7 +29,7 @@ pub fn mounted(root: &Path) -> Result<Vec<Mounted>, Error> {
     mounted_at(&root.join("proc/self/mountinfo"))
 }
 
-/// Those that a file of mounts has.
+/// Returns the namespaces that a `mountinfo` file lists.
 pub(super) fn mounted_at(mountinfo: &Path) -> Result<Vec<Mounted>, Error> {
     let mountinfo = File::read(mountinfo.to_owned())?;
     let mounts = Mounts::parse(&mountinfo)?;
@@ -47,9 +48,9 @@ pub(super) fn parse(name: &[u8]) -> Option<(String, u32)> {
     Some((kind.to_owned(), inode))
 }
 
-/// The inode of the user namespace that owns the namespace `name` of a process; of a user namespace
-/// that is the one above it. `None` where it is not told: the process is gone, or in another
-/// namespace than `inode` by now, or its namespaces are closed to this one, or none is above.
+/// Returns the inode of the user namespace that owns the namespace `name` of a process. The owner of a user namespace
+/// is its parent. Returns `None` where the process is gone or no longer in the namespace `inode`. Returns `None`, too,
+/// where this process may not see the namespace or its owner.
 pub fn owner(root: &Path, pid: u32, name: &str, inode: u32) -> Option<u32> {
     let namespace = fs::File::open(root.join(format!("proc/{pid}/ns/{name}"))).ok()?;
     if fstat(&namespace).ok()?.st_ino != u64::from(inode) {

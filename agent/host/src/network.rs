@@ -6,14 +6,14 @@ use super::file::{File, number, words};
 use super::process::Process;
 use super::{Error, path};
 
-/// Interfaces of one namespace that are told apart: what is in it may make thousands.
+/// The most interfaces of one namespace that are returned: a container may create thousands.
 pub const INTERFACES_AT_MOST: usize = 64;
 
-/// Interfaces with these beginnings are left out, as cAdvisor does: what goes over them is counted
-/// at the other end, or stays inside.
+/// Interfaces whose names begin so are left out, as cAdvisor does: their traffic is counted at the other end, or does
+/// not leave the namespace.
 const IGNORED: [&str; 3] = ["lo", "veth", "docker"];
 
-/// What came and went over an interface.
+/// The traffic of one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     pub name: String,
@@ -33,42 +33,42 @@ pub struct Traffic {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
     pub interfaces: Vec<Interface>,
-    /// Interfaces beyond [`INTERFACES_AT_MOST`].
+    /// The number of interfaces beyond [`INTERFACES_AT_MOST`].
     pub left_out: usize,
 }
 
-/// Reads those of the namespace that process `pid` is in, if it is still the one that started at
-/// `start_time` (ns of CLOCK_BOOTTIME).
+/// Reads the interfaces of the network namespace that process `pid` is in. The process must still be the one that
+/// started at `start_time` (nanoseconds of CLOCK_BOOTTIME).
 ///
-/// The file is not kept open: that would keep the namespace, and all in it, when its last process
-/// is gone.
+/// The caller cannot keep the file open between calls: an open file would keep the namespace alive after its last
+/// process has ended.
 ///
 /// # Errors
-/// [`Error::Gone`] where that process has ended.
+/// [`Error::Gone`] where that process has ended. Otherwise the file cannot be read or parsed.
 pub fn of_process(root: &Path, pid: u32, start_time: u64) -> Result<Network, Error> {
     let process = Process::new(root, pid);
     let file = File::read(process.path("net/dev"))?;
-    // Looked at afterwards: the pid was not another's before.
+    // The start time is checked after the read. If it matches, the pid was not another process's during the read.
     if process.started()? != start_time / TICK {
         return Err(Error::Gone { path: file.path });
     }
     parse(&file)
 }
 
-/// Reads those of the host: its first process's.
+/// Reads the interfaces of the host: those of its process 1.
 ///
 /// # Errors
-/// Where there is no such file.
+/// The file cannot be read or parsed.
 pub fn of_host(root: &Path) -> Result<Network, Error> {
     parse(&File::read(root.join("proc/1/net/dev"))?)
 }
 
-/// Nanoseconds of the unit in which `/proc/PID/stat` has times.
+/// The unit of the times in `/proc/PID/stat`, in nanoseconds.
 const TICK: u64 = 10_000_000;
 
 fn parse(file: &File) -> Result<Network, Error> {
     let mut network = Network::default();
-    // Two lines of headings.
+    // The file begins with two lines of headings.
     for line in file.lines().skip(2) {
         let interface =
             parse_interface(line).ok_or_else(|| file.malformed(line, "NAME: and 16 numbers"))?;

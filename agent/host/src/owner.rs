@@ -1,4 +1,4 @@
-//! Whose a file or directory is to be, before what is in it is believed, or something is put there.
+//! Checks the owner of a file or directory, before its content is trusted or a file is put there.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 const OTHERS_WRITE: u32 = 0o022;
-/// Others may write there, and nobody may rename or remove what is another's.
+/// The sticky bit: others may write there, and nobody may rename or remove another user's file.
 const STICKY: u32 = 0o1000;
 
 /// A user.
@@ -21,42 +21,43 @@ impl Owner {
         Self(rustix::process::geteuid().as_raw())
     }
 
-    /// Whether it is this user's.
+    /// Whether the file is this user's.
     pub fn has(self, found: &Metadata) -> bool {
         found.uid() == self.0
     }
 
-    /// Whether it is this user's, and nobody else may write to it.
+    /// Whether the file is this user's, and nobody else may write to it.
     pub fn alone_has(self, found: &Metadata) -> bool {
         self.has(found) && found.mode() & OTHERS_WRITE == 0
     }
 
-    /// Whether it is a directory of this user's that nobody else may write to.
+    /// Whether the file is a directory of this user's that nobody else may write to.
     pub fn alone_has_directory(self, found: &Metadata) -> bool {
         found.is_dir() && self.alone_has(found)
     }
 
-    /// Whether there is such a directory at `path`, and no link.
+    /// Whether the file at `path` is a directory of this user's that nobody else may write to, and not a link.
     pub fn alone_has_directory_at(self, path: &Path) -> bool {
         fs::symlink_metadata(path).is_ok_and(|found| self.alone_has_directory(&found))
     }
 
-    /// Whether it is a directory in which what this user makes stays this user's: it is the user's own or root's, and others
-    /// may not rename in it.
+    /// Whether a file that this user makes in the directory stays this user's: the directory is the user's own or
+    /// root's, and others may not rename files in it.
     pub fn is_safe_in(self, found: &Metadata) -> bool {
         let own = self.has(found) || Self(0).has(found);
         own && keeps_apart(found)
     }
 
-    /// Likewise, where it is to be the user's own.
+    /// As [`Owner::is_safe_in`], but the directory must be the user's own.
     pub fn is_safe_in_own(self, found: &Metadata) -> bool {
         self.has(found) && keeps_apart(found)
     }
 
-    /// Opens a directory that this user alone has, and that is no link. Those above it are root's to choose.
+    /// Opens a directory that is this user's, that nobody else may write to, and that is not a link. The directories
+    /// above it are not checked: root chose them.
     ///
     /// # Errors
-    /// It is another's, or others may write to it; those of open(2).
+    /// The directory is another user's, or others may write to it; those of open(2).
     pub fn open_directory(self, path: &Path) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = File::from(rustix::fs::open(path, flags, Mode::empty())?);

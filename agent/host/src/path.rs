@@ -1,9 +1,9 @@
-//! A cgroup's path as text. The kernel takes any bytes in a name but `/`, NUL and newline; labels,
-//! JSON and terminals take text.
+//! A cgroup's path as text. The kernel takes any bytes in a name except `/`, NUL and newline; labels, JSON and
+//! terminals take text.
 //!
-//! A path that is UTF-8 is its own text. Any other has its odd bytes and its backslashes written
-//! as `\xHH`, and `//` in front, which no cgroup's path begins with: so no two paths have the same
-//! text, and the bytes can be had back.
+//! A path that is UTF-8 is its own text. In any other path, each byte that is not UTF-8 and each backslash is written
+//! as `\xHH`. `//`, with which no cgroup's path begins, is put in front. So no two paths have the same text, and
+//! [`to_bytes`] restores the bytes.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -39,7 +39,7 @@ pub fn to_bytes(text: &str) -> Vec<u8> {
                 path.push(byte);
                 path.extend_from_slice(&part.as_bytes()[2..]);
             }
-            // Not a text that `to_text` gives: taken as it stands.
+            // `to_text` does not write this: it is kept unchanged.
             _ => {
                 path.extend_from_slice(br"\x");
                 path.extend_from_slice(part.as_bytes());
@@ -49,7 +49,7 @@ pub fn to_bytes(text: &str) -> Vec<u8> {
     path
 }
 
-/// The texts of a path and of all above it, up to the root.
+/// Returns the texts of a path and of all its ancestors, up to the root.
 pub fn with_parents(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
     iter::successors(Some(Cow::Borrowed(text)), |text| parent(text))
 }
@@ -60,7 +60,7 @@ fn parent<'a>(text: &Cow<'a, str>) -> Option<Cow<'a, str>> {
         (path.len() > 1).then_some(slash.max(1))
     };
     match text {
-        // The text of a path with odd bytes says no other's, which may be without any.
+        // An ancestor of a path with odd bytes may have none, so that its text is not a part of this text.
         Cow::Borrowed(text) if !text.starts_with("//") => {
             Some(Cow::Borrowed(&text[..above(text.as_bytes())?]))
         }

@@ -1,4 +1,5 @@
-//! Whose the other end of a TCP connection is, where it is on this host: the kernel tells by sock_diag(7).
+//! Finds the user who holds the other end of a TCP connection, where that end is on this host: the kernel reports it by
+//! sock_diag(7).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,34 +14,34 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr as NetlinkAddress};
 use rustix::net::{RecvFlags, SendFlags};
 
-/// The cookie of a request that does not say which of several sockets (`INET_DIAG_NOCOOKIE`).
+/// The cookie of a request for any socket with the addresses (`INET_DIAG_NOCOOKIE`).
 const ANY_COOKIE: [u8; 8] = [0xff; 8];
 
-/// Bytes of an answer about one socket, its attributes included, at most.
+/// The most bytes of an answer about one socket, with its attributes.
 const ANSWER_MAX: usize = 4096;
 
-/// Who holds the other end.
+/// The holder of the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FarEnd {
     /// A process of this user made the socket.
     User(u32),
     /// The socket is closed: no process holds it.
     Gone,
-    /// It is not in this network namespace, so it came over a network.
+    /// The socket is not in this network namespace, so the connection came over a network.
     Elsewhere,
 }
 
-/// Asks the kernel who holds the other ends of connections.
+/// Asks the kernel for the holders of the other ends of connections.
 pub struct FarEnds {
     kernel: Socket,
     sequence: u32,
 }
 
 impl FarEnds {
-    /// None: this kernel does not tell (its modules inet_diag and tcp_diag are not there).
+    /// Returns None where this kernel does not report the holders, as its modules inet_diag and tcp_diag are missing.
     pub fn new() -> Option<Self> {
         let mut holders = Self::connect().ok()?;
-        // A kernel without the modules answers that there is no such socket, as of one that is not there.
+        // A kernel without the modules answers that there is no such socket, whether or not there is one.
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
         let client = TcpStream::connect(listener.local_addr().ok()?).ok()?;
         let told = holders.of(client.local_addr().ok()?, listener.local_addr().ok()?);
@@ -57,22 +58,22 @@ impl FarEnds {
         })
     }
 
-    /// Who holds the socket that has the address `peer` and is connected to `local`. Does not wait.
+    /// Returns the holder of the socket that has the address `peer` and is connected to `local`. Does not wait.
     ///
     /// # Errors
-    /// Where the kernel does not answer.
+    /// The kernel does not answer.
     pub fn of(&mut self, peer: SocketAddr, local: SocketAddr) -> io::Result<FarEnd> {
         self.sequence = self.sequence.wrapping_add(1);
         self.ask(peer, local)?;
         let mut answer = [0; ANSWER_MAX];
         loop {
-            // The kernel has answered when the request is sent.
+            // The kernel answers before `send` returns.
             let (length, _) =
                 rustix::net::recv(self.kernel.as_fd(), &mut answer[..], RecvFlags::DONTWAIT)?;
             let answer = answer.get(..length).unwrap_or_default();
             let message = NetlinkMessage::<SockDiagMessage>::deserialize(answer);
             let message = message.map_err(|error| io::Error::other(error.to_string()))?;
-            // An answer that an error left behind is not to this question.
+            // An error may have left the answer to an earlier request unread.
             if message.header.sequence_number == self.sequence {
                 return holder(message.payload, peer, local);
             }
@@ -80,7 +81,7 @@ impl FarEnds {
     }
 
     fn ask(&self, peer: SocketAddr, local: SocketAddr) -> io::Result<()> {
-        // A client's socket of IPv4 may be connected to a listener of IPv6.
+        // A client's IPv4 socket may be connected to an IPv6 listener.
         let (source_address, destination_address) =
             (peer.ip().to_canonical(), local.ip().to_canonical());
         let family = match source_address {
@@ -113,7 +114,7 @@ impl FarEnds {
     }
 }
 
-/// The interface that an address of a link is on.
+/// The interface of a link-local address; 0 for any other address.
 fn scope(address: SocketAddr) -> u32 {
     match address {
         SocketAddr::V4(_) => 0,
@@ -132,7 +133,7 @@ fn holder(
         {
             Ok(FarEnd::User(found.header.uid))
         }
-        // A listener on the client's port, or what is left of a closed socket.
+        // The socket is a listener on the client's port, or what is left of a closed socket.
         NetlinkPayload::InnerMessage(_) => Ok(FarEnd::Gone),
         NetlinkPayload::Error(error) if error.raw_code() == -libc::ENOENT => {
             let same = peer.ip() == local.ip() || peer.ip().to_canonical().is_loopback();
@@ -147,7 +148,8 @@ fn holder(
     }
 }
 
-/// Whether a process has it open, connected to `local`: what is closed has no inode, and says that it is root's.
+/// Whether a process holds the socket, and the socket is connected to `local`. A closed socket has no inode, and its
+/// uid is root's.
 fn is_connected(socket: &InetResponseHeader, local: SocketAddr) -> bool {
     socket.inode != 0 && socket.socket_id.destination_port == local.port()
 }
@@ -158,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    /// None where the kernel does not tell, as its modules are missing: then nothing is shown.
+    /// Returns None where the kernel's modules are missing: then the tests check nothing.
     fn told(listen: IpAddr, connect: IpAddr) -> Option<[FarEnd; 2]> {
         let mut holders = FarEnds::new()?;
         let listener = TcpListener::bind((listen, 0)).unwrap();

@@ -1,7 +1,7 @@
-//! A process that is found by its number, and stays the same one while it is looked at.
+//! A process that is found by its pid, and is known to be the same one while it is inspected.
 //!
-//! The kernel gives the number of a process that has ended to another one. So a descriptor of the process is opened first;
-//! what `/proc/PID` said then is of that process if it runs still (pidfd_open(2)).
+//! The kernel reuses the pid of a process that has ended. So a descriptor of the process is opened first. If the
+//! process still runs afterwards, what was read from `/proc/PID` is of that process (pidfd_open(2)).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// A process, by its number and a descriptor.
+/// A process: its pid and a descriptor.
 #[derive(Clone, Debug)]
 pub struct Pinned {
     pid: Pid,
@@ -19,7 +19,7 @@ pub struct Pinned {
 }
 
 impl Pinned {
-    /// Of the process that has this number now; `None` where there is none.
+    /// Opens the process that has this pid now; `None` where there is none.
     pub fn open(pid: i32) -> Option<Self> {
         let pid = Pid::from_raw(pid)?;
         let descriptor = Arc::new(pidfd_open(pid, PidfdFlags::empty()).ok()?);
@@ -30,15 +30,15 @@ impl Pinned {
         self.pid
     }
 
-    /// As `/proc` has it.
+    /// The pid, as `/proc` writes it.
     pub fn number(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Whether all that was read by its number until now is of this process.
+    /// Checks that all that was read by the pid until now is of this process.
     ///
     /// # Errors
-    /// ESRCH where it has ended: another process may have the number.
+    /// ESRCH where the process has ended: another process may have the pid.
     pub fn check(&self) -> io::Result<()> {
         let mut ended = [PollFd::new(&self.descriptor, PollFlags::IN)];
         match rustix::io::retry_on_intr(|| poll(&mut ended, Some(&Timespec::default()))) {

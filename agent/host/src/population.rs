@@ -1,14 +1,14 @@
-//! Who is in a cgroup and in those below it, and who of them wants a CPU.
+//! The processes in a cgroup and in those below it, and which of them run or wait for a CPU.
 
 use std::path::{Path, PathBuf};
 
 use super::control::PROCESSES;
 use super::file::File;
 
-/// Cgroups that are looked into, each below the one before: as many as there may be names in a path.
+/// How many levels below the given cgroup are read. Processes in deeper cgroups are not found.
 const DEEPEST: usize = 64;
 
-/// The processes in the cgroup with this directory, and in those below it.
+/// Returns the pids of the processes in the cgroup with this directory, and in those below it.
 pub fn processes(directory: &Path) -> Vec<i32> {
     let mut found = Vec::new();
     add(directory, DEEPEST, &mut found);
@@ -16,7 +16,7 @@ pub fn processes(directory: &Path) -> Vec<i32> {
 }
 
 fn add(directory: &Path, depth: usize, found: &mut Vec<i32>) {
-    // What is removed meanwhile has no processes.
+    // A cgroup that is removed meanwhile has no processes.
     let text = File::read(directory.join(PROCESSES)).and_then(|file| file.string());
     let text = text.unwrap_or_default();
     found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
@@ -28,15 +28,15 @@ fn add(directory: &Path, depth: usize, found: &mut Vec<i32>) {
     }
 }
 
-/// The directories of the cgroups below one.
+/// Returns the directories of a cgroup's children.
 pub fn below(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let directories = entries.filter(|entry| entry.file_type().is_ok_and(|it| it.is_dir()));
     directories.map(|entry| entry.path())
 }
 
-/// How many threads of these processes run or wait for a CPU at this moment, counted up to `enough`. `None` where there are
-/// processes and none of them can be looked at.
+/// Returns how many threads of these processes run or wait for a CPU at this moment, counted up to `enough`. Returns
+/// `None` where there are processes and none of them can be read.
 pub fn runnable(root: &Path, pids: &[i32], enough: usize) -> Option<usize> {
     let mut seen = pids.is_empty();
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! One process, as `/proc/PID` tells of it: proc_pid(5), user_namespaces(7).
+//! One process, as `/proc/PID` shows it: proc_pid(5), user_namespaces(7).
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,22 +13,22 @@ use super::mount::MountPoint;
 use super::status::Status;
 use super::{Error, path};
 
-/// A process that may end while it is looked at.
+/// A process, which may end at any time.
 #[derive(Clone, Debug)]
 pub struct Process {
     directory: PathBuf,
 }
 
-/// Ids of a user namespace, and what they are outside.
+/// A range of ids in a user namespace, and the ids outside that it is mapped to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct IdRange {
     pub inside: u32,
-    /// In the user namespace of who reads it.
+    /// The first id outside, in the user namespace of the reader.
     pub outside: u32,
     pub count: u32,
 }
 
-/// The numbers of all processes that this one sees, in order.
+/// The pids of all processes that `/proc` shows to this process, in ascending order.
 pub fn numbers(root: &Path) -> Vec<u32> {
     let entries = fs::read_dir(root.join("proc"));
     let entries = entries.into_iter().flatten().flatten();
@@ -45,7 +45,7 @@ impl Process {
         }
     }
 
-    /// Why its namespaces are not seen, where the kernel's list of tasks does not have it.
+    /// Explains why the process's namespaces are unknown, where the kernel's list of tasks does not have the process.
     pub fn unseen(&self) -> String {
         match self.state() {
             Ok(b'Z' | b'X') => {
@@ -62,7 +62,7 @@ impl Process {
                      capabilities that the process has, on the host"
                 )
             }
-            // Where /proc hides others' processes, they have their numbers still.
+            // A process that /proc hides can still be found by its pid.
             Err(_) if self.is_hidden() => {
                 "this process is there, and /proc hides it from this user (hidepid of proc(5)); run it with sudo".to_owned()
             }
@@ -70,12 +70,13 @@ impl Process {
         }
     }
 
-    /// Whether it is there and `/proc` hides it from this process (hidepid of proc(5), ProtectProc= of systemd.exec(5)).
+    /// Whether the process exists and `/proc` hides it from this process (hidepid of proc(5), ProtectProc= of
+    /// systemd.exec(5)).
     pub fn is_hidden(&self) -> bool {
         self.has_number() && self.started().is_err() && self.has_number()
     }
 
-    /// Whether the kernel knows it, whatever `/proc` shows.
+    /// Whether the kernel has a process with this pid, whether or not `/proc` shows it.
     fn has_number(&self) -> bool {
         let number = self
             .directory
@@ -88,12 +89,12 @@ impl Process {
         })
     }
 
-    /// Where a file is that tells of it.
+    /// The path of a file in the process's directory.
     pub fn path(&self, file: &str) -> PathBuf {
         self.directory.join(file)
     }
 
-    /// When it started, in ticks since boot: field 22 of `stat`. No two processes of one pid have the same.
+    /// The start time in ticks since boot: field 22 of `stat`. A later process with the same pid has another one.
     ///
     /// # Errors
     /// [`Error::Gone`] where there is no such process.
@@ -101,10 +102,10 @@ impl Process {
         self.stat(22, "a start time in field 22", number)
     }
 
-    /// When it started, by the clock that files are dated with.
+    /// The start time by the clock of file times (CLOCK_REALTIME).
     ///
     /// # Errors
-    /// Likewise.
+    /// As of [`Process::started`].
     pub fn started_at(&self) -> Result<SystemTime, Error> {
         let ticks = rustix::param::clock_ticks_per_second().max(1);
         let started = self.started()?;
@@ -117,10 +118,10 @@ impl Process {
         Ok(SystemTime::now() - since_boot + started)
     }
 
-    /// Its arguments; what is not UTF-8 in them is replaced by U+FFFD.
+    /// The process's arguments. Bytes that are not UTF-8 are replaced by U+FFFD.
     ///
     /// # Errors
-    /// It cannot be read, as below.
+    /// The file cannot be read.
     pub fn arguments(&self) -> Result<Vec<String>, Error> {
         let file = File::read(self.path("cmdline"))?;
         let words = file.bytes.split(|&byte| byte == 0);
@@ -129,25 +130,26 @@ impl Process {
             .collect())
     }
 
-    /// Whether its first thread is ending, or has: `PF_EXITING` (include/linux/sched.h) of the flags, field 9 of `stat`.
+    /// Whether the main thread is ending or has ended: `PF_EXITING` (include/linux/sched.h) of the flags in field 9 of
+    /// `stat`.
     ///
     /// # Errors
-    /// Likewise.
+    /// The file cannot be read or parsed.
     pub fn is_ending(&self) -> Result<bool, Error> {
         const EXITING: u64 = 4;
         Ok(self.stat(9, "flags in field 9", number::<u64>)? & EXITING != 0)
     }
 
-    /// Whether it runs, sleeps, is stopped …: the letter of field 3 of `stat`.
+    /// The state, such as running, sleeping or stopped: the letter in field 3 of `stat`.
     ///
     /// # Errors
-    /// Likewise.
+    /// The file cannot be read or parsed.
     pub fn state(&self) -> Result<u8, Error> {
         let letter = |word: &[u8]| word.first().copied();
         self.stat(3, "a state in field 3", letter)
     }
 
-    /// A field of `stat` behind the second, counted from 1.
+    /// Reads a field of `stat`, counted from 1. `field` is 3 or more.
     fn stat<T>(
         &self,
         field: usize,
@@ -155,27 +157,28 @@ impl Process {
         read: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<T, Error> {
         let stat = File::read(self.path("stat"))?;
-        // The name, field 2, may hold anything, parentheses too.
+        // The name, field 2, may hold any bytes, parentheses too.
         let end = stat.bytes.iter().rposition(|&byte| byte == b')');
         let rest = &stat.bytes[end.map_or(0, |end| end + 1)..];
         let found = words(rest).nth(field - 3).and_then(read);
         found.ok_or_else(|| stat.malformed(&stat.bytes, wanted))
     }
 
-    /// Its first thread's name; what is not UTF-8 is replaced by U+FFFD.
+    /// The main thread's name. Bytes that are not UTF-8 are replaced by U+FFFD.
     ///
     /// # Errors
-    /// It cannot be read, as below.
+    /// The file cannot be read.
     pub fn comm(&self) -> Result<String, Error> {
         let file = File::read(self.path("comm"))?;
         let name = file.bytes.strip_suffix(b"\n").unwrap_or(&file.bytes);
         Ok(String::from_utf8_lossy(name).into_owned())
     }
 
-    /// Where a link leads, as `exe` to its program, and `root` to its root: that is a path in its own mount namespace.
+    /// The target of a link, such as `exe` for the program and `root` for the root directory. The target is a path in
+    /// the process's own mount namespace.
     ///
     /// # Errors
-    /// The process is gone, or closed to this one.
+    /// The process is gone, or this process may not inspect it.
     pub fn link(&self, file: &str) -> Result<String, Error> {
         let path = self.path(file);
         match fs::read_link(&path) {
@@ -184,10 +187,10 @@ impl Process {
         }
     }
 
-    /// The inode of the namespace `name` (`net`) that it is in.
+    /// The inode of the namespace of type `name` (such as `net`) that the process is in.
     ///
     /// # Errors
-    /// Likewise.
+    /// As of [`Process::link`]; the link does not name a namespace.
     pub fn namespace(&self, name: &str) -> Result<u32, Error> {
         let file = format!("ns/{name}");
         let link = self.link(&file)?;
@@ -199,10 +202,10 @@ impl Process {
         inode.ok_or_else(malformed)
     }
 
-    /// What `uid_map` or `gid_map` says; empty where no id is mapped.
+    /// The ranges of `uid_map` or `gid_map`; empty where no id is mapped.
     ///
     /// # Errors
-    /// Likewise.
+    /// The file cannot be read or parsed.
     pub fn ids(&self, map: &str) -> Result<Vec<IdRange>, Error> {
         let file = File::read(self.path(map))?;
         let ranges = file.lines().map(|line| {
@@ -211,16 +214,18 @@ impl Process {
         ranges.collect()
     }
 
-    /// The mounts of its mount namespace that are in its root, or below.
+    /// The mounts of the process's mount namespace at or below its root directory.
     ///
     /// # Errors
-    /// Likewise.
+    /// The file cannot be read or parsed.
     pub fn mounts(&self) -> Result<Vec<MountPoint>, Error> {
         MountPoint::all(&File::read(self.path("mountinfo"))?)
     }
 
+    /// What the kernel allows the process.
+    ///
     /// # Errors
-    /// Likewise.
+    /// The file cannot be read or parsed.
     pub fn status(&self) -> Result<Status, Error> {
         Status::parse(&File::read(self.path("status"))?)
     }
@@ -243,7 +248,7 @@ mod tests {
 
     const STAT: &str = "7 (a b) c) S 1 7 7 0 -1 4194560 90 0 0 0 0 0 0 0 20 0 1 0 4711 0 0\n";
 
-    /// What a reader says of process 7, which has one file.
+    /// Calls a reader for process 7, which has one file.
     fn read<T>(
         file: &str,
         content: impl AsRef<[u8]>,

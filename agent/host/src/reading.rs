@@ -1,4 +1,4 @@
-//! What the files of one cgroup said.
+//! The numbers that were read from the files of one cgroup.
 
 use std::sync::LazyLock;
 
@@ -9,11 +9,12 @@ use super::cgroup_files::{files_of, tightest_of};
 
 macro_rules! fields {
     ($($(#[$meta:meta])* $field:ident,)*) => {
-        /// A number that is read of a cgroup. Times are in nanoseconds, memory in bytes.
+        /// A number that is read from a cgroup's files. Times are in nanoseconds, memory in bytes. Limits are in the
+        /// unit of their file.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Field { $($(#[$meta])* $field,)* }
 
-        /// How many there are.
+        /// The number of fields.
         const FIELDS: usize = [$(Field::$field),*].len();
     };
 }
@@ -28,9 +29,9 @@ fields! {
     CpuPeriod,
     /// A limit.
     CpuQuota,
-    /// Of v1.
+    /// On v1 only.
     CpuShares,
-    /// Of v2.
+    /// On v2 only.
     CpuWeight,
     MemoryUsage,
     MaxUsage,
@@ -41,16 +42,16 @@ fields! {
     MappedFile,
     ActiveFile,
     InactiveFile,
-    /// Page faults of the very cgroup, and with those below it; likewise the major ones.
+    /// Page faults. `Faults` and `MajorFaults` count the cgroup alone; the two `Tree` fields add the cgroups below it.
     Faults,
     MajorFaults,
     TreeFaults,
     TreeMajorFaults,
-    /// A limit, likewise the next four.
+    /// A limit, as are the next four fields.
     MemoryLimit,
     SwapLimit,
     Reservation,
-    /// The tightest of the cgroup and those above it, as v1's kernel knows it.
+    /// The tightest limit of the cgroup and its ancestors, which the kernel reports on v1.
     TreeMemoryLimit,
     TreeSwapLimit,
     Threads,
@@ -64,16 +65,16 @@ fields! {
     IoStalled,
 }
 
-/// The file was not there, or had no such row.
+/// The file does not exist, or has no such row.
 const ABSENT: u64 = u64::MAX;
 
-/// A limit that is none.
+/// The value of a limit that is not set.
 const UNLIMITED: u64 = u64::MAX - 1;
 
-/// The file is there, and could not be read.
+/// The file exists and could not be read.
 const UNREAD: u64 = u64::MAX - 2;
 
-/// What was read of one cgroup.
+/// The numbers of one cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
     values: [u64; FIELDS],
@@ -93,7 +94,7 @@ impl Default for Reading {
 }
 
 impl Reading {
-    /// A number; of a limit that is none: None.
+    /// Returns a number. Returns None where it is unknown, or a limit that is not set.
     pub fn number(&self, field: Field) -> Option<u64> {
         let value = self.values[field as usize];
         (value < UNREAD).then_some(value)
@@ -112,12 +113,13 @@ impl Reading {
         self.values[field as usize] = value.min(UNREAD - 1);
     }
 
-    /// Whether nobody knows what it is: its file is there, and could not be read.
+    /// Returns whether the field's file exists and could not be read.
     pub fn is_unread(&self, field: Field) -> bool {
         self.values[field as usize] == UNREAD
     }
 
-    /// A file could not be read to its end; what was read of it stays.
+    /// Marks the fields of a file that could not be read to its end. Fields that were read before the error keep their
+    /// values.
     pub fn set_unread(&mut self, fields: &[Field]) {
         for field in fields {
             let value = &mut self.values[*field as usize];
@@ -134,7 +136,8 @@ impl Reading {
         }
     }
 
-    /// What is known of the cgroup's own limit. It is not read where the tightest of it and those above is none.
+    /// Returns the cgroup's own limit. Where the tightest limit of the cgroup and its ancestors is `max`, so is the
+    /// cgroup's own, and its file is not read.
     pub fn own(&self, kind: Kind) -> Seen {
         let Place { fields, tightest } = &PLACES[kind as usize];
         let held = fields.first().and_then(|field| {
@@ -152,7 +155,8 @@ impl Reading {
         Seen::of(held, fields.iter().any(|field| self.is_unread(*field)))
     }
 
-    /// What the kernel says is the tightest limit of the cgroup and those above it. v2's says it of none.
+    /// Returns the tightest limit of the cgroup and its ancestors, as the kernel reports it. On v2 the kernel reports
+    /// none.
     pub fn tightest(&self, kind: Kind) -> Seen {
         let Some(field) = PLACES[kind as usize].tightest else {
             return Seen::Nothing;
@@ -160,7 +164,7 @@ impl Reading {
         Seen::of(self.limit(field).map(Held::Amount), self.is_unread(field))
     }
 
-    /// The values of some fields, to be put back by [`Reading::put`].
+    /// Returns the values of some fields. [`Reading::put`] sets them again.
     pub(super) fn take(&self, fields: &[Field]) -> [u64; REMEMBERED_A_FILE] {
         let mut values = [ABSENT; REMEMBERED_A_FILE];
         for (value, field) in values.iter_mut().zip(fields) {
@@ -175,7 +179,8 @@ impl Reading {
         }
     }
 
-    /// The use of a device, a new one where it has none. None: there are too many.
+    /// Returns the entry of a device, and adds one where it has none. Returns None, and counts the row, where there are
+    /// [`DEVICES_AT_MOST`] already.
     pub fn device(&mut self, of: Device) -> Option<&mut DeviceUse> {
         let Device { major, minor } = of;
         let found = |device: &DeviceUse| (device.major, device.minor) == (major, minor);
@@ -201,12 +206,12 @@ impl Reading {
 /// A limit, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Seen {
-    /// There is none, nor a file for it.
+    /// No limit is known, and no file holds one.
     #[default]
     Nothing,
     /// A file holds it.
     Held(Held),
-    /// Its file is there, and could not be read.
+    /// The limit's file exists and could not be read.
     Unread,
 }
 
@@ -226,7 +231,7 @@ impl Seen {
         }
     }
 
-    /// The tighter of the two. What could not be read may be tighter than any other.
+    /// Returns the tighter of the two. An unread limit wins, as it may be tighter than any other.
     #[must_use]
     pub fn tighter(self, other: Self) -> Self {
         match (self, other) {
@@ -237,15 +242,15 @@ impl Seen {
     }
 }
 
-/// Where a reading has a limit.
+/// The fields of a reading that hold one limit.
 struct Place {
-    /// The number, and the period of a quota.
+    /// The field of the limit. For a quota, the field of its period follows.
     fields: Vec<Field>,
-    /// The tightest of the cgroup and those above it.
+    /// The field of the tightest limit of the cgroup and its ancestors.
     tightest: Option<Field>,
 }
 
-/// By kind of limit. The fields are the same on both versions.
+/// Indexed by kind of limit. The fields are the same on v1 and v2.
 static PLACES: LazyLock<[Place; Kind::ALL.len()]> = LazyLock::new(|| {
     Kind::ALL.map(|kind| Place {
         fields: files_of(kind, Version::V2)
@@ -255,24 +260,24 @@ static PLACES: LazyLock<[Place; Kind::ALL.len()]> = LazyLock::new(|| {
     })
 });
 
-/// Fields that are remembered of one file at most.
+/// The most fields of one file that are remembered.
 pub(super) const REMEMBERED_A_FILE: usize = 2;
 
-/// Block devices of one cgroup that are told apart.
+/// The most block devices of one cgroup that are counted separately.
 pub const DEVICES_AT_MOST: usize = 64;
 
-/// What a cgroup read from and wrote to a block device. None: the kernel does not say.
+/// A cgroup's I/O on one block device. None: the kernel does not report this count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceUse {
     pub major: u32,
     pub minor: u32,
-    /// By [`Operation`].
+    /// Indexed by [`Operation`], as is `count`.
     pub bytes: [Option<u64>; OPERATIONS],
     pub count: [Option<u64>; OPERATIONS],
 }
 
-/// What is done to a block device. v1's kernel counts each I/O by direction and by whether it is
-/// waited for, and all together.
+/// An I/O operation on a block device. On v1 the kernel counts each operation by direction, by whether a process waits
+/// for it, and in a total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Read,
@@ -283,7 +288,7 @@ pub enum Operation {
     Total,
 }
 
-/// How many there are.
+/// The number of operations.
 pub const OPERATIONS: usize = Operation::ALL.len();
 
 impl Operation {
@@ -296,7 +301,7 @@ impl Operation {
         Self::Total,
     ];
 
-    /// v1's word for it.
+    /// The operation's name in the files of v1.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Read => "Read",

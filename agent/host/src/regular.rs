@@ -1,7 +1,7 @@
-//! Opening files that anybody may have named or put there: nothing but a regular file is opened, and nothing blocks.
+//! Opens files that an untrusted user may have named or made: only regular files are opened, and no call blocks.
 //!
-//! open(2) of a FIFO waits for a writer, and reading a device may never end. A file is opened without blocking, and its
-//! kind is looked at before anything is read or written.
+//! open(2) of a FIFO waits for a writer, and a read of a device may never end. So a file is opened with O_NONBLOCK, and
+//! its type is checked before anything is read or written.
 
 use std::fmt;
 use std::fs::File;
@@ -14,29 +14,32 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// What symbolic links in a path are.
+/// How symbolic links in a path are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
-    /// What the user names may be a link.
+    /// Links are followed. For a path that the user names.
     Followed,
-    /// What only this program writes is none, in directories that are what they are.
+    /// A link as the last part of the path is refused. For a file that only this program writes, in a directory that
+    /// others cannot change.
     Refused,
-    /// Nor is any part of the path, which leads nowhere else; without `mounts` to no other file system either.
+    /// No part of the path may be a link, and the path may not leave the directory. Without `mounts` it may not cross a
+    /// mount point either (`RESOLVE_NO_XDEV` of openat2(2)).
     Nowhere { mounts: bool },
 }
 
 /// Opens a regular file for reading.
 ///
 /// # Errors
-/// It is something else, which the error names; those of open(2).
+/// The file is not a regular one: the error names its type. Otherwise those of open(2).
 pub fn open(path: &Path, links: Links) -> io::Result<File> {
     open_at(CWD, path, OFlags::RDONLY, links)
 }
 
-/// Likewise, one in `directory`, and for whatever `access` says. One that is made is for this user alone.
+/// Opens a regular file in `directory`, with the access mode and flags in `access`. A file that is created has mode
+/// 0600.
 ///
 /// # Errors
-/// Likewise.
+/// As of [`open`].
 pub fn open_at(
     directory: impl AsFd,
     path: impl AsRef<Path>,
@@ -51,7 +54,7 @@ pub fn open_at(
     )?)
 }
 
-/// Opens whatever is there for reading, without waiting for anybody: [`regular`] is to look at it.
+/// Opens a file of any type for reading, and does not block. The caller passes it to [`regular`].
 ///
 /// # Errors
 /// Those of open(2).
@@ -83,7 +86,7 @@ fn open_any_at(
     match opened {
         Ok(file) => Ok(file.into()),
         Err(Errno::LOOP) if links == Links::Refused => Err(other(FileType::Symlink)),
-        // A socket cannot be opened, nor a FIFO for writing that nobody reads.
+        // ENXIO: the file is a socket, or a FIFO that is opened for writing and has no reader.
         Err(errno @ Errno::NXIO) => Err(statat(&directory, path, AtFlags::empty())
             .map(|found| FileType::from_raw_mode(found.st_mode))
             .map_or(errno.into(), other)),
@@ -92,10 +95,10 @@ fn open_any_at(
     }
 }
 
-/// The same file, where it is a regular one.
+/// Returns the file, if it is a regular one.
 ///
 /// # Errors
-/// It is something else, which the error names.
+/// The file is not a regular one: the error names its type.
 pub fn regular(file: File) -> io::Result<File> {
     match kind(&file)? {
         FileType::RegularFile => Ok(file),
@@ -103,13 +106,13 @@ pub fn regular(file: File) -> io::Result<File> {
     }
 }
 
-/// Whether an error says that something else than a regular file is there.
+/// Returns whether the error means that the file is not a regular one.
 pub fn is_other(error: &io::Error) -> bool {
     let error = error.get_ref();
     error.and_then(|it| it.downcast_ref::<Other>()).is_some()
 }
 
-/// What a file is.
+/// Returns the type of an open file.
 ///
 /// # Errors
 /// fstat(2)'s.
@@ -120,7 +123,7 @@ pub fn kind(file: &File) -> io::Result<FileType> {
 /// Reads a regular file of at most `most` bytes.
 ///
 /// # Errors
-/// As of [`open`]; it is larger.
+/// As of [`open`]; the file is larger.
 pub fn read(path: &Path, links: Links, most: u64) -> io::Result<Vec<u8>> {
     let file = open(path, links)?;
     let size = file.metadata()?.len();
@@ -132,7 +135,7 @@ pub fn read(path: &Path, links: Links, most: u64) -> io::Result<Vec<u8>> {
         return Err(too_large(size));
     }
     let mut bytes = Vec::new();
-    // It may grow meanwhile, and those of /proc say that they are empty.
+    // The file may grow meanwhile, and files of /proc report a size of 0.
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     match bytes.len() as u64 {
         read if read > most => Err(too_large(read)),
@@ -140,7 +143,7 @@ pub fn read(path: &Path, links: Links, most: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// It is no regular file.
+/// The error for a file that is not a regular one.
 #[derive(Debug)]
 struct Other(FileType);
 
@@ -156,7 +159,7 @@ fn other(found: FileType) -> io::Error {
     io::Error::other(Other(found))
 }
 
-/// What a file of this kind is called.
+/// Returns the name of a file type, with its article.
 pub const fn name(kind: FileType) -> &'static str {
     match kind {
         FileType::RegularFile => "a regular file",
@@ -210,7 +213,7 @@ mod tests {
         );
     }
 
-    /// A name that is a trap is told, for writing too, and nothing is made behind it.
+    /// A name that is a trap is refused, for writing too, and nothing is made through it.
     #[test]
     fn in_a_directory_and_for_writing() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
-//! Running as an ordinary user: in a user namespace, whose root they are.
+//! Runs as an ordinary user: in a user namespace, in which that user is root.
 //!
-//! One user id can be mapped by anybody: their own. The ranges that /etc/subuid and /etc/subgid give a user are mapped by
-//! the programs newuidmap and newgidmap, which are installed for that.
+//! Every user can map one user id: their own. The ranges that /etc/subuid and /etc/subgid give a user are mapped by the
+//! programs newuidmap and newgidmap, which are installed with the privileges for it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -44,7 +44,7 @@ pub enum Error {
 /// How long the programs that map ids may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Between two looks whether they have ended.
+/// The pause between two checks whether they have ended.
 const PAUSE: Duration = Duration::from_micros(200);
 
 /// A file with ranges of ids, and the program that maps them.
@@ -64,12 +64,12 @@ const GROUPS: IdFile = IdFile {
     program: "newgidmap",
 };
 
-/// As an ordinary user: enters a user namespace, whose root this process then is, and a mount namespace; says what one
-/// should know of it. As root: does nothing. To be called by a process of one thread, before anything of a container is
-/// made.
+/// For an ordinary user, enters a user namespace, in which this process is then root, and a mount namespace. Returns a
+/// text for the user about the mapped ids. For root, does nothing. A process with one thread must call this, before it
+/// makes anything of a container.
 ///
 /// # Errors
-/// There are to be no unprivileged user namespaces.
+/// The host refuses unprivileged user namespaces, or the ids cannot be mapped.
 pub fn enter() -> Result<Option<String>, Error> {
     let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
     if user.is_root() {
@@ -93,8 +93,8 @@ pub fn enter() -> Result<Option<String>, Error> {
     }
     crate::launch::map_one_id(user, group).map_err(Error::Map)?;
     let text = format!(
-        "rootless: root inside is user {user} here, and there is no other user or group; more take a range in \
-         /etc/subuid and /etc/subgid, and the package uidmap"
+        "rootless: root inside is user {user} here, and there is no other user or group; for more, \
+         give the user a range in /etc/subuid and in /etc/subgid, and install the package uidmap"
     );
     Ok(Some(text))
 }
@@ -103,7 +103,8 @@ fn unshare_now() -> Result<(), Error> {
     unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS).map_err(|source| Error::Refused { source })
 }
 
-/// Enters the namespaces; whether the ranges are mapped. The programs that map them must be outside, as this user.
+/// Enters the namespaces. Returns whether the ranges are mapped. A child maps them: newuidmap and newgidmap must run
+/// outside the namespace, as this user.
 fn enter_with(
     (users, groups): (SubordinateRange, SubordinateRange),
     user: u32,
@@ -119,7 +120,7 @@ fn enter_with(
         let done = wait_for(&entered)
             && map(&GROUPS, pid.as_raw_nonzero().get(), group, groups)
             && map(&USERS, pid.as_raw_nonzero().get(), user, users);
-        // The copy owns nothing that would have to be cleaned.
+        // The child exits without cleanup, as it owns nothing.
         agent_sys::fork::exit(i32::from(!done));
     };
     drop(entered);
@@ -133,7 +134,8 @@ fn enter_with(
     mapped
 }
 
-/// Waits for a child; whether it succeeded. The caller may have others: a shell that becomes this program leaves its own.
+/// Waits for a child, and returns whether it succeeded. It waits for no other child, as the caller may have some: a
+/// shell that becomes this program leaves its own.
 fn wait_for_child(child: Pid) -> Result<bool, Error> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -149,13 +151,13 @@ fn wait_for_child(child: Pid) -> Result<bool, Error> {
     }
 }
 
-/// Whether the other end has written; it is closed without where it failed.
+/// Waits for the other end of the pipe. Returns whether it has written a byte; on failure it closes the pipe without.
 fn wait_for(pipe: &OwnedFd) -> bool {
     let mut byte = [0];
     rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut byte)) == Ok(1)
 }
 
-/// Maps 0 to this id, and a range after it.
+/// Maps id 0 inside to `id` outside, and the ids from 1 on to `range`. Returns whether that succeeded.
 fn map(file: &IdFile, pid: i32, id: u32, range: SubordinateRange) -> bool {
     let SubordinateRange { first, count } = range;
     let numbers = [0, id, 1, 1, first, count].map(|number| number.to_string());
@@ -168,7 +170,7 @@ fn map(file: &IdFile, pid: i32, id: u32, range: SubordinateRange) -> bool {
     program.status().is_ok_and(|status| status.success())
 }
 
-/// The first range of users and of groups that is this user's; none where one of the two is missing.
+/// Returns the user's first range of user ids and of group ids. Returns None where one of the two is missing.
 fn ranges(user: u32) -> Option<(SubordinateRange, SubordinateRange)> {
     let first = |file: &IdFile| {
         let (_, ranges) = of_user(Path::new("/etc"), file.name, user);

@@ -1,9 +1,9 @@
-//! What the kernel allows a process: proc_pid_status(5), capabilities(7), seccomp(2).
+//! What the kernel allows a process to do: proc_pid_status(5), capabilities(7), seccomp(2).
 
 use super::Error;
 use super::file::{File, number};
 
-/// The sets of capabilities that a process has, each with its row.
+/// The sets of capabilities of a process: the name of each, and its row.
 pub const SETS: [(&str, &str); 5] = [
     ("effective", "CapEff"),
     ("permitted", "CapPrm"),
@@ -12,16 +12,16 @@ pub const SETS: [(&str, &str); 5] = [
     ("ambient", "CapAmb"),
 ];
 
-/// The modes of seccomp, by their numbers.
+/// The modes of seccomp. The index is the kernel's number.
 const MODES: [&str; 3] = ["off", "strict", "filter"];
 
-/// What is allowed to a process, and what is not.
+/// What the kernel allows a process to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Of each of the [`SETS`] what is in it, as `CAP_KILL`, in alphabetical order.
+    /// The capabilities in each of the [`SETS`], such as `CAP_KILL`, in alphabetical order.
     pub capabilities: [Vec<String>; SETS.len()],
     pub no_new_privs: bool,
-    /// `off` also where the kernel was built without it.
+    /// The mode of seccomp. `off` also where the kernel was built without seccomp.
     pub seccomp: &'static str,
     pub seccomp_filters: u32,
 }
@@ -51,7 +51,8 @@ fn mode(file: &File) -> Result<&'static str, Error> {
     known.ok_or_else(|| file.malformed(word, "a mode of seccomp, 0 to 2"))
 }
 
-/// The bits of a row, by name. `None` where there is no such row, or something else in it.
+/// Returns the names of the capabilities in a row. Returns `None` where there is no such row, or it does not hold
+/// hexadecimal digits.
 pub(super) fn capabilities(status: &File, row: &str) -> Option<Vec<String>> {
     let bits = str::from_utf8(status.word_of(&format!("{row}:"))?).ok()?;
     let bits = u64::from_str_radix(bits, 16).ok()?;

@@ -1,4 +1,5 @@
-//! Whose a user id is that has no account: an ordinary user may have ranges of ids by subuid(5), and can take each of them.
+//! Finds the user to whom a user id belongs. An ordinary user may have ranges of ids without accounts (subuid(5)), and
+//! can act as each of these ids.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -7,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use crate::regular::{self, Links};
 
-/// Ids that are taken for one user's where nothing says whose they are: that many a user, and a container, is given.
+/// The size of the block of ids that counts as one user's where no file names the owner. A user, and a container, is
+/// usually given that many.
 const BLOCK: u32 = 65_536;
 
-/// Bytes of a file of accounts.
+/// The most bytes of a file of accounts.
 const LARGEST: u64 = 4 << 20;
 
 /// A range of subordinate ids: the ids of users, or of groups, that an ordinary user may map.
@@ -55,15 +57,15 @@ fn text(path: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// To whom an id belongs.
+/// The owner of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Whose {
     User(u32),
-    /// Somebody who has a range of ids that begins here.
+    /// An unknown user, who has the range of ids that begins here.
     Range(u32),
 }
 
-/// The accounts of the host and their ranges, as the files say now.
+/// The accounts of the host and their ranges, as the files are now.
 #[derive(Debug)]
 pub struct Subordinates {
     ranges: Watched,
@@ -73,12 +75,12 @@ pub struct Subordinates {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// First, count, and who has them.
+    /// The first id, the number of ids, and their owner.
     ranges: Vec<(u32, u32, Whose)>,
     accounts: HashSet<u32>,
 }
 
-/// A file, and what tells whether it was changed.
+/// A file, and the inode number, time and size by which a change is noticed.
 #[derive(Debug)]
 struct Watched {
     path: PathBuf,
@@ -99,7 +101,7 @@ impl Watched {
 }
 
 impl Subordinates {
-    /// Those of the host whose tree is at `root`.
+    /// The accounts and ranges of the host with the root path `root`.
     pub fn new(root: &Path) -> Self {
         Self {
             ranges: Watched::new(root.join("etc/subuid")),
@@ -108,9 +110,9 @@ impl Subordinates {
         }
     }
 
-    /// To whom `user` belongs.
+    /// Returns the owner of the id `user`.
     pub fn whose(&mut self, user: u32) -> Whose {
-        // Both are to be looked at.
+        // `|` and not `||`: both files must be checked.
         if self.ranges.has_changed() | self.accounts.has_changed() {
             self.known = Known::read(&text(&self.accounts.path), &text(&self.ranges.path));
         }

@@ -1,4 +1,4 @@
-//! What the host is, as far as tracing it depends on that.
+//! The properties of the host that tracing depends on.
 
 use std::fmt;
 use std::path::Path;
@@ -10,32 +10,32 @@ use super::file::{File, number};
 use super::meminfo;
 use super::status::capabilities;
 
-/// Where the kernel describes its own types.
+/// The file in which the kernel describes its own types.
 pub const BTF: &str = "sys/kernel/btf/vmlinux";
 
-/// The host. None: it does not say.
+/// The host. None: the host does not report the value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct System {
     /// `uname -r`.
     pub kernel: Option<String>,
-    /// Differs from boot to boot.
+    /// A random id that each boot has anew.
     pub boot_id: Option<String>,
-    /// None also where securityfs is not mounted.
+    /// The lockdown level. None also where securityfs is not mounted.
     pub lockdown: Option<Lockdown>,
-    /// The effective capabilities of this process, as `CAP_BPF`, in alphabetical order.
+    /// The effective capabilities of this process, such as `CAP_BPF`, in alphabetical order.
     pub capabilities: Option<Vec<String>>,
     /// Whether there is [`BTF`].
     pub btf: bool,
-    /// Whether the kernel measures BPF programs (`kernel.bpf_stats_enabled`), which costs every
-    /// run of every program of the host.
+    /// Whether the kernel measures the run time of BPF programs (`kernel.bpf_stats_enabled`), which makes every run of
+    /// every program slower.
     pub bpf_stats: Option<bool>,
     /// CPUs that are online.
     pub cpus: Option<usize>,
-    /// Bytes of memory.
+    /// The memory in bytes.
     pub memory: Option<u64>,
 }
 
-/// kernel_lockdown(7)
+/// The kernel's lockdown level: kernel_lockdown(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lockdown {
@@ -63,7 +63,7 @@ impl fmt::Display for Lockdown {
     }
 }
 
-/// Bytes of a page: the kernel counts memory in whole ones.
+/// The size of a page in bytes: the kernel counts memory in whole pages.
 pub fn page_size() -> u64 {
     u64::try_from(rustix::param::page_size()).unwrap_or(4096)
 }
@@ -75,7 +75,7 @@ pub fn cpus(root: &Path) -> Option<usize> {
 }
 
 impl System {
-    /// Reads what the host says of itself. What cannot be read is None.
+    /// Reads the host's properties. A property that cannot be read is None.
     pub fn read(root: &Path) -> Self {
         let file = |path| File::read(root.join(path));
         let string = |path| file(path).ok()?.string().ok();
@@ -98,11 +98,11 @@ impl System {
     }
 }
 
-/// What the host has, in bytes.
+/// The host's memory and swap, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     pub memory: u64,
-    /// 0 where it has none.
+    /// 0 where the host has none.
     pub swap: u64,
 }
 
@@ -110,7 +110,7 @@ impl Capacity {
     /// Reads `/proc/meminfo`.
     ///
     /// # Errors
-    /// It cannot be read, or does not say.
+    /// The file cannot be read or parsed.
     pub fn read(root: &Path) -> Result<Self, Error> {
         let meminfo = meminfo::read(root.join("proc/meminfo"))?;
         Ok(Self {
@@ -127,7 +127,7 @@ fn parse_lockdown(file: &File) -> Option<Lockdown> {
     Lockdown::ALL.into_iter().find(|level| level.name() == word)
 }
 
-/// How many CPUs a list as `0-3,8` has.
+/// Returns the number of CPUs in a list such as `0-3,8`.
 fn count_cpus(list: &[u8]) -> Option<usize> {
     list.split(|&byte| byte == b',')
         .map(|range| {

@@ -1,8 +1,8 @@
-//! The directory of a user for what lives as long as the host runs: `$XDG_RUNTIME_DIR/agent`, else `/run/user/UID/agent`,
-//! else `/tmp/agent-UID`.
+//! A user's directory for files that are needed until the host shuts down: `agent` in a directory that the caller names
+//! (`$XDG_RUNTIME_DIR`, or that of [`runtime_of`]), else `/tmp/agent-UID`.
 //!
-//! In /tmp anybody may make a directory of that name first. Another one, `/tmp/agent-UID-SUFFIX`, serves then: nobody can make
-//! what they cannot guess, and nobody but its owner can remove it there (the sticky bit).
+//! Any user may make a directory of that name in /tmp first. Then the agent uses another one, `/tmp/agent-UID-SUFFIX`:
+//! nobody can guess its name before it exists, and only its owner can remove it (the sticky bit).
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};
@@ -15,35 +15,36 @@ use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 
 use crate::owner::Owner;
 
-/// Bytes of a suffix, before they are written in hexadecimal.
+/// The bytes of a suffix, before they are written in hexadecimal.
 const SUFFIX: usize = 8;
 
-/// How often a name may be taken already.
+/// How many names are tried, if each is taken already.
 const ATTEMPTS: usize = 8;
 
-/// Entries of a directory that are looked at from outside.
+/// The most entries of the shared directory that [`all_of`] reads.
 const ENTRIES_AT_MOST: usize = 1 << 16;
 
-/// Directories of one user that are taken note of from outside: one is used, and who made more of them is that user.
+/// The most directories with a suffix that [`all_of`] returns for one user. The agent uses one; only that user can have
+/// made more.
 const FOUND_AT_MOST: usize = 8;
 
-/// The times of files differ, if one is made so much later than another.
+/// Two files that are made this much apart have different times.
 const TICK: Duration = Duration::from_millis(20);
 
 /// A user's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserDirectory {
-    /// It may not be there yet.
+    /// The path. The directory may not exist yet.
     pub path: PathBuf,
-    /// The one that it stands in for, as that is not this user's alone.
+    /// The first choice, where the directory stands in for it because others control the first choice.
     pub instead_of: Option<PathBuf>,
 }
 
-/// That of the user who calls, who is not root. `runtime` is what `XDG_RUNTIME_DIR` says; a directory of another user's, as
-/// su(1) leaves it there, is not taken.
+/// Returns the directory of the calling user, who is not root. `runtime` is the value of `XDG_RUNTIME_DIR`. It is
+/// ignored if it is another user's directory, as su(1) may leave it there.
 ///
 /// # Errors
-/// Where /tmp cannot be written to, and it is needed.
+/// /tmp is needed and cannot be read or written to.
 pub fn of_user(runtime: Option<&Path>) -> io::Result<UserDirectory> {
     let Owner(user) = Owner::caller();
     let runtime = runtime.filter(|path| path.is_absolute() && is_own(path, user));
@@ -56,8 +57,8 @@ pub fn of_user(runtime: Option<&Path>) -> io::Result<UserDirectory> {
     }
 }
 
-/// What logind(8) makes for a user, where it is there and theirs alone: not everybody who acts for the user is told, as
-/// cron(8) and su(1) do not.
+/// Returns the directory that logind(8) made for a user, if it exists and only that user can use it. Not every process
+/// of the user has it in its environment: cron(8) and su(1) do not set it.
 pub fn runtime_of(user: u32) -> Option<PathBuf> {
     runtime_in(Path::new("/run/user"), user)
 }
@@ -69,7 +70,7 @@ fn runtime_in(parent: &Path, user: u32) -> Option<PathBuf> {
     is_own.then_some(path)
 }
 
-/// That of `user` below a directory that all may write to.
+/// Returns the directory of `user` below a directory that all users may write to.
 fn below(shared: &Path, user: u32) -> io::Result<UserDirectory> {
     let first = shared.join(format!("agent-{user}"));
     let found = |path: PathBuf, instead_of| UserDirectory { path, instead_of };
@@ -77,7 +78,7 @@ fn below(shared: &Path, user: u32) -> io::Result<UserDirectory> {
         return Ok(found(first, None));
     }
     let is_planted = fs::symlink_metadata(&first).is_ok();
-    // It stays in use when the planted one is gone: something may run in it.
+    // The other directory stays in use when the planted one is gone: a container may run from it.
     let other = oldest(shared, user)?;
     match (other, is_planted) {
         (Some(other), _) => Ok(found(other, Some(first))),
@@ -86,14 +87,14 @@ fn below(shared: &Path, user: u32) -> io::Result<UserDirectory> {
     }
 }
 
-/// Whether this is a directory of the user's.
+/// Whether `path` is a directory that the user owns.
 fn is_own(path: &Path, user: u32) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_dir() && Owner(user).has(&found))
 }
 
-/// Likewise, one that is no link and that nobody else may write to.
+/// Whether `path` is a directory that the user owns, is not a link, and that nobody else may write to.
 fn is_safe(path: &Path, user: u32) -> bool {
-    // No server of a file system is asked, which may be the user's.
+    // STATX_DONT_SYNC: the kernel must not ask the server of a file system, which may be the user's own.
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
     let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::UID;
     statx(CWD, path, flags, wanted).is_ok_and(|found| {
@@ -102,19 +103,19 @@ fn is_safe(path: &Path, user: u32) -> bool {
     })
 }
 
-/// Makes one. Of several processes that do so at once, all take that of the first.
+/// Makes a directory with a suffix. Of several processes that do so at once, all use the oldest directory.
 fn make(shared: &Path, user: u32) -> io::Result<PathBuf> {
     let mut last = io::Error::from(ErrorKind::AlreadyExists);
     for _ in 0..ATTEMPTS {
         let path = shared.join(format!("agent-{user}-{}", suffix()?));
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {
-                // What is made after the look below is younger than this, by the file system's clock.
+                // A directory that is made after the search below is younger than this one, by the file system's clock.
                 sleep(TICK);
                 let oldest = oldest(shared, user)?;
                 let oldest = oldest.unwrap_or_else(|| path.clone());
                 if oldest != path {
-                    // It is empty: nobody else takes it.
+                    // It is empty, and no other process uses it.
                     let _ = fs::remove_dir(&path);
                 }
                 return Ok(oldest);
@@ -132,8 +133,8 @@ fn suffix() -> io::Result<String> {
     Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
 }
 
-/// All that `user` may have had, for whoever looks from outside: in a directory of so many entries that another one comes
-/// behind `ENTRIES_AT_MOST` none may be found.
+/// Returns all directories that `user` may use, for another user such as root. It reads at most 65,536 entries of
+/// `shared`, so it may miss a directory where there are more.
 pub fn all_of(shared: &Path, user: u32) -> Vec<PathBuf> {
     let first = format!("agent-{user}");
     let entries = fs::read_dir(shared).into_iter().flatten().flatten();
@@ -147,7 +148,7 @@ pub fn all_of(shared: &Path, user: u32) -> Vec<PathBuf> {
     [shared.join(&first)].into_iter().chain(others).collect()
 }
 
-/// The oldest with a suffix that is the user's.
+/// Returns the oldest directory with a suffix that is safely the user's.
 fn oldest(shared: &Path, user: u32) -> io::Result<Option<PathBuf>> {
     let prefix = format!("agent-{user}-");
     let mut oldest: Option<(SystemTime, PathBuf)> = None;

@@ -1,4 +1,4 @@
-//! All cgroups of a hierarchy.
+//! Finds all cgroups of a hierarchy.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -13,11 +13,11 @@ use rustix::io::Errno;
 use super::hierarchy::Mounted;
 use super::{Error, path};
 
-/// The most cgroups that are visited. No kernel has more with memory controlled
-/// (`MEM_CGROUP_ID_MAX`, `include/linux/memcontrol.h`).
+/// The most cgroups that are visited. The kernel allows no more with the memory controller (`MEM_CGROUP_ID_MAX`,
+/// `include/linux/memcontrol.h`).
 pub const MAX_CGROUPS: usize = 65_536;
 
-/// Takes the entries of most cgroups, about 50 of 40 bytes, in one call.
+/// Space for the entries of most cgroups in one call: about 50 entries of 40 bytes.
 const ENTRIES_BYTES: usize = 8192;
 
 /// A cgroup of a hierarchy.
@@ -27,28 +27,28 @@ pub struct Dir {
     pub id: u64,
     /// Its path in the hierarchy, as [`path::to_text`] writes it: "/" or "/a/b".
     pub path: String,
-    /// The oldest time of its directory and of its `cgroup.procs`. The kernel keeps no birth time:
-    /// it sets these when the file is first looked up, which is right after the making; anew after
-    /// it had to drop the inode; and a directory's, in some cases, when a cgroup is made in it.
+    /// The oldest time of its directory and of its `cgroup.procs`, as the kernel keeps no birth time. It sets these
+    /// times when the file is first looked up, which is right after the cgroup is made. It sets them again after it had
+    /// to drop the inode, and sometimes a directory's when a cgroup is made in it.
     pub created: SystemTime,
 }
 
-/// What a walk came to.
+/// The result of a walk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Walked {
-    /// Cgroups handed to `visit`.
+    /// The number of cgroups passed to `visit`.
     pub visited: usize,
-    /// Cgroups seen and not visited: past [`MAX_CGROUPS`], or with a path longer than the kernel
-    /// looks up (4,095 bytes). What is below them is not counted.
+    /// The number of cgroups that were seen and not visited: beyond [`MAX_CGROUPS`], or with a path longer than the
+    /// kernel looks up (4,095 bytes). Cgroups below them are not counted.
     pub left_out: usize,
 }
 
-/// Visits every cgroup that `mounted` shows, level by level, so that a deep tree that somebody
-/// grows does not keep the others out. One that is removed meanwhile is passed over.
+/// Visits every cgroup that `mounted` shows, level by level, so that a deep tree that somebody makes does not keep out
+/// the others. A cgroup that is removed meanwhile is skipped.
 ///
 /// # Errors
-/// [`Error::Gone`] where the hierarchy is not mounted any more; [`Error::Io`] where a directory
-/// cannot be read, with what came before visited.
+/// [`Error::Gone`] where the hierarchy is not mounted any more. [`Error::Io`] where a directory cannot be read; the
+/// cgroups before it have been visited.
 pub fn walk(mounted: &Mounted, visit: impl FnMut(Dir)) -> Result<Walked, Error> {
     walk_at_most(mounted, MAX_CGROUPS, visit)
 }
@@ -67,7 +67,7 @@ fn walk_at_most(
     let root = openat(CWD, &mounted.mount, DIRECTORY, Mode::empty()).map_err(|e| failed(b"", e))?;
 
     let mut walked = Walked::default();
-    // Paths below the mount, without a slash in front; the first is the mount itself.
+    // Paths below the mount, without a leading slash. The first is the mount itself.
     let mut waiting = VecDeque::from([Vec::new()]);
     while let Some(below) = waiting.pop_front() {
         let mut children = Vec::new();
@@ -105,7 +105,7 @@ struct Found {
     created: SystemTime,
 }
 
-/// Reads the directory at `below`, and pushes the paths of those in it to `children`.
+/// Reads the directory at `below`, and appends the paths of its subdirectories to `children`.
 fn read(root: &OwnedFd, below: &[u8], children: &mut Vec<Vec<u8>>) -> Result<Found, Errno> {
     let name = if below.is_empty() { b"." } else { below };
     let directory = openat(root, name, DIRECTORY, Mode::empty())?;

@@ -1,5 +1,5 @@
-//! Tells to which files somebody wrote (inotify(7)), whatever the file holds afterwards. Of files and not of their
-//! directories, as whoever starts a process in a cgroup writes beside its limits.
+//! Reports to which files somebody wrote (inotify(7)), even where a file's content stays the same. It watches files and
+//! not their directories, since every process that is started in a cgroup is written to a file beside the limits.
 
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
@@ -10,7 +10,7 @@ use agent_sys::awaited;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use tokio::io::unix::AsyncFd;
 
-/// Room for some 60 events; more are read in turn.
+/// Space for some 60 events; more are read in turn.
 const BUFFER_BYTES: usize = 2 << 10;
 
 /// The files that are watched.
@@ -21,7 +21,7 @@ pub struct Writes {
 }
 
 impl Writes {
-    /// Watches nothing where the kernel gives no instance. Needs a tokio runtime.
+    /// Begins without files. Watches nothing where the kernel refuses an inotify instance. Needs a tokio runtime.
     pub fn begin() -> Self {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
         Self {
@@ -30,7 +30,7 @@ impl Writes {
         }
     }
 
-    /// Watches a file from now on, where it is there.
+    /// Watches a file from now on, if it exists.
     pub fn watch(&mut self, file: &Path) {
         if let Some(inotify) = &self.inotify
             && let Ok(watch) = inotify::add_watch(inotify.get_ref(), file, WatchFlags::MODIFY)
@@ -39,18 +39,18 @@ impl Writes {
         }
     }
 
-    /// Waits until somebody has written to one of them. May be dropped and called again.
+    /// Waits until somebody has written to one of the files. The future may be dropped, and the method called again.
     pub async fn any(&self) {
         let Some(inotify) = &self.inotify else {
             return std::future::pending().await;
         };
         if let Ok(mut ready) = inotify.readable().await {
-            // What comes from now on makes it ready again.
+            // An event that comes from now on makes it ready again.
             ready.clear_ready();
         }
     }
 
-    /// Those that somebody wrote to since the last call.
+    /// Returns the files that somebody wrote to since the last call.
     pub fn take(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let Some(inotify) = &self.inotify else {
@@ -58,12 +58,12 @@ impl Writes {
         };
         let mut buffer = [const { MaybeUninit::uninit() }; BUFFER_BYTES];
         let mut events = Reader::new(inotify.get_ref(), &mut buffer);
-        // It ends with EAGAIN.
+        // `next` fails with EAGAIN when no event is left.
         while let Ok(event) = events.next() {
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
                 files.extend(self.watched.values().cloned());
             }
-            // A file that is removed says so too.
+            // The removal of a file is an event too, and no write.
             if event.events().contains(ReadFlags::MODIFY) {
                 files.extend(self.watched.get(&event.wd()).cloned());
             }

@@ -1,4 +1,4 @@
-//! Containers: what the registry knows of each, and what the files of its cgroups say.
+//! The state of each container, from the registry and from the files of its cgroups.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,40 +20,42 @@ use serde::{Deserialize, Serialize};
 
 use super::idle;
 
-/// A container now: one of `/v1/containers`.
+/// The state of one container now: an element of the list that `/v1/containers` returns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerState {
-    /// The container, unit or cgroup.
+    /// The container's name, id, engine, image and cgroup.
     #[serde(flatten)]
     pub container: Container,
-    /// A server that is older does not say it.
+    /// The state of the container; `unknown` where an older server does not send it.
     #[serde(default)]
     pub state: ContainerCondition,
-    /// Whether it has tasks.
+    /// Whether the container has tasks.
     pub running: bool,
-    /// RFC 3339: when its cgroup was removed; null while it exists, and if the agent did not see the removal.
+    /// The time when the container's cgroup was removed, in RFC 3339. Null while the cgroup exists, and where the agent
+    /// did not see the removal.
     pub removed: Option<String>,
-    /// The init process; null where it is not known.
+    /// The pid of the init process in the host's pid namespace; null where it is not known.
     pub pid: Option<u32>,
-    /// RFC 3339: when its init process started; null while it does not run.
+    /// The time when the init process started, in RFC 3339; null where it is not known.
     pub started: Option<Moment>,
-    /// The number of processes in its cgroup and those below.
+    /// The number of processes in the container's cgroup and the cgroups below it.
     pub processes: u32,
-    /// Memory in use with the page cache; null, like the next fields, if the kernel does not account memory.
+    /// The memory in use, with the page cache. Null, like the next three fields, where the kernel does not account
+    /// memory.
     pub memory_usage_bytes: Option<u64>,
-    /// Without the inactive part of the page cache.
+    /// The memory in use, without the inactive part of the page cache.
     pub memory_working_set_bytes: Option<u64>,
-    /// Its own limit; null where it has none.
+    /// The memory limit of the container's own cgroup; null where it has none.
     pub memory_limit_bytes: Option<u64>,
-    /// The tightest limit of it and of the cgroups above; null where there is none.
+    /// The tightest memory limit of the container's cgroup and its ancestors; null where none of them has one.
     pub memory_effective_limit_bytes: Option<u64>,
-    /// Used so far.
+    /// The CPU time that the container has used; null where it cannot be read.
     pub cpu_usage_seconds: Option<f64>,
-    /// The share of one CPU that it used over the last interval; null if it was not measured.
+    /// The use of CPU time over the last interval, in percent of one CPU; null where it was not measured.
     pub cpu_percent: Option<f64>,
-    /// Kills of its processes, in its cgroup and those below, by the OOM killer.
+    /// The number of processes in the container's cgroup and the cgroups below it that the OOM killer killed.
     pub oom_kills: u64,
-    /// The namespaces of the init process.
+    /// The namespaces of the init process; null where it is not known.
     pub namespaces: Option<Namespaces>,
     /// The intended limits and who set them; absent if they are not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,28 +66,28 @@ pub struct ContainerState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContainerCondition {
-    /// Its engine has made it, and never started it.
+    /// The engine has created the container and has never started it.
     Created,
-    /// It has tasks.
+    /// The container has tasks.
     Running,
-    /// It runs, and the freezer stops it.
+    /// The container has tasks, and its cgroup is frozen.
     Paused,
-    /// Its cgroup is there, with nothing in it.
+    /// The container's cgroup exists and has no tasks.
     Stopped,
-    /// Its cgroup is gone, and its engine has it still.
+    /// The container's cgroup does not exist, and the engine still has the container.
     Exited,
-    /// Its engine does not have it any more.
+    /// The engine does not have the container any more.
     Removed,
-    /// Its cgroup is removed, and no engine reported whether it still has the container.
+    /// The container's cgroup was removed, and no engine reported whether it still has the container.
     Gone,
-    /// The server is of another version and does not report it, or reports one that is unknown here.
+    /// A server of another version reports no state, or a state that this version does not know.
     #[default]
     #[serde(other)]
     Unknown,
 }
 
 impl ContainerCondition {
-    /// The condition as tables and JSON write it.
+    /// Returns the name of the condition in tables and JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -100,18 +102,21 @@ impl ContainerCondition {
     }
 }
 
-/// A container whose files are still to be read: that needs no lock.
+/// A container whose files have not been read yet. [`UnreadContainer::read`] reads them without the registry's lock.
 #[derive(Debug)]
 pub struct UnreadContainer {
     state: ContainerState,
     user: u32,
     membership: Membership,
-    /// The directories of its memory, and that of the cgroups below.
+    /// The directories in the memory hierarchy of the container's cgroup and the cgroups below it.
     kills: Vec<Directory>,
 }
 
-/// All containers; those that engines have and that do not run, and the removed that are remembered, only with `removed`. `tasks` are all there are;
-/// `counts` is what the kernel side has counted, where it does.
+/// Returns all containers, in the order of their cgroups' paths.
+///
+/// With `removed`, the list includes containers that have no cgroup: those that an engine has and that do not run, and
+/// the removed ones that the registry remembers. `tasks` are all tasks of the host. `counts` are the counts of the BPF
+/// programs, where these run.
 pub fn find(
     registry: &Registry,
     hierarchies: &Hierarchies,
@@ -139,7 +144,8 @@ pub fn find(
         found.extend(idle::of_engines(registry).map(UnreadContainer::of_nothing));
     }
     found.sort_by(|a, b| order(&a.state).cmp(&order(&b.state)));
-    // Of several of one path the first in their order, which is the living, has what is below.
+    // Several containers may have had the same path. The first in this order, which is the one that exists, gets the
+    // cgroups below the path.
     let mut by_cgroup: HashMap<String, &mut UnreadContainer> = HashMap::new();
     for unread in found.iter_mut().rev() {
         by_cgroup.insert(unread.state.container.cgroup.clone(), unread);
@@ -156,7 +162,7 @@ fn order(state: &ContainerState) -> (&str, &Option<String>) {
     (&state.container.cgroup, &state.removed)
 }
 
-/// Processes by the cgroup of the container that they are in.
+/// Counts the processes in each container, by the path of the container's cgroup.
 fn processes(registry: &Registry, tasks: &[Task]) -> HashMap<String, u32> {
     let mut processes: HashMap<String, u32> = HashMap::new();
     for task in tasks {
@@ -169,7 +175,7 @@ fn processes(registry: &Registry, tasks: &[Task]) -> HashMap<String, u32> {
     processes
 }
 
-/// As far as the registry knows.
+/// Returns the condition of a container, as far as the registry knows it.
 fn condition(registry: &Registry, cgroup: &Cgroup) -> ContainerCondition {
     if cgroup.gone.is_none() {
         return if cgroup.life.running() {
@@ -225,7 +231,7 @@ fn time_text(time: SystemTime) -> String {
     humantime::format_rfc3339_nanos(time).to_string()
 }
 
-/// Where the cgroup is now.
+/// Returns the directories of a cgroup that exist now.
 fn membership(cgroup: &Cgroup) -> Membership {
     let living = cgroup.directories.iter().filter(|it| !it.gone);
     living
@@ -242,7 +248,7 @@ fn directory(
     hierarchies.directory(mounted, membership.path(mounted)?)
 }
 
-/// What a limit of memory is.
+/// Returns a memory limit in bytes; `None` where the cgroup has no limit.
 fn bytes(link: &Link) -> Option<u64> {
     match link.held {
         Held::Amount(Limit::Value(bytes)) => Some(bytes),
@@ -251,7 +257,7 @@ fn bytes(link: &Link) -> Option<u64> {
 }
 
 impl UnreadContainer {
-    /// It has no cgroup.
+    /// Makes an entry for a container that has no cgroup.
     fn of_nothing(state: ContainerState) -> Self {
         Self {
             state,
@@ -261,8 +267,10 @@ impl UnreadContainer {
         }
     }
 
-    /// Adds the kills in a cgroup of the container: the kernel counts a kill in the very cgroup of the victim. Files tell of
-    /// all kills in living cgroups. Counts include removed cgroups, but only since the counting process started.
+    /// Adds the OOM kills in one cgroup of the container, because the kernel counts a kill in the victim's own cgroup.
+    ///
+    /// The files count all kills in cgroups that exist. `counts` include removed cgroups, but start with the process
+    /// that counts.
     fn add_kills(
         &mut self,
         cgroup: &Cgroup,
@@ -278,7 +286,7 @@ impl UnreadContainer {
         self.kills.extend(directory);
     }
 
-    /// Reads the files. What is not there, or cannot be read, stays null.
+    /// Reads the files. A value whose file does not exist or cannot be read stays null.
     pub fn read(self, hierarchies: &Hierarchies) -> ContainerState {
         let mut state = self.state;
         let directory = |mounted| directory(&self.membership, hierarchies, mounted);
@@ -290,7 +298,7 @@ impl UnreadContainer {
                     state.state = ContainerCondition::Paused;
                 }
             }
-            // The owner of an unconfirmed cgroup is unknown.
+            // The registry knows the owner of a confirmed cgroup only.
             ContainerCondition::Gone if is_own(&state.container) => {
                 let kept = own::is_kept(Path::new("/"), &state.container.id, self.user);
                 state.state = if kept {
@@ -323,12 +331,13 @@ impl UnreadContainer {
     }
 }
 
-/// Whether it is one of `agent run`.
+/// Tells whether `agent run` made the container, and its state confirms that.
 fn is_own(container: &Container) -> bool {
     container.runtime == Runtime::Agent.name() && container.confirmed == Some(true)
 }
 
-/// Says what share of one CPU each of `after` used since `before`, which was read this long ago.
+/// Sets the CPU use of each container in `after`. `time` is the time between the reading of `before` and that of
+/// `after`.
 pub fn set_cpu_percent(after: &mut [ContainerState], before: &[ContainerState], time: Duration) {
     let key = |state: &ContainerState| (state.container.cgroup.clone(), state.container.id.clone());
     let before: HashMap<_, _> = before
@@ -341,7 +350,7 @@ pub fn set_cpu_percent(after: &mut [ContainerState], before: &[ContainerState], 
             .cpu_usage_seconds
             .zip(earlier)
             .map(|(now, earlier)| now - earlier);
-        // Less than before is another cgroup of that name.
+        // A value below the earlier one is that of another cgroup with the same name.
         let used = used.filter(|used| *used >= 0.0);
         state.cpu_percent = used.map(|used| used / time.as_secs_f64() * 100.0);
     }
@@ -424,7 +433,7 @@ mod tests {
         assert_eq!((state.oom_kills, state.processes), (4, 0));
         assert_eq!(state.cpu_usage_seconds, Some(1.5));
 
-        // What was counted is told without the files, and what was below and is gone with it.
+        // The counts include the kills in a removed cgroup below the container.
         let kills = |oom_kills| Counts {
             oom_kills,
             ..Counts::default()
@@ -435,7 +444,7 @@ mod tests {
         let state_now = found.into_iter().next().unwrap().read(&hierarchies);
         assert_eq!(state_now.oom_kills, 8);
 
-        // A server that is older does not say how it stands with it, and one that is newer may say more.
+        // An older server does not send the state, and a newer one may send a state that is unknown here.
         let mut told = serde_json::to_value(state).unwrap();
         let read = |told: &serde_json::Value| {
             let read: ContainerState = serde_json::from_value(told.clone()).unwrap();

@@ -1,4 +1,4 @@
-//! Namespaces as a graph for graphviz: `agent ns --output dot`.
+//! Formats namespaces as a graph for graphviz: `agent ns --output dot`.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,11 @@ use agent_model::text::escape;
 use super::ContainerName;
 use super::namespaces::NamespaceState;
 
-/// Who shares what: a line from the host, from each container, and from a process where it is in
-/// neither, to the namespaces that it is in; and from a mount to what it alone holds.
+/// Returns a graph with a line from each user of a namespace to that namespace. The users are the host and the
+/// containers. A namespace with neither has its oldest process for a user, and one without processes the mounts that
+/// hold it.
 pub fn graph(states: &[NamespaceState]) -> String {
-    // Node by node, with its attributes; the names of nodes are of our making.
+    // The attributes of each node, by the node's quoted name.
     let mut nodes: BTreeMap<String, String> = BTreeMap::new();
     let mut edges = String::new();
     for state in states {
@@ -34,7 +35,7 @@ pub fn graph(states: &[NamespaceState]) -> String {
     format!("graph namespaces {{\n  rankdir=LR;\n{nodes}{edges}}}\n")
 }
 
-/// The names and attributes of the nodes of those who are in it.
+/// Returns the names and attributes of the nodes that are linked to a namespace.
 fn users(state: &NamespaceState) -> Vec<(String, String)> {
     let mut users: Vec<(String, String)> = state.containers.iter().map(container).collect();
     if state.host {
@@ -66,8 +67,8 @@ fn container(container: &ContainerName) -> (String, String) {
     (name, format!("label={label}, shape=box"))
 }
 
-/// Lines as a quoted string of the language (<https://graphviz.org/doc/info/lang.html>), in which
-/// only what is escaped here has a meaning.
+/// Joins lines to a quoted string of the DOT language (<https://graphviz.org/doc/info/lang.html>). The two characters
+/// that this function escapes are the only special ones there.
 fn quoted(lines: &[&str]) -> String {
     let lines = lines.iter().map(|line| {
         let line = escape(line);

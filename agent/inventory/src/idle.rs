@@ -1,4 +1,4 @@
-//! Containers that do not run and have no cgroup: those that engines have, and those of `agent run` that are kept.
+//! Containers that do not run and have no cgroup: those that engines have, and those whose state `agent run` keeps.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -12,7 +12,7 @@ use agent_registry::registry::names::RunState;
 use super::containers::{ContainerCondition, ContainerState};
 use agent_engines::witness::own;
 
-/// Those of engines, of which no cgroup is remembered either.
+/// Returns the containers that an engine has, that do not run, and of which the registry remembers no cgroup.
 pub fn of_engines(registry: &Registry) -> impl Iterator<Item = ContainerState> {
     let known = registry.without_cgroup().into_iter();
     known.map(|(id, named)| {
@@ -37,7 +37,7 @@ pub fn of_engines(registry: &Registry) -> impl Iterator<Item = ContainerState> {
     })
 }
 
-/// Adds those of `agent run` that are kept and not among `states`.
+/// Adds the containers whose state `agent run` keeps and that `states` does not have yet.
 pub fn add_kept(root: &Path, states: &mut Vec<ContainerState>) {
     let own = states.iter().map(|it| &it.container);
     let own = own.filter(|it| it.runtime == Runtime::Agent.name());

@@ -1,4 +1,4 @@
-//! All about one process, and what makes a container of it or does not: the JSON of `agent inspect`.
+//! The report of `agent inspect` on one process: what it is isolated from, and what it shares with the host.
 
 mod gaps;
 mod human;
@@ -23,22 +23,23 @@ use serde::Serialize;
 
 use super::ContainerName;
 
-/// What is known of a process, each with the file that it was read from.
+/// The facts about a process, each with the file that it was read from. This is the JSON of `agent inspect`.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProcessReport {
     /// The process id in the host's pid namespace.
     pub pid: u32,
-    /// Null where it is in none.
+    /// The container that the process is in; null where it is in none.
     pub container: Option<Container>,
     /// The main thread's name.
     pub comm: Fact<String>,
     /// The path of the executable.
     pub executable: Fact<String>,
-    /// Empty where the kernel's list of tasks does not have it, as a thread, or what is closed to this process.
+    /// The namespaces of the process. Empty where the kernel's list of tasks does not have the pid, as that of a
+    /// thread.
     pub namespaces: Vec<Namespace>,
-    /// Namespaces that other threads of it are in, and its main thread is not.
+    /// The namespaces that only other threads than the main thread are in.
     pub threads: Vec<ThreadNamespace>,
-    /// The root of the process.
+    /// The root directory of the process.
     pub root: Fact<ProcessRoot>,
     /// The mounts that the process can reach.
     pub mounts: Fact<ReachableMounts>,
@@ -46,32 +47,32 @@ pub struct ProcessReport {
     pub uid_map: Fact<Vec<IdRange>>,
     /// The group ids of its user namespace (user_namespaces(7)).
     pub gid_map: Fact<Vec<IdRange>>,
-    /// By the names of the sets.
+    /// The capabilities in each set, by the name of the set (capabilities(7)).
     pub capabilities: BTreeMap<&'static str, Fact<Vec<String>>>,
-    /// Whether an exec can gain no privileges (`PR_SET_NO_NEW_PRIVS`).
+    /// Whether execve(2) can grant no privileges (`PR_SET_NO_NEW_PRIVS`).
     pub no_new_privs: Fact<bool>,
-    /// The seccomp mode.
+    /// The seccomp mode (seccomp(2)).
     pub seccomp: Fact<&'static str>,
     /// The number of seccomp filters.
     pub seccomp_filters: Fact<u32>,
-    /// Its cgroups, one in each hierarchy.
+    /// The cgroups of the process, one in each hierarchy.
     pub cgroups: Fact<Vec<ProcessCgroup>>,
-    /// The limits that apply to it.
+    /// The limits that bind the process.
     pub limits: Vec<LimitReport>,
-    /// `PROPERTY=VALUE` of the limits that its systemd unit sets and that the agent does not judge.
+    /// The limits that the systemd unit of the process sets and that the agent does not judge, as `PROPERTY=VALUE`.
     pub not_judged: Vec<String>,
-    /// What the process shares with the host.
+    /// What the process shares with the host or with other containers, or may do to the host.
     pub not_isolated: Vec<Gap>,
 }
 
-/// What a file says.
+/// A value that was read from a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fact<T> {
-    /// Null where it cannot be read.
+    /// The value; null where it cannot be read.
     pub value: Option<T>,
-    /// The file, and which row of it.
+    /// The path of the file, with the row where the file has several.
     pub source: String,
-    /// Why it cannot be read.
+    /// Why the value cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
 }
@@ -79,18 +80,18 @@ pub struct Fact<T> {
 /// A namespace that a process is in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Namespace {
-    /// The entry of `/proc/PID/ns`.
+    /// The type, as the name of the entry in `/proc/PID/ns`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The inode number.
     pub inode: u32,
-    /// Whether it is the host's own.
+    /// Whether it is the host's namespace.
     pub host: bool,
-    /// How many are in it.
+    /// The number of processes in the namespace.
     pub processes: u32,
-    /// Other containers than the process's own that have processes in it.
+    /// The other containers that have processes in the namespace.
     pub shared_with: Vec<ContainerName>,
-    /// The file that says so.
+    /// The file that the inode number was read from, or the kernel's list of tasks where this process may not read it.
     pub source: String,
 }
 
@@ -99,19 +100,19 @@ pub struct Namespace {
 pub struct ThreadNamespace {
     /// The thread id in the host's pid namespace.
     pub tid: u32,
-    /// The entry of `/proc/PID/task/TID/ns`.
+    /// The type, as the name of the entry in `/proc/PID/task/TID/ns`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The inode number.
     pub inode: u32,
-    /// The file that says so.
+    /// The file that the inode number was read from.
     pub source: String,
 }
 
-/// Where a process is in one hierarchy.
+/// The cgroup of a process in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProcessCgroup {
-    /// The controllers of v1, or its `name=NAME`; `v2`.
+    /// `v2`; for v1 the controllers of the hierarchy, separated by commas, or `name=NAME`.
     pub hierarchy: String,
     /// The cgroup's path.
     pub path: String,
@@ -131,7 +132,7 @@ impl<T> Fact<T> {
     }
 }
 
-/// Why a file could not be read. The report names the file beside it.
+/// Returns why a file could not be read, without the file's path, which the report has in the same fact.
 fn reason(error: &Error) -> String {
     match error {
         Error::Io { source, .. } => error_line(source),

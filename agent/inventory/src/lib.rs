@@ -1,8 +1,8 @@
-//! What exists now, as values, tables, graphs and JSON: containers with their state and use, namespaces with their
-//! processes, and all about one process.
+//! What exists on the host now, as values, tables, graphs and JSON: containers with their state and use of resources,
+//! namespaces with their processes, and a report on one process.
 //!
-//! [`containers::ContainerState`], [`namespaces::NamespaceState`] and [`inspect::ProcessReport`] are the values. Files are
-//! read through `agent-host` only.
+//! [`containers::ContainerState`], [`namespaces::NamespaceState`] and [`inspect::ProcessReport`] are the values. This
+//! crate reads files only through `agent-host` and `agent-engines`.
 
 #![warn(missing_docs, unreachable_pub)]
 
@@ -17,12 +17,12 @@ pub mod ps;
 use agent_model::container::Container;
 use serde::{Deserialize, Serialize};
 
-/// The names of a container, in a report on something else.
+/// The names by which a report on something else refers to a container.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ContainerName {
     /// The container's name.
     pub name: String,
-    /// The engine's full id.
+    /// The full id that the engine gave it.
     pub id: String,
     /// The engine's name.
     pub runtime: String,

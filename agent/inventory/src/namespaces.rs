@@ -1,4 +1,4 @@
-//! Namespaces: who is in each of them.
+//! The namespaces of the host: their processes, the containers of these, and what else holds them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
@@ -17,25 +17,26 @@ use serde::{Deserialize, Serialize};
 
 use super::ContainerName;
 
-/// A namespace now: one of `/v1/namespaces`.
+/// The state of one namespace now: an element of the list that `/v1/namespaces` returns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceState {
-    /// The entry of `/proc/PID/ns`.
+    /// The type, as the name of the entry in `/proc/PID/ns`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The inode number.
     pub inode: u32,
-    /// Whether it is the host's own.
+    /// Whether it is the host's namespace.
     pub host: bool,
-    /// How many processes are in it.
+    /// The number of processes in the namespace.
     pub processes: u32,
-    /// Null where no process is in it.
+    /// The oldest process in the namespace; null where it has none.
     pub owner: Option<Eldest>,
-    /// The containers that have processes in it, by name.
+    /// The containers that have processes in the namespace, in the order of their names.
     pub containers: Vec<ContainerName>,
-    /// Where it is mounted, which holds it when no process is in it any more.
+    /// The paths where the namespace is mounted. A mount holds a namespace even without processes.
     pub mounts: Vec<String>,
-    /// Some of what else holds it, if no process's main thread is in it, or not that of the requested process.
+    /// Other holders, at most eight. The list is empty while the namespace has processes. The one exception is the
+    /// process of a query by pid, if it holds the namespace without being in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<NamespaceHolder>,
 }
@@ -45,20 +46,20 @@ pub struct NamespaceState {
 pub struct NamespaceHolder {
     /// The process id in the host's pid namespace.
     pub pid: u32,
-    /// What is not UTF-8 is replaced by U+FFFD; empty where it is not known.
+    /// The name of the main thread; U+FFFD replaces what is not UTF-8. Empty where it is not known.
     pub comm: String,
-    /// `thread 12`, `descriptor 3`, `time_for_children`, `mount /run/lab`.
+    /// How the process holds it: `thread 12`, `descriptor 3`, `time_for_children`, `mount /run/lab`.
     pub by: String,
 }
 
 impl NamespaceState {
-    /// Whether it was found because the process holds it, which is not in it itself.
+    /// Tells whether the process is a holder of the namespace without being in it.
     pub fn is_only_held_by(&self, pid: u32) -> bool {
         self.holders.iter().any(|it| it.pid == pid)
     }
 }
 
-/// How many holders of one namespace are listed.
+/// The most holders of one namespace that are listed.
 const HOLDERS_AT_MOST: usize = 8;
 
 /// The oldest of the processes in a namespace.
@@ -66,39 +67,40 @@ const HOLDERS_AT_MOST: usize = 8;
 pub struct Eldest {
     /// The process id in the host's pid namespace.
     pub pid: u32,
-    /// What is not UTF-8 is replaced by U+FFFD.
+    /// The name of the main thread; U+FFFD replaces what is not UTF-8.
     pub comm: String,
     /// The real user id in the initial user namespace.
     pub uid: u32,
-    /// Null where it is in none.
+    /// The container that the process is in; null where it is in none.
     pub container: Option<ContainerName>,
-    /// The inode of the user namespace that owns the namespace in the kernel; null where it is not
-    /// told.
+    /// The inode of the user namespace that owns this namespace (ioctl_ns(2)); null where the kernel does not report
+    /// it.
     pub user_namespace: Option<u32>,
 }
 
-/// Which namespaces to show: also the query of `GET /v1/namespaces`.
+/// Which namespaces to show. This is the query of `GET /v1/namespaces`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NamespaceQuery {
-    /// Of this type.
+    /// Only namespaces of this type.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// Those that a container has processes in, by its name, id, or the first 12 digits of the id.
+    /// Only namespaces with processes of this container, by its name, id, or the first 12 digits of the id.
     pub container: Option<String>,
-    /// Those of a process: that it is in, or holds.
+    /// Only namespaces that this process is in or holds.
     pub pid: Option<NonZeroU32>,
 }
 
-/// A namespace, while the tasks in it are gone through.
+/// A namespace, while [`find`] collects its tasks.
 struct NamespaceTasks {
     state: NamespaceState,
-    /// Who has processes in it.
+    /// The containers that have processes in it.
     containers: BTreeSet<ContainerName>,
     has_wanted_process: bool,
 }
 
-/// The namespaces that `tasks`, all that there are, are in, and those that are `mounted` or `held`, by type and inode.
+/// Returns the namespaces that tasks are in, that are mounted, or that are held otherwise; in the order of type and
+/// inode. `tasks` are all tasks of the host.
 pub fn find(
     registry: &Registry,
     tasks: &[Task],
@@ -151,7 +153,7 @@ pub fn find(
 }
 
 impl NamespaceTasks {
-    /// A namespace without processes.
+    /// Makes a namespace without processes.
     fn new(registry: &Registry, namespace: Namespace, inode: u32) -> Self {
         Self {
             state: NamespaceState {
@@ -169,12 +171,12 @@ impl NamespaceTasks {
         }
     }
 
-    /// Whether the process is in it, or holds it.
+    /// Tells whether the process is in the namespace, or holds it.
     fn is_of(&self, pid: u32) -> bool {
         self.has_wanted_process || self.state.is_only_held_by(pid)
     }
 
-    /// Something holds it that is no main thread.
+    /// Adds a holder that is not the main thread of a process in the namespace.
     fn hold(
         &mut self,
         held: &Held,
@@ -182,7 +184,7 @@ impl NamespaceTasks {
         container: Option<ContainerName>,
         wanted: bool,
     ) {
-        // A mount that is seen here is in the copies of this mount namespace too.
+        // Copies of this mount namespace have the mounts that are listed here already.
         let is_seen = matches!(held.how, How::Mount(_)) && !self.state.mounts.is_empty();
         // The requested process is listed as a holder of each namespace that it is not in.
         let is_asked = wanted && !self.has_wanted_process;
@@ -206,7 +208,7 @@ impl NamespaceTasks {
         });
     }
 
-    /// Counts a process that started after those before.
+    /// Counts a process. The caller adds processes in the order in which they started, so the first one is the owner.
     fn add(&mut self, task: &Task, container: Option<&ContainerName>) {
         self.state.processes += 1;
         let owner = &mut self.state.owner;
@@ -219,7 +221,7 @@ impl NamespaceTasks {
     }
 }
 
-/// Those of the ten that a process itself is in; in the others its children will be.
+/// Returns the eight types of namespace that a process itself is in. The other two are for its children.
 fn own() -> impl Iterator<Item = Namespace> {
     let all = Namespace::ALL.iter().copied();
     all.filter(|it| !matches!(it, Namespace::PidForChildren | Namespace::TimeForChildren))
@@ -244,7 +246,7 @@ fn owner(task: &Task, container: Option<&ContainerName>) -> Eldest {
     }
 }
 
-/// Asks the kernel for each namespace's owner; that needs no lock.
+/// Asks the kernel for the user namespace that owns each namespace. This needs no lock.
 pub fn read_owners(mut states: Vec<NamespaceState>) -> Vec<NamespaceState> {
     for state in &mut states {
         if let Some(owner) = &mut state.owner {
@@ -256,7 +258,7 @@ pub fn read_owners(mut states: Vec<NamespaceState>) -> Vec<NamespaceState> {
 }
 
 impl NamespaceQuery {
-    /// What processes hold besides: of all, or of the one that is wanted.
+    /// Returns what processes hold without being in it: that of the requested process, or else of all processes.
     pub fn held(&self, root: &Path) -> Vec<Held> {
         match self.pid {
             Some(pid) => held::by(root, pid.get()),
@@ -264,7 +266,7 @@ impl NamespaceQuery {
         }
     }
 
-    /// The query that is read as this.
+    /// Formats this as the query of a URL.
     pub fn query(&self) -> String {
         let pid = self.pid.map(|pid| pid.to_string());
         let parameters = [
@@ -376,12 +378,12 @@ mod tests {
         assert_eq!((shared.inode, shared.host, shared.processes), (7, false, 2));
         let names: Vec<&str> = shared.containers.iter().map(|it| &*it.name).collect();
         assert_eq!(names, ["db", "web"]);
-        // Of the two the one that started first, not the one with the lower number.
+        // The owner is the process that started first, not the one with the lower pid.
         assert_eq!(shared.owner.as_ref().map(|owner| owner.pid), Some(6));
         assert_eq!(shared.mounts, ["/a"]);
         assert_eq!((held.inode, held.processes, &held.owner), (9, 0, &None));
         assert_eq!(held.mounts, ["/b", "/c"]);
-        // Eight types, of net three, and of uts two.
+        // Eight types; three namespaces of type net and two of type uts.
         assert_eq!(found("").len(), 11);
         assert!(all.iter().all(|it| it.holders.is_empty()));
         let uts = found("type=uts");

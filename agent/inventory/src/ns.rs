@@ -1,4 +1,4 @@
-//! Namespaces as a table: `agent ns`.
+//! Formats namespaces as a table: `agent ns`.
 
 use agent_model::names::{HOST, NONE, quoted};
 
@@ -14,7 +14,7 @@ const COLUMNS: [Column; 6] = [
     ("SHARED BY", Align::Left),
 ];
 
-/// A line for each; no wider than `columns`.
+/// Returns a table with a line for each namespace, at most `columns` wide.
 pub fn table(states: &[NamespaceState], columns: usize, colour: bool) -> String {
     let rows: Vec<[Cell; 6]> = states.iter().map(row).collect();
     render(&COLUMNS, 5, &rows, columns, colour)
@@ -33,7 +33,8 @@ fn row(state: &NamespaceState) -> [Cell; 6] {
     ]
 }
 
-/// Who is in it: `host,web,db`; where no process is, what holds it: `/run/netns/lab`, `thread 12 of java(7)`.
+/// Returns the users of a namespace: `host,web,db`. For a namespace without processes these are its holders:
+/// `/run/netns/lab`, `thread 12 of java(7)`.
 fn users(state: &NamespaceState) -> String {
     let host = state.host.then(|| HOST.to_owned());
     let containers = state.containers.iter().map(|it| quoted(&it.name));

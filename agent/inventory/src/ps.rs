@@ -1,4 +1,4 @@
-//! Containers as a table: `agent ps`.
+//! Formats containers as a table: `agent ps`.
 
 use agent_model::container::Container;
 use agent_model::names::{NONE, quoted};
@@ -18,7 +18,8 @@ const COLUMNS: [Column; 8] = [
     ("OOM KILLS", Align::Right),
 ];
 
-/// A line for each, the running first, by name; no wider than `columns`.
+/// Returns a table with a line for each container, at most `columns` wide. Running containers come first, and each
+/// group is in the order of names.
 pub fn table(states: &[ContainerState], columns: usize, colour: bool) -> String {
     let mut states: Vec<&ContainerState> = states.iter().collect();
     states.sort_by_key(|state| (!state.running, is_over(state), &state.container.name));
@@ -26,7 +27,7 @@ pub fn table(states: &[ContainerState], columns: usize, colour: bool) -> String 
     render(&COLUMNS, 0, &rows, columns, colour)
 }
 
-/// Whether it has no cgroup.
+/// Tells whether the container has no cgroup.
 fn is_over(state: &ContainerState) -> bool {
     state.removed.is_some()
         || matches!(
@@ -35,7 +36,7 @@ fn is_over(state: &ContainerState) -> bool {
         )
 }
 
-/// The engine; with a mark where only the cgroup's path claims it.
+/// Formats the name of the engine, with a question mark where only the cgroup's path claims it.
 fn runtime(container: &Container) -> Cell {
     match container.confirmed {
         Some(false) => Cell::new(format!("{}?", container.runtime), ALARM),

@@ -1,6 +1,8 @@
-//! Limits: what the files of a cgroup are to hold, what it and those above it hold, and where that differs.
+//! The limits of cgroups: the value that the files of a cgroup should hold, the values that the cgroup and its
+//! ancestors hold, and the difference between them.
 //!
-//! [`limit`] is pure. [`limits`] reads, by the readers of `agent-host`. Nothing here writes to a cgroup.
+//! [`limit`] compares values and does no I/O. [`limits`] reads the files through `agent-host`. No function of this
+//! crate writes to a cgroup.
 
 pub mod limit;
 pub mod limits;

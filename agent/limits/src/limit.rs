@@ -1,5 +1,5 @@
-//! What the files of a cgroup are to hold, what it and those above it hold, and where that differs. Pure: the runtime
-//! writes, and whoever wants to know reads.
+//! Compares the intended value of a limit with the values in the files of a cgroup and of its ancestors. This module
+//! does no I/O.
 
 pub mod bound;
 pub mod chain;

@@ -1,4 +1,4 @@
-//! The limits that hold for a cgroup: each one's own files, and those of the cgroups above.
+//! Reads the limits that bind a cgroup, from its own files and those of its ancestors.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ pub mod passing;
 pub use bounds::bounds;
 use files::{ABOVE_ROOT, is_apart, link};
 
-/// Reads limits; each time anew.
+/// Reads the limits of a cgroup. Each call reads the files again.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits<'a> {
     pub hierarchies: &'a Hierarchies,
@@ -36,10 +36,10 @@ struct Seat<'a> {
 }
 
 impl<'a> Limits<'a> {
-    /// The chain of a limit; of a rate, on `device`.
+    /// Reads one limit of the cgroup and of its ancestors. `device` is the block device of a rate.
     ///
     /// # Errors
-    /// A file that is there cannot be read, or says what no kernel says. [`Error::Gone`] where the cgroup is.
+    /// A file exists and cannot be read or parsed. [`Error::Gone`] means that the cgroup does not exist any more.
     pub fn chain(&self, kind: Kind, device: Option<Device>) -> Result<Chain, Error> {
         let place = match self.place(kind) {
             Ok(place) => place,
@@ -75,7 +75,7 @@ impl<'a> Limits<'a> {
         Ok(chain)
     }
 
-    /// All limits that there can be: of a rate, one on each device that it is limited on.
+    /// Returns each limit that the cgroup can have: every kind, and a rate once for each device that has a limit.
     pub fn all(&self) -> Vec<(Kind, Option<Device>)> {
         let of_kind = |kind: Kind| {
             if !kind.is_rate() {
@@ -87,23 +87,23 @@ impl<'a> Limits<'a> {
         Kind::ALL.into_iter().flat_map(of_kind).collect()
     }
 
-    /// The devices that a rate can be limited on: those with rows in the files of the cgroup, or of one above that
-    /// binds it. What cannot be read is told where the limit is.
+    /// Returns the devices with a row in the files of a rate, of the cgroup or of an ancestor that binds it. This skips
+    /// a file that cannot be read; [`Self::chain`] reports the error.
     fn devices(&self, kind: Kind) -> BTreeSet<Device> {
         let found = self.device_rows(kind).into_iter().flatten().flatten();
         found.collect()
     }
 
-    /// Likewise.
+    /// Returns the same devices as [`Self::devices`], but does not skip a file that cannot be read.
     ///
     /// # Errors
-    /// A file that is there cannot be read.
+    /// A file exists and cannot be read.
     fn known_devices(&self, kind: Kind) -> Result<BTreeSet<Device>, Error> {
         let rows: Result<Vec<_>, Error> = self.device_rows(kind).into_iter().collect();
         Ok(rows?.into_iter().flatten().collect())
     }
 
-    /// The devices that each file of `kind` has rows for, of the cgroup and of those above that bind it.
+    /// Returns the devices that each file of `kind` has rows for, in the cgroup and in the ancestors that bind it.
     fn device_rows(&self, kind: Kind) -> Vec<Result<Vec<Device>, Error>> {
         let Ok(place) = self.place(kind) else {
             return Vec::new();
@@ -127,7 +127,8 @@ impl<'a> Limits<'a> {
         directories.flat_map(of).collect()
     }
 
-    /// The cgroup's directory in the hierarchy that has the controller of `kind`, where both are there.
+    /// Returns the cgroup's directory in the hierarchy that has the controller of `kind`. `None` means that no mounted
+    /// hierarchy has the controller, that the membership has no path there, or that the mount does not show the path.
     pub fn directory(&self, kind: Kind) -> Option<Directory> {
         let place = self.place(kind).ok()?;
         self.hierarchies.directory(place.mounted, place.path)
@@ -201,19 +202,19 @@ impl<'a> Limits<'a> {
         }
     }
 
-    /// The same limit of the cgroups above, as far as it binds those below.
+    /// Reads the same limit of the ancestors, as far as it binds the cgroup.
     fn above(
         &self,
         place: &Seat<'_>,
         kind: Kind,
         device: Option<Device>,
     ) -> Result<Vec<Link>, Error> {
-        // Of sets what is really there binds those below, and not what was asked for.
+        // For a set, the effective CPUs or nodes of an ancestor bind its descendants, and not the requested ones.
         let in_effect = |file: &CgroupFile| file.in_effect.unwrap_or(file.name);
         let mut links = Vec::new();
         for path in with_parents(place.path).skip(1) {
             let Some(directory) = self.hierarchies.directory(place.mounted, &path) else {
-                // The mount shows the hierarchy from further below on.
+                // The root of the mount is below this ancestor, so no file shows its limit.
                 break;
             };
             if is_apart(&directory, kind) {
@@ -224,8 +225,9 @@ impl<'a> Limits<'a> {
         Ok(links)
     }
 
-    /// v1's kernel says which limit of memory holds in the end. A limit that is out of sight is counted to the nearest
-    /// cgroup that is.
+    /// Reads the effective limit on memory that the kernel reports on v1 (`hierarchical_memory_limit` in
+    /// `memory.stat`). It includes the limits of ancestors that no mount shows. The function attributes such a limit to
+    /// the nearest of these ancestors.
     fn told_by_the_kernel(&self, place: &Seat<'_>, kind: Kind) -> Result<Option<Link>, Error> {
         let Some((file, field)) = tightest_of(kind, place.mounted.version) else {
             return Ok(None);

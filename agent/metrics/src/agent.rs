@@ -1,5 +1,5 @@
-//! The agent's metrics about itself. The prometheus crate holds them; most are copies of counters
-//! that live elsewhere, taken at each scrape.
+//! The agent's metrics about itself. The prometheus crate holds them. Most are copies of counters of other modules,
+//! which each scrape updates.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -28,12 +28,12 @@ use agent_pipeline::PipelineState;
 #[error("the agent's own metrics cannot be written")]
 pub struct EncodeError(#[from] prometheus::Error);
 
-/// What of a scrape is known only when the rest of it is done.
+/// The results of a scrape of the cgroups that the agent's own metrics report.
 #[derive(Clone, Copy, Debug)]
 pub struct Scrape {
     pub duration: Duration,
     pub read_errors: u64,
-    /// Counted under no cgroup.
+    /// Events that the BPF programs attributed to no cgroup, because their map was full.
     pub overflow: u64,
     pub kept: Sizes,
     pub interfaces_left_out: u64,
@@ -66,7 +66,7 @@ pub struct AgentMetrics {
     cgroups_left_out: IntGaugeVec,
     bpf_run_count: IntCounterVec,
     bpf_run_time: CounterVec,
-    /// Whether the kernel was told to measure programs, whatever its own setting says.
+    /// Whether this process has the kernel measure BPF programs, whatever `kernel.bpf_stats_enabled` is.
     bpf_stats: bool,
     engine: Option<Arc<docker::DockerState>>,
     engine_connected: IntGaugeVec,
@@ -80,7 +80,8 @@ pub struct AgentMetrics {
     http_closed: IntCounterVec,
 }
 
-/// The catalogue's metrics have names and labels that the crate takes, as a test shows.
+/// Makes and registers the family of a metric. A test shows that the crate accepts all names and labels of the
+/// catalogue.
 macro_rules! family {
     ($registry:ident, $type:ident, $metric:ident) => {{
         let metric: &Metric = &catalogue::$metric;
@@ -91,11 +92,11 @@ macro_rules! family {
 }
 
 impl AgentMetrics {
-    /// Families without series. With `bpf_stats` the kernel measures BPF programs, whatever its own setting says. `engine` is the
-    /// one that is asked for names.
+    /// Registers all families. `bpf_stats` tells that the kernel measures BPF programs, whatever
+    /// `kernel.bpf_stats_enabled` is. `engine` is the engine that reports containers, where one is asked.
     ///
     /// # Errors
-    /// Where two metrics of the catalogue have one name.
+    /// Two metrics of the catalogue have the same name.
     pub fn new(
         bpf_stats: bool,
         engine: Option<Arc<docker::DockerState>>,
@@ -145,10 +146,10 @@ impl AgentMetrics {
         })
     }
 
-    /// The text of all of them, after a scrape of the cgroups.
+    /// Updates all metrics after a scrape of the cgroups, and returns their text.
     ///
     /// # Errors
-    /// Where the crate cannot write them.
+    /// The prometheus crate cannot encode the metrics.
     pub fn text(&self, shared: &PipelineState, scrape: Scrape) -> Result<String, EncodeError> {
         self.take_events(shared);
         self.take_kernel(shared);
@@ -196,7 +197,7 @@ impl AgentMetrics {
         }
     }
 
-    /// What came in at each stage, and what became of it.
+    /// Copies the counters of events at each stage.
     fn take_events(&self, shared: &PipelineState) {
         let counts = lock(&shared.counts);
         for kind in agent_ebpf::RecordKind::ALL {
@@ -348,7 +349,7 @@ impl AgentMetrics {
     }
 }
 
-/// The same with descriptors of their own, which can be asked about without the kernel's lock.
+/// Duplicates the descriptors, so that the caller can use them without holding the lock.
 fn duplicates<'name, 'fd>(
     descriptors: impl Iterator<Item = (&'name str, BorrowedFd<'fd>)>,
 ) -> Vec<(String, OwnedFd)> {
@@ -359,9 +360,9 @@ fn duplicates<'name, 'fd>(
     own.collect()
 }
 
-/// Makes a counter a copy of one that lives elsewhere.
+/// Sets a counter to the value of another module's counter.
 fn set(family: &IntCounterVec, labels: &[&str], value: u64) {
     let counter = family.with_label_values(labels);
-    // It only grows, as the other does.
+    // A prometheus counter can only grow.
     counter.inc_by(value.saturating_sub(counter.get()));
 }

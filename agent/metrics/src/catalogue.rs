@@ -1,18 +1,18 @@
-//! Every metric of the agent, once. What cAdvisor exports too has its name, type, labels and help
-//! text, so that dashboards and alerts made for it work. `METRICS.md` is generated from this table.
+//! The table of all metrics of the agent. A metric that cAdvisor exports too has cAdvisor's name, type, labels and help
+//! text, so that dashboards and alerts for cAdvisor work. `METRICS.md` is generated from this table.
 
 use std::fmt;
 
-/// What a metric's value does.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows, from 0.
+    /// A value that starts at 0 and only grows.
     Counter,
     Gauge,
 }
 
 impl fmt::Display for Kind {
-    /// The word of the text format.
+    /// Writes the name of the type in the text format.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Counter => "counter",
@@ -21,20 +21,19 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A family of series.
+/// A metric: the name, type and labels of a family of series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
     pub name: &'static str,
-    /// Without backslashes and newlines, which the text format would escape.
+    /// The help text. It has no backslashes and newlines, which the text format would escape.
     pub help: &'static str,
     pub kind: Kind,
-    /// The names of its labels; those of a cgroup are the last, as
-    /// [`Labels`](super::text::Labels) has them.
+    /// The names of the labels. The labels of a cgroup come last, in the order of [`Labels`](super::text::Labels).
     pub labels: &'static [&'static str],
 }
 
 impl Metric {
-    /// The metric for the prometheus crate.
+    /// Returns the options of the metric for the prometheus crate.
     pub fn opts(&self) -> prometheus::Opts {
         prometheus::Opts::new(self.name, self.help)
     }
@@ -56,7 +55,7 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    // What cAdvisor exports too.
+    // Metrics that cAdvisor exports too.
     CPU_USAGE = Counter "container_cpu_usage_seconds_total" ["cpu", "id", "image", "name"]
         "Cumulative cpu time consumed in seconds.";
     CPU_USER = Counter "container_cpu_user_seconds_total" ["id", "image", "name"]
@@ -154,23 +153,23 @@ catalogue! {
     LAST_SEEN = Gauge "container_last_seen" ["id", "image", "name"]
         "Last time a container was seen by the exporter";
 
-    // What it lacks.
+    // Metrics that cAdvisor lacks.
     EFFECTIVE_MEMORY_LIMIT = Gauge "container_effective_memory_limit_bytes" ["id", "image", "name"]
-        "The tightest memory limit of the cgroup and those above it; absent where none of them has one, or one cannot be read.";
+        "The tightest memory limit of the cgroup and its ancestors; absent where none of them has one, or one cannot be read.";
     EFFECTIVE_CPU_LIMIT = Gauge "container_effective_cpu_limit_cores" ["id", "image", "name"]
-        "The tightest CPU quota of the cgroup and those above it, in CPUs; absent where none of them has one, or one cannot be read.";
+        "The tightest CPU quota of the cgroup and its ancestors, in CPUs; absent where none of them has one, or one cannot be read.";
     EFFECTIVE_THREADS_MAX = Gauge "container_effective_threads_max" ["id", "image", "name"]
-        "The tightest limit of threads of the cgroup and those above it; absent where none of them has one, or one cannot be read.";
+        "The tightest limit of threads of the cgroup and its ancestors; absent where none of them has one, or one cannot be read.";
     LIMIT_DRIFT = Gauge "agent_limit_drift" ["limit", "drift", "id", "image", "name"]
-        "1 where a container's limit is not what docker or agent run was asked for: its cgroup cannot have it (missing), its file holds another value (written), or a cgroup above is tighter (shadowed); 0 where it is. Absent where it is not known what was asked for, or a file could not be read.";
+        "1 if a container's limit is not the one that docker or agent run was asked for: its cgroup cannot have it (missing), its file holds another value (written), or the limit of an ancestor is tighter (shadowed); 0 if it is. Absent where the requested limit is not known, or a file cannot be read.";
     FORKS = Counter "container_forks_total" ["id", "image", "name"]
-        "Processes born, by the cgroup of their parent. What happens in cgroups below a container's own one counts for the container, here and in the next families down to container_oom_kills_total, and those cgroups have no series of their own.";
+        "Processes created, by the cgroup of their parent. Events in cgroups below a container's own count for the container, here and in the next families down to container_oom_kills_total; those cgroups have no series of their own.";
     THREADS_CREATED = Counter "container_threads_created_total" ["id", "image", "name"]
-        "Threads born beside the first one of a process.";
+        "Threads created, without the main thread of each process.";
     EXECS = Counter "container_execs_total" ["id", "image", "name"]
         "Programs executed.";
     EXITS = Counter "container_exits_total" ["how", "id", "image", "name"]
-        "Processes ended, by how: exit code 0 (success), another one (failure), a signal (signal), or the kill of the OOM killer (oom_killed).";
+        "Processes that ended, by how: exit code 0 (success), another exit code (failure), a signal (signal), or the OOM killer (oom_killed).";
     ESCAPES = Counter "container_escapes_total" ["namespace", "id", "image", "name"]
         "Times that a process of the container was found in a namespace of the host that the container does not have, by the type of namespace.";
     UNWATCHED = Counter "container_unwatched_cgroups_total" ["id", "image", "name"]
@@ -184,7 +183,7 @@ catalogue! {
     HOST_OOM_KILLS = Counter "machine_oom_kills_total" ["constraint"]
         "Kills by the OOM killer on the host, by what was short: the limit of a memory cgroup (memcg), the host's memory (none), or that of a cpuset or a memory policy.";
 
-    // The agent itself.
+    // Metrics of the agent itself.
     BUILD_INFO = Gauge "agent_build_info" ["version", "kernel"]
         "A metric with a constant '1' value labeled by the agent's version and the kernel's release.";
     PROBE_ATTACHED = Gauge "agent_probe_attached" ["probe", "mechanism"]
@@ -192,7 +191,7 @@ catalogue! {
     PROBE_MISSED = Counter "agent_probe_missed_total" ["probe"]
         "Runs of the probe that the kernel skipped because it was running on that CPU already; what they would have seen is in no other count.";
     EVENTS = Counter "agent_events_total" ["stage", "kind", "outcome"]
-        "Events by what became of them at each stage of their way.";
+        "Events by outcome at each stage: the BPF programs (kernel), the decoder (decode), and the streams (sink).";
     WATCHERS = Gauge "agent_watchers" []
         "Streams of events being served.";
     QUEUE_LENGTH = Gauge "agent_queue_length" ["queue"]
@@ -206,7 +205,7 @@ catalogue! {
     REGISTRY_FULL = Counter "agent_registry_full_total" []
         "Cgroups not taken into the registry because it was full.";
     COUNTS_OVERFLOW = Counter "agent_counts_overflow_total" []
-        "Happenings (namespace calls, OOM kills, forks, threads, execs, exits, escapes) counted under no cgroup because the kernel's map of counts was full.";
+        "Namespace calls, OOM kills, forks, threads, execs, exits and escapes attributed to no cgroup because the BPF map of counts was full.";
     BPF_MAP_BYTES = Gauge "agent_bpf_map_bytes" ["map"]
         "Kernel memory that the BPF map holds.";
     SCRAPE_DURATION = Gauge "agent_scrape_duration_seconds" []
@@ -224,40 +223,40 @@ catalogue! {
     LEFT_OUT = Counter "agent_left_out_total" ["what"]
         "Network interfaces and block devices left out of a scrape because one namespace or cgroup had too many.";
     CGROUPS_LEFT_OUT = Gauge "agent_cgroups_left_out" ["kind", "bound"]
-        "Cgroups that have no series in this scrape, as it has as many as it may have, by what they are: the own cgroup of a container (container), of an ordinary user's (user_container), one below a container's (below), a systemd unit (unit), another (cgroup); and by which bound: --max-series (all) or --max-series-per-container (container).";
+        "Cgroups without series in this scrape, because it has as many series as are allowed. By kind: a container's own cgroup (container), that of an ordinary user's container (user_container), a cgroup below a container's (below), a systemd unit (unit), another cgroup (cgroup). By bound: --max-series (all) or --max-series-per-container (container).";
     BPF_RUN_COUNT = Counter "agent_bpf_run_count_total" ["probe"]
         "Runs of the probe's programs; only while the kernel measures them (kernel.bpf_stats_enabled, --bpf-stats).";
     BPF_RUN_TIME = Counter "agent_bpf_run_seconds_total" ["probe"]
         "Time that the probe's programs ran; only while the kernel measures them (kernel.bpf_stats_enabled, --bpf-stats).";
     CGROUP_READ_ERRORS = Counter "agent_cgroup_read_errors_total" []
-        "Files of cgroups that could not be read or understood, those of cgroups removed meanwhile excepted.";
+        "Files that could not be read or parsed, except those of cgroups that were removed meanwhile.";
     HTTP_CONNECTIONS = Gauge "agent_http_connections" ["side"]
         "Connections of clients that are open, by side: that of TCP, and the unix socket.";
     HTTP_CLOSED = Counter "agent_http_connections_closed_total" ["side", "reason"]
         "Connections that the agent closed by itself: one client had too many (peer), all had too many (side), one made room for another client's (gave_way), its client did not send or read in time (deadline), or there was no descriptor for it (descriptors).";
     ENGINE_CONNECTED = Gauge "agent_engine_connected" ["engine"]
-        "1 while the engine tells the names of its containers, 0 while it does not; absent where it is not asked.";
+        "1 while the engine reports its containers, 0 while it does not; absent where no engine is asked.";
     ENGINE_ERRORS = Counter "agent_engine_errors_total" ["engine"]
-        "Attempts to hear an engine that failed though somebody listened, and connections to it that broke off.";
+        "Failed attempts to follow an engine that listens on its socket, and connections to it that broke.";
     ENGINE_UNANSWERED = Counter "agent_engine_unanswered_total" ["engine"]
-        "Containers whose intended limits the engine was asked for in vain: it did not answer, said what is no limit, or too many were to be asked for.";
+        "Containers whose intended limits the engine did not report: it did not answer, its answer had an invalid limit, or too many requests were waiting.";
     UNCONFIRMED_CONTAINERS = Gauge "agent_unconfirmed_containers" []
-        "Cgroups whose path claims to be a container's, and that neither an engine nor a record of one confirms. They have no name, and image unknown.";
+        "Cgroups whose path has the form of a container's, and which neither an engine nor an engine's record confirms. Their series have an empty name, and the image unknown.";
     ENGINE_NAMES = Gauge "agent_engine_names" []
         "Containers whose name is known from their engine, those removed a while ago included.";
     ENGINE_NAMES_REFUSED = Counter "agent_engine_names_refused_total" []
-        "Names of containers that found no room among those known.";
+        "Names of containers that the registry had no room for.";
 }
 
-/// The catalogue as a document.
+/// Formats the catalogue as `METRICS.md`.
 pub fn markdown() -> String {
     let mut text = String::from(
         "# Metrics\n\n\
          Generated from `agent/metrics/src/catalogue.rs`: change it there, then run\n\
          `UPDATE_METRICS=1 cargo test -p agent-metrics catalogue`.\n\n\
-         What cAdvisor exports too has its name, labels and help. One value differs on cgroup v2: `container_spec_cpu_shares` is what\n\
-         docker or `agent run` was asked for, where one of the two formulas that runtimes use makes the file's weight of it; else, as\n\
-         always with cAdvisor, 2 + (weight - 1) * 262142 / 9999.\n\n\
+         A metric that cAdvisor exports too has cAdvisor's name, labels and help. One value differs on cgroup v2:\n\
+         `container_spec_cpu_shares` is the value that docker or `agent run` was asked for, if one of the runtimes' two formulas\n\
+         converts it to the weight in the file. Otherwise it is cAdvisor's value, 2 + (weight - 1) * 262142 / 9999.\n\n\
          | Metric | Type | Labels | What it is |\n\
          |---|---|---|---|\n",
     );

@@ -1,4 +1,4 @@
-//! The families that have series for each cgroup: a table for each subject.
+//! The families that have series for each cgroup. Each submodule has the table of one subject.
 
 mod counts;
 mod cpu;
@@ -24,43 +24,44 @@ use effective::{BOUNDED, Bound};
 use super::catalogue::Metric;
 use super::text::{Family, Labels, Value, Writer};
 
-/// A cgroup as far as metrics go.
+/// A cgroup with the values of its series.
 #[derive(Clone, Debug)]
 pub struct Cgroup {
     pub labels: Labels,
-    /// Whether it is a container's own, or the root: it has all its series from the start.
+    /// Whether it is a container's own cgroup, the root, or the sum of the unknown cgroups. Such a cgroup has series
+    /// for namespace calls even while these are 0.
     pub is_main: bool,
     pub is_container: bool,
-    /// It has been removed, and only what happens rarely is told of it.
+    /// Whether the cgroup was removed. Then it has series of rare events only.
     pub is_gone: bool,
-    /// What the kernel side counted in it and, of a container, in the cgroups below. None: it counts for the container that
-    /// this cgroup is below.
+    /// The counts of the BPF programs. Those of a container include the cgroups below its own cgroup. `None` for a
+    /// cgroup below a container's, whose counts are the container's.
     pub counts: Option<Counts>,
-    /// None: it has been removed, or is none.
+    /// `None` for a removed cgroup, and for the sum of the unknown cgroups.
     pub live: Option<Live>,
     pub reading: Reading,
-    /// What its own limits are meant to be, where somebody says so.
+    /// The intended limits, where a source reports them.
     pub intended: Option<Arc<Intent>>,
-    /// In the order of the limits that are looked at.
+    /// The limits, in the order of `BOUNDED`.
     pub bounds: [Bound; BOUNDED.len()],
-    /// By device of the reading.
+    /// The names of the block devices, in the order of the devices in `reading`.
     pub devices: Vec<Arc<str>>,
-    /// Empty where they are another's, or the host's.
+    /// The network interfaces. Empty where another container or the host owns the network namespace.
     pub interfaces: Vec<Interface>,
 }
 
-/// What only a cgroup has that exists.
+/// The values that only an existing cgroup has.
 #[derive(Clone, Debug)]
 pub struct Live {
-    /// Since the epoch.
+    /// The time when the cgroup was made, and the time of this scrape, since the epoch.
     pub start_time: Duration,
     pub last_seen: Duration,
-    /// None where they cannot be listed.
+    /// The number of processes; `None` where the tasks cannot be listed.
     pub processes: Option<u64>,
 }
 
 impl Cgroup {
-    /// One that has only what was counted in it.
+    /// Makes a cgroup that has only counts.
     pub fn new(labels: Labels, counts: Counts) -> Self {
         Self {
             labels,
@@ -82,13 +83,13 @@ impl Cgroup {
     }
 }
 
-/// A family, and what writes a cgroup's series of it.
+/// A family, and the function that writes its series of a cgroup.
 pub struct Source {
     pub metric: &'static Metric,
     write: fn(&Cgroup, &mut Samples<'_, '_>),
 }
 
-/// All families, by subject.
+/// All families, grouped by subject.
 pub const SOURCES: &[&[Source]] = &[
     cpu::SOURCES,
     memory::SOURCES,
@@ -102,7 +103,7 @@ pub const SOURCES: &[&[Source]] = &[
 ];
 
 impl Source {
-    /// Writes the family, with the series of all `cgroups`.
+    /// Writes the family with the series of all `cgroups`.
     pub fn write(&self, cgroups: &[Cgroup], out: &mut Writer) {
         let mut family = out.family(self.metric);
         for cgroup in cgroups {
@@ -116,7 +117,7 @@ impl Source {
     }
 }
 
-/// How many series a cgroup has, in all families.
+/// Returns the number of series that a cgroup has in all families.
 pub fn count_series(cgroup: &Cgroup) -> u32 {
     let mut samples = Samples {
         family: None,
@@ -129,16 +130,16 @@ pub fn count_series(cgroup: &Cgroup) -> u32 {
     samples.count
 }
 
-/// A cgroup's series of a family, being written or counted.
+/// Writes, or only counts, the series of a cgroup.
 struct Samples<'a, 'b> {
-    /// None: they are counted only.
+    /// `None`: the series are only counted.
     family: Option<&'a mut Family<'b>>,
     labels: &'a Labels,
     count: u32,
 }
 
 impl Samples<'_, '_> {
-    /// A series with these values of the family's own labels.
+    /// Writes a series. `own` has the values of the labels that are not the cgroup's.
     fn push(&mut self, own: &[&str], value: Value) {
         self.count += 1;
         if let Some(family) = &mut self.family {
@@ -146,7 +147,7 @@ impl Samples<'_, '_> {
         }
     }
 
-    /// The one series, where there is a value.
+    /// Writes the only series of the family, if there is a value.
     fn one(&mut self, value: Option<Value>) {
         if let Some(value) = value {
             self.push(&[], value);
@@ -161,7 +162,7 @@ impl Samples<'_, '_> {
         self.one(nanoseconds.map(Value::Seconds));
     }
 
-    /// No limit is 0, as cAdvisor has it.
+    /// Writes a limit. As in cAdvisor, 0 means no limit.
     fn limit(&mut self, limit: Option<Limit>) {
         self.number(limit.map(|limit| match limit {
             Limit::Max => 0,
@@ -170,7 +171,7 @@ impl Samples<'_, '_> {
     }
 }
 
-/// A cgroup's directories are beside it while its files are read.
+/// The directories of a cgroup, one in each hierarchy.
 pub type Directories = Vec<Directory>;
 
 #[cfg(test)]

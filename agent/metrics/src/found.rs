@@ -1,4 +1,5 @@
-//! The cgroups of a scrape: which of them are read and have series, and what is read of them beside their own files.
+//! The cgroups of a scrape: which of them are read, which have series, and the values that are not from their own
+//! files.
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
@@ -23,13 +24,13 @@ use super::series::{Bounds, Budget, Choice, LeftOut, Place, Seen};
 use super::text::Labels;
 use super::which;
 
-/// What the kernel counted, cgroup by cgroup.
+/// The counts of the BPF programs, by cgroup.
 pub type AllCounts = HashMap<CgroupKey, Counts>;
 
-/// Processes of each cgroup.
+/// The number of processes in each cgroup.
 pub type Processes = HashMap<CgroupKey, u64>;
 
-/// The cgroups of a scrape, where each one's files are, and what it has series as.
+/// The cgroups of a scrape. `directories` and `places` have an element for each.
 #[derive(Default)]
 pub struct Found {
     pub cgroups: Vec<Cgroup>,
@@ -40,8 +41,8 @@ pub struct Found {
 }
 
 impl Found {
-    /// Every cgroup that has series, and those above: the root, the living, and of the dead those in which something rare
-    /// happened.
+    /// Collects the cgroups to read: the root, the cgroups that `choice` selects, their ancestors, and the sum of the
+    /// unknown cgroups. The registry offers the existing cgroups, and the removed ones in which a rare event happened.
     pub fn of(
         registry: &Registry,
         hierarchies: &Hierarchies,
@@ -96,7 +97,7 @@ impl Found {
         self.places.push(place);
     }
 
-    /// Keeps those that have series, as many as there may be of what was read.
+    /// Keeps the cgroups that have series, now that the number of series of each is known.
     pub fn retain_bounded(&mut self, bounds: Bounds, seen: &mut Seen) {
         let mut budget = Budget::new(bounds);
         let mut places = mem::take(&mut self.places).into_iter();
@@ -145,7 +146,7 @@ impl Found {
         set_bounds(&mut self.cgroups, &self.directories, of);
     }
 
-    /// The host's limits are what it has, as cAdvisor says them.
+    /// Sets the root's limits to the memory and swap of the host, as cAdvisor does.
     pub fn set_capacity(&mut self, root: &Path, errors: &mut ReadErrors) {
         if let Some(capacity) = errors.keep(Capacity::read(root))
             && let Some(host) = self.cgroups.get_mut(HOST)
@@ -164,14 +165,14 @@ impl Found {
     }
 }
 
-/// The hierarchies in the order in which tasks are counted, before v2.
+/// Returns the hierarchies whose paths identify a cgroup, in the order of preference.
 fn in_order(hierarchies: &Hierarchies) -> Vec<u32> {
     let controllers = ["memory", "pids", "cpu"].into_iter();
     let mounted = controllers.filter_map(|controller| hierarchies.of_controller(controller));
     mounted.map(|mounted| mounted.id).collect()
 }
 
-/// A time before the epoch, as a clock that is not set gives, is the epoch.
+/// A time before the epoch, from a clock that is not set, counts as the epoch.
 fn since_epoch(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
@@ -184,7 +185,7 @@ fn live(start_time: SystemTime) -> Live {
     }
 }
 
-/// What was counted in cgroups that are not known, together.
+/// Returns the sum of the counts in cgroups that the registry does not know.
 fn unknown(registry: &Registry, counts: &AllCounts) -> Cgroup {
     let mut sum = *registry.unknown();
     let strangers = counts.iter().filter(|(key, _)| key.id != ROOT_ID);
@@ -197,7 +198,7 @@ fn unknown(registry: &Registry, counts: &AllCounts) -> Cgroup {
     }
 }
 
-/// The path in the first of the hierarchies that has the cgroup.
+/// Returns the cgroup's path in the first hierarchy of `order` that has the cgroup, or else in any hierarchy.
 pub fn label_path<'a>(cgroup: &'a registry::Cgroup, order: &[u32]) -> &'a str {
     let in_order = order.iter().find_map(|id| {
         let mut directories = cgroup.directories.iter();
@@ -211,7 +212,7 @@ fn series(cgroup: &registry::Cgroup, path: &str, counts: &AllCounts) -> Cgroup {
     let is_container = cgroup.is_container();
     let container = Some(&cgroup.container).filter(|_| is_container);
     let image = container.map_or("", |it| &*it.image);
-    // A claim has no name.
+    // An unconfirmed container has no name.
     let confirmed = container.filter(|_| cgroup.is_confirmed());
     let name = confirmed.map_or("", |it| &*it.name);
     Cgroup {
@@ -233,7 +234,7 @@ fn directories_of(cgroup: &registry::Cgroup) -> Directories {
     living.collect()
 }
 
-/// The root of all hierarchies: the host.
+/// Returns the root cgroup of all hierarchies, which stands for the host.
 fn root(hierarchies: &Hierarchies, counts: &AllCounts) -> (Cgroup, Directories) {
     let mut sum = Counts::default();
     counts

@@ -1,4 +1,4 @@
-//! What the agent exports to Prometheus.
+//! The metrics that the agent exports to Prometheus, and the scrape that reads their values.
 
 pub mod agent;
 pub mod catalogue;

@@ -1,5 +1,5 @@
-//! Whose network interfaces are whose: those of a network namespace are the one container's whose
-//! init process was there first. What shares them with it, or with the host, has none.
+//! Attributes network interfaces to containers. Those of a network namespace belong to the container whose init process
+//! is the oldest there. Other containers in that namespace, and those in the host's, have no interfaces.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,9 +16,9 @@ use super::container::Cgroup;
 /// The network namespaces of a scrape, each with its owner.
 #[derive(Debug, Default)]
 pub struct Candidates {
-    /// The inode of the host's.
+    /// The inode of the host's network namespace.
     host: u32,
-    /// By inode: the owner's index among the cgroups of the scrape, and its init process.
+    /// The owner of each network namespace, by the namespace's inode.
     owners: HashMap<u32, Candidate>,
 }
 
@@ -29,16 +29,16 @@ struct Candidate {
     start_time: u64,
 }
 
-/// The host's index among the cgroups of a scrape.
+/// The index of the root cgroup among the cgroups of a scrape.
 pub(super) const HOST: usize = 0;
 
 impl Candidates {
-    /// The namespaces of the host.
+    /// Sets the namespaces of the host.
     pub fn set_host(&mut self, host: &NamespaceInodes) {
         self.host = host[Namespace::Net as usize];
     }
 
-    /// The cgroup with this index, if it is a container.
+    /// Adds the cgroup with this index, if it is an existing container with a known init process.
     pub fn add(&mut self, index: usize, cgroup: &registry::Cgroup) {
         let init = cgroup.life.init().filter(|_| cgroup.is_container());
         if let Some(task) = init.filter(|_| cgroup.gone.is_none()) {
@@ -62,8 +62,7 @@ impl Candidates {
         }
     }
 
-    /// Reads the interfaces of each namespace, once, and those of the host. How many were left
-    /// out.
+    /// Reads the interfaces of each namespace once, and those of the host. Returns how many interfaces were left out.
     pub fn read(&self, root: &Path, cgroups: &mut [Cgroup], errors: &mut ReadErrors) -> u64 {
         let mut left_out = 0;
         let owners = self.owners.values().map(|owner| {
@@ -85,7 +84,7 @@ impl Candidates {
     }
 }
 
-/// Says it once.
+/// Warns once that /proc hides processes.
 fn say_hidden(pid: u32) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {

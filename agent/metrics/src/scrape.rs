@@ -1,4 +1,4 @@
-//! A scrape: all that `/metrics` says, as it is now.
+//! The scrape: reads the current values and writes the text of `/metrics`.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -22,13 +22,13 @@ use super::which::Which;
 use agent_model::warn_once::WarnOnce;
 use agent_pipeline::PipelineState;
 
-/// Descriptors that are kept at most: each costs the kernel some memory.
+/// The most descriptors that stay open between scrapes. Each costs the kernel some memory.
 const DESCRIPTORS_AT_MOST: usize = 32_768;
 
 static UNREAD: WarnOnce = WarnOnce::new();
 static UNCOUNTED: WarnOnce = WarnOnce::new();
 
-/// Answers scrapes, with what it keeps between them.
+/// Makes scrapes, and keeps descriptors and counters from one to the next.
 pub struct Scraper {
     kept: Mutex<Kept>,
     agent: AgentMetrics,
@@ -37,7 +37,7 @@ pub struct Scraper {
     seen: Mutex<Seen>,
 }
 
-/// What one scrape found.
+/// The values that one scrape has read.
 struct Answer {
     started: Instant,
     cgroups: Vec<Cgroup>,
@@ -46,8 +46,8 @@ struct Answer {
 }
 
 impl Scraper {
-    /// Keeps at most half of the descriptors that the process may have open, and 32,768. `which` and `bounds` say which
-    /// cgroups have series.
+    /// Makes a scraper. `descriptors` is the number that the process may have open; the scraper keeps at most half of
+    /// them, and at most 32,768. `which` and `bounds` select the cgroups that have series.
     pub fn new(descriptors: usize, agent: AgentMetrics, which: Which, bounds: Bounds) -> Self {
         Self {
             kept: Mutex::new(Kept::new(
@@ -61,10 +61,10 @@ impl Scraper {
         }
     }
 
-    /// Reads all, and makes the text of it, in chunks.
+    /// Reads all values, and returns their text in chunks.
     ///
     /// # Errors
-    /// Where the kernel's counters cannot be read.
+    /// The counters of the BPF programs cannot be read.
     pub fn scrape(
         &self,
         shared: &PipelineState,
@@ -78,8 +78,8 @@ impl Scraper {
         let root = Path::new("/");
         let mut processes = processes(shared);
         let (mut found, overflow, oom_kills) = {
-            // Both at the same moment: what was counted in a cgroup moves from the kernel to the
-            // registry when the cgroup is removed, and must be added up once.
+            // Both locks are held at the same time. When a cgroup is removed, its counts move from the kernel to the
+            // registry. Without both locks, this might count them twice or not at all.
             let registry = lock(&shared.registry);
             let kernel = lock(&shared.counts);
             let (mut counts, overflow) = kernel.all();
@@ -106,7 +106,7 @@ impl Scraper {
         }
         found.set_processes(&shared.hierarchies, processes.as_ref());
         found.set_bounds(&shared.hierarchies);
-        // What is not limited has what the host has: no limit for those below it.
+        // This comes after the bounds: the capacity of the host is no limit for the cgroups below the root.
         found.set_capacity(root, &mut errors);
         found.set_devices(root);
         let left_out = found.candidates.read(root, &mut found.cgroups, &mut errors);
@@ -135,7 +135,7 @@ impl Scraper {
         })
     }
 
-    /// The text of an answer.
+    /// Writes the text of an answer, chunk by chunk.
     fn text(&self, shared: &PipelineState, answer: Answer) -> impl Iterator<Item = String> {
         let Answer {
             started,
@@ -158,7 +158,7 @@ impl Scraper {
             }
             is_done = true;
             drop(mem::take(&mut cgroups));
-            // What a scrape needs, the next one needs only later.
+            // The next scrape needs this memory only later.
             agent_sys::trim_heap();
             write_oom_kills(&oom_kills, &mut out);
             scrape.duration = started.elapsed();
@@ -173,7 +173,7 @@ impl Scraper {
     }
 }
 
-/// How many processes each cgroup has, in all hierarchies that the kernel side looks at.
+/// Counts the processes of each cgroup, in each hierarchy that the BPF iterator reports.
 fn processes(shared: &PipelineState) -> Option<Processes> {
     let tasks = lock(&shared.kernel).snapshot();
     let tasks = tasks.inspect_err(|error| {

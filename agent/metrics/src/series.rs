@@ -1,6 +1,8 @@
-//! Which cgroups have series, where there are more than a scrape may have: containers before units, units before ordinary
-//! users' containers, those before others, and of each sort those that are there longest; users take turns. So what is left
-//! out stays left out, until something ends.
+//! Selects the cgroups that have series, where a scrape may not have the series of all.
+//!
+//! Containers of root come first, then units, ordinary users' containers, cgroups below containers, and other cgroups.
+//! Within a sort, the oldest come first, and ordinary users take turns. So a cgroup that is left out stays left out
+//! until another one ends.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -13,37 +15,38 @@ use agent_registry::registry::{Cgroup, Registry};
 use super::found::label_path;
 use super::which::Which;
 
-/// Series that a cgroup is expected to have before it was read.
+/// The number of series that a cgroup is expected to have before its first scrape.
 const EXPECTED: u32 = 32;
 
-/// What ordinary users' containers have together, and what all but containers have, is this part of all series at most: nobody
-/// makes thousands of units, and any user may make as many cgroups as they like, with records that they are containers.
+/// The containers of ordinary users have at most a third of all series together. All cgroups but containers have at
+/// most a sixth. No host has thousands of units. But any user can make any number of cgroups, and records that call
+/// them containers.
 const USERS_SHARE: u32 = 3;
 const OTHERS_SHARE: u32 = 6;
 
-/// Series of a scrape, at most.
+/// The most series that a scrape may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     pub all: u32,
-    /// Those of one container and the cgroups below it.
+    /// The most series of one container and the cgroups below it.
     pub container: u32,
 }
 
 impl Bounds {
-    /// 120 series for each of 5,000 containers; most have fewer than 100.
+    /// 120 series for each of 5,000 containers. Most containers have fewer than 100.
     pub const DEFAULT: Self = Self {
         all: 600_000,
         container: 10_000,
     };
 
-    /// What the own cgroup of a container may need: it has up to 64 devices and 64 interfaces.
+    /// The most series that a container's own cgroup can need, with up to 64 devices and 64 interfaces.
     pub const LEAST_CONTAINER: u32 = 2_000;
 }
 
-/// What a cgroup is, in the order in which they get series.
+/// The sort of a cgroup. The order of the sorts is that in which cgroups get series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sort {
-    /// Root's, or of an engine of root's.
+    /// A container of root's, or of an engine of root's.
     Container,
     Unit,
     /// An ordinary user's container.
@@ -64,7 +67,7 @@ impl Sort {
 
     pub fn of(cgroup: &Cgroup) -> Self {
         match cgroup.rank {
-            // Any user may make as many cgroups that claim to be containers.
+            // Any user can make any number of cgroups that claim to be containers.
             Rank::Container if !cgroup.is_confirmed() => Self::Cgroup,
             Rank::Container if cgroup.user() != 0 && cgroup.own => Self::User,
             Rank::Container if cgroup.user() != 0 => Self::Cgroup,
@@ -85,7 +88,7 @@ impl Sort {
         }
     }
 
-    /// Which of the shares it is taken from, and what part of all that is.
+    /// Returns the index of the share that the sort counts for, and the divisor that gives its size.
     const fn share(self) -> Option<(usize, u32)> {
         match self {
             Self::Container => None,
@@ -95,20 +98,21 @@ impl Sort {
     }
 }
 
-/// The order of cgroups: the living by sort and age, but the dead of other cgroups than containers last; of the dead those
-/// first who died last.
+/// Returns the sort key of a cgroup. Existing cgroups come in the order of sort and age. Removed containers follow the
+/// existing ones of their sort, and other removed cgroups come last. The last one removed is the first among the
+/// removed.
 fn in_order(cgroup: &Cgroup) -> impl Ord + use<> {
     let sort = Sort::of(cgroup);
     let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let is_forgotten_first = cgroup.gone.is_some() && !matches!(sort, Sort::Container | Sort::User);
     let gone = cgroup.gone.map(|gone| Reverse(since(gone)));
-    // The same whatever the order in which they were found at the start.
+    // The path makes the order independent of the order in which the agent found the cgroups at its start.
     let path = cgroup.directories.first().map(|it| it.path.clone());
     let created = since(cgroup.created);
     (is_forgotten_first, sort, gone, created, path)
 }
 
-/// Which bound left a cgroup out.
+/// The bound that leaves a cgroup out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     All,
@@ -126,25 +130,25 @@ impl Bound {
     }
 }
 
-/// How many cgroups were left out, by sort and bound.
+/// The number of cgroups that were left out, by sort and bound.
 pub type LeftOut = [[u64; Bound::ALL.len()]; Sort::ALL.len()];
 
-/// What some sorts have together.
+/// The series that some sorts have together.
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
     used: u32,
     is_full: bool,
 }
 
-/// What distributes the series of one scrape. Cgroups are to come in order.
+/// Distributes the series of one scrape. The caller offers the cgroups in order.
 #[derive(Debug)]
 pub struct Budget {
     bounds: Bounds,
     used: u32,
-    /// None had room behind the first that had not.
+    /// Whether a cgroup had no room. Then no later one has room.
     is_full: bool,
     shares: [Share; 2],
-    /// By the container's cgroup; None where a cgroup of it had no room.
+    /// The series of each container, by the path of its cgroup. `None` after one of its cgroups had no room.
     containers: HashMap<String, Option<u32>>,
     pub left_out: LeftOut,
 }
@@ -161,7 +165,8 @@ impl Budget {
         }
     }
 
-    /// Whether a cgroup with so many series has room. `container` is the one that it is, or is below.
+    /// Takes `series` from the budget, and tells whether there was room. `container` is the container that the cgroup
+    /// is, or is below.
     pub fn take(&mut self, sort: Sort, container: Option<&str>, series: u32) -> bool {
         let refused_by = if self.is_too_much_of_all(sort, series) {
             Some(Bound::All)
@@ -208,18 +213,18 @@ impl Budget {
     }
 }
 
-/// What a cgroup is read for.
+/// Why a cgroup is read.
 #[derive(Debug)]
 pub enum Place {
-    /// It has series whatever others have: the root, and what is not known.
+    /// It always has series: the root, and the sum of the unknown cgroups.
     Always,
-    /// It has series, as long as there is room.
+    /// It has series if there is room.
     Chosen {
         sort: Sort,
         container: Option<String>,
         key: Option<CgroupKey>,
     },
-    /// It has none. Its limits hold for those below it.
+    /// It has no series, but its limits bind the cgroups below it.
     Above,
 }
 
@@ -233,7 +238,7 @@ impl Place {
     }
 }
 
-/// What decides which cgroups are read.
+/// Selects the cgroups that a scrape reads.
 pub struct Choice<'a> {
     pub which: Which,
     pub bounds: Bounds,
@@ -241,8 +246,8 @@ pub struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    /// Those for which there is room, as far as is known before they are read, and how many have none. `order` is that of
-    /// hierarchies.
+    /// Returns the cgroups that have room, by their number of series in earlier scrapes, and how many have none.
+    /// `order` is the order of hierarchies for `label_path`.
     pub fn of<'a>(&self, registry: &'a Registry, order: &[u32]) -> (Vec<&'a Cgroup>, LeftOut) {
         let wanted = registry
             .with_series()
@@ -254,7 +259,7 @@ impl Choice<'_> {
         let mut paths = HashSet::new();
         wanted.retain(|cgroup| {
             let (sort, container) = (Sort::of(cgroup), container_of(cgroup));
-            // One path is one series, and the living have it.
+            // Cgroups with the same path would have the same series. An existing cgroup comes before removed ones.
             paths.insert(label_path(cgroup, order))
                 && budget.take(sort, container.as_deref(), self.seen.series(cgroup))
         });
@@ -262,7 +267,7 @@ impl Choice<'_> {
     }
 }
 
-/// Of cgroups in order, the first container of each ordinary user comes before the second one of any.
+/// Reorders the ordinary users' containers, so that the first one of each user comes before the second one of any user.
 fn take_turns(cgroups: &mut [&Cgroup]) {
     let is_users = |cgroup: &&Cgroup| Sort::of(cgroup) == Sort::User;
     let Some(begin) = cgroups.iter().position(is_users) else {
@@ -281,12 +286,14 @@ fn take_turns(cgroups: &mut [&Cgroup]) {
     });
 }
 
-/// The container that a cgroup is, or is below, by its cgroup: an id may be given to several.
+/// Returns the container that a cgroup is, or is below, as the path of the container's cgroup. Several containers may
+/// have the same id.
 fn container_of(cgroup: &Cgroup) -> Option<String> {
     (cgroup.rank == Rank::Container).then(|| cgroup.container.cgroup.clone())
 }
 
-/// What each cgroup had of series at most, since it is there: what is left out for its size is not tried at each scrape.
+/// The most series that each cgroup has had in a scrape. So a cgroup that is too large is not read again at each
+/// scrape.
 #[derive(Debug, Default)]
 pub struct Seen(HashMap<CgroupKey, u32>);
 
@@ -305,7 +312,7 @@ impl Seen {
         *seen = series.max(*seen);
     }
 
-    /// Forgets all but these.
+    /// Forgets all cgroups but these.
     pub fn retain<'a>(&mut self, cgroups: impl Iterator<Item = &'a Cgroup>) {
         let there = cgroups.filter_map(Self::key);
         let there = there.filter_map(|key| Some((key, self.0.remove(&key)?)));

@@ -6,24 +6,25 @@ use std::time::Duration;
 
 use super::catalogue::Metric;
 
-/// Media type of the format, for the header `Content-Type`.
+/// The media type of the format, for the header `Content-Type`.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A chunk is handed on once it has this many bytes; it is longer by less than a sample.
+/// A chunk is complete once it has this many bytes. The last sample may make it longer.
 pub const CHUNK_BYTES: usize = 64 << 10;
 
-/// Spares most chunks from growing for their last sample.
+/// The spare capacity of a chunk for its last sample, so that most chunks are not reallocated.
 const SPARE_BYTES: usize = 4 << 10;
 
-/// The labels of a cgroup, as text, made once for all of its series.
+/// The labels of a cgroup as text, which is made once for all of its series.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels(Box<str>);
 
 impl Labels {
-    /// The names, in the order of the values: the last ones of a [`Metric`]'s.
+    /// The names of the labels, in order. They are the last labels of a [`Metric`].
     pub const NAMES: [&'static str; 3] = ["id", "image", "name"];
 
-    /// `id` is the cgroup's path; `image` and `name` are empty where it is no container's.
+    /// Formats the labels. `id` is the cgroup's path. `image` and `name` are empty for a cgroup that is not a
+    /// container's.
     pub fn new(id: &str, image: &str, name: &str) -> Self {
         let mut text = String::new();
         for (label, value) in Self::NAMES.iter().zip([id, image, name]) {
@@ -37,7 +38,7 @@ impl Labels {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
     Number(u64),
-    /// In nanoseconds, written in seconds; also for other numbers of billionths.
+    /// Nanoseconds, which are written as seconds. Other units use it for billionths as well.
     Seconds(u64),
 }
 
@@ -47,11 +48,12 @@ impl From<Duration> for Value {
     }
 }
 
-/// Room for the longest number and the point.
+/// The bytes of the longest number, with the decimal point.
 const NUMBER_BYTES: usize = 21;
 
 impl Value {
-    /// Pushes it, exact, with no more digits than needed. By hand: a scrape has tens of thousands.
+    /// Appends the exact value, with no more digits than needed. It does not use `format!`, because a scrape has tens
+    /// of thousands of values.
     fn push_to(self, text: &mut String) {
         let (number, mut decimals) = match self {
             Self::Number(number) => (number, 0),
@@ -66,7 +68,7 @@ impl Value {
         let mut digits = [0; NUMBER_BYTES];
         let mut at = NUMBER_BYTES;
         let mut written = 0;
-        // A whole part of 0 is written too.
+        // A whole part of 0 is written as well.
         while rest > 0 || written <= decimals {
             if written == decimals && decimals > 0 {
                 at -= 1;
@@ -84,12 +86,12 @@ impl Value {
 /// Writes families one after the other, in chunks of whole samples.
 #[derive(Debug, Default)]
 pub struct Writer {
-    /// All but the last are full.
+    /// The chunks, of which all but the last are complete.
     chunks: Vec<String>,
 }
 
 impl Writer {
-    /// Begins a family. The format wants each but once.
+    /// Begins a family. The format allows each family only once.
     pub fn family(&mut self, metric: &'static Metric) -> Family<'_> {
         let Metric {
             name, help, kind, ..
@@ -102,23 +104,23 @@ impl Writer {
         }
     }
 
-    /// Whether there is a full one.
+    /// Tells whether there is a complete chunk.
     pub fn has_chunk(&self) -> bool {
         self.chunks
             .first()
             .is_some_and(|chunk| chunk.len() >= CHUNK_BYTES)
     }
 
-    /// What was written since the last call.
+    /// Returns the chunks that were written since the last call.
     pub fn take(&mut self) -> Vec<String> {
         mem::take(&mut self.chunks)
     }
 
-    /// The one that is being written.
+    /// Returns the chunk that is being written.
     fn chunk(&mut self) -> &mut String {
         let is_full = |chunk: &String| chunk.len() >= CHUNK_BYTES;
         if self.chunks.last().is_none_or(is_full) {
-            // After a full one there is likely to be as much again.
+            // After a complete chunk, another one of the same size is likely.
             let bytes = if self.chunks.is_empty() {
                 0
             } else {
@@ -138,8 +140,8 @@ pub struct Family<'a> {
 }
 
 impl Family<'_> {
-    /// A series with the values of the family's own labels, and those of a cgroup where the family
-    /// is by cgroup.
+    /// Writes a sample. `own` has the values of the labels that are not a cgroup's. `cgroup` has the labels of the
+    /// cgroup, where the family has them.
     pub fn sample(&mut self, own: &[&str], cgroup: Option<&Labels>, value: Value) {
         let cgroup_names = cgroup.map_or(0, |_| Labels::NAMES.len());
         debug_assert_eq!(own.len() + cgroup_names, self.metric.labels.len());
@@ -153,7 +155,7 @@ impl Family<'_> {
             if let Some(Labels(labels)) = cgroup {
                 text.push_str(labels);
             }
-            // Each label is written with a comma behind.
+            // A comma follows each label, so the last one is removed.
             text.pop();
             text.push('}');
         }
@@ -163,7 +165,7 @@ impl Family<'_> {
     }
 }
 
-/// Pushes `LABEL="VALUE",`. The format escapes three characters and takes all others as they are.
+/// Appends `LABEL="VALUE",`. The format escapes three characters and takes all others as they are.
 fn push_label(text: &mut String, label: &str, value: &str) {
     text.push_str(label);
     text.push_str("=\"");

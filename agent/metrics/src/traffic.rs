@@ -1,8 +1,9 @@
-//! What the agent's HTTP servers did with connections: counted by the server, exported with the agent's own metrics.
+//! Counters of the connections to the agent's HTTP servers. The server counts, and the agent's own metrics export the
+//! counts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Which of the two servers.
+/// One of the two servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Tcp,
@@ -23,15 +24,15 @@ impl Side {
 /// Why the agent closed a connection by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Its peer had as many as one may have.
+    /// The peer had as many connections as one peer may have.
     Peer,
-    /// The side had as many as it may have, and no peer had more than this one.
+    /// The side had as many connections as it may have, and no peer had more than this one.
     Side,
-    /// It made room for another peer's.
+    /// The connection made room for one of another peer.
     GaveWay,
-    /// Its client did not send a request, or did not read an answer or the lines of a stream, in time.
+    /// The client did not send a request, or did not read an answer or the lines of a stream, in time.
     Deadline,
-    /// There was no descriptor for it.
+    /// The process or the kernel had no descriptor or memory for the connection.
     Descriptors,
 }
 
@@ -71,12 +72,12 @@ impl Traffic {
         self.closed[side as usize][reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Connections that are open.
+    /// Returns the number of open connections.
     pub fn open(&self, side: Side) -> u64 {
         self.open[side as usize].load(Ordering::Relaxed)
     }
 
-    /// Connections that the agent closed by itself.
+    /// Returns the number of connections that the agent closed by itself.
     pub fn closed(&self, side: Side, reason: Reason) -> u64 {
         self.closed[side as usize][reason as usize].load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Which cgroups have series.
+//! The choice of the cgroups that have series (`--cgroups`).
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -9,23 +9,23 @@ use agent_registry::registry::{Cgroup, CgroupDirectory};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Which {
     All,
-    /// Those of containers, and the root.
+    /// The cgroups of containers, and the root.
     Containers,
 }
 
 impl Which {
-    /// Whether a cgroup has series, while there is room.
+    /// Tells whether a cgroup has series if there is room.
     pub fn wants(self, cgroup: &Cgroup) -> bool {
         self == Self::All || cgroup.is_container()
     }
 }
 
-/// The directories above those of `cgroups`, by hierarchy and path: their limits hold for what is below.
+/// Returns the ancestors of `cgroups`, by hierarchy and path. Their limits bind the cgroups.
 pub fn above<'a>(cgroups: impl Iterator<Item = &'a Cgroup>) -> HashSet<(u32, Cow<'a, str>)> {
     cgroups.flat_map(living).flat_map(parents).collect()
 }
 
-/// Whether the cgroup is among those.
+/// Tells whether the cgroup is one of the ancestors that [`above`] returned.
 pub fn is_among(cgroup: &Cgroup, above: &HashSet<(u32, Cow<'_, str>)>) -> bool {
     living(cgroup).any(|directory| {
         let path = Cow::Borrowed(&*directory.path);
@@ -40,7 +40,7 @@ fn living(cgroup: &Cgroup) -> impl Iterator<Item = &CgroupDirectory> {
         .filter(|directory| !directory.gone)
 }
 
-/// By hierarchy, the paths above a directory.
+/// Returns the hierarchy and the path of each ancestor of a directory.
 fn parents(directory: &CgroupDirectory) -> impl Iterator<Item = (u32, Cow<'_, str>)> {
     let paths = with_parents(&directory.path).skip(1);
     paths.map(|path| (directory.key.hierarchy, path))

@@ -1,8 +1,9 @@
-//! Who confirms a claim, so that no flood of claims delays the thread that reads the rings.
+//! Chooses the thread that confirms a claim, so that no flood of claims delays the thread that reads the rings.
 //!
-//! That thread confirms claims itself, so that a container has its name from its first event on. The time that it spends on
-//! claims that no record confirms, and on those of users' cgroups, is bounded. Further claims go to the thread `witness`,
-//! which takes one from each parent cgroup in turn: a flood below one parent does not delay the claims of others.
+//! The reading thread confirms claims itself, so that a container has its name from its first event on. The time that
+//! it spends on claims that no record confirms, and on those of users' cgroups, is bounded. Further claims go to the
+//! thread `witness`, which takes one from each parent cgroup in turn: a flood below one parent does not delay the
+//! claims of others.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -12,16 +13,17 @@ use std::time::{Duration, Instant};
 use agent_model::lock::lock;
 use agent_registry::claim::{Claim, Confirmation};
 
-/// The reading thread spends at most one part in so many of its time on claims that it does not confirm.
+/// The reading thread spends at most one part in this many of its time on claims without a confirmation by root's
+/// records.
 const SHARE: u32 = 8;
 
-/// How much of such time it may save up.
+/// The most of such time that it may save up.
 const SAVED_AT_MOST: Duration = Duration::from_millis(50);
 
-/// How many claims wait. The pipeline finds further ones again when there is room.
+/// The most claims that wait. The pipeline finds further ones again when there is room.
 const WAITING_AT_MOST: usize = 4096;
 
-/// The time that the reading thread may still spend on claims that it does not confirm.
+/// The time that the reading thread may still spend on claims without a confirmation by root's records.
 #[derive(Debug)]
 pub(crate) struct Allowance {
     left: Duration,

@@ -1,4 +1,4 @@
-//! Which frequent events the watchers want: the pipeline writes it to the kernel's maps.
+//! Which frequent events the watchers want. The pipeline writes this to the kernel's maps.
 
 use std::collections::HashSet;
 
@@ -48,8 +48,8 @@ impl Demand {
         !self.kinds.is_empty()
     }
 
-    /// Writes what the streams want. A cgroup that the registry does not know is not excluded, and neither is one that may
-    /// still get a name: an unconfirmed one, or one of docker's without an image.
+    /// Writes what the streams want. It does not exclude a cgroup that the registry does not know, or one that may
+    /// still get a name: an unconfirmed container, or one of docker's without an image.
     ///
     /// # Errors
     /// A map cannot be written.
@@ -67,7 +67,7 @@ impl Demand {
         } else {
             self.excludable(&filters, registry)
         };
-        // Include first and exclude last, so that nothing is missed between.
+        // Cgroups are included first and excluded last, so that no event is missed in between.
         for key in self.excluded.difference(&excluded) {
             self.wanted.include(*key);
         }

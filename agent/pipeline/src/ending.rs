@@ -1,5 +1,5 @@
-//! Containers that became empty before their init process was seen. An engine's short-lived helpers come and go before the
-//! init process, so such a container has stopped only when it stays empty for a while.
+//! Containers that became empty before their init process was seen. An engine's short-lived helpers come and go before
+//! the init process. So such a container has stopped only when it stays empty for a while.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use agent_stream::describe::describe;
 /// the start of the init process.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// How many containers are waited for. Beyond that, the one that became empty first counts as stopped.
+/// The most containers that are waited for. Beyond that, the one that became empty first counts as stopped.
 const AT_MOST: usize = 1024;
 
 /// The empty containers, in the order in which they became empty.

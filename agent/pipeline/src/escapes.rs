@@ -1,7 +1,7 @@
 //! The thread that makes the kernel side check all processes for escapes.
 //!
-//! A probe misses some: the kernel skips a program on a CPU where another task was preempted in the same program
-//! (`__bpf_prog_enter_recur`, `kernel/bpf/trampoline.c`), which a container can provoke with many calls. A ring may also
+//! A probe can miss an escape: the kernel skips a program on a CPU where another task was preempted in the same program
+//! (`__bpf_prog_enter_recur`, `kernel/bpf/trampoline.c`). A container can provoke that with many calls. A ring may also
 //! have no room for a record.
 
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -21,7 +21,7 @@ pub(crate) fn recheck(program: &OwnedFd, stop: &AtomicBool) {
             return;
         }
         let looked = agent_sys::bpf::iterate(program.as_fd());
-        // The iterator prints nothing; to read it to its end runs it.
+        // The iterator returns no bytes, but the read to its end runs it.
         let looked = looked.and_then(|mut it| std::io::copy(&mut it, &mut std::io::sink()));
         if let Err(error) = &looked
             && !failed

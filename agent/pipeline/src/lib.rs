@@ -36,7 +36,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 pub use state::{Decoded, PipelineState};
 
-/// How many claims the pipeline confirms before it reads the rings. It confirms the others later.
+/// The most claims that the pipeline confirms before it reads the rings. It confirms the others later.
 const CLAIMS_AT_FIRST: usize = 8192;
 
 /// Why tracing cannot start.
@@ -63,7 +63,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Attaches the probes, scans the cgroups and processes that exist, and starts to read the rings. From its return on
+    /// Attaches the probes, scans the cgroups and processes that exist, and starts to read the rings. After it returns,
     /// every event reaches the streams or is counted as lost. `witnesses` confirms claims.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Pipeline {
         if !see_events(kernel.statuses()) {
             return Err(PipelineError::Blind);
         }
-        // Attach first and scan then, so that nothing is missed between.
+        // The probes are attached before the scan, so that nothing is missed in between.
         let mut registry = Registry::new(host);
         scan::directories(&hierarchies, |chunk| scan::add(&mut registry, chunk));
         let claims = registry.new_claims(CLAIMS_AT_FIRST);

@@ -1,4 +1,4 @@
-//! Runs of programs that the kernel skipped: the events that they would have sent are lost.
+//! Runs of programs that the kernel skipped. The events that they would have sent are lost.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use agent_stream::kind::EventKind;
 use agent_tracer::kernel::runs::{Programs, Runs};
 
-/// How often the pipeline asks the kernel, which costs a file for each program.
+/// How often the pipeline asks the kernel. Each time it reads a file for each program.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The kinds of events that a run of each probe's programs may send.
@@ -96,7 +96,7 @@ mod tests {
         );
     }
 
-    /// Who comes into a container from outside makes no record.
+    /// The probe `attach` sends no record: it notes processes that enter a container from outside.
     #[test]
     fn every_probe_has_its_kinds() {
         let of_probes = PROBES.iter().map(|probe| probe.name);

@@ -32,7 +32,7 @@ use super::state::PipelineState;
 
 use agent_model::warn_once::WarnOnce;
 
-/// How often the reader looks at losses, and at what watchers want.
+/// How often the reader checks for losses, and for what watchers want.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long a frequent record waits at most. Frequent records wake the reader only when many wait.
@@ -41,24 +41,24 @@ const FREQUENT_INTERVAL: Duration = Duration::from_millis(20);
 /// The least time between two scans for cgroups that the registry does not know.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Scans take at most one part in so many of the time.
+/// Scans take at most one part in this many of the reader's time.
 const SCAN_SHARE: u32 = 4;
 
 static UNREAD: WarnOnce = WarnOnce::new();
 static NO_EVENT: WarnOnce = WarnOnce::new();
 
-/// How often the reader looks in the rare ring for the record of an unknown cgroup's birth. The kernel side sent it before
-/// the frequent record, but it may be behind a record that another CPU is writing.
+/// How often the reader searches the rare ring for the record that announces an unknown cgroup. The kernel side sent it
+/// before the frequent record, but it may be behind a record that another CPU is still writing.
 const TRIES: u32 = 16;
 
-/// How many cgroups that a scan did not find are remembered.
+/// The most cgroups that are remembered as not found by a scan.
 const LACKING_AT_MOST: usize = 4096;
 
 /// The state of the tracing thread.
 pub(crate) struct RingReader {
     shared: Arc<PipelineState>,
     rare: Ring,
-    /// Mapped while a watcher wants frequent events, and until the rings are empty afterwards.
+    /// The frequent rings. They are mapped while a watcher wants frequent events, and afterwards until they are empty.
     frequent: Option<Rings>,
     unwanted: Option<Instant>,
     frequent_map: Frequent,
@@ -72,7 +72,7 @@ pub(crate) struct RingReader {
     looked: Instant,
     scanned: Instant,
     scan_took: Duration,
-    /// Whether records of made or removed cgroups were lost since the last scan.
+    /// Whether records of made or removed cgroups have been lost since the last scan.
     lost_births: bool,
     /// Cgroups that were not found since the last scan.
     lacking: HashSet<CgroupKey>,
@@ -177,7 +177,8 @@ impl RingReader {
         let _ = rustix::io::read(&self.shared.wake, &mut [0u8; 8]);
     }
 
-    /// Reads the rings, rare records first. A flood must not keep this thread from its other work.
+    /// Reads the rings, rare records first. It stops after an interval, so that a flood of records does not keep this
+    /// thread from its other work.
     fn drain(&mut self) {
         let began = Instant::now();
         while began.elapsed() < LOOK_INTERVAL && (self.read_rare() || self.read_frequent()) {}
@@ -219,7 +220,8 @@ impl RingReader {
     }
 
     /// Confirms the claim of a new cgroup, or of one whose init process executes a program: engines leave their records
-    /// before one of the two. No other event makes the reader open files, and a container in many hierarchies does so once.
+    /// before one of the two. No other event makes the reader open files. A container in several hierarchies makes it
+    /// do so once.
     ///
     /// If that took too much time lately, the claim goes to the thread `witness`.
     fn look_for_confirmation(&mut self, event: &Event) -> Option<Confirmation> {
@@ -315,8 +317,8 @@ impl RingReader {
         true
     }
 
-    /// Looks for the event's cgroup in the rare ring: the rings are not ordered against each other, so the record of its
-    /// birth may still be there.
+    /// Looks for the event's cgroup in the rare ring: the rings are not ordered against each other, so the record that
+    /// announces the cgroup may still be there.
     fn look_for(&mut self, cgroup: CgroupKey, event: &Event) {
         if self.lacking.contains(&cgroup) && !self.may_scan() {
             return;

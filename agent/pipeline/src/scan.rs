@@ -15,13 +15,13 @@ use agent_tracer::kernel::counts::KernelCounts;
 
 use agent_model::warn_once::WarnOnce;
 
-/// How many directories are added at once, which bounds how long the registry is locked.
+/// The number of directories that are added at once, which bounds how long the registry is locked.
 const CHUNK: usize = 256;
 
 /// Directories that a scan found.
 pub(crate) type FoundDirectories = Vec<(CgroupKey, Dir)>;
 
-/// Finds every cgroup, and passes them to `tell` in chunks, so that no lock is held while directories are read. Returns
+/// Finds all cgroups, and passes them to `tell` in chunks, so that no lock is held while directories are read. Returns
 /// their keys; `None` if some could not be read.
 pub(crate) fn directories(
     hierarchies: &Hierarchies,
@@ -94,7 +94,7 @@ fn set_inits(registry: &Registry, counts: &mut KernelCounts) -> HashMap<String, 
         let Some(init) = container.life.init() else {
             continue;
         };
-        // One hierarchy counts it, and there it may be in a cgroup below its container's.
+        // The kernel side counts the init process in one hierarchy, where it may be in a cgroup below its container's.
         let Some(counted) = keys(init).next() else {
             continue;
         };
@@ -135,7 +135,7 @@ fn set_baselines(
             below.entry(path).or_default().extend(keys(task).next());
         }
     }
-    // Root's containers find room first.
+    // Root's containers are written first, so that the maps have room for them.
     let mut sorted: Vec<_> = baselines.iter().collect();
     sorted.sort_by_key(|(_, baseline)| registry.borrower(baseline.cgroup));
     for (path, baseline) in sorted {
@@ -145,7 +145,7 @@ fn set_baselines(
     }
 }
 
-/// Notes who uses the entries of the kernel's maps for a cgroup's init process and baseline.
+/// Notes which borrower uses the entries of the kernel's maps for a cgroup's init process and baseline.
 pub(crate) fn lend(key: CgroupKey, registry: &Registry, counts: &mut KernelCounts) {
     match registry.borrower(key) {
         Some(borrower) => {

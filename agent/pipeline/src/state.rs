@@ -1,4 +1,4 @@
-//! What the tracing thread shares with scrapes and streams.
+//! The state that the tracing thread shares with scrapes and streams.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
@@ -20,21 +20,21 @@ use rustix::fd::OwnedFd;
 use super::confirm::Waiting;
 use super::demand::Demand;
 
-/// How many claims the pipeline tries again for one command, some 50 µs each.
+/// The most claims that the pipeline tries again for one command, at some 50 µs each.
 const CLAIMS_AT_MOST: usize = 1024;
-/// How long it tries claims again for one command.
+/// The most time that the pipeline tries claims again for one command.
 const LOOKED_AT_MOST: Duration = Duration::from_millis(100);
 
-/// What became of the rings' records of one kind. The sum of both is what the kernel side submitted.
+/// How many records of one kind were decoded. The sum of both counters is what the kernel side submitted.
 #[derive(Debug, Default)]
 pub struct Decoded {
     /// Records that became an event.
     pub decoded: AtomicU64,
-    /// Records that did not.
+    /// Records that could not be decoded.
     pub undecodable: AtomicU64,
 }
 
-/// What the tracing thread and its readers share.
+/// The state that the tracing thread and its readers share.
 pub struct PipelineState {
     /// Every cgroup, and the container that it belongs to.
     pub registry: Mutex<Registry>,
@@ -56,7 +56,7 @@ pub struct PipelineState {
 }
 
 impl PipelineState {
-    /// What became of the rings' records of `kind`.
+    /// How many of the rings' records of `kind` were decoded.
     pub fn decoded(&self, kind: RecordKind) -> &Decoded {
         &self.decoded[kind as usize]
     }

@@ -1,8 +1,8 @@
 //! What a cgroup's path claims, and what confirms it.
 //!
-//! A user who may make cgroups chooses their names, so a path of an engine's form is a claim and no identity. A record
-//! that only its owner can write confirms it: the state of `agent run`, the engine's answer, or what the engine's launcher
-//! leaves in `/run`. Another crate reads these records; this file has the types.
+//! A user who may make cgroups chooses their names, so a path in an engine's form is only a claim. A record that only
+//! its owner can write confirms it: the state of `agent run`, the engine's answer, or what the engine's launcher leaves
+//! in `/run`. Another crate reads these records; this module has the types.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::path::{PathIdentity, Runtime, identify};
 /// A container that a cgroup's path names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
-    /// The engine that the path's form is of.
+    /// The engine that uses this form of path.
     pub runtime: Runtime,
     /// The engine's full id, or the name if the engine identifies containers by name.
     pub id: String,
@@ -51,14 +51,15 @@ pub(super) fn readable(path: &str) -> &str {
     odd.unwrap_or(path)
 }
 
-/// What a record says of a claim that it confirms.
+/// The contents of a record that confirms a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confirmation {
     /// The container's id, as in the claim.
     pub id: String,
-    /// The user who owns the record. An ordinary user gives containers any name.
+    /// The user who owns the record. An ordinary user may give a container any name.
     pub user: u32,
-    /// The paths of the container's own cgroups: mostly one, the same in all hierarchies. The first is the claimed one.
+    /// The paths of the container's own cgroups: usually one, the same in all hierarchies. The first is the claimed
+    /// one.
     pub cgroups: Vec<String>,
     /// The host pid of the container's init process, if the record has it.
     pub process: Option<u32>,
@@ -71,7 +72,7 @@ pub struct Confirmation {
 }
 
 impl Confirmation {
-    /// A confirmation of `claim` that says no more than the claim.
+    /// A confirmation of `claim` without further details.
     pub fn of(claim: &Claim) -> Self {
         Self {
             id: claim.id.clone(),
@@ -84,7 +85,7 @@ impl Confirmation {
         }
     }
 
-    /// The same with the claimed cgroup as the first; `None` if the confirmation does not name it.
+    /// Moves the claimed cgroup to the front. Returns `None` if the confirmation does not name it.
     pub fn first(mut self, claim: &Claim) -> Option<Self> {
         let at = self.cgroups.iter().position(|it| *it == claim.cgroup)?;
         self.cgroups.swap(0, at);

@@ -12,7 +12,7 @@ use crate::registry::Registry;
 /// Applies an event of the rare ring to the registry, and returns the start or stop of a container that it causes. An exec
 /// or exit in that ring is one of a cgroup's init process.
 ///
-/// `take` takes the kernel's counts of a removed cgroup.
+/// `take` removes a cgroup's counts from the kernel's maps, and returns them. It is called for a removed cgroup.
 pub fn learn(
     event: &Event,
     registry: &mut Registry,

@@ -1,9 +1,9 @@
 //! Which container a task belongs to: the grammar of cgroup paths, the registry of cgroups, and what it learns from events.
 //!
-//! [`path::identify`] reads a path, [`registry::Registry`] knows the cgroups, [`location::TaskLocation`] is where a task is,
-//! and [`claim::Claim`] is a container that a path names and that a record has to confirm.
+//! [`path::identify`] parses a path, and [`registry::Registry`] holds the cgroups. [`location::TaskLocation`] is the
+//! place of a task. [`claim::Claim`] is a container that a path names and that a record must confirm.
 //!
-//! This crate may not open a file, ask another process or read a clock but to date what it learns.
+//! This crate may not open a file or ask another process. It reads a clock only to date what it learns.
 
 #![warn(missing_docs, unreachable_pub)]
 

@@ -1,4 +1,4 @@
-//! When a container runs: from the moment when the first of its cgroups has a task until the last is empty.
+//! A container's life: it runs from the moment when the first of its cgroups has a task until the last one is empty.
 //!
 //! An engine's short-lived helpers may be in the cgroups before the init process. So a container that becomes empty before
 //! its init process was seen has not stopped yet. It may be populated again; otherwise it stops when its cgroup is removed
@@ -22,7 +22,7 @@ pub fn exit(status: u32, oom_killed: bool, duration: u64) -> Exit {
 /// A container's life.
 #[derive(Clone, Debug, Default)]
 pub struct Life {
-    /// ns of CLOCK_BOOTTIME; `None` while it does not run.
+    /// The start in ns of CLOCK_BOOTTIME; `None` while the container does not run.
     started: Option<u64>,
     init: Option<Task>,
     oom_killed: bool,
@@ -40,7 +40,7 @@ pub type EmptyPeriod = u32;
 /// A container started or stopped.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LifeChange {
-    /// Which of the two.
+    /// Whether it started or stopped.
     pub action: ContainerAction,
     /// The container.
     pub container: Arc<Container>,

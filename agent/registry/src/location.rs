@@ -8,7 +8,7 @@ use agent_model::container::{Container, ContainerKind};
 use super::claim::{Claim, readable};
 use super::path::{PathIdentity, identify};
 
-/// The name of what is not known, such as an image that no engine has named.
+/// The name of an unknown thing, such as an image that no engine has named.
 pub const UNKNOWN: &str = "unknown";
 
 /// How much a cgroup says about where its tasks are. Of a task's cgroups the one with the greatest rank decides.
@@ -124,14 +124,14 @@ fn plain(kind: ContainerKind, name: &str, cgroup: &str) -> Container {
     }
 }
 
-/// The form of an id that people read: the first twelve of 64 hexadecimal digits, as docker shows it; any other whole.
+/// The short form of an id: the first 12 of 64 hexadecimal digits, as docker shows it. Any other id is returned whole.
 pub fn short(id: &str) -> &str {
     let digits = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     if digits { &id[..12] } else { id }
 }
 
-/// Where a task is. `best` is its cgroup with the greatest rank; `unknown` is whether the agent does not know one of its
-/// cgroups.
+/// Decides where a task is. `best` is its cgroup with the greatest rank; `unknown` is whether the agent does not know
+/// one of its cgroups.
 ///
 /// A task in the cgroup of a container or service belongs to it. Any other task with its own pid or mount namespace is in
 /// a sandbox, even one in a login session's scope.

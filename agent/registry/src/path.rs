@@ -1,11 +1,12 @@
 //! The grammar of cgroup paths: which container or systemd unit a path names.
 //!
-//! Only its name and its parents say what an engine made a cgroup for, so the heart of this module is a table (`rules.rs`)
-//! with one row for each form of name. A path is read from the root inwards, and the **outermost** container wins: a
-//! container with a delegated subtree may name the cgroups in it after another container. For the same reason every cgroup
-//! below a container's belongs to the container, nspawn's `supervisor` and LXC's `monitor` included.
+//! Only a cgroup's name and its parents show what an engine made it for. So the heart of this module is a table
+//! (`rules.rs`) with one row for each form of name. A path is read from the root inwards, and the **outermost**
+//! container wins: a container with a delegated subtree may name the cgroups in it after another container. For the
+//! same reason every cgroup below a container's belongs to the container, nspawn's `supervisor` and LXC's `monitor`
+//! included.
 //!
-//! A path does not say who made it. A user who may make cgroups below a unit or a plain cgroup (such as
+//! A path does not show who made it. A user who may make cgroups below a unit or a plain cgroup (such as
 //! `user@UID.service`) may name them after any container of the host.
 
 #[cfg(test)]
@@ -73,9 +74,9 @@ impl Qos {
 /// The Kubernetes pod that a container is part of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pod {
-    /// As the API server writes it: a UUID with `-`, or the 32 hexadecimal digits of a static pod.
+    /// The uid as the API server writes it: a UUID with `-`, or the 32 hexadecimal digits of a static pod.
     pub uid: String,
-    /// The class in the path.
+    /// The quality of service class that the path names.
     pub qos: Qos,
 }
 
@@ -112,8 +113,8 @@ pub struct NamedCgroup<'a> {
     pub cgroup: &'a str,
 }
 
-/// Reads what `path` names. The path is absolute from a hierarchy's root (`/`), as in `/proc/PID/cgroup` (cgroups(7)), but
-/// without the ` (deleted)` that the kernel appends to the path of a removed cgroup.
+/// Parses `path`. The path is absolute from a hierarchy's root (`/`), as in `/proc/PID/cgroup` (cgroups(7)). It must
+/// not have the ` (deleted)` that the kernel appends to the path of a removed cgroup.
 ///
 /// Any text may be given. A relative path names nothing, and neither does the part of a path behind a component that no
 /// cgroup can have (empty, `.`, `..`). The kernel begins a path with `/..` when it leads out of the reader's cgroup
@@ -161,10 +162,10 @@ fn descend(path: &str) -> impl Iterator<Item = PathComponent<'_>> {
     steps.take_while(|step| !matches!(step.name, "" | "." | ".."))
 }
 
-/// Reads a unit's name from a cgroup's. systemd puts a `_` before a name that begins with one, and before one that the
-/// kernel might use for a file, such as `memory.service` (src/basic/cgroup-util.c, cg_escape).
+/// Reads a unit's name from a cgroup's name. systemd puts a `_` before some names (src/basic/cgroup-util.c, cg_escape):
+/// those that begin with one, and those that a file of the kernel may have, such as `memory.service`.
 fn unit(name: &str) -> Option<PathIdentity> {
-    /// Bytes; systemd.unit(5).
+    /// The longest name in bytes: systemd.unit(5).
     const UNIT_NAME_MAX: usize = 255;
     let name = name.strip_prefix('_').unwrap_or(name);
     let (stem, kind) = name.rsplit_once('.')?;

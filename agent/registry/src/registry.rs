@@ -1,5 +1,5 @@
-//! Every cgroup that exists or existed a little while ago, and which container it belongs to. The kernel's events, a scan
-//! at start and the engines' messages arrive as values.
+//! Every cgroup that exists, or that was removed within [`DEAD_FOR`], and the container that it belongs to. The
+//! kernel's events, a scan at start and the engines' messages arrive as values.
 
 mod cgroup;
 mod confirmed;
@@ -29,22 +29,22 @@ use super::location::{self, Rank, TaskLocation};
 /// The id of the root of every hierarchy: kernfs makes its node first.
 pub const ROOT_ID: u64 = 1;
 
-/// The root of v2. The kernel side counts a task that is in no other cgroup under it.
+/// The root of v2, under which the kernel side counts a task that is in no other cgroup.
 const ROOT: CgroupKey = CgroupKey {
     id: ROOT_ID,
     hierarchy: 0,
     zero: 0,
 };
 
-/// A map with a quick hash, for keys that the kernel or this program numbers, so that nobody can choose colliding ones.
-/// Each record of a storm looks up a dozen keys.
+/// A map with a fast hash, for keys that the kernel or this program assigns, so that nobody can choose colliding ones.
+/// Each event of a busy host looks up a dozen keys.
 type Numbered<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// All cgroups.
 #[derive(Debug)]
 pub struct Registry {
     host: NamespaceInodes,
-    /// Boxed: a table has room for up to twice as many as it holds.
+    /// Boxed, as the table allocates space for up to twice as many entries as it holds.
     cgroups: Numbered<Id, Box<Cgroup>>,
     by_key: Numbered<CgroupKey, Id>,
     /// Living cgroups by path; a confirmed container may have several paths.
@@ -55,7 +55,7 @@ pub struct Registry {
     owners: owners::NamespaceOwners,
     shares: DirectoryShares,
     next: Id,
-    /// How often [`Registry::unconfirmed`] returned claims.
+    /// The number of calls of [`Registry::unconfirmed`].
     given: u64,
     refused: u64,
     unknown: Counts,
@@ -230,7 +230,8 @@ impl Registry {
         (!inside).then_some(key)
     }
 
-    /// Whose share of the kernel's maps an entry for the cgroup uses; `None` for the own cgroup of a container of root's.
+    /// Returns whose share of the kernel's maps an entry for the cgroup uses. Returns `None` for the own cgroup of a
+    /// container of root's, which uses no share.
     pub fn borrower(&self, key: CgroupKey) -> Option<Borrower> {
         let cgroup = self.get(key).filter(|it| it.is_confirmed());
         let Some(cgroup) = cgroup else {
@@ -244,7 +245,7 @@ impl Registry {
         (!cgroup.own).then(|| Borrower::Below(own.map_or(0, |it| it.key.id)))
     }
 
-    /// A cgroup of the task that the registry does not know, so that a scan may help.
+    /// Returns a cgroup of the task that the registry does not know, which a scan may find.
     pub fn lacking_of(&self, task: &Task) -> Option<CgroupKey> {
         keys(task).find(|key| !self.by_key.contains_key(key))
     }
@@ -264,16 +265,16 @@ impl Registry {
         Some(&directory.path)
     }
 
-    /// Every cgroup, the removed included.
+    /// Every cgroup, also the removed ones.
     pub fn all(&self) -> impl Iterator<Item = &Cgroup> {
         self.cgroups.values().map(|it| &**it)
     }
 
-    /// The cgroups that have series in `/metrics`: the living, and the removed in which something rare happened.
+    /// The cgroups that have series in `/metrics`: the living ones, and removed ones in which something rare happened.
     pub fn with_series(&self) -> impl Iterator<Item = &Cgroup> {
         let dead = self.dead.with_series();
         let dead = dead.filter_map(|id| self.cgroups.get(&id).map(|it| &**it));
-        // A successor with the same path has taken the counts of some.
+        // A later cgroup with the same path may have taken the counts.
         let dead = dead.filter(|cgroup| cgroup.past.is_some());
         self.all().filter(|it| it.gone.is_none()).chain(dead)
     }
@@ -306,7 +307,7 @@ impl Registry {
     }
 }
 
-/// The owner of a removed cgroup, which decides who gives way when too many are remembered.
+/// Returns the owner of a removed cgroup. The owner decides which cgroup is forgotten first when there are too many.
 fn owner_of(cgroup: &Cgroup) -> DeadOwner {
     match cgroup.user() {
         _ if !cgroup.is_container() || !cgroup.is_confirmed() => DeadOwner::Other,

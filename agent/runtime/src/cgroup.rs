@@ -1,4 +1,4 @@
-//! The cgroup of a container, in every hierarchy: made, limited, read back, killed, removed.
+//! Makes, limits, reads back, kills and removes the cgroup of a container in every hierarchy.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -38,12 +38,12 @@ use crate::launch::Entrances;
 #[derive(Debug)]
 pub struct Cgroup {
     made: Vec<(Place, Way)>,
-    /// Its path in v2, else in the first hierarchy of v1.
+    /// The cgroup's path in v2; without v2, in the first hierarchy of v1.
     path: String,
     evidence: Vec<Evidence>,
 }
 
-/// What was left out of what was asked, or what else one should know.
+/// A note for the user: what was left out of the order, or what else the user should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note(pub String);
 
@@ -56,7 +56,7 @@ impl Cgroup {
         }
     }
 
-    /// That of a container that has none.
+    /// Returns the cgroup of a container that has none. It is in no hierarchy.
     pub fn nowhere() -> Self {
         Self::new("")
     }
@@ -68,11 +68,11 @@ impl Cgroup {
         self.made.push((place, way));
     }
 
-    /// The cgroup with these paths, by the hierarchies' controllers; none where no hierarchy has it, or it is another
-    /// user's.
+    /// Finds the cgroup at these paths, of which [`tag`] of a hierarchy is the key. Returns `None` where no hierarchy
+    /// has it, or it is another user's.
     ///
     /// # Errors
-    /// One is no path of a cgroup.
+    /// A path is not valid for a cgroup, or a directory cannot be opened.
     pub fn at(
         hierarchies: &Hierarchies,
         cgroups: &BTreeMap<String, String>,
@@ -81,10 +81,11 @@ impl Cgroup {
         Self::find(hierarchies, path)
     }
 
-    /// The cgroup at `path`, in all hierarchies that have it. Likewise.
+    /// Finds the cgroup at `path`, in all hierarchies that have it. Returns `None` where no hierarchy has it, or it is
+    /// another user's.
     ///
     /// # Errors
-    /// It is no path of a cgroup.
+    /// The path is not valid for a cgroup, or a directory cannot be opened.
     pub fn everywhere(hierarchies: &Hierarchies, path: &Path) -> Result<Option<Self>, Error> {
         let path = path.to_string_lossy();
         names(&path)?;
@@ -109,7 +110,8 @@ impl Cgroup {
             let Some(way) = place.find(&names)? else {
                 continue;
             };
-            // The record of a user tells of nothing but what is this user's.
+            // An ordinary user's record of a container could name any cgroup. Only those that the user may write to
+            // count.
             if !user || way.cgroups.last().is_some_and(Control::is_writable) {
                 cgroup.add(place, way, &names);
             }
@@ -117,12 +119,12 @@ impl Cgroup {
         Ok((!cgroup.made.is_empty()).then_some(cgroup))
     }
 
-    /// Lets this process make others in it: an ordinary user's that is in no cgroup of theirs asks systemd for one, since
-    /// the kernel lets nobody move a process out of a cgroup of v2 that is not theirs. Where controllers are on v1, what is
-    /// on v2 is left out instead.
+    /// Lets this process start others in the cgroup. The kernel lets an ordinary user move a process only between
+    /// cgroups of v2 that are below one of theirs. Otherwise this process asks systemd for a scope. If that fails and
+    /// the cgroup is also on v1, v2 is left out instead.
     ///
     /// # Errors
-    /// There is no such cgroup to be had.
+    /// The hierarchies cannot be read, or systemd gives no scope from which this process can reach the cgroup.
     pub fn approach(&mut self) -> Result<(), Error> {
         if !ground::is_user() || self.v2_fd().is_none() {
             return Ok(());
@@ -140,27 +142,27 @@ impl Cgroup {
         }
     }
 
-    /// Its path in v2, else in the first hierarchy of v1.
+    /// Returns the cgroup's path in v2; without v2, in the first hierarchy of v1.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Each limit as it was intended, written and read back.
+    /// Returns each limit as it was intended, written and read back.
     pub fn evidence(&self) -> &[Evidence] {
         &self.evidence
     }
 
-    /// Its directory in v2, for `CLONE_INTO_CGROUP`; none where v2 is not mounted.
+    /// Returns the cgroup's directory in v2, for `CLONE_INTO_CGROUP`; `None` where it is not in v2.
     pub fn v2_fd(&self) -> Option<BorrowedFd<'_>> {
         let v2 = self.directories().find(|it| it.version == Version::V2);
         v2.map(|control| control.as_fd())
     }
 
-    /// Its files `tasks` in every hierarchy of v1, for a process that was cloned into that of v2: a thread that writes `0`
-    /// to one joins that cgroup.
+    /// Opens the cgroup's file `tasks` in every hierarchy of v1, for a process that was cloned into the cgroup of v2. A
+    /// thread that writes `0` to such a file joins its cgroup.
     ///
     /// # Errors
-    /// One cannot be opened.
+    /// A file cannot be opened.
     pub fn tasks(&self) -> Result<Vec<OwnedFd>, Error> {
         let v1 = self.directories().filter(|it| it.version == Version::V1);
         v1.map(|directory| {
@@ -170,10 +172,10 @@ impl Cgroup {
         .collect()
     }
 
-    /// The ways into it for a process that comes in by itself.
+    /// Returns the descriptors through which a process joins the cgroup by itself.
     ///
     /// # Errors
-    /// One of them cannot be opened.
+    /// A file `tasks` cannot be opened.
     pub fn entrances(&self) -> Result<Entrances<'_>, Error> {
         Ok(Entrances {
             v2: self.v2_fd(),
@@ -181,13 +183,13 @@ impl Cgroup {
         })
     }
 
-    /// In each hierarchy.
+    /// Returns the cgroup's directory in each hierarchy.
     fn directories(&self) -> impl Iterator<Item = &Control> {
         self.made.iter().filter_map(|(_, way)| way.cgroups.last())
     }
 }
 
-/// The names in a path below the root of a hierarchy.
+/// Splits a path below the root of a hierarchy into names.
 fn names(path: &str) -> Result<Vec<&str>, Error> {
     let names: Option<Vec<_>> = path
         .strip_prefix('/')

@@ -1,11 +1,11 @@
-//! Carries out a spec: from clone to exec.
+//! Launches a container from its spec: everything from clone to exec.
 //!
-//! The caller goes through three states, and the new process waits for it between them:
+//! The launcher holds one value after the other, and the new process waits for the launcher between them:
 //!
-//! - [`launch`] clones it into its namespaces (and its v2 cgroup) and gives a [`Started`]: it mounts and prepares
-//!   meanwhile. Now is the time to attach it to v1 cgroups, and to connect its network.
-//! - [`Started::go`] lets it enter its cgroup namespace, drop what it must not have, and exec. It returns when the
-//!   command runs, as a [`Running`], or with the step at which it failed.
+//! - [`launch`] clones the new process into its namespaces (and its v2 cgroup), and returns a [`Started`]. The new
+//!   process mounts and prepares. Meanwhile the caller makes the v1 cgroups and connects the network.
+//! - [`Started::go`] lets the new process enter its cgroups and cgroup namespace, give up privileges, and exec. It
+//!   returns a [`Running`] when the command runs, or the error of the step that failed.
 
 mod ahead;
 mod cgroups;
@@ -54,12 +54,12 @@ use self::plan::{ContainerPlan, Plan};
 use self::wait::{KillGuard, Wait};
 use super::order::Order;
 
-/// An init process that waits for [`Started::go`]. It is killed on drop.
+/// An init process that waits for [`Started::go`]. Dropping the value kills the process.
 #[derive(Debug)]
 pub struct Started {
-    /// The pid of the init process, as the host counts.
+    /// The pid of the init process in the host's pid namespace.
     pub pid: Pid,
-    /// A descriptor of the init process.
+    /// The pidfd of the init process.
     pub pidfd: OwnedFd,
     channel: Channel,
     steps: &'static [Step],
@@ -81,9 +81,9 @@ pub fn exec_steps() -> impl Iterator<Item = &'static str> {
 /// A process that runs the command.
 #[derive(Debug)]
 pub struct Running {
-    /// The pid of the init process, as the host counts.
+    /// The pid of the process in the host's pid namespace.
     pub pid: Pid,
-    /// A descriptor of the init process.
+    /// The pidfd of the process.
     pub pidfd: OwnedFd,
     /// The controller of the container's terminal, where the container has one.
     pub terminal: Option<OwnedFd>,
@@ -91,10 +91,10 @@ pub struct Running {
 
 /// Starts a container's init process.
 ///
-/// `root` is a detached mount, which becomes the root. The calling process has one thread.
+/// `root` is a detached mount, which becomes the root. The calling process must have one thread.
 ///
 /// # Errors
-/// The kernel refuses what the order asks for, or something that the order names does not exist.
+/// The kernel refuses what the order asks for, something that the order names does not exist, or a signal came.
 pub fn launch(
     order: &Order,
     root: BorrowedFd<'_>,
@@ -152,7 +152,7 @@ pub fn launch(
     )
 }
 
-/// Checks that the opened namespaces belong to the containers that the order names.
+/// Checks that the opened namespaces belong to the containers that the order names: their init processes still live.
 fn check_members(order: &Order) -> Result<(), Error> {
     for (name, member) in &order.members {
         member.check().map_err(|_| {
@@ -165,13 +165,13 @@ fn check_members(order: &Order) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs one more process in a container, in all of its namespaces and its root. The process enters by a stage; when the
-/// container can see it, it holds nothing of the host's.
+/// Runs one more process in a container, in all of its namespaces and its root. When the container can see the process,
+/// the process holds nothing of the host's (see `entry.rs`).
 ///
 /// `container` is the container's init process.
 ///
 /// # Errors
-/// As of [`launch`]; or a signal came, or the deadline passed.
+/// Those of [`launch`], or the deadline passed.
 pub fn enter(
     container: &Pinned,
     process: &Process,
@@ -206,7 +206,7 @@ pub fn enter(
             let controller = terminal::open(root.as_fd())?;
             let streams = terminal::streams(controller.as_fd())?;
             if let Some(owner) = agent_host::launch::user_outside(container, process.user().uid()) {
-                // An ordinary user's namespace of one id has no other owner to give.
+                // A user namespace that maps one id has no other owner to give.
                 let _ = fchown(&streams.errors, Some(Uid::from_raw(owner)), None);
             }
             (streams, Some(controller))
@@ -277,7 +277,8 @@ fn start(
     Ok(started)
 }
 
-/// Clones the process. The clocks of its time namespace are set before any process is in that.
+/// Clones the init process. The launcher makes the time namespace first, because time offsets can be written only while
+/// no process is in it (time_namespaces(7)).
 fn born(
     plan: &Plan<'_>,
     cgroup: Option<BorrowedFd<'_>>,
@@ -321,8 +322,7 @@ fn refused(errno: Errno) -> Error {
     }
 }
 
-/// Maps the ids of the new user namespace. Gives the root's files the owners that they have on the host, where the file
-/// system supports that.
+/// Maps the ids of the new user namespace. Also maps the owners of the root's files, where the file system supports it.
 fn map(plan: &Plan<'_>, started: &Started) -> Result<(), Error> {
     let namespaces = &plan.namespaces;
     let mapped = agent_host::launch::map_ids(started.pid, &namespaces.uid_map, &namespaces.gid_map);
@@ -337,7 +337,7 @@ fn map(plan: &Plan<'_>, started: &Started) -> Result<(), Error> {
         .filter(|container| container.maps_owners)
     {
         let user = agent_host::launch::user_namespace(started.pid)?;
-        // Others keep their owners, of whom the container sees nobody.
+        // Files of other file systems keep the host's owners, which the container sees as the overflow user (nobody).
         let _ = map_owners(container.root, user.as_fd());
     }
     started
@@ -347,11 +347,11 @@ fn map(plan: &Plan<'_>, started: &Started) -> Result<(), Error> {
 }
 
 impl Started {
-    /// Kills the process, and returns the error of the step that failed before, if one did.
+    /// Kills the process, and returns the error of the step that failed before the kill, if one did.
     pub fn failure(self) -> Option<Error> {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         let until = Instant::now() + wait::DYING;
-        // One that cannot die, as where a file system hangs, tells nothing.
+        // A process that cannot die, for example because a file system hangs, reports nothing before the deadline.
         while wait::comes(self.channel.descriptor().ok()?, until) {
             match self.channel.hear().ok()? {
                 ChildReport::Failed {
@@ -375,23 +375,25 @@ impl Started {
         Error::of_step(name, errno, subject)
     }
 
-    /// Lets the process join the cgroups of v1 whose files `tasks` are given, and execute the command.
+    /// Lets the process join the v1 cgroups of `entrances`, and execute the command.
+    ///
     /// # Errors
-    /// A step failed since the clone; [`Error::status`] is docker's exit status for it. The process has ended and was
-    /// reaped. Or a signal came, or the deadline passed.
+    /// A step has failed since the clone, a signal came, or the deadline passed. The process is then killed and reaped.
+    /// [`Error::status`] is docker's exit status for the error.
     pub fn go(
         mut self,
         entrances: &Entrances<'_>,
         interrupts: &mut dyn Interrupts,
     ) -> Result<Running, Error> {
         faults::point("go");
-        // It may have failed before, and says so below.
+        // The process may have failed already. `hear_out` then returns its error.
         let tasks: Vec<_> = entrances.v1.iter().map(OwnedFd::as_fd).collect();
         let _ = self.channel.say_go(&tasks);
         let terminal = self.hear_out(&mut *interrupts)?;
         if let Some(ahead) = self.ahead.take() {
             let entry = ahead.entry(self.pid, terminal)?;
-            // The namespaces stay without it, and it takes no room among the container's processes.
+            // The entry's descriptors keep the namespaces. The init process would only use up one of the container's
+            // processes.
             wait::end(self.pidfd.as_fd());
             return entry.go(entrances, interrupts);
         }

@@ -1,8 +1,8 @@
 //! Launches containers (`agent run`) and cleans up after them.
 //!
-//! An [`order::Order`] describes a container, and its OCI `Spec` everything that OCI can express. Data flows one way:
-//! flags → order → cgroup, root file system → launch → supervision. The process that launches has one thread until the
-//! container ends.
+//! An [`order::Order`] describes a container, and its OCI `Spec` holds everything that OCI can express. Data flows one
+//! way: flags → order → cgroup, root file system → launch → supervision. The process that launches has one thread until
+//! the container ends.
 
 #![warn(missing_docs, unreachable_pub)]
 

@@ -1,4 +1,4 @@
-//! The order of a container: values, made from flags or a bundle, that the launcher carries out.
+//! The order of a container: the values, made from flags or a bundle, from which the launcher makes the container.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 pub struct Order {
     /// The name: letters, digits, `_`, `.` and `-`, the first a letter or digit; at most 63.
     pub name: String,
-    /// Everything that OCI can express. `linux.cgroups_path` is the cgroup's path below the root of each hierarchy,
-    /// `/agent/NAME`. `root.path` is not used, because [`Order::root`] holds more.
+    /// The OCI spec. `linux.cgroups_path` is the cgroup's path below the root of each hierarchy, `/agent/NAME`. The
+    /// launcher does not read `root.path`, because [`Order::root`] holds more.
     pub spec: Spec,
     /// The source of the root file system.
     pub root: RootSource,
@@ -26,27 +26,27 @@ pub struct Order {
     pub members: BTreeMap<String, Pinned>,
     /// The system call that changes the root.
     pub change_root: ChangeRoot,
-    /// Whether a reaper is pid 1, and the command its child.
+    /// Whether pid 1 is a reaper that has the command as its child (`--init`).
     pub init: bool,
-    /// Whether the container reads the caller's standard input. `process.terminal` of the spec tells whether it has a
+    /// Whether the container reads the caller's standard input. `process.terminal` of the spec says whether it has a
     /// terminal.
     pub interactive: bool,
-    /// The caller returns once the container has started (`-d`).
+    /// Whether the caller returns once the container has started (`-d`).
     pub detach: bool,
-    /// Whether the state is removed when the container ends (`--rm`). Else `agent wait` and `agent logs` find a
-    /// detached container afterwards.
+    /// Whether the supervisor removes the state when the container ends (`--rm`). Otherwise `agent wait` and `agent
+    /// logs` find a detached container afterwards.
     pub remove: bool,
     /// The bounds of a detached container's log.
     pub log: LogLimits,
-    /// Whether the limit of memory and swap follows from `--memory` alone. It is left out where the kernel does not
-    /// count swap.
+    /// Whether the limit of memory and swap follows from `--memory` alone. The agent leaves it out where the kernel
+    /// does not count swap.
     pub swap_implied: bool,
-    /// What the user asked of the command. [`super::spec::complete`] makes `process` of the spec from it once the root
+    /// The user's wishes for the command. [`super::spec::complete`] makes `process` of the spec from them once the root
     /// file system exists. None where the spec is complete.
     pub asked: Option<Asked>,
     /// Notes for the user.
     pub notes: Vec<String>,
-    /// The signal by which `agent stop` asks the container to end; none is SIGTERM.
+    /// The signal by which `agent stop` asks the container to end. None stands for SIGTERM.
     pub stop_signal: Option<Signal>,
 }
 
@@ -69,7 +69,7 @@ impl Default for LogLimits {
     }
 }
 
-/// What the user asked of the command. An image and the root file system complete it.
+/// The user's wishes for the command. The image and the root file system supply the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// Replaces the image's entrypoint. An empty one removes it.

@@ -2,8 +2,9 @@
 
 use oci_spec::runtime::LinuxNamespaceType;
 
-/// The path of a setting below `/proc/sys`. The separator that comes first in its name stands between directories, and the
-/// other one for itself (sysctl.d(5)): `net.ipv4.conf.eth0/5.forwarding` and `net/ipv4/conf/eth0.5/forwarding` are one.
+/// Returns the path of a setting below `/proc/sys`. Where the first separator of the name is a slash, the name is the
+/// path. Where it is a dot, dots and slashes are swapped (sysctl.d(5)): `net.ipv4.conf.eth0/5.forwarding` is
+/// `net/ipv4/conf/eth0.5/forwarding`.
 pub(crate) fn path(name: &str) -> String {
     if name
         .find(['.', '/'])
@@ -19,7 +20,7 @@ pub(crate) fn path(name: &str) -> String {
     swapped.collect()
 }
 
-/// The name of the setting with this path, with dots between directories, as other runtimes want it.
+/// Returns the name of the setting at `path` with dots between directories, as other runtimes expect it.
 pub(crate) fn dotted(path: &str) -> String {
     let swapped = path.chars().map(|letter| match letter {
         '.' => '/',
@@ -29,8 +30,8 @@ pub(crate) fn dotted(path: &str) -> String {
     swapped.collect()
 }
 
-/// Settings that a namespace has of its own (runc: libcontainer/configs/validate), and what has such a namespace. A slash
-/// at the end: all that is below.
+/// The settings that belong to a namespace (runc: libcontainer/configs/validate), the type of that namespace, and what
+/// gives the container one. A path that ends in a slash stands for everything below it.
 const OWN: [(&str, LinuxNamespaceType, &str); 11] = {
     use LinuxNamespaceType::{Ipc, Network, Uts};
     [
@@ -48,10 +49,11 @@ const OWN: [(&str, LinuxNamespaceType, &str); 11] = {
     ]
 };
 
-/// Why a container with these new namespaces may not have the setting at a path: it would be changed for others.
+/// Checks that the setting at `path` belongs to one of the container's new namespaces, which `is_new` tells. A change
+/// of any other setting would affect processes outside the container.
 ///
 /// # Errors
-/// It is no namespace's own, or not one of the container's.
+/// The setting belongs to no namespace, or to one that the container shares with others. The error is the reason.
 pub(crate) fn check(path: &str, is_new: impl Fn(LinuxNamespaceType) -> bool) -> Result<(), String> {
     let fits = |own: &str| match own.ends_with('/') {
         true => path.starts_with(own),
@@ -60,7 +62,7 @@ pub(crate) fn check(path: &str, is_new: impl Fn(LinuxNamespaceType) -> bool) -> 
     let is_plain = |path: &str| path.split('/').all(|name| !matches!(name, "" | "." | ".."));
     let known = OWN.iter().find(|(own, ..)| fits(own) && is_plain(path));
     match known {
-        None => Err("it is the whole host's, or not known as a namespace's own".to_owned()),
+        None => Err("it belongs to the whole host, or to no known namespace".to_owned()),
         Some((_, kind, _)) if is_new(*kind) => Ok(()),
         Some((_, _, wants)) => Err(format!("it would be changed for others too; wants {wants}")),
     }

@@ -1,7 +1,8 @@
-//! Flags to an order: pure.
+//! Compiles the flags of `agent run` to an [`Order`].
 //!
-//! [`Flags`] are what a person wrote, [`SpecFacts`] what was looked up on the host for them, [`compile`] makes an [`Order`] of
-//! the two. An image and the root file system's /etc/passwd are there only later: [`complete()`] adds what they say.
+//! [`look`] finds on the host what [`Flags`] name, and returns it as [`SpecFacts`]. [`compile`] makes an order of the
+//! flags and the facts. The image and the root file system's /etc/passwd exist only later; [`complete()`] then adds
+//! what they define.
 
 mod bundle;
 mod complete;
@@ -42,34 +43,34 @@ use super::setting;
 /// The version of OCI's runtime specification that a spec follows.
 const VERSION: &str = "1.2.0";
 
-/// Facts that were looked up on the host.
+/// The facts about the host and the caller that [`look`] found.
 #[derive(Clone, Debug)]
 pub struct SpecFacts {
     /// The name of the container.
     pub name: String,
-    /// The directory where relative paths begin.
+    /// The working directory, from which relative paths are resolved.
     pub here: Here,
-    /// The caller's own variables.
+    /// The caller's environment variables.
     pub variables: HashMap<String, String>,
-    /// The init processes of the containers that flags name.
+    /// The init process of each container that a flag names, or why there is none.
     pub containers: BTreeMap<String, Result<Pinned, String>>,
-    /// The numbers of the block devices that flags name.
+    /// The major and minor numbers of the block devices that flags name, by path.
     pub devices: HashMap<String, (u32, u32)>,
-    /// The caller's hard limits, by the names of `--ulimit`.
+    /// The caller's hard resource limits (getrlimit(2)), by the names that `--ulimit` takes.
     pub hard_limits: HashMap<&'static str, u64>,
-    /// User ids and group ids that /etc/subuid and /etc/subgid give the caller, or why there are none.
+    /// The user ids and group ids that /etc/subuid and /etc/subgid give the caller, or why they give none.
     pub subordinate: Result<(Vec<IdMap>, Vec<IdMap>), String>,
-    /// The capabilities that this process can give.
+    /// The capabilities that this process can give to a container.
     pub capabilities: HashSet<Capability>,
     /// The number of online CPUs.
     pub cpus: Option<usize>,
-    /// Whether the caller is an ordinary user. The container is then in a user namespace that is made before.
+    /// Whether the caller is not root. The agent then enters a user namespace before it makes the container.
     pub rootless: bool,
     /// The bundle that `--bundle` names.
     pub bundle: Option<Bundle>,
 }
 
-/// Why flags or a bundle make no order. Docker exits with 125 for all of these.
+/// Why flags or a bundle cannot be compiled to an order. Docker exits with status 125 for each of these.
 #[allow(
     missing_docs,
     reason = "the messages document the variants and their fields"
@@ -123,7 +124,7 @@ impl Error {
     fn flag(flag: &'static str, value: &str, reason: &str) -> Self {
         Self::Flag {
             flag,
-            // Of several lines only the first would be said, without the reason.
+            // Only the first line of an error is printed: a line break in the value would cut off the reason.
             value: escape(value).into_owned(),
             reason: reason.to_owned(),
         }
@@ -138,7 +139,7 @@ impl Error {
     }
 }
 
-/// Compiles flags to an order. It reads no file but the seccomp profile that they name.
+/// Compiles flags to an order. It reads no file except the seccomp profile that the flags name.
 ///
 /// # Errors
 /// A value is invalid, or flags exclude each other.
@@ -169,7 +170,7 @@ pub fn compile(flags: &Flags, found: &SpecFacts) -> Result<Order, Error> {
     process.set_no_new_privileges(Some(security::no_new_privileges(&flags.security)));
     process.set_rlimits(security::rlimits(flags, found)?);
     process.set_oom_score_adj(flags.process.oom_score_adj);
-    // Both follow from what was asked, and the root file system.
+    // `complete` sets both, from the flags, the image and the root file system.
     process.set_args(None);
     process.set_env(None);
 
@@ -209,15 +210,15 @@ pub fn compile(flags: &Flags, found: &SpecFacts) -> Result<Order, Error> {
     })
 }
 
-/// Returns the containers whose namespaces are shared.
+/// Returns the containers whose namespaces the new container shares.
 fn members(found: &SpecFacts) -> BTreeMap<String, Pinned> {
     let found = found.containers.iter();
     let found = found.filter_map(|(name, it)| Some((name.clone(), it.as_ref().ok()?.clone())));
     found.collect()
 }
 
-/// Compiles the limits that flags ask for, without those that would follow from them for a new container. It looks up
-/// the devices that they name.
+/// Compiles the limits that flags ask for, without the limits that they imply for a new container. It looks up the
+/// block devices that the flags name.
 ///
 /// # Errors
 /// A value is invalid, or flags exclude each other.
@@ -225,8 +226,9 @@ pub fn limits(limits: &flags::Limits) -> Result<LinuxResources, Error> {
     resources::asked(limits, &facts::devices(limits))
 }
 
-/// Completes the command of an order (entrypoint, arguments, environment, directory, user) by the image and by the root
-/// file system's /etc/passwd and /etc/group. The caller calls it once, after the root exists and before the launch.
+/// Completes the command of an order: entrypoint, arguments, environment, working directory and user. The image gives
+/// what the flags leave open, and /etc/passwd and /etc/group of the root file system `root` give the user's ids. The
+/// caller calls this once, after the root file system exists and before the launch.
 ///
 /// # Errors
 /// There is no command, or no such user or group.
@@ -238,8 +240,8 @@ pub fn complete(
     complete::complete(order, image, &user::Users::read(root)?)
 }
 
-/// Finds a user in a root file system, and the user's home directory. `user` is `USER[:GROUP]`, names or numbers, and
-/// `groups` are more groups.
+/// Finds a user and the user's home directory in a root file system. `user` is `USER[:GROUP]`, names or numbers;
+/// `groups` are supplementary groups, also names or numbers.
 ///
 /// # Errors
 /// There is no such user or group.
@@ -251,9 +253,9 @@ pub fn user_in(
     user::Users::read(root)?.find(user, groups)
 }
 
-/// Formats a spec for people, the same each time.
+/// Formats a spec as indented JSON. The capability sets are sorted, so that equal specs give equal texts.
 pub fn to_json(spec: &Spec) -> String {
-    // A spec has nothing that JSON has not: its maps have texts as keys.
+    // This cannot fail: the keys of all maps in a spec are strings.
     let mut value = serde_json::to_value(spec).unwrap_or_default();
     for set in [
         "bounding",
@@ -295,7 +297,7 @@ fn source(flags: &Flags, found: &SpecFacts) -> Result<RootSource, Error> {
             "wanted: names or paths of programs, as in bash,ls",
         ));
     }
-    // A name is looked for in PATH, a path is one.
+    // A name without a slash is searched for in PATH; everything else is a path.
     let is_name = |path: &PathBuf| path.components().count() == 1 && !path.is_absolute();
     let programs = asked.bin.iter().map(|it| {
         if is_name(it) {
@@ -308,7 +310,7 @@ fn source(flags: &Flags, found: &SpecFacts) -> Result<RootSource, Error> {
     Ok(RootSource::Binaries(programs?))
 }
 
-/// Returns the host name, where the container has a UTS namespace for it.
+/// Returns the host name; `None` where the container has no UTS namespace of its own.
 fn hostname(
     flags: &Flags,
     found: &SpecFacts,
@@ -322,7 +324,7 @@ fn hostname(
             "--uts",
             "the host name would be changed for others too",
         )),
-        // HOST_NAME_MAX
+        // `HOST_NAME_MAX` is 64.
         Some(name) if name.is_empty() || name.len() > 64 || name.contains('\0') => {
             Err(Error::flag("--hostname", name, "wanted: 1 to 64 bytes"))
         }
@@ -331,7 +333,7 @@ fn hostname(
     }
 }
 
-/// Checks the kernel settings of the container's namespaces.
+/// Returns the sysctls of `--sysctl`. Each must belong to a namespace of the container's own.
 fn sysctls(
     flags: &Flags,
     namespaces: &namespaces::Namespaces,
@@ -361,7 +363,7 @@ fn time_offsets(flags: &Flags) -> Option<HashMap<String, oci_spec::runtime::Linu
     (!offsets.is_empty()).then_some(offsets)
 }
 
-/// Collects what an image and the root file system complete.
+/// Collects what the flags say about the command, which `complete` completes.
 fn asked(flags: &Flags, found: &SpecFacts) -> Result<Asked, Error> {
     let asked = &flags.process;
     let mut environment = Vec::new();

@@ -1,20 +1,20 @@
-//! What is known of containers, in a directory for each below `/run/agent-containers`.
+//! The state of containers: a directory for each container below `/run/agent-containers`.
 //!
-//! The directory is not `/run/agent`, in which the server's socket is: a service manager may own that one, and removes
-//! it whenever the server stops (`RuntimeDirectory=` of systemd.exec(5)).
+//! The directory is not `/run/agent`, where the server's socket is. A service manager may own that directory, and
+//! removes it whenever the server stops (`RuntimeDirectory=` of systemd.exec(5)).
 //!
-//! | file | what it holds |
+//! | file | content |
 //! |---|---|
-//! | `lock` | locked for writing by the supervisor as long as it lives; how the container ended, once it has |
+//! | `lock` | the supervisor's write lock while it lives; later the exit status of the container |
 //! | `state.json` | a [`Record`], written before the cgroup is made |
 //! | `config.json` | the OCI spec that is carried out, for `agent exec` |
-//! | `state.room` | room for the record of how a detached container ended |
+//! | `state.room` | space that is reserved for the last record of a detached container |
 //!
-//! `state/logs.rs` tells where the output of a detached container is.
+//! `state/logs.rs` describes where the output of a detached container is.
 //!
-//! The lock is one of fcntl(2): it belongs to the process, so that no child keeps it, and the kernel lets it go
-//! whatever the process dies of. A directory whose lock is free and whose record does not say `exited` is what a
-//! supervisor that was killed left behind.
+//! The lock is a record lock of fcntl(2). It belongs to the process, so no child inherits it, and the kernel releases
+//! it however the process ends. A directory whose lock is free and whose record does not say `exited` was left by a
+//! supervisor that was killed.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -51,8 +51,8 @@ pub const RECORD: &str = "state.json";
 /// The name of the file with the spec.
 pub const CONFIG: &str = "config.json";
 
-/// Returns the directories that may hold the state of a user's containers, on a host whose root is `root`. Other users'
-/// commands look there; [`Store::of_user`] is for the user's own.
+/// Returns the directories that may hold the state of a user's containers, on a host whose root is `root`. Commands of
+/// other users look there. The user's own commands use [`Store::of_user`].
 pub fn directories_of(root: &Path, user: u32) -> Vec<PathBuf> {
     let (runtime, shared) = match user {
         0 => (root.join("run"), Vec::new()),
@@ -66,7 +66,7 @@ pub fn directories_of(root: &Path, user: u32) -> Vec<PathBuf> {
     own.into_iter().chain(shared).collect()
 }
 
-/// The most bytes of a record or a spec. No longer one is written or read.
+/// The most bytes of a record or a spec. The agent writes none that is longer.
 pub const LARGEST: u64 = 1 << 20;
 
 const _: () = assert!(agent_rootfs::MOST_CONFIG_BYTES as u64 <= LARGEST / 2);
@@ -79,22 +79,24 @@ const LONGEST_NAME: usize = 63;
 pub struct Record {
     /// The name of the container.
     pub name: String,
-    /// The name of the root file system: an image, a directory, `host`, or its programs.
+    /// The name of the root file system: an image, a directory, `host`, or the programs that it consists of.
     pub image: String,
-    /// The path of the cgroup in v2, else in the first hierarchy of v1 that has it. It is empty where there is none.
+    /// The path of the cgroup in v2, or else in the first hierarchy of v1 that has it. Empty where the container has no
+    /// cgroup.
     pub cgroup: PathBuf,
-    /// The path of the cgroup in each hierarchy, by the hierarchy's controllers; v2 has the empty name. None where an
-    /// older agent made the cgroup at `cgroup` in every hierarchy.
+    /// The path of the cgroup in each hierarchy, by the hierarchy's controllers. The key of v2 is the empty string.
+    /// None where an older agent made the cgroup at `cgroup` in every hierarchy.
     #[serde(default)]
     pub cgroups: Option<BTreeMap<String, String>>,
     /// The cgroup of v2 that holds only the supervisor, where the agent made one.
     #[serde(default)]
     pub leaf: Option<PathBuf>,
-    /// The start of the init process in ticks since boot, where no cgroup tells which processes are the container's.
+    /// The start of the init process in clock ticks since boot. It is set only for a container without a cgroup, where
+    /// it identifies the init process.
     #[serde(default)]
     pub born: Option<u64>,
-    /// The caller's limits, which hold for the container too. They are empty where root or the user chose the place.
-    /// None where an older agent wrote the record.
+    /// The limits of the caller's cgroups, which hold for the container too. Empty where root or the user chose the
+    /// container's cgroup. None where an older agent wrote the record.
     #[serde(default)]
     pub bounds: Option<Bounds>,
     /// The pid of the supervisor.
@@ -109,15 +111,15 @@ pub struct Record {
     pub remove: bool,
     /// The system call that changed the root.
     pub change_root: ChangeRoot,
-    /// The interfaces of its network namespace.
+    /// The interfaces of the container's network namespace.
     pub network: Network,
-    /// The signal that asks the command to end, where that is not SIGTERM.
+    /// The signal that asks the command to end. None stands for SIGTERM.
     #[serde(default)]
     pub stop_signal: Option<Signal>,
-    /// Whether the user asked for a limit of memory and swap together, and it does not just follow from that of memory.
+    /// Whether the user chose the limit of memory and swap. False where that limit follows from the limit of memory.
     #[serde(default)]
     pub swap_asked: bool,
-    /// The directory of the log, where that is not the directory of the state.
+    /// The directory of the log. None where the log is in the directory of the state.
     #[serde(default)]
     pub log: Option<PathBuf>,
 }
@@ -137,17 +139,17 @@ pub enum Status {
     Creating,
     /// The command runs.
     Running {
-        /// The init process, as the host counts.
+        /// The pid of the init process in the host's pid namespace.
         pid: i32,
     },
     /// The command has ended.
     Exited {
-        /// The exit status, or 128 and the number of the signal that killed the init process.
+        /// The exit status, or 128 plus the number of the signal that killed the init process.
         code: u8,
     },
 }
 
-/// Why the state cannot be read, made or changed.
+/// An error of reading, making or changing the state.
 #[allow(
     missing_docs,
     reason = "the messages document the variants and their fields"
@@ -155,7 +157,7 @@ pub enum Status {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "{name:?} is no name of a container: wanted are at most {LONGEST_NAME} letters, digits, \
+        "{name:?} is not a name for a container: wanted are at most {LONGEST_NAME} letters, digits, \
          '_', '.' and '-', beginning with a letter or digit"
     )]
     Name { name: String },
@@ -217,12 +219,13 @@ impl Error {
 #[derive(Clone, Debug)]
 pub struct Store {
     path: PathBuf,
-    /// The directory of older agents.
+    /// The directory in which older agents kept the state of the same containers.
     former: Option<PathBuf>,
 }
 
 impl Store {
-    /// Returns the caller's store. The process opens it before it enters a user namespace.
+    /// Returns the caller's store. The caller must call this before it enters a user namespace, where its user id is
+    /// another.
     pub fn of_user() -> Self {
         let user = rustix::process::geteuid();
         if user.is_root() {
@@ -254,14 +257,14 @@ impl Store {
                 }
                 path
             }
-            // What is wrong with /tmp is said where something is made there.
+            // The error is reported when the store is made there.
             Err(_) => format!("/tmp/agent-{}", user.as_raw()).into(),
         };
         Self::at(parent.join("containers"))
     }
 
-    /// Returns the store in /tmp while it holds a container. A user without XDG_RUNTIME_DIR finds there what was made
-    /// before.
+    /// Returns the store in /tmp, if it holds a container. A user without XDG_RUNTIME_DIR may have made containers
+    /// there earlier.
     fn in_use_below_tmp(user: u32) -> Option<Self> {
         let places = user_directory::all_of(Path::new("/tmp"), user).into_iter();
         let mut stores = places.map(|path| Self::at(path.join("containers")));
@@ -294,7 +297,8 @@ impl Store {
     /// Reads the record of a container.
     ///
     /// # Errors
-    /// [`Error::Unknown`], also where nothing is written yet.
+    /// [`Error::Unknown`] where the container has no record, also where its supervisor has not written one yet. Other
+    /// errors where the record cannot be read.
     pub fn read(&self, name: &str) -> Result<Record, Error> {
         self.parse(name, RECORD)
     }
@@ -307,7 +311,7 @@ impl Store {
         self.parse(name, CONFIG)
     }
 
-    /// Reads the records of all containers, and leaves out what cannot be read.
+    /// Reads the records of all containers, and leaves out those that cannot be read.
     pub fn records(&self) -> Vec<Record> {
         let names = self.names();
         names.iter().filter_map(|it| self.read(it).ok()).collect()
@@ -336,8 +340,8 @@ impl Store {
         Ok(self.path.join(name))
     }
 
-    /// Checks that the store belongs to this user alone. A record tells what is killed and removed, and anybody may
-    /// have made a directory in /tmp first.
+    /// Checks that the store belongs to this user alone. A record names what the agent kills and removes, and any user
+    /// may have made a directory in /tmp first.
     fn check(&self) -> Result<(), Error> {
         let parent = self.path.parent().unwrap_or(&self.path);
         type IsSafe = fn(Owner, &fs::Metadata) -> bool;
@@ -362,7 +366,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes the directory where it does not exist. No other user may write to it, or to a parent that is made.
+    /// Makes the directory of the store and its parent where they do not exist. Only this user may write to a directory
+    /// that is made here.
     fn make(&self) -> Result<(), Error> {
         let parent = self.path.parent().unwrap_or(&self.path);
         for path in [parent, &self.path] {
@@ -388,7 +393,7 @@ fn say_instead(planted: &Path, used: &Path) {
     });
 }
 
-/// Tells whether a container can have this name. A directory has the same name.
+/// Tells whether a container can have this name, which is also the name of its directory.
 pub fn is_name(name: &str) -> bool {
     let taken = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     name.len() <= LONGEST_NAME

@@ -1,8 +1,8 @@
 //! Supervises a container from its order to its end.
 //!
 //! The supervisor is the process that launches: the caller itself in the foreground, a copy of it for a detached
-//! container. It alone changes the container's state, and it removes everything that it made. When it is killed, the
-//! next command of the agent removes the rest ([`sweep`]).
+//! container. Only the supervisor changes the container's state, and it removes everything that it made. When it is
+//! killed, the next command of the agent removes the rest ([`sweep`]).
 
 mod clean;
 mod contain;
@@ -38,11 +38,11 @@ use super::cgroup::{self, Ground, Wanted};
 use super::order::Order;
 use super::state::Store;
 
-/// Runs a container to its end, or, where the order says so, until it runs detached. The exit status is as docker's:
-/// that of its command, or 128 and the number of the signal that it died of.
+/// Runs a container to its end. Where the order says so, returns once the container runs detached. The exit status is
+/// docker's: that of the command, or 128 plus the number of the signal that killed it.
 ///
 /// # Errors
-/// Where it could not be started. [`Error::status`] says what to exit with.
+/// The container could not be started. [`Error::status`] is the exit status for the error.
 pub fn run(order: Order) -> Result<u8, Error> {
     let store = Store::of_user();
     let rest = clean::end_abandoned(&store);
@@ -53,10 +53,10 @@ pub fn run(order: Order) -> Result<u8, Error> {
     ended
 }
 
-/// Where the cgroups of these containers will be, all at one place.
+/// Finds the cgroup below which the cgroups of all these containers will be, in each hierarchy.
 ///
 /// # Errors
-/// One of them needs a cgroup, and there is no place for it.
+/// A container needs a cgroup, and this user may make none.
 pub fn settle(orders: &[Order]) -> Result<Ground, Error> {
     let hierarchies = Hierarchies::discover(Path::new("/")).map_err(cgroup::Error::from)?;
     let mut limited = None;
@@ -79,7 +79,7 @@ fn run_at(order: Order, store: &Store, ground: &Ground, rest: Rest) -> Result<u8
     match detach::split().map_err(Error::Detach)? {
         Split::Supervisor(mut caller) => {
             let ended = contain::contain(order, store, ground, Some(rest), &mut caller);
-            // Once the container has started, the caller has left.
+            // Where the container has started, the caller has left, and no one reads this.
             if let Err(error) = &ended {
                 caller.failed(error);
             }
@@ -88,14 +88,15 @@ fn run_at(order: Order, store: &Store, ground: &Ground, rest: Rest) -> Result<u8
         Split::Caller(heard) => {
             heard.notes.iter().for_each(|note| say(note));
             if !heard.started {
-                // What a supervisor left that had to be killed.
+                // A supervisor that had to be killed left its container behind.
                 sweep(store);
             }
             match heard.failed {
                 Some((status, why)) if !heard.started => Err(Error::Reported { status, why }),
                 _ if !heard.started => Err(Error::SupervisorKilled),
                 _ => {
-                    // docker prints what the container is called by. Whoever does not read it knows.
+                    // docker prints the container's id here. A failed write is ignored: a caller that closed its
+                    // standard output does not want the name.
                     let _ = writeln!(std::io::stdout(), "{name}");
                     Ok(0)
                 }

@@ -10,16 +10,16 @@ use rustix::termios::{
     OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
-/// Opens the side of a terminal that processes have, by its controller.
+/// Opens the terminal side of a pseudoterminal, which processes use, through its controller.
 ///
 /// # Errors
-/// ioctl_tty(2)'s.
+/// TIOCGPTPEER failed (ioctl_tty(2)).
 pub(crate) fn other_side(controller: impl AsFd) -> Result<OwnedFd, Errno> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     ioctl_tiocgptpeer(controller, flags)
 }
 
-/// A terminal in raw mode. Dropping it restores what it was.
+/// A terminal in raw mode. Dropping it restores the previous mode.
 #[derive(Debug)]
 pub(crate) struct Raw {
     terminal: OwnedFd,
@@ -27,16 +27,18 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    /// Each byte goes to the container as it is typed: its own terminal makes signals and echoes.
+    /// Sets a terminal raw, so that each byte goes to the container as it is typed. The container's own terminal
+    /// echoes, and makes signals of control characters.
     ///
     /// # Errors
-    /// It is no terminal.
+    /// The descriptor is not a terminal.
     pub(crate) fn of(terminal: impl AsFd) -> io::Result<Self> {
         let terminal = terminal.as_fd().try_clone_to_owned()?;
         let before = tcgetattr(&terminal)?;
         let mut raw = before.clone();
         raw.make_raw();
-        // Not drained: a terminal that is stopped (^S) would hold this up, and signals with it.
+        // `Now` does not wait for pending output. A terminal that is stopped (^S) would hold up this call, and signals
+        // with it.
         tcsetattr(&terminal, OptionalActions::Now, &raw)?;
         Ok(Self { terminal, before })
     }
@@ -49,7 +51,7 @@ impl Drop for Raw {
     }
 }
 
-/// Whose size the container's terminal has: the first of the standard streams that is a terminal.
+/// Returns the size for the container's terminal: that of the first standard stream that is a terminal.
 pub(crate) fn size() -> Option<Winsize> {
     let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
     let streams = [input.as_fd(), output.as_fd(), errors.as_fd()];
@@ -57,7 +59,8 @@ pub(crate) fn size() -> Option<Winsize> {
     tcgetwinsize(terminal).ok()
 }
 
-/// Gives the container's terminal this terminal's size. Its foreground processes get a SIGWINCH where that is another.
+/// Gives the container's terminal the size of this process's terminal. Where the size changes, the kernel sends
+/// SIGWINCH to the foreground processes of the container's terminal.
 pub(crate) fn follow_size(container: impl AsFd) {
     if let Some(size) = size() {
         // The container may have ended.

@@ -27,7 +27,7 @@ use anyhow::{anyhow, bail};
 
 use super::engine::{EngineArgs, state, witnesses};
 
-/// What is said of a name that no container has. An engine whose socket is elsewhere may have one.
+/// The error for a name that no container has. An engine at another socket may have one of that name.
 pub(super) const NOBODY: &str = "no container of that name or id is known here; agent ps lists those that run, by their ids where their engine is not asked";
 
 /// The fewest digits that may abbreviate an id.
@@ -57,7 +57,7 @@ pub(super) type RunningContainer = (Container, Option<u32>);
 pub(super) struct Confirmer {
     witnesses: Witnesses,
     engine: Option<Client>,
-    /// Asks the engine, and notes where it does not answer.
+    /// The engine's arguments, which also print a note where the engine does not answer.
     by: EngineArgs,
     /// The user who asks.
     user: u32,
@@ -69,6 +69,8 @@ pub(super) struct Confirmer {
 }
 
 impl Confirmer {
+    /// Connects to the engine, where it answers, and prepares the records that can confirm a claim.
+    ///
     /// # Errors
     /// The host's hierarchies cannot be found.
     pub(super) async fn new(engine: &EngineArgs) -> anyhow::Result<Self> {
@@ -122,7 +124,7 @@ impl Confirmer {
         self.told.extend(told);
     }
 
-    /// Whether names that `user` chose are believed: root's, and those of the user who asks.
+    /// Tells whether names that `user` chose count: root's, and those of the user who asks.
     fn is_trusted(&self, user: u32) -> bool {
         [0, self.user].contains(&user)
     }
@@ -139,7 +141,7 @@ impl Confirmer {
         self.by.answer(asked).await??.1?.first(claim)
     }
 
-    /// The container of a candidate, where a record or an engine confirms it.
+    /// Returns the container of a candidate, if a record, an engine or a trusted server confirms it.
     pub(super) async fn know(&self, candidate: &RunningContainer) -> Option<ConfirmedContainer> {
         let (container, process) = candidate;
         let claim = Claim::of(&container.cgroup)?;
@@ -165,8 +167,8 @@ impl Confirmer {
         })
     }
 
-    /// The outermost container that a process is in, and that container's cgroups; None where it is not confirmed. Any of the
-    /// process's cgroups may be the container's.
+    /// Returns the outermost container that a process is in, and that container's cgroups. `None` means that it is in
+    /// none, or that nothing confirms it. Any of the process's cgroups may be the container's.
     pub(super) async fn around(
         &self,
         membership: &Membership,
@@ -179,7 +181,7 @@ impl Confirmer {
         Some((known, own))
     }
 
-    /// The container, confirmed or not, or the unit, whose own cgroup is among the paths of `membership`.
+    /// Returns the container, confirmed or not, or the unit, whose own cgroup is one of the paths of `membership`.
     pub(super) async fn at(&self, membership: &Membership) -> Option<ConfirmedContainer> {
         let places = membership.paths().map(|(_, path)| location::of(path));
         let place = places

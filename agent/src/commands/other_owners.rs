@@ -35,8 +35,8 @@ impl ContainerAction {
     }
 }
 
-/// The engines' commands for the same actions, in the order of [`ContainerAction`]. NAME and ID stand for the container's name and
-/// id, COMMAND for the command to run in it.
+/// The engines' commands for the same actions, in the order of [`ContainerAction`]. NAME and ID stand for the
+/// container's name and id, NAMESPACE for containerd's namespace, COMMAND for the command to run in it.
 #[rustfmt::skip]
 const COMMANDS: [(Runtime, [Option<&str>; 5]); 7] = [
     (Runtime::Docker,     [Some("docker exec NAME COMMAND"), Some("docker stop NAME"), Some("docker logs NAME"), Some("docker wait NAME"), Some("docker rm NAME")]),
@@ -58,8 +58,9 @@ pub(super) enum NameLookup {
     Closed(String),
 }
 
-/// Looks for a container: asks a server of root's or of this user's, or scans the host where there is none. Asks docker for
-/// containers that do not run, too. All threads have ended when it returns, because the caller may have only one.
+/// Looks for a container. It asks a server of root's or of this user's. Where no such server answers, it scans the
+/// host. It also asks docker for containers that do not run. All threads have ended when it returns, because the caller
+/// may have only one.
 ///
 /// # Errors
 /// The name matches several containers, or one that nothing confirms.
@@ -98,7 +99,7 @@ async fn asked(name: &str) -> anyhow::Result<NameLookup> {
 }
 
 async fn look(engine: &EngineArgs) -> anyhow::Result<Vec<super::confirmed::RunningContainer>> {
-    super::need_privileges("to look by itself")?;
+    super::need_privileges("without a server")?;
     Ok(running_in(&engine.look().await?))
 }
 
@@ -166,7 +167,8 @@ fn of_other(known: &ConfirmedContainer, action: ContainerAction, command: &[Stri
     )
 }
 
-/// `"web-1" is docker's container, and agent exec is for those of agent run; docker's command is: docker exec web-1 sh`
+/// Formats the error:
+/// `"web-1" is a container of docker, and agent exec is for those of agent run; call docker exec web-1 sh`.
 fn of_engine(container: &Container, action: ContainerAction, command: &[String]) -> String {
     let (name, engine, asked) = (&container.name, &container.runtime, action.name());
     let does = COMMANDS

@@ -23,8 +23,10 @@ pub struct Args {
     bin: Vec<PathBuf>,
 }
 
+/// Runs the command.
+///
 /// # Errors
-/// A program is not there, or the directory is not empty.
+/// A program does not exist, or the directory is not empty.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     agent_rootfs::make_directory(&args.directory, &args.bin)?;
     Ok(ExitCode::SUCCESS)

@@ -67,8 +67,9 @@ pub struct Args {
     #[arg(long, value_name = "all|containers", default_value = "all")]
     cgroups: Which,
 
-    /// The most series of a scrape. Plain cgroups are left out first, then those below containers, then
-    /// units, then the newest containers; all but containers have at most a sixth
+    /// The most series of a scrape. Plain cgroups are left out first, then those below containers, ordinary users'
+    /// containers, units, and the newest containers. Ordinary users' containers have at most a third, and all but
+    /// containers a sixth
     #[arg(long, value_name = "COUNT", default_value_t = Bounds::DEFAULT.all, value_parser = parse_series)]
     max_series: u32,
 

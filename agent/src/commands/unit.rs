@@ -1,5 +1,5 @@
-//! systemd units: error messages for the name of one where a command wants a container or a process, and notes on limits
-//! that a unit asks for and that no command judges.
+//! systemd units: error messages where a command wants a container or process and gets a unit's name, and the limits of
+//! a unit that no command judges.
 
 use std::path::Path;
 

@@ -129,7 +129,7 @@ fn flags(args: &Args) -> anyhow::Result<Flags> {
         flags.root.rootfs = Some("host".into());
     }
     if flags.root.rootfs.as_deref() == Some("host".as_ref()) {
-        // The rest is read-only, and workloads write to their working directory.
+        // Everything but /tmp is read-only, and workloads write to their working directory.
         flags.process.workdir = Some("/tmp".into());
     }
     Ok(flags)
@@ -162,7 +162,7 @@ async fn trace(args: &Args, claims: &[LimitClaim]) -> (Option<Trace>, Option<Str
     }
 }
 
-/// A line with what is used of each limit, on a terminal only.
+/// A line that shows the use of each limit. It is printed on a terminal only.
 struct ProgressLine {
     terminal: bool,
     shown: bool,

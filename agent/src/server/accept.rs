@@ -27,50 +27,51 @@ use tokio::time::sleep;
 
 use super::admission::{Admission, Admitted, Peer};
 
-/// Connections that the kernel holds until they are accepted: a flood of them is to find room, for a client that finds none
-/// tries again after a second.
+/// The number of connections that the kernel holds until the server accepts them. A client for which there is no room
+/// tries again only after a second, so a flood of connections should not fill the queue.
 const BACKLOG: u32 = 4096;
 
-/// Bytes of an answer that the kernel takes for a client that does not read; it doubles them.
+/// The bytes of an answer that the kernel buffers for a client that does not read. The kernel doubles the number
+/// (socket(7)).
 const SEND_BUFFER: u32 = 256 << 10;
 
-/// How long to wait for somebody to close a descriptor.
+/// The pause after an accept that failed for want of a descriptor or memory.
 const DESCRIPTOR_AFTER: Duration = Duration::from_millis(50);
 
-/// A listener for metrics.
+/// Makes the TCP listener for metrics.
 ///
 /// # Errors
-/// Where the address cannot be used.
+/// The address cannot be used.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
-    // What is accepted has it from here.
+    // Accepted connections inherit the size.
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Where connections come from.
+/// A listener of one side.
 pub(super) trait Entrance {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
-    /// The next connection.
+    /// Waits for the next connection.
     async fn accept(&mut self) -> io::Result<Self::Stream>;
 
-    /// Whose it is; None: its client has gone.
+    /// Returns the peer to whom a connection is charged; `None` where the client has closed it already.
     fn peer(&mut self, stream: &Self::Stream) -> Option<Peer>;
 
-    /// Sends as much as the kernel takes at once.
+    /// Sends as many of the bytes as the kernel takes without waiting.
     fn send_now(stream: &Self::Stream, bytes: &[u8]);
 }
 
 /// The TCP side.
 pub(super) struct Tcp {
     listener: TcpListener,
-    /// None: the kernel does not tell.
+    /// Finds the users of local connections; `None` where the kernel does not report them.
     holders: Option<FarEnds>,
     subordinates: Subordinates,
 }
@@ -136,14 +137,15 @@ impl Entrance for UnixListener {
     }
 }
 
-/// What a side needs to serve its connections.
+/// The state that all connections of a side share.
 pub(super) struct Service {
     pub admission: Arc<Admission>,
     pub router: Router,
-    /// Bytes of a request's head, and of an answer that waits for its client beside the kernel's, at most.
+    /// The most bytes of a request's head, and of an answer that hyper buffers for the client beside the kernel's
+    /// buffer.
     pub buffer: usize,
     pub stopping: watch::Receiver<bool>,
-    /// Held by each connection until it has ended.
+    /// Each connection holds the service, and so this sender, until it has ended.
     pub _alive: mpsc::Sender<Infallible>,
 }
 
@@ -162,7 +164,7 @@ pub(super) async fn serve(mut entrance: impl Entrance, service: Service) {
                 service.admission.count(Reason::Descriptors);
                 sleep(DESCRIPTOR_AFTER).await;
             }
-            // The client has gone already.
+            // The client has closed the connection already.
             Err(error) => tracing::debug!(%error, "a connection cannot be accepted"),
         }
     }
@@ -209,7 +211,7 @@ fn refusal(reason: Reason, service: &Service) -> String {
     )
 }
 
-/// Carries a connection to its end.
+/// Serves a connection to its end, to its deadline, or until the server stops.
 pub(super) async fn carry(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     admitted: Admitted,

@@ -1,7 +1,8 @@
-//! Bounds how many connections each peer has.
+//! Bounds the number of connections of each peer.
 //!
-//! A peer above its bound is refused. When a listener is full, the peer with the most connections loses one, so no peer
-//! can lock another out. Where each peer has one, only a connection without a request in progress is closed.
+//! The server refuses a connection of a peer at its bound. When a listener is full, the peer with the most connections
+//! loses one, so no peer can lock another out. Where each peer has only one, the server closes only a connection
+//! without a recent request.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,21 +13,22 @@ use agent_model::lock::lock;
 
 use super::patience::Patience;
 
-/// To whom a connection is charged.
+/// The peer to whom a connection is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Peer {
     /// A user of this host.
     User(u32),
-    /// Somebody on this host who has the range of user ids that begins here.
+    /// The unknown user of this host who has the range of user ids that begins with this one.
     Range(u32),
-    /// Somebody on this host: the kernel does not tell who.
+    /// All users of this host, where the kernel does not report which of them made the connection.
     Somebody,
-    /// A host of a network, or a network of IPv6, of which a host has as many addresses as it likes.
+    /// An address of another host. For IPv6 it is the address of the /64 network, because a host can use any address of
+    /// that.
     Network(IpAddr),
 }
 
 impl Peer {
-    /// The peer with this address, of another host.
+    /// Returns the peer for an address of another host.
     pub(super) fn at(address: IpAddr) -> Self {
         Self::Network(match address.to_canonical() {
             IpAddr::V6(address) => {
@@ -38,7 +40,7 @@ impl Peer {
     }
 }
 
-/// Connections that may be open at once.
+/// The most connections that may be open at once, of one peer and of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
     pub peer: usize,
@@ -46,8 +48,10 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// Those of a side, where this process may have so many descriptors. Both sides have a quarter of them at most, and half is
-    /// for cgroups' files: what is left is the agent's own, whatever clients do.
+    /// Returns the bounds of a side. `descriptors` is the number that this process may have open.
+    ///
+    /// Both sides together have at most a quarter of the descriptors, and the files of cgroups half. So at least a
+    /// quarter remains for the agent itself, whatever clients do.
     pub(super) fn of(side: Side, descriptors: usize) -> Self {
         let share = descriptors / 8;
         match side {
@@ -56,7 +60,7 @@ impl Bounds {
                 let peer = (side / 4).min(64);
                 Self { peer, side }
             }
-            // Its clients are root, or the one user who runs the agent.
+            // The clients of the unix socket are root, or the one user who runs the agent.
             Side::Unix => {
                 let side = share.min(256);
                 let peer = side - side / 4;
@@ -77,13 +81,13 @@ pub(super) struct Admission {
 
 #[derive(Debug, Default)]
 struct Open {
-    /// In the order in which they came.
+    /// The connections, in the order in which they were admitted.
     connections: BTreeMap<u64, (Peer, Patience)>,
     by_peer: HashMap<Peer, usize>,
     next: u64,
 }
 
-/// A connection that was admitted. Dropping it makes room.
+/// An admitted connection. Dropping it makes room.
 #[derive(Debug)]
 pub(super) struct Admitted {
     admission: Arc<Admission>,
@@ -109,11 +113,11 @@ impl Admission {
         self.traffic.count(self.side, reason);
     }
 
-    /// Admits a connection of `peer`, or says why not.
+    /// Admits a connection of `peer`, or returns why not.
     pub(super) fn admit(self: &Arc<Self>, peer: Peer) -> Result<Admitted, Reason> {
         let mut open = lock(&self.open);
         let has = open.by_peer.get(&peer).copied().unwrap_or_default();
-        // Who cannot be told from others must not keep them out.
+        // The bound does not apply to [`Peer::Somebody`]: one of these users could lock the others out.
         let is_full = has >= self.bounds.peer && peer != Peer::Somebody;
         let admitted = if is_full {
             Err(Reason::Peer)
@@ -141,9 +145,10 @@ impl Admission {
 }
 
 impl Open {
-    /// Ends a connection of the peer with the most, if `peer`, which has `has`, would not have as many then: the oldest of
-    /// those that are not being answered, else the oldest. One that is being answered, and is its peer's only one, stays:
-    /// who came has not asked for anything yet.
+    /// Ends a connection of a peer with the most connections, if these are more than the `has` that `peer` has.
+    ///
+    /// It ends the oldest one without a recent request, or else the oldest one. A connection with a recent request
+    /// stays if it is its peer's only one, because the new connection has not requested anything yet.
     fn make_room(&mut self, peer: Peer, has: usize) -> Option<()> {
         let most = self.by_peer.values().copied().max()?;
         let of_many = |other: &Peer| self.by_peer.get(other) == Some(&most);
@@ -174,7 +179,7 @@ impl Open {
 }
 
 impl Admitted {
-    /// It is closed because of this.
+    /// Counts the close of this connection.
     pub(super) fn count(&self, reason: Reason) {
         self.admission.count(reason);
     }
@@ -229,10 +234,10 @@ mod tests {
         for admitted in &open {
             ended.push(admitted.patience.has_ended().await);
         }
-        // The oldest of user 1's.
+        // The oldest connection of user 1 was closed.
         assert_eq!(ended, [false, true, false, false, false]);
         assert!(!newcomer.patience.has_ended().await);
-        // Each of these has as many as any other would have then.
+        // No peer has more connections than user 2 has.
         assert_eq!(admission.admit(Peer::User(2)).unwrap_err(), Reason::Side);
         drop(open);
         drop(newcomer);
@@ -253,13 +258,13 @@ mod tests {
             admitted.patience.answer();
         }
         assert_eq!(admission.admit(Peer::User(9)).unwrap_err(), Reason::Side);
-        // A peer with more than one has more than its share, whatever it asked for.
+        // A peer with more than one connection loses one, even with recent requests.
         newcomers.pop();
         let second = admission.admit(Peer::User(1)).unwrap();
         second.patience.answer();
         let _nine = admission.admit(Peer::User(9)).unwrap();
         assert!(open[0].patience.has_ended().await);
-        // Nobody is answered for ever.
+        // A request counts as recent only for 10 seconds.
         tokio::time::advance(Duration::from_secs(11)).await;
         assert!(admission.admit(Peer::User(10)).is_ok());
     }

@@ -1,4 +1,4 @@
-//! The text of `/metrics`, which its readers share.
+//! The text of `/metrics`, which all clients that wait for the same scrape share.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -9,12 +9,12 @@ use agent_model::lock::lock;
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-/// Bytes of texts that may be held for their readers, and texts that may be held whatever their size: the newest, and one that
-/// is read while the next is made.
+/// The bytes of texts that are held for their clients, and the number of the newest texts that are held whatever their
+/// size: the newest one, and the one that clients read while the next one is made.
 const HELD_BYTES: usize = 64 << 20;
 const HELD_TEXTS: usize = 2;
 
-/// Why an answer is cut short.
+/// The reason why an answer is cut short.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer was read so slowly that newer ones needed its memory")]
 pub(super) struct TooSlow;
@@ -22,7 +22,7 @@ pub(super) struct TooSlow;
 /// The text of one scrape.
 #[derive(Debug)]
 pub(super) struct Text {
-    /// None: its memory was needed.
+    /// The chunks; `None` after newer texts needed the memory.
     chunks: Mutex<Option<Vec<Bytes>>>,
     bytes: usize,
 }
@@ -36,7 +36,7 @@ impl Text {
         }
     }
 
-    /// None behind the last chunk.
+    /// Returns a chunk; `None` after the last one.
     fn chunk(&self, index: usize) -> Option<Result<Bytes, TooSlow>> {
         match &*lock(&self.chunks) {
             Some(chunks) => chunks.get(index).cloned().map(Ok),
@@ -47,19 +47,19 @@ impl Text {
 
 impl Drop for Text {
     fn drop(&mut self) {
-        // Until the next scrape nobody needs as much.
+        // No other part of the agent needs as much memory before the next scrape.
         *lock(&self.chunks) = None;
         agent_sys::trim_heap();
     }
 }
 
-/// The texts that somebody reads.
+/// The texts that clients still read.
 #[derive(Debug, Default)]
 pub(super) struct Held(Mutex<VecDeque<Weak<Text>>>);
 
 impl Held {
-    /// Takes a new one. Where all of them are too large, the oldest lose their memory: who has not read one by the time of so
-    /// many others is slow.
+    /// Adds a new text. If all texts together are too large, frees the memory of the oldest ones, whose clients are the
+    /// slowest.
     pub(super) fn push(&self, text: &Arc<Text>) {
         let mut held = lock(&self.0);
         held.retain(|text| text.strong_count() > 0);
@@ -76,7 +76,7 @@ impl Held {
     }
 }
 
-/// A text as the body of an answer.
+/// The body of an answer, from a text.
 pub(super) struct Answer {
     text: Arc<Text>,
     next: usize,
@@ -113,7 +113,7 @@ impl Body for Answer {
         self.left == 0
     }
 
-    /// Told in the head, so that what is cut short does not look whole.
+    /// The exact size becomes the header `Content-Length`, so that a client notices an answer that is cut short.
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left as u64)
     }

@@ -17,15 +17,16 @@ use tokio::sync::watch;
 use super::Server;
 use super::patience::{LINES_WITHIN, Patience};
 
-/// Bytes of lines that are sent at once, where so many wait.
+/// The bytes of lines that are sent at once, if as many wait.
 const CHUNK: usize = 1 << 16;
 
-/// More than most lines have.
+/// The spare capacity for the last line of a chunk. Most lines are shorter.
 const LINE: usize = 1 << 12;
 
-/// Events from now on, one JSON object a line, until the reader goes or the server stops.
+/// Answers with the events from now on, one JSON object a line, until the client closes the stream or the server stops.
 ///
-/// A reader may be idle for as long as nothing waits for it. One that takes nothing of what waits is given up.
+/// A stream without events has no deadline. The server closes it if the client reads none of the waiting lines for 60
+/// seconds.
 pub(super) async fn events(
     State(server): State<Arc<Server>>,
     Extension(patience): Extension<Patience>,
@@ -38,7 +39,7 @@ pub(super) async fn events(
     let opening = Arc::clone(&server);
     let opened = tokio::task::spawn_blocking(move || match opening.pipeline.get() {
         Some(pipeline) => pipeline.open(filter),
-        // What it wants is looked at when tracing starts.
+        // The pipeline takes its filter into account when tracing starts.
         None => opening.streams.open(filter),
     });
     let Ok(opened) = opened.await else {
@@ -66,13 +67,13 @@ fn lines(
     futures_util::stream::unfold(
         (stream, stopping, patience),
         |(mut stream, mut stopping, patience)| async move {
-            // The client took all that it was given.
+            // hyper asks for the next chunk once its buffer has room. No deadline holds until there are events.
             patience.lift();
             let first = tokio::select! {
                 record = stream.next() => record,
                 _ = stopping.wait_for(|stop| *stop) => return None,
             };
-            // Grown step by step it would be copied, into memory that the kernel clears each time.
+            // A vector that grows step by step would be copied to new memory, which the kernel clears, at each step.
             let mut lines = Vec::with_capacity(CHUNK + LINE);
             push_line(&mut lines, &first);
             while lines.len() < CHUNK
@@ -87,7 +88,7 @@ fn lines(
 }
 
 fn push_line(lines: &mut Vec<u8>, record: &StreamEvent) {
-    // A record is made of strings and numbers: it is always JSON.
+    // An event has only strings and numbers, so its serialization cannot fail.
     let _ = serde_json::to_writer(&mut *lines, record);
     lines.push(b'\n');
 }

@@ -1,4 +1,4 @@
-//! Requests of any bytes, for a fuzzer.
+//! Sends arbitrary bytes as requests, for a fuzzer.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,12 +17,12 @@ use super::accept::{Service, carry};
 use super::admission::Peer;
 use super::{LONG_REQUEST, Server, private, service};
 
-/// How long a connection whose client says no more may stay.
+/// How long a connection may stay open after its client has sent everything.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const DESCRIPTORS: usize = 1024;
 
-/// A server that traces nothing, as the clients of its unix socket have it.
+/// A server that traces nothing, with the pages of the unix socket.
 struct Fuzzed {
     runtime: Runtime,
     service: Arc<Service>,
@@ -49,10 +49,10 @@ fn fuzzed() -> Option<Fuzzed> {
     })
 }
 
-/// Sends bytes over a connection, and reads until its end.
+/// Sends bytes over a connection, and reads until the server closes it.
 ///
 /// # Panics
-/// Where it does not end, or the server panics.
+/// The connection does not end in time, or the server panics.
 pub fn requests(bytes: &[u8]) {
     static FUZZED: OnceLock<Option<Fuzzed>> = OnceLock::new();
     let Some(fuzzed) = FUZZED.get_or_init(fuzzed) else {
@@ -66,7 +66,7 @@ pub fn requests(bytes: &[u8]) {
         let connection = tokio::spawn(carry(server, admitted, Arc::clone(&fuzzed.service)));
         let (mut reader, mut writer) = split(client);
         let said = async {
-            // The server may have closed already.
+            // The server may have closed the connection already.
             let _ = writer.write_all(bytes).await;
             let _ = writer.shutdown().await;
         };

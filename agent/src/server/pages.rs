@@ -45,7 +45,8 @@ fn not_ready() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, NOT_READY).into_response()
 }
 
-/// Reads on a thread where waiting for the kernel holds up nobody.
+/// Calls `read` on a thread for blocking work, and answers with its result. At most
+/// [`LISTS_AT_ONCE`](super::LISTS_AT_ONCE) calls run at the same time.
 async fn blocking<T, F>(server: Arc<Server>, read: F) -> Response
 where
     T: IntoResponse + Send + 'static,
@@ -92,7 +93,8 @@ pub(super) async fn metrics(State(server): State<Arc<Server>>) -> Response {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WantedContainers {
-    /// Those too that do not run and have no cgroup: that engines have, that are kept, or that are removed and remembered.
+    /// Whether to include containers that do not run and have no cgroup: those that engines have, those that
+    /// `agent run` keeps, and the removed ones that the registry remembers.
     #[serde(default)]
     removed: bool,
 }
@@ -106,7 +108,8 @@ pub(super) async fn containers(
         let tasks = lock(&shared.kernel).snapshot()?;
         let hierarchies = &shared.hierarchies;
         let found = {
-            // Both at the same moment, as for a scrape.
+            // Both locks are held at the same time: the counts of a removed cgroup move from the kernel to the
+            // registry.
             let registry = lock(&shared.registry);
             let (mut counts, _) = lock(&shared.counts).all();
             registry.count_subtrees(&mut counts);

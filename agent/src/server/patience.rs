@@ -1,5 +1,5 @@
-//! The deadlines of a connection. One holds at a time: for the first request, then for an answer with the next request,
-//! or for a stream's reader.
+//! The deadline of a connection. A connection has at most one at a time: for its first request, then for the answer and
+//! the next request, or for the client of a stream to read.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,23 +9,23 @@ use agent_model::lock::lock;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// A new connection sends its first request within this time.
+/// The time in which the client of a new connection must send its first request.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 
-/// From a request to the next: the answer is made and read, and the connection is idle.
+/// The time from one request to the next. It includes making and reading the answer, and the idle time after that.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 
-/// A connection that asked for something this long ago is still being answered: scrapers wait no longer.
+/// A connection counts as being answered for this time after its request. Scrapers wait no longer for an answer.
 const ANSWERED_FOR: Duration = Duration::from_secs(10);
 
-/// A stream's reader takes something of what waits for it within this time.
+/// The time in which the client of a stream must read some of the waiting lines.
 pub(super) const LINES_WITHIN: Duration = Duration::from_secs(60);
 
-/// How often a connection without a deadline is looked at. It is less than any deadline, so none is missed, and setting one
-/// need not wake anybody.
+/// How often [`Patience::end`] looks at a connection without a deadline. It is less than each deadline that may be set
+/// later, so setting one need not wake the waiting task.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// The patience that the server has with one connection. Clones are of the same connection.
+/// The deadline of one connection. Clones refer to the same connection.
 #[derive(Clone, Debug)]
 pub(super) struct Patience(Arc<PatienceState>);
 
@@ -39,13 +39,13 @@ struct PatienceState {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Until(Instant),
-    /// A stream that has nothing to tell may be as idle as it is.
+    /// The connection has no deadline: it is a stream without waiting events.
     WithoutEnd,
     Cut(Reason),
 }
 
 impl Patience {
-    /// That with a connection that was just opened.
+    /// Makes the deadline of a connection that was just opened.
     pub(super) fn new() -> Self {
         Self(Arc::new(PatienceState {
             state: Mutex::new(State::Until(Instant::now() + REQUEST_WITHIN)),
@@ -54,29 +54,29 @@ impl Patience {
         }))
     }
 
-    /// The connection may go on for this time from now.
+    /// Sets the deadline to this time from now.
     pub(super) fn allow(&self, time: Duration) {
         self.set(State::Until(Instant::now() + time));
     }
 
-    /// The connection asked for something.
+    /// Notes a request, and sets the deadline for the answer and the next request.
     pub(super) fn answer(&self) {
         *lock(&self.0.asked) = Some(Instant::now());
         self.allow(ANSWER_WITHIN);
     }
 
-    /// Whether it asked a short while ago.
+    /// Tells whether the last request came in the last 10 seconds.
     pub(super) fn is_answered(&self) -> bool {
         let asked = *lock(&self.0.asked);
         asked.is_some_and(|asked| asked.elapsed() < ANSWERED_FOR)
     }
 
-    /// The connection may go on for as long as its client likes.
+    /// Removes the deadline.
     pub(super) fn lift(&self) {
         self.set(State::WithoutEnd);
     }
 
-    /// Ends the connection.
+    /// Closes the connection.
     pub(super) fn cut(&self, reason: Reason) {
         self.set(State::Cut(reason));
         self.0.is_cut.notify_one();
@@ -89,7 +89,7 @@ impl Patience {
         }
     }
 
-    /// Waits until the connection is to be closed, and says why.
+    /// Waits until the connection must be closed, and returns why.
     pub(super) async fn end(&self) -> Reason {
         loop {
             let state = *lock(&self.0.state);
@@ -106,7 +106,7 @@ impl Patience {
         }
     }
 
-    /// Whether the connection is to be closed already.
+    /// Tells whether the connection must be closed now.
     #[cfg(test)]
     pub(crate) async fn has_ended(&self) -> bool {
         tokio::time::timeout(Duration::ZERO, self.end())
@@ -141,7 +141,7 @@ mod tests {
         patience.lift();
         let idle = timeout(Duration::from_secs(3600), patience.end()).await;
         assert!(idle.is_err(), "{idle:?}");
-        // Somebody waits already when the deadline is set.
+        // A task waits already when the deadline is set.
         let (waited, ()) = tokio::join!(seconds_until_end(&patience), async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             patience.allow(LINES_WITHIN);

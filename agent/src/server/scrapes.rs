@@ -1,4 +1,4 @@
-//! Makes one scrape at a time. Requests that come meanwhile share the next one.
+//! Makes one scrape at a time. Requests that arrive during a scrape share the next one.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 
 use super::answer::{Held, Text};
 
-/// What a scrape gives, or why it gives nothing.
+/// The text of a scrape, or the reason why the scrape failed.
 pub(super) type Scraped = Result<Arc<Text>, Arc<str>>;
 
-/// Makes the texts of scrapes, one after the other.
+/// Makes scrapes one after the other, for the requests that wait.
 pub(super) struct Scrapes {
     make: Box<dyn Fn() -> Result<Text, String> + Send + Sync>,
     queue: Mutex<Queue>,
@@ -34,7 +34,7 @@ impl Scrapes {
         })
     }
 
-    /// The text of a scrape that begins after this call.
+    /// Waits for the text of a scrape that begins after this call.
     pub(super) async fn next(self: &Arc<Self>) -> Scraped {
         let (sender, receiver) = oneshot::channel();
         let is_served = {
@@ -50,7 +50,7 @@ impl Scrapes {
         scraped.unwrap_or_else(|_| Err("the scrape failed; the log says how".into()))
     }
 
-    /// Makes texts until nobody waits for one.
+    /// Makes scrapes until no request waits.
     fn serve(&self) {
         let _served = Served(&self.queue);
         while let Some(waiting) = self.waiting() {
@@ -59,13 +59,14 @@ impl Scrapes {
                 self.held.push(text);
             }
             for one in waiting {
-                // A client may have gone meanwhile.
+                // The client may have closed its connection during the scrape.
                 let _ = one.send(scraped.clone());
             }
         }
     }
 
-    /// Those who wait and are still there. None: there is nobody, and who comes next is to call [`Self::serve`].
+    /// Takes the waiting requests whose clients are still connected. `None` means that there are none; then the next
+    /// request has to call [`Self::serve`].
     fn waiting(&self) -> Option<Vec<oneshot::Sender<Scraped>>> {
         let mut queue = lock(&self.queue);
         let mut waiting = std::mem::take(&mut queue.waiting);
@@ -75,7 +76,7 @@ impl Scrapes {
     }
 }
 
-/// Where a scrape panics, those who wait are told, and the next one tries anew.
+/// Resets the queue where a scrape panics. The waiting requests then fail, and the next request tries again.
 struct Served<'a>(&'a Mutex<Queue>);
 
 impl Drop for Served<'_> {

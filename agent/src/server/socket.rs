@@ -12,7 +12,7 @@ use agent_host::regular::Links;
 use rustix::fs::{CWD, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-/// Why the socket cannot be had.
+/// Why the server cannot bind the socket.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SocketError {
     #[error("--socket {}: held by the agent with pid {pid}; stop that one, or pass another path", path.display())]
@@ -36,10 +36,10 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Binds `path`, for this user alone. What a killed agent left there is replaced.
+    /// Binds `path` with mode 0600. Replaces the socket that a killed agent left there.
     ///
     /// # Errors
-    /// Where another one holds it, or the path is not writable.
+    /// Another agent holds the socket, or this process cannot make it.
     pub(crate) fn bind(path: &Path) -> Result<Self, SocketError> {
         let make = |source| SocketError::Make {
             path: path.to_owned(),
@@ -47,7 +47,7 @@ impl Socket {
         };
         let lock = Lock::take(path)?;
         remove_stale(path).map_err(make)?;
-        // The file is made with the umask's mode: none but this user may connect before it is 0600.
+        // bind(2) makes the file with the mode that the umask leaves, so no other user can connect at any time.
         let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
         let bound = UnixListener::bind(path);
         rustix::process::umask(umask);
@@ -60,10 +60,10 @@ impl Socket {
         })
     }
 
-    /// Another descriptor of the listening socket.
+    /// Duplicates the listening socket.
     ///
     /// # Errors
-    /// Where there are too many descriptors.
+    /// The process has too many open descriptors.
     pub(crate) fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
     }
@@ -71,13 +71,14 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // Nobody else makes it while the lock is held; if it is gone, so much the better.
+        // No other agent makes the file while this one holds the lock. It is no error if the file does not exist any
+        // more.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Says who has the path: a lock on a file beside it, which the kernel releases whichever way its
-/// holder ends. Dropping it removes the file, and the directories that were made for it.
+/// The right to bind the path: a lock on a file beside it. The kernel releases the lock when its holder ends, however
+/// that happens. Dropping it removes the file, and the directories that were made for it.
 #[derive(Debug)]
 struct Lock {
     file: File,
@@ -100,7 +101,8 @@ impl Lock {
             path: path.clone(),
         };
         loop {
-            // In a directory that others may write to, the name may be a trap.
+            // In a directory that other users may write to, one of them may have made a link or another file of that
+            // name.
             let access = OFlags::WRONLY | OFlags::CREATE;
             let file = match regular::open_at(CWD, &path, access, Links::Refused) {
                 Ok(file) if is_ours(&file) => file,
@@ -111,7 +113,7 @@ impl Lock {
                 Err(error) => return Err(make(error)),
             };
             match file.try_lock() {
-                // Its last holder may have removed the file between open and lock.
+                // The last holder may have removed the file after it was opened here and before it was locked.
                 Ok(()) if !is_at(&file, &path) => {}
                 Ok(()) => {
                     return Ok(Self {
@@ -140,12 +142,12 @@ impl Drop for Lock {
     }
 }
 
-/// Directories that were not there before, the deepest first. Dropping it removes them.
+/// The directories that were made for the socket, the deepest first. Dropping it removes those that are empty.
 #[derive(Debug)]
 struct Made(Vec<PathBuf>);
 
 impl Made {
-    /// Makes the directory of the socket, with those above it.
+    /// Makes the directory of the socket, and its parents.
     fn parent_of(socket: &Path) -> io::Result<Self> {
         let parents = socket.ancestors().skip(1);
         let missing = parents.take_while(|parent| *parent != Path::new("") && !parent.exists());
@@ -163,7 +165,7 @@ impl Made {
 impl Drop for Made {
     fn drop(&mut self) {
         for directory in &self.0 {
-            // Somebody may have put something there.
+            // A directory with other files stays.
             let _ = std::fs::remove_dir(directory);
         }
     }
@@ -173,7 +175,7 @@ fn is_ours(file: &File) -> bool {
     file.metadata().is_ok_and(|found| is_own_file(&found))
 }
 
-/// Whether something is there that cannot be the lock of an agent of this user.
+/// Tells whether a file exists that cannot be the lock of an agent of this user.
 fn is_foreign(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| !is_own_file(&found))
 }
@@ -191,7 +193,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 /// The pid of the process that listens on the socket (`SO_PEERCRED`, unix(7)).
 fn holder(path: &Path) -> Option<String> {
-    // A stopped one, whose queue is full, is not waited for.
+    // With a full queue, as of a stopped process, connect(2) fails instead of waiting.
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
     connect(&stream, &SocketAddrUnix::new(path).ok()?).ok()?;
@@ -199,7 +201,7 @@ fn holder(path: &Path) -> Option<String> {
     Some(credentials.pid.as_raw_nonzero().to_string())
 }
 
-/// Removes a socket; anything else that is there stays, and is an error.
+/// Removes the file of a socket. Another type of file stays, and is an error.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
@@ -267,7 +269,7 @@ mod tests {
             for at in [&lock, &path] {
                 make(at);
                 let bound = Socket::bind(&path);
-                // A socket that nobody listens on is what a killed agent leaves.
+                // A killed agent leaves a socket on which no process listens.
                 assert_eq!(bound.is_ok(), what == "socket" && at == &path, "{what}");
                 if at == &lock {
                     let error = bound.unwrap_err().to_string();

@@ -1,5 +1,5 @@
-//! The arguments of an exec as the kernel sends them: at most 1,024 bytes. As separate strings they could take many times
-//! as much memory, and the process that executes chooses them.
+//! The arguments of an exec as the kernel side sends them: at most 1,024 bytes. Separate strings could take many times
+//! as much memory, and the process that executes the program chooses them.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Argv(Box<[u8]>);
 
 impl Argv {
-    /// Copies the bytes of a event.
+    /// Copies the bytes of an event.
     pub fn new(bytes: &[u8]) -> Self {
         Self(bytes.into())
     }

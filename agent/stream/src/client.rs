@@ -89,12 +89,12 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Whether no server listens or none may be asked, so that a command may look by itself.
+    /// Whether no server listens, or `--socket off` forbids to ask one. Then a command may trace or look by itself.
     pub fn is_no_server(&self) -> bool {
         matches!(self, Self::NoServer { .. } | Self::Off)
     }
 
-    /// The warning of a command that goes on without a server although the user named a socket.
+    /// The warning of a command that continues without a server although the user named a socket.
     pub fn named_in_vain(&self) -> Option<String> {
         match self {
             Self::NoServer { socket, source } if socket != Path::new(DEFAULT) => {
@@ -108,7 +108,7 @@ impl ClientError {
     }
 }
 
-/// Whose server may answer.
+/// Which users' servers are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
     /// Any user's. The client warns on standard error unless the server is root's or this user's.
@@ -196,7 +196,8 @@ async fn get(socket: &Path, path: &str, trust: Trust) -> Result<Incoming, Client
     Ok(body)
 }
 
-/// The user whose process listens, if it is neither root nor this user. An unknown user counts as the overflow uid.
+/// The uid of the process that listens, if it is neither root's nor this user's. An unknown user counts as the overflow
+/// uid.
 fn stranger(stream: &UnixStream) -> Option<u32> {
     const OVERFLOW: u32 = 65_534;
     let user = stream.peer_cred().map_or(OVERFLOW, |peer| peer.uid());
@@ -328,7 +329,7 @@ impl ServerEvents {
     }
 }
 
-/// What a source gives an output.
+/// What a source passes to an output.
 #[derive(Debug)]
 pub(crate) enum SourceItem {
     /// Events in JSON, a line each, as the server wrote them.

@@ -1,4 +1,5 @@
-//! What streams say of an event of the kernel: the pure step from a decoded event and the registry to a [`StreamEvent`].
+//! Describes an event of the kernel for the streams: the pure step from a decoded event and the registry to a
+//! [`StreamEvent`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -104,7 +105,8 @@ fn details(
     })
 }
 
-/// The caller as it was before the call: a call that changes the caller's namespaces does not change what it is attributed to.
+/// The caller as it was before the call: a call that changes the caller's namespaces does not change the container that
+/// the event is attributed to.
 fn caller_before(event: &Event) -> Task {
     let mut before = event.caller;
     if let Body::Unshare(call) | Body::Setns(call) = &event.body {

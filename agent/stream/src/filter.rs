@@ -52,7 +52,7 @@ impl EventFilter {
         if !self.wants_frequent() {
             return true;
         }
-        // The tasks of any other cgroup may be in a container by another hierarchy, or in a sandbox.
+        // A task in a plain cgroup may be in a container's cgroup of another hierarchy, or in a sandbox.
         let of_another = !self.containers.is_empty()
             && container.is_some_and(|container| !self.names(container));
         (self.host && container.is_some()) || of_another
@@ -96,7 +96,7 @@ impl EventFilter {
 fn is_on_host(caller: &Caller) -> bool {
     let of_host = |container: &Container| match container.kind {
         ContainerKind::Container | ContainerKind::Sandbox => false,
-        // A login session is a scope, and its processes are the host's.
+        // A login session is a scope, and its processes belong to the host.
         ContainerKind::Unit | ContainerKind::Cgroup => true,
     };
     !caller.container_unknown && caller.container.as_deref().is_none_or(of_host)
@@ -376,7 +376,7 @@ mod tests {
             let container = caller.and_then(|it| it.container.as_deref());
             let own = container.filter(|it| it.kind == ContainerKind::Container);
             let in_cgroup = caller.is_some_and(|it| it.container_unknown) || container.is_some();
-            // A fork may be wanted for its child, whose cgroup is looked at as well.
+            // A filter may match a fork because of its child, whose cgroup is checked separately.
             let frequent = matches!(event.details, EventDetails::Exec { .. } | EventDetails::Exit { .. });
             if frequent && in_cgroup && filter.excludes_cgroup(own) {
                 prop_assert!(!filter.matches(&event));

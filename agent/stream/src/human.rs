@@ -16,7 +16,7 @@ use super::stream_event::{
     StreamEvent,
 };
 
-/// The width of a wide screen, which has room for longer names.
+/// The width from which a screen counts as wide, and has room for longer names.
 const WIDE: usize = 112;
 /// The space between two columns.
 const GAP: usize = 1;

@@ -1,10 +1,10 @@
-//! The live stream of events: what it says, who gets it, and how it becomes lines.
+//! The live stream of events: its format, its readers, and its lines of text.
 //!
-//! [`describe::describe`] makes a [`stream_event::StreamEvent`] of a kernel event, [`streams::EventStreams`] queues it for
-//! the readers whose [`filter::EventFilter`] matches it, and [`output::run`] writes it to a pipe, a file or a terminal.
+//! [`describe::describe`] makes a [`stream_event::StreamEvent`] of a kernel event. [`streams::EventStreams`] queues it
+//! for the readers whose [`filter::EventFilter`] matches it. [`output::run`] writes it to a pipe, a file or a terminal.
 //! [`client`] reads the stream of a running `agent serve`.
 //!
-//! This crate may not read `/proc`, cgroup files or rings, and no reader may delay another.
+//! This crate may not read `/proc`, cgroup files or rings, and no reader of a stream may delay another.
 
 #![warn(missing_docs, unreachable_pub)]
 

@@ -1,7 +1,7 @@
-//! From a source of events to a pipe, a file or a terminal.
+//! Writes the events of a source to a pipe, a file or a terminal.
 //!
-//! A write may block for as long as the reader likes, so a thread of its own writes. The async side goes on to watch the
-//! clock, the source, and whether anybody still reads.
+//! A write may block for as long as the reader likes, so a separate thread writes. The async side meanwhile watches the
+//! clock, the source, and whether the output still has a reader.
 
 use std::borrow::Cow;
 use std::future::pending;
@@ -27,7 +27,7 @@ use super::human;
 use super::kind::EventKind;
 use super::stream_event::StreamEvent;
 
-/// The room of the queue between the source and the writing thread.
+/// The capacity of the queue between the source and the writing thread.
 const QUEUE: usize = 256;
 /// How long a reader may take to read the last events once the time is up.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 /// When an output ends.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StopAfter {
-    /// After so many events, not counting `lost`.
+    /// After this many events, not counting `lost`.
     pub events: Option<NonZeroU64>,
     /// After this time.
     pub time: Option<Duration>,
@@ -165,7 +165,7 @@ where
     Ok(async { written.await.unwrap_or(Err(OutputError::ThreadDied)) })
 }
 
-/// The writing thread gathers so many bytes before a write, while more events are queued.
+/// The most bytes that the writing thread gathers before a write, while more events are queued.
 const BUFFER: usize = 1 << 16;
 /// The columns of a bad line that an error message shows.
 const EXCERPT: usize = 80;
@@ -368,15 +368,15 @@ fn passed_on(line: &[u8]) -> Result<OutputLine<'_>, serde_json::Error> {
             }
             Cow::Owned(escaped) => (escaped + "\n").into(),
         },
-        // Within a string the quotes would have backslashes, and no other object has the kind `lost`.
+        // A string value cannot match, as its quotes have backslashes. No other object has the kind `lost`.
         is_lost: LOST.find(json.as_bytes()).is_some(),
     })
 }
 
-/// Finds what the line of every event holds.
+/// Finds the text that every event's line contains.
 static KIND: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(r#""kind":""#));
 
-/// Finds what the line of a `lost` event holds, and no other line.
+/// Finds the text that only the line of a `lost` event contains.
 static LOST: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(r#""kind":"lost""#));
 
 fn is_lost(event: &StreamEvent) -> bool {

@@ -1,5 +1,5 @@
-//! A cache of the JSON that many events in a row share: most of a line is the container and the namespaces, and those of
-//! a busy cgroup are the same in each event.
+//! A cache of the JSON that many successive events share. Most of a line is the container and the namespaces, and the
+//! events of a busy cgroup have the same ones.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(crate) fn container<S: Serializer>(
     let Some(value) = value else {
         return serializer.serialize_none();
     };
-    // Allocations are at least 16 bytes apart, and mostly more.
+    // The low bits are alike: allocations are at least 16 bytes apart, and mostly more.
     let hash = Arc::as_ptr(value) as usize >> 6;
     write(&CONTAINERS, value, hash, Arc::ptr_eq, serializer)
 }

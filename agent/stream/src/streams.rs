@@ -1,4 +1,5 @@
-//! The open streams. Each has a bounded queue of its own: a slow reader loses its own events, counted, and delays nobody.
+//! The open streams. Each has a bounded queue of its own: a slow reader loses its own events, which are counted, and
+//! delays no other reader.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,14 +14,15 @@ use super::filter::EventFilter;
 use super::kind::EventKind;
 use super::stream_event::{EventDetails, StreamEvent};
 
-/// The room of a queue, in events. The queues of all readers share an event.
+/// The capacity of a queue, in events. All queues share one copy of an event.
 pub(crate) const QUEUE: usize = 8192;
 
-/// The room of the queue of a reader of frequent events: two seconds of forks and exits at 30,000 processes a second. A
-/// host that is that busy may not let the reader run for so long.
+/// The capacity of the queue of a reader of frequent events: two seconds of forks and exits at 30,000 processes a
+/// second. On a host that is that busy, the reader may not run for so long.
 const FREQUENT_QUEUE: usize = 131_072;
 
-/// How long a reader of frequent events lets them gather when none is left: to wake it for each costs more than all else.
+/// How long a reader of frequent events waits for more when its queue is empty: to wake it for each event would cost
+/// more than everything else.
 const GATHER: Duration = Duration::from_millis(5);
 
 /// The most streams that can be open at once.
@@ -59,7 +61,8 @@ struct UnreportedLoss {
     since: Option<Moment>,
 }
 
-/// The reading end of a stream. An event that the reader took counts as written when it asks for the next one, else as lost.
+/// The reading end of a stream. An event counts as written when the reader asks for the next one. If the reader is
+/// dropped first, the event counts as lost.
 #[derive(Debug)]
 pub struct EventStream {
     shared: Arc<Subscription>,
@@ -148,7 +151,7 @@ impl EventStreams {
         self.all().len()
     }
 
-    /// The number of events in the fullest queue, and its room.
+    /// The number of events in the queue that is relatively fullest, and its capacity.
     pub fn fullest_queue(&self) -> (usize, usize) {
         let lengths = |stream: &Arc<Subscription>| {
             let room = stream.queue.max_capacity();
@@ -216,7 +219,7 @@ impl UnreportedLoss {
 }
 
 impl EventStream {
-    /// The next event, in the order of publication. By asking, the reader says that it has written those before.
+    /// Returns the next event, in the order of publication. The call also counts the earlier events as written.
     pub async fn next(&mut self) -> Arc<StreamEvent> {
         self.wrote();
         let event = match self.queue.try_recv() {
@@ -231,7 +234,7 @@ impl EventStream {
         if self.shared.filter.wants_frequent() {
             tokio::time::sleep(GATHER).await;
         }
-        // A loss while the queue was full is reported at the latest when it is empty.
+        // A loss while the queue was full is reported when the queue is empty, at the latest.
         self.shared.report_loss();
         match self.queue.recv().await {
             Some(event) => event,
@@ -319,7 +322,7 @@ mod tests {
         for _ in 0..QUEUE + 1 {
             streams.publish(samples::unshare());
         }
-        // Room for the word and one more.
+        // This makes room for the `lost` event and one more.
         stream.next().await;
         stream.next().await;
         streams.publish(samples::unshare());

@@ -111,7 +111,7 @@ mod tests {
         };
         assert_eq!(kept("1234567890123456"), "123456789012345");
         assert_eq!(kept("日日日日日日"), "日日日日日");
-        // 15 bytes that are no UTF-8, as a event shows them.
+        // 15 bytes that are not UTF-8, as an event shows them.
         let replaced = "\u{fffd}".repeat(15);
         assert_eq!(parse_comm(&replaced).unwrap(), replaced);
     }

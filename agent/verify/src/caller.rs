@@ -1,4 +1,4 @@
-//! The limits of the caller's own cgroups, which hold for what the caller starts.
+//! The limits of the caller's own cgroups, which must bind what the caller starts.
 
 use std::path::Path;
 
@@ -14,24 +14,24 @@ use super::claim::LimitClaim;
 use super::judge::unknown;
 use super::report::Check;
 
-/// What is known of them.
+/// The limits of a caller, as far as they are known.
 #[derive(Clone, Debug, Default)]
 pub struct CallerLimits {
     bounds: Bounds,
-    /// Whether what it starts is to be under them.
+    /// Whether the limits must bind what the caller starts.
     binds: bool,
-    /// Whether that would be so, and nobody says which they are.
+    /// Whether limits must bind the container and its record does not say which.
     unsaid: bool,
 }
 
-/// What a check is called where not even the kinds of the limits are known.
+/// The name of a check where not even the kinds of the limits are known.
 const ANY: &str = "limits";
 
 impl CallerLimits {
-    /// Of this process, which is about to start something.
+    /// Reads the limits of this process, which is about to start a container. They do not have to bind it.
     ///
     /// # Errors
-    /// It cannot be told which cgroups it is in.
+    /// The cgroups of this process, or the host's hierarchies, cannot be found.
     pub fn here() -> Result<Self, agent_host::Error> {
         let root = Path::new("/");
         let hierarchies = Hierarchies::discover(root)?;
@@ -41,7 +41,7 @@ impl CallerLimits {
         })
     }
 
-    /// What it starts is to be under these.
+    /// Makes the limits of a caller that must bind what it starts.
     pub fn binding(bounds: &Bounds) -> Self {
         Self {
             bounds: bounds.clone(),
@@ -50,7 +50,8 @@ impl CallerLimits {
         }
     }
 
-    /// What it started is to be under them, and its record does not say which they were.
+    /// Makes the limits of a caller that must bind a container, where the container's record does not say which they
+    /// were.
     fn unsaid() -> Self {
         Self {
             unsaid: true,
@@ -68,14 +69,14 @@ impl CallerLimits {
         }
     }
 
-    /// What is to be judged, beside these claims.
+    /// Adds a claim for each known limit of the caller that must hold.
     pub fn beside(&self, mut claims: Vec<LimitClaim>) -> Vec<LimitClaim> {
         let bounds = self.bounds.known.iter().filter(|_| self.binds);
         claims.extend(bounds.map(LimitClaim::of_caller));
         claims
     }
 
-    /// What cannot be.
+    /// Returns an inconclusive check for each limit of the caller that must hold and is not known.
     pub fn unknown(&self) -> Vec<Check> {
         let all = self.bounds.unknown.iter().filter(|_| self.binds);
         let all = all.map(|it| {
@@ -90,7 +91,8 @@ impl CallerLimits {
         all.chain(unsaid).collect()
     }
 
-    /// What one should know who expects that all that is started is under them. `None` where it is.
+    /// Returns a note with the caller's limits that do not bind the container, where they do not have to. `None` where
+    /// all of them bind it, or have to.
     pub fn note(&self, limits: &Limits<'_>) -> Option<String> {
         if self.binds {
             return None;
@@ -117,7 +119,8 @@ impl CallerLimits {
     }
 }
 
-/// Each limit of the caller's once, where several were started: the worst, and of equals one that was pressed against.
+/// Merges the checks of the same limit of the caller, where several containers were started. The worst verdict remains;
+/// among equal ones, one with a workload that pressed against the limit.
 pub fn once(checks: Vec<Check>) -> Vec<Check> {
     let mut all: Vec<Check> = Vec::new();
     for check in checks {

@@ -6,25 +6,27 @@ use agent_limits::limit::chain::Chain;
 use agent_model::hierarchy::Version;
 use agent_model::limit::{Bound, Device, Kind, Quantity, Value};
 
-/// A limit that is to hold.
+/// A limit that must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitClaim {
     /// The kind of the limit.
     pub kind: Kind,
-    /// Of a rate.
+    /// The block device of a rate; `None` for other limits.
     pub device: Option<Device>,
-    /// `None`: nobody says what was intended, and the cgroup's own file is taken at its word.
+    /// The intended value. `None` means that no source reports one; then the effective limit is compared with the value
+    /// in the cgroup's own file.
     pub intended: Option<Value>,
-    /// Who says so, for people: `--memory`, `docker`, `--expect`. Where nobody does, what would.
+    /// The source of the intended value: `--memory`, `docker`, `--expect`. Where no source reports one, a hint at what
+    /// would.
     pub source: String,
-    /// It follows from another limit, and was not asked for itself.
+    /// Whether the limit follows from another one, and was not requested itself.
     pub by_default: bool,
-    /// Where the caller is under it, and what is judged is to be under it too.
+    /// The limit of the caller that must bind the subject too; `None` for other claims.
     pub bound: Option<Bound>,
 }
 
 impl LimitClaim {
-    /// That `source` intended a value.
+    /// Makes the claim that `source` intended a value.
     pub fn new(kind: Kind, value: Value, source: impl Into<String>) -> Self {
         Self {
             kind,
@@ -36,7 +38,8 @@ impl LimitClaim {
         }
     }
 
-    /// That a cgroup's own limit is the one that holds; `ask` is what would tell whether that was intended.
+    /// Makes the claim that a cgroup's own limit is the effective one. `ask` is a hint at what would report the
+    /// intended value.
     pub fn own(kind: Kind, device: Option<Device>, ask: &str) -> Self {
         Self {
             kind,
@@ -48,7 +51,7 @@ impl LimitClaim {
         }
     }
 
-    /// That what is judged is under a limit that its caller is under.
+    /// Makes the claim that a limit of the caller binds the subject too.
     pub fn of_caller(bound: &Bound) -> Self {
         Self {
             bound: Some(bound.clone()),
@@ -56,19 +59,20 @@ impl LimitClaim {
         }
     }
 
-    /// Whether it is about the very cgroup that has the caller's limit, with all that is in it beside.
+    /// Tells whether the subject's cgroup is the one that has the caller's limit. Other processes than the subject's
+    /// may be in that cgroup.
     pub fn is_where_the_caller_is(&self, chain: &Chain) -> bool {
         let cgroup = self.bound.as_ref().map(|bound| &*bound.link.cgroup);
         let own = chain.own.as_ref().ok().map(|own| &*own.cgroup);
         cgroup.is_some() && cgroup == own
     }
 
-    /// What the files are to hold; `None` where nobody says, or this version has no such limit.
+    /// Returns what the files should hold; `None` where no source reports it, or this cgroup version has no such limit.
     pub fn held(&self, version: Version) -> Option<Expected> {
         Expected::of(self.kind, version, self.intended.as_ref()?, page_size())
     }
 
-    /// What was intended, with its unit.
+    /// Returns the intended value, with its unit.
     pub fn intended(&self) -> Option<Quantity> {
         Some(Quantity::of_value(self.kind, self.intended.as_ref()?))
     }

@@ -113,7 +113,8 @@ impl Claimed {
 }
 
 impl Report {
-    /// Makes a pass inconclusive, because a record exists and cannot be read: the intended limits are not known.
+    /// Makes each pass inconclusive, and each check without an intended value that did not fail: a record of the
+    /// container exists and cannot be read, so the intended limits are not known.
     pub fn doubt(&mut self, unknown: &str) {
         for check in &mut self.checks {
             let unasked =

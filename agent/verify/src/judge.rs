@@ -1,7 +1,8 @@
-//! Judges limits: compares intended values with files, effective limits and observations. Pure.
+//! Judges limits: compares intended values with files, effective limits and observations. This module does no I/O,
+//! except for [`Host::read`].
 //!
 //! A limit that is not set as intended fails, whatever was observed. A limit that the workload did not press against is
-//! inconclusive, and the reason says what would press.
+//! inconclusive, and the reason names a workload that would.
 
 mod bound;
 mod cpu;
@@ -28,70 +29,71 @@ use super::report::{
 use super::sample::Sample;
 use super::unread::{AllUnread, Unread};
 
-/// What is known of one claim.
+/// The facts that decide one claim.
 pub(crate) struct ClaimFacts<'a> {
     pub claim: &'a LimitClaim,
-    /// What the agent wrote, if it did.
+    /// What the agent wrote; `None` where it did not write the limit.
     pub written: Option<InFile>,
-    /// Before the run, or now.
+    /// The limit at the begin of the run; without a run, now.
     pub chain: &'a Result<Chain, Unread>,
-    /// What somebody did to it during the run.
+    /// What another process did to the limit during the run.
     pub undone: Option<&'a Undone>,
     pub run: Option<&'a Run>,
 }
 
-/// What somebody did to a limit that is none of the workload's doing.
+/// A change of a limit, or of the processes under it, that the workload did not make.
 #[derive(Clone, Debug)]
 pub enum Undone {
-    /// The own limit, or the one that holds in the end, was another one, as here.
+    /// A later look found another own or effective limit: this one.
     Changed(Chain),
     Moved(Moved),
-    /// It could be read at first, and later not.
+    /// The limit could be read at first, and not at a later look.
     Unread(Unread),
-    /// This file was written to, and held the same at each look.
+    /// Another process wrote to this file, and each look found the same limit.
     Written(PathBuf),
 }
 
-/// What happened between two looks.
+/// What the agent observed between the first look at a cgroup and the last.
 #[derive(Clone, Debug)]
 pub struct Run {
     pub before: Sample,
     pub after: Sample,
-    /// The part of it in which the workload ran, for what is measured by the clock.
+    /// The samples at the begin and the end of the workload, for values that are measured per second.
     pub first: Sample,
     pub last: Sample,
     pub peaks: Peaks,
     pub unread: AllUnread,
-    /// `None` where nothing was traced, or the trace has a gap.
+    /// The processes that the OOM killer killed; `None` where nothing was traced, or the trace has a gap.
     pub victims: Option<Vec<Victim>>,
     pub dirtied: Dirtied,
     pub host: Host,
-    /// CPUs that it could run on.
+    /// The number of CPUs that the workload could run on.
     pub cpus: usize,
 }
 
-/// What the init process and those that it waited for wrote, into the page cache too.
+/// The bytes that the init process, and the processes that it waited for, caused to be written to block devices. They
+/// include what is still in the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dirtied {
     Bytes(u64),
-    /// How much it was is not to be had of the init process.
+    /// The counter of the init process cannot be read.
     Unknown {
         pid: i32,
     },
-    /// What ran already is not asked what it wrote.
+    /// The subject ran before the observation, so its counters were not read.
     NotAsked,
 }
 
-/// What the host has.
+/// The resources of the host.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
     pub cpus: usize,
-    /// Bytes; `None` where that cannot be read.
+    /// The size of the swap space in bytes; `None` where it cannot be read.
     pub swap: Option<u64>,
     pub page: u64,
 }
 
-/// What an observation comes to.
+/// The verdict on an observation, with its evidence.
 pub(crate) struct Finding {
     pub stimulus: Option<Stimulus>,
     pub observed: Option<Observed>,
@@ -116,23 +118,24 @@ impl Run {
         time.as_secs_f64()
     }
 
-    /// What was counted from the first to the last look; `None` where one of them does not say.
+    /// Returns the growth of a counter from the first look to the last; `None` where one of the two does not have it.
     fn counted(&self, of: impl Fn(&Sample) -> Option<u64>) -> Option<u64> {
         Some(of(&self.after)?.saturating_sub(of(&self.before)?))
     }
 
-    /// The same, while the workload ran.
+    /// Returns the growth of a counter while the workload ran; `None` where a sample does not have it.
     fn counted_meanwhile(&self, of: impl Fn(&Sample) -> Option<u64>) -> Option<u64> {
         Some(of(&self.last)?.saturating_sub(of(&self.first)?))
     }
 
-    /// A peak that the kernel keeps of a cgroup's life, where it is of the run.
+    /// Returns a peak that the kernel keeps since the cgroup was made, if the peak grew in the run or there was none
+    /// before.
     fn grown(&self, of: impl Fn(&Sample) -> Option<u64>) -> Option<u64> {
         let (before, after) = (of(&self.before), of(&self.after)?);
         before.is_none_or(|before| before < after).then_some(after)
     }
 
-    /// There is no verdict, for want of what is in one of these files.
+    /// Makes an inconclusive finding, because the value of one of these files is not known.
     fn unseen(&self, files: &[&str], what: &str) -> Finding {
         Finding::of(Verdict::Inconclusive, self.unread.why(files, what))
     }
@@ -152,7 +155,7 @@ impl Finding {
 
 pub(crate) use bound::unknown;
 
-/// A check of a limit that cannot be read.
+/// Makes the check of a limit that cannot be read.
 fn unread(claim: &LimitClaim, unread: &Unread) -> Check {
     let reason = format!("{unread}; so which limit holds is not known");
     Check {
@@ -186,7 +189,7 @@ pub(crate) fn judge(facts: ClaimFacts<'_>) -> Check {
         (Some(run), Some(effective)) => observation(chain.kind, effective, chain, run),
         _ => configured_well(&facts, chain),
     };
-    // What went above a limit that the kernel was to keep is a fail, whoever intended it.
+    // Usage above the effective limit is a fail, even where no source intended the limit.
     let mut went_above = finding.verdict == Verdict::Fail;
     if let Some(failed) = configuration(&facts, chain, wanted.as_ref()) {
         went_above = false;
@@ -225,7 +228,8 @@ pub(crate) fn judge(facts: ClaimFacts<'_>) -> Check {
     }
 }
 
-/// Of what nobody intended nothing passes, and how it is set is no fail.
+/// Makes the finding on a limit without an intended value inconclusive: the limit may hold, but it may not be the
+/// intended one.
 fn of_nobody(finding: Finding, facts: &ClaimFacts<'_>) -> Finding {
     let reason = format!(
         "{}; nobody says what was intended: {}",
@@ -238,7 +242,7 @@ fn of_nobody(finding: Finding, facts: &ClaimFacts<'_>) -> Finding {
     }
 }
 
-/// Why what was observed is no pass.
+/// Returns why an observation that would pass does not, if it does not.
 fn doubt(undone: Option<&Undone>) -> Option<String> {
     match undone? {
         Undone::Written(file) => {
@@ -266,7 +270,7 @@ fn read_back(facts: &ClaimFacts<'_>, chain: &Chain, own: &Link) -> InFile {
     }
 }
 
-/// That the file has another word for what was intended: v1 has shares and v2 weights.
+/// Returns a note where the file has another unit than the intended value: v1 has shares, and v2 weights.
 fn converted(facts: &ClaimFacts<'_>, chain: &Chain, own: &Link) -> Option<String> {
     let intended = facts.claim.intended()?;
     let held = chain.quantity(&own.held);
@@ -283,7 +287,7 @@ fn converted(facts: &ClaimFacts<'_>, chain: &Chain, own: &Link) -> Option<String
     })
 }
 
-/// Why a limit cannot be there, and what is to be done.
+/// Formats why the cgroup cannot have a limit, and the advice where there is one.
 fn with_advice(missing: &Missing) -> String {
     match missing {
         Missing::NotEnabled { advice, .. } => format!("{missing}; {advice}"),
@@ -291,7 +295,7 @@ fn with_advice(missing: &Missing) -> String {
     }
 }
 
-/// What is wrong with how the limit is set, if anything is.
+/// Returns a failing finding where the limit is not set as intended.
 fn configuration(
     facts: &ClaimFacts<'_>,
     chain: &Chain,
@@ -331,7 +335,7 @@ fn configuration(
     }
 }
 
-/// What was written during the run: to the own limit, or above it.
+/// Formats the change of a limit during the run: that of the own one, or of the effective one above it.
 fn change(before: &Chain, changed: &Chain) -> String {
     let link = match &changed.own {
         Ok(own) if before.has_same_own(changed) => {
@@ -345,7 +349,7 @@ fn change(before: &Chain, changed: &Chain) -> String {
     format!("somebody wrote to {file} during the run: it held {held}")
 }
 
-/// Nothing but files was looked at, and they are as they should be.
+/// Makes the finding of a limit that is set as intended, where no run was observed.
 fn configured_well(facts: &ClaimFacts<'_>, chain: &Chain) -> Finding {
     let reason = match (chain.effective(), facts.claim.intended.is_some()) {
         (None, true) => "no limit is intended, and none holds".to_owned(),
@@ -365,7 +369,7 @@ fn configured_well(facts: &ClaimFacts<'_>, chain: &Chain) -> Finding {
     Finding::of(Verdict::Pass, reason)
 }
 
-/// What happened, judged by the limit that holds.
+/// Judges the observations of a run by the effective limit.
 fn observation(kind: Kind, effective: &Link, chain: &Chain, run: &Run) -> Finding {
     match kind {
         Kind::Memory => memory::memory(effective, run),
@@ -393,7 +397,7 @@ fn observation(kind: Kind, effective: &Link, chain: &Chain, run: &Run) -> Findin
     }
 }
 
-/// The number of a limit that is one.
+/// Returns the number of a limit, or `u64::MAX` where there is none.
 fn number(held: &Held) -> u64 {
     match held {
         Held::Amount(agent_model::limit::Limit::Value(number)) => *number,

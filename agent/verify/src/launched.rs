@@ -69,7 +69,7 @@ impl LimitedCommand {
         let linux = order.spec.linux().as_ref();
         let resources = linux.and_then(|linux| linux.resources().clone());
         let wanted = Wanted::of(&resources.unwrap_or_default(), page_size())?;
-        // A limit of swap that follows from --memory was not asked for. The check of memory covers it.
+        // A limit on swap that follows from --memory was not requested. The check of memory covers it.
         let asked = wanted
             .limits
             .into_iter()
@@ -88,7 +88,7 @@ impl LimitedCommand {
     /// Compiles one command for each weight. All of them run on the CPUs of the flags, else on one CPU.
     ///
     /// # Errors
-    /// As of [`Self::of`]; the flags set another limit, which the verdict would not cover.
+    /// The errors of [`Self::of`]; or the flags set another limit, which the verdict would not cover.
     pub fn with_weights(
         mut flags: Flags,
         weights: &[u64],
@@ -232,7 +232,8 @@ fn judged(ran: &Ran) -> Vec<Check> {
     checks.collect()
 }
 
-/// The text written for a claim. Of a limit in two files it names the last, with the text of both, as the chain does.
+/// Returns the text that the supervisor wrote for a claim. A limit may have two files. Then the result has the path of
+/// the last one written and the texts of both, in the order of the chain.
 fn written(claim: &LimitClaim, all: &[Written]) -> Option<InFile> {
     let wanted = (claim.kind, claim.device);
     let mut of_claim = all.iter().filter(|it| (it.kind, it.device) == wanted);

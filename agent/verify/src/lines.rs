@@ -1,5 +1,5 @@
 //! Formats a report for people: the verdict, then a block for each limit with its evidence. An id of 64 digits is
-//! printed in full once, in the subject.
+//! printed in full only once, in the subject.
 
 use agent_model::table::{ALARM, DIM, GOOD, NAME};
 use agent_model::text::{escape, width};
@@ -11,13 +11,13 @@ use super::report::{Check, Observed, Report, ReportSubject, Scope, Stimulus, Ver
 /// The columns before the text of a line of evidence.
 const MARGIN: usize = 12;
 
-/// Victims that are listed one by one.
+/// The most victims that are listed one by one.
 const VICTIMS: usize = 5;
 
-/// The colour of what is neither good nor bad.
+/// The colour of an inconclusive verdict.
 const DOUBT: &str = "33";
 
-/// How wide, and whether coloured.
+/// The width of the screen, and whether to use colours.
 #[derive(Clone, Copy)]
 pub struct ReportScreen {
     columns: usize,
@@ -37,7 +37,7 @@ impl ReportScreen {
     }
 }
 
-/// All of it.
+/// Formats a report with the evidence of each check.
 pub fn report(report: &Report, screen: ReportScreen) -> String {
     let mut text = String::new();
     let scope = match report.scope {
@@ -64,11 +64,11 @@ pub fn report(report: &Report, screen: ReportScreen) -> String {
     for note in &report.notes {
         line("note", note, "", screen, &mut rest);
     }
-    // The whole id has been told.
+    // The last block ends with an empty line, which the report does not need.
     text + rest.trim_end_matches('\n') + "\n"
 }
 
-/// A line for each limit.
+/// Formats a report with one entry for each limit, without its evidence.
 pub fn table(report: &Report, screen: ReportScreen) -> String {
     let mut text = String::new();
     let names = report.checks.iter().map(|check| name(check).len());
@@ -95,7 +95,7 @@ pub fn table(report: &Report, screen: ReportScreen) -> String {
     text
 }
 
-/// What its limit is called.
+/// Returns the name of the check's limit, with a mark for a limit of the caller.
 fn name(check: &Check) -> String {
     match check.caller {
         false => check.limit.to_owned(),
@@ -131,7 +131,7 @@ fn block(check: &Check, screen: ReportScreen, out: &mut String) {
     out.push('\n');
 }
 
-/// Ids of 64 hexadecimal digits go by their first twelve.
+/// Shortens ids of 64 hexadecimal digits to the first twelve.
 fn shortened(text: &str) -> String {
     let is_digit = |c: char| c.is_ascii_hexdigit();
     let mut out = String::new();
@@ -148,7 +148,7 @@ fn shortened(text: &str) -> String {
     out + rest
 }
 
-/// The links of the chain that there are, in their order.
+/// Returns the lines of evidence that the check has, in the order from the intended value to the tolerance.
 fn evidence(check: &Check) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     if let Some(intended) = &check.intended {
@@ -284,7 +284,7 @@ fn seen(observed: &Observed) -> Vec<String> {
     }
 }
 
-/// What stands for a number that could not be read.
+/// The text for a number that could not be read.
 const UNKNOWN: &str = "unknown";
 
 fn number(number: Option<f64>, digits: usize) -> String {
@@ -311,7 +311,7 @@ fn colour(verdict: Verdict) -> &'static str {
     }
 }
 
-/// A name and a text, folded between words to the screen's width.
+/// Writes a name and a text, broken between words to the screen's width.
 fn line(name: &str, text: &str, colour: &str, screen: ReportScreen, out: &mut String) {
     let room = screen.columns.saturating_sub(screen.margin).max(20);
     let text = escape(text);
@@ -325,7 +325,7 @@ fn line(name: &str, text: &str, colour: &str, screen: ReportScreen, out: &mut St
     }
 }
 
-/// Lines of at most `room` columns; a word that is longer has one of its own.
+/// Breaks a text into lines of at most `room` columns. A longer word has a line of its own.
 fn folded(text: &str, room: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

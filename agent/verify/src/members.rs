@@ -1,4 +1,4 @@
-//! Watches the members of a cgroup. A process that is moved out of it is not bound by the limit there.
+//! Watches the processes of a cgroup. The cgroup's limit does not bind a process that was moved out of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,15 +11,16 @@ use agent_model::limit::Kind;
 use super::sample::Gauge;
 use super::trace::is_within;
 
-/// The processes of one look, each with when it started: a pid may be another process's at the next.
+/// The processes that one look found, each with its start time. At the next look, another process may have the same
+/// pid.
 #[derive(Debug, Default)]
 pub(crate) struct Members(BTreeMap<i32, u64>);
 
-/// A process that is elsewhere now.
+/// A process that was moved to another cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moved {
     pub pid: i32,
-    /// The path of the cgroup that it is in.
+    /// The path of the cgroup that the process is in now.
     pub to: String,
 }
 
@@ -34,11 +35,12 @@ impl fmt::Display for Moved {
 }
 
 impl Members {
-    /// Looks again: one that was moved out since the last time, and where to, in the hierarchy that limits `kind`.
+    /// Looks again, and returns a process that was moved out of the cgroup since the last look, in the hierarchy that
+    /// limits `kind`.
     pub(crate) fn look(&mut self, gauge: &Gauge, kind: Kind) -> Option<Moved> {
         let mut before = std::mem::take(&mut self.0);
         for pid in gauge.processes(kind) {
-            // One that has just ended is nobody.
+            // A process that has just ended has no start time, and is left out.
             let started = before.remove(&pid).or_else(|| started(pid));
             self.0.extend(started.map(|started| (pid, started)));
         }
@@ -57,11 +59,12 @@ fn started(pid: i32) -> Option<u64> {
     process(pid)?.started().ok()
 }
 
-/// The cgroup of a process that is neither in the gauge's nor below.
+/// Returns the cgroup of a process that is neither in the gauge's cgroup nor below it.
 fn elsewhere(gauge: &Gauge, kind: Kind, pid: i32) -> Option<String> {
     let membership = Membership::of(Path::new("/"), pid.try_into().ok()?).ok()?;
     let path = gauge.path_of(&membership, kind)?;
-    // v1 shows who ends in the root already: so this is looked at after that.
+    // v1 shows an ending process in the root cgroup. So this is read after the cgroup: a process that ends in between
+    // counts as ending.
     let ends = process(pid)?.is_ending().unwrap_or(true);
     (!ends && !is_within(path, gauge.path(kind)?)).then(|| path.to_owned())
 }

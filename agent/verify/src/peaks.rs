@@ -6,23 +6,24 @@ use agent_host::reading::Field;
 
 use super::sample::Sample;
 
-/// The time between two samples. A limit that another process changes back sooner shows in what the kernel counted.
+/// The time between two samples. inotify reports a change of the cgroup's own limits that is undone sooner
+/// ([`agent_host::writes`]).
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
-/// `None`: no sample said it.
+/// The peaks. A value is `None` where no sample has it.
 #[derive(Clone, Debug, Default)]
 pub struct Peaks {
-    /// Bytes, bytes, tasks.
+    /// The highest memory usage in bytes, swap usage in bytes, and number of tasks.
     pub memory: Option<u64>,
     pub swap: Option<u64>,
     pub pids: Option<u64>,
-    /// The CPUs that processes of the cgroup were allowed to use, all together.
+    /// The different sets of CPUs that processes of the cgroup were allowed to use, as the kernel writes them.
     pub allowed: Vec<String>,
-    /// The highest numbers of threads that wanted a CPU at one look, and at another one.
+    /// The two highest numbers of threads that wanted a CPU at a look; the highest first.
     pub wanting: [Option<usize>; 2],
-    /// When threads that wanted a CPU were counted last.
+    /// The time of the last look that counted threads.
     pub counted: Option<Instant>,
-    /// CPU time in microseconds that a quota gives later.
+    /// The burst that the quota allows, in microseconds of CPU time.
     pub burst: Option<u64>,
 }
 
@@ -41,7 +42,8 @@ impl Peaks {
         self.count(sample.at, sample.processes.runnable);
     }
 
-    /// Looks that follow close on each other are one: the begin of a run has several.
+    /// Counts the threads of one look. Looks that closely follow each other count as one, because a run begins with
+    /// several.
     fn count(&mut self, at: Instant, now: Option<usize>) {
         let before = self.counted;
         if before.is_some_and(|before| at.saturating_duration_since(before) < PAUSE / 2) {
@@ -52,8 +54,9 @@ impl Peaks {
         self.wanting = [most.max(now), next.max(most.min(now))];
     }
 
-    /// So many threads wanted a CPU at the same time, at two looks at least: what is seen once may be two threads of which
-    /// one wakes the other up, or a command that starts.
+    /// Returns the number of threads that wanted a CPU at the same time at two looks or more. A higher number at a
+    /// single look may be a thread that wakes another one up, or a command that starts. `None` means that no look could
+    /// count them.
     pub fn wanting(&self) -> Option<usize> {
         let [most, next] = self.wanting;
         next.or(most.map(|_| 0))

@@ -1,4 +1,4 @@
-//! The contract of `agent verify --output json`.
+//! The report of `agent verify`. Its serialization is the JSON of `--output json`.
 
 use agent_model::clock::Moment;
 use agent_model::limit::Quantity;
@@ -16,13 +16,13 @@ pub enum Verdict {
     Fail,
 }
 
-/// What was looked at.
+/// The kind of evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// What files say.
+    /// The files alone.
     Configuration,
-    /// And what happened.
+    /// The files, and what happened in a run.
     Run,
 }
 
@@ -31,24 +31,24 @@ pub enum Scope {
 pub struct Report {
     /// The worst verdict of the checks.
     pub verdict: Verdict,
-    /// The kind of evidence.
+    /// Whether a run was observed.
     pub scope: Scope,
     /// What was judged.
     pub subject: ReportSubject,
-    /// What was run; null where nothing was.
+    /// The command that the agent ran; null where it ran none.
     pub workload: Option<Workload>,
     /// One check for each limit.
     pub checks: Vec<Check>,
-    /// `PROPERTY=VALUE` of what the systemd unit asks for and nothing here judges: it decides nothing.
+    /// The limits that the systemd unit requests and that this report does not judge, as `PROPERTY=VALUE`.
     pub not_judged: Vec<String>,
-    /// What else one should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
 /// The cgroup that was judged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReportSubject {
-    /// The name of the container, process or cgroup.
+    /// The name of the container, process, cgroup or suite.
     pub name: String,
     /// The cgroup's path; on v1 that of the first hierarchy that has a judged limit.
     pub cgroup: String,
@@ -59,7 +59,8 @@ pub struct ReportSubject {
 pub struct Workload {
     /// The command and its arguments.
     pub command: Vec<String>,
-    /// As the shell has it; null where it was ended at the end of `--for`.
+    /// The exit status, 128+N where signal N killed the command. Null where the agent ended the command after the time
+    /// of `--for`.
     pub exit: Option<u8>,
     /// How long it ran.
     pub seconds: f64,
@@ -70,20 +71,21 @@ pub struct Workload {
 pub struct Check {
     /// The flag of `agent run`, without its dashes.
     pub limit: &'static str,
-    /// Of a rate.
+    /// The block device of a rate; absent for other limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// Whether it is a limit that the caller is under, and the workload is to be under too.
+    /// Whether the limit is one of the caller's that must bind the workload too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub caller: bool,
-    /// Whether it follows from another one, and was not asked for: what cannot be told of it does not decide.
+    /// Whether the limit follows from another one and was not requested. An inconclusive verdict on such a limit does
+    /// not count.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub by_default: bool,
     /// The intended value; null where no source reports one.
     pub intended: Option<Intended>,
-    /// What was written, by the agent; null where somebody else wrote it.
+    /// The text that the agent wrote to the file; null where another program wrote it.
     pub written: Option<InFile>,
-    /// What the kernel keeps in the file.
+    /// The text that the kernel returns from the file.
     pub read_back: Option<InFile>,
     /// The limit that binds: the cgroup's own, or a tighter one of an ancestor.
     pub effective: Option<Effective>,
@@ -95,7 +97,7 @@ pub struct Check {
     pub tolerance: Option<Tolerance>,
     /// The verdict on this limit.
     pub verdict: Verdict,
-    /// One sentence.
+    /// The reason for the verdict, in one sentence.
     pub reason: String,
 }
 
@@ -106,7 +108,7 @@ pub struct Intended {
     pub value: Quantity,
     /// Who intended it: a flag, an engine, or the caller.
     pub source: String,
-    /// The caller's cgroup, or the one above it, that has the limit.
+    /// The cgroup of the caller, or its ancestor, that has the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
 }
@@ -135,7 +137,7 @@ pub struct Effective {
 /// Whether the workload came near the limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stimulus {
-    /// Whether it did.
+    /// Whether the workload pressed against the limit.
     pub pressed: bool,
     /// The evidence, in words.
     pub what: String,
@@ -154,11 +156,11 @@ pub struct Tolerance {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Observed {
-    /// Of a limit on memory or swap.
+    /// A limit on memory or swap.
     Memory(Memory),
-    /// Of a CPU quota.
+    /// A CPU quota.
     Cpu(Cpu),
-    /// Of a limit on tasks.
+    /// A limit on tasks.
     Pids {
         /// The highest number of tasks.
         peak: Option<u64>,
@@ -166,34 +168,36 @@ pub enum Observed {
         peak_sampled: bool,
         /// The forks that the kernel refused.
         refused: Option<u64>,
-        /// Those in cgroups below without a limit of their own; null where the kernel counts them where the limit is.
+        /// The forks that the kernel refused in cgroups below without a limit of their own. Null where the kernel
+        /// counts them in the cgroup that has the limit.
         refused_below: Option<u64>,
     },
-    /// Of a limit on reads or writes of a disk.
+    /// A limit on reads or writes of a block device.
     Rate {
         /// The bytes that were read or written.
         bytes: u64,
-        /// The operations.
+        /// The number of operations.
         ios: u64,
         /// The time of the observation.
         seconds: f64,
-        /// In the limit's unit.
+        /// Bytes or operations in a second, as the limit is.
         rate: f64,
-        /// What the workload's processes caused to be written, page cache included; of writes.
+        /// The bytes that the workload's processes caused to be written, with those in the page cache. Null for reads,
+        /// and where they are not known.
         dirtied_bytes: Option<u64>,
     },
-    /// Of a set of CPUs or memory nodes.
+    /// A set of CPUs.
     Set {
-        /// What its processes were allowed to use.
+        /// The CPUs that the processes were allowed to use, together.
         allowed: String,
-        /// v1: the CPUs that were used.
+        /// The CPUs that were used; null on v2, which does not count them.
         used: Option<String>,
         /// The CPU time that was used.
         cpu_seconds: Option<f64>,
-        /// So many threads wanted a CPU at the same time.
+        /// The number of threads that wanted a CPU at the same time.
         wanting: Option<usize>,
     },
-    /// Of a CPU weight.
+    /// A CPU weight.
     Weight {
         /// The CPU time that was used.
         cpu_seconds: f64,
@@ -203,7 +207,7 @@ pub enum Observed {
         share: f64,
         /// The share that the weight entitles to.
         expected_share: f64,
-        /// How much of the time its processes ran or waited for a CPU.
+        /// The time that the processes ran or waited for a CPU, as a multiple of the time of the observation.
         wanting: f64,
     },
 }
@@ -215,11 +219,11 @@ pub struct Memory {
     pub peak_bytes: Option<u64>,
     /// True where the peak is the highest of the samples, as the kernel keeps none.
     pub peak_sampled: bool,
-    /// How often the limit was run into.
+    /// How often the limit was hit.
     pub hits: Option<u64>,
-    /// The kills that the kernel counted.
+    /// The number of OOM kills that the kernel counted.
     pub oom_kills: Option<u64>,
-    /// The same kills, as they were traced; null where nothing was.
+    /// The killed processes, as the agent traced them; null where it did not trace, or the trace has a gap.
     pub victims: Option<Vec<Victim>>,
     /// The highest swap usage.
     pub swap_peak_bytes: Option<u64>,
@@ -230,7 +234,7 @@ pub struct Memory {
 pub struct Victim {
     /// The time of the kill.
     pub time: Moment,
-    /// The pid, as the host counts.
+    /// The pid in the host's pid namespace.
     pub pid: u32,
     /// The name of the process's main thread.
     pub comm: String,
@@ -247,7 +251,7 @@ pub struct Cpu {
     pub cpu_seconds: Option<f64>,
     /// The time of the observation.
     pub seconds: f64,
-    /// The former by the latter.
+    /// The average number of CPUs: `cpu_seconds` divided by `seconds`.
     pub cpus: Option<f64>,
     /// The periods of the quota in which the cgroup ran.
     pub periods: Option<u64>,
@@ -255,7 +259,7 @@ pub struct Cpu {
     pub throttled_periods: Option<u64>,
     /// How long the kernel throttled it.
     pub throttled_seconds: Option<f64>,
-    /// CPU time that the quota gives later where it was not used up before.
+    /// The burst that the quota allows: CPU time that was not used up and may be used later.
     pub burst_seconds: Option<f64>,
 }
 
@@ -279,7 +283,7 @@ impl Report {
         }
     }
 
-    /// The worst of them: a fail before what is inconclusive.
+    /// Returns the worst verdict of the checks that decide. A fail is worse than an inconclusive verdict.
     pub fn overall(checks: &[Check]) -> Verdict {
         let deciding = checks.iter().filter(|check| check.decides());
         let verdicts = deciding.map(|check| check.verdict);
@@ -288,7 +292,7 @@ impl Report {
 }
 
 impl Check {
-    /// Whether its verdict counts.
+    /// Tells whether the verdict counts for the verdict of the report.
     pub fn decides(&self) -> bool {
         !(self.by_default && self.verdict == Verdict::Inconclusive)
     }
@@ -304,7 +308,7 @@ impl Verdict {
         }
     }
 
-    /// What `agent verify` exits with.
+    /// Returns the exit status of `agent verify`.
     pub fn status(self) -> u8 {
         match self {
             Self::Pass => 0,

@@ -1,4 +1,4 @@
-//! A run: a workload that is launched, or a container that runs already, looked at until its end.
+//! A run: repeated looks at a workload that the agent launches, or at a cgroup that exists already, until the end.
 
 use std::io;
 use std::path::Path;
@@ -25,7 +25,7 @@ use super::supervised::Supervised;
 use super::trace::{Trace, Window};
 use super::unread::AllUnread;
 
-/// What was seen of a cgroup so far.
+/// The observations of a cgroup so far.
 pub struct Watch {
     /// The reader of the cgroup.
     pub gauge: Gauge,
@@ -33,11 +33,11 @@ pub struct Watch {
     pub claims: Vec<LimitClaim>,
     /// The sample at the start.
     pub before: Sample,
-    /// The workload runs.
+    /// The first sample after the start of the workload.
     pub first: Sample,
     /// The last sample.
     pub after: Sample,
-    /// By claim.
+    /// What other processes did to the limits, in the order of the claims.
     pub undone: Vec<Option<Undone>>,
     members: Vec<Members>,
     writes: Writes,
@@ -46,7 +46,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins with one look.
+    /// Begins to observe a cgroup, with a first look.
     ///
     /// # Errors
     /// The cgroup cannot be read.
@@ -72,20 +72,20 @@ impl Watch {
         Ok(watch)
     }
 
-    /// From now on the workload runs.
+    /// Marks the start of the workload.
     ///
     /// # Errors
-    /// As of [`Self::look`].
+    /// The errors of [`Self::look`].
     pub fn mark(&mut self) -> Result<(), Error> {
         self.look()?;
         self.first = self.after.clone();
         Ok(())
     }
 
-    /// Looks again.
+    /// Takes the next sample.
     ///
     /// # Errors
-    /// [`Error::Vanished`] where the cgroup is gone.
+    /// [`Error::Vanished`] where the cgroup does not exist any more.
     pub fn look(&mut self) -> Result<(), Error> {
         self.after = match self.gauge.sample(&self.claims) {
             Err(agent_host::Error::Gone { .. }) => {
@@ -131,12 +131,13 @@ impl Watch {
         }
     }
 
-    /// Waits until somebody writes to a limit: what it holds then may not be there for long.
+    /// Waits until a process writes to a file of a limit. The caller looks at once then, because the value may change
+    /// again.
     pub async fn written(&self) {
         self.writes.any().await;
     }
 
-    /// What is used of each limit now, in a line.
+    /// Formats the use of each limit now, in one line.
     pub fn line(&self) -> String {
         let time = self.after.at.saturating_duration_since(self.first.at);
         let parts = self.after.chains.iter().flatten().filter_map(|chain| {
@@ -164,7 +165,7 @@ impl Watch {
         })
     }
 
-    /// All of it, with the kills that were traced; the workload ran until `last`.
+    /// Ends the observation, and returns it with the traced kills. `last` is the sample at the end of the workload.
     pub async fn end(&self, last: Sample, trace: Option<&Trace>, dirtied: Dirtied) -> Run {
         let kills = |sample: &Sample| sample.hits.oom_kills;
         let counted = kills(&self.after).zip(kills(&self.before));
@@ -199,23 +200,23 @@ impl Watch {
 pub struct Ran {
     /// The samples of the run.
     pub watch: Watch,
-    /// What the samples come to.
+    /// The observations, as the judges take them.
     pub run: Run,
     /// The limits that the supervisor wrote.
     pub written: Vec<Written>,
-    /// `None` where it was ended.
+    /// The exit status of the workload; `None` where the agent ended it.
     pub code: Option<u8>,
     /// Notes for the user.
     pub notes: Vec<String>,
 }
 
-/// Who is told how it goes, at each look.
+/// The function that is called at each tick to show the progress.
 pub type Progress<'a> = &'a mut dyn FnMut(&Watch);
 
 /// Launches a workload and watches it to its end, or for `time`.
 ///
 /// # Errors
-/// It cannot be launched, or its cgroup not be read.
+/// The workload cannot be launched, or its cgroup cannot be read. [`Error::Interrupted`] after Ctrl-C.
 pub async fn launch(
     mut supervised: Supervised,
     claims: Vec<LimitClaim>,
@@ -282,7 +283,7 @@ pub async fn launch(
 /// Watches a cgroup for `time`.
 ///
 /// # Errors
-/// It cannot be read, or is removed meanwhile.
+/// The cgroup cannot be read, or another process removes it. [`Error::Interrupted`] after Ctrl-C.
 pub async fn watch(
     gauge: Gauge,
     claims: Vec<LimitClaim>,
@@ -313,7 +314,7 @@ pub async fn watch(
     Ok((watch, run))
 }
 
-/// From now on the kills in this cgroup are traced.
+/// Tells the trace which cgroup's kills to keep.
 fn about(trace: Option<&Trace>, gauge: &Gauge) {
     if let (Some(trace), Some(path)) = (trace, gauge.path(Kind::Memory)) {
         trace.about(path);

@@ -1,4 +1,4 @@
-//! Looks at a cgroup: what the kernel counts in it, and what its limits are, at one moment.
+//! Samples of a cgroup: the kernel's counters and the limits at one moment.
 
 use std::path::Path;
 use std::time::Instant;
@@ -21,43 +21,43 @@ use agent_model::limit::{Held, Kind};
 use super::claim::LimitClaim;
 use super::unread::Unread;
 
-/// A cgroup that is looked at again and again.
+/// The reader of one cgroup, which takes sample after sample.
 pub struct Gauge {
     hierarchies: Hierarchies,
     membership: Membership,
     directories: [Vec<Directory>; 1],
-    /// The files stay open from one look to the next.
+    /// The files, which stay open from one sample to the next.
     files: Kept,
 }
 
-/// What was found at one moment.
+/// The counters and limits at one moment.
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub at: Instant,
     pub reading: Reading,
     pub hits: Hits,
-    /// From when to when they were read.
+    /// The times just before and just after the hits were read.
     pub counted: [Moment; 2],
-    /// By claim.
+    /// The limits, in the order of the claims.
     pub chains: Vec<Result<Chain, Unread>>,
     pub processes: Processes,
-    /// Files that are there and could not be read; those of limits stand in `chains`.
+    /// The files that exist and could not be read. For the files of limits, `chains` has the error.
     pub unread: Vec<Unread>,
 }
 
-/// What the processes in the cgroup and below it do with CPUs, where somebody asks.
+/// The use of CPUs by the processes in the cgroup and below it. It is empty where no claim is about a set of CPUs.
 #[derive(Clone, Debug, Default)]
 pub struct Processes {
-    /// The CPUs that each may use.
+    /// The CPUs that each process may use, as the kernel writes them.
     pub allowed: Vec<String>,
-    /// How many threads run or wait for a CPU; `None` where that cannot be seen.
+    /// The number of threads that run or wait for a CPU; `None` where they cannot be read.
     pub runnable: Option<usize>,
 }
 
 impl Gauge {
     pub fn new(hierarchies: Hierarchies, membership: Membership) -> Self {
         let directories = membership.paths().map(|(hierarchy, path)| Directory {
-            // It is the only one there.
+            // The key needs no id, because each hierarchy has one directory here.
             key: CgroupKey {
                 id: 0,
                 hierarchy,
@@ -74,20 +74,21 @@ impl Gauge {
         }
     }
 
-    /// Its path, where `kind` is limited.
+    /// Returns the cgroup's path in the hierarchy that limits `kind`. Where no hierarchy does, returns its path in
+    /// another one.
     pub fn path(&self, kind: Kind) -> Option<&str> {
         let path = self.path_of(&self.membership, kind);
         path.or_else(|| self.membership.paths().next().map(|(_, path)| path))
     }
 
-    /// That of another cgroup there.
+    /// Returns the path that `membership` has in the hierarchy that limits `kind`.
     pub fn path_of<'a>(&self, membership: &'a Membership, kind: Kind) -> Option<&'a str> {
         let of = |version| self.hierarchies.of_controller(controller_of(kind, version));
         let mounted = of(Version::V1).or_else(|| of(Version::V2))?;
         membership.path(mounted)
     }
 
-    /// The reader of its limits.
+    /// Returns the reader of the cgroup's limits.
     pub fn limits(&self) -> Limits<'_> {
         Limits {
             hierarchies: &self.hierarchies,
@@ -95,20 +96,20 @@ impl Gauge {
         }
     }
 
-    /// Whether it cannot have this limit. One that is there and cannot be read, it may have.
+    /// Tells whether the cgroup cannot have this limit. A file that exists and cannot be read may have it.
     pub fn lacks(&self, kind: Kind) -> bool {
         let chain = self.limits().chain(kind, None);
         chain.is_ok_and(|chain| chain.own.is_err())
     }
 
-    /// Looks at it. What cannot be read is told in the sample.
+    /// Takes a sample, which also names the files that cannot be read.
     ///
     /// # Errors
-    /// [`Error::Gone`] where the cgroup is.
+    /// [`Error::Gone`] where the cgroup does not exist any more.
     pub fn sample(&mut self, claims: &[LimitClaim]) -> Result<Sample, Error> {
         let (mut readings, errors) = self.files.read(&self.hierarchies, &self.directories);
         let limits = self.limits();
-        // Its usage is the time's.
+        // The time belongs to the usage, which was just read.
         let at = Instant::now();
         let begun = Moment::now();
         let (hits, others) = Hits::read(&self.hierarchies, &self.membership);
@@ -135,7 +136,7 @@ impl Gauge {
         })
     }
 
-    /// How many CPUs it can run on; `None` where nothing says.
+    /// Returns the number of CPUs that the cgroup's processes can run on; `None` where no set limits it or can be read.
     pub fn cpus(&self) -> Option<usize> {
         let chain = self.limits().chain(Kind::CpusetCpus, None).ok()?;
         match chain.effective()?.held {
@@ -144,7 +145,7 @@ impl Gauge {
         }
     }
 
-    /// The processes in the cgroup and in those below it, where `kind` is limited.
+    /// Returns the processes in the cgroup and the cgroups below it, in the hierarchy that limits `kind`.
     pub fn processes(&self, kind: Kind) -> Vec<i32> {
         let directory = self.limits().directory(kind);
         directory.map_or_else(Vec::new, |it| processes(&it.path))
@@ -161,7 +162,7 @@ impl Gauge {
     }
 }
 
-/// Threads that are counted at most: more than there are CPUs in any set that leaves some out.
+/// The most threads that are counted. No set of CPUs has as many.
 const ENOUGH: usize = 65_536;
 
 #[cfg(test)]
@@ -192,7 +193,7 @@ mod tests {
                 &[("cg/a/pids.current", tasks), ("cg/a/pids.max", most)],
             );
             let sample = gauge.sample(&[]).unwrap();
-            // A limit is read anew too: nothing is remembered where nobody watches who writes.
+            // Each sample reads the limits again, because this reader watches no directories for changes.
             for (field, text) in [(Field::Threads, tasks), (Field::ThreadsMax, most)] {
                 assert_eq!(sample.reading.number(field), text.trim().parse().ok());
             }

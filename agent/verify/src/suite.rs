@@ -1,4 +1,4 @@
-//! Built-in jobs: stress-ng against each controller.
+//! The built-in jobs: stress-ng against each controller.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -19,13 +19,13 @@ use super::report::{Check, Report, ReportSubject, Scope};
 
 const STRESS: &str = "stress-ng";
 
-/// Bytes a second.
+/// The limit of the io job, in bytes per second.
 const RATE: u64 = 8 << 20;
 
 /// The weights of the siblings of [`SuiteJob::Weight`].
 const WEIGHTS: [u64; 2] = [100, 300];
 
-/// How long siblings are observed.
+/// How long the siblings of [`SuiteJob::Weight`] are observed.
 pub const SHARING: Duration = Duration::from_secs(5);
 
 /// The parent of the directory for files on a disk.
@@ -33,10 +33,10 @@ const SCRATCH: &str = "/var/tmp";
 
 const WITHOUT_DISK: &str = "/var/tmp is on no block device of its own, so the io job is left out";
 
-/// The beginning of its name, which ends with the pid of its process.
+/// The beginning of the directory's name, which ends with the pid of the process that made it.
 const PREFIX: &str = "agent-verify-";
 
-/// Its path in the container.
+/// The path of the directory in the container.
 const INSIDE: &str = "/mnt";
 
 /// A workload of stress-ng, and the limit that it presses against.
@@ -130,7 +130,7 @@ impl SuiteJob {
 /// Checks that stress-ng is installed.
 ///
 /// # Errors
-/// It is in no directory of PATH.
+/// stress-ng is in no directory of PATH.
 pub fn check() -> Result<(), Error> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories = std::env::split_paths(&path);
@@ -140,7 +140,7 @@ pub fn check() -> Result<(), Error> {
     }
 }
 
-/// Makes one report of those of the jobs. None stands for a job that needs a disk.
+/// Merges the reports of the jobs. `None` stands for a job that was left out because it needs a disk.
 #[must_use]
 pub fn report(reports: Vec<Option<Report>>) -> Report {
     let mut checks: Vec<Check> = Vec::new();

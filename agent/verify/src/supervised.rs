@@ -10,7 +10,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::error::Error;
 
-/// A container that waits to be launched, and its supervisor, which says how it goes.
+/// A container that waits to be launched, and the connection to its supervisor.
 #[derive(Debug)]
 pub struct Supervised {
     messages: Lines<BufReader<OwnedReadHalf>>,
@@ -19,10 +19,10 @@ pub struct Supervised {
 }
 
 impl Supervised {
-    /// Needs a tokio runtime.
+    /// Takes over the socket of a supervisor. The caller needs a tokio runtime.
     ///
     /// # Errors
-    /// The socket cannot be used.
+    /// The socket cannot be registered with the runtime.
     pub fn new(stream: StdStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         let (messages, answers) = UnixStream::from_std(stream)?.into_split();
@@ -33,7 +33,7 @@ impl Supervised {
         })
     }
 
-    /// Launches it, as far as its cgroup.
+    /// Lets the supervisor make the cgroup and write its limits.
     pub async fn limit(&mut self) -> Result<Limited, Error> {
         self.answer(VerifierAnswer::Go).await?;
         loop {
@@ -43,7 +43,7 @@ impl Supervised {
         }
     }
 
-    /// Starts the command: its init process.
+    /// Starts the command, and returns the pid of its init process.
     pub async fn start(&mut self) -> Result<i32, Error> {
         self.answer(VerifierAnswer::Go).await?;
         loop {
@@ -53,7 +53,8 @@ impl Supervised {
         }
     }
 
-    /// Waits for the end of all its processes. May be dropped and called again.
+    /// Waits for the end of all processes of the container, and returns the exit status. A caller may drop the future
+    /// and call again.
     pub async fn end(&mut self) -> Result<u8, Error> {
         loop {
             if let SupervisorMessage::Ended { code } = self.hear().await? {
@@ -62,12 +63,12 @@ impl Supervised {
         }
     }
 
-    /// Ends all its processes.
+    /// Ends all processes of the container.
     pub async fn stop(&mut self) -> Result<(), Error> {
         self.answer(VerifierAnswer::Stop).await
     }
 
-    /// Lets its cgroup be removed, and waits until all of it is.
+    /// Lets the supervisor remove the cgroup, waits until the supervisor has ended, and returns its notes.
     pub async fn remove(mut self) -> Result<Vec<String>, Error> {
         self.answer(VerifierAnswer::Go).await?;
         while let Some(line) = self.messages.next_line().await? {

@@ -13,22 +13,22 @@ use tokio::time::{Instant, sleep};
 use super::claim::LimitClaim;
 use super::report::Victim;
 
-/// How long a kill that the kernel has counted may take to be told of.
+/// How long an event may take to arrive after the kernel has counted the kill.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Between two looks whether it was.
+/// The pause between two checks whether the events have arrived.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Events, as they come.
+/// Collects the OOM kills of an event stream.
 #[derive(Clone, Debug)]
 pub struct Trace(Arc<Mutex<Traced>>);
 
 #[derive(Debug, Default)]
 struct Traced {
-    /// The path of the cgroup that is judged. Kills elsewhere are nobody's business here, and are not kept.
+    /// The path of the cgroup that is judged. Kills in other cgroups are not kept.
     subject: Option<String>,
     victims: Vec<Victim>,
-    /// The stream told of a gap, or ended: not all are here.
+    /// Whether kills may be missing, because the stream reported lost events or ended.
     incomplete: bool,
 }
 
@@ -38,7 +38,7 @@ impl Trace {
         claims.iter().any(|claim| claim.kind == Kind::Memory)
     }
 
-    /// Collects what comes from now on. Needs a tokio runtime.
+    /// Collects the events of `source` from now on. The caller needs a tokio runtime.
     pub fn collect(mut source: EventSource) -> Self {
         let traced = Arc::new(Mutex::new(Traced::default()));
         let trace = Self(Arc::clone(&traced));
@@ -52,15 +52,15 @@ impl Trace {
         trace
     }
 
-    /// From now on kills in the cgroup at `path`, and in those below it, are kept; what was before is forgotten.
+    /// Keeps the kills in the cgroup at `path` and the cgroups below it from now on, and drops all earlier ones.
     pub fn about(&self, path: &str) {
         let mut traced = lock(&self.0);
         traced.subject = Some(path.to_owned());
         traced.victims.clear();
     }
 
-    /// The kills in the run, once all that the kernel has counted were told of, or that took too long. `None` where the
-    /// stream has a gap: then there may be more.
+    /// Returns the kills in the run. Waits until as many have arrived as the kernel counted, but at most two seconds.
+    /// `None` means that the stream has a gap, so kills may be missing.
     pub async fn kills(&self, counted: u64, run: &Window) -> Option<Vec<Victim>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -79,7 +79,7 @@ impl Trace {
     }
 }
 
-/// When the kernel's counts were read: at the begin of a run and at its end, each from a moment to another.
+/// The times at which the kernel's counters were read, at the begin and the end of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     /// Just before and just after the reading at the begin.
@@ -89,8 +89,8 @@ pub struct Window {
 }
 
 impl Window {
-    /// The kills between the two readings. Of those while a count was read it may have some: as many of them as are missing
-    /// to what was counted.
+    /// Returns the kills between the two readings. A kill during a reading may be in the count or not. The result
+    /// includes only as many of these as the count has beyond the others.
     fn of(&self, victims: &[Victim], counted: u64) -> Vec<Victim> {
         let between = |victim: &Victim| victim.time > self.begin[1] && victim.time < self.end[0];
         let about = |victim: &Victim| {
@@ -100,7 +100,7 @@ impl Window {
         let missing = usize::try_from(counted)
             .unwrap_or(usize::MAX)
             .saturating_sub(all.len());
-        // Those at the end first: more time passes while they are told of.
+        // Kills during the second reading come first, because they are more likely to be in the count.
         let others = victims.iter().rev().filter(|it| about(it)).take(missing);
         all.extend(others.cloned());
         all.sort_by_key(|victim| victim.time);
@@ -108,7 +108,7 @@ impl Window {
     }
 }
 
-/// Whether a path is that of `cgroup`, or of one below it.
+/// Tells whether a path is that of `cgroup` or of a cgroup below it.
 pub(super) fn is_within(path: &str, cgroup: &str) -> bool {
     let below = path.strip_prefix(cgroup);
     below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
@@ -122,8 +122,8 @@ impl Traced {
                 let container = oom.victim.container.as_deref();
                 let cgroup = oom.victim_cgroup.as_deref();
                 let cgroup = cgroup.or(container.map(|it| &*it.cgroup));
-                // Which cgroup it was in is not known where the agent never learned of that: then the kernel's count and
-                // the trace do not agree, and there is no verdict.
+                // The victim's cgroup is not known where the agent never learned of that cgroup. Then the kernel's
+                // count and the trace differ, and there is no verdict.
                 if !cgroup
                     .zip(subject)
                     .is_some_and(|(path, subject)| is_within(path, subject))

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use agent_host::Error;
 use agent_model::text::error_line;
 
-/// A file that is there and says nothing.
+/// A file that exists and could not be read or parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unread {
     file: Option<PathBuf>,
     why: String,
 }
 
-/// All that there was in a run, each file once.
+/// All such files of a run, each once.
 #[derive(Clone, Debug, Default)]
 pub struct AllUnread(Vec<Unread>);
 
@@ -51,14 +51,14 @@ impl AllUnread {
         }
     }
 
-    /// The first of the files with these names.
+    /// Returns the first of these files that has one of the names.
     pub fn first(&self, names: &[&str]) -> Option<&Unread> {
         let is_one = |file: &PathBuf| names.iter().any(|name| file.ends_with(name));
         let mut all = self.0.iter();
         all.find(|it| it.file.as_ref().is_some_and(is_one))
     }
 
-    /// Why it is not known what one of these files says.
+    /// Formats why `what` is not known: one of the named files cannot be read, or none of them exists.
     pub fn why(&self, names: &[&str], what: &str) -> String {
         match self.first(names) {
             Some(unread) => format!("{unread}; so {what} is not known"),

@@ -18,16 +18,16 @@ use super::run::{Watch, gauge, interrupt, ticks, until};
 use super::supervised::Supervised;
 use super::unread::AllUnread;
 
-/// How long siblings are watched, unless told otherwise.
+/// How long siblings are observed without `--for`.
 pub const USUAL: Duration = Duration::from_secs(10);
 
-/// Of the expected CPU time.
+/// The tolerance, as a share of the expected CPU time.
 const SHARE: f64 = 0.05;
 
-/// Seconds of CPU time.
+/// The least tolerance, in seconds of CPU time.
 const LEAST: f64 = 0.02;
 
-/// From this share of the time on, a cgroup's processes wanted the CPU all the time.
+/// Processes that wanted the CPU for this share of the time count as wanting it all the time.
 const WANTING: f64 = 0.9;
 
 const WHY: &str = "5 % of the expected time, or 20 ms: a few slices of the scheduler (sched_base_slice_ns) at the ends";
@@ -36,7 +36,7 @@ const WHY: &str = "5 % of the expected time, or 20 ms: a few slices of the sched
 struct Sibling {
     supervised: Supervised,
     watch: Watch,
-    /// By pid.
+    /// The processes, by pid.
     wants: BTreeMap<i32, Want>,
     has_ended: bool,
 }
@@ -44,26 +44,27 @@ struct Sibling {
 /// How much a process wanted the CPU.
 #[derive(Clone, Copy, Debug)]
 struct Want {
-    /// What was counted at the start.
+    /// The time at the begin of the measurement, in nanoseconds.
     before: u64,
     last: Wanted,
-    /// The look at which that was counted first.
+    /// The time of the first look that found `last`.
     since: Instant,
 }
 
-/// What one sibling came to.
+/// The use of the CPU by one sibling.
 #[derive(Clone, Copy, Debug)]
 struct CpuShare {
     weight: f64,
-    /// Seconds of CPU time; `None` where that cannot be read.
+    /// The CPU time that the sibling used, in seconds; `None` where it cannot be read.
     used: Option<f64>,
     wanting: f64,
 }
 
-/// Launches siblings, each with a claim of its weight, which comes first, and those of their caller, watches how they share their CPU for `time`, and judges each.
+/// Launches siblings, observes for `time` how they share their CPU, and judges each. The claims of a sibling are its
+/// weight, which comes first, and the limits of the caller.
 ///
 /// # Errors
-/// One cannot be launched, or its cgroup not be read.
+/// A sibling cannot be launched, or its cgroup cannot be read. [`Error::Interrupted`] after Ctrl-C.
 pub async fn split(
     supervised: Vec<Supervised>,
     claims: Vec<LimitClaim>,
@@ -95,7 +96,7 @@ pub async fn split(
     let mut interrupted = false;
     loop {
         tokio::select! {
-            // They share nothing any more.
+            // The siblings share the CPU no more after one has ended.
             ended = first_end(&mut siblings) => {
                 siblings[ended?].has_ended = true;
                 break;
@@ -126,14 +127,14 @@ pub async fn split(
     Ok((checks, notes))
 }
 
-/// Waits until one has ended: which.
+/// Waits until a sibling has ended, and returns its index.
 async fn first_end(siblings: &mut [Sibling]) -> Result<usize, Error> {
     let ends = siblings.iter_mut().map(|it| Box::pin(it.supervised.end()));
     let (ended, at, _) = select_all(ends).await;
     ended.map(|_| at)
 }
 
-/// From here on they are measured, all at one time.
+/// Begins the measurement of all siblings together.
 fn begin(siblings: &mut [Sibling]) -> Result<(), Error> {
     look(siblings)?;
     for Sibling { watch, wants, .. } in siblings {
@@ -178,7 +179,8 @@ impl Want {
         }
     }
 
-    /// In nanoseconds. Who waits and is counted the same as before has waited since: to sleep it would have to run.
+    /// Returns how long the process ran or waited for a CPU, in nanoseconds. A process that wants a CPU and whose
+    /// counter has not changed has waited since: to sleep, it would have had to run.
     fn time(&self, at: Instant) -> u64 {
         let waits = match self.last.now {
             true => at.saturating_duration_since(self.since),
@@ -193,7 +195,7 @@ impl Want {
 }
 
 impl Sibling {
-    /// How it stands with a claim, by what files say.
+    /// Judges a claim by the files alone.
     fn configured(&self, at: usize) -> Check {
         judge::judge(judge::ClaimFacts {
             claim: &self.watch.claims[at],
@@ -250,7 +252,7 @@ fn judge_all(siblings: &[Sibling]) -> Vec<Check> {
     once(of_weight.chain(of_caller).collect())
 }
 
-/// Where nobody knows how much CPU time one of them used, nobody knows how they shared it.
+/// Makes a check inconclusive, because the CPU time of a sibling is not known, and so the shares are not.
 fn unseen(siblings: &[Sibling], check: Check) -> Check {
     let mut unread = AllUnread::default();
     for sibling in siblings {
@@ -265,7 +267,7 @@ fn unseen(siblings: &[Sibling], check: Check) -> Check {
     }
 }
 
-/// How one sibling did beside the others. What others took from all of them does not matter.
+/// Judges the share of one sibling. Only the CPU time of the siblings counts, not that of other processes.
 fn judged(shares: &[CpuShare], used: &[f64], at: usize, check: Check) -> Check {
     let all: f64 = used.iter().sum();
     let weights: f64 = shares.iter().map(|it| it.weight).sum();

@@ -1,4 +1,4 @@
-//! What an engine of the tests' own tells.
+//! Tests against an engine that they run themselves.
 
 use std::convert::Infallible;
 use std::sync::Mutex;

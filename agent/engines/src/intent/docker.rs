@@ -28,8 +28,9 @@ pub(super) fn limits(
     Ok(limits)
 }
 
-/// `docker update` of memory alone changes neither docker's limit of memory and swap together nor v2's swap file. If nobody
-/// asked for a limit of both, that limit is twice the memory limit before the update.
+/// Sets the memory limit from which a swap limit may stem. `docker update` of memory alone changes neither docker's
+/// limit of memory and swap together nor v2's swap file. If nobody asked for a limit of both, that limit is twice the
+/// memory limit before the update.
 fn may_be_of_earlier(value: &mut Value) {
     if let Value::Swap {
         memory,
@@ -121,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_container_without_limits() {
-        // Of docker 20.10, and of one that leaves out what is not asked for.
+        // The second is of docker 20.10, the others of a docker that leaves out what is not asked for.
         for json in [
             "{}",
             r#"{"CpuShares":0,"Memory":0,"NanoCpus":0,"CgroupParent":"","BlkioWeight":0,"BlkioDeviceReadBps":null,

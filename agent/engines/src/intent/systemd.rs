@@ -1,4 +1,4 @@
-//! Units of systemd: what it has of their limits, where it runs.
+//! The limits of systemd's units, on hosts where systemd runs.
 
 pub(super) mod bus;
 
@@ -10,21 +10,22 @@ use agent_model::limit::{Kind, Limit, Value};
 use self::bus::{Odd, Properties, Sockets};
 use super::{Error, Intent, Source};
 
-/// It is there where systemd is the init process (sd_booted(3)).
+/// The directory exists where systemd is the init process (sd_booted(3)).
 const RUNS: &str = "/run/systemd/system";
 
-/// Microseconds: of the usual period, and the least and most of the kernel.
+/// In microseconds: the default period of systemd, and the bounds of a period that the kernel accepts.
 const USUAL_PERIOD: u64 = 100_000;
 const LEAST: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
 
-/// The limits of a unit; `None` where systemd does not run, or does not know the unit: a user's own systemd has units too.
+/// Returns the limits of a unit. Returns `None` where systemd does not run, or does not know the unit. It does not know
+/// the units of a user's own systemd.
 pub(super) async fn of_unit(container: &Container) -> Result<Option<Intent>, Error> {
     let limits = of_properties(container, Properties::limits).await?;
     Ok(limits.map(|limits| Intent::new(limits, Source::Systemd)))
 }
 
-/// What `read` finds in the properties of a unit; `None` as of [`of_unit`].
+/// Returns what `read` finds in the properties of a unit. Returns `None` in the same cases as [`of_unit`].
 pub(super) async fn of_properties<T>(
     container: &Container,
     read: impl Fn(&Properties) -> Result<T, Odd>,
@@ -49,7 +50,7 @@ pub(super) async fn of_properties<T>(
 }
 
 impl Properties {
-    /// What `read` finds where the unit is in this cgroup: a user's own systemd has units of the same names.
+    /// Returns what `read` finds, if the unit is in this cgroup. A unit of a user's own systemd may have the same name.
     pub(super) fn of<T>(
         &self,
         cgroup: &str,
@@ -59,11 +60,11 @@ impl Properties {
         is_it.then(|| read(self)).transpose()
     }
 
-    /// All of them, in the order of their kinds (systemd.resource-control(5)).
+    /// All limits of the unit, in the order of their kinds (systemd.resource-control(5)).
     fn limits(&self) -> Result<Vec<(Kind, Value)>, Odd> {
         let amount = |number: u64| Value::Amount(Limit::Value(number));
         let memory = self.number("MemoryMax")?;
-        // systemd's is of swap alone, and v2's only.
+        // MemorySwapMax limits swap alone, on v2 only.
         let swap = self.number("MemorySwapMax")?.map(|swap| {
             let memory = memory.unwrap_or(0);
             let both = Limit::Value(memory.saturating_add(swap));
@@ -74,7 +75,7 @@ impl Properties {
             }
         });
         let low = self.number("MemoryLow")?.filter(|low| *low > 0);
-        // 0 is a class of its own below all weights (cpu.idle).
+        // 0 stands for the idle class, which is below all weights (cpu.idle).
         let weight = self.number("CPUWeight")?.filter(|weight| *weight > 0);
         let limits = [
             (Kind::Memory, memory.map(amount)),
@@ -95,8 +96,8 @@ impl Properties {
             .collect())
     }
 
-    /// systemd lengthens a period in which the quota would be less than the kernel takes (`cgroup_cpu_adjust_period`,
-    /// src/core/cgroup.c).
+    /// The quota and period that systemd writes. systemd lengthens a period in which the quota would be less than the
+    /// kernel accepts (`cgroup_cpu_adjust_period`, src/core/cgroup.c).
     fn quota(&self) -> Result<Option<Value>, Odd> {
         let period = self.number("CPUQuotaPeriodUSec")?.unwrap_or(USUAL_PERIOD);
         let Some(each_second) = self.number("CPUQuotaPerSecUSec")? else {

@@ -10,9 +10,9 @@ use super::{Error, systemd};
 /// The types of properties.
 #[derive(Clone, Copy, Debug)]
 enum Type {
-    /// Nothing is asked for by 0.
+    /// A number; 0 stands for no request.
     Number,
-    /// 0 is the class below all weights.
+    /// A weight; 0 stands for the idle class.
     Weight,
     Nodes,
     ByPath,

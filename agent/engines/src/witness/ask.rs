@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::intent::Intent;
 
-    /// An engine that knows of a and b, takes c for b, and fails to tell of d.
+    /// An engine that has a and b, answers a query for c with b, and fails on d.
     fn engine(directory: &TempDir) -> String {
         let socket = directory.path().join("docker.sock");
         let listener = UnixListener::bind(&socket).unwrap();

@@ -1,4 +1,4 @@
-//! What a record says: a container's cgroup and its init process.
+//! Parses a record: a container's cgroup and its init process.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,19 +16,19 @@ use super::file::Document;
 /// The format of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordForm {
-    /// An OCI bundle's `config.json`; the pid is in a file beside it, of this name.
+    /// An OCI bundle's `config.json`. `pid` names the file in the same directory that holds the pid.
     Bundle { pid: &'static str },
     /// runc's `state.json`.
     Runc,
     /// crun's `status`.
     Crun,
-    /// systemd-machined's file on a machine.
+    /// systemd-machined's file for a machine.
     Machine,
     /// The configuration of a container of LXC, which puts cgroups at known paths by default.
     Lxc,
 }
 
-/// What a record says of a container.
+/// The contents of a record.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct RecordContents {
     cgroup: Stated,
@@ -36,18 +36,18 @@ pub(super) struct RecordContents {
     user: u32,
 }
 
-/// How a record states the cgroup.
+/// How a record names the cgroup.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Stated {
     #[default]
     Nowhere,
-    /// In the form of an OCI configuration: a path, or `SLICE:PREFIX:NAME` for systemd.
+    /// As in an OCI configuration: a path, or `SLICE:PREFIX:NAME` for systemd.
     OciPath(String),
     /// The path below the root of each hierarchy.
     Path(String),
-    /// LXC's default (src/lxc/cgroups/cgroup.h).
+    /// The default paths of LXC (src/lxc/cgroups/cgroup.h).
     Usual,
-    /// The directories, by controller.
+    /// The directories of the cgroup, one for each controller.
     Directories(Vec<PathBuf>),
 }
 
@@ -57,11 +57,12 @@ struct RecordedProcess {
     started: ProcessStart,
 }
 
-/// What tells a process from a later one with the same pid.
+/// The start of a process, which distinguishes it from a later one with the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProcessStart {
-    /// In ticks since boot.
+    /// The start time in ticks since boot.
     At(u64),
+    /// Not after the time at which the record was written.
     Before(SystemTime),
 }
 
@@ -148,7 +149,7 @@ impl RecordContents {
         })
     }
 
-    /// What the record confirms of `claim`.
+    /// Returns the confirmation of `claim` by the record.
     pub(super) fn confirm(
         &self,
         claim: &Claim,
@@ -166,7 +167,7 @@ impl RecordContents {
         }
         let process = self.process?;
         let membership = Membership::of(root, process.pid).ok()?;
-        // Check afterwards: a process that has the pid now had it when its cgroups were read.
+        // The check comes after the read: the process that has the pid now had it when its cgroups were read.
         process.is_itself(root).then_some(())?;
         let confirmation = confirm_by_process(&claim.id, process.pid, &membership)?;
         confirmation.first(claim)
@@ -180,7 +181,7 @@ impl RecordContents {
         };
         let paths: Vec<String> = match &self.cgroup {
             Stated::Nowhere => Vec::new(),
-            // A runtime without systemd's driver takes the triple for the name of a directory.
+            // A runtime without systemd's driver uses the triple as the name of a directory.
             Stated::OciPath(path) => {
                 claimed(&mut self.of_systemd(path).into_iter().chain([absolute(path)]))
             }
@@ -206,7 +207,8 @@ impl RecordContents {
         own
     }
 
-    /// The path of `SLICE:PREFIX:NAME` (runc's libcontainer/cgroups/systemd): a scope of the user's own systemd.
+    /// The path of `SLICE:PREFIX:NAME` (runc's libcontainer/cgroups/systemd): for an ordinary user, a scope of the
+    /// user's own systemd.
     fn of_systemd(&self, text: &str) -> Option<String> {
         let mut parts = text.splitn(3, ':');
         let (slice, prefix, name) = (parts.next()?, parts.next()?, parts.next()?);
@@ -246,7 +248,7 @@ impl RecordedProcess {
 
     /// Whether the process that has the pid is the one in the record.
     fn is_itself(&self, root: &Path) -> bool {
-        /// How far off a clock that was set meanwhile may be.
+        /// The most by which a change of the clock may have moved the time.
         const TOLERANCE: Duration = Duration::from_secs(1);
         let process = HostProcess::new(root, self.pid);
         match self.started {

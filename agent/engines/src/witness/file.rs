@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use agent_host::owner::Owner;
 use agent_host::regular::Links;
 use agent_host::{mount, regular};
-// What `agent run` writes is the longest: an engine's OCI configuration has some 50 KB.
+// The longest record is that of `agent run`: an engine's OCI configuration has some 50 KB.
 use agent_runtime::state::LARGEST;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
 
@@ -22,8 +22,8 @@ pub(super) struct Document {
     pub written: SystemTime,
 }
 
-/// Reads `path` below the directory `base`. `None` if it does not exist, is no file or too long, if a part of the path is a
-/// link, or if another user than `owner` may write to it.
+/// Reads `path` below the directory `base`. Returns `None` if there is no regular file, or it is too long. Returns
+/// `None`, too, if a part of the path is a link, or another user than `owner` may write to the file.
 pub(super) fn read(base: &Path, path: &Path, owner: u32) -> Option<Document> {
     let base = directory(base, owner)?;
     // A file system that a user mounts, as with fuse(4), may answer late or never.
@@ -48,7 +48,7 @@ pub(super) fn names(
     let base = directory(base, owner)?;
     let mut beneath =
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    // As above.
+    // As in `read`: a user's own mounts are refused.
     beneath.set(ResolveFlags::NO_XDEV, owner != 0);
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let directory = openat2(&base, path, flags, Mode::empty(), beneath).ok()?;
@@ -61,8 +61,8 @@ pub(super) fn names(
     Some(names.filter(|name| name != "." && name != ".."))
 }
 
-/// Opens a directory that only the owner may write to. Root controls the directories above it. It may be a user's own mount,
-/// so it is asked nothing before that is excluded.
+/// Opens a directory that only the owner may write to. Root controls the directories above it. The directory may be a
+/// mount of the user's, so no call may reach its server before the mount's type is checked.
 fn directory(path: &Path, owner: u32) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::open(path, flags, Mode::empty()).ok()?;
@@ -72,10 +72,10 @@ fn directory(path: &Path, owner: u32) -> Option<OwnedFd> {
     (is_own && (owner == 0 || !mount::is_users(found.stx_mnt_id))).then_some(opened)
 }
 
-/// Flags of statx(2) that return what the kernel has, without asking a file system's server.
+/// Flags of statx(2) that return what the kernel has cached, without a request to a file system's server.
 const UNASKED: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::STATX_DONT_SYNC);
 
-/// The path of a file that could not be read; `None` if it does not exist.
+/// Returns `path` if a file exists there, after it could not be read.
 pub(super) fn is_there(path: PathBuf) -> Option<PathBuf> {
     std::fs::symlink_metadata(&path).is_ok().then_some(path)
 }

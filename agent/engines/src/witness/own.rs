@@ -1,4 +1,4 @@
-//! Records of containers of `agent run`: the runtime's state says which cgroup each has.
+//! Records of containers of `agent run`: the runtime's state has the cgroup of each container.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -28,10 +28,10 @@ pub enum Intents {
     Leave,
 }
 
-/// How long the paths of a user's state are cached: one of them is looked for among all files of /tmp.
+/// How long the paths of a user's state are cached: the search for one of them reads all names in /tmp.
 const CACHED_FOR: Duration = Duration::from_millis(200);
 
-/// How many containers of a user's state are listed.
+/// The most containers of a user's state that are listed.
 const KEPT_AT_MOST: usize = 4096;
 
 /// A cache of the directories of users' states.
@@ -39,7 +39,7 @@ const KEPT_AT_MOST: usize = 4096;
 pub struct Stores(Mutex<HashMap<u32, (Instant, Vec<PathBuf>)>>);
 
 impl Stores {
-    /// What `user`'s state confirms of a claim. The runtime writes it before it makes the cgroup.
+    /// Returns the confirmation of a claim by `user`'s state. The runtime writes the state before it makes the cgroup.
     pub fn confirm(
         &self,
         root: &Path,
@@ -80,7 +80,7 @@ fn in_store(store: &Path, claim: &Claim, user: u32, intents: Intents) -> Option<
         Intents::Leave => None,
         Intents::Read => read(CONFIG).and_then(|config| intended(&record, &config.bytes)),
     };
-    // A record without the caller's limits is of a container of root's, which may leave them.
+    // A record without the caller's limits is one of root's containers, which may be placed outside of those limits.
     let bounds = record.bounds.clone();
     let bounds = bounds.or_else(|| (user == 0).then(Bounds::default));
     let confirmation = Confirmation {
@@ -110,7 +110,7 @@ pub fn is_kept(root: &Path, name: &str, user: u32) -> bool {
     })
 }
 
-/// The records of exited containers of `agent run` with their users: root's, and those of users who are logged in.
+/// The records of exited containers of `agent run` with their users: root, and the users who are logged in.
 pub fn kept(root: &Path) -> Vec<(Record, u32)> {
     let users = std::fs::read_dir(root.join("run/user"))
         .into_iter()
@@ -169,13 +169,13 @@ fn is_spec(bytes: &[u8]) -> bool {
 
 /// A file of `user`'s state on the container.
 fn read(store: &Path, claim: &Claim, name: &str, user: u32) -> Option<file::Document> {
-    // Another user may have made the directory above the store first, but cannot make it this user's.
+    // Another user may have made the directory above the store first, but cannot make this user its owner.
     let parent = store.parent()?;
     let below = PathBuf::from(store.file_name().unwrap_or(OsStr::new("."))).join(&claim.id);
     file::read(parent, &below.join(name), user)
 }
 
-/// The most cgroups of a record that the witness looks at, more than a host has hierarchies.
+/// The most cgroups of a record that the witness reads: more than a host has hierarchies.
 const HIERARCHIES_AT_MOST: usize = 64;
 
 /// The paths of the container's cgroups in its record.
@@ -189,7 +189,7 @@ fn cgroups(record: &Record) -> Vec<String> {
     all
 }
 
-/// A container's name, and the image that its root file system is of.
+/// A container's name, and the image that its root file system was made from.
 pub fn named(record: Record) -> Named {
     let image = match record.change_root {
         ChangeRoot::Pivot => record.image,

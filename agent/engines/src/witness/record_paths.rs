@@ -8,17 +8,17 @@ use agent_registry::path::Runtime;
 use super::evidence::{RecordContents, RecordForm};
 use super::file;
 
-/// How many directories are searched for a record whose directory may have any name.
+/// The most directories that are searched for a record whose directory may have any name.
 const NAMED_AT_MOST: usize = 64;
 
 /// The directory that a row's path is below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BaseDirectory {
-    /// `/run` for root, `/run/user/N` for another.
+    /// `/run` for root, `/run/user/UID` for another user.
     Run,
-    /// dockerd's `--exec-root`, or `/run/user/N/docker` of another user.
+    /// dockerd's `--exec-root` for root, `/run/user/UID/docker` for another user.
     Docker,
-    /// A directory of root's only.
+    /// A directory of root's records only.
     System(&'static str),
 }
 
@@ -120,7 +120,7 @@ impl RecordPath {
         }
     }
 
-    /// What the record says; `None` if there is no record that only its owner can have written.
+    /// The record's contents; `None` if there is no record that only its owner can have written.
     pub(super) fn read(&self) -> Option<RecordContents> {
         let record = file::read(&self.base, &self.path, self.user)?;
         let beside =

@@ -1,4 +1,4 @@
-//! Records of every kind, in a tree of the test's own.
+//! Records of every kind, in a directory of the test's own.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -63,7 +63,7 @@ fn process(root: &TempDir, pid: u32, cgroup: &str, started: u64) {
     );
 }
 
-/// A cgroup that a stranger makes to look like it.
+/// A cgroup that another user makes to look like it.
 fn forged(cgroup: &str) -> String {
     format!("/user.slice/forged{cgroup}")
 }
@@ -126,7 +126,7 @@ fn what_launchers_leave() {
             Some(of_systemd),
         ),
     ] {
-        // Of another user's systemd it would be in that user's tree.
+        // With another user's systemd it would be in that user's tree.
         if user() != 0 && cgroup == &scope {
             continue;
         }
@@ -157,7 +157,7 @@ fn the_process_of_a_record_says_where_it_is() {
     record(&root, &format!("{path}/init.pid"), "7");
     process(&root, 7, &format!("{cgroup}/below"), 50);
     assert_confirms(&root, &cgroup, Some(7));
-    // Elsewhere, or started after the record was written: it is another one that has the number.
+    // A process that is elsewhere, or started after the record was written, has taken over the pid.
     process(&root, 7, "/elsewhere", 50);
     assert_eq!(confirm(root.path(), &cgroup), None);
     process(&root, 7, &cgroup, u64::from(u32::MAX));
@@ -203,7 +203,7 @@ fn our_own_state() {
     let confirmation = confirm(root.path(), cgroup).unwrap();
     assert_eq!(confirmation.named.unwrap().image, "busybox");
     assert_eq!(confirmation.intended.unwrap().limits.len(), 1);
-    // An agent that has it elsewhere in another hierarchy says so of each.
+    // An agent whose container has another path in another hierarchy lists each path.
     let both = state("/agent/web", running).replacen(
         '{',
         &format!(r#"{{"cgroups":{{"pids":"{cgroup}"}},"#),

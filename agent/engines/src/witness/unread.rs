@@ -1,5 +1,5 @@
-//! Records that exist and cannot be read: they are too long, another user can write to them, or their format is wrong. What
-//! such a record says is unknown, which is not the same as no record.
+//! Records that exist and cannot be used: they are too long, another user can write to them, or their format is wrong.
+//! Their content is unknown, which is not the same as no record.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use agent_registry::path::Runtime;
 use super::{Records, own, record_paths};
 
 impl Records {
-    /// The path of a record on the claimed container that exists and cannot be read.
+    /// The path of a record on the claimed container that exists and cannot be used.
     pub fn unread(&self, claim: &Claim) -> Option<PathBuf> {
         let owner = self.hierarchies.owner_of(&claim.cgroup);
         let user = owner.filter(|user| *user != 0);

@@ -103,7 +103,7 @@ fn devices_are_bounded() {
     assert_eq!(reading.devices.len(), DEVICES_AT_MOST);
 }
 
-/// What is written to the files of a limit, in the order of the table.
+/// The texts that are written to the files of a limit, in the order of the table.
 fn written(kind: Kind, version: Version, value: &Value) -> Vec<String> {
     let texts = files_of(kind, version).map(|file| {
         let text = file.write(kind, value).unwrap();

@@ -1,4 +1,4 @@
-//! Reads the files of cgroups, on one of several threads, and leaves open what is to be kept.
+//! Reads the files of cgroups, on one of several threads, and leaves files open that are to be kept.
 
 use std::mem;
 use std::os::fd::OwnedFd;
@@ -16,20 +16,20 @@ use crate::cgroup_files::FILES;
 use crate::hierarchy::Hierarchies;
 use crate::reading::{Field, Reading};
 
-/// Holds the usual file. The longest say how much was read of each block device: some 150 bytes of one.
+/// Holds the usual file. The longest files have counts for each block device: some 150 bytes a device.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// No file read here comes near.
+/// No file that is read here is nearly as long.
 const BUFFER_BYTES_AT_MOST: usize = 32 << 20;
 
-/// Files that were missing are looked for again at every such reading.
+/// Every so many readings, missing files are looked for again.
 const LOOK_AGAIN: u32 = 16;
 
-/// What threads that read share.
+/// The state that the reading threads share.
 pub(super) struct Reader<'a> {
     hierarchies: &'a Hierarchies,
     plans: &'a [Plan],
-    /// By index of [`FILES`]: whether its descriptors are kept.
+    /// Whether the descriptors of each of [`FILES`] are kept.
     keep: Vec<bool>,
     limit: usize,
     look_again: bool,
@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
                         directory,
                         index,
                     };
-                    // Also where it is not read this time: another file has the better use of it.
+                    // The file is closed even if it is not read this time: another file needs the descriptor more.
                     if !self.keep[index] {
                         self.close(slot);
                     }
@@ -128,7 +128,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// What the file holds; None where there is none.
+    /// Returns the file's text; None where there is no such file.
     fn read_file<'b>(
         &self,
         source: &Source<'_>,
@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
                     self.open.fetch_sub(1, Ordering::Relaxed);
                 }
                 match errno {
-                    // The second: pressure, where the kernel was told not to measure it.
+                    // OPNOTSUPP: a file of pressure, where the kernel was told not to measure it.
                     Errno::NOENT | Errno::OPNOTSUPP if source.has_directory() => {
                         *slot = Slot::Missing;
                         Ok(None)
@@ -187,7 +187,7 @@ impl<'a> Reader<'a> {
         took
     }
 
-    /// v2's root has no files of memory: it is the host's.
+    /// Reads the memory of v2's root cgroup, which has no memory files, from the host's.
     fn read_host(&self, plan: &Plan, reading: &mut Reading) -> Result<(), Error> {
         let directory = self.hierarchies.directory(&plan.mounted, "/");
         let has_memory = plan.mounted.controllers.iter().any(|name| name == "memory");
@@ -201,7 +201,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads a file in one call, so that all of it is of one moment; its length. The buffer grows until the file fits.
+/// Reads a file in one call, so that all of it is of one moment. Returns its length. The buffer grows until the file
+/// fits.
 fn read_whole(descriptor: &OwnedFd, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
     loop {
         let length = pread(descriptor, &mut **buffer, 0)?;
@@ -215,7 +216,7 @@ fn read_whole(descriptor: &OwnedFd, buffer: &mut Vec<u8>) -> Result<usize, Errno
     }
 }
 
-/// Whether the file says what it said last; then that is in `reading`.
+/// Whether the file is unchanged since it was read last. If so, its values are put into `reading`.
 fn is_unchanged(source: &Source<'_>, last: Option<&Last>, reading: &mut Reading) -> bool {
     let file = &FILES[source.index];
     let (Some(with), Some(last)) = (file.moves_with, last) else {
@@ -232,7 +233,7 @@ fn is_unchanged(source: &Source<'_>, last: Option<&Last>, reading: &mut Reading)
 struct Source<'a> {
     plan: &'a Plan,
     directory: &'a Directory,
-    /// In [`FILES`].
+    /// An index of [`FILES`].
     index: usize,
 }
 
@@ -254,13 +255,13 @@ impl Source<'_> {
     fn has_directory(&self) -> bool {
         let below = self.plan.mounted.below_root(&self.directory.path);
         below.is_some_and(|mut path| {
-            // Of the mount itself there is no name.
+            // The path of the mount itself is empty, which accessat(2) refuses.
             path.push(".");
             accessat(&self.plan.mount, &path, Access::EXISTS, AtFlags::empty()).is_ok()
         })
     }
 
-    /// For errors.
+    /// The path, for errors.
     fn path(&self) -> PathBuf {
         let mut path = self.plan.path(self.directory).unwrap_or_default();
         path.push(FILES[self.index].name);

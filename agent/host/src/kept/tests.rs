@@ -1,4 +1,4 @@
-//! Trees as the kernel shows them.
+//! Readings of directories that look like the kernel's.
 
 mod v2;
 
@@ -30,7 +30,7 @@ fn host() -> (TempDir, Hierarchies) {
     (root, hierarchies)
 }
 
-/// How many descriptors are kept, and how many may be.
+/// The number of descriptors that are kept, and the limit.
 fn descriptors(kept: &Kept) -> (usize, usize) {
     let sizes = kept.sizes();
     (sizes.descriptors, sizes.descriptors_limit)
@@ -103,7 +103,7 @@ fn what_changes_most_is_kept_where_there_is_little_room() {
             assert_eq!(reading.number(Field::CpuShares), Some(1024));
         }
     }
-    // Of each the usage of memory and `memory.stat`, and one more.
+    // Of each cgroup the memory usage and `memory.stat`, and one more file.
     assert_eq!(descriptors(&kept), (7, 7));
     let few = &cgroups[..1];
     for _ in 0..2 {
@@ -112,7 +112,7 @@ fn what_changes_most_is_kept_where_there_is_little_room() {
     assert_eq!(descriptors(&kept), (3, 7));
 }
 
-/// Of how many cgroups this file is open.
+/// In how many cgroups this file is open.
 fn open(kept: &Kept, name: &str) -> usize {
     let of = |plan: &Plan| plan.files.iter().position(|&file| FILES[file].name == name);
     let mut plans = kept.plans.iter();
@@ -162,7 +162,7 @@ fn a_cgroup_removed_meanwhile_is_no_error() {
     let (readings, errors) = Kept::new(9, 9999).read(&hierarchies, &cgroups);
     assert_eq!(errors.count, 0, "{:?}", errors.first);
     assert_eq!(readings[0].number(Field::MemoryUsage), None);
-    // It had a limit, of which nobody knows what it was at last.
+    // The cgroup had a limit, whose last value is unknown.
     assert!(readings[0].is_unread(Field::MemoryLimit));
     assert_eq!(readings[0].number(Field::Threads), Some(3));
 }
@@ -225,13 +225,13 @@ fn what_is_not_watched_is_read_each_time() {
         let sizes = kept.sizes();
         assert_eq!((sizes.watched, sizes.unwatched), (4, 2));
     }
-    // There is room again.
+    // One watch is free again.
     let _ = kept.read(&hierarchies, &cgroups[1..]);
     let sizes = kept.sizes();
     assert_eq!((sizes.watched, sizes.unwatched), (3, 0));
 }
 
-/// Four rows of each device, twice as many as fit into what holds the usual file.
+/// Four rows for each device: twice as much as fits into the first buffer.
 #[test]
 fn a_file_of_many_devices_is_read_whole() {
     let (root, _) = host();
@@ -261,7 +261,7 @@ fn a_file_of_many_devices_is_read_whole() {
         let (readings, errors) = kept.read(&hierarchies, &cgroups);
         assert_eq!(errors.count, 0, "{:?}", errors.first);
         assert_eq!(readings[0].devices.len(), DEVICES_AT_MOST);
-        // Of each of the others, the rows of all operations.
+        // Each of the other devices has the rows of all operations.
         let others = 1000 - DEVICES_AT_MOST as u64;
         assert_eq!(readings[0].left_out, others * Operation::ALL.len() as u64);
     }
@@ -308,14 +308,14 @@ fn what_cannot_be_opened_is_an_error_each_time() {
     let cgroups = [add_cgroup(root.path(), "a", "1\n")];
     let usage = root.path().join("cg/memory/a/memory.usage_in_bytes");
     std::fs::remove_file(&usage).unwrap();
-    // It can be opened by nobody: a loop.
+    // Nobody can open it: the link is a loop.
     std::os::unix::fs::symlink(&usage, &usage).unwrap();
     let mut kept = Kept::new(9, 9999);
     for _ in 0..3 {
         let (readings, errors) = kept.read(&hierarchies, &cgroups);
         assert_eq!(errors.count, 1);
         assert!(readings[0].is_unread(Field::MemoryUsage));
-        // A kernel without such a file is no such case.
+        // A file that the kernel does not have is not an error.
         assert!(!readings[0].is_unread(Field::Failcnt));
         assert!(!readings[0].is_unread(Field::Rss));
     }

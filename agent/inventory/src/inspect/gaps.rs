@@ -1,4 +1,4 @@
-//! What a process is not isolated from. Pure.
+//! Finds what a process is not isolated from. This module does no I/O.
 
 use agent_host::process::IdRange;
 use agent_model::limit::Kind;
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{ChangedRoot, Namespace, ProcessReport};
 
-/// Something that a process shares with the host or with another container, or that nothing keeps it from.
+/// A lack of isolation: something that a process shares with the host or another container, or may do without a limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Gap {
     /// One word for it: the type of a namespace, `root`, `mounts`, `uid`, `capabilities`, `no_new_privs`, `seccomp`, or
@@ -17,7 +17,7 @@ pub struct Gap {
     pub text: String,
 }
 
-/// What a process can do to the whole host where it is root there.
+/// The capabilities with which a process in the host's user namespace can affect the whole host.
 const OF_THE_HOST: [&str; 13] = [
     "CAP_BPF",
     "CAP_DAC_READ_SEARCH",
@@ -34,14 +34,14 @@ const OF_THE_HOST: [&str; 13] = [
     "CAP_SYSLOG",
 ];
 
-/// The limits without which one process may take all that the host has.
+/// The limits without which a process may use all of a resource of the host.
 const LIMITS: [(Kind, &str); 3] = [
     (Kind::Memory, "no limit of memory"),
     (Kind::CpuQuota, "no limit of CPU time"),
     (Kind::Pids, "no limit of processes"),
 ];
 
-/// In the order of the report.
+/// Returns the gaps in the order of the report.
 pub(super) fn gaps(report: &ProcessReport) -> Vec<Gap> {
     let namespaces = report.namespaces.iter().filter_map(namespace);
     let rest = [
@@ -73,7 +73,7 @@ fn namespace(namespace: &Namespace) -> Option<Gap> {
         names.collect::<Vec<_>>().join(", ")
     };
     match namespace {
-        // The gap of its ids says what that means.
+        // `uid` reports a process in the host's user namespace.
         Namespace { host: true, .. } if kind == "user" => None,
         Namespace { host: true, .. } => Some(gap(kind, format!("{kind} namespace is the host's"))),
         Namespace { shared_with, .. } if !shared_with.is_empty() => Some(gap(
@@ -123,7 +123,7 @@ fn uid(report: &ProcessReport) -> Option<Gap> {
     Some(gap("uid", text))
 }
 
-/// What an id of a user namespace is outside.
+/// Returns the id outside the user namespace that `id` is mapped to.
 fn outside(map: &[IdRange], id: u32) -> Option<u32> {
     map.iter().find_map(|range| {
         let offset = id.checked_sub(range.inside)?;
@@ -136,7 +136,8 @@ fn is_in_host(report: &ProcessReport, kind: &str) -> bool {
     namespaces.any(|it| it.kind == kind && it.host)
 }
 
-/// In a user namespace of its own they are good for that only.
+/// Reports the permitted capabilities that affect the host. In another user namespace than the host's, capabilities
+/// apply only to that namespace's own resources (user_namespaces(7)).
 fn capabilities(report: &ProcessReport) -> Option<Gap> {
     let held = report.capabilities.get("permitted")?.value.as_ref()?;
     if !is_in_host(report, "user") {
@@ -161,7 +162,7 @@ fn seccomp(report: &ProcessReport) -> Option<Gap> {
 }
 
 fn limit(report: &ProcessReport, (kind, text): &(Kind, &str)) -> Option<Gap> {
-    // Where it is not known which cgroups it is in, neither are their limits.
+    // Without the cgroups of the process, its limits are not known either.
     report.cgroups.value.as_ref()?;
     let mut limits = report.limits.iter();
     let found = limits.find(|it| it.kind == *kind);

@@ -1,4 +1,4 @@
-//! A report for the eye: a block for each file or few, a row for each fact.
+//! Formats a report for people: a block for each file or group of files, with a row for each fact.
 
 use agent_host::process::IdRange;
 use agent_host::status::SETS;
@@ -11,21 +11,21 @@ use super::{
 };
 use agent_model::table::{ALARM, DIM, NAME, PLAIN};
 
-/// Columns before a row's label, and of the label.
+/// The columns before a row's label, and the columns of the label.
 const INDENT: usize = 2;
 const LABEL: usize = 21;
 
-/// Columns that a row's text has at least, however narrow the screen.
+/// The least number of columns for a row's text, even on a narrower screen.
 const LEAST: usize = 20;
 
-/// How many mounts are listed one by one.
+/// The most mounts that are listed one by one.
 const MOUNTS_SHOWN: usize = 10;
 
-/// More than half of all capabilities: those that are not held are the shorter list.
+/// From this number of capabilities on, which is more than half of all, the page lists those that are not held.
 const MANY: usize = 21;
 
-/// No wider than `columns`. Whatever a container is called, the only control characters are those that set colours, and
-/// these only with `colour`.
+/// Formats a report in lines of at most `columns` columns. Only `colour` adds control characters, those that set
+/// colours. A control character in a name is escaped.
 pub fn page(report: &ProcessReport, columns: usize, colour: bool) -> String {
     let mut page = Page {
         text: String::new(),
@@ -237,7 +237,7 @@ fn held(names: &[String]) -> String {
     }
 }
 
-/// Hierarchies in which it has the same path share a line.
+/// Writes one line for each path. Hierarchies in which the process has the same path share the line.
 fn cgroups(page: &mut Page, report: &ProcessReport) {
     page.heading("cgroups", &report.cgroups.source);
     let Some(all) = &report.cgroups.value else {
@@ -255,7 +255,7 @@ fn cgroups(page: &mut Page, report: &ProcessReport) {
     }
 }
 
-/// `150.0M (memory.limit_in_bytes), limited by /kubepods: 100.0M`
+/// Formats a limit: `150.0M (memory.limit_in_bytes), limited by /kubepods: 100.0M`.
 fn limit(limit: &LimitReport) -> String {
     if let Some(reason) = &limit.unreadable {
         return unreadable(reason);
@@ -281,7 +281,7 @@ fn limit(limit: &LimitReport) -> String {
     text
 }
 
-/// What is to be done for limits that are missing, each once.
+/// Returns the advice for missing limits, each piece once. Limits with the same advice follow each other.
 fn advices(report: &ProcessReport) -> Vec<String> {
     let all = report.limits.iter().filter_map(|it| it.advice.clone());
     let mut advices: Vec<String> = all.collect();
@@ -293,7 +293,7 @@ fn unreadable(reason: &str) -> String {
     format!("cannot be read: {reason}")
 }
 
-/// Lines that are written one after the other.
+/// The text of a page so far, and the form of its lines.
 struct Page {
     text: String,
     columns: usize,
@@ -325,7 +325,8 @@ impl Page {
         }
     }
 
-    /// A label and a text behind it, which goes on below itself. Without a label the text has the label's place.
+    /// Writes a label and a text. The text continues below its own first line. Without a label it begins in the label's
+    /// column.
     fn block(&mut self, label: &str, text: &str, colour: &'static str) {
         let before = if label.is_empty() {
             INDENT
@@ -356,8 +357,8 @@ impl Page {
     }
 }
 
-/// An escaped text in lines of at most `room` columns: at least one. It breaks at spaces, and within words only where
-/// one has no room in a line.
+/// Breaks an escaped text into lines of at most `room` columns, and returns at least one line. Breaks are at spaces,
+/// and inside of a word only where the word is wider than a line.
 fn wrap(text: &str, room: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();

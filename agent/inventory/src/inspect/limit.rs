@@ -1,4 +1,5 @@
-//! A limit in the report of `agent inspect`: intended, set in the cgroup itself, and effective. Pure.
+//! A limit in the report of `agent inspect`: intended, set in the cgroup itself, and effective. This module does no
+//! I/O.
 
 use agent_limits::limit::Expected;
 use agent_limits::limit::chain::{Chain, Drift, Missing};
@@ -7,41 +8,41 @@ use serde::Serialize;
 
 use super::source;
 
-/// A limit of the process: what its cgroup's file holds, and the tightest ancestor.
+/// A limit of the process's cgroup: the intended value, the value in the cgroup's file, and the effective limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LimitReport {
-    /// Named as the flag of `agent run`.
+    /// The name: the flag of `agent run` without its dashes.
     pub limit: &'static str,
-    /// The block device `MAJOR:MINOR` that a rate is of.
+    /// The block device of a rate, as `MAJOR:MINOR`; null for other limits.
     pub device: Option<String>,
-    /// The intended value of its file; null if it is not known.
+    /// The value that the file should hold; null if it is not known.
     pub intended: Option<String>,
-    /// What the cgroup's own file holds; null where it cannot have the limit.
+    /// The limit of the cgroup itself; null where the cgroup cannot have the limit.
     pub own: Option<Holds>,
-    /// The effective limit; null if nothing limits it.
+    /// The effective limit; null if neither the cgroup nor an ancestor has one.
     pub effective: Option<Holds>,
-    /// Where intended, own and effective part: `missing`, `written`, `shadowed`.
+    /// How the intended, own and effective values differ: `missing`, `written` or `shadowed`; null if they do not.
     pub drift: Option<&'static str>,
-    /// Why the cgroup cannot have it.
+    /// Why the cgroup cannot have the limit.
     pub missing: Option<String>,
-    /// What is to be done so that it can.
+    /// What the user can do so that the cgroup can have the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
-    /// Why its files cannot be read.
+    /// Why the limit's files cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
-    /// The limit.
+    /// The kind of the limit.
     #[serde(skip)]
     pub kind: Kind,
-    /// What was intended, with its unit.
+    /// The intended value, with its unit.
     #[serde(skip)]
     pub shown: Option<String>,
 }
 
-/// What one cgroup holds.
+/// The limit of one cgroup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Holds {
-    /// As the kernel writes it on v2: `max` is no limit; a quota has its period behind it.
+    /// The value as the kernel writes it on v2: `max` means no limit, and a quota is followed by its period.
     pub value: String,
     /// The path of the cgroup.
     pub cgroup: String,
@@ -70,7 +71,7 @@ impl LimitReport {
         }
     }
 
-    /// One of which nothing can be read, and why.
+    /// Makes the report of a limit whose files cannot be read.
     pub fn unreadable(kind: Kind, device: Option<Device>, reason: String) -> Self {
         Self {
             unreadable: Some(reason),
@@ -94,13 +95,14 @@ impl LimitReport {
         }
     }
 
-    /// Whether the limit has a file or is in effect. A rate is listed only if it is in effect.
+    /// Tells whether the report lists the limit: it has a file, is in effect, or differs from the intended value. A
+    /// rate is not listed only because it has a file.
     pub fn says_something(&self) -> bool {
         let has_file = self.own.is_some() && !self.kind.is_rate();
         has_file || self.effective.is_some() || self.drift.is_some()
     }
 
-    /// The effective limit, if it is another cgroup's and tighter than its own.
+    /// Returns the effective limit, if an ancestor has it.
     pub fn shadow(&self) -> Option<&Holds> {
         let own = self.own.as_ref().map(|own| &own.cgroup);
         self.effective

@@ -1,4 +1,5 @@
-//! The root of a process, how it got there, and what reaches it from the host's mounts. Pure.
+//! The root of a process, how the root was changed, and the propagation of mounts between the process and the host.
+//! This module does no I/O.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,7 @@ use serde::Serialize;
 /// The mounts that a process can reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReachableMounts {
-    /// How many of them are of each propagation: mount_namespaces(7).
+    /// The number of private mounts (mount_namespaces(7)).
     pub private: usize,
     /// The number of shared mounts.
     pub shared: usize,
@@ -26,7 +27,8 @@ pub struct ReachableMount {
     /// The mount.
     #[serde(flatten)]
     pub mount: MountPoint,
-    /// Which way mounts go between it and the host's; null: neither way, or it is the host's own.
+    /// The direction in which mount events pass between this mount and the host's mounts. Null where they do not pass,
+    /// or the process is in the host's mount namespace.
     pub propagates: Option<Propagates>,
 }
 
@@ -47,7 +49,7 @@ pub enum Propagates {
 pub struct ProcessRoot {
     /// How the root was changed.
     pub how: ChangedRoot,
-    /// In its mount namespace.
+    /// The path of the root in the mount namespace of the process.
     pub path: String,
 }
 
@@ -55,28 +57,28 @@ pub struct ProcessRoot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangedRoot {
-    /// The host's, with the same options.
+    /// The root is the host's, with the same mount options.
     Unchanged,
-    /// Another one, and the root of its mount namespace.
+    /// The root is another mount than the host's, and is the root of the mount namespace.
     PivotRoot,
-    /// Further down in its mount namespace: what is above is still there.
+    /// The root is not the root of the mount namespace, which still has everything above it.
     Chroot,
 }
 
-/// What the host has mounted, for a process that is in a mount namespace of its own.
+/// The host's mounts; `None` for a process in the host's mount namespace.
 pub(super) type HostMounts = Option<Vec<MountPoint>>;
 
-/// `link` is where `/proc/PID/root` leads, by which the kernel writes the path in the process's own mount namespace:
-/// `/` is the root of that.
+/// Finds out how a process got its root. `link` is the target of `/proc/PID/root`. The kernel writes it as a path in
+/// the mount namespace of the process, in which `/` is the root.
 pub(super) fn root(link: &str, mounts: &[MountPoint], host: &HostMounts) -> ProcessRoot {
     let at_root = |mounts: &[MountPoint]| {
-        // The one on top of others is the last.
+        // The last mount at a path is the one on top.
         let on_top = mounts.iter().rfind(|mount| mount.point == "/");
         on_top.map(|it| (it.device.clone(), it.root.clone(), it.options.clone()))
     };
     let own = at_root(mounts);
     let how = match host {
-        // A root that is attached nowhere any more is of no mount namespace.
+        // A root that is attached nowhere any more is in no mount namespace, so no mount of the list is at `/`.
         _ if link != "/" || own.is_none() => ChangedRoot::Chroot,
         None => ChangedRoot::Unchanged,
         Some(host) if own == at_root(host) => ChangedRoot::Unchanged,
@@ -113,7 +115,7 @@ impl ReachableMounts {
         }
     }
 
-    /// Those that mounts go between and the host's.
+    /// Returns the mounts that mount events pass to or from on the host, with the direction.
     pub fn with_host(&self) -> impl Iterator<Item = (&ReachableMount, Propagates)> {
         self.all
             .iter()
@@ -121,7 +123,7 @@ impl ReachableMounts {
     }
 }
 
-/// A mount's propagation in one word. One that is a slave too is shared.
+/// Returns a mount's propagation as one word. A mount that is both shared and a slave counts as shared.
 pub(super) fn propagation(mount: &MountPoint) -> &'static str {
     match mount {
         MountPoint {
@@ -137,7 +139,7 @@ pub(super) fn propagation(mount: &MountPoint) -> &'static str {
     }
 }
 
-/// The groups that the host's mounts are in.
+/// The peer groups of the host's mounts, and the peer groups that these receive events from.
 struct Groups {
     shared: BTreeSet<u32>,
     masters: BTreeSet<u32>,
@@ -168,7 +170,7 @@ impl Groups {
 }
 
 impl Propagates {
-    /// For people.
+    /// Returns the direction in words.
     pub fn name(self) -> &'static str {
         match self {
             Self::BothWays => "to and from the host",
@@ -248,7 +250,7 @@ mod tests {
             ("/d", Propagates::FromHost),
         ];
         assert_eq!(with_host, wanted);
-        // In the host's own mount namespace all are the host's.
+        // In the host's mount namespace all mounts are the host's.
         assert_eq!(ReachableMounts::new(own, &None).with_host().count(), 0);
     }
 }

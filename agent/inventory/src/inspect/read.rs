@@ -1,4 +1,4 @@
-//! Reads all that is to be known of a process.
+//! Reads the facts of a report on one process.
 
 use std::path::Path;
 
@@ -24,10 +24,10 @@ use super::{
 };
 use crate::namespaces::NamespaceState;
 
-/// Where a namespace was seen whose file in `/proc` is closed.
+/// The source of a namespace whose file in `/proc` this process may not read.
 const TASKS: &str = "the kernel's list of tasks (BPF iterator)";
 
-/// Where other threads are than the main one.
+/// Returns the namespaces that other threads are in and the main thread is not.
 fn threads(root: &Path, process: &Process, pid: u32) -> Vec<ThreadNamespace> {
     let held = held::by_threads(root, pid).into_iter();
     let of_thread = held.filter_map(|held| {
@@ -45,12 +45,13 @@ fn threads(root: &Path, process: &Process, pid: u32) -> Vec<ThreadNamespace> {
     of_thread.collect()
 }
 
-/// Reads it. `containers` are all that there are, `namespaces` those that the process is in, and `intent` is what the limits
-/// of its container are meant to be.
+/// Reads the report on a process. `containers` are all containers, `namespaces` are those that the process is in, and
+/// `intent` has the intended limits of its container.
 ///
 /// # Errors
-/// [`Error::Gone`] where the process is, or another one has its pid by the end. What cannot be read besides says so in its
-/// place.
+/// [`Error::Gone`] where the process has ended, even if another process has its pid by the end. Another error means
+/// that the start time of the process or the host's cgroup hierarchies cannot be read. A fact that cannot be read has
+/// the reason in its place.
 pub fn read(
     root: &Path,
     pid: u32,
@@ -132,13 +133,13 @@ pub fn read(
     Ok(report)
 }
 
-/// The mounts of a process, and the host's where it is in another mount namespace.
+/// Reads the mounts of a process, and those of the host unless the process is in the host's mount namespace.
 fn trees(
     root: &Path,
     process: &Process,
     in_host: bool,
 ) -> Result<(Vec<MountPoint>, HostMounts), Error> {
-    // Unlike the links, this file of pid 1's is open to all.
+    // Any process may read this file of pid 1, unlike the links in its directory.
     let host = || Process::new(root, 1).mounts();
     Ok((
         process.mounts()?,
@@ -146,13 +147,13 @@ fn trees(
     ))
 }
 
-/// The container that a process is in; `None` where it is in none, or has ended.
+/// Returns the container that a process is in; `None` where it is in none, or has ended.
 pub fn container_of(root: &Path, pid: u32, containers: &[Container]) -> Option<Container> {
     let membership = Membership::of(root, pid).ok()?;
     container(&membership, containers).cloned()
 }
 
-/// The container that a process is in: the outermost, as for all else.
+/// Returns the outermost container that has one of these cgroups.
 fn container<'a>(membership: &Membership, containers: &'a [Container]) -> Option<&'a Container> {
     let has = |container: &&Container| {
         let below = |path: &str| {
@@ -185,7 +186,7 @@ fn namespace(state: &NamespaceState, process: &Process, own: Option<&Container>)
     }
 }
 
-/// What a row of `status` says.
+/// Makes a fact of one row of `/proc/PID/status`.
 fn allowed<T>(
     process: &Process,
     row: &str,
@@ -215,7 +216,7 @@ fn hierarchy(mounted: &Mounted) -> String {
     }
 }
 
-/// All that there is a file for, or that limits something.
+/// Reads the limits that the report lists ([`LimitReport::says_something`]), and those whose files cannot be read.
 fn limits(limits: &Limits<'_>, intent: Option<&Intent>) -> Vec<LimitReport> {
     let all = limits.all().into_iter();
     let told = all.filter_map(|(kind, device)| match limits.chain(kind, device) {

@@ -1,25 +1,30 @@
-//! Whether a cgroup is under a limit that a process is under.
+//! Tells whether a limit that binds a process also binds a cgroup.
 
 use agent_model::limit::{Bound, Link};
 
 use super::chain::Chain;
 
-/// How a bound stands for a cgroup.
+/// Whether, and how, a bound holds for a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing<'a> {
-    /// The cgroup is at or below the one that has the limit, or below another one with a limit that is as tight.
+    /// The bound holds. The cgroup is the one that has the limit, or is below it, or is below another one whose limit
+    /// is at least as tight. The link is the limit that makes it hold.
     Holds(&'a Link),
-    /// The cgroup that has the limit is above it still, and its limit has become looser.
+    /// The cgroup that has the limit is the cgroup itself or an ancestor, and its limit is looser now. The link is the
+    /// limit as it is now.
     Loosened(&'a Link),
-    /// The cgroup is below the one that has the limit, and limits of this kind do not reach those below.
+    /// The cgroup is below the one that has the limit, but a limit of this kind does not bind descendants
+    /// ([`Kind::is_inherited`](agent_model::limit::Kind::is_inherited)).
     Flat,
-    /// The cgroup is elsewhere.
+    /// The cgroup is not below the one that has the limit.
     Outside,
 }
 
 impl Chain {
-    /// How a bound of this kind stands for the cgroup. A limit of the cgroup's own says nothing: others
-    /// that are started beside it are not under that one.
+    /// Tells whether `bound`, which is of the kind of this chain, holds for the cgroup.
+    ///
+    /// The cgroup's own limit makes a bound hold only if the bound is of this very cgroup: the own limit does not bind
+    /// siblings, which the same process may start.
     pub fn standing<'a>(&'a self, bound: &Bound) -> Standing<'a> {
         let links = || self.own.iter().chain(&self.above);
         let holds = |link: &Link| !bound.link.is_tighter_than(Some(&link.held));
@@ -119,7 +124,7 @@ mod tests {
                 [("/u/m", max), ("/u", value(40))],
                 "holds by /u",
             ),
-            // Its own limit binds it alone.
+            // A cgroup's own limit does not bind its siblings.
             (
                 "/u/m/c",
                 value(9),

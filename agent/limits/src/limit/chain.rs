@@ -1,4 +1,4 @@
-//! A limit on its way: what was intended, what the cgroup's own file holds, and what holds for it in the end.
+//! A limit of a cgroup and of its ancestors, the effective limit, and how that differs from the intended value.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,48 +14,48 @@ use super::Expected;
 pub enum Missing {
     /// No mounted hierarchy has the controller.
     NoController { controller: String },
-    /// Nothing of it is in the hierarchy that has the controller.
+    /// The process, or container, is in no cgroup of the hierarchy that has the controller.
     NoCgroup { controller: String },
-    /// v2: a cgroup above does not pass the controller on.
+    /// v2: the `cgroup.subtree_control` of an ancestor does not enable the controller.
     NotEnabled {
         controller: String,
         file: PathBuf,
-        /// What is to be done so that it does.
+        /// What the user can do to enable the controller there.
         advice: String,
     },
-    /// This version, or this kernel, does not have the file.
+    /// This cgroup version, or this kernel, does not have the file.
     NoFile { file: String },
 }
 
-/// A limit of a cgroup, and of those above it.
+/// One kind of limit, as a cgroup and its ancestors have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     pub kind: Kind,
     pub version: Version,
-    /// Of a rate.
+    /// The block device of a rate; `None` for the other kinds.
     pub device: Option<Device>,
-    /// The cgroup's own.
+    /// The cgroup's own limit, or why it cannot have one.
     pub own: Result<Link, Missing>,
-    /// Those above it that bind it too, the nearest first.
+    /// The limits of the ancestors, as far as they bind the cgroup too; the nearest ancestor first.
     pub above: Vec<Link>,
 }
 
-/// Where what is intended and what holds part.
+/// How the effective limit differs from the intended one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Drift {
     /// The cgroup cannot have the limit.
     Missing(Missing),
-    /// The cgroup's own file holds something else than was intended.
+    /// The cgroup's own file does not hold the intended value.
     Written,
-    /// The cgroup's own limit is not the one that holds: this one above it is tighter.
+    /// The cgroup's own limit is not the effective one: this limit of an ancestor is tighter.
     Shadowed(Link),
 }
 
 impl Drift {
-    /// Every word that [`Drift::name`] gives.
+    /// Every value that [`Drift::name`] returns.
     pub const NAMES: [&'static str; 3] = ["missing", "written", "shadowed"];
 
-    /// One word for it, for labels.
+    /// Returns the drift as one word, for labels of metrics and for JSON.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Missing(_) => "missing",
@@ -92,12 +92,13 @@ impl fmt::Display for Missing {
 }
 
 impl Chain {
-    /// A limit of this chain, with its unit.
+    /// Returns a value of this limit, with its unit.
     pub fn quantity(&self, held: &Held) -> Quantity {
         Quantity::of_held(self.kind, self.version, held)
     }
 
-    /// What holds in the end, with the cgroup that it comes from: of equals the nearest. `None` where nothing limits it.
+    /// Returns the effective limit, with the cgroup that has it; the nearest one if several have the same limit. `None`
+    /// means that neither the cgroup nor an ancestor has a limit.
     pub fn effective(&self) -> Option<Link> {
         let all = self.own.iter().chain(&self.above);
         all.filter(|link| !link.held.is_none())
@@ -112,7 +113,8 @@ impl Chain {
             })
     }
 
-    /// Whether the cgroup has a limit of its own. v2 protects nothing where nobody asks for it.
+    /// Tells whether a limit is set in the cgroup itself. A memory reservation of 0, which is the default of v2, does
+    /// not count.
     pub fn has_own(&self) -> bool {
         let nothing = Held::Amount(Limit::Value(0));
         let unprotected = (self.kind == Kind::MemoryReservation).then_some(nothing);
@@ -120,7 +122,7 @@ impl Chain {
         own.is_ok_and(|own| !own.held.is_none() && Some(&own.held) != unprotected.as_ref())
     }
 
-    /// The files that hold the cgroup's own limit.
+    /// Returns the paths of the files that hold the cgroup's own limit.
     pub fn own_files(&self) -> impl Iterator<Item = PathBuf> {
         self.own.iter().flat_map(|own| {
             let files = files_of(self.kind, self.version);
@@ -128,7 +130,7 @@ impl Chain {
         })
     }
 
-    /// Whether the cgroup's own limit is the same in both.
+    /// Tells whether the cgroup's own limit is the same in both chains.
     pub fn has_same_own(&self, other: &Self) -> bool {
         match (&self.own, &other.own) {
             (Ok(own), Ok(other)) => own.held.is_same(&other.held),
@@ -136,7 +138,7 @@ impl Chain {
         }
     }
 
-    /// Whether the same holds in the end in both, and the cgroup's own limit is the same.
+    /// Tells whether both the effective limit and the cgroup's own limit are the same in both chains.
     pub fn is_same(&self, other: &Self) -> bool {
         let effective = match (self.effective(), other.effective()) {
             (Some(one), Some(other)) => one.held.is_same(&other.held),
@@ -145,8 +147,10 @@ impl Chain {
         effective && self.has_same_own(other)
     }
 
-    /// Where what holds differs from `intended`, which is what the own file is to hold; from what it does hold where
-    /// nobody says what was intended.
+    /// Returns how the effective limit differs from the intended one; `None` means that it does not differ.
+    ///
+    /// `intended` is the value that the cgroup's own file should hold. If it is `None`, the effective limit is compared
+    /// with the value that the own file does hold.
     pub fn drift(&self, intended: Option<&Expected>) -> Option<Drift> {
         let own = match &self.own {
             Ok(own) => own,
@@ -159,7 +163,7 @@ impl Chain {
             return Some(Drift::Written);
         }
         let effective = self.effective()?;
-        // Without an own limit nothing is shadowed.
+        // An ancestor can shadow a limit only if the cgroup has one of its own.
         let shadowed = !own.held.is_none() && !effective.held.is_same(&own.held);
         shadowed.then_some(Drift::Shadowed(effective))
     }

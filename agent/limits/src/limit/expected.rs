@@ -1,4 +1,4 @@
-//! What files are to hold of what was intended.
+//! The value that the files of a cgroup should hold for an intended limit.
 
 use agent_host::cgroup_files::files_of;
 use agent_host::cgroup_format::whole;
@@ -6,16 +6,17 @@ use agent_model::hierarchy::Version;
 use agent_model::limit::weight::{Scale, weight_of_shares};
 use agent_model::limit::{Device, Held, Intent, Kind, Limit, Value};
 
-/// What files are to hold of what was intended.
+/// The value that the files of a limit should hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
     pub held: Held,
-    /// Another reading of the same wish, where runtimes do not agree.
+    /// Another value that is right as well, where the runtimes convert the same request differently.
     pub other: Option<Held>,
 }
 
 impl Expected {
-    /// What the files are to hold of a value; `None` where this version has no such limit.
+    /// Returns what the files should hold for `value`; `None` if this cgroup version has no such limit. `page` is the
+    /// page size in bytes: the kernel rounds limits on memory down to whole pages.
     pub fn of(kind: Kind, version: Version, value: &Value, page: u64) -> Option<Self> {
         let held = written(kind, version, value, page)?;
         let other = match (version, value) {
@@ -43,8 +44,8 @@ impl Expected {
         Some(Self { held, other })
     }
 
-    /// What the files of a limit are to hold, for one device where it is a rate; `None` where it was not asked for, or
-    /// this version does not have it.
+    /// Returns what the files should hold for the limit of `kind` in `intent`. `device` is the block device of a rate.
+    /// `None` means that `intent` does not have the limit, or that this cgroup version does not.
     pub fn intended(
         intent: &Intent,
         kind: Kind,
@@ -58,7 +59,7 @@ impl Expected {
         Self::of(kind, version, value, page)
     }
 
-    /// Whether this is what was intended.
+    /// Tells whether `held` is the expected value.
     pub fn allows(&self, held: &Held) -> bool {
         let mut all = [Some(&self.held), self.other.as_ref()]
             .into_iter()
@@ -73,7 +74,7 @@ impl From<Held> for Expected {
     }
 }
 
-/// What the files hold once `agent run` has written a value to them.
+/// Returns what the files hold after `agent run` has written a value to them.
 fn written(kind: Kind, version: Version, value: &Value, page: u64) -> Option<Held> {
     let parts: Option<Vec<Held>> = files_of(kind, version)
         .map(|file| {
@@ -128,7 +129,7 @@ mod tests {
         let held = |version, earlier| Expected::of(Kind::MemorySwap, version, &swap(earlier), 4096);
         assert_eq!(held(Version::V1, None), Some(amount(12_288).into()));
         assert_eq!(held(Version::V2, None), Some(amount(8192).into()));
-        // What limits both does not depend on what memory was.
+        // v1 limits memory and swap together, whatever the limit on memory was.
         assert_eq!(held(Version::V1, Some(8192)), held(Version::V1, None));
         let either = held(Version::V2, Some(8192)).unwrap();
         for (bytes, wanted) in [(8192, true), (4096, true), (0, false), (12_288, false)] {
@@ -139,7 +140,7 @@ mod tests {
             Expected::of(Kind::MemoryHigh, Version::V1, &high, 4096),
             None
         );
-        // Half a CPU is half a CPU in whatever period, and no set is no limit.
+        // The same share of a CPU in another period is not the same quota. An empty set is no limit.
         let other = Held::Quota {
             quota: Limit::Value(25_000),
             period: 50_000,

@@ -1,4 +1,4 @@
-//! The limits that a process is under.
+//! The limits that bind a process.
 
 use agent_host::Error;
 use agent_host::hierarchy::Hierarchies;
@@ -9,7 +9,8 @@ use agent_model::text::error_line;
 use super::{Limits, Seat};
 use crate::limit::chain::{Chain, Missing};
 
-/// Those of the process with this membership, at this moment. What cannot be read is unknown.
+/// Reads the limits that bind the process with this membership now. A kind whose files cannot be read is in
+/// [`Bounds::unknown`].
 pub fn bounds(hierarchies: &Hierarchies, membership: &Membership) -> Bounds {
     let limits = Limits {
         hierarchies,
@@ -50,8 +51,10 @@ fn add(limits: &Limits<'_>, kind: Kind, bounds: &mut Vec<Bound>) -> Result<(), S
     Ok(())
 }
 
+/// Checks that the cgroup's directory exists.
+///
 /// # Errors
-/// No mount shows the cgroup, or it is gone.
+/// No mount shows the cgroup, or the cgroup does not exist any more.
 fn shown(limits: &Limits<'_>, place: &Seat<'_>) -> Result<(), String> {
     let directory = limits.hierarchies.directory(place.mounted, place.path);
     match directory.filter(|directory| directory.path.is_dir()) {
@@ -63,7 +66,7 @@ fn shown(limits: &Limits<'_>, place: &Seat<'_>) -> Result<(), String> {
     }
 }
 
-/// The limit that holds; a set that has all that the root of the hierarchy has is none.
+/// Returns the effective limit. A set that is equal to that of the root cgroup is no limit.
 fn tightest(chain: &Chain) -> Option<Link> {
     let root = chain.above.iter().find(|link| link.cgroup == "/");
     let whole = |link: &Link| {
@@ -148,7 +151,7 @@ mod tests {
         };
         let odd = [("u/memory.max", "many\n"), ("u/s/memory.max", "max\n")];
         assert_eq!(kinds(read(&odd, "/u/s")), [Kind::Memory]);
-        // A cgroup that no mount shows, or that is gone.
+        // No mount shows the cgroup, or the cgroup does not exist any more.
         let all = Kind::ALL.into_iter().filter(|kind| kind.binds());
         let all: Vec<Kind> = all.collect();
         assert_eq!(kinds(read(&[], "/u/s")), all);

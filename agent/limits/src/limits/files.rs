@@ -1,4 +1,4 @@
-//! The files of one cgroup that hold a limit.
+//! Reads the files of one cgroup that hold a limit.
 
 use agent_host::Error;
 use agent_host::cgroup::Directory;
@@ -7,10 +7,11 @@ use agent_host::cgroup_format::whole;
 use agent_model::hierarchy::Version;
 use agent_model::limit::{Device, Kind, Link};
 
-/// The cgroup above the hierarchy's root as it is seen here (cgroup_namespaces(7)).
+/// The path of the cgroup above the root of the cgroup namespace, as the kernel writes it (cgroup_namespaces(7)).
 pub const ABOVE_ROOT: &str = "/..";
 
-/// v1 before 5.11: memory of the cgroups below is not charged to this one unless it says so.
+/// Tells whether the cgroup's limit on memory does not bind its descendants. Before Linux 5.11, v1 charges the memory
+/// of a descendant to the cgroup only if `memory.use_hierarchy` is 1.
 pub fn is_apart(directory: &Directory, kind: Kind) -> bool {
     controller_of(kind, Version::V1) == "memory"
         && directory.version == Version::V1
@@ -19,7 +20,8 @@ pub fn is_apart(directory: &Directory, kind: Kind) -> bool {
             .is_ok_and(|text| text == "0")
 }
 
-/// What the files of one cgroup hold, each by the name that `name` gives it; `None` where one is not there.
+/// Reads a limit from the files of one cgroup. `name` chooses the file to read in place of each. `None` means that one
+/// of the files does not exist.
 pub fn link(
     directory: &Directory,
     cgroup: &str,

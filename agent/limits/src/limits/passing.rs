@@ -1,16 +1,17 @@
-//! How a cgroup of v2 comes to a controller that those above it do not pass on.
+//! Advice on how to enable a v2 controller that an ancestor does not enable for its children.
 
 use std::path::Path;
 
 use agent_host::control::{PROCESSES, occupants};
 use agent_model::text::shell_word;
 
-/// What is to be done so that the cgroups below that of `file`, its `cgroup.subtree_control`, get a controller.
+/// Returns what the user can do to enable a controller for the children of a cgroup. `file` is the
+/// `cgroup.subtree_control` of that cgroup.
 pub fn advice(file: &Path, controller: &str) -> String {
     advice_for(file, controller, occupants(file))
 }
 
-/// The kernel refuses it (EBUSY) while processes are in the cgroup itself.
+/// The kernel refuses to enable a controller (EBUSY) while the cgroup itself has processes.
 fn advice_for(file: &Path, controller: &str, processes: usize) -> String {
     let word = |path: &Path| shell_word(&path.to_string_lossy()).into_owned();
     let enable = format!("echo +{controller} > {}", word(file));

@@ -1,4 +1,4 @@
-//! What limits a process is under, by trees of files.
+//! The limits that bind a process, read from fixtures of the kernel's files.
 
 use std::path::Path;
 
@@ -57,7 +57,7 @@ fn v2() {
     let effective = chain.effective().unwrap();
     assert_eq!(effective.cgroup, "/a");
     assert_eq!(effective.held, Held::Amount(Limit::Value(100)));
-    // Not passed on by /a.
+    // /a does not enable the controller for its children.
     let chain = read(root.path(), "/a/b", Kind::CpuQuota).unwrap();
     let file = root.path().join("sys/fs/cgroup/a/cgroup.subtree_control");
     let controller = "cpu".to_owned();
@@ -108,7 +108,7 @@ fn v1() {
     assert_eq!(quota.own.unwrap().text, "50000 100000");
 }
 
-/// What the kernel says of `/a/b`, which has a limit of 100, through a mount of this root.
+/// The effective limit of `/a/b`, which has a limit of 100, where the root of the mount is `mounted`.
 fn told_by_v1(mounted: &str, limit: &str) -> Option<(String, String)> {
     let mountinfo = V1.replace("0:32 /", &format!("0:32 {mounted}"));
     let below = "/a/b".strip_prefix(mounted.trim_end_matches('/')).unwrap();

@@ -1,5 +1,5 @@
-//! What was counted in the kernel. Of a cgroup that is gone what happens rarely is left: OOM kills, escapes, ends by a signal. What happens below a container's own cgroup counts for the
-//! container.
+//! The families of what the BPF programs counted. The events in cgroups below a container's own count for the
+//! container. A removed cgroup keeps the series of rare events: OOM kills, escapes, and ends by a signal.
 
 use agent_ebpf::{Call, Counts, Ending, NamespaceType};
 
@@ -50,7 +50,7 @@ pub const SOURCES: &[Source] = &[
     },
 ];
 
-/// What a cgroup says as long as it is there.
+/// Returns the counts of a cgroup that exists.
 fn often(cgroup: &Cgroup) -> Option<&Counts> {
     cgroup.counts.as_ref().filter(|_| !cgroup.is_gone)
 }
@@ -59,7 +59,7 @@ fn count(cgroup: &Cgroup, count: fn(&Counts) -> u64) -> Option<u64> {
     often(cgroup).map(count)
 }
 
-/// Of a cgroup that is gone, only what happened.
+/// Writes the count of a rare event. A removed cgroup has the series only if the event happened.
 fn rare(cgroup: &Cgroup, out: &mut Samples<'_, '_>, own: &[&str], count: Option<u64>) {
     if let Some(count) = count.filter(|count| *count > 0 || !cgroup.is_gone) {
         out.push(own, Value::Number(count));
@@ -83,7 +83,7 @@ fn exits(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
     }
 }
 
-/// Only a container can be escaped from.
+/// Writes the escapes. Processes can escape only from containers.
 fn escapes(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
     let escapes = cgroup.counts.iter().flat_map(|it| &it.escapes);
     for (namespace, &count) in NamespaceType::ALL.iter().zip(escapes) {
@@ -93,8 +93,8 @@ fn escapes(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
     }
 }
 
-/// The counts of a cgroup with calls, and of every container: 27 series of zeros are too much for each of thousands of
-/// cgroups that are no containers.
+/// Returns the counts of a container, or of another cgroup that had namespace calls. For thousands of other cgroups, 27
+/// series of zeros each would be too many.
 fn with_calls(cgroup: &Cgroup) -> Option<&Counts> {
     let has_calls = |counts: &&Counts| {
         let mut calls = counts.calls.iter().flatten().chain(&counts.failed);

@@ -1,4 +1,4 @@
-//! CPU time, throttling, and how long CPU, memory and I/O were waited for.
+//! The families of CPU time, throttling and pressure stall information (PSI).
 
 use agent_host::reading::Field;
 
@@ -6,7 +6,7 @@ use super::{Cgroup, Samples, Source};
 use crate::catalogue;
 use crate::text::Value;
 
-/// What is said of quotas only where there is one, as cAdvisor does.
+/// Returns a field that has a series only where the cgroup has a quota, as in cAdvisor.
 fn throttled(cgroup: &Cgroup, field: Field) -> Option<u64> {
     cgroup.number(Field::CpuQuota)?;
     cgroup.number(field)

@@ -1,4 +1,4 @@
-//! Where a container's limits are not what they are meant to be.
+//! The family that tells where a container's limits differ from the intended ones.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub const SOURCES: &[Source] = &[Source {
 }];
 
 fn all(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
-    // One that was removed while its files were read has no limits.
+    // A cgroup that was removed while its files were read has no limits.
     let is_there = cgroup.live.is_some() && cgroup.reading != Reading::default();
     if !cgroup.is_container || !is_there {
         return;
@@ -32,19 +32,19 @@ fn all(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
 }
 
 fn one(cgroup: &Cgroup, kind: Kind, bound: &Bound, page: u64, out: &mut Samples<'_, '_>) {
-    // Where the kernel counts no swap, engines leave its limit out and say so.
+    // Where the kernel does not account swap, engines leave the limit on it out and warn the user.
     if bound.own == Seen::Unread || kind == Kind::MemorySwap && bound.own == Seen::Nothing {
         return;
     }
     let version = bound.version.unwrap_or(Version::V2);
     let intent = cgroup.intended.as_ref();
-    // 0 would say that the limit is as intended.
+    // Without an intended limit there is no series, because 0 means that the limit is as intended.
     let intended = intent.and_then(|it| Expected::intended(it, kind, None, version, page));
     let Some(intended) = intended else {
         return;
     };
     let drift = chain(kind, version, bound).drift(Some(&intended));
-    // What could not be read above may be tighter than an own limit.
+    // An ancestor's limit that could not be read may be tighter than the own one.
     let is_limited = bound.own.held().is_some_and(|held| !held.is_none());
     if drift.is_none() && is_limited && bound.above == Seen::Unread {
         return;
@@ -56,7 +56,7 @@ fn one(cgroup: &Cgroup, kind: Kind, bound: &Bound, page: u64, out: &mut Samples<
     }
 }
 
-/// As it is judged: which cgroup, file and reason it is are not asked for.
+/// Makes a chain for [`Chain::drift`]. Its result does not depend on the paths, texts and reason, so these are empty.
 fn chain(kind: Kind, version: Version, bound: &Bound) -> Chain {
     let link = |held: &Held| Link {
         cgroup: String::new(),

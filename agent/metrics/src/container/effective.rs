@@ -1,4 +1,4 @@
-//! The limits that hold for a cgroup: its own, and the tightest of those above it.
+//! The families of the effective limits: the tightest of a cgroup and its ancestors.
 
 use std::collections::HashMap;
 
@@ -27,22 +27,22 @@ pub const SOURCES: &[Source] = &[
     },
 ];
 
-/// The limits that are looked at in cgroups and in those above them.
+/// The limits that are read in cgroups and in their ancestors.
 pub const BOUNDED: [Kind; 4] = [Kind::Memory, Kind::MemorySwap, Kind::CpuQuota, Kind::Pids];
 
-/// What one limit of a cgroup is.
+/// One limit of a cgroup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bound {
-    /// Of the hierarchy that has the controller.
+    /// The version of the hierarchy that has the controller.
     pub version: Option<Version>,
     pub own: Seen,
-    /// The tightest of those above it; where the kernel says it, the tightest of all.
+    /// The tightest limit of the ancestors. Where the kernel reports the effective limit, it is that one.
     pub above: Seen,
-    /// The tightest of all, where that is known.
+    /// The effective limit, where it is known.
     effective: Option<Held>,
 }
 
-/// In the unit of the limit's metric: CPU time in billionths of a CPU.
+/// Returns the effective limit in the unit of its metric. That of a quota is a billionth of a CPU.
 fn effective(cgroup: &Cgroup, kind: Kind) -> Option<u64> {
     let at = BOUNDED.iter().position(|bounded| *bounded == kind)?;
     match *cgroup.bounds[at].effective.as_ref()? {
@@ -55,14 +55,15 @@ fn effective(cgroup: &Cgroup, kind: Kind) -> Option<u64> {
     }
 }
 
-/// Finds the bounds of all; `directories` are those of each. `hierarchy` says which hierarchy has a controller.
+/// Sets the bounds of all cgroups. `directories` has the directories of each. `hierarchy` returns the id and the
+/// version of the hierarchy that has a controller.
 pub fn set_bounds(
     cgroups: &mut [Cgroup],
     directories: &[Directories],
     hierarchy: impl Fn(&str) -> Option<(u32, Version)>,
 ) {
     for (index, kind) in BOUNDED.into_iter().enumerate() {
-        // The controllers of these limits have one name on both versions.
+        // The controllers of these limits have the same name on both versions.
         let (id, version) = hierarchy(controller_of(kind, Version::V2)).unzip();
         let paths = directories.iter().map(|directories| {
             let mut there = directories.iter();
@@ -78,10 +79,11 @@ pub fn set_bounds(
         let limited: HashMap<&str, &Seen> = limited.collect();
         let each = cgroups.iter_mut().zip(&own).zip(&paths);
         for ((cgroup, own), path) in each {
-            // What v1's kernel says is all: a limit above may be out of the agent's sight, or not bind those below.
+            // The kernel reports the effective limit on v1. Only it knows ancestors that no mount shows, and which
+            // ancestors bind their descendants.
             let (above, effective) = match cgroup.reading.tightest(kind) {
                 all @ Seen::Held(_) => (all.clone(), all),
-                // Most hosts have few limits, or none.
+                // Most hosts have few limits or none, so this skips the search for limits of ancestors.
                 unknown => {
                     let path = path.filter(|_| !limited.is_empty());
                     let above = path.map_or(Seen::Nothing, |path| tightest_above(path, &limited));

@@ -1,4 +1,4 @@
-//! Block I/O, by device.
+//! The families of block I/O, by device.
 
 use agent_host::reading::{DeviceUse, OPERATIONS, Operation};
 
@@ -36,7 +36,7 @@ fn operation(
     operation: Operation,
 ) {
     for (device, name) in cgroup.reading.devices.iter().zip(&cgroup.devices) {
-        // A device without a name is gone, and several of them would be one series.
+        // A device without a name was removed. Several such devices would have the same series.
         if let Some(value) = values(device)[operation as usize]
             && !name.is_empty()
         {

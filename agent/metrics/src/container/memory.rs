@@ -1,4 +1,4 @@
-//! Memory.
+//! The families of memory.
 
 use agent_host::reading::Field;
 
@@ -53,13 +53,14 @@ pub const SOURCES: &[Source] = &[
     },
 ];
 
-/// Usage without the inactive part of the page cache, as cAdvisor and the kubelet have it.
+/// Returns the usage without the inactive part of the page cache, as cAdvisor and the kubelet compute it.
 fn working_set(cgroup: &Cgroup) -> Option<u64> {
     let usage = cgroup.number(Field::MemoryUsage)?;
     Some(usage.saturating_sub(cgroup.number(Field::InactiveFile)?))
 }
 
-/// v2 has no counts of the very cgroup; cAdvisor takes those of the tree for both.
+/// Writes the page faults. v2 has no counts of the cgroup without its descendants, so both scopes have the same value,
+/// as in cAdvisor.
 fn failures(cgroup: &Cgroup, out: &mut Samples<'_, '_>) {
     for (name, own, tree) in [
         ("pgfault", Field::Faults, Field::TreeFaults),

@@ -1,4 +1,4 @@
-//! What came and went over network interfaces.
+//! The families of network traffic, by interface.
 
 use agent_host::network::Interface;
 

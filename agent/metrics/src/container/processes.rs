@@ -1,4 +1,4 @@
-//! Processes and threads, and since when there is the cgroup.
+//! The families of processes, threads, and the times when the cgroup was made and last seen.
 
 use agent_host::reading::Field;
 

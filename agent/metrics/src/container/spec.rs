@@ -1,4 +1,4 @@
-//! What was asked for: the limits of the very cgroup.
+//! The families of the limits that are set in the cgroup itself.
 
 use agent_host::reading::Field;
 use agent_model::limit::weight::{Scale, shares_of_weight, weight_of_shares};
@@ -34,7 +34,7 @@ pub const SOURCES: &[Source] = &[
     },
 ];
 
-/// The cgroup's own limit. No limit is 0, as cAdvisor has it.
+/// Returns the cgroup's own limit. As in cAdvisor, 0 means no limit.
 fn own(cgroup: &Cgroup, kind: Kind) -> Option<u64> {
     match cgroup.reading.own(kind).held()? {
         Held::Amount(Limit::Value(limit)) => Some(*limit),
@@ -42,7 +42,8 @@ fn own(cgroup: &Cgroup, kind: Kind) -> Option<u64> {
     }
 }
 
-/// v1's shares. Of v2's weight those that were asked for, where that is what a runtime makes of them; else cAdvisor's.
+/// Returns the CPU shares. On v2 these are the intended shares, if a runtime converts them to the weight in the file;
+/// otherwise the shares that cAdvisor computes from the weight.
 fn shares(cgroup: &Cgroup) -> Option<u64> {
     let Some(weight) = cgroup.number(Field::CpuWeight) else {
         return cgroup.number(Field::CpuShares);

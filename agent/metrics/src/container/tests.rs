@@ -1,4 +1,4 @@
-//! What is written of cgroups whose numbers are given.
+//! The series of cgroups with given values.
 
 mod drift;
 
@@ -35,7 +35,7 @@ fn written(cgroups: &[Cgroup]) -> String {
     out.take().concat()
 }
 
-/// The samples of a family, without its name.
+/// Returns the samples of a family, without the family's name.
 fn samples<'a>(text: &'a str, metric: &Metric) -> Vec<&'a str> {
     let samples = text
         .lines()
@@ -118,7 +118,7 @@ fn what_was_read() {
                 r#"{failure_type="pgmajfault",scope="hierarchy",id="/a",image="",name=""} 3"#,
             ],
         ),
-        // Of the other one there is no quota.
+        // The other cgroup has no quota.
         (
             &catalogue::CFS_PERIODS,
             &[r#"{id="/b",image="",name=""} 9"#],
@@ -237,7 +237,7 @@ fn of_a_dead_cgroup_what_happens_rarely_is_left() {
         r#"container_escapes_total{namespace="net",id="/dead",image="",name=""} 1"#,
     ];
     assert_eq!(all, wanted);
-    // What was counted in what nobody knows is not dead.
+    // The sum of the unknown cgroups does not count as removed.
     assert_eq!(samples(&text, &catalogue::NAMESPACE_CALLS).len(), 24);
     assert_eq!(samples(&text, &catalogue::EXECS).len(), 1);
 }
@@ -329,13 +329,13 @@ fn the_tightest_limit_above_holds() {
 
 #[test]
 fn shares_are_those_that_were_asked_for() {
-    // The file's weight, and what was asked for.
+    // The weight in the file, and the intended value.
     for (weight, asked, shares) in [
         (100, Some(1024), "1024"),
         (39, Some(1024), "1024"),
         (59, Some(512), "512"),
         (20, Some(512), "512"),
-        // Somebody else wrote it.
+        // Another program wrote the weight.
         (100, Some(512), "2597"),
         (100, None, "2597"),
         (39, None, "998"),

@@ -1,4 +1,4 @@
-//! Which series are left out.
+//! The series that are left out.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ fn id(number: u64) -> String {
     format!("{number:064x}")
 }
 
-/// Cgroups with these paths, each a second younger than the one before.
+/// Makes cgroups with these paths, each a second younger than the one before.
 fn registry(paths: impl IntoIterator<Item = String>) -> Registry {
     let mut registry = Registry::new([1; NAMESPACES]);
     for (number, path) in (2..).zip(paths) {
@@ -31,7 +31,7 @@ fn key(id: u64) -> CgroupKey {
     }
 }
 
-/// The paths of those that have series, where each has so many.
+/// Returns the paths of the cgroups that have series, where each needs the given number.
 fn chosen(registry: &Registry, bounds: Bounds, series: u32) -> (Vec<String>, LeftOut) {
     let mut seen = Seen::default();
     for cgroup in registry.all() {
@@ -77,16 +77,16 @@ fn plain_cgroups_go_first_then_units_then_the_newest_containers() {
             "/plain".into()
         ]
     );
-    // Others have a sixth.
+    // Cgroups that are no containers have a sixth.
     assert_eq!(with(&registry, 60), [old.clone(), new.clone(), unit]);
     assert_eq!(with(&registry, 20), [old.clone(), new.clone()]);
     assert_eq!(with(&registry, 19), std::slice::from_ref(&old));
-    // What is dead goes before what lives.
+    // Removed cgroups are left out before existing ones.
     registry.remove(key(4), &Counts::default(), Instant::now());
     assert_eq!(with(&registry, 19), [new]);
 }
 
-/// Says that user `user` has a record of the container at `path`.
+/// Confirms the container at `path` by a record of the user `user`.
 fn give(registry: &mut Registry, path: &str, user: u32) {
     let claim = agent_registry::claim::Claim::of(path).unwrap();
     registry.confirm([Confirmation {
@@ -113,7 +113,7 @@ fn users_have_a_share_and_take_turns() {
         all: 1_200,
         container: 9_999,
     };
-    // The newest of root's comes first, and user 8 has its three.
+    // The newest container of root's comes first, and user 8 has its three.
     let (chosen, left_out) = chosen(&registry, bounds, 20);
     assert_eq!(chosen[0], root);
     assert_eq!(chosen.len(), 1 + 1_200 / 3 / 20);
@@ -151,7 +151,7 @@ fn the_defaults_drop_no_container_below_5000_and_bound_the_rest() {
     assert_eq!(containers.count(), 5_000);
     assert_eq!(chosen.len(), 6_000);
     assert_eq!(left_out[Sort::Cgroup as usize], [19_000, 0]);
-    // The oldest stay, so the same at each scrape.
+    // The oldest stay, so each scrape has the same cgroups.
     assert!(chosen.contains(&"/user/999".to_owned()));
 }
 

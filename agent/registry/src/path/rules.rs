@@ -15,9 +15,9 @@ pub(super) fn container(step: &PathComponent<'_>) -> Option<PathIdentity> {
     })
 }
 
-/// One form of name.
+/// One form of a cgroup's name.
 struct PathRule {
-    /// `None`: an engine makes such a cgroup beside or around its containers.
+    /// The engine. `None`: the cgroup is not a container's; an engine makes it beside or around its containers.
     runtime: Option<Runtime>,
     below: Below,
     prefix: &'static str,
@@ -26,7 +26,7 @@ struct PathRule {
     id: fn(&str) -> Option<String>,
 }
 
-/// Where a form means something.
+/// Where in a path a form applies.
 enum Below {
     Anything,
     /// A parent of this name, at any depth.
@@ -86,7 +86,7 @@ const RULES: &[PathRule] = &[
 
     rule(Some(Agent),      Dir("agent"),         "",                 "",         name),
 
-    // Only the id: CRI engines and docker's --cgroup-parent, both with their cgroupfs drivers.
+    // The name is the id alone: CRI engines and docker's --cgroup-parent, both with their cgroupfs drivers.
     rule(Some(Cri),        PodDir,               "",                 "",         hex),
     rule(Some(Unknown),    Anything,             "",                 "",         hex),
 ];
@@ -183,7 +183,7 @@ fn is_hex(text: &str) -> bool {
 
 /// A name that a user chose. Every name that an engine allows fits this rule.
 fn name(text: &str) -> Option<String> {
-    /// Bytes: no cgroup has a longer name.
+    /// The longest name of a cgroup in bytes.
     const NAME_MAX: usize = 255;
     let fits = text.len() <= NAME_MAX
         && text.starts_with(|first: char| first.is_ascii_alphanumeric())

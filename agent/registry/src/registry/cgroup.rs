@@ -18,7 +18,7 @@ pub(super) type Id = u64;
 /// How many removed directories of one cgroup are remembered: more than there are hierarchies.
 pub(super) const GONE_AT_MOST: usize = 64;
 
-/// A cgroup as people see it: the directories of one path or of one container in all hierarchies.
+/// A cgroup: the directories of one path, or of one container, in all hierarchies.
 #[derive(Debug)]
 pub struct Cgroup {
     /// The container, unit or cgroup that its tasks are attributed to.
@@ -37,16 +37,16 @@ pub struct Cgroup {
     pub created: SystemTime,
     /// When the last of its directories was removed; `None` while one exists.
     pub gone: Option<SystemTime>,
-    /// Boxed: most living cgroups have none.
+    /// The counts of removed directories and of earlier cgroups at this path. Boxed, as most living cgroups have none.
     pub(super) past: Option<Box<Counts>>,
-    /// Whether it runs, and its init process.
+    /// Whether the container runs, and its init process.
     pub life: Life,
     /// Its first directory's path, by which the registry finds it.
     pub(super) path: String,
-    /// The user whose record confirms the claim. An engine of root's does not name an ordinary user's container, even one
-    /// with the same id.
+    /// The user whose record confirms the claim. An engine of root's sets no name for an ordinary user's container,
+    /// even one with the same id.
     pub(super) user: u32,
-    /// How often an event made the pipeline look for a confirmation of the claim.
+    /// How often the pipeline has looked for a confirmation of the claim because of an event.
     pub(super) looks: u8,
     /// The call of [`super::Registry::unconfirmed`] that last returned the claim.
     pub(super) given: u64,
@@ -64,7 +64,7 @@ impl Cgroup {
         claim.is_some_and(|claim| claim.runtime == Runtime::Agent)
     }
 
-    /// Whether it belongs to a container that is confirmed.
+    /// Whether the cgroup belongs to a confirmed container.
     pub fn is_confirmed(&self) -> bool {
         self.container.confirmed == Some(true)
     }

@@ -16,7 +16,7 @@ use crate::location::short;
 const LOOKS_AT_MOST: u8 = 8;
 
 impl Registry {
-    /// Whether nobody has looked for a confirmation of the cgroup at `path`. Marks it as looked for.
+    /// Whether the pipeline has not yet looked for a confirmation of the cgroup at `path`. Marks it as looked for.
     pub fn is_new_claim(&mut self, path: &str) -> bool {
         let Some(id) = self.by_path.get(path) else {
             return true;
@@ -29,7 +29,8 @@ impl Registry {
         })
     }
 
-    /// At most `most` claims of living cgroups for which nobody has looked for a confirmation. Marks them as looked for.
+    /// At most `most` claims of living cgroups for which the pipeline has not yet looked for a confirmation. Marks them
+    /// as looked for.
     pub fn new_claims(&mut self, most: usize) -> Vec<Claim> {
         let cgroups = self.cgroups.values_mut();
         let new = cgroups.filter(|it| it.is_container() && it.gone.is_none() && it.looks == 0);
@@ -118,7 +119,7 @@ impl Registry {
         Some(*main)
     }
 
-    /// A confirmed container with its id, name and image, and its own cgroup.
+    /// Returns the confirmed container with its id, name and image, and its own cgroup.
     fn identified(&mut self, main: Id, confirmation: Confirmation) -> Option<(&Cgroup, Container)> {
         let cgroup = self.cgroups.get_mut(&main)?;
         cgroup.user = confirmation.user;
@@ -142,8 +143,8 @@ impl Registry {
         Some((cgroup, container))
     }
 
-    /// Moves all that the registry knows of the cgroup `other` to `main`: both are one container's, in different
-    /// hierarchies.
+    /// Moves everything that the registry has on the cgroup `other` to `main`. Both belong to one container, in
+    /// different hierarchies.
     fn join(&mut self, main: Id, other: Id) {
         if main == other {
             return;

@@ -1,4 +1,4 @@
-//! What was counted in a container: it is the subtree of cgroups that its engine made. What happens in a cgroup below the
+//! The counts of a container: those of the subtree of cgroups that its engine made. What happens in a cgroup below the
 //! container's own counts for the container, whether the container or its runtime made that cgroup.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use super::{Cgroup, Id, Registry};
 use crate::location::Rank;
 
 impl Registry {
-    /// Moves the counts of cgroups below containers' own cgroups to the own ones.
+    /// Moves the counts of cgroups below a container's own cgroup to that own cgroup.
     pub fn count_subtrees(&self, counts: &mut HashMap<CgroupKey, Counts, impl BuildHasher>) {
         let below = counts.keys().copied();
         let below = below.filter_map(|key| Some((key, self.own_key(key)?)));
@@ -21,7 +21,7 @@ impl Registry {
         }
     }
 
-    /// Adds the sizes of cgroups below containers' own cgroups to the own ones.
+    /// Adds the sizes of cgroups below a container's own cgroup to that own cgroup.
     pub fn add_subtrees(&self, sizes: &mut HashMap<CgroupKey, u64, impl BuildHasher>) {
         let below = sizes.iter();
         let below = below.filter_map(|(key, size)| Some((self.own_key(*key)?, *size)));
@@ -35,7 +35,8 @@ impl Registry {
         self.cgroups.get(&self.own_id_of(cgroup)?).map(|it| &**it)
     }
 
-    /// The same by key, in the same hierarchy if the container's cgroup is known there.
+    /// The key of the own cgroup of the container that the cgroup `key` is below. The key is in the same hierarchy if
+    /// the container's cgroup is known there.
     fn own_key(&self, key: CgroupKey) -> Option<CgroupKey> {
         let own = self.own_of(self.get(key)?)?;
         let same = own.living().find(|it| it.hierarchy == key.hierarchy);

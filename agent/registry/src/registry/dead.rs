@@ -9,16 +9,16 @@ use super::cgroup::Id;
 
 /// How long the registry remembers a removed cgroup.
 pub const DEAD_FOR: Duration = Duration::from_secs(15 * 60);
-/// How many removed cgroups the registry remembers.
+/// The most removed cgroups that the registry remembers.
 pub const DEAD_AT_MOST: usize = 4096;
 
-/// How many removed cgroups have series.
+/// The most removed cgroups that have series.
 const WITH_SERIES_AT_MOST: usize = 512;
 
 /// Who owned a removed cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum DeadOwner {
-    /// Nobody who is known: it belonged to no confirmed container.
+    /// The cgroup belonged to no confirmed container.
     Other,
     /// An ordinary user's container.
     User(u32),
@@ -32,7 +32,7 @@ impl DeadOwner {
     }
 }
 
-/// What happens so rarely that a removed cgroup keeps its series for it.
+/// A rare event, for which a removed cgroup keeps its series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rare {
     /// Escapes, and processes that ended by a signal.
@@ -41,7 +41,7 @@ pub(super) enum Rare {
 }
 
 impl Rare {
-    /// The rarest that happened among `counts`.
+    /// The rarest event in `counts`.
     pub(super) fn of(counts: &Counts) -> Option<Self> {
         let ended = |ending: Ending| counts.exits[ending as usize] > 0;
         let kills = counts.oom_kills + counts.oom_limit_kills;
@@ -90,8 +90,8 @@ impl Queues {
         self.pop(owner)
     }
 
-    /// Removes the oldest cgroup of the owner who gives way when there is room for `most`: first nobody's; then, if users
-    /// together have more than half, the user with the most; then root's.
+    /// Removes the oldest cgroup of one owner, so that at most `most` remain: first one that belonged to no confirmed
+    /// container. Otherwise, if users together have more than half, one of the user with the most; else one of root's.
     fn pop_surplus(&mut self, most: usize) -> Option<(DeadOwner, Id)> {
         let owner = if self.by.contains_key(&DeadOwner::Other) {
             DeadOwner::Other
@@ -174,13 +174,13 @@ mod tests {
             dead.push(None, DeadOwner::Root, now, 10 * most + id);
         }
         assert!(dead.with_series().eq(0..most));
-        // Of kills the users' have half.
+        // Users keep half of the cgroups with OOM kills.
         for id in 3 * most..4 * most {
             dead.push(Some(Rare::OomKill), DeadOwner::Root, now, id);
         }
         let (users, roots): (Vec<u64>, Vec<u64>) = dead.with_series().partition(|id| *id < most);
         assert_eq!((users.len(), roots.len()), (256, 256));
-        // All are known still.
+        // The registry still knows all of them.
         assert_eq!(dead.len() as u64, 6 * most);
         assert_eq!(dead.next_to_forget(now), None);
         let old = now + DEAD_FOR;
@@ -219,7 +219,7 @@ mod tests {
         let most = DEAD_AT_MOST as u64;
         assert_eq!(push(DeadOwner::Root, 0..10), [0_u64; 0]);
         assert_eq!(push(DeadOwner::User(7), 10..20), [0_u64; 0]);
-        // User 8 forgets its own only, however many they are.
+        // User 8's surplus removes only that user's own cgroups.
         let of_8 = push(DeadOwner::User(8), 20..20 + 2 * most);
         assert!(of_8.iter().all(|id| *id >= 20));
         // Root has the other half, and all that users do not have.

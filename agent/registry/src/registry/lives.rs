@@ -85,7 +85,7 @@ impl Registry {
 }
 
 impl Cgroup {
-    /// Ends its life, as it was removed.
+    /// Ends the container's life; `None` if the cgroup is not a container's own, or the container does not run.
     pub(super) fn end(&mut self) -> Option<LifeChange> {
         let is_container = self.is_container();
         let ended = self.life.end(&self.container);

@@ -1,5 +1,5 @@
-//! What engines report of their containers: names, images and intended limits by id. The registry remembers them for
-//! containers that exist or were removed a little while ago, whether it knows their cgroup or not.
+//! The names, images and intended limits that engines report, by container id. The registry remembers them for
+//! containers that exist, or that were removed within [`DEAD_FOR`], whether it knows their cgroup or not.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::{Cgroup, DEAD_FOR, Registry};
 use crate::claim::Confirmation;
 pub use crate::claim::{Named, RunState};
 
-/// How many containers' names the registry remembers, the removed included.
+/// The most containers whose names the registry remembers, also removed ones.
 pub const NAMES_AT_MOST: usize = 16_384;
 
 /// What an engine reports. Containers are named by their full ids.
@@ -37,7 +37,7 @@ pub enum EngineMessage {
 #[derive(Debug, Default)]
 pub(super) struct EngineNames {
     by_id: HashMap<String, NamedEntry>,
-    /// In the order of removal.
+    /// The removed containers, in the order of removal.
     removed: VecDeque<(Instant, String)>,
     refused: u64,
 }
@@ -130,7 +130,7 @@ impl EngineNames {
             if !is_old && self.by_id.len() < NAMES_AT_MOST && self.removed.len() < NAMES_AT_MOST {
                 return;
             }
-            // The engine may have named it again since.
+            // The engine may have named the container again since then.
             let entry = self.by_id.get(id);
             if entry.is_some_and(|entry| entry.removed == Some(*removed)) {
                 self.by_id.remove(id);
@@ -224,7 +224,7 @@ impl Registry {
     }
 }
 
-/// Whether an engine of root's names it, not the state of `agent run` or a user's record.
+/// Whether an engine of root's names the container. The state of `agent run` and a user's record do not count.
 fn is_engines(cgroup: &Cgroup) -> bool {
     cgroup.is_confirmed() && !cgroup.is_own() && cgroup.user == 0
 }

@@ -8,7 +8,7 @@ use agent_model::container::Container;
 
 use super::{Cgroup, Id, Numbered, Registry};
 
-/// The cgroups whose init process is in a namespace, by the namespace's index among the ten and its inode.
+/// The cgroups whose init process is in a namespace. The key is the namespace's index among the ten, and its inode.
 #[derive(Debug, Default)]
 pub(super) struct NamespaceOwners(Numbered<(usize, u32), Vec<Id>>);
 
@@ -38,7 +38,7 @@ fn keys(namespaces: &NamespaceInodes) -> impl Iterator<Item = (usize, u32)> {
     namespaces.filter(|(_, inode)| *inode != 0)
 }
 
-/// The namespaces of a cgroup's init process while the container runs, but for the host's.
+/// The namespaces of a cgroup's init process while the container runs, without those of the host.
 fn namespaces(cgroup: &Cgroup, host: &NamespaceInodes) -> Option<NamespaceInodes> {
     let init = cgroup.life.init();
     let init = init.filter(|_| cgroup.is_container() && cgroup.life.running())?;

@@ -1,17 +1,17 @@
-//! The shares of the registry's room, so that nobody who may make cgroups can fill all of it.
+//! The shares of the registry's capacity, so that no user who may make cgroups can use all of it.
 
 use std::collections::HashMap;
 
 use crate::claim::Claim;
 
-/// How many directories of cgroups the registry knows, the removed included. A test has a smaller bound, which it fills
-/// in a second.
+/// The most directories of cgroups that the registry knows, also removed ones. Tests have a smaller bound, which they
+/// reach in a second.
 pub const DIRECTORIES_AT_MOST: usize = 1 << if cfg!(test) { 15 } else { 18 };
 
-/// How many directories the registry knows below one top-level cgroup. A user's cgroups are all below `user.slice`, or
-/// below a cgroup that was delegated to that user.
+/// The most directories that the registry knows below one top-level cgroup. A user's cgroups are all below
+/// `user.slice`, or below a cgroup that was delegated to that user.
 const TOP_AT_MOST: usize = DIRECTORIES_AT_MOST / 4 * 3;
-/// How many directories the registry knows below one container's cgroup.
+/// The most directories that the registry knows below one container's cgroup.
 const CONTAINER_AT_MOST: usize = DIRECTORIES_AT_MOST / 8;
 
 /// How many directories there are below each cgroup that has a share.
@@ -55,10 +55,10 @@ fn shares(path: &str) -> [Option<(String, usize)>; 2] {
     [top, container]
 }
 
-/// Who uses an entry of the kernel's maps that others may need more.
+/// The party that uses an entry of the kernel's maps which others may need more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Borrower {
-    /// A cgroup of no confirmed container.
+    /// A cgroup that belongs to no confirmed container.
     Unconfirmed,
     /// A container of this ordinary user.
     User(u32),
@@ -72,7 +72,8 @@ impl Borrower {
         match self {
             Self::Unconfirmed => u64::MAX,
             Self::User(user) => user.into(),
-            // An id is less than the number of cgroups that a hierarchy ever had, so the sum does not overflow into `MAX`.
+            // An id grows with the number of kernfs nodes that the hierarchy ever had (`kernfs_new_node`,
+            // fs/kernfs/dir.c), so the sum does not reach `MAX`.
             Self::Below(id) => id.saturating_add(1 << 32),
         }
     }
@@ -88,7 +89,7 @@ mod tests {
         let below = |number: usize| format!("/a/agent/web/{number}");
         assert!((0..CONTAINER_AT_MOST).all(|number| directories.add(&below(number))));
         assert!(!directories.add("/a/agent/web/more"));
-        // It itself, and others, have room.
+        // The container's own cgroup, and other containers, have room.
         assert!(directories.add("/a/agent/web"));
         assert!(directories.add("/a/agent/other/x"));
         directories.remove(&below(0));

@@ -1,7 +1,7 @@
 //! Launches a container in another container's pid namespace.
 //!
-//! The init process only builds the container, and the processes of that namespace cannot see it. The command then
-//! enters the container as `agent exec` does.
+//! The init process only builds the container, outside that pid namespace, where the processes in it cannot see it. The
+//! command then enters the container as `agent exec` does.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -14,20 +14,22 @@ use super::entry::{Entry, Streams};
 use super::plan::namespaces::{Join, Namespaces};
 use super::{Error, Stdio, terminal};
 
-/// What is ahead when the container is built.
+/// What the launcher needs for the entry of the command once the container is built.
 #[derive(Debug)]
 pub(super) struct Ahead {
     pids: Join,
-    /// Whether the container is among somebody else's users, who alone have rights over the pid namespace then.
+    /// Whether the container joins another container's user namespace. Only a process in that one then has rights over
+    /// the pid namespace.
     users_first: bool,
     process: Process,
     filters: Vec<agent_seccomp::FilterProgram>,
-    /// None where they are a terminal of the container's.
+    /// None where the streams are a terminal of the container.
     streams: Option<Streams>,
 }
 
 impl Ahead {
-    /// With what the process that builds is to have as its streams.
+    /// Returns the streams of the process that builds the container, and what is needed for the entry. Both have
+    /// descriptors of the same open files.
     pub(super) fn new(
         pids: Join,
         namespaces: &Namespaces,
@@ -69,7 +71,8 @@ impl Ahead {
         Ok((given, ahead))
     }
 
-    /// The way into the container that the process `built` is in.
+    /// Returns the entry into the container that the process `built` has built. `controller` is the controller of its
+    /// terminal.
     pub(super) fn entry(self, built: Pid, controller: Option<OwnedFd>) -> Result<Entry, Error> {
         let built = Pinned::open(built.as_raw_nonzero().get())
             .ok_or_else(|| Error::step("join", "the container", Errno::SRCH))?;
@@ -84,7 +87,7 @@ impl Ahead {
                 subject: c"the container's namespaces".to_owned(),
             });
         }
-        // The users' is the first of them, where it is one.
+        // A user namespace that is joined comes first, and the pid namespace follows it.
         joins.insert(usize::from(self.users_first), self.pids);
         let streams = match (self.streams, &controller) {
             (Some(streams), _) => streams,

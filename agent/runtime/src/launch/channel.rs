@@ -1,6 +1,6 @@
-//! The protocol between the launcher and the new process, over a pair of sockets that keeps messages apart.
+//! The protocol between the launcher and the new process, over a pair of sockets that keep message boundaries.
 //!
-//! Nothing between clone and exec allocates, so a message has a fixed form. A closed socket is a message too: the
+//! Nothing between clone and exec allocates, so a message has a fixed form. The end of the stream is a message too: the
 //! launcher has died, or the command runs.
 
 use std::ffi::CStr;
@@ -16,11 +16,11 @@ use rustix::net::{
 };
 use rustix::process::Pid;
 
-/// The longest text of a subject in a message.
+/// The most bytes of a subject in a message. A longer subject is cut off.
 const TEXT_BYTES: usize = 1024;
-/// The bytes of the kind, the step and the number of the error.
+/// The bytes before the subject: the kind of message, the step, and the error number.
 const HEAD_BYTES: usize = 6;
-/// The most cgroups that a new process is given. v1 has fewer hierarchies.
+/// The most v1 cgroups that a new process joins. v1 has fewer hierarchies.
 const MOST_CGROUPS: usize = 32;
 
 /// A message of the launcher.
@@ -44,9 +44,9 @@ pub(super) enum ChildReport {
     },
     /// The controller of the container's terminal.
     Terminal(OwnedFd),
-    /// A process, with its pid as the host counts.
+    /// An intermediate process has cloned the new process, whose pid is of the host's pid namespace.
     Born { pid: Pid, pidfd: OwnedFd },
-    /// The process has come to the step at which the launcher is to die.
+    /// The process has reached the step at which a test wants the launcher to die.
     Fault,
     /// The container is built, and the command may enter it.
     Built,
@@ -67,7 +67,8 @@ pub(super) struct Channel(ChannelEnd);
 #[derive(Debug)]
 enum ChannelEnd {
     Socket(OwnedFd),
-    /// The side of a process that may have no descriptor. It reports through shared memory, and gets no answer.
+    /// The side of a process that may hold no descriptor of the host's. It reports through shared memory, and gets no
+    /// answer.
     Shared(Shared),
 }
 
@@ -106,7 +107,7 @@ impl Channel {
         send(self.socket()?, &[word as u8], SendFlags::NOSIGNAL).map(drop)
     }
 
-    /// Sends [`LauncherMessage::Go`] with the files `tasks` of the cgroups of v1 that the new process joins.
+    /// Sends [`LauncherMessage::Go`] with the `tasks` files of the v1 cgroups that the new process joins.
     pub(super) fn say_go(&self, tasks: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         self.give(&[LauncherMessage::Go as u8], tasks)
     }
@@ -157,7 +158,7 @@ impl Channel {
         }
     }
 
-    /// Reports a failed step. Where this fails, no launcher is left to read it.
+    /// Reports a failed step. An error of the report is ignored, because no launcher is left to read it.
     pub(super) fn fail(&self, step: u8, errno: Errno, subject: &CStr) {
         let socket = match &self.0 {
             ChannelEnd::Socket(socket) => socket,
@@ -174,11 +175,11 @@ impl Channel {
         for (to, from) in rest.iter_mut().zip(text) {
             *to = *from;
         }
-        // write(2) is what filters of system calls let through, if anything.
+        // A seccomp filter that is installed already most likely allows write(2), and not sendmsg(2).
         let _ = rustix::io::write(socket, message.get(..length).unwrap_or(&message));
     }
 
-    /// Asks the launcher to die, for a test, and returns when it is dead.
+    /// Asks the launcher to die, for a test, and returns when it has died.
     pub(super) fn fault(&self) {
         match &self.0 {
             ChannelEnd::Socket(socket) => {
@@ -206,7 +207,7 @@ impl Channel {
         self.give(&[TERMINAL; HEAD_BYTES], &[terminal])
     }
 
-    /// Sends a process that was made for the other side.
+    /// Sends the pid and the pidfd of a process that was cloned for the other side.
     pub(super) fn give_birth(&self, pid: Pid, pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
         let [a, b, c, d] = pid.as_raw_nonzero().get().to_ne_bytes();
         self.give(&[BORN, 0, a, b, c, d], &[pidfd])
@@ -240,7 +241,8 @@ impl Channel {
             let flags = RecvFlags::CMSG_CLOEXEC;
             match recvmsg(self.socket()?, &mut into, &mut ancillary, flags) {
                 Ok(received) => break received.bytes,
-                // The other side ended with words of ours unread. That is told first, once, and what it said after.
+                // ECONNRESET: the other side ended with messages unread. The kernel reports that once, before what the
+                // other side has sent.
                 Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(errno) => return Err(errno),
             }

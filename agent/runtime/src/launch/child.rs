@@ -1,4 +1,5 @@
-//! The new process until it executes the command: a table of steps, each of a few system calls. Nothing here allocates.
+//! The code of the new process between clone and exec: a table of steps, each of a few system calls. Nothing here
+//! allocates.
 
 mod enter;
 mod execute;
@@ -96,7 +97,7 @@ pub(super) const FIRST: [Step; 25] = [
     Step::new(EXEC, execute::execute),
 ];
 
-/// The steps of a process that only builds the container: all before the command's own.
+/// The steps of a process that only builds the container: all steps before those that prepare the command.
 pub(super) fn building() -> &'static [Step] {
     const COMMAND: &str = "stdio";
     let end = FIRST.iter().position(|step| step.name == COMMAND);
@@ -106,7 +107,7 @@ pub(super) fn building() -> &'static [Step] {
 /// The subject of a failed pivot_root(2).
 pub(super) const PIVOT: &str = "pivot_root";
 
-/// The steps of a process that enters a container. The copy takes those after the fork, and the container can see it.
+/// The steps of a process that enters a container. The copy, which the container can see, takes those after `fork`.
 pub(super) const ENTER: [Step; 17] = [
     Step::new("tie", tie),
     Step::new("oom-score-adj", enter::oom_score),
@@ -127,11 +128,11 @@ pub(super) const ENTER: [Step; 17] = [
     Step::new(EXEC, execute::execute),
 ];
 
-/// The indices of the fork, and of the step after which all namespaces are joined.
+/// The index of the fork, and of the first step after all namespaces are joined.
 const FORK: usize = 13;
 const JOINED: usize = 4;
 
-/// The same steps with an early fork, which the guard `entry` guards against. Only tests use it.
+/// The steps of [`ENTER`] with an early fork, which the guard `entry` prevents. Only tests use them.
 pub(super) const ENTER_EARLY: [Step; 17] = {
     let mut steps = ENTER;
     let mut at = FORK;
@@ -143,7 +144,7 @@ pub(super) const ENTER_EARLY: [Step; 17] = {
     steps
 };
 
-/// The name of the step whose failure is the command's.
+/// The name of the step that executes the command. Its failure has an exit status of its own (126 or 127).
 pub(super) const EXEC: &str = "exec";
 
 /// The state that the steps share.
@@ -154,13 +155,13 @@ pub(super) struct Child<'a> {
     channel: Channel,
     /// The container's root.
     root: Option<BorrowedFd<'a>>,
-    /// The container's mounts, while the host's can be reached.
+    /// The container's mounts, as long as the host's mounts can be reached.
     own: Option<OwnMounts>,
-    /// The container's own `/proc`, as the launcher mounted it.
+    /// The container's own `/proc`, as this process mounted it.
     proc: Option<OwnedFd>,
     /// The mounts at `/proc` and `/sys`.
     kernels: [Option<OwnedFd>; hide::KERNELS_COUNT],
-    /// The directory with the settings of interfaces, where the order sets some.
+    /// The directories with the settings of interfaces, where the order sets some of them.
     interfaces: [Option<OwnedFd>; settings::INTERFACES_COUNT],
     dev: Option<OwnedFd>,
     terminals: Option<OwnedFd>,
@@ -168,11 +169,11 @@ pub(super) struct Child<'a> {
     hierarchies: Option<OwnedFd>,
     /// The container's side of its terminal.
     terminal: Option<OwnedFd>,
-    /// The memory that a reaper gives back (agent_sys::forget).
+    /// The memory that a reaper gives back to the kernel ([`agent_sys::forget`]).
     memory: Option<Memory>,
 }
 
-/// Takes all steps of the plan, and never returns.
+/// Takes the steps in order, and never returns.
 pub(super) fn run(plan: &Plan<'_>, steps: &'static [Step], channel: Channel) -> ! {
     finish(|last| {
         let mut child = Child::new(plan, channel, last);
@@ -190,13 +191,14 @@ pub(super) fn run(plan: &Plan<'_>, steps: &'static [Step], channel: Channel) -> 
                 faults::hold();
             }
         }
-        // All other steps end in the command.
+        // Only the steps of [`building`] end here. The last step of the other tables executes the command.
         child.channel.built();
         FAILED
     })
 }
 
-/// Ends the process. Its exit status does not matter, because the launcher has the failure itself.
+/// The exit status of a process that did not execute the command. The launcher does not use it, because the process
+/// reports the failure.
 const FAILED: u8 = 125;
 
 impl<'a> Child<'a> {
@@ -219,7 +221,7 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// Closes all that the steps have opened, except the channel.
+    /// Closes all descriptors that the steps have opened, except the channel.
     fn drop_descriptors(&mut self) {
         (self.root, self.proc, self.dev) = (None, None, None);
         self.kernels = [const { None }; hide::KERNELS_COUNT];
@@ -246,22 +248,22 @@ impl<'a> Child<'a> {
     }
 }
 
-/// Lets the kernel kill this process when the launcher dies.
+/// Asks the kernel to kill this process when the launcher dies.
 fn tie<'a>(_: &mut Child<'a>) -> Done<'a> {
     set_parent_process_death_signal(Some(Signal::KILL)).on(c"parent's death")
 }
 
-/// Makes a session, so the host's terminal cannot send input or signals to it. Takes an empty session keyring, so the
-/// process has none of the host's keys.
+/// Starts a new session, so that the host's terminal cannot send input or signals to the process. Joins an empty
+/// session keyring, so that the process has none of the host's keys.
 fn session<'a>(_: &mut Child<'a>) -> Done<'a> {
     rustix::process::setsid().on(c"session")?;
     leave_keys()
 }
 
-/// Takes an empty session keyring.
+/// Joins a new, empty session keyring.
 fn leave_keys<'a>() -> Done<'a> {
     match agent_sys::launch::join_new_keyring() {
-        // No keys in this kernel, or no room for more: none of the host's either way.
+        // A kernel without keys (ENOSYS) has none of the host's either.
         Ok(()) | Err(Errno::NOSYS) => Ok(()),
         Err(errno) => Err(errno).on(c"session keyring"),
     }
@@ -286,8 +288,8 @@ fn network<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-/// Waits for the cgroups and the network. The process joins its cgroups of v1 itself. When a thread writes `0` for
-/// itself, the kernel takes no lock that waits for all CPUs (`cgroup_attach_lock`, kernel/cgroup/cgroup.c).
+/// Waits until the cgroups and the network are ready. The process joins its v1 cgroups itself: when a thread writes
+/// `0`, the kernel takes no lock that waits for all CPUs (`cgroup_attach_lock`, kernel/cgroup/cgroup.c).
 fn wait<'a>(child: &mut Child<'a>) -> Done<'a> {
     let mut joined = Ok(());
     let go = child.channel.wait_for_go(|tasks| {
@@ -299,7 +301,7 @@ fn wait<'a>(child: &mut Child<'a>) -> Done<'a> {
     unshare(child, libc::CLONE_NEWCGROUP).on(c"cgroup namespace")
 }
 
-/// Makes a namespace of this type, where the plan leaves that to this process.
+/// Makes a namespace of this type, where the plan leaves that to the new process.
 fn unshare(child: &Child<'_>, kind: i32) -> Result<(), Errno> {
     let namespaces = &child.plan.namespaces;
     match namespaces.new & namespaces.unshared & kind {

@@ -1,15 +1,17 @@
-//! A process that enters a container in which others run already, the launcher's side.
+//! The launcher's side of a process that enters a running container.
 //!
-//! Whoever is in the container's pid namespace can look at a process from the moment that it is there too, and with
-//! CAP_SYS_PTRACE take over its memory and descriptors (CVE-2016-9962). So two processes go in:
+//! A process in the container's pid namespace can see each process that joins it. With CAP_SYS_PTRACE, it can take over
+//! the memory and the descriptors of that process (CVE-2016-9962). So two processes enter:
 //!
-//! - The *stage* is this program, executed again without environment and arguments. It gets what it has to know in a
-//!   file in memory, and does all the work (`stage.rs`). It is not in the pid namespace itself, and nobody there sees it.
-//! - Its *copy*, forked last, is there. It has the command's root, cgroups, ids, capabilities and filter, the command's
-//!   standard streams and no other descriptor, and in memory only what the command is given anyway. It executes at once.
+//! - The *stage* is this program, executed again with an empty environment and no arguments. It reads what it needs
+//!   from a file in memory, and does all the work (`stage.rs`). It stays outside the pid namespace, so no process there
+//!   sees it.
+//! - Its *copy*, forked last, is in the pid namespace. It has the command's root, cgroups, ids, capabilities, filter
+//!   and standard streams, and no other descriptor. Its memory holds only what the command is given anyway. It executes
+//!   the command at once.
 //!
-//! The launcher waits for the stage's end, which is the copy's exec, and reads what both reported from memory that it
-//! shares with them.
+//! The launcher waits until the stage ends, which the kernel delays until the copy executes the command. It reads the
+//! reports of both from memory that it shares with them.
 
 mod filters;
 
@@ -49,23 +51,23 @@ fn step(source: io::Error) -> Error {
     }
 }
 
-/// A way into a container, and the process that takes it.
+/// What a process needs to enter a container, and the command that it executes there.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// The namespaces to join, in this order. The command runs in the last pid namespace.
+    /// The namespaces to join, in this order. The command runs in the pid namespace that is joined last.
     pub joins: Vec<Join>,
     pub root: OwnedFd,
     pub process: Process,
     pub filters: Vec<agent_seccomp::FilterProgram>,
     pub streams: Streams,
-    /// The controller of the terminal, where the streams are one.
+    /// The controller of the terminal, where the streams are a terminal.
     pub terminal: Option<OwnedFd>,
 }
 
-/// Descriptors 0, 1 and 2 of the command. None has one of these numbers yet.
+/// Descriptors 0, 1 and 2 of the command. Their numbers are above 2 until then.
 #[derive(Debug)]
 pub(super) struct Streams {
-    /// None where the command reads nothing.
+    /// None where the command has no standard input.
     pub input: Option<OwnedFd>,
     pub output: OwnedFd,
     pub errors: OwnedFd,
@@ -82,16 +84,17 @@ pub struct Entrances<'a> {
 
 impl Entry {
     /// Runs the command.
+    ///
     /// # Errors
-    /// A step failed, or a signal came. No process is left then, but for one that cannot die while its cgroup is
-    /// frozen.
+    /// A step failed, a signal came, or the deadline passed. No process is left then, except one in a frozen cgroup,
+    /// which dies when the cgroup is thawed.
     pub(super) fn go(
         self,
         entrances: &Entrances<'_>,
         interrupts: &mut dyn Interrupts,
     ) -> Result<Running, Error> {
         faults::point("clone");
-        // What is wrong with them is said here.
+        // The stage prepares both again, and could not report an error in them.
         ProcessIdentity::new(&self.process)?;
         Command::new(&self.process, "/")?;
         let (file, shared) = share(&self.message(entrances)?).map_err(step)?;
@@ -104,7 +107,7 @@ impl Entry {
             }
         };
         let waited = Wait::new(interrupts, WHAT, wait::PATIENCE).until(pidfd.as_fd(), look);
-        // From here on it makes no copy.
+        // A stage that was killed makes no copy any more, so `copy` below finds the only one.
         drop(stage);
         let ended = waited.and_then(|()| match shared.failed() {
             Some(failed) => Err(self.error(&failed)),
@@ -128,7 +131,7 @@ impl Entry {
         }
     }
 
-    /// Starts the stage, with everything that it needs.
+    /// Clones the stage and executes it with its descriptors. Returns its pidfd.
     fn start(
         &self,
         entrances: &Entrances<'_>,
@@ -148,7 +151,7 @@ impl Entry {
             Side::Child => {
                 let report = |errno| shared.fail(stage::EXECUTED, errno, c"/proc/self/exe");
                 let tied = set_parent_process_death_signal(Some(Signal::KILL));
-                // What is typed at the host's terminal is not for it.
+                // In a session of its own, the stage gets no input and no signals from the host's terminal.
                 if let Err(errno) = tied.and_then(|()| setsid()) {
                     report(errno);
                     exit(1)
@@ -170,7 +173,7 @@ impl Entry {
             output,
             errors,
         } = &self.streams;
-        // The stage replaces what stands for nothing.
+        // A command without standard input gets a placeholder here, which the step `stdio` of the stage replaces.
         let input = input.as_ref().unwrap_or(output);
         let mut given = vec![
             input.as_fd(),
@@ -182,7 +185,7 @@ impl Entry {
         given.extend(self.joins.iter().map(|join| join.namespace.as_fd()));
         given.extend(entrances.v1.iter().map(AsFd::as_fd));
         if !guarded(faults::Guard::Entry) {
-            // As a process has it that is forked first.
+            // A process that is forked early has this descriptor too. The test shows the attack through it.
             given.extend(entrances.v2);
         }
         given
@@ -231,7 +234,8 @@ impl Entry {
     }
 }
 
-/// What the stage has of the host's in memory.
+/// Returns the environment of the stage. It is empty, because the stage's copy has the same memory. Only tests pass on
+/// the host's variables.
 fn environment() -> Strings {
     if guarded(faults::Guard::Entry) {
         return Strings::new(Vec::new());
@@ -246,20 +250,21 @@ fn environment() -> Strings {
     Strings::new(variables.collect())
 }
 
-/// Makes a file in memory with the message. The launcher shares its beginning with the stage and its copy.
+/// Makes a file in memory with the message. Its first bytes are memory that the launcher, the stage and its copy share.
 fn share(message: &Message) -> io::Result<(OwnedFd, Shared)> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = File::from(memfd_create(c"entry", flags)?);
     let message = serde_json::to_vec(message)?;
     file.write_all_at(&message, Shared::BYTES as u64)?;
-    // Nothing takes the memory away from under whoever has it mapped.
+    // The seals fix the size: an access to a mapping raises SIGBUS where the file has become shorter.
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     let shared = Shared::map(file.as_fd())?;
     shared.mark_own_death()?;
     Ok((file.into(), shared))
 }
 
-/// Finds the copy, if there is one. Only a child of this process counts, whatever stands in the shared memory.
+/// Finds the copy, if there is one. The number in the shared memory counts only if it is that of a child of this
+/// process.
 fn copy(shared: &Shared) -> Option<(Pid, OwnedFd)> {
     let pid = Pid::from_raw(shared.born()?)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;

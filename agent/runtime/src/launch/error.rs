@@ -1,4 +1,4 @@
-//! Why a container did not start.
+//! The error of a launch.
 
 use std::borrow::Cow;
 use std::io;
@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::child::{EXEC, NO_INTERPRETER, PIVOT};
 
-/// Why a container did not start.
+/// An error that keeps a container from starting.
 #[allow(
     missing_docs,
     reason = "the messages document the variants and their fields"
@@ -18,7 +18,7 @@ pub enum Error {
     #[error("{step}: {subject}: {source}{}", advice(step, source))]
     Step {
         step: &'static str,
-        /// The path, mount or limit it was about.
+        /// The path, mount or limit that the failed call was about.
         subject: String,
         source: io::Error,
     },
@@ -41,7 +41,7 @@ pub enum Error {
         signal: i32,
         what: Cow<'static, str>,
     },
-    #[error("waited {seconds} s for {what}, which neither got on nor ended")]
+    #[error("waited {seconds} s for {what}, which neither made progress nor ended")]
     Late {
         what: Cow<'static, str>,
         seconds: u64,
@@ -49,7 +49,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit status that docker gives it.
+    /// Returns docker's exit status for this error.
     #[must_use]
     pub const fn status(&self) -> u8 {
         match self {
@@ -68,7 +68,7 @@ impl Error {
         Self::Invalid { what: what.into() }
     }
 
-    /// Of a step of the new process.
+    /// Makes the error of a step that failed in the new process.
     pub(super) fn of_step(step: &'static str, errno: Errno, subject: String) -> Self {
         match (step, errno) {
             (EXEC, Errno::NOENT | Errno::NOTDIR) => Self::NotFound { command: subject },
@@ -78,7 +78,7 @@ impl Error {
                 source: errno.into(),
             },
             (_, Errno::INVAL) if subject == PIVOT => Self::invalid(
-                "pivot_root: this host's root is an initramfs, which the kernel does not let go of; switch_root(8) to another first, or use --chroot",
+                "pivot_root: this host's root is an initramfs, which pivot_root(2) cannot leave; switch_root(8) to another one first, or use --chroot",
             ),
             (step, Errno::LOOP) => Self::invalid(format!(
                 "{step}: {subject}: there is a symbolic link on the way to it in the root file system, which could lead elsewhere; make it a directory"
@@ -105,7 +105,7 @@ impl Error {
     }
 }
 
-/// What to do about the failures that a person's flags lead to.
+/// Advice for failures that a user's flags can cause: the step, the error number, and the text.
 const ADVICE: [(&str, Errno, &str); 13] = [
     (
         "join",
@@ -115,12 +115,12 @@ const ADVICE: [(&str, Errno, &str); 13] = [
     (
         "mount",
         Errno::NOENT,
-        "--volume wants a file or directory of the host that is there",
+        "--volume wants a file or directory of the host that exists",
     ),
     (
         "mount",
         Errno::ROFS,
-        "its place cannot be made in a root file system that is read-only; choose one that is there",
+        "the mount point does not exist, and the root file system is read-only; choose one that exists",
     ),
     (
         "mount",
@@ -130,7 +130,7 @@ const ADVICE: [(&str, Errno, &str); 13] = [
     (
         "mount",
         Errno::OVERFLOW,
-        "it is made by root inside; map that too, with --uid-map 0:HOST:COUNT",
+        "the container's root makes it, and has no id on the host; map it too, with --uid-map 0:HOST:COUNT",
     ),
     (
         "sysctl",
@@ -166,7 +166,7 @@ const ADVICE: [(&str, Errno, &str); 13] = [
     (
         "workdir",
         Errno::ROFS,
-        "--workdir names none that is there, and the root file system is read-only",
+        "--workdir names a directory that does not exist, and the root file system is read-only",
     ),
 ];
 

@@ -1,4 +1,4 @@
-//! Protects this program's file, which no container may write to (CVE-2019-5736).
+//! Protects this program's executable file from containers, which could otherwise overwrite it (CVE-2019-5736).
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -18,20 +18,20 @@ use super::Error;
 const NAME: &CStr = c"agent";
 const STEP: &str = "protect the agent's executable";
 
-/// Sees to it that no container can write to this program through a `/proc/PID/exe`: runs it again from a read-only
-/// mount that is in nobody's mount namespace, with the same arguments, unless it already does. To be called first of
-/// all by whatever launches.
+/// Prevents containers from writing to this program through `/proc/PID/exe`. Unless the program already runs protected,
+/// executes it again, with the same arguments, from a read-only mount that is in no mount namespace. Every command that
+/// launches a process calls this first.
 ///
-/// An ordinary user, who may not mount, runs a copy in memory that nobody can write; unless the file is not this user's to
-/// write, nor then a container's.
+/// An ordinary user may not mount, and executes a sealed copy in memory instead. Where this user may not write to the
+/// file, a container of this user may not either, and nothing is done.
 ///
 /// # Errors
-/// The kernel refuses.
+/// A system call failed.
 pub fn protect_executable() -> Result<(), Error> {
     let path = OWN_EXECUTABLE;
     let failed = |errno| Error::step(STEP, path, errno);
     if is_protected().map_err(failed)? {
-        // The kernel has called it by the number of a descriptor.
+        // execveat(2) has named the process after the number of a descriptor.
         return set_name(NAME).map_err(failed);
     }
     let (arguments, environment) = (arguments()?, environment()?);
@@ -47,7 +47,7 @@ pub fn protect_executable() -> Result<(), Error> {
     }
 }
 
-/// A copy of this program in memory, which nothing can change any more.
+/// Makes a copy of this program in memory, whose seals prevent every change.
 fn copy() -> Result<OwnedFd, Errno> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut copy = File::from(memfd_create(NAME, flags)?);
@@ -59,10 +59,10 @@ fn copy() -> Result<OwnedFd, Errno> {
     Ok(copy.into())
 }
 
-/// Whether the file is such a copy, or on such a mount.
+/// Tells whether the program runs from a sealed copy, or from a read-only mount in no mount namespace.
 fn is_protected() -> Result<bool, Errno> {
     let file = own_executable()?;
-    // No file but one in memory has seals.
+    // Only a file of memfd_create(2) can have this seal.
     let is_sealed = || fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
     Ok(is_out_of_reach(file.as_fd())? || is_sealed())
 }

@@ -1,6 +1,7 @@
 //! Starts a process in namespaces of other containers.
 //!
-//! A process in between joins them and clones the new process. The launcher could not leave a user namespace again.
+//! An intermediate process joins the namespaces and clones the new process, as a sibling. The launcher does not join
+//! them itself, because it could not leave a user namespace again.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -17,7 +18,7 @@ const STEP: &str = "join";
 const WHAT: &str = "the process that joins the namespaces";
 const CLONE: u8 = u8::MAX;
 
-/// Clones a process that is in the namespaces joined, and in the new ones.
+/// Clones a process into the namespaces that the container joins and into its new ones.
 pub(super) fn born(
     namespaces: &Namespaces,
     cgroup: Option<BorrowedFd<'_>>,
@@ -39,7 +40,7 @@ pub(super) fn born(
             let descriptor = ours.descriptor().map_err(failed)?;
             Wait::new(interrupts, WHAT, wait::PATIENCE).until(descriptor, || {})?;
             let report = ours.hear();
-            // It has no more to do.
+            // The intermediate process has nothing more to do, and is killed.
             drop(between);
             match report.map_err(failed)? {
                 ChildReport::Born { pid, pidfd } => Ok(Side::Parent { pid, pidfd }),

@@ -1,7 +1,7 @@
-//! Checks that a path is on a mount of the container.
+//! Checks that an opened file is on a mount of the container.
 //!
-//! The host's root can be reached from the container's root until the last step, because a user namespace may mount
-//! `/proc` only while it sees another one. No look-up leads to the host; this check shows that none has.
+//! The host's root can be reached until the step `leave`, because a user namespace may mount `/proc` only while another
+//! `/proc` is visible. Look-ups of paths stay inside the container's root. This check detects one that did not.
 
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -12,20 +12,20 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, readlinkat_raw,
 use rustix::io::Errno;
 use rustix::path::DecInt;
 
-/// Mounts that are known by their number. Of others the kernel is asked where they are.
+/// The most mount ids that are remembered. For any other mount, the kernel is asked for its path.
 const MOST: usize = 64;
 
-/// The mounts of a container's root, and those that were attached in it.
+/// The ids of the mounts of a container: its root, and what was mounted in it.
 #[derive(Debug)]
 pub(super) struct OwnMounts {
-    /// Where the root is attached in the launcher's tree of mounts, until it is the root.
+    /// The path at which the container's root is mounted in the host's file tree, until it becomes the root.
     place: &'static CStr,
     numbers: [Cell<u64>; MOST],
     used: Cell<usize>,
 }
 
 impl OwnMounts {
-    /// None yet.
+    /// Remembers no mount yet. `place` is the path at which the container's root is mounted.
     pub(super) const fn at(place: &'static CStr) -> Self {
         Self {
             place,
@@ -47,8 +47,10 @@ impl OwnMounts {
         }
     }
 
+    /// Checks that an opened file is on one of the container's mounts.
+    ///
     /// # Errors
-    /// EXDEV where the place is on a mount of somebody else.
+    /// EXDEV where the file is on another mount.
     pub(super) fn check(&self, place: BorrowedFd<'_>) -> Result<(), Errno> {
         if !guarded(Guard::RootLookup) {
             return Ok(());
@@ -58,7 +60,7 @@ impl OwnMounts {
         if known.any(|known| known.get() == number) {
             return Ok(());
         }
-        // Mounts below a directory that was mounted with all below it.
+        // A recursive bind mount brings mounts with it that were never added.
         if !self.is_below(place)? {
             return Err(Errno::XDEV);
         }
@@ -66,7 +68,7 @@ impl OwnMounts {
         Ok(())
     }
 
-    /// Whether the kernel finds the root on the way up from this place, which it writes as a path of the launcher's tree.
+    /// Tells whether the path that the kernel writes for an opened file begins with the path of the container's root.
     fn is_below(&self, place: BorrowedFd<'_>) -> Result<bool, Errno> {
         const FIRST_BYTES: usize = 64;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -81,7 +83,7 @@ impl OwnMounts {
     }
 }
 
-/// The mount that something is on.
+/// Returns the id of the mount that an opened file is on.
 fn number(place: BorrowedFd<'_>) -> Result<u64, Errno> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let found = statx(place, c"", flags, StatxFlags::MNT_ID)?;

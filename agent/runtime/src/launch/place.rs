@@ -1,4 +1,4 @@
-//! Opens mount points, and paths that are hidden or changed, in an untrusted root file system.
+//! Opens mount points, and paths that are to be hidden or changed, in an untrusted root file system.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -10,9 +10,9 @@ use rustix::io::Errno;
 
 use super::own_mounts::OwnMounts;
 
-/// The longest path that the kernel takes.
+/// The most bytes of a path, with its NUL (`PATH_MAX`, include/uapi/linux/limits.h).
 const PATH_BYTES: usize = 4096;
-/// The most dangling links in a row, as the kernel has it.
+/// The most dangling links that are followed in a row: the kernel's own limit (`MAXSYMLINKS`, include/linux/namei.h).
 const MOST_LINKS: usize = 40;
 
 /// The type of file that a mount point must be.
@@ -22,11 +22,11 @@ pub(super) enum NodeKind {
     File,
 }
 
-/// A directory in which paths are looked up as if it were `/`.
+/// A directory that serves as `/` for look-ups of paths.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Within<'a> {
     root: BorrowedFd<'a>,
-    /// The mounts that a path may be on, while others can be reached.
+    /// The container's mounts, on which an opened file must be. None where the host's mounts cannot be reached.
     own: Option<&'a OwnMounts>,
 }
 
@@ -35,12 +35,12 @@ impl<'a> Within<'a> {
         Self { root, own }
     }
 
-    /// Opens a path with O_PATH, which reads and writes nothing.
+    /// Opens a path with O_PATH, so that the opened file is neither read nor written.
     pub(super) fn open(self, path: &CStr, links: LinkPolicy) -> Result<OwnedFd, Errno> {
         self.open_for(path, links, OFlags::PATH)
     }
 
-    /// Opens a path.
+    /// Opens a path with these flags.
     pub(super) fn open_for(
         self,
         path: &CStr,
@@ -50,8 +50,8 @@ impl<'a> Within<'a> {
         self.own(lookup::open(self.root, relative(path), links, flags)?)
     }
 
-    /// Opens a mount point, and makes it where it is missing, with its parent directories. Where it is a dangling link,
-    /// makes the target of the link.
+    /// Opens a mount point. Makes it and its parent directories where they are missing. Where the path is a dangling
+    /// link, makes the target of the link.
     pub(super) fn mount_point(
         self,
         path: &CStr,
@@ -64,7 +64,7 @@ impl<'a> Within<'a> {
         }
     }
 
-    /// Checks that an opened path is on the container's own mounts, and not the host's.
+    /// Checks that an opened file is on one of the container's mounts, and not on one of the host's.
     fn own(self, place: OwnedFd) -> Result<OwnedFd, Errno> {
         if let Some(own) = self.own {
             own.check(place.as_fd())?;
@@ -88,7 +88,7 @@ impl<'a> Within<'a> {
                     let target = target.get(..length).ok_or(Errno::NAMETOOLONG)?;
                     text = text.with_link(start, end, target)?;
                 }
-                // EINVAL: somebody has just made it.
+                // EINVAL: another process has just made a file of this name, which is no link.
                 Err(Errno::NOENT | Errno::INVAL) => {
                     return self.make_from(parent, &text, there, kind, links);
                 }
@@ -98,8 +98,8 @@ impl<'a> Within<'a> {
         Err(Errno::LOOP)
     }
 
-    /// Opens the deepest existing directory above a path, and returns where that directory's path ends. For the root it
-    /// returns none.
+    /// Opens the deepest existing directory above a path. Returns it with the length of its path, or none and 0 for the
+    /// root.
     fn deepest(self, text: &Text, links: LinkPolicy) -> Result<(Option<OwnedFd>, usize), Errno> {
         let mut there = text.length;
         loop {
@@ -114,7 +114,7 @@ impl<'a> Within<'a> {
         }
     }
 
-    /// Makes the missing directories from `there` on.
+    /// Makes the components of the path from byte `there` on, and opens the last one.
     fn make_from(
         self,
         mut parent: Option<OwnedFd>,
@@ -127,7 +127,7 @@ impl<'a> Within<'a> {
             let is_last = text.component(end).is_none();
             let kind = if is_last { kind } else { NodeKind::Directory };
             let made = match text.slice(start, end) {
-                // From the root on: upwards must not lead out of it.
+                // The look-up begins at the root, so that `..` cannot lead out of it.
                 b"." | b".." => self.open(Text::new(text.slice(0, end))?.as_c_str()?, links)?,
                 name => {
                     let parent = parent.as_ref().map_or(self.root, |parent| parent.as_fd());
@@ -141,7 +141,7 @@ impl<'a> Within<'a> {
     }
 }
 
-/// Returns the end of the parent's path, for a path that ends at `end`; 0 is the root.
+/// Returns where the path of the parent ends, for a path that ends at `end`. 0 stands for the root.
 fn above(path: &[u8], end: usize) -> usize {
     let whole = path.get(..end).unwrap_or_default();
     let is_name = |byte: &u8| *byte != b'/';
@@ -173,7 +173,7 @@ fn make_one(parent: BorrowedFd<'_>, name: &CStr, kind: NodeKind) -> Result<Owned
     }
 }
 
-/// A path without its leading slashes, because a look-up begins at its root.
+/// Returns a path without its leading slashes, because a look-up begins at its root. The root itself is `.`.
 fn relative(path: &CStr) -> &CStr {
     let bytes = path.to_bytes_with_nul();
     let start = bytes.iter().position(|byte| *byte != b'/').unwrap_or(0);
@@ -183,7 +183,7 @@ fn relative(path: &CStr) -> &CStr {
     }
 }
 
-/// A path of bounded length, with a NUL at its end.
+/// A path of bounded length that ends in a NUL. It is stored in place, because nothing here allocates.
 struct Text {
     buffer: [u8; PATH_BYTES],
     length: usize,
@@ -222,7 +222,7 @@ impl Text {
         CStr::from_bytes_until_nul(&self.buffer).map_err(|_| Errno::NAMETOOLONG)
     }
 
-    /// Returns the begin and the end of the next name, from `from` on.
+    /// Returns the start and the end of the first name at or after byte `from`.
     fn component(&self, from: usize) -> Option<(usize, usize)> {
         let rest = self.bytes().get(from..)?;
         let start = from + rest.iter().position(|byte| *byte != b'/')?;
@@ -299,7 +299,7 @@ mod tests {
         std::fs::create_dir(root.path().join("run")).unwrap();
         symlink("/run", root.path().join("inside")).unwrap();
 
-        // Absolute links are the root's own. This one leads to nothing there, which is made.
+        // An absolute link begins at the container's root. The target of this one is missing there, and is made.
         mount_point(&fd, c"absolute/x", NodeKind::Directory, LinkPolicy::Follow).unwrap();
         assert!(!outside.path().join("x").exists());
         let inside = outside.path().strip_prefix("/").unwrap();

@@ -28,31 +28,31 @@ use crate::setting;
 
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
-    /// The index of the step at which the launcher is to die.
+    /// The index of the step at which a test wants the launcher to die.
     pub fault: Option<usize>,
     pub namespaces: Namespaces,
     pub container: Option<ContainerPlan<'a>>,
-    /// The root of the container that is joined.
+    /// The root of the container that the stage enters.
     pub joined_root: Option<OwnedFd>,
     pub stdio: Stdio,
     pub identity: ProcessIdentity,
     pub filters: &'a [agent_seccomp::FilterProgram],
     pub command: Command,
-    /// The memory of this process's arguments and environment, where a reaper is pid 1 and the command its child. The
-    /// reaper clears it, because the container could read it.
+    /// The memory of this process's arguments and environment, where pid 1 is a reaper with the command as its child.
+    /// The reaper clears that memory, because the container could read it.
     pub reaper: Option<StartArea>,
     /// The step after which the new process stops itself, for a test.
     pub hold: Option<String>,
-    /// What only the stage of an entry has.
+    /// The part of the plan that only a stage has.
     pub stage: Option<Stage>,
 }
 
 /// The part of a plan that only a stage has.
 #[derive(Debug)]
 pub(super) struct Stage {
-    /// Descriptors of namespaces, the types to join through each, and the subject for errors.
+    /// The descriptors of the namespaces to join, the types to join through each, and the subject for errors.
     pub joins: Vec<(OwnedFd, i32, CString)>,
-    /// The files `tasks` of the cgroups to join.
+    /// The `tasks` files of the v1 cgroups to join.
     pub cgroups: Vec<OwnedFd>,
     /// Whether the command has a terminal.
     pub terminal: bool,
@@ -60,7 +60,7 @@ pub(super) struct Stage {
     pub reads_nothing: bool,
     /// The value of `oom_score_adj`.
     pub oom_score_adjustment: Option<i32>,
-    /// The filters that are installed after the others.
+    /// The filters that the copy installs after the others.
     pub late: Vec<agent_seccomp::FilterProgram>,
     /// The memory by which the stage reports to the launcher.
     pub shared: KeptFromCopies,
@@ -71,11 +71,11 @@ pub(super) struct Stage {
 pub(super) struct ContainerPlan<'a> {
     pub root: BorrowedFd<'a>,
     pub change_root: ChangeRoot,
-    /// Whether root's files in it belong to the container's root, in a user namespace too. It is false for the host's
-    /// own files, which are not meant for the container.
+    /// Whether the container's user namespace maps the owners of the root's files, so that root's files belong to the
+    /// container's root. False for the host's own files, which the container must not own.
     pub maps_owners: bool,
     pub read_only: bool,
-    /// The propagation type of the root's mount in the end. It is private until then.
+    /// The propagation type that the root's mount has in the end. The mount is private until then.
     pub propagation: Option<Propagation>,
     pub host_name: Option<CString>,
     pub domain_name: Option<CString>,
@@ -83,7 +83,7 @@ pub(super) struct ContainerPlan<'a> {
     /// Paths below /proc/sys, with their values.
     pub sysctl: Vec<(CString, CString)>,
     pub hidden: Hidden,
-    /// Hidden paths of what is mounted late.
+    /// Hidden paths in mounts that wait for the cgroup namespace.
     pub hidden_late: Hidden,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Hidden {
     pub read_only: Vec<CString>,
 }
 
-/// Converts a string to the kernel's form.
+/// Converts a string to the kernel's form, which ends in a NUL.
 pub(super) fn text(value: impl AsRef<[u8]>) -> Result<CString, Error> {
     let value = value.as_ref();
     CString::new(value).map_err(|_| Error::Zero {
@@ -142,7 +142,7 @@ impl<'a> ContainerPlan<'a> {
     }
 }
 
-/// Leaves out empty texts, which programs in Go write for none.
+/// Treats an empty string as absent, because programs in Go write one for an absent value.
 fn name(said: &Option<String>) -> Result<Option<CString>, Error> {
     let said = said.as_ref().filter(|name| !name.is_empty());
     said.map(text).transpose()
@@ -180,8 +180,8 @@ fn sysctl(linux: &Linux) -> Result<Vec<(CString, CString)>, Error> {
     Ok(all)
 }
 
-/// Returns descriptors 0, 1 and 2 of the new process.
 impl Stdio {
+    /// Returns the files that become descriptors 0, 1 and 2 of the new process. None where they are a terminal.
     pub(super) fn files(&self) -> Option<(Option<&OwnedFd>, &OwnedFd, &OwnedFd)> {
         match self {
             Self::Files {

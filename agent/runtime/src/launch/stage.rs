@@ -1,4 +1,4 @@
-//! The stage of an entry into a container (`entry.rs`): this program, executed for that alone.
+//! The stage of an entry into a container (`entry.rs`): this program, executed only to enter.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -22,36 +22,38 @@ use super::plan::{Plan, Stage, Stdio};
 /// The program's name when it is executed as a stage.
 const NAME: &str = "agent-enter";
 
-/// The descriptors before those that the message counts: the streams, the message, the root.
+/// The numbers of the stage's descriptors after the standard streams: the message, the container's root, and the first
+/// of those that the message counts.
 const MESSAGE: usize = 3;
 const ROOT: usize = 4;
 const FIRST: usize = 5;
 
-/// The name of the step that fails where the stage cannot be executed. No table has it.
+/// The number that is reported in place of a step where the stage cannot be executed. No table has a step of this
+/// number.
 pub const EXECUTED: u8 = u8::MAX;
 
-/// The message to a stage. It holds only what the command gets too.
+/// The message to a stage. The stage's copy has it in memory too, so it holds only what the command may see.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Message {
     /// The process of the container's spec, with the command.
     pub process: Process,
     /// The types of namespaces to join through each descriptor after the root (`CLONE_NEW*`).
     pub joins: Vec<i32>,
-    /// The number of the descriptors after those, by which the stage joins cgroups.
+    /// The number of descriptors after the namespaces, through which the stage joins v1 cgroups.
     pub cgroups: usize,
-    /// Whether the streams are a terminal.
+    /// Whether the standard streams are a terminal.
     pub terminal: bool,
-    /// Whether the command reads nothing.
+    /// Whether the command has no standard input.
     pub reads_nothing: bool,
     /// The system call filters of the command.
     pub filters: Vec<StoredFilter>,
-    /// The filters that only the copy has.
+    /// The filters that only the stage's copy installs.
     pub late: Vec<StoredFilter>,
     /// The step at which a fault point kills the launcher.
     pub fault: Option<usize>,
     /// The step after which a test stops the stage.
     pub hold: Option<String>,
-    /// Whether the stage enters by the guarded steps; only tests choose the others.
+    /// Whether the stage forks last, as the guard `entry` demands. Only tests choose the early fork.
     pub guarded: bool,
 }
 
@@ -82,7 +84,7 @@ pub fn arguments() -> Strings {
     Strings::new(CString::new(NAME).into_iter().collect())
 }
 
-/// Returns the name of a step by its number.
+/// Returns the name of a step by its number, or `execute` for [`EXECUTED`].
 pub fn name(step: u8) -> &'static str {
     ENTER
         .get(usize::from(step))
@@ -103,7 +105,7 @@ pub fn is_wanted() -> bool {
 
 /// Enters the container, and executes the command.
 pub fn run() -> ! {
-    // Without a message there is nobody to tell.
+    // An error before the first step cannot be reported. The launcher sees that the stage has made no copy.
     let _ = prepare();
     agent_sys::launch::exit(1)
 }

@@ -6,24 +6,25 @@ use rustix::io::fcntl_dupfd_cloexec;
 
 use super::Error;
 
-/// What the command has as descriptors 0, 1 and 2.
+/// Descriptors 0, 1 and 2 of the command.
 #[derive(Debug)]
 pub enum Stdio {
     /// Files of the launcher.
     Files {
-        /// `None`: the container's own `/dev/null`.
+        /// `None` stands for the container's own `/dev/null`.
         stdin: Option<OwnedFd>,
         /// The standard output.
         stdout: OwnedFd,
         /// The standard error.
         stderr: OwnedFd,
     },
-    /// A terminal of the container's own, whose other side [`super::Running::terminal`] is.
+    /// A terminal of the container. [`super::Running::terminal`] is its controller.
     Terminal,
 }
 
 impl Stdio {
-    /// With descriptors that are not among those that they become.
+    /// Moves files with the numbers 0, 1 or 2 to higher ones. The new process can then make its own 0, 1 and 2 in any
+    /// order.
     pub(super) fn above(self) -> Result<Self, Error> {
         const FIRST_FREE: i32 = 3;
         let move_up = |file: OwnedFd| {

@@ -1,4 +1,4 @@
-//! Opens a terminal of a running container from outside.
+//! Opens a terminal of a running container, from outside the container.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -14,7 +14,7 @@ use crate::terminal::other_side;
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 const PLACE: &str = "/dev/pts/ptmx";
 
-/// A new terminal of the container with this root: the launcher's side.
+/// Opens a new terminal of the container with this root, and returns its controller.
 pub(super) fn open(root: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
     open_in(root).map_err(|errno| Error::step("terminal", PLACE, errno))
 }
@@ -31,7 +31,7 @@ fn open_in(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     Ok(controller)
 }
 
-/// The other side of a terminal, as three streams.
+/// Opens the terminal side three times, as standard input, output and error.
 pub(super) fn streams(controller: BorrowedFd<'_>) -> Result<Streams, Error> {
     let open = || -> Result<_, Errno> {
         let terminal = other_side(controller)?;

@@ -18,17 +18,19 @@ use super::{Error, refused};
 /// How long a look-up may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whether a path leads on without asking any file system: nothing that is looked up there waits.
+/// Tells whether the kernel's caches resolve the whole path (`RESOLVE_CACHED` of openat2(2)). A look-up of it then
+/// waits for no file system.
 #[must_use]
 pub(super) fn is_at_hand(path: &Path) -> bool {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).is_ok()
 }
 
-/// What `open` gives in a child, within what is left of the wait.
+/// Calls `open` in a child process, and returns the descriptor or the error that it returned there. The time counts
+/// against `wait`.
 ///
 /// # Errors
-/// That of `open`, or of the wait.
+/// The child cannot be made, or the wait ended with an error. The inner error is that of `open`.
 pub(super) fn open(
     wait: &mut Wait<'_>,
     open: impl FnOnce() -> Result<OwnedFd, Errno>,
@@ -37,7 +39,7 @@ pub(super) fn open(
     let (ours, theirs) = channel::pair().map_err(failed)?;
     let pidfd = match clone(0, None, Kin::Child).map_err(refused)? {
         Side::Child => {
-            // Nobody else ends it where the launcher is killed.
+            // Without this, a child that hangs would outlive a launcher that is killed.
             let _ = set_parent_process_death_signal(Some(Signal::KILL));
             match open() {
                 Ok(opened) => drop(theirs.give_terminal(opened.as_fd())),
@@ -47,7 +49,7 @@ pub(super) fn open(
         }
         Side::Parent { pidfd, .. } => pidfd,
     };
-    // However this ends, it does.
+    // The guard kills the child on every way out of this function.
     let _child = KillGuard::new(pidfd);
     drop(theirs);
     wait.until(ours.descriptor().map_err(failed)?, || {})?;
@@ -58,7 +60,7 @@ pub(super) fn open(
     })
 }
 
-/// A wait for a path of the host.
+/// Begins a wait for the look-up of a path of the host.
 pub(super) fn wait_for<'a>(interrupts: &'a mut dyn Interrupts, path: &Path) -> Wait<'a> {
     Wait::new(interrupts, path.display().to_string(), PATIENCE)
 }

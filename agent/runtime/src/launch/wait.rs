@@ -1,4 +1,4 @@
-//! Waits for a process that is launched, until it sends a message or ends, a signal comes, or a deadline passes.
+//! Waits for a launched process until it sends a message or ends, a signal comes, or a deadline passes.
 
 use std::borrow::Cow;
 use std::io;
@@ -13,13 +13,13 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::Error;
 
-/// How long a launch may take. A person has to look at the cause of a longer one.
+/// How long a launch may take. A launch that takes longer has a cause that a person has to look at.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a killed process may take to end.
 pub(super) const DYING: Duration = Duration::from_secs(2);
 
-/// The time between two checks for a fault that a test wants.
+/// The time between two calls of `look` while a test injects faults.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// A wait with a deadline.
@@ -45,11 +45,11 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Returns once `descriptor` is readable or hung up; a pidfd is readable when its process has ended. Calls `look`,
-    /// by which a test injects faults, while it waits.
+    /// Returns once `descriptor` is readable or hung up. A pidfd is readable when its process has ended. Calls `look`
+    /// while it waits, through which a test injects faults.
     ///
     /// # Errors
-    /// A signal has come, or the deadline has passed.
+    /// A signal that ends the wait has come, or the deadline has passed.
     pub(super) fn until(
         &mut self,
         descriptor: BorrowedFd<'_>,
@@ -123,7 +123,8 @@ impl Drop for KillGuard {
     }
 }
 
-/// Kills a child and reaps it. A child in a frozen cgroup dies when it is thawed, and its next parent reaps it.
+/// Kills a child and reaps it. A child in a frozen cgroup dies only when it is thawed, and the process that is its
+/// parent then reaps it.
 pub(super) fn end(process: BorrowedFd<'_>) {
     let _ = pidfd_send_signal(process, Signal::KILL);
     comes(process, Instant::now() + DYING);
@@ -131,7 +132,8 @@ pub(super) fn end(process: BorrowedFd<'_>) {
     let _ = waitid(WaitId::PidFd(process), options);
 }
 
-/// Tells whether a descriptor becomes readable or hung up before a deadline. The caller asks for what is about to end.
+/// Tells whether a descriptor becomes readable or hung up before a deadline. No signal ends this wait, so a caller uses
+/// it only for a process that is about to end.
 pub(super) fn comes(descriptor: BorrowedFd<'_>, until: Instant) -> bool {
     let mut waited = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
     let left = until.saturating_duration_since(Instant::now());
@@ -144,10 +146,10 @@ pub(super) fn comes(descriptor: BorrowedFd<'_>, until: Instant) -> bool {
 pub(crate) mod tests {
     use super::*;
 
-    /// No signal comes.
+    /// Interrupts of which none ever comes.
     pub(crate) struct Silent {
         pipe: Pipe,
-        /// Open: the pipe does not end.
+        /// Keeps the pipe open, so that it is never at its end.
         _write: OwnedFd,
     }
 

@@ -1,4 +1,5 @@
-//! Opens the files of a container's state. It follows no link and waits for no FIFO.
+//! Opens the files of a container's state. Opening follows no symbolic link, and does not wait for the other end of a
+//! FIFO.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -34,7 +35,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     fs::rename(&new, path).map_err(Error::io(path))
 }
 
-/// Makes a file with this content, and removes one that a killed process left there.
+/// Makes a file with this content. A file that a killed process left at `path` is removed first.
 pub(super) fn write_anew(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let _ = fs::remove_file(path);
     let mut file = open_with(path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;

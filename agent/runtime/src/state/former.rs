@@ -1,7 +1,8 @@
-//! Containers of agents that kept their state in the server's directory: each is moved to where it belongs.
+//! Takes over the containers of older agents, which kept their state in the server's directory.
 //!
-//! The supervisor of such a container goes on writing to the path that it knows. So its directory and a link to where that
-//! goes are exchanged in one step: whoever has the old path, or the lock open, still finds the same files.
+//! The supervisor of such a container goes on writing to the old path. So one rename exchanges the container's
+//! directory with a symbolic link that leads to the new path. A process that has the old path, or has the lock open,
+//! still finds the same files.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,11 +14,11 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{Error, Store, is_name};
 
-/// Where root's were.
+/// The directory in which older agents kept the state of root's containers.
 pub(super) const DIRECTORY: &str = "/run/agent/containers";
 
 impl Store {
-    /// Takes over what older agents left, and says what cannot be.
+    /// Moves the containers of older agents into this store. Returns an error for each container that cannot be moved.
     pub fn adopt(&self) -> Vec<Error> {
         let former = self.former.as_ref().filter(|former| is_safe(former));
         let Some(former) = former else {
@@ -40,7 +41,7 @@ impl Store {
     }
 }
 
-/// Whether it and the one above are this user's alone.
+/// Tells whether a directory and its parent belong to this user alone.
 fn is_safe(former: &Path) -> bool {
     let all = [Some(former), former.parent()];
     let mut all = all.into_iter().flatten();
@@ -51,17 +52,17 @@ fn take(old: &Path, new: &Path) -> Result<(), Error> {
     let found = fs::symlink_metadata(old).map_err(Error::io(old))?;
     if found.is_symlink() {
         if !old.exists() {
-            // The container was removed since.
+            // The link was left by a container that has been removed.
             let _ = fs::remove_file(old);
         }
         return Ok(());
     }
     let noted = noted(old);
     match symlink(new, new) {
-        // One that was killed here left the link.
+        // A process that was killed before the exchange left the link.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && new.is_symlink() => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            // It is said once, and not by every command.
+            // The error is reported once, and not by every command.
             return match File::create_new(noted) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
                 _ => Err(taken(old)),
@@ -83,13 +84,13 @@ fn taken(old: &Path) -> Error {
     Error::Taken { path, name }
 }
 
-/// The file by which it is known that somebody was told of a name that is taken.
+/// Returns the path of the file that marks the error of a taken name as reported.
 fn noted(old: &Path) -> PathBuf {
     let name = old.file_name().unwrap_or_default().to_string_lossy();
     old.with_file_name(format!(".{name}.taken"))
 }
 
-/// Where nothing but the lock is left, that is of no use to anybody.
+/// Removes the old directory where nothing but its lock is left.
 fn remove_if_empty(former: &Path) {
     let entries = fs::read_dir(former).into_iter().flatten().flatten();
     let mut names = entries.map(|entry| entry.file_name());

@@ -11,34 +11,34 @@ use agent_sys::fork::send_signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// A process that holds a lock. `None` is one that this process's pid namespace does not have.
+/// A process that holds a lock. `None` stands for a process that this process's pid namespace does not contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockHolder(Option<Pid>);
 
-/// What a process does, as far as a process that waits for it cares.
+/// The state of a process, as far as it matters to a process that waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessCondition {
-    /// By a signal, as SIGSTOP or that of ^Z.
+    /// A signal such as SIGSTOP, or SIGTSTP after ^Z, has stopped the process.
     Stopped,
-    /// By a debugger.
+    /// A debugger has stopped the process.
     Traced,
-    /// In the kernel, which lets no signal in.
+    /// The process sleeps in the kernel, uninterruptibly: it handles no signal.
     Waits,
     /// The process has ended.
     Ended,
     /// The process runs, or can run.
     Runs,
-    /// The kernel does not tell its state.
+    /// The state cannot be read.
     Unknown,
 }
 
 impl LockHolder {
-    /// Names the process that holds a lock; none where it is not known.
+    /// Makes the holder from its pid. None stands for a process of another pid namespace.
     pub const fn new(pid: Option<Pid>) -> Self {
         Self(pid)
     }
 
-    /// Its number; 0 for one that this process does not see.
+    /// Returns the pid of the process, or 0 for a process of another pid namespace.
     pub fn pid(self) -> i32 {
         self.0.map_or(0, |pid| pid.as_raw_nonzero().get())
     }
@@ -58,33 +58,35 @@ impl LockHolder {
         }
     }
 
-    /// Waits until it has ended, at most so long.
+    /// Waits until the process has ended, for at most `patience`. Where the process cannot be opened, sleeps for at
+    /// most 20 ms instead.
     pub fn wait(self, patience: Duration) {
         const BLIND: Duration = Duration::from_millis(20);
         match self.open() {
             Some(process) => drop(ends(&process, patience)),
-            // It has ended, or cannot be seen.
+            // The process has ended, or is in another pid namespace.
             None => sleep(patience.min(BLIND)),
         }
     }
 
-    /// A descriptor of it.
+    /// Returns a pidfd of the process. None where the process has ended, or is in another pid namespace.
     pub fn open(self) -> Option<OwnedFd> {
         pidfd_open(self.0?, PidfdFlags::empty()).ok()
     }
 
-    /// Sends it a signal, if it is still the process that `is_still` tells.
+    /// Sends a signal to the process. `is_still` is called once the pidfd is open, and tells whether the pid still
+    /// belongs to that process.
     pub fn signal(self, signal: i32, is_still: impl FnOnce() -> bool) {
         if let Some(process) = self.open()
             && is_still()
         {
-            // It may have ended meanwhile.
+            // The process may have ended since.
             let _ = send_signal(process.as_fd(), signal);
         }
     }
 }
 
-/// Whether a process ends in time. A signal that this process handles does not end the wait.
+/// Tells whether a process ends within `patience`. A signal that this process handles does not end the wait.
 pub fn ends(process: &impl AsFd, patience: Duration) -> bool {
     let deadline = std::time::Instant::now() + patience;
     loop {
@@ -101,7 +103,7 @@ pub fn ends(process: &impl AsFd, patience: Duration) -> bool {
 impl fmt::Display for LockHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(pid) = self.0.map(Pid::as_raw_nonzero) else {
-            return f.write_str("by a process of another pid namespace");
+            return f.write_str("the lock's holder is a process of another pid namespace");
         };
         write!(f, "process {pid} ")?;
         match self.condition() {
@@ -112,7 +114,7 @@ impl fmt::Display for LockHolder {
             }
             ProcessCondition::Ended => f.write_str("has ended"),
             ProcessCondition::Runs => f.write_str("runs"),
-            ProcessCondition::Unknown => f.write_str("cannot be looked at"),
+            ProcessCondition::Unknown => f.write_str("is in an unknown state"),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Locks the state of a container. The supervisor holds the lock while it lives, and a command that cleans up after it
-//! takes the lock then.
+//! Locks the state of a container. The supervisor holds the lock while it lives. A command that cleans up after a dead
+//! supervisor takes the lock first.
 
 use std::fs::{self, File};
 use std::io;
@@ -21,8 +21,8 @@ use super::{
 
 const LOCK: &str = "lock";
 
-/// The lock that a process holds while it makes a directory with its lock, or looks for locks that nobody holds. No
-/// container can have this name.
+/// The lock that a process holds while it makes a container's directory and lock, or takes over a lock that nobody
+/// holds. No container can have this name.
 const MAKING: &str = ".lock";
 
 /// The lock that a process holds while it makes or removes bridges. No container can have this name.
@@ -31,7 +31,7 @@ const BRIDGES: &str = ".bridges.lock";
 /// The prefix of a container's directory while it is removed.
 const GONE: &str = ".gone.";
 
-/// How long another command may hold a lock that this one needs.
+/// How long this process waits for a lock that another one holds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The time between two attempts to take a lock.
@@ -40,8 +40,8 @@ const PAUSE: Duration = Duration::from_micros(500);
 /// The time between two checks whether a supervisor has ended.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A container whose state only this process may change. The process must not open and close the lock's file again,
-/// because that releases the lock: fcntl_locking(2).
+/// The right to change the state of a container, which only this process has. The process must not open and close the
+/// lock's file again, because that releases the lock (fcntl_locking(2)).
 #[derive(Debug)]
 pub struct NameClaim {
     name: String,
@@ -60,11 +60,13 @@ impl NameClaim {
         &self.directory
     }
 
-    /// Reads the record of the previous holder. Returns none where that wrote none.
+    /// Reads the record of the container. Returns none where no holder has written one, or it cannot be read.
     pub fn record(&self) -> Option<Record> {
         serde_json::from_slice(&files::read(&self.directory.join(RECORD)).ok()?).ok()
     }
 
+    /// Writes the record of the container. The last record of a detached container fills the reserved space.
+    ///
     /// # Errors
     /// The record cannot be written.
     pub fn write(&self, record: &Record) -> Result<(), Error> {
@@ -80,6 +82,8 @@ impl NameClaim {
         }
     }
 
+    /// Writes the spec by which the container is made.
+    ///
     /// # Errors
     /// The spec cannot be written.
     pub fn write_spec(&self, spec: &Spec) -> Result<(), Error> {
@@ -87,8 +91,8 @@ impl NameClaim {
         replace(&path, &readable(&path, serde_json::to_vec(spec))?)
     }
 
-    /// Tells whether the container has ended properly. Its record says so, or the word that its supervisor left in the
-    /// lock when the record could not be written.
+    /// Tells whether the container has ended properly. Its record says so, or its supervisor wrote the exit status into
+    /// the lock and could not write the record.
     fn stays(&self) -> bool {
         self.record().is_some_and(|record| {
             let ended = matches!(record.status, Status::Exited { .. });
@@ -97,7 +101,8 @@ impl NameClaim {
         })
     }
 
-    /// Writes the exit status into the lock, for those who wait. They have the file open even after its removal.
+    /// Writes the exit status into the lock's file for processes that wait for the container. They have the file open,
+    /// and can read it even after its removal.
     /// # Errors
     /// The file cannot be written.
     pub fn leave_word(&self, code: u8) -> Result<(), Error> {
@@ -109,12 +114,13 @@ impl NameClaim {
     /// # Errors
     /// Something cannot be removed.
     pub fn remove(self) -> Result<(), Error> {
-        // At once gone for all others, and the lock with it: who claims the name next makes another.
+        // The rename frees the name and takes the lock away in one step. The next process that claims the name makes a
+        // new lock.
         let gone = format!("{GONE}{}.{}", self.name, std::process::id());
         let gone = self.directory.with_file_name(gone);
         fs::rename(&self.directory, &gone).map_err(Error::io(&self.directory))?;
         for file in [RECORD, CONFIG, LOCK] {
-            // What is not removed here, and whatever else is there, is removed below.
+            // The directory is removed recursively below if anything is left.
             let _ = fs::remove_file(gone.join(file));
         }
         if fs::remove_dir(&gone).is_ok() {
@@ -127,7 +133,7 @@ impl NameClaim {
     }
 }
 
-/// Encodes what is written to `path`, and refuses more than its readers accept.
+/// Returns the encoded text for the file at `path`, and refuses a text that is longer than its readers accept.
 fn readable(path: &Path, text: serde_json::Result<Vec<u8>>) -> Result<Vec<u8>, Error> {
     let path = path.to_owned();
     match text {
@@ -148,18 +154,18 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Tells whether its supervisor lives, or another command cleans up after it.
+    /// Tells whether the container's supervisor, or a command that cleans up after it, holds the lock.
     pub fn is_held(&self) -> bool {
         self.holder().is_some()
     }
 
-    /// Returns the supervisor, or the command that cleans up after it.
+    /// Returns the process that holds the lock: the supervisor, or a command that cleans up after it.
     pub fn holder(&self) -> Option<LockHolder> {
         holder(&self.lock)
     }
 
-    /// Waits until the supervisor has ended, and returns how the container ended. Returns none where the supervisor was
-    /// killed. Prints one note where the supervisor is stopped.
+    /// Waits until the supervisor has ended, and returns the exit status of the container. Returns none where the
+    /// supervisor was killed. Calls `stopped` once, if it finds that a signal or a debugger has stopped the supervisor.
     ///
     /// # Errors
     /// The lock cannot be read.
@@ -182,7 +188,8 @@ impl Waiter {
 }
 
 impl Store {
-    /// Takes a name that nobody has. The caller cleans up before what a dead supervisor left under it.
+    /// Claims a name that no container has. The caller must have cleaned up what dead supervisors left
+    /// ([`Self::abandoned`]), because their names count as taken.
     ///
     /// # Errors
     /// [`Error::Running`] and [`Error::Ended`] where another container has the name.
@@ -201,7 +208,7 @@ impl Store {
             let held_by = self.waiter(name).ok().and_then(|it| it.holder());
             drop(making);
             match (record, held_by) {
-                // Whoever holds it and is not its supervisor is about to remove it.
+                // A holder that is not the recorded supervisor cleans up, and is about to remove the directory.
                 (Ok(record), Some(holder)) if record.supervisor != holder.pid() => {
                     if Instant::now() > deadline {
                         return Err(locked(directory.join(LOCK), holder));
@@ -216,8 +223,8 @@ impl Store {
         }
     }
 
-    /// Takes over a container that has ended, or whose supervisor was killed. Returns none where there is none, or
-    /// another process holds it.
+    /// Takes over a container that has ended, or whose supervisor was killed. Returns none where there is no such
+    /// container, or another process holds its lock.
     ///
     /// # Errors
     /// The lock cannot be read.
@@ -235,7 +242,7 @@ impl Store {
                 if !directory.is_dir() {
                     return Ok(None);
                 }
-                // Killed between making the directory and the lock.
+                // The process that made the directory was killed before it made the lock.
                 return self.lock_new(name, directory).map(Some);
             }
             other => other?,
@@ -245,7 +252,7 @@ impl Store {
             Err(Errno::AGAIN | Errno::ACCESS) => return Ok(None),
             Err(errno) => return Err(Error::io(&path)(errno.into())),
         }
-        // Somebody may have removed it before it could be locked.
+        // Another process may have removed the file before this one locked it.
         let found = fs::symlink_metadata(&path).map(|it| it.ino());
         if found.ok() != lock.metadata().map(|it| it.ino()).ok() {
             return Ok(None);
@@ -258,7 +265,7 @@ impl Store {
         }))
     }
 
-    /// Takes over everything that killed supervisors left.
+    /// Takes over the containers that killed supervisors left. Also removes directories whose removal was interrupted.
     pub fn abandoned(&self) -> Vec<NameClaim> {
         if self.check().is_err() {
             return Vec::new();
@@ -274,10 +281,12 @@ impl Store {
         });
         let claims = left.map(|name| self.take_over(&name));
         let claims = claims.filter_map(|claim| claim.ok().flatten());
-        // It may have ended well between the two looks.
+        // A container may have ended properly after it was read above.
         claims.filter(|claim| !claim.stays()).collect()
     }
 
+    /// Opens the lock of a container, to wait for its end.
+    ///
     /// # Errors
     /// [`Error::Unknown`] where there is no such container.
     pub fn waiter(&self, name: &str) -> Result<Waiter, Error> {
@@ -294,13 +303,14 @@ impl Store {
         })
     }
 
-    /// Makes the lock of a container whose directory is new, and takes it.
+    /// Makes and takes the lock of a container whose directory is new.
     fn lock_new(&self, name: &str, directory: PathBuf) -> Result<NameClaim, Error> {
         let path = directory.join(LOCK);
         let lock = files::open_or_create(&path)?;
         let locked = fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive);
         locked.map_err(|errno| Error::io(&path)(errno.into()))?;
-        // Room for its end, which is to be told whatever else there is no room for then.
+        // The blanks reserve the bytes of the exit status. The supervisor can then write it even when the file system
+        // is full.
         let written = lock.write_all_at(word(None).as_bytes(), 0);
         written.map_err(Error::io(&path))?;
         Ok(NameClaim {
@@ -310,13 +320,13 @@ impl Store {
         })
     }
 
-    /// Takes the lock under which containers are made, until the file is closed.
+    /// Takes the lock under which containers are made. The lock is held until the file is closed.
     pub(super) fn lock_making(&self) -> Result<File, Error> {
         debug_assert!(!is_name(MAKING));
         lock_file(self.path.join(MAKING))
     }
 
-    /// Takes the lock of bridges, until the file is closed.
+    /// Takes the lock of bridges. The lock is held until the file is closed.
     ///
     /// # Errors
     /// Another process holds the lock for too long.
@@ -329,8 +339,8 @@ impl Store {
     }
 }
 
-/// Removes a directory whose removal another process began. Returns whether it is one. Two processes may do that at
-/// once.
+/// Removes a directory whose removal another process began, and returns whether the entry is such a directory. Two
+/// processes may remove the same one at once.
 fn remove_if_gone(entry: &fs::DirEntry) -> bool {
     let name = entry.file_name();
     let is_gone = name.as_encoded_bytes().starts_with(GONE.as_bytes());
@@ -357,7 +367,7 @@ fn lock_file(path: PathBuf) -> Result<File, Error> {
     }
 }
 
-/// Reads how a container ended, where its supervisor wrote that into the lock.
+/// Reads the exit status that a supervisor wrote into the lock's file, if it wrote one.
 fn left_word(lock: &File) -> io::Result<Option<u8>> {
     let mut word = [0; 16];
     let length = lock.read_at(&mut word, 0)?;
@@ -365,7 +375,7 @@ fn left_word(lock: &File) -> io::Result<Option<u8>> {
     Ok(word.trim_matches(['\0', ' ', '\n']).parse().ok())
 }
 
-/// Encodes an exit status, or room for one, in a fixed length.
+/// Encodes an exit status in a fixed length. None gives as many blanks.
 fn word(code: Option<u8>) -> String {
     let code = code.map(|code| code.to_string()).unwrap_or_default();
     format!("{code:3}\n")

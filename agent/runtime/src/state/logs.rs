@@ -1,9 +1,9 @@
-//! Where the logs of detached containers are: on a disk, while the state may be in memory.
+//! The directories of the logs of detached containers. They are on a disk, while the state may be in memory.
 //!
-//! A container's state says where its log is, so nothing depends on this user's environment staying as it is. What is here
-//! from before the host was started, of containers that have no state, is removed.
+//! A container's record names the directory of its log, so the log is found although the user's environment changes.
+//! Logs that are older than the host's last start, and whose containers have no state, are removed.
 //!
-//! A log that is removed while somebody reads it gets another name, and goes when nobody reads it any more.
+//! A log that is removed while a process reads it is renamed. A later command removes it once no process reads it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -16,20 +16,21 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{DIRECTORY, Error, Record, Store, is_name};
 
-/// What the directory of a log is called, with the container's name behind, once the container is removed.
+/// The prefix of a log's directory once its container has been removed. The container's name follows.
 const GONE: &str = ".gone.";
 
-/// Where the logs are of the containers that root starts.
+/// The directory of the logs of root's containers.
 const OF_ROOT: &str = "/var/lib/agent/logs";
 
 impl Store {
-    /// Where the log of a new container is to be; `None`: beside its state, since this user has no other place.
+    /// Returns the directory for the log of a new container. None where this user has no directory for logs: the log is
+    /// then beside the state.
     pub fn new_log(&self, name: &str) -> Option<PathBuf> {
         let logs = self.logs().filter(|_| is_name(name))?;
         Some(logs.join(name))
     }
 
-    /// Where the log of a container is.
+    /// Returns the directory of a container's log.
     ///
     /// # Errors
     /// No container can have this name.
@@ -38,15 +39,15 @@ impl Store {
         logged.map_or_else(|| self.directory(name), Ok)
     }
 
-    /// Removes the logs that were still read when their containers were removed, and are not any more.
+    /// Removes the logs that a process still read when their containers were removed, and that no process reads now.
     pub fn remove_read_logs(&self) {
         if let Some(logs) = self.logs() {
             remove_gone(&logs);
         }
     }
 
-    /// Removes the logs of containers that are not there since the host was started again. Others are left alone: who has
-    /// another /run than this process may have their state.
+    /// Removes the logs that were last changed before the host was started, and whose containers have no state. Newer
+    /// logs stay: a process that has another `/run` may hold their state.
     pub fn remove_stray_logs(&self) {
         let Some(logs) = self.logs() else {
             return;
@@ -65,12 +66,12 @@ impl Store {
         if strays.is_empty() || self.make().is_err() {
             return;
         }
-        // Nobody begins to make a container of one of the names meanwhile.
+        // While this lock is held, no process makes a container of one of these names.
         let Ok(_making) = self.lock_making() else {
             return;
         };
         for name in strays.iter().filter(|name| self.is_nobody(name)) {
-            // What cannot be removed is tried again by the next command.
+            // The next command tries again to remove what cannot be removed now.
             let _ = fs::remove_dir_all(logs.join(name));
         }
     }
@@ -94,10 +95,10 @@ impl Store {
     }
 }
 
-/// Removes a container's log, where it is not in the directory of its state.
+/// Removes a container's log. A log in the directory of the state is left to the removal of that directory.
 ///
 /// # Errors
-/// It cannot be removed.
+/// The directory of the log cannot be renamed.
 pub(crate) fn remove(record: &Record) -> Result<(), Error> {
     let Some(path) = &record.log else {
         return Ok(());
@@ -115,7 +116,7 @@ pub(crate) fn remove(record: &Record) -> Result<(), Error> {
     }
 }
 
-/// Removes what has no container any more.
+/// Removes the logs of removed containers that no process reads.
 fn remove_gone(logs: &Path) {
     let entries = fs::read_dir(logs).into_iter().flatten().flatten();
     entries.for_each(|entry| {
@@ -123,8 +124,8 @@ fn remove_gone(logs: &Path) {
     });
 }
 
-/// Removes a log that has no container any more, and that nobody reads: who does so holds a lock on the directory. What
-/// cannot be removed is tried again by the next command. Whether it has none.
+/// Removes the log of a removed container, unless a process reads it and so holds a lock on the directory. Returns
+/// whether the entry is such a log. The next command tries again to remove what cannot be removed now.
 fn remove_if_gone(log: &fs::DirEntry) -> bool {
     let name = log.file_name();
     if !name.as_encoded_bytes().starts_with(GONE.as_bytes()) {
@@ -138,13 +139,14 @@ fn remove_if_gone(log: &fs::DirEntry) -> bool {
     true
 }
 
-/// Whether what there is of a path is this user's: `sudo` and `su` may leave another one's home in the environment.
+/// Tells whether the deepest existing directory of a path is this user's. `sudo` and `su` may leave another user's home
+/// in the environment.
 fn is_own(path: &Path) -> bool {
     let found = path.ancestors().find_map(|it| fs::metadata(it).ok());
     found.is_some_and(|it| it.is_dir() && Owner::caller().has(&it))
 }
 
-/// When the host was started, by its clock as it is set now.
+/// Returns the time at which the host was started, by its clock as it is set now.
 fn boot_time() -> SystemTime {
     let since = clock_gettime(ClockId::Boottime);
     let since = Duration::new(since.tv_sec.unsigned_abs(), 0);
@@ -153,7 +155,7 @@ fn boot_time() -> SystemTime {
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// A path as one name. A user may have more than one directory of state, and containers of one name in both.
+/// Returns a path as one name. A user may have several directories of state, with containers of the same name.
 fn flat(path: &Path) -> String {
     let path = path.to_string_lossy();
     path.trim_matches('/').replace('/', "-")

@@ -1,4 +1,4 @@
-//! Who has a name, and what is left of those who had it.
+//! Tests of claiming names, of finding abandoned containers, and of the files of the state.
 
 use super::*;
 
@@ -132,7 +132,7 @@ fn what_others_may_write_to_is_not_believed() {
     assert_eq!(store.abandoned().len(), 1);
 }
 
-/// What stands in the place of a file of ours is neither followed nor waited for.
+/// A link or FIFO in the place of a file of the state is neither followed nor waited for.
 #[test]
 fn links_and_fifos_are_no_files_of_ours() {
     let (directory, store) = store();
@@ -158,14 +158,14 @@ fn links_and_fifos_are_no_files_of_ours() {
         assert!(matches!(store.waiter("a"), Err(Error::NoFile { .. })));
         assert!(matches!(store.take_over("a"), Err(Error::NoFile { .. })));
         assert!(matches!(store.claim("a"), Err(Error::Running { .. })));
-        // What is written replaces it.
+        // Writing the record replaces the link or FIFO.
         claim.write(&record("a", 1, Status::Creating)).unwrap();
         assert!(store.read("a").is_ok());
         assert_eq!(fs::read(&elsewhere).unwrap(), b"{}");
     }
 }
 
-/// A store beside that of an older agent, in which there is a container.
+/// Returns the old store and a new one beside it that takes over its containers.
 fn stores() -> (tempfile::TempDir, Store, Store) {
     let directory = tempfile::tempdir().unwrap();
     let old = Store::at(directory.path().join("agent/containers"));
@@ -189,7 +189,7 @@ fn what_an_older_agent_left_is_taken_over() {
         assert_eq!(new.read("a").unwrap(), wanted);
     }
     assert!(matches!(new.claim("a"), Err(Error::Running { .. })));
-    // Its supervisor goes on by the old path, and finds the same.
+    // The supervisor still writes to the old path, and the new path leads to the same files.
     wanted.status = Status::Exited { code: 3 };
     claim.write(&wanted).unwrap();
     assert_eq!(new.read("a").unwrap(), wanted);
@@ -199,7 +199,7 @@ fn what_an_older_agent_left_is_taken_over() {
     assert!(!old.path.exists());
 }
 
-/// The server's unit owned the old directory.
+/// systemd removes the old directory when the server's unit, which owned it, stops.
 #[test]
 fn the_end_is_known_where_the_old_directory_is_gone() {
     let (directory, old, new) = stores();

@@ -11,8 +11,8 @@ use super::{Error, stop};
 use crate::cgroup::{self, Cgroup, leaf};
 use crate::state::{Record, Store, logs};
 
-/// Removes what killed supervisors left; every command of the agent begins with this. Returns the names of the
-/// containers that it removed. The next command tries the rest again.
+/// Removes what killed supervisors left. Every command of the agent begins with this. Returns the names of the
+/// containers that were removed. The next command tries the others again.
 pub fn sweep(store: &Store) -> Vec<String> {
     let rest = end_abandoned(store);
     rest.sweep(store);
@@ -24,11 +24,11 @@ pub fn sweep(store: &Store) -> Vec<String> {
 pub(super) struct Rest {
     /// The names of containers that had a record.
     removed: Vec<String>,
-    /// Whether all containers have ended. Another one may still use its layers.
+    /// Whether all containers of killed supervisors have ended. One that has not may still use layers of its image.
     all_ended: bool,
 }
 
-/// Ends the containers of killed supervisors. The rest of the work may wait, because it is in nobody's way.
+/// Ends the containers of killed supervisors. The rest of the cleaning may wait, because it holds no other command up.
 pub(super) fn end_abandoned(store: &Store) -> Rest {
     for error in store.adopt() {
         super::say(&text::error_line(&error));
@@ -63,7 +63,7 @@ impl Rest {
     }
 }
 
-/// Kills and removes everything that a container has on the host: processes, cgroups, interfaces.
+/// Kills and removes everything that a container has on the host: processes, cgroups, interfaces and the log.
 pub(super) fn remains(record: &Record) -> Result<(), Error> {
     match cgroup(record)? {
         Some(cgroup) => {
@@ -82,7 +82,7 @@ pub(super) fn remains(record: &Record) -> Result<(), Error> {
     Ok(())
 }
 
-/// Finds the cgroup that a container's record names. Returns none where the record names none, or that cgroup has been
+/// Finds the cgroup that a container's record names. Returns none where the record names none, or the cgroup has been
 /// removed.
 ///
 /// # Errors
@@ -96,10 +96,10 @@ pub(super) fn cgroup(record: &Record) -> Result<Option<Cgroup>, Error> {
     Ok(found)
 }
 
-/// Finds the cgroup of a running container for one more process. Returns a cgroup nowhere where the container has none.
+/// Finds the cgroup of a running container for one more process. A container without a cgroup has [`Cgroup::nowhere`].
 ///
 /// # Errors
-/// This process may not move others into the cgroup.
+/// This process may not move others into the cgroup, or the cgroup has been removed.
 pub(super) fn joined(record: &Record) -> Result<Cgroup, Error> {
     let has_none = record
         .cgroups

@@ -1,4 +1,4 @@
-//! Makes a container, stays with it until it ends, and removes it.
+//! Makes a container, supervises it until it ends, and removes it.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -26,8 +26,8 @@ use crate::order::Order;
 use crate::spec;
 use crate::state::{NameClaim, Record, Status, Store, logs};
 
-/// Makes a container, stays with it until it ends, and removes it. While the init process works, this process removes
-/// the `rest` that killed supervisors left.
+/// Makes a container, supervises it until it ends, and removes it. While the init process prepares, removes the `rest`
+/// that killed supervisors left.
 pub(super) fn contain(
     mut order: Order,
     store: &Store,
@@ -42,7 +42,8 @@ pub(super) fn contain(
     if !order.detach {
         wanted.check()?;
     }
-    // A directory may be on a file system that hangs. As long as nothing is made, signals end this process at once.
+    // A directory may be on a file system that hangs. Signals are not caught yet, so they end this process at once.
+    // Nothing has been made that would have to be removed.
     let tree = match order.root.is_unpacked() {
         true => None,
         false => Some(agent_rootfs::prepare(
@@ -82,8 +83,8 @@ pub(super) fn contain(
     } = match lived {
         Ok(ended) => ended,
         Err(error) => {
-            // A cgroup that was there before is somebody else's, with all that runs in it. What cannot be removed now is
-            // found by its record.
+            // Before `limited`, the cgroup may be one that was there before and belongs to others, with all processes
+            // in it. What cannot be removed now is found later by the record.
             let removed = if limited {
                 clean::remains(&record).is_ok()
             } else {
@@ -105,9 +106,9 @@ pub(super) fn contain(
         logs::remove(&record)?;
         claim.remove()?;
     }
-    // Not before nobody reads its number in the record any more: another process may get it.
+    // The zombie keeps the pid until no record names it. Another process may get the pid afterwards.
     reap(process.as_fd());
-    // It said that it wrote everything, and nobody has got it.
+    // The command reports success, and part of its output has reached nobody.
     Ok(if lost_output && code == 0 {
         FAILED
     } else {
@@ -115,26 +116,26 @@ pub(super) fn contain(
     })
 }
 
-/// What [`live`] needs beside the order.
+/// The arguments of [`live`] besides the order.
 struct Makes<'a> {
     claim: &'a NameClaim,
     ground: &'a Ground,
-    /// Work that may wait until the init process runs.
+    /// Work that may wait until the init process exists.
     beside: &'a dyn Fn(),
     signals: &'a mut Signals,
 }
 
-/// The end of a container's init process, which the caller reaps.
+/// How a container ended. The caller reaps its init process.
 struct Lived {
     code: u8,
     process: OwnedFd,
     lost_output: bool,
 }
 
-/// The exit status where this command failed, and not the container's.
+/// The exit status of a failure of this command, as opposed to the container's.
 pub(super) const FAILED: u8 = 125;
 
-/// Runs a container from the root file system to the last process's end.
+/// Runs a container: from its root file system to the end of its last process.
 fn live(
     order: &mut Order,
     tree: Option<RootFs>,
@@ -154,7 +155,8 @@ fn live(
     let path = cgroup_path(order);
     let mut early = None;
     if order.root.is_unpacked() {
-        // What is unpacked into memory is charged to the container, whose cgroup is there before.
+        // An image may be unpacked into memory. The container's cgroup exists before, so that the memory is charged to
+        // it.
         claim.write_spec(&order.spec)?;
         let mut begun = begin(order, ground, &path, &resources)?;
         begun.make_all()?;
@@ -175,7 +177,8 @@ fn live(
         record.stop_signal = order.stop_signal;
         claim.write(record)?;
     }
-    // Before the cgroup is there: whoever sees that asks what is intended.
+    // The spec is written before the cgroup exists, because a process that sees the cgroup reads the intended limits
+    // from it.
     claim.write_spec(&order.spec)?;
     let filters = filters(&order.spec)?;
     faults::point("prepared");
@@ -195,7 +198,7 @@ fn live(
         born: begun.v2_fd(),
         own: ground.cgroups(&path),
     };
-    // Dropped before what was begun of the cgroup: nothing is in that then.
+    // On an error, this value is dropped before `begun`. The init process is dead then, and the cgroup can be removed.
     let started = launch::launch(
         order,
         tree.mount.as_fd(),
@@ -204,7 +207,7 @@ fn live(
         &filters,
         signals,
     )?;
-    // What is on disk of it stays until the container has ended.
+    // The image's layers on disk stay until the container has ended.
     let _disk = tree.disk;
     drop(tree.mount);
     let ((cgroup, notes), started) = beside(started, begun.complete())?;
@@ -221,7 +224,7 @@ fn live(
     let ((), started) = beside(started, held)?;
     let placed = place(order, &cgroup, &started);
     let (entrances, started) = beside(started, placed)?;
-    // Whoever started it waits no longer, and it is not started behind their back.
+    // After a signal, the caller has stopped waiting. No container is started behind its back.
     if order.detach
         && let Some(signal) = signals.ending().map_err(Error::Wait)?
     {
@@ -248,11 +251,12 @@ fn live(
             streams::connect(terminal, wanted, order.detach, &mut relay).map_err(Error::Streams)?;
     }
     let process = running.pidfd;
-    // The third wish for an end is the last.
+    // The third signal that asks for the end kills the container.
     let mut killed = Ok(());
     let mut looks = 0..;
     let kill = &mut || {
-        // Without a cgroup that is all; else nothing is born in its place.
+        // Without a cgroup, this signal ends the container. With one, it keeps the init process from making new
+        // processes.
         let _ = send_signal(process.as_fd(), libc::SIGKILL);
         killed = cgroup.kill_once(looks.next().unwrap_or(u32::MAX));
     };
@@ -262,7 +266,8 @@ fn live(
     }
     let code = end_of(process.as_fd())?;
     faults::point("ended");
-    // Mostly nothing is left in it, and the kernel says so by removing it. A verifier looks at it before that.
+    // Usually no process is left in the cgroup, and the kernel lets it be removed at once. A verifier reads its files
+    // first.
     let is_gone = !observer.is_verifier() && cgroup.remove_empty();
     if !is_gone {
         cgroup.kill()?;
@@ -292,7 +297,7 @@ fn record(order: &Order, store: &Store, ground: &Ground) -> Record {
     Record {
         name: order.name.clone(),
         image: order.root.name(),
-        // That of v2 is the first.
+        // The first key is that of v2, the empty string.
         cgroup: first.unwrap_or_default().into(),
         cgroups: Some(cgroups),
         leaf: ground.leaf().map(PathBuf::from),
@@ -327,7 +332,7 @@ pub(super) fn resources(spec: &Spec) -> LinuxResources {
     resources.unwrap_or_default()
 }
 
-/// Begins to make the cgroup.
+/// Begins to make the cgroup: makes it in v2, where that is mounted.
 fn begin<'a>(
     order: &Order,
     ground: &Ground,
@@ -335,7 +340,8 @@ fn begin<'a>(
     resources: &'a LinuxResources,
 ) -> Result<Begun<'a>, Error> {
     let begun = Begun::new(ground, path, resources, order.swap_implied)?;
-    // What the init process starts would outlive a supervisor that is killed, and nobody would find it.
+    // Without a cgroup, and with a shared pid namespace, the other processes would outlive a killed supervisor. No
+    // command could find them.
     if begun.is_nowhere() && !has_own_processes(&order.spec) {
         let name = "a shared --pid".to_owned();
         let why = ground.why().to_owned();
@@ -350,7 +356,7 @@ fn begin<'a>(
     Ok(begun)
 }
 
-/// Tells whether everything in the container ends with its init process.
+/// Tells whether the container has a new pid namespace, in which all processes end with the init process.
 fn has_own_processes(spec: &Spec) -> bool {
     let linux = spec.linux().as_ref();
     let namespaces = linux.and_then(|linux| linux.namespaces().as_deref());
@@ -371,7 +377,7 @@ pub(super) fn is_terminal(spec: &Spec) -> bool {
     process.and_then(Process::terminal) == Some(true)
 }
 
-/// Gives the container's terminal the size of this one.
+/// Writes the size of the caller's terminal into the spec, for the container's terminal.
 fn remember_size(spec: &mut Spec, wanted: WantedStreams) {
     if let Some(process) = spec.process_mut().as_mut().filter(|_| wanted.terminal) {
         streams::set_size(process);
@@ -401,8 +407,8 @@ fn streams(
     made.map_err(Error::Streams)
 }
 
-/// Returns the result of work that this process did while the new process ran. Where both failed, the error of the new
-/// process comes first.
+/// Returns the result of work that this process did beside the new process. Where that work failed and the new process
+/// failed too, the error of the new process comes first.
 fn beside<T>(started: Started, came: Result<T, impl Into<Error>>) -> Result<(T, Started), Error> {
     match came {
         Ok(came) => Ok((came, started)),
@@ -410,7 +416,8 @@ fn beside<T>(started: Started, came: Result<T, impl Into<Error>>) -> Result<(T, 
     }
 }
 
-/// Connects the init process's network while it mounts. Returns the cgroups of v1 that it joins.
+/// Connects the network of the init process while that mounts. Returns the descriptors by which it joins its v1
+/// cgroups.
 fn place<'a>(order: &Order, cgroup: &'a Cgroup, started: &Started) -> Result<Entrances<'a>, Error> {
     network::connect(
         &order.network,
@@ -423,7 +430,8 @@ fn place<'a>(order: &Order, cgroup: &'a Cgroup, started: &Started) -> Result<Ent
     Ok(cgroup.entrances()?)
 }
 
-/// Replaces the error of a launch that took too long by the cgroup's, where the cgroup holds its processes up.
+/// Replaces the error of a launch that took too long, where the cgroup keeps its processes from running. The new error
+/// names that reason.
 pub(super) fn held_up(error: Error, cgroup: &Cgroup) -> Error {
     match (&error, cgroup.check()) {
         (Error::Launch(launch::Error::Late { .. }), Err(reason)) => reason.into(),
@@ -443,12 +451,12 @@ pub(super) fn end_of(process: BorrowedFd<'_>) -> Result<u8, Error> {
 fn code(status: &WaitIdStatus) -> u8 {
     let signal = status.terminating_signal();
     let code = status.exit_status().or(signal.map(|signal| 128 + signal));
-    // The kernel keeps eight bits of what exit(2) is given.
+    // The kernel keeps the low eight bits of the argument of exit(2).
     code.map_or(0, |code| (code & 0xff) as u8)
 }
 
 /// Reaps a process that has ended.
 pub(super) fn reap(process: BorrowedFd<'_>) {
-    // Where that fails, its next parent does it.
+    // Where this fails, the process is reaped by its next parent.
     let _ = waitid(WaitId::PidFd(process), WaitIdOptions::EXITED);
 }

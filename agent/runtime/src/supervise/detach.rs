@@ -17,40 +17,40 @@ use super::relay::pipe;
 use super::signals::Signals;
 use crate::state::{LockHolder, ProcessCondition};
 
-/// The exit status where nobody waits for it any longer.
+/// The exit status of a caller that has given up waiting.
 const UNHEARD: u8 = 125;
 
-/// Between two looks for its end.
+/// The time between two checks whether a child has ended.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Between two looks at what it does.
+/// The time between two checks whether the supervisor makes progress.
 const LOOK: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
 
-/// What the caller heard.
+/// What the supervisor has reported to the caller.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Heard {
     pub notes: Vec<String>,
     pub started: bool,
-    /// The exit status, and why.
+    /// The exit status, and the reason.
     pub failed: Option<(u8, String)>,
 }
 
-/// Who goes on.
+/// Which of the two processes this is.
 #[derive(Debug)]
 pub(super) enum Split {
-    /// The one who was called, once the supervisor has started the container or given up.
+    /// The caller, once the supervisor has started the container or given up.
     Caller(Heard),
     /// The supervisor.
     Supervisor(Observer),
 }
 
-/// Makes the supervisor, which has none of the descriptors that this program was started with.
+/// Forks the supervisor, which keeps none of the descriptors that this program was started with.
 ///
 /// # Errors
-/// No process is to be had.
+/// The pipe, the process or the signal descriptor cannot be made, or the pipe cannot be read.
 pub(super) fn split() -> io::Result<Split> {
     let (ours, theirs) = pipe()?;
     match fork()? {
@@ -67,8 +67,8 @@ pub(super) fn split() -> io::Result<Split> {
     }
 }
 
-/// Reads to the end. Where a signal comes, or the supervisor does not go on for too long, that is to end, and its end is
-/// waited for: nothing is started behind the caller's back.
+/// Reads the supervisor's reports to the end. Where a signal comes, or the supervisor takes too long, ends it and waits
+/// for its end. So no container is started once the caller has given up.
 fn hear(pipe: OwnedFd, supervisor: Pid, signals: &mut Signals) -> io::Result<Heard> {
     let mut said = Vec::new();
     let mut piece = [0; 4096];
@@ -110,32 +110,32 @@ fn hear(pipe: OwnedFd, supervisor: Pid, signals: &mut Signals) -> io::Result<Hea
     }
     let mut heard = Heard::of(&said);
     if !heard.started {
-        // Whoever is the last in the cgroup that was made for them removes it.
+        // The supervisor must be gone before this process removes the cgroup that the agent made for both.
         reap(supervisor);
         heard.failed = given_up.map(|it| it.failed).or(heard.failed);
     }
     Ok(heard)
 }
 
-/// A supervisor that is to end.
+/// The caller's decision to end the supervisor.
 struct GivenUp {
     since: Instant,
-    /// The exit status, and why.
+    /// The exit status, and the reason.
     failed: (u8, String),
 }
 
 impl GivenUp {
-    /// Asks it to clean up and end; one that is stopped goes on for that.
+    /// Asks the supervisor to clean up and end. SIGCONT lets a stopped one do so.
     fn tell(supervisor: Pid, failed: (u8, String)) -> Self {
         for signal in [Signal::TERM, Signal::CONT] {
-            // It is a child of this process: nobody else has its number.
+            // The supervisor is a child that has not been reaped, so no other process has its pid.
             let _ = kill_process(supervisor, signal);
         }
         let since = Instant::now();
         Self { since, failed }
     }
 
-    /// Kills it where it does not end: what it leaves is removed by the next look.
+    /// Kills a supervisor that does not end in time. The next sweep removes what it leaves.
     fn insist(&self, supervisor: Pid) {
         if self.since.elapsed() > SupervisorPatience::STOPPED {
             let _ = kill_process(supervisor, Signal::KILL);
@@ -143,7 +143,7 @@ impl GivenUp {
     }
 }
 
-/// Waits for a child that has just ended, or is about to.
+/// Reaps a child that has ended, or is about to end, and gives up after 10 s.
 pub(super) fn reap(child: Pid) {
     let deadline = Instant::now() + SupervisorPatience::STOPPED;
     loop {
@@ -155,10 +155,11 @@ pub(super) fn reap(child: Pid) {
     }
 }
 
-/// How long a supervisor may take: one that works unpacks an image, one that is stopped does nothing.
+/// How long the caller waits for a supervisor. One that works may have to unpack an image. One that is stopped does
+/// nothing.
 struct SupervisorPatience {
     began: Instant,
-    /// Since when it is stopped.
+    /// When the supervisor was first found stopped. None where it is not stopped.
     stopped: Option<Instant>,
 }
 
@@ -173,7 +174,7 @@ impl SupervisorPatience {
         }
     }
 
-    /// Why nobody waits for it any longer.
+    /// Returns why the caller waits no longer, once a deadline has passed.
     fn ends(&mut self, supervisor: LockHolder) -> Option<String> {
         self.stopped = match supervisor.condition() {
             ProcessCondition::Stopped | ProcessCondition::Traced => {

@@ -1,7 +1,7 @@
 //! Reads and writes the ends of a stream.
 //!
-//! The caller's shell and its other children share the caller's ends. So this module changes none of their flags, and
-//! makes only reads and writes that do not block.
+//! The caller's shell and its other children share the caller's open files. So this module changes none of their flags,
+//! and reads and writes without blocking by other means.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,30 +15,31 @@ use rustix::termios::isatty;
 
 use crate::terminal::other_side;
 
-/// What a pipe takes without holding up the writer once poll(2) says that it can be written (pipe(7), `PIPE_BUF`).
+/// The bytes that a write to a pipe takes without blocking, once poll(2) has reported the pipe as writable (pipe(7),
+/// `PIPE_BUF`).
 const WRITTEN_AT_ONCE: usize = 4096;
 
-/// An offset by which pwritev2(2) means the file's own position.
+/// The offset -1, for which pwritev2(2) uses the file's own position.
 const OWN_POSITION: u64 = u64::MAX;
 
 const PIPEFS_MAGIC: u64 = 0x5049_5045;
 
-/// What kind of file it is decides how it is read and written without blocking.
+/// The kind of file, which decides how it is read and written without blocking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// One that only this process has in this mode, and that does not block: an end of a pipe that this process made.
+    /// An end of a pipe that this process made. Nobody else has this open file, and it is set to not block.
     Own,
-    /// The controller of the container's terminal, which only this process has and which does not block.
+    /// The controller of the container's terminal. Only this process has it, and it is set to not block.
     Controller,
-    /// splice(2) can be told not to block.
+    /// A pipe without a name. pwritev2(2) and splice(2) have flags that keep them from blocking.
     Pipe,
-    /// One with a name, which a reader may come back to.
+    /// A named pipe. A reader may come back after all readers have left.
     Fifo,
-    /// send(2) and recv(2) can be told not to block.
+    /// A socket. send(2) and recv(2) have a flag that keeps them from blocking.
     Socket,
-    /// A terminal, opened once more where that is permitted, so that it does not block.
+    /// A terminal of the caller. Where that is permitted, it is opened again, as an open file that does not block.
     Terminal,
-    /// Files and devices: poll(2) says that they are ready, and the disk is all that they wait for.
+    /// A file or a device. poll(2) reports files as ready, and their reads and writes wait only for the disk.
     Other,
 }
 
@@ -48,15 +49,15 @@ pub(super) struct End {
     descriptor: OwnedFd,
     kind: Kind,
     is_pipe: bool,
-    /// The other side of a terminal, kept open so that it goes on when the container has closed it for a while.
+    /// The terminal side, which is kept open. Without it, reads fail while the container has its terminal closed.
     other_side: Option<OwnedFd>,
 }
 
 impl End {
-    /// An end that this process made, and that does not block from here on.
+    /// Makes an end of a pipe that this process made, and sets it to not block.
     ///
     /// # Errors
-    /// fcntl(2)'s.
+    /// fcntl(2) or fstat(2) failed.
     pub(super) fn own(descriptor: OwnedFd) -> io::Result<Self> {
         let flags = rustix::fs::fcntl_getfl(&descriptor)?;
         rustix::fs::fcntl_setfl(&descriptor, flags | OFlags::NONBLOCK)?;
@@ -69,25 +70,25 @@ impl End {
         })
     }
 
-    /// The controller of the container's terminal, which does not block from here on. It has no end: the container may
-    /// open its terminal again.
+    /// Makes an end of the controller of the container's terminal, and sets it to not block. The stream does not end
+    /// when the container closes its terminal, because the container may open it again.
     ///
     /// # Errors
-    /// fcntl(2)'s.
+    /// fcntl(2) or fstat(2) failed.
     pub(super) fn controller(descriptor: OwnedFd) -> io::Result<Self> {
         let own = Self::own(descriptor)?;
         Ok(Self {
-            // Where it cannot be opened, the terminal is at its end once nobody has it open.
+            // Where the terminal side cannot be opened, the stream ends once no process has the terminal open.
             other_side: other_side(&own.descriptor).ok(),
             kind: Kind::Controller,
             ..own
         })
     }
 
-    /// One of the caller's standard streams, opened in this mode.
+    /// Makes an end of one of the caller's standard streams, which is opened in this mode.
     ///
     /// # Errors
-    /// No descriptor is to be had.
+    /// fstat(2) failed, or the process has no free descriptor.
     pub(super) fn of_caller(stream: BorrowedFd<'_>, mode: OFlags) -> io::Result<Self> {
         let kind = match file_type(stream)? {
             FileType::Fifo => {
@@ -118,20 +119,21 @@ impl End {
         self.is_pipe
     }
 
-    /// Whether splice(2) may move what is in a pipe to this end. Files are read instead: their pages, which are the
-    /// host's page cache, are not to be in a pipe of the container's.
+    /// Tells whether splice(2) may move data from a pipe to this end. Data from files is read instead: splice(2) would
+    /// put pages of the host's page cache into a pipe of the container.
     pub(super) const fn takes_from_pipes(&self) -> bool {
         self.is_pipe || matches!(self.kind, Kind::Other)
     }
 
-    /// Lets a pipe of this process's own hold more. An ordinary user may be refused that.
+    /// Enlarges the buffer of a pipe that this process made. The kernel may refuse that to an ordinary user.
     pub(super) fn enlarge(&self, bytes: usize) {
         if self.is_pipe && self.kind == Kind::Own {
             let _ = fcntl_setpipe_size(&self.descriptor, bytes);
         }
     }
 
-    /// What poll(2) says of it, though nothing is asked for, once nobody is at the other side.
+    /// Returns the flags by which poll(2) reports that the other side is gone. It reports them although none is asked
+    /// for.
     pub(super) const fn when_gone(&self) -> PollFlags {
         match self.kind {
             Kind::Own | Kind::Pipe | Kind::Socket | Kind::Terminal => {
@@ -141,10 +143,10 @@ impl End {
         }
     }
 
-    /// Reads what is there.
+    /// Reads the bytes that are available.
     ///
     /// # Errors
-    /// AGAIN where nothing is; else read(2)'s. A terminal of the caller's that is hung up is at its end.
+    /// EAGAIN where no bytes are available, or the error of read(2). A caller's terminal that is hung up is at its end.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
         if self.kind == Kind::Socket {
             return rustix::net::recv(&self.descriptor, buffer, RecvFlags::DONTWAIT)
@@ -158,7 +160,8 @@ impl End {
         }
     }
 
-    /// Whoever leads a session, or calls vhangup(2), hangs its terminal up, and others open it again: a getty does so.
+    /// Opens the terminal side again after a hangup. A session leader hangs its terminal up when it ends, and
+    /// vhangup(2) does too. A process such as getty then opens the terminal again.
     fn go_on_after_hangup(&mut self) -> Result<usize, Errno> {
         self.other_side = other_side(&self.descriptor).ok();
         match self.other_side {
@@ -167,10 +170,10 @@ impl End {
         }
     }
 
-    /// Writes what there is room for.
+    /// Writes as many bytes as fit.
     ///
     /// # Errors
-    /// AGAIN where there is none; PIPE where nobody reads, also of a terminal; else write(2)'s.
+    /// EAGAIN where none fit. EPIPE where nobody reads, also for a terminal. Otherwise the error of write(2).
     pub(super) fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
         let few = bytes.get(..WRITTEN_AT_ONCE).unwrap_or(bytes);
         match self.kind {
@@ -182,7 +185,7 @@ impl End {
                 let whole = [IoSlice::new(bytes)];
                 let flags = ReadWriteFlags::NOWAIT;
                 match rustix::io::pwritev2(&self.descriptor, &whole, OWN_POSITION, flags) {
-                    // Before Linux 6.4, and for pipes with names.
+                    // The kernel refuses RWF_NOWAIT for pipes before Linux 6.4, and for named pipes.
                     Err(Errno::OPNOTSUPP) => rustix::io::write(&self.descriptor, few),
                     written => written,
                 }

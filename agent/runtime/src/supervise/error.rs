@@ -36,7 +36,7 @@ pub enum Error {
     DirectoryAsInput,
     #[error("cannot start a supervisor")]
     Detach(#[source] io::Error),
-    /// The supervisor reported this error.
+    /// The error of a supervisor, as it was reported to the caller.
     #[error("{why}")]
     Reported { status: u8, why: String },
     #[error("the supervisor of the container was killed before the container ran")]
@@ -90,7 +90,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// What docker exits with: 127 where the command is not found, 126 where it cannot be executed, else 125.
+    /// Returns docker's exit status: 127 where the command is not found, 126 where it cannot be executed, and 128 plus
+    /// its number after a signal. Otherwise 125.
     pub fn status(&self) -> u8 {
         match self {
             Self::Launch(error) => error.status(),

@@ -15,18 +15,18 @@ use super::{Error, clean, sweep};
 use crate::state::Store;
 use crate::{launch, spec};
 
-/// What is to be run, and where it differs from the container's init process.
+/// The command to run, and how it differs from the container's init process.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The name of the container.
     pub container: String,
     /// The command and its arguments.
     pub command: Vec<String>,
-    /// `NAME=VALUE`, beside those of the container.
+    /// `NAME=VALUE`. These variables are added to those of the container, or replace them.
     pub environment: Vec<String>,
-    /// The working directory.
+    /// The working directory. None stands for that of the container.
     pub directory: Option<PathBuf>,
-    /// `USER[:GROUP]`.
+    /// `USER[:GROUP]`. None stands for the container's user.
     pub user: Option<String>,
     /// Whether the command has a terminal of its own (`-t`).
     pub terminal: bool,
@@ -34,8 +34,8 @@ pub struct Request {
     pub interactive: bool,
 }
 
-/// Runs a command in a container, in all its namespaces and its cgroup, with its capabilities and system calls. The exit
-/// status is the command's, as of [`super::run`].
+/// Runs a command in a container, in all of its namespaces and its cgroup, with its capabilities and system call
+/// filter. The exit status is the command's, as for [`super::run`].
 ///
 /// # Errors
 /// The container does not run, or the command cannot be started.
@@ -80,7 +80,7 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
         raw = streams::connect(terminal, wanted, false, &mut relay).map_err(Error::Streams)?;
     }
     let process = running.pidfd;
-    // What it started may stay: it is the container's.
+    // Only the command is killed. Processes that it started belong to the container, and stay.
     let kill = &mut || drop(agent_sys::fork::send_signal(process.as_fd(), libc::SIGKILL));
     let ended = relay.until_end(process.as_fd(), &mut signals, kill);
     ended.map_err(Error::Wait)?;
@@ -95,7 +95,7 @@ pub fn exec(request: &Request) -> Result<u8, Error> {
     })
 }
 
-/// The container's process, with what was asked for.
+/// Returns the process of the container's spec with the changes that the request asks for.
 fn process(request: &Request, container: &Pinned, spec: &Spec) -> Result<Process, Error> {
     let mut process = spec.process().clone().unwrap_or_default();
     process.set_args(Some(request.command.clone()));

@@ -1,7 +1,7 @@
 //! Moves a stream from one descriptor to another.
 //!
-//! splice(2) moves it from a pipe to a pipe or a file; else the supervisor reads and writes it. The amount on its way
-//! is bounded, so a writer waits for its reader.
+//! splice(2) moves the bytes from a pipe to a pipe or a file. In other cases the supervisor reads and writes them. A
+//! stream holds a bounded number of bytes, so its writer waits for its reader.
 
 use std::io;
 
@@ -12,22 +12,22 @@ use rustix::pipe::{SpliceFlags, splice};
 use super::end::End;
 use super::log::{self, Stream};
 
-/// Read at once. It is all that a stream holds outside of pipes.
+/// The most bytes that are read at once, and that a stream holds outside of pipes.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Spliced at once.
+/// The most bytes of one splice(2).
 const SPLICED_BYTES: usize = 1 << 20;
 
-/// What a pipe holds that nobody gave another size, and what ours hold once a command moves much: three processes take
-/// turns where two did, and this halves how often.
+/// The default size of a pipe, and the size of this process's pipes once a command moves much. Three processes take
+/// turns where two would without the relay, and large pipes halve the number of turns.
 const PIPE_BYTES: usize = 64 << 10;
 const LARGE_PIPE_BYTES: usize = 256 << 10;
 
-/// More than what may be left in a terminal at the end: the kernel keeps 8 KiB in its buffers (`pty_common_install`), and
-/// 4 KiB in its line discipline.
+/// More bytes than a terminal can hold at the end. The kernel keeps 8 KiB in its buffers (`pty_common_install`), and 4
+/// KiB in its line discipline.
 const TERMINAL_BYTES: usize = 64 << 10;
 
-/// Which of the command's streams it is.
+/// One of the command's standard streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Input,
@@ -45,19 +45,19 @@ impl Name {
     }
 }
 
-/// Where a stream goes.
+/// The target of a stream.
 #[derive(Debug)]
 pub(super) enum Target {
     End(End),
     Log(Stream),
 }
 
-/// Why a stream does not go on.
+/// Why a stream has ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// All of it was moved.
+    /// All bytes were moved.
     Done,
-    /// Nobody reads it.
+    /// The target has no reader.
     Gone,
     Failed(io::Error),
 }
@@ -68,7 +68,7 @@ enum Waits {
     ForTarget,
 }
 
-/// A stream on its way.
+/// A stream that is being moved.
 #[derive(Debug)]
 pub(super) struct Flow {
     pub name: Name,
@@ -78,9 +78,9 @@ pub(super) struct Flow {
     is_large: bool,
     waits: Waits,
     buffer: Vec<u8>,
-    /// How much of `buffer` is written.
+    /// The number of bytes of `buffer` that have been written.
     written: usize,
-    /// How much is still to be taken from the source, once that is settled.
+    /// The number of bytes that are still taken from the source. None before [`Self::settle`].
     left: Option<usize>,
 }
 
@@ -103,7 +103,8 @@ impl Flow {
         }
     }
 
-    /// What poll(2) is to look at: the side that the stream waits for, and whether the reader goes meanwhile.
+    /// Returns what poll(2) waits for: the side that the stream waits for. Where that is the source, also the loss of
+    /// the target's reader.
     pub(super) fn polled(&self) -> impl Iterator<Item = PollFd<'_>> {
         let target = match &self.to {
             Target::End(to) => Some(to),
@@ -120,10 +121,10 @@ impl Flow {
         source.into_iter().chain(target)
     }
 
-    /// Goes on as far as that needs no waiting, by what poll(2) found in the order of [`Self::polled`].
+    /// Moves bytes without waiting. `found` is what poll(2) reported, in the order of [`Self::polled`].
     ///
     /// # Errors
-    /// The stream goes no further.
+    /// The stream has ended.
     pub(super) fn go_on(
         &mut self,
         found: &[PollFlags],
@@ -141,7 +142,8 @@ impl Flow {
         }
     }
 
-    /// From here on, only what is in the pipe or terminal by now is moved: whoever still writes is not waited for.
+    /// Limits the stream to the bytes that are in the pipe or terminal now. Processes that still write are not waited
+    /// for.
     pub(super) fn settle(&mut self) {
         let there = if self.from.is_pipe() {
             ioctl_fionread(&self.from).map_or(0, |bytes| bytes as usize)
@@ -151,10 +153,10 @@ impl Flow {
         self.left = Some(there);
     }
 
-    /// Moves what is left until that needs waiting for its reader.
+    /// Moves the rest of the bytes until the stream has to wait for its reader.
     ///
     /// # Errors
-    /// The stream goes no further: [`Ended::Done`] where nothing is left.
+    /// The stream has ended: [`Ended::Done`] where nothing is left.
     pub(super) fn finish(&mut self, mut log: Option<&mut log::Writer>) -> Result<(), Ended> {
         while self.waits == Waits::ForSource {
             self.step(log.as_deref_mut())?;
@@ -202,10 +204,10 @@ impl Flow {
                 self.take(moved);
                 self.waits = Waits::ForSource;
             }
-            // Which of the two is not ready, it does not say.
+            // EAGAIN does not say which of the two is not ready.
             Err(Errno::AGAIN) => self.waits = self.other_side()?,
             Err(Errno::INTR) => {}
-            // The file is open for appending, or its file system cannot.
+            // EINVAL: the file is open for appending, or its file system does not support splice(2).
             Err(Errno::INVAL) => self.splices = false,
             Err(errno) => return Err(ended(errno)),
         }
@@ -216,7 +218,7 @@ impl Flow {
         match (self.waits, self.left) {
             (Waits::ForSource, None) => Ok(Waits::ForTarget),
             (Waits::ForTarget, None) => Ok(Waits::ForSource),
-            // Somebody else may have taken what was there.
+            // Another process may have read the bytes that were counted.
             (_, Some(_)) => match ioctl_fionread(&self.from) {
                 Ok(1..) => Ok(Waits::ForTarget),
                 _ => Err(Ended::Done),

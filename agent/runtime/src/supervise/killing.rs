@@ -1,20 +1,18 @@
-//! Kills a container's init process, and repeats that until the process ends. The supervisor goes on relaying streams
-//! and signals meanwhile.
+//! Kills a process, and repeats that until it ends. The supervisor goes on relaying streams and signals meanwhile.
 
 use std::io;
 use std::time::{Duration, Instant};
 
-/// How a process, and what came of it, is to be ended at once: what is sent at each call. One may not be enough, as others
-/// are born meanwhile.
+/// Kills a process and its descendants. One call may not be enough, because processes may fork meanwhile.
 pub(super) type Kill<'a> = &'a mut dyn FnMut();
 
-/// How long it may take.
+/// How long the process may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Between two tries: at first, and at most.
+/// The pause between two tries: the first one, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(20));
 
-/// It has been asked for.
+/// A kill that has begun, and when it is tried again.
 #[derive(Debug)]
 pub(super) struct Killing {
     deadline: Instant,
@@ -32,15 +30,15 @@ impl Killing {
         }
     }
 
-    /// How long it is until the next try.
+    /// Returns the time until the next try.
     pub(super) fn pause(&self) -> Duration {
         self.next.saturating_duration_since(Instant::now())
     }
 
-    /// Tries again, where it is time.
+    /// Kills again where the next try is due.
     ///
     /// # Errors
-    /// It takes too long.
+    /// [`io::ErrorKind::TimedOut`]: the process has not ended in time.
     pub(super) fn go_on(&mut self, kill: Kill<'_>) -> io::Result<()> {
         let now = Instant::now();
         if now < self.next {

@@ -1,10 +1,10 @@
-//! What a detached container wrote: pieces of its two streams in the order in which they came, each behind a header of
-//! eight bytes, as docker has it: which stream, three zeros, and the length, its highest byte first. In front of them is the
-//! file's number, so that a reader sees where files are missing.
+//! The log of a detached container: pieces of its two streams in the order in which they came. Each piece has docker's
+//! header of eight bytes: the stream, three zeros, and the length in big-endian order. A file begins with its number,
+//! by which a reader notices that files are missing.
 //!
-//! A log is bounded: a file that is full becomes `log.1`, that before it `log.2`, and the oldest goes
-//! ([`Limits`](crate::order::LogLimits)). It is on a disk, in a directory of the container's own (`log/place.rs`), so
-//! that what a container writes takes neither memory nor room for another one's state.
+//! A log is bounded. A file that is full becomes `log.1`, the one before it `log.2`, and the oldest is removed
+//! ([`Limits`](crate::order::LogLimits)). The log is on a disk, in a directory of the container's own (`log/place.rs`).
+//! So the output of a container takes up neither memory nor the space for another container's state.
 
 use std::fs::File;
 use std::io;
@@ -17,19 +17,19 @@ mod writer;
 pub use reader::Reader;
 pub use writer::Writer;
 
-/// The file that is written.
+/// The name of the file that is being written.
 const CURRENT: &str = "log";
 
 const HEADER_BYTES: usize = 8;
 
-/// More than any piece that is written.
+/// An upper bound on the bytes of a piece, which no written piece reaches.
 const LONGEST_PIECE: usize = 1 << 20;
 
 /// The stream that the container wrote to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stream {
-    /// No stream: the number of the file, eight bytes, the highest first.
+    /// Not a stream: the piece is the number of the file, eight bytes in big-endian order.
     Number = 0,
     /// Standard output.
     Output = 1,
@@ -37,7 +37,7 @@ pub enum Stream {
     Errors = 2,
 }
 
-/// What was read at once from one of the streams.
+/// Bytes that were read at once from one of the streams.
 struct Piece<'a> {
     stream: Stream,
     bytes: &'a [u8],
@@ -54,7 +54,7 @@ impl Piece<'_> {
     }
 }
 
-/// The first piece and what is behind it; `None` where it is not whole.
+/// Returns the first piece, and the bytes after it. Returns none where the piece is not complete.
 fn first_piece(bytes: &[u8]) -> io::Result<Option<(Piece<'_>, &[u8])>> {
     let [stream, 0, 0, 0, a, b, c, d, rest @ ..] = bytes else {
         return match bytes.len() {
@@ -77,10 +77,10 @@ fn first_piece(bytes: &[u8]) -> io::Result<Option<(Piece<'_>, &[u8])>> {
 }
 
 fn malformed() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "no log of agent run")
+    io::Error::new(io::ErrorKind::InvalidData, "not a log of agent run")
 }
 
-/// What a file is called that was full so many files ago.
+/// Returns the name of a file: `log`, or `log.N` for the file that was full N files ago.
 fn name(age: u32) -> String {
     match age {
         0 => CURRENT.to_owned(),
@@ -88,7 +88,7 @@ fn name(age: u32) -> String {
     }
 }
 
-/// The file's number, which no other has while it is open.
+/// Returns the device and inode numbers, which identify a file while it is open.
 fn inode(file: &File) -> Option<(u64, u64)> {
     file.metadata().map(|found| (found.dev(), found.ino())).ok()
 }

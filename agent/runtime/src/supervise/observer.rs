@@ -27,15 +27,15 @@ pub enum SupervisorMessage {
     Limited(Limited),
     /// The container's command runs.
     Started {
-        /// The init process, as the host counts.
+        /// The pid of the init process in the host's pid namespace.
         pid: i32,
     },
     /// All processes of the container have ended, and its cgroup still exists.
     Ended {
-        /// The exit status, or 128 and the number of the signal that killed the init process.
+        /// The exit status, or 128 plus the number of the signal that killed the init process.
         code: u8,
     },
-    /// The container could not be started, or not be removed.
+    /// The container could not be started or not be removed.
     Failed {
         /// The exit status that docker gives this failure.
         status: u8,
@@ -54,7 +54,7 @@ pub enum VerifierAnswer {
     Stop,
 }
 
-/// A cgroup with its limits. On v2 the init process may be in it already, and does not run the command yet.
+/// A cgroup with its limits. On v2 the init process may be in it already, but does not run the command yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limited {
     /// The path of the cgroup, as [`Cgroup::path`] returns it.
@@ -70,7 +70,7 @@ pub struct Limited {
 pub struct Written {
     /// The kind of the limit.
     pub kind: Kind,
-    /// The device, of a limit on a rate.
+    /// The device, where the limit is on a rate of a device.
     pub device: Option<Device>,
     /// The path of the file.
     pub file: String,
@@ -99,11 +99,11 @@ pub fn parse<T: DeserializeOwned>(line: &[u8]) -> io::Result<T> {
 pub(super) enum Observer {
     /// The user reads standard error.
     User,
-    /// The command that made the supervisor reads this pipe until the container has started.
+    /// The command that made the supervisor. It reads this pipe until the container has started.
     Caller(File),
-    /// The command that made the supervisor has its answer and has left.
+    /// The command that made the supervisor has got its answer and left.
     Nobody,
-    /// A verifier looks at the container before it runs, and before it is removed.
+    /// A verifier, which looks at the container before it runs, and before it is removed.
     Verifier {
         messages: UnixStream,
         answers: BufReader<UnixStream>,
@@ -111,6 +111,8 @@ pub(super) enum Observer {
 }
 
 impl Observer {
+    /// Makes an observer that is a verifier.
+    ///
     /// # Errors
     /// The descriptor cannot be duplicated.
     pub(super) fn verifier(stream: UnixStream) -> io::Result<Self> {
@@ -165,7 +167,7 @@ impl Observer {
         }
     }
 
-    /// Reports why the container could not be started, or not be removed.
+    /// Reports why the container could not be started or not be removed. A caller leaves after that.
     pub(super) fn failed(&mut self, error: &Error) {
         self.send(&SupervisorMessage::Failed {
             status: error.status(),
@@ -192,7 +194,7 @@ impl Observer {
         let Self::Verifier { answers, .. } = self else {
             return true;
         };
-        // The verifier may have sent a wish to stop before it read that the container had ended.
+        // The verifier may have sent [`VerifierAnswer::Stop`] before it read that the container had ended.
         let mut lines = answers.by_ref().split(b'\n');
         lines.any(|line| line.and_then(|line| parse(&line)).ok() == Some(VerifierAnswer::Go))
     }
@@ -204,7 +206,7 @@ impl Observer {
     }
 
     fn send(&mut self, message: &SupervisorMessage) {
-        // An observer that was killed holds up nothing. A supervisor sees at the next wait that its verifier has gone.
+        // An observer that was killed must not hold the supervisor up. The next wait shows that a verifier has gone.
         let _ = match self {
             Self::User | Self::Nobody => Ok(()),
             Self::Caller(pipe) => pipe.write_all(&line(message)),

@@ -1,4 +1,4 @@
-//! Relays a container's streams and signals between its start and its end. One thread does both, so only poll(2)
+//! Relays a container's streams and signals from its start to its end. One thread relays all of them, so only poll(2)
 //! blocks.
 
 use std::io;
@@ -28,13 +28,13 @@ pub(super) struct Relay {
     /// The descriptor of a verifier. When it is readable or hung up, the relay kills the init process and waits for
     /// nothing else.
     leash: Option<OwnedFd>,
-    /// The deadline for output that the command had written before it ended.
+    /// When the verifier ended the container. The relay then moves earlier output for only [`LAST`] more.
     pulled: Option<Instant>,
     /// Whether output of the container was lost.
     lost_output: bool,
 }
 
-/// How long the relay moves earlier output once nobody waits for more.
+/// How long the relay moves earlier output after the verifier has ended the container.
 const LAST: Duration = Duration::from_secs(1);
 
 /// The descriptors that poll(2) reported.
@@ -69,13 +69,14 @@ impl Relay {
         self.leash = Some(leash);
     }
 
-    /// Gives the container's terminal the size of this one, now and whenever it changes.
+    /// Gives the container's terminal the size of the caller's, now and whenever that changes.
     pub(super) fn follow_size(&mut self, terminal: OwnedFd) {
         terminal::follow_size(&terminal);
         self.terminal = Some(terminal);
     }
 
-    /// Tells whether output of the container was lost, although somebody read it.
+    /// Tells whether output of the container was lost because it could not be moved. Output for a reader that has gone
+    /// does not count.
     pub(super) const fn lost_output(&self) -> bool {
         self.lost_output
     }
@@ -83,8 +84,8 @@ impl Relay {
     /// Relays streams and signals until `process` has ended.
     ///
     /// # Errors
-    /// poll(2) failed, or the error is [`io::ErrorKind::TimedOut`]: the process was killed and does not end. Errors of
-    /// streams are none.
+    /// poll(2) failed, or the error is [`io::ErrorKind::TimedOut`]: the process was killed and does not end. An error
+    /// of a stream ends only that stream.
     pub(super) fn until_end(
         &mut self,
         process: BorrowedFd<'_>,
@@ -120,7 +121,7 @@ impl Relay {
     /// wants an end. The relay does not wait for other processes that have the streams open.
     ///
     /// # Errors
-    /// As of [`Self::until_end`].
+    /// poll(2) failed, or the signals cannot be read.
     pub(super) fn drain(
         &mut self,
         process: BorrowedFd<'_>,
@@ -182,7 +183,7 @@ impl Relay {
         }
         let time = time.and_then(|time| Timespec::try_from(time).ok());
         match poll(&mut polled, time.as_ref()) {
-            // Nothing is found then.
+            // After EINTR, no descriptor counts as ready.
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -239,10 +240,10 @@ fn tell(name: Name, error: &io::Error) {
     super::say(&format!("{}: {error}; {done}", name.text()));
 }
 
-/// Closes this process's descriptor of a stream, because the other side sees the end only when every copy is closed.
-/// Standard error stays open for messages.
+/// Replaces this process's descriptor of a stream by `/dev/null`, because the other side sees the end only when every
+/// copy is closed. Standard error stays open for messages.
 fn let_go(name: Name) {
-    // Where it cannot be opened, the other side sees the end with that of this process.
+    // Where `/dev/null` cannot be opened, the other side sees the end when this process ends.
     let Ok(nothing) = nothing() else {
         return;
     };

@@ -6,14 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use agent_host::interrupts::Interrupts;
 use agent_sys::fork::{catch_signals, is_ignored, send_signal};
 
-/// `struct signalfd_siginfo` (`include/uapi/linux/signalfd.h`), of which the number comes first.
+/// The bytes of `struct signalfd_siginfo` (`include/uapi/linux/signalfd.h`), which begins with the signal's number.
 const RECORD_BYTES: usize = 128;
 
-/// The last of the real-time signals.
+/// The highest real-time signal.
 const LAST: i32 = 64;
 
-/// What is not passed on, as docker does not: what cannot be caught, what tells of this process, and what stops a process
-/// that reads from a terminal or writes to it behind another's back.
+/// The signals that are not passed on, as in docker. Some cannot be caught, and some are about this process. SIGTTIN
+/// and SIGTTOU stop a background process that uses its terminal.
 const OWN: [i32; 7] = [
     libc::SIGKILL,
     libc::SIGSTOP,
@@ -24,13 +24,13 @@ const OWN: [i32; 7] = [
     libc::SIGTTOU,
 ];
 
-/// Those by which a user wants an end.
+/// The signals by which a user asks for the container's end.
 const ENDING: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT];
 
-/// Those by which a user ends a wait for a container that does not run yet.
+/// The signals by which a user ends the wait for a container that does not run yet.
 const INTERRUPTING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGHUP];
 
-/// As many of them, and the user has no more patience: docker has the same number.
+/// The number of signals in [`ENDING`] after which the container is killed. docker has the same number.
 const PATIENCE: usize = 3;
 
 /// Signals that wait to be passed on.
@@ -38,15 +38,15 @@ const PATIENCE: usize = 3;
 pub(super) struct Signals {
     descriptor: OwnedFd,
     ending: usize,
-    /// Came before there was anybody to have them.
+    /// Signals that came before the container ran, and are passed on first.
     kept: Vec<i32>,
     end_wanted: bool,
 }
 
-/// What is to be done about the signals that came.
+/// What the caller is to do about the signals that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// They were passed on.
+    /// Nothing: the signals were passed on.
     None,
     /// The terminal has another size.
     Resize,
@@ -55,11 +55,11 @@ pub(super) enum Wish {
 }
 
 impl Signals {
-    /// From here on, signals wait until they are passed on. Those that whoever started this process has it ignore, as
-    /// nohup(1) does, are ignored.
+    /// Blocks signals, so that they wait until they are passed on. A signal that this process was started to ignore, as
+    /// by nohup(1), stays ignored.
     ///
     /// # Errors
-    /// signalfd(2)'s.
+    /// sigprocmask(2) or signalfd(2) failed.
     pub(super) fn catch() -> io::Result<Self> {
         let signals = (1..=LAST).filter(|signal| !OWN.contains(signal));
         Ok(Self {
@@ -70,15 +70,16 @@ impl Signals {
         })
     }
 
-    /// Whether a user asked for an end since this was last asked.
+    /// Tells whether a user has asked for the container's end since the last call.
     pub(super) fn end_is_wanted(&mut self) -> bool {
         std::mem::take(&mut self.end_wanted)
     }
 
-    /// Passes on what came to the process. Where the container has a terminal, that tells of its size.
+    /// Passes the signals that came on to a process. SIGWINCH is not passed on where the container has a terminal, but
+    /// becomes [`Wish::Resize`].
     ///
     /// # Errors
-    /// Where they cannot be read.
+    /// The signals cannot be read.
     pub(super) fn pass_on(
         &mut self,
         process: BorrowedFd<'_>,
@@ -104,14 +105,14 @@ impl Signals {
             if self.ending >= PATIENCE {
                 wish = Wish::Kill;
             }
-            // It may have ended.
+            // The process may have ended.
             let _ = send_signal(process, signal);
         }
     }
 }
 
 impl Signals {
-    /// The next one that came, and is not ignored.
+    /// Returns the next signal that came and is not ignored.
     fn next(&self) -> io::Result<Option<i32>> {
         let mut record = [0; RECORD_BYTES];
         loop {

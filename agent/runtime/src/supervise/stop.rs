@@ -1,4 +1,5 @@
-//! Ends a container from outside. Its supervisor notices the end, and removes the container.
+//! Ends a container from another process than its supervisor. The supervisor notices the end, and removes the
+//! container.
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -18,11 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The time between two readings of the state.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Asks a container's init process to end, and kills the whole container after `patience`. A container that has ended
-/// is no error.
+/// Sends a container's init process its stop signal, and kills the whole container after `patience`. A container that
+/// has already ended is not an error.
 ///
 /// # Errors
-/// There is no container of this name, or it cannot be ended.
+/// There is no container of this name, or the container cannot be ended.
 pub fn stop(store: &Store, name: &str, patience: Duration) -> Result<(), Error> {
     let (record, process) = match first_process(store, name) {
         Err(Error::NotRunning { .. }) => return Ok(()),
@@ -45,10 +46,10 @@ pub fn stop(store: &Store, name: &str, patience: Duration) -> Result<(), Error> 
     wait_for_supervisor(store, name)
 }
 
-/// Removes the state of a container that has ended. With `force`, kills a running one first.
+/// Removes the state of a container that has ended. With `force`, kills a running container first.
 ///
 /// # Errors
-/// There is no container of this name, it runs, or it cannot be removed.
+/// There is no container of this name, the container runs, or it cannot be removed.
 pub fn remove(store: &Store, name: &str, force: bool) -> Result<(), Error> {
     if store.waiter(name)?.is_held() {
         if !force {
@@ -56,7 +57,7 @@ pub fn remove(store: &Store, name: &str, force: bool) -> Result<(), Error> {
         }
         end(store, name)?;
     }
-    // Its supervisor may have removed it.
+    // The supervisor may have removed the state.
     if let Some(claim) = store.take_over(name)? {
         if let Some(record) = claim.record() {
             clean::remains(&record)?;
@@ -66,7 +67,7 @@ pub fn remove(store: &Store, name: &str, force: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Kills a container, and its supervisor too where the supervisor does not clean up.
+/// Kills a container. Kills its supervisor too, where that does not clean up in time.
 fn end(store: &Store, name: &str) -> Result<(), Error> {
     let ended = match first_process(store, name) {
         Ok((record, process)) => {
@@ -74,7 +75,8 @@ fn end(store: &Store, name: &str) -> Result<(), Error> {
             wait_for_supervisor(store, name)
         }
         Err(Error::NotRunning { .. }) => wait_for_supervisor(store, name),
-        // What there is of it ends with the supervisor, which would go on to start it.
+        // The supervisor would go on to start the container. When it is killed, the processes that it has launched die
+        // too.
         creating => creating.map(drop),
     };
     match ended {
@@ -86,14 +88,14 @@ fn end(store: &Store, name: &str) -> Result<(), Error> {
 /// Finds the record and the init process of a running container.
 ///
 /// # Errors
-/// The container does not run.
+/// [`Error::NotRunning`], or [`Error::Creating`] where the supervisor has not started the container in time.
 pub(super) fn first_process(store: &Store, name: &str) -> Result<(Record, Pinned), Error> {
     let waiter = store.waiter(name)?;
     let deadline = Instant::now() + PATIENCE;
     loop {
         let found = match store.read(name).map(|record| record.status) {
             Ok(Status::Running { pid }) => still_running(store, name, &waiter, pid),
-            // A supervisor that is just beginning has not written yet.
+            // A supervisor that has just begun has written no record yet.
             Ok(Status::Creating) | Err(state::Error::Unknown { .. }) => None,
             Ok(Status::Exited { .. }) => return Err(Error::NotRunning { name: name.into() }),
             Err(error) => return Err(error.into()),
@@ -125,16 +127,16 @@ pub fn running(store: &Store, name: &str) -> Option<Pinned> {
     Some(still_running(store, name, &waiter, pid)?.1)
 }
 
-/// Returns the record and the init process of a container, where `pid` still is that process.
+/// Returns the record and the init process of a container, if `pid` is still that process.
 fn still_running(store: &Store, name: &str, waiter: &Waiter, pid: i32) -> Option<(Record, Pinned)> {
     let process = Pinned::open(pid)?;
-    // A supervisor lets nobody have the number before it has changed the record.
+    // A supervisor changes the record before it reaps the process, and the pid is not reused before that.
     let record = store.read(name).ok().filter(|_| waiter.is_held())?;
     (record.status == Status::Running { pid }).then_some((record, process))
 }
 
-/// Kills a running container: all processes of its cgroup. Without a cgroup, kills the init process, and the kernel
-/// ends its pid namespace.
+/// Kills all processes in the cgroup of a running container. Without a cgroup, kills the init process, and the kernel
+/// kills the rest of its pid namespace.
 fn kill(record: &Record, process: &Pinned) -> Result<(), Error> {
     if let Some(cgroup) = clean::cgroup(record)? {
         cgroup.kill()?;
@@ -142,7 +144,7 @@ fn kill(record: &Record, process: &Pinned) -> Result<(), Error> {
     kill_process(&record.name, process)
 }
 
-/// Kills a process, and waits for its end.
+/// Kills a process, and waits until it has ended.
 fn kill_process(name: &str, process: &Pinned) -> Result<(), Error> {
     match send_signal(process.as_fd(), libc::SIGKILL) {
         Err(source) if source.raw_os_error() != Some(libc::ESRCH) => {
@@ -169,14 +171,14 @@ pub(super) fn kill_first(record: &Record) -> Result<(), Error> {
     let Some(process) = Pinned::open(*pid) else {
         return Ok(());
     };
-    // The kernel may have given the number to another process since.
+    // The kernel may have given the pid to another process since.
     match Process::new(Path::new("/"), process.number()).started() {
         Ok(started) if started == born => kill_process(&record.name, &process),
         _ => Ok(()),
     }
 }
 
-/// Waits until a container's supervisor has cleaned up. A stopped supervisor is continued.
+/// Waits until a container's supervisor has cleaned up. Continues a supervisor that is stopped.
 fn wait_for_supervisor(store: &Store, name: &str) -> Result<(), Error> {
     let deadline = Instant::now() + PATIENCE;
     let mut told = false;

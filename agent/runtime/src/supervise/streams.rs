@@ -1,7 +1,7 @@
-//! Makes the standard streams of a container: pipes or a terminal of its own.
+//! Makes the standard streams of a container: pipes, or a terminal of the container.
 //!
-//! The container gets no open file of the host. It could open one in another mode through `/proc/self/fd`, and
-//! fchmod(2) works on any descriptor.
+//! The container gets no open file of the host. It could open the file in another mode through `/proc/self/fd`, or
+//! change its mode with fchmod(2).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,8 +28,10 @@ pub(super) struct WantedStreams {
 }
 
 impl WantedStreams {
+    /// Checks that this process's standard input can serve as the command's.
+    ///
     /// # Errors
-    /// Standard input cannot be read.
+    /// The command is to read it, and it is a directory, or no terminal where the command has one.
     pub(super) fn check(self) -> Result<(), Error> {
         let input = io::stdin();
         if self.terminal && self.interactive && !isatty(&input) {
@@ -42,7 +44,7 @@ impl WantedStreams {
     }
 }
 
-/// Gives a process's terminal the size of this one from the start.
+/// Writes the size of the caller's terminal into `process`, so that its terminal has that size from the start.
 pub(super) fn set_size(process: &mut Process) {
     let Some(size) = terminal::size() else {
         return;
@@ -82,7 +84,7 @@ pub(super) fn foreground(wanted: WantedStreams) -> io::Result<(Stdio, Relay)> {
         false => None,
     };
     let stdout = writing(Name::Output, output, &mut relay)?;
-    // What is written to both in turn arrives in that order.
+    // With one pipe for both, the order of what a command writes to both is kept.
     let stderr = match is_one_file(output, errors) {
         true => again(stdout.as_fd())?,
         false => writing(Name::Errors, errors, &mut relay)?,
@@ -114,7 +116,7 @@ pub(super) fn logged(wanted: WantedStreams, log: Writer) -> io::Result<(Stdio, R
     }
     let mut stdin = None;
     if wanted.interactive {
-        // It never ends, and nothing comes.
+        // Standard input is a pipe that stays open and never gets data.
         let (theirs, ours) = pipe()?;
         relay.hold(ours);
         stdin = Some(theirs);
@@ -135,8 +137,8 @@ pub(super) fn logged(wanted: WantedStreams, log: Writer) -> io::Result<(Stdio, R
     Ok((stdio, relay))
 }
 
-/// Connects the container's terminal to the agent's own or to the log. The agent's own is raw for as long as the
-/// returned value lives.
+/// Connects the container's terminal to the caller's terminal, or to the log. The caller's terminal is raw as long as
+/// the returned value lives.
 ///
 /// # Errors
 /// The process has no free descriptor.
@@ -167,7 +169,7 @@ pub(super) fn connect(
     Ok(raw)
 }
 
-/// Returns the end that the container reads this stream of the caller's from.
+/// Returns the end of a pipe from which the container reads this stream of the caller.
 fn reading(own: BorrowedFd<'_>, relay: &mut Relay) -> io::Result<OwnedFd> {
     let (theirs, ours) = pipe()?;
     let from = End::of_caller(own, OFlags::RDONLY)?;
@@ -176,7 +178,7 @@ fn reading(own: BorrowedFd<'_>, relay: &mut Relay) -> io::Result<OwnedFd> {
     Ok(theirs)
 }
 
-/// Returns the end that the container writes this stream of the caller's to.
+/// Returns the end of a pipe to which the container writes this stream of the caller.
 fn writing(name: Name, own: BorrowedFd<'_>, relay: &mut Relay) -> io::Result<OwnedFd> {
     let (ours, theirs) = pipe()?;
     let to = Target::End(End::of_caller(own, OFlags::WRONLY)?);
@@ -184,8 +186,8 @@ fn writing(name: Name, own: BorrowedFd<'_>, relay: &mut Relay) -> io::Result<Own
     Ok(theirs)
 }
 
-/// Tells whether output to both descriptors ends up in one order. They are one open file, or the same pipe, terminal or
-/// device, or a file that both append to.
+/// Tells whether output through both descriptors ends up in one order. Both are the same open file, pipe, terminal or
+/// device, or a file to which both append.
 fn is_one_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     let (Ok(found), Ok(found_too)) = (fstat(one), fstat(other)) else {
         return false;

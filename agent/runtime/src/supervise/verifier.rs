@@ -1,4 +1,4 @@
-//! Supervisors of containers that a verifier observes: before they run, while they run, and before they are removed.
+//! Supervisors of containers that a verifier observes before they run, while they run, and before they are removed.
 //!
 //! A supervisor is a copy of this process. It waits for the verifier's first answer before it launches the container
 //! ([`super::observer`]). When the verifier has gone, the supervisor kills the container and removes it.
@@ -16,7 +16,8 @@ use crate::cgroup::Ground;
 use crate::order::Order;
 use crate::state::Store;
 
-/// What this process is to leave when the supervisors that it holds have ended: dropped, it does so.
+/// The base of the containers' cgroups, and their supervisors. Where this process has moved itself to a cgroup of its
+/// own, dropping the value reaps the supervisors and leaves that cgroup.
 #[derive(Debug)]
 pub struct Leaving {
     ground: Ground,
@@ -24,7 +25,7 @@ pub struct Leaving {
 }
 
 impl Leaving {
-    /// The limits that this process was under, where the containers are to be under them too.
+    /// Returns the limits of this process's cgroups, where the containers are below them too.
     pub fn bounds(&self) -> Option<&Bounds> {
         self.ground.bounds()
     }
@@ -41,13 +42,13 @@ impl Drop for Leaving {
     }
 }
 
-/// Makes a supervisor for each container, which waits to be told to launch it. What the container writes to its standard
-/// output goes to this process's standard error.
+/// Makes a supervisor for each container, which waits until the verifier tells it to launch. What the container writes
+/// to its standard output goes to this process's standard error.
 ///
-/// To be called by a process of one thread.
+/// The calling process must have one thread.
 ///
 /// # Errors
-/// No process is to be had, or there is no place for a cgroup.
+/// A supervisor cannot be made, or a container needs a cgroup and this user may make none.
 pub fn hold(orders: Vec<Order>) -> Result<(Vec<UnixStream>, Leaving), Error> {
     let mut held = Vec::new();
     let mut leaving = Leaving {
@@ -62,7 +63,8 @@ pub fn hold(orders: Vec<Order>) -> Result<(Vec<UnixStream>, Leaving), Error> {
                 leaving.supervisors.push(supervisor);
             }
             Side::Child => {
-                // Else it would keep the others from seeing that the verifier has gone.
+                // With these descriptors open, this supervisor would keep the others from noticing that the verifier
+                // has gone.
                 drop((ours, held));
                 let status = supervise(order, &leaving.ground, theirs);
                 exit(i32::from(status))

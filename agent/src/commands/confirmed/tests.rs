@@ -1,4 +1,4 @@
-//! Which container a name means, of candidates that are given.
+//! The container that a name means, among given candidates.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn named(cgroup: &str, name: &str) -> RunningContainer {
     (container, Some(1))
 }
 
-/// Confirms what is below the directories of engines.
+/// Confirms claims of cgroups below the directories of engines.
 fn fresh() -> Confirmer {
     let believed = |claim: &Claim| {
         let starts = ["/docker/", "/agent/", "/user/agent/"];
@@ -62,7 +62,7 @@ async fn a_name_means_one_that_is_confirmed() {
         ("web", Some(&*docker)),
         (ID, Some(&docker)),
         (&docker, Some(&docker)),
-        // A name is more than the beginning of an id.
+        // A whole name takes precedence over the beginning of an id.
         ("9adc5", Some(&other)),
         (&ID[..63], Some(&docker)),
         ("/agent/db", Some("/agent/db")),

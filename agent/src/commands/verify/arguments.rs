@@ -15,7 +15,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use crate::commands::engine::EngineArgs;
 use crate::commands::screen::Output;
 
-/// The widest report for people.
+/// The most columns of a report for people.
 pub(super) const COLUMNS: usize = 80;
 
 const EXAMPLES: &str = "\

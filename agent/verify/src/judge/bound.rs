@@ -1,4 +1,4 @@
-//! Judges whether the caller's limits hold for what the caller started.
+//! Judges whether the caller's limits bind what the caller started.
 //!
 //! Such a limit passes without a stimulus where the workload is at or below the cgroup that has the limit. Where it is
 //! the effective limit and the workload pressed against it, the observation counts as well.
@@ -10,10 +10,10 @@ use agent_model::limit::Bound;
 use super::{ClaimFacts, Finding, Undone, observation};
 use crate::report::{Check, Effective, InFile, Intended, Verdict};
 
-/// Who is said to intend it.
+/// The source in the report.
 const SOURCE: &str = "the caller";
 
-/// Judges one of them.
+/// Judges one limit of the caller.
 pub(super) fn judge(facts: &ClaimFacts<'_>, chain: &Chain, bound: &Bound) -> Check {
     let links = chain.own.iter().chain(&chain.above);
     let mut same = links.filter(|link| link.cgroup == bound.link.cgroup);
@@ -52,7 +52,7 @@ pub(super) fn judge(facts: &ClaimFacts<'_>, chain: &Chain, bound: &Bound) -> Che
     }
 }
 
-/// A limit of the caller's that may be there, or not: nobody can say.
+/// Makes an inconclusive check of a limit of the caller that is not known.
 pub(crate) fn unknown(limit: &'static str, reason: String) -> Check {
     Check {
         limit,
@@ -107,7 +107,7 @@ fn finding(facts: &ClaimFacts<'_>, chain: &Chain, bound: &Bound) -> Finding {
     }
 }
 
-/// Why it does not hold, if it does not.
+/// Returns why the limit does not hold, if it does not.
 fn broken(bound: &Bound, chain: &Chain) -> Option<String> {
     let limit = bound.words();
     match chain.standing(bound) {
@@ -131,7 +131,7 @@ fn broken(bound: &Bound, chain: &Chain) -> Option<String> {
     }
 }
 
-/// By which cgroup it holds.
+/// Formats which cgroup makes the limit hold.
 fn under(bound: &Bound, chain: &Chain) -> String {
     match chain.standing(bound) {
         Standing::Holds(link) if link.cgroup != bound.link.cgroup => {

@@ -9,15 +9,16 @@ use agent_model::limit::{Held, Limit};
 use super::{Finding, Run};
 use crate::report::{Cpu, Observed, Stimulus, Tolerance, Verdict};
 
-/// Of the time that the quota gives.
+/// The tolerance, as a share of the time that the quota gives.
 const SHARE: f64 = 0.02;
 
-/// Seconds that each CPU may have taken of a period before (`sched_cfs_bandwidth_slice_us`, kernel/sched/fair.c).
+/// The seconds of quota that each CPU may hold from an earlier period (`sched_cfs_bandwidth_slice_us`,
+/// kernel/sched/fair.c).
 const SLICE: f64 = 0.005;
 
 const WHY: &str = "2 % of what the quota gives, or one period's quota and a slice of 5 ms of each CPU: the run begins and ends within a period";
 
-/// The files that say how much was used, and how often it was throttled.
+/// The files with the CPU time that was used, and those with the throttled periods.
 const USAGE: [&str; 2] = ["cpuacct.usage", "cpu.stat"];
 const STAT: [&str; 1] = ["cpu.stat"];
 
@@ -80,7 +81,7 @@ fn verdict(cpus: f64, allowed: f64, slack: f64, cpu: &Cpu, run: &Run) -> Finding
     Finding::of(Verdict::Pass, reason)
 }
 
-/// More was used than the quota gives in the time: a burst may have allowed that.
+/// Judges usage above what the quota gives in the time. A burst may have allowed it.
 fn above(cpus: f64, (used, allowed, slack): (f64, f64, f64), cpu: &Cpu, run: &Run) -> Finding {
     if cpu.burst_seconds.is_none()
         && let Some(unread) = run.unread.first(&BURST)

@@ -9,12 +9,13 @@ use agent_model::units::size;
 use super::{Finding, Run, number};
 use crate::report::{Memory, Observed, Stimulus, Tolerance, Verdict};
 
-/// Pages that each CPU charges ahead (`MEMCG_CHARGE_BATCH`, `include/linux/memcontrol.h`).
+/// The pages that each CPU charges ahead (`MEMCG_CHARGE_BATCH`, `include/linux/memcontrol.h`).
 const BATCH: u64 = 64;
 
 const WHY: &str = "each CPU charges up to 64 pages ahead (MEMCG_CHARGE_BATCH)";
 
-/// The files that say how much was used, how often a limit was run into, and who was slowed down.
+/// The files with the usage, those with the number of times that the limit was hit, and that with the events of
+/// `memory.high`.
 const USAGE: [&str; 4] = [
     "memory.usage_in_bytes",
     "memory.max_usage_in_bytes",
@@ -24,12 +25,12 @@ const USAGE: [&str; 4] = [
 const HITS: [&str; 2] = ["memory.failcnt", "memory.events.local"];
 const EVENTS: [&str; 1] = ["memory.events"];
 
-/// The same files of memory and swap together, and of swap alone.
+/// The files with the hits of memory and swap together, with the usage of swap, and with the hits of swap.
 const BOTH_HITS: [&str; 1] = ["memory.memsw.failcnt"];
 const SWAP_USAGE: [&str; 2] = ["memory.swap.current", "memory.swap.peak"];
 const SWAP_HITS: [&str; 1] = ["memory.swap.events"];
 
-/// A peak, and whether it is no more than the highest sample.
+/// A peak, and whether it is the highest sample instead of the kernel's own peak.
 #[derive(Clone, Copy)]
 struct Peak {
     bytes: Option<u64>,
@@ -69,7 +70,8 @@ pub(super) fn memory(effective: &Link, run: &Run) -> Finding {
     }
 }
 
-/// Whether this limit had a process killed. It may be that of a cgroup above, whose own hits are others' too.
+/// Tells whether the OOM killer killed a process because of this limit. The limit may be an ancestor's, whose hits
+/// include those of other cgroups.
 fn killed(effective: &Link, run: &Run) -> bool {
     match &run.victims {
         Some(victims) => {
@@ -151,7 +153,8 @@ fn tolerance(run: &Run) -> u64 {
     BATCH * run.host.page * run.host.cpus as u64
 }
 
-/// The kernel's own peak is that of the cgroup's life: one that was there before the run tells nothing of it.
+/// Returns the kernel's own peak if it grew in the run, or else the highest sample. The kernel keeps its peak since the
+/// cgroup was made, so a peak from before the run says nothing about the run.
 fn peak(run: &Run) -> Peak {
     let kept = run.grown(|it| it.reading.number(Field::MaxUsage));
     Peak {
@@ -160,27 +163,27 @@ fn peak(run: &Run) -> Peak {
     }
 }
 
-/// The most of swap; that of v1 is in samples only.
+/// Returns the highest swap usage. v1 keeps no peak of swap alone, so it is the highest sample there.
 fn swap_peak(run: &Run) -> Option<u64> {
     run.grown(|it| it.hits.swap_peak).or(run.peaks.swap)
 }
 
-/// What is limited beside memory, and what was seen of it.
+/// The limit on swap, or on memory and swap together, and what was observed.
 struct Swap {
     what: &'static str,
     peak: Option<u64>,
     hits: Option<u64>,
-    /// The files that say so.
+    /// The names of the files with the usage, and of those with the hits.
     files: [&'static [&'static str]; 2],
 }
 
 impl Swap {
-    /// v1 limits memory and swap together, v2 swap alone.
+    /// Collects the observations. v1 limits memory and swap together, v2 swap alone.
     fn of(version: Version, run: &Run) -> Self {
         match version {
             Version::V1 => Self {
                 what: "memory and swap",
-                // Without a new peak it was never more than memory and swap in any sample.
+                // Without a new peak, the sum of the highest samples is an upper estimate.
                 peak: run.grown(|it| it.hits.both_peak).or_else(|| {
                     let swap = run.peaks.swap.unwrap_or(0);
                     Some(run.peaks.memory?.saturating_add(swap))
@@ -259,7 +262,7 @@ pub(super) fn swap(limit: &Held, version: Version, run: &Run) -> Finding {
     }
 }
 
-/// memory.high does not keep usage below it: it slows down who goes above.
+/// Judges `memory.high`. It does not keep usage below the limit: the kernel slows down processes above it.
 pub(super) fn high(limit: &Held, run: &Run) -> Finding {
     let limit = number(limit);
     let peak = peak(run);

@@ -1,17 +1,18 @@
-//! Judges limits on tasks. A limit holds where there were never more tasks; fork(2) returns EAGAIN for the next one.
+//! Judges limits on tasks. A limit holds where the cgroup never had more tasks; fork(2) returns EAGAIN for the next
+//! one.
 
 use agent_model::limit::Held;
 
 use super::{Finding, Run, number};
 use crate::report::{Observed, Stimulus, Tolerance, Verdict};
 
-/// The files that say how many there were, and how many forks were refused.
+/// The files with the number of tasks, and those with the number of refused forks.
 const CURRENT: [&str; 2] = ["pids.current", "pids.peak"];
 const EVENTS: [&str; 2] = ["pids.events", "pids.events.local"];
 
 pub(super) fn pids(limit: &Held, run: &Run) -> Finding {
     let limit = number(limit);
-    // The kernel's own peak is that of the cgroup's life.
+    // The kernel keeps its peak since the cgroup was made.
     let kept = run.grown(|it| it.hits.pids_peak);
     let peak = kept.or(run.peaks.pids);
     let own = run.counted(|it| it.hits.forks_refused);

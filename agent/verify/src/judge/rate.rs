@@ -9,19 +9,20 @@ use agent_model::units::size;
 use super::{Dirtied, Finding, Run, number};
 use crate::report::{Observed, Stimulus, Tolerance, Verdict};
 
-/// Of what the limit gives.
+/// The tolerance, as a share of what the limit gives.
 const SHARE: f64 = 0.1;
 
-/// Seconds that a device may be ahead: a slice of the kernel's (`DFL_THROTL_SLICE_HD`, block/blk-throttle.h).
+/// The seconds by which I/O may be ahead of the limit: one throttling slice (`DFL_THROTL_SLICE_HD`,
+/// block/blk-throttle.h).
 const SLICE: f64 = 0.1;
 
-/// From this share of the limit on, the workload pressed against it.
+/// A workload that reaches this share of the limit presses against it.
 const PRESSED: f64 = 0.8;
 
 const WHY: &str =
     "10 % and what one slice of the throttling, 100 ms, gives: rates are kept slice by slice";
 
-/// The files that count what was read and written.
+/// The files with the bytes and operations on block devices.
 const COUNTS: [&str; 5] = [
     "io.stat",
     "blkio.throttle.io_service_bytes",
@@ -30,7 +31,7 @@ const COUNTS: [&str; 5] = [
     "blkio.throttle.io_serviced_recursive",
 ];
 
-/// What is limited, and how much of it there was.
+/// The limited operation, and how much of it the run did.
 struct Rate {
     operation: Operation,
     of_bytes: bool,
@@ -84,8 +85,8 @@ impl Rate {
         }
     }
 
-    /// Bytes that went past the limit: on v1 what goes through the page cache is written by the kernel's own threads, and
-    /// limited by nobody.
+    /// Returns the bytes that the workload wrote, if more of them bypassed the limit than the limit allows. On v1,
+    /// kernel threads write what is in the page cache, and no limit binds these.
     fn aside(&self, version: Version, dirtied: Dirtied) -> Option<u64> {
         let Dirtied::Bytes(dirtied) = dirtied else {
             return None;
@@ -167,7 +168,7 @@ pub(super) fn rate(chain: &Chain, effective: &Link, run: &Run) -> Finding {
     }
 }
 
-/// Bytes and I/Os in the run.
+/// Returns the bytes and the number of operations in the run.
 fn used(run: &Run, device: Device, operation: Operation) -> (u64, u64) {
     let at = operation as usize;
     let of = |devices: &[DeviceUse]| {

@@ -1,5 +1,5 @@
-//! Judges sets of CPUs and memory nodes. A set holds where no task could run elsewhere, although more tasks wanted a
-//! CPU than the set has.
+//! Judges sets of CPUs. A set holds where no task could run elsewhere, although more tasks wanted a CPU than the set
+//! has.
 
 use agent_host::reading::Field;
 use agent_limits::limit::chain::Chain;
@@ -8,7 +8,7 @@ use agent_model::limit::{Held, Numbers};
 use super::{Finding, Run};
 use crate::report::{Observed, Stimulus, Verdict};
 
-/// The files that say which CPUs were used, which may be, and who wants one.
+/// The file with the CPU time on each CPU, and the one with the allowed CPUs and the state of a process.
 const PER_CPU: [&str; 1] = ["cpuacct.usage_percpu"];
 const STATUS: [&str; 1] = ["status of a process"];
 
@@ -100,7 +100,7 @@ fn verdict(
     Finding::of(Verdict::Pass, reason)
 }
 
-/// v1 counts each CPU's time.
+/// Returns the CPUs whose CPU time grew in the run; `None` on v2, which does not count the time of each CPU.
 fn used(run: &Run) -> Option<Numbers> {
     let (before, after) = (&run.before.hits.cpus, &run.after.hits.cpus);
     if after.is_empty() {

@@ -1,4 +1,4 @@
-//! Verdicts, each with one fact changed.
+//! Verdicts on runs that differ in one fact.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -58,7 +58,7 @@ fn sample(at: Instant, fields: &[(Field, u64)], hits: Hits) -> Sample {
     }
 }
 
-/// What is counted from 0 on.
+/// Counters that are 0 at the begin.
 const COUNTED: [Field; 5] = [
     Field::Failcnt,
     Field::MemoryUsage,
@@ -67,7 +67,7 @@ const COUNTED: [Field; 5] = [
     Field::ThrottledPeriods,
 ];
 
-/// What is read of a cgroup in which nothing has happened.
+/// The reading of a cgroup in which nothing has happened.
 fn nothing() -> (Vec<(Field, u64)>, Hits) {
     let hits = Hits {
         oom_kills: Some(0),
@@ -210,7 +210,7 @@ fn what_somebody_does_meanwhile_is_no_pass() {
     }
 }
 
-/// A run in which the limit of 150 MiB was run into, and one process killed.
+/// A run in which the limit of 150 MiB was hit, and one process killed.
 fn pressed() -> Run {
     let mut run = run();
     let hits = Hits {
@@ -257,7 +257,7 @@ fn memory() {
     assert_eq!(verdict, Verdict::Pass);
     assert!(reason.ends_with("; 100.0M went to swap"), "{reason}");
 
-    // A peak of before the run says nothing of it.
+    // A peak from before the run says nothing about the run.
     let mut before = pressed();
     before.before.reading.set(Field::MaxUsage, 200 * MIB);
     before.after.reading.set(Field::MaxUsage, 200 * MIB);
@@ -362,7 +362,7 @@ fn sets_of_cpus() {
         ("0-1", vec![5, 0], Some(4), Verdict::Fail),
         ("0", vec![5, 1], Some(4), Verdict::Fail),
         ("0", vec![], Some(2), Verdict::Pass),
-        // Nothing wants more than the set has.
+        // No more threads want a CPU than the set has CPUs.
         ("0", vec![5, 0], Some(1), Verdict::Inconclusive),
         ("0", vec![5, 0], None, Verdict::Inconclusive),
     ] {

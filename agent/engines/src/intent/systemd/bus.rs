@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use zbus::connection::Builder;
 use zbus::{Connection, OwnedVariant, Variant, fdo};
 
-/// systemd's own socket, which needs no bus daemon and is root's.
+/// systemd's own socket. It needs no bus daemon, and belongs to root.
 const PRIVATE: &str = "/run/systemd/private";
 const BUS: &str = "/run/dbus/system_bus_socket";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -65,7 +65,7 @@ impl Default for Sockets {
 }
 
 impl Sockets {
-    /// The properties of a unit that has a cgroup; `None` of one that systemd does not know.
+    /// Returns the properties of a unit that has a cgroup. Returns `None` for a unit that systemd does not know.
     ///
     /// # Errors
     /// systemd cannot be asked, or does not answer in time.
@@ -88,8 +88,8 @@ impl Sockets {
         }
     }
 
-    /// The first socket on which somebody listens, and whether it is systemd's own. The kernel answers at once: a queue that
-    /// is full is an error, since the socket does not block.
+    /// Connects to the first socket on which a process listens, and returns whether it is systemd's own. The call does
+    /// not block: where the queue of the socket is full, the kernel returns an error at once.
     fn connect(&self) -> Result<(&Path, UnixStream, bool), Error> {
         let reach = |socket| connect_at_once(socket);
         if let Ok(stream) = reach(&self.private) {
@@ -116,7 +116,8 @@ fn connect_at_once(socket: &Path) -> std::io::Result<UnixStream> {
     Ok(stream.into())
 }
 
-/// The D-Bus interface of the type of a unit, where such units have a cgroup and a name of their own in the path.
+/// Returns the D-Bus interface of a unit's type. Returns `None` for types of units that have no cgroup with the unit's
+/// name.
 fn interface(unit: &str) -> Option<String> {
     const TYPES: [(&str, &str); 3] = [
         ("service", "Service"),
@@ -128,8 +129,8 @@ fn interface(unit: &str) -> Option<String> {
     Some(format!("{SYSTEMD}.{name}"))
 }
 
-/// The path of a unit's object: what is neither a letter nor a digit, and a digit at the beginning, is written as `_` and two
-/// hexadecimal digits (`bus_label_escape`, src/basic/bus-label.c).
+/// Returns the path of a unit's object. `_` and two hexadecimal digits stand for each byte that is no letter or digit,
+/// and for a digit at the beginning (`bus_label_escape`, src/basic/bus-label.c).
 fn object(unit: &str) -> String {
     let mut path = "/org/freedesktop/systemd1/unit/".to_owned();
     for (at, byte) in unit.bytes().enumerate() {
@@ -171,12 +172,13 @@ fn is_unknown(error: &zbus::Error) -> bool {
     }
 }
 
-/// Of a unit, by their names.
+/// The properties of a unit by their names.
 #[derive(Debug, Default)]
 pub(in crate::intent) struct Properties(HashMap<String, OwnedVariant>);
 
 impl Properties {
-    /// The value of a property, where it is of the type that `read` reads. `None` where this systemd does not have it.
+    /// Returns the value of a property as `read` converts it. Returns `None` where this systemd does not have the
+    /// property.
     fn read<'a, T>(
         &'a self,
         property: &'static str,
@@ -227,7 +229,7 @@ impl Properties {
     }
 }
 
-/// `infinity`, and also `[not set]`.
+/// The value for `infinity` and for `[not set]`.
 const UNSET: u64 = u64::MAX;
 
 fn number(value: &Variant<'_>) -> Option<u64> {
@@ -244,7 +246,7 @@ fn array<'a>(value: &'a Variant<'_>) -> Option<&'a [Variant<'a>]> {
     }
 }
 
-/// The lowest bit of the first byte stands for 0 (`cpu_set_to_dbus`, src/shared/cpu-set-util.c).
+/// Converts a bit mask: the lowest bit of the first byte stands for 0 (`cpu_set_to_dbus`, src/shared/cpu-set-util.c).
 fn bits(value: &Variant<'_>) -> Option<Numbers> {
     let mut numbers: Vec<u32> = Vec::new();
     for (first, byte) in (0..).step_by(8).zip(array(value)?) {
@@ -290,18 +292,18 @@ mod fake {
         }
     }
 
-    /// What it does when it is asked.
+    /// How the fake systemd answers.
     #[derive(Clone, Copy, Debug)]
     pub(super) enum Answer {
         /// The properties of `web.service`, and an error for others.
         Unit(fn() -> Properties),
         /// It accepts, and says nothing.
         Silence,
-        /// It is none.
+        /// It does not speak D-Bus.
         Nonsense,
     }
 
-    /// Where it listens, as systemd itself; nobody listens at the bus.
+    /// Starts a fake systemd on the private socket. No process listens on the bus socket.
     pub(super) fn start(answer: Answer) -> (TempDir, Sockets) {
         let directory = tempfile::tempdir().expect("a directory");
         let sockets = Sockets {

@@ -1,4 +1,4 @@
-//! Which file of v2 says what.
+//! Which file of v2 fills which fields.
 
 use agent_model::limit::Device;
 
@@ -10,7 +10,7 @@ const MOUNTINFO: &str = "\
 31 1 0:28 / /cg rw - cgroup2 cgroup2 rw
 ";
 
-/// A file, what is in it, and all that a reading has of it.
+/// A file, its text, and all fields that a reading has from it.
 type Row = (&'static str, &'static str, fn(&mut Reading));
 
 const ROWS: &[Row] = &[

@@ -1,4 +1,4 @@
-//! What the eye gets.
+//! The pages that people read.
 
 use std::path::Path;
 
@@ -182,7 +182,7 @@ fn where_it_was_seen() {
     let [mnt, net] = &report.namespaces[..] else {
         panic!("two namespaces");
     };
-    // There is no link, as where it is closed.
+    // The link does not exist, which has the same effect as a link that this process may not read.
     assert!(mnt.source.contains("list of tasks"), "{}", mnt.source);
     assert!(net.source.ends_with("/proc/7/ns/net"), "{}", net.source);
     let alone = read(root.path(), 7, &[], &[], None).unwrap();

@@ -1,21 +1,22 @@
-//! Limits that are not what they are meant to be, and limits of which that is not known.
+//! Limits that differ from the intended ones, and limits of which that is not known.
 
 use std::collections::HashSet;
 
 use super::*;
 
-/// What drifts of a container below `/a`, which is to have 4096 bytes of memory and half a CPU: limit and how.
+/// Returns the limit and the kind of each drift of a container below `/a` that should have 4096 bytes of memory and
+/// half a CPU.
 fn drifting(version: Version, set: impl Fn(&mut Reading, &mut Reading)) -> Vec<String> {
     let drifts = |sample: &&str| sample.ends_with(" 1");
     drifts_of(version, set, drifts, 2)
 }
 
-/// The limits of it of which it is told whether they drift.
+/// Returns the limits of the container that have drift series.
 fn judged(version: Version, set: impl Fn(&mut Reading, &mut Reading)) -> Vec<String> {
     drifts_of(version, set, |_| true, 1)
 }
 
-/// The first words of those series of its drift.
+/// Returns the first labels of the drift series.
 fn drifts_of(
     version: Version,
     set: impl Fn(&mut Reading, &mut Reading),
@@ -94,7 +95,7 @@ fn drift_is_told_of_each_limit() {
         assert_eq!(written, ["memory written", "cpu-quota written"]);
         let shadowed = drifting(version, |above, own| {
             above.set_limit(Field::MemoryLimit, Limit::Value(1024));
-            // Nobody is known to have asked for it.
+            // No source reports an intended limit.
             own.set_limit(Field::ThreadsMax, Limit::Value(9));
             above.set_limit(Field::ThreadsMax, Limit::Value(5));
         });
@@ -104,7 +105,7 @@ fn drift_is_told_of_each_limit() {
         });
         assert_eq!(lifted, ["memory written"]);
     }
-    // What v1's kernel says of those above counts, whether they are seen or not.
+    // On v1 the effective limit that the kernel reports counts, whether or not a mount shows the ancestors.
     let unseen = drifting(Version::V1, |_, own| {
         own.set_limit(Field::TreeMemoryLimit, Limit::Value(2048));
     });
@@ -119,14 +120,14 @@ fn drift_is_told_of_each_limit() {
         own.set(Field::CpuUsage, 1);
     });
     assert_eq!(missing, ["memory missing", "cpu-quota missing"]);
-    // It was removed while it was read.
+    // The cgroup was removed while its files were read.
     assert_eq!(
         drifting(Version::V2, |_, own| *own = Reading::default()),
         none
     );
 }
 
-/// Nobody knows what a file holds that could not be read: not that it is missing, and not that it is as intended.
+/// A limit whose file could not be read has no series: it may be missing or as intended.
 #[test]
 fn what_could_not_be_read_has_no_drift_and_no_effective_limit() {
     let known = |version, set: &dyn Fn(&mut Reading, &mut Reading)| {
@@ -176,7 +177,7 @@ fn what_could_not_be_read_has_no_drift_and_no_effective_limit() {
     };
     let of = |id: &str, value: u64| format!(r#"{{id="{id}",image="",name=""}} {value}"#);
     assert_eq!(effective(Version::V2, None), [of("/d", 1024)]);
-    // v1's kernel says it without the own file.
+    // On v1 the kernel reports the effective limit even if the own file cannot be read.
     let told = [("/a", 512), ("/a/b", 512), ("/d", 512)].map(|(id, value)| of(id, value));
     assert_eq!(effective(Version::V1, Some(512)), told);
 }

@@ -1,4 +1,4 @@
-//! The steps that only a stage takes: it enters the container, and forks the copy that the container can see.
+//! The steps that only a stage takes: it enters the container, and forks the copy, which the container can see.
 
 use agent_sys::entry::Side;
 use rustix::io::Errno;
@@ -15,7 +15,7 @@ fn stage<'a>(child: &Child<'a>) -> Result<&'a Stage, Failure<'a>> {
     child.plan.stage.as_ref().ok_or(Errno::INVAL).on(c"stage")
 }
 
-/// While it sees the host's `/proc`.
+/// Sets `oom_score_adj` while the stage still sees the host's `/proc`.
 pub(super) fn oom_score<'a>(child: &mut Child<'a>) -> Done<'a> {
     let Some(score) = stage(child)?.oom_score_adjustment else {
         return Ok(());
@@ -23,7 +23,8 @@ pub(super) fn oom_score<'a>(child: &mut Child<'a>) -> Done<'a> {
     agent_host::launch::set_own_oom_score_adjustment(score).on(c"oom_score_adj")
 }
 
-/// By writing itself into them: v1 makes whoever moves another process wait for a grace period of the kernel.
+/// Joins the v1 cgroups. The stage writes itself into them, because a process that moves another one waits for a grace
+/// period of the kernel.
 pub(super) fn cgroups<'a>(child: &mut Child<'a>) -> Done<'a> {
     for file in &stage(child)?.cgroups {
         rustix::io::write(file, b"0").on(c"cgroup")?;
@@ -38,12 +39,12 @@ pub(super) fn join<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-/// The host's keys are out of reach.
+/// Joins an empty session keyring, so that the host's keys are out of reach.
 pub(super) fn keys<'a>(_: &mut Child<'a>) -> Done<'a> {
     super::leave_keys()
 }
 
-/// Gives the terminal to the command's user. A user namespace of one id has no other owner to give.
+/// Makes the command's user the owner of the terminal. A user namespace that maps one id has no other owner to give.
 pub(super) fn own_terminal<'a>(child: &mut Child<'a>) -> Done<'a> {
     if !stage(child)?.terminal {
         return Ok(());
@@ -54,7 +55,7 @@ pub(super) fn own_terminal<'a>(child: &mut Child<'a>) -> Done<'a> {
     }
 }
 
-/// What the command reads where it is to read nothing: of the container, not of the host.
+/// Replaces the placeholder of standard input by the container's `/dev/null`, where the command has no standard input.
 pub(super) fn read_nothing<'a>(child: &mut Child<'a>) -> Done<'a> {
     if !stage(child)?.reads_nothing {
         return Ok(());
@@ -63,8 +64,8 @@ pub(super) fn read_nothing<'a>(child: &mut Child<'a>) -> Done<'a> {
     rustix::stdio::dup2_stdin(nothing).on(c"standard input")
 }
 
-/// Nobody without CAP_SYS_PTRACE looks into the copy. To be called when ids and capabilities are the command's: their
-/// change would undo it.
+/// Makes the copy non-dumpable, so that only a process with CAP_SYS_PTRACE can look into it. This comes after the
+/// changes of ids and capabilities, because they would reset it.
 pub(super) fn hide(child: &Child<'_>) -> Result<(), Errno> {
     match child.plan.stage {
         Some(_) => set_dumpable_behavior(DumpableBehavior::NotDumpable),
@@ -72,7 +73,8 @@ pub(super) fn hide(child: &Child<'_>) -> Result<(), Errno> {
     }
 }
 
-/// The copy goes on; this process waits until that executes the command, and ends.
+/// Forks the copy, which takes the next steps. The kernel holds this process up until the copy executes the command or
+/// ends. This process then exits.
 pub(super) fn fork<'a>(child: &mut Child<'a>) -> Done<'a> {
     let shared = &stage(child)?.shared;
     match agent_sys::entry::fork_last(shared).on(c"copy")? {
@@ -81,7 +83,7 @@ pub(super) fn fork<'a>(child: &mut Child<'a>) -> Done<'a> {
     }
 }
 
-/// A session of the copy's own, with the terminal.
+/// Starts a new session, with the terminal as its controlling terminal where the command has one.
 pub(super) fn lead<'a>(child: &mut Child<'a>) -> Done<'a> {
     setsid().on(c"session")?;
     if stage(child)?.terminal {
@@ -90,7 +92,8 @@ pub(super) fn lead<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-/// The copy ends with the launcher, also where that has died before.
+/// Asks the kernel to kill the copy when the launcher dies, and checks that the launcher has not died before. Installs
+/// the copy's own filters last.
 pub(super) fn tie<'a>(child: &mut Child<'a>) -> Done<'a> {
     set_parent_process_death_signal(Some(Signal::KILL)).on(c"parent's death")?;
     let stage = stage(child)?;

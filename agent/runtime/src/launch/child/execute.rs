@@ -9,14 +9,14 @@ use rustix::process::fchdir;
 use super::{Child, Done, Failure, On as _};
 use crate::launch::place::{LinkPolicy, NodeKind};
 
-/// Inside the root whatever links say, `/proc/self/fd` among them: descriptors of the launcher are still open here.
-/// It is made where it is missing, as docker does.
+/// Enters the working directory. A link never leads out of the root, not even through `/proc/self/fd`: descriptors of
+/// the launcher are still open here. A missing directory is made, as docker does.
 pub(super) fn enter_directory<'a>(child: &mut Child<'a>) -> Done<'a> {
     let path = &child.plan.command.directory;
     fchdir(directory(child)?).on(path)
 }
 
-/// The working directory.
+/// Opens the working directory, and makes it where it is missing.
 pub(super) fn directory<'a>(child: &Child<'a>) -> Result<OwnedFd, Failure<'a>> {
     let path = &child.plan.command.directory;
     let root = child.root()?;
@@ -24,15 +24,16 @@ pub(super) fn directory<'a>(child: &Child<'a>) -> Result<OwnedFd, Failure<'a>> {
     directory.on(path)
 }
 
-/// Stands for a command that is there, and whose loader or interpreter is not: the kernel has one error for both.
+/// Stands for a command that exists and whose loader or interpreter is missing. The kernel reports ENOENT in both
+/// cases.
 pub(crate) const NO_INTERPRETER: Errno = Errno::LIBACC;
 
 fn is_there(path: &CStr) -> bool {
     rustix::fs::stat(path).is_ok()
 }
 
-/// Closes all but the standard streams and the channel, before the command's path is looked up: through a descriptor that
-/// is still open, the path could lead to the host. The channel closes at exec.
+/// Closes all descriptors except the standard streams and the channel. This comes before the look-up of the command: a
+/// path could lead to the host through an open descriptor. The kernel closes the channel at exec.
 pub(super) fn leave_descriptors<'a>(child: &mut Child<'a>) -> Done<'a> {
     agent_sys::launch::reset_signals();
     child.drop_descriptors();
@@ -52,7 +53,7 @@ pub(super) fn execute<'a>(child: &mut Child<'a>) -> Done<'a> {
                 return Err(NO_INTERPRETER).on(candidates.failed(candidate));
             }
             Errno::NOENT | Errno::NOTDIR => {}
-            // Another may do (execvp(3)).
+            // A later candidate may be executable (execvp(3)).
             Errno::ACCESS => denied = Some(candidate),
             errno => return Err(errno).on(candidates.failed(candidate)),
         }

@@ -27,19 +27,19 @@ pub(super) fn read_only<'a>(child: &mut Child<'a>) -> Done<'a> {
     protect(child, &child.container()?.hidden.read_only)
 }
 
-/// In what was mounted late.
+/// Hides and protects paths in late mounts.
 pub(super) fn late<'a>(child: &Child<'a>) -> Done<'a> {
     let hidden = &child.container()?.hidden_late;
     mask(child, &hidden.masked)?;
     protect(child, &hidden.read_only)
 }
 
-/// Hides files behind `/dev/null`, and directories behind an empty one.
+/// Mounts the null device over files, and an empty directory over directories.
 fn mask<'a>(child: &Child<'a>, paths: &'a [CString]) -> Done<'a> {
     let mut covers = Covers::default();
     for path in paths {
         let place = match look(child, path) {
-            // What is not there need not be hidden.
+            // A path that does not exist needs no cover.
             Err(Errno::NOENT | Errno::NOTDIR) => continue,
             place => place.on(path)?,
         };
@@ -48,7 +48,7 @@ fn mask<'a>(child: &Child<'a>, paths: &'a [CString]) -> Done<'a> {
     Ok(())
 }
 
-/// What is mounted over masked paths, made when first needed.
+/// The mounts that cover masked paths. Each is made when it is first needed.
 #[derive(Default)]
 struct Covers {
     null: Option<OwnedFd>,
@@ -58,7 +58,7 @@ struct Covers {
 impl Covers {
     fn over(&mut self, child: &Child<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
         let is_directory = FileType::from_raw_mode(fstat(place)?.st_mode) == FileType::Directory;
-        // A mount is in one place only: the first is attached, and its copies cover the others.
+        // A mount has one mount point only. So the first path gets the mount itself, and each later path a copy.
         let (cover, make): (_, fn(&Child<'_>) -> _) = if is_directory {
             (&mut self.empty, empty_directory)
         } else {
@@ -81,7 +81,7 @@ impl Covers {
     }
 }
 
-/// Hides a file: the container's null device, or, where it has none, an empty file.
+/// Returns a cover for a file: the container's null device, or an empty file where the container has none.
 fn null(child: &Child<'_>) -> Result<OwnedFd, Errno> {
     match null_device(child) {
         Err(Errno::NOENT | Errno::NOTDIR) => empty_file(),
@@ -104,7 +104,8 @@ fn empty_file() -> Result<OwnedFd, Errno> {
     Ok(file)
 }
 
-/// Found without links, and looked at, so that nothing else can stand in for it.
+/// Copies the container's null device. The look-up follows no link, and the device number is checked, so that no other
+/// file takes its place.
 fn null_device(child: &Child<'_>) -> Result<OwnedFd, Errno> {
     let root = child.root().map_err(|failure| failure.errno)?;
     let device = root.open(c"/dev/null", LinkPolicy::Refuse)?;
@@ -130,9 +131,9 @@ fn empty_directory(_: &Child<'_>) -> Result<OwnedFd, Errno> {
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// A file system of the kernel's.
+/// A file system in which the kernel shows its own data.
 struct Kernels {
-    /// Where it is mounted.
+    /// Its mount point.
     place: &'static CStr,
     magic: u64,
 }
@@ -150,11 +151,12 @@ const KERNELS: [Kernels; KERNELS_COUNT] = [
 
 pub(super) const KERNELS_COUNT: usize = 2;
 
-/// Other file systems are mounted here.
+/// Below this path, file systems other than sysfs are mounted.
 const CGROUPS: &[u8] = b"/sys/fs/cgroup";
 
 impl Kernels {
-    /// What is left of a path below it, where none of its names leads upwards.
+    /// Returns the rest of a path at or below the mount point. Returns none for other paths, and for paths that contain
+    /// `..`.
     fn rest<'a>(&self, path: &'a CStr) -> Option<&'a CStr> {
         let rest = path.to_bytes().strip_prefix(self.place.to_bytes())?;
         let is_below = matches!(rest.first(), None | Some(b'/'));
@@ -169,7 +171,7 @@ impl Kernels {
     }
 }
 
-/// Keeps a mount that was attached where a file system of the kernel's belongs.
+/// Keeps the descriptor of a mount at `/proc` or `/sys` for [`look`].
 pub(super) fn keep(
     child: &mut Child<'_>,
     target: &CStr,
@@ -184,8 +186,9 @@ pub(super) fn keep(
     Ok(())
 }
 
-/// Opens a path that is to be hidden. Below `/proc` and `/sys` it is looked up in what was mounted there: who may rename
-/// directories of the root, in which that is no mount point for them, may move those away with what is mounted on them.
+/// Opens a path that is to be hidden or protected. A path below `/proc` or `/sys` is looked up in the mount that this
+/// process made there. A process of another mount namespace may have the right to rename directories of the root. It
+/// could move the mount point away, and the mount with it.
 fn look(child: &Child<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
     let mut all = KERNELS.iter().zip(&child.kernels);
     let known = all.find_map(|(kernels, kept)| Some((kernels, kept, kernels.rest(path)?)));
@@ -202,15 +205,17 @@ fn look(child: &Child<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
             root.open(path, LinkPolicy::Refuse)?
         }
     };
-    // What is there must be of the kernel's file system of that name.
+    // The opened file must be on the kernel's file system of that path.
     if !path.to_bytes().starts_with(CGROUPS) {
         is_of(place.as_fd(), kernels.magic)?;
     }
     Ok(place)
 }
 
+/// Checks that an opened file is on a file system of this type (`f_type` of statfs(2)).
+///
 /// # Errors
-/// ENODEV where it is of another file system.
+/// ENODEV where it is on another one.
 pub(super) fn is_of(place: BorrowedFd<'_>, magic: u64) -> Result<(), Errno> {
     if fstatfs(place)?.f_type as u64 == magic {
         Ok(())
@@ -219,7 +224,7 @@ pub(super) fn is_of(place: BorrowedFd<'_>, magic: u64) -> Result<(), Errno> {
     }
 }
 
-/// Lets nobody write below paths, by a mount of each over itself.
+/// Makes paths read-only: mounts a read-only copy of each path over the path itself.
 fn protect<'a>(child: &Child<'a>, paths: &'a [CString]) -> Done<'a> {
     for path in paths {
         let place = match look(child, path) {

@@ -11,10 +11,11 @@ use rustix::thread::{
 use super::{Child, Done, On as _, enter};
 use crate::launch::channel::LauncherMessage;
 
-/// More than any kernel has.
+/// More capabilities than any kernel has.
 const CAPABILITIES: u8 = 64;
 
-/// In another user namespace than the launcher's: its root, once the ids are mapped.
+/// Becomes root of the user namespace where that is not the launcher's. Waits first until the launcher has mapped the
+/// ids of a new one.
 pub(super) fn become_root<'a>(child: &mut Child<'a>) -> Done<'a> {
     umask(Mode::empty());
     let namespaces = &child.plan.namespaces;
@@ -27,7 +28,7 @@ pub(super) fn become_root<'a>(child: &mut Child<'a>) -> Done<'a> {
         return Ok(());
     }
     let (root, group) = (Uid::ROOT, Gid::ROOT);
-    // EINVAL: the map has no root. It then stays who it is, with all capabilities.
+    // EINVAL: the map has no root. The process then keeps its id, and all capabilities in the namespace.
     match set_thread_res_gid(group, group, group) {
         Ok(()) | Err(Errno::INVAL) => {}
         Err(errno) => return Err(errno).on(c"group 0"),
@@ -36,7 +37,7 @@ pub(super) fn become_root<'a>(child: &mut Child<'a>) -> Done<'a> {
         Ok(()) | Err(Errno::INVAL) => {}
         Err(errno) => return Err(errno).on(c"user 0"),
     }
-    // The change of user has loosened the tie.
+    // The change of ids has cleared the parent-death signal (`commit_creds`, kernel/cred.c).
     set_parent_process_death_signal(Some(Signal::KILL)).on(c"parent's death")
 }
 
@@ -47,11 +48,11 @@ pub(super) fn limit<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-/// Takes on the command's user and groups, and keeps the capabilities until [`give_up`].
+/// Changes to the command's user and groups, and keeps the capabilities until [`give_up`].
 pub(super) fn become_user<'a>(child: &mut Child<'a>) -> Done<'a> {
     let identity = &child.plan.identity;
     if !identity.no_new_privileges {
-        // Later it could not.
+        // Without no_new_privs, installing a filter needs CAP_SYS_ADMIN, which the process still has here.
         filter(child)?;
     }
     for capability in 0..CAPABILITIES {
@@ -60,14 +61,14 @@ pub(super) fn become_user<'a>(child: &mut Child<'a>) -> Done<'a> {
         }
         match agent_sys::launch::drop_from_bounding_set(capability) {
             Ok(()) => {}
-            // The kernel's last one was before it.
+            // The kernel's last capability was the one before.
             Err(Errno::INVAL) => break,
             Err(errno) => return Err(errno).on(c"bounding set"),
         }
     }
     set_keep_capabilities(true).on(c"capabilities")?;
     match set_thread_groups(&identity.groups) {
-        // An ordinary user's namespace may not change groups, and has none to give.
+        // The user namespace of an ordinary user may not set groups (setgroups is denied).
         Err(Errno::PERM) if identity.groups.is_empty() => {}
         done => done.on(c"groups")?,
     }
@@ -76,7 +77,7 @@ pub(super) fn become_user<'a>(child: &mut Child<'a>) -> Done<'a> {
     set_thread_res_uid(uid, uid, uid).on(c"user")
 }
 
-/// Only what the command may have is left. What comes after it needs no more.
+/// Leaves the process only the capabilities that the command may have. The steps after this one need no others.
 pub(super) fn give_up<'a>(child: &mut Child<'a>) -> Done<'a> {
     give_up_all(child)?;
     let identity = &child.plan.identity;
@@ -93,12 +94,12 @@ pub(super) fn give_up<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-/// The part that goes for a reaper too.
+/// Gives up what a reaper gives up too.
 pub(super) fn give_up_all<'a>(child: &mut Child<'a>) -> Done<'a> {
     let identity = &child.plan.identity;
     clear_ambient_capability_set().on(c"ambient set")?;
     set_capabilities(None, identity.capabilities).on(c"capabilities")?;
-    // The changes of user and capabilities have loosened the tie.
+    // The changes of credentials may have cleared the parent-death signal (`commit_creds`, kernel/cred.c).
     set_parent_process_death_signal(Some(Signal::KILL)).on(c"parent's death")?;
     if identity.no_new_privileges {
         set_no_new_privs(true).on(c"no_new_privs")?;

@@ -19,7 +19,7 @@ use super::{Child, Done, On as _};
 use crate::launch::place::{LinkPolicy, NodeKind, Within};
 use crate::launch::plan::mounts::{Fresh, Hierarchy, Mount, Node, OwnCgroup, Role, What};
 
-/// All but those that wait for the cgroup namespace.
+/// Makes all mounts except those that wait for the cgroup namespace.
 pub(super) fn all<'a>(child: &mut Child<'a>) -> Done<'a> {
     let mounts = child.container()?.mounts.all.iter();
     mounts
@@ -27,7 +27,7 @@ pub(super) fn all<'a>(child: &mut Child<'a>) -> Done<'a> {
         .try_for_each(|mount| one(child, mount))
 }
 
-/// The others, and what is hidden in them.
+/// Makes the mounts that waited for the cgroup namespace, and hides paths in them.
 pub(super) fn late<'a>(child: &mut Child<'a>) -> Done<'a> {
     let mounts = child.container()?.mounts.all.iter();
     mounts
@@ -78,8 +78,8 @@ fn one<'a>(child: &mut Child<'a>, mount: &'a Mount) -> Done<'a> {
     }
 }
 
-/// Mounts a hierarchy in the directory of all: nobody else has put anything there since it was made, and the name is one
-/// of a directory that this makes.
+/// Mounts a cgroup hierarchy in the directory of hierarchies, in a new directory of its own. No other process has put
+/// anything there since the directory of hierarchies was made.
 fn hierarchy_in(
     child: &Child<'_>,
     directory: BorrowedFd<'_>,
@@ -104,7 +104,7 @@ fn hierarchy_in(
     rustix::mount::mount(kind, name, kind, hierarchy.flags, options)
 }
 
-/// The directory of the container's cgroup, cut out of the host's tree, which can be reached until the root is entered.
+/// Copies the mount of the container's cgroup from the host's file tree, which can be reached until the step `leave`.
 fn own_cgroup(own: &OwnCgroup) -> Result<OwnedFd, Errno> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, own.directory.as_c_str(), flags)?;
@@ -146,7 +146,7 @@ fn attach<'a>(child: &mut Child<'a>, made: BorrowedFd<'_>, mount: &'a Mount) -> 
     super::hide::keep(child, &mount.target, made).on(&mount.target)
 }
 
-/// Links in `/dev`: name and text.
+/// The links in `/dev`: name and target.
 const LINKS: [(&CStr, &CStr); 5] = [
     (c"fd", c"/proc/self/fd"),
     (c"stdin", c"/proc/self/fd/0"),
@@ -155,7 +155,7 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"ptmx", c"pts/ptmx"),
 ];
 
-/// Fills a `/dev` that has just been made, before anything is mounted in it: nobody else has put anything there.
+/// Fills a new `/dev` before anything is mounted in it, while no other process has put anything there.
 fn devices<'a>(child: &Child<'a>, dev: BorrowedFd<'_>) -> Done<'a> {
     for node in &child.container()?.mounts.nodes {
         device(child, dev, node).on(&node.path)?;
@@ -175,7 +175,7 @@ fn device(child: &Child<'_>, dev: BorrowedFd<'_>, node: &Node) -> Result<(), Err
     }
     match mknodat(dev, path, node.file_type, node.mode, node.device) {
         Err(Errno::NOENT) => {
-            // It has a directory of its own: a file makes that, and gives way.
+            // The node's parent directories are missing. Making a file makes them, and the node then replaces the file.
             drop(within.mount_point(path, NodeKind::File, LinkPolicy::Refuse)?);
             rustix::fs::unlinkat(dev, path, AtFlags::empty())?;
             mknodat(dev, path, node.file_type, node.mode, node.device)?;

@@ -1,4 +1,4 @@
-//! A pid 1 that reaps each process of its namespace and passes signals on to the command.
+//! A pid 1 that reaps the processes of its pid namespace, and passes signals on to the command.
 
 use std::ffi::CStr;
 
@@ -14,7 +14,8 @@ use crate::launch::plan::Stdio;
 
 const NAME: &CStr = c"init";
 
-/// Looks where this process's memory is, while the host's `/proc` can be reached. It grows no more: nothing allocates.
+/// Reads the mappings of this process while the host's `/proc` can be reached. They do not grow afterwards, because
+/// nothing allocates.
 pub(super) fn look<'a>(child: &mut Child<'a>) -> Done<'a> {
     if child.plan.reaper.is_some() {
         child.memory = Some(Memory::of_own().on(Memory::FILE)?);
@@ -22,7 +23,7 @@ pub(super) fn look<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-/// Splits in two, where a reaper is wanted: this process stays as the reaper, and the new one goes on to the command.
+/// Clones the process that executes the command, where the container has a reaper. This process stays as the reaper.
 pub(super) fn split<'a>(child: &mut Child<'a>) -> Done<'a> {
     let Some(area) = &child.plan.reaper else {
         return Ok(());
@@ -30,7 +31,8 @@ pub(super) fn split<'a>(child: &mut Child<'a>) -> Done<'a> {
     agent_sys::launch::block_signals();
     match agent_sys::launch::clone(0, None, Kin::Child).on(c"reaper")? {
         Side::Child => {
-            // A process group of its own: what is typed at the terminal goes to it, and not to the reaper too.
+            // In a process group of its own, the command gets the signals of keys at the terminal, and the reaper does
+            // not.
             setpgid(None, None).on(c"process group")?;
             if matches!(child.plan.stdio, Stdio::Terminal) {
                 let own = rustix::process::getpid();
@@ -44,7 +46,7 @@ pub(super) fn split<'a>(child: &mut Child<'a>) -> Done<'a> {
             area.wipe(NAME).on(NAME)?;
             set_dumpable_behavior(DumpableBehavior::NotDumpable).on(NAME)?;
             identity::give_up_all(child)?;
-            // It is a copy of the launcher, and the command may have CAP_SYS_PTRACE.
+            // The reaper is a copy of the launcher, and a command with CAP_SYS_PTRACE could read its memory.
             let memory = child.memory.as_ref().filter(|_| guarded(Guard::Entry));
             reap(pid, memory.map(|memory| (memory, *area)))
         }

@@ -1,4 +1,4 @@
-//! Steps that change the root.
+//! Steps that attach and enter the root file system.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd as _;
@@ -14,20 +14,20 @@ use super::{Child, Done, On as _};
 use crate::launch::own_mounts::OwnMounts;
 use crate::order::ChangeRoot;
 
-/// Where the root is mounted until it is the root: a directory that every host has, and in which nothing is looked up.
+/// Where the root is mounted before pivot_root(2): a directory that every host has, and in which no path is looked up.
 const PIVOT_PLACE: &CStr = c"/proc/fs";
-/// Where the root is mounted when it only becomes the root by chroot: the rest of the host's tree stays in sight of
-/// whoever breaks out.
+/// Where the root is mounted before chroot(2). The rest of the host's file tree stays visible to a process that breaks
+/// out.
 const CHROOT_PLACE: &CStr = c"/tmp";
 
-/// What is mounted from here on stays in this mount namespace.
+/// Makes all mounts private, so that later mounts stay in this mount namespace.
 pub(super) fn be_private<'a>(_: &mut Child<'a>) -> Done<'a> {
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change(c"/", flags).on(c"/")
 }
 
-/// Attaches the root, so that mounts can be attached in it. It is not the root yet: once it is, the old one lies over it,
-/// and every `..` that arrives there would lead to the host.
+/// Attaches the root, so that mounts can be attached in it. The process does not enter it yet. After pivot_root(2), the
+/// old root is mounted over the new one, and every `..` that arrives there would lead to the host.
 pub(super) fn attach<'a>(child: &mut Child<'a>) -> Done<'a> {
     let container = child.container()?;
     let place = match container.change_root {
@@ -43,7 +43,7 @@ pub(super) fn attach<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-/// Joins the root of a container's init process, which is not its mount namespace's after a chroot.
+/// Changes to the root of the container's init process. After a chroot(2), that is not the root of its mount namespace.
 pub(super) fn join<'a>(child: &mut Child<'a>) -> Done<'a> {
     if let Some(root) = &child.plan.joined_root {
         fchdir(root).on(c"root")?;
@@ -53,8 +53,9 @@ pub(super) fn join<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-/// Enters the root, and lets go of the old one: nothing of that can be found any more. It was needed until now, since a
-/// user namespace may mount `/proc` only while it sees one. No path is looked up between the two.
+/// Enters the root, and detaches the old one, whose files can no longer be found. It was needed until now, because a
+/// user namespace may mount `/proc` only while another one is visible. No path is looked up between pivot_root(2) and
+/// the detaching.
 pub(super) fn enter<'a>(child: &mut Child<'a>) -> Done<'a> {
     let container = child.container()?;
     match container.change_root {
@@ -62,7 +63,7 @@ pub(super) fn enter<'a>(child: &mut Child<'a>) -> Done<'a> {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let old = open(c"/", flags, Mode::empty()).on(c"old root")?;
             fchdir(container.root).on(c"new root")?;
-            // The old root is then mounted over the new one, where nobody needs a directory for it.
+            // pivot_root(2) mounts the old root over the new one, so it needs no directory for the old root.
             pivot_root(c".", c".").on(c"pivot_root")?;
             fchdir(&old).on(c"old root")?;
             unmount(c".", UnmountFlags::DETACH).on(c"old root")?;
@@ -75,7 +76,7 @@ pub(super) fn enter<'a>(child: &mut Child<'a>) -> Done<'a> {
     chdir(c"/").on(c"/")?;
     child.own = None;
     if container.read_only {
-        // It is made while that can be; what fails is told when it is entered.
+        // The working directory is made while the root is still writable. The step `workdir` reports an error.
         let _ = super::execute::directory(child);
         super::hide::set_read_only(container.root, false).on(c"/")?;
     }

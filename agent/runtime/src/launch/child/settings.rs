@@ -1,5 +1,5 @@
-//! Steps that write kernel settings below `/proc/sys`. Those of interfaces come after the launcher has connected the
-//! network.
+//! Steps that write kernel settings below `/proc/sys`. Settings of interfaces are written after the launcher has
+//! connected the network.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -11,7 +11,7 @@ use super::hide::is_of;
 use super::{Child, Done, On as _};
 use crate::launch::place::{LinkPolicy, Within};
 
-/// Each has a directory for each interface, besides `all` and `default`.
+/// The directories that have a directory for each interface, besides `all` and `default`.
 const INTERFACES: [&CStr; INTERFACES_COUNT] = [
     c"sys/net/ipv4/conf",
     c"sys/net/ipv4/neigh",
@@ -22,7 +22,7 @@ const INTERFACES: [&CStr; INTERFACES_COUNT] = [
 
 pub(super) const INTERFACES_COUNT: usize = 5;
 
-/// The number of the directory of interfaces that a setting is in, and its path below that.
+/// Returns the index of the directory of interfaces that a setting is in, and the path of the setting below it.
 fn of_interface(path: &CStr) -> Option<(usize, &CStr)> {
     INTERFACES.iter().enumerate().find_map(|(number, place)| {
         let rest = path.to_bytes_with_nul().strip_prefix(place.to_bytes())?;
@@ -31,7 +31,8 @@ fn of_interface(path: &CStr) -> Option<(usize, &CStr)> {
     })
 }
 
-/// Writes all but those of interfaces, whose directories it opens: later, what is read-only lies over them.
+/// Writes all settings except those of interfaces. Opens the directories of interfaces, because read-only mounts cover
+/// them later.
 pub(super) fn early<'a>(child: &mut Child<'a>) -> Done<'a> {
     for (path, value) in &child.container()?.sysctl {
         let proc = child.proc.as_ref().ok_or(Errno::NOENT).on(path)?;
@@ -47,7 +48,7 @@ pub(super) fn early<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-/// Writes those of interfaces.
+/// Writes the settings of interfaces.
 pub(super) fn late<'a>(child: &mut Child<'a>) -> Done<'a> {
     for (path, value) in &child.container()?.sysctl {
         if let Some((number, rest)) = of_interface(path) {
@@ -65,12 +66,12 @@ fn write(
     path: &CStr,
     value: &CStr,
 ) -> Result<(), Errno> {
-    // What a volume has in its place may be a pipe that nobody reads.
+    // A volume may have a FIFO in place of the setting, which no process reads.
     let file = open(child, directory, path, OFlags::WRONLY | OFlags::NONBLOCK)?;
     rustix::io::write(&file, value.to_bytes()).map(drop)
 }
 
-/// Opens what is the kernel's.
+/// Opens a path below a directory of `/proc`, and checks that it is on a `/proc`.
 fn open(
     child: &Child<'_>,
     directory: BorrowedFd<'_>,

@@ -17,7 +17,8 @@ use crate::launch::place::{LinkPolicy, NodeKind, Within};
 
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 
-/// Opens a terminal in the container's `/dev/pts`, gives its other side to the launcher, and shows it as `/dev/console`.
+/// Opens a terminal in the container's `/dev/pts`, sends its controller to the launcher, and mounts it at
+/// `/dev/console`.
 pub(super) fn make<'a>(child: &mut Child<'a>) -> Done<'a> {
     if !matches!(child.plan.stdio, Stdio::Terminal) {
         return Ok(());
@@ -37,7 +38,8 @@ pub(super) fn make<'a>(child: &mut Child<'a>) -> Done<'a> {
     Ok(())
 }
 
-/// The container's own file system of terminals: as the launcher mounted it, or found and looked at.
+/// Opens a controller in the container's own devpts. That is the one that this process mounted, or else the one that it
+/// finds at `/dev/pts`.
 fn open(child: &Child<'_>) -> Result<OwnedFd, Errno> {
     let found;
     let terminals = match &child.terminals {
@@ -67,7 +69,7 @@ pub(super) fn connect<'a>(child: &mut Child<'a>) -> Done<'a> {
     if let Some(terminal) = &child.terminal {
         ioctl_tiocsctty(terminal).on(c"terminal")?;
         let (uid, gid) = (child.plan.identity.uid, None);
-        // It is the command's user's. A user namespace of one id has no other owner to give.
+        // The command's user owns the terminal. A user namespace that maps one id has no other owner to give.
         match rustix::fs::fchown(terminal, Some(uid), gid) {
             Ok(()) | Err(Errno::INVAL | Errno::PERM) => {}
             Err(errno) => return Err(errno).on(c"terminal"),
@@ -86,12 +88,13 @@ pub(super) fn connect<'a>(child: &mut Child<'a>) -> Done<'a> {
     .on(c"standard streams")
 }
 
-/// The container's own `/dev/null`; where it has none, or something else of that name, a pipe at its end.
+/// Opens the container's own `/dev/null`. Where the container has none, or another file of that name, returns a pipe at
+/// its end.
 pub(super) fn nothing_to_read() -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(c"/", flags, Mode::empty())?;
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    // What a process of the container may have put there instead, it cannot be made to wait for.
+    // The container may have put a file there whose open blocks, such as a FIFO.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     match openat2(root, c"dev/null", flags, Mode::empty(), how) {
         Ok(device) if is_null(&device) => {
@@ -109,7 +112,8 @@ fn is_null(device: &OwnedFd) -> bool {
     })
 }
 
-/// The launcher's own descriptors 0 to 2 are among them or not: each is then in its place, and open after exec.
+/// Makes the files descriptors 0, 1 and 2, which stay open at exec. The files have numbers above 2, so no call closes
+/// one of them.
 fn duplicate(files: [&OwnedFd; 3]) -> Result<(), Errno> {
     dup2_stdin(files[0])?;
     dup2_stdout(files[1])?;

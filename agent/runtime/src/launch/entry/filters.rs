@@ -1,4 +1,4 @@
-//! Checks that the container's filters let a process enter, and builds the filters for the way in.
+//! Checks that the container's system call filters allow a process to enter, and prepares the filters of that process.
 
 use agent_seccomp::Call;
 use agent_sys::entry::LAST_FORK;
@@ -7,8 +7,9 @@ use oci_spec::runtime::Process;
 use crate::launch::Error;
 use crate::launch::stage::StoredFilter;
 
-/// Filters for the stage, and those for its copy. They are the stage's, but where one of them refuses a call by which the
-/// copy is made: the stage's then lets just these through, and the copy's own comes on top.
+/// Returns the filters of the stage, and those that its copy installs on top. Normally the stage has the container's
+/// filters, and the copy has no others. A filter may refuse a call by which the copy is made. The stage's filters then
+/// allow these calls, and the copy installs the container's filters last.
 pub(super) fn split(
     filters: &[agent_seccomp::FilterProgram],
     process: &Process,
@@ -27,7 +28,7 @@ pub(super) fn split(
         ),
     ];
     if terminal {
-        // Not the C library's, whose types differ (asm-generic/ioctls.h).
+        // The type of the C library's constant differs between targets. The value is from asm-generic/ioctls.h.
         const TIOCSCTTY: u64 = 0x540e;
         let arguments = [Some(0), Some(TIOCSCTTY)];
         calls.push(Call::new("ioctl", libc::SYS_ioctl, arguments));

@@ -1,4 +1,4 @@
-//! Prepares the command, its arguments and the paths where it may be found.
+//! Prepares the command, its arguments and environment, and the paths at which the command may be.
 
 use std::cell::OnceCell;
 use std::ffi::{CStr, CString};
@@ -9,15 +9,15 @@ use oci_spec::runtime::Process;
 use super::{path_text, text};
 use crate::launch::Error;
 
-/// Where a command without a slash is looked for when the environment does not say: docker's.
+/// The search path for a command without a slash where the environment has no PATH: docker's default.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Bytes of a path, with its NUL, and of a file's name (`include/uapi/linux/limits.h`).
+/// The most bytes of a path, with its NUL, and of a file name (`include/uapi/linux/limits.h`).
 const PATH_BYTES: usize = libc::PATH_MAX as usize;
 const NAME_BYTES: usize = 255;
 
-/// Bytes of one argument or variable, with its NUL, and of all with their pointers, at most: more execve(2) never takes
-/// (`MAX_ARG_STRLEN`, and three quarters of `_STK_LIM`).
+/// The most bytes that execve(2) accepts in one argument or variable, with its NUL (`MAX_ARG_STRLEN`). Then the most in
+/// all of them, with their pointers (three quarters of `_STK_LIM`).
 const STRING_BYTES: usize = 128 << 10;
 const ALL_BYTES: usize = 6 << 20;
 
@@ -26,19 +26,19 @@ pub(crate) struct Command {
     pub candidates: Candidates,
     pub arguments: Strings,
     pub environment: Strings,
-    /// Absolute, in the container.
+    /// The working directory: an absolute path in the container.
     pub directory: CString,
 }
 
 impl Command {
-    /// `home` is for HOME, where the environment lacks it.
+    /// `home` is the value of HOME where the environment has none.
     pub(crate) fn new(process: &Process, home: &str) -> Result<Self, Error> {
         let arguments = process.args().as_deref().unwrap_or_default();
         let [name, ..] = arguments else {
             return Err(Error::invalid("command: empty; say what to run"));
         };
         let given = process.env().as_deref().unwrap_or_default();
-        // Who made an image chose both.
+        // Both may come from an image that nobody trusts.
         check_length(arguments, given)?;
         let mut environment = given.to_vec();
         if variable(&environment, "HOME").is_none() {
@@ -59,7 +59,7 @@ impl Command {
     }
 }
 
-/// Refuses what execve(2) would refuse at the end, before memory is spent on it.
+/// Refuses arguments and variables that execve(2) would refuse, before memory is spent on them.
 fn check_length(arguments: &[String], environment: &[String]) -> Result<(), Error> {
     let pointer = size_of::<usize>();
     let mut all = 0_usize;
@@ -93,23 +93,24 @@ fn variable<'a>(environment: &'a [String], name: &str) -> Option<&'a str> {
         .find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// The paths that may be the command's, by execvp(3)'s rules; the first that can be executed, is. Each is put together when
-/// it is tried: an image may name a hundred thousand directories.
+/// The paths at which the command may be, by the rules of execvp(3). The new process executes the first one that it
+/// can. Each path is put together only when it is tried, because the PATH of an image may have a hundred thousand
+/// directories.
 #[derive(Debug)]
 pub(crate) struct Candidates {
     name: String,
-    /// None: the name is a path.
+    /// The value of PATH. None where the name is a path itself.
     path: Option<String>,
     failed: OnceCell<Candidate>,
 }
 
-/// A path, in place: a new process allocates nothing.
+/// A path that is stored in place, because the new process must not allocate.
 #[derive(Clone)]
 pub(crate) struct Candidate([u8; PATH_BYTES]);
 
 impl Candidates {
     fn new(name: &str, environment: &[String]) -> Result<Self, Error> {
-        // What a NUL follows would not be what was asked for.
+        // execve(2) would take a name with a NUL for a shorter one.
         text(name)?;
         let is_path = name.is_empty() || name.contains('/');
         let most = if is_path { PATH_BYTES - 1 } else { NAME_BYTES };
@@ -128,7 +129,7 @@ impl Candidates {
         })
     }
 
-    /// Each in turn. One that is longer than a path may be is none.
+    /// Returns the candidates in their order. A path that would be longer than the kernel accepts is left out.
     pub(crate) fn all(&self) -> impl Iterator<Item = Candidate> {
         let alone = self.path.is_none();
         let alone = alone.then(|| Candidate::of(&[&self.name])).flatten();
@@ -140,7 +141,7 @@ impl Candidates {
         alone.into_iter().chain(below)
     }
 
-    /// Keeps the one that the new process fails by.
+    /// Keeps the candidate whose execution failed, and returns its path for the error.
     pub(crate) fn failed(&self, candidate: Candidate) -> &CStr {
         self.failed.get_or_init(|| candidate).path()
     }

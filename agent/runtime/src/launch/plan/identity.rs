@@ -79,7 +79,8 @@ impl ProcessIdentity {
                 permitted: CapabilitySet::from_bits_retain(permitted),
                 inheritable: CapabilitySet::from_bits_retain(inheritable),
             },
-            // The kernel lets no other be ambient (capabilities(7)). What `runc spec` writes has some, and means none.
+            // A capability can be ambient only while it is permitted and inheritable (capabilities(7)). The spec that
+            // `runc spec` writes lists others as well, and they are left out.
             ambient: set(LinuxCapabilities::ambient)? & permitted & inheritable,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             limits: limits(process)?,
@@ -87,7 +88,7 @@ impl ProcessIdentity {
     }
 }
 
-/// All ones mean "leave as it is" to the kernel.
+/// Refuses `u32::MAX`, which setresuid(2) takes as "leave unchanged".
 fn uid(id: u32) -> Result<Uid, Error> {
     if id == u32::MAX {
         return Err(Error::invalid(format!("user {id}: no such user id")));
@@ -113,7 +114,8 @@ fn bits(set: Option<&HashSet<Capability>>) -> Result<u64, Error> {
     Ok(bits)
 }
 
-/// A limit above the hard one is refused here, where the error can say so.
+/// Prepares the resource limits. Refuses a limit above this process's hard limit here, because the kernel's error would
+/// not name that reason.
 fn limits(process: &Process) -> Result<Vec<Limit>, Error> {
     let mut limits = Vec::new();
     for wanted in process.rlimits().as_deref().unwrap_or_default() {
@@ -152,8 +154,8 @@ fn limits(process: &Process) -> Result<Vec<Limit>, Error> {
     Ok(limits)
 }
 
-/// Why a process cannot be launched with so few descriptors: it has its three streams, and one by which it says that its
-/// program cannot be executed.
+/// Returns why a process cannot be launched with `soft` descriptors, where they are too few. It needs its three
+/// streams, and one descriptor to report that its program cannot be executed.
 pub fn too_few_descriptors(soft: u64) -> Option<String> {
     const LEAST: u64 = 4;
     (soft < LEAST).then(|| {

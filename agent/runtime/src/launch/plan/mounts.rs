@@ -35,21 +35,23 @@ pub(crate) struct Mounts {
 
 #[derive(Debug)]
 pub(crate) struct Mount {
-    /// Absolute, without `..`.
+    /// The mount point: an absolute path without `..`.
     pub target: CString,
     pub kind: NodeKind,
     pub links: LinkPolicy,
     pub what: What,
-    /// Waits for the cgroup namespace: shows it, or is mounted where one is that does.
+    /// Whether it is mounted only once the process is in its cgroup namespace. True for a mount that shows that
+    /// namespace, and for mounts at or below its mount point.
     pub late: bool,
-    /// What is mounted in a directory that was just made for it ([`Role::Hierarchies`]).
+    /// The cgroup hierarchy, where it is mounted in the directory of hierarchies ([`Role::Hierarchies`]).
     pub hierarchy: Option<Hierarchy>,
 }
 
-/// A cgroup hierarchy as mount(2) takes it: in one call, where a launch has nine of them to mount.
+/// A cgroup hierarchy as mount(2) takes it. A launch on v1 may have nine of them to mount, and mount(2) needs one call
+/// for each.
 #[derive(Debug)]
 pub(crate) struct Hierarchy {
-    /// Of its directory.
+    /// The name of its directory.
     pub name: CString,
     pub options: CString,
     pub flags: MountFlags,
@@ -59,13 +61,14 @@ pub(crate) struct Hierarchy {
 pub(crate) enum What {
     /// A new instance of a file system, made by the new process in its namespaces.
     Fresh(Fresh),
-    /// A part of the host's tree, cut out already.
+    /// A bind mount: a detached copy of a part of the host's file tree.
     Bind(OwnedFd),
-    /// The container's own cgroup in a hierarchy, of which it sees no more.
+    /// A bind mount of the container's cgroup in a hierarchy. The container sees nothing above that cgroup.
     Cgroup(OwnCgroup),
 }
 
-/// A cgroup where the host has it. In a hierarchy of v1 it is not there before the new process waits.
+/// The directory of a cgroup in the host's file tree. In a v1 hierarchy it is certain to exist only after the step
+/// `wait`.
 #[derive(Debug)]
 pub(crate) struct OwnCgroup {
     pub directory: CString,
@@ -78,29 +81,29 @@ pub(crate) struct Fresh {
     pub source: CString,
     pub options: Vec<(CString, Option<CString>)>,
     pub attributes: MountAttrFlags,
-    /// `MS_SHARED` …; 0 where nothing is asked.
+    /// `MS_SHARED`, `MS_SLAVE` and so on, or 0 where the spec asks for no propagation type.
     pub propagation: u64,
     pub role: Role,
-    /// What stands in where the kernel refuses (EPERM) a new instance, because the namespace that it would show is not the
-    /// user namespace's.
+    /// A copy of the host's mount, which is used where the kernel refuses a new instance (EPERM). The kernel does so
+    /// where the user namespace does not own the namespace that the instance would show.
     pub instead: Option<OwnedFd>,
-    /// The instance itself, where the launcher has made it.
+    /// The instance itself, where the launcher has made it already.
     pub made: Option<OwnedFd>,
 }
 
-/// What else the launcher does with a file system.
+/// What the new process does with a file system besides mounting it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Plain,
-    /// `/proc`: kernel settings are made through it.
+    /// `/proc`: kernel settings are written through it.
     Proc,
-    /// `/dev`: has device nodes and links.
+    /// `/dev`: it gets device nodes and links.
     Dev,
-    /// `/dev/pts`: the container's terminal is from there.
+    /// `/dev/pts`: the container's terminal is opened there.
     Terminals,
-    /// Waits for the cgroup namespace.
+    /// A cgroup hierarchy, which is mounted once the process is in its cgroup namespace.
     Cgroup,
-    /// The directory that cgroup hierarchies are mounted in: read-only, once they are.
+    /// The directory in which cgroup hierarchies are mounted. It becomes read-only once they are.
     Hierarchies,
 }
 
@@ -145,7 +148,7 @@ impl Mounts {
         Ok(Self { all, nodes })
     }
 
-    /// Whether something is mounted late above a path, or below it.
+    /// Tells whether a late mount is at, above or below a path.
     #[must_use]
     pub(crate) fn is_late(&self, path: &Path) -> bool {
         let mut late = self.all.iter().filter(|mount| mount.late);
@@ -156,7 +159,8 @@ impl Mounts {
     }
 }
 
-/// What shows the cgroup namespace waits for it, and so does what is mounted below that: the order is kept.
+/// Marks mounts that show the cgroup namespace as late, and later mounts at or below their mount points. The order
+/// among late mounts stays the same.
 fn put_off(mounts: &mut [Mount]) {
     let mut late: Vec<PathBuf> = Vec::new();
     for mount in mounts {
@@ -198,7 +202,8 @@ impl Mount {
             let fresh = fresh(mount, kind, options, namespaces, interrupts)?;
             (What::Fresh(fresh), NodeKind::Directory)
         };
-        // The kernel's own file systems are where they are looked for, whatever links the root has.
+        // The kernel's file systems must be at the paths where programs look for them, so no link of the root may lead
+        // elsewhere.
         let links = match &what {
             What::Fresh(Fresh {
                 role: Role::Plain, ..
@@ -262,7 +267,7 @@ fn bind(
     };
     set_mount(tree.as_fd(), &attributes, true)
         .map_err(|errno| Error::step(STEP, subject(), errno))?;
-    // What kind of file it is stays the same, and no server is asked.
+    // The type of a file never changes, so the server of the file system is not asked.
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let stat = statx(&tree, c"", flags, StatxFlags::TYPE)
         .map_err(|errno| Error::step(STEP, subject(), errno))?;
@@ -289,7 +294,7 @@ fn fresh(
     };
     let mut data = options.data;
     if namespaces.other_users() && !maps(&namespaces.gid_map, TTY_GROUP) {
-        // The group of terminals is not there, and the kernel would refuse it.
+        // The user namespace does not map the group of terminals, and the kernel would refuse the option.
         data.retain(|(name, _)| role != Role::Terminals || name.as_c_str() != c"gid");
     }
     let made = match namespaces.joined_through(libc::CLONE_NEWPID) {
@@ -312,7 +317,7 @@ fn fresh(
 
 const TTY_GROUP: u32 = 5;
 
-/// Whether an id of the container has one outside.
+/// Tells whether a map has an id outside for this id of the container.
 fn maps(map: &str, id: u32) -> bool {
     map.lines().any(|line| {
         let mut numbers = line
@@ -324,14 +329,15 @@ fn maps(map: &str, id: u32) -> bool {
     })
 }
 
-/// File systems that show a namespace, and where the host has them.
+/// File systems that show a namespace: the name, the type of namespace, and where the host has one mounted.
 const SHOWING: [(&str, i32, &str); 3] = [
     ("proc", libc::CLONE_NEWPID, "/proc"),
     ("sysfs", libc::CLONE_NEWNET, "/sys"),
     ("mqueue", libc::CLONE_NEWIPC, "/dev/mqueue"),
 ];
 
-/// A new user namespace has no right over a namespace that is not its own, so that the host's mount of it must do.
+/// Returns a copy of the host's mount for a container that may not mount a new instance. A user namespace has no right
+/// over a namespace that it does not own.
 fn instead(
     kind: &str,
     attributes: MountAttributes,
@@ -349,7 +355,7 @@ fn instead(
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = match open_tree(CWD, *path, flags) {
-        // An ordinary user may not uncover what is below its mounts, and gets them too.
+        // An ordinary user may not copy a mount without the mounts below it, because that would uncover what they hide.
         Err(Errno::INVAL) => open_tree(CWD, *path, flags | OpenTreeFlags::AT_RECURSIVE),
         done => done,
     };

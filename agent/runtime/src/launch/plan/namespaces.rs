@@ -1,4 +1,4 @@
-//! Decides which namespaces are made and which are joined.
+//! Decides which namespaces the launcher and the new process make, and which ones they join.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -9,9 +9,9 @@ use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 use super::path_text;
 use crate::launch::Error;
 
-/// A namespace type, as the kernel's flag and for people.
+/// The namespace types: OCI's, the kernel's flag, and a name for people.
 const KINDS: [(LinuxNamespaceType, i32, &str); 8] = [
-    // A user namespace is joined first: it gives the rights to the others.
+    // The user namespace is joined first, because it gives the rights over the others.
     (LinuxNamespaceType::User, libc::CLONE_NEWUSER, "user"),
     (LinuxNamespaceType::Mount, libc::CLONE_NEWNS, "mount"),
     (LinuxNamespaceType::Pid, libc::CLONE_NEWPID, "pid"),
@@ -24,15 +24,16 @@ const KINDS: [(LinuxNamespaceType, i32, &str); 8] = [
 
 #[derive(Debug, Default)]
 pub(crate) struct Namespaces {
-    /// `CLONE_NEW*` of those that the container has for itself.
+    /// The flags (`CLONE_NEW*`) of the namespaces that are made for the container.
     pub new: i32,
-    /// Those of them that the new process makes by itself: of cgroups, once it is in its own; of the network, for which
-    /// the kernel takes twice as long as for all others, beside what the launcher does meanwhile.
+    /// The flags of those that the new process makes itself with unshare(2). It makes the cgroup namespace once it is
+    /// in its own cgroup. It makes the network namespace beside the launcher's work, because the kernel needs twice as
+    /// long for that one as for all others.
     pub unshared: i32,
     pub joined: Vec<Join>,
     pub uid_map: String,
     pub gid_map: String,
-    /// In the form of `/proc/PID/timens_offsets`; empty where there is no new time namespace.
+    /// The text for `/proc/PID/timens_offsets`. Empty where there is no new time namespace.
     pub time_offsets: String,
 }
 
@@ -40,13 +41,14 @@ pub(crate) struct Namespaces {
 #[derive(Debug)]
 pub(crate) struct Join {
     pub namespace: OwnedFd,
-    /// `CLONE_NEW*`.
+    /// The flags (`CLONE_NEW*`) of the types to join.
     pub kinds: i32,
     pub subject: CString,
 }
 
 impl Namespaces {
-    /// With `connected`, the launcher puts an interface into the network, which so must be there from the clone on.
+    /// Where `connected`, the launcher puts an interface into the new network namespace. The clone makes that namespace
+    /// then, so that it exists early enough.
     pub(crate) fn new(linux: &Linux, connected: bool) -> Result<Self, Error> {
         let mut namespaces = Self {
             unshared: libc::CLONE_NEWCGROUP | if connected { 0 } else { libc::CLONE_NEWNET },
@@ -91,7 +93,7 @@ impl Namespaces {
         self.new & kind != 0
     }
 
-    /// Whether the container's user namespace is not the launcher's.
+    /// Tells whether the container's user namespace differs from the launcher's.
     #[must_use]
     pub(crate) fn other_users(&self) -> bool {
         self.has(libc::CLONE_NEWUSER) || self.joins(libc::CLONE_NEWUSER)
@@ -102,25 +104,26 @@ impl Namespaces {
         self.joined.iter().any(|join| join.kinds & kind != 0)
     }
 
-    /// The one of this kind that is joined by itself.
+    /// Returns the join through whose descriptor only a namespace of this type is joined.
     #[must_use]
     pub(crate) fn joined_through(&self, kind: i32) -> Option<&Join> {
         self.joined.iter().find(|join| join.kinds == kind)
     }
 
-    /// Takes one that is joined by itself out of those that are joined.
+    /// Removes the join through whose descriptor only a namespace of this type is joined, and returns it.
     pub(crate) fn take_joined(&mut self, kind: i32) -> Option<Join> {
         let at = self.joined.iter().position(|join| join.kinds == kind)?;
         Some(self.joined.remove(at))
     }
 
-    /// Those that clone3 makes. The time namespace is made with its offsets before.
+    /// Returns the flags of the namespaces that clone3(2) makes. The time namespace is made before, with its offsets.
     #[must_use]
     pub(crate) const fn cloned(&self) -> i32 {
         self.new & !self.unshared & !libc::CLONE_NEWTIME
     }
 
-    /// Whether this process is in a user namespace already that may not make device nodes.
+    /// Tells whether this process is in a user namespace other than the initial one, where it may not make device
+    /// nodes.
     #[must_use]
     pub(crate) fn is_unprivileged(&self) -> bool {
         agent_host::launch::is_in_user_namespace()

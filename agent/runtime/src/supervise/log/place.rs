@@ -1,4 +1,4 @@
-//! Makes, opens and removes the directory of a log. It follows no link.
+//! Makes, opens and removes the directory of a log. A symbolic link in its place is not followed.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -8,19 +8,19 @@ use std::path::Path;
 
 use agent_host::owner::Owner;
 
-/// Opens a directory that is this user's alone.
+/// Opens a directory that belongs to this user alone.
 ///
 /// # Errors
-/// It is a link, or others may write to it.
+/// The directory cannot be opened, is a link, or other users may own it or write to it.
 pub fn open(path: &Path) -> io::Result<OwnedFd> {
     Owner::caller().open_directory(path).map(OwnedFd::from)
 }
 
-/// Makes an empty directory, and those above it where they are missing. What was there before of a container of this name,
-/// which is known to be none's any more, is removed.
+/// Makes an empty directory, and the directories above it where they are missing. A directory that is there already is
+/// removed, so the caller must have claimed the container's name.
 ///
 /// # Errors
-/// It cannot be made, or is not this user's alone, or what it is in is not.
+/// The directory cannot be made, or it or its parent does not belong to this user alone.
 pub fn make(path: &Path) -> io::Result<OwnedFd> {
     let all = path.parent().unwrap_or(path);
     DirBuilder::new().recursive(true).mode(0o700).create(all)?;
@@ -30,10 +30,10 @@ pub fn make(path: &Path) -> io::Result<OwnedFd> {
     open(path)
 }
 
-/// Removes a log, where there is one.
+/// Removes the directory of a log, if it exists.
 ///
 /// # Errors
-/// It cannot be removed.
+/// The directory cannot be removed.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -1,4 +1,4 @@
-//! Reads the log of a container, which may still be written.
+//! Reads the log of a container, also while it is written.
 
 use std::collections::VecDeque;
 use std::ffi::CStr;
@@ -12,30 +12,30 @@ use rustix::fs::{Dir, FlockOperation, OFlags, flock};
 
 use super::{Stream, first_piece, inode, name, place};
 
-/// How often the files are opened anew where they change meanwhile.
+/// How often the files are opened again where they are renamed meanwhile.
 const ATTEMPTS: usize = 8;
 
 /// Reads what a container wrote, in order.
 #[derive(Debug)]
 pub struct Reader {
     directory: OwnedFd,
-    /// What is read, and what comes after, as far as that is known.
+    /// The file that is being read, and the newer ones that were found, the oldest first.
     files: VecDeque<File>,
-    /// What was read of the first of them and is no whole piece yet.
+    /// Bytes of the first file that were read, and are not a complete piece yet.
     rest: Vec<u8>,
-    /// That of the file that is read.
+    /// The number of the file that is being read.
     number: Option<u64>,
     missed: bool,
 }
 
 impl Reader {
-    /// Begins with the oldest that there is.
+    /// Begins with the oldest file.
     ///
     /// # Errors
-    /// Where it cannot be opened: no log is written of a container that is not detached.
+    /// The log cannot be opened. Only a detached container has one.
     pub fn open(directory: &Path) -> io::Result<Self> {
         let directory = place::open(directory)?;
-        // It is not removed before it is read, whatever becomes of the container.
+        // With this lock, the log is not removed before it is read, even when the container is removed.
         flock(&directory, FlockOperation::NonBlockingLockShared)?;
         let files = files(&directory)?;
         if files.is_empty() {
@@ -50,16 +50,17 @@ impl Reader {
         })
     }
 
-    /// The pieces that came since the last call, to `take`, until there are no more for now.
+    /// Passes the pieces that came since the last call to `take`, until there are no more for now.
     ///
     /// # Errors
-    /// Those of reading and of `take`; a header that no writer wrote.
+    /// The files cannot be read, a header is not one that the writer writes, or `take` failed.
     pub fn read(
         &mut self,
         mut take: impl FnMut(Stream, &[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         loop {
-            // It may be written to until it is renamed: what is behind it is opened before its end is read.
+            // The writer may write to a file until it renames the file. So newer files are opened before the end of
+            // this file is read.
             if self.files.len() == 1 {
                 self.look_for_next()?;
             }
@@ -72,12 +73,12 @@ impl Reader {
         }
     }
 
-    /// Whether files were removed before they were read, since this was last asked.
+    /// Tells whether files were removed before they were read, since the last call.
     pub fn has_missed(&mut self) -> bool {
         std::mem::take(&mut self.missed)
     }
 
-    /// Opens what is newer than the file that is read.
+    /// Opens the files that are newer than the one that is being read.
     fn look_for_next(&mut self) -> io::Result<()> {
         let Some(read) = self.files.front().map(inode) else {
             return Ok(());
@@ -129,12 +130,12 @@ impl Reader {
     }
 }
 
-/// All files of a log, the oldest first.
+/// Opens all files of a log, the oldest first.
 fn files(directory: &OwnedFd) -> io::Result<VecDeque<File>> {
     let mut found = VecDeque::new();
     for _ in 0..ATTEMPTS {
         found.clear();
-        // The newest first: one that is renamed meanwhile is met twice, and never missed.
+        // The newest is opened first. A file that is renamed meanwhile is then found twice, and never missed.
         for age in 0..=oldest(directory)? {
             let Ok(file) = open(directory, &name(age)) else {
                 continue;
@@ -154,7 +155,7 @@ fn files(directory: &OwnedFd) -> io::Result<VecDeque<File>> {
     Ok(found)
 }
 
-/// The age of the oldest file.
+/// Returns the age of the oldest file.
 fn oldest(directory: &OwnedFd) -> io::Result<u32> {
     let mut oldest = 0;
     for entry in Dir::read_from(directory)? {

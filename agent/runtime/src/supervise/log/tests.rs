@@ -1,4 +1,4 @@
-//! What is written is read, while it is written and after, as far as it is kept.
+//! Tests of writing a log and of reading it, meanwhile and afterwards.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ fn writer(directory: &Path, file_bytes: u64, files: u32) -> Writer {
     Writer::create(place::open(directory).unwrap(), limits).unwrap()
 }
 
-/// All that a reader gives.
+/// Reads all pieces that are available.
 fn read(reader: &mut Reader) -> Vec<(Stream, Vec<u8>)> {
     let mut all = Vec::new();
     reader
@@ -80,14 +80,14 @@ fn a_follower_that_is_left_behind_says_so() {
     for (stream, piece) in &pieces[5..25] {
         writer.write(*stream, piece);
     }
-    // All of it is still there, in files that were renamed twice.
+    // The files were renamed twice, and none was removed.
     assert_eq!(read(&mut reader), pieces[5..25]);
     assert!(!reader.has_missed());
     for (stream, piece) in &pieces[25..] {
         writer.write(*stream, piece);
     }
     let late = read(&mut reader);
-    // The rest of the file that was open, and the three that there are.
+    // The reader gets the rest of the file that it had open, and the three files that exist.
     assert_eq!(late, [&pieces[25..30], &pieces[70..]].concat());
     assert!(reader.has_missed());
 }
@@ -129,7 +129,7 @@ fn a_link_is_no_log() {
     std::os::unix::fs::symlink(elsewhere.path(), &link).unwrap();
     assert!(Reader::open(&link).is_err());
     assert!(place::open(&link).is_err());
-    // It is taken away, and what it led to stays.
+    // `make` removes the link, and not what it leads to.
     drop(place::make(&link).unwrap());
     assert!(link.is_dir() && !link.is_symlink());
     assert!(elsewhere.path().join(CURRENT).exists());

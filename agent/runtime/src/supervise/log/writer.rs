@@ -13,13 +13,13 @@ use rustix::io::Errno;
 use super::{HEADER_BYTES, LONGEST_PIECE, Piece, Stream, name};
 use crate::order::LogLimits;
 
-/// What the next file is called until it takes the place of the current one.
+/// The name of the next file until it replaces the current one.
 const NEXT: &str = "log.new";
 
-/// What is at the beginning of each file.
+/// The bytes of the number at the beginning of each file.
 const NUMBER_BYTES: usize = HEADER_BYTES + size_of::<u64>();
 
-/// Writes what a container writes to the files of its log.
+/// Writes the output of a container to the files of its log.
 #[derive(Debug)]
 pub struct Writer {
     directory: OwnedFd,
@@ -27,15 +27,15 @@ pub struct Writer {
     number: u64,
     size: u64,
     limits: LogLimits,
-    /// Bytes that there was no room for, since the last that there was room for.
+    /// The number of bytes that were lost since the last successful write.
     lost: usize,
 }
 
 impl Writer {
-    /// Begins a log in this directory, which is the container's own.
+    /// Begins a log in this directory, which belongs to the container alone.
     ///
     /// # Errors
-    /// Where it cannot be made.
+    /// The first file cannot be made.
     pub fn create(directory: OwnedFd, limits: LogLimits) -> io::Result<Self> {
         let (file, size) = create(&directory, 0)?;
         renameat(&directory, NEXT, &directory, name(0))?;
@@ -49,8 +49,8 @@ impl Writer {
         })
     }
 
-    /// Writes what came of a stream. The container goes on without a log where there is no room for one; how much is
-    /// missing is written there, once there is room again.
+    /// Writes output of a stream. An error does not hold the container up. The bytes are lost, and the log says how
+    /// many once there is room again.
     pub fn write(&mut self, stream: Stream, bytes: &[u8]) {
         let longest = usize::try_from(self.limits.file_bytes).unwrap_or(usize::MAX);
         let longest = longest.min(LONGEST_PIECE);
@@ -86,7 +86,7 @@ impl Writer {
             self.rotate()?;
         }
         if let Err(error) = self.file.write_all_at(&piece, self.size) {
-            // A reader would take what comes next for the rest of the piece.
+            // Part of the piece may have been written, and a reader would take the next piece for the rest.
             self.file.set_len(self.size)?;
             return Err(error);
         }
@@ -94,7 +94,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins the next file. The one that is full stays as it is where there is no room for it.
+    /// Begins the next file. Where there is no room for it, the current file stays in place.
     fn rotate(&mut self) -> io::Result<()> {
         let number = self.number + 1;
         let (next, size) = create(&self.directory, number)?;
@@ -116,7 +116,7 @@ impl AsFd for Writer {
     }
 }
 
-/// The next file, and how much is in it.
+/// Makes the next file with its number. Returns the file and its length.
 fn create(directory: &OwnedFd, number: u64) -> io::Result<(File, u64)> {
     match unlinkat(directory, NEXT, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}

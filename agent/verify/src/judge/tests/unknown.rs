@@ -1,4 +1,4 @@
-//! What is not known, was not asked for, or did not press: no pass, and no fail.
+//! Limits that are not known, that were not requested, or that nothing pressed against: they neither pass nor fail.
 
 use super::*;
 
@@ -121,7 +121,7 @@ fn what_nobody_intended_does_not_pass() {
             "{reason}"
         );
     }
-    // What the kernel let through is told.
+    // A fail is reported even where no source intended the limit.
     let mut above = pressed.clone();
     above.after.reading.set(Field::MaxUsage, 200 * MIB);
     assert_eq!(judged(&own, &good, Some(&above)).0, Verdict::Fail);
@@ -136,7 +136,7 @@ fn a_tolerance_is_no_pressure() {
     idle.host.cpus = 64;
     idle.peaks.memory = Some(8192);
     assert_eq!(judged(&claim, &chain, Some(&idle)).0, Verdict::Inconclusive);
-    // A run that is shorter than the tolerance of its time.
+    // A run that is shorter than its tolerance.
     let (claim, chain) = quota(0.5);
     let mut short = run();
     let fields = [

@@ -16,8 +16,9 @@ use crate::launch::{Cgroups, Error};
 
 type Settings = Vec<(CString, Option<CString>)>;
 
-/// One mount where the host has v2 only; else a directory with one mount for each hierarchy. A container in the host's
-/// cgroup namespace would see all cgroups of the host in them: it gets its own instead.
+/// Returns one mount where the host has only v2, or else a directory with a mount for each hierarchy. In a container
+/// that stays in the host's cgroup namespace, a new mount would show all cgroups of the host. Such a container gets a
+/// bind mount of its own cgroup instead.
 pub(super) fn mounts(
     mount: &oci_spec::runtime::Mount,
     namespaces: &Namespaces,
@@ -89,7 +90,7 @@ pub(super) fn mounts(
     Ok(mounts)
 }
 
-/// How a v1 hierarchy is asked for: by its controllers, or its name.
+/// Returns the mount options that select a v1 hierarchy: its controllers, or its name.
 fn which(hierarchy: &Mounted) -> Result<Settings, Error> {
     let mut settings = Vec::new();
     for controller in &hierarchy.controllers {
@@ -102,7 +103,7 @@ fn which(hierarchy: &Mounted) -> Result<Settings, Error> {
     Ok(settings)
 }
 
-/// Settings as mount(2) takes them.
+/// Joins options by commas, as mount(2) takes them.
 fn in_one(settings: &Settings) -> Result<CString, Error> {
     let text = |(name, value): &(CString, Option<CString>)| match value {
         None => name.to_bytes().to_vec(),
@@ -112,7 +113,7 @@ fn in_one(settings: &Settings) -> Result<CString, Error> {
     self::text(all.join(&b','))
 }
 
-/// What mount(2) calls attributes of a mount.
+/// Converts attributes of a mount to the flags of mount(2).
 fn flags(attributes: MountAttrFlags) -> MountFlags {
     let known = [
         (MountAttrFlags::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),

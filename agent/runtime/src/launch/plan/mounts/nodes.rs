@@ -15,17 +15,17 @@ use crate::launch::Error;
 /// A device node in `/dev`.
 #[derive(Debug)]
 pub(crate) struct Node {
-    /// Below `/dev`.
+    /// The path below `/dev`.
     pub path: CString,
     pub mode: Mode,
     pub file_type: FileType,
     pub device: u64,
     pub owner: Option<(u32, u32)>,
-    /// The host's, where the container's user namespace may make none.
+    /// A copy of the host's node, where the container's user namespace may not make device nodes.
     pub bind: Option<OwnedFd>,
 }
 
-/// What every container finds in `/dev`: name, major and minor number.
+/// The devices that every container has in `/dev`: name, major and minor number.
 const STANDARD_NODES: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
@@ -51,7 +51,7 @@ pub(super) fn nodes(linux: Option<&Linux>, namespaces: &Namespaces) -> Result<Ve
     let more = linux.and_then(|linux| linux.devices().as_deref());
     for device in more.unwrap_or_default() {
         let node = node(device)?;
-        // It may be a standard one with another mode or owner.
+        // The spec may give a standard device another mode or owner.
         nodes.retain(|other| other.path != node.path);
         nodes.push(node);
     }
@@ -63,8 +63,8 @@ pub(super) fn nodes(linux: Option<&Linux>, namespaces: &Namespaces) -> Result<Ve
     Ok(nodes)
 }
 
-/// Of a container without a `/dev` to make them in: its root's file system may be somebody else's, and no device on it can
-/// be opened.
+/// Refuses devices for a container without a new `/dev`. The file system of its root may belong to somebody else, and
+/// no device on it can be opened.
 pub(super) fn none(linux: Option<&Linux>) -> Result<Vec<Node>, Error> {
     let wanted = linux.and_then(|linux| linux.devices().as_deref());
     match wanted.unwrap_or_default().first() {
@@ -112,7 +112,7 @@ fn node(device: &LinuxDevice) -> Result<Node, Error> {
     })
 }
 
-/// The host's node of that name, if it is that device.
+/// Copies the host's node of the same path, and checks that it is the same device.
 fn host_node(node: &Node) -> Result<OwnedFd, Error> {
     let subject = format!("/dev/{}", node.path.to_string_lossy());
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

@@ -8,18 +8,18 @@ use agent_sys::launch::MountAttributes;
 use super::text;
 use crate::launch::Error;
 
-/// Options of a mount, sorted by who understands them.
+/// The options of a mount, by what they apply to.
 #[derive(Debug, Default)]
 pub(super) struct Options {
     pub(super) bind: bool,
     pub(super) recursive: bool,
     pub(super) attributes: MountAttributes,
     pub(super) propagation: Option<u64>,
-    /// The file system's own.
+    /// The options of the file system itself.
     pub(super) data: Vec<(CString, Option<CString>)>,
 }
 
-/// Options that are a mount's attributes: the bits set, and those cleared. mount(8) tells them.
+/// Options that are attributes of a mount (mount(8)): the name, the bits that it sets, and the bits that it clears.
 const ATTRIBUTES: [(&str, u64, u64); 19] = [
     ("ro", libc::MOUNT_ATTR_RDONLY, 0),
     ("rw", 0, libc::MOUNT_ATTR_RDONLY),
@@ -50,7 +50,7 @@ const ATTRIBUTES: [(&str, u64, u64); 19] = [
     ("defaults", 0, 0),
 ];
 
-/// Options that only runtimes know, of what is not done here.
+/// Options of container runtimes that this launcher does not support.
 const RUNTIMES: [&str; 6] = [
     "tmpcopyup",
     "copy-symlink",
@@ -60,8 +60,8 @@ const RUNTIMES: [&str; 6] = [
     "bind-nonrecursive",
 ];
 
-/// An attribute by its name, or with the `r` of runtimes before it: those of a bind mount hold for what is mounted below in
-/// any case, and below a new file system is nothing.
+/// Finds an attribute by its name, also with the prefix `r` (recursive) of container runtimes. The prefix changes
+/// nothing: attributes of a bind mount always apply to the mounts below it, and a new file system has none below it.
 fn attribute(option: &str) -> Option<(u64, u64)> {
     let of = |option: &str| ATTRIBUTES.iter().find(|(name, ..)| *name == option);
     let recursive = || option.strip_prefix('r').and_then(of);

@@ -1,4 +1,5 @@
-//! Mounts `/proc` of a pid namespace that the container joins. The launcher, which is in another one, makes the mount.
+//! Mounts the `/proc` of a pid namespace that the container joins. The launcher makes the mount from outside that
+//! namespace.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -19,15 +20,15 @@ use crate::launch::plan::namespaces::Join;
 use crate::launch::wait::Wait;
 use crate::launch::{Error, timed_lookup};
 
-/// A member's root may be on any file system.
+/// The subject of the wait for a member's `/proc`, whose root may be on a file system that hangs.
 const WHAT: &str = "/proc of the pid namespace that is joined";
 
-/// The inode of the root of a `/proc` (`PROC_ROOT_INO`, `include/linux/proc_fs.h`).
+/// The inode number of the root of a `/proc` (`PROC_ROOT_INO`, `include/linux/proc_fs.h`).
 const ROOT_INODE: u64 = 1;
 
 type Options = [(CString, Option<CString>)];
 
-/// A mount of the `/proc` that shows this namespace.
+/// Returns a detached mount of a `/proc` that shows this namespace.
 pub(super) fn proc(
     join: &Join,
     options: &Options,
@@ -35,7 +36,7 @@ pub(super) fn proc(
     interrupts: &mut dyn Interrupts,
 ) -> Result<OwnedFd, Error> {
     let namespace = join.namespace.as_fd();
-    // Before 6.18 there is no such option, and it takes rights over the namespace.
+    // Linux has the option since 6.18. It needs rights over the namespace.
     let refused = match by_option(namespace, options, attributes) {
         Ok(made) => return Ok(made),
         Err(errno) => std::io::Error::from(errno),
@@ -54,7 +55,7 @@ pub(super) fn proc(
                 return Ok(tree);
             }
             Err(ended @ (Error::Interrupted { .. } | Error::Late { .. })) => return Err(ended),
-            // Another one may have it.
+            // Another process of the namespace may have a `/proc` that can be copied.
             Err(_) => {}
         }
     }
@@ -65,7 +66,7 @@ pub(super) fn proc(
     )))
 }
 
-/// A new one, for a namespace that is named to it.
+/// Mounts a new `/proc`, and names the namespace with the option `pidns`.
 fn by_option(
     namespace: BorrowedFd<'_>,
     options: &Options,
@@ -84,8 +85,9 @@ fn by_option(
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// A copy of the mount that a process of the namespace has at `/proc`, if it is what it should be. Only who is in that
-/// process's mount namespace may copy it: a child goes there, which nobody in the pid namespace sees.
+/// Copies the mount that a process of the namespace has at `/proc`, and checks that it shows the namespace. Only a
+/// process in the same mount namespace may copy it. So a child joins that mount namespace, where no process of the pid
+/// namespace sees it.
 fn of_member(
     pid: rustix::process::Pid,
     shown: &str,
@@ -97,7 +99,7 @@ fn of_member(
     let kinds = kinds & (libc::CLONE_NEWNS | libc::CLONE_NEWUSER);
     let namespaces = agent_host::launch::namespaces(&member, kinds)?;
     let tree = timed_lookup::open(wait, || copy(&namespaces, root.as_fd()))?.map_err(failed)?;
-    // Where it shows this namespace, the process has the number there that it has inside.
+    // In a `/proc` that shows this namespace, the process has the pid that it has inside.
     let link = format!("{}/ns/pid", agent_host::launch::number_inside(pid)?);
     let is_it = agent_host::launch::name_at(tree.as_fd(), &link).is_some_and(|it| it == shown);
     if is_it {
@@ -134,7 +136,7 @@ mod tests {
     use super::*;
     use crate::launch::wait::tests::Silent;
 
-    /// This process's own: it needs no rights over another to look like a member.
+    /// This process stands for the member, which needs no rights over another process.
     #[test]
     #[ignore = "needs root"]
     fn a_member_s_proc_is_copied_and_another_s_is_not_taken_for_it() {
